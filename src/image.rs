@@ -1,0 +1,277 @@
+//! What an image is: its digest, its kind and the evidence for it, what its code can call, and what it needs to
+//! start. Facts are keyed by digest and never change; everything that touches a registry or a disk is in
+//! [`source`], the rest is pure.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of program an image holds, as far as placement is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageKind {
+    /// An ordinary container image.
+    Linux,
+    /// A core module (WASI preview 1).
+    Module,
+    /// A component that is started as a command (`wasi:cli/run`).
+    Component,
+    /// A component that answers HTTP (`wasi:http/incoming-handler`).
+    HttpComponent,
+    /// A Spin application, started from its locked app.
+    SpinApp,
+    /// Wasm or an artifact that no known runtime can start as a pod, or something nobody recognised.
+    Unknown,
+}
+
+impl ImageKind {
+    /// Whether images of this kind need a Wasm runtime.
+    pub const fn is_wasm(self) -> bool {
+        matches!(self, Self::Module | Self::Component | Self::HttpComponent | Self::SpinApp)
+    }
+
+    /// The kind as it is written in configuration, records and messages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Linux => "linux",
+            Self::Module => "module",
+            Self::Component => "component",
+            Self::HttpComponent => "http-component",
+            Self::SpinApp => "spin-app",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How the program is packed. The names are those of the field's own tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// CNCF Wasm OCI artifact: config `application/vnd.wasm.config.v0+json`, one `application/wasm` layer (wkg).
+    WasmArtifact,
+    /// runwasi's "OCI wasm image": OCI image config and `application/vnd.bytecodealliance.wasm.component.layer.v0+wasm`.
+    RunwasiLayers,
+    /// `spin registry push`: content layers and a locked app.
+    SpinArtifact,
+    /// A root file system whose config platform is `wasi/wasm`, `wasip1/wasm` and kin (buildx).
+    WasmRootfs,
+    /// A root file system for a Linux platform whose program is a Wasm file (`FROM scratch`).
+    ScratchRootfs,
+    /// An ordinary container image.
+    LinuxRootfs,
+    /// Anything else.
+    Other,
+}
+
+/// Who compiles the module: this decides the memory floor by a factor of seven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Packaging {
+    /// The module is an OCI layer: the shim compiles it once per node, outside the pod.
+    Layers,
+    /// The module is a file in the root file system: every start compiles it inside the pod.
+    RootFilesystem,
+}
+
+/// One thing that was seen and what follows from it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Where it was seen, such as `manifest.config.mediaType` or `layer sha256:… bytes 0..8`.
+    pub seen: String,
+    /// What stood there.
+    pub value: String,
+}
+
+/// The outer format of a Wasm binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WasmFormat {
+    /// `\0asm` version 1, layer 0.
+    Module,
+    /// `\0asm` layer 1.
+    Component,
+}
+
+/// A function or instance that a binary imports or exports.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Import {
+    /// Module name of a core import (`wasi_snapshot_preview1`) or interface of a component import
+    /// (`wasi:sockets/tcp@0.2.6`).
+    pub interface: String,
+    /// Function names; for a component's instance import every function that its instance type names, so an
+    /// upper bound of what can be called. Resource types and plain types are left out.
+    pub functions: BTreeSet<String>,
+}
+
+/// What the bytes of one module or component say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModuleFacts {
+    /// Where the bytes came from: a layer digest, or a path in the root file system.
+    pub source: String,
+    /// Spin component id, when the locked app names one for these bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub component: Option<String>,
+    /// Module or component.
+    pub format: WasmFormat,
+    /// Imports, sorted by interface; nested components that are instantiated with host imports show through the
+    /// outer component's imports.
+    pub imports: Vec<Import>,
+    /// Names of the exports, such as `_start` or `wasi:http/incoming-handler@0.2.0`.
+    pub exports: BTreeSet<String>,
+    /// Bytes of all code sections, nested core modules included.
+    pub code_bytes: u64,
+    /// Bytes of all data sections.
+    pub data_bytes: u64,
+    /// Initial linear memory of all memories that the binary defines or imports, in bytes.
+    pub memory_bytes: u64,
+    /// Bytes of the binary.
+    pub size_bytes: u64,
+}
+
+/// Native machine code where Wasm was declared or a program is started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NativeCode {
+    /// A layer digest or a path.
+    pub source: String,
+    /// `ELF` or `#!`.
+    pub magic: String,
+}
+
+/// The class of a file that could be an entry point, by its first bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "class")]
+pub enum FileClass {
+    /// A Wasm binary (or `.wat` text); its facts are in [`ImageFacts::modules`] under the same path.
+    Wasm,
+    /// An ELF binary or `#!` script.
+    Native {
+        /// `ELF` or `#!`.
+        magic: String,
+    },
+    /// Neither.
+    Other,
+}
+
+/// What a Spin locked app hands to one of its components (`spin:crates/locked-app/src/locked.rs`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpinComponent {
+    /// Component id.
+    pub id: String,
+    /// Digest of its module layer.
+    pub digest: Option<String>,
+    /// `allowed_outbound_hosts` and the legacy `allowed_http_hosts`, as written.
+    pub allowed_outbound_hosts: Vec<String>,
+    /// Key-value store labels.
+    pub key_value_stores: Vec<String>,
+    /// SQLite database labels.
+    pub sqlite_databases: Vec<String>,
+    /// Model names.
+    pub ai_models: Vec<String>,
+    /// Guest paths of its files (read-only).
+    pub files: Vec<String>,
+    /// Names of the guest's environment variables.
+    pub env: Vec<String>,
+    /// Names of the application variables that it reads.
+    pub variables: Vec<String>,
+    /// Hosts that still hold a `{{ template }}`: what they resolve to is not known before start.
+    pub templates: Vec<String>,
+}
+
+/// The locked app of a Spin image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpinApp {
+    /// Application name.
+    pub name: String,
+    /// Trigger types, such as `http`.
+    pub triggers: BTreeSet<String>,
+    /// Its components.
+    pub components: Vec<SpinComponent>,
+}
+
+/// Everything that is known about one image. Immutable: the key is its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageFacts {
+    /// Digest that the reference resolved to and that a pod is pinned to: the index's where the tag names an index.
+    pub digest: String,
+    /// Digest of the manifest that was read; differs from `digest` under an index.
+    pub manifest_digest: String,
+    /// What kind of program it holds by its own entry point; a pod's `command` can change that, see [`Program`].
+    pub kind: ImageKind,
+    /// How it is packed.
+    pub shape: Shape,
+    /// `os/architecture` of the config, lower case; empty when it names none.
+    pub platform: String,
+    /// Why it was taken for what it is.
+    pub evidence: Vec<Evidence>,
+    /// Entrypoint of the image config.
+    pub entrypoint: Vec<String>,
+    /// Cmd of the image config.
+    pub cmd: Vec<String>,
+    /// WorkingDir of the image config; empty for `/`.
+    pub working_dir: String,
+    /// Names of the variables in the image config's Env.
+    pub env: Vec<String>,
+    /// Every Wasm binary that was found: layers, or files of the root file system.
+    pub modules: Vec<ModuleFacts>,
+    /// Files of the root file system that were looked at, by absolute path; empty when the layers were not scanned.
+    pub files: Vec<(String, FileClass)>,
+    /// Whether the layers of the root file system were scanned.
+    pub scanned: bool,
+    /// Native code in layers that were declared to be Wasm.
+    pub native: Vec<NativeCode>,
+    /// The locked app of a Spin image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spin: Option<SpinApp>,
+    /// Things that will make the image fail on some node, for people to read.
+    pub hazards: Vec<String>,
+}
+
+/// What a container will really start, after `command` and `args` replaced the image's own entry point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "program")]
+pub enum Program {
+    /// A Wasm program of this kind; `modules` are indices into [`ImageFacts::modules`].
+    Wasm {
+        /// The kind that a runtime must be able to run.
+        kind: ImageKind,
+        /// How it is packed, which decides who compiles it.
+        packaging: Packaging,
+        /// Which of the image's binaries run.
+        modules: Vec<usize>,
+    },
+    /// An ordinary program of a Linux image.
+    Linux,
+    /// Native code started from an image that is packed as Wasm.
+    Native {
+        /// Path or layer.
+        source: String,
+        /// `ELF` or `#!`.
+        magic: String,
+    },
+    /// The image is Wasm, or claims to be, but nothing in it can be named as the program.
+    Unknown {
+        /// Why, for people to read.
+        reason: String,
+    },
+}
+
+pub mod cache;
+pub mod config;
+pub mod guard;
+pub mod inspector;
+pub mod layer;
+pub mod layout;
+pub mod manifest;
+pub mod module;
+pub mod program;
+pub mod reference;
+pub mod registry;
+pub mod source;
+pub mod spin;
+
+pub use inspector::{Depth, Error, Inspector, Options};
+pub use program::program;

@@ -1,0 +1,93 @@
+//! What every container of a workload really starts: the pod spec's images joined with the facts about them.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::image::{self, ImageFacts, Program};
+use crate::workload::Role;
+
+/// All images of one workload, in the order of [`crate::workload::Workload::images`].
+#[derive(Debug, Clone, Default)]
+pub struct Inspection {
+    /// One entry per image use.
+    pub containers: Vec<Container>,
+}
+
+/// One container (or image volume) and what is known about it.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// The list that it stands in.
+    pub role: Role,
+    /// Its position in that list.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// The image as written in the object that was reviewed.
+    pub image: String,
+    /// What was found out about the image.
+    pub finding: Finding,
+}
+
+/// The outcome of a look-up.
+#[derive(Debug, Clone)]
+pub enum Finding {
+    /// The image was read.
+    Known {
+        /// Facts about the image.
+        facts: Arc<ImageFacts>,
+        /// What this container starts from it.
+        program: Program,
+    },
+    /// The image could not be read.
+    Unread {
+        /// Why.
+        error: Arc<image::Error>,
+    },
+}
+
+/// A one-word summary of a finding, used in records and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// Starts a Wasm program.
+    Wasm,
+    /// Starts an ordinary program.
+    Linux,
+    /// Native code in an image that is packed as Wasm.
+    Native,
+    /// Wasm or not, nobody can tell.
+    Unknown,
+    /// Not read.
+    Unread,
+}
+
+impl Container {
+    /// The facts and the program, when the image was read.
+    pub fn known(&self) -> Option<(&ImageFacts, &Program)> {
+        match &self.finding {
+            Finding::Known { facts, program } => Some((facts, program)),
+            Finding::Unread { .. } => None,
+        }
+    }
+
+    /// Summary of the finding.
+    pub fn class(&self) -> Class {
+        match &self.finding {
+            Finding::Unread { .. } => Class::Unread,
+            Finding::Known { program, .. } => match program {
+                Program::Wasm { .. } => Class::Wasm,
+                Program::Linux => Class::Linux,
+                Program::Native { .. } => Class::Native,
+                Program::Unknown { .. } => Class::Unknown,
+            },
+        }
+    }
+}
+
+impl Inspection {
+    /// Whether any container starts a Wasm program.
+    pub fn has_wasm(&self) -> bool {
+        self.containers.iter().any(|c| c.class() == Class::Wasm)
+    }
+}

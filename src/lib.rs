@@ -1,0 +1,30 @@
+//! The admission gate for WebAssembly on Kubernetes.
+//!
+//! ```text
+//! bytes → Review → Workload → Inspection ┬ plan  → Edits → Patch ───────────────┐
+//!                                        └ judge → PolicyInput → Verdict ───────┴→ Answer → bytes
+//!                                                                                 └→ Record → audit sinks, metrics
+//! ```
+//!
+//! One direction: nothing later is read by something earlier. Each room owns one stage and one error enum;
+//! [`admission`] is the only room that knows their order, and the only place where an error becomes an answer.
+//! `ARCHITECTURE.md` has the map, `tests/architecture.rs` holds the code to it.
+
+pub mod admission;
+pub mod answer;
+pub mod audit;
+pub mod capability;
+pub mod certs;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod grant;
+pub mod image;
+pub mod inspection;
+pub mod judge;
+pub mod plan;
+pub mod policy;
+pub mod review;
+pub mod runtime;
+pub mod server;
+pub mod workload;

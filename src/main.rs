@@ -1,0 +1,3 @@
+//! The `wasmgate` binary.
+
+fn main() {}

@@ -1,0 +1,12 @@
+//! What to change so that the pod runs: runtime class, node affinity, tolerations, size, pinned digests. Pure:
+//! the raw object in, the wanted object and its JSONPatch out.
+
+pub mod affinity;
+pub mod edit;
+pub mod floor;
+pub mod pin;
+pub mod placement;
+pub mod quantity;
+pub mod sizing;
+
+pub use edit::{Context, Error, Plan, plan};

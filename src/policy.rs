@@ -1,0 +1,46 @@
+//! Rego bundles compiled to Wasm: loaded, checked, pooled and run within time and memory limits. Knows nothing of
+//! pods: JSON in, violations out.
+
+pub mod bundle;
+pub mod engine;
+pub mod set;
+
+pub use bundle::Bundle;
+pub use engine::{Engine, Limits};
+pub use set::{Evaluation, Failure, PolicySet};
+
+use serde::{Deserialize, Serialize};
+
+/// Entry point that every bundle must have.
+pub const ENTRYPOINT: &str = "wasmgate/violations";
+
+/// What a rule may ask for, apart from the level that the namespace sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Only record it.
+    Audit,
+    /// Admit, and tell the user.
+    Warn,
+    /// Refuse.
+    Deny,
+}
+
+/// One finding of a rule; the shape that the entry point's set must have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Violation {
+    /// Name of the rule, kebab-case.
+    pub rule: String,
+    /// For the person whose `kubectl apply` failed: what, where, and what would mend it.
+    pub message: String,
+    /// Container that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Capability that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capability: Option<String>,
+    /// At most this; the namespace's level can lower it and never raise it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<Action>,
+}

@@ -1,0 +1,155 @@
+//! The runtimes of a cluster: which image kinds each one runs, where its nodes are, what it hands to a workload,
+//! and which size a workload gets on it. Filled from the configuration; the defaults come from the field.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Toleration};
+use serde::{Deserialize, Serialize};
+
+use crate::image::ImageKind;
+
+/// What a runtime hands over, whatever the image says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ambient {
+    /// runwasi's wasmtime shim: all variables, `/` read-write with every mount, the network for components
+    /// (`runwasi:crates/containerd-shim-wasmtime/src/instance.rs`).
+    RunwasiWasmtime,
+    /// The Spin shim: what the locked app names, and nothing of the pod's volumes or variables.
+    Spin,
+    /// A runtime that nobody described: it is taken to hand over everything.
+    Everything,
+}
+
+/// What to do with a request or limit that a person wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SizingMode {
+    /// Fill in what is missing, keep what is written.
+    #[default]
+    Fill,
+    /// Also bring what is written between the floor and the profile's limits.
+    Clamp,
+}
+
+/// The size that a Wasm container gets on a runtime. Memory in bytes, CPU in thousandths of a core.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Sizing {
+    /// Memory request as a Kubernetes quantity.
+    pub memory_request: String,
+    /// Memory limit as a Kubernetes quantity.
+    pub memory_limit: String,
+    /// CPU request as a Kubernetes quantity.
+    pub cpu_request: String,
+    /// CPU limit as a Kubernetes quantity.
+    pub cpu_limit: String,
+    /// What to do with values that a person wrote.
+    pub mode: SizingMode,
+    /// Memory that the runtime itself needs in the container's cgroup before any module is loaded.
+    pub base_memory: String,
+}
+
+impl Default for Sizing {
+    fn default() -> Self {
+        Self {
+            memory_request: "10Mi".into(),
+            memory_limit: "32Mi".into(),
+            cpu_request: "50m".into(),
+            cpu_limit: "200m".into(),
+            mode: SizingMode::Fill,
+            base_memory: "4Mi".into(),
+        }
+    }
+}
+
+/// One runtime: a RuntimeClass, and what is true of the shim behind it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Profile {
+    /// Name of the profile, for messages.
+    pub name: String,
+    /// RuntimeClass that is written on pods.
+    pub runtime_class: String,
+    /// Other RuntimeClass names that lead to the same shim.
+    #[serde(default)]
+    pub aliases: BTreeSet<String>,
+    /// Image kinds that the shim can start.
+    pub runs: BTreeSet<ImageKind>,
+    /// What it hands over.
+    pub ambient: Ambient,
+    /// Requirements that are ANDed into every term of the required node affinity.
+    #[serde(default)]
+    pub node_affinity: Vec<NodeSelectorRequirement>,
+    /// Tolerations that are added; none by default.
+    #[serde(default)]
+    pub tolerations: Vec<Toleration>,
+    /// The size that workloads get.
+    #[serde(default)]
+    pub sizing: Sizing,
+}
+
+/// All runtimes, and which one each image kind is placed on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Runtimes {
+    /// The profiles, in configuration order.
+    pub profiles: Vec<Profile>,
+    /// Image kind → name of the profile that it is placed on.
+    pub placement: BTreeMap<ImageKind, String>,
+}
+
+impl Runtimes {
+    /// The profile that `runtime_class` leads to, by name or alias; `None` for a class that is not a Wasm runtime
+    /// as far as the configuration knows.
+    pub fn by_class(&self, runtime_class: &str) -> Option<&Profile> {
+        self.profiles.iter().find(|p| p.runtime_class == runtime_class || p.aliases.contains(runtime_class))
+    }
+
+    /// The profile that images of `kind` are placed on.
+    pub fn for_kind(&self, kind: ImageKind) -> Option<&Profile> {
+        let name = self.placement.get(&kind)?;
+        self.profiles.iter().find(|p| &p.name == name)
+    }
+}
+
+impl Default for Runtimes {
+    /// `wasmtime-spin-v2` is the nearest thing to a standard name for Spin; `wasmtime` is what runwasi and k3s use
+    /// (`containerd-shim-spin:deployments/k8s/all-in-one-demo.yaml`, `k3s-io/k3s:manifests/runtimes.yaml`).
+    fn default() -> Self {
+        let linux = NodeSelectorRequirement {
+            key: "kubernetes.io/os".into(),
+            operator: "In".into(),
+            values: Some(vec!["linux".into()]),
+        };
+        let wasmtime = Profile {
+            name: "wasmtime".into(),
+            runtime_class: "wasmtime".into(),
+            aliases: ["wasm", "wasmtime-v1"].into_iter().map(String::from).collect(),
+            runs: [ImageKind::Module, ImageKind::Component, ImageKind::HttpComponent].into_iter().collect(),
+            ambient: Ambient::RunwasiWasmtime,
+            node_affinity: vec![linux.clone()],
+            tolerations: Vec::new(),
+            sizing: Sizing::default(),
+        };
+        let spin = Profile {
+            name: "spin".into(),
+            runtime_class: "wasmtime-spin-v2".into(),
+            aliases: ["wasmtime-spin", "spin"].into_iter().map(String::from).collect(),
+            runs: [ImageKind::SpinApp].into_iter().collect(),
+            ambient: Ambient::Spin,
+            node_affinity: vec![linux],
+            tolerations: Vec::new(),
+            sizing: Sizing { base_memory: "24Mi".into(), ..Sizing::default() },
+        };
+        let placement = [
+            (ImageKind::Module, "wasmtime"),
+            (ImageKind::Component, "wasmtime"),
+            (ImageKind::HttpComponent, "wasmtime"),
+            (ImageKind::SpinApp, "spin"),
+        ];
+        Self {
+            profiles: vec![wasmtime, spin],
+            placement: placement.into_iter().map(|(kind, name)| (kind, name.to_string())).collect(),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Where the pod spec is in an object of any kind, and by which doors images enter it.
+
+pub mod kind;
+pub mod read;
+
+pub use kind::Kind;
+pub use read::{Error, read};
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::PodSpec;
+use serde::{Deserialize, Serialize};
+
+/// Annotation that the kubelet puts on the API object of a static pod (`kubernetes:pkg/kubelet/types/pod_update.go`).
+pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+/// A pod spec together with what carries it.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// Kind of the object that carries the pod spec.
+    pub kind: Kind,
+    /// Name of the object, or its `generateName`.
+    pub name: String,
+    /// Namespace; the request's wins over the object's, which may be unset in a manifest.
+    pub namespace: String,
+    /// Labels of the pod or of the pod template.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the pod or of the pod template.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether the object is on its way out; finalizers may still change it.
+    pub terminating: bool,
+    /// The pod spec, typed for reading; never written back.
+    pub spec: PodSpec,
+}
+
+/// The list in a pod spec through which an image enters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// `spec.containers`.
+    Container,
+    /// `spec.initContainers`, sidecars (`restartPolicy: Always`) included.
+    InitContainer,
+    /// `spec.ephemeralContainers`.
+    EphemeralContainer,
+    /// `spec.volumes[].image.reference`: mounted, never started.
+    ImageVolume,
+}
+
+/// One image in a pod spec.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageUse<'a> {
+    /// The list that it stands in.
+    pub role: Role,
+    /// Its position in that list.
+    pub index: usize,
+    /// Name of the container or volume.
+    pub name: &'a str,
+    /// The image as the user wrote it.
+    pub image: &'a str,
+    /// `command`: replaces the image's Entrypoint.
+    pub command: &'a [String],
+    /// `args`: replaces the image's Cmd.
+    pub args: &'a [String],
+}
