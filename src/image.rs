@@ -261,6 +261,8 @@ pub enum Program {
 
 pub mod cache;
 pub mod config;
+pub mod detect;
+pub mod error;
 pub mod guard;
 pub mod inspector;
 pub mod layer;
@@ -273,5 +275,7 @@ pub mod registry;
 pub mod source;
 pub mod spin;
 
-pub use inspector::{Depth, Error, Inspector, Options};
+pub use detect::SizeLimits;
+pub use error::Error;
+pub use inspector::{Depth, Inspector, Options};
 pub use program::program;

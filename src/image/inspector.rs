@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ImageFacts;
+use super::{Error, ImageFacts};
 
 /// How far to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,18 +12,6 @@ pub enum Depth {
     Config,
     /// Also the files of the root file system: the pod will run under a Wasm runtime, or its `command` names a `.wasm` file.
     Layers,
-}
-
-/// Why an image could not be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// To be filled.
-    #[error("could not read the image `{image}`")]
-    Placeholder {
-        /// The image.
-        image: String,
-    },
 }
 
 /// Where images come from and how long a look-up may take.
@@ -47,6 +35,6 @@ impl Inspector {
         _depth: Depth,
         _budget: Duration,
     ) -> Result<Arc<ImageFacts>, Arc<Error>> {
-        Err(Arc::new(Error::Placeholder { image: image.to_string() }))
+        Err(Arc::new(Error::TimedOut { image: image.to_string(), budget_ms: 0 }))
     }
 }
