@@ -4,7 +4,7 @@
 pub mod request;
 pub mod response;
 
-pub use request::{Error, parse};
+pub use request::{Error, parse, uid_of};
 pub use response::Response;
 
 use k8s_openapi::api::authentication::v1::UserInfo;

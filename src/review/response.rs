@@ -1,6 +1,24 @@
-//! To be filled.
+//! From an answer to bytes. The crate's own types write it, because kube's write the patch as an array of numbers
+//! where the documented form is base64 (<https://github.com/kube-rs/kube/issues/1781>).
 
 use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use super::request::{API_VERSION, KIND};
+
+/// Longest warning that the API server passes on when there are many, in characters
+/// (`truncateItemRunes` in `kubernetes:staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go`).
+pub const WARNING_CHARS: usize = 256;
+
+/// All warnings of a request together, in characters; the API server drops what comes after
+/// (`truncateAtTotalRunes`, same file).
+pub const WARNINGS_CHARS: usize = 4096;
+
+/// Characters that are kept free for the line that counts the warnings left out.
+const REMAINDER_CHARS: usize = 64;
 
 /// One cause of a refusal, as `status.details.causes` carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +59,284 @@ pub struct Response {
     pub audit_annotations: BTreeMap<String, String>,
 }
 
+// === the wire form: kubernetes:staging/src/k8s.io/api/admission/v1/types.go ===
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    response: Body<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    uid: &'a str,
+    allowed: bool,
+    /// Also on an admission: kube's types cannot read a response without one, and controller-runtime writes the
+    /// same (`kubernetes-sigs/controller-runtime:pkg/webhook/admission/response.go`).
+    status: Status<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    audit_annotations: &'a BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    metadata: Empty,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    status: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    message: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details<'a>>,
+    code: u16,
+}
+
+impl Status<'_> {
+    const OK: Self =
+        Self { metadata: Empty {}, status: "", message: "", reason: "", details: None, code: 200 };
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Serialize)]
+struct Details<'a> {
+    causes: Vec<WireCause<'a>>,
+}
+
+#[derive(Serialize)]
+struct WireCause<'a> {
+    reason: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    field: &'a str,
+}
+
 impl Response {
     /// The response bytes: an `admission.k8s.io/v1` AdmissionReview.
     pub fn to_bytes(&self) -> Vec<u8> {
-        Vec::new()
+        let patch = self.encoded_patch();
+        let body = Body {
+            uid: &self.uid,
+            allowed: self.refusal.is_none(),
+            status: self.refusal.as_ref().map_or(Status::OK, Refusal::wire),
+            patch_type: patch.as_ref().map(|_| "JSONPatch"),
+            patch,
+            warnings: fitted(&self.warnings),
+            audit_annotations: &self.audit_annotations,
+        };
+        let envelope = Envelope { api_version: API_VERSION, kind: KIND, response: body };
+        // Strings, numbers and maps with string keys always encode; an empty body would make the API server
+        // follow the webhook's failurePolicy.
+        serde_json::to_vec(&envelope).unwrap_or_default()
+    }
+
+    /// The patch in base64. A refusal carries none, because nothing will be stored, and neither does an empty
+    /// patch, because the API server wants `patch` and `patchType` together or not at all.
+    fn encoded_patch(&self) -> Option<String> {
+        let patch = self.patch.as_ref().filter(|patch| !patch.0.is_empty() && self.refusal.is_none())?;
+        Some(STANDARD.encode(patch.to_string()))
+    }
+}
+
+impl Refusal {
+    fn wire(&self) -> Status<'_> {
+        let causes: Vec<_> = self.causes.iter().map(Cause::wire).collect();
+        Status {
+            metadata: Empty {},
+            status: "Failure",
+            message: &self.message,
+            reason: self.reason,
+            details: (!causes.is_empty()).then_some(Details { causes }),
+            code: self.code,
+        }
+    }
+}
+
+impl Cause {
+    fn wire(&self) -> WireCause<'_> {
+        WireCause { reason: &self.reason, message: &self.message, field: &self.field }
+    }
+}
+
+/// The warnings as the API server will pass them on: one line each, none over its limit, and when they do not all
+/// fit, a last one that says how many are missing.
+fn fitted(warnings: &[String]) -> Vec<String> {
+    let lines: Vec<String> = warnings.iter().map(|text| line(text)).filter(|text| !text.is_empty()).collect();
+    let total: usize = lines.iter().map(|text| text.chars().count()).sum();
+    if total <= WARNINGS_CHARS {
+        return lines;
+    }
+    let mut left = WARNINGS_CHARS - REMAINDER_CHARS;
+    let fit = lines.iter().take_while(|text| {
+        let chars = text.chars().count();
+        let fits = chars <= left;
+        left = left.saturating_sub(chars);
+        fits
+    });
+    let kept = fit.count();
+    let missing = lines.len() - kept;
+    lines.into_iter().take(kept).chain([format!("{missing} more warnings are left out")]).collect()
+}
+
+/// One warning without control characters, which the API server refuses, cut at a character.
+fn line(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let text = text.trim();
+    if text.chars().nth(WARNING_CHARS).is_none() {
+        return text.chars().map(clean).collect();
+    }
+    text.chars().take(WARNING_CHARS - 1).map(clean).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::DynamicObject;
+    use kube::core::admission::{AdmissionResponse, AdmissionReview};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const UID: &str = "705ab4f5-6393-11e8-b7cc-42010a800002";
+
+    fn admitted() -> Response {
+        Response {
+            uid: UID.to_owned(),
+            refusal: None,
+            patch: None,
+            warnings: Vec::new(),
+            audit_annotations: BTreeMap::new(),
+        }
+    }
+
+    fn patched() -> Response {
+        let patch = json!([{"op": "add", "path": "/spec/runtimeClassName", "value": "wasmtime"}]);
+        Response {
+            patch: Some(serde_json::from_value(patch).unwrap()),
+            warnings: vec!["cpu limit was raised".to_owned()],
+            audit_annotations: BTreeMap::from([("verdict".to_owned(), "allow".to_owned())]),
+            ..admitted()
+        }
+    }
+
+    fn refused() -> Response {
+        let cause = Cause {
+            reason: "capability-not-granted".to_owned(),
+            message: "container `api` can call `net.tcp.connect`".to_owned(),
+            field: "spec.containers[name=api]".to_owned(),
+        };
+        let whole = Cause {
+            reason: "no-class".to_owned(),
+            message: "no runtime class".to_owned(),
+            field: String::new(),
+        };
+        let refusal = Refusal {
+            code: 403,
+            reason: "Forbidden",
+            message: "2 violations".to_owned(),
+            causes: vec![cause, whole],
+        };
+        Response { refusal: Some(refusal), ..admitted() }
+    }
+
+    fn text(response: &Response) -> String {
+        String::from_utf8(response.to_bytes()).unwrap()
+    }
+
+    /// The response as another implementation of the API reads it.
+    fn read_by_kube(response: &Response) -> AdmissionResponse {
+        let review: AdmissionReview<DynamicObject> = serde_json::from_slice(&response.to_bytes()).unwrap();
+        review.response.unwrap()
+    }
+
+    #[test]
+    fn an_admission_is_short_and_has_no_patch_type() {
+        let golden = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"705ab4f5-6393-11e8-b7cc-42010a800002","allowed":true,"status":{"metadata":{},"code":200}}}"#;
+        assert_eq!(text(&admitted()), golden);
+        let empty = Response { patch: Some(json_patch::Patch::default()), ..admitted() };
+        assert_eq!(text(&empty), golden);
+    }
+
+    #[test]
+    fn a_patch_is_base64_with_its_type() {
+        let golden = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"705ab4f5-6393-11e8-b7cc-42010a800002","allowed":true,"status":{"metadata":{},"code":200},"patch":"W3sib3AiOiJhZGQiLCJwYXRoIjoiL3NwZWMvcnVudGltZUNsYXNzTmFtZSIsInZhbHVlIjoid2FzbXRpbWUifV0=","patchType":"JSONPatch","warnings":["cpu limit was raised"],"auditAnnotations":{"verdict":"allow"}}}"#;
+        assert_eq!(text(&patched()), golden);
+    }
+
+    #[test]
+    fn a_refusal_has_code_reason_and_causes() {
+        let golden = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"705ab4f5-6393-11e8-b7cc-42010a800002","allowed":false,"status":{"metadata":{},"status":"Failure","message":"2 violations","reason":"Forbidden","details":{"causes":[{"reason":"capability-not-granted","message":"container `api` can call `net.tcp.connect`","field":"spec.containers[name=api]"},{"reason":"no-class","message":"no runtime class"}]},"code":403}}}"#;
+        assert_eq!(text(&refused()), golden);
+    }
+
+    #[test]
+    fn a_refusal_never_carries_a_patch() {
+        let both = Response { patch: patched().patch, ..refused() };
+        assert_eq!(text(&both), text(&refused()));
+    }
+
+    #[test]
+    fn kube_reads_the_same_answer() {
+        let response = read_by_kube(&refused());
+        assert_eq!((response.uid.as_str(), response.allowed), (UID, false));
+        assert_eq!((response.result.code, response.result.reason.as_str()), (403, "Forbidden"));
+        assert_eq!(response.result.message, "2 violations");
+        let causes = response.result.details.unwrap().causes;
+        assert_eq!(
+            causes.iter().map(|cause| cause.field.as_str()).collect::<Vec<_>>(),
+            ["spec.containers[name=api]", ""]
+        );
+        assert_eq!(causes[0].reason, "capability-not-granted");
+
+        let response = read_by_kube(&admitted());
+        assert!(response.allowed && response.warnings.is_none());
+        // kube wants the patch as an array of numbers (issue 1781), so that field is the one it cannot read.
+        let mut without: Value = serde_json::from_slice(&patched().to_bytes()).unwrap();
+        without["response"].as_object_mut().unwrap().remove("patch");
+        let review: AdmissionReview<DynamicObject> = serde_json::from_value(without).unwrap();
+        let response = review.response.unwrap();
+        assert_eq!(response.warnings.unwrap(), ["cpu limit was raised"]);
+        assert_eq!(response.audit_annotations["verdict"], "allow");
+    }
+
+    #[test]
+    fn the_patch_decodes_to_the_operations_that_went_in() {
+        let value: Value = serde_json::from_slice(&patched().to_bytes()).unwrap();
+        let bytes = STANDARD.decode(value["response"]["patch"].as_str().unwrap()).unwrap();
+        assert_eq!(Some(serde_json::from_slice::<json_patch::Patch>(&bytes).unwrap()), patched().patch);
+    }
+
+    #[test]
+    fn a_long_warning_is_cut_at_a_character_within_the_limit() {
+        let lines = fitted(&[
+            "é".repeat(300),
+            "é".repeat(WARNING_CHARS),
+            "a\nb\tc\u{7f}d\n".to_owned(),
+            " \n".to_owned(),
+        ]);
+        assert_eq!(lines.len(), 3, "a warning without text is none");
+        assert_eq!(lines[0].chars().count(), WARNING_CHARS);
+        assert!(lines[0].ends_with("é…"));
+        assert_eq!(lines[1], "é".repeat(WARNING_CHARS));
+        assert_eq!(lines[2], "a b c d");
+    }
+
+    #[test]
+    fn too_many_warnings_are_counted_in_a_last_line() {
+        let lines = fitted(&vec!["w".repeat(WARNING_CHARS); 20]);
+        assert!(lines.iter().map(|line| line.chars().count()).sum::<usize>() <= WARNINGS_CHARS);
+        assert_eq!(lines.last().map(String::as_str), Some("5 more warnings are left out"));
+        assert_eq!(lines.len(), 16);
+        assert_eq!(fitted(&vec!["w".repeat(WARNING_CHARS); 16]).len(), 16, "exactly the limit fits");
     }
 }
