@@ -1,10 +1,11 @@
 //! Where the pod spec is in an object of any kind, and by which doors images enter it.
 
 pub mod kind;
+mod path;
 pub mod read;
 
 pub use kind::Kind;
-pub use read::{Error, read};
+pub use read::{Error, changed, read};
 
 use std::collections::BTreeMap;
 

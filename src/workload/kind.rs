@@ -1,4 +1,4 @@
-//! To be filled.
+//! The kinds that carry a pod spec, and where in them it stands.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,14 +28,36 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind of an object, by group and kind; the version does not matter, the pod template stands at the same place in all.
-    pub fn of(_gvk: &GroupVersionKind) -> Option<Self> {
-        None
+    /// The kind of an object, by group and kind; the version does not matter, the pod template stands at the same
+    /// place in all. `extensions` is the group from which three kinds moved to `apps`; old manifests still name it.
+    pub fn of(gvk: &GroupVersionKind) -> Option<Self> {
+        match (gvk.group.as_str(), gvk.kind.as_str()) {
+            ("", "Pod") => Some(Self::Pod),
+            ("", "PodTemplate") => Some(Self::PodTemplate),
+            ("", "ReplicationController") => Some(Self::ReplicationController),
+            ("apps" | "extensions", "Deployment") => Some(Self::Deployment),
+            ("apps" | "extensions", "ReplicaSet") => Some(Self::ReplicaSet),
+            ("apps" | "extensions", "DaemonSet") => Some(Self::DaemonSet),
+            ("apps", "StatefulSet") => Some(Self::StatefulSet),
+            ("batch", "Job") => Some(Self::Job),
+            ("batch", "CronJob") => Some(Self::CronJob),
+            _ => None,
+        }
     }
 
     /// JSON pointer of the object that has the pod's `metadata` and `spec`; empty for a Pod.
     pub const fn template_pointer(self) -> &'static str {
-        ""
+        match self {
+            Self::Pod => "",
+            Self::PodTemplate => "/template",
+            Self::CronJob => "/spec/jobTemplate/spec/template",
+            Self::ReplicationController
+            | Self::Deployment
+            | Self::ReplicaSet
+            | Self::StatefulSet
+            | Self::DaemonSet
+            | Self::Job => "/spec/template",
+        }
     }
 
     /// Whether the object only describes pods that a controller will make.
@@ -45,6 +67,51 @@ impl Kind {
 
     /// The kind as Kubernetes spells it.
     pub const fn as_str(self) -> &'static str {
-        "Pod"
+        match self {
+            Self::Pod => "Pod",
+            Self::PodTemplate => "PodTemplate",
+            Self::ReplicationController => "ReplicationController",
+            Self::Deployment => "Deployment",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
+            Self::Job => "Job",
+            Self::CronJob => "CronJob",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(group: &str, kind: &str) -> Option<Kind> {
+        let version = "v1".to_owned();
+        Kind::of(&GroupVersionKind { group: group.to_owned(), version, kind: kind.to_owned() })
+    }
+
+    #[test]
+    fn every_kind_is_found_by_group_and_name_and_no_other() {
+        let table = [
+            ("", "Pod"),
+            ("", "PodTemplate"),
+            ("", "ReplicationController"),
+            ("apps", "Deployment"),
+            ("apps", "ReplicaSet"),
+            ("apps", "StatefulSet"),
+            ("apps", "DaemonSet"),
+            ("batch", "Job"),
+            ("batch", "CronJob"),
+        ];
+        for (group, name) in table {
+            let kind = of(group, name).unwrap();
+            assert_eq!(kind.as_str(), name);
+            assert_eq!(kind.is_template(), name != "Pod");
+            assert_eq!(of("example.com", name), None, "a foreign group may use the same name");
+        }
+        assert_eq!(of("extensions", "Deployment"), Some(Kind::Deployment));
+        assert_eq!(of("extensions", "StatefulSet"), None);
+        assert_eq!(of("", "Service"), None);
+        assert_eq!(of("", "pod"), None);
     }
 }

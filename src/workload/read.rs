@@ -1,32 +1,474 @@
-//! To be filled.
+//! From an object's JSON to a [`Workload`]: only the fields that are needed, straight from the text, because every
+//! Linux pod of the cluster passes here.
 
-use super::{ImageUse, Kind, Workload};
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, PodSpec, Volume};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use super::path::path_at;
+use super::{ImageUse, Kind, Role, Workload};
 
 /// Why an object is not a workload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// To be filled.
-    #[error("could not read the {kind}")]
-    Placeholder {
-        /// Kind.
+    /// The text is no JSON.
+    #[error("could not read the {kind}: it is not JSON: {problem}")]
+    Parse {
+        /// Kind of the object.
         kind: &'static str,
+        /// What the parser says.
+        problem: String,
+    },
+    /// A field has another type than the API gives it.
+    #[error("could not read the {kind}: field `{field}`: {problem}; see `kubectl explain {field_help}`")]
+    ReadField {
+        /// Kind of the object.
+        kind: &'static str,
+        /// Path such as `spec.containers[0].image`.
+        field: String,
+        /// What the parser says.
+        problem: String,
+        /// The argument of `kubectl explain`.
+        field_help: String,
+    },
+    /// The kind has a pod spec, and the object has none.
+    #[error("could not read the {kind}: it has no `{field}`; add the pod spec")]
+    FindSpec {
+        /// Kind of the object.
+        kind: &'static str,
+        /// Path where it should stand.
+        field: String,
     },
 }
 
 /// Reads the pod spec out of an object's JSON. `namespace` is the request's; the object's own is used when it is empty.
-pub fn read(_object: &str, kind: Kind, _namespace: &str) -> Result<Workload, Error> {
-    Err(Error::Placeholder { kind: kind.as_str() })
+pub fn read(object: &str, kind: Kind, namespace: &str) -> Result<Workload, Error> {
+    let (outer, template) = match kind {
+        Kind::Pod => pod(typed(object, kind)?),
+        Kind::PodTemplate => pod_template(typed(object, kind)?),
+        Kind::CronJob => cron_job(typed(object, kind)?),
+        Kind::ReplicationController
+        | Kind::Deployment
+        | Kind::ReplicaSet
+        | Kind::StatefulSet
+        | Kind::DaemonSet
+        | Kind::Job => controller(typed(object, kind)?),
+    };
+    assemble(outer, template, kind, namespace)
 }
 
+// === the light structs ===
+
+/// Metadata of the object, and of the pod template in it.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "an object")]
+struct Meta {
+    name: Option<String>,
+    generate_name: Option<String>,
+    namespace: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
+/// A Pod, or a pod template: both have these two fields.
+#[derive(Default, Deserialize)]
+#[serde(default, expecting = "an object")]
+struct Template {
+    metadata: Option<Meta>,
+    spec: Option<PodSpec>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, expecting = "an object")]
+struct PodTemplateObject {
+    metadata: Option<Meta>,
+    template: Option<Template>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, expecting = "an object")]
+struct ControllerSpec {
+    template: Option<Template>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, expecting = "an object")]
+struct Controller {
+    metadata: Option<Meta>,
+    spec: Option<ControllerSpec>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, expecting = "an object")]
+struct JobTemplate {
+    spec: Option<ControllerSpec>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "an object")]
+struct CronJobSpec {
+    job_template: Option<JobTemplate>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, expecting = "an object")]
+struct CronJob {
+    metadata: Option<Meta>,
+    spec: Option<CronJobSpec>,
+}
+
+/// The object's own metadata, when it is not the template's, and the template.
+type Parts = (Option<Meta>, Option<Template>);
+
+fn pod(object: Template) -> Parts {
+    (None, Some(object))
+}
+
+fn pod_template(object: PodTemplateObject) -> Parts {
+    (Some(object.metadata.unwrap_or_default()), object.template)
+}
+
+fn controller(object: Controller) -> Parts {
+    (Some(object.metadata.unwrap_or_default()), object.spec.and_then(|spec| spec.template))
+}
+
+fn cron_job(object: CronJob) -> Parts {
+    let job = object.spec.and_then(|spec| spec.job_template).and_then(|template| template.spec);
+    (Some(object.metadata.unwrap_or_default()), job.and_then(|spec| spec.template))
+}
+
+fn assemble(
+    outer: Option<Meta>,
+    template: Option<Template>,
+    kind: Kind,
+    namespace: &str,
+) -> Result<Workload, Error> {
+    let template = template.unwrap_or_default();
+    let spec =
+        template.spec.ok_or_else(|| Error::FindSpec { kind: kind.as_str(), field: spec_path(kind) })?;
+    let mut inner = template.metadata.unwrap_or_default();
+    let labels = inner.labels.take().unwrap_or_default();
+    let annotations = inner.annotations.take().unwrap_or_default();
+    let own = outer.unwrap_or(inner);
+    let given = |text: &String| !text.is_empty();
+    Ok(Workload {
+        kind,
+        name: own.name.filter(given).or(own.generate_name).unwrap_or_default(),
+        namespace: if namespace.is_empty() {
+            own.namespace.unwrap_or_default()
+        } else {
+            namespace.to_owned()
+        },
+        labels,
+        annotations,
+        terminating: own.deletion_timestamp.is_some(),
+        spec,
+    })
+}
+
+/// Where the pod spec of a kind stands, as a field path.
+fn spec_path(kind: Kind) -> String {
+    format!("{}/spec", kind.template_pointer()).trim_start_matches('/').replace('/', ".")
+}
+
+fn typed<T: DeserializeOwned>(object: &str, kind: Kind) -> Result<T, Error> {
+    serde_json::from_str(object).map_err(|error| field_error(object, kind, &error))
+}
+
+fn field_error(object: &str, kind: Kind, error: &serde_json::Error) -> Error {
+    let kind = kind.as_str();
+    if !error.is_data() {
+        return Error::Parse { kind, problem: error.to_string() };
+    }
+    let path = path_at(object, error.line(), error.column());
+    let field_help = format!("{}{}", kind.to_lowercase(), path.help());
+    Error::ReadField { kind, field: path.to_string(), problem: error.to_string(), field_help }
+}
+
+// === impl Workload ===
+
 impl Workload {
-    /// Every image of the pod spec, by all four doors, in the order of the spec.
+    /// Every image of the pod spec, by all four doors, in the order in which the kubelet opens them. A field without
+    /// an image is passed over: the API server refuses it on a pod, and on a template somebody still has to fill it in.
     pub fn images(&self) -> Vec<ImageUse<'_>> {
-        Vec::new()
+        let spec = &self.spec;
+        let init =
+            each(spec.init_containers.as_deref(), |index, item| container(Role::InitContainer, index, item));
+        let main = each(Some(&spec.containers), |index, item| container(Role::Container, index, item));
+        let late = each(spec.ephemeral_containers.as_deref(), ephemeral);
+        let mounted = each(spec.volumes.as_deref(), volume);
+        init.chain(main).chain(late).chain(mounted).collect()
     }
 
     /// Whether this is the API object of a static pod, which runs whatever admission says.
     pub fn is_mirror(&self) -> bool {
         self.annotations.contains_key(super::MIRROR_POD_ANNOTATION)
+    }
+}
+
+fn each<'a, T, F>(items: Option<&'a [T]>, view: F) -> impl Iterator<Item = ImageUse<'a>>
+where
+    F: Fn(usize, &'a T) -> Option<ImageUse<'a>>,
+{
+    items.unwrap_or_default().iter().enumerate().filter_map(move |(index, item)| view(index, item))
+}
+
+fn container(role: Role, index: usize, item: &Container) -> Option<ImageUse<'_>> {
+    Some(ImageUse {
+        role,
+        index,
+        name: &item.name,
+        image: filled(item.image.as_deref())?,
+        command: item.command.as_deref().unwrap_or_default(),
+        args: item.args.as_deref().unwrap_or_default(),
+    })
+}
+
+fn ephemeral(index: usize, item: &EphemeralContainer) -> Option<ImageUse<'_>> {
+    Some(ImageUse {
+        role: Role::EphemeralContainer,
+        index,
+        name: &item.name,
+        image: filled(item.image.as_deref())?,
+        command: item.command.as_deref().unwrap_or_default(),
+        args: item.args.as_deref().unwrap_or_default(),
+    })
+}
+
+fn volume(index: usize, item: &Volume) -> Option<ImageUse<'_>> {
+    let image = filled(item.image.as_ref()?.reference.as_deref())?;
+    Some(ImageUse { role: Role::ImageVolume, index, name: &item.name, image, command: &[], args: &[] })
+}
+
+fn filled(image: Option<&str>) -> Option<&str> {
+    image.filter(|image| !image.is_empty())
+}
+
+/// Whether anything that admission judges differs between two states of one object.
+///
+/// All of the pod spec counts, except where a pod may run and for how long: those fields change on running pods,
+/// and neither a program nor what it is handed depends on them. A field that nobody thought of counts as judged.
+pub fn changed(new: &Workload, old: &Workload) -> bool {
+    new.kind != old.kind || judged(&new.spec) != judged(&old.spec)
+}
+
+fn judged(spec: &PodSpec) -> PodSpec {
+    PodSpec {
+        tolerations: None,
+        scheduling_gates: None,
+        active_deadline_seconds: None,
+        termination_grace_period_seconds: None,
+        node_selector: None,
+        affinity: None,
+        node_name: None,
+        ..spec.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const KINDS: [Kind; 9] = [
+        Kind::Pod,
+        Kind::PodTemplate,
+        Kind::ReplicationController,
+        Kind::Deployment,
+        Kind::ReplicaSet,
+        Kind::StatefulSet,
+        Kind::DaemonSet,
+        Kind::Job,
+        Kind::CronJob,
+    ];
+
+    /// The template wrapped as a kind wraps it, with noise at every level.
+    fn object(kind: Kind, template: Value) -> Value {
+        let mut value = template;
+        for step in kind.template_pointer().split('/').filter(|step| !step.is_empty()).rev() {
+            value = json!({ step: value, "futureField": {"a": [1]} });
+        }
+        value["kind"] = kind.as_str().into();
+        value["status"] = json!({"phase": "Pending"});
+        if kind.is_template() {
+            value["metadata"] = json!({"name": "orders", "namespace": "shop", "labels": {"outer": "yes"}, "managedFields": [{}]});
+        }
+        value
+    }
+
+    fn template() -> Value {
+        json!({
+            "metadata": {"name": "orders", "namespace": "shop", "labels": {"app": "orders"}, "annotations": {"a": "b"},
+                         "creationTimestamp": null},
+            "spec": {"containers": [{"name": "api", "image": "ghcr.io/myorg/orders:1"}], "futureSpec": 1}
+        })
+    }
+
+    fn read_value(value: &Value, kind: Kind) -> Result<Workload, Error> {
+        read(&value.to_string(), kind, "")
+    }
+
+    fn pod_with(spec: Value) -> Workload {
+        read_value(&json!({"metadata": {"name": "p"}, "spec": spec}), Kind::Pod).unwrap()
+    }
+
+    #[test]
+    fn the_pod_spec_of_every_kind_is_found() {
+        for kind in KINDS {
+            let workload = read_value(&object(kind, template()), kind).unwrap();
+            assert_eq!(
+                (workload.kind, workload.name.as_str(), workload.namespace.as_str()),
+                (kind, "orders", "shop")
+            );
+            assert_eq!(
+                workload.labels,
+                BTreeMap::from([("app".to_owned(), "orders".to_owned())]),
+                "{kind:?}"
+            );
+            assert_eq!(workload.annotations.len(), 1);
+            assert_eq!(workload.images()[0].image, "ghcr.io/myorg/orders:1");
+            assert!(!workload.terminating && !workload.is_mirror());
+        }
+    }
+
+    #[test]
+    fn an_object_without_pod_spec_names_the_place() {
+        for kind in KINDS {
+            let error = read("{}", kind, "").unwrap_err().to_string();
+            assert!(error.contains(&format!("`{}`", spec_path(kind))), "{error}");
+        }
+        assert_eq!(spec_path(Kind::CronJob), "spec.jobTemplate.spec.template.spec");
+        assert_eq!(spec_path(Kind::Pod), "spec");
+        assert!(matches!(read(r#"{"spec":null}"#, Kind::Deployment, ""), Err(Error::FindSpec { .. })));
+    }
+
+    #[test]
+    fn the_requests_namespace_wins_and_generate_name_stands_in_for_a_name() {
+        let text =
+            r#"{"metadata":{"generateName":"orders-","name":"","namespace":"own"},"spec":{"containers":[]}}"#;
+        let workload = read(text, Kind::Pod, "request").unwrap();
+        assert_eq!((workload.name.as_str(), workload.namespace.as_str()), ("orders-", "request"));
+        assert_eq!(read(text, Kind::Pod, "").unwrap().namespace, "own");
+    }
+
+    #[test]
+    fn only_the_outer_deletion_timestamp_makes_it_terminating() {
+        let stamp = json!("2026-01-01T00:00:00Z");
+        for kind in KINDS {
+            let mut value = object(kind, template());
+            value["metadata"]["deletionTimestamp"] = Value::Null;
+            assert!(!read_value(&value, kind).unwrap().terminating, "null is absent");
+            value["metadata"]["deletionTimestamp"] = stamp.clone();
+            assert!(read_value(&value, kind).unwrap().terminating);
+        }
+        let mut inner = template();
+        inner["metadata"]["deletionTimestamp"] = stamp;
+        assert!(!read_value(&object(Kind::Deployment, inner), Kind::Deployment).unwrap().terminating);
+    }
+
+    #[test]
+    fn images_enter_by_all_four_doors_in_order() {
+        let workload = pod_with(json!({
+            "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "data", "image": {"reference": "v:1"}},
+                        {"name": "none", "image": {}}],
+            "ephemeralContainers": [{"name": "debug", "image": "e:1", "command": ["sh"]}],
+            "containers": [{"name": "api", "image": "c:1", "command": ["/a"], "args": ["-v"]}, {"name": "empty"},
+                           {"name": "side", "image": "c:2"}],
+            "initContainers": [{"name": "setup", "image": "i:1"}]
+        }));
+        let seen: Vec<_> =
+            workload.images().iter().map(|use_| (use_.role, use_.index, use_.name, use_.image)).collect();
+        assert_eq!(
+            seen,
+            [
+                (Role::InitContainer, 0, "setup", "i:1"),
+                (Role::Container, 0, "api", "c:1"),
+                (Role::Container, 2, "side", "c:2"),
+                (Role::EphemeralContainer, 0, "debug", "e:1"),
+                (Role::ImageVolume, 1, "data", "v:1"),
+            ]
+        );
+        let api = workload.images()[1];
+        assert_eq!((api.command, api.args), (["/a".to_owned()].as_slice(), ["-v".to_owned()].as_slice()));
+    }
+
+    #[test]
+    fn a_wrong_type_names_its_field() {
+        for (spec, path) in [
+            (json!({"containers": [{"name": "a"}, {"name": "b", "image": 5}]}), "spec.containers[1].image"),
+            (json!({"containers": [{"name": "a", "image": {"x": []}}]}), "spec.containers[0].image"),
+            (
+                json!({"containers": [], "volumes": [{"name": "v", "image": {"reference": [1]}}]}),
+                "spec.volumes[0].image.reference",
+            ),
+            (json!({"containers": "none"}), "spec.containers"),
+            (json!([1]), "spec"),
+        ] {
+            let value = object(Kind::Pod, json!({"metadata": {"name": "p"}, "spec": spec}));
+            let Err(Error::ReadField { field, field_help, .. }) = read_value(&value, Kind::Pod) else {
+                panic!("{value}")
+            };
+            assert_eq!(field, path);
+            assert!(field_help.starts_with("pod.spec") && !field_help.contains('['), "{field_help}");
+        }
+        let value = object(Kind::CronJob, json!({"metadata": {"labels": {"a/b": 1}}, "spec": {}}));
+        let error = read(&serde_json::to_string_pretty(&value).unwrap(), Kind::CronJob, "").unwrap_err();
+        let wanted = "spec.jobTemplate.spec.template.metadata.labels[\"a/b\"]";
+        assert!(matches!(&error, Error::ReadField { field, .. } if field == wanted), "{error}");
+    }
+
+    #[test]
+    fn foreign_bytes_are_errors_and_never_panics() {
+        for text in ["", "null", "[]", "{", "7", "{\"spec\":", "\u{0}"] {
+            for kind in KINDS {
+                assert!(read(text, kind, "").is_err(), "{text}");
+            }
+        }
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(read(&format!(r#"{{"spec":{{"containers":{deep}}}}}"#), Kind::Pod, "").is_err());
+        assert!(read(&format!(r#"{{"other":{deep},"spec":{{"containers":[]}}}}"#), Kind::Pod, "").is_ok());
+    }
+
+    #[test]
+    fn a_mirror_pod_is_recognised() {
+        let text =
+            r#"{"metadata":{"annotations":{"kubernetes.io/config.mirror":"x"}},"spec":{"containers":[]}}"#;
+        assert!(read(text, Kind::Pod, "").unwrap().is_mirror());
+    }
+
+    #[test]
+    fn what_admission_judges_counts_as_a_change_and_scheduling_does_not() {
+        let base = json!({"containers": [{"name": "api", "image": "c:1"}]});
+        let old = pod_with(base.clone());
+        let with = |patch: Value| {
+            let mut spec = base.clone();
+            json_patch::merge(&mut spec, &patch);
+            pod_with(spec)
+        };
+        for same in [
+            json!({}),
+            json!({"tolerations": [{"operator": "Exists"}], "nodeName": "n", "nodeSelector": {"a": "b"}}),
+            json!({"schedulingGates": [{"name": "g"}], "activeDeadlineSeconds": 5, "terminationGracePeriodSeconds": 1}),
+            json!({"affinity": {"nodeAffinity": {}}}),
+        ] {
+            assert!(!changed(&with(same.clone()), &old), "{same}");
+        }
+        for other in [
+            json!({"containers": [{"name": "api", "image": "c:2"}]}),
+            json!({"containers": [{"name": "api", "image": "c:1", "args": ["-x"]}]}),
+            json!({"containers": [{"name": "api", "image": "c:1", "resources": {"limits": {"cpu": "1"}}}]}),
+            json!({"ephemeralContainers": [{"name": "debug", "image": "e:1"}]}),
+            json!({"runtimeClassName": "wasmtime"}),
+            json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}),
+            json!({"hostNetwork": true}),
+            json!({"serviceAccountName": "root"}),
+        ] {
+            assert!(changed(&with(other.clone()), &old), "{other}");
+        }
     }
 }
