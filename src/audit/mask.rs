@@ -1,0 +1,297 @@
+//! What may never be in a log. Works on any object, at any depth, not on the pod spec of the kinds that are known
+//! today: a kind that is added tomorrow, or a custom resource that a wide webhook rule lets through, is masked too.
+//!
+//! | where | what becomes of it | why |
+//! |---|---|---|
+//! | `env[].value` and kin, anywhere | `**REDACTED**` | people put passwords there |
+//! | `httpHeaders[].value`, anywhere | `**REDACTED**` | probes and hooks carry `Authorization` |
+//! | annotations that keep a copy of the applied manifest | erased | the copy holds the same values again |
+//! | `data`, `stringData`, `binaryData` of the object | erased | a Secret that a wide webhook rule lets through |
+//! | `metadata.managedFields` | erased | noise, often half of the object |
+//!
+//! Names of variables, `valueFrom`, `command`, `args` and all other annotations are kept: they are what an auditor
+//! looks for. A secret in a command line is in the record, as it is in `kubectl get pod -o yaml`.
+//!
+//! What was done is reported as OPA's own masking reports it: JSON pointers that begin with `/input`.
+
+use serde_json::{Map, Value};
+
+/// What stands where a value stood.
+pub const REDACTED: &str = "**REDACTED**";
+
+/// Annotations under which tools keep the manifest as it was applied, values of variables included: kubectl, kapp,
+/// Rancher's wrangler and Banzai's objectmatcher.
+pub const APPLIED_MANIFESTS: [&str; 4] = [
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "kapp.k14s.io/original",
+    "objectset.rio.cattle.io/applied",
+    "banzaicloud.com/last-applied",
+];
+
+/// Members of an object that hold secrets or configuration, where they stand at its top.
+const DATA: [&str; 3] = ["data", "stringData", "binaryData"];
+
+/// What masking did: JSON pointers (RFC 6901).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Values that are gone.
+    pub erased: Vec<String>,
+    /// Values that were replaced.
+    pub masked: Vec<String>,
+}
+
+/// Reads an object's JSON and masks it; `at` is the pointer under which it will stand. What cannot be read as a
+/// document (nested deeper than the reader goes, a number that no float can hold) is erased whole.
+pub fn object(json: &str, at: &str, report: &mut Report) -> Value {
+    let Ok(mut document) = serde_json::from_str(json) else {
+        report.erased.push(at.to_string());
+        return Value::Null;
+    };
+    if let Value::Object(members) = &mut document {
+        for member in DATA {
+            erase(members, member, at, report);
+        }
+    }
+    walk(&mut document, &mut at.to_string(), report);
+    document
+}
+
+/// Recursion ends: the reader refuses documents deeper than 128 levels.
+fn walk(value: &mut Value, at: &mut String, report: &mut Report) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                within(at, key, |at| visit(key, member, at, report));
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                within(at, &index.to_string(), |at| walk(item, at, report));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn visit(key: &str, member: &mut Value, at: &mut String, report: &mut Report) {
+    match (key, &mut *member) {
+        ("env" | "httpHeaders", Value::Array(_) | Value::Object(_)) => return variables(member, at, report),
+        ("metadata", Value::Object(metadata)) => erase(metadata, "managedFields", at, report),
+        ("annotations", Value::Object(annotations)) => {
+            for copy in APPLIED_MANIFESTS {
+                erase(annotations, copy, at, report);
+            }
+        }
+        _ => {}
+    }
+    walk(member, at, report);
+}
+
+/// The three ways in which a list of variables is written: `[{name, value}]`, `["NAME=value"]`, `{NAME: value}`. The
+/// first is Kubernetes'; the others are found in custom resources, and in mistakes.
+fn variables(list: &mut Value, at: &mut String, report: &mut Report) {
+    match list {
+        Value::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                within(at, &index.to_string(), |at| variable(item, at, report));
+            }
+        }
+        Value::Object(members) => {
+            for (name, value) in members {
+                within(at, name, |at| redact(value, at, report));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn variable(item: &mut Value, at: &mut String, report: &mut Report) {
+    match item {
+        Value::Object(members) => {
+            for (key, member) in members {
+                match key.as_str() {
+                    "name" | "valueFrom" => {}
+                    _ => within(at, key, |at| redact(member, at, report)),
+                }
+            }
+        }
+        other => redact(other, at, report),
+    }
+}
+
+fn redact(value: &mut Value, at: &str, report: &mut Report) {
+    *value = Value::String(REDACTED.into());
+    report.masked.push(at.to_string());
+}
+
+fn erase(members: &mut Map<String, Value>, key: &str, at: &str, report: &mut Report) {
+    if members.remove(key).is_some() {
+        let mut pointer = at.to_string();
+        append(&mut pointer, key);
+        report.erased.push(pointer);
+    }
+}
+
+/// Runs `step` with one more token on the pointer.
+fn within(at: &mut String, token: &str, step: impl FnOnce(&mut String)) {
+    let length = at.len();
+    append(at, token);
+    step(at);
+    at.truncate(length);
+}
+
+/// RFC 6901, section 3: `~` and `/` in a token are written `~0` and `~1`.
+fn append(pointer: &mut String, token: &str) {
+    pointer.push('/');
+    for character in token.chars() {
+        match character {
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            other => pointer.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn masked(document: &Value) -> (Value, Report) {
+        let mut report = Report::default();
+        let value = object(&document.to_string(), "/input/request/object", &mut report);
+        (value, report)
+    }
+
+    #[test]
+    fn values_of_variables_are_redacted_and_their_names_and_sources_kept() {
+        let pod = json!({"spec": {"containers": [{"name": "api", "args": ["--verbose"], "env": [
+            {"name": "TOKEN", "value": "hunter2"},
+            {"name": "EMPTY", "value": ""},
+            {"name": "FROM", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        ]}]}});
+        let (value, report) = masked(&pod);
+        assert_eq!(
+            value.pointer("/spec/containers/0"),
+            Some(&json!({"name": "api", "args": ["--verbose"], "env": [
+                {"name": "TOKEN", "value": REDACTED},
+                {"name": "EMPTY", "value": REDACTED},
+                {"name": "FROM", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+            ]}))
+        );
+        let base = "/input/request/object/spec/containers/0/env";
+        assert_eq!(report.masked, [format!("{base}/0/value"), format!("{base}/1/value")]);
+        assert!(report.erased.is_empty());
+    }
+
+    #[test]
+    fn a_label_that_is_called_env_is_no_list_of_variables() {
+        let pod = json!({"metadata": {"labels": {"env": "prod"}}});
+        assert_eq!(masked(&pod), (pod, Report::default()));
+    }
+
+    #[test]
+    fn headers_of_probes_are_redacted() {
+        let header = json!({"name": "Authorization", "value": "Basic aHVudGVyMg=="});
+        let pod =
+            json!({"spec": {"containers": [{"livenessProbe": {"httpGet": {"httpHeaders": [header]}}}]}});
+        let (value, report) = masked(&pod);
+        let at = "/spec/containers/0/livenessProbe/httpGet/httpHeaders/0/value";
+        assert_eq!(value.pointer(at), Some(&json!(REDACTED)));
+        assert_eq!(report.masked, [format!("/input/request/object{at}")]);
+    }
+
+    #[test]
+    fn copies_of_the_manifest_are_erased_wherever_metadata_stands() {
+        let metadata = json!({"name": "x", "managedFields": [{}], "annotations": {
+            "kubectl.kubernetes.io/last-applied-configuration": "{\"value\":\"hunter2\"}", "keep": "me"}});
+        let deployment = json!({"metadata": metadata, "spec": {"template": {"metadata": metadata}}});
+        let (value, report) = masked(&deployment);
+        let rest = json!({"name": "x", "annotations": {"keep": "me"}});
+        assert_eq!(value, json!({"metadata": rest, "spec": {"template": {"metadata": rest}}}));
+        let copy = "annotations/kubectl.kubernetes.io~1last-applied-configuration";
+        for at in ["metadata", "spec/template/metadata"] {
+            for gone in ["managedFields", copy] {
+                assert!(report.erased.contains(&format!("/input/request/object/{at}/{gone}")), "{report:?}");
+            }
+        }
+        assert_eq!(report.erased.len(), 4);
+    }
+
+    #[test]
+    fn the_data_of_a_secret_is_erased() {
+        let secret = json!({"kind": "Secret", "data": {"p": "aHVudGVyMg=="}, "stringData": {"q": "hunter2"}});
+        let (value, report) = masked(&secret);
+        assert_eq!(value, json!({"kind": "Secret"}));
+        assert_eq!(report.erased, ["/input/request/object/data", "/input/request/object/stringData"]);
+    }
+
+    #[test]
+    fn a_document_too_deep_to_be_read_is_erased_whole() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let mut report = Report::default();
+        assert_eq!(object(&deep, "/input/request/object", &mut report), Value::Null);
+        assert_eq!(report.erased, ["/input/request/object"]);
+    }
+
+    #[test]
+    fn variables_in_foreign_shapes_are_redacted_too() {
+        let crd = json!({"spec": {"env": {"TOKEN": "hunter2", "DEEP": {"a": ["hunter2"]}}, "app": {"env": ["T=hunter2"]}}});
+        let (value, _) = masked(&crd);
+        assert!(!value.to_string().contains("hunter2"), "{value}");
+    }
+
+    /// Where the pod spec stands in each kind that carries one.
+    const TEMPLATES: [&str; 4] = ["", "/spec/template", "/spec/jobTemplate/spec/template", "/template"];
+    const LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+
+    /// Builds `{a: {b: inner}}` from `/a/b`.
+    fn nested(pointer: &str, inner: Value) -> Value {
+        pointer
+            .rsplit('/')
+            .filter(|token| !token.is_empty())
+            .fold(inner, |value, token| json!({token: value}))
+    }
+
+    proptest! {
+        #[test]
+        fn a_secret_in_any_variable_of_any_kind_is_never_in_the_output(
+            secret in "[A-Za-z0-9]{12,40}",
+            template in 0..TEMPLATES.len(),
+            list in 0..LISTS.len(),
+            before in 0..4_usize,
+            suffix in "[\\PC\\n\"\\\\]{0,8}",
+        ) {
+            let secret = format!("§{secret}");
+            let value = format!("{secret}{suffix}");
+            let mut containers = vec![json!({"name": "other", "env": [{"name": "A", "value": "b"}]}); before];
+            containers.push(json!({"name": "c", "image": "i", "env": [{"name": "TOKEN", "value": value}]}));
+            let spec = json!({"spec": {LISTS[list]: containers}});
+            let copy = json!({APPLIED_MANIFESTS[0]: spec.to_string()});
+            let mut document = nested(TEMPLATES[template], spec);
+            document["metadata"] = json!({"annotations": copy});
+            let (output, report) = masked(&document);
+            prop_assert!(!output.to_string().contains(&secret), "{output}");
+            prop_assert_eq!(report.masked.len(), before + 1);
+            let pointer = report.masked.last().unwrap().strip_prefix("/input/request/object").unwrap();
+            prop_assert_eq!(document.pointer(pointer), Some(&json!(value)));
+        }
+
+        #[test]
+        fn whatever_is_under_a_list_of_variables_only_its_names_and_sources_survive(
+            shape in prop::collection::vec(
+                prop_oneof![
+                    Just(json!("T=§secret")), Just(json!({"name": "T", "value": "§secret"})),
+                    Just(json!({"name": "T", "value": ["§secret"]})), Just(json!([["§secret"]])),
+                    Just(json!({"name": "T", "other": {"value": "§secret"}})), Just(json!(null)),
+                ],
+                0..6,
+            ),
+        ) {
+            let (output, _) = masked(&json!({"spec": {"containers": [{"env": shape}]}}));
+            prop_assert!(!output.to_string().contains("§secret"), "{output}");
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! One decision as one line of JSON, in the schema of OPA's decision log (`opa:v1/plugins/logs/plugin.go`,
+//! `EventV1`), so that whatever collects OPA's decisions collects these too.
+//!
+//! The line is made by the sink's writer, not on the request's path, and masking is part of making it: there is no
+//! way to write a record that was not masked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::authentication::v1::UserInfo;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{Outcome, Road, Timings, mask};
+use crate::policy::Violation;
+use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review};
+
+/// Who wrote the record. The same for every record of a process, so it is shared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Labels(BTreeMap<String, String>);
+
+impl Labels {
+    /// `id` is the name of the pod or host; `more` comes from the configuration (the name of the cluster, say) and
+    /// cannot replace `app`, `version` or `id`.
+    pub fn new(id: &str, more: &BTreeMap<String, String>) -> Self {
+        let mut labels = more.clone();
+        labels.insert("app".into(), "wasmgate".into());
+        labels.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        labels.insert("id".into(), id.into());
+        Self(labels)
+    }
+}
+
+/// The review as it is recorded.
+#[derive(Debug, Clone)]
+pub struct Input {
+    uid: String,
+    kind: GroupVersionKind,
+    resource: GroupVersionResource,
+    sub_resource: Option<String>,
+    name: String,
+    namespace: String,
+    operation: Operation,
+    user: UserInfo,
+    dry_run: bool,
+    object: Option<Box<RawValue>>,
+    old_object: Option<Box<RawValue>>,
+}
+
+impl From<Review> for Input {
+    fn from(review: Review) -> Self {
+        Self {
+            uid: review.uid,
+            kind: review.kind,
+            resource: review.resource,
+            sub_resource: review.sub_resource,
+            name: review.name,
+            namespace: review.namespace,
+            operation: review.operation,
+            user: review.user,
+            dry_run: review.dry_run,
+            object: review.object,
+            old_object: review.old_object,
+        }
+    }
+}
+
+impl From<&Review> for Input {
+    fn from(review: &Review) -> Self {
+        Self {
+            uid: review.uid.clone(),
+            kind: review.kind.clone(),
+            resource: review.resource.clone(),
+            sub_resource: review.sub_resource.clone(),
+            name: review.name.clone(),
+            namespace: review.namespace.clone(),
+            operation: review.operation,
+            user: review.user.clone(),
+            dry_run: review.dry_run,
+            object: review.object.clone(),
+            old_object: review.old_object.clone(),
+        }
+    }
+}
+
+/// An AdmissionReview again, so that the `input` of a record can be fed to `opa eval`; its objects are masked.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MaskedRequest<'a> {
+    uid: &'a str,
+    kind: &'a GroupVersionKind,
+    resource: &'a GroupVersionResource,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub_resource: Option<&'a str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    namespace: &'a str,
+    operation: Operation,
+    user_info: &'a UserInfo,
+    dry_run: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old_object: Option<Value>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MaskedInput<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    request: MaskedRequest<'a>,
+}
+
+impl Input {
+    /// About how many bytes the record will have.
+    fn weight(&self) -> usize {
+        [&self.object, &self.old_object].into_iter().flatten().map(|raw| raw.get().len()).sum()
+    }
+
+    fn masked(&self, report: &mut mask::Report) -> MaskedInput<'_> {
+        let mut object =
+            |raw: &Option<Box<RawValue>>, at| Some(mask::object(raw.as_ref()?.get(), at, report));
+        MaskedInput {
+            api_version: "admission.k8s.io/v1",
+            kind: "AdmissionReview",
+            request: MaskedRequest {
+                uid: &self.uid,
+                kind: &self.kind,
+                resource: &self.resource,
+                sub_resource: self.sub_resource.as_deref(),
+                name: &self.name,
+                namespace: &self.namespace,
+                operation: self.operation,
+                user_info: &self.user,
+                dry_run: self.dry_run,
+                object: object(&self.object, "/input/request/object"),
+                old_object: object(&self.old_object, "/input/request/oldObject"),
+            },
+        }
+    }
+}
+
+/// One image of the workload, as far as a record needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageSummary {
+    /// Name of the container or volume.
+    pub container: String,
+    /// The image as it was written.
+    pub image: String,
+    /// Digest that was judged; absent when the image was not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// What the container starts: `wasm`, `linux`, `native`, `unknown`, `unread`.
+    pub class: &'static str,
+    /// Kind of the program, such as `spin-app`; absent when the image was not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
+}
+
+/// `result` of the event: what was decided, and on what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// What the API server was told.
+    pub allowed: bool,
+    /// How the review ended.
+    pub action: Outcome,
+    /// What the rules found; the `action` of each is what was done about it.
+    pub violations: Vec<Violation>,
+    /// What the patch does, for people to read.
+    pub changes: Vec<String>,
+    /// Warnings of the answer.
+    pub warnings: Vec<String>,
+    /// Operations in the JSONPatch.
+    pub patch_operations: usize,
+    /// The images that were looked at.
+    pub images: Vec<ImageSummary>,
+    /// One sentence: why this outcome.
+    pub reason: String,
+}
+
+/// `error` of the event: the gate failed. OPA writes an object with these two members there
+/// (`opa:v1/topdown/errors.go`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// What was attempted, kebab-case.
+    pub code: String,
+    /// What went wrong, for people to read.
+    pub message: String,
+}
+
+/// One decision.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Who writes.
+    pub labels: Arc<Labels>,
+    /// Id of this decision; a new random one for each.
+    pub decision_id: Uuid,
+    /// When the decision was made.
+    pub timestamp: Timestamp,
+    /// Which road it went.
+    pub road: Road,
+    /// Name → revision of the bundles that judged.
+    pub bundles: BTreeMap<String, String>,
+    /// The review; `None` when the request was none.
+    pub input: Option<Input>,
+    /// What was decided.
+    pub result: Decision,
+    /// What failed in the gate.
+    pub error: Option<Failure>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+#[derive(Serialize)]
+struct BundleInfo<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    revision: &'a str,
+}
+
+/// OPA's own `req_id` is a number, which a uid is not; `custom` is the schema's place for what it does not name.
+#[derive(Serialize)]
+struct Custom<'a> {
+    request_uid: &'a str,
+}
+
+/// The members and their order are OPA's.
+#[derive(Serialize)]
+struct EventV1<'a> {
+    labels: &'a Labels,
+    #[serde(serialize_with = "hyphenated")]
+    decision_id: Uuid,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    bundles: BTreeMap<&'a str, BundleInfo<'a>>,
+    path: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<MaskedInput<'a>>,
+    result: &'a Decision,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    erased: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    masked: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a Failure>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    requested_by: &'a str,
+    timestamp: Timestamp,
+    metrics: &'a Timings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom: Option<Custom<'a>>,
+}
+
+fn hyphenated<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+/// What a record without its objects takes, for the sink's buffer: a round figure over what the tests measure.
+const RECORD_BYTES: usize = 2048;
+
+impl Record {
+    /// About how many bytes the record holds in memory.
+    pub(super) fn weight(&self) -> usize {
+        RECORD_BYTES + self.input.as_ref().map_or(0, Input::weight)
+    }
+
+    /// The record as one line, with its newline. JSON escapes every newline inside, so a line is always a record.
+    pub fn to_line(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut report = mask::Report::default();
+        let input = self.input.as_ref().map(|input| input.masked(&mut report));
+        let event = EventV1 {
+            labels: &self.labels,
+            decision_id: self.decision_id,
+            bundles: self
+                .bundles
+                .iter()
+                .map(|(name, revision)| (name.as_str(), BundleInfo { revision }))
+                .collect(),
+            path: self.road.path(),
+            input,
+            result: &self.result,
+            erased: report.erased,
+            masked: report.masked,
+            error: self.error.as_ref(),
+            requested_by: self.input.as_ref().and_then(|i| i.user.username.as_deref()).unwrap_or_default(),
+            timestamp: self.timestamp,
+            metrics: &self.timings,
+            custom: self.input.as_ref().map(|i| Custom { request_uid: &i.uid }),
+        };
+        let mut line = serde_json::to_vec(&event)?;
+        line.push(b'\n');
+        Ok(line)
+    }
+
+    /// The line read back: for tests, and for callers that show a record.
+    pub fn to_value(&self) -> Result<Value, serde_json::Error> {
+        self.to_line().and_then(|line| serde_json::from_slice(&line))
+    }
+}
+
+impl Decision {
+    /// A decision about which there is nothing more to say than `reason`.
+    pub fn plain(action: Outcome, allowed: bool, reason: impl Into<String>) -> Self {
+        Self {
+            allowed,
+            action,
+            violations: Vec::new(),
+            changes: Vec::new(),
+            warnings: Vec::new(),
+            patch_operations: 0,
+            images: Vec::new(),
+            reason: reason.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::audit::Stage;
+    use crate::policy::Action;
+
+    fn raw(value: &Value) -> Option<Box<RawValue>> {
+        Some(serde_json::value::to_raw_value(value).unwrap())
+    }
+
+    fn review(object: &Value) -> Review {
+        Review {
+            uid: "705ab4f5-6393-11e8-b7cc-42010a800002".into(),
+            kind: GroupVersionKind { group: String::new(), version: "v1".into(), kind: "Pod".into() },
+            resource: GroupVersionResource {
+                group: String::new(),
+                version: "v1".into(),
+                resource: "pods".into(),
+            },
+            sub_resource: None,
+            name: String::new(),
+            namespace: "shop".into(),
+            operation: Operation::Create,
+            user: UserInfo { username: Some("jane@example.com".into()), ..UserInfo::default() },
+            dry_run: false,
+            object: raw(object),
+            old_object: None,
+        }
+    }
+
+    /// A denied pod.
+    pub(in crate::audit) fn record(object: &Value) -> Record {
+        let violation = Violation {
+            rule: "ungranted-capability".into(),
+            message: "container `api` can open TCP connections\nand no grant covers that".into(),
+            container: Some("api".into()),
+            capability: Some("net.tcp.connect".into()),
+            action: Some(Action::Deny),
+        };
+        let image = ImageSummary {
+            container: "api".into(),
+            image: "ghcr.io/myorg/orders:1".into(),
+            digest: Some("sha256:00".into()),
+            class: "wasm",
+            kind: Some("component"),
+        };
+        let mut timings = Timings { total: Duration::from_micros(90), ..Timings::default() };
+        timings.note(Stage::Read, Duration::from_micros(30));
+        timings.note(Stage::Judge, Duration::from_micros(40));
+        Record {
+            labels: Arc::new(Labels::new("wasmgate-0", &BTreeMap::new())),
+            decision_id: Uuid::from_u128(0x6bf8_1bb6_a3d1_4bd3_9c9f_0d1f_6d5c_1a2b),
+            timestamp: "2026-03-01T12:00:00.123456789Z".parse().unwrap(),
+            road: Road::Validate,
+            bundles: [("baseline".to_string(), "2026.3.0".to_string())].into(),
+            input: Some(Input::from(&review(object))),
+            result: Decision {
+                violations: vec![violation],
+                images: vec![image],
+                ..Decision::plain(Outcome::Deny, false, "1 violation")
+            },
+            error: None,
+            timings,
+        }
+    }
+
+    fn pod() -> Value {
+        json!({"metadata": {"name": "x"}, "spec": {"containers": [{"env": [{"name": "A", "value": "hunter2"}]}]}})
+    }
+
+    #[test]
+    fn a_record_has_the_members_of_opas_event_and_no_others() {
+        let mut event = record(&pod()).to_value().unwrap();
+        let input = event.as_object_mut().unwrap().remove("input").unwrap();
+        assert_eq!(
+            event,
+            json!({
+                "labels": {"app": "wasmgate", "version": env!("CARGO_PKG_VERSION"), "id": "wasmgate-0"},
+                "decision_id": "6bf81bb6-a3d1-4bd3-9c9f-0d1f6d5c1a2b",
+                "bundles": {"baseline": {"revision": "2026.3.0"}},
+                "path": "wasmgate/validate",
+                "result": {
+                    "allowed": false, "action": "deny", "reason": "1 violation", "changes": [], "warnings": [],
+                    "patchOperations": 0,
+                    "violations": [{
+                        "rule": "ungranted-capability", "container": "api", "capability": "net.tcp.connect",
+                        "message": "container `api` can open TCP connections\nand no grant covers that",
+                        "action": "deny",
+                    }],
+                    "images": [{
+                        "container": "api", "image": "ghcr.io/myorg/orders:1", "digest": "sha256:00",
+                        "class": "wasm", "kind": "component",
+                    }],
+                },
+                "masked": ["/input/request/object/spec/containers/0/env/0/value"],
+                "requested_by": "jane@example.com",
+                "timestamp": "2026-03-01T12:00:00.123456789Z",
+                "metrics": {
+                    "timer_server_handler_ns": 90_000, "timer_wasmgate_read_ns": 30_000,
+                    "timer_wasmgate_judge_ns": 40_000,
+                },
+                "custom": {"request_uid": "705ab4f5-6393-11e8-b7cc-42010a800002"},
+            })
+        );
+        assert_eq!(input["kind"], "AdmissionReview");
+        assert_eq!(input["request"]["uid"], "705ab4f5-6393-11e8-b7cc-42010a800002");
+        assert_eq!(input["request"]["userInfo"]["username"], "jane@example.com");
+    }
+
+    #[test]
+    fn the_input_can_be_read_as_a_review_again() {
+        let value = record(&pod()).to_value().unwrap();
+        let input = value["input"].clone();
+        let review: kube::core::admission::AdmissionReview<kube::core::DynamicObject> =
+            serde_json::from_value(input).unwrap();
+        let request = review.request.unwrap();
+        assert_eq!(request.namespace.as_deref(), Some("shop"));
+        assert_eq!(request.object.unwrap().metadata.name.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_record_is_one_line_whatever_it_says() {
+        let mut record = record(&json!({"metadata": {"name": "a\nb\r\n\u{2028}c"}}));
+        record.result.reason = "first\nsecond".into();
+        let line = record.to_line().unwrap();
+        assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        assert_eq!(line.last(), Some(&b'\n'));
+    }
+
+    #[test]
+    fn the_stored_object_is_masked_like_the_new_one() {
+        let mut record = record(&pod());
+        record.input.as_mut().unwrap().old_object = raw(&pod());
+        let line = String::from_utf8(record.to_line().unwrap()).unwrap();
+        assert!(!line.contains("hunter2"), "{line}");
+        assert!(line.contains("/input/request/oldObject/spec/containers/0/env/0/value"), "{line}");
+    }
+
+    #[test]
+    fn a_request_that_is_no_review_leaves_a_record_too() {
+        let mut record = record(&pod());
+        record.input = None;
+        record.error = Some(Failure { code: "read-review".into(), message: "not JSON".into() });
+        record.result = Decision::plain(Outcome::Error, false, "the request body is not a review");
+        let event = record.to_value().unwrap();
+        assert_eq!(event["error"], json!({"code": "read-review", "message": "not JSON"}));
+        for absent in ["input", "custom", "masked", "erased", "requested_by"] {
+            assert_eq!(event.get(absent), None, "{absent}");
+        }
+    }
+
+    #[test]
+    fn further_labels_cannot_replace_the_gates_own() {
+        let more = [("id", "forged"), ("app", "forged"), ("cluster", "eu-1")];
+        let more = more.into_iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let labels = serde_json::to_value(Labels::new("wasmgate-0", &more)).unwrap();
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(
+            labels,
+            json!({"app": "wasmgate", "id": "wasmgate-0", "version": version, "cluster": "eu-1"})
+        );
+    }
+
+    #[test]
+    fn the_weight_of_a_record_is_near_its_length() {
+        let small = record(&pod());
+        assert!(small.to_line().unwrap().len() < small.weight());
+        let large = record(&json!({"metadata": {"annotations": {"note": "x".repeat(100_000)}}}));
+        let length = large.to_line().unwrap().len();
+        assert!(
+            large.weight() >= length && large.weight() < length + RECORD_BYTES,
+            "{length} {}",
+            large.weight()
+        );
+    }
+}

@@ -1,0 +1,424 @@
+//! Where records go: one line each, written by one thread behind a bounded buffer. A slow disk or a reader that
+//! stopped reading costs records, which are counted, and never delays an admission.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::metrics::{DropReason, Drops};
+use super::{Error, Record};
+
+/// Where the decision log is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Output {
+    /// Standard output; the gate's own log goes to standard error.
+    #[default]
+    Stdout,
+    /// Appended to this file, which is created with mode 0600 when it does not exist.
+    File(PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+/// Settings of the decision log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Options {
+    /// Where records go.
+    pub output: Output,
+    /// Bytes of records that may wait to be written; a record that does not fit is dropped and counted.
+    pub buffer_bytes: usize,
+    /// Labels for every record, besides `app`, `version` and `id`.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Default for Options {
+    /// 16 MiB hold thousands of pods, and two reviews of the largest size.
+    fn default() -> Self {
+        Self { output: Output::Stdout, buffer_bytes: 16 << 20, labels: BTreeMap::new() }
+    }
+}
+
+/// The decision log. Dropping it stops the writer after what is waiting has been written; [`Sink::close`] waits for that.
+#[derive(Debug)]
+pub struct Sink {
+    /// `None` writes nowhere.
+    shared: Option<Arc<Shared>>,
+    capacity: usize,
+    drops: Drops,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Told when `queue` got something to do, and when the writer is through.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Record>,
+    /// Weight of all that is waiting or being written.
+    bytes: usize,
+    /// The writer has taken a record and not written it yet.
+    writing: bool,
+    reopen: bool,
+    closed: bool,
+    /// The writer has ended.
+    ended: bool,
+}
+
+impl Shared {
+    /// No code panics while it holds the lock, so a poisoned one holds a sound queue.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Sink ===
+
+impl Sink {
+    /// Opens the output and starts the writer. Lost records are counted in `drops`.
+    pub fn open(options: &Options, drops: Drops) -> Result<Self, Error> {
+        let writer = match &options.output {
+            Output::Stdout => Writer::new(open_stdout()?, None),
+            Output::File(path) => Writer::new(open_file(path)?, Some(path.clone())),
+            Output::Off => return Ok(Self { shared: None, capacity: 0, drops }),
+        };
+        Self::start(writer, options.buffer_bytes, drops)
+    }
+
+    fn start(mut writer: Writer, capacity: usize, drops: Drops) -> Result<Self, Error> {
+        let shared = Arc::new(Shared::default());
+        let (theirs, lost) = (Arc::clone(&shared), drops.clone());
+        std::thread::Builder::new()
+            .name("decision-log".into())
+            .spawn(move || writer.run(&theirs, &lost))
+            .map_err(|source| Error::StartWriter { source })?;
+        Ok(Self { shared: Some(shared), capacity, drops })
+    }
+
+    /// Hands a record to the writer. Never waits for it: a record that the buffer has no room for is dropped.
+    pub fn emit(&self, record: Record) {
+        let Some(shared) = &self.shared else { return };
+        let weight = record.weight();
+        let mut queue = shared.lock();
+        if queue.closed {
+            return self.drops.count(DropReason::Closed);
+        }
+        if queue.bytes.saturating_add(weight) > self.capacity {
+            return self.drops.count(DropReason::BufferFull);
+        }
+        queue.bytes += weight;
+        queue.waiting.push_back(record);
+        drop(queue);
+        shared.changed.notify_all();
+    }
+
+    /// Opens the file anew under the same name: what a log rotation asks for after it has moved the file away. When
+    /// that fails, the old file stays in use.
+    pub fn reopen(&self) {
+        let Some(shared) = &self.shared else { return };
+        shared.lock().reopen = true;
+        shared.changed.notify_all();
+    }
+
+    /// Takes no more records, and waits until all that were taken are written, at most as long as `deadline`.
+    pub fn close(&self, deadline: Duration) -> Result<(), Error> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        let until = Instant::now() + deadline;
+        let mut queue = shared.lock();
+        queue.closed = true;
+        shared.changed.notify_all();
+        while !queue.ended {
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                return Err(Error::Flush { records: queue.waiting.len() + usize::from(queue.writing) });
+            };
+            queue = shared.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.lock().closed = true;
+            shared.changed.notify_all();
+        }
+    }
+}
+
+/// What the writer thread owns.
+struct Writer {
+    file: File,
+    /// Where to open the file anew; `None` for standard output.
+    path: Option<PathBuf>,
+    /// The last write failed half-way, so the file may end inside a line.
+    torn: bool,
+    /// The failure that is going on was told, and need not be told again for each record.
+    told: bool,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    fn new(file: File, path: Option<PathBuf>) -> Self {
+        Self { file, path, torn: false, told: false }
+    }
+
+    fn run(&mut self, shared: &Shared, drops: &Drops) {
+        while let Some(record) = self.next(shared) {
+            self.write(&record, drops);
+            let mut queue = shared.lock();
+            queue.bytes = queue.bytes.saturating_sub(record.weight());
+            queue.writing = false;
+        }
+        shared.lock().ended = true;
+        shared.changed.notify_all();
+    }
+
+    /// Waits for work; `None` when the sink is closed and everything is written.
+    fn next(&mut self, shared: &Shared) -> Option<Record> {
+        let mut queue = shared.lock();
+        loop {
+            if std::mem::take(&mut queue.reopen) {
+                drop(queue);
+                self.reopen();
+                queue = shared.lock();
+                continue;
+            }
+            if let Some(record) = queue.waiting.pop_front() {
+                queue.writing = true;
+                return Some(record);
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn reopen(&mut self) {
+        let Some(path) = &self.path else { return };
+        match open_file(path) {
+            Ok(file) => (self.file, self.torn, self.told) = (file, false, false),
+            Err(error) => tracing::warn!(%error, "the decision log goes on in the file that was open"),
+        }
+    }
+
+    fn write(&mut self, record: &Record, drops: &Drops) {
+        let mut line = match record.to_line() {
+            Ok(line) => line,
+            Err(error) => {
+                tracing::error!(%error, decision_id = %record.decision_id, "a decision could not be encoded");
+                return drops.count(DropReason::EncodingFailed);
+            }
+        };
+        // A line of its own for what follows a torn one: one record is lost, not two.
+        if self.torn {
+            line.insert(0, b'\n');
+        }
+        // One write for the whole line: appended lines of several processes do not mix.
+        match self.file.write_all(&line) {
+            Ok(()) => (self.torn, self.told) = (false, false),
+            Err(error) => self.lost(&error, drops),
+        }
+    }
+
+    fn lost(&mut self, error: &std::io::Error, drops: &Drops) {
+        drops.count(DropReason::WriteFailed);
+        self.torn = true;
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::error!(%error, "decisions are lost: the decision log cannot be written");
+        }
+    }
+}
+
+/// A handle of its own, so that no buffer of the standard library stands between a record and the reader.
+fn open_stdout() -> Result<File, Error> {
+    let handle = std::io::stdout().as_fd().try_clone_to_owned();
+    handle.map(File::from).map_err(|source| Error::OpenStdout { source })
+}
+
+fn open_file(path: &Path) -> Result<File, Error> {
+    let open = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    open.map_err(|source| Error::OpenFile { path: path.to_path_buf(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::fs::PermissionsExt;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::audit::record::tests::record;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn named(name: &str) -> Record {
+        record(&json!({"metadata": {"name": name}}))
+    }
+
+    fn file_sink(path: &Path) -> Sink {
+        let options = Options { output: Output::File(path.to_path_buf()), ..Options::default() };
+        Sink::open(&options, Drops::default()).unwrap()
+    }
+
+    fn names(text: &str) -> Vec<String> {
+        let name = |line| {
+            let event: Value = serde_json::from_str(line).unwrap();
+            event["input"]["request"]["object"]["metadata"]["name"].as_str().unwrap().to_string()
+        };
+        text.lines().map(name).collect()
+    }
+
+    fn read(path: &Path) -> String {
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn every_record_is_in_the_file_when_the_sink_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decisions.log");
+        let sink = file_sink(&path);
+        let wanted: Vec<String> = (0..500).map(|n| format!("pod-{n}")).collect();
+        wanted.iter().for_each(|name| sink.emit(named(name)));
+        sink.close(SOON).unwrap();
+        assert_eq!(names(&read(&path)), wanted);
+        assert_eq!(sink.drops.total(), 0);
+    }
+
+    #[test]
+    fn the_file_is_private_and_appended_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decisions.log");
+        for name in ["first", "second"] {
+            let sink = file_sink(&path);
+            sink.emit(named(name));
+            sink.close(SOON).unwrap();
+        }
+        assert_eq!(names(&read(&path)), ["first", "second"]);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn after_a_rotation_records_go_to_a_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("decisions.log"), folder.path().join("decisions.log.1"));
+        let sink = file_sink(&path);
+        sink.emit(named("before"));
+        wait_until(|| path.metadata().unwrap().len() > 0);
+        std::fs::rename(&path, &moved).unwrap();
+        sink.reopen();
+        sink.emit(named("after"));
+        sink.close(SOON).unwrap();
+        assert_eq!(names(&read(&moved)), ["before"]);
+        assert_eq!(names(&read(&path)), ["after"]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_anew_leaves_the_old_one_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("logs");
+        std::fs::create_dir(&inner).unwrap();
+        let sink = file_sink(&inner.join("decisions.log"));
+        let moved = folder.path().join("moved");
+        std::fs::rename(&inner, &moved).unwrap();
+        sink.reopen();
+        sink.emit(named("kept"));
+        sink.close(SOON).unwrap();
+        assert_eq!(names(&read(&moved.join("decisions.log"))), ["kept"]);
+    }
+
+    #[test]
+    fn a_file_in_no_folder_is_an_error_that_names_it() {
+        let options =
+            Options { output: Output::File("/nonexistent/decisions.log".into()), ..Options::default() };
+        let error = Sink::open(&options, Drops::default()).unwrap_err();
+        assert!(error.to_string().contains("`/nonexistent/decisions.log`"), "{error}");
+    }
+
+    #[test]
+    fn a_reader_that_stopped_reading_costs_records_and_no_time() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let file = File::from(OwnedFd::from(writer));
+        let sink = Sink::start(Writer::new(file, None), 256 << 10, Drops::default()).unwrap();
+        let started = Instant::now();
+        // More than a pipe (64 KiB) and the buffer hold together.
+        (0..1000).for_each(|n| sink.emit(named(&format!("pod-{n}"))));
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        let lost = sink.drops.get(DropReason::BufferFull);
+        assert!(lost > 0 && lost < 1000, "{lost}");
+        assert!(
+            matches!(sink.close(Duration::from_millis(50)), Err(Error::Flush { records }) if records > 0)
+        );
+        sink.emit(named("too late"));
+        assert_eq!(sink.drops.get(DropReason::Closed), 1);
+        // What was taken is there, whole, for a reader that wakes up.
+        let waiting = std::thread::spawn(move || sink.close(SOON));
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        waiting.join().unwrap().unwrap();
+        assert_eq!(names(&text).len() as u64, 1000 - lost);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_costs_records_and_not_the_process() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let file = File::from(OwnedFd::from(writer));
+        let sink = Sink::start(Writer::new(file, None), 1 << 20, Drops::default()).unwrap();
+        drop(reader);
+        (0..3).for_each(|_| sink.emit(named("x")));
+        sink.close(SOON).unwrap();
+        assert_eq!(sink.drops.get(DropReason::WriteFailed), 3);
+    }
+
+    #[test]
+    fn a_torn_line_does_not_spoil_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decisions.log");
+        std::fs::write(&path, "{\"torn\":").unwrap();
+        let mut writer = Writer::new(open_file(&path).unwrap(), Some(path.clone()));
+        writer.torn = true;
+        writer.write(&named("whole"), &Drops::default());
+        assert_eq!(names(read(&path).split_once('\n').unwrap().1), ["whole"]);
+        assert!(!writer.torn);
+    }
+
+    #[test]
+    fn a_log_that_is_off_takes_records_and_counts_nothing() {
+        let sink =
+            Sink::open(&Options { output: Output::Off, ..Options::default() }, Drops::default()).unwrap();
+        sink.emit(named("x"));
+        sink.close(Duration::ZERO).unwrap();
+        assert_eq!(sink.drops.total(), 0);
+    }
+
+    #[test]
+    fn options_are_read_as_they_are_documented() {
+        let options: Options = serde_json::from_value(json!({"output": {"file": "/var/log/d.log"}})).unwrap();
+        assert_eq!(options, Options { output: Output::File("/var/log/d.log".into()), ..Options::default() });
+        let off: Options = serde_json::from_value(json!({"output": "off", "bufferBytes": 1024})).unwrap();
+        assert_eq!(off, Options { output: Output::Off, buffer_bytes: 1024, ..Options::default() });
+    }
+
+    fn wait_until(condition: impl Fn() -> bool) {
+        let until = Instant::now() + SOON;
+        while !condition() {
+            assert!(Instant::now() < until, "waited too long");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
