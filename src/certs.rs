@@ -1,1 +1,73 @@
-//! To be filled.
+//! Certificates: a pair that somebody gives, or a development authority with a serving certificate, kept in a
+//! directory and made anew when it is about to expire.
+
+mod develop;
+mod pem;
+
+pub use develop::{AUTHORITY, load_or_make};
+pub use pem::{Pair, load};
+
+use std::path::PathBuf;
+
+/// Why there is no certificate to serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file that was named cannot be read.
+    #[error("could not read `{}`; check that it exists and that this user may read it", file.display())]
+    ReadFile {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The certificate file holds no chain.
+    #[error("could not find certificates in `{}`: {problem}; it must hold PEM `CERTIFICATE` blocks, the serving certificate first", file.display())]
+    ParseChain {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The key file holds no usable key.
+    #[error("could not find a private key in `{}`: {problem}; it must hold one unencrypted PEM key (PKCS#8, PKCS#1 or SEC1)", file.display())]
+    ParseKey {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The key belongs to another certificate.
+    #[error("could not use `{}` with `{}`: {problem}; the key must be that of the first certificate in the file", key.display(), cert.display())]
+    MatchKey {
+        /// The certificate file.
+        cert: PathBuf,
+        /// The key file.
+        key: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The development directory holds a file that wasmgate did not make.
+    #[error("could not make certificates: `{}` was not made by wasmgate; move it away, or name it as the certificate to serve", file.display())]
+    ReplaceForeign {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A host name that no certificate can carry.
+    #[error("could not make a certificate for `{name}`; it must be a DNS name or an IP address")]
+    NameHost {
+        /// The name.
+        name: String,
+    },
+    /// Generating keys or signing failed.
+    #[error("could not make certificates")]
+    Make(#[source] rcgen::Error),
+    /// A file cannot be written.
+    #[error("could not write `{}`; check that this user may write there, or name a certificate to serve", file.display())]
+    WriteFile {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}

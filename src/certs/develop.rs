@@ -1,0 +1,287 @@
+//! The development authority: made once, kept in a directory, made anew before it expires.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::ring::default_provider;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use super::Error;
+use super::pem::{Pair, load, read_chain};
+
+/// Common name of the development authority; it tells the files that wasmgate made from those that it must not touch.
+pub const AUTHORITY: &str = "wasmgate development CA";
+
+/// The names that a development certificate always carries; the last is the Service in the manifests.
+const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", "wasmgate.wasmgate-system.svc"];
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the authority and the certificate last. Both are made together, so they expire together.
+const LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// How far back validity begins, for clients whose clock is slow.
+const CLOCK_SKEW: Duration = Duration::from_secs(60 * 60);
+
+/// The certificate in `dir` (`tls.crt`, `tls.key`, issued by `ca.crt`), made when there is none that covers `names`
+/// and lasts another day. Files of other origin are left alone and are an error.
+pub fn load_or_make(dir: &Path, names: &[String]) -> Result<Pair, Error> {
+    let store = Store::new(dir);
+    let names = all_names(names)?;
+    store.refuse_foreign()?;
+    if let Some(pair) = store.usable(&names, SystemTime::now() + DAY) {
+        return Ok(pair);
+    }
+    store.write(&Made::new(&names, SystemTime::now())?)?;
+    load(&store.cert, &store.key)
+}
+
+fn all_names(extra: &[String]) -> Result<Vec<String>, Error> {
+    let mut names: Vec<String> = NAMES.iter().map(|name| (*name).to_owned()).collect();
+    for name in extra {
+        ServerName::try_from(name.as_str()).map_err(|_| Error::NameHost { name: name.clone() })?;
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    Ok(names)
+}
+
+/// The four files.
+struct Store {
+    dir: PathBuf,
+    ca: PathBuf,
+    ca_key: PathBuf,
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+impl Store {
+    fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            ca: dir.join("ca.crt"),
+            ca_key: dir.join("ca.key"),
+            cert: dir.join("tls.crt"),
+            key: dir.join("tls.key"),
+        }
+    }
+
+    /// A certificate that is there must carry the authority's name, and a key must lie beside one that does: a key
+    /// alone could be anybody's.
+    fn refuse_foreign(&self) -> Result<(), Error> {
+        let certs: Vec<_> = [&self.ca, &self.cert].into_iter().filter(|file| file.exists()).collect();
+        for file in &certs {
+            if !read_chain(file).is_ok_and(|chain| chain.iter().all(carries_name)) {
+                return Err(Error::ReplaceForeign { file: (*file).clone() });
+            }
+        }
+        let orphan = [&self.key, &self.ca_key].into_iter().find(|file| certs.is_empty() && file.exists());
+        orphan.map_or(Ok(()), |file| Err(Error::ReplaceForeign { file: file.clone() }))
+    }
+
+    /// The pair, when it can serve every name until `when`.
+    fn usable(&self, names: &[String], when: SystemTime) -> Option<Pair> {
+        let pair = load(&self.cert, &self.key).ok()?;
+        load(&self.ca, &self.ca_key).ok()?;
+        let authority = read_chain(&self.ca).ok()?.into_iter().next()?;
+        covers(&pair, authority, names, when).then_some(pair)
+    }
+
+    /// Writes all four. The authority's certificate comes first, so that a set which was cut off is still
+    /// recognised as wasmgate's own.
+    fn write(&self, made: &Made) -> Result<(), Error> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(failed(&self.dir))?;
+        put(&self.ca, &made.ca, 0o644)?;
+        put(&self.ca_key, &made.ca_key, 0o600)?;
+        put(&self.key, &made.key, 0o600)?;
+        put(&self.cert, &made.cert, 0o644)
+    }
+}
+
+/// Puts a file in place whole, with its mode from the first byte on.
+fn put(file: &Path, text: &str, mode: u32) -> Result<(), Error> {
+    let draft = file.with_extension(format!("{}.new", uuid::Uuid::new_v4()));
+    let write = || {
+        let mut open = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
+        open.write_all(text.as_bytes())?;
+        open.sync_all()?;
+        fs::rename(&draft, file)
+    };
+    write().map_err(|error| {
+        // The draft may hold a key; if it cannot be removed either, the first error says more.
+        let _ = fs::remove_file(&draft);
+        failed(file)(error)
+    })
+}
+
+fn failed(file: &Path) -> impl FnOnce(std::io::Error) -> Error + use<'_> {
+    move |source| Error::WriteFile { file: file.to_owned(), source }
+}
+
+/// Whether the authority's name is subject or issuer: it stands in the DER as the plain bytes.
+fn carries_name(cert: &CertificateDer<'static>) -> bool {
+    cert.as_ref().windows(AUTHORITY.len()).any(|bytes| bytes == AUTHORITY.as_bytes())
+}
+
+/// Asks a TLS client's own verifier, so that chain, names, usage and time are judged as a client will judge them.
+fn covers(pair: &Pair, authority: CertificateDer<'static>, names: &[String], when: SystemTime) -> bool {
+    let mut roots = RootCertStore::empty();
+    let Some((leaf, rest)) = pair.chain.split_first() else { return false };
+    if roots.add(authority).is_err() {
+        return false;
+    }
+    let provider = Arc::new(default_provider());
+    let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build() else {
+        return false;
+    };
+    let now = UnixTime::since_unix_epoch(when.duration_since(UNIX_EPOCH).unwrap_or_default());
+    names.iter().all(|name| {
+        ServerName::try_from(name.as_str())
+            .is_ok_and(|name| verifier.verify_server_cert(leaf, rest, &name, &[], now).is_ok())
+    })
+}
+
+/// The four texts, PEM.
+struct Made {
+    ca: String,
+    ca_key: String,
+    cert: String,
+    key: String,
+}
+
+impl Made {
+    fn new(names: &[String], now: SystemTime) -> Result<Self, Error> {
+        let ca_key = KeyPair::generate().map_err(Error::Make)?;
+        let ca_params = authority(now);
+        let ca = ca_params.self_signed(&ca_key).map_err(Error::Make)?.pem();
+        let key = KeyPair::generate().map_err(Error::Make)?;
+        let issuer = Issuer::new(ca_params, &ca_key);
+        let leaf = serving(names, now)?.signed_by(&key, &issuer).map_err(Error::Make)?.pem();
+        Ok(Self { cert: leaf + &ca, ca, ca_key: ca_key.serialize_pem(), key: key.serialize_pem() })
+    }
+}
+
+fn authority(now: SystemTime) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, AUTHORITY);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = (now - CLOCK_SKEW).into();
+    params.not_after = (now + LIFETIME).into();
+    params
+}
+
+fn serving(names: &[String], now: SystemTime) -> Result<CertificateParams, Error> {
+    let mut params = CertificateParams::new(names).map_err(Error::Make)?;
+    params.distinguished_name.push(DnType::CommonName, "wasmgate");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = (now - CLOCK_SKEW).into();
+    params.not_after = (now + LIFETIME).into();
+    Ok(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    fn made() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(&dir.path().join("certs"));
+        load_or_make(&store.dir, &[]).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn keys_and_directory_are_private_and_nothing_else_is_left() {
+        let (_dir, store) = made();
+        assert_eq!((mode(&store.dir), mode(&store.ca_key), mode(&store.key)), (0o700, 0o600, 0o600));
+        let mut files: Vec<_> = fs::read_dir(&store.dir)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        assert_eq!(files, ["ca.crt", "ca.key", "tls.crt", "tls.key"]);
+    }
+
+    #[test]
+    fn a_valid_set_is_used_again_and_another_name_makes_a_new_one() {
+        let (_dir, store) = made();
+        let first = load(&store.cert, &store.key).unwrap();
+        assert_eq!(load_or_make(&store.dir, &[]).unwrap().chain, first.chain);
+        let names = ["gate.example.com".to_owned(), "10.0.0.7".to_owned()];
+        let second = load_or_make(&store.dir, &names).unwrap();
+        assert_ne!(second.chain, first.chain);
+        assert_eq!(load_or_make(&store.dir, &names).unwrap().chain, second.chain);
+        assert_eq!(load_or_make(&store.dir, &[]).unwrap().chain, second.chain, "fewer names are covered");
+    }
+
+    #[test]
+    fn a_set_with_less_than_a_day_left_is_made_anew() {
+        let (_dir, store) = made();
+        let names = all_names(&[]).unwrap();
+        for (age, kept) in [(LIFETIME - 2 * DAY, true), (LIFETIME - DAY / 2, false), (LIFETIME * 2, false)] {
+            store.write(&Made::new(&names, SystemTime::now() - age).unwrap()).unwrap();
+            let old = load(&store.cert, &store.key).unwrap();
+            assert_eq!(load_or_make(&store.dir, &[]).unwrap().chain == old.chain, kept, "{age:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_or_a_spoilt_key_makes_a_new_set() {
+        for spoil in ["ca.crt", "ca.key", "tls.crt", "tls.key"] {
+            let (_dir, store) = made();
+            let old = load(&store.cert, &store.key).unwrap();
+            fs::remove_file(store.dir.join(spoil)).unwrap();
+            assert_ne!(load_or_make(&store.dir, &[]).unwrap().chain, old.chain, "{spoil}");
+        }
+        let (_dir, store) = made();
+        fs::write(&store.key, "nonsense").unwrap();
+        load_or_make(&store.dir, &[]).unwrap();
+        assert_eq!(mode(&store.key), 0o600);
+    }
+
+    #[test]
+    fn a_file_of_other_origin_is_named_and_left_alone() {
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+        for (name, text) in [("tls.crt", own.as_str()), ("ca.crt", "nonsense"), ("tls.crt", "")] {
+            let (_dir, store) = made();
+            fs::write(store.dir.join(name), text).unwrap();
+            let error = load_or_make(&store.dir, &[]).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("move it away"), "{error}");
+            assert_eq!(fs::read_to_string(store.dir.join(name)).unwrap(), text);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("tls.key"), "mine").unwrap();
+        assert!(matches!(load_or_make(dir.path(), &[]), Err(Error::ReplaceForeign { .. })));
+    }
+
+    #[test]
+    fn a_host_name_that_is_none_and_a_directory_that_is_a_file_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = load_or_make(dir.path(), &["not a name".to_owned()]).unwrap_err();
+        assert!(error.to_string().contains("`not a name`"));
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(matches!(load_or_make(&file, &[]), Err(Error::WriteFile { .. })));
+    }
+}

@@ -1,0 +1,172 @@
+//! A certificate chain and its key, from PEM files.
+
+use std::path::Path;
+
+use rustls::InconsistentKeys;
+use rustls::crypto::ring::default_provider;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::Error;
+
+/// A certificate chain, serving certificate first, and the key of that certificate. The two are known to match.
+#[derive(Debug)]
+pub struct Pair {
+    /// The serving certificate and the intermediates after it.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The key; `Debug` does not print it.
+    pub key: PrivateKeyDer<'static>,
+}
+
+/// Reads a chain and its key, and checks that they belong together.
+pub fn load(cert_file: &Path, key_file: &Path) -> Result<Pair, Error> {
+    let chain = read_chain(cert_file)?;
+    let key = read_key(key_file)?;
+    check_match(&chain, &key, cert_file, key_file)?;
+    Ok(Pair { chain, key })
+}
+
+pub(super) fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let text = read(file)?;
+    let failed = |problem: String| Error::ParseChain { file: file.to_owned(), problem };
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| failed(explain(&error)))?;
+    if chain.is_empty() { Err(failed("it has none".to_owned())) } else { Ok(chain) }
+}
+
+fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    let text = read(file)?;
+    PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|error| Error::ParseKey { file: file.to_owned(), problem: explain(&error) })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(file).map_err(|source| Error::ReadFile { file: file.to_owned(), source })
+}
+
+fn explain(error: &pem::Error) -> String {
+    match error {
+        pem::Error::NoItemsFound => "it has none".to_owned(),
+        pem::Error::Base64Decode(_) => "a PEM block is not base64".to_owned(),
+        pem::Error::MissingSectionEnd { .. } => "a PEM block has no end line".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn check_match(
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+    cert_file: &Path,
+    key_file: &Path,
+) -> Result<(), Error> {
+    let signing = default_provider()
+        .key_provider
+        .load_private_key(key.clone_key())
+        .map_err(|error| Error::ParseKey { file: key_file.to_owned(), problem: error.to_string() })?;
+    match CertifiedKey::new(chain.to_vec(), signing).keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(Error::MatchKey {
+            cert: cert_file.to_owned(),
+            key: key_file.to_owned(),
+            problem: "it is the key of another certificate".to_owned(),
+        }),
+        Err(error) => Err(Error::ParseChain { file: cert_file.to_owned(), problem: error.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use rcgen::{KeyPair, generate_simple_self_signed};
+
+    use super::*;
+
+    struct Made {
+        dir: tempfile::TempDir,
+        cert: PathBuf,
+        key: PathBuf,
+    }
+
+    fn made() -> Made {
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = (dir.path().join("tls.crt"), dir.path().join("tls.key"));
+        let pair = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(&cert, pair.cert.pem()).unwrap();
+        fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+        Made { dir, cert, key }
+    }
+
+    fn message(made: &Made) -> String {
+        load(&made.cert, &made.key).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_pkcs8_pair_and_a_chain_are_read_in_order() {
+        let (first, other) = (made(), made());
+        let chain = fs::read_to_string(&first.cert).unwrap() + &fs::read_to_string(&other.cert).unwrap();
+        fs::write(&first.cert, chain).unwrap();
+        assert_eq!(load(&first.cert, &first.key).unwrap().chain.len(), 2);
+    }
+
+    #[test]
+    fn a_sec1_key_after_its_parameters_is_read() {
+        // `testdata/README.md` says how the pair was made.
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = (dir.path().join("c"), dir.path().join("k"));
+        fs::write(&cert, include_str!("testdata/sec1.crt")).unwrap();
+        fs::write(&key, include_str!("testdata/sec1.key")).unwrap();
+        assert!(matches!(load(&cert, &key).unwrap().key, PrivateKeyDer::Sec1(_)));
+    }
+
+    #[test]
+    fn an_rsa_key_in_pkcs1_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = (dir.path().join("c"), dir.path().join("k"));
+        fs::write(&cert, include_str!("testdata/pkcs1.crt")).unwrap();
+        fs::write(&key, include_str!("testdata/pkcs1.key")).unwrap();
+        assert!(matches!(load(&cert, &key).unwrap().key, PrivateKeyDer::Pkcs1(_)));
+    }
+
+    #[test]
+    fn every_mistake_names_the_file_and_what_to_do() {
+        let pair = made();
+        fs::write(&pair.key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        assert!(message(&pair).contains("key of another certificate"));
+
+        fs::write(
+            &pair.key,
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        )
+        .unwrap();
+        assert!(message(&pair).contains("tls.key`: it has none"), "{}", message(&pair));
+
+        fs::write(&pair.key, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
+        assert!(message(&pair).contains("tls.key`"), "{}", message(&pair));
+
+        let pair = made();
+        for (text, wanted) in [
+            ("", "it has none"),
+            ("-----BEGIN CERTIFICATE-----\nAAAA", "no end line"),
+            ("-----BEGIN CERTIFICATE-----\n%%%%\n-----END CERTIFICATE-----\n", "not base64"),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "invalid peer certificate"),
+        ] {
+            fs::write(&pair.cert, text).unwrap();
+            let message = message(&pair);
+            assert!(message.contains("tls.crt`") && message.contains(wanted), "{message}");
+        }
+        fs::remove_file(&pair.cert).unwrap();
+        assert!(message(&pair).contains("check that it exists"));
+        drop(pair.dir);
+    }
+
+    #[test]
+    fn printing_a_pair_does_not_show_the_key() {
+        let pair = made();
+        let text = format!("{:?}", load(&pair.cert, &pair.key).unwrap());
+        assert!(text.contains("secret key elided"), "{text}");
+    }
+}
