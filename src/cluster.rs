@@ -3,8 +3,14 @@
 //! see the same.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::LimitRangeItem;
+use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, Namespace};
+use k8s_openapi::api::node::v1 as node;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// What placement needs to know of a RuntimeClass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,4 +30,322 @@ pub struct Cluster {
     pub limit_ranges: BTreeMap<String, Vec<LimitRangeItem>>,
     /// Namespace → its labels.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// A file with more bytes is refused: a dump of every LimitRange of a large cluster is far smaller.
+const LARGEST_FILE: u64 = 16 << 20;
+
+/// Why the picture of the cluster could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The directory cannot be listed.
+    #[error("could not list the directory `{}`", path.display())]
+    ListDirectory {
+        /// Directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file cannot be read.
+    #[error("could not read `{}`", path.display())]
+    ReadFile {
+        /// File.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file is neither YAML nor JSON.
+    #[error("could not parse `{}`: {message}", path.display())]
+    ParseFile {
+        /// File.
+        path: PathBuf,
+        /// What the parser says, with the line.
+        message: String,
+    },
+    /// A document is not what it says it is.
+    #[error("could not read document {document} of `{}` as a {kind}: {message}", path.display())]
+    ReadDocument {
+        /// File.
+        path: PathBuf,
+        /// Which document that is not empty, from 1.
+        document: usize,
+        /// Kind that it says it is.
+        kind: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// A document is of a kind that says nothing about the cluster.
+    #[error(
+        "could not use document {document} of `{}`: it is a `{kind}`; keep only RuntimeClass (node.k8s.io/v1), LimitRange \
+         and Namespace (v1), or a List of them, in this directory",
+        path.display()
+    )]
+    UseDocument {
+        /// File.
+        path: PathBuf,
+        /// Which document that is not empty, from 1.
+        document: usize,
+        /// `apiVersion/kind` as written, cut to 64 characters.
+        kind: String,
+    },
+}
+
+/// Reads every `.yaml`, `.yml` and `.json` file of a directory, in the order of their names. Directories in it are
+/// passed over: a mounted ConfigMap keeps its files twice, once below a hidden directory. The RuntimeClasses count as
+/// known when the directory holds at least one.
+pub fn load_dir(directory: &Path) -> Result<Cluster, Error> {
+    let mut cluster = Cluster::default();
+    for path in manifests(directory)? {
+        let documents = documents(&path)?;
+        for (index, document) in documents.into_iter().enumerate() {
+            Place { path: &path, document: index + 1 }.add(document, &mut cluster)?;
+        }
+    }
+    Ok(cluster)
+}
+
+fn manifests(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |source| Error::ListDirectory { path: directory.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in directory.read_dir().map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if matches!(extension, Some("yaml" | "yml" | "json")) && !path.is_dir() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The documents of a file that are not empty. JSON is YAML too.
+fn documents(path: &Path) -> Result<Vec<Value>, Error> {
+    let failed = |source| Error::ReadFile { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(LARGEST_FILE + 1).read_to_string(&mut text).map_err(failed)?;
+    let parse = |message: String| Error::ParseFile { path: path.to_owned(), message };
+    if text.len() as u64 > LARGEST_FILE {
+        return Err(parse(format!("it is larger than {LARGEST_FILE} bytes; split it")));
+    }
+    serde_saphyr::from_multiple(&text).map_err(|error| parse(error.to_string()))
+}
+
+/// Where a document stands, for messages.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    path: &'a Path,
+    document: usize,
+}
+
+impl Place<'_> {
+    fn add(self, document: Value, cluster: &mut Cluster) -> Result<(), Error> {
+        let field = |name| document.get(name).and_then(Value::as_str).unwrap_or_default();
+        match (field("apiVersion"), field("kind")) {
+            ("node.k8s.io/v1", "RuntimeClass") => self.runtime_class(document, cluster),
+            ("v1", "LimitRange") => self.limit_range(document, cluster),
+            ("v1", "Namespace") => self.namespace(document, cluster),
+            // What `kubectl get -o yaml` prints. A list holds no lists, so this ends.
+            ("v1", "List") => self.list(document, cluster),
+            (version, kind) => {
+                let kind = format!("{version}/{kind}").chars().take(64).collect();
+                Err(Error::UseDocument { path: self.path.to_owned(), document: self.document, kind })
+            }
+        }
+    }
+
+    fn list(self, mut document: Value, cluster: &mut Cluster) -> Result<(), Error> {
+        let items = match document.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) => items,
+            _ => return Err(self.wrong("List", "it has no `items`; leave the document out")),
+        };
+        for item in items {
+            if item.get("kind").and_then(Value::as_str) == Some("List") {
+                return Err(
+                    self.wrong("List", "a list holds another list; write its items beside the others")
+                );
+            }
+            self.add(item, cluster)?;
+        }
+        Ok(())
+    }
+
+    fn runtime_class(self, document: Value, cluster: &mut Cluster) -> Result<(), Error> {
+        let kind = "RuntimeClass";
+        let class: node::RuntimeClass = self.typed(document, kind)?;
+        let name = self.name(class.metadata.name, kind)?;
+        if class.handler.is_empty() {
+            return Err(self.wrong(kind, "it has no `handler`; name the one of the node's container runtime"));
+        }
+        let node_selector = class.scheduling.and_then(|s| s.node_selector).unwrap_or_default();
+        let known = cluster.runtime_classes.get_or_insert_default();
+        let class = RuntimeClass { handler: class.handler, node_selector };
+        match known.insert(name.clone(), class) {
+            None => Ok(()),
+            Some(_) => Err(self.wrong(kind, &format!("`{name}` is there twice; keep one"))),
+        }
+    }
+
+    fn limit_range(self, document: Value, cluster: &mut Cluster) -> Result<(), Error> {
+        let range: LimitRange = self.typed(document, "LimitRange")?;
+        let namespace = range.metadata.namespace.unwrap_or_else(|| "default".to_owned());
+        let items = range.spec.map(|spec| spec.limits).unwrap_or_default();
+        cluster.limit_ranges.entry(namespace).or_default().extend(items);
+        Ok(())
+    }
+
+    fn namespace(self, document: Value, cluster: &mut Cluster) -> Result<(), Error> {
+        let kind = "Namespace";
+        let namespace: Namespace = self.typed(document, kind)?;
+        let name = self.name(namespace.metadata.name, kind)?;
+        match cluster.namespaces.insert(name.clone(), namespace.metadata.labels.unwrap_or_default()) {
+            None => Ok(()),
+            Some(_) => Err(self.wrong(kind, &format!("`{name}` is there twice; keep one"))),
+        }
+    }
+
+    fn typed<T: DeserializeOwned>(self, document: Value, kind: &'static str) -> Result<T, Error> {
+        serde_json::from_value(document).map_err(|error| self.wrong(kind, &error.to_string()))
+    }
+
+    fn name(self, name: Option<String>, kind: &'static str) -> Result<String, Error> {
+        name.filter(|name| !name.is_empty())
+            .ok_or_else(|| self.wrong(kind, "it has no `metadata.name`; add one"))
+    }
+
+    fn wrong(self, kind: &'static str, message: &str) -> Error {
+        Error::ReadDocument {
+            path: self.path.to_owned(),
+            document: self.document,
+            kind,
+            message: message.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const CLASSES: &str = "
+# what a cluster with runwasi and Spin has
+apiVersion: node.k8s.io/v1
+kind: RuntimeClass
+metadata: { name: wasmtime-spin-v2 }
+handler: spin
+scheduling: { nodeSelector: { spin: \"true\" } }
+---
+---
+apiVersion: v1
+kind: LimitRange
+metadata: { name: sizes, namespace: shop }
+spec:
+  limits:
+    - { type: Container, max: { memory: 1Gi, cpu: 2 } }
+    - { type: Pod, max: { memory: 2Gi } }
+";
+
+    fn directory(files: &[(&str, &str)]) -> TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        directory
+    }
+
+    fn load(files: &[(&str, &str)]) -> Result<Cluster, Error> {
+        load_dir(directory(files).path())
+    }
+
+    #[test]
+    fn a_directory_of_ordinary_manifests_is_the_cluster() {
+        let list = r#"{"apiVersion":"v1","kind":"List","items":[
+            {"apiVersion":"node.k8s.io/v1","kind":"RuntimeClass","metadata":{"name":"wasm"},"handler":"wasm"},
+            {"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop","labels":{"team":"a"}}}]}"#;
+        let more =
+            "{apiVersion: v1, kind: LimitRange, metadata: {name: b}, spec: {limits: [{type: Container}]}}";
+        let files =
+            [("classes.yaml", CLASSES), ("list.json", list), ("more.yml", more), ("notes.txt", "{{{")];
+        let cluster = load(&files).unwrap();
+        let classes = cluster.runtime_classes.unwrap();
+        assert_eq!(classes.keys().collect::<Vec<_>>(), ["wasm", "wasmtime-spin-v2"]);
+        assert_eq!(classes["wasmtime-spin-v2"].node_selector["spin"], "true");
+        assert_eq!(cluster.limit_ranges["shop"].len(), 2);
+        let max = cluster.limit_ranges["shop"][0].max.as_ref().unwrap();
+        assert_eq!((max["memory"].0.as_str(), max["cpu"].0.as_str()), ("1Gi", "2"));
+        assert_eq!(cluster.limit_ranges["default"].len(), 1);
+        assert_eq!(cluster.namespaces["shop"]["team"], "a");
+    }
+
+    #[test]
+    fn without_a_runtime_class_nobody_told_which_ones_exist() {
+        let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}";
+        assert_eq!(load(&[("a.yaml", namespace)]).unwrap().runtime_classes, None);
+        assert_eq!(load(&[]).unwrap(), Cluster::default());
+    }
+
+    #[test]
+    fn another_kind_is_refused_with_file_document_and_kind() {
+        let two = format!("{CLASSES}---\napiVersion: apps/v1\nkind: Deployment\n");
+        let message = load(&[("all.yaml", &two)]).unwrap_err().to_string();
+        assert!(message.contains("document 3 of") && message.contains("all.yaml"), "{message}");
+        assert!(message.contains("`apps/v1/Deployment`"), "{message}");
+        let beta = "{apiVersion: node.k8s.io/v1beta1, kind: RuntimeClass, metadata: {name: a}, handler: a}";
+        assert!(matches!(load(&[("a.yaml", beta)]), Err(Error::UseDocument { .. })));
+        assert!(matches!(load(&[("a.yaml", "just text")]), Err(Error::UseDocument { .. })));
+    }
+
+    #[test]
+    fn a_document_that_is_not_what_it_says_is_named() {
+        let class = "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\n";
+        let table = [
+            (format!("{class}metadata: {{name: a}}"), "no `handler`"),
+            (format!("{class}handler: a"), "no `metadata.name`"),
+            (format!("{class}metadata: {{name: a}}\nhandler: [1]"), "as a RuntimeClass"),
+            (format!("{CLASSES}---{CLASSES}"), "`wasmtime-spin-v2` is there twice"),
+            ("{apiVersion: v1, kind: List}".to_owned(), "no `items`"),
+            ("{apiVersion: v1, kind: List, items: [{kind: List}]}".to_owned(), "another list"),
+            ("{apiVersion: v1, kind: LimitRange, spec: {limits: 3}}".to_owned(), "as a LimitRange"),
+        ];
+        for (text, expected) in table {
+            let message = load(&[("a.yaml", &text)]).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_parsed_is_named() {
+        let missing = load_dir(Path::new("/nonexistent/cluster")).unwrap_err();
+        assert!(missing.to_string().contains("`/nonexistent/cluster`") && missing.source().is_some());
+        let bad = load(&[("a.yaml", "a: [1")]).unwrap_err();
+        assert!(matches!(&bad, Error::ParseFile { path, .. } if path.ends_with("a.yaml")), "{bad}");
+        let bytes = tempfile::tempdir().unwrap();
+        fs::write(bytes.path().join("a.yaml"), [0xff, 0xfe]).unwrap();
+        assert!(matches!(load_dir(bytes.path()), Err(Error::ReadFile { .. })));
+        let bomb: String = (1..40).fold("a0: &a0 [x, x]\n".to_owned(), |text, n| {
+            let below = n - 1;
+            format!("{text}a{n}: &a{n} [*a{below}, *a{below}, *a{below}, *a{below}]\n")
+        });
+        assert!(matches!(load(&[("bomb.yaml", &bomb)]), Err(Error::ParseFile { .. })));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn files_of_a_mounted_config_map_are_read_once() {
+        let mount = tempfile::tempdir().unwrap();
+        let data = mount.path().join("..2026_01_01");
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join("classes.yaml"), CLASSES).unwrap();
+        std::os::unix::fs::symlink("..2026_01_01", mount.path().join("..data.yaml")).unwrap();
+        std::os::unix::fs::symlink("..2026_01_01/classes.yaml", mount.path().join("classes.yaml")).unwrap();
+        assert_eq!(load_dir(mount.path()).unwrap().runtime_classes.unwrap().len(), 1);
+        std::os::unix::fs::symlink("gone", mount.path().join("dangling.yaml")).unwrap();
+        assert!(matches!(load_dir(mount.path()), Err(Error::ReadFile { .. })));
+    }
 }

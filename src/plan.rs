@@ -2,6 +2,7 @@
 //! the raw object in, the wanted object and its JSONPatch out.
 
 pub mod affinity;
+pub mod draft;
 pub mod edit;
 pub mod floor;
 pub mod pin;
@@ -9,4 +10,5 @@ pub mod placement;
 pub mod quantity;
 pub mod sizing;
 
-pub use edit::{Context, Error, Plan, plan};
+pub use draft::Error;
+pub use edit::{CHANGED_ANNOTATION, Context, Plan, plan};

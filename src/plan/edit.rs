@@ -1,11 +1,18 @@
-//! To be filled.
+//! The plan: every edit on a copy of the raw object, and the patch that leads there.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::inspection::Inspection;
 use crate::runtime::Runtimes;
 use crate::workload::Workload;
+
+use super::draft::{Error, Notes, Object, not, object_mut, text};
+use super::{affinity, pin, placement, sizing};
+
+/// Annotation on a pod that lists what wasmgate changed, such as `runtimeClassName,affinity,resources/app,image/app`.
+/// It informs people and nothing reads it for a decision, so forging it wins nothing.
+pub const CHANGED_ANNOTATION: &str = "wasmgate.dev/changed";
 
 /// What a plan depends on besides the object.
 #[derive(Debug, Clone, Copy)]
@@ -14,15 +21,6 @@ pub struct Context<'a> {
     pub runtimes: &'a Runtimes,
     /// The cluster.
     pub cluster: &'a Cluster,
-}
-
-/// Why a plan cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// To be filled.
-    #[error("could not plan")]
-    Placeholder,
 }
 
 /// The wanted object and how to get there.
@@ -38,17 +36,76 @@ pub struct Plan {
     pub changes: Vec<String>,
 }
 
-/// Plans the changes to one object. A workload without Wasm yields an empty patch.
+/// Plans the changes to one object. A workload without a Wasm program, and the mirror of a static pod, yield an empty
+/// patch. A plan for the planned object is empty too, also when the API server's own plug-ins ran in between.
 pub fn plan(
     raw: &Value,
-    _workload: &Workload,
-    _inspection: &Inspection,
-    _context: &Context<'_>,
+    workload: &Workload,
+    inspection: &Inspection,
+    context: &Context<'_>,
 ) -> Result<Plan, Error> {
-    Ok(Plan {
-        object: raw.clone(),
-        patch: json_patch::Patch::default(),
-        warnings: Vec::new(),
-        changes: Vec::new(),
-    })
+    let mut object = raw.clone();
+    let mut notes = Notes::default();
+    if placement::wasm_programs(inspection).next().is_some() && !workload.is_mirror() {
+        let template = workload.kind.template_pointer();
+        let pod = object.pointer_mut(template).and_then(Value::as_object_mut);
+        let pod = pod.ok_or_else(|| not(format!("the object at `{template}`"), "a pod or a pod template"))?;
+        edit(pod, workload, inspection, context, &mut notes)?;
+    }
+    // The difference of two trees touches only what changed, and appends to lists instead of writing them anew.
+    let patch = match notes.tokens.as_slice() {
+        [] => json_patch::Patch::default(),
+        _ => json_patch::diff(raw, &object),
+    };
+    Ok(Plan { object, patch, warnings: notes.warnings, changes: notes.changes })
+}
+
+fn edit(
+    pod: &mut Object,
+    workload: &Workload,
+    inspection: &Inspection,
+    context: &Context<'_>,
+    notes: &mut Notes,
+) -> Result<(), Error> {
+    let spec = pod.get_mut("spec").and_then(Value::as_object_mut);
+    let spec = spec.ok_or_else(|| not("spec".to_owned(), "an object"))?;
+    if let Some(profile) = placement::place(spec, inspection, context, notes)? {
+        affinity::require(spec, profile, notes)?;
+        affinity::tolerate(spec, profile, notes)?;
+        let site = sizing::Site::new(workload, profile, context.cluster)?;
+        sizing::size(spec, inspection, &site, notes)?;
+    }
+    pin::pin(spec, inspection, notes)?;
+    if !workload.kind.is_template() && !notes.tokens.is_empty() {
+        annotate(pod, inspection, notes)?;
+    }
+    Ok(())
+}
+
+/// Writes what was changed. Entries of an earlier round stay in front, as far as they are entries that wasmgate
+/// could have written for this pod.
+fn annotate(pod: &mut Object, inspection: &Inspection, notes: &Notes) -> Result<(), Error> {
+    let metadata = object_mut(pod, "metadata", "")?;
+    let annotations = object_mut(metadata, "annotations", "metadata")?;
+    let earlier = text(annotations, CHANGED_ANNOTATION, "metadata.annotations")?.unwrap_or_default();
+    let mut entries: Vec<&str> = Vec::new();
+    let known = earlier.split(',').filter(|entry| could_be_ours(entry, inspection));
+    for entry in known.chain(notes.tokens.iter().map(String::as_str)) {
+        if !entries.contains(&entry) {
+            entries.push(entry);
+        }
+    }
+    let joined = entries.join(",");
+    annotations.insert(CHANGED_ANNOTATION.to_owned(), json!(joined));
+    Ok(())
+}
+
+fn could_be_ours(entry: &str, inspection: &Inspection) -> bool {
+    match entry.split_once('/') {
+        None => matches!(entry, "runtimeClassName" | "affinity" | "tolerations"),
+        Some(("resources" | "image" | "volume", name)) => {
+            inspection.containers.iter().any(|c| c.name == name)
+        }
+        Some(_) => false,
+    }
 }

@@ -1,1 +1,142 @@
-//! To be filled.
+//! Which runtime the pod ends up on. A class that a person set is kept; else the kinds of all programs decide, and
+//! only where the API server will take the class.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::image::{ImageKind, Program};
+use crate::inspection::{Container, Inspection};
+use crate::runtime::Profile;
+use crate::workload::Role;
+
+use super::draft::{Error, Notes, Object, object, text};
+use super::edit::Context;
+
+const FIELD: &str = "runtimeClassName";
+
+/// The programs that are started and are Wasm. An image volume is mounted, never started.
+pub(super) fn wasm_programs(inspection: &Inspection) -> impl Iterator<Item = (&Container, &Program)> {
+    inspection.containers.iter().filter(|container| container.role != Role::ImageVolume).filter_map(
+        |container| {
+            let (_, program) = container.known()?;
+            matches!(program, Program::Wasm { .. }).then_some((container, program))
+        },
+    )
+}
+
+/// Image kind → name of the first container that starts one.
+type Kinds<'a> = BTreeMap<ImageKind, &'a str>;
+
+fn kinds_of(inspection: &Inspection) -> Kinds<'_> {
+    let mut kinds = Kinds::new();
+    for (container, program) in wasm_programs(inspection) {
+        if let Program::Wasm { kind, .. } = program {
+            kinds.entry(*kind).or_insert(&container.name);
+        }
+    }
+    kinds
+}
+
+/// Writes the runtime class where nobody did, and returns the profile that the pod will run under; `None` when it
+/// will run under none that the configuration knows.
+pub(super) fn place<'a>(
+    spec: &mut Object,
+    inspection: &Inspection,
+    context: &Context<'a>,
+    notes: &mut Notes,
+) -> Result<Option<&'a Profile>, Error> {
+    let kinds = kinds_of(inspection);
+    if let Some(class) = text(spec, FIELD, "spec")? {
+        let profile = context.runtimes.by_class(class);
+        if let Some(profile) = profile {
+            judge(profile, class, &kinds, notes);
+        }
+        return Ok(profile);
+    }
+    let Some(profile) = choose(&kinds, context, notes) else { return Ok(None) };
+    if !accepted(profile, spec, context, notes)? {
+        return Ok(None);
+    }
+    spec.insert(FIELD.to_owned(), Value::String(profile.runtime_class.clone()));
+    notes.change(FIELD, format!("spec.{FIELD} = {}", profile.runtime_class));
+    Ok(Some(profile))
+}
+
+/// Says which containers the class that a person set cannot run.
+fn judge(profile: &Profile, class: &str, kinds: &Kinds<'_>, notes: &mut Notes) {
+    for (kind, container) in kinds.iter().filter(|(kind, _)| !profile.runs.contains(kind)) {
+        notes.warn(format!(
+            "container `{container}`: runtime class `{class}` cannot run an image of kind `{}`; \
+             leave out `{FIELD}` to have one chosen",
+            kind.as_str()
+        ));
+    }
+}
+
+/// The one profile that runs every kind.
+fn choose<'a>(kinds: &Kinds<'_>, context: &Context<'a>, notes: &mut Notes) -> Option<&'a Profile> {
+    let mut wanted: Vec<&Profile> = Vec::new();
+    for (kind, container) in kinds {
+        let Some(profile) = context.runtimes.for_kind(*kind) else {
+            notes.warn(format!(
+                "container `{container}`: no runtime is configured for images of kind `{}`; \
+                 set `{FIELD}`, or name a runtime profile for the kind",
+                kind.as_str()
+            ));
+            return None;
+        };
+        if !wanted.iter().any(|known| known.name == profile.name) {
+            wanted.push(profile);
+        }
+    }
+    if let [only] = wanted.as_slice() {
+        return Some(only);
+    }
+    let all = wanted.iter().find(|profile| kinds.keys().all(|kind| profile.runs.contains(kind))).copied();
+    if all.is_none() {
+        let needs: Vec<String> =
+            kinds.iter().map(|(kind, container)| format!("`{container}` ({})", kind.as_str())).collect();
+        notes.warn(format!(
+            "no runtime class was set: the containers {} need different ones, and a pod has one; \
+             move them to pods of their own",
+            needs.join(" and ")
+        ));
+    }
+    all
+}
+
+/// Whether the API server would take the class on this pod, as far as the picture of the cluster tells
+/// (`kubernetes:plugin/pkg/admission/runtimeclass/admission.go`). It would refuse the pod under our name otherwise.
+fn accepted(
+    profile: &Profile,
+    spec: &Object,
+    context: &Context<'_>,
+    notes: &mut Notes,
+) -> Result<bool, Error> {
+    let name = &profile.runtime_class;
+    let Some(classes) = &context.cluster.runtime_classes else { return Ok(true) };
+    let Some(class) = classes.get(name) else {
+        let other = profile.aliases.iter().find(|alias| classes.contains_key(*alias));
+        let hint = other.map_or_else(String::new, |alias| {
+            format!(", or set the profile's class to `{alias}`, which the cluster has")
+        });
+        notes.warn(format!(
+            "no runtime class was set: the cluster has no RuntimeClass `{name}`; create it with the handler of \
+             its shim (profile `{}`){hint}",
+            profile.name
+        ));
+        return Ok(false);
+    };
+    let selector = object(spec, "nodeSelector", "spec")?;
+    let conflict = class.node_selector.iter().find(|(key, value)| {
+        selector.and_then(|own| own.get(*key)).is_some_and(|own| own.as_str() != Some(value))
+    });
+    if let Some((key, value)) = conflict {
+        notes.warn(format!(
+            "no runtime class was set: RuntimeClass `{name}` selects nodes with `{key}={value}`, and \
+             `spec.nodeSelector` wants another value; leave `{key}` out of it"
+        ));
+    }
+    Ok(conflict.is_none())
+}

@@ -1,1 +1,457 @@
-//! To be filled.
+//! Kubernetes quantities as exact integers. A float would turn a limit that a person wrote into another one.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::draft::Error;
+
+/// Billionths in a whole: the finest step that the API server keeps (`kubernetes/apimachinery:pkg/api/resource/quantity.go`).
+const NANO: i128 = 1_000_000_000;
+
+/// The API server cuts magnitudes to this many wholes.
+const CAP: i128 = i64::MAX as i128 * NANO;
+
+/// Longest text that is read as a quantity. The longest that anybody means has about thirty characters; foreign
+/// text of megabytes must not cost time.
+const LONGEST: usize = 256;
+
+/// One mebibyte, in bytes.
+pub(super) const MIB: i128 = 1 << 20;
+
+/// An amount of memory (bytes) or CPU (cores), kept in billionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Quantity(i128);
+
+/// A text is no quantity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAQuantity;
+
+impl Quantity {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+    /// One byte: the step in which memory is written.
+    pub const BYTE: Self = Self(NANO);
+    /// A thousandth of a core: the step in which CPU is written.
+    pub const MILLI: Self = Self(NANO / 1000);
+
+    /// So many bytes, cut to what the API server can hold.
+    pub fn from_bytes(bytes: i128) -> Self {
+        Self(bytes.saturating_mul(NANO).clamp(-CAP, CAP))
+    }
+
+    /// So many thousandths of a core, cut to what the API server can hold.
+    pub fn from_millis(millis: i128) -> Self {
+        Self(millis.saturating_mul(NANO / 1000).clamp(-CAP, CAP))
+    }
+
+    /// Reads a quantity: `<signed number><suffix>` with the suffixes `Ki…Ei`, `n u m k M G T P E` or a decimal
+    /// exponent. Fractions finer than a billionth are rounded away from zero, and magnitudes are cut at 2⁶³-1, as
+    /// the API server does.
+    pub fn parse(text: &str) -> Result<Self, NotAQuantity> {
+        let text = text.trim();
+        if text.len() > LONGEST {
+            return Err(NotAQuantity);
+        }
+        let (negative, rest) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
+        };
+        let (whole, rest) = digits(rest);
+        let (fraction, suffix) = rest.strip_prefix('.').map_or(("", rest), digits);
+        if whole.is_empty() && fraction.is_empty() {
+            return Err(NotAQuantity);
+        }
+        let scale = Scale::read(suffix).ok_or(NotAQuantity)?;
+        let nanos = scale.nanos(whole, fraction);
+        Ok(Self(if negative { -nanos } else { nanos }))
+    }
+
+    /// Reads a quantity from JSON, where the API server also takes a bare number.
+    pub fn from_json(value: &Value, field: &str) -> Result<Self, Error> {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            other => other.to_string(),
+        };
+        let wanted = matches!(value, Value::String(_) | Value::Number(_));
+        Self::parse(&text).ok().filter(|_| wanted).ok_or_else(|| unreadable(field, &text))
+    }
+
+    /// Reads a quantity of a setting or of another object; `field` names it in the error.
+    pub fn named(text: &str, field: &str) -> Result<Self, Error> {
+        Self::parse(text).map_err(|NotAQuantity| unreadable(field, text))
+    }
+
+    /// The next multiple of `step` that is not smaller.
+    #[must_use]
+    pub fn up_to(self, step: Self) -> Self {
+        let floor = self.down_to(step);
+        if floor == self { floor } else { Self(floor.0.saturating_add(step.0)) }
+    }
+
+    /// The next multiple of `step` that is not larger.
+    #[must_use]
+    pub const fn down_to(self, step: Self) -> Self {
+        if step.0 <= 0 {
+            return self;
+        }
+        Self(self.0.saturating_sub(self.0.rem_euclid(step.0)))
+    }
+
+    /// The smallest request that this limit allows under a largest limit-to-request ratio.
+    #[must_use]
+    pub fn over(self, ratio: Self) -> Self {
+        if ratio.0 <= 0 {
+            return self;
+        }
+        let scaled = self.0.saturating_mul(NANO);
+        let whole = scaled.div_euclid(ratio.0);
+        Self(whole.saturating_add(i128::from(scaled.rem_euclid(ratio.0) != 0)))
+    }
+
+    /// The largest limit that this request allows under a largest limit-to-request ratio.
+    #[must_use]
+    pub const fn times(self, ratio: Self) -> Self {
+        Self(self.0.saturating_mul(ratio.0).div_euclid(NANO))
+    }
+
+    /// As memory is written: in Mi when whole, else in Ki or bytes.
+    pub fn memory(self) -> String {
+        let bytes = self.up_to(Self::BYTE).0 / NANO;
+        if bytes == 0 {
+            "0".to_owned()
+        } else if bytes % MIB == 0 {
+            format!("{}Mi", bytes / MIB)
+        } else if bytes % 1024 == 0 {
+            format!("{}Ki", bytes / 1024)
+        } else {
+            bytes.to_string()
+        }
+    }
+
+    /// As CPU is written: in thousandths of a core.
+    pub fn cpu(self) -> String {
+        let millis = self.up_to(Self::MILLI).0 / Self::MILLI.0;
+        if millis == 0 { "0".to_owned() } else { format!("{millis}m") }
+    }
+}
+
+impl std::ops::Add for Quantity {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+/// For debugging and for quantities of neither memory nor CPU: wholes and billionths.
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 % NANO == 0 { write!(f, "{}", self.0 / NANO) } else { write!(f, "{}n", self.0) }
+    }
+}
+
+fn unreadable(field: &str, text: &str) -> Error {
+    Error::ReadQuantity { field: field.to_owned(), value: text.chars().take(64).collect() }
+}
+
+/// Splits after the leading decimal digits.
+fn digits(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text.split_at_checked(end).unwrap_or((text, ""))
+}
+
+/// What a suffix multiplies by.
+#[derive(Debug, Clone, Copy)]
+enum Scale {
+    /// A power of ten.
+    Ten(i64),
+    /// A power of 1024.
+    Kibi(u32),
+}
+
+impl Scale {
+    fn read(suffix: &str) -> Option<Self> {
+        Some(match suffix {
+            "n" => Self::Ten(-9),
+            "u" => Self::Ten(-6),
+            "m" => Self::Ten(-3),
+            "" => Self::Ten(0),
+            "k" => Self::Ten(3),
+            "M" => Self::Ten(6),
+            "G" => Self::Ten(9),
+            "T" => Self::Ten(12),
+            "P" => Self::Ten(15),
+            "E" => Self::Ten(18),
+            "Ki" => Self::Kibi(1),
+            "Mi" => Self::Kibi(2),
+            "Gi" => Self::Kibi(3),
+            "Ti" => Self::Kibi(4),
+            "Pi" => Self::Kibi(5),
+            "Ei" => Self::Kibi(6),
+            _ => Self::Ten(suffix.strip_prefix(['e', 'E'])?.parse().ok()?),
+        })
+    }
+
+    /// `whole.fraction` times this, in billionths, rounded up. Worked out on decimal digits, so that nothing is lost
+    /// before the rounding, however many of them there are.
+    fn nanos(self, whole: &str, fraction: &str) -> i128 {
+        let mut number: Vec<u32> =
+            whole.chars().chain(fraction.chars()).filter_map(|c| c.to_digit(10)).collect();
+        let places = i64::try_from(fraction.len()).unwrap_or(i64::MAX);
+        let power = match self {
+            Self::Ten(power) => power,
+            Self::Kibi(times) => {
+                (0..times).for_each(|_| multiply(&mut number, 1024));
+                0
+            }
+        };
+        shifted(&number, power.saturating_add(9).saturating_sub(places))
+    }
+}
+
+/// Multiplies a number that is written in decimal digits.
+fn multiply(number: &mut Vec<u32>, factor: u32) {
+    let mut carry = 0;
+    for digit in number.iter_mut().rev() {
+        let product = *digit * factor + carry;
+        *digit = product % 10;
+        carry = product / 10;
+    }
+    while carry > 0 {
+        number.insert(0, carry % 10);
+        carry /= 10;
+    }
+}
+
+/// Decimal digits times a power of ten, rounded up and cut at [`CAP`].
+fn shifted(number: &[u32], power: i64) -> i128 {
+    if number.iter().all(|digit| *digit == 0) {
+        return 0;
+    }
+    let dropped = usize::try_from(power.saturating_neg()).unwrap_or(0).min(number.len());
+    let (kept, rest) = number.split_at_checked(number.len() - dropped).unwrap_or((number, &[]));
+    let append =
+        |value: i128, digit: u32| value.saturating_mul(10).saturating_add(i128::from(digit)).min(CAP);
+    let mut value = kept.iter().fold(0, |value, digit| append(value, *digit));
+    // Past forty zeros every number but zero is over the cap.
+    for _ in 0..power.clamp(0, 40) {
+        value = append(value, 0);
+    }
+    let round = rest.iter().any(|digit| *digit != 0);
+    value.saturating_add(i128::from(round)).min(CAP)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Ordering;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn nanos(text: &str) -> i128 {
+        Quantity::parse(text).unwrap().0
+    }
+
+    #[test]
+    fn every_suffix_of_the_grammar_has_its_value() {
+        let table = [
+            ("0", 0),
+            ("1n", 1),
+            ("1u", 1_000),
+            ("1m", 1_000_000),
+            ("1", NANO),
+            ("1k", 1_000 * NANO),
+            ("1M", 1_000_000 * NANO),
+            ("1G", NANO * NANO),
+            ("1T", 1_000 * NANO * NANO),
+            ("1P", 1_000_000 * NANO * NANO),
+            ("1E", NANO * NANO * NANO),
+            ("1Ki", 1024 * NANO),
+            ("1Mi", (1 << 20) * NANO),
+            ("1Gi", (1 << 30) * NANO),
+            ("1Ti", (1 << 40) * NANO),
+            ("1Pi", (1 << 50) * NANO),
+            ("1Ei", (1 << 60) * NANO),
+            ("1e3", 1_000 * NANO),
+            ("1E3", 1_000 * NANO),
+            ("1e+3", 1_000 * NANO),
+            ("12e-3", 12_000_000),
+            ("+1.5Gi", 3 * (1 << 29) * NANO),
+            ("-2", -2 * NANO),
+            ("1.", NANO),
+            (".5", NANO / 2),
+            ("007", 7 * NANO),
+            ("0.5Mi", (1 << 19) * NANO),
+            (" 5 ", 5 * NANO),
+        ];
+        for (text, expected) in table {
+            assert_eq!(nanos(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn fractions_finer_than_a_billionth_are_rounded_away_from_zero() {
+        assert_eq!(nanos("0.1n"), 1);
+        assert_eq!(nanos("-0.1n"), -1);
+        assert_eq!(nanos("1.0000000001"), NANO + 1);
+        assert_eq!(nanos("1e-999999"), 1);
+        assert_eq!(nanos(&format!("0.{}1", "0".repeat(200))), 1);
+        assert_eq!(nanos("0e-5"), 0);
+    }
+
+    #[test]
+    fn magnitudes_are_cut_where_the_api_server_cuts_them() {
+        for text in ["9223372036854775808", "100E", "9Ei", "1e99", "1e9223372036854775807", "16Ei"] {
+            assert_eq!(nanos(text), CAP, "{text}");
+            assert_eq!(nanos(&format!("-{text}")), -CAP, "-{text}");
+        }
+        assert_eq!(nanos("9223372036854775807"), CAP);
+        assert_eq!(nanos(&"9".repeat(LONGEST)), CAP);
+        assert_eq!(Quantity::from_bytes(i128::MAX), Quantity(CAP));
+    }
+
+    #[test]
+    fn what_is_no_quantity_is_refused() {
+        let long = "1".repeat(LONGEST + 1);
+        let table = [
+            "",
+            "-",
+            "+",
+            ".",
+            "Mi",
+            "aoeu",
+            "1mi",
+            "1i",
+            "1.1.M",
+            "1+1.0M",
+            "0.1am",
+            "-3.01e-",
+            "1e",
+            "1Zi",
+            "1KiB",
+            "--1",
+            "1 Mi",
+            "1e1.5",
+            "1e99999999999999999999",
+            "٣",
+            "1µ",
+            "0x10",
+            &long,
+        ];
+        for text in table {
+            assert_eq!(Quantity::parse(text), Err(NotAQuantity), "{text}");
+        }
+    }
+
+    #[test]
+    fn json_numbers_count_and_other_json_is_named_in_the_error() {
+        assert_eq!(Quantity::from_json(&json!(0.5), "f"), Ok(Quantity(NANO / 2)));
+        assert_eq!(Quantity::from_json(&json!(2), "f"), Ok(Quantity(2 * NANO)));
+        assert_eq!(Quantity::from_json(&json!(1e-7), "f"), Ok(Quantity(100)));
+        for wrong in [json!(true), json!(["1"]), json!({}), json!("1 Mi")] {
+            let error = Quantity::from_json(&wrong, "spec.x").unwrap_err().to_string();
+            assert!(error.contains("`spec.x`") && error.contains("no quantity"), "{error}");
+        }
+        let error = Quantity::named(&"x".repeat(500), "f").unwrap_err();
+        assert_eq!(error, Error::ReadQuantity { field: "f".into(), value: "x".repeat(64) });
+    }
+
+    #[test]
+    fn rounding_and_ratios_are_exact_on_both_sides() {
+        let step = Quantity::MILLI;
+        assert_eq!(Quantity::parse("1500u").unwrap().up_to(step).cpu(), "2m");
+        assert_eq!(Quantity::parse("1500u").unwrap().down_to(step).cpu(), "1m");
+        assert_eq!(Quantity::parse("2m").unwrap().up_to(step).cpu(), "2m");
+        let (ten, three) = (Quantity::parse("10").unwrap(), Quantity::parse("3").unwrap());
+        assert_eq!(ten.over(three).0, 3_333_333_334);
+        assert_eq!(ten.over(three).times(three), Quantity(10 * NANO + 2));
+        assert_eq!(ten.over(Quantity::ZERO), ten);
+        assert_eq!(Quantity(CAP).times(Quantity(CAP)).0, i128::MAX.div_euclid(NANO));
+    }
+
+    /// Little-endian limbs: a model that shares no step with the decimal digits above.
+    fn limbs(digits: &str, factors: &[u32]) -> Vec<u32> {
+        let mut number = vec![0_u32];
+        for digit in digits.chars().map(|c| c.to_digit(10).unwrap()) {
+            step(&mut number, 10, digit);
+        }
+        factors.iter().for_each(|factor| step(&mut number, *factor, 0));
+        while number.last() == Some(&0) {
+            number.pop();
+        }
+        number
+    }
+
+    fn step(number: &mut Vec<u32>, factor: u32, add: u32) {
+        let mut carry = u64::from(add);
+        for limb in number.iter_mut() {
+            let product = u64::from(*limb) * u64::from(factor) + carry;
+            *limb = u32::try_from(product & u64::from(u32::MAX)).unwrap();
+            carry = product >> 32;
+        }
+        number.push(u32::try_from(carry).unwrap());
+    }
+
+    fn compare(a: &[u32], b: &[u32]) -> Ordering {
+        a.len().cmp(&b.len()).then_with(|| a.iter().rev().cmp(b.iter().rev()))
+    }
+
+    /// The value times 10^18 (the most fraction digits plus the `n` suffix), as limbs.
+    fn model(whole: &str, fraction: &str, suffix: &str) -> Vec<u32> {
+        let (base, times, tens) = match suffix {
+            "n" => (1, 0, 9),
+            "u" => (1, 0, 12),
+            "m" => (1, 0, 15),
+            "k" => (1, 0, 21),
+            "M" => (1, 0, 24),
+            "G" => (1, 0, 27),
+            "Ki" => (1024, 1, 18),
+            "Mi" => (1024, 2, 18),
+            "Gi" => (1024, 3, 18),
+            _ => (1, 0, 18),
+        };
+        let mut factors = vec![base; times];
+        factors.extend(vec![10; tens - fraction.len()]);
+        limbs(&format!("{whole}{fraction}"), &factors)
+    }
+
+    proptest! {
+        #[test]
+        fn order_agrees_with_big_integers(
+            a in ("[0-9]{1,8}", "[0-9]{0,9}", "n|u|m||k|M|G|Ki|Mi|Gi"),
+            b in ("[0-9]{1,8}", "[0-9]{0,9}", "n|u|m||k|M|G|Ki|Mi|Gi"),
+        ) {
+            let read = |(whole, fraction, suffix): &(String, String, String)| {
+                Quantity::parse(&format!("{whole}.{fraction}{suffix}")).unwrap()
+            };
+            let order = compare(&model(&a.0, &a.1, &a.2), &model(&b.0, &b.1, &b.2));
+            // Rounding up to a billionth may make two values equal; it never turns their order round.
+            let seen = read(&a).cmp(&read(&b));
+            prop_assert!(seen == order || seen == Ordering::Equal);
+            let fine = |suffix: &str, fraction: &str| matches!(suffix, "n" | "u" | "m") && !fraction.is_empty();
+            if !fine(&a.2, &a.1) && !fine(&b.2, &b.1) {
+                prop_assert_eq!(seen, order);
+            }
+        }
+
+        #[test]
+        fn what_is_written_reads_back_as_the_same(bytes in 0..i64::MAX, millis in 0..i64::MAX / 1000) {
+            let memory = Quantity::from_bytes(bytes.into());
+            prop_assert_eq!(Quantity::parse(&memory.memory()), Ok(memory));
+            let cpu = Quantity::from_millis(millis.into());
+            prop_assert_eq!(Quantity::parse(&cpu.cpu()), Ok(cpu));
+            prop_assert_eq!(Quantity::parse(&memory.to_string()), Ok(memory));
+        }
+
+        #[test]
+        fn no_text_panics_and_rounding_brackets(text in "\\PC{0,40}|[-+]?[0-9.]{0,30}[eEinumkKMGTP0-9+-]{0,6}") {
+            if let Ok(value) = Quantity::parse(&text) {
+                prop_assert!(value.down_to(Quantity::BYTE) <= value && value <= value.up_to(Quantity::BYTE));
+            }
+        }
+    }
+}

@@ -1,1 +1,554 @@
-//! To be filled.
+//! Requests and limits of the Wasm containers. What a person wrote is kept unless the profile clamps; what is missing,
+//! or was only filled in by a LimitRange, gets the profile's size, raised to what the program needs to start.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::LimitRangeItem;
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::image::{ImageFacts, ModuleFacts, Program};
+use crate::inspection::{Container, Finding, Inspection};
+use crate::runtime::{Profile, SizingMode};
+use crate::workload::{Role, Workload};
+
+use super::draft::{Error, Notes, Object, container_mut, list_of, not, object, object_mut};
+use super::floor;
+use super::quantity::Quantity;
+
+/// Annotation in which the API server's LimitRanger says what it filled in
+/// (`kubernetes:plugin/pkg/admission/limitranger/admission.go`). A person can write it too: then his own values count
+/// as not chosen, on his own pod, and nothing worse follows.
+const LIMIT_RANGER_ANNOTATION: &str = "kubernetes.io/limit-ranger";
+
+/// The two resources that a Wasm workload is sized by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Resource {
+    Memory,
+    Cpu,
+}
+
+impl Resource {
+    const BOTH: [Self; 2] = [Self::Memory, Self::Cpu];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+        }
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        Self::BOTH.into_iter().find(|resource| resource.name() == name)
+    }
+
+    /// The step in which it is written.
+    const fn step(self) -> Quantity {
+        match self {
+            Self::Memory => Quantity::BYTE,
+            Self::Cpu => Quantity::MILLI,
+        }
+    }
+
+    fn written(self, quantity: Quantity) -> String {
+        match self {
+            Self::Memory => quantity.memory(),
+            Self::Cpu => quantity.cpu(),
+        }
+    }
+}
+
+/// The two sides of a resource, as they are spelled under `resources`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Side {
+    Requests,
+    Limits,
+}
+
+impl Side {
+    const BOTH: [Self; 2] = [Self::Requests, Self::Limits];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Limits => "limits",
+        }
+    }
+}
+
+/// What holds for every container of the pod.
+pub(super) struct Site<'a> {
+    profile: &'a Profile,
+    namespace: &'a str,
+    defaults: Defaults,
+    memory_bounds: Bounds,
+    cpu_bounds: Bounds,
+    /// Totals that the namespace's LimitRanges allow a pod.
+    pod_memory_max: Option<Quantity>,
+    pod_cpu_max: Option<Quantity>,
+    hint: Hint<'a>,
+}
+
+/// The profile's sizing, read.
+struct Defaults {
+    memory: Pair,
+    cpu: Pair,
+    base: Quantity,
+}
+
+/// A request and a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pair {
+    request: Quantity,
+    limit: Quantity,
+}
+
+impl Defaults {
+    fn read(profile: &Profile) -> Result<Self, Error> {
+        let read = |text: &str, name: &str| {
+            Quantity::named(text, &format!("sizing.{name} of runtime profile {}", profile.name))
+        };
+        let sizing = &profile.sizing;
+        let pair = |request: Quantity, limit: Quantity, step: Quantity| Pair {
+            request: request.up_to(step).max(Quantity::ZERO),
+            limit: limit.up_to(step).max(Quantity::ZERO),
+        };
+        Ok(Self {
+            memory: pair(
+                read(&sizing.memory_request, "memoryRequest")?,
+                read(&sizing.memory_limit, "memoryLimit")?,
+                Quantity::BYTE,
+            ),
+            cpu: pair(
+                read(&sizing.cpu_request, "cpuRequest")?,
+                read(&sizing.cpu_limit, "cpuLimit")?,
+                Quantity::MILLI,
+            ),
+            base: read(&sizing.base_memory, "baseMemory")?.max(Quantity::ZERO),
+        })
+    }
+}
+
+/// What the LimitRanges of the namespace allow a container; the narrowest of all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Bounds {
+    min: Option<Quantity>,
+    max: Option<Quantity>,
+    ratio: Option<Quantity>,
+}
+
+impl Bounds {
+    fn read(items: &[LimitRangeItem], resource: Resource, namespace: &str) -> Result<Self, Error> {
+        let mut bounds = Self::default();
+        for item in items.iter().filter(|item| item.type_ == "Container") {
+            let read = |map: &Option<_>, name| limit(map.as_ref(), name, resource, namespace);
+            let (min, max) = (read(&item.min, "min")?, read(&item.max, "max")?);
+            let ratio = read(&item.max_limit_request_ratio, "maxLimitRequestRatio")?;
+            bounds.min = bounds.min.max(min.map(|min| min.up_to(resource.step())));
+            bounds.max = lesser(bounds.max, max.map(|max| max.down_to(resource.step())));
+            bounds.ratio = lesser(bounds.ratio, ratio);
+        }
+        Ok(bounds)
+    }
+
+    /// The nearest value that the LimitRanges allow.
+    fn fit(self, value: Quantity) -> Quantity {
+        let value = self.min.map_or(value, |min| value.max(min));
+        self.max.map_or(value, |max| value.min(max))
+    }
+}
+
+fn lesser(a: Option<Quantity>, b: Option<Quantity>) -> Option<Quantity> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Names and quantities of a LimitRange.
+type Amounts = std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>;
+
+fn limit(
+    map: Option<&Amounts>,
+    name: &str,
+    resource: Resource,
+    namespace: &str,
+) -> Result<Option<Quantity>, Error> {
+    let Some(found) = map.and_then(|map| map.get(resource.name())) else { return Ok(None) };
+    let field = format!("{name}.{} of a LimitRange in namespace {namespace}", resource.name());
+    Quantity::named(&found.0, &field).map(Some)
+}
+
+fn pod_max(items: &[LimitRangeItem], resource: Resource, namespace: &str) -> Result<Option<Quantity>, Error> {
+    let mut least = None;
+    for item in items.iter().filter(|item| item.type_ == "Pod") {
+        least = lesser(least, limit(item.max.as_ref(), "max", resource, namespace)?);
+    }
+    Ok(least)
+}
+
+/// Values that the LimitRanger says it filled in.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Hint<'a>(BTreeSet<(bool, &'a str, Side, Resource)>);
+
+impl<'a> Hint<'a> {
+    /// Reads `LimitRanger plugin set: cpu, memory request for container X; cpu limit for init container Y`. What does
+    /// not fit is passed over: it is only a hint.
+    fn read(annotation: &'a str) -> Self {
+        let clauses = annotation.strip_prefix("LimitRanger plugin set:").unwrap_or_default().split(';');
+        let mut found = BTreeSet::new();
+        for clause in clauses {
+            let Some((what, name)) = clause.rsplit_once(" container ") else { continue };
+            let (what, init) = what.strip_suffix(" init").map_or((what, false), |what| (what, true));
+            let Some((list, side)) = what.strip_suffix(" for").and_then(|what| what.rsplit_once(' ')) else {
+                continue;
+            };
+            let side = match side {
+                "request" => Side::Requests,
+                "limit" => Side::Limits,
+                _ => continue,
+            };
+            let resources = list.split(',').filter_map(|one| Resource::of(one.trim()));
+            found.extend(resources.map(|resource| (init, name.trim(), side, resource)));
+        }
+        Self(found)
+    }
+
+    fn names(&self, container: &Container, side: Side, resource: Resource) -> bool {
+        self.0.contains(&(container.role == Role::InitContainer, container.name.as_str(), side, resource))
+    }
+}
+
+impl<'a> Site<'a> {
+    /// Gathers what the profile, the namespace and the pod's annotations say.
+    pub(super) fn new(
+        workload: &'a Workload,
+        profile: &'a Profile,
+        cluster: &'a Cluster,
+    ) -> Result<Self, Error> {
+        let namespace = workload.namespace.as_str();
+        let items = cluster.limit_ranges.get(namespace).map_or(&[][..], Vec::as_slice);
+        let annotation = workload.annotations.get(LIMIT_RANGER_ANNOTATION).map_or("", String::as_str);
+        Ok(Self {
+            profile,
+            namespace,
+            defaults: Defaults::read(profile)?,
+            memory_bounds: Bounds::read(items, Resource::Memory, namespace)?,
+            cpu_bounds: Bounds::read(items, Resource::Cpu, namespace)?,
+            pod_memory_max: pod_max(items, Resource::Memory, namespace)?,
+            pod_cpu_max: pod_max(items, Resource::Cpu, namespace)?,
+            hint: Hint::read(annotation),
+        })
+    }
+
+    const fn bounds(&self, resource: Resource) -> Bounds {
+        match resource {
+            Resource::Memory => self.memory_bounds,
+            Resource::Cpu => self.cpu_bounds,
+        }
+    }
+}
+
+/// What one container should get of one resource, before anybody's word about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wish {
+    floor: Quantity,
+    size: Pair,
+    step: Quantity,
+}
+
+/// What a person chose; `None` where nobody did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Chosen {
+    request: Option<Quantity>,
+    limit: Option<Quantity>,
+}
+
+/// Settles request and limit. Settling the outcome again changes nothing, whichever of its values count as chosen.
+fn settle(wish: Wish, bounds: Bounds, chosen: Chosen, mode: SizingMode) -> Pair {
+    let clamps = mode == SizingMode::Clamp;
+    let top = bounds.fit(wish.size.limit);
+    let low = bounds.fit(wish.floor).min(top);
+    let keep = |value: Quantity| if clamps { value.clamp(low, top) } else { value };
+    let request = chosen.request.map(keep);
+    let mut limit =
+        chosen.limit.map_or_else(|| request.map_or(top, |request| top.max(request.up_to(wish.step))), keep);
+    let mut request = request.unwrap_or_else(|| bounds.fit(wish.size.request).min(limit.down_to(wish.step)));
+    if let Some(ratio) = bounds.ratio.filter(|ratio| limit > request.times(*ratio)) {
+        if clamps || chosen.request.is_none() {
+            request = limit.over(ratio).up_to(wish.step).min(limit.down_to(wish.step)).max(request);
+        } else if chosen.limit.is_none() {
+            limit = request.times(ratio).down_to(wish.step).max(request.up_to(wish.step));
+        }
+    }
+    Pair { request, limit }
+}
+
+/// Sizes every Wasm container. Ephemeral containers have no resources, and Linux sidecars are somebody else's.
+pub(super) fn size(
+    spec: &mut Object,
+    inspection: &Inspection,
+    site: &Site<'_>,
+    notes: &mut Notes,
+) -> Result<(), Error> {
+    let pod = PodLevel::read(spec)?;
+    let before = notes.changes.len();
+    for container in &inspection.containers {
+        if let Finding::Known { facts, program } = &container.finding
+            && matches!(container.role, Role::Container | Role::InitContainer)
+        {
+            size_one(spec, container, (facts, program), site, &pod, notes)?;
+        }
+    }
+    if notes.changes.len() > before {
+        warn_of_pod_max(spec, site, notes)?;
+    }
+    Ok(())
+}
+
+/// Limits and requests of the pod as a whole (`spec.resources`). Where a person sized a resource there, nothing is
+/// filled in for the containers: their sum must not pass it, and the API server turns a limit without a request into
+/// a request.
+struct PodLevel {
+    named: BTreeSet<Resource>,
+    memory_limit: Option<Quantity>,
+}
+
+impl PodLevel {
+    fn read(spec: &Object) -> Result<Self, Error> {
+        let mut pod = Self { named: BTreeSet::new(), memory_limit: None };
+        let Some(resources) = object(spec, "resources", "spec")? else { return Ok(pod) };
+        for side in Side::BOTH {
+            for resource in Resource::BOTH {
+                if let Some(value) = written(resources, side, resource, "spec.resources")? {
+                    pod.named.insert(resource);
+                    if (side, resource) == (Side::Limits, Resource::Memory) {
+                        pod.memory_limit = Some(value);
+                    }
+                }
+            }
+        }
+        Ok(pod)
+    }
+}
+
+/// What stands in `resources` on one side; `None` when it is absent or null.
+fn written(
+    resources: &Object,
+    side: Side,
+    resource: Resource,
+    path: &str,
+) -> Result<Option<Quantity>, Error> {
+    let Some(amounts) = object(resources, side.name(), path)? else { return Ok(None) };
+    match amounts.get(resource.name()) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => {
+            Quantity::from_json(value, &format!("{path}.{}.{}", side.name(), resource.name())).map(Some)
+        }
+    }
+}
+
+/// The modules that a program runs.
+fn modules<'a>(facts: &'a ImageFacts, indices: &'a [usize]) -> impl Iterator<Item = &'a ModuleFacts> {
+    indices.iter().filter_map(|index| facts.modules.get(*index))
+}
+
+fn size_one(
+    spec: &mut Object,
+    container: &Container,
+    (facts, program): (&ImageFacts, &Program),
+    site: &Site<'_>,
+    pod: &PodLevel,
+    notes: &mut Notes,
+) -> Result<(), Error> {
+    let Program::Wasm { packaging, modules: indices, .. } = program else { return Ok(()) };
+    let path = format!("spec.{}[{}].resources", list_of(container.role), container.index);
+    let item = container_mut(spec, container.role, container.index, &container.name)?;
+    let floor = floor::memory(*packaging, site.defaults.base, modules(facts, indices));
+    let memory = Wish { floor, size: raised(site.defaults.memory, floor), step: Quantity::BYTE };
+    let compile = floor::cpu(*packaging, modules(facts, indices));
+    let cpu = Pair { limit: site.defaults.cpu.limit.max(compile), ..site.defaults.cpu };
+    let cpu = Wish { floor: Quantity::ZERO, size: cpu, step: Quantity::MILLI };
+    for (resource, wish) in [(Resource::Memory, memory), (Resource::Cpu, cpu)] {
+        let mut desk = Desk { container, resource, site, path: &path, notes };
+        desk.work(item, wish, pod)?;
+    }
+    let seconds = floor::compile_millis(*packaging, modules(facts, indices));
+    warn_of_slow_start(item, container, &path, seconds, notes)
+}
+
+fn raised(size: Pair, floor: Quantity) -> Pair {
+    Pair { request: size.request.max(floor), limit: size.limit.max(floor) }
+}
+
+/// One resource of one container on the table.
+struct Desk<'a, 'n> {
+    container: &'a Container,
+    resource: Resource,
+    site: &'a Site<'a>,
+    path: &'a str,
+    notes: &'n mut Notes,
+}
+
+impl Desk<'_, '_> {
+    fn work(&mut self, item: &mut Object, wish: Wish, pod: &PodLevel) -> Result<(), Error> {
+        let empty = Object::new();
+        let resources =
+            object(item, "resources", self.path.trim_end_matches(".resources"))?.unwrap_or(&empty);
+        let request = written(resources, Side::Requests, self.resource, self.path)?;
+        let limit = written(resources, Side::Limits, self.resource, self.path)?;
+        let governed = pod.named.contains(&self.resource);
+        let wanted =
+            if governed { self.under_pod(wish, request, limit) } else { self.alone(wish, request, limit) };
+        self.write(item, Side::Requests, request, wanted.request)?;
+        self.write(item, Side::Limits, limit, wanted.limit)?;
+        if self.resource == Resource::Memory {
+            let limit = if governed { lesser(wanted.limit, pod.memory_limit) } else { wanted.limit };
+            self.warn_of_floor(limit, wish.floor);
+        }
+        Ok(())
+    }
+
+    /// The usual case: nothing is said for the pod as a whole.
+    fn alone(&self, wish: Wish, request: Option<Quantity>, limit: Option<Quantity>) -> Chosen {
+        let chosen = |side, value: Option<Quantity>| {
+            value.filter(|_| !self.site.hint.names(self.container, side, self.resource))
+        };
+        let chosen = Chosen { request: chosen(Side::Requests, request), limit: chosen(Side::Limits, limit) };
+        let pair = settle(wish, self.site.bounds(self.resource), chosen, self.mode());
+        Chosen { request: Some(pair.request), limit: Some(pair.limit) }
+    }
+
+    /// Under a pod-level size: what is missing stays so, and clamping only lowers.
+    fn under_pod(&self, wish: Wish, request: Option<Quantity>, limit: Option<Quantity>) -> Chosen {
+        let top = self.site.bounds(self.resource).fit(wish.size.limit);
+        let lower = |value: Quantity| if self.mode() == SizingMode::Clamp { value.min(top) } else { value };
+        Chosen { request: request.map(lower), limit: limit.map(lower) }
+    }
+
+    const fn mode(&self) -> SizingMode {
+        self.site.profile.sizing.mode
+    }
+
+    /// Writes a value where another one, or none, stands. Equal quantities that are spelled differently are equal:
+    /// the API server respells them between its calls.
+    fn write(
+        &mut self,
+        item: &mut Object,
+        side: Side,
+        before: Option<Quantity>,
+        wanted: Option<Quantity>,
+    ) -> Result<(), Error> {
+        let Some(wanted) = wanted.filter(|wanted| before != Some(*wanted)) else { return Ok(()) };
+        let text = self.resource.written(wanted);
+        let (container, name) = (&self.container.name, self.resource.name());
+        let resources = object_mut(item, "resources", self.path.trim_end_matches(".resources"))?;
+        let amounts = object_mut(resources, side.name(), self.path)?;
+        amounts.insert(name.to_owned(), json!(text));
+        let field = format!("{}.{name}", side.name());
+        let hinted = self.site.hint.names(self.container, side, self.resource);
+        let was = before.map_or_else(String::new, |before| {
+            let by = if hinted { ", filled in by a LimitRange" } else { "" };
+            format!(" (was {}{by})", self.resource.written(before))
+        });
+        self.notes.change(&format!("resources/{container}"), format!("{}.{field} = {text}{was}", self.path));
+        if before.is_some() && !hinted {
+            let profile = &self.site.profile.name;
+            self.notes.warn(format!(
+                "container `{container}`: {field} is now {text}{was}: runtime profile `{profile}` clamps sizes"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A limit of zero is none for the kubelet.
+    fn warn_of_floor(&mut self, limit: Option<Quantity>, floor: Quantity) {
+        let Some(limit) = limit.filter(|limit| *limit != Quantity::ZERO && *limit < floor) else { return };
+        let (container, needed) = (&self.container.name, floor.memory());
+        let max = self.site.memory_bounds.max.filter(|max| *max < floor);
+        let fix = max.map_or_else(
+            || format!("set a memory limit of {needed} or more"),
+            |max| {
+                let (most, namespace) = (max.memory(), self.site.namespace);
+                format!(
+                    "a LimitRange of namespace `{namespace}` allows {most} at most; raise that to {needed} or more"
+                )
+            },
+        );
+        self.notes.warn(format!(
+            "container `{container}`: with a memory limit of {} it cannot start: it will be killed for memory, which \
+             runwasi's shims show as `Error` with exit code 137, not as `OOMKilled`; {fix}",
+            limit.memory()
+        ));
+    }
+}
+
+/// Says how long a program compiles in its container when that is longer than a probe waits.
+fn warn_of_slow_start(
+    item: &Object,
+    container: &Container,
+    path: &str,
+    compile_millis: i128,
+    notes: &mut Notes,
+) -> Result<(), Error> {
+    let Some(resources) = object(item, "resources", path)? else { return Ok(()) };
+    let limit = written(resources, Side::Limits, Resource::Cpu, path)?;
+    let enough =
+        Quantity::from_millis((compile_millis + floor::COMPILE_SECONDS - 1) / floor::COMPILE_SECONDS);
+    let Some(limit) = limit.filter(|limit| *limit > Quantity::ZERO && *limit < enough) else { return Ok(()) };
+    notes.warn(format!(
+        "container `{}`: it compiles for about {} CPU seconds at every start, under a CPU limit of {}; set one of {} \
+         or more, or push the program as a Wasm layer, which the node compiles once",
+        container.name,
+        (compile_millis + 999) / 1000,
+        limit.cpu(),
+        enough.cpu()
+    ));
+    Ok(())
+}
+
+/// LimitRanges may bound the whole pod too; which container should give way is not for wasmgate to say.
+fn warn_of_pod_max(spec: &Object, site: &Site<'_>, notes: &mut Notes) -> Result<(), Error> {
+    for (resource, max) in [(Resource::Memory, site.pod_memory_max), (Resource::Cpu, site.pod_cpu_max)] {
+        let Some(max) = max else { continue };
+        let total = pod_total(spec, resource)?;
+        if total > max {
+            notes.warn(format!(
+                "the {} limits of the pod add up to {}, and a LimitRange of namespace `{}` allows {} at most for a \
+                 pod; lower a container's limit or raise that",
+                resource.name(),
+                resource.written(total),
+                site.namespace,
+                resource.written(max)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Limits of all containers and sidecars, or of one init container when that is more
+/// (`kubernetes/component-helpers:resource/helpers.go` `PodLimits`, without overhead).
+fn pod_total(spec: &Object, resource: Resource) -> Result<Quantity, Error> {
+    let mut running = Quantity::ZERO;
+    let mut most = Quantity::ZERO;
+    for (list, sidecars) in [("initContainers", true), ("containers", false)] {
+        let items = match spec.get(list) {
+            None | Some(Value::Null) => continue,
+            Some(items) => items.as_array().ok_or_else(|| not(format!("spec.{list}"), "a list"))?,
+        };
+        for (index, item) in items.iter().enumerate() {
+            let path = format!("spec.{list}[{index}]");
+            let item = item.as_object().ok_or_else(|| not(path.clone(), "an object"))?;
+            let Some(resources) = object(item, "resources", &path)? else { continue };
+            let path = format!("{path}.resources");
+            let limit = written(resources, Side::Limits, resource, &path)?.unwrap_or(Quantity::ZERO);
+            let stays = !sidecars || item.get("restartPolicy").and_then(Value::as_str) == Some("Always");
+            if stays {
+                running = running + limit;
+            } else {
+                most = most.max(running + limit);
+            }
+        }
+    }
+    Ok(running.max(most))
+}
