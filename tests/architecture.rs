@@ -2,6 +2,13 @@
 //! `anyhow` may stand, and which libraries may never come in. Reads the sources as text, so it needs no compiler
 //! and nothing of the crate; the checker is itself checked against code that breaks each rule.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "the helpers of a test say what they expect by unwrapping it, like the tests themselves"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -49,6 +56,11 @@ const ROOMS: &[Room] = &[
     room("audit", &["review", "policy"], "a record holds what was asked and what the rules found"),
     room("certs", &[], "makes key pairs; knows nothing of what they protect"),
     room(
+        "server",
+        &["review", "certs"],
+        "serves a trait over TLS; of the road it knows the envelope, for what it refuses by itself",
+    ),
+    room(
         "config",
         &["image", "runtime", "cluster", "grant", "policy", "audit"],
         "composes the settings that the rooms define; no room reads it",
@@ -72,7 +84,6 @@ const ROOMS: &[Room] = &[
         ],
         "the corridor: the only room that knows the order of the others",
     ),
-    room("server", &[], "serves a trait over TLS; it could serve any other road"),
     room(
         "cli",
         &[
@@ -109,6 +120,12 @@ const BANNED: &[(&str, &str)] = &[
         "a second crypto provider: rustls then panics unless one is chosen, and the build needs cmake",
     ),
     ("aws-lc-sys", "the C code below aws-lc-rs"),
+];
+
+/// Files in which `anyhow` may stand, and why: everywhere else an error belongs to a room.
+const ANYHOW: &[(&str, &str)] = &[
+    ("main.rs", "prints the chain of errors at the end of the process"),
+    ("policy/instance.rs", "opa-wasm's functions return it; it becomes a message before it leaves the file"),
 ];
 
 /// Lines that a function may have, its signature and closing brace included.
@@ -241,7 +258,7 @@ impl Lexer {
         let word: String = self.source[start..self.at].iter().collect();
         let raw = matches!(word.as_str(), "r" | "br" | "cr");
         let raw_identifier =
-            raw && self.peek(0) == Some('#') && self.peek(1).is_some_and(|c| c.is_alphabetic());
+            raw && self.peek(0) == Some('#') && self.peek(1).is_some_and(char::is_alphabetic);
         if raw && !raw_identifier && matches!(self.peek(0), Some('"' | '#')) {
             return self.raw_string();
         }
@@ -319,10 +336,9 @@ fn follow(tokens: &[Token], mut at: usize, mut depth: usize, root: &[&str], foun
             Some("self") => {}
             Some(word) if root.contains(&word) => depth = 0,
             Some(word) if depth == 0 => return found.push((word.to_string(), line)),
-            Some(_) => return,
             None if is_sign(tokens, at, '{') => return branches(tokens, at, depth, root, found),
             None if depth == 0 && is_sign(tokens, at, '*') => return found.push(("*".into(), line)),
-            None => return,
+            Some(_) | None => return,
         }
         if !is_path_separator(tokens, at + 1) {
             return;
@@ -359,8 +375,8 @@ fn wrong_arrows(file: &Path, source: &str) -> Vec<String> {
     let Some(room) = ROOMS.iter().find(|room| room.name == name) else {
         return vec![format!("{}: no room `{name}` in the table", file.display())];
     };
-    let root: &[&str] = if name == "main" { &["crate", "wasmgate"] } else { &["crate"] };
-    let bad = arrows(&tokens(source), depth, root).into_iter().filter(|(to, _)| {
+    let roots: &[&str] = if name == "main" { &["crate", "wasmgate"] } else { &["crate"] };
+    let bad = arrows(&tokens(source), depth, roots).into_iter().filter(|(to, _)| {
         let own = *to == name && name != "main";
         !own && !room.may_use.contains(&to.as_str())
     });
@@ -393,18 +409,13 @@ fn wrong_map(file: &Path, source: &str) -> Vec<String> {
 
 // === The other rules ===
 
-/// `anyhow` only prints the chain of errors at the end of the process.
 fn wrong_anyhow(file: &Path, source: &str) -> Vec<String> {
-    if file == Path::new("main.rs") {
+    if ANYHOW.iter().any(|(allowed, _)| file == Path::new(allowed)) {
         return Vec::new();
     }
     let uses = tokens(source).into_iter().filter(|token| token.text == Text::Word("anyhow".into()));
     uses.map(|token| {
-        format!(
-            "{}:{}: `anyhow` outside main.rs; give the room an error of its own",
-            file.display(),
-            token.line
-        )
+        format!("{}:{}: `anyhow` in a room; give the room an error of its own", file.display(), token.line)
     })
     .collect()
 }
@@ -511,7 +522,7 @@ fn the_table_has_no_circle() {
 }
 
 #[test]
-fn anyhow_stays_in_main() {
+fn anyhow_stays_where_it_is_allowed() {
     assert_none_wrong(wrong_anyhow);
 }
 
@@ -614,7 +625,7 @@ fn an_arrow_is_reported_with_its_line() {
 #[test]
 fn the_map_may_only_declare_rooms() {
     let rooms: String =
-        ROOMS.iter().filter(|r| r.name != "main").map(|r| format!("pub mod {};", r.name)).collect();
+        ROOMS.iter().filter(|r| r.name != "main").flat_map(|r| ["pub mod ", r.name, ";"]).collect();
     assert_eq!(bad("lib.rs", &rooms), Vec::<String>::new());
     assert_eq!(bad("lib.rs", &format!("{rooms} pub use plan::Edit;")).len(), 1);
     assert_eq!(bad("lib.rs", &format!("{rooms} mod attic;")).len(), 1);
