@@ -71,15 +71,29 @@ struct Queue {
     /// The writer has taken a record and not written it yet.
     writing: bool,
     reopen: bool,
-    closed: bool,
-    /// The writer has ended.
-    ended: bool,
+    life: Life,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+enum Life {
+    #[default]
+    Open,
+    /// No more records are taken.
+    Closed,
+    /// The writer is through.
+    Ended,
 }
 
 impl Shared {
     /// No code panics while it holds the lock, so a poisoned one holds a sound queue.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn close(&mut self) {
+        self.life = self.life.max(Life::Closed);
     }
 }
 
@@ -111,7 +125,7 @@ impl Sink {
         let Some(shared) = &self.shared else { return };
         let weight = record.weight();
         let mut queue = shared.lock();
-        if queue.closed {
+        if queue.life != Life::Open {
             return self.drops.count(DropReason::Closed);
         }
         if queue.bytes.saturating_add(weight) > self.capacity {
@@ -136,9 +150,9 @@ impl Sink {
         let Some(shared) = &self.shared else { return Ok(()) };
         let until = Instant::now() + deadline;
         let mut queue = shared.lock();
-        queue.closed = true;
+        queue.close();
         shared.changed.notify_all();
-        while !queue.ended {
+        while queue.life != Life::Ended {
             let Some(left) = until.checked_duration_since(Instant::now()) else {
                 return Err(Error::Flush { records: queue.waiting.len() + usize::from(queue.writing) });
             };
@@ -151,7 +165,7 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         if let Some(shared) = &self.shared {
-            shared.lock().closed = true;
+            shared.lock().close();
             shared.changed.notify_all();
         }
     }
@@ -182,7 +196,7 @@ impl Writer {
             queue.bytes = queue.bytes.saturating_sub(record.weight());
             queue.writing = false;
         }
-        shared.lock().ended = true;
+        shared.lock().life = Life::Ended;
         shared.changed.notify_all();
     }
 
@@ -200,7 +214,7 @@ impl Writer {
                 queue.writing = true;
                 return Some(record);
             }
-            if queue.closed {
+            if queue.life != Life::Open {
                 return None;
             }
             queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -294,7 +308,9 @@ mod tests {
         let path = folder.path().join("decisions.log");
         let sink = file_sink(&path);
         let wanted: Vec<String> = (0..500).map(|n| format!("pod-{n}")).collect();
-        wanted.iter().for_each(|name| sink.emit(named(name)));
+        for name in &wanted {
+            sink.emit(named(name));
+        }
         sink.close(SOON).unwrap();
         assert_eq!(names(&read(&path)), wanted);
         assert_eq!(sink.drops.total(), 0);

@@ -1,0 +1,65 @@
+# `make` lists what there is. Rust is all that `run`, `fmt`, `lint` and `bench` need; `test` and `policies` need Go too,
+# for the real programs that they build once from their pinned modules under tools/.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+# The programs that tests talk to.
+TOOLS := opa registry crane oras
+CARGO ?= cargo
+# Further arguments for cargo test: make test ARGS='--test flow -- mixed'
+ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
+	    printf '  make %-10s %s\n' "$$target" "$$text"; done
+
+.PHONY: run
+run: ## Build the gate, start it on the samples, and print a command that sends it a review
+	$(CARGO) build --locked --release
+	manifests/samples/run
+
+.PHONY: test
+test: tools ## Build the real tools if need be and run every test
+	paths=$$(tools/build --path $(TOOLS)); \
+	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z A-Z)=$$path"; done <<<"$$paths"; \
+	$(CARGO) test --locked $(ARGS)
+
+.PHONY: policies
+policies: ## Test the Rego and compile the bundle that is built into the gate
+	policies/build
+
+.PHONY: tools
+tools: ## Build opa, registry, crane and oras into a cache that is keyed by version
+	@tools/build $(TOOLS) >/dev/null
+
+.PHONY: bench
+bench: ## Measure the road and its stages
+	$(CARGO) bench --locked $(ARGS)
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt
+
+.PHONY: lint
+lint: ## Check the format, the lints and the docs' links
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --quiet
+
+.PHONY: deny
+deny: ## Check licences, sources and banned crates with cargo-deny
+	$(CARGO) deny check bans licenses sources
+
+.PHONY: check
+check: ## Run what CI runs
+	.ci/run
+
+.PHONY: samples
+samples: ## Build the sample images as OCI layouts
+	manifests/samples/build
+
+.PHONY: clean
+clean: ## Remove what was built; the tools' cache stays
+	$(CARGO) clean

@@ -1,0 +1,660 @@
+//! Holds the code to the layout of `ARCHITECTURE.md`: which room may use which, how long a function may be, where
+//! `anyhow` may stand, and which libraries may never come in. Reads the sources as text, so it needs no compiler
+//! and nothing of the crate; the checker is itself checked against code that breaks each rule.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "the helpers of a test say what they expect by unwrapping it, like the tests themselves"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// A room, the rooms that it may use, and why those.
+struct Room {
+    name: &'static str,
+    may_use: &'static [&'static str],
+    because: &'static str,
+}
+
+const fn room(name: &'static str, may_use: &'static [&'static str], because: &'static str) -> Room {
+    Room { name, may_use, because }
+}
+
+/// The arrows. A room stands after every room that it may use, so the table cannot hold a circle.
+const ROOMS: &[Room] = &[
+    room("review", &[], "the first step: it knows only the API server's envelope"),
+    room("workload", &["review"], "a pod spec is found by the kind that the review names"),
+    room("image", &[], "facts about an image are true whoever asks, and are cached by digest"),
+    room("inspection", &["workload", "image"], "joins the images of a pod spec with the facts about them"),
+    room("runtime", &["image"], "a profile says which kinds of image a runtime can run"),
+    room("cluster", &[], "what the cluster has, read from its manifests"),
+    room(
+        "plan",
+        &["workload", "inspection", "image", "runtime", "cluster"],
+        "edits follow from facts, never from a verdict",
+    ),
+    room(
+        "capability",
+        &["workload", "inspection", "image", "runtime"],
+        "what code can call and what its runtime hands it",
+    ),
+    room("grant", &["capability"], "a grant is compared with capabilities, wherever those came from"),
+    room("policy", &[], "runs Rego on JSON and knows nothing of pods"),
+    room(
+        "judge",
+        &["review", "workload", "image", "inspection", "runtime", "cluster", "capability", "grant", "policy"],
+        "writes what Rego sees, from every fact there is, and never from the plan",
+    ),
+    room(
+        "answer",
+        &["review", "workload", "image", "inspection", "plan", "capability", "policy", "judge"],
+        "words for what was found, changed and refused",
+    ),
+    room("audit", &["review", "policy"], "a record holds what was asked and what the rules found"),
+    room("certs", &[], "makes key pairs; knows nothing of what they protect"),
+    room(
+        "server",
+        &["review", "certs"],
+        "serves a trait over TLS; of the road it knows the envelope, for what it refuses by itself",
+    ),
+    room(
+        "config",
+        &["image", "runtime", "cluster", "grant", "policy", "audit"],
+        "composes the settings that the rooms define; no room reads it",
+    ),
+    room(
+        "admission",
+        &[
+            "review",
+            "workload",
+            "image",
+            "inspection",
+            "runtime",
+            "cluster",
+            "plan",
+            "capability",
+            "grant",
+            "policy",
+            "judge",
+            "answer",
+            "audit",
+        ],
+        "the corridor: the only room that knows the order of the others",
+    ),
+    room(
+        "cli",
+        &[
+            "review",
+            "workload",
+            "image",
+            "inspection",
+            "runtime",
+            "cluster",
+            "plan",
+            "capability",
+            "grant",
+            "policy",
+            "judge",
+            "answer",
+            "audit",
+            "certs",
+            "config",
+            "admission",
+            "server",
+        ],
+        "puts the parts together",
+    ),
+    room("main", &["cli"], "parses nothing and decides nothing: it runs the command line"),
+];
+
+/// Crates that may never be in the tree, and why. `deny.toml` bans the same.
+const BANNED: &[(&str, &str)] = &[
+    ("openssl", "C code on the handshake of an admission webhook; rustls with ring does it"),
+    ("openssl-sys", "needs OpenSSL's headers where the gate is built and its library where it runs"),
+    ("native-tls", "brings OpenSSL in on Linux"),
+    (
+        "aws-lc-rs",
+        "a second crypto provider: rustls then panics unless one is chosen, and the build needs cmake",
+    ),
+    ("aws-lc-sys", "the C code below aws-lc-rs"),
+];
+
+/// Files in which `anyhow` may stand, and why: everywhere else an error belongs to a room.
+const ANYHOW: &[(&str, &str)] = &[
+    ("main.rs", "prints the chain of errors at the end of the process"),
+    ("policy/instance.rs", "opa-wasm's functions return it; it becomes a message before it leaves the file"),
+];
+
+/// Lines that a function may have, its signature and closing brace included.
+const LONGEST_FUNCTION: usize = 60;
+
+// === Reading Rust: tokens, without comments and literals ===
+
+#[derive(Debug, Clone, PartialEq)]
+enum Text {
+    Word(String),
+    Sign(char),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Token {
+    text: Text,
+    line: usize,
+}
+
+struct Lexer {
+    source: Vec<char>,
+    at: usize,
+    line: usize,
+    tokens: Vec<Token>,
+}
+
+fn tokens(source: &str) -> Vec<Token> {
+    let mut lexer = Lexer { source: source.chars().collect(), at: 0, line: 1, tokens: Vec::new() };
+    while let Some(next) = lexer.peek(0) {
+        lexer.step(next);
+    }
+    lexer.tokens
+}
+
+impl Lexer {
+    fn peek(&self, ahead: usize) -> Option<char> {
+        self.source.get(self.at + ahead).copied()
+    }
+
+    fn skip(&mut self, count: usize) {
+        for _ in 0..count {
+            if self.peek(0) == Some('\n') {
+                self.line += 1;
+            }
+            self.at += 1;
+        }
+    }
+
+    fn skip_while(&mut self, condition: impl Fn(char) -> bool) {
+        while self.peek(0).is_some_and(&condition) {
+            self.skip(1);
+        }
+    }
+
+    fn step(&mut self, next: char) {
+        match (next, self.peek(1)) {
+            ('/', Some('/')) => self.skip_while(|c| c != '\n'),
+            ('/', Some('*')) => self.block_comment(),
+            ('"', _) => self.string(),
+            ('\'', _) => self.quote(),
+            (c, _) if c.is_alphabetic() || c == '_' => self.word(),
+            (c, _) if c.is_whitespace() => self.skip(1),
+            (c, _) => {
+                self.tokens.push(Token { text: Text::Sign(c), line: self.line });
+                self.skip(1);
+            }
+        }
+    }
+
+    fn block_comment(&mut self) {
+        let mut depth = 0_usize;
+        loop {
+            match (self.peek(0), self.peek(1)) {
+                (Some('/'), Some('*')) => depth += 1,
+                (Some('*'), Some('/')) => depth -= 1,
+                (None, _) => return,
+                _ => {
+                    self.skip(1);
+                    continue;
+                }
+            }
+            self.skip(2);
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    fn string(&mut self) {
+        self.skip(1);
+        while let Some(next) = self.peek(0) {
+            self.skip(if next == '\\' { 2 } else { 1 });
+            if next == '"' {
+                return;
+            }
+        }
+    }
+
+    /// `r"…"`, `r#"…"#` and so on; the `r` has been read.
+    fn raw_string(&mut self) {
+        let start = self.at;
+        self.skip_while(|c| c == '#');
+        let hashes = self.at - start;
+        self.skip(1);
+        while self.peek(0).is_some() {
+            let ends = self.peek(0) == Some('"') && (1..=hashes).all(|n| self.peek(n) == Some('#'));
+            self.skip(if ends { hashes + 1 } else { 1 });
+            if ends {
+                return;
+            }
+        }
+    }
+
+    /// A character, or a lifetime.
+    fn quote(&mut self) {
+        match (self.peek(1), self.peek(2)) {
+            (Some('\\'), _) => {
+                self.skip(3);
+                self.skip_while(|c| c != '\'');
+                self.skip(1);
+            }
+            (Some(_), Some('\'')) => self.skip(3),
+            _ => self.skip(1),
+        }
+    }
+
+    fn word(&mut self) {
+        let (start, line) = (self.at, self.line);
+        self.skip_while(|c| c.is_alphanumeric() || c == '_');
+        let word: String = self.source[start..self.at].iter().collect();
+        let raw = matches!(word.as_str(), "r" | "br" | "cr");
+        let raw_identifier =
+            raw && self.peek(0) == Some('#') && self.peek(1).is_some_and(char::is_alphabetic);
+        if raw && !raw_identifier && matches!(self.peek(0), Some('"' | '#')) {
+            return self.raw_string();
+        }
+        self.tokens.push(Token { text: Text::Word(word), line });
+    }
+}
+
+fn word_at(tokens: &[Token], at: usize) -> Option<&str> {
+    match &tokens.get(at)?.text {
+        Text::Word(word) => Some(word),
+        Text::Sign(_) => None,
+    }
+}
+
+fn is_sign(tokens: &[Token], at: usize, sign: char) -> bool {
+    tokens.get(at).is_some_and(|token| token.text == Text::Sign(sign))
+}
+
+fn is_path_separator(tokens: &[Token], at: usize) -> bool {
+    is_sign(tokens, at, ':') && is_sign(tokens, at + 1, ':')
+}
+
+/// Position after the bracket that closes the one at `open`.
+fn after_group(tokens: &[Token], open: usize) -> usize {
+    let mut depth = 0_usize;
+    for (at, token) in tokens.iter().enumerate().skip(open) {
+        match token.text {
+            Text::Sign('{' | '(' | '[') => depth += 1,
+            Text::Sign('}' | ')' | ']') => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return at + 1;
+        }
+    }
+    tokens.len()
+}
+
+// === Arrows ===
+
+/// What a path of the crate names first below its root, and the line.
+type Arrow = (String, usize);
+
+/// Every path in a file that leads to the root of the crate. `depth` is how far below the root the file's module is,
+/// `root` the words that name the root (`crate`, and the crate's own name in the binary).
+fn arrows(tokens: &[Token], depth: usize, root: &[&str]) -> Vec<Arrow> {
+    let mut found = Vec::new();
+    // One entry for each open brace: whether it is that of an inline module.
+    let mut braces = Vec::new();
+    for at in 0..tokens.len() {
+        if is_sign(tokens, at, '{') {
+            braces.push(at >= 2 && word_at(tokens, at - 2) == Some("mod"));
+        } else if is_sign(tokens, at, '}') {
+            braces.pop();
+        }
+        let Some(word) = word_at(tokens, at) else { continue };
+        let starts = at < 2 || !is_path_separator(tokens, at - 2);
+        if starts
+            && is_path_separator(tokens, at + 1)
+            && (word == "super" || word == "self" || root.contains(&word))
+        {
+            let here = depth + braces.iter().filter(|inline| **inline).count();
+            follow(tokens, at, here, root, &mut found);
+        }
+    }
+    found
+}
+
+/// Follows one path, or one branch of a use tree, from a module `depth` below the root.
+fn follow(tokens: &[Token], mut at: usize, mut depth: usize, root: &[&str], found: &mut Vec<Arrow>) {
+    loop {
+        let line = tokens.get(at).map_or(0, |token| token.line);
+        match word_at(tokens, at) {
+            Some("super") => depth = depth.saturating_sub(1),
+            Some("self") => {}
+            Some(word) if root.contains(&word) => depth = 0,
+            Some(word) if depth == 0 => return found.push((word.to_string(), line)),
+            None if is_sign(tokens, at, '{') => return branches(tokens, at, depth, root, found),
+            None if depth == 0 && is_sign(tokens, at, '*') => return found.push(("*".into(), line)),
+            Some(_) | None => return,
+        }
+        if !is_path_separator(tokens, at + 1) {
+            return;
+        }
+        at += 3;
+    }
+}
+
+fn branches(tokens: &[Token], open: usize, depth: usize, root: &[&str], found: &mut Vec<Arrow>) {
+    let end = after_group(tokens, open) - 1;
+    let mut at = open + 1;
+    while at < end {
+        follow(tokens, at, depth, root, found);
+        while at < end && !is_sign(tokens, at, ',') {
+            at = if is_sign(tokens, at, '{') { after_group(tokens, at) } else { at + 1 };
+        }
+        at += 1;
+    }
+}
+
+/// The room of a source file and how deep its module is: `image/cache.rs` is in `image`, two below the root.
+fn place(file: &Path) -> (String, usize) {
+    let parts: Vec<_> =
+        file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    (parts[0].clone(), parts.len())
+}
+
+/// What is wrong with a file's arrows.
+fn wrong_arrows(file: &Path, source: &str) -> Vec<String> {
+    let (name, depth) = place(file);
+    if name == "lib" {
+        return wrong_map(file, source);
+    }
+    let Some(room) = ROOMS.iter().find(|room| room.name == name) else {
+        return vec![format!("{}: no room `{name}` in the table", file.display())];
+    };
+    let roots: &[&str] = if name == "main" { &["crate", "wasmgate"] } else { &["crate"] };
+    let bad = arrows(&tokens(source), depth, roots).into_iter().filter(|(to, _)| {
+        let own = *to == name && name != "main";
+        !own && !room.may_use.contains(&to.as_str())
+    });
+    let told =
+        |(to, line)| format!("{}:{line}: `{name}` may not use `{to}` ({})", file.display(), room.because);
+    bad.map(told).collect()
+}
+
+/// The crate's root is a map: it declares the rooms, and holds nothing that a room could reach around the table.
+fn wrong_map(file: &Path, source: &str) -> Vec<String> {
+    let tokens = tokens(source);
+    let declared: BTreeSet<_> = (0..tokens.len())
+        .filter(|at| word_at(&tokens, *at) == Some("mod"))
+        .filter_map(|at| word_at(&tokens, at + 1))
+        .collect();
+    let known: BTreeSet<_> = ROOMS.iter().map(|room| room.name).filter(|name| *name != "main").collect();
+    let mut wrong: Vec<_> = declared
+        .symmetric_difference(&known)
+        .map(|name| format!("{}: room `{name}` is not both declared and in the table", file.display()))
+        .collect();
+    for token in &tokens {
+        if let Text::Word(word) = &token.text
+            && matches!(word.as_str(), "use" | "fn" | "macro_rules" | "struct" | "enum" | "static" | "const")
+        {
+            wrong.push(format!("{}:{}: `{word}` in the map; put it into a room", file.display(), token.line));
+        }
+    }
+    wrong
+}
+
+// === The other rules ===
+
+fn wrong_anyhow(file: &Path, source: &str) -> Vec<String> {
+    if ANYHOW.iter().any(|(allowed, _)| file == Path::new(allowed)) {
+        return Vec::new();
+    }
+    let uses = tokens(source).into_iter().filter(|token| token.text == Text::Word("anyhow".into()));
+    uses.map(|token| {
+        format!("{}:{}: `anyhow` in a room; give the room an error of its own", file.display(), token.line)
+    })
+    .collect()
+}
+
+fn wrong_name_or_head(file: &Path, source: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if file.file_name().is_some_and(|name| name == "mod.rs") {
+        wrong.push(format!("{}: no mod.rs; name the file after its folder, beside it", file.display()));
+    }
+    if !source.starts_with("//! ") {
+        wrong.push(format!("{}: the first line must say what the file is for (`//! …`)", file.display()));
+    }
+    wrong
+}
+
+fn long_functions(file: &Path, source: &str) -> Vec<String> {
+    let tokens = tokens(source);
+    let mut wrong = Vec::new();
+    for at in 0..tokens.len() {
+        if word_at(&tokens, at) != Some("fn") {
+            continue;
+        }
+        // `fn(…)` without a name is a type.
+        let (Some(name), Some(lines)) = (word_at(&tokens, at + 1), function_lines(&tokens, at)) else {
+            continue;
+        };
+        if lines > LONGEST_FUNCTION {
+            let place = format!("{}:{}", file.display(), tokens[at].line);
+            wrong.push(format!("{place}: `{name}` has {lines} lines; {LONGEST_FUNCTION} are the most"));
+        }
+    }
+    wrong
+}
+
+/// Lines from `fn` to the closing brace; `None` without a body.
+fn function_lines(tokens: &[Token], start: usize) -> Option<usize> {
+    let mut at = start;
+    while at < tokens.len() {
+        match tokens[at].text {
+            Text::Sign('{') => {
+                let end = after_group(tokens, at) - 1;
+                return Some(tokens[end].line - tokens[start].line + 1);
+            }
+            Text::Sign('(' | '[') => at = after_group(tokens, at),
+            Text::Sign(';') => return None,
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+/// Names of banned crates in a Cargo.lock.
+fn banned_in(lock: &str) -> Vec<String> {
+    let names = lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+    let banned = names.filter_map(|name| BANNED.iter().find(|(banned, _)| *banned == name));
+    banned.map(|(name, because)| format!("`{name}` is in Cargo.lock: {because}")).collect()
+}
+
+// === The code ===
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Path below `src` → text, of every source file.
+fn sources() -> BTreeMap<PathBuf, String> {
+    let base = root().join("src");
+    let mut found = BTreeMap::new();
+    let mut folders = vec![base.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.insert(path.strip_prefix(&base).unwrap().to_path_buf(), text);
+            }
+        }
+    }
+    assert!(found.len() > ROOMS.len(), "the sources were not found");
+    found
+}
+
+#[track_caller]
+fn assert_none_wrong(check: impl Fn(&Path, &str) -> Vec<String>) {
+    let wrong: Vec<String> = sources().iter().flat_map(|(file, source)| check(file, source)).collect();
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn rooms_use_only_the_rooms_that_the_table_allows() {
+    assert_none_wrong(wrong_arrows);
+}
+
+#[test]
+fn the_table_has_no_circle() {
+    for (index, room) in ROOMS.iter().enumerate() {
+        for used in room.may_use {
+            let before = ROOMS[..index].iter().any(|earlier| earlier.name == *used);
+            assert!(before, "`{}` may use `{used}`, which does not stand before it", room.name);
+        }
+    }
+}
+
+#[test]
+fn anyhow_stays_where_it_is_allowed() {
+    assert_none_wrong(wrong_anyhow);
+}
+
+#[test]
+fn every_file_says_what_it_is_for_and_none_is_called_mod() {
+    assert_none_wrong(wrong_name_or_head);
+}
+
+#[test]
+fn no_function_is_longer_than_a_screen() {
+    assert_none_wrong(long_functions);
+}
+
+#[test]
+fn no_banned_crate_is_in_the_tree() {
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    assert!(lock.contains("name = \"rustls\""), "the lock file was not read");
+    assert_eq!(banned_in(&lock), Vec::<String>::new());
+}
+
+#[test]
+fn deny_toml_bans_the_same_crates() {
+    let deny = std::fs::read_to_string(root().join("deny.toml")).unwrap();
+    for (name, _) in BANNED {
+        assert!(deny.contains(&format!("crate = \"{name}\"")), "`{name}` is not banned in deny.toml");
+    }
+}
+
+// === The checker, checked ===
+
+fn bad(file: &str, source: &str) -> Vec<String> {
+    wrong_arrows(Path::new(file), source)
+}
+
+#[test]
+fn a_forbidden_arrow_is_found_in_every_spelling() {
+    let spellings = [
+        "use crate::plan::Edit;",
+        "use crate::{policy::Action, plan};",
+        "use crate::{policy::{Action, Violation}, plan::Edit as E};",
+        "use crate::{self, plan};",
+        "pub(crate) use crate :: plan :: Edit;",
+        "fn f() { let x = crate::plan::plan(); }",
+        "type P = Vec<crate::plan::Plan>;",
+        "use super::super::plan;",
+        "use super::{super::plan, record};",
+        "use self::super::super::plan;",
+        "mod tests { use super::super::super::plan; }",
+        "fn f() { super::super::plan::plan() }",
+        "/* a comment */ use crate::plan; // another",
+        "const A: char = '\"'; use crate::plan;",
+        "const A: &str = r#\"\"\"#; use crate::plan;",
+    ];
+    for source in spellings {
+        let wrong = bad("audit/mask.rs", source);
+        assert_eq!(wrong.len(), 1, "{source}: {wrong:?}");
+        assert!(wrong[0].contains("`audit` may not use `plan`"), "{wrong:?}");
+    }
+}
+
+#[test]
+fn allowed_arrows_comments_and_strings_are_no_violations() {
+    let fine = [
+        "use crate::policy::{Action, Violation};",
+        "use crate::audit::Road;",
+        "use super::{Error, metrics::Drops};",
+        "//! [`crate::plan`]\n/// crate::plan\n/* use crate::plan; /* nested */ use crate::plan; */",
+        "const A: &str = \"use crate::plan;\"; const B: &str = r\"crate::plan\"; const C: &[u8] = br#\"crate::plan\"#;",
+        "mod tests { use super::super::record; use super::*; }",
+        "mod a { mod b { fn f() { super::super::super::mask::object() } } }",
+        "fn f<'a>(x: &'a str) -> char { '\\'' }",
+        "use other::crate_name::plan;",
+    ];
+    for source in fine {
+        assert_eq!(bad("audit/mask.rs", source), Vec::<String>::new(), "{source}");
+    }
+}
+
+#[test]
+fn the_depth_of_a_file_counts() {
+    assert_eq!(bad("audit.rs", "use super::plan;").len(), 1);
+    assert_eq!(bad("audit/mask.rs", "use super::plan;").len(), 0);
+    assert_eq!(bad("audit.rs", "use crate::*;").len(), 1);
+    assert_eq!(bad("main.rs", "use wasmgate::{cli, plan};").len(), 1);
+    assert_eq!(bad("attic.rs", "").len(), 1);
+}
+
+#[test]
+fn an_arrow_is_reported_with_its_line() {
+    let wrong = bad(
+        "policy/set.rs",
+        "//! A file.\n\nuse super::Violation;\nuse crate::{\n    policy::Action,\n    workload::Kind,\n};\n",
+    );
+    assert_eq!(
+        wrong,
+        ["policy/set.rs:6: `policy` may not use `workload` (runs Rego on JSON and knows nothing of pods)"]
+    );
+}
+
+#[test]
+fn the_map_may_only_declare_rooms() {
+    let rooms: String =
+        ROOMS.iter().filter(|r| r.name != "main").flat_map(|r| ["pub mod ", r.name, ";"]).collect();
+    assert_eq!(bad("lib.rs", &rooms), Vec::<String>::new());
+    assert_eq!(bad("lib.rs", &format!("{rooms} pub use plan::Edit;")).len(), 1);
+    assert_eq!(bad("lib.rs", &format!("{rooms} mod attic;")).len(), 1);
+    assert_eq!(bad("lib.rs", &rooms.replace("pub mod plan;", "")).len(), 1);
+}
+
+#[test]
+fn a_long_function_is_found_and_a_short_one_is_not() {
+    let function = |lines: usize| {
+        format!(
+            "trait T {{ fn g(a: [u8; 4]); }}\nimpl T {{\n    fn f(a: [u8; 4]) {{\n{}    }}\n}}\n",
+            "    // }\n".repeat(lines - 2)
+        )
+    };
+    let file = Path::new("plan.rs");
+    assert_eq!(long_functions(file, &function(LONGEST_FUNCTION)), Vec::<String>::new());
+    assert_eq!(
+        long_functions(file, &function(LONGEST_FUNCTION + 1)),
+        ["plan.rs:3: `f` has 61 lines; 60 are the most"]
+    );
+    assert_eq!(long_functions(file, "type F = fn(u8) -> u8;"), Vec::<String>::new());
+}
+
+#[test]
+fn the_small_rules_find_what_breaks_them() {
+    assert_eq!(wrong_anyhow(Path::new("plan.rs"), "fn f() -> anyhow::Result<()> { Ok(()) }").len(), 1);
+    assert_eq!(wrong_anyhow(Path::new("main.rs"), "use anyhow::Context;").len(), 0);
+    assert_eq!(wrong_name_or_head(Path::new("plan/mod.rs"), "//! Here.").len(), 1);
+    assert_eq!(wrong_name_or_head(Path::new("plan.rs"), "use std::fs;\n//! Late.").len(), 1);
+    assert_eq!(banned_in("[[package]]\nname = \"openssl-sys\"\nversion = \"1\"\n").len(), 1);
+    assert_eq!(banned_in("[[package]]\nname = \"openssl-probe\"\nversion = \"1\"\n").len(), 0);
+}
