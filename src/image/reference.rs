@@ -4,7 +4,7 @@ use std::fmt;
 
 use oci_client::ParseError;
 
-use super::Error;
+use super::{Error, source::shorten};
 
 /// No valid name is longer: a host of 255 and a port, a repository of 255, a tag of 128 and a `sha512` digest
 /// (`distribution:reference/regexp.go`, `reference.go`) stay under it. Longer text is not even parsed.
@@ -29,7 +29,7 @@ pub struct Reference {
 impl Reference {
     /// Parses an image name. Nothing is trimmed, as Kubernetes trims nothing: a name with a blank does not parse.
     pub fn parse(image: &str) -> Result<Self, Error> {
-        let refuse = |message: String| Error::ParseReference { image: shown(image), message };
+        let refuse = |message: String| Error::ParseReference { image: shorten(image, SHOWN_CHARS), message };
         obvious_mistake(image).map_or(Ok(()), |message| Err(refuse(message)))?;
         let parsed: oci_client::Reference = image.parse().map_err(|error| refuse(explain(image, &error)))?;
         let reference = Self {
@@ -121,15 +121,6 @@ fn has_upper_case_path(image: &str) -> bool {
     let name = image.split('@').next().unwrap_or(image);
     let path = name.split_once('/').map_or(name, |(_, path)| path);
     path.split(':').next().unwrap_or(path).bytes().any(|byte| byte.is_ascii_uppercase())
-}
-
-/// Foreign text made fit for a message: short, and without characters that act on a terminal.
-fn shown(image: &str) -> String {
-    let mut text: String = image.chars().take(SHOWN_CHARS).flat_map(char::escape_debug).collect();
-    if image.chars().nth(SHOWN_CHARS).is_some() {
-        text.push('…');
-    }
-    text
 }
 
 #[cfg(test)]
