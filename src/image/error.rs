@@ -24,6 +24,15 @@ pub enum Error {
         /// Which rule refuses it, and the setting that would allow it.
         message: String,
     },
+    /// The registry answered, and says that there is no such image. Unlike every other failure this one is final:
+    /// what was known about the image before no longer holds.
+    #[error("could not find `{image}`: {message}")]
+    FindImage {
+        /// As written.
+        image: String,
+        /// What the registry said.
+        message: String,
+    },
     /// The manifest could not be had.
     #[error("could not fetch the manifest of `{image}`: {message}")]
     FetchManifest {

@@ -1,1 +1,601 @@
-//! To be filled.
+//! Which registries may be asked. Image names come from anybody who may create a pod, so a name is never trusted to
+//! open a connection: its host passes a deny-list and an allow-list, and the addresses that it resolves to must be
+//! public ones unless the platform said otherwise.
+//!
+//! # What is not covered yet
+//! The check resolves the host itself; the connection is opened by `oci-client`, which takes neither a resolver nor
+//! a redirect policy (`oci-client:src/client.rs`, `ClientConfig`). So three ways around the addresses' rules remain,
+//! all three open only to somebody who runs a registry or a name server that the allow-list lets in:
+//! - **a second answer**: `oci-client` resolves the name again when it connects, milliseconds after the check (the
+//!   check is made before every request, not once per image), and a name server may answer differently;
+//! - **redirects**: up to ten are followed (the default of `reqwest`), to any host, as blobs of large registries are
+//!   served from elsewhere. Credentials are dropped on the way to another host (`reqwest:src/redirect.rs`);
+//! - **token services**: the `realm` of a registry's `WWW-Authenticate: Bearer` header is asked wherever it is, and
+//!   with the credentials for that registry, as Docker Hub needs it (`auth.docker.io`).
+//!
+//! In all three the asker is told no more than that the answer was not a manifest. An allow-list without `*` closes
+//! them as far as the listed registries can be trusted. Where `HTTPS_PROXY` is set, the proxy resolves names.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{Error, reference::Reference};
+
+/// Docker Hub as it is written in image names.
+const DOCKER_HUB: &str = "docker.io";
+/// The host that is asked for Docker Hub's images (`oci-spec:src/distribution/reference.rs`, `resolve_registry`).
+const DOCKER_HUB_HOST: &str = "index.docker.io";
+
+/// Which registries may be asked, and which addresses they may have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct GuardOptions {
+    /// Registries that may be asked: `ghcr.io`, `registry.corp:5000`, `*.example.com`, or `*` for every one. An entry
+    /// without a port means the standard one. Default: `*`. A registry that is listed by its whole name, and not by
+    /// a `*`, may have any address.
+    pub allow: Vec<String>,
+    /// Registries that may not be asked, whatever `allow` says; an entry without a port means every port. Default:
+    /// none.
+    pub deny: Vec<String>,
+    /// Registries that are asked by plain HTTP, by exact `host` or `host:port`. Does not allow anything by itself.
+    /// Default: none.
+    pub insecure: Vec<String>,
+    /// Networks that registries may be in although their addresses are not public, such as `10.20.0.0/16`.
+    /// Default: none.
+    pub allowed_cidrs: Vec<IpNet>,
+}
+
+impl Default for GuardOptions {
+    fn default() -> Self {
+        Self { allow: vec!["*".into()], deny: Vec::new(), insecure: Vec::new(), allowed_cidrs: Vec::new() }
+    }
+}
+
+/// Decides which registries may be asked.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    allow: Vec<Pattern>,
+    deny: Vec<Pattern>,
+    insecure: Vec<String>,
+    allowed_cidrs: Vec<IpNet>,
+}
+
+impl Guard {
+    /// A guard; refuses entries that could never match.
+    pub fn new(options: &GuardOptions) -> Result<Self, Error> {
+        let patterns = |entries: &[String]| -> Result<Vec<Pattern>, Error> {
+            entries.iter().map(|entry| Pattern::parse(entry)).collect()
+        };
+        for entry in &options.insecure {
+            if matches!(Pattern::parse(entry)?.host, HostPattern::Any | HostPattern::Under(_)) {
+                return Err(set_up(entry, "plain HTTP is set for one `host:port` at a time, not by `*`"));
+            }
+        }
+        Ok(Self {
+            allow: patterns(&options.allow)?,
+            deny: patterns(&options.deny)?,
+            insecure: options.insecure.iter().map(|entry| entry.to_ascii_lowercase()).collect(),
+            allowed_cidrs: options.allowed_cidrs.clone(),
+        })
+    }
+
+    /// Registries that are asked by plain HTTP.
+    pub fn insecure(&self) -> &[String] {
+        &self.insecure
+    }
+
+    /// Whether a registry may be asked, as far as its name alone says. Does no I/O.
+    pub fn check_name(&self, reference: &Reference) -> Result<(), Error> {
+        self.name_verdict(reference).map(|_| ())
+    }
+
+    /// Whether a registry may be asked now: its name, and every address that it resolves to. `timeout` bounds the
+    /// resolution.
+    pub async fn check(&self, reference: &Reference, timeout: Duration) -> Result<(), Error> {
+        let Some(Endpoint { host, port }) = self.name_verdict(reference)? else { return Ok(()) };
+        let host = if host == DOCKER_HUB { DOCKER_HUB_HOST.to_string() } else { host };
+        let unresolved = |message: String| Error::FetchManifest { image: reference.to_string(), message };
+        let resolved = tokio::time::timeout(timeout, tokio::net::lookup_host((host.as_str(), port))).await;
+        let addresses: Vec<IpAddr> = resolved
+            .map_err(|_| unresolved(format!("the name `{host}` was not resolved within {timeout:?}")))?
+            .map_err(|error| unresolved(format!("the name `{host}` does not resolve: {error}")))?
+            .map(|address| address.ip())
+            .collect();
+        if addresses.is_empty() {
+            return Err(unresolved(format!("the name `{host}` has no address")));
+        }
+        addresses.iter().try_for_each(|address| self.check_address(reference, *address))
+    }
+
+    /// Applies the lists and looks at addresses that are written as the host. What is left to resolve, if anything.
+    fn name_verdict(&self, reference: &Reference) -> Result<Option<Endpoint>, Error> {
+        let registry = &reference.registry;
+        let endpoint = Endpoint::parse(registry, self.is_insecure(registry))
+            .ok_or_else(|| refuse(reference, "the port is not a number from 1 to 65535".into()))?;
+        if self.deny.iter().any(|pattern| pattern.denies(&endpoint)) {
+            return Err(refuse(reference, "it is on the deny-list; take it off `deny` to ask it".into()));
+        }
+        let Some(strongest) = self.allow.iter().filter_map(|pattern| pattern.allows(registry)).max() else {
+            let message = format!("it is not on the allow-list; add `{registry}` to `allow` to ask it");
+            return Err(refuse(reference, message));
+        };
+        if strongest == Listed::ByName {
+            return Ok(None);
+        }
+        match literal(&endpoint.host) {
+            None => Ok(Some(endpoint)),
+            Some(Some(address)) => self.check_address(reference, IpAddr::V4(address)).map(|()| None),
+            Some(None) => Err(refuse(reference, "its host ends in a number and is no IPv4 address".into())),
+        }
+    }
+
+    /// Whether an address may be connected to for a registry that is not listed by its name.
+    fn check_address(&self, reference: &Reference, address: IpAddr) -> Result<(), Error> {
+        let inner = embedded(address);
+        let in_allowed = |ip: &IpAddr| self.allowed_cidrs.iter().any(|net| net.contains(ip));
+        if in_allowed(&address) || inner.as_ref().is_some_and(in_allowed) {
+            return Ok(());
+        }
+        let Some(what) = not_public(inner.unwrap_or(address)) else { return Ok(()) };
+        let registry = &reference.registry;
+        let message = format!(
+            "its address {address} is {what}; add `{registry}` to `allow` or its network to `allowedCidrs` to ask it"
+        );
+        Err(refuse(reference, message))
+    }
+
+    fn is_insecure(&self, registry: &str) -> bool {
+        self.insecure.iter().any(|entry| entry.eq_ignore_ascii_case(registry))
+    }
+}
+
+/// How a registry is on the allow-list. The greater one wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Listed {
+    /// By `*` or `*.suffix`: whoever owns a name under it chooses the address.
+    ByPattern,
+    /// By its whole name: somebody meant this very registry.
+    ByName,
+}
+
+/// Where a registry is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Endpoint {
+    /// In lower case.
+    host: String,
+    port: u16,
+}
+
+impl Endpoint {
+    fn parse(registry: &str, insecure: bool) -> Option<Self> {
+        let (host, port) = split_port(registry)?;
+        let standard = if insecure { 80 } else { 443 };
+        Some(Self { host: host.to_ascii_lowercase(), port: port.unwrap_or(standard) })
+    }
+}
+
+/// An entry of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pattern {
+    host: HostPattern,
+    port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum HostPattern {
+    Any,
+    /// `*.example.com`, kept as `.example.com`.
+    Under(String),
+    Exact(String),
+}
+
+impl Pattern {
+    fn parse(entry: &str) -> Result<Self, Error> {
+        let lower = entry.to_ascii_lowercase();
+        let (host, port) =
+            split_port(&lower).ok_or_else(|| set_up(entry, "the port is not a number from 1 to 65535"))?;
+        let is_host = |text: &str| {
+            let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+            !text.is_empty() && text.bytes().all(known) && text.split('.').all(|label| !label.is_empty())
+        };
+        let host = match host.strip_prefix("*.") {
+            Some(suffix) if is_host(suffix) => HostPattern::Under(format!(".{suffix}")),
+            None if host == "*" => HostPattern::Any,
+            // Image names never hold the other names of Docker Hub: normalisation rewrites them.
+            None if host == DOCKER_HUB_HOST => HostPattern::Exact(DOCKER_HUB.into()),
+            None if is_host(host) => HostPattern::Exact(host.into()),
+            _ => return Err(set_up(entry, "write `host`, `host:port`, `*.suffix` or `*`")),
+        };
+        Ok(Self { host, port })
+    }
+
+    fn matches_host(&self, host: &str) -> bool {
+        match &self.host {
+            HostPattern::Any => true,
+            HostPattern::Under(suffix) => host.ends_with(suffix.as_str()),
+            HostPattern::Exact(exact) => exact == host,
+        }
+    }
+
+    /// A denied host is denied on every port unless the entry names one.
+    fn denies(&self, endpoint: &Endpoint) -> bool {
+        let spelt = literal(&endpoint.host).flatten().map(|address| address.to_string());
+        let host = self.matches_host(&endpoint.host) || spelt.is_some_and(|host| self.matches_host(&host));
+        host && self.port.is_none_or(|port| port == endpoint.port)
+    }
+
+    /// An allowed host is allowed on the port that the entry names, else on the standard one; `*` on every port.
+    fn allows(&self, registry: &str) -> Option<Listed> {
+        let (host, port) = split_port(registry)?;
+        let standard = |port: Option<u16>| port.filter(|port| *port != 443);
+        let any_port = self.host == HostPattern::Any && self.port.is_none();
+        if !self.matches_host(&host.to_ascii_lowercase())
+            || (!any_port && standard(self.port) != standard(port))
+        {
+            return None;
+        }
+        Some(if matches!(self.host, HostPattern::Exact(_)) { Listed::ByName } else { Listed::ByPattern })
+    }
+}
+
+/// `host` and `port` of `host[:port]`; nothing when the port is none.
+fn split_port(registry: &str) -> Option<(&str, Option<u16>)> {
+    match registry.split_once(':') {
+        None => Some((registry, None)),
+        Some((host, port)) => {
+            port.parse().ok().filter(|port: &u16| *port != 0).map(|port| (host, Some(port)))
+        }
+    }
+}
+
+fn refuse(reference: &Reference, message: String) -> Error {
+    Error::RefuseRegistry { registry: reference.registry.clone(), image: reference.to_string(), message }
+}
+
+fn set_up(entry: &str, message: &str) -> Error {
+    Error::SetUpClient { message: format!("the registry pattern `{entry}` is not understood: {message}") }
+}
+
+/// The IPv4 address that a host is another spelling of. URLs read `2130706433`, `0x7f.1` and `0177.0.0.1` as
+/// 127.0.0.1 (URL Standard, section 3.5 "ends in a number", IPv4 parser), and so does `getaddrinfo`. `Some(None)`:
+/// the host ends in a number, so it can be no name, and yet it is no address.
+fn literal(host: &str) -> Option<Option<Ipv4Addr>> {
+    let parts: Vec<&str> = host.split('.').collect();
+    let last = parts.last()?;
+    let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let numeric = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+    if !numeric && !last.strip_prefix("0x").is_some_and(hex) {
+        return None;
+    }
+    Some(ipv4(&parts))
+}
+
+/// The last part fills all bytes that the parts before it leave.
+fn ipv4(parts: &[&str]) -> Option<Ipv4Addr> {
+    let (last, first) = parts.split_last()?;
+    let mut address: u64 = 0;
+    for part in first {
+        address = (address << 8) | number(part).filter(|value| *value < 256)?;
+    }
+    let free = 8 * 4_usize.checked_sub(first.len()).filter(|bytes| *bytes > 0)?;
+    let last = number(last).filter(|value| *value < 1 << free)?;
+    u32::try_from((address << free) | last).ok().map(Ipv4Addr::from)
+}
+
+/// Decimal, `0x` hexadecimal, or octal after a leading zero.
+fn number(part: &str) -> Option<u64> {
+    match (part.strip_prefix("0x"), part.strip_prefix('0')) {
+        (Some(""), _) => Some(0),
+        (Some(hex), _) => u64::from_str_radix(hex, 16).ok(),
+        (None, Some(octal)) if !octal.is_empty() => u64::from_str_radix(octal, 8).ok(),
+        _ => part.parse().ok(),
+    }
+}
+
+/// The IPv4 address that traffic to an IPv6 address ends at.
+fn embedded(address: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(v6) = address else { return None };
+    let [s0, s1, s2, s3, s4, s5, high, low] = v6.segments();
+    let v4 = |high: u16, low: u16| Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)).into());
+    match [s0, s1, s2, s3, s4, s5] {
+        // `::` and `::1` are addresses of their own; the rest of ::/96 is IPv4-compatible (RFC 4291, 2.5.5.1).
+        [0, 0, 0, 0, 0, 0] if high == 0 && low <= 1 => None,
+        // IPv4-compatible, IPv4-mapped, and the NAT64 well-known prefix (RFC 6052).
+        [0, 0, 0, 0, 0, 0 | 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => v4(high, low),
+        // 6to4 (RFC 3056).
+        [0x2002, high, low, ..] => v4(high, low),
+        // Teredo hides the client's address by inverting it (RFC 4380).
+        [0x2001, 0, ..] => v4(!high, !low),
+        _ => None,
+    }
+}
+
+/// What an address is, when it is not one of the public Internet (IANA special-purpose address registries).
+fn not_public(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(v4) => v4_not_public(v4),
+        IpAddr::V6(v6) => v6_not_public(v6),
+    }
+}
+
+fn v4_not_public(address: Ipv4Addr) -> Option<&'static str> {
+    match address.octets() {
+        [127, ..] => Some("a loopback address"),
+        [169, 254, ..] => Some("a link-local address, where clouds serve their metadata"),
+        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Some("a private address"),
+        [100, 64..=127, ..] => Some("a carrier-grade NAT address"),
+        [0, ..] => Some("an unspecified address"),
+        [224..=239, ..] => Some("a multicast address"),
+        [192, 0, 0, _] | [198, 18..=19, ..] | [240..=255, ..] => Some("a reserved address"),
+        // Azure's virtual machines reach the platform's agents there ("What is IP address 168.63.129.16").
+        [168, 63, 129, 16] => Some("the address of a cloud platform's own services"),
+        _ => None,
+    }
+}
+
+fn v6_not_public(address: Ipv6Addr) -> Option<&'static str> {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0] => Some("an unspecified address"),
+        [0, 0, 0, 0, 0, 0, 0, 1] => Some("a loopback address"),
+        [0xfe80..=0xfebf, ..] => Some("a link-local address, where clouds serve their metadata"),
+        // Unique local, and site-local, which it replaced (RFC 4193, RFC 3879).
+        [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Some("a private address"),
+        [0xff00..=0xffff, ..] => Some("a multicast address"),
+        [0x2001, 0xdb8, ..] => Some("a reserved address"),
+        // Only 2000::/3 is handed out to the public Internet (RFC 4291, 2.4); this covers local NAT64 prefixes too.
+        [0x2000..=0x3fff, ..] => None,
+        _ => Some("a reserved address"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(allow: &[&str], deny: &[&str], cidrs: &[&str]) -> Guard {
+        let strings = |entries: &[&str]| entries.iter().map(ToString::to_string).collect();
+        Guard::new(&GuardOptions {
+            allow: strings(allow),
+            deny: strings(deny),
+            insecure: Vec::new(),
+            allowed_cidrs: cidrs.iter().map(|net| net.parse().unwrap()).collect(),
+        })
+        .unwrap()
+    }
+
+    fn image(registry: &str) -> Reference {
+        Reference::parse(&format!("{registry}/a/b:1")).unwrap()
+    }
+
+    fn name(guard: &Guard, registry: &str) -> Result<(), String> {
+        guard.check_name(&image(registry)).map_err(|error| error.to_string())
+    }
+
+    fn address(guard: &Guard, address: &str) -> Result<(), String> {
+        guard
+            .check_address(&image("example.com"), address.parse().unwrap())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_public_registry_may_be_asked_by_default() {
+        let guard = Guard::new(&GuardOptions::default()).unwrap();
+        for registry in ["ghcr.io", "docker.io", "example.com:8443", "203.0.114.7:5000"] {
+            assert_eq!(name(&guard, registry), Ok(()), "{registry}");
+        }
+        for public in
+            ["8.8.8.8", "1.1.1.1", "172.32.0.1", "2606:4700::1111", "64:ff9b::808:808", "2002:808:808::1"]
+        {
+            assert_eq!(address(&guard, public), Ok(()), "{public}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_are_not_public_are_refused_whatever_form_they_take() {
+        let guard = Guard::new(&GuardOptions::default()).unwrap();
+        for (refused, what) in [
+            ("127.0.0.1", "a loopback"),
+            ("127.255.255.254", "a loopback"),
+            ("::1", "a loopback"),
+            ("169.254.169.254", "a link-local"),
+            ("fe80::1", "a link-local"),
+            ("febf::1", "a link-local"),
+            ("10.0.0.1", "a private"),
+            ("172.16.0.1", "a private"),
+            ("172.31.255.255", "a private"),
+            ("192.168.1.1", "a private"),
+            ("fc00::1", "a private"),
+            ("fd00:ec2::254", "a private"),
+            ("fec0::1", "a private"),
+            ("100.64.0.1", "a carrier-grade NAT"),
+            ("100.100.100.200", "a carrier-grade NAT"),
+            ("0.0.0.0", "an unspecified"),
+            ("0.1.2.3", "an unspecified"),
+            ("::", "an unspecified"),
+            ("224.0.0.1", "a multicast"),
+            ("239.255.255.255", "a multicast"),
+            ("ff02::1", "a multicast"),
+            ("240.0.0.1", "a reserved"),
+            ("255.255.255.255", "a reserved"),
+            ("198.18.0.1", "a reserved"),
+            ("192.0.0.192", "a reserved"),
+            ("168.63.129.16", "a cloud platform"),
+            ("2001:db8::1", "a reserved"),
+            ("4000::1", "a reserved"),
+            // The same in IPv6 clothes.
+            ("::ffff:127.0.0.1", "a loopback"),
+            ("::ffff:169.254.169.254", "a link-local"),
+            ("::ffff:10.0.0.1", "a private"),
+            ("::127.0.0.1", "a loopback"),
+            ("2002:7f00:1::1", "a loopback"),
+            ("2002:a9fe:a9fe::", "a link-local"),
+            ("2002:c0a8:101::1", "a private"),
+            ("64:ff9b::7f00:1", "a loopback"),
+            ("64:ff9b::169.254.169.254", "a link-local"),
+            ("64:ff9b:1::a00:1", "a reserved"),
+            ("2001:0:4136:e378:8000:63bf:80ff:fffe", "a loopback"),
+        ] {
+            let message = address(&guard, refused).unwrap_err();
+            assert!(message.contains(what), "{refused}: {message}");
+            assert!(message.contains("`allowedCidrs`"), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_address_inside_an_allowed_network_may_be_asked() {
+        let guard = guard(&["*"], &[], &["10.20.0.0/16", "fd00::/8"]);
+        assert_eq!(address(&guard, "10.20.3.4"), Ok(()));
+        assert_eq!(address(&guard, "::ffff:10.20.3.4"), Ok(()));
+        assert_eq!(address(&guard, "fd12::1"), Ok(()));
+        assert!(address(&guard, "10.21.0.1").is_err());
+        assert_eq!(name(&guard, "10.20.3.4:5000"), Ok(()));
+    }
+
+    #[test]
+    fn every_spelling_of_an_address_is_the_address() {
+        let guard = Guard::new(&GuardOptions::default()).unwrap();
+        for spelling in [
+            "127.0.0.1:5000",
+            "127.1:5000",
+            "2130706433:5000",
+            "0x7f000001:5000",
+            "0x7F.1:5000",
+            "0177.0.0.1:5000",
+            "017700000001:5000",
+            "0x7f.0x0.0x0.0x1",
+            "127.0.1",
+        ] {
+            let message = name(&guard, spelling).unwrap_err();
+            assert!(message.contains("127.0.") && message.contains("loopback"), "{spelling}: {message}");
+        }
+        for metadata in
+            ["169.254.169.254", "2852039166:80", "0xa9fea9fe:80", "0251.0376.0251.0376:80", "169.254.43518"]
+        {
+            assert!(name(&guard, metadata).unwrap_err().contains("link-local"), "{metadata}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_ends_in_a_number_and_is_no_address_is_refused() {
+        let guard = Guard::new(&GuardOptions::default()).unwrap();
+        for nonsense in
+            ["1.2.3.4.5", "256.0.0.1", "4294967296:5000", "0400.0.0.1", "08.0.0.1", "foo.1", "foo.0x1"]
+        {
+            assert!(name(&guard, nonsense).unwrap_err().contains("no IPv4 address"), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_literal_is_read_as_urls_read_it() {
+        let read = |host: &str| literal(host).flatten().map(|address| address.to_string());
+        assert_eq!(read("0").as_deref(), Some("0.0.0.0"));
+        assert_eq!(read("1").as_deref(), Some("0.0.0.1"));
+        assert_eq!(read("1.2").as_deref(), Some("1.0.0.2"));
+        assert_eq!(read("1.2.3").as_deref(), Some("1.2.0.3"));
+        assert_eq!(read("0x").as_deref(), Some("0.0.0.0"));
+        assert_eq!(read("1.65536.1"), None);
+        assert_eq!(literal("ghcr.io"), None);
+        assert_eq!(literal("0xfg"), None);
+    }
+
+    #[test]
+    fn a_registry_that_is_listed_by_its_name_may_have_any_address() {
+        let guard = guard(&["*", "127.0.0.1:5000", "registry.corp"], &[], &[]);
+        assert_eq!(name(&guard, "127.0.0.1:5000"), Ok(()));
+        assert_eq!(guard.name_verdict(&image("registry.corp")).unwrap(), None);
+        assert_eq!(guard.name_verdict(&image("REGISTRY.corp:443")).unwrap(), None);
+        assert!(name(&guard, "127.0.0.1:5001").is_err());
+        assert!(guard.name_verdict(&image("registry.corp:5000")).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_pattern_allows_the_name_but_not_every_address() {
+        let guard = guard(&["*.example.com", "*.corp:5000"], &[], &[]);
+        assert_eq!(name(&guard, "a.example.com"), Ok(()));
+        assert_eq!(name(&guard, "a.b.corp:5000"), Ok(()));
+        for other in
+            ["example.com", "example.org", "badexample.com", "a.example.com:8443", "a.corp", "docker.io"]
+        {
+            assert!(name(&guard, other).unwrap_err().contains("not on the allow-list"), "{other}");
+        }
+        assert!(address(&guard, "127.0.0.1").is_err());
+    }
+
+    #[test]
+    fn the_deny_list_wins_on_every_port_and_in_every_spelling() {
+        let guard = guard(
+            &["*", "evil.example"],
+            &["evil.example", "*.bad.example", "good.example:81", "9.9.9.9"],
+            &[],
+        );
+        for denied in [
+            "evil.example",
+            "EVIL.example:8443",
+            "a.bad.example:1",
+            "good.example:81",
+            "9.9.9.9",
+            "0x9.0x9.9.9:81",
+        ] {
+            assert!(name(&guard, denied).unwrap_err().contains("deny-list"), "{denied}");
+        }
+        assert_eq!(name(&guard, "good.example"), Ok(()));
+    }
+
+    #[test]
+    fn docker_hub_is_listed_by_either_of_its_names() {
+        for entry in ["docker.io", "index.docker.io"] {
+            let nginx = Reference::parse("nginx").unwrap();
+            assert_eq!(guard(&[entry], &[], &[]).check_name(&nginx), Ok(()));
+            assert!(guard(&["*"], &[entry], &[]).check_name(&nginx).is_err());
+        }
+    }
+
+    #[test]
+    fn an_empty_allow_list_allows_nothing() {
+        assert!(name(&guard(&[], &[], &[]), "ghcr.io").unwrap_err().contains("add `ghcr.io` to `allow`"));
+    }
+
+    #[test]
+    fn a_port_that_is_none_is_refused() {
+        for registry in ["ghcr.io:0", "ghcr.io:65536"] {
+            assert!(name(&guard(&["*"], &[], &[]), registry).unwrap_err().contains("from 1 to 65535"));
+        }
+    }
+
+    #[test]
+    fn entries_that_could_never_match_are_refused() {
+        for entry in
+            ["https://ghcr.io", "ghcr.io/myorg", "", "a*.example.com", "*.", "ghcr.io:", "a..b", "gh cr.io"]
+        {
+            let options = GuardOptions { allow: vec![entry.into()], ..GuardOptions::default() };
+            assert!(matches!(Guard::new(&options), Err(Error::SetUpClient { .. })), "{entry}");
+        }
+        let options = GuardOptions { insecure: vec!["*".into()], ..GuardOptions::default() };
+        assert!(Guard::new(&options).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_resolves_to_this_machine_is_refused() {
+        let guard = Guard::new(&GuardOptions::default()).unwrap();
+        let refused = guard.check(&image("localhost:5000"), Duration::from_secs(5)).await.unwrap_err();
+        assert!(matches!(refused, Error::RefuseRegistry { .. }), "{refused}");
+        assert!(refused.to_string().contains("loopback"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_resolve_is_said_to() {
+        let guard = Guard::new(&GuardOptions::default()).unwrap();
+        let error = guard.check(&image("nowhere.invalid"), Duration::from_secs(20)).await.unwrap_err();
+        assert!(error.to_string().contains("`nowhere.invalid`"), "{error}");
+    }
+
+    #[test]
+    fn the_options_have_defaults_and_refuse_unknown_fields() {
+        let options: GuardOptions = serde_json::from_str(r#"{"allowedCidrs":["10.0.0.0/8"]}"#).unwrap();
+        assert_eq!(options.allow, ["*"]);
+        assert!(serde_json::from_str::<GuardOptions>(r#"{"alow":[]}"#).is_err());
+    }
+}

@@ -1,1 +1,432 @@
-//! To be filled.
+//! Images from OCI image-layout folders (OCI image-spec, `image-layout.md`), as `crane pull --format=oci`,
+//! `oras copy --to-oci-layout` and `skopeo copy … oci:` write them, so that the gate can be tried without a registry.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::source::{Descriptor, FetchedManifest, Source, shorten, split_digest, verify};
+use super::{Error, reference::Reference};
+
+/// Annotation of an index entry that holds its tag (OCI image-spec, `annotations.md`); `crane` and older `skopeo`
+/// write the whole reference.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// containerd's annotation for the whole name (`containerd:core/images/annotations.go`).
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// `{"imageLayoutVersion":"1.0.0"}` and room for annotations, in bytes.
+const LARGEST_MARKER: u64 = 64 << 10;
+
+/// Most tags that a message lists.
+const LISTED_TAGS: usize = 10;
+
+/// How the registry of a folder that was named directly begins; no parsed image name holds it.
+const DIRECT: &str = "oci:";
+
+/// Folders that stand in for registries.
+#[derive(Debug, Clone, Default)]
+pub struct Layouts {
+    /// Host or `host/prefix`, and its folder; the longest prefix first.
+    roots: Vec<(String, PathBuf)>,
+}
+
+/// Where an image's layout is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    /// Nothing outside of it is read.
+    root: PathBuf,
+    folder: PathBuf,
+}
+
+impl Layouts {
+    /// Folders by the registry host, or `host/prefix`, that they stand in for. The rest of the repository's path is
+    /// the path of the layout below the folder.
+    pub fn new(folders: &BTreeMap<String, PathBuf>) -> Self {
+        let mut roots: Vec<_> = folders
+            .iter()
+            .map(|(prefix, folder)| (prefix.trim_end_matches('/').to_string(), folder.clone()))
+            .collect();
+        roots.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        Self { roots }
+    }
+
+    /// One layout that a person named, for the command line, and the reference to ask it by: `oci:PATH[:TAG]`, with
+    /// or without `oci:`. Image names in a pod never come this way.
+    pub fn direct(target: &str) -> Result<(Self, Reference), Error> {
+        let bare = target.strip_prefix(DIRECT).unwrap_or(target);
+        // A colon in a folder's name is no tag, `oci:./a:b/c`.
+        let (path, tag) = match bare.rsplit_once(':') {
+            Some((path, tag)) if !tag.contains('/') && !tag.is_empty() => (path, Some(tag.to_string())),
+            _ => (bare, None),
+        };
+        let path = path.trim_end_matches('/');
+        let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
+        if name.is_empty() || bare.contains('\0') {
+            let message = "write `oci:PATH` or `oci:PATH:TAG`".to_string();
+            return Err(Error::ParseReference { image: shorten(target, 200), message });
+        }
+        let (registry, repository) = (format!("{DIRECT}{parent}"), name.to_string());
+        let roots = vec![(format!("{registry}/{repository}"), PathBuf::from(path))];
+        Ok((Self { roots }, Reference { registry, repository, tag, digest: None }))
+    }
+
+    /// Whether a folder stands in for the registry of an image.
+    pub fn covers(&self, reference: &Reference) -> bool {
+        self.place(reference).is_some()
+    }
+
+    fn place(&self, reference: &Reference) -> Option<Place> {
+        let name = format!("{}/{}", reference.registry, reference.repository);
+        self.roots.iter().find_map(|(prefix, root)| {
+            let rest = name.strip_prefix(prefix.as_str())?;
+            if !rest.is_empty() && !rest.starts_with('/') {
+                return None;
+            }
+            Some(Place { root: root.clone(), folder: root.join(rest.trim_start_matches('/')) })
+        })
+    }
+
+    /// Reads on a thread that may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        reference: &Reference,
+        read: impl FnOnce(&Layout) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let image = reference.to_string();
+        let failed = |message: String| Error::ReadLayout { image, path: String::new(), message };
+        let Some(place) = self.place(reference) else {
+            return Err(failed("no folder stands in for its registry; name one in `layouts`".into()));
+        };
+        let layout = Layout { place, reference: reference.clone() };
+        let joined = tokio::task::spawn_blocking(move || read(&layout)).await;
+        joined.unwrap_or_else(|error| Err(failed(format!("the reader stopped: {error}"))))
+    }
+}
+
+impl Source for Layouts {
+    async fn manifest(&self, reference: &Reference, limit: u64) -> Result<FetchedManifest, Error> {
+        self.blocking(reference, move |layout| layout.manifest(limit)).await
+    }
+
+    async fn blob(&self, reference: &Reference, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Error> {
+        let digest = descriptor.digest.clone();
+        self.blocking(reference, move |layout| layout.blob(&digest, &format!("blob {digest}"), limit)).await
+    }
+}
+
+/// One image in one folder.
+struct Layout {
+    place: Place,
+    reference: Reference,
+}
+
+#[derive(Deserialize)]
+struct Marker {
+    #[serde(rename = "imageLayoutVersion")]
+    version: String,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    #[serde(default)]
+    manifests: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    digest: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+impl Layout {
+    fn manifest(&self, limit: u64) -> Result<FetchedManifest, Error> {
+        self.check_marker()?;
+        let digest = match &self.reference.digest {
+            Some(digest) => digest.clone(),
+            None => self.choose(limit)?,
+        };
+        Ok(FetchedManifest { bytes: self.blob(&digest, "the manifest", limit)?, digest })
+    }
+
+    fn check_marker(&self) -> Result<(), Error> {
+        let text = self.read(Path::new("oci-layout"), "`oci-layout`", LARGEST_MARKER)?;
+        let marker: Marker = serde_json::from_slice(&text).map_err(|error| {
+            self.failed(format!("its `oci-layout` file is not as the format says: {error}"))
+        })?;
+        if marker.version.starts_with("1.") {
+            return Ok(());
+        }
+        let version = shorten(&marker.version, 20);
+        Err(self.failed(format!("its layout has version `{version}`; only 1.x is understood")))
+    }
+
+    /// Digest of the entry that the tag names.
+    fn choose(&self, limit: u64) -> Result<String, Error> {
+        let text = self.read(Path::new("index.json"), "`index.json`", limit)?;
+        let index: Index = serde_json::from_slice(&text)
+            .map_err(|error| self.failed(format!("its `index.json` is not an index: {error}")))?;
+        let named: Vec<&Entry> = index.manifests.iter().filter(|entry| self.is_named_by(entry)).collect();
+        match (named.as_slice(), index.manifests.as_slice()) {
+            ([first, rest @ ..], _) if rest.iter().all(|entry| entry.digest == first.digest) => {
+                Ok(first.digest.clone())
+            }
+            ([_, ..], _) => Err(self.failed("several entries of its `index.json` have this tag".into())),
+            // Tools write no annotation unless they are told to, and then there is no doubt either.
+            ([], [only]) => Ok(only.digest.clone()),
+            ([], []) => Err(self.failed("its `index.json` lists no image".into())),
+            ([], all) => Err(self.failed(self.no_such_tag(all))),
+        }
+    }
+
+    fn is_named_by(&self, entry: &Entry) -> bool {
+        let name = |key: &str| entry.annotations.get(key);
+        let whole = |text: &String| {
+            Reference::parse(text).is_ok_and(|parsed| parsed == self.reference)
+                || *text == self.reference.to_string()
+        };
+        name(REF_NAME).is_some_and(|text| Some(text) == self.reference.tag.as_ref() || whole(text))
+            || name(CONTAINERD_NAME).is_some_and(whole)
+    }
+
+    fn no_such_tag(&self, entries: &[Entry]) -> String {
+        let names = |entry: &Entry| {
+            let name = entry.annotations.get(REF_NAME).or_else(|| entry.annotations.get(CONTAINERD_NAME));
+            name.map(|name| format!("`{}`", shorten(name, 100)))
+        };
+        let tags: Vec<String> = entries.iter().filter_map(names).take(LISTED_TAGS).collect();
+        let tag = self.reference.tag.as_deref().unwrap_or("latest");
+        if tags.is_empty() {
+            return format!("it has {} images without tags; ask for one by digest", entries.len());
+        }
+        format!("it has no tag `{tag}`; it has {}", tags.join(", "))
+    }
+
+    fn blob(&self, digest: &str, what: &str, limit: u64) -> Result<Bytes, Error> {
+        let (algorithm, encoded) = split_digest(digest).map_err(|message| self.failed(message))?;
+        let path = Path::new("blobs").join(algorithm).join(encoded);
+        let bytes = self.read(&path, what, limit)?;
+        verify(digest, &bytes).map_err(|message| {
+            let image = self.reference.to_string();
+            Error::Read { image, what: what.into(), message: format!("{message}; the layout is damaged") }
+        })?;
+        Ok(bytes.into())
+    }
+
+    /// Reads a file below the folder. Refuses what leads out of the root, what is no file, and what is too large.
+    fn read(&self, path: &Path, what: &str, limit: u64) -> Result<Vec<u8>, Error> {
+        let file = self.resolve(path)?;
+        let failed = |error: std::io::Error| self.failed(format!("could not read {what}: {error}"));
+        // Asked before it is opened: opening a named pipe waits for a writer.
+        if !std::fs::metadata(&file).map_err(failed)?.is_file() {
+            return Err(self.failed(format!("`{}` is not a file", path.display())));
+        }
+        let mut bytes = Vec::new();
+        let reader = std::fs::File::open(&file).map_err(failed)?;
+        reader.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::TooLarge { image: self.reference.to_string(), what: what.into(), limit });
+        }
+        Ok(bytes)
+    }
+
+    /// The real path of a file, which must be below the real root.
+    fn resolve(&self, path: &Path) -> Result<PathBuf, Error> {
+        let below = self.place.folder.strip_prefix(&self.place.root).unwrap_or(&self.place.folder);
+        if !below.components().chain(path.components()).all(|part| matches!(part, Component::Normal(_))) {
+            return Err(self.failed("its path leads out of the layouts' folder".into()));
+        }
+        let real = |path: &Path| {
+            path.canonicalize().map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => self.failed(format!("`{}` is not there", path.display())),
+                _ => self.failed(format!("could not follow `{}`: {error}", path.display())),
+            })
+        };
+        let (root, file) = (real(&self.place.root)?, real(&self.place.folder.join(path))?);
+        if file.starts_with(root) {
+            Ok(file)
+        } else {
+            Err(self.failed(format!("`{}` is a link out of the layouts' folder", path.display())))
+        }
+    }
+
+    fn failed(&self, message: String) -> Error {
+        let path = self.place.folder.display().to_string();
+        Error::ReadLayout { image: self.reference.to_string(), path, message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::source::sha256;
+    use super::*;
+
+    const LIMIT: u64 = 1 << 20;
+
+    /// Writes a layout whose index has an entry for every (annotation, name, manifest).
+    fn write(folder: &Path, entries: &[(&str, &str, &str)]) -> Vec<String> {
+        fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
+        fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        let mut manifests = Vec::new();
+        let mut digests = Vec::new();
+        for (key, name, body) in entries {
+            let digest = sha256(body.as_bytes());
+            fs::write(folder.join("blobs").join(digest.replace(':', "/")), body).unwrap();
+            let mut entry = serde_json::json!({"mediaType": "x", "digest": digest, "size": body.len()});
+            if !key.is_empty() {
+                entry["annotations"] = serde_json::json!({*key: name});
+            }
+            manifests.push(entry);
+            digests.push(digest);
+        }
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": manifests});
+        fs::write(folder.join("index.json"), index.to_string()).unwrap();
+        digests
+    }
+
+    fn mapped(root: &Path) -> Layouts {
+        Layouts::new(&BTreeMap::from([("samples.test".to_string(), root.to_path_buf())]))
+    }
+
+    async fn ask(layouts: &Layouts, image: &str) -> Result<FetchedManifest, String> {
+        let reference = Reference::parse(image).unwrap();
+        layouts.manifest(&reference, LIMIT).await.map_err(|error| error.to_string())
+    }
+
+    fn descriptor(digest: &str) -> Descriptor {
+        Descriptor { media_type: String::new(), digest: digest.into(), size: 0 }
+    }
+
+    #[tokio::test]
+    async fn a_tag_is_found_by_every_annotation_that_tools_write() {
+        let root = tempfile::tempdir().unwrap();
+        let digests = write(
+            &root.path().join("app"),
+            &[
+                (REF_NAME, "v1", "one"),
+                (REF_NAME, "samples.test/app:v2", "two"),
+                (CONTAINERD_NAME, "samples.test/app:v3", "three"),
+            ],
+        );
+        let layouts = mapped(root.path());
+        for (tag, at) in [("v1", 0), ("v2", 1), ("v3", 2)] {
+            let found = ask(&layouts, &format!("samples.test/app:{tag}")).await.unwrap();
+            assert_eq!(found.digest, digests[at]);
+        }
+        let by_digest = ask(&layouts, &format!("samples.test/app:gone@{}", digests[2])).await.unwrap();
+        assert_eq!(by_digest.bytes, "three");
+    }
+
+    #[tokio::test]
+    async fn a_single_image_answers_to_every_tag() {
+        let root = tempfile::tempdir().unwrap();
+        write(&root.path().join("team/app"), &[("", "", "only")]);
+        assert_eq!(ask(&mapped(root.path()), "samples.test/team/app:any").await.unwrap().bytes, "only");
+    }
+
+    #[tokio::test]
+    async fn a_tag_that_is_not_there_gets_the_tags_that_are() {
+        let root = tempfile::tempdir().unwrap();
+        write(&root.path().join("app"), &[(REF_NAME, "v1", "one"), (REF_NAME, "v2", "two")]);
+        let message = ask(&mapped(root.path()), "samples.test/app:v9").await.unwrap_err();
+        assert!(message.contains("it has no tag `v9`; it has `v1`, `v2`"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn two_images_under_one_tag_are_not_guessed_between() {
+        let root = tempfile::tempdir().unwrap();
+        write(&root.path().join("app"), &[(REF_NAME, "v1", "one"), (REF_NAME, "v1", "two")]);
+        let message = ask(&mapped(root.path()), "samples.test/app:v1").await.unwrap_err();
+        assert!(message.contains("several entries"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn the_longest_prefix_names_the_folder() {
+        let (all, team) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write(&all.path().join("team/app"), &[("", "", "all")]);
+        write(&team.path().join("app"), &[("", "", "team")]);
+        let layouts = Layouts::new(&BTreeMap::from([
+            ("samples.test".into(), all.path().into()),
+            ("samples.test/team".into(), team.path().into()),
+            ("one.test/exact".into(), team.path().join("app")),
+        ]));
+        assert_eq!(ask(&layouts, "samples.test/team/app").await.unwrap().bytes, "team");
+        assert_eq!(ask(&layouts, "one.test/exact:1").await.unwrap().bytes, "team");
+        for (image, covered) in
+            [("samples.test/x", true), ("samples.tests/x", false), ("one.test/exactly", false)]
+        {
+            assert_eq!(layouts.covers(&Reference::parse(image).unwrap()), covered, "{image}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_named_directly_with_or_without_a_tag() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("My App");
+        write(&folder, &[(REF_NAME, "v1", "one"), (REF_NAME, "v2", "two")]);
+        let (layouts, reference) = Layouts::direct(&format!("oci:{}:v2", folder.display())).unwrap();
+        assert_eq!(layouts.manifest(&reference, LIMIT).await.unwrap().bytes, "two");
+        assert_eq!(reference.to_string(), format!("oci:{}:v2", folder.display()));
+        let (layouts, reference) = Layouts::direct(&folder.display().to_string()).unwrap();
+        assert!(layouts.manifest(&reference, LIMIT).await.unwrap_err().to_string().contains("`v1`, `v2`"));
+        assert_eq!(Layouts::direct("oci:app:v1").unwrap().1.to_string(), "oci:./app:v1");
+        for nothing in ["oci:", "", "oci:/", "a\0b"] {
+            assert!(Layouts::direct(nothing).is_err(), "{nothing:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn links_and_paths_that_lead_out_are_refused() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write(&outside.path().join("app"), &[("", "", "secret")]);
+        std::os::unix::fs::symlink(outside.path().join("app"), root.path().join("app")).unwrap();
+        let layouts = mapped(root.path());
+        assert!(ask(&layouts, "samples.test/app").await.unwrap_err().contains("is a link out of"));
+        let inside = root.path().join("inside");
+        let digests = write(&inside, &[("", "", "public")]);
+        let blob = inside.join("blobs").join(digests[0].replace(':', "/"));
+        fs::remove_file(&blob).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("app/index.json"), &blob).unwrap();
+        assert!(ask(&layouts, "samples.test/inside").await.unwrap_err().contains("is a link out of"));
+        let climbing = Reference {
+            registry: "samples.test".into(),
+            repository: "../up".into(),
+            tag: None,
+            digest: None,
+        };
+        let message = layouts.manifest(&climbing, LIMIT).await.unwrap_err().to_string();
+        assert!(message.contains("leads out"), "{message}");
+        let reference = Reference::parse("samples.test/inside").unwrap();
+        let message = layouts.blob(&reference, &descriptor("sha256:../../x"), LIMIT).await.unwrap_err();
+        assert!(message.to_string().contains("is no digest"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn damaged_and_oversized_files_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("app");
+        let digests = write(&folder, &[("", "", "whole")]);
+        let layouts = mapped(root.path());
+        let reference = Reference::parse("samples.test/app").unwrap();
+        let error = layouts.manifest(&reference, 4).await.unwrap_err();
+        assert!(matches!(error, Error::TooLarge { limit: 4, .. }), "{error}");
+        let error = layouts.blob(&reference, &descriptor(&digests[0]), 4).await.unwrap_err();
+        assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+        fs::write(folder.join("blobs").join(digests[0].replace(':', "/")), "wrong").unwrap();
+        assert!(ask(&layouts, "samples.test/app").await.unwrap_err().contains("the layout is damaged"));
+        fs::write(folder.join("index.json"), "{").unwrap();
+        assert!(ask(&layouts, "samples.test/app").await.unwrap_err().contains("is not an index"));
+        fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"2.0"}"#).unwrap();
+        assert!(ask(&layouts, "samples.test/app").await.unwrap_err().contains("only 1.x"));
+        fs::remove_file(folder.join("oci-layout")).unwrap();
+        assert!(ask(&layouts, "samples.test/app").await.unwrap_err().contains("is not there"));
+        fs::create_dir(folder.join("oci-layout")).unwrap();
+        assert!(ask(&layouts, "samples.test/app").await.unwrap_err().contains("is not a file"));
+    }
+}

@@ -2,7 +2,16 @@
 
 use std::fmt;
 
-use super::Error;
+use oci_client::ParseError;
+
+use super::{Error, source::shorten};
+
+/// No valid name is longer: a host of 255 and a port, a repository of 255, a tag of 128 and a `sha512` digest
+/// (`distribution:reference/regexp.go`, `reference.go`) stay under it. Longer text is not even parsed.
+const LONGEST_NAME: usize = 1024;
+
+/// How much of a name that does not parse is repeated in the message about it, in characters.
+const SHOWN_CHARS: usize = 200;
 
 /// A normalised image name: `nginx` is `docker.io/library/nginx:latest`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,23 +27,37 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Parses an image name.
+    /// Parses an image name. Nothing is trimmed, as Kubernetes trims nothing: a name with a blank does not parse.
     pub fn parse(image: &str) -> Result<Self, Error> {
-        let parsed: oci_client::Reference = image.parse().map_err(|e: oci_client::ParseError| {
-            Error::ParseReference { image: image.to_string(), message: e.to_string() }
-        })?;
-        Ok(Self {
+        let refuse = |message: String| Error::ParseReference { image: shorten(image, SHOWN_CHARS), message };
+        obvious_mistake(image).map_or(Ok(()), |message| Err(refuse(message)))?;
+        let parsed: oci_client::Reference = image.parse().map_err(|error| refuse(explain(image, &error)))?;
+        let reference = Self {
             registry: parsed.registry().to_string(),
             repository: parsed.repository().to_string(),
             tag: parsed.tag().map(String::from),
             digest: parsed.digest().map(String::from),
-        })
+        };
+        reference.late_mistake().map_or(Ok(()), |message| Err(refuse(message)))?;
+        Ok(reference)
     }
 
     /// The same repository at a digest.
     #[must_use]
     pub fn with_digest(&self, digest: &str) -> Self {
         Self { digest: Some(digest.to_string()), ..self.clone() }
+    }
+
+    /// What oci-spec lets through and container runtimes refuse.
+    fn late_mistake(&self) -> Option<String> {
+        let upper = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
+        if upper(&self.repository) {
+            return Some("repository names are lower case; write them so".into());
+        }
+        if self.digest.as_deref().is_some_and(upper) {
+            return Some("the digest has upper-case hex digits; write them in lower case".into());
+        }
+        None
     }
 }
 
@@ -45,5 +68,178 @@ impl fmt::Display for Reference {
             write!(f, ":{tag}")?;
         }
         self.digest.as_ref().map_or(Ok(()), |digest| write!(f, "@{digest}"))
+    }
+}
+
+/// Mistakes that people make and a grammar cannot explain, found before the grammar is tried.
+fn obvious_mistake(image: &str) -> Option<String> {
+    if image.is_empty() {
+        return Some("it is empty; write `registry/repository:tag`".into());
+    }
+    if image.len() > LONGEST_NAME {
+        return Some(format!("it has {} bytes and no valid name has more than {LONGEST_NAME}", image.len()));
+    }
+    if image.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Some(
+            "it contains a blank or a control character; Kubernetes trims nothing, remove it".into(),
+        );
+    }
+    if let Some((scheme, _)) = image.split_once("://") {
+        return Some(format!("leave out `{scheme}://`; a name starts with the registry's host"));
+    }
+    if image.starts_with('[') {
+        return Some("an IPv6 address is not understood as a registry; give the registry a host name".into());
+    }
+    // Docker and containerd take these for an image id and refuse them (`distribution:reference/normalize.go`).
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if image.len() == 64 && image.bytes().all(hex) {
+        return Some("it is an image id, which no registry knows; write `repository@sha256:…`".into());
+    }
+    None
+}
+
+/// Says how to put right what the grammar refused.
+fn explain(image: &str, error: &ParseError) -> String {
+    match error {
+        ParseError::NameTooLong => "the repository has more than 255 characters; shorten it".into(),
+        ParseError::NameContainsUppercase => "repository names are lower case; write them so".into(),
+        ParseError::DigestUnsupported => {
+            "the digest's algorithm is unknown; use `sha256:` and 64 hex digits".into()
+        }
+        ParseError::DigestInvalidLength | ParseError::DigestInvalidFormat => {
+            "the digest has the wrong length; `sha256:` takes 64 hex digits, `sha512:` 128".into()
+        }
+        ParseError::NameEmpty => "it has no repository; write `registry/repository:tag`".into(),
+        _ if has_upper_case_path(image) => "repository names are lower case; write them so".into(),
+        _ if image.contains('@') => "write `registry/repository:tag@sha256:` and 64 hex digits".into(),
+        _ => "write `registry/repository:tag` or `registry/repository@sha256:…`".into(),
+    }
+}
+
+/// Whether the part between the host and the tag has upper-case letters, the commonest reason for a refusal.
+fn has_upper_case_path(image: &str) -> bool {
+    let name = image.split('@').next().unwrap_or(image);
+    let path = name.split_once('/').map_or(name, |(_, path)| path);
+    path.split(':').next().unwrap_or(path).bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn normal(image: &str) -> String {
+        Reference::parse(image).unwrap().to_string()
+    }
+
+    fn message(image: &str) -> String {
+        Reference::parse(image).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn short_names_are_docker_hubs() {
+        assert_eq!(normal("nginx"), "docker.io/library/nginx:latest");
+        assert_eq!(normal("nginx:1.27"), "docker.io/library/nginx:1.27");
+        assert_eq!(normal("myorg/app"), "docker.io/myorg/app:latest");
+        assert_eq!(normal("docker.io/nginx"), "docker.io/library/nginx:latest");
+        assert_eq!(normal("index.docker.io/nginx"), "docker.io/library/nginx:latest");
+        assert_eq!(normal("test.com:5000"), "docker.io/library/test.com:5000");
+    }
+
+    #[test]
+    fn a_first_part_with_a_dot_a_port_or_localhost_is_a_host() {
+        assert_eq!(normal("ghcr.io/a/b/c:v1"), "ghcr.io/a/b/c:v1");
+        assert_eq!(normal("registry:5000/a"), "registry:5000/a:latest");
+        assert_eq!(normal("localhost/a"), "localhost/a:latest");
+        assert_eq!(normal("127.0.0.1:5000/a/b:1"), "127.0.0.1:5000/a/b:1");
+        assert_eq!(Reference::parse("127.0.0.1:5000/a/b:1").unwrap().registry, "127.0.0.1:5000");
+    }
+
+    #[test]
+    fn a_digest_keeps_its_tag_and_gets_none_of_its_own() {
+        let both = Reference::parse(&format!("ghcr.io/a:v1@sha256:{HEX}")).unwrap();
+        assert_eq!(both.tag.as_deref(), Some("v1"));
+        assert_eq!(both.digest, Some(format!("sha256:{HEX}")));
+        let digest = Reference::parse(&format!("ghcr.io/a@sha512:{HEX}{HEX}")).unwrap();
+        assert_eq!(digest.tag, None);
+        assert_eq!(digest.digest, Some(format!("sha512:{HEX}{HEX}")));
+    }
+
+    #[test]
+    fn with_digest_keeps_the_rest() {
+        let digest = format!("sha256:{HEX}");
+        let pinned = Reference::parse("ghcr.io/a:v1").unwrap().with_digest(&digest);
+        assert_eq!(pinned.to_string(), format!("ghcr.io/a:v1@{digest}"));
+    }
+
+    #[test]
+    fn nothing_is_trimmed() {
+        for image in [" nginx", "nginx ", "nginx\n", "ngi nx", "nginx\u{a0}", "ng\tinx"] {
+            assert!(message(image).contains("remove it"), "{image:?}: {}", message(image));
+        }
+    }
+
+    #[test]
+    fn every_refusal_says_how_to_put_it_right() {
+        let long = "a/".repeat(200);
+        for (image, part) in [
+            (String::new(), "it is empty; write `registry/repository:tag`"),
+            ("https://ghcr.io/a".into(), "leave out `https://`"),
+            ("[::1]:5000/a".into(), "give the registry a host name"),
+            (HEX.into(), "write `repository@sha256:…`"),
+            ("ghcr.io/Upper/case:1".into(), "lower case; write them so"),
+            ("Nginx".into(), "lower case; write them so"),
+            ("MyOrg/app".into(), "lower case; write them so"),
+            (format!("a@sha256:{}", HEX.to_uppercase()), "write them in lower case"),
+            (format!("a@sha256:{HEX}00"), "`sha256:` takes 64 hex digits"),
+            (format!("a@md5:{HEX}"), "use `sha256:`"),
+            ("a@sha256:zz".into(), "64 hex digits"),
+            (format!("ghcr.io/{long}b"), "more than 255 characters; shorten it"),
+            ("a:".into(), "write `registry/repository:tag`"),
+            (format!("a:{}", "t".repeat(129)), "write `registry/repository:tag`"),
+            ("ghcr.io/".into(), "write `registry/repository:tag`"),
+            (":tag".into(), "write `registry/repository:tag`"),
+            ("ghcr.io/../etc".into(), "write `registry/repository:tag`"),
+        ] {
+            assert!(message(&image).contains(part), "{image}: {}", message(&image));
+        }
+    }
+
+    #[test]
+    fn absurd_lengths_are_refused_without_repeating_them() {
+        let text = message(&"a".repeat(8 << 20));
+        assert!(text.contains("no valid name has more than 1024"), "{text}");
+        assert!(text.len() < 1000);
+    }
+
+    #[test]
+    fn a_message_holds_no_characters_that_act_on_a_terminal() {
+        assert!(!message("nginx\u{1b}[2J\r\n").contains(char::is_control));
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(image in "\\PC{0,80}") {
+            let _ = Reference::parse(&image);
+        }
+
+        #[test]
+        fn parsing_what_looks_like_a_name_never_panics(image in "[a-zA-Z0-9._:/@\\[\\]-]{0,160}") {
+            let _ = Reference::parse(&image);
+        }
+
+        #[test]
+        fn a_normalised_name_parses_to_itself(
+            host in "(([a-z0-9]{1,8}\\.){1,2}[a-z]{2,3}(:[0-9]{1,5})?/)?",
+            path in "[a-z0-9]{1,8}(/[a-z0-9]{1,8}([._-][a-z0-9]{1,4})?){0,3}",
+            tag in "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,20})?",
+            digest in "(@sha256:[0-9a-f]{64})?",
+        ) {
+            let once = Reference::parse(&format!("{host}{path}{tag}{digest}")).unwrap();
+            prop_assert_eq!(&once, &Reference::parse(&once.to_string()).unwrap());
+        }
     }
 }
