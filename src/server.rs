@@ -1,1 +1,337 @@
-//! To be filled.
+//! Serving: TLS in front of the two roads, plain probes and metrics beside it, limits around everything, and an
+//! orderly end.
+//!
+//! The room does not know what a gate decides. It owns the sockets and the clocks: every wait is bounded here or
+//! handed down as a budget.
+
+mod connection;
+mod probes;
+mod routes;
+mod shutdown;
+mod tls;
+
+pub use shutdown::{Signals, Trigger};
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::Handle;
+use axum_server::accept::DefaultAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use bytes::Bytes;
+use hyper_util::rt::TokioTimer;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::certs;
+
+use connection::Bounded;
+use shutdown::Phase;
+
+/// The two webhooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Road {
+    /// `POST /mutate`: may patch.
+    Mutate,
+    /// `POST /validate`: may refuse.
+    Validate,
+}
+
+impl Road {
+    /// The path of the webhook.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Mutate => "/mutate",
+            Self::Validate => "/validate",
+        }
+    }
+}
+
+/// Something that the gate may want to count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Event {
+    /// A connection was closed at once, because there are too many.
+    ConnectionRefused,
+    /// A TLS handshake failed or took too long; often a client that does not trust the certificate.
+    HandshakeFailed,
+    /// A request was refused by the server itself, with this HTTP status.
+    RequestRefused(u16),
+    /// A new certificate is served from now on.
+    CertificateReplaced,
+    /// A new certificate cannot be used, so the old one is still served.
+    CertificateRefused,
+}
+
+/// What the server serves.
+pub trait Gate: Send + Sync + 'static {
+    /// Answers one review within `budget`: the bytes of an AdmissionReview, whatever the body is. A panic in here
+    /// becomes an HTTP 500, which the API server treats by the webhook's failurePolicy.
+    fn answer(&self, road: Road, body: Bytes, budget: Duration) -> impl Future<Output = Vec<u8>> + Send;
+
+    /// Whether reviews can be answered; the error says why not, in one line.
+    fn ready(&self) -> Result<(), String>;
+
+    /// All metrics in the OpenMetrics text format.
+    fn metrics(&self) -> String;
+
+    /// Called when something happened that only the server can see.
+    fn observe(&self, _event: Event) {}
+}
+
+/// How to serve. The defaults suit a webhook with `timeoutSeconds: 10`.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the webhooks listen, with TLS.
+    pub address: SocketAddr,
+    /// Where probes and metrics listen, without.
+    pub probes: SocketAddr,
+    /// PEM chain of the serving certificate; read again every [`Options::reload_every`].
+    pub cert: PathBuf,
+    /// PEM key of that certificate.
+    pub key: PathBuf,
+    /// How often the certificate files are compared with what is served.
+    pub reload_every: Duration,
+    /// How long a TLS handshake may take, and after it the first byte of a request.
+    pub handshake_timeout: Duration,
+    /// How long a connection may stand without a complete request head, between requests too. It is longer than the
+    /// 90 s after which the API server itself closes an idle connection
+    /// (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/net/http.go`), so that no request meets a closing one.
+    pub idle_timeout: Duration,
+    /// How long a request body may take.
+    pub body_timeout: Duration,
+    /// Largest request body, in bytes. The API server takes objects up to 3 MiB
+    /// (`kubernetes:staging/src/k8s.io/apiserver/pkg/server/config.go`); a review carries two, and the envelope.
+    pub body_limit: usize,
+    /// The longest that a review may take, when the request does not ask for less by `?timeout=`.
+    pub budget: Duration,
+    /// What is kept back from `?timeout=` for the way to the API server.
+    pub margin: Duration,
+    /// Connections at one time; one more is closed at once.
+    pub connections: usize,
+    /// Reviews at one time; one more waits within its budget.
+    pub reviews: usize,
+    /// Bodies over 256 KiB at one time, which bounds memory at this many times [`Options::body_limit`].
+    pub large_bodies: usize,
+    /// How long the server goes on as before after it said that it is not ready, so that nobody is sent here any more.
+    pub pause: Duration,
+    /// How long requests in flight may take after the pause.
+    pub drain: Duration,
+}
+
+impl Options {
+    /// Default settings for a certificate: port 8443 for the webhooks, 8080 for probes and metrics, on all addresses.
+    pub fn new(cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self {
+            address: SocketAddr::from(([0; 8], 8443)),
+            probes: SocketAddr::from(([0; 8], 8080)),
+            cert: cert.into(),
+            key: key.into(),
+            reload_every: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(100),
+            body_timeout: Duration::from_secs(5),
+            body_limit: 7 << 20,
+            budget: Duration::from_secs(8),
+            margin: Duration::from_millis(300),
+            connections: 1024,
+            reviews: 512,
+            large_bodies: 16,
+            pause: Duration::from_secs(2),
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Why the server could not start or did not end in good order.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An address cannot be bound.
+    #[error("could not listen on `{address}`: {}", advice(source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The certificate cannot be read.
+    #[error("could not load the serving certificate")]
+    LoadCertificate(#[from] certs::Error),
+    /// The certificate cannot be served.
+    #[error("could not serve the certificate `{}`; check its key type and its contents", cert.display())]
+    UseCertificate {
+        /// The certificate file.
+        cert: PathBuf,
+        /// What the TLS library says.
+        source: rustls::Error,
+    },
+    /// Signals cannot be caught.
+    #[error("could not install the signal handlers")]
+    CatchSignals(#[source] io::Error),
+    /// A listener ended although nobody asked for it.
+    #[error("could not go on serving: a listener ended by itself")]
+    Serve(#[source] io::Error),
+    /// A second signal ended the drain.
+    #[error("aborted by a second signal while requests were in flight")]
+    Abort,
+}
+
+fn advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process listens there; stop it or choose another port".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need a privilege; choose a higher one".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; choose one of its own or `0.0.0.0`".to_owned()
+        }
+        _ => format!("{error}; choose another address"),
+    }
+}
+
+/// A server that holds its sockets and its certificate, and serves nothing yet.
+#[derive(Debug)]
+pub struct Server {
+    options: Options,
+    tls: RustlsConfig,
+    main: TcpListener,
+    side: TcpListener,
+    address: SocketAddr,
+    probes: SocketAddr,
+}
+
+/// The listeners that run; dropping it ends them.
+type Listeners = JoinSet<io::Result<()>>;
+
+impl Server {
+    /// Loads the certificate and binds both addresses, so that whatever can be wrong is known before anybody is told
+    /// that the gate is here.
+    pub async fn bind(options: Options) -> Result<Self, Error> {
+        let tls = RustlsConfig::from_config(tls::configure(&options.cert, &options.key)?);
+        let (main, address) = listen(options.address).await?;
+        let (side, probes) = listen(options.probes).await?;
+        Ok(Self { options, tls, main, side, address, probes })
+    }
+
+    /// The bound address of the webhooks; its port is a real one when port 0 was asked for.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The bound address of probes and metrics.
+    pub const fn probes_address(&self) -> SocketAddr {
+        self.probes
+    }
+
+    /// Serves until the first signal, then says that it is not ready, pauses, drains and returns. A second signal
+    /// returns [`Error::Abort`] at once.
+    pub async fn run<G: Gate>(self, gate: Arc<G>, mut signals: Signals) -> Result<(), Error> {
+        let phase = Phase::default();
+        let main = Handle::new();
+        let (pause, drain) = (self.options.pause, self.options.drain);
+        let mut listeners = self.spawn(&gate, &phase, &main);
+        tokio::select! {
+            () = signals.next() => {}
+            ended = listeners.join_next() => return Err(Error::Serve(unexpected(ended))),
+        }
+        phase.end_readiness();
+        tracing::info!(pause_ms = pause.as_millis(), "shutting down: not ready any more");
+        tokio::select! {
+            () = wind_down(&main, &mut listeners, &phase, pause, drain) => {}
+            () = signals.next() => {
+                phase.close();
+                main.shutdown();
+                return Err(Error::Abort);
+            }
+        }
+        tracing::info!("shut down");
+        Ok(())
+    }
+
+    fn spawn<G: Gate>(self, gate: &Arc<G>, phase: &Phase, main: &Handle<SocketAddr>) -> Listeners {
+        let mut listeners = JoinSet::new();
+        let options = Arc::new(self.options);
+        let certificate = tls::Follow::new(&options, self.tls.clone());
+        let router = routes::router(gate.clone(), options.clone());
+        let secure = RustlsAcceptor::new(self.tls).handshake_timeout(options.handshake_timeout);
+        let acceptor = Bounded::new(secure, &options, phase, gate.clone());
+        let mut server =
+            axum_server::Server::from_listener(self.main).acceptor(acceptor).handle(main.clone());
+        limit_http(&mut server, &options);
+        listeners.spawn(server.serve(router.into_make_service()));
+
+        let router = probes::router(gate.clone(), phase.clone(), certificate.problem());
+        let acceptor = Bounded::new(DefaultAcceptor::new(), &options, &Phase::default(), gate.clone());
+        let mut server = axum_server::Server::from_listener(self.side).acceptor(acceptor);
+        limit_http(&mut server, &options);
+        listeners.spawn(server.serve(router.into_make_service()));
+
+        listeners.spawn(certificate.run(gate.clone()));
+        listeners
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn limit_http<A>(server: &mut axum_server::Server<SocketAddr, A>, options: &Options) {
+    let builder = server.http_builder();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(options.idle());
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(128);
+}
+
+impl Options {
+    /// The idle time-out, but never so short that it ends a connection whose review is still being answered.
+    fn idle(&self) -> Duration {
+        self.idle_timeout.max(self.body_timeout.max(self.budget) + routes::GRACE * 2)
+    }
+
+    fn semaphore(permits: usize) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS)))
+    }
+}
+
+/// Pause, then no new connections, then the requests in flight. The probes go on until the caller drops the listeners.
+async fn wind_down(
+    main: &Handle<SocketAddr>,
+    listeners: &mut Listeners,
+    phase: &Phase,
+    pause: Duration,
+    drain: Duration,
+) {
+    sleep(pause).await;
+    // A connection that has not finished its handshake carries no request.
+    phase.close();
+    let started = Instant::now();
+    tracing::info!(connections = main.connection_count(), "draining");
+    main.graceful_shutdown(Some(drain));
+    // The webhooks' listener is the only one that ends.
+    let _ = listeners.join_next().await;
+    if started.elapsed() >= drain {
+        tracing::warn!(
+            drain_ms = drain.as_millis(),
+            "requests were still in flight after the drain and were cut off"
+        );
+    }
+}
+
+fn unexpected(ended: Option<Result<io::Result<()>, tokio::task::JoinError>>) -> io::Error {
+    match ended {
+        Some(Ok(Err(error))) => error,
+        Some(Err(error)) => io::Error::other(error),
+        Some(Ok(Ok(()))) | None => io::Error::other("it returned"),
+    }
+}

@@ -1,0 +1,319 @@
+//! The two webhooks: from an HTTP request to the gate and back, within limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, BodyDataStream};
+use axum::extract::{Request, State};
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{Event, Gate, Options, Road};
+use crate::review::response::Refusal;
+use crate::review::{self, uid_of};
+
+/// How long after its budget the gate is given up; it is part of what [`Options::margin`] keeps back.
+pub(super) const GRACE: Duration = Duration::from_millis(100);
+
+/// A longer wait than any webhook can have (`timeoutSeconds` is at most 30 in
+/// `kubernetes:pkg/apis/admissionregistration/validation/validation.go`).
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Bodies up to this size are read without asking; of larger ones only some at a time.
+const SMALL_BODY: usize = 256 << 10;
+
+/// So much of a body that is too large is kept, because the uid stands at its beginning.
+const START: usize = 64 << 10;
+
+/// So much of a body that is too large is read and thrown away, so that its sender reads the answer instead of
+/// meeting a closed connection while it still writes.
+const DISCARD: usize = 16 << 20;
+
+struct Desk<G> {
+    gate: Arc<G>,
+    options: Arc<Options>,
+    reviews: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+pub(super) fn router<G: Gate>(gate: Arc<G>, options: Arc<Options>) -> Router {
+    let reviews = Options::semaphore(options.reviews);
+    let large = Options::semaphore(options.large_bodies);
+    let mutate = async |State(desk): State<Arc<Desk<G>>>, request| desk.handle(Road::Mutate, request).await;
+    let validate =
+        async |State(desk): State<Arc<Desk<G>>>, request| desk.handle(Road::Validate, request).await;
+    Router::new()
+        .route(Road::Mutate.path(), post(mutate).fallback(wrong_method::<G>))
+        .route(Road::Validate.path(), post(validate).fallback(wrong_method::<G>))
+        .fallback(wrong_path::<G>)
+        .with_state(Arc::new(Desk { gate, options, reviews, large }))
+}
+
+/// Why the server itself answers, and not the gate. The texts are read by the person whose `kubectl apply` failed:
+/// the API server copies them into its own message.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("nothing is served at `{0}`; the webhooks are `POST /mutate` and `POST /validate`")]
+    Path(String),
+    #[error("this webhook is called with POST")]
+    Method,
+    #[error("the content type is `{0}`, it must be `application/json`")]
+    ContentType(String),
+    #[error(
+        "the review is larger than {limit} bytes, so it was not examined; make the object smaller or raise the limit"
+    )]
+    TooLarge { limit: usize, uid: Option<String> },
+    #[error("the request body did not arrive in time")]
+    SlowBody,
+    #[error("the request body broke off")]
+    BrokenBody,
+    #[error("the gate has more reviews than it can answer in time; add replicas")]
+    Busy,
+    #[error("the gate did not answer in time")]
+    Late,
+    #[error("the gate failed while it answered; see its log")]
+    Failed,
+}
+
+impl Refused {
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::Path(_) => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::BrokenBody => StatusCode::BAD_REQUEST,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// A review that is too large is refused in a review, when its uid is known, because trying again or another
+    /// replica cannot help. Everything else is an HTTP error, so that the API server follows the failurePolicy.
+    fn respond(self) -> Response {
+        let status = self.status();
+        match &self {
+            Self::TooLarge { uid: Some(uid), .. } => refuse(uid, status, self.to_string()),
+            Self::Method => (status, [(ALLOW, "POST")], format!("{self}\n")).into_response(),
+            _ => (status, format!("{self}\n")).into_response(),
+        }
+    }
+}
+
+fn refuse(uid: &str, status: StatusCode, message: String) -> Response {
+    let refusal =
+        Refusal { code: status.as_u16(), reason: "RequestEntityTooLarge", message, causes: Vec::new() };
+    let response = review::Response {
+        uid: uid.to_owned(),
+        refusal: Some(refusal),
+        patch: None,
+        warnings: Vec::new(),
+        audit_annotations: std::collections::BTreeMap::new(),
+    };
+    json(response.to_bytes())
+}
+
+fn json(bytes: Vec<u8>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], bytes).into_response()
+}
+
+async fn wrong_path<G: Gate>(State(desk): State<Arc<Desk<G>>>, uri: Uri) -> Response {
+    desk.refused(Refused::Path(uri.path().chars().take(80).collect()))
+}
+
+async fn wrong_method<G: Gate>(State(desk): State<Arc<Desk<G>>>) -> Response {
+    desk.refused(Refused::Method)
+}
+
+impl<G: Gate> Desk<G> {
+    async fn handle(&self, road: Road, request: Request) -> Response {
+        match self.answer(road, request).await {
+            Ok(bytes) => json(bytes),
+            Err(refused) => self.refused(refused),
+        }
+    }
+
+    fn refused(&self, refused: Refused) -> Response {
+        let status = refused.status();
+        self.gate.observe(Event::RequestRefused(status.as_u16()));
+        tracing::warn!(status = status.as_u16(), reason = %refused, "a request was refused");
+        refused.respond()
+    }
+
+    async fn answer(&self, road: Road, request: Request) -> Result<Vec<u8>, Refused> {
+        check_content_type(request.headers())?;
+        let options = &self.options;
+        let now = Instant::now();
+        let deadline = now + budget(options, request.uri().query());
+        let size = Size::of(request.headers());
+        let _large = self.claim_large(&size, deadline).await?;
+        let body_deadline = deadline.min(now + options.body_timeout.min(LONGEST));
+        let body = read_body(request.into_body(), &size, options.body_limit, body_deadline).await?;
+        let place = claim(&self.reviews, deadline).await?;
+        self.ask(road, body, deadline, place).await
+    }
+
+    /// Asks for leave to hold a body that is large or may become so.
+    async fn claim_large(
+        &self,
+        size: &Size,
+        deadline: Instant,
+    ) -> Result<Option<OwnedSemaphorePermit>, Refused> {
+        match size.declared {
+            Some(declared) if declared <= SMALL_BODY => Ok(None),
+            _ => claim(&self.large, deadline).await.map(Some),
+        }
+    }
+
+    /// Runs the gate on a task of its own: its panic ends the task and not the connection, and a client that hangs
+    /// up does not cut off a decision half-way to its record. The outer limit holds even when the gate blocks.
+    async fn ask(
+        &self,
+        road: Road,
+        body: Bytes,
+        deadline: Instant,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Vec<u8>, Refused> {
+        let gate = self.gate.clone();
+        let budget = deadline.saturating_duration_since(Instant::now());
+        let task = tokio::spawn(async move {
+            let _place = place;
+            timeout(budget + GRACE / 2, gate.answer(road, body, budget)).await
+        });
+        match timeout_at(deadline + GRACE, task).await {
+            Ok(Ok(Ok(bytes))) => Ok(bytes),
+            Ok(Ok(Err(_))) | Err(_) => Err(Refused::Late),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the gate failed on a review");
+                Err(Refused::Failed)
+            }
+        }
+    }
+}
+
+async fn claim(places: &Arc<Semaphore>, deadline: Instant) -> Result<OwnedSemaphorePermit, Refused> {
+    match timeout_at(deadline, places.clone().acquire_owned()).await {
+        Ok(Ok(place)) => Ok(place),
+        Ok(Err(_)) | Err(_) => Err(Refused::Busy),
+    }
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
+    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Refused::ContentType(text.chars().take(80).collect()))
+}
+
+/// How long the gate may take: what is configured, or what the API server says that it waits, less the margin. A
+/// wait that is all margin leaves half of itself.
+fn budget(options: &Options, query: Option<&str>) -> Duration {
+    let asked =
+        query.and_then(asked_timeout).map(|asked| asked.saturating_sub(options.margin).max(asked / 2));
+    asked.unwrap_or(LONGEST).min(options.budget).min(LONGEST)
+}
+
+/// `timeout=10s` or `timeout=500ms` in a query, as Go prints a duration; anything else is as if it were not there.
+fn asked_timeout(query: &str) -> Option<Duration> {
+    let value = query.split('&').find_map(|pair| pair.strip_prefix("timeout="))?;
+    match value.strip_suffix("ms") {
+        Some(millis) => millis.parse().ok().map(Duration::from_millis),
+        None => value.strip_suffix('s')?.parse().ok().map(Duration::from_secs),
+    }
+}
+
+/// What the head says about the length of the body.
+struct Size {
+    declared: Option<usize>,
+}
+
+impl Size {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        Self { declared: text.and_then(|text| text.parse().ok()) }
+    }
+}
+
+/// Reads a body up to `limit` bytes. Of a larger one only the start is kept.
+async fn read_body(body: Body, size: &Size, limit: usize, deadline: Instant) -> Result<Bytes, Refused> {
+    let mut stream = body.into_data_stream();
+    let mut over = size.declared.is_some_and(|declared| declared > limit);
+    // The declared length is only a claim, so no more than a small body is set aside for it.
+    let mut kept = BytesMut::with_capacity(size.declared.unwrap_or_default().min(SMALL_BODY));
+    let mut total = 0_usize;
+    while let Some(chunk) = next_chunk(&mut stream, deadline, over).await? {
+        total = total.saturating_add(chunk.len());
+        over |= total > limit;
+        if over {
+            kept.extend(chunk.iter().take(START.saturating_sub(kept.len())));
+        } else {
+            kept.extend_from_slice(&chunk);
+        }
+        if total > limit.saturating_add(DISCARD) {
+            break;
+        }
+    }
+    if over {
+        kept.truncate(START);
+        return Err(Refused::TooLarge { limit, uid: uid_of(&kept) });
+    }
+    Ok(kept.freeze())
+}
+
+/// The next piece. Once the body is known to be too large, that is what will be said, however it ends.
+async fn next_chunk(
+    stream: &mut BodyDataStream,
+    deadline: Instant,
+    over: bool,
+) -> Result<Option<Bytes>, Refused> {
+    match timeout_at(deadline, stream.next()).await {
+        Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
+        Ok(None) => Ok(None),
+        _ if over => Ok(None),
+        Ok(Some(Err(_))) => Err(Refused::BrokenBody),
+        Err(_) => Err(Refused::SlowBody),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_the_smaller_of_configured_and_asked_less_the_margin() {
+        let options = Options::new("c", "k");
+        let of = |query| budget(&options, query);
+        assert_eq!(of(None), Duration::from_secs(8));
+        assert_eq!(of(Some("timeout=30s")), Duration::from_secs(8));
+        assert_eq!(of(Some("timeout=2s")), Duration::from_millis(1700));
+        assert_eq!(of(Some("a=b&timeout=900ms&c")), Duration::from_millis(600));
+        assert_eq!(of(Some("timeout=200ms")), Duration::from_millis(100), "never nothing at all");
+        for odd in
+            ["timeout=", "timeout=s", "timeout=-1s", "timeout=1h", "timeout=99999999999999999999s", "time"]
+        {
+            assert_eq!(of(Some(odd)), Duration::from_secs(8), "{odd}");
+        }
+        let endless = Options { budget: Duration::MAX, ..options.clone() };
+        assert_eq!(budget(&endless, Some("timeout=18446744073709551615s")), LONGEST);
+    }
+
+    #[test]
+    fn json_is_recognised_with_parameters_and_in_any_case() {
+        let check =
+            |text: &str| check_content_type(&HeaderMap::from_iter([(CONTENT_TYPE, text.parse().unwrap())]));
+        assert!(check("application/json").is_ok() && check("Application/JSON; charset=utf-8").is_ok());
+        assert!(check("application/jsonx").is_err() && check("text/plain").is_err());
+        assert!(check_content_type(&HeaderMap::new()).is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! When to end, and who has to know.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use super::Error;
+
+/// Requests to end the server: the first one drains, the second aborts.
+#[derive(Debug)]
+pub struct Signals(mpsc::Receiver<()>);
+
+/// Asks a server to end, as a signal does.
+#[derive(Debug, Clone)]
+pub struct Trigger(mpsc::Sender<()>);
+
+impl Signals {
+    /// SIGTERM and SIGINT of this process. The handlers are installed before this returns; a process with PID 1 has no
+    /// default ones, so without them the kernel would drop the signals.
+    pub fn from_process() -> Result<Self, Error> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(Error::CatchSignals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::CatchSignals)?;
+        let (trigger, signals) = Self::manual();
+        tokio::spawn(async move {
+            loop {
+                let name = tokio::select! {
+                    seen = terminate.recv() => seen.map(|()| "SIGTERM"),
+                    seen = interrupt.recv() => seen.map(|()| "SIGINT"),
+                };
+                let Some(name) = name else { return };
+                tracing::info!(signal = name, "signal received");
+                trigger.send().await;
+            }
+        });
+        Ok(signals)
+    }
+
+    /// Signals that the caller sends.
+    pub fn manual() -> (Trigger, Self) {
+        let (sender, receiver) = mpsc::channel(2);
+        (Trigger(sender), Self(receiver))
+    }
+
+    /// Waits for the next one; for ever when nobody can send any more.
+    pub(super) async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+}
+
+impl Trigger {
+    /// Sends one signal. It is lost when the server is gone already.
+    pub async fn send(&self) {
+        let _ = self.0.send(()).await;
+    }
+}
+
+/// How far the end has come; clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Phase {
+    ready: Arc<AtomicBool>,
+    closed: Arc<watch::Sender<bool>>,
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self { ready: Arc::new(AtomicBool::new(true)), closed: Arc::new(watch::Sender::new(false)) }
+    }
+}
+
+impl Phase {
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn end_readiness(&self) {
+        self.ready.store(false, Ordering::Relaxed);
+    }
+
+    /// From now on no handshake is waited for.
+    pub(super) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    pub(super) async fn closed(&self) {
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+}

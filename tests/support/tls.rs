@@ -1,0 +1,159 @@
+//! A TLS client for tests: HTTP/1.1 or 2, TLS 1.2 or 1.3, against a server on a loopback port.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::{http1, http2};
+use hyper::{HeaderMap, Request, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The version of HTTP that a client offers by ALPN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Http {
+    One,
+    Two,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("the body is JSON")
+    }
+}
+
+/// A client that trusts the authorities it was given.
+#[derive(Debug, Clone)]
+pub struct Client {
+    config: Arc<ClientConfig>,
+}
+
+impl Client {
+    /// Trusts the certificates in these PEM files; offers both TLS versions.
+    pub fn trusting(files: &[&Path], http: Http) -> Self {
+        Self::with_versions(files, http, rustls::ALL_VERSIONS)
+    }
+
+    pub fn with_versions(
+        files: &[&Path],
+        http: Http,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Self {
+        let mut roots = RootCertStore::empty();
+        for file in files {
+            for cert in CertificateDer::pem_file_iter(file).expect("an authority") {
+                roots.add(cert.expect("PEM")).expect("a certificate");
+            }
+        }
+        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(versions)
+            .expect("known versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        // Every connection makes a whole handshake, so that each one sees the certificate.
+        config.resumption = rustls::client::Resumption::disabled();
+        config.alpn_protocols = vec![match http {
+            Http::One => b"http/1.1".to_vec(),
+            Http::Two => b"h2".to_vec(),
+        }];
+        Self { config: Arc::new(config) }
+    }
+
+    /// A connection after its handshake.
+    pub async fn connect(&self, address: SocketAddr) -> Result<TlsStream<TcpStream>, BoxError> {
+        let stream = TcpStream::connect(("127.0.0.1", address.port())).await?;
+        let name = ServerName::try_from("localhost")?;
+        Ok(TlsConnector::from(self.config.clone()).connect(name, stream).await?)
+    }
+
+    /// The certificate that the server shows.
+    pub async fn leaf(&self, address: SocketAddr) -> Result<CertificateDer<'static>, BoxError> {
+        let stream = self.connect(address).await?;
+        let (_, session) = stream.get_ref();
+        let leaf = session.peer_certificates().and_then(<[_]>::first);
+        Ok(leaf.ok_or("no certificate")?.clone().into_owned())
+    }
+
+    /// Sends one request on a connection of its own.
+    pub async fn send(&self, address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer, BoxError> {
+        let mut session = self.open(address).await?;
+        session.send(request).await
+    }
+
+    /// Opens a connection for several requests.
+    pub async fn open(&self, address: SocketAddr) -> Result<Session, BoxError> {
+        let stream = self.connect(address).await?;
+        let two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let io = TokioIo::new(stream);
+        if two {
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+            tokio::spawn(connection);
+            Ok(Session::Two(sender))
+        } else {
+            let (sender, connection) = http1::handshake(io).await?;
+            tokio::spawn(connection);
+            Ok(Session::One(sender))
+        }
+    }
+}
+
+/// An open connection.
+pub enum Session {
+    One(http1::SendRequest<Full<Bytes>>),
+    Two(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Session {
+    pub async fn send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Answer, BoxError> {
+        let response = match self {
+            Self::One(sender) => {
+                request.headers_mut().insert("host", "localhost".parse()?);
+                sender.ready().await?;
+                sender.send_request(request).await?
+            }
+            Self::Two(sender) => {
+                *request.uri_mut() = format!("https://localhost{}", request.uri()).parse()?;
+                sender.send_request(request).await?
+            }
+        };
+        let (parts, body) = response.into_parts();
+        Ok(Answer { status: parts.status, headers: parts.headers, body: body.collect().await?.to_bytes() })
+    }
+}
+
+/// A POST with a JSON body.
+pub fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let request = Request::post(path).header("content-type", "application/json");
+    request.body(Full::new(body.into())).expect("a request")
+}
+
+/// A plain GET, read to its end.
+pub async fn get(address: SocketAddr, path: &str) -> Result<Answer, BoxError> {
+    let stream = TcpStream::connect(("127.0.0.1", address.port())).await?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Session::One(sender).send(Request::get(path).body(Full::default())?).await
+}
