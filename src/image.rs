@@ -273,6 +273,7 @@ pub enum Program {
     },
 }
 
+pub mod archive;
 pub mod cache;
 pub mod config;
 pub mod detect;
@@ -284,6 +285,7 @@ pub mod layout;
 pub mod malformed;
 pub mod manifest;
 pub mod module;
+pub mod path;
 pub mod program;
 pub mod reference;
 pub mod registry;

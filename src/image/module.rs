@@ -18,9 +18,9 @@ use super::{ImageKind, Import, ModuleFacts, WasmFormat};
 
 /// Most bytes of `.wat` text that are assembled.
 pub const MAX_TEXT: usize = 1 << 20;
-/// Most names that are kept of one binary; Wasmtime's whole `wasi:cli` world has about 300 functions. A few bytes can
-/// name the same large instance type over and over.
-const MAX_NAMES: usize = 50_000;
+/// Most bytes of names that are kept of one binary; Wasmtime's whole `wasi:cli` world has about 16 KiB. A few bytes
+/// can name the same large instance type over and over.
+const MAX_NAMES: usize = 1 << 20;
 /// Bytes of a linear memory page (WebAssembly core specification, 2.5.5) as a power of two.
 const PAGE_LOG2: u32 = 16;
 
@@ -297,10 +297,8 @@ impl Walk {
     fn facts(self, types: &Types, source: &str, size: usize) -> Result<ModuleFacts, Malformed> {
         let memory_bytes = self.total_memory();
         let imports = if self.component { component_imports(self.imports, types)? } else { self.imports };
-        let names = imports
-            .values()
-            .map(BTreeSet::len)
-            .fold(imports.len() + self.exports.len(), usize::saturating_add);
+        let imported = imports.iter().map(|(interface, names)| interface.len() + bytes_of(names));
+        let names = imported.fold(bytes_of(&self.exports), usize::saturating_add);
         if names > MAX_NAMES {
             return Err(too_many_names());
         }
@@ -365,8 +363,12 @@ fn component_imports(
     Ok(imports)
 }
 
+fn bytes_of(names: &BTreeSet<String>) -> usize {
+    names.iter().map(String::len).sum()
+}
+
 fn too_many_names() -> Malformed {
-    Malformed::new(format!("it imports and exports more than {MAX_NAMES} names"))
+    Malformed::new(format!("its imports and exports have names of more than {MAX_NAMES} bytes"))
 }
 
 /// Functions of an instance type; those of an instance inside it carry its name before a dot.
@@ -378,7 +380,7 @@ fn instance_functions(
     left: &mut usize,
 ) -> Result<(), Malformed> {
     for (name, item) in &types[id].exports {
-        *left = left.checked_sub(1).ok_or_else(too_many_names)?;
+        *left = left.checked_sub(prefix.len() + name.len()).ok_or_else(too_many_names)?;
         match item.ty {
             ComponentEntityType::Func(_) => {
                 functions.insert(format!("{prefix}{name}"));
@@ -635,10 +637,10 @@ mod tests {
         use std::fmt::Write as _;
         let mut text = String::from("(component (type $t (instance ");
         for number in 0..5000 {
-            let _ = write!(text, r#"(export "f{number}" (func))"#);
+            let _ = write!(text, r#"(export "a-function-with-a-name-{number}" (func))"#);
         }
         text.push_str("))");
-        for number in 0..20 {
+        for number in 0..40 {
             let _ = write!(text, r#"(import "i{number}" (instance (type $t)))"#);
         }
         text.push(')');
