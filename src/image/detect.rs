@@ -3,7 +3,8 @@
 use super::{Depth, Error, ImageFacts, reference::Reference, source::Source};
 
 /// Sizes that a look-up refuses to pass, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct SizeLimits {
     /// Manifest or index.
     pub manifest: u64,
