@@ -1,1 +1,279 @@
-//! To be filled.
+//! What was seen before: names and what they resolved to, facts by digest, and failures for a few seconds.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moka::future::Cache;
+use moka::ops::compute::Op;
+
+use super::{Depth, Error, ImageFacts};
+
+/// Bytes that an entry costs beside what it holds: a node, a key, counters of the eviction policy. Measured for moka
+/// 0.12 as roughly 200.
+const OVERHEAD: usize = 256;
+
+/// Facts in memory take about this many times their JSON: strings have a header each and spare capacity.
+const MEMORY_PER_JSON_BYTE: usize = 2;
+
+/// Bound on remembered failures, in bytes.
+const FAILURES_BYTES: u64 = 4 << 20;
+
+/// How much is remembered, and how long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Facts, approximately, in bytes.
+    pub(super) facts_bytes: u64,
+    /// Names, approximately, in bytes.
+    pub(super) names_bytes: u64,
+    /// How long a tag is taken to mean what it meant.
+    pub(super) tag_ttl: Duration,
+    /// How long a tag may be taken to mean what it meant while nobody can be asked.
+    pub(super) stale_ttl: Duration,
+    /// How long a failure is repeated without asking again.
+    pub(super) failure_ttl: Duration,
+}
+
+/// What is known about an image name.
+#[derive(Debug, Clone)]
+pub(super) enum Recall {
+    /// Known, and recent enough.
+    Fresh(Arc<ImageFacts>),
+    /// Known, but the tag may have moved since.
+    Stale(Arc<ImageFacts>),
+    /// Nothing, or not as deep as was asked for.
+    Nothing,
+}
+
+/// What an image name resolved to.
+#[derive(Debug, Clone)]
+struct Named {
+    digest: Arc<str>,
+    /// When the tag was read; nothing for a name that holds its digest.
+    read_at: Option<Instant>,
+}
+
+/// Facts, and how far was looked for them.
+#[derive(Debug, Clone)]
+struct Known {
+    facts: Arc<ImageFacts>,
+    depth: Depth,
+}
+
+/// The memory of an inspector.
+#[derive(Debug)]
+pub(super) struct Memory {
+    /// By the name as it is written, so that a hit parses nothing.
+    names: Cache<Arc<str>, Named>,
+    facts: Cache<Arc<str>, Known>,
+    failures: Cache<(Arc<str>, Depth), Arc<Error>>,
+    tag_ttl: Duration,
+}
+
+impl Memory {
+    pub(super) fn new(bounds: &Bounds) -> Self {
+        Self {
+            names: Cache::builder()
+                .max_capacity(bounds.names_bytes)
+                .weigher(|image: &Arc<str>, named: &Named| weight(image.len() + named.digest.len()))
+                .time_to_live(bounds.stale_ttl.max(bounds.tag_ttl))
+                .build(),
+            facts: Cache::builder()
+                .max_capacity(bounds.facts_bytes)
+                .weigher(|digest: &Arc<str>, known: &Known| {
+                    weight(digest.len() + MEMORY_PER_JSON_BYTE * json_bytes(&known.facts))
+                })
+                .build(),
+            failures: Cache::builder()
+                .max_capacity(FAILURES_BYTES)
+                // A message repeats the name and a bounded piece of foreign text.
+                .weigher(|(image, _): &(Arc<str>, Depth), _| weight(2 * image.len() + 512))
+                .time_to_live(bounds.failure_ttl)
+                .build(),
+            tag_ttl: bounds.tag_ttl,
+        }
+    }
+
+    /// What is known about a name. Allocates nothing.
+    pub(super) async fn recall(&self, image: &str, depth: Depth) -> Recall {
+        let Some(named) = self.names.get(image).await else { return Recall::Nothing };
+        let Some(facts) = self.facts(&named.digest, depth).await else { return Recall::Nothing };
+        if self.is_fresh(&named) { Recall::Fresh(facts) } else { Recall::Stale(facts) }
+    }
+
+    /// Digest that a name resolved to not long ago.
+    pub(super) async fn fresh_digest(&self, image: &str) -> Option<Arc<str>> {
+        let named = self.names.get(image).await?;
+        self.is_fresh(&named).then_some(named.digest)
+    }
+
+    fn is_fresh(&self, named: &Named) -> bool {
+        named.read_at.is_none_or(|read_at| read_at.elapsed() < self.tag_ttl)
+    }
+
+    /// Facts about a digest, at least as deep as asked for.
+    pub(super) async fn facts(&self, digest: &str, depth: Depth) -> Option<Arc<ImageFacts>> {
+        let known = self.facts.get(digest).await?;
+        (known.depth >= depth).then_some(known.facts)
+    }
+
+    /// A failure that happened a moment ago.
+    pub(super) async fn failure(&self, image: &Arc<str>, depth: Depth) -> Option<Arc<Error>> {
+        self.failures.get(&(image.clone(), depth)).await
+    }
+
+    /// Remembers what a name resolved to. `moves` says whether it is a tag, which may resolve to something else later.
+    pub(super) async fn name(&self, image: &Arc<str>, digest: &str, moves: bool) {
+        let read_at = moves.then(Instant::now);
+        self.names.insert(image.clone(), Named { digest: digest.into(), read_at }).await;
+    }
+
+    /// Remembers facts, unless deeper ones are known.
+    pub(super) async fn keep(&self, facts: Arc<ImageFacts>, depth: Depth) {
+        let digest: Arc<str> = facts.digest.as_str().into();
+        let write = |old: Option<moka::Entry<Arc<str>, Known>>| {
+            let keep_old = old.is_some_and(|old| old.into_value().depth > depth);
+            std::future::ready(if keep_old { Op::Nop } else { Op::Put(Known { facts, depth }) })
+        };
+        self.facts.entry(digest).and_compute_with(write).await;
+    }
+
+    /// Remembers a failure.
+    pub(super) async fn fail(&self, image: &Arc<str>, depth: Depth, error: Arc<Error>) {
+        self.failures.insert((image.clone(), depth), error).await;
+    }
+
+    /// Forgets what a name resolved to: its registry says that there is no such image.
+    pub(super) async fn forget(&self, image: &str) {
+        self.names.invalidate(image).await;
+    }
+
+    /// Names and digests that are remembered now, approximately.
+    pub(super) fn sizes(&self) -> (u64, u64) {
+        (self.names.entry_count(), self.facts.entry_count())
+    }
+
+    /// Lets evictions that are due happen now, so that a test can count.
+    #[cfg(test)]
+    async fn settle(&self) {
+        self.names.run_pending_tasks().await;
+        self.facts.run_pending_tasks().await;
+    }
+}
+
+fn weight(bytes: usize) -> u32 {
+    u32::try_from(bytes + OVERHEAD).unwrap_or(u32::MAX)
+}
+
+/// Length of the JSON form, which no field that is added later can be forgotten in.
+fn json_bytes(facts: &ImageFacts) -> usize {
+    struct Count(usize);
+    impl Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, facts).map_or(usize::MAX / 4, |()| count.0)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::image::{ImageKind, Shape};
+
+    const BOUNDS: Bounds = Bounds {
+        facts_bytes: 1 << 20,
+        names_bytes: 1 << 20,
+        tag_ttl: Duration::from_millis(40),
+        stale_ttl: Duration::from_millis(400),
+        failure_ttl: Duration::from_millis(40),
+    };
+
+    pub(in crate::image) fn facts(digest: &str) -> ImageFacts {
+        ImageFacts {
+            digest: digest.into(),
+            manifest_digest: digest.into(),
+            kind: ImageKind::Linux,
+            shape: Shape::LinuxRootfs,
+            platform: "linux/amd64".into(),
+            evidence: Vec::new(),
+            entrypoint: Vec::new(),
+            cmd: Vec::new(),
+            working_dir: String::new(),
+            env: Vec::new(),
+            modules: Vec::new(),
+            files: Vec::new(),
+            scanned: false,
+            native: Vec::new(),
+            spin: None,
+            hazards: Vec::new(),
+        }
+    }
+
+    async fn remember(memory: &Memory, image: &str, digest: &str, depth: Depth) {
+        memory.name(&image.into(), digest, true).await;
+        memory.keep(Arc::new(facts(digest)), depth).await;
+    }
+
+    #[tokio::test]
+    async fn a_tag_is_fresh_then_stale_then_gone() {
+        let memory = Memory::new(&BOUNDS);
+        remember(&memory, "a:1", "sha256:1", Depth::Config).await;
+        assert!(matches!(memory.recall("a:1", Depth::Config).await, Recall::Fresh(_)));
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert!(matches!(memory.recall("a:1", Depth::Config).await, Recall::Stale(_)));
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert!(matches!(memory.recall("a:1", Depth::Config).await, Recall::Nothing));
+        assert!(memory.facts("sha256:1", Depth::Config).await.is_some(), "facts do not age");
+    }
+
+    #[tokio::test]
+    async fn a_name_with_its_digest_does_not_go_stale() {
+        let memory = Memory::new(&BOUNDS);
+        memory.name(&"a@sha256:1".into(), "sha256:1", false).await;
+        memory.keep(Arc::new(facts("sha256:1")), Depth::Config).await;
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert!(matches!(memory.recall("a@sha256:1", Depth::Config).await, Recall::Fresh(_)));
+    }
+
+    #[tokio::test]
+    async fn deeper_facts_serve_shallow_questions_and_are_never_overwritten() {
+        let memory = Memory::new(&BOUNDS);
+        remember(&memory, "a:1", "sha256:1", Depth::Config).await;
+        assert!(matches!(memory.recall("a:1", Depth::Layers).await, Recall::Nothing));
+        remember(&memory, "a:1", "sha256:1", Depth::Layers).await;
+        remember(&memory, "a:1", "sha256:1", Depth::Config).await;
+        assert!(matches!(memory.recall("a:1", Depth::Layers).await, Recall::Fresh(_)));
+        assert!(matches!(memory.recall("a:1", Depth::Config).await, Recall::Fresh(_)));
+    }
+
+    #[tokio::test]
+    async fn the_bytes_of_the_facts_are_bounded() {
+        let memory = Memory::new(&Bounds { facts_bytes: 64 << 10, ..BOUNDS });
+        for number in 0..1000 {
+            let mut large = facts(&format!("sha256:{number}"));
+            large.hazards = vec!["x".repeat(1000)];
+            memory.keep(Arc::new(large), Depth::Config).await;
+        }
+        memory.settle().await;
+        let (_, kept) = memory.sizes();
+        assert!((5..=30).contains(&kept), "{kept} facts of more than 2 000 bytes in 64 KiB");
+    }
+
+    #[tokio::test]
+    async fn failures_are_repeated_for_a_moment_only() {
+        let memory = Memory::new(&BOUNDS);
+        let image: Arc<str> = "a:1".into();
+        let error = Arc::new(Error::TimedOut { image: "a:1".into(), budget_ms: 1 });
+        memory.fail(&image, Depth::Config, error.clone()).await;
+        assert_eq!(memory.failure(&image, Depth::Config).await, Some(error));
+        assert_eq!(memory.failure(&image, Depth::Layers).await, None);
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert_eq!(memory.failure(&image, Depth::Config).await, None);
+    }
+}

@@ -33,7 +33,8 @@ const MAX_USES: usize = 128;
 const MAX_PLATFORMS: usize = 8;
 
 /// Sizes that a look-up refuses to pass, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct SizeLimits {
     /// Manifest or index.
     pub manifest: u64,

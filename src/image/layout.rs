@@ -261,7 +261,7 @@ impl Layout {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
 
     use super::super::source::sha256;
@@ -270,7 +270,7 @@ mod tests {
     const LIMIT: u64 = 1 << 20;
 
     /// Writes a layout whose index has an entry for every (annotation, name, manifest).
-    fn write(folder: &Path, entries: &[(&str, &str, &str)]) -> Vec<String> {
+    pub(in crate::image) fn write(folder: &Path, entries: &[(&str, &str, &str)]) -> Vec<String> {
         fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
         fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
         let mut manifests = Vec::new();
