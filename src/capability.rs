@@ -3,11 +3,17 @@
 
 pub mod ambient;
 pub mod effective;
+pub mod glob;
+pub mod host;
 pub mod name;
+pub mod path;
 pub mod required;
 
 pub use effective::assess;
-pub use name::Capability;
+pub use host::HostPattern;
+pub use name::{Capability, Parameter};
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -43,10 +49,11 @@ pub struct Entry {
     /// Listening capabilities: the port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// `env` and `fs`: whether what is reached is a secret (a Secret, or the service-account token).
+    /// `env`, `fs`, `args` and `config`: whether what is reached is a secret (a Secret, or the service-account token).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secret: bool,
-    /// Whether the image brought it itself (its own files, its own Env), which is granted by default.
+    /// Whether the image brought it itself (its own files, its own Env), or the platform puts it into every
+    /// container alike (`HOSTNAME`, service links); granted by default.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
     /// Where it was seen, such as `import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect`.
@@ -72,6 +79,59 @@ impl Entry {
             covered_by: Vec::new(),
         }
     }
+
+    /// The same with a name.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The same with a host pattern.
+    #[must_use]
+    pub fn to_host(mut self, host: impl Into<String>) -> Self {
+        self.host = Some(host.into());
+        self
+    }
+
+    /// The same for the tree at `path`.
+    #[must_use]
+    pub fn at_path(mut self, path: impl Into<String>, access: Access) -> Self {
+        self.path = Some(path.into());
+        self.access = Some(access);
+        self
+    }
+
+    /// The same, marked as a secret or not.
+    #[must_use]
+    pub const fn secret(mut self, secret: bool) -> Self {
+        self.secret = secret;
+        self
+    }
+
+    /// The same, marked as granted by default or not.
+    #[must_use]
+    pub const fn own(mut self, own: bool) -> Self {
+        self.own = own;
+        self
+    }
+}
+
+/// The entries in a fixed order; those with the same capability and parameters become one that has the evidence of
+/// all of them.
+pub fn merge(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
+    let mut merged: BTreeMap<Entry, Vec<String>> = BTreeMap::new();
+    for mut entry in entries {
+        let evidence = std::mem::take(&mut entry.evidence);
+        merged.entry(entry).or_default().extend(evidence);
+    }
+    let with_evidence = |(mut entry, mut evidence): (Entry, Vec<String>)| {
+        evidence.sort();
+        evidence.dedup();
+        entry.evidence = evidence;
+        entry
+    };
+    merged.into_iter().map(with_evidence).collect()
 }
 
 /// The three lists of one container.

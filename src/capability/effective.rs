@@ -1,12 +1,180 @@
-//! To be filled.
+//! What a program can really do: what it can call, of what it is handed.
 
-use super::Capabilities;
+use super::ambient::{Host, plugins};
+use super::required::{Unit, of_app, units};
+use super::{Capabilities, Capability, Entry, HostPattern, glob, merge, path};
+use crate::image::{ImageFacts, Program};
 use crate::inspection::Container;
 use crate::runtime::Profile;
-use crate::workload::Workload;
+use crate::workload::{Role, Workload};
 
-/// The three lists of one container under a runtime; `None` for a runtime that no profile describes, which is
-/// taken to hand over everything.
-pub fn assess(_workload: &Workload, _container: &Container, _profile: Option<&Profile>) -> Capabilities {
-    Capabilities::default()
+/// The lists of one container under a runtime; `None` for a runtime that no profile describes, which is taken to hand
+/// over everything. Empty where nothing Wasm is started: Linux programs, image volumes, and images that could not be
+/// read, which a rule of its own judges.
+pub fn assess(workload: &Workload, container: &Container, profile: Option<&Profile>) -> Capabilities {
+    let Some((facts, program)) = container.known() else { return Capabilities::default() };
+    if container.role == Role::ImageVolume {
+        return Capabilities::default();
+    }
+    let host = Host::new(workload, container, (facts, program), profile);
+    match program {
+        Program::Linux => Capabilities::default(),
+        Program::Native { source, magic } => native(&host, source, magic),
+        Program::Unknown { reason } if facts.modules.is_empty() => unnameable(reason),
+        Program::Wasm { .. } | Program::Unknown { .. } => wasm(&host, facts, program),
+    }
+}
+
+/// Native code: the shims run it as an ordinary container (`runwasi:crates/containerd-shim-wasm/src/sandbox/…/executor.rs`), so none of
+/// the other names says anything about it.
+fn native(host: &Host<'_>, source: &str, magic: &str) -> Capabilities {
+    let requires = vec![Entry::new(Capability::NativeExec, format!("{magic} program {source}"))];
+    let ambient = vec![Entry::new(
+        Capability::NativeExec,
+        format!("{} runs native programs without restriction", host.runtime()),
+    )];
+    let (effective, missing) = meet(&requires, &ambient, host);
+    Capabilities { requires, ambient, effective: merge(effective), missing }
+}
+
+/// Nobody can tell what is started, so nobody can tell what it calls.
+fn unnameable(reason: &str) -> Capabilities {
+    let entry = Entry::new(Capability::UnknownImport, format!("nobody can tell what it calls: {reason}"));
+    Capabilities { requires: vec![entry.clone()], effective: vec![entry], ..Capabilities::default() }
+}
+
+fn wasm(host: &Host<'_>, facts: &ImageFacts, program: &Program) -> Capabilities {
+    let mut all = Capabilities::default();
+    let mut add = |requires: Vec<Entry>, ambient: Vec<Entry>| {
+        let (effective, missing) = meet(&requires, &ambient, host);
+        all.requires.extend(requires);
+        all.ambient.extend(ambient);
+        all.effective.extend(effective);
+        all.missing.extend(missing);
+    };
+    let units = units(facts, program);
+    for unit in units.iter().filter(|unit| host.starts(unit)) {
+        let ambient = host.hands_over(unit);
+        add(can_call(unit, &ambient), ambient);
+    }
+    let whole: Vec<Entry> = of_app(facts, program).into_iter().chain(plugins(host)).collect();
+    if !whole.is_empty() {
+        add(whole, host.hands_over_to_app());
+    }
+    if host.lacks_http() {
+        all.missing.extend(unlinked_http(&units, &all.missing, host));
+    }
+    Capabilities {
+        requires: merge(all.requires),
+        ambient: merge(all.ambient),
+        effective: merge(all.effective),
+        missing: merge(all.missing),
+    }
+}
+
+/// What a unit can call; one whose binary was not read can call everything that it is handed.
+fn can_call(unit: &Unit<'_>, ambient: &[Entry]) -> Vec<Entry> {
+    if !unit.modules.is_empty() {
+        return unit.requires();
+    }
+    let evidence = match unit.component {
+        Some(component) => format!("component \"{}\": its module was not read", component.id),
+        None => "the module was not read".to_string(),
+    };
+    merge(ambient.iter().map(|entry| Entry::new(entry.capability, &*evidence)))
+}
+
+/// What can be called and is handed over, and what can be called and is not.
+fn meet(requires: &[Entry], ambient: &[Entry], host: &Host<'_>) -> (Vec<Entry>, Vec<Entry>) {
+    let (mut effective, mut missing) = (Vec::new(), Vec::new());
+    for required in requires {
+        let before = effective.len();
+        effective.extend(ambient.iter().filter_map(|handed| narrower(required, handed)));
+        if effective.len() > before || is_quiet(required.capability) {
+            continue;
+        }
+        if is_always_effective(required.capability) {
+            let why = format!("{} may provide it: nobody knows", host.runtime());
+            effective.push(with_evidence(required.clone(), why));
+        } else {
+            let why = format!("{} hands over none", host.runtime());
+            missing.push(with_evidence(required.clone(), why));
+        }
+    }
+    (effective, missing)
+}
+
+fn with_evidence(mut entry: Entry, evidence: String) -> Entry {
+    entry.evidence.push(evidence);
+    entry
+}
+
+/// Calls that answer "nothing there" rather than fail: every program that a Rust compiler made reads its environment and
+/// can print, and works without.
+const fn is_quiet(capability: Capability) -> bool {
+    matches!(
+        capability,
+        Capability::Stdio | Capability::Clock | Capability::Random | Capability::Args | Capability::Env
+    )
+}
+
+/// An import that nobody mapped may be linked by some runtime, and native bytes among Wasm layers may be run by an older
+/// shim (before containerd-shim-wasm 1.0.1): neither is known to fail.
+const fn is_always_effective(capability: Capability) -> bool {
+    matches!(capability, Capability::UnknownImport | Capability::NativeExec)
+}
+
+/// The meeting of a call and a thing that is handed over; `None` where they have nothing in common.
+fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
+    // Service chaining is an outgoing HTTP request to `*.spin.internal`.
+    let chains =
+        required.capability == Capability::HttpOutbound && handed.capability == Capability::ServiceChaining;
+    if required.capability != handed.capability && !chains {
+        return None;
+    }
+    let mut entry = handed.clone();
+    entry.name = pick(&required.name, &handed.name, |wide, narrow| glob::covers(wide, narrow))?;
+    entry.path = pick(&required.path, &handed.path, |wide, narrow| path::covers(wide, narrow))?;
+    entry.port = pick(&required.port, &handed.port, |wide, narrow| wide == narrow)?;
+    entry.host = narrower_host(required.host.as_ref(), handed.host.as_ref());
+    entry.access = match (required.access, handed.access) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    entry.secret |= required.secret;
+    entry.evidence = required.evidence.iter().chain(&handed.evidence).cloned().collect();
+    Some(entry)
+}
+
+/// The narrower of two parameters, an absent one being the widest; `None` where neither covers the other.
+fn pick<T: Clone>(a: &Option<T>, b: &Option<T>, covers: impl Fn(&T, &T) -> bool) -> Option<Option<T>> {
+    match (a, b) {
+        (Some(a), Some(b)) if covers(b, a) => Some(Some(a.clone())),
+        (Some(a), Some(b)) => covers(a, b).then(|| Some(b.clone())),
+        (a, b) => Some(a.clone().or_else(|| b.clone())),
+    }
+}
+
+/// Hosts may overlap without one covering the other; then what is handed over is the upper bound.
+fn narrower_host(required: Option<&String>, handed: Option<&String>) -> Option<String> {
+    let parse = |text: &String| text.parse::<HostPattern>().ok();
+    match (required, handed) {
+        (Some(a), Some(b)) => match (parse(a), parse(b)) {
+            (Some(narrow), Some(wide)) if wide.covers(&narrow) => Some(a.clone()),
+            _ => Some(b.clone()),
+        },
+        (a, b) => a.or(b).cloned(),
+    }
+}
+
+/// A command that imports any interface of `wasi:http`, be it only the types, cannot be linked.
+fn unlinked_http(units: &[Unit<'_>], missing: &[Entry], host: &Host<'_>) -> Vec<Entry> {
+    if missing.iter().any(|entry| entry.capability == Capability::HttpOutbound) {
+        return Vec::new();
+    }
+    let imports = units.iter().flat_map(|unit| unit.modules.iter().flat_map(|module| &module.imports));
+    let http = imports.filter(|import| import.interface.starts_with("wasi:http/"));
+    let why = format!("{} links no wasi:http for commands", host.runtime());
+    let entry = |interface: &String| Entry::new(Capability::HttpOutbound, format!("import {interface}"));
+    http.map(|import| with_evidence(entry(&import.interface), why.clone())).collect()
 }

@@ -99,6 +99,81 @@ capabilities! {
     UnknownImport = "unknown-import",
 }
 
+/// A parameter that a grant can narrow a capability with; the names are those of the grant's fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Parameter {
+    /// Host patterns.
+    Hosts,
+    /// Trees of files.
+    Paths,
+    /// Read-only or read-write.
+    Access,
+    /// Name patterns.
+    Names,
+    /// Port numbers.
+    Ports,
+    /// Whether secrets are included.
+    Secrets,
+}
+
+impl Parameter {
+    /// The field of a grant.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hosts => "hosts",
+            Self::Paths => "paths",
+            Self::Access => "access",
+            Self::Names => "names",
+            Self::Ports => "ports",
+            Self::Secrets => "secrets",
+        }
+    }
+}
+
+impl Capability {
+    /// The parameters that narrow it; anything else in a grant for it would say nothing, and is refused.
+    pub const fn parameters(self) -> &'static [Parameter] {
+        match self {
+            Self::Args => &[Parameter::Secrets],
+            Self::Env | Self::Config => &[Parameter::Names, Parameter::Secrets],
+            Self::Fs => &[Parameter::Paths, Parameter::Access, Parameter::Secrets],
+            Self::NetTcpConnect
+            | Self::NetUdp
+            | Self::NetDns
+            | Self::HttpOutbound
+            | Self::DbRedis
+            | Self::DbMysql
+            | Self::DbPostgres
+            | Self::Mqtt => &[Parameter::Hosts],
+            Self::NetListen | Self::HttpInbound => &[Parameter::Ports],
+            Self::Keyvalue
+            | Self::Sqlite
+            | Self::Blobstore
+            | Self::Messaging
+            | Self::Ai
+            | Self::Nn
+            | Self::Trigger
+            | Self::ServiceChaining
+            | Self::NativePlugin
+            | Self::UnknownImport => &[Parameter::Names],
+            Self::Stdio
+            | Self::Clock
+            | Self::Random
+            | Self::Threads
+            | Self::Tls
+            | Self::Telemetry
+            | Self::NativeExec => &[],
+        }
+    }
+
+    /// Whether every container has it without a grant: printing, telling the time, random bytes and its own
+    /// arguments harm nobody. Files, variables and the network are not among them; what the image brought itself
+    /// is, through [`super::Entry::own`].
+    pub const fn is_default(self) -> bool {
+        matches!(self, Self::Stdio | Self::Clock | Self::Random | Self::Args)
+    }
+}
+
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

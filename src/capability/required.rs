@@ -1,1 +1,150 @@
-//! To be filled.
+//! What a program can call, by the bytes of its modules and, for Spin, its locked app. Never by the image config:
+//! what a config claims about imports is the pusher's word.
+
+mod component;
+mod preview1;
+
+use super::{Access, Capability, Entry, merge};
+use crate::image::{ImageFacts, ModuleFacts, Program, SpinApp, SpinComponent, WasmFormat};
+
+/// What a container's program can call, over all its modules, sorted.
+pub fn required(facts: &ImageFacts, program: &Program) -> Vec<Entry> {
+    let units = units(facts, program);
+    merge(units.iter().flat_map(|unit| unit.requires()).chain(of_app(facts, program)))
+}
+
+/// The part of a program that gets capabilities of its own: a Spin component, or the whole program elsewhere.
+#[derive(Debug)]
+pub(super) struct Unit<'a> {
+    /// The Spin component.
+    pub component: Option<&'a SpinComponent>,
+    /// Its binaries, upper bound: one that the locked app does not attribute counts for every component, because a
+    /// component's dependencies may inherit all its capabilities.
+    pub modules: Vec<&'a ModuleFacts>,
+}
+
+impl Unit<'_> {
+    /// What its modules can call.
+    pub fn requires(&self) -> Vec<Entry> {
+        let place = self.component.map(|c| format!("component \"{}\": ", c.id)).unwrap_or_default();
+        merge(self.modules.iter().flat_map(|module| of_module(module, &place, self.component.is_some())))
+    }
+}
+
+/// The units of a program. A program that nobody can name may be any of the image's binaries.
+pub(super) fn units<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<Unit<'a>> {
+    let modules: Vec<&ModuleFacts> = match program {
+        Program::Wasm { modules, .. } => {
+            modules.iter().filter_map(|index| facts.modules.get(*index)).collect()
+        }
+        Program::Unknown { .. } => facts.modules.iter().collect(),
+        Program::Linux | Program::Native { .. } => return Vec::new(),
+    };
+    match spin_app(facts, program) {
+        Some(app) => {
+            let unit = |c| Unit { component: Some(c), modules: modules_of(c, app, &modules) };
+            app.components.iter().map(unit).collect()
+        }
+        None => vec![Unit { component: None, modules }],
+    }
+}
+
+/// The locked app, when it is what is started.
+pub(super) fn spin_app<'a>(facts: &'a ImageFacts, program: &Program) -> Option<&'a SpinApp> {
+    match program {
+        Program::Wasm { kind: crate::image::ImageKind::SpinApp, .. } => facts.spin.as_ref(),
+        _ => None,
+    }
+}
+
+fn modules_of<'a>(
+    component: &SpinComponent,
+    app: &SpinApp,
+    modules: &[&'a ModuleFacts],
+) -> Vec<&'a ModuleFacts> {
+    let is_of = |m: &ModuleFacts, c: &SpinComponent| {
+        m.component.as_ref() == Some(&c.id) || c.digest.as_ref() == Some(&m.source)
+    };
+    let attributed = |m: &ModuleFacts| app.components.iter().any(|c| is_of(m, c));
+    modules.iter().copied().filter(|m| is_of(m, component) || !attributed(m)).collect()
+}
+
+/// What the program as a whole does: the triggers that start a Spin app, and native code where Wasm was declared.
+pub(super) fn of_app(facts: &ImageFacts, program: &Program) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for trigger in spin_app(facts, program).into_iter().flat_map(|app| &app.triggers) {
+        let evidence = format!("locked app trigger \"{trigger}\"");
+        entries.push(Entry::new(Capability::Trigger, &*evidence).named(trigger));
+        if trigger == "http" {
+            entries.push(Entry::new(Capability::HttpInbound, evidence));
+        }
+    }
+    for native in &facts.native {
+        let evidence = format!("{} bytes in {}", native.magic, place(&native.source));
+        entries.push(Entry::new(Capability::NativeExec, evidence));
+    }
+    entries
+}
+
+fn of_module(module: &ModuleFacts, place_of_component: &str, spin: bool) -> Vec<Entry> {
+    let needs = match module.format {
+        WasmFormat::Module => preview1::needs(module),
+        WasmFormat::Component => component::needs(module),
+    };
+    let source = place(&module.source);
+    let to_entry = |need: Need<'_>| {
+        let mut entry = Entry::new(
+            need.capability,
+            format!("{place_of_component}{} in {source}", seen(module.format, &need)),
+        );
+        entry.name = need.name;
+        entry.access = need.access;
+        entry
+    };
+    let inbound = module.exports.iter().find(|e| is_http_handler(e)).filter(|_| !spin).map(|export| {
+        Entry::new(Capability::HttpInbound, format!("{place_of_component}export {export} in {source}"))
+    });
+    needs.into_iter().map(to_entry).chain(inbound).collect()
+}
+
+/// `wasi:http/incoming-handler` (0.2) or `wasi:http/handler` (0.3).
+fn is_http_handler(export: &str) -> bool {
+    let name = export.split('@').next().unwrap_or_default();
+    matches!(name, "wasi:http/incoming-handler" | "wasi:http/handler")
+}
+
+/// One capability that an import needs, and the functions that show it; none where the interface alone does.
+#[derive(Debug)]
+struct Need<'a> {
+    capability: Capability,
+    name: Option<String>,
+    access: Option<Access>,
+    interface: &'a str,
+    functions: Vec<&'a str>,
+}
+
+impl<'a> Need<'a> {
+    const fn new(capability: Capability, interface: &'a str, functions: Vec<&'a str>) -> Self {
+        Self { capability, name: None, access: None, interface, functions }
+    }
+}
+
+/// The import as a person would look for it: `import wasi_snapshot_preview1.path_open`,
+/// `import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect`.
+fn seen(format: WasmFormat, need: &Need<'_>) -> String {
+    let interface = need.interface;
+    match (format, need.functions.as_slice()) {
+        (_, []) => format!("import {interface}"),
+        (WasmFormat::Module, [function]) => format!("import {interface}.{function}"),
+        (WasmFormat::Module, many) => format!("import {interface}.{{{}}}", many.join(", ")),
+        (WasmFormat::Component, many) => format!("import {interface} {}", many.join(", ")),
+    }
+}
+
+/// A path as it is; a layer digest as long as people write it.
+fn place(source: &str) -> String {
+    match source.strip_prefix("sha256:") {
+        Some(hex) => format!("layer sha256:{}", hex.get(..12).unwrap_or(hex)),
+        None => source.to_string(),
+    }
+}

@@ -1,9 +1,86 @@
-//! To be filled.
+//! Coverage: does this grant allow that entry?
+//!
+//! An entry is covered by one item of one grant as a whole, or not at all: two grants for half of it each do not add
+//! up. So a refusal can always be mended by one line, and a grant can be taken away without asking what it was part of.
+//!
+//! An absent parameter is the widest on both sides: an entry without a path reaches any file, a grant without paths
+//! grants any. Coverage is reflexive (the grant that an entry asks for covers it, see [`super::suggest`]), transitive, and
+//! total: what cannot be read is taken for the widest in an entry and for nothing in a grant.
 
 use std::sync::Arc;
 
-use super::WasiGrant;
-use crate::capability::Entry;
+use super::{GrantedCapability, WasiGrant};
+use crate::capability::{Access, Capability, Entry, HostPattern, glob, path};
 
-/// Writes on every entry which grants cover it; `default` where everybody has it.
-pub fn cover(_entries: &mut [Entry], _grants: &[Arc<WasiGrant>]) {}
+/// What stands in `coveredBy` where everybody has it.
+pub const DEFAULT: &str = "default";
+
+/// Writes on every entry which grants cover it, by label; `default` where everybody has it. What stood there before is
+/// replaced.
+pub fn cover(entries: &mut [Entry], grants: &[Arc<WasiGrant>]) {
+    for entry in entries {
+        let mut covered_by: Vec<String> =
+            grants.iter().filter(|grant| grant_covers(grant, entry)).map(|grant| grant.label()).collect();
+        covered_by.sort();
+        covered_by.dedup();
+        if is_default(entry) {
+            covered_by.insert(0, DEFAULT.to_string());
+        }
+        entry.covered_by = covered_by;
+    }
+}
+
+/// Whether an entry needs no grant.
+pub fn is_default(entry: &Entry) -> bool {
+    entry.own || (entry.capability.is_default() && !entry.secret)
+}
+
+fn grant_covers(grant: &WasiGrant, entry: &Entry) -> bool {
+    grant.spec.capabilities.iter().any(|granted| covers(granted, entry))
+}
+
+/// Whether one item of a grant covers an entry as a whole.
+pub fn covers(granted: &GrantedCapability, entry: &Entry) -> bool {
+    granted.name == entry.capability
+        && (!entry.secret || granted.secrets == Some(true))
+        && granted.access.unwrap_or(Access::ReadWrite)
+            >= entry.access.unwrap_or(Access::ReadOnly).max(least(entry))
+        && any(granted.names.as_deref(), |name| glob::covers(name, entry.name.as_deref().unwrap_or("*")))
+        && any(granted.paths.as_deref(), |tree| covers_path(tree, entry.path.as_deref().unwrap_or("/")))
+        && any(granted.ports.as_deref(), |port| entry.port == Some(*port))
+        && covers_host(granted, entry)
+}
+
+/// A file entry that does not say what may be done there may do anything.
+fn least(entry: &Entry) -> Access {
+    match (entry.capability, entry.access) {
+        (Capability::Fs, None) => Access::ReadWrite,
+        _ => Access::ReadOnly,
+    }
+}
+
+fn any<T>(list: Option<&[T]>, covers: impl Fn(&T) -> bool) -> bool {
+    list.is_none_or(|items| items.iter().any(covers))
+}
+
+/// A path that is not absolute, or that leads somewhere else than it says, grants nothing.
+fn covers_path(granted: &str, reached: &str) -> bool {
+    let plain = granted.starts_with('/') && !granted.split('/').any(|segment| matches!(segment, "." | ".."));
+    plain && path::covers(granted, &path::clean(reached))
+}
+
+fn covers_host(granted: &GrantedCapability, entry: &Entry) -> bool {
+    let Some(hosts) = granted.hosts.as_deref() else { return true };
+    let reached = entry.host.as_deref().and_then(|host| host.parse().ok()).unwrap_or(HostPattern::ANY);
+    let reached = of_capability(reached, entry.capability);
+    let granted = hosts.iter().filter_map(|host| host.parse::<HostPattern>().ok());
+    granted.map(|host| of_capability(host, entry.capability)).any(|host| host.covers(&reached))
+}
+
+/// A raw socket and a name look-up have no scheme: `tcp://db:5432`, `postgres://db` and `*://db:5432` are one thing there.
+fn of_capability(pattern: HostPattern, capability: Capability) -> HostPattern {
+    match capability {
+        Capability::NetTcpConnect | Capability::NetUdp | Capability::NetDns => pattern.without_scheme(),
+        _ => pattern,
+    }
+}

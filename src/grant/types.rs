@@ -1,10 +1,20 @@
 //! The `wasmgate.dev/v1alpha1` WasiGrant and ClusterWasiGrant.
+//!
+//! What needs no grant: `stdio`, `clock`, `random`, `args` (unless they carry a secret), and whatever the image brought
+//! itself or the platform gives every container ([`crate::capability::Entry::own`]). Serving HTTP and being started by
+//! events are the network and need one: `- name: http.inbound`, `- name: trigger`.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::capability::{Access, Capability};
+
+/// The only API version so far.
+pub const API_VERSION: &str = "wasmgate.dev/v1alpha1";
+
+/// The two kinds of grants.
+pub const KINDS: [&str; 2] = ["WasiGrant", "ClusterWasiGrant"];
 
 /// A grant: the capabilities that its subjects may use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +30,34 @@ pub struct WasiGrant {
     pub spec: GrantSpec,
 }
 
+impl WasiGrant {
+    /// `metadata.name`; empty when it is missing, which [`super::Grants::new`] refuses.
+    pub fn name(&self) -> &str {
+        self.metadata.get("name").and_then(serde_json::Value::as_str).unwrap_or_default()
+    }
+
+    /// `metadata.namespace`; a ClusterWasiGrant has none.
+    pub fn namespace(&self) -> Option<&str> {
+        self.metadata.get("namespace").and_then(serde_json::Value::as_str)
+    }
+
+    /// Whether it is for namespaces by selector.
+    pub fn is_cluster(&self) -> bool {
+        self.kind == "ClusterWasiGrant"
+    }
+
+    /// Kind and name, such as `WasiGrant/orders-api`: what stands in `coveredBy`. The namespace is the pod's own, and
+    /// no grant can be mistaken for `default`.
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.kind, self.name())
+    }
+
+    /// Whether it covers nothing any more; the moment itself is too late.
+    pub fn is_expired(&self, now: jiff::Timestamp) -> bool {
+        self.spec.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
 /// What is granted to whom until when.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -27,7 +65,7 @@ pub struct GrantSpec {
     /// Who; omitted means every pod of the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subjects: Option<Subjects>,
-    /// ClusterWasiGrant only: which namespaces.
+    /// ClusterWasiGrant only, and required there: which namespaces; `{}` for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
     /// What.
@@ -43,7 +81,11 @@ pub struct GrantSpec {
 pub struct Subjects {
     /// Names of ServiceAccounts; empty means any.
     pub service_accounts: Vec<String>,
-    /// Patterns of image names, `*` for any run of characters; empty means any.
+    /// Patterns of image names, `*` for any run of characters, `/` included; empty means any. A pattern is compared with
+    /// the image as written, and with it without its digest, without its tag, and without both, so that
+    /// `ghcr.io/myorg/orders` is every tag and digest of that repository. Nothing is completed: `docker.io/library/nginx`
+    /// does not match an image that is written `nginx`. In front of a digest a tag is the user's word alone: where that
+    /// matters, grant by digest or by repository.
     pub images: Vec<String>,
     /// Labels of the pod.
     pub pod_selector: Option<LabelSelector>,
@@ -72,7 +114,8 @@ pub struct LabelRequirement {
     pub values: Vec<String>,
 }
 
-/// One capability with the widest parameters that are granted; an absent list means any.
+/// One capability with the widest parameters that are granted; an absent list means any, an empty one is refused.
+/// Which parameters a capability takes is [`Capability::parameters`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GrantedCapability {
@@ -93,7 +136,7 @@ pub struct GrantedCapability {
     /// Listening capabilities: ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<Vec<u16>>,
-    /// `env` and `fs`: whether secrets are included; `false` when absent.
+    /// `env`, `fs`, `args` and `config`: whether secrets are included; `false` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<bool>,
 }

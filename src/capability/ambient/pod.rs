@@ -1,0 +1,310 @@
+//! What a pod spec gives to one container: mounts, variables, the service-account token.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{
+    Container as PodContainer, EnvFromSource, EnvVar, PodSpec, SecurityContext, Volume, VolumeDevice,
+    VolumeMount, VolumeProjection,
+};
+
+use crate::capability::{Access, Capability, Entry, glob, path};
+use crate::inspection::Container;
+use crate::workload::{Role, Workload};
+
+/// Where the ServiceAccount admission plug-in mounts the token (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
+const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// One container of a pod spec; ordinary, init and ephemeral ones look alike.
+#[derive(Debug, Clone, Copy)]
+pub struct Pod<'a> {
+    spec: &'a PodSpec,
+    env: &'a [EnvVar],
+    env_from: &'a [EnvFromSource],
+    mounts: &'a [VolumeMount],
+    devices: &'a [VolumeDevice],
+    command: &'a [String],
+    args: &'a [String],
+    security: Option<&'a SecurityContext>,
+    termination_log: Option<&'a str>,
+    /// The ServiceAccount plug-in mounts no token into ephemeral containers.
+    ephemeral: bool,
+}
+
+macro_rules! view {
+    ($spec:expr, $container:expr, $ephemeral:literal) => {
+        Pod {
+            spec: $spec,
+            env: $container.env.as_deref().unwrap_or_default(),
+            env_from: $container.env_from.as_deref().unwrap_or_default(),
+            mounts: $container.volume_mounts.as_deref().unwrap_or_default(),
+            devices: $container.volume_devices.as_deref().unwrap_or_default(),
+            command: $container.command.as_deref().unwrap_or_default(),
+            args: $container.args.as_deref().unwrap_or_default(),
+            security: $container.security_context.as_ref(),
+            termination_log: $container.termination_message_path.as_deref(),
+            ephemeral: $ephemeral,
+        }
+    };
+}
+
+impl<'a> Pod<'a> {
+    /// The container of the pod spec that an inspected one stands for.
+    pub fn new(workload: &'a Workload, container: &Container) -> Self {
+        let spec = &workload.spec;
+        let of = |list: &'a [PodContainer]| list.get(container.index).map(|c| view!(spec, c, false));
+        let found = match container.role {
+            Role::Container => of(&spec.containers),
+            Role::InitContainer => of(spec.init_containers.as_deref().unwrap_or_default()),
+            Role::EphemeralContainer => {
+                let list = spec.ephemeral_containers.as_deref().unwrap_or_default();
+                list.get(container.index).map(|c| view!(spec, c, true))
+            }
+            Role::ImageVolume => None,
+        };
+        found.unwrap_or(Self {
+            spec,
+            env: &[],
+            env_from: &[],
+            mounts: &[],
+            devices: &[],
+            command: &[],
+            args: &[],
+            security: None,
+            termination_log: None,
+            ephemeral: container.role == Role::EphemeralContainer,
+        })
+    }
+
+    /// The RuntimeClass that the pod names.
+    pub fn runtime_class(&self) -> Option<&'a str> {
+        self.spec.runtime_class_name.as_deref()
+    }
+
+    /// Whether the pod uses the node's network.
+    pub fn is_on_host_network(&self) -> bool {
+        self.spec.host_network == Some(true)
+    }
+
+    /// What may be done in the root file system.
+    pub fn root_access(&self) -> Access {
+        match self.security.and_then(|s| s.read_only_root_filesystem) {
+            Some(true) => Access::ReadOnly,
+            _ => Access::ReadWrite,
+        }
+    }
+
+    /// The file that the kubelet mounts for a container's last words, read-write.
+    pub fn termination_log(&self) -> String {
+        path::clean(self.termination_log.unwrap_or("/dev/termination-log"))
+    }
+
+    /// Whether something is mounted at exactly this path.
+    pub fn mounts_at(&self, wanted: &str) -> bool {
+        self.mounts.iter().any(|mount| path::clean(&mount.mount_path) == wanted)
+    }
+
+    /// Every mount, device and the service-account token.
+    pub fn mounts(&self) -> Vec<Entry> {
+        let mounts = self.mounts.iter().map(|mount| self.mount(mount));
+        let devices = self.devices.iter().map(|device| self.device(device));
+        mounts.chain(devices).chain(self.token()).collect()
+    }
+
+    fn volume(&self, name: &str) -> Option<&'a Volume> {
+        self.spec.volumes.iter().flatten().find(|volume| volume.name == name)
+    }
+
+    fn mount(&self, mount: &VolumeMount) -> Entry {
+        let volume = self.volume(&mount.name);
+        let writable = mount.read_only != Some(true) && !volume.is_some_and(is_read_only);
+        let part = mount.sub_path.as_ref().or(mount.sub_path_expr.as_ref());
+        let part = part.map(|p| format!(", subPath {p}")).unwrap_or_default();
+        let evidence = format!("volumeMount {} ({}{part})", mount.mount_path, describe(&mount.name, volume));
+        Entry::new(Capability::Fs, evidence)
+            .at_path(
+                path::clean(&mount.mount_path),
+                if writable { Access::ReadWrite } else { Access::ReadOnly },
+            )
+            .secret(volume.is_some_and(is_secret))
+    }
+
+    fn device(&self, device: &VolumeDevice) -> Entry {
+        let volume = self.volume(&device.name);
+        let access = if volume.is_some_and(is_read_only) { Access::ReadOnly } else { Access::ReadWrite };
+        let evidence = format!("volumeDevice {} ({})", device.device_path, describe(&device.name, volume));
+        Entry::new(Capability::Fs, evidence).at_path(path::clean(&device.device_path), access)
+    }
+
+    fn token(&self) -> Option<Entry> {
+        let automount = self.spec.automount_service_account_token != Some(false);
+        if !automount || self.ephemeral || self.mounts_at(TOKEN_PATH) {
+            return None;
+        }
+        let evidence = "service-account token: automountServiceAccountToken of the pod is not false \
+                        (what the ServiceAccount itself says is not looked at)";
+        let entry = Entry::new(Capability::Fs, evidence);
+        Some(entry.at_path(TOKEN_PATH, Access::ReadOnly).secret(true))
+    }
+
+    /// The variables of `env` and `envFrom`; a whole ConfigMap or Secret is a name pattern.
+    pub fn variables(&self) -> Vec<Entry> {
+        let secrets = self.secret_variables();
+        let named = self.env.iter().map(|variable| {
+            let evidence = format!("env {} {}", variable.name, describe_variable(variable));
+            Entry::new(Capability::Env, evidence)
+                .named(&variable.name)
+                .secret(secrets.contains(&variable.name))
+        });
+        self.env_from.iter().flat_map(env_from).chain(named).collect()
+    }
+
+    /// Name patterns of the variables that come from a Secret, or whose value expands `$(NAME)` of one that does.
+    fn secret_variables(&self) -> BTreeSet<String> {
+        let whole = self.env_from.iter().filter_map(env_from).filter(|entry| entry.secret);
+        let mut secrets: BTreeSet<String> = whole.filter_map(|entry| entry.name).collect();
+        for variable in self.env {
+            let from_secret = variable.value_from.as_ref().is_some_and(|from| from.secret_key_ref.is_some());
+            if from_secret || variable.value.as_deref().is_some_and(|value| expands(value, &secrets)) {
+                secrets.insert(variable.name.clone());
+            }
+        }
+        secrets
+    }
+
+    /// `command` and `args` that expand a secret variable: the arguments then carry the secret.
+    pub fn secret_arguments(&self) -> Option<Entry> {
+        let secrets = self.secret_variables();
+        let found = self.command.iter().chain(self.args).find(|text| expands(text, &secrets))?;
+        Some(
+            Entry::new(Capability::Args, format!("argument `{found}` expands a secret variable"))
+                .secret(true),
+        )
+    }
+
+    /// Name patterns of the variables that every container gets without asking, and where they come from. They say
+    /// where the cluster's services are and nothing that is secret, so they are granted like the image's own.
+    pub fn platform_variables(&self) -> Vec<(&'static str, &'static str)> {
+        let mut variables = vec![
+            ("HOSTNAME", "env HOSTNAME, set by the container runtime"),
+            ("PATH", "env PATH, set by the container runtime"),
+            ("KUBERNETES_*", "service link to the API server, set by the kubelet"),
+        ];
+        if self.spec.enable_service_links != Some(false) {
+            let link = "service links: enableServiceLinks is not false";
+            variables
+                .extend(["*_SERVICE_HOST", "*_SERVICE_PORT*", "*_PORT", "*_PORT_*"].map(|name| (name, link)));
+        }
+        variables
+    }
+
+    /// The value of a variable that the spec writes out; `None` where it is absent, comes from elsewhere, or expands
+    /// another one.
+    pub fn literal(&self, name: &str) -> Option<&'a str> {
+        let variable = self.env.iter().rev().find(|variable| variable.name == name)?;
+        variable.value.as_deref().filter(|value| variable.value_from.is_none() && !value.contains("$("))
+    }
+
+    /// Whether `env` names the variable or `envFrom` may bring it.
+    pub fn may_set(&self, name: &str) -> Option<Entry> {
+        let matches = |e: &Entry| e.name.as_deref().is_some_and(|p| glob::covers(p, name));
+        let found = self.variables().into_iter().filter(matches);
+        found.max_by_key(|entry| (entry.name.as_deref() == Some(name), entry.secret))
+    }
+}
+
+/// Whether the kubelet may expand one of these variables in a text. The escape `$$(NAME)` is taken for the real thing.
+fn expands(text: &str, variables: &BTreeSet<String>) -> bool {
+    let references = text.split("$(").skip(1).filter_map(|rest| rest.split_once(')')).map(|(name, _)| name);
+    references.into_iter().any(|name| variables.iter().any(|pattern| glob::covers(pattern, name)))
+}
+
+fn env_from(source: &EnvFromSource) -> Option<Entry> {
+    let prefix = source.prefix.as_deref().unwrap_or_default();
+    let (evidence, secret) = match (&source.config_map_ref, &source.secret_ref) {
+        (_, Some(secret)) => (format!("envFrom secret {}", secret.name), true),
+        (Some(map), None) => (format!("envFrom configMap {}", map.name), false),
+        (None, None) => return None,
+    };
+    Some(Entry::new(Capability::Env, evidence).named(format!("{prefix}*")).secret(secret))
+}
+
+fn describe_variable(variable: &EnvVar) -> String {
+    let Some(from) = &variable.value_from else { return "of the pod spec".into() };
+    if let Some(key) = &from.secret_key_ref {
+        return format!("from secret {} key {}", key.name, key.key);
+    }
+    if let Some(key) = &from.config_map_key_ref {
+        return format!("from configMap {} key {}", key.name, key.key);
+    }
+    if let Some(field) = &from.field_ref {
+        return format!("from field {}", field.field_path);
+    }
+    if let Some(field) = &from.resource_field_ref {
+        return format!("from resource {}", field.resource);
+    }
+    match &from.file_key_ref {
+        Some(file) => format!("from file {} of volume {} key {}", file.path, file.volume_name, file.key),
+        None => "from an unknown source".into(),
+    }
+}
+
+/// The volume's type and what it names, as people look for it: `persistentVolumeClaim data`.
+fn describe(name: &str, volume: Option<&Volume>) -> String {
+    let Some(volume) = volume else { return format!("volume {name}, which the pod does not define") };
+    if let Some(claim) = &volume.persistent_volume_claim {
+        format!("persistentVolumeClaim {}", claim.claim_name)
+    } else if let Some(secret) = &volume.secret {
+        format!("secret {}", secret.secret_name.as_deref().unwrap_or(name))
+    } else if let Some(map) = &volume.config_map {
+        format!("configMap {}", map.name)
+    } else if let Some(host) = &volume.host_path {
+        format!("hostPath {}", host.path)
+    } else if let Some(csi) = &volume.csi {
+        format!("csi {}", csi.driver)
+    } else if let Some(image) = &volume.image {
+        format!("image {}", image.reference.as_deref().unwrap_or_default())
+    } else if let Some(nfs) = &volume.nfs {
+        format!("nfs {}:{}", nfs.server, nfs.path)
+    } else {
+        format!("{} {name}", plain_type(volume))
+    }
+}
+
+/// The type of a volume that names nothing.
+fn plain_type(volume: &Volume) -> &'static str {
+    if volume.empty_dir.is_some() {
+        "emptyDir"
+    } else if volume.projected.is_some() {
+        "projected"
+    } else if volume.downward_api.is_some() {
+        "downwardAPI"
+    } else if volume.ephemeral.is_some() {
+        "ephemeral"
+    } else {
+        "volume"
+    }
+}
+
+/// Volumes that the kubelet mounts read-only whatever the mount says: its own data
+/// (`kubernetes:pkg/kubelet/kubelet_pods.go` `mustMountRO`), images, and sources that say so themselves.
+fn is_read_only(volume: &Volume) -> bool {
+    let of_kubelet = volume.secret.is_some()
+        || volume.config_map.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some()
+        || volume.image.is_some();
+    of_kubelet
+        || volume.persistent_volume_claim.as_ref().is_some_and(|claim| claim.read_only == Some(true))
+        || volume.csi.as_ref().is_some_and(|csi| csi.read_only == Some(true))
+        || volume.nfs.as_ref().is_some_and(|nfs| nfs.read_only == Some(true))
+}
+
+/// Volumes that hold a Secret, a token or a private key.
+fn is_secret(volume: &Volume) -> bool {
+    let projects = |source: &VolumeProjection| {
+        source.secret.is_some() || source.service_account_token.is_some() || source.pod_certificate.is_some()
+    };
+    volume.secret.is_some()
+        || volume.projected.as_ref().is_some_and(|p| p.sources.iter().flatten().any(projects))
+        || volume.csi.as_ref().is_some_and(|csi| csi.driver.contains("secrets-store"))
+}

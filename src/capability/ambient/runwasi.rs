@@ -1,0 +1,88 @@
+//! runwasi's wasmtime shim (`runwasi:crates/containerd-shim-wasmtime/src/{instance,http_proxy}.rs`).
+
+use std::net::SocketAddr;
+
+use super::Host;
+use crate::capability::{Capability, Entry, HostPattern};
+
+/// A core module or a command component: all variables and arguments, `/` with every mount, and to components the
+/// whole network. wasmtime's preview-1 `sock_*` answer "not a socket", so core modules have no network at all.
+pub(super) fn command(host: &Host<'_>, component: bool) -> Vec<Entry> {
+    let runtime = host.runtime();
+    let mut entries: Vec<Entry> = [
+        (Capability::Stdio, "inherits stdio"),
+        (Capability::Clock, "hands over the clocks"),
+        (Capability::Random, "hands over random bytes"),
+        (Capability::Args, "hands over all arguments"),
+    ]
+    .map(|(capability, what)| Entry::new(capability, format!("{runtime} {what}")))
+    .into();
+    let access = host.pod.root_access();
+    let files = format!("{runtime} preopens /");
+    entries.push(Entry::new(Capability::Fs, &*files).at_path("/", access).own(true));
+    let log = format!("{files}; terminationMessagePath, mounted by the kubelet");
+    let log_access = crate::capability::Access::ReadWrite;
+    entries.push(Entry::new(Capability::Fs, log).at_path(host.pod.termination_log(), log_access).own(true));
+    entries.extend(host.pod.mounts().into_iter().map(|mut mount| {
+        mount.evidence.push(files.clone());
+        mount
+    }));
+    entries.extend(host.variables());
+    entries.extend(host.pod.secret_arguments());
+    if component {
+        entries.extend(network(host));
+    }
+    entries
+}
+
+/// `inherit_network`, `allow_ip_name_lookup`: everything that the pod's network reaches.
+fn network(host: &Host<'_>) -> Vec<Entry> {
+    let mut evidence = format!("{} inherits the whole network", host.runtime());
+    if host.pod.is_on_host_network() {
+        evidence.push_str(" of the node (hostNetwork)");
+    }
+    let any = HostPattern::ANY.to_string();
+    let mut entries: Vec<Entry> = [Capability::NetTcpConnect, Capability::NetUdp, Capability::NetDns]
+        .map(|capability| Entry::new(capability, &*evidence).to_host(&*any))
+        .into();
+    entries.push(Entry::new(Capability::NetListen, evidence));
+    entries
+}
+
+/// A component that answers HTTP: variables, outgoing HTTP to anywhere, a port; no arguments, stdio, files or sockets.
+pub(super) fn http(host: &Host<'_>) -> Vec<Entry> {
+    let runtime = host.runtime();
+    let kept = |e: &Entry| !matches!(e.name.as_deref(), Some(ADDRESS | "WASMTIME_HTTP_BACKLOG"));
+    let mut entries: Vec<Entry> = host.variables().into_iter().filter(kept).collect();
+    let id = format!("env REQUEST_ID, set by {runtime} for each request");
+    entries.push(Entry::new(Capability::Env, id).named("REQUEST_ID").own(true));
+    entries.push(Entry::new(Capability::Clock, format!("{runtime} hands over the clocks")));
+    entries.push(Entry::new(Capability::Random, format!("{runtime} hands over random bytes")));
+    let outbound = format!("{runtime} sends outgoing requests anywhere");
+    entries.push(Entry::new(Capability::HttpOutbound, outbound).to_host(HostPattern::ANY.to_string()));
+    entries.push(inbound(host));
+    entries
+}
+
+/// Variable that moves the HTTP server from `0.0.0.0:8080`.
+const ADDRESS: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
+
+fn inbound(host: &Host<'_>) -> Entry {
+    let set = host.pod.may_set(ADDRESS).is_some() || host.facts.env.iter().any(|name| name == ADDRESS);
+    let (port, evidence) = listening(set.then(|| host.pod.literal(ADDRESS)), ADDRESS, 8080);
+    Entry { port, ..Entry::new(Capability::HttpInbound, format!("{} {evidence}", host.runtime())) }
+}
+
+/// The port of a listening address that a variable may set (`None` where nothing sets it, `Some(None)` where its value is
+/// not written out), and the evidence for it. A port that cannot be told is none: any.
+pub(super) fn listening(value: Option<Option<&str>>, variable: &str, default: u16) -> (Option<u16>, String) {
+    match value {
+        None => (Some(default), format!("listens on port {default}")),
+        Some(value) => match value.and_then(|v| v.parse::<SocketAddr>().ok()) {
+            Some(address) => {
+                (Some(address.port()), format!("listens on port {} (env {variable})", address.port()))
+            }
+            None => (None, format!("listens where env {variable} says, which cannot be told here")),
+        },
+    }
+}

@@ -1,0 +1,203 @@
+//! The Spin shim: a component gets what the locked app names, and nothing of the pod's volumes and variables
+//! (`containerd-shim-spin` issues 106 and 108). The pod's variables do reach the shim's own process, where they are
+//! the values of application variables (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`).
+
+use super::runwasi::listening;
+use super::{Host, Pod};
+use crate::capability::{Access, Capability, Entry, HostPattern, path};
+use crate::image::SpinComponent;
+
+/// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
+const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
+
+/// A mount here rebinds stores, databases, models and variables to remote providers.
+const RUNTIME_CONFIG: &str = "/runtime-config.toml";
+
+/// Whether the app's component is started.
+pub(super) fn retains(pod: &Pod<'_>, id: &str) -> bool {
+    match pod.literal("SPIN_COMPONENTS_TO_RETAIN").filter(|list| !list.trim().is_empty()) {
+        Some(list) => list.split(',').any(|kept| kept.trim() == id),
+        None => true,
+    }
+}
+
+/// What the shim gives to the application as a whole.
+pub(super) fn app(host: &Host<'_>) -> Vec<Entry> {
+    const ADDRESS: &str = "SPIN_HTTP_LISTEN_ADDR";
+    let runtime = host.runtime();
+    let trigger =
+        |name: &str| Entry::new(Capability::Trigger, format!("{runtime} runs {name} triggers")).named(name);
+    let mut entries: Vec<Entry> = TRIGGERS.into_iter().map(trigger).collect();
+    let set = host.pod.may_set(ADDRESS).is_some() || host.facts.env.iter().any(|name| name == ADDRESS);
+    let (port, evidence) = listening(set.then(|| host.pod.literal(ADDRESS)), ADDRESS, 80);
+    entries.push(Entry { port, ..Entry::new(Capability::HttpInbound, format!("{runtime} {evidence}")) });
+    entries
+}
+
+/// What the shim gives to one component.
+pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry> {
+    let runtime = host.runtime();
+    let at = format!("locked app component \"{}\":", component.id);
+    let mut entries: Vec<Entry> = [
+        (Capability::Stdio, "inherits standard output and error"),
+        (Capability::Clock, "hands over the clocks"),
+        (Capability::Random, "hands over random bytes"),
+        (Capability::Telemetry, "may link wasi:otel"),
+    ]
+    .map(|(capability, what)| Entry::new(capability, format!("{runtime} {what}")))
+    .into();
+    let own = |name: &String| Entry::new(Capability::Env, format!("{at} env {name}")).named(name).own(true);
+    entries.extend(component.env.iter().map(own));
+    entries.extend(component.files.iter().map(|file| {
+        let entry = Entry::new(Capability::Fs, format!("{at} files {file}"));
+        entry.at_path(path::clean(file), Access::ReadOnly).own(true)
+    }));
+    entries.extend(stores(host, component, &at));
+    entries.extend(component.variables.iter().map(|name| variable(host, name, &at)));
+    let mut hosts: Vec<&String> =
+        component.allowed_outbound_hosts.iter().chain(&component.templates).collect();
+    hosts.sort();
+    hosts.dedup();
+    entries.extend(hosts.into_iter().flat_map(|written| outbound(host, written, &at)));
+    entries
+}
+
+fn stores(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
+    let remote = host.pod.mounts_at(RUNTIME_CONFIG);
+    let lists = [
+        (Capability::Keyvalue, "key_value_stores", &component.key_value_stores),
+        (Capability::Sqlite, "databases", &component.sqlite_databases),
+        (Capability::Ai, "ai_models", &component.ai_models),
+    ];
+    let to_entry = |capability, key: &str, name: &String| {
+        let mut entry = Entry::new(capability, format!("{at} {key} \"{name}\"")).named(name);
+        if remote {
+            entry.evidence.push(format!("{RUNTIME_CONFIG} is mounted: \"{name}\" may be a remote service"));
+        }
+        entry
+    };
+    let of_list = |(capability, key, names): (Capability, &'static str, &Vec<String>)| {
+        names.iter().map(|name| to_entry(capability, key, name)).collect::<Vec<_>>()
+    };
+    lists.into_iter().flat_map(of_list).collect()
+}
+
+/// An application variable. Its value is the pod's variable of the same upper-case name when there is one, else the
+/// image's own default, unless a mounted runtime configuration names a provider such as Vault.
+fn variable(host: &Host<'_>, name: &str, at: &str) -> Entry {
+    let mut entry = Entry::new(Capability::Config, format!("{at} variable \"{name}\"")).named(name);
+    let set = environment_names(name).into_iter().find_map(|env| host.pod.may_set(&env));
+    let remote = host.pod.mounts_at(RUNTIME_CONFIG);
+    if remote {
+        entry.evidence.push(format!("{RUNTIME_CONFIG} is mounted: a variables provider may supply it"));
+    }
+    match set {
+        Some(source) => {
+            entry.evidence.extend(source.evidence);
+            entry.secret(source.secret)
+        }
+        None => entry.own(!remote),
+    }
+}
+
+/// The pod's variables that set an application variable, the one that wins first: the shim copies any variable of the
+/// plain upper-case name to the prefixed one.
+fn environment_names(name: &str) -> [String; 2] {
+    let upper = name.to_ascii_uppercase();
+    [format!("SPIN_VARIABLE_{upper}"), upper]
+}
+
+/// One entry of `allowed_outbound_hosts`, as the capabilities that it hands over.
+fn outbound(host: &Host<'_>, written: &str, at: &str) -> Vec<Entry> {
+    let evidence = format!("{at} allowed_outbound_hosts \"{written}\"");
+    let resolved = resolve(&host.pod, written);
+    let note = match &resolved {
+        Some(text) if text != written => format!("{evidence} is {text} by the pod's variables"),
+        Some(_) => evidence,
+        None => format!("{evidence} is not known before start: taken for any host"),
+    };
+    let patterns = match resolved {
+        Some(text) => patterns(&text),
+        None => vec![wildcard(written)],
+    };
+    patterns.iter().flat_map(|pattern| of_pattern(pattern, &note)).collect()
+}
+
+/// The host with the pod's literals in place of its templates; `None` where one of them is not written in the pod spec,
+/// or a mounted runtime configuration may overrule it.
+fn resolve(pod: &Pod<'_>, written: &str) -> Option<String> {
+    let mut rest = written;
+    let mut resolved = String::new();
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (name, behind) = after.split_once("}}")?;
+        if pod.mounts_at(RUNTIME_CONFIG) {
+            return None;
+        }
+        let set = environment_names(name.trim()).into_iter().find(|env| pod.may_set(env).is_some())?;
+        resolved.push_str(before);
+        resolved.push_str(pod.literal(&set)?);
+        rest = behind;
+    }
+    resolved.push_str(rest);
+    Some(resolved)
+}
+
+/// Everything that a template can become: its scheme when that is written out, any host and port.
+fn wildcard(written: &str) -> HostPattern {
+    let scheme = written.split_once("://").map(|(scheme, _)| scheme);
+    match scheme.filter(|s| !s.is_empty() && s.chars().all(char::is_alphabetic)) {
+        Some(scheme) => HostPattern::ANY.with_scheme(scheme),
+        None => HostPattern::ANY,
+    }
+}
+
+/// A pattern of `allowed_outbound_hosts`, or a host of the older `allowed_http_hosts`, which means HTTP alone. What does not
+/// parse is taken for any host: Spin refuses it today, and a later one may read more than this gate does.
+fn patterns(text: &str) -> Vec<HostPattern> {
+    if text.contains("://") {
+        return vec![text.parse().unwrap_or_else(|_| wildcard(text))];
+    }
+    let of_scheme = |scheme: &str| match text {
+        "insecure:allow-all" => HostPattern::ANY.with_scheme(scheme),
+        _ => {
+            let url = format!("{scheme}://{text}");
+            url.parse().unwrap_or_else(|_| HostPattern::ANY.with_scheme(scheme))
+        }
+    };
+    vec![of_scheme("http"), of_scheme("https")]
+}
+
+fn of_pattern(pattern: &HostPattern, evidence: &str) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    if !pattern.is_internal() {
+        let host = pattern.to_string();
+        entries.extend(by_scheme(pattern.scheme()).iter().map(|c| Entry::new(*c, evidence).to_host(&*host)));
+    }
+    if let Some(id) = pattern.chained_component() {
+        entries.push(Entry::new(Capability::ServiceChaining, evidence).named(id));
+    }
+    entries
+}
+
+/// The capabilities that a scheme opens; `*` opens all of them. A scheme that no Spin interface uses is left with the
+/// raw sockets.
+fn by_scheme(scheme: Option<&str>) -> &'static [Capability] {
+    match scheme {
+        None => &[
+            Capability::HttpOutbound,
+            Capability::DbRedis,
+            Capability::DbMysql,
+            Capability::DbPostgres,
+            Capability::Mqtt,
+            Capability::NetTcpConnect,
+            Capability::NetUdp,
+        ],
+        Some("http" | "https") => &[Capability::HttpOutbound],
+        Some("redis" | "rediss") => &[Capability::DbRedis],
+        Some("mysql") => &[Capability::DbMysql],
+        Some("postgres" | "postgresql") => &[Capability::DbPostgres],
+        Some("mqtt" | "mqtts") => &[Capability::Mqtt],
+        Some("udp") => &[Capability::NetUdp],
+        Some(_) => &[Capability::NetTcpConnect],
+    }
+}

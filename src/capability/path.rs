@@ -1,0 +1,72 @@
+//! Absolute paths as trees of whole segments.
+
+/// `path` as an absolute path without `.`, `..`, doubled or trailing slashes. A relative path starts at the root, as
+/// the kubelet takes a relative `mountPath`, and `..` stops there, as a root file system does.
+pub fn clean(path: &str) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            _ => segments.push(segment),
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
+/// Whether the tree at `narrow` lies in the tree at `wide`: `/data` covers `/data/in` and not `/database`.
+pub fn covers(wide: &str, narrow: &str) -> bool {
+    let mut below = segments(narrow);
+    segments(wide).all(|segment| below.next() == Some(segment))
+}
+
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|segment| !segment.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{clean, covers};
+    use proptest::prelude::*;
+
+    #[test]
+    fn trees_end_at_whole_segments() {
+        for (wide, narrow) in
+            [("/", "/"), ("/", "/data"), ("/data", "/data"), ("/data/", "/data"), ("/data", "/data/in")]
+        {
+            assert!(covers(wide, narrow), "{wide} {narrow}");
+        }
+        for (wide, narrow) in [("/data", "/"), ("/data", "/database"), ("/data/in", "/data"), ("/a", "/b/a")]
+        {
+            assert!(!covers(wide, narrow), "{wide} {narrow}");
+        }
+    }
+
+    #[test]
+    fn cleaning_cannot_leave_the_root() {
+        for (path, expected) in
+            [("", "/"), ("data", "/data"), ("./a//b/", "/a/b"), ("/a/../../etc", "/etc"), ("..", "/")]
+        {
+            assert_eq!(clean(path), expected, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn cleaning_twice_is_cleaning_once(path in any::<String>()) {
+            prop_assert_eq!(clean(&clean(&path)), clean(&path));
+        }
+
+        #[test]
+        fn coverage_is_reflexive(path in any::<String>()) {
+            prop_assert!(covers(&path, &path));
+        }
+
+        #[test]
+        fn coverage_is_transitive(a in "(/[ab]){0,3}", b in "(/[ab]){0,3}", c in "(/[ab]){0,3}") {
+            prop_assert!(!(covers(&a, &b) && covers(&b, &c)) || covers(&a, &c));
+        }
+    }
+}

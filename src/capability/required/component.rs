@@ -1,0 +1,196 @@
+//! Imports of components, by interface; for files and sockets by function, because the adapter that turns a
+//! preview-1 module into a component imports `wasi:filesystem` and sometimes `wasi:sockets` whatever the program does.
+//! The instance type of an import names every function that can be called, so it is a sound upper bound.
+
+use super::Need;
+use crate::capability::{Access, Capability};
+use crate::image::{Import, ModuleFacts};
+
+/// What the imports of a component need.
+pub(super) fn needs(module: &ModuleFacts) -> Vec<Need<'_>> {
+    module.imports.iter().flat_map(of_import).collect()
+}
+
+fn of_import(import: &Import) -> Vec<Need<'_>> {
+    let (name, version) = import.interface.split_once('@').unwrap_or((&import.interface, ""));
+    let Some((package, interface)) = name.split_once('/') else { return vec![unknown(import)] };
+    match package {
+        "wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:io" | "wasi:filesystem" | "wasi:sockets"
+        | "wasi:http"
+            if !is_known_line(version) =>
+        {
+            vec![unknown(import)]
+        }
+        "wasi:filesystem" => filesystem(import, interface),
+        "wasi:sockets" => sockets(import, interface),
+        "wasi:cli" if interface == "environment" => environment(import),
+        _ => match by_interface(package, interface) {
+            Some(Some(capability)) => vec![Need::new(capability, &import.interface, Vec::new())],
+            Some(None) => Vec::new(),
+            None => vec![unknown(import)],
+        },
+    }
+}
+
+/// WASI 0.2 and 0.3, the release candidates that Spin still links, and imports without a version. The functions of
+/// a later line are not known here, so the function-level rules would say nothing about them.
+fn is_known_line(version: &str) -> bool {
+    version.is_empty() || version.starts_with("0.2.") || version.starts_with("0.3.")
+}
+
+fn unknown(import: &Import) -> Need<'_> {
+    Need {
+        name: Some(import.interface.clone()),
+        ..Need::new(Capability::UnknownImport, &import.interface, Vec::new())
+    }
+}
+
+/// The interfaces whose import alone says what is needed; `Some(None)` for plumbing.
+fn by_interface(package: &str, interface: &str) -> Option<Option<Capability>> {
+    use Capability::{
+        Ai, Blobstore, Clock, Config, DbMysql, DbPostgres, DbRedis, HttpOutbound, Keyvalue, Messaging, Mqtt,
+        Nn, Random, Sqlite, Stdio, Telemetry, Threads, Tls,
+    };
+    Some(match (package, interface) {
+        ("wasi:io", _) | ("wasi:http", "types" | "handler") | ("wasi:cli", "exit" | "types" | "run") => None,
+        ("wasi:cli", "stdin" | "stdout" | "stderr") => Some(Stdio),
+        ("wasi:cli", terminal) if terminal.starts_with("terminal-") => None,
+        ("wasi:clocks", "types") => None,
+        ("wasi:clocks", "wall-clock" | "monotonic-clock" | "system-clock" | "timezone") => Some(Clock),
+        ("wasi:random", "random" | "insecure" | "insecure-seed") => Some(Random),
+        ("wasi:http", "outgoing-handler" | "client") => Some(HttpOutbound),
+        ("wasi:keyvalue" | "spin:key-value", _) => Some(Keyvalue),
+        ("wasi:config" | "spin:variables", _) => Some(Config),
+        ("wasi:blobstore", _) => Some(Blobstore),
+        ("wasi:messaging" | "wasmcloud:messaging", _) => Some(Messaging),
+        ("wasi:nn", _) => Some(Nn),
+        ("wasi:logging" | "wasi:otel" | "wasi:observe", _) => Some(Telemetry),
+        ("wasi:tls", _) => Some(Tls),
+        ("wasi:threads", _) => Some(Threads),
+        ("fermyon:spin", interface) => return fermyon_spin(interface),
+        ("spin:mqtt", _) => Some(Mqtt),
+        ("spin:mysql", _) => Some(DbMysql),
+        ("spin:postgres", _) => Some(DbPostgres),
+        ("spin:redis", _) => Some(DbRedis),
+        ("spin:sqlite", _) => Some(Sqlite),
+        ("spin:llm", _) => Some(Ai),
+        _ => return Option::None,
+    })
+}
+
+/// The one package of Spin 1 and 2 (`spin:crates/capabilities/src/lib.rs`).
+fn fermyon_spin(interface: &str) -> Option<Option<Capability>> {
+    Some(match interface {
+        "http" => Some(Capability::HttpOutbound),
+        "mysql" => Some(Capability::DbMysql),
+        "postgres" => Some(Capability::DbPostgres),
+        "redis" => Some(Capability::DbRedis),
+        "mqtt" => Some(Capability::Mqtt),
+        "llm" => Some(Capability::Ai),
+        "key-value" => Some(Capability::Keyvalue),
+        "sqlite" => Some(Capability::Sqlite),
+        "config" | "variables" => Some(Capability::Config),
+        types if types.ends_with("-types") => None,
+        _ => return Option::None,
+    })
+}
+
+fn environment(import: &Import) -> Vec<Need<'_>> {
+    let all = [("get-environment", Capability::Env), ("get-arguments", Capability::Args)];
+    let can_call = |function: &str| import.functions.is_empty() || import.functions.contains(function);
+    let to_need = |(function, capability)| Need::new(capability, &import.interface, vec![function]);
+    all.into_iter().filter(|(function, _)| can_call(function)).map(to_need).collect()
+}
+
+/// `descriptor.open-at` of `[method]descriptor.open-at`, and of the `[async method]` of WASI 0.3.
+fn bare(function: &str) -> &str {
+    function.rsplit_once(']').map_or(function, |(_, name)| name)
+}
+
+fn calling<'a>(import: &'a Import, wanted: impl Fn(&str) -> bool) -> Vec<&'a str> {
+    import.functions.iter().map(String::as_str).filter(|f| wanted(bare(f))).collect()
+}
+
+fn at(capability: Capability, import: &Import, wanted: impl Fn(&str) -> bool) -> Option<Need<'_>> {
+    let functions = calling(import, wanted);
+    (!functions.is_empty()).then(|| Need::new(capability, &import.interface, functions))
+}
+
+/// A component uses files if and only if it can reach something by a path or list a directory: what is left is the
+/// adapter's way to standard output.
+fn filesystem<'a>(import: &'a Import, interface: &str) -> Vec<Need<'a>> {
+    // `open-at` creates and truncates by its flags, which are not known before it is called.
+    let writes = |f: &str| {
+        matches!(
+            f,
+            "descriptor.open-at"
+                | "descriptor.create-directory-at"
+                | "descriptor.remove-directory-at"
+                | "descriptor.unlink-file-at"
+                | "descriptor.rename-at"
+                | "descriptor.symlink-at"
+                | "descriptor.link-at"
+                | "descriptor.set-times-at"
+        )
+    };
+    let reads = |f: &str| {
+        matches!(
+            f,
+            "descriptor.readlink-at"
+                | "descriptor.stat-at"
+                | "descriptor.metadata-hash-at"
+                | "descriptor.read-directory"
+        )
+    };
+    match interface {
+        "types" => {
+            let access =
+                if calling(import, writes).is_empty() { Access::ReadOnly } else { Access::ReadWrite };
+            let need = at(Capability::Fs, import, |f| reads(f) || writes(f));
+            need.map(|need| Need { access: Some(access), ..need }).into_iter().collect()
+        }
+        "preopens" => Vec::new(),
+        _ => vec![unknown(import)],
+    }
+}
+
+/// Creating a socket does nothing yet: binding, listening, connecting, sending do. WASI 0.3 has one interface, `types`.
+fn sockets<'a>(import: &'a Import, interface: &str) -> Vec<Need<'a>> {
+    let connects = |f: &str| matches!(f, "tcp-socket.start-connect" | "tcp-socket.connect");
+    let listens = |f: &str| {
+        matches!(
+            f,
+            "tcp-socket.start-bind"
+                | "tcp-socket.bind"
+                | "tcp-socket.start-listen"
+                | "tcp-socket.listen"
+                | "tcp-socket.accept"
+        )
+    };
+    let datagrams = |f: &str| {
+        matches!(
+            f,
+            "udp-socket.start-bind"
+                | "udp-socket.bind"
+                | "udp-socket.stream"
+                | "udp-socket.connect"
+                | "udp-socket.send"
+                | "udp-socket.receive"
+                | "incoming-datagram-stream.receive"
+                | "outgoing-datagram-stream.send"
+        )
+    };
+    match interface {
+        "tcp" | "udp" | "types" => [
+            at(Capability::NetTcpConnect, import, connects),
+            at(Capability::NetListen, import, listens),
+            at(Capability::NetUdp, import, datagrams),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+        "ip-name-lookup" => vec![Need::new(Capability::NetDns, &import.interface, Vec::new())],
+        "network" | "instance-network" | "tcp-create-socket" | "udp-create-socket" => Vec::new(),
+        _ => vec![unknown(import)],
+    }
+}

@@ -1,0 +1,190 @@
+//! Imports of core modules: WASI preview 1, WasmEdge's sockets, and what came before components.
+
+use std::collections::BTreeSet;
+
+use super::Need;
+use crate::capability::{Access, Capability};
+use crate::image::{Import, ModuleFacts};
+
+/// What one function of `wasi_snapshot_preview1` or `wasi_unstable` is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// No capability: exit, yield, poll, and the scan for pre-opened directories that every libc makes.
+    None,
+    /// A capability whatever else is imported.
+    Needs(Capability),
+    /// Files; `true` where something can be changed.
+    Files(bool),
+    /// Works on a socket that is open already.
+    OpenSocket,
+    /// Makes a socket that does nothing yet.
+    NewSocket,
+    /// Not in the list.
+    Unknown,
+}
+
+/// What the imports of a core module need.
+pub(super) fn needs(module: &ModuleFacts) -> Vec<Need<'_>> {
+    let threads =
+        module.imports.iter().any(|i| i.interface == "wasi" && i.functions.contains("thread-spawn"));
+    module.imports.iter().flat_map(|import| of_import(import, threads)).collect()
+}
+
+fn of_import(import: &Import, threads: bool) -> Vec<Need<'_>> {
+    let interface = import.interface.as_str();
+    match interface {
+        "wasi_snapshot_preview1" | "wasi_unstable" => preview1(import),
+        "wasi_ephemeral_nn" => vec![whole(Capability::Nn, import)],
+        "wasi" => {
+            let (spawn, other): (Vec<&str>, Vec<&str>) =
+                functions(import).partition(|f| *f == "thread-spawn");
+            let threads = (!spawn.is_empty()).then(|| Need::new(Capability::Threads, interface, spawn));
+            threads.into_iter().chain(unknown(interface, other)).collect()
+        }
+        // A threaded module imports its shared memory; the host makes it, and nothing can be called.
+        "env" if threads => unknown(interface, functions(import).filter(|f| *f != "memory").collect()),
+        _ => match spin_legacy(interface) {
+            Some(capability) => vec![whole(capability, import)],
+            None if import.functions.is_empty() => vec![named_unknown(interface, None)],
+            None => unknown(interface, functions(import).collect()),
+        },
+    }
+}
+
+fn functions(import: &Import) -> impl Iterator<Item = &str> {
+    import.functions.iter().map(String::as_str)
+}
+
+fn whole(capability: Capability, import: &Import) -> Need<'_> {
+    Need::new(capability, &import.interface, functions(import).collect())
+}
+
+/// One need per function, named `module.function`, so that a grant can name exactly these.
+fn unknown<'a>(interface: &'a str, functions: Vec<&'a str>) -> Vec<Need<'a>> {
+    functions.into_iter().map(|f| named_unknown(interface, Some(f))).collect()
+}
+
+fn named_unknown<'a>(interface: &'a str, function: Option<&'a str>) -> Need<'a> {
+    let name = function.map_or_else(|| interface.to_string(), |f| format!("{interface}.{f}"));
+    Need {
+        name: Some(name),
+        ..Need::new(Capability::UnknownImport, interface, function.into_iter().collect())
+    }
+}
+
+fn preview1(import: &Import) -> Vec<Need<'_>> {
+    let interface = import.interface.as_str();
+    let purposes: Vec<(&str, Purpose)> = functions(import).map(|f| (f, purpose(f))).collect();
+    let with = |wanted: &dyn Fn(Purpose) -> bool| -> Vec<&str> {
+        purposes.iter().filter(|(_, p)| wanted(*p)).map(|(f, _)| *f).collect()
+    };
+    let capabilities: BTreeSet<Capability> = purposes
+        .iter()
+        .filter_map(|(_, p)| if let Purpose::Needs(capability) = p { Some(*capability) } else { None })
+        .collect();
+    let mut needs: Vec<Need<'_>> =
+        capabilities.iter().map(|c| Need::new(*c, interface, with(&|p| p == Purpose::Needs(*c)))).collect();
+    let files = with(&|p| matches!(p, Purpose::Files(_)));
+    if !files.is_empty() {
+        let writes = purposes.iter().any(|(_, p)| *p == Purpose::Files(true));
+        let access = if writes { Access::ReadWrite } else { Access::ReadOnly };
+        needs.push(Need { access: Some(access), ..Need::new(Capability::Fs, interface, files) });
+    }
+    needs.extend(idle_sockets(
+        interface,
+        &capabilities,
+        with(&|p| p == Purpose::OpenSocket),
+        Capability::NetListen,
+    ));
+    needs.extend(idle_sockets(
+        interface,
+        &capabilities,
+        with(&|p| p == Purpose::NewSocket),
+        Capability::NetTcpConnect,
+    ));
+    needs.extend(unknown(interface, with(&|p| p == Purpose::Unknown)));
+    needs
+}
+
+/// Functions on sockets tell nothing by themselves when another import says how the socket comes to be. Alone they
+/// mean a pre-opened socket (or, for `sock_open`, a program that is one call short of a connection).
+fn idle_sockets<'a>(
+    interface: &'a str,
+    capabilities: &BTreeSet<Capability>,
+    functions: Vec<&'a str>,
+    taken_for: Capability,
+) -> Option<Need<'a>> {
+    let network = [Capability::NetTcpConnect, Capability::NetUdp, Capability::NetListen];
+    let explained = network.iter().any(|c| capabilities.contains(c));
+    (!explained && !functions.is_empty()).then(|| Need::new(taken_for, interface, functions))
+}
+
+/// The functions of preview 1 (`WASI:legacy/preview1/docs.md`) and WasmEdge's sockets, which live in the same
+/// module, some with a second version `…_v2` (`WasmEdge:lib/host/wasi/wasimodule.cpp`).
+fn purpose(function: &str) -> Purpose {
+    use Capability::{Args, Clock, Env, NetDns, NetListen, NetTcpConnect, NetUdp, Random, Stdio};
+    match function.strip_suffix("_v2").unwrap_or(function) {
+        "args_get" | "args_sizes_get" => Purpose::Needs(Args),
+        "environ_get" | "environ_sizes_get" => Purpose::Needs(Env),
+        "clock_res_get" | "clock_time_get" => Purpose::Needs(Clock),
+        "random_get" => Purpose::Needs(Random),
+        "proc_exit"
+        | "proc_raise"
+        | "sched_yield"
+        | "poll_oneoff"
+        | "fd_prestat_get"
+        | "fd_prestat_dir_name" => Purpose::None,
+        "fd_advise"
+        | "fd_close"
+        | "fd_datasync"
+        | "fd_fdstat_get"
+        | "fd_fdstat_set_flags"
+        | "fd_fdstat_set_rights"
+        | "fd_filestat_get"
+        | "fd_pread"
+        | "fd_pwrite"
+        | "fd_read"
+        | "fd_renumber"
+        | "fd_seek"
+        | "fd_sync"
+        | "fd_tell"
+        | "fd_write" => Purpose::Needs(Stdio),
+        "fd_readdir" | "path_filestat_get" | "path_readlink" => Purpose::Files(false),
+        // `path_open` creates and truncates by its flags, which are not known before it is called.
+        "path_open"
+        | "path_create_directory"
+        | "path_filestat_set_times"
+        | "path_link"
+        | "path_remove_directory"
+        | "path_rename"
+        | "path_symlink"
+        | "path_unlink_file"
+        | "fd_allocate"
+        | "fd_filestat_set_size"
+        | "fd_filestat_set_times" => Purpose::Files(true),
+        "sock_accept" | "sock_bind" | "sock_listen" => Purpose::Needs(NetListen),
+        "sock_connect" => Purpose::Needs(NetTcpConnect),
+        "sock_send_to" | "sock_recv_from" => Purpose::Needs(NetUdp),
+        "sock_getaddrinfo" => Purpose::Needs(NetDns),
+        "sock_recv" | "sock_send" | "sock_shutdown" | "sock_getsockopt" | "sock_setsockopt"
+        | "sock_getlocaladdr" | "sock_getpeeraddr" => Purpose::OpenSocket,
+        "sock_open" => Purpose::NewSocket,
+        _ => Purpose::Unknown,
+    }
+}
+
+/// Host modules of Spin's first SDKs, which Spin turns into components at start
+/// (`spin:crates/componentize/src/lib.rs`).
+fn spin_legacy(module: &str) -> Option<Capability> {
+    Some(match module {
+        "wasi-outbound-http" => Capability::HttpOutbound,
+        "outbound-redis" => Capability::DbRedis,
+        "outbound-pg" => Capability::DbPostgres,
+        "outbound-mysql" => Capability::DbMysql,
+        "key-value" => Capability::Keyvalue,
+        "sqlite" => Capability::Sqlite,
+        "spin-config" => Capability::Config,
+        "llm" => Capability::Ai,
+        _ => return None,
+    })
+}
