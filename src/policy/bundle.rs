@@ -181,6 +181,7 @@ fn unpack(name: &str, bytes: &[u8]) -> Result<Files, Error> {
         tar::Archive::new(Bounded { inner: MultiGzDecoder::new(bytes), left: MAX_UNPACKED_BYTES });
     for entry in archive.entries().map_err(failed)? {
         let entry = entry.map_err(failed)?;
+        // Sparse files stay out too: their holes do not come from the archive, so its bound would not hold for them.
         if !entry.header().entry_type().is_file() {
             continue;
         }
@@ -188,7 +189,6 @@ fn unpack(name: &str, bytes: &[u8]) -> Result<Files, Error> {
         // opa writes absolute names, tar writes relative ones.
         let file = path.trim_start_matches("./").trim_start_matches('/');
         let Some(slot) = files.slot(name, file)? else { continue };
-        // A second bound: the holes of a sparse entry do not come from the archive.
         let bytes = read_bounded(entry, MAX_UNPACKED_BYTES).map_err(failed)?;
         *slot = Some(bytes.ok_or_else(|| too_large(name, "contents", MAX_UNPACKED_BYTES))?);
     }

@@ -55,9 +55,14 @@ impl Instance {
         outcome.map_err(|error| describe(&error, self.store.data()))
     }
 
+    /// Bytes of linear memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().memory
+    }
+
     /// Whether the instance is as good as new.
     pub fn is_lean(&self) -> bool {
-        self.store.data().memory.saturating_sub(self.memory_at_start) <= MAX_GROWTH
+        self.memory_bytes().saturating_sub(self.memory_at_start) <= MAX_GROWTH
     }
 }
 

@@ -85,6 +85,11 @@ impl PolicySet {
         self.rulebooks.iter().map(|book| (book.bundle.name.clone(), book.bundle.revision.clone())).collect()
     }
 
+    /// Linear memory of the instances that wait for work, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.rulebooks.iter().map(Rulebook::memory_bytes).sum()
+    }
+
     /// Runs every bundle on `input`, which must be a struct or a map. Never fails and takes no longer than the limits
     /// allow: what cannot be evaluated is a [`Failure`].
     pub async fn evaluate<I: Serialize + Sync>(&self, input: &I) -> Evaluation {
@@ -187,6 +192,11 @@ impl Rulebook {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err("too many evaluations were under way".into()),
         }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter().map(Instance::memory_bytes).sum()
     }
 
     fn take(&self) -> Option<Instance> {
