@@ -1,12 +1,18 @@
 //! Rego bundles compiled to Wasm: loaded, checked, pooled and run within time and memory limits. Knows nothing of
 //! pods: JSON in, violations out.
 
+mod builtins;
 pub mod bundle;
 pub mod engine;
+mod error;
+mod input;
+mod instance;
+mod outcome;
 pub mod set;
 
 pub use bundle::Bundle;
 pub use engine::{Engine, Limits};
+pub use error::Error;
 pub use set::{Evaluation, Failure, PolicySet};
 
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,237 @@
-//! To be filled.
+//! Bundles as `opa build` writes them (`open-policy-agent/opa:v1/bundle/bundle.go`), read from an archive or an
+//! unpacked directory within bounds. What is inside the module is looked at in [`super::PolicySet::load`].
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Error;
+
+/// An archive of more bytes is not read. The baseline has 60 KiB; data is what makes bundles large.
+pub const MAX_PACKED_BYTES: u64 = 64 << 20;
+/// Nor is one that unpacks to more. OPA itself stops at 1 GiB, which is more than a pod of the gate gets.
+pub const MAX_UNPACKED_BYTES: u64 = 256 << 20;
+
+/// The keys of the input that a bundle may do without.
+pub(super) type Omit = BTreeSet<String>;
 
 /// An OPA bundle: the compiled module, its data and its manifest.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Bundle {
     /// Name for records and messages.
     pub name: String,
     /// `revision` of the manifest; empty when there is none.
     pub revision: String,
+    /// Bytes of `policy.wasm`.
+    pub(super) module: Arc<[u8]>,
+    /// What the rules see as `data`.
+    pub(super) data: Arc<Value>,
+    /// Top-level keys of the input that no rule reads, so that the gate need not send them.
+    pub(super) omit: Arc<Omit>,
+}
+
+// The module is a few hundred kilobytes that nobody wants in a log.
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bundle")
+            .field("name", &self.name)
+            .field("revision", &self.revision)
+            .field("module_bytes", &self.module.len())
+            .field("omit", &self.omit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The files of a bundle that matter here.
+#[derive(Default)]
+struct Files {
+    module: Option<Vec<u8>>,
+    data: Option<Vec<u8>>,
+    manifest: Option<Vec<u8>>,
+}
+
+/// The part of `.manifest` that is read (`open-policy-agent/opa:v1/bundle/manifest.schema.json`).
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Manifest {
+    revision: String,
+    metadata: Metadata,
+}
+
+/// OPA leaves `metadata` to the users of bundles; this is what the gate's users may write there.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    wasmgate: GateMetadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct GateMetadata {
+    omit: Omit,
+}
+
+impl Bundle {
+    /// The baseline rules, compiled into the gate. Their sources are under `policies/wasmgate`.
+    pub fn embedded() -> Result<Self, Error> {
+        let files = Files {
+            module: Some(include_bytes!("../../policies/baseline/policy.wasm").to_vec()),
+            data: Some(include_bytes!("../../policies/baseline/data.json").to_vec()),
+            manifest: Some(include_bytes!("../../policies/baseline/.manifest").to_vec()),
+        };
+        Self::assemble("baseline", files)
+    }
+
+    /// Reads a bundle from a file or directory, whose name without `.tar.gz` becomes the bundle's. Blocks on the disk.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::ReadBundle { path: path.to_path_buf(), source };
+        if std::fs::metadata(path).map_err(failed)?.is_dir() {
+            return Self::from_dir(path);
+        }
+        let name = file_name(path);
+        let name = name.strip_suffix(".tar.gz").or_else(|| name.strip_suffix(".tgz")).unwrap_or(&name);
+        let bytes = read_bounded(File::open(path).map_err(failed)?, MAX_PACKED_BYTES).map_err(failed)?;
+        let bytes = bytes.ok_or_else(|| too_large(name, "an archive", MAX_PACKED_BYTES))?;
+        Self::from_tar_gz(name, &bytes)
+    }
+
+    /// Reads a directory that holds an unpacked bundle. Blocks on the disk.
+    pub fn from_dir(path: &Path) -> Result<Self, Error> {
+        let name = file_name(path);
+        let failed = |source| Error::ReadBundle { path: path.to_path_buf(), source };
+        let mut files = Files::default();
+        for entry in std::fs::read_dir(path).map_err(failed)? {
+            let file = entry.map_err(failed)?.path();
+            let Some(slot) = files.slot(&name, &file_name(&file))? else { continue };
+            let failed = |source| Error::ReadBundle { path: file.clone(), source };
+            let bytes =
+                read_bounded(File::open(&file).map_err(failed)?, MAX_UNPACKED_BYTES).map_err(failed)?;
+            *slot = Some(bytes.ok_or_else(|| too_large(&name, "a file", MAX_UNPACKED_BYTES))?);
+        }
+        Self::assemble(&name, files)
+    }
+
+    /// Reads an archive as `opa build` writes it.
+    pub fn from_tar_gz(name: &str, bytes: &[u8]) -> Result<Self, Error> {
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_PACKED_BYTES {
+            return Err(too_large(name, "an archive", MAX_PACKED_BYTES));
+        }
+        Self::assemble(name, unpack(name, bytes)?)
+    }
+
+    fn assemble(name: &str, files: Files) -> Result<Self, Error> {
+        let module = files.module.ok_or_else(|| Error::FindModule { bundle: name.into() })?;
+        if !module.starts_with(b"\0asm") {
+            let reason = "it does not start with the magic number of Wasm".into();
+            return Err(Error::CompileModule { bundle: name.into(), reason });
+        }
+        let manifest: Manifest = parse(name, ".manifest", files.manifest.as_deref().unwrap_or(b"{}"))?;
+        let data: Value = parse(name, "data.json", files.data.as_deref().unwrap_or(b"{}"))?;
+        if !data.is_object() {
+            let reason = "expected an object".into();
+            return Err(Error::ParseFile { bundle: name.into(), file: "data.json", reason });
+        }
+        Ok(Self {
+            name: name.into(),
+            revision: manifest.revision,
+            module: module.into(),
+            data: Arc::new(data),
+            omit: Arc::new(manifest.metadata.wasmgate.omit),
+        })
+    }
+}
+
+impl Files {
+    /// Where the bytes of `file` go; `None` for a file that the gate has no use for, such as the Rego sources.
+    fn slot(&mut self, bundle: &str, file: &str) -> Result<Option<&mut Option<Vec<u8>>>, Error> {
+        let refuse = |fix| Err(Error::AcceptFile { bundle: bundle.into(), file: file.into(), fix });
+        let slot = match file {
+            "policy.wasm" => &mut self.module,
+            "data.json" => &mut self.data,
+            ".manifest" => &mut self.manifest,
+            // Without them the rules would run on less data than their author meant.
+            "data.yaml" | "data.yml" => return refuse("`opa build` turns it into `data.json`"),
+            "patch.json" => return refuse("delta bundles are not supported, pack a whole one"),
+            nested if nested.ends_with("/data.json") || nested.ends_with("/policy.wasm") => {
+                return refuse("`opa build` puts one at the root of the bundle");
+            }
+            _ => return Ok(None),
+        };
+        if slot.is_some() {
+            return refuse("it is there twice");
+        }
+        Ok(Some(slot))
+    }
+}
+
+fn unpack(name: &str, bytes: &[u8]) -> Result<Files, Error> {
+    let failed = |error: io::Error| match error.kind() {
+        ErrorKind::FileTooLarge => too_large(name, "contents", MAX_UNPACKED_BYTES),
+        _ => Error::UnpackBundle { bundle: name.into(), reason: error.to_string() },
+    };
+    let mut files = Files::default();
+    let mut archive =
+        tar::Archive::new(Bounded { inner: MultiGzDecoder::new(bytes), left: MAX_UNPACKED_BYTES });
+    for entry in archive.entries().map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        // Sparse files stay out too: their holes do not come from the archive, so its bound would not hold for them.
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        // opa writes absolute names, tar writes relative ones.
+        let file = path.trim_start_matches("./").trim_start_matches('/');
+        let Some(slot) = files.slot(name, file)? else { continue };
+        let bytes = read_bounded(entry, MAX_UNPACKED_BYTES).map_err(failed)?;
+        *slot = Some(bytes.ok_or_else(|| too_large(name, "contents", MAX_UNPACKED_BYTES))?);
+    }
+    Ok(files)
+}
+
+/// A reader that fails once more than `left` bytes have come out of it.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let size = u64::try_from(read).unwrap_or(u64::MAX);
+        self.left = self.left.checked_sub(size).ok_or(ErrorKind::FileTooLarge)?;
+        Ok(read)
+    }
+}
+
+/// The whole of `reader`, or `None` when it has more than `limit` bytes.
+fn read_bounded(reader: impl Read, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let read = reader.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok((u64::try_from(read).unwrap_or(u64::MAX) <= limit).then_some(bytes))
+}
+
+fn parse<'a, T: Deserialize<'a>>(bundle: &str, file: &'static str, bytes: &'a [u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|error| Error::ParseFile {
+        bundle: bundle.into(),
+        file,
+        reason: error.to_string(),
+    })
+}
+
+fn too_large(bundle: &str, what: &'static str, limit: u64) -> Error {
+    Error::SizeBundle { bundle: bundle.into(), what, limit }
+}
+
+fn file_name(path: &Path) -> String {
+    // `.` and `..` have no name of their own.
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    name.or_else(|| Some(path.canonicalize().ok()?.file_name()?.to_string_lossy().into_owned()))
+        .unwrap_or_else(|| path.display().to_string())
 }

@@ -1,0 +1,48 @@
+# METADATA
+# title: House rules for bundles
+# description: |
+#   Run by `policies/build` on the parsed sources of a bundle. The input holds `modules` (file name to the output of
+#   `opa parse`) and `inspected` (the output of `opa inspect --annotations`).
+package lint
+
+# METADATA
+# title: Problems
+# description: Every breach, in words that name the file.
+# scope: document
+# entrypoint: true
+problems contains $"{file}: reads the whole `input`, so nobody can say which parts it needs: name the property" if {
+	some [file, ref] in reads
+	not ref[1].type == "string"
+}
+
+problems contains $"{file}: reads `input.{ref[1].value}`, which the manifest says no rule reads" if {
+	some [file, ref] in reads
+	ref[1].value in input.inspected.manifest.metadata.wasmgate.omit
+}
+
+problems contains $"{annotation.location.file}: METADATA of a rule lacks `{concat(".", field)}`" if {
+	some annotation in violation_annotations
+	some field in [["title"], ["description"], ["custom", "remedy"], ["custom", "severity"]]
+	object.get(annotation.annotations, field, "") == ""
+}
+
+problems contains $"{file}: a rule has no METADATA" if {
+	some file, module in input.modules
+	rules := [rule | some rule in module.rules; is_violation(rule)]
+	annotations := [a | some a in violation_annotations; a.location.file == file]
+	count(annotations) < count(rules)
+}
+
+reads contains [file, term.value] if {
+	some file, module in input.modules
+	walk(module, [_, term])
+	term.type == "ref"
+	term.value[0] == {"type": "var", "value": "input"}
+}
+
+is_violation(rule) if rule.head.ref[0].value == "violations"
+
+violation_annotations contains annotation if {
+	some annotation in input.inspected.annotations
+	annotation.path[count(annotation.path) - 1].value == "violations"
+}

@@ -1,0 +1,56 @@
+package lint_test
+
+import data.lint
+
+test_a_named_property_that_is_sent_is_fine if {
+	lint.problems == set() with input as bundle(["input", "containers"])
+}
+
+test_an_omitted_property_is_a_problem if {
+	lint.problems == {"a.rego: reads `input.object`, which the manifest says no rule reads"} with input as bundle(["input", "object"])
+}
+
+test_the_whole_input_is_a_problem if {
+	lint.problems == {"a.rego: reads the whole `input`, so nobody can say which parts it needs: name the property"} with input as bundle(["input"])
+}
+
+test_a_reference_to_a_key_that_varies_is_a_problem if {
+	lint.problems == {"a.rego: reads the whole `input`, so nobody can say which parts it needs: name the property"} with input as {
+		"inspected": inspected([]),
+		"modules": {"a.rego": {"rules": [{"body": [{"terms": {"type": "ref", "value": [
+			{"type": "var", "value": "input"},
+			{"type": "var", "value": "key"},
+		]}}]}]}},
+	}
+}
+
+test_a_rule_without_metadata_is_a_problem if {
+	lint.problems == {"a.rego: a rule has no METADATA"} with input as {
+		"inspected": inspected([]),
+		"modules": {"a.rego": {"rules": [{"head": {"ref": [{"type": "var", "value": "violations"}]}}]}},
+	}
+}
+
+test_metadata_without_a_remedy_is_a_problem if {
+	lint.problems == {"a.rego: METADATA of a rule lacks `custom.remedy`"} with input as {
+		"modules": {},
+		"inspected": inspected([{
+			"annotations": {"title": "t", "description": "d", "custom": {"severity": "low"}},
+			"location": {"file": "a.rego", "row": 1},
+			"path": [{"type": "var", "value": "data"}, {"type": "string", "value": "violations"}],
+		}]),
+	}
+}
+
+bundle(path) := {
+	"inspected": inspected([]),
+	"modules": {"a.rego": {"rules": [{"body": [{"terms": {"type": "ref", "value": array.concat(
+		[{"type": "var", "value": path[0]}],
+		[{"type": "string", "value": part} | some part in array.slice(path, 1, count(path))],
+	)}}]}]}},
+}
+
+inspected(annotations) := {
+	"annotations": annotations,
+	"manifest": {"metadata": {"wasmgate": {"omit": ["object"]}}},
+}

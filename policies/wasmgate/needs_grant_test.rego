@@ -1,0 +1,78 @@
+package wasmgate_test
+
+import data.wasmgate
+import data.wasmgate.fixture
+
+connect := {
+	"capability": "net.tcp.connect",
+	"host": "*:5432",
+	"evidence": ["import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect", "runwasi gives components the network"],
+	"coveredBy": [],
+	"needsGrant": "kind: WasiGrant\nspec:\n  capabilities:\n    - name: net.tcp.connect\n",
+}
+
+test_a_capability_that_no_grant_covers_is_refused_with_the_grant_that_would if {
+	wasmgate.violations == {{
+		"rule": "needs-grant",
+		"container": "web",
+		"capability": "net.tcp.connect",
+		"message": concat("", [
+			"container `web` may use `net.tcp.connect` to `*:5432` and no grant allows it ",
+			"(seen: import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect, ",
+			"runwasi gives components the network); this would:\n",
+			"kind: WasiGrant\nspec:\n  capabilities:\n    - name: net.tcp.connect",
+		]),
+	}} with input as fixture.pod({"effective": [fixture.clock, connect]})
+}
+
+test_a_capability_that_a_grant_covers_is_admitted if {
+	covered := object.union(connect, {"coveredBy": ["orders-api"]})
+	wasmgate.violations == set() with input as fixture.pod({"effective": [fixture.clock, covered]})
+}
+
+test_required_alone_or_ambient_alone_needs_no_grant if {
+	every list in ["requires", "ambient"] {
+		wasmgate.violations == set() with input as fixture.pod({list: [connect]})
+	}
+}
+
+test_an_entry_that_does_not_say_who_covers_it_is_refused if {
+	violations := wasmgate.violations with input as fixture.pod({"effective": [json.remove(connect, ["coveredBy"])]})
+	{v.rule | some v in violations} == {"needs-grant"}
+}
+
+test_every_uncovered_capability_of_every_container_is_named if {
+	document := fixture.with_containers(fixture.pod({}), [
+		object.union(fixture.web, {"name": "a", "role": "initContainer", "effective": [connect]}),
+		object.union(fixture.web, {"name": "b", "effective": [
+			{"capability": "env", "name": "DB_PASSWORD", "secret": true, "evidence": ["env"], "coveredBy": []},
+			{"capability": "fs", "path": "/data", "access": "read-write", "evidence": ["mount"], "coveredBy": []},
+			{"capability": "net.listen", "port": 8080, "evidence": ["a", "b", "c", "d", "e"], "coveredBy": []},
+			{"capability": "nn", "evidence": [], "coveredBy": []},
+		]}),
+	])
+	violations := wasmgate.violations with input as document
+	{[v.container, v.capability, split(v.message, " and no grant")[0]] | some v in violations} == {
+		["a", "net.tcp.connect", "init container `a` may use `net.tcp.connect` to `*:5432`"],
+		["b", "env", "container `b` may use `env` `DB_PASSWORD` (a secret)"],
+		["b", "fs", "container `b` may use `fs` on `/data` (read-write)"],
+		["b", "net.listen", "container `b` may use `net.listen` on port `8080`"],
+		["b", "nn", "container `b` may use `nn`"],
+	}
+}
+
+test_long_evidence_is_cut_short if {
+	long := object.union(connect, {"evidence": ["a", "b", "c", "d", "e"]})
+	violations := wasmgate.violations with input as fixture.pod({"effective": [long]})
+	{contains(v.message, "(seen: a, b, c, and 2 more)") | some v in violations} == {true}
+}
+
+test_an_import_that_nobody_mapped_and_the_runtime_may_provide_needs_a_grant if {
+	violations := wasmgate.violations with input as fixture.pod({"effective": [{
+		"capability": "unknown-import",
+		"name": "acme:gpu/device",
+		"evidence": ["import acme:gpu/device"],
+		"coveredBy": [],
+	}]})
+	{[v.rule, v.capability] | some v in violations} == {["needs-grant", "unknown-import"]}
+}

@@ -1,0 +1,44 @@
+package wasmgate
+
+import data.wasmgate.text
+
+# METADATA
+# title: What runs on a Wasm runtime was inspected
+# description: |
+#   Every image that a pod starts on a Wasm runtime must have been read and its program recognised. What was not read
+#   could call anything.
+# custom:
+#   remedy: Name an image that the gate can read, or give the gate access to its registry.
+#   severity: high
+violations contains violation if {
+	input.runtime.wasm
+	some container in input.containers
+	not container.role == "imageVolume"
+	not inspected(container)
+	violation := {
+		"rule": "not-inspected",
+		"container": container.name,
+		"message": concat("", [
+			$"{text.container(container)}: {what_failed(container)}{text.evidence(container)}, so nobody knows what it ",
+			$"may call under runtime class `{input.runtime.runtimeClass}`; {how_to_mend(container)}",
+		]),
+	}
+}
+
+# A Wasm program of an unknown kind is for runtime-mismatch to refuse: no runtime runs it.
+inspected(container) if container.class in {"wasm", "native"}
+
+inspected(container) if {
+	container.class == "linux"
+	not container.kind == "unknown"
+}
+
+what_failed(container) := $"image `{container.image}` could not be read: {container.reason}" if {
+	container.class == "unread"
+} else := $"image `{container.image}` was read, but its program was not recognised: {container.reason}" if {
+	is_string(container.reason)
+} else := $"image `{container.image}` was read, but its program was not recognised"
+
+how_to_mend(container) := "name an image that the gate can read, or give it access to the registry" if {
+	container.class == "unread"
+} else := "ship it as one of the image kinds that the gate knows, or run it without a Wasm runtime class"

@@ -1,0 +1,30 @@
+package wasmgate_test
+
+import data.wasmgate
+import data.wasmgate.fixture
+
+unknown_import(import_words) := {{
+	"rule": "unknown-import",
+	"container": "web",
+	"capability": "unknown-import",
+	"action": "warn",
+	"message": concat("", [
+		$"container `web` imports {import_words}, which runtime class `wasmtime` is not known to provide: ",
+		"it will probably not start there",
+	]),
+}}
+
+test_an_import_that_the_runtime_cannot_link_is_warned_of_once if {
+	wasmgate.violations == unknown_import("`acme:gpu/device`") with input as fixture.pod({"missing": [{
+		"capability": "unknown-import",
+		"name": "acme:gpu/device",
+		"evidence": ["import acme:gpu/device"],
+	}]})
+}
+
+test_an_import_without_a_name_is_told_by_where_it_was_seen if {
+	wasmgate.violations == unknown_import("import acme:gpu/device open") with input as fixture.pod({"missing": [{
+		"capability": "unknown-import",
+		"evidence": ["import acme:gpu/device open"],
+	}]})
+}

@@ -1,0 +1,143 @@
+//! What can go wrong before a bundle is in service. What goes wrong later is a [`super::Failure`].
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::ENTRYPOINT;
+
+/// A bundle, or the engine under it, that cannot be used.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The engine refused its own settings, or no thread could be started for its clock.
+    #[error("cannot start the policy engine: {reason}")]
+    StartEngine {
+        /// What the system or the engine said.
+        reason: String,
+    },
+    /// A file of the bundle could not be read.
+    #[error("cannot read policy bundle `{}`", path.display())]
+    ReadBundle {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The archive is damaged, or not a gzipped tar archive at all.
+    #[error(
+        "cannot unpack policy bundle `{bundle}`, expected a `.tar.gz` as `opa build` writes it: {reason}"
+    )]
+    UnpackBundle {
+        /// Name of the bundle.
+        bundle: String,
+        /// What the archive reader said.
+        reason: String,
+    },
+    /// The bundle is larger than anybody needs; most likely a decompression bomb.
+    #[error(
+        "policy bundle `{bundle}` is refused: {what} of more than {limit} bytes, leave out what no rule reads"
+    )]
+    SizeBundle {
+        /// Name of the bundle.
+        bundle: String,
+        /// What is too large.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// There is no compiled module in it.
+    #[error(
+        "policy bundle `{bundle}` has no `policy.wasm`, build it with `opa build -t wasm -e {ENTRYPOINT}`"
+    )]
+    FindModule {
+        /// Name of the bundle.
+        bundle: String,
+    },
+    /// A file that the gate would have to read and does not.
+    #[error("policy bundle `{bundle}` holds `{file}`, which is not read: {fix}")]
+    AcceptFile {
+        /// Name of the bundle.
+        bundle: String,
+        /// The file.
+        file: String,
+        /// What to do instead.
+        fix: &'static str,
+    },
+    /// `.manifest` or `data.json` does not hold what it should.
+    #[error("cannot read `{file}` of policy bundle `{bundle}`: {reason}")]
+    ParseFile {
+        /// Name of the bundle.
+        bundle: String,
+        /// The file.
+        file: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `policy.wasm` is not Wasm, or not valid.
+    #[error("cannot compile `policy.wasm` of policy bundle `{bundle}`: {reason}")]
+    CompileModule {
+        /// Name of the bundle.
+        bundle: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The module is Wasm, but `opa build` did not make it.
+    #[error(
+        "`policy.wasm` of policy bundle `{bundle}` is not a compiled policy: {reason}; \
+         build it with `opa build -t wasm -e {ENTRYPOINT}`"
+    )]
+    RecognisePolicy {
+        /// Name of the bundle.
+        bundle: String,
+        /// What gave it away.
+        reason: String,
+    },
+    /// A policy for another version of the interface between module and host.
+    #[error(
+        "policy bundle `{bundle}` speaks version {found} of OPA's Wasm interface and the gate speaks 1.2 and later 1.x, \
+         rebuild it with a current opa"
+    )]
+    SpeakAbi {
+        /// Name of the bundle.
+        bundle: String,
+        /// The version of the module.
+        found: String,
+    },
+    /// The rules have another name.
+    #[error(
+        "policy bundle `{bundle}` lacks the entry point `{ENTRYPOINT}` and has {found}, \
+         build it with `opa build -t wasm -e {ENTRYPOINT}`"
+    )]
+    FindEntrypoint {
+        /// Name of the bundle.
+        bundle: String,
+        /// The entry points that it has, for people to read.
+        found: String,
+    },
+    /// The rules call functions that the gate does not have.
+    #[error(
+        "policy bundle `{bundle}` calls built-in functions that the gate does not have: {names}; \
+         write the rules without them"
+    )]
+    SupplyBuiltins {
+        /// Name of the bundle.
+        bundle: String,
+        /// Their names, comma-separated.
+        names: String,
+    },
+    /// The module could not be started or given its data.
+    #[error("cannot start policy bundle `{bundle}`: {reason}")]
+    StartModule {
+        /// Name of the bundle.
+        bundle: String,
+        /// Why.
+        reason: String,
+    },
+    /// Two bundles that records could not tell apart.
+    #[error("two policy bundles are named `{bundle}`, rename one")]
+    NameBundle {
+        /// The name.
+        bundle: String,
+    },
+}

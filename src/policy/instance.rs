@@ -1,0 +1,182 @@
+//! One started module: checked when its bundle is loaded, run for one input after another.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use opa_wasm::{DefaultContext, Policy, Runtime};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
+
+use super::builtins::is_supplied;
+use super::engine::{Budget, Engine};
+use super::{Bundle, ENTRYPOINT, Error};
+
+/// An instance whose memory has grown by more than this since it was started is not used again.
+const MAX_GROWTH: usize = 4 << 20;
+
+/// A running module with its data loaded.
+pub(super) struct Instance {
+    store: Store<Budget>,
+    policy: Policy<DefaultContext>,
+    memory_at_start: usize,
+}
+
+impl Instance {
+    /// Starts a module. The error is for people to read.
+    pub async fn start(
+        engine: &Engine,
+        module: &Module,
+        data: &Value,
+        budget: Budget,
+    ) -> Result<Self, String> {
+        let mut store = engine.store(budget);
+        match Self::policy(&mut store, module, data).await {
+            Ok(policy) => Ok(Self { memory_at_start: store.data().memory, store, policy }),
+            Err(error) => Err(describe(&error, store.data())),
+        }
+    }
+
+    async fn policy(
+        store: &mut Store<Budget>,
+        module: &Module,
+        data: &Value,
+    ) -> Result<Policy<DefaultContext>, anyhow::Error> {
+        let runtime = Runtime::new(&mut *store, module).await?;
+        runtime.with_data(&mut *store, data).await
+    }
+
+    /// The result set of the entry point. The error is for people to read; after one, the instance is spent.
+    pub async fn evaluate(&mut self, input: &RawValue, deadline: Instant) -> Result<Value, String> {
+        self.store.data_mut().deadline = deadline;
+        self.store.set_epoch_deadline(1);
+        let outcome = self.policy.evaluate(&mut self.store, ENTRYPOINT, &input).await;
+        outcome.map_err(|error| describe(&error, self.store.data()))
+    }
+
+    /// Bytes of linear memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().memory
+    }
+
+    /// Whether the instance is as good as new.
+    pub fn is_lean(&self) -> bool {
+        self.memory_bytes().saturating_sub(self.memory_at_start) <= MAX_GROWTH
+    }
+}
+
+/// What stopped an evaluation, without the frames and types of the machinery.
+fn describe(error: &anyhow::Error, budget: &Budget) -> String {
+    if budget.late {
+        return format!("it took more than {:?}", budget.limits.time);
+    }
+    if budget.greedy {
+        return format!("it needs more than {} of memory", mebibytes(budget.limits.memory_bytes));
+    }
+    error.root_cause().to_string()
+}
+
+fn mebibytes(bytes: usize) -> String {
+    format!("{}Mi", bytes >> 20)
+}
+
+/// What a module says of itself.
+struct Probe {
+    store: Store<Budget>,
+    instance: wasmtime::Instance,
+    memory: Memory,
+}
+
+/// Refuses a module that could not be evaluated here, before anything depends on it.
+pub(super) async fn check(
+    engine: &Engine,
+    module: &Module,
+    bundle: &Bundle,
+    budget: Budget,
+) -> Result<(), Error> {
+    let bundle = &bundle.name;
+    let foreign = |reason| Error::RecognisePolicy { bundle: bundle.clone(), reason };
+    let mut probe = Probe::start(engine, module, budget).await.map_err(foreign)?;
+    probe.check_abi(bundle)?;
+    let entrypoints: BTreeMap<String, i32> = probe.table("entrypoints").await.map_err(foreign)?;
+    if !entrypoints.contains_key(ENTRYPOINT) {
+        let names: Vec<_> = entrypoints.keys().map(|name| format!("`{name}`")).collect();
+        let found = if names.is_empty() { "none".to_string() } else { names.join(", ") };
+        return Err(Error::FindEntrypoint { bundle: bundle.clone(), found });
+    }
+    let builtins: BTreeMap<String, i32> = probe.table("builtins").await.map_err(foreign)?;
+    let lacking: Vec<_> =
+        builtins.keys().filter(|name| !is_supplied(name)).map(|name| format!("`{name}`")).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    Err(Error::SupplyBuiltins { bundle: bundle.clone(), names: lacking.join(", ") })
+}
+
+impl Probe {
+    /// Starts the module with a memory and nothing else that works: its tables are all that is asked for.
+    async fn start(engine: &Engine, module: &Module, budget: Budget) -> Result<Self, String> {
+        let ty = module.imports().find(|import| import.module() == "env" && import.name() == "memory");
+        let ty = ty.and_then(|import| import.ty().memory().cloned());
+        let ty = ty.ok_or("it does not import `env.memory`")?;
+        let mut store = engine.store(budget);
+        match Self::instantiate(&mut store, module, ty).await {
+            Ok((instance, memory)) => Ok(Self { store, instance, memory }),
+            Err(error) => Err(describe(&error.into(), store.data())),
+        }
+    }
+
+    async fn instantiate(
+        store: &mut Store<Budget>,
+        module: &Module,
+        ty: wasmtime::MemoryType,
+    ) -> wasmtime::Result<(wasmtime::Instance, Memory)> {
+        let memory = Memory::new_async(&mut *store, ty).await?;
+        let mut linker = Linker::new(store.engine());
+        linker.define(&*store, "env", "memory", memory)?;
+        linker.define_unknown_imports_as_traps(module)?;
+        Ok((linker.instantiate_async(&mut *store, module).await?, memory))
+    }
+
+    /// 1.2 brought the evaluation in one call, which is the one that resets the heap between evaluations.
+    fn check_abi(&mut self, bundle: &str) -> Result<(), Error> {
+        let major = self.global("opa_wasm_abi_version");
+        let minor = self.global("opa_wasm_abi_minor_version");
+        match (major, minor) {
+            (Some(1), Some(2..)) => Ok(()),
+            (Some(major), Some(minor)) => {
+                Err(Error::SpeakAbi { bundle: bundle.into(), found: format!("{major}.{minor}") })
+            }
+            _ => {
+                let reason = "it does not export `opa_wasm_abi_version`".into();
+                Err(Error::RecognisePolicy { bundle: bundle.into(), reason })
+            }
+        }
+    }
+
+    fn global(&mut self, name: &str) -> Option<i32> {
+        self.instance.get_global(&mut self.store, name)?.get(&mut self.store).i32()
+    }
+
+    /// Calls an export that returns an object, and reads it.
+    async fn table<T: DeserializeOwned>(&mut self, export: &str) -> Result<T, String> {
+        let value = self.call(export, ()).await?;
+        let text = self.call("opa_json_dump", value).await?;
+        let text = usize::try_from(text).ok().and_then(|start| self.memory.data(&self.store).get(start..));
+        let text = text.and_then(|text| text.split(|byte| *byte == 0).next());
+        let text = text.ok_or_else(|| format!("`{export}` points outside of its memory"))?;
+        serde_json::from_slice(text).map_err(|error| format!("`{export}` is not readable: {error}"))
+    }
+
+    async fn call<P: wasmtime::WasmParams + Sync>(
+        &mut self,
+        export: &str,
+        parameters: P,
+    ) -> Result<i32, String> {
+        let function: Result<TypedFunc<P, i32>, _> = self.instance.get_typed_func(&mut self.store, export);
+        let function = function.map_err(|_| format!("it does not export the function `{export}`"))?;
+        let result = function.call_async(&mut self.store, parameters).await;
+        result.map_err(|error| format!("`{export}` fails: {}", describe(&error.into(), self.store.data())))
+    }
+}

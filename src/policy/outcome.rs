@@ -1,0 +1,125 @@
+//! What came out of the entry point: a set of violations in exactly the agreed shape, or the reason why it is not one.
+//! Anything else must not pass for "no violations".
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{ENTRYPOINT, Violation};
+
+/// How much of an unexpected value a message shows, in characters.
+const SHOWN: usize = 120;
+
+/// Reads OPA's result set, `[{"result": [violation, …]}]`.
+pub(super) fn violations(result_set: &Value) -> Result<Vec<Violation>, String> {
+    let results = result_set.as_array().ok_or_else(|| unexpected("the result set", result_set))?;
+    let [result] = results.as_slice() else {
+        return Err(match results.len() {
+            0 => format!(
+                "`{ENTRYPOINT}` is undefined on this input, make it a set that is empty when nothing is wrong"
+            ),
+            _ => unexpected("the result set", result_set),
+        });
+    };
+    let found = match result.as_object() {
+        Some(fields) if fields.len() == 1 => fields.get("result"),
+        _ => None,
+    };
+    let found = found.ok_or_else(|| unexpected("the result set", result_set))?;
+    let items = found.as_array().ok_or_else(|| {
+        format!("{}, expected a set of violations", unexpected(&format!("`{ENTRYPOINT}`"), found))
+    })?;
+    items.iter().map(violation).collect()
+}
+
+fn violation(item: &Value) -> Result<Violation, String> {
+    let wrong = |reason: &str| Err(format!("{}: {reason}", unexpected("a violation", item)));
+    // An array would be taken for the fields in order.
+    if !item.is_object() {
+        return wrong("expected an object with `rule` and `message`");
+    }
+    Violation::deserialize(item).or_else(|error| wrong(&error.to_string()))
+}
+
+fn unexpected(what: &str, value: &Value) -> String {
+    let text = value.to_string();
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    format!("{what} is {kind}, `{shown}`")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::policy::Action;
+
+    #[test]
+    fn a_set_of_violations_is_read_whole() {
+        let found = violations(&json!([{"result": [
+            {"rule": "a", "message": "b"},
+            {"rule": "c", "message": "d", "container": "e", "capability": "fs", "action": "warn"},
+        ]}]))
+        .unwrap();
+        let bare = Violation {
+            rule: "a".into(),
+            message: "b".into(),
+            container: None,
+            capability: None,
+            action: None,
+        };
+        let full = Violation {
+            rule: "c".into(),
+            message: "d".into(),
+            container: Some("e".into()),
+            capability: Some("fs".into()),
+            action: Some(Action::Warn),
+        };
+        assert_eq!(found, [bare, full]);
+        assert_eq!(violations(&json!([{"result": []}])), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn every_other_shape_is_refused_with_what_came_back() {
+        let cases = [
+            (json!([]), "is undefined on this input"),
+            (json!({}), "the result set is an object, `{}`"),
+            (json!([{}]), "the result set is a list, `[{}]`"),
+            (json!([{"result": [], "more": 1}]), "the result set is a list"),
+            (json!([{"result": []}, {"result": []}]), "the result set is a list"),
+            (json!([[[]]]), "the result set is a list"),
+            (
+                json!([{"result": true}]),
+                "`wasmgate/violations` is a boolean, `true`, expected a set of violations",
+            ),
+            (json!([{"result": {}}]), "`wasmgate/violations` is an object, `{}`, expected a set"),
+            (json!([{"result": null}]), "`wasmgate/violations` is null, `null`, expected a set"),
+            (json!([{"result": ["no"]}]), "a violation is a string, `\"no\"`: expected an object"),
+            (json!([{"result": [["r", "m"]]}]), "a violation is a list, `[\"r\",\"m\"]`: expected an object"),
+            (json!([{"result": [{"rule": "a"}]}]), "missing field `message`"),
+            (json!([{"result": [{"rule": 1, "message": "b"}]}]), "expected a string"),
+            (json!([{"result": [{"rule": "a", "message": "b", "allow": 1}]}]), "unknown field `allow`"),
+            (json!([{"result": [{"rule": "a", "message": "b", "action": "nod"}]}]), "unknown variant `nod`"),
+        ];
+        for (result, expected) in cases {
+            let message = violations(&result).unwrap_err();
+            assert!(message.contains(expected), "{result}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_cut_short_in_the_message() {
+        let message = violations(&json!([{"result": "é".repeat(1000)}])).unwrap_err();
+        assert!(message.contains('…') && message.chars().count() < 250, "{message}");
+    }
+}
