@@ -62,6 +62,19 @@ pub enum Class {
     Unread,
 }
 
+impl Class {
+    /// The word in records, metrics and audit annotations.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm",
+            Self::Linux => "linux",
+            Self::Native => "native",
+            Self::Unknown => "unknown",
+            Self::Unread => "unread",
+        }
+    }
+}
+
 impl Container {
     /// The facts and the program, when the image was read.
     pub fn known(&self) -> Option<(&ImageFacts, &Program)> {
@@ -86,8 +99,8 @@ impl Container {
 }
 
 impl Inspection {
-    /// Whether any container starts a Wasm program.
+    /// Whether any container starts a Wasm program; an image volume starts nothing.
     pub fn has_wasm(&self) -> bool {
-        self.containers.iter().any(|c| c.class() == Class::Wasm)
+        self.containers.iter().any(|c| c.role != Role::ImageVolume && c.class() == Class::Wasm)
     }
 }

@@ -113,34 +113,7 @@ impl Runtimes {
 }
 
 impl Default for Runtimes {
-    /// `wasmtime-spin-v2` is the nearest thing to a standard name for Spin; `wasmtime` is what runwasi and k3s use
-    /// (`containerd-shim-spin:deployments/k8s/all-in-one-demo.yaml`, `k3s-io/k3s:manifests/runtimes.yaml`).
     fn default() -> Self {
-        let linux = NodeSelectorRequirement {
-            key: "kubernetes.io/os".into(),
-            operator: "In".into(),
-            values: Some(vec!["linux".into()]),
-        };
-        let wasmtime = Profile {
-            name: "wasmtime".into(),
-            runtime_class: "wasmtime".into(),
-            aliases: ["wasm", "wasmtime-v1"].into_iter().map(String::from).collect(),
-            runs: [ImageKind::Module, ImageKind::Component, ImageKind::HttpComponent].into_iter().collect(),
-            ambient: Ambient::RunwasiWasmtime,
-            node_affinity: vec![linux.clone()],
-            tolerations: Vec::new(),
-            sizing: Sizing::default(),
-        };
-        let spin = Profile {
-            name: "spin".into(),
-            runtime_class: "wasmtime-spin-v2".into(),
-            aliases: ["wasmtime-spin", "spin"].into_iter().map(String::from).collect(),
-            runs: [ImageKind::SpinApp].into_iter().collect(),
-            ambient: Ambient::Spin,
-            node_affinity: vec![linux],
-            tolerations: Vec::new(),
-            sizing: Sizing { base_memory: "24Mi".into(), ..Sizing::default() },
-        };
         let placement = [
             (ImageKind::Module, "wasmtime"),
             (ImageKind::Component, "wasmtime"),
@@ -148,8 +121,59 @@ impl Default for Runtimes {
             (ImageKind::SpinApp, "spin"),
         ];
         Self {
-            profiles: vec![wasmtime, spin],
+            profiles: vec![wasmtime(), spin(), other()],
             placement: placement.into_iter().map(|(kind, name)| (kind, name.to_string())).collect(),
         }
+    }
+}
+
+/// runwasi's wasmtime shim. `wasmtime` is the name that runwasi's documentation and k3s use, `wasm` runwasi's quick
+/// start, `wasmtime-v1` runtime-class-manager (`k3s-io/k3s:manifests/runtimes.yaml`, `runwasi:test/k8s/deploy.yaml`).
+fn wasmtime() -> Profile {
+    let runs = [ImageKind::Module, ImageKind::Component, ImageKind::HttpComponent];
+    built_in("wasmtime", "wasmtime", &["wasm", "wasmtime-v1"], &runs, Ambient::RunwasiWasmtime)
+}
+
+/// The Spin shim. `wasmtime-spin-v2` is the nearest thing to a standard name
+/// (`containerd-shim-spin:deployments/k8s/all-in-one-demo.yaml`).
+fn spin() -> Profile {
+    let aliases = ["wasmtime-spin", "spin"];
+    let profile = built_in("spin", "wasmtime-spin-v2", &aliases, &[ImageKind::SpinApp], Ambient::Spin);
+    // A guess: nobody has published what the shim's own process is charged for inside the container.
+    Profile { sizing: Sizing { base_memory: "24Mi".into(), ..Sizing::default() }, ..profile }
+}
+
+/// Nothing is placed here. The profile says that these classes are Wasm runtimes, so that an image that nobody could
+/// read is refused under them, and that they are taken to hand over everything.
+fn other() -> Profile {
+    let aliases = [
+        "wasmer",
+        "wamr",
+        "crun-wasm",
+        "lunatic",
+        "slight",
+        "wws",
+        "wasmtime-slight",
+        "wasmtime-wws",
+        "wasmtime-lunatic",
+    ];
+    built_in("other", "wasmedge", &aliases, &[ImageKind::Module], Ambient::Everything)
+}
+
+fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambient: Ambient) -> Profile {
+    Profile {
+        name: name.into(),
+        runtime_class: class.into(),
+        aliases: aliases.iter().map(|alias| (*alias).to_string()).collect(),
+        runs: runs.iter().copied().collect(),
+        ambient,
+        // Every Wasm shim runs on Linux; labels of a provisioner belong into the configuration, where a person knows them.
+        node_affinity: vec![NodeSelectorRequirement {
+            key: "kubernetes.io/os".into(),
+            operator: "In".into(),
+            values: Some(vec!["linux".into()]),
+        }],
+        tolerations: Vec::new(),
+        sizing: Sizing::default(),
     }
 }

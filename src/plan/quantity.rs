@@ -45,6 +45,12 @@ impl Quantity {
         Self(millis.saturating_mul(NANO / 1000).clamp(-CAP, CAP))
     }
 
+    /// Whole bytes, rounded up; negative amounts are zero.
+    pub fn bytes(self) -> u64 {
+        let bytes = self.0.div_euclid(NANO) + i128::from(self.0.rem_euclid(NANO) != 0);
+        u64::try_from(bytes.max(0)).unwrap_or(u64::MAX)
+    }
+
     /// Reads a quantity: `<signed number><suffix>` with the suffixes `Ki…Ei`, `n u m k M G T P E` or a decimal
     /// exponent. Fractions finer than a billionth are rounded away from zero, and magnitudes are cut at 2⁶³-1, as
     /// the API server does.

@@ -204,6 +204,11 @@ impl Workload {
         init.chain(main).chain(late).chain(mounted).collect()
     }
 
+    /// The ServiceAccount that the pod runs as; `default` when the spec names none.
+    pub fn service_account(&self) -> &str {
+        self.spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")
+    }
+
     /// Whether this is the API object of a static pod, which runs whatever admission says.
     pub fn is_mirror(&self) -> bool {
         self.annotations.contains_key(super::MIRROR_POD_ANNOTATION)
