@@ -1,1 +1,10 @@
-//! To be filled.
+//! From what was found to a verdict: the document that Rego reads, and what its violations mean at the level that
+//! the platform set. Rust gathers, Rego decides; nothing here admits or refuses by itself.
+
+pub mod input;
+pub mod level;
+pub mod verdict;
+
+pub use input::{Case, PolicyInput, RequestFacts, prepare};
+pub use level::Levels;
+pub use verdict::{JudgedViolation, Verdict, decide};

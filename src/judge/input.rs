@@ -1,0 +1,374 @@
+//! The document that Rego reads. Versioned; its JSON Schema is `policies/schema/input.v1alpha1.json`.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::capability::{self, Entry};
+use crate::cluster::Cluster;
+use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
+use crate::image::{Evidence, ImageFacts, ImageKind, NativeCode, Packaging, Program, Shape};
+use crate::inspection::{Class, Container, Finding, Inspection};
+use crate::plan::{floor, quantity::Quantity};
+use crate::review::GroupVersionKind;
+use crate::runtime::{Ambient, Profile, Runtimes};
+use crate::workload::{Role, Workload};
+
+/// Version of the document.
+pub const API_VERSION: &str = "wasmgate.dev/v1alpha1";
+
+/// What the rules may know of the request.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestFacts<'a> {
+    /// Id of the review.
+    pub uid: &'a str,
+    /// The verb, upper case.
+    pub operation: &'a str,
+    /// Kind of the object in the review.
+    pub kind: &'a GroupVersionKind,
+    /// Subresource; empty for the object itself.
+    pub sub_resource: &'a str,
+    /// Namespace of the request.
+    pub namespace: &'a str,
+    /// Name of the object.
+    pub name: &'a str,
+    /// Who asks.
+    pub user: UserFacts<'a>,
+    /// Whether nothing will be stored.
+    pub dry_run: bool,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct UserFacts<'a> {
+    /// User name.
+    pub username: &'a str,
+    /// Groups.
+    pub groups: &'a [String],
+}
+
+/// Everything that one judgement depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// The request.
+    pub request: &'a RequestFacts<'a>,
+    /// The object as it will be stored.
+    pub object: &'a RawValue,
+    /// Its pod spec.
+    pub workload: &'a Workload,
+    /// What its containers start.
+    pub inspection: &'a Inspection,
+    /// The runtimes.
+    pub runtimes: &'a Runtimes,
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// The grants.
+    pub grants: &'a Grants,
+    /// The time, which decides whether a grant has expired.
+    pub now: Timestamp,
+}
+
+/// The document.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyInput<'a> {
+    /// [`API_VERSION`].
+    pub api_version: &'static str,
+    /// The request.
+    pub request: &'a RequestFacts<'a>,
+    /// The whole object, for rules that ask for it; left out for bundles that declare that they do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<&'a RawValue>,
+    /// The pod spec and what carries it.
+    pub workload: WorkloadFacts<'a>,
+    /// The containers.
+    pub containers: Vec<ContainerFacts<'a>>,
+    /// Grants that match any of the containers.
+    pub grants: Vec<Arc<WasiGrant>>,
+    /// Where the pod will run.
+    pub runtime: RuntimeFacts<'a>,
+}
+
+/// The pod spec and what carries it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadFacts<'a> {
+    /// Kind that carries the pod spec.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Labels of the namespace, as far as they are known.
+    pub namespace_labels: Cow<'a, BTreeMap<String, String>>,
+    /// Labels of the pod.
+    pub labels: &'a BTreeMap<String, String>,
+    /// Annotations of the pod.
+    pub annotations: &'a BTreeMap<String, String>,
+    /// ServiceAccount; `default` when the spec names none.
+    pub service_account: &'a str,
+    /// RuntimeClass of the spec.
+    pub runtime_class_name: Option<&'a str>,
+    /// Whether the pod shares the node's network.
+    #[serde(rename = "hostNetwork")]
+    pub host_network: bool,
+    /// Whether the pod shares the node's processes.
+    #[serde(rename = "hostPID")]
+    pub host_pid: bool,
+    /// Whether the pod shares the node's IPC.
+    #[serde(rename = "hostIPC")]
+    pub host_ipc: bool,
+    /// Whether this is a template from which a controller will make pods.
+    pub template: bool,
+}
+
+/// Where the pod will run.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeFacts<'a> {
+    /// Profile of the RuntimeClass; `null` for a class that no profile describes.
+    pub profile: Option<&'a str>,
+    /// RuntimeClass of the spec.
+    pub runtime_class: Option<&'a str>,
+    /// Whether a profile says that the class is a Wasm runtime.
+    pub wasm: bool,
+    /// Image kinds that it can start.
+    pub runs: BTreeSet<ImageKind>,
+    /// What it hands over.
+    pub ambient: Option<Ambient>,
+    /// Image kind → the class that this platform places it on.
+    pub class_for: BTreeMap<&'static str, &'a str>,
+}
+
+/// One container and everything that is known about it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerFacts<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The list that it stands in.
+    pub role: Role,
+    /// Its image as written.
+    pub image: &'a str,
+    /// Digest that was judged; `null` when the image was not read.
+    pub digest: Option<&'a str>,
+    /// Summary of the finding.
+    pub class: Class,
+    /// Kind of the program that it starts.
+    pub kind: ImageKind,
+    /// How the image is packed.
+    pub shape: Option<Shape>,
+    /// Who compiles the program.
+    pub packaging: Option<Packaging>,
+    /// Why it is unknown or was not read; empty otherwise.
+    pub reason: String,
+    /// Native code where Wasm was declared.
+    pub native: Vec<NativeCode>,
+    /// Why the image was taken for what it is.
+    pub evidence: &'a [Evidence],
+    /// What will make it fail on some node.
+    pub hazards: &'a [String],
+    /// What the program can call.
+    pub requires: Vec<Entry>,
+    /// What is handed over anyway.
+    pub ambient: Vec<Entry>,
+    /// What it can really do.
+    pub effective: Vec<Effective>,
+    /// What it can call and is not handed.
+    pub missing: Vec<Entry>,
+    /// Its memory.
+    pub resources: Resources,
+}
+
+/// An effective capability and, when nobody covers it, the grant that would.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Effective {
+    /// The capability.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// One item of a grant's `capabilities` that would cover it, in YAML flow style.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs_grant: Option<String>,
+}
+
+/// Memory of a container in bytes; `null` where nothing is set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// Requested memory.
+    pub request_bytes: Option<u64>,
+    /// Memory limit.
+    pub limit_bytes: Option<u64>,
+    /// What the program needs to start.
+    pub floor_bytes: Option<u64>,
+}
+
+/// Gathers everything that the rules may read.
+pub fn prepare<'a>(case: &Case<'a>) -> PolicyInput<'a> {
+    let class = case.workload.spec.runtime_class_name.as_deref();
+    let profile = class.and_then(|name| case.runtimes.by_class(name));
+    let mut grants = Vec::new();
+    let containers =
+        case.inspection.containers.iter().map(|c| container_facts(case, profile, c, &mut grants)).collect();
+    PolicyInput {
+        api_version: API_VERSION,
+        request: case.request,
+        object: Some(case.object),
+        workload: workload_facts(case),
+        containers,
+        grants,
+        runtime: runtime_facts(case.runtimes, class, profile),
+    }
+}
+
+fn namespace_labels<'a>(case: &Case<'a>) -> Cow<'a, BTreeMap<String, String>> {
+    case.cluster
+        .namespaces
+        .get(&case.workload.namespace)
+        .map_or_else(|| Cow::Owned(BTreeMap::new()), Cow::Borrowed)
+}
+
+fn workload_facts<'a>(case: &Case<'a>) -> WorkloadFacts<'a> {
+    let Workload { kind, name, namespace, labels, annotations, spec, .. } = case.workload;
+    WorkloadFacts {
+        kind: kind.as_str(),
+        name,
+        namespace,
+        namespace_labels: namespace_labels(case),
+        labels,
+        annotations,
+        service_account: case.workload.service_account(),
+        runtime_class_name: spec.runtime_class_name.as_deref(),
+        host_network: spec.host_network.unwrap_or(false),
+        host_pid: spec.host_pid.unwrap_or(false),
+        host_ipc: spec.host_ipc.unwrap_or(false),
+        template: kind.is_template(),
+    }
+}
+
+fn runtime_facts<'a>(
+    runtimes: &'a Runtimes,
+    class: Option<&'a str>,
+    profile: Option<&'a Profile>,
+) -> RuntimeFacts<'a> {
+    let class_for = runtimes
+        .placement
+        .keys()
+        .filter_map(|kind| Some((kind.as_str(), runtimes.for_kind(*kind)?.runtime_class.as_str())))
+        .collect();
+    RuntimeFacts {
+        profile: profile.map(|p| p.name.as_str()),
+        runtime_class: class,
+        wasm: profile.is_some(),
+        runs: profile.map(|p| p.runs.clone()).unwrap_or_default(),
+        ambient: profile.map(|p| p.ambient),
+        class_for,
+    }
+}
+
+fn container_facts<'a>(
+    case: &Case<'a>,
+    profile: Option<&Profile>,
+    container: &'a Container,
+    grants: &mut Vec<Arc<WasiGrant>>,
+) -> ContainerFacts<'a> {
+    let labels = namespace_labels(case);
+    let subject = Subject {
+        namespace: &case.workload.namespace,
+        namespace_labels: &labels,
+        service_account: case.workload.service_account(),
+        labels: &case.workload.labels,
+        image: &container.image,
+    };
+    let matching = case.grants.matching(&subject, case.now);
+    let mut capabilities = capability::assess(case.workload, container, profile);
+    cover::cover(&mut capabilities.effective, &matching);
+    for grant in matching {
+        if !grants.iter().any(|known| Arc::ptr_eq(known, &grant)) {
+            grants.push(grant);
+        }
+    }
+    let known = container.known();
+    let (kind, packaging, reason, native) = summarise(container);
+    ContainerFacts {
+        name: &container.name,
+        role: container.role,
+        image: &container.image,
+        digest: known.map(|(facts, _)| facts.digest.as_str()),
+        class: container.class(),
+        kind,
+        shape: known.map(|(facts, _)| facts.shape),
+        packaging,
+        reason,
+        native,
+        evidence: known.map_or(&[], |(facts, _)| facts.evidence.as_slice()),
+        hazards: known.map_or(&[], |(facts, _)| facts.hazards.as_slice()),
+        requires: capabilities.requires,
+        ambient: capabilities.ambient,
+        effective: capabilities.effective.into_iter().map(with_remedy).collect(),
+        missing: capabilities.missing,
+        resources: resources(case.workload, container, profile),
+    }
+}
+
+fn with_remedy(entry: Entry) -> Effective {
+    let needs_grant = entry.covered_by.is_empty().then(|| suggest::needed_grant(&entry));
+    Effective { entry, needs_grant }
+}
+
+fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, String, Vec<NativeCode>) {
+    match &container.finding {
+        Finding::Unread { error } => (ImageKind::Unknown, None, error.to_string(), Vec::new()),
+        Finding::Known { facts, program } => {
+            let mut native = facts.native.clone();
+            let (kind, packaging, reason) = match program {
+                Program::Wasm { kind, packaging, .. } => (*kind, Some(*packaging), String::new()),
+                Program::Linux => (ImageKind::Linux, None, String::new()),
+                Program::Unknown { reason } => (ImageKind::Unknown, None, reason.clone()),
+                Program::Native { source, magic } => {
+                    let code = NativeCode { source: source.clone(), magic: magic.clone() };
+                    if !native.contains(&code) {
+                        native.push(code);
+                    }
+                    (facts.kind, None, String::new())
+                }
+            };
+            (kind, packaging, reason, native)
+        }
+    }
+}
+
+/// Memory as written in the spec, and the floor under the pod's profile (or, without one, the default profile's).
+fn resources(workload: &Workload, container: &Container, profile: Option<&Profile>) -> Resources {
+    let spec = match container.role {
+        Role::Container => workload.spec.containers.get(container.index),
+        Role::InitContainer => {
+            workload.spec.init_containers.as_ref().and_then(|list| list.get(container.index))
+        }
+        Role::EphemeralContainer | Role::ImageVolume => None,
+    };
+    let wanted = spec.and_then(|c| c.resources.as_ref());
+    let bytes = |list: Option<&BTreeMap<String, ApiQuantity>>| {
+        let text = list.and_then(|l| l.get("memory"))?;
+        Some(Quantity::parse(&text.0).ok()?.bytes())
+    };
+    Resources {
+        request_bytes: bytes(wanted.and_then(|r| r.requests.as_ref())),
+        limit_bytes: bytes(wanted.and_then(|r| r.limits.as_ref())),
+        floor_bytes: container.known().and_then(|(facts, program)| memory_floor(facts, program, profile)),
+    }
+}
+
+fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<u64> {
+    let Program::Wasm { packaging, modules, .. } = program else { return None };
+    let base = Quantity::parse(&profile?.sizing.base_memory).ok()?;
+    let modules = modules.iter().filter_map(|index| facts.modules.get(*index));
+    Some(floor::memory(*packaging, base, modules).bytes())
+}
