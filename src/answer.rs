@@ -1,1 +1,231 @@
-//! To be filled.
+//! What goes back: a verdict becomes an allow, warnings or a refusal that says what to change.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::inspection::Inspection;
+use crate::judge::{JudgedViolation, Verdict};
+use crate::plan::{CHANGED_ANNOTATION, Plan};
+use crate::policy::Action;
+use crate::review::Response;
+use crate::review::response::{Cause, Refusal};
+use crate::workload::Workload;
+
+/// How a review ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Admitted, nothing to say.
+    Allow,
+    /// Admitted with warnings.
+    Warn,
+    /// Refused by a rule.
+    Deny,
+    /// Not the gate's business: no Wasm in it, or an object that carries no pod.
+    Skip,
+    /// The gate itself failed; the record's `error` says how, and `allowed` which way the answer went.
+    Error,
+}
+
+impl Outcome {
+    /// The outcome as records and metrics write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Warn => "warn",
+            Self::Deny => "deny",
+            Self::Skip => "skip",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// An answer and its one-word summary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What goes back to the API server.
+    pub response: Response,
+    /// What became of the review.
+    pub outcome: Outcome,
+}
+
+/// Admits without a word: there was nothing to judge.
+pub fn skip(uid: &str) -> Answer {
+    Answer { response: admitted(uid), outcome: Outcome::Skip }
+}
+
+/// Admits unchanged, and says why nothing was judged.
+pub fn skip_with_warning(uid: &str, warning: String) -> Answer {
+    let response = Response { warnings: vec![warning], ..admitted(uid) };
+    Answer { response, outcome: Outcome::Skip }
+}
+
+/// Refuses a review that could not be read: code 400.
+pub fn invalid(uid: &str, message: String) -> Answer {
+    let refusal = Refusal { code: 400, reason: "BadRequest", message, causes: Vec::new() };
+    Answer { response: Response { refusal: Some(refusal), ..admitted(uid) }, outcome: Outcome::Error }
+}
+
+/// Refuses because the gate itself failed: code 500.
+pub fn failed(uid: &str, message: String) -> Answer {
+    let refusal = Refusal { code: 500, reason: "InternalError", message, causes: Vec::new() };
+    Answer { response: Response { refusal: Some(refusal), ..admitted(uid) }, outcome: Outcome::Error }
+}
+
+/// The mutating road: the plan's patch and warnings.
+pub fn of_plan(uid: &str, workload: &Workload, inspection: &Inspection, plan: Plan) -> Answer {
+    let mut annotations = image_annotations(inspection);
+    let changed = plan.object.pointer("/metadata/annotations").and_then(|a| a.get(CHANGED_ANNOTATION));
+    if let Some(changed) =
+        changed.and_then(serde_json::Value::as_str).filter(|_| !workload.kind.is_template())
+    {
+        annotations.insert("changed".to_string(), changed.to_string());
+    }
+    let outcome = if plan.warnings.is_empty() { Outcome::Allow } else { Outcome::Warn };
+    let response = Response {
+        patch: Some(plan.patch).filter(|p| !p.0.is_empty()),
+        warnings: plan.warnings,
+        audit_annotations: annotations,
+        ..admitted(uid)
+    };
+    Answer { response, outcome }
+}
+
+/// The validating road for a pod: refused when anything denies.
+pub fn of_verdict(uid: &str, workload: &Workload, inspection: &Inspection, verdict: &Verdict) -> Answer {
+    let mut annotations = image_annotations(inspection);
+    annotations.extend(verdict_annotations(verdict));
+    let mut response = Response { audit_annotations: annotations, ..admitted(uid) };
+    response.warnings = verdict.at(Action::Warn).map(warning_line).collect();
+    let outcome = if verdict.denied() {
+        response.refusal = Some(refusal(workload, verdict));
+        Outcome::Deny
+    } else if response.warnings.is_empty() {
+        Outcome::Allow
+    } else {
+        Outcome::Warn
+    };
+    Answer { response, outcome }
+}
+
+/// The validating road for a template: never refused, so that the person at the keyboard reads as a warning what
+/// the pods' denial would say in a ReplicaSet's events.
+pub fn of_template(
+    uid: &str,
+    workload: &Workload,
+    inspection: &Inspection,
+    plan_warnings: &[String],
+    verdict: &Verdict,
+) -> Answer {
+    let mut warnings = Vec::new();
+    if verdict.denied() {
+        let kind = workload.kind.as_str();
+        warnings.push(format!("pods of this {kind} will be denied by wasmgate:"));
+    }
+    warnings.extend(verdict.at(Action::Deny).chain(verdict.at(Action::Warn)).map(warning_line));
+    warnings.extend(plan_warnings.iter().cloned());
+    let mut annotations = image_annotations(inspection);
+    annotations.extend(verdict_annotations(verdict));
+    let outcome = if warnings.is_empty() { Outcome::Allow } else { Outcome::Warn };
+    Answer { response: Response { warnings, audit_annotations: annotations, ..admitted(uid) }, outcome }
+}
+
+fn admitted(uid: &str) -> Response {
+    Response {
+        uid: uid.to_string(),
+        refusal: None,
+        patch: None,
+        warnings: Vec::new(),
+        audit_annotations: BTreeMap::new(),
+    }
+}
+
+/// One line for kubectl, `[rule] message`.
+fn warning_line(judged: &JudgedViolation) -> String {
+    format!("[{}] {}", judged.violation.rule, judged.violation.message)
+}
+
+fn refusal(workload: &Workload, verdict: &Verdict) -> Refusal {
+    let denials: Vec<_> = verdict.at(Action::Deny).collect();
+    let mut message = format!(
+        "{} `{}/{}` breaks {}",
+        workload.kind.as_str(),
+        workload.namespace,
+        workload.name,
+        rules(denials.len())
+    );
+    for judged in &denials {
+        // Writing to a string cannot fail.
+        let _ = write!(message, "\n- {}", warning_line(judged));
+    }
+    Refusal {
+        code: 403,
+        reason: "Forbidden",
+        message,
+        causes: denials.into_iter().map(|d| cause(workload, d)).collect(),
+    }
+}
+
+fn rules(count: usize) -> String {
+    if count == 1 { "1 rule:".to_string() } else { format!("{count} rules:") }
+}
+
+fn cause(workload: &Workload, judged: &JudgedViolation) -> Cause {
+    let violation = &judged.violation;
+    Cause {
+        reason: violation.rule.clone(),
+        message: violation.message.clone(),
+        field: violation.container.as_deref().map(|name| field_of(workload, name)).unwrap_or_default(),
+    }
+}
+
+/// Field path of a container or image volume, in the spelling of the API server's own validation.
+fn field_of(workload: &Workload, name: &str) -> String {
+    let base = workload.kind.template_pointer().trim_start_matches('/').replace('/', ".");
+    let spec = if base.is_empty() { "spec".to_string() } else { format!("{base}.spec") };
+    workload.images().into_iter().find(|image| image.name == name).map_or(String::new(), |image| {
+        let list = match image.role {
+            crate::workload::Role::Container => "containers",
+            crate::workload::Role::InitContainer => "initContainers",
+            crate::workload::Role::EphemeralContainer => "ephemeralContainers",
+            crate::workload::Role::ImageVolume => "volumes",
+        };
+        format!("{spec}.{list}[{}]", image.index)
+    })
+}
+
+/// `images`: what was judged, by container; the same in both rounds, because facts are keyed by digest.
+fn image_annotations(inspection: &Inspection) -> BTreeMap<String, String> {
+    let images: Vec<_> = inspection
+        .containers
+        .iter()
+        .filter_map(|c| {
+            let (facts, _) = c.known()?;
+            Some(format!("{}={}@{}", c.name, c.class().as_str(), facts.digest))
+        })
+        .collect();
+    if images.is_empty() {
+        BTreeMap::new()
+    } else {
+        BTreeMap::from([("images".to_string(), images.join(","))])
+    }
+}
+
+/// `verdict` and `rules`: what the policies said, including what a namespace only audits.
+fn verdict_annotations(verdict: &Verdict) -> BTreeMap<String, String> {
+    let word = match verdict.gravest() {
+        Some(Action::Deny) => "deny",
+        Some(Action::Warn) => "warn",
+        Some(Action::Audit) => "audit",
+        None => "allow",
+    };
+    let mut annotations = BTreeMap::from([("verdict".to_string(), word.to_string())]);
+    let rules: std::collections::BTreeSet<_> =
+        verdict.violations.iter().map(|v| v.violation.rule.as_str()).collect();
+    if !rules.is_empty() {
+        annotations.insert("rules".to_string(), rules.into_iter().collect::<Vec<_>>().join(","));
+    }
+    annotations
+}

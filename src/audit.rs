@@ -6,6 +6,7 @@ pub mod metrics;
 pub mod record;
 pub mod sink;
 
+pub use crate::answer::Outcome;
 pub use metrics::{Admission, Drops, ImageLookups, Metrics};
 pub use record::{Decision, Failure, ImageSummary, Input, Labels, Record};
 pub use sink::{Options, Output, Sink};
@@ -78,35 +79,6 @@ impl Road {
         match self {
             Self::Mutate => "wasmgate/mutate",
             Self::Validate => "wasmgate/validate",
-        }
-    }
-}
-
-/// How a review ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// Admitted, nothing to say.
-    Allow,
-    /// Admitted with warnings.
-    Warn,
-    /// Refused by a rule.
-    Deny,
-    /// Not the gate's business: no Wasm in it, or an object that carries no pod.
-    Skip,
-    /// The gate itself failed; the record's `error` says how, and `allowed` which way the answer went.
-    Error,
-}
-
-impl Outcome {
-    /// The outcome as records and metrics write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Warn => "warn",
-            Self::Deny => "deny",
-            Self::Skip => "skip",
-            Self::Error => "error",
         }
     }
 }

@@ -45,15 +45,30 @@ const ROOMS: &[Room] = &[
     room("policy", &[], "runs Rego on JSON and knows nothing of pods"),
     room(
         "judge",
-        &["review", "workload", "image", "inspection", "runtime", "cluster", "capability", "grant", "policy"],
-        "writes what Rego sees, from every fact there is, and never from the plan",
+        &[
+            "review",
+            "workload",
+            "image",
+            "inspection",
+            "runtime",
+            "cluster",
+            "plan",
+            "capability",
+            "grant",
+            "policy",
+        ],
+        "writes what Rego sees, from every fact there is; of the plan only the memory floor and quantities",
     ),
     room(
         "answer",
         &["review", "workload", "image", "inspection", "plan", "capability", "policy", "judge"],
         "words for what was found, changed and refused",
     ),
-    room("audit", &["review", "policy"], "a record holds what was asked and what the rules found"),
+    room(
+        "audit",
+        &["review", "policy", "answer"],
+        "a record holds what was asked, what the rules found, and how it ended",
+    ),
     room("certs", &[], "makes key pairs; knows nothing of what they protect"),
     room(
         "server",
@@ -62,7 +77,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "config",
-        &["image", "runtime", "cluster", "grant", "policy", "audit"],
+        &["image", "runtime", "cluster", "plan", "grant", "policy", "judge", "audit"],
         "composes the settings that the rooms define; no room reads it",
     ),
     room(
