@@ -1,1 +1,69 @@
-//! To be filled.
+//! What the platform team wrote, checked and made ready: flags and file become [`Settings`].
+
+pub mod file;
+pub mod settings;
+
+pub use file::File;
+pub use settings::{Overrides, Settings, resolve};
+
+use std::path::Path;
+
+use thiserror::Error;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("could not read the configuration `{path}`: {source}")]
+    ReadFile {
+        /// The file.
+        path: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not a configuration.
+    #[error("could not read the configuration `{path}`: {message}")]
+    ParseFile {
+        /// The file.
+        path: String,
+        /// Place and reason.
+        message: String,
+    },
+    /// A field holds a value that cannot be used.
+    #[error("`{field}` cannot be `{value}`: {message}")]
+    CheckField {
+        /// Path of the field, or the flag.
+        field: String,
+        /// What was written.
+        value: String,
+        /// What may be written.
+        message: String,
+    },
+}
+
+/// Reads and checks a configuration file; without one, the embedded default.
+pub fn load(path: Option<&Path>) -> Result<File, Error> {
+    let Some(path) = path else { return Ok(File::default()) };
+    let name = path.display().to_string();
+    let text =
+        std::fs::read_to_string(path).map_err(|source| Error::ReadFile { path: name.clone(), source })?;
+    parse(&name, &text)
+}
+
+/// Checks the text of a configuration file.
+pub fn parse(name: &str, text: &str) -> Result<File, Error> {
+    let failed = |message: String| Error::ParseFile { path: name.to_string(), message };
+    let file: File = serde_saphyr::from_str(text).map_err(|e| failed(e.to_string()))?;
+    if file.api_version != file::API_VERSION || file.kind != file::KIND {
+        return Err(failed(format!(
+            "expected apiVersion `{}` and kind `{}`, found `{}` and `{}`",
+            file::API_VERSION,
+            file::KIND,
+            file.api_version,
+            file.kind
+        )));
+    }
+    Ok(file)
+}

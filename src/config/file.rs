@@ -1,0 +1,167 @@
+//! The configuration file, field by field. Every field has a default, so an empty document is the embedded default.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+use crate::image::{self, ImageKind};
+use crate::judge::Levels;
+use crate::runtime::{Profile, Runtimes};
+
+/// `apiVersion` of the file.
+pub const API_VERSION: &str = "wasmgate.dev/v1alpha1";
+/// `kind` of the file.
+pub const KIND: &str = "GateConfiguration";
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct File {
+    /// [`API_VERSION`].
+    pub api_version: String,
+    /// [`KIND`].
+    pub kind: String,
+    /// Listening, certificates, time limits.
+    #[serde(default)]
+    pub server: Server,
+    /// Registries, image layouts, caches and bounds.
+    #[serde(default)]
+    pub images: image::Options,
+    /// Runtimes and placement; the built-in table when absent.
+    #[serde(default)]
+    pub runtimes: RuntimeTable,
+    /// Bundles and their limits.
+    #[serde(default)]
+    pub policies: Policies,
+    /// Directory of WasiGrant and ClusterWasiGrant manifests.
+    #[serde(default)]
+    pub grants: Option<PathBuf>,
+    /// Directory of RuntimeClass, LimitRange and Namespace manifests that stand for the cluster.
+    #[serde(default)]
+    pub cluster: Option<PathBuf>,
+    /// How hard violations bite.
+    #[serde(default)]
+    pub enforcement: Levels,
+    /// Namespaces that the gate never touches.
+    #[serde(default = "exempt_namespaces")]
+    pub exempt_namespaces: BTreeSet<String>,
+    /// `-`, `none`, or a file.
+    #[serde(default = "decision_log")]
+    pub decision_log: String,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            api_version: API_VERSION.to_string(),
+            kind: KIND.to_string(),
+            server: Server::default(),
+            images: image::Options::default(),
+            runtimes: RuntimeTable::default(),
+            policies: Policies::default(),
+            grants: None,
+            cluster: None,
+            enforcement: Levels::default(),
+            exempt_namespaces: exempt_namespaces(),
+            decision_log: decision_log(),
+        }
+    }
+}
+
+/// The control plane and the gate itself: a gate that judges its own pods cannot come back after an outage
+/// (`kubernetes/website:content/en/docs/concepts/cluster-administration/admission-webhooks-good-practices.md`).
+fn exempt_namespaces() -> BTreeSet<String> {
+    ["kube-system", "wasmgate-system"].into_iter().map(String::from).collect()
+}
+
+fn decision_log() -> String {
+    "-".to_string()
+}
+
+/// Listening, certificates, time limits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Server {
+    /// Address of the webhooks.
+    pub listen: SocketAddr,
+    /// Address of the probes and metrics.
+    pub probes: SocketAddr,
+    /// Certificate chain; with [`Server::key_file`].
+    pub cert_file: Option<PathBuf>,
+    /// Private key.
+    pub key_file: Option<PathBuf>,
+    /// Where a development certificate is made when no files are given.
+    pub cert_dir: PathBuf,
+    /// Further names on the development certificate.
+    pub cert_names: Vec<String>,
+    /// Longest time for one review; the API server's own timeout wins when it is shorter.
+    pub review_timeout: SignedDuration,
+    /// Reviews that are answered side by side.
+    pub max_concurrent_reviews: usize,
+    /// Time between "not ready" and the end of listening.
+    pub shutdown_pause: SignedDuration,
+    /// Longest time for reviews that are under way at the end.
+    pub drain_deadline: SignedDuration,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
+            probes: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            cert_file: None,
+            key_file: None,
+            cert_dir: PathBuf::from("certs"),
+            cert_names: Vec::new(),
+            review_timeout: SignedDuration::from_millis(2_500),
+            max_concurrent_reviews: 256,
+            shutdown_pause: SignedDuration::from_secs(2),
+            drain_deadline: SignedDuration::from_secs(20),
+        }
+    }
+}
+
+/// Runtimes and placement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RuntimeTable {
+    /// The profiles; replaces the built-in ones.
+    pub profiles: Vec<Profile>,
+    /// Image kind → profile; replaces the built-in table.
+    pub placement: BTreeMap<ImageKind, String>,
+}
+
+impl Default for RuntimeTable {
+    fn default() -> Self {
+        let Runtimes { profiles, placement } = Runtimes::default();
+        Self { profiles, placement }
+    }
+}
+
+/// Bundles and their limits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Policies {
+    /// Whether the embedded baseline is loaded.
+    pub baseline: bool,
+    /// Further bundles.
+    pub bundles: Vec<PathBuf>,
+    /// Longest time for one evaluation of one bundle.
+    pub time_limit: SignedDuration,
+    /// Most memory for one evaluation, in bytes.
+    pub memory_limit_bytes: usize,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self {
+            baseline: true,
+            bundles: Vec::new(),
+            time_limit: SignedDuration::from_millis(250),
+            memory_limit_bytes: 64 << 20,
+        }
+    }
+}

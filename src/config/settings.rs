@@ -1,0 +1,259 @@
+//! What flags and file mean together, checked.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::{Error, File};
+use crate::plan::quantity;
+use crate::runtime::{Profile, Runtimes};
+
+/// What the command line says beside the file; every flag wins over its field, lists are added to the file's.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--grants`.
+    pub grants: Option<PathBuf>,
+    /// `--cluster`.
+    pub cluster: Option<PathBuf>,
+    /// `--bundle`.
+    pub bundles: Vec<PathBuf>,
+    /// `--image-layouts`, as typed.
+    pub image_layouts: Vec<String>,
+    /// `--allow-registry`; replaces the file's list, which allows every public registry.
+    pub allow_registries: Vec<String>,
+    /// `--insecure-registry`.
+    pub insecure_registries: Vec<String>,
+    /// `--registry-ca`.
+    pub registry_cas: Vec<PathBuf>,
+    /// `--docker-config`.
+    pub docker_config: Option<PathBuf>,
+    /// `--listen`.
+    pub listen: Option<SocketAddr>,
+    /// `--probes`.
+    pub probes: Option<SocketAddr>,
+    /// `--tls-cert` and `--tls-key`.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// `--cert-dir`.
+    pub cert_dir: Option<PathBuf>,
+    /// `--cert-name`.
+    pub cert_names: Vec<String>,
+    /// `--decision-log`.
+    pub decision_log: Option<String>,
+}
+
+/// The whole configuration, checked: what is left can only fail on something outside of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The file with all overrides in it.
+    pub file: File,
+    /// The runtimes, every quantity in them checked.
+    pub runtimes: Runtimes,
+    /// Longest time for one review.
+    pub review_timeout: Duration,
+    /// Longest time for one evaluation.
+    pub policy_time_limit: Duration,
+    /// Time between "not ready" and the end of listening.
+    pub shutdown_pause: Duration,
+    /// Longest time for reviews that are under way at the end.
+    pub drain_deadline: Duration,
+}
+
+/// Merges and checks.
+pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> {
+    apply(&mut file, overrides)?;
+    let runtimes =
+        Runtimes { profiles: file.runtimes.profiles.clone(), placement: file.runtimes.placement.clone() };
+    check_runtimes(&runtimes)?;
+    if file.server.cert_file.is_some() != file.server.key_file.is_some() {
+        return Err(wrong("server.certFile", "alone", "give `server.keyFile` with it, or neither"));
+    }
+    if file.server.max_concurrent_reviews == 0 {
+        return Err(wrong("server.maxConcurrentReviews", "0", "at least one review must be possible"));
+    }
+    Ok(Settings {
+        review_timeout: duration("server.reviewTimeout", file.server.review_timeout)?,
+        policy_time_limit: duration("policies.timeLimit", file.policies.time_limit)?,
+        shutdown_pause: duration("server.shutdownPause", file.server.shutdown_pause)?,
+        drain_deadline: duration("server.drainDeadline", file.server.drain_deadline)?,
+        runtimes,
+        file,
+    })
+}
+
+fn wrong(field: &str, value: impl ToString, message: &str) -> Error {
+    Error::CheckField { field: field.to_string(), value: value.to_string(), message: message.to_string() }
+}
+
+fn duration(field: &str, value: SignedDuration) -> Result<Duration, Error> {
+    Duration::try_from(value).map_err(|_| wrong(field, value, "a time span is not negative"))
+}
+
+fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
+    // Destructured, so that a new flag cannot be forgotten here.
+    let Overrides {
+        grants,
+        cluster,
+        bundles,
+        image_layouts,
+        allow_registries,
+        insecure_registries,
+        registry_cas,
+        docker_config,
+        listen,
+        probes,
+        tls,
+        cert_dir,
+        cert_names,
+        decision_log,
+    } = overrides;
+    file.grants = grants.or(file.grants.take());
+    file.cluster = cluster.or(file.cluster.take());
+    file.policies.bundles.extend(bundles);
+    file.images.layouts.extend(layouts(&image_layouts)?);
+    if !allow_registries.is_empty() {
+        file.images.registries.allow = allow_registries;
+    }
+    // A registry on plain HTTP is named to be used, and lives at an address that is not public.
+    file.images.registries.allow.extend(insecure_registries.iter().cloned());
+    file.images.registries.insecure.extend(insecure_registries);
+    file.images.ca_files.extend(registry_cas);
+    file.images.docker_config = docker_config.or(file.images.docker_config.take());
+    file.server.listen = listen.unwrap_or(file.server.listen);
+    file.server.probes = probes.unwrap_or(file.server.probes);
+    if let Some((cert, key)) = tls {
+        file.server.cert_file = Some(cert);
+        file.server.key_file = Some(key);
+    }
+    file.server.cert_dir = cert_dir.unwrap_or_else(|| file.server.cert_dir.clone());
+    file.server.cert_names.extend(cert_names);
+    file.decision_log = decision_log.unwrap_or_else(|| file.decision_log.clone());
+    Ok(())
+}
+
+fn layouts(flags: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
+    let pair = |flag: &String| match flag.split_once('=') {
+        Some((host, dir)) if !host.is_empty() && !dir.is_empty() => {
+            Ok((host.to_string(), PathBuf::from(dir)))
+        }
+        _ => Err(wrong("--image-layouts", flag, "write HOST=DIR, such as `registry.example=./layouts`")),
+    };
+    flags.iter().map(pair).collect()
+}
+
+fn check_runtimes(runtimes: &Runtimes) -> Result<(), Error> {
+    for (index, profile) in runtimes.profiles.iter().enumerate() {
+        check_profile(&format!("runtimes.profiles[{index}]"), profile)?;
+        let twin = runtimes.profiles.iter().take(index).any(|p| p.name == profile.name);
+        if twin {
+            return Err(wrong(
+                &format!("runtimes.profiles[{index}].name"),
+                &profile.name,
+                "the name is taken",
+            ));
+        }
+    }
+    for (kind, name) in &runtimes.placement {
+        let field = format!("runtimes.placement.{}", kind.as_str());
+        let Some(profile) = runtimes.profiles.iter().find(|p| &p.name == name) else {
+            return Err(wrong(&field, name, "no profile has this name"));
+        };
+        if !profile.runs.contains(kind) {
+            return Err(wrong(&field, name, "this profile does not run the kind, see its `runs`"));
+        }
+    }
+    Ok(())
+}
+
+fn check_profile(field: &str, profile: &Profile) -> Result<(), Error> {
+    let sizing = &profile.sizing;
+    for (name, value) in [
+        ("memoryRequest", &sizing.memory_request),
+        ("memoryLimit", &sizing.memory_limit),
+        ("cpuRequest", &sizing.cpu_request),
+        ("cpuLimit", &sizing.cpu_limit),
+        ("baseMemory", &sizing.base_memory),
+    ] {
+        let field = format!("{field}.sizing.{name}");
+        quantity::Quantity::parse(value)
+            .map_err(|_| wrong(&field, value, "write a quantity such as `32Mi` or `200m`"))?;
+    }
+    if profile.runtime_class.is_empty() {
+        return Err(wrong(&format!("{field}.runtimeClass"), "", "name the RuntimeClass that pods are given"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    const HEAD: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+
+    fn settings(body: &str) -> Result<Settings, Error> {
+        resolve(parse("gate.yaml", &format!("{HEAD}{body}"))?, Overrides::default())
+    }
+
+    #[test]
+    fn an_empty_configuration_is_the_embedded_default() {
+        let settings = settings("").unwrap();
+        assert_eq!(settings.file, File::default());
+        assert_eq!(settings.runtimes, Runtimes::default());
+        assert!(settings.file.exempt_namespaces.contains("wasmgate-system"));
+    }
+
+    #[test]
+    fn an_unknown_field_is_named() {
+        let error = settings("severity: high\n").unwrap_err().to_string();
+        assert!(error.contains("gate.yaml") && error.contains("severity"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_kind_says_what_was_expected() {
+        let error = parse("gate.yaml", "apiVersion: v1\nkind: Pod\n").unwrap_err().to_string();
+        assert!(error.contains("GateConfiguration") && error.contains("`Pod`"), "{error}");
+    }
+
+    #[test]
+    fn placement_on_a_profile_that_cannot_run_the_kind_is_refused() {
+        let error = settings("runtimes: {placement: {spin-app: wasmtime}}\n").unwrap_err().to_string();
+        assert!(error.contains("runtimes.placement.spin-app"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_quantity_is_named_with_its_path() {
+        let body = "runtimes: {placement: {}, profiles: [{name: a, runtimeClass: a, runs: [], ambient: spin, sizing: {memoryLimit: 32Mx}}]}\n";
+        let error = settings(body).unwrap_err().to_string();
+        assert!(
+            error.contains("runtimes.profiles[0].sizing.memoryLimit") && error.contains("32Mx"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_lists_are_added() {
+        let file =
+            parse("gate.yaml", &format!("{HEAD}grants: a\nimages: {{registries: {{insecure: [one:1]}}}}\n"))
+                .unwrap();
+        let overrides = Overrides {
+            grants: Some("b".into()),
+            insecure_registries: vec!["two:2".into()],
+            image_layouts: vec!["reg.example=dir".into()],
+            ..Overrides::default()
+        };
+        let settings = resolve(file, overrides).unwrap();
+        assert_eq!(settings.file.grants, Some(PathBuf::from("b")));
+        assert_eq!(settings.file.images.registries.insecure, ["one:1", "two:2"]);
+        assert_eq!(settings.file.images.layouts["reg.example"], PathBuf::from("dir"));
+    }
+
+    #[test]
+    fn a_layout_flag_without_a_folder_says_the_form() {
+        let overrides = Overrides { image_layouts: vec!["reg.example".into()], ..Overrides::default() };
+        let error = resolve(File::default(), overrides).unwrap_err().to_string();
+        assert!(error.contains("HOST=DIR"), "{error}");
+    }
+}
