@@ -1,1 +1,112 @@
-//! To be filled.
+//! The corridor: the only room that knows the order of the others, and the only place where an error becomes an
+//! answer. Nothing here decides; it hands each stage's result to the next.
+
+pub mod examine;
+pub mod record;
+pub mod review_road;
+pub mod state;
+
+pub use examine::{Examination, Judgement};
+pub use state::{Error, State};
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+use crate::audit::{Labels, Metrics, Road, Sink};
+use crate::image::Inspector;
+
+/// Time kept back from the budget for judging and answering after the images were read.
+const JUDGING_RESERVE: Duration = Duration::from_millis(300);
+
+/// The gate: what it knows now, where it looks images up, and where it writes what it decided.
+#[derive(Debug)]
+pub struct Gate {
+    /// Swapped whole, so that a review sees one consistent set.
+    state: ArcSwap<State>,
+    /// Looks images up.
+    inspector: Inspector,
+    /// Where records go.
+    sink: Sink,
+    /// What is counted.
+    metrics: Arc<Metrics>,
+    /// Who writes the records.
+    labels: Arc<Labels>,
+}
+
+impl Gate {
+    /// A gate with everything it needs.
+    pub fn new(
+        state: State,
+        inspector: Inspector,
+        sink: Sink,
+        metrics: Arc<Metrics>,
+        labels: Labels,
+    ) -> Self {
+        metrics.set_bundles(&state.policies.revisions());
+        Self { state: ArcSwap::from_pointee(state), inspector, sink, metrics, labels: Arc::new(labels) }
+    }
+
+    /// Replaces policies, grants, runtimes and cluster facts at once; reviews under way keep what they started with.
+    pub fn replace(&self, state: State) {
+        self.metrics.set_bundles(&state.policies.revisions());
+        self.state.store(Arc::new(state));
+    }
+
+    /// What the gate knows now.
+    pub fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Looks images up.
+    pub const fn inspector(&self) -> &Inspector {
+        &self.inspector
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Where records go.
+    pub const fn sink(&self) -> &Sink {
+        &self.sink
+    }
+
+    /// Answers one review: bytes in, bytes out, within `budget`.
+    pub async fn review(&self, road: Road, body: &[u8], budget: Duration) -> Vec<u8> {
+        let clock = Clock { started: Instant::now(), budget };
+        review_road::answer(self, road, body, clock).await
+    }
+
+    /// Everything that is counted, as OpenMetrics text.
+    pub fn encode_metrics(&self) -> String {
+        self.metrics.set_image_lookups(record::lookups(&self.inspector));
+        self.metrics.encode()
+    }
+}
+
+/// When a review began and how long it may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    started: Instant,
+    budget: Duration,
+}
+
+impl Clock {
+    /// Starts counting now.
+    pub fn start(budget: Duration) -> Self {
+        Self { started: Instant::now(), budget }
+    }
+
+    /// Time since the review began.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// How long image look-ups may take: what is left, less what judging needs.
+    pub fn for_inspection(&self) -> Duration {
+        self.budget.saturating_sub(self.elapsed()).saturating_sub(JUDGING_RESERVE)
+    }
+}

@@ -1,0 +1,196 @@
+//! From a workload to what was found, planned and judged. The server and the offline commands share this.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::state::{Error, State};
+use crate::image::{Depth, Inspector, Program, program};
+use crate::inspection::{Container, Finding, Inspection};
+use crate::judge::{self, Case, RequestFacts, Verdict};
+use crate::plan::{self, Context, Plan};
+use crate::workload::{self, ImageUse, Kind, Role, Workload};
+
+/// What the policies said, and who said it.
+#[derive(Debug, Clone)]
+pub struct Judgement {
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// Bundles that could not be evaluated.
+    pub failed_bundles: Vec<String>,
+}
+
+/// Everything about one object: what its images are, what would be changed, and what the policies say of the result.
+#[derive(Debug, Clone)]
+pub struct Examination {
+    /// The pod spec as it will run.
+    pub workload: Workload,
+    /// What its containers start.
+    pub inspection: Inspection,
+    /// What was changed.
+    pub plan: Plan,
+    /// The judgement; `None` for a workload that is none of the gate's business.
+    pub judgement: Option<Judgement>,
+}
+
+/// Whether the pod has to do with Wasm at all: it starts a Wasm program, or it will run under a class that a profile
+/// says is a Wasm runtime.
+pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> bool {
+    inspection.has_wasm() || under_wasm_class(state, workload)
+}
+
+/// Whether the spec names a class that a profile says is a Wasm runtime.
+pub fn under_wasm_class(state: &State, workload: &Workload) -> bool {
+    workload.spec.runtime_class_name.as_deref().is_some_and(|class| state.runtimes.by_class(class).is_some())
+}
+
+/// Looks at every image of the workload side by side.
+pub async fn inspect(
+    state: &State,
+    inspector: &Inspector,
+    workload: &Workload,
+    budget: Duration,
+) -> Inspection {
+    let deep = under_wasm_class(state, workload);
+    let images = workload.images();
+    let looks = images.iter().map(|image| look(inspector, image, deep, budget));
+    Inspection { containers: futures::future::join_all(looks).await }
+}
+
+async fn look(inspector: &Inspector, image: &ImageUse<'_>, deep: bool, budget: Duration) -> Container {
+    let depth = if image.role != Role::ImageVolume && (deep || starts_wasm_file(image)) {
+        Depth::Layers
+    } else {
+        Depth::Config
+    };
+    let finding = match inspector.inspect(image.image, depth, budget).await {
+        Ok(facts) => {
+            let program = started(image, &facts);
+            Finding::Known { facts, program }
+        }
+        Err(error) => Finding::Unread { error },
+    };
+    Container {
+        role: image.role,
+        index: image.index,
+        name: image.name.to_string(),
+        image: image.image.to_string(),
+        finding,
+    }
+}
+
+/// An image volume is mounted and never started, whatever is in it.
+fn started(image: &ImageUse<'_>, facts: &crate::image::ImageFacts) -> Program {
+    if image.role == Role::ImageVolume { Program::Linux } else { program(facts, image.command, image.args) }
+}
+
+/// Whether the pod's own command names a Wasm file, which the image's config would not tell.
+fn starts_wasm_file(image: &ImageUse<'_>) -> bool {
+    let first = image.command.first().or_else(|| image.args.first());
+    first.is_some_and(|path| {
+        let path = path.split('#').next().unwrap_or_default();
+        path.ends_with(".wasm") || path.ends_with(".wat")
+    })
+}
+
+/// Plans the changes to an object.
+pub fn plan(state: &State, raw: &Value, workload: &Workload, inspection: &Inspection) -> Result<Plan, Error> {
+    let context = Context { runtimes: &state.runtimes, cluster: &state.cluster };
+    Ok(plan::plan(raw, workload, inspection, &context)?)
+}
+
+/// Runs the policies on a workload as it stands.
+pub async fn judge(
+    state: &State,
+    request: &RequestFacts<'_>,
+    object: &RawValue,
+    workload: &Workload,
+    inspection: &Inspection,
+) -> Judgement {
+    let case = case(state, request, object, workload, inspection);
+    let input = judge::prepare(&case);
+    let evaluation = state.policies.evaluate(&input).await;
+    let failed_bundles = evaluation.failures.iter().map(|f| f.bundle.clone()).collect();
+    let verdict = judge::decide(evaluation, &state.levels, state.level_of(&workload.namespace));
+    Judgement { verdict, failed_bundles }
+}
+
+/// The containers as the policies are shown them, for people to read.
+pub fn containers(
+    state: &State,
+    request: &RequestFacts<'_>,
+    examination: &Examination,
+) -> Result<Vec<Value>, Error> {
+    let object = to_raw_value(&examination.plan.object).map_err(Error::WritePlanned)?;
+    let case = case(state, request, &object, &examination.workload, &examination.inspection);
+    judge::prepare(&case)
+        .containers
+        .iter()
+        .map(serde_json::to_value)
+        .collect::<Result<_, _>>()
+        .map_err(Error::WritePlanned)
+}
+
+fn case<'a>(
+    state: &'a State,
+    request: &'a RequestFacts<'a>,
+    object: &'a RawValue,
+    workload: &'a Workload,
+    inspection: &'a Inspection,
+) -> Case<'a> {
+    Case {
+        request,
+        object,
+        workload,
+        inspection,
+        runtimes: &state.runtimes,
+        cluster: &state.cluster,
+        grants: &state.grants,
+        now: Timestamp::now(),
+    }
+}
+
+/// What an object would become and what the policies would say then: the answer to "may I apply this?".
+pub async fn examine(
+    state: &State,
+    inspector: &Inspector,
+    request: &RequestFacts<'_>,
+    raw: &Value,
+    kind: Kind,
+    budget: Duration,
+) -> Result<Examination, Error> {
+    let text = serde_json::to_string(raw).map_err(Error::WritePlanned)?;
+    let workload = workload::read(&text, kind, request.namespace)?;
+    let inspection = inspect(state, inspector, &workload, budget).await;
+    let plan = plan(state, raw, &workload, &inspection)?;
+    judge_planned(state, request, kind, inspection, plan).await
+}
+
+/// Judges the planned object in place of the one that was sent.
+pub async fn judge_planned(
+    state: &State,
+    request: &RequestFacts<'_>,
+    kind: Kind,
+    inspection: Inspection,
+    plan: Plan,
+) -> Result<Examination, Error> {
+    let object = to_raw_value(&plan.object).map_err(Error::WritePlanned)?;
+    let workload = workload::read(object.get(), kind, request.namespace)?;
+    let inspection = renamed(inspection, &workload);
+    let judgement = if concerns(state, &workload, &inspection) && !workload.is_mirror() {
+        Some(judge(state, request, &object, &workload, &inspection).await)
+    } else {
+        None
+    };
+    Ok(Examination { workload, inspection, plan, judgement })
+}
+
+/// The same findings under the names that the planned object gives the images (`…@sha256:…`).
+fn renamed(mut inspection: Inspection, workload: &Workload) -> Inspection {
+    for (container, image) in inspection.containers.iter_mut().zip(workload.images()) {
+        container.image = image.image.to_string();
+    }
+    inspection
+}

@@ -1,0 +1,126 @@
+//! From a decision to its record and its metrics.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::review_road::Decision;
+use super::{Clock, Gate, State};
+use crate::answer::Outcome;
+use crate::audit::{self, Admission, Failure, ImageLookups, ImageSummary, Input, Record, Road};
+use crate::image::{Inspector, Program};
+use crate::inspection::Container;
+use crate::policy::Violation;
+use crate::review::{Operation, Review};
+use crate::workload::Kind;
+
+/// Kind label of objects that carry no pod spec: a closed list keeps the number of series bounded.
+const OTHER_KIND: &str = "Other";
+
+/// Counts a decision and hands its record to the decision log. Never waits.
+pub fn emit(
+    gate: &Gate,
+    state: &State,
+    road: Road,
+    review: Option<Review>,
+    decision: Decision,
+    clock: &Clock,
+) {
+    let total = clock.elapsed();
+    count(gate, road, review.as_ref(), &decision, total);
+    let mut timings = decision.timings.clone();
+    timings.total = total;
+    gate.sink.emit(Record {
+        labels: gate.labels.clone(),
+        decision_id: Uuid::new_v4(),
+        timestamp: Timestamp::now(),
+        road,
+        bundles: if decision.judgement.is_some() { state.policies.revisions() } else { Default::default() },
+        input: review.map(Input::from),
+        error: failure(&decision),
+        result: result(decision),
+        timings,
+    });
+}
+
+fn count(gate: &Gate, road: Road, review: Option<&Review>, decision: &Decision, total: Duration) {
+    let admission = Admission {
+        road,
+        kind: review.and_then(|r| Kind::of(&r.kind)).map_or(OTHER_KIND, Kind::as_str),
+        operation: review.map(|r| r.operation),
+        outcome: decision.answer.outcome,
+    };
+    let timings = audit::Timings { total, ..decision.timings.clone() };
+    gate.metrics.observe(admission, &timings);
+    for judged in decision.judgement.iter().flat_map(|j| &j.verdict.violations) {
+        gate.metrics.violation(&judged.violation.rule, judged.action);
+    }
+    for bundle in decision.judgement.iter().flat_map(|j| &j.failed_bundles) {
+        gate.metrics.policy_failure(bundle);
+    }
+    log(road, review, decision, total);
+}
+
+/// One line of the gate's own log per review; what is of no interest only where somebody asked for it.
+fn log(road: Road, review: Option<&Review>, decision: &Decision, total: Duration) {
+    let uid = review.map(|r| r.uid.as_str()).unwrap_or_default();
+    let namespace = review.map(|r| r.namespace.as_str()).unwrap_or_default();
+    let kind = review.map(|r| r.kind.kind.as_str()).unwrap_or_default();
+    let operation = review.map_or("", |r: &Review| Operation::as_str(r.operation));
+    let (road, outcome, note) = (road.as_str(), decision.answer.outcome.as_str(), decision.note);
+    let micros = u64::try_from(total.as_micros()).unwrap_or(u64::MAX);
+    match decision.answer.outcome {
+        Outcome::Deny | Outcome::Error => {
+            tracing::info!(road, outcome, %uid, %namespace, %kind, operation, note, micros, "Answered");
+        }
+        _ => tracing::debug!(road, outcome, %uid, %namespace, %kind, operation, note, micros, "Answered"),
+    }
+}
+
+fn failure(decision: &Decision) -> Option<Failure> {
+    if let Some((code, error)) = &decision.failure {
+        return Some(Failure { code: (*code).to_string(), message: error.to_string() });
+    }
+    let invalid = decision.answer.outcome == Outcome::Error;
+    let message = decision.answer.response.refusal.as_ref().map(|r| r.message.clone());
+    invalid.then(|| Failure { code: "read-review".to_string(), message: message.unwrap_or_default() })
+}
+
+fn result(decision: Decision) -> audit::Decision {
+    let response = decision.answer.response;
+    let violations = decision.judgement.map(|j| j.verdict.violations).unwrap_or_default();
+    audit::Decision {
+        allowed: response.refusal.is_none(),
+        action: decision.answer.outcome,
+        violations: violations
+            .into_iter()
+            .map(|judged| Violation { action: Some(judged.action), ..judged.violation })
+            .collect(),
+        changes: decision.changes,
+        warnings: response.warnings,
+        patch_operations: response.patch.map_or(0, |patch| patch.0.len()),
+        images: decision.inspection.containers.iter().map(image).collect(),
+        reason: decision.note.to_string(),
+    }
+}
+
+fn image(container: &Container) -> ImageSummary {
+    let known = container.known();
+    ImageSummary {
+        container: container.name.clone(),
+        image: container.image.clone(),
+        digest: known.map(|(facts, _)| facts.digest.clone()),
+        class: container.class().as_str(),
+        kind: known.map(|(facts, program)| match program {
+            Program::Wasm { kind, .. } => kind.as_str(),
+            _ => facts.kind.as_str(),
+        }),
+    }
+}
+
+/// The inspector's totals as the metrics count them.
+pub fn lookups(inspector: &Inspector) -> ImageLookups {
+    let stats = inspector.stats();
+    ImageLookups { hit: stats.hits, miss: stats.misses, stale: stats.stale, failure: stats.failures }
+}

@@ -1,0 +1,269 @@
+//! One review from bytes to bytes.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::examine::{self, Examination, Judgement};
+use super::state::{Error, State};
+use super::{Clock, Gate, record};
+use crate::answer::{self, Answer};
+use crate::audit::{Road, Stage, Timings};
+use crate::inspection::{Finding, Inspection};
+use crate::judge::input::UserFacts;
+use crate::judge::{RequestFacts, Verdict};
+use crate::plan::Plan;
+use crate::review::{self, Operation, Review};
+use crate::workload::{self, Kind, Workload};
+
+/// What happened to a review, for the record.
+#[derive(Debug)]
+pub struct Decision {
+    /// The answer.
+    pub answer: Answer,
+    /// What the images are; empty when nothing was looked at.
+    pub inspection: Inspection,
+    /// What the policies said; `None` when they were not asked.
+    pub judgement: Option<Judgement>,
+    /// One phrase: how it came to this.
+    pub note: &'static str,
+    /// What was attempted and why it failed.
+    pub failure: Option<(&'static str, Error)>,
+    /// One line per change.
+    pub changes: Vec<String>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+impl Decision {
+    fn skipped(answer: Answer, note: &'static str) -> Self {
+        Self {
+            answer,
+            inspection: Inspection::default(),
+            judgement: None,
+            note,
+            failure: None,
+            changes: Vec::new(),
+            timings: Timings::default(),
+        }
+    }
+}
+
+/// Answers one review and records what was decided.
+pub async fn answer(gate: &Gate, road: Road, body: &[u8], clock: Clock) -> Vec<u8> {
+    let review = match review::parse(body) {
+        Ok(review) => review,
+        Err(error) => {
+            let uid = error.uid.clone().unwrap_or_default();
+            let decision = Decision::skipped(answer::invalid(&uid, error.to_string()), "unreadable review");
+            let bytes = decision.answer.response.to_bytes();
+            record::emit(gate, &gate.state(), road, None, decision, &clock);
+            return bytes;
+        }
+    };
+    let state = gate.state();
+    let mut decision = decide(gate, &state, road, &review, &clock).await;
+    let decided = clock.elapsed();
+    let bytes = decision.answer.response.to_bytes();
+    decision.timings.note(Stage::Answer, clock.elapsed().saturating_sub(decided));
+    record::emit(gate, &state, road, Some(review), decision, &clock);
+    bytes
+}
+
+async fn decide(gate: &Gate, state: &State, road: Road, review: &Review, clock: &Clock) -> Decision {
+    let uid = &review.uid;
+    if let Some(note) = not_ours(state, road, review) {
+        return Decision::skipped(answer::skip(uid), note);
+    }
+    let Some(kind) = Kind::of(&review.kind) else {
+        let message = format!(
+            "wasmgate does not judge {} `{}`; leave it out of the webhook's rules",
+            review.kind.kind, review.name
+        );
+        return Decision::skipped(answer::skip_with_warning(uid, message), "kind without a pod spec");
+    };
+    let Some(object) = review.object.as_deref() else {
+        return Decision::skipped(answer::skip(uid), "no object");
+    };
+    let workload = match workload::read(object.get(), kind, &review.namespace) {
+        Ok(workload) => workload,
+        Err(error) => return unreadable(state, road, uid, kind, object.get(), &error.into()),
+    };
+    if let Some(note) = nothing_to_do(review, &workload, kind) {
+        return Decision::skipped(answer::skip(uid), note);
+    }
+    let read = clock.elapsed();
+    let inspection = examine::inspect(state, &gate.inspector, &workload, clock.for_inspection()).await;
+    let inspected = clock.elapsed();
+    let (mut decision, stage) = match road {
+        Road::Mutate => (mutate(state, uid, object.get(), &workload, inspection), Stage::Plan),
+        Road::Validate => (validate(state, review, object, workload, inspection).await, Stage::Judge),
+    };
+    decision.timings.note(Stage::Read, read);
+    decision.timings.note(Stage::Inspect, inspected.saturating_sub(read));
+    decision.timings.note(stage, clock.elapsed().saturating_sub(inspected));
+    decision
+}
+
+/// Subresources of the kinds with a pod spec that carry no image.
+const HARMLESS_SUBRESOURCES: &[&str] =
+    &["status", "scale", "binding", "eviction", "exec", "attach", "portforward", "log", "proxy", "token"];
+
+/// Reviews that are answered before anything is read.
+fn not_ours(state: &State, road: Road, review: &Review) -> Option<&'static str> {
+    let sub_resource = review.sub_resource.as_deref();
+    if state.exempt_namespaces.contains(&review.namespace) {
+        return Some("exempt namespace");
+    }
+    if matches!(review.operation, Operation::Delete | Operation::Connect) {
+        return Some("operation that starts nothing");
+    }
+    if sub_resource.is_some_and(|name| HARMLESS_SUBRESOURCES.contains(&name)) {
+        return Some("subresource that carries no image");
+    }
+    let patched = review.operation == Operation::Create && sub_resource.is_none();
+    (road == Road::Mutate && !patched).then_some("only new pods are changed")
+}
+
+/// Objects that are read and then left alone.
+fn nothing_to_do(review: &Review, workload: &Workload, kind: Kind) -> Option<&'static str> {
+    if workload.is_mirror() {
+        return Some("mirror pod");
+    }
+    if workload.terminating {
+        return Some("object on its way out");
+    }
+    let old = review.old_object.as_deref()?;
+    let old = workload::read(old.get(), kind, &review.namespace).ok()?;
+    let unchanged = review.operation == Operation::Update && !workload::changed(workload, &old);
+    unchanged.then_some("nothing that is judged has changed")
+}
+
+/// An object whose pod spec cannot be read: refused where it would run on a Wasm runtime, left to the API server's
+/// own validation otherwise, so that no Linux pod is harmed by a field that this version does not know.
+fn unreadable(state: &State, road: Road, uid: &str, kind: Kind, object: &str, error: &Error) -> Decision {
+    let value: Value = serde_json::from_str(object).unwrap_or_default();
+    let class =
+        value.pointer(&format!("{}/spec/runtimeClassName", kind.template_pointer())).and_then(Value::as_str);
+    let wasm = class.is_some_and(|name| state.runtimes.by_class(name).is_some());
+    if wasm && road == Road::Validate {
+        return Decision::skipped(answer::invalid(uid, error.to_string()), "unreadable object");
+    }
+    let warning = format!("wasmgate left this object alone: {error}");
+    Decision::skipped(answer::skip_with_warning(uid, warning), "unreadable object")
+}
+
+/// The mutating road. A failure to plan never refuses: the validating road judges the pod that comes out.
+fn mutate(state: &State, uid: &str, object: &str, workload: &Workload, inspection: Inspection) -> Decision {
+    if workload.kind.is_template() || !examine::concerns(state, workload, &inspection) {
+        return unconcerned(uid, workload, inspection, Road::Mutate);
+    }
+    match planned(state, object, workload, &inspection) {
+        Ok(plan) => {
+            let changes = plan.changes.clone();
+            let answer = answer::of_plan(uid, workload, &inspection, plan);
+            Decision { inspection, changes, ..Decision::skipped(answer, "planned") }
+        }
+        Err(error) => {
+            let warning = format!("wasmgate did not change this pod: {error}");
+            let answer = answer::skip_with_warning(uid, warning);
+            Decision {
+                inspection,
+                failure: Some(("plan", error)),
+                ..Decision::skipped(answer, "could not plan")
+            }
+        }
+    }
+}
+
+/// A pod that has nothing to do with Wasm, or of which nobody can tell: admitted as it is. When an image could not be
+/// read the mutating road says so, because a Wasm pod among them would start on the wrong runtime.
+fn unconcerned(uid: &str, workload: &Workload, inspection: Inspection, road: Road) -> Decision {
+    let unread = inspection.containers.iter().find_map(|c| match &c.finding {
+        Finding::Unread { error } => Some((c.name.clone(), error.to_string())),
+        Finding::Known { .. } => None,
+    });
+    let answer = match unread {
+        Some((name, error)) if road == Road::Mutate && !workload.kind.is_template() => {
+            let warning =
+                format!("container `{name}` was admitted as it is, without a look at its image: {error}");
+            answer::skip_with_warning(uid, warning)
+        }
+        _ => answer::skip(uid),
+    };
+    Decision { inspection, ..Decision::skipped(answer, "no Wasm") }
+}
+
+/// The validating road: a pod is judged as it stands, a template as the pods that would be made of it.
+async fn validate(
+    state: &State,
+    review: &Review,
+    object: &RawValue,
+    workload: Workload,
+    inspection: Inspection,
+) -> Decision {
+    if !examine::concerns(state, &workload, &inspection) {
+        return unconcerned(&review.uid, &workload, inspection, Road::Validate);
+    }
+    let request = request_facts(review);
+    if workload.kind.is_template() {
+        return validate_template(state, &request, object.get(), &workload, inspection).await;
+    }
+    let judgement = examine::judge(state, &request, object, &workload, &inspection).await;
+    let answer = answer::of_verdict(&review.uid, &workload, &inspection, &judgement.verdict);
+    Decision { inspection, judgement: Some(judgement), ..Decision::skipped(answer, "judged by the policies") }
+}
+
+async fn validate_template(
+    state: &State,
+    request: &RequestFacts<'_>,
+    object: &str,
+    workload: &Workload,
+    inspection: Inspection,
+) -> Decision {
+    let examined = match planned(state, object, workload, &inspection) {
+        Ok(plan) => examine::judge_planned(state, request, workload.kind, inspection.clone(), plan).await,
+        Err(error) => Err(error),
+    };
+    match examined {
+        Ok(Examination { workload, plan, judgement, .. }) => {
+            let nothing = Verdict::default();
+            let verdict = judgement.as_ref().map_or(&nothing, |j| &j.verdict);
+            let answer = answer::of_template(request.uid, &workload, &inspection, &plan.warnings, verdict);
+            Decision {
+                inspection,
+                judgement,
+                ..Decision::skipped(answer, "judged by the policies, as its pods")
+            }
+        }
+        Err(error) => {
+            let warning = format!("wasmgate could not judge this object: {error}");
+            let answer = answer::skip_with_warning(request.uid, warning);
+            Decision {
+                inspection,
+                failure: Some(("judge-template", error)),
+                ..Decision::skipped(answer, "could not judge")
+            }
+        }
+    }
+}
+
+fn planned(state: &State, object: &str, workload: &Workload, inspection: &Inspection) -> Result<Plan, Error> {
+    let raw: Value = serde_json::from_str(object).map_err(Error::WritePlanned)?;
+    examine::plan(state, &raw, workload, inspection)
+}
+
+fn request_facts(review: &Review) -> RequestFacts<'_> {
+    RequestFacts {
+        uid: &review.uid,
+        operation: review.operation.as_str(),
+        kind: &review.kind,
+        sub_resource: review.sub_resource.as_deref().unwrap_or_default(),
+        namespace: &review.namespace,
+        name: &review.name,
+        user: UserFacts {
+            username: review.user.username.as_deref().unwrap_or_default(),
+            groups: review.user.groups.as_deref().unwrap_or_default(),
+        },
+        dry_run: review.dry_run,
+    }
+}

@@ -1,0 +1,51 @@
+//! What the gate knows at one moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thiserror::Error;
+
+use crate::cluster::Cluster;
+use crate::grant::Grants;
+use crate::judge::Levels;
+use crate::policy::{Action, PolicySet};
+use crate::runtime::Runtimes;
+
+/// Why a review could not be carried through.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The object is not what its kind says.
+    #[error(transparent)]
+    ReadWorkload(#[from] crate::workload::Error),
+    /// No patch could be made.
+    #[error(transparent)]
+    Plan(#[from] crate::plan::Error),
+    /// The planned object is not JSON any more; a defect of the gate.
+    #[error("could not write the planned object: {0}")]
+    WritePlanned(#[source] serde_json::Error),
+}
+
+/// Everything that a review depends on besides its own bytes and the images.
+#[derive(Debug)]
+pub struct State {
+    /// The runtimes.
+    pub runtimes: Runtimes,
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The grants.
+    pub grants: Grants,
+    /// The policies.
+    pub policies: PolicySet,
+    /// How hard violations bite.
+    pub levels: Levels,
+    /// Namespaces that the gate never touches, its own among them.
+    pub exempt_namespaces: BTreeSet<String>,
+}
+
+impl State {
+    /// The level of a namespace.
+    pub fn level_of(&self, namespace: &str) -> Action {
+        let labels: Option<&BTreeMap<_, _>> = self.cluster.namespaces.get(namespace);
+        self.levels.of_namespace(namespace, labels)
+    }
+}
