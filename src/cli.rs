@@ -1,1 +1,133 @@
-//! To be filled.
+//! The command line: what was typed, and which part of the gate answers it.
+
+pub mod args;
+pub mod build;
+pub mod explain;
+pub mod inspect;
+pub mod manifest;
+pub mod render;
+pub mod report;
+pub mod serve;
+
+use std::io::Write as _;
+
+use clap::{CommandFactory as _, Parser as _};
+use thiserror::Error;
+
+pub use args::{Args, Command};
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything was done; everything that was explained would be admitted.
+    Success,
+    /// Something that was explained would be denied.
+    Denied,
+}
+
+/// Why a command could not be carried out.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration or a flag is wrong.
+    #[error(transparent)]
+    Configure(#[from] crate::config::Error),
+    /// Grants could not be loaded.
+    #[error(transparent)]
+    LoadGrants(#[from] crate::grant::Error),
+    /// Cluster manifests could not be loaded.
+    #[error(transparent)]
+    LoadCluster(#[from] crate::cluster::Error),
+    /// Policies could not be loaded.
+    #[error(transparent)]
+    LoadPolicies(#[from] crate::policy::Error),
+    /// The registry client could not be set up.
+    #[error(transparent)]
+    SetUpImages(#[from] crate::image::Error),
+    /// The decision log could not be opened.
+    #[error(transparent)]
+    OpenLog(#[from] crate::audit::Error),
+    /// Certificates could not be made or read.
+    #[error(transparent)]
+    LoadCertificates(#[from] crate::certs::Error),
+    /// The server could not start or stop.
+    #[error(transparent)]
+    Serve(#[from] crate::server::Error),
+    /// A manifest could not be read.
+    #[error("could not read `{path}`: {message}")]
+    ReadManifest {
+        /// File, `-` for standard input, and the document where it is known.
+        path: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// Nothing was given to explain.
+    #[error("found no Kubernetes objects in {0}; give files, folders or `-` with `-f`")]
+    NothingToExplain(String),
+    /// An object could not be explained.
+    #[error("could not explain {object}: {source}")]
+    Explain {
+        /// Kind and name.
+        object: String,
+        /// Why.
+        #[source]
+        source: crate::admission::Error,
+    },
+    /// A local file could not be inspected.
+    #[error("could not inspect `{path}`: {message}")]
+    InspectFile {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The output could not be written.
+    #[error("could not write the output: {0}")]
+    Write(#[source] std::io::Error),
+    /// The output could not be put into its format.
+    #[error("could not format the output: {0}")]
+    Format(String),
+    /// The asynchronous runtime could not be started.
+    #[error("could not start the worker threads: {0}")]
+    StartRuntime(#[source] std::io::Error),
+}
+
+impl Error {
+    /// Whether a second signal cut the drain short, for which shells have an exit code of their own.
+    pub const fn was_aborted(&self) -> bool {
+        matches!(self, Self::Serve(crate::server::Error::Abort))
+    }
+}
+
+/// Parses the command line and carries it out. Argument errors and `--help` end the process as clap does it: 2 and 0.
+pub fn run() -> Result<Exit, Error> {
+    let args = Args::parse();
+    match args.command {
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "wasmgate", &mut script);
+            print(&script).map(|()| Exit::Success)
+        }
+        Command::Serve(options) => block_on(serve::run(options)),
+        Command::Explain(options) => block_on(explain::run(options)),
+        Command::Inspect(options) => block_on(inspect::run(options)),
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::StartRuntime)?;
+    let outcome = runtime.block_on(work);
+    // A look-up that was abandoned must not hold up the end of the process.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    outcome
+}
+
+/// Writes to standard output. A reader that went away (`| head`) is not an error.
+fn print(bytes: &[u8]) -> Result<(), Error> {
+    let mut out = anstream::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Error::Write),
+    }
+}

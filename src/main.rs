@@ -1,3 +1,21 @@
 //! The `wasmgate` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+use wasmgate::cli::{self, Exit};
+
+/// Reviews allocate and free many small values; the system allocator of a musl image is several times slower at that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(Exit::Success) => ExitCode::SUCCESS,
+        Ok(Exit::Denied) => ExitCode::from(1),
+        Err(error) if error.was_aborted() => ExitCode::from(130),
+        Err(error) => {
+            anstream::eprintln!("wasmgate: {:#}", anyhow::Error::from(error));
+            ExitCode::from(2)
+        }
+    }
+}

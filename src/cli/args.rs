@@ -1,0 +1,184 @@
+//! What may be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Admission gate for WebAssembly on Kubernetes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wasmgate",
+    version,
+    about = "Admission gate for WebAssembly on Kubernetes",
+    long_about = "wasmgate sees from the registry that an image is Wasm, places and sizes its pod, and admits it only \
+                  with the WASI capabilities that were granted.\n\n\
+                  Try it without a cluster: `wasmgate explain -f deployment.yaml` says what would happen to a \
+                  manifest, `wasmgate inspect IMAGE` says what an image is and what it can call."
+)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the mutating and validating webhooks
+    #[command(after_help = SERVE_HELP)]
+    Serve(Box<ServeOptions>),
+    /// Say what would happen to manifests: findings, patch, capabilities, verdict
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain(Box<ExplainOptions>),
+    /// Say what an image or a Wasm file is, and what it can call
+    #[command(after_help = INSPECT_HELP)]
+    Inspect(Box<InspectOptions>),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example: wasmgate completion bash > /etc/bash_completion.d/wasmgate")]
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+const SERVE_HELP: &str = "\
+Without any option the gate serves on the embedded default: the baseline policies, the default runtime profiles, no \
+grants, and a development certificate made under ./certs.
+
+Endpoints: POST /mutate and POST /validate over HTTPS; GET /livez, /readyz and /metrics on the probe port.
+Exit codes: 0 after a drained shutdown, 2 on an error, 130 when a second signal cut the drain short.";
+
+const EXPLAIN_HELP: &str = "\
+Examples:
+  wasmgate explain -f deployment.yaml --grants grants/
+  kustomize build . | wasmgate explain -f - -o json
+Exit codes: 0 when everything would be admitted, 1 when anything would be denied, 2 on an error.";
+
+const INSPECT_HELP: &str = "\
+Examples:
+  wasmgate inspect ghcr.io/myorg/orders:1.4
+  wasmgate inspect oci:./layout:1.4
+  wasmgate inspect target/wasm32-wasip1/release/orders.wasm -o yaml";
+
+/// How a command prints what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
+}
+
+/// Where the gate gets its knowledge from; shared by all commands. A flag wins over the configuration file.
+#[derive(Debug, Clone, Default, Parser)]
+pub struct GateOptions {
+    /// Configuration file (kind GateConfiguration)
+    #[arg(long, short = 'c', value_name = "FILE", env = "WASMGATE_CONFIG", help_heading = "Gate")]
+    pub config: Option<PathBuf>,
+    /// Directory of WasiGrant and ClusterWasiGrant manifests
+    #[arg(long, value_name = "DIR", help_heading = "Gate")]
+    pub grants: Option<PathBuf>,
+    /// Directory of RuntimeClass, LimitRange and Namespace manifests that stand for the cluster
+    #[arg(long, value_name = "DIR", help_heading = "Gate")]
+    pub cluster: Option<PathBuf>,
+    /// Policy bundle to load beside the baseline: a `.tar.gz` of `opa build -t wasm` or its unpacked folder (repeatable)
+    #[arg(long = "bundle", value_name = "PATH", help_heading = "Gate")]
+    pub bundles: Vec<PathBuf>,
+    /// Serve images of a registry host (or host/prefix) from OCI image-layout folders below DIR (repeatable)
+    #[arg(long = "image-layouts", value_name = "HOST=DIR", help_heading = "Images")]
+    pub image_layouts: Vec<String>,
+    /// Registry that may be asked, `*.suffix` for subdomains (repeatable; default: any public one)
+    #[arg(long = "allow-registry", value_name = "HOST", help_heading = "Images")]
+    pub allow_registries: Vec<String>,
+    /// Registry that is spoken to over plain HTTP, host:port; it is also allowed (repeatable)
+    #[arg(long = "insecure-registry", value_name = "HOST", help_heading = "Images")]
+    pub insecure_registries: Vec<String>,
+    /// PEM file with a certificate authority that registries are verified with, beside the public ones (repeatable)
+    #[arg(long = "registry-ca", value_name = "FILE", help_heading = "Images")]
+    pub registry_cas: Vec<PathBuf>,
+    /// Docker `config.json` with registry credentials
+    #[arg(long, value_name = "FILE", env = "WASMGATE_DOCKER_CONFIG", help_heading = "Images")]
+    pub docker_config: Option<PathBuf>,
+}
+
+/// Options of `serve`.
+#[derive(Debug, Clone, Parser)]
+pub struct ServeOptions {
+    /// What the gate knows
+    #[command(flatten)]
+    pub gate: GateOptions,
+    /// Address of the webhooks (HTTPS) [default: 0.0.0.0:8443]
+    #[arg(long, value_name = "ADDR", help_heading = "Server")]
+    pub listen: Option<SocketAddr>,
+    /// Address of /livez, /readyz and /metrics (plain HTTP) [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDR", help_heading = "Server")]
+    pub probes: Option<SocketAddr>,
+    /// Certificate chain in PEM; reloaded when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Server")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Server")]
+    pub tls_key: Option<PathBuf>,
+    /// Where a development CA and certificate are made when none is given [default: certs]
+    #[arg(long, value_name = "DIR", help_heading = "Server")]
+    pub cert_dir: Option<PathBuf>,
+    /// Further name or address on the development certificate (repeatable)
+    #[arg(long = "cert-name", value_name = "NAME", help_heading = "Server")]
+    pub cert_names: Vec<String>,
+    /// Where decision records go: `-` for standard output, `none`, or a file [default: -]
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    pub decision_log: Option<String>,
+    /// Form of the gate's own log on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, help_heading = "Server")]
+    pub log_format: LogFormat,
+}
+
+/// Form of the gate's own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Options of `explain`.
+#[derive(Debug, Clone, Parser)]
+pub struct ExplainOptions {
+    /// Manifest file, folder, or `-` for standard input (repeatable)
+    #[arg(long = "filename", short = 'f', value_name = "PATH", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Namespace of objects that name none
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
+    pub namespace: String,
+    /// Form of the output
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub output: Output,
+    /// Longest time to look at the images of one object, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub timeout: u64,
+    /// What the gate knows
+    #[command(flatten)]
+    pub gate: GateOptions,
+}
+
+/// Options of `inspect`.
+#[derive(Debug, Clone, Parser)]
+pub struct InspectOptions {
+    /// Image name, `oci:PATH[:TAG]` for an image layout, or a Wasm file
+    #[arg(value_name = "IMAGE|FILE")]
+    pub target: String,
+    /// Form of the output
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub output: Output,
+    /// Longest time to look, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub timeout: u64,
+    /// What the gate knows
+    #[command(flatten)]
+    pub gate: GateOptions,
+}

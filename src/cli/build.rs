@@ -1,0 +1,78 @@
+//! From options to a gate's parts; every command builds them the same way.
+
+use super::Error;
+use super::args::GateOptions;
+use crate::admission::State;
+use crate::cluster::{self, Cluster};
+use crate::config::{self, Overrides, Settings};
+use crate::grant::{self, Grants};
+use crate::image::Inspector;
+use crate::policy::{Bundle, Engine, Limits, PolicySet};
+
+/// The checked configuration of a command that does not serve.
+pub fn settings(options: &GateOptions) -> Result<Settings, Error> {
+    settings_with(options, Overrides::default())
+}
+
+/// The checked configuration, with the flags that only `serve` has already in `overrides`.
+pub fn settings_with(options: &GateOptions, overrides: Overrides) -> Result<Settings, Error> {
+    let GateOptions {
+        config,
+        grants,
+        cluster,
+        bundles,
+        image_layouts,
+        allow_registries,
+        insecure_registries,
+        registry_cas,
+        docker_config,
+    } = options.clone();
+    let overrides = Overrides {
+        grants,
+        cluster,
+        bundles,
+        image_layouts,
+        allow_registries,
+        insecure_registries,
+        registry_cas,
+        docker_config,
+        ..overrides
+    };
+    Ok(config::resolve(config::load(config.as_deref())?, overrides)?)
+}
+
+/// Looks images up as configured.
+pub fn inspector(settings: &Settings) -> Result<Inspector, Error> {
+    Ok(Inspector::new(settings.file.images.clone())?)
+}
+
+/// Loads grants, cluster facts and policies.
+pub async fn state(settings: &Settings) -> Result<State, Error> {
+    let grants = settings
+        .file
+        .grants
+        .as_ref()
+        .map_or_else(|| Ok(Grants::default()), |dir| grant::load::load_dir(dir))?;
+    let cluster = settings
+        .file
+        .cluster
+        .as_ref()
+        .map_or_else(|| Ok(Cluster::default()), |dir| cluster::load_dir(dir))?;
+    Ok(State {
+        runtimes: settings.runtimes.clone(),
+        cluster,
+        grants,
+        policies: policies(settings).await?,
+        levels: settings.file.enforcement.clone(),
+        exempt_namespaces: settings.file.exempt_namespaces.clone(),
+    })
+}
+
+async fn policies(settings: &Settings) -> Result<PolicySet, Error> {
+    let policies = &settings.file.policies;
+    let baseline = policies.baseline.then(Bundle::embedded);
+    let own = policies.bundles.iter().map(|path| Bundle::load(path));
+    let bundles = baseline.into_iter().chain(own).collect::<Result<Vec<_>, _>>()?;
+    let limits = Limits { time: settings.policy_time_limit, memory_bytes: policies.memory_limit_bytes };
+    Ok(PolicySet::load(&Engine::new()?, bundles, limits).await?)
+}

@@ -1,0 +1,95 @@
+//! `wasmgate explain`: what would happen to manifests.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use super::args::{ExplainOptions, Output};
+use super::manifest::{self, Manifest};
+use super::report::{Outcome, Report};
+use super::{Error, Exit, build, inspect, print, render};
+use crate::admission::{State, examine};
+use crate::image::Inspector;
+use crate::judge::RequestFacts;
+use crate::judge::input::UserFacts;
+use crate::workload::Kind;
+
+/// Explains every object of the files. Denied objects make the exit code 1.
+pub async fn run(options: Box<ExplainOptions>) -> Result<Exit, Error> {
+    let settings = build::settings(&options.gate)?;
+    let manifests = manifest::read(&options.files)?;
+    if manifests.is_empty() {
+        let paths: Vec<_> = options.files.iter().map(|p| format!("`{}`", p.display())).collect();
+        return Err(Error::NothingToExplain(paths.join(", ")));
+    }
+    let state = build::state(&settings).await?;
+    let inspector = build::inspector(&settings)?;
+    let mut reports = Vec::new();
+    for (index, manifest) in manifests.iter().enumerate() {
+        progress(index, manifests.len(), manifest);
+        reports.push(explain(&state, &inspector, manifest, &options).await?);
+    }
+    clear_progress();
+    write(&reports, options.output)?;
+    let denied = reports.iter().any(|r| r.outcome == Outcome::Denied);
+    Ok(if denied { Exit::Denied } else { Exit::Success })
+}
+
+async fn explain(
+    state: &State,
+    inspector: &Inspector,
+    manifest: &Manifest,
+    options: &ExplainOptions,
+) -> Result<Report, Error> {
+    let gvk = manifest.kind();
+    let namespace = match manifest.text("/metadata/namespace") {
+        "" => options.namespace.as_str(),
+        own => own,
+    };
+    let Some(kind) = Kind::of(&gvk) else {
+        return Ok(Report::not_a_workload(manifest, namespace));
+    };
+    let request = RequestFacts {
+        uid: "",
+        operation: "CREATE",
+        kind: &gvk,
+        sub_resource: "",
+        namespace,
+        name: manifest.text("/metadata/name"),
+        user: UserFacts::default(),
+        dry_run: true,
+    };
+    let budget = Duration::from_secs(options.timeout);
+    let failed = |source| Error::Explain { object: described(manifest), source };
+    let examination =
+        examine::examine(state, inspector, &request, &manifest.object, kind, budget).await.map_err(failed)?;
+    let judged = examine::containers(state, &request, &examination).map_err(failed)?;
+    Report::of(manifest, examination, judged).map_err(|e| Error::Format(e.to_string()))
+}
+
+fn described(manifest: &Manifest) -> String {
+    format!("{} `{}` ({})", manifest.kind().kind, manifest.text("/metadata/name"), manifest.origin)
+}
+
+/// A line on the terminal while registries are asked; nothing in a pipe.
+fn progress(index: usize, total: usize, manifest: &Manifest) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[Klooking at {} of {total}: {}", index + 1, described(manifest));
+    }
+}
+
+fn clear_progress() {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+}
+
+fn write(reports: &[Report], output: Output) -> Result<(), Error> {
+    match output {
+        Output::Text => {
+            let width = inspect::terminal_width();
+            let texts: Vec<_> = reports.iter().map(|r| render::report(r, width)).collect();
+            print(texts.join("\n").as_bytes())
+        }
+        other => print(&inspect::formatted(&serde_json::json!({ "objects": reports }), other)?),
+    }
+}

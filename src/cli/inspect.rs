@@ -1,0 +1,132 @@
+//! `wasmgate inspect`: what an image or a Wasm file is, and what it can call.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::args::{InspectOptions, Output};
+use super::{Error, Exit, build, print};
+use crate::image::{Depth, ImageFacts, ModuleFacts, module};
+
+/// Columns of a terminal that nobody can measure.
+const DEFAULT_WIDTH: u16 = 140;
+
+/// Largest local file that is read, in bytes.
+const FILE_LIMIT: u64 = 512 << 20;
+
+/// Prints the facts about one image or file.
+pub async fn run(options: Box<InspectOptions>) -> Result<Exit, Error> {
+    let path = Path::new(&options.target);
+    if path.is_file() {
+        let facts = file(path)?;
+        return show(&facts, options.output, |f| module_text(f, "")).map(|()| Exit::Success);
+    }
+    let settings = build::settings(&options.gate)?;
+    let inspector = build::inspector(&settings)?;
+    let budget = Duration::from_secs(options.timeout);
+    let facts = if options.target.starts_with("oci:") {
+        Arc::new(inspector.inspect_layout(&options.target, Depth::Layers).await?)
+    } else {
+        inspector.inspect(&options.target, Depth::Layers, budget).await.map_err(|e| (*e).clone())?
+    };
+    show(facts.as_ref(), options.output, image_text).map(|()| Exit::Success)
+}
+
+fn file(path: &Path) -> Result<ModuleFacts, Error> {
+    let failed = |message: String| Error::InspectFile { path: path.display().to_string(), message };
+    let size = path.metadata().map_err(|e| failed(e.to_string()))?.len();
+    if size > FILE_LIMIT {
+        return Err(failed(format!("larger than {FILE_LIMIT} bytes")));
+    }
+    let bytes = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    module::read(&bytes, &name).map_err(|e| failed(e.to_string()))
+}
+
+fn show<T: serde::Serialize>(facts: &T, output: Output, text: impl Fn(&T) -> String) -> Result<(), Error> {
+    match output {
+        Output::Text => print(text(facts).as_bytes()),
+        other => {
+            let value = serde_json::to_value(facts).map_err(|e| Error::Format(e.to_string()))?;
+            print(&formatted(&value, other)?)
+        }
+    }
+}
+
+/// JSON or YAML with a final line break.
+pub fn formatted(value: &Value, output: Output) -> Result<Vec<u8>, Error> {
+    let mut text = match output {
+        Output::Yaml => serde_saphyr::to_string(value).map_err(|e| Error::Format(e.to_string()))?,
+        _ => serde_json::to_string_pretty(value).map_err(|e| Error::Format(e.to_string()))?,
+    };
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text.into_bytes())
+}
+
+/// Columns of the terminal, from COLUMNS where the shell exports it.
+pub fn terminal_width() -> u16 {
+    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(DEFAULT_WIDTH)
+}
+
+fn image_text(facts: &ImageFacts) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail, here and below.
+    let _ = writeln!(out, "kind       {}", facts.kind.as_str());
+    let shape = serde_json::to_value(facts.shape).unwrap_or_default();
+    let _ = writeln!(out, "shape      {}", shape.as_str().unwrap_or_default());
+    let _ = writeln!(out, "digest     {}", facts.digest);
+    if facts.manifest_digest != facts.digest {
+        let _ = writeln!(out, "manifest   {}", facts.manifest_digest);
+    }
+    if !facts.platform.is_empty() {
+        let _ = writeln!(out, "platform   {}", facts.platform);
+    }
+    if !facts.entrypoint.is_empty() || !facts.cmd.is_empty() {
+        let _ = writeln!(out, "starts     {:?} {:?}", facts.entrypoint, facts.cmd);
+    }
+    for evidence in &facts.evidence {
+        let _ = writeln!(out, "because    {} = {}", evidence.seen, evidence.value);
+    }
+    for hazard in &facts.hazards {
+        let _ = writeln!(out, "hazard     {hazard}");
+    }
+    for native in &facts.native {
+        let _ = writeln!(out, "native     {} in {}", native.magic, native.source);
+    }
+    if let Some(app) = &facts.spin {
+        let triggers: Vec<_> = app.triggers.iter().map(String::as_str).collect();
+        let _ = writeln!(out, "spin app   {} (triggers: {})", app.name, triggers.join(", "));
+    }
+    for module in &facts.modules {
+        let _ = write!(out, "\n{}", module_text(module, ""));
+    }
+    out
+}
+
+fn module_text(facts: &ModuleFacts, indent: &str) -> String {
+    let mut out = String::new();
+    let format = match facts.format {
+        crate::image::WasmFormat::Module => "module",
+        crate::image::WasmFormat::Component => "component",
+    };
+    let owner = facts.component.as_deref().map(|id| format!(" (component {id})")).unwrap_or_default();
+    let _ = writeln!(out, "{indent}{format} {}{owner}", facts.source);
+    let _ = writeln!(
+        out,
+        "{indent}  {} bytes: code {}, data {}; initial memory {}",
+        facts.size_bytes, facts.code_bytes, facts.data_bytes, facts.memory_bytes
+    );
+    for import in &facts.imports {
+        let functions: Vec<_> = import.functions.iter().map(String::as_str).collect();
+        let _ = writeln!(out, "{indent}  import {}: {}", import.interface, functions.join(", "));
+    }
+    for export in &facts.exports {
+        let _ = writeln!(out, "{indent}  export {export}");
+    }
+    out
+}

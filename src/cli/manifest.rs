@@ -1,0 +1,153 @@
+//! Manifests from files, folders and standard input.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::Error;
+use crate::review::GroupVersionKind;
+
+/// Largest manifest file, in bytes: what an API server would take in one request several times over.
+const FILE_LIMIT: u64 = 32 << 20;
+
+/// One object and where it stood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// File and document, for messages.
+    pub origin: String,
+    /// The object.
+    pub object: Value,
+}
+
+impl Manifest {
+    /// Group, version and kind of the object.
+    pub fn kind(&self) -> GroupVersionKind {
+        let api_version = self.text("/apiVersion");
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        GroupVersionKind { group: group.into(), version: version.into(), kind: self.text("/kind").into() }
+    }
+
+    /// A string at a JSON pointer; empty when there is none.
+    pub fn text(&self, pointer: &str) -> &str {
+        self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+/// Reads every object of the paths; folders are read recursively, `kind: List` is opened.
+pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
+    let mut manifests = Vec::new();
+    for path in paths {
+        for file in files(path)? {
+            manifests.extend(documents(&display(&file), &text_of(&file)?)?);
+        }
+    }
+    Ok(manifests)
+}
+
+fn display(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
+}
+
+fn failed(path: &Path, message: impl ToString) -> Error {
+    Error::ReadManifest { path: display(path), message: message.to_string() }
+}
+
+fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    if path == Path::new("-") || path.is_file() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut found = Vec::new();
+    let mut folders = vec![path.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(|e| failed(&folder, e))? {
+            let entry = entry.map_err(|e| failed(&folder, e))?;
+            let kind = entry.file_type().map_err(|e| failed(&entry.path(), e))?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if is_manifest(&entry.path()) {
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.extension().and_then(|e| e.to_str()).is_some_and(|e| matches!(e, "yaml" | "yml" | "json"))
+}
+
+fn text_of(path: &Path) -> Result<String, Error> {
+    let mut text = String::new();
+    let reader: Box<dyn std::io::Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(|e| failed(path, e))?)
+    };
+    reader.take(FILE_LIMIT + 1).read_to_string(&mut text).map_err(|e| failed(path, e))?;
+    if text.len() as u64 > FILE_LIMIT {
+        return Err(failed(path, format!("larger than {FILE_LIMIT} bytes")));
+    }
+    Ok(text)
+}
+
+/// The objects of one file.
+pub fn documents(origin: &str, text: &str) -> Result<Vec<Manifest>, Error> {
+    let values: Vec<Value> = serde_saphyr::from_multiple(text)
+        .map_err(|e| Error::ReadManifest { path: origin.to_string(), message: e.to_string() })?;
+    let several = values.len() > 1;
+    let mut manifests = Vec::new();
+    for (index, value) in values.into_iter().enumerate() {
+        let origin = if several { format!("{origin}, document {}", index + 1) } else { origin.to_string() };
+        flatten(origin, value, &mut manifests)?;
+    }
+    Ok(manifests)
+}
+
+fn flatten(origin: String, value: Value, manifests: &mut Vec<Manifest>) -> Result<(), Error> {
+    if value.is_null() {
+        return Ok(());
+    }
+    let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default();
+    if !value.is_object() || kind.is_empty() {
+        let message = "not a Kubernetes object: it has no `kind`".to_string();
+        return Err(Error::ReadManifest { path: origin, message });
+    }
+    match value.get("items") {
+        Some(Value::Array(items)) if kind.ends_with("List") => {
+            for (index, item) in items.iter().enumerate() {
+                flatten(format!("{origin}, item {}", index + 1), item.clone(), manifests)?;
+            }
+        }
+        _ => manifests.push(Manifest { origin, object: value }),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_documents_and_lists_become_single_objects() {
+        let text = "kind: Pod\napiVersion: v1\n---\n---\nkind: List\napiVersion: v1\nitems:\n- {kind: Job, apiVersion: batch/v1}\n";
+        let found = documents("x.yaml", text).unwrap();
+        let kinds: Vec<_> = found.iter().map(|m| m.kind()).collect();
+        assert_eq!(kinds.len(), 2);
+        assert_eq!((kinds[1].group.as_str(), kinds[1].kind.as_str()), ("batch", "Job"));
+    }
+
+    #[test]
+    fn a_document_that_is_no_object_is_named_with_its_place() {
+        let error = documents("x.yaml", "kind: Pod\n---\n[1, 2]\n").unwrap_err().to_string();
+        assert!(error.contains("x.yaml, document 2"), "{error}");
+    }
+
+    #[test]
+    fn json_is_yaml_too() {
+        let found =
+            documents("x.json", r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"}}"#).unwrap();
+        assert_eq!(found[0].text("/metadata/name"), "a");
+    }
+}

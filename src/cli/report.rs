@@ -1,0 +1,136 @@
+//! What `explain` says of one object, in a form that scripts can rely on.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::manifest::Manifest;
+use crate::admission::Examination;
+use crate::inspection::{Class, Container, Finding};
+use crate::judge::JudgedViolation;
+use crate::policy::Action;
+use crate::workload::Role;
+
+/// What would become of the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It carries no pod spec.
+    NotAWorkload,
+    /// It has nothing to do with Wasm and is left alone.
+    NotWasm,
+    /// It would be admitted.
+    Admitted,
+    /// It would be admitted with warnings.
+    Warned,
+    /// It, or the pods that a controller makes of it, would be denied.
+    Denied,
+}
+
+/// One object.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// File and document.
+    pub origin: String,
+    /// Kind of the object.
+    pub kind: String,
+    /// Namespace that it was judged in.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What would become of it.
+    pub outcome: Outcome,
+    /// What was found out about the images; with capabilities where the policies were asked.
+    pub containers: Vec<Value>,
+    /// One line per change.
+    pub changes: Vec<String>,
+    /// The JSONPatch.
+    pub patch: Value,
+    /// What a person would be told.
+    pub warnings: Vec<String>,
+    /// What the rules found.
+    pub violations: Vec<JudgedViolation>,
+    /// The object before and after, for the diff.
+    #[serde(skip)]
+    pub before_after: Option<(Value, Value)>,
+}
+
+impl Report {
+    /// An object without a pod spec.
+    pub fn not_a_workload(manifest: &Manifest, namespace: &str) -> Self {
+        Self {
+            origin: manifest.origin.clone(),
+            kind: manifest.kind().kind,
+            namespace: namespace.to_string(),
+            name: manifest.text("/metadata/name").to_string(),
+            outcome: Outcome::NotAWorkload,
+            containers: Vec::new(),
+            changes: Vec::new(),
+            patch: Value::Array(Vec::new()),
+            warnings: Vec::new(),
+            violations: Vec::new(),
+            before_after: None,
+        }
+    }
+
+    /// An object that was examined; `judged` are its containers as the policies were shown them.
+    pub fn of(
+        manifest: &Manifest,
+        examination: Examination,
+        judged: Vec<Value>,
+    ) -> Result<Self, serde_json::Error> {
+        let violations =
+            examination.judgement.as_ref().map(|j| j.verdict.violations.clone()).unwrap_or_default();
+        let containers = if examination.judgement.is_some() {
+            judged
+        } else {
+            examination.inspection.containers.iter().map(found).collect::<Result<_, _>>()?
+        };
+        Ok(Self {
+            kind: examination.workload.kind.as_str().to_string(),
+            namespace: examination.workload.namespace.clone(),
+            name: examination.workload.name.clone(),
+            outcome: outcome(examination.judgement.is_some(), &violations, &examination.plan.warnings),
+            containers,
+            changes: examination.plan.changes,
+            patch: serde_json::to_value(&examination.plan.patch)?,
+            warnings: examination.plan.warnings,
+            violations,
+            before_after: Some((manifest.object.clone(), examination.plan.object)),
+            ..Self::not_a_workload(manifest, "")
+        })
+    }
+}
+
+fn outcome(judged: bool, violations: &[JudgedViolation], warnings: &[String]) -> Outcome {
+    match violations.iter().map(|v| v.action).max() {
+        Some(Action::Deny) => Outcome::Denied,
+        Some(Action::Warn) => Outcome::Warned,
+        _ if !warnings.is_empty() => Outcome::Warned,
+        _ if judged => Outcome::Admitted,
+        _ => Outcome::NotWasm,
+    }
+}
+
+/// A container that no policy was asked about.
+fn found(container: &Container) -> Result<Value, serde_json::Error> {
+    let role = serde_json::to_value(container.role)?;
+    let mut value = serde_json::json!({
+        "name": container.name, "role": role, "image": container.image,
+        "class": if container.role == Role::ImageVolume { serde_json::to_value(Class::Linux)? } else { serde_json::to_value(container.class())? },
+    });
+    let Some(map) = value.as_object_mut() else { return Ok(value) };
+    match &container.finding {
+        Finding::Known { facts, .. } => {
+            map.insert("digest".into(), facts.digest.clone().into());
+            map.insert("kind".into(), serde_json::to_value(facts.kind)?);
+            map.insert("shape".into(), serde_json::to_value(facts.shape)?);
+            map.insert("evidence".into(), serde_json::to_value(&facts.evidence)?);
+            map.insert("hazards".into(), serde_json::to_value(&facts.hazards)?);
+        }
+        Finding::Unread { error } => {
+            map.insert("reason".into(), error.to_string().into());
+        }
+    }
+    Ok(value)
+}

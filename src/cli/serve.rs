@@ -1,0 +1,134 @@
+//! `wasmgate serve`: the gate behind its two webhooks.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tracing_subscriber::EnvFilter;
+
+use super::args::{LogFormat, ServeOptions};
+use super::{Error, Exit, build};
+use crate::admission::Gate;
+use crate::audit::{self, Labels, Metrics, Output, Sink};
+use crate::certs;
+use crate::config::{Overrides, Settings};
+use crate::server::{self, Server, Signals};
+
+/// Longest time for writing the last records at the end.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Serves until a signal ends it.
+pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
+    start_log(options.log_format);
+    let settings = build::settings_with(&options.gate, overrides(&options))?;
+    let metrics = Arc::new(Metrics::new());
+    let sink = Sink::open(&log_options(&settings), metrics.drops())?;
+    let (cert, key) = certificate(&settings)?;
+    let state = build::state(&settings).await?;
+    let labels = Labels::new(&instance(), &BTreeMap::new());
+    let gate = Arc::new(Gate::new(state, build::inspector(&settings)?, sink, metrics, labels));
+    let served = serve(&settings, cert, key, Served(Arc::clone(&gate))).await;
+    // The last records are written whatever became of the listeners; a loss is said and changes no exit code.
+    let flushed = tokio::task::spawn_blocking(move || gate.sink().close(FLUSH_DEADLINE)).await;
+    if let Ok(Err(error)) = flushed {
+        tracing::error!(%error, "Lost records");
+    }
+    served.map(|()| Exit::Success)
+}
+
+async fn serve(settings: &Settings, cert: PathBuf, key: PathBuf, gate: Served) -> Result<(), Error> {
+    let file = &settings.file.server;
+    let options = server::Options {
+        address: file.listen,
+        probes: file.probes,
+        budget: settings.review_timeout,
+        reviews: file.max_concurrent_reviews,
+        pause: settings.shutdown_pause,
+        drain: settings.drain_deadline,
+        ..server::Options::new(cert, key)
+    };
+    let server = Server::bind(options).await?;
+    let signals = Signals::from_process()?;
+    tracing::info!(webhooks = %server.address(), probes = %server.probes_address(), "Listening");
+    Ok(server.run(Arc::new(gate), signals).await?)
+}
+
+fn overrides(options: &ServeOptions) -> Overrides {
+    Overrides {
+        listen: options.listen,
+        probes: options.probes,
+        tls: options.tls_cert.clone().zip(options.tls_key.clone()),
+        cert_dir: options.cert_dir.clone(),
+        cert_names: options.cert_names.clone(),
+        decision_log: options.decision_log.clone(),
+        ..Overrides::default()
+    }
+}
+
+/// The gate's own log goes to standard error, so that standard output holds decision records and nothing else.
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,opa_wasm=off"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    // A second initialisation can only come from a test that runs commands in one process; the first one stays.
+    let _ = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+}
+
+fn log_options(settings: &Settings) -> audit::Options {
+    let output = match settings.file.decision_log.as_str() {
+        "-" => Output::Stdout,
+        "none" => Output::Off,
+        path => Output::File(path.into()),
+    };
+    audit::Options { output, ..audit::Options::default() }
+}
+
+/// The configured certificate files, or a development certificate that is made on the spot.
+fn certificate(settings: &Settings) -> Result<(PathBuf, PathBuf), Error> {
+    let server = &settings.file.server;
+    if let (Some(cert), Some(key)) = (&server.cert_file, &server.key_file) {
+        return Ok((cert.clone(), key.clone()));
+    }
+    certs::load_or_make(&server.cert_dir, &server.cert_names)?;
+    let ca = server.cert_dir.join("ca.crt");
+    tracing::info!(ca = %ca.display(), "Serving with a development certificate");
+    Ok((server.cert_dir.join("tls.crt"), server.cert_dir.join("tls.key")))
+}
+
+/// Name of this replica: a pod's host name is its own name.
+fn instance() -> String {
+    let from_file = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = std::env::var("POD_NAME").ok().or_else(from_file).unwrap_or_default();
+    name.trim().to_string()
+}
+
+/// The gate as the server sees it.
+struct Served(Arc<Gate>);
+
+impl server::Gate for Served {
+    async fn answer(&self, road: server::Road, body: Bytes, budget: Duration) -> Vec<u8> {
+        let road = match road {
+            server::Road::Mutate => audit::Road::Mutate,
+            server::Road::Validate => audit::Road::Validate,
+        };
+        self.0.review(road, &body, budget).await
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        // Policies, grants and certificates were loaded before anything was bound.
+        self.0.metrics().set_ready(true);
+        Ok(())
+    }
+
+    fn metrics(&self) -> String {
+        self.0.encode_metrics()
+    }
+}
