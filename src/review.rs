@@ -11,7 +11,7 @@ use k8s_openapi::api::authentication::v1::UserInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// Group, version and kind of an object, as an AdmissionRequest writes them.
+/// Group, version and kind of an object, as an `AdmissionRequest` writes them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct GroupVersionKind {
     /// API group; empty for the core group.
@@ -25,7 +25,7 @@ pub struct GroupVersionKind {
     pub kind: String,
 }
 
-/// Group, version and resource of an endpoint, as an AdmissionRequest writes them.
+/// Group, version and resource of an endpoint, as an `AdmissionRequest` writes them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct GroupVersionResource {
     /// API group; empty for the core group.

@@ -78,7 +78,7 @@ pub trait Gate: Send + Sync + 'static {
     /// Whether reviews can be answered; the error says why not, in one line.
     fn ready(&self) -> Result<(), String>;
 
-    /// All metrics in the OpenMetrics text format.
+    /// All metrics in the `OpenMetrics` text format.
     fn metrics(&self) -> String;
 
     /// Called when something happened that only the server can see.

@@ -1,4 +1,11 @@
 //! The server on real sockets: protocols, limits, drain, and certificates that are replaced under load.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of a test may fail as loudly as the test"
+)]
 
 #[path = "support/tls.rs"]
 mod tls;

@@ -26,13 +26,13 @@ pub const AUTHORITY: &str = "wasmgate development CA";
 /// The names that a development certificate always carries; the last is the Service in the manifests.
 const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", "wasmgate.wasmgate-system.svc"];
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 
 /// How long the authority and the certificate last. Both are made together, so they expire together.
-const LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const LIFETIME: Duration = Duration::from_hours(365 * 24);
 
 /// How far back validity begins, for clients whose clock is slow.
-const CLOCK_SKEW: Duration = Duration::from_secs(60 * 60);
+const CLOCK_SKEW: Duration = Duration::from_hours(1);
 
 /// The certificate in `dir` (`tls.crt`, `tls.key`, issued by `ca.crt`), made when there is none that covers `names`
 /// and lasts another day. Files of other origin are left alone and are an error.
@@ -239,10 +239,10 @@ mod tests {
     fn a_set_with_less_than_a_day_left_is_made_anew() {
         let (_dir, store) = made();
         let names = all_names(&[]).unwrap();
-        for (age, kept) in [(LIFETIME - 2 * DAY, true), (LIFETIME - DAY / 2, false), (LIFETIME * 2, false)] {
-            store.write(&Made::new(&names, SystemTime::now() - age).unwrap()).unwrap();
+        for (age, kept) in [(363, true), (364, false), (365, false), (730, false)] {
+            store.write(&Made::new(&names, SystemTime::now() - DAY * age).unwrap()).unwrap();
             let old = load(&store.cert, &store.key).unwrap();
-            assert_eq!(load_or_make(&store.dir, &[]).unwrap().chain == old.chain, kept, "{age:?}");
+            assert_eq!(load_or_make(&store.dir, &[]).unwrap().chain == old.chain, kept, "{age} days");
         }
     }
 

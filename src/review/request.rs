@@ -84,10 +84,12 @@ fn read(body: &[u8]) -> Result<Review, String> {
 /// The parser's words, unless the wrong version or kind explains why the rest does not fit.
 fn explain(body: &[u8], error: &serde_json::Error) -> String {
     let seen = sketch(body);
-    if (seen.api_version.is_some() || seen.kind.is_some()) && !error.is_syntax() && !error.is_eof() {
-        if let Err(message) = check_version(seen.api_version.as_deref(), seen.kind.as_deref()) {
-            return message;
-        }
+    let is_envelope = seen.api_version.is_some() || seen.kind.is_some();
+    if is_envelope
+        && error.is_data()
+        && let Err(message) = check_version(seen.api_version.as_deref(), seen.kind.as_deref())
+    {
+        return message;
     }
     match error.classify() {
         serde_json::error::Category::Data => format!("{error}; see {API_VERSION} {KIND}"),
@@ -197,7 +199,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match (self.inside, key.as_ref()) {
                 (true, "uid") => {
-                    self.seen.uid = Some(map.next_value::<String>()?).filter(|uid| !uid.is_empty())
+                    self.seen.uid = Some(map.next_value::<String>()?).filter(|uid| !uid.is_empty());
                 }
                 (false, "apiVersion") => self.seen.api_version = Some(map.next_value()?),
                 (false, "kind") => self.seen.kind = Some(map.next_value()?),

@@ -90,8 +90,8 @@ struct Body<'a> {
 #[derive(Serialize)]
 struct Status<'a> {
     metadata: Empty,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    status: &'static str,
+    #[serde(rename = "status", skip_serializing_if = "str::is_empty")]
+    outcome: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     message: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -103,7 +103,7 @@ struct Status<'a> {
 
 impl Status<'_> {
     const OK: Self =
-        Self { metadata: Empty {}, status: "", message: "", reason: "", details: None, code: 200 };
+        Self { metadata: Empty {}, outcome: "", message: "", reason: "", details: None, code: 200 };
 }
 
 #[derive(Serialize)]
@@ -154,7 +154,7 @@ impl Refusal {
         let causes: Vec<_> = self.causes.iter().map(Cause::wire).collect();
         Status {
             metadata: Empty {},
-            status: "Failure",
+            outcome: "Failure",
             message: &self.message,
             reason: self.reason,
             details: (!causes.is_empty()).then_some(Details { causes }),

@@ -161,7 +161,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         // A flush that has nothing to do is no movement, so it does not rewind.
         match Pin::new(&mut self.stream).poll_flush(context) {
             Poll::Pending => self.bound(Poll::Pending, context),
-            done => done,
+            done @ Poll::Ready(_) => done,
         }
     }
 

@@ -46,7 +46,7 @@ impl Signals {
     /// Waits for the next one; for ever when nobody can send any more.
     pub(super) async fn next(&mut self) {
         if self.0.recv().await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -9,21 +9,21 @@ use crate::review::GroupVersionKind;
 pub enum Kind {
     /// `v1` Pod.
     Pod,
-    /// `v1` PodTemplate.
+    /// `v1` `PodTemplate`.
     PodTemplate,
-    /// `v1` ReplicationController.
+    /// `v1` `ReplicationController`.
     ReplicationController,
     /// `apps/v1` Deployment.
     Deployment,
-    /// `apps/v1` ReplicaSet.
+    /// `apps/v1` `ReplicaSet`.
     ReplicaSet,
-    /// `apps/v1` StatefulSet.
+    /// `apps/v1` `StatefulSet`.
     StatefulSet,
-    /// `apps/v1` DaemonSet.
+    /// `apps/v1` `DaemonSet`.
     DaemonSet,
     /// `batch/v1` Job.
     Job,
-    /// `batch/v1` CronJob.
+    /// `batch/v1` `CronJob`.
     CronJob,
 }
 

@@ -14,7 +14,7 @@ enum Step {
     Index(usize),
 }
 
-/// The path of the value that a parser was reading when it stopped at `line` and `column`, as serde_json counts
+/// The path of the value that a parser was reading when it stopped at `line` and `column`, as `serde_json` counts
 /// them: lines from one, columns in bytes read on that line.
 pub(super) fn path_at(text: &str, line: usize, column: usize) -> Path {
     let before: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
@@ -76,10 +76,10 @@ impl Scan {
                 other => raw.push(other),
             }
         }
-        if self.wants_key {
-            if let Some(Step::Key(key)) = self.open.last_mut() {
-                *key = Some(String::from_utf8_lossy(&raw).into_owned());
-            }
+        if self.wants_key
+            && let Some(Step::Key(key)) = self.open.last_mut()
+        {
+            *key = Some(String::from_utf8_lossy(&raw).into_owned());
         }
     }
 }
@@ -91,7 +91,7 @@ impl Path {
             Step::Key(key) => key.as_deref(),
             Step::Index(_) => None,
         });
-        keys.take_while(|key| is_plain(key)).map(|key| format!(".{key}")).collect()
+        keys.take_while(|key| is_plain(key)).flat_map(|key| [".", key]).collect()
     }
 }
 

@@ -318,7 +318,7 @@ mod tests {
         read(&value.to_string(), kind, "")
     }
 
-    fn pod_with(spec: Value) -> Workload {
+    fn pod_with(spec: &Value) -> Workload {
         read_value(&json!({"metadata": {"name": "p"}, "spec": spec}), Kind::Pod).unwrap()
     }
 
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn images_enter_by_all_four_doors_in_order() {
-        let workload = pod_with(json!({
+        let workload = pod_with(&json!({
             "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "data", "image": {"reference": "v:1"}},
                         {"name": "none", "image": {}}],
             "ephemeralContainers": [{"name": "debug", "image": "e:1", "command": ["sh"]}],
@@ -449,11 +449,11 @@ mod tests {
     #[test]
     fn what_admission_judges_counts_as_a_change_and_scheduling_does_not() {
         let base = json!({"containers": [{"name": "api", "image": "c:1"}]});
-        let old = pod_with(base.clone());
+        let old = pod_with(&base);
         let with = |patch: Value| {
             let mut spec = base.clone();
             json_patch::merge(&mut spec, &patch);
-            pod_with(spec)
+            pod_with(&spec)
         };
         for same in [
             json!({}),
