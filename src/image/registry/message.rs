@@ -96,6 +96,10 @@ pub(super) fn network(error: &(dyn StdError + 'static), registry: &str) -> Strin
         }
     }
     let last = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
+    // The HTTP client's own time-outs have a type that it keeps to itself (`reqwest:src/error.rs`, `TimedOut`).
+    if last == "operation timed out" {
+        return format!("`{registry}` did not answer in time");
+    }
     format!("`{registry}`: {}", shorten(&last, QUOTED_CHARS))
 }
 
