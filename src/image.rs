@@ -149,7 +149,17 @@ pub enum FileClass {
         /// `ELF` or `#!`.
         magic: String,
     },
-    /// Neither.
+    /// Was meant to be Wasm and is not valid, or is too much to read.
+    Unreadable {
+        /// Why.
+        message: String,
+    },
+    /// A symbolic link, to be followed inside the image.
+    Link {
+        /// As written: absolute, or relative to the link's folder.
+        target: String,
+    },
+    /// None of these.
     Other,
 }
 
@@ -177,6 +187,10 @@ pub struct SpinComponent {
     pub variables: Vec<String>,
     /// Hosts that still hold a `{{ template }}`: what they resolve to is not known before start.
     pub templates: Vec<String>,
+    /// Digests of dependency and middleware modules that run with this component's capabilities; their
+    /// [`ModuleFacts`] carry this component's id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inherited: Vec<String>,
 }
 
 /// The locked app of a Spin image.
@@ -259,6 +273,7 @@ pub enum Program {
     },
 }
 
+pub mod archive;
 pub mod cache;
 pub mod config;
 pub mod detect;
@@ -267,8 +282,10 @@ pub mod guard;
 pub mod inspector;
 pub mod layer;
 pub mod layout;
+pub mod malformed;
 pub mod manifest;
 pub mod module;
+pub mod path;
 pub mod program;
 pub mod reference;
 pub mod registry;

@@ -1,6 +1,36 @@
-//! To be filled: from a reference to facts, against any source.
+//! From a reference to facts, against any source: manifest, then config, then as few layers as the answer needs.
 
-use super::{Depth, Error, ImageFacts, reference::Reference, source::Source};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::archive::Fault;
+use super::config::{self, Config};
+use super::layer::{Bounds, Tree};
+use super::malformed::Malformed;
+use super::manifest::{self, Document, Layout, Manifest};
+use super::module::{self, Magic};
+use super::program::{self, CONCLUSION};
+use super::reference::Reference;
+use super::source::{Descriptor, FetchedManifest, Source};
+use super::{
+    Depth, Error, Evidence, FileClass, ImageFacts, ImageKind, ModuleFacts, NativeCode, Program, Shape,
+    SpinApp, spin,
+};
+
+/// Layers that are fetched at the same time.
+const PARALLEL: usize = 4;
+/// How many times the limit of one layer all layers of an image may have together.
+const ALL_LAYERS: u64 = 4;
+/// Most Wasm layers of one image.
+const MAX_WASM_LAYERS: usize = 128;
+/// Most pairs of a module and a component that runs it.
+const MAX_USES: usize = 128;
+/// Most platforms of one index whose programs are compared.
+const MAX_PLATFORMS: usize = 8;
 
 /// Sizes that a look-up refuses to pass, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -10,7 +40,7 @@ pub struct SizeLimits {
     pub manifest: u64,
     /// Config or locked app.
     pub config: u64,
-    /// One layer as transferred.
+    /// One layer as transferred; all layers together may have four times as much.
     pub layer: u64,
     /// One layer after decompression.
     pub unpacked: u64,
@@ -25,10 +55,507 @@ impl Default for SizeLimits {
 
 /// Reads what is needed of an image, and no more, and says what it is.
 pub async fn detect<S: Source>(
-    _source: &S,
+    source: &S,
     reference: &Reference,
-    _depth: Depth,
-    _limits: &SizeLimits,
+    depth: Depth,
+    limits: &SizeLimits,
 ) -> Result<ImageFacts, Error> {
-    Err(Error::Read { image: reference.to_string(), what: "the manifest".into(), message: "not read".into() })
+    let look = Look { source, reference, depth, limits, image: reference.to_string() };
+    let fetched = look.manifest(reference).await?;
+    match look.parsed(&fetched.bytes, manifest::parse, "the manifest")? {
+        Document::Manifest(manifest) => {
+            let facts = blank(&fetched.digest, &fetched.digest);
+            look.image(facts, &manifest).await
+        }
+        Document::Index(entries) => look.index(&fetched.digest, &entries).await,
+    }
+}
+
+/// Facts about which nothing is known yet.
+fn blank(digest: &str, manifest_digest: &str) -> ImageFacts {
+    ImageFacts {
+        digest: digest.to_string(),
+        manifest_digest: manifest_digest.to_string(),
+        kind: ImageKind::Unknown,
+        shape: Shape::Other,
+        platform: String::new(),
+        evidence: Vec::new(),
+        entrypoint: Vec::new(),
+        cmd: Vec::new(),
+        working_dir: String::new(),
+        env: Vec::new(),
+        modules: Vec::new(),
+        files: Vec::new(),
+        scanned: false,
+        native: Vec::new(),
+        spin: None,
+        hazards: Vec::new(),
+    }
+}
+
+impl ImageFacts {
+    fn saw(&mut self, seen: impl Into<String>, value: impl Into<String>) {
+        self.evidence.push(Evidence { seen: seen.into(), value: value.into() });
+    }
+
+    /// The same, as something that no runtime can start.
+    fn not_startable(mut self, why: impl Into<String>) -> Self {
+        self.kind = ImageKind::Unknown;
+        self.shape = Shape::Other;
+        self.saw(CONCLUSION, why);
+        self
+    }
+
+    /// Takes the kind from what the image's own entry point starts.
+    fn concluded(mut self) -> Self {
+        let (kind, why) = match program::program(&self, &[], &[]) {
+            Program::Wasm { kind, .. } => (kind, kind.as_str().to_string()),
+            Program::Linux => (ImageKind::Linux, "an ordinary container image".to_string()),
+            Program::Native { source, magic } => (
+                ImageKind::Unknown,
+                format!("`{source}` is native code ({magic}) in an image that is packed as Wasm"),
+            ),
+            Program::Unknown { reason } => (ImageKind::Unknown, reason),
+        };
+        self.kind = kind;
+        self.saw(CONCLUSION, why);
+        self
+    }
+}
+
+/// One look-up.
+struct Look<'a, S> {
+    source: &'a S,
+    reference: &'a Reference,
+    depth: Depth,
+    limits: &'a SizeLimits,
+    image: String,
+}
+
+/// Stops work on another thread when the look-up is given up.
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a layer that is declared to be Wasm holds.
+enum WasmLayer {
+    Module(Box<ModuleFacts>),
+    Native(NativeCode),
+}
+
+impl<S: Source> Look<'_, S> {
+    fn error(&self, what: &str, malformed: Malformed) -> Error {
+        Error::Read { image: self.image.clone(), what: what.to_string(), message: malformed.0 }
+    }
+
+    fn too_large(&self, what: impl Into<String>, limit: u64) -> Error {
+        Error::TooLarge { image: self.image.clone(), what: what.into(), limit }
+    }
+
+    fn parsed<T>(
+        &self,
+        bytes: &[u8],
+        parse: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+        what: &str,
+    ) -> Result<T, Error> {
+        parse(bytes).map_err(|malformed| self.error(what, malformed))
+    }
+
+    async fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, Error> {
+        let limit = self.limits.manifest;
+        let fetched = self.source.manifest(reference, limit).await?;
+        if fetched.bytes.len() as u64 > limit {
+            return Err(self.too_large("the manifest", limit));
+        }
+        Ok(fetched)
+    }
+
+    async fn blob(&self, descriptor: &Descriptor, what: &str, limit: u64) -> Result<Bytes, Error> {
+        if descriptor.size > limit {
+            return Err(self.too_large(what, limit));
+        }
+        let bytes = self.source.blob(self.reference, descriptor, limit).await?;
+        if bytes.len() as u64 > limit {
+            return Err(self.too_large(what, limit));
+        }
+        Ok(bytes)
+    }
+
+    /// The manifest that an index leads to.
+    async fn entry(&self, entry: &manifest::Entry) -> Result<Manifest, Error> {
+        if entry.descriptor.size > self.limits.manifest {
+            return Err(self.too_large("a manifest of the index", self.limits.manifest));
+        }
+        let fetched = self.manifest(&self.reference.with_digest(&entry.descriptor.digest)).await?;
+        match self.parsed(&fetched.bytes, manifest::parse, "a manifest of the index")? {
+            Document::Manifest(manifest) => Ok(manifest),
+            Document::Index(_) => {
+                let malformed = Malformed::new("it leads to another index; push an index of manifests");
+                Err(self.error("the index", malformed))
+            }
+        }
+    }
+
+    async fn index(&self, digest: &str, entries: &[manifest::Entry]) -> Result<ImageFacts, Error> {
+        let choice = match manifest::choose(entries) {
+            Ok(choice) => choice,
+            Err(nothing) => return Ok(blank(digest, digest).not_startable(format!("the index: {nothing}"))),
+        };
+        let chosen = self.entry(&choice.entry).await?;
+        let mut facts = blank(digest, &choice.entry.descriptor.digest);
+        facts.saw("index.manifests", choice.reason);
+        facts.hazards.extend(choice.hazard);
+        let facts = self.image(facts, &chosen).await?;
+        if facts.shape == Shape::ScratchRootfs {
+            return self.same_everywhere(facts, entries).await;
+        }
+        Ok(facts)
+    }
+
+    /// A pod is pinned to the index, and every node reads the manifest of its own platform: the others must hold
+    /// the same program, or what was judged would not be what runs.
+    async fn same_everywhere(
+        &self,
+        mut facts: ImageFacts,
+        entries: &[manifest::Entry],
+    ) -> Result<ImageFacts, Error> {
+        let mut seen = BTreeSet::from([facts.manifest_digest.clone()]);
+        let others: Vec<&manifest::Entry> = entries
+            .iter()
+            .filter(|entry| !entry.attestation && entry.platform.starts_with("linux/"))
+            .filter(|entry| seen.insert(entry.descriptor.digest.clone()))
+            .collect();
+        if others.len() > MAX_PLATFORMS {
+            let malformed = Malformed::new(format!("it holds Wasm for more than {MAX_PLATFORMS} platforms"));
+            return Err(self.error("the index", malformed));
+        }
+        for entry in others {
+            let manifest = self.entry(entry).await?;
+            let other = self.image(blank(&facts.digest, &entry.descriptor.digest), &manifest).await?;
+            if !same_program(&facts, &other) {
+                let why = format!(
+                    "the index holds another program for `{}` than for `{}`; push Wasm as one manifest",
+                    entry.platform, facts.platform
+                );
+                return Ok(facts.not_startable(why));
+            }
+            facts.saw("index.manifests", format!("{} holds the same program", entry.platform));
+        }
+        Ok(facts)
+    }
+
+    async fn image(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, Error> {
+        facts.saw("manifest.config.mediaType", &manifest.config.media_type);
+        if !manifest.artifact_type.is_empty() {
+            facts.saw("manifest.artifactType", &manifest.artifact_type);
+        }
+        let kinds: BTreeSet<&str> = manifest.layers.iter().map(|layer| layer.media_type.as_str()).collect();
+        facts.saw("manifest.layers[].mediaType", kinds.into_iter().collect::<Vec<_>>().join(", "));
+        // crun and proxy-wasm share this annotation, so it is shown and decides nothing.
+        for key in ["module.wasm.image/variant", "run.oci.handler"] {
+            if let Some(value) = manifest.annotations.get(key) {
+                facts.saw(format!("manifest.annotations.{key}"), value);
+            }
+        }
+        let layout = manifest::layout(manifest);
+        if let Layout::Other(what) = layout {
+            return Ok(facts.not_startable(what));
+        }
+        let bytes = self.blob(&manifest.config, "the config", self.limits.config).await?;
+        let config = self.parsed(&bytes, config::parse, "the config")?;
+        facts.adopt(&config);
+        match layout {
+            Layout::Rootfs => self.rootfs(facts, manifest).await,
+            _ if config.architecture != "wasm" => Ok(facts.not_startable(format!(
+                "its config says the architecture `{}`; the shims take Wasm layers only where it is `wasm`",
+                config.architecture
+            ))),
+            Layout::SpinArtifact => self.spin(facts, manifest, &config).await,
+            Layout::WasmArtifact => self.single(facts, manifest, Shape::WasmArtifact).await,
+            _ => self.single(facts, manifest, Shape::RunwasiLayers).await,
+        }
+    }
+
+    /// D1 and D2: exactly one Wasm layer, which the manifest was checked for.
+    async fn single(
+        &self,
+        mut facts: ImageFacts,
+        manifest: &Manifest,
+        shape: Shape,
+    ) -> Result<ImageFacts, Error> {
+        facts.shape = shape;
+        let wasm = [manifest::RUNWASI_LAYER, manifest::WASM_LAYER];
+        for (layer, found) in self.wasm_layers(manifest, &wasm).await? {
+            facts.add_layer(&layer, found);
+        }
+        facts.needs_command();
+        Ok(facts.concluded())
+    }
+
+    async fn spin(
+        &self,
+        mut facts: ImageFacts,
+        manifest: &Manifest,
+        config: &Config,
+    ) -> Result<ImageFacts, Error> {
+        facts.shape = Shape::SpinArtifact;
+        let locked = manifest.layers.iter().find(|layer| layer.media_type == manifest::SPIN_APPLICATION);
+        let Some(locked) = locked else {
+            return Ok(facts.not_startable("a Spin image without a locked app"));
+        };
+        let bytes = self.blob(locked, "the locked app", self.limits.config).await?;
+        let app = self.parsed(&bytes, spin::parse, "the locked app")?;
+        if let Some(label) = config.labels.get(spin::LOCKED_APP_LABEL) {
+            facts.saw(format!("config.Labels.{}", spin::LOCKED_APP_LABEL), label);
+        }
+        facts.saw(format!("locked app {}", locked.digest), describe(&app));
+        let layers = self.wasm_layers(manifest, &[manifest::SPIN_LAYER]).await?;
+        self.check_components(&app, &layers)?;
+        for (layer, found) in layers {
+            facts.add_spin_layer(&app, &layer, found);
+        }
+        facts.needs_command();
+        facts.kind = ImageKind::SpinApp;
+        let refused = spin_refusal(&facts, &app);
+        facts.spin = Some(app);
+        Ok(match refused {
+            Some(why) => facts.not_startable(why),
+            None => facts.concluded(),
+        })
+    }
+
+    /// Spin looks its modules up among the image's own layers.
+    fn check_components(&self, app: &SpinApp, layers: &[(Descriptor, WasmLayer)]) -> Result<(), Error> {
+        let held: BTreeSet<&str> = layers.iter().map(|(layer, _)| layer.digest.as_str()).collect();
+        let mut uses = 0;
+        for component in &app.components {
+            for digest in component.digest.iter().chain(&component.inherited) {
+                uses += 1;
+                if !held.contains(digest.as_str()) {
+                    let malformed = Malformed::new(format!(
+                        "component `{}` names the module `{digest}`, which is no layer of the image",
+                        component.id
+                    ));
+                    return Err(self.error("the locked app", malformed));
+                }
+            }
+        }
+        if uses > MAX_USES {
+            let malformed =
+                Malformed::new(format!("its components name {uses} modules; at most {MAX_USES} are read"));
+            return Err(self.error("the locked app", malformed));
+        }
+        Ok(())
+    }
+
+    /// The layers of these media types, each digest once, in the manifest's order.
+    async fn wasm_layers(
+        &self,
+        manifest: &Manifest,
+        kinds: &[&str],
+    ) -> Result<Vec<(Descriptor, WasmLayer)>, Error> {
+        let mut seen = BTreeSet::new();
+        let layers: Vec<Descriptor> = manifest
+            .layers
+            .iter()
+            .filter(|layer| kinds.contains(&layer.media_type.as_str()) && seen.insert(layer.digest.as_str()))
+            .cloned()
+            .collect();
+        if layers.len() > MAX_WASM_LAYERS {
+            let malformed = Malformed::new(format!("it has more than {MAX_WASM_LAYERS} Wasm layers"));
+            return Err(self.error("the manifest", malformed));
+        }
+        self.check_total(&layers)?;
+        stream::iter(layers.into_iter().map(|layer| self.wasm_layer(layer)))
+            .buffered(PARALLEL)
+            .try_collect()
+            .await
+    }
+
+    async fn wasm_layer(&self, layer: Descriptor) -> Result<(Descriptor, WasmLayer), Error> {
+        let what = format!("layer {}", layer.digest);
+        let bytes = self.blob(&layer, &what, self.limits.layer).await?;
+        if let Magic::Native(magic) = module::magic(&bytes) {
+            let native = NativeCode { source: layer.digest.clone(), magic: magic.to_string() };
+            return Ok((layer, WasmLayer::Native(native)));
+        }
+        let digest = layer.digest.clone();
+        let facts = self.aside(&what, move || module::read(&bytes, &digest)).await?;
+        let facts = facts.map_err(|malformed| self.error(&what, malformed))?;
+        Ok((layer, WasmLayer::Module(Box::new(facts))))
+    }
+
+    /// Parsing is work for another thread: reviews must not wait for each other's images.
+    async fn aside<T: Send + 'static>(
+        &self,
+        what: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|error| self.error(what, Malformed::new(format!("reading it was interrupted: {error}"))))
+    }
+
+    fn check_total(&self, layers: &[Descriptor]) -> Result<(), Error> {
+        let total = layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
+        let limit = self.limits.layer.saturating_mul(ALL_LAYERS);
+        if total > limit { Err(self.too_large("all layers together", limit)) } else { Ok(()) }
+    }
+
+    /// D4, D5, D6 or an ordinary image. The layers are read only where Wasm is to be expected.
+    async fn rootfs(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, Error> {
+        let wasm_platform = manifest::is_wasm(&facts.platform);
+        let first = facts.entrypoint.first().or(facts.cmd.first());
+        let named = first.is_some_and(|argument| program::names_wasm(argument));
+        facts.shape = if wasm_platform { Shape::WasmRootfs } else { Shape::LinuxRootfs };
+        if wasm_platform {
+            facts.hazards.push(format!(
+                "containerd 2.1 and later does not unpack a root file system whose config says `{}` unless \
+                 `use_local_image_pull` is set; build it for `linux/amd64` or push the module as a layer",
+                facts.platform
+            ));
+        }
+        if wasm_platform || named || self.depth == Depth::Layers {
+            let tree = self.scan(&facts, manifest).await?;
+            facts.scanned = true;
+            facts.add_files(&tree);
+            if !wasm_platform && facts.starts_wasm_file() {
+                facts.shape = Shape::ScratchRootfs;
+                facts.add_files(&tree);
+            }
+            facts.saw(
+                "layers",
+                format!("{} Wasm files in {} layers", facts.modules.len(), manifest.layers.len()),
+            );
+        }
+        Ok(facts.concluded())
+    }
+
+    async fn scan(&self, facts: &ImageFacts, manifest: &Manifest) -> Result<Tree, Error> {
+        self.check_total(&manifest.layers)?;
+        let bounds = Bounds { layer: self.limits.unpacked, file: self.limits.layer };
+        let wanted = program::wanted(&facts.entrypoint, &facts.cmd, &facts.working_dir);
+        let mut tree = Tree::new(bounds, wanted);
+        let stop = Stop(Arc::default());
+        for layer in &manifest.layers {
+            let what = format!("layer {}", layer.digest);
+            let bytes = self.blob(layer, &what, self.limits.layer).await?;
+            let flag = Arc::clone(&stop.0);
+            let apply = move || {
+                let result = tree.apply(&bytes, &flag);
+                (tree, result)
+            };
+            let (back, result) = self.aside(&what, apply).await?;
+            tree = back;
+            result.map_err(|fault| match fault {
+                Fault::TooLarge => self.too_large(format!("{what}, unpacked,"), self.limits.unpacked),
+                Fault::Malformed(malformed) => self.error(&what, malformed),
+            })?;
+        }
+        Ok(tree)
+    }
+}
+
+impl ImageFacts {
+    fn adopt(&mut self, config: &Config) {
+        self.platform = config.platform();
+        let platform = if self.platform.is_empty() { "none" } else { &self.platform };
+        self.saw("config platform", platform.to_string());
+        self.entrypoint.clone_from(&config.entrypoint);
+        self.cmd.clone_from(&config.cmd);
+        self.working_dir.clone_from(&config.working_dir);
+        self.env.clone_from(&config.env);
+        for (name, words) in [("config.Entrypoint", &config.entrypoint), ("config.Cmd", &config.cmd)] {
+            if !words.is_empty() {
+                self.saw(name, words.join(" "));
+            }
+        }
+    }
+
+    fn add_layer(&mut self, layer: &Descriptor, found: WasmLayer) {
+        let seen = format!("layer {} bytes 0..8", layer.digest);
+        match found {
+            WasmLayer::Module(facts) => {
+                self.saw(seen, described(&facts));
+                self.modules.push(*facts);
+            }
+            WasmLayer::Native(native) => {
+                self.saw(
+                    seen,
+                    format!("native code ({}) in a layer that is declared to be Wasm", native.magic),
+                );
+                self.native.push(native);
+            }
+        }
+    }
+
+    /// A module counts once for every component that runs it, so that each is judged by what it is handed.
+    fn add_spin_layer(&mut self, app: &SpinApp, layer: &Descriptor, found: WasmLayer) {
+        let WasmLayer::Module(facts) = found else { return self.add_layer(layer, found) };
+        self.saw(format!("layer {} bytes 0..8", layer.digest), described(&facts));
+        let uses = |digest: &String| *digest == layer.digest;
+        let users = app
+            .components
+            .iter()
+            .filter(|component| component.digest.iter().any(uses) || component.inherited.iter().any(uses))
+            .map(|component| Some(component.id.clone()));
+        let mut users: Vec<Option<String>> = users.collect();
+        if users.is_empty() {
+            users.push(None);
+        }
+        self.modules.extend(users.into_iter().map(|component| ModuleFacts { component, ..(*facts).clone() }));
+    }
+
+    /// `kubelet` gives containerd an empty command for an image without an entry point, which it refuses.
+    fn needs_command(&mut self) {
+        if self.entrypoint.is_empty() && self.cmd.is_empty() {
+            self.hazards
+                .push("the image names no command, so the pod must: `command: [\"/\"]` will do".into());
+        }
+    }
+
+    fn add_files(&mut self, tree: &Tree) {
+        let files = tree.files(self.shape != Shape::LinuxRootfs);
+        self.files = files.entries;
+        self.modules = files.modules;
+    }
+
+    fn starts_wasm_file(&self) -> bool {
+        matches!(program::own_class(self), Some(FileClass::Wasm | FileClass::Unreadable { .. }))
+    }
+}
+
+fn described(facts: &ModuleFacts) -> &'static str {
+    match facts.format {
+        super::WasmFormat::Module => "a core module",
+        super::WasmFormat::Component => "a component",
+    }
+}
+
+fn describe(app: &SpinApp) -> String {
+    let triggers: Vec<&str> = app.triggers.iter().map(String::as_str).collect();
+    format!("`{}` with {} components, triggered by {}", app.name, app.components.len(), triggers.join(", "))
+}
+
+/// Why Spin cannot start an app whose locked app was read.
+fn spin_refusal(facts: &ImageFacts, app: &SpinApp) -> Option<String> {
+    if app.components.is_empty() {
+        return Some("a Spin application without components".into());
+    }
+    let used = facts.modules.iter().filter(|module| module.component.is_some());
+    let empty = used.into_iter().find(|module| module.code_bytes == 0)?;
+    Some(format!("the module `{}` of a Spin application holds no code, such as a WIT package", empty.source))
+}
+
+/// Whether two platforms of an index start the same, as far as a verdict rests on it.
+fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
+    one.kind == other.kind
+        && one.shape == other.shape
+        && one.modules == other.modules
+        && one.files == other.files
+        && (&one.entrypoint, &one.cmd, &one.working_dir, &one.env)
+            == (&other.entrypoint, &other.cmd, &other.working_dir, &other.env)
 }

@@ -1,1 +1,570 @@
-//! To be filled.
+//! Manifests and indexes: which manifest of an index a Linux node reads, and which packaging a manifest is.
+//!
+//! Strings are compared exactly; `os` and `architecture` in any letter case (Spin 4.1 writes `Wasip1`).
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::malformed::{Malformed, Rest, no_lookalikes};
+use super::source::Descriptor;
+
+/// Most layers that one image may have. Spin stays under 500 (`spin:crates/oci/src/client.rs`), overlayfs under 128.
+pub const MAX_LAYERS: usize = 512;
+/// Most entries that one index may have.
+const MAX_INDEX_ENTRIES: usize = 512;
+
+/// OCI image config (OCI image-spec `media-types.md`).
+pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Docker's image config (`distribution:docs/content/spec/manifest-v2-2.md`).
+pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// Config of the CNCF Wasm OCI artifact (`tag-runtime:wgs/wasm/deliverables/wasm-oci-artifact`).
+pub const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
+/// Layer of the CNCF Wasm OCI artifact; runwasi takes it beside its own.
+pub const WASM_LAYER: &str = "application/wasm";
+/// runwasi's layer (`runwasi:crates/oci-tar-builder/src/lib.rs`).
+pub const RUNWASI_LAYER: &str = "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm";
+/// Spin's locked app; as a layer now, as the config of old apps (`spin:crates/oci/src/client.rs`).
+pub const SPIN_APPLICATION: &str = "application/vnd.fermyon.spin.application.v1+config";
+/// Spin's module layer, and the layer of wasm-to-oci and Kubewarden.
+pub const SPIN_LAYER: &str = "application/vnd.wasm.content.layer.v1+wasm";
+
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const EMPTY_CONFIG: &str = "application/vnd.oci.empty.v1+json";
+const WASM_TO_OCI_CONFIG: &str = "application/vnd.wasm.config.v1+json";
+const PROXY_WASM_CONFIG: &str = "application/vnd.module.wasm.config.v1+json";
+const MODULE_LAYER: &str = "application/vnd.module.wasm.content.layer.v1+wasm";
+const SPIN_DATA: &str = "application/vnd.wasm.content.layer.v1+data";
+const SPIN_ARCHIVE: &str = "application/vnd.wasm.content.bundle.v1.tar+gzip";
+
+/// Tar layers of a root file system. Whether one is compressed is read from its first bytes, as containerd does
+/// (`containerd:pkg/archive/compression`).
+const ROOTFS_LAYERS: [&str; 10] = [
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    "application/vnd.docker.image.rootfs.diff.tar.zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+];
+
+/// Host platforms in the order in which an index is searched for one.
+pub const HOST_PLATFORMS: [&str; 2] = ["linux/amd64", "linux/arm64"];
+
+/// An image manifest, as far as detection needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// `artifactType`; empty when it says none.
+    pub artifact_type: String,
+    /// The config blob.
+    pub config: Descriptor,
+    /// The layers, lowest first.
+    pub layers: Vec<Descriptor>,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// One entry of an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The manifest.
+    pub descriptor: Descriptor,
+    /// `os/architecture`, lower case; empty when the entry has no platform.
+    pub platform: String,
+    /// Whether it is a buildx attestation and not a program.
+    pub attestation: bool,
+}
+
+/// What a reference can lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Document {
+    /// A manifest.
+    Manifest(Manifest),
+    /// An index.
+    Index(Vec<Entry>),
+}
+
+/// The entry of an index that a node reads, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The entry.
+    pub entry: Entry,
+    /// Why this one.
+    pub reason: String,
+    /// What will go wrong because of the index.
+    pub hazard: Option<String>,
+}
+
+/// The packaging that a manifest's media types say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layout {
+    /// D1: the CNCF artifact.
+    WasmArtifact,
+    /// D2: runwasi's layers.
+    RunwasiLayers,
+    /// D3: a Spin application.
+    SpinArtifact,
+    /// D4, D5, D6 or an ordinary image: the config and the files decide.
+    Rootfs,
+    /// Nothing that a pod can start, with what it is.
+    Other(String),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawDocument {
+    schema_version: u32,
+    #[serde(default)]
+    media_type: Option<String>,
+    #[serde(default)]
+    artifact_type: Option<String>,
+    #[serde(default)]
+    config: Option<RawDescriptor>,
+    #[serde(default)]
+    layers: Option<Vec<RawDescriptor>>,
+    #[serde(default)]
+    manifests: Option<Vec<RawDescriptor>>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, Option<String>>>,
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawDescriptor {
+    #[serde(default)]
+    media_type: Option<String>,
+    digest: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    platform: Option<RawPlatform>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, Option<String>>>,
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+#[derive(Deserialize)]
+struct RawPlatform {
+    #[serde(default)]
+    os: Option<String>,
+    #[serde(default)]
+    architecture: Option<String>,
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+/// Reads a manifest or an index.
+pub fn parse(bytes: &[u8]) -> Result<Document, Malformed> {
+    let raw: RawDocument = serde_json::from_slice(bytes)?;
+    let known = ["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests"];
+    no_lookalikes(&raw.rest, &known)?;
+    if raw.schema_version != 2 {
+        return Err(Malformed::new(format!(
+            "schemaVersion is {}, only 2 is supported; push the image again with a current tool",
+            raw.schema_version
+        )));
+    }
+    if is_index(&raw)? { index(raw).map(Document::Index) } else { manifest(raw).map(Document::Manifest) }
+}
+
+/// A document that could be read as both is refused: one client would run what another did not look at
+/// (CVE-2021-41190).
+fn is_index(raw: &RawDocument) -> Result<bool, Malformed> {
+    let manifest = raw.layers.is_some() || raw.config.is_some();
+    if raw.manifests.is_some() && manifest {
+        return Err(Malformed::new(
+            "it has both `manifests` and `layers` or `config`, so it is ambiguous whether it is an index or a \
+             manifest; push one or the other",
+        ));
+    }
+    let index = raw.manifests.is_some();
+    match raw.media_type.as_deref().unwrap_or_default() {
+        OCI_INDEX | DOCKER_LIST if !index => Err(Malformed::new("it is an index without `manifests`")),
+        OCI_MANIFEST | DOCKER_MANIFEST if raw.config.is_none() => {
+            Err(Malformed::new("it is a manifest without `config`"))
+        }
+        "" if !index && raw.config.is_none() => {
+            Err(Malformed::new("it has neither `manifests` nor `config`"))
+        }
+        "" | OCI_MANIFEST | DOCKER_MANIFEST | OCI_INDEX | DOCKER_LIST => Ok(index),
+        unknown => Err(Malformed::new(format!(
+            "its media type is `{unknown}`; an OCI or Docker v2 manifest or index is expected"
+        ))),
+    }
+}
+
+fn manifest(raw: RawDocument) -> Result<Manifest, Malformed> {
+    let config = raw.config.ok_or_else(|| Malformed::new("it is a manifest without `config`"))?;
+    let layers = raw.layers.unwrap_or_default();
+    if layers.len() > MAX_LAYERS {
+        return Err(Malformed::new(format!("it has {} layers; at most {MAX_LAYERS} are read", layers.len())));
+    }
+    let annotations = raw.annotations.unwrap_or_default();
+    Ok(Manifest {
+        artifact_type: raw.artifact_type.unwrap_or_default(),
+        config: config.checked()?,
+        layers: layers.iter().map(RawDescriptor::checked).collect::<Result<_, _>>()?,
+        annotations: annotations.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
+    })
+}
+
+fn index(raw: RawDocument) -> Result<Vec<Entry>, Malformed> {
+    let entries = raw.manifests.unwrap_or_default();
+    if entries.len() > MAX_INDEX_ENTRIES {
+        return Err(Malformed::new(format!(
+            "it has {} entries; at most {MAX_INDEX_ENTRIES} are read",
+            entries.len()
+        )));
+    }
+    entries.iter().map(RawDescriptor::entry).collect()
+}
+
+impl RawDescriptor {
+    fn checked(&self) -> Result<Descriptor, Malformed> {
+        no_lookalikes(&self.rest, &["mediaType", "digest", "size", "platform"])?;
+        if !is_digest(&self.digest) {
+            return Err(Malformed::new(format!(
+                "`{}` is not a digest; `sha256:` and 64 hexadecimal digits are expected",
+                self.digest
+            )));
+        }
+        let media_type = self.media_type.clone().unwrap_or_default();
+        Ok(Descriptor { media_type, digest: self.digest.clone(), size: self.size })
+    }
+
+    fn entry(&self) -> Result<Entry, Malformed> {
+        let platform = match &self.platform {
+            Some(platform) => {
+                no_lookalikes(&platform.rest, &["os", "architecture"])?;
+                platform.lower()
+            }
+            None => String::new(),
+        };
+        let attested =
+            self.annotations.as_ref().is_some_and(|all| all.contains_key("vnd.docker.reference.type"));
+        let attestation = platform == "unknown/unknown" || attested;
+        Ok(Entry { descriptor: self.checked()?, platform, attestation })
+    }
+}
+
+impl RawPlatform {
+    /// `os/architecture` in lower case; empty when it names neither.
+    fn lower(&self) -> String {
+        platform(self.os.as_deref().unwrap_or_default(), self.architecture.as_deref().unwrap_or_default())
+    }
+}
+
+/// `os/architecture` in lower case; empty when both are.
+pub fn platform(os: &str, architecture: &str) -> String {
+    if os.is_empty() && architecture.is_empty() {
+        return String::new();
+    }
+    format!("{os}/{architecture}").to_lowercase()
+}
+
+/// Whether a lower-case `os/architecture` is WebAssembly: `wasi`, `wasip1`, `wasip2` on `wasm`, `wasm32`, `wasm64`.
+/// The architecture alone decides, as it does for runwasi.
+pub fn is_wasm(platform: &str) -> bool {
+    let (_, architecture) = platform.split_once('/').unwrap_or_default();
+    matches!(architecture, "wasm" | "wasm32" | "wasm64")
+}
+
+/// `sha256:` or `sha512:` with its hexadecimal digits, lower case (OCI image-spec `descriptor.md`).
+fn is_digest(digest: &str) -> bool {
+    let hex = |text: &str, length| {
+        text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    match digest.split_once(':') {
+        Some(("sha256", text)) => hex(text, 64),
+        Some(("sha512", text)) => hex(text, 128),
+        _ => false,
+    }
+}
+
+/// The entry that a Linux node reads. containerd looks only at entries that match its own platform
+/// (`containerd:core/images/image.go`, `Manifest`), so an entry for Linux wins over one for Wasm; a Wasm entry
+/// alone is taken for what the image is meant to be, with the hazard that no CRI runtime can pull it by its index.
+pub fn choose(entries: &[Entry]) -> Result<Choice, Malformed> {
+    let programs: Vec<&Entry> = entries.iter().filter(|entry| !entry.attestation).collect();
+    let wasm = programs.iter().find(|entry| is_wasm(&entry.platform));
+    let host = HOST_PLATFORMS
+        .iter()
+        .find_map(|host| programs.iter().find(|entry| entry.platform == *host))
+        .or_else(|| programs.iter().find(|entry| entry.platform.starts_with("linux/")))
+        .or_else(|| programs.iter().find(|entry| entry.platform.is_empty()));
+    match (host, wasm) {
+        (Some(host), wasm) => Ok(choose_host(host, wasm.copied(), programs.len())),
+        (None, Some(wasm)) => Ok(choose_wasm(wasm)),
+        (None, None) => Err(Malformed::new(format!(
+            "it holds nothing for Linux or Wasm, only {}; push an image for `linux/amd64` or a Wasm manifest",
+            listed(&programs)
+        ))),
+    }
+}
+
+fn choose_host(host: &Entry, wasm: Option<&Entry>, programs: usize) -> Choice {
+    let named = if host.platform.is_empty() { "without a platform" } else { &host.platform };
+    let reason = match wasm {
+        Some(wasm) => format!(
+            "{named}: the index holds {} too, but a Linux node reads only the entry of its own platform",
+            wasm.platform
+        ),
+        None => format!("{named}, of {programs} in the index"),
+    };
+    let hazard = wasm.map(|wasm| {
+        format!(
+            "the tag names an index whose `{}` entry no Linux node reads; push that manifest under a tag of its own",
+            wasm.platform
+        )
+    });
+    Choice { entry: host.clone(), reason, hazard }
+}
+
+fn choose_wasm(wasm: &Entry) -> Choice {
+    Choice {
+        entry: wasm.clone(),
+        reason: format!("{}: the index holds nothing for Linux", wasm.platform),
+        hazard: Some(format!(
+            "the tag names an index that holds only `{}`: a Linux node finds no match for its platform and cannot \
+             pull it; push the manifest itself (buildx: `--provenance=false`)",
+            wasm.platform
+        )),
+    }
+}
+
+fn listed(entries: &[&Entry]) -> String {
+    if entries.is_empty() {
+        return "nothing that is a program".into();
+    }
+    let names: Vec<String> = entries.iter().take(8).map(|entry| format!("`{}`", entry.platform)).collect();
+    names.join(", ")
+}
+
+/// The packaging that the media types say. The config media type decides where two kinds share a layer type.
+pub fn layout(manifest: &Manifest) -> Layout {
+    match manifest.config.media_type.as_str() {
+        WASM_CONFIG => wasm_artifact(&manifest.layers),
+        OCI_CONFIG | DOCKER_CONFIG => image(&manifest.layers),
+        SPIN_APPLICATION => other(
+            "an old Spin application, whose locked app is its config; push it again with Spin 2 or later",
+        ),
+        WASM_TO_OCI_CONFIG => other(
+            "a wasm-to-oci artifact (Kubewarden, Krustlet), which no shim starts: its config has no platform",
+        ),
+        PROXY_WASM_CONFIG => {
+            other("a proxy-wasm filter, which Envoy loads; it is no program that a pod can start")
+        }
+        EMPTY_CONFIG => empty_config(manifest),
+        "" => other("a manifest whose config has no media type"),
+        unknown => other(format!("an artifact with the config `{unknown}`, which is no container image")),
+    }
+}
+
+fn other(what: impl Into<String>) -> Layout {
+    Layout::Other(what.into())
+}
+
+fn wasm_artifact(layers: &[Descriptor]) -> Layout {
+    match layers {
+        [only] if only.media_type == WASM_LAYER => Layout::WasmArtifact,
+        [only] => other(format!("a Wasm artifact whose layer is `{}`, not `{WASM_LAYER}`", only.media_type)),
+        many => other(format!("a Wasm artifact with {} layers, where exactly one is allowed", many.len())),
+    }
+}
+
+/// An image config says nothing yet; the layers do. An image with Wasm layers is started from these, whatever
+/// else it carries.
+fn image(layers: &[Descriptor]) -> Layout {
+    let count = |media_type: &str| layers.iter().filter(|layer| layer.media_type == media_type).count();
+    if count(MODULE_LAYER) > 0 {
+        return other(
+            "a legacy wasmCloud or proxy-wasm module layer in a container image, which no shim starts",
+        );
+    }
+    match (count(SPIN_APPLICATION), count(RUNWASI_LAYER) + count(WASM_LAYER)) {
+        (1, 0) => spin_artifact(layers),
+        (0, 0) if count(SPIN_LAYER) > 0 => other("Spin module layers without a locked app"),
+        (0, 0) => rootfs(layers),
+        (0, 1) => Layout::RunwasiLayers,
+        (0, many) => other(format!("an image with {many} Wasm layers, where runwasi starts exactly one")),
+        (1, _) => other("a locked Spin app beside Wasm layers of another kind, which the Spin shim refuses"),
+        (many, _) => other(format!("a Spin image with {many} locked apps, where exactly one is allowed")),
+    }
+}
+
+fn spin_artifact(layers: &[Descriptor]) -> Layout {
+    let known = [SPIN_APPLICATION, SPIN_LAYER, SPIN_DATA, SPIN_ARCHIVE];
+    match layers.iter().find(|layer| !known.contains(&layer.media_type.as_str())) {
+        Some(layer) => other(format!("a Spin image with the unknown layer `{}`", layer.media_type)),
+        None => Layout::SpinArtifact,
+    }
+}
+
+fn rootfs(layers: &[Descriptor]) -> Layout {
+    match layers.iter().find(|layer| !ROOTFS_LAYERS.contains(&layer.media_type.as_str())) {
+        Some(layer) => other(format!("a container image with the unknown layer `{}`", layer.media_type)),
+        None => Layout::Rootfs,
+    }
+}
+
+fn empty_config(manifest: &Manifest) -> Layout {
+    let first = manifest.layers.first().map(|layer| layer.media_type.as_str()).unwrap_or_default();
+    let wasm = manifest.artifact_type.contains("wasm") || first.contains("wasm");
+    let named = if manifest.artifact_type.is_empty() { first } else { manifest.artifact_type.as_str() };
+    if wasm {
+        other(format!(
+            "a Wasm file pushed as the artifact `{named}` with an empty config, which no shim starts; push it with \
+             `wkg oci push`"
+        ))
+    } else {
+        other(format!("the artifact `{named}`, which is no container image"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const M: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+    fn read(value: &Value) -> Result<Document, Malformed> {
+        parse(&serde_json::to_vec(value).unwrap())
+    }
+
+    fn of(config: &str, layers: &[&str]) -> Layout {
+        let layers: Vec<Value> =
+            layers.iter().map(|kind| json!({"mediaType": kind, "digest": M, "size": 1})).collect();
+        let value =
+            json!({"schemaVersion": 2, "config": {"mediaType": config, "digest": M}, "layers": layers});
+        match read(&value).unwrap() {
+            Document::Manifest(manifest) => layout(&manifest),
+            Document::Index(_) => unreachable!("a manifest was built"),
+        }
+    }
+
+    fn chosen(platforms: &[&str]) -> Result<Choice, Malformed> {
+        let entries: Vec<Value> = platforms
+            .iter()
+            .map(|text| {
+                let (os, architecture) = text.split_once('/').unwrap();
+                json!({"digest": M, "platform": {"os": os, "architecture": architecture}})
+            })
+            .collect();
+        match read(&json!({"schemaVersion": 2, "manifests": entries})).unwrap() {
+            Document::Index(entries) => choose(&entries),
+            Document::Manifest(_) => unreachable!("an index was built"),
+        }
+    }
+
+    #[test]
+    fn media_types_name_the_packaging() {
+        assert_eq!(of(WASM_CONFIG, &[WASM_LAYER]), Layout::WasmArtifact);
+        assert_eq!(of(OCI_CONFIG, &[RUNWASI_LAYER]), Layout::RunwasiLayers);
+        assert_eq!(of(OCI_CONFIG, &[SPIN_LAYER, SPIN_DATA, SPIN_APPLICATION]), Layout::SpinArtifact);
+        assert_eq!(of(OCI_CONFIG, &[ROOTFS_LAYERS[1]]), Layout::Rootfs);
+        assert_eq!(of(DOCKER_CONFIG, &[ROOTFS_LAYERS[7]]), Layout::Rootfs);
+        assert_eq!(of(OCI_CONFIG, &[]), Layout::Rootfs);
+        // Wasm layers win over a root file system beside them.
+        assert_eq!(of(OCI_CONFIG, &[ROOTFS_LAYERS[1], WASM_LAYER]), Layout::RunwasiLayers);
+    }
+
+    #[test]
+    fn lookalikes_are_named_for_what_they_are() {
+        let cases: [(&str, &[&str], &str); 11] = [
+            (WASM_TO_OCI_CONFIG, &[SPIN_LAYER], "wasm-to-oci"),
+            (PROXY_WASM_CONFIG, &[MODULE_LAYER], "proxy-wasm"),
+            (OCI_CONFIG, &[MODULE_LAYER], "wasmCloud"),
+            (EMPTY_CONFIG, &[WASM_LAYER], "empty config"),
+            (EMPTY_CONFIG, &["application/x-helm"], "application/x-helm"),
+            (SPIN_APPLICATION, &[SPIN_LAYER], "old Spin application"),
+            (WASM_CONFIG, &[WASM_LAYER, WASM_LAYER], "2 layers"),
+            (OCI_CONFIG, &[RUNWASI_LAYER, WASM_LAYER], "2 Wasm layers"),
+            (OCI_CONFIG, &[SPIN_LAYER], "without a locked app"),
+            (OCI_CONFIG, &[SPIN_APPLICATION, SPIN_APPLICATION], "2 locked apps"),
+            (OCI_CONFIG, &["application/x-unknown"], "application/x-unknown"),
+        ];
+        for (config, layers, expected) in cases {
+            match of(config, layers) {
+                Layout::Other(what) => assert!(what.contains(expected), "{what}"),
+                found => unreachable!("{config} {layers:?} was taken for {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_ambiguous_or_foreign_document_is_refused_with_the_reason() {
+        let config = json!({"digest": M});
+        let cases = [
+            (json!({"schemaVersion": 2, "manifests": [], "layers": []}), "ambiguous"),
+            (json!({"schemaVersion": 2, "manifests": [], "config": config}), "ambiguous"),
+            (json!({"schemaVersion": 1, "config": config}), "schemaVersion is 1"),
+            (json!({"schemaVersion": 2}), "neither"),
+            (json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "config": config}), "index without"),
+            (json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "manifests": []}), "manifest without"),
+            (json!({"schemaVersion": 2, "mediaType": "text/html", "config": config}), "text/html"),
+            (json!({"schemaVersion": 2, "config": config, "Layers": []}), "write `layers`"),
+            (json!({"schemaVersion": 2, "config": {"digest": M, "Digest": M}}), "write `digest`"),
+            (json!({"schemaVersion": 2, "config": {"digest": "sha256:../../x"}}), "not a digest"),
+            (json!([]), "invalid"),
+        ];
+        for (value, expected) in cases {
+            let error = read(&value).unwrap_err();
+            assert!(error.0.contains(expected), "{value}: {error}");
+        }
+        let many = vec![json!({"digest": M}); MAX_LAYERS + 1];
+        let error = read(&json!({"schemaVersion": 2, "config": config, "layers": many})).unwrap_err();
+        assert!(error.0.contains("513 layers"), "{error}");
+    }
+
+    #[test]
+    fn unknown_fields_and_nulls_are_read_past() {
+        let value = json!({"schemaVersion": 2, "subject": {"digest": M}, "config": {"mediaType": OCI_CONFIG,
+            "digest": M, "size": 3, "data": "e30="}, "layers": null, "annotations": null});
+        let Document::Manifest(manifest) = read(&value).unwrap() else { unreachable!() };
+        assert_eq!((manifest.config.size, manifest.layers.len()), (3, 0));
+    }
+
+    #[test]
+    fn a_node_reads_the_entry_of_its_own_platform() {
+        let both = chosen(&["wasi/wasm", "linux/arm64", "linux/amd64"]).unwrap();
+        assert_eq!(both.entry.platform, "linux/amd64");
+        assert!(both.reason.contains("wasi/wasm"), "{}", both.reason);
+        assert!(both.hazard.unwrap().contains("tag of its own"));
+        let plain = chosen(&["windows/amd64", "linux/riscv64"]).unwrap();
+        assert_eq!((plain.entry.platform.as_str(), plain.hazard), ("linux/riscv64", None));
+    }
+
+    #[test]
+    fn a_wasm_entry_alone_is_chosen_with_the_hazard_of_its_index() {
+        for platform in ["wasi/wasm", "Wasip1/Wasm", "wasip2/wasm", "wasi/wasm32", "wasi/wasm64"] {
+            let choice = chosen(&["unknown/unknown", platform]).unwrap();
+            assert_eq!(choice.entry.platform, platform.to_lowercase());
+            assert!(choice.hazard.unwrap().contains("--provenance=false"));
+        }
+        let error = chosen(&["windows/amd64", "unknown/unknown"]).unwrap_err();
+        assert!(error.0.contains("`windows/amd64`"), "{error}");
+        assert!(chosen(&[]).unwrap_err().0.contains("nothing that is a program"));
+    }
+
+    #[test]
+    fn attestations_are_never_chosen() {
+        let attested = json!({"vnd.docker.reference.type": "attestation-manifest"});
+        let value = json!({"schemaVersion": 2, "manifests": [
+            {"digest": M, "platform": {"os": "linux", "architecture": "amd64"}, "annotations": attested},
+            {"digest": M, "platform": {"os": "wasi", "architecture": "wasm"}}]});
+        let Document::Index(entries) = read(&value).unwrap() else { unreachable!() };
+        assert_eq!(choose(&entries).unwrap().entry.platform, "wasi/wasm");
+    }
+}

@@ -1,1 +1,668 @@
-//! To be filled.
+//! What the bytes of a module or component say: imports, exports, code, data and memory sizes.
+//!
+//! Sections and types are validated, function bodies are not: their imports are what a verdict rests on, and these
+//! stand in the sections. Validating 18 MB of bodies would cost more than everything else in a look-up together,
+//! and a module with a bad body fails in its own runtime.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wasmparser::component_types::{ComponentEntityType, ComponentInstanceTypeId};
+use wasmparser::types::Types;
+use wasmparser::{
+    ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, ComponentTypeRef,
+    Encoding, Instance, MemoryType, Parser, Payload, TypeRef, ValidPayload, Validator, WasmFeatures,
+};
+
+use super::malformed::Malformed;
+use super::{ImageKind, Import, ModuleFacts, WasmFormat};
+
+/// Most bytes of `.wat` text that are assembled.
+pub const MAX_TEXT: usize = 1 << 20;
+/// Most bytes of names that are kept of one binary; Wasmtime's whole `wasi:cli` world has about 16 KiB. A few bytes
+/// can name the same large instance type over and over.
+const MAX_NAMES: usize = 1 << 20;
+/// Bytes of a linear memory page (WebAssembly core specification, 2.5.5) as a power of two.
+const PAGE_LOG2: u32 = 16;
+
+/// What the first bytes of a file say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Magic {
+    /// `\0asm`: a module or component.
+    Wasm,
+    /// `ELF` or `#!`. A `.cwasm` that Wasmtime compiled in advance is an ELF image (wasmtime#3343).
+    Native(&'static str),
+    /// Anything else.
+    Other,
+}
+
+/// Reads the first bytes; eight are enough.
+pub fn magic(head: &[u8]) -> Magic {
+    match head {
+        [0, b'a', b's', b'm', ..] => Magic::Wasm,
+        [0x7f, b'E', b'L', b'F', ..] => Magic::Native("ELF"),
+        [b'#', b'!', ..] => Magic::Native("#!"),
+        _ => Magic::Other,
+    }
+}
+
+/// Reads a binary. `source` is where it came from: a layer digest or a path.
+pub fn read(bytes: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
+    if magic(bytes) != Magic::Wasm {
+        return Err(Malformed::new(
+            "it does not begin with `\\0asm`; a Wasm module or component is expected",
+        ));
+    }
+    let mut walk = Walk::default();
+    let mut validator = Validator::new_with_features(WasmFeatures::all());
+    let mut types = None;
+    for payload in Parser::new(0).parse_all(bytes) {
+        let payload = payload.map_err(invalid)?;
+        if let ValidPayload::End(end) = validator.payload(&payload).map_err(invalid)? {
+            types = Some(end);
+        }
+        walk.payload(&payload).map_err(invalid)?;
+    }
+    let types = types.ok_or_else(|| Malformed::new("it is not a valid Wasm binary: it has no end"))?;
+    walk.facts(&types, source, bytes.len())
+}
+
+/// Reads `.wat` text, which the shims take in place of a binary (`runwasi:crates/containerd-shim-wasm`, `can_handle`).
+pub fn read_text(text: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
+    if text.len() > MAX_TEXT {
+        return Err(Malformed::new(format!(
+            "it is Wasm text of {} bytes; at most {MAX_TEXT} are read, so ship the binary",
+            text.len()
+        )));
+    }
+    let text = std::str::from_utf8(text).map_err(|e| Malformed::new(format!("it is not Wasm text: {e}")))?;
+    let binary = wat::parse_str(text).map_err(|error| {
+        let shown = error.to_string();
+        Malformed::new(format!("it is not Wasm text: {}", shown.lines().next().unwrap_or_default()))
+    })?;
+    let size_bytes = text.len() as u64;
+    read(&binary, source).map(|facts| ModuleFacts { size_bytes, ..facts })
+}
+
+fn invalid(error: wasmparser::Error) -> Malformed {
+    Malformed::new(format!("it is not a valid Wasm binary: {error}"))
+}
+
+/// A nested module or component: what it holds itself, and how often its parent instantiates it.
+#[derive(Debug, Default)]
+struct Unit {
+    memory: u64,
+    instances: u64,
+    children: Vec<usize>,
+}
+
+/// A module or component that is being read, and its index spaces of modules and components.
+#[derive(Debug, Default)]
+struct Frame {
+    unit: usize,
+    modules: Vec<Option<usize>>,
+    components: Vec<Option<usize>>,
+}
+
+/// Facts as they accumulate. Unit 0 is the outermost one; a child's number is always above its parent's.
+#[derive(Debug, Default)]
+struct Walk {
+    units: Vec<Unit>,
+    stack: Vec<Frame>,
+    component: bool,
+    imports: BTreeMap<String, BTreeSet<String>>,
+    exports: BTreeSet<String>,
+    code: u64,
+    data: u64,
+}
+
+type Step = Result<(), wasmparser::Error>;
+
+impl Walk {
+    fn payload(&mut self, payload: &Payload<'_>) -> Step {
+        match payload {
+            Payload::Version { encoding, .. } => self.enter(*encoding),
+            Payload::End(_) => drop(self.stack.pop()),
+            Payload::ModuleSection { .. } => self.nest(true),
+            Payload::ComponentSection { .. } => self.nest(false),
+            Payload::CodeSectionStart { size, .. } => self.code = self.code.saturating_add(u64::from(*size)),
+            Payload::DataSection(section) => {
+                self.data = self.data.saturating_add(section.range().len() as u64);
+            }
+            Payload::MemorySection(section) => {
+                for memory in section.clone() {
+                    self.memory(&memory?);
+                }
+            }
+            Payload::ImportSection(section) if self.outermost() => {
+                for import in section.clone().into_imports() {
+                    self.core_import(&import?);
+                }
+            }
+            Payload::ExportSection(section) if self.outermost() => {
+                for export in section.clone() {
+                    self.exports.insert(export?.name.to_string());
+                }
+            }
+            other => return self.component_section(other),
+        }
+        Ok(())
+    }
+
+    fn component_section(&mut self, payload: &Payload<'_>) -> Step {
+        match payload {
+            Payload::ComponentImportSection(section) => {
+                for import in section.clone() {
+                    self.component_import(&import?);
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section.clone() {
+                    self.component_export(&export?);
+                }
+            }
+            Payload::ComponentAliasSection(section) => {
+                for alias in section.clone() {
+                    self.alias(&alias?);
+                }
+            }
+            Payload::InstanceSection(section) => {
+                for instance in section.clone() {
+                    if let Instance::Instantiate { module_index, .. } = instance? {
+                        self.instantiate(true, module_index);
+                    }
+                }
+            }
+            Payload::ComponentInstanceSection(section) => {
+                for instance in section.clone() {
+                    if let ComponentInstance::Instantiate { component_index, .. } = instance? {
+                        self.instantiate(false, component_index);
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn outermost(&self) -> bool {
+        self.stack.len() == 1
+    }
+
+    /// The header of the outermost unit, or of the one that [`Self::nest`] has just numbered.
+    fn enter(&mut self, encoding: Encoding) {
+        if self.units.is_empty() {
+            self.units.push(Unit::default());
+            self.component = encoding == Encoding::Component;
+        }
+        self.stack.push(Frame { unit: self.units.len() - 1, ..Frame::default() });
+    }
+
+    fn nest(&mut self, core: bool) {
+        let child = self.units.len();
+        self.units.push(Unit::default());
+        let Some(frame) = self.stack.last_mut() else { return };
+        frame.space(core).push(Some(child));
+        if let Some(parent) = self.units.get_mut(frame.unit) {
+            parent.children.push(child);
+        }
+    }
+
+    fn memory(&mut self, memory: &MemoryType) {
+        let Some(unit) = self.stack.last().and_then(|frame| self.units.get_mut(frame.unit)) else { return };
+        unit.memory = unit.memory.saturating_add(initial_bytes(memory));
+    }
+
+    fn core_import(&mut self, import: &wasmparser::Import<'_>) {
+        let functions = self.imports.entry(import.module.to_string()).or_default();
+        match import.ty {
+            TypeRef::Func(_) | TypeRef::FuncExact(_) => {
+                functions.insert(import.name.to_string());
+            }
+            // The host must bring this memory; one that a nested module imports is another module's, counted there.
+            TypeRef::Memory(memory) => self.memory(&memory),
+            _ => {}
+        }
+    }
+
+    fn component_import(&mut self, import: &wasmparser::ComponentImport<'_>) {
+        let outermost = self.outermost();
+        if outermost && !matches!(import.ty, ComponentTypeRef::Type(_)) {
+            self.imports.entry(import.name.name.to_string()).or_default();
+        }
+        let Some(frame) = self.stack.last_mut() else { return };
+        match import.ty {
+            ComponentTypeRef::Module(_) => frame.modules.push(None),
+            ComponentTypeRef::Component(_) => frame.components.push(None),
+            _ => {}
+        }
+    }
+
+    fn component_export(&mut self, export: &wasmparser::ComponentExport<'_>) {
+        if self.outermost() && export.kind != ComponentExternalKind::Type {
+            self.exports.insert(export.name.name.to_string());
+        }
+        // An export adds its item to the index space once more.
+        let Some(frame) = self.stack.last_mut() else { return };
+        let core = match export.kind {
+            ComponentExternalKind::Module => true,
+            ComponentExternalKind::Component => false,
+            _ => return,
+        };
+        let unit = frame.find(core, export.index);
+        frame.space(core).push(unit);
+    }
+
+    fn alias(&mut self, alias: &ComponentAlias<'_>) {
+        let (core, unit) = match alias {
+            ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. } => (true, None),
+            ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => (false, None),
+            ComponentAlias::Outer { kind, count, index } => {
+                let core = match kind {
+                    ComponentOuterAliasKind::CoreModule => true,
+                    ComponentOuterAliasKind::Component => false,
+                    _ => return,
+                };
+                let outer = self.stack.iter().rev().nth(*count as usize);
+                (core, outer.and_then(|frame| frame.find(core, *index)))
+            }
+            _ => return,
+        };
+        if let Some(frame) = self.stack.last_mut() {
+            frame.space(core).push(unit);
+        }
+    }
+
+    fn instantiate(&mut self, core: bool, index: u32) {
+        let unit = self.stack.last().and_then(|frame| frame.find(core, index));
+        if let Some(unit) = unit.and_then(|unit| self.units.get_mut(unit)) {
+            unit.instances = unit.instances.saturating_add(1);
+        }
+    }
+
+    /// Memory of everything that is instantiated; a unit that nothing instantiates counts once.
+    fn total_memory(&self) -> u64 {
+        let mut totals = vec![0_u64; self.units.len()];
+        for (number, unit) in self.units.iter().enumerate().rev() {
+            let nested = unit.children.iter().fold(0_u64, |sum, child| {
+                let times = self.units.get(*child).map_or(1, |unit| unit.instances.max(1));
+                sum.saturating_add(totals.get(*child).copied().unwrap_or(0).saturating_mul(times))
+            });
+            if let Some(total) = totals.get_mut(number) {
+                *total = unit.memory.saturating_add(nested);
+            }
+        }
+        totals.first().copied().unwrap_or(0)
+    }
+
+    fn facts(self, types: &Types, source: &str, size: usize) -> Result<ModuleFacts, Malformed> {
+        let memory_bytes = self.total_memory();
+        let imports = if self.component { component_imports(self.imports, types)? } else { self.imports };
+        let imported = imports.iter().map(|(interface, names)| interface.len() + bytes_of(names));
+        let names = imported.fold(bytes_of(&self.exports), usize::saturating_add);
+        if names > MAX_NAMES {
+            return Err(too_many_names());
+        }
+        Ok(ModuleFacts {
+            source: source.to_string(),
+            component: None,
+            format: if self.component { WasmFormat::Component } else { WasmFormat::Module },
+            imports: imports
+                .into_iter()
+                .map(|(interface, functions)| Import { interface, functions })
+                .collect(),
+            exports: self.exports,
+            code_bytes: self.code,
+            data_bytes: self.data,
+            memory_bytes,
+            size_bytes: size as u64,
+        })
+    }
+}
+
+impl Frame {
+    fn space(&mut self, core: bool) -> &mut Vec<Option<usize>> {
+        if core { &mut self.modules } else { &mut self.components }
+    }
+
+    fn find(&self, core: bool, index: u32) -> Option<usize> {
+        let space = if core { &self.modules } else { &self.components };
+        space.get(index as usize).copied().flatten()
+    }
+}
+
+/// Initial size in bytes. A 64-bit memory can declare 2^64 bytes; the sum then stays at the largest number, which
+/// no limit fits.
+fn initial_bytes(memory: &MemoryType) -> u64 {
+    let page = 1_u64.checked_shl(memory.page_size_log2.unwrap_or(PAGE_LOG2)).unwrap_or(u64::MAX);
+    memory.initial.saturating_mul(page)
+}
+
+/// Fills in the functions of a component's imports from their types. An import that stands in for an interface
+/// under a name of its own (`implements`) is listed as that interface; a function that is imported directly is
+/// listed under its own name.
+fn component_imports(
+    names: BTreeMap<String, BTreeSet<String>>,
+    types: &Types,
+) -> Result<BTreeMap<String, BTreeSet<String>>, Malformed> {
+    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut left = MAX_NAMES;
+    for name in names.into_keys() {
+        let item = types.component_item_for_import(&name);
+        let interface = item.and_then(|item| item.implements.clone()).unwrap_or_else(|| name.clone());
+        let functions = imports.entry(interface).or_default();
+        match item.map(|item| item.ty) {
+            Some(ComponentEntityType::Instance(id)) => {
+                instance_functions(types, id, "", functions, &mut left)?
+            }
+            Some(ComponentEntityType::Func(_)) => {
+                functions.insert(name);
+            }
+            _ => {}
+        }
+    }
+    Ok(imports)
+}
+
+fn bytes_of(names: &BTreeSet<String>) -> usize {
+    names.iter().map(String::len).sum()
+}
+
+fn too_many_names() -> Malformed {
+    Malformed::new(format!("its imports and exports have names of more than {MAX_NAMES} bytes"))
+}
+
+/// Functions of an instance type; those of an instance inside it carry its name before a dot.
+fn instance_functions(
+    types: &Types,
+    id: ComponentInstanceTypeId,
+    prefix: &str,
+    functions: &mut BTreeSet<String>,
+    left: &mut usize,
+) -> Result<(), Malformed> {
+    for (name, item) in &types[id].exports {
+        *left = left.checked_sub(prefix.len() + name.len()).ok_or_else(too_many_names)?;
+        match item.ty {
+            ComponentEntityType::Func(_) => {
+                functions.insert(format!("{prefix}{name}"));
+            }
+            ComponentEntityType::Instance(inner) => {
+                instance_functions(types, inner, &format!("{prefix}{name}."), functions, left)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What a runtime can start a binary as, or why none can. `function` is what follows `#` in the entry point, when
+/// something does (`runwasi:crates/containerd-shim-wasm/src/sandbox/context.rs`).
+pub fn kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKind, String> {
+    match facts.format {
+        WasmFormat::Module => module_kind(facts, function),
+        WasmFormat::Component => component_kind(facts, function),
+    }
+}
+
+fn component_kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKind, String> {
+    if facts.code_bytes == 0 {
+        return Err("it is a component without code, such as a WIT package, which nothing can start".into());
+    }
+    let exports = |interface: &str| {
+        facts
+            .exports
+            .iter()
+            .any(|name| name.split_once('@').map_or(name.as_str(), |(name, _)| name) == interface)
+    };
+    if exports("wasi:http/incoming-handler") || exports("wasi:http/handler") {
+        return Ok(ImageKind::HttpComponent);
+    }
+    if exports("wasi:cli/run") || function.is_some_and(|name| facts.exports.contains(name)) {
+        return Ok(ImageKind::Component);
+    }
+    Err(format!(
+        "it is a component that exports neither `wasi:cli/run` nor `wasi:http/incoming-handler`, but {}",
+        listed(facts.exports.iter().map(String::as_str))
+    ))
+}
+
+fn module_kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKind, String> {
+    let threads = facts.imports.iter().any(|import| import.interface == "wasi");
+    let foreign = facts.imports.iter().find(|import| !is_wasi(import, threads));
+    if let Some(import) = foreign {
+        return Err(format!("it imports `{}`, {}", import.interface, why_foreign(&import.interface)));
+    }
+    match function.filter(|name| !name.is_empty()) {
+        Some(name) if facts.exports.contains(name) => Ok(ImageKind::Module),
+        Some(name) => {
+            Err(format!("it does not export the function `{name}` that the entry point names after `#`"))
+        }
+        None if facts.exports.contains("_start") => Ok(ImageKind::Module),
+        None if facts.exports.contains("_initialize") => {
+            Err("it is a reactor, which has no `_start`; name the function to call as `path#function`".into())
+        }
+        None => Err(format!(
+            "it does not export `_start`, but {}",
+            listed(facts.exports.iter().map(String::as_str))
+        )),
+    }
+}
+
+/// Module names that WASI hosts provide. wasi-threads brings its shared memory as `env`.
+fn is_wasi(import: &Import, threads: bool) -> bool {
+    match import.interface.as_str() {
+        "wasi_snapshot_preview1" | "wasi_unstable" | "wasi" | "wasix_32v1" | "wasix_64v1" => true,
+        "env" => threads && import.functions.is_empty(),
+        name => name.starts_with("wasi_ephemeral_"),
+    }
+}
+
+fn why_foreign(module: &str) -> &'static str {
+    match module {
+        "gojs" | "go" => "which only a JavaScript host provides: build it with `GOOS=wasip1`, not `GOOS=js`",
+        "wbg" | "__wbindgen_placeholder__" | "__wbindgen_externref_xform__" => {
+            "which only the JavaScript of wasm-bindgen provides: build it for a WASI target"
+        }
+        name if name.ends_with("_bg.js") => {
+            "which only the JavaScript of wasm-bindgen provides: build it for a WASI target"
+        }
+        "env" => "which no WASI host provides: it was linked against a host of its own, such as Emscripten's",
+        _ => "which no WASI host provides",
+    }
+}
+
+/// A few names for a message.
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let shown: Vec<String> = names.take(4).map(|name| format!("`{name}`")).collect();
+    if shown.is_empty() { "nothing".into() } else { shown.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wat(text: &str) -> ModuleFacts {
+        read(&wat::parse_str(text).unwrap(), "test").unwrap()
+    }
+
+    fn functions(facts: &ModuleFacts, interface: &str) -> Vec<String> {
+        let found = facts.imports.iter().find(|import| import.interface == interface);
+        found.map(|import| import.functions.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    const COMMAND: &str = r#"(module
+        (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "args_get" (func (param i32 i32) (result i32)))
+        (memory (export "memory") 3)
+        (data (i32.const 0) "hello")
+        (func (export "_start") nop nop))"#;
+
+    const NESTED: &str = r#"(component
+        (import "wasi:filesystem/types@0.2.6" (instance $fs
+            (export "descriptor" (type $d (sub resource)))
+            (export "[method]descriptor.get-type" (func (param "self" (borrow $d)) (result u32)))
+            (export "[method]descriptor.open-at" (func (param "self" (borrow $d)) (result u32)))))
+        (import "direct" (func (result u32)))
+        (core module $main (memory (export "m") 2) (func (export "run") nop) (data (i32.const 0) "abcd"))
+        (core module $shim (import "main" "m" (memory 1)) (func nop))
+        (core instance $i (instantiate $main))
+        (core instance (instantiate $shim (with "main" (instance $i))))
+        (component $inner
+            (core module $deep (memory 5) (func nop nop nop))
+            (core instance (instantiate $deep))
+            (core instance (instantiate $deep)))
+        (instance (instantiate $inner))
+    )"#;
+
+    #[test]
+    fn a_command_module_shows_its_imports_and_sizes() {
+        let facts = wat(COMMAND);
+        assert_eq!(facts.format, WasmFormat::Module);
+        assert_eq!(functions(&facts, "wasi_snapshot_preview1"), ["args_get", "fd_write"]);
+        assert_eq!(facts.memory_bytes, 3 << 16);
+        assert!(facts.code_bytes > 4 && facts.code_bytes < 16, "{}", facts.code_bytes);
+        assert!(facts.data_bytes > 5 && facts.data_bytes < 16, "{}", facts.data_bytes);
+        assert_eq!(kind(&facts, None), Ok(ImageKind::Module));
+    }
+
+    #[test]
+    fn nested_units_are_added_up_and_only_outer_imports_count() {
+        let facts = wat(NESTED);
+        assert_eq!(facts.format, WasmFormat::Component);
+        assert_eq!(
+            functions(&facts, "wasi:filesystem/types@0.2.6"),
+            ["[method]descriptor.get-type", "[method]descriptor.open-at"]
+        );
+        assert_eq!(functions(&facts, "direct"), ["direct"]);
+        assert_eq!(facts.imports.len(), 2);
+        // Two pages of the main module and twice five of the module that is instantiated twice.
+        assert_eq!(facts.memory_bytes, 12 << 16);
+        let alone = wat("(module (func nop nop nop))").code_bytes;
+        assert!(facts.code_bytes > alone, "{} {alone}", facts.code_bytes);
+    }
+
+    #[test]
+    fn huge_and_odd_memories_do_not_overflow() {
+        assert_eq!(wat("(module (memory i64 0x1000000000000))").memory_bytes, u64::MAX);
+        assert_eq!(wat("(module (memory i64 0x1000000000000) (memory 9))").memory_bytes, u64::MAX);
+        assert_eq!(wat("(module (memory 7 (pagesize 1)))").memory_bytes, 7);
+        assert_eq!(wat(r#"(module (import "env" "memory" (memory 4)) (memory 1))"#).memory_bytes, 5 << 16);
+    }
+
+    #[test]
+    fn nothing_that_cannot_start_is_taken_for_a_program() {
+        let cases = [
+            ("(module)", "_start"),
+            (r#"(module (func (export "_initialize")))"#, "reactor"),
+            (r#"(module (import "gojs" "x" (func)) (func (export "_start")))"#, "GOOS=wasip1"),
+            (r#"(module (import "./app_bg.js" "x" (func)) (func (export "_start")))"#, "wasm-bindgen"),
+            (r#"(module (import "__wbindgen_placeholder__" "x" (func)))"#, "wasm-bindgen"),
+            (r#"(module (import "env" "emscripten_x" (func)) (func (export "_start")))"#, "Emscripten"),
+            (r#"(module (import "env" "memory" (memory 1)) (func (export "_start")))"#, "`env`"),
+            (r#"(module (import "mystery" "x" (func)) (func (export "_start")))"#, "`mystery`"),
+            ("(component)", "WIT package"),
+            (r#"(component (core module (func nop)))"#, "exports neither"),
+        ];
+        for (text, expected) in cases {
+            let reason = kind(&wat(text), None).unwrap_err();
+            assert!(reason.contains(expected), "{text}: {reason}");
+        }
+    }
+
+    #[test]
+    fn programs_are_known_by_their_exports() {
+        let component = |interface: &str| {
+            format!(
+                r#"(component (core module $m (func (export "f") (result i32) i32.const 0))
+                (core instance $i (instantiate $m))
+                (func $f (result u32) (canon lift (core func $i "f")))
+                (instance $e (export "f" (func $f))) (export "{interface}" (instance $e)))"#
+            )
+        };
+        for (interface, expected) in [
+            ("wasi:cli/run@0.2.6", ImageKind::Component),
+            ("wasi:http/incoming-handler@0.2.0", ImageKind::HttpComponent),
+            ("wasi:http/handler@0.3.0", ImageKind::HttpComponent),
+        ] {
+            assert_eq!(kind(&wat(&component(interface)), None), Ok(expected));
+        }
+        assert!(kind(&wat(&component("wasi:cli/runner@0.2.6")), None).is_err());
+        let threads = r#"(module (import "wasi" "thread-spawn" (func (param i32) (result i32)))
+            (import "env" "memory" (memory 1 2 shared)) (func (export "_start")))"#;
+        assert_eq!(kind(&wat(threads), None), Ok(ImageKind::Module));
+        let named = wat(r#"(module (func (export "serve")))"#);
+        assert_eq!(kind(&named, Some("serve")), Ok(ImageKind::Module));
+        assert!(kind(&named, Some("other")).unwrap_err().contains("`other`"));
+    }
+
+    #[test]
+    fn a_binary_cut_at_any_byte_is_read_or_refused() {
+        for text in [COMMAND, NESTED] {
+            let bytes = wat::parse_str(text).unwrap();
+            let whole = read(&bytes, "test").unwrap();
+            for end in 0..bytes.len() {
+                // A cut between two sections leaves a shorter module; one inside a section must be noticed.
+                let Ok(facts) = read(&bytes[..end], "test") else { continue };
+                assert!(facts.size_bytes < whole.size_bytes && facts.code_bytes <= whole.code_bytes);
+                assert!(facts.imports.iter().all(|import| whole.imports.contains(import)));
+                assert!(kind(&facts, None).is_err() || facts.code_bytes == whole.code_bytes, "cut at {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_is_assembled_within_its_bound() {
+        let facts = read_text(COMMAND.as_bytes(), "/app.wat").unwrap();
+        assert_eq!((facts.source.as_str(), facts.size_bytes), ("/app.wat", COMMAND.len() as u64));
+        assert!(read_text(b"hello", "t").unwrap_err().0.contains("not Wasm text"));
+        assert!(read_text(&[0xff, 0xfe], "t").unwrap_err().0.contains("not Wasm text"));
+        assert!(read_text(&vec![b'('; MAX_TEXT + 1], "t").unwrap_err().0.contains("ship the binary"));
+        let deep = format!("(module {})", "(".repeat(MAX_TEXT - 20));
+        assert!(read_text(deep.as_bytes(), "t").is_err());
+    }
+
+    #[test]
+    fn magic_bytes_decide() {
+        assert_eq!(magic(b"\0asm\x01\0\0\0"), Magic::Wasm);
+        assert_eq!(magic(b"\x7fELF\x02"), Magic::Native("ELF"));
+        assert_eq!(magic(b"#!/bin/sh"), Magic::Native("#!"));
+        assert_eq!(magic(b"\0as"), Magic::Other);
+        assert!(read(b"\x7fELF", "t").unwrap_err().0.contains("asm"));
+        assert!(read(b"\0asm\x63\0\0\0", "t").is_err());
+    }
+
+    #[test]
+    fn one_large_type_named_over_and_over_is_refused() {
+        use std::fmt::Write as _;
+        let mut text = String::from("(component (type $t (instance ");
+        for number in 0..5000 {
+            let _ = write!(text, r#"(export "a-function-with-a-name-{number}" (func))"#);
+        }
+        text.push_str("))");
+        for number in 0..40 {
+            let _ = write!(text, r#"(import "i{number}" (instance (type $t)))"#);
+        }
+        text.push(')');
+        let error = read(&wat::parse_str(&text).unwrap(), "t").unwrap_err();
+        assert!(error.0.contains("names") || error.0.contains("type size"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(tail in proptest::collection::vec(any::<u8>(), 0..256), component: bool) {
+            let head: &[u8] = if component { b"\0asm\x0d\0\x01\0" } else { b"\0asm\x01\0\0\0" };
+            let _ = read(&[head, &tail].concat(), "t");
+            let _ = read(&tail, "t");
+            let _ = read_text(&tail, "t");
+        }
+
+        #[test]
+        fn one_changed_byte_never_panics(at in 0usize..400, byte: u8) {
+            let mut bytes = wat::parse_str(NESTED).unwrap();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = read(&bytes, "t");
+        }
+    }
+}

@@ -1,1 +1,347 @@
-//! To be filled.
+//! The locked app of a Spin image: what it hands to each component (`spin:crates/locked-app/src/locked.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::malformed::Malformed;
+use super::{SpinApp, SpinComponent};
+
+/// Label of the image config that names the locked app's layer.
+pub const LOCKED_APP_LABEL: &str = "com.fermyon.spin.lockedAppDigest";
+/// What every host is called in Spin's pattern grammar
+/// (`spin:crates/outbound-networking-config/src/allowed_hosts.rs`).
+const ALL_HOSTS: &str = "*://*:*";
+/// The legacy spelling of [`ALL_HOSTS`] in `allowed_http_hosts`.
+const INSECURE_ALLOW_ALL: &str = "insecure:allow-all";
+/// Parts of a lock file that a reader must not skip, as far as they are known here.
+const UNDERSTOOD: [&str; 2] = ["host_requirements", "component_host_requirements"];
+/// Features that a host may be required to have.
+const HOST_FEATURES: [&str; 2] = ["local_service_chaining", "middleware"];
+
+/// Reads a locked app.
+pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
+    let root: Value = serde_json::from_slice(bytes)?;
+    let root = At { value: &root, path: String::new() };
+    check_version(&root)?;
+    check_requirements(&root)?;
+    let mut components = Vec::new();
+    for component in root.need("components")?.list()? {
+        components.push(read_component(&component)?);
+    }
+    let mut triggers = BTreeSet::new();
+    for trigger in root.need("triggers")?.list()? {
+        triggers.insert(trigger.need("trigger_type")?.text()?);
+        add_middleware(&trigger, &mut components)?;
+    }
+    check_ids(&components)?;
+    let name = root.get("metadata")?.map(|metadata| metadata.get("name")).transpose()?.flatten();
+    let name = name.map(|name| name.text()).transpose()?.unwrap_or_default();
+    Ok(SpinApp { name, triggers, components })
+}
+
+fn check_version(root: &At<'_>) -> Result<(), Malformed> {
+    let version = root.need("spin_lock_version")?;
+    match version.value.as_u64() {
+        Some(0 | 1) => Ok(()),
+        _ => Err(version.wrong(&format!("is {}, only 0 and 1 are known", version.value))),
+    }
+}
+
+/// What Spin itself refuses to skip is refused here too, because it may change what a component can reach.
+fn check_requirements(root: &At<'_>) -> Result<(), Malformed> {
+    for part in root.list_of_text("must_understand")? {
+        if !UNDERSTOOD.contains(&part.as_str()) {
+            return Err(Malformed::new(format!("`must_understand` names `{part}`, which is not known")));
+        }
+    }
+    check_features(root)
+}
+
+fn check_features(at: &At<'_>) -> Result<(), Malformed> {
+    let Some(features) = at.get("host_requirements")? else { return Ok(()) };
+    for (feature, level) in features.map()? {
+        if level.as_str() != Some("optional") && !HOST_FEATURES.contains(&feature.as_str()) {
+            return Err(features.wrong(&format!("requires `{feature}`, which is not known")));
+        }
+    }
+    Ok(())
+}
+
+fn check_ids(components: &[SpinComponent]) -> Result<(), Malformed> {
+    let mut seen = BTreeSet::new();
+    match components.iter().find(|component| !seen.insert(component.id.as_str())) {
+        Some(twice) => Err(Malformed::new(format!("`components` holds `{}` twice", twice.id))),
+        None => Ok(()),
+    }
+}
+
+fn read_component(at: &At<'_>) -> Result<SpinComponent, Malformed> {
+    check_features(at)?;
+    let nothing = Value::Object(Map::new());
+    let metadata = at.get("metadata")?.unwrap_or(At { value: &nothing, path: at.child("metadata") });
+    let hosts = hosts(&metadata)?;
+    let config = at.map_of_text("config")?;
+    let mut files = Vec::new();
+    for file in at.get("files")?.map(|files| files.list()).transpose()?.unwrap_or_default() {
+        files.push(file.need("path")?.text()?);
+    }
+    Ok(SpinComponent {
+        id: at.need("id")?.text()?,
+        digest: Some(digest(at)?),
+        templates: hosts.iter().filter(|host| host.contains("{{")).cloned().collect(),
+        allowed_outbound_hosts: hosts,
+        key_value_stores: metadata.list_of_text("key_value_stores")?,
+        sqlite_databases: metadata.list_of_text("databases")?,
+        ai_models: metadata.list_of_text("ai_models")?,
+        files,
+        env: at.map_of_text("env")?.into_keys().collect(),
+        variables: config
+            .values()
+            .flat_map(|value| template_variables(value))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
+        inherited: inherited(at)?,
+    })
+}
+
+/// Spin loads modules by digest only (`spin:crates/oci/src/loader.rs`, `content_digest`).
+fn digest(at: &At<'_>) -> Result<String, Malformed> {
+    at.need("source")?.need("digest")?.text()
+}
+
+/// Both lists, as written but for `insecure:allow-all`.
+fn hosts(metadata: &At<'_>) -> Result<Vec<String>, Malformed> {
+    let mut hosts = metadata.list_of_text("allowed_outbound_hosts")?;
+    for legacy in metadata.list_of_text("allowed_http_hosts")? {
+        hosts.push(if legacy == INSECURE_ALLOW_ALL { ALL_HOSTS.into() } else { legacy });
+    }
+    Ok(hosts)
+}
+
+/// Names between `{{` and `}}`; one that is never closed reaches to the end.
+fn template_variables(text: &str) -> Vec<String> {
+    let pieces = text.split("{{").skip(1);
+    pieces.map(|piece| piece.split("}}").next().unwrap_or(piece).trim().to_string()).collect()
+}
+
+/// Digests of the dependencies that run with the component's own capabilities: those that inherit anything at all.
+/// What a partial list leaves out is not told apart here, so this is an upper bound.
+fn inherited(at: &At<'_>) -> Result<Vec<String>, Malformed> {
+    let mut found = Vec::new();
+    for (name, value) in at.get("dependencies")?.map(|all| all.map()).transpose()?.into_iter().flatten() {
+        let dependency = At { value, path: format!("{}.{name}", at.child("dependencies")) };
+        if inherits(&dependency)? {
+            found.push(digest(&dependency)?);
+        }
+    }
+    found.extend(middleware(at)?);
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+fn inherits(dependency: &At<'_>) -> Result<bool, Malformed> {
+    let Some(inherit) = dependency.get("inherit")? else { return Ok(false) };
+    match inherit.value {
+        Value::String(all) if all == "All" => Ok(true),
+        Value::Object(_) => Ok(!inherit.list_of_text("Some")?.is_empty()),
+        _ => Err(inherit.wrong("must be `All` or `Some` with a list")),
+    }
+}
+
+/// Middleware is composed with the component; it counts whether or not it says that it inherits.
+fn middleware(at: &At<'_>) -> Result<Vec<String>, Malformed> {
+    let mut found = Vec::new();
+    let Some(all) = at.get("trigger_dependencies")? else { return Ok(found) };
+    for (name, value) in all.map()? {
+        for dependency in (At { value, path: all.child(name) }).list()? {
+            found.push(digest(&dependency)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Middleware that a trigger names belongs to the trigger's component.
+fn add_middleware(trigger: &At<'_>, components: &mut [SpinComponent]) -> Result<(), Malformed> {
+    let found = middleware(trigger)?;
+    let config = trigger.get("trigger_config")?;
+    let id =
+        config.and_then(|config| config.value.get("component").and_then(Value::as_str).map(String::from));
+    for component in components.iter_mut().filter(|component| Some(&component.id) == id.as_ref()) {
+        component.inherited.extend(found.iter().cloned());
+        component.inherited.sort();
+        component.inherited.dedup();
+    }
+    Ok(())
+}
+
+/// A JSON value and where it stands, so that an error can name the field.
+struct At<'a> {
+    value: &'a Value,
+    path: String,
+}
+
+impl<'a> At<'a> {
+    fn wrong(&self, what: &str) -> Malformed {
+        let path = if self.path.is_empty() { "the document" } else { &self.path };
+        Malformed::new(format!("`{path}` {what}"))
+    }
+
+    fn child(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_string() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn map(&self) -> Result<&'a Map<String, Value>, Malformed> {
+        self.value.as_object().ok_or_else(|| self.wrong("must be an object"))
+    }
+
+    /// A field; `null` is an absence.
+    fn get(&self, key: &str) -> Result<Option<At<'a>>, Malformed> {
+        let value = self.map()?.get(key).filter(|value| !value.is_null());
+        Ok(value.map(|value| At { value, path: self.child(key) }))
+    }
+
+    fn need(&self, key: &str) -> Result<At<'a>, Malformed> {
+        self.get(key)?.ok_or_else(|| Malformed::new(format!("`{}` is missing", self.child(key))))
+    }
+
+    fn text(&self) -> Result<String, Malformed> {
+        self.value.as_str().map(String::from).ok_or_else(|| self.wrong("must be a string"))
+    }
+
+    fn list(&self) -> Result<Vec<At<'a>>, Malformed> {
+        let items = self.value.as_array().ok_or_else(|| self.wrong("must be a list"))?;
+        let at = |(number, value)| At { value, path: format!("{}[{number}]", self.path) };
+        Ok(items.iter().enumerate().map(at).collect())
+    }
+
+    fn list_of_text(&self, key: &str) -> Result<Vec<String>, Malformed> {
+        let Some(list) = self.get(key)? else { return Ok(Vec::new()) };
+        list.list()?.iter().map(At::text).collect()
+    }
+
+    fn map_of_text(&self, key: &str) -> Result<BTreeMap<String, String>, Malformed> {
+        let Some(map) = self.get(key)? else { return Ok(BTreeMap::new()) };
+        let text = |(name, value)| Ok((String::clone(name), At { value, path: map.child(name) }.text()?));
+        map.map()?.iter().map(text).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn app(components: Value) -> Value {
+        json!({"spin_lock_version": 1, "metadata": {"name": "shop"}, "components": components,
+            "triggers": [{"id": "t", "trigger_type": "http", "trigger_config": {"component": "a"}}]})
+    }
+
+    fn read(value: &Value) -> Result<SpinApp, Malformed> {
+        parse(&serde_json::to_vec(value).unwrap())
+    }
+
+    fn source(name: &str) -> Value {
+        json!({"content_type": "application/wasm", "digest": name})
+    }
+
+    #[test]
+    fn everything_that_a_component_is_handed_is_listed() {
+        let value = app(json!([{
+            "id": "a", "source": source("sha256:1"),
+            "metadata": {
+                "allowed_outbound_hosts": ["https://api.example.com", "{{ scheme }}://{{host}}:443"],
+                "allowed_http_hosts": ["insecure:allow-all"],
+                "key_value_stores": ["default"], "databases": ["main"], "ai_models": ["llama2-chat"]
+            },
+            "env": {"B": "secret", "A": "2"}, "config": {"url": "{{ base }}/x?k={{key }}", "plain": "no"},
+            "files": [{"path": "/static/x", "digest": "sha256:f"}]
+        }]));
+        let app = read(&value).unwrap();
+        assert_eq!((app.name.as_str(), app.triggers.len()), ("shop", 1));
+        let component = &app.components[0];
+        assert_eq!(component.allowed_outbound_hosts[2], "*://*:*");
+        assert_eq!(component.templates, ["{{ scheme }}://{{host}}:443"]);
+        assert_eq!(component.env, ["A", "B"]);
+        assert_eq!(component.variables, ["base", "key"]);
+        assert_eq!(component.files, ["/static/x"]);
+        assert_eq!(component.key_value_stores, ["default"]);
+        assert_eq!(component.sqlite_databases, ["main"]);
+        assert_eq!(component.ai_models, ["llama2-chat"]);
+        assert_eq!(component.digest.as_deref(), Some("sha256:1"));
+        assert!(!format!("{app:?}").contains("secret"));
+    }
+
+    #[test]
+    fn dependencies_that_inherit_count_for_their_component() {
+        let mut value = app(json!([{"id": "a", "source": source("sha256:1"), "dependencies": {
+            "all": {"source": source("sha256:all"), "inherit": "All"},
+            "some": {"source": source("sha256:some"), "inherit": {"Some": ["ai_models"]}},
+            "none": {"source": source("sha256:none"), "inherit": {"Some": []}},
+            "plain": {"source": source("sha256:plain")}},
+            "trigger_dependencies": {"middleware": [{"source": source("sha256:mw")}]}}]));
+        value["triggers"][0]["trigger_dependencies"] =
+            json!({"middleware": [{"source": source("sha256:tr")}]});
+        let app = read(&value).unwrap();
+        assert_eq!(app.components[0].inherited, ["sha256:all", "sha256:mw", "sha256:some", "sha256:tr"]);
+    }
+
+    #[test]
+    fn a_lock_file_that_may_not_be_skipped_is_refused() {
+        let edit = |key: &str, with: Value| {
+            let mut value = app(json!([]));
+            value[key] = with;
+            read(&value).map(|_| ()).unwrap_err().0
+        };
+        assert!(edit("spin_lock_version", json!(2)).contains("only 0 and 1"));
+        assert!(edit("spin_lock_version", json!("1")).contains("`spin_lock_version`"));
+        assert!(edit("must_understand", json!(["time_travel"])).contains("`time_travel`"));
+        assert!(edit("host_requirements", json!({"splines": "required"})).contains("`splines`"));
+        let mut fine = app(json!([]));
+        fine["must_understand"] = json!(["host_requirements"]);
+        fine["host_requirements"] = json!({"splines": "optional", "local_service_chaining": "required"});
+        assert!(read(&fine).is_ok());
+    }
+
+    #[test]
+    fn an_error_names_the_field() {
+        let cases = [
+            (json!([{"source": source("d")}]), "`components[0].id` is missing"),
+            (json!([{"id": "a"}]), "`components[0].source` is missing"),
+            (
+                json!([{"id": "a", "source": {"inline": "AGFzbQ=="}}]),
+                "`components[0].source.digest` is missing",
+            ),
+            (
+                json!([{"id": "a", "source": source("d"), "files": [{}]}]),
+                "`components[0].files[0].path` is missing",
+            ),
+            (
+                json!([{"id": "a", "source": source("d"), "metadata": {"allowed_outbound_hosts": [1]}}]),
+                "`components[0].metadata.allowed_outbound_hosts[0]` must be a string",
+            ),
+            (
+                json!([{"id": "a", "source": source("d"), "env": {"A": 1}}]),
+                "`components[0].env.A` must be a string",
+            ),
+            (json!("x"), "`components` must be a list"),
+            (json!([{"id": "a", "source": source("d")}, {"id": "a", "source": source("d")}]), "`a` twice"),
+        ];
+        for (components, expected) in cases {
+            let error = read(&app(components)).unwrap_err();
+            assert!(error.0.contains(expected), "{error}");
+        }
+        assert!(parse(b"[]").unwrap_err().0.contains("the document"));
+        assert!(parse(b"{").is_err());
+        assert!(parse(b"{}").unwrap_err().0.contains("`spin_lock_version` is missing"));
+    }
+
+    #[test]
+    fn templates_are_found_however_they_are_spaced() {
+        assert_eq!(template_variables("{{a}}-{{ b }}-{{c"), ["a", "b", "c"]);
+        assert!(template_variables("plain }} text").is_empty());
+    }
+}

@@ -1,0 +1,64 @@
+//! Foreign bytes that are not what they claim to be, before it is known which image they belong to.
+
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
+use thiserror::Error;
+
+/// What is wrong with some bytes. [`super::Error::Read`] adds the image and what was read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct Malformed(pub String);
+
+impl Malformed {
+    /// From anything that can be shown.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl From<serde_json::Error> for Malformed {
+    fn from(error: serde_json::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Keys of an object that no field took.
+pub(super) type Rest = BTreeMap<String, IgnoredAny>;
+
+/// Refuses a key that differs from a known one only in letter case.
+///
+/// containerd and the registries read these documents with Go's `encoding/json`, which matches keys in any letter
+/// case; serde does not. An image that says `Layers` would be one thing to the gate and another to the node.
+pub(super) fn no_lookalikes(rest: &Rest, known: &[&str]) -> Result<(), Malformed> {
+    for key in rest.keys() {
+        let folded = fold(key);
+        if let Some(name) = known.iter().find(|name| fold(name) == folded) {
+            return Err(Malformed::new(format!(
+                "the key `{key}` differs from `{name}` only in letter case; write `{name}`"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Letter case as Go's `encoding/json` folds it: also the long s, and the Kelvin sign (which lower-cases to `k`).
+fn fold(key: &str) -> String {
+    key.to_lowercase().replace('ſ', "s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_go_would_match_are_refused() {
+        for key in ["Layers", "layerS", "LAYERS", "layerſ"] {
+            let rest = Rest::from([(key.to_string(), IgnoredAny)]);
+            let error = no_lookalikes(&rest, &["layers"]).unwrap_err();
+            assert!(error.0.contains("write `layers`"), "{error}");
+        }
+        let rest = Rest::from([("layerz".to_string(), IgnoredAny)]);
+        assert_eq!(no_lookalikes(&rest, &["layers"]), Ok(()));
+    }
+}

@@ -1,0 +1,108 @@
+//! Paths inside an image: always absolute, never above the root, symbolic links followed inside the image only.
+
+use std::collections::VecDeque;
+
+/// Links that are followed for one path before it is taken for a loop (Linux `MAXSYMLINKS`, `path_resolution(7)`).
+const MAX_HOPS: usize = 40;
+
+/// The absolute form of a path, without `.` and `..`; what would climb above the root stays at the root.
+pub fn normalise(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    absolute(&parts)
+}
+
+/// `name` under `folder`; an absolute `name` stands for itself. Nothing is cleaned up yet.
+pub fn join(folder: &str, name: &str) -> String {
+    if name.starts_with('/') { name.to_string() } else { format!("{folder}/{name}") }
+}
+
+/// The folder and the last part of a normalised path.
+pub fn split(path: &str) -> (&str, &str) {
+    match path.rsplit_once('/') {
+        Some(("", name)) => ("/", name),
+        Some((folder, name)) => (folder, name),
+        None => ("/", path),
+    }
+}
+
+/// Follows links: `link` gives the target of a path that is one. The last part is followed too when `last` is set.
+/// `None` for a loop.
+pub fn resolve<'a>(path: &str, last: bool, link: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
+    let mut todo: VecDeque<String> = path.split('/').map(String::from).collect();
+    let mut done: Vec<String> = Vec::new();
+    let mut hops = 0;
+    while let Some(part) = todo.pop_front() {
+        match part.as_str() {
+            "" | "." => continue,
+            ".." => {
+                done.pop();
+                continue;
+            }
+            _ => done.push(part),
+        }
+        if todo.iter().all(|rest| rest.is_empty()) && !last {
+            break;
+        }
+        let Some(target) = link(&absolute(&done)) else { continue };
+        hops += 1;
+        if hops > MAX_HOPS {
+            return None;
+        }
+        done.pop();
+        if target.starts_with('/') {
+            done.clear();
+        }
+        for part in target.split('/').rev() {
+            todo.push_front(part.to_string());
+        }
+    }
+    Some(absolute(&done))
+}
+
+fn absolute<S: AsRef<str>>(parts: &[S]) -> String {
+    if parts.is_empty() {
+        return "/".into();
+    }
+    parts.iter().fold(String::new(), |path, part| path + "/" + part.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn links(path: &str) -> Option<&'static str> {
+        match path {
+            "/bin" => Some("usr/bin"),
+            "/usr/bin/sh" => Some("../lib/busybox"),
+            "/abs" => Some("/usr/bin/sh"),
+            "/loop" => Some("loop"),
+            "/up" => Some("../../../../etc"),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn paths_never_leave_the_root() {
+        assert_eq!(normalise("a/./b//../c/"), "/a/c");
+        assert_eq!(normalise("../../etc/passwd"), "/etc/passwd");
+        assert_eq!(normalise(""), "/");
+        assert_eq!(resolve("/up/x", true, links).unwrap(), "/etc/x");
+        assert_eq!((split("/a"), split("/a/b")), (("/", "a"), ("/a", "b")));
+        assert_eq!((join("/w", "a"), join("/w", "/a")), ("/w/a".into(), "/a".into()));
+    }
+
+    #[test]
+    fn links_are_followed_inside_the_image() {
+        assert_eq!(resolve("/bin/sh", true, links).unwrap(), "/usr/lib/busybox");
+        assert_eq!(resolve("/bin/sh", false, links).unwrap(), "/usr/bin/sh");
+        assert_eq!(resolve("/abs", true, links).unwrap(), "/usr/lib/busybox");
+        assert_eq!(resolve("/loop/x", true, links), None);
+    }
+}
