@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
 
-use oci_client::errors::{OciDistributionError, OciErrorCode};
+use oci_client::errors::{DigestError, OciDistributionError, OciErrorCode};
 use rustls::CertificateError;
 
 use crate::image::source::shorten;
@@ -90,12 +90,17 @@ pub(super) fn network(error: &(dyn StdError + 'static), registry: &str) -> Strin
     let causes = causes(error);
     for cause in &causes {
         let known = (cause.downcast_ref::<rustls::Error>().map(|error| tls(error, registry)))
+            .or_else(|| cause.downcast_ref::<DigestError>().and_then(wrong_digest))
             .or_else(|| cause.downcast_ref::<io::Error>().and_then(|error| cut(error, registry)));
         if let Some(message) = known {
             return message;
         }
     }
     let last = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
+    // The HTTP client's own time-outs have a type that it keeps to itself (`reqwest:src/error.rs`, `TimedOut`).
+    if last == "operation timed out" {
+        return format!("`{registry}` did not answer in time");
+    }
     format!("`{registry}`: {}", shorten(&last, QUOTED_CHARS))
 }
 
@@ -136,6 +141,11 @@ fn cut(error: &io::Error, registry: &str) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn wrong_digest(error: &DigestError) -> Option<String> {
+    let DigestError::VerificationError { expected, actual } = error else { return None };
+    Some(format!("the bytes have the digest `{}`, not `{}`", shorten(actual, 140), shorten(expected, 140)))
 }
 
 fn tls(error: &rustls::Error, registry: &str) -> String {

@@ -1,0 +1,217 @@
+//! The registry that the world runs (`distribution`, built by `tools/build`), on a free loopback port, for as long as
+//! the value lives; and the programs that push to it.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use oci_client::Reference;
+use oci_client::client::{Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol};
+use oci_client::secrets::RegistryAuth;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const USER: &str = "wasmgate";
+pub const PASSWORD: &str = "let-me-in";
+
+/// Made by crypt(3) from the password above, which the tests show by logging in.
+const HTPASSWD: &str = "wasmgate:$2y$05$wasmgateregistrytestsuMUkIeqwHDUVqoqO1Q03gakmx0Hya78W";
+
+/// Serves until its standard input closes, so that nothing is left behind when the tests are killed.
+const UNTIL_STDIN_CLOSES: &str =
+    r#""$0" serve "$1" & child=$!; cat >/dev/null; kill "$child"; wait "$child" 2>/dev/null"#;
+
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// Absolute path of a tool; builds it when it was never built.
+pub fn tool(name: &str) -> PathBuf {
+    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/build");
+    let output = Command::new(&build).args(["--path", name]).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{} --path {name} failed", build.display());
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
+
+/// `sha256:…` of bytes.
+pub fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{:x}", Sha256::digest(bytes))
+}
+
+/// A running registry.
+pub struct Registry {
+    shell: Child,
+    folder: TempDir,
+    /// `127.0.0.1:PORT`.
+    pub host: String,
+    /// Certificate of the authority that signed the registry's, when it speaks TLS.
+    pub authority: Option<PathBuf>,
+    auth: RegistryAuth,
+}
+
+impl Registry {
+    /// Plain HTTP, open to everybody.
+    pub fn start() -> Self {
+        Self::launch(tempfile::tempdir().unwrap(), "", None, RegistryAuth::Anonymous)
+    }
+
+    /// TLS by an authority of its own, and one user.
+    pub fn start_with_tls_and_password() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("htpasswd"), format!("{HTPASSWD}\n")).unwrap();
+        write_certificates(folder.path());
+        let http = format!(
+            "  tls: {{ certificate: {}, key: {} }}\nauth:\n  htpasswd: {{ realm: test, path: {} }}\n",
+            at("server.pem").display(),
+            at("server.key").display(),
+            at("htpasswd").display()
+        );
+        let authority = at("ca.pem");
+        Self::launch(folder, &http, Some(authority), RegistryAuth::Basic(USER.into(), PASSWORD.into()))
+    }
+
+    fn launch(folder: TempDir, more: &str, authority: Option<PathBuf>, auth: RegistryAuth) -> Self {
+        let config = folder.path().join("config.yml");
+        let data = folder.path().join("data");
+        let text = format!(
+            "version: 0.1\nlog: {{ level: info }}\nstorage:\n  filesystem: {{ rootdirectory: {} }}\n  \
+             delete: {{ enabled: true }}\nhttp:\n  addr: 127.0.0.1:0\n{more}",
+            data.display()
+        );
+        fs::write(&config, text).unwrap();
+        let log = |name: &str| File::create(folder.path().join(name)).unwrap();
+        let shell = Command::new("sh")
+            .args(["-c", UNTIL_STDIN_CLOSES])
+            .arg(tool("registry"))
+            .arg(&config)
+            .stdin(Stdio::piped())
+            .stdout(log("access.log"))
+            .stderr(log("server.log"))
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .spawn()
+            .unwrap();
+        let mut registry = Self { shell, folder, host: String::new(), authority, auth };
+        registry.host = registry.wait_until_it_listens();
+        registry
+    }
+
+    /// The kernel chooses the port, and the log says which.
+    fn wait_until_it_listens(&self) -> String {
+        let start = Instant::now();
+        while start.elapsed() < READY_WITHIN {
+            let log = fs::read_to_string(self.folder.path().join("server.log")).unwrap();
+            if let Some((_, rest)) = log.split_once("listening on ") {
+                let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':');
+                if let Some(end) = end {
+                    return rest[..end].to_string();
+                }
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let log = fs::read_to_string(self.folder.path().join("server.log")).unwrap();
+        panic!("the registry was not ready within {READY_WITHIN:?}; it said: {log}");
+    }
+
+    /// Stops it. What was pushed is gone with the value, not before.
+    pub fn stop(&mut self) {
+        drop(self.shell.stdin.take());
+        let start = Instant::now();
+        while start.elapsed() < READY_WITHIN {
+            if self.shell.try_wait().unwrap().is_some() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.shell.kill();
+    }
+
+    /// Requests that it answered so far, one a line, whose path contains `part`.
+    pub fn requests(&self, method: &str, part: &str) -> usize {
+        let log = fs::read_to_string(self.folder.path().join("access.log")).unwrap();
+        log.lines().filter(|line| line.contains(&format!("\"{method} ")) && line.contains(part)).count()
+    }
+
+    /// Name of an image in it.
+    pub fn image(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.host)
+    }
+
+    /// Pushes blobs and then a manifest under a tag; returns the manifest's digest.
+    pub async fn push(&self, rest: &str, blobs: &[&[u8]], manifest: &[u8], media_type: &str) -> String {
+        let client = self.client();
+        let reference: Reference = self.image(rest).parse().unwrap();
+        client.store_auth_if_needed(reference.resolve_registry(), &self.auth).await;
+        for blob in blobs {
+            client.push_blob(&reference, blob.to_vec(), &digest(blob)).await.unwrap();
+        }
+        client.push_manifest_raw(&reference, manifest.to_vec(), media_type.parse().unwrap()).await.unwrap();
+        digest(manifest)
+    }
+
+    fn client(&self) -> Client {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let certificate = |path: &PathBuf| Certificate {
+            encoding: CertificateEncoding::Pem,
+            data: fs::read(path).unwrap(),
+        };
+        Client::try_from(ClientConfig {
+            protocol: if self.authority.is_some() { ClientProtocol::Https } else { ClientProtocol::Http },
+            extra_root_certificates: self.authority.iter().map(certificate).collect(),
+            ..ClientConfig::default()
+        })
+        .unwrap()
+    }
+
+    /// Runs `crane` in a folder. It speaks plain HTTP to loopback hosts.
+    pub fn crane(&self, folder: &Path, arguments: &[&str]) -> Output {
+        self.run("crane", folder, &[&["--insecure"], arguments].concat())
+    }
+
+    /// Runs `oras` in a folder; `--plain-http` is up to the caller, since not every command takes it.
+    pub fn oras(&self, folder: &Path, arguments: &[&str]) -> Output {
+        self.run("oras", folder, arguments)
+    }
+
+    fn run(&self, name: &str, folder: &Path, arguments: &[&str]) -> Output {
+        let output = Command::new(tool(name))
+            .args(arguments)
+            .current_dir(folder)
+            // Neither reads the logins of whoever runs the tests.
+            .env("HOME", self.folder.path())
+            .env("DOCKER_CONFIG", self.folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name} {arguments:?} failed: {said}");
+        output
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// `ca.pem`, and `server.pem` with `server.key` for the loopback names.
+fn write_certificates(folder: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let ca_certificate = ca.self_signed(&ca_key).unwrap();
+    let issuer = Issuer::new(ca, ca_key);
+    let key = KeyPair::generate().unwrap();
+    let server = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+    let certificate = server.signed_by(&key, &issuer).unwrap();
+    let write =
+        |name: &str, text: String| File::create(folder.join(name)).unwrap().write_all(text.as_bytes());
+    write("ca.pem", ca_certificate.pem()).unwrap();
+    write("server.pem", certificate.pem()).unwrap();
+    write("server.key", key.serialize_pem()).unwrap();
+}
