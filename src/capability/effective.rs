@@ -25,7 +25,7 @@ pub fn assess(workload: &Workload, container: &Container, profile: Option<&Profi
     }
 }
 
-/// Native code: the shims run it as an ordinary container (`runwasi:crates/containerd-shim-wasm/src/sandbox/…/executor.rs`), so none of
+/// Native code: the shims run it as an ordinary container (runwasi's `executor.rs`, `is_linux_container`), so none of
 /// the other names says anything about it.
 fn native(host: &Host<'_>, source: &str, magic: &str) -> Capabilities {
     let requires = vec![Entry::new(Capability::NativeExec, format!("{magic} program {source}"))];
@@ -126,9 +126,10 @@ const fn is_always_effective(capability: Capability) -> bool {
 
 /// The meeting of a call and a thing that is handed over; `None` where they have nothing in common.
 fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
-    // Service chaining is an outgoing HTTP request to `*.spin.internal`.
-    let chains =
-        required.capability == Capability::HttpOutbound && handed.capability == Capability::ServiceChaining;
+    // Service chaining is an outgoing HTTP request to `*.spin.internal`; without a name it is the unknown runtime's.
+    let chains = required.capability == Capability::HttpOutbound
+        && handed.capability == Capability::ServiceChaining
+        && handed.name.is_some();
     if required.capability != handed.capability && !chains {
         return None;
     }

@@ -248,3 +248,226 @@ fn image_forms(image: &str) -> Vec<String> {
     forms.dedup();
     forms
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grant::load::parse_documents;
+
+    const NOW: &str = "2026-06-01T00:00:00Z";
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+    }
+
+    /// A grant of one capability; `namespace` empty for a ClusterWasiGrant.
+    fn grant(name: &str, namespace: &str, spec: &str) -> String {
+        let (kind, metadata) = match namespace {
+            "" => ("ClusterWasiGrant", format!("{{ name: {name} }}")),
+            _ => ("WasiGrant", format!("{{ name: {name}, namespace: {namespace} }}")),
+        };
+        format!(
+            "---\napiVersion: wasmgate.dev/v1alpha1\nkind: {kind}\nmetadata: {metadata}\n\
+             spec: {{ capabilities: [{{ name: env }}]{}{spec} }}\n",
+            if spec.is_empty() { "" } else { ", " }
+        )
+    }
+
+    fn index(documents: &[String]) -> Grants {
+        Grants::new(parse_documents(&documents.concat(), "test").unwrap()).unwrap()
+    }
+
+    struct Pod {
+        namespace: &'static str,
+        namespace_labels: BTreeMap<String, String>,
+        service_account: &'static str,
+        labels: BTreeMap<String, String>,
+        image: &'static str,
+    }
+
+    impl Default for Pod {
+        fn default() -> Self {
+            Self {
+                namespace: "shop",
+                namespace_labels: labels(&[("team", "orders")]),
+                service_account: "orders",
+                labels: labels(&[("app", "api")]),
+                image: "ghcr.io/myorg/orders:v1",
+            }
+        }
+    }
+
+    impl Pod {
+        fn subject(&self) -> Subject<'_> {
+            Subject {
+                namespace: self.namespace,
+                namespace_labels: &self.namespace_labels,
+                service_account: self.service_account,
+                labels: &self.labels,
+                image: self.image,
+            }
+        }
+
+        fn is_matched(&self, namespace: &str, spec: &str) -> bool {
+            let grants = index(&[grant("g", namespace, spec)]);
+            !grants.matching(&self.subject(), NOW.parse().unwrap()).is_empty()
+        }
+    }
+
+    #[test]
+    fn a_grant_without_subjects_is_for_every_pod_of_its_namespace_alone() {
+        assert!(Pod::default().is_matched("shop", ""));
+        assert!(!Pod::default().is_matched("shop2", ""));
+    }
+
+    #[test]
+    fn every_part_of_the_subjects_must_match() {
+        let pod = Pod::default();
+        for (spec, expected) in [
+            ("subjects: { serviceAccounts: [orders] }", true),
+            ("subjects: { serviceAccounts: [other, orders, orders] }", true),
+            ("subjects: { serviceAccounts: [other] }", false),
+            ("subjects: { images: ['ghcr.io/myorg/*'], serviceAccounts: [orders] }", true),
+            ("subjects: { images: ['ghcr.io/myorg/*'], serviceAccounts: [other] }", false),
+            ("subjects: { images: ['ghcr.io/other/*'], serviceAccounts: [orders] }", false),
+            ("subjects: { podSelector: {} }", true),
+            ("subjects: { podSelector: { matchLabels: { app: api } } }", true),
+            ("subjects: { podSelector: { matchLabels: { app: web } } }", false),
+        ] {
+            assert_eq!(pod.is_matched("shop", spec), expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn label_requirements_hold_as_they_do_in_kubernetes() {
+        let pod = Pod::default();
+        for (requirement, expected) in [
+            ("{ key: app, operator: In, values: [api, web] }", true),
+            ("{ key: app, operator: In, values: [web] }", false),
+            ("{ key: none, operator: In, values: [web] }", false),
+            ("{ key: app, operator: NotIn, values: [web] }", true),
+            ("{ key: app, operator: NotIn, values: [api] }", false),
+            ("{ key: none, operator: NotIn, values: [api] }", true),
+            ("{ key: app, operator: Exists }", true),
+            ("{ key: none, operator: Exists }", false),
+            ("{ key: app, operator: DoesNotExist }", false),
+            ("{ key: none, operator: DoesNotExist }", true),
+        ] {
+            let spec = format!("subjects: {{ podSelector: {{ matchExpressions: [{requirement}] }} }}");
+            assert_eq!(pod.is_matched("shop", &spec), expected, "{requirement}");
+        }
+    }
+
+    #[test]
+    fn an_image_pattern_matches_by_repository_tag_or_digest() {
+        const PINNED: &str = "localhost:5000/org/app:v1@sha256:aa";
+        for (image, pattern, expected) in [
+            ("ghcr.io/org/app:v1", "ghcr.io/org/app", true),
+            ("ghcr.io/org/app:v1", "ghcr.io/org/app:v1", true),
+            ("ghcr.io/org/app:v1", "ghcr.io/org/app:v2", false),
+            ("ghcr.io/org/app:v1", "ghcr.io/org/app:v*", true),
+            ("ghcr.io/org/app:v1", "ghcr.io/org/ap", false),
+            ("ghcr.io/org/app:v1", "org/app", false),
+            ("ghcr.io/org/app", "ghcr.io/org/app:latest", true),
+            ("ghcr.io/org/app@sha256:aa", "ghcr.io/org/app:latest", false),
+            (PINNED, "localhost:5000/org/app", true),
+            (PINNED, "localhost:5000/org/app:v1", true),
+            (PINNED, "localhost:5000/org/app@sha256:aa", true),
+            (PINNED, "localhost:5000/org/app@sha256:bb", false),
+            (PINNED, "*@sha256:aa", true),
+            (PINNED, PINNED, true),
+            ("localhost:5000/app", "localhost:5000/app", true),
+            ("localhost:5000/app", "localhost", false),
+            ("nginx", "docker.io/library/nginx", false),
+            ("nginx:1", "nginx", true),
+        ] {
+            let pod = Pod { image, ..Pod::default() };
+            let spec = format!("subjects: {{ images: ['{pattern}'] }}");
+            assert_eq!(pod.is_matched("shop", &spec), expected, "{image} {pattern}");
+        }
+    }
+
+    #[test]
+    fn cluster_grants_are_for_the_namespaces_that_they_select() {
+        let pod = Pod::default();
+        for (selector, expected) in [
+            ("{}", true),
+            ("{ matchLabels: { team: orders } }", true),
+            ("{ matchLabels: { team: other } }", false),
+            ("{ matchLabels: { kubernetes.io/metadata.name: shop } }", true),
+            ("{ matchLabels: { kubernetes.io/metadata.name: shop, team: other } }", false),
+            ("{ matchExpressions: [{ key: team, operator: In, values: [orders, other] }] }", true),
+            ("{ matchExpressions: [{ key: team, operator: NotIn, values: [other] }] }", true),
+            ("{ matchExpressions: [{ key: team, operator: Exists }] }", true),
+            ("{ matchExpressions: [{ key: other, operator: Exists }] }", false),
+        ] {
+            assert_eq!(pod.is_matched("", &format!("namespaceSelector: {selector}")), expected, "{selector}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_whose_labels_are_not_known_satisfies_no_condition_on_them() {
+        let pod = Pod { namespace_labels: BTreeMap::new(), ..Pod::default() };
+        for (selector, expected) in [
+            ("{}", true),
+            ("{ matchLabels: { kubernetes.io/metadata.name: shop } }", true),
+            ("{ matchLabels: { team: orders } }", false),
+            ("{ matchExpressions: [{ key: team, operator: NotIn, values: [other] }] }", false),
+            ("{ matchExpressions: [{ key: team, operator: DoesNotExist }] }", false),
+        ] {
+            assert_eq!(pod.is_matched("", &format!("namespaceSelector: {selector}")), expected, "{selector}");
+        }
+    }
+
+    #[test]
+    fn expired_grants_are_left_out_and_can_be_named() {
+        let grants = index(&[
+            grant("old", "shop", "expiresAt: 2026-06-01T00:00:00Z"),
+            grant("new", "shop", "expiresAt: 2026-06-01T00:00:01Z"),
+        ]);
+        let now = NOW.parse().unwrap();
+        let pod = Pod::default();
+        let names = |found: Vec<Arc<WasiGrant>>| found.iter().map(|g| g.label()).collect::<Vec<_>>();
+        assert_eq!(names(grants.matching(&pod.subject(), now)), ["WasiGrant/new"]);
+        assert_eq!(names(grants.expired_matching(&pod.subject(), now)), ["WasiGrant/old"]);
+        assert_eq!(grants.expired(now).count(), 1);
+    }
+
+    #[test]
+    fn ten_thousand_grants_elsewhere_are_not_looked_at() {
+        let mut documents = vec![
+            grant("mine", "shop", "subjects: { serviceAccounts: [orders] }"),
+            grant("all", "shop", ""),
+            grant("team", "", "namespaceSelector: { matchLabels: { team: orders } }"),
+            grant("everywhere", "", "namespaceSelector: {}"),
+        ];
+        for n in 0..2500 {
+            documents.push(grant(&format!("a{n}"), &format!("other-{n}"), ""));
+            documents.push(grant(
+                &format!("b{n}"),
+                "shop",
+                &format!("subjects: {{ serviceAccounts: [sa-{n}] }}"),
+            ));
+            let label = format!("namespaceSelector: {{ matchLabels: {{ team: t{n} }} }}");
+            documents.push(grant(&format!("c{n}"), "", &label));
+            let account = format!("namespaceSelector: {{}}, subjects: {{ serviceAccounts: [sa-{n}] }}");
+            documents.push(grant(&format!("d{n}"), "", &account));
+        }
+        let read: Vec<WasiGrant> =
+            documents.iter().flat_map(|document| parse_documents(document, "test").unwrap()).collect();
+        let grants = Grants::new(read).unwrap();
+        let pod = Pod::default();
+        assert_eq!(grants.len(), 10_004);
+        assert_eq!(grants.candidates(&pod.subject()).count(), 4);
+        assert_eq!(grants.matching(&pod.subject(), NOW.parse().unwrap()).len(), 4);
+    }
+
+    #[test]
+    fn the_same_grant_twice_is_refused_and_the_same_name_elsewhere_is_not() {
+        let read = |documents: &[String]| Grants::new(parse_documents(&documents.concat(), "test").unwrap());
+        let twice = read(&[grant("g", "shop", ""), grant("g", "shop", "")]).unwrap_err().to_string();
+        assert!(twice.contains("WasiGrant shop/g, metadata.name: given twice"), "{twice}");
+        assert_eq!(read(&[grant("g", "shop", ""), grant("g", "shop2", "")]).unwrap().len(), 2);
+        assert_eq!(read(&[]).unwrap().len(), 0);
+    }
+}

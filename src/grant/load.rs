@@ -99,8 +99,8 @@ fn read_file(file: &Path) -> Result<String, Error> {
 
 /// Reads and checks the documents of a text, empty ones left out. `origin` is what messages call the text.
 pub fn parse_documents(text: &str, origin: &str) -> Result<Vec<WasiGrant>, Error> {
-    // The snippet of the parser's message would print the file across several lines of a log.
-    let options = serde_saphyr::options! { with_snippet: false };
+    // YAML 1.2 booleans: a variable named `NO` or `y` is a name. The snippet of the parser's message would print the file across several lines of a log.
+    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|e| Error::ParseDocuments { origin: origin.to_string(), message: e.to_string() })?;
     let mut grants = Vec::new();
@@ -116,4 +116,207 @@ pub fn parse_documents(text: &str, origin: &str) -> Result<Vec<WasiGrant>, Error
         }
     }
     if problems.0.is_empty() { Ok(grants) } else { Err(Error::CheckGrants { problems }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capability::{Access, Capability};
+
+    /// The example of the design page, which people copy.
+    const EXAMPLE: &str = "\
+apiVersion: wasmgate.dev/v1alpha1
+kind: WasiGrant
+metadata: { name: orders-api, namespace: shop, labels: { team: orders } }
+spec:
+  subjects: { serviceAccounts: [orders], images: [\"ghcr.io/myorg/orders*\"], podSelector: {} }
+  capabilities:
+    - name: http.outbound
+      hosts: [\"https://payments.example.com\"]
+    - name: fs
+      paths: [/data]
+      access: read-only
+    - name: env
+      names: [\"ORDERS_*\"]
+  expiresAt: 2027-03-31T00:00:00Z
+";
+
+    #[test]
+    fn the_example_of_the_design_is_read() {
+        let grants = parse_documents(EXAMPLE, "example.yaml").unwrap();
+        let [grant] = grants.as_slice() else { panic!("{grants:?}") };
+        assert_eq!((grant.label().as_str(), grant.namespace()), ("WasiGrant/orders-api", Some("shop")));
+        assert_eq!(grant.spec.capabilities[1].access, Some(Access::ReadOnly));
+        assert_eq!(grant.spec.capabilities[2].name, Capability::Env);
+        assert_eq!(grant.spec.expires_at, Some("2027-03-31T00:00:00Z".parse().unwrap()));
+    }
+
+    /// The message for a grant of namespace `shop` with this spec.
+    fn refusal(spec: &str) -> String {
+        let text = format!(
+            "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {{ name: g, namespace: shop }}\nspec: {spec}\n"
+        );
+        parse_documents(&text, "g.yaml").expect_err(spec).to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_its_place_its_value_and_the_fix() {
+        let item = |item: &str| format!("{{ capabilities: [{{ {item} }}] }}");
+        for (spec, field, message) in [
+            (item("name: http.outbond"), "spec.capabilities[0].name", "unknown capability `http.outbond`"),
+            (item("name: http.outbond"), "spec.capabilities[0].name", "did you mean `http.outbound`?"),
+            (item("name: filesystem"), "spec.capabilities[0].name", "expected one of stdio, clock"),
+            (item("name: env, name_s: [A]"), "spec.capabilities[0].name_s", "did you mean `names`?"),
+            (item("name: env, names: A"), "spec.capabilities[0].names", "`A` is not a list"),
+            (item("name: env, names: []"), "spec.capabilities[0].names", "leave the field out to grant any"),
+            (item("name: env, names: ['']"), "spec.capabilities[0].names[0]", "empty; write a name"),
+            (item("name: env, names: [1]"), "spec.capabilities[0].names[0]", "`1` is not a text"),
+            (item("name: env, secrets: yes"), "spec.capabilities[0].secrets", "is not true or false"),
+            (item("hosts: ['*://*:*']"), "spec.capabilities[0].name", "missing; write the name of a capability"),
+            (item("name: http.outbound, hosts: [example.com]"), "spec.capabilities[0].hosts[0]", "write scheme://host"),
+            (item("name: db.redis, hosts: ['redis://a', 'tcp://b']"), "spec.capabilities[0].hosts[1]", "default port"),
+            (item("name: fs, hosts: ['*://*:*']"), "spec.capabilities[0].hosts", "says nothing about `fs`; it takes paths"),
+            (item("name: clock, names: [a]"), "spec.capabilities[0].names", "it takes no parameters"),
+            (item("name: fs, paths: [data]"), "spec.capabilities[0].paths[0]", "`data` is not absolute"),
+            (item("name: fs, paths: [/a/../b]"), "spec.capabilities[0].paths[0]", "has a `.` or `..`"),
+            (item("name: fs, paths: ['/data/*']"), "spec.capabilities[0].paths[0]", "covers the whole tree"),
+            (item("name: fs, access: write"), "spec.capabilities[0].access", "write read-only or read-write"),
+            (item("name: http.inbound, ports: [0]"), "spec.capabilities[0].ports[0]", "1 to 65535"),
+            (item("name: http.inbound, ports: [70000]"), "spec.capabilities[0].ports[0]", "1 to 65535"),
+            ("{ capabilities: [] }".into(), "spec.capabilities", "nothing is granted"),
+            ("{}".into(), "spec.capabilities", "missing"),
+            ("[]".into(), "spec", "is not an object"),
+            ("{ capabilities: [{ name: env }], expiresAt: tomorrow }".into(), "spec.expiresAt", "RFC 3339"),
+            ("{ capabilities: [{ name: env }], expires: x }".into(), "spec.expires", "did you mean `expiresAt`?"),
+            ("{ capabilities: [{ name: env }], namespaceSelector: {} }".into(), "spec.namespaceSelector", "ClusterWasiGrant"),
+            ("{ capabilities: [{ name: env }], subjects: { serviceAccount: x } }".into(), "spec.subjects.serviceAccount", "did you mean `serviceAccounts`?"),
+            (
+                "{ capabilities: [{ name: env }], subjects: { podSelector: { matchExpressions: [{ key: a, operator: Is }] } } }".into(),
+                "spec.subjects.podSelector.matchExpressions[0].operator",
+                "`Is` is not known; write In or NotIn",
+            ),
+            (
+                "{ capabilities: [{ name: env }], subjects: { podSelector: { matchExpressions: [{ key: a, operator: In }] } } }".into(),
+                "spec.subjects.podSelector.matchExpressions[0].values",
+                "needs at least one value",
+            ),
+            (
+                "{ capabilities: [{ name: env }], subjects: { podSelector: { matchLabels: { a: 1 } } } }".into(),
+                "spec.subjects.podSelector.matchLabels.a",
+                "`1` is not a text",
+            ),
+        ] {
+            let refused = refusal(&spec);
+            assert!(refused.contains(&format!("g.yaml document 1, {field}: ")), "{spec}: {refused}");
+            assert!(refused.contains(message), "{spec}: {refused}");
+        }
+    }
+
+    #[test]
+    fn kind_version_name_and_namespace_are_checked() {
+        let refusal = |head: &str| {
+            let text =
+                format!("{head}\nspec: {{ capabilities: [{{ name: env }}], namespaceSelector: {{}} }}\n");
+            parse_documents(&text, "g.yaml").map_err(|e| e.to_string())
+        };
+        const CLUSTER: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: ClusterWasiGrant\n";
+        assert!(refusal(&format!("{CLUSTER}metadata: {{ name: g }}")).is_ok());
+        for (head, message) in [
+            (format!("{CLUSTER}metadata: {{ name: g, namespace: shop }}"), "has no namespace, but `shop`"),
+            (format!("{CLUSTER}metadata: {{}}"), "metadata.name: missing"),
+            (
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: g }".into(),
+                "kind: `ConfigMap` is not known",
+            ),
+            (
+                "apiVersion: wasmgate.dev/v1\nkind: WasiGrant\nmetadata: { name: g, namespace: n }".into(),
+                "apiVersion: `wasmgate.dev/v1`",
+            ),
+            (
+                "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: { name: g }".into(),
+                "metadata.namespace: missing",
+            ),
+        ] {
+            let refused = refusal(&head).unwrap_err();
+            assert!(refused.contains(message), "{refused}");
+        }
+        let text = format!("{CLUSTER}metadata: {{ name: g }}\nspec: {{ capabilities: [{{ name: env }}] }}");
+        let refused = parse_documents(&text, "g.yaml").unwrap_err().to_string();
+        assert!(refused.contains("spec.namespaceSelector: missing"), "{refused}");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let text =
+            format!("{EXAMPLE}---\n{}---\n{EXAMPLE}", EXAMPLE.replace("/data", "data").replace("env", "enw"));
+        let refused = parse_documents(&text, "g.yaml").unwrap_err().to_string();
+        assert!(refused.contains("g.yaml document 2, spec.capabilities[2].name"), "{refused}");
+        let fixed = text.replace("enw", "env");
+        let refused = parse_documents(&fixed, "g.yaml").unwrap_err().to_string();
+        assert!(refused.contains("g.yaml document 2, spec.capabilities[1].paths[0]"), "{refused}");
+        let many = format!("{{ capabilities: [{}] }}", "{ name: x },".repeat(30));
+        assert!(refusal(&many).contains("and 10 more"));
+    }
+
+    #[test]
+    fn empty_documents_and_null_fields_are_nothing() {
+        let text =
+            format!("# a comment\n---\n---\n{}---\n", EXAMPLE.replace("podSelector: {}", "podSelector: "));
+        assert_eq!(parse_documents(&text, "g.yaml").unwrap().len(), 1);
+        assert_eq!(parse_documents("", "g.yaml").unwrap().len(), 0);
+    }
+
+    #[test]
+    fn names_that_old_yaml_took_for_booleans_are_names() {
+        let text = EXAMPLE.replace("\"ORDERS_*\"", "NO, y, off");
+        let grants = parse_documents(&text, "g.yaml").unwrap();
+        assert_eq!(grants[0].spec.capabilities[2].names.as_deref().unwrap(), ["NO", "y", "off"]);
+    }
+
+    #[test]
+    fn what_is_not_yaml_is_refused_with_its_line() {
+        for text in ["a: [", "a: 1\na: 2", "- : :\n  - ]", "\u{0}", "&a [*a]", "plain"] {
+            let refused = parse_documents(text, "g.yaml").unwrap_err().to_string();
+            assert!(refused.contains("g.yaml"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_read_in_the_order_of_its_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write(
+            "b.yml",
+            &format!("{}---\n{}", EXAMPLE.replace("orders-api", "one"), EXAMPLE.replace("orders-api", "two")),
+        );
+        let json: Value = serde_saphyr::from_str(EXAMPLE).unwrap();
+        write("a.json", &json.to_string());
+        write("README.md", "not: [a grant");
+        write(".hidden.yaml", "not: [a grant");
+        fs::create_dir(dir.path().join("..data.yaml")).unwrap();
+        fs::create_dir(dir.path().join("sub.yaml")).unwrap();
+        let grants = load_dir(dir.path()).unwrap();
+        let names: Vec<String> = grants.iter().map(|grant| grant.name().to_string()).collect();
+        assert_eq!(names, ["one", "orders-api", "two"]);
+
+        write("c.yaml", &EXAMPLE.replace("orders-api", "two"));
+        assert!(
+            load_dir(dir.path())
+                .unwrap_err()
+                .to_string()
+                .contains("WasiGrant shop/two, metadata.name: given twice")
+        );
+        write("c.yaml", "kind: [");
+        assert!(load_dir(dir.path()).unwrap_err().to_string().contains("c.yaml"));
+        let gone = load_dir(&dir.path().join("gone")).unwrap_err().to_string();
+        assert!(gone.starts_with("could not list the grants directory"), "{gone}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn reading_any_text_does_not_panic(text in proptest::prelude::any::<String>()) {
+            let _ = parse_documents(&text, "any");
+            let _ = parse_documents(&format!("{EXAMPLE}{text}"), "any");
+        }
+    }
 }

@@ -95,3 +95,301 @@ fn grantable_path(reached: &str) -> String {
     let segments = clean.split('/').take_while(|segment| !segment.contains('*'));
     path::clean(&segments.collect::<Vec<_>>().join("/"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capability::{Access, Capability};
+    use crate::grant::check;
+    use crate::grant::cover::{cover, covers};
+    use crate::grant::load::parse_documents;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn entry(capability: Capability) -> Entry {
+        Entry::new(capability, "test")
+    }
+
+    fn item(yaml: &str) -> GrantedCapability {
+        serde_saphyr::from_str(yaml).unwrap_or_else(|e| panic!("{yaml}: {e}"))
+    }
+
+    #[test]
+    fn the_suggestion_is_one_line_that_names_just_this() {
+        for (entry, expected) in [
+            (
+                entry(Capability::Fs).at_path("/data", Access::ReadOnly),
+                r#"{ name: fs, paths: ["/data"], access: read-only }"#,
+            ),
+            (
+                entry(Capability::Env).named("DB_PASSWORD").secret(true),
+                r#"{ name: env, names: ["DB_PASSWORD"], secrets: true }"#,
+            ),
+            (
+                entry(Capability::HttpOutbound).to_host("https://a.example.com:443"),
+                r#"{ name: http.outbound, hosts: ["https://a.example.com"] }"#,
+            ),
+            (
+                Entry { port: Some(80), ..entry(Capability::HttpInbound) },
+                "{ name: http.inbound, ports: [80] }",
+            ),
+            (entry(Capability::NativeExec), "{ name: native.exec }"),
+            (
+                entry(Capability::Fs).at_path("/logs/*/x", Access::ReadWrite),
+                r#"{ name: fs, paths: ["/logs"], access: read-write }"#,
+            ),
+            (
+                entry(Capability::UnknownImport).named("acme:thing/api@1.0.0"),
+                r#"{ name: unknown-import, names: ["acme:thing/api@1.0.0"] }"#,
+            ),
+        ] {
+            assert_eq!(needed_grant(&entry), expected);
+        }
+    }
+
+    #[test]
+    fn a_grant_covers_its_entry_and_not_the_nearest_neighbour() {
+        let fs = |path: &str, access| entry(Capability::Fs).at_path(path, access);
+        let host = |capability, host: &str| entry(capability).to_host(host);
+        let port = |port| Entry { port, ..entry(Capability::HttpInbound) };
+        let cases = [
+            ("{ name: env, names: ['A_*'] }", entry(Capability::Env).named("A_B"), true),
+            ("{ name: env, names: ['A_*'] }", entry(Capability::Env).named("AB"), false),
+            ("{ name: env, names: ['A_*'] }", entry(Capability::Env).named("A*"), false),
+            ("{ name: env, names: ['A_*'] }", entry(Capability::Env), false),
+            ("{ name: env, names: ['*'] }", entry(Capability::Env), true),
+            ("{ name: env }", entry(Capability::Env).named("X").secret(true), false),
+            ("{ name: env, secrets: true }", entry(Capability::Env).named("X").secret(true), true),
+            ("{ name: env, secrets: true }", entry(Capability::Env).named("X"), true),
+            ("{ name: env }", entry(Capability::Config).named("X"), false),
+            ("{ name: fs, paths: [/data], access: read-only }", fs("/data/in", Access::ReadOnly), true),
+            ("{ name: fs, paths: [/data], access: read-only }", fs("/data", Access::ReadWrite), false),
+            ("{ name: fs, paths: [/data], access: read-only }", fs("/database", Access::ReadOnly), false),
+            ("{ name: fs, paths: [/data] }", fs("/data", Access::ReadWrite), true),
+            ("{ name: fs, paths: [/data] }", fs("/data/../etc", Access::ReadOnly), false),
+            ("{ name: fs, paths: [/data] }", entry(Capability::Fs), false),
+            ("{ name: fs, paths: [/] }", entry(Capability::Fs), true),
+            ("{ name: fs, access: read-only }", entry(Capability::Fs), false),
+            (
+                "{ name: http.outbound, hosts: ['https://*.a.com'] }",
+                host(Capability::HttpOutbound, "https://x.a.com"),
+                true,
+            ),
+            (
+                "{ name: http.outbound, hosts: ['https://*.a.com'] }",
+                host(Capability::HttpOutbound, "*://*:*"),
+                false,
+            ),
+            ("{ name: http.outbound, hosts: ['https://*.a.com'] }", entry(Capability::HttpOutbound), false),
+            ("{ name: http.outbound, hosts: ['*://*:*'] }", entry(Capability::HttpOutbound), true),
+            ("{ name: http.outbound }", host(Capability::HttpOutbound, "https://x"), true),
+            (
+                "{ name: http.outbound, hosts: ['https://*:*'] }",
+                host(Capability::HttpOutbound, "{{ x }}"),
+                false,
+            ),
+            (
+                "{ name: net.tcp.connect, hosts: ['tcp://*:*'] }",
+                host(Capability::NetTcpConnect, "*://*:*"),
+                true,
+            ),
+            (
+                "{ name: net.tcp.connect, hosts: ['postgres://db'] }",
+                host(Capability::NetTcpConnect, "tcp://db:5432"),
+                true,
+            ),
+            ("{ name: http.inbound, ports: [80] }", port(Some(80)), true),
+            ("{ name: http.inbound, ports: [80] }", port(Some(8080)), false),
+            ("{ name: http.inbound, ports: [80] }", port(None), false),
+            ("{ name: http.inbound }", port(None), true),
+        ];
+        for (granted, entry, expected) in cases {
+            assert_eq!(covers(&item(granted), &entry), expected, "{granted} {entry:?}");
+        }
+    }
+
+    #[test]
+    fn coverage_is_noted_by_label_and_default_stands_first() {
+        let text = "\
+apiVersion: wasmgate.dev/v1alpha1
+kind: WasiGrant
+metadata: { name: default, namespace: shop }
+spec: { capabilities: [{ name: env, names: [A] }, { name: args, secrets: true }] }
+---
+apiVersion: wasmgate.dev/v1alpha1
+kind: ClusterWasiGrant
+metadata: { name: base }
+spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
+";
+        let grants: Vec<_> = parse_documents(text, "test").unwrap().into_iter().map(Arc::new).collect();
+        let mut entries = vec![
+            entry(Capability::Stdio),
+            entry(Capability::Args),
+            entry(Capability::Args).secret(true),
+            entry(Capability::Env).named("A"),
+            entry(Capability::Env).named("B"),
+            entry(Capability::Env).named("C").own(true),
+            entry(Capability::Fs).at_path("/", Access::ReadWrite).own(true),
+            entry(Capability::Fs).at_path("/data", Access::ReadOnly),
+            entry(Capability::HttpInbound),
+        ];
+        entries[7].covered_by.push("left over".into());
+        cover(&mut entries, &grants);
+        let noted: Vec<&[String]> = entries.iter().map(|e| e.covered_by.as_slice()).collect();
+        let expected: [&[&str]; 9] = [
+            &["default", "ClusterWasiGrant/base"],
+            &["default", "WasiGrant/default"],
+            &["WasiGrant/default"],
+            &["ClusterWasiGrant/base", "WasiGrant/default"],
+            &["ClusterWasiGrant/base"],
+            &["default", "ClusterWasiGrant/base"],
+            &["default"],
+            &[],
+            &[],
+        ];
+        assert_eq!(noted, expected);
+    }
+
+    #[test]
+    fn two_grants_for_half_of_an_entry_each_do_not_add_up() {
+        let halves = ["{ name: fs, paths: [/data], access: read-only }", "{ name: fs, paths: [/data/in] }"];
+        let whole = entry(Capability::Fs).at_path("/data", Access::ReadWrite);
+        assert!(halves.iter().all(|half| !covers(&item(half), &whole)));
+    }
+
+    #[test]
+    fn entries_that_differ_in_one_list_share_an_item() {
+        let entries = [
+            entry(Capability::Env).named("A"),
+            entry(Capability::Env).named("B"),
+            entry(Capability::Env).named("A"),
+            entry(Capability::Env).named("S").secret(true),
+            entry(Capability::Fs).at_path("/a", Access::ReadOnly),
+            entry(Capability::Fs).at_path("/b", Access::ReadWrite),
+            entry(Capability::Fs).at_path("/c", Access::ReadOnly),
+        ];
+        let items: Vec<String> = smallest_for(&entries).iter().map(to_yaml).collect();
+        assert_eq!(
+            items,
+            [
+                r#"{ name: env, names: ["A","B"] }"#,
+                r#"{ name: env, names: ["S"], secrets: true }"#,
+                r#"{ name: fs, paths: ["/a","/c"], access: read-only }"#,
+                r#"{ name: fs, paths: ["/b"], access: read-write }"#,
+            ]
+        );
+    }
+
+    fn any_entry() -> impl Strategy<Value = Entry> {
+        let text = || {
+            prop_oneof![
+                any::<String>(),
+                "[A-Z_*]{1,5}",
+                "/[a-z/.*]{0,8}",
+                "(https?|redis|\\*)://[a-z.*]{1,6}(:[0-9]{1,5}|:\\*)?",
+            ]
+        };
+        let parameter = move || prop::option::of(text());
+        let access = prop::option::of(prop::sample::select(vec![Access::ReadOnly, Access::ReadWrite]));
+        let capability = prop::sample::select(Capability::ALL.to_vec());
+        (capability, parameter(), parameter(), parameter(), access, any::<Option<u16>>(), any::<bool>())
+            .prop_map(|(capability, path, host, name, access, port, secret)| {
+                let takes = |p| capability.parameters().contains(&p);
+                use crate::capability::Parameter::{Access as A, Hosts, Names, Paths, Ports, Secrets};
+                Entry {
+                    path: path.filter(|_| takes(Paths)),
+                    host: host.filter(|_| takes(Hosts)),
+                    name: name.filter(|_| takes(Names)),
+                    access: access.filter(|_| takes(A)),
+                    port: port.filter(|p| takes(Ports) && *p != 0),
+                    secret: secret && takes(Secrets),
+                    ..entry(capability)
+                }
+            })
+    }
+
+    /// The widest entry that an item of one element grants.
+    fn as_entry(granted: &GrantedCapability) -> Entry {
+        let first = |list: &Option<Vec<String>>| list.as_ref().and_then(|l| l.first().cloned());
+        Entry {
+            host: first(&granted.hosts),
+            path: first(&granted.paths),
+            name: first(&granted.names),
+            access: granted.access,
+            port: granted.ports.as_ref().and_then(|p| p.first().copied()),
+            secret: granted.secrets == Some(true),
+            ..entry(granted.name)
+        }
+    }
+
+    fn narrow_entry() -> impl Strategy<Value = Entry> {
+        let fs = (prop::sample::select(vec!["/", "/a", "/a/b", "/ab"]), any::<bool>()).prop_map(
+            |(path, write)| {
+                entry(Capability::Fs).at_path(path, if write { Access::ReadWrite } else { Access::ReadOnly })
+            },
+        );
+        let env = ("[AB*]{1,3}", any::<bool>()).prop_map(|(n, s)| entry(Capability::Env).named(n).secret(s));
+        let hosts = vec![
+            "*://*:*",
+            "https://*",
+            "https://*.a.com",
+            "https://x.a.com",
+            "http://10.0.0.0/8",
+            "http://10.1.1.1",
+        ];
+        let host = prop::sample::select(hosts).prop_map(|h| entry(Capability::HttpOutbound).to_host(h));
+        prop_oneof![fs, env, host]
+    }
+
+    proptest! {
+        #[test]
+        fn applying_the_suggestion_covers_the_entry_and_is_a_valid_grant(entry in any_entry()) {
+            let wanted = smallest(&entry);
+            prop_assert!(covers(&wanted, &entry), "{wanted:?} {entry:?}");
+            let grant = format!(
+                "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {{ name: g, namespace: n }}\nspec:\n  capabilities:\n    - {}\n",
+                needed_grant(&entry)
+            );
+            let read = parse_documents(&grant, "suggested").map_err(|e| TestCaseError::fail(format!("{grant}: {e}")))?;
+            prop_assert_eq!(&read[0].spec.capabilities[0], &wanted);
+            prop_assert_eq!(check::meaning(&read[0]), vec![]);
+        }
+
+        #[test]
+        fn one_list_of_suggestions_covers_every_entry(entries in prop::collection::vec(any_entry(), 0..8)) {
+            let items = smallest_for(&entries);
+            for entry in &entries {
+                prop_assert!(items.iter().any(|item| covers(item, entry)), "{entry:?}");
+            }
+        }
+
+        #[test]
+        fn coverage_of_grants_is_transitive(a in narrow_entry(), b in narrow_entry(), c in narrow_entry()) {
+            let (a, b) = (smallest(&a), smallest(&b));
+            prop_assert!(!(covers(&a, &as_entry(&b)) && covers(&b, &c)) || covers(&a, &c), "{a:?} {b:?} {c:?}");
+        }
+
+        #[test]
+        fn a_grant_with_a_parameter_less_covers_whatever_it_covered_before(a in narrow_entry(), b in narrow_entry()) {
+            let narrow = smallest(&a);
+            let wider = [
+                GrantedCapability { hosts: None, ..narrow.clone() },
+                GrantedCapability { paths: None, ..narrow.clone() },
+                GrantedCapability { names: None, ..narrow.clone() },
+                GrantedCapability { access: None, ..narrow.clone() },
+                GrantedCapability { secrets: Some(true), ..narrow.clone() },
+            ];
+            for wide in wider {
+                prop_assert!(!covers(&narrow, &b) || covers(&wide, &b), "{wide:?} {b:?}");
+            }
+        }
+
+        #[test]
+        fn covering_any_texts_does_not_panic(entry in any_entry(), hosts in any::<Vec<String>>(), paths in any::<Vec<String>>(), names in any::<Vec<String>>()) {
+            let granted = GrantedCapability {
+                hosts: Some(hosts), paths: Some(paths), names: Some(names), ports: None, access: None, secrets: None, name: entry.capability,
+            };
+            let _ = covers(&granted, &entry);
+        }
+    }
+}
