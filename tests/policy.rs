@@ -408,7 +408,7 @@ async fn deeply_nested_input_is_answered() {
 async fn a_conflict_between_rules_is_a_failure_that_names_the_place() {
     let set = rules("violations := {1}\nviolations := {2} if input.two", GENEROUS).await;
     let evaluation = set.evaluate(&json!({"two": true})).await;
-    assert!(failure(&evaluation).contains("must not produce multiple outputs"), "{evaluation:?}");
+    assert!(failure(&evaluation).contains("rules.rego:4:1: var assignment conflict"), "{evaluation:?}");
 }
 
 // === Built-in functions of the host ===
@@ -419,7 +419,10 @@ async fn a_built_in_that_fails_is_a_failure() {
         r#"violations contains {"rule": "r", "message": "m"} if time.parse_rfc3339_ns(input.when) > 0"#;
     let set = rules(source, GENEROUS).await;
     let evaluation = set.evaluate(&json!({"when": "yesterday"})).await;
-    assert!(failure(&evaluation).contains("input contains invalid characters"), "{evaluation:?}");
+    assert!(
+        failure(&evaluation).contains("premature end of input (it may call `time.parse_rfc3339_ns`)"),
+        "{evaluation:?}"
+    );
     assert_eq!(rules_of(&set.evaluate(&json!({"when": "2026-11-22T00:00:00Z"})).await), ["r"]);
 }
 
@@ -430,7 +433,10 @@ async fn a_built_in_that_panics_is_a_failure_and_the_next_request_is_clean() {
     let set = rules(source, GENEROUS).await;
     for _ in 0..2 {
         let evaluation = set.evaluate(&json!({"years": 2_000_000_000})).await;
-        assert!(failure(&evaluation).contains("a built-in function broke down"), "{evaluation:?}");
+        assert!(
+            failure(&evaluation).contains("a function of the host broke down (it may call `time.add_date`)"),
+            "{evaluation:?}"
+        );
         assert_eq!(rules_of(&set.evaluate(&json!({"years": 1})).await), ["r"]);
     }
 }
@@ -464,6 +470,11 @@ const CALLS: &[(&str, &str)] = &[
     ("urlquery.encode_object", r#"urlquery.encode_object({"a": "1", "b": ["2", "3"]})"#),
 ];
 
+/// The result that a violation carries as JSON, which may be spelled in more than one way.
+fn decoded(violation: Violation) -> (String, Value) {
+    (violation.rule, serde_json::from_str(&violation.message).unwrap())
+}
+
 #[tokio::test]
 async fn built_ins_of_the_host_answer_as_opa_does() {
     let source: String = CALLS
@@ -474,12 +485,12 @@ async fn built_ins_of_the_host_answer_as_opa_does() {
         .collect();
     let evaluation = rules(&source, GENEROUS).await.evaluate(&json!({})).await;
     assert_eq!(evaluation.failures, []);
-    let found: BTreeMap<_, _> = evaluation.violations.into_iter().map(|v| (v.rule, v.message)).collect();
+    let found: BTreeMap<_, _> = evaluation.violations.into_iter().map(decoded).collect();
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("rules.rego"), format!("package wasmgate\n\n{source}")).unwrap();
     let arguments = ["eval", "-f", "raw", "-d", "rules.rego", "data.wasmgate.violations"];
     let wanted: Vec<Violation> = serde_json::from_slice(&run_opa(&arguments, directory.path())).unwrap();
-    let wanted: BTreeMap<_, _> = wanted.into_iter().map(|v| (v.rule, v.message)).collect();
+    let wanted: BTreeMap<_, _> = wanted.into_iter().map(decoded).collect();
     assert_eq!(wanted.len(), CALLS.len());
     assert_eq!(found, wanted);
 }

@@ -1,6 +1,7 @@
 //! One started module: checked when its bundle is loaded, run for one input after another.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use opa_wasm::{DefaultContext, Policy, Runtime};
@@ -11,29 +12,36 @@ use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
 
 use super::builtins::is_supplied;
 use super::engine::{Budget, Engine};
-use super::{Bundle, ENTRYPOINT, Error};
+use super::{Bundle, ENTRYPOINT, Error, Limits};
 
 /// An instance whose memory has grown by more than this since it was started is not used again.
 const MAX_GROWTH: usize = 4 << 20;
+
+/// A compiled bundle that was checked.
+pub(super) struct Program {
+    pub bundle: Bundle,
+    pub module: Module,
+    /// Remark on the functions that the rules call in the host; empty when they call none.
+    pub host_functions: Arc<str>,
+}
 
 /// A running module with its data loaded.
 pub(super) struct Instance {
     store: Store<Budget>,
     policy: Policy<DefaultContext>,
     memory_at_start: usize,
+    host_functions: Arc<str>,
 }
 
 impl Instance {
     /// Starts a module. The error is for people to read.
-    pub async fn start(
-        engine: &Engine,
-        module: &Module,
-        data: &Value,
-        budget: Budget,
-    ) -> Result<Self, String> {
+    pub async fn start(engine: &Engine, program: &Program, budget: Budget) -> Result<Self, String> {
         let mut store = engine.store(budget);
-        match Self::policy(&mut store, module, data).await {
-            Ok(policy) => Ok(Self { memory_at_start: store.data().memory, store, policy }),
+        match Self::policy(&mut store, &program.module, &program.bundle.data).await {
+            Ok(policy) => {
+                let host_functions = Arc::clone(&program.host_functions);
+                Ok(Self { memory_at_start: store.data().memory, store, policy, host_functions })
+            }
             Err(error) => Err(describe(&error, store.data())),
         }
     }
@@ -48,11 +56,26 @@ impl Instance {
     }
 
     /// The result set of the entry point. The error is for people to read; after one, the instance is spent.
-    pub async fn evaluate(&mut self, input: &RawValue, deadline: Instant) -> Result<Value, String> {
-        self.store.data_mut().deadline = deadline;
+    pub async fn evaluate(
+        &mut self,
+        input: &RawValue,
+        limits: Limits,
+        deadline: Instant,
+    ) -> Result<Value, String> {
+        let budget = self.store.data_mut();
+        budget.limits = limits;
+        budget.deadline = deadline;
         self.store.set_epoch_deadline(1);
         let outcome = self.policy.evaluate(&mut self.store, ENTRYPOINT, &input).await;
-        outcome.map_err(|error| describe(&error, self.store.data()))
+        outcome.map_err(|error| self.explain(&error))
+    }
+
+    /// A failed function of the host does not say which one it was.
+    fn explain(&self, error: &anyhow::Error) -> String {
+        let budget = self.store.data();
+        let reason = describe(error, budget);
+        let in_module = budget.late || budget.greedy || error.root_cause().is::<wasmtime::Trap>();
+        if in_module { reason } else { reason + &self.host_functions }
     }
 
     /// Bytes of linear memory.
@@ -88,30 +111,36 @@ struct Probe {
     memory: Memory,
 }
 
-/// Refuses a module that could not be evaluated here, before anything depends on it.
-pub(super) async fn check(
-    engine: &Engine,
-    module: &Module,
-    bundle: &Bundle,
-    budget: Budget,
-) -> Result<(), Error> {
-    let bundle = &bundle.name;
-    let foreign = |reason| Error::RecognisePolicy { bundle: bundle.clone(), reason };
-    let mut probe = Probe::start(engine, module, budget).await.map_err(foreign)?;
-    probe.check_abi(bundle)?;
-    let entrypoints: BTreeMap<String, i32> = probe.table("entrypoints").await.map_err(foreign)?;
-    if !entrypoints.contains_key(ENTRYPOINT) {
-        let names: Vec<_> = entrypoints.keys().map(|name| format!("`{name}`")).collect();
-        let found = if names.is_empty() { "none".to_string() } else { names.join(", ") };
-        return Err(Error::FindEntrypoint { bundle: bundle.clone(), found });
+impl Program {
+    /// Refuses a module that could not be evaluated here, before anything depends on it.
+    pub async fn check(
+        engine: &Engine,
+        bundle: Bundle,
+        module: Module,
+        budget: Budget,
+    ) -> Result<Self, Error> {
+        let name = || bundle.name.clone();
+        let foreign = |reason| Error::RecognisePolicy { bundle: name(), reason };
+        let mut probe = Probe::start(engine, &module, budget).await.map_err(foreign)?;
+        probe.check_abi(&bundle.name)?;
+        let entrypoints: BTreeMap<String, i32> = probe.table("entrypoints").await.map_err(foreign)?;
+        if !entrypoints.contains_key(ENTRYPOINT) {
+            let found = if entrypoints.is_empty() { "none".into() } else { list(entrypoints.keys()) };
+            return Err(Error::FindEntrypoint { bundle: name(), found });
+        }
+        let builtins: BTreeMap<String, i32> = probe.table("builtins").await.map_err(foreign)?;
+        let lacking = list(builtins.keys().filter(|name| !is_supplied(name)));
+        if !lacking.is_empty() {
+            return Err(Error::SupplyBuiltins { bundle: name(), names: lacking });
+        }
+        let calls = list(builtins.keys());
+        let host_functions = if calls.is_empty() { calls } else { format!(" (it may call {calls})") };
+        Ok(Self { bundle, module, host_functions: host_functions.into() })
     }
-    let builtins: BTreeMap<String, i32> = probe.table("builtins").await.map_err(foreign)?;
-    let lacking: Vec<_> =
-        builtins.keys().filter(|name| !is_supplied(name)).map(|name| format!("`{name}`")).collect();
-    if lacking.is_empty() {
-        return Ok(());
-    }
-    Err(Error::SupplyBuiltins { bundle: bundle.clone(), names: lacking.join(", ") })
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 impl Probe {

@@ -16,7 +16,7 @@ use wasmtime::Module;
 
 use super::bundle::Omit;
 use super::engine::Budget;
-use super::instance::{Instance, check};
+use super::instance::{Instance, Program};
 use super::{Bundle, Engine, Error, Limits, Violation, input, outcome};
 
 /// Time for checking and starting a module when its bundle is loaded. Nobody waits for an answer then, and large data
@@ -51,8 +51,7 @@ pub struct PolicySet {
 
 /// One bundle in service.
 struct Rulebook {
-    bundle: Bundle,
-    module: Module,
+    program: Program,
     /// Instances that wait for work.
     idle: Mutex<Vec<Instance>>,
     /// One permit for each instance that may exist.
@@ -61,7 +60,7 @@ struct Rulebook {
 
 impl std::fmt::Debug for Rulebook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rulebook").field("bundle", &self.bundle).finish_non_exhaustive()
+        f.debug_struct("Rulebook").field("bundle", &self.program.bundle).finish_non_exhaustive()
     }
 }
 
@@ -82,7 +81,10 @@ impl PolicySet {
 
     /// Name → revision of each bundle.
     pub fn revisions(&self) -> BTreeMap<String, String> {
-        self.rulebooks.iter().map(|book| (book.bundle.name.clone(), book.bundle.revision.clone())).collect()
+        self.rulebooks
+            .iter()
+            .map(|book| (book.program.bundle.name.clone(), book.program.bundle.revision.clone()))
+            .collect()
     }
 
     /// Linear memory of the instances that wait for work, in bytes.
@@ -111,7 +113,7 @@ impl PolicySet {
         let mut written: Vec<(&Omit, Result<Arc<RawValue>, String>)> = Vec::new();
         let mut inputs = Vec::with_capacity(self.rulebooks.len());
         for book in &self.rulebooks {
-            let omit = &*book.bundle.omit;
+            let omit = &*book.program.bundle.omit;
             let found = written.iter().find(|(known, _)| *known == omit).map(|(_, json)| json.clone());
             inputs.push(found.unwrap_or_else(|| {
                 let json = input::serialise(input, omit).map(Arc::from);
@@ -129,8 +131,11 @@ impl PolicySet {
             match outcome {
                 Ok(violations) => evaluation.violations.extend(violations),
                 Err(reason) => evaluation.failures.push(Failure {
-                    bundle: book.bundle.name.clone(),
-                    message: format!("policy bundle `{}` could not be evaluated: {reason}", book.bundle.name),
+                    bundle: book.program.bundle.name.clone(),
+                    message: format!(
+                        "policy bundle `{}` could not be evaluated: {reason}",
+                        book.program.bundle.name
+                    ),
                 }),
             }
         }
@@ -147,16 +152,15 @@ impl Rulebook {
             compile(engine, &bundle).await.map_err(|reason| Error::CompileModule { bundle: name, reason })?;
         let _running = engine.running();
         let budget = || Budget::new(Limits { time: START_TIME, ..limits }, Instant::now() + START_TIME);
-        check(engine, &module, &bundle, budget()).await?;
-        let book = Self { bundle, module, idle: Mutex::default(), permits: Semaphore::new(instances()) };
-        let failed = |reason| Error::StartModule { bundle: book.bundle.name.clone(), reason };
-        let mut instance = caught(Instance::start(engine, &book.module, &book.bundle.data, budget()))
-            .await
-            .map_err(failed)?;
+        let program = Program::check(engine, bundle, module, budget()).await?;
+        let book = Self { program, idle: Mutex::default(), permits: Semaphore::new(instances()) };
+        let failed = |reason| Error::StartModule { bundle: book.program.bundle.name.clone(), reason };
+        let mut instance =
+            book.caught(Instance::start(engine, &book.program, budget())).await.map_err(failed)?;
         // The first evaluation touches code and memory that no later one should wait for. What the rules make of an
         // empty input is their affair.
         let empty = RawValue::from_string("{}".into()).map_err(|error| failed(error.to_string()))?;
-        if caught(instance.evaluate(&empty, Instant::now() + limits.time)).await.is_ok() {
+        if book.caught(instance.evaluate(&empty, limits, Instant::now() + limits.time)).await.is_ok() {
             book.put_back(instance);
         }
         Ok(book)
@@ -175,11 +179,11 @@ impl Rulebook {
             Some(instance) => instance,
             None => {
                 let budget = Budget::new(limits, deadline);
-                caught(Instance::start(engine, &self.module, &self.bundle.data, budget)).await?
+                self.caught(Instance::start(engine, &self.program, budget)).await?
             }
         };
         // An instance that failed, or that this future is dropped with, is not put back.
-        let result_set: Value = caught(instance.evaluate(input, deadline)).await?;
+        let result_set: Value = self.caught(instance.evaluate(input, limits, deadline)).await?;
         self.put_back(instance);
         outcome::violations(&result_set)
     }
@@ -189,9 +193,24 @@ impl Rulebook {
             return Ok(permit);
         }
         match tokio::time::timeout_at(deadline.into(), self.permits.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err("too many evaluations were under way".into()),
+            // A permit at the last moment is no use to anybody.
+            Ok(Ok(permit)) if Instant::now() < deadline => Ok(permit),
+            _ => Err("too many evaluations were under way".into()),
         }
+    }
+
+    /// A panic in a host function is the policy's failure and not the gate's end. What it says is for the gate's
+    /// makers.
+    async fn caught<T>(&self, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+            let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref().copied());
+            tracing::error!(
+                bundle = self.program.bundle.name,
+                panic = said.unwrap_or_default(),
+                "a host function panicked"
+            );
+            Err(format!("a function of the host broke down{}", self.program.host_functions))
+        })
     }
 
     fn memory_bytes(&self) -> usize {
@@ -221,12 +240,4 @@ async fn compile(engine: &Engine, bundle: &Bundle) -> Result<Module, String> {
     let bytes = Arc::clone(&bundle.module);
     let compiled = tokio::task::spawn_blocking(move || Module::new(&wasm, &bytes)).await;
     compiled.map_err(|error| error.to_string())?.map_err(|error| error.root_cause().to_string())
-}
-
-/// A panic in a host function is the policy's failure and not the gate's end.
-async fn caught<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
-        let reason = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref().copied());
-        Err(format!("a built-in function broke down: {}", reason.unwrap_or("for an unknown reason")))
-    })
 }
