@@ -57,7 +57,7 @@ pub(super) fn wanted(entrypoint: &[String], cmd: &[String], working_dir: &str) -
 }
 
 /// Whether an entry point is called like a Wasm file, its `#function` left out.
-pub(super) fn names_wasm(argument: &str) -> bool {
+pub fn names_wasm(argument: &str) -> bool {
     is_wasm_name(strip_function(argument).0) || is_wasm_name(argument)
 }
 
