@@ -50,6 +50,11 @@ impl<'a> Budget<'a> {
     pub fn new(bytes: u64, stop: &'a AtomicBool) -> Self {
         Self { left: bytes, exceeded: false, stop }
     }
+
+    /// Bytes that are left.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
 }
 
 struct Bounded<'b, 'a, R> {

@@ -10,7 +10,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::archive::Fault;
 use super::config::{self, Config};
 use super::layer::{Bounds, Tree};
-use super::malformed::Malformed;
+use super::malformed::{Malformed, short};
 use super::manifest::{self, Document, Layout, Manifest};
 use super::module::{self, Magic};
 use super::program::{self, CONCLUSION};
@@ -95,7 +95,7 @@ fn blank(digest: &str, manifest_digest: &str) -> ImageFacts {
 
 impl ImageFacts {
     fn saw(&mut self, seen: impl Into<String>, value: impl Into<String>) {
-        self.evidence.push(Evidence { seen: seen.into(), value: value.into() });
+        self.evidence.push(Evidence { seen: seen.into(), value: short(&value.into()) });
     }
 
     /// The same, as something that no runtime can start.
@@ -179,8 +179,11 @@ impl<S: Source> Look<'_, S> {
             return Err(self.too_large(what, limit));
         }
         let bytes = self.source.blob(self.reference, descriptor, limit).await?;
-        if bytes.len() as u64 > limit {
-            return Err(self.too_large(what, limit));
+        // containerd refuses such a blob too (`containerd:core/content`, "unexpected commit size").
+        if bytes.len() as u64 != descriptor.size {
+            let (real, said) = (bytes.len(), descriptor.size);
+            let malformed = Malformed::new(format!("it has {real} bytes, where its descriptor says {said}"));
+            return Err(self.error(what, malformed));
         }
         Ok(bytes)
     }
@@ -369,7 +372,7 @@ impl<S: Source> Look<'_, S> {
             let malformed = Malformed::new(format!("it has more than {MAX_WASM_LAYERS} Wasm layers"));
             return Err(self.error("the manifest", malformed));
         }
-        self.check_total(&layers)?;
+        self.check_sizes(&layers)?;
         stream::iter(layers.into_iter().map(|layer| self.wasm_layer(layer)))
             .buffered(PARALLEL)
             .try_collect()
@@ -399,7 +402,11 @@ impl<S: Source> Look<'_, S> {
         done.map_err(|error| self.error(what, Malformed::new(format!("reading it was interrupted: {error}"))))
     }
 
-    fn check_total(&self, layers: &[Descriptor]) -> Result<(), Error> {
+    /// What the descriptors claim; what arrives is measured again.
+    fn check_sizes(&self, layers: &[Descriptor]) -> Result<(), Error> {
+        if let Some(large) = layers.iter().find(|layer| layer.size > self.limits.layer) {
+            return Err(self.too_large(format!("layer {}", large.digest), self.limits.layer));
+        }
         let total = layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
         let limit = self.limits.layer.saturating_mul(ALL_LAYERS);
         if total > limit { Err(self.too_large("all layers together", limit)) } else { Ok(()) }
@@ -435,7 +442,7 @@ impl<S: Source> Look<'_, S> {
     }
 
     async fn scan(&self, facts: &ImageFacts, manifest: &Manifest) -> Result<Tree, Error> {
-        self.check_total(&manifest.layers)?;
+        self.check_sizes(&manifest.layers)?;
         let bounds = Bounds { layer: self.limits.unpacked, file: self.limits.layer };
         let wanted = program::wanted(&facts.entrypoint, &facts.cmd, &facts.working_dir);
         let mut tree = Tree::new(bounds, wanted);

@@ -16,6 +16,8 @@ use super::{FileClass, ModuleFacts, path};
 pub const MAX_FILE_MODULES: usize = 64;
 /// Most programs and links of one image that are remembered; a whole distribution holds some ten thousand.
 const MAX_NODES: usize = 100_000;
+/// How many times the limit of one layer all layers may unpack to together.
+const ALL_LAYERS: u64 = 4;
 /// Bytes that are enough to know what a file is.
 const HEAD: u64 = 8;
 
@@ -26,7 +28,7 @@ const AUFS: &str = ".wh..wh.";
 /// What may be unpacked, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// One layer.
+    /// One layer; all layers together may unpack to four times as much.
     pub layer: u64,
     /// One Wasm file.
     pub file: u64,
@@ -51,6 +53,7 @@ struct Node {
 #[derive(Debug)]
 pub struct Tree {
     bounds: Bounds,
+    left: u64,
     layer: usize,
     wanted: BTreeSet<String>,
     nodes: BTreeMap<String, Node>,
@@ -70,14 +73,24 @@ impl Tree {
     /// An empty tree. Files at `wanted` paths are remembered whatever they are.
     pub fn new(bounds: Bounds, wanted: impl IntoIterator<Item = String>) -> Self {
         let wanted = wanted.into_iter().collect();
-        Self { bounds, layer: 0, wanted, nodes: BTreeMap::new(), modules: Vec::new() }
+        Self {
+            bounds,
+            left: bounds.layer.saturating_mul(ALL_LAYERS),
+            layer: 0,
+            wanted,
+            nodes: BTreeMap::new(),
+            modules: Vec::new(),
+        }
     }
 
     /// Applies the next layer. Setting `stop` ends the work early, with an error.
     pub fn apply(&mut self, blob: &[u8], stop: &AtomicBool) -> Result<(), Fault> {
         self.layer += 1;
-        let mut budget = Budget::new(self.bounds.layer, stop);
-        archive::read(blob, &mut budget, self)
+        let allowed = self.bounds.layer.min(self.left);
+        let mut budget = Budget::new(allowed, stop);
+        let result = archive::read(blob, &mut budget, self);
+        self.left = self.left.saturating_sub(allowed.saturating_sub(budget.left()));
+        result
     }
 
     /// What is left in the end. Native programs are left out of an image without any Wasm: there are many, and an
@@ -88,7 +101,8 @@ impl Tree {
         let mut files = Files::default();
         let mut kept: BTreeMap<&str, FileClass> = BTreeMap::new();
         for (name, node) in &self.nodes {
-            if let Some(class) = self.class(&node.kind, native) {
+            let native = native || self.wanted.contains(name) || is_wasm_name(name);
+            if let Some(class) = class(&node.kind, native) {
                 kept.insert(name, class);
             }
             if let Kind::Module(number) = node.kind
@@ -100,18 +114,6 @@ impl Tree {
         self.keep_links(&mut kept);
         files.entries = kept.into_iter().map(|(name, class)| (name.to_string(), class)).collect();
         files
-    }
-
-    fn class(&self, kind: &Kind, native: bool) -> Option<FileClass> {
-        match kind {
-            Kind::Module(_) => Some(FileClass::Wasm),
-            Kind::Unreadable(message) => Some(FileClass::Unreadable { message: message.clone() }),
-            Kind::Native { magic, executable } if native && *executable => {
-                Some(FileClass::Native { magic: (*magic).to_string() })
-            }
-            Kind::Other if native => Some(FileClass::Other),
-            _ => None,
-        }
     }
 
     /// Adds the links that lead to a kept file, to a folder above one, or to such a link.
@@ -293,6 +295,18 @@ impl Visitor for Tree {
         };
         self.remove(&name, usize::MAX, true);
         kind.map_or(Ok(()), |kind| self.insert(name, kind))
+    }
+}
+
+fn class(kind: &Kind, native: bool) -> Option<FileClass> {
+    match kind {
+        Kind::Module(_) => Some(FileClass::Wasm),
+        Kind::Unreadable(message) => Some(FileClass::Unreadable { message: message.clone() }),
+        Kind::Native { magic, executable } if native && *executable => {
+            Some(FileClass::Native { magic: (*magic).to_string() })
+        }
+        Kind::Other if native => Some(FileClass::Other),
+        _ => None,
     }
 }
 
@@ -495,6 +509,10 @@ mod tests {
         let many = (0..=MAX_FILE_MODULES)
             .fold(Layer::new(), |layer, n| layer.file(&format!("{n}.wasm"), &wasm("a")));
         assert_eq!(scan(vec![many]).modules.len(), MAX_FILE_MODULES);
+        let mut tree = Tree::new(Bounds { layer: 4096, file: 16 }, []);
+        let layer = Layer::new().file("zeros", &[0; 2048]).bytes();
+        let applied = (0..20).take_while(|_| tree.apply(&layer, &stop).is_ok()).count();
+        assert!((4..8).contains(&applied), "{applied} layers of 2048 bytes fit four times 4096");
         let nothing = Layer::new().file(".wh..", b"").bytes();
         assert!(matches!(Tree::new(BOUNDS, []).apply(&nothing, &stop), Err(Fault::Malformed(_))));
     }

@@ -42,6 +42,15 @@ pub(super) fn no_lookalikes(rest: &Rest, known: &[&str]) -> Result<(), Malformed
     Ok(())
 }
 
+/// Foreign text cut to what fits a message.
+pub(super) fn short(text: &str) -> String {
+    const LONGEST: usize = 160;
+    match text.char_indices().nth(LONGEST).and_then(|(end, _)| text.get(..end)) {
+        Some(head) => format!("{head}…"),
+        None => text.to_string(),
+    }
+}
+
 /// Letter case as Go's `encoding/json` folds it: also the long s, and the Kelvin sign (which lower-cases to `k`).
 fn fold(key: &str) -> String {
     key.to_lowercase().replace('ſ', "s")
@@ -50,6 +59,12 @@ fn fold(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_foreign_text_is_cut_between_characters() {
+        assert_eq!(short("ä"), "ä");
+        assert_eq!(short(&"ä".repeat(500)).chars().count(), 161);
+    }
 
     #[test]
     fn keys_that_go_would_match_are_refused() {

@@ -13,7 +13,7 @@ use wasmparser::{
     Encoding, Instance, MemoryType, Parser, Payload, TypeRef, ValidPayload, Validator, WasmFeatures,
 };
 
-use super::malformed::Malformed;
+use super::malformed::{Malformed, short};
 use super::{ImageKind, Import, ModuleFacts, WasmFormat};
 
 /// Most bytes of `.wat` text that are assembled.
@@ -429,7 +429,7 @@ fn module_kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKind,
     let threads = facts.imports.iter().any(|import| import.interface == "wasi");
     let foreign = facts.imports.iter().find(|import| !is_wasi(import, threads));
     if let Some(import) = foreign {
-        return Err(format!("it imports `{}`, {}", import.interface, why_foreign(&import.interface)));
+        return Err(format!("it imports `{}`, {}", short(&import.interface), why_foreign(&import.interface)));
     }
     match function.filter(|name| !name.is_empty()) {
         Some(name) if facts.exports.contains(name) => Ok(ImageKind::Module),
@@ -472,7 +472,7 @@ fn why_foreign(module: &str) -> &'static str {
 
 /// A few names for a message.
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let shown: Vec<String> = names.take(4).map(|name| format!("`{name}`")).collect();
+    let shown: Vec<String> = names.take(4).map(|name| format!("`{}`", short(name))).collect();
     if shown.is_empty() { "nothing".into() } else { shown.join(", ") }
 }
 

@@ -1,0 +1,481 @@
+//! Detection, from bytes as a registry serves them to facts: every shape, every look-alike, every limit.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail loudly"
+)]
+
+#[path = "support/oci.rs"]
+mod oci;
+
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use oci::{Image, ImageBuilder, fixtures};
+use serde_json::json;
+use wasmgate::image::reference::Reference;
+use wasmgate::image::source::{Descriptor, FetchedManifest, Source};
+use wasmgate::image::{
+    Depth, Error, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape, SizeLimits,
+    WasmFormat, detect::detect, module, program,
+};
+
+/// An image in memory, and what was asked of it.
+struct Memory {
+    image: Image,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Memory {
+    fn new(image: &Image) -> Self {
+        Self { image: image.clone(), asked: Mutex::default() }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+}
+
+impl Source for Memory {
+    async fn manifest(&self, reference: &Reference, _limit: u64) -> Result<FetchedManifest, Error> {
+        let digest = reference.digest.clone().unwrap_or_else(|| self.image.digest.clone());
+        self.asked.lock().unwrap().push(digest.clone());
+        let under = self.image.manifests.get(&digest).map(|(_, bytes)| bytes.clone());
+        let bytes = if digest == self.image.digest { Some(self.image.manifest.clone()) } else { under };
+        let bytes = bytes.ok_or_else(|| Error::FetchManifest {
+            image: reference.to_string(),
+            message: "not found".into(),
+        })?;
+        Ok(FetchedManifest { bytes: Bytes::from(bytes), digest })
+    }
+
+    async fn blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        _limit: u64,
+    ) -> Result<Bytes, Error> {
+        self.asked.lock().unwrap().push(descriptor.digest.clone());
+        let bytes = self.image.blobs.get(&descriptor.digest).cloned();
+        bytes.map(Bytes::from).ok_or_else(|| Error::FetchBlob {
+            image: reference.to_string(),
+            digest: descriptor.digest.clone(),
+            message: "not found".into(),
+        })
+    }
+}
+
+async fn look(source: &Memory, depth: Depth, limits: &SizeLimits) -> Result<ImageFacts, Error> {
+    let reference = Reference::parse("registry.example.com/team/app:v1").unwrap();
+    detect(source, &reference, depth, limits).await
+}
+
+async fn facts(image: &Image) -> ImageFacts {
+    look(&Memory::new(image), Depth::Config, &SizeLimits::default()).await.unwrap()
+}
+
+async fn deep(image: &Image) -> ImageFacts {
+    look(&Memory::new(image), Depth::Layers, &SizeLimits::default()).await.unwrap()
+}
+
+async fn refused(image: &Image) -> String {
+    look(&Memory::new(image), Depth::Layers, &SizeLimits::default()).await.unwrap_err().to_string()
+}
+
+fn conclusion(facts: &ImageFacts) -> &str {
+    let last = facts.evidence.last().unwrap();
+    assert_eq!(last.seen, "conclusion");
+    &last.value
+}
+
+fn functions(facts: &ModuleFacts, prefix: &str) -> Vec<String> {
+    let found = facts.imports.iter().filter(|import| import.interface.starts_with(prefix));
+    found.flat_map(|import| import.functions.iter().cloned()).collect()
+}
+
+fn started(facts: &ImageFacts, command: &[&str]) -> Program {
+    let command: Vec<String> = command.iter().map(|word| (*word).to_string()).collect();
+    program(facts, &command, &[])
+}
+
+#[tokio::test]
+async fn a_cncf_artifact_is_known_by_its_media_types_and_read_by_its_bytes() {
+    let module = fixtures::command();
+    let image = ImageBuilder::wasm_artifact(&module).build();
+    let found = facts(&image).await;
+    assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::WasmArtifact));
+    assert_eq!((&found.digest, &found.manifest_digest), (&image.digest, &image.digest));
+    assert_eq!(found.platform, "wasip1/wasm");
+    assert_eq!(found.modules[0].source, oci::digest(&module));
+    assert_eq!(functions(&found.modules[0], "wasi_snapshot_preview1"), ["fd_write"]);
+    assert!(found.hazards[0].contains("command"));
+    let program = started(&found, &["/"]);
+    assert_eq!(
+        program,
+        Program::Wasm { kind: ImageKind::Module, packaging: Packaging::Layers, modules: vec![0] }
+    );
+    let component = facts(&ImageBuilder::wasm_artifact(&fixtures::http_component()).build()).await;
+    assert_eq!((component.kind, component.platform.as_str()), (ImageKind::HttpComponent, "wasip2/wasm"));
+}
+
+#[tokio::test]
+async fn the_imports_that_a_config_claims_are_not_believed() {
+    let mut builder = ImageBuilder::wasm_artifact(&fixtures::http_component());
+    builder.set_config("component", json!({"imports": [], "exports": []}));
+    let found = facts(&builder.build()).await;
+    assert_eq!(functions(&found.modules[0], "wasi:http/outgoing-handler"), ["handle"]);
+}
+
+#[tokio::test]
+async fn runwasi_layers_are_read_only_where_the_config_says_wasm() {
+    let mut builder = ImageBuilder::runwasi(&fixtures::command(), "app.wasm");
+    let found = facts(&builder.build()).await;
+    assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::RunwasiLayers));
+    assert_eq!(found.entrypoint, ["app.wasm"]);
+    assert!(found.hazards.is_empty());
+    for architecture in ["amd64", "wasm32", "Wasm"] {
+        builder.set_config("architecture", json!(architecture));
+        let found = facts(&builder.build()).await;
+        assert_eq!(found.kind, ImageKind::Unknown);
+        assert!(conclusion(&found).contains(architecture), "{}", conclusion(&found));
+        assert!(matches!(started(&found, &[]), Program::Unknown { .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_spin_app_lists_what_each_component_is_handed() {
+    let (one, two) = (fixtures::http_component(), fixtures::file_command());
+    let metadata = json!({"allowed_outbound_hosts": ["https://{{ host }}"], "key_value_stores": ["default"]});
+    let mut locked = fixtures::locked_app(&[&one, &two], &metadata);
+    let library = fixtures::wat("(module (func (export \"f\") nop))");
+    let shared = fixtures::command();
+    locked["components"][0]["dependencies"] = json!({
+        "isolated": {"source": {"content_type": "application/wasm", "digest": oci::digest(&library)}},
+        "shared": {"source": {"content_type": "application/wasm", "digest": oci::digest(&shared)}, "inherit": "All"}});
+    let image = ImageBuilder::spin(&locked, &[&one, &two, &library, &shared]).build();
+    let found = facts(&image).await;
+    assert_eq!((found.kind, found.shape), (ImageKind::SpinApp, Shape::SpinArtifact));
+    assert_eq!(found.platform, "wasip1/wasm");
+    let app = found.spin.as_ref().unwrap();
+    assert_eq!(app.components[0].templates, ["https://{{ host }}"]);
+    assert_eq!(app.components[0].inherited, [oci::digest(&shared)]);
+    let owners: Vec<Option<&str>> = found.modules.iter().map(|module| module.component.as_deref()).collect();
+    assert_eq!(owners, [Some("component-0"), Some("component-1"), None, Some("component-0")]);
+    // The dependency that inherits nothing has no capabilities of its own.
+    let Program::Wasm { kind: ImageKind::SpinApp, modules, .. } = started(&found, &["/"]) else { panic!() };
+    assert_eq!(modules, [0, 1, 3]);
+}
+
+#[tokio::test]
+async fn one_module_of_two_spin_components_is_judged_for_both() {
+    let module = fixtures::http_component();
+    let locked = fixtures::locked_app(&[&module, &module], &json!({}));
+    let found = facts(&ImageBuilder::spin(&locked, &[&module]).build()).await;
+    let owners: Vec<&str> = found.modules.iter().filter_map(|module| module.component.as_deref()).collect();
+    assert_eq!(owners, ["component-0", "component-1"]);
+}
+
+#[tokio::test]
+async fn a_spin_app_that_spin_would_refuse_is_refused_or_unknown() {
+    let module = fixtures::http_component();
+    let locked = fixtures::locked_app(&[&module], &json!({}));
+    let error = refused(&ImageBuilder::spin(&locked, &[&fixtures::command()]).build()).await;
+    assert!(error.contains("no layer of the image"), "{error}");
+    let mut newer = locked.clone();
+    newer["spin_lock_version"] = json!(7);
+    let error = refused(&ImageBuilder::spin(&newer, &[&module]).build()).await;
+    assert!(
+        error.contains("could not read the locked app of") && error.contains("`spin_lock_version`"),
+        "{error}"
+    );
+    let empty = facts(&ImageBuilder::spin(&fixtures::locked_app(&[], &json!({})), &[]).build()).await;
+    assert_eq!(empty.kind, ImageKind::Unknown);
+    let package = fixtures::wit_package();
+    let locked = fixtures::locked_app(&[&package], &json!({}));
+    let found = facts(&ImageBuilder::spin(&locked, &[&package]).build()).await;
+    assert!(conclusion(&found).contains("no code"), "{}", conclusion(&found));
+}
+
+#[tokio::test]
+async fn buildx_images_are_read_through_their_index_with_its_hazards() {
+    let mut builder = ImageBuilder::rootfs("wasi/wasm", &["/app.wasm"]);
+    let image = builder.files(&[("app.wasm", &fixtures::command())]).build();
+    let index = image.with_attestation("wasi/wasm");
+    let found = facts(&index).await;
+    assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::WasmRootfs));
+    assert_eq!((&found.digest, &found.manifest_digest), (&index.digest, &image.digest));
+    assert!(found.hazards.iter().any(|hazard| hazard.contains("--provenance=false")));
+    assert!(found.hazards.iter().any(|hazard| hazard.contains("use_local_image_pull")));
+    let Program::Wasm { packaging, .. } = started(&found, &[]) else { panic!() };
+    assert_eq!(packaging, Packaging::RootFilesystem);
+    // The demo image of runwasi: the same without an index.
+    let mut builder = ImageBuilder::rootfs("wasip1/wasm", &["/app.wasm"]);
+    let found = facts(&builder.files(&[("app.wasm", &fixtures::command())]).build()).await;
+    assert_eq!((found.kind, found.hazards.len()), (ImageKind::Module, 1));
+}
+
+#[tokio::test]
+async fn an_index_for_both_is_linux_because_a_node_reads_only_its_own_platform() {
+    let mut wasm = ImageBuilder::rootfs("wasi/wasm", &["/app.wasm"]);
+    let wasm = wasm.files(&[("app.wasm", &fixtures::command())]).build();
+    let mut linux = ImageBuilder::rootfs("linux/amd64", &["/bin/app"]);
+    let linux = linux.files(&[("bin/app", b"\x7fELF....")]).build();
+    let found = facts(&Image::index(&[("wasi/wasm", &wasm), ("linux/amd64", &linux)])).await;
+    assert_eq!((found.kind, &found.manifest_digest), (ImageKind::Linux, &linux.digest));
+    assert!(found.evidence[0].value.contains("wasi/wasm"), "{:?}", found.evidence);
+    assert!(found.hazards[0].contains("wasi/wasm"));
+    let windows = facts(&Image::index(&[("windows/amd64", &linux)])).await;
+    assert!(conclusion(&windows).contains("`windows/amd64`"), "{}", conclusion(&windows));
+}
+
+#[tokio::test]
+async fn a_scratch_image_is_wasm_by_the_file_that_its_entry_point_names() {
+    for (entrypoint, name, bytes) in [
+        ("/app.wasm", "app.wasm", fixtures::command()),
+        ("/app.wasm#_start", "app.wasm", fixtures::command()),
+        ("app.wasm", "srv/app.wasm", fixtures::command()),
+        ("/app.wat", "app.wat", br#"(module (func (export "_start")))"#.to_vec()),
+    ] {
+        let mut builder = ImageBuilder::rootfs("linux/amd64", &[entrypoint]);
+        if name.starts_with("srv") {
+            builder.set("WorkingDir", json!("/srv"));
+        }
+        let found = facts(&builder.files(&[(name, &bytes)]).build()).await;
+        assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::ScratchRootfs), "{entrypoint}");
+        assert_eq!(found.files, [(format!("/{name}"), FileClass::Wasm)]);
+        assert!(found.scanned && found.hazards.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn later_layers_decide_what_the_entry_point_is() {
+    let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+    builder.files(&[("app.wasm", &fixtures::command())]);
+    let with = |builder: &ImageBuilder, files: &[(&str, &[u8])]| builder.clone().files(files).build();
+    let found = facts(&with(&builder, &[("app.wasm", &fixtures::file_command())])).await;
+    assert_eq!(functions(&found.modules[0], "wasi"), ["environ_get", "path_open"]);
+    let found = facts(&with(&builder, &[(".wh.app.wasm", b"")])).await;
+    assert_eq!((found.kind, found.shape), (ImageKind::Unknown, Shape::LinuxRootfs));
+    let found = facts(&with(&builder, &[("app.wasm", b"\x7fELF....")])).await;
+    assert_eq!(found.kind, ImageKind::Linux);
+    let mut other = builder.clone();
+    other.layer(oci::ZSTD_LAYER, oci::zstd(&oci::tar_of(&[("app.wasm", &fixtures::file_command())])));
+    assert_eq!(functions(&facts(&other.build()).await.modules[0], "wasi"), ["environ_get", "path_open"]);
+}
+
+#[tokio::test]
+async fn an_ordinary_image_costs_two_requests_and_its_layers_only_when_asked() {
+    let mut builder = ImageBuilder::rootfs("linux/amd64", &["/bin/app"]);
+    builder.set("Env", json!(["PATH=/bin", "TOKEN=secret"]));
+    builder.files(&[("bin/app", b"\x7fELF...."), ("opt/tool.bin", &fixtures::command())]);
+    let source = Memory::new(&builder.build());
+    let found = look(&source, Depth::Config, &SizeLimits::default()).await.unwrap();
+    assert_eq!((found.kind, found.shape, found.scanned), (ImageKind::Linux, Shape::LinuxRootfs, false));
+    assert_eq!(found.env, ["PATH", "TOKEN"]);
+    assert_eq!(source.asked(), 2);
+    assert!(!serde_json::to_string(&found).unwrap().contains("secret"));
+    let found = look(&source, Depth::Layers, &SizeLimits::default()).await.unwrap();
+    assert_eq!((found.kind, found.scanned), (ImageKind::Linux, true));
+    assert_eq!(started(&found, &["/bin/app"]), Program::Linux);
+    // A file that is Wasm by its bytes is a Wasm program, whatever it is called.
+    assert!(matches!(started(&found, &["/opt/tool.bin"]), Program::Wasm { .. }));
+}
+
+#[tokio::test]
+async fn native_code_where_wasm_was_declared_is_said_so() {
+    let elf = b"\x7fELF precompiled".as_slice();
+    for image in [
+        ImageBuilder::wasm_artifact(elf).build(),
+        ImageBuilder::runwasi(elf, "app.wasm").build(),
+        ImageBuilder::spin(&fixtures::locked_app(&[elf], &json!({})), &[elf]).build(),
+    ] {
+        let found = facts(&image).await;
+        assert_eq!((found.kind, found.native.len()), (ImageKind::Unknown, 1));
+        assert!(matches!(started(&found, &["/"]), Program::Native { magic, .. } if magic == "ELF"));
+    }
+    let mut builder = ImageBuilder::rootfs("wasi/wasm", &["/bin/sh"]);
+    let found =
+        facts(&builder.files(&[("bin/sh", b"#!/bin/x"), ("app.wasm", &fixtures::command())]).build()).await;
+    assert_eq!(found.kind, ImageKind::Unknown);
+    assert!(matches!(started(&found, &[]), Program::Native { magic, .. } if magic == "#!"));
+    assert!(matches!(started(&found, &["/app.wasm"]), Program::Wasm { .. }));
+    assert!(matches!(started(&found, &["/none"]), Program::Unknown { .. }));
+}
+
+#[tokio::test]
+async fn lookalikes_are_unknown_and_their_layers_are_not_fetched() {
+    let module = fixtures::command();
+    let with = |config: &str, layer: &str| {
+        let mut builder = ImageBuilder::new(config, json!({}));
+        builder.layer(layer, module.clone()).build()
+    };
+    let cases = [
+        (with("application/vnd.wasm.config.v1+json", oci::SPIN_LAYER), "wasm-to-oci"),
+        (
+            with(
+                "application/vnd.module.wasm.config.v1+json",
+                "application/vnd.module.wasm.content.layer.v1+wasm",
+            ),
+            "proxy-wasm",
+        ),
+        (with("application/vnd.oci.empty.v1+json", oci::WASM_LAYER), "empty config"),
+        (with(oci::SPIN_APPLICATION, oci::SPIN_LAYER), "old Spin"),
+        (with("application/vnd.cncf.helm.config.v1+json", "application/x"), "helm"),
+    ];
+    for (image, expected) in cases {
+        let source = Memory::new(&image);
+        let found = look(&source, Depth::Layers, &SizeLimits::default()).await.unwrap();
+        assert_eq!((found.kind, found.shape), (ImageKind::Unknown, Shape::Other));
+        assert!(conclusion(&found).contains(expected), "{}", conclusion(&found));
+        assert_eq!(source.asked(), 1);
+        assert!(matches!(started(&found, &["/"]), Program::Unknown { reason } if reason.contains(expected)));
+    }
+    let package = facts(&ImageBuilder::wasm_artifact(&fixtures::wit_package()).build()).await;
+    assert_eq!(package.kind, ImageKind::Unknown);
+    assert!(conclusion(&package).contains("WIT package"));
+}
+
+#[tokio::test]
+async fn sizes_are_refused_before_and_after_the_transfer() {
+    let module = fixtures::command();
+    let image = ImageBuilder::wasm_artifact(&module).build();
+    let tight = SizeLimits { layer: 16, ..SizeLimits::default() };
+    let source = Memory::new(&image);
+    let error = look(&source, Depth::Config, &tight).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::TooLarge { what, limit: 16, .. } if what.starts_with("layer sha256:")),
+        "{error}"
+    );
+    assert_eq!(source.asked(), 2, "the layer must not be asked for");
+    // A descriptor that lies about the size.
+    let mut document: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
+    document["layers"][0]["size"] = json!(1);
+    let mut liar = image.clone();
+    liar.manifest = serde_json::to_vec(&document).unwrap();
+    liar.digest = oci::digest(&liar.manifest);
+    let error = look(&Memory::new(&liar), Depth::Config, &tight).await.unwrap_err();
+    assert!(error.to_string().contains("where its descriptor says 1"), "{error}");
+    for limits in [
+        SizeLimits { manifest: 10, ..SizeLimits::default() },
+        SizeLimits { config: 10, ..SizeLimits::default() },
+    ] {
+        let error = look(&Memory::new(&image), Depth::Config, &limits).await.unwrap_err();
+        assert!(matches!(error, Error::TooLarge { limit: 10, .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_layer_that_unpacks_to_too_much_is_refused() {
+    let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+    builder.files(&[("zeros", &vec![0; 4 << 20]), ("app.wasm", &fixtures::command())]);
+    let image = builder.build();
+    assert!(image.blobs.values().all(|blob| blob.len() < 64 << 10));
+    let limits = SizeLimits { unpacked: 1 << 20, ..SizeLimits::default() };
+    let error = look(&Memory::new(&image), Depth::Config, &limits).await.unwrap_err();
+    assert!(matches!(&error, Error::TooLarge { what, .. } if what.contains("unpacked")), "{error}");
+    assert!(look(&Memory::new(&image), Depth::Config, &SizeLimits::default()).await.is_ok());
+}
+
+#[tokio::test]
+async fn malformed_parts_are_named() {
+    let good = fixtures::command();
+    let error = refused(&ImageBuilder::wasm_artifact(&good[..good.len() - 3]).build()).await;
+    assert!(
+        error.contains("could not read layer sha256:") && error.contains("not a valid Wasm binary"),
+        "{error}"
+    );
+    let error = refused(&ImageBuilder::runwasi(b"<html>", "x").build()).await;
+    assert!(error.contains("does not begin with"), "{error}");
+    let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+    let error = refused(&builder.layer(oci::TAR_LAYER, b"not a tar".to_vec()).build()).await;
+    assert!(error.contains("could not read layer sha256:"), "{error}");
+    let mut image = ImageBuilder::wasm_artifact(&good).build();
+    image.manifest = b"<html>not found</html>".to_vec();
+    image.digest = oci::digest(&image.manifest);
+    assert!(refused(&image).await.contains("could not read the manifest of"));
+    let nested = Image::index(&[("linux/amd64", &Image::index(&[]))]);
+    assert!(refused(&nested).await.contains("another index"));
+    // A broken file in a root file system is the entry point's own trouble, not the image's.
+    let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+    let found = facts(&builder.files(&[("app.wasm", &good[..good.len() - 3])]).build()).await;
+    assert_eq!((found.kind, found.shape), (ImageKind::Unknown, Shape::ScratchRootfs));
+    assert!(conclusion(&found).contains("not a valid Wasm binary"), "{}", conclusion(&found));
+}
+
+#[tokio::test]
+async fn an_index_whose_platforms_hold_different_wasm_is_unknown() {
+    let with = |module: &[u8], platform: &str| {
+        let mut builder = ImageBuilder::rootfs(platform, &["/app.wasm"]);
+        builder.files(&[("app.wasm", module)]).build()
+    };
+    let amd = with(&fixtures::command(), "linux/amd64");
+    let arm = with(&fixtures::command(), "linux/arm64");
+    let same = facts(&Image::index(&[("linux/amd64", &amd), ("linux/arm64", &arm)])).await;
+    assert_eq!(same.kind, ImageKind::Module);
+    let evil = with(&fixtures::file_command(), "linux/arm64");
+    let different = facts(&Image::index(&[("linux/amd64", &amd), ("linux/arm64", &evil)])).await;
+    assert_eq!(different.kind, ImageKind::Unknown);
+    assert!(conclusion(&different).contains("linux/arm64"), "{}", conclusion(&different));
+}
+
+#[tokio::test]
+async fn facts_survive_serialisation_and_are_the_same_every_time() {
+    let modules = [fixtures::http_component(), fixtures::command(), fixtures::file_command()];
+    let modules: Vec<&[u8]> = modules.iter().map(Vec::as_slice).collect();
+    let spin = ImageBuilder::spin(&fixtures::locked_app(&modules, &json!({})), &modules).build();
+    let mut builder = ImageBuilder::rootfs("wasi/wasm", &["/b.wasm"]);
+    let rootfs =
+        builder.files(&[("b.wasm", modules[1]), ("a.wasm", modules[2]), ("bin/x", b"\x7fELF....")]).build();
+    for image in [spin, rootfs] {
+        let first = deep(&image).await;
+        let text = serde_json::to_string(&first).unwrap();
+        assert_eq!(serde_json::from_str::<ImageFacts>(&text).unwrap(), first);
+        assert_eq!(serde_json::to_string(&deep(&image).await).unwrap(), text);
+        let paths: Vec<&String> = first.files.iter().map(|(path, _)| path).collect();
+        assert!(paths.is_sorted());
+    }
+}
+
+#[tokio::test]
+async fn a_no_op_component_made_by_the_adapter_opens_no_files() {
+    let component = fixtures::componentize(&fixtures::command());
+    let found = facts(&ImageBuilder::wasm_artifact(&component).build()).await;
+    assert_eq!((found.kind, found.platform.as_str()), (ImageKind::Component, "wasip2/wasm"));
+    let facts = &found.modules[0];
+    assert_eq!(facts.format, WasmFormat::Component);
+    assert!(facts.exports.iter().any(|name| name.starts_with("wasi:cli/run@")), "{:?}", facts.exports);
+    // It imports the file system interface, but none of the functions that open, list or change anything.
+    let files = functions(facts, "wasi:filesystem/types@");
+    assert!(!files.is_empty());
+    for opening in ["open-at", "read-directory", "unlink-file-at", "create-directory-at", "stat-at"] {
+        assert!(!files.contains(&format!("[method]descriptor.{opening}")), "{files:?}");
+    }
+    let real = fixtures::componentize(&fixtures::file_command());
+    let real = module::read(&real, "real").unwrap();
+    assert!(functions(&real, "wasi:filesystem/types@").contains(&"[method]descriptor.open-at".to_string()));
+    // One page of its own; the adapter's stack is allocated at run time.
+    assert_eq!(facts.memory_bytes, 1 << 16);
+    assert!(facts.code_bytes > 1000 && facts.code_bytes < facts.size_bytes, "{}", facts.code_bytes);
+}
+
+#[tokio::test]
+async fn a_real_go_program_shows_what_it_calls_and_how_big_it_is() {
+    let binary = fixtures::go("hello");
+    let mut builder = ImageBuilder::rootfs("linux/amd64", &["/hello.wasm"]);
+    let found = facts(&builder.files(&[("hello.wasm", &binary)]).build()).await;
+    assert_eq!(found.kind, ImageKind::Module);
+    let facts = &found.modules[0];
+    assert_eq!(facts.imports.len(), 1);
+    let calls = functions(facts, "wasi_snapshot_preview1");
+    for expected in ["args_get", "environ_get", "clock_time_get", "fd_write", "path_open", "random_get"] {
+        assert!(calls.contains(&expected.to_string()), "{calls:?}");
+    }
+    assert!(!calls.iter().any(|name| name == "sock_open"));
+    assert_eq!(facts.size_bytes, binary.len() as u64);
+    assert!(facts.code_bytes > 500_000 && facts.code_bytes < facts.size_bytes, "{}", facts.code_bytes);
+    assert!(facts.data_bytes > 100_000 && facts.code_bytes + facts.data_bytes < facts.size_bytes);
+    assert!(facts.memory_bytes >= 1 << 20, "{}", facts.memory_bytes);
+    assert!(facts.exports.contains("_start"));
+}
