@@ -36,7 +36,7 @@ pub(super) fn require(spec: &mut Object, profile: &Profile, notes: &mut Notes) -
     if complete(required, &wanted)? {
         let words = listed(&profile.node_affinity);
         notes.change("affinity", format!("{NODE_AFFINITY}: every term also requires {words}"));
-        notes.warn(format!(
+        notes.tell(format!(
             "the required node affinity was completed with {words}, which runtime `{}` needs",
             profile.name
         ));
