@@ -2,6 +2,14 @@
 //!
 //! `cargo bench --bench road`; `cargo bench --bench road -- stage` for the stages alone.
 
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a bench stops where its set-up is wrong, and criterion's macros write undocumented items"
+)]
+
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,7 +39,7 @@ fn samples() -> PathBuf {
 /// that nobody keeps.
 fn gate(runtime: &Runtime, output: Output) -> Gate {
     let layouts = [("samples.example".to_string(), samples().join("images"))].into();
-    let images = image::Options { layouts, tag_ttl: Duration::from_secs(3600), ..image::Options::default() };
+    let images = image::Options { layouts, tag_ttl: Duration::from_hours(1), ..image::Options::default() };
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::open(&Options { output, ..Options::default() }, metrics.drops()).unwrap();
     let state = runtime.block_on(async {
@@ -126,16 +134,16 @@ fn stages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("stage");
     group.bench_function("review", |b| b.iter(|| review::parse(black_box(&body)).unwrap()));
     group.bench_function("workload", |b| {
-        b.iter(|| workload::read(black_box(object.get()), Kind::Pod, "shop").unwrap())
+        b.iter(|| workload::read(black_box(object.get()), Kind::Pod, "shop").unwrap());
     });
     group.bench_function("inspect, warm", |b| {
         b.iter(|| runtime.block_on(examine::inspect(&state, gate.inspector(), black_box(&pod), BUDGET)));
     });
     group.bench_function("raw object", |b| {
-        b.iter(|| serde_json::from_str::<Value>(black_box(object.get())).unwrap())
+        b.iter(|| serde_json::from_str::<Value>(black_box(object.get())).unwrap());
     });
     group.bench_function("plan", |b| {
-        b.iter(|| examine::plan(&state, black_box(&raw), &pod, &inspection).unwrap())
+        b.iter(|| examine::plan(&state, black_box(&raw), &pod, &inspection).unwrap());
     });
     group.bench_function("judge", |b| {
         b.iter(|| {

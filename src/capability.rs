@@ -104,14 +104,14 @@ impl Entry {
 
     /// The same, marked as a secret or not.
     #[must_use]
-    pub const fn secret(mut self, secret: bool) -> Self {
+    pub const fn mark_secret(mut self, secret: bool) -> Self {
         self.secret = secret;
         self
     }
 
     /// The same, marked as granted by default or not.
     #[must_use]
-    pub const fn own(mut self, own: bool) -> Self {
+    pub const fn mark_own(mut self, own: bool) -> Self {
         self.own = own;
         self
     }

@@ -5,7 +5,7 @@ mod develop;
 mod pem;
 
 pub use develop::{AUTHORITY, load_or_make};
-pub use pem::{Pair, load};
+pub use pem::{Pair, Texts, load};
 
 use std::path::PathBuf;
 

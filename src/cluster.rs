@@ -156,9 +156,8 @@ impl Place<'_> {
     }
 
     fn list(self, mut document: Value, cluster: &mut Cluster) -> Result<(), Error> {
-        let items = match document.get_mut("items").map(Value::take) {
-            Some(Value::Array(items)) => items,
-            _ => return Err(self.wrong("List", "it has no `items`; leave the document out")),
+        let Some(Value::Array(items)) = document.get_mut("items").map(Value::take) else {
+            return Err(self.wrong("List", "it has no `items`; leave the document out"));
         };
         for item in items {
             if item.get("kind").and_then(Value::as_str) == Some("List") {

@@ -175,7 +175,7 @@ pub struct SpinComponent {
     pub allowed_outbound_hosts: Vec<String>,
     /// Key-value store labels.
     pub key_value_stores: Vec<String>,
-    /// SQLite database labels.
+    /// `SQLite` database labels.
     pub sqlite_databases: Vec<String>,
     /// Model names.
     pub ai_models: Vec<String>,
@@ -225,7 +225,7 @@ pub struct ImageFacts {
     pub entrypoint: Vec<String>,
     /// Cmd of the image config.
     pub cmd: Vec<String>,
-    /// WorkingDir of the image config; empty for `/`.
+    /// `WorkingDir` of the image config; empty for `/`.
     pub working_dir: String,
     /// Names of the variables in the image config's Env.
     pub env: Vec<String>,

@@ -10,6 +10,7 @@ mod instance;
 mod outcome;
 pub mod set;
 
+pub use builtins::HOST_FUNCTIONS;
 pub use bundle::Bundle;
 pub use engine::{Engine, Limits};
 pub use error::Error;

@@ -9,7 +9,7 @@ pub use read::{Error, changed, read};
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{PodSpec, VolumeMount};
 use serde::{Deserialize, Serialize};
 
 /// Annotation that the kubelet puts on the API object of a static pod (`kubernetes:pkg/kubelet/types/pod_update.go`).
@@ -63,4 +63,8 @@ pub struct ImageUse<'a> {
     pub command: &'a [String],
     /// `args`: replaces the image's Cmd.
     pub args: &'a [String],
+    /// `workingDir`: replaces the image's WorkingDir.
+    pub working_dir: Option<&'a str>,
+    /// `volumeMounts`: they hide the image's own files, the program among them.
+    pub mounts: &'a [VolumeMount],
 }

@@ -479,3 +479,24 @@ async fn a_real_go_program_shows_what_it_calls_and_how_big_it_is() {
     assert!(facts.memory_bytes >= 1 << 20, "{}", facts.memory_bytes);
     assert!(facts.exports.contains("_start"));
 }
+
+#[test]
+fn a_real_component_cut_at_any_byte_is_read_or_refused() {
+    let whole = fixtures::componentize(&fixtures::command());
+    let facts = module::read(&whole, "whole").unwrap();
+    for end in 0..whole.len() {
+        let Ok(part) = module::read(&whole[..end], "part") else { continue };
+        assert!(part.code_bytes <= facts.code_bytes && part.size_bytes < facts.size_bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_look_up_can_move_between_threads_and_be_given_up() {
+    let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+    let image = builder.files(&[("zeros", &vec![0; 64 << 20]), ("app.wasm", &fixtures::command())]).build();
+    let source = Memory::new(&image);
+    let task = tokio::spawn(async move { look(&source, Depth::Layers, &SizeLimits::default()).await });
+    tokio::task::yield_now().await;
+    task.abort();
+    assert!(task.await.is_err_and(|error| error.is_cancelled()));
+}

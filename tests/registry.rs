@@ -1,5 +1,13 @@
 //! Images out of a real registry, out of layouts that real tools wrote, and out of servers that go wrong.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "helpers of tests say what they expect by unwrapping it, as tests do"
+)]
+
 mod support {
     pub mod fault;
     pub mod registry;
@@ -25,6 +33,9 @@ use support::registry::{OCI_MANIFEST, PASSWORD, Registry, USER, digest};
 
 const LIMIT: u64 = 4 << 20;
 const AMPLE: Duration = Duration::from_secs(20);
+
+/// What a machine that is busy with other tests may add to a bound.
+const SLACK: Duration = Duration::from_millis(500);
 
 /// A Linux image of one layer with one file in it: blobs and manifest.
 struct LinuxImage {
@@ -91,10 +102,17 @@ fn options(host: &str) -> Options {
             insecure: vec![host.into()],
             ..GuardOptions::default()
         },
+        ..Options::default()
+    }
+}
+
+/// The same for servers that go wrong.
+fn impatient(host: &str) -> Options {
+    Options {
         connect_timeout: Duration::from_secs(2),
         read_timeout: Duration::from_millis(400),
         lookup_timeout: Duration::from_millis(1500),
-        ..Options::default()
+        ..options(host)
     }
 }
 
@@ -278,7 +296,7 @@ async fn a_stopped_registry_leaves_known_tags_standing_and_new_images_fail_in_ti
     let budget = Duration::from_secs(1);
     let start = Instant::now();
     let error = inspector.inspect(&registry.image("new:v1"), Depth::Config, budget).await.unwrap_err();
-    assert!(start.elapsed() < budget + Duration::from_millis(200), "{:?}", start.elapsed());
+    assert!(start.elapsed() < budget + SLACK, "{:?}", start.elapsed());
     let expected = format!("`{}` refused the connection; is the registry running", registry.host);
     assert!(error.to_string().contains(&expected), "{error}");
 }
@@ -376,12 +394,12 @@ async fn the_wrong_protocol_is_named() {
 /// What an asker with this budget gets from a server with this fault, and how long it took.
 async fn suffer(fault: Fault, budget: Duration) -> (Error, Duration) {
     let server = Server::start(fault.clone()).await;
-    let inspector = inspector(&server.host);
+    let inspector = Inspector::new(impatient(&server.host)).unwrap();
     let start = Instant::now();
     let error = inspector.inspect(&server.image("app:v1"), Depth::Config, budget).await.unwrap_err();
     let took = start.elapsed();
     println!("{:.60} → {took:?}: {error}", format!("{fault:?}"));
-    assert!(took < budget + Duration::from_millis(300), "{fault:?} took {took:?}");
+    assert!(took < budget + SLACK, "{fault:?} took {took:?}");
     assert!(server.asked() <= 1, "{fault:?} was asked {} times", server.asked());
     ((*error).clone(), took)
 }
@@ -414,7 +432,7 @@ async fn every_fault_is_a_clear_error_within_the_budget() {
 async fn an_asker_without_time_leaves_and_the_look_up_ends_by_itself() {
     let (error, took) = suffer(Fault::Stall, Duration::from_millis(100)).await;
     assert!(matches!(error, Error::TimedOut { budget_ms: 100, .. }), "{error}");
-    assert!(took < Duration::from_millis(300), "{took:?}");
+    assert!(took < Duration::from_millis(100) + SLACK, "{took:?}");
 }
 
 #[tokio::test]
@@ -442,7 +460,7 @@ async fn faults_in_the_middle_of_a_blob_are_errors_of_that_blob() {
         (Fault::Large { bytes: 50 << 20, announced: false }, "larger than the limit"),
     ] {
         let server = Server::start(fault.clone()).await;
-        let source = source(&options(&server.host));
+        let source = source(&impatient(&server.host));
         let name = reference(&server.image("app:v1"));
         let error = source.blob(&name, &descriptor(b"wanted"), LIMIT).await.unwrap_err();
         assert!(error.to_string().contains(part), "{fault:?}: {error}");

@@ -303,6 +303,18 @@ async fn half_a_request_head_and_an_idle_connection_are_hung_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_head_that_drips_in_is_hung_up_although_something_moves() {
+    let server = start().await;
+    let mut drip = server.client(Http::One).connect(server.address).await.unwrap();
+    drip.write_all(b"POST /mutate HTTP/1.1\r\nx: ").await.unwrap();
+    let start = Instant::now();
+    while drip.write_all(b"x").await.is_ok() && start.elapsed() < Duration::from_secs(6) {
+        sleep(MOMENT * 2).await;
+    }
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_body_times_out_with_an_answer() {
     let server = start().await;
     let mut stream = server.client(Http::One).connect(server.address).await.unwrap();

@@ -7,7 +7,8 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::state::{Error, State};
-use crate::image::{Depth, Inspector, Program, program};
+use crate::image::program::{self, Start};
+use crate::image::{Depth, ImageFacts, Inspector, Program};
 use crate::inspection::{Container, Finding, Inspection};
 use crate::judge::{self, Case, RequestFacts, Verdict};
 use crate::plan::{self, Context, Plan};
@@ -82,17 +83,18 @@ async fn look(inspector: &Inspector, image: &ImageUse<'_>, deep: bool, budget: D
 }
 
 /// An image volume is mounted and never started, whatever is in it.
-fn started(image: &ImageUse<'_>, facts: &crate::image::ImageFacts) -> Program {
-    if image.role == Role::ImageVolume { Program::Linux } else { program(facts, image.command, image.args) }
+fn started(image: &ImageUse<'_>, facts: &ImageFacts) -> Program {
+    if image.role == Role::ImageVolume {
+        return Program::Linux;
+    }
+    let mounts: Vec<_> = image.mounts.iter().map(|mount| mount.mount_path.as_str()).collect();
+    let ImageUse { command, args, working_dir, .. } = *image;
+    program::start(facts, &Start { command, args, working_dir, mounts: &mounts })
 }
 
 /// Whether the pod's own command names a Wasm file, which the image's config would not tell.
 fn starts_wasm_file(image: &ImageUse<'_>) -> bool {
-    let first = image.command.first().or_else(|| image.args.first());
-    first.is_some_and(|path| {
-        let path = path.split('#').next().unwrap_or_default();
-        path.ends_with(".wasm") || path.ends_with(".wat")
-    })
+    image.command.first().or_else(|| image.args.first()).is_some_and(|first| program::names_wasm(first))
 }
 
 /// Plans the changes to an object.

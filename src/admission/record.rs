@@ -36,7 +36,7 @@ pub fn emit(
         decision_id: Uuid::new_v4(),
         timestamp: Timestamp::now(),
         road,
-        bundles: if decision.judgement.is_some() { state.policies.revisions() } else { Default::default() },
+        bundles: decision.judgement.as_ref().map(|_| state.policies.revisions()).unwrap_or_default(),
         input: review.map(Input::from),
         error: failure(&decision),
         result: result(decision),

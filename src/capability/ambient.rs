@@ -1,7 +1,8 @@
 //! What the runtime and the pod spec hand over, one entry per thing: this mount, that variable, the network.
-//! In short: runwasi's wasmtime shim gives a command the whole file system, all
-//! variables and, to components, the whole network; it gives an HTTP component the variables and outgoing HTTP; the
-//! Spin shim gives what the locked app names. A runtime that nobody described is taken to give everything.
+//!
+//! runwasi's wasmtime shim gives a command the whole file system, all variables and, to components, the whole network;
+//! an HTTP component gets the variables and outgoing HTTP; the Spin shim gives what the locked app names. A runtime that
+//! nobody described is taken to give everything.
 
 mod pod;
 mod runwasi;
@@ -97,7 +98,11 @@ impl<'a> Host<'a> {
 
     /// What the program as a whole is handed, beside its units: a Spin app's triggers.
     pub fn hands_over_to_app(&self) -> Vec<Entry> {
-        if self.way() == Way::Spin { merge(spin::app(self)) } else { merge(self.everything()) }
+        merge(match self.way() {
+            Way::Spin => spin::app(self),
+            Way::Everything => self.everything(),
+            Way::RunwasiModule | Way::RunwasiCommand | Way::RunwasiHttp => Vec::new(),
+        })
     }
 
     /// Whether the program is a command component that cannot be linked because of an import of `wasi:http`: runwasi's
@@ -119,7 +124,8 @@ impl<'a> Host<'a> {
     /// The container's variables: the pod's, then those of the image that the pod does not replace, then those
     /// that every container gets.
     fn variables(&self) -> Vec<Entry> {
-        let own = |name: &str, evidence: &str| Entry::new(Capability::Env, evidence).named(name).own(true);
+        let own =
+            |name: &str, evidence: &str| Entry::new(Capability::Env, evidence).named(name).mark_own(true);
         let mut entries = self.pod.variables();
         let replaced: Vec<String> = entries.iter().filter_map(|e| e.name.clone()).collect();
         let image = self.facts.env.iter().filter(|name| !replaced.contains(name));

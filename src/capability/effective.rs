@@ -134,9 +134,11 @@ fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
         return None;
     }
     let mut entry = handed.clone();
-    entry.name = pick(&required.name, &handed.name, |wide, narrow| glob::covers(wide, narrow))?;
-    entry.path = pick(&required.path, &handed.path, |wide, narrow| path::covers(wide, narrow))?;
-    entry.port = pick(&required.port, &handed.port, |wide, narrow| wide == narrow)?;
+    entry.name =
+        pick(required.name.as_ref(), handed.name.as_ref(), |wide, narrow| glob::covers(wide, narrow)).ok()?;
+    entry.path =
+        pick(required.path.as_ref(), handed.path.as_ref(), |wide, narrow| path::covers(wide, narrow)).ok()?;
+    entry.port = pick(required.port.as_ref(), handed.port.as_ref(), |wide, narrow| wide == narrow).ok()?;
     entry.host = narrower_host(required.host.as_ref(), handed.host.as_ref());
     entry.access = match (required.access, handed.access) {
         (Some(a), Some(b)) => Some(a.min(b)),
@@ -147,12 +149,16 @@ fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
     Some(entry)
 }
 
-/// The narrower of two parameters, an absent one being the widest; `None` where neither covers the other.
-fn pick<T: Clone>(a: &Option<T>, b: &Option<T>, covers: impl Fn(&T, &T) -> bool) -> Option<Option<T>> {
+/// Two parameters that have nothing in common.
+struct Apart;
+
+/// The narrower of two parameters, an absent one being the widest.
+fn pick<T: Clone>(a: Option<&T>, b: Option<&T>, covers: impl Fn(&T, &T) -> bool) -> Result<Option<T>, Apart> {
     match (a, b) {
-        (Some(a), Some(b)) if covers(b, a) => Some(Some(a.clone())),
-        (Some(a), Some(b)) => covers(a, b).then(|| Some(b.clone())),
-        (a, b) => Some(a.clone().or_else(|| b.clone())),
+        (Some(a), Some(b)) if covers(b, a) => Ok(Some(a.clone())),
+        (Some(a), Some(b)) if covers(a, b) => Ok(Some(b.clone())),
+        (Some(_), Some(_)) => Err(Apart),
+        (a, b) => Ok(a.or(b).cloned()),
     }
 }
 

@@ -61,15 +61,15 @@ capabilities! {
     HttpInbound = "http.inbound",
     /// Redis, by host.
     DbRedis = "db.redis",
-    /// MySQL, by host.
+    /// `MySQL`, by host.
     DbMysql = "db.mysql",
-    /// PostgreSQL, by host.
+    /// `PostgreSQL`, by host.
     DbPostgres = "db.postgres",
     /// MQTT, by host.
     Mqtt = "mqtt",
     /// Key-value stores, by name.
     Keyvalue = "keyvalue",
-    /// SQLite databases, by name.
+    /// `SQLite` databases, by name.
     Sqlite = "sqlite",
     /// Blob stores, by name.
     Blobstore = "blobstore",

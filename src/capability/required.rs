@@ -10,7 +10,7 @@ use crate::image::{ImageFacts, ModuleFacts, Program, SpinApp, SpinComponent, Was
 /// What a container's program can call, over all its modules, sorted.
 pub fn required(facts: &ImageFacts, program: &Program) -> Vec<Entry> {
     let units = units(facts, program);
-    merge(units.iter().flat_map(|unit| unit.requires()).chain(of_app(facts, program)))
+    merge(units.iter().flat_map(Unit::requires).chain(of_app(facts, program)))
 }
 
 /// The part of a program that gets capabilities of its own: a Spin component, or the whole program elsewhere.

@@ -239,10 +239,12 @@ mod tests {
     fn a_set_with_less_than_a_day_left_is_made_anew() {
         let (_dir, store) = made();
         let names = all_names(&[]).unwrap();
-        for (age, kept) in [(363, true), (364, false), (365, false), (730, false)] {
-            store.write(&Made::new(&names, SystemTime::now() - DAY * age).unwrap()).unwrap();
+        for (hours, kept) in [(363 * 24, true), (364 * 24 + 12, false), (730 * 24, false)] {
+            store
+                .write(&Made::new(&names, SystemTime::now() - Duration::from_hours(hours)).unwrap())
+                .unwrap();
             let old = load(&store.cert, &store.key).unwrap();
-            assert_eq!(load_or_make(&store.dir, &[]).unwrap().chain == old.chain, kept, "{age} days");
+            assert_eq!(load_or_make(&store.dir, &[]).unwrap().chain == old.chain, kept, "{hours} h");
         }
     }
 

@@ -7,6 +7,7 @@ use rustls::crypto::ring::default_provider;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
 
 use super::Error;
 
@@ -21,24 +22,53 @@ pub struct Pair {
 
 /// Reads a chain and its key, and checks that they belong together.
 pub fn load(cert_file: &Path, key_file: &Path) -> Result<Pair, Error> {
-    let chain = read_chain(cert_file)?;
-    let key = read_key(key_file)?;
-    check_match(&chain, &key, cert_file, key_file)?;
-    Ok(Pair { chain, key })
+    Texts::read(cert_file, key_file)?.pair()
+}
+
+/// The two files as they were at one look. They are compared and parsed from the same bytes, so that what was
+/// compared is what is used, also while somebody replaces the files.
+pub struct Texts<'a> {
+    cert_file: &'a Path,
+    key_file: &'a Path,
+    cert: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl<'a> Texts<'a> {
+    /// Reads both files.
+    pub fn read(cert_file: &'a Path, key_file: &'a Path) -> Result<Self, Error> {
+        Ok(Self { cert_file, key_file, cert: read(cert_file)?, key: read(key_file)? })
+    }
+
+    /// SHA-256 of both, so that nobody has to keep a second copy of the key to see a change.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let length = self.cert.len().to_le_bytes();
+        Sha256::new().chain_update(length).chain_update(&self.cert).chain_update(&self.key).finalize().into()
+    }
+
+    /// Parses both and checks that they belong together.
+    pub fn pair(&self) -> Result<Pair, Error> {
+        let chain = parse_chain(&self.cert, self.cert_file)?;
+        let key = parse_key(&self.key, self.key_file)?;
+        check_match(&chain, &key, self.cert_file, self.key_file)?;
+        Ok(Pair { chain, key })
+    }
 }
 
 pub(super) fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let text = read(file)?;
+    parse_chain(&read(file)?, file)
+}
+
+fn parse_chain(text: &[u8], file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let failed = |problem: String| Error::ParseChain { file: file.to_owned(), problem };
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&text)
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(text)
         .collect::<Result<_, _>>()
         .map_err(|error| failed(explain(&error)))?;
     if chain.is_empty() { Err(failed("it has none".to_owned())) } else { Ok(chain) }
 }
 
-fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    let text = read(file)?;
-    PrivateKeyDer::from_pem_slice(&text)
+fn parse_key(text: &[u8], file: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    PrivateKeyDer::from_pem_slice(text)
         .map_err(|error| Error::ParseKey { file: file.to_owned(), problem: explain(&error) })
 }
 

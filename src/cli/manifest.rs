@@ -49,7 +49,7 @@ fn display(path: &Path) -> String {
     if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
 }
 
-fn failed(path: &Path, message: impl ToString) -> Error {
+fn failed(path: &Path, message: &impl ToString) -> Error {
     Error::ReadManifest { path: display(path), message: message.to_string() }
 }
 
@@ -60,9 +60,9 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut found = Vec::new();
     let mut folders = vec![path.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(|e| failed(&folder, e))? {
-            let entry = entry.map_err(|e| failed(&folder, e))?;
-            let kind = entry.file_type().map_err(|e| failed(&entry.path(), e))?;
+        for entry in std::fs::read_dir(&folder).map_err(|e| failed(&folder, &e))? {
+            let entry = entry.map_err(|e| failed(&folder, &e))?;
+            let kind = entry.file_type().map_err(|e| failed(&entry.path(), &e))?;
             if kind.is_dir() {
                 folders.push(entry.path());
             } else if is_manifest(&entry.path()) {
@@ -83,11 +83,11 @@ fn text_of(path: &Path) -> Result<String, Error> {
     let reader: Box<dyn std::io::Read> = if path == Path::new("-") {
         Box::new(std::io::stdin())
     } else {
-        Box::new(std::fs::File::open(path).map_err(|e| failed(path, e))?)
+        Box::new(std::fs::File::open(path).map_err(|e| failed(path, &e))?)
     };
-    reader.take(FILE_LIMIT + 1).read_to_string(&mut text).map_err(|e| failed(path, e))?;
+    reader.take(FILE_LIMIT + 1).read_to_string(&mut text).map_err(|e| failed(path, &e))?;
     if text.len() as u64 > FILE_LIMIT {
-        return Err(failed(path, format!("larger than {FILE_LIMIT} bytes")));
+        return Err(failed(path, &format!("larger than {FILE_LIMIT} bytes")));
     }
     Ok(text)
 }
@@ -133,7 +133,7 @@ mod tests {
     fn several_documents_and_lists_become_single_objects() {
         let text = "kind: Pod\napiVersion: v1\n---\n---\nkind: List\napiVersion: v1\nitems:\n- {kind: Job, apiVersion: batch/v1}\n";
         let found = documents("x.yaml", text).unwrap();
-        let kinds: Vec<_> = found.iter().map(|m| m.kind()).collect();
+        let kinds: Vec<_> = found.iter().map(Manifest::kind).collect();
         assert_eq!(kinds.len(), 2);
         assert_eq!((kinds[1].group.as_str(), kinds[1].kind.as_str()), ("batch", "Job"));
     }

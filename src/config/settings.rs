@@ -68,10 +68,10 @@ pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> 
         Runtimes { profiles: file.runtimes.profiles.clone(), placement: file.runtimes.placement.clone() };
     check_runtimes(&runtimes)?;
     if file.server.cert_file.is_some() != file.server.key_file.is_some() {
-        return Err(wrong("server.certFile", "alone", "give `server.keyFile` with it, or neither"));
+        return Err(wrong("server.certFile", &"alone", "give `server.keyFile` with it, or neither"));
     }
     if file.server.max_concurrent_reviews == 0 {
-        return Err(wrong("server.maxConcurrentReviews", "0", "at least one review must be possible"));
+        return Err(wrong("server.maxConcurrentReviews", &"0", "at least one review must be possible"));
     }
     Ok(Settings {
         review_timeout: duration("server.reviewTimeout", file.server.review_timeout)?,
@@ -83,12 +83,12 @@ pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> 
     })
 }
 
-fn wrong(field: &str, value: impl ToString, message: &str) -> Error {
+fn wrong(field: &str, value: &impl ToString, message: &str) -> Error {
     Error::CheckField { field: field.to_string(), value: value.to_string(), message: message.to_string() }
 }
 
 fn duration(field: &str, value: SignedDuration) -> Result<Duration, Error> {
-    Duration::try_from(value).map_err(|_| wrong(field, value, "a time span is not negative"))
+    Duration::try_from(value).map_err(|_| wrong(field, &value, "a time span is not negative"))
 }
 
 fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
@@ -138,7 +138,7 @@ fn layouts(flags: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
         Some((host, dir)) if !host.is_empty() && !dir.is_empty() => {
             Ok((host.to_string(), PathBuf::from(dir)))
         }
-        _ => Err(wrong("--image-layouts", flag, "write HOST=DIR, such as `registry.example=./layouts`")),
+        _ => Err(wrong("--image-layouts", &flag, "write HOST=DIR, such as `registry.example=./layouts`")),
     };
     flags.iter().map(pair).collect()
 }
@@ -158,10 +158,10 @@ fn check_runtimes(runtimes: &Runtimes) -> Result<(), Error> {
     for (kind, name) in &runtimes.placement {
         let field = format!("runtimes.placement.{}", kind.as_str());
         let Some(profile) = runtimes.profiles.iter().find(|p| &p.name == name) else {
-            return Err(wrong(&field, name, "no profile has this name"));
+            return Err(wrong(&field, &name, "no profile has this name"));
         };
         if !profile.runs.contains(kind) {
-            return Err(wrong(&field, name, "this profile does not run the kind, see its `runs`"));
+            return Err(wrong(&field, &name, "this profile does not run the kind, see its `runs`"));
         }
     }
     Ok(())
@@ -178,10 +178,14 @@ fn check_profile(field: &str, profile: &Profile) -> Result<(), Error> {
     ] {
         let field = format!("{field}.sizing.{name}");
         quantity::Quantity::parse(value)
-            .map_err(|_| wrong(&field, value, "write a quantity such as `32Mi` or `200m`"))?;
+            .map_err(|_| wrong(&field, &value, "write a quantity such as `32Mi` or `200m`"))?;
     }
     if profile.runtime_class.is_empty() {
-        return Err(wrong(&format!("{field}.runtimeClass"), "", "name the RuntimeClass that pods are given"));
+        return Err(wrong(
+            &format!("{field}.runtimeClass"),
+            &"",
+            "name the RuntimeClass that pods are given",
+        ));
     }
     Ok(())
 }

@@ -150,10 +150,10 @@ fn shape(value: &Value, expected: &Shape, at: &str, findings: &mut Vec<Finding>)
             Ok(_) => return,
             Err(_) => format!("`{time}` is not a time; write RFC 3339, such as 2027-03-31T00:00:00Z"),
         },
-        (Shape::OneOf(allowed), Value::String(text)) => match allowed.contains(&text.as_str()) {
-            true => return,
-            false => format!("`{text}` is not known; write {}", allowed.join(" or ")),
-        },
+        (Shape::OneOf(allowed), Value::String(text)) if allowed.contains(&text.as_str()) => return,
+        (Shape::OneOf(allowed), Value::String(text)) => {
+            format!("`{text}` is not known; write {}", allowed.join(" or "))
+        }
         (Shape::Name, Value::String(text)) => match text.parse::<Capability>() {
             Ok(_) => return,
             Err(unknown) => {
@@ -181,16 +181,14 @@ fn shape_of_object(
     findings: &mut Vec<Finding>,
 ) {
     for (key, value) in object {
-        match fields.iter().find(|(name, _, _)| name == key) {
-            Some((name, expected, _)) => shape(value, expected, &join(at, name), findings),
-            None => {
-                let names = || fields.iter().map(|(name, _, _)| *name);
-                let known = names().collect::<Vec<_>>().join(", ");
-                let near = did_you_mean(key, names());
-                findings
-                    .push((join(at, key), format!("unknown field `{key}`, expected one of {known}{near}")));
-            }
+        if let Some((name, expected, _)) = fields.iter().find(|(name, _, _)| name == key) {
+            shape(value, expected, &join(at, name), findings);
+            continue;
         }
+        let names = || fields.iter().map(|(name, _, _)| *name);
+        let known = names().collect::<Vec<_>>().join(", ");
+        let near = did_you_mean(key, names());
+        findings.push((join(at, key), format!("unknown field `{key}`, expected one of {known}{near}")));
     }
     for (name, expected, required) in fields {
         if *required && !object.contains_key(*name) {
@@ -252,6 +250,20 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// What is wrong with the values of a grant whose shape is right. Also for grants that came by another way than a file.
 pub(super) fn meaning(grant: &WasiGrant) -> Vec<Finding> {
+    let mut findings = identity(grant);
+    findings.extend(reach(grant));
+    if grant.spec.capabilities.is_empty() {
+        let message = "empty, so nothing is granted; write at least one capability";
+        findings.push(("spec.capabilities".into(), message.into()));
+    }
+    findings.extend(subjects(grant));
+    for (index, capability) in grant.spec.capabilities.iter().enumerate() {
+        findings.extend(of_capability(capability, &format!("spec.capabilities[{index}]")));
+    }
+    findings
+}
+
+fn identity(grant: &WasiGrant) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find = |field: &str, message: String| findings.push((field.to_string(), message));
     if grant.api_version != API_VERSION {
@@ -263,13 +275,20 @@ pub(super) fn meaning(grant: &WasiGrant) -> Vec<Finding> {
     if grant.name().is_empty() {
         find("metadata.name", "missing; write a name".into());
     }
-    let namespace = grant.metadata.get("namespace");
-    match (grant.is_cluster(), namespace) {
-        (true, Some(_)) => find(
+    findings
+}
+
+/// Which namespaces it is for: a `WasiGrant` says it by its own, a `ClusterWasiGrant` by a selector. None is never taken for
+/// all.
+fn reach(grant: &WasiGrant) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut find = |field: &str, message: String| findings.push((field.to_string(), message));
+    match (grant.is_cluster(), grant.metadata.get("namespace")) {
+        (true, Some(namespace)) => find(
             "metadata.namespace",
             format!(
                 "a ClusterWasiGrant has no namespace, but `{}` is given; remove it and use spec.namespaceSelector",
-                grant.namespace().unwrap_or_default()
+                shortened(namespace)
             ),
         ),
         (false, _) if grant.namespace().is_none_or(str::is_empty) => {
@@ -287,13 +306,6 @@ pub(super) fn meaning(grant: &WasiGrant) -> Vec<Finding> {
             "a WasiGrant is for its own namespace; remove it or write kind ClusterWasiGrant".into(),
         ),
         _ => {}
-    }
-    if grant.spec.capabilities.is_empty() {
-        find("spec.capabilities", "empty, so nothing is granted; write at least one capability".into());
-    }
-    findings.extend(subjects(grant));
-    for (index, capability) in grant.spec.capabilities.iter().enumerate() {
-        findings.extend(of_capability(capability, &format!("spec.capabilities[{index}]")));
     }
     findings
 }

@@ -20,7 +20,7 @@ pub struct Subject<'a> {
     pub namespace: &'a str,
     /// Labels of the namespace; empty when they are not known.
     pub namespace_labels: &'a BTreeMap<String, String>,
-    /// ServiceAccount of the pod, `default` when it names none.
+    /// `ServiceAccount` of the pod, `default` when it names none.
     pub service_account: &'a str,
     /// Labels of the pod.
     pub labels: &'a BTreeMap<String, String>,
@@ -28,14 +28,14 @@ pub struct Subject<'a> {
     pub image: &'a str,
 }
 
-/// All grants, indexed so that a review's cost does not grow with their number: WasiGrants by namespace,
-/// ClusterWasiGrants by a label that their selector demands, and both then by service account.
+/// All grants, indexed so that a review's cost does not grow with their number: `WasiGrant`s by namespace,
+/// `ClusterWasiGrant`s by a label that their selector demands, and both then by service account.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
     all: Vec<Arc<WasiGrant>>,
     namespaces: HashMap<String, ByAccount>,
     labels: HashMap<(String, String), ByAccount>,
-    /// ClusterWasiGrants whose selector demands no label value.
+    /// `ClusterWasiGrant`s whose selector demands no label value.
     every_namespace: ByAccount,
 }
 
@@ -260,7 +260,7 @@ mod tests {
         pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
     }
 
-    /// A grant of one capability; `namespace` empty for a ClusterWasiGrant.
+    /// A grant of one capability; `namespace` empty for a `ClusterWasiGrant`.
     fn grant(name: &str, namespace: &str, spec: &str) -> String {
         let (kind, metadata) = match namespace {
             "" => ("ClusterWasiGrant", format!("{{ name: {name} }}")),

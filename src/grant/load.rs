@@ -212,6 +212,8 @@ spec:
         }
     }
 
+    const CLUSTER: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: ClusterWasiGrant\n";
+
     #[test]
     fn kind_version_name_and_namespace_are_checked() {
         let refusal = |head: &str| {
@@ -219,7 +221,6 @@ spec:
                 format!("{head}\nspec: {{ capabilities: [{{ name: env }}], namespaceSelector: {{}} }}\n");
             parse_documents(&text, "g.yaml").map_err(|e| e.to_string())
         };
-        const CLUSTER: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: ClusterWasiGrant\n";
         assert!(refusal(&format!("{CLUSTER}metadata: {{ name: g }}")).is_ok());
         for (head, message) in [
             (format!("{CLUSTER}metadata: {{ name: g, namespace: shop }}"), "has no namespace, but `shop`"),

@@ -47,11 +47,10 @@ fn can_share(a: &GrantedCapability, b: &GrantedCapability) -> bool {
 
 fn add(item: &mut GrantedCapability, more: GrantedCapability) {
     fn unite<T: PartialEq>(list: &mut Option<Vec<T>>, more: Option<Vec<T>>) {
-        for (list, value) in list.iter_mut().zip(more).flat_map(|(list, more)| Some((list, more))) {
-            for value in value {
-                if !list.contains(&value) {
-                    list.push(value);
-                }
+        let Some(list) = list else { return };
+        for value in more.into_iter().flatten() {
+            if !list.contains(&value) {
+                list.push(value);
             }
         }
     }
@@ -99,6 +98,7 @@ fn grantable_path(reached: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capability::Parameter::{Access as A, Hosts, Names, Paths, Ports, Secrets};
     use crate::capability::{Access, Capability};
     use crate::grant::check;
     use crate::grant::cover::{cover, covers};
@@ -122,7 +122,7 @@ mod tests {
                 r#"{ name: fs, paths: ["/data"], access: read-only }"#,
             ),
             (
-                entry(Capability::Env).named("DB_PASSWORD").secret(true),
+                entry(Capability::Env).named("DB_PASSWORD").mark_secret(true),
                 r#"{ name: env, names: ["DB_PASSWORD"], secrets: true }"#,
             ),
             (
@@ -158,8 +158,8 @@ mod tests {
             ("{ name: env, names: ['A_*'] }", entry(Capability::Env).named("A*"), false),
             ("{ name: env, names: ['A_*'] }", entry(Capability::Env), false),
             ("{ name: env, names: ['*'] }", entry(Capability::Env), true),
-            ("{ name: env }", entry(Capability::Env).named("X").secret(true), false),
-            ("{ name: env, secrets: true }", entry(Capability::Env).named("X").secret(true), true),
+            ("{ name: env }", entry(Capability::Env).named("X").mark_secret(true), false),
+            ("{ name: env, secrets: true }", entry(Capability::Env).named("X").mark_secret(true), true),
             ("{ name: env, secrets: true }", entry(Capability::Env).named("X"), true),
             ("{ name: env }", entry(Capability::Config).named("X"), false),
             ("{ name: fs, paths: [/data], access: read-only }", fs("/data/in", Access::ReadOnly), true),
@@ -225,11 +225,11 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
         let mut entries = vec![
             entry(Capability::Stdio),
             entry(Capability::Args),
-            entry(Capability::Args).secret(true),
+            entry(Capability::Args).mark_secret(true),
             entry(Capability::Env).named("A"),
             entry(Capability::Env).named("B"),
-            entry(Capability::Env).named("C").own(true),
-            entry(Capability::Fs).at_path("/", Access::ReadWrite).own(true),
+            entry(Capability::Env).named("C").mark_own(true),
+            entry(Capability::Fs).at_path("/", Access::ReadWrite).mark_own(true),
             entry(Capability::Fs).at_path("/data", Access::ReadOnly),
             entry(Capability::HttpInbound),
         ];
@@ -263,7 +263,7 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
             entry(Capability::Env).named("A"),
             entry(Capability::Env).named("B"),
             entry(Capability::Env).named("A"),
-            entry(Capability::Env).named("S").secret(true),
+            entry(Capability::Env).named("S").mark_secret(true),
             entry(Capability::Fs).at_path("/a", Access::ReadOnly),
             entry(Capability::Fs).at_path("/b", Access::ReadWrite),
             entry(Capability::Fs).at_path("/c", Access::ReadOnly),
@@ -295,7 +295,6 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
         (capability, parameter(), parameter(), parameter(), access, any::<Option<u16>>(), any::<bool>())
             .prop_map(|(capability, path, host, name, access, port, secret)| {
                 let takes = |p| capability.parameters().contains(&p);
-                use crate::capability::Parameter::{Access as A, Hosts, Names, Paths, Ports, Secrets};
                 Entry {
                     path: path.filter(|_| takes(Paths)),
                     host: host.filter(|_| takes(Hosts)),
@@ -328,7 +327,8 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
                 entry(Capability::Fs).at_path(path, if write { Access::ReadWrite } else { Access::ReadOnly })
             },
         );
-        let env = ("[AB*]{1,3}", any::<bool>()).prop_map(|(n, s)| entry(Capability::Env).named(n).secret(s));
+        let env =
+            ("[AB*]{1,3}", any::<bool>()).prop_map(|(n, s)| entry(Capability::Env).named(n).mark_secret(s));
         let hosts = vec![
             "*://*:*",
             "https://*",

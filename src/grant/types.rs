@@ -1,4 +1,4 @@
-//! The `wasmgate.dev/v1alpha1` WasiGrant and ClusterWasiGrant.
+//! The `wasmgate.dev/v1alpha1` `WasiGrant` and `ClusterWasiGrant`.
 //!
 //! What needs no grant: `stdio`, `clock`, `random`, `args` (unless they carry a secret), and whatever the image brought
 //! itself or the platform gives every container ([`crate::capability::Entry::own`]). Serving HTTP and being started by
@@ -36,7 +36,7 @@ impl WasiGrant {
         self.metadata.get("name").and_then(serde_json::Value::as_str).unwrap_or_default()
     }
 
-    /// `metadata.namespace`; a ClusterWasiGrant has none.
+    /// `metadata.namespace`; a `ClusterWasiGrant` has none.
     pub fn namespace(&self) -> Option<&str> {
         self.metadata.get("namespace").and_then(serde_json::Value::as_str)
     }
@@ -65,7 +65,7 @@ pub struct GrantSpec {
     /// Who; omitted means every pod of the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subjects: Option<Subjects>,
-    /// ClusterWasiGrant only, and required there: which namespaces; `{}` for all.
+    /// `ClusterWasiGrant` only, and required there: which namespaces; `{}` for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
     /// What.
@@ -79,7 +79,7 @@ pub struct GrantSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Subjects {
-    /// Names of ServiceAccounts; empty means any.
+    /// Names of `ServiceAccount`s; empty means any.
     pub service_accounts: Vec<String>,
     /// Patterns of image names, `*` for any run of characters, `/` included; empty means any. A pattern is compared with
     /// the image as written, and with it without its digest, without its tag, and without both, so that

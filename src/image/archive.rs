@@ -68,13 +68,11 @@ impl<R: Read> Read for Bounded<'_, '_, R> {
             return Err(io::Error::other("nobody waits for it any more"));
         }
         let count = self.inner.read(buffer)?;
-        match self.budget.left.checked_sub(count as u64) {
-            Some(left) => self.budget.left = left,
-            None => {
-                self.budget.exceeded = true;
-                return Err(io::Error::other("it unpacks to more than the limit"));
-            }
-        }
+        let Some(left) = self.budget.left.checked_sub(count as u64) else {
+            self.budget.exceeded = true;
+            return Err(io::Error::other("it unpacks to more than the limit"));
+        };
+        self.budget.left = left;
         Ok(count)
     }
 }

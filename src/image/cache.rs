@@ -9,8 +9,8 @@ use moka::ops::compute::Op;
 
 use super::{Depth, Error, ImageFacts};
 
-/// Bytes that an entry costs beside what it holds: a node, a key, counters of the eviction policy. Measured for moka
-/// 0.12 as roughly 200.
+/// Bytes that an entry is taken to cost beside what it holds: its nodes in the table and in the eviction queues. A
+/// generous guess, so that the bound errs on the low side.
 const OVERHEAD: usize = 256;
 
 /// Facts in memory take about this many times their JSON: strings have a header each and spare capacity.

@@ -18,7 +18,7 @@ pub struct Config {
     pub entrypoint: Vec<String>,
     /// Cmd.
     pub cmd: Vec<String>,
-    /// WorkingDir.
+    /// `WorkingDir`.
     pub working_dir: String,
     /// Names of the variables in Env; values are never kept.
     pub env: Vec<String>,

@@ -503,17 +503,19 @@ impl ImageFacts {
     fn add_spin_layer(&mut self, app: &SpinApp, layer: &Descriptor, found: WasmLayer) {
         let WasmLayer::Module(facts) = found else { return self.add_layer(layer, found) };
         self.saw(format!("layer {} bytes 0..8", layer.digest), described(&facts));
-        let uses = |digest: &String| *digest == layer.digest;
-        let users = app
+        let mut owners: Vec<Option<String>> = app
             .components
             .iter()
-            .filter(|component| component.digest.iter().any(uses) || component.inherited.iter().any(uses))
-            .map(|component| Some(component.id.clone()));
-        let mut users: Vec<Option<String>> = users.collect();
-        if users.is_empty() {
-            users.push(None);
+            .filter(|component| {
+                component.digest.iter().chain(&component.inherited).any(|d| *d == layer.digest)
+            })
+            .map(|component| Some(component.id.clone()))
+            .collect();
+        if owners.is_empty() {
+            owners.push(None);
         }
-        self.modules.extend(users.into_iter().map(|component| ModuleFacts { component, ..(*facts).clone() }));
+        self.modules
+            .extend(owners.into_iter().map(|component| ModuleFacts { component, ..(*facts).clone() }));
     }
 
     /// `kubelet` gives containerd an empty command for an image without an entry point, which it refuses.

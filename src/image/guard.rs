@@ -125,10 +125,12 @@ impl Guard {
         if strongest == Listed::ByName {
             return Ok(None);
         }
-        match literal(&endpoint.host) {
-            None => Ok(Some(endpoint)),
-            Some(Some(address)) => self.check_address(reference, IpAddr::V4(address)).map(|()| None),
-            Some(None) => Err(refuse(reference, "its host ends in a number and is no IPv4 address".into())),
+        match HostKind::of(&endpoint.host) {
+            HostKind::Name => Ok(Some(endpoint)),
+            HostKind::Address(address) => self.check_address(reference, IpAddr::V4(address)).map(|()| None),
+            HostKind::Neither => {
+                Err(refuse(reference, "its host ends in a number and is no IPv4 address".into()))
+            }
         }
     }
 
@@ -222,7 +224,7 @@ impl Pattern {
 
     /// A denied host is denied on every port unless the entry names one.
     fn denies(&self, endpoint: &Endpoint) -> bool {
-        let spelt = literal(&endpoint.host).flatten().map(|address| address.to_string());
+        let spelt = HostKind::of(&endpoint.host).address().map(|address| address.to_string());
         let host = self.matches_host(&endpoint.host) || spelt.is_some_and(|host| self.matches_host(&host));
         host && self.port.is_none_or(|port| port == endpoint.port)
     }
@@ -259,18 +261,32 @@ fn set_up(entry: &str, message: &str) -> Error {
     Error::SetUpClient { message: format!("the registry pattern `{entry}` is not understood: {message}") }
 }
 
-/// The IPv4 address that a host is another spelling of. URLs read `2130706433`, `0x7f.1` and `0177.0.0.1` as
-/// 127.0.0.1 (URL Standard, section 3.5 "ends in a number", IPv4 parser), and so does `getaddrinfo`. `Some(None)`:
-/// the host ends in a number, so it can be no name, and yet it is no address.
-fn literal(host: &str) -> Option<Option<Ipv4Addr>> {
-    let parts: Vec<&str> = host.split('.').collect();
-    let last = parts.last()?;
-    let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let numeric = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
-    if !numeric && !last.strip_prefix("0x").is_some_and(hex) {
-        return None;
+/// What a host is. URLs read `2130706433`, `0x7f.1` and `0177.0.0.1` as 127.0.0.1 (URL Standard, section 3.5, the
+/// "ends in a number" checker and the IPv4 parser), and so does `getaddrinfo`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HostKind {
+    Name,
+    /// An IPv4 address in any spelling.
+    Address(Ipv4Addr),
+    /// It ends in a number, so it can be no name, and yet it is no address.
+    Neither,
+}
+
+impl HostKind {
+    fn of(host: &str) -> Self {
+        let parts: Vec<&str> = host.split('.').collect();
+        let Some(last) = parts.last() else { return Self::Name };
+        let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let numeric = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+        if !numeric && !last.strip_prefix("0x").is_some_and(hex) {
+            return Self::Name;
+        }
+        ipv4(&parts).map_or(Self::Neither, Self::Address)
     }
-    Some(ipv4(&parts))
+
+    fn address(self) -> Option<Ipv4Addr> {
+        if let Self::Address(address) = self { Some(address) } else { None }
+    }
 }
 
 /// The last part fills all bytes that the parts before it leave.
@@ -490,15 +506,15 @@ mod tests {
 
     #[test]
     fn a_literal_is_read_as_urls_read_it() {
-        let read = |host: &str| literal(host).flatten().map(|address| address.to_string());
+        let read = |host: &str| HostKind::of(host).address().map(|address| address.to_string());
         assert_eq!(read("0").as_deref(), Some("0.0.0.0"));
         assert_eq!(read("1").as_deref(), Some("0.0.0.1"));
         assert_eq!(read("1.2").as_deref(), Some("1.0.0.2"));
         assert_eq!(read("1.2.3").as_deref(), Some("1.2.0.3"));
         assert_eq!(read("0x").as_deref(), Some("0.0.0.0"));
         assert_eq!(read("1.65536.1"), None);
-        assert_eq!(literal("ghcr.io"), None);
-        assert_eq!(literal("0xfg"), None);
+        assert_eq!(HostKind::of("ghcr.io"), HostKind::Name);
+        assert_eq!(HostKind::of("0xfg"), HostKind::Name);
     }
 
     #[test]

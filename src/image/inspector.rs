@@ -86,8 +86,8 @@ impl Default for Options {
             concurrent_lookups: 32,
             facts_bytes: 64 << 20,
             names_bytes: 16 << 20,
-            tag_ttl: Duration::from_secs(60),
-            stale_ttl: Duration::from_secs(3600),
+            tag_ttl: Duration::from_mins(1),
+            stale_ttl: Duration::from_hours(1),
             failure_ttl: Duration::from_secs(5),
             limits: SizeLimits::default(),
         }
@@ -766,7 +766,7 @@ mod tests {
             r#"{"layouts":{"samples.test":"/srv"},"registries":{"allow":["ghcr.io"]},"tagTtl":"2m","limits":{"layer":1}}"#,
         )
         .unwrap();
-        assert_eq!(options.tag_ttl, Duration::from_secs(120));
+        assert_eq!(options.tag_ttl, Duration::from_mins(2));
         assert_eq!(options.limits.layer, 1);
         assert_eq!(options.lookup_timeout, Duration::from_secs(10));
         let text = serde_json::to_string(&options).unwrap();

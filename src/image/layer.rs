@@ -119,7 +119,9 @@ impl Tree {
     /// Adds the links that lead to a kept file, to a folder above one, or to such a link.
     fn keep_links<'a>(&'a self, kept: &mut BTreeMap<&'a str, FileClass>) {
         let mut places: BTreeSet<String> = BTreeSet::new();
-        kept.keys().for_each(|name| add_folders(name, &mut places));
+        for name in kept.keys() {
+            add_folders(name, &mut places);
+        }
         let mut left: Vec<(&str, &str, String)> = self
             .nodes
             .iter()

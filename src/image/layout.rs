@@ -1,7 +1,7 @@
 //! Images from OCI image-layout folders (OCI image-spec, `image-layout.md`), as `crane pull --format=oci`,
 //! `oras copy --to-oci-layout` and `skopeo copy … oci:` write them, so that the gate can be tried without a registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
@@ -198,7 +198,9 @@ impl Layout {
             let name = entry.annotations.get(REF_NAME).or_else(|| entry.annotations.get(CONTAINERD_NAME));
             name.map(|name| format!("`{}`", shorten(name, 100)))
         };
-        let tags: Vec<String> = entries.iter().filter_map(names).take(LISTED_TAGS).collect();
+        // Tools write them in any order.
+        let tags: BTreeSet<String> = entries.iter().filter_map(names).collect();
+        let tags: Vec<String> = tags.into_iter().take(LISTED_TAGS).collect();
         let tag = self.reference.tag.as_deref().unwrap_or("latest");
         if tags.is_empty() {
             return format!("it has {} images without tags; ask for one by digest", entries.len());

@@ -1,8 +1,10 @@
 //! Foreign bytes that are not what they claim to be, before it is known which image they belong to.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
 
-use serde::de::IgnoredAny;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use thiserror::Error;
 
 /// What is wrong with some bytes. [`super::Error::Read`] adds the image and what was read.
@@ -23,15 +25,38 @@ impl From<serde_json::Error> for Malformed {
     }
 }
 
-/// Keys of an object that no field took.
-pub(super) type Rest = BTreeMap<String, IgnoredAny>;
+/// Keys of an object that no field took, for `#[serde(flatten)]`.
+#[derive(Debug, Default)]
+pub(super) struct Rest(BTreeSet<String>);
+
+impl<'de> Deserialize<'de> for Rest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Rest;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rest, A::Error> {
+                let mut keys = BTreeSet::new();
+                while let Some((key, IgnoredAny)) = map.next_entry()? {
+                    keys.insert(key);
+                }
+                Ok(Rest(keys))
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
 
 /// Refuses a key that differs from a known one only in letter case.
 ///
 /// containerd and the registries read these documents with Go's `encoding/json`, which matches keys in any letter
 /// case; serde does not. An image that says `Layers` would be one thing to the gate and another to the node.
 pub(super) fn no_lookalikes(rest: &Rest, known: &[&str]) -> Result<(), Malformed> {
-    for key in rest.keys() {
+    for key in &rest.0 {
         let folded = fold(key);
         if let Some(name) = known.iter().find(|name| fold(name) == folded) {
             return Err(Malformed::new(format!(
@@ -69,11 +94,11 @@ mod tests {
     #[test]
     fn keys_that_go_would_match_are_refused() {
         for key in ["Layers", "layerS", "LAYERS", "layerſ"] {
-            let rest = Rest::from([(key.to_string(), IgnoredAny)]);
+            let rest = Rest(BTreeSet::from([key.to_string()]));
             let error = no_lookalikes(&rest, &["layers"]).unwrap_err();
             assert!(error.0.contains("write `layers`"), "{error}");
         }
-        let rest = Rest::from([("layerz".to_string(), IgnoredAny)]);
+        let rest = Rest(BTreeSet::from(["layerz".to_string()]));
         assert_eq!(no_lookalikes(&rest, &["layers"]), Ok(()));
     }
 }

@@ -83,6 +83,7 @@ pub fn read_text(text: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
     read(&binary, source).map(|facts| ModuleFacts { size_bytes, ..facts })
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` passes")]
 fn invalid(error: wasmparser::Error) -> Malformed {
     Malformed::new(format!("it is not a valid Wasm binary: {error}"))
 }
@@ -352,7 +353,7 @@ fn component_imports(
         let functions = imports.entry(interface).or_default();
         match item.map(|item| item.ty) {
             Some(ComponentEntityType::Instance(id)) => {
-                instance_functions(types, id, "", functions, &mut left)?
+                instance_functions(types, id, "", functions, &mut left)?;
             }
             Some(ComponentEntityType::Func(_)) => {
                 functions.insert(name);
@@ -562,7 +563,7 @@ mod tests {
             (r#"(module (import "env" "memory" (memory 1)) (func (export "_start")))"#, "`env`"),
             (r#"(module (import "mystery" "x" (func)) (func (export "_start")))"#, "`mystery`"),
             ("(component)", "WIT package"),
-            (r#"(component (core module (func nop)))"#, "exports neither"),
+            ("(component (core module (func nop)))", "exports neither"),
         ];
         for (text, expected) in cases {
             let reason = kind(&wat(text), None).unwrap_err();

@@ -47,7 +47,7 @@ pub fn resolve<'a>(path: &str, last: bool, link: impl Fn(&str) -> Option<&'a str
             }
             _ => done.push(part),
         }
-        if todo.iter().all(|rest| rest.is_empty()) && !last {
+        if todo.iter().all(String::is_empty) && !last {
             break;
         }
         let Some(target) = link(&absolute(&done)) else { continue };

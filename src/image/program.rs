@@ -21,7 +21,7 @@ pub struct Start<'a> {
     pub command: &'a [String],
     /// `args`: replaces the image's Cmd.
     pub args: &'a [String],
-    /// `workingDir`: replaces the image's WorkingDir.
+    /// `workingDir`: replaces the image's `WorkingDir`.
     pub working_dir: Option<&'a str>,
     /// Mount paths of volumes, which hide the image's own files.
     pub mounts: &'a [&'a str],
@@ -57,7 +57,7 @@ pub(super) fn wanted(entrypoint: &[String], cmd: &[String], working_dir: &str) -
 }
 
 /// Whether an entry point is called like a Wasm file, its `#function` left out.
-pub(super) fn names_wasm(argument: &str) -> bool {
+pub fn names_wasm(argument: &str) -> bool {
     is_wasm_name(strip_function(argument).0) || is_wasm_name(argument)
 }
 
@@ -253,7 +253,7 @@ fn hiding(facts: &ImageFacts, mounts: &[&str], place: &str) -> Option<String> {
         passed.iter().any(|path| path == mount || path.starts_with(&below))
     };
     let ends = |mount: &&str| [Some(path::normalise(mount)), resolved(facts, mount)];
-    mounts.iter().flat_map(|mount| ends(mount)).flatten().find(|mount| covers(mount))
+    mounts.iter().flat_map(ends).flatten().find(|mount| covers(mount))
 }
 
 #[cfg(test)]

@@ -235,7 +235,7 @@ mod tests {
 
     use super::*;
 
-    fn app(components: Value) -> Value {
+    fn app(components: &Value) -> Value {
         json!({"spin_lock_version": 1, "metadata": {"name": "shop"}, "components": components,
             "triggers": [{"id": "t", "trigger_type": "http", "trigger_config": {"component": "a"}}]})
     }
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn everything_that_a_component_is_handed_is_listed() {
-        let value = app(json!([{
+        let value = app(&json!([{
             "id": "a", "source": source("sha256:1"),
             "metadata": {
                 "allowed_outbound_hosts": ["https://api.example.com", "{{ scheme }}://{{host}}:443"],
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn dependencies_that_inherit_count_for_their_component() {
-        let mut value = app(json!([{"id": "a", "source": source("sha256:1"), "dependencies": {
+        let mut value = app(&json!([{"id": "a", "source": source("sha256:1"), "dependencies": {
             "all": {"source": source("sha256:all"), "inherit": "All"},
             "some": {"source": source("sha256:some"), "inherit": {"Some": ["ai_models"]}},
             "none": {"source": source("sha256:none"), "inherit": {"Some": []}},
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_lock_file_that_may_not_be_skipped_is_refused() {
         let edit = |key: &str, with: Value| {
-            let mut value = app(json!([]));
+            let mut value = app(&json!([]));
             value[key] = with;
             read(&value).map(|_| ()).unwrap_err().0
         };
@@ -300,7 +300,7 @@ mod tests {
         assert!(edit("spin_lock_version", json!("1")).contains("`spin_lock_version`"));
         assert!(edit("must_understand", json!(["time_travel"])).contains("`time_travel`"));
         assert!(edit("host_requirements", json!({"splines": "required"})).contains("`splines`"));
-        let mut fine = app(json!([]));
+        let mut fine = app(&json!([]));
         fine["must_understand"] = json!(["host_requirements"]);
         fine["host_requirements"] = json!({"splines": "optional", "local_service_chaining": "required"});
         assert!(read(&fine).is_ok());
@@ -331,7 +331,7 @@ mod tests {
             (json!([{"id": "a", "source": source("d")}, {"id": "a", "source": source("d")}]), "`a` twice"),
         ];
         for (components, expected) in cases {
-            let error = read(&app(components)).unwrap_err();
+            let error = read(&app(&components)).unwrap_err();
             assert!(error.0.contains(expected), "{error}");
         }
         assert!(parse(b"[]").unwrap_err().0.contains("the document"));

@@ -96,6 +96,7 @@ pub struct PolicyInput<'a> {
 }
 
 /// The pod spec and what carries it.
+#[expect(clippy::struct_excessive_bools, reason = "the names and types are those of the pod spec")]
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadFacts<'a> {

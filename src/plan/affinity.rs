@@ -14,7 +14,7 @@ const NODE_AFFINITY: &str = "spec.affinity.nodeAffinity";
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const TERMS: &str = "nodeSelectorTerms";
 
-/// ANDs the profile's requirements into the pod's required node affinity. The terms of that are ORed, so each one
+/// ANDs the profile's requirements into the pod's required node affinity. Any one of its terms is enough, so each one
 /// gets them. A term without expressions matches no node, and a list without terms is refused by the API server
 /// (`kubernetes/api:core/v1/types.go` `NodeSelectorTerm`): both stay as they are, because a requirement in them would
 /// let the pod onto nodes that the person's own words shut out.
@@ -36,7 +36,7 @@ pub(super) fn require(spec: &mut Object, profile: &Profile, notes: &mut Notes) -
     if complete(required, &wanted)? {
         let words = listed(&profile.node_affinity);
         notes.change("affinity", format!("{NODE_AFFINITY}: every term also requires {words}"));
-        notes.warn(format!(
+        notes.tell(format!(
             "the required node affinity was completed with {words}, which runtime `{}` needs",
             profile.name
         ));

@@ -60,7 +60,7 @@ pub(super) fn compile_millis<'a>(
     }
 }
 
-/// The CPU limit under which compiling takes [`COMPILE_SECONDS`].
+/// The CPU limit under which compiling takes ten seconds.
 pub fn cpu<'a>(packaging: Packaging, modules: impl Iterator<Item = &'a ModuleFacts>) -> Quantity {
     let millis = compile_millis(packaging, modules).saturating_add(COMPILE_SECONDS - 1) / COMPILE_SECONDS;
     Quantity::from_millis(millis)

@@ -454,7 +454,7 @@ impl Desk<'_, '_> {
         self.notes.change(&format!("resources/{container}"), format!("{}.{field} = {text}{was}", self.path));
         if before.is_some() && !hinted {
             let profile = &self.site.profile.name;
-            self.notes.warn(format!(
+            self.notes.tell(format!(
                 "container `{container}`: {field} is now {text}{was}: runtime profile `{profile}` clamps sizes"
             ));
         }

@@ -1,11 +1,15 @@
 //! The functions of Rego that a compiled module asks its host for. The others are compiled into the module
 //! (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`).
 
-/// Those that work, sorted. opa-wasm knows more names; what it answers with "not implemented"
-/// (`opa-wasm:src/builtins/impls`) is left out, so that a rule that needs it is refused when it is loaded and not
-/// when it is first reached. `opa.runtime` works there and is left out too: it would hand the gate's environment to
-/// rules, and through their messages to everybody who may create a pod.
-pub(super) const SUPPLIED: &[&str] = &[
+/// Names of those that rules may call, sorted. opa-wasm (`opa-wasm:src/builtins/impls`) knows more names, which are left out so that a
+/// bundle that needs one is refused when it is loaded:
+/// - what it answers with "not implemented" would only be noticed when a rule first reaches it;
+/// - some answer otherwise than OPA does on sound arguments, so a rule would pass its tests and decide something else
+///   here: `units.parse` ("1.5" is 2), `time.add_date` (a month after 31 January), `urlquery.decode` (`+`),
+///   `urlquery.encode` and `urlquery.encode_object` (`*` and `~`);
+/// - `opa.runtime` would hand the gate's environment to rules, and through their messages to everybody who may create
+///   a pod.
+pub const HOST_FUNCTIONS: &[&str] = &[
     "base64url.encode_no_pad",
     "crypto.hmac.md5",
     "crypto.hmac.sha1",
@@ -20,24 +24,19 @@ pub(super) const SUPPLIED: &[&str] = &[
     "semver.compare",
     "semver.is_valid",
     "sprintf",
-    "time.add_date",
     "time.clock",
     "time.date",
     "time.now_ns",
     "time.parse_duration_ns",
     "time.parse_rfc3339_ns",
     "time.weekday",
-    "units.parse",
     "units.parse_bytes",
-    "urlquery.decode",
     "urlquery.decode_object",
-    "urlquery.encode",
-    "urlquery.encode_object",
 ];
 
 /// Whether a rule may call it.
 pub(super) fn is_supplied(name: &str) -> bool {
-    SUPPLIED.binary_search(&name).is_ok()
+    HOST_FUNCTIONS.binary_search(&name).is_ok()
 }
 
 #[cfg(test)]
@@ -46,8 +45,8 @@ mod tests {
 
     #[test]
     fn the_names_are_sorted_so_that_they_can_be_found() {
-        assert!(SUPPLIED.is_sorted());
-        assert!(SUPPLIED.iter().all(|name| is_supplied(name)));
+        assert!(HOST_FUNCTIONS.is_sorted());
+        assert!(HOST_FUNCTIONS.iter().all(|name| is_supplied(name)));
         assert!(!is_supplied("http.send") && !is_supplied("opa.runtime"));
     }
 }

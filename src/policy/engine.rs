@@ -66,7 +66,8 @@ impl Engine {
     pub(super) fn store(&self, budget: Budget) -> Store<Budget> {
         let mut store = Store::new(&self.wasm, budget);
         store.limiter(|budget| budget);
-        store.epoch_deadline_callback(|mut store: StoreContextMut<'_, Budget>| store.data_mut().on_tick());
+        store
+            .epoch_deadline_callback(|mut store: StoreContextMut<'_, Budget>| Ok(store.data_mut().on_tick()));
         store.set_epoch_deadline(1);
         store
     }
@@ -101,12 +102,12 @@ impl Budget {
         Self { limits, deadline, late: false, memory: 0, greedy: false }
     }
 
-    fn on_tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+    fn on_tick(&mut self) -> UpdateDeadline {
         if Instant::now() < self.deadline {
-            return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())));
+            return UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()));
         }
         self.late = true;
-        Ok(UpdateDeadline::Interrupt)
+        UpdateDeadline::Interrupt
     }
 }
 

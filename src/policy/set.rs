@@ -32,6 +32,17 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    /// Parsers like to draw arrows under their input; a message is one line.
+    fn new(bundle: &str, reason: &str) -> Self {
+        let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self {
+            bundle: bundle.into(),
+            message: format!("policy bundle `{bundle}` could not be evaluated: {reason}"),
+        }
+    }
+}
+
 /// The united outcome of all bundles.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evaluation {
@@ -130,13 +141,9 @@ impl PolicySet {
         for (book, outcome) in self.rulebooks.iter().zip(outcomes) {
             match outcome {
                 Ok(violations) => evaluation.violations.extend(violations),
-                Err(reason) => evaluation.failures.push(Failure {
-                    bundle: book.program.bundle.name.clone(),
-                    message: format!(
-                        "policy bundle `{}` could not be evaluated: {reason}",
-                        book.program.bundle.name
-                    ),
-                }),
+                Err(reason) => {
+                    evaluation.failures.push(Failure::new(&book.program.bundle.name, &reason));
+                }
             }
         }
         evaluation.violations.sort();
@@ -175,12 +182,11 @@ impl Rulebook {
         limits: Limits,
     ) -> Result<Vec<Violation>, String> {
         let _permit = self.permit(deadline).await?;
-        let mut instance = match self.take() {
-            Some(instance) => instance,
-            None => {
-                let budget = Budget::new(limits, deadline);
-                self.caught(Instance::start(engine, &self.program, budget)).await?
-            }
+        let mut instance = if let Some(instance) = self.take() {
+            instance
+        } else {
+            let budget = Budget::new(limits, deadline);
+            self.caught(Instance::start(engine, &self.program, budget)).await?
         };
         // An instance that failed, or that this future is dropped with, is not put back.
         let result_set: Value = self.caught(instance.evaluate(input, limits, deadline)).await?;

@@ -10,7 +10,6 @@ use axum_server::tls_rustls::RustlsConfig;
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::version::{TLS12, TLS13};
-use sha2::{Digest, Sha256};
 
 use super::{Error, Event, Gate, Options};
 use crate::certs;
@@ -20,7 +19,10 @@ pub(super) type Problem = Arc<ArcSwapOption<String>>;
 
 /// The configuration for a certificate and its key.
 pub(super) fn configure(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, Error> {
-    let pair = certs::load(cert, key)?;
+    secure(certs::load(cert, key)?, cert)
+}
+
+fn secure(pair: certs::Pair, cert: &Path) -> Result<Arc<ServerConfig>, Error> {
     let failed = |source| Error::UseCertificate { cert: cert.to_owned(), source };
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])
@@ -30,6 +32,19 @@ pub(super) fn configure(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, Er
         .map_err(failed)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// The fingerprint of the files, `None` when one cannot be read, and the configuration made of the same bytes.
+type Look = (Option<[u8; 32]>, Result<Arc<ServerConfig>, Error>);
+
+fn read(cert: &Path, key: &Path) -> Look {
+    match certs::Texts::read(cert, key) {
+        Ok(texts) => {
+            let pair = texts.pair().map_err(Error::LoadCertificate);
+            (Some(texts.fingerprint()), pair.and_then(|pair| secure(pair, cert)))
+        }
+        Err(error) => (None, Err(Error::LoadCertificate(error))),
+    }
 }
 
 /// Compares the certificate files with what is served, by content: the kubelet replaces a mounted Secret by renaming
@@ -71,30 +86,22 @@ impl Follow {
     }
 
     async fn look<G: Gate>(&mut self, gate: &G, first: bool) {
-        let now = self.fingerprint().await;
+        let (cert, key) = (self.cert.clone(), self.key.clone());
+        let Ok((now, found)) = tokio::task::spawn_blocking(move || read(&cert, &key)).await else { return };
         if now.is_some() && now == self.seen {
             return;
         }
-        match configure(&self.cert, &self.key) {
+        match found {
             Ok(config) => self.replace(gate, config, first),
             // The two files cannot be read at one moment; when they are being replaced, the next look finds both.
-            Err(_) if self.fingerprint().await != now => return,
+            Err(_) if now != self.fingerprint() => return,
             Err(error) => self.keep(gate, &error),
         }
         self.seen = now;
     }
 
-    /// A hash of both files, so that no second copy of the key is kept; `None` when one cannot be read.
-    async fn fingerprint(&self) -> Option<[u8; 32]> {
-        let (cert, key) = (tokio::fs::read(&self.cert).await.ok()?, tokio::fs::read(&self.key).await.ok()?);
-        Some(
-            Sha256::new()
-                .chain_update(cert.len().to_le_bytes())
-                .chain_update(cert)
-                .chain_update(key)
-                .finalize()
-                .into(),
-        )
+    fn fingerprint(&self) -> Option<[u8; 32]> {
+        certs::Texts::read(&self.cert, &self.key).ok().map(|texts| texts.fingerprint())
     }
 
     fn replace<G: Gate>(&self, gate: &G, config: Arc<ServerConfig>, first: bool) {

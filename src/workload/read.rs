@@ -230,6 +230,8 @@ fn container(role: Role, index: usize, item: &Container) -> Option<ImageUse<'_>>
         image: filled(item.image.as_deref())?,
         command: item.command.as_deref().unwrap_or_default(),
         args: item.args.as_deref().unwrap_or_default(),
+        working_dir: filled(item.working_dir.as_deref()),
+        mounts: item.volume_mounts.as_deref().unwrap_or_default(),
     })
 }
 
@@ -241,12 +243,23 @@ fn ephemeral(index: usize, item: &EphemeralContainer) -> Option<ImageUse<'_>> {
         image: filled(item.image.as_deref())?,
         command: item.command.as_deref().unwrap_or_default(),
         args: item.args.as_deref().unwrap_or_default(),
+        working_dir: filled(item.working_dir.as_deref()),
+        mounts: item.volume_mounts.as_deref().unwrap_or_default(),
     })
 }
 
 fn volume(index: usize, item: &Volume) -> Option<ImageUse<'_>> {
     let image = filled(item.image.as_ref()?.reference.as_deref())?;
-    Some(ImageUse { role: Role::ImageVolume, index, name: &item.name, image, command: &[], args: &[] })
+    Some(ImageUse {
+        role: Role::ImageVolume,
+        index,
+        name: &item.name,
+        image,
+        command: &[],
+        args: &[],
+        working_dir: None,
+        mounts: &[],
+    })
 }
 
 fn filled(image: Option<&str>) -> Option<&str> {

@@ -32,8 +32,12 @@ pub const ZSTD_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 /// `sha256:…` of some bytes.
 pub fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+}
+
+fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    Sha256::digest(bytes).iter().fold(String::from("sha256:"), |mut text, byte| {
+    bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
@@ -369,7 +373,7 @@ pub mod fixtures {
             hash.update(std::fs::read(file).unwrap());
         }
         let bytes = hash.finalize();
-        bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        super::hex(&bytes[..8])
     }
 
     fn cache_folder() -> PathBuf {

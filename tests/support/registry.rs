@@ -1,6 +1,8 @@
 //! The registry that the world runs (`distribution`, built by `tools/build`), on a free loopback port, for as long as
 //! the value lives; and the programs that push to it.
 
+#![allow(dead_code, reason = "every test binary that uses a registry uses a part of this")]
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};

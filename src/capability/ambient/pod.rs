@@ -11,7 +11,7 @@ use crate::capability::{Access, Capability, Entry, glob, path};
 use crate::inspection::Container;
 use crate::workload::{Role, Workload};
 
-/// Where the ServiceAccount admission plug-in mounts the token (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
+/// Where the `ServiceAccount` admission plug-in mounts the token (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// One container of a pod spec; ordinary, init and ephemeral ones look alike.
@@ -26,7 +26,7 @@ pub struct Pod<'a> {
     args: &'a [String],
     security: Option<&'a SecurityContext>,
     termination_log: Option<&'a str>,
-    /// The ServiceAccount plug-in mounts no token into ephemeral containers.
+    /// The `ServiceAccount` plug-in mounts no token into ephemeral containers.
     ephemeral: bool,
 }
 
@@ -125,7 +125,7 @@ impl<'a> Pod<'a> {
                 path::clean(&mount.mount_path),
                 if writable { Access::ReadWrite } else { Access::ReadOnly },
             )
-            .secret(volume.is_some_and(is_secret))
+            .mark_secret(volume.is_some_and(is_secret))
     }
 
     fn device(&self, device: &VolumeDevice) -> Entry {
@@ -143,7 +143,7 @@ impl<'a> Pod<'a> {
         let evidence = "service-account token: automountServiceAccountToken of the pod is not false \
                         (what the ServiceAccount itself says is not looked at)";
         let entry = Entry::new(Capability::Fs, evidence);
-        Some(entry.at_path(TOKEN_PATH, Access::ReadOnly).secret(true))
+        Some(entry.at_path(TOKEN_PATH, Access::ReadOnly).mark_secret(true))
     }
 
     /// The variables of `env` and `envFrom`; a whole ConfigMap or Secret is a name pattern.
@@ -153,9 +153,9 @@ impl<'a> Pod<'a> {
             let evidence = format!("env {} {}", variable.name, describe_variable(variable));
             Entry::new(Capability::Env, evidence)
                 .named(&variable.name)
-                .secret(secrets.contains(&variable.name))
+                .mark_secret(secrets.contains(&variable.name))
         });
-        self.env_from.iter().flat_map(env_from).chain(named).collect()
+        self.env_from.iter().filter_map(env_from).chain(named).collect()
     }
 
     /// Name patterns of the variables that come from a Secret, or whose value expands `$(NAME)` of one that does.
@@ -177,7 +177,7 @@ impl<'a> Pod<'a> {
         let found = self.command.iter().chain(self.args).find(|text| expands(text, &secrets))?;
         Some(
             Entry::new(Capability::Args, format!("argument `{found}` expands a secret variable"))
-                .secret(true),
+                .mark_secret(true),
         )
     }
 
@@ -225,7 +225,7 @@ fn env_from(source: &EnvFromSource) -> Option<Entry> {
         (Some(map), None) => (format!("envFrom configMap {}", map.name), false),
         (None, None) => return None,
     };
-    Some(Entry::new(Capability::Env, evidence).named(format!("{prefix}*")).secret(secret))
+    Some(Entry::new(Capability::Env, evidence).named(format!("{prefix}*")).mark_secret(secret))
 }
 
 fn describe_variable(variable: &EnvVar) -> String {

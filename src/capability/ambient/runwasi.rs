@@ -19,10 +19,11 @@ pub(super) fn command(host: &Host<'_>, component: bool) -> Vec<Entry> {
     .into();
     let access = host.pod.root_access();
     let files = format!("{runtime} preopens /");
-    entries.push(Entry::new(Capability::Fs, &*files).at_path("/", access).own(true));
+    entries.push(Entry::new(Capability::Fs, &*files).at_path("/", access).mark_own(true));
     let log = format!("{files}; terminationMessagePath, mounted by the kubelet");
     let log_access = crate::capability::Access::ReadWrite;
-    entries.push(Entry::new(Capability::Fs, log).at_path(host.pod.termination_log(), log_access).own(true));
+    entries
+        .push(Entry::new(Capability::Fs, log).at_path(host.pod.termination_log(), log_access).mark_own(true));
     entries.extend(host.pod.mounts().into_iter().map(|mut mount| {
         mount.evidence.push(files.clone());
         mount
@@ -55,7 +56,7 @@ pub(super) fn http(host: &Host<'_>) -> Vec<Entry> {
     let kept = |e: &Entry| !matches!(e.name.as_deref(), Some(ADDRESS | "WASMTIME_HTTP_BACKLOG"));
     let mut entries: Vec<Entry> = host.variables().into_iter().filter(kept).collect();
     let id = format!("env REQUEST_ID, set by {runtime} for each request");
-    entries.push(Entry::new(Capability::Env, id).named("REQUEST_ID").own(true));
+    entries.push(Entry::new(Capability::Env, id).named("REQUEST_ID").mark_own(true));
     entries.push(Entry::new(Capability::Clock, format!("{runtime} hands over the clocks")));
     entries.push(Entry::new(Capability::Random, format!("{runtime} hands over random bytes")));
     let outbound = format!("{runtime} sends outgoing requests anywhere");
@@ -68,21 +69,20 @@ pub(super) fn http(host: &Host<'_>) -> Vec<Entry> {
 const ADDRESS: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
 
 fn inbound(host: &Host<'_>) -> Entry {
-    let set = host.pod.may_set(ADDRESS).is_some() || host.facts.env.iter().any(|name| name == ADDRESS);
-    let (port, evidence) = listening(set.then(|| host.pod.literal(ADDRESS)), ADDRESS, 8080);
+    let (port, evidence) = listening(host, ADDRESS, 8080);
     Entry { port, ..Entry::new(Capability::HttpInbound, format!("{} {evidence}", host.runtime())) }
 }
 
-/// The port of a listening address that a variable may set (`None` where nothing sets it, `Some(None)` where its value is
-/// not written out), and the evidence for it. A port that cannot be told is none: any.
-pub(super) fn listening(value: Option<Option<&str>>, variable: &str, default: u16) -> (Option<u16>, String) {
-    match value {
-        None => (Some(default), format!("listens on port {default}")),
-        Some(value) => match value.and_then(|v| v.parse::<SocketAddr>().ok()) {
-            Some(address) => {
-                (Some(address.port()), format!("listens on port {} (env {variable})", address.port()))
-            }
-            None => (None, format!("listens where env {variable} says, which cannot be told here")),
-        },
+/// The port of a listening address that a variable may set, and the evidence for it. A port that cannot be told is none:
+/// any. That includes an `envFrom` that may bring the variable.
+pub(super) fn listening(host: &Host<'_>, variable: &str, default: u16) -> (Option<u16>, String) {
+    let set = host.pod.may_set(variable).is_some() || host.facts.env.iter().any(|name| name == variable);
+    if !set {
+        return (Some(default), format!("listens on port {default}"));
+    }
+    let written = host.pod.literal(variable).and_then(|value| value.parse::<SocketAddr>().ok());
+    match written.map(|address| address.port()) {
+        Some(port) => (Some(port), format!("listens on port {port} (env {variable})")),
+        None => (None, format!("listens where env {variable} says, which cannot be told here")),
     }
 }

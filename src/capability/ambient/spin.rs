@@ -28,8 +28,7 @@ pub(super) fn app(host: &Host<'_>) -> Vec<Entry> {
     let trigger =
         |name: &str| Entry::new(Capability::Trigger, format!("{runtime} runs {name} triggers")).named(name);
     let mut entries: Vec<Entry> = TRIGGERS.into_iter().map(trigger).collect();
-    let set = host.pod.may_set(ADDRESS).is_some() || host.facts.env.iter().any(|name| name == ADDRESS);
-    let (port, evidence) = listening(set.then(|| host.pod.literal(ADDRESS)), ADDRESS, 80);
+    let (port, evidence) = listening(host, ADDRESS, 80);
     entries.push(Entry { port, ..Entry::new(Capability::HttpInbound, format!("{runtime} {evidence}")) });
     entries
 }
@@ -46,11 +45,12 @@ pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry
     ]
     .map(|(capability, what)| Entry::new(capability, format!("{runtime} {what}")))
     .into();
-    let own = |name: &String| Entry::new(Capability::Env, format!("{at} env {name}")).named(name).own(true);
+    let own =
+        |name: &String| Entry::new(Capability::Env, format!("{at} env {name}")).named(name).mark_own(true);
     entries.extend(component.env.iter().map(own));
     entries.extend(component.files.iter().map(|file| {
         let entry = Entry::new(Capability::Fs, format!("{at} files {file}"));
-        entry.at_path(path::clean(file), Access::ReadOnly).own(true)
+        entry.at_path(path::clean(file), Access::ReadOnly).mark_own(true)
     }));
     entries.extend(stores(host, component, &at));
     entries.extend(component.variables.iter().map(|name| variable(host, name, &at)));
@@ -94,9 +94,9 @@ fn variable(host: &Host<'_>, name: &str, at: &str) -> Entry {
     match set {
         Some(source) => {
             entry.evidence.extend(source.evidence);
-            entry.secret(source.secret)
+            entry.mark_secret(source.secret)
         }
-        None => entry.own(!remote),
+        None => entry.mark_own(!remote),
     }
 }
 
@@ -157,12 +157,9 @@ fn patterns(text: &str) -> Vec<HostPattern> {
     if text.contains("://") {
         return vec![text.parse().unwrap_or_else(|_| wildcard(text))];
     }
-    let of_scheme = |scheme: &str| match text {
-        "insecure:allow-all" => HostPattern::ANY.with_scheme(scheme),
-        _ => {
-            let url = format!("{scheme}://{text}");
-            url.parse().unwrap_or_else(|_| HostPattern::ANY.with_scheme(scheme))
-        }
+    let of_scheme = |scheme: &str| {
+        let host = if text == "insecure:allow-all" { "*:*" } else { text };
+        format!("{scheme}://{host}").parse().unwrap_or_else(|_| HostPattern::ANY.with_scheme(scheme))
     };
     vec![of_scheme("http"), of_scheme("https")]
 }

@@ -25,9 +25,9 @@ fn of_import(import: &Import) -> Vec<Need<'_>> {
         "wasi:sockets" => sockets(import, interface),
         "wasi:cli" if interface == "environment" => environment(import),
         _ => match by_interface(package, interface) {
-            Some(Some(capability)) => vec![Need::new(capability, &import.interface, Vec::new())],
-            Some(None) => Vec::new(),
-            None => vec![unknown(import)],
+            Meaning::Needs(capability) => vec![Need::new(capability, &import.interface, Vec::new())],
+            Meaning::Plumbing => Vec::new(),
+            Meaning::Unknown => vec![unknown(import)],
         },
     }
 }
@@ -45,53 +45,60 @@ fn unknown(import: &Import) -> Need<'_> {
     }
 }
 
-/// The interfaces whose import alone says what is needed; `Some(None)` for plumbing.
-fn by_interface(package: &str, interface: &str) -> Option<Option<Capability>> {
-    use Capability::{
-        Ai, Blobstore, Clock, Config, DbMysql, DbPostgres, DbRedis, HttpOutbound, Keyvalue, Messaging, Mqtt,
-        Nn, Random, Sqlite, Stdio, Telemetry, Threads, Tls,
-    };
-    Some(match (package, interface) {
-        ("wasi:io", _) | ("wasi:http", "types" | "handler") | ("wasi:cli", "exit" | "types" | "run") => None,
-        ("wasi:cli", "stdin" | "stdout" | "stderr") => Some(Stdio),
-        ("wasi:cli", terminal) if terminal.starts_with("terminal-") => None,
-        ("wasi:clocks", "types") => None,
-        ("wasi:clocks", "wall-clock" | "monotonic-clock" | "system-clock" | "timezone") => Some(Clock),
-        ("wasi:random", "random" | "insecure" | "insecure-seed") => Some(Random),
-        ("wasi:http", "outgoing-handler" | "client") => Some(HttpOutbound),
-        ("wasi:keyvalue" | "spin:key-value", _) => Some(Keyvalue),
-        ("wasi:config" | "spin:variables", _) => Some(Config),
-        ("wasi:blobstore", _) => Some(Blobstore),
-        ("wasi:messaging" | "wasmcloud:messaging", _) => Some(Messaging),
-        ("wasi:nn", _) => Some(Nn),
-        ("wasi:logging" | "wasi:otel" | "wasi:observe", _) => Some(Telemetry),
-        ("wasi:tls", _) => Some(Tls),
-        ("wasi:threads", _) => Some(Threads),
+/// What the import of an interface says by itself.
+enum Meaning {
+    /// Nothing: types, streams, polling.
+    Plumbing,
+    Needs(Capability),
+    Unknown,
+}
+
+fn by_interface(package: &str, interface: &str) -> Meaning {
+    use Capability as C;
+    Meaning::Needs(match (package, interface) {
+        ("wasi:io", _)
+        | ("wasi:http", "types" | "handler")
+        | ("wasi:cli", "exit" | "types" | "run")
+        | ("wasi:clocks", "types") => return Meaning::Plumbing,
+        ("wasi:cli", terminal) if terminal.starts_with("terminal-") => return Meaning::Plumbing,
+        ("wasi:cli", "stdin" | "stdout" | "stderr") => C::Stdio,
+        ("wasi:clocks", "wall-clock" | "monotonic-clock" | "system-clock" | "timezone") => C::Clock,
+        ("wasi:random", "random" | "insecure" | "insecure-seed") => C::Random,
+        ("wasi:http", "outgoing-handler" | "client") => C::HttpOutbound,
+        ("wasi:keyvalue" | "spin:key-value", _) => C::Keyvalue,
+        ("wasi:config" | "spin:variables", _) => C::Config,
+        ("wasi:blobstore", _) => C::Blobstore,
+        ("wasi:messaging" | "wasmcloud:messaging", _) => C::Messaging,
+        ("wasi:nn", _) => C::Nn,
+        ("wasi:logging" | "wasi:otel" | "wasi:observe", _) => C::Telemetry,
+        ("wasi:tls", _) => C::Tls,
+        ("wasi:threads", _) => C::Threads,
         ("fermyon:spin", interface) => return fermyon_spin(interface),
-        ("spin:mqtt", _) => Some(Mqtt),
-        ("spin:mysql", _) => Some(DbMysql),
-        ("spin:postgres", _) => Some(DbPostgres),
-        ("spin:redis", _) => Some(DbRedis),
-        ("spin:sqlite", _) => Some(Sqlite),
-        ("spin:llm", _) => Some(Ai),
-        _ => return Option::None,
+        ("spin:mqtt", _) => C::Mqtt,
+        ("spin:mysql", _) => C::DbMysql,
+        ("spin:postgres", _) => C::DbPostgres,
+        ("spin:redis", _) => C::DbRedis,
+        ("spin:sqlite", _) => C::Sqlite,
+        ("spin:llm", _) => C::Ai,
+        _ => return Meaning::Unknown,
     })
 }
 
 /// The one package of Spin 1 and 2 (`spin:crates/capabilities/src/lib.rs`).
-fn fermyon_spin(interface: &str) -> Option<Option<Capability>> {
-    Some(match interface {
-        "http" => Some(Capability::HttpOutbound),
-        "mysql" => Some(Capability::DbMysql),
-        "postgres" => Some(Capability::DbPostgres),
-        "redis" => Some(Capability::DbRedis),
-        "mqtt" => Some(Capability::Mqtt),
-        "llm" => Some(Capability::Ai),
-        "key-value" => Some(Capability::Keyvalue),
-        "sqlite" => Some(Capability::Sqlite),
-        "config" | "variables" => Some(Capability::Config),
-        types if types.ends_with("-types") => None,
-        _ => return Option::None,
+fn fermyon_spin(interface: &str) -> Meaning {
+    use Capability as C;
+    Meaning::Needs(match interface {
+        "http" => C::HttpOutbound,
+        "mysql" => C::DbMysql,
+        "postgres" => C::DbPostgres,
+        "redis" => C::DbRedis,
+        "mqtt" => C::Mqtt,
+        "llm" => C::Ai,
+        "key-value" => C::Keyvalue,
+        "sqlite" => C::Sqlite,
+        "config" | "variables" => C::Config,
+        types if types.ends_with("-types") => return Meaning::Plumbing,
+        _ => return Meaning::Unknown,
     })
 }
 
@@ -107,7 +114,7 @@ fn bare(function: &str) -> &str {
     function.rsplit_once(']').map_or(function, |(_, name)| name)
 }
 
-fn calling<'a>(import: &'a Import, wanted: impl Fn(&str) -> bool) -> Vec<&'a str> {
+fn calling(import: &Import, wanted: impl Fn(&str) -> bool) -> Vec<&str> {
     import.functions.iter().map(String::as_str).filter(|f| wanted(bare(f))).collect()
 }
 

@@ -192,7 +192,7 @@ mod tests {
             r#"{"auths":{"ghcr.io":{"auth":"hunter2!"}}}"#.into(),
             r#"{"auths":{"ghcr.io":{"password":["hunter2"]}}}"#.into(),
             format!(r#"{{"auths":{{"ghcr.io":{{"auth":"{no_colon}"}}}}}}"#),
-            r#"hunter2"#.into(),
+            "hunter2".into(),
         ] {
             let message = parse(text.as_bytes()).unwrap_err();
             assert!(!message.contains("hunter2") && !message.contains(&no_colon), "{message}");

@@ -23,8 +23,9 @@ pub(super) enum Problem {
 /// Explains an error of the client. `logged_in` says whether credentials were sent.
 pub(super) fn explain(error: &OciDistributionError, registry: &str, logged_in: bool) -> Problem {
     match error {
-        OciDistributionError::UnauthorizedError { .. } => refused(401, registry, logged_in),
-        OciDistributionError::AuthenticationFailure(_) => refused(401, registry, logged_in),
+        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
+            refused(401, registry, logged_in)
+        }
         OciDistributionError::ImageManifestNotFoundError(_) => Problem::Missing,
         OciDistributionError::ServerError { code, message, .. } => {
             status(*code, message, registry, logged_in)
@@ -123,10 +124,6 @@ fn causes<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 's
 }
 
 fn cut(error: &io::Error, registry: &str) -> Option<String> {
-    // The kind of an error with another one inside is that of the wrapper, and says nothing.
-    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-        return None;
-    }
     match error.kind() {
         ErrorKind::ConnectionRefused => Some(format!(
             "`{registry}` refused the connection; is the registry running, and is the port right?"
