@@ -8,7 +8,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::state::{Error, State};
 use crate::image::program::{self, Start};
-use crate::image::{Depth, ImageFacts, Inspector, Program};
+use crate::image::{Depth, ImageFacts, Inspector, Program, Shape};
 use crate::inspection::{Container, Finding, Inspection};
 use crate::judge::{self, Case, RequestFacts, Verdict};
 use crate::plan::{self, Context, Plan};
@@ -36,10 +36,18 @@ pub struct Examination {
     pub judgement: Option<Judgement>,
 }
 
-/// Whether the pod has to do with Wasm at all: it starts a Wasm program, or it will run under a class that a profile
-/// says is a Wasm runtime.
+/// Whether the pod has to do with Wasm at all: it starts a Wasm program, or native code from an image that is packed as
+/// Wasm, or it will run under a class that a profile says is a Wasm runtime.
 pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> bool {
-    inspection.has_wasm() || under_wasm_class(state, workload)
+    let native = inspection.containers.iter().any(is_native_in_wasm);
+    native || inspection.has_wasm() || under_wasm_class(state, workload)
+}
+
+/// A scratch image stays an ordinary Linux image for a pod that starts its native files.
+fn is_native_in_wasm(container: &Container) -> bool {
+    container.known().is_some_and(|(facts, program)| {
+        matches!(program, Program::Native { .. }) && facts.shape != Shape::ScratchRootfs
+    })
 }
 
 /// Whether the spec names a class that a profile says is a Wasm runtime.

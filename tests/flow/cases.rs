@@ -361,6 +361,7 @@ async fn every_case_gets_the_same_verdict_from_the_sources_the_compiled_rules_an
     let cases = Case::load_all();
     let shared = Flow::new(&shared_setup(&cases)).await;
     let mut serving = shared.serve().await;
+    let clock = std::time::Instant::now();
     let mut inputs = Map::new();
     let mut verdicts = BTreeMap::new();
     let mut wrong: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -371,6 +372,7 @@ async fn every_case_gets_the_same_verdict_from_the_sources_the_compiled_rules_an
             None => None,
         };
         let flow = own.as_ref().unwrap_or(&shared);
+        eprintln!("{:?} {}", clock.elapsed(), case.name);
         let list = wrong.entry(&case.name).or_default();
         let answered = walk(case, of_own.as_mut().unwrap_or(&mut serving), list).await;
         check_answer(case, &answered, list);

@@ -6,15 +6,10 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::oci::{self, Image, ImageBuilder, fixtures};
+use crate::oci::{Image, ImageBuilder, fixtures};
 
 /// The registry that the layouts stand in for.
 pub const HOST: &str = "images.test";
-
-/// An image name of the catalogue, as a person writes it.
-pub fn named(name: &str) -> String {
-    format!("{HOST}/{name}:v1")
-}
 
 /// Bytes that begin as an ELF file does.
 const ELF: &[u8] = b"\x7fELF precompiled";
@@ -84,6 +79,7 @@ fn components() -> Vec<(&'static str, Image)> {
         ("component", artifact(&fixtures::componentize(&fixtures::command()))),
         ("component-files", artifact(&fixtures::componentize(&fixtures::file_command()))),
         ("dns", artifact(&importing("wasi:sockets/ip-name-lookup@0.2.0", "resolve-addresses"))),
+        ("acme-component", artifact(&importing("acme:gpu/device@0.1.0", "draw"))),
         ("keyvalue", artifact(&importing("wasi:keyvalue/store@0.2.0-draft", "open"))),
         ("http", artifact(&fixtures::http_component())),
         ("http-quiet", artifact(&quiet)),
@@ -119,12 +115,9 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
 
 fn broken() -> Vec<(&'static str, Image)> {
     let module = fixtures::file_command();
-    let native = ImageBuilder::wasm_artifact(&fixtures::command())
-        .layer(oci::WASM_LAYER, ELF.to_vec())
-        .build();
     let half = module.get(..module.len() / 2).unwrap();
     vec![
-        ("native-in-layer", native),
+        ("native-in-layer", artifact(ELF)),
         ("precompiled", ImageBuilder::runwasi(ELF, "app.cwasm").build()),
         ("native-rootfs", ImageBuilder::rootfs("wasi/wasm", &["/app"]).files(&[("app", ELF)]).build()),
         ("truncated", artifact(half)),
