@@ -19,5 +19,13 @@ mod opa;
 #[path = "support/tls.rs"]
 mod tls;
 
+#[path = "flow/bad_input.rs"]
+mod bad_input;
 #[path = "flow/cases.rs"]
 mod cases;
+#[path = "flow/laws.rs"]
+mod laws;
+#[path = "flow/properties.rs"]
+mod properties;
+#[path = "flow/record.rs"]
+mod record;

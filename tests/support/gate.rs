@@ -57,15 +57,29 @@ impl Flow {
             Sink::open(&audit::Options { output, ..audit::Options::default() }, metrics.drops()).unwrap();
         let state = build::state(&settings).await.unwrap();
         let inspector = build::inspector(&settings).unwrap();
-        let gate =
-            Arc::new(Gate::new(state, inspector, sink, metrics, Labels::new("test", &[].into())));
+        let gate = Arc::new(Gate::new(state, inspector, sink, metrics, Labels::new("test", &[].into())));
         Self { gate, folder, settings }
     }
 
-    /// Sends a review down the road in this process.
-    pub async fn send(&self, road: Road, review: &str) -> Value {
-        let bytes = self.gate.review(road, review.as_bytes(), BUDGET).await;
-        serde_json::from_slice(&bytes).unwrap()
+    /// Sends a review down the road in this process, and returns `response`.
+    pub async fn send(&self, road: Road, request: &Request) -> Value {
+        self.send_within(BUDGET, road, request).await
+    }
+
+    pub async fn send_within(&self, budget: Duration, road: Road, request: &Request) -> Value {
+        let bytes = self.gate.review(road, request.to_body().as_bytes(), budget).await;
+        serde_json::from_slice::<Value>(&bytes).unwrap()["response"].take()
+    }
+
+    /// Takes a new pod through the mutating road and then the validating one: the pod that comes out, and both
+    /// responses.
+    pub async fn admit(&self, namespace: &str, pod: &Value) -> (Value, Value, Value) {
+        let sent = plug_ins(&defaulted(pod, namespace, ""), namespace, &[]);
+        let mut request = Request::create(namespace, sent);
+        let mutate = self.send(Road::Mutate, &request).await;
+        request.object = plug_ins(&patched(&request.object, &mutate), namespace, &[]);
+        let validate = self.send(Road::Validate, &request).await;
+        (request.object, mutate, validate)
     }
 
     /// Everything that was recorded so far. Ends the log.
@@ -146,6 +160,17 @@ impl Serving {
 
 // === the API server ===
 
+/// A pod as a person writes it.
+pub fn pod(spec: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app", "labels": {"app": "orders"}}, "spec": spec})
+}
+
+/// A pod of one container `app` that is handed nothing but what it gets by default.
+pub fn plain_pod(image: &str) -> Value {
+    let image = if image.contains('/') { image.to_string() } else { format!("{}/{image}:v1", images::HOST) };
+    pod(&json!({"automountServiceAccountToken": false, "containers": [{"name": "app", "image": image}]}))
+}
+
 /// What a review asks about.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -186,7 +211,8 @@ impl Request {
         };
         let gvk = json!({"group": group, "version": version, "kind": kind});
         let gvr = json!({"group": group, "version": version, "resource": resource});
-        let name = self.object["metadata"]["name"].as_str().map_or(String::new(), |n| format!(r#""name":"{n}","#));
+        let name =
+            self.object["metadata"]["name"].as_str().map_or(String::new(), |n| format!(r#""name":"{n}","#));
         let user = json!({"username": "jane", "uid": "", "groups": ["team-a", "system:authenticated"]});
         format!(
             r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"{uid}","kind":{gvk},"resource":{gvr},{sub1}"requestKind":{gvk},"requestResource":{gvr},{sub2}{name}"namespace":"{namespace}","operation":"{operation}","userInfo":{user},"object":{object},"oldObject":{old},"dryRun":false,"options":{{"kind":"CreateOptions","apiVersion":"meta.k8s.io/v1","fieldManager":"kubectl-client-side-apply"}}}}}}"#,
@@ -320,7 +346,8 @@ fn mount_token(spec: &mut Value) {
 
 /// Fills in `default` and `defaultRequest` and says so in the annotation, which the second run overwrites.
 fn limit_ranger(pod: &mut Value, namespace: &str, cluster: &[Value]) {
-    let ranges = cluster.iter().filter(|d| d["kind"] == "LimitRange" && d["metadata"]["namespace"] == namespace);
+    let ranges =
+        cluster.iter().filter(|d| d["kind"] == "LimitRange" && d["metadata"]["namespace"] == namespace);
     let items: Vec<&Value> = ranges.flat_map(|range| range["spec"]["limits"].as_array().unwrap()).collect();
     let mut clauses = Vec::new();
     for item in items.iter().filter(|item| item["type"] == "Container") {

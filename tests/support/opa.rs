@@ -43,7 +43,39 @@ pub fn baseline(inputs: &serde_json::Map<String, Value>) -> Value {
         found := {\"violations\": violations, \"schema\": errors}}";
     let (data, schema) = (data.to_str().unwrap(), "schema:policies/schema/input.v1alpha1.json");
     let printed = run(&[
-        "eval", "--format", "raw", "--data", "policies/wasmgate", "--data", schema, "--data", data, query,
+        "eval",
+        "--format",
+        "raw",
+        "--data",
+        "policies/wasmgate",
+        "--data",
+        schema,
+        "--data",
+        data,
+        query,
     ]);
     serde_json::from_slice(&printed).unwrap()
+}
+
+/// Compiles rules of the package `wasmgate` into a bundle, `folder/name.tar.gz`.
+pub fn build(folder: &Path, name: &str, entrypoint: &str, rules: &str) -> PathBuf {
+    let sources = folder.join(name);
+    std::fs::create_dir_all(&sources).unwrap();
+    std::fs::write(sources.join("rules.rego"), format!("package wasmgate\n\n{rules}\n")).unwrap();
+    let archive = folder.join(format!("{name}.tar.gz"));
+    let (from, to) = (sources.to_str().unwrap(), archive.to_str().unwrap());
+    run(&[
+        "build",
+        "--target",
+        "wasm",
+        "--entrypoint",
+        entrypoint,
+        "--revision",
+        name,
+        "--output",
+        to,
+        "-b",
+        from,
+    ]);
+    archive
 }
