@@ -1,6 +1,14 @@
 //! The plan against objects as the API server sends them: what it changes, what it leaves alone, and that a second
 //! round, after the API server's own plug-ins, changes nothing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    reason = "a helper of a test fails like the test itself, and takes `json!` as it is written"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,7 +26,7 @@ use wasmgate::workload::{self, Kind, Workload};
 // === a catalogue of images ===
 
 fn digest(name: &str) -> String {
-    let hex: String = name.bytes().cycle().take(32).map(|byte| format!("{byte:02x}")).collect();
+    let hex = name.bytes().cycle().take(32).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     format!("sha256:{hex}")
 }
 
@@ -786,7 +794,7 @@ fn a_forged_annotation_wins_nothing_and_only_sound_entries_stay() {
 // === the API server between two rounds ===
 
 /// What the API server does to a pod before each call of the webhook, written from its sources and sharing no code
-/// with the plan: defaulting, LimitRanger, RuntimeClass, DefaultTolerationSeconds, and respelled quantities.
+/// with the plan: defaulting, LimitRanger, RuntimeClass, `DefaultTolerationSeconds`, and respelled quantities.
 struct ApiServer<'a> {
     limits: &'a [Value],
     classes: &'a BTreeMap<String, Value>,

@@ -379,7 +379,9 @@ mod tests {
         for digit in digits.chars().map(|c| c.to_digit(10).unwrap()) {
             step(&mut number, 10, digit);
         }
-        factors.iter().for_each(|factor| step(&mut number, *factor, 0));
+        for factor in factors {
+            step(&mut number, *factor, 0);
+        }
         while number.last() == Some(&0) {
             number.pop();
         }

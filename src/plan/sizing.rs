@@ -83,7 +83,7 @@ pub(super) struct Site<'a> {
     defaults: Defaults,
     memory_bounds: Bounds,
     cpu_bounds: Bounds,
-    /// Totals that the namespace's LimitRanges allow a pod.
+    /// Totals that the namespace's `LimitRange`s allow a pod.
     pod_memory_max: Option<Quantity>,
     pod_cpu_max: Option<Quantity>,
     hint: Hint<'a>,
@@ -129,7 +129,7 @@ impl Defaults {
     }
 }
 
-/// What the LimitRanges of the namespace allow a container; the narrowest of all of them.
+/// What the `LimitRange`s of the namespace allow a container; the narrowest of all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Bounds {
     min: Option<Quantity>,
@@ -151,7 +151,7 @@ impl Bounds {
         Ok(bounds)
     }
 
-    /// The nearest value that the LimitRanges allow.
+    /// The nearest value that the `LimitRange`s allow.
     fn fit(self, value: Quantity) -> Quantity {
         let value = self.min.map_or(value, |min| value.max(min));
         self.max.map_or(value, |max| value.min(max))
@@ -522,7 +522,7 @@ fn warn_of_slow_start(
     Ok(())
 }
 
-/// LimitRanges may bound the whole pod too; which container should give way is not for wasmgate to say.
+/// `LimitRange`s may bound the whole pod too; which container should give way is not for wasmgate to say.
 fn warn_of_pod_max(spec: &Object, site: &Site<'_>, notes: &mut Notes) -> Result<(), Error> {
     for (resource, max) in [(Resource::Memory, site.pod_memory_max), (Resource::Cpu, site.pod_cpu_max)] {
         let Some(max) = max else { continue };
