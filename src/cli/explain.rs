@@ -73,7 +73,7 @@ fn described(manifest: &Manifest) -> String {
 /// A line on the terminal while registries are asked; nothing in a pipe.
 fn progress(index: usize, total: usize, manifest: &Manifest) {
     if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[Klooking at {} of {total}: {}", index + 1, described(manifest));
+        eprint!("\r\x1b[Klooking at {} of {total}: {}", index + 1, render::safe(&described(manifest)));
     }
 }
 

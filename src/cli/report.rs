@@ -23,6 +23,8 @@ pub enum Outcome {
     NotAWorkload,
     /// It has nothing to do with Wasm and is left alone.
     NotWasm,
+    /// It is left alone, but nobody can tell whether it is Wasm: an image could not be read.
+    Unread,
     /// It would be admitted.
     Admitted,
     /// It would be admitted, and a rule warns.
@@ -106,7 +108,7 @@ impl Report {
             kind: examination.workload.kind.as_str().to_string(),
             namespace: examination.workload.namespace.clone(),
             name: examination.workload.name.clone(),
-            outcome: outcome(examination.judgement.is_some(), &violations),
+            outcome: outcome(&examination, &violations),
             containers,
             changes: examination.plan.changes,
             patch: serde_json::to_value(&examination.plan.patch)?,
@@ -153,11 +155,12 @@ fn scalar(text: &str) -> String {
 }
 
 /// What a rule says decides; that a person is told of a change is no reason to worry about the verdict.
-fn outcome(judged: bool, violations: &[JudgedViolation]) -> Outcome {
+fn outcome(examination: &Examination, violations: &[JudgedViolation]) -> Outcome {
     match violations.iter().map(|v| v.action).max() {
         Some(Action::Deny) => Outcome::Denied,
         Some(Action::Warn) => Outcome::Warned,
-        _ if judged => Outcome::Admitted,
+        _ if examination.judgement.is_some() => Outcome::Admitted,
+        _ if examination.inspection.containers.iter().any(|c| c.known().is_none()) => Outcome::Unread,
         _ => Outcome::NotWasm,
     }
 }
