@@ -111,7 +111,8 @@ fn instance() -> String {
 }
 
 /// The gate as the server sees it.
-struct Served(Arc<Gate>);
+#[derive(Debug)]
+pub struct Served(pub Arc<Gate>);
 
 impl server::Gate for Served {
     async fn answer(&self, road: server::Road, body: Bytes, budget: Duration) -> Vec<u8> {
