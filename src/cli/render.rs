@@ -166,9 +166,10 @@ fn verdict(report: &Report, width: u16) -> String {
             let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN, safe(line));
         }
     }
-    for warning in &report.warnings {
-        let label = format!("    {} ", paint(YELLOW, "[note]"));
-        out.push_str(&hanging(&label, VERDICT_COLUMN, &safe(warning), width));
+    let warnings = report.warnings.iter().map(|line| (paint(YELLOW, "[warning]"), line));
+    let notices = report.notices.iter().map(|line| (paint(DIM, "[note]"), line));
+    for (label, line) in warnings.chain(notices) {
+        out.push_str(&hanging(&format!("    {label} "), VERDICT_COLUMN, &safe(line), width));
     }
     out
 }

@@ -53,8 +53,10 @@ pub struct Report {
     pub changes: Vec<String>,
     /// The JSONPatch.
     pub patch: Value,
-    /// What a person would be told.
+    /// What could not be done, and what will not work.
     pub warnings: Vec<String>,
+    /// What would be done to values that a person wrote.
+    pub notices: Vec<String>,
     /// A WasiGrant, as YAML, that would cover every capability that nobody granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggested_grant: Option<String>,
@@ -78,6 +80,7 @@ impl Report {
             changes: Vec::new(),
             patch: Value::Array(Vec::new()),
             warnings: Vec::new(),
+            notices: Vec::new(),
             suggested_grant: None,
             violations: Vec::new(),
             before_after: None,
@@ -113,6 +116,7 @@ impl Report {
             changes: examination.plan.changes,
             patch: serde_json::to_value(&examination.plan.patch)?,
             warnings: examination.plan.warnings,
+            notices: examination.plan.notices,
             violations,
             before_after: Some((manifest.object.clone(), examination.plan.object)),
             ..Self::not_a_workload(manifest, "")

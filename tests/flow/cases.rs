@@ -204,12 +204,7 @@ async fn walk(case: &Case, server: &mut Serving, wrong: &mut Vec<String>) -> Ans
 }
 
 /// The input of the policies for the object that would be stored, made by the same rooms as on the road.
-async fn input_of(
-    state: &State,
-    inspector: &Inspector,
-    case: &Case,
-    request: &Request,
-) -> (Value, Verdict) {
+async fn input_of(state: &State, inspector: &Inspector, case: &Case, request: &Request) -> (Value, Verdict) {
     let (kind, gvk) = (case.kind().unwrap(), case.group_version_kind());
     let mut text = request.object.to_string();
     let read = |text: &str| workload::read(text, kind, &request.namespace).unwrap();
@@ -285,9 +280,10 @@ fn check_answer(case: &Case, answered: &Answered, wrong: &mut Vec<String>) {
     if outcome != case.outcome() {
         wrong.push(format!("it ends in `{outcome}`: {}", answered.validate));
     }
-    for (texts, wanted) in
-        [(texts(&answered.validate), &case.expect.says), (texts(&answered.mutate[0]), &case.expect.mutate_says)]
-    {
+    for (texts, wanted) in [
+        (texts(&answered.validate), &case.expect.says),
+        (texts(&answered.mutate[0]), &case.expect.mutate_says),
+    ] {
         for wanted in wanted.iter().filter(|wanted| !texts.contains(wanted.as_str())) {
             wrong.push(format!("`{wanted}` is not said: {texts}"));
         }
@@ -309,7 +305,8 @@ fn check_answer(case: &Case, answered: &Answered, wrong: &mut Vec<String>) {
 
 /// The answer over TLS must be what the verdict of this process says.
 fn check_verdict(case: &Case, validate: &Value, verdict: &Verdict, wrong: &mut Vec<String>) {
-    let found: BTreeSet<String> = verdict.violations.iter().map(|judged| name_of(&judged.violation)).collect();
+    let found: BTreeSet<String> =
+        verdict.violations.iter().map(|judged| name_of(&judged.violation)).collect();
     if found != case.expect.rules {
         let messages: Vec<_> = verdict.violations.iter().map(|j| j.violation.message.as_str()).collect();
         wrong.push(format!("the rules find {found:?}: {}", messages.join("\n")));
@@ -319,8 +316,7 @@ fn check_verdict(case: &Case, validate: &Value, verdict: &Verdict, wrong: &mut V
         .map(|c| (c["reason"].as_str().unwrap().into(), c["message"].as_str().unwrap().into()))
         .collect();
     let denied = verdict.at(Action::Deny).map(|j| (j.violation.rule.clone(), j.violation.message.clone()));
-    let denied: BTreeSet<_> =
-        denied.filter(|_| !case.kind().is_some_and(Kind::is_template)).collect();
+    let denied: BTreeSet<_> = denied.filter(|_| !case.kind().is_some_and(Kind::is_template)).collect();
     if said != denied {
         wrong.push(format!("the causes over TLS are {said:?}"));
     }
@@ -339,8 +335,7 @@ fn printed(verdict: &Verdict, opa: &Value) -> (Vec<Value>, Vec<Value>) {
     };
     let ours = verdict.violations.iter().map(|judged| bare(json!(judged.violation)));
     let mut ours: Vec<Value> = ours.collect();
-    let mut theirs: Vec<Value> =
-        opa["violations"].as_array().unwrap().iter().cloned().map(bare).collect();
+    let mut theirs: Vec<Value> = opa["violations"].as_array().unwrap().iter().cloned().map(bare).collect();
     ours.sort_by_key(Value::to_string);
     theirs.sort_by_key(Value::to_string);
     (ours, theirs)
@@ -429,10 +424,16 @@ fn the_corpus_covers_every_rule_every_kind_and_every_door() {
     let kinds: BTreeSet<Kind> = cases.iter().filter_map(Case::kind).collect();
     assert_eq!(kinds.len(), 9, "{kinds:?}");
     for door in ["initContainers", "ephemeralContainers"] {
-        assert!(cases.iter().any(|case| case.object.to_string().contains(door)
-            || case.update.as_ref().is_some_and(|u| u.to_string().contains(door))), "{door}");
+        assert!(
+            cases.iter().any(|case| case.object.to_string().contains(door)
+                || case.update.as_ref().is_some_and(|u| u.to_string().contains(door))),
+            "{door}"
+        );
     }
     for sub_resource in ["ephemeralcontainers", "resize"] {
-        assert!(cases.iter().any(|case| case.sub_resource.as_deref() == Some(sub_resource)), "{sub_resource}");
+        assert!(
+            cases.iter().any(|case| case.sub_resource.as_deref() == Some(sub_resource)),
+            "{sub_resource}"
+        );
     }
 }

@@ -57,8 +57,7 @@ impl Flow {
             Sink::open(&audit::Options { output, ..audit::Options::default() }, metrics.drops()).unwrap();
         let state = build::state(&settings).await.unwrap();
         let inspector = build::inspector(&settings).unwrap();
-        let gate =
-            Arc::new(Gate::new(state, inspector, sink, metrics, Labels::new("test", &[].into())));
+        let gate = Arc::new(Gate::new(state, inspector, sink, metrics, Labels::new("test", &[].into())));
         Self { gate, folder, settings }
     }
 
@@ -186,7 +185,8 @@ impl Request {
         };
         let gvk = json!({"group": group, "version": version, "kind": kind});
         let gvr = json!({"group": group, "version": version, "resource": resource});
-        let name = self.object["metadata"]["name"].as_str().map_or(String::new(), |n| format!(r#""name":"{n}","#));
+        let name =
+            self.object["metadata"]["name"].as_str().map_or(String::new(), |n| format!(r#""name":"{n}","#));
         let user = json!({"username": "jane", "uid": "", "groups": ["team-a", "system:authenticated"]});
         format!(
             r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"{uid}","kind":{gvk},"resource":{gvr},{sub1}"requestKind":{gvk},"requestResource":{gvr},{sub2}{name}"namespace":"{namespace}","operation":"{operation}","userInfo":{user},"object":{object},"oldObject":{old},"dryRun":false,"options":{{"kind":"CreateOptions","apiVersion":"meta.k8s.io/v1","fieldManager":"kubectl-client-side-apply"}}}}}}"#,
@@ -320,7 +320,8 @@ fn mount_token(spec: &mut Value) {
 
 /// Fills in `default` and `defaultRequest` and says so in the annotation, which the second run overwrites.
 fn limit_ranger(pod: &mut Value, namespace: &str, cluster: &[Value]) {
-    let ranges = cluster.iter().filter(|d| d["kind"] == "LimitRange" && d["metadata"]["namespace"] == namespace);
+    let ranges =
+        cluster.iter().filter(|d| d["kind"] == "LimitRange" && d["metadata"]["namespace"] == namespace);
     let items: Vec<&Value> = ranges.flat_map(|range| range["spec"]["limits"].as_array().unwrap()).collect();
     let mut clauses = Vec::new();
     for item in items.iter().filter(|item| item["type"] == "Container") {

@@ -119,9 +119,8 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
 
 fn broken() -> Vec<(&'static str, Image)> {
     let module = fixtures::file_command();
-    let native = ImageBuilder::wasm_artifact(&fixtures::command())
-        .layer(oci::WASM_LAYER, ELF.to_vec())
-        .build();
+    let native =
+        ImageBuilder::wasm_artifact(&fixtures::command()).layer(oci::WASM_LAYER, ELF.to_vec()).build();
     let half = module.get(..module.len() / 2).unwrap();
     vec![
         ("native-in-layer", native),

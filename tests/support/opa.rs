@@ -43,7 +43,16 @@ pub fn baseline(inputs: &serde_json::Map<String, Value>) -> Value {
         found := {\"violations\": violations, \"schema\": errors}}";
     let (data, schema) = (data.to_str().unwrap(), "schema:policies/schema/input.v1alpha1.json");
     let printed = run(&[
-        "eval", "--format", "raw", "--data", "policies/wasmgate", "--data", schema, "--data", data, query,
+        "eval",
+        "--format",
+        "raw",
+        "--data",
+        "policies/wasmgate",
+        "--data",
+        schema,
+        "--data",
+        data,
+        query,
     ]);
     serde_json::from_slice(&printed).unwrap()
 }
