@@ -324,18 +324,19 @@ mod tests {
     }
 
     #[test]
-    fn a_long_warning_is_cut_at_a_character_within_the_limit() {
-        let lines = fitted(&[
-            "é".repeat(300),
-            "é".repeat(WARNING_CHARS),
-            "a\nb\tc\u{7f}d\n".to_owned(),
-            " \n".to_owned(),
-        ]);
-        assert_eq!(lines.len(), 3, "a warning without text is none");
+    fn long_warnings_stay_whole_while_they_fit_together() {
+        let lines = fitted(&["é".repeat(3000), "a\nb\tc\u{7f}d\n".to_owned(), " \n".to_owned()]);
+        assert_eq!(lines.len(), 2, "a warning without text is none");
+        assert_eq!(lines[0], "é".repeat(3000));
+        assert_eq!(lines[1], "a b c d");
+    }
+
+    #[test]
+    fn long_warnings_are_cut_at_a_character_when_they_do_not_fit_together() {
+        let lines = fitted(&["é".repeat(3000), "é".repeat(3000), "é".repeat(WARNING_CHARS)]);
         assert_eq!(lines[0].chars().count(), WARNING_CHARS);
         assert!(lines[0].ends_with("é…"));
-        assert_eq!(lines[1], "é".repeat(WARNING_CHARS));
-        assert_eq!(lines[2], "a b c d");
+        assert_eq!(lines[2], "é".repeat(WARNING_CHARS));
     }
 
     #[test]

@@ -34,7 +34,7 @@ async fn a_refusal_leaves_one_line_with_everything_but_the_secrets() {
     let manifest =
         std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/policies/baseline/.manifest")).unwrap();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
-    assert_eq!(record["bundles"]["wasmgate-baseline"]["revision"], manifest["revision"]);
+    assert_eq!(record["bundles"]["baseline"]["revision"], manifest["revision"]);
 
     let input = &record["input"]["request"];
     assert_eq!(input["uid"], request.uid.as_str());
