@@ -10,7 +10,7 @@ use super::state::{Error, State};
 use crate::image::program::{self, Start};
 use crate::image::{Depth, ImageFacts, Inspector, Program};
 use crate::inspection::{Container, Finding, Inspection};
-use crate::judge::{self, Case, RequestFacts, Verdict};
+use crate::judge::{self, Case, RequestFacts, Sparing, Verdict};
 use crate::plan::{self, Context, Plan};
 use crate::workload::{self, ImageUse, Kind, Role, Workload};
 
@@ -115,7 +115,8 @@ pub async fn judge(
     let input = judge::prepare(&case);
     let evaluation = state.policies.evaluate(&input).await;
     let failed_bundles = evaluation.failures.iter().map(|f| f.bundle.clone()).collect();
-    let verdict = judge::decide(evaluation, &state.levels, state.level_of(&workload.namespace));
+    let sparing = Sparing { exceptions: &state.exceptions, workload, inspection, now: case.now };
+    let verdict = judge::decide(evaluation, &state.levels, state.level_of(&workload.namespace), &sparing);
     Judgement { verdict, failed_bundles }
 }
 

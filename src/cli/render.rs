@@ -8,6 +8,7 @@ use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
 use super::report::{Outcome, Report};
+use crate::judge::JudgedViolation;
 use crate::policy::Action;
 
 const BOLD: Style = Style::new().bold();
@@ -45,7 +46,7 @@ pub fn report(report: &Report, width: u16) -> String {
     }
     out.push_str(&changes(report));
     for container in &report.containers {
-        out.push_str(&capabilities(container, width));
+        out.push_str(&capabilities(container, &report.violations, width));
     }
     out.push_str(&verdict(report));
     out
@@ -134,9 +135,10 @@ pub fn diff(before: &Value, after: &Value) -> String {
     out
 }
 
-/// One row per capability: whether the program can call it, whether it is handed over, and who grants it.
-fn capabilities(container: &Value, width: u16) -> String {
-    let rows = rows(container);
+/// One row per capability: whether the program can call it, whether it is handed over, who grants it, and which rule says
+/// something about it.
+fn capabilities(container: &Value, violations: &[JudgedViolation], width: u16) -> String {
+    let rows = rows(container, violations);
     if rows.is_empty() {
         return String::new();
     }
@@ -157,21 +159,46 @@ fn capabilities(container: &Value, width: u16) -> String {
     )
 }
 
-fn rows(container: &Value) -> Vec<[String; 6]> {
+fn rows(container: &Value, violations: &[JudgedViolation]) -> Vec<[String; 6]> {
+    let found = |rule: &str, entry: &Value| rule_about(rule, container, entry, violations);
     let mut rows = Vec::new();
     let effective = list(container, "effective");
     for entry in effective {
         let granted: Vec<_> = list(entry, "coveredBy").iter().filter_map(Value::as_str).collect();
-        let granted = if granted.is_empty() { "nobody".to_string() } else { granted.join(", ") };
+        let granted = match granted.as_slice() {
+            [] => format!("nobody{}", found(NEEDS_GRANT, entry)),
+            some => some.join(", "),
+        };
         rows.push(row(entry, ["yes", "yes", "yes"], &granted));
     }
     for entry in list(container, "missing") {
-        rows.push(row(entry, ["yes", "no", "no"], "will fail there"));
+        let fails = format!("will fail there{}", found(WILL_FAIL, entry));
+        rows.push(row(entry, ["yes", "no", "no"], &fails));
     }
     for entry in list(container, "ambient").iter().filter(|a| !effective.iter().any(|e| same(a, e))) {
         rows.push(row(entry, ["no", "yes", "no"], "out of reach"));
     }
     rows
+}
+
+/// Rules of the baseline that speak of an effective entry and of a missing one.
+const NEEDS_GRANT: &str = "needs-grant";
+const WILL_FAIL: &str = "will-fail-there";
+
+/// ` [rule]` where the rule found something about this capability of the container, with what became of it unless it
+/// denies.
+fn rule_about(rule: &str, container: &Value, entry: &Value, violations: &[JudgedViolation]) -> String {
+    let about = |v: &&JudgedViolation| {
+        v.violation.rule == rule
+            && v.violation.container.as_deref() == Some(text(container, "name"))
+            && v.violation.capability.as_deref() == Some(text(entry, "capability"))
+    };
+    match violations.iter().find(about) {
+        None => String::new(),
+        Some(found) if found.exempted.is_some() => format!(" [{rule}: excepted]"),
+        Some(found) if found.action == Action::Deny => format!(" [{rule}]"),
+        Some(found) => format!(" [{rule}: {}]", found.action.as_str()),
+    }
 }
 
 fn row(entry: &Value, marks: [&str; 3], granted: &str) -> [String; 6] {
@@ -219,6 +246,13 @@ fn verdict(report: &Report) -> String {
         };
         let rule = paint(style, &format!("[{}]", judged.violation.rule));
         let _ = writeln!(out, "    {rule} {}", safe(&judged.violation.message));
+        if let Some(exempted) = &judged.exempted {
+            let line = format!(
+                "excepted by WasiException {} until {}: {}",
+                exempted.exception, exempted.expires_at, exempted.reason
+            );
+            let _ = writeln!(out, "      {}", paint(DIM, &safe(&line)));
+        }
     }
     for warning in &report.warnings {
         let _ = writeln!(out, "    {} {}", paint(YELLOW, "[warning]"), safe(warning));
