@@ -84,9 +84,10 @@ pub fn of_plan(uid: &str, workload: &Workload, inspection: &Inspection, plan: Pl
         annotations.insert("changed".to_string(), changed.to_string());
     }
     let outcome = if plan.warnings.is_empty() { Outcome::Allow } else { Outcome::Warn };
+    let warnings = plan.warnings.into_iter().chain(plan.notices).collect();
     let response = Response {
         patch: Some(plan.patch).filter(|p| !p.0.is_empty()),
-        warnings: plan.warnings,
+        warnings,
         audit_annotations: annotations,
         ..admitted(uid)
     };
@@ -98,7 +99,7 @@ pub fn of_verdict(uid: &str, workload: &Workload, inspection: &Inspection, verdi
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
     let mut response = Response { audit_annotations: annotations, ..admitted(uid) };
-    response.warnings = verdict.at(Action::Warn).map(warning_line).collect();
+    response.warnings = verdict.at(Action::Warn).flat_map(warning_lines).collect();
     let outcome = if verdict.denied() {
         response.refusal = Some(refusal(workload, verdict));
         Outcome::Deny
@@ -124,7 +125,7 @@ pub fn of_template(
         let kind = workload.kind.as_str();
         warnings.push(format!("pods of this {kind} will be denied by wasmgate:"));
     }
-    warnings.extend(verdict.at(Action::Deny).chain(verdict.at(Action::Warn)).map(warning_line));
+    warnings.extend(verdict.at(Action::Deny).chain(verdict.at(Action::Warn)).flat_map(warning_lines));
     warnings.extend(plan_warnings.iter().cloned());
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
@@ -142,9 +143,9 @@ fn admitted(uid: &str) -> Response {
     }
 }
 
-/// One line for kubectl, `[rule] message`.
-fn warning_line(judged: &JudgedViolation) -> String {
-    format!("[{}] {}", judged.violation.rule, judged.violation.message)
+/// Lines for kubectl: `[rule] message`, and the remedy on lines of its own where the rule writes one.
+fn warning_lines(judged: &JudgedViolation) -> Vec<String> {
+    format!("[{}] {}", judged.violation.rule, judged.violation.message).lines().map(String::from).collect()
 }
 
 fn refusal(workload: &Workload, verdict: &Verdict) -> Refusal {
@@ -158,7 +159,7 @@ fn refusal(workload: &Workload, verdict: &Verdict) -> Refusal {
     );
     for judged in &denials {
         // Writing to a string cannot fail.
-        let _ = write!(message, "\n- {}", warning_line(judged));
+        let _ = write!(message, "\n- {}", warning_lines(judged).join("\n    "));
     }
     Refusal {
         code: 403,

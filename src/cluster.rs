@@ -1,4 +1,4 @@
-//! What is known of the cluster besides the object under review: its RuntimeClasses, LimitRanges and namespace
+//! What is known of the cluster besides the object under review: its `RuntimeClass`es, `LimitRange`s and namespace
 //! labels. Read from a directory of ordinary manifests, so that the offline commands and a gate outside a cluster
 //! see the same.
 
@@ -26,7 +26,7 @@ pub struct RuntimeClass {
 pub struct Cluster {
     /// Name → RuntimeClass; `None` when nobody told which ones exist, and the profiles are taken at their word.
     pub runtime_classes: Option<BTreeMap<String, RuntimeClass>>,
-    /// Namespace → the items of all its LimitRanges.
+    /// Namespace → the items of all its `LimitRange`s.
     pub limit_ranges: BTreeMap<String, Vec<LimitRangeItem>>,
     /// Namespace → its labels.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
@@ -92,7 +92,7 @@ pub enum Error {
 }
 
 /// Reads every `.yaml`, `.yml` and `.json` file of a directory, in the order of their names. Directories in it are
-/// passed over: a mounted ConfigMap keeps its files twice, once below a hidden directory. The RuntimeClasses count as
+/// passed over: a mounted ConfigMap keeps its files twice, once below a hidden directory. The `RuntimeClass`es count as
 /// known when the directory holds at least one.
 pub fn load_dir(directory: &Path) -> Result<Cluster, Error> {
     let mut cluster = Cluster::default();

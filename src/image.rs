@@ -244,6 +244,9 @@ pub struct ImageFacts {
     pub hazards: Vec<String>,
 }
 
+/// The hazard of an image without entry point and command; none for a container whose pod spec gives one.
+pub const NEEDS_COMMAND: &str = "the image names no command, so the pod must: `command: [\"/\"]` will do";
+
 /// What a container will really start, after `command` and `args` replaced the image's own entry point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "program")]

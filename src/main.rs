@@ -14,7 +14,10 @@ fn main() -> ExitCode {
         Ok(Exit::Denied) => ExitCode::from(1),
         Err(error) if error.was_aborted() => ExitCode::from(130),
         Err(error) => {
-            anstream::eprintln!("wasmgate: {:#}", anyhow::Error::from(error));
+            // Names in it may be foreign; its own line breaks stay.
+            let message = format!("{:#}", anyhow::Error::from(error));
+            let lines: Vec<_> = message.lines().map(cli::render::safe).collect();
+            anstream::eprintln!("wasmgate: {}", lines.join("\n"));
             ExitCode::from(2)
         }
     }

@@ -149,7 +149,7 @@ fn refused_sample() -> Value {
     let mut input = sample();
     set(&mut input, "/runtime/runs", json!(["module"]));
     set(&mut input, "/containers/0/effective/4/coveredBy", json!([]));
-    input["containers"][0]["effective"][4]["needsGrant"] = json!("kind: WasiGrant\n");
+    input["containers"][0]["effective"][4]["needsGrant"] = json!("{ name: http.outbound }");
     input["containers"][0]["missing"] = json!([
         {"capability": "keyvalue", "name": "default", "evidence": ["a", "b", "c", "d"]},
         {"capability": "unknown-import", "name": "acme:gpu/device", "evidence": []},
@@ -185,8 +185,9 @@ async fn the_embedded_baseline_admits_a_covered_pod_and_says_why_it_refuses_anot
     assert_eq!(grant.action, None);
     assert_eq!(
         grant.message,
-        "container `orders` may use `http.outbound` to `*://*:*` and no grant allows it (seen: import \
-         wasi:http/outgoing-handler@0.2.6 handle, runwasi gives components the network); this would:\nkind: WasiGrant"
+        "container `orders` may use `http.outbound` to any host and no grant allows it (seen: import \
+         wasi:http/outgoing-handler@0.2.6 handle, runwasi gives components the network); a WasiGrant in namespace \
+         `shop` would, with this under `spec.capabilities`:\n- { name: http.outbound }"
     );
     assert_eq!(evaluation.violations[4].action, Some(Action::Warn));
 }

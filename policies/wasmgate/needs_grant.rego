@@ -28,6 +28,11 @@ grounds(entry) := $" (seen: {text.places(entry)})" if {
 	count(entry.evidence) > 0
 } else := ""
 
-grant(entry) := $"; this would:\n{trim_right(entry.needsGrant, "\n")}" if {
+# Nothing is shown for native code, which `native-code` refuses also where a grant names it.
+grant(entry) := concat("", [
+	$"; a WasiGrant in namespace `{input.workload.namespace}` would, with this under `spec.capabilities`:\n",
+	$"- {entry.needsGrant}",
+]) if {
 	is_string(entry.needsGrant)
+	not entry.capability == "native.exec"
 } else := ""

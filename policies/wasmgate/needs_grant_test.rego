@@ -8,7 +8,7 @@ connect := {
 	"host": "*:5432",
 	"evidence": ["import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect", "runwasi gives components the network"],
 	"coveredBy": [],
-	"needsGrant": "kind: WasiGrant\nspec:\n  capabilities:\n    - name: net.tcp.connect\n",
+	"needsGrant": "{ name: net.tcp.connect, hosts: [\"*://*:5432\"] }",
 }
 
 test_a_capability_that_no_grant_covers_is_refused_with_the_grant_that_would if {
@@ -19,8 +19,9 @@ test_a_capability_that_no_grant_covers_is_refused_with_the_grant_that_would if {
 		"message": concat("", [
 			"container `web` may use `net.tcp.connect` to `*:5432` and no grant allows it ",
 			"(seen: import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect, ",
-			"runwasi gives components the network); this would:\n",
-			"kind: WasiGrant\nspec:\n  capabilities:\n    - name: net.tcp.connect",
+			"runwasi gives components the network); a WasiGrant in namespace `shop` would, ",
+			"with this under `spec.capabilities`:\n",
+			"- { name: net.tcp.connect, hosts: [\"*://*:5432\"] }",
 		]),
 	}} with input as fixture.pod({"effective": [fixture.clock, connect]})
 }
@@ -59,6 +60,22 @@ test_every_uncovered_capability_of_every_container_is_named if {
 		["b", "net.listen", "container `b` may use `net.listen` on port `8080`"],
 		["b", "nn", "container `b` may use `nn`"],
 	}
+}
+
+test_any_host_is_said_in_words if {
+	anywhere := object.union(connect, {"host": "*://*:*"})
+	violations := wasmgate.violations with input as fixture.pod({"effective": [anywhere]})
+	{startswith(v.message, "container `web` may use `net.tcp.connect` to any host and") | some v in violations} == {true}
+}
+
+test_no_grant_is_shown_for_native_code_which_none_can_allow if {
+	violations := wasmgate.violations with input as fixture.pod({"effective": [{
+		"capability": "native.exec",
+		"evidence": ["ELF program /app"],
+		"coveredBy": [],
+		"needsGrant": "{ name: native.exec }",
+	}]})
+	{contains(v.message, "WasiGrant") | some v in violations} == {false}
 }
 
 test_long_evidence_is_cut_short if {

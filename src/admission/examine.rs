@@ -8,10 +8,11 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::state::{Error, State};
 use crate::image::program::{self, Start};
-use crate::image::{Depth, ImageFacts, Inspector, Program};
+use crate::image::{Depth, ImageFacts, Inspector, Program, Shape};
 use crate::inspection::{Container, Finding, Inspection};
 use crate::judge::{self, Case, RequestFacts, Sparing, Verdict};
 use crate::plan::{self, Context, Plan};
+use crate::policy::Evaluation;
 use crate::workload::{self, ImageUse, Kind, Role, Workload};
 
 /// What the policies said, and who said it.
@@ -36,10 +37,18 @@ pub struct Examination {
     pub judgement: Option<Judgement>,
 }
 
-/// Whether the pod has to do with Wasm at all: it starts a Wasm program, or it will run under a class that a profile
-/// says is a Wasm runtime.
+/// Whether the pod has to do with Wasm at all: it starts a Wasm program, or native code from an image that is packed as
+/// Wasm, or it will run under a class that a profile says is a Wasm runtime.
 pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> bool {
-    inspection.has_wasm() || under_wasm_class(state, workload)
+    let native = inspection.containers.iter().any(is_native_in_wasm);
+    native || inspection.has_wasm() || under_wasm_class(state, workload)
+}
+
+/// A scratch image stays an ordinary Linux image for a pod that starts its native files.
+fn is_native_in_wasm(container: &Container) -> bool {
+    container.known().is_some_and(|(facts, program)| {
+        matches!(program, Program::Native { .. }) && facts.shape != Shape::ScratchRootfs
+    })
 }
 
 /// Whether the spec names a class that a profile says is a Wasm runtime.
@@ -115,9 +124,20 @@ pub async fn judge(
     let input = judge::prepare(&case);
     let evaluation = state.policies.evaluate(&input).await;
     let failed_bundles = evaluation.failures.iter().map(|f| f.bundle.clone()).collect();
-    let sparing = Sparing { exceptions: &state.exceptions, workload, inspection, now: case.now };
-    let verdict = judge::decide(evaluation, &state.levels, state.level_of(&workload.namespace), &sparing);
+    let verdict = verdict(state, workload, inspection, evaluation, case.now);
     Judgement { verdict, failed_bundles }
+}
+
+/// What the policies' findings come to for this workload: levels and exceptions applied.
+pub fn verdict(
+    state: &State,
+    workload: &Workload,
+    inspection: &Inspection,
+    evaluation: Evaluation,
+    now: Timestamp,
+) -> Verdict {
+    let sparing = Sparing { exceptions: &state.exceptions, workload, inspection, now };
+    judge::decide(evaluation, &state.levels, state.level_of(&workload.namespace), &sparing)
 }
 
 /// The containers as the policies are shown them, for people to read.

@@ -8,6 +8,7 @@ use super::state::{Error, State};
 use super::{Clock, Gate, record};
 use crate::answer::{self, Answer};
 use crate::audit::{Road, Stage, Timings};
+use crate::image::Program;
 use crate::inspection::{Finding, Inspection};
 use crate::judge::input::UserFacts;
 use crate::judge::{RequestFacts, Verdict};
@@ -175,22 +176,31 @@ fn mutate(state: &State, uid: &str, object: &str, workload: &Workload, inspectio
     }
 }
 
-/// A pod that has nothing to do with Wasm, or of which nobody can tell: admitted as it is. When an image could not be
-/// read the mutating road says so, because a Wasm pod among them would start on the wrong runtime.
+/// A pod that has nothing to do with Wasm, or of which nobody can tell: admitted as it is. When nobody can tell the
+/// mutating road says so, because a Wasm pod among them would start on the wrong runtime.
 fn unconcerned(uid: &str, workload: &Workload, inspection: Inspection, road: Road) -> Decision {
-    let unread = inspection.containers.iter().find_map(|c| match &c.finding {
-        Finding::Unread { error } => Some((c.name.clone(), error.to_string())),
-        Finding::Known { .. } => None,
-    });
-    let answer = match unread {
-        Some((name, error)) if road == Road::Mutate && !workload.kind.is_template() => {
-            let warning =
-                format!("container `{name}` was admitted as it is, without a look at its image: {error}");
-            answer::skip_with_warning(uid, warning)
-        }
-        _ => answer::skip(uid),
+    let said = (road == Road::Mutate && !workload.kind.is_template()).then(|| doubt(&inspection)).flatten();
+    let answer = match said {
+        Some(warning) => answer::skip_with_warning(uid, warning),
+        None => answer::skip(uid),
     };
     Decision { inspection, ..Decision::skipped(answer, "no Wasm") }
+}
+
+/// What to say about the first container of which nobody can tell what it starts.
+fn doubt(inspection: &Inspection) -> Option<String> {
+    inspection.containers.iter().find_map(|container| {
+        let name = &container.name;
+        match &container.finding {
+            Finding::Unread { error } => Some(format!(
+                "container `{name}` was admitted as it is, without a look at its image: {error}"
+            )),
+            Finding::Known { program: Program::Unknown { reason }, .. } => Some(format!(
+                "container `{name}` was admitted as it is, because its program was not recognised: {reason}"
+            )),
+            Finding::Known { .. } => None,
+        }
+    })
 }
 
 /// The validating road: a pod is judged as it stands, a template as the pods that would be made of it.

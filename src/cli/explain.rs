@@ -73,7 +73,7 @@ fn described(manifest: &Manifest) -> String {
 /// A line on the terminal while registries are asked; nothing in a pipe.
 fn progress(index: usize, total: usize, manifest: &Manifest) {
     if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[Klooking at {} of {total}: {}", index + 1, described(manifest));
+        eprint!("\r\x1b[Klooking at {} of {total}: {}", index + 1, render::safe(&described(manifest)));
     }
 }
 
@@ -88,7 +88,11 @@ fn write(reports: &[Report], output: Output) -> Result<(), Error> {
         Output::Text => {
             let width = inspect::terminal_width();
             let texts: Vec<_> = reports.iter().map(|r| render::report(r, width)).collect();
-            print(texts.join("\n").as_bytes())
+            let mut text = texts.join("\n");
+            if reports.len() > 1 {
+                text.push_str(&format!("\n{}", render::summary(reports)));
+            }
+            print(text.as_bytes())
         }
         other => print(&inspect::formatted(&serde_json::json!({ "objects": reports }), other)?),
     }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::args::{InspectOptions, Output};
+use super::render::safe;
 use super::{Error, Exit, build, print};
-use crate::image::{Depth, ImageFacts, ModuleFacts, module};
+use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module};
 
 /// Columns of a terminal that nobody can measure.
 const DEFAULT_WIDTH: u16 = 140;
@@ -22,7 +23,7 @@ pub async fn run(options: Box<InspectOptions>) -> Result<Exit, Error> {
     let path = Path::new(&options.target);
     if path.is_file() {
         let facts = file(path)?;
-        return show(&facts, options.output, |f| module_text(f, "")).map(|()| Exit::Success);
+        return show(&facts, options.output, module_text).map(|()| Exit::Success);
     }
     let settings = build::settings(&options.gate)?;
     let inspector = build::inspector(&settings)?;
@@ -73,60 +74,70 @@ pub fn terminal_width() -> u16 {
     std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(DEFAULT_WIDTH)
 }
 
+/// Lines of `label value`; everything in them is foreign.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, label: &str, value: &str) {
+        // Writing to a string cannot fail, here and below.
+        let _ = writeln!(self.0, "{label:<10} {}", safe(value));
+    }
+}
+
 fn image_text(facts: &ImageFacts) -> String {
-    let mut out = String::new();
-    // Writing to a string cannot fail, here and below.
-    let _ = writeln!(out, "kind       {}", facts.kind.as_str());
-    let shape = serde_json::to_value(facts.shape).unwrap_or_default();
-    let _ = writeln!(out, "shape      {}", shape.as_str().unwrap_or_default());
-    let _ = writeln!(out, "digest     {}", facts.digest);
+    let mut out = Lines::default();
+    out.add("kind", facts.kind.as_str());
+    out.add("shape", serde_json::to_value(facts.shape).unwrap_or_default().as_str().unwrap_or_default());
+    out.add("digest", &facts.digest);
     if facts.manifest_digest != facts.digest {
-        let _ = writeln!(out, "manifest   {}", facts.manifest_digest);
+        out.add("manifest", &facts.manifest_digest);
     }
     if !facts.platform.is_empty() {
-        let _ = writeln!(out, "platform   {}", facts.platform);
+        out.add("platform", &facts.platform);
     }
     if !facts.entrypoint.is_empty() || !facts.cmd.is_empty() {
-        let _ = writeln!(out, "starts     {:?} {:?}", facts.entrypoint, facts.cmd);
+        out.add("starts", &format!("{:?} {:?}", facts.entrypoint, facts.cmd));
     }
-    for evidence in &facts.evidence {
-        let _ = writeln!(out, "because    {} = {}", evidence.seen, evidence.value);
+    for (index, evidence) in facts.evidence.iter().enumerate() {
+        let label = if index == 0 { "because" } else { "" };
+        out.add(label, &format!("{} = {}", evidence.seen, evidence.value));
     }
     for hazard in &facts.hazards {
-        let _ = writeln!(out, "hazard     {hazard}");
+        out.add("hazard", hazard);
     }
     for native in &facts.native {
-        let _ = writeln!(out, "native     {} in {}", native.magic, native.source);
+        out.add("native", &format!("{} in {}", native.magic, native.source));
     }
     if let Some(app) = &facts.spin {
         let triggers: Vec<_> = app.triggers.iter().map(String::as_str).collect();
-        let _ = writeln!(out, "spin app   {} (triggers: {})", app.name, triggers.join(", "));
+        out.add("spin app", &format!("{} (triggers: {})", app.name, triggers.join(", ")));
     }
-    for module in &facts.modules {
-        let _ = write!(out, "\n{}", module_text(module, ""));
-    }
-    out
+    let modules = facts.modules.iter().map(|module| format!("\n{}", module_text(module)));
+    out.0 + &modules.collect::<String>()
 }
 
-fn module_text(facts: &ModuleFacts, indent: &str) -> String {
-    let mut out = String::new();
+fn module_text(facts: &ModuleFacts) -> String {
     let format = match facts.format {
-        crate::image::WasmFormat::Module => "module",
-        crate::image::WasmFormat::Component => "component",
+        WasmFormat::Module => "module",
+        WasmFormat::Component => "component",
     };
     let owner = facts.component.as_deref().map(|id| format!(" (component {id})")).unwrap_or_default();
-    let _ = writeln!(out, "{indent}{format} {}{owner}", facts.source);
-    let _ = writeln!(
-        out,
-        "{indent}  {} bytes: code {}, data {}; initial memory {}",
-        facts.size_bytes, facts.code_bytes, facts.data_bytes, facts.memory_bytes
+    let mut out = Lines::default();
+    out.add(format, &format!("{}{owner}", facts.source));
+    out.add(
+        "  size",
+        &format!(
+            "{} bytes: code {}, data {}; initial memory {}",
+            facts.size_bytes, facts.code_bytes, facts.data_bytes, facts.memory_bytes
+        ),
     );
     for import in &facts.imports {
         let functions: Vec<_> = import.functions.iter().map(String::as_str).collect();
-        let _ = writeln!(out, "{indent}  import {}: {}", import.interface, functions.join(", "));
+        out.add("  import", &format!("{}: {}", import.interface, functions.join(", ")));
     }
     for export in &facts.exports {
-        let _ = writeln!(out, "{indent}  export {export}");
+        out.add("  export", export);
     }
-    out
+    out.0
 }

@@ -1,14 +1,19 @@
 //! What `explain` says of one object, in a form that scripts can rely on.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
 use serde::Serialize;
 use serde_json::Value;
 
 use super::manifest::Manifest;
 use crate::admission::Examination;
+use crate::grant::types::API_VERSION;
+use crate::image::NEEDS_COMMAND;
 use crate::inspection::{Class, Container, Finding};
 use crate::judge::JudgedViolation;
 use crate::policy::Action;
-use crate::workload::Role;
+use crate::workload::{Role, Workload};
 
 /// What would become of the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -18,9 +23,11 @@ pub enum Outcome {
     NotAWorkload,
     /// It has nothing to do with Wasm and is left alone.
     NotWasm,
+    /// It is left alone, but nobody can tell whether it is Wasm: an image could not be read.
+    Unread,
     /// It would be admitted.
     Admitted,
-    /// It would be admitted with warnings.
+    /// It would be admitted, and a rule warns.
     Warned,
     /// It, or the pods that a controller makes of it, would be denied.
     Denied,
@@ -46,8 +53,13 @@ pub struct Report {
     pub changes: Vec<String>,
     /// The JSONPatch.
     pub patch: Value,
-    /// What a person would be told.
+    /// What could not be done, and what will not work.
     pub warnings: Vec<String>,
+    /// What would be done to values that a person wrote.
+    pub notices: Vec<String>,
+    /// A WasiGrant, as YAML, that would cover every capability that nobody granted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suggested_grant: Option<String>,
     /// What the rules found.
     pub violations: Vec<JudgedViolation>,
     /// The object before and after, for the diff.
@@ -68,6 +80,8 @@ impl Report {
             changes: Vec::new(),
             patch: Value::Array(Vec::new()),
             warnings: Vec::new(),
+            notices: Vec::new(),
+            suggested_grant: None,
             violations: Vec::new(),
             before_after: None,
         }
@@ -81,20 +95,28 @@ impl Report {
     ) -> Result<Self, serde_json::Error> {
         let violations =
             examination.judgement.as_ref().map(|j| j.verdict.violations.clone()).unwrap_or_default();
-        let containers = if examination.judgement.is_some() {
+        let mut containers = if examination.judgement.is_some() {
             judged
         } else {
             examination.inspection.containers.iter().map(found).collect::<Result<_, _>>()?
         };
+        let uses = examination.workload.images();
+        for (container, image) in containers.iter_mut().zip(uses) {
+            if !image.command.is_empty() || !image.args.is_empty() {
+                drop_hazard(container, NEEDS_COMMAND);
+            }
+        }
         Ok(Self {
+            suggested_grant: suggested_grant(&examination.workload, &containers),
             kind: examination.workload.kind.as_str().to_string(),
             namespace: examination.workload.namespace.clone(),
             name: examination.workload.name.clone(),
-            outcome: outcome(examination.judgement.is_some(), &violations, &examination.plan.warnings),
+            outcome: outcome(&examination, &violations),
             containers,
             changes: examination.plan.changes,
             patch: serde_json::to_value(&examination.plan.patch)?,
             warnings: examination.plan.warnings,
+            notices: examination.plan.notices,
             violations,
             before_after: Some((manifest.object.clone(), examination.plan.object)),
             ..Self::not_a_workload(manifest, "")
@@ -102,12 +124,47 @@ impl Report {
     }
 }
 
-fn outcome(judged: bool, violations: &[JudgedViolation], warnings: &[String]) -> Outcome {
+fn drop_hazard(container: &mut Value, hazard: &str) {
+    if let Some(hazards) = container.get_mut("hazards").and_then(Value::as_array_mut) {
+        hazards.retain(|known| known.as_str() != Some(hazard));
+    }
+}
+
+/// The whole object, so that nobody has to know where the lines of the messages belong.
+fn suggested_grant(workload: &Workload, containers: &[Value]) -> Option<String> {
+    let entries = containers.iter().filter_map(|c| c.get("effective")?.as_array()).flatten();
+    let lines: BTreeSet<&str> =
+        entries.filter_map(|e| e.get("needsGrant")?.as_str()).map(str::trim).collect();
+    if lines.is_empty() {
+        return None;
+    }
+    let name = if workload.name.is_empty() { "new-grant" } else { &workload.name };
+    let mut text =
+        format!("apiVersion: {API_VERSION}\nkind: WasiGrant\nmetadata:\n  name: {}\n", scalar(name));
+    // Writing to a string cannot fail, here and below.
+    let _ = writeln!(text, "  namespace: {}\nspec:\n  subjects:", scalar(&workload.namespace));
+    let _ = writeln!(text, "    serviceAccounts: [{}]\n  capabilities:", scalar(workload.service_account()));
+    for line in lines {
+        let _ = writeln!(text, "    - {line}");
+    }
+    Some(text)
+}
+
+/// A name as it stands, and quoted where it is none that the API server would take.
+fn scalar(text: &str) -> String {
+    let plain = text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+        && !matches!(text, "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n");
+    if plain { text.to_string() } else { Value::from(text).to_string() }
+}
+
+/// What a rule says decides; that a person is told of a change is no reason to worry about the verdict.
+fn outcome(examination: &Examination, violations: &[JudgedViolation]) -> Outcome {
     match violations.iter().map(|v| v.action).max() {
         Some(Action::Deny) => Outcome::Denied,
         Some(Action::Warn) => Outcome::Warned,
-        _ if !warnings.is_empty() => Outcome::Warned,
-        _ if judged => Outcome::Admitted,
+        _ if examination.judgement.is_some() => Outcome::Admitted,
+        _ if examination.inspection.containers.iter().any(|c| c.known().is_none()) => Outcome::Unread,
         _ => Outcome::NotWasm,
     }
 }

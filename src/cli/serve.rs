@@ -1,12 +1,12 @@
 //! `wasmgate serve`: the gate behind its two webhooks.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::args::{LogFormat, ServeOptions};
@@ -25,18 +25,31 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     start_log(options.log_format);
     let settings = build::settings_with(&options.gate, overrides(&options))?;
     let metrics = Arc::new(Metrics::new());
-    let sink = Sink::open(&log_options(&settings), metrics.drops())?;
+    let sink = Sink::open(&settings.file.decision_log, metrics.drops())?;
     let (cert, key) = certificate(&settings)?;
     let state = build::state(&settings).await?;
-    let labels = Labels::new(&instance(), &BTreeMap::new());
+    let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
     let gate = Arc::new(Gate::new(state, build::inspector(&settings)?, sink, metrics, labels));
+    let rotation = tokio::spawn(reopen_on_hangup(Arc::clone(&gate)));
     let served = serve(&settings, cert, key, Served(Arc::clone(&gate))).await;
+    rotation.abort();
     // The last records are written whatever became of the listeners; a loss is said and changes no exit code.
     let flushed = tokio::task::spawn_blocking(move || gate.sink().close(FLUSH_DEADLINE)).await;
     if let Ok(Err(error)) = flushed {
         tracing::error!(%error, "Lost records");
     }
     served.map(|()| Exit::Success)
+}
+
+/// SIGHUP opens the decision log anew, which is what log rotation asks for after it has moved the file away.
+async fn reopen_on_hangup(gate: Arc<Gate>) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
+        tracing::warn!("SIGHUP cannot be caught, the decision log is not reopened by it");
+        return;
+    };
+    while hangups.recv().await.is_some() {
+        gate.sink().reopen();
+    }
 }
 
 async fn serve(settings: &Settings, cert: PathBuf, key: PathBuf, gate: Served) -> Result<(), Error> {
@@ -63,7 +76,7 @@ fn overrides(options: &ServeOptions) -> Overrides {
         tls: options.tls_cert.clone().zip(options.tls_key.clone()),
         cert_dir: options.cert_dir.clone(),
         cert_names: options.cert_names.clone(),
-        decision_log: options.decision_log.clone(),
+        decision_log: options.decision_log.as_deref().map(log_output),
         ..Overrides::default()
     }
 }
@@ -82,13 +95,13 @@ fn start_log(format: LogFormat) {
     };
 }
 
-fn log_options(settings: &Settings) -> audit::Options {
-    let output = match settings.file.decision_log.as_str() {
+/// `-`, `none`, or a file.
+fn log_output(flag: &str) -> Output {
+    match flag {
         "-" => Output::Stdout,
         "none" => Output::Off,
         path => Output::File(path.into()),
-    };
-    audit::Options { output, ..audit::Options::default() }
+    }
 }
 
 /// The configured certificate files, or a development certificate that is made on the spot.
@@ -111,7 +124,8 @@ fn instance() -> String {
 }
 
 /// The gate as the server sees it.
-struct Served(Arc<Gate>);
+#[derive(Debug)]
+pub struct Served(pub Arc<Gate>);
 
 impl server::Gate for Served {
     async fn answer(&self, road: server::Road, body: Bytes, budget: Duration) -> Vec<u8> {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
+use crate::audit;
 use crate::image::{self, ImageKind};
 use crate::judge::Levels;
 use crate::runtime::{Profile, Runtimes};
@@ -48,9 +49,9 @@ pub struct File {
     /// Namespaces that the gate never touches.
     #[serde(default = "exempt_namespaces")]
     pub exempt_namespaces: BTreeSet<String>,
-    /// `-`, `none`, or a file.
-    #[serde(default = "decision_log")]
-    pub decision_log: String,
+    /// Where decision records go, and what is written on each.
+    #[serde(default)]
+    pub decision_log: audit::Options,
 }
 
 impl Default for File {
@@ -66,7 +67,7 @@ impl Default for File {
             cluster: None,
             enforcement: Levels::default(),
             exempt_namespaces: exempt_namespaces(),
-            decision_log: decision_log(),
+            decision_log: audit::Options::default(),
         }
     }
 }
@@ -75,10 +76,6 @@ impl Default for File {
 /// (`kubernetes/website:content/en/docs/concepts/cluster-administration/admission-webhooks-good-practices.md`).
 fn exempt_namespaces() -> BTreeSet<String> {
     ["kube-system", "wasmgate-system"].into_iter().map(String::from).collect()
-}
-
-fn decision_log() -> String {
-    "-".to_string()
 }
 
 /// Listening, certificates, time limits.

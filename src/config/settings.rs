@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::{Error, File};
+use crate::audit::Output;
 use crate::judge::Levels;
 use crate::plan::quantity;
 use crate::runtime::{Profile, Runtimes};
@@ -42,7 +43,7 @@ pub struct Overrides {
     /// `--cert-name`.
     pub cert_names: Vec<String>,
     /// `--decision-log`.
-    pub decision_log: Option<String>,
+    pub decision_log: Option<Output>,
 }
 
 /// The whole configuration, checked: what is left can only fail on something outside of it.
@@ -131,7 +132,7 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
     }
     file.server.cert_dir = cert_dir.unwrap_or_else(|| file.server.cert_dir.clone());
     file.server.cert_names.extend(cert_names);
-    file.decision_log = decision_log.unwrap_or_else(|| file.decision_log.clone());
+    file.decision_log.output = decision_log.unwrap_or_else(|| file.decision_log.output.clone());
     Ok(())
 }
 
@@ -277,6 +278,27 @@ mod tests {
         assert_eq!(settings.file.grants, Some(PathBuf::from("b")));
         assert_eq!(settings.file.images.registries.insecure, ["one:1", "two:2"]);
         assert_eq!(settings.file.images.layouts["reg.example"], PathBuf::from("dir"));
+    }
+
+    #[test]
+    fn the_configuration_in_the_readme_is_one() {
+        let readme = include_str!("../../README.md");
+        let block = readme.split("```yaml\n").find(|b| b.contains("kind: GateConfiguration")).unwrap();
+        let file = parse("README.md", block.split("```").next().unwrap()).unwrap();
+        let settings = resolve(file, Overrides::default()).unwrap();
+        assert_eq!(settings.runtimes.by_class("wasmtime-spin-v2").unwrap().sizing.memory_limit, "64Mi");
+        assert_eq!(settings.file.images.registries.allow, ["ghcr.io", "*.example.com"]);
+    }
+
+    #[test]
+    fn the_decision_log_goes_where_the_file_or_the_flag_says() {
+        let body = "decisionLog: {output: {file: /var/log/gate.log}, labels: {cluster: eu-1}}\n";
+        let file = parse("gate.yaml", &format!("{HEAD}{body}")).unwrap();
+        assert_eq!(file.decision_log.output, Output::File("/var/log/gate.log".into()));
+        let overrides = Overrides { decision_log: Some(Output::Off), ..Overrides::default() };
+        let log = resolve(file, overrides).unwrap().file.decision_log;
+        assert_eq!(log.output, Output::Off);
+        assert_eq!(log.labels["cluster"], "eu-1");
     }
 
     #[test]

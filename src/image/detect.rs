@@ -17,8 +17,8 @@ use super::program::{self, CONCLUSION};
 use super::reference::Reference;
 use super::source::{Descriptor, FetchedManifest, Source};
 use super::{
-    Depth, Error, Evidence, FileClass, ImageFacts, ImageKind, ModuleFacts, NativeCode, Program, Shape,
-    SpinApp, spin,
+    Depth, Error, Evidence, FileClass, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode,
+    Program, Shape, SpinApp, spin,
 };
 
 /// Layers that are fetched at the same time.
@@ -435,7 +435,11 @@ impl<S: Source> Look<'_, S> {
             }
             facts.saw(
                 "layers",
-                format!("{} Wasm files in {} layers", facts.modules.len(), manifest.layers.len()),
+                format!(
+                    "{} in {}",
+                    count(facts.modules.len(), "Wasm file"),
+                    count(manifest.layers.len(), "layer")
+                ),
             );
         }
         Ok(facts.concluded())
@@ -521,8 +525,7 @@ impl ImageFacts {
     /// `kubelet` gives containerd an empty command for an image without an entry point, which it refuses.
     fn needs_command(&mut self) {
         if self.entrypoint.is_empty() && self.cmd.is_empty() {
-            self.hazards
-                .push("the image names no command, so the pod must: `command: [\"/\"]` will do".into());
+            self.hazards.push(NEEDS_COMMAND.into());
         }
     }
 
@@ -546,7 +549,12 @@ fn described(facts: &ModuleFacts) -> &'static str {
 
 fn describe(app: &SpinApp) -> String {
     let triggers: Vec<&str> = app.triggers.iter().map(String::as_str).collect();
-    format!("`{}` with {} components, triggered by {}", app.name, app.components.len(), triggers.join(", "))
+    let components = count(app.components.len(), "component");
+    format!("`{}` with {components}, triggered by {}", app.name, triggers.join(", "))
+}
+
+fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// Why Spin cannot start an app whose locked app was read.

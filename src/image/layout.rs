@@ -177,7 +177,7 @@ impl Layout {
             }
             ([_, ..], _) => Err(self.failed("several entries of its `index.json` have this tag".into())),
             // Tools write no annotation unless they are told to, and then there is no doubt either.
-            ([], [only]) => Ok(only.digest.clone()),
+            ([], [only]) if !self.is_another_tag(only) => Ok(only.digest.clone()),
             ([], []) => Err(self.failed("its `index.json` lists no image".into())),
             ([], all) => Err(self.failed(self.no_such_tag(all))),
         }
@@ -191,6 +191,12 @@ impl Layout {
         };
         name(REF_NAME).is_some_and(|text| Some(text) == self.reference.tag.as_ref() || whole(text))
             || name(CONTAINERD_NAME).is_some_and(whole)
+    }
+
+    /// Whether the entry says that it is another tag than the one that was asked for.
+    fn is_another_tag(&self, entry: &Entry) -> bool {
+        let is_tag = |name: &String| !name.contains(['/', ':']);
+        self.reference.tag.is_some() && entry.annotations.get(REF_NAME).is_some_and(is_tag)
     }
 
     fn no_such_tag(&self, entries: &[Entry]) -> String {
@@ -326,10 +332,15 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_single_image_answers_to_every_tag() {
+    async fn a_single_image_answers_to_every_tag_unless_it_says_its_own() {
         let root = tempfile::tempdir().unwrap();
         write(&root.path().join("team/app"), &[("", "", "only")]);
         assert_eq!(ask(&mapped(root.path()), "samples.test/team/app:any").await.unwrap().bytes, "only");
+        write(&root.path().join("one"), &[(REF_NAME, "v1", "one")]);
+        let (direct, untagged) = Layouts::direct(&root.path().join("one").display().to_string()).unwrap();
+        assert_eq!(direct.manifest(&untagged, LIMIT).await.unwrap().bytes, "one");
+        let message = ask(&mapped(root.path()), "samples.test/one:v2").await.unwrap_err();
+        assert!(message.contains("it has no tag `v2`; it has `v1`"), "{message}");
     }
 
     #[tokio::test]

@@ -23,20 +23,19 @@ pub(super) fn require(spec: &mut Object, profile: &Profile, notes: &mut Notes) -
     if wanted.is_empty() {
         return Ok(());
     }
-    if !has_required(spec)? {
-        let affinity = object_mut(spec, "affinity", "spec")?;
-        let nodes = object_mut(affinity, "nodeAffinity", "spec.affinity")?;
-        nodes.insert(REQUIRED.to_owned(), json!({ TERMS: [{ "matchExpressions": wanted }] }));
-        notes.change("affinity", format!("{NODE_AFFINITY}: requires {}", listed(&profile.node_affinity)));
+    let words = listed(&profile.node_affinity);
+    let absent = !has_required(spec)?;
+    let affinity = object_mut(spec, "affinity", "spec")?;
+    let node = object_mut(affinity, "nodeAffinity", "spec.affinity")?;
+    if absent {
+        node.insert(REQUIRED.to_owned(), json!({ TERMS: [{ "matchExpressions": wanted }] }));
+        notes.change("affinity", format!("{NODE_AFFINITY}: requires {words}"));
         return Ok(());
     }
-    let affinity = object_mut(spec, "affinity", "spec")?;
-    let nodes = object_mut(affinity, "nodeAffinity", "spec.affinity")?;
-    let required = object_mut(nodes, REQUIRED, NODE_AFFINITY)?;
+    let required = object_mut(node, REQUIRED, NODE_AFFINITY)?;
     if complete(required, &wanted)? {
-        let words = listed(&profile.node_affinity);
         notes.change("affinity", format!("{NODE_AFFINITY}: every term also requires {words}"));
-        notes.warn(format!(
+        notes.tell(format!(
             "the required node affinity was completed with {words}, which runtime `{}` needs",
             profile.name
         ));
@@ -48,8 +47,8 @@ pub(super) fn require(spec: &mut Object, profile: &Profile, notes: &mut Notes) -
 /// must leave no empty objects behind.
 fn has_required(spec: &Object) -> Result<bool, Error> {
     let Some(affinity) = object(spec, "affinity", "spec")? else { return Ok(false) };
-    let Some(nodes) = object(affinity, "nodeAffinity", "spec.affinity")? else { return Ok(false) };
-    Ok(object(nodes, REQUIRED, NODE_AFFINITY)?.is_some())
+    let Some(node) = object(affinity, "nodeAffinity", "spec.affinity")? else { return Ok(false) };
+    Ok(object(node, REQUIRED, NODE_AFFINITY)?.is_some())
 }
 
 /// Adds what is missing to every term that can match a node; says whether anything was.

@@ -47,8 +47,10 @@ pub(super) struct Notes {
     pub(super) tokens: Vec<String>,
     /// One line per change.
     pub(super) changes: Vec<String>,
-    /// For the person who applied the object.
+    /// What will not work as it stands, for the person who applied the object.
     pub(super) warnings: Vec<String>,
+    /// What was done to values that this person wrote.
+    pub(super) notices: Vec<String>,
 }
 
 impl Notes {
@@ -63,6 +65,11 @@ impl Notes {
     /// Notes something that a person should know.
     pub(super) fn warn(&mut self, line: String) {
         self.warnings.push(line);
+    }
+
+    /// Notes that a value which a person wrote was completed or changed.
+    pub(super) fn tell(&mut self, line: String) {
+        self.notices.push(line);
     }
 }
 

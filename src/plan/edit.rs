@@ -30,8 +30,10 @@ pub struct Plan {
     pub object: Value,
     /// From the raw object to the wanted one; empty when nothing changes.
     pub patch: json_patch::Patch,
-    /// For the person who applied it: what was done to values that a person wrote, and what could not be done.
+    /// For the person who applied it: what could not be done, and what will not work.
     pub warnings: Vec<String>,
+    /// For the person who applied it: what was done to values that a person wrote.
+    pub notices: Vec<String>,
     /// One line per change, for records and `explain`.
     pub changes: Vec<String>,
 }
@@ -57,7 +59,8 @@ pub fn plan(
         [] => json_patch::Patch::default(),
         _ => json_patch::diff(raw, &object),
     };
-    Ok(Plan { object, patch, warnings: notes.warnings, changes: notes.changes })
+    let Notes { warnings, notices, changes, .. } = notes;
+    Ok(Plan { object, patch, warnings, notices, changes })
 }
 
 fn edit(

@@ -18,7 +18,7 @@ pub(super) fn pin(spec: &mut Object, inspection: &Inspection, notes: &mut Notes)
         }
     }
     if !pinned.is_empty() {
-        notes.warn(format!(
+        notes.tell(format!(
             "the images of {} were pinned to the digests that were inspected",
             pinned.join(", ")
         ));

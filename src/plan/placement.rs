@@ -15,14 +15,14 @@ use super::edit::Context;
 
 const FIELD: &str = "runtimeClassName";
 
-/// The programs that are started and are Wasm. An image volume is mounted, never started.
+/// The Wasm programs that the pod starts with. An image volume is mounted, never started; an ephemeral container joins
+/// a pod that runs already, whose class can no longer change.
 pub(super) fn wasm_programs(inspection: &Inspection) -> impl Iterator<Item = (&Container, &Program)> {
-    inspection.containers.iter().filter(|container| container.role != Role::ImageVolume).filter_map(
-        |container| {
-            let (_, program) = container.known()?;
-            matches!(program, Program::Wasm { .. }).then_some((container, program))
-        },
-    )
+    let starts = |role: Role| matches!(role, Role::Container | Role::InitContainer);
+    inspection.containers.iter().filter(move |container| starts(container.role)).filter_map(|container| {
+        let (_, program) = container.known()?;
+        matches!(program, Program::Wasm { .. }).then_some((container, program))
+    })
 }
 
 /// Image kind → name of the first container that starts one.

@@ -83,7 +83,7 @@ pub(super) struct Site<'a> {
     defaults: Defaults,
     memory_bounds: Bounds,
     cpu_bounds: Bounds,
-    /// Totals that the namespace's LimitRanges allow a pod.
+    /// Totals that the namespace's `LimitRange`s allow a pod.
     pod_memory_max: Option<Quantity>,
     pod_cpu_max: Option<Quantity>,
     hint: Hint<'a>,
@@ -129,7 +129,7 @@ impl Defaults {
     }
 }
 
-/// What the LimitRanges of the namespace allow a container; the narrowest of all of them.
+/// What the `LimitRange`s of the namespace allow a container; the narrowest of all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Bounds {
     min: Option<Quantity>,
@@ -151,7 +151,7 @@ impl Bounds {
         Ok(bounds)
     }
 
-    /// The nearest value that the LimitRanges allow.
+    /// The nearest value that the `LimitRange`s allow.
     fn fit(self, value: Quantity) -> Quantity {
         let value = self.min.map_or(value, |min| value.max(min));
         self.max.map_or(value, |max| value.min(max))
@@ -273,10 +273,16 @@ fn settle(wish: Wish, bounds: Bounds, chosen: Chosen, mode: SizingMode) -> Pair 
     let request = chosen.request.map(keep);
     let mut limit =
         chosen.limit.map_or_else(|| request.map_or(top, |request| top.max(request.up_to(wish.step))), keep);
-    let mut request = request.unwrap_or_else(|| bounds.fit(wish.size.request).min(limit.down_to(wish.step)));
+    let room = limit.down_to(wish.step);
+    let mut request = match request {
+        // Two LimitRanges may leave a request over a limit, with only one of them named in the annotation.
+        Some(request) if clamps => request.min(room),
+        Some(request) => request,
+        None => bounds.fit(wish.size.request).min(room),
+    };
     if let Some(ratio) = bounds.ratio.filter(|ratio| limit > request.times(*ratio)) {
         if clamps || chosen.request.is_none() {
-            request = limit.over(ratio).up_to(wish.step).min(limit.down_to(wish.step)).max(request);
+            request = limit.over(ratio).up_to(wish.step).min(room).max(request);
         } else if chosen.limit.is_none() {
             limit = request.times(ratio).down_to(wish.step).max(request.up_to(wish.step));
         }
@@ -373,8 +379,8 @@ fn size_one(
         let mut desk = Desk { container, resource, site, path: &path, notes };
         desk.work(item, wish, pod)?;
     }
-    let seconds = floor::compile_millis(*packaging, modules(facts, indices));
-    warn_of_slow_start(item, container, &path, seconds, notes)
+    let millis = floor::compile_millis(*packaging, modules(facts, indices));
+    warn_of_slow_start(item, container, &path, (millis, compile), notes)
 }
 
 fn raised(size: Pair, floor: Quantity) -> Pair {
@@ -421,9 +427,12 @@ impl Desk<'_, '_> {
 
     /// Under a pod-level size: what is missing stays so, and clamping only lowers.
     fn under_pod(&self, wish: Wish, request: Option<Quantity>, limit: Option<Quantity>) -> Chosen {
+        if self.mode() == SizingMode::Fill {
+            return Chosen { request, limit };
+        }
         let top = self.site.bounds(self.resource).fit(wish.size.limit);
-        let lower = |value: Quantity| if self.mode() == SizingMode::Clamp { value.min(top) } else { value };
-        Chosen { request: request.map(lower), limit: limit.map(lower) }
+        let limit = limit.map(|limit| limit.min(top));
+        Chosen { request: request.map(|request| request.min(limit.unwrap_or(top)).min(top)), limit }
     }
 
     const fn mode(&self) -> SizingMode {
@@ -454,27 +463,35 @@ impl Desk<'_, '_> {
         self.notes.change(&format!("resources/{container}"), format!("{}.{field} = {text}{was}", self.path));
         if before.is_some() && !hinted {
             let profile = &self.site.profile.name;
-            self.notes.warn(format!(
+            self.notes.tell(format!(
                 "container `{container}`: {field} is now {text}{was}: runtime profile `{profile}` clamps sizes"
             ));
         }
         Ok(())
     }
 
+    /// What a person can do about a memory limit under the floor.
+    fn way_out(&self, floor: Quantity) -> String {
+        let (needed, namespace) = (floor.memory(), self.site.namespace);
+        let bounds = self.site.memory_bounds;
+        match (bounds.max.filter(|max| *max < floor), bounds.ratio) {
+            (Some(max), _) => format!(
+                "a LimitRange of namespace `{namespace}` allows {} at most; raise that to {needed} or more",
+                max.memory()
+            ),
+            (None, Some(_)) => format!(
+                "set a memory limit of {needed} or more, and a request in the ratio to it that a LimitRange of \
+                 namespace `{namespace}` demands"
+            ),
+            (None, None) => format!("set a memory limit of {needed} or more"),
+        }
+    }
+
     /// A limit of zero is none for the kubelet.
     fn warn_of_floor(&mut self, limit: Option<Quantity>, floor: Quantity) {
         let Some(limit) = limit.filter(|limit| *limit != Quantity::ZERO && *limit < floor) else { return };
-        let (container, needed) = (&self.container.name, floor.memory());
-        let max = self.site.memory_bounds.max.filter(|max| *max < floor);
-        let fix = max.map_or_else(
-            || format!("set a memory limit of {needed} or more"),
-            |max| {
-                let (most, namespace) = (max.memory(), self.site.namespace);
-                format!(
-                    "a LimitRange of namespace `{namespace}` allows {most} at most; raise that to {needed} or more"
-                )
-            },
-        );
+        let container = &self.container.name;
+        let fix = self.way_out(floor);
         self.notes.warn(format!(
             "container `{container}`: with a memory limit of {} it cannot start: it will be killed for memory, which \
              runwasi's shims show as `Error` with exit code 137, not as `OOMKilled`; {fix}",
@@ -488,13 +505,11 @@ fn warn_of_slow_start(
     item: &Object,
     container: &Container,
     path: &str,
-    compile_millis: i128,
+    (compile_millis, enough): (i128, Quantity),
     notes: &mut Notes,
 ) -> Result<(), Error> {
     let Some(resources) = object(item, "resources", path)? else { return Ok(()) };
     let limit = written(resources, Side::Limits, Resource::Cpu, path)?;
-    let enough =
-        Quantity::from_millis((compile_millis + floor::COMPILE_SECONDS - 1) / floor::COMPILE_SECONDS);
     let Some(limit) = limit.filter(|limit| *limit > Quantity::ZERO && *limit < enough) else { return Ok(()) };
     notes.warn(format!(
         "container `{}`: it compiles for about {} CPU seconds at every start, under a CPU limit of {}; set one of {} \
@@ -507,7 +522,7 @@ fn warn_of_slow_start(
     Ok(())
 }
 
-/// LimitRanges may bound the whole pod too; which container should give way is not for wasmgate to say.
+/// `LimitRange`s may bound the whole pod too; which container should give way is not for wasmgate to say.
 fn warn_of_pod_max(spec: &Object, site: &Site<'_>, notes: &mut Notes) -> Result<(), Error> {
     for (resource, max) in [(Resource::Memory, site.pod_memory_max), (Resource::Cpu, site.pod_cpu_max)] {
         let Some(max) = max else { continue };

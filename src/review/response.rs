@@ -169,12 +169,16 @@ impl Cause {
     }
 }
 
-/// The warnings as the API server will pass them on: one line each, none over its limit, and when they do not all
-/// fit, a last one that says how many are missing.
+/// The warnings as the API server will pass them on: one line each; whole, as long as they fit together; otherwise
+/// none over its limit, and a last one that says how many are missing.
 fn fitted(warnings: &[String]) -> Vec<String> {
     let lines: Vec<String> = warnings.iter().map(|text| line(text)).filter(|text| !text.is_empty()).collect();
-    let total: usize = lines.iter().map(|text| text.chars().count()).sum();
-    if total <= WARNINGS_CHARS {
+    let chars = |lines: &[String]| lines.iter().map(|text| text.chars().count()).sum::<usize>();
+    if chars(&lines) <= WARNINGS_CHARS {
+        return lines;
+    }
+    let lines: Vec<String> = lines.iter().map(|text| cut(text)).collect();
+    if chars(&lines) <= WARNINGS_CHARS {
         return lines;
     }
     let mut left = WARNINGS_CHARS - REMAINDER_CHARS;
@@ -189,14 +193,17 @@ fn fitted(warnings: &[String]) -> Vec<String> {
     lines.into_iter().take(kept).chain([format!("{missing} more warnings are left out")]).collect()
 }
 
-/// One warning without control characters, which the API server refuses, cut at a character.
+/// One warning without control characters, which the API server refuses.
 fn line(text: &str) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
-    let text = text.trim();
+    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A warning cut at a character.
+fn cut(text: &str) -> String {
     if text.chars().nth(WARNING_CHARS).is_none() {
-        return text.chars().map(clean).collect();
+        return text.to_owned();
     }
-    text.chars().take(WARNING_CHARS - 1).map(clean).chain(['…']).collect()
+    text.chars().take(WARNING_CHARS - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -317,18 +324,19 @@ mod tests {
     }
 
     #[test]
-    fn a_long_warning_is_cut_at_a_character_within_the_limit() {
-        let lines = fitted(&[
-            "é".repeat(300),
-            "é".repeat(WARNING_CHARS),
-            "a\nb\tc\u{7f}d\n".to_owned(),
-            " \n".to_owned(),
-        ]);
-        assert_eq!(lines.len(), 3, "a warning without text is none");
+    fn long_warnings_stay_whole_while_they_fit_together() {
+        let lines = fitted(&["é".repeat(3000), "a\nb\tc\u{7f}d\n".to_owned(), " \n".to_owned()]);
+        assert_eq!(lines.len(), 2, "a warning without text is none");
+        assert_eq!(lines[0], "é".repeat(3000));
+        assert_eq!(lines[1], "a b c d");
+    }
+
+    #[test]
+    fn long_warnings_are_cut_at_a_character_when_they_do_not_fit_together() {
+        let lines = fitted(&["é".repeat(3000), "é".repeat(3000), "é".repeat(WARNING_CHARS)]);
         assert_eq!(lines[0].chars().count(), WARNING_CHARS);
         assert!(lines[0].ends_with("é…"));
-        assert_eq!(lines[1], "é".repeat(WARNING_CHARS));
-        assert_eq!(lines[2], "a b c d");
+        assert_eq!(lines[2], "é".repeat(WARNING_CHARS));
     }
 
     #[test]

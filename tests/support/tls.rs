@@ -86,6 +86,8 @@ impl Client {
     /// A connection after its handshake.
     pub async fn connect(&self, address: SocketAddr) -> Result<TlsStream<TcpStream>, BoxError> {
         let stream = TcpStream::connect(("127.0.0.1", address.port())).await?;
+        // As Go's client does it; two writes for one request would otherwise wait for each other.
+        stream.set_nodelay(true)?;
         let name = ServerName::try_from("localhost")?;
         Ok(TlsConnector::from(self.config.clone()).connect(name, stream).await?)
     }

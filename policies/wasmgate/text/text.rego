@@ -47,6 +47,12 @@ capability(entry) := concat("", array.concat([$"`{entry.capability}`"], paramete
 places(entry) := concat(", ", array.concat(array.slice(entry.evidence, 0, shown), more(entry)))
 
 # METADATA
+# description: Bytes as people write them in a pod spec.
+memory(bytes) := mebibytes(bytes) if {
+	bytes % 1048576 == 0
+} else := $"{bytes} bytes"
+
+# METADATA
 # description: Bytes as mebibytes, rounded up, as a Kubernetes quantity.
 mebibytes(bytes) := $"{ceil(bytes / 1048576)}Mi"
 
@@ -58,12 +64,17 @@ more(entry) := [$"and {count(entry.evidence) - shown} more"] if {
 } else := []
 
 parameters(entry) := array.concat(
-	[$"{pair[1]}`{entry[pair[0]]}`" |
+	[$"{pair[1]}{value(pair[0], entry[pair[0]])}" |
 		some pair in [["name", " "], ["host", " to "], ["port", " on port "], ["path", " on "]]
 		entry[pair[0]]
 	],
 	remarks(entry),
 )
+
+value(parameter, text) := "any host" if {
+	parameter == "host"
+	text == "*://*:*"
+} else := $"`{text}`"
 
 remarks(entry) := [$" ({concat(", ", words)})" |
 	words := array.concat(

@@ -1,0 +1,79 @@
+//! Text for a terminal: colour, foreign text made harmless, lines of a width.
+
+use anstyle::{AnsiColor, Style};
+
+pub(super) const PLAIN: Style = Style::new();
+pub(super) const BOLD: Style = Style::new().bold();
+pub(super) const DIM: Style = Style::new().dimmed();
+pub(super) const GREEN: Style = AnsiColor::Green.on_default();
+pub(super) const RED: Style = AnsiColor::Red.on_default();
+pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
+pub(super) const CYAN: Style = AnsiColor::Cyan.on_default();
+
+/// Columns that are left to text however deep it is indented.
+const NARROWEST: usize = 20;
+
+pub(super) fn paint(style: Style, text: &str) -> String {
+    if style == PLAIN { text.to_string() } else { format!("{style}{text}{style:#}") }
+}
+
+/// Foreign text (image names, evidence) with everything made visible that could drive the terminal: control characters,
+/// line breaks among them, and the marks that turn the direction of writing.
+pub fn safe(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// The bidirectional controls of Unicode (UAX #9, section 2).
+const fn turns(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Lines of at most `width` characters, broken at blanks, and within a word where it is longer than a line.
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(NARROWEST);
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() && chars(&line) + 1 + chars(word) > width {
+            lines.push(std::mem::take(&mut line));
+        } else if !line.is_empty() {
+            line.push(' ');
+        }
+        for c in word.chars() {
+            if chars(&line) == width {
+                lines.push(std::mem::take(&mut line));
+            }
+            line.push(c);
+        }
+    }
+    lines.push(line);
+    lines
+}
+
+/// Text under a label: the first line beside it, the others below that.
+pub(super) fn hanging(label: &str, indent: usize, text: &str, width: u16) -> String {
+    let lines = wrap(text, usize::from(width).saturating_sub(indent));
+    let below = format!("\n{:indent$}", "");
+    format!("{label}{}\n", lines.join(&below))
+}
+
+pub(super) fn chars(text: &str) -> usize {
+    text.chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_text_is_broken_at_blanks_and_long_words_anywhere() {
+        assert_eq!(wrap("one two three four five six", 20), ["one two three four", "five six"]);
+        assert_eq!(wrap(&"x".repeat(45), 20), ["x".repeat(20), "x".repeat(20), "x".repeat(5)]);
+        assert_eq!(wrap("", 20), [""]);
+    }
+
+    #[test]
+    fn foreign_text_cannot_drive_the_terminal() {
+        assert_eq!(safe("a\x1b[31m\r\nb\u{202e}c\u{9b}"), "a\u{fffd}[31m\u{fffd}\u{fffd}b\u{fffd}c\u{fffd}");
+    }
+}

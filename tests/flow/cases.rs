@@ -1,0 +1,434 @@
+//! The corpus under `tests/cases`: one file for each case, `<admit|warn|deny|skip>-<what>.yaml`. Every one goes three
+//! roads, which must say the same: the Rego sources in the real `opa`, the compiled baseline in this process, and the
+//! real server over TLS.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value, json};
+use wasmgate::admission::{State, examine};
+use wasmgate::audit::Road;
+use wasmgate::image::Inspector;
+use wasmgate::judge::{self, RequestFacts, Verdict, input::UserFacts};
+use wasmgate::policy::{Action, Violation};
+use wasmgate::review::GroupVersionKind;
+use wasmgate::workload::{self, Kind, Workload};
+
+use crate::gate::{Flow, Request, Serving, Setup, defaulted, patch_of, patched, plug_ins};
+use crate::{images, opa};
+
+// === a case ===
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Case {
+    /// Taken from the file's name.
+    #[serde(skip)]
+    name: String,
+    /// What the case proves.
+    why: String,
+    /// The namespace of the request; the case's name when absent.
+    #[serde(default)]
+    namespace: Option<String>,
+    /// Labels of the namespace.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// Body of a configuration file of its own.
+    #[serde(default)]
+    configuration: String,
+    /// `spec` of each grant, or a whole document, which may be an exception.
+    #[serde(default)]
+    grants: Vec<Value>,
+    /// RuntimeClass and LimitRange documents.
+    #[serde(default)]
+    cluster: Vec<Value>,
+    #[serde(default)]
+    sub_resource: Option<String>,
+    /// The object; `images.test/NAME:v1` are the images of `tests/support/images.rs`.
+    object: Value,
+    /// A merge patch: the review is then an UPDATE of `object` to what comes out.
+    #[serde(default)]
+    update: Option<Value>,
+    #[serde(default)]
+    expect: Expect,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Expect {
+    /// `rule container capability` of everything that the rules find.
+    #[serde(default)]
+    rules: BTreeSet<String>,
+    /// Texts in the refusal or the warnings of the validating road.
+    #[serde(default)]
+    says: Vec<String>,
+    /// Texts in the warnings of the mutating road.
+    #[serde(default)]
+    mutate_says: Vec<String>,
+    /// The annotation that lists the changes; absent when the object is not patched.
+    #[serde(default)]
+    changes: Option<String>,
+    /// Values in the object that comes out, by JSON pointer; `*` at the end of a text stands for anything.
+    #[serde(default)]
+    patched: BTreeMap<String, Value>,
+}
+
+impl Case {
+    fn load_all() -> Vec<Self> {
+        let folder = opa::root().join("tests/cases");
+        let mut files: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let load = |path: std::path::PathBuf| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let mut case: Self =
+                serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            case.name = path.file_stem().unwrap().to_str().unwrap().to_string();
+            case
+        };
+        files.into_iter().map(load).collect()
+    }
+
+    /// `admit`, `warn`, `deny` or `skip`.
+    fn outcome(&self) -> &str {
+        self.name.split_once('-').unwrap().0
+    }
+
+    fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or(&self.name)
+    }
+
+    fn kind(&self) -> Option<Kind> {
+        Kind::of(&self.group_version_kind())
+    }
+
+    fn group_version_kind(&self) -> GroupVersionKind {
+        let version = self.object["apiVersion"].as_str().unwrap();
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let kind = self.object["kind"].as_str().unwrap().to_string();
+        GroupVersionKind { group: group.into(), version: version.into(), kind }
+    }
+
+    /// A case that changes what holds for the whole cluster gets a gate of its own; the others share one, each in a
+    /// namespace of its own.
+    fn is_apart(&self) -> bool {
+        !self.configuration.is_empty() || self.cluster.iter().any(|d| d["kind"] == "RuntimeClass")
+    }
+
+    fn grants(&self) -> Vec<Value> {
+        let whole = |(number, grant): (usize, &Value)| {
+            let mut document = match grant.get("kind") {
+                Some(_) => grant.clone(),
+                None => json!({"kind": "WasiGrant", "metadata": {"name": format!("grant-{number}")},
+                    "spec": grant}),
+            };
+            document["apiVersion"] = json!("wasmgate.dev/v1alpha1");
+            if document["kind"] != "ClusterWasiGrant" {
+                document["metadata"]["namespace"] = json!(self.namespace());
+            }
+            document
+        };
+        self.grants.iter().enumerate().map(whole).collect()
+    }
+
+    fn cluster(&self) -> Vec<Value> {
+        let mut documents = self.cluster.clone();
+        for document in documents.iter_mut().filter(|d| d["kind"] == "LimitRange") {
+            document["metadata"]["namespace"] = json!(self.namespace());
+        }
+        documents.push(json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": self.namespace(), "labels": self.labels}}));
+        documents
+    }
+
+    /// The object as the webhooks see it first.
+    fn request(&self) -> Request {
+        let sent = |object: &Value| {
+            let template = self.kind().map_or("", Kind::template_pointer);
+            let object = defaulted(object, self.namespace(), template);
+            if self.kind() == Some(Kind::Pod) {
+                plug_ins(&object, self.namespace(), &self.cluster())
+            } else {
+                object
+            }
+        };
+        let mut request = Request::create(self.namespace(), sent(&self.object));
+        request.sub_resource.clone_from(&self.sub_resource);
+        if let Some(update) = &self.update {
+            request.operation = "UPDATE".into();
+            let mut updated = self.object.clone();
+            json_patch::merge(&mut updated, update);
+            request.old_object = Some(std::mem::replace(&mut request.object, sent(&updated)));
+        }
+        request
+    }
+}
+
+// === the roads ===
+
+/// What came back on the road over TLS.
+struct Answered {
+    /// The request of the validating road: the object that would be stored.
+    last: Request,
+    /// Responses of `/mutate`, of its second call where there was one, and of `/validate`.
+    mutate: Vec<Value>,
+    validate: Value,
+}
+
+/// Walks one case over TLS as the API server would, and collects what is not as the laws have it.
+async fn walk(case: &Case, server: &mut Serving, wrong: &mut Vec<String>) -> Answered {
+    let mut request = case.request();
+    let mut mutate = vec![server.review(Road::Mutate, &request).await];
+    let first = patched(&request.object, &mutate[0]);
+    if first != request.object {
+        // The API server runs its plug-ins and the webhook once more.
+        request.object = plug_ins(&first, case.namespace(), &case.cluster());
+        let second = server.review(Road::Mutate, &request).await;
+        if let Some(patch) = patch_of(&second) {
+            wrong.push(format!("mutating a second time changes it again: {patch}"));
+        }
+        if second["auditAnnotations"] != mutate[0]["auditAnnotations"] {
+            wrong.push("the audit annotations of the two rounds differ".into());
+        }
+        mutate.push(second);
+    }
+    if let Some(response) = mutate.iter().find(|response| response["allowed"] != true) {
+        wrong.push(format!("the mutating road refuses: {response}"));
+    }
+    let validate = server.review(Road::Validate, &request).await;
+    if validate.get("patch").is_some() {
+        wrong.push("the validating road patches".into());
+    }
+    Answered { last: request, mutate, validate }
+}
+
+/// The input of the policies for the object that would be stored, made by the same rooms as on the road.
+async fn input_of(state: &State, inspector: &Inspector, case: &Case, request: &Request) -> (Value, Verdict) {
+    let (kind, gvk) = (case.kind().unwrap(), case.group_version_kind());
+    let mut text = request.object.to_string();
+    let read = |text: &str| workload::read(text, kind, &request.namespace).unwrap();
+    let look = async |workload: &Workload| {
+        examine::inspect(state, inspector, workload, std::time::Duration::from_secs(20)).await
+    };
+    if kind.is_template() {
+        let workload = read(&text);
+        let plan = examine::plan(state, &request.object, &workload, &look(&workload).await).unwrap();
+        text = plan.object.to_string();
+    }
+    let workload = read(&text);
+    let inspection = look(&workload).await;
+    let object = RawValue::from_string(text).unwrap();
+    let groups = ["team-a".to_string(), "system:authenticated".to_string()];
+    let facts = RequestFacts {
+        uid: &request.uid,
+        operation: &request.operation,
+        kind: &gvk,
+        sub_resource: request.sub_resource.as_deref().unwrap_or_default(),
+        namespace: &request.namespace,
+        name: request.object["metadata"]["name"].as_str().unwrap_or_default(),
+        user: UserFacts { username: "jane", groups: &groups },
+        dry_run: false,
+    };
+    let prepared = judge::prepare(&judge::Case {
+        request: &facts,
+        object: &object,
+        workload: &workload,
+        inspection: &inspection,
+        runtimes: &state.runtimes,
+        cluster: &state.cluster,
+        grants: &state.grants,
+        now: jiff::Timestamp::now(),
+    });
+    let input = serde_json::from_str(to_raw_value(&prepared).unwrap().get()).unwrap();
+    let evaluation = state.policies.evaluate(&prepared).await;
+    assert_eq!(evaluation.failures, [], "{}", case.name);
+    (input, examine::verdict(state, &workload, &inspection, evaluation, jiff::Timestamp::now()))
+}
+
+// === what must be so ===
+
+fn texts(response: &Value) -> String {
+    let warnings = response["warnings"].as_array().into_iter().flatten();
+    let mut texts: Vec<&str> = warnings.map(|text| text.as_str().unwrap()).collect();
+    texts.extend(response["status"]["message"].as_str());
+    texts.join("\n")
+}
+
+fn outcome_of(response: &Value) -> &'static str {
+    let judged = response["auditAnnotations"].get("verdict").is_some();
+    let warned = response.get("warnings").is_some();
+    match (response["allowed"].as_bool().unwrap(), judged, warned) {
+        (false, ..) => "deny",
+        (true, true, true) => "warn",
+        (true, true, false) => "admit",
+        (true, false, _) => "skip",
+    }
+}
+
+fn name_of(violation: &Violation) -> String {
+    [Some(&violation.rule), violation.container.as_ref(), violation.capability.as_ref()]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn check_answer(case: &Case, answered: &Answered, wrong: &mut Vec<String>) {
+    let outcome = outcome_of(&answered.validate);
+    if outcome != case.outcome() {
+        wrong.push(format!("it ends in `{outcome}`: {}", answered.validate));
+    }
+    for (texts, wanted) in [
+        (texts(&answered.validate), &case.expect.says),
+        (texts(&answered.mutate[0]), &case.expect.mutate_says),
+    ] {
+        for wanted in wanted.iter().filter(|wanted| !texts.contains(wanted.as_str())) {
+            wrong.push(format!("`{wanted}` is not said: {texts}"));
+        }
+    }
+    let object = &answered.last.object;
+    let changes = object["metadata"]["annotations"]["wasmgate.dev/changed"].as_str();
+    if changes != case.expect.changes.as_deref() {
+        wrong.push(format!("changes: {changes:?}; {}", texts(&answered.mutate[0])));
+    }
+    for (pointer, wanted) in &case.expect.patched {
+        let found = object.pointer(pointer).unwrap_or(&Value::Null);
+        let prefix = wanted.as_str().and_then(|text| text.strip_suffix('*'));
+        let fits = prefix.is_some_and(|prefix| found.as_str().is_some_and(|text| text.starts_with(prefix)));
+        if found != wanted && !fits {
+            wrong.push(format!("{pointer} is {found}"));
+        }
+    }
+}
+
+/// The answer over TLS must be what the verdict of this process says.
+fn check_verdict(case: &Case, validate: &Value, verdict: &Verdict, wrong: &mut Vec<String>) {
+    let found: BTreeSet<String> =
+        verdict.violations.iter().map(|judged| name_of(&judged.violation)).collect();
+    if found != case.expect.rules {
+        let messages: Vec<_> = verdict.violations.iter().map(|j| j.violation.message.as_str()).collect();
+        wrong.push(format!("the rules find {found:?}: {}", messages.join("\n")));
+    }
+    let causes = validate["status"]["details"]["causes"].as_array().into_iter().flatten();
+    let said: BTreeSet<(String, String)> = causes
+        .map(|c| (c["reason"].as_str().unwrap().into(), c["message"].as_str().unwrap().into()))
+        .collect();
+    let denied = verdict.at(Action::Deny).map(|j| (j.violation.rule.clone(), j.violation.message.clone()));
+    let denied: BTreeSet<_> = denied.filter(|_| !case.kind().is_some_and(Kind::is_template)).collect();
+    if said != denied {
+        wrong.push(format!("the causes over TLS are {said:?}"));
+    }
+    let rules: BTreeSet<&str> = verdict.violations.iter().map(|j| j.violation.rule.as_str()).collect();
+    let annotated = validate["auditAnnotations"]["rules"].as_str().unwrap_or_default();
+    if annotated != rules.into_iter().collect::<Vec<_>>().join(",") {
+        wrong.push(format!("the audit annotation names the rules `{annotated}`"));
+    }
+}
+
+/// What the compiled rules said, as opa prints a set.
+fn printed(verdict: &Verdict, opa: &Value) -> (Vec<Value>, Vec<Value>) {
+    let bare = |mut value: Value| {
+        value.as_object_mut().unwrap().remove("action");
+        value
+    };
+    let ours = verdict.violations.iter().map(|judged| bare(json!(judged.violation)));
+    let mut ours: Vec<Value> = ours.collect();
+    let mut theirs: Vec<Value> = opa["violations"].as_array().unwrap().iter().cloned().map(bare).collect();
+    ours.sort_by_key(Value::to_string);
+    theirs.sort_by_key(Value::to_string);
+    (ours, theirs)
+}
+
+fn shared_setup(cases: &[Case]) -> Setup {
+    let together = || cases.iter().filter(|case| !case.is_apart());
+    Setup {
+        configuration: String::new(),
+        grants: together().flat_map(Case::grants).collect(),
+        cluster: together().flat_map(Case::cluster).collect(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_case_gets_the_same_verdict_from_the_sources_the_compiled_rules_and_the_server() {
+    images::folder();
+    let cases = Case::load_all();
+    let shared = Flow::new(&shared_setup(&cases)).await;
+    let mut serving = shared.serve().await;
+    let mut inputs = Map::new();
+    let mut verdicts = BTreeMap::new();
+    let mut wrong: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for case in &cases {
+        let own = if case.is_apart() { Some(Flow::new(&apart(case)).await) } else { None };
+        let mut of_own = match &own {
+            Some(flow) => Some(flow.serve().await),
+            None => None,
+        };
+        let flow = own.as_ref().unwrap_or(&shared);
+        let list = wrong.entry(&case.name).or_default();
+        let answered = walk(case, of_own.as_mut().unwrap_or(&mut serving), list).await;
+        check_answer(case, &answered, list);
+        if outcome_of(&answered.validate) == "skip" {
+            continue;
+        }
+        let state = flow.gate.state();
+        let (input, verdict) = input_of(&state, flow.gate.inspector(), case, &answered.last).await;
+        check_verdict(case, &answered.validate, &verdict, list);
+        inputs.insert(case.name.clone(), input);
+        verdicts.insert(case.name.as_str(), verdict);
+    }
+    let said = opa::baseline(&inputs);
+    for (name, verdict) in &verdicts {
+        let (ours, theirs) = printed(verdict, &said[*name]);
+        let list = wrong.entry(name).or_default();
+        if ours != theirs {
+            list.push(format!("opa says {theirs:?}, the compiled rules say {ours:?}"));
+        }
+        if said[*name]["schema"] != json!([]) {
+            list.push(format!("the input does not fit its schema: {}", said[*name]["schema"]));
+        }
+    }
+    wrong.retain(|_, list| !list.is_empty());
+    let report: Vec<String> =
+        wrong.iter().map(|(name, list)| format!("== {name}\n{}", list.join("\n"))).collect();
+    assert!(report.is_empty(), "{} of {} cases fail\n{}", report.len(), cases.len(), report.join("\n"));
+}
+
+fn apart(case: &Case) -> Setup {
+    Setup { configuration: case.configuration.clone(), grants: case.grants(), cluster: case.cluster() }
+}
+
+// === the corpus itself ===
+
+#[test]
+fn the_corpus_covers_every_rule_every_kind_and_every_door() {
+    let cases = Case::load_all();
+    assert!(cases.len() >= 45, "{} cases", cases.len());
+    for case in &cases {
+        assert!(matches!(case.outcome(), "admit" | "warn" | "deny" | "skip"), "{}", case.name);
+        assert!(case.why.len() > 20, "{} does not say what it proves", case.name);
+    }
+    let found: BTreeSet<&str> =
+        cases.iter().flat_map(|c| &c.expect.rules).map(|rule| rule.split(' ').next().unwrap()).collect();
+    let baseline =
+        ["native-code", "needs-grant", "not-inspected", "runtime-mismatch", "under-floor", "will-fail-there"];
+    // `unknown-import` is for runtimes of which all imports are known. Today no profile says so, and an import that
+    // nobody mapped is a capability that needs a grant.
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), baseline);
+    let kinds: BTreeSet<Kind> = cases.iter().filter_map(Case::kind).collect();
+    assert_eq!(kinds.len(), 9, "{kinds:?}");
+    for door in ["initContainers", "ephemeralContainers"] {
+        assert!(
+            cases.iter().any(|case| case.object.to_string().contains(door)
+                || case.update.as_ref().is_some_and(|u| u.to_string().contains(door))),
+            "{door}"
+        );
+    }
+    for sub_resource in ["ephemeralcontainers", "resize"] {
+        assert!(
+            cases.iter().any(|case| case.sub_resource.as_deref() == Some(sub_resource)),
+            "{sub_resource}"
+        );
+    }
+}

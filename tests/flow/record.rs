@@ -1,0 +1,80 @@
+//! The decision record of a refusal that came over the wire.
+
+use serde_json::{Value, json};
+use wasmgate::audit::Road;
+
+use crate::gate::{Flow, Request, Setup, defaulted, plug_ins, pod};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_leaves_one_line_with_everything_but_the_secrets() {
+    let flow = Flow::new(&Setup::default()).await;
+    let mut server = flow.serve().await;
+    let env = json!([{"name": "DB_PASSWORD", "value": "hunter2"}, {"name": "MODE", "value": "fast-lane"}]);
+    let mut wanted = pod(&json!({"runtimeClassName": "wasmtime", "containers": [
+        {"name": "app", "image": "images.test/files:v1", "env": env}]}));
+    let applied = wanted.to_string();
+    wanted["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": applied});
+    let mut request = Request::create("shop", plug_ins(&defaulted(&wanted, "shop", ""), "shop", &[]));
+    request.uid = "705ab4f5-6393-11e8-b7cc-42010a800002".into();
+    let response = server.review(Road::Validate, &request).await;
+    assert_eq!(response["allowed"], false);
+
+    let records = flow.records();
+    let text = Value::from(records.clone()).to_string();
+    for secret in ["hunter2", "fast-lane", "f:containers"] {
+        assert!(!text.contains(secret), "`{secret}` is in the record");
+    }
+    let [record] = records.as_slice() else { panic!("{} records", records.len()) };
+    assert_eq!(record["path"], "wasmgate/validate");
+    assert_eq!(record["labels"]["app"], "wasmgate");
+    assert_eq!(record["custom"]["request_uid"], request.uid.as_str());
+    assert_eq!(record["requested_by"], "jane");
+    assert_eq!(record["decision_id"].as_str().unwrap().len(), 36);
+    record["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let manifest =
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/policies/baseline/.manifest")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(record["bundles"]["baseline"]["revision"], manifest["revision"]);
+
+    let input = &record["input"]["request"];
+    assert_eq!(input["uid"], request.uid.as_str());
+    assert_eq!(
+        input["object"]["spec"]["containers"][0]["env"][0],
+        json!({"name": "DB_PASSWORD", "value": "**REDACTED**"})
+    );
+    let masked = record["masked"].as_array().unwrap();
+    assert!(masked.contains(&json!("/input/request/object/spec/containers/0/env/0/value")), "{masked:?}");
+    assert!(record["erased"].to_string().contains("last-applied-configuration"));
+
+    let result = &record["result"];
+    assert_eq!((&result["allowed"], &result["action"]), (&json!(false), &json!("deny")));
+    let causes = response["status"]["details"]["causes"].as_array().unwrap();
+    let messages: Vec<&Value> =
+        result["violations"].as_array().unwrap().iter().map(|v| &v["message"]).collect();
+    assert_eq!(messages, causes.iter().map(|cause| &cause["message"]).collect::<Vec<_>>());
+    assert!(
+        result["violations"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|v| v["action"] == "deny" && v["container"] == "app")
+    );
+    let image = &result["images"][0];
+    assert_eq!((&image["class"], &image["kind"]), (&json!("wasm"), &json!("module")));
+    assert!(image["digest"].as_str().unwrap().starts_with("sha256:"));
+    for timer in ["timer_server_handler_ns", "timer_wasmgate_inspect_ns", "timer_wasmgate_judge_ns"] {
+        assert!(record["metrics"][timer].as_u64().unwrap() > 0, "{timer}: {}", record["metrics"]);
+    }
+}
+
+#[tokio::test]
+async fn both_rounds_and_both_roads_annotate_the_same_images() {
+    let flow = Flow::new(&Setup::default()).await;
+    let wanted = pod(&json!({"automountServiceAccountToken": false, "containers": [
+        {"name": "app", "image": "images.test/buildx:v1"}, {"name": "side", "image": "images.test/linux:v1"}]}));
+    let (object, first, validate) = flow.admit("shop", &wanted).await;
+    let second = flow.send(Road::Mutate, &Request::create("shop", object)).await;
+    assert_eq!(first["auditAnnotations"], second["auditAnnotations"]);
+    assert_eq!(first["auditAnnotations"]["images"], validate["auditAnnotations"]["images"]);
+    assert_eq!(validate["auditAnnotations"]["verdict"], "allow");
+}

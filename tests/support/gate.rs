@@ -1,0 +1,401 @@
+//! The whole road in one process: a gate over image layouts, the server in front of it, and a model of what the API
+//! server does before, between and after the two webhooks.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of a test may fail as loudly as the test"
+)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use wasmgate::admission::Gate;
+use wasmgate::audit::{self, Labels, Metrics, Output, Road, Sink};
+use wasmgate::cli::{build, serve::Served};
+use wasmgate::config::{self, Overrides, Settings};
+use wasmgate::server::{self, Server, Signals, Trigger};
+
+use crate::images;
+use crate::tls::{Answer, Client, Http, Session, post};
+
+const BUDGET: Duration = Duration::from_secs(20);
+
+// === the gate ===
+
+/// What a gate is made of beside the images and the embedded baseline.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// Body of the configuration file, without its head.
+    pub configuration: String,
+    /// WasiGrant and ClusterWasiGrant documents.
+    pub grants: Vec<Value>,
+    /// RuntimeClass, LimitRange and Namespace documents.
+    pub cluster: Vec<Value>,
+}
+
+/// A gate in this process. Its files live as long as it does.
+pub struct Flow {
+    pub gate: Arc<Gate>,
+    pub folder: TempDir,
+    settings: Settings,
+}
+
+impl Flow {
+    pub async fn new(setup: &Setup) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(setup, &folder);
+        let metrics = Arc::new(Metrics::new());
+        let output = Output::File(folder.path().join("decisions.log"));
+        let sink =
+            Sink::open(&audit::Options { output, ..audit::Options::default() }, metrics.drops()).unwrap();
+        let state = build::state(&settings).await.unwrap();
+        let inspector = build::inspector(&settings).unwrap();
+        let gate = Arc::new(Gate::new(state, inspector, sink, metrics, Labels::new("test", &[].into())));
+        Self { gate, folder, settings }
+    }
+
+    /// Sends a review down the road in this process, and returns `response`.
+    pub async fn send(&self, road: Road, request: &Request) -> Value {
+        self.send_within(BUDGET, road, request).await
+    }
+
+    pub async fn send_within(&self, budget: Duration, road: Road, request: &Request) -> Value {
+        let bytes = self.gate.review(road, request.to_body().as_bytes(), budget).await;
+        serde_json::from_slice::<Value>(&bytes).unwrap()["response"].take()
+    }
+
+    /// Takes a new pod through the mutating road and then the validating one: the pod that comes out, and both
+    /// responses.
+    pub async fn admit(&self, namespace: &str, pod: &Value) -> (Value, Value, Value) {
+        let sent = plug_ins(&defaulted(pod, namespace, ""), namespace, &[]);
+        let mut request = Request::create(namespace, sent);
+        let mutate = self.send(Road::Mutate, &request).await;
+        request.object = plug_ins(&patched(&request.object, &mutate), namespace, &[]);
+        let validate = self.send(Road::Validate, &request).await;
+        (request.object, mutate, validate)
+    }
+
+    /// Everything that was recorded so far. Ends the log.
+    pub fn records(&self) -> Vec<Value> {
+        self.gate.sink().close(Duration::from_secs(5)).unwrap();
+        let text = std::fs::read_to_string(self.folder.path().join("decisions.log")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Puts the real server in front of it, on free ports of the loopback address.
+    pub async fn serve(&self) -> Serving {
+        let certs = self.folder.path().join("certs");
+        wasmgate::certs::load_or_make(&certs, &[]).unwrap();
+        let local = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let options = server::Options {
+            address: local,
+            probes: local,
+            budget: self.settings.review_timeout.max(BUDGET),
+            pause: Duration::ZERO,
+            ..server::Options::new(certs.join("tls.crt"), certs.join("tls.key"))
+        };
+        let server = Server::bind(options).await.unwrap();
+        let address = server.address();
+        let (trigger, signals) = Signals::manual();
+        tokio::spawn(server.run(Arc::new(Served(Arc::clone(&self.gate))), signals));
+        let client = Client::trusting(&[&certs.join("ca.crt")], Http::Two);
+        let session = client.open(address).await.unwrap();
+        Serving { session, _trigger: trigger }
+    }
+}
+
+fn settings(setup: &Setup, folder: &TempDir) -> Settings {
+    let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+    let file = config::parse("gate.yaml", &format!("{head}{}", setup.configuration)).unwrap();
+    let overrides = Overrides {
+        grants: Some(documents(folder, "grants", &setup.grants)),
+        cluster: Some(documents(folder, "cluster", &setup.cluster)),
+        image_layouts: vec![format!("{}={}", images::HOST, images::folder().display())],
+        ..Overrides::default()
+    };
+    config::resolve(file, overrides).unwrap()
+}
+
+/// A folder with one file for each document.
+fn documents(folder: &TempDir, name: &str, documents: &[Value]) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::create_dir(&path).unwrap();
+    for (number, document) in documents.iter().enumerate() {
+        std::fs::write(path.join(format!("{number:03}.json")), document.to_string()).unwrap();
+    }
+    path
+}
+
+/// A server that runs, and a connection to it.
+pub struct Serving {
+    session: Session,
+    _trigger: Trigger,
+}
+
+impl Serving {
+    /// Posts a body to a webhook, as the API server does.
+    pub async fn post(&mut self, road: Road, body: impl Into<bytes::Bytes>) -> Answer {
+        let path = format!("/{}?timeout=10s", road.as_str());
+        self.session.send(post(&path, body)).await.unwrap()
+    }
+
+    /// Posts a review that can be read, and returns `response`.
+    pub async fn review(&mut self, road: Road, request: &Request) -> Value {
+        let answer = self.post(road, request.to_body()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let mut review = answer.json();
+        assert_eq!(review["apiVersion"], "admission.k8s.io/v1");
+        assert_eq!(review["kind"], "AdmissionReview");
+        assert_eq!(review["response"]["uid"], request.uid.as_str());
+        review["response"].take()
+    }
+}
+
+// === the API server ===
+
+/// A pod as a person writes it.
+pub fn pod(spec: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app", "labels": {"app": "orders"}}, "spec": spec})
+}
+
+/// A pod of one container `app` that is handed nothing but what it gets by default.
+pub fn plain_pod(image: &str) -> Value {
+    let image = if image.contains('/') { image.to_string() } else { format!("{}/{image}:v1", images::HOST) };
+    pod(&json!({"automountServiceAccountToken": false, "containers": [{"name": "app", "image": image}]}))
+}
+
+/// What a review asks about.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub uid: String,
+    pub operation: String,
+    pub sub_resource: Option<String>,
+    pub namespace: String,
+    pub object: Value,
+    pub old_object: Option<Value>,
+}
+
+impl Request {
+    /// A new object.
+    pub fn create(namespace: &str, object: Value) -> Self {
+        Self {
+            uid: format!("{:08x}-6393-11e8-b7cc-42010a800002", namespace.len()),
+            operation: "CREATE".into(),
+            sub_resource: None,
+            namespace: namespace.into(),
+            object,
+            old_object: None,
+        }
+    }
+
+    fn group_version(&self) -> (String, String) {
+        let version = self.object["apiVersion"].as_str().unwrap();
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        (group.into(), version.into())
+    }
+
+    /// The review in the API server's order of fields, which is that of the Go structs and not the alphabet.
+    pub fn to_body(&self) -> String {
+        let (group, version) = self.group_version();
+        let kind = self.object["kind"].as_str().unwrap();
+        let resource = format!("{}s", kind.to_lowercase());
+        let sub = |key: &str| {
+            self.sub_resource.as_ref().map_or(String::new(), |name| format!(r#""{key}":"{name}","#))
+        };
+        let gvk = json!({"group": group, "version": version, "kind": kind});
+        let gvr = json!({"group": group, "version": version, "resource": resource});
+        let name =
+            self.object["metadata"]["name"].as_str().map_or(String::new(), |n| format!(r#""name":"{n}","#));
+        let user = json!({"username": "jane", "uid": "", "groups": ["team-a", "system:authenticated"]});
+        format!(
+            r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"{uid}","kind":{gvk},"resource":{gvr},{sub1}"requestKind":{gvk},"requestResource":{gvr},{sub2}{name}"namespace":"{namespace}","operation":"{operation}","userInfo":{user},"object":{object},"oldObject":{old},"dryRun":false,"options":{{"kind":"CreateOptions","apiVersion":"meta.k8s.io/v1","fieldManager":"kubectl-client-side-apply"}}}}}}"#,
+            uid = self.uid,
+            sub1 = sub("subResource"),
+            sub2 = sub("requestSubResource"),
+            namespace = self.namespace,
+            operation = self.operation,
+            object = ordered(&self.object),
+            old = self.old_object.as_ref().map_or("null".into(), ordered),
+        )
+    }
+}
+
+/// An object with its fields in the order of the Go structs, as far as the first two levels go.
+fn ordered(object: &Value) -> String {
+    let fields = object.as_object().unwrap();
+    let first = ["kind", "apiVersion", "metadata", "spec", "status"];
+    let rest = fields.keys().map(String::as_str).filter(|key| !first.contains(key));
+    let keys = first.into_iter().filter(|key| fields.contains_key(*key)).chain(rest);
+    let parts: Vec<String> = keys.map(|key| format!("{}:{}", json!(key), fields[key])).collect();
+    format!("{{{}}}", parts.join(","))
+}
+
+/// What the API server writes on every object before admission: identity, managed fields, and the defaults of a pod
+/// spec (`kubernetes:pkg/apis/core/v1/defaults.go`). Applying it again changes nothing.
+pub fn defaulted(object: &Value, namespace: &str, template: &str) -> Value {
+    let mut object = object.clone();
+    let metadata = &mut object["metadata"];
+    set_default(metadata, "namespace", json!(namespace));
+    set_default(metadata, "uid", json!("1b0d7c3e-8d3c-4c57-9d0c-5f1f5d5ad2c9"));
+    set_default(metadata, "creationTimestamp", json!("2026-05-04T10:00:00Z"));
+    let managed = json!([{"manager": "kubectl-client-side-apply", "operation": "Update", "apiVersion": "v1",
+        "time": "2026-05-04T10:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:containers": {
+            "k:{\"name\":\"app\"}": {".": {}, "f:image": {}, "f:name": {}}}}}}]);
+    set_default(metadata, "managedFields", managed);
+    set_default(&mut object, "status", json!({}));
+    if let Some(spec) = object.pointer_mut(&format!("{template}/spec")) {
+        default_spec(spec);
+    }
+    object
+}
+
+fn default_spec(spec: &mut Value) {
+    for (key, value) in [
+        ("restartPolicy", json!("Always")),
+        ("terminationGracePeriodSeconds", json!(30)),
+        ("dnsPolicy", json!("ClusterFirst")),
+        ("securityContext", json!({})),
+        ("schedulerName", json!("default-scheduler")),
+        ("enableServiceLinks", json!(true)),
+    ] {
+        set_default(spec, key, value);
+    }
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for container in spec[list].as_array_mut().into_iter().flatten() {
+            set_default(container, "resources", json!({}));
+            set_default(container, "terminationMessagePath", json!("/dev/termination-log"));
+            set_default(container, "terminationMessagePolicy", json!("File"));
+            set_default(container, "imagePullPolicy", json!("IfNotPresent"));
+        }
+        if spec[list].is_null() {
+            spec.as_object_mut().unwrap().remove(list);
+        }
+    }
+}
+
+fn set_default(holder: &mut Value, key: &str, value: Value) {
+    if holder[key].is_null() {
+        holder[key] = value;
+    }
+}
+
+/// What the API server's own mutating plug-ins do to a new pod, before the webhooks and once more when one of them
+/// changed it: LimitRanger, ServiceAccount, Priority, DefaultTolerationSeconds, RuntimeClass
+/// (`kubernetes:plugin/pkg/admission`). `cluster` are the documents of the gate's own picture.
+pub fn plug_ins(pod: &Value, namespace: &str, cluster: &[Value]) -> Value {
+    let mut pod = pod.clone();
+    limit_ranger(&mut pod, namespace, cluster);
+    let spec = &mut pod["spec"];
+    set_default(spec, "serviceAccountName", json!("default"));
+    spec["serviceAccount"] = spec["serviceAccountName"].clone();
+    if spec["automountServiceAccountToken"] != json!(false) {
+        mount_token(spec);
+    }
+    set_default(spec, "priority", json!(0));
+    set_default(spec, "preemptionPolicy", json!("PreemptLowerPriority"));
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let toleration =
+            json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+        append(spec, "tolerations", toleration);
+    }
+    let class = spec["runtimeClassName"].as_str().unwrap_or_default().to_string();
+    for document in cluster.iter().filter(|d| d["kind"] == "RuntimeClass" && d["metadata"]["name"] == class) {
+        for (key, value) in document["scheduling"]["nodeSelector"].as_object().into_iter().flatten() {
+            spec["nodeSelector"][key] = value.clone();
+        }
+        if !document["overhead"]["podFixed"].is_null() {
+            spec["overhead"] = document["overhead"]["podFixed"].clone();
+        }
+    }
+    pod
+}
+
+fn append(spec: &mut Value, list: &str, item: Value) {
+    set_default(spec, list, json!([]));
+    let items = spec[list].as_array_mut().unwrap();
+    if !items.contains(&item) {
+        items.push(item);
+    }
+}
+
+fn mount_token(spec: &mut Value) {
+    let path = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let volume = json!({"name": "kube-api-access-x7k2p", "projected": {"defaultMode": 420, "sources": [
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}]}});
+    append(spec, "volumes", volume);
+    for list in ["initContainers", "containers"] {
+        for container in spec[list].as_array_mut().into_iter().flatten() {
+            let mount = json!({"name": "kube-api-access-x7k2p", "readOnly": true, "mountPath": path});
+            append(container, "volumeMounts", mount);
+        }
+    }
+    for list in ["initContainers"] {
+        if spec[list].is_null() {
+            spec.as_object_mut().unwrap().remove(list);
+        }
+    }
+}
+
+/// Fills in `default` and `defaultRequest` and says so in the annotation, which the second run overwrites.
+fn limit_ranger(pod: &mut Value, namespace: &str, cluster: &[Value]) {
+    let ranges =
+        cluster.iter().filter(|d| d["kind"] == "LimitRange" && d["metadata"]["namespace"] == namespace);
+    let items: Vec<&Value> = ranges.flat_map(|range| range["spec"]["limits"].as_array().unwrap()).collect();
+    let mut clauses = Vec::new();
+    for item in items.iter().filter(|item| item["type"] == "Container") {
+        for (list, noun) in [("initContainers", "init container"), ("containers", "container")] {
+            for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+                for (field, side, word) in
+                    [("defaultRequest", "requests", "request"), ("default", "limits", "limit")]
+                {
+                    let mut filled = Vec::new();
+                    for (resource, value) in item[field].as_object().into_iter().flatten() {
+                        if container["resources"][side][resource].is_null() {
+                            container["resources"][side][resource] = value.clone();
+                            filled.push(resource.as_str());
+                        }
+                    }
+                    if !filled.is_empty() {
+                        let name = container["name"].as_str().unwrap();
+                        clauses.push(format!("{} {word} for {noun} {name}", filled.join(", ")));
+                    }
+                }
+            }
+        }
+    }
+    if pod["spec"]["initContainers"].is_null() {
+        pod["spec"].as_object_mut().unwrap().remove("initContainers");
+    }
+    if !clauses.is_empty() {
+        let text = format!("LimitRanger plugin set: {}", clauses.join("; "));
+        pod["metadata"]["annotations"]["kubernetes.io/limit-ranger"] = json!(text);
+    }
+}
+
+// === answers ===
+
+/// The patch of a response; `None` when it carries none.
+pub fn patch_of(response: &Value) -> Option<json_patch::Patch> {
+    let text = response.get("patch")?.as_str().unwrap();
+    assert_eq!(response["patchType"], "JSONPatch");
+    let patch: json_patch::Patch = serde_json::from_slice(&STANDARD.decode(text).unwrap()).unwrap();
+    assert!(!patch.0.is_empty(), "an empty patch must be left out");
+    Some(patch)
+}
+
+/// The object with a response's patch on it.
+pub fn patched(object: &Value, response: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(patch) = patch_of(response) {
+        json_patch::patch(&mut object, &patch).unwrap();
+    }
+    object
+}

@@ -1,0 +1,81 @@
+//! The real `opa`: `$WASMGATE_OPA`, or the one that `tools/build` makes.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test may fail as loudly as the test")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+/// The folder of the package.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn program() -> &'static Path {
+    static OPA: OnceLock<PathBuf> = OnceLock::new();
+    OPA.get_or_init(|| {
+        if let Some(path) = std::env::var_os("WASMGATE_OPA") {
+            return path.into();
+        }
+        let output = Command::new(root().join("tools/build")).args(["--path", "opa"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().into()
+    })
+}
+
+/// Runs opa and returns what it prints.
+pub fn run(arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(program()).args(arguments).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "opa {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// What the baseline's sources say of many inputs by name, and what the schema says of them, in one run of opa:
+/// `{name: {"violations": [...], "schema": [...]}}`.
+pub fn baseline(inputs: &serde_json::Map<String, Value>) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("inputs.json");
+    std::fs::write(&data, json!({"inputs": inputs}).to_string()).unwrap();
+    let query = "{name: found | some name, document in data.inputs
+        violations := data.wasmgate.violations with input as document
+        [_, errors] := json.match_schema(document, data.schema)
+        found := {\"violations\": violations, \"schema\": errors}}";
+    let (data, schema) = (data.to_str().unwrap(), "schema:policies/schema/input.v1alpha1.json");
+    let printed = run(&[
+        "eval",
+        "--format",
+        "raw",
+        "--data",
+        "policies/wasmgate",
+        "--data",
+        schema,
+        "--data",
+        data,
+        query,
+    ]);
+    serde_json::from_slice(&printed).unwrap()
+}
+
+/// Compiles rules of the package `wasmgate` into a bundle, `folder/name.tar.gz`.
+pub fn build(folder: &Path, name: &str, entrypoint: &str, rules: &str) -> PathBuf {
+    let sources = folder.join(name);
+    std::fs::create_dir_all(&sources).unwrap();
+    std::fs::write(sources.join("rules.rego"), format!("package wasmgate\n\n{rules}\n")).unwrap();
+    let archive = folder.join(format!("{name}.tar.gz"));
+    let (from, to) = (sources.to_str().unwrap(), archive.to_str().unwrap());
+    run(&[
+        "build",
+        "--target",
+        "wasm",
+        "--entrypoint",
+        entrypoint,
+        "--revision",
+        name,
+        "--output",
+        to,
+        "-b",
+        from,
+    ]);
+    archive
+}
