@@ -120,7 +120,10 @@ fn role_word(role: &str) -> &'static str {
 fn changes(report: &Report) -> String {
     match &report.before_after {
         Some((before, after)) if !report.changes.is_empty() => {
-            format!("\n  {}\n{}", paint(BOLD, "changes"), diff(before, after))
+            // A template is never patched itself: its pods are, when they are made.
+            let heading =
+                if report.kind == "Pod" { "changes" } else { "changes to the pods that are made of it" };
+            format!("\n  {}\n{}", paint(BOLD, heading), diff(before, after))
         }
         _ => String::new(),
     }

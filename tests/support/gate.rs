@@ -287,7 +287,7 @@ fn set_default(holder: &mut Value, key: &str, value: Value) {
 }
 
 /// What the API server's own mutating plug-ins do to a new pod, before the webhooks and once more when one of them
-/// changed it: LimitRanger, ServiceAccount, Priority, DefaultTolerationSeconds, RuntimeClass
+/// changed it: LimitRanger, ServiceAccount, Priority, `DefaultTolerationSeconds`, RuntimeClass
 /// (`kubernetes:plugin/pkg/admission`). `cluster` are the documents of the gate's own picture.
 pub fn plug_ins(pod: &Value, namespace: &str, cluster: &[Value]) -> Value {
     let mut pod = pod.clone();

@@ -108,6 +108,7 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
     vec![
         ("buildx", wasi.with_attestation("wasi/wasm")),
         ("scratch", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files)])),
+        ("scratch-with-shell", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files), ("bin/sh", ELF)])),
         ("linux", rootfs("linux/amd64", "/bin/app", &[("bin/app", ELF)])),
         ("linux-with-wasm", rootfs("linux/amd64", "/bin/app", both)),
     ]
