@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 # The programs that tests talk to.
-TOOLS := opa registry crane oras
+TOOLS := opa registry crane oras crdcheck
 CARGO ?= cargo
 # Further arguments for cargo test: make test ARGS='--test flow -- mixed'
 ARGS ?=
@@ -31,7 +31,7 @@ policies: ## Test the Rego and compile the bundle that is built into the gate
 	policies/build
 
 .PHONY: tools
-tools: ## Build opa, registry, crane and oras into a cache that is keyed by version
+tools: ## Build opa, registry, crane, oras and crdcheck into a cache that is keyed by version
 	@tools/build $(TOOLS) >/dev/null
 
 .PHONY: bench

@@ -47,7 +47,8 @@ fn gate(runtime: &Runtime, output: Output) -> Gate {
         State {
             runtimes: Runtimes::default(),
             cluster: Cluster::default(),
-            grants: grant::load::load_dir(&samples().join("grants")).unwrap(),
+            grants: grant::load::load_dir(&samples().join("grants")).unwrap().grants,
+            exceptions: grant::Exceptions::default(),
             policies: PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], Limits::default())
                 .await
                 .unwrap(),

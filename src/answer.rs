@@ -214,19 +214,22 @@ fn image_annotations(inspection: &Inspection) -> BTreeMap<String, String> {
     }
 }
 
-/// `verdict` and `rules`: what the policies said, including what a namespace only audits.
+/// `verdict` and `rules`: what the policies said, including what a namespace only audits; `exceptions`: who was spared
+/// what; `note`: labels of the namespace that could not be taken as written.
 fn verdict_annotations(verdict: &Verdict) -> BTreeMap<String, String> {
-    let word = match verdict.gravest() {
-        Some(Action::Deny) => "deny",
-        Some(Action::Warn) => "warn",
-        Some(Action::Audit) => "audit",
-        None => "allow",
-    };
+    let word = verdict.gravest().map_or("allow", Action::as_str);
     let mut annotations = BTreeMap::from([("verdict".to_string(), word.to_string())]);
     let rules: std::collections::BTreeSet<_> =
         verdict.violations.iter().map(|v| v.violation.rule.as_str()).collect();
     if !rules.is_empty() {
         annotations.insert("rules".to_string(), rules.into_iter().collect::<Vec<_>>().join(","));
+    }
+    let exemptions = verdict.exemptions();
+    if !exemptions.is_empty() {
+        annotations.insert("exceptions".to_string(), exemptions.into_iter().collect::<Vec<_>>().join(","));
+    }
+    if !verdict.notes.is_empty() {
+        annotations.insert("note".to_string(), verdict.notes.join("; "));
     }
     annotations
 }

@@ -8,7 +8,7 @@ pub mod sink;
 
 pub use crate::answer::Outcome;
 pub use metrics::{Admission, Drops, ImageLookups, Metrics};
-pub use record::{Decision, Failure, ImageSummary, Input, Labels, Record};
+pub use record::{Decision, Exemption, Failure, Finding, ImageSummary, Input, Labels, Record};
 pub use sink::{Options, Output, Sink};
 
 use std::path::PathBuf;

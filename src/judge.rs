@@ -6,5 +6,5 @@ pub mod level;
 pub mod verdict;
 
 pub use input::{Case, PolicyInput, RequestFacts, prepare};
-pub use level::Levels;
-pub use verdict::{JudgedViolation, Verdict, decide};
+pub use level::{Enforcement, Levels};
+pub use verdict::{Exemption, JudgedViolation, Sparing, Verdict, decide};

@@ -33,6 +33,17 @@ pub enum Action {
     Deny,
 }
 
+impl Action {
+    /// The action as it is written in bundles, labels, configuration, records and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::Warn => "warn",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// One finding of a rule; the shape that the entry point's set must have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

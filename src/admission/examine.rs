@@ -10,8 +10,9 @@ use super::state::{Error, State};
 use crate::image::program::{self, Start};
 use crate::image::{Depth, ImageFacts, Inspector, Program, Shape};
 use crate::inspection::{Container, Finding, Inspection};
-use crate::judge::{self, Case, RequestFacts, Verdict};
+use crate::judge::{self, Case, RequestFacts, Sparing, Verdict};
 use crate::plan::{self, Context, Plan};
+use crate::policy::Evaluation;
 use crate::workload::{self, ImageUse, Kind, Role, Workload};
 
 /// What the policies said, and who said it.
@@ -123,8 +124,20 @@ pub async fn judge(
     let input = judge::prepare(&case);
     let evaluation = state.policies.evaluate(&input).await;
     let failed_bundles = evaluation.failures.iter().map(|f| f.bundle.clone()).collect();
-    let verdict = judge::decide(evaluation, &state.levels, state.level_of(&workload.namespace));
+    let verdict = verdict(state, workload, inspection, evaluation, case.now);
     Judgement { verdict, failed_bundles }
+}
+
+/// What the policies' findings come to for this workload: levels and exceptions applied.
+pub fn verdict(
+    state: &State,
+    workload: &Workload,
+    inspection: &Inspection,
+    evaluation: Evaluation,
+    now: Timestamp,
+) -> Verdict {
+    let sparing = Sparing { exceptions: &state.exceptions, workload, inspection, now };
+    judge::decide(evaluation, &state.levels, state.level_of(&workload.namespace), &sparing)
 }
 
 /// The containers as the policies are shown them, for people to read.

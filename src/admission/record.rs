@@ -8,9 +8,12 @@ use uuid::Uuid;
 use super::review_road::Decision;
 use super::{Clock, Gate, State};
 use crate::answer::Outcome;
-use crate::audit::{self, Admission, Failure, ImageLookups, ImageSummary, Input, Record, Road};
+use crate::audit::{
+    self, Admission, Exemption, Failure, Finding, ImageLookups, ImageSummary, Input, Record, Road,
+};
 use crate::image::{Inspector, Program};
 use crate::inspection::Container;
+use crate::judge::JudgedViolation;
 use crate::policy::Violation;
 use crate::review::{Operation, Review};
 use crate::workload::Kind;
@@ -93,16 +96,22 @@ fn result(decision: Decision) -> audit::Decision {
     audit::Decision {
         allowed: response.refusal.is_none(),
         action: decision.answer.outcome,
-        violations: violations
-            .into_iter()
-            .map(|judged| Violation { action: Some(judged.action), ..judged.violation })
-            .collect(),
+        violations: violations.into_iter().map(finding).collect(),
         changes: decision.changes,
         warnings: response.warnings,
         patch_operations: response.patch.map_or(0, |patch| patch.0.len()),
         images: decision.inspection.containers.iter().map(image).collect(),
         reason: decision.note.to_string(),
     }
+}
+
+fn finding(judged: JudgedViolation) -> Finding {
+    let exempted = judged.exempted.map(|e| Exemption {
+        exception: e.exception,
+        reason: e.reason,
+        expires_at: e.expires_at,
+    });
+    Finding { violation: Violation { action: Some(judged.action), ..judged.violation }, exempted }
 }
 
 fn image(container: &Container) -> ImageSummary {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use crate::cluster::Cluster;
-use crate::grant::Grants;
-use crate::judge::Levels;
-use crate::policy::{Action, PolicySet};
+use crate::grant::{Exceptions, Grants};
+use crate::judge::{Enforcement, Levels};
+use crate::policy::PolicySet;
 use crate::runtime::Runtimes;
 
 /// Why a review could not be carried through.
@@ -34,6 +34,8 @@ pub struct State {
     pub cluster: Cluster,
     /// The grants.
     pub grants: Grants,
+    /// The exceptions from rules.
+    pub exceptions: Exceptions,
     /// The policies.
     pub policies: PolicySet,
     /// How hard violations bite.
@@ -43,8 +45,8 @@ pub struct State {
 }
 
 impl State {
-    /// The level of a namespace.
-    pub fn level_of(&self, namespace: &str) -> Action {
+    /// How hard violations bite in a namespace.
+    pub fn level_of(&self, namespace: &str) -> Enforcement {
         let labels: Option<&BTreeMap<_, _>> = self.cluster.namespaces.get(namespace);
         self.levels.of_namespace(namespace, labels)
     }

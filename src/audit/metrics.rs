@@ -155,14 +155,6 @@ impl Verb {
     }
 }
 
-const fn action_name(action: Action) -> &'static str {
-    match action {
-        Action::Audit => "audit",
-        Action::Warn => "warn",
-        Action::Deny => "deny",
-    }
-}
-
 /// A label's value is the name that records use too.
 macro_rules! label_value {
     ($($type:ty => $name:expr),* $(,)?) => {$(
@@ -175,7 +167,7 @@ macro_rules! label_value {
 }
 label_value! {
     Road => Road::as_str, Outcome => Outcome::as_str, Stage => Stage::as_str, DropReason => DropReason::as_str,
-    Verb => Verb::as_str, Action => action_name,
+    Verb => Verb::as_str, Action => Action::as_str,
 }
 
 /// The label set of a metric that has none and is absent until it is known.

@@ -163,6 +163,29 @@ pub struct ImageSummary {
     pub kind: Option<&'static str>,
 }
 
+/// One finding of a rule, and who spared it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The finding.
+    #[serde(flatten)]
+    pub violation: Violation,
+    /// The exception that spared it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exempted: Option<Exemption>,
+}
+
+/// The exception that spared a finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exemption {
+    /// `namespace/name` of the `WasiException`.
+    pub exception: String,
+    /// Why it was made.
+    pub reason: String,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
 /// `result` of the event: what was decided, and on what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -172,7 +195,7 @@ pub struct Decision {
     /// How the review ended.
     pub action: Outcome,
     /// What the rules found; the `action` of each is what was done about it.
-    pub violations: Vec<Violation>,
+    pub violations: Vec<Finding>,
     /// What the patch does, for people to read.
     pub changes: Vec<String>,
     /// Warnings of the answer.
@@ -380,7 +403,7 @@ pub(super) mod tests {
             bundles: [("baseline".to_string(), "2026.3.0".to_string())].into(),
             input: Some(Input::from(&review(object))),
             result: Decision {
-                violations: vec![violation],
+                violations: vec![Finding { violation, exempted: None }],
                 images: vec![image],
                 ..Decision::plain(Outcome::Deny, false, "1 violation")
             },
@@ -513,6 +536,30 @@ pub(super) mod tests {
             large.weight() >= length && large.weight() < length + RECORD_BYTES,
             "{length} {}",
             large.weight()
+        );
+    }
+
+    #[test]
+    fn a_finding_that_was_spared_says_by_which_exception_and_why() {
+        let violation = Violation {
+            rule: "will-fail-there".into(),
+            message: "m".into(),
+            container: None,
+            capability: None,
+            action: Some(Action::Audit),
+        };
+        let exempted = Exemption {
+            exception: "shop/legacy".into(),
+            reason: "TICKET-1".into(),
+            expires_at: "2027-01-01T00:00:00Z".parse().unwrap(),
+        };
+        let finding = Finding { violation, exempted: Some(exempted) };
+        assert_eq!(
+            serde_json::to_value(finding).unwrap(),
+            json!({
+                "rule": "will-fail-there", "message": "m", "action": "audit",
+                "exempted": {"exception": "shop/legacy", "reason": "TICKET-1", "expiresAt": "2027-01-01T00:00:00Z"},
+            })
         );
     }
 }

@@ -5,7 +5,7 @@ use super::args::GateOptions;
 use crate::admission::State;
 use crate::cluster::{self, Cluster};
 use crate::config::{self, Overrides, Settings};
-use crate::grant::{self, Grants};
+use crate::grant::{self, Loaded};
 use crate::image::Inspector;
 use crate::policy::{Bundle, Engine, Limits, PolicySet};
 
@@ -48,11 +48,11 @@ pub fn inspector(settings: &Settings) -> Result<Inspector, Error> {
 
 /// Loads grants, cluster facts and policies.
 pub async fn state(settings: &Settings) -> Result<State, Error> {
-    let grants = settings
+    let Loaded { grants, exceptions } = settings
         .file
         .grants
         .as_ref()
-        .map_or_else(|| Ok(Grants::default()), |dir| grant::load::load_dir(dir))?;
+        .map_or_else(|| Ok(Loaded::default()), |dir| grant::load::load_dir(dir))?;
     let cluster = settings
         .file
         .cluster
@@ -62,6 +62,7 @@ pub async fn state(settings: &Settings) -> Result<State, Error> {
         runtimes: settings.runtimes.clone(),
         cluster,
         grants,
+        exceptions,
         policies: policies(settings).await?,
         levels: settings.file.enforcement.clone(),
         exempt_namespaces: settings.file.exempt_namespaces.clone(),

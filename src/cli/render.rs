@@ -41,7 +41,7 @@ pub fn report(report: &Report, width: u16) -> String {
     }
     out.push_str(&changes(report));
     for container in &report.containers {
-        out.push_str(&capabilities::table(container, width));
+        out.push_str(&capabilities::table(container, &report.violations, width));
     }
     out.push_str(&verdict(report, width));
     out
@@ -191,6 +191,13 @@ fn violation(judged: &JudgedViolation, width: u16) -> String {
     let mut out = wrapped.replacen(&rule, &paint(style, &rule), 1);
     for line in lines {
         let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, safe(line));
+    }
+    if let Some(exempted) = &judged.exempted {
+        let line = format!(
+            "excepted by WasiException {} until {}: {}",
+            exempted.exception, exempted.expires_at, exempted.reason
+        );
+        let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, paint(DIM, &safe(&line)));
     }
     out
 }

@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 
 use super::{Error, File};
 use crate::audit::Output;
+use crate::judge::Levels;
 use crate::plan::quantity;
 use crate::runtime::{Profile, Runtimes};
 
@@ -68,6 +69,7 @@ pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> 
     let runtimes =
         Runtimes { profiles: file.runtimes.profiles.clone(), placement: file.runtimes.placement.clone() };
     check_runtimes(&runtimes)?;
+    check_levels(&file.enforcement)?;
     if file.server.cert_file.is_some() != file.server.key_file.is_some() {
         return Err(wrong("server.certFile", &"alone", "give `server.keyFile` with it, or neither"));
     }
@@ -142,6 +144,19 @@ fn layouts(flags: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
         _ => Err(wrong("--image-layouts", &flag, "write HOST=DIR, such as `registry.example=./layouts`")),
     };
     flags.iter().map(pair).collect()
+}
+
+/// A level below the floor is never reached, so whoever wrote it meant something else.
+fn check_levels(levels: &Levels) -> Result<(), Error> {
+    let written = levels.namespaces.iter().map(|(name, level)| (format!("namespaces.{name}"), *level));
+    for (field, level) in written.chain([("default".to_string(), levels.default)]) {
+        if level < levels.floor {
+            let message =
+                format!("`enforcement.floor` is `{}`; lower the floor or raise this", levels.floor.as_str());
+            return Err(wrong(&format!("enforcement.{field}"), &level.as_str(), &message));
+        }
+    }
+    Ok(())
 }
 
 fn check_runtimes(runtimes: &Runtimes) -> Result<(), Error> {
@@ -226,6 +241,16 @@ mod tests {
     fn placement_on_a_profile_that_cannot_run_the_kind_is_refused() {
         let error = settings("runtimes: {placement: {spin-app: wasmtime}}\n").unwrap_err().to_string();
         assert!(error.contains("runtimes.placement.spin-app"), "{error}");
+    }
+
+    #[test]
+    fn a_level_below_the_floor_is_refused_with_its_place() {
+        let error =
+            settings("enforcement: {floor: warn, namespaces: {shop: audit}}\n").unwrap_err().to_string();
+        assert!(error.contains("`enforcement.namespaces.shop` cannot be `audit`"), "{error}");
+        let error = settings("enforcement: {floor: deny, default: warn}\n").unwrap_err().to_string();
+        assert!(error.contains("`enforcement.default`"), "{error}");
+        assert!(settings("enforcement: {floor: warn, neverExempt: [native-code]}\n").is_ok());
     }
 
     #[test]

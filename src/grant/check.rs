@@ -3,9 +3,11 @@
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::types::{API_VERSION, KINDS, LabelSelector};
+use super::exception::{self, NEVER_EXEMPT, WasiException};
+use super::types::{API_VERSION, KINDS, LabelSelector, Subjects};
 use super::{GrantedCapability, WasiGrant};
 use crate::capability::{Capability, HostPattern, Parameter};
 
@@ -93,7 +95,8 @@ const SUBJECTS: Shape = Shape::Fields(&[
 
 const GRANT: Shape = Shape::Fields(&[
     ("apiVersion", Shape::OneOf(&[API_VERSION]), true),
-    ("kind", Shape::OneOf(&KINDS), true),
+    // A document of the third kind does not come here.
+    ("kind", Shape::OneOf(&["WasiGrant", "ClusterWasiGrant", exception::KIND]), true),
     ("metadata", Shape::Open, true),
     (
         "spec",
@@ -107,18 +110,54 @@ const GRANT: Shape = Shape::Fields(&[
     ),
 ]);
 
-/// Reads one document as a grant. Fields that are `null` count as absent, as they do in Kubernetes.
-pub(super) fn read(document: Value) -> Result<WasiGrant, Vec<Finding>> {
+const EXCEPTION: Shape = Shape::Fields(&[
+    ("apiVersion", Shape::OneOf(&[API_VERSION]), true),
+    ("kind", Shape::OneOf(&[exception::KIND]), true),
+    ("metadata", Shape::Open, true),
+    (
+        "spec",
+        Shape::Fields(&[
+            ("rules", Shape::List(&Shape::Text), true),
+            ("subjects", SUBJECTS, false),
+            ("containers", Shape::List(&Shape::Text), false),
+            ("capabilities", Shape::List(&Shape::Name), false),
+            ("reason", Shape::Text, true),
+            ("expiresAt", Shape::Time, true),
+        ]),
+        true,
+    ),
+]);
+
+/// What one document holds.
+#[derive(Debug)]
+pub(super) enum Read {
+    Grant(Box<WasiGrant>),
+    Exception(Box<WasiException>),
+}
+
+/// Reads one document. Fields that are `null` count as absent, as they do in Kubernetes.
+pub(super) fn read(document: Value) -> Result<Read, Vec<Finding>> {
     let document = without_nulls(document);
+    if document.get("kind").and_then(Value::as_str) == Some(exception::KIND) {
+        let exception = typed(document, &EXCEPTION, meaning_of_exception)?;
+        return Ok(Read::Exception(Box::new(exception)));
+    }
+    Ok(Read::Grant(Box::new(typed(document, &GRANT, meaning)?)))
+}
+
+fn typed<T: DeserializeOwned>(
+    document: Value,
+    expected: &Shape,
+    meaning: impl Fn(&T) -> Vec<Finding>,
+) -> Result<T, Vec<Finding>> {
     let mut findings = Vec::new();
-    shape(&document, &GRANT, "", &mut findings);
+    shape(&document, expected, "", &mut findings);
     if !findings.is_empty() {
         return Err(findings);
     }
-    let grant: WasiGrant =
-        serde_json::from_value(document).map_err(|e| vec![(String::new(), e.to_string())])?;
-    let findings = meaning(&grant);
-    if findings.is_empty() { Ok(grant) } else { Err(findings) }
+    let object: T = serde_json::from_value(document).map_err(|e| vec![(String::new(), e.to_string())])?;
+    let findings = meaning(&object);
+    if findings.is_empty() { Ok(object) } else { Err(findings) }
 }
 
 fn without_nulls(value: Value) -> Value {
@@ -256,7 +295,10 @@ pub(super) fn meaning(grant: &WasiGrant) -> Vec<Finding> {
         let message = "empty, so nothing is granted; write at least one capability";
         findings.push(("spec.capabilities".into(), message.into()));
     }
-    findings.extend(subjects(grant));
+    if let Some(selector) = &grant.spec.namespace_selector {
+        findings.extend(of_selector(selector, "spec.namespaceSelector"));
+    }
+    findings.extend(subjects(grant.spec.subjects.as_ref()));
     for (index, capability) in grant.spec.capabilities.iter().enumerate() {
         findings.extend(of_capability(capability, &format!("spec.capabilities[{index}]")));
     }
@@ -310,12 +352,49 @@ fn reach(grant: &WasiGrant) -> Vec<Finding> {
     findings
 }
 
-fn subjects(grant: &WasiGrant) -> Vec<Finding> {
+/// What is wrong with an exception whose shape is right.
+pub(super) fn meaning_of_exception(exception: &WasiException) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Some(selector) = &grant.spec.namespace_selector {
-        findings.extend(of_selector(selector, "spec.namespaceSelector"));
+    let mut find = |field: &str, message: String| findings.push((field.to_string(), message));
+    if exception.name().is_empty() {
+        find("metadata.name", "missing; write a name".into());
     }
-    let Some(subjects) = &grant.spec.subjects else { return findings };
+    if exception.namespace().is_empty() {
+        find("metadata.namespace", "missing; write the namespace of the pods that it is for".into());
+    }
+    let spec = &exception.spec;
+    if spec.reason.trim().is_empty() {
+        find("spec.reason", "empty; write why the rule may be broken, for whoever reads the record".into());
+    }
+    if spec.rules.is_empty() {
+        find("spec.rules", "empty, so no rule is excepted; write the name of at least one".into());
+    }
+    for (index, rule) in spec.rules.iter().enumerate() {
+        if let Some(message) = wrong_rule(rule) {
+            find(&format!("spec.rules[{index}]"), message);
+        }
+    }
+    findings.extend(subjects(spec.subjects.as_ref()));
+    findings.extend(empty_texts(&spec.containers, "spec.containers", "the name of a container"));
+    findings
+}
+
+/// Rules are named one by one: a pattern would except rules that nobody has written yet.
+fn wrong_rule(rule: &str) -> Option<String> {
+    if NEVER_EXEMPT.contains(&rule) {
+        return Some(format!("`{rule}` says that nothing was judged, so it cannot be excepted; remove it"));
+    }
+    let kebab = rule
+        .split('-')
+        .all(|word| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()));
+    (!kebab).then(|| {
+        format!("`{rule}` is not the name of a rule; write one as messages show it, such as `needs-grant`")
+    })
+}
+
+fn subjects(subjects: Option<&Subjects>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Some(subjects) = subjects else { return findings };
     findings.extend(empty_texts(&subjects.service_accounts, "spec.subjects.serviceAccounts", "a name"));
     findings.extend(empty_texts(&subjects.images, "spec.subjects.images", "an image name or pattern"));
     if let Some(selector) = &subjects.pod_selector {

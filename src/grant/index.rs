@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::check::{self, Problem, Problems};
-use super::types::{LabelRequirement, LabelSelector};
+use super::types::{LabelRequirement, LabelSelector, Subjects};
 use super::{Error, WasiGrant};
 use crate::capability::glob;
 
@@ -33,32 +33,37 @@ pub struct Subject<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
     all: Vec<Arc<WasiGrant>>,
-    namespaces: HashMap<String, ByAccount>,
-    labels: HashMap<(String, String), ByAccount>,
+    namespaces: HashMap<String, ByAccount<WasiGrant>>,
+    labels: HashMap<(String, String), ByAccount<WasiGrant>>,
     /// `ClusterWasiGrant`s whose selector demands no label value.
-    every_namespace: ByAccount,
+    every_namespace: ByAccount<WasiGrant>,
 }
 
-/// Grants of one bucket, by the service accounts that they name.
-#[derive(Debug, Clone, Default)]
-struct ByAccount {
-    any: Vec<Arc<WasiGrant>>,
-    named: HashMap<String, Vec<Arc<WasiGrant>>>,
+/// Objects of one bucket, by the service accounts that their subjects name.
+#[derive(Debug, Clone)]
+pub(super) struct ByAccount<T> {
+    any: Vec<Arc<T>>,
+    named: HashMap<String, Vec<Arc<T>>>,
 }
 
-impl ByAccount {
-    fn insert(&mut self, grant: &Arc<WasiGrant>) {
-        let accounts: BTreeSet<&String> =
-            grant.spec.subjects.iter().flat_map(|subjects| &subjects.service_accounts).collect();
+impl<T> Default for ByAccount<T> {
+    fn default() -> Self {
+        Self { any: Vec::new(), named: HashMap::new() }
+    }
+}
+
+impl<T> ByAccount<T> {
+    pub fn insert(&mut self, object: &Arc<T>, subjects: Option<&Subjects>) {
+        let accounts: BTreeSet<&String> = subjects.iter().flat_map(|s| &s.service_accounts).collect();
         if accounts.is_empty() {
-            self.any.push(Arc::clone(grant));
+            self.any.push(Arc::clone(object));
         }
         for account in accounts {
-            self.named.entry(account.clone()).or_default().push(Arc::clone(grant));
+            self.named.entry(account.clone()).or_default().push(Arc::clone(object));
         }
     }
 
-    fn of<'a>(&'a self, account: &str) -> impl Iterator<Item = &'a Arc<WasiGrant>> {
+    pub fn of<'a>(&'a self, account: &str) -> impl Iterator<Item = &'a Arc<T>> {
         self.any.iter().chain(self.named.get(account).into_iter().flatten())
     }
 }
@@ -79,18 +84,20 @@ impl Grants {
     }
 
     fn insert(&mut self, grant: Arc<WasiGrant>) {
+        let subjects = grant.spec.subjects.as_ref();
         match (&grant.spec.namespace_selector, grant.namespace()) {
             (Some(selector), _) => {
                 let demanded = demanded_labels(selector);
                 if demanded.is_empty() {
-                    self.every_namespace.insert(&grant);
+                    self.every_namespace.insert(&grant, subjects);
                 }
                 for label in demanded {
-                    self.labels.entry(label).or_default().insert(&grant);
+                    self.labels.entry(label).or_default().insert(&grant, subjects);
                 }
             }
             (None, namespace) => {
-                self.namespaces.entry(namespace.unwrap_or_default().to_string()).or_default().insert(&grant);
+                let namespace = namespace.unwrap_or_default().to_string();
+                self.namespaces.entry(namespace).or_default().insert(&grant, subjects);
             }
         }
         self.all.push(grant);
@@ -139,7 +146,7 @@ impl Grants {
         let account = subject.service_account;
         let of_namespace = self.namespaces.get(subject.namespace).into_iter();
         let labels = namespace_labels(subject);
-        let of_labels: Vec<&ByAccount> =
+        let of_labels: Vec<&ByAccount<WasiGrant>> =
             labels.iter().filter_map(|(k, v)| self.labels.get(&(k.clone(), v.clone()))).collect();
         let buckets = of_namespace.chain(of_labels).chain(std::iter::once(&self.every_namespace));
         buckets.flat_map(move |bucket| bucket.of(account))
@@ -194,11 +201,14 @@ fn matches(grant: &WasiGrant, subject: &Subject<'_>, forms: &[String]) -> bool {
         Some(selector) => selects_namespace(selector, subject),
         None => grant.namespace() == Some(subject.namespace),
     };
-    let Some(subjects) = &grant.spec.subjects else { return in_namespace };
+    in_namespace && grant.spec.subjects.as_ref().is_none_or(|subjects| includes(subjects, subject, forms))
+}
+
+/// Whether the subjects include a container, whose image has these [`image_forms`]; its namespace is not looked at.
+pub(super) fn includes(subjects: &Subjects, subject: &Subject<'_>, forms: &[String]) -> bool {
     let account = &subjects.service_accounts;
     let covered = |pattern: &String| forms.iter().any(|form| glob::covers(pattern, form));
-    in_namespace
-        && (account.is_empty() || account.iter().any(|name| name == subject.service_account))
+    (account.is_empty() || account.iter().any(|name| name == subject.service_account))
         && (subjects.images.is_empty() || subjects.images.iter().any(covered))
         && subjects.pod_selector.as_ref().is_none_or(|selector| selects(selector, subject.labels))
 }
@@ -232,7 +242,7 @@ fn holds(requirement: &LabelRequirement, labels: &BTreeMap<String, String>) -> b
 
 /// The forms of an image name that a pattern may match: as written, without its digest, without its tag, without both,
 /// and with `:latest` where it has neither.
-fn image_forms(image: &str) -> Vec<String> {
+pub(super) fn image_forms(image: &str) -> Vec<String> {
     let (tagged, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
     let (folder, last) = tagged.rsplit_once('/').map_or(("", tagged), |(folder, last)| (folder, last));
     let (last, tag) = last.split_once(':').map_or((last, None), |(name, tag)| (name, Some(tag)));

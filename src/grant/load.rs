@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::check::{self, Problem, Problems};
-use super::{Grants, WasiGrant};
+use super::check::{self, Problem, Problems, Read};
+use super::{Exceptions, Grants, WasiException, WasiGrant};
 
 /// Bytes of a file that is still read: an etcd object has 1.5 MiB at most, and a file may hold several.
 const FILE_LIMIT: u64 = 16 << 20;
@@ -56,20 +56,45 @@ pub enum Error {
     },
 }
 
+/// What a directory of grants holds, indexed.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    /// `WasiGrant`s and `ClusterWasiGrant`s.
+    pub grants: Grants,
+    /// `WasiException`s.
+    pub exceptions: Exceptions,
+}
+
+/// What a text holds, in its order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Documents {
+    /// `WasiGrant`s and `ClusterWasiGrant`s.
+    pub grants: Vec<WasiGrant>,
+    /// `WasiException`s.
+    pub exceptions: Vec<WasiException>,
+}
+
 /// Reads every `.yaml`, `.yml` and `.json` file of a directory, several documents each, in the order of the names. Not
 /// its sub-directories, and nothing whose name starts with a dot: a mounted ConfigMap keeps its old versions there.
-pub fn load_dir(dir: &Path) -> Result<Grants, Error> {
-    let mut grants = Vec::new();
+pub fn load_dir(dir: &Path) -> Result<Loaded, Error> {
+    let mut all = Documents::default();
     let mut problems = Problems::default();
     for file in grant_files(dir)? {
         let origin = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        match parse_documents(&read_file(&file)?, &origin) {
-            Ok(read) => grants.extend(read),
+        match parse(&read_file(&file)?, &origin) {
+            Ok(read) => {
+                all.grants.extend(read.grants);
+                all.exceptions.extend(read.exceptions);
+            }
             Err(Error::CheckGrants { problems: more }) => problems.0.extend(more.0),
             Err(other) => return Err(other),
         }
     }
-    if problems.0.is_empty() { Grants::new(grants) } else { Err(Error::CheckGrants { problems }) }
+    if problems.0.is_empty() {
+        Ok(Loaded { grants: Grants::new(all.grants)?, exceptions: Exceptions::new(all.exceptions)? })
+    } else {
+        Err(Error::CheckGrants { problems })
+    }
 }
 
 fn grant_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -97,17 +122,23 @@ fn read_file(file: &Path) -> Result<String, Error> {
     fs::read_to_string(file).map_err(|source| Error::ReadFile { file: name(), source })
 }
 
-/// Reads and checks the documents of a text, empty ones left out. `origin` is what messages call the text.
+/// The grants of a text; see [`parse`].
 pub fn parse_documents(text: &str, origin: &str) -> Result<Vec<WasiGrant>, Error> {
+    Ok(parse(text, origin)?.grants)
+}
+
+/// Reads and checks the documents of a text, empty ones left out. `origin` is what messages call the text.
+pub fn parse(text: &str, origin: &str) -> Result<Documents, Error> {
     // YAML 1.2 booleans: a variable named `NO` or `y` is a name. The snippet of the parser's message would print the file across several lines of a log.
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|e| Error::ParseDocuments { origin: origin.to_string(), message: e.to_string() })?;
-    let mut grants = Vec::new();
+    let mut read = Documents::default();
     let mut problems = Problems::default();
     for (index, document) in documents.into_iter().enumerate() {
         match check::read(document) {
-            Ok(grant) => grants.push(grant),
+            Ok(Read::Grant(grant)) => read.grants.push(*grant),
+            Ok(Read::Exception(exception)) => read.exceptions.push(*exception),
             Err(findings) => {
                 let origin = format!("{origin} document {}", index + 1);
                 let problem = |(field, message)| Problem { origin: origin.clone(), field, message };
@@ -115,7 +146,7 @@ pub fn parse_documents(text: &str, origin: &str) -> Result<Vec<WasiGrant>, Error
             }
         }
     }
-    if problems.0.is_empty() { Ok(grants) } else { Err(Error::CheckGrants { problems }) }
+    if problems.0.is_empty() { Ok(read) } else { Err(Error::CheckGrants { problems }) }
 }
 
 #[cfg(test)]
@@ -296,7 +327,7 @@ spec:
         write(".hidden.yaml", "not: [a grant");
         fs::create_dir(dir.path().join("..data.yaml")).unwrap();
         fs::create_dir(dir.path().join("sub.yaml")).unwrap();
-        let grants = load_dir(dir.path()).unwrap();
+        let grants = load_dir(dir.path()).unwrap().grants;
         let names: Vec<String> = grants.iter().map(|grant| grant.name().to_string()).collect();
         assert_eq!(names, ["one", "orders-api", "two"]);
 

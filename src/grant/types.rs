@@ -1,4 +1,4 @@
-//! The `wasmgate.dev/v1alpha1` `WasiGrant` and `ClusterWasiGrant`.
+//! The `wasmgate.dev/v1alpha1` `WasiGrant` and `ClusterWasiGrant`; `WasiException` is in [`super::exception`].
 //!
 //! What needs no grant: `stdio`, `clock`, `random`, `args` (unless they carry a secret), and whatever the image brought
 //! itself or the platform gives every container ([`crate::capability::Entry::own`]). Serving HTTP and being started by

@@ -1,19 +1,41 @@
 //! What the policies' findings come to.
 
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Levels;
+use super::level::Enforcement;
+use crate::grant::exception::{Exceptions, Finding, Pod};
+use crate::inspection::Inspection;
 use crate::policy::{Action, Evaluation, Violation};
+use crate::workload::Workload;
 
 /// Rule name of the violation that stands for a bundle that could not be evaluated.
 pub const POLICY_ERROR: &str = "policy-error";
 
+/// The exception that a violation was spared by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exemption {
+    /// `namespace/name` of the `WasiException`.
+    pub exception: String,
+    /// Its reason.
+    pub reason: String,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
 /// A violation and what it comes to here.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct JudgedViolation {
-    /// What it comes to after levels and overrides.
+    /// What it comes to after levels, overrides and exceptions: an exempted one is only recorded.
     #[serde(rename = "enforced")]
     pub action: Action,
+    /// The exception that spares it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exempted: Option<Exemption>,
     /// The rule's own words.
     #[serde(flatten)]
     pub violation: Violation,
@@ -24,6 +46,9 @@ pub struct JudgedViolation {
 pub struct Verdict {
     /// Judged violations, denials first, then by rule and container.
     pub violations: Vec<JudgedViolation>,
+    /// What the namespace's labels say that could not be taken as written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl Verdict {
@@ -41,13 +66,75 @@ impl Verdict {
     pub fn gravest(&self) -> Option<Action> {
         self.violations.iter().map(|v| v.action).max()
     }
+
+    /// Rule and exception of every violation that was spared, such as `will-fail-there=shop/legacy`, sorted.
+    pub fn exemptions(&self) -> BTreeSet<String> {
+        let spared = |v: &JudgedViolation| {
+            let exemption = v.exempted.as_ref()?;
+            Some(format!("{}={}", v.violation.rule, exemption.exception))
+        };
+        self.violations.iter().filter_map(spared).collect()
+    }
 }
 
-/// Applies levels to what the policies said. A bundle that could not be evaluated denies at any level: nobody knows
-/// what it would have said.
-pub fn decide(evaluation: Evaluation, levels: &Levels, namespace_level: Action) -> Verdict {
+/// What exceptions are looked up with: the pod, its images, and the time.
+#[derive(Debug, Clone, Copy)]
+pub struct Sparing<'a> {
+    /// All exceptions.
+    pub exceptions: &'a Exceptions,
+    /// The pod.
+    pub workload: &'a Workload,
+    /// Its containers.
+    pub inspection: &'a Inspection,
+    /// The time, which decides whether an exception has expired.
+    pub now: Timestamp,
+}
+
+impl Sparing<'_> {
+    /// The exception that is for a violation.
+    fn of(&self, violation: &Violation) -> Option<Exemption> {
+        if self.exceptions.is_empty() {
+            return None;
+        }
+        let pod = Pod {
+            namespace: &self.workload.namespace,
+            service_account: self.workload.service_account(),
+            labels: &self.workload.labels,
+        };
+        let finding = Finding {
+            rule: &violation.rule,
+            container: violation.container.as_deref(),
+            capability: violation.capability.as_deref(),
+        };
+        let found =
+            self.exceptions.of(&pod, &self.images(violation.container.as_deref()), &finding, self.now)?;
+        Some(Exemption {
+            exception: format!("{}/{}", found.namespace(), found.name()),
+            reason: found.spec.reason.clone(),
+            expires_at: found.spec.expires_at,
+        })
+    }
+
+    /// The images of a container; those of all for a finding that is about the pod, or about a container that it does not have.
+    fn images(&self, container: Option<&str>) -> Vec<&str> {
+        let all = || self.inspection.containers.iter();
+        let named: Vec<&str> =
+            all().filter(|c| Some(c.name.as_str()) == container).map(|c| c.image.as_str()).collect();
+        if named.is_empty() { all().map(|c| c.image.as_str()).collect() } else { named }
+    }
+}
+
+/// Applies levels and exceptions to what the policies said. A bundle that could not be evaluated denies at any level and
+/// whatever is excepted: nobody knows what it would have said.
+pub fn decide(
+    evaluation: Evaluation,
+    levels: &Levels,
+    enforcement: Enforcement,
+    sparing: &Sparing<'_>,
+) -> Verdict {
     let failures = evaluation.failures.into_iter().map(|failure| JudgedViolation {
         action: Action::Deny,
+        exempted: None,
         violation: Violation {
             rule: POLICY_ERROR.to_string(),
             message: failure.message,
@@ -56,27 +143,67 @@ pub fn decide(evaluation: Evaluation, levels: &Levels, namespace_level: Action) 
             action: None,
         },
     });
-    let judged = evaluation.violations.into_iter().map(|violation| JudgedViolation {
-        action: levels.action(namespace_level, &violation.rule, violation.action),
-        violation,
+    let judged = evaluation.violations.into_iter().map(|violation| {
+        let exempted = if levels.may_exempt(&violation.rule) { sparing.of(&violation) } else { None };
+        let action = match exempted {
+            Some(_) => Action::Audit,
+            None => levels.action(&enforcement, &violation.rule, violation.action),
+        };
+        JudgedViolation { action, exempted, violation }
     });
     let mut violations: Vec<_> = failures.chain(judged).collect();
     violations.sort_by(|a, b| b.action.cmp(&a.action).then_with(|| a.violation.cmp(&b.violation)));
-    Verdict { violations }
+    Verdict { violations, notes: enforcement.notes }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::grant::load::parse;
     use crate::policy::Failure;
+    use crate::workload::Kind;
 
     fn violation(rule: &str, action: Option<Action>) -> Violation {
         Violation { rule: rule.into(), message: "m".into(), container: None, capability: None, action }
     }
 
+    fn decide(evaluation: Evaluation, level: Action) -> Verdict {
+        decide_with(evaluation, &Levels::default(), level, "")
+    }
+
+    /// A pod `shop/orders` without containers, judged with these exceptions.
+    fn decide_with(evaluation: Evaluation, levels: &Levels, level: Action, exceptions: &str) -> Verdict {
+        let exceptions = Exceptions::new(parse(exceptions, "e.yaml").unwrap().exceptions).unwrap();
+        let workload = Workload {
+            kind: Kind::Pod,
+            name: "orders".into(),
+            namespace: "shop".into(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            terminating: false,
+            spec: Default::default(),
+        };
+        let sparing = Sparing {
+            exceptions: &exceptions,
+            workload: &workload,
+            inspection: &Inspection::default(),
+            now: "2026-06-01T00:00:00Z".parse().unwrap(),
+        };
+        super::decide(evaluation, levels, Enforcement::at(level), &sparing)
+    }
+
+    fn exception(name: &str, rules: &str) -> String {
+        format!(
+            "---\napiVersion: wasmgate.dev/v1alpha1\nkind: WasiException\nmetadata: {{ name: {name}, namespace: shop }}\n\
+             spec: {{ rules: [{rules}], reason: why, expiresAt: 2026-07-01T00:00:00Z }}\n"
+        )
+    }
+
     #[test]
     fn nothing_found_admits() {
-        let verdict = decide(Evaluation::default(), &Levels::default(), Action::Deny);
+        let verdict = decide(Evaluation::default(), Action::Deny);
         assert!(!verdict.denied());
         assert_eq!(verdict.gravest(), None);
     }
@@ -87,23 +214,65 @@ mod tests {
             violations: vec![violation("a", Some(Action::Warn)), violation("b", None)],
             failures: Vec::new(),
         };
-        let verdict = decide(evaluation, &Levels::default(), Action::Deny);
+        let verdict = decide(evaluation, Action::Deny);
         let rules: Vec<_> = verdict.violations.iter().map(|v| v.violation.rule.as_str()).collect();
         assert_eq!(rules, ["b", "a"]);
         assert!(verdict.denied());
     }
 
+    fn failed() -> Evaluation {
+        let failure = Failure {
+            bundle: "extra".into(),
+            message: "policy bundle `extra` could not be evaluated: it ran out of time".into(),
+        };
+        Evaluation { violations: Vec::new(), failures: vec![failure] }
+    }
+
     #[test]
     fn a_bundle_that_fails_denies_even_where_the_namespace_only_warns() {
-        let evaluation = Evaluation {
-            violations: Vec::new(),
-            failures: vec![Failure {
-                bundle: "extra".into(),
-                message: "policy bundle `extra` could not be evaluated: it ran out of time".into(),
-            }],
-        };
-        let verdict = decide(evaluation, &Levels::default(), Action::Audit);
+        let verdict = decide(failed(), Action::Audit);
         assert!(verdict.denied());
         assert!(verdict.violations[0].violation.message.contains("`extra`"));
+    }
+
+    #[test]
+    fn what_an_exception_spares_is_kept_with_its_name_and_refuses_nothing() {
+        let evaluation = || Evaluation {
+            violations: vec![violation("a", None), violation("b", None)],
+            failures: Vec::new(),
+        };
+        let one = decide_with(evaluation(), &Levels::default(), Action::Deny, &exception("e", "a"));
+        assert!(one.denied());
+        assert_eq!(one.exemptions(), BTreeSet::from(["a=shop/e".to_string()]));
+        let both = decide_with(evaluation(), &Levels::default(), Action::Deny, &exception("e", "a, b"));
+        assert!(!both.denied());
+        assert_eq!((both.gravest(), both.violations.len()), (Some(Action::Audit), 2));
+        let spared = both.violations[0].exempted.as_ref().unwrap();
+        assert_eq!((spared.exception.as_str(), spared.reason.as_str()), ("shop/e", "why"));
+    }
+
+    #[test]
+    fn an_image_that_could_not_be_read_is_spared_where_its_rule_is_named() {
+        let evaluation =
+            || Evaluation { violations: vec![violation("not-inspected", None)], failures: Vec::new() };
+        let named =
+            decide_with(evaluation(), &Levels::default(), Action::Deny, &exception("e", "not-inspected"));
+        assert!(!named.denied());
+        let other =
+            decide_with(evaluation(), &Levels::default(), Action::Deny, &exception("e", "needs-grant"));
+        assert!(other.denied());
+    }
+
+    #[test]
+    fn nothing_spares_a_bundle_that_failed_or_a_rule_that_the_platform_keeps() {
+        let every_rule = exception("e", "a, b");
+        let verdict = decide_with(failed(), &Levels::default(), Action::Deny, &every_rule);
+        assert!(verdict.denied());
+        // A rule of a bundle may call itself anything.
+        let impostor = Evaluation { violations: vec![violation(POLICY_ERROR, None)], failures: Vec::new() };
+        assert!(decide_with(impostor, &Levels::default(), Action::Deny, &every_rule).denied());
+        let levels = Levels { never_exempt: ["a".to_string()].into(), ..Levels::default() };
+        let kept = Evaluation { violations: vec![violation("a", None)], failures: Vec::new() };
+        assert!(decide_with(kept, &levels, Action::Deny, &every_rule).denied());
     }
 }

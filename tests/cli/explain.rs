@@ -95,7 +95,7 @@ fn files_and_secrets_in_reach_are_denied() {
         "[needs-grant] container `files` may use `fs` on `/data` (read-write)",
         "volumeMount /data (emptyDir data)",
     ]);
-    let open = said.out.lines().filter(|line| line.ends_with("nobody")).count();
+    let open = said.out.lines().filter(|line| line.ends_with("nobody [needs-grant]")).count();
     assert_eq!(open, 2, "{}", said.out);
 }
 

@@ -37,7 +37,7 @@ struct Case {
     /// Body of a configuration file of its own.
     #[serde(default)]
     configuration: String,
-    /// `spec` of each grant, or a whole document.
+    /// `spec` of each grant, or a whole document, which may be an exception.
     #[serde(default)]
     grants: Vec<Value>,
     /// RuntimeClass and LimitRange documents.
@@ -124,7 +124,7 @@ impl Case {
                     "spec": grant}),
             };
             document["apiVersion"] = json!("wasmgate.dev/v1alpha1");
-            if document["kind"] == "WasiGrant" {
+            if document["kind"] != "ClusterWasiGrant" {
                 document["metadata"]["namespace"] = json!(self.namespace());
             }
             document
@@ -243,7 +243,7 @@ async fn input_of(state: &State, inspector: &Inspector, case: &Case, request: &R
     let input = serde_json::from_str(to_raw_value(&prepared).unwrap().get()).unwrap();
     let evaluation = state.policies.evaluate(&prepared).await;
     assert_eq!(evaluation.failures, [], "{}", case.name);
-    (input, judge::decide(evaluation, &state.levels, state.level_of(&request.namespace)))
+    (input, examine::verdict(state, &workload, &inspection, evaluation, jiff::Timestamp::now()))
 }
 
 // === what must be so ===

@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::words::{BOLD, DIM, PLAIN, RED, YELLOW, chars, hanging, paint, safe, wrap};
 use super::{list, text};
+use crate::judge::JudgedViolation;
+use crate::policy::Action;
 
 const HEADER: [&str; 5] = ["CAPABILITY", "REQUIRED", "AMBIENT", "EFFECTIVE", "GRANTED BY"];
 const INDENT: usize = 4;
@@ -21,10 +23,10 @@ struct Row {
     style: Style,
 }
 
-/// One row per capability that the program can call: whether it is handed over, and who grants it. What is only handed
-/// over follows in one line.
-pub(super) fn table(container: &Value, width: u16) -> String {
-    let rows = rows(container);
+/// One row per capability that the program can call: whether it is handed over, and who grants it or which rule says
+/// that nobody does. What is only handed over follows in one line.
+pub(super) fn table(container: &Value, violations: &[JudgedViolation], width: u16) -> String {
+    let rows = rows(container, violations);
     let idle = out_of_reach(container);
     if rows.is_empty() && idle.is_empty() {
         return String::new();
@@ -41,20 +43,43 @@ pub(super) fn table(container: &Value, width: u16) -> String {
     out
 }
 
-fn rows(container: &Value) -> Vec<Row> {
+fn rows(container: &Value, violations: &[JudgedViolation]) -> Vec<Row> {
+    let decided = |entry: &Value| deciding(container, entry, violations);
     let (open, covered): (Vec<&Value>, Vec<&Value>) =
         list(container, "effective").iter().partition(|entry| list(entry, "coveredBy").is_empty());
     let (by_default, granted): (Vec<&Value>, Vec<&Value>) =
         covered.into_iter().partition(|entry| granters(entry) == DEFAULT);
     let mut rows = Vec::new();
-    rows.extend(open.into_iter().map(|e| row(&label(e), [true, true], "nobody", &seen(e), RED)));
+    rows.extend(
+        open.into_iter()
+            .map(|e| row(&label(e), [true, true], &format!("nobody{}", decided(e)), &seen(e), RED)),
+    );
     let missing = list(container, "missing").iter();
-    rows.extend(missing.map(|e| row(&label(e), [true, false], "will fail there", &seen(e), YELLOW)));
+    rows.extend(
+        missing.map(|e| {
+            row(&label(e), [true, false], &format!("will fail there{}", decided(e)), &seen(e), YELLOW)
+        }),
+    );
     rows.extend(granted.into_iter().map(|e| row(&label(e), [true, true], &granters(e), &seen(e), PLAIN)));
     rows.extend(
         grouped(&by_default).into_iter().map(|(name, seen)| row(&name, [true, true], DEFAULT, &seen, DIM)),
     );
     rows
+}
+
+/// ` [rule]` for every rule that found something about this capability of the container, with what became of it unless it
+/// denies.
+fn deciding(container: &Value, entry: &Value, violations: &[JudgedViolation]) -> String {
+    let about = |v: &&JudgedViolation| {
+        v.violation.container.as_deref() == Some(text(container, "name"))
+            && v.violation.capability.as_deref() == Some(text(entry, "capability"))
+    };
+    let word = |v: &JudgedViolation| match (&v.exempted, v.action) {
+        (Some(_), _) => format!(" [{}: excepted]", v.violation.rule),
+        (None, Action::Deny) => format!(" [{}]", v.violation.rule),
+        (None, action) => format!(" [{}: {}]", v.violation.rule, action.as_str()),
+    };
+    violations.iter().filter(about).map(word).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
 
 fn row(name: &str, [required, ambient]: [bool; 2], granted: &str, seen: &str, style: Style) -> Row {

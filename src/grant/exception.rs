@@ -1,0 +1,361 @@
+//! The `wasmgate.dev/v1alpha1` `WasiException`: a rule that may be broken, by whom, why, and until when.
+//!
+//! ```yaml
+//! apiVersion: wasmgate.dev/v1alpha1
+//! kind: WasiException
+//! metadata: { name: legacy-orders, namespace: shop }
+//! spec:
+//!   rules: [will-fail-there]                     # by name, one by one
+//!   subjects: { serviceAccounts: [orders] }      # as in a grant; omitted = every pod here
+//!   containers: [api]                            # omitted = every container
+//!   capabilities: [net.tcp.connect]              # omitted = whatever the rule is about
+//!   reason: the socket is tried and not needed, TICKET-123
+//!   expiresAt: 2027-03-31T00:00:00Z
+//! ```
+//!
+//! A violation that an exception is for is recorded with the exception's name and refuses nothing. It is for what no
+//! grant can mend; a capability is better granted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::check::{self, Problem, Problems};
+use super::index::{ByAccount, image_forms, includes};
+use super::types::Subjects;
+use super::{Error, Subject};
+use crate::capability::Capability;
+
+/// The kind.
+pub const KIND: &str = "WasiException";
+
+/// Rules that no exception is for, because they say that nothing was judged: a bundle that could not be evaluated,
+/// and rules that read another version of the input.
+pub const NEVER_EXEMPT: &[&str] = &["policy-error", "unknown-input"];
+
+/// An exception from rules. Namespaced: there is none for the whole cluster, where the configuration's per-rule levels are
+/// the means.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WasiException {
+    /// `wasmgate.dev/v1alpha1`.
+    pub api_version: String,
+    /// [`KIND`].
+    pub kind: String,
+    /// Name and namespace; other metadata is carried and not read.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// The exception itself.
+    pub spec: ExceptionSpec,
+}
+
+/// Which rules may be broken by whom until when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExceptionSpec {
+    /// Names of rules, as messages show them; no patterns, and none of [`NEVER_EXEMPT`].
+    pub rules: Vec<String>,
+    /// Who; omitted means every pod of the namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subjects: Option<Subjects>,
+    /// Names of containers; empty means any. With names, what a rule says of the pod as a whole is not excepted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<String>,
+    /// Capabilities that the rule may speak of; empty means any, and findings about none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<Capability>,
+    /// Why; it stands in the record of every decision in which the exception was used.
+    pub reason: String,
+    /// RFC 3339 time after which nothing is excepted any more.
+    pub expires_at: jiff::Timestamp,
+}
+
+impl WasiException {
+    /// `metadata.name`; empty when it is missing, which [`Exceptions::new`] refuses.
+    pub fn name(&self) -> &str {
+        self.text("name")
+    }
+
+    /// `metadata.namespace`; as [`Self::name`].
+    pub fn namespace(&self) -> &str {
+        self.text("namespace")
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.metadata.get(key).and_then(serde_json::Value::as_str).unwrap_or_default()
+    }
+
+    /// Whether it is for this finding, apart from the pod and the image that it is about.
+    fn is_for(&self, finding: &Finding<'_>) -> bool {
+        let spec = &self.spec;
+        let among = |list: &[String], text: Option<&str>| {
+            list.is_empty() || text.is_some_and(|text| list.iter().any(|one| one == text))
+        };
+        let capability = spec.capabilities.is_empty()
+            || spec.capabilities.iter().any(|one| finding.capability == Some(one.as_str()));
+        !NEVER_EXEMPT.contains(&finding.rule)
+            && among(&spec.rules, Some(finding.rule))
+            && among(&spec.containers, finding.container)
+            && capability
+    }
+
+    fn includes(&self, pod: &Pod<'_>, images: &[Vec<String>]) -> bool {
+        let Some(subjects) = &self.spec.subjects else { return true };
+        let subject = Subject {
+            namespace: pod.namespace,
+            namespace_labels: &BTreeMap::new(),
+            service_account: pod.service_account,
+            labels: pod.labels,
+            image: "",
+        };
+        // One image outside of the patterns is enough to be outside of the exception; no image at all is too.
+        let none = [Vec::new()];
+        let images = if images.is_empty() { &none[..] } else { images };
+        images.iter().all(|forms| includes(subjects, &subject, forms))
+    }
+}
+
+/// What a rule found, as far as an exception looks at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Finding<'a> {
+    /// Name of the rule.
+    pub rule: &'a str,
+    /// Container that it is about; `None` for the pod.
+    pub container: Option<&'a str>,
+    /// Capability that it is about.
+    pub capability: Option<&'a str>,
+}
+
+/// The pod that a finding is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Pod<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// `ServiceAccount`, `default` when it names none.
+    pub service_account: &'a str,
+    /// Labels of the pod.
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+/// All exceptions, by namespace and service account.
+#[derive(Debug, Clone, Default)]
+pub struct Exceptions {
+    all: Vec<Arc<WasiException>>,
+    namespaces: HashMap<String, ByAccount<WasiException>>,
+}
+
+impl Exceptions {
+    /// Checks and indexes exceptions; one that is wrong refuses all, and so do two of the same name in a namespace.
+    pub fn new(mut exceptions: Vec<WasiException>) -> Result<Self, Error> {
+        exceptions.sort_by_cached_key(|e| (e.namespace().to_string(), e.name().to_string()));
+        let problems = problems(&exceptions);
+        if !problems.0.is_empty() {
+            return Err(Error::CheckGrants { problems });
+        }
+        let mut index = Self::default();
+        for exception in exceptions {
+            let exception = Arc::new(exception);
+            let namespace = index.namespaces.entry(exception.namespace().to_string()).or_default();
+            namespace.insert(&exception, exception.spec.subjects.as_ref());
+            index.all.push(exception);
+        }
+        Ok(index)
+    }
+
+    /// How many there are, expired ones included.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// All that have expired, for a note at loading time.
+    pub fn expired(&self, now: jiff::Timestamp) -> impl Iterator<Item = &Arc<WasiException>> {
+        self.all.iter().filter(move |exception| exception.spec.expires_at <= now)
+    }
+
+    /// The exception that is for this finding at `now`; of several the first by name. `images` are those of the container
+    /// that the finding is about, or all of the pod when it is about the pod: an exception for some images is for a finding
+    /// only if it is for all of them.
+    pub fn of(
+        &self,
+        pod: &Pod<'_>,
+        images: &[&str],
+        finding: &Finding<'_>,
+        now: jiff::Timestamp,
+    ) -> Option<&Arc<WasiException>> {
+        let candidates = self.namespaces.get(pod.namespace)?.of(pod.service_account);
+        let mut fitting = candidates.filter(|e| e.spec.expires_at > now && e.is_for(finding)).peekable();
+        fitting.peek()?;
+        let forms: Vec<Vec<String>> = images.iter().map(|image| image_forms(image)).collect();
+        fitting.filter(|e| e.includes(pod, &forms)).min_by_key(|e| e.name())
+    }
+}
+
+fn problems(sorted: &[WasiException]) -> Problems {
+    let origin = |e: &WasiException| format!("{KIND} {}/{}", e.namespace(), e.name());
+    let mut problems = Vec::new();
+    for exception in sorted {
+        let problem = |(field, message)| Problem { origin: origin(exception), field, message };
+        problems.extend(check::meaning_of_exception(exception).into_iter().map(problem));
+    }
+    for pair in sorted.windows(2) {
+        if let [a, b] = pair
+            && origin(a) == origin(b)
+        {
+            let message = "given twice; rename one or remove it".into();
+            problems.push(Problem { origin: origin(b), field: "metadata.name".into(), message });
+        }
+    }
+    Problems(problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grant::load::parse;
+
+    const NOW: &str = "2026-06-01T00:00:00Z";
+
+    fn document(name: &str, spec: &str) -> String {
+        format!(
+            "---\napiVersion: wasmgate.dev/v1alpha1\nkind: WasiException\nmetadata: {{ name: {name}, namespace: shop }}\n\
+             spec: {{ {spec} }}\n"
+        )
+    }
+
+    fn read(text: &str) -> Result<Exceptions, Error> {
+        Exceptions::new(parse(text, "e.yaml")?.exceptions)
+    }
+
+    const BASE: &str = "rules: [needs-grant], reason: why, expiresAt: 2026-07-01T00:00:00Z";
+
+    fn finding() -> Finding<'static> {
+        Finding { rule: "needs-grant", container: Some("api"), capability: Some("fs") }
+    }
+
+    /// The name of the exception for a finding of account `orders` in namespace `shop`.
+    fn used(exceptions: &Exceptions, finding: &Finding<'_>, images: &[&str]) -> Option<String> {
+        let labels = BTreeMap::from([("app".to_string(), "api".to_string())]);
+        let pod = Pod { namespace: "shop", service_account: "orders", labels: &labels };
+        let found = exceptions.of(&pod, images, finding, NOW.parse().unwrap());
+        found.map(|e| e.name().to_string())
+    }
+
+    #[test]
+    fn every_part_of_an_exception_must_fit() {
+        for (more, expected) in [
+            ("", true),
+            ("containers: [api]", true),
+            ("containers: [other]", false),
+            ("capabilities: [fs]", true),
+            ("capabilities: [env]", false),
+            ("subjects: { serviceAccounts: [orders] }", true),
+            ("subjects: { serviceAccounts: [other] }", false),
+            ("subjects: { images: ['ghcr.io/org/*'] }", true),
+            ("subjects: { images: ['ghcr.io/other/*'] }", false),
+            ("subjects: { podSelector: { matchLabels: { app: api } } }", true),
+            ("subjects: { podSelector: { matchLabels: { app: web } } }", false),
+        ] {
+            let comma = if more.is_empty() { "" } else { ", " };
+            let exceptions = read(&document("e", &format!("{BASE}{comma}{more}"))).unwrap();
+            let found = used(&exceptions, &finding(), &["ghcr.io/org/app:v1"]);
+            assert_eq!(found.is_some(), expected, "{more}");
+        }
+    }
+
+    #[test]
+    fn another_rule_namespace_or_time_is_not_excepted() {
+        let exceptions = read(&document("e", BASE)).unwrap();
+        let other = Finding { rule: "native-code", ..finding() };
+        assert_eq!(used(&exceptions, &other, &["a"]), None);
+        let labels = BTreeMap::new();
+        let elsewhere = Pod { namespace: "shop2", service_account: "orders", labels: &labels };
+        assert!(exceptions.of(&elsewhere, &["a"], &finding(), NOW.parse().unwrap()).is_none());
+        let here = Pod { namespace: "shop", ..elsewhere };
+        let end = "2026-07-01T00:00:00Z".parse().unwrap();
+        assert!(exceptions.of(&here, &["a"], &finding(), end).is_none());
+        assert_eq!(exceptions.expired(end).count(), 1);
+    }
+
+    #[test]
+    fn a_finding_about_the_pod_needs_an_exception_for_all_of_its_images_and_for_no_container() {
+        let of_pod = Finding { container: None, capability: None, ..finding() };
+        let by_image = read(&document("e", &format!("{BASE}, subjects: {{ images: ['a*'] }}"))).unwrap();
+        assert!(used(&by_image, &of_pod, &["a1", "a2"]).is_some());
+        assert!(used(&by_image, &of_pod, &["a1", "b"]).is_none());
+        assert!(used(&by_image, &of_pod, &[]).is_none());
+        let by_container = read(&document("e", &format!("{BASE}, containers: [api]"))).unwrap();
+        assert!(used(&by_container, &of_pod, &["a1"]).is_none());
+        let by_capability = read(&document("e", &format!("{BASE}, capabilities: [fs]"))).unwrap();
+        assert!(used(&by_capability, &of_pod, &["a1"]).is_none());
+    }
+
+    #[test]
+    fn of_several_the_first_by_name_is_used() {
+        let text = [document("b", BASE), document("a", BASE)].concat();
+        assert_eq!(used(&read(&text).unwrap(), &finding(), &["x"]).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_its_place_and_the_fix() {
+        for (spec, field, message) in [
+            ("rules: [], reason: r, expiresAt: 2026-07-01T00:00:00Z", "spec.rules", "no rule is excepted"),
+            (
+                "rules: ['*'], reason: r, expiresAt: 2026-07-01T00:00:00Z",
+                "spec.rules[0]",
+                "such as `needs-grant`",
+            ),
+            (
+                "rules: [policy-error], reason: r, expiresAt: 2026-07-01T00:00:00Z",
+                "spec.rules[0]",
+                "cannot be excepted",
+            ),
+            (
+                "rules: [unknown-input], reason: r, expiresAt: 2026-07-01T00:00:00Z",
+                "spec.rules[0]",
+                "cannot be excepted",
+            ),
+            ("rules: [a], expiresAt: 2026-07-01T00:00:00Z", "spec.reason", "missing"),
+            ("rules: [a], reason: ' ', expiresAt: 2026-07-01T00:00:00Z", "spec.reason", "write why"),
+            ("rules: [a], reason: r", "spec.expiresAt", "missing; write an RFC 3339 time"),
+            ("rules: [a], reason: r, expiresAt: later", "spec.expiresAt", "RFC 3339"),
+            (
+                "rules: [a], reason: r, expiresAt: 2026-07-01T00:00:00Z, capabilities: [fz]",
+                "spec.capabilities[0]",
+                "unknown capability",
+            ),
+            (
+                "rules: [a], reason: r, expiresAt: 2026-07-01T00:00:00Z, container: x",
+                "spec.container",
+                "did you mean `containers`?",
+            ),
+            (
+                "rules: [a], reason: r, expiresAt: 2026-07-01T00:00:00Z, subjects: { images: [''] }",
+                "spec.subjects.images[0]",
+                "empty",
+            ),
+        ] {
+            let refused = read(&document("e", spec)).unwrap_err().to_string();
+            assert!(
+                refused.contains(&format!("{field}: ")) && refused.contains(message),
+                "{spec}: {refused}"
+            );
+        }
+        let twice = [document("e", BASE), document("e", BASE)].concat();
+        assert!(read(&twice).unwrap_err().to_string().contains("given twice"));
+        let nowhere = document("e", BASE).replace(", namespace: shop", "");
+        assert!(read(&nowhere).unwrap_err().to_string().contains("metadata.namespace"));
+    }
+
+    #[test]
+    fn grants_and_exceptions_may_share_a_file() {
+        let grant = "---\napiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: { name: g, namespace: shop }\n\
+                     spec: { capabilities: [{ name: env }] }\n";
+        let read = parse(&format!("{grant}{}", document("e", BASE)), "both.yaml").unwrap();
+        assert_eq!((read.grants.len(), read.exceptions.len()), (1, 1));
+    }
+}
