@@ -234,6 +234,17 @@ pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
+/// A tar archive of one symbolic link.
+pub fn tar_link(name: &str, target: &str) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_mode(0o777);
+    header.set_size(0);
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_link(&mut header, name, target).unwrap();
+    builder.into_inner().unwrap()
+}
+
 /// Compresses with gzip.
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
