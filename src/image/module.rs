@@ -572,6 +572,10 @@ fn why_foreign(import: &Import) -> &'static str {
         name if name.ends_with("_bg.js") => {
             "which only the JavaScript of wasm-bindgen provides: build it for a WASI target"
         }
+        // The names that Emscripten's optimiser shortens everything to.
+        "a" if import.functions.iter().all(|name| name.len() <= 2) => {
+            "which no WASI host provides: the short names are those of Emscripten's optimised output"
+        }
         "env" => "which no WASI host provides: it was linked against a host of its own, such as Emscripten's",
         _ => "which no WASI host provides",
     }
