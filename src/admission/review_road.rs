@@ -314,6 +314,7 @@ mod tests {
             policies: PolicySet::load(&Engine::new().unwrap(), Vec::new(), Limits::default()).await.unwrap(),
             levels: crate::judge::Levels::default(),
             exempt_namespaces: std::collections::BTreeSet::new(),
+            exceptions: crate::grant::Exceptions::default(),
         };
         let inspector = Inspector::new(image::Options::default()).unwrap();
         Gate::new(state, inspector, sink, metrics, Labels::new("test", &BTreeMap::new()))
