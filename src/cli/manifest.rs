@@ -49,7 +49,7 @@ fn display(path: &Path) -> String {
     if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
 }
 
-fn failed(path: &Path, message: impl ToString) -> Error {
+fn failed(path: &Path, message: impl std::fmt::Display) -> Error {
     Error::ReadManifest { path: display(path), message: message.to_string() }
 }
 
