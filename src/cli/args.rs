@@ -76,7 +76,7 @@ pub enum Output {
 /// Where the gate gets its knowledge from; shared by all commands. A flag wins over the configuration file.
 #[derive(Debug, Clone, Default, Parser)]
 pub struct GateOptions {
-    /// Configuration file (kind GateConfiguration)
+    /// Configuration file (kind `GateConfiguration`)
     #[arg(long, short = 'c', value_name = "FILE", env = "WASMGATE_CONFIG", help_heading = "Gate")]
     pub config: Option<PathBuf>,
     /// Directory of WasiGrant and ClusterWasiGrant manifests
