@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
     reason = "a test may fail loudly"
 )]
 
@@ -225,7 +226,7 @@ async fn every_shape_comes_back_from_a_real_registry_as_what_it_is() {
         // What no runtime starts is said so, and what is known to run has a runtime.
         match program {
             Program::Unknown { reason } => {
-                assert!(kind == ImageKind::Unknown && !reason.is_empty(), "{name}")
+                assert!(kind == ImageKind::Unknown && !reason.is_empty(), "{name}");
             }
             Program::Linux => assert_eq!(kind, ImageKind::Linux, "{name}"),
             ref wasm => assert!(kind.is_wasm() && !runners(&facts, wasm).is_empty(), "{name}"),
@@ -236,6 +237,9 @@ async fn every_shape_comes_back_from_a_real_registry_as_what_it_is() {
 /// The rules are typed by the schema, so a name that it lacks could not be written in one.
 #[test]
 fn the_schema_of_the_policies_lists_every_shape_and_runtime() {
+    use wasmgate::image::runner::Runner::{
+        Crun, RunwasiWamr, RunwasiWasmedge, RunwasiWasmer, RunwasiWasmtime, Spin, Youki,
+    };
     let schema: serde_json::Value =
         serde_json::from_str(include_str!("../policies/schema/input.v1alpha1.json")).unwrap();
     let container = &schema["definitions"]["container"]["properties"];
@@ -256,9 +260,6 @@ fn the_schema_of_the_policies_lists_every_shape_and_runtime() {
     let listed = container["shape"]["enum"].as_array().unwrap();
     assert_eq!(listed.len(), shapes.len() + 1, "and null");
     assert!(shapes.iter().all(|shape| listed.contains(&json!(shape))), "{listed:?}");
-    use wasmgate::image::runner::Runner::{
-        Crun, RunwasiWamr, RunwasiWasmedge, RunwasiWasmer, RunwasiWasmtime, Spin, Youki,
-    };
     let all = json!([RunwasiWasmtime, RunwasiWasmedge, RunwasiWasmer, RunwasiWamr, Spin, Crun, Youki]);
     assert_eq!(container["runnableBy"]["items"]["enum"], all);
 }
