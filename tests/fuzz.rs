@@ -1,6 +1,6 @@
 //! The fuzz targets on a stable compiler, for a bounded time: every input of the committed corpus (`fuzz/corpus`), cuts of
 //! it, and mutations of it that are the same in every run.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail loudly")]
 
 #[path = "support/targets.rs"]
 mod targets;

@@ -323,6 +323,7 @@ impl<S: Source> Look<'_, S> {
             );
         }
         facts.needs_command();
+        facts.needs_containerd();
         Ok(facts.concluded())
     }
 
@@ -366,6 +367,7 @@ impl<S: Source> Look<'_, S> {
             facts.add_spin_layer(&app, &layer, found);
         }
         facts.needs_command();
+        facts.needs_containerd();
         facts.kind = ImageKind::SpinApp;
         let refused = spin::refusal(&facts.modules, &app);
         facts.spin = Some(app);
@@ -540,6 +542,15 @@ impl ImageFacts {
         let WasmLayer::Module(facts) = found else { return self.add_layer(layer, found) };
         self.saw(format!("layer {} bytes 0..8", layer.digest), described(&facts));
         self.modules.extend(spin::for_each_owner(app, *facts));
+    }
+
+    /// `containerd` #9142, in 1.6.25 and 1.7.7.
+    fn needs_containerd(&mut self) {
+        self.hazards.push(
+            "containerd before 1.6.25, and 1.7 before 1.7.7, refuses Wasm layers with `mismatched image rootfs and \
+             manifest layers`"
+                .into(),
+        );
     }
 
     /// `kubelet` gives containerd an empty command for an image without an entry point, which it refuses.
