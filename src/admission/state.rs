@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 use crate::grant::{Exceptions, Grants};
 use crate::judge::{Enforcement, Levels};
 use crate::policy::PolicySet;
-use crate::runtime::Runtimes;
+use crate::runtime::{Profile, Runtimes};
 
 /// Why a review could not be carried through.
 #[derive(Debug, Error)]
@@ -45,6 +45,11 @@ pub struct State {
 }
 
 impl State {
+    /// The profile behind a RuntimeClass; `None` for a class that nobody described as a Wasm runtime.
+    pub fn profile_of(&self, class: &str) -> Option<&Profile> {
+        self.cluster.profile_of(&self.runtimes, class)
+    }
+
     /// How hard violations bite in a namespace.
     pub fn level_of(&self, namespace: &str) -> Enforcement {
         let labels: Option<&BTreeMap<_, _>> = self.cluster.namespaces.get(namespace);

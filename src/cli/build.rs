@@ -36,6 +36,7 @@ pub fn settings_with(options: &GateOptions, overrides: Overrides) -> Result<Sett
         insecure_registries,
         registry_cas,
         docker_config,
+        own_namespace: std::env::var("POD_NAMESPACE").ok().filter(|name| !name.is_empty()),
         ..overrides
     };
     Ok(config::resolve(config::load(config.as_deref())?, overrides)?)

@@ -46,7 +46,7 @@ pub struct File {
     /// How hard violations bite.
     #[serde(default)]
     pub enforcement: Levels,
-    /// Namespaces that the gate never touches.
+    /// Further namespaces that the gate never touches; `kube-system` and its own are always among them.
     #[serde(default = "exempt_namespaces")]
     pub exempt_namespaces: BTreeSet<String>,
     /// Where decision records go, and what is written on each.
@@ -72,9 +72,9 @@ impl Default for File {
     }
 }
 
-/// The control plane and the gate itself: a gate that judges its own pods cannot come back after an outage
+/// Namespaces that are exempt whatever the file says. The control plane and the gate itself: a gate that judges its own pods cannot come back after an outage
 /// (`kubernetes/website:content/en/docs/concepts/cluster-administration/admission-webhooks-good-practices.md`).
-fn exempt_namespaces() -> BTreeSet<String> {
+pub(super) fn exempt_namespaces() -> BTreeSet<String> {
     ["kube-system", "wasmgate-system"].into_iter().map(String::from).collect()
 }
 

@@ -44,6 +44,8 @@ pub struct Overrides {
     pub cert_names: Vec<String>,
     /// `--decision-log`.
     pub decision_log: Option<Output>,
+    /// Namespace that the gate itself runs in.
+    pub own_namespace: Option<String>,
 }
 
 /// The whole configuration, checked: what is left can only fail on something outside of it.
@@ -111,7 +113,10 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
         cert_dir,
         cert_names,
         decision_log,
+        own_namespace,
     } = overrides;
+    file.exempt_namespaces.extend(super::file::exempt_namespaces());
+    file.exempt_namespaces.extend(own_namespace);
     file.grants = grants.or(file.grants.take());
     file.cluster = cluster.or(file.cluster.take());
     file.policies.bundles.extend(bundles);
@@ -299,6 +304,15 @@ mod tests {
         let log = resolve(file, overrides).unwrap().file.decision_log;
         assert_eq!(log.output, Output::Off);
         assert_eq!(log.labels["cluster"], "eu-1");
+    }
+
+    #[test]
+    fn the_control_plane_and_the_gate_itself_are_always_exempt() {
+        let file = parse("gate.yaml", &format!("{HEAD}exemptNamespaces: [monitoring]\n")).unwrap();
+        let overrides = Overrides { own_namespace: Some("gates".into()), ..Overrides::default() };
+        let exempt = resolve(file, overrides).unwrap().file.exempt_namespaces;
+        let expected = ["gates", "kube-system", "monitoring", "wasmgate-system"];
+        assert_eq!(exempt.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -219,7 +219,7 @@ pub struct Resources {
 /// Gathers everything that the rules may read.
 pub fn prepare<'a>(case: &Case<'a>) -> PolicyInput<'a> {
     let class = case.workload.spec.runtime_class_name.as_deref();
-    let profile = class.and_then(|name| case.runtimes.by_class(name));
+    let profile = class.and_then(|name| case.cluster.profile_of(case.runtimes, name));
     let mut grants = Vec::new();
     let containers =
         case.inspection.containers.iter().map(|c| container_facts(case, profile, c, &mut grants)).collect();
