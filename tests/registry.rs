@@ -127,6 +127,9 @@ fn source(options: &Options) -> RegistrySource {
         docker_config: options.docker_config.clone(),
         connect_timeout: options.connect_timeout,
         read_timeout: options.read_timeout,
+        breaker: options.breaker,
+        mirrors: options.mirrors.clone(),
+        ..RegistryOptions::default()
     };
     RegistrySource::new(Guard::new(&options.registries).unwrap(), &registry).unwrap()
 }
@@ -400,7 +403,7 @@ async fn suffer(fault: Fault, budget: Duration) -> (Error, Duration) {
     let took = start.elapsed();
     println!("{:.60} → {took:?}: {error}", format!("{fault:?}"));
     assert!(took < budget + SLACK, "{fault:?} took {took:?}");
-    assert!(server.asked() <= 1, "{fault:?} was asked {} times", server.asked());
+    assert!(server.asked() <= 2, "{fault:?} was asked {} times", server.asked());
     ((*error).clone(), took)
 }
 

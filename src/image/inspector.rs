@@ -19,7 +19,7 @@ use super::detect::{SizeLimits, detect};
 use super::guard::{Guard, GuardOptions};
 use super::layout::Layouts;
 use super::reference::Reference;
-use super::registry::{Registry, RegistryOptions};
+use super::registry::{BreakerOptions, ProxyOptions, Registry, RegistryOptions};
 use super::source::{Descriptor, FetchedManifest, Source};
 use super::{Error, ImageFacts};
 
@@ -44,6 +44,18 @@ pub struct Options {
     pub ca_files: Vec<PathBuf>,
     /// A docker `config.json` with credentials, read once. Default: none, everything is asked anonymously.
     pub docker_config: Option<PathBuf>,
+    /// Folder of the programs that the docker config's `credHelpers` and `credsStore` name. Default: `PATH`.
+    pub credential_helpers: Option<PathBuf>,
+    /// Mirrors by registry, `host[:port][/path]`, tried in order before the registry itself. A mirror may have
+    /// any address, and no pod may name it unless it is on `allow` too. Default: none.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// Hosts of token services, by registry, that are given the registry's credentials although they are elsewhere.
+    /// Default: none; those of Docker Hub and gitlab.com are known.
+    pub token_realms: BTreeMap<String, Vec<String>>,
+    /// When a registry that does not answer is left alone.
+    pub breaker: BreakerOptions,
+    /// The proxy that registries are asked through. Default: none, and none of the environment's.
+    pub proxy: Option<ProxyOptions>,
     /// Bound on resolving a registry's name, and on opening a connection, each. Default: 3 s.
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
@@ -80,6 +92,11 @@ impl Default for Options {
             registries: GuardOptions::default(),
             ca_files: Vec::new(),
             docker_config: None,
+            credential_helpers: None,
+            mirrors: BTreeMap::new(),
+            token_realms: BTreeMap::new(),
+            breaker: BreakerOptions::default(),
+            proxy: None,
             connect_timeout: Duration::from_secs(3),
             read_timeout: Duration::from_secs(5),
             lookup_timeout: Duration::from_secs(10),
@@ -139,8 +156,13 @@ impl Inspector {
         let registry = RegistryOptions {
             ca_files: options.ca_files,
             docker_config: options.docker_config,
+            credential_helpers: options.credential_helpers,
             connect_timeout: options.connect_timeout,
             read_timeout: options.read_timeout,
+            breaker: options.breaker,
+            mirrors: options.mirrors,
+            token_realms: options.token_realms,
+            proxy: options.proxy,
         };
         let registry = Registry::new(Guard::new(&options.registries)?, &registry)?;
         let memory = Memory::new(&Bounds {
