@@ -291,6 +291,7 @@ pub mod reference;
 pub mod registry;
 pub mod source;
 pub mod spin;
+pub mod store;
 
 pub use detect::SizeLimits;
 pub use error::Error;

@@ -29,7 +29,9 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let (cert, key) = certificate(&settings)?;
     let state = build::state(&settings).await?;
     let labels = Labels::new(&instance(), &BTreeMap::new());
-    let gate = Arc::new(Gate::new(state, build::inspector(&settings)?, sink, metrics, labels));
+    let inspector = build::inspector(&settings)?;
+    inspector.warm().await;
+    let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels));
     let served = serve(&settings, cert, key, Served(Arc::clone(&gate))).await;
     // The last records are written whatever became of the listeners; a loss is said and changes no exit code.
     let flushed = tokio::task::spawn_blocking(move || gate.sink().close(FLUSH_DEADLINE)).await;

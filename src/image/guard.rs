@@ -55,8 +55,9 @@ pub struct Guard {
     deny: Vec<Pattern>,
     insecure: Vec<String>,
     allowed_cidrs: Vec<IpNet>,
-    /// Mirrors that the platform configured, in lower case: they may have any address, and no pod may name them.
-    mirrors: Vec<String>,
+    /// Mirrors and token services that the platform configured, in lower case: they may have any address, and no pod
+    /// may name them.
+    named: Vec<String>,
 }
 
 impl Guard {
@@ -75,14 +76,14 @@ impl Guard {
             deny: patterns(&options.deny)?,
             insecure: options.insecure.iter().map(|entry| entry.to_ascii_lowercase()).collect(),
             allowed_cidrs: options.allowed_cidrs.clone(),
-            mirrors: Vec::new(),
+            named: Vec::new(),
         })
     }
 
-    /// The same, with mirrors that may be asked in place of registries.
+    /// The same, with hosts that the platform configured to be asked on the way to a registry.
     #[must_use]
-    pub(super) fn with_mirrors<'a>(self, mirrors: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { mirrors: mirrors.into_iter().map(str::to_ascii_lowercase).collect(), ..self }
+    pub(super) fn with_named<'a>(self, hosts: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { named: hosts.into_iter().map(str::to_ascii_lowercase).collect(), ..self }
     }
 
     /// Whether a registry, by exact `host` or `host:port`, is asked by plain HTTP.
@@ -112,7 +113,7 @@ impl Guard {
         let standard = port == 443 || (port == 80 && self.is_insecure(&host));
         let registry = if standard { host.clone() } else { format!("{host}:{port}") };
         let listed = self.allow.iter().filter_map(|pattern| pattern.allows(&registry)).max();
-        if listed == Some(Listed::ByName) || self.mirrors.contains(&registry) {
+        if listed == Some(Listed::ByName) || self.named.contains(&registry) {
             return Ok(Reach::Anywhere);
         }
         match address.and_then(|address| self.address_problem(address)) {

@@ -147,7 +147,9 @@ impl Registry {
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let mirrors = mirrors(&options.mirrors)?;
-        let guard = guard.with_mirrors(mirrors.values().flatten().map(|mirror| mirror.host.as_str()));
+        let realms = options.token_realms.values().flatten().map(String::as_str);
+        let guard =
+            guard.with_named(mirrors.values().flatten().map(|mirror| mirror.host.as_str()).chain(realms));
         let guard = Arc::new(guard);
         let authorities = authorities(&options.ca_files)?;
         let transport = Transport::new(guard.clone(), &resolver, &authorities, options);
