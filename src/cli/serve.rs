@@ -29,7 +29,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let (cert, key) = certificate(&settings)?;
     let state = build::state(&settings).await?;
     let labels = Labels::new(&instance(), &BTreeMap::new());
-    let inspector = build::inspector(&settings)?;
+    let inspector = build::serving_inspector(&settings)?;
     inspector.warm().await;
     let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels));
     let served = serve(&settings, cert, key, Served(Arc::clone(&gate))).await;
@@ -60,6 +60,7 @@ async fn serve(settings: &Settings, cert: PathBuf, key: PathBuf, gate: Served) -
 
 fn overrides(options: &ServeOptions) -> Overrides {
     Overrides {
+        image_store: options.image_store.clone(),
         listen: options.listen,
         probes: options.probes,
         tls: options.tls_cert.clone().zip(options.tls_key.clone()),
