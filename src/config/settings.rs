@@ -32,6 +32,8 @@ pub struct Overrides {
     pub registry_cas: Vec<PathBuf>,
     /// `--docker-config`.
     pub docker_config: Option<PathBuf>,
+    /// `--image-store`.
+    pub image_store: Option<PathBuf>,
     /// `--listen`.
     pub listen: Option<SocketAddr>,
     /// `--probes`.
@@ -107,6 +109,7 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
         insecure_registries,
         registry_cas,
         docker_config,
+        image_store,
         listen,
         probes,
         tls,
@@ -129,6 +132,7 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
     file.images.registries.insecure.extend(insecure_registries);
     file.images.ca_files.extend(registry_cas);
     file.images.docker_config = docker_config.or(file.images.docker_config.take());
+    file.images.store = image_store.or(file.images.store.take());
     file.server.listen = listen.unwrap_or(file.server.listen);
     file.server.probes = probes.unwrap_or(file.server.probes);
     if let Some((cert, key)) = tls {
