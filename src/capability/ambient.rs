@@ -18,6 +18,7 @@ use crate::runtime::{Ambient, Profile};
 use crate::workload::Workload;
 
 pub(super) use pod::Pod;
+pub use spin::UNRESOLVED;
 
 /// What stands between an image and the things that it is handed.
 #[derive(Debug, Clone, Copy)]
