@@ -83,3 +83,22 @@ async fn what_no_grant_can_mend_is_named_and_what_is_admitted_misses_nothing() {
         assert!(nothing || !case.expect.rules.is_empty(), "{}: {}", case.name, found.to_yaml());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_known_from_the_image_is_a_warning() {
+    images::folder();
+    let cases = Case::load_all();
+    let flow = Flow::new(&shared_setup(&cases)).await;
+    for (name, expected) in [
+        ("deny-spin-template", "is not known before start"),
+        ("deny-network", "reaches any host: the image does not say which it means"),
+        ("deny-unknown-import", "grant it only if you know which host function answers"),
+        ("deny-variables", "brings is not known here"),
+        ("deny-http-outbound", "fence it with a NetworkPolicy"),
+    ] {
+        let case = cases.iter().find(|case| case.name == name).unwrap();
+        let found = suggestion(&flow, case).await;
+        let said = found.warnings.iter().any(|line| line.contains(expected));
+        assert!(said, "{name}: {}", found.to_yaml());
+    }
+}
