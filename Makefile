@@ -21,7 +21,7 @@ run: ## Build the gate, start it on the samples, and print a command that sends 
 	manifests/samples/run
 
 .PHONY: test
-test: tools ## Build the real tools if need be and run every test
+test: tools producers ## Build the real tools if need be and run every test
 	paths=$$(tools/build --path $(TOOLS)); \
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z A-Z)=$$path"; done <<<"$$paths"; \
 	$(CARGO) test --locked $(ARGS)
@@ -33,6 +33,10 @@ policies: ## Test the Rego and compile the bundle that is built into the gate
 .PHONY: tools
 tools: ## Build opa, registry, crane, oras and crdcheck into a cache that is keyed by version
 	@tools/build $(TOOLS) >/dev/null
+
+.PHONY: producers
+producers: ## Bring binaries of real compilers and toolchains into a cache that is keyed by version
+	@tests/fixtures/producers/fetch
 
 .PHONY: bench
 bench: ## Measure the road and its stages

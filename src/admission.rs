@@ -9,10 +9,12 @@ pub mod state;
 pub use examine::{Examination, Judgement};
 pub use state::{Error, State};
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use futures::FutureExt as _;
 
 use crate::audit::{Labels, Metrics, Road, Sink};
 use crate::image::Inspector;
@@ -76,8 +78,9 @@ impl Gate {
 
     /// Answers one review: bytes in, bytes out, within `budget`.
     pub async fn review(&self, road: Road, body: &[u8], budget: Duration) -> Vec<u8> {
-        let clock = Clock { started: Instant::now(), budget };
-        review_road::answer(self, road, body, clock).await
+        let clock = Clock::start(budget);
+        let answered = AssertUnwindSafe(review_road::answer(self, road, body, clock)).catch_unwind().await;
+        answered.unwrap_or_else(|_| review_road::broken(self, road, body, &clock))
     }
 
     /// Everything that is counted, as OpenMetrics text.

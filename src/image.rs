@@ -53,6 +53,16 @@ pub enum Shape {
     RunwasiLayers,
     /// `spin registry push`: content layers and a locked app.
     SpinArtifact,
+    /// A Spin app of before Spin 2, whose locked app is the config: no shim starts it.
+    SpinLegacy,
+    /// A root file system with `/spin.toml`, started by the command `/`.
+    SpinRootfs,
+    /// A root file system with `/slightfile.toml` and `/app.wasm`, for the retired slight shim.
+    SlightRootfs,
+    /// A root file system with `/.wws.toml`, for the retired Wasm Workers Server shim.
+    WwsRootfs,
+    /// A root file system whose manifest asks crun or youki for their Wasm handlers by annotation.
+    CrunRootfs,
     /// A root file system whose config platform is `wasi/wasm`, `wasip1/wasm` and kin (buildx).
     WasmRootfs,
     /// A root file system for a Linux platform whose program is a Wasm file (`FROM scratch`).
@@ -73,6 +83,19 @@ pub enum Packaging {
     RootFilesystem,
 }
 
+/// Something that an image's config says of the image's bytes and that is not so. Nobody checks these claims when an
+/// image is pushed or started, so nothing is decided by them; a wrong one says that the image was not made by the
+/// usual tools, or that its layer was exchanged.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Claim {
+    /// The config's field, such as `component.imports`.
+    pub field: String,
+    /// What only the config says; empty when the bytes have more than it says.
+    pub claimed: String,
+    /// What only the bytes say; empty when the config says more than they have.
+    pub found: String,
+}
+
 /// One thing that was seen and what follows from it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Evidence {
@@ -90,6 +113,27 @@ pub enum WasmFormat {
     Module,
     /// `\0asm` layer 1.
     Component,
+}
+
+/// What a binary needs of its runtime beyond WASI 0.1 and 0.2 as every shim links them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Feature {
+    /// WASI's first snapshot, `wasi_unstable`.
+    WasiUnstable,
+    /// WASI 0.3 interfaces.
+    Wasi03,
+    /// WasmEdge's sockets inside `wasi_snapshot_preview1`, known by their names and by `sock_accept` with two
+    /// parameters.
+    WasmedgeSockets,
+    /// WASIX.
+    Wasix,
+    /// `wasi.thread-spawn`.
+    WasiThreads,
+    /// A memory that threads share.
+    SharedMemory,
+    /// `wasi_ephemeral_nn`.
+    WasiNn,
 }
 
 /// A function or instance that a binary imports or exports.
@@ -125,6 +169,13 @@ pub struct ModuleFacts {
     pub data_bytes: u64,
     /// Initial linear memory of all memories that the binary defines or imports, in bytes.
     pub memory_bytes: u64,
+    /// The most that these memories may grow to, in bytes; `None` when one of them has no maximum of its own. A
+    /// 32-bit memory ends at 4 GiB anyway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_max_bytes: Option<u64>,
+    /// What it needs of its runtime beyond the usual.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub features: BTreeSet<Feature>,
     /// Bytes of the binary.
     pub size_bytes: u64,
 }
@@ -169,7 +220,7 @@ pub enum FileClass {
 pub struct SpinComponent {
     /// Component id.
     pub id: String,
-    /// Digest of its module layer.
+    /// Digest of its module layer; the path of its module where the application lies in a root file system.
     pub digest: Option<String>,
     /// `allowed_outbound_hosts` and the legacy `allowed_http_hosts`, as written.
     pub allowed_outbound_hosts: Vec<String>,
@@ -187,7 +238,7 @@ pub struct SpinComponent {
     pub variables: Vec<String>,
     /// Hosts that still hold a `{{ template }}`: what they resolve to is not known before start.
     pub templates: Vec<String>,
-    /// Digests of dependency and middleware modules that run with this component's capabilities; their
+    /// Digests (or paths) of dependency and middleware modules that run with this component's capabilities; their
     /// [`ModuleFacts`] carry this component's id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inherited: Vec<String>,
@@ -242,6 +293,9 @@ pub struct ImageFacts {
     pub spin: Option<SpinApp>,
     /// Things that will make the image fail on some node, for people to read.
     pub hazards: Vec<String>,
+    /// What the config says of the bytes and is not so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<Claim>,
 }
 
 /// The hazard of an image without entry point and command; none for a container whose pod spec gives one.
@@ -292,6 +346,8 @@ pub mod path;
 pub mod program;
 pub mod reference;
 pub mod registry;
+pub mod rootfs;
+pub mod runner;
 pub mod source;
 pub mod spin;
 

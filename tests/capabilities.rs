@@ -37,6 +37,8 @@ fn module(format: WasmFormat, imports: Vec<Import>, exports: &[&str]) -> ModuleF
         code_bytes: 1,
         data_bytes: 0,
         memory_bytes: 65536,
+        memory_max_bytes: None,
+        features: BTreeSet::default(),
         size_bytes: 2,
     }
 }
@@ -67,6 +69,7 @@ fn facts(kind: ImageKind, modules: Vec<ModuleFacts>) -> ImageFacts {
         native: Vec::new(),
         spin: None,
         hazards: Vec::new(),
+        claims: Vec::new(),
     }
 }
 

@@ -1,5 +1,14 @@
 //! The binary as people and machines meet it: its words, exit codes, signals, and the real registry behind it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "the helpers of a test may fail as loudly as the test"
+)]
+
 #[path = "cli/explain.rs"]
 mod explain;
 #[path = "support/oci.rs"]

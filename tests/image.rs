@@ -18,8 +18,8 @@ use serde_json::json;
 use wasmgate::image::reference::Reference;
 use wasmgate::image::source::{Descriptor, FetchedManifest, Source};
 use wasmgate::image::{
-    Depth, Error, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape, SizeLimits,
-    WasmFormat, detect::detect, module, program,
+    Claim, Depth, Error, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
+    SizeLimits, WasmFormat, detect::detect, module, program, program::Start, runner::Runner, runner::runners,
 };
 
 /// An image in memory, and what was asked of it.
@@ -134,7 +134,8 @@ async fn runwasi_layers_are_read_only_where_the_config_says_wasm() {
     let found = facts(&builder.build()).await;
     assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::RunwasiLayers));
     assert_eq!(found.entrypoint, ["app.wasm"]);
-    assert!(found.hazards.is_empty());
+    assert_eq!(found.hazards.len(), 1);
+    assert!(found.hazards[0].contains("1.6.25"), "{:?}", found.hazards);
     for architecture in ["amd64", "wasm32", "Wasm"] {
         builder.set_config("architecture", json!(architecture));
         let found = facts(&builder.build()).await;
@@ -311,6 +312,11 @@ async fn lookalikes_are_unknown_and_their_layers_are_not_fetched() {
         let mut builder = ImageBuilder::new(config, json!({}));
         builder.layer(layer, module.clone()).build()
     };
+    let prototype = |artifact_type: &str| {
+        let mut builder = ImageBuilder::new("application/vnd.oci.empty.v1+json", json!({}));
+        builder.extra = json!({"artifactType": artifact_type});
+        builder.layer(oci::WASM_LAYER, module.clone()).build()
+    };
     let cases = [
         (with("application/vnd.wasm.config.v1+json", oci::SPIN_LAYER), "wasm-to-oci"),
         (
@@ -321,7 +327,13 @@ async fn lookalikes_are_unknown_and_their_layers_are_not_fetched() {
             "proxy-wasm",
         ),
         (with("application/vnd.oci.empty.v1+json", oci::WASM_LAYER), "empty config"),
-        (with(oci::SPIN_APPLICATION, oci::SPIN_LAYER), "old Spin"),
+        (
+            with("application/vnd.wasmcloud.config", "application/vnd.module.wasm.content.layer.v1+wasm"),
+            "only a wasmCloud host starts",
+        ),
+        (prototype("application/vnd.bytecodealliance.component.v1+wasm"), "first prototype"),
+        (prototype("application/vnd.bytecodealliance.module.v1+wasm"), "first prototype"),
+        (prototype("application/vnd.wasm.component.v1+wasm"), "`wkg oci push`"),
         (with("application/vnd.cncf.helm.config.v1+json", "application/x"), "helm"),
     ];
     for (image, expected) in cases {
@@ -499,4 +511,395 @@ async fn a_look_up_can_move_between_threads_and_be_given_up() {
     tokio::task::yield_now().await;
     task.abort();
     assert!(task.await.is_err_and(|error| error.is_cancelled()));
+}
+
+fn reason(program: &Program) -> &str {
+    match program {
+        Program::Unknown { reason } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn saw<'a>(facts: &'a ImageFacts, seen: &str) -> &'a str {
+    let found = facts.evidence.iter().find(|evidence| evidence.seen.starts_with(seen));
+    found.map_or_else(|| panic!("no `{seen}` in {:?}", facts.evidence), |evidence| evidence.value.as_str())
+}
+
+const SPIN_TOML: &[u8] = br#"
+    spin_manifest_version = 2
+    [application]
+    name = "shop"
+    [[trigger.http]]
+    route = "/..."
+    component = "web"
+    [component.web]
+    source = "bin/web.wasm"
+    allowed_outbound_hosts = ["https://example.com"]
+    key_value_stores = ["default"]
+"#;
+
+#[tokio::test]
+async fn an_old_spin_app_is_recognised_and_nothing_starts_it() {
+    let module = fixtures::http_component();
+    let locked = fixtures::locked_app(&[&module], &json!({}));
+    let mut builder = ImageBuilder::new(oci::SPIN_APPLICATION, locked);
+    let source = Memory::new(&builder.layer(oci::SPIN_LAYER, module).build());
+    let found = look(&source, Depth::Layers, &SizeLimits::default()).await.unwrap();
+    assert_eq!((found.kind, found.shape), (ImageKind::Unknown, Shape::SpinLegacy));
+    assert!(saw(&found, "locked app sha256:").contains("`app` with 1 component"));
+    assert!(reason(&started(&found, &["/"])).contains("old Spin application"));
+    assert_eq!(source.asked(), 2, "manifest and config, no layer");
+    let odd = ImageBuilder::new(oci::SPIN_APPLICATION, json!({})).build();
+    assert_eq!(facts(&odd).await.shape, Shape::SpinLegacy);
+}
+
+#[tokio::test]
+async fn a_demo_image_is_known_by_its_config_in_any_letter_case_and_under_its_own_index() {
+    for (platform, entrypoint) in
+        [("wasip1/wasm", "/app.wasm"), ("Wasip1/wasm32", "app.wasm"), ("wasi/Wasm64", "/app.wasm#_start")]
+    {
+        let mut builder = ImageBuilder::rootfs(platform, &[entrypoint]);
+        let image = builder.files(&[("app.wasm", &fixtures::command())]).build();
+        for found in [facts(&image).await, facts(&Image::index(&[(platform, &image)])).await] {
+            assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::WasmRootfs), "{platform}");
+            assert!(found.hazards.iter().any(|hazard| hazard.contains("use_local_image_pull")), "{platform}");
+            assert_eq!(saw(&found, "config platform"), platform.to_lowercase());
+            assert_eq!(saw(&found, "file /app.wasm"), "a core module, imports wasi_snapshot_preview1");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_spin_manifest_at_the_root_is_a_spin_app_of_files() {
+    let web = fixtures::http_component();
+    let files: [(&str, &[u8]); 3] = [("spin.toml", SPIN_TOML), ("bin/web.wasm", &web), ("spare.wasm", &web)];
+    for (platform, entrypoint) in [("wasi/wasm", vec![]), ("linux/amd64", vec!["/"]), ("linux/amd64", vec![])]
+    {
+        let found = deep(&ImageBuilder::rootfs(platform, &entrypoint).files(&files).build()).await;
+        assert_eq!((found.kind, found.shape), (ImageKind::SpinApp, Shape::SpinRootfs), "{platform}");
+        assert!(saw(&found, "file /spin.toml").contains("`shop` with 1 component, triggered by http"));
+        let component = &found.spin.as_ref().unwrap().components[0];
+        assert_eq!(component.allowed_outbound_hosts, ["https://example.com"]);
+        assert_eq!(component.digest.as_deref(), Some("/bin/web.wasm"));
+        let program = started(&found, &["/"]);
+        let Program::Wasm { kind: ImageKind::SpinApp, packaging: Packaging::RootFilesystem, modules } =
+            &program
+        else {
+            panic!("{program:?}")
+        };
+        let owners: Vec<_> = modules.iter().map(|at| found.modules[*at].component.as_deref()).collect();
+        assert_eq!(owners, [Some("web")], "the other file runs in no component");
+        assert_eq!(runners(&found, &program), [Runner::Spin, Runner::Crun].into());
+        // Whatever is not native starts the application, as the Spin shim does.
+        assert_eq!(started(&found, &["serve"]), program);
+        // A Wasm file that the pod names is itself.
+        assert!(matches!(
+            started(&found, &["/spare.wasm"]),
+            Program::Wasm { kind: ImageKind::HttpComponent, .. }
+        ));
+    }
+}
+
+#[tokio::test]
+async fn a_pod_can_make_a_spin_app_of_an_ordinary_image() {
+    let web = fixtures::http_component();
+    let mut builder = ImageBuilder::rootfs("linux/amd64", &["/bin/sh"]);
+    let image = builder
+        .files(&[("bin/sh", b"\x7fELF...."), ("spin.toml", SPIN_TOML), ("bin/web.wasm", &web)])
+        .build();
+    let found = deep(&image).await;
+    assert_eq!((found.kind, found.shape), (ImageKind::Linux, Shape::LinuxRootfs));
+    assert!(matches!(started(&found, &["/"]), Program::Wasm { kind: ImageKind::SpinApp, .. }));
+    assert_eq!(started(&found, &[]), Program::Linux);
+    // The application may also come from a volume: then nobody knows it.
+    let plain =
+        deep(&ImageBuilder::rootfs("linux/amd64", &["/bin/sh"]).files(&[("bin/sh", b"\x7fELF....")]).build())
+            .await;
+    let command = ["/".to_string()];
+    let mounts = ["/spin.toml"];
+    let pod = Start { command: &command, mounts: &mounts, ..Start::default() };
+    assert!(reason(&program::start(&plain, &pod)).contains("a volume provides `/spin.toml`"));
+    assert!(reason(&program::start(&found, &pod)).contains("a volume provides `/spin.toml`"));
+    let modules = ["/bin"];
+    let hidden = Start { command: &command, mounts: &modules, ..Start::default() };
+    assert!(reason(&program::start(&found, &hidden)).contains("volume at `/bin`"));
+    assert_eq!(started(&plain, &["/"]), Program::Linux);
+}
+
+#[tokio::test]
+async fn a_spin_manifest_that_cannot_be_judged_is_unknown_with_the_reason() {
+    let web = fixtures::http_component();
+    let text = std::str::from_utf8(SPIN_TOML).unwrap();
+    for (manifest, expected) in [
+        (
+            text.replace("\"bin/web.wasm\"", "{ url = \"https://x\", digest = \"sha256:1\" }"),
+            "fetched by Spin at every start",
+        ),
+        (text.replace("bin/web.wasm", "bin/none.wasm"), "`/bin/none.wasm`, which is no Wasm file"),
+        (format!("#!comment\n{}", text.replace("key_value_stores", "new_power")), "`new_power`"),
+        (text.replace("[component.web]", ""), "without components"),
+        ("spin_manifest_version = ".into(), "cannot be used"),
+    ] {
+        let files: [(&str, &[u8]); 2] = [("spin.toml", manifest.as_bytes()), ("bin/web.wasm", &web)];
+        let found = deep(&ImageBuilder::rootfs("wasi/wasm", &[]).files(&files).build()).await;
+        assert_eq!((found.kind, found.shape), (ImageKind::Unknown, Shape::SpinRootfs), "{manifest}");
+        let program = started(&found, &["/"]);
+        assert!(reason(&program).contains(expected), "{}", reason(&program));
+    }
+    // Through a link, and one that leads out of what was kept.
+    let files: [(&str, &[u8]); 2] = [("app/spin.toml", SPIN_TOML), ("bin/web.wasm", &web)];
+    for (target, kind) in [("app/spin.toml", ImageKind::SpinApp), ("etc/passwd", ImageKind::Unknown)] {
+        let mut builder = ImageBuilder::rootfs("wasi/wasm", &[]);
+        builder.files(&files).layer(oci::TAR_LAYER, oci::tar_link("spin.toml", target));
+        assert_eq!(deep(&builder.build()).await.kind, kind, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn retired_shims_applications_are_recognised_and_refused() {
+    let module = fixtures::command();
+    let slight: &[(&str, &[u8])] = &[("slightfile.toml", b"specversion = \"0.1\""), ("app.wasm", &module)];
+    let wws: &[(&str, &[u8])] =
+        &[(".wws.toml", b"name = \"x\""), ("index.js", b"export default 1"), ("api.wasm", &module)];
+    for (files, shape, words, file) in [
+        (slight, Shape::SlightRootfs, "slight application", "file /slightfile.toml"),
+        (wws, Shape::WwsRootfs, "Wasm Workers Server", "file /.wws.toml"),
+    ] {
+        for entrypoint in [vec![], vec!["/"]] {
+            let found = deep(&ImageBuilder::rootfs("linux/amd64", &entrypoint).files(files).build()).await;
+            assert_eq!((found.kind, found.shape), (ImageKind::Unknown, shape));
+            assert!(saw(&found, file).contains("manifest"));
+            for command in [["/"], ["serve"]] {
+                let program = started(&found, &command);
+                assert!(
+                    reason(&program).contains(words) && reason(&program).contains("retired"),
+                    "{program:?}"
+                );
+            }
+            // The file itself still is what it is.
+            assert!(
+                matches!(started(&found, &["/app.wasm"]), Program::Wasm { .. }) || shape == Shape::WwsRootfs
+            );
+        }
+    }
+    let lunatic = fixtures::wat(
+        r#"(module (import "lunatic::process" "spawn" (func)) (import "wasi_snapshot_preview1" "fd_write" (func))
+            (func (export "_start")))"#,
+    );
+    for image in [
+        ImageBuilder::wasm_artifact(&lunatic).build(),
+        ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]).files(&[("app.wasm", &lunatic)]).build(),
+    ] {
+        let found = facts(&image).await;
+        assert_eq!(found.kind, ImageKind::Unknown);
+        assert!(
+            found.evidence.iter().any(|e| e.value.contains("imports lunatic::process")),
+            "{:?}",
+            found.evidence
+        );
+        assert!(conclusion(&found).contains("lunatic") && conclusion(&found).contains("retired"));
+    }
+}
+
+#[tokio::test]
+async fn crun_annotations_make_the_files_be_read_and_the_files_decide() {
+    let module = fixtures::command();
+    for (key, value) in [("module.wasm.image/variant", "compat-smart"), ("run.oci.handler", "wasmedge")] {
+        let with = |entrypoint: &[&str], files: &[(&str, &[u8])]| {
+            let mut builder = ImageBuilder::rootfs("linux/amd64", entrypoint);
+            builder.extra = json!({"annotations": {key: value}});
+            builder.files(files).build()
+        };
+        // Not called like Wasm, so that without the annotation nobody would have looked.
+        let found = facts(&with(&["/app"], &[("app", &module)])).await;
+        assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::CrunRootfs));
+        assert_eq!(saw(&found, &format!("manifest.annotations.{key}")), value);
+        let native = facts(&with(&["/app"], &[("app", b"\x7fELF....")])).await;
+        assert_eq!((native.kind, native.shape), (ImageKind::Linux, Shape::LinuxRootfs));
+        // proxy-wasm's `compat` form has the same annotation and a file of its own.
+        let filter = facts(&with(&[], &[("plugin.wasm", &module)])).await;
+        assert_eq!((filter.kind, filter.shape), (ImageKind::Unknown, Shape::Other));
+        assert!(
+            conclusion(&filter).contains("a proxy-wasm filter in its `compat` form"),
+            "{}",
+            conclusion(&filter)
+        );
+    }
+    let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app"]);
+    builder.extra = json!({"annotations": {"run.oci.handler": "krun"}});
+    let source = Memory::new(&builder.files(&[("app", &module)]).build());
+    let found = look(&source, Depth::Config, &SizeLimits::default()).await.unwrap();
+    assert_eq!((found.kind, source.asked()), (ImageKind::Linux, 2));
+    // The pod's own annotation: without the layers nobody knows what crun would start.
+    let annotations = [("module.wasm.image/variant".to_string(), "compat".to_string())].into();
+    let pod = Start { annotations: Some(&annotations), ..Start::default() };
+    assert!(reason(&program::start(&found, &pod)).contains("`module.wasm.image/variant` is `compat`"));
+    assert_eq!(program::start(&found, &Start::default()), Program::Linux);
+}
+
+#[tokio::test]
+async fn a_module_for_another_host_is_never_taken_for_one_that_a_pod_can_start() {
+    for (import, expected) in [
+        (r#"(import "env" "proxy_log" (func))"#, "Envoy"),
+        (r#"(import "env" "napi_create_object" (func)) (import "wasi" "thread-spawn" (func))"#, "Node-API"),
+        (r#"(import "gojs" "runtime.wasmExit" (func))"#, "GOOS=wasip1"),
+        (r#"(import "wbg" "__wbindgen_throw" (func))"#, "wasm-bindgen"),
+        (r#"(import "env" "emscripten_memcpy" (func))"#, "Emscripten"),
+    ] {
+        let module = fixtures::wat(&format!(r#"(module {import} (func (export "_start")))"#));
+        let found = facts(&ImageBuilder::wasm_artifact(&module).build()).await;
+        assert_eq!(found.kind, ImageKind::Unknown);
+        assert!(conclusion(&found).contains(expected), "{}", conclusion(&found));
+        assert_eq!(runners(&found, &started(&found, &["/"])), [].into());
+    }
+}
+
+#[tokio::test]
+async fn a_config_that_lies_about_its_bytes_is_said_so() {
+    let module = fixtures::http_component();
+    let honest = |builder: &mut ImageBuilder| {
+        builder.set_config(
+            "component",
+            json!({"imports": ["wasi:http/outgoing-handler@0.2.0"],
+            "exports": ["wasi:http/incoming-handler@0.2.0"], "target": null}),
+        );
+    };
+    let mut builder = ImageBuilder::wasm_artifact(&module);
+    assert_eq!(facts(&builder.build()).await.claims, []);
+    honest(&mut builder);
+    assert_eq!(facts(&builder.build()).await.claims, []);
+    builder.set_config("component", json!({"imports": ["wasi:cli/stdout@0.2.0"], "exports": 7}));
+    builder.set_config("os", json!("Wasip1"));
+    builder.set_config("layerDigests", json!(["sha256:other"]));
+    let found = facts(&builder.build()).await;
+    let claim = |field: &str, claimed: &str, real: &str| Claim {
+        field: field.into(),
+        claimed: claimed.into(),
+        found: real.into(),
+    };
+    let expected = [
+        claim("os", "Wasip1", "wasip2"),
+        claim("layerDigests", "sha256:other", &oci::digest(&module)),
+        claim("component.imports", "wasi:cli/stdout@0.2.0", "wasi:http/outgoing-handler@0.2.0"),
+    ];
+    assert_eq!(found.claims, expected);
+    assert!(saw(&found, "config.component.imports").contains("outgoing-handler"));
+    assert_eq!(found.kind, ImageKind::HttpComponent, "nothing is decided by what a config claims");
+    let core =
+        facts(&ImageBuilder::wasm_artifact(&fixtures::command()).set_config("os", json!("wasip2")).build())
+            .await;
+    assert_eq!(core.claims, [claim("os", "wasip2", "wasip1")]);
+    // runwasi writes `wasip1` for everything, and a WIT package lists types.
+    assert_eq!(facts(&ImageBuilder::runwasi(&module, "x").build()).await.claims, []);
+    assert_eq!(facts(&ImageBuilder::wasm_artifact(&fixtures::wit_package()).build()).await.claims, []);
+}
+
+#[tokio::test]
+async fn what_a_module_needs_beyond_wasi_says_which_runtimes_can_start_it() {
+    use Runner::{Crun, RunwasiWamr, RunwasiWasmedge, RunwasiWasmer, RunwasiWasmtime, Spin, Youki};
+    let accept = |params: &str| {
+        format!(r#"(import "wasi_snapshot_preview1" "sock_accept" (func (param {params}) (result i32)))"#)
+    };
+    let all = vec![RunwasiWasmtime, RunwasiWasmedge, RunwasiWasmer, RunwasiWamr, Crun, Youki];
+    let cases: Vec<(String, Vec<Feature>, Vec<Runner>)> = vec![
+        (String::new(), vec![], all.clone()),
+        (accept("i32 i32 i32"), vec![], all),
+        (accept("i32 i32"), vec![Feature::WasmedgeSockets], vec![RunwasiWasmedge, Crun]),
+        // The signature is that of the right import among several.
+        (
+            format!(
+                r#"(import "wasi_snapshot_preview1" "fd_close" (func (param i32) (result i32))) {}"#,
+                accept("i32 i32")
+            ),
+            vec![Feature::WasmedgeSockets],
+            vec![RunwasiWasmedge, Crun],
+        ),
+        (
+            r#"(import "wasi_snapshot_preview1" "sock_getaddrinfo" (func))"#.into(),
+            vec![Feature::WasmedgeSockets],
+            vec![RunwasiWasmedge, Crun],
+        ),
+        (
+            r#"(import "wasi_unstable" "fd_write" (func))"#.into(),
+            vec![Feature::WasiUnstable],
+            vec![RunwasiWasmer, RunwasiWamr, Crun],
+        ),
+        (r#"(import "wasix_32v1" "sock_open" (func))"#.into(), vec![Feature::Wasix], vec![RunwasiWasmer]),
+        (
+            r#"(import "wasi" "thread-spawn" (func)) (import "env" "memory" (memory 1 9 shared))"#.into(),
+            vec![Feature::WasiThreads, Feature::SharedMemory],
+            vec![RunwasiWasmer, RunwasiWamr, Crun],
+        ),
+        (
+            r#"(import "wasi_ephemeral_nn" "load" (func))"#.into(),
+            vec![Feature::WasiNn],
+            vec![RunwasiWasmedge, Crun],
+        ),
+    ];
+    for (imports, features, runs) in cases {
+        let module = fixtures::wat(&format!(r#"(module {imports} (func (export "_start")))"#));
+        let found =
+            facts(&ImageBuilder::rootfs("linux/amd64", &["/a.wasm"]).files(&[("a.wasm", &module)]).build())
+                .await;
+        assert_eq!(found.modules[0].features, features.iter().copied().collect(), "{imports}");
+        assert_eq!(runners(&found, &started(&found, &[])), runs.into_iter().collect(), "{imports}");
+        let warned = found.hazards.iter().any(|hazard| hazard.contains("wasmtime shim cannot start"));
+        assert_eq!(warned, !features.is_empty(), "{imports}: {:?}", found.hazards);
+    }
+    // Layers are for containerd's shims only, and Spin takes one layer of the artifact that answers HTTP.
+    let artifact = facts(&ImageBuilder::wasm_artifact(&fixtures::http_component()).build()).await;
+    assert_eq!(runners(&artifact, &started(&artifact, &["/"])), [RunwasiWasmtime, Spin].into());
+    let layers = facts(&ImageBuilder::runwasi(&fixtures::http_component(), "a.wasm").build()).await;
+    assert_eq!(runners(&layers, &started(&layers, &[])), [RunwasiWasmtime].into());
+    let third = fixtures::wat(
+        r#"(component (import "wasi:http/client@0.3.0" (instance (export "send" (func))))
+            (core module $m (func (export "f"))) (core instance $i (instantiate $m))
+            (func $f (canon lift (core func $i "f"))) (instance $e (export "handle" (func $f)))
+            (export "wasi:http/handler@0.3.1" (instance $e)))"#,
+    );
+    let found = facts(&ImageBuilder::wasm_artifact(&third).build()).await;
+    assert_eq!(
+        (found.kind, &found.modules[0].features),
+        (ImageKind::HttpComponent, &[Feature::Wasi03].into())
+    );
+    assert_eq!(runners(&found, &started(&found, &["/"])), [Spin].into());
+}
+
+#[test]
+fn the_most_that_a_memory_may_grow_to_is_read() {
+    let most = |text: &str| module::read(&fixtures::wat(text), "test").unwrap().memory_max_bytes;
+    assert_eq!(most("(module (memory 1 4))"), Some(4 << 16));
+    assert_eq!(most("(module (memory 1))"), None);
+    assert_eq!(most("(module)"), Some(0));
+    assert_eq!(most("(module (memory 1 2) (memory 1))"), None);
+    assert_eq!(most(r#"(module (import "env" "m" (memory 1 2)) (memory 1 3))"#), Some(5 << 16));
+    assert_eq!(most("(module (memory i64 1 0x1000000000000))"), Some(u64::MAX));
+    let twice = "(component (core module $m (memory 1 2)) (core instance (instantiate $m)) (core instance (instantiate $m)))";
+    assert_eq!(most(twice), Some(4 << 16));
+}
+
+#[tokio::test]
+async fn what_a_locked_app_hands_over_is_read_with_version_1_defaults_templates_and_chaining() {
+    let module = fixtures::http_component();
+    // What Spin locks for a manifest of version 1 (`spin:crates/loader/tests/ui/valid-manifest.lock`).
+    let metadata = json!({"allowed_outbound_hosts": ["redis://*:*", "mysql://*:*", "postgres://*:*",
+        "http://other.spin.internal", "https://{{ api }}.example.com"], "allowed_http_hosts": ["insecure:allow-all"]});
+    let mut locked = fixtures::locked_app(&[&module], &metadata);
+    locked["spin_lock_version"] = json!(1);
+    locked["must_understand"] = json!(["component_host_requirements"]);
+    locked["components"][0]["host_requirements"] = json!({"local_service_chaining": "required"});
+    let found = facts(&ImageBuilder::spin(&locked, &[&module]).build()).await;
+    let component = &found.spin.as_ref().unwrap().components[0];
+    assert_eq!(
+        component.allowed_outbound_hosts,
+        [
+            "redis://*:*",
+            "mysql://*:*",
+            "postgres://*:*",
+            "http://other.spin.internal",
+            "https://{{ api }}.example.com",
+            "*://*:*"
+        ]
+    );
+    assert_eq!(component.templates, ["https://{{ api }}.example.com"]);
 }

@@ -40,6 +40,8 @@ fn module(code_bytes: u64, pages: u64) -> ModuleFacts {
         code_bytes,
         data_bytes: 0,
         memory_bytes: pages * 65_536,
+        memory_max_bytes: None,
+        features: BTreeSet::new(),
         size_bytes: code_bytes,
     }
 }
@@ -59,6 +61,7 @@ fn facts(name: &str, kind: ImageKind, modules: Vec<ModuleFacts>) -> ImageFacts {
         modules,
         files: Vec::new(),
         scanned: false,
+        claims: Vec::new(),
         native: Vec::new(),
         spin: None,
         hazards: Vec::new(),

@@ -1,6 +1,14 @@
 //! The samples of `make run` and the README: the committed image layouts and reviews are what this makes, and each sample
 //! gets the verdict that its comment promises. `WASMGATE_WRITE_SAMPLES=1` writes them (`make samples`).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of a test may fail as loudly as the test"
+)]
+
 #[path = "support/oci.rs"]
 mod oci;
 

@@ -1,5 +1,6 @@
 //! From a workload to what was found, planned and judged. The server and the offline commands share this.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::state::{Error, State};
 use crate::capability::Entry;
 use crate::image::program::{self, Start};
+use crate::image::rootfs::crun_annotation;
 use crate::image::{Depth, ImageFacts, Inspector, Program, Shape};
 use crate::inspection::{Container, Finding, Inspection};
 use crate::judge::{self, Case, RequestFacts, Sparing, Verdict};
@@ -64,13 +66,20 @@ pub async fn inspect(
     workload: &Workload,
     budget: Duration,
 ) -> Inspection {
-    let deep = under_wasm_class(state, workload);
+    // An annotation asks crun or youki for a Wasm handler, whatever the image is called.
+    let deep = under_wasm_class(state, workload) || crun_annotation(&workload.annotations).is_some();
     let images = workload.images();
-    let looks = images.iter().map(|image| look(inspector, image, deep, budget));
+    let looks = images.iter().map(|image| look(inspector, image, &workload.annotations, deep, budget));
     Inspection { containers: futures::future::join_all(looks).await }
 }
 
-async fn look(inspector: &Inspector, image: &ImageUse<'_>, deep: bool, budget: Duration) -> Container {
+async fn look(
+    inspector: &Inspector,
+    image: &ImageUse<'_>,
+    annotations: &BTreeMap<String, String>,
+    deep: bool,
+    budget: Duration,
+) -> Container {
     let depth = if image.role != Role::ImageVolume && (deep || starts_wasm_file(image)) {
         Depth::Layers
     } else {
@@ -78,7 +87,7 @@ async fn look(inspector: &Inspector, image: &ImageUse<'_>, deep: bool, budget: D
     };
     let finding = match inspector.inspect(image.image, depth, budget).await {
         Ok(facts) => {
-            let program = started(image, &facts);
+            let program = started(image, annotations, &facts);
             Finding::Known { facts, program }
         }
         Err(error) => Finding::Unread { error },
@@ -93,18 +102,19 @@ async fn look(inspector: &Inspector, image: &ImageUse<'_>, deep: bool, budget: D
 }
 
 /// An image volume is mounted and never started, whatever is in it.
-fn started(image: &ImageUse<'_>, facts: &ImageFacts) -> Program {
+fn started(image: &ImageUse<'_>, annotations: &BTreeMap<String, String>, facts: &ImageFacts) -> Program {
     if image.role == Role::ImageVolume {
         return Program::Linux;
     }
     let mounts: Vec<_> = image.mounts.iter().map(|mount| mount.mount_path.as_str()).collect();
     let ImageUse { command, args, working_dir, .. } = *image;
-    program::start(facts, &Start { command, args, working_dir, mounts: &mounts })
+    let annotations = Some(annotations);
+    program::start(facts, &Start { command, args, working_dir, mounts: &mounts, annotations })
 }
 
 /// Whether the pod's own command names a Wasm file, which the image's config would not tell.
 fn starts_wasm_file(image: &ImageUse<'_>) -> bool {
-    image.command.first().or_else(|| image.args.first()).is_some_and(|first| program::names_wasm(first))
+    image.command.first().or_else(|| image.args.first()).is_some_and(|first| program::needs_layers(first))
 }
 
 /// Plans the changes to an object.

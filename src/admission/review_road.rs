@@ -70,6 +70,20 @@ pub async fn answer(gate: &Gate, road: Road, body: &[u8], clock: Clock) -> Vec<u
     bytes
 }
 
+/// The answer when the gate itself broke down. No panic is known to be reachable; should there be one, the API server
+/// gets an answer that it can match, and the decision log a record.
+pub fn broken(gate: &Gate, road: Road, body: &[u8], clock: &Clock) -> Vec<u8> {
+    let uid = review::uid_of(body).unwrap_or_default();
+    let message = "wasmgate broke down over this review; its log has the place".to_string();
+    let answer = match road {
+        Road::Mutate => answer::skip_with_warning(&uid, message),
+        Road::Validate => answer::failed(&uid, message),
+    };
+    let bytes = answer.response.to_bytes();
+    record::emit(gate, &gate.state(), road, None, Decision::skipped(answer, "broke down"), clock);
+    bytes
+}
+
 async fn decide(gate: &Gate, state: &State, road: Road, review: &Review, clock: &Clock) -> Decision {
     let uid = &review.uid;
     if let Some(note) = not_ours(state, road, review) {
@@ -275,5 +289,48 @@ fn request_facts(review: &Review) -> RequestFacts<'_> {
             groups: review.user.groups.as_deref().unwrap_or_default(),
         },
         dry_run: review.dry_run,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::audit::{Labels, Metrics, Options, Output, Sink};
+    use crate::image::{self, Inspector};
+    use crate::policy::{Engine, Limits, PolicySet};
+
+    async fn gate() -> Gate {
+        let metrics = Arc::new(Metrics::new());
+        let log = Options { output: Output::Off, ..Options::default() };
+        let sink = Sink::open(&log, metrics.drops()).unwrap();
+        let state = State {
+            runtimes: crate::runtime::Runtimes::default(),
+            cluster: crate::cluster::Cluster::default(),
+            grants: crate::grant::Grants::default(),
+            policies: PolicySet::load(&Engine::new().unwrap(), Vec::new(), Limits::default()).await.unwrap(),
+            levels: crate::judge::Levels::default(),
+            exempt_namespaces: std::collections::BTreeSet::new(),
+            exceptions: crate::grant::Exceptions::default(),
+        };
+        let inspector = Inspector::new(image::Options::default()).unwrap();
+        Gate::new(state, inspector, sink, metrics, Labels::new("test", &BTreeMap::new()))
+    }
+
+    #[tokio::test]
+    async fn a_breakdown_refuses_on_the_validating_road_and_admits_on_the_mutating_one() {
+        let gate = gate().await;
+        let body =
+            br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1"}}"#;
+        let clock = Clock::start(Duration::from_secs(1));
+        for (road, allowed) in [(Road::Validate, false), (Road::Mutate, true)] {
+            let answer: Value = serde_json::from_slice(&broken(&gate, road, body, &clock)).unwrap();
+            assert_eq!(answer["response"]["uid"], "u-1");
+            assert_eq!(answer["response"]["allowed"], allowed);
+        }
+        assert!(gate.encode_metrics().contains(r#"outcome="error""#));
     }
 }

@@ -126,6 +126,11 @@ struct RevisionLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    event: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LookupLabels {
     result: &'static str,
 }
@@ -217,6 +222,7 @@ pub struct Metrics {
     rules: RwLock<BTreeSet<String>>,
     policy_failures: Family<BundleLabels, Counter>,
     lookups: Family<LookupLabels, Counter>,
+    server_events: Family<EventLabels, Counter>,
     drops: Drops,
     ready: Gauge,
     bundles: Family<RevisionLabels, Gauge>,
@@ -242,6 +248,7 @@ impl Metrics {
             rules: RwLock::default(),
             policy_failures: Family::default(),
             lookups: Family::default(),
+            server_events: Family::default(),
             drops: Drops::default(),
             ready: Gauge::default(),
             bundles: Family::default(),
@@ -272,6 +279,9 @@ impl Metrics {
             "Image look-ups by how they were answered",
             self.lookups.clone(),
         );
+        let help =
+            "What the server did without a decision: refused connections and requests, changed certificates";
+        to.register("wasmgate_server_events", help, self.server_events.clone());
         let help = "Decisions that did not reach the decision log";
         to.register("wasmgate_decision_logs_dropped", help, self.drops.0.clone());
     }
@@ -333,6 +343,11 @@ impl Metrics {
     /// Counts a bundle that could not be evaluated.
     pub fn policy_failure(&self, bundle: &str) {
         self.policy_failures.get_or_create(&BundleLabels { bundle: bundle.to_string() }).inc();
+    }
+
+    /// Counts something that the server did by itself; `event` comes from a closed list.
+    pub fn server_event(&self, event: &'static str) {
+        self.server_events.get_or_create(&EventLabels { event }).inc();
     }
 
     /// Takes over the image room's totals. They only rise: older totals that arrive late change nothing.
@@ -523,6 +538,7 @@ mod tests {
             );
             m.violation("r", Action::Deny);
             m.policy_failure("baseline");
+            m.server_event("busy");
             m.set_bundles(&BTreeMap::from([("baseline".to_string(), "1".to_string())]));
             m.set_certificate_expiry(Timestamp::UNIX_EPOCH);
         })

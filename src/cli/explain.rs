@@ -88,10 +88,9 @@ fn write(reports: &[Report], output: Output) -> Result<(), Error> {
         Output::Text => {
             let width = inspect::terminal_width();
             let texts: Vec<_> = reports.iter().map(|r| render::report(r, width)).collect();
-            let mut text = texts.join("\n");
-            if reports.len() > 1 {
-                text.push_str(&format!("\n{}", render::summary(reports)));
-            }
+            let summary =
+                if reports.len() > 1 { format!("\n{}", render::summary(reports)) } else { String::new() };
+            let text = format!("{}{summary}", texts.join("\n"));
             print(text.as_bytes())
         }
         other => print(&inspect::formatted(&serde_json::json!({ "objects": reports }), other)?),

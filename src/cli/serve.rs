@@ -15,7 +15,7 @@ use crate::admission::Gate;
 use crate::audit::{self, Labels, Metrics, Output, Sink};
 use crate::certs;
 use crate::config::{Overrides, Settings};
-use crate::server::{self, Server, Signals};
+use crate::server::{self, Event, Server, Signals};
 
 /// Longest time for writing the last records at the end.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
@@ -123,6 +123,20 @@ fn instance() -> String {
     name.trim().to_string()
 }
 
+/// The event as metrics label it.
+const fn event_word(event: Event) -> &'static str {
+    match event {
+        Event::ConnectionRefused => "connection-refused",
+        Event::HandshakeFailed => "handshake-failed",
+        Event::CertificateReplaced => "certificate-replaced",
+        Event::CertificateRefused => "certificate-refused",
+        Event::RequestRefused(413) => "body-too-large",
+        Event::RequestRefused(503) => "busy",
+        Event::RequestRefused(504) => "late",
+        Event::RequestRefused(_) => "request-refused",
+    }
+}
+
 /// The gate as the server sees it.
 #[derive(Debug)]
 pub struct Served(pub Arc<Gate>);
@@ -144,5 +158,12 @@ impl server::Gate for Served {
 
     fn metrics(&self) -> String {
         self.0.encode_metrics()
+    }
+
+    fn observe(&self, event: Event) {
+        let word = event_word(event);
+        self.0.metrics().server_event(word);
+        // A port scanner makes many of these, a platform engineer wants few lines.
+        tracing::debug!(event = word, "The server acted by itself");
     }
 }

@@ -212,6 +212,7 @@ pub(super) mod tests {
             native: Vec::new(),
             spin: None,
             hazards: Vec::new(),
+            claims: Vec::new(),
         }
     }
 

@@ -1,11 +1,12 @@
 //! The image config: platform, entry point, working directory, names of variables (OCI image-spec `config.md`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::malformed::{Malformed, Rest, no_lookalikes};
-use super::manifest;
+use super::malformed::{Malformed, Rest, no_lookalikes, short};
+use super::{Claim, ModuleFacts, WasmFormat, manifest};
 
 /// What an image config says, as far as detection needs it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +25,19 @@ pub struct Config {
     pub env: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// What the config of a Wasm artifact says of its layer; nobody checks it.
+    pub claimed: Claimed,
+}
+
+/// Fields of a Wasm artifact's config that the pusher computed (`oci-wasm:src/config.rs`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// `layerDigests`.
+    pub layer_digests: Option<Vec<String>>,
+    /// `component.imports`.
+    pub imports: Option<BTreeSet<String>>,
+    /// `component.exports`.
+    pub exports: Option<BTreeSet<String>>,
 }
 
 impl Config {
@@ -31,9 +45,50 @@ impl Config {
     pub fn platform(&self) -> String {
         manifest::platform(&self.os, &self.architecture)
     }
+
+    /// What a Wasm artifact's config says of its module and is not so. A WIT package, whose exports are types, is left
+    /// out: nothing can start it.
+    pub fn claims(&self, module: &ModuleFacts, layer: &str) -> Vec<Claim> {
+        if module.code_bytes == 0 && module.format == WasmFormat::Component {
+            return Vec::new();
+        }
+        let found = match module.format {
+            WasmFormat::Module => ["wasip1"].as_slice(),
+            WasmFormat::Component => &["wasip2", "wasip3"],
+        };
+        let os = self.os.to_lowercase();
+        let wrong_os = matches!(os.as_str(), "wasip1" | "wasip2" | "wasip3") && !found.contains(&os.as_str());
+        let named = found.first().copied().unwrap_or_default();
+        let digests = self.claimed.layer_digests.as_ref();
+        let wrong_digest = digests.filter(|digests| digests.as_slice() != [layer]);
+        let imports = module.imports.iter().map(|import| import.interface.as_str()).collect();
+        let exports = module.exports.iter().map(String::as_str).collect();
+        [
+            wrong_os.then(|| claim("os", &self.os, named)),
+            wrong_digest.map(|digests| claim("layerDigests", &digests.join(", "), layer)),
+            self.claimed.imports.as_ref().and_then(|said| difference("component.imports", said, &imports)),
+            self.claimed.exports.as_ref().and_then(|said| difference("component.exports", said, &exports)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+fn claim(field: &str, claimed: &str, found: &str) -> Claim {
+    Claim { field: field.into(), claimed: short(claimed), found: short(found) }
+}
+
+/// Names that only one of the two has.
+fn difference(field: &str, said: &BTreeSet<String>, real: &BTreeSet<&str>) -> Option<Claim> {
+    let only_said: Vec<&str> = said.iter().map(String::as_str).filter(|name| !real.contains(name)).collect();
+    let only_real: Vec<&str> = real.iter().copied().filter(|name| !said.contains(*name)).collect();
+    let same = only_said.is_empty() && only_real.is_empty();
+    (!same).then(|| claim(field, &only_said.join(", "), &only_real.join(", ")))
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Outer {
     #[serde(default)]
     os: Option<String>,
@@ -41,8 +96,17 @@ struct Outer {
     architecture: Option<String>,
     #[serde(default)]
     config: Option<Inner>,
+    // Only read for what they claim: an image is not refused for what it says here.
+    #[serde(default)]
+    layer_digests: Value,
+    #[serde(default)]
+    component: Value,
     #[serde(flatten)]
     rest: Rest,
+}
+
+fn texts<T: FromIterator<String>>(value: &Value) -> Option<T> {
+    value.as_array().map(|list| list.iter().filter_map(Value::as_str).map(String::from).collect())
 }
 
 #[derive(Default, Deserialize)]
@@ -77,6 +141,11 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
         working_dir: inner.working_dir.unwrap_or_default(),
         env: inner.env.unwrap_or_default().iter().map(|variable| name(variable)).collect(),
         labels: labels.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
+        claimed: Claimed {
+            layer_digests: texts(&outer.layer_digests),
+            imports: outer.component.get("imports").and_then(texts),
+            exports: outer.component.get("exports").and_then(texts),
+        },
     })
 }
 

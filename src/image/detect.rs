@@ -15,10 +15,11 @@ use super::manifest::{self, Document, Layout, Manifest};
 use super::module::{self, Magic};
 use super::program::{self, CONCLUSION};
 use super::reference::Reference;
+use super::rootfs::{APPLICATION_FILES, crun_annotation, described};
 use super::source::{Descriptor, FetchedManifest, Source};
 use super::{
-    Depth, Error, Evidence, FileClass, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode,
-    Program, Shape, SpinApp, spin,
+    Depth, Error, Evidence, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Program, Shape,
+    SpinApp, runner, spin,
 };
 
 /// Layers that are fetched at the same time.
@@ -90,16 +91,17 @@ fn blank(digest: &str, manifest_digest: &str) -> ImageFacts {
         native: Vec::new(),
         spin: None,
         hazards: Vec::new(),
+        claims: Vec::new(),
     }
 }
 
 impl ImageFacts {
-    fn saw(&mut self, seen: impl Into<String>, value: impl Into<String>) {
+    pub(super) fn saw(&mut self, seen: impl Into<String>, value: impl Into<String>) {
         self.evidence.push(Evidence { seen: seen.into(), value: short(&value.into()) });
     }
 
     /// The same, as something that no runtime can start.
-    fn not_startable(mut self, why: impl Into<String>) -> Self {
+    pub(super) fn not_startable(mut self, why: impl Into<String>) -> Self {
         self.kind = ImageKind::Unknown;
         self.shape = Shape::Other;
         self.saw(CONCLUSION, why);
@@ -107,7 +109,7 @@ impl ImageFacts {
     }
 
     /// Takes the kind from what the image's own entry point starts.
-    fn concluded(mut self) -> Self {
+    pub(super) fn concluded(mut self) -> Self {
         let (kind, why) = match program::program(&self, &[], &[]) {
             Program::Wasm { kind, .. } => (kind, kind.as_str().to_string()),
             Program::Linux => (ImageKind::Linux, "an ordinary container image".to_string()),
@@ -119,7 +121,18 @@ impl ImageFacts {
         };
         self.kind = kind;
         self.saw(CONCLUSION, why);
+        self.add_feature_hazards();
         self
+    }
+
+    /// What the default runtime of modules and components does not link, said before a pod fails on it.
+    fn add_feature_hazards(&mut self) {
+        if let Program::Wasm { kind, modules, .. } = program::program(self, &[], &[])
+            && kind != ImageKind::SpinApp
+        {
+            let modules = modules.iter().filter_map(|number| self.modules.get(*number));
+            self.hazards.extend(modules.filter_map(runner::hazard).collect::<Vec<_>>());
+        }
     }
 }
 
@@ -258,15 +271,17 @@ impl<S: Source> Look<'_, S> {
         }
         let kinds: BTreeSet<&str> = manifest.layers.iter().map(|layer| layer.media_type.as_str()).collect();
         facts.saw("manifest.layers[].mediaType", kinds.into_iter().collect::<Vec<_>>().join(", "));
-        // crun and proxy-wasm share this annotation, so it is shown and decides nothing.
+        // crun and proxy-wasm share the first one: it makes the files be read, and these decide.
         for key in ["module.wasm.image/variant", "run.oci.handler"] {
             if let Some(value) = manifest.annotations.get(key) {
                 facts.saw(format!("manifest.annotations.{key}"), value);
             }
         }
         let layout = manifest::layout(manifest);
-        if let Layout::Other(what) = layout {
-            return Ok(facts.not_startable(what));
+        match layout {
+            Layout::Other(what) => return Ok(facts.not_startable(what)),
+            Layout::SpinLegacy => return self.spin_legacy(facts, manifest).await,
+            _ => {}
         }
         let bytes = self.blob(&manifest.config, "the config", self.limits.config).await?;
         let config = self.parsed(&bytes, config::parse, "the config")?;
@@ -278,8 +293,8 @@ impl<S: Source> Look<'_, S> {
                 config.architecture
             ))),
             Layout::SpinArtifact => self.spin(facts, manifest, &config).await,
-            Layout::WasmArtifact => self.single(facts, manifest, Shape::WasmArtifact).await,
-            _ => self.single(facts, manifest, Shape::RunwasiLayers).await,
+            Layout::WasmArtifact => self.single(facts, manifest, Shape::WasmArtifact, Some(&config)).await,
+            _ => self.single(facts, manifest, Shape::RunwasiLayers, None).await,
         }
     }
 
@@ -289,14 +304,44 @@ impl<S: Source> Look<'_, S> {
         mut facts: ImageFacts,
         manifest: &Manifest,
         shape: Shape,
+        claiming: Option<&Config>,
     ) -> Result<ImageFacts, Error> {
         facts.shape = shape;
         let wasm = [manifest::RUNWASI_LAYER, manifest::WASM_LAYER];
         for (layer, found) in self.wasm_layers(manifest, &wasm).await? {
             facts.add_layer(&layer, found);
         }
+        if let (Some(config), Some(layer), Some(module)) =
+            (claiming, manifest.layers.first(), facts.modules.first())
+        {
+            facts.claims = config.claims(module, &layer.digest);
+        }
+        for claim in &facts.claims.clone() {
+            facts.saw(
+                format!("config.{}", claim.field),
+                format!("claims `{}`, where the bytes have `{}`", claim.claimed, claim.found),
+            );
+        }
         facts.needs_command();
+        facts.needs_containerd();
         Ok(facts.concluded())
+    }
+
+    /// D3': read for the evidence only. The shim parses the config as an image config, finds no architecture in it, and
+    /// falls back to files that the image does not have.
+    async fn spin_legacy(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, Error> {
+        let bytes = self.blob(&manifest.config, "the locked app", self.limits.config).await?;
+        // Nothing starts it, so it does not matter whether it can be read.
+        if let Ok(app) = spin::parse(&bytes) {
+            facts.saw(format!("locked app {}", manifest.config.digest), spin::describe(&app));
+            facts.spin = Some(app);
+        }
+        let mut facts = facts.not_startable(
+            "an old Spin application, whose locked app is its config: the Spin command starts it, and no shim does; \
+             push it again with Spin 2 or later",
+        );
+        facts.shape = Shape::SpinLegacy;
+        Ok(facts)
     }
 
     async fn spin(
@@ -315,15 +360,16 @@ impl<S: Source> Look<'_, S> {
         if let Some(label) = config.labels.get(spin::LOCKED_APP_LABEL) {
             facts.saw(format!("config.Labels.{}", spin::LOCKED_APP_LABEL), label);
         }
-        facts.saw(format!("locked app {}", locked.digest), describe(&app));
+        facts.saw(format!("locked app {}", locked.digest), spin::describe(&app));
         let layers = self.wasm_layers(manifest, &[manifest::SPIN_LAYER]).await?;
         self.check_components(&app, &layers)?;
         for (layer, found) in layers {
             facts.add_spin_layer(&app, &layer, found);
         }
         facts.needs_command();
+        facts.needs_containerd();
         facts.kind = ImageKind::SpinApp;
-        let refused = spin_refusal(&facts, &app);
+        let refused = spin::refusal(&facts.modules, &app);
         facts.spin = Some(app);
         Ok(match refused {
             Some(why) => facts.not_startable(why),
@@ -412,11 +458,11 @@ impl<S: Source> Look<'_, S> {
         if total > limit { Err(self.too_large("all layers together", limit)) } else { Ok(()) }
     }
 
-    /// D4, D5, D6 or an ordinary image. The layers are read only where Wasm is to be expected.
+    /// D4 to D10 or an ordinary image. The layers are read only where Wasm is to be expected.
     async fn rootfs(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, Error> {
         let wasm_platform = manifest::is_wasm(&facts.platform);
         let first = facts.entrypoint.first().or(facts.cmd.first());
-        let named = first.is_some_and(|argument| program::names_wasm(argument));
+        let named = first.is_some_and(|argument| program::needs_layers(argument));
         facts.shape = if wasm_platform { Shape::WasmRootfs } else { Shape::LinuxRootfs };
         if wasm_platform {
             facts.hazards.push(format!(
@@ -425,30 +471,19 @@ impl<S: Source> Look<'_, S> {
                 facts.platform
             ));
         }
-        if wasm_platform || named || self.depth == Depth::Layers {
-            let tree = self.scan(&facts, manifest).await?;
-            facts.scanned = true;
-            facts.add_files(&tree);
-            if !wasm_platform && facts.starts_wasm_file() {
-                facts.shape = Shape::ScratchRootfs;
-                facts.add_files(&tree);
-            }
-            facts.saw(
-                "layers",
-                format!(
-                    "{} in {}",
-                    count(facts.modules.len(), "Wasm file"),
-                    count(manifest.layers.len(), "layer")
-                ),
-            );
+        let crun = crun_annotation(&manifest.annotations).is_some();
+        if !(wasm_platform || named || crun || self.depth == Depth::Layers) {
+            return Ok(facts.concluded());
         }
-        Ok(facts.concluded())
+        let tree = self.scan(&facts, manifest).await?;
+        Ok(facts.read_tree(&tree, crun))
     }
 
     async fn scan(&self, facts: &ImageFacts, manifest: &Manifest) -> Result<Tree, Error> {
         self.check_sizes(&manifest.layers)?;
         let bounds = Bounds { layer: self.limits.unpacked, file: self.limits.layer };
         let wanted = program::wanted(&facts.entrypoint, &facts.cmd, &facts.working_dir);
+        let wanted = wanted.into_iter().chain(APPLICATION_FILES.map(String::from));
         let mut tree = Tree::new(bounds, wanted);
         let stop = Stop(Arc::default());
         for layer in &manifest.layers {
@@ -503,23 +538,19 @@ impl ImageFacts {
         }
     }
 
-    /// A module counts once for every component that runs it, so that each is judged by what it is handed.
     fn add_spin_layer(&mut self, app: &SpinApp, layer: &Descriptor, found: WasmLayer) {
         let WasmLayer::Module(facts) = found else { return self.add_layer(layer, found) };
         self.saw(format!("layer {} bytes 0..8", layer.digest), described(&facts));
-        let mut owners: Vec<Option<String>> = app
-            .components
-            .iter()
-            .filter(|component| {
-                component.digest.iter().chain(&component.inherited).any(|d| *d == layer.digest)
-            })
-            .map(|component| Some(component.id.clone()))
-            .collect();
-        if owners.is_empty() {
-            owners.push(None);
-        }
-        self.modules
-            .extend(owners.into_iter().map(|component| ModuleFacts { component, ..(*facts).clone() }));
+        self.modules.extend(spin::for_each_owner(app, *facts));
+    }
+
+    /// `containerd` #9142, in 1.6.25 and 1.7.7.
+    fn needs_containerd(&mut self) {
+        self.hazards.push(
+            "containerd before 1.6.25, and 1.7 before 1.7.7, refuses Wasm layers with `mismatched image rootfs and \
+             manifest layers`"
+                .into(),
+        );
     }
 
     /// `kubelet` gives containerd an empty command for an image without an entry point, which it refuses.
@@ -528,43 +559,6 @@ impl ImageFacts {
             self.hazards.push(NEEDS_COMMAND.into());
         }
     }
-
-    fn add_files(&mut self, tree: &Tree) {
-        let files = tree.files(self.shape != Shape::LinuxRootfs);
-        self.files = files.entries;
-        self.modules = files.modules;
-    }
-
-    fn starts_wasm_file(&self) -> bool {
-        matches!(program::own_class(self), Some(FileClass::Wasm | FileClass::Unreadable { .. }))
-    }
-}
-
-fn described(facts: &ModuleFacts) -> &'static str {
-    match facts.format {
-        super::WasmFormat::Module => "a core module",
-        super::WasmFormat::Component => "a component",
-    }
-}
-
-fn describe(app: &SpinApp) -> String {
-    let triggers: Vec<&str> = app.triggers.iter().map(String::as_str).collect();
-    let components = count(app.components.len(), "component");
-    format!("`{}` with {components}, triggered by {}", app.name, triggers.join(", "))
-}
-
-fn count(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
-}
-
-/// Why Spin cannot start an app whose locked app was read.
-fn spin_refusal(facts: &ImageFacts, app: &SpinApp) -> Option<String> {
-    if app.components.is_empty() {
-        return Some("a Spin application without components".into());
-    }
-    let used = facts.modules.iter().filter(|module| module.component.is_some());
-    let empty = used.into_iter().find(|module| module.code_bytes == 0)?;
-    Some(format!("the module `{}` of a Spin application holds no code, such as a WIT package", empty.source))
 }
 
 /// Whether two platforms of an index start the same, as far as a verdict rests on it.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tar::EntryType;
@@ -10,6 +11,7 @@ use tar::EntryType;
 use super::archive::{self, Budget, Entry, Fault, Visitor};
 use super::malformed::Malformed;
 use super::module::{self, MAX_TEXT, Magic};
+use super::rootfs::APPLICATION_FILES;
 use super::{FileClass, ModuleFacts, path};
 
 /// Most Wasm files of one image that are read; an image that runs one of them holds one or two.
@@ -18,6 +20,10 @@ pub const MAX_FILE_MODULES: usize = 64;
 const MAX_NODES: usize = 100_000;
 /// How many times the limit of one layer all layers may unpack to together.
 const ALL_LAYERS: u64 = 4;
+/// Most bytes of an application's manifest; Spin's own are a few kilobytes.
+const MAX_APPLICATION_FILE: u64 = 1 << 20;
+/// Most files of these names whose text is kept.
+const MAX_APPLICATION_FILES: usize = 16;
 /// Bytes that are enough to know what a file is.
 const HEAD: u64 = 8;
 
@@ -38,8 +44,13 @@ pub struct Bounds {
 enum Kind {
     Module(usize),
     Unreadable(String),
-    Native { magic: &'static str, executable: bool },
+    Native {
+        magic: &'static str,
+        executable: bool,
+    },
     Link(String),
+    /// The manifest of an application, with its text.
+    Text(Arc<[u8]>),
     Other,
 }
 
@@ -58,6 +69,7 @@ pub struct Tree {
     wanted: BTreeSet<String>,
     nodes: BTreeMap<String, Node>,
     modules: Vec<ModuleFacts>,
+    texts: usize,
 }
 
 /// The outcome of a scan, sorted by path.
@@ -80,6 +92,7 @@ impl Tree {
             wanted,
             nodes: BTreeMap::new(),
             modules: Vec::new(),
+            texts: 0,
         }
     }
 
@@ -112,8 +125,24 @@ impl Tree {
             }
         }
         self.keep_links(&mut kept);
+        for (name, node) in &self.nodes {
+            // Where it leads may be a file that was not kept; that it is there must be known.
+            if let Kind::Link(target) = &node.kind
+                && APPLICATION_FILES.contains(&name.as_str())
+            {
+                kept.insert(name, FileClass::Link { target: target.clone() });
+            }
+        }
         files.entries = kept.into_iter().map(|(name, class)| (name.to_string(), class)).collect();
         files
+    }
+
+    /// The text of an application's manifest, where a regular file of its name is left in the end.
+    pub fn manifest(&self, name: &str) -> Option<&[u8]> {
+        match &self.nodes.get(&self.resolve(name, true)?)?.kind {
+            Kind::Text(text) => Some(text),
+            _ => None,
+        }
     }
 
     /// Adds the links that lead to a kept file, to a folder above one, or to such a link.
@@ -202,6 +231,10 @@ impl Tree {
     fn regular(&mut self, name: &str, entry: &Entry, content: &mut dyn Read) -> Result<Option<Kind>, Fault> {
         let mut head = Vec::new();
         content.take(HEAD).read_to_end(&mut head).map_err(|error| cut_off(&error))?;
+        // `#!` begins a comment in TOML too.
+        if is_application_file(name) && module::magic(&head) != Magic::Wasm {
+            return self.application_file(entry, head, content).map(Some);
+        }
         match module::magic(&head) {
             Magic::Wasm => self.wasm(name, entry, head, content).map(Some),
             Magic::Native(magic) => {
@@ -231,6 +264,20 @@ impl Tree {
         }
         let bytes = whole(entry, head, content)?;
         Ok(self.keep(module::read(&bytes, name)))
+    }
+
+    /// Too long or one too many: it is remembered without its text.
+    fn application_file(
+        &mut self,
+        entry: &Entry,
+        head: Vec<u8>,
+        content: &mut dyn Read,
+    ) -> Result<Kind, Fault> {
+        if entry.size > MAX_APPLICATION_FILE || self.texts >= MAX_APPLICATION_FILES {
+            return Ok(Kind::Other);
+        }
+        self.texts += 1;
+        whole(entry, head, content).map(|text| Kind::Text(text.into()))
     }
 
     /// `.wat` text. Whatever else ends like that is a text file, not a program.
@@ -308,6 +355,7 @@ fn class(kind: &Kind, native: bool) -> Option<FileClass> {
             Some(FileClass::Native { magic: (*magic).to_string() })
         }
         Kind::Other if native => Some(FileClass::Other),
+        Kind::Text(_) => Some(FileClass::Other),
         _ => None,
     }
 }
@@ -330,6 +378,12 @@ fn whole(entry: &Entry, mut bytes: Vec<u8>, content: &mut dyn Read) -> Result<Ve
 
 fn cut_off(error: &std::io::Error) -> Fault {
     Malformed::new(format!("it cannot be unpacked: {error}")).into()
+}
+
+/// By its name alone, in any folder: a link at the root may lead to it.
+fn is_application_file(name: &str) -> bool {
+    let base = path::split(name).1;
+    APPLICATION_FILES.iter().any(|file| path::split(file).1 == base)
 }
 
 fn has_ending(name: &str, ending: &str) -> bool {

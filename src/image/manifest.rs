@@ -37,6 +37,9 @@ const EMPTY_CONFIG: &str = "application/vnd.oci.empty.v1+json";
 const WASM_TO_OCI_CONFIG: &str = "application/vnd.wasm.config.v1+json";
 const PROXY_WASM_CONFIG: &str = "application/vnd.module.wasm.config.v1+json";
 const MODULE_LAYER: &str = "application/vnd.module.wasm.content.layer.v1+wasm";
+/// `artifactType` of runwasi's first prototype (runwasi's history, commits 27e04c20 to 94a7fdb0).
+const PROTOTYPES: [&str; 2] =
+    ["application/vnd.bytecodealliance.component.v1+wasm", "application/vnd.bytecodealliance.module.v1+wasm"];
 const SPIN_DATA: &str = "application/vnd.wasm.content.layer.v1+data";
 const SPIN_ARCHIVE: &str = "application/vnd.wasm.content.bundle.v1.tar+gzip";
 
@@ -111,7 +114,9 @@ pub enum Layout {
     RunwasiLayers,
     /// D3: a Spin application.
     SpinArtifact,
-    /// D4, D5, D6 or an ordinary image: the config and the files decide.
+    /// D3': a Spin application of before Spin 2.
+    SpinLegacy,
+    /// D4 to D10 or an ordinary image: the config and the files decide.
     Rootfs,
     /// Nothing that a pod can start, with what it is.
     Other(String),
@@ -352,12 +357,20 @@ fn listed(entries: &[&Entry]) -> String {
 
 /// The packaging that the media types say. The config media type decides where two kinds share a layer type.
 pub fn layout(manifest: &Manifest) -> Layout {
+    match by_media_types(manifest) {
+        Layout::Other(_) if PROTOTYPES.contains(&manifest.artifact_type.as_str()) => other(format!(
+            "an artifact of runwasi's first prototype (`{}`), which no shim starts any more; push it with `wkg oci push`",
+            manifest.artifact_type
+        )),
+        layout => layout,
+    }
+}
+
+fn by_media_types(manifest: &Manifest) -> Layout {
     match manifest.config.media_type.as_str() {
         WASM_CONFIG => wasm_artifact(&manifest.layers),
         OCI_CONFIG | DOCKER_CONFIG => image(&manifest.layers),
-        SPIN_APPLICATION => other(
-            "an old Spin application, whose locked app is its config; push it again with Spin 2 or later",
-        ),
+        SPIN_APPLICATION => Layout::SpinLegacy,
         WASM_TO_OCI_CONFIG => other(
             "a wasm-to-oci artifact (Kubewarden, Krustlet), which no shim starts: its config has no platform",
         ),
@@ -366,6 +379,9 @@ pub fn layout(manifest: &Manifest) -> Layout {
         }
         EMPTY_CONFIG => empty_config(manifest),
         "" => other("a manifest whose config has no media type"),
+        unknown if manifest.layers.iter().any(|layer| layer.media_type == MODULE_LAYER) => other(format!(
+            "a legacy wasmCloud module with the config `{unknown}`, which only a wasmCloud host starts"
+        )),
         unknown => other(format!("an artifact with the config `{unknown}`, which is no container image")),
     }
 }
@@ -488,7 +504,7 @@ mod tests {
             (OCI_CONFIG, &[MODULE_LAYER], "wasmCloud"),
             (EMPTY_CONFIG, &[WASM_LAYER], "empty config"),
             (EMPTY_CONFIG, &["application/x-helm"], "application/x-helm"),
-            (SPIN_APPLICATION, &[SPIN_LAYER], "old Spin application"),
+            ("application/vnd.wasmcloud.actor.config", &[MODULE_LAYER], "wasmCloud host"),
             (WASM_CONFIG, &[WASM_LAYER, WASM_LAYER], "2 layers"),
             (OCI_CONFIG, &[RUNWASI_LAYER, WASM_LAYER], "2 Wasm layers"),
             (OCI_CONFIG, &[SPIN_LAYER], "without a locked app"),
@@ -501,6 +517,7 @@ mod tests {
                 found => unreachable!("{config} {layers:?} was taken for {found:?}"),
             }
         }
+        assert_eq!(of(SPIN_APPLICATION, &[SPIN_LAYER]), Layout::SpinLegacy);
     }
 
     #[test]

@@ -10,11 +10,12 @@ use wasmparser::component_types::{ComponentEntityType, ComponentInstanceTypeId};
 use wasmparser::types::Types;
 use wasmparser::{
     ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, ComponentTypeRef,
-    Encoding, Instance, MemoryType, Parser, Payload, TypeRef, ValidPayload, Validator, WasmFeatures,
+    CompositeInnerType, Encoding, Instance, MemoryType, Parser, Payload, TypeRef, ValidPayload, Validator,
+    WasmFeatures,
 };
 
 use super::malformed::{Malformed, short};
-use super::{ImageKind, Import, ModuleFacts, WasmFormat};
+use super::{Feature, ImageKind, Import, ModuleFacts, WasmFormat};
 
 /// Most bytes of `.wat` text that are assembled.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -88,10 +89,42 @@ fn invalid(error: wasmparser::Error) -> Malformed {
     Malformed::new(format!("it is not a valid Wasm binary: {error}"))
 }
 
+/// Bytes of memories: at the start, and at most; `None` where one has no maximum.
+#[derive(Debug, Clone, Copy)]
+struct Pages {
+    initial: u64,
+    maximum: Option<u64>,
+}
+
+impl Default for Pages {
+    fn default() -> Self {
+        Self { initial: 0, maximum: Some(0) }
+    }
+}
+
+impl Pages {
+    /// A 64-bit memory can declare 2^64 bytes; a sum then stays at the largest number, which no limit fits.
+    fn plus(self, other: Self, times: u64) -> Self {
+        let add = |sum: u64, more: u64| sum.saturating_add(more.saturating_mul(times));
+        Self {
+            initial: add(self.initial, other.initial),
+            maximum: self.maximum.zip(other.maximum).map(|(sum, more)| add(sum, more)),
+        }
+    }
+
+    fn of(memory: &MemoryType) -> Self {
+        let page = 1_u64.checked_shl(memory.page_size_log2.unwrap_or(PAGE_LOG2)).unwrap_or(u64::MAX);
+        Self {
+            initial: memory.initial.saturating_mul(page),
+            maximum: memory.maximum.map(|maximum| maximum.saturating_mul(page)),
+        }
+    }
+}
+
 /// A nested module or component: what it holds itself, and how often its parent instantiates it.
 #[derive(Debug, Default)]
 struct Unit {
-    memory: u64,
+    memory: Pages,
     instances: u64,
     children: Vec<usize>,
 }
@@ -114,6 +147,11 @@ struct Walk {
     exports: BTreeSet<String>,
     code: u64,
     data: u64,
+    features: BTreeSet<Feature>,
+    /// Functions that the outermost module has imported so far: the index of the next one.
+    functions: u32,
+    /// The function `sock_accept`, whose number of parameters tells two interfaces apart.
+    accept: Option<u32>,
 }
 
 type Step = Result<(), wasmparser::Error>;
@@ -209,8 +247,11 @@ impl Walk {
     }
 
     fn memory(&mut self, memory: &MemoryType) {
+        if memory.shared {
+            self.features.insert(Feature::SharedMemory);
+        }
         let Some(unit) = self.stack.last().and_then(|frame| self.units.get_mut(frame.unit)) else { return };
-        unit.memory = unit.memory.saturating_add(initial_bytes(memory));
+        unit.memory = unit.memory.plus(Pages::of(memory), 1);
     }
 
     fn core_import(&mut self, import: &wasmparser::Import<'_>) {
@@ -218,6 +259,10 @@ impl Walk {
         match import.ty {
             TypeRef::Func(_) | TypeRef::FuncExact(_) => {
                 functions.insert(import.name.to_string());
+                if (import.module, import.name) == ("wasi_snapshot_preview1", "sock_accept") {
+                    self.accept = Some(self.functions);
+                }
+                self.functions = self.functions.saturating_add(1);
             }
             // The host must bring this memory; one that a nested module imports is another module's, counted there.
             TypeRef::Memory(memory) => self.memory(&memory),
@@ -281,28 +326,41 @@ impl Walk {
     }
 
     /// Memory of everything that is instantiated; a unit that nothing instantiates counts once.
-    fn total_memory(&self) -> u64 {
-        let mut totals = vec![0_u64; self.units.len()];
+    fn total_memory(&self) -> Pages {
+        let mut totals = vec![Pages::default(); self.units.len()];
         for (number, unit) in self.units.iter().enumerate().rev() {
-            let nested = unit.children.iter().fold(0_u64, |sum, child| {
+            let whole = unit.children.iter().fold(unit.memory, |sum, child| {
                 let times = self.units.get(*child).map_or(1, |unit| unit.instances.max(1));
-                sum.saturating_add(totals.get(*child).copied().unwrap_or(0).saturating_mul(times))
+                sum.plus(totals.get(*child).copied().unwrap_or_default(), times)
             });
             if let Some(total) = totals.get_mut(number) {
-                *total = unit.memory.saturating_add(nested);
+                *total = whole;
             }
         }
-        totals.first().copied().unwrap_or(0)
+        totals.first().copied().unwrap_or_default()
     }
 
-    fn facts(self, types: &Types, source: &str, size: usize) -> Result<ModuleFacts, Malformed> {
-        let memory_bytes = self.total_memory();
+    /// WasmEdge's first socket interface has `sock_accept` with two parameters, WASI's has three
+    /// (`WASI:legacy/preview1/docs.md`).
+    fn accepts_for_wasmedge(&self, types: &Types) -> bool {
+        let Some(index) = self.accept.filter(|_| !self.component) else { return false };
+        let function = types.as_ref().core_function_at(index);
+        matches!(&types[function].composite_type.inner, CompositeInnerType::Func(accept) if accept.params().len() == 2)
+    }
+
+    fn facts(mut self, types: &Types, source: &str, size: usize) -> Result<ModuleFacts, Malformed> {
+        let memory = self.total_memory();
+        if self.accepts_for_wasmedge(types) {
+            self.features.insert(Feature::WasmedgeSockets);
+        }
         let imports = if self.component { component_imports(self.imports, types)? } else { self.imports };
         let imported = imports.iter().map(|(interface, names)| interface.len() + bytes_of(names));
         let names = imported.fold(bytes_of(&self.exports), usize::saturating_add);
         if names > MAX_NAMES {
             return Err(too_many_names());
         }
+        let called = imports.iter().flat_map(|(interface, names)| features_of(interface, names));
+        self.features.extend(called.chain(self.exports.iter().filter_map(|name| wasi_0_3(name))));
         Ok(ModuleFacts {
             source: source.to_string(),
             component: None,
@@ -314,7 +372,9 @@ impl Walk {
             exports: self.exports,
             code_bytes: self.code,
             data_bytes: self.data,
-            memory_bytes,
+            memory_bytes: memory.initial,
+            memory_max_bytes: memory.maximum,
+            features: self.features,
             size_bytes: size as u64,
         })
     }
@@ -331,11 +391,47 @@ impl Frame {
     }
 }
 
-/// Initial size in bytes. A 64-bit memory can declare 2^64 bytes; the sum then stays at the largest number, which
-/// no limit fits.
-fn initial_bytes(memory: &MemoryType) -> u64 {
-    let page = 1_u64.checked_shl(memory.page_size_log2.unwrap_or(PAGE_LOG2)).unwrap_or(u64::MAX);
-    memory.initial.saturating_mul(page)
+/// What an import needs beyond the usual.
+fn features_of(interface: &str, functions: &BTreeSet<String>) -> Vec<Feature> {
+    let wasmedge = functions.iter().any(|name| is_wasmedge_socket(name));
+    let found = [
+        (interface == "wasi_unstable", Feature::WasiUnstable),
+        (matches!(interface, "wasix_32v1" | "wasix_64v1"), Feature::Wasix),
+        (interface == "wasi" && functions.contains("thread-spawn"), Feature::WasiThreads),
+        (interface == "wasi_ephemeral_nn", Feature::WasiNn),
+        (interface == "wasi_snapshot_preview1" && wasmedge, Feature::WasmedgeSockets),
+    ];
+    let core = found.into_iter().filter_map(|(seen, feature)| seen.then_some(feature));
+    core.chain(wasi_0_3(interface)).collect()
+}
+
+/// Functions that WasmEdge adds to preview 1, some with a second version `…_v2`
+/// (`WasmEdge:lib/host/wasi/wasimodule.cpp`).
+fn is_wasmedge_socket(function: &str) -> bool {
+    let second = function.strip_prefix("sock_").is_some_and(|name| name.ends_with("_v2"));
+    second
+        || matches!(
+            function,
+            "sock_open"
+                | "sock_bind"
+                | "sock_connect"
+                | "sock_listen"
+                | "sock_send_to"
+                | "sock_recv_from"
+                | "sock_getsockopt"
+                | "sock_setsockopt"
+                | "sock_getlocaladdr"
+                | "sock_getpeeraddr"
+                | "sock_getaddrinfo"
+        )
+}
+
+/// WASI 0.3, by major and minor version; a patch changes nothing.
+fn wasi_0_3(interface: &str) -> Option<Feature> {
+    let (name, version) = interface.split_once('@')?;
+    let version = version.strip_prefix("0.3")?;
+    (name.starts_with("wasi:") && (version.is_empty() || version.starts_with(['.', '-'])))
+        .then_some(Feature::Wasi03)
 }
 
 /// Fills in the functions of a component's imports from their types. An import that stands in for an interface
@@ -430,7 +526,7 @@ fn module_kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKind,
     let threads = facts.imports.iter().any(|import| import.interface == "wasi");
     let foreign = facts.imports.iter().find(|import| !is_wasi(import, threads));
     if let Some(import) = foreign {
-        return Err(format!("it imports `{}`, {}", short(&import.interface), why_foreign(&import.interface)));
+        return Err(format!("it imports `{}`, {}", short(&import.interface), why_foreign(import)));
     }
     match function.filter(|name| !name.is_empty()) {
         Some(name) if facts.exports.contains(name) => Ok(ImageKind::Module),
@@ -457,14 +553,28 @@ fn is_wasi(import: &Import, threads: bool) -> bool {
     }
 }
 
-fn why_foreign(module: &str) -> &'static str {
-    match module {
+fn why_foreign(import: &Import) -> &'static str {
+    let calls = |prefix: &str| import.functions.iter().any(|name| name.starts_with(prefix));
+    match import.interface.as_str() {
+        name if name == "lunatic" || name.starts_with("lunatic::") => {
+            "which only lunatic provides, whose shim is retired: build it for a WASI target"
+        }
+        "env" if calls("proxy_") => {
+            "which only a proxy provides: it is a proxy-wasm filter, which Envoy loads; it is no program that a pod \
+             can start"
+        }
+        "env" if calls("napi_") => "which only a JavaScript host provides: it is a Node-API add-on",
+
         "gojs" | "go" => "which only a JavaScript host provides: build it with `GOOS=wasip1`, not `GOOS=js`",
         "wbg" | "__wbindgen_placeholder__" | "__wbindgen_externref_xform__" => {
             "which only the JavaScript of wasm-bindgen provides: build it for a WASI target"
         }
         name if name.ends_with("_bg.js") => {
             "which only the JavaScript of wasm-bindgen provides: build it for a WASI target"
+        }
+        // The names that Emscripten's optimiser shortens everything to.
+        "a" if import.functions.iter().all(|name| name.len() <= 2) => {
+            "which no WASI host provides: the short names are those of Emscripten's optimised output"
         }
         "env" => "which no WASI host provides: it was linked against a host of its own, such as Emscripten's",
         _ => "which no WASI host provides",

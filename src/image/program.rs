@@ -3,8 +3,10 @@
 //! unless the image has Wasm layers, which always win.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use super::layer::is_wasm_name;
+use super::rootfs::{SLIGHTFILE, SPIN_TOML, WWS_TOML, crun_annotation};
 use super::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, module, path};
 
 /// Marks the evidence that sums the others up.
@@ -25,6 +27,9 @@ pub struct Start<'a> {
     pub working_dir: Option<&'a str>,
     /// Mount paths of volumes, which hide the image's own files.
     pub mounts: &'a [&'a str],
+    /// The pod's annotations, by which crun and youki can be asked for a Wasm handler
+    /// ([`super::rootfs::crun_annotation`]).
+    pub annotations: Option<&'a BTreeMap<String, String>>,
 }
 
 /// What a container starts from an image, after `command` and `args` replaced its Entrypoint and Cmd.
@@ -36,8 +41,14 @@ pub fn program(facts: &ImageFacts, command: &[String], args: &[String]) -> Progr
 pub fn start(facts: &ImageFacts, start: &Start<'_>) -> Program {
     match facts.shape {
         Shape::WasmArtifact | Shape::RunwasiLayers | Shape::SpinArtifact => layers(facts, start),
-        Shape::WasmRootfs | Shape::ScratchRootfs | Shape::LinuxRootfs => rootfs(facts, start),
-        Shape::Other => unknown(conclusion(facts)),
+        Shape::WasmRootfs
+        | Shape::ScratchRootfs
+        | Shape::LinuxRootfs
+        | Shape::SpinRootfs
+        | Shape::SlightRootfs
+        | Shape::WwsRootfs
+        | Shape::CrunRootfs => rootfs(facts, start),
+        Shape::SpinLegacy | Shape::Other => unknown(conclusion(facts)),
     }
 }
 
@@ -59,6 +70,17 @@ pub(super) fn wanted(entrypoint: &[String], cmd: &[String], working_dir: &str) -
 /// Whether an entry point is called like a Wasm file, its `#function` left out.
 pub fn names_wasm(argument: &str) -> bool {
     is_wasm_name(strip_function(argument).0) || is_wasm_name(argument)
+}
+
+/// Whether a program's name is a reason to read the layers: it is called like Wasm, or it is the root, as in the pods of
+/// Spin (`spin-operator:internal/controller/deployment.go`).
+pub fn needs_layers(argument: &str) -> bool {
+    names_wasm(argument) || is_root(argument)
+}
+
+/// Whether a program's name is the root folder.
+pub(super) fn is_root(argument: &str) -> bool {
+    !argument.is_empty() && path::normalise(argument) == "/" && argument.contains('/')
 }
 
 fn unknown(reason: impl Into<String>) -> Program {
@@ -123,11 +145,11 @@ fn rootfs(facts: &ImageFacts, start: &Start<'_>) -> Program {
     let ordinary = facts.shape == Shape::LinuxRootfs;
     let Some(argument) = first_argument(facts, start) else {
         let reason = "neither the pod nor the image names a program; set `command`";
-        return if ordinary { Program::Linux } else { unknown(reason) };
+        let application = application(facts, start);
+        return application.unwrap_or_else(|| if ordinary { Program::Linux } else { unknown(reason) });
     };
     if ordinary && !facts.scanned {
-        let reason = format!("`{argument}` is called like Wasm, but the layers of the image were not read");
-        return if names_wasm(argument) { unknown(reason) } else { Program::Linux };
+        return unread(argument, start);
     }
     // The kubelet replaces `$(NAME)` by a variable of the container, which may come from anywhere.
     if argument.contains("$(") && (!ordinary || !facts.modules.is_empty()) {
@@ -136,6 +158,65 @@ fn rootfs(facts: &ImageFacts, start: &Start<'_>) -> Program {
         ));
     }
     scanned(facts, start, argument, ordinary)
+}
+
+/// The layers are read wherever a name or an annotation lets Wasm be expected; where they were not, nothing is known.
+fn unread(argument: &str, start: &Start<'_>) -> Program {
+    if needs_layers(argument) {
+        return unknown(format!(
+            "`{argument}` is called like Wasm, but the layers of the image were not read"
+        ));
+    }
+    match start.annotations.and_then(crun_annotation) {
+        Some((key, value)) => unknown(format!(
+            "the pod's annotation `{key}` is `{value}`, which asks for a Wasm handler, but the layers of the image \
+             were not read"
+        )),
+        None => Program::Linux,
+    }
+}
+
+/// The application that a shim starts from files at the root when the entry point leads to no program.
+fn application(facts: &ImageFacts, start: &Start<'_>) -> Option<Program> {
+    let mounted = start.mounts.iter().any(|mount| matches!(path::normalise(mount).as_str(), "/" | SPIN_TOML));
+    if mounted || hiding(facts, start.mounts, SPIN_TOML).is_some() {
+        return Some(unknown(format!(
+            "a volume provides `{SPIN_TOML}`, which the Spin shim starts; put the application into the image"
+        )));
+    }
+    if is_there(facts, SPIN_TOML) {
+        return Some(match (class(facts, SPIN_TOML), &facts.spin) {
+            (Some((_, FileClass::Unreadable { message })), _) => {
+                unknown(format!("`{SPIN_TOML}` cannot be used: {message}"))
+            }
+            (_, Some(_)) => spin_files(facts, start),
+            _ => unknown(format!("`{SPIN_TOML}` could not be read as the manifest of a Spin application")),
+        });
+    }
+    let retired = [
+        (SLIGHTFILE, Shape::SlightRootfs, "a slight application", "the Spin shim"),
+        (WWS_TOML, Shape::WwsRootfs, "an application for Wasm Workers Server", "runwasi's wasmtime shim"),
+    ];
+    let (file, _, what, instead) =
+        retired.into_iter().find(|(file, shape, ..)| facts.shape == *shape && is_there(facts, file))?;
+    Some(unknown(format!(
+        "it is {what} (`{file}`), whose shim is retired; build it for `wasi:http` and {instead}"
+    )))
+}
+
+/// A Spin application whose modules are files: the Spin shim compiles them inside the pod.
+fn spin_files(facts: &ImageFacts, start: &Start<'_>) -> Program {
+    let numbered = facts.modules.iter().enumerate().filter(|(_, module)| module.component.is_some());
+    let (numbers, modules): (Vec<usize>, Vec<_>) = numbered.unzip();
+    let hidden =
+        modules.iter().find_map(|module| Some((module, hiding(facts, start.mounts, &module.source)?)));
+    match hidden {
+        Some((module, mount)) => unknown(format!(
+            "`{}` is under the volume at `{mount}`, which hides the image's own file",
+            module.source
+        )),
+        None => wasm(ImageKind::SpinApp, Packaging::RootFilesystem, numbers),
+    }
 }
 
 fn scanned(facts: &ImageFacts, start: &Start<'_>, argument: &str, ordinary: bool) -> Program {
@@ -149,14 +230,29 @@ fn scanned(facts: &ImageFacts, start: &Start<'_>, argument: &str, ordinary: bool
         Found::Wasm(at) => run(facts, at, function),
         Found::Native(source, magic) => native(ordinary, source, magic),
         Found::Unreadable(at, message) => unknown(format!("`{at}` was read as Wasm: {message}")),
+        Found::Hidden(_) | Found::Nothing if is_root(argument) || is_application(facts, start) => {
+            application(facts, start).unwrap_or_else(|| nothing(argument, ordinary))
+        }
         Found::Hidden(_) | Found::Nothing if ordinary && !names_wasm(argument) => Program::Linux,
         Found::Hidden(mount) => {
             unknown(format!("`{name}` is under the volume at `{mount}`, which hides the image's own file"))
         }
-        Found::Nothing => {
-            unknown(format!("`{argument}` is neither Wasm nor a program in the layers of the image"))
-        }
+        Found::Nothing => nothing(argument, ordinary && !names_wasm(argument)),
     }
+}
+
+fn nothing(argument: &str, ordinary: bool) -> Program {
+    if ordinary {
+        return Program::Linux;
+    }
+    unknown(format!("`{argument}` is neither Wasm nor a program in the layers of the image"))
+}
+
+/// Whether the Spin shim, which asks only whether the entry point is native, would start an application from the root;
+/// or another one would have.
+fn is_application(facts: &ImageFacts, start: &Start<'_>) -> bool {
+    let mounted = start.mounts.iter().any(|mount| path::normalise(mount) == SPIN_TOML);
+    mounted || matches!(facts.shape, Shape::SpinRootfs | Shape::SlightRootfs | Shape::WwsRootfs)
 }
 
 fn native(ordinary: bool, source: &str, magic: &str) -> Program {
@@ -227,8 +323,13 @@ fn target<'a>(facts: &'a ImageFacts, at: &str) -> Option<&'a str> {
     }
 }
 
-fn find<'a>(facts: &'a ImageFacts, place: &str) -> Option<(&'a str, &'a FileClass)> {
+pub(super) fn find<'a>(facts: &'a ImageFacts, place: &str) -> Option<(&'a str, &'a FileClass)> {
     class(facts, &resolved(facts, place)?)
+}
+
+/// Whether there is a file of this name, also one that is a link to something that was not kept.
+pub(super) fn is_there(facts: &ImageFacts, at: &str) -> bool {
+    class(facts, at).is_some() || find(facts, at).is_some()
 }
 
 /// The files are sorted by path.
@@ -293,6 +394,7 @@ mod tests {
             native: Vec::new(),
             spin: None,
             hazards: Vec::new(),
+            claims: Vec::new(),
         }
     }
 

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::malformed::Malformed;
-use super::{SpinApp, SpinComponent};
+use super::{ModuleFacts, SpinApp, SpinComponent};
+
+pub mod manifest;
 
 /// Label of the image config that names the locked app's layer.
 pub const LOCKED_APP_LABEL: &str = "com.fermyon.spin.lockedAppDigest";
@@ -38,6 +40,40 @@ pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
     let name = root.get("metadata")?.map(|metadata| metadata.get("name")).transpose()?.flatten();
     let name = name.map(|name| name.text()).transpose()?.unwrap_or_default();
     Ok(SpinApp { name, triggers, components })
+}
+
+/// An app in one line.
+pub fn describe(app: &SpinApp) -> String {
+    let triggers: Vec<&str> = app.triggers.iter().map(String::as_str).collect();
+    let components = match app.components.len() {
+        1 => "1 component".to_string(),
+        several => format!("{several} components"),
+    };
+    format!("`{}` with {components}, triggered by {}", app.name, triggers.join(", "))
+}
+
+/// A module once for every component that runs it, so that each is judged by what it is handed; once without an owner
+/// when none does.
+pub(super) fn for_each_owner(app: &SpinApp, module: ModuleFacts) -> Vec<ModuleFacts> {
+    let runs = |component: &&SpinComponent| {
+        component.digest.iter().chain(&component.inherited).any(|source| *source == module.source)
+    };
+    let owners: Vec<String> =
+        app.components.iter().filter(runs).map(|component| component.id.clone()).collect();
+    if owners.is_empty() {
+        return vec![module];
+    }
+    owners.into_iter().map(|id| ModuleFacts { component: Some(id), ..module.clone() }).collect()
+}
+
+/// Why Spin cannot start an app whose modules were read.
+pub(super) fn refusal(modules: &[ModuleFacts], app: &SpinApp) -> Option<String> {
+    if app.components.is_empty() {
+        return Some("a Spin application without components".into());
+    }
+    let mut used = modules.iter().filter(|module| module.component.is_some());
+    let empty = used.find(|module| module.code_bytes == 0)?;
+    Some(format!("the module `{}` of a Spin application holds no code, such as a WIT package", empty.source))
 }
 
 fn check_version(root: &At<'_>) -> Result<(), Malformed> {

@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 use crate::capability::{self, Entry};
 use crate::cluster::Cluster;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
-use crate::image::{Evidence, ImageFacts, ImageKind, NativeCode, Packaging, Program, Shape};
+use crate::image::runner::{Runner, runners};
+use crate::image::{Claim, Evidence, ImageFacts, ImageKind, NativeCode, Packaging, Program, Shape};
 use crate::inspection::{Class, Container, Finding, Inspection};
 use crate::plan::{floor, quantity::Quantity};
 use crate::review::GroupVersionKind;
@@ -175,6 +176,10 @@ pub struct ContainerFacts<'a> {
     pub evidence: &'a [Evidence],
     /// What will make it fail on some node.
     pub hazards: &'a [String],
+    /// What the image's config says of its bytes and is not so.
+    pub claims: &'a [Claim],
+    /// The runtimes that can start the program, as far as it and its packaging tell.
+    pub runnable_by: BTreeSet<Runner>,
     /// What the program can call.
     pub requires: Vec<Entry>,
     /// What is handed over anyway.
@@ -311,6 +316,8 @@ fn container_facts<'a>(
         native,
         evidence: known.map_or(&[], |(facts, _)| facts.evidence.as_slice()),
         hazards: known.map_or(&[], |(facts, _)| facts.hazards.as_slice()),
+        claims: known.map_or(&[], |(facts, _)| facts.claims.as_slice()),
+        runnable_by: known.map(|(facts, program)| runners(facts, program)).unwrap_or_default(),
         requires: capabilities.requires,
         ambient: capabilities.ambient,
         effective: capabilities.effective.into_iter().map(with_remedy).collect(),

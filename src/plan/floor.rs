@@ -83,6 +83,8 @@ mod tests {
             code_bytes,
             data_bytes: 0,
             memory_bytes,
+            memory_max_bytes: None,
+            features: BTreeSet::new(),
             size_bytes: code_bytes,
         }
     }

@@ -40,7 +40,7 @@ impl Gate {
         let mut log = String::new();
         let (webhooks, probes) = loop {
             let line = lines.next().unwrap_or_else(|| panic!("ended before it listened: {log}")).unwrap();
-            log.push_str(&format!("{line}\n"));
+            log += &(line.clone() + "\n");
             if line.contains("Listening") {
                 break (address(&line, "webhooks="), address(&line, "probes="));
             }
@@ -49,7 +49,7 @@ impl Gate {
         let kept = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                kept.lock().unwrap().push_str(&format!("{line}\n"));
+                *kept.lock().unwrap() += &(line + "\n");
             }
         });
         Self { child, folder, webhooks, probes, log }

@@ -234,6 +234,17 @@ pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
+/// A tar archive of one symbolic link.
+pub fn tar_link(name: &str, target: &str) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_mode(0o777);
+    header.set_size(0);
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_link(&mut header, name, target).unwrap();
+    builder.into_inner().unwrap()
+}
+
 /// Compresses with gzip.
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -334,25 +345,45 @@ pub mod fixtures {
     /// A Go command for WASI preview 1, built from `tests/fixtures/go/<name>` and kept in the cache folder under a
     /// name that changes with its sources and the compiler.
     pub fn go(name: &str) -> Vec<u8> {
+        go_for(name, "wasip1", "exe")
+    }
+
+    /// [`go`] for another `GOOS` or build mode.
+    pub fn go_for(name: &str, os: &str, mode: &str) -> Vec<u8> {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/go").join(name);
-        let built = cache_folder().join(format!("go-{name}-{}.wasm", fingerprint(&folder)));
+        let built = cache_folder().join(format!("go-{name}-{os}-{mode}-{}.wasm", fingerprint(&folder)));
         if !built.exists() {
-            build(&folder, &built);
+            build(&folder, &built, os, mode);
         }
         std::fs::read(built).unwrap()
     }
 
-    fn build(folder: &Path, built: &Path) {
+    /// A binary that `tests/fixtures/producers/fetch` brought, or `None` with a note. With `WASMGATE_PRODUCERS=required`
+    /// its absence fails the test.
+    pub fn produced(name: &str) -> Option<Vec<u8>> {
+        let list = include_str!("../fixtures/producers/list");
+        let line = list.lines().find(|line| line.split_whitespace().next() == Some(name));
+        let version = line.and_then(|line| line.split_whitespace().nth(1)).expect("a name in the list");
+        let file = cache_folder().with_file_name("producers").join(format!("{name}-{version}.wasm"));
+        let bytes = std::fs::read(&file).ok();
+        if bytes.is_none() {
+            eprintln!("skipped: no {}; run tests/fixtures/producers/fetch", file.display());
+            assert!(std::env::var("WASMGATE_PRODUCERS").is_err(), "{} is required", file.display());
+        }
+        bytes
+    }
+
+    fn build(folder: &Path, built: &Path, os: &str, mode: &str) {
         std::fs::create_dir_all(built.parent().unwrap()).unwrap();
         // Another test binary may build it too: only a whole file may have the name.
         let partial = built.with_extension(format!("{}.part", std::process::id()));
         let output = Command::new("go")
-            .args(["build", "-trimpath", "-o"])
+            .args(["build", "-trimpath", &format!("-buildmode={mode}"), "-o"])
             .args([&partial])
             .arg(".")
-            .envs([("GOOS", "wasip1"), ("GOARCH", "wasm"), ("GOFLAGS", "")])
+            .envs([("GOOS", os), ("GOARCH", "wasm"), ("GOFLAGS", "")])
             .current_dir(folder)
             .output()
             .expect("`go` is needed to build the fixtures");

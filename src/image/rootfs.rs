@@ -1,0 +1,178 @@
+//! What a root file system is: which of its files the entry point leads to, and the files at its root by which whole
+//! applications are known (`spin.toml`, `slightfile.toml`, `.wws.toml`, `plugin.wasm`).
+
+use std::collections::BTreeMap;
+
+use super::layer::Tree;
+use super::malformed::short;
+use super::program::{self, is_root};
+use super::spin::{self, manifest};
+use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp};
+
+/// Spin's manifest, which its shim reads when the image has no Wasm layers
+/// (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`, `SPIN_MANIFEST_FILE_PATH`).
+pub const SPIN_TOML: &str = "/spin.toml";
+/// Manifest of slight (`containerd-wasm-shims:containerd-shim-slight/src/engine.rs`).
+pub const SLIGHTFILE: &str = "/slightfile.toml";
+/// The program of slight.
+const SLIGHT_PROGRAM: &str = "/app.wasm";
+/// Manifest of Wasm Workers Server (`containerd-wasm-shims:containerd-shim-wws/src/engine.rs`).
+pub const WWS_TOML: &str = "/.wws.toml";
+/// The filter of a proxy-wasm image in its "compat" form (`solo-io/wasm:spec/spec-compat.md`).
+const PLUGIN: &str = "/plugin.wasm";
+/// Files that are looked for in every scan, whose text is kept.
+pub(super) const APPLICATION_FILES: [&str; 3] = [SPIN_TOML, SLIGHTFILE, WWS_TOML];
+/// Most Wasm files that are listed as evidence.
+const MAX_SHOWN: usize = 4;
+
+/// Annotations by which crun and youki choose a handler (`crun:src/libcrun/custom-handler.c`,
+/// `handler_by_name` and `handler-utils.c`), on a manifest or on a pod.
+const CRUN_ANNOTATIONS: [&str; 2] = ["module.wasm.image/variant", "run.oci.handler"];
+/// Their values that mean Wasm.
+const CRUN_VALUES: [&str; 9] =
+    ["compat", "compat-smart", "wasm", "wasm-smart", "wasmedge", "wasmer", "wasmtime", "wamr", "spin"];
+
+/// The annotation that asks crun or youki for a Wasm handler, if one does.
+pub fn crun_annotation(annotations: &BTreeMap<String, String>) -> Option<(&'static str, &str)> {
+    CRUN_ANNOTATIONS.into_iter().find_map(|key| {
+        let value = annotations.get(key).filter(|value| CRUN_VALUES.contains(&value.as_str()))?;
+        Some((key, value.as_str()))
+    })
+}
+
+impl ImageFacts {
+    /// Takes over what a scan found. `crun` says that the manifest asks for a Wasm handler.
+    pub(super) fn read_tree(mut self, tree: &Tree, crun: bool) -> Self {
+        self.scanned = true;
+        self.add_files(tree);
+        self.read_spin_toml(tree);
+        self.shape = self.shape_of_files(crun);
+        if self.shape != Shape::LinuxRootfs {
+            self.add_files(tree);
+            self.read_spin_toml(tree);
+        }
+        self.show_files();
+        if crun && self.names_no_program() && self.has_file(PLUGIN) && !self.has_file(SPIN_TOML) {
+            return self.not_startable(
+                "a proxy-wasm filter in its `compat` form, which Envoy loads; it is no program that a pod can start",
+            );
+        }
+        self.concluded()
+    }
+
+    fn add_files(&mut self, tree: &Tree) {
+        let files = tree.files(self.shape != Shape::LinuxRootfs);
+        self.files = files.entries;
+        self.modules = files.modules;
+    }
+
+    fn shape_of_files(&self, crun: bool) -> Shape {
+        if self.names_no_program() {
+            match () {
+                () if self.has_file(SPIN_TOML) => return Shape::SpinRootfs,
+                () if self.has_file(SLIGHTFILE) && self.has_file(SLIGHT_PROGRAM) => {
+                    return Shape::SlightRootfs;
+                }
+                () if self.has_file(WWS_TOML) => return Shape::WwsRootfs,
+                () => {}
+            }
+        }
+        let wasm = matches!(program::own_class(self), Some(FileClass::Wasm | FileClass::Unreadable { .. }));
+        match self.shape {
+            Shape::LinuxRootfs if wasm && crun => Shape::CrunRootfs,
+            Shape::LinuxRootfs if wasm => Shape::ScratchRootfs,
+            shape => shape,
+        }
+    }
+
+    /// Whether the image itself names the root for a program, or nothing at all.
+    fn names_no_program(&self) -> bool {
+        self.entrypoint.first().or(self.cmd.first()).is_none_or(|first| is_root(first))
+    }
+
+    fn has_file(&self, name: &str) -> bool {
+        program::is_there(self, name)
+    }
+
+    /// Hands every module of the application to its components; a manifest that cannot be used is marked so.
+    fn read_spin_toml(&mut self, tree: &Tree) {
+        let Some(text) = tree.manifest(SPIN_TOML) else { return };
+        let read = manifest::parse(text).map_err(|malformed| malformed.0).and_then(|app| self.attribute(app));
+        let message = match read {
+            Ok(app) => {
+                self.spin = Some(app);
+                return;
+            }
+            Err(message) => message,
+        };
+        self.spin = None;
+        let place = self.files.binary_search_by(|(name, _)| name.as_str().cmp(SPIN_TOML));
+        match place {
+            Ok(at) => {
+                if let Some((_, class)) = self.files.get_mut(at) {
+                    *class = FileClass::Unreadable { message };
+                }
+            }
+            Err(at) => self.files.insert(at, (SPIN_TOML.into(), FileClass::Unreadable { message })),
+        }
+    }
+
+    /// Follows links to the modules, so that the application names them as the scan does, and gives each the ids of the
+    /// components that run it.
+    fn attribute(&mut self, mut app: SpinApp) -> Result<SpinApp, String> {
+        for component in &mut app.components {
+            for source in component.digest.iter_mut().chain(&mut component.inherited) {
+                *source = match program::find(self, source) {
+                    Some((at, FileClass::Wasm)) => at.to_string(),
+                    Some((at, FileClass::Unreadable { message })) => {
+                        return Err(format!("`{at}`: {message}"));
+                    }
+                    _ => {
+                        let id = &component.id;
+                        return Err(format!(
+                            "component `{id}` names `{source}`, which is no Wasm file of the image"
+                        ));
+                    }
+                };
+            }
+        }
+        let modules = std::mem::take(&mut self.modules);
+        self.modules = modules.into_iter().flat_map(|module| spin::for_each_owner(&app, module)).collect();
+        match spin::refusal(&self.modules, &app) {
+            Some(why) => Err(why),
+            None => Ok(app),
+        }
+    }
+
+    fn show_files(&mut self) {
+        let found: Vec<(String, String)> = self
+            .modules
+            .iter()
+            .take(MAX_SHOWN)
+            .map(|module| (format!("file {}", module.source), described(module)))
+            .collect();
+        for (seen, value) in found {
+            self.saw(seen, value);
+        }
+        for (name, what) in [
+            (SPIN_TOML, "the manifest of a Spin application"),
+            (SLIGHTFILE, "the manifest of a slight application"),
+            (WWS_TOML, "the manifest of a Wasm Workers Server"),
+        ] {
+            if self.has_file(name) {
+                let app = self.spin.as_ref().filter(|_| name == SPIN_TOML).map(spin::describe);
+                self.saw(format!("file {name}"), app.unwrap_or_else(|| what.to_string()));
+            }
+        }
+    }
+}
+
+/// Format and imported interfaces of a binary, in one line.
+pub(super) fn described(facts: &ModuleFacts) -> String {
+    let what = match facts.format {
+        super::WasmFormat::Module => "a core module",
+        super::WasmFormat::Component => "a component",
+    };
+    let names: Vec<&str> = facts.imports.iter().map(|import| import.interface.as_str()).collect();
+    if names.is_empty() { what.to_string() } else { short(&format!("{what}, imports {}", names.join(", "))) }
+}

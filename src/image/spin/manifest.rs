@@ -1,0 +1,298 @@
+//! `spin.toml`: the manifest that the Spin shim reads when the application lies in the root file system
+//! (`spin:crates/manifest/src/schema/v2.rs`, `compat.rs` for version 1). It is read as an upper bound of what the
+//! components are handed; what is not known here is refused, because it could hand over more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::{At, check_ids, hosts, template_variables};
+use crate::image::malformed::Malformed;
+use crate::image::{SpinApp, SpinComponent, path};
+
+/// Keys of a component, in both versions.
+const COMPONENT_KEYS: [&str; 20] = [
+    "id",
+    "source",
+    "description",
+    "variables",
+    "config",
+    "environment",
+    "files",
+    "exclude_files",
+    "allowed_http_hosts",
+    "allowed_outbound_hosts",
+    "key_value_stores",
+    "sqlite_databases",
+    "ai_models",
+    "targets",
+    "build",
+    "tool",
+    "dependencies_inherit_configuration",
+    "dependencies",
+    "profile",
+    "trigger",
+];
+/// What a component of version 1 reaches unless it lists `allowed_outbound_hosts`
+/// (`spin:crates/manifest/src/compat.rs`, `convert_allowed_http_to_allowed_hosts`).
+const VERSION_1_HOSTS: [&str; 3] = ["redis://*:*", "mysql://*:*", "postgres://*:*"];
+
+/// Reads a manifest. The module of a component is named by its path in the root file system, where a locked app has
+/// the digest.
+pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
+    let text =
+        std::str::from_utf8(bytes).map_err(|error| Malformed::new(format!("it is no text: {error}")))?;
+    let root: Value = toml::from_str(text).map_err(|error| Malformed::new(error.message().to_string()))?;
+    let root = At { value: &root, path: String::new() };
+    let app = if is_version_1(&root)? { version_1(&root) } else { version_2(&root) }?;
+    check_ids(&app.components)?;
+    Ok(app)
+}
+
+/// `spin_manifest_version = "1"`, or its older name, or 1; `spin_manifest_version = 2`
+/// (`spin:crates/manifest/src/schema.rs`).
+fn is_version_1(root: &At<'_>) -> Result<bool, Malformed> {
+    let version = match root.get("spin_manifest_version")? {
+        Some(version) => version,
+        None => root.need("spin_version")?,
+    };
+    match (version.value.as_str(), version.value.as_u64()) {
+        (Some("1"), _) | (_, Some(1)) => Ok(true),
+        (_, Some(2)) => Ok(false),
+        _ => Err(version.wrong(&format!("is {}, only 1 and 2 are known", version.value))),
+    }
+}
+
+fn version_1(root: &At<'_>) -> Result<SpinApp, Malformed> {
+    let mut components = Vec::new();
+    for at in root.get("component")?.map(|list| list.list()).transpose()?.unwrap_or_default() {
+        let mut component = component(&at, at.need("id")?.text()?)?;
+        if at.get("allowed_outbound_hosts")?.is_none() {
+            let defaults = VERSION_1_HOSTS.map(String::from);
+            component.allowed_outbound_hosts.splice(0..0, defaults);
+        }
+        components.push(component);
+    }
+    let trigger = root.need("trigger")?.need("type")?.text()?;
+    Ok(SpinApp { name: root.need("name")?.text()?, triggers: BTreeSet::from([trigger]), components })
+}
+
+fn version_2(root: &At<'_>) -> Result<SpinApp, Malformed> {
+    let mut components = Vec::new();
+    for (id, value) in entries(root, "component")? {
+        components.push(component(&At { value, path: format!("component.{id}") }, id.clone())?);
+    }
+    let mut triggers = BTreeSet::new();
+    for (kind, value) in entries(root, "trigger")? {
+        triggers.insert(kind.clone());
+        for trigger in (At { value, path: format!("trigger.{kind}") }).list()? {
+            check_trigger(&trigger)?;
+            // A component may stand in the place of its name.
+            if let Some(at) = trigger.get("component")?.filter(|at| at.value.is_object()) {
+                components.push(component(&at, at.path.clone())?);
+            }
+        }
+    }
+    Ok(SpinApp { name: root.need("application")?.need("name")?.text()?, triggers, components })
+}
+
+/// Reserved in Spin 3, middleware in Spin 4.
+fn check_trigger(trigger: &At<'_>) -> Result<(), Malformed> {
+    for key in ["components", "dependencies"] {
+        if let Some(found) = trigger.get(key)?.filter(|found| found.value != &Value::Object(Map::new())) {
+            return Err(found.wrong("is not read here; push the application with `spin registry push`"));
+        }
+    }
+    Ok(())
+}
+
+fn entries<'a>(at: &At<'a>, key: &str) -> Result<Vec<(&'a String, &'a Value)>, Malformed> {
+    Ok(at.get(key)?.map(|found| found.map()).transpose()?.into_iter().flatten().collect())
+}
+
+fn component(at: &At<'_>, id: String) -> Result<SpinComponent, Malformed> {
+    if let Some(key) = at.map()?.keys().find(|key| !COMPONENT_KEYS.contains(&key.as_str())) {
+        return Err(at.wrong(&format!("has the key `{key}`, which is not known and could hand over more")));
+    }
+    let mut variables = BTreeMap::new();
+    for key in ["variables", "config"] {
+        variables.extend(at.map_of_text(key)?);
+    }
+    let hosts = hosts(at)?;
+    let read: BTreeSet<String> = variables.values().flat_map(|value| template_variables(value)).collect();
+    Ok(SpinComponent {
+        id,
+        digest: Some(local_file(&at.need("source")?, None)?),
+        templates: hosts.iter().filter(|host| host.contains("{{")).cloned().collect(),
+        allowed_outbound_hosts: hosts,
+        key_value_stores: at.list_of_text("key_value_stores")?,
+        sqlite_databases: at.list_of_text("sqlite_databases")?,
+        ai_models: at.list_of_text("ai_models")?,
+        files: files(at)?,
+        env: at.map_of_text("environment")?.into_keys().collect(),
+        variables: read.into_iter().collect(),
+        inherited: dependencies(at)?,
+    })
+}
+
+/// The path of a file of the image. What Spin fetches from elsewhere at every start cannot be judged.
+fn local_file(at: &At<'_>, key: Option<&str>) -> Result<String, Malformed> {
+    let path = match key {
+        Some(key) if at.value.is_object() => at.get(key)?,
+        Some(_) => None,
+        None => at.value.is_string().then_some(At { value: at.value, path: at.path.clone() }),
+    };
+    match path {
+        Some(path) => Ok(path::normalise(&path.text()?)),
+        None => Err(at.wrong(
+            "is fetched by Spin at every start, so what will run is not known; put the file into the image",
+        )),
+    }
+}
+
+/// All dependencies, when any of them may inherit: a list of single capabilities is not told apart.
+fn dependencies(at: &At<'_>) -> Result<Vec<String>, Malformed> {
+    let all =
+        at.get("dependencies_inherit_configuration")?.is_some_and(|flag| flag.value != &Value::Bool(false));
+    let mut found = BTreeSet::new();
+    for (name, value) in entries(at, "dependencies")? {
+        let dependency = At { value, path: format!("{}.{name}", at.child("dependencies")) };
+        let own = value.get("inherit_configuration").is_some_and(|flag| flag != &Value::Bool(false));
+        let file = local_file(&dependency, Some("path"))?;
+        if all || own {
+            found.insert(file);
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Guest paths: the destination, or the folder above the first wildcard of a pattern.
+fn files(at: &At<'_>) -> Result<Vec<String>, Malformed> {
+    let mut found = Vec::new();
+    for file in at.get("files")?.map(|files| files.list()).transpose()?.unwrap_or_default() {
+        let place = if file.value.is_object() { file.need("destination")?.text()? } else { file.text()? };
+        let fixed: Vec<&str> =
+            place.split('/').take_while(|part| !part.contains(['*', '?', '[', '{'])).collect();
+        found.push(path::normalise(&fixed.join("/")));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHOP: &str = r#"
+        spin_manifest_version = 2
+        [application]
+        name = "shop"
+        [variables]
+        host = { default = "example.com" }
+        [[trigger.http]]
+        route = "/..."
+        component = "web"
+        [[trigger.redis]]
+        channel = "orders"
+        component = { source = "worker.wasm", key_value_stores = ["default"] }
+        [component.web]
+        source = "web.wasm"
+        allowed_outbound_hosts = ["https://{{ host }}", "redis://db:6379"]
+        variables = { url = "https://{{ host }}/x" }
+        environment = { LOG = "debug" }
+        files = ["assets/**/*.css", { source = "static", destination = "/www" }, "*.html"]
+        sqlite_databases = ["orders"]
+        ai_models = ["llama2-chat"]
+        [component.web.build]
+        command = "make"
+        [component.web.dependencies]
+        "a:b/c" = { path = "lib/dep.wasm" }"#;
+
+    fn refusal(text: &str) -> String {
+        parse(text.as_bytes()).unwrap_err().0
+    }
+
+    #[test]
+    fn a_manifest_says_what_each_component_is_handed() {
+        let app = parse(SHOP.as_bytes()).unwrap();
+        assert_eq!(app.name, "shop");
+        assert_eq!(app.triggers, BTreeSet::from(["http".to_string(), "redis".to_string()]));
+        let web = &app.components[0];
+        assert_eq!((web.id.as_str(), web.digest.as_deref()), ("web", Some("/web.wasm")));
+        assert_eq!(web.allowed_outbound_hosts, ["https://{{ host }}", "redis://db:6379"]);
+        assert_eq!(
+            (web.templates.as_slice(), web.variables.as_slice()),
+            (&["https://{{ host }}".to_string()][..], &["host".to_string()][..])
+        );
+        assert_eq!(web.files, ["/assets", "/www", "/"]);
+        assert_eq!(
+            (&web.env[0], &web.sqlite_databases[0], &web.ai_models[0]),
+            (&"LOG".into(), &"orders".into(), &"llama2-chat".into())
+        );
+        assert_eq!(web.inherited, Vec::<String>::new());
+        let worker = &app.components[1];
+        assert_eq!(
+            (worker.digest.as_deref(), worker.key_value_stores.as_slice()),
+            (Some("/worker.wasm"), &["default".to_string()][..])
+        );
+    }
+
+    #[test]
+    fn dependencies_run_with_the_components_capabilities_when_they_inherit() {
+        let inherit = SHOP.replace("ai_models", "dependencies_inherit_configuration = true\nai_models");
+        assert_eq!(parse(inherit.as_bytes()).unwrap().components[0].inherited, ["/lib/dep.wasm"]);
+        let one = SHOP.replace("lib/dep.wasm\"", "lib/dep.wasm\", inherit_configuration = [\"ai_models\"]");
+        assert_eq!(parse(one.as_bytes()).unwrap().components[0].inherited, ["/lib/dep.wasm"]);
+    }
+
+    #[test]
+    fn version_1_reaches_every_database_unless_it_lists_its_hosts() {
+        let text = r#"
+            spin_version = "1"
+            name = "old"
+            trigger = { type = "http", base = "/" }
+            [[component]]
+            id = "a"
+            source = "a.wasm"
+            allowed_http_hosts = ["insecure:allow-all"]
+            [component.trigger]
+            route = "/..."
+            [[component]]
+            id = "b"
+            source = "b.wasm"
+            allowed_outbound_hosts = ["https://example.com"]
+            [component.trigger]
+            route = "/b""#;
+        let app = parse(text.as_bytes()).unwrap();
+        assert_eq!(
+            app.components[0].allowed_outbound_hosts,
+            ["redis://*:*", "mysql://*:*", "postgres://*:*", "*://*:*"]
+        );
+        assert_eq!(app.components[1].allowed_outbound_hosts, ["https://example.com"]);
+    }
+
+    #[test]
+    fn what_could_hand_over_more_or_is_fetched_later_is_refused() {
+        for (from, to, expected) in [
+            ("ai_models", "gpu_devices", "`gpu_devices`"),
+            (
+                "source = \"web.wasm\"",
+                "source = { url = \"https://x\", digest = \"sha256:1\" }",
+                "`component.web.source` is fetched by Spin",
+            ),
+            (
+                "{ path = \"lib/dep.wasm\" }",
+                "\"1.0\"",
+                "`component.web.dependencies.a:b/c` is fetched by Spin",
+            ),
+            ("spin_manifest_version = 2", "spin_manifest_version = 3", "only 1 and 2"),
+            ("channel = \"orders\"", "components = { x = \"web\" }", "is not read here"),
+            ("[application]", "[application", "table"),
+            ("name = \"shop\"", "", "`application.name` is missing"),
+        ] {
+            let message = refusal(&SHOP.replacen(from, to, 1));
+            assert!(message.contains(expected), "{to}: {message}");
+        }
+        assert!(parse(b"\xff").is_err());
+        assert!(refusal("").contains("`spin_version` is missing"));
+    }
+}

@@ -1,0 +1,97 @@
+//! What foreign bytes must never do, one function for each parser that reads them: shared by the fuzzer (`fuzz/`) and by
+//! tests/fuzz.rs, which runs them over the same corpus on a stable compiler.
+#![allow(dead_code, reason = "each fuzz target is a program of its own and uses one of them")]
+#![allow(clippy::expect_used, reason = "a fuzz target fails by a panic")]
+
+use std::sync::atomic::AtomicBool;
+
+use wasmgate::image::layer::{Bounds, Tree};
+use wasmgate::image::manifest::{self, Document};
+use wasmgate::image::reference::Reference;
+use wasmgate::image::spin::{self, manifest as spin_toml};
+use wasmgate::image::{ModuleFacts, config, module};
+
+/// Bytes that a layer may unpack to here: small, so that a bomb is cheap to try.
+const UNPACKED: u64 = 1 << 20;
+
+/// A target: its name, which is that of its corpus, and what it does with bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const ALL: [Target; 6] = [
+    ("reference", reference),
+    ("manifest", document),
+    ("config", image_config),
+    ("locked_app", locked_app),
+    ("module", module_bytes),
+    ("tar", tar),
+];
+
+/// An image name: what is read is written back as something that reads the same.
+pub fn reference(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(read) = Reference::parse(text) {
+        let again = Reference::parse(&read.to_string());
+        assert_eq!(again.as_ref(), Ok(&read), "`{text}` was read as `{read}`");
+    }
+}
+
+/// A manifest or index, and what follows from it.
+pub fn document(data: &[u8]) {
+    match manifest::parse(data) {
+        Ok(Document::Manifest(read)) => {
+            assert!(read.layers.len() <= manifest::MAX_LAYERS);
+            drop(manifest::layout(&read));
+        }
+        Ok(Document::Index(entries)) => {
+            if let Ok(choice) = manifest::choose(&entries) {
+                assert!(entries.contains(&choice.entry) && !choice.entry.attestation);
+            }
+        }
+        Err(error) => assert!(!error.0.is_empty()),
+    }
+}
+
+/// An image config.
+pub fn image_config(data: &[u8]) {
+    if let Ok(config) = config::parse(data) {
+        assert_eq!(config.platform(), config.platform().to_lowercase());
+        assert!(config.env.iter().all(|name| !name.contains('=')));
+    }
+}
+
+/// A locked app, and the manifest that it is made of.
+pub fn locked_app(data: &[u8]) {
+    for app in [spin::parse(data), spin_toml::parse(data)].into_iter().flatten() {
+        let text = serde_json::to_string(&app).expect("an app is JSON");
+        assert_eq!(serde_json::from_str::<wasmgate::image::SpinApp>(&text).expect("and is read back"), app);
+        for component in &app.components {
+            assert!(component.templates.iter().all(|host| component.allowed_outbound_hosts.contains(host)));
+        }
+    }
+}
+
+/// The bytes, or the text, of a module or component.
+pub fn module_bytes(data: &[u8]) {
+    for facts in [module::read(data, "fuzz"), module::read_text(data, "fuzz")].into_iter().flatten() {
+        assert_eq!(facts.size_bytes, data.len() as u64);
+        assert!(facts.memory_max_bytes.is_none_or(|most| most >= facts.memory_bytes));
+        let text = serde_json::to_string(&facts).expect("facts are JSON");
+        assert_eq!(serde_json::from_str::<ModuleFacts>(&text).expect("and are read back"), facts);
+        drop(module::kind(&facts, None));
+        drop(module::kind(&facts, Some("f")));
+    }
+}
+
+/// A layer, applied twice: what is left lies inside the image, sorted.
+pub fn tar(data: &[u8]) {
+    let stop = AtomicBool::new(false);
+    let mut tree = Tree::new(Bounds { layer: UNPACKED, file: UNPACKED / 4 }, ["/app.wasm".to_string()]);
+    for _ in 0..2 {
+        drop(tree.apply(data, &stop));
+    }
+    let files = tree.files(true);
+    let names: Vec<&String> = files.entries.iter().map(|(name, _)| name).collect();
+    assert!(names.is_sorted());
+    assert!(names.iter().all(|name| name.starts_with('/') && !name.split('/').any(|part| part == "..")));
+}
