@@ -47,6 +47,8 @@ mod tests {
             data_bytes: 0,
             memory_bytes: 0,
             size_bytes: code_bytes,
+            features: std::collections::BTreeSet::new(),
+            memory_max_bytes: None,
         }
     }
 
