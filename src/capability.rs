@@ -5,6 +5,7 @@ pub mod ambient;
 pub mod effective;
 pub mod glob;
 pub mod host;
+pub mod interpreter;
 pub mod name;
 pub mod path;
 pub mod required;

@@ -8,6 +8,7 @@ pub mod manifest;
 pub mod render;
 pub mod report;
 pub mod serve;
+pub mod suggest;
 
 use std::io::Write as _;
 
@@ -21,7 +22,7 @@ pub use args::{Args, Command};
 pub enum Exit {
     /// Everything was done; everything that was explained would be admitted.
     Success,
-    /// Something that was explained would be denied.
+    /// Something that was explained would be denied, whatever is granted where a grant was asked for.
     Denied,
 }
 
@@ -110,6 +111,7 @@ pub fn run() -> Result<Exit, Error> {
         }
         Command::Serve(options) => block_on(serve::run(options)),
         Command::Explain(options) => block_on(explain::run(options)),
+        Command::Suggest(options) => block_on(suggest::run(options)),
         Command::Inspect(options) => block_on(inspect::run(options)),
     }
 }

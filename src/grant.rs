@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod cover;
+pub mod draft;
 pub mod exception;
 pub mod index;
 pub mod load;

@@ -15,6 +15,19 @@ pub enum Ambient {
     /// runwasi's wasmtime shim: all variables, `/` read-write with every mount, the network for components
     /// (`runwasi:crates/containerd-shim-wasmtime/src/instance.rs`).
     RunwasiWasmtime,
+    /// runwasi's WasmEdge shim: all variables, which can load native plug-ins, `/` read-write with every mount, and
+    /// WasmEdge's own sockets (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`).
+    RunwasiWasmedge,
+    /// crun with WasmEdge: the same (`crun:src/libcrun/handlers/wasmedge.c`).
+    CrunWasmedge,
+    /// crun with wasmtime: all variables, the working directory, no network (`crun:src/libcrun/handlers/wasmtime.c`).
+    CrunWasmtime,
+    /// crun with wasmer: arguments and output alone (`crun:src/libcrun/handlers/wasmer.c`).
+    CrunWasmer,
+    /// crun with WAMR: all variables, `/` with every mount, any address (`crun:src/libcrun/handlers/wamr.c`).
+    CrunWamr,
+    /// youki with wasmtime: all variables, no files, no network (`youki:crates/youki/src/workload/wasmtime.rs`).
+    YoukiWasmtime,
     /// The Spin shim: what the locked app names, and nothing of the pod's volumes or variables.
     Spin,
     /// A runtime that nobody described: it is taken to hand over everything.
@@ -121,7 +134,7 @@ impl Default for Runtimes {
             (ImageKind::SpinApp, "spin"),
         ];
         Self {
-            profiles: vec![wasmtime(), spin(), other()],
+            profiles: vec![wasmtime(), spin(), wasmedge(), other()],
             placement: placement.into_iter().map(|(kind, name)| (kind, name.to_string())).collect(),
         }
     }
@@ -143,11 +156,18 @@ fn spin() -> Profile {
     Profile { sizing: Sizing { base_memory: "24Mi".into(), ..Sizing::default() }, ..profile }
 }
 
+/// runwasi's WasmEdge shim, whose class has one name everywhere (`k3s-io/k3s:manifests/runtimes.yaml`,
+/// `KWasm/kwasm-node-installer:example/runtimeclass.yaml`). Nothing is placed here: a class that exists says nothing about nodes.
+fn wasmedge() -> Profile {
+    built_in("wasmedge", "wasmedge", &[], &[ImageKind::Module], Ambient::RunwasiWasmedge)
+}
+
 /// Nothing is placed here. The profile says that these classes are Wasm runtimes, so that an image that nobody could
-/// read is refused under them, and that they are taken to hand over everything.
+/// read is refused under them, and that they are taken to hand over everything: of
+/// `wasmer` and `wamr` nobody looked at the network, and behind `crun` may be any of its handlers. Where the platform knows, it
+/// writes a profile of its own, such as `ambient: crun-wasmtime`.
 fn other() -> Profile {
     let aliases = [
-        "wasmer",
         "wamr",
         "crun-wasm",
         "lunatic",
@@ -157,7 +177,7 @@ fn other() -> Profile {
         "wasmtime-wws",
         "wasmtime-lunatic",
     ];
-    built_in("other", "wasmedge", &aliases, &[ImageKind::Module], Ambient::Everything)
+    built_in("other", "wasmer", &aliases, &[ImageKind::Module], Ambient::Everything)
 }
 
 fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambient: Ambient) -> Profile {

@@ -20,6 +20,8 @@ mod real;
 mod registry;
 #[path = "cli/serve.rs"]
 mod serve;
+#[path = "cli/suggest.rs"]
+mod suggest;
 #[path = "support/tls.rs"]
 mod tls;
 

@@ -29,3 +29,5 @@ mod laws;
 mod properties;
 #[path = "flow/record.rs"]
 mod record;
+#[path = "flow/suggest.rs"]
+mod suggest;

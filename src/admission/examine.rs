@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::state::{Error, State};
+use crate::capability::Entry;
 use crate::image::program::{self, Start};
 use crate::image::rootfs::crun_annotation;
 use crate::image::{Depth, ImageFacts, Inspector, Program, Shape};
@@ -174,6 +175,33 @@ pub fn containers(
         .map(serde_json::to_value)
         .collect::<Result<_, _>>()
         .map_err(Error::WritePlanned)
+}
+
+/// What one container can really do and nobody covers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Open {
+    /// Name of the container.
+    pub container: String,
+    /// Its image.
+    pub image: String,
+    /// The effective entries without a grant; none where everything is covered.
+    pub entries: Vec<Entry>,
+}
+
+/// What the containers can really do and nobody covers.
+pub fn open(
+    state: &State,
+    request: &RequestFacts<'_>,
+    examination: &Examination,
+) -> Result<Vec<Open>, Error> {
+    let object = to_raw_value(&examination.plan.object).map_err(Error::WritePlanned)?;
+    let case = case(state, request, &object, &examination.workload, &examination.inspection);
+    let open = |facts: judge::input::ContainerFacts<'_>| Open {
+        container: facts.name.to_string(),
+        image: facts.image.to_string(),
+        entries: facts.effective.into_iter().map(|e| e.entry).filter(|e| e.covered_by.is_empty()).collect(),
+    };
+    Ok(judge::prepare(&case).containers.into_iter().map(open).collect())
 }
 
 fn case<'a>(

@@ -1,12 +1,16 @@
 //! What the runtime and the pod spec hand over, one entry per thing: this mount, that variable, the network.
 //!
 //! runwasi's wasmtime shim gives a command the whole file system, all variables and, to components, the whole network;
-//! an HTTP component gets the variables and outgoing HTTP; the Spin shim gives what the locked app names. A runtime that
-//! nobody described is taken to give everything.
+//! an HTTP component gets the variables and outgoing HTTP; the Spin shim gives what the locked app names; the others are
+//! in files of their own. A runtime that nobody described is taken to give everything, and so are runwasi's wasmer and
+//! WAMR shims, whose network nobody looked at.
 
+mod crun;
 mod pod;
 mod runwasi;
 mod spin;
+mod wasmedge;
+mod youki;
 
 use std::borrow::Cow;
 
@@ -18,6 +22,7 @@ use crate::runtime::{Ambient, Profile};
 use crate::workload::Workload;
 
 pub(super) use pod::Pod;
+pub use spin::UNRESOLVED;
 
 /// What stands between an image and the things that it is handed.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +42,16 @@ enum Way {
     RunwasiCommand,
     /// runwasi's wasmtime shim and `wasi:http/incoming-handler`.
     RunwasiHttp,
+    /// WasmEdge and a core module, behind runwasi's shim or in crun.
+    Wasmedge,
+    /// crun's wasmtime handler and a core module.
+    CrunWasmtime,
+    /// crun's wasmer handler and a core module.
+    CrunWasmer,
+    /// crun's WAMR handler and a core module.
+    CrunWamr,
+    /// youki's wasmtime executor and a core module.
+    YoukiWasmtime,
     /// The Spin shim and a locked app.
     Spin,
     /// Anything else.
@@ -61,6 +76,11 @@ impl<'a> Host<'a> {
             (Some(Ambient::RunwasiWasmtime), ImageKind::Module) => Way::RunwasiModule,
             (Some(Ambient::RunwasiWasmtime), ImageKind::Component) => Way::RunwasiCommand,
             (Some(Ambient::RunwasiWasmtime), ImageKind::HttpComponent) => Way::RunwasiHttp,
+            (Some(Ambient::RunwasiWasmedge | Ambient::CrunWasmedge), ImageKind::Module) => Way::Wasmedge,
+            (Some(Ambient::CrunWasmtime), ImageKind::Module) => Way::CrunWasmtime,
+            (Some(Ambient::CrunWasmer), ImageKind::Module) => Way::CrunWasmer,
+            (Some(Ambient::CrunWamr), ImageKind::Module) => Way::CrunWamr,
+            (Some(Ambient::YoukiWasmtime), ImageKind::Module) => Way::YoukiWasmtime,
             (Some(Ambient::Spin), ImageKind::SpinApp) if spin_app(self.facts, self.program).is_some() => {
                 Way::Spin
             }
@@ -91,6 +111,11 @@ impl<'a> Host<'a> {
             (Way::RunwasiModule, _) => runwasi::command(self, false),
             (Way::RunwasiCommand, _) => runwasi::command(self, true),
             (Way::RunwasiHttp, _) => runwasi::http(self),
+            (Way::Wasmedge, _) => wasmedge::module(self),
+            (Way::CrunWasmtime, _) => crun::wasmtime(self),
+            (Way::CrunWasmer, _) => crun::wasmer(self),
+            (Way::CrunWamr, _) => crun::wamr(self),
+            (Way::YoukiWasmtime, _) => youki::wasmtime(self),
             (Way::Spin, Some(component)) => spin::component(self, component),
             (Way::Spin, None) | (Way::Everything, _) => self.everything(),
         })
@@ -101,7 +126,14 @@ impl<'a> Host<'a> {
         merge(match self.way() {
             Way::Spin => spin::app(self),
             Way::Everything => self.everything(),
-            Way::RunwasiModule | Way::RunwasiCommand | Way::RunwasiHttp => Vec::new(),
+            Way::Wasmedge => wasmedge::process(self),
+            Way::RunwasiModule
+            | Way::RunwasiCommand
+            | Way::RunwasiHttp
+            | Way::CrunWasmtime
+            | Way::CrunWasmer
+            | Way::CrunWamr
+            | Way::YoukiWasmtime => Vec::new(),
         })
     }
 
@@ -140,7 +172,7 @@ impl<'a> Host<'a> {
 /// own process (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`). Asked for only where the runtime is not
 /// known to be another one.
 pub(super) fn plugins(host: &Host<'_>) -> Vec<Entry> {
-    if host.way() != Way::Everything {
+    if !matches!(host.way(), Way::Everything | Way::Wasmedge) {
         return Vec::new();
     }
     let loads = |name: &str| matches!(name, "WASMEDGE_PLUGIN_PATH" | "WASMEDGE_WASINN_PRELOAD");

@@ -86,7 +86,7 @@ pub(super) fn of_app(facts: &ImageFacts, program: &Program) -> Vec<Entry> {
     entries
 }
 
-fn of_module(module: &ModuleFacts, place_of_component: &str, spin: bool) -> Vec<Entry> {
+pub(super) fn of_module(module: &ModuleFacts, place_of_component: &str, spin: bool) -> Vec<Entry> {
     let needs = match module.format {
         WasmFormat::Module => preview1::needs(module),
         WasmFormat::Component => component::needs(module),

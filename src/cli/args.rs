@@ -31,6 +31,9 @@ pub enum Command {
     /// Say what would happen to manifests: findings, patch, capabilities, verdict
     #[command(after_help = EXPLAIN_HELP)]
     Explain(Box<ExplainOptions>),
+    /// Write the smallest WasiGrant that would let manifests or an image in
+    #[command(after_help = SUGGEST_HELP)]
+    Suggest(Box<SuggestOptions>),
     /// Say what an image or a Wasm file is, and what it can call
     #[command(after_help = INSPECT_HELP)]
     Inspect(Box<InspectOptions>),
@@ -54,6 +57,13 @@ Examples:
   wasmgate explain -f deployment.yaml --grants grants/
   kustomize build . | wasmgate explain -f - -o json
 Exit codes: 0 when everything would be admitted, 1 when anything would be denied, 2 on an error.";
+
+const SUGGEST_HELP: &str = "\
+Examples:
+  wasmgate suggest -f deployment.yaml --grants grants/ > grants/orders.yaml
+  wasmgate suggest -n shop ghcr.io/myorg/orders:1.4
+Exit codes: 0 when the printed grants, or none, would let everything in; 1 when a rule denies what no grant can mend; 2 on \
+an error.";
 
 const INSPECT_HELP: &str = "\
 Examples:
@@ -167,6 +177,37 @@ pub struct ExplainOptions {
     /// What the gate knows
     #[command(flatten)]
     pub gate: GateOptions,
+}
+
+/// Options of `suggest`.
+#[derive(Debug, Clone, Parser)]
+pub struct SuggestOptions {
+    /// Image, judged as a pod of it alone: no volumes, no variables, no service-account token
+    #[arg(value_name = "IMAGE", required_unless_present = "files", conflicts_with = "files")]
+    pub image: Option<String>,
+    /// Manifest file, folder, or `-` for standard input (repeatable)
+    #[arg(long = "filename", short = 'f', value_name = "PATH")]
+    pub files: Vec<PathBuf>,
+    /// Namespace of objects that name none, and of an image
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
+    pub namespace: String,
+    /// Form of the output
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub output: SuggestOutput,
+    /// Longest time to look at the images of one object, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub timeout: u64,
+    /// What the gate knows
+    #[command(flatten)]
+    pub gate: GateOptions,
+}
+
+/// How `suggest` prints: grants are objects, so there is one form, and reasons are comments in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum SuggestOutput {
+    /// Manifests with comments.
+    #[default]
+    Yaml,
 }
 
 /// Options of `inspect`.

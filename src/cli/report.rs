@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::manifest::Manifest;
 use crate::admission::Examination;
+use crate::grant::draft::scalar;
 use crate::grant::types::API_VERSION;
 use crate::image::NEEDS_COMMAND;
 use crate::inspection::{Class, Container, Finding};
@@ -155,14 +156,6 @@ fn suggested_grant(workload: &Workload, containers: &[Value]) -> Option<String> 
         let _ = writeln!(text, "    - {line}");
     }
     Some(text)
-}
-
-/// A name as it stands, and quoted where it is none that the API server would take.
-fn scalar(text: &str) -> String {
-    let plain = text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
-        && !matches!(text, "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n");
-    if plain { text.to_string() } else { Value::from(text).to_string() }
 }
 
 /// What a rule says decides; that a person is told of a change is no reason to worry about the verdict.

@@ -240,18 +240,25 @@ fn holds(requirement: &LabelRequirement, labels: &BTreeMap<String, String>) -> b
     }
 }
 
+/// Host and path of an image name, without tag and digest: as a pattern it matches every tag and digest of the repository.
+pub fn repository(image: &str) -> String {
+    let tagged = image.split_once('@').map_or(image, |(name, _)| name);
+    match tagged.rsplit_once('/') {
+        Some((folder, last)) => format!("{folder}/{}", last.split_once(':').map_or(last, |(name, _)| name)),
+        None => tagged.split_once(':').map_or(tagged, |(name, _)| name).to_string(),
+    }
+}
+
 /// The forms of an image name that a pattern may match: as written, without its digest, without its tag, without both,
 /// and with `:latest` where it has neither.
 pub(super) fn image_forms(image: &str) -> Vec<String> {
     let (tagged, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
-    let (folder, last) = tagged.rsplit_once('/').map_or(("", tagged), |(folder, last)| (folder, last));
-    let (last, tag) = last.split_once(':').map_or((last, None), |(name, tag)| (name, Some(tag)));
-    let repository = if folder.is_empty() { last.to_string() } else { format!("{folder}/{last}") };
+    let repository = repository(image);
     let mut forms = vec![image.to_string(), tagged.to_string()];
-    match (digest, tag) {
-        (Some(digest), _) => forms.push(format!("{repository}@{digest}")),
-        (None, None) => forms.push(format!("{repository}:latest")),
-        (None, Some(_)) => {}
+    match digest {
+        Some(digest) => forms.push(format!("{repository}@{digest}")),
+        None if repository == tagged => forms.push(format!("{repository}:latest")),
+        None => {}
     }
     forms.push(repository);
     forms.sort();

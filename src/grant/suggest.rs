@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::GrantedCapability;
+use super::cover::covers;
 use crate::capability::{Entry, HostPattern, Parameter, path};
 
 /// The smallest item of a grant that covers `entry`.
@@ -20,17 +21,31 @@ pub fn smallest(entry: &Entry) -> GrantedCapability {
     }
 }
 
-/// The smallest list of items that covers every entry: entries that differ in one list share an item.
+/// The smallest list of items that covers every entry: one that another one's item covers needs none of its own, and
+/// entries that differ in one list share an item.
 pub fn smallest_for<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<GrantedCapability> {
     let mut items: Vec<GrantedCapability> = Vec::new();
-    for entry in entries {
-        let wanted = smallest(entry);
+    for wanted in widest(entries.into_iter().collect()) {
         match items.iter_mut().find(|item| can_share(item, &wanted)) {
             Some(item) => add(item, wanted),
             None => items.push(wanted),
         }
     }
     items
+}
+
+/// The smallest item of every entry that no other entry's item covers, in the order of the entries.
+fn widest(entries: Vec<&Entry>) -> Vec<GrantedCapability> {
+    let mut kept: Vec<(&Entry, GrantedCapability)> = Vec::new();
+    for entry in entries {
+        if kept.iter().any(|(_, item)| covers(item, entry)) {
+            continue;
+        }
+        let item = smallest(entry);
+        kept.retain(|(earlier, _)| !covers(&item, earlier));
+        kept.push((entry, item));
+    }
+    kept.into_iter().map(|(_, item)| item).collect()
 }
 
 /// Two items may become one where that grants nothing more: everything but the lists is the same, and a list is there
@@ -101,7 +116,7 @@ mod tests {
     use crate::capability::Parameter::{Access as A, Hosts, Names, Paths, Ports, Secrets};
     use crate::capability::{Access, Capability};
     use crate::grant::check;
-    use crate::grant::cover::{cover, covers};
+    use crate::grant::cover::cover;
     use crate::grant::load::parse_documents;
     use proptest::prelude::*;
     use std::sync::Arc;
@@ -280,6 +295,21 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
         );
     }
 
+    #[test]
+    fn an_entry_that_another_one_s_item_covers_gets_no_item() {
+        let entries = [
+            entry(Capability::Env).named("A"),
+            entry(Capability::Env).named("*"),
+            entry(Capability::Fs).at_path("/data", Access::ReadWrite),
+            entry(Capability::Fs).at_path("/data/in", Access::ReadOnly),
+        ];
+        let items: Vec<String> = smallest_for(&entries).iter().map(to_yaml).collect();
+        assert_eq!(
+            items,
+            [r#"{ name: env, names: ["*"] }"#, r#"{ name: fs, paths: ["/data"], access: read-write }"#]
+        );
+    }
+
     fn any_entry() -> impl Strategy<Value = Entry> {
         let text = || {
             prop_oneof![
@@ -360,6 +390,16 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
             let items = smallest_for(&entries);
             for entry in &entries {
                 prop_assert!(items.iter().any(|item| covers(item, entry)), "{entry:?}");
+            }
+        }
+
+        #[test]
+        fn no_item_of_the_smallest_list_can_be_left_out(entries in prop::collection::vec(prop_oneof![narrow_entry(), any_entry()], 1..8)) {
+            let items = smallest_for(&entries);
+            for left_out in 0..items.len() {
+                let rest = || items.iter().enumerate().filter(|(index, _)| *index != left_out).map(|(_, item)| item);
+                let open = entries.iter().any(|entry| !rest().any(|item| covers(item, entry)));
+                prop_assert!(open, "{:?} is too much in {items:?}", items[left_out]);
             }
         }
 

@@ -22,10 +22,10 @@ use crate::{images, opa};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Case {
+pub struct Case {
     /// Taken from the file's name.
     #[serde(skip)]
-    name: String,
+    pub name: String,
     /// What the case proves.
     why: String,
     /// The namespace of the request; the case's name when absent.
@@ -51,15 +51,15 @@ struct Case {
     #[serde(default)]
     update: Option<Value>,
     #[serde(default)]
-    expect: Expect,
+    pub expect: Expect,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Expect {
+pub struct Expect {
     /// `rule container capability` of everything that the rules find.
     #[serde(default)]
-    rules: BTreeSet<String>,
+    pub rules: BTreeSet<String>,
     /// Texts in the refusal or the warnings of the validating road.
     #[serde(default)]
     says: Vec<String>,
@@ -75,7 +75,7 @@ struct Expect {
 }
 
 impl Case {
-    fn load_all() -> Vec<Self> {
+    pub fn load_all() -> Vec<Self> {
         let folder = opa::root().join("tests/cases");
         let mut files: Vec<_> =
             std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -91,15 +91,15 @@ impl Case {
     }
 
     /// `admit`, `warn`, `deny` or `skip`.
-    fn outcome(&self) -> &str {
+    pub fn outcome(&self) -> &str {
         self.name.split_once('-').unwrap().0
     }
 
-    fn namespace(&self) -> &str {
+    pub fn namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or(&self.name)
     }
 
-    fn kind(&self) -> Option<Kind> {
+    pub fn kind(&self) -> Option<Kind> {
         Kind::of(&self.group_version_kind())
     }
 
@@ -112,11 +112,16 @@ impl Case {
 
     /// A case that changes what holds for the whole cluster gets a gate of its own; the others share one, each in a
     /// namespace of its own.
-    fn is_apart(&self) -> bool {
+    pub fn is_apart(&self) -> bool {
         !self.configuration.is_empty() || self.cluster.iter().any(|d| d["kind"] == "RuntimeClass")
     }
 
-    fn grants(&self) -> Vec<Value> {
+    /// Whether it is about an object that does not exist yet, and not about a part of one.
+    pub fn is_new(&self) -> bool {
+        self.update.is_none() && self.sub_resource.is_none() && self.kind().is_some()
+    }
+
+    pub fn grants(&self) -> Vec<Value> {
         let whole = |(number, grant): (usize, &Value)| {
             let mut document = match grant.get("kind") {
                 Some(_) => grant.clone(),
@@ -132,7 +137,7 @@ impl Case {
         self.grants.iter().enumerate().map(whole).collect()
     }
 
-    fn cluster(&self) -> Vec<Value> {
+    pub fn cluster(&self) -> Vec<Value> {
         let mut documents = self.cluster.clone();
         for document in documents.iter_mut().filter(|d| d["kind"] == "LimitRange") {
             document["metadata"]["namespace"] = json!(self.namespace());
@@ -143,7 +148,7 @@ impl Case {
     }
 
     /// The object as the webhooks see it first.
-    fn request(&self) -> Request {
+    pub fn request(&self) -> Request {
         let sent = |object: &Value| {
             let template = self.kind().map_or("", Kind::template_pointer);
             let object = defaulted(object, self.namespace(), template);
@@ -168,16 +173,16 @@ impl Case {
 // === the roads ===
 
 /// What came back on the road over TLS.
-struct Answered {
+pub struct Answered {
     /// The request of the validating road: the object that would be stored.
     last: Request,
     /// Responses of `/mutate`, of its second call where there was one, and of `/validate`.
     mutate: Vec<Value>,
-    validate: Value,
+    pub validate: Value,
 }
 
 /// Walks one case over TLS as the API server would, and collects what is not as the laws have it.
-async fn walk(case: &Case, server: &mut Serving, wrong: &mut Vec<String>) -> Answered {
+pub async fn walk(case: &Case, server: &mut Serving, wrong: &mut Vec<String>) -> Answered {
     let mut request = case.request();
     let mut mutate = vec![server.review(Road::Mutate, &request).await];
     let first = patched(&request.object, &mutate[0]);
@@ -341,7 +346,7 @@ fn printed(verdict: &Verdict, opa: &Value) -> (Vec<Value>, Vec<Value>) {
     (ours, theirs)
 }
 
-fn shared_setup(cases: &[Case]) -> Setup {
+pub fn shared_setup(cases: &[Case]) -> Setup {
     let together = || cases.iter().filter(|case| !case.is_apart());
     Setup {
         configuration: String::new(),

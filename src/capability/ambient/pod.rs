@@ -26,6 +26,7 @@ pub struct Pod<'a> {
     args: &'a [String],
     security: Option<&'a SecurityContext>,
     termination_log: Option<&'a str>,
+    working_dir: Option<&'a str>,
     /// The `ServiceAccount` plug-in mounts no token into ephemeral containers.
     ephemeral: bool,
 }
@@ -42,6 +43,7 @@ macro_rules! view {
             args: $container.args.as_deref().unwrap_or_default(),
             security: $container.security_context.as_ref(),
             termination_log: $container.termination_message_path.as_deref(),
+            working_dir: $container.working_dir.as_deref(),
             ephemeral: $ephemeral,
         }
     };
@@ -71,6 +73,7 @@ impl<'a> Pod<'a> {
             args: &[],
             security: None,
             termination_log: None,
+            working_dir: None,
             ephemeral: container.role == Role::EphemeralContainer,
         })
     }
@@ -96,6 +99,11 @@ impl<'a> Pod<'a> {
     /// The file that the kubelet mounts for a container's last words, read-write.
     pub fn termination_log(&self) -> String {
         path::clean(self.termination_log.unwrap_or("/dev/termination-log"))
+    }
+
+    /// The working directory that the container sets; without one the image's own counts.
+    pub fn working_dir(&self) -> Option<&'a str> {
+        self.working_dir.filter(|directory| !directory.is_empty())
     }
 
     /// Whether something is mounted at exactly this path.

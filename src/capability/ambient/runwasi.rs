@@ -7,16 +7,9 @@ use crate::capability::{Capability, Entry, HostPattern};
 
 /// A core module or a command component: all variables and arguments, `/` with every mount, and to components the
 /// whole network. wasmtime's preview-1 `sock_*` answer "not a socket", so core modules have no network at all.
-pub(super) fn command(host: &Host<'_>, component: bool) -> Vec<Entry> {
+pub(super) fn command(host: &Host<'_>, network: bool) -> Vec<Entry> {
     let runtime = host.runtime();
-    let mut entries: Vec<Entry> = [
-        (Capability::Stdio, "inherits stdio"),
-        (Capability::Clock, "hands over the clocks"),
-        (Capability::Random, "hands over random bytes"),
-        (Capability::Args, "hands over all arguments"),
-    ]
-    .map(|(capability, what)| Entry::new(capability, format!("{runtime} {what}")))
-    .into();
+    let mut entries = basics(host);
     let access = host.pod.root_access();
     let files = format!("{runtime} preopens /");
     entries.push(Entry::new(Capability::Fs, &*files).at_path("/", access).mark_own(true));
@@ -30,14 +23,27 @@ pub(super) fn command(host: &Host<'_>, component: bool) -> Vec<Entry> {
     }));
     entries.extend(host.variables());
     entries.extend(host.pod.secret_arguments());
-    if component {
-        entries.extend(network(host));
+    if network {
+        entries.extend(whole_network(host));
     }
     entries
 }
 
+/// What every command gets on every runtime.
+pub(super) fn basics(host: &Host<'_>) -> Vec<Entry> {
+    let runtime = host.runtime();
+    [
+        (Capability::Stdio, "inherits stdio"),
+        (Capability::Clock, "hands over the clocks"),
+        (Capability::Random, "hands over random bytes"),
+        (Capability::Args, "hands over all arguments"),
+    ]
+    .map(|(capability, what)| Entry::new(capability, format!("{runtime} {what}")))
+    .into()
+}
+
 /// `inherit_network`, `allow_ip_name_lookup`: everything that the pod's network reaches.
-fn network(host: &Host<'_>) -> Vec<Entry> {
+fn whole_network(host: &Host<'_>) -> Vec<Entry> {
     let mut evidence = format!("{} inherits the whole network", host.runtime());
     if host.pod.is_on_host_network() {
         evidence.push_str(" of the node (hostNetwork)");

@@ -13,6 +13,9 @@ const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
 /// A mount here rebinds stores, databases, models and variables to remote providers.
 const RUNTIME_CONFIG: &str = "/runtime-config.toml";
 
+/// What the evidence of a host says that nobody can know before the app starts.
+pub const UNRESOLVED: &str = "is not known before start";
+
 /// Whether the app's component is started.
 pub(super) fn retains(pod: &Pod<'_>, id: &str) -> bool {
     match pod.literal("SPIN_COMPONENTS_TO_RETAIN").filter(|list| !list.trim().is_empty()) {
@@ -114,7 +117,7 @@ fn outbound(host: &Host<'_>, written: &str, at: &str) -> Vec<Entry> {
     let note = match &resolved {
         Some(text) if text != written => format!("{evidence} is {text} by the pod's variables"),
         Some(_) => evidence,
-        None => format!("{evidence} is not known before start: taken for any host"),
+        None => format!("{evidence} {UNRESOLVED}: taken for any host"),
     };
     let patterns = match resolved {
         Some(text) => patterns(&text),

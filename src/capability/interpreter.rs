@@ -1,0 +1,74 @@
+//! Telling a program whose imports say little about it: an interpreter's component can call whatever the interpreter's
+//! standard library can, though the script inside it is one line.
+
+use super::required::of_module;
+use super::{Capability, Entry};
+use crate::image::ModuleFacts;
+
+/// Bytes of code from which on a program is looked at. A guess between two kinds: interpreters with their libraries are
+/// several times as large (componentize-py makes 18 MB of one line of Python), ordinary services several times smaller.
+const CODE_BYTES: u64 = 4 << 20;
+
+/// Whether a binary looks like an interpreter, or a program with a whole standard library in it: much code, and imports
+/// for variables, files and some kind of network. A guess by size, for advice and never for a verdict.
+pub fn is_likely(module: &ModuleFacts) -> bool {
+    if module.code_bytes <= CODE_BYTES {
+        return false;
+    }
+    let calls: Vec<Entry> = of_module(module, "", false);
+    let can = |wanted: &[Capability]| calls.iter().any(|entry| wanted.contains(&entry.capability));
+    let network = [
+        Capability::NetTcpConnect,
+        Capability::NetUdp,
+        Capability::NetListen,
+        Capability::NetDns,
+        Capability::HttpOutbound,
+    ];
+    can(&[Capability::Env]) && can(&[Capability::Fs]) && can(&network)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Import, WasmFormat};
+
+    fn module(code_bytes: u64, imports: &[(&str, &[&str])]) -> ModuleFacts {
+        let import = |(interface, functions): &(&str, &[&str])| Import {
+            interface: (*interface).into(),
+            functions: functions.iter().map(ToString::to_string).collect(),
+        };
+        ModuleFacts {
+            source: "/app.wasm".into(),
+            component: None,
+            format: WasmFormat::Component,
+            imports: imports.iter().map(import).collect(),
+            exports: ["wasi:cli/run@0.2.0".to_string()].into(),
+            code_bytes,
+            data_bytes: 0,
+            memory_bytes: 0,
+            size_bytes: code_bytes,
+            features: std::collections::BTreeSet::new(),
+            memory_max_bytes: None,
+        }
+    }
+
+    const ENVIRONMENT: (&str, &[&str]) = ("wasi:cli/environment@0.2.0", &["get-environment"]);
+    const FILES: (&str, &[&str]) = ("wasi:filesystem/types@0.2.0", &["[method]descriptor.open-at"]);
+    const TCP: (&str, &[&str]) = ("wasi:sockets/tcp@0.2.0", &["[method]tcp-socket.start-connect"]);
+
+    #[test]
+    fn much_code_with_variables_files_and_a_network_is_likely_an_interpreter() {
+        let all = [ENVIRONMENT, FILES, TCP];
+        assert!(is_likely(&module(10 << 20, &all)));
+        assert!(is_likely(&module(
+            6 << 20,
+            &[ENVIRONMENT, FILES, ("wasi:http/outgoing-handler@0.2.0", &["handle"])]
+        )));
+        assert!(!is_likely(&module(1 << 20, &all)));
+        for left_out in 0..all.len() {
+            let mut some = all.to_vec();
+            some.remove(left_out);
+            assert!(!is_likely(&module(10 << 20, &some)), "{some:?}");
+        }
+    }
+}

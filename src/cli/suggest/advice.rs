@@ -1,0 +1,128 @@
+//! What cannot be known from the image and the manifest, and what to do about it.
+
+use crate::admission::examine::Open;
+use crate::admission::{Examination, State};
+use crate::capability::ambient::UNRESOLVED;
+use crate::capability::{Capability, Entry, HostPattern, interpreter};
+use crate::image::{ModuleFacts, Program};
+use crate::runtime::Ambient;
+
+/// The advice about one object, in the order of its containers.
+pub(super) fn of(state: &State, examination: &Examination, open: &[Open]) -> Vec<String> {
+    let mut advice: Vec<String> = runtime(state, examination, open).into_iter().collect();
+    for one in open {
+        let about = |text: String| format!("container `{}`: {text}", one.container);
+        advice.extend(interpreters(examination, one).into_iter().map(about));
+        advice.extend(unresolved(&one.entries).into_iter().map(about));
+        advice.extend(any_host(&one.entries).map(about));
+        advice.extend(unread(&one.entries).map(about));
+        advice.extend(patterns(&one.entries).into_iter().map(about));
+        advice.extend(unknown_imports(&one.entries).map(about));
+    }
+    advice
+}
+
+/// A runtime that nobody described is taken to hand over everything.
+fn runtime(state: &State, examination: &Examination, open: &[Open]) -> Option<String> {
+    let class = examination.workload.spec.runtime_class_name.as_deref();
+    let described = class
+        .and_then(|name| state.runtimes.by_class(name))
+        .is_some_and(|profile| profile.ambient != Ambient::Everything);
+    (!described && !open.is_empty()).then(|| {
+        format!(
+            "no profile describes what RuntimeClass `{}` hands over, so it was taken to be everything; describe it under \
+             `runtimes.profiles` of the configuration, or use a class that is described",
+            class.unwrap_or_default()
+        )
+    })
+}
+
+/// A program whose imports are those of a standard library.
+fn interpreters(examination: &Examination, open: &Open) -> Vec<String> {
+    let container = examination.inspection.containers.iter().find(|c| c.name == open.container);
+    let Some((facts, program)) = container.and_then(|c| c.known()) else { return Vec::new() };
+    let Program::Wasm { modules, .. } = program else { return Vec::new() };
+    let modules = modules.iter().filter_map(|index| facts.modules.get(*index));
+    modules.filter(|module| interpreter::is_likely(module)).map(narrow).collect()
+}
+
+fn narrow(module: &ModuleFacts) -> String {
+    format!(
+        "{} holds {} MiB of code and can reach variables, files and the network, as an interpreter or a program with its \
+         whole standard library does (componentize-py, StarlingMonkey, CPython): the imports say what the library can do and \
+         not what the program does; narrow the image rather than widen the grant: build against a world without the \
+         interfaces that it does not need, stub them (`componentize-py --stub-wasi`, `jco componentize --disable`), or take them \
+         away afterwards with wasi-virt",
+        module.source,
+        module.code_bytes >> 20
+    )
+}
+
+/// Hosts of a Spin app that a variable decides.
+fn unresolved(entries: &[Entry]) -> Vec<String> {
+    let mut found: Vec<String> = entries
+        .iter()
+        .flat_map(|entry| &entry.evidence)
+        .filter(|evidence| evidence.contains(UNRESOLVED))
+        .map(|evidence| {
+            format!(
+                "{evidence}; write the variable's value into `env` of the pod, as a literal, and suggest again to be granted \
+                 that host alone"
+            )
+        })
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Sockets and requests of a runtime that asks nobody which hosts are meant.
+fn any_host(entries: &[Entry]) -> Option<String> {
+    let any = HostPattern::ANY.to_string();
+    let wide = |entry: &&Entry| {
+        entry.host.as_ref() == Some(&any) && !entry.evidence.iter().any(|e| e.contains(UNRESOLVED))
+    };
+    let mut names: Vec<&str> = entries.iter().filter(wide).map(|entry| entry.capability.as_str()).collect();
+    names.dedup();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} reaches any host: the image does not say which it means, and the runtime asks nobody, so a grant for some \
+             hosts would not cover it; fence it with a NetworkPolicy, or build the program without these imports",
+            names.join(", ")
+        )
+    })
+}
+
+fn unread(entries: &[Entry]) -> Option<String> {
+    let evidence =
+        entries.iter().flat_map(|entry| &entry.evidence).find(|e| e.ends_with("module was not read"))?;
+    Some(format!("{evidence}, so it was taken to use everything that it is handed"))
+}
+
+/// Variables that come as a whole ConfigMap or Secret.
+fn patterns(entries: &[Entry]) -> Vec<String> {
+    let is_pattern = |entry: &&Entry| {
+        entry.capability == Capability::Env && entry.name.as_ref().is_some_and(|name| name.contains('*'))
+    };
+    let from = |entry: &Entry| {
+        let place = entry.evidence.iter().find(|e| e.starts_with("envFrom"));
+        place.map(|place| {
+            format!(
+                "which variables {place} brings is not known here; take its keys one by one with `env[].valueFrom` to be \
+                 granted them by name"
+            )
+        })
+    };
+    entries.iter().filter(is_pattern).filter_map(from).collect()
+}
+
+fn unknown_imports(entries: &[Entry]) -> Option<String> {
+    let unknown = entries.iter().filter(|entry| entry.capability == Capability::UnknownImport);
+    let names: Vec<&str> = unknown.filter_map(|entry| entry.name.as_deref()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "what `{}` does is not known here: grant it only if you know which host function answers",
+            names.join("`, `")
+        )
+    })
+}

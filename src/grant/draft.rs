@@ -1,0 +1,133 @@
+//! A grant as a person would write it: YAML with a comment on each line that says why it is there.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::cover::covers;
+use super::suggest::{smallest_for, to_yaml};
+use super::types::API_VERSION;
+use crate::capability::Entry;
+
+/// Places that one comment names; the list of `explain` is whole.
+const PLACES: usize = 4;
+
+/// The grant for one workload.
+#[derive(Debug, Clone)]
+pub struct Draft<'a> {
+    /// `metadata.name`.
+    pub name: &'a str,
+    /// `metadata.namespace`.
+    pub namespace: &'a str,
+    /// The one service account that it is for.
+    pub service_account: &'a str,
+    /// Patterns of the images that it is for.
+    pub images: &'a [String],
+    /// What it must cover.
+    pub entries: &'a [Entry],
+}
+
+impl Draft<'_> {
+    /// The `WasiGrant`, one document without `---`.
+    pub fn to_yaml(&self) -> String {
+        let images: Vec<Value> = self.images.iter().map(|image| Value::from(image.as_str())).collect();
+        let mut text = format!(
+            "apiVersion: {API_VERSION}\nkind: WasiGrant\nmetadata:\n  name: {}\n  namespace: {}\nspec:\n  subjects:\n    \
+             serviceAccounts: [{}]\n    # every tag and digest of the repository; write `name@sha256:…` for one build alone\n    \
+             images: {}\n  capabilities:\n",
+            scalar(self.name),
+            scalar(self.namespace),
+            scalar(self.service_account),
+            Value::Array(images),
+        );
+        let mut left: Vec<&Entry> = self.entries.iter().collect();
+        for item in smallest_for(self.entries) {
+            let (here, rest): (Vec<&Entry>, Vec<&Entry>) =
+                left.into_iter().partition(|entry| covers(&item, entry));
+            left = rest;
+            for entry in here {
+                // Writing to a string cannot fail, here and below.
+                let _ = writeln!(text, "    # {}", why(entry));
+            }
+            let _ = writeln!(text, "    - {}", to_yaml(&item));
+        }
+        text
+    }
+}
+
+/// What an entry reaches, and where that was seen.
+fn why(entry: &Entry) -> String {
+    let port = entry.port.map(|port| format!("port {port}"));
+    let parameters = [&entry.path, &entry.host, &entry.name, &port];
+    let parameters: Vec<&str> = parameters.into_iter().flatten().map(String::as_str).collect();
+    let mut places = entry.evidence.iter().take(PLACES).cloned().collect::<Vec<_>>().join("; ");
+    if let Some(more) = entry.evidence.len().checked_sub(PLACES).filter(|more| *more > 0) {
+        let _ = write!(places, "; and {more} more");
+    }
+    let subject = if parameters.is_empty() { "any" } else { &parameters.join(" ") };
+    comment(&format!("{subject}: {places}"))
+}
+
+/// A text that stays on its line as a comment: foreign names and evidence may hold line breaks of any kind, and marks
+/// that turn the direction of writing.
+pub fn comment(text: &str) -> String {
+    let breaks = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars().map(|c| if breaks(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// A name as it stands, and quoted where it is none that the API server would take.
+pub fn scalar(text: &str) -> String {
+    let plain = text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+        && !matches!(text, "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n");
+    if plain { text.to_string() } else { Value::from(text).to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capability::{Access, Capability};
+    use crate::grant::load::parse_documents;
+    use proptest::prelude::*;
+
+    fn yaml(entries: &[Entry]) -> String {
+        let images = ["ghcr.io/org/app".to_string()];
+        Draft { name: "app", namespace: "shop", service_account: "default", images: &images, entries }
+            .to_yaml()
+    }
+
+    #[test]
+    fn every_line_says_why_it_is_there() {
+        let text = yaml(&[
+            Entry::new(Capability::Fs, "volumeMount /data (emptyDir data)")
+                .at_path("/data", Access::ReadWrite),
+            Entry::new(Capability::Fs, "volumeMount /logs (emptyDir logs)")
+                .at_path("/logs", Access::ReadWrite),
+            Entry::new(Capability::NetListen, "import wasi:sockets/tcp@0.2.0"),
+        ]);
+        let (_, capabilities) = text.split_once("  capabilities:\n").unwrap();
+        assert_eq!(
+            capabilities,
+            "    # /data: volumeMount /data (emptyDir data)\n    # /logs: volumeMount /logs (emptyDir logs)\n    \
+             - { name: fs, paths: [\"/data\",\"/logs\"], access: read-write }\n    \
+             # any: import wasi:sockets/tcp@0.2.0\n    - { name: net.listen }\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_can_leave_its_comment_or_its_value(text in any::<String>(), name in any::<String>()) {
+            let entry = Entry { evidence: vec![text.clone(), format!("a\n- b{text}")], ..Entry::new(Capability::Env, "") }.named(&name);
+            let images = [format!("x{text}")];
+            let draft = Draft { name: "app", namespace: "shop", service_account: &format!("s{text}"), images: &images, entries: std::slice::from_ref(&entry) };
+            let read = parse_documents(&draft.to_yaml(), "draft").map_err(|e| TestCaseError::fail(e.to_string()))?;
+            prop_assert_eq!(read.len(), 1);
+            prop_assert_eq!(read[0].spec.capabilities.len(), 1);
+            prop_assert!(covers(&read[0].spec.capabilities[0], &entry));
+            prop_assert_eq!(&read[0].spec.subjects.as_ref().unwrap().images[..], &images[..]);
+        }
+    }
+}
