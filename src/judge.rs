@@ -5,6 +5,6 @@ pub mod input;
 pub mod level;
 pub mod verdict;
 
-pub use input::{Case, PolicyInput, RequestFacts, prepare};
+pub use input::{Case, Options, PolicyInput, RequestFacts, prepare};
 pub use level::Levels;
 pub use verdict::{JudgedViolation, Verdict, decide};

@@ -3,6 +3,31 @@ package wasmgate_test
 import data.wasmgate
 import data.wasmgate.fixture
 
+refused["unknown-import"] := fixture.pod({"effective": [gpu]})
+
+admitted["unknown-import"] := fixture.pod({"effective": [object.union(gpu, {"coveredBy": ["WasiGrant/gpu"]})]})
+
+gpu := {
+	"capability": "unknown-import",
+	"name": "acme:gpu/device",
+	"evidence": ["import acme:gpu/device in layer sha256:2c26"],
+	"coveredBy": [],
+	"needsGrant": "{ name: unknown-import, names: [\"acme:gpu/device\"] }",
+}
+
+test_an_import_that_the_runtime_may_provide_is_refused if {
+	wasmgate.violations == {{
+		"rule": "unknown-import",
+		"container": "web",
+		"capability": "unknown-import",
+		"message": concat("", [
+			"container `web` imports `acme:gpu/device`, and nobody knows what that lets it do ",
+			"(seen: import acme:gpu/device in layer sha256:2c26); build it without; this under ",
+			"`capabilities` of a WasiGrant would allow it: `- { name: unknown-import, names: [\"acme:gpu/device\"] }`",
+		]),
+	}} with input as refused["unknown-import"]
+}
+
 unknown_import(import_words) := {{
 	"rule": "unknown-import",
 	"container": "web",

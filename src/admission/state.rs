@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::cluster::Cluster;
 use crate::grant::Grants;
-use crate::judge::Levels;
+use crate::judge::{Levels, Options};
 use crate::policy::{Action, PolicySet};
 use crate::runtime::Runtimes;
 
@@ -36,6 +36,8 @@ pub struct State {
     pub grants: Grants,
     /// The policies.
     pub policies: PolicySet,
+    /// What the configuration says to the rules.
+    pub options: Options,
     /// How hard violations bite.
     pub levels: Levels,
     /// Namespaces that the gate never touches, its own among them.
