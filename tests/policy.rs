@@ -285,13 +285,49 @@ async fn a_result_of_another_shape_is_a_failure_and_never_an_admission() {
             "violations contains {\"rule\": \"r\", \"message\": \"m\", \"severity\": 1}",
             "unknown field `severity`",
         ),
-        ("violations contains {\"rule\": \"r\"}", "missing field `message`"),
+        (
+            "violations contains {\"rule\": \"r\"}",
+            "a violation of rule `r` is an object, `{\"rule\":\"r\"}`: missing field `message`",
+        ),
+        (
+            "violations contains {\"rule\": \"r\", \"message\": {\"nested\": {\"deep\": []}}}",
+            "a violation of rule `r`",
+        ),
+        (
+            "violations contains {\"rule\": \"r\", \"message\": true}",
+            "invalid type: boolean `true`, expected a string",
+        ),
+        (
+            "violations contains {\"rule\": \"r\", \"message\": \"m\", \"action\": \"allow\"}",
+            "unknown variant `allow`",
+        ),
     ];
     for (source, expected) in cases {
         let evaluation = rules(source, GENEROUS).await.evaluate(&json!({})).await;
         let message = failure(&evaluation);
         assert!(message.starts_with("policy bundle `test` could not be evaluated: "), "{message}");
         assert!(message.contains(expected), "{source}: {message}");
+    }
+}
+
+/// What a rule says of one input must not show in what it says of the next.
+#[tokio::test]
+async fn after_a_result_of_another_shape_the_next_request_is_clean() {
+    let source = r#"
+violations := input.result if input.result
+
+violations := {{"rule": "r", "message": "m"}} if not input.result"#;
+    let set = rules(source, GENEROUS).await;
+    for result in [json!(true), json!("no"), json!({"a": {"b": []}}), json!([{"rule": "r", "msg": 1}])] {
+        assert!(!failure(&set.evaluate(&json!({"result": result})).await).is_empty());
+        assert_eq!(rules_of(&set.evaluate(&json!({})).await), ["r"]);
+    }
+    assert!(failure(&set.evaluate(&json!({"result": {}})).await).contains("is an object"));
+    let undefined = "violations := set() if input.known";
+    let set = rules(undefined, GENEROUS).await;
+    for _ in 0..2 {
+        assert!(failure(&set.evaluate(&json!({})).await).contains("undefined on this input"));
+        assert_eq!(set.evaluate(&json!({"known": true})).await, Evaluation::default());
     }
 }
 

@@ -5,7 +5,7 @@ concerned if input.runtime.wasm
 
 concerned if {
 	some container in input.containers
-	container.class == "wasm"
+	container.class in {"wasm", "native"}
 	not container.role == "imageVolume"
 }
 

@@ -19,9 +19,14 @@ violations contains violation if {
 		"rule": "config-lies",
 		"container": container.name,
 		"message": concat("", [
-			$"{text.container(container)}: the config of image `{text.image(container)}` says `{claim.claimed}` in ",
-			$"`{claim.field}`, and its bytes say `{claim.found}`: build the image again with a tool that writes ",
-			"the config from the module",
+			$"{text.container(container)}: the config of image `{text.image(container)}` {lie(claim)}: build the image ",
+			"again with a tool that writes the config from the module",
 		]),
 	}
 }
+
+lie(claim) := $"leaves out of `{claim.field}` what its bytes have: `{claim.found}`" if {
+	claim.claimed == ""
+} else := $"says in `{claim.field}` what its bytes do not have: `{claim.claimed}`" if {
+	claim.found == ""
+} else := $"says `{claim.claimed}` in `{claim.field}`, and its bytes say `{claim.found}`"

@@ -23,10 +23,17 @@ test_a_capability_that_no_grant_covers_is_refused_with_the_grant_that_would if {
 		"message": concat("", [
 			"container `web` may use `net.tcp.connect` to `*:5432` and no grant allows it ",
 			"(seen: import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect, ",
-			"runwasi gives components the network); this under `capabilities` of a WasiGrant would allow it: ",
-			"`- { name: net.tcp.connect, hosts: [\"*:5432\"] }`",
+			"runwasi gives components the network); a WasiGrant in namespace `shop` would, ",
+			"with this under `spec.capabilities`:\n",
+			"- { name: net.tcp.connect, hosts: [\"*:5432\"] }",
 		]),
 	}} with input as fixture.pod({"effective": [fixture.clock, connect]})
+}
+
+test_any_host_is_said_in_words if {
+	anywhere := object.union(connect, {"host": "*://*:*"})
+	violations := wasmgate.violations with input as fixture.pod({"effective": [anywhere]})
+	{startswith(v.message, "container `web` may use `net.tcp.connect` to any host and") | some v in violations} == {true}
 }
 
 test_a_capability_that_a_grant_covers_is_admitted if {

@@ -35,8 +35,8 @@ test_the_token_is_to_be_left_out if {
 			"container `web` can read the service-account token at `/var/run/secrets/kubernetes.io/serviceaccount` ",
 			"and no grant allows it (seen: import wasi_snapshot_preview1 path_open, service-account token, ",
 			"runtime wasmtime preopens /); write `automountServiceAccountToken: false` in the pod spec; ",
-			"if it must be read, this under `capabilities` of a WasiGrant would allow it: `- { name: fs, ",
-			"paths: [\"/var/run/secrets/kubernetes.io/serviceaccount\"], access: read-only, secrets: true }`",
+			"if it must be read, a WasiGrant in namespace `shop` would, with this under `spec.capabilities`:\n- { name: fs, ",
+			"paths: [\"/var/run/secrets/kubernetes.io/serviceaccount\"], access: read-only, secrets: true }",
 		]),
 	}} with input as refused["secret-in-reach"]
 }

@@ -20,7 +20,7 @@ violations contains violation if {
 		"container": container.name,
 		"action": "warn",
 		"message": concat("", [
-			$"{text.container(container)} has a memory limit of {container.resources.limitBytes} bytes and needs about ",
+			$"{text.container(container)} has a memory limit of {text.memory(container.resources.limitBytes)} and needs about ",
 			$"{text.mebibytes(container.resources.floorBytes)} to start; write `resources.limits.memory: ",
 			$"{text.mebibytes(container.resources.floorBytes)}` or leave it out",
 		]),

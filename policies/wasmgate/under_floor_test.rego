@@ -21,6 +21,11 @@ test_a_limit_under_the_floor_is_warned_of if {
 	}} with input as sized(20971519, 20971520)
 }
 
+test_a_limit_is_named_as_it_is_written if {
+	violations := wasmgate.violations with input as sized(16777216, 20971520)
+	{startswith(v.message, "container `web` has a memory limit of 16Mi and needs") | some v in violations} == {true}
+}
+
 test_a_limit_at_the_floor_is_fine if {
 	wasmgate.violations == set() with input as sized(20971520, 20971520)
 }

@@ -20,8 +20,8 @@ violations contains violation if {
 		"container": found.container.name,
 		"capability": found.entry.capability,
 		"message": concat("", [
-			$"{text.container(found.container)} imports {imported(found.entry)}, and nobody knows what that lets it do",
-			$"{text.grounds(found.entry)}; build it without; {text.grant(found.entry)}",
+			$"{text.container(found.container)} imports {imported(found.entry)}, nobody knows what that lets it do, ",
+			$"and no grant allows it{text.grounds(found.entry)}; build it without, or else {text.grant(found.entry)}",
 		]),
 	}
 }

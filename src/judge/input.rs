@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::capability::{self, Entry};
 use crate::cluster::Cluster;
-use crate::grant::{GrantSpec, Grants, Subject, WasiGrant, cover, suggest};
+use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
 use crate::image::{Evidence, ImageFacts, ImageKind, NativeCode, Packaging, Program, Shape};
 use crate::inspection::{Class, Container, Finding, Inspection};
 use crate::plan::{floor, quantity::Quantity};
@@ -100,39 +100,11 @@ pub struct PolicyInput<'a> {
     /// The containers.
     pub containers: Vec<ContainerFacts<'a>>,
     /// Grants that match any of the containers.
-    pub grants: Vec<GrantFacts>,
+    pub grants: Vec<Arc<WasiGrant>>,
     /// Where the pod will run.
     pub runtime: RuntimeFacts<'a>,
     /// What the platform says to the rules.
     pub options: &'a Options,
-}
-
-/// A grant as rules see it: what its subjects may do until when, without the metadata of a Kubernetes object.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GrantFacts(pub Arc<WasiGrant>);
-
-impl Serialize for GrantFacts {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct View<'a> {
-            name: &'a str,
-            namespace: Option<&'a str>,
-            kind: &'a str,
-            expires_at: Option<Timestamp>,
-            spec: &'a GrantSpec,
-        }
-        let grant = &*self.0;
-        let (kind, spec) = (&*grant.kind, &grant.spec);
-        let view = View {
-            name: grant.name(),
-            namespace: grant.namespace(),
-            kind,
-            expires_at: spec.expires_at,
-            spec,
-        };
-        view.serialize(serializer)
-    }
 }
 
 /// The pod spec and what carries it.
@@ -335,7 +307,7 @@ fn container_facts<'a>(
     case: &Case<'a>,
     profile: Option<&Profile>,
     container: &'a Container,
-    grants: &mut Vec<GrantFacts>,
+    grants: &mut Vec<Arc<WasiGrant>>,
 ) -> ContainerFacts<'a> {
     let labels = namespace_labels(case);
     let subject = Subject {
@@ -350,8 +322,8 @@ fn container_facts<'a>(
     cover::cover(&mut capabilities.effective, &matching);
     cover::cover(&mut capabilities.ambient, &matching);
     for grant in matching {
-        if !grants.iter().any(|known| Arc::ptr_eq(&known.0, &grant)) {
-            grants.push(GrantFacts(grant));
+        if !grants.iter().any(|known| Arc::ptr_eq(known, &grant)) {
+            grants.push(grant);
         }
     }
     let effective = with_remedies(case, &subject, capabilities.effective);

@@ -53,8 +53,11 @@ grounds(entry) := $" (seen: {places(entry)})" if {
 } else := ""
 
 # METADATA
-# description: The item of a grant that would cover an entry, ready to be pasted.
-grant(entry) := $"this under `capabilities` of a WasiGrant would allow it: `- {entry.needsGrant}`" if {
+# description: The grant that would cover an entry, ready to be pasted; follows "no grant allows it".
+grant(entry) := concat("", [
+	$"a WasiGrant in namespace `{input.workload.namespace}` would, with this under `spec.capabilities`:\n",
+	$"- {entry.needsGrant}",
+]) if {
 	is_string(entry.needsGrant)
 } else := "ask the platform team for a WasiGrant"
 
@@ -69,6 +72,12 @@ image(c) := tagged if {
 } else := c.image
 
 # METADATA
+# description: Bytes as people write them in a pod spec.
+memory(bytes) := mebibytes(bytes) if {
+	bytes % 1048576 == 0
+} else := $"{bytes} bytes"
+
+# METADATA
 # description: Bytes as mebibytes, rounded up, as a Kubernetes quantity.
 mebibytes(bytes) := $"{ceil(bytes / 1048576)}Mi"
 
@@ -80,12 +89,17 @@ more(entry) := [$"and {count(entry.evidence) - shown} more"] if {
 } else := []
 
 parameters(entry) := array.concat(
-	[$"{pair[1]}`{entry[pair[0]]}`" |
+	[$"{pair[1]}{value(pair[0], entry[pair[0]])}" |
 		some pair in [["name", " "], ["host", " to "], ["port", " on port "], ["path", " on "]]
 		entry[pair[0]]
 	],
 	remarks(entry),
 )
+
+value(parameter, text) := "any host" if {
+	parameter == "host"
+	text == "*://*:*"
+} else := $"`{text}`"
 
 remarks(entry) := [$" ({concat(", ", words)})" |
 	words := array.concat(
