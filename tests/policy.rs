@@ -264,7 +264,7 @@ fn the_committed_baseline_is_what_its_sources_say_and_reads_what_its_manifest_sa
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let manifest = std::fs::read(root().join("policies/baseline/.manifest")).unwrap();
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
-    assert_eq!(manifest.pointer("/metadata/wasmgate/omit"), Some(&json!(["object", "request", "grants"])));
+    assert_eq!(manifest.pointer("/metadata/wasmgate/omit"), Some(&json!(["object", "grants"])));
     assert_eq!(manifest["revision"].as_str().unwrap(), Bundle::embedded().unwrap().revision);
     assert_eq!(manifest["revision"].as_str().unwrap().len(), 64);
 }

@@ -14,7 +14,7 @@ test_an_image_without_a_digest_is_refused_with_the_one_that_was_judged if {
 		"message": concat("", [
 			"container `web`: image `ghcr.io/myorg/orders:1.4` has no digest, so the node may run other bytes than ",
 			$"those that were judged; write `image: ghcr.io/myorg/orders:1.4@{fixture.digest}` ",
-			"(wasmgate does so on new pods: if this is one, its mutating webhook did not run)",
+			"(wasmgate does so on new pods: if this is one, its mutating webhook did not run, or could not read the image)",
 		]),
 	}} with input as refused["tag-not-pinned"]
 }
@@ -34,4 +34,29 @@ test_an_image_that_is_only_mounted_or_could_not_be_read_is_not_asked_for if {
 
 test_a_pod_that_will_not_run_on_a_wasm_runtime_is_not_asked_for if {
 	rules_of(fixture.on(fixture.none, {"image": "a:1"})) == {"runtime-mismatch"}
+}
+
+test_a_pod_without_a_wasm_program_is_left_as_it_is_and_not_asked_for if {
+	sidecar := object.union(fixture.proxy, {"image": "envoy:v1"})
+	rules_of(fixture.with_containers(fixture.pod({}), [sidecar])) == {"mixed-pod"}
+	mounted := object.union(fixture.web, {"role": "imageVolume"})
+	rules_of(fixture.with_containers(fixture.pod({}), [sidecar, mounted])) == {"mixed-pod"}
+}
+
+through(sub_resource, containers) := object.union(
+	fixture.with_containers(fixture.pod({}), containers),
+	{"request": {"operation": "UPDATE", "subResource": sub_resource}},
+)
+
+test_an_update_that_cannot_change_an_image_is_not_held_up if {
+	unpinned := object.union(fixture.web, {"image": "a:1"})
+	late := object.union(unpinned, {"name": "debug", "role": "ephemeralContainer"})
+	rules_of(through("resize", [unpinned, late])) == set()
+	rules_of(through("ephemeralcontainers", [unpinned])) == set()
+	violations := wasmgate.violations with input as through("ephemeralcontainers", [unpinned, late])
+	{v.container | some v in violations} == {"debug"}
+	every sub_resource in ["", null] {
+		both := wasmgate.violations with input as through(sub_resource, [unpinned, late])
+		{v.container | some v in both} == {"web", "debug"}
+	}
 }
