@@ -27,7 +27,7 @@ const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15
 /// The input for a pod that every baseline rule admits.
 pub fn admitted() -> Value {
     let grants = vec![grant("2027-03-31T00:00:00Z"), lookup_grant()];
-    input(&pod(json!([orders()])), vec![known(component(&[]))], grants, &Options::new())
+    input(&pod(&json!([orders()])), vec![known(component(&[]))], grants, &Options::new())
 }
 
 /// The input for a pod that most baseline rules refuse.
@@ -36,7 +36,7 @@ pub fn refused() -> Value {
     orders["image"] = json!("ghcr.io/myorg/orders:1.4");
     orders["resources"]["limits"]["memory"] = json!("1M");
     let spin = json!({"name": "front", "image": format!("ghcr.io/myorg/front:2@{DIGEST}")});
-    let mut pod = pod(json!([orders, proxy(), spin]));
+    let mut pod = pod(&json!([orders, proxy(), spin]));
     pod["spec"]["initContainers"] = json!([{"name": "migrate", "image": "ghcr.io/myorg/migrate:1"}]);
     pod["spec"]["automountServiceAccountToken"] = Value::Null;
     pod["spec"]["hostPID"] = json!(true);
@@ -103,7 +103,7 @@ fn input(pod: &Value, findings: Vec<Finding>, grants: Vec<Value>, options: &Opti
 
 // === The pod ===
 
-fn pod(containers: Value) -> Value {
+fn pod(containers: &Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {

@@ -103,8 +103,8 @@ impl<'a> Spec<'a> {
     }
 
     fn exec_hooks(&self) -> Vec<&'static str> {
-        let runs = |probe: &Option<&Probe>| probe.is_some_and(|p| p.exec.is_some());
-        let probes = PROBES.into_iter().zip(&self.probes).filter(|(_, probe)| runs(probe));
+        let runs = |probe: Option<&Probe>| probe.is_some_and(|p| p.exec.is_some());
+        let probes = PROBES.into_iter().zip(self.probes).filter(|(_, probe)| runs(*probe));
         let start = self.lifecycle.and_then(|l| l.post_start.as_ref());
         let stop = self.lifecycle.and_then(|l| l.pre_stop.as_ref());
         let handlers = [("lifecycle.postStart", start), ("lifecycle.preStop", stop)];
