@@ -219,6 +219,7 @@ fn case<'a>(
         runtimes: &state.runtimes,
         cluster: &state.cluster,
         grants: &state.grants,
+        options: &state.options,
         now: Timestamp::now(),
     }
 }

@@ -312,10 +312,11 @@ mod tests {
             runtimes: crate::runtime::Runtimes::default(),
             cluster: crate::cluster::Cluster::default(),
             grants: crate::grant::Grants::default(),
+            exceptions: crate::grant::Exceptions::default(),
+            options: crate::judge::Options::default(),
             policies: PolicySet::load(&Engine::new().unwrap(), Vec::new(), Limits::default()).await.unwrap(),
             levels: crate::judge::Levels::default(),
             exempt_namespaces: std::collections::BTreeSet::new(),
-            exceptions: crate::grant::Exceptions::default(),
         };
         let inspector = Inspector::new(image::Options::default()).unwrap();
         Gate::new(state, inspector, sink, metrics, Labels::new("test", &BTreeMap::new()))

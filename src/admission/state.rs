@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::cluster::Cluster;
 use crate::grant::{Exceptions, Grants};
-use crate::judge::{Enforcement, Levels};
+use crate::judge::{Enforcement, Levels, Options};
 use crate::policy::PolicySet;
 use crate::runtime::{Profile, Runtimes};
 
@@ -38,6 +38,8 @@ pub struct State {
     pub exceptions: Exceptions,
     /// The policies.
     pub policies: PolicySet,
+    /// What the configuration says to the rules.
+    pub options: Options,
     /// How hard violations bite.
     pub levels: Levels,
     /// Namespaces that the gate never touches, its own among them.

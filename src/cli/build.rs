@@ -72,6 +72,7 @@ pub async fn state(settings: &Settings) -> Result<State, Error> {
         grants,
         exceptions,
         policies: policies(settings).await?,
+        options: settings.file.policies.options.clone(),
         levels: settings.file.enforcement.clone(),
         exempt_namespaces: settings.file.exempt_namespaces.clone(),
     })

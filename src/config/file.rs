@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit;
 use crate::image::{self, ImageKind};
-use crate::judge::Levels;
+use crate::judge::{Levels, Options};
 use crate::runtime::{Profile, Runtimes};
 
 /// `apiVersion` of the file.
@@ -146,6 +146,9 @@ pub struct Policies {
     pub baseline: bool,
     /// Further bundles.
     pub bundles: Vec<PathBuf>,
+    /// Given to the rules of all bundles as `input.options`. The baseline reads `strictAmbient`: `true` refuses what a
+    /// runtime hands over without a grant even where the program cannot use it.
+    pub options: Options,
     /// Longest time for one evaluation of one bundle.
     pub time_limit: SignedDuration,
     /// Most memory for one evaluation, in bytes.
@@ -157,6 +160,7 @@ impl Default for Policies {
         Self {
             baseline: true,
             bundles: Vec::new(),
+            options: Options::new(),
             time_limit: SignedDuration::from_millis(250),
             memory_limit_bytes: 64 << 20,
         }

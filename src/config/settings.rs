@@ -241,6 +241,13 @@ mod tests {
     }
 
     #[test]
+    fn options_for_the_rules_are_passed_on_as_they_are() {
+        let settings = settings("policies: {options: {strictAmbient: true, ours: {teams: [a]}}}\n").unwrap();
+        let options = serde_json::to_value(&settings.file.policies.options).unwrap();
+        assert_eq!(options, serde_json::json!({"strictAmbient": true, "ours": {"teams": ["a"]}}));
+    }
+
+    #[test]
     fn a_wrong_kind_says_what_was_expected() {
         let error = parse("gate.yaml", "apiVersion: v1\nkind: Pod\n").unwrap_err().to_string();
         assert!(error.contains("GateConfiguration") && error.contains("`Pod`"), "{error}");
