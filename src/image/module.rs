@@ -165,7 +165,8 @@ impl Walk {
             Payload::ComponentSection { .. } => self.nest(false),
             Payload::CodeSectionStart { size, .. } => self.code = self.code.saturating_add(u64::from(*size)),
             Payload::DataSection(section) => {
-                self.data = self.data.saturating_add(section.range().len() as u64);
+                let range = section.range();
+                self.data = self.data.saturating_add(range.end.saturating_sub(range.start) as u64);
             }
             Payload::MemorySection(section) => {
                 for memory in section.clone() {
@@ -757,6 +758,33 @@ mod tests {
         text.push(')');
         let error = read(&wat::parse_str(&text).unwrap(), "t").unwrap_err();
         assert!(error.0.contains("names") || error.0.contains("type size"), "{error}");
+    }
+
+    /// `depth` component or instance types, each declared inside the one before it.
+    fn nested_types(depth: usize, kind: u8) -> Vec<u8> {
+        let leb = |mut number: usize| {
+            let mut bytes = Vec::new();
+            while number >= 0x80 {
+                bytes.push((number & 0x7f) as u8 | 0x80);
+                number >>= 7;
+            }
+            bytes.push(number as u8);
+            bytes
+        };
+        // A section of one type; each level is a list of one declaration that is a type, the last one an empty list.
+        let mut section = vec![1];
+        section.extend([kind, 1, 1].repeat(depth));
+        section.extend([kind, 0]);
+        [b"\0asm\x0d\0\x01\0\x07".as_slice(), &leb(section.len()), &section].concat()
+    }
+
+    #[test]
+    fn types_nested_without_end_are_refused_and_do_not_end_the_process() {
+        for kind in [0x41, 0x42] {
+            assert!(read(&nested_types(5, kind), "t").is_ok());
+            let error = read(&nested_types(300_000, kind), "t").unwrap_err();
+            assert!(error.0.contains("nest") || error.0.contains("depth"), "{error}");
+        }
     }
 
     proptest! {
