@@ -433,7 +433,9 @@ impl<S: Source> Look<'_, S> {
             return Ok((layer, WasmLayer::Native(native)));
         }
         let digest = layer.digest.clone();
-        let facts = self.aside(&what, move || module::read(&bytes, &digest)).await?;
+        let stop = Stop(Arc::default());
+        let flag = Arc::clone(&stop.0);
+        let facts = self.aside(&what, move || module::read_until(&bytes, &digest, &flag)).await?;
         let facts = facts.map_err(|malformed| self.error(&what, malformed))?;
         Ok((layer, WasmLayer::Module(Box::new(facts))))
     }

@@ -5,6 +5,7 @@
 //! and a module with a bad body fails in its own runtime.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmparser::component_types::{ComponentEntityType, ComponentInstanceTypeId};
 use wasmparser::types::Types;
@@ -24,6 +25,9 @@ pub const MAX_TEXT: usize = 1 << 20;
 const MAX_NAMES: usize = 1 << 20;
 /// Bytes of a linear memory page (WebAssembly core specification, 2.5.5) as a power of two.
 const PAGE_LOG2: u32 = 16;
+/// Most units inside each other. Toolchains nest fewer than ten; every level is read once more by each one around it,
+/// so that the work would grow with the square of the depth.
+const MAX_NESTED: usize = 100;
 
 /// What the first bytes of a file say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +52,11 @@ pub fn magic(head: &[u8]) -> Magic {
 
 /// Reads a binary. `source` is where it came from: a layer digest or a path.
 pub fn read(bytes: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
+    read_until(bytes, source, &AtomicBool::new(false))
+}
+
+/// [`read`], which ends at the next section once `stop` is set: nobody waits for the answer any more.
+pub fn read_until(bytes: &[u8], source: &str, stop: &AtomicBool) -> Result<ModuleFacts, Malformed> {
     if magic(bytes) != Magic::Wasm {
         return Err(Malformed::new(
             "it does not begin with `\\0asm`; a Wasm module or component is expected",
@@ -57,11 +66,16 @@ pub fn read(bytes: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
     let mut validator = Validator::new_with_features(WasmFeatures::all());
     let mut types = None;
     for payload in Parser::new(0).parse_all(bytes) {
-        let payload = payload.map_err(invalid)?;
-        if let ValidPayload::End(end) = validator.payload(&payload).map_err(invalid)? {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Malformed::new("reading it was given up"));
+        }
+        let payload = payload?;
+        // Before the validator, which would follow any depth.
+        walk.check_depth()?;
+        if let ValidPayload::End(end) = validator.payload(&payload)? {
             types = Some(end);
         }
-        walk.payload(&payload).map_err(invalid)?;
+        walk.payload(&payload)?;
     }
     let types = types.ok_or_else(|| Malformed::new("it is not a valid Wasm binary: it has no end"))?;
     walk.facts(&types, source, bytes.len())
@@ -84,9 +98,10 @@ pub fn read_text(text: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
     read(&binary, source).map(|facts| ModuleFacts { size_bytes, ..facts })
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` passes")]
-fn invalid(error: wasmparser::Error) -> Malformed {
-    Malformed::new(format!("it is not a valid Wasm binary: {error}"))
+impl From<wasmparser::Error> for Malformed {
+    fn from(error: wasmparser::Error) -> Self {
+        Self::new(format!("it is not a valid Wasm binary: {error}"))
+    }
 }
 
 /// Bytes of memories: at the start, and at most; `None` where one has no maximum.
@@ -154,7 +169,7 @@ struct Walk {
     accept: Option<u32>,
 }
 
-type Step = Result<(), wasmparser::Error>;
+type Step = Result<(), Malformed>;
 
 impl Walk {
     fn payload(&mut self, payload: &Payload<'_>) -> Step {
@@ -220,6 +235,13 @@ impl Walk {
                 }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_depth(&self) -> Result<(), Malformed> {
+        if self.stack.len() > MAX_NESTED {
+            return Err(Malformed::new(format!("it nests more than {MAX_NESTED} modules and components")));
         }
         Ok(())
     }
@@ -760,17 +782,18 @@ mod tests {
         assert!(error.0.contains("names") || error.0.contains("type size"), "{error}");
     }
 
+    fn leb(mut number: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while number >= 0x80 {
+            bytes.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
+            number >>= 7;
+        }
+        bytes.push(u8::try_from(number).unwrap());
+        bytes
+    }
+
     /// `depth` component or instance types, each declared inside the one before it.
     fn nested_types(depth: usize, kind: u8) -> Vec<u8> {
-        let leb = |mut number: usize| {
-            let mut bytes = Vec::new();
-            while number >= 0x80 {
-                bytes.push((number & 0x7f) as u8 | 0x80);
-                number >>= 7;
-            }
-            bytes.push(number as u8);
-            bytes
-        };
         // A section of one type; each level is a list of one declaration that is a type, the last one an empty list.
         let mut section = vec![1];
         section.extend([kind, 1, 1].repeat(depth));
@@ -785,6 +808,36 @@ mod tests {
             let error = read(&nested_types(300_000, kind), "t").unwrap_err();
             assert!(error.0.contains("nest") || error.0.contains("depth"), "{error}");
         }
+    }
+
+    /// `depth` empty components inside each other.
+    fn nested_components(depth: usize) -> Vec<u8> {
+        const HEAD: &[u8] = b"\0asm\x0d\0\x01\0";
+        let (mut prefixes, mut inner) = (Vec::new(), HEAD.len());
+        for _ in 0..depth {
+            let prefix = [HEAD, b"\x04", &leb(inner)].concat();
+            inner += prefix.len();
+            prefixes.push(prefix);
+        }
+        prefixes.reverse();
+        [prefixes.concat().as_slice(), HEAD].concat()
+    }
+
+    #[test]
+    fn components_nested_without_end_are_refused_before_they_cost_time() {
+        assert!(read(&nested_components(50), "t").is_ok());
+        for depth in [101, 16_000] {
+            let error = read(&nested_components(depth), "t").unwrap_err();
+            assert!(error.0.contains("nests more than 100"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_look_up_that_was_given_up_is_read_no_further() {
+        let bytes = wat::parse_str(NESTED).unwrap();
+        assert!(read_until(&bytes, "t", &AtomicBool::new(false)).is_ok());
+        let error = read_until(&bytes, "t", &AtomicBool::new(true)).unwrap_err();
+        assert!(error.0.contains("given up"), "{error}");
     }
 
     proptest! {
