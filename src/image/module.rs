@@ -449,9 +449,15 @@ fn is_wasmedge_socket(function: &str) -> bool {
         )
 }
 
+/// The export of a component that answers HTTP by WASI 0.3 (`wasi-http:wit-0.3.0-draft`).
+const HTTP_HANDLER_0_3: &str = "wasi:http/handler";
+
 /// WASI 0.3, by major and minor version; a patch changes nothing.
 fn wasi_0_3(interface: &str) -> Option<Feature> {
-    let (name, version) = interface.split_once('@')?;
+    let Some((name, version)) = interface.split_once('@') else {
+        // Only WASI 0.3 has an interface of this name.
+        return (interface == HTTP_HANDLER_0_3).then_some(Feature::Wasi03);
+    };
     let version = version.strip_prefix("0.3")?;
     (name.starts_with("wasi:") && (version.is_empty() || version.starts_with(['.', '-'])))
         .then_some(Feature::Wasi03)
@@ -533,11 +539,21 @@ fn component_kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKi
             .iter()
             .any(|name| name.split_once('@').map_or(name.as_str(), |(name, _)| name) == interface)
     };
-    if exports("wasi:http/incoming-handler") || exports("wasi:http/handler") {
+    // runwasi takes the first export that it knows, in the order of the binary
+    // (`runwasi:crates/containerd-shim-wasmtime/src/instance.rs`, `ComponentTarget::new`). A command is handed more
+    // than an HTTP handler, so what may be either is judged as a command.
+    if exports("wasi:cli/run") {
+        return Ok(ImageKind::Component);
+    }
+    if exports("wasi:http/incoming-handler") {
         return Ok(ImageKind::HttpComponent);
     }
-    if exports("wasi:cli/run") || function.is_some_and(|name| facts.exports.contains(name)) {
+    // It does not know the handler of WASI 0.3, and calls a function that the entry point names like a command.
+    if function.is_some_and(|name| facts.exports.contains(name)) {
         return Ok(ImageKind::Component);
+    }
+    if exports(HTTP_HANDLER_0_3) {
+        return Ok(ImageKind::HttpComponent);
     }
     Err(format!(
         "it is a component that exports neither `wasi:cli/run` nor `wasi:http/incoming-handler`, but {}",
@@ -838,6 +854,32 @@ mod tests {
         assert!(read_until(&bytes, "t", &AtomicBool::new(false)).is_ok());
         let error = read_until(&bytes, "t", &AtomicBool::new(true)).unwrap_err();
         assert!(error.0.contains("given up"), "{error}");
+    }
+
+    #[test]
+    fn a_component_that_may_be_started_as_a_command_is_judged_as_one() {
+        let component = |interfaces: &[&str]| {
+            let exports: String =
+                interfaces.iter().map(|name| format!(r#"(export "{name}" (instance $e))"#)).collect();
+            wat(&format!(
+                r#"(component (core module $m (func (export "f") (result i32) i32.const 0))
+                (core instance $i (instantiate $m))
+                (func $f (result u32) (canon lift (core func $i "f")))
+                (instance $e (export "f" (func $f))) (export "serve" (func $f)) {exports})"#
+            ))
+        };
+        let (run, http, http3) =
+            ("wasi:cli/run@0.2.6", "wasi:http/incoming-handler@0.2.6", "wasi:http/handler@0.3.0");
+        for both in [[run, http], [http, run], [run, http3], [http3, run]] {
+            assert_eq!(kind(&component(&both), None), Ok(ImageKind::Component), "{both:?}");
+        }
+        assert_eq!(kind(&component(&[http]), Some("serve")), Ok(ImageKind::HttpComponent));
+        assert_eq!(kind(&component(&[http3]), Some("serve")), Ok(ImageKind::Component));
+        for only in [http3, "wasi:http/handler"] {
+            let facts = component(&[only]);
+            assert_eq!(kind(&facts, None), Ok(ImageKind::HttpComponent));
+            assert!(super::super::runner::hazard(&facts).unwrap().contains("WASI 0.3"));
+        }
     }
 
     proptest! {
