@@ -478,7 +478,7 @@ impl<S: Source> Look<'_, S> {
             return Ok(facts.concluded());
         }
         let tree = self.scan(&facts, manifest).await?;
-        Ok(facts.read_tree(&tree, crun))
+        Ok(facts.read_tree(&tree, crun, self.depth == Depth::Layers))
     }
 
     async fn scan(&self, facts: &ImageFacts, manifest: &Manifest) -> Result<Tree, Error> {
