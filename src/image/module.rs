@@ -181,7 +181,7 @@ impl Walk {
             Payload::CodeSectionStart { size, .. } => self.code = self.code.saturating_add(u64::from(*size)),
             Payload::DataSection(section) => {
                 let range = section.range();
-                self.data = self.data.saturating_add(range.end.saturating_sub(range.start) as u64);
+                self.data = self.data.saturating_add(range.end.saturating_sub(range.start));
             }
             Payload::MemorySection(section) => {
                 for memory in section.clone() {
