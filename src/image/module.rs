@@ -859,8 +859,9 @@ mod tests {
     #[test]
     fn a_component_that_may_be_started_as_a_command_is_judged_as_one() {
         let component = |interfaces: &[&str]| {
-            let exports: String =
+            let exports: Vec<String> =
                 interfaces.iter().map(|name| format!(r#"(export "{name}" (instance $e))"#)).collect();
+            let exports = exports.concat();
             wat(&format!(
                 r#"(component (core module $m (func (export "f") (result i32) i32.const 0))
                 (core instance $i (instantiate $m))
