@@ -433,6 +433,73 @@ async fn an_index_whose_platforms_hold_different_wasm_is_unknown() {
 }
 
 #[tokio::test]
+async fn an_index_whose_entries_differ_in_any_shape_is_unknown() {
+    let with = |platform: &str, entrypoint: &str, name: &str, bytes: &[u8]| {
+        ImageBuilder::rootfs(platform, &[entrypoint]).files(&[(name, bytes)]).build()
+    };
+    let (one, two) = (fixtures::command(), fixtures::file_command());
+    let wasm = |platform: &str, module: &[u8]| with(platform, "/app.wasm", "app.wasm", module);
+    let linux = with("linux/amd64", "/bin/app", "bin/app", b"\x7fELF....");
+    let (artifact_one, artifact_two) =
+        (ImageBuilder::wasm_artifact(&one).build(), ImageBuilder::wasm_artifact(&two).build());
+    let (amd, arm) = ("linux/amd64", "linux/arm64");
+    let cases = [
+        [(amd, linux), (arm, wasm(arm, &two))],
+        [(amd, wasm("wasi/wasm", &one)), (arm, wasm("wasi/wasm", &two))],
+        [("wasi/wasm", wasm("wasi/wasm", &one)), ("wasip1/wasm", wasm("wasip1/wasm", &two))],
+        [(amd, wasm(amd, &one)), ("", wasm(arm, &two))],
+        [(amd, artifact_one.clone()), (arm, artifact_two)],
+    ];
+    for [(first, chosen), (second, other)] in cases {
+        let found = deep(&Image::index(&[(first, &chosen), (second, &other)])).await;
+        assert_eq!(found.kind, ImageKind::Unknown, "{first} {second}");
+        assert!(conclusion(&found).contains("another program"), "{}", conclusion(&found));
+        assert!(matches!(started(&found, &["/bin/app"]), Program::Unknown { .. }));
+    }
+    let same = deep(&Image::index(&[(amd, &artifact_one), (arm, &artifact_one)])).await;
+    assert_eq!(same.kind, ImageKind::Module);
+}
+
+#[tokio::test]
+async fn an_ordinary_image_of_two_platforms_starts_what_both_have() {
+    let with = |platform: &str, own: &str| {
+        let mut builder = ImageBuilder::rootfs(platform, &["/bin/app"]);
+        builder.files(&[("bin/app", b"\x7fELF...."), (own, b"\x7fELF....")]);
+        builder.build()
+    };
+    let (amd, arm) = (with("linux/amd64", "lib/ld-x86"), with("linux/arm64", "lib/ld-arm"));
+    let found = deep(&Image::index(&[("linux/amd64", &amd), ("linux/arm64", &arm)])).await;
+    assert_eq!(found.kind, ImageKind::Linux);
+    let under_wasm = |command: &str| {
+        let command = [command.to_string()];
+        program::start(&found, &Start { command: &command, under_wasm: true, ..Start::default() })
+    };
+    assert_eq!(under_wasm("/bin/app"), Program::Linux);
+    assert!(reason(&under_wasm("/lib/ld-x86")).contains("neither Wasm nor a program"));
+}
+
+#[tokio::test]
+async fn more_entries_than_are_compared_are_unknown_and_not_fetched() {
+    let wasm = |number: usize| {
+        let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+        builder
+            .set("Labels", json!({"n": number.to_string()}))
+            .files(&[("app.wasm", &fixtures::command())])
+            .build()
+    };
+    let of = |count: usize| {
+        let images: Vec<Image> = (0..count).map(wasm).collect();
+        let entries: Vec<(&str, &Image)> = images.iter().map(|image| ("linux/amd64", image)).collect();
+        Image::index(&entries)
+    };
+    assert_eq!(facts(&of(17)).await.kind, ImageKind::Module);
+    let source = Memory::new(&of(18));
+    let found = look(&source, Depth::Config, &SizeLimits::default()).await.unwrap();
+    assert!(conclusion(&found).contains("18 platforms"), "{}", conclusion(&found));
+    assert_eq!(source.asked(), 4);
+}
+
+#[tokio::test]
 async fn facts_survive_serialisation_and_are_the_same_every_time() {
     let modules = [fixtures::http_component(), fixtures::command(), fixtures::file_command()];
     let modules: Vec<&[u8]> = modules.iter().map(Vec::as_slice).collect();

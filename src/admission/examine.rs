@@ -97,7 +97,7 @@ async fn look(
     };
     let finding = match inspector.inspect(image.image, depth, budget).await {
         Ok(facts) => {
-            let program = started(image, annotations, &facts);
+            let program = started(image, annotations, deep, &facts);
             Finding::Known { facts, program }
         }
         Err(error) => Finding::Unread { error },
@@ -112,14 +112,20 @@ async fn look(
 }
 
 /// An image volume is mounted and never started, whatever is in it.
-fn started(image: &ImageUse<'_>, annotations: &BTreeMap<String, String>, facts: &ImageFacts) -> Program {
+fn started(
+    image: &ImageUse<'_>,
+    annotations: &BTreeMap<String, String>,
+    under_wasm: bool,
+    facts: &ImageFacts,
+) -> Program {
     if image.role == Role::ImageVolume {
         return Program::Linux;
     }
     let mounts: Vec<_> = image.mounts.iter().map(|mount| mount.mount_path.as_str()).collect();
     let ImageUse { command, args, working_dir, .. } = *image;
     let annotations = Some(annotations);
-    program::start(facts, &Start { command, args, working_dir, mounts: &mounts, annotations })
+    let start = Start { command, args, working_dir, mounts: &mounts, annotations, under_wasm };
+    program::start(facts, &start)
 }
 
 /// Whether the pod's own command names a Wasm file, which the image's config would not tell.

@@ -1,6 +1,6 @@
 //! From a reference to facts, against any source: manifest, then config, then as few layers as the answer needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,8 +18,8 @@ use super::reference::Reference;
 use super::rootfs::{APPLICATION_FILES, crun_annotation, described};
 use super::source::{Descriptor, FetchedManifest, Source};
 use super::{
-    Depth, Error, Evidence, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Program, Shape,
-    SpinApp, runner, spin,
+    Depth, Error, Evidence, FileClass, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode,
+    Program, Shape, SpinApp, path, runner, spin,
 };
 
 /// Layers that are fetched at the same time.
@@ -30,8 +30,8 @@ const ALL_LAYERS: u64 = 4;
 const MAX_WASM_LAYERS: usize = 128;
 /// Most pairs of a module and a component that runs it.
 const MAX_USES: usize = 128;
-/// Most platforms of one index whose programs are compared.
-const MAX_PLATFORMS: usize = 8;
+/// Most other entries of one index whose programs are compared; official images are built for up to nine platforms.
+const MAX_PLATFORMS: usize = 16;
 
 /// Sizes that a look-up refuses to pass, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -226,8 +226,11 @@ impl<S: Source> Look<'_, S> {
         facts.saw("index.manifests", choice.reason);
         facts.hazards.extend(choice.hazard);
         let facts = self.image(facts, &chosen).await?;
-        if facts.shape == Shape::ScratchRootfs {
-            return self.same_everywhere(facts, entries).await;
+        // An ordinary image under an ordinary runtime runs no Wasm on any platform.
+        let ordinary = facts.shape == Shape::LinuxRootfs && !facts.scanned;
+        let startable = !matches!(facts.shape, Shape::Other | Shape::SpinLegacy);
+        if startable && (self.depth == Depth::Layers || !ordinary) {
+            return self.same_everywhere(facts, entries, &choice.entry).await;
         }
         Ok(facts)
     }
@@ -238,28 +241,37 @@ impl<S: Source> Look<'_, S> {
         &self,
         mut facts: ImageFacts,
         entries: &[manifest::Entry],
+        chosen: &manifest::Entry,
     ) -> Result<ImageFacts, Error> {
         let mut seen = BTreeSet::from([facts.manifest_digest.clone()]);
         let others: Vec<&manifest::Entry> = entries
             .iter()
-            .filter(|entry| !entry.attestation && entry.platform.starts_with("linux/"))
+            .filter(|entry| may_run_instead(entry, chosen))
             .filter(|entry| seen.insert(entry.descriptor.digest.clone()))
             .collect();
         if others.len() > MAX_PLATFORMS {
-            let malformed = Malformed::new(format!("it holds Wasm for more than {MAX_PLATFORMS} platforms"));
-            return Err(self.error("the index", malformed));
+            let count = others.len() + 1;
+            return Ok(facts.not_startable(format!(
+                "the index holds programs for {count} platforms; at most {} are compared, so push Wasm as one manifest",
+                MAX_PLATFORMS + 1
+            )));
         }
         for entry in others {
+            let platform =
+                if entry.platform.is_empty() { "an entry without a platform" } else { &entry.platform };
             let manifest = self.entry(entry).await?;
             let other = self.image(blank(&facts.digest, &entry.descriptor.digest), &manifest).await?;
             if !same_program(&facts, &other) {
                 let why = format!(
-                    "the index holds another program for `{}` than for `{}`; push Wasm as one manifest",
-                    entry.platform, facts.platform
+                    "the index holds another program for `{platform}` than for `{}`; push Wasm as one manifest",
+                    facts.platform
                 );
                 return Ok(facts.not_startable(why));
             }
-            facts.saw("index.manifests", format!("{} holds the same program", entry.platform));
+            if facts.shape == Shape::LinuxRootfs {
+                facts.keep_common_files(&other);
+            }
+            facts.saw("index.manifests", format!("{platform} holds the same program"));
         }
         Ok(facts)
     }
@@ -433,7 +445,9 @@ impl<S: Source> Look<'_, S> {
             return Ok((layer, WasmLayer::Native(native)));
         }
         let digest = layer.digest.clone();
-        let facts = self.aside(&what, move || module::read(&bytes, &digest)).await?;
+        let stop = Stop(Arc::default());
+        let flag = Arc::clone(&stop.0);
+        let facts = self.aside(&what, move || module::read_until(&bytes, &digest, &flag)).await?;
         let facts = facts.map_err(|malformed| self.error(&what, malformed))?;
         Ok((layer, WasmLayer::Module(Box::new(facts))))
     }
@@ -476,7 +490,7 @@ impl<S: Source> Look<'_, S> {
             return Ok(facts.concluded());
         }
         let tree = self.scan(&facts, manifest).await?;
-        Ok(facts.read_tree(&tree, crun))
+        Ok(facts.read_tree(&tree, crun, self.depth == Depth::Layers))
     }
 
     async fn scan(&self, facts: &ImageFacts, manifest: &Manifest) -> Result<Tree, Error> {
@@ -561,12 +575,59 @@ impl ImageFacts {
     }
 }
 
+/// Whether some node reads this entry where another one reads the chosen one. A Linux node takes an entry for Linux, or
+/// one without a platform whose config says Linux (`containerd:core/images/image.go`, `Manifest`); nodes of other
+/// systems run no Wasm. Where the index has nothing for Linux, its Wasm entries stand for each other.
+fn may_run_instead(entry: &manifest::Entry, chosen: &manifest::Entry) -> bool {
+    let linux = entry.platform.is_empty() || entry.platform.starts_with("linux/");
+    let wasm = manifest::is_wasm(&chosen.platform) && manifest::is_wasm(&entry.platform);
+    !entry.attestation && (linux || wasm)
+}
+
 /// Whether two platforms of an index start the same, as far as a verdict rests on it.
 fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
     one.kind == other.kind
         && one.shape == other.shape
         && one.modules == other.modules
-        && one.files == other.files
-        && (&one.entrypoint, &one.cmd, &one.working_dir, &one.env)
-            == (&other.entrypoint, &other.cmd, &other.working_dir, &other.env)
+        && one.native == other.native
+        && one.spin == other.spin
+        && (&one.entrypoint, &one.cmd, &one.working_dir)
+            == (&other.entrypoint, &other.cmd, &other.working_dir)
+        && if one.shape == Shape::LinuxRootfs {
+            // Native programs and links differ between the platforms of every ordinary image.
+            one.files
+                .iter()
+                .filter(|file| !is_of_platform(file))
+                .eq(other.files.iter().filter(|file| !is_of_platform(file)))
+        } else {
+            one.files == other.files && one.env == other.env
+        }
+}
+
+fn is_of_platform((name, class): &(String, FileClass)) -> bool {
+    matches!(class, FileClass::Native { .. } | FileClass::Link { .. })
+        && !APPLICATION_FILES.contains(&name.as_str())
+}
+
+impl ImageFacts {
+    /// Forgets the native programs and links that another platform does not have, or has behind a link of its own: a pod
+    /// that starts one of these starts something else there.
+    fn keep_common_files(&mut self, other: &Self) {
+        let theirs: BTreeMap<&str, &FileClass> =
+            other.files.iter().map(|(name, class)| (name.as_str(), class)).collect();
+        let linked = |name: &str| {
+            let mut folder = path::split(name).0;
+            while folder != "/" && !folder.is_empty() {
+                if matches!(theirs.get(folder), Some(FileClass::Link { .. })) {
+                    return true;
+                }
+                folder = path::split(folder).0;
+            }
+            false
+        };
+        self.files.retain(|file| {
+            let (name, class) = file;
+            !is_of_platform(file) || (theirs.get(name.as_str()) == Some(&class) && !linked(name))
+        });
+    }
 }

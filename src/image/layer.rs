@@ -106,11 +106,11 @@ impl Tree {
         result
     }
 
-    /// What is left in the end. Native programs are left out of an image without any Wasm: there are many, and an
-    /// ordinary image's programs are native anyway.
-    pub fn files(&self, packed_as_wasm: bool) -> Files {
+    /// What is left in the end. Native programs are left out of an image without any Wasm unless `natives` asks for
+    /// them: there are many, and under an ordinary runtime such an image's programs are native anyway.
+    pub fn files(&self, natives: bool) -> Files {
         let wasm = |kind: &Kind| matches!(kind, Kind::Module(_) | Kind::Unreadable(_));
-        let native = packed_as_wasm || self.nodes.values().any(|node| wasm(&node.kind));
+        let native = natives || self.nodes.values().any(|node| wasm(&node.kind));
         let mut files = Files::default();
         let mut kept: BTreeMap<&str, FileClass> = BTreeMap::new();
         for (name, node) in &self.nodes {

@@ -5,6 +5,7 @@
 //! and a module with a bad body fails in its own runtime.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmparser::component_types::{ComponentEntityType, ComponentInstanceTypeId};
 use wasmparser::types::Types;
@@ -24,6 +25,9 @@ pub const MAX_TEXT: usize = 1 << 20;
 const MAX_NAMES: usize = 1 << 20;
 /// Bytes of a linear memory page (WebAssembly core specification, 2.5.5) as a power of two.
 const PAGE_LOG2: u32 = 16;
+/// Most units inside each other. Toolchains nest fewer than ten; every level is read once more by each one around it,
+/// so that the work would grow with the square of the depth.
+const MAX_NESTED: usize = 100;
 
 /// What the first bytes of a file say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +52,11 @@ pub fn magic(head: &[u8]) -> Magic {
 
 /// Reads a binary. `source` is where it came from: a layer digest or a path.
 pub fn read(bytes: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
+    read_until(bytes, source, &AtomicBool::new(false))
+}
+
+/// [`read`], which ends at the next section once `stop` is set: nobody waits for the answer any more.
+pub fn read_until(bytes: &[u8], source: &str, stop: &AtomicBool) -> Result<ModuleFacts, Malformed> {
     if magic(bytes) != Magic::Wasm {
         return Err(Malformed::new(
             "it does not begin with `\\0asm`; a Wasm module or component is expected",
@@ -57,11 +66,16 @@ pub fn read(bytes: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
     let mut validator = Validator::new_with_features(WasmFeatures::all());
     let mut types = None;
     for payload in Parser::new(0).parse_all(bytes) {
-        let payload = payload.map_err(invalid)?;
-        if let ValidPayload::End(end) = validator.payload(&payload).map_err(invalid)? {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Malformed::new("reading it was given up"));
+        }
+        let payload = payload?;
+        // Before the validator, which would follow any depth.
+        walk.check_depth()?;
+        if let ValidPayload::End(end) = validator.payload(&payload)? {
             types = Some(end);
         }
-        walk.payload(&payload).map_err(invalid)?;
+        walk.payload(&payload)?;
     }
     let types = types.ok_or_else(|| Malformed::new("it is not a valid Wasm binary: it has no end"))?;
     walk.facts(&types, source, bytes.len())
@@ -84,9 +98,10 @@ pub fn read_text(text: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
     read(&binary, source).map(|facts| ModuleFacts { size_bytes, ..facts })
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` passes")]
-fn invalid(error: wasmparser::Error) -> Malformed {
-    Malformed::new(format!("it is not a valid Wasm binary: {error}"))
+impl From<wasmparser::Error> for Malformed {
+    fn from(error: wasmparser::Error) -> Self {
+        Self::new(format!("it is not a valid Wasm binary: {error}"))
+    }
 }
 
 /// Bytes of memories: at the start, and at most; `None` where one has no maximum.
@@ -154,7 +169,7 @@ struct Walk {
     accept: Option<u32>,
 }
 
-type Step = Result<(), wasmparser::Error>;
+type Step = Result<(), Malformed>;
 
 impl Walk {
     fn payload(&mut self, payload: &Payload<'_>) -> Step {
@@ -165,7 +180,8 @@ impl Walk {
             Payload::ComponentSection { .. } => self.nest(false),
             Payload::CodeSectionStart { size, .. } => self.code = self.code.saturating_add(u64::from(*size)),
             Payload::DataSection(section) => {
-                self.data = self.data.saturating_add(section.range().len() as u64);
+                let range = section.range();
+                self.data = self.data.saturating_add(range.end.saturating_sub(range.start));
             }
             Payload::MemorySection(section) => {
                 for memory in section.clone() {
@@ -219,6 +235,13 @@ impl Walk {
                 }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_depth(&self) -> Result<(), Malformed> {
+        if self.stack.len() > MAX_NESTED {
+            return Err(Malformed::new(format!("it nests more than {MAX_NESTED} modules and components")));
         }
         Ok(())
     }
@@ -426,9 +449,15 @@ fn is_wasmedge_socket(function: &str) -> bool {
         )
 }
 
+/// The export of a component that answers HTTP by WASI 0.3 (`wasi-http:wit-0.3.0-draft`).
+const HTTP_HANDLER_0_3: &str = "wasi:http/handler";
+
 /// WASI 0.3, by major and minor version; a patch changes nothing.
 fn wasi_0_3(interface: &str) -> Option<Feature> {
-    let (name, version) = interface.split_once('@')?;
+    let Some((name, version)) = interface.split_once('@') else {
+        // Only WASI 0.3 has an interface of this name.
+        return (interface == HTTP_HANDLER_0_3).then_some(Feature::Wasi03);
+    };
     let version = version.strip_prefix("0.3")?;
     (name.starts_with("wasi:") && (version.is_empty() || version.starts_with(['.', '-'])))
         .then_some(Feature::Wasi03)
@@ -510,11 +539,21 @@ fn component_kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKi
             .iter()
             .any(|name| name.split_once('@').map_or(name.as_str(), |(name, _)| name) == interface)
     };
-    if exports("wasi:http/incoming-handler") || exports("wasi:http/handler") {
+    // runwasi takes the first export that it knows, in the order of the binary
+    // (`runwasi:crates/containerd-shim-wasmtime/src/instance.rs`, `ComponentTarget::new`). A command is handed more
+    // than an HTTP handler, so what may be either is judged as a command.
+    if exports("wasi:cli/run") {
+        return Ok(ImageKind::Component);
+    }
+    if exports("wasi:http/incoming-handler") {
         return Ok(ImageKind::HttpComponent);
     }
-    if exports("wasi:cli/run") || function.is_some_and(|name| facts.exports.contains(name)) {
+    // It does not know the handler of WASI 0.3, and calls a function that the entry point names like a command.
+    if function.is_some_and(|name| facts.exports.contains(name)) {
         return Ok(ImageKind::Component);
+    }
+    if exports(HTTP_HANDLER_0_3) {
+        return Ok(ImageKind::HttpComponent);
     }
     Err(format!(
         "it is a component that exports neither `wasi:cli/run` nor `wasi:http/incoming-handler`, but {}",
@@ -757,6 +796,91 @@ mod tests {
         text.push(')');
         let error = read(&wat::parse_str(&text).unwrap(), "t").unwrap_err();
         assert!(error.0.contains("names") || error.0.contains("type size"), "{error}");
+    }
+
+    fn leb(mut number: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while number >= 0x80 {
+            bytes.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
+            number >>= 7;
+        }
+        bytes.push(u8::try_from(number).unwrap());
+        bytes
+    }
+
+    /// `depth` component or instance types, each declared inside the one before it.
+    fn nested_types(depth: usize, kind: u8) -> Vec<u8> {
+        // A section of one type; each level is a list of one declaration that is a type, the last one an empty list.
+        let mut section = vec![1];
+        section.extend([kind, 1, 1].repeat(depth));
+        section.extend([kind, 0]);
+        [b"\0asm\x0d\0\x01\0\x07".as_slice(), &leb(section.len()), &section].concat()
+    }
+
+    #[test]
+    fn types_nested_without_end_are_refused_and_do_not_end_the_process() {
+        for kind in [0x41, 0x42] {
+            assert!(read(&nested_types(5, kind), "t").is_ok());
+            let error = read(&nested_types(300_000, kind), "t").unwrap_err();
+            assert!(error.0.contains("nest") || error.0.contains("depth"), "{error}");
+        }
+    }
+
+    /// `depth` empty components inside each other.
+    fn nested_components(depth: usize) -> Vec<u8> {
+        const HEAD: &[u8] = b"\0asm\x0d\0\x01\0";
+        let (mut prefixes, mut inner) = (Vec::new(), HEAD.len());
+        for _ in 0..depth {
+            let prefix = [HEAD, b"\x04", &leb(inner)].concat();
+            inner += prefix.len();
+            prefixes.push(prefix);
+        }
+        prefixes.reverse();
+        [prefixes.concat().as_slice(), HEAD].concat()
+    }
+
+    #[test]
+    fn components_nested_without_end_are_refused_before_they_cost_time() {
+        assert!(read(&nested_components(50), "t").is_ok());
+        for depth in [101, 16_000] {
+            let error = read(&nested_components(depth), "t").unwrap_err();
+            assert!(error.0.contains("nests more than 100"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_look_up_that_was_given_up_is_read_no_further() {
+        let bytes = wat::parse_str(NESTED).unwrap();
+        assert!(read_until(&bytes, "t", &AtomicBool::new(false)).is_ok());
+        let error = read_until(&bytes, "t", &AtomicBool::new(true)).unwrap_err();
+        assert!(error.0.contains("given up"), "{error}");
+    }
+
+    #[test]
+    fn a_component_that_may_be_started_as_a_command_is_judged_as_one() {
+        let component = |interfaces: &[&str]| {
+            let exports: Vec<String> =
+                interfaces.iter().map(|name| format!(r#"(export "{name}" (instance $e))"#)).collect();
+            let exports = exports.concat();
+            wat(&format!(
+                r#"(component (core module $m (func (export "f") (result i32) i32.const 0))
+                (core instance $i (instantiate $m))
+                (func $f (result u32) (canon lift (core func $i "f")))
+                (instance $e (export "f" (func $f))) (export "serve" (func $f)) {exports})"#
+            ))
+        };
+        let (run, http, http3) =
+            ("wasi:cli/run@0.2.6", "wasi:http/incoming-handler@0.2.6", "wasi:http/handler@0.3.0");
+        for both in [[run, http], [http, run], [run, http3], [http3, run]] {
+            assert_eq!(kind(&component(&both), None), Ok(ImageKind::Component), "{both:?}");
+        }
+        assert_eq!(kind(&component(&[http]), Some("serve")), Ok(ImageKind::HttpComponent));
+        assert_eq!(kind(&component(&[http3]), Some("serve")), Ok(ImageKind::Component));
+        for only in [http3, "wasi:http/handler"] {
+            let facts = component(&[only]);
+            assert_eq!(kind(&facts, None), Ok(ImageKind::HttpComponent));
+            assert!(super::super::runner::hazard(&facts).unwrap().contains("WASI 0.3"));
+        }
     }
 
     proptest! {

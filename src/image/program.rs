@@ -30,6 +30,10 @@ pub struct Start<'a> {
     /// The pod's annotations, by which crun and youki can be asked for a Wasm handler
     /// ([`super::rootfs::crun_annotation`]).
     pub annotations: Option<&'a BTreeMap<String, String>>,
+    /// Whether a Wasm runtime will start it. Such a shim runs as Wasm whatever is neither ELF nor a script
+    /// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`), so a program that is not known to be
+    /// one of these may be Wasm that nobody judged.
+    pub under_wasm: bool,
 }
 
 /// What a container starts from an image, after `command` and `args` replaced its Entrypoint and Cmd.
@@ -146,13 +150,14 @@ fn rootfs(facts: &ImageFacts, start: &Start<'_>) -> Program {
     let Some(argument) = first_argument(facts, start) else {
         let reason = "neither the pod nor the image names a program; set `command`";
         let application = application(facts, start);
-        return application.unwrap_or_else(|| if ordinary { Program::Linux } else { unknown(reason) });
+        let linux = ordinary && !start.under_wasm;
+        return application.unwrap_or_else(|| if linux { Program::Linux } else { unknown(reason) });
     };
     if ordinary && !facts.scanned {
         return unread(argument, start);
     }
     // The kubelet replaces `$(NAME)` by a variable of the container, which may come from anywhere.
-    if argument.contains("$(") && (!ordinary || !facts.modules.is_empty()) {
+    if argument.contains("$(") && (!ordinary || start.under_wasm || !facts.modules.is_empty()) {
         return unknown(format!(
             "`{argument}` holds a variable, so the program is not known before the pod starts"
         ));
@@ -171,6 +176,9 @@ fn unread(argument: &str, start: &Start<'_>) -> Program {
         Some((key, value)) => unknown(format!(
             "the pod's annotation `{key}` is `{value}`, which asks for a Wasm handler, but the layers of the image \
              were not read"
+        )),
+        None if start.under_wasm => unknown(format!(
+            "`{argument}` will be started by a Wasm runtime, but the layers of the image were not read"
         )),
         None => Program::Linux,
     }
@@ -226,23 +234,25 @@ fn scanned(facts: &ImageFacts, start: &Start<'_>, argument: &str, ordinary: bool
         return native(ordinary, source, magic);
     }
     let (name, function) = strip_function(argument);
+    // What follows is about programs that were not found: under a Wasm runtime these are never taken for Linux ones.
+    let linux = ordinary && !start.under_wasm;
     match if function.is_some() { lookup(facts, start, name) } else { whole } {
         Found::Wasm(at) => run(facts, at, function),
         Found::Native(source, magic) => native(ordinary, source, magic),
         Found::Unreadable(at, message) => unknown(format!("`{at}` was read as Wasm: {message}")),
         Found::Hidden(_) | Found::Nothing if is_root(argument) || is_application(facts, start) => {
-            application(facts, start).unwrap_or_else(|| nothing(argument, ordinary))
+            application(facts, start).unwrap_or_else(|| nothing(argument, linux))
         }
-        Found::Hidden(_) | Found::Nothing if ordinary && !names_wasm(argument) => Program::Linux,
+        Found::Hidden(_) | Found::Nothing if linux && !names_wasm(argument) => Program::Linux,
         Found::Hidden(mount) => {
             unknown(format!("`{name}` is under the volume at `{mount}`, which hides the image's own file"))
         }
-        Found::Nothing => nothing(argument, ordinary && !names_wasm(argument)),
+        Found::Nothing => nothing(argument, linux && !names_wasm(argument)),
     }
 }
 
-fn nothing(argument: &str, ordinary: bool) -> Program {
-    if ordinary {
+fn nothing(argument: &str, linux: bool) -> Program {
+    if linux {
         return Program::Linux;
     }
     unknown(format!("`{argument}` is neither Wasm nor a program in the layers of the image"))
@@ -528,6 +538,33 @@ mod tests {
         for name in ["/app.wasm", "/app.wat#main"] {
             assert!(matches!(program(&unread, &list(&[name]), &[]), Program::Unknown { .. }));
         }
+    }
+
+    #[test]
+    fn under_a_wasm_runtime_only_a_native_program_that_was_found_is_linux() {
+        let image = ImageFacts {
+            entrypoint: list(&["/bin/sh"]),
+            ..facts(Shape::LinuxRootfs, vec![("/bin/sh", elf()), ("/data/tool", elf())])
+        };
+        let at = |image: &ImageFacts, command: &[&str], mounts: &[&str]| {
+            let command = list(command);
+            let pod = Start { command: &command, mounts, under_wasm: true, ..Start::default() };
+            start(image, &pod)
+        };
+        for command in [&[][..], &["/bin/sh"], &["sh", "-c"]] {
+            assert_eq!(at(&image, command, &["/data"]), Program::Linux, "{command:?}");
+        }
+        for command in ["/data/tool", "/data/app", "/missing", "missing", "$(APP)", "/bin/$(APP)", "/", ""] {
+            let found = at(&image, &[command], &["/data"]);
+            assert!(matches!(found, Program::Unknown { .. }), "{command}: {found:?}");
+            let command = list(&[command]);
+            let pod = Start { command: &command, mounts: &["/data"], ..Start::default() };
+            assert_eq!(start(&image, &pod), Program::Linux, "{command:?}");
+        }
+        let empty = ImageFacts { entrypoint: Vec::new(), ..image.clone() };
+        assert!(matches!(at(&empty, &[], &[]), Program::Unknown { .. }));
+        let unread = ImageFacts { scanned: false, ..image };
+        assert!(matches!(at(&unread, &["/bin/sh"], &[]), Program::Unknown { .. }));
     }
 
     #[test]

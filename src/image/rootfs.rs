@@ -41,14 +41,15 @@ pub fn crun_annotation(annotations: &BTreeMap<String, String>) -> Option<(&'stat
 }
 
 impl ImageFacts {
-    /// Takes over what a scan found. `crun` says that the manifest asks for a Wasm handler.
-    pub(super) fn read_tree(mut self, tree: &Tree, crun: bool) -> Self {
+    /// Takes over what a scan found. `crun` says that the manifest asks for a Wasm handler; `natives`, that the native
+    /// programs of an ordinary image are wanted too, by which a Wasm shim tells it from Wasm.
+    pub(super) fn read_tree(mut self, tree: &Tree, crun: bool, natives: bool) -> Self {
         self.scanned = true;
-        self.add_files(tree);
+        self.add_files(tree, natives);
         self.read_spin_toml(tree);
         self.shape = self.shape_of_files(crun);
         if self.shape != Shape::LinuxRootfs {
-            self.add_files(tree);
+            self.add_files(tree, natives);
             self.read_spin_toml(tree);
         }
         self.show_files();
@@ -60,8 +61,8 @@ impl ImageFacts {
         self.concluded()
     }
 
-    fn add_files(&mut self, tree: &Tree) {
-        let files = tree.files(self.shape != Shape::LinuxRootfs);
+    fn add_files(&mut self, tree: &Tree, natives: bool) {
+        let files = tree.files(natives || self.shape != Shape::LinuxRootfs);
         self.files = files.entries;
         self.modules = files.modules;
     }
