@@ -1,5 +1,5 @@
-//! Grants and exceptions as Kubernetes objects: the loader and the CustomResourceDefinitions say the same about the same
-//! files, whose first line names the field that is wrong and what the loader says of it. `# only the gate` in the
+//! Grants and exceptions as Kubernetes objects: the loader and the definitions for the API server say the same about the
+//! same files, whose first line names the field that is wrong and what the loader says of it. `# only the gate` in the
 //! second marks what an API server cannot or need not see.
 #![allow(
     clippy::unwrap_used,
