@@ -16,7 +16,6 @@ mod oci;
 #[path = "cli/real.rs"]
 mod real;
 #[path = "support/registry.rs"]
-#[allow(dead_code, reason = "the pushes here are made by real programs")]
 mod registry;
 #[path = "cli/serve.rs"]
 mod serve;

@@ -1,5 +1,5 @@
-//! Grants and exceptions as Kubernetes objects: the loader and the CustomResourceDefinitions say the same about the same
-//! files, whose first line names the field that is wrong and what the loader says of it. `# only the gate` in the
+//! Grants and exceptions as Kubernetes objects: the loader and the definitions for the API server say the same about the
+//! same files, whose first line names the field that is wrong and what the loader says of it. `# only the gate` in the
 //! second marks what an API server cannot or need not see.
 #![allow(
     clippy::unwrap_used,
@@ -218,4 +218,27 @@ fn the_definitions_are_named_for_the_kinds_that_the_loader_reads() {
     let rules = &schema("wasiexceptions")["properties"]["spec"]["properties"]["rules"]["items"];
     let never = rules["x-kubernetes-validations"][0]["rule"].as_str().unwrap();
     assert!(NEVER_EXEMPT.iter().all(|rule| never.contains(&format!("'{rule}'"))), "{never}");
+}
+
+/// The words between backticks.
+fn quoted(cell: &str) -> BTreeSet<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_documentation_has_every_capability_with_its_parameters_and_defaults() {
+    let text = std::fs::read_to_string(root().join("docs/capabilities.md")).unwrap();
+    let table = text.split("## What covers what").next().unwrap();
+    let mut rows: BTreeMap<&str, (BTreeSet<&str>, bool)> = BTreeMap::new();
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        for name in quoted(cells[1]) {
+            rows.insert(name, (quoted(cells[3]), cells[4].starts_with("everybody")));
+        }
+    }
+    let expected = Capability::ALL.iter().map(|capability| {
+        let parameters = capability.parameters().iter().map(|p| p.as_str()).collect();
+        (capability.as_str(), (parameters, capability.is_default()))
+    });
+    assert_eq!(rows, expected.collect());
 }

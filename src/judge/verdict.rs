@@ -160,6 +160,8 @@ pub fn decide(
 mod tests {
     use std::collections::BTreeMap;
 
+    use k8s_openapi::api::core::v1::PodSpec;
+
     use super::*;
     use crate::grant::load::parse;
     use crate::policy::Failure;
@@ -183,7 +185,7 @@ mod tests {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             terminating: false,
-            spec: Default::default(),
+            spec: PodSpec::default(),
         };
         let sparing = Sparing {
             exceptions: &exceptions,

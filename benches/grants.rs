@@ -1,0 +1,96 @@
+//! What finding the grants of a container costs with one, a hundred and ten thousand of them: the same.
+//!
+//! `cargo bench --bench grants`
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a bench stops where its set-up is wrong, and criterion's macros write undocumented items"
+)]
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use wasmgate::capability::{Access, Capability, Entry};
+use wasmgate::grant::{Grants, Subject, WasiGrant, cover};
+
+fn grant(kind: &str, name: &str, namespace: Option<&str>, spec: &Value) -> WasiGrant {
+    let mut metadata = json!({"name": name});
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = json!(namespace);
+    }
+    serde_json::from_value(json!({
+        "apiVersion": "wasmgate.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec,
+    }))
+    .unwrap()
+}
+
+fn capabilities() -> Value {
+    json!([
+        {"name": "http.outbound", "hosts": ["https://payments.example.com"]},
+        {"name": "fs", "paths": ["/data"], "access": "read-only"},
+        {"name": "env", "names": ["ORDERS_*"]},
+    ])
+}
+
+/// The one grant that matches, among `others` of the shapes that a large cluster has: other namespaces, other accounts of the
+/// same namespace, and grants for namespaces by label.
+fn grants(others: usize) -> Grants {
+    let subjects = |account: &str| json!({"serviceAccounts": [account], "images": ["ghcr.io/myorg/orders*"]});
+    let mine = json!({"subjects": subjects("orders"), "capabilities": capabilities()});
+    let mut all = vec![grant("WasiGrant", "mine", Some("shop"), &mine)];
+    for n in 0..others {
+        let (name, account) = (format!("g{n}"), format!("sa-{n}"));
+        let by_account = json!({"subjects": subjects(&account), "capabilities": capabilities()});
+        let by_label = json!({"namespaceSelector": {"matchLabels": {"team": format!("t{n}")}},
+            "capabilities": capabilities()});
+        all.push(match n % 3 {
+            0 => grant("WasiGrant", &name, Some(&format!("ns-{n}")), &by_account),
+            1 => grant("WasiGrant", &name, Some("shop"), &by_account),
+            _ => grant("ClusterWasiGrant", &name, None, &by_label),
+        });
+    }
+    Grants::new(all).unwrap()
+}
+
+fn matching(criterion: &mut Criterion) {
+    let labels = |key: &str, value: &str| BTreeMap::from([(key.to_string(), value.to_string())]);
+    let (namespace_labels, pod_labels) = (labels("team", "orders"), labels("app", "api"));
+    let subject = Subject {
+        namespace: "shop",
+        namespace_labels: &namespace_labels,
+        service_account: "orders",
+        labels: &pod_labels,
+        image: "ghcr.io/myorg/orders:1.4@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+    };
+    let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
+    let entries = vec![
+        Entry::new(Capability::HttpOutbound, "bench").to_host("https://payments.example.com"),
+        Entry::new(Capability::Fs, "bench").at_path("/data/in", Access::ReadOnly),
+        Entry::new(Capability::Env, "bench").named("ORDERS_DB"),
+        Entry::new(Capability::Stdio, "bench"),
+    ];
+    let mut group = criterion.benchmark_group("grants");
+    // With one grant most of the index is empty, and an empty map hashes nothing: a hundred is the fair neighbour.
+    for others in [0, 99, 9_999] {
+        let grants = grants(others);
+        let id = BenchmarkId::new("match and cover", grants.len());
+        group.bench_function(id, |b| {
+            b.iter(|| {
+                let found = grants.matching(black_box(&subject), now);
+                let mut entries = entries.clone();
+                cover::cover(&mut entries, &found);
+                assert_eq!((found.len(), entries.iter().filter(|e| e.covered_by.is_empty()).count()), (1, 0));
+                entries
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, matching);
+criterion_main!(benches);
