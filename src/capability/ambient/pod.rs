@@ -1,13 +1,14 @@
 //! What a pod spec gives to one container: mounts, variables, the service-account token.
 
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::{
     Container as PodContainer, EnvFromSource, EnvVar, PodSpec, SecurityContext, Volume, VolumeDevice,
     VolumeMount, VolumeProjection,
 };
 
-use crate::capability::{Access, Capability, Entry, glob, path};
+use super::variables::Variables;
+use crate::capability::{Access, Capability, Entry, path};
 use crate::inspection::Container;
 use crate::workload::{Role, Workload};
 
@@ -15,7 +16,7 @@ use crate::workload::{Role, Workload};
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// One container of a pod spec; ordinary, init and ephemeral ones look alike.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Pod<'a> {
     spec: &'a PodSpec,
     env: &'a [EnvVar],
@@ -28,6 +29,10 @@ pub struct Pod<'a> {
     termination_log: Option<&'a str>,
     /// The `ServiceAccount` plug-in mounts no token into ephemeral containers.
     ephemeral: bool,
+    variables: Variables<'a>,
+    volumes: HashMap<&'a str, &'a Volume>,
+    /// Where something is mounted.
+    mounted: HashSet<String>,
 }
 
 macro_rules! view {
@@ -43,6 +48,9 @@ macro_rules! view {
             security: $container.security_context.as_ref(),
             termination_log: $container.termination_message_path.as_deref(),
             ephemeral: $ephemeral,
+            variables: Variables::default(),
+            volumes: HashMap::new(),
+            mounted: HashSet::new(),
         }
     };
 }
@@ -61,18 +69,33 @@ impl<'a> Pod<'a> {
             }
             Role::ImageVolume => None,
         };
-        found.unwrap_or(Self {
-            spec,
-            env: &[],
-            env_from: &[],
-            mounts: &[],
-            devices: &[],
-            command: &[],
-            args: &[],
-            security: None,
-            termination_log: None,
-            ephemeral: container.role == Role::EphemeralContainer,
-        })
+        found
+            .unwrap_or(Self {
+                spec,
+                env: &[],
+                env_from: &[],
+                mounts: &[],
+                devices: &[],
+                command: &[],
+                args: &[],
+                security: None,
+                termination_log: None,
+                ephemeral: container.role == Role::EphemeralContainer,
+                variables: Variables::default(),
+                volumes: HashMap::new(),
+                mounted: HashSet::new(),
+            })
+            .indexed()
+    }
+
+    /// With its indices: what names what is asked once per mount, variable and template, and a foreigner chooses how
+    /// many there are of each.
+    fn indexed(mut self) -> Self {
+        self.variables = Variables::new(self.env, self.env_from);
+        // Of two volumes of the same name the first; the API server refuses both.
+        self.volumes = self.spec.volumes.iter().flatten().rev().map(|v| (v.name.as_str(), v)).collect();
+        self.mounted = self.mounts.iter().map(|mount| path::clean(&mount.mount_path)).collect();
+        self
     }
 
     /// The RuntimeClass that the pod names.
@@ -100,7 +123,7 @@ impl<'a> Pod<'a> {
 
     /// Whether something is mounted at exactly this path.
     pub fn mounts_at(&self, wanted: &str) -> bool {
-        self.mounts.iter().any(|mount| path::clean(&mount.mount_path) == wanted)
+        self.mounted.contains(wanted)
     }
 
     /// Every mount, device and the service-account token.
@@ -111,7 +134,7 @@ impl<'a> Pod<'a> {
     }
 
     fn volume(&self, name: &str) -> Option<&'a Volume> {
-        self.spec.volumes.iter().flatten().find(|volume| volume.name == name)
+        self.volumes.get(name).copied()
     }
 
     fn mount(&self, mount: &VolumeMount) -> Entry {
@@ -148,37 +171,27 @@ impl<'a> Pod<'a> {
 
     /// The variables of `env` and `envFrom`; a whole ConfigMap or Secret is a name pattern.
     pub fn variables(&self) -> Vec<Entry> {
-        let secrets = self.secret_variables();
-        let named = self.env.iter().map(|variable| {
-            let evidence = format!("env {} {}", variable.name, describe_variable(variable));
-            Entry::new(Capability::Env, evidence)
-                .named(&variable.name)
-                .mark_secret(secrets.contains(&variable.name))
-        });
+        let named = self.env.iter().map(|variable| self.variable(variable));
         self.env_from.iter().filter_map(env_from).chain(named).collect()
     }
 
-    /// Name patterns of the variables that come from a Secret, or whose value expands `$(NAME)` of one that does.
-    fn secret_variables(&self) -> BTreeSet<String> {
-        let whole = self.env_from.iter().filter_map(env_from).filter(|entry| entry.secret);
-        let mut secrets: BTreeSet<String> = whole.filter_map(|entry| entry.name).collect();
-        for variable in self.env {
-            let from_secret = variable.value_from.as_ref().is_some_and(|from| from.secret_key_ref.is_some());
-            if from_secret || variable.value.as_deref().is_some_and(|value| expands(value, &secrets)) {
-                secrets.insert(variable.name.clone());
-            }
-        }
-        secrets
+    fn variable(&self, variable: &EnvVar) -> Entry {
+        let evidence = format!("env {} {}", variable.name, describe_variable(variable));
+        Entry::new(Capability::Env, evidence)
+            .named(&variable.name)
+            .mark_secret(self.variables.is_secret(&variable.name))
     }
 
-    /// `command` and `args` that expand a secret variable: the arguments then carry the secret.
+    /// `command` and `args` that expand a secret variable: the arguments then carry the secret. What stands beside it is
+    /// not quoted: it may be another one.
     pub fn secret_arguments(&self) -> Option<Entry> {
-        let secrets = self.secret_variables();
-        let found = self.command.iter().chain(self.args).find(|text| expands(text, &secrets))?;
-        Some(
-            Entry::new(Capability::Args, format!("argument `{found}` expands a secret variable"))
-                .mark_secret(true),
-        )
+        let lists = [("command", self.command), ("args", self.args)];
+        let mut arguments = lists
+            .into_iter()
+            .flat_map(|(list, texts)| texts.iter().enumerate().map(move |(i, t)| (list, i, t)));
+        let (list, index, _) = arguments.find(|(_, _, text)| self.variables.expand_in(text))?;
+        let evidence = format!("{list}[{index}] expands a secret variable");
+        Some(Entry::new(Capability::Args, evidence).mark_secret(true))
     }
 
     /// Name patterns of the variables that every container gets without asking, and where they come from. They say
@@ -200,22 +213,22 @@ impl<'a> Pod<'a> {
     /// The value of a variable that the spec writes out; `None` where it is absent, comes from elsewhere, or expands
     /// another one.
     pub fn literal(&self, name: &str) -> Option<&'a str> {
-        let variable = self.env.iter().rev().find(|variable| variable.name == name)?;
+        let variable = self.variables.exact(name)?;
         variable.value.as_deref().filter(|value| variable.value_from.is_none() && !value.contains("$("))
     }
 
     /// Whether `env` names the variable or `envFrom` may bring it.
     pub fn may_set(&self, name: &str) -> Option<Entry> {
-        let matches = |e: &Entry| e.name.as_deref().is_some_and(|p| glob::covers(p, name));
-        let found = self.variables().into_iter().filter(matches);
-        found.max_by_key(|entry| (entry.name.as_deref() == Some(name), entry.secret))
+        match self.variables.exact(name) {
+            Some(variable) => Some(self.variable(variable)),
+            None => self.variables.source(name).and_then(env_from),
+        }
     }
-}
 
-/// Whether the kubelet may expand one of these variables in a text. The escape `$$(NAME)` is taken for the real thing.
-fn expands(text: &str, variables: &BTreeSet<String>) -> bool {
-    let references = text.split("$(").skip(1).filter_map(|rest| rest.split_once(')')).map(|(name, _)| name);
-    references.into_iter().any(|name| variables.iter().any(|pattern| glob::covers(pattern, name)))
+    /// Whether `env` names the variable.
+    pub fn sets(&self, name: &str) -> bool {
+        self.variables.exact(name).is_some()
+    }
 }
 
 fn env_from(source: &EnvFromSource) -> Option<Entry> {
