@@ -272,6 +272,7 @@ fn component_imports_are_mapped_by_the_table() {
         ("wasi:http/outgoing-handler@0.2.6", &["handle"], &["http.outbound"]),
         ("wasi:http/client@0.3.0", &["send"], &["http.outbound"]),
         ("wasi:http/handler@0.3.0", &["handle"], &[]),
+        ("wasi:http/handler@0.3.0-rc-2026-03-15", &["[async]handle"], &["http.outbound"]),
         ("wasi:keyvalue/store@0.2.0-draft2", &["open"], &["keyvalue"]),
         ("wasi:config/store@0.2.0-draft-2024-09-27", &["get"], &["config"]),
         ("wasi:config/runtime@0.2.0-draft", &["get"], &["config"]),
