@@ -833,6 +833,36 @@ fn a_template_is_any_host_unless_the_pod_writes_its_value_out() {
     assert_eq!(with(literal, config), any, "a variables provider may overrule the pod");
 }
 
+/// Every text of the four lists.
+fn shown(capabilities: &Capabilities) -> String {
+    serde_json::to_string(capabilities).unwrap()
+}
+
+#[test]
+fn a_value_that_may_hold_credentials_is_shown_nowhere() {
+    let with = |host: &str, value: &str| {
+        let workload = pod(&json!({"env": [{"name": "DB_URL", "value": value}]}), &json!({}));
+        let capabilities = on("spin", &workload, spin(with_hosts(&[host]), outgoing()));
+        let text = shown(&capabilities);
+        assert!(!text.contains("hunter2") && !text.contains("alice"), "{host} {value}: {text}");
+        (beyond_start(&capabilities), text)
+    };
+    let any = ["http.outbound *://*:*", "service-chaining *"];
+    for value in
+        ["postgres://alice:hunter2@db", "alice:hunter2@db", "hunter2://alice", "https://db/x?p=hunter2"]
+    {
+        let (lines, text) = with("{{ db_url }}", value);
+        assert_eq!(lines, any, "{value}");
+        assert!(text.contains("env DB_URL of the pod"), "{text}");
+    }
+    let (lines, text) = with("https://{{ db_url }}", "ok.example.com");
+    assert_eq!(lines, ["http.outbound https://ok.example.com"]);
+    assert!(text.contains("is set by env DB_URL of the pod"), "{text}");
+    let (lines, text) = with("https://alice:hunter2@db.example.com", "");
+    assert_eq!(lines, ["http.outbound https://*:*", "service-chaining *"]);
+    assert!(text.contains("https://…@db.example.com"), "{text}");
+}
+
 #[test]
 fn a_whole_template_has_any_scheme() {
     let capabilities = on("spin", &plain_pod(), spin(with_hosts(&["{{ url }}"]), outgoing()));
