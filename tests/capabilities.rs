@@ -357,7 +357,7 @@ fn rich_pod() -> Workload {
     let spec = json!({"volumes": [
         {"name": "data", "persistentVolumeClaim": {"claimName": "pvc"}},
         {"name": "tls", "secret": {"secretName": "tls-secret"}},
-        {"name": "host", "hostPath": {"path": "/var/lib"}},
+        {"name": "host", "hostPath": {"path": "/srv/data"}},
         {"name": "all", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
         {"name": "vault", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}},
     ]});
@@ -413,7 +413,7 @@ fn runwasi_hands_a_module_the_file_system_the_variables_and_no_network() {
             "import wasi_snapshot_preview1.environ_get in /app.wasm"
         ]
     );
-    assert!(evidence(&capabilities.ambient, "fs /host rw")[1].contains("hostPath /var/lib"));
+    assert!(evidence(&capabilities.ambient, "fs /host rw")[1].contains("hostPath /srv/data"));
     assert!(capabilities.missing.is_empty());
 }
 
@@ -455,6 +455,63 @@ fn a_read_only_root_file_system_narrows_the_root_and_not_the_mounts() {
     assert_eq!(lines(&capabilities.effective), ["fs / ro own", "fs /data rw", "fs /tmp/log rw own"]);
     let reading = on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["fd_readdir"])]));
     assert_eq!(lines(&reading.effective), ["fs / ro own", "fs /data ro", "fs /tmp/log ro own"]);
+}
+
+#[test]
+fn the_root_is_the_image_s_own_only_where_no_other_can_be_reached_through_it() {
+    let program = || facts(ImageKind::Module, vec![core(&["path_open"])]);
+    let cases = [
+        (json!({"securityContext": {"privileged": true}}), json!({}), "privileged"),
+        (json!({}), json!({"hostPID": true}), "hostPID"),
+        (json!({}), json!({"shareProcessNamespace": true}), "shareProcessNamespace"),
+    ];
+    for (container, spec, reason) in cases {
+        let capabilities = on("wasmtime", &pod(&container, &spec), program());
+        assert_eq!(to_grant(&capabilities), ["fs / rw"], "{reason}");
+        let evidence = evidence(&capabilities.effective, "fs / rw");
+        assert!(evidence.iter().any(|text| text.contains(reason)), "{evidence:?}");
+    }
+    let spec = json!({"containers": [{"name": "main"}], "ephemeralContainers": [
+        {"name": "debug", "targetContainerName": "main"}]});
+    let image = program();
+    let starts = wasm(&image);
+    let debug = container(Role::EphemeralContainer, image, starts);
+    assert_eq!(to_grant(&assess(&workload(spec), &debug, Some(&profile("wasmtime")))), ["fs / rw"]);
+    let plain = json!({"securityContext": {"privileged": false}});
+    let not = json!({"hostPID": false, "shareProcessNamespace": false});
+    assert_eq!(to_grant(&on("wasmtime", &pod(&plain, &not), program())), [""; 0]);
+}
+
+#[test]
+fn a_host_path_is_secret_where_the_node_keeps_secrets() {
+    let reaches = |path: &str| {
+        let workload = pod(
+            &json!({"volumeMounts": [{"name": "h", "mountPath": "/host"}]}),
+            &json!({"volumes": [{"name": "h", "hostPath": {"path": path}}]}),
+        );
+        to_grant(&on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["path_open"])])))
+    };
+    let secret = [
+        "/",
+        "/etc",
+        "/etc/kubernetes/pki",
+        "/root/.kube",
+        "/var/lib/kubelet/pods",
+        "/run/containerd",
+        "/var/run/docker.sock",
+        "/proc",
+        "/sys/firmware",
+        "/dev/sda",
+        "/var",
+        "/var/lib/",
+        "//etc/",
+    ];
+    for path in secret {
+        assert_eq!(reaches(path), ["fs /host rw secret"], "{path}");
+    }
+    for path in ["/srv/data", "/var/lib/kubelets", "/etcetera", "/opt"] {
+        assert_eq!(reaches(path), ["fs /host rw"], "{path}");
+    }
 }
 
 #[test]

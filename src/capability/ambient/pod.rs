@@ -29,6 +29,8 @@ pub struct Pod<'a> {
     termination_log: Option<&'a str>,
     /// The `ServiceAccount` plug-in mounts no token into ephemeral containers.
     ephemeral: bool,
+    /// Whether it is an ephemeral container in the process namespace of another one.
+    targets: bool,
     variables: Variables<'a>,
     volumes: HashMap<&'a str, &'a Volume>,
     /// Where something is mounted.
@@ -48,6 +50,7 @@ macro_rules! view {
             security: $container.security_context.as_ref(),
             termination_log: $container.termination_message_path.as_deref(),
             ephemeral: $ephemeral,
+            targets: false,
             variables: Variables::default(),
             volumes: HashMap::new(),
             mounted: HashSet::new(),
@@ -65,7 +68,8 @@ impl<'a> Pod<'a> {
             Role::InitContainer => of(spec.init_containers.as_deref().unwrap_or_default()),
             Role::EphemeralContainer => {
                 let list = spec.ephemeral_containers.as_deref().unwrap_or_default();
-                list.get(container.index).map(|c| view!(spec, c, true))
+                list.get(container.index)
+                    .map(|c| Pod { targets: c.target_container_name.is_some(), ..view!(spec, c, true) })
             }
             Role::ImageVolume => None,
         };
@@ -81,6 +85,7 @@ impl<'a> Pod<'a> {
                 security: None,
                 termination_log: None,
                 ephemeral: container.role == Role::EphemeralContainer,
+                targets: false,
                 variables: Variables::default(),
                 volumes: HashMap::new(),
                 mounted: HashSet::new(),
@@ -106,6 +111,23 @@ impl<'a> Pod<'a> {
     /// Whether the pod uses the node's network.
     pub fn is_on_host_network(&self) -> bool {
         self.spec.host_network == Some(true)
+    }
+
+    /// Why `/` is more than the image's own files; `None` where it is not. `/proc/<pid>/root` is the root file system of
+    /// any process that can be seen (proc(5)), and a privileged container has the node's devices.
+    pub fn beyond_root(&self) -> Option<&'static str> {
+        if self.security.is_some_and(|s| s.privileged == Some(true)) {
+            return Some("the container is privileged, so /dev holds the node's devices");
+        }
+        if self.spec.host_pid == Some(true) {
+            return Some("hostPID: /proc/1/root is the root file system of the node");
+        }
+        if self.spec.share_process_namespace == Some(true) {
+            return Some(
+                "shareProcessNamespace: /proc holds the root file systems of the pod's other containers",
+            );
+        }
+        self.targets.then_some("targetContainerName: /proc holds the root file system of that container")
     }
 
     /// What may be done in the root file system.
@@ -271,7 +293,10 @@ fn describe(name: &str, volume: Option<&Volume>) -> String {
     } else if let Some(map) = &volume.config_map {
         format!("configMap {}", map.name)
     } else if let Some(host) = &volume.host_path {
-        format!("hostPath {}", host.path)
+        match secret_of_node(&host.path) {
+            Some(reason) => format!("hostPath {}: {reason}", host.path),
+            None => format!("hostPath {}", host.path),
+        }
     } else if let Some(csi) = &volume.csi {
         format!("csi {}", csi.driver)
     } else if let Some(image) = &volume.image {
@@ -312,12 +337,35 @@ fn is_read_only(volume: &Volume) -> bool {
         || volume.nfs.as_ref().is_some_and(|nfs| nfs.read_only == Some(true))
 }
 
+/// Trees of a node that hold secrets, and which.
+const SECRETS_OF_NODE: [(&str, &str); 8] = [
+    ("/etc", "keys and password hashes of the node, and its certificates under /etc/kubernetes"),
+    ("/root", "keys and kubeconfig files of the node's administrator"),
+    ("/var/lib/kubelet", "the kubelet's credentials, and the Secrets and tokens of every pod of the node"),
+    ("/run", "sockets of the container runtime and tokens of other containers"),
+    ("/var/run", "sockets of the container runtime and tokens of other containers"),
+    ("/proc", "environment and root file system of every process of the node"),
+    ("/sys", "the node's kernel interfaces, and keys in its firmware's variables"),
+    ("/dev", "disks and memory of the node"),
+];
+
+/// What is secret in a tree of the node. A tree that holds a secret one is secret too, `/` first of all.
+fn secret_of_node(host_path: &str) -> Option<&'static str> {
+    let host = path::clean(host_path);
+    let meets = |secret: &str| path::covers(secret, &host) || path::covers(&host, secret);
+    if host == "/" {
+        return Some("every file of the node");
+    }
+    SECRETS_OF_NODE.into_iter().find(|(secret, _)| meets(secret)).map(|(_, reason)| reason)
+}
+
 /// Volumes that hold a Secret, a token or a private key.
 fn is_secret(volume: &Volume) -> bool {
     let projects = |source: &VolumeProjection| {
         source.secret.is_some() || source.service_account_token.is_some() || source.pod_certificate.is_some()
     };
     volume.secret.is_some()
+        || volume.host_path.as_ref().is_some_and(|host| secret_of_node(&host.path).is_some())
         || volume.projected.as_ref().is_some_and(|p| p.sources.iter().flatten().any(projects))
         || volume.csi.as_ref().is_some_and(|csi| csi.driver.contains("secrets-store"))
 }

@@ -19,7 +19,11 @@ pub(super) fn command(host: &Host<'_>, component: bool) -> Vec<Entry> {
     .into();
     let access = host.pod.root_access();
     let files = format!("{runtime} preopens /");
-    entries.push(Entry::new(Capability::Fs, &*files).at_path("/", access).mark_own(true));
+    let root = match host.pod.beyond_root() {
+        Some(reason) => Entry::new(Capability::Fs, format!("{files}; {reason}")),
+        None => Entry::new(Capability::Fs, &*files).mark_own(true),
+    };
+    entries.push(root.at_path("/", access));
     let log = format!("{files}; terminationMessagePath, mounted by the kubelet");
     let log_access = crate::capability::Access::ReadWrite;
     entries
