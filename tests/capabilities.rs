@@ -616,6 +616,44 @@ fn an_import_that_nobody_mapped_is_effective_everywhere() {
     }
 }
 
+/// The most entries that one capability may have in a list: the named ones and the one for the rest.
+const MOST: usize = wasmgate::capability::MAX_ENTRIES + 1;
+
+#[test]
+fn a_module_with_a_flood_of_imports_has_few_entries_and_one_that_only_a_wide_grant_covers() {
+    let names: Vec<String> = (0..95_000).map(|n| format!("f{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let flood =
+        module(WasmFormat::Module, vec![import("env", &names), import(PREVIEW1, &["path_open"])], &[]);
+    let capabilities = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![flood]));
+    for list in [&capabilities.requires, &capabilities.effective] {
+        let unknown: Vec<&Entry> =
+            list.iter().filter(|e| e.capability == Capability::UnknownImport).collect();
+        assert_eq!(unknown.len(), MOST);
+        assert_eq!(unknown.iter().filter(|e| e.name.is_none()).count(), 1);
+    }
+    let rest = evidence(&capabilities.effective, "unknown-import");
+    assert_eq!(rest[0], format!("{} more imports", 95_001 - MOST));
+    assert!(
+        lines(&capabilities.effective).contains(&"fs / rw own".to_string()),
+        "the others stay as they are"
+    );
+    let one = module(WasmFormat::Component, vec![import("wasi:nn/graph@0.2.0", &names)], &[]);
+    let one = on("wasmtime", &plain_pod(), facts(ImageKind::Component, vec![component(one.imports)]));
+    assert!(shown(&one).len() < 20_000, "{}", shown(&one).len());
+}
+
+#[test]
+fn a_flood_of_variables_stays_within_reach_of_a_wide_grant_alone() {
+    let env: Vec<Value> = (0..3000).map(|n| json!({"name": format!("V{n}"), "value": "x"})).collect();
+    let workload = pod(&json!({"env": env}), &json!({}));
+    let capabilities = on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["environ_get"])]));
+    let reached = to_grant(&capabilities);
+    assert_eq!(reached.len(), MOST);
+    assert_eq!(reached[0], "env");
+    assert!(lines(&capabilities.effective).contains(&"env FROM_IMAGE own".to_string()));
+}
+
 #[test]
 fn a_runtime_that_no_profile_describes_hands_over_everything() {
     let mut imports = adapter();

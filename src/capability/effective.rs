@@ -2,7 +2,7 @@
 
 use super::ambient::{Host, plugins};
 use super::required::{Unit, of_app, units};
-use super::{Capabilities, Capability, Entry, HostPattern, glob, merge, path};
+use super::{Capabilities, Capability, Entry, HostPattern, MAX_EVIDENCE, counted_to, glob, merge, path};
 use crate::image::{ImageFacts, Program};
 use crate::inspection::Container;
 use crate::runtime::Profile;
@@ -145,7 +145,9 @@ fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
         (a, b) => a.or(b),
     };
     entry.secret |= required.secret;
-    entry.evidence = required.evidence.iter().chain(&handed.evidence).cloned().collect();
+    // Room is kept for what is handed over: that is what the pod's author can change.
+    entry.evidence = counted_to(required.evidence.clone(), MAX_EVIDENCE / 2);
+    entry.evidence.extend(handed.evidence.iter().cloned());
     Some(entry)
 }
 
