@@ -75,29 +75,37 @@ impl Entry {
             port: None,
             secret: false,
             own: false,
-            evidence: vec![evidence.into()],
+            evidence: vec![printable(&evidence.into(), EVIDENCE_CHARS)],
             covered_by: Vec::new(),
         }
     }
 
-    /// The same with a name.
+    /// The same with one more piece of evidence.
+    #[must_use]
+    pub fn seen_in(mut self, evidence: impl Into<String>) -> Self {
+        self.evidence.push(printable(&evidence.into(), EVIDENCE_CHARS));
+        self
+    }
+
+    /// The same with a name, control characters escaped; a name that is too long to be shown becomes `*`, any.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
+        let name = name.into();
+        self.name = Some(parameter(&name).unwrap_or_else(|| "*".to_string()));
         self
     }
 
     /// The same with a host pattern.
     #[must_use]
     pub fn to_host(mut self, host: impl Into<String>) -> Self {
-        self.host = Some(host.into());
+        self.host = parameter(&host.into());
         self
     }
 
     /// The same for the tree at `path`.
     #[must_use]
     pub fn at_path(mut self, path: impl Into<String>, access: Access) -> Self {
-        self.path = Some(path.into());
+        self.path = parameter(&path.into());
         self.access = Some(access);
         self
     }
@@ -115,6 +123,43 @@ impl Entry {
         self.own = own;
         self
     }
+}
+
+/// Characters of one piece of evidence.
+const EVIDENCE_CHARS: usize = 512;
+
+/// Characters of a name, path or host; longer ones are taken for any.
+const PARAMETER_CHARS: usize = 1024;
+
+/// Foreign text for one line of a message, a terminal or a record: what a terminal obeys and what hides or reorders text is
+/// escaped, and so is the backslash, so that two texts never look the same. Cut at `max` characters.
+fn printable(text: &str, max: usize) -> String {
+    let mut clean = String::new();
+    for (index, c) in text.chars().enumerate() {
+        if index == max {
+            clean.push('…');
+            break;
+        }
+        match c {
+            '\\' => clean.push_str("\\\\"),
+            // Zero width, line and paragraph separators, and the marks that reorder (Unicode TR 9).
+            '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}'
+            | '\u{61c}' => {
+                clean.extend(c.escape_unicode());
+            }
+            c if c.is_control() => clean.extend(c.escape_default()),
+            c => clean.push(c),
+        }
+    }
+    clean
+}
+
+/// A parameter as grants must write it; `None`, which is any, where it is too long: a shortened one would be another.
+fn parameter(text: &str) -> Option<String> {
+    text.chars().nth(PARAMETER_CHARS).is_none().then(|| printable(text, PARAMETER_CHARS))
 }
 
 /// Entries of one capability in one list. A binary may import as many names as its bytes have room for, and every entry is

@@ -616,6 +616,51 @@ fn an_import_that_nobody_mapped_is_effective_everywhere() {
     }
 }
 
+#[test]
+fn foreign_text_cannot_end_a_line_or_command_a_terminal() {
+    const EVIL: &str = "x\n- { name: \"*\" }\u{1b}[31m\u{202e}";
+    let safe = |capabilities: &Capabilities| {
+        let lists =
+            [&capabilities.requires, &capabilities.ambient, &capabilities.effective, &capabilities.missing];
+        for entry in lists.into_iter().flatten() {
+            let texts = [&entry.name, &entry.path, &entry.host].into_iter().flatten().chain(&entry.evidence);
+            for text in texts {
+                assert!(!text.contains(|c: char| c.is_control() || c == '\u{202e}'), "{text:?}");
+            }
+        }
+        assert!(!capabilities.effective.is_empty());
+    };
+    let core = |name: &str| module(WasmFormat::Module, vec![import(name, &[EVIL])], &[]);
+    let capabilities = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core(EVIL)]));
+    safe(&capabilities);
+    let name = capabilities.effective[0].name.clone().unwrap();
+    assert!(name.starts_with(r#"x\n- { name: "*" }\u{1b}[31m\u{202e}"#), "{name}");
+
+    let api = SpinComponent {
+        allowed_outbound_hosts: strings(&[EVIL]),
+        key_value_stores: strings(&[EVIL]),
+        files: strings(&[EVIL]),
+        env: strings(&[EVIL]),
+        variables: strings(&[EVIL]),
+        ..SpinComponent::default()
+    };
+    let mut image =
+        spin(api, vec![import(EVIL, &[EVIL]), import("spin:key-value/key-value@3.0.0", &["get"])]);
+    let app = image.spin.as_mut().unwrap();
+    app.triggers.insert(EVIL.into());
+    app.components[0].id = EVIL.into();
+    image.modules[0].component = Some(EVIL.into());
+    image.modules[0].source = EVIL.into();
+    safe(&on("spin", &plain_pod(), image));
+
+    let literal = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core(r"x\n")]));
+    let control = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core("x\n")]));
+    assert_ne!(lines(&literal.effective), lines(&control.effective), "a grant for one is none for the other");
+    let long = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core(&"x".repeat(100_000))]));
+    assert_eq!(lines(&long.effective), ["unknown-import *"]);
+    assert!(long.effective[0].evidence.iter().all(|text| text.chars().count() < 600));
+}
+
 /// The most entries that one capability may have in a list: the named ones and the one for the rest.
 const MOST: usize = wasmgate::capability::MAX_ENTRIES + 1;
 

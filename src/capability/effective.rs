@@ -95,18 +95,13 @@ fn meet(requires: &[Entry], ambient: &[Entry], host: &Host<'_>) -> (Vec<Entry>, 
         }
         if is_always_effective(required.capability) {
             let why = format!("{} may provide it: nobody knows", host.runtime());
-            effective.push(with_evidence(required.clone(), why));
+            effective.push(required.clone().seen_in(why));
         } else {
             let why = format!("{} hands over none", host.runtime());
-            missing.push(with_evidence(required.clone(), why));
+            missing.push(required.clone().seen_in(why));
         }
     }
     (effective, missing)
-}
-
-fn with_evidence(mut entry: Entry, evidence: String) -> Entry {
-    entry.evidence.push(evidence);
-    entry
 }
 
 /// Calls that answer "nothing there" rather than fail: every program that a Rust compiler made reads its environment and
@@ -185,5 +180,5 @@ fn unlinked_http(units: &[Unit<'_>], missing: &[Entry], host: &Host<'_>) -> Vec<
     let http = imports.filter(|import| import.interface.starts_with("wasi:http/"));
     let why = format!("{} links no wasi:http for commands", host.runtime());
     let entry = |interface: &String| Entry::new(Capability::HttpOutbound, format!("import {interface}"));
-    http.map(|import| with_evidence(entry(&import.interface), why.clone())).collect()
+    http.map(|import| entry(&import.interface).seen_in(&*why)).collect()
 }

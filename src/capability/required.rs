@@ -97,9 +97,11 @@ fn of_module(module: &ModuleFacts, place_of_component: &str, spin: bool) -> Vec<
             need.capability,
             format!("{place_of_component}{} in {source}", seen(module.format, &need)),
         );
-        entry.name = need.name;
         entry.access = need.access;
-        entry
+        match need.name {
+            Some(name) => entry.named(name),
+            None => entry,
+        }
     };
     let inbound = module.exports.iter().find(|e| is_http_handler(e)).filter(|_| !spin).map(|export| {
         Entry::new(Capability::HttpInbound, format!("{place_of_component}export {export} in {source}"))

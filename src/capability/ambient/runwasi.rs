@@ -28,10 +28,7 @@ pub(super) fn command(host: &Host<'_>, component: bool) -> Vec<Entry> {
     let log_access = crate::capability::Access::ReadWrite;
     entries
         .push(Entry::new(Capability::Fs, log).at_path(host.pod.termination_log(), log_access).mark_own(true));
-    entries.extend(host.pod.mounts().into_iter().map(|mut mount| {
-        mount.evidence.push(files.clone());
-        mount
-    }));
+    entries.extend(host.pod.mounts().into_iter().map(|mount| mount.seen_in(&*files)));
     entries.extend(host.variables());
     entries.extend(host.pod.secret_arguments());
     if component {

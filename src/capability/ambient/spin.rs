@@ -72,7 +72,7 @@ fn stores(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
     let to_entry = |capability, key: &str, name: &String| {
         let mut entry = Entry::new(capability, format!("{at} {key} \"{name}\"")).named(name);
         if remote {
-            entry.evidence.push(format!("{RUNTIME_CONFIG} is mounted: \"{name}\" may be a remote service"));
+            entry = entry.seen_in(format!("{RUNTIME_CONFIG} is mounted: \"{name}\" may be a remote service"));
         }
         entry
     };
@@ -89,7 +89,7 @@ fn variable(host: &Host<'_>, name: &str, at: &str) -> Entry {
     let set = environment_names(name).into_iter().find_map(|env| host.pod.may_set(&env));
     let remote = host.pod.mounts_at(RUNTIME_CONFIG);
     if remote {
-        entry.evidence.push(format!("{RUNTIME_CONFIG} is mounted: a variables provider may supply it"));
+        entry = entry.seen_in(format!("{RUNTIME_CONFIG} is mounted: a variables provider may supply it"));
     }
     match set {
         Some(source) => {
