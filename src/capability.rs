@@ -76,29 +76,37 @@ impl Entry {
             port: None,
             secret: false,
             own: false,
-            evidence: vec![evidence.into()],
+            evidence: vec![printable(&evidence.into(), EVIDENCE_CHARS)],
             covered_by: Vec::new(),
         }
     }
 
-    /// The same with a name.
+    /// The same with one more piece of evidence.
+    #[must_use]
+    pub fn seen_in(mut self, evidence: impl Into<String>) -> Self {
+        self.evidence.push(printable(&evidence.into(), EVIDENCE_CHARS));
+        self
+    }
+
+    /// The same with a name, control characters escaped; a name that is too long to be shown becomes `*`, any.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
+        let name = name.into();
+        self.name = Some(parameter(&name).unwrap_or_else(|| "*".to_string()));
         self
     }
 
     /// The same with a host pattern.
     #[must_use]
     pub fn to_host(mut self, host: impl Into<String>) -> Self {
-        self.host = Some(host.into());
+        self.host = parameter(&host.into());
         self
     }
 
     /// The same for the tree at `path`.
     #[must_use]
     pub fn at_path(mut self, path: impl Into<String>, access: Access) -> Self {
-        self.path = Some(path.into());
+        self.path = parameter(&path.into());
         self.access = Some(access);
         self
     }
@@ -118,21 +126,189 @@ impl Entry {
     }
 }
 
+/// Characters of one piece of evidence.
+const EVIDENCE_CHARS: usize = 512;
+
+/// Characters of a name, path or host; longer ones are taken for any.
+const PARAMETER_CHARS: usize = 1024;
+
+/// Foreign text for one line of a message, a terminal or a record: what a terminal obeys and what hides or reorders text is
+/// escaped, and so is the backslash, so that two texts never look the same. Cut at `max` characters.
+fn printable(text: &str, max: usize) -> String {
+    let mut clean = String::new();
+    for (index, c) in text.chars().enumerate() {
+        if index == max {
+            clean.push('…');
+            break;
+        }
+        match c {
+            '\\' => clean.push_str("\\\\"),
+            // Zero width, line and paragraph separators, and the marks that reorder (Unicode TR 9).
+            '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}'
+            | '\u{61c}' => {
+                clean.extend(c.escape_unicode());
+            }
+            c if c.is_control() => clean.extend(c.escape_default()),
+            c => clean.push(c),
+        }
+    }
+    clean
+}
+
+/// A parameter as grants must write it; `None`, which is any, where it is too long: a shortened one would be another.
+fn parameter(text: &str) -> Option<String> {
+    text.chars().nth(PARAMETER_CHARS).is_none().then(|| printable(text, PARAMETER_CHARS))
+}
+
+/// Entries of one capability in one list. A binary may import as many names as its bytes have room for, and every entry is
+/// judged by every rule and written into every record.
+pub const MAX_ENTRIES: usize = 256;
+
+/// Places that an entry names; the rest is counted.
+pub const MAX_EVIDENCE: usize = 8;
+
 /// The entries in a fixed order; those with the same capability and parameters become one that has the evidence of
-/// all of them.
+/// all of them. Of more than [`MAX_ENTRIES`] of a capability the last become one without parameters, which is wider than
+/// each of them: nothing that needed a grant stops needing one, and a grant by name does not cover it.
 pub fn merge(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
     let mut merged: BTreeMap<Entry, Vec<String>> = BTreeMap::new();
     for mut entry in entries {
         let evidence = std::mem::take(&mut entry.evidence);
         merged.entry(entry).or_default().extend(evidence);
     }
-    let with_evidence = |(mut entry, mut evidence): (Entry, Vec<String>)| {
-        evidence.sort();
-        evidence.dedup();
-        entry.evidence = evidence;
+    let with_evidence = |(mut entry, evidence): (Entry, Vec<String>)| {
+        entry.evidence = counted(evidence);
         entry
     };
-    merged.into_iter().map(with_evidence).collect()
+    collapse(merged.into_iter().map(with_evidence))
+}
+
+/// Evidence sorted and without doubles, the first [`MAX_EVIDENCE`] of it. What was counted before is counted on.
+fn counted(evidence: Vec<String>) -> Vec<String> {
+    counted_to(evidence, MAX_EVIDENCE)
+}
+
+fn counted_to(evidence: Vec<String>, most: usize) -> Vec<String> {
+    let count = |text: &str| text.strip_prefix("and ")?.strip_suffix(" more places")?.parse::<usize>().ok();
+    let before: usize = evidence.iter().filter_map(|text| count(text)).fold(0, usize::saturating_add);
+    let mut places: Vec<String> = evidence.into_iter().filter(|text| count(text).is_none()).collect();
+    places.sort();
+    places.dedup();
+    let more = before.saturating_add(places.len().saturating_sub(most));
+    places.truncate(most);
+    if more > 0 {
+        places.push(format!("and {more} more places"));
+    }
+    places
+}
+
+/// At most [`MAX_ENTRIES`] of each capability with the same marks, beside the widest one, which takes in the others: what
+/// needs no grant, or is no secret, is not mixed with what does and is.
+fn collapse(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
+    let mut kept = Vec::new();
+    let mut groups: BTreeMap<(Capability, bool, bool), (usize, Option<Entry>)> = BTreeMap::new();
+    for entry in entries {
+        let (count, widest) = groups.entry((entry.capability, entry.own, entry.secret)).or_default();
+        if (Entry { evidence: Vec::new(), ..entry.clone() }) == widest_of(&entry) {
+            *widest = Some(entry);
+            continue;
+        }
+        *count += 1;
+        if *count <= MAX_ENTRIES {
+            kept.push(entry);
+        } else if widest.is_none() {
+            *widest = Some(widest_of(&entry));
+        }
+    }
+    for (count, widest) in groups.into_values() {
+        let more = count.saturating_sub(MAX_ENTRIES);
+        kept.extend(widest.map(|mut widest| {
+            if more > 0 {
+                widest.evidence.push(format!("{more} more {}", things(widest.capability)));
+            }
+            widest
+        }));
+    }
+    kept.sort();
+    kept
+}
+
+/// The entry without its parameters. Service chaining keeps a name, which tells it from that of a runtime that nobody
+/// described.
+fn widest_of(entry: &Entry) -> Entry {
+    let any = Entry { evidence: Vec::new(), ..Entry::new(entry.capability, "") };
+    let any = any.mark_own(entry.own).mark_secret(entry.secret);
+    if entry.capability == Capability::ServiceChaining { any.named("*") } else { any }
+}
+
+const fn things(capability: Capability) -> &'static str {
+    match capability {
+        Capability::UnknownImport => "imports",
+        Capability::Env => "variables",
+        Capability::Fs => "paths",
+        _ => "of them",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, counted, glob, merge};
+
+    #[test]
+    fn a_flood_of_names_becomes_one_entry_that_no_name_covers() {
+        let entry =
+            |n: usize| Entry::new(Capability::UnknownImport, format!("import m.{n}")).named(format!("m.{n}"));
+        let merged = merge((0..95_000).map(entry).chain([Entry::new(Capability::Clock, "x")]));
+        assert_eq!(merged.len(), MAX_ENTRIES + 2);
+        let widest: Vec<&Entry> =
+            merged.iter().filter(|e| e.capability == Capability::UnknownImport && e.name.is_none()).collect();
+        assert_eq!(widest.len(), 1);
+        assert_eq!(widest[0].evidence, [format!("{} more imports", 95_000 - MAX_ENTRIES)]);
+    }
+
+    #[test]
+    fn a_flood_of_places_is_counted_once_however_often_it_is_merged() {
+        let entries = || (0..100).map(|n| Entry::new(Capability::Clock, format!("import {n:03}")));
+        let once = merge(entries());
+        assert_eq!(once[0].evidence.len(), MAX_EVIDENCE + 1);
+        assert_eq!(once[0].evidence[MAX_EVIDENCE], "and 92 more places");
+        assert_eq!(merge(once.clone()), once);
+        let twice = counted([once[0].evidence.clone(), vec!["import 100".into()]].concat());
+        assert_eq!(twice.last().map(String::as_str), Some("and 93 more places"));
+    }
+
+    fn covers(wide: &Entry, narrow: &Entry) -> bool {
+        let name =
+            wide.name.as_ref().is_none_or(|w| narrow.name.as_ref().is_some_and(|n| glob::covers(w, n)));
+        wide.capability == narrow.capability && name && wide.own <= narrow.own && wide.secret >= narrow.secret
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Whatever was there is in something that is as wide, as secret, and no more granted by default.
+        #[test]
+        fn collapsing_never_narrows(
+            marks in prop::collection::vec((any::<bool>(), prop::bool::weighted(0.1), 0..2_usize), 0..1500)
+        ) {
+            let of = [Capability::Env, Capability::ServiceChaining];
+            let entries: Vec<Entry> = marks.iter().enumerate().filter_map(|(n, (own, secret, which))| {
+                let entry = Entry::new(*of.get(*which)?, "x").named(format!("n{n}"));
+                Some(entry.mark_own(*own).mark_secret(*secret))
+            }).collect();
+            let merged = merge(entries.clone());
+            prop_assert!(merged.len() <= of.len() * 4 * (MAX_ENTRIES + 1));
+            for entry in &entries {
+                prop_assert!(merged.iter().any(|wide| covers(wide, entry)), "{entry:?}");
+            }
+            prop_assert_eq!(merge(merged.clone()), merged);
+        }
+    }
 }
 
 /// The three lists of one container.

@@ -272,6 +272,7 @@ fn component_imports_are_mapped_by_the_table() {
         ("wasi:http/outgoing-handler@0.2.6", &["handle"], &["http.outbound"]),
         ("wasi:http/client@0.3.0", &["send"], &["http.outbound"]),
         ("wasi:http/handler@0.3.0", &["handle"], &[]),
+        ("wasi:http/handler@0.3.0-rc-2026-03-15", &["[async]handle"], &["http.outbound"]),
         ("wasi:keyvalue/store@0.2.0-draft2", &["open"], &["keyvalue"]),
         ("wasi:config/store@0.2.0-draft-2024-09-27", &["get"], &["config"]),
         ("wasi:config/runtime@0.2.0-draft", &["get"], &["config"]),
@@ -356,7 +357,7 @@ fn rich_pod() -> Workload {
     let spec = json!({"volumes": [
         {"name": "data", "persistentVolumeClaim": {"claimName": "pvc"}},
         {"name": "tls", "secret": {"secretName": "tls-secret"}},
-        {"name": "host", "hostPath": {"path": "/var/lib"}},
+        {"name": "host", "hostPath": {"path": "/srv/data"}},
         {"name": "all", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
         {"name": "vault", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}},
     ]});
@@ -412,7 +413,7 @@ fn runwasi_hands_a_module_the_file_system_the_variables_and_no_network() {
             "import wasi_snapshot_preview1.environ_get in /app.wasm"
         ]
     );
-    assert!(evidence(&capabilities.ambient, "fs /host rw")[1].contains("hostPath /var/lib"));
+    assert!(evidence(&capabilities.ambient, "fs /host rw")[1].contains("hostPath /srv/data"));
     assert!(capabilities.missing.is_empty());
 }
 
@@ -454,6 +455,63 @@ fn a_read_only_root_file_system_narrows_the_root_and_not_the_mounts() {
     assert_eq!(lines(&capabilities.effective), ["fs / ro own", "fs /data rw", "fs /tmp/log rw own"]);
     let reading = on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["fd_readdir"])]));
     assert_eq!(lines(&reading.effective), ["fs / ro own", "fs /data ro", "fs /tmp/log ro own"]);
+}
+
+#[test]
+fn the_root_is_the_image_s_own_only_where_no_other_can_be_reached_through_it() {
+    let program = || facts(ImageKind::Module, vec![core(&["path_open"])]);
+    let cases = [
+        (json!({"securityContext": {"privileged": true}}), json!({}), "privileged"),
+        (json!({}), json!({"hostPID": true}), "hostPID"),
+        (json!({}), json!({"shareProcessNamespace": true}), "shareProcessNamespace"),
+    ];
+    for (container, spec, reason) in cases {
+        let capabilities = on("wasmtime", &pod(&container, &spec), program());
+        assert_eq!(to_grant(&capabilities), ["fs / rw"], "{reason}");
+        let evidence = evidence(&capabilities.effective, "fs / rw");
+        assert!(evidence.iter().any(|text| text.contains(reason)), "{evidence:?}");
+    }
+    let spec = json!({"containers": [{"name": "main"}], "ephemeralContainers": [
+        {"name": "debug", "targetContainerName": "main"}]});
+    let image = program();
+    let starts = wasm(&image);
+    let debug = container(Role::EphemeralContainer, image, starts);
+    assert_eq!(to_grant(&assess(&workload(spec), &debug, Some(&profile("wasmtime")))), ["fs / rw"]);
+    let plain = json!({"securityContext": {"privileged": false}});
+    let not = json!({"hostPID": false, "shareProcessNamespace": false});
+    assert_eq!(to_grant(&on("wasmtime", &pod(&plain, &not), program())), [""; 0]);
+}
+
+#[test]
+fn a_host_path_is_secret_where_the_node_keeps_secrets() {
+    let reaches = |path: &str| {
+        let workload = pod(
+            &json!({"volumeMounts": [{"name": "h", "mountPath": "/host"}]}),
+            &json!({"volumes": [{"name": "h", "hostPath": {"path": path}}]}),
+        );
+        to_grant(&on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["path_open"])])))
+    };
+    let secret = [
+        "/",
+        "/etc",
+        "/etc/kubernetes/pki",
+        "/root/.kube",
+        "/var/lib/kubelet/pods",
+        "/run/containerd",
+        "/var/run/docker.sock",
+        "/proc",
+        "/sys/firmware",
+        "/dev/sda",
+        "/var",
+        "/var/lib/",
+        "//etc/",
+    ];
+    for path in secret {
+        assert_eq!(reaches(path), ["fs /host rw secret"], "{path}");
+    }
+    for path in ["/srv/data", "/var/lib/kubelets", "/etcetera", "/opt"] {
+        assert_eq!(reaches(path), ["fs /host rw"], "{path}");
+    }
 }
 
 #[test]
@@ -556,6 +614,89 @@ fn an_import_that_nobody_mapped_is_effective_everywhere() {
         let capabilities = on(runtime, &plain_pod(), program);
         assert_eq!(to_grant(&capabilities), ["unknown-import acme:thing/api@1.0.0"], "{runtime}");
     }
+}
+
+#[test]
+fn foreign_text_cannot_end_a_line_or_command_a_terminal() {
+    const EVIL: &str = "x\n- { name: \"*\" }\u{1b}[31m\u{202e}";
+    let safe = |capabilities: &Capabilities| {
+        let lists =
+            [&capabilities.requires, &capabilities.ambient, &capabilities.effective, &capabilities.missing];
+        for entry in lists.into_iter().flatten() {
+            let texts = [&entry.name, &entry.path, &entry.host].into_iter().flatten().chain(&entry.evidence);
+            for text in texts {
+                assert!(!text.contains(|c: char| c.is_control() || c == '\u{202e}'), "{text:?}");
+            }
+        }
+        assert!(!capabilities.effective.is_empty());
+    };
+    let core = |name: &str| module(WasmFormat::Module, vec![import(name, &[EVIL])], &[]);
+    let capabilities = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core(EVIL)]));
+    safe(&capabilities);
+    let name = capabilities.effective[0].name.clone().unwrap();
+    assert!(name.starts_with(r#"x\n- { name: "*" }\u{1b}[31m\u{202e}"#), "{name}");
+
+    let api = SpinComponent {
+        allowed_outbound_hosts: strings(&[EVIL]),
+        key_value_stores: strings(&[EVIL]),
+        files: strings(&[EVIL]),
+        env: strings(&[EVIL]),
+        variables: strings(&[EVIL]),
+        ..SpinComponent::default()
+    };
+    let mut image =
+        spin(api, vec![import(EVIL, &[EVIL]), import("spin:key-value/key-value@3.0.0", &["get"])]);
+    let app = image.spin.as_mut().unwrap();
+    app.triggers.insert(EVIL.into());
+    app.components[0].id = EVIL.into();
+    image.modules[0].component = Some(EVIL.into());
+    image.modules[0].source = EVIL.into();
+    safe(&on("spin", &plain_pod(), image));
+
+    let literal = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core(r"x\n")]));
+    let control = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core("x\n")]));
+    assert_ne!(lines(&literal.effective), lines(&control.effective), "a grant for one is none for the other");
+    let long = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core(&"x".repeat(100_000))]));
+    assert_eq!(lines(&long.effective), ["unknown-import *"]);
+    assert!(long.effective[0].evidence.iter().all(|text| text.chars().count() < 600));
+}
+
+/// The most entries that one capability may have in a list: the named ones and the one for the rest.
+const MOST: usize = wasmgate::capability::MAX_ENTRIES + 1;
+
+#[test]
+fn a_module_with_a_flood_of_imports_has_few_entries_and_one_that_only_a_wide_grant_covers() {
+    let names: Vec<String> = (0..95_000).map(|n| format!("f{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let flood =
+        module(WasmFormat::Module, vec![import("env", &names), import(PREVIEW1, &["path_open"])], &[]);
+    let capabilities = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![flood]));
+    for list in [&capabilities.requires, &capabilities.effective] {
+        let unknown: Vec<&Entry> =
+            list.iter().filter(|e| e.capability == Capability::UnknownImport).collect();
+        assert_eq!(unknown.len(), MOST);
+        assert_eq!(unknown.iter().filter(|e| e.name.is_none()).count(), 1);
+    }
+    let rest = evidence(&capabilities.effective, "unknown-import");
+    assert_eq!(rest[0], format!("{} more imports", 95_001 - MOST));
+    assert!(
+        lines(&capabilities.effective).contains(&"fs / rw own".to_string()),
+        "the others stay as they are"
+    );
+    let one = module(WasmFormat::Component, vec![import("wasi:nn/graph@0.2.0", &names)], &[]);
+    let one = on("wasmtime", &plain_pod(), facts(ImageKind::Component, vec![component(one.imports)]));
+    assert!(shown(&one).len() < 20_000, "{}", shown(&one).len());
+}
+
+#[test]
+fn a_flood_of_variables_stays_within_reach_of_a_wide_grant_alone() {
+    let env: Vec<Value> = (0..3000).map(|n| json!({"name": format!("V{n}"), "value": "x"})).collect();
+    let workload = pod(&json!({"env": env}), &json!({}));
+    let capabilities = on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["environ_get"])]));
+    let reached = to_grant(&capabilities);
+    assert_eq!(reached.len(), MOST);
+    assert_eq!(reached[0], "env");
+    assert!(lines(&capabilities.effective).contains(&"env FROM_IMAGE own".to_string()));
 }
 
 #[test]
@@ -899,6 +1040,36 @@ fn a_template_is_any_host_unless_the_pod_writes_its_value_out() {
     assert_eq!(with(evil, json!([])), any);
     let config = json!([{"name": "rc", "mountPath": "/runtime-config.toml", "subPath": "c"}]);
     assert_eq!(with(literal, config), any, "a variables provider may overrule the pod");
+}
+
+/// Every text of the four lists.
+fn shown(capabilities: &Capabilities) -> String {
+    serde_json::to_string(capabilities).unwrap()
+}
+
+#[test]
+fn a_value_that_may_hold_credentials_is_shown_nowhere() {
+    let with = |host: &str, value: &str| {
+        let workload = pod(&json!({"env": [{"name": "DB_URL", "value": value}]}), &json!({}));
+        let capabilities = on("spin", &workload, spin(with_hosts(&[host]), outgoing()));
+        let text = shown(&capabilities);
+        assert!(!text.contains("hunter2") && !text.contains("alice"), "{host} {value}: {text}");
+        (beyond_start(&capabilities), text)
+    };
+    let any = ["http.outbound *://*:*", "service-chaining *"];
+    for value in
+        ["postgres://alice:hunter2@db", "alice:hunter2@db", "hunter2://alice", "https://db/x?p=hunter2"]
+    {
+        let (lines, text) = with("{{ db_url }}", value);
+        assert_eq!(lines, any, "{value}");
+        assert!(text.contains("env DB_URL of the pod"), "{text}");
+    }
+    let (lines, text) = with("https://{{ db_url }}", "ok.example.com");
+    assert_eq!(lines, ["http.outbound https://ok.example.com"]);
+    assert!(text.contains("is set by env DB_URL of the pod"), "{text}");
+    let (lines, text) = with("https://alice:hunter2@db.example.com", "");
+    assert_eq!(lines, ["http.outbound https://*:*", "service-chaining *"]);
+    assert!(text.contains("https://…@db.example.com"), "{text}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod crun;
 mod pod;
 mod runwasi;
 mod spin;
+mod variables;
 mod wasmedge;
 mod youki;
 
@@ -25,7 +26,7 @@ pub(super) use pod::Pod;
 pub use spin::UNRESOLVED;
 
 /// What stands between an image and the things that it is handed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Host<'a> {
     pub facts: &'a ImageFacts,
     pub program: &'a Program,
@@ -159,8 +160,7 @@ impl<'a> Host<'a> {
         let own =
             |name: &str, evidence: &str| Entry::new(Capability::Env, evidence).named(name).mark_own(true);
         let mut entries = self.pod.variables();
-        let replaced: Vec<String> = entries.iter().filter_map(|e| e.name.clone()).collect();
-        let image = self.facts.env.iter().filter(|name| !replaced.contains(name));
+        let image = self.facts.env.iter().filter(|name| !self.pod.sets(name));
         entries.extend(image.map(|name| own(name, &format!("env {name} of the image"))));
         let platform = self.pod.platform_variables();
         entries.extend(platform.into_iter().map(|(name, evidence)| own(name, evidence)));

@@ -2,7 +2,7 @@
 
 use super::ambient::{Host, plugins};
 use super::required::{Unit, of_app, units};
-use super::{Capabilities, Capability, Entry, HostPattern, glob, merge, path};
+use super::{Capabilities, Capability, Entry, HostPattern, MAX_EVIDENCE, counted_to, glob, merge, path};
 use crate::image::{ImageFacts, Program};
 use crate::inspection::Container;
 use crate::runtime::Profile;
@@ -95,18 +95,13 @@ fn meet(requires: &[Entry], ambient: &[Entry], host: &Host<'_>) -> (Vec<Entry>, 
         }
         if is_always_effective(required.capability) {
             let why = format!("{} may provide it: nobody knows", host.runtime());
-            effective.push(with_evidence(required.clone(), why));
+            effective.push(required.clone().seen_in(why));
         } else {
             let why = format!("{} hands over none", host.runtime());
-            missing.push(with_evidence(required.clone(), why));
+            missing.push(required.clone().seen_in(why));
         }
     }
     (effective, missing)
-}
-
-fn with_evidence(mut entry: Entry, evidence: String) -> Entry {
-    entry.evidence.push(evidence);
-    entry
 }
 
 /// Calls that answer "nothing there" rather than fail: every program that a Rust compiler made reads its environment and
@@ -145,7 +140,9 @@ fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
         (a, b) => a.or(b),
     };
     entry.secret |= required.secret;
-    entry.evidence = required.evidence.iter().chain(&handed.evidence).cloned().collect();
+    // Room is kept for what is handed over: that is what the pod's author can change.
+    entry.evidence = counted_to(required.evidence.clone(), MAX_EVIDENCE / 2);
+    entry.evidence.extend(handed.evidence.iter().cloned());
     Some(entry)
 }
 
@@ -183,5 +180,5 @@ fn unlinked_http(units: &[Unit<'_>], missing: &[Entry], host: &Host<'_>) -> Vec<
     let http = imports.filter(|import| import.interface.starts_with("wasi:http/"));
     let why = format!("{} links no wasi:http for commands", host.runtime());
     let entry = |interface: &String| Entry::new(Capability::HttpOutbound, format!("import {interface}"));
-    http.map(|import| with_evidence(entry(&import.interface), why.clone())).collect()
+    http.map(|import| entry(&import.interface).seen_in(&*why)).collect()
 }

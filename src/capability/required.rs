@@ -4,7 +4,7 @@
 mod component;
 mod preview1;
 
-use super::{Access, Capability, Entry, merge};
+use super::{Access, Capability, Entry, MAX_EVIDENCE, merge};
 use crate::image::{ImageFacts, ModuleFacts, Program, SpinApp, SpinComponent, WasmFormat};
 
 /// What a container's program can call, over all its modules, sorted.
@@ -97,9 +97,11 @@ pub(super) fn of_module(module: &ModuleFacts, place_of_component: &str, spin: bo
             need.capability,
             format!("{place_of_component}{} in {source}", seen(module.format, &need)),
         );
-        entry.name = need.name;
         entry.access = need.access;
-        entry
+        match need.name {
+            Some(name) => entry.named(name),
+            None => entry,
+        }
     };
     let inbound = module.exports.iter().find(|e| is_http_handler(e)).filter(|_| !spin).map(|export| {
         Entry::new(Capability::HttpInbound, format!("{place_of_component}export {export} in {source}"))
@@ -136,8 +138,17 @@ fn seen(format: WasmFormat, need: &Need<'_>) -> String {
     match (format, need.functions.as_slice()) {
         (_, []) => format!("import {interface}"),
         (WasmFormat::Module, [function]) => format!("import {interface}.{function}"),
-        (WasmFormat::Module, many) => format!("import {interface}.{{{}}}", many.join(", ")),
-        (WasmFormat::Component, many) => format!("import {interface} {}", many.join(", ")),
+        (WasmFormat::Module, many) => format!("import {interface}.{{{}}}", listed(many)),
+        (WasmFormat::Component, many) => format!("import {interface} {}", listed(many)),
+    }
+}
+
+/// The first names of a list that a foreigner may have made long.
+fn listed(names: &[&str]) -> String {
+    let shown: Vec<&str> = names.iter().take(MAX_EVIDENCE).copied().collect();
+    match names.len().saturating_sub(shown.len()) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! From an answer to bytes. The crate's own types write it, because kube's write the patch as an array of numbers
 //! where the documented form is base64 (<https://github.com/kube-rs/kube/issues/1781>).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine;
@@ -93,7 +94,7 @@ struct Status<'a> {
     #[serde(rename = "status", skip_serializing_if = "str::is_empty")]
     outcome: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
-    message: &'a str,
+    message: Cow<'a, str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,8 +103,14 @@ struct Status<'a> {
 }
 
 impl Status<'_> {
-    const OK: Self =
-        Self { metadata: Empty {}, outcome: "", message: "", reason: "", details: None, code: 200 };
+    const OK: Self = Self {
+        metadata: Empty {},
+        outcome: "",
+        message: Cow::Borrowed(""),
+        reason: "",
+        details: None,
+        code: 200,
+    };
 }
 
 #[derive(Serialize)]
@@ -117,7 +124,7 @@ struct Details<'a> {
 #[derive(Serialize)]
 struct WireCause<'a> {
     reason: &'a str,
-    message: &'a str,
+    message: Cow<'a, str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     field: &'a str,
 }
@@ -155,7 +162,7 @@ impl Refusal {
         Status {
             metadata: Empty {},
             outcome: "Failure",
-            message: &self.message,
+            message: lines(&self.message),
             reason: self.reason,
             details: (!causes.is_empty()).then_some(Details { causes }),
             code: self.code,
@@ -165,7 +172,7 @@ impl Refusal {
 
 impl Cause {
     fn wire(&self) -> WireCause<'_> {
-        WireCause { reason: &self.reason, message: &self.message, field: &self.field }
+        WireCause { reason: &self.reason, message: lines(&self.message), field: &self.field }
     }
 }
 
@@ -198,6 +205,16 @@ fn line(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// A message without control characters, which a terminal obeys; its own line ends stay.
+fn lines(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && c != '\n';
+    if text.contains(obeyed) {
+        Cow::Owned(text.chars().map(|c| if obeyed(c) { ' ' } else { c }).collect())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
 /// A warning cut at a character.
 fn cut(text: &str) -> String {
     if text.chars().nth(WARNING_CHARS).is_none() {
@@ -213,6 +230,19 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn a_terminal_finds_nothing_to_obey_in_a_refusal() {
+        let text = "first\n- second \u{1b}[31mred\r\u{9b}x";
+        let cause = Cause { reason: "r".into(), message: text.into(), field: String::new() };
+        let refusal = Refusal { code: 403, reason: "Forbidden", message: text.into(), causes: vec![cause] };
+        let bytes = Response { refusal: Some(refusal), ..admitted() }.to_bytes();
+        let value: Value = serde_json::from_slice(&bytes).unwrap();
+        let status = &value["response"]["status"];
+        for message in [&status["message"], &status["details"]["causes"][0]["message"]] {
+            assert_eq!(message, "first\n- second  [31mred  x");
+        }
+    }
 
     const UID: &str = "705ab4f5-6393-11e8-b7cc-42010a800002";
 

@@ -1,13 +1,14 @@
 //! What a pod spec gives to one container: mounts, variables, the service-account token.
 
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::{
     Container as PodContainer, EnvFromSource, EnvVar, PodSpec, SecurityContext, Volume, VolumeDevice,
     VolumeMount, VolumeProjection,
 };
 
-use crate::capability::{Access, Capability, Entry, glob, path};
+use super::variables::Variables;
+use crate::capability::{Access, Capability, Entry, path};
 use crate::inspection::Container;
 use crate::workload::{Role, Workload};
 
@@ -15,7 +16,7 @@ use crate::workload::{Role, Workload};
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// One container of a pod spec; ordinary, init and ephemeral ones look alike.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Pod<'a> {
     spec: &'a PodSpec,
     env: &'a [EnvVar],
@@ -29,6 +30,12 @@ pub struct Pod<'a> {
     working_dir: Option<&'a str>,
     /// The `ServiceAccount` plug-in mounts no token into ephemeral containers.
     ephemeral: bool,
+    /// Whether it is an ephemeral container in the process namespace of another one.
+    targets: bool,
+    variables: Variables<'a>,
+    volumes: HashMap<&'a str, &'a Volume>,
+    /// Where something is mounted.
+    mounted: HashSet<String>,
 }
 
 macro_rules! view {
@@ -45,6 +52,10 @@ macro_rules! view {
             termination_log: $container.termination_message_path.as_deref(),
             working_dir: $container.working_dir.as_deref(),
             ephemeral: $ephemeral,
+            targets: false,
+            variables: Variables::default(),
+            volumes: HashMap::new(),
+            mounted: HashSet::new(),
         }
     };
 }
@@ -59,23 +70,40 @@ impl<'a> Pod<'a> {
             Role::InitContainer => of(spec.init_containers.as_deref().unwrap_or_default()),
             Role::EphemeralContainer => {
                 let list = spec.ephemeral_containers.as_deref().unwrap_or_default();
-                list.get(container.index).map(|c| view!(spec, c, true))
+                list.get(container.index)
+                    .map(|c| Pod { targets: c.target_container_name.is_some(), ..view!(spec, c, true) })
             }
             Role::ImageVolume => None,
         };
-        found.unwrap_or(Self {
-            spec,
-            env: &[],
-            env_from: &[],
-            mounts: &[],
-            devices: &[],
-            command: &[],
-            args: &[],
-            security: None,
-            termination_log: None,
-            working_dir: None,
-            ephemeral: container.role == Role::EphemeralContainer,
-        })
+        found
+            .unwrap_or(Self {
+                spec,
+                env: &[],
+                env_from: &[],
+                mounts: &[],
+                devices: &[],
+                command: &[],
+                args: &[],
+                security: None,
+                termination_log: None,
+                working_dir: None,
+                ephemeral: container.role == Role::EphemeralContainer,
+                targets: false,
+                variables: Variables::default(),
+                volumes: HashMap::new(),
+                mounted: HashSet::new(),
+            })
+            .indexed()
+    }
+
+    /// With its indices: what names what is asked once per mount, variable and template, and a foreigner chooses how
+    /// many there are of each.
+    fn indexed(mut self) -> Self {
+        self.variables = Variables::new(self.env, self.env_from);
+        // Of two volumes of the same name the first; the API server refuses both.
+        self.volumes = self.spec.volumes.iter().flatten().rev().map(|v| (v.name.as_str(), v)).collect();
+        self.mounted = self.mounts.iter().map(|mount| path::clean(&mount.mount_path)).collect();
+        self
     }
 
     /// The RuntimeClass that the pod names.
@@ -86,6 +114,23 @@ impl<'a> Pod<'a> {
     /// Whether the pod uses the node's network.
     pub fn is_on_host_network(&self) -> bool {
         self.spec.host_network == Some(true)
+    }
+
+    /// Why `/` is more than the image's own files; `None` where it is not. `/proc/<pid>/root` is the root file system of
+    /// any process that can be seen (proc(5)), and a privileged container has the node's devices.
+    pub fn beyond_root(&self) -> Option<&'static str> {
+        if self.security.is_some_and(|s| s.privileged == Some(true)) {
+            return Some("the container is privileged, so /dev holds the node's devices");
+        }
+        if self.spec.host_pid == Some(true) {
+            return Some("hostPID: /proc/1/root is the root file system of the node");
+        }
+        if self.spec.share_process_namespace == Some(true) {
+            return Some(
+                "shareProcessNamespace: /proc holds the root file systems of the pod's other containers",
+            );
+        }
+        self.targets.then_some("targetContainerName: /proc holds the root file system of that container")
     }
 
     /// What may be done in the root file system.
@@ -108,7 +153,7 @@ impl<'a> Pod<'a> {
 
     /// Whether something is mounted at exactly this path.
     pub fn mounts_at(&self, wanted: &str) -> bool {
-        self.mounts.iter().any(|mount| path::clean(&mount.mount_path) == wanted)
+        self.mounted.contains(wanted)
     }
 
     /// Every mount, device and the service-account token.
@@ -119,7 +164,7 @@ impl<'a> Pod<'a> {
     }
 
     fn volume(&self, name: &str) -> Option<&'a Volume> {
-        self.spec.volumes.iter().flatten().find(|volume| volume.name == name)
+        self.volumes.get(name).copied()
     }
 
     fn mount(&self, mount: &VolumeMount) -> Entry {
@@ -156,37 +201,27 @@ impl<'a> Pod<'a> {
 
     /// The variables of `env` and `envFrom`; a whole ConfigMap or Secret is a name pattern.
     pub fn variables(&self) -> Vec<Entry> {
-        let secrets = self.secret_variables();
-        let named = self.env.iter().map(|variable| {
-            let evidence = format!("env {} {}", variable.name, describe_variable(variable));
-            Entry::new(Capability::Env, evidence)
-                .named(&variable.name)
-                .mark_secret(secrets.contains(&variable.name))
-        });
+        let named = self.env.iter().map(|variable| self.variable(variable));
         self.env_from.iter().filter_map(env_from).chain(named).collect()
     }
 
-    /// Name patterns of the variables that come from a Secret, or whose value expands `$(NAME)` of one that does.
-    fn secret_variables(&self) -> BTreeSet<String> {
-        let whole = self.env_from.iter().filter_map(env_from).filter(|entry| entry.secret);
-        let mut secrets: BTreeSet<String> = whole.filter_map(|entry| entry.name).collect();
-        for variable in self.env {
-            let from_secret = variable.value_from.as_ref().is_some_and(|from| from.secret_key_ref.is_some());
-            if from_secret || variable.value.as_deref().is_some_and(|value| expands(value, &secrets)) {
-                secrets.insert(variable.name.clone());
-            }
-        }
-        secrets
+    fn variable(&self, variable: &EnvVar) -> Entry {
+        let evidence = format!("env {} {}", variable.name, describe_variable(variable));
+        Entry::new(Capability::Env, evidence)
+            .named(&variable.name)
+            .mark_secret(self.variables.is_secret(&variable.name))
     }
 
-    /// `command` and `args` that expand a secret variable: the arguments then carry the secret.
+    /// `command` and `args` that expand a secret variable: the arguments then carry the secret. What stands beside it is
+    /// not quoted: it may be another one.
     pub fn secret_arguments(&self) -> Option<Entry> {
-        let secrets = self.secret_variables();
-        let found = self.command.iter().chain(self.args).find(|text| expands(text, &secrets))?;
-        Some(
-            Entry::new(Capability::Args, format!("argument `{found}` expands a secret variable"))
-                .mark_secret(true),
-        )
+        let lists = [("command", self.command), ("args", self.args)];
+        let mut arguments = lists
+            .into_iter()
+            .flat_map(|(list, texts)| texts.iter().enumerate().map(move |(i, t)| (list, i, t)));
+        let (list, index, _) = arguments.find(|(_, _, text)| self.variables.expand_in(text))?;
+        let evidence = format!("{list}[{index}] expands a secret variable");
+        Some(Entry::new(Capability::Args, evidence).mark_secret(true))
     }
 
     /// Name patterns of the variables that every container gets without asking, and where they come from. They say
@@ -208,22 +243,22 @@ impl<'a> Pod<'a> {
     /// The value of a variable that the spec writes out; `None` where it is absent, comes from elsewhere, or expands
     /// another one.
     pub fn literal(&self, name: &str) -> Option<&'a str> {
-        let variable = self.env.iter().rev().find(|variable| variable.name == name)?;
+        let variable = self.variables.exact(name)?;
         variable.value.as_deref().filter(|value| variable.value_from.is_none() && !value.contains("$("))
     }
 
     /// Whether `env` names the variable or `envFrom` may bring it.
     pub fn may_set(&self, name: &str) -> Option<Entry> {
-        let matches = |e: &Entry| e.name.as_deref().is_some_and(|p| glob::covers(p, name));
-        let found = self.variables().into_iter().filter(matches);
-        found.max_by_key(|entry| (entry.name.as_deref() == Some(name), entry.secret))
+        match self.variables.exact(name) {
+            Some(variable) => Some(self.variable(variable)),
+            None => self.variables.source(name).and_then(env_from),
+        }
     }
-}
 
-/// Whether the kubelet may expand one of these variables in a text. The escape `$$(NAME)` is taken for the real thing.
-fn expands(text: &str, variables: &BTreeSet<String>) -> bool {
-    let references = text.split("$(").skip(1).filter_map(|rest| rest.split_once(')')).map(|(name, _)| name);
-    references.into_iter().any(|name| variables.iter().any(|pattern| glob::covers(pattern, name)))
+    /// Whether `env` names the variable.
+    pub fn sets(&self, name: &str) -> bool {
+        self.variables.exact(name).is_some()
+    }
 }
 
 fn env_from(source: &EnvFromSource) -> Option<Entry> {
@@ -266,7 +301,10 @@ fn describe(name: &str, volume: Option<&Volume>) -> String {
     } else if let Some(map) = &volume.config_map {
         format!("configMap {}", map.name)
     } else if let Some(host) = &volume.host_path {
-        format!("hostPath {}", host.path)
+        match secret_of_node(&host.path) {
+            Some(reason) => format!("hostPath {}: {reason}", host.path),
+            None => format!("hostPath {}", host.path),
+        }
     } else if let Some(csi) = &volume.csi {
         format!("csi {}", csi.driver)
     } else if let Some(image) = &volume.image {
@@ -307,12 +345,35 @@ fn is_read_only(volume: &Volume) -> bool {
         || volume.nfs.as_ref().is_some_and(|nfs| nfs.read_only == Some(true))
 }
 
+/// Trees of a node that hold secrets, and which.
+const SECRETS_OF_NODE: [(&str, &str); 8] = [
+    ("/etc", "keys and password hashes of the node, and its certificates under /etc/kubernetes"),
+    ("/root", "keys and kubeconfig files of the node's administrator"),
+    ("/var/lib/kubelet", "the kubelet's credentials, and the Secrets and tokens of every pod of the node"),
+    ("/run", "sockets of the container runtime and tokens of other containers"),
+    ("/var/run", "sockets of the container runtime and tokens of other containers"),
+    ("/proc", "environment and root file system of every process of the node"),
+    ("/sys", "the node's kernel interfaces, and keys in its firmware's variables"),
+    ("/dev", "disks and memory of the node"),
+];
+
+/// What is secret in a tree of the node. A tree that holds a secret one is secret too, `/` first of all.
+fn secret_of_node(host_path: &str) -> Option<&'static str> {
+    let host = path::clean(host_path);
+    let meets = |secret: &str| path::covers(secret, &host) || path::covers(&host, secret);
+    if host == "/" {
+        return Some("every file of the node");
+    }
+    SECRETS_OF_NODE.into_iter().find(|(secret, _)| meets(secret)).map(|(_, reason)| reason)
+}
+
 /// Volumes that hold a Secret, a token or a private key.
 fn is_secret(volume: &Volume) -> bool {
     let projects = |source: &VolumeProjection| {
         source.secret.is_some() || source.service_account_token.is_some() || source.pod_certificate.is_some()
     };
     volume.secret.is_some()
+        || volume.host_path.as_ref().is_some_and(|host| secret_of_node(&host.path).is_some())
         || volume.projected.as_ref().is_some_and(|p| p.sources.iter().flatten().any(projects))
         || volume.csi.as_ref().is_some_and(|csi| csi.driver.contains("secrets-store"))
 }

@@ -12,15 +12,16 @@ pub(super) fn command(host: &Host<'_>, network: bool) -> Vec<Entry> {
     let mut entries = basics(host);
     let access = host.pod.root_access();
     let files = format!("{runtime} preopens /");
-    entries.push(Entry::new(Capability::Fs, &*files).at_path("/", access).mark_own(true));
+    let root = match host.pod.beyond_root() {
+        Some(reason) => Entry::new(Capability::Fs, format!("{files}; {reason}")),
+        None => Entry::new(Capability::Fs, &*files).mark_own(true),
+    };
+    entries.push(root.at_path("/", access));
     let log = format!("{files}; terminationMessagePath, mounted by the kubelet");
     let log_access = crate::capability::Access::ReadWrite;
     entries
         .push(Entry::new(Capability::Fs, log).at_path(host.pod.termination_log(), log_access).mark_own(true));
-    entries.extend(host.pod.mounts().into_iter().map(|mut mount| {
-        mount.evidence.push(files.clone());
-        mount
-    }));
+    entries.extend(host.pod.mounts().into_iter().map(|mount| mount.seen_in(&*files)));
     entries.extend(host.variables());
     entries.extend(host.pod.secret_arguments());
     if network {

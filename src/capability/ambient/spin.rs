@@ -75,7 +75,7 @@ fn stores(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
     let to_entry = |capability, key: &str, name: &String| {
         let mut entry = Entry::new(capability, format!("{at} {key} \"{name}\"")).named(name);
         if remote {
-            entry.evidence.push(format!("{RUNTIME_CONFIG} is mounted: \"{name}\" may be a remote service"));
+            entry = entry.seen_in(format!("{RUNTIME_CONFIG} is mounted: \"{name}\" may be a remote service"));
         }
         entry
     };
@@ -92,7 +92,7 @@ fn variable(host: &Host<'_>, name: &str, at: &str) -> Entry {
     let set = environment_names(name).into_iter().find_map(|env| host.pod.may_set(&env));
     let remote = host.pod.mounts_at(RUNTIME_CONFIG);
     if remote {
-        entry.evidence.push(format!("{RUNTIME_CONFIG} is mounted: a variables provider may supply it"));
+        entry = entry.seen_in(format!("{RUNTIME_CONFIG} is mounted: a variables provider may supply it"));
     }
     match set {
         Some(source) => {
@@ -112,36 +112,64 @@ fn environment_names(name: &str) -> [String; 2] {
 
 /// One entry of `allowed_outbound_hosts`, as the capabilities that it hands over.
 fn outbound(host: &Host<'_>, written: &str, at: &str) -> Vec<Entry> {
-    let evidence = format!("{at} allowed_outbound_hosts \"{written}\"");
-    let resolved = resolve(&host.pod, written);
-    let note = match &resolved {
-        Some(text) if text != written => format!("{evidence} is {text} by the pod's variables"),
-        Some(_) => evidence,
-        None => format!("{evidence} {UNRESOLVED}: taken for any host"),
+    let evidence = format!("{at} allowed_outbound_hosts \"{}\"", without_credentials(written));
+    let Some(Resolved { text, variables }) = resolve(&host.pod, written) else {
+        let note = format!("{evidence} {UNRESOLVED}: taken for any host");
+        return of_pattern(&wildcard(written), &note);
     };
-    let patterns = match resolved {
-        Some(text) => patterns(&text),
-        None => vec![wildcard(written)],
+    let set_by = variables.iter().map(|name| format!("env {name}")).collect::<Vec<_>>().join(", ");
+    let (patterns, note) = match (patterns(&text), set_by.as_str()) {
+        (Some(patterns), "") => (patterns, evidence),
+        (Some(patterns), set_by) => (patterns, format!("{evidence} is set by {set_by} of the pod")),
+        (None, "") => (vec![wildcard(written)], format!("{evidence} is no host pattern: taken for any host")),
+        (None, set_by) => {
+            let note = format!(
+                "{evidence}: what {set_by} of the pod makes of it is no host pattern: taken for any host"
+            );
+            (vec![wildcard(written)], note)
+        }
     };
     patterns.iter().flat_map(|pattern| of_pattern(pattern, &note)).collect()
 }
 
+/// What was written, without the user and the password that somebody took for a part of a host pattern. A password may
+/// have a `/` or `@` of its own, so everything up to the last `@` goes.
+fn without_credentials(written: &str) -> String {
+    let (scheme, rest) = match written.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), written),
+    };
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{}…@{host}", if scheme.contains('@') { "" } else { &scheme }),
+        None => written.to_string(),
+    }
+}
+
+/// A host whose templates were replaced. The text holds values of the pod, which may be credentials, so it is shown only
+/// where it is a host pattern: that has no room for them.
+struct Resolved {
+    text: String,
+    /// The variables that supplied the values.
+    variables: Vec<String>,
+}
+
 /// The host with the pod's literals in place of its templates; `None` where one of them is not written in the pod spec,
 /// or a mounted runtime configuration may overrule it.
-fn resolve(pod: &Pod<'_>, written: &str) -> Option<String> {
+fn resolve(pod: &Pod<'_>, written: &str) -> Option<Resolved> {
     let mut rest = written;
-    let mut resolved = String::new();
+    let mut resolved = Resolved { text: String::new(), variables: Vec::new() };
     while let Some((before, after)) = rest.split_once("{{") {
         let (name, behind) = after.split_once("}}")?;
         if pod.mounts_at(RUNTIME_CONFIG) {
             return None;
         }
         let set = environment_names(name.trim()).into_iter().find(|env| pod.may_set(env).is_some())?;
-        resolved.push_str(before);
-        resolved.push_str(pod.literal(&set)?);
+        resolved.text.push_str(before);
+        resolved.text.push_str(pod.literal(&set)?);
+        resolved.variables.push(set);
         rest = behind;
     }
-    resolved.push_str(rest);
+    resolved.text.push_str(rest);
     Some(resolved)
 }
 
@@ -154,17 +182,14 @@ fn wildcard(written: &str) -> HostPattern {
     }
 }
 
-/// A pattern of `allowed_outbound_hosts`, or a host of the older `allowed_http_hosts`, which means HTTP alone. What does not
-/// parse is taken for any host: Spin refuses it today, and a later one may read more than this gate does.
-fn patterns(text: &str) -> Vec<HostPattern> {
+/// A pattern of `allowed_outbound_hosts`, or a host of the older `allowed_http_hosts`, which means HTTP alone. `None` for what
+/// does not parse, which is taken for any host: Spin refuses it today, and a later one may read more than this gate does.
+fn patterns(text: &str) -> Option<Vec<HostPattern>> {
     if text.contains("://") {
-        return vec![text.parse().unwrap_or_else(|_| wildcard(text))];
+        return Some(vec![text.parse().ok()?]);
     }
-    let of_scheme = |scheme: &str| {
-        let host = if text == "insecure:allow-all" { "*:*" } else { text };
-        format!("{scheme}://{host}").parse().unwrap_or_else(|_| HostPattern::ANY.with_scheme(scheme))
-    };
-    vec![of_scheme("http"), of_scheme("https")]
+    let host = if text == "insecure:allow-all" { "*:*" } else { text };
+    ["http", "https"].map(|scheme| format!("{scheme}://{host}").parse().ok()).into_iter().collect()
 }
 
 fn of_pattern(pattern: &HostPattern, evidence: &str) -> Vec<Entry> {

@@ -24,6 +24,9 @@ fn of_import(import: &Import) -> Vec<Need<'_>> {
         "wasi:filesystem" => filesystem(import, interface),
         "wasi:sockets" => sockets(import, interface),
         "wasi:cli" if interface == "environment" => environment(import),
+        "wasi:http" if interface == "handler" && is_client_of_candidate(version) => {
+            vec![Need::new(Capability::HttpOutbound, &import.interface, Vec::new())]
+        }
         _ => match by_interface(package, interface) {
             Meaning::Needs(capability) => vec![Need::new(capability, &import.interface, Vec::new())],
             Meaning::Plumbing => Vec::new(),
@@ -36,6 +39,12 @@ fn of_import(import: &Import) -> Vec<Need<'_>> {
 /// a later line are not known here, so the function-level rules would say nothing about them.
 fn is_known_line(version: &str) -> bool {
     version.is_empty() || version.starts_with("0.2.") || version.starts_with("0.3.")
+}
+
+/// In the release candidates of WASI 0.3 the import of `handler` is the outgoing client, which Spin still links; since the
+/// final 0.3.0 that is `client`, and an imported `handler` is the next component of a chain of middleware.
+fn is_client_of_candidate(version: &str) -> bool {
+    version.starts_with("0.3.0-rc-")
 }
 
 fn unknown(import: &Import) -> Need<'_> {
