@@ -206,6 +206,16 @@ fn changed(plan: &Plan) -> &str {
 // === whom it concerns ===
 
 #[test]
+fn a_linux_image_under_a_wasm_class_is_pinned_and_nothing_else_is_changed() {
+    let containers = json!([{ "name": "app", "image": "linux:1" }]);
+    let raw = pod(json!({ "containers": containers, "runtimeClassName": "wasmtime" }));
+    let plan = World::default().plan(&raw);
+    assert_eq!(changed(&plan), "image/app");
+    assert_eq!(plan.object["spec"]["containers"][0]["image"], format!("linux:1@{}", digest("linux")));
+    assert_eq!(plan.object["spec"].as_object().unwrap().len(), 2, "{}", plan.object);
+}
+
+#[test]
 fn a_pod_without_a_wasm_program_is_not_touched() {
     let volume = json!({ "name": "model", "image": { "reference": "go-layer:1" } });
     let linux = json!([{ "name": "app", "image": "linux:1" }]);
@@ -214,7 +224,6 @@ fn a_pod_without_a_wasm_program_is_not_touched() {
         one("lost:1"),
         one("native:1"),
         pod(json!({ "containers": linux, "volumes": [volume] })),
-        pod(json!({ "containers": linux, "runtimeClassName": "wasmtime" })),
         pod(json!({ "containers": linux, "ephemeralContainers": [{ "name": "debug", "image": "tiny:1" }] })),
     ];
     for raw in table {

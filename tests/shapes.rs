@@ -87,7 +87,7 @@ fn that_run() -> Vec<Case> {
             ImageBuilder::spin(&locked, &[&http]).build(),
             spin_kind,
             Shape::SpinArtifact,
-            "`app` with 1 components, triggered by http",
+            "`app` with 1 component, triggered by http",
         ),
         (
             "D4",
@@ -103,14 +103,14 @@ fn that_run() -> Vec<Case> {
             rootfs("wasi/wasm", &[], spin),
             spin_kind,
             Shape::SpinRootfs,
-            "`shop` with 1 components, triggered by http",
+            "`shop` with 1 component, triggered by http",
         ),
         (
             "D7 linux",
             rootfs("linux/amd64", &["/"], spin),
             spin_kind,
             Shape::SpinRootfs,
-            "`shop` with 1 components, triggered by http",
+            "`shop` with 1 component, triggered by http",
         ),
         ("D8", annotated(&["/app"], &[("app", &module)]), module_kind, Shape::CrunRootfs, "compat"),
         (

@@ -22,8 +22,10 @@ use crate::judge::{JudgedViolation, RequestFacts};
 use crate::policy::Action;
 use crate::workload::{Kind, Workload};
 
-/// Rules that a grant satisfies.
-const MENDABLE: [&str; 2] = ["needs-grant", "grant-expired"];
+/// Rules that a grant satisfies: those that speak of an uncovered capability (`policies/wasmgate/concern.rego`), but for
+/// native code, which no grant lets in.
+pub const MENDABLE: [&str; 5] =
+    ["needs-grant", "grant-expired", "plugin-env", "secret-in-reach", "unknown-import"];
 
 /// Rules that leave a container out of the grant: under another runtime or with another image it would need another.
 const PREVENTING: [&str; 3] = ["runtime-mismatch", "native-code", "not-inspected"];

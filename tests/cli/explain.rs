@@ -32,7 +32,7 @@ fn a_module_is_placed_sized_and_admitted() {
         "memory: 10Mi",
         "verdict admitted",
     ]);
-    assert!(!said.out.contains("hazard"), "the pod gives arguments: {}", said.out);
+    assert!(!said.out.contains("names no command"), "the pod gives arguments: {}", said.out);
 }
 
 #[test]

@@ -171,7 +171,7 @@ async fn the_samples_are_answered_and_every_decision_is_one_line() {
     assert_eq!(
         seen,
         [
-            ("wasmgate/mutate", "warn"),
+            ("wasmgate/mutate", "allow"),
             ("wasmgate/validate", "allow"),
             ("wasmgate/validate", "deny"),
             ("wasmgate/validate", "skip")

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use wasmgate::cli::manifest::Manifest;
-use wasmgate::cli::suggest::{Suggestion, names_of_grants, suggest};
+use wasmgate::cli::suggest::{MENDABLE, Suggestion, names_of_grants, suggest};
 
 use crate::cases::{Case, shared_setup, walk};
 use crate::gate::{Flow, Setup};
@@ -22,7 +22,12 @@ async fn suggestion(flow: &Flow, case: &Case) -> Suggestion {
 
 /// New pods that are denied, by whether nothing but a grant is missing.
 fn denied(cases: &[Case]) -> (Vec<&Case>, Vec<&Case>) {
-    let asks = |rule: &String| rule.starts_with("needs-grant ");
+    // What only warns does not stand in a grant's way.
+    const WARNING: [&str; 3] = ["mixed-pod", "under-floor", "will-fail-there"];
+    let asks = |rule: &String| {
+        let name = rule.split(' ').next().unwrap();
+        MENDABLE.contains(&name) || WARNING.contains(&name)
+    };
     cases
         .iter()
         .filter(|case| case.outcome() == "deny" && !case.is_apart() && case.is_new())
