@@ -25,8 +25,9 @@ use serde_json::json;
 use wasmgate::image::guard::{Guard, GuardOptions};
 use wasmgate::image::layout::Layouts;
 use wasmgate::image::reference::Reference;
+use wasmgate::image::registry::resolver::Resolver;
 use wasmgate::image::registry::{
-    BreakerOptions, Login, PullSecrets, Puller, Registry as RegistrySource, RegistryOptions,
+    BreakerOptions, Login, ProxyOptions, PullSecrets, Puller, Registry as RegistrySource, RegistryOptions,
 };
 use wasmgate::image::source::{Descriptor, Source};
 use wasmgate::image::{Depth, Error, ImageKind, Inspector, Options, Shape};
@@ -490,7 +491,8 @@ fn guarded_with(
     let strings = |entries: &[&str]| entries.iter().map(ToString::to_string).collect();
     let guard =
         GuardOptions { allow: strings(allow), insecure: strings(insecure), ..GuardOptions::default() };
-    RegistrySource::with_resolver(Guard::new(&guard).unwrap(), options, names).unwrap()
+    let resolver: Arc<dyn Resolver> = names;
+    RegistrySource::with_resolver(Guard::new(&guard).unwrap(), options, &resolver).unwrap()
 }
 
 async fn manifest_error(source: &RegistrySource, image: &str) -> Error {
@@ -920,4 +922,21 @@ async fn a_helper_s_credentials_open_a_registry_and_are_never_told() {
     let error = inspect(&helper("wrong", "not-the-password"), &image).await.unwrap_err();
     assert!(error.to_string().contains("refused the credentials (401)"), "{error}");
     assert!(!format!("{error} {error:?}").contains("not-the-password"));
+}
+
+#[tokio::test]
+async fn a_configured_proxy_is_asked_in_the_registry_s_place() {
+    let proxy = Web::start(|_, _| ok("{}")).await;
+    let options = RegistryOptions {
+        proxy: Some(ProxyOptions { url: format!("http://proxy.corp:{}", proxy.port), except: Vec::new() }),
+        ..RegistryOptions::default()
+    };
+    // Only the proxy's own name is resolved here, and it may be anywhere; literal addresses still meet the rules.
+    let names = Names::new(&[("proxy.corp", &["127.0.0.1"])]);
+    let source = guarded_with(&["*"], &["registry.example:5000", "10.0.0.1:5000"], names, &options);
+    source.manifest(&reference("registry.example:5000/a:1"), LIMIT).await.unwrap();
+    assert_eq!(proxy.asked()[0].line, "GET http://registry.example:5000/v2/a/manifests/1");
+    let error = manifest_error(&source, "10.0.0.1:5000/a:1").await;
+    assert!(matches!(error, Error::RefuseRegistry { .. }), "{error}");
+    assert_eq!(proxy.asked().len(), 1);
 }

@@ -133,14 +133,15 @@ impl fmt::Debug for Registry {
 impl Registry {
     /// Sets up clients; reads the authorities and the docker config.
     pub fn new(guard: Guard, options: &RegistryOptions) -> Result<Self, Error> {
-        Self::with_resolver(guard, options, Arc::new(System))
+        let system: Arc<dyn Resolver> = Arc::new(System);
+        Self::with_resolver(guard, options, &system)
     }
 
     /// The same, with names resolved by somebody else than the operating system.
     pub fn with_resolver(
         guard: Guard,
         options: &RegistryOptions,
-        resolver: Arc<dyn Resolver>,
+        resolver: &Arc<dyn Resolver>,
     ) -> Result<Self, Error> {
         // The client takes the process's provider. Whoever installs one first wins, and either is ring.
         if rustls::crypto::CryptoProvider::get_default().is_none() {
@@ -152,7 +153,7 @@ impl Registry {
             guard.with_named(mirrors.values().flatten().map(|mirror| mirror.host.as_str()).chain(realms));
         let guard = Arc::new(guard);
         let authorities = authorities(&options.ca_files)?;
-        let transport = Transport::new(guard.clone(), &resolver, &authorities, options);
+        let transport = Transport::new(&guard, resolver, &authorities, options);
         let transport = transport.map_err(|trouble| Error::SetUpClient {
             message: if let Trouble::SetUp(message) = trouble { message } else { format!("{trouble:?}") },
         })?;
@@ -248,16 +249,15 @@ impl Asking<'_> {
     ) -> Result<Response, Trouble> {
         let ask = Ask { accept, ..Ask::get(url) };
         let known = self.inner.auth.challenge(&self.site.registry).await;
-        let (mut challenge, mut last) = match known {
-            Some(challenge) => (challenge, None),
-            None => {
-                let response = self.send(&ask).await?;
-                if response.status() != StatusCode::UNAUTHORIZED {
-                    return Ok(response);
-                }
-                let Some(challenge) = challenge::read(response.headers()) else { return Ok(response) };
-                (challenge, Some(response))
+        let (mut challenge, mut last) = if let Some(challenge) = known {
+            (challenge, None)
+        } else {
+            let response = self.send(&ask).await?;
+            if response.status() != StatusCode::UNAUTHORIZED {
+                return Ok(response);
             }
+            let Some(challenge) = challenge::read(response.headers()) else { return Ok(response) };
+            (challenge, Some(response))
         };
         for credentials in self.candidates(first).await {
             // A token that was kept may have been revoked, and a service may have moved: then once more.
@@ -356,7 +356,7 @@ impl Asking<'_> {
         let sent = self.inner.transport.send(&Ask { url, accept: None, authorization, form }).await;
         let response = sent.map_err(|failure| match failure {
             Failure::Refused(refusal) => Trouble::Other(format!("{name}: {refusal}")),
-            failure => self.trouble(failure, &name),
+            failure => trouble(failure, &name),
         })?;
         self.heed_wait(&response)?;
         let status = response.status();
@@ -390,7 +390,7 @@ impl Asking<'_> {
             Ok(response) if is_silence(response.status()) => self.permit.silent(),
             _ => self.permit.answered(),
         }
-        let response = sent.map_err(|failure| self.trouble(failure, &self.site.registry))?;
+        let response = sent.map_err(|failure| trouble(failure, &self.site.registry))?;
         self.heed_wait(&response)?;
         Ok(response)
     }
@@ -406,14 +406,14 @@ impl Asking<'_> {
             message::unavailable(registry, wait)
         }))
     }
+}
 
-    fn trouble(&self, failure: Failure, name: &str) -> Trouble {
-        match failure {
-            Failure::Refused(refusal) => Trouble::Refused(refusal),
-            Failure::Redirect(what) => Trouble::Other(format!("`{name}`: {what}")),
-            Failure::Network { error, elsewhere: Some(host) } => message::network(&error, &host).into(),
-            Failure::Network { error, elsewhere: None } => message::network(&error, name).into(),
-        }
+fn trouble(failure: Failure, name: &str) -> Trouble {
+    match failure {
+        Failure::Refused(refusal) => Trouble::Refused(refusal),
+        Failure::Redirect(what) => Trouble::Other(format!("`{name}`: {what}")),
+        Failure::Network { error, elsewhere: Some(host) } => message::network(&error, &host).into(),
+        Failure::Network { error, elsewhere: None } => message::network(&error, name).into(),
     }
 }
 

@@ -79,8 +79,8 @@ mod tests {
         read(&headers)
     }
 
-    fn expect(realm: &str, service: &str) -> Option<Challenge> {
-        Some(Challenge::Bearer { realm: Url::parse(realm).unwrap(), service: Some(service.into()) })
+    fn bearer_of(realm: &str, service: &str) -> Challenge {
+        Challenge::Bearer { realm: Url::parse(realm).unwrap(), service: Some(service.into()) }
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
                 "r.azurecr.io",
             ),
         ] {
-            assert_eq!(read_texts(&[text]), expect(realm, service), "{text}");
+            assert_eq!(read_texts(&[text]), Some(bearer_of(realm, service)), "{text}");
         }
         assert_eq!(
             read_texts(&[
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn a_token_is_preferred_wherever_it_stands() {
         let bearer = r#"Bearer realm="https://a.example/t",service="s""#;
-        let expected = expect("https://a.example/t", "s");
+        let expected = Some(bearer_of("https://a.example/t", "s"));
         assert_eq!(read_texts(&[r#"Basic realm="x""#, bearer]), expected);
         assert_eq!(read_texts(&[&format!(r#"Negotiate, Basic realm="x", {bearer}"#)]), expected);
     }
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_realm_brings_no_credentials_of_its_own() {
         let read = read_texts(&[r#"Bearer realm="https://u:p@a.example/t#f",service="s""#]);
-        assert_eq!(read, expect("https://a.example/t", "s"));
+        assert_eq!(read, Some(bearer_of("https://a.example/t", "s")));
     }
 
     proptest! {
@@ -154,9 +154,9 @@ mod tests {
             cut in 0_usize..120, noise in "[ -~]{0,8}", rest in 0_usize..120,
         ) {
             let whole = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="a:b:pull\"""#;
-            let text = format!(
-                "{}{noise}{}", &whole[..cut.min(whole.len())], &whole[rest.min(whole.len())..]
-            );
+            let head: String = whole.chars().take(cut).collect();
+            let tail: String = whole.chars().skip(rest).collect();
+            let text = format!("{head}{noise}{tail}");
             if let Some(Challenge::Bearer { realm, .. }) = read_texts(&[&text]) {
                 prop_assert!(matches!(realm.scheme(), "http" | "https"));
             }
@@ -166,7 +166,7 @@ mod tests {
         fn what_is_written_is_what_is_read(path in "[a-z0-9/]{0,20}", service in "[ -!#-\\[\\]-~]{1,30}") {
             let realm = format!("https://a.example/{path}");
             let text = format!(r#"Bearer realm="{realm}",service="{service}""#);
-            prop_assert_eq!(read_texts(&[&text]), expect(&realm, &service));
+            prop_assert_eq!(read_texts(&[&text]), Some(bearer_of(&realm, &service)));
         }
     }
 }

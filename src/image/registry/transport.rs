@@ -76,7 +76,7 @@ pub(super) struct Transport {
 
 impl Transport {
     pub(super) fn new(
-        guard: Arc<Guard>,
+        guard: &Arc<Guard>,
         resolver: &Arc<dyn Resolver>,
         authorities: &[Certificate],
         options: &RegistryOptions,
