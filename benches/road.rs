@@ -52,6 +52,7 @@ fn gate(runtime: &Runtime, output: Output) -> Gate {
             policies: PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], Limits::default())
                 .await
                 .unwrap(),
+            options: std::collections::BTreeMap::new(),
             levels: Levels::default(),
             exempt_namespaces: ["kube-system".to_string()].into(),
         }

@@ -12,6 +12,8 @@ use k8s_openapi::api::node::v1 as node;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::runtime::{Profile, Runtimes};
+
 /// What placement needs to know of a RuntimeClass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuntimeClass {
@@ -30,6 +32,17 @@ pub struct Cluster {
     pub limit_ranges: BTreeMap<String, Vec<LimitRangeItem>>,
     /// Namespace → its labels.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Cluster {
+    /// The profile behind a RuntimeClass: by its name, or, where the cluster tells, by its handler, which is what the
+    /// node's container runtime goes by.
+    pub fn profile_of<'a>(&self, runtimes: &'a Runtimes, class: &str) -> Option<&'a Profile> {
+        runtimes.by_class(class).or_else(|| {
+            let known = self.runtime_classes.as_ref()?.get(class)?;
+            runtimes.by_class(&known.handler)
+        })
+    }
 }
 
 /// A file with more bytes is refused: a dump of every LimitRange of a large cluster is far smaller.

@@ -350,6 +350,7 @@ pub mod rootfs;
 pub mod runner;
 pub mod source;
 pub mod spin;
+pub mod store;
 
 pub use detect::SizeLimits;
 pub use error::Error;

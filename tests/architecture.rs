@@ -30,7 +30,11 @@ const ROOMS: &[Room] = &[
     room("image", &[], "facts about an image are true whoever asks, and are cached by digest"),
     room("inspection", &["workload", "image"], "joins the images of a pod spec with the facts about them"),
     room("runtime", &["image"], "a profile says which kinds of image a runtime can run"),
-    room("cluster", &[], "what the cluster has, read from its manifests"),
+    room(
+        "cluster",
+        &["runtime"],
+        "what the cluster has, read from its manifests, and which profile that means",
+    ),
     room(
         "plan",
         &["workload", "inspection", "image", "runtime", "cluster"],

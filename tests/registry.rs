@@ -11,6 +11,7 @@
 mod support {
     pub mod fault;
     pub mod registry;
+    pub mod web;
 }
 
 use std::collections::BTreeMap;
@@ -24,12 +25,15 @@ use serde_json::json;
 use wasmgate::image::guard::{Guard, GuardOptions};
 use wasmgate::image::layout::Layouts;
 use wasmgate::image::reference::Reference;
-use wasmgate::image::registry::{Registry as RegistrySource, RegistryOptions};
+use wasmgate::image::registry::{
+    BreakerOptions, Login, PullSecrets, Puller, Registry as RegistrySource, RegistryOptions,
+};
 use wasmgate::image::source::{Descriptor, Source};
 use wasmgate::image::{Depth, Error, ImageKind, Inspector, Options, Shape};
 
 use support::fault::{Fault, Server};
 use support::registry::{OCI_MANIFEST, PASSWORD, Registry, USER, digest};
+use support::web::{Names, Web, bearer, ok, redirect};
 
 const LIMIT: u64 = 4 << 20;
 const AMPLE: Duration = Duration::from_secs(20);
@@ -127,6 +131,9 @@ fn source(options: &Options) -> RegistrySource {
         docker_config: options.docker_config.clone(),
         connect_timeout: options.connect_timeout,
         read_timeout: options.read_timeout,
+        breaker: options.breaker,
+        mirrors: options.mirrors.clone(),
+        ..RegistryOptions::default()
     };
     RegistrySource::new(Guard::new(&options.registries).unwrap(), &registry).unwrap()
 }
@@ -400,7 +407,7 @@ async fn suffer(fault: Fault, budget: Duration) -> (Error, Duration) {
     let took = start.elapsed();
     println!("{:.60} → {took:?}: {error}", format!("{fault:?}"));
     assert!(took < budget + SLACK, "{fault:?} took {took:?}");
-    assert!(server.asked() <= 1, "{fault:?} was asked {} times", server.asked());
+    assert!(server.asked() <= 2, "{fault:?} was asked {} times", server.asked());
     ((*error).clone(), took)
 }
 
@@ -465,4 +472,452 @@ async fn faults_in_the_middle_of_a_blob_are_errors_of_that_blob() {
         let error = source.blob(&name, &descriptor(b"wanted"), LIMIT).await.unwrap_err();
         assert!(error.to_string().contains(part), "{fault:?}: {error}");
     }
+}
+
+// === Roads that lead elsewhere: redirects, name servers, token services ===
+
+/// A registry that resolves names by this server. Everything is plain HTTP, since hosts named here are `insecure`.
+fn guarded(allow: &[&str], insecure: &[&str], names: Arc<Names>) -> RegistrySource {
+    guarded_with(allow, insecure, names, &RegistryOptions::default())
+}
+
+fn guarded_with(
+    allow: &[&str],
+    insecure: &[&str],
+    names: Arc<Names>,
+    options: &RegistryOptions,
+) -> RegistrySource {
+    let strings = |entries: &[&str]| entries.iter().map(ToString::to_string).collect();
+    let guard =
+        GuardOptions { allow: strings(allow), insecure: strings(insecure), ..GuardOptions::default() };
+    RegistrySource::with_resolver(Guard::new(&guard).unwrap(), options, names).unwrap()
+}
+
+async fn manifest_error(source: &RegistrySource, image: &str) -> Error {
+    source.manifest(&reference(image), LIMIT).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_name_that_resolves_to_a_private_address_is_never_connected_to() {
+    let web = Web::start(|_, _| ok("{}")).await;
+    for address in ["127.0.0.1", "169.254.169.254", "10.0.0.1", "::1", "::ffff:127.0.0.1", "fd00::1"] {
+        let host = format!("evil.example:{}", web.port);
+        let source = guarded(&["*"], &[&host], Names::new(&[("evil.example", &[address])]));
+        let error = manifest_error(&source, &format!("{host}/a:1")).await;
+        assert!(matches!(error, Error::RefuseRegistry { .. }), "{address}: {error}");
+        assert!(error.to_string().contains(&format!("its address {address}")), "{error}");
+    }
+    assert!(web.asked().is_empty(), "{:?}", web.asked());
+}
+
+#[tokio::test]
+async fn a_name_server_that_answers_differently_later_gains_nothing() {
+    // Nobody resolves a name but the connection itself, so there is no earlier answer to be trusted. The first
+    // connection to a public address that does not answer is followed by one to loopback.
+    let web = Web::start(|_, _| ok("{}")).await;
+    let host = format!("rebind.example:{}", web.port);
+    let names = Names::new(&[("rebind.example", &["198.51.100.1", "127.0.0.1"])]);
+    let options =
+        RegistryOptions { connect_timeout: Duration::from_millis(300), ..RegistryOptions::default() };
+    let source = guarded_with(&["*"], &[&host], names.clone(), &options);
+    let image = format!("{host}/a:1");
+    let first = manifest_error(&source, &image).await;
+    assert!(matches!(first, Error::FetchManifest { .. }), "{first}");
+    let second = manifest_error(&source, &image).await;
+    assert!(matches!(second, Error::RefuseRegistry { .. }), "{second}");
+    assert_eq!(names.asked(), 2, "one question for each connection");
+    assert!(web.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_registry_that_is_listed_by_name_may_be_anywhere_and_what_it_redirects_to_may_not() {
+    let metadata = Web::start(|_, _| ok("secrets")).await;
+    for to in [
+        format!("http://127.0.0.1:{}/latest", metadata.port),
+        format!("http://[::ffff:127.0.0.1]:{}/latest", metadata.port),
+        format!("http://0x7f000001:{}/latest", metadata.port),
+        format!("http://inner.example:{}/latest", metadata.port),
+        "http://169.254.169.254/latest/meta-data/".into(),
+        "file:///etc/passwd".into(),
+        "//169.254.169.254/".into(),
+    ] {
+        let location = to.clone();
+        let web = Web::start(move |_, _| redirect(&location)).await;
+        let host = format!("registry.corp:{}", web.port);
+        let names = Names::new(&[("registry.corp", &["127.0.0.1"]), ("inner.example", &["127.0.0.1"])]);
+        let source = guarded(&["*", &host], &[&host], names);
+        let error = manifest_error(&source, &format!("{host}/a:1")).await;
+        assert!(matches!(error, Error::FetchManifest { .. }), "{to}: {error}");
+        assert!(error.to_string().contains("it redirects to"), "{to}: {error}");
+        assert_eq!(web.asked().len(), 1, "{to}");
+    }
+    assert!(metadata.asked().is_empty(), "{:?}", metadata.asked());
+}
+
+#[tokio::test]
+async fn a_blob_comes_from_where_the_registry_redirects_and_credentials_stay_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let blob = b"a layer".to_vec();
+    let body = blob.clone();
+    let cdn = Web::start(move |_, _| ok(body.clone())).await;
+    let to = format!("http://cdn.corp:{}/signed?x=1", cdn.port);
+    let web = Web::start(move |_, asked| match &asked.authorization {
+        None => (401, "www-authenticate: Basic realm=\"r\"\r\n".into(), Vec::new()),
+        Some(_) => redirect(&to),
+    })
+    .await;
+    let host = format!("registry.corp:{}", web.port);
+    let cdn_host = format!("cdn.corp:{}", cdn.port);
+    let options = RegistryOptions {
+        docker_config: Some(docker_config(folder.path(), &host, PASSWORD)),
+        ..RegistryOptions::default()
+    };
+    let names = Names::new(&[("registry.corp", &["127.0.0.1"]), ("cdn.corp", &["127.0.0.1"])]);
+    let source = guarded_with(&[&host, &cdn_host], &[&host], names, &options);
+    let name = reference(&format!("{host}/a:1"));
+    let found = source.blob(&name, &descriptor(&blob), LIMIT).await.unwrap();
+    assert_eq!(found, blob);
+    assert!(web.asked()[1].authorization.as_ref().unwrap().starts_with("Basic "));
+    assert_eq!(cdn.asked().len(), 1);
+    assert_eq!(cdn.asked()[0].authorization, None);
+}
+
+#[tokio::test]
+async fn redirects_end() {
+    let web = Web::start(|number, _| redirect(&format!("/again/{number}"))).await;
+    let source = source(&options(&web.host));
+    let error = manifest_error(&source, &web.image("a:1")).await.to_string();
+    assert!(error.contains("redirects more than 5 times"), "{error}");
+    assert_eq!(web.asked().len(), 6);
+}
+
+#[tokio::test]
+async fn https_is_never_left_for_plain_http() {
+    // A registry behind TLS cannot be made to redirect by the real one, so one is put in front of it here.
+    let registry = Registry::start_with_tls_and_password();
+    let (certificate, key) = registry.certificate_and_key();
+    let plain = Web::start(|_, _| ok("{}")).await;
+    let tls = tls_redirect(&certificate, &key, &format!("http://{}/x", plain.host)).await;
+    let options = Options {
+        registries: GuardOptions { allow: vec![tls.clone(), plain.host.clone()], ..GuardOptions::default() },
+        ca_files: registry.authority.iter().cloned().collect(),
+        ..Options::default()
+    };
+    let error = manifest_error(&source(&options), &format!("{tls}/a:1")).await.to_string();
+    assert!(error.contains("from HTTPS to plain HTTP"), "{error}");
+    assert!(plain.asked().is_empty());
+}
+
+/// A TLS server that answers everything with a redirect; its `host:port`.
+async fn tls_redirect(certificate: &Path, key: &Path, to: &str) -> String {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let certificates = vec![CertificateDer::from_pem_file(certificate).unwrap()];
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(certificates, PrivateKeyDer::from_pem_file(key).unwrap())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let answer = format!("HTTP/1.1 307 X\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    host
+}
+
+/// A registry that wants a token from a realm, and lets `Bearer abc` in.
+async fn token_registry(realm: String) -> Web {
+    Web::start(move |_, asked| match asked.authorization.as_deref() {
+        Some("Bearer abc") => ok("{}"),
+        _ => bearer(&realm),
+    })
+    .await
+}
+
+/// A token service that lets everybody, or only people with credentials, in.
+async fn token_service(anonymous: bool) -> Web {
+    Web::start(move |_, asked| {
+        if anonymous || asked.authorization.is_some() || asked.body.contains("refresh_token=identity") {
+            ok(r#"{"token":"abc","expires_in":300}"#)
+        } else {
+            (401, String::new(), b"hunter2 is wrong".to_vec())
+        }
+    })
+    .await
+}
+
+/// Options under which a registry's token service on another port of loopback may be asked.
+fn with_service(mut options: Options, service: &Web) -> Options {
+    options.registries.allow.push(service.host.clone());
+    options
+}
+
+#[tokio::test]
+async fn a_token_is_had_once_and_used_until_it_ends() {
+    let service = token_service(true).await;
+    let registry = token_registry(format!("http://{}/token", service.host)).await;
+    let source = source(&with_service(options(&registry.host), &service));
+    let name = reference(&registry.image("team/app:1"));
+    for _ in 0..3 {
+        source.manifest(&name, LIMIT).await.unwrap();
+    }
+    assert_eq!(service.asked().len(), 1);
+    assert_eq!(service.asked()[0].line, "GET /token?service=test&scope=repository%3Ateam%2Fapp%3Apull");
+    assert_eq!(registry.asked().len(), 4, "one refusal, then three manifests");
+}
+
+#[tokio::test]
+async fn a_token_that_was_revoked_is_had_again_once() {
+    let service = token_service(true).await;
+    let realm = format!("http://{}/token", service.host);
+    let registry = Web::start(move |number, asked| match (number, asked.authorization.as_deref()) {
+        // The third request comes with the token of the second.
+        (2, _) | (_, None) => bearer(&realm),
+        _ => ok("{}"),
+    })
+    .await;
+    let source = source(&with_service(options(&registry.host), &service));
+    let name = reference(&registry.image("app:1"));
+    source.manifest(&name, LIMIT).await.unwrap();
+    source.manifest(&name, LIMIT).await.unwrap();
+    assert_eq!((service.asked().len(), registry.asked().len()), (2, 4));
+}
+
+#[tokio::test]
+async fn a_foreign_token_service_gets_no_credentials_unless_configured() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = token_service(false).await;
+    let registry = token_registry(format!("http://auth.evil.example:{}/token", service.port)).await;
+    let host = format!("registry.corp:{}", registry.port);
+    let auth_host = format!("auth.evil.example:{}", service.port);
+    let names = || Names::new(&[("registry.corp", &["127.0.0.1"]), ("auth.evil.example", &["127.0.0.1"])]);
+    let options = RegistryOptions {
+        docker_config: Some(docker_config(folder.path(), &host, PASSWORD)),
+        ..RegistryOptions::default()
+    };
+    let allow = [host.as_str(), auth_host.as_str()];
+    let image = format!("{host}/a:1");
+    let error = manifest_error(&guarded_with(&allow, &[&host], names(), &options), &image).await.to_string();
+    assert!(
+        error.contains("`auth.evil.example`, which gets none") && error.contains("`tokenRealms`"),
+        "{error}"
+    );
+    assert!(!error.contains(PASSWORD) && !error.contains("hunter2"), "{error}");
+    assert!(service.asked().iter().all(|asked| asked.authorization.is_none()), "{:?}", service.asked());
+    let token_realms = BTreeMap::from([(host.clone(), vec![auth_host.clone()])]);
+    let trusting = RegistryOptions { token_realms, ..options };
+    // What the platform names may have any address.
+    let source = guarded_with(&[&host], &[&host], names(), &trusting);
+    source.manifest(&reference(&image), LIMIT).await.unwrap();
+    assert!(service.asked().last().unwrap().authorization.as_ref().unwrap().starts_with("Basic "));
+}
+
+#[tokio::test]
+async fn a_token_service_meets_the_address_rules() {
+    let service = token_service(true).await;
+    let registry = token_registry(format!("http://auth.example:{}/token", service.port)).await;
+    let host = format!("registry.corp:{}", registry.port);
+    let names = Names::new(&[("registry.corp", &["127.0.0.1"]), ("auth.example", &["127.0.0.1"])]);
+    let source = guarded(&["*", &host], &[&host], names);
+    let error = manifest_error(&source, &format!("{host}/a:1")).await.to_string();
+    assert!(error.contains("token service") && error.contains("loopback"), "{error}");
+    assert!(service.asked().is_empty());
+}
+
+#[tokio::test]
+async fn an_identity_token_is_exchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = token_service(false).await;
+    let registry = token_registry(format!("http://{}/token", service.host)).await;
+    let file = folder.path().join("config.json");
+    fs::write(&file, json!({"auths": {&registry.host: {"identitytoken": "identity"}}}).to_string()).unwrap();
+    let options = Options { docker_config: Some(file), ..options(&registry.host) };
+    let options = with_service(options, &service);
+    source(&options).manifest(&reference(&registry.image("app:1")), LIMIT).await.unwrap();
+    let asked = &service.asked()[0];
+    assert_eq!((asked.line.as_str(), asked.authorization.as_deref()), ("POST /token", None));
+    assert!(asked.body.contains("grant_type=refresh_token") && asked.body.contains("refresh_token=identity"));
+}
+
+#[tokio::test]
+async fn pull_secrets_are_tried_before_the_platform_s_credentials_and_seen_by_their_holders_only() {
+    #[derive(Debug)]
+    struct Secrets(String);
+    impl PullSecrets for Secrets {
+        fn logins<'a>(&'a self, puller: &'a Puller) -> futures::future::BoxFuture<'a, Vec<Login>> {
+            let password = if puller.namespace == "shop" { PASSWORD } else { "wrong" };
+            let auth = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{password}"));
+            let text = json!({"auths": {&self.0: {"auth": auth}}}).to_string();
+            Box::pin(std::future::ready(Login::from_docker_config(text.as_bytes()).unwrap()))
+        }
+    }
+    let registry = Registry::start_with_tls_and_password();
+    let pushed = push_linux(&registry, "private/app:v1", "/bin/app").await;
+    let options =
+        Options { ca_files: registry.authority.iter().cloned().collect(), ..options(&registry.host) };
+    let options = Options {
+        registries: GuardOptions { allow: vec![registry.host.clone()], ..GuardOptions::default() },
+        ..options
+    };
+    let inspector =
+        Inspector::new(options).unwrap().with_pull_secrets(Arc::new(Secrets(registry.host.clone())));
+    let puller = |namespace: &str| Puller {
+        namespace: namespace.into(),
+        pull_secrets: vec!["pull".into()],
+        service_account: "default".into(),
+    };
+    let image = registry.image("private/app:v1");
+    let mine = inspector.inspect_for(&image, Depth::Config, AMPLE, &puller("shop")).await.unwrap();
+    assert_eq!(mine.digest, pushed);
+    let other = inspector.inspect_for(&image, Depth::Config, AMPLE, &puller("other")).await.unwrap_err();
+    assert!(other.to_string().contains("refused the credentials (401)"), "{other}");
+    let nobody = inspector.inspect(&image, Depth::Config, AMPLE).await.unwrap_err();
+    assert!(nobody.to_string().contains("wants credentials (401)"), "{nobody}");
+    for error in [other, nobody] {
+        assert!(!format!("{error} {error:?}").contains(PASSWORD) && !format!("{error:?}").contains("wrong"));
+    }
+    inspector.inspect_for(&image, Depth::Config, Duration::ZERO, &puller("shop")).await.unwrap();
+}
+
+// === Registries that want to be left alone, or are gone ===
+
+#[tokio::test]
+async fn retry_after_is_heeded_for_the_whole_registry() {
+    for (status, words) in [(429, "wait 2 s"), (503, "503 and is not asked for 2 s")] {
+        let web = Web::start(move |_, _| (status, "retry-after: 2\r\n".into(), Vec::new())).await;
+        let source = source(&options(&web.host));
+        let error = manifest_error(&source, &web.image("a:1")).await.to_string();
+        assert!(error.contains(words), "{error}");
+        let error = manifest_error(&source, &web.image("other:1")).await.to_string();
+        assert!(error.contains("asked to be left alone for another"), "{error}");
+        assert_eq!(web.asked().len(), 1);
+        tokio::time::sleep(Duration::from_millis(2100)).await;
+        let _ = manifest_error(&source, &web.image("a:1")).await;
+        assert_eq!(web.asked().len(), 2, "its time is over");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_once_is_asked_again_at_once() {
+    for first in [500, 502, 503] {
+        let web =
+            Web::start(move |number, _| if number == 0 { (first, String::new(), vec![]) } else { ok("{}") });
+        let web = web.await;
+        source(&options(&web.host)).manifest(&reference(&web.image("a:1")), LIMIT).await.unwrap();
+        assert_eq!(web.asked().len(), 2, "{first}");
+    }
+    let web = Web::start(|_, _| (404, String::new(), vec![])).await;
+    let _ = manifest_error(&source(&options(&web.host)), &web.image("a:1")).await;
+    assert_eq!(web.asked().len(), 1, "an answer is an answer");
+}
+
+#[tokio::test]
+async fn a_silent_registry_is_left_alone_and_found_again_and_known_tags_stand_meanwhile() {
+    let mut registry = Registry::start();
+    let pushed = push_linux(&registry, "app:v1", "/bin/app").await;
+    let options = Options {
+        tag_ttl: Duration::from_millis(50),
+        failure_ttl: Duration::from_millis(1),
+        breaker: BreakerOptions { failures: 3, open_for: Duration::from_millis(700) },
+        ..options(&registry.host)
+    };
+    let inspector = Inspector::new(options).unwrap();
+    let image = registry.image("app:v1");
+    inspect(&inspector, &image).await.unwrap();
+    registry.stop();
+    for number in 0..3 {
+        inspect(&inspector, &registry.image(&format!("new:{number}"))).await.unwrap_err();
+    }
+    let start = Instant::now();
+    let error = inspect(&inspector, &registry.image("new:9")).await.unwrap_err().to_string();
+    assert!(error.contains("did not answer 3 requests in a row and is tried again in 1 s"), "{error}");
+    assert!(start.elapsed() < SLACK);
+    assert_eq!(inspect(&inspector, &image).await.unwrap(), pushed, "what a tag meant is still served");
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let error = inspect(&inspector, &registry.image("new:10")).await.unwrap_err().to_string();
+    assert!(error.contains("refused the connection"), "one request tries: {error}");
+}
+
+#[tokio::test]
+async fn mirrors_are_asked_in_order_and_what_they_hold_is_verified() {
+    let registry = Registry::start();
+    let pushed = push_linux(&registry, "app:v1", "/bin/app").await;
+    let liar = Web::start(|_, _| ok("{}")).await;
+    let empty = Web::start(|_, _| (404, String::new(), vec![])).await;
+    let mirrors = vec![liar.host.clone(), empty.host.clone(), registry.host.clone()];
+    let options = Options {
+        mirrors: BTreeMap::from([("gone.invalid".to_string(), mirrors)]),
+        registries: GuardOptions {
+            insecure: vec![liar.host.clone(), empty.host.clone(), registry.host.clone()],
+            ..GuardOptions::default()
+        },
+        ..Options::default()
+    };
+    let source = source(&options);
+    let pinned = reference(&format!("gone.invalid/app@{pushed}"));
+    assert_eq!(source.manifest(&pinned, LIMIT).await.unwrap().digest, pushed);
+    assert_eq!((liar.asked().len(), empty.asked().len()), (1, 1));
+    assert_eq!(liar.asked()[0].line, format!("GET /v2/app/manifests/{pushed}?ns=gone.invalid"));
+    let error = manifest_error(&source, &registry.image("app:v1")).await;
+    assert!(matches!(error, Error::RefuseRegistry { .. }), "a pod may not name a mirror: {error}");
+}
+
+#[tokio::test]
+async fn a_cold_look_at_an_artifact_is_three_requests() {
+    let registry = Registry::start();
+    push_artifact(&registry, "wasm/hello:1");
+    let before = registry.requests("GET", "/v2/");
+    let inspector = Arc::new(inspector(&registry.host));
+    let image = registry.image("wasm/hello:1");
+    let ask = |_| {
+        let (inspector, image) = (Arc::clone(&inspector), image.clone());
+        tokio::spawn(async move { inspector.inspect(&image, Depth::Layers, AMPLE).await.unwrap().kind })
+    };
+    let asked: Vec<_> = (0..1000).map(ask).collect();
+    for answer in asked {
+        assert_eq!(answer.await.unwrap(), ImageKind::Module);
+    }
+    assert_eq!(inspector.stats().lookups, 1);
+    let requests = |part: &str| registry.requests("GET", part);
+    assert_eq!(requests("/manifests/"), 1);
+    assert_eq!(requests("/v2/") - before, 3, "manifest, config and layer, and nothing else");
+}
+
+#[tokio::test]
+async fn a_helper_s_credentials_open_a_registry_and_are_never_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let registry = Registry::start_with_tls_and_password();
+    let pushed = push_linux(&registry, "app:v1", "/bin/app").await;
+    let folder = tempfile::tempdir().unwrap();
+    let helper = |name: &str, secret: &str| {
+        let file = folder.path().join(format!("docker-credential-{name}"));
+        let output = json!({"ServerURL": "x", "Username": USER, "Secret": secret});
+        fs::write(&file, format!("#!/bin/sh\necho '{output}'\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let config = folder.path().join(format!("{name}.json"));
+        fs::write(&config, json!({"credHelpers": {&registry.host: name}}).to_string()).unwrap();
+        let options = Options {
+            registries: GuardOptions { allow: vec![registry.host.clone()], ..GuardOptions::default() },
+            ca_files: registry.authority.iter().cloned().collect(),
+            docker_config: Some(config),
+            credential_helpers: Some(folder.path().into()),
+            ..Options::default()
+        };
+        Inspector::new(options).unwrap()
+    };
+    let image = registry.image("app:v1");
+    assert_eq!(inspect(&helper("right", PASSWORD), &image).await.unwrap(), pushed);
+    let error = inspect(&helper("wrong", "not-the-password"), &image).await.unwrap_err();
+    assert!(error.to_string().contains("refused the credentials (401)"), "{error}");
+    assert!(!format!("{error} {error:?}").contains("not-the-password"));
 }

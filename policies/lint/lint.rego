@@ -45,4 +45,7 @@ is_violation(rule) if rule.head.ref[0].value == "violations"
 violation_annotations contains annotation if {
 	some annotation in input.inspected.annotations
 	annotation.path[count(annotation.path) - 1].value == "violations"
+
+	# The words about the set as a whole are about no rule.
+	not annotation.annotations.scope == "document"
 }

@@ -42,6 +42,19 @@ test_metadata_without_a_remedy_is_a_problem if {
 	}
 }
 
+test_the_words_about_the_whole_set_need_no_remedy_and_stand_for_no_rule if {
+	annotated := {
+		"annotations": {"scope": "document", "title": "t"},
+		"location": {"file": "a.rego", "row": 1},
+		"path": [{"type": "var", "value": "data"}, {"type": "string", "value": "violations"}],
+	}
+	lint.problems == set() with input as {"modules": {}, "inspected": inspected([annotated])}
+	lint.problems == {"a.rego: a rule has no METADATA"} with input as {
+		"inspected": inspected([annotated]),
+		"modules": {"a.rego": {"rules": [{"head": {"ref": [{"type": "var", "value": "violations"}]}}]}},
+	}
+}
+
 bundle(path) := {
 	"inspected": inspected([]),
 	"modules": {"a.rego": {"rules": [{"body": [{"terms": {"type": "ref", "value": array.concat(

@@ -33,7 +33,14 @@ pod(changes) := {
 	"runtime": wasmtime,
 	"containers": [object.union(web, changes)],
 	"grants": [],
+	"options": {},
 }
+
+# The pod on a platform that gives the rules these options.
+with_options(document, options) := object.union(document, {"options": options})
+
+# The pod with other facts about itself.
+with_workload(document, changes) := object.union(document, {"workload": changes})
 
 # The pod on another runtime.
 on(runtime, changes) := object.union(pod(changes), {"runtime": runtime})
@@ -67,14 +74,28 @@ stranger := object.union(wasmtime, {
 	"profile": null,
 	"runtimeClass": "kata",
 	"wasm": false,
+	"ambient": null,
+})
+
+# A class whose profile says that it is Wasm and nothing more.
+wasmedge := object.union(wasmtime, {
+	"profile": "other",
+	"runtimeClass": "wasmedge",
 	"ambient": "everything",
+})
+
+spin := object.union(wasmtime, {
+	"profile": "spin",
+	"runtimeClass": "wasmtime-spin-v2",
+	"runs": ["spin-app"],
+	"ambient": "spin",
 })
 
 web := {
 	"name": "web",
 	"role": "container",
-	"image": "ghcr.io/myorg/orders:1.4",
-	"digest": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+	"image": $"ghcr.io/myorg/orders:1.4@{digest}",
+	"digest": digest,
 	"class": "wasm",
 	"kind": "http-component",
 	"shape": "wasm-artifact",
@@ -88,7 +109,24 @@ web := {
 	"effective": [clock],
 	"missing": [],
 	"resources": {"requestBytes": 10485760, "limitBytes": 33554432, "floorBytes": 20971520},
+	"privileged": false,
 }
+
+digest := "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+# A Linux container beside it.
+proxy := object.union(web, {
+	"name": "proxy",
+	"image": $"docker.io/library/envoy:v1@{digest}",
+	"class": "linux",
+	"kind": "linux",
+	"shape": "linux-rootfs",
+	"packaging": null,
+	"evidence": [],
+	"requires": [],
+	"ambient": [],
+	"effective": [],
+})
 
 clock := {
 	"capability": "clock",

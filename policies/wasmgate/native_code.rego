@@ -19,7 +19,7 @@ violations contains violation if {
 		"container": container.name,
 		"capability": "native.exec",
 		"message": concat("", [
-			$"{text.container(container)}: image `{container.image}` is packed as Wasm and holds native code: {found}; ",
+			$"{text.container(container)}: image `{text.image(container)}` is packed as Wasm and holds native code: {found}; ",
 			"no grant can bound what native code does: ship the portable `.wasm` file and let the runtime compile it",
 		]),
 	}
@@ -32,4 +32,4 @@ native(container) := {$"`{file.magic}` in `{file.source}`" | some file in contai
 	is_string(container.reason)
 } else := {"the program that it starts"} if {
 	container.class == "native"
-} else := set()
+} else := {text.places(entry) | some entry in container.effective; entry.capability == "native.exec"}

@@ -3,6 +3,13 @@ package wasmgate_test
 import data.wasmgate
 import data.wasmgate.fixture
 
+refused["native-code"] := fixture.pod({"native": [{"source": "sha256:2c26", "magic": "ELF"}]})
+
+admitted["native-code"] := fixture.pod({
+	"role": "imageVolume",
+	"native": [{"source": "sha256:2c26", "magic": "ELF"}],
+})
+
 native_code(found) := {{
 	"rule": "native-code",
 	"container": "web",
@@ -32,6 +39,18 @@ test_a_native_program_in_an_image_packed_as_wasm_is_refused_on_any_runtime if {
 
 test_a_native_program_is_refused_when_nothing_says_where_it_is if {
 	wasmgate.violations == native_code("the program that it starts") with input as fixture.pod({"class": "native"})
+}
+
+test_native_code_is_refused_once_whatever_is_granted if {
+	exec := {"capability": "native.exec", "evidence": ["ELF bytes in layer sha256:2c26"], "coveredBy": []}
+	every covered_by in [[], ["WasiGrant/native"]] {
+		entry := object.union(exec, {"coveredBy": covered_by})
+		wasmgate.violations == native_code("ELF bytes in layer sha256:2c26") with input as fixture.pod({"effective": [entry]})
+		wasmgate.violations == native_code("`ELF` in `sha256:2c26`") with input as fixture.pod({
+			"effective": [entry],
+			"native": [{"source": "sha256:2c26", "magic": "ELF"}],
+		})
+	}
 }
 
 test_every_place_with_native_code_is_named if {

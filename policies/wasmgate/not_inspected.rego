@@ -33,11 +33,11 @@ inspected(container) if {
 	not container.kind == "unknown"
 }
 
-what_failed(container) := $"image `{container.image}` could not be read: {container.reason}" if {
+what_failed(container) := $"image `{text.image(container)}` could not be read: {container.reason}" if {
 	container.class == "unread"
-} else := $"image `{container.image}` was read, but its program was not recognised: {container.reason}" if {
+} else := $"image `{text.image(container)}` was read, but its program was not recognised: {container.reason}" if {
 	is_string(container.reason)
-} else := $"image `{container.image}` was read, but its program was not recognised"
+} else := $"image `{text.image(container)}` was read, but its program was not recognised"
 
 how_to_mend(container) := "name an image that the gate can read, or give it access to the registry" if {
 	container.class == "unread"

@@ -3,6 +3,22 @@ package wasmgate_test
 import data.wasmgate
 import data.wasmgate.fixture
 
+refused["not-inspected"] := fixture.pod({
+	"class": "unread",
+	"kind": "unknown",
+	"reason": "the registry answered 401",
+	"evidence": [],
+	"effective": [],
+})
+
+admitted["not-inspected"] := fixture.on(fixture.none, {
+	"class": "unread",
+	"kind": "unknown",
+	"reason": "the registry answered 401",
+	"evidence": [],
+	"effective": [],
+})
+
 not_inspected(message) := {{"rule": "not-inspected", "container": "web", "message": message}}
 
 test_an_unread_image_on_a_wasm_runtime_is_refused if {

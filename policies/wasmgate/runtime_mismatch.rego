@@ -19,7 +19,7 @@ violations contains violation if {
 		"rule": "runtime-mismatch",
 		"container": container.name,
 		"message": concat("", [
-			$"{text.container(container)} starts {text.kind(container)} from `{container.image}`{text.evidence(container)}, ",
+			$"{text.container(container)} starts {text.kind(container)} from `{text.image(container)}`{text.evidence(container)}, ",
 			$"and {what_the_class_does}; {what_would_run(container)}",
 		]),
 	}

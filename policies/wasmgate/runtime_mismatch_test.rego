@@ -3,6 +3,10 @@ package wasmgate_test
 import data.wasmgate
 import data.wasmgate.fixture
 
+refused["runtime-mismatch"] := fixture.pod({"kind": "spin-app"})
+
+admitted["runtime-mismatch"] := fixture.on(fixture.spin, {"kind": "spin-app"})
+
 mismatch(name, message) := {{"rule": "runtime-mismatch", "container": name, "message": message}}
 
 test_wasm_without_a_runtime_class_is_refused if {
@@ -58,6 +62,6 @@ test_a_wasm_image_that_is_only_mounted_needs_no_runtime if {
 	wasmgate.violations == set() with input as fixture.on(fixture.none, {"role": "imageVolume"})
 }
 
-test_a_linux_sidecar_on_a_wasm_runtime_is_admitted if {
-	wasmgate.violations == set() with input as fixture.pod({"class": "linux", "kind": "linux"})
+test_a_linux_sidecar_matches_any_runtime if {
+	not "runtime-mismatch" in rules_of(fixture.with_containers(fixture.pod({}), [fixture.web, fixture.proxy]))
 }

@@ -3,6 +3,10 @@ package wasmgate_test
 import data.wasmgate
 import data.wasmgate.fixture
 
+refused["under-floor"] := sized(16777216, 20971520)
+
+admitted["under-floor"] := sized(20971520, 20971520)
+
 sized(limit, floor) := fixture.pod({"resources": {"limitBytes": limit, "floorBytes": floor}})
 
 test_a_limit_under_the_floor_is_warned_of if {
@@ -32,9 +36,9 @@ test_no_limit_or_no_floor_is_fine if {
 }
 
 test_the_floor_of_a_program_that_is_not_wasm_is_not_known if {
-	wasmgate.violations == set() with input as fixture.pod({
+	not "under-floor" in rules_of(fixture.pod({
 		"class": "linux",
 		"kind": "linux",
 		"resources": {"limitBytes": 1, "floorBytes": 20971520},
-	})
+	}))
 }

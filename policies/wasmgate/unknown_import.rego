@@ -3,10 +3,33 @@ package wasmgate
 import data.wasmgate.text
 
 # METADATA
+# title: Every import is mapped to a capability
+# description: |
+#   An import that the gate maps to no capability may be anything, so it is refused where a runtime may provide it.
+#   Speaks in place of `needs-grant`.
+# custom:
+#   remedy: |
+#     Build for interfaces that the gate knows, choose a runtime class that is known not to provide this one, or ask the
+#     platform team for a grant that names the import.
+#   severity: high
+violations contains violation if {
+	some found in uncovered
+	speaks_of(found.entry) == "unknown-import"
+	violation := {
+		"rule": "unknown-import",
+		"container": found.container.name,
+		"capability": found.entry.capability,
+		"message": concat("", [
+			$"{text.container(found.container)} imports {imported(found.entry)}, nobody knows what that lets it do, ",
+			$"and no grant allows it{text.grounds(found.entry)}; build it without, or else {text.grant(found.entry)}",
+		]),
+	}
+}
+
+# METADATA
 # title: The runtime links every import
 # description: |
-#   An import that is mapped to no capability and that the runtime does not provide stops the program before its first
-#   instruction. Where the runtime may provide it, it is a capability like any other, and `needs-grant` refuses it.
+#   An import that the runtime is known not to provide stops the program before its first instruction.
 # custom:
 #   remedy: Build for the interfaces that the runtime provides, or choose a runtime class that provides this one.
 #   severity: medium

@@ -3,6 +3,31 @@ package wasmgate_test
 import data.wasmgate
 import data.wasmgate.fixture
 
+refused["unknown-import"] := fixture.pod({"effective": [gpu]})
+
+admitted["unknown-import"] := fixture.pod({"effective": [object.union(gpu, {"coveredBy": ["WasiGrant/gpu"]})]})
+
+gpu := {
+	"capability": "unknown-import",
+	"name": "acme:gpu/device",
+	"evidence": ["import acme:gpu/device in layer sha256:2c26"],
+	"coveredBy": [],
+	"needsGrant": "{ name: unknown-import, names: [\"acme:gpu/device\"] }",
+}
+
+test_an_import_that_the_runtime_may_provide_is_refused if {
+	wasmgate.violations == {{
+		"rule": "unknown-import",
+		"container": "web",
+		"capability": "unknown-import",
+		"message": concat("", [
+			"container `web` imports `acme:gpu/device`, nobody knows what that lets it do, and no grant allows it ",
+			"(seen: import acme:gpu/device in layer sha256:2c26); build it without, or else a WasiGrant in namespace ",
+			"`shop` would, with this under `spec.capabilities`:\n- { name: unknown-import, names: [\"acme:gpu/device\"] }",
+		]),
+	}} with input as refused["unknown-import"]
+}
+
 unknown_import(import_words) := {{
 	"rule": "unknown-import",
 	"container": "web",

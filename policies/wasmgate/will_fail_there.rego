@@ -28,7 +28,3 @@ violations contains violation if {
 
 # Nearly every toolchain links these in, used or not. Imports that nobody mapped have a rule of their own.
 plumbing := {"stdio", "args", "clock", "random", "unknown-import"}
-
-the_runtime := $"runtime class `{input.runtime.runtimeClass}`" if {
-	is_string(input.runtime.runtimeClass)
-} else := "the pod's runtime"

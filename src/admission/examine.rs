@@ -1,7 +1,7 @@
 //! From a workload to what was found, planned and judged. The server and the offline commands share this.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -56,18 +56,28 @@ fn is_native_in_wasm(container: &Container) -> bool {
 
 /// Whether the spec names a class that a profile says is a Wasm runtime.
 pub fn under_wasm_class(state: &State, workload: &Workload) -> bool {
-    workload.spec.runtime_class_name.as_deref().is_some_and(|class| state.runtimes.by_class(class).is_some())
+    workload.spec.runtime_class_name.as_deref().is_some_and(|class| state.profile_of(class).is_some())
 }
 
-/// Looks at every image of the workload side by side.
+/// Looks at every image of the workload side by side. A pod that will be placed on a Wasm runtime is looked at as one
+/// that is there already: down to the files of its ordinary images, so that a second call finds what the first one found.
 pub async fn inspect(
     state: &State,
     inspector: &Inspector,
     workload: &Workload,
     budget: Duration,
 ) -> Inspection {
+    let started = Instant::now();
     // An annotation asks crun or youki for a Wasm handler, whatever the image is called.
     let deep = under_wasm_class(state, workload) || crun_annotation(&workload.annotations).is_some();
+    let found = look_at_all(inspector, workload, deep, budget).await;
+    if deep || !found.has_wasm() {
+        return found;
+    }
+    look_at_all(inspector, workload, true, budget.saturating_sub(started.elapsed())).await
+}
+
+async fn look_at_all(inspector: &Inspector, workload: &Workload, deep: bool, budget: Duration) -> Inspection {
     let images = workload.images();
     let looks = images.iter().map(|image| look(inspector, image, &workload.annotations, deep, budget));
     Inspection { containers: futures::future::join_all(looks).await }
@@ -209,6 +219,7 @@ fn case<'a>(
         runtimes: &state.runtimes,
         cluster: &state.cluster,
         grants: &state.grants,
+        options: &state.options,
         now: Timestamp::now(),
     }
 }

@@ -144,7 +144,8 @@ fn nothing_to_do(review: &Review, workload: &Workload, kind: Kind) -> Option<&'s
     if workload.is_mirror() {
         return Some("mirror pod");
     }
-    if workload.terminating {
+    // On CREATE the field is forged: the API server sets it when an object is deleted.
+    if workload.terminating && review.operation == Operation::Update {
         return Some("object on its way out");
     }
     let old = review.old_object.as_deref()?;
@@ -159,7 +160,7 @@ fn unreadable(state: &State, road: Road, uid: &str, kind: Kind, object: &str, er
     let value: Value = serde_json::from_str(object).unwrap_or_default();
     let class =
         value.pointer(&format!("{}/spec/runtimeClassName", kind.template_pointer())).and_then(Value::as_str);
-    let wasm = class.is_some_and(|name| state.runtimes.by_class(name).is_some());
+    let wasm = class.is_some_and(|name| state.profile_of(name).is_some());
     if wasm && road == Road::Validate {
         return Decision::skipped(answer::invalid(uid, error.to_string()), "unreadable object");
     }
@@ -311,10 +312,11 @@ mod tests {
             runtimes: crate::runtime::Runtimes::default(),
             cluster: crate::cluster::Cluster::default(),
             grants: crate::grant::Grants::default(),
+            exceptions: crate::grant::Exceptions::default(),
+            options: crate::judge::Options::default(),
             policies: PolicySet::load(&Engine::new().unwrap(), Vec::new(), Limits::default()).await.unwrap(),
             levels: crate::judge::Levels::default(),
             exempt_namespaces: std::collections::BTreeSet::new(),
-            exceptions: crate::grant::Exceptions::default(),
         };
         let inspector = Inspector::new(image::Options::default()).unwrap();
         Gate::new(state, inspector, sink, metrics, Labels::new("test", &BTreeMap::new()))

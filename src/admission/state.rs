@@ -6,9 +6,9 @@ use thiserror::Error;
 
 use crate::cluster::Cluster;
 use crate::grant::{Exceptions, Grants};
-use crate::judge::{Enforcement, Levels};
+use crate::judge::{Enforcement, Levels, Options};
 use crate::policy::PolicySet;
-use crate::runtime::Runtimes;
+use crate::runtime::{Profile, Runtimes};
 
 /// Why a review could not be carried through.
 #[derive(Debug, Error)]
@@ -38,6 +38,8 @@ pub struct State {
     pub exceptions: Exceptions,
     /// The policies.
     pub policies: PolicySet,
+    /// What the configuration says to the rules.
+    pub options: Options,
     /// How hard violations bite.
     pub levels: Levels,
     /// Namespaces that the gate never touches, its own among them.
@@ -45,6 +47,11 @@ pub struct State {
 }
 
 impl State {
+    /// The profile behind a RuntimeClass; `None` for a class that nobody described as a Wasm runtime.
+    pub fn profile_of(&self, class: &str) -> Option<&Profile> {
+        self.cluster.profile_of(&self.runtimes, class)
+    }
+
     /// How hard violations bite in a namespace.
     pub fn level_of(&self, namespace: &str) -> Enforcement {
         let labels: Option<&BTreeMap<_, _>> = self.cluster.namespaces.get(namespace);

@@ -121,6 +121,9 @@ pub struct ServeOptions {
     /// What the gate knows
     #[command(flatten)]
     pub gate: GateOptions,
+    /// Keep what is known about images in FILE over a restart
+    #[arg(long, value_name = "FILE", env = "WASMGATE_IMAGE_STORE", help_heading = "Images")]
+    pub image_store: Option<PathBuf>,
     /// Address of the webhooks (HTTPS) [default: 0.0.0.0:8443]
     #[arg(long, value_name = "ADDR", help_heading = "Server")]
     pub listen: Option<SocketAddr>,

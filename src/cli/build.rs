@@ -6,7 +6,7 @@ use crate::admission::State;
 use crate::cluster::{self, Cluster};
 use crate::config::{self, Overrides, Settings};
 use crate::grant::{self, Loaded};
-use crate::image::Inspector;
+use crate::image::{self, Inspector};
 use crate::policy::{Bundle, Engine, Limits, PolicySet};
 
 /// The checked configuration of a command that does not serve.
@@ -36,14 +36,22 @@ pub fn settings_with(options: &GateOptions, overrides: Overrides) -> Result<Sett
         insecure_registries,
         registry_cas,
         docker_config,
+        own_namespace: std::env::var("POD_NAMESPACE").ok().filter(|name| !name.is_empty()),
         ..overrides
     };
     Ok(config::resolve(config::load(config.as_deref())?, overrides)?)
 }
 
 /// Looks images up as configured.
-pub fn inspector(settings: &Settings) -> Result<Inspector, Error> {
+pub fn serving_inspector(settings: &Settings) -> Result<Inspector, Error> {
     Ok(Inspector::new(settings.file.images.clone())?)
+}
+
+/// The same for a command that ends: the store belongs to the one process that serves.
+pub fn inspector(settings: &Settings) -> Result<Inspector, Error> {
+    let images =
+        image::Options { store: None, warm: Vec::new(), warm_file: None, ..settings.file.images.clone() };
+    Ok(Inspector::new(images)?)
 }
 
 /// Loads grants, cluster facts and policies.
@@ -64,6 +72,7 @@ pub async fn state(settings: &Settings) -> Result<State, Error> {
         grants,
         exceptions,
         policies: policies(settings).await?,
+        options: settings.file.policies.options.clone(),
         levels: settings.file.enforcement.clone(),
         exempt_namespaces: settings.file.exempt_namespaces.clone(),
     })

@@ -48,6 +48,9 @@ async fn explain(
     let Some(kind) = Kind::of(&gvk) else {
         return Ok(Report::not_a_workload(manifest, namespace));
     };
+    if state.exempt_namespaces.contains(namespace) {
+        return Ok(Report::exempt(manifest, namespace));
+    }
     let request = RequestFacts {
         uid: "",
         operation: "CREATE",

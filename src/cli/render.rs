@@ -65,6 +65,7 @@ fn word(outcome: Outcome) -> String {
     match outcome {
         Outcome::NotAWorkload => paint(DIM, "carries no pod: not for the gate"),
         Outcome::NotWasm => paint(DIM, "no Wasm: left alone"),
+        Outcome::Exempt => paint(DIM, "exempt namespace: left alone"),
         Outcome::Unread => paint(YELLOW, "left alone, though an image could not be read"),
         Outcome::Admitted => paint(GREEN, "admitted"),
         Outcome::Warned => paint(YELLOW, "admitted with warnings"),

@@ -24,6 +24,8 @@ pub enum Outcome {
     NotAWorkload,
     /// It has nothing to do with Wasm and is left alone.
     NotWasm,
+    /// Its namespace is exempt: the gate leaves it alone.
+    Exempt,
     /// It is left alone, but nobody can tell whether it is Wasm: an image could not be read.
     Unread,
     /// It would be admitted.
@@ -86,6 +88,11 @@ impl Report {
             violations: Vec::new(),
             before_after: None,
         }
+    }
+
+    /// An object of a namespace that the gate never touches.
+    pub fn exempt(manifest: &Manifest, namespace: &str) -> Self {
+        Self { outcome: Outcome::Exempt, ..Self::not_a_workload(manifest, namespace) }
     }
 
     /// An object that was examined; `judged` are its containers as the policies were shown them.

@@ -29,7 +29,9 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let (cert, key) = certificate(&settings)?;
     let state = build::state(&settings).await?;
     let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
-    let gate = Arc::new(Gate::new(state, build::inspector(&settings)?, sink, metrics, labels));
+    let inspector = build::serving_inspector(&settings)?;
+    inspector.warm().await;
+    let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels));
     let rotation = tokio::spawn(reopen_on_hangup(Arc::clone(&gate)));
     let served = serve(&settings, cert, key, Served(Arc::clone(&gate))).await;
     rotation.abort();
@@ -71,6 +73,7 @@ async fn serve(settings: &Settings, cert: PathBuf, key: PathBuf, gate: Served) -
 
 fn overrides(options: &ServeOptions) -> Overrides {
     Overrides {
+        image_store: options.image_store.clone(),
         listen: options.listen,
         probes: options.probes,
         tls: options.tls_cert.clone().zip(options.tls_key.clone()),

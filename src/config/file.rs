@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit;
 use crate::image::{self, ImageKind};
-use crate::judge::Levels;
+use crate::judge::{Levels, Options};
 use crate::runtime::{Profile, Runtimes};
 
 /// `apiVersion` of the file.
@@ -46,7 +46,7 @@ pub struct File {
     /// How hard violations bite.
     #[serde(default)]
     pub enforcement: Levels,
-    /// Namespaces that the gate never touches.
+    /// Further namespaces that the gate never touches; `kube-system` and its own are always among them.
     #[serde(default = "exempt_namespaces")]
     pub exempt_namespaces: BTreeSet<String>,
     /// Where decision records go, and what is written on each.
@@ -72,9 +72,9 @@ impl Default for File {
     }
 }
 
-/// The control plane and the gate itself: a gate that judges its own pods cannot come back after an outage
+/// Namespaces that are exempt whatever the file says. The control plane and the gate itself: a gate that judges its own pods cannot come back after an outage
 /// (`kubernetes/website:content/en/docs/concepts/cluster-administration/admission-webhooks-good-practices.md`).
-fn exempt_namespaces() -> BTreeSet<String> {
+pub(super) fn exempt_namespaces() -> BTreeSet<String> {
     ["kube-system", "wasmgate-system"].into_iter().map(String::from).collect()
 }
 
@@ -146,6 +146,9 @@ pub struct Policies {
     pub baseline: bool,
     /// Further bundles.
     pub bundles: Vec<PathBuf>,
+    /// Given to the rules of all bundles as `input.options`. The baseline reads `strictAmbient`: `true` refuses what a
+    /// runtime hands over without a grant even where the program cannot use it.
+    pub options: Options,
     /// Longest time for one evaluation of one bundle.
     pub time_limit: SignedDuration,
     /// Most memory for one evaluation, in bytes.
@@ -157,6 +160,7 @@ impl Default for Policies {
         Self {
             baseline: true,
             bundles: Vec::new(),
+            options: Options::new(),
             time_limit: SignedDuration::from_millis(250),
             memory_limit_bytes: 64 << 20,
         }

@@ -32,6 +32,8 @@ pub struct Overrides {
     pub registry_cas: Vec<PathBuf>,
     /// `--docker-config`.
     pub docker_config: Option<PathBuf>,
+    /// `--image-store`.
+    pub image_store: Option<PathBuf>,
     /// `--listen`.
     pub listen: Option<SocketAddr>,
     /// `--probes`.
@@ -44,6 +46,8 @@ pub struct Overrides {
     pub cert_names: Vec<String>,
     /// `--decision-log`.
     pub decision_log: Option<Output>,
+    /// Namespace that the gate itself runs in.
+    pub own_namespace: Option<String>,
 }
 
 /// The whole configuration, checked: what is left can only fail on something outside of it.
@@ -105,13 +109,17 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
         insecure_registries,
         registry_cas,
         docker_config,
+        image_store,
         listen,
         probes,
         tls,
         cert_dir,
         cert_names,
         decision_log,
+        own_namespace,
     } = overrides;
+    file.exempt_namespaces.extend(super::file::exempt_namespaces());
+    file.exempt_namespaces.extend(own_namespace);
     file.grants = grants.or(file.grants.take());
     file.cluster = cluster.or(file.cluster.take());
     file.policies.bundles.extend(bundles);
@@ -124,6 +132,7 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
     file.images.registries.insecure.extend(insecure_registries);
     file.images.ca_files.extend(registry_cas);
     file.images.docker_config = docker_config.or(file.images.docker_config.take());
+    file.images.store = image_store.or(file.images.store.take());
     file.server.listen = listen.unwrap_or(file.server.listen);
     file.server.probes = probes.unwrap_or(file.server.probes);
     if let Some((cert, key)) = tls {
@@ -232,6 +241,13 @@ mod tests {
     }
 
     #[test]
+    fn options_for_the_rules_are_passed_on_as_they_are() {
+        let settings = settings("policies: {options: {strictAmbient: true, ours: {teams: [a]}}}\n").unwrap();
+        let options = serde_json::to_value(&settings.file.policies.options).unwrap();
+        assert_eq!(options, serde_json::json!({"strictAmbient": true, "ours": {"teams": ["a"]}}));
+    }
+
+    #[test]
     fn a_wrong_kind_says_what_was_expected() {
         let error = parse("gate.yaml", "apiVersion: v1\nkind: Pod\n").unwrap_err().to_string();
         assert!(error.contains("GateConfiguration") && error.contains("`Pod`"), "{error}");
@@ -299,6 +315,15 @@ mod tests {
         let log = resolve(file, overrides).unwrap().file.decision_log;
         assert_eq!(log.output, Output::Off);
         assert_eq!(log.labels["cluster"], "eu-1");
+    }
+
+    #[test]
+    fn the_control_plane_and_the_gate_itself_are_always_exempt() {
+        let file = parse("gate.yaml", &format!("{HEAD}exemptNamespaces: [monitoring]\n")).unwrap();
+        let overrides = Overrides { own_namespace: Some("gates".into()), ..Overrides::default() };
+        let exempt = resolve(file, overrides).unwrap().file.exempt_namespaces;
+        let expected = ["gates", "kube-system", "monitoring", "wasmgate-system"];
+        assert_eq!(exempt.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -2,32 +2,26 @@
 //! open a connection: its host passes a deny-list and an allow-list, and the addresses that it resolves to must be
 //! public ones unless the platform said otherwise.
 //!
-//! # What is not covered yet
-//! The check resolves the host itself; the connection is opened by `oci-client`, which takes neither a resolver nor
-//! a redirect policy (`oci-client:src/client.rs`, `ClientConfig`). So three ways around the addresses' rules remain,
-//! all three open only to somebody who runs a registry or a name server that the allow-list lets in:
-//! - **a second answer**: `oci-client` resolves the name again when it connects, milliseconds after the check (the
-//!   check is made before every request, not once per image), and a name server may answer differently;
-//! - **redirects**: up to ten are followed (the default of `reqwest`), to any host, as blobs of large registries are
-//!   served from elsewhere. Credentials are dropped on the way to another host (`reqwest:src/redirect.rs`);
-//! - **token services**: the `realm` of a registry's `WWW-Authenticate: Bearer` header is asked wherever it is, and
-//!   with the credentials for that registry, as Docker Hub needs it (`auth.docker.io`).
-//!
-//! In all three the asker is told no more than that the answer was not a manifest. An allow-list without `*` closes
-//! them as far as the listed registries can be trusted. Where `HTTPS_PROXY` is set, the proxy resolves names.
+//! The address rules are applied where a connection is opened, by the resolver that the HTTP client asks
+//! ([`super::registry::resolver`]), and only addresses that passed are handed to it. So a name server that answers
+//! differently the second time, a redirect and a token service all meet the same rules. Hosts that a registry
+//! redirects to, and its token service, need not be on the allow-list, which is about registries; they may not be on
+//! the deny-list.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 use ipnet::IpNet;
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, reference::Reference};
 
 /// Docker Hub as it is written in image names.
 const DOCKER_HUB: &str = "docker.io";
-/// The host that is asked for Docker Hub's images (`oci-spec:src/distribution/reference.rs`, `resolve_registry`).
-const DOCKER_HUB_HOST: &str = "index.docker.io";
+/// Other names of Docker Hub: the one in its credentials' key, and the one that serves its API
+/// (`containerd:core/remotes/docker/resolver.go`, `DefaultHost`).
+const DOCKER_HUB_HOSTS: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
 
 /// Which registries may be asked, and which addresses they may have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +55,9 @@ pub struct Guard {
     deny: Vec<Pattern>,
     insecure: Vec<String>,
     allowed_cidrs: Vec<IpNet>,
+    /// Mirrors and token services that the platform configured, in lower case: they may have any address, and no pod
+    /// may name them.
+    named: Vec<String>,
 }
 
 impl Guard {
@@ -79,12 +76,19 @@ impl Guard {
             deny: patterns(&options.deny)?,
             insecure: options.insecure.iter().map(|entry| entry.to_ascii_lowercase()).collect(),
             allowed_cidrs: options.allowed_cidrs.clone(),
+            named: Vec::new(),
         })
     }
 
-    /// Registries that are asked by plain HTTP.
-    pub fn insecure(&self) -> &[String] {
-        &self.insecure
+    /// The same, with hosts that the platform configured to be asked on the way to a registry.
+    #[must_use]
+    pub(super) fn with_named<'a>(self, hosts: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { named: hosts.into_iter().map(str::to_ascii_lowercase).collect(), ..self }
+    }
+
+    /// Whether a registry, by exact `host` or `host:port`, is asked by plain HTTP.
+    pub(super) fn is_insecure(&self, registry: &str) -> bool {
+        self.insecure.iter().any(|entry| entry.eq_ignore_ascii_case(registry))
     }
 
     /// Whether a registry may be asked, as far as its name alone says. Does no I/O.
@@ -92,22 +96,63 @@ impl Guard {
         self.name_verdict(reference).map(|_| ())
     }
 
-    /// Whether a registry may be asked now: its name, and every address that it resolves to. `timeout` bounds the
-    /// resolution.
-    pub async fn check(&self, reference: &Reference, timeout: Duration) -> Result<(), Error> {
-        let Some(Endpoint { host, port }) = self.name_verdict(reference)? else { return Ok(()) };
-        let host = if host == DOCKER_HUB { DOCKER_HUB_HOST.to_string() } else { host };
-        let unresolved = |message: String| Error::FetchManifest { image: reference.to_string(), message };
-        let resolved = tokio::time::timeout(timeout, tokio::net::lookup_host((host.as_str(), port))).await;
-        let addresses: Vec<IpAddr> = resolved
-            .map_err(|_| unresolved(format!("the name `{host}` was not resolved within {timeout:?}")))?
-            .map_err(|error| unresolved(format!("the name `{host}` does not resolve: {error}")))?
-            .map(|address| address.ip())
-            .collect();
-        if addresses.is_empty() {
-            return Err(unresolved(format!("the name `{host}` has no address")));
+    /// Whether a URL may be asked for: the registry itself, where it redirects to, or its token service. What may be
+    /// connected to for it; addresses that are written as the host are judged here, since nobody resolves them.
+    pub(super) fn check_url(&self, url: &Url) -> Result<Reach, Refusal> {
+        let Some((host, address)) = url_host(url) else {
+            return Err(Refusal::new(url.as_str(), "it names no host"));
+        };
+        let refuse = |what: &str| Err(Refusal::new(&host, what));
+        let Some(port) = url.port_or_known_default().filter(|port| *port != 0) else {
+            return refuse("its port is not a number from 1 to 65535");
+        };
+        let endpoint = Endpoint { host: host.clone(), port };
+        if self.deny.iter().any(|pattern| pattern.denies(&endpoint)) {
+            return refuse("it is on the deny-list");
         }
-        addresses.iter().try_for_each(|address| self.check_address(reference, *address))
+        let standard = port == 443 || (port == 80 && self.is_insecure(&host));
+        let registry = if standard { host.clone() } else { format!("{host}:{port}") };
+        let listed = self.allow.iter().filter_map(|pattern| pattern.allows(&registry)).max();
+        if listed == Some(Listed::ByName) || self.named.contains(&registry) {
+            return Ok(Reach::Anywhere);
+        }
+        match address.and_then(|address| self.address_problem(address)) {
+            Some(problem) => Err(Refusal { host: registry, what: problem }),
+            None => Ok(Reach::Public),
+        }
+    }
+
+    /// Of the addresses that a name resolved to, those that may be connected to.
+    pub(super) fn permitted(
+        &self,
+        host: &str,
+        reach: Reach,
+        addresses: &[IpAddr],
+    ) -> Result<Vec<IpAddr>, Refusal> {
+        let problem = |address: &IpAddr| match reach {
+            Reach::Anywhere => self.denied_address(*address),
+            Reach::Public => self.denied_address(*address).or_else(|| self.address_problem(*address)),
+        };
+        let mut first = None;
+        let mut permitted = Vec::new();
+        for address in addresses {
+            match problem(address) {
+                None => permitted.push(*address),
+                Some(what) => first = first.or(Some(what)),
+            }
+        }
+        match first {
+            Some(what) if permitted.is_empty() => Err(Refusal::new(host, &what)),
+            _ => Ok(permitted),
+        }
+    }
+
+    /// An address that is on the deny-list keeps its denial under every name.
+    fn denied_address(&self, address: IpAddr) -> Option<String> {
+        let spelt = embedded(address).unwrap_or(address).to_string();
+        let denies =
+            |pattern: &Pattern| pattern.port.is_none() && pattern.host == HostPattern::Exact(spelt.clone());
+        self.deny.iter().any(denies).then(|| format!("its address {address} is on the deny-list"))
     }
 
     /// Applies the lists and looks at addresses that are written as the host. What is left to resolve, if anything.
@@ -136,22 +181,68 @@ impl Guard {
 
     /// Whether an address may be connected to for a registry that is not listed by its name.
     fn check_address(&self, reference: &Reference, address: IpAddr) -> Result<(), Error> {
+        self.address_problem(address).map_or(Ok(()), |what| Err(refuse_address(reference, &what)))
+    }
+
+    /// Why an address may not be connected to for a host that is not listed by its name.
+    fn address_problem(&self, address: IpAddr) -> Option<String> {
         let inner = embedded(address);
         let in_allowed = |ip: &IpAddr| self.allowed_cidrs.iter().any(|net| net.contains(ip));
         if in_allowed(&address) || inner.as_ref().is_some_and(in_allowed) {
-            return Ok(());
+            return None;
         }
-        let Some(what) = not_public(inner.unwrap_or(address)) else { return Ok(()) };
-        let registry = &reference.registry;
-        let message = format!(
-            "its address {address} is {what}; add `{registry}` to `allow` or its network to `allowedCidrs` to ask it"
-        );
-        Err(refuse(reference, message))
+        not_public(inner.unwrap_or(address)).map(|what| format!("its address {address} is {what}"))
+    }
+}
+
+/// What a host may be connected to at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Any address: somebody listed this very host.
+    Anywhere,
+    /// Public addresses, and those in `allowedCidrs`.
+    Public,
+}
+
+/// A host that may not be connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) host: String,
+    /// Which rule refuses it, such as `its address 127.0.0.1 is a loopback address`.
+    pub(super) what: String,
+}
+
+impl Refusal {
+    fn new(host: &str, what: &str) -> Self {
+        Self { host: host.to_string(), what: what.to_string() }
     }
 
-    fn is_insecure(&self, registry: &str) -> bool {
-        self.insecure.iter().any(|entry| entry.eq_ignore_ascii_case(registry))
+    /// The error that it is when the registry itself is refused.
+    pub(super) fn of(&self, reference: &Reference) -> Error {
+        refuse_address(reference, &self.what)
     }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` may not be connected to: {}", self.host, self.what)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Host of a URL as image names write it, and its address where the host is one. URLs spell IPv4 addresses in one way
+/// only, and keep the dot that ends an absolute name.
+fn url_host(url: &Url) -> Option<(String, Option<IpAddr>)> {
+    let host = url.host_str()?;
+    if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        let address: Ipv6Addr = inner.parse().ok()?;
+        return Some((host.to_string(), Some(address.into())));
+    }
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let host = if DOCKER_HUB_HOSTS.contains(&host.as_str()) { DOCKER_HUB.to_string() } else { host };
+    let address = host.parse::<Ipv4Addr>().ok().map(IpAddr::V4);
+    Some((host, address))
 }
 
 /// How a registry is on the allow-list. The greater one wins.
@@ -207,7 +298,7 @@ impl Pattern {
             Some(suffix) if is_host(suffix) => HostPattern::Under(format!(".{suffix}")),
             None if host == "*" => HostPattern::Any,
             // Image names never hold the other names of Docker Hub: normalisation rewrites them.
-            None if host == DOCKER_HUB_HOST => HostPattern::Exact(DOCKER_HUB.into()),
+            None if DOCKER_HUB_HOSTS.contains(&host) => HostPattern::Exact(DOCKER_HUB.into()),
             None if is_host(host) => HostPattern::Exact(host.into()),
             _ => return Err(set_up(entry, "write `host`, `host:port`, `*.suffix` or `*`")),
         };
@@ -255,6 +346,16 @@ fn split_port(registry: &str) -> Option<(&str, Option<u16>)> {
 
 fn refuse(reference: &Reference, message: String) -> Error {
     Error::RefuseRegistry { registry: reference.registry.clone(), image: reference.to_string(), message }
+}
+
+fn refuse_address(reference: &Reference, what: &str) -> Error {
+    let registry = &reference.registry;
+    let fix = if what.ends_with("deny-list") {
+        "take it off `deny` to ask it".to_string()
+    } else {
+        format!("add `{registry}` to `allow` or its network to `allowedCidrs` to ask it")
+    };
+    refuse(reference, format!("{what}; {fix}"))
 }
 
 fn set_up(entry: &str, message: &str) -> Error {
@@ -593,19 +694,62 @@ mod tests {
         assert!(Guard::new(&options).is_err());
     }
 
-    #[tokio::test]
-    async fn a_name_that_resolves_to_this_machine_is_refused() {
-        let guard = Guard::new(&GuardOptions::default()).unwrap();
-        let refused = guard.check(&image("localhost:5000"), Duration::from_secs(5)).await.unwrap_err();
-        assert!(matches!(refused, Error::RefuseRegistry { .. }), "{refused}");
-        assert!(refused.to_string().contains("loopback"), "{refused}");
+    fn hop(guard: &Guard, url: &str) -> Result<Reach, String> {
+        guard.check_url(&Url::parse(url).unwrap()).map_err(|refusal| refusal.to_string())
     }
 
-    #[tokio::test]
-    async fn a_name_that_does_not_resolve_is_said_to() {
+    #[test]
+    fn a_url_that_a_registry_leads_to_meets_the_address_rules_in_every_spelling() {
         let guard = Guard::new(&GuardOptions::default()).unwrap();
-        let error = guard.check(&image("nowhere.invalid"), Duration::from_secs(20)).await.unwrap_err();
-        assert!(error.to_string().contains("`nowhere.invalid`"), "{error}");
+        for url in [
+            "https://127.0.0.1/x",
+            "https://2130706433/x",
+            "https://0x7f.1/x",
+            "https://[::1]/x",
+            "https://[::ffff:169.254.169.254]/x",
+            "http://169.254.169.254/latest/meta-data",
+            "https://10.0.0.1:8443/",
+            "https://127.0.0.1./",
+        ] {
+            let refused = hop(&guard, url).unwrap_err();
+            assert!(refused.contains("its address"), "{url}: {refused}");
+        }
+        assert_eq!(hop(&guard, "https://cdn.example.com/x"), Ok(Reach::Public));
+        assert_eq!(hop(&guard, "https://203.0.114.7/x"), Ok(Reach::Public));
+    }
+
+    #[test]
+    fn a_url_need_not_be_on_the_allow_list_and_may_not_be_on_the_deny_list() {
+        let guard =
+            guard(&["ghcr.io", "registry.corp:5000"], &["*.bad.example", "evil.example", "9.9.9.9"], &[]);
+        assert_eq!(hop(&guard, "https://cdn.example.com/x"), Ok(Reach::Public));
+        assert_eq!(hop(&guard, "https://registry.corp:5000/x"), Ok(Reach::Anywhere));
+        assert_eq!(
+            hop(&guard, "https://registry.corp:22/x"),
+            Ok(Reach::Public),
+            "another port was not listed"
+        );
+        assert_eq!(hop(&guard, "https://GHCR.io/x"), Ok(Reach::Anywhere));
+        for url in
+            ["https://a.bad.example/", "http://evil.example./", "https://9.9.9.9:1/", "https://151587081/"]
+        {
+            assert!(hop(&guard, url).unwrap_err().contains("deny-list"), "{url}");
+        }
+    }
+
+    #[test]
+    fn only_permitted_addresses_of_a_name_are_handed_out() {
+        let guard = guard(&["*"], &["9.9.9.9"], &["10.1.0.0/16"]);
+        let addresses =
+            |texts: &[&str]| -> Vec<IpAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let permit = |reach, texts: &[&str]| guard.permitted("r.example", reach, &addresses(texts));
+        let mixed = ["127.0.0.1", "8.8.8.8", "10.1.2.3", "10.2.0.1", "9.9.9.9", "fe80::1"];
+        assert_eq!(permit(Reach::Public, &mixed).unwrap(), addresses(&["8.8.8.8", "10.1.2.3"]));
+        let refused = permit(Reach::Public, &["127.0.0.1", "::1"]).unwrap_err();
+        assert!(refused.to_string().contains("loopback"), "{refused}");
+        assert_eq!(permit(Reach::Anywhere, &["127.0.0.1", "9.9.9.9"]).unwrap(), addresses(&["127.0.0.1"]));
+        let denied = permit(Reach::Anywhere, &["9.9.9.9", "::ffff:9.9.9.9"]).unwrap_err();
+        assert!(denied.of(&image("r.example")).to_string().contains("take it off `deny`"));
     }
 
     #[test]

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use futures::{FutureExt, StreamExt};
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -19,8 +20,12 @@ use super::detect::{SizeLimits, detect};
 use super::guard::{Guard, GuardOptions};
 use super::layout::Layouts;
 use super::reference::Reference;
-use super::registry::{Registry, RegistryOptions};
-use super::source::{Descriptor, FetchedManifest, Source};
+use super::registry::credentials::{covering, fingerprint};
+use super::registry::{
+    BreakerOptions, Login, NoPullSecrets, ProxyOptions, PullSecrets, Puller, Registry, RegistryOptions,
+};
+use super::source::{Descriptor, FetchedManifest, Source, sha256, shorten};
+use super::store::Store;
 use super::{Error, ImageFacts};
 
 /// How far to look.
@@ -44,6 +49,18 @@ pub struct Options {
     pub ca_files: Vec<PathBuf>,
     /// A docker `config.json` with credentials, read once. Default: none, everything is asked anonymously.
     pub docker_config: Option<PathBuf>,
+    /// Folder of the programs that the docker config's `credHelpers` and `credsStore` name. Default: `PATH`.
+    pub credential_helpers: Option<PathBuf>,
+    /// Mirrors by registry, `host[:port][/path]`, tried in order before the registry itself. A mirror may have
+    /// any address, and no pod may name it unless it is on `allow` too. Default: none.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// Hosts of token services, by registry, that are given the registry's credentials although they are elsewhere.
+    /// They may have any address. Default: none; those of Docker Hub and gitlab.com are known.
+    pub token_realms: BTreeMap<String, Vec<String>>,
+    /// When a registry that does not answer is left alone.
+    pub breaker: BreakerOptions,
+    /// The proxy that registries are asked through. Default: none, and none of the environment's.
+    pub proxy: Option<ProxyOptions>,
     /// Bound on resolving a registry's name, and on opening a connection, each. Default: 3 s.
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
@@ -69,6 +86,18 @@ pub struct Options {
     /// How long a failure is repeated without asking again. Default: 5 s.
     #[serde(with = "duration")]
     pub failure_ttl: Duration,
+    /// File in which facts and what tags meant are kept over a restart. One for each process. Whoever can write it
+    /// decides what images are taken for. Default: none.
+    pub store: Option<PathBuf>,
+    /// What is kept in that file, approximately, in bytes; the file may be some times larger. Default: 128 MiB.
+    pub store_bytes: u64,
+    /// Images that are looked at when the gate starts. Default: none.
+    pub warm: Vec<String>,
+    /// A file with more of them, one a line; `#` begins a comment. Default: none.
+    pub warm_file: Option<PathBuf>,
+    /// How long a start waits for them; the rest is looked at while the gate serves. Default: 10 s.
+    #[serde(with = "duration")]
+    pub warm_timeout: Duration,
     /// Sizes that are refused.
     pub limits: SizeLimits,
 }
@@ -80,6 +109,11 @@ impl Default for Options {
             registries: GuardOptions::default(),
             ca_files: Vec::new(),
             docker_config: None,
+            credential_helpers: None,
+            mirrors: BTreeMap::new(),
+            token_realms: BTreeMap::new(),
+            breaker: BreakerOptions::default(),
+            proxy: None,
             connect_timeout: Duration::from_secs(3),
             read_timeout: Duration::from_secs(5),
             lookup_timeout: Duration::from_secs(10),
@@ -89,6 +123,11 @@ impl Default for Options {
             tag_ttl: Duration::from_mins(1),
             stale_ttl: Duration::from_hours(1),
             failure_ttl: Duration::from_secs(5),
+            store: None,
+            store_bytes: 128 << 20,
+            warm: Vec::new(),
+            warm_file: None,
+            warm_timeout: Duration::from_secs(10),
             limits: SizeLimits::default(),
         }
     }
@@ -103,6 +142,8 @@ pub struct Stats {
     pub misses: u64,
     /// Questions answered with what a tag meant before, because its registry could not be asked.
     pub stale: u64,
+    /// Questions for which the disk knew what memory did not.
+    pub disk_hits: u64,
     /// Questions answered with a failure that was remembered.
     pub failure_hits: u64,
     /// Look-ups that asked a registry or a folder.
@@ -115,9 +156,11 @@ pub struct Stats {
     pub digests: u64,
 }
 
-/// Looks images up, and remembers what it saw.
+/// Looks images up, and remembers what it saw. Cheap to clone.
+#[derive(Clone)]
 pub struct Inspector {
     shared: Arc<Inner>,
+    pull_secrets: Arc<dyn PullSecrets>,
 }
 
 impl fmt::Debug for Inspector {
@@ -136,11 +179,18 @@ impl Inspector {
     }
 
     fn with_detect(options: Options, detect: Detect) -> Result<Self, Error> {
+        let store = open_store(&options)?;
+        let warm = warm_list(&options)?;
         let registry = RegistryOptions {
             ca_files: options.ca_files,
             docker_config: options.docker_config,
+            credential_helpers: options.credential_helpers,
             connect_timeout: options.connect_timeout,
             read_timeout: options.read_timeout,
+            breaker: options.breaker,
+            mirrors: options.mirrors,
+            token_realms: options.token_realms,
+            proxy: options.proxy,
         };
         let registry = Registry::new(Guard::new(&options.registries)?, &registry)?;
         let memory = Memory::new(&Bounds {
@@ -151,16 +201,25 @@ impl Inspector {
             failure_ttl: options.failure_ttl,
         });
         let shared = Inner {
-            images: Arc::new(Images { registry, layouts: Layouts::new(&options.layouts) }),
+            images: Arc::new(Images { registry, layouts: Arc::new(Layouts::new(&options.layouts)) }),
             memory,
+            store,
             detect,
             limits: options.limits,
             lookup_timeout: options.lookup_timeout,
+            warm,
+            warm_timeout: options.warm_timeout,
             slots: Semaphore::new(options.concurrent_lookups.clamp(1, Semaphore::MAX_PERMITS)),
             running: Mutex::default(),
             counters: Counters::default(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), pull_secrets: Arc::new(NoPullSecrets) })
+    }
+
+    /// The same inspector, which finds the pull secrets of pods here.
+    #[must_use]
+    pub fn with_pull_secrets(self, pull_secrets: Arc<dyn PullSecrets>) -> Self {
+        Self { pull_secrets, ..self }
     }
 
     /// Facts about one image, from the cache or from its source, within `budget`.
@@ -178,9 +237,70 @@ impl Inspector {
                 count(&self.shared.counters.hits);
                 Ok(facts)
             }
-            Recall::Stale(facts) => Box::pin(self.shared.ask(image, depth, budget, Some(facts))).await,
-            Recall::Nothing => Box::pin(self.shared.ask(image, depth, budget, None)).await,
+            recall => Box::pin(self.shared.ask(Question::of(image, depth), budget, recall.stale())).await,
         }
+    }
+
+    /// Facts about one image of a pod: its pull secrets are tried before the platform's own credentials, as the
+    /// kubelet does it. What was seen with them is remembered for pods that hold the same ones only, except for facts
+    /// by digest: whoever knows a digest is told what it is.
+    pub async fn inspect_for(
+        &self,
+        image: &str,
+        depth: Depth,
+        budget: Duration,
+        puller: &Puller,
+    ) -> Result<Arc<ImageFacts>, Arc<Error>> {
+        let logins = self.pull_secrets.logins(puller).await;
+        let covering = if logins.is_empty() { logins } else { covering(logins, &Reference::parse(image)?) };
+        if covering.is_empty() {
+            return self.inspect(image, depth, budget).await;
+        }
+        let question = Question::with_logins(image, depth, covering);
+        match self.shared.memory.recall(&question.key, depth).await {
+            Recall::Fresh(facts) => {
+                count(&self.shared.counters.hits);
+                Ok(facts)
+            }
+            recall => Box::pin(self.shared.ask(question, budget, recall.stale())).await,
+        }
+    }
+
+    /// Looks at the images of `warm` and `warmFile`, at their layers too. Waits for `warmTimeout`; what is left then
+    /// goes on in a task of its own.
+    pub async fn warm(&self) {
+        let images = self.shared.warm.clone();
+        if images.is_empty() {
+            return;
+        }
+        let (inspector, bound) = (self.clone(), self.shared.warm_timeout);
+        let task = tokio::spawn(async move { inspector.warm_all(images).await });
+        if tokio::time::timeout(bound, task).await.is_err() {
+            tracing::info!(waited = ?bound, "Serving while the rest of the images to warm is looked at");
+        }
+    }
+
+    async fn warm_all(&self, images: Vec<String>) {
+        let (total, start) = (images.len(), Instant::now());
+        tracing::info!(images = total, "Looking at the images to warm");
+        let (mut done, mut failed) = (0_usize, 0_usize);
+        let mut looks = futures::stream::iter(images)
+            .map(|image| async move {
+                let bound = self.shared.lookup_timeout;
+                (self.inspect(&image, Depth::Layers, bound).await.map(|_| ()), image)
+            })
+            .buffer_unordered(WARMED_AT_ONCE);
+        while let Some((outcome, image)) = looks.next().await {
+            done += 1;
+            if let Err(error) = outcome {
+                failed += 1;
+                tracing::warn!(image = shorten(&image, 200), %error, "Could not warm an image");
+            }
+            if done % WARMED_BETWEEN_LINES == 0 {
+                tracing::info!(done, total, failed, "Looking at the images to warm");
+            }
+        }
+        tracing::info!(total, failed, took = ?start.elapsed(), "Looked at the images to warm");
     }
 
     /// Facts about an image in a layout that a person named as `oci:PATH[:TAG]`. Nothing is remembered. Not for names
@@ -201,6 +321,7 @@ impl Inspector {
             hits: read(&counters.hits),
             misses: read(&counters.misses),
             stale: read(&counters.stale),
+            disk_hits: read(&counters.disk_hits),
             failure_hits: read(&counters.failure_hits),
             lookups: read(&counters.lookups),
             failures: read(&counters.failures),
@@ -223,6 +344,7 @@ struct Counters {
     hits: AtomicU64,
     misses: AtomicU64,
     stale: AtomicU64,
+    disk_hits: AtomicU64,
     failure_hits: AtomicU64,
     lookups: AtomicU64,
     failures: AtomicU64,
@@ -232,23 +354,80 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Images that are warmed at a time.
+const WARMED_AT_ONCE: usize = 8;
+
+/// Images between two lines of the log about the progress.
+const WARMED_BETWEEN_LINES: usize = 50;
+
+/// Largest file with images to warm, in bytes.
+const LARGEST_WARM_FILE: u64 = 4 << 20;
+
+fn open_store(options: &Options) -> Result<Option<Arc<Store>>, Error> {
+    let Some(path) = &options.store else { return Ok(None) };
+    // What was too large to look at under other limits may not be now.
+    let limits = serde_json::to_vec(&options.limits).unwrap_or_default();
+    Store::open(path, options.store_bytes, &sha256(&limits)).map(|store| Some(Arc::new(store)))
+}
+
+/// The images of `warm` and of `warmFile`.
+fn warm_list(options: &Options) -> Result<Vec<String>, Error> {
+    let mut images = options.warm.clone();
+    let Some(path) = &options.warm_file else { return Ok(images) };
+    let failed =
+        |what: String| Error::SetUpClient { message: format!("`warmFile` `{}`: {what}", path.display()) };
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LARGEST_WARM_FILE + 1).read_to_string(&mut text))
+        .map_err(|error| failed(format!("could not read it: {error}")))?;
+    if text.len() as u64 > LARGEST_WARM_FILE {
+        return Err(failed(format!("it is larger than {LARGEST_WARM_FILE} bytes")));
+    }
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or(line).trim());
+    images.extend(lines.filter(|line| !line.is_empty()).map(String::from));
+    Ok(images)
+}
+
 /// A question that somebody waits for the answer to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 struct Question {
     /// As it is written.
     image: Arc<str>,
+    /// What the answer is remembered by: the image, and which pull secrets are tried for it.
+    key: Arc<str>,
     depth: Depth,
+    logins: Vec<Login>,
+}
+
+impl Question {
+    fn of(image: &str, depth: Depth) -> Self {
+        let image: Arc<str> = image.into();
+        Self { key: image.clone(), image, depth, logins: Vec::new() }
+    }
+
+    fn with_logins(image: &str, depth: Depth, logins: Vec<Login>) -> Self {
+        // No image name holds a blank.
+        let key = format!("{image} {}", fingerprint(&logins));
+        Self { image: image.into(), key: key.into(), depth, logins }
+    }
+
+    fn id(&self) -> (Arc<str>, Depth) {
+        (self.key.clone(), self.depth)
+    }
 }
 
 /// What look-ups share. They outlive the reviews that started them.
 struct Inner {
     images: Arc<Images>,
     memory: Memory,
+    store: Option<Arc<Store>>,
     detect: Detect,
     limits: SizeLimits,
     lookup_timeout: Duration,
+    warm: Vec<String>,
+    warm_timeout: Duration,
     slots: Semaphore,
-    running: Mutex<HashMap<Question, Running>>,
+    running: Mutex<HashMap<(Arc<str>, Depth), Running>>,
     counters: Counters,
 }
 
@@ -256,26 +435,32 @@ impl Inner {
     /// Answers what memory alone could not. `stale` is what the name meant before.
     async fn ask(
         self: &Arc<Self>,
-        image: &str,
-        depth: Depth,
+        question: Question,
         budget: Duration,
         stale: Option<Arc<ImageFacts>>,
     ) -> Outcome {
-        let reference = Reference::parse(image)?;
+        let reference = Reference::parse(&question.image)?;
         self.images.admit(&reference)?;
-        let question = Question { image: image.into(), depth };
         if let Some(facts) = self.known_digest(&question, &reference).await {
             count(&self.counters.hits);
             return Ok(facts);
         }
-        if let Some(error) = self.memory.failure(&question.image, depth).await {
+        let stale = match stale {
+            Some(facts) => Some(facts),
+            None => match self.recall_from_disk(&question, &reference).await {
+                Recall::Fresh(facts) => return Ok(facts),
+                recall => recall.stale(),
+            },
+        };
+        if let Some(error) = self.memory.failure(&question.key, question.depth).await {
             count(if stale.is_some() { &self.counters.stale } else { &self.counters.failure_hits });
             return stale.ok_or(error);
         }
         count(&self.counters.misses);
+        let image = question.image.clone();
         let running = self.join_or_start(question, reference);
         let outcome = tokio::time::timeout(budget, running).await;
-        match outcome.unwrap_or_else(|_| Err(Arc::new(timed_out(image, budget)))) {
+        match outcome.unwrap_or_else(|_| Err(Arc::new(timed_out(&image, budget)))) {
             Err(error) if stale.is_some() && !is_final(&error) => {
                 count(&self.counters.stale);
                 stale.ok_or(error)
@@ -284,22 +469,60 @@ impl Inner {
         }
     }
 
+    /// Brings into memory what the disk knows, unless somebody asks the registry already.
+    async fn recall_from_disk(&self, question: &Question, reference: &Reference) -> Recall {
+        let running =
+            self.running.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&question.id());
+        let Some(store) = self.store.clone().filter(|_| !running) else { return Recall::Nothing };
+        let (key, pinned) = (question.key.clone(), reference.digest.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let (digest, age) = match pinned {
+                Some(digest) => (digest, None),
+                None => store.name(&key).map(|name| (name.digest, Some(name.age)))?,
+            };
+            store.facts(&digest).map(|(facts, depth)| (facts, depth, age))
+        });
+        let Ok(Some((facts, depth, age))) = read.await else { return Recall::Nothing };
+        match age {
+            Some(age) => self.memory.name_of_age(&question.key, &facts.digest, age).await,
+            None => self.memory.name(&question.key, &facts.digest, false).await,
+        }
+        self.memory.keep(Arc::new(facts), depth).await;
+        let recall = self.memory.recall(&question.key, question.depth).await;
+        if !matches!(recall, Recall::Nothing) {
+            count(&self.counters.disk_hits);
+        }
+        recall
+    }
+
+    /// Facts about a digest, from memory or disk.
+    async fn known_facts(&self, digest: &str, depth: Depth) -> Option<Arc<ImageFacts>> {
+        if let Some(facts) = self.memory.facts(digest, depth).await {
+            return Some(facts);
+        }
+        let (store, wanted) = (self.store.clone()?, digest.to_string());
+        let (facts, found) = tokio::task::spawn_blocking(move || store.facts(&wanted)).await.ok()??;
+        let facts = Arc::new(facts);
+        self.memory.keep(facts.clone(), found).await;
+        (found >= depth).then_some(facts)
+    }
+
     /// Facts about the digest that the name itself holds, when another name brought them here.
     async fn known_digest(&self, question: &Question, reference: &Reference) -> Option<Arc<ImageFacts>> {
         let digest = reference.digest.as_deref()?;
         let facts = self.memory.facts(digest, question.depth).await?;
-        self.memory.name(&question.image, digest, false).await;
+        self.memory.name(&question.key, digest, false).await;
         Some(facts)
     }
 
     /// The look-up that answers a question: the one under way, or a new one in a task of its own.
     fn join_or_start(self: &Arc<Self>, question: Question, reference: Reference) -> Running {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = running.get(&question) {
+        if let Some(running) = running.get(&question.id()) {
             return running.clone();
         }
-        let image = question.image.clone();
-        let task = tokio::spawn(Arc::clone(self).look_up(question.clone(), reference));
+        let (image, id) = (question.image.clone(), question.id());
+        let task = tokio::spawn(Arc::clone(self).look_up(question, reference));
         let started: Running = async move {
             task.await.unwrap_or_else(|_| {
                 let message = "the look-up stopped before its end; this is a bug".into();
@@ -308,18 +531,18 @@ impl Inner {
         }
         .boxed()
         .shared();
-        running.insert(question, started.clone());
+        running.insert(id, started.clone());
         started
     }
 
     async fn look_up(self: Arc<Self>, question: Question, reference: Reference) -> Outcome {
         // Dropped after everything is remembered, so that whoever no longer finds the look-up finds its result.
-        let _end = EndOfLookUp { inner: &self, question: &question };
+        let _end = EndOfLookUp { inner: &self, id: question.id() };
         // The asker saw an empty memory before the look-up of somebody else ended.
-        if let Recall::Fresh(facts) = self.memory.recall(&question.image, question.depth).await {
+        if let Recall::Fresh(facts) = self.memory.recall(&question.key, question.depth).await {
             return Ok(facts);
         }
-        if let Some(error) = self.memory.failure(&question.image, question.depth).await {
+        if let Some(error) = self.memory.failure(&question.key, question.depth).await {
             return Err(error);
         }
         let bound = self.lookup_timeout;
@@ -335,9 +558,12 @@ impl Inner {
         count(&self.counters.failures);
         let error = Arc::new(error);
         if is_final(&error) {
-            self.memory.forget(&question.image).await;
+            self.memory.forget(&question.key).await;
+            if let Some(store) = &self.store {
+                store.forget(&question.key);
+            }
         }
-        self.memory.fail(&question.image, question.depth, error.clone()).await;
+        self.memory.fail(&question.key, question.depth, error.clone()).await;
         error
     }
 
@@ -346,37 +572,45 @@ impl Inner {
         let _slot = self.slots.acquire().await;
         count(&self.counters.lookups);
         // A tag that was read a moment ago is not read again for a deeper look at the same image.
-        let read_before = self.memory.fresh_digest(&question.image).await;
+        let read_before = self.memory.fresh_digest(&question.key).await;
         let asked = match &read_before {
             Some(digest) => reference.with_digest(digest),
             None => reference.clone(),
         };
-        let manifest = self.images.manifest(&asked, self.limits.manifest).await?;
+        let images = self.images.pulled_with(&question.logins);
+        let manifest = images.manifest(&asked, self.limits.manifest).await?;
         let digest = manifest.digest.clone();
-        let facts = match self.memory.facts(&digest, question.depth).await {
+        let facts = match self.known_facts(&digest, question.depth).await {
             Some(facts) => facts,
-            None => self.detect(manifest, asked, question.depth).await?,
+            None => self.detect(images, manifest, asked, question.depth).await?,
         };
         // The tag's age begins anew only where the registry was asked what the tag means.
         if read_before.is_none() {
-            self.memory.name(&question.image, &digest, reference.digest.is_none()).await;
+            self.memory.name(&question.key, &digest, reference.digest.is_none()).await;
+            if let Some(store) = self.store.as_ref().filter(|_| reference.digest.is_none()) {
+                store.keep_name(&question.key, &digest);
+            }
         }
         Ok(facts)
     }
 
     async fn detect(
         &self,
+        images: Arc<Images>,
         manifest: FetchedManifest,
         reference: Reference,
         depth: Depth,
     ) -> Result<Arc<ImageFacts>, Error> {
         let digest = manifest.digest.clone();
-        let primed = Primed { images: Arc::clone(&self.images), reference: reference.clone(), manifest };
+        let primed = Primed { images, reference: reference.clone(), manifest };
         let mut facts = (self.detect)(primed, reference, depth, self.limits).await?;
         // The key of the memory and what a pod is pinned to must be what was asked for.
         facts.digest = digest;
         let facts = Arc::new(facts);
         self.memory.keep(Arc::clone(&facts), depth).await;
+        if let Some(store) = &self.store {
+            store.keep(&facts, depth);
+        }
         Ok(facts)
     }
 }
@@ -384,13 +618,13 @@ impl Inner {
 /// Takes a look-up off the list when it ends, also by a panic.
 struct EndOfLookUp<'a> {
     inner: &'a Inner,
-    question: &'a Question,
+    id: (Arc<str>, Depth),
 }
 
 impl Drop for EndOfLookUp<'_> {
     fn drop(&mut self) {
         let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.remove(self.question);
+        running.remove(&self.id);
     }
 }
 
@@ -408,10 +642,19 @@ fn timed_out(image: &str, bound: Duration) -> Error {
 #[derive(Debug)]
 struct Images {
     registry: Registry,
-    layouts: Layouts,
+    layouts: Arc<Layouts>,
 }
 
 impl Images {
+    /// The same, asked with somebody's credentials first.
+    fn pulled_with(self: &Arc<Self>, logins: &[Login]) -> Arc<Self> {
+        if logins.is_empty() {
+            return Arc::clone(self);
+        }
+        let registry = self.registry.pulled_with(logins.to_vec());
+        Arc::new(Self { registry, layouts: self.layouts.clone() })
+    }
+
     /// Whether an image may be looked at, as far as its name alone says. Asked also where facts are remembered, so
     /// that the answer does not depend on what others asked before.
     fn admit(&self, reference: &Reference) -> Result<(), Error> {
@@ -463,7 +706,6 @@ mod tests {
     use std::fs;
     use std::path::Path;
     use std::sync::atomic::AtomicUsize;
-    use std::time::Instant;
 
     use super::super::cache::tests::facts;
     use super::super::layout::tests::write;
@@ -661,6 +903,70 @@ mod tests {
         write(&fixture.app(), &[("", "", "two")]);
         tokio::time::sleep(Duration::from_millis(70)).await;
         assert_eq!(digest(&inspector, IMAGE).await, Err(gone));
+    }
+
+    #[tokio::test]
+    async fn after_a_restart_with_the_registry_down_what_was_known_is_known() {
+        let fixture = Fixture::new();
+        let store = fixture.root.path().join("store");
+        let options = Options { store: Some(store.clone()), tag_ttl: Duration::ZERO, ..fixture.options() };
+        let inspector = fixture.inspector(options.clone(), Duration::ZERO);
+        inspector.inspect(IMAGE, Depth::Layers, AMPLE).await.unwrap();
+        drop(inspector);
+        remove(&fixture.app());
+        let inspector = fixture.inspector(options.clone(), Duration::ZERO);
+        let pinned = format!("{IMAGE}@{}", fixture.digest);
+        assert!(inspector.inspect(&pinned, Depth::Layers, AMPLE).await.unwrap().scanned);
+        assert_eq!(
+            digest(&inspector, IMAGE).await.unwrap(),
+            fixture.digest,
+            "stale, since nobody can be asked"
+        );
+        let stats = inspector.stats();
+        assert_eq!((stats.disk_hits, stats.stale, stats.lookups), (2, 1, 1), "{stats:?}");
+        assert!(digest(&inspector, "samples.test/other:v1").await.is_err());
+        drop(inspector);
+        let limits = SizeLimits { layer: 1, ..options.limits };
+        let other = fixture.inspector(Options { limits, ..options.clone() }, Duration::ZERO);
+        assert!(digest(&other, &pinned).await.is_err(), "facts under other limits are other facts");
+    }
+
+    #[tokio::test]
+    async fn a_tag_that_was_read_long_ago_is_not_believed_after_a_restart() {
+        let fixture = Fixture::new();
+        let store = Some(fixture.root.path().join("store"));
+        let short = Duration::from_millis(1);
+        let options = Options { store, tag_ttl: short, stale_ttl: short, ..fixture.options() };
+        drop(digest(&fixture.inspector(options.clone(), Duration::ZERO), IMAGE).await.unwrap());
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        remove(&fixture.app());
+        let inspector = fixture.inspector(options, Duration::ZERO);
+        assert!(matches!(digest(&inspector, IMAGE).await, Err(Error::ReadLayout { .. })));
+    }
+
+    #[tokio::test]
+    async fn the_images_to_warm_are_known_before_anybody_asks() {
+        let fixture = Fixture::new();
+        let file = fixture.root.path().join("warm.txt");
+        fs::write(&file, format!("# ours\n{IMAGE} # the app\n\nsamples.test/absent:1\n")).unwrap();
+        let options = Options {
+            warm: vec!["not a name".into()],
+            warm_file: Some(file),
+            warm_timeout: Duration::from_millis(150),
+            ..Options::default_with(&fixture)
+        };
+        let inspector = fixture.inspector(options.clone(), Duration::from_millis(10));
+        inspector.warm().await;
+        assert!(inspector.inspect(IMAGE, Depth::Layers, Duration::ZERO).await.unwrap().scanned);
+        assert_eq!(inspector.stats().hits, 1);
+        let slow = fixture.inspector(options, Duration::from_millis(500));
+        let start = Instant::now();
+        slow.warm().await;
+        assert!(start.elapsed() < Duration::from_millis(450), "the start goes on: {:?}", start.elapsed());
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert!(slow.inspect(IMAGE, Depth::Layers, Duration::ZERO).await.is_ok(), "and so does the warming");
+        let absent = Options { warm_file: Some("/nonexistent".into()), ..Options::default() };
+        assert!(Inspector::new(absent).unwrap_err().to_string().contains("`/nonexistent`"));
     }
 
     #[tokio::test]

@@ -1,41 +1,60 @@
-//! Images from registries that speak the distribution API (OCI distribution-spec), through `oci-client`.
+//! Images from registries that speak the distribution API (OCI distribution-spec).
+//!
+//! A cold look-up is as few requests as there are things to read: nobody is asked `GET /v2/` first, how a registry
+//! wants to be asked is learnt from its first refusal and remembered, and tokens are kept while they live.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use oci_client::client::{
-    Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol, SizedStream,
-};
-use oci_client::errors::OciDistributionError;
-use oci_client::manifest::{
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
-    OCI_IMAGE_MEDIA_TYPE,
-};
-use oci_client::secrets::RegistryAuth;
+use reqwest::header::HeaderValue;
+use reqwest::{Certificate, Response, StatusCode, Url};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use serde::{Deserialize, Serialize};
 
 use super::guard::Guard;
-use super::source::{Descriptor, FetchedManifest, Source, sha256, split_digest, verify};
+use super::source::{Descriptor, FetchedManifest, Source, sha256, shorten, split_digest, verify};
 use super::{Error, reference::Reference};
-use credentials::Login;
-use message::{Problem, explain, network};
+use auth::{Auth, TokenKey};
+use breaker::{Breakers, Permit};
+use challenge::Challenge;
+use credentials::{DOCKER_HUB, Keyring};
+use message::{Answer, Shown, Trouble};
+use resolver::{Resolver, System};
+use transport::{Ask, BodyFailure, Failure, Transport};
 
-mod credentials;
+mod auth;
+mod breaker;
+mod challenge;
+pub mod credentials;
+mod helper;
 mod message;
+pub mod resolver;
+mod secret;
+mod transport;
+
+pub use breaker::BreakerOptions;
+pub use credentials::{Credentials, Login, NoPullSecrets, PullSecrets, Puller};
+pub use secret::Secret;
 
 /// Manifests and indexes, in OCI's media types and in Docker's.
-const ACCEPTED: [&str; 4] = [
-    OCI_IMAGE_MEDIA_TYPE,
-    OCI_IMAGE_INDEX_MEDIA_TYPE,
-    IMAGE_MANIFEST_MEDIA_TYPE,
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE,
-];
+const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// First reservation for a blob, whatever size is claimed for it, in bytes.
-const FIRST_RESERVATION: u64 = 1 << 20;
+/// Host that serves Docker Hub's API (`containerd:core/remotes/docker/registry.go`, `DefaultHost`).
+const DOCKER_HUB_API: &str = "registry-1.docker.io";
+
+/// How much of an error's body is read, in bytes.
+const ERROR_BODY: usize = 8 << 10;
+
+/// How long is waited before a request is tried again that another try may help.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Credentials that are tried for one request. The kubelet tries all; a pod may name any number of Secrets.
+const MOST_CREDENTIALS: usize = 4;
 
 /// How registries are reached.
 #[derive(Debug, Clone)]
@@ -44,93 +63,496 @@ pub struct RegistryOptions {
     pub ca_files: Vec<PathBuf>,
     /// A docker `config.json`. Read once.
     pub docker_config: Option<PathBuf>,
+    /// Folder of the credential helpers that the docker config names; `PATH` when there is none.
+    pub credential_helpers: Option<PathBuf>,
     /// Bound on resolving a name, and on opening a connection, each.
     pub connect_timeout: Duration,
     /// Bound on every wait for more bytes.
     pub read_timeout: Duration,
+    /// When a registry that does not answer is left alone.
+    pub breaker: BreakerOptions,
+    /// Mirrors by registry: `host[:port][/path]`, tried in order before the registry itself.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// Hosts of token services, by registry, that are given the registry's credentials.
+    pub token_realms: BTreeMap<String, Vec<String>>,
+    /// The proxy that requests go through.
+    pub proxy: Option<ProxyOptions>,
 }
 
-/// Registries, as a source of images.
-///
-/// Blobs are read as a stream and dropped at their limit. A manifest is read whole before its size is looked at,
-/// because `oci-client` hands it out whole (`oci-client:src/client.rs`, `_pull_manifest_raw`); what bounds it until
-/// then is the time of the look-up.
+impl Default for RegistryOptions {
+    fn default() -> Self {
+        Self {
+            ca_files: Vec::new(),
+            docker_config: None,
+            credential_helpers: None,
+            connect_timeout: Duration::from_secs(3),
+            read_timeout: Duration::from_secs(5),
+            breaker: BreakerOptions::default(),
+            mirrors: BTreeMap::new(),
+            token_realms: BTreeMap::new(),
+            proxy: None,
+        }
+    }
+}
+
+/// A proxy. It resolves names in the gate's place, so addresses are then for it to judge; the lists of registries, and
+/// the rules about hosts that are written as addresses, are still applied here. `HTTPS_PROXY` and its kin are not read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProxyOptions {
+    /// Where it is, such as `http://proxy.corp:3128`.
+    pub url: String,
+    /// Hosts, domains and networks that are asked directly, as in `NO_PROXY`. Default: none.
+    #[serde(default)]
+    pub except: Vec<String>,
+}
+
+/// Registries, as a source of images. Cheap to clone.
+#[derive(Clone)]
 pub struct Registry {
-    guard: Guard,
-    connect_timeout: Duration,
-    anonymous: Client,
-    /// A client for each login: a client keeps the first credentials that it is given for a registry.
-    logins: Vec<(Login, Client)>,
+    inner: Arc<Inner>,
+    /// Credentials of whoever the image is looked at for; tried before the platform's own.
+    pulled_with: Arc<[Login]>,
+}
+
+struct Inner {
+    guard: Arc<Guard>,
+    transport: Transport,
+    keyring: Keyring,
+    auth: Auth,
+    breakers: Arc<Breakers>,
+    mirrors: BTreeMap<String, Vec<Mirror>>,
 }
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").field("guard", &self.guard).finish_non_exhaustive()
+        f.debug_struct("Registry").field("guard", &self.inner.guard).finish_non_exhaustive()
     }
 }
 
 impl Registry {
     /// Sets up clients; reads the authorities and the docker config.
     pub fn new(guard: Guard, options: &RegistryOptions) -> Result<Self, Error> {
+        Self::with_resolver(guard, options, Arc::new(System))
+    }
+
+    /// The same, with names resolved by somebody else than the operating system.
+    pub fn with_resolver(
+        guard: Guard,
+        options: &RegistryOptions,
+        resolver: Arc<dyn Resolver>,
+    ) -> Result<Self, Error> {
         // The client takes the process's provider. Whoever installs one first wins, and either is ring.
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
+        let mirrors = mirrors(&options.mirrors)?;
+        let realms = options.token_realms.values().flatten().map(String::as_str);
+        let guard =
+            guard.with_named(mirrors.values().flatten().map(|mirror| mirror.host.as_str()).chain(realms));
+        let guard = Arc::new(guard);
         let authorities = authorities(&options.ca_files)?;
-        let client = || client(&guard, &authorities, options);
-        let logins = options.docker_config.as_deref().map_or(Ok(Vec::new()), credentials::read)?;
-        let logins =
-            logins.into_iter().map(|login| Ok((login, client()?))).collect::<Result<Vec<_>, Error>>()?;
-        let anonymous = client()?;
-        Ok(Self { connect_timeout: options.connect_timeout, anonymous, logins, guard })
+        let transport = Transport::new(guard.clone(), &resolver, &authorities, options);
+        let transport = transport.map_err(|trouble| Error::SetUpClient {
+            message: if let Trouble::SetUp(message) = trouble { message } else { format!("{trouble:?}") },
+        })?;
+        let keyring = options.docker_config.as_deref().map_or_else(
+            || Ok(Keyring::default()),
+            |path| Keyring::read(path, options.credential_helpers.clone()),
+        )?;
+        let inner = Inner {
+            transport,
+            keyring,
+            auth: Auth::new(options.token_realms.clone()),
+            breakers: Breakers::new(options.breaker),
+            mirrors,
+            guard,
+        };
+        Ok(Self { inner: Arc::new(inner), pulled_with: Arc::default() })
+    }
+
+    /// The same registries, asked with somebody's credentials before the platform's own, as the kubelet does it
+    /// (`kubernetes:pkg/credentialprovider/secrets/secrets.go`, `MakeDockerKeyring`).
+    #[must_use]
+    pub fn pulled_with(&self, logins: Vec<Login>) -> Self {
+        Self { inner: self.inner.clone(), pulled_with: logins.into() }
     }
 
     /// The rules about which registries may be asked.
     pub fn guard(&self) -> &Guard {
-        &self.guard
+        &self.inner.guard
     }
 
-    fn client(&self, reference: &Reference) -> (&Client, &RegistryAuth) {
-        let login = self.logins.iter().find(|(login, _)| login.covers(reference));
-        login.map_or((&self.anonymous, &RegistryAuth::Anonymous), |(login, client)| (client, &login.auth))
+    /// Asks the mirrors in order, and at last the registry itself; what a mirror says is believed only when it has
+    /// what is asked for.
+    async fn fetch(&self, reference: &Reference, thing: &Thing<'_>, limit: u64) -> Result<Bytes, Trouble> {
+        for site in self.inner.sites(reference) {
+            match self.fetch_from(&site, thing, limit).await {
+                Err(trouble) if site.stands_for.is_some() => {
+                    tracing::debug!(mirror = %site.registry, image = %reference, ?trouble, "A mirror did not help");
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(Trouble::Other("no registry was asked".into()))
     }
 
-    async fn open(&self, reference: &Reference, descriptor: &Descriptor) -> Result<SizedStream, Error> {
-        let (client, auth) = self.client(reference);
-        client.store_auth_if_needed(named(reference).resolve_registry(), auth).await;
-        client.pull_blob_stream(&named(reference), descriptor.digest.as_str()).await.map_err(|error| {
-            let message = match self.problem(reference, &error) {
-                Problem::Missing => format!("`{}` does not have it", reference.registry),
-                Problem::Other(message) => message,
+    /// Asks one registry, twice where that may help.
+    async fn fetch_from(&self, site: &Site, thing: &Thing<'_>, limit: u64) -> Result<Bytes, Trouble> {
+        let first = self.fetch_once(site, thing, limit).await;
+        let Err(Trouble::Passing(_)) = first else { return first };
+        tokio::time::sleep(RETRY_PAUSE).await;
+        self.fetch_once(site, thing, limit).await
+    }
+
+    async fn fetch_once(&self, site: &Site, thing: &Thing<'_>, limit: u64) -> Result<Bytes, Trouble> {
+        let permit = self.inner.breakers.enter(&site.registry);
+        let permit = permit.map_err(|closed| Trouble::Other(message::closed(&site.registry, closed)))?;
+        let mut asking = Asking { inner: &self.inner, site, permit, shown: Shown::default() };
+        let response = asking.ask(site.url(thing)?, thing.accept(), &self.pulled_with).await?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            let body = transport::read_some(response, ERROR_BODY).await;
+            let answer = Answer {
+                registry: &site.registry,
+                status: status.as_u16(),
+                body: &body,
+                shown: &asking.shown,
             };
-            blob_error(reference, descriptor, message)
-        })
+            return Err(message::explain(&answer));
+        }
+        let bytes = transport::read(response, limit).await.map_err(|failure| match failure {
+            BodyFailure::TooLarge => Trouble::TooLarge,
+            BodyFailure::Network(error) => message::network(&error, &site.registry).into(),
+        })?;
+        thing.digest().map_or(Ok(()), |digest| verify(digest, &bytes)).map_err(Trouble::Other)?;
+        Ok(bytes)
+    }
+}
+
+/// One request to one registry, with what it takes to be let in.
+struct Asking<'a> {
+    inner: &'a Inner,
+    site: &'a Site,
+    permit: Permit,
+    shown: Shown,
+}
+
+impl Asking<'_> {
+    /// Asks the way that the registry wanted the last time, else without credentials; then with whatever it wants.
+    async fn ask(
+        &mut self,
+        url: Url,
+        accept: Option<&'static str>,
+        first: &[Login],
+    ) -> Result<Response, Trouble> {
+        let ask = Ask { accept, ..Ask::get(url) };
+        let known = self.inner.auth.challenge(&self.site.registry).await;
+        let (mut challenge, mut last) = match known {
+            Some(challenge) => (challenge, None),
+            None => {
+                let response = self.send(&ask).await?;
+                if response.status() != StatusCode::UNAUTHORIZED {
+                    return Ok(response);
+                }
+                let Some(challenge) = challenge::read(response.headers()) else { return Ok(response) };
+                (challenge, Some(response))
+            }
+        };
+        for credentials in self.candidates(first).await {
+            // A token that was kept may have been revoked, and a service may have moved: then once more.
+            for _ in 0..2 {
+                let key = self.token_key(&challenge, credentials.as_ref());
+                let Some((header, kept)) = self.authorization(&key, credentials.as_ref()).await? else {
+                    break;
+                };
+                let response = self.send(&Ask { authorization: Some(header), ..ask.clone() }).await?;
+                if !is_refusal(response.status()) {
+                    self.inner.auth.remember(&self.site.registry, &challenge).await;
+                    return Ok(response);
+                }
+                self.inner.auth.forget(&key).await;
+                let moved = challenge::read(response.headers()).filter(|other| *other != challenge);
+                last = Some(response);
+                match moved {
+                    Some(moved) => challenge = moved,
+                    None if kept => {}
+                    None => break,
+                }
+            }
+        }
+        match last {
+            Some(response) => Ok(response),
+            None => self.send(&ask).await,
+        }
     }
 
-    fn problem(&self, reference: &Reference, error: &OciDistributionError) -> Problem {
-        let logged_in = !matches!(self.client(reference).1, RegistryAuth::Anonymous);
-        explain(error, &reference.registry, logged_in)
+    /// What is tried, in order: the credentials of whoever the image is looked at for, the platform's, and without
+    /// any only where there are none.
+    async fn candidates(&mut self, first: &[Login]) -> Vec<Option<Credentials>> {
+        let Site { registry, repository, .. } = self.site;
+        let covering = first.iter().filter(|login| login.covers(registry, repository));
+        let mut found: Vec<_> = covering.map(|login| Some(login.credentials.clone())).collect();
+        found.extend(self.inner.keyring.candidates(registry, repository).await.into_iter().map(Some));
+        found.truncate(MOST_CREDENTIALS);
+        self.shown.credentials = !found.is_empty();
+        if found.is_empty() { vec![None] } else { found }
+    }
+
+    fn token_key(&self, challenge: &Challenge, credentials: Option<&Credentials>) -> TokenKey {
+        TokenKey {
+            registry: self.site.registry.clone(),
+            challenge: challenge.clone(),
+            repository: self.site.repository.clone(),
+            credentials: credentials.map(Credentials::fingerprint),
+        }
+    }
+
+    /// What to say who asks, and whether it was kept from before; nothing when these credentials do not help.
+    async fn authorization(
+        &mut self,
+        key: &TokenKey,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<(HeaderValue, bool)>, Trouble> {
+        let Challenge::Bearer { realm, service } = &key.challenge else {
+            let Some(Credentials::Password { user, password }) = credentials else { return Ok(None) };
+            return Ok(auth::basic(user, password).map(|header| (header, false)));
+        };
+        if let Some(header) = self.inner.auth.token(key).await {
+            return Ok(Some((header, true)));
+        }
+        let registry = &self.site.registry;
+        let host = shorten(realm.host_str().unwrap_or_default(), 100);
+        if auth::is_downgrade(&self.inner.guard, registry, realm) {
+            return Err(Trouble::Other(format!(
+                "the token service of `{registry}` on `{host}` speaks plain HTTP, which is never asked for a registry \
+                 that speaks HTTPS"
+            )));
+        }
+        let trusted = self.inner.auth.trusts(registry, realm);
+        if !trusted && credentials.is_some() {
+            self.shown.withheld_from = Some(host);
+        }
+        let credentials = credentials.filter(|_| trusted);
+        let token = self.token(realm, service.as_deref(), credentials).await?;
+        let Some((header, lives)) = token else { return Ok(None) };
+        self.inner.auth.keep(key.clone(), &header, lives).await;
+        Ok(Some((header, false)))
+    }
+
+    /// A token from a service; nothing when it refuses.
+    async fn token(
+        &mut self,
+        realm: &Url,
+        service: Option<&str>,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<(HeaderValue, Duration)>, Trouble> {
+        let (url, form) = auth::request(realm, service, &self.site.repository, credentials);
+        let authorization = match credentials {
+            Some(Credentials::Password { user, password }) => auth::basic(user, password),
+            _ => None,
+        };
+        let name = format!("the token service of {}", self.site.registry);
+        let sent = self.inner.transport.send(&Ask { url, accept: None, authorization, form }).await;
+        let response = sent.map_err(|failure| match failure {
+            Failure::Refused(refusal) => Trouble::Other(format!("{name}: {refusal}")),
+            failure => self.trouble(failure, &name),
+        })?;
+        self.heed_wait(&response)?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            if is_refusal(status) || status == StatusCode::BAD_REQUEST {
+                return Ok(None);
+            }
+            // Its body is not repeated: it may hold what it was sent.
+            let words = format!("{name} answered with status {}", status.as_u16());
+            return Err(if status.is_server_error() {
+                Trouble::Passing(words)
+            } else {
+                Trouble::Other(words)
+            });
+        }
+        let body = transport::read(response, auth::LARGEST_TOKEN).await.map_err(|failure| match failure {
+            BodyFailure::TooLarge => Trouble::Other(format!("{name} answered with more than a token")),
+            BodyFailure::Network(error) => message::network(&error, &name).into(),
+        })?;
+        let token = auth::read_token(&body);
+        token
+            .map(Some)
+            .ok_or_else(|| Trouble::Other(format!("{name} answered without a token that can be used")))
+    }
+
+    /// Sends a request to the registry, and tells its breaker what became of it.
+    async fn send(&mut self, ask: &Ask) -> Result<Response, Trouble> {
+        let sent = self.inner.transport.send(ask).await;
+        match &sent {
+            Err(Failure::Network { elsewhere: None, .. }) => self.permit.silent(),
+            Ok(response) if is_silence(response.status()) => self.permit.silent(),
+            _ => self.permit.answered(),
+        }
+        let response = sent.map_err(|failure| self.trouble(failure, &self.site.registry))?;
+        self.heed_wait(&response)?;
+        Ok(response)
+    }
+
+    /// Leaves a registry alone that asks for it.
+    fn heed_wait(&self, response: &Response) -> Result<(), Trouble> {
+        let Some(wait) = transport::retry_after(response) else { return Ok(()) };
+        let registry = &self.site.registry;
+        self.inner.breakers.pause(registry, wait);
+        Err(Trouble::Other(if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            message::limited(registry, Some(wait))
+        } else {
+            message::unavailable(registry, wait)
+        }))
+    }
+
+    fn trouble(&self, failure: Failure, name: &str) -> Trouble {
+        match failure {
+            Failure::Refused(refusal) => Trouble::Refused(refusal),
+            Failure::Redirect(what) => Trouble::Other(format!("`{name}`: {what}")),
+            Failure::Network { error, elsewhere: Some(host) } => message::network(&error, &host).into(),
+            Failure::Network { error, elsewhere: None } => message::network(&error, name).into(),
+        }
+    }
+}
+
+fn is_refusal(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+/// What stands in front of a registry says when there is nobody behind it. A 500 is not among them: one image may
+/// provoke it, and must not close the registry for all others.
+fn is_silence(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Thing<'a> {
+    Manifest { tag: Option<&'a str>, digest: Option<&'a str> },
+    Blob { digest: &'a str },
+}
+
+impl<'a> Thing<'a> {
+    fn digest(&self) -> Option<&'a str> {
+        match self {
+            Self::Manifest { digest, .. } => *digest,
+            Self::Blob { digest } => Some(digest),
+        }
+    }
+
+    fn accept(&self) -> Option<&'static str> {
+        matches!(self, Self::Manifest { .. }).then_some(ACCEPTED)
+    }
+
+    fn path(&self) -> String {
+        match self {
+            Self::Manifest { tag, digest } => format!("manifests/{}", digest.or(*tag).unwrap_or("latest")),
+            Self::Blob { digest } => format!("blobs/{digest}"),
+        }
+    }
+}
+
+/// Where an image is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Site {
+    /// As credentials and messages name it.
+    registry: String,
+    repository: String,
+    scheme: &'static str,
+    /// The registry that it stands in for, when it is a mirror.
+    stands_for: Option<String>,
+}
+
+impl Site {
+    fn url(&self, thing: &Thing<'_>) -> Result<Url, Trouble> {
+        let host = if self.registry == DOCKER_HUB { DOCKER_HUB_API } else { &self.registry };
+        let text = format!("{}://{host}/v2/{}/{}", self.scheme, self.repository, thing.path());
+        let mut url = Url::parse(&text)
+            .map_err(|error| Trouble::Other(format!("`{}` makes no URL: {error}", self.registry)))?;
+        // So that one mirror can serve several registries (`containerd:docs/hosts.md`).
+        if let Some(registry) = &self.stands_for {
+            url.query_pairs_mut().append_pair("ns", registry);
+        }
+        Ok(url)
+    }
+}
+
+/// `host[:port][/path]` of a mirror.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mirror {
+    host: String,
+    /// Put before the repository; empty or ends in a slash.
+    path: String,
+}
+
+fn mirrors(options: &BTreeMap<String, Vec<String>>) -> Result<BTreeMap<String, Vec<Mirror>>, Error> {
+    let parse = |entry: &String| {
+        let (host, path) = entry.split_once('/').unwrap_or((entry, ""));
+        let path = path.trim_matches('/');
+        let path = if path.is_empty() { String::new() } else { format!("{path}/") };
+        // The grammar of image names is the grammar of what can be asked for.
+        let probe = Reference::parse(&format!("{host}/{path}a"));
+        match probe {
+            Ok(probe) if probe.registry == host => Ok(Mirror { host: host.to_string(), path }),
+            _ => Err(Error::SetUpClient {
+                message: format!(
+                    "the mirror `{}` is not understood: write `host`, `host:port` or `host/path`",
+                    shorten(entry, 100)
+                ),
+            }),
+        }
+    };
+    options
+        .iter()
+        .map(|(registry, entries)| {
+            Ok((registry.clone(), entries.iter().map(parse).collect::<Result<_, _>>()?))
+        })
+        .collect()
+}
+
+impl Inner {
+    /// Where an image is asked for, in order.
+    fn sites(&self, reference: &Reference) -> Vec<Site> {
+        let scheme = |registry: &str| if self.guard.is_insecure(registry) { "http" } else { "https" };
+        let mirrors = self.mirrors.get(&reference.registry).into_iter().flatten();
+        let mut sites: Vec<_> = mirrors
+            .map(|mirror| Site {
+                registry: mirror.host.clone(),
+                repository: format!("{}{}", mirror.path, reference.repository),
+                scheme: scheme(&mirror.host),
+                stands_for: Some(reference.registry.clone()),
+            })
+            .collect();
+        sites.push(Site {
+            registry: reference.registry.clone(),
+            repository: reference.repository.clone(),
+            scheme: scheme(&reference.registry),
+            stands_for: None,
+        });
+        sites
     }
 }
 
 impl Source for Registry {
     async fn manifest(&self, reference: &Reference, limit: u64) -> Result<FetchedManifest, Error> {
-        self.guard.check(reference, self.connect_timeout).await?;
-        let (client, auth) = self.client(reference);
+        self.guard().check_name(reference)?;
         let image = || reference.to_string();
-        let pulled = client.pull_manifest_raw(&named(reference), auth, &ACCEPTED).await;
-        let (bytes, _) = pulled.map_err(|error| match self.problem(reference, &error) {
-            Problem::Missing => Error::FindImage { image: image(), message: missing(reference) },
-            Problem::Other(message) => Error::FetchManifest { image: image(), message },
-        })?;
-        if bytes.len() as u64 > limit {
-            return Err(Error::TooLarge { image: image(), what: "the manifest".into(), limit });
+        let (tag, digest) = (reference.tag.as_deref(), reference.digest.as_deref());
+        if let Some(digest) = digest {
+            split_digest(digest).map_err(|message| Error::FetchManifest { image: image(), message })?;
         }
-        let digest = match &reference.digest {
-            Some(digest) => verify(digest, &bytes).map(|()| digest.clone()),
-            None => Ok(sha256(&bytes)),
-        };
-        let digest = digest.map_err(|message| Error::FetchManifest { image: image(), message })?;
+        let fetched = self.fetch(reference, &Thing::Manifest { tag, digest }, limit).await;
+        let bytes = fetched.map_err(|trouble| match trouble {
+            Trouble::Missing => Error::FindImage { image: image(), message: missing(reference) },
+            Trouble::Refused(refusal) => refusal.of(reference),
+            Trouble::TooLarge => Error::TooLarge { image: image(), what: "the manifest".into(), limit },
+            Trouble::SetUp(message) | Trouble::Passing(message) | Trouble::Other(message) => {
+                Error::FetchManifest { image: image(), message }
+            }
+        })?;
+        let digest = digest.map_or_else(|| sha256(&bytes), String::from);
         Ok(FetchedManifest { bytes, digest })
     }
 
@@ -145,36 +567,18 @@ impl Source for Registry {
         if descriptor.size > limit {
             return Err(too_large());
         }
-        self.guard.check(reference, self.connect_timeout).await?;
-        let mut stream = self.open(reference, descriptor).await?;
-        let claimed = stream.content_length.unwrap_or(descriptor.size);
-        if claimed > limit {
-            return Err(too_large());
-        }
-        let mut bytes =
-            Vec::with_capacity(usize::try_from(claimed.min(FIRST_RESERVATION)).unwrap_or_default());
-        // The stream ends in an error when the bytes do not have the digest that they were asked for by.
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk
-                .map_err(|error| blob_error(reference, descriptor, network(&error, &reference.registry)))?;
-            if (bytes.len() + chunk.len()) as u64 > limit {
-                return Err(too_large());
+        self.guard().check_name(reference)?;
+        let fetched = self.fetch(reference, &Thing::Blob { digest: &descriptor.digest }, limit).await;
+        fetched.map_err(|trouble| match trouble {
+            Trouble::Missing => {
+                blob_error(reference, descriptor, format!("`{}` does not have it", reference.registry))
             }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes.into())
-    }
-}
-
-/// The reference in the client's own type. Names were checked when the reference was parsed.
-fn named(reference: &Reference) -> oci_client::Reference {
-    let (registry, repository) = (reference.registry.clone(), reference.repository.clone());
-    match (&reference.digest, &reference.tag) {
-        (Some(digest), _) => oci_client::Reference::with_digest(registry, repository, digest.clone()),
-        (None, tag) => {
-            let tag = tag.clone().unwrap_or_else(|| "latest".into());
-            oci_client::Reference::with_tag(registry, repository, tag)
-        }
+            Trouble::Refused(refusal) => refusal.of(reference),
+            Trouble::TooLarge => too_large(),
+            Trouble::SetUp(message) | Trouble::Passing(message) | Trouble::Other(message) => {
+                blob_error(reference, descriptor, message)
+            }
+        })
     }
 }
 
@@ -188,43 +592,28 @@ fn missing(reference: &Reference) -> String {
 }
 
 fn blob_error(reference: &Reference, descriptor: &Descriptor, message: String) -> Error {
-    let digest = super::source::shorten(&descriptor.digest, 160);
+    let digest = shorten(&descriptor.digest, 160);
     Error::FetchBlob { image: reference.to_string(), digest, message }
 }
 
-fn client(guard: &Guard, authorities: &[Certificate], options: &RegistryOptions) -> Result<Client, Error> {
-    let config = ClientConfig {
-        protocol: ClientProtocol::HttpsExcept(guard.insecure().to_vec()),
-        extra_root_certificates: authorities.to_vec(),
-        platform_resolver: None,
-        connect_timeout: Some(options.connect_timeout),
-        read_timeout: Some(options.read_timeout),
-        user_agent: concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")),
-        ..ClientConfig::default()
-    };
-    // Not `Client::new`: that one falls back to a client without these settings.
-    Client::try_from(config).map_err(|error| {
-        let causes = network(&error, "client");
-        Error::SetUpClient { message: format!("{causes}; does this system have CA certificates?") }
-    })
-}
-
 fn authorities(files: &[PathBuf]) -> Result<Vec<Certificate>, Error> {
-    files.iter().map(|file| authority(file)).collect()
+    let each = files.iter().map(|file| authority(file)).collect::<Result<Vec<_>, _>>()?;
+    Ok(each.into_iter().flatten().collect())
 }
 
-fn authority(file: &Path) -> Result<Certificate, Error> {
+fn authority(file: &Path) -> Result<Vec<Certificate>, Error> {
     let failed = |message: String| Error::SetUpClient { message: format!("`{}`: {message}", file.display()) };
     let data =
         std::fs::read(file).map_err(|error| failed(format!("could not read the authority: {error}")))?;
-    let certificates = CertificateDer::pem_slice_iter(&data).collect::<Result<Vec<_>, _>>();
-    match certificates {
-        Ok(found) if !found.is_empty() => Ok(Certificate { encoding: CertificateEncoding::Pem, data }),
-        Ok(_) => {
-            Err(failed("it holds no `BEGIN CERTIFICATE`; give the authority's certificate in PEM".into()))
-        }
-        Err(error) => Err(failed(format!("it is not PEM: {error}"))),
+    let found = CertificateDer::pem_slice_iter(&data).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|error| failed(format!("it is not PEM: {error}")))?;
+    if found.is_empty() {
+        return Err(failed(
+            "it holds no `BEGIN CERTIFICATE`; give the authority's certificate in PEM".into(),
+        ));
     }
+    let certificate = |der: &CertificateDer<'_>| Certificate::from_der(der);
+    found.iter().map(certificate).collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]
@@ -233,12 +622,8 @@ mod tests {
     use crate::image::guard::GuardOptions;
 
     fn options() -> RegistryOptions {
-        RegistryOptions {
-            ca_files: Vec::new(),
-            docker_config: None,
-            connect_timeout: Duration::from_secs(1),
-            read_timeout: Duration::from_secs(1),
-        }
+        let second = Duration::from_secs(1);
+        RegistryOptions { connect_timeout: second, read_timeout: second, ..RegistryOptions::default() }
     }
 
     fn guard() -> Guard {
@@ -281,5 +666,38 @@ mod tests {
             Descriptor { media_type: String::new(), digest: "sha256:../../../v2/".into(), size: 1 };
         let error = registry.blob(&reference, &descriptor, 10).await.unwrap_err();
         assert!(error.to_string().contains("is no digest"), "{error}");
+    }
+
+    #[test]
+    fn an_image_is_asked_for_where_its_mirrors_are_and_then_at_home() {
+        let entries = vec!["mirror.corp:5000".to_string(), "harbor.corp/hub-proxy/".into()];
+        let options =
+            RegistryOptions { mirrors: BTreeMap::from([("docker.io".into(), entries)]), ..options() };
+        let guard = GuardOptions { insecure: vec!["mirror.corp:5000".into()], ..GuardOptions::default() };
+        let registry = Registry::new(Guard::new(&guard).unwrap(), &options).unwrap();
+        let urls = |image: &str| -> Vec<String> {
+            let reference = Reference::parse(image).unwrap();
+            let thing = Thing::Manifest { tag: reference.tag.as_deref(), digest: None };
+            let sites = registry.inner.sites(&reference);
+            sites.iter().map(|site| site.url(&thing).unwrap().to_string()).collect()
+        };
+        assert_eq!(
+            urls("nginx:1"),
+            [
+                "http://mirror.corp:5000/v2/library/nginx/manifests/1?ns=docker.io",
+                "https://harbor.corp/v2/hub-proxy/library/nginx/manifests/1?ns=docker.io",
+                "https://registry-1.docker.io/v2/library/nginx/manifests/1",
+            ]
+        );
+        assert_eq!(urls("ghcr.io/a:1"), ["https://ghcr.io/v2/a/manifests/1"]);
+    }
+
+    #[test]
+    fn a_mirror_that_cannot_be_asked_is_refused() {
+        for entry in ["https://mirror.corp", "", "mirror", "a b", "mirror.corp/A"] {
+            let mirrors = BTreeMap::from([("docker.io".to_string(), vec![entry.to_string()])]);
+            let error = Registry::new(guard(), &RegistryOptions { mirrors, ..options() }).unwrap_err();
+            assert!(error.to_string().contains(&format!("`{entry}`")), "{error}");
+        }
     }
 }

@@ -1,12 +1,16 @@
 //! The document that Rego reads. Versioned; its JSON Schema is `policies/schema/input.v1alpha1.json`.
 
+mod spec;
+
+pub use spec::{HostPath, SpecFacts};
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::capability::{self, Entry};
@@ -19,6 +23,7 @@ use crate::plan::{floor, quantity::Quantity};
 use crate::review::GroupVersionKind;
 use crate::runtime::{Ambient, Profile, Runtimes};
 use crate::workload::{Role, Workload};
+use spec::Spec;
 
 /// Version of the document.
 pub const API_VERSION: &str = "wasmgate.dev/v1alpha1";
@@ -71,9 +76,14 @@ pub struct Case<'a> {
     pub cluster: &'a Cluster,
     /// The grants.
     pub grants: &'a Grants,
+    /// What the platform's configuration says to the rules: `policies.options`.
+    pub options: &'a Options,
     /// The time, which decides whether a grant has expired.
     pub now: Timestamp,
 }
+
+/// What the platform's configuration says to the rules; each bundle documents the names that it reads.
+pub type Options = BTreeMap<String, Value>;
 
 /// The document.
 #[derive(Debug, Clone, Serialize)]
@@ -94,6 +104,8 @@ pub struct PolicyInput<'a> {
     pub grants: Vec<Arc<WasiGrant>>,
     /// Where the pod will run.
     pub runtime: RuntimeFacts<'a>,
+    /// What the platform says to the rules.
+    pub options: &'a Options,
 }
 
 /// The pod spec and what carries it.
@@ -168,8 +180,8 @@ pub struct ContainerFacts<'a> {
     pub shape: Option<Shape>,
     /// Who compiles the program.
     pub packaging: Option<Packaging>,
-    /// Why it is unknown or was not read; empty otherwise.
-    pub reason: String,
+    /// Why it is unknown or was not read.
+    pub reason: Option<String>,
     /// Native code where Wasm was declared.
     pub native: Vec<NativeCode>,
     /// Why the image was taken for what it is.
@@ -190,6 +202,9 @@ pub struct ContainerFacts<'a> {
     pub missing: Vec<Entry>,
     /// Its memory.
     pub resources: Resources,
+    /// What else the pod spec says of it.
+    #[serde(flatten)]
+    pub spec: SpecFacts<'a>,
 }
 
 /// An effective capability and, when nobody covers it, the grant that would.
@@ -202,6 +217,19 @@ pub struct Effective {
     /// One item of a grant's `capabilities` that would cover it, in YAML flow style.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub needs_grant: Option<String>,
+    /// Grants that would cover it if they had not expired.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expired_grants: Vec<ExpiredGrant>,
+}
+
+/// A grant whose time is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExpiredGrant {
+    /// Kind and name, as in `coveredBy`.
+    pub grant: String,
+    /// When it ended.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Memory of a container in bytes; `null` where nothing is set.
@@ -219,7 +247,7 @@ pub struct Resources {
 /// Gathers everything that the rules may read.
 pub fn prepare<'a>(case: &Case<'a>) -> PolicyInput<'a> {
     let class = case.workload.spec.runtime_class_name.as_deref();
-    let profile = class.and_then(|name| case.runtimes.by_class(name));
+    let profile = class.and_then(|name| case.cluster.profile_of(case.runtimes, name));
     let mut grants = Vec::new();
     let containers =
         case.inspection.containers.iter().map(|c| container_facts(case, profile, c, &mut grants)).collect();
@@ -231,6 +259,7 @@ pub fn prepare<'a>(case: &Case<'a>) -> PolicyInput<'a> {
         containers,
         grants,
         runtime: runtime_facts(case.runtimes, class, profile),
+        options: case.options,
     }
 }
 
@@ -296,11 +325,14 @@ fn container_facts<'a>(
     let matching = case.grants.matching(&subject, case.now);
     let mut capabilities = capability::assess(case.workload, container, profile);
     cover::cover(&mut capabilities.effective, &matching);
+    cover::cover(&mut capabilities.ambient, &matching);
     for grant in matching {
         if !grants.iter().any(|known| Arc::ptr_eq(known, &grant)) {
             grants.push(grant);
         }
     }
+    let effective = with_remedies(case, &subject, capabilities.effective);
+    let spec = Spec::of(case.workload, container);
     let known = container.known();
     let (kind, packaging, reason, native) = summarise(container);
     ContainerFacts {
@@ -320,32 +352,47 @@ fn container_facts<'a>(
         runnable_by: known.map(|(facts, program)| runners(facts, program)).unwrap_or_default(),
         requires: capabilities.requires,
         ambient: capabilities.ambient,
-        effective: capabilities.effective.into_iter().map(with_remedy).collect(),
+        effective,
         missing: capabilities.missing,
-        resources: resources(case.workload, container, profile),
+        resources: resources(spec, container, profile),
+        spec: spec.facts(&case.workload.spec),
     }
 }
 
-fn with_remedy(entry: Entry) -> Effective {
-    let needs_grant = entry.covered_by.is_empty().then(|| suggest::needed_grant(&entry));
-    Effective { entry, needs_grant }
+/// Adds what would mend an entry that nobody covers. Expired grants are looked for only then.
+fn with_remedies(case: &Case<'_>, subject: &Subject<'_>, entries: Vec<Entry>) -> Vec<Effective> {
+    let uncovered = entries.iter().any(|entry| entry.covered_by.is_empty());
+    let expired = if uncovered { case.grants.expired_matching(subject, case.now) } else { Vec::new() };
+    let with_remedy = |entry: Entry| {
+        if !entry.covered_by.is_empty() {
+            return Effective { entry, needs_grant: None, expired_grants: Vec::new() };
+        }
+        let would_cover = |grant: &&Arc<WasiGrant>| {
+            grant.spec.capabilities.iter().any(|granted| cover::covers(granted, &entry))
+        };
+        let to_expired =
+            |grant: &Arc<WasiGrant>| ExpiredGrant { grant: grant.label(), expires_at: grant.spec.expires_at };
+        let expired_grants = expired.iter().filter(would_cover).map(to_expired).collect();
+        Effective { needs_grant: Some(suggest::needed_grant(&entry)), expired_grants, entry }
+    };
+    entries.into_iter().map(with_remedy).collect()
 }
 
-fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, String, Vec<NativeCode>) {
+fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, Option<String>, Vec<NativeCode>) {
     match &container.finding {
-        Finding::Unread { error } => (ImageKind::Unknown, None, error.to_string(), Vec::new()),
+        Finding::Unread { error } => (ImageKind::Unknown, None, Some(error.to_string()), Vec::new()),
         Finding::Known { facts, program } => {
             let mut native = facts.native.clone();
             let (kind, packaging, reason) = match program {
-                Program::Wasm { kind, packaging, .. } => (*kind, Some(*packaging), String::new()),
-                Program::Linux => (ImageKind::Linux, None, String::new()),
-                Program::Unknown { reason } => (ImageKind::Unknown, None, reason.clone()),
+                Program::Wasm { kind, packaging, .. } => (*kind, Some(*packaging), None),
+                Program::Linux => (ImageKind::Linux, None, None),
+                Program::Unknown { reason } => (ImageKind::Unknown, None, Some(reason.clone())),
                 Program::Native { source, magic } => {
                     let code = NativeCode { source: source.clone(), magic: magic.clone() };
                     if !native.contains(&code) {
                         native.push(code);
                     }
-                    (facts.kind, None, String::new())
+                    (facts.kind, None, None)
                 }
             };
             (kind, packaging, reason, native)
@@ -353,25 +400,11 @@ fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, String, Ve
     }
 }
 
-/// Memory as written in the spec, and the floor under the pod's profile (or, without one, the default profile's).
-fn resources(workload: &Workload, container: &Container, profile: Option<&Profile>) -> Resources {
-    let spec = match container.role {
-        Role::Container => workload.spec.containers.get(container.index),
-        Role::InitContainer => {
-            workload.spec.init_containers.as_ref().and_then(|list| list.get(container.index))
-        }
-        Role::EphemeralContainer | Role::ImageVolume => None,
-    };
-    let wanted = spec.and_then(|c| c.resources.as_ref());
-    let bytes = |list: Option<&BTreeMap<String, ApiQuantity>>| {
-        let text = list.and_then(|l| l.get("memory"))?;
-        Some(Quantity::parse(&text.0).ok()?.bytes())
-    };
-    Resources {
-        request_bytes: bytes(wanted.and_then(|r| r.requests.as_ref())),
-        limit_bytes: bytes(wanted.and_then(|r| r.limits.as_ref())),
-        floor_bytes: container.known().and_then(|(facts, program)| memory_floor(facts, program, profile)),
-    }
+/// Memory as written in the spec, and the floor under the pod's profile.
+fn resources(spec: Spec<'_>, container: &Container, profile: Option<&Profile>) -> Resources {
+    let (request_bytes, limit_bytes) = spec.memory();
+    let floor_bytes = container.known().and_then(|(facts, program)| memory_floor(facts, program, profile));
+    Resources { request_bytes, limit_bytes, floor_bytes }
 }
 
 fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<u64> {

@@ -48,7 +48,7 @@ pub fn plan(
 ) -> Result<Plan, Error> {
     let mut object = raw.clone();
     let mut notes = Notes::default();
-    if placement::wasm_programs(inspection).next().is_some() && !workload.is_mirror() {
+    if concerned(workload, inspection, context) {
         let template = workload.kind.template_pointer();
         let pod = object.pointer_mut(template).and_then(Value::as_object_mut);
         let pod = pod.ok_or_else(|| not(format!("the object at `{template}`"), "a pod or a pod template"))?;
@@ -63,6 +63,14 @@ pub fn plan(
     Ok(Plan { object, patch, warnings, notices, changes })
 }
 
+/// Whether there is anything to plan: a Wasm program, or a class that is a Wasm runtime. Under one, the image of an
+/// ordinary program is pinned too: its tag may name a Wasm program tomorrow.
+fn concerned(workload: &Workload, inspection: &Inspection, context: &Context<'_>) -> bool {
+    let class = workload.spec.runtime_class_name.as_deref();
+    let under_wasm = class.is_some_and(|class| context.cluster.profile_of(context.runtimes, class).is_some());
+    !workload.is_mirror() && (under_wasm || placement::wasm_programs(inspection).next().is_some())
+}
+
 fn edit(
     pod: &mut Object,
     workload: &Workload,
@@ -72,7 +80,9 @@ fn edit(
 ) -> Result<(), Error> {
     let spec = pod.get_mut("spec").and_then(Value::as_object_mut);
     let spec = spec.ok_or_else(|| not("spec".to_owned(), "an object"))?;
-    if let Some(profile) = placement::place(spec, inspection, context, notes)? {
+    let programs = placement::wasm_programs(inspection).next().is_some();
+    let profile = if programs { placement::place(spec, inspection, context, notes)? } else { None };
+    if let Some(profile) = profile {
         affinity::require(spec, profile, notes)?;
         affinity::tolerate(spec, profile, notes)?;
         let site = sizing::Site::new(workload, profile, context.cluster)?;

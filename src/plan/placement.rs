@@ -48,7 +48,7 @@ pub(super) fn place<'a>(
 ) -> Result<Option<&'a Profile>, Error> {
     let kinds = kinds_of(inspection);
     if let Some(class) = text(spec, FIELD, "spec")? {
-        let profile = context.runtimes.by_class(class);
+        let profile = context.cluster.profile_of(context.runtimes, class);
         if let Some(profile) = profile {
             judge(profile, class, &kinds, notes);
         }

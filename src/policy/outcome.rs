@@ -32,7 +32,9 @@ pub(super) fn violations(result_set: &Value) -> Result<Vec<Violation>, String> {
 }
 
 fn violation(item: &Value) -> Result<Violation, String> {
-    let wrong = |reason: &str| Err(format!("{}: {reason}", unexpected("a violation", item)));
+    let rule = item.get("rule").and_then(Value::as_str);
+    let what = rule.map_or("a violation".into(), |rule| format!("a violation of rule `{}`", cut(rule)));
+    let wrong = |reason: &str| Err(format!("{}: {reason}", unexpected(&what, item)));
     // An array would be taken for the fields in order.
     if !item.is_object() {
         return wrong("expected an object with `rule` and `message`");
@@ -41,11 +43,7 @@ fn violation(item: &Value) -> Result<Violation, String> {
 }
 
 fn unexpected(what: &str, value: &Value) -> String {
-    let text = value.to_string();
-    let mut shown: String = text.chars().take(SHOWN).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
+    let shown = cut(&value.to_string());
     let kind = match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -55,6 +53,14 @@ fn unexpected(what: &str, value: &Value) -> String {
         Value::Object(_) => "an object",
     };
     format!("{what} is {kind}, `{shown}`")
+}
+
+fn cut(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -106,7 +112,10 @@ mod tests {
             (json!([{"result": null}]), "`wasmgate/violations` is null, `null`, expected a set"),
             (json!([{"result": ["no"]}]), "a violation is a string, `\"no\"`: expected an object"),
             (json!([{"result": [["r", "m"]]}]), "a violation is a list, `[\"r\",\"m\"]`: expected an object"),
-            (json!([{"result": [{"rule": "a"}]}]), "missing field `message`"),
+            (
+                json!([{"result": [{"rule": "a"}]}]),
+                "a violation of rule `a` is an object, `{\"rule\":\"a\"}`: missing",
+            ),
             (json!([{"result": [{"rule": 1, "message": "b"}]}]), "expected a string"),
             (json!([{"result": [{"rule": "a", "message": "b", "allow": 1}]}]), "unknown field `allow`"),
             (json!([{"result": [{"rule": "a", "message": "b", "action": "nod"}]}]), "unknown variant `nod`"),
@@ -121,5 +130,7 @@ mod tests {
     fn a_long_value_is_cut_short_in_the_message() {
         let message = violations(&json!([{"result": "é".repeat(1000)}])).unwrap_err();
         assert!(message.contains('…') && message.chars().count() < 250, "{message}");
+        let message = violations(&json!([{"result": [{"rule": "é".repeat(1000)}]}])).unwrap_err();
+        assert!(message.contains('…') && message.chars().count() < 500, "{message}");
     }
 }

@@ -269,9 +269,12 @@ fn filled(image: Option<&str>) -> Option<&str> {
 /// Whether anything that admission judges differs between two states of one object.
 ///
 /// All of the pod spec counts, except where a pod may run and for how long: those fields change on running pods,
-/// and neither a program nor what it is handed depends on them. A field that nobody thought of counts as judged.
+/// and neither a program nor what it is handed depends on them. A field that nobody thought of counts as judged. The
+/// labels and annotations of a template count, because grants select the pods that it makes by them; those of a pod that
+/// runs already give it nothing new.
 pub fn changed(new: &Workload, old: &Workload) -> bool {
-    new.kind != old.kind || judged(&new.spec) != judged(&old.spec)
+    let marked = (&new.labels, &new.annotations) != (&old.labels, &old.annotations);
+    new.kind != old.kind || (new.kind.is_template() && marked) || judged(&new.spec) != judged(&old.spec)
 }
 
 fn judged(spec: &PodSpec) -> PodSpec {

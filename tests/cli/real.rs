@@ -41,7 +41,7 @@ fn a_real_registry_gives_the_verdicts_of_the_layouts() {
     let expected = [
         ("orders", 0, "Deployment shop/orders  admitted"),
         ("linux", 0, "Deployment shop/web  no Wasm: left alone"),
-        ("mixed", 0, "Pod shop/mixed  admitted"),
+        ("mixed", 0, "Pod shop/mixed  admitted with warnings"),
         ("hello", 0, "Deployment shop/hello  admitted"),
         ("files", 1, "Pod shop/files  denied"),
         ("orders-everywhere", 1, "Pod shop/orders-everywhere  denied"),

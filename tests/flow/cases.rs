@@ -243,6 +243,7 @@ async fn input_of(state: &State, inspector: &Inspector, case: &Case, request: &R
         runtimes: &state.runtimes,
         cluster: &state.cluster,
         grants: &state.grants,
+        options: &state.options,
         now: jiff::Timestamp::now(),
     });
     let input = serde_json::from_str(to_raw_value(&prepared).unwrap().get()).unwrap();
@@ -416,10 +417,19 @@ fn the_corpus_covers_every_rule_every_kind_and_every_door() {
     }
     let found: BTreeSet<&str> =
         cases.iter().flat_map(|c| &c.expect.rules).map(|rule| rule.split(' ').next().unwrap()).collect();
-    let baseline =
-        ["native-code", "needs-grant", "not-inspected", "runtime-mismatch", "under-floor", "will-fail-there"];
-    // `unknown-import` is for runtimes of which all imports are known. Today no profile says so, and an import that
-    // nobody mapped is a capability that needs a grant.
+    let baseline = [
+        "grant-expired",
+        "mixed-pod",
+        "native-code",
+        "needs-grant",
+        "not-inspected",
+        "runtime-mismatch",
+        "secret-in-reach",
+        "tag-not-pinned",
+        "under-floor",
+        "unknown-import",
+        "will-fail-there",
+    ];
     assert_eq!(found.into_iter().collect::<Vec<_>>(), baseline);
     let kinds: BTreeSet<Kind> = cases.iter().filter_map(Case::kind).collect();
     assert_eq!(kinds.len(), 9, "{kinds:?}");

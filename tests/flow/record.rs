@@ -76,5 +76,5 @@ async fn both_rounds_and_both_roads_annotate_the_same_images() {
     let second = flow.send(Road::Mutate, &Request::create("shop", object)).await;
     assert_eq!(first["auditAnnotations"], second["auditAnnotations"]);
     assert_eq!(first["auditAnnotations"]["images"], validate["auditAnnotations"]["images"]);
-    assert_eq!(validate["auditAnnotations"]["verdict"], "allow");
+    assert_eq!(validate["auditAnnotations"]["rules"], "mixed-pod");
 }

@@ -135,6 +135,11 @@ impl Registry {
         log.lines().filter(|line| line.contains(&format!("\"{method} ")) && line.contains(part)).count()
     }
 
+    /// Files with its own certificate and key, when it speaks TLS.
+    pub fn certificate_and_key(&self) -> (PathBuf, PathBuf) {
+        (self.folder.path().join("server.pem"), self.folder.path().join("server.key"))
+    }
+
     /// Name of an image in it.
     pub fn image(&self, rest: &str) -> String {
         format!("{}/{rest}", self.host)

@@ -47,6 +47,31 @@ capability(entry) := concat("", array.concat([$"`{entry.capability}`"], paramete
 places(entry) := concat(", ", array.concat(array.slice(entry.evidence, 0, shown), more(entry)))
 
 # METADATA
+# description: Where a capability was seen, in brackets with a leading blank; empty when nothing is known.
+grounds(entry) := $" (seen: {places(entry)})" if {
+	count(entry.evidence) > 0
+} else := ""
+
+# METADATA
+# description: The grant that would cover an entry, ready to be pasted; follows "no grant allows it".
+grant(entry) := concat("", [
+	$"a WasiGrant in namespace `{input.workload.namespace}` would, with this under `spec.capabilities`:\n",
+	$"- {entry.needsGrant}",
+]) if {
+	is_string(entry.needsGrant)
+} else := "ask the platform team for a WasiGrant"
+
+# METADATA
+# description: |
+#   The image as people know it: with its tag alone where it has a tag and a digest, which a person did not write and
+#   need not read.
+image(c) := tagged if {
+	[tagged, _] := split(c.image, "@")
+	segments := split(tagged, "/")
+	contains(segments[count(segments) - 1], ":")
+} else := c.image
+
+# METADATA
 # description: Bytes as people write them in a pod spec.
 memory(bytes) := mebibytes(bytes) if {
 	bytes % 1048576 == 0

@@ -3,17 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use oci_client::secrets::RegistryAuth;
+use futures::future::BoxFuture;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
+use super::helper::Helpers;
+use super::secret::Secret;
 use crate::image::{Error, reference::Reference};
 
 /// Docker Hub as it is written in image names.
-const DOCKER_HUB: &str = "docker.io";
+pub(super) const DOCKER_HUB: &str = "docker.io";
 
 /// Names by which a `config.json` speaks of Docker Hub; `https://index.docker.io/v1/` is what `docker login` writes.
 const DOCKER_HUB_NAMES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
@@ -21,24 +25,190 @@ const DOCKER_HUB_NAMES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", 
 /// Kubernetes refuses Secrets over 1 MiB (`kubernetes:pkg/apis/core/types.go`, `MaxSecretSize`).
 const LARGEST_FILE: u64 = 1 << 20;
 
+/// What is shown to a registry or to its token service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// User name and password.
+    Password {
+        /// User name.
+        user: String,
+        /// Password, or an access token in its place.
+        password: Secret,
+    },
+    /// A refresh token that the token service exchanges for access tokens
+    /// (`distribution:docs/content/spec/auth/oauth.md`).
+    IdentityToken(Secret),
+}
+
+impl Credentials {
+    /// Tells credentials apart without holding them.
+    pub(super) fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        match self {
+            Self::Password { user, password } => {
+                hash.update([1]);
+                hash.update(user.len().to_le_bytes());
+                hash.update(user);
+                hash.update(password.expose());
+            }
+            Self::IdentityToken(token) => {
+                hash.update([2]);
+                hash.update(token.expose());
+            }
+        }
+        hash.finalize().into()
+    }
+}
+
 /// One login, and the images that it is for. Its `Debug` form hides the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Login {
-    /// Host and optional port, as in image names.
-    pub(super) registry: String,
+pub struct Login {
+    /// Host and optional port, as in image names; `*` stands for any part of a label, as the kubelet takes it.
+    pub registry: String,
     /// Repository, or the beginning of it up to a slash; empty for the whole registry.
-    pub(super) path: String,
-    /// User name and password.
-    pub(super) auth: RegistryAuth,
+    pub path: String,
+    /// What is shown.
+    pub credentials: Credentials,
 }
 
 impl Login {
-    /// Whether the login is for an image: the same registry, port included, and a repository under the path.
-    pub(super) fn covers(&self, reference: &Reference) -> bool {
-        let under = |rest: &str| rest.is_empty() || rest.starts_with('/');
-        self.registry.eq_ignore_ascii_case(&reference.registry)
-            && (self.path.is_empty() || reference.repository.strip_prefix(&self.path).is_some_and(under))
+    /// The logins of a docker `config.json`, such as the value of `.dockerconfigjson` in a Secret; the most specific
+    /// first. Credential helpers that it names are left out: nobody but the platform may have programs run. No
+    /// message holds anything that the file says beyond the names of registries.
+    pub fn from_docker_config(text: &[u8]) -> Result<Vec<Self>, String> {
+        parse(text).map(|file| file.logins)
     }
+
+    /// Whether the login is for a repository: the same registry, port included, and a repository under the path.
+    pub(super) fn covers(&self, registry: &str, repository: &str) -> bool {
+        let under = |rest: &str| rest.is_empty() || rest.starts_with('/');
+        host_matches(&self.registry, registry)
+            && (self.path.is_empty() || repository.strip_prefix(&self.path).is_some_and(under))
+    }
+}
+
+/// Label by label, so that `*.corp` is not for `a.b.corp` (`kubernetes:pkg/credentialprovider/keyring.go`, `URLsMatch`).
+fn host_matches(pattern: &str, host: &str) -> bool {
+    if !pattern.contains('*') {
+        return pattern.eq_ignore_ascii_case(host);
+    }
+    let split = |text: &str| -> (Vec<String>, Option<String>) {
+        let lower = text.to_ascii_lowercase();
+        let (name, port) =
+            lower.split_once(':').map_or((lower.as_str(), None), |(name, port)| (name, Some(port)));
+        (name.split('.').map(String::from).collect(), port.map(String::from))
+    };
+    let ((pattern, pattern_port), (host, port)) = (split(pattern), split(host));
+    pattern_port == port
+        && pattern.len() == host.len()
+        && pattern.iter().zip(&host).all(|(pattern, label)| label_matches(pattern, label))
+}
+
+fn label_matches(pattern: &str, label: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == label };
+    let Some(mut left) = label.strip_prefix(first) else { return false };
+    let mut parts = rest.split('*').collect::<Vec<_>>();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        match left.split_once(part) {
+            Some((_, after)) => left = after,
+            None => return false,
+        }
+    }
+    left.ends_with(last)
+}
+
+/// Whose pull secrets may be used for an image.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Puller {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// `imagePullSecrets` of the pod.
+    pub pull_secrets: Vec<String>,
+    /// Service account of the pod; its own `imagePullSecrets` count when the pod has none, as the API server's
+    /// service-account plug-in has it.
+    pub service_account: String,
+}
+
+/// Where the pull secrets of pods come from. Asked for every look at an image of a pod, so it answers from memory.
+pub trait PullSecrets: std::fmt::Debug + Send + Sync {
+    /// The logins that a pod's pull secrets hold. What cannot be read is left out, as the kubelet does it.
+    fn logins<'a>(&'a self, puller: &'a Puller) -> BoxFuture<'a, Vec<Login>>;
+}
+
+/// No pull secrets: only the platform's own credentials are used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoPullSecrets;
+
+impl PullSecrets for NoPullSecrets {
+    fn logins<'a>(&'a self, _: &'a Puller) -> BoxFuture<'a, Vec<Login>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+}
+
+/// The logins among these that are for an image, the most specific first (stable, so that the order of the secrets
+/// decides among equals).
+pub(in crate::image) fn covering(logins: Vec<Login>, reference: &Reference) -> Vec<Login> {
+    let covers = |login: &Login| login.covers(&reference.registry, &reference.repository);
+    let mut logins: Vec<Login> = logins.into_iter().filter(covers).collect();
+    logins.sort_by_key(|login| std::cmp::Reverse(login.path.len()));
+    logins
+}
+
+/// Tells sets of logins apart without holding them.
+pub(in crate::image) fn fingerprint(logins: &[Login]) -> String {
+    let mut hash = Sha256::new();
+    for login in logins {
+        hash.update(login.registry.as_bytes());
+        hash.update([0]);
+        hash.update(login.path.as_bytes());
+        hash.update([0]);
+        hash.update(login.credentials.fingerprint());
+    }
+    format!("{:x}", hash.finalize())
+}
+
+/// The platform's own credentials: those of a docker config and of the helpers that it names.
+#[derive(Debug, Default)]
+pub(super) struct Keyring {
+    logins: Vec<Login>,
+    helpers: Helpers,
+}
+
+impl Keyring {
+    /// Reads a `config.json`. Helpers are looked for in `folder`, else in `PATH`.
+    pub(super) fn read(path: &Path, folder: Option<PathBuf>) -> Result<Self, Error> {
+        let failed =
+            |message: String| Error::SetUpClient { message: format!("`{}`: {message}", path.display()) };
+        let mut text = Zeroizing::new(Vec::new());
+        std::fs::File::open(path)
+            .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut text))
+            .map_err(|error| failed(format!("could not read the docker config: {error}")))?;
+        if text.len() as u64 > LARGEST_FILE {
+            return Err(failed(format!("the docker config is larger than {LARGEST_FILE} bytes")));
+        }
+        let parsed = parse(&text).map_err(failed)?;
+        let helpers = Helpers::new(parsed.helpers, parsed.store, folder).map_err(failed)?;
+        Ok(Self { logins: parsed.logins, helpers })
+    }
+
+    /// Credentials for a repository, in the order in which they are tried: the helper of the registry, `auths` from
+    /// the most specific on, and the helper of all registries.
+    pub(super) async fn candidates(&self, registry: &str, repository: &str) -> Vec<Credentials> {
+        let mut found = Vec::new();
+        found.extend(self.helpers.of_registry(registry).await);
+        let covering = self.logins.iter().filter(|login| login.covers(registry, repository));
+        found.extend(covering.map(|login| login.credentials.clone()));
+        if found.is_empty() {
+            found.extend(self.helpers.of_all(registry).await);
+        }
+        found
+    }
+}
+
+/// A name under which docker, its helpers and configs know a registry.
+pub(super) fn docker_name(registry: &str) -> &str {
+    if registry == DOCKER_HUB { "https://index.docker.io/v1/" } else { registry }
 }
 
 #[derive(Deserialize)]
@@ -53,26 +223,23 @@ struct ConfigFile {
 
 #[derive(Deserialize)]
 struct Entry {
-    auth: Option<String>,
+    auth: Option<Secret>,
     username: Option<String>,
-    password: Option<String>,
+    password: Option<Secret>,
+    #[serde(rename = "identitytoken")]
+    identity_token: Option<Secret>,
 }
 
-/// Reads the logins of a `config.json`, the most specific first. No message holds anything that the file says
-/// beyond the names of registries.
-pub(super) fn read(path: &Path) -> Result<Vec<Login>, Error> {
-    let failed = |message: String| Error::SetUpClient { message: format!("`{}`: {message}", path.display()) };
-    let mut text = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut text))
-        .map_err(|error| failed(format!("could not read the docker config: {error}")))?;
-    if text.len() as u64 > LARGEST_FILE {
-        return Err(failed(format!("the docker config is larger than {LARGEST_FILE} bytes")));
-    }
-    parse(&text).map_err(failed)
+/// What a `config.json` says.
+#[derive(Debug)]
+struct Parsed {
+    logins: Vec<Login>,
+    /// Names of helpers by registry.
+    helpers: BTreeMap<String, String>,
+    store: Option<String>,
 }
 
-fn parse(text: &[u8]) -> Result<Vec<Login>, String> {
+fn parse(text: &[u8]) -> Result<Parsed, String> {
     // The parser's own message may quote a password, so only the place is told.
     let file: ConfigFile = serde_json::from_slice(text).map_err(|error| {
         format!(
@@ -81,34 +248,38 @@ fn parse(text: &[u8]) -> Result<Vec<Login>, String> {
             error.column()
         )
     })?;
-    if file.store.is_some() || !file.helpers.is_empty() {
-        tracing::warn!("the docker config names credential helpers; they are not run, only `auths` is read");
-    }
     let mut logins = Vec::new();
     for (key, entry) in file.auths {
         // `docker login` with a credential store leaves an empty entry behind.
-        let Some((user, password)) = entry.secret().map_err(|what| format!("`auths` `{key}`: {what}"))?
+        let Some(credentials) = entry.credentials().map_err(|what| format!("`auths` `{key}`: {what}"))?
         else {
             continue;
         };
         let (registry, path) = scope(&key);
-        logins.push(Login { registry, path, auth: RegistryAuth::Basic(user, password) });
+        logins.push(Login { registry, path, credentials });
     }
     logins.sort_by_key(|login| std::cmp::Reverse(login.path.len()));
-    Ok(logins)
+    let helpers = file.helpers.into_iter().map(|(key, name)| (scope(&key).0, name)).collect();
+    Ok(Parsed { logins, helpers, store: file.store.filter(|store| !store.is_empty()) })
 }
 
 impl Entry {
-    fn secret(self) -> Result<Option<(String, String)>, &'static str> {
+    fn credentials(self) -> Result<Option<Credentials>, &'static str> {
+        if let Some(token) = self.identity_token.filter(|token| !token.is_empty()) {
+            return Ok(Some(Credentials::IdentityToken(token)));
+        }
         if let Some(encoded) = self.auth.filter(|auth| !auth.is_empty()) {
-            let decoded = STANDARD.decode(encoded.trim()).map_err(|_| "`auth` is not base64")?;
-            let text = String::from_utf8(decoded).map_err(|_| "`auth` is not UTF-8 inside its base64")?;
+            let decoded = STANDARD.decode(encoded.expose().trim()).map_err(|_| "`auth` is not base64")?;
+            let decoded = Zeroizing::new(decoded);
+            let text = std::str::from_utf8(&decoded).map_err(|_| "`auth` is not UTF-8 inside its base64")?;
             let (user, password) =
                 text.split_once(':').ok_or("`auth` is not the base64 of `user:password`")?;
             // Docker trims NULs that old versions padded with (`configfile/file.go`, `decodeAuth`).
-            return Ok(Some((user.into(), password.trim_matches('\0').into())));
+            let password = password.trim_matches('\0').into();
+            return Ok(Some(Credentials::Password { user: user.into(), password }));
         }
-        Ok(self.username.zip(self.password))
+        let both = self.username.zip(self.password);
+        Ok(both.map(|(user, password)| Credentials::Password { user, password }))
     }
 }
 
@@ -125,13 +296,18 @@ fn scope(key: &str) -> (String, String) {
 mod tests {
     use super::*;
 
-    fn pick<'a>(logins: &'a [Login], image: &str) -> Option<&'a RegistryAuth> {
+    fn pick<'a>(logins: &'a [Login], image: &str) -> Option<&'a Credentials> {
         let reference = Reference::parse(image).unwrap();
-        logins.iter().find(|login| login.covers(&reference)).map(|login| &login.auth)
+        let covers = |login: &&Login| login.covers(&reference.registry, &reference.repository);
+        logins.iter().find(covers).map(|login| &login.credentials)
     }
 
-    fn basic(user: &str, password: &str) -> RegistryAuth {
-        RegistryAuth::Basic(user.into(), password.into())
+    fn basic(user: &str, password: &str) -> Credentials {
+        Credentials::Password { user: user.into(), password: password.into() }
+    }
+
+    fn parse(text: &[u8]) -> Result<Vec<Login>, String> {
+        Login::from_docker_config(text)
     }
 
     #[test]
@@ -179,6 +355,48 @@ mod tests {
     }
 
     #[test]
+    fn a_star_stands_for_a_part_of_a_label_as_for_the_kubelet() {
+        let text = br#"{"auths":{"*.dkr.ecr.*.amazonaws.com":{"username":"u","password":"p"}}}"#;
+        let logins = parse(text).unwrap();
+        assert!(pick(&logins, "1.dkr.ecr.eu-west-1.amazonaws.com/a").is_some());
+        for other in [
+            "dkr.ecr.eu.amazonaws.com/a",
+            "a.1.dkr.ecr.eu.amazonaws.com/a",
+            "1.dkr.ecr.eu.amazonaws.com:8443/a",
+        ] {
+            assert!(pick(&logins, other).is_none(), "{other}");
+        }
+        for (pattern, label, expected) in [
+            ("*", "", true),
+            ("a*c", "abc", true),
+            ("a*c", "ac", true),
+            ("a*b*", "axbx", true),
+            ("a*c", "acb", false),
+            ("ab*ba", "aba", false),
+        ] {
+            assert_eq!(label_matches(pattern, label), expected, "{pattern} {label}");
+        }
+    }
+
+    #[test]
+    fn an_identity_token_is_taken_before_the_password_beside_it() {
+        let auth = STANDARD.encode("00000000-0000-0000-0000-000000000000:");
+        let text = format!(r#"{{"auths":{{"r.azurecr.io":{{"auth":"{auth}","identitytoken":"t0"}}}}}}"#);
+        let logins = parse(text.as_bytes()).unwrap();
+        assert_eq!(pick(&logins, "r.azurecr.io/a"), Some(&Credentials::IdentityToken("t0".into())));
+    }
+
+    #[test]
+    fn sets_of_credentials_are_told_apart() {
+        let logins = |user: &str, password: &str| {
+            vec![Login { registry: "r".into(), path: String::new(), credentials: basic(user, password) }]
+        };
+        assert_eq!(fingerprint(&logins("a", "bc")), fingerprint(&logins("a", "bc")));
+        assert_ne!(fingerprint(&logins("a", "bc")), fingerprint(&logins("ab", "c")));
+        assert!(!fingerprint(&logins("a", "hunter2")).contains("hunter2"));
+    }
+
+    #[test]
     fn entries_without_a_secret_are_passed_over() {
         let text = br#"{"auths":{"ghcr.io":{}},"credsStore":"desktop"}"#;
         assert_eq!(parse(text).unwrap(), []);
@@ -197,13 +415,15 @@ mod tests {
             let message = parse(text.as_bytes()).unwrap_err();
             assert!(!message.contains("hunter2") && !message.contains(&no_colon), "{message}");
         }
-        let login = Login { registry: "r".into(), path: String::new(), auth: basic("u", "hunter2") };
+        let login = Login { registry: "r".into(), path: String::new(), credentials: basic("u", "hunter2") };
         assert!(!format!("{login:?}").contains("hunter2"));
+        let token = Credentials::IdentityToken("hunter2".into());
+        assert!(!format!("{token:?}").contains("hunter2"));
     }
 
     #[test]
     fn a_file_that_is_not_there_is_named() {
-        let message = read(Path::new("/nonexistent/config.json")).unwrap_err().to_string();
+        let message = Keyring::read(Path::new("/nonexistent/config.json"), None).unwrap_err().to_string();
         assert!(message.contains("`/nonexistent/config.json`"), "{message}");
     }
 }

@@ -2,107 +2,197 @@
 
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
+use std::time::Duration;
 
-use oci_client::errors::{DigestError, OciDistributionError, OciErrorCode};
 use rustls::CertificateError;
+use serde::Deserialize;
 
+use super::breaker::Closed;
+use super::credentials::docker_name;
+use super::resolver::Unresolved;
+use crate::image::guard::Refusal;
 use crate::image::source::shorten;
 
 /// How much of a registry's own text is repeated, in characters.
 const QUOTED_CHARS: usize = 160;
 
-/// What went wrong.
+/// What went wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Problem {
+pub(super) enum Trouble {
+    /// The client could not be set up.
+    SetUp(String),
     /// The registry says that there is no such thing.
     Missing,
+    /// The registry may not be connected to.
+    Refused(Refusal),
+    /// More bytes than may be read.
+    TooLarge,
+    /// It may go well when it is tried again at once.
+    Passing(String),
     /// Anything else, in words.
     Other(String),
 }
 
-/// Explains an error of the client. `logged_in` says whether credentials were sent.
-pub(super) fn explain(error: &OciDistributionError, registry: &str, logged_in: bool) -> Problem {
-    match error {
-        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
-            refused(401, registry, logged_in)
-        }
-        OciDistributionError::ImageManifestNotFoundError(_) => Problem::Missing,
-        OciDistributionError::ServerError { code, message, .. } => {
-            status(*code, message, registry, logged_in)
-        }
-        OciDistributionError::RegistryError { envelope, .. } => {
-            let Some(first) = envelope.errors.first() else {
-                return Problem::Other(format!("`{registry}` refused without a reason"));
-            };
-            match &first.code {
-                OciErrorCode::Unauthorized => refused(401, registry, logged_in),
-                OciErrorCode::Denied => refused(403, registry, logged_in),
-                OciErrorCode::ManifestUnknown
-                | OciErrorCode::NameUnknown
-                | OciErrorCode::NotFound
-                | OciErrorCode::BlobUnknown
-                | OciErrorCode::ManifestBlobUnknown => Problem::Missing,
-                OciErrorCode::Toomanyrequests => limited(registry),
-                _ => Problem::Other(format!("`{registry}` said: {}", shorten(&first.message, QUOTED_CHARS))),
-            }
-        }
-        other => Problem::Other(network(other, registry)),
-    }
+/// How a registry was asked, as far as a message about its refusal needs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// Whether credentials were there for it.
+    pub(super) credentials: bool,
+    /// Host of a token service that was not given them.
+    pub(super) withheld_from: Option<String>,
 }
 
-fn status(code: u16, body: &str, registry: &str, logged_in: bool) -> Problem {
-    match code {
-        401 | 403 => refused(code, registry, logged_in),
-        404 => Problem::Missing,
-        429 => limited(registry),
-        _ if body.trim().is_empty() => Problem::Other(format!("`{registry}` answered with status {code}")),
-        _ => Problem::Other(format!(
-            "`{registry}` answered with status {code}: {}",
-            shorten(body, QUOTED_CHARS)
-        )),
+/// An answer that is not what was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer<'a> {
+    pub(super) registry: &'a str,
+    pub(super) status: u16,
+    pub(super) body: &'a [u8],
+    pub(super) shown: &'a Shown,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    errors: Vec<Item>,
+}
+
+/// `{"errors":[{"code":…,"message":…}]}` (OCI distribution-spec, "Error Codes").
+#[derive(Deserialize)]
+struct Item {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// Explains an answer by its status and by what the body says about it.
+pub(super) fn explain(answer: &Answer<'_>) -> Trouble {
+    let Answer { registry, status, .. } = *answer;
+    let item =
+        serde_json::from_slice::<Envelope>(answer.body).ok().and_then(|all| all.errors.into_iter().next());
+    let code = item.as_ref().map_or("", |item| item.code.as_str());
+    match (status, code) {
+        (401 | 403, _) | (400..=499, "UNAUTHORIZED" | "DENIED") => Trouble::Other(refused(answer)),
+        (429, _) | (400..=499, "TOOMANYREQUESTS") => Trouble::Other(limited(registry, None)),
+        (404, _) | (400..=499, "MANIFEST_UNKNOWN" | "NAME_UNKNOWN" | "NOT_FOUND" | "BLOB_UNKNOWN") => {
+            Trouble::Missing
+        }
+        _ => {
+            let said = item.and_then(|item| item.message).filter(|message| !message.trim().is_empty());
+            let said = said.unwrap_or_else(|| String::from_utf8_lossy(answer.body).into_owned());
+            let said = if said.trim().is_empty() {
+                String::new()
+            } else {
+                format!(": {}", shorten(&said, QUOTED_CHARS))
+            };
+            let words = format!("`{registry}` answered with status {status}{said}");
+            if status >= 500 { Trouble::Passing(words) } else { Trouble::Other(words) }
+        }
     }
 }
 
 /// Large registries answer 401 or 403 for repositories that do not exist too, so both readings are offered.
-fn refused(code: u16, registry: &str, logged_in: bool) -> Problem {
-    let entry = if registry == "docker.io" { "https://index.docker.io/v1/" } else { registry };
-    Problem::Other(if logged_in {
-        format!(
-            "`{registry}` refused the credentials ({code}); correct those under `auths` `{entry}` in the docker \
-             config, or see whether the repository exists"
-        )
-    } else {
-        format!(
-            "`{registry}` wants credentials ({code}), or the repository does not exist; add credentials under \
-             `auths` `{entry}` to the docker config that `dockerConfig` names"
-        )
-    })
+fn refused(answer: &Answer<'_>) -> String {
+    let Answer { registry, status, shown, .. } = *answer;
+    let entry = docker_name(registry);
+    if let Some(host) = &shown.withheld_from {
+        return format!(
+            "`{registry}` wants credentials ({status}) by its token service on `{host}`, which gets none; add the \
+             host to `tokenRealms` `{registry}` if it is right"
+        );
+    }
+    if shown.credentials {
+        return format!(
+            "`{registry}` refused the credentials ({status}); correct those under `auths` `{entry}` in the docker \
+             config or in the pull secret, or see whether the repository exists"
+        );
+    }
+    format!(
+        "`{registry}` wants credentials ({status}), or the repository does not exist; add credentials under \
+         `auths` `{entry}` to the docker config that `dockerConfig` names"
+    )
 }
 
-/// The client does not hand out the `Retry-After` header.
-fn limited(registry: &str) -> Problem {
-    Problem::Other(format!(
-        "`{registry}` limits how often it may be asked (429); wait, or add credentials that have a higher limit"
-    ))
+/// A registry that limits how often it is asked.
+pub(super) fn limited(registry: &str, wait: Option<Duration>) -> String {
+    let wait = wait.map_or_else(|| "wait".to_string(), |wait| format!("wait {}", seconds(wait)));
+    format!(
+        "`{registry}` limits how often it may be asked (429); {wait}, or add credentials that have a higher limit"
+    )
+}
+
+/// A registry that is not available and says for how long.
+pub(super) fn unavailable(registry: &str, wait: Duration) -> String {
+    format!("`{registry}` answered with status 503 and is not asked for {}", seconds(wait))
+}
+
+/// A registry that is not asked now.
+pub(super) fn closed(registry: &str, closed: Closed) -> String {
+    match closed {
+        Closed::Asked { left } => {
+            format!("`{registry}` asked to be left alone for another {}; wait", seconds(left))
+        }
+        Closed::Silent { failures, left } => format!(
+            "`{registry}` did not answer {failures} requests in a row and is tried again in {}; see whether it is \
+             running and can be reached from here",
+            seconds(left)
+        ),
+    }
+}
+
+/// Whole seconds, rounded up.
+fn seconds(time: Duration) -> String {
+    let whole = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    format!("{whole} s")
+}
+
+/// What the network said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) words: String,
+    /// Whether the connection was cut, so that another one may do better.
+    pub(super) cut: bool,
+}
+
+impl Said {
+    fn lasting(words: String) -> Self {
+        Self { words, cut: false }
+    }
+}
+
+impl From<Said> for Trouble {
+    fn from(said: Said) -> Self {
+        if said.cut { Self::Passing(said.words) } else { Self::Other(said.words) }
+    }
+}
+
+/// The guard's refusal among the causes of an error.
+pub(super) fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Refusal> {
+    causes(error).into_iter().find_map(|cause| cause.downcast_ref::<Refusal>())
 }
 
 /// Explains a failure below HTTP from its causes: the outer layers say no more than that a request failed.
-pub(super) fn network(error: &(dyn StdError + 'static), registry: &str) -> String {
+pub(super) fn network(error: &(dyn StdError + 'static), registry: &str) -> Said {
     let causes = causes(error);
     for cause in &causes {
-        let known = (cause.downcast_ref::<rustls::Error>().map(|error| tls(error, registry)))
-            .or_else(|| cause.downcast_ref::<DigestError>().and_then(wrong_digest))
-            .or_else(|| cause.downcast_ref::<io::Error>().and_then(|error| cut(error, registry)));
-        if let Some(message) = known {
-            return message;
+        let known = (cause.downcast_ref::<rustls::Error>().map(|error| Said::lasting(tls(error, registry))))
+            .or_else(|| cause.downcast_ref::<Unresolved>().map(|error| Said::lasting(error.to_string())))
+            .or_else(|| cause.downcast_ref::<io::Error>().and_then(|error| io_error(error, registry)));
+        if let Some(said) = known {
+            return said;
         }
     }
     let last = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
-    // The HTTP client's own time-outs have a type that it keeps to itself (`reqwest:src/error.rs`, `TimedOut`).
-    if last == "operation timed out" {
-        return format!("`{registry}` did not answer in time");
+    // The HTTP client's own time-outs have types that it keeps to itself (`reqwest:src/error.rs`, `TimedOut`; the
+    // connection pool says it of a connection, `tokio:src/time/error.rs`, `Elapsed`).
+    if last == "operation timed out" || last == "deadline has elapsed" {
+        return Said::lasting(format!("`{registry}` did not answer in time"));
     }
-    format!("`{registry}`: {}", shorten(&last, QUOTED_CHARS))
+    // `hyper:src/error.rs`, `Parse`/`IncompleteMessage`: the other side hung up between two requests.
+    if last.starts_with("connection closed before message completed") {
+        return cut(registry);
+    }
+    Said::lasting(format!("`{registry}`: {}", shorten(&last, QUOTED_CHARS)))
 }
 
 /// The causes of an error, outermost first, those inside of I/O errors included.
@@ -123,26 +213,25 @@ fn causes<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 's
     }
 }
 
-fn cut(error: &io::Error, registry: &str) -> Option<String> {
+fn cut(registry: &str) -> Said {
+    Said { words: format!("`{registry}` cut the connection"), cut: true }
+}
+
+fn io_error(error: &io::Error, registry: &str) -> Option<Said> {
     match error.kind() {
-        ErrorKind::ConnectionRefused => Some(format!(
+        ErrorKind::ConnectionRefused => Some(Said::lasting(format!(
             "`{registry}` refused the connection; is the registry running, and is the port right?"
-        )),
+        ))),
         ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
         | ErrorKind::BrokenPipe
-        | ErrorKind::UnexpectedEof => Some(format!("`{registry}` cut the connection")),
-        ErrorKind::TimedOut => Some(format!("`{registry}` did not answer in time")),
+        | ErrorKind::UnexpectedEof => Some(cut(registry)),
+        ErrorKind::TimedOut => Some(Said::lasting(format!("`{registry}` did not answer in time"))),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
-            Some(format!("there is no route to `{registry}`"))
+            Some(Said::lasting(format!("there is no route to `{registry}`")))
         }
         _ => None,
     }
-}
-
-fn wrong_digest(error: &DigestError) -> Option<String> {
-    let DigestError::VerificationError { expected, actual } = error else { return None };
-    Some(format!("the bytes have the digest `{}`, not `{}`", shorten(actual, 140), shorten(expected, 140)))
 }
 
 fn tls(error: &rustls::Error, registry: &str) -> String {
@@ -170,66 +259,76 @@ fn tls(error: &rustls::Error, registry: &str) -> String {
 mod tests {
     use super::*;
 
-    fn words(problem: Problem) -> String {
-        match problem {
-            Problem::Missing => "missing".into(),
-            Problem::Other(words) => words,
+    fn answer(registry: &str, status: u16, body: &str, shown: &Shown) -> Trouble {
+        explain(&Answer { registry, status, body: body.as_bytes(), shown })
+    }
+
+    fn words(trouble: Trouble) -> String {
+        match trouble {
+            Trouble::Passing(words) | Trouble::Other(words) => words,
+            other => format!("{other:?}"),
         }
     }
 
-    fn server(code: u16, message: &str) -> OciDistributionError {
-        OciDistributionError::ServerError { code, url: "https://r/v2/".into(), message: message.into() }
-    }
-
-    fn registry_error(code: &str, message: &str) -> OciDistributionError {
-        let text = format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#);
-        OciDistributionError::RegistryError {
-            envelope: serde_json::from_str(&text).unwrap(),
-            url: "https://r/v2/".into(),
-        }
+    fn coded(status: u16, code: &str, message: &str) -> Trouble {
+        let body = format!(r#"{{"errors":[{{"code":"{code}","message":"{message}","detail":null}}]}}"#);
+        answer("r", status, &body, &Shown::default())
     }
 
     #[test]
     fn a_refusal_says_where_credentials_go() {
-        let unauthorized = || OciDistributionError::UnauthorizedError { url: "https://r/v2/".into() };
-        let without = words(explain(&unauthorized(), "ghcr.io", false));
+        let without = words(answer("ghcr.io", 401, "", &Shown::default()));
         assert!(without.contains("`ghcr.io` wants credentials (401)"), "{without}");
         assert!(without.contains("`auths` `ghcr.io`") && without.contains("`dockerConfig`"), "{without}");
-        let with = words(explain(&registry_error("DENIED", "no"), "ghcr.io", true));
+        let shown = Shown { credentials: true, withheld_from: None };
+        let with = words(answer("ghcr.io", 403, "", &shown));
         assert!(with.contains("refused the credentials (403)"), "{with}");
-        let hub = words(explain(&unauthorized(), "docker.io", false));
+        let hub = words(answer("docker.io", 401, "", &Shown::default()));
         assert!(hub.contains("`auths` `https://index.docker.io/v1/`"), "{hub}");
+        let withheld = Shown { credentials: true, withheld_from: Some("evil.example".into()) };
+        let withheld = words(answer("ghcr.io", 401, "", &withheld));
+        assert!(withheld.contains("`evil.example`") && withheld.contains("`tokenRealms`"), "{withheld}");
     }
 
     #[test]
     fn what_is_not_there_is_missing_however_it_is_said() {
         for code in ["MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND", "BLOB_UNKNOWN"] {
-            assert_eq!(explain(&registry_error(code, "x"), "r", false), Problem::Missing, "{code}");
+            assert_eq!(coded(404, code, "x"), Trouble::Missing, "{code}");
+            assert_eq!(coded(400, code, "x"), Trouble::Missing, "{code}");
+            assert!(matches!(coded(500, code, "x"), Trouble::Passing(_)), "a broken registry knows nothing");
         }
-        assert_eq!(explain(&server(404, "page not found"), "r", false), Problem::Missing);
+        assert_eq!(answer("r", 404, "page not found", &Shown::default()), Trouble::Missing);
     }
 
     #[test]
     fn other_answers_are_repeated_in_one_short_line() {
-        let text = words(explain(&server(500, &format!("oh\nno{}", "!".repeat(9999))), "r.corp", false));
+        let shown = Shown::default();
+        let text = words(answer("r.corp", 500, &format!("oh\nno{}", "!".repeat(9999)), &shown));
         assert!(text.starts_with("`r.corp` answered with status 500: oh no!"), "{text}");
         assert!(text.len() < 300 && !text.contains('\n'));
-        assert!(words(explain(&server(503, ""), "r", false)).ends_with("status 503"));
-        assert!(words(explain(&server(429, ""), "r", false)).contains("(429)"));
-        assert!(words(explain(&registry_error("TOOMANYREQUESTS", ""), "r", false)).contains("(429)"));
-        assert!(
-            words(explain(&registry_error("WHATEVER", "because"), "r", false)).ends_with("said: because")
-        );
+        assert!(words(answer("r", 503, "", &shown)).ends_with("status 503"));
+        assert!(words(answer("r", 429, "", &shown)).contains("(429)"));
+        assert!(words(coded(429, "TOOMANYREQUESTS", "")).contains("(429)"));
+        assert!(words(coded(400, "WHATEVER", "because")).ends_with("status 400: because"));
+    }
+
+    #[test]
+    fn waits_are_told_in_whole_seconds() {
+        assert!(limited("r", Some(Duration::from_millis(29_200))).contains("wait 30 s"));
+        let silent = closed("r", Closed::Silent { failures: 5, left: Duration::from_millis(900) });
+        assert!(silent.contains("5 requests in a row and is tried again in 1 s"), "{silent}");
+        assert!(closed("r", Closed::Asked { left: Duration::from_secs(7) }).contains("another 7 s"));
+        assert!(unavailable("r", Duration::from_secs(7)).contains("503 and is not asked for 7 s"));
     }
 
     #[test]
     fn causes_inside_io_errors_are_found() {
         let inner = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let outer = io::Error::other(io::Error::new(ErrorKind::InvalidData, inner));
-        assert!(network(&outer, "r.corp").contains("`caFiles`"));
-        assert!(
-            network(&io::Error::from(ErrorKind::ConnectionRefused), "r:5000").contains("`r:5000` refused")
-        );
-        assert!(network(&io::Error::other("strange"), "r").contains("strange"));
+        assert!(network(&outer, "r.corp").words.contains("`caFiles`"));
+        let refused = network(&io::Error::from(ErrorKind::ConnectionRefused), "r:5000");
+        assert!(refused.words.contains("`r:5000` refused") && !refused.cut);
+        assert!(network(&io::Error::from(ErrorKind::ConnectionReset), "r").cut);
+        assert!(network(&io::Error::other("strange"), "r").words.contains("strange"));
     }
 }

@@ -7,11 +7,14 @@ package wasmgate
 
 # METADATA
 # title: Violations
-# description: |
-#   Entry point: every finding of every rule as `{rule, message, container?, capability?, action?}`. This first rule
-#   guards the others: on a document of another version they would all be undefined, and that would admit.
+# description: "Entry point: every finding of every rule as `{rule, message, container?, capability?, action?}`."
 # scope: document
 # entrypoint: true
+
+# METADATA
+# title: The input is of a version that the rules read
+# description: |
+#   Guards all other rules: on a document of another version they would be undefined, and that would admit.
 # custom:
 #   remedy: Run a gate and a bundle that speak the same version of the input.
 #   severity: high

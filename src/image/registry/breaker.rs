@@ -1,0 +1,229 @@
+//! A circuit breaker for each registry: one that does not answer is left alone for a while, and so is one that asked
+//! for it by `Retry-After`. Reviews then fail at once with a clear message instead of one by one after their budgets,
+//! and what tags meant before is served meanwhile.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
+use serde::{Deserialize, Serialize};
+
+/// Registries that a state is kept of. Anybody can name a new one, and only those that fail have a state.
+const MOST_REGISTRIES: usize = 4096;
+
+/// Longest time that a `Retry-After` is honoured for: a registry that means more has made a mistake.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+
+/// When a registry that does not answer is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct BreakerOptions {
+    /// Requests in a row that a registry did not answer (no connection, no answer in time, status 502, 503 or 504)
+    /// before it is left alone. 0 means never. Default: 5.
+    pub failures: u32,
+    /// How long it is left alone before one request tries again. Default: 10 s.
+    #[serde(with = "duration")]
+    pub open_for: Duration,
+}
+
+impl Default for BreakerOptions {
+    fn default() -> Self {
+        Self { failures: 5, open_for: Duration::from_secs(10) }
+    }
+}
+
+/// Why a registry is not asked now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// It did not answer so many requests in a row; it is tried again after this time.
+    Silent { failures: u32, left: Duration },
+    /// It said to be left alone for this much longer.
+    Asked { left: Duration },
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    failures: u32,
+    open_until: Option<Instant>,
+    /// Somebody is trying whether the registry answers again.
+    probing: bool,
+    not_before: Option<Instant>,
+}
+
+/// The breakers of all registries.
+#[derive(Debug)]
+pub(super) struct Breakers {
+    options: BreakerOptions,
+    states: Mutex<HashMap<String, State>>,
+}
+
+impl Breakers {
+    pub(super) fn new(options: BreakerOptions) -> Arc<Self> {
+        Arc::new(Self { options, states: Mutex::default() })
+    }
+
+    /// Leave to ask a registry once. Whoever has it says what became of it, or drops it.
+    pub(super) fn enter(self: &Arc<Self>, registry: &str) -> Result<Permit, Closed> {
+        let now = Instant::now();
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = states.get_mut(registry) {
+            let left = |until: Option<Instant>| until.map(|until| until.saturating_duration_since(now));
+            if let Some(left) = left(state.not_before).filter(|left| !left.is_zero()) {
+                return Err(Closed::Asked { left });
+            }
+            if let Some(left) = left(state.open_until) {
+                if state.probing || !left.is_zero() {
+                    return Err(Closed::Silent { failures: state.failures, left });
+                }
+                state.probing = true;
+            }
+        }
+        Ok(Permit { breakers: Arc::clone(self), registry: registry.into(), answered: false })
+    }
+
+    /// A registry said to be left alone.
+    pub(super) fn pause(&self, registry: &str, wait: Duration) {
+        let until = Instant::now() + wait.min(LONGEST_PAUSE);
+        self.change(registry, |state| state.not_before = Some(until));
+    }
+
+    fn settle(&self, registry: &str, answered: bool) {
+        if answered {
+            let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let Some(state) = states.get_mut(registry) else { return };
+            *state = State { not_before: state.not_before.filter(|until| *until > now), ..State::default() };
+            if state.not_before.is_none() {
+                states.remove(registry);
+            }
+            return;
+        }
+        let options = self.options;
+        self.change(registry, |state| {
+            state.failures = state.failures.saturating_add(1);
+            state.probing = false;
+            if options.failures > 0 && state.failures >= options.failures {
+                state.open_until = Some(Instant::now() + options.open_for);
+            }
+        });
+    }
+
+    fn change(&self, registry: &str, change: impl FnOnce(&mut State)) {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        if !states.contains_key(registry) && states.len() >= MOST_REGISTRIES {
+            let now = Instant::now();
+            let waits = |until: Option<Instant>| until.is_some_and(|until| until > now);
+            states.retain(|_, state| waits(state.open_until) || waits(state.not_before));
+            if states.len() >= MOST_REGISTRIES {
+                return;
+            }
+        }
+        change(states.entry(registry.to_string()).or_default());
+    }
+}
+
+/// Leave to ask a registry. Dropped before the registry answered, it counts as a failure: the look-up ran out of time.
+#[derive(Debug)]
+pub(super) struct Permit {
+    breakers: Arc<Breakers>,
+    registry: String,
+    answered: bool,
+}
+
+impl Permit {
+    /// The registry answered, whatever it said.
+    pub(super) fn answered(&mut self) {
+        self.answered = true;
+    }
+
+    /// The registry did not answer after all: what it sent came from something in front of it.
+    pub(super) fn silent(&mut self) {
+        self.answered = false;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.breakers.settle(&self.registry, self.answered);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn breakers(failures: u32) -> Arc<Breakers> {
+        Breakers::new(BreakerOptions { failures, open_for: Duration::from_millis(50) })
+    }
+
+    fn fail(breakers: &Arc<Breakers>, times: usize) {
+        for _ in 0..times {
+            drop(breakers.enter("r").unwrap());
+        }
+    }
+
+    #[test]
+    fn it_opens_after_failures_in_a_row_and_for_that_registry_only() {
+        let breakers = breakers(3);
+        fail(&breakers, 2);
+        breakers.enter("r").unwrap().answered();
+        fail(&breakers, 3);
+        assert!(matches!(breakers.enter("r"), Err(Closed::Silent { failures: 3, .. })));
+        assert!(breakers.enter("other").is_ok());
+    }
+
+    #[test]
+    fn one_request_tries_whether_the_registry_is_back() {
+        let breakers = breakers(1);
+        fail(&breakers, 1);
+        std::thread::sleep(Duration::from_millis(60));
+        let mut probe = breakers.enter("r").unwrap();
+        assert!(breakers.enter("r").is_err(), "one probe at a time");
+        probe.answered();
+        drop(probe);
+        assert!(breakers.enter("r").is_ok());
+        assert!(breakers.states.lock().unwrap().len() <= 1);
+    }
+
+    #[test]
+    fn a_probe_that_fails_opens_it_again() {
+        let breakers = breakers(1);
+        fail(&breakers, 1);
+        std::thread::sleep(Duration::from_millis(60));
+        drop(breakers.enter("r").unwrap());
+        assert!(matches!(breakers.enter("r"), Err(Closed::Silent { failures: 2, .. })));
+    }
+
+    #[test]
+    fn a_pause_that_was_asked_for_is_kept_although_others_are_answered() {
+        let breakers = breakers(3);
+        let mut under_way = breakers.enter("r").unwrap();
+        breakers.pause("r", Duration::from_millis(80));
+        under_way.answered();
+        drop(under_way);
+        assert!(
+            matches!(breakers.enter("r"), Err(Closed::Asked { left }) if left <= Duration::from_millis(80))
+        );
+        std::thread::sleep(Duration::from_millis(90));
+        assert!(breakers.enter("r").is_ok());
+        breakers.pause("r", Duration::MAX);
+        assert!(matches!(breakers.enter("r"), Err(Closed::Asked { left }) if left <= LONGEST_PAUSE));
+    }
+
+    #[test]
+    fn never_is_never() {
+        let breakers = breakers(0);
+        fail(&breakers, 100);
+        assert!(breakers.enter("r").is_ok());
+    }
+
+    #[test]
+    fn foreign_names_cannot_fill_the_memory() {
+        let breakers = breakers(100);
+        for number in 0..2 * MOST_REGISTRIES {
+            drop(breakers.enter(&number.to_string()).unwrap());
+        }
+        assert!(breakers.states.lock().unwrap().len() <= MOST_REGISTRIES);
+    }
+}

@@ -1,0 +1,291 @@
+//! HTTP as foreign image names need it: every connection passes the guard, redirects are followed one by one with the
+//! same rules, credentials stay with the host that they are for, and no body is read past its limit.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Certificate, Client, Method, NoProxy, Proxy, Response, StatusCode, Url, redirect};
+
+use super::RegistryOptions;
+use super::message::Trouble;
+use super::resolver::{Guarded, Resolver};
+use crate::image::guard::{Guard, Reach, Refusal};
+use crate::image::source::shorten;
+
+/// Redirects that are followed. Registries use one, to where their blobs are; some answer that with one more.
+const MOST_REDIRECTS: usize = 5;
+
+/// First reservation for a body, whatever size is claimed for it, in bytes.
+const FIRST_RESERVATION: u64 = 1 << 20;
+
+/// Idle connections that are kept to one host.
+const IDLE_CONNECTIONS: usize = 8;
+
+/// How long an idle connection is kept.
+const IDLE_TIME: Duration = Duration::from_secs(30);
+
+/// A request.
+#[derive(Clone)]
+pub(super) struct Ask {
+    pub(super) url: Url,
+    pub(super) accept: Option<&'static str>,
+    /// Only for the host of `url`.
+    pub(super) authorization: Option<HeaderValue>,
+    /// Fields of a form; the request is then a `POST`, and redirects are not followed.
+    pub(super) form: Option<String>,
+}
+
+impl Ask {
+    pub(super) fn get(url: Url) -> Self {
+        Self { url, accept: None, authorization: None, form: None }
+    }
+}
+
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ask").field("url", &self.url.as_str()).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The host that was asked may not be connected to.
+    Refused(Refusal),
+    /// The registry leads to where it may not be followed, or does not lead anywhere.
+    Redirect(String),
+    /// The network, or what should be HTTP and is not.
+    Network {
+        error: reqwest::Error,
+        /// The host that the registry redirected to; nothing when it was the registry itself.
+        elsewhere: Option<String>,
+    },
+}
+
+/// The clients. Two, so that a connection that was opened for a listed host never serves one that is not: each has its
+/// own connections.
+#[derive(Debug)]
+pub(super) struct Transport {
+    guard: Arc<Guard>,
+    anywhere: Client,
+    public: Client,
+}
+
+impl Transport {
+    pub(super) fn new(
+        guard: Arc<Guard>,
+        resolver: &Arc<dyn Resolver>,
+        authorities: &[Certificate],
+        options: &RegistryOptions,
+    ) -> Result<Self, Trouble> {
+        let client = |reach| {
+            let resolver = Guarded {
+                resolver: resolver.clone(),
+                guard: guard.clone(),
+                reach,
+                timeout: options.connect_timeout,
+                proxy: None,
+            };
+            client(resolver, authorities, options)
+        };
+        Ok(Self { anywhere: client(Reach::Anywhere)?, public: client(Reach::Public)?, guard: guard.clone() })
+    }
+
+    /// Asks, and follows redirects. The answer may have any status; its body has not been read.
+    pub(super) async fn send(&self, ask: &Ask) -> Result<Response, Failure> {
+        let mut hop = ask.clone();
+        for followed in 0..=MOST_REDIRECTS {
+            let reach = self.guard.check_url(&hop.url).map_err(|refusal| refused(followed, refusal))?;
+            let response =
+                self.send_once(&hop, reach).await.map_err(|error| failed(followed, &hop.url, error))?;
+            let Some(to) = target(&hop, &response)? else { return Ok(response) };
+            if to.origin() != hop.url.origin() {
+                // Never put back, also when a later redirect leads home.
+                hop.authorization = None;
+            }
+            hop.url = to;
+        }
+        Err(Failure::Redirect(format!("it redirects more than {MOST_REDIRECTS} times")))
+    }
+
+    async fn send_once(&self, ask: &Ask, reach: Reach) -> Result<Response, reqwest::Error> {
+        let client = match reach {
+            Reach::Anywhere => &self.anywhere,
+            Reach::Public => &self.public,
+        };
+        let mut headers = HeaderMap::new();
+        if let Some(accept) = ask.accept {
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        }
+        if let Some(authorization) = &ask.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        let method = if ask.form.is_some() { Method::POST } else { Method::GET };
+        let mut request = client.request(method, ask.url.clone());
+        if let Some(form) = &ask.form {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+            request = request.body(form.clone());
+        }
+        request.headers(headers).send().await
+    }
+}
+
+/// A refusal is about the registry when it was asked itself, else about where it leads.
+fn refused(followed: usize, refusal: Refusal) -> Failure {
+    if followed == 0 {
+        return Failure::Refused(refusal);
+    }
+    Failure::Redirect(format!("it redirects to a host that {}", elsewhere(&refusal)))
+}
+
+fn elsewhere(refusal: &Refusal) -> String {
+    format!("is refused: {refusal}; if it is right, add the host to `allow` or its network to `allowedCidrs`")
+}
+
+fn failed(followed: usize, url: &Url, error: reqwest::Error) -> Failure {
+    if let Some(refusal) = super::message::refusal(&error) {
+        return refused(followed, refusal.clone());
+    }
+    let elsewhere = (followed > 0).then(|| shorten(url.host_str().unwrap_or_default(), 100));
+    Failure::Network { error, elsewhere }
+}
+
+/// Where a response redirects to, if it does.
+fn target(hop: &Ask, response: &Response) -> Result<Option<Url>, Failure> {
+    const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
+    if hop.form.is_some() || !REDIRECTS.contains(&response.status().as_u16()) {
+        return Ok(None);
+    }
+    let broken = |what: &str| Failure::Redirect(format!("it redirects {what}"));
+    let location = response.headers().get(LOCATION).ok_or_else(|| broken("to nowhere"))?;
+    let location = location.to_str().map_err(|_| broken("to what is no URL"))?;
+    let mut to = hop.url.join(location).map_err(|_| broken("to what is no URL"))?;
+    let shown = shorten(to.host_str().unwrap_or_default(), 100);
+    match (hop.url.scheme(), to.scheme()) {
+        (_, "https") | ("http", "http") => {}
+        ("https", "http") => {
+            return Err(broken(&format!("from HTTPS to plain HTTP at `{shown}`, which is never followed")));
+        }
+        _ => return Err(broken("to what is neither HTTPS nor HTTP")),
+    }
+    // They would be sent as credentials.
+    let _ = to.set_username("");
+    let _ = to.set_password(None);
+    Ok(Some(to))
+}
+
+fn client(
+    resolver: Guarded,
+    authorities: &[Certificate],
+    options: &RegistryOptions,
+) -> Result<Client, Trouble> {
+    let mut builder = Client::builder()
+        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(options.connect_timeout)
+        .read_timeout(options.read_timeout)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .pool_idle_timeout(IDLE_TIME)
+        // A retry is decided about where the budget is known.
+        .retry(reqwest::retry::never());
+    for authority in authorities {
+        builder = builder.add_root_certificate(authority.clone());
+    }
+    let mut resolver = resolver;
+    // The environment's proxies are not asked: they would resolve names, and the guard would not see the addresses.
+    builder = match &options.proxy {
+        None => builder.no_proxy(),
+        Some(proxy) => {
+            // The URL may hold a password, so it is not repeated.
+            let wrong = |what: String| Trouble::SetUp(format!("`proxy` `url`: {what}"));
+            let url = Url::parse(&proxy.url).map_err(|error| wrong(format!("it is no URL: {error}")))?;
+            resolver.proxy = url.host_str().map(String::from);
+            let except = NoProxy::from_string(&proxy.except.join(","));
+            let proxy = Proxy::all(url).map_err(|error| wrong(error.to_string()))?;
+            builder.proxy(proxy.no_proxy(except))
+        }
+    };
+    builder.dns_resolver(Arc::new(resolver)).build().map_err(|error| {
+        let causes = super::message::network(&error, "client");
+        Trouble::SetUp(format!("{}; does this system have CA certificates?", causes.words))
+    })
+}
+
+/// Why a body was not read to its end.
+#[derive(Debug)]
+pub(super) enum BodyFailure {
+    /// It is larger than it may be.
+    TooLarge,
+    /// The network.
+    Network(reqwest::Error),
+}
+
+/// Reads a body as it comes, and stops at the limit.
+pub(super) async fn read(mut response: Response, limit: u64) -> Result<Bytes, BodyFailure> {
+    let claimed = response.content_length().unwrap_or_default();
+    if claimed > limit {
+        return Err(BodyFailure::TooLarge);
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(claimed.min(FIRST_RESERVATION)).unwrap_or_default());
+    while let Some(chunk) = response.chunk().await.map_err(BodyFailure::Network)? {
+        if (bytes.len() + chunk.len()) as u64 > limit {
+            return Err(BodyFailure::TooLarge);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.into())
+}
+
+/// As much of a body as a message needs; errors end it, since the status was said already.
+pub(super) async fn read_some(mut response: Response, most: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() >= most {
+            bytes.truncate(most);
+            break;
+        }
+    }
+    bytes
+}
+
+/// What `Retry-After` asks for (RFC 9110, section 10.2.3), with the statuses that mean it.
+pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+    if !matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        return None;
+    }
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    wait(text, jiff::Timestamp::now())
+}
+
+/// Seconds, or a date.
+fn wait(text: &str, now: jiff::Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit mean a long time, which is cut short anyway.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
+    }
+    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Duration::try_from(at.duration_since(now)).ok().filter(|wait| !wait.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_read_in_seconds_and_as_a_date() {
+        let now: jiff::Timestamp = "2026-11-06T08:49:37Z".parse().unwrap();
+        assert_eq!(wait("120", now), Some(Duration::from_mins(2)));
+        assert_eq!(wait("Fri, 06 Nov 2026 08:50:37 GMT", now), Some(Duration::from_mins(1)));
+        assert_eq!(wait("Fri, 06 Nov 2026 08:49:00 GMT", now), None, "in the past");
+        for strange in ["", "-1", "soon", "1.5", "Fri"] {
+            assert_eq!(wait(strange, now), None, "{strange}");
+        }
+        assert!(wait("99999999999999999999999999", now).unwrap() > Duration::from_hours(1));
+    }
+}

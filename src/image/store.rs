@@ -1,0 +1,645 @@
+//! What was seen before, on disk, so that a restart while a registry is down still admits what was known.
+//!
+//! The file is a `redb` database: one file, written by copy and checksummed, so a process that is killed leaves what
+//! its last commit held. Nothing in it is believed blindly: the whole file is checked when it is opened, every record
+//! carries a digest of its own, and a record of another version of the gate is not looked at. Whoever can write the
+//! file can make the gate believe anything about an image, so it is created for its owner only.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use redb::{
+    Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle, WriteTransaction,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Depth, Error, ImageFacts};
+
+/// Raised whenever the meaning of a record changes without its form showing it.
+const SCHEMA: u32 = 1;
+
+/// Memory of the database for pages, in bytes: what is read often is in the gate's own memory.
+const PAGE_CACHE: usize = 4 << 20;
+
+/// Records that wait to be written; more are dropped, since the next look-up brings them again.
+const MOST_WAITING: usize = 4096;
+
+/// Records that are written in one commit.
+const MOST_IN_COMMIT: usize = 256;
+
+/// Bytes of a record before what it holds: a digest, and its place in the order of eviction.
+const CHECK_BYTES: usize = 16;
+const PLACE_BYTES: usize = 8;
+
+/// Bytes that a record is taken to cost beside key and value: its places in two trees.
+const OVERHEAD: usize = 64;
+
+/// A file that is so many times larger than its records is written anew when it is opened.
+const SPARSE: u64 = 4;
+
+/// What a name meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KnownName {
+    pub(super) digest: String,
+    /// How long ago its tag was read.
+    pub(super) age: Duration,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NameRecord {
+    digest: String,
+    /// Seconds since 1970 when the tag was read.
+    read_at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FactsRecord<F> {
+    layers: bool,
+    facts: F,
+}
+
+/// Something to write.
+#[derive(Debug)]
+enum Job {
+    Put {
+        key: String,
+        value: Vec<u8>,
+    },
+    Remove {
+        key: String,
+    },
+    /// Says when everything before it is on the disk.
+    #[cfg(test)]
+    Flush(SyncSender<()>),
+}
+
+/// The names of the tables of this version.
+#[derive(Debug, Clone)]
+struct Tables {
+    /// `f DIGEST` and `n NAME` → digest of the record, place, JSON.
+    records: String,
+    /// Place → key; the first is the first to go.
+    order: String,
+    /// `bytes`: what the records cost together; `place`: the last one that was given.
+    sums: String,
+}
+
+impl Tables {
+    fn new(context: &str) -> Self {
+        let version = env!("CARGO_PKG_VERSION");
+        let name = |table: &str| format!("{table} {SCHEMA} {version} {context}");
+        Self { records: name("records"), order: name("order"), sums: name("sums") }
+    }
+
+    fn records(&self) -> TableDefinition<'_, &'static str, &'static [u8]> {
+        TableDefinition::new(&self.records)
+    }
+
+    fn order(&self) -> TableDefinition<'_, u64, &'static str> {
+        TableDefinition::new(&self.order)
+    }
+
+    fn sums(&self) -> TableDefinition<'_, &'static str, u64> {
+        TableDefinition::new(&self.sums)
+    }
+}
+
+/// Facts and names on disk. Reads block; writes are left to a thread of its own.
+#[derive(Debug)]
+pub(super) struct Store {
+    database: Arc<Database>,
+    tables: Tables,
+    jobs: Option<SyncSender<Job>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Store {
+    /// Opens or creates a store of about so many bytes. `context` tells apart settings under which facts differ.
+    ///
+    /// A file that is damaged is kept beside the new one, which begins empty.
+    pub(super) fn open(path: &Path, most_bytes: u64, context: &str) -> Result<Self, Error> {
+        let failed = |message: String| Error::SetUpClient {
+            message: format!("could not open the image store `{}`: {message}", path.display()),
+        };
+        let tables = Tables::new(context);
+        let database = match open_checked(path, most_bytes, &tables) {
+            Ok(database) => database,
+            Err(Broken::Elsewhere(message)) => return Err(failed(message)),
+            Err(Broken::Damaged(message)) => {
+                let aside = set_aside(path)
+                    .map_err(|error| failed(format!("it is damaged and stays in the way: {error}")))?;
+                tracing::warn!(
+                    store = %path.display(), kept = %aside.display(), damage = message,
+                    "The image store is damaged; beginning with an empty one"
+                );
+                open_checked(path, most_bytes, &tables)
+                    .map_err(|(Broken::Damaged(message) | Broken::Elsewhere(message))| failed(message))?
+            }
+        };
+        let database = Arc::new(database);
+        let (jobs, waiting) = sync_channel(MOST_WAITING);
+        let writer = Writer { database: database.clone(), tables: tables.clone(), most_bytes };
+        let writer =
+            std::thread::Builder::new().name("image-store".into()).spawn(move || writer.run(&waiting));
+        let writer = writer.map_err(|error| failed(error.to_string()))?;
+        Ok(Self { database, tables, jobs: Some(jobs), writer: Some(writer) })
+    }
+
+    /// Facts about a digest, and how far was looked for them.
+    pub(super) fn facts(&self, digest: &str) -> Option<(ImageFacts, Depth)> {
+        let record: FactsRecord<ImageFacts> = self.read(&facts_key(digest))?;
+        // The key of a record is part of its digest, but not of what a pod is pinned to.
+        (record.facts.digest == digest)
+            .then_some((record.facts, if record.layers { Depth::Layers } else { Depth::Config }))
+    }
+
+    /// What a name meant when it was last read.
+    pub(super) fn name(&self, name: &str) -> Option<KnownName> {
+        let record: NameRecord = self.read(&name_key(name))?;
+        // A clock that went back makes a tag old, not new.
+        let age =
+            Timestamp::now().as_second().checked_sub(record.read_at).and_then(|age| u64::try_from(age).ok());
+        let age = age.map_or(Duration::MAX, Duration::from_secs);
+        Some(KnownName { digest: record.digest, age })
+    }
+
+    /// Writes facts, some time soon.
+    pub(super) fn keep(&self, facts: &ImageFacts, depth: Depth) {
+        let record = FactsRecord { layers: depth == Depth::Layers, facts };
+        self.put(facts_key(&facts.digest), &record);
+    }
+
+    /// Writes what a tag means now, some time soon.
+    pub(super) fn keep_name(&self, name: &str, digest: &str) {
+        let record = NameRecord { digest: digest.to_string(), read_at: Timestamp::now().as_second() };
+        self.put(name_key(name), &record);
+    }
+
+    /// Forgets what a name meant.
+    pub(super) fn forget(&self, name: &str) {
+        self.send(Job::Remove { key: name_key(name) });
+    }
+
+    /// Waits until everything that was given is on the disk.
+    #[cfg(test)]
+    pub(super) fn flush(&self) {
+        let (done, wait) = sync_channel(1);
+        // Unlike the others this one waits for its place.
+        if self.jobs.as_ref().is_some_and(|jobs| jobs.send(Job::Flush(done)).is_ok()) {
+            let _ = wait.recv();
+        }
+    }
+
+    fn put(&self, key: String, record: &impl Serialize) {
+        match serde_json::to_vec(record) {
+            Ok(value) => self.send(Job::Put { key, value }),
+            Err(error) => tracing::warn!(%error, "A record does not fit into the image store"),
+        }
+    }
+
+    fn send(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // Full or ended: what is lost is looked up again.
+            let _ = jobs.try_send(job);
+        }
+    }
+
+    fn read<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Option<T> {
+        // A page that was damaged after it was checked may make the database panic (`redb`, issue 1334).
+        let read = catch_unwind(AssertUnwindSafe(|| -> Result<Option<Vec<u8>>, redb::Error> {
+            let transaction = self.database.begin_read()?;
+            let table = transaction.open_table(self.tables.records())?;
+            Ok(table.get(key)?.map(|found| found.value().to_vec()))
+        }));
+        match read {
+            Ok(Ok(found)) => serde_json::from_slice(checked(key, &found?)?).ok(),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "Could not read the image store");
+                None
+            }
+            Err(_) => {
+                tracing::warn!("Could not read the image store: it was damaged while it was open");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+fn facts_key(digest: &str) -> String {
+    format!("f {digest}")
+}
+
+fn name_key(name: &str) -> String {
+    format!("n {name}")
+}
+
+/// Why a file could not be opened.
+enum Broken {
+    /// It is not what was written.
+    Damaged(String),
+    /// It may be well, and something else is wrong.
+    Elsewhere(String),
+}
+
+fn open_checked(path: &Path, most_bytes: u64, tables: &Tables) -> Result<Database, Broken> {
+    create_private(path).map_err(|error| Broken::Elsewhere(error.to_string()))?;
+    let opened = catch_unwind(AssertUnwindSafe(|| -> Result<Database, redb::Error> {
+        let mut database = Builder::new().set_cache_size(PAGE_CACHE).create(path)?;
+        // Reads do not check pages (`redb`, issue 1334), so it is done once, here.
+        if !database.check_integrity()? {
+            tracing::info!(store = %path.display(), "The image store was repaired");
+        }
+        prepare(&database, tables)?;
+        if std::fs::metadata(path).is_ok_and(|file| file.len() > SPARSE.saturating_mul(most_bytes)) {
+            database.compact()?;
+        }
+        Ok(database)
+    }));
+    match opened {
+        Ok(Ok(database)) => Ok(database),
+        Ok(Err(redb::Error::DatabaseAlreadyOpen)) => {
+            Err(Broken::Elsewhere("another process has it open; give each its own".into()))
+        }
+        Ok(Err(redb::Error::Io(error)))
+            if !matches!(
+                error.kind(),
+                std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            Err(Broken::Elsewhere(error.to_string()))
+        }
+        Ok(Err(error)) => Err(Broken::Damaged(error.to_string())),
+        Err(_) => Err(Broken::Damaged("it cannot be read".into())),
+    }
+}
+
+/// Creates the file for its owner only; leaves one that is there.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(|_| ())
+}
+
+/// Creates the tables of this version, and drops those of others: a version of the gate believes only itself.
+fn prepare(database: &Database, tables: &Tables) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    let own = [&tables.records, &tables.order, &tables.sums];
+    let others: Vec<_> =
+        transaction.list_tables()?.filter(|table| !own.iter().any(|own| *own == table.name())).collect();
+    for other in others {
+        transaction.delete_table(other)?;
+    }
+    transaction.open_table(tables.records())?;
+    transaction.open_table(tables.order())?;
+    transaction.open_table(tables.sums())?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(format!(".broken-{}", Timestamp::now().as_second()));
+    let aside = PathBuf::from(name);
+    std::fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+/// What stands before a record's JSON.
+fn check(key: &str, value: &[u8]) -> [u8; CHECK_BYTES] {
+    let mut hash = Sha256::new();
+    hash.update(key.len().to_le_bytes());
+    hash.update(key);
+    hash.update(value);
+    let mut check = [0; CHECK_BYTES];
+    check.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+    check
+}
+
+/// The JSON of a record, if it is what was written under this key.
+fn checked<'a>(key: &str, record: &'a [u8]) -> Option<&'a [u8]> {
+    let (found, rest) = record.split_first_chunk::<CHECK_BYTES>()?;
+    let (_, value) = rest.split_first_chunk::<PLACE_BYTES>()?;
+    (*found == check(key, value)).then_some(value)
+}
+
+/// The place of a record in the order of eviction.
+fn place(record: &[u8]) -> Option<u64> {
+    let (_, rest) = record.split_first_chunk::<CHECK_BYTES>()?;
+    rest.first_chunk::<PLACE_BYTES>().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+fn cost(key: &str, record: &[u8]) -> u64 {
+    (key.len() + record.len() + OVERHEAD) as u64
+}
+
+/// Writes what it is given, in commits that reach the disk.
+struct Writer {
+    database: Arc<Database>,
+    tables: Tables,
+    most_bytes: u64,
+}
+
+impl Writer {
+    fn run(self, jobs: &Receiver<Job>) {
+        while let Ok(first) = jobs.recv() {
+            let mut batch = vec![first];
+            batch.extend(jobs.try_iter().take(MOST_IN_COMMIT));
+            let written = catch_unwind(AssertUnwindSafe(|| self.write(&batch)));
+            match written {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "Could not write to the image store"),
+                Err(_) => {
+                    tracing::error!(
+                        "The image store was damaged while it was open; nothing more is written to it"
+                    );
+                    return;
+                }
+            }
+            #[cfg(test)]
+            for job in batch {
+                if let Job::Flush(done) = job {
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    fn write(&self, batch: &[Job]) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
+        for job in batch {
+            match job {
+                Job::Put { key, value } => self.put(&transaction, key, value)?,
+                Job::Remove { key } => self.remove(&transaction, key)?,
+                #[cfg(test)]
+                Job::Flush(_) => {}
+            }
+        }
+        self.evict(&transaction)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn put(&self, transaction: &WriteTransaction, key: &str, value: &[u8]) -> Result<(), redb::Error> {
+        self.remove(transaction, key)?;
+        let next = self.sum(transaction, "place")?.saturating_add(1);
+        let mut record = check(key, value).to_vec();
+        record.extend_from_slice(&next.to_le_bytes());
+        record.extend_from_slice(value);
+        transaction.open_table(self.tables.records())?.insert(key, record.as_slice())?;
+        transaction.open_table(self.tables.order())?.insert(next, key)?;
+        let bytes = self.sum(transaction, "bytes")?.saturating_add(cost(key, &record));
+        let mut sums = transaction.open_table(self.tables.sums())?;
+        sums.insert("place", next)?;
+        sums.insert("bytes", bytes)?;
+        Ok(())
+    }
+
+    fn remove(&self, transaction: &WriteTransaction, key: &str) -> Result<(), redb::Error> {
+        let old = {
+            let mut records = transaction.open_table(self.tables.records())?;
+            let old = records.remove(key)?;
+            old.map(|old| (place(old.value()), cost(key, old.value())))
+        };
+        let Some((place, cost)) = old else { return Ok(()) };
+        if let Some(place) = place {
+            transaction.open_table(self.tables.order())?.remove(place)?;
+        }
+        let bytes = self.sum(transaction, "bytes")?.saturating_sub(cost);
+        transaction.open_table(self.tables.sums())?.insert("bytes", bytes)?;
+        Ok(())
+    }
+
+    /// Removes what was written longest ago until the rest fits.
+    fn evict(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
+        while self.sum(transaction, "bytes")? > self.most_bytes {
+            let first = {
+                let mut order = transaction.open_table(self.tables.order())?;
+                let first = order.pop_first()?;
+                first.map(|(_, key)| key.value().to_string())
+            };
+            let Some(key) = first else { return Ok(()) };
+            self.remove(transaction, &key)?;
+        }
+        Ok(())
+    }
+
+    fn sum(&self, transaction: &WriteTransaction, name: &str) -> Result<u64, redb::Error> {
+        let sums = transaction.open_table(self.tables.sums())?;
+        Ok(sums.get(name)?.map_or(0, |sum| sum.value()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::super::cache::tests::facts;
+    use super::*;
+
+    const AMPLE: u64 = 64 << 20;
+
+    fn open(path: &Path) -> Store {
+        Store::open(path, AMPLE, "").unwrap()
+    }
+
+    fn digests(store: &Store, numbers: std::ops::Range<usize>) -> usize {
+        numbers.filter(|number| store.facts(&format!("sha256:{number}")).is_some()).count()
+    }
+
+    fn aside(folder: &Path) -> usize {
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().contains(".broken-")).count()
+    }
+
+    #[test]
+    fn what_was_kept_is_there_after_it_was_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let store = open(&path);
+        store.keep(&facts("sha256:1"), Depth::Layers);
+        store.keep(&facts("sha256:2"), Depth::Config);
+        store.keep_name("a:1", "sha256:1");
+        store.keep_name("b:1", "sha256:2");
+        store.forget("b:1");
+        drop(store);
+        let store = open(&path);
+        assert_eq!(store.facts("sha256:1"), Some((facts("sha256:1"), Depth::Layers)));
+        assert_eq!(store.facts("sha256:2"), Some((facts("sha256:2"), Depth::Config)));
+        assert_eq!(store.facts("sha256:3"), None);
+        let name = store.name("a:1").unwrap();
+        assert!(name.digest == "sha256:1" && name.age < Duration::from_mins(1), "{name:?}");
+        assert_eq!(store.name("b:1"), None);
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn another_version_s_records_are_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let old = Store::open(&path, AMPLE, "other limits").unwrap();
+        old.keep(&facts("sha256:1"), Depth::Layers);
+        drop(old);
+        let store = open(&path);
+        assert_eq!(store.facts("sha256:1"), None);
+        store.keep(&facts("sha256:2"), Depth::Layers);
+        drop(store);
+        assert_eq!(digests(&open(&path), 0..10), 1);
+        assert_eq!(aside(folder.path()), 0);
+    }
+
+    #[test]
+    fn the_bytes_are_bounded_and_the_oldest_goes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let store = Store::open(&path, 100 << 10, "").unwrap();
+        for number in 0..500 {
+            let mut large = facts(&format!("sha256:{number}"));
+            large.hazards = vec!["x".repeat(1000)];
+            store.keep(&large, Depth::Config);
+            if number % 100 == 0 {
+                store.flush();
+            }
+        }
+        store.flush();
+        let kept = digests(&store, 0..500);
+        assert!((40..=100).contains(&kept), "{kept} records of more than 1 000 bytes in 100 KiB");
+        assert_eq!(digests(&store, 500 - kept..500), kept, "the youngest are kept");
+        drop(store);
+        assert!(std::fs::metadata(&path).unwrap().len() < 8 << 20);
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_is_set_aside() {
+        for damage in ["truncated", "garbage", "half"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("store");
+            let store = open(&path);
+            (0..200).for_each(|number| store.keep(&facts(&format!("sha256:{number}")), Depth::Config));
+            drop(store);
+            let bytes = std::fs::read(&path).unwrap();
+            let damaged = match damage {
+                "truncated" => bytes[..1000].to_vec(),
+                "half" => bytes[..bytes.len() / 2].to_vec(),
+                _ => b"not a database at all".to_vec(),
+            };
+            std::fs::write(&path, damaged).unwrap();
+            let store = open(&path);
+            assert_eq!(digests(&store, 0..200), 0, "{damage}");
+            assert_eq!(aside(folder.path()), 1, "{damage}");
+            store.keep(&facts("sha256:1"), Depth::Config);
+            drop(store);
+            assert_eq!(digests(&open(&path), 0..200), 1, "{damage}");
+        }
+    }
+
+    #[test]
+    fn a_byte_that_flipped_never_makes_facts_that_were_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let store = open(&path);
+        (0..50).for_each(|number| store.keep(&facts(&format!("sha256:{number}")), Depth::Config));
+        drop(store);
+        let good = std::fs::read(&path).unwrap();
+        for at in (0..good.len()).step_by(good.len() / 40) {
+            let mut bad = good.clone();
+            bad[at] ^= 0x40;
+            std::fs::write(&path, &bad).unwrap();
+            let store = open(&path);
+            for number in 0..50 {
+                let digest = format!("sha256:{number}");
+                if let Some((found, _)) = store.facts(&digest) {
+                    assert_eq!(found, facts(&digest), "after a flip at {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_under_another_key_is_not_believed() {
+        let value = br#"{"digest":"sha256:1","read_at":0}"#;
+        let mut record = check("n a", value).to_vec();
+        record.extend_from_slice(&7_u64.to_le_bytes());
+        record.extend_from_slice(value);
+        assert_eq!(checked("n a", &record), Some(&value[..]));
+        assert_eq!(place(&record), Some(7));
+        assert_eq!(checked("n b", &record), None);
+        assert_eq!(checked("n a", &record[..20]), None);
+    }
+
+    #[test]
+    fn two_processes_do_not_share_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let _store = open(&path);
+        let error = Store::open(&path, AMPLE, "").unwrap_err().to_string();
+        assert!(error.contains("another process has it open"), "{error}");
+        assert_eq!(aside(folder.path()), 0, "it is not damaged");
+        let error = Store::open(Path::new("/nonexistent/store"), AMPLE, "").unwrap_err().to_string();
+        assert!(error.contains("`/nonexistent/store`"), "{error}");
+    }
+
+    const CHILD: &str = "WASMGATE_TEST_STORE";
+
+    /// Writes until it is killed, when the test below runs it; does nothing otherwise.
+    #[test]
+    fn child_that_writes_until_it_is_killed() {
+        let Some(path) = std::env::var_os(CHILD) else { return };
+        let store = open(Path::new(&path));
+        for number in 0.. {
+            store.keep(&facts(&format!("sha256:{number}")), Depth::Config);
+            store.flush();
+            println!("written {number}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_killed_leaves_everything_that_it_had_committed() {
+        use std::io::{BufRead, BufReader};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let name = "image::store::tests::child_that_writes_until_it_is_killed";
+        for round in 1..=3 {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args([name, "--exact", "--nocapture", "--test-threads=1"])
+                .env(CHILD, &path)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            let wanted = 20 * round;
+            let mut last = 0;
+            for line in lines {
+                let line = line.unwrap();
+                let Some(number) = line.rsplit_once("written ").and_then(|(_, number)| number.parse().ok())
+                else {
+                    continue;
+                };
+                last = number;
+                if last >= wanted {
+                    break;
+                }
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(last >= wanted, "the child wrote {last}");
+            assert_eq!(digests(&open(&path), 0..last + 1), last + 1, "round {round}");
+        }
+        assert_eq!(aside(folder.path()), 0);
+    }
+}

@@ -1,0 +1,134 @@
+//! What the pod spec says of one container, as far as rules ask: facts of a few bytes, so that nobody has to read the
+//! whole object.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Container as PodContainer, ContainerPort, Lifecycle, PodSpec, Probe, ResourceRequirements,
+    SecurityContext, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use serde::Serialize;
+
+use crate::capability::path;
+use crate::inspection::Container;
+use crate::plan::quantity::Quantity;
+use crate::workload::{Role, Workload};
+
+/// A folder or file of the node in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostPath<'a> {
+    /// Path on the node.
+    pub path: &'a str,
+    /// Path in the container.
+    pub mount_path: String,
+    /// Whether the mount is read-only.
+    pub read_only: bool,
+}
+
+/// What the pod spec says of one container; nothing at all for an image volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpecFacts<'a> {
+    /// `securityContext.privileged`.
+    pub privileged: bool,
+    /// Ports of the node that lead to it: `ports[].hostPort`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub host_ports: Vec<i32>,
+    /// `hostPath` volumes that it mounts; one that nobody mounts reaches nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub host_paths: Vec<HostPath<'a>>,
+    /// Probes and lifecycle hooks that run a command in it, such as `livenessProbe` or `lifecycle.preStop`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exec_hooks: Vec<&'static str>,
+}
+
+/// One container of a pod spec; ordinary, init and ephemeral ones look alike.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Spec<'a> {
+    resources: Option<&'a ResourceRequirements>,
+    security: Option<&'a SecurityContext>,
+    ports: &'a [ContainerPort],
+    mounts: &'a [VolumeMount],
+    probes: [Option<&'a Probe>; 3],
+    lifecycle: Option<&'a Lifecycle>,
+}
+
+/// The names of [`Spec::probes`], in their order.
+const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
+
+macro_rules! view {
+    ($container:expr) => {
+        Spec {
+            resources: $container.resources.as_ref(),
+            security: $container.security_context.as_ref(),
+            ports: $container.ports.as_deref().unwrap_or_default(),
+            mounts: $container.volume_mounts.as_deref().unwrap_or_default(),
+            probes: [
+                $container.liveness_probe.as_ref(),
+                $container.readiness_probe.as_ref(),
+                $container.startup_probe.as_ref(),
+            ],
+            lifecycle: $container.lifecycle.as_ref(),
+        }
+    };
+}
+
+impl<'a> Spec<'a> {
+    /// The container of the pod spec that an inspected one stands for.
+    pub fn of(workload: &'a Workload, container: &Container) -> Self {
+        let of = |list: &'a [PodContainer]| list.get(container.index).map(|c| view!(c));
+        let spec = &workload.spec;
+        let found = match container.role {
+            Role::Container => of(&spec.containers),
+            Role::InitContainer => of(spec.init_containers.as_deref().unwrap_or_default()),
+            Role::EphemeralContainer => {
+                let list = spec.ephemeral_containers.as_deref().unwrap_or_default();
+                list.get(container.index).map(|c| view!(c))
+            }
+            Role::ImageVolume => None,
+        };
+        found.unwrap_or_default()
+    }
+
+    /// The facts.
+    pub fn facts(&self, pod: &'a PodSpec) -> SpecFacts<'a> {
+        SpecFacts {
+            privileged: self.security.and_then(|s| s.privileged) == Some(true),
+            host_ports: self.ports.iter().filter_map(|port| port.host_port).filter(|p| *p != 0).collect(),
+            host_paths: self.mounts.iter().filter_map(|mount| host_path(pod, mount)).collect(),
+            exec_hooks: self.exec_hooks(),
+        }
+    }
+
+    fn exec_hooks(&self) -> Vec<&'static str> {
+        let runs = |probe: Option<&Probe>| probe.is_some_and(|p| p.exec.is_some());
+        let probes = PROBES.into_iter().zip(self.probes).filter(|(_, probe)| runs(*probe));
+        let start = self.lifecycle.and_then(|l| l.post_start.as_ref());
+        let stop = self.lifecycle.and_then(|l| l.pre_stop.as_ref());
+        let handlers = [("lifecycle.postStart", start), ("lifecycle.preStop", stop)];
+        let handlers = handlers.into_iter().filter(|(_, handler)| handler.is_some_and(|h| h.exec.is_some()));
+        probes.map(|(name, _)| name).chain(handlers.map(|(name, _)| name)).collect()
+    }
+
+    /// Requested memory and memory limit in bytes.
+    pub fn memory(&self) -> (Option<u64>, Option<u64>) {
+        let bytes = |list: Option<&BTreeMap<String, ApiQuantity>>| {
+            let text = list.and_then(|l| l.get("memory"))?;
+            Some(Quantity::parse(&text.0).ok()?.bytes())
+        };
+        let (requests, limits) =
+            self.resources.map(|r| (r.requests.as_ref(), r.limits.as_ref())).unwrap_or_default();
+        (bytes(requests), bytes(limits))
+    }
+}
+
+fn host_path<'a>(pod: &'a PodSpec, mount: &VolumeMount) -> Option<HostPath<'a>> {
+    let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name)?;
+    Some(HostPath {
+        path: &volume.host_path.as_ref()?.path,
+        mount_path: path::clean(&mount.mount_path),
+        read_only: mount.read_only == Some(true),
+    })
+}

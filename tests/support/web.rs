@@ -1,0 +1,149 @@
+//! An HTTP server on a free loopback port that answers as a test wants and writes down what it was asked, and a name
+//! server that lives in the test.
+
+#![allow(dead_code, reason = "every test binary that uses it uses a part of this")]
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use wasmgate::image::registry::resolver::Resolver;
+
+/// What was asked.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Method and path.
+    pub line: String,
+    /// `authorization`, as it came.
+    pub authorization: Option<String>,
+    pub body: String,
+}
+
+/// An answer: status, more header lines, body.
+pub type Said = (u16, String, Vec<u8>);
+
+type Handler = Arc<dyn Fn(usize, &Asked) -> Said + Send + Sync>;
+
+/// A server.
+pub struct Web {
+    /// `127.0.0.1:PORT`.
+    pub host: String,
+    pub port: u16,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    task: JoinHandle<()>,
+}
+
+impl Web {
+    /// Answers every request with what `handler` makes of its number and of itself.
+    pub async fn start(handler: impl Fn(usize, &Asked) -> Said + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (asked, handler): (Arc<Mutex<Vec<Asked>>>, Handler) = (Arc::default(), Arc::new(handler));
+        let log = Arc::clone(&asked);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&log), Arc::clone(&handler)));
+            }
+        });
+        Self { host: format!("127.0.0.1:{port}"), port, asked, task }
+    }
+
+    /// What was asked so far.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// Name of an image in it.
+    pub fn image(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.host)
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Asked>>>, handler: Handler) -> Option<()> {
+    loop {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.ok()?);
+        }
+        let head = String::from_utf8_lossy(&head).into_owned();
+        let header = |name: &str| {
+            let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+            lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_string())
+        };
+        let length = header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.ok()?;
+        let line = head.lines().next()?.trim_end_matches(" HTTP/1.1").to_string();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        let asked = Asked { line, authorization: header("authorization"), body };
+        let number = {
+            let mut log = log.lock().unwrap();
+            log.push(asked.clone());
+            log.len() - 1
+        };
+        let (status, headers, body) = handler(number, &asked);
+        let text = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n", body.len());
+        stream.write_all(text.as_bytes()).await.ok()?;
+        stream.write_all(&body).await.ok()?;
+    }
+}
+
+/// A redirect.
+pub fn redirect(to: &str) -> Said {
+    (307, format!("location: {to}\r\n"), Vec::new())
+}
+
+/// A challenge to get a token.
+pub fn bearer(realm: &str) -> Said {
+    (401, format!("www-authenticate: Bearer realm=\"{realm}\",service=\"test\"\r\n"), Vec::new())
+}
+
+/// A body.
+pub fn ok(body: impl Into<Vec<u8>>) -> Said {
+    (200, String::new(), body.into())
+}
+
+/// A name server: for each name the answers one after the other, the last one for ever.
+#[derive(Debug, Default)]
+pub struct Names {
+    answers: HashMap<String, Vec<IpAddr>>,
+    asked: AtomicUsize,
+}
+
+impl Names {
+    pub fn new(names: &[(&str, &[&str])]) -> Arc<Self> {
+        let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let answers = names.iter().map(|(name, texts)| ((*name).to_string(), addresses(texts))).collect();
+        Arc::new(Self { answers, asked: AtomicUsize::new(0) })
+    }
+
+    /// How often a name was asked for.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Resolver for Names {
+    fn resolve(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let number = self.asked.fetch_add(1, Ordering::SeqCst);
+        let answers = self.answers.get(host);
+        let address = answers.and_then(|all| all.get(number.min(all.len() - 1))).copied();
+        Box::pin(std::future::ready(
+            address
+                .map(|address| vec![address])
+                .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such name")),
+        ))
+    }
+}
