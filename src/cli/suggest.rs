@@ -183,7 +183,7 @@ fn grantable(mut open: Open, violations: &[JudgedViolation]) -> Option<Open> {
         own.iter().any(|v| v.action == Action::Deny && PREVENTING.contains(&v.violation.rule.as_str()));
     let spared: BTreeSet<&str> = own
         .iter()
-        .filter(|v| v.exempted.is_some() && v.violation.rule == MENDABLE[0])
+        .filter(|v| v.exempted.is_some() && MENDABLE.contains(&v.violation.rule.as_str()))
         .filter_map(|v| v.violation.capability.as_deref())
         .collect();
     open.entries.retain(|entry| !spared.contains(entry.capability.as_str()));
