@@ -20,6 +20,10 @@ run: ## Build the gate, start it on the samples, and print a command that sends 
 	$(CARGO) build --locked --release
 	manifests/samples/run
 
+.PHONY: install
+install: ## Build the gate and put it where cargo puts programs
+	$(CARGO) install --locked --path .
+
 .PHONY: test
 test: tools producers ## Build the real tools if need be and run every test
 	paths=$$(tools/build --path $(TOOLS)); \

@@ -60,7 +60,8 @@ pub struct Sizing {
     /// What to do with values that a person wrote.
     pub mode: SizingMode,
     /// Memory that the runtime itself needs in the container's cgroup before any module is loaded.
-    pub base_memory: String,
+    /// By default 24Mi for Spin and 4Mi for every other runtime.
+    pub base_memory: Option<String>,
 }
 
 impl Default for Sizing {
@@ -71,7 +72,7 @@ impl Default for Sizing {
             cpu_request: "50m".into(),
             cpu_limit: "200m".into(),
             mode: SizingMode::Fill,
-            base_memory: "4Mi".into(),
+            base_memory: None,
         }
     }
 }
@@ -100,6 +101,19 @@ pub struct Profile {
     /// The size that workloads get.
     #[serde(default)]
     pub sizing: Sizing,
+}
+
+impl Profile {
+    /// Memory that the runtime itself needs in the container's cgroup, as a Kubernetes quantity.
+    pub fn base_memory(&self) -> &str {
+        let by_runtime = match self.ambient {
+            // A guess: nobody has published what the shim's own process is charged for inside the container.
+            Ambient::Spin => "24Mi",
+            // Measured at most for runwasi's wasmtime; see `plan::floor`.
+            _ => "4Mi",
+        };
+        self.sizing.base_memory.as_deref().unwrap_or(by_runtime)
+    }
 }
 
 /// All runtimes, and which one each image kind is placed on.
@@ -151,9 +165,7 @@ fn wasmtime() -> Profile {
 /// (`containerd-shim-spin:deployments/k8s/all-in-one-demo.yaml`).
 fn spin() -> Profile {
     let aliases = ["wasmtime-spin", "spin"];
-    let profile = built_in("spin", "wasmtime-spin-v2", &aliases, &[ImageKind::SpinApp], Ambient::Spin);
-    // A guess: nobody has published what the shim's own process is charged for inside the container.
-    Profile { sizing: Sizing { base_memory: "24Mi".into(), ..Sizing::default() }, ..profile }
+    built_in("spin", "wasmtime-spin-v2", &aliases, &[ImageKind::SpinApp], Ambient::Spin)
 }
 
 /// runwasi's WasmEdge shim, whose class has one name everywhere (`k3s-io/k3s:manifests/runtimes.yaml`,

@@ -1125,7 +1125,7 @@ fn quantity(resources: &Value, side: &str, name: &str) -> Option<Quantity> {
 fn wasm_containers<'a>(world: &World, raw: &'a Value, plan: &'a Plan) -> Vec<Sized<'a>> {
     let placed = plan.object["spec"]["runtimeClassName"].as_str();
     let Some(profile) = placed.and_then(|class| world.runtimes.by_class(class)) else { return Vec::new() };
-    let base = Quantity::parse(&profile.sizing.base_memory).unwrap();
+    let base = Quantity::parse(profile.base_memory()).unwrap();
     let workload = workload::read(&raw.to_string(), Kind::Pod, "shop").unwrap();
     let sized = |container: Container| {
         let Finding::Known { facts, program: Program::Wasm { packaging, .. } } = &container.finding else {

@@ -40,6 +40,7 @@ pub fn emit(
         timestamp: Timestamp::now(),
         road,
         bundles: decision.judgement.as_ref().map(|_| state.policies.revisions()).unwrap_or_default(),
+        stray_uid: decision.answer.response.uid.clone(),
         input: review.map(Input::from),
         error: failure(&decision),
         result: result(decision),

@@ -233,6 +233,8 @@ pub struct Record {
     pub bundles: BTreeMap<String, String>,
     /// The review; `None` when the request was none.
     pub input: Option<Input>,
+    /// The uid of a request that was no review, where it could be read all the same; empty otherwise.
+    pub stray_uid: String,
     /// What was decided.
     pub result: Decision,
     /// What failed in the gate.
@@ -292,6 +294,11 @@ impl Record {
         RECORD_BYTES + self.input.as_ref().map_or(0, Input::weight)
     }
 
+    fn uid(&self) -> Option<&str> {
+        let stray = Some(self.stray_uid.as_str()).filter(|uid| !uid.is_empty());
+        self.input.as_ref().map(|input| input.uid.as_str()).or(stray)
+    }
+
     /// The record as one line, with its newline. JSON escapes every newline inside, so a line is always a record.
     pub fn to_line(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut report = mask::Report::default();
@@ -313,7 +320,7 @@ impl Record {
             requested_by: self.input.as_ref().and_then(|i| i.user.username.as_deref()).unwrap_or_default(),
             timestamp: self.timestamp,
             metrics: &self.timings,
-            custom: self.input.as_ref().map(|i| Custom { request_uid: &i.uid }),
+            custom: self.uid().map(|request_uid| Custom { request_uid }),
         };
         let mut line = serde_json::to_vec(&event)?;
         line.push(b'\n');
@@ -379,7 +386,7 @@ pub(super) mod tests {
     /// A denied pod.
     pub(in crate::audit) fn record(object: &Value) -> Record {
         let violation = Violation {
-            rule: "ungranted-capability".into(),
+            rule: "needs-grant".into(),
             message: "container `api` can open TCP connections\nand no grant covers that".into(),
             container: Some("api".into()),
             capability: Some("net.tcp.connect".into()),
@@ -401,6 +408,7 @@ pub(super) mod tests {
             timestamp: "2026-03-01T12:00:00.123456789Z".parse().unwrap(),
             road: Road::Validate,
             bundles: [("baseline".to_string(), "2026.3.0".to_string())].into(),
+            stray_uid: String::new(),
             input: Some(Input::from(&review(object))),
             result: Decision {
                 violations: vec![Finding { violation, exempted: None }],
@@ -431,7 +439,7 @@ pub(super) mod tests {
                     "allowed": false, "action": "deny", "reason": "1 violation", "changes": [], "warnings": [],
                     "patchOperations": 0,
                     "violations": [{
-                        "rule": "ungranted-capability", "container": "api", "capability": "net.tcp.connect",
+                        "rule": "needs-grant", "container": "api", "capability": "net.tcp.connect",
                         "message": "container `api` can open TCP connections\nand no grant covers that",
                         "action": "deny",
                     }],
@@ -561,5 +569,13 @@ pub(super) mod tests {
                 "exempted": {"exception": "shop/legacy", "reason": "TICKET-1", "expiresAt": "2027-01-01T00:00:00Z"},
             })
         );
+    }
+
+    #[test]
+    fn the_uid_of_a_request_that_was_no_review_is_kept() {
+        let stray = Record { input: None, stray_uid: "abc".into(), ..record(&json!({})) };
+        assert_eq!(stray.to_value().unwrap()["custom"]["request_uid"], "abc");
+        let unknown = Record { input: None, ..record(&json!({})) };
+        assert_eq!(unknown.to_value().unwrap().get("custom"), None);
     }
 }

@@ -25,6 +25,10 @@ pub async fn run(options: Box<InspectOptions>) -> Result<Exit, Error> {
         let facts = file(path)?;
         return show(&facts, options.output, module_text).map(|()| Exit::Success);
     }
+    if looks_like_a_file(&options.target) {
+        let message = "there is no such file; name an image, `oci:FOLDER[:TAG]` or a Wasm file".to_string();
+        return Err(Error::InspectFile { path: options.target.clone(), message });
+    }
     let settings = build::settings(&options.gate)?;
     let inspector = build::inspector(&settings)?;
     let budget = Duration::from_secs(options.timeout);
@@ -34,6 +38,16 @@ pub async fn run(options: Box<InspectOptions>) -> Result<Exit, Error> {
         inspector.inspect(&options.target, Depth::Layers, budget).await.map_err(|e| (*e).clone())?
     };
     show(facts.as_ref(), options.output, image_text).map(|()| Exit::Success)
+}
+
+/// Whether the target can only be meant as a path: image names begin with neither, and none ends like this.
+fn looks_like_a_file(target: &str) -> bool {
+    let path = Path::new(target);
+    let ending = path.extension().and_then(std::ffi::OsStr::to_str);
+    !target.starts_with("oci:")
+        && (path.is_dir()
+            || target.starts_with(['.', '/'])
+            || matches!(ending, Some("wasm" | "wat" | "cwasm")))
 }
 
 fn file(path: &Path) -> Result<ModuleFacts, Error> {

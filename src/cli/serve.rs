@@ -67,6 +67,7 @@ async fn serve(settings: &Settings, cert: PathBuf, key: PathBuf, gate: Served) -
     };
     let server = Server::bind(options).await?;
     let signals = Signals::from_process()?;
+    gate.0.metrics().set_ready(true);
     tracing::info!(webhooks = %server.address(), probes = %server.probes_address(), "Listening");
     Ok(server.run(Arc::new(gate), signals).await?)
 }
@@ -155,7 +156,6 @@ impl server::Gate for Served {
 
     fn ready(&self) -> Result<(), String> {
         // Policies, grants and certificates were loaded before anything was bound.
-        self.0.metrics().set_ready(true);
         Ok(())
     }
 

@@ -195,11 +195,11 @@ fn check_runtimes(runtimes: &Runtimes) -> Result<(), Error> {
 fn check_profile(field: &str, profile: &Profile) -> Result<(), Error> {
     let sizing = &profile.sizing;
     for (name, value) in [
-        ("memoryRequest", &sizing.memory_request),
+        ("memoryRequest", sizing.memory_request.as_str()),
         ("memoryLimit", &sizing.memory_limit),
         ("cpuRequest", &sizing.cpu_request),
         ("cpuLimit", &sizing.cpu_limit),
-        ("baseMemory", &sizing.base_memory),
+        ("baseMemory", profile.base_memory()),
     ] {
         let field = format!("{field}.sizing.{name}");
         quantity::Quantity::parse(value)
@@ -302,7 +302,9 @@ mod tests {
         let block = readme.split("```yaml\n").find(|b| b.contains("kind: GateConfiguration")).unwrap();
         let file = parse("README.md", block.split("```").next().unwrap()).unwrap();
         let settings = resolve(file, Overrides::default()).unwrap();
-        assert_eq!(settings.runtimes.by_class("wasmtime-spin-v2").unwrap().sizing.memory_limit, "64Mi");
+        let spin = settings.runtimes.by_class("wasmtime-spin-v2").unwrap();
+        assert_eq!(spin.sizing.memory_limit, "64Mi");
+        assert_eq!(spin.base_memory(), "24Mi", "a profile of one's own needs no less to start");
         assert_eq!(settings.file.images.registries.allow, ["ghcr.io", "*.example.com"]);
     }
 

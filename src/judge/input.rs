@@ -409,7 +409,7 @@ fn resources(spec: Spec<'_>, container: &Container, profile: Option<&Profile>) -
 
 fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<u64> {
     let Program::Wasm { packaging, modules, .. } = program else { return None };
-    let base = Quantity::parse(&profile?.sizing.base_memory).ok()?;
+    let base = Quantity::parse(profile?.base_memory()).ok()?;
     let modules = modules.iter().filter_map(|index| facts.modules.get(*index));
     Some(floor::memory(*packaging, base, modules).bytes())
 }

@@ -124,7 +124,7 @@ impl Defaults {
                 read(&sizing.cpu_limit, "cpuLimit")?,
                 Quantity::MILLI,
             ),
-            base: read(&sizing.base_memory, "baseMemory")?.max(Quantity::ZERO),
+            base: read(profile.base_memory(), "baseMemory")?.max(Quantity::ZERO),
         })
     }
 }
