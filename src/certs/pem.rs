@@ -20,6 +20,14 @@ pub struct Pair {
     pub key: PrivateKeyDer<'static>,
 }
 
+impl Pair {
+    /// When the serving certificate expires, in seconds since 1970; `None` when it does not say so legibly.
+    pub fn expires(&self) -> Option<i64> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(self.chain.first()?).ok()?;
+        Some(certificate.validity().not_after.timestamp())
+    }
+}
+
 /// Reads a chain and its key, and checks that they belong together.
 pub fn load(cert_file: &Path, key_file: &Path) -> Result<Pair, Error> {
     Texts::read(cert_file, key_file)?.pair()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -20,6 +21,9 @@ use crate::server::{self, Event, Server, Signals};
 /// Longest time for writing the last records at the end.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How often the serving certificate's expiry is read again.
+const EXPIRY_INTERVAL: Duration = Duration::from_mins(1);
+
 /// Serves until a signal ends it.
 pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     start_log(options.log_format);
@@ -33,8 +37,10 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     inspector.warm().await;
     let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels));
     let rotation = tokio::spawn(reopen_on_hangup(Arc::clone(&gate)));
+    let expiry = tokio::spawn(watch_expiry(Arc::clone(&gate), cert.clone(), key.clone()));
     let served = serve(&settings, cert, key, Served(Arc::clone(&gate))).await;
     rotation.abort();
+    expiry.abort();
     // The last records are written whatever became of the listeners; a loss is said and changes no exit code.
     let flushed = tokio::task::spawn_blocking(move || gate.sink().close(FLUSH_DEADLINE)).await;
     if let Ok(Err(error)) = flushed {
@@ -51,6 +57,17 @@ async fn reopen_on_hangup(gate: Arc<Gate>) {
     };
     while hangups.recv().await.is_some() {
         gate.sink().reopen();
+    }
+}
+
+/// Shows in the metrics when the serving certificate expires; looks again now and then, because files are replaced.
+async fn watch_expiry(gate: Arc<Gate>, cert: PathBuf, key: PathBuf) {
+    loop {
+        let expires = certs::load(&cert, &key).ok().and_then(|pair| pair.expires());
+        if let Some(expiry) = expires.and_then(|seconds| Timestamp::from_second(seconds).ok()) {
+            gate.metrics().set_certificate_expiry(expiry);
+        }
+        tokio::time::sleep(EXPIRY_INTERVAL).await;
     }
 }
 

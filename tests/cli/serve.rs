@@ -139,6 +139,8 @@ async fn it_serves_on_nothing_but_its_defaults() {
 
     let metrics = get(gate.probes, "/metrics").await.unwrap().text();
     assert!(metrics.contains("wasmgate_admission"), "{metrics}");
+    assert!(metrics.contains("wasmgate_ready 1\n"), "{metrics}");
+    assert!(metrics.contains("\nwasmgate_certificate_expiry_timestamp_seconds{} "), "{metrics}");
     gate.signal("-TERM");
     assert_eq!(gate.end().0, Some(0));
 }
