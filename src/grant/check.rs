@@ -33,6 +33,30 @@ impl fmt::Display for Problem {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
+impl Problems {
+    /// What is wrong with objects that are sorted by their origin: each by itself, and those that are given twice.
+    pub(super) fn of<T>(
+        sorted: &[T],
+        origin: impl Fn(&T) -> String,
+        meaning: impl Fn(&T) -> Vec<Finding>,
+    ) -> Self {
+        let mut problems = Vec::new();
+        for object in sorted {
+            let problem = |(field, message)| Problem { origin: origin(object), field, message };
+            problems.extend(meaning(object).into_iter().map(problem));
+        }
+        for pair in sorted.windows(2) {
+            if let [a, b] = pair
+                && origin(a) == origin(b)
+            {
+                let message = "given twice; rename one or remove it".into();
+                problems.push(Problem { origin: origin(b), field: "metadata.name".into(), message });
+            }
+        }
+        Self(problems)
+    }
+}
+
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A message that a person can still read; the list itself is whole.

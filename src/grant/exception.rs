@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{self, Problem, Problems};
+use super::check::{self, Problems};
 use super::index::{ByAccount, image_forms, includes};
 use super::types::Subjects;
 use super::{Error, Subject};
@@ -197,20 +197,7 @@ impl Exceptions {
 
 fn problems(sorted: &[WasiException]) -> Problems {
     let origin = |e: &WasiException| format!("{KIND} {}/{}", e.namespace(), e.name());
-    let mut problems = Vec::new();
-    for exception in sorted {
-        let problem = |(field, message)| Problem { origin: origin(exception), field, message };
-        problems.extend(check::meaning_of_exception(exception).into_iter().map(problem));
-    }
-    for pair in sorted.windows(2) {
-        if let [a, b] = pair
-            && origin(a) == origin(b)
-        {
-            let message = "given twice; rename one or remove it".into();
-            problems.push(Problem { origin: origin(b), field: "metadata.name".into(), message });
-        }
-    }
-    Problems(problems)
+    Problems::of(sorted, origin, check::meaning_of_exception)
 }
 
 #[cfg(test)]

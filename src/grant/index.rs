@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::check::{self, Problem, Problems};
+use super::check::{self, Problems};
 use super::types::{LabelRequirement, LabelSelector, Subjects};
 use super::{Error, WasiGrant};
 use crate::capability::glob;
@@ -158,20 +158,7 @@ fn problems(sorted: &[WasiGrant]) -> Problems {
         Some(namespace) => format!("{} {namespace}/{}", grant.kind, grant.name()),
         None => format!("{} {}", grant.kind, grant.name()),
     };
-    let mut problems = Vec::new();
-    for grant in sorted {
-        let problem = |(field, message)| Problem { origin: origin(grant), field, message };
-        problems.extend(check::meaning(grant).into_iter().map(problem));
-    }
-    for pair in sorted.windows(2) {
-        if let [a, b] = pair
-            && origin(a) == origin(b)
-        {
-            let message = "given twice; rename one or remove it".into();
-            problems.push(Problem { origin: origin(b), field: "metadata.name".into(), message });
-        }
-    }
-    Problems(problems)
+    Problems::of(sorted, origin, check::meaning)
 }
 
 /// Label values one of which a namespace must have: any one of them is enough to find the grant by.
