@@ -11,7 +11,7 @@ use crate::plan::{CHANGED_ANNOTATION, Plan};
 use crate::policy::Action;
 use crate::review::Response;
 use crate::review::response::{Cause, Refusal};
-use crate::workload::Workload;
+use crate::workload::{Kind, Workload};
 
 /// How a review ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -184,6 +184,9 @@ fn cause(workload: &Workload, judged: &JudgedViolation) -> Cause {
 
 /// Field path of a container or image volume, in the spelling of the API server's own validation.
 fn field_of(workload: &Workload, name: &str) -> String {
+    if workload.kind == Kind::SpinApp {
+        return "spec.image".to_string();
+    }
     let base = workload.kind.template_pointer().trim_start_matches('/').replace('/', ".");
     let spec = if base.is_empty() { "spec".to_string() } else { format!("{base}.spec") };
     workload.images().into_iter().find(|image| image.name == name).map_or(String::new(), |image| {

@@ -3,9 +3,10 @@
 pub mod kind;
 mod path;
 pub mod read;
+mod spin_app;
 
 pub use kind::Kind;
-pub use read::{Error, changed, read};
+pub use read::{Error, as_judged, changed, read};
 
 use std::collections::BTreeMap;
 

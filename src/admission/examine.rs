@@ -239,10 +239,12 @@ pub async fn examine(
     kind: Kind,
     budget: Duration,
 ) -> Result<Examination, Error> {
-    let text = serde_json::to_string(raw).map_err(Error::WritePlanned)?;
-    let workload = workload::read(&text, kind, request.namespace)?;
+    let sent = to_raw_value(raw).map_err(Error::WritePlanned)?;
+    let object = workload::as_judged(&sent, kind)?;
+    let workload = workload::read(object.get(), kind, request.namespace)?;
     let inspection = inspect(state, inspector, &workload, budget).await;
-    let plan = plan(state, raw, &workload, &inspection)?;
+    let raw = serde_json::from_str(object.get()).map_err(Error::WritePlanned)?;
+    let plan = plan(state, &raw, &workload, &inspection)?;
     judge_planned(state, request, kind, inspection, plan).await
 }
 

@@ -99,8 +99,10 @@ async fn decide(gate: &Gate, state: &State, road: Road, review: &Review, clock: 
     let Some(object) = review.object.as_deref() else {
         return Decision::skipped(answer::skip(uid), "no object");
     };
-    let workload = match workload::read(object.get(), kind, &review.namespace) {
-        Ok(workload) => workload,
+    let judged = workload::as_judged(object, kind);
+    let read = judged.and_then(|object| Ok((workload::read(object.get(), kind, &review.namespace)?, object)));
+    let (workload, object) = match read {
+        Ok(read) => read,
         Err(error) => return unreadable(state, road, uid, kind, object.get(), &error.into()),
     };
     if let Some(note) = nothing_to_do(review, &workload, kind) {
@@ -111,7 +113,7 @@ async fn decide(gate: &Gate, state: &State, road: Road, review: &Review, clock: 
     let inspected = clock.elapsed();
     let (mut decision, stage) = match road {
         Road::Mutate => (mutate(state, uid, object.get(), &workload, inspection), Stage::Plan),
-        Road::Validate => (validate(state, review, object, workload, inspection).await, Stage::Judge),
+        Road::Validate => (validate(state, review, &object, workload, inspection).await, Stage::Judge),
     };
     decision.timings.note(Stage::Read, read);
     decision.timings.note(Stage::Inspect, inspected.saturating_sub(read));
@@ -149,6 +151,7 @@ fn nothing_to_do(review: &Review, workload: &Workload, kind: Kind) -> Option<&'s
         return Some("object on its way out");
     }
     let old = review.old_object.as_deref()?;
+    let old = workload::as_judged(old, kind).ok()?;
     let old = workload::read(old.get(), kind, &review.namespace).ok()?;
     let unchanged = review.operation == Operation::Update && !workload::changed(workload, &old);
     unchanged.then_some("nothing that is judged has changed")

@@ -25,6 +25,8 @@ pub enum Kind {
     Job,
     /// `batch/v1` `CronJob`.
     CronJob,
+    /// `core.spinkube.dev/v1alpha1` `SpinApp`, of which the Spin operator makes a Deployment.
+    SpinApp,
 }
 
 impl Kind {
@@ -41,15 +43,17 @@ impl Kind {
             ("apps", "StatefulSet") => Some(Self::StatefulSet),
             ("batch", "Job") => Some(Self::Job),
             ("batch", "CronJob") => Some(Self::CronJob),
+            ("core.spinkube.dev", "SpinApp") => Some(Self::SpinApp),
             _ => None,
         }
     }
 
-    /// JSON pointer of the object that has the pod's `metadata` and `spec`; empty for a Pod.
+    /// JSON pointer of the object that has the pod's `metadata` and `spec`; empty for a Pod. A SpinApp has it once
+    /// [`super::as_judged`] has put it there.
     pub const fn template_pointer(self) -> &'static str {
         match self {
             Self::Pod => "",
-            Self::PodTemplate => "/template",
+            Self::PodTemplate | Self::SpinApp => "/template",
             Self::CronJob => "/spec/jobTemplate/spec/template",
             Self::ReplicationController
             | Self::Deployment
@@ -77,6 +81,7 @@ impl Kind {
             Self::DaemonSet => "DaemonSet",
             Self::Job => "Job",
             Self::CronJob => "CronJob",
+            Self::SpinApp => "SpinApp",
         }
     }
 }
@@ -102,6 +107,7 @@ mod tests {
             ("apps", "DaemonSet"),
             ("batch", "Job"),
             ("batch", "CronJob"),
+            ("core.spinkube.dev", "SpinApp"),
         ];
         for (group, name) in table {
             let kind = of(group, name).unwrap();

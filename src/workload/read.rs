@@ -1,14 +1,16 @@
 //! From an object's JSON to a [`Workload`]: only the fields that are needed, straight from the text, because every
 //! Linux pod of the cluster passes here.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, PodSpec, Volume};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::value::RawValue;
 
 use super::path::path_at;
-use super::{ImageUse, Kind, Role, Workload};
+use super::{ImageUse, Kind, Role, Workload, spin_app};
 
 /// Why an object is not a workload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,11 +46,20 @@ pub enum Error {
     },
 }
 
-/// Reads the pod spec out of an object's JSON. `namespace` is the request's; the object's own is used when it is empty.
+/// The object with its pod template where [`Kind::template_pointer`] says: as it was sent, except for a SpinApp, to
+/// which the template is added that the Spin operator makes of it. Whatever reads or plans takes this one.
+pub fn as_judged(object: &RawValue, kind: Kind) -> Result<Cow<'_, RawValue>, Error> {
+    match kind {
+        Kind::SpinApp => spin_app::with_template(object.get()).map(Cow::Owned),
+        _ => Ok(Cow::Borrowed(object)),
+    }
+}
+
+/// Reads the pod spec out of an object's JSON, which [`as_judged`] has seen. `namespace` is the request's; the object's own is used when it is empty.
 pub fn read(object: &str, kind: Kind, namespace: &str) -> Result<Workload, Error> {
     let (outer, template) = match kind {
         Kind::Pod => pod(typed(object, kind)?),
-        Kind::PodTemplate => pod_template(typed(object, kind)?),
+        Kind::PodTemplate | Kind::SpinApp => pod_template(typed(object, kind)?),
         Kind::CronJob => cron_job(typed(object, kind)?),
         Kind::ReplicationController
         | Kind::Deployment
@@ -180,13 +191,21 @@ fn typed<T: DeserializeOwned>(object: &str, kind: Kind) -> Result<T, Error> {
 }
 
 fn field_error(object: &str, kind: Kind, error: &serde_json::Error) -> Error {
-    let kind = kind.as_str();
+    let (kind, made) = (kind.as_str(), kind == Kind::SpinApp);
     if !error.is_data() {
         return Error::Parse { kind, problem: error.to_string() };
     }
     let path = path_at(object, error.line(), error.column());
-    let field_help = format!("{}{}", kind.to_lowercase(), path.help());
-    Error::ReadField { kind, field: path.to_string(), problem: error.to_string(), field_help }
+    // The position in a template that the user never wrote would mislead.
+    let (field, problem) = if made {
+        let problem = error.to_string();
+        let problem = problem.split(" at line ").next().unwrap_or_default().to_owned();
+        (spin_app::own_field(&path.to_string()), problem)
+    } else {
+        (path.to_string(), error.to_string())
+    };
+    let help = if made { format!(".{}", field.split('[').next().unwrap_or_default()) } else { path.help() };
+    Error::ReadField { kind, field, problem, field_help: format!("{}{help}", kind.to_lowercase()) }
 }
 
 // === impl Workload ===
