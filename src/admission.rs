@@ -19,6 +19,8 @@ use futures::FutureExt as _;
 use crate::audit::{Labels, Metrics, Road, Sink};
 use crate::image::Inspector;
 
+use review_road::GivenUp;
+
 /// Time kept back from the budget for judging and answering after the images were read.
 const JUDGING_RESERVE: Duration = Duration::from_millis(300);
 
@@ -76,11 +78,16 @@ impl Gate {
         &self.sink
     }
 
-    /// Answers one review: bytes in, bytes out, within `budget`.
+    /// Answers one review: bytes in, bytes out, within `budget`. What does not end in time is given up here and not
+    /// only by the server, so that it leaves a record too.
     pub async fn review(&self, road: Road, body: &[u8], budget: Duration) -> Vec<u8> {
         let clock = Clock::start(budget);
-        let answered = AssertUnwindSafe(review_road::answer(self, road, body, clock)).catch_unwind().await;
-        answered.unwrap_or_else(|_| review_road::broken(self, road, body, &clock))
+        let answer = AssertUnwindSafe(review_road::answer(self, road, body, clock)).catch_unwind();
+        match tokio::time::timeout(budget, answer).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(_)) => review_road::given_up(self, road, body, &clock, GivenUp::Broken),
+            Err(_) => review_road::given_up(self, road, body, &clock, GivenUp::Late),
+        }
     }
 
     /// Everything that is counted, as OpenMetrics text.

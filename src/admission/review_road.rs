@@ -70,17 +70,58 @@ pub async fn answer(gate: &Gate, road: Road, body: &[u8], clock: Clock) -> Vec<u
     bytes
 }
 
-/// The answer when the gate itself broke down. No panic is known to be reachable; should there be one, the API server
-/// gets an answer that it can match, and the decision log a record.
-pub fn broken(gate: &Gate, road: Road, body: &[u8], clock: &Clock) -> Vec<u8> {
+/// Why a review has no answer of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenUp {
+    /// The gate panicked. No panic is known to be reachable.
+    Broken,
+    /// The rules of all bundles together took longer than the review may.
+    Late,
+}
+
+impl GivenUp {
+    /// As the record's `error.code` has it.
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Broken => "break-down",
+            Self::Late => "time-out",
+        }
+    }
+
+    const fn note(self) -> &'static str {
+        match self {
+            Self::Broken => "broke down",
+            Self::Late => "took too long",
+        }
+    }
+
+    fn message(self, clock: &Clock) -> String {
+        match self {
+            Self::Broken => "wasmgate broke down over this review; its log has the place".to_string(),
+            Self::Late => format!(
+                "wasmgate did not finish this review within {} ms; raise the webhook's timeoutSeconds and \
+                 `server.reviewTimeout`, or lower `policies.timeLimit`",
+                clock.budget.as_millis()
+            ),
+        }
+    }
+}
+
+/// The answer when there is none: the API server gets one that it can match, and the decision log a record. A pod whose
+/// images are slow to read is answered before; what is late has come as far as the rules, so it has to do with Wasm.
+pub fn given_up(gate: &Gate, road: Road, body: &[u8], clock: &Clock, why: GivenUp) -> Vec<u8> {
     let uid = review::uid_of(body).unwrap_or_default();
-    let message = "wasmgate broke down over this review; its log has the place".to_string();
+    let message = why.message(clock);
+    let failure = Some((why.code(), Error::Finish(message.clone())));
     let answer = match road {
         Road::Mutate => answer::skip_with_warning(&uid, message),
         Road::Validate => answer::failed(&uid, message),
     };
     let bytes = answer.response.to_bytes();
-    record::emit(gate, &gate.state(), road, None, Decision::skipped(answer, "broke down"), clock);
+    // A review that was only late can still be read, and the record should say whose it was.
+    let review = (why == GivenUp::Late).then(|| review::parse(body).ok()).flatten();
+    let decision = Decision { failure, ..Decision::skipped(answer, why.note()) };
+    record::emit(gate, &gate.state(), road, review, decision, clock);
     bytes
 }
 
@@ -332,7 +373,8 @@ mod tests {
             br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1"}}"#;
         let clock = Clock::start(Duration::from_secs(1));
         for (road, allowed) in [(Road::Validate, false), (Road::Mutate, true)] {
-            let answer: Value = serde_json::from_slice(&broken(&gate, road, body, &clock)).unwrap();
+            let answer: Value =
+                serde_json::from_slice(&given_up(&gate, road, body, &clock, GivenUp::Broken)).unwrap();
             assert_eq!(answer["response"]["uid"], "u-1");
             assert_eq!(answer["response"]["allowed"], allowed);
         }

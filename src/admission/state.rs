@@ -23,6 +23,9 @@ pub enum Error {
     /// The planned object is not JSON any more; a defect of the gate.
     #[error("could not write the planned object: {0}")]
     WritePlanned(#[source] serde_json::Error),
+    /// The review was given up; the text says why.
+    #[error("{0}")]
+    Finish(String),
 }
 
 /// Everything that a review depends on besides its own bytes and the images.

@@ -1,9 +1,12 @@
 //! The decision record of a refusal that came over the wire.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use wasmgate::audit::Road;
 
-use crate::gate::{Flow, Request, Setup, defaulted, plug_ins, pod};
+use crate::gate::{Flow, Request, Setup, defaulted, plain_pod, plug_ins, pod};
+use crate::opa;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_leaves_one_line_with_everything_but_the_secrets() {
@@ -77,4 +80,42 @@ async fn both_rounds_and_both_roads_annotate_the_same_images() {
     assert_eq!(first["auditAnnotations"], second["auditAnnotations"]);
     assert_eq!(first["auditAnnotations"]["images"], validate["auditAnnotations"]["images"]);
     assert_eq!(validate["auditAnnotations"]["rules"], "mixed-pod");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_that_outlives_its_budget_is_refused_and_on_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = "numbers_to_try := numbers.range(1, 3000)
+violations contains {\"rule\": \"loop\", \"message\": \"m\"} if {
+	input.request.namespace == \"shop\"
+	some a in numbers_to_try
+	some b in numbers_to_try
+	some c in numbers_to_try
+	a == b
+	b == c
+	c == 0
+}";
+    let bundle = opa::build(folder.path(), "slow", "wasmgate/violations", source);
+    let configuration =
+        format!("policies: {{timeLimit: 60s, baseline: false, bundles: [{}]}}\n", bundle.display());
+    let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
+    // The image is known by the time of the review that is late, so that the rules are what takes the time.
+    let mut request = Request::create("shop", defaulted(&plain_pod("hello"), "shop", ""));
+    request.object["spec"]["runtimeClassName"] = json!("wasmtime");
+    flow.send(Road::Mutate, &request).await;
+    let response = flow.send_within(Duration::from_millis(400), Road::Validate, &request).await;
+    assert_eq!(
+        (&response["allowed"], &response["status"]["code"]),
+        (&json!(false), &json!(500)),
+        "{response}"
+    );
+    let message = response["status"]["message"].as_str().unwrap();
+    assert!(message.contains("within 400 ms") && message.contains("policies.timeLimit"), "{message}");
+    let records = flow.records();
+    let last = records.last().unwrap();
+    assert_eq!((&last["result"]["action"], &last["error"]["code"]), (&json!("error"), &json!("time-out")));
+    assert!(
+        last.to_string().contains("took too long") && last.to_string().contains("images.test/hello"),
+        "{last}"
+    );
 }
