@@ -102,6 +102,30 @@ impl LiveGate {
         self.launch(plane, &name);
     }
 
+    /// Sends a signal such as `-TERM` to the program itself, as the kubelet does.
+    pub fn signal(&self, signal: &str) {
+        let ids = self.ids();
+        assert!(!ids.is_empty(), "no such process");
+        assert!(Command::new("kill").arg(signal).args(&ids).status().unwrap().success());
+    }
+
+    /// Whether the program has ended.
+    pub fn has_gone(&self) -> bool {
+        self.ids().is_empty()
+    }
+
+    /// Process ids of what serves with this configuration; the shell around it is not one of them.
+    fn ids(&self) -> Vec<String> {
+        let output = Command::new("ps").args(["-axww", "-o", "pid=,comm=,args="]).output().unwrap();
+        let configuration = format!("{}/gate.yaml", self.folder.display());
+        let all = String::from_utf8_lossy(&output.stdout).into_owned();
+        let own = all.lines().filter(|line| line.contains(&configuration)).filter_map(|line| {
+            let (id, rest) = line.trim_start().split_once(' ')?;
+            rest.trim_start().starts_with("wasmgate").then(|| id.to_string())
+        });
+        own.collect()
+    }
+
     /// What it wrote to its own log.
     pub fn tail(&self) -> String {
         self.process.as_ref().map(Process::tail).unwrap_or_default()

@@ -88,20 +88,21 @@ impl Registry {
             data.display()
         );
         fs::write(&config, text).unwrap();
-        let log = |name: &str| File::create(folder.path().join(name)).unwrap();
-        let shell = Command::new("sh")
-            .args(["-c", UNTIL_STDIN_CLOSES])
-            .arg(tool("registry"))
-            .arg(&config)
-            .stdin(Stdio::piped())
-            .stdout(log("access.log"))
-            .stderr(log("server.log"))
-            .env("OTEL_TRACES_EXPORTER", "none")
-            .spawn()
-            .unwrap();
+        let shell = serve(folder.path());
         let mut registry = Self { shell, folder, host: String::new(), authority, auth };
         registry.host = registry.wait_until_it_listens();
         registry
+    }
+
+    /// Starts it again after [`Self::stop`], on the same port, with what was pushed.
+    pub fn start_again(&mut self) {
+        let config = self.folder.path().join("config.yml");
+        let text = fs::read_to_string(&config)
+            .unwrap()
+            .replace("addr: 127.0.0.1:0", &format!("addr: {}", self.host));
+        fs::write(&config, text).unwrap();
+        self.shell = serve(self.folder.path());
+        self.wait_until_it_listens();
     }
 
     /// The kernel chooses the port, and the log says which.
@@ -207,6 +208,21 @@ impl Drop for Registry {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Starts the program on the configuration in a folder.
+fn serve(folder: &Path) -> Child {
+    let log = |name: &str| File::create(folder.join(name)).unwrap();
+    Command::new("sh")
+        .args(["-c", UNTIL_STDIN_CLOSES])
+        .arg(tool("registry"))
+        .arg(folder.join("config.yml"))
+        .stdin(Stdio::piped())
+        .stdout(log("access.log"))
+        .stderr(log("server.log"))
+        .env("OTEL_TRACES_EXPORTER", "none")
+        .spawn()
+        .unwrap()
 }
 
 /// `ca.pem`, and `server.pem` with `server.key` for the loopback names.
