@@ -19,12 +19,12 @@ mod process;
 mod registry;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use control_plane::{ControlPlane, Options, Part};
+use control_plane::{ControlPlane, Options, Part, free_port_range};
 use live_gate::{LiveGate, Setup, bare_pod};
 use process::wait_for;
 use registry::Registry;
@@ -426,4 +426,67 @@ fn a_killed_test_leaves_neither_a_process_nor_a_folder() {
     victim.kill().unwrap();
     victim.wait().unwrap();
     wait_for("everything to be gone", || (processes() == 0 && !Path::new(&home).exists()).then_some(()));
+}
+
+/// `tools/cluster/NAME` on a state and ports of its own.
+fn cluster_script(name: &str, state: &Path, port: u16) -> Command {
+    let mut script = process::own(&format!("tools/cluster/{name}"), &[]);
+    script.env("WASMGATE_CLUSTER_DIR", state).env("WASMGATE_CLUSTER_PORT", port.to_string());
+    script
+}
+
+fn text_of(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn the_cluster_to_try_things_on_comes_up_once_does_what_it_says_and_goes_without_a_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, port) = (folder.path().join("state"), free_port_range(6));
+    // Ends it also when this process is killed.
+    let mut keeper = cluster_script("down", &state, port);
+    let down = keeper.get_program().to_owned();
+    let environment: Vec<_> = keeper.get_envs().map(|(k, v)| (k.to_owned(), v.unwrap().to_owned())).collect();
+    keeper = Command::new("sh");
+    keeper.args(["-c", "cat >/dev/null; exec \"$0\""]).arg(down).envs(environment);
+    let mut keeper = keeper.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+
+    let up = || cluster_script("up", &state, port).arg(env!("CARGO_BIN_EXE_wasmgate")).output().unwrap();
+    let first = up();
+    let said = text_of(&first);
+    assert!(first.status.success(), "{said}");
+    let export = said.lines().find_map(|line| line.trim().strip_prefix("export ")).unwrap();
+    let commands: Vec<&str> =
+        said.lines().map(str::trim).filter(|line| line.starts_with("kubectl ")).collect();
+    assert!(commands.len() >= 4, "{said}");
+    let run = |line: &str| {
+        let script = format!("export {export}; {line}");
+        let mut shell = Command::new("sh");
+        // The caches of kubectl go where they are removed.
+        shell.args(["-c", &script]).current_dir(root()).env("HOME", folder.path());
+        let output = shell.output().unwrap();
+        (output.status.success(), text_of(&output))
+    };
+    for line in commands {
+        let (worked, text) = run(line);
+        let denied = line.contains("denied");
+        assert_eq!(worked, !denied, "{line}\n{text}");
+        assert!(!denied || text.contains("[needs-grant]"), "{text}");
+    }
+    wait_for("the pods to be bound", || {
+        let (_, pods) = run("kubectl get pods -n shop -o wide --no-headers");
+        let on = |name: &str, node: &str| pods.lines().any(|l| l.starts_with(name) && l.contains(node));
+        (on("orders-", "wasm-1") && on("web-", "-1")).then_some(())
+    });
+
+    let second = up();
+    assert!(second.status.success() && text_of(&second).contains("it runs already"), "{}", text_of(&second));
+    let ended = cluster_script("down", &state, port).output().unwrap();
+    assert!(ended.status.success(), "{}", text_of(&ended));
+    let left: Vec<String> =
+        command_lines().into_iter().filter(|line| line.contains(state.to_str().unwrap())).collect();
+    assert_eq!(left, Vec::<String>::new());
+    assert!(!state.exists());
+    drop(keeper.stdin.take());
+    keeper.wait().unwrap();
 }

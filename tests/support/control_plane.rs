@@ -143,10 +143,11 @@ impl ControlPlane {
     fn until_ready(&mut self) -> bool {
         let start = std::time::Instant::now();
         loop {
-            if self.kubectl(&["get", "--raw", "/readyz"]).code == 0 {
+            let ready = self.kubectl(&["get", "--raw", "/readyz"]).code == 0;
+            let ended = self.parts.iter_mut().flatten().any(Process::has_ended);
+            if ready && !ended {
                 return true;
             }
-            let ended = self.parts.iter_mut().flatten().any(Process::has_ended);
             let logs = self.tails();
             if ended {
                 assert!(logs.contains("address already in use"), "a part of the control plane ended\n{logs}");
@@ -311,4 +312,15 @@ impl ControlPlane {
 pub fn free_ports(count: usize) -> Vec<u16> {
     let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap()).collect();
     held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}
+
+/// The first of several ports in a row that nobody listened on a moment ago.
+pub fn free_port_range(count: u16) -> u16 {
+    loop {
+        let first = free_ports(1)[0];
+        let Some(last) = first.checked_add(count - 1) else { continue };
+        if (first..=last).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return first;
+        }
+    }
 }
