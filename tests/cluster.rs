@@ -244,6 +244,7 @@ fn a_linux_pod_comes_out_as_in_a_namespace_that_the_gate_never_sees() {
         json!({"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}});
     let judged = cluster.plane.create(&pod, &["--dry-run=server", "--namespace", &namespace]);
     assert_eq!(judged.stderr, "");
+    cluster.plane.wait_until_pods_can_be_made("kube-system");
     let unseen = cluster.plane.create(&pod, &["--dry-run=server", "--namespace=kube-system"]);
     assert_eq!(comparable(judged.json()), comparable(unseen.json()));
 
@@ -302,10 +303,6 @@ fn granted_pod(cluster: &Cluster, name: &str) -> Value {
     pod["metadata"] = json!({"name": name});
     pod["spec"]["serviceAccountName"] = json!("orders");
     pod["spec"]["containers"][0]["command"] = json!(["/"]);
-    cluster.plane.wait_for("the ServiceAccount of the sample", || {
-        let asked = cluster.plane.kubectl(&["get", "serviceaccount", "orders", "--namespace", GRANTED]);
-        (asked.code == 0).then_some(())
-    });
     cluster.plane.create(&pod, &["--namespace", GRANTED]).json()
 }
 
@@ -363,6 +360,36 @@ fn the_servers_audit_log_carries_the_gates_annotations_and_both_rounds_agree() {
 }
 
 #[test]
+fn while_the_gate_is_down_no_pod_is_made_and_afterwards_it_comes_by_itself() {
+    let mut cluster = Cluster::start();
+    let namespace = cluster.plane.namespace("down", &json!({}));
+    cluster.gate.stop();
+    let refused = cluster
+        .plane
+        .create(&bare_pod(&cluster.image("web"), &json!({})), &["--namespace", &namespace])
+        .refused();
+    assert!(refused.contains("failed calling webhook \"validate.wasmgate.dev\""), "{refused}");
+    cluster.plane.wait_until_pods_can_be_made("kube-system");
+    cluster.plane.create(&bare_pod(&cluster.image("web"), &json!({})), &["--namespace=kube-system"]).ok();
+    // The webhook for templates fails open, since it only warns.
+    let more = json!({"automountServiceAccountToken": false});
+    cluster.plane.apply(&deployment(&namespace, "hello", &cluster.image("hello"), &more), &[]).ok();
+    cluster.plane.wait_for("the ReplicaSet to be refused", || {
+        let events = cluster.plane.list(&["events", "--namespace", &namespace]);
+        let refused = |e: &Value| {
+            e["reason"] == "FailedCreate" && e["message"].to_string().contains("failed calling webhook")
+        };
+        events.iter().any(refused).then_some(())
+    });
+    cluster.gate.start_again(&cluster.plane);
+    let pod = cluster.bound_pod_of(&namespace, "hello");
+    assert_eq!(
+        (&pod["spec"]["runtimeClassName"], &pod["spec"]["nodeName"]),
+        (&json!("wasmtime"), &json!("wasm"))
+    );
+}
+
+#[test]
 fn what_was_stored_survives_a_crash_of_etcd_and_of_the_api_server() {
     let mut plane =
         ControlPlane::start_with(&Options { users: vec!["dev:team-a".into()], ..Options::default() });
@@ -416,6 +443,7 @@ fn a_killed_test_leaves_neither_a_process_nor_a_folder() {
     let mut victim = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_killed_test_leaves_neither_a_process_nor_a_folder"])
         .env(VICTIM, &report)
+        .stdout(Stdio::null())
         .spawn()
         .unwrap();
     let home = wait_for("the control plane to be killed", || {
@@ -442,7 +470,7 @@ fn text_of(output: &Output) -> String {
 #[test]
 fn the_cluster_to_try_things_on_comes_up_once_does_what_it_says_and_goes_without_a_trace() {
     let folder = tempfile::tempdir().unwrap();
-    let (state, port) = (folder.path().join("state"), free_port_range(6));
+    let (state, port) = (folder.path().join("the state"), free_port_range(6));
     // Ends it also when this process is killed.
     let mut keeper = cluster_script("down", &state, port);
     let down = keeper.get_program().to_owned();

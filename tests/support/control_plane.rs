@@ -282,7 +282,7 @@ impl ControlPlane {
     }
 
     /// The controller manager makes the ServiceAccount without which no pod is taken.
-    fn wait_until_pods_can_be_made(&self, namespace: &str) {
+    pub fn wait_until_pods_can_be_made(&self, namespace: &str) {
         self.wait_for("the default ServiceAccount", || {
             let asked = self.kubectl(&["get", "serviceaccount", "default", "--namespace", namespace]);
             (asked.code == 0).then_some(())
