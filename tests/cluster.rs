@@ -41,6 +41,9 @@ static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
 /// A namespace in which the ServiceAccount `orders` is granted what the sample application calls.
 const GRANTED: &str = "granted";
 
+/// A namespace whose `LimitRange` allows less memory than the gate gives by default.
+const BOUNDED: &str = "bounded";
+
 /// The label of nodes that have a Wasm runtime.
 const WASM_NODE: &str = "example.com/wasm";
 
@@ -125,6 +128,9 @@ fn setup() -> Setup {
             class("wasmtime-spin-v2", &more),
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GRANTED}}),
             grant,
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": BOUNDED}}),
+            json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small", "namespace": BOUNDED},
+                "spec": {"limits": [{"type": "Container", "max": {"memory": "24Mi"}}]}}),
         ],
         ..Setup::default()
     }
@@ -328,6 +334,70 @@ fn what_the_runtime_class_adds_after_the_gate_stays_and_nothing_is_written_twice
         pod["spec"]["nodeName"].as_str().map(String::from)
     });
     assert_eq!(bound, "wasm");
+}
+
+#[test]
+fn sizes_stay_inside_the_limit_range_and_the_quota_counts_them() {
+    let cluster = &*CLUSTER;
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "all", "namespace": BOUNDED},
+        "spec": {"hard": {"requests.memory": "100Mi", "requests.cpu": "1"}}});
+    cluster.plane.apply(&quota, &[]).ok();
+    cluster.plane.wait_until_pods_can_be_made(BOUNDED);
+    let used = |resource: &str| {
+        let quota = cluster.plane.get(&["resourcequota", "all", "--namespace", BOUNDED]);
+        quota["status"]["used"][resource].as_str().map(String::from)
+    };
+    cluster.plane.wait_for("the quota to be counted", || used("requests.memory"));
+    let pod = cluster
+        .plane
+        .create(&bare_pod(&cluster.image("hello"), &json!({})), &["--namespace", BOUNDED])
+        .json();
+    let resources = &pod["spec"]["containers"][0]["resources"];
+    assert_eq!(resources["limits"]["memory"], "24Mi", "{resources}");
+    // A request that nobody wrote: without it the quota would have refused the pod.
+    let request = resources["requests"]["cpu"].as_str().unwrap();
+    cluster
+        .plane
+        .wait_for("the quota to hold the request", || used("requests.cpu").filter(|cpu| cpu == request));
+}
+
+#[test]
+fn pod_security_judges_a_wasm_pod_as_if_the_gate_were_not_there() {
+    let cluster = &*CLUSTER;
+    let restricted = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let namespace = cluster.plane.namespace("restricted", &restricted);
+    let mut pod = bare_pod(&cluster.image("hello"), &json!({}));
+    let refused = cluster.plane.create(&pod, &["--namespace", &namespace]).refused();
+    assert!(refused.contains("violates PodSecurity \"restricted:latest\""), "{refused}");
+    pod["spec"]["securityContext"] =
+        json!({"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}});
+    pod["spec"]["containers"][0]["securityContext"] =
+        json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    let made = cluster.plane.create(&pod, &["--namespace", &namespace]).json();
+    assert_eq!(made["spec"]["runtimeClassName"], "wasmtime");
+}
+
+#[test]
+fn an_image_that_is_swapped_or_added_later_is_judged_too() {
+    let cluster = &*CLUSTER;
+    let namespace = cluster.plane.namespace("swapped", &json!({}));
+    let mut pod = bare_pod(&cluster.image("hello"), &json!({}));
+    pod["metadata"] = json!({"name": "app"});
+    pod["spec"]["containers"][0]["env"] = json!([{"name": "MODE", "value": "fast"}]);
+    cluster.plane.create(&pod, &["--namespace", &namespace]).ok();
+    // The other program can call more than the first, and nobody granted that.
+    let image = format!("app={}", cluster.image("files"));
+    let refused =
+        cluster.plane.kubectl(&["set", "image", "pod/app", &image, "--namespace", &namespace]).refused();
+    assert!(refused.contains("denied the request") && refused.contains("`MODE`"), "{refused}");
+    let more = format!("--image={}", cluster.image("web"));
+    let debugged =
+        cluster.plane.kubectl(&["debug", "app", &more, "--namespace", &namespace, "--container=aside"]);
+    let seen = cluster.gate.records().into_iter().any(|record| {
+        let request = &record["input"]["request"];
+        request["subResource"] == "ephemeralcontainers" && request["namespace"] == namespace.as_str()
+    });
+    assert!(seen, "the ephemeral container was not judged: {}{}", debugged.stdout, debugged.stderr);
 }
 
 #[test]

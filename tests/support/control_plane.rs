@@ -228,6 +228,8 @@ impl ControlPlane {
         let mut child = Command::new(&self.kubectl)
             .arg("--kubeconfig")
             .arg(kubeconfig)
+            // It would otherwise wait for ever on a server that does not answer; a later flag overrules this one.
+            .arg(format!("--request-timeout={}s", PATIENCE.as_secs() + 10))
             .args(arguments)
             .env("HOME", self.home.path())
             .env_remove("KUBECONFIG")
