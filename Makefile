@@ -1,4 +1,4 @@
-# `make` lists what there is. Rust is all that `run`, `fmt`, `lint` and `bench` need; `test` and `policies` need Go too,
+# `make` lists what there is. Rust is all that `run`, `fmt`, `lint` and `bench` need; `test`, `cluster` and `policies` need Go too,
 # for the real programs that they build once from their pinned modules under tools/.
 .DEFAULT_GOAL := help
 SHELL := bash
@@ -13,12 +13,21 @@ ARGS ?=
 .PHONY: help
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
-	    printf '  make %-10s %s\n' "$$target" "$$text"; done
+	    printf '  make %-12s %s\n' "$$target" "$$text"; done
 
 .PHONY: run
 run: ## Build the gate, start it on the samples, and print a command that sends it a review
 	$(CARGO) build --locked --release
 	manifests/samples/run
+
+.PHONY: cluster
+cluster: ## Start a Kubernetes on loopback with the gate in front of it, and print commands to try
+	$(CARGO) build --locked --release
+	tools/cluster/up
+
+.PHONY: cluster-down
+cluster-down: ## End that Kubernetes and leave nothing of it
+	tools/cluster/down
 
 .PHONY: install
 install: ## Build the gate and put it where cargo puts programs

@@ -19,12 +19,12 @@ mod process;
 mod registry;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use control_plane::{ControlPlane, Options, Part};
+use control_plane::{ControlPlane, Options, Part, free_port_range};
 use live_gate::{LiveGate, Setup, bare_pod};
 use process::wait_for;
 use registry::Registry;
@@ -40,6 +40,9 @@ static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
 
 /// A namespace in which the ServiceAccount `orders` is granted what the sample application calls.
 const GRANTED: &str = "granted";
+
+/// A namespace whose `LimitRange` allows less memory than the gate gives by default.
+const BOUNDED: &str = "bounded";
 
 /// The label of nodes that have a Wasm runtime.
 const WASM_NODE: &str = "example.com/wasm";
@@ -125,6 +128,9 @@ fn setup() -> Setup {
             class("wasmtime-spin-v2", &more),
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GRANTED}}),
             grant,
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": BOUNDED}}),
+            json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small", "namespace": BOUNDED},
+                "spec": {"limits": [{"type": "Container", "max": {"memory": "24Mi"}}]}}),
         ],
         ..Setup::default()
     }
@@ -244,6 +250,7 @@ fn a_linux_pod_comes_out_as_in_a_namespace_that_the_gate_never_sees() {
         json!({"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}});
     let judged = cluster.plane.create(&pod, &["--dry-run=server", "--namespace", &namespace]);
     assert_eq!(judged.stderr, "");
+    cluster.plane.wait_until_pods_can_be_made("kube-system");
     let unseen = cluster.plane.create(&pod, &["--dry-run=server", "--namespace=kube-system"]);
     assert_eq!(comparable(judged.json()), comparable(unseen.json()));
 
@@ -302,10 +309,6 @@ fn granted_pod(cluster: &Cluster, name: &str) -> Value {
     pod["metadata"] = json!({"name": name});
     pod["spec"]["serviceAccountName"] = json!("orders");
     pod["spec"]["containers"][0]["command"] = json!(["/"]);
-    cluster.plane.wait_for("the ServiceAccount of the sample", || {
-        let asked = cluster.plane.kubectl(&["get", "serviceaccount", "orders", "--namespace", GRANTED]);
-        (asked.code == 0).then_some(())
-    });
     cluster.plane.create(&pod, &["--namespace", GRANTED]).json()
 }
 
@@ -331,6 +334,70 @@ fn what_the_runtime_class_adds_after_the_gate_stays_and_nothing_is_written_twice
         pod["spec"]["nodeName"].as_str().map(String::from)
     });
     assert_eq!(bound, "wasm");
+}
+
+#[test]
+fn sizes_stay_inside_the_limit_range_and_the_quota_counts_them() {
+    let cluster = &*CLUSTER;
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "all", "namespace": BOUNDED},
+        "spec": {"hard": {"requests.memory": "100Mi", "requests.cpu": "1"}}});
+    cluster.plane.apply(&quota, &[]).ok();
+    cluster.plane.wait_until_pods_can_be_made(BOUNDED);
+    let used = |resource: &str| {
+        let quota = cluster.plane.get(&["resourcequota", "all", "--namespace", BOUNDED]);
+        quota["status"]["used"][resource].as_str().map(String::from)
+    };
+    cluster.plane.wait_for("the quota to be counted", || used("requests.memory"));
+    let pod = cluster
+        .plane
+        .create(&bare_pod(&cluster.image("hello"), &json!({})), &["--namespace", BOUNDED])
+        .json();
+    let resources = &pod["spec"]["containers"][0]["resources"];
+    assert_eq!(resources["limits"]["memory"], "24Mi", "{resources}");
+    // A request that nobody wrote: without it the quota would have refused the pod.
+    let request = resources["requests"]["cpu"].as_str().unwrap();
+    cluster
+        .plane
+        .wait_for("the quota to hold the request", || used("requests.cpu").filter(|cpu| cpu == request));
+}
+
+#[test]
+fn pod_security_judges_a_wasm_pod_as_if_the_gate_were_not_there() {
+    let cluster = &*CLUSTER;
+    let restricted = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let namespace = cluster.plane.namespace("restricted", &restricted);
+    let mut pod = bare_pod(&cluster.image("hello"), &json!({}));
+    let refused = cluster.plane.create(&pod, &["--namespace", &namespace]).refused();
+    assert!(refused.contains("violates PodSecurity \"restricted:latest\""), "{refused}");
+    pod["spec"]["securityContext"] =
+        json!({"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}});
+    pod["spec"]["containers"][0]["securityContext"] =
+        json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    let made = cluster.plane.create(&pod, &["--namespace", &namespace]).json();
+    assert_eq!(made["spec"]["runtimeClassName"], "wasmtime");
+}
+
+#[test]
+fn an_image_that_is_swapped_or_added_later_is_judged_too() {
+    let cluster = &*CLUSTER;
+    let namespace = cluster.plane.namespace("swapped", &json!({}));
+    let mut pod = bare_pod(&cluster.image("hello"), &json!({}));
+    pod["metadata"] = json!({"name": "app"});
+    pod["spec"]["containers"][0]["env"] = json!([{"name": "MODE", "value": "fast"}]);
+    cluster.plane.create(&pod, &["--namespace", &namespace]).ok();
+    // The other program can call more than the first, and nobody granted that.
+    let image = format!("app={}", cluster.image("files"));
+    let refused =
+        cluster.plane.kubectl(&["set", "image", "pod/app", &image, "--namespace", &namespace]).refused();
+    assert!(refused.contains("denied the request") && refused.contains("`MODE`"), "{refused}");
+    let more = format!("--image={}", cluster.image("web"));
+    let debugged =
+        cluster.plane.kubectl(&["debug", "app", &more, "--namespace", &namespace, "--container=aside"]);
+    let seen = cluster.gate.records().into_iter().any(|record| {
+        let request = &record["input"]["request"];
+        request["subResource"] == "ephemeralcontainers" && request["namespace"] == namespace.as_str()
+    });
+    assert!(seen, "the ephemeral container was not judged: {}{}", debugged.stdout, debugged.stderr);
 }
 
 #[test]
@@ -360,6 +427,36 @@ fn the_servers_audit_log_carries_the_gates_annotations_and_both_rounds_agree() {
     let overwritten =
         log.lines().find(|line| line.contains("wasmgate.dev/") && line.contains("already been set"));
     assert_eq!(overwritten, None);
+}
+
+#[test]
+fn while_the_gate_is_down_no_pod_is_made_and_afterwards_it_comes_by_itself() {
+    let mut cluster = Cluster::start();
+    let namespace = cluster.plane.namespace("down", &json!({}));
+    cluster.gate.stop();
+    let refused = cluster
+        .plane
+        .create(&bare_pod(&cluster.image("web"), &json!({})), &["--namespace", &namespace])
+        .refused();
+    assert!(refused.contains("failed calling webhook \"validate.wasmgate.dev\""), "{refused}");
+    cluster.plane.wait_until_pods_can_be_made("kube-system");
+    cluster.plane.create(&bare_pod(&cluster.image("web"), &json!({})), &["--namespace=kube-system"]).ok();
+    // The webhook for templates fails open, since it only warns.
+    let more = json!({"automountServiceAccountToken": false});
+    cluster.plane.apply(&deployment(&namespace, "hello", &cluster.image("hello"), &more), &[]).ok();
+    cluster.plane.wait_for("the ReplicaSet to be refused", || {
+        let events = cluster.plane.list(&["events", "--namespace", &namespace]);
+        let refused = |e: &Value| {
+            e["reason"] == "FailedCreate" && e["message"].to_string().contains("failed calling webhook")
+        };
+        events.iter().any(refused).then_some(())
+    });
+    cluster.gate.start_again(&cluster.plane);
+    let pod = cluster.bound_pod_of(&namespace, "hello");
+    assert_eq!(
+        (&pod["spec"]["runtimeClassName"], &pod["spec"]["nodeName"]),
+        (&json!("wasmtime"), &json!("wasm"))
+    );
 }
 
 #[test]
@@ -416,6 +513,7 @@ fn a_killed_test_leaves_neither_a_process_nor_a_folder() {
     let mut victim = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_killed_test_leaves_neither_a_process_nor_a_folder"])
         .env(VICTIM, &report)
+        .stdout(Stdio::null())
         .spawn()
         .unwrap();
     let home = wait_for("the control plane to be killed", || {
@@ -426,4 +524,67 @@ fn a_killed_test_leaves_neither_a_process_nor_a_folder() {
     victim.kill().unwrap();
     victim.wait().unwrap();
     wait_for("everything to be gone", || (processes() == 0 && !Path::new(&home).exists()).then_some(()));
+}
+
+/// `tools/cluster/NAME` on a state and ports of its own.
+fn cluster_script(name: &str, state: &Path, port: u16) -> Command {
+    let mut script = process::own(&format!("tools/cluster/{name}"), &[]);
+    script.env("WASMGATE_CLUSTER_DIR", state).env("WASMGATE_CLUSTER_PORT", port.to_string());
+    script
+}
+
+fn text_of(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn the_cluster_to_try_things_on_comes_up_once_does_what_it_says_and_goes_without_a_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, port) = (folder.path().join("the state"), free_port_range(6));
+    // Ends it also when this process is killed.
+    let mut keeper = cluster_script("down", &state, port);
+    let down = keeper.get_program().to_owned();
+    let environment: Vec<_> = keeper.get_envs().map(|(k, v)| (k.to_owned(), v.unwrap().to_owned())).collect();
+    keeper = Command::new("sh");
+    keeper.args(["-c", "cat >/dev/null; exec \"$0\""]).arg(down).envs(environment);
+    let mut keeper = keeper.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+
+    let up = || cluster_script("up", &state, port).arg(env!("CARGO_BIN_EXE_wasmgate")).output().unwrap();
+    let first = up();
+    let said = text_of(&first);
+    assert!(first.status.success(), "{said}");
+    let export = said.lines().find_map(|line| line.trim().strip_prefix("export ")).unwrap();
+    let commands: Vec<&str> =
+        said.lines().map(str::trim).filter(|line| line.starts_with("kubectl ")).collect();
+    assert!(commands.len() >= 4, "{said}");
+    let run = |line: &str| {
+        let script = format!("export {export}; {line}");
+        let mut shell = Command::new("sh");
+        // The caches of kubectl go where they are removed.
+        shell.args(["-c", &script]).current_dir(root()).env("HOME", folder.path());
+        let output = shell.output().unwrap();
+        (output.status.success(), text_of(&output))
+    };
+    for line in commands {
+        let (worked, text) = run(line);
+        let denied = line.contains("denied");
+        assert_eq!(worked, !denied, "{line}\n{text}");
+        assert!(!denied || text.contains("[needs-grant]"), "{text}");
+    }
+    wait_for("the pods to be bound", || {
+        let (_, pods) = run("kubectl get pods -n shop -o wide --no-headers");
+        let on = |name: &str, node: &str| pods.lines().any(|l| l.starts_with(name) && l.contains(node));
+        (on("orders-", "wasm-1") && on("web-", "-1")).then_some(())
+    });
+
+    let second = up();
+    assert!(second.status.success() && text_of(&second).contains("it runs already"), "{}", text_of(&second));
+    let ended = cluster_script("down", &state, port).output().unwrap();
+    assert!(ended.status.success(), "{}", text_of(&ended));
+    let left: Vec<String> =
+        command_lines().into_iter().filter(|line| line.contains(state.to_str().unwrap())).collect();
+    assert_eq!(left, Vec::<String>::new());
+    assert!(!state.exists());
+    drop(keeper.stdin.take());
+    keeper.wait().unwrap();
 }

@@ -143,10 +143,11 @@ impl ControlPlane {
     fn until_ready(&mut self) -> bool {
         let start = std::time::Instant::now();
         loop {
-            if self.kubectl(&["get", "--raw", "/readyz"]).code == 0 {
+            let ready = self.kubectl(&["get", "--raw", "/readyz"]).code == 0;
+            let ended = self.parts.iter_mut().flatten().any(Process::has_ended);
+            if ready && !ended {
                 return true;
             }
-            let ended = self.parts.iter_mut().flatten().any(Process::has_ended);
             let logs = self.tails();
             if ended {
                 assert!(logs.contains("address already in use"), "a part of the control plane ended\n{logs}");
@@ -227,6 +228,8 @@ impl ControlPlane {
         let mut child = Command::new(&self.kubectl)
             .arg("--kubeconfig")
             .arg(kubeconfig)
+            // It would otherwise wait for ever on a server that does not answer; a later flag overrules this one.
+            .arg(format!("--request-timeout={}s", PATIENCE.as_secs() + 10))
             .args(arguments)
             .env("HOME", self.home.path())
             .env_remove("KUBECONFIG")
@@ -281,7 +284,7 @@ impl ControlPlane {
     }
 
     /// The controller manager makes the ServiceAccount without which no pod is taken.
-    fn wait_until_pods_can_be_made(&self, namespace: &str) {
+    pub fn wait_until_pods_can_be_made(&self, namespace: &str) {
         self.wait_for("the default ServiceAccount", || {
             let asked = self.kubectl(&["get", "serviceaccount", "default", "--namespace", namespace]);
             (asked.code == 0).then_some(())
@@ -311,4 +314,15 @@ impl ControlPlane {
 pub fn free_ports(count: usize) -> Vec<u16> {
     let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap()).collect();
     held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}
+
+/// The first of several ports in a row that nobody listened on a moment ago.
+pub fn free_port_range(count: u16) -> u16 {
+    loop {
+        let first = free_ports(1)[0];
+        let Some(last) = first.checked_add(count - 1) else { continue };
+        if (first..=last).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return first;
+        }
+    }
 }

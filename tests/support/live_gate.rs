@@ -77,8 +77,10 @@ impl LiveGate {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wasmgate"));
         command.args(&self.flags).arg(format!("--listen={}", self.webhooks));
         command.arg(format!("--probes={}", self.probes)).current_dir(&self.folder);
+        // The log goes on where an earlier one of this name ended.
+        let earlier = fs::read_to_string(plane.home().path().join(format!("{name}.log"))).unwrap_or_default();
+        let said_before = earlier.lines().count();
         let mut process = plane.home().start(name, &command);
-        let said_before = process.log().lines().count();
         let listening = wait_for("the gate to listen", || {
             assert!(!process.has_ended(), "the gate ended\n{}", process.tail());
             let log = process.log();
