@@ -9,6 +9,7 @@
 )]
 
 mod support {
+    pub mod dns;
     pub mod fault;
     pub mod registry;
     pub mod web;
@@ -32,9 +33,10 @@ use wasmgate::image::registry::{
 use wasmgate::image::source::{Descriptor, Source};
 use wasmgate::image::{Depth, Error, ImageKind, Inspector, Options, Shape};
 
+use support::dns::{Dns, inside};
 use support::fault::{Fault, Server};
 use support::registry::{OCI_MANIFEST, PASSWORD, Registry, USER, digest};
-use support::web::{Names, Web, bearer, ok, redirect};
+use support::web::{Asked, Names, Web, bearer, last, ok, redirect};
 
 const LIMIT: u64 = 4 << 20;
 const AMPLE: Duration = Duration::from_secs(20);
@@ -529,6 +531,106 @@ async fn a_name_server_that_answers_differently_later_gains_nothing() {
     assert!(matches!(second, Error::RefuseRegistry { .. }), "{second}");
     assert_eq!(names.asked(), 2, "one question for each connection");
     assert!(web.asked().is_empty());
+}
+
+/// Addresses of the machine in a namespace: a public one, and the ones that an attacker would like to reach.
+const PUBLIC: &str = "198.51.100.1";
+const METADATA: &str = "169.254.169.254";
+const PRIVATE: &[&str] = &["127.0.0.1", METADATA, "10.96.0.1", "fd00::1", "::1"];
+const MACHINE: &[&str] = &["198.51.100.1/32", "169.254.169.254/32", "10.96.0.1/32", "fd00::1/128"];
+
+/// Where connections came in that asked for something.
+fn places(asked: &[Asked]) -> Vec<String> {
+    asked.iter().map(|asked| asked.at.to_string()).collect()
+}
+
+/// A source as the gate makes it: the operating system resolves its names.
+fn as_in_production(insecure: &[&str]) -> RegistrySource {
+    let guard =
+        GuardOptions { insecure: insecure.iter().map(ToString::to_string).collect(), ..Default::default() };
+    let options = RegistryOptions { connect_timeout: Duration::from_secs(5), ..RegistryOptions::default() };
+    RegistrySource::new(Guard::new(&guard).unwrap(), &options).unwrap()
+}
+
+#[tokio::test]
+async fn through_a_real_name_server_what_is_connected_to_is_what_was_judged() {
+    if !inside("through_a_real_name_server_what_is_connected_to_is_what_was_judged", MACHINE) {
+        return;
+    }
+    let web = Web::start_at("[::]:0", |_, _| last(ok("{}"))).await;
+    let names: Vec<String> = (0..PRIVATE.len()).map(|number| format!("rebind{number}.example")).collect();
+    let answers: Vec<[&[&str]; 3]> =
+        PRIVATE.iter().map(|private| [&[PUBLIC] as &[_], std::slice::from_ref(private), &[PUBLIC]]).collect();
+    let entries: Vec<(&str, &[&[&str]])> =
+        names.iter().zip(&answers).map(|(name, answers)| (name.as_str(), &answers[..])).collect();
+    let dns = Dns::start(&entries);
+    for (name, private) in names.iter().zip(PRIVATE) {
+        let host = format!("{name}:{}", web.port);
+        let source = as_in_production(&[&host]);
+        let image = format!("{host}/a:1");
+        let before = web.asked().len();
+        source.manifest(&reference(&image), LIMIT).await.unwrap();
+        let error = manifest_error(&source, &image).await;
+        assert!(matches!(error, Error::RefuseRegistry { .. }), "{private}: {error}");
+        assert!(error.to_string().contains(&format!("its address {private}")), "{error}");
+        source.manifest(&reference(&image), LIMIT).await.unwrap();
+        assert_eq!(dns.asked(name), 3, "one question for each connection, and none beside");
+        assert_eq!(places(&web.asked()[before..]), [PUBLIC, PUBLIC], "{private}");
+    }
+}
+
+#[tokio::test]
+async fn through_a_real_name_server_a_private_address_among_public_ones_is_never_tried() {
+    if !inside("through_a_real_name_server_a_private_address_among_public_ones_is_never_tried", MACHINE) {
+        return;
+    }
+    let web = Web::start_at("[::]:0", |_, _| last(ok("{}"))).await;
+    // Nothing leads to the public one, so a client that tries what comes next would arrive.
+    let _dns = Dns::start(&[("mixed.example", &[&["198.51.100.99", "127.0.0.1", METADATA, "fd00::1"]])]);
+    let host = format!("mixed.example:{}", web.port);
+    let error = manifest_error(&as_in_production(&[&host]), &format!("{host}/a:1")).await;
+    assert!(matches!(error, Error::FetchManifest { .. }), "{error}");
+    assert!(web.asked().is_empty(), "{:?}", web.asked());
+}
+
+#[tokio::test]
+async fn through_a_real_name_server_a_redirect_and_a_token_service_are_judged_again() {
+    if !inside("through_a_real_name_server_a_redirect_and_a_token_service_are_judged_again", MACHINE) {
+        return;
+    }
+    let web = Web::start_at("[::]:0", |_, asked| {
+        let host = asked.line.rsplit('/').next().unwrap_or_default().replace('_', ":");
+        last(match asked.line.split('/').nth(2) {
+            Some("redirect") => redirect(&format!("http://{host}/v2/elsewhere")),
+            Some("token") => bearer(&format!("http://{host}/v2/elsewhere")),
+            _ => ok(r#"{"token":"abc"}"#),
+        })
+    })
+    .await;
+    let dns = Dns::start(&[
+        ("registry.example", &[&[PUBLIC]]),
+        // The same name again, and a name that was public a moment ago.
+        ("twice.example", &[&[PUBLIC], &[METADATA]]),
+        ("inner.example", &[&[PUBLIC], &["127.0.0.1"]]),
+    ]);
+    let hosts = ["registry.example", "twice.example", "inner.example"].map(|n| format!("{n}:{}", web.port));
+    let insecure: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let source = as_in_production(&insecure);
+    let to = |host: &str| format!("{host}_{}", web.port);
+    let ask = |host: &str, what: &str, to: String| reference(&format!("{host}/{what}/a:{to}"));
+    // An image's tag says where to; a first look shows that a public place is followed to.
+    source.manifest(&ask(&hosts[0], "redirect", to("inner.example")), LIMIT).await.unwrap();
+    for (host, what, target) in [
+        (&hosts[0], "redirect", "inner.example"),
+        (&hosts[1], "redirect", "twice.example"),
+        (&hosts[0], "token", "inner.example"),
+    ] {
+        let error = source.manifest(&ask(host, what, to(target)), LIMIT).await.unwrap_err().to_string();
+        assert!(error.contains("is a l") && error.contains(target), "{what} to {target}: {error}");
+    }
+    assert_eq!((dns.asked("twice.example"), dns.asked("inner.example")), (2, 3));
+    assert!(places(&web.asked()).iter().all(|place| place == PUBLIC), "{:?}", web.asked());
+    assert_eq!(web.asked().len(), 5, "two of the first look, then one each");
 }
 
 #[tokio::test]
