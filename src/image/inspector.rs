@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::cache::{Bounds, Memory, Recall};
-use super::detect::{SizeLimits, detect};
+use super::detect::{SizeLimits, Slot, detect, detect_in};
 use super::guard::{Guard, GuardOptions};
 use super::layout::Layouts;
 use super::reference::Reference;
@@ -71,7 +71,8 @@ pub struct Options {
     /// Default: 10 s.
     #[serde(with = "duration")]
     pub lookup_timeout: Duration,
-    /// Look-ups at a time, the others wait; each may hold a layer in memory. Default: 32.
+    /// Look-ups at a time, the others wait; each may hold a layer in memory. One that was given up counts until its
+    /// work on the layer has ended. Default: 32.
     pub concurrent_lookups: usize,
     /// Memory for facts, approximately, in bytes. Default: 64 MiB.
     pub facts_bytes: u64,
@@ -172,8 +173,8 @@ impl fmt::Debug for Inspector {
 impl Inspector {
     /// An inspector. Reads the authorities and the docker config; asks nobody yet.
     pub fn new(options: Options) -> Result<Self, Error> {
-        let detect: Detect = Arc::new(|source, reference, depth, limits| {
-            async move { detect(&source, &reference, depth, &limits).await }.boxed()
+        let detect: Detect = Arc::new(|slot, source, reference, depth, limits| {
+            async move { detect_in(slot, &source, &reference, depth, &limits).await }.boxed()
         });
         Self::with_detect(options, detect)
     }
@@ -209,7 +210,7 @@ impl Inspector {
             lookup_timeout: options.lookup_timeout,
             warm,
             warm_timeout: options.warm_timeout,
-            slots: Semaphore::new(options.concurrent_lookups.clamp(1, Semaphore::MAX_PERMITS)),
+            slots: Arc::new(Semaphore::new(options.concurrent_lookups.clamp(1, Semaphore::MAX_PERMITS))),
             running: Mutex::default(),
             counters: Counters::default(),
         };
@@ -334,7 +335,7 @@ impl Inspector {
 type Outcome = Result<Arc<ImageFacts>, Arc<Error>>;
 type Running = Shared<BoxFuture<'static, Outcome>>;
 type Detect = Arc<
-    dyn Fn(Primed, Reference, Depth, SizeLimits) -> BoxFuture<'static, Result<ImageFacts, Error>>
+    dyn Fn(Slot, Primed, Reference, Depth, SizeLimits) -> BoxFuture<'static, Result<ImageFacts, Error>>
         + Send
         + Sync,
 >;
@@ -426,7 +427,7 @@ struct Inner {
     lookup_timeout: Duration,
     warm: Vec<String>,
     warm_timeout: Duration,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     running: Mutex<HashMap<(Arc<str>, Depth), Running>>,
     counters: Counters,
 }
@@ -569,7 +570,7 @@ impl Inner {
 
     /// Asks the source: for the manifest, and for more only when its digest is not known.
     async fn read(&self, question: &Question, reference: &Reference) -> Result<Arc<ImageFacts>, Error> {
-        let _slot = self.slots.acquire().await;
+        let slot = Slot::of(&self.slots).await;
         count(&self.counters.lookups);
         // A tag that was read a moment ago is not read again for a deeper look at the same image.
         let read_before = self.memory.fresh_digest(&question.key).await;
@@ -582,7 +583,7 @@ impl Inner {
         let digest = manifest.digest.clone();
         let facts = match self.known_facts(&digest, question.depth).await {
             Some(facts) => facts,
-            None => self.detect(images, manifest, asked, question.depth).await?,
+            None => self.detect(slot, images, manifest, asked, question.depth).await?,
         };
         // The tag's age begins anew only where the registry was asked what the tag means.
         if read_before.is_none() {
@@ -596,6 +597,7 @@ impl Inner {
 
     async fn detect(
         &self,
+        slot: Slot,
         images: Arc<Images>,
         manifest: FetchedManifest,
         reference: Reference,
@@ -603,7 +605,7 @@ impl Inner {
     ) -> Result<Arc<ImageFacts>, Error> {
         let digest = manifest.digest.clone();
         let primed = Primed { images, reference: reference.clone(), manifest };
-        let mut facts = (self.detect)(primed, reference, depth, self.limits).await?;
+        let mut facts = (self.detect)(slot, primed, reference, depth, self.limits).await?;
         // The key of the memory and what a pod is pinned to must be what was asked for.
         facts.digest = digest;
         let facts = Arc::new(facts);
@@ -744,7 +746,7 @@ mod tests {
         /// An inspector whose detection takes a while and then says what the manifest's digest is.
         fn inspector(&self, options: Options, takes: Duration) -> Inspector {
             let detected = Arc::clone(&self.detected);
-            let detect: Detect = Arc::new(move |source, reference, depth, limits| {
+            let detect: Detect = Arc::new(move |_, source, reference, depth, limits| {
                 let detected = Arc::clone(&detected);
                 async move {
                     detected.fetch_add(1, Ordering::SeqCst);
@@ -819,6 +821,52 @@ mod tests {
         assert_eq!(inspector.stats().failures, 1);
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn look_ups_that_are_given_up_keep_their_places_until_their_work_ends() {
+        const PLACES: usize = 2;
+        let fixture = Fixture::new();
+        let [now, most, ended] = [(); 3].map(|()| Arc::<AtomicUsize>::default());
+        let counts = (now, Arc::clone(&most), Arc::clone(&ended));
+        // Work that does not see for a while that nobody waits.
+        let detect: Detect = Arc::new(move |slot, _, _, _, _| {
+            let (now, most, ended) = counts.clone();
+            let work = move || {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(100));
+                now.fetch_sub(1, Ordering::SeqCst);
+                ended.fetch_add(1, Ordering::SeqCst);
+                drop(slot);
+            };
+            async move {
+                tokio::task::spawn_blocking(work).await.unwrap();
+                Ok(facts("sha256:1"))
+            }
+            .boxed()
+        });
+        let options = Options {
+            concurrent_lookups: PLACES,
+            lookup_timeout: Duration::from_millis(20),
+            failure_ttl: Duration::from_millis(1),
+            ..Options::default_with(&fixture)
+        };
+        let inspector = Inspector::with_detect(options, detect).unwrap();
+        let images: Vec<String> = (0..12).map(|number| format!("app{number}")).collect();
+        for image in &images {
+            write(&fixture.root.path().join(image), &[("", "", image)]);
+        }
+        let start = Instant::now();
+        while ended.load(Ordering::SeqCst) < 6 * PLACES && start.elapsed() < AMPLE {
+            let asked = images.iter().map(|image| {
+                let (inspector, image) = (inspector.clone(), format!("samples.test/{image}:v1"));
+                async move { inspector.inspect(&image, Depth::Config, AMPLE).await }
+            });
+            let answers = futures::future::join_all(asked).await;
+            assert!(answers.iter().all(Result::is_err), "every one is given up");
+        }
+        let (most, ended) = (most.load(Ordering::SeqCst), ended.load(Ordering::SeqCst));
+        assert!(ended >= 6 * PLACES && most <= PLACES, "{most} at a time, {ended} in all");
+    }
+
     #[tokio::test]
     async fn a_moved_tag_is_seen_when_its_time_is_over() {
         let fixture = Fixture::new();
@@ -846,7 +894,7 @@ mod tests {
     async fn a_cold_look_up_fetches_the_manifest_once() {
         let fixture = Fixture::new();
         let app = fixture.app();
-        let detect: Detect = Arc::new(move |source, reference, _, limits| {
+        let detect: Detect = Arc::new(move |_, source, reference, _, limits| {
             // Whatever is fetched from now on cannot come from the folder.
             let _ = fs::remove_dir_all(&app);
             async move { Ok(facts(&source.manifest(&reference, limits.manifest).await?.digest)) }.boxed()
@@ -893,7 +941,7 @@ mod tests {
         let fixture = Fixture::new();
         let gone = Error::FindImage { image: IMAGE.into(), message: "gone".into() };
         let answers = Arc::new(Mutex::new(vec![Err(gone.clone()), Ok(facts("sha256:1"))]));
-        let detect: Detect = Arc::new(move |_, _, _, _| {
+        let detect: Detect = Arc::new(move |_, _, _, _, _| {
             let answer = answers.lock().unwrap().pop().unwrap();
             async move { answer }.boxed()
         });
@@ -1014,7 +1062,7 @@ mod tests {
     async fn a_panic_in_a_look_up_is_an_error_and_blocks_nobody() {
         let fixture = Fixture::new();
         let first = Arc::new(AtomicUsize::new(0));
-        let detect: Detect = Arc::new(move |_, _, _, _| {
+        let detect: Detect = Arc::new(move |_, _, _, _, _| {
             let first = Arc::clone(&first);
             async move {
                 assert!(first.fetch_add(1, Ordering::SeqCst) > 0, "the first look-up panics");
