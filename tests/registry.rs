@@ -31,7 +31,7 @@ use wasmgate::image::registry::{
     BreakerOptions, Login, ProxyOptions, PullSecrets, Puller, Registry as RegistrySource, RegistryOptions,
 };
 use wasmgate::image::source::{Descriptor, Source};
-use wasmgate::image::{Depth, Error, ImageKind, Inspector, Options, Shape};
+use wasmgate::image::{Budget, Depth, Error, ImageKind, Inspector, Options, Shape};
 
 use support::dns::{Dns, inside};
 use support::fault::{Fault, Server};
@@ -443,6 +443,69 @@ async fn an_asker_without_time_leaves_and_the_look_up_ends_by_itself() {
     let (error, took) = suffer(Fault::Stall, Duration::from_millis(100)).await;
     assert!(matches!(error, Error::TimedOut { budget_ms: 100, .. }), "{error}");
     assert!(took < Duration::from_millis(100) + SLACK, "{took:?}");
+}
+
+#[tokio::test]
+async fn who_has_nothing_to_do_with_wasm_does_not_wait_for_a_registry_that_hangs() {
+    let breaker = BreakerOptions {
+        suspect_after: Duration::from_millis(400),
+        patience: Duration::from_millis(100),
+        ..BreakerOptions::default()
+    };
+    for fault in [Fault::Stall, Fault::Drip(Duration::from_millis(50))] {
+        let server = Server::start(fault.clone()).await;
+        let options =
+            Options { breaker, lookup_timeout: AMPLE, read_timeout: AMPLE, ..options(&server.host) };
+        let inspector = Inspector::new(options).unwrap();
+        let ask = async |image: &str, budget: Budget| {
+            let start = Instant::now();
+            let error = inspector.inspect(&server.image(image), Depth::Config, budget).await.unwrap_err();
+            (error, start.elapsed())
+        };
+        let (error, took) = ask("first:1", Budget::doubtful(AMPLE)).await;
+        assert!(matches!(*error, Error::LeftWaiting { .. }), "{fault:?}: {error}");
+        assert!(took >= breaker.suspect_after && took < AMPLE / 4, "the first one finds out: {took:?}");
+        let (error, took) = ask("second:1", Budget::doubtful(AMPLE)).await;
+        assert!(matches!(*error, Error::LeftWaiting { .. }), "{fault:?}: {error}");
+        assert!(error.to_string().contains(&format!("`{}` answers nobody now", server.host)), "{error}");
+        assert!(took >= breaker.patience && took < AMPLE / 4, "{took:?}");
+        let whole = Duration::from_millis(700);
+        let (error, took) = ask("third:1", whole.into()).await;
+        assert!(matches!(*error, Error::TimedOut { .. }) && took >= whole, "who may be Wasm waits: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_hangs_does_not_keep_others_waiting() {
+    let server = Server::start(Fault::Stall).await;
+    let web = Web::start(|_, _| (404, String::new(), Vec::new())).await;
+    let mut options = options(&server.host);
+    options.registries.allow.push(web.host.clone());
+    options.registries.insecure.push(web.host.clone());
+    let options =
+        Options { concurrent_lookups: 1, lookup_timeout: 4 * AMPLE, read_timeout: 4 * AMPLE, ..options };
+    let inspector = Inspector::new(options).unwrap();
+    for number in 0..4 {
+        let image = server.image(&format!("app{number}:1"));
+        inspector.inspect(&image, Depth::Config, Duration::from_millis(50)).await.unwrap_err();
+    }
+    let error = inspector.inspect(&web.image("a:1"), Depth::Config, AMPLE).await.unwrap_err();
+    assert!(matches!(*error, Error::FindImage { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_is_only_slow_is_waited_for() {
+    let pause = Duration::from_millis(600);
+    let web = Web::start(move |_, _| {
+        std::thread::sleep(pause);
+        (404, String::new(), Vec::new())
+    })
+    .await;
+    let breaker =
+        BreakerOptions { suspect_after: AMPLE, patience: Duration::from_millis(50), ..Default::default() };
+    let inspector = Inspector::new(Options { breaker, ..options(&web.host) }).unwrap();
+    let asked = inspector.inspect(&web.image("a:1"), Depth::Config, Budget::doubtful(AMPLE)).await;
+    assert!(matches!(*asked.unwrap_err(), Error::FindImage { .. }), "longer than the patience, and answered");
 }
 
 #[tokio::test]
@@ -932,7 +995,11 @@ async fn a_silent_registry_is_left_alone_and_found_again_and_known_tags_stand_me
     let options = Options {
         tag_ttl: Duration::from_millis(50),
         failure_ttl: Duration::from_millis(1),
-        breaker: BreakerOptions { failures: 3, open_for: Duration::from_millis(700) },
+        breaker: BreakerOptions {
+            failures: 3,
+            open_for: Duration::from_millis(700),
+            ..BreakerOptions::default()
+        },
         ..options(&registry.host)
     };
     let inspector = Inspector::new(options).unwrap();

@@ -71,7 +71,8 @@ pub struct Options {
     /// Default: 10 s.
     #[serde(with = "duration")]
     pub lookup_timeout: Duration,
-    /// Look-ups at a time, the others wait; each may hold a layer in memory. One that was given up counts until its
+    /// Look-ups that read layers at a time, the others wait; each may hold a layer in memory. Sixteen times as many may
+    /// wait for a manifest. One that was given up counts until its
     /// work on the layer has ended. Default: 32.
     pub concurrent_lookups: usize,
     /// Memory for facts, approximately, in bytes. Default: 64 MiB.
@@ -157,6 +158,27 @@ pub struct Stats {
     pub digests: u64,
 }
 
+/// How long an answer is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    whole: Duration,
+    doubtful: bool,
+}
+
+impl Budget {
+    /// For a pod that most probably has nothing to do with Wasm: as long, unless the registry is suspect
+    /// ([`BreakerOptions::patience`]).
+    pub fn doubtful(whole: Duration) -> Self {
+        Self { whole, doubtful: true }
+    }
+}
+
+impl From<Duration> for Budget {
+    fn from(whole: Duration) -> Self {
+        Self { whole, doubtful: false }
+    }
+}
+
 /// Looks images up, and remembers what it saw. Cheap to clone.
 #[derive(Clone)]
 pub struct Inspector {
@@ -201,6 +223,7 @@ impl Inspector {
             stale_ttl: options.stale_ttl,
             failure_ttl: options.failure_ttl,
         });
+        let places = options.concurrent_lookups.clamp(1, Semaphore::MAX_PERMITS);
         let shared = Inner {
             images: Arc::new(Images { registry, layouts: Arc::new(Layouts::new(&options.layouts)) }),
             memory,
@@ -210,7 +233,9 @@ impl Inspector {
             lookup_timeout: options.lookup_timeout,
             warm,
             warm_timeout: options.warm_timeout,
-            slots: Arc::new(Semaphore::new(options.concurrent_lookups.clamp(1, Semaphore::MAX_PERMITS))),
+            asking: Semaphore::new(places.saturating_mul(ASKING_PER_PLACE).min(Semaphore::MAX_PERMITS)),
+            slots: Arc::new(Semaphore::new(places)),
+            patience: options.breaker.patience,
             running: Mutex::default(),
             counters: Counters::default(),
         };
@@ -231,14 +256,16 @@ impl Inspector {
         &self,
         image: &str,
         depth: Depth,
-        budget: Duration,
+        budget: impl Into<Budget>,
     ) -> Result<Arc<ImageFacts>, Arc<Error>> {
         match self.shared.memory.recall(image, depth).await {
             Recall::Fresh(facts) => {
                 count(&self.shared.counters.hits);
                 Ok(facts)
             }
-            recall => Box::pin(self.shared.ask(Question::of(image, depth), budget, recall.stale())).await,
+            recall => {
+                Box::pin(self.shared.ask(Question::of(image, depth), budget.into(), recall.stale())).await
+            }
         }
     }
 
@@ -249,7 +276,7 @@ impl Inspector {
         &self,
         image: &str,
         depth: Depth,
-        budget: Duration,
+        budget: impl Into<Budget>,
         puller: &Puller,
     ) -> Result<Arc<ImageFacts>, Arc<Error>> {
         let logins = self.pull_secrets.logins(puller).await;
@@ -263,7 +290,7 @@ impl Inspector {
                 count(&self.shared.counters.hits);
                 Ok(facts)
             }
-            recall => Box::pin(self.shared.ask(question, budget, recall.stale())).await,
+            recall => Box::pin(self.shared.ask(question, budget.into(), recall.stale())).await,
         }
     }
 
@@ -355,6 +382,12 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Look-ups that may wait for a manifest, for each one that may hold layers.
+const ASKING_PER_PLACE: usize = 16;
+
+/// How often is looked whether a registry became suspect.
+const HOPE: Duration = Duration::from_millis(50);
+
 /// Images that are warmed at a time.
 const WARMED_AT_ONCE: usize = 8;
 
@@ -427,7 +460,11 @@ struct Inner {
     lookup_timeout: Duration,
     warm: Vec<String>,
     warm_timeout: Duration,
+    /// Places of look-ups that wait for a manifest.
+    asking: Semaphore,
+    /// Places of look-ups that hold an image's config and layers.
     slots: Arc<Semaphore>,
+    patience: Duration,
     running: Mutex<HashMap<(Arc<str>, Depth), Running>>,
     counters: Counters,
 }
@@ -437,7 +474,7 @@ impl Inner {
     async fn ask(
         self: &Arc<Self>,
         question: Question,
-        budget: Duration,
+        budget: Budget,
         stale: Option<Arc<ImageFacts>>,
     ) -> Outcome {
         let reference = Reference::parse(&question.image)?;
@@ -459,14 +496,42 @@ impl Inner {
         }
         count(&self.counters.misses);
         let image = question.image.clone();
-        let running = self.join_or_start(question, reference);
-        let outcome = tokio::time::timeout(budget, running).await;
-        match outcome.unwrap_or_else(|_| Err(Arc::new(timed_out(&image, budget)))) {
+        let running = self.join_or_start(question, reference.clone());
+        match self.wait(running, budget, &image, &reference).await {
             Err(error) if stale.is_some() && !is_final(&error) => {
                 count(&self.counters.stale);
                 stale.ok_or(error)
             }
             outcome => outcome,
+        }
+    }
+
+    /// Waits for a look-up while the budget lasts, and there is hope where it is a doubtful one.
+    async fn wait(
+        &self,
+        mut running: Running,
+        budget: Budget,
+        image: &str,
+        reference: &Reference,
+    ) -> Outcome {
+        let start = Instant::now();
+        loop {
+            let waited = start.elapsed();
+            let left = budget.whole.saturating_sub(waited);
+            let step =
+                if budget.doubtful { left.min(self.patience.saturating_sub(waited).max(HOPE)) } else { left };
+            if let Ok(outcome) = tokio::time::timeout(step, &mut running).await {
+                return outcome;
+            }
+            let waited = start.elapsed();
+            if waited >= budget.whole {
+                return Err(Arc::new(timed_out(image, budget.whole)));
+            }
+            if budget.doubtful && waited >= self.patience && self.images.is_suspect(reference) {
+                let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+                let (image, registry) = (image.into(), reference.registry.clone());
+                return Err(Arc::new(Error::LeftWaiting { image, registry, waited_ms }));
+            }
         }
     }
 
@@ -570,7 +635,8 @@ impl Inner {
 
     /// Asks the source: for the manifest, and for more only when its digest is not known.
     async fn read(&self, question: &Question, reference: &Reference) -> Result<Arc<ImageFacts>, Error> {
-        let slot = Slot::of(&self.slots).await;
+        // Who waits for a registry holds next to nothing, and must not keep others from one that answers.
+        let asking = self.asking.acquire().await;
         count(&self.counters.lookups);
         // A tag that was read a moment ago is not read again for a deeper look at the same image.
         let read_before = self.memory.fresh_digest(&question.key).await;
@@ -580,10 +646,11 @@ impl Inner {
         };
         let images = self.images.pulled_with(&question.logins);
         let manifest = images.manifest(&asked, self.limits.manifest).await?;
+        drop(asking);
         let digest = manifest.digest.clone();
         let facts = match self.known_facts(&digest, question.depth).await {
             Some(facts) => facts,
-            None => self.detect(slot, images, manifest, asked, question.depth).await?,
+            None => self.detect(images, manifest, asked, question.depth).await?,
         };
         // The tag's age begins anew only where the registry was asked what the tag means.
         if read_before.is_none() {
@@ -597,12 +664,12 @@ impl Inner {
 
     async fn detect(
         &self,
-        slot: Slot,
         images: Arc<Images>,
         manifest: FetchedManifest,
         reference: Reference,
         depth: Depth,
     ) -> Result<Arc<ImageFacts>, Error> {
+        let slot = Slot::of(&self.slots).await;
         let digest = manifest.digest.clone();
         let primed = Primed { images, reference: reference.clone(), manifest };
         let mut facts = (self.detect)(slot, primed, reference, depth, self.limits).await?;
@@ -661,6 +728,10 @@ impl Images {
     /// that the answer does not depend on what others asked before.
     fn admit(&self, reference: &Reference) -> Result<(), Error> {
         if self.layouts.covers(reference) { Ok(()) } else { self.registry.guard().check_name(reference) }
+    }
+
+    fn is_suspect(&self, reference: &Reference) -> bool {
+        !self.layouts.covers(reference) && self.registry.is_suspect(reference)
     }
 }
 
