@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::archive::Fault;
 use super::config::{self, Config};
 use super::layer::{Bounds, Tree};
-use super::malformed::{Malformed, short};
+use super::malformed::{Malformed, harmless, short};
 use super::manifest::{self, Document, Layout, Manifest};
 use super::module::{self, Magic};
 use super::program::{self, CONCLUSION};
@@ -94,13 +94,14 @@ pub async fn detect_in<S: Source>(
 ) -> Result<ImageFacts, Error> {
     let look = Look { source, reference, depth, limits, slot, image: reference.to_string() };
     let fetched = look.manifest(reference).await?;
-    match look.parsed(&fetched.bytes, manifest::parse, "the manifest")? {
+    let facts = match look.parsed(&fetched.bytes, manifest::parse, "the manifest")? {
         Document::Manifest(manifest) => {
             let facts = blank(&fetched.digest, &fetched.digest);
             look.image(facts, &manifest).await
         }
         Document::Index(entries) => look.index(&fetched.digest, &entries).await,
-    }
+    };
+    facts.map(ImageFacts::harmless)
 }
 
 /// Facts about which nothing is known yet.
@@ -129,6 +130,19 @@ fn blank(digest: &str, manifest_digest: &str) -> ImageFacts {
 impl ImageFacts {
     pub(super) fn saw(&mut self, seen: impl Into<String>, value: impl Into<String>) {
         self.evidence.push(Evidence { seen: seen.into(), value: short(&value.into()) });
+    }
+
+    /// The same, with everything that is only for people to read made harmless, wherever in the image it was found. Names,
+    /// paths and commands stay what they are: they are compared with what a pod says.
+    fn harmless(mut self) -> Self {
+        let evidence =
+            self.evidence.iter_mut().flat_map(|evidence| [&mut evidence.seen, &mut evidence.value]);
+        let claims =
+            self.claims.iter_mut().flat_map(|claim| [&mut claim.field, &mut claim.claimed, &mut claim.found]);
+        for text in evidence.chain(claims).chain(&mut self.hazards) {
+            *text = harmless(text);
+        }
+        self
     }
 
     /// The same, as something that no runtime can start.
