@@ -12,6 +12,7 @@ mod support {
     pub mod dns;
     pub mod fault;
     pub mod registry;
+    pub mod token;
     pub mod web;
 }
 
@@ -36,6 +37,7 @@ use wasmgate::image::{Budget, Depth, Error, ImageKind, Inspector, Options, Shape
 use support::dns::{Dns, inside};
 use support::fault::{Fault, Server};
 use support::registry::{OCI_MANIFEST, PASSWORD, Registry, USER, digest};
+use support::token::{ISSUER, SERVICE, Tokens};
 use support::web::{Asked, Names, Web, bearer, last, ok, redirect};
 
 const LIMIT: u64 = 4 << 20;
@@ -899,6 +901,133 @@ async fn a_token_service_meets_the_address_rules() {
     let error = manifest_error(&source, &format!("{host}/a:1")).await.to_string();
     assert!(error.contains("token service") && error.contains("loopback"), "{error}");
     assert!(service.asked().is_empty());
+}
+
+/// The real registry behind a token service under this name of loopback, and options that let both be asked.
+async fn registry_with_tokens(service_host: &str) -> (Registry, Tokens, Options) {
+    let tokens = Tokens::start().await;
+    let registry =
+        Registry::start_with_tokens(&tokens.realm(service_host), SERVICE, ISSUER, &tokens.certificate);
+    let mut options = options(&registry.host);
+    options.registries.allow.push(format!("{service_host}:{}", tokens.web.port));
+    (registry, tokens, options)
+}
+
+#[tokio::test]
+async fn a_real_registry_is_opened_by_the_tokens_of_its_service() {
+    let (registry, tokens, options) = registry_with_tokens("127.0.0.1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let private = push_linux(&registry, "private/app:v1", "/bin/app").await;
+    let public = push_linux(&registry, "public/app:v1", "/bin/app").await;
+    let layer = linux_image("/bin/app").layer;
+    let pushed = tokens.web.asked().len();
+    let anonymous = source(&options);
+    let name = reference(&registry.image("public/app:v1"));
+    assert_eq!(anonymous.manifest(&name, LIMIT).await.unwrap().digest, public);
+    assert_eq!(anonymous.blob(&name, &descriptor(&layer), LIMIT).await.unwrap()[..], layer[..]);
+    let asked = &tokens.web.asked()[pushed..];
+    assert_eq!(asked.len(), 1, "one token for both: {asked:?}");
+    assert_eq!(asked[0].line, format!("GET /token?service={SERVICE}&scope=repository%3Apublic%2Fapp%3Apull"));
+    let closed = registry.image("private/app:v1");
+    let error = manifest_error(&anonymous, &closed).await.to_string();
+    assert!(error.contains("wants credentials (401)"), "{error}");
+    let docker_config = Some(docker_config(folder.path(), &registry.host, PASSWORD));
+    let known = source(&Options { docker_config, ..options });
+    assert_eq!(known.manifest(&reference(&closed), LIMIT).await.unwrap().digest, private);
+}
+
+#[tokio::test]
+async fn a_token_that_ended_early_is_had_again_and_the_real_registry_opens() {
+    // The registry gives every token a minute more (`distribution:registry/auth/token/token.go`, `Leeway`). The client is
+    // told five minutes.
+    const LEEWAY: i64 = 60;
+    let (registry, tokens, options) = registry_with_tokens("127.0.0.1").await;
+    let pushed = push_linux(&registry, "public/app:v1", "/bin/app").await;
+    let name = reference(&registry.image("public/app:v1"));
+    let (client, before) = (source(&options), tokens.web.asked().len());
+    tokens.lifetime.store(6 - LEEWAY, std::sync::atomic::Ordering::SeqCst);
+    client.manifest(&name, LIMIT).await.unwrap();
+    tokens.lifetime.store(300, std::sync::atomic::Ordering::SeqCst);
+    let start = Instant::now();
+    while tokens.web.asked().len() < before + 2 {
+        assert!(start.elapsed() < 2 * AMPLE, "the registry never refused the old token");
+        assert_eq!(client.manifest(&name, LIMIT).await.unwrap().digest, pushed, "nobody sees the change");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    for _ in 0..3 {
+        client.manifest(&name, LIMIT).await.unwrap();
+    }
+    assert_eq!(tokens.web.asked().len(), before + 2, "the new one is kept");
+}
+
+#[tokio::test]
+async fn a_real_registry_s_token_service_on_another_host_gets_no_credentials() {
+    let (registry, tokens, options) = registry_with_tokens("localhost").await;
+    let folder = tempfile::tempdir().unwrap();
+    let pushed = push_linux(&registry, "private/app:v1", "/bin/app").await;
+    let image = registry.image("private/app:v1");
+    let docker_config = Some(docker_config(folder.path(), &registry.host, PASSWORD));
+    let options = Options { docker_config, ..options };
+    let before = tokens.web.asked().len();
+    let error = manifest_error(&source(&options), &image).await.to_string();
+    assert!(error.contains("`localhost`, which gets none") && error.contains("`tokenRealms`"), "{error}");
+    let asked = &tokens.web.asked()[before..];
+    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.authorization.is_none()), "{asked:?}");
+    let realm = format!("localhost:{}", tokens.web.port);
+    let token_realms = BTreeMap::from([(registry.host.clone(), vec![realm])]);
+    let inspector = Inspector::new(Options { token_realms, ..options }).unwrap();
+    assert_eq!(inspect(&inspector, &image).await.unwrap(), pushed, "unless the platform says so");
+}
+
+/// Pushes an index of images, each with its `os/architecture`, that were pushed to the same repository.
+async fn push_index(registry: &Registry, rest: &str, entries: &[(&str, &str, usize)]) -> String {
+    let manifests: Vec<_> = entries
+        .iter()
+        .map(|(platform, digest, size)| {
+            let (os, architecture) = platform.split_once('/').unwrap();
+            json!({"mediaType": OCI_MANIFEST, "digest": digest, "size": size,
+                "platform": {"os": os, "architecture": architecture}})
+        })
+        .collect();
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests}).to_string();
+    registry.push(rest, &[], index.as_bytes(), media_type).await
+}
+
+/// What one cold look costs the registry, by its own log.
+async fn cold(registry: &Registry, rest: &str, depth: Depth) -> (usize, ImageKind) {
+    let before = registry.requests("GET", "/v2/");
+    let inspector = inspector(&registry.host);
+    let facts = inspector.inspect(&registry.image(rest), depth, AMPLE).await.unwrap();
+    assert_eq!(inspector.stats().lookups, 1);
+    (registry.requests("GET", "/v2/") - before, facts.kind)
+}
+
+#[tokio::test]
+async fn an_image_behind_an_index_costs_three_requests_and_one_for_each_layer() {
+    let registry = Registry::start();
+    let image = linux_image("/bin/app");
+    let linux = push_linux(&registry, "app:linux", "/bin/app").await;
+    let statement = push_linux(&registry, "app:statement", "/bin/statement").await;
+    let size = image.manifest.len();
+    // As buildx pushes it: the image, its provenance, and for more platforms than one.
+    let entries = [("linux/amd64", linux.as_str(), size), ("unknown/unknown", &statement, 1)];
+    push_index(&registry, "app:provenance", &entries).await;
+    assert_eq!(cold(&registry, "app:provenance", Depth::Config).await, (3, ImageKind::Linux));
+    assert_eq!(cold(&registry, "app:provenance", Depth::Layers).await, (4, ImageKind::Linux));
+    let other = push_linux(&registry, "app:arm", "/bin/arm").await;
+    let entries = [("linux/amd64", linux.as_str(), size), ("linux/arm64", &other, size)];
+    push_index(&registry, "app:platforms", &entries).await;
+    assert_eq!(cold(&registry, "app:platforms", Depth::Config).await, (3, ImageKind::Linux));
+    push_artifact(&registry, "app:wasm");
+    let name = reference(&registry.image("app:wasm"));
+    let wasm = source(&options(&registry.host)).manifest(&name, LIMIT).await.unwrap();
+    let entries =
+        [("wasip1/wasm", wasm.digest.as_str(), wasm.bytes.len()), ("unknown/unknown", &statement, 1)];
+    push_index(&registry, "app:index", &entries).await;
+    for depth in [Depth::Config, Depth::Layers] {
+        assert_eq!(cold(&registry, "app:index", depth).await, (4, ImageKind::Module), "{depth:?}");
+    }
 }
 
 #[tokio::test]
