@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::image::malformed::acts;
+
 /// Whether files can be changed. Ordered: `read-write` includes `read-only`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -143,15 +145,7 @@ fn printable(text: &str, max: usize) -> String {
         }
         match c {
             '\\' => clean.push_str("\\\\"),
-            // Zero width, line and paragraph separators, and the marks that reorder (Unicode TR 9).
-            '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}'
-            | '\u{feff}'
-            | '\u{61c}' => {
-                clean.extend(c.escape_unicode());
-            }
-            c if c.is_control() => clean.extend(c.escape_default()),
+            c if acts(c) => clean.extend(c.escape_default()),
             c => clean.push(c),
         }
     }

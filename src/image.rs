@@ -354,5 +354,5 @@ pub mod store;
 
 pub use detect::SizeLimits;
 pub use error::Error;
-pub use inspector::{Depth, Inspector, Options};
+pub use inspector::{Budget, Depth, Inspector, Options};
 pub use program::program;

@@ -416,6 +416,49 @@ async fn malformed_parts_are_named() {
     assert!(conclusion(&found).contains("not a valid Wasm binary"), "{}", conclusion(&found));
 }
 
+/// What an image would write to begin a line of its own, and to hide where it does.
+const FORGED: &str = "x\n2026-01-01 INFO admitted\u{1b}[2K\u{202e}\u{2028}";
+
+#[tokio::test]
+async fn nothing_that_an_image_says_can_forge_a_line_of_a_log_or_an_annotation() {
+    let harmless = |text: &str| {
+        assert!(!text.contains(|c: char| c.is_control() || "\u{202e}\u{2028}".contains(c)), "{text:?}");
+        text.to_string()
+    };
+    let mut artifact = ImageBuilder::wasm_artifact(&fixtures::http_component());
+    artifact.set("artifactType", json!(FORGED)).set("annotations", json!({"run.oci.handler": FORGED}));
+    artifact.set_config("os", json!(FORGED));
+    artifact.set_config("component", json!({"imports": [FORGED], "exports": []}));
+    let mut rootfs = ImageBuilder::rootfs(&format!("{FORGED}/wasm"), &[FORGED, "/app.wasm"]);
+    rootfs.files(&[("app.wasm", b"\0asm"), (FORGED, b"\0asm")]);
+    let mut platform = ImageBuilder::rootfs("wasi/wasm", &["/app.wasm"]);
+    platform.set_config("architecture", json!("wasm")).set_config("os", json!(FORGED));
+    let mut shown = Vec::new();
+    for image in [artifact.build(), rootfs.build(), platform.build()] {
+        let facts = deep(&image).await;
+        let evidence = facts.evidence.iter().flat_map(|evidence| [&evidence.seen, &evidence.value]);
+        let claims = facts.claims.iter().flat_map(|claim| [&claim.field, &claim.claimed, &claim.found]);
+        shown.extend(evidence.chain(claims).chain(&facts.hazards).map(|text| harmless(text)));
+        for command in [&[][..], &[FORGED], &["/absent\n.wasm"]] {
+            if let Program::Unknown { reason } = started(&facts, command) {
+                shown.push(harmless(&reason));
+            }
+        }
+    }
+    let module = fixtures::command();
+    for key in ["spin_lock_version", "must_understand", "host_requirements"] {
+        let mut locked = fixtures::locked_app(&[&module], &json!({}));
+        locked[key] = json!([FORGED]);
+        shown.push(harmless(&refused(&ImageBuilder::spin(&locked, &[&module]).build()).await));
+    }
+    let name: String = FORGED.chars().flat_map(char::escape_unicode).collect();
+    let twice =
+        fixtures::wat(&format!("(module (func) (export \"{name}\" (func 0)) (export \"{name}\" (func 0)))"));
+    let unread = ImageBuilder::wasm_artifact(&twice).build();
+    shown.push(harmless(&refused(&unread).await));
+    assert!(shown.iter().filter(|text| text.contains(r"x\n2026-01-01 INFO")).count() > 6, "{shown:#?}");
+}
+
 #[tokio::test]
 async fn an_index_whose_platforms_hold_different_wasm_is_unknown() {
     let with = |module: &[u8], platform: &str| {

@@ -9,8 +9,10 @@
 )]
 
 mod support {
+    pub mod dns;
     pub mod fault;
     pub mod registry;
+    pub mod token;
     pub mod web;
 }
 
@@ -30,11 +32,13 @@ use wasmgate::image::registry::{
     BreakerOptions, Login, ProxyOptions, PullSecrets, Puller, Registry as RegistrySource, RegistryOptions,
 };
 use wasmgate::image::source::{Descriptor, Source};
-use wasmgate::image::{Depth, Error, ImageKind, Inspector, Options, Shape};
+use wasmgate::image::{Budget, Depth, Error, ImageKind, Inspector, Options, Shape};
 
+use support::dns::{Dns, inside};
 use support::fault::{Fault, Server};
 use support::registry::{OCI_MANIFEST, PASSWORD, Registry, USER, digest};
-use support::web::{Names, Web, bearer, ok, redirect};
+use support::token::{ISSUER, SERVICE, Tokens};
+use support::web::{Asked, Names, Web, bearer, last, ok, redirect};
 
 const LIMIT: u64 = 4 << 20;
 const AMPLE: Duration = Duration::from_secs(20);
@@ -444,6 +448,69 @@ async fn an_asker_without_time_leaves_and_the_look_up_ends_by_itself() {
 }
 
 #[tokio::test]
+async fn who_has_nothing_to_do_with_wasm_does_not_wait_for_a_registry_that_hangs() {
+    let breaker = BreakerOptions {
+        suspect_after: Duration::from_millis(400),
+        patience: Duration::from_millis(100),
+        ..BreakerOptions::default()
+    };
+    for fault in [Fault::Stall, Fault::Drip(Duration::from_millis(50))] {
+        let server = Server::start(fault.clone()).await;
+        let options =
+            Options { breaker, lookup_timeout: AMPLE, read_timeout: AMPLE, ..options(&server.host) };
+        let inspector = Inspector::new(options).unwrap();
+        let ask = async |image: &str, budget: Budget| {
+            let start = Instant::now();
+            let error = inspector.inspect(&server.image(image), Depth::Config, budget).await.unwrap_err();
+            (error, start.elapsed())
+        };
+        let (error, took) = ask("first:1", Budget::doubtful(AMPLE)).await;
+        assert!(matches!(*error, Error::LeftWaiting { .. }), "{fault:?}: {error}");
+        assert!(took >= breaker.suspect_after && took < AMPLE / 4, "the first one finds out: {took:?}");
+        let (error, took) = ask("second:1", Budget::doubtful(AMPLE)).await;
+        assert!(matches!(*error, Error::LeftWaiting { .. }), "{fault:?}: {error}");
+        assert!(error.to_string().contains(&format!("`{}` answers nobody now", server.host)), "{error}");
+        assert!(took >= breaker.patience && took < AMPLE / 4, "{took:?}");
+        let whole = Duration::from_millis(700);
+        let (error, took) = ask("third:1", whole.into()).await;
+        assert!(matches!(*error, Error::TimedOut { .. }) && took >= whole, "who may be Wasm waits: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_hangs_does_not_keep_others_waiting() {
+    let server = Server::start(Fault::Stall).await;
+    let web = Web::start(|_, _| (404, String::new(), Vec::new())).await;
+    let mut options = options(&server.host);
+    options.registries.allow.push(web.host.clone());
+    options.registries.insecure.push(web.host.clone());
+    let options =
+        Options { concurrent_lookups: 1, lookup_timeout: 4 * AMPLE, read_timeout: 4 * AMPLE, ..options };
+    let inspector = Inspector::new(options).unwrap();
+    for number in 0..4 {
+        let image = server.image(&format!("app{number}:1"));
+        inspector.inspect(&image, Depth::Config, Duration::from_millis(50)).await.unwrap_err();
+    }
+    let error = inspector.inspect(&web.image("a:1"), Depth::Config, AMPLE).await.unwrap_err();
+    assert!(matches!(*error, Error::FindImage { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_is_only_slow_is_waited_for() {
+    let pause = Duration::from_millis(600);
+    let web = Web::start(move |_, _| {
+        std::thread::sleep(pause);
+        (404, String::new(), Vec::new())
+    })
+    .await;
+    let breaker =
+        BreakerOptions { suspect_after: AMPLE, patience: Duration::from_millis(50), ..Default::default() };
+    let inspector = Inspector::new(Options { breaker, ..options(&web.host) }).unwrap();
+    let asked = inspector.inspect(&web.image("a:1"), Depth::Config, Budget::doubtful(AMPLE)).await;
+    assert!(matches!(*asked.unwrap_err(), Error::FindImage { .. }), "longer than the patience, and answered");
+}
+
+#[tokio::test]
 async fn bytes_with_another_digest_are_never_handed_out() {
     let body = b"{\"schemaVersion\":2}".to_vec();
     let server = Server::start(Fault::Body(body.clone())).await;
@@ -529,6 +596,106 @@ async fn a_name_server_that_answers_differently_later_gains_nothing() {
     assert!(matches!(second, Error::RefuseRegistry { .. }), "{second}");
     assert_eq!(names.asked(), 2, "one question for each connection");
     assert!(web.asked().is_empty());
+}
+
+/// Addresses of the machine in a namespace: a public one, and the ones that an attacker would like to reach.
+const PUBLIC: &str = "198.51.100.1";
+const METADATA: &str = "169.254.169.254";
+const PRIVATE: &[&str] = &["127.0.0.1", METADATA, "10.96.0.1", "fd00::1", "::1"];
+const MACHINE: &[&str] = &["198.51.100.1/32", "169.254.169.254/32", "10.96.0.1/32", "fd00::1/128"];
+
+/// Where connections came in that asked for something.
+fn places(asked: &[Asked]) -> Vec<String> {
+    asked.iter().map(|asked| asked.at.to_string()).collect()
+}
+
+/// A source as the gate makes it: the operating system resolves its names.
+fn as_in_production(insecure: &[&str]) -> RegistrySource {
+    let guard =
+        GuardOptions { insecure: insecure.iter().map(ToString::to_string).collect(), ..Default::default() };
+    let options = RegistryOptions { connect_timeout: Duration::from_secs(5), ..RegistryOptions::default() };
+    RegistrySource::new(Guard::new(&guard).unwrap(), &options).unwrap()
+}
+
+#[tokio::test]
+async fn through_a_real_name_server_what_is_connected_to_is_what_was_judged() {
+    if !inside("through_a_real_name_server_what_is_connected_to_is_what_was_judged", MACHINE) {
+        return;
+    }
+    let web = Web::start_at("[::]:0", |_, _| last(ok("{}"))).await;
+    let names: Vec<String> = (0..PRIVATE.len()).map(|number| format!("rebind{number}.example")).collect();
+    let answers: Vec<[&[&str]; 3]> =
+        PRIVATE.iter().map(|private| [&[PUBLIC] as &[_], std::slice::from_ref(private), &[PUBLIC]]).collect();
+    let entries: Vec<(&str, &[&[&str]])> =
+        names.iter().zip(&answers).map(|(name, answers)| (name.as_str(), &answers[..])).collect();
+    let dns = Dns::start(&entries);
+    for (name, private) in names.iter().zip(PRIVATE) {
+        let host = format!("{name}:{}", web.port);
+        let source = as_in_production(&[&host]);
+        let image = format!("{host}/a:1");
+        let before = web.asked().len();
+        source.manifest(&reference(&image), LIMIT).await.unwrap();
+        let error = manifest_error(&source, &image).await;
+        assert!(matches!(error, Error::RefuseRegistry { .. }), "{private}: {error}");
+        assert!(error.to_string().contains(&format!("its address {private}")), "{error}");
+        source.manifest(&reference(&image), LIMIT).await.unwrap();
+        assert_eq!(dns.asked(name), 3, "one question for each connection, and none beside");
+        assert_eq!(places(&web.asked()[before..]), [PUBLIC, PUBLIC], "{private}");
+    }
+}
+
+#[tokio::test]
+async fn through_a_real_name_server_a_private_address_among_public_ones_is_never_tried() {
+    if !inside("through_a_real_name_server_a_private_address_among_public_ones_is_never_tried", MACHINE) {
+        return;
+    }
+    let web = Web::start_at("[::]:0", |_, _| last(ok("{}"))).await;
+    // Nothing leads to the public one, so a client that tries what comes next would arrive.
+    let _dns = Dns::start(&[("mixed.example", &[&["198.51.100.99", "127.0.0.1", METADATA, "fd00::1"]])]);
+    let host = format!("mixed.example:{}", web.port);
+    let error = manifest_error(&as_in_production(&[&host]), &format!("{host}/a:1")).await;
+    assert!(matches!(error, Error::FetchManifest { .. }), "{error}");
+    assert!(web.asked().is_empty(), "{:?}", web.asked());
+}
+
+#[tokio::test]
+async fn through_a_real_name_server_a_redirect_and_a_token_service_are_judged_again() {
+    if !inside("through_a_real_name_server_a_redirect_and_a_token_service_are_judged_again", MACHINE) {
+        return;
+    }
+    let web = Web::start_at("[::]:0", |_, asked| {
+        let host = asked.line.rsplit('/').next().unwrap_or_default().replace('_', ":");
+        last(match asked.line.split('/').nth(2) {
+            Some("redirect") => redirect(&format!("http://{host}/v2/elsewhere")),
+            Some("token") => bearer(&format!("http://{host}/v2/elsewhere")),
+            _ => ok(r#"{"token":"abc"}"#),
+        })
+    })
+    .await;
+    let dns = Dns::start(&[
+        ("registry.example", &[&[PUBLIC]]),
+        // The same name again, and a name that was public a moment ago.
+        ("twice.example", &[&[PUBLIC], &[METADATA]]),
+        ("inner.example", &[&[PUBLIC], &["127.0.0.1"]]),
+    ]);
+    let hosts = ["registry.example", "twice.example", "inner.example"].map(|n| format!("{n}:{}", web.port));
+    let insecure: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let source = as_in_production(&insecure);
+    let to = |host: &str| format!("{host}_{}", web.port);
+    let ask = |host: &str, what: &str, to: String| reference(&format!("{host}/{what}/a:{to}"));
+    // An image's tag says where to; a first look shows that a public place is followed to.
+    source.manifest(&ask(&hosts[0], "redirect", to("inner.example")), LIMIT).await.unwrap();
+    for (host, what, target) in [
+        (&hosts[0], "redirect", "inner.example"),
+        (&hosts[1], "redirect", "twice.example"),
+        (&hosts[0], "token", "inner.example"),
+    ] {
+        let error = source.manifest(&ask(host, what, to(target)), LIMIT).await.unwrap_err().to_string();
+        assert!(error.contains("is a l") && error.contains(target), "{what} to {target}: {error}");
+    }
+    assert_eq!((dns.asked("twice.example"), dns.asked("inner.example")), (2, 3));
+    assert!(places(&web.asked()).iter().all(|place| place == PUBLIC), "{:?}", web.asked());
+    assert_eq!(web.asked().len(), 5, "two of the first look, then one each");
 }
 
 #[tokio::test]
@@ -736,6 +903,133 @@ async fn a_token_service_meets_the_address_rules() {
     assert!(service.asked().is_empty());
 }
 
+/// The real registry behind a token service under this name of loopback, and options that let both be asked.
+async fn registry_with_tokens(service_host: &str) -> (Registry, Tokens, Options) {
+    let tokens = Tokens::start().await;
+    let registry =
+        Registry::start_with_tokens(&tokens.realm(service_host), SERVICE, ISSUER, &tokens.certificate);
+    let mut options = options(&registry.host);
+    options.registries.allow.push(format!("{service_host}:{}", tokens.web.port));
+    (registry, tokens, options)
+}
+
+#[tokio::test]
+async fn a_real_registry_is_opened_by_the_tokens_of_its_service() {
+    let (registry, tokens, options) = registry_with_tokens("127.0.0.1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let private = push_linux(&registry, "private/app:v1", "/bin/app").await;
+    let public = push_linux(&registry, "public/app:v1", "/bin/app").await;
+    let layer = linux_image("/bin/app").layer;
+    let pushed = tokens.web.asked().len();
+    let anonymous = source(&options);
+    let name = reference(&registry.image("public/app:v1"));
+    assert_eq!(anonymous.manifest(&name, LIMIT).await.unwrap().digest, public);
+    assert_eq!(anonymous.blob(&name, &descriptor(&layer), LIMIT).await.unwrap()[..], layer[..]);
+    let asked = &tokens.web.asked()[pushed..];
+    assert_eq!(asked.len(), 1, "one token for both: {asked:?}");
+    assert_eq!(asked[0].line, format!("GET /token?service={SERVICE}&scope=repository%3Apublic%2Fapp%3Apull"));
+    let closed = registry.image("private/app:v1");
+    let error = manifest_error(&anonymous, &closed).await.to_string();
+    assert!(error.contains("wants credentials (401)"), "{error}");
+    let docker_config = Some(docker_config(folder.path(), &registry.host, PASSWORD));
+    let known = source(&Options { docker_config, ..options });
+    assert_eq!(known.manifest(&reference(&closed), LIMIT).await.unwrap().digest, private);
+}
+
+#[tokio::test]
+async fn a_token_that_ended_early_is_had_again_and_the_real_registry_opens() {
+    // The registry gives every token a minute more (`distribution:registry/auth/token/token.go`, `Leeway`). The client is
+    // told five minutes.
+    const LEEWAY: i64 = 60;
+    let (registry, tokens, options) = registry_with_tokens("127.0.0.1").await;
+    let pushed = push_linux(&registry, "public/app:v1", "/bin/app").await;
+    let name = reference(&registry.image("public/app:v1"));
+    let (client, before) = (source(&options), tokens.web.asked().len());
+    tokens.lifetime.store(6 - LEEWAY, std::sync::atomic::Ordering::SeqCst);
+    client.manifest(&name, LIMIT).await.unwrap();
+    tokens.lifetime.store(300, std::sync::atomic::Ordering::SeqCst);
+    let start = Instant::now();
+    while tokens.web.asked().len() < before + 2 {
+        assert!(start.elapsed() < 2 * AMPLE, "the registry never refused the old token");
+        assert_eq!(client.manifest(&name, LIMIT).await.unwrap().digest, pushed, "nobody sees the change");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    for _ in 0..3 {
+        client.manifest(&name, LIMIT).await.unwrap();
+    }
+    assert_eq!(tokens.web.asked().len(), before + 2, "the new one is kept");
+}
+
+#[tokio::test]
+async fn a_real_registry_s_token_service_on_another_host_gets_no_credentials() {
+    let (registry, tokens, options) = registry_with_tokens("localhost").await;
+    let folder = tempfile::tempdir().unwrap();
+    let pushed = push_linux(&registry, "private/app:v1", "/bin/app").await;
+    let image = registry.image("private/app:v1");
+    let docker_config = Some(docker_config(folder.path(), &registry.host, PASSWORD));
+    let options = Options { docker_config, ..options };
+    let before = tokens.web.asked().len();
+    let error = manifest_error(&source(&options), &image).await.to_string();
+    assert!(error.contains("`localhost`, which gets none") && error.contains("`tokenRealms`"), "{error}");
+    let asked = &tokens.web.asked()[before..];
+    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.authorization.is_none()), "{asked:?}");
+    let realm = format!("localhost:{}", tokens.web.port);
+    let token_realms = BTreeMap::from([(registry.host.clone(), vec![realm])]);
+    let inspector = Inspector::new(Options { token_realms, ..options }).unwrap();
+    assert_eq!(inspect(&inspector, &image).await.unwrap(), pushed, "unless the platform says so");
+}
+
+/// Pushes an index of images, each with its `os/architecture`, that were pushed to the same repository.
+async fn push_index(registry: &Registry, rest: &str, entries: &[(&str, &str, usize)]) -> String {
+    let manifests: Vec<_> = entries
+        .iter()
+        .map(|(platform, digest, size)| {
+            let (os, architecture) = platform.split_once('/').unwrap();
+            json!({"mediaType": OCI_MANIFEST, "digest": digest, "size": size,
+                "platform": {"os": os, "architecture": architecture}})
+        })
+        .collect();
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests}).to_string();
+    registry.push(rest, &[], index.as_bytes(), media_type).await
+}
+
+/// What one cold look costs the registry, by its own log.
+async fn cold(registry: &Registry, rest: &str, depth: Depth) -> (usize, ImageKind) {
+    let before = registry.requests("GET", "/v2/");
+    let inspector = inspector(&registry.host);
+    let facts = inspector.inspect(&registry.image(rest), depth, AMPLE).await.unwrap();
+    assert_eq!(inspector.stats().lookups, 1);
+    (registry.requests("GET", "/v2/") - before, facts.kind)
+}
+
+#[tokio::test]
+async fn an_image_behind_an_index_costs_three_requests_and_one_for_each_layer() {
+    let registry = Registry::start();
+    let image = linux_image("/bin/app");
+    let linux = push_linux(&registry, "app:linux", "/bin/app").await;
+    let statement = push_linux(&registry, "app:statement", "/bin/statement").await;
+    let size = image.manifest.len();
+    // As buildx pushes it: the image, its provenance, and for more platforms than one.
+    let entries = [("linux/amd64", linux.as_str(), size), ("unknown/unknown", &statement, 1)];
+    push_index(&registry, "app:provenance", &entries).await;
+    assert_eq!(cold(&registry, "app:provenance", Depth::Config).await, (3, ImageKind::Linux));
+    assert_eq!(cold(&registry, "app:provenance", Depth::Layers).await, (4, ImageKind::Linux));
+    let other = push_linux(&registry, "app:arm", "/bin/arm").await;
+    let entries = [("linux/amd64", linux.as_str(), size), ("linux/arm64", &other, size)];
+    push_index(&registry, "app:platforms", &entries).await;
+    assert_eq!(cold(&registry, "app:platforms", Depth::Config).await, (3, ImageKind::Linux));
+    push_artifact(&registry, "app:wasm");
+    let name = reference(&registry.image("app:wasm"));
+    let wasm = source(&options(&registry.host)).manifest(&name, LIMIT).await.unwrap();
+    let entries =
+        [("wasip1/wasm", wasm.digest.as_str(), wasm.bytes.len()), ("unknown/unknown", &statement, 1)];
+    push_index(&registry, "app:index", &entries).await;
+    for depth in [Depth::Config, Depth::Layers] {
+        assert_eq!(cold(&registry, "app:index", depth).await, (4, ImageKind::Module), "{depth:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_identity_token_is_exchanged() {
     let folder = tempfile::tempdir().unwrap();
@@ -830,7 +1124,11 @@ async fn a_silent_registry_is_left_alone_and_found_again_and_known_tags_stand_me
     let options = Options {
         tag_ttl: Duration::from_millis(50),
         failure_ttl: Duration::from_millis(1),
-        breaker: BreakerOptions { failures: 3, open_for: Duration::from_millis(700) },
+        breaker: BreakerOptions {
+            failures: 3,
+            open_for: Duration::from_millis(700),
+            ..BreakerOptions::default()
+        },
         ..options(&registry.host)
     };
     let inspector = Inspector::new(options).unwrap();

@@ -11,7 +11,7 @@ use super::state::{Error, State};
 use crate::capability::Entry;
 use crate::image::program::{self, Start};
 use crate::image::rootfs::crun_annotation;
-use crate::image::{Depth, ImageFacts, Inspector, Program, Shape};
+use crate::image::{Budget, Depth, ImageFacts, Inspector, Program, Shape};
 use crate::inspection::{Container, Finding, Inspection};
 use crate::judge::{self, Case, RequestFacts, Sparing, Verdict};
 use crate::plan::{self, Context, Plan};
@@ -95,6 +95,9 @@ async fn look(
     } else {
         Depth::Config
     };
+    // Law 3: nothing says that this pod has to do with Wasm, so it does not pay for a registry that hangs.
+    let doubtful = !deep && depth == Depth::Config;
+    let budget = if doubtful { Budget::doubtful(budget) } else { budget.into() };
     let finding = match inspector.inspect(image.image, depth, budget).await {
         Ok(facts) => {
             let program = started(image, annotations, deep, &facts);

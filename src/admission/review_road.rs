@@ -349,6 +349,10 @@ mod tests {
     use crate::policy::{Engine, Limits, PolicySet};
 
     async fn gate() -> Gate {
+        gate_with(image::Options::default()).await
+    }
+
+    async fn gate_with(images: image::Options) -> Gate {
         let metrics = Arc::new(Metrics::new());
         let log = Options { output: Output::Off, ..Options::default() };
         let sink = Sink::open(&log, metrics.drops()).unwrap();
@@ -362,7 +366,7 @@ mod tests {
             levels: crate::judge::Levels::default(),
             exempt_namespaces: std::collections::BTreeSet::new(),
         };
-        let inspector = Inspector::new(image::Options::default()).unwrap();
+        let inspector = Inspector::new(images).unwrap();
         Gate::new(state, inspector, sink, metrics, Labels::new("test", &BTreeMap::new()))
     }
 
@@ -379,5 +383,62 @@ mod tests {
             assert_eq!(answer["response"]["allowed"], allowed);
         }
         assert!(gate.encode_metrics().contains(r#"outcome="error""#));
+    }
+
+    #[tokio::test]
+    async fn a_pod_without_a_wasm_class_is_admitted_soon_when_its_registry_hangs_and_one_with_a_class_is_not()
+    {
+        // The kernel takes the connections, and nobody answers them.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = silent.local_addr().unwrap().to_string();
+        let registries = image::guard::GuardOptions {
+            allow: vec![host.clone()],
+            insecure: vec![host.clone()],
+            ..image::guard::GuardOptions::default()
+        };
+        let breaker = image::registry::BreakerOptions {
+            suspect_after: Duration::from_millis(100),
+            patience: Duration::from_millis(50),
+            ..image::registry::BreakerOptions::default()
+        };
+        let gate = gate_with(image::Options { registries, breaker, ..image::Options::default() }).await;
+        let class = gate.state().runtimes.profiles[0].runtime_class.clone();
+        let review = |class: Option<&str>, number: usize| {
+            let spec = serde_json::json!({
+                "runtimeClassName": class,
+                "containers": [{"name": "app", "image": format!("{host}/app{number}:1")}],
+            });
+            let text = serde_json::json!({
+                "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+                "request": {
+                    "uid": "u-1", "operation": "CREATE", "namespace": "shop", "name": "app",
+                    "kind": {"group": "", "version": "v1", "kind": "Pod"},
+                    "resource": {"group": "", "version": "v1", "resource": "pods"},
+                    "userInfo": {"username": "dev"},
+                    "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app"}, "spec": spec},
+                },
+            });
+            review::parse(text.to_string().as_bytes()).unwrap()
+        };
+        let ample = Duration::from_secs(20);
+        for (number, road) in
+            [Road::Mutate, Road::Validate, Road::Mutate, Road::Validate].into_iter().enumerate()
+        {
+            let clock = Clock::start(ample);
+            let decision = decide(&gate, &gate.state(), road, &review(None, number), &clock).await;
+            assert!(decision.answer.response.refusal.is_none() && decision.judgement.is_none(), "{road:?}");
+            assert_eq!(decision.note, "no Wasm");
+            assert!(clock.elapsed() < ample / 4, "{road:?} took {:?}", clock.elapsed());
+        }
+        let (clock, review) = (Clock::start(Duration::from_millis(1300)), review(Some(&class), 9));
+        let decision = decide(&gate, &gate.state(), Road::Validate, &review, &clock).await;
+        assert!(decision.judgement.is_some(), "an unread image under a Wasm class is judged");
+        let Finding::Unread { error } = &decision.inspection.containers[0].finding else {
+            panic!("it hangs")
+        };
+        assert!(
+            matches!(**error, image::Error::TimedOut { budget_ms: 900.., .. }),
+            "it is waited for: {error}"
+        );
     }
 }

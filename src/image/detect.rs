@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::archive::Fault;
 use super::config::{self, Config};
 use super::layer::{Bounds, Tree};
-use super::malformed::{Malformed, short};
+use super::malformed::{Malformed, harmless, short};
 use super::manifest::{self, Document, Layout, Manifest};
 use super::module::{self, Magic};
 use super::program::{self, CONCLUSION};
@@ -54,6 +55,25 @@ impl Default for SizeLimits {
     }
 }
 
+/// One of the places that look-ups have, for as long as anything of the look-up is at work.
+///
+/// Work on another thread cannot be ended from outside: it sees that nobody waits at its next step, and until then it
+/// has its memory and its processor. So it holds the place too, and a look-up that was given up makes no room for
+/// another one before its work has ended.
+#[derive(Debug, Clone, Default)]
+pub struct Slot {
+    _permit: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Slot {
+    /// Waits for a place.
+    pub async fn of(places: &Arc<Semaphore>) -> Self {
+        // Nobody closes it; without one a look-up goes on.
+        let permit = Arc::clone(places).acquire_owned().await.ok();
+        Self { _permit: permit.map(Arc::new) }
+    }
+}
+
 /// Reads what is needed of an image, and no more, and says what it is.
 pub async fn detect<S: Source>(
     source: &S,
@@ -61,15 +81,27 @@ pub async fn detect<S: Source>(
     depth: Depth,
     limits: &SizeLimits,
 ) -> Result<ImageFacts, Error> {
-    let look = Look { source, reference, depth, limits, image: reference.to_string() };
+    detect_in(Slot::default(), source, reference, depth, limits).await
+}
+
+/// [`detect`], by a look-up that has a place.
+pub async fn detect_in<S: Source>(
+    slot: Slot,
+    source: &S,
+    reference: &Reference,
+    depth: Depth,
+    limits: &SizeLimits,
+) -> Result<ImageFacts, Error> {
+    let look = Look { source, reference, depth, limits, slot, image: reference.to_string() };
     let fetched = look.manifest(reference).await?;
-    match look.parsed(&fetched.bytes, manifest::parse, "the manifest")? {
+    let facts = match look.parsed(&fetched.bytes, manifest::parse, "the manifest")? {
         Document::Manifest(manifest) => {
             let facts = blank(&fetched.digest, &fetched.digest);
             look.image(facts, &manifest).await
         }
         Document::Index(entries) => look.index(&fetched.digest, &entries).await,
-    }
+    };
+    facts.map(ImageFacts::harmless)
 }
 
 /// Facts about which nothing is known yet.
@@ -98,6 +130,19 @@ fn blank(digest: &str, manifest_digest: &str) -> ImageFacts {
 impl ImageFacts {
     pub(super) fn saw(&mut self, seen: impl Into<String>, value: impl Into<String>) {
         self.evidence.push(Evidence { seen: seen.into(), value: short(&value.into()) });
+    }
+
+    /// The same, with everything that is only for people to read made harmless, wherever in the image it was found. Names,
+    /// paths and commands stay what they are: they are compared with what a pod says.
+    fn harmless(mut self) -> Self {
+        let evidence =
+            self.evidence.iter_mut().flat_map(|evidence| [&mut evidence.seen, &mut evidence.value]);
+        let claims =
+            self.claims.iter_mut().flat_map(|claim| [&mut claim.field, &mut claim.claimed, &mut claim.found]);
+        for text in evidence.chain(claims).chain(&mut self.hazards) {
+            *text = harmless(text);
+        }
+        self
     }
 
     /// The same, as something that no runtime can start.
@@ -142,6 +187,7 @@ struct Look<'a, S> {
     reference: &'a Reference,
     depth: Depth,
     limits: &'a SizeLimits,
+    slot: Slot,
     image: String,
 }
 
@@ -458,7 +504,13 @@ impl<S: Source> Look<'_, S> {
         what: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let done = tokio::task::spawn_blocking(work).await;
+        let slot = self.slot.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(slot);
+            done
+        });
+        let done = done.await;
         done.map_err(|error| self.error(what, Malformed::new(format!("reading it was interrupted: {error}"))))
     }
 
@@ -629,5 +681,53 @@ impl ImageFacts {
             let (name, class) = file;
             !is_of_platform(file) || (theirs.get(name.as_str()) == Some(&class) && !linked(name))
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    struct Nothing;
+    impl Source for Nothing {
+        async fn manifest(&self, reference: &Reference, _: u64) -> Result<FetchedManifest, Error> {
+            Err(Error::FindImage { image: reference.to_string(), message: "nothing is here".into() })
+        }
+        async fn blob(&self, reference: &Reference, _: &Descriptor, limit: u64) -> Result<Bytes, Error> {
+            self.manifest(reference, limit).await.map(|manifest| manifest.bytes)
+        }
+    }
+
+    #[tokio::test]
+    async fn work_on_another_thread_keeps_the_place_of_a_look_up_that_was_given_up() {
+        let places = Arc::new(Semaphore::new(1));
+        let reference = Reference::parse("samples.test/a:1").unwrap();
+        let (begun, go) = (Arc::new(tokio::sync::Notify::new()), mpsc::channel::<()>());
+        let look = Look {
+            source: &Nothing,
+            reference: &reference,
+            depth: Depth::Layers,
+            limits: &SizeLimits::default(),
+            slot: Slot::of(&places).await,
+            image: reference.to_string(),
+        };
+        let (begin, wait) = (Arc::clone(&begun), go.1);
+        let mut work = Box::pin(look.aside("a layer", move || {
+            begin.notify_one();
+            wait.recv().unwrap();
+        }));
+        tokio::select! {
+            _ = &mut work => panic!("it waits"),
+            () = begun.notified() => {}
+        }
+        drop(work);
+        drop(look);
+        assert_eq!(places.available_permits(), 0, "nobody waits, and the work goes on");
+        go.0.send(()).unwrap();
+        let place = tokio::time::timeout(Duration::from_secs(20), places.acquire()).await;
+        assert!(place.is_ok(), "the place comes back with the end of the work");
     }
 }

@@ -79,6 +79,16 @@ pub enum Error {
         /// The budget in milliseconds.
         budget_ms: u64,
     },
+    /// Nobody waited for the look-up: its registry does not answer, and nothing says that the pod has to do with Wasm.
+    #[error("could not read `{image}` within {waited_ms} ms, and `{registry}` answers nobody now")]
+    LeftWaiting {
+        /// As written.
+        image: String,
+        /// Host and port.
+        registry: String,
+        /// How long it was waited for, in milliseconds.
+        waited_ms: u64,
+    },
     /// An OCI image layout on disk could not be read.
     #[error("could not read the image layout `{path}` for `{image}`: {message}")]
     ReadLayout {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::cache::{Bounds, Memory, Recall};
-use super::detect::{SizeLimits, detect};
+use super::detect::{SizeLimits, Slot, detect, detect_in};
 use super::guard::{Guard, GuardOptions};
 use super::layout::Layouts;
 use super::reference::Reference;
@@ -71,7 +71,9 @@ pub struct Options {
     /// Default: 10 s.
     #[serde(with = "duration")]
     pub lookup_timeout: Duration,
-    /// Look-ups at a time, the others wait; each may hold a layer in memory. Default: 32.
+    /// Look-ups that read layers at a time, the others wait; each may hold a layer in memory. Sixteen times as many may
+    /// wait for a manifest. One that was given up counts until its
+    /// work on the layer has ended. Default: 32.
     pub concurrent_lookups: usize,
     /// Memory for facts, approximately, in bytes. Default: 64 MiB.
     pub facts_bytes: u64,
@@ -156,6 +158,27 @@ pub struct Stats {
     pub digests: u64,
 }
 
+/// How long an answer is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    whole: Duration,
+    doubtful: bool,
+}
+
+impl Budget {
+    /// For a pod that most probably has nothing to do with Wasm: as long, unless the registry is suspect
+    /// ([`BreakerOptions::patience`]).
+    pub fn doubtful(whole: Duration) -> Self {
+        Self { whole, doubtful: true }
+    }
+}
+
+impl From<Duration> for Budget {
+    fn from(whole: Duration) -> Self {
+        Self { whole, doubtful: false }
+    }
+}
+
 /// Looks images up, and remembers what it saw. Cheap to clone.
 #[derive(Clone)]
 pub struct Inspector {
@@ -172,8 +195,8 @@ impl fmt::Debug for Inspector {
 impl Inspector {
     /// An inspector. Reads the authorities and the docker config; asks nobody yet.
     pub fn new(options: Options) -> Result<Self, Error> {
-        let detect: Detect = Arc::new(|source, reference, depth, limits| {
-            async move { detect(&source, &reference, depth, &limits).await }.boxed()
+        let detect: Detect = Arc::new(|slot, source, reference, depth, limits| {
+            async move { detect_in(slot, &source, &reference, depth, &limits).await }.boxed()
         });
         Self::with_detect(options, detect)
     }
@@ -200,6 +223,7 @@ impl Inspector {
             stale_ttl: options.stale_ttl,
             failure_ttl: options.failure_ttl,
         });
+        let places = options.concurrent_lookups.clamp(1, Semaphore::MAX_PERMITS);
         let shared = Inner {
             images: Arc::new(Images { registry, layouts: Arc::new(Layouts::new(&options.layouts)) }),
             memory,
@@ -209,7 +233,9 @@ impl Inspector {
             lookup_timeout: options.lookup_timeout,
             warm,
             warm_timeout: options.warm_timeout,
-            slots: Semaphore::new(options.concurrent_lookups.clamp(1, Semaphore::MAX_PERMITS)),
+            asking: Semaphore::new(places.saturating_mul(ASKING_PER_PLACE).min(Semaphore::MAX_PERMITS)),
+            slots: Arc::new(Semaphore::new(places)),
+            patience: options.breaker.patience,
             running: Mutex::default(),
             counters: Counters::default(),
         };
@@ -230,14 +256,16 @@ impl Inspector {
         &self,
         image: &str,
         depth: Depth,
-        budget: Duration,
+        budget: impl Into<Budget>,
     ) -> Result<Arc<ImageFacts>, Arc<Error>> {
         match self.shared.memory.recall(image, depth).await {
             Recall::Fresh(facts) => {
                 count(&self.shared.counters.hits);
                 Ok(facts)
             }
-            recall => Box::pin(self.shared.ask(Question::of(image, depth), budget, recall.stale())).await,
+            recall => {
+                Box::pin(self.shared.ask(Question::of(image, depth), budget.into(), recall.stale())).await
+            }
         }
     }
 
@@ -248,7 +276,7 @@ impl Inspector {
         &self,
         image: &str,
         depth: Depth,
-        budget: Duration,
+        budget: impl Into<Budget>,
         puller: &Puller,
     ) -> Result<Arc<ImageFacts>, Arc<Error>> {
         let logins = self.pull_secrets.logins(puller).await;
@@ -262,7 +290,7 @@ impl Inspector {
                 count(&self.shared.counters.hits);
                 Ok(facts)
             }
-            recall => Box::pin(self.shared.ask(question, budget, recall.stale())).await,
+            recall => Box::pin(self.shared.ask(question, budget.into(), recall.stale())).await,
         }
     }
 
@@ -334,7 +362,7 @@ impl Inspector {
 type Outcome = Result<Arc<ImageFacts>, Arc<Error>>;
 type Running = Shared<BoxFuture<'static, Outcome>>;
 type Detect = Arc<
-    dyn Fn(Primed, Reference, Depth, SizeLimits) -> BoxFuture<'static, Result<ImageFacts, Error>>
+    dyn Fn(Slot, Primed, Reference, Depth, SizeLimits) -> BoxFuture<'static, Result<ImageFacts, Error>>
         + Send
         + Sync,
 >;
@@ -353,6 +381,12 @@ struct Counters {
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
+
+/// Look-ups that may wait for a manifest, for each one that may hold layers.
+const ASKING_PER_PLACE: usize = 16;
+
+/// How often is looked whether a registry became suspect.
+const HOPE: Duration = Duration::from_millis(50);
 
 /// Images that are warmed at a time.
 const WARMED_AT_ONCE: usize = 8;
@@ -426,7 +460,11 @@ struct Inner {
     lookup_timeout: Duration,
     warm: Vec<String>,
     warm_timeout: Duration,
-    slots: Semaphore,
+    /// Places of look-ups that wait for a manifest.
+    asking: Semaphore,
+    /// Places of look-ups that hold an image's config and layers.
+    slots: Arc<Semaphore>,
+    patience: Duration,
     running: Mutex<HashMap<(Arc<str>, Depth), Running>>,
     counters: Counters,
 }
@@ -436,7 +474,7 @@ impl Inner {
     async fn ask(
         self: &Arc<Self>,
         question: Question,
-        budget: Duration,
+        budget: Budget,
         stale: Option<Arc<ImageFacts>>,
     ) -> Outcome {
         let reference = Reference::parse(&question.image)?;
@@ -458,14 +496,42 @@ impl Inner {
         }
         count(&self.counters.misses);
         let image = question.image.clone();
-        let running = self.join_or_start(question, reference);
-        let outcome = tokio::time::timeout(budget, running).await;
-        match outcome.unwrap_or_else(|_| Err(Arc::new(timed_out(&image, budget)))) {
+        let running = self.join_or_start(question, reference.clone());
+        match self.wait(running, budget, &image, &reference).await {
             Err(error) if stale.is_some() && !is_final(&error) => {
                 count(&self.counters.stale);
                 stale.ok_or(error)
             }
             outcome => outcome,
+        }
+    }
+
+    /// Waits for a look-up while the budget lasts, and there is hope where it is a doubtful one.
+    async fn wait(
+        &self,
+        mut running: Running,
+        budget: Budget,
+        image: &str,
+        reference: &Reference,
+    ) -> Outcome {
+        let start = Instant::now();
+        loop {
+            let waited = start.elapsed();
+            let left = budget.whole.saturating_sub(waited);
+            let step =
+                if budget.doubtful { left.min(self.patience.saturating_sub(waited).max(HOPE)) } else { left };
+            if let Ok(outcome) = tokio::time::timeout(step, &mut running).await {
+                return outcome;
+            }
+            let waited = start.elapsed();
+            if waited >= budget.whole {
+                return Err(Arc::new(timed_out(image, budget.whole)));
+            }
+            if budget.doubtful && waited >= self.patience && self.images.is_suspect(reference) {
+                let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+                let (image, registry) = (image.into(), reference.registry.clone());
+                return Err(Arc::new(Error::LeftWaiting { image, registry, waited_ms }));
+            }
         }
     }
 
@@ -569,7 +635,8 @@ impl Inner {
 
     /// Asks the source: for the manifest, and for more only when its digest is not known.
     async fn read(&self, question: &Question, reference: &Reference) -> Result<Arc<ImageFacts>, Error> {
-        let _slot = self.slots.acquire().await;
+        // Who waits for a registry holds next to nothing, and must not keep others from one that answers.
+        let asking = self.asking.acquire().await;
         count(&self.counters.lookups);
         // A tag that was read a moment ago is not read again for a deeper look at the same image.
         let read_before = self.memory.fresh_digest(&question.key).await;
@@ -579,6 +646,7 @@ impl Inner {
         };
         let images = self.images.pulled_with(&question.logins);
         let manifest = images.manifest(&asked, self.limits.manifest).await?;
+        drop(asking);
         let digest = manifest.digest.clone();
         let facts = match self.known_facts(&digest, question.depth).await {
             Some(facts) => facts,
@@ -601,9 +669,10 @@ impl Inner {
         reference: Reference,
         depth: Depth,
     ) -> Result<Arc<ImageFacts>, Error> {
+        let slot = Slot::of(&self.slots).await;
         let digest = manifest.digest.clone();
         let primed = Primed { images, reference: reference.clone(), manifest };
-        let mut facts = (self.detect)(primed, reference, depth, self.limits).await?;
+        let mut facts = (self.detect)(slot, primed, reference, depth, self.limits).await?;
         // The key of the memory and what a pod is pinned to must be what was asked for.
         facts.digest = digest;
         let facts = Arc::new(facts);
@@ -659,6 +728,10 @@ impl Images {
     /// that the answer does not depend on what others asked before.
     fn admit(&self, reference: &Reference) -> Result<(), Error> {
         if self.layouts.covers(reference) { Ok(()) } else { self.registry.guard().check_name(reference) }
+    }
+
+    fn is_suspect(&self, reference: &Reference) -> bool {
+        !self.layouts.covers(reference) && self.registry.is_suspect(reference)
     }
 }
 
@@ -744,7 +817,7 @@ mod tests {
         /// An inspector whose detection takes a while and then says what the manifest's digest is.
         fn inspector(&self, options: Options, takes: Duration) -> Inspector {
             let detected = Arc::clone(&self.detected);
-            let detect: Detect = Arc::new(move |source, reference, depth, limits| {
+            let detect: Detect = Arc::new(move |_, source, reference, depth, limits| {
                 let detected = Arc::clone(&detected);
                 async move {
                     detected.fetch_add(1, Ordering::SeqCst);
@@ -819,6 +892,52 @@ mod tests {
         assert_eq!(inspector.stats().failures, 1);
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn look_ups_that_are_given_up_keep_their_places_until_their_work_ends() {
+        const PLACES: usize = 2;
+        let fixture = Fixture::new();
+        let [now, most, ended] = [(); 3].map(|()| Arc::<AtomicUsize>::default());
+        let counts = (now, Arc::clone(&most), Arc::clone(&ended));
+        // Work that does not see for a while that nobody waits.
+        let detect: Detect = Arc::new(move |slot, _, _, _, _| {
+            let (now, most, ended) = counts.clone();
+            let work = move || {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(100));
+                now.fetch_sub(1, Ordering::SeqCst);
+                ended.fetch_add(1, Ordering::SeqCst);
+                drop(slot);
+            };
+            async move {
+                tokio::task::spawn_blocking(work).await.unwrap();
+                Ok(facts("sha256:1"))
+            }
+            .boxed()
+        });
+        let options = Options {
+            concurrent_lookups: PLACES,
+            lookup_timeout: Duration::from_millis(20),
+            failure_ttl: Duration::from_millis(1),
+            ..Options::default_with(&fixture)
+        };
+        let inspector = Inspector::with_detect(options, detect).unwrap();
+        let images: Vec<String> = (0..12).map(|number| format!("app{number}")).collect();
+        for image in &images {
+            write(&fixture.root.path().join(image), &[("", "", image)]);
+        }
+        let start = Instant::now();
+        while ended.load(Ordering::SeqCst) < 6 * PLACES && start.elapsed() < AMPLE {
+            let asked = images.iter().map(|image| {
+                let (inspector, image) = (inspector.clone(), format!("samples.test/{image}:v1"));
+                async move { inspector.inspect(&image, Depth::Config, AMPLE).await }
+            });
+            let answers = futures::future::join_all(asked).await;
+            assert!(answers.iter().all(Result::is_err), "every one is given up");
+        }
+        let (most, ended) = (most.load(Ordering::SeqCst), ended.load(Ordering::SeqCst));
+        assert!(ended >= 6 * PLACES && most <= PLACES, "{most} at a time, {ended} in all");
+    }
+
     #[tokio::test]
     async fn a_moved_tag_is_seen_when_its_time_is_over() {
         let fixture = Fixture::new();
@@ -846,7 +965,7 @@ mod tests {
     async fn a_cold_look_up_fetches_the_manifest_once() {
         let fixture = Fixture::new();
         let app = fixture.app();
-        let detect: Detect = Arc::new(move |source, reference, _, limits| {
+        let detect: Detect = Arc::new(move |_, source, reference, _, limits| {
             // Whatever is fetched from now on cannot come from the folder.
             let _ = fs::remove_dir_all(&app);
             async move { Ok(facts(&source.manifest(&reference, limits.manifest).await?.digest)) }.boxed()
@@ -893,7 +1012,7 @@ mod tests {
         let fixture = Fixture::new();
         let gone = Error::FindImage { image: IMAGE.into(), message: "gone".into() };
         let answers = Arc::new(Mutex::new(vec![Err(gone.clone()), Ok(facts("sha256:1"))]));
-        let detect: Detect = Arc::new(move |_, _, _, _| {
+        let detect: Detect = Arc::new(move |_, _, _, _, _| {
             let answer = answers.lock().unwrap().pop().unwrap();
             async move { answer }.boxed()
         });
@@ -1014,7 +1133,7 @@ mod tests {
     async fn a_panic_in_a_look_up_is_an_error_and_blocks_nobody() {
         let fixture = Fixture::new();
         let first = Arc::new(AtomicUsize::new(0));
-        let detect: Detect = Arc::new(move |_, _, _, _| {
+        let detect: Detect = Arc::new(move |_, _, _, _, _| {
             let first = Arc::clone(&first);
             async move {
                 assert!(first.fetch_add(1, Ordering::SeqCst) > 0, "the first look-up panics");

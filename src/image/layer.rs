@@ -101,7 +101,7 @@ impl Tree {
         self.layer += 1;
         let allowed = self.bounds.layer.min(self.left);
         let mut budget = Budget::new(allowed, stop);
-        let result = archive::read(blob, &mut budget, self);
+        let result = archive::read(blob, &mut budget, &mut Applying { tree: self, stop });
         self.left = self.left.saturating_sub(allowed.saturating_sub(budget.left()));
         result
     }
@@ -228,7 +228,13 @@ impl Tree {
         }
     }
 
-    fn regular(&mut self, name: &str, entry: &Entry, content: &mut dyn Read) -> Result<Option<Kind>, Fault> {
+    fn regular(
+        &mut self,
+        name: &str,
+        entry: &Entry,
+        content: &mut dyn Read,
+        stop: &AtomicBool,
+    ) -> Result<Option<Kind>, Fault> {
         let mut head = Vec::new();
         content.take(HEAD).read_to_end(&mut head).map_err(|error| cut_off(&error))?;
         // `#!` begins a comment in TOML too.
@@ -236,12 +242,12 @@ impl Tree {
             return self.application_file(entry, head, content).map(Some);
         }
         match module::magic(&head) {
-            Magic::Wasm => self.wasm(name, entry, head, content).map(Some),
+            Magic::Wasm => self.wasm(name, entry, head, content, stop).map(Some),
             Magic::Native(magic) => {
                 let executable = entry.mode & 0o111 != 0 || is_wasm_name(name);
                 Ok(Some(Kind::Native { magic, executable }))
             }
-            Magic::Other if has_ending(name, ".wat") => self.text(name, entry, head, content).map(Some),
+            Magic::Other if has_ending(name, ".wat") => self.text(name, entry, head, content, stop).map(Some),
             Magic::Other => Ok((is_wasm_name(name) || self.wanted.contains(name)).then_some(Kind::Other)),
         }
     }
@@ -252,6 +258,7 @@ impl Tree {
         entry: &Entry,
         head: Vec<u8>,
         content: &mut dyn Read,
+        stop: &AtomicBool,
     ) -> Result<Kind, Fault> {
         if entry.size > self.bounds.file {
             let limit = self.bounds.file;
@@ -263,7 +270,7 @@ impl Tree {
             return Ok(Kind::Unreadable(format!("the image holds more than {MAX_FILE_MODULES} Wasm files")));
         }
         let bytes = whole(entry, head, content)?;
-        Ok(self.keep(module::read(&bytes, name)))
+        Ok(self.keep(module::read_until(&bytes, name, stop)))
     }
 
     /// Too long or one too many: it is remembered without its text.
@@ -287,6 +294,7 @@ impl Tree {
         entry: &Entry,
         head: Vec<u8>,
         content: &mut dyn Read,
+        stop: &AtomicBool,
     ) -> Result<Kind, Fault> {
         if entry.size > MAX_TEXT as u64 {
             return Ok(Kind::Unreadable(format!(
@@ -297,7 +305,7 @@ impl Tree {
             return Ok(Kind::Unreadable(format!("the image holds more than {MAX_FILE_MODULES} Wasm files")));
         }
         let bytes = whole(entry, head, content)?;
-        Ok(self.keep(module::read_text(&bytes, name)))
+        Ok(self.keep(module::read_text_until(&bytes, name, stop)))
     }
 
     fn keep(&mut self, facts: Result<ModuleFacts, Malformed>) -> Kind {
@@ -317,33 +325,40 @@ impl Tree {
     }
 }
 
-impl Visitor for Tree {
+/// A tree while a layer is applied to it, which somebody may give up.
+struct Applying<'a> {
+    tree: &'a mut Tree,
+    stop: &'a AtomicBool,
+}
+
+impl Visitor for Applying<'_> {
     fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), Fault> {
+        let tree = &mut *self.tree;
         // A pod's command is UTF-8, so a name that is not cannot be started.
         let Ok(name) = std::str::from_utf8(&entry.name) else { return Ok(()) };
         let name = path::normalise(name);
         let (folder, base) = path::split(&name);
         // Folders may be links of lower layers; the node's unpacker goes through them too.
-        let Some(folder) = self.resolve(folder, true) else { return Ok(()) };
+        let Some(folder) = tree.resolve(folder, true) else { return Ok(()) };
         if base.starts_with(WHITEOUT) {
-            return self.whiteout(&folder, base);
+            return tree.whiteout(&folder, base);
         }
         if base.is_empty() {
             return Ok(());
         }
         let name = path::normalise(&path::join(&folder, base));
         if entry.kind == EntryType::Directory {
-            self.nodes.remove(&name);
+            tree.nodes.remove(&name);
             return Ok(());
         }
         let kind = match entry.kind {
-            EntryType::Regular | EntryType::Continuous => self.regular(&name, entry, content)?,
-            EntryType::Link => self.hard_link(entry),
+            EntryType::Regular | EntryType::Continuous => tree.regular(&name, entry, content, self.stop)?,
+            EntryType::Link => tree.hard_link(entry),
             EntryType::Symlink => String::from_utf8(entry.target.clone()).ok().map(Kind::Link),
             _ => None,
         };
-        self.remove(&name, usize::MAX, true);
-        kind.map_or(Ok(()), |kind| self.insert(name, kind))
+        tree.remove(&name, usize::MAX, true);
+        kind.map_or(Ok(()), |kind| tree.insert(name, kind))
     }
 }
 
@@ -461,6 +476,35 @@ mod tests {
     fn export(files: &Files, source: &str) -> Option<String> {
         let facts = files.modules.iter().find(|facts| facts.source == source)?;
         facts.exports.first().cloned()
+    }
+
+    #[test]
+    fn a_file_is_not_read_to_its_end_when_nobody_waits() {
+        struct Stopping<'a>(&'a [u8], &'a AtomicBool);
+        impl Read for Stopping<'_> {
+            // The whole file has arrived when the look-up is given up.
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                let count = self.0.read(buffer)?;
+                self.1.store(self.0.is_empty(), std::sync::atomic::Ordering::Relaxed);
+                Ok(count)
+            }
+        }
+        let stop = AtomicBool::new(false);
+        for (name, bytes) in [("/a.wasm", wasm("a")), ("/a.wat", b"(module)".to_vec())] {
+            let entry = Entry {
+                name: name.into(),
+                target: Vec::new(),
+                kind: EntryType::Regular,
+                mode: 0o644,
+                size: bytes.len() as u64,
+            };
+            let mut tree = Tree::new(BOUNDS, []);
+            let kind = tree.regular(name, &entry, &mut Stopping(&bytes, &stop), &stop).unwrap();
+            assert!(
+                matches!(kind, Some(Kind::Unreadable(why)) if why == "reading it was given up"),
+                "{name}"
+            );
+        }
     }
 
     #[test]

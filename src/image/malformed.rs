@@ -15,13 +15,13 @@ pub struct Malformed(pub String);
 impl Malformed {
     /// From anything that can be shown.
     pub fn new(message: impl Into<String>) -> Self {
-        Self(message.into())
+        Self(harmless(&message.into()))
     }
 }
 
 impl From<serde_json::Error> for Malformed {
     fn from(error: serde_json::Error) -> Self {
-        Self(error.to_string())
+        Self::new(error.to_string())
     }
 }
 
@@ -76,6 +76,24 @@ pub(super) fn short(text: &str) -> String {
     }
 }
 
+/// What a terminal or a log obeys, and what hides or reorders text: control characters, line breaks among them, and of
+/// Unicode the characters without width, the separators of lines and paragraphs, and the marks of UAX #9.
+pub fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
+        || matches!(c, '\u{61c}' | '\u{feff}')
+}
+
+/// Foreign text as it may stand in a line of a log, in an annotation or in a warning: it cannot end the line and begin one
+/// of its own. Harmless text is left as it is, so that it does not matter how often this is done.
+pub fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if acts(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
 /// Letter case as Go's `encoding/json` folds it: also the long s, and the Kelvin sign (which lower-cases to `k`).
 fn fold(key: &str) -> String {
     key.to_lowercase().replace('ſ', "s")
@@ -89,6 +107,18 @@ mod tests {
     fn long_foreign_text_is_cut_between_characters() {
         assert_eq!(short("ä"), "ä");
         assert_eq!(short(&"ä".repeat(500)).chars().count(), 161);
+    }
+
+    #[test]
+    fn foreign_text_cannot_forge_a_line() {
+        let text = "a\nb\r\u{1b}[2J\u{2028}\u{202e}\u{feff}\u{85}c";
+        let shown = harmless(text);
+        assert_eq!(shown, r"a\nb\r\u{1b}[2J\u{2028}\u{202e}\u{feff}\u{85}c");
+        assert_eq!(harmless(&shown), shown);
+        assert_eq!(harmless("`/ä b`: 日本"), "`/ä b`: 日本");
+        assert_eq!(Malformed::new("a\nb").0, r"a\nb");
+        let json = serde_json::from_str::<u8>("\"a\nb\"").unwrap_err();
+        assert!(!Malformed::from(json).0.contains('\n'));
     }
 
     #[test]

@@ -83,6 +83,11 @@ pub fn read_until(bytes: &[u8], source: &str, stop: &AtomicBool) -> Result<Modul
 
 /// Reads `.wat` text, which the shims take in place of a binary (`runwasi:crates/containerd-shim-wasm`, `can_handle`).
 pub fn read_text(text: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
+    read_text_until(text, source, &AtomicBool::new(false))
+}
+
+/// [`read_text`], which ends once `stop` is set; the text is assembled in one go, and short.
+pub fn read_text_until(text: &[u8], source: &str, stop: &AtomicBool) -> Result<ModuleFacts, Malformed> {
     if text.len() > MAX_TEXT {
         return Err(Malformed::new(format!(
             "it is Wasm text of {} bytes; at most {MAX_TEXT} are read, so ship the binary",
@@ -95,7 +100,7 @@ pub fn read_text(text: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
         Malformed::new(format!("it is not Wasm text: {}", shown.lines().next().unwrap_or_default()))
     })?;
     let size_bytes = text.len() as u64;
-    read(&binary, source).map(|facts| ModuleFacts { size_bytes, ..facts })
+    read_until(&binary, source, stop).map(|facts| ModuleFacts { size_bytes, ..facts })
 }
 
 impl From<wasmparser::Error> for Malformed {

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::layer::is_wasm_name;
+use super::malformed::harmless;
 use super::rootfs::{SLIGHTFILE, SPIN_TOML, WWS_TOML, crun_annotation};
 use super::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, module, path};
 
@@ -88,7 +89,7 @@ pub(super) fn is_root(argument: &str) -> bool {
 }
 
 fn unknown(reason: impl Into<String>) -> Program {
-    Program::Unknown { reason: reason.into() }
+    Program::Unknown { reason: harmless(&reason.into()) }
 }
 
 fn conclusion(facts: &ImageFacts) -> String {

@@ -184,6 +184,12 @@ impl Registry {
         &self.inner.guard
     }
 
+    /// Whether a registry that would be asked for an image left its last request unanswered, or leaves one unanswered for
+    /// long already.
+    pub(super) fn is_suspect(&self, reference: &Reference) -> bool {
+        self.inner.sites(reference).iter().any(|site| self.inner.breakers.is_suspect(&site.registry))
+    }
+
     /// Asks the mirrors in order, and at last the registry itself; what a mirror says is believed only when it has
     /// what is asked for.
     async fn fetch(&self, reference: &Reference, thing: &Thing<'_>, limit: u64) -> Result<Bytes, Trouble> {
@@ -222,7 +228,16 @@ impl Registry {
             };
             return Err(message::explain(&answer));
         }
-        let bytes = transport::read(response, limit).await.map_err(|failure| match failure {
+        // A manifest is short and comes from the registry itself: until it is here, the registry has not answered. A blob
+        // may be long, and come from elsewhere.
+        if matches!(thing, Thing::Manifest { .. }) {
+            asking.permit.asks();
+        }
+        let read = transport::read(response, limit).await;
+        if !matches!(read, Err(BodyFailure::Network(_))) {
+            asking.permit.answered();
+        }
+        let bytes = read.map_err(|failure| match failure {
             BodyFailure::TooLarge => Trouble::TooLarge,
             BodyFailure::Network(error) => message::network(&error, &site.registry).into(),
         })?;
@@ -384,6 +399,7 @@ impl Asking<'_> {
 
     /// Sends a request to the registry, and tells its breaker what became of it.
     async fn send(&mut self, ask: &Ask) -> Result<Response, Trouble> {
+        self.permit.asks();
         let sent = self.inner.transport.send(ask).await;
         match &sent {
             Err(Failure::Network { elsewhere: None, .. }) => self.permit.silent(),

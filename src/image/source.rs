@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-use super::{Error, reference::Reference};
+use super::{Error, malformed::acts, reference::Reference};
 
 /// A content descriptor (OCI image-spec, `descriptor.md`), as far as detection needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,10 +92,9 @@ pub(super) fn verify(digest: &str, bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Foreign text made fit for a message: on one line, short, without characters that act on a terminal.
+/// Foreign text made fit for a message: on one line, short, without characters that act on a terminal or reorder text.
 pub(super) fn shorten(text: &str, chars: usize) -> String {
-    let mut shown: String =
-        text.trim().chars().take(chars).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut shown: String = text.trim().chars().take(chars).map(|c| if acts(c) { ' ' } else { c }).collect();
     if text.trim().chars().nth(chars).is_some() {
         shown.push('…');
     }

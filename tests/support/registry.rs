@@ -79,6 +79,18 @@ impl Registry {
         Self::launch(folder, &http, Some(authority), RegistryAuth::Basic(USER.into(), PASSWORD.into()))
     }
 
+    /// Plain HTTP; tokens of this realm are trusted when they are signed with this certificate's key.
+    pub fn start_with_tokens(realm: &str, service: &str, issuer: &str, certificate: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tokens.pem");
+        fs::write(&file, certificate).unwrap();
+        let more = format!(
+            "auth:\n  token: {{ realm: \"{realm}\", service: {service}, issuer: {issuer}, rootcertbundle: {} }}\n",
+            file.display()
+        );
+        Self::launch(folder, &more, None, RegistryAuth::Basic(USER.into(), PASSWORD.into()))
+    }
+
     fn launch(folder: TempDir, more: &str, authority: Option<PathBuf>, auth: RegistryAuth) -> Self {
         let config = folder.path().join("config.yml");
         let data = folder.path().join("data");

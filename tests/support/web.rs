@@ -23,6 +23,8 @@ pub struct Asked {
     /// `authorization`, as it came.
     pub authorization: Option<String>,
     pub body: String,
+    /// The address of this machine that was connected to.
+    pub at: IpAddr,
 }
 
 /// An answer: status, more header lines, body.
@@ -42,7 +44,15 @@ pub struct Web {
 impl Web {
     /// Answers every request with what `handler` makes of its number and of itself.
     pub async fn start(handler: impl Fn(usize, &Asked) -> Said + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", handler).await
+    }
+
+    /// The same at another address; `[::]:0` is every one.
+    pub async fn start_at(
+        address: &str,
+        handler: impl Fn(usize, &Asked) -> Said + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (asked, handler): (Arc<Mutex<Vec<Asked>>>, Handler) = (Arc::default(), Arc::new(handler));
         let log = Arc::clone(&asked);
@@ -72,6 +82,7 @@ impl Drop for Web {
 }
 
 async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Asked>>>, handler: Handler) -> Option<()> {
+    let at = stream.local_addr().ok()?.ip().to_canonical();
     loop {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -87,7 +98,7 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Asked>>>, handler: Hand
         stream.read_exact(&mut body).await.ok()?;
         let line = head.lines().next()?.trim_end_matches(" HTTP/1.1").to_string();
         let body = String::from_utf8_lossy(&body).into_owned();
-        let asked = Asked { line, authorization: header("authorization"), body };
+        let asked = Asked { line, authorization: header("authorization"), body, at };
         let number = {
             let mut log = log.lock().unwrap();
             log.push(asked.clone());
@@ -97,6 +108,9 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Asked>>>, handler: Hand
         let text = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n", body.len());
         stream.write_all(text.as_bytes()).await.ok()?;
         stream.write_all(&body).await.ok()?;
+        if headers.contains("connection: close") {
+            return stream.shutdown().await.ok();
+        }
     }
 }
 
@@ -108,6 +122,11 @@ pub fn redirect(to: &str) -> Said {
 /// A challenge to get a token.
 pub fn bearer(realm: &str) -> Said {
     (401, format!("www-authenticate: Bearer realm=\"{realm}\",service=\"test\"\r\n"), Vec::new())
+}
+
+/// An answer after which the connection ends, so that the next request opens another one.
+pub fn last((status, headers, body): Said) -> Said {
+    (status, headers + "connection: close\r\n", body)
 }
 
 /// A body.

@@ -1,6 +1,9 @@
 //! A circuit breaker for each registry: one that does not answer is left alone for a while, and so is one that asked
 //! for it by `Retry-After`. Reviews then fail at once with a clear message instead of one by one after their budgets,
 //! and what tags meant before is served meanwhile.
+//!
+//! A request that hangs fails only after seconds. Until then its registry is suspect, and pods that most probably have
+//! nothing to do with Wasm do not wait for it for longer than a moment.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,11 +28,25 @@ pub struct BreakerOptions {
     /// How long it is left alone before one request tries again. Default: 10 s.
     #[serde(with = "duration")]
     pub open_for: Duration,
+    /// How long a request may be without an answer, while no other one is answered, before its registry is suspect. A
+    /// registry that did not answer the last request is suspect until it answers one. Default: 1 s.
+    #[serde(with = "duration")]
+    pub suspect_after: Duration,
+    /// How long the review of a pod waits for an image of a suspect registry when nothing says that the pod runs on a
+    /// Wasm runtime: no RuntimeClass, no annotation, no Wasm file as its command. The look-up goes on for the next
+    /// review. Default: 300 ms.
+    #[serde(with = "duration")]
+    pub patience: Duration,
 }
 
 impl Default for BreakerOptions {
     fn default() -> Self {
-        Self { failures: 5, open_for: Duration::from_secs(10) }
+        Self {
+            failures: 5,
+            open_for: Duration::from_secs(10),
+            suspect_after: Duration::from_secs(1),
+            patience: Duration::from_millis(300),
+        }
     }
 }
 
@@ -49,6 +66,17 @@ struct State {
     /// Somebody is trying whether the registry answers again.
     probing: bool,
     not_before: Option<Instant>,
+    /// Requests without an answer yet.
+    waiting: u32,
+    /// When the first of them was sent, or when the registry last answered another one.
+    silent_since: Option<Instant>,
+}
+
+impl State {
+    fn is_nothing(&self) -> bool {
+        let Self { failures, open_until, probing, not_before, waiting, silent_since: _ } = *self;
+        failures == 0 && open_until.is_none() && !probing && not_before.is_none() && waiting == 0
+    }
 }
 
 /// The breakers of all registries.
@@ -79,7 +107,25 @@ impl Breakers {
                 state.probing = true;
             }
         }
-        Ok(Permit { breakers: Arc::clone(self), registry: registry.into(), answered: false })
+        drop(states);
+        self.wait(registry, now);
+        Ok(Permit { breakers: Arc::clone(self), registry: registry.into(), answered: false, waiting: true })
+    }
+
+    fn wait(&self, registry: &str, now: Instant) {
+        self.change(registry, |state| {
+            state.waiting = state.waiting.saturating_add(1);
+            state.silent_since = state.silent_since.or(Some(now));
+        });
+    }
+
+    /// Whether a registry left its last request unanswered, or leaves one unanswered for long already.
+    pub(super) fn is_suspect(&self, registry: &str) -> bool {
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        states.get(registry).is_some_and(|state| {
+            let silent = state.silent_since.filter(|_| state.waiting > 0);
+            state.failures > 0 || silent.is_some_and(|since| since.elapsed() >= self.options.suspect_after)
+        })
     }
 
     /// A registry said to be left alone.
@@ -88,25 +134,39 @@ impl Breakers {
         self.change(registry, |state| state.not_before = Some(until));
     }
 
-    fn settle(&self, registry: &str, answered: bool) {
-        if answered {
-            let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
-            let Some(state) = states.get_mut(registry) else { return };
-            *state = State { not_before: state.not_before.filter(|until| *until > now), ..State::default() };
-            if state.not_before.is_none() {
-                states.remove(registry);
+    /// A request is no longer waited for; a registry that answered is one that answers.
+    fn settle(&self, registry: &str, waited: bool, answered: bool) {
+        let now = Instant::now();
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(state) = states.get_mut(registry) else {
+            drop(states);
+            if !answered {
+                self.change(registry, |state| self.fail(state, now));
             }
             return;
+        };
+        state.waiting = state.waiting.saturating_sub(u32::from(waited));
+        if answered {
+            let not_before = state.not_before.filter(|until| *until > now);
+            *state =
+                State { not_before, waiting: state.waiting, silent_since: Some(now), ..State::default() };
+        } else {
+            self.fail(state, now);
         }
-        let options = self.options;
-        self.change(registry, |state| {
-            state.failures = state.failures.saturating_add(1);
-            state.probing = false;
-            if options.failures > 0 && state.failures >= options.failures {
-                state.open_until = Some(Instant::now() + options.open_for);
-            }
-        });
+        if state.waiting == 0 {
+            state.silent_since = None;
+        }
+        if state.is_nothing() {
+            states.remove(registry);
+        }
+    }
+
+    fn fail(&self, state: &mut State, now: Instant) {
+        state.failures = state.failures.saturating_add(1);
+        state.probing = false;
+        if self.options.failures > 0 && state.failures >= self.options.failures {
+            state.open_until = Some(now + self.options.open_for);
+        }
     }
 
     fn change(&self, registry: &str, change: impl FnOnce(&mut State)) {
@@ -114,7 +174,7 @@ impl Breakers {
         if !states.contains_key(registry) && states.len() >= MOST_REGISTRIES {
             let now = Instant::now();
             let waits = |until: Option<Instant>| until.is_some_and(|until| until > now);
-            states.retain(|_, state| waits(state.open_until) || waits(state.not_before));
+            states.retain(|_, state| state.waiting > 0 || waits(state.open_until) || waits(state.not_before));
             if states.len() >= MOST_REGISTRIES {
                 return;
             }
@@ -129,12 +189,23 @@ pub(super) struct Permit {
     breakers: Arc<Breakers>,
     registry: String,
     answered: bool,
+    /// Counted among the requests without an answer.
+    waiting: bool,
 }
 
 impl Permit {
-    /// The registry answered, whatever it said.
+    /// The registry is asked again, or for the rest of its answer.
+    pub(super) fn asks(&mut self) {
+        self.answered = false;
+        if !std::mem::replace(&mut self.waiting, true) {
+            self.breakers.wait(&self.registry, Instant::now());
+        }
+    }
+
+    /// The registry answered, whatever it said. It counts at once: what follows is about what it said.
     pub(super) fn answered(&mut self) {
         self.answered = true;
+        self.breakers.settle(&self.registry, std::mem::take(&mut self.waiting), true);
     }
 
     /// The registry did not answer after all: what it sent came from something in front of it.
@@ -145,7 +216,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.breakers.settle(&self.registry, self.answered);
+        if self.waiting || !self.answered {
+            self.breakers.settle(&self.registry, self.waiting, self.answered);
+        }
     }
 }
 
@@ -154,7 +227,12 @@ mod tests {
     use super::*;
 
     fn breakers(failures: u32) -> Arc<Breakers> {
-        Breakers::new(BreakerOptions { failures, open_for: Duration::from_millis(50) })
+        Breakers::new(BreakerOptions {
+            failures,
+            open_for: Duration::from_millis(50),
+            suspect_after: Duration::from_millis(30),
+            ..BreakerOptions::default()
+        })
     }
 
     fn fail(breakers: &Arc<Breakers>, times: usize) {
@@ -209,6 +287,37 @@ mod tests {
         assert!(breakers.enter("r").is_ok());
         breakers.pause("r", Duration::MAX);
         assert!(matches!(breakers.enter("r"), Err(Closed::Asked { left }) if left <= LONGEST_PAUSE));
+    }
+
+    #[test]
+    fn a_request_that_hangs_makes_its_registry_suspect_before_it_fails() {
+        let breakers = breakers(3);
+        let hangs = breakers.enter("r").unwrap();
+        assert!(!breakers.is_suspect("r"));
+        std::thread::sleep(Duration::from_millis(40));
+        assert!(breakers.is_suspect("r") && !breakers.is_suspect("other"));
+        breakers.enter("r").unwrap().answered();
+        assert!(!breakers.is_suspect("r"), "one image may be slow where others are not");
+        std::thread::sleep(Duration::from_millis(40));
+        assert!(breakers.is_suspect("r"), "and nothing was answered since");
+        drop(hangs);
+        assert!(breakers.is_suspect("r"), "until it answers");
+        breakers.enter("r").unwrap().answered();
+        assert!(!breakers.is_suspect("r"));
+        assert!(breakers.states.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_answer_counts_when_it_comes_and_not_when_its_body_ends() {
+        let breakers = breakers(3);
+        fail(&breakers, 2);
+        let mut reads = breakers.enter("r").unwrap();
+        reads.answered();
+        std::thread::sleep(Duration::from_millis(40));
+        assert!(!breakers.is_suspect("r"), "a layer may take its time");
+        fail(&breakers, 1);
+        drop(reads);
+        assert!(breakers.is_suspect("r"), "a later failure is not taken back by an earlier answer");
     }
 
     #[test]
