@@ -17,6 +17,7 @@ use wasmtime::Module;
 use super::bundle::Omit;
 use super::engine::Budget;
 use super::instance::{Instance, Program};
+use super::places;
 use super::{Bundle, Engine, Error, Limits, Violation, input, outcome};
 
 /// Time for checking and starting a module when its bundle is loaded. Nobody waits for an answer then, and large data
@@ -215,7 +216,8 @@ impl Rulebook {
                 panic = said.unwrap_or_default(),
                 "a host function panicked"
             );
-            Err(format!("a function of the host broke down{}", self.program.host_functions))
+            let rule = places::remark(self.program.places.rules_that_call_the_host());
+            Err(format!("a function of the host broke down{rule}{}", self.program.host_functions))
         })
     }
 
