@@ -43,6 +43,12 @@ impl Places {
         Code::read(module).and_then(|code| code.places()).unwrap_or_default()
     }
 
+    /// The names of all rules; `None` where a definition does not say its name, or nothing is known of any.
+    pub fn known(&self) -> Option<BTreeSet<&str>> {
+        let whole = !self.definitions.is_empty() && self.definitions.iter().all(|d| !d.rules.is_empty());
+        whole.then(|| self.rules(|_| true))
+    }
+
     /// The rules whose code lies at one of these offsets in the module.
     pub fn rules_at(&self, offsets: &[u64]) -> BTreeSet<&str> {
         self.rules(|definition| offsets.iter().any(|offset| definition.code.contains(offset)))
@@ -165,7 +171,7 @@ impl<'a> Code<'a> {
     fn blocks(&self, body: &FunctionBody<'_>) -> Option<Vec<(Range<u64>, Deeds)>> {
         let mut reader = body.get_operators_reader().ok()?;
         let (mut blocks, mut depth, mut start, mut deeds) = (Vec::new(), 0_u32, 0, Deeds::default());
-        let mut last = [None, None];
+        let (mut last, mut definition) = ([None, None], false);
         while !reader.eof() {
             let offset = reader.original_position();
             let operator = reader.read().ok()?;
@@ -174,13 +180,15 @@ impl<'a> Code<'a> {
                 Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
                     if depth == 0 {
                         (start, deeds) = (offset, Deeds::default());
+                        definition = matches!(operator, Operator::Block { .. });
                     }
                     depth = depth.checked_add(1)?;
                 }
                 // The last `end` is the function's own.
                 Operator::End if depth > 0 => {
                     depth -= 1;
-                    if depth == 0 {
+                    // What is no block looks whether the set was made before.
+                    if depth == 0 && definition {
                         blocks.push((start..reader.original_position(), std::mem::take(&mut deeds)));
                     }
                 }
@@ -245,8 +253,9 @@ mod tests {
     #[test]
     fn every_definition_of_the_baseline_has_the_name_of_one_rule() {
         let places = Places::of(include_bytes!("../../policies/baseline/policy.wasm"));
-        let named: Vec<_> = places.definitions.iter().filter(|d| !d.rules.is_empty()).collect();
-        for definition in &named {
+        let named = &places.definitions;
+        assert_eq!(places.known(), Some(places.rules(|_| true)));
+        for definition in named {
             assert_eq!(definition.rules.len(), 1, "{definition:?}");
         }
         let rules = places.rules(|_| true);
@@ -255,7 +264,7 @@ mod tests {
             assert!(rules.contains(rule), "{rules:?}");
         }
         assert_eq!((rules.len(), named.len()), (17, 21));
-        for definition in &named {
+        for definition in named {
             let middle = u64::midpoint(definition.code.start, definition.code.end);
             assert_eq!(places.rules_at(&[middle]), definition.rules.iter().map(String::as_str).collect());
         }

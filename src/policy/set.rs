@@ -99,6 +99,12 @@ impl PolicySet {
             .collect()
     }
 
+    /// The names of all rules of all bundles; `None` where one of them does not tell.
+    pub fn rules(&self) -> Option<BTreeSet<&str>> {
+        let each = self.rulebooks.iter().map(|book| book.program.places.known());
+        Some(each.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
     /// Linear memory of the instances that wait for work, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.rulebooks.iter().map(Rulebook::memory_bytes).sum()

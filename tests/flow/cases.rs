@@ -416,7 +416,7 @@ async fn every_case_gets_the_same_verdict_from_the_sources_the_compiled_rules_an
     assert!(report.is_empty(), "{} of {} cases fail\n{}", report.len(), cases.len(), report.join("\n"));
 }
 
-fn apart(case: &Case) -> Setup {
+pub fn apart(case: &Case) -> Setup {
     Setup { configuration: case.configuration.clone(), grants: case.grants(), cluster: case.cluster() }
 }
 
