@@ -24,6 +24,22 @@ pub enum Exit {
     Success,
     /// Something that was explained would be denied, whatever is granted where a grant was asked for.
     Denied,
+    /// Nothing would be denied, and of something nobody can tell whether it is Wasm: an image could not be read.
+    Unread,
+}
+
+/// An error with its causes. Many a message quotes its cause already, which is then not said again.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = inner.source();
+    }
+    text
 }
 
 /// Why a command could not be carried out.

@@ -12,10 +12,11 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(Exit::Success) => ExitCode::SUCCESS,
         Ok(Exit::Denied) => ExitCode::from(1),
+        Ok(Exit::Unread) => ExitCode::from(3),
         Err(error) if error.was_aborted() => ExitCode::from(130),
         Err(error) => {
             // Names in it may be foreign; its own line breaks stay.
-            let message = format!("{:#}", anyhow::Error::from(error));
+            let message = cli::with_causes(&error);
             let lines: Vec<_> = message.lines().map(cli::render::safe).collect();
             anstream::eprintln!("wasmgate: {}", lines.join("\n"));
             ExitCode::from(2)

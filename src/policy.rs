@@ -8,6 +8,7 @@ mod error;
 mod input;
 mod instance;
 mod outcome;
+mod places;
 pub mod set;
 
 pub use builtins::HOST_FUNCTIONS;

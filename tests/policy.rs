@@ -368,7 +368,7 @@ async fn a_rule_that_never_ends_is_stopped_and_the_next_request_is_clean() {
         let evaluation = set.evaluate(&json!({"loop": true})).await;
         assert!(started.elapsed() >= BRIEF.time, "{:?}", started.elapsed());
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-        assert!(failure(&evaluation).ends_with("it took more than 150ms"), "{evaluation:?}");
+        assert!(failure(&evaluation).ends_with("it took more than 150ms, in rule `loop`"), "{evaluation:?}");
         assert_eq!(rules_of(&set.evaluate(&json!({"loop": false})).await), ["fine"]);
     }
 }
@@ -429,6 +429,42 @@ async fn more_evaluations_than_instances_wait_no_longer_than_the_limit() {
     assert_eq!(rules_of(&set.evaluate(&json!({"loop": false})).await), ["fine"]);
 }
 
+#[tokio::test]
+async fn the_rule_that_never_ends_is_named_among_others_also_where_it_does_so_in_a_helper() {
+    let source = r#"
+violations contains {"rule": "first", "message": "m"} if input.first
+
+violations contains object.union(found("second"), {"container": c}) if {
+	some c in input.second
+	endless(c)
+}
+
+violations contains third("m") if input.third
+
+violations contains third(c) if {
+	some c in input.third
+	endless(c)
+}
+
+third(message) := {"rule": "third", "message": message}
+
+found(name) := {"rule": name, "message": "m"}
+
+endless(_) if {
+	some a in numbers.range(1, 2000)
+	some b in numbers.range(1, 2000)
+	some c in numbers.range(1, 2000)
+	a + b + c == 0
+}
+"#;
+    let set = rules(source, BRIEF).await;
+    let evaluation = set.evaluate(&json!({"first": true, "third": ["c"]})).await;
+    assert!(failure(&evaluation).ends_with("it took more than 150ms, in rule `third`"), "{evaluation:?}");
+    // The name is not written out, so nobody knows which rule it will be.
+    let evaluation = set.evaluate(&json!({"first": true, "second": ["c"]})).await;
+    assert!(failure(&evaluation).ends_with("it took more than 150ms"), "{evaluation:?}");
+}
+
 const ALLOCATE: &str = r#"
 violations contains {"rule": "size", "message": "m"} if {
 	some size in [input.size]
@@ -442,7 +478,10 @@ async fn a_rule_that_allocates_without_end_is_stopped_and_the_next_request_is_cl
     let set = rules(ALLOCATE, limits).await;
     for _ in 0..2 {
         let evaluation = set.evaluate(&json!({"size": 100_000_000})).await;
-        assert!(failure(&evaluation).ends_with("it needs more than 16Mi of memory"), "{evaluation:?}");
+        assert!(
+            failure(&evaluation).ends_with("it needs more than 16Mi of memory, in rule `size`"),
+            "{evaluation:?}"
+        );
         assert_eq!(rules_of(&set.evaluate(&json!({"size": 10})).await), ["size"]);
     }
     assert!(set.memory_bytes() <= 1 << 20, "{}", set.memory_bytes());
@@ -501,7 +540,8 @@ async fn a_built_in_that_fails_is_a_failure() {
     let set = rules(source, GENEROUS).await;
     let evaluation = set.evaluate(&json!({"when": "yesterday"})).await;
     assert!(
-        failure(&evaluation).contains("premature end of input (it may call `time.parse_rfc3339_ns`)"),
+        failure(&evaluation)
+            .contains("premature end of input, in rule `r` (it may call `time.parse_rfc3339_ns`)"),
         "{evaluation:?}"
     );
     assert_eq!(rules_of(&set.evaluate(&json!({"when": "2026-11-22T00:00:00Z"})).await), ["r"]);
@@ -514,7 +554,8 @@ async fn a_built_in_that_panics_is_a_failure_and_the_next_request_is_clean() {
     for _ in 0..2 {
         let evaluation = set.evaluate(&json!({"format": "%99999999999d"})).await;
         assert!(
-            failure(&evaluation).contains("a function of the host broke down (it may call `sprintf`)"),
+            failure(&evaluation)
+                .contains("a function of the host broke down, in rule `r` (it may call `sprintf`)"),
             "{evaluation:?}"
         );
         assert_eq!(rules_of(&set.evaluate(&json!({"format": "%d"})).await), ["r"]);

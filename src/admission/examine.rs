@@ -170,20 +170,12 @@ pub fn verdict(
     judge::decide(evaluation, &state.levels, state.level_of(&workload.namespace), &sparing)
 }
 
-/// The containers as the policies are shown them, for people to read.
-pub fn containers(
-    state: &State,
-    request: &RequestFacts<'_>,
-    examination: &Examination,
-) -> Result<Vec<Value>, Error> {
+/// The document that the policies read, for the object as it would be stored.
+pub fn input(state: &State, request: &RequestFacts<'_>, examination: &Examination) -> Result<Value, Error> {
     let object = to_raw_value(&examination.plan.object).map_err(Error::WritePlanned)?;
     let case = case(state, request, &object, &examination.workload, &examination.inspection);
-    judge::prepare(&case)
-        .containers
-        .iter()
-        .map(serde_json::to_value)
-        .collect::<Result<_, _>>()
-        .map_err(Error::WritePlanned)
+    let text = serde_json::to_string(&judge::prepare(&case)).map_err(Error::WritePlanned)?;
+    serde_json::from_str(&text).map_err(Error::WritePlanned)
 }
 
 /// What one container can really do and nobody covers.
@@ -195,6 +187,8 @@ pub struct Open {
     pub image: String,
     /// The effective entries without a grant; none where everything is covered.
     pub entries: Vec<Entry>,
+    /// What is handed over without a grant, in reach or not.
+    pub ambient: Vec<Entry>,
 }
 
 /// What the containers can really do and nobody covers.
@@ -209,6 +203,7 @@ pub fn open(
         container: facts.name.to_string(),
         image: facts.image.to_string(),
         entries: facts.effective.into_iter().map(|e| e.entry).filter(|e| e.covered_by.is_empty()).collect(),
+        ambient: facts.ambient.into_iter().filter(|e| e.covered_by.is_empty()).collect(),
     };
     Ok(judge::prepare(&case).containers.into_iter().map(open).collect())
 }

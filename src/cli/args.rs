@@ -22,6 +22,10 @@ pub struct Args {
     pub command: Command,
 }
 
+/// What the end of `explain` tells a script.
+const EXPLAIN_EXIT_CODES: &str = "Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be \
+denied; 2 the command could not be carried out; 3 nothing would be denied, and an image could not be read";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -161,6 +165,7 @@ pub enum LogFormat {
 
 /// Options of `explain`.
 #[derive(Debug, Clone, Parser)]
+#[command(after_help = EXPLAIN_EXIT_CODES)]
 pub struct ExplainOptions {
     /// Manifest file, folder, or `-` for standard input (repeatable)
     #[arg(long = "filename", short = 'f', value_name = "PATH", required = true)]
@@ -171,6 +176,9 @@ pub struct ExplainOptions {
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: Output,
+    /// Also print the document that the policies read, for authors of rules
+    #[arg(long)]
+    pub show_input: bool,
     /// Longest time to look at the images of one object, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub timeout: u64,

@@ -1,5 +1,7 @@
 //! From options to a gate's parts; every command builds them the same way.
 
+use std::collections::BTreeSet;
+
 use super::Error;
 use super::args::GateOptions;
 use crate::admission::State;
@@ -7,6 +9,7 @@ use crate::cluster::{self, Cluster};
 use crate::config::{self, Overrides, Settings};
 use crate::grant::{self, Loaded};
 use crate::image::{self, Inspector};
+use crate::judge::{Levels, verdict::POLICY_ERROR};
 use crate::policy::{Bundle, Engine, Limits, PolicySet};
 
 /// The checked configuration of a command that does not serve.
@@ -66,16 +69,37 @@ pub async fn state(settings: &Settings) -> Result<State, Error> {
         .cluster
         .as_ref()
         .map_or_else(|| Ok(Cluster::default()), |dir| cluster::load_dir(dir))?;
+    let policies = policies(settings).await?;
+    check_rules(&settings.file.enforcement, policies.rules().as_ref())?;
     Ok(State {
         runtimes: settings.runtimes.clone(),
         cluster,
         grants,
         exceptions,
-        policies: policies(settings).await?,
+        policies,
         options: settings.file.policies.options.clone(),
         levels: settings.file.enforcement.clone(),
         exempt_namespaces: settings.file.exempt_namespaces.clone(),
     })
+}
+
+/// A level for a rule that no bundle has was meant for another one. Where a bundle does not tell its rules' names, nobody can
+/// say so.
+fn check_rules(levels: &Levels, known: Option<&BTreeSet<&str>>) -> Result<(), config::Error> {
+    let levels_of = levels.rules.keys().map(|rule| ("enforcement.rules", rule));
+    let written = levels_of.chain(levels.never_exempt.iter().map(|rule| ("enforcement.neverExempt", rule)));
+    for (field, rule) in written.filter(|(_, rule)| rule.as_str() != POLICY_ERROR) {
+        match known {
+            Some(known) if !known.contains(rule.as_str()) => {
+                let names = known.iter().copied().chain([POLICY_ERROR]).collect::<Vec<_>>().join(", ");
+                let message = format!("no loaded bundle has this rule; write one of {names}");
+                return Err(config::Error::CheckField { field: field.into(), value: rule.clone(), message });
+            }
+            None => tracing::warn!(field, rule, "Whether a bundle has this rule is not known here"),
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 async fn policies(settings: &Settings) -> Result<PolicySet, Error> {

@@ -6,14 +6,15 @@ use std::time::Duration;
 use super::args::{ExplainOptions, Output};
 use super::manifest::{self, Manifest};
 use super::report::{Outcome, Report};
-use super::{Error, Exit, build, inspect, print, render};
+use super::{Error, Exit, build, inspect, print, render, suggest};
 use crate::admission::{State, examine};
 use crate::image::Inspector;
 use crate::judge::RequestFacts;
 use crate::judge::input::UserFacts;
 use crate::workload::Kind;
 
-/// Explains every object of the files. Denied objects make the exit code 1.
+/// Explains every object of the files. Denied objects make the exit code 1; without one, images that could not be read
+/// make it 3: the answer for these is not known.
 pub async fn run(options: Box<ExplainOptions>) -> Result<Exit, Error> {
     let settings = build::settings(&options.gate)?;
     let manifests = manifest::read(&options.files)?;
@@ -30,8 +31,12 @@ pub async fn run(options: Box<ExplainOptions>) -> Result<Exit, Error> {
     }
     clear_progress();
     write(&reports, options.output)?;
-    let denied = reports.iter().any(|r| r.outcome == Outcome::Denied);
-    Ok(if denied { Exit::Denied } else { Exit::Success })
+    let any = |outcome| reports.iter().any(|r| r.outcome == outcome);
+    Ok(match (any(Outcome::Denied), any(Outcome::Unread)) {
+        (true, _) => Exit::Denied,
+        (false, true) => Exit::Unread,
+        (false, false) => Exit::Success,
+    })
 }
 
 async fn explain(
@@ -65,8 +70,12 @@ async fn explain(
     let failed = |source| Error::Explain { object: described(manifest), source };
     let examination =
         examine::examine(state, inspector, &request, &manifest.object, kind, budget).await.map_err(failed)?;
-    let judged = examine::containers(state, &request, &examination).map_err(failed)?;
-    Report::of(manifest, examination, judged).map_err(|e| Error::Format(e.to_string()))
+    let input = examine::input(state, &request, &examination).map_err(failed)?;
+    let open = examine::open(state, &request, &examination).map_err(failed)?;
+    let grants = suggest::grants(state, &examination, open);
+    let report =
+        Report::of(manifest, examination, &input, grants).map_err(|e| Error::Format(e.to_string()))?;
+    Ok(Report { input: (options.show_input && report.judged).then_some(input), ..report })
 }
 
 fn described(manifest: &Manifest) -> String {

@@ -35,7 +35,7 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 pub fn report(report: &Report, width: u16) -> String {
     let title = safe(&format!("{} {}/{}", report.kind, report.namespace, report.name));
     let origin = paint(DIM, &safe(&report.origin));
-    let mut out = format!("{}  {}  {origin}\n", paint(BOLD, &title), word(report.outcome));
+    let mut out = format!("{}  {}  {origin}\n", paint(BOLD, &title), outcome(report));
     for container in &report.containers {
         out.push_str(&finding(container, width));
     }
@@ -44,6 +44,10 @@ pub fn report(report: &Report, width: u16) -> String {
         out.push_str(&capabilities::table(container, &report.violations, width));
     }
     out.push_str(&verdict(report, width));
+    if let Some(input) = &report.input {
+        let text = serde_json::to_string_pretty(input).unwrap_or_default();
+        let _ = writeln!(out, "\n  {}\n{}", paint(BOLD, "input of the policies"), indented(&text));
+    }
     out
 }
 
@@ -59,6 +63,16 @@ pub fn summary(reports: &[Report]) -> String {
     let parts: Vec<_> =
         counts.into_iter().map(|(outcome, count)| format!("{count} {}", word(outcome))).collect();
     format!("{} {}\n", paint(BOLD, &format!("{} objects:", reports.len())), parts.join(", "))
+}
+
+/// A template is admitted whatever its pods would meet: the server only warns.
+fn outcome(report: &Report) -> String {
+    match report.outcome {
+        Outcome::Denied if report.kind != "Pod" => {
+            format!("{}: {}", paint(YELLOW, "admitted with warnings"), paint(RED, "its pods will be denied"))
+        }
+        other => word(other),
+    }
 }
 
 fn word(outcome: Outcome) -> String {
@@ -107,6 +121,10 @@ fn finding(container: &Value, width: u16) -> String {
         line(YELLOW, "hazard", hazard);
     }
     out
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {}", safe(line))).collect::<Vec<_>>().join("\n")
 }
 
 fn role_word(role: &str) -> &'static str {
@@ -160,7 +178,7 @@ fn yaml(value: &Value) -> Option<String> {
 }
 
 fn verdict(report: &Report, width: u16) -> String {
-    let mut out = format!("\n  {} {}\n", paint(BOLD, "verdict"), word(report.outcome));
+    let mut out = format!("\n  {} {}\n", paint(BOLD, "verdict"), outcome(report));
     for judged in &report.violations {
         out.push_str(&violation(judged, width));
     }

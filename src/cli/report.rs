@@ -1,20 +1,15 @@
 //! What `explain` says of one object, in a form that scripts can rely on.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
-
 use serde::Serialize;
 use serde_json::Value;
 
 use super::manifest::Manifest;
 use crate::admission::Examination;
-use crate::grant::draft::scalar;
-use crate::grant::types::API_VERSION;
 use crate::image::NEEDS_COMMAND;
 use crate::inspection::{Class, Container, Finding};
 use crate::judge::JudgedViolation;
 use crate::policy::Action;
-use crate::workload::{Role, Workload};
+use crate::workload::Role;
 
 /// What would become of the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -60,11 +55,17 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// What would be done to values that a person wrote.
     pub notices: Vec<String>,
-    /// A WasiGrant, as YAML, that would cover every capability that nobody granted.
+    /// WasiGrants, as YAML, that would cover what nobody granted: those of `suggest`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggested_grant: Option<String>,
     /// What the rules found.
     pub violations: Vec<JudgedViolation>,
+    /// The document that the policies read, with `--show-input`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// Whether the policies were asked.
+    #[serde(skip)]
+    pub judged: bool,
     /// The object before and after, for the diff.
     #[serde(skip)]
     pub before_after: Option<(Value, Value)>,
@@ -85,6 +86,8 @@ impl Report {
             warnings: Vec::new(),
             notices: Vec::new(),
             suggested_grant: None,
+            input: None,
+            judged: false,
             violations: Vec::new(),
             before_after: None,
         }
@@ -95,16 +98,17 @@ impl Report {
         Self { outcome: Outcome::Exempt, ..Self::not_a_workload(manifest, namespace) }
     }
 
-    /// An object that was examined; `judged` are its containers as the policies were shown them.
+    /// An object that was examined; `input` is what the policies were shown, and `grants` would cover what nobody granted.
     pub fn of(
         manifest: &Manifest,
         examination: Examination,
-        judged: Vec<Value>,
+        input: &Value,
+        grants: Vec<String>,
     ) -> Result<Self, serde_json::Error> {
         let violations =
             examination.judgement.as_ref().map(|j| j.verdict.violations.clone()).unwrap_or_default();
         let mut containers = if examination.judgement.is_some() {
-            judged
+            input.get("containers").and_then(Value::as_array).cloned().unwrap_or_default()
         } else {
             examination.inspection.containers.iter().map(found).collect::<Result<_, _>>()?
         };
@@ -115,7 +119,8 @@ impl Report {
             }
         }
         Ok(Self {
-            suggested_grant: suggested_grant(&examination.workload, &containers),
+            suggested_grant: (!grants.is_empty()).then(|| grants.join("---\n")),
+            judged: examination.judgement.is_some(),
             kind: examination.workload.kind.as_str().to_string(),
             namespace: examination.workload.namespace.clone(),
             name: examination.workload.name.clone(),
@@ -136,26 +141,6 @@ fn drop_hazard(container: &mut Value, hazard: &str) {
     if let Some(hazards) = container.get_mut("hazards").and_then(Value::as_array_mut) {
         hazards.retain(|known| known.as_str() != Some(hazard));
     }
-}
-
-/// The whole object, so that nobody has to know where the lines of the messages belong.
-fn suggested_grant(workload: &Workload, containers: &[Value]) -> Option<String> {
-    let entries = containers.iter().filter_map(|c| c.get("effective")?.as_array()).flatten();
-    let lines: BTreeSet<&str> =
-        entries.filter_map(|e| e.get("needsGrant")?.as_str()).map(str::trim).collect();
-    if lines.is_empty() {
-        return None;
-    }
-    let name = if workload.name.is_empty() { "new-grant" } else { &workload.name };
-    let mut text =
-        format!("apiVersion: {API_VERSION}\nkind: WasiGrant\nmetadata:\n  name: {}\n", scalar(name));
-    // Writing to a string cannot fail, here and below.
-    let _ = writeln!(text, "  namespace: {}\nspec:\n  subjects:", scalar(&workload.namespace));
-    let _ = writeln!(text, "    serviceAccounts: [{}]\n  capabilities:", scalar(workload.service_account()));
-    for line in lines {
-        let _ = writeln!(text, "    - {line}");
-    }
-    Some(text)
 }
 
 /// What a rule says decides; that a person is told of a change is no reason to worry about the verdict.

@@ -14,18 +14,22 @@ use super::manifest::{self, Manifest};
 use super::{Error, Exit, build, print, render};
 use crate::admission::examine::{self, Open};
 use crate::admission::{Examination, State};
+use crate::capability::Entry;
 use crate::grant::draft::{Draft, comment};
 use crate::grant::index::repository;
 use crate::image::Inspector;
 use crate::judge::input::UserFacts;
 use crate::judge::{JudgedViolation, RequestFacts};
-use crate::policy::Action;
+use crate::policy::{Action, Violation};
 use crate::workload::{Kind, Workload};
 
 /// Rules that a grant satisfies: those that speak of an uncovered capability (`policies/wasmgate/concern.rego`), but for
 /// native code, which no grant lets in.
-pub const MENDABLE: [&str; 5] =
-    ["needs-grant", "grant-expired", "plugin-env", "secret-in-reach", "unknown-import"];
+pub const MENDABLE: [&str; 6] =
+    ["needs-grant", "grant-expired", "plugin-env", "secret-in-reach", "unknown-import", IDLE];
+
+/// The rule that speaks of what is handed over and out of reach.
+const IDLE: &str = "ambient-wider-than-grant";
 
 /// Rules that leave a container out of the grant: under another runtime or with another image it would need another.
 const PREVENTING: [&str; 3] = ["runtime-mismatch", "native-code", "not-inspected"];
@@ -143,8 +147,7 @@ fn judged(
     let Some(judgement) = &examination.judgement else { return unjudged(examination) };
     let violations = &judgement.verdict.violations;
     let denied = |v: &&JudgedViolation| v.action == Action::Deny;
-    let unmendable =
-        violations.iter().filter(denied).filter(|v| !MENDABLE.contains(&v.violation.rule.as_str()));
+    let unmendable = violations.iter().filter(denied).filter(|v| !is_mendable(&v.violation));
     let blocked: Vec<String> = unmendable
         .map(|v| format!("[{}] {} (no grant can mend this)", v.violation.rule, v.violation.message))
         .collect();
@@ -158,6 +161,12 @@ fn judged(
         (false, false) => "this is needed and not enough: a rule denies what no grant can mend",
     };
     Suggestion { summary: summary.to_string(), grants, warnings, blocked, ..Suggestion::default() }
+}
+
+/// Whether a grant would mend it. One for everything that a runtime might hand over is no grant: a profile of it is meant.
+pub fn is_mendable(violation: &Violation) -> bool {
+    let rule = violation.rule.as_str();
+    MENDABLE.contains(&rule) && (rule != IDLE || violation.capability.is_some())
 }
 
 /// An object that no policy was asked about. When an image could not be read, it may be Wasm all the same.
@@ -186,8 +195,21 @@ fn grantable(mut open: Open, violations: &[JudgedViolation]) -> Option<Open> {
         .filter(|v| v.exempted.is_some() && MENDABLE.contains(&v.violation.rule.as_str()))
         .filter_map(|v| v.violation.capability.as_deref())
         .collect();
+    let idle = |entry: &Entry| {
+        let capability = Some(entry.capability.as_str());
+        own.iter().any(|v| v.violation.rule == IDLE && v.violation.capability.as_deref() == capability)
+    };
+    open.entries.extend(std::mem::take(&mut open.ambient).into_iter().filter(idle));
     open.entries.retain(|entry| !spared.contains(entry.capability.as_str()));
     (!prevented && !open.entries.is_empty()).then_some(open)
+}
+
+/// The `WasiGrant`s that would cover what nobody granted, for `explain`.
+pub(super) fn grants(state: &State, examination: &Examination, open: Vec<Open>) -> Vec<String> {
+    let violations =
+        examination.judgement.as_ref().map(|j| j.verdict.violations.as_slice()).unwrap_or_default();
+    let open: Vec<Open> = open.into_iter().filter_map(|open| grantable(open, violations)).collect();
+    drafts(&examination.workload, &open, &mut names_of_grants(state))
 }
 
 /// A grant for each image: a sidecar does not get what the main container needs.

@@ -99,15 +99,27 @@ pub fn load_dir(dir: &Path) -> Result<Loaded, Error> {
 
 fn grant_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |source| Error::ListDirectory { directory: dir.display().to_string(), source };
-    let mut files = Vec::new();
+    let (mut files, mut ignored) = (Vec::new(), None);
     for entry in fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
         let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
         let wanted = matches!(extension.as_deref(), Some("yaml" | "yml" | "json"));
-        if wanted && !hidden && !path.is_dir() {
-            files.push(path);
+        if hidden || path.is_dir() {
+            continue;
         }
+        if wanted {
+            files.push(path);
+        } else {
+            ignored = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        }
+    }
+    if let Some(ignored) = ignored.filter(|_| files.is_empty()) {
+        tracing::warn!(
+            directory = %dir.display(),
+            file = ignored,
+            "No grants were loaded: none of the files ends in .yaml, .yml or .json"
+        );
     }
     files.sort();
     Ok(files)

@@ -453,12 +453,14 @@ impl Desk<'_, '_> {
         let (container, name) = (&self.container.name, self.resource.name());
         let resources = object_mut(item, "resources", self.path.trim_end_matches(".resources"))?;
         let amounts = object_mut(resources, side.name(), self.path)?;
-        amounts.insert(name.to_owned(), json!(text));
+        // In the person's own spelling.
+        let spelled = amounts.insert(name.to_owned(), json!(text));
         let field = format!("{}.{name}", side.name());
         let hinted = self.site.hint.names(self.container, side, self.resource);
         let was = before.map_or_else(String::new, |before| {
             let by = if hinted { ", filled in by a LimitRange" } else { "" };
-            format!(" (was {}{by})", self.resource.written(before))
+            let own = spelled.as_ref().and_then(Value::as_str).map(String::from);
+            format!(" (was {}{by})", own.unwrap_or_else(|| self.resource.written(before)))
         });
         self.notes.change(&format!("resources/{container}"), format!("{}.{field} = {text}{was}", self.path));
         if before.is_some() && !hinted {

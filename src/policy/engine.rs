@@ -1,6 +1,7 @@
 //! The Wasm engine that all bundles share, its clock, and the limits on one evaluation.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -14,6 +15,9 @@ use super::Error;
 const TICK: Duration = Duration::from_millis(2);
 /// Ticks without any evaluation after which the clock stops until the next one.
 const IDLE_TICKS: u32 = 50;
+/// Calls of a stopped evaluation that are looked at. Rules do not recurse; what does is OPA's own walk through a value, and
+/// the innermost calls come first.
+const MAX_FRAMES: usize = 512;
 /// Elements of a table; a compiled policy has one table of a few hundred.
 const MAX_TABLE_ELEMENTS: usize = 100_000;
 
@@ -55,8 +59,8 @@ impl Engine {
         let failed = |reason: String| Error::StartEngine { reason };
         let mut config = Config::new();
         config.epoch_interruption(true);
-        // Nobody is shown Wasm frames, and collecting them costs time.
-        config.wasm_backtrace_max_frames(None);
+        // Nobody is shown Wasm frames; they tell which rule was at work when one is stopped.
+        config.wasm_backtrace_max_frames(NonZeroUsize::new(MAX_FRAMES));
         let wasm = wasmtime::Engine::new(&config).map_err(|error| failed(error.to_string()))?;
         let clock = Clock::start(wasm.weak()).map_err(|error| failed(error.to_string()))?;
         Ok(Self { wasm, clock: Arc::new(clock) })

@@ -12,6 +12,7 @@ use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
 
 use super::builtins::is_supplied;
 use super::engine::{Budget, Engine};
+use super::places::{self, Places};
 use super::{Bundle, ENTRYPOINT, Error, Limits};
 
 /// An instance whose memory has grown by more than this since it was started is not used again.
@@ -23,6 +24,8 @@ pub(super) struct Program {
     pub module: Module,
     /// Remark on the functions that the rules call in the host; empty when they call none.
     pub host_functions: Arc<str>,
+    /// Where the rules lie in the module.
+    pub places: Arc<Places>,
 }
 
 /// A running module with its data loaded.
@@ -31,6 +34,7 @@ pub(super) struct Instance {
     policy: Policy<DefaultContext>,
     memory_at_start: usize,
     host_functions: Arc<str>,
+    places: Arc<Places>,
 }
 
 impl Instance {
@@ -40,7 +44,8 @@ impl Instance {
         match Self::policy(&mut store, &program.module, &program.bundle.data).await {
             Ok(policy) => {
                 let host_functions = Arc::clone(&program.host_functions);
-                Ok(Self { memory_at_start: store.data().memory, store, policy, host_functions })
+                let places = Arc::clone(&program.places);
+                Ok(Self { memory_at_start: store.data().memory, store, policy, host_functions, places })
             }
             Err(error) => Err(describe(&error, store.data())),
         }
@@ -70,12 +75,14 @@ impl Instance {
         outcome.map_err(|error| self.explain(&error))
     }
 
-    /// A failed function of the host does not say which one it was.
+    /// A failed function of the host does not say which one it was. The rule is the one on whose account the stack was
+    /// built.
     fn explain(&self, error: &anyhow::Error) -> String {
         let budget = self.store.data();
         let reason = describe(error, budget);
         let in_module = budget.late || budget.greedy || error.root_cause().is::<wasmtime::Trap>();
-        if in_module { reason } else { reason + &self.host_functions }
+        let rule = places::remark(self.places.rules_at(&stack(error)));
+        if in_module { reason + &rule } else { reason + &rule + &self.host_functions }
     }
 
     /// Bytes of linear memory.
@@ -87,6 +94,13 @@ impl Instance {
     pub fn is_lean(&self) -> bool {
         self.memory_bytes().saturating_sub(self.memory_at_start) <= MAX_GROWTH
     }
+}
+
+/// Where in the module an evaluation was, from the innermost call outwards.
+fn stack(error: &anyhow::Error) -> Vec<u64> {
+    let backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>();
+    let frames = backtrace.map(wasmtime::WasmBacktrace::frames).unwrap_or_default();
+    frames.iter().filter_map(|frame| u64::try_from(frame.module_offset()?).ok()).collect()
 }
 
 /// What stopped an evaluation, without the frames and types of the machinery.
@@ -135,7 +149,8 @@ impl Program {
         }
         let calls = list(builtins.keys());
         let host_functions = if calls.is_empty() { calls } else { format!(" (it may call {calls})") };
-        Ok(Self { bundle, module, host_functions: host_functions.into() })
+        let places = Arc::new(Places::of(&bundle.module));
+        Ok(Self { bundle, module, host_functions: host_functions.into(), places })
     }
 }
 

@@ -17,6 +17,7 @@ use wasmtime::Module;
 use super::bundle::Omit;
 use super::engine::Budget;
 use super::instance::{Instance, Program};
+use super::places;
 use super::{Bundle, Engine, Error, Limits, Violation, input, outcome};
 
 /// Time for checking and starting a module when its bundle is loaded. Nobody waits for an answer then, and large data
@@ -96,6 +97,12 @@ impl PolicySet {
             .iter()
             .map(|book| (book.program.bundle.name.clone(), book.program.bundle.revision.clone()))
             .collect()
+    }
+
+    /// The names of all rules of all bundles; `None` where one of them does not tell.
+    pub fn rules(&self) -> Option<BTreeSet<&str>> {
+        let each = self.rulebooks.iter().map(|book| book.program.places.known());
+        Some(each.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
     /// Linear memory of the instances that wait for work, in bytes.
@@ -215,7 +222,8 @@ impl Rulebook {
                 panic = said.unwrap_or_default(),
                 "a host function panicked"
             );
-            Err(format!("a function of the host broke down{}", self.program.host_functions))
+            let rule = places::remark(self.program.places.rules_that_call_the_host());
+            Err(format!("a function of the host broke down{rule}{}", self.program.host_functions))
         })
     }
 

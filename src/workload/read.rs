@@ -2,9 +2,11 @@
 //! Linux pod of the cluster passes here.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use k8s_openapi::api::core::v1::{Container, EphemeralContainer, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{
+    Container, EphemeralContainer, PersistentVolumeClaimVolumeSource, PodSpec, Volume,
+};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
@@ -61,14 +63,12 @@ pub fn read(object: &str, kind: Kind, namespace: &str) -> Result<Workload, Error
         Kind::Pod => pod(typed(object, kind)?),
         Kind::PodTemplate | Kind::SpinApp => pod_template(typed(object, kind)?),
         Kind::CronJob => cron_job(typed(object, kind)?),
-        Kind::ReplicationController
-        | Kind::Deployment
-        | Kind::ReplicaSet
-        | Kind::StatefulSet
-        | Kind::DaemonSet
-        | Kind::Job => controller(typed(object, kind)?),
+        Kind::StatefulSet => return stateful_set(typed(object, kind)?, namespace),
+        Kind::ReplicationController | Kind::Deployment | Kind::ReplicaSet | Kind::DaemonSet | Kind::Job => {
+            controller(typed(object, kind)?)
+        }
     };
-    assemble(outer, template, kind, namespace)
+    assemble((outer, template), kind, namespace)
 }
 
 // === the light structs ===
@@ -101,9 +101,23 @@ struct PodTemplateObject {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, expecting = "an object")]
+#[serde(rename_all = "camelCase", default, expecting = "an object")]
 struct ControllerSpec {
     template: Option<Template>,
+    volume_claim_templates: Option<Vec<ClaimTemplate>>,
+}
+
+/// A claim that a StatefulSet makes for each of its pods; of it only the name counts, which is the volume's.
+#[derive(Default, Deserialize)]
+#[serde(default, expecting = "an object")]
+struct ClaimTemplate {
+    metadata: Option<ClaimMeta>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, expecting = "an object")]
+struct ClaimMeta {
+    name: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -152,12 +166,39 @@ fn cron_job(object: CronJob) -> Parts {
     (Some(object.metadata.unwrap_or_default()), job.and_then(|spec| spec.template))
 }
 
-fn assemble(
-    outer: Option<Meta>,
-    template: Option<Template>,
-    kind: Kind,
-    namespace: &str,
-) -> Result<Workload, Error> {
+fn stateful_set(mut object: Controller, namespace: &str) -> Result<Workload, Error> {
+    let claims = object.spec.as_mut().and_then(|spec| spec.volume_claim_templates.take());
+    let mut workload = assemble(controller(object), Kind::StatefulSet, namespace)?;
+    claim(&mut workload, claims.unwrap_or_default());
+    Ok(workload)
+}
+
+/// Adds the volumes that a StatefulSet's controller makes for each of its pods; one of the same name in the template
+/// gives way (`kubernetes:pkg/controller/statefulset/stateful_set_utils.go`, `updateStorage`). It stays in its place, so
+/// that positions in the list are those of the object.
+fn claim(workload: &mut Workload, templates: Vec<ClaimTemplate>) {
+    if templates.is_empty() {
+        return;
+    }
+    let volumes = workload.spec.volumes.get_or_insert_default();
+    // By an index: a foreigner chooses how many there are of each.
+    let mut places: HashMap<String, usize> =
+        volumes.iter().enumerate().rev().map(|(place, volume)| (volume.name.clone(), place)).collect();
+    for name in templates.into_iter().filter_map(|template| template.metadata?.name) {
+        let claim_name = format!("{name}-{}-<ordinal>", workload.name);
+        let source = PersistentVolumeClaimVolumeSource { claim_name, read_only: None };
+        let made = Volume { name: name.clone(), persistent_volume_claim: Some(source), ..Volume::default() };
+        match places.get(&name).and_then(|place| volumes.get_mut(*place)) {
+            Some(volume) => *volume = made,
+            None => {
+                places.insert(name, volumes.len());
+                volumes.push(made);
+            }
+        }
+    }
+}
+
+fn assemble((outer, template): Parts, kind: Kind, namespace: &str) -> Result<Workload, Error> {
     let template = template.unwrap_or_default();
     let spec =
         template.spec.ok_or_else(|| Error::FindSpec { kind: kind.as_str(), field: spec_path(kind) })?;
@@ -472,6 +513,22 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(read(&format!(r#"{{"spec":{{"containers":{deep}}}}}"#), Kind::Pod, "").is_err());
         assert!(read(&format!(r#"{{"other":{deep},"spec":{{"containers":[]}}}}"#), Kind::Pod, "").is_ok());
+    }
+
+    #[test]
+    fn a_stateful_set_brings_a_volume_for_each_of_its_claims() {
+        let set = json!({"metadata": {"name": "db"}, "spec": {
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}}, {"metadata": {"name": "log"}}, {}],
+            "template": {"spec": {"containers": [], "volumes": [
+                {"name": "log", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]}}}});
+        let volumes = |kind| read(&set.to_string(), kind, "").unwrap().spec.volumes.unwrap();
+        let claims: Vec<(String, Option<String>)> = volumes(Kind::StatefulSet)
+            .into_iter()
+            .map(|v| (v.name, v.persistent_volume_claim.map(|claim| claim.claim_name)))
+            .collect();
+        let claim = |name: &str| (name.to_owned(), Some(format!("{name}-db-<ordinal>")));
+        assert_eq!(claims, [claim("log"), ("tmp".to_owned(), None), claim("data")]);
+        assert_eq!(volumes(Kind::Deployment).len(), 2);
     }
 
     #[test]

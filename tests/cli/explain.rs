@@ -179,7 +179,7 @@ fn documents_lists_and_objects_without_a_pod_come_from_standard_input() {
 fn an_image_that_nobody_could_read_is_not_called_linux() {
     let text = POD.replace("samples.example/web:1", "samples.example/none:1");
     let said = explain_text(&text, &[]);
-    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(said.code, 3, "{said:?}");
     said.has(&["container c unread", "left alone, though an image could not be read", "reason"]);
     // Under a Wasm runtime it would run unseen.
     let said = explain_text(&text.replace("spec: {", "spec: {runtimeClassName: wasmtime, "), &[]);
@@ -243,4 +243,59 @@ fn foreign_text_does_not_reach_the_terminal_as_it_is() {
     let inspected = run(&["inspect", "evil.example/evil:1", "--image-layouts", &images]);
     assert!(!inspected.out.contains('\x1b') && inspected.out.contains("[2Jb"), "{inspected:?}");
     assert!(!inspected.out.lines().any(|line| line.starts_with("verdict")), "{inspected:?}");
+}
+
+#[test]
+fn the_input_of_the_policies_is_shown_to_authors_who_ask_for_it() {
+    let json = explain("files", &["-o", "json", "--show-input"]).json();
+    let input = &json["objects"][0]["input"];
+    assert_eq!(input["apiVersion"], "wasmgate.dev/v1alpha1");
+    assert_eq!(input["containers"][0]["effective"], json["objects"][0]["containers"][0]["effective"]);
+    assert!(input["object"]["spec"].is_object(), "{input}");
+    assert_eq!(explain("files", &["-o", "json"]).json()["objects"][0].get("input"), None);
+    explain("files", &["--show-input"])
+        .has(&["input of the policies", "\"apiVersion\": \"wasmgate.dev/v1alpha1\""]);
+}
+
+#[test]
+fn a_template_whose_pods_would_be_denied_is_itself_admitted() {
+    let template = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: app}, spec: {template: {spec: \
+         {hostNetwork: true, containers: [{name: a, image: \"samples.example/hello:1\"}]}}}}";
+    let said = explain_text(template, &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["verdict admitted with warnings: its pods will be denied", "[host-namespace]"]);
+}
+
+#[test]
+fn an_image_that_could_not_be_read_has_an_exit_code_of_its_own() {
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: app}, spec: {containers: [{name: a, image: \"samples.example/none:1\"}]}}";
+    let said = explain_text(pod, &[]);
+    assert_eq!(said.code, 3, "{said:?}");
+    said.has(&["left alone, though an image could not be read"]);
+}
+
+#[test]
+fn a_level_for_a_rule_that_no_bundle_has_is_refused_with_those_that_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gate.yaml");
+    let gate = |rules: &str| {
+        let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+        std::fs::write(&file, format!("{head}enforcement: {rules}\n")).unwrap();
+        explain("hello", &["--config", file.to_str().unwrap()])
+    };
+    let refused = gate("{rules: {need-grant: warn}}");
+    refused.fails(&[
+        "`enforcement.rules` cannot be `need-grant`",
+        "no loaded bundle has this rule",
+        "needs-grant",
+    ]);
+    gate("{neverExempt: [native]}").fails(&["`enforcement.neverExempt` cannot be `native`", "native-code"]);
+    assert_eq!(gate("{rules: {needs-grant: warn, policy-error: warn}}").code, 0);
+}
+
+#[test]
+fn a_cause_is_said_once() {
+    let said = run(&["explain", "-f", samples("workloads").to_str().unwrap(), "--grants", "/nowhere/at/all"]);
+    said.fails(&["could not list the grants directory `/nowhere/at/all`: No such file"]);
+    assert_eq!(said.err.matches("No such file").count(), 1, "{}", said.err);
 }

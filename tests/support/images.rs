@@ -1,5 +1,9 @@
 //! The images that the cases name: one of every shape, as OCI layouts that stand in for the registry `images.test`.
-#![allow(clippy::unwrap_used, reason = "a fixture that cannot be built must fail its test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a fixture that cannot be built must fail its test"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -26,6 +30,13 @@ pub fn folder() -> &'static Path {
     })
 }
 
+/// The digest of an image of the catalogue, by its name.
+pub fn digest(name: &str) -> String {
+    let index = std::fs::read(folder().join(name).join("index.json")).unwrap();
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    index["manifests"][0]["digest"].as_str().unwrap().to_string()
+}
+
 /// Every image by its name.
 fn catalogue() -> Vec<(&'static str, Image)> {
     [modules(), components(), spin_apps(), root_file_systems(), broken()].into_iter().flatten().collect()
@@ -50,31 +61,75 @@ fn modules() -> Vec<(&'static str, Image)> {
         ("acme", artifact(&acme)),
         ("hungry", artifact(&hungry)),
         ("runwasi-files", ImageBuilder::runwasi(&fixtures::file_command(), "app.wasm").build()),
+        ("environment", artifact(&calling("wasi_snapshot_preview1", &[("environ_get", 2)]))),
+        ("arguments", artifact(&calling("wasi_snapshot_preview1", &[("args_get", 2)]))),
+        ("lister", artifact(&calling("wasi_snapshot_preview1", &[("fd_readdir", 5)]))),
+        ("unstable", artifact(&calling("wasi_unstable", &[("path_unlink_file", 3)]))),
+        (
+            "edge-connect",
+            artifact(&calling("wasi_snapshot_preview1", &[("sock_open", 3), ("sock_connect", 3)])),
+        ),
+        (
+            "edge-listen",
+            artifact(&calling("wasi_snapshot_preview1", &[("sock_open", 3), ("sock_listen", 2)])),
+        ),
+        ("nn", artifact(&calling("wasi_ephemeral_nn", &[("load", 5)]))),
+        ("threads", artifact(&calling("wasi", &[("thread-spawn", 1)]))),
+        ("lying-os", claiming_os("wasip2")),
     ]
+}
+
+/// A preview-1 command that imports these functions, each with so many numbers for parameters.
+fn calling(module: &str, functions: &[(&str, usize)]) -> Vec<u8> {
+    let import = |(name, parameters): &(&str, usize)| {
+        format!(r#"(import "{module}" "{name}" (func (param{}) (result i32)))"#, " i32".repeat(*parameters))
+    };
+    let imports: String = functions.iter().map(import).collect();
+    fixtures::wat(&format!(r#"(module {imports} (memory (export "memory") 1) (func (export "_start")))"#))
+}
+
+/// The artifact of a module that only prints, with a config that says this of its platform.
+fn claiming_os(os: &str) -> Image {
+    ImageBuilder::wasm_artifact(&fixtures::command()).set_config("os", json!(os)).build()
 }
 
 /// A command component that imports one function of one interface.
 fn importing(interface: &str, function: &str) -> Vec<u8> {
+    component(&imported(interface, function), "wasi:cli/run@0.2.0")
+}
+
+/// A component that answers HTTP and imports one function of one interface.
+fn answering(interface: &str, function: &str) -> Vec<u8> {
+    component(&imported(interface, function), "wasi:http/incoming-handler@0.2.0")
+}
+
+/// The import of one function; a method brings its resource.
+fn imported(interface: &str, function: &str) -> String {
+    let resource = function.strip_prefix("[method]").and_then(|method| method.split('.').next());
+    let exports = match resource {
+        Some(resource) => format!(
+            r#"(export "{resource}" (type $r (sub resource)))
+                (export "{function}" (func (param "self" (borrow $r)) (result u32)))"#
+        ),
+        None => format!(r#"(export "{function}" (func (result u32)))"#),
+    };
+    format!(r#"(import "{interface}" (instance {exports}))"#)
+}
+
+/// A component with these imports whose one export is this interface.
+fn component(imports: &str, export: &str) -> Vec<u8> {
+    let (function, result) = if export.contains("/run") { ("run", "(result)") } else { ("handle", "u32") };
     fixtures::wat(&format!(
-        r#"(component
-            (import "{interface}" (instance (export "{function}" (func (result u32)))))
+        r#"(component {imports}
             (core module $m (memory (export "memory") 1) (func (export "f") (result i32) i32.const 0))
             (core instance $i (instantiate $m))
-            (func $f (result (result)) (canon lift (core func $i "f")))
-            (instance $e (export "run" (func $f)))
-            (export "wasi:cli/run@0.2.0" (instance $e)))"#
+            (func $f (result {result}) (canon lift (core func $i "f")))
+            (instance $e (export "{function}" (func $f)))
+            (export "{export}" (instance $e)))"#
     ))
 }
 
 fn components() -> Vec<(&'static str, Image)> {
-    let quiet = fixtures::wat(
-        r#"(component
-            (core module $m (memory (export "memory") 1) (func (export "f") (result i32) i32.const 0))
-            (core instance $i (instantiate $m))
-            (func $f (result u32) (canon lift (core func $i "f")))
-            (instance $e (export "handle" (func $f)))
-            (export "wasi:http/incoming-handler@0.2.0" (instance $e)))"#,
-    );
     vec![
         ("component", artifact(&fixtures::componentize(&fixtures::command()))),
         ("component-files", artifact(&fixtures::componentize(&fixtures::file_command()))),
@@ -82,20 +137,115 @@ fn components() -> Vec<(&'static str, Image)> {
         ("acme-component", artifact(&importing("acme:gpu/device@0.1.0", "draw"))),
         ("keyvalue", artifact(&importing("wasi:keyvalue/store@0.2.0-draft", "open"))),
         ("http", artifact(&fixtures::http_component())),
-        ("http-quiet", artifact(&quiet)),
+        ("http-quiet", artifact(&component("", HTTP))),
+        ("tcp-connect", artifact(&importing("wasi:sockets/tcp@0.2.0", "[method]tcp-socket.start-connect"))),
+        ("tcp-listen", artifact(&importing("wasi:sockets/tcp@0.2.0", "[method]tcp-socket.start-listen"))),
+        ("udp", artifact(&importing("wasi:sockets/udp@0.2.0", "[method]udp-socket.stream"))),
+        ("messaging", artifact(&importing("wasi:messaging/producer@0.2.0-draft", "send"))),
+        ("blobstore", artifact(&importing("wasi:blobstore/blobstore@0.2.0-draft", "get-container"))),
+        ("config", artifact(&importing("wasi:config/store@0.2.0-rc.1", "get"))),
+        ("http-command", artifact(&importing("wasi:http/outgoing-handler@0.2.0", "handle"))),
+        ("later-world", artifact(&importing("wasi:sockets/types@0.4.0", "connect"))),
+        ("p3-print", artifact(&component(&imported("wasi:cli/stdout@0.3.0", "write"), "wasi:cli/run@0.3.0"))),
+        ("p3-connect", artifact(&component(&imported(P3_SOCKETS, "[method]tcp-socket.connect"), RUN_P3))),
+        ("p3-listen", artifact(&component(&imported(P3_SOCKETS, "[method]tcp-socket.listen"), RUN_P3))),
+        ("p3-client", artifact(&component(&imported("wasi:http/client@0.3.0", "send"), HTTP_P3))),
+        ("p3-middleware", artifact(&component(&imported(HTTP_P3, "handle"), HTTP_P3))),
+        ("lying-imports", claiming(&["wasi:cli/stdout@0.2.0"], &["wasi:cli/run@0.2.0"])),
+        ("lying-exports", claiming(&[DNS], &["wasi:cli/run@0.2.0", HTTP])),
+        ("honest-component", claiming(&[DNS], &["wasi:cli/run@0.2.0"])),
     ]
 }
 
+const DNS: &str = "wasi:sockets/ip-name-lookup@0.2.0";
+const HTTP: &str = "wasi:http/incoming-handler@0.2.0";
+const HTTP_P3: &str = "wasi:http/handler@0.3.0";
+const P3_SOCKETS: &str = "wasi:sockets/types@0.3.0";
+const RUN_P3: &str = "wasi:cli/run@0.3.0";
+
+/// The artifact of a component that looks names up, with a config that claims these imports and exports of it.
+fn claiming(imports: &[&str], exports: &[&str]) -> Image {
+    let mut builder = ImageBuilder::wasm_artifact(&importing(DNS, "resolve-addresses"));
+    builder.set_config("component", json!({"imports": imports, "exports": exports}));
+    builder.build()
+}
+
 fn spin_apps() -> Vec<(&'static str, Image)> {
-    let module = fixtures::http_component();
-    let app = |metadata: Value| {
-        ImageBuilder::spin(&fixtures::locked_app(&[&module], &metadata), &[&module]).build()
-    };
+    let http = fixtures::http_component();
+    let hosts = |hosts: &[&str]| json!({"allowed_outbound_hosts": hosts});
     vec![
-        ("spin", app(json!({"allowed_outbound_hosts": ["https://payments.example.com"]}))),
-        ("spin-quiet", app(json!({}))),
-        ("spin-template", app(json!({"allowed_outbound_hosts": ["https://{{ payments_host }}"]}))),
+        ("spin", app(&http, hosts(&["https://payments.example.com"]))),
+        ("spin-quiet", app(&http, json!({}))),
+        ("spin-silent", app(&component("", HTTP), json!({}))),
+        ("spin-template", app(&http, hosts(&["https://{{ payments_host }}"]))),
+        ("spin-suffix", app(&http, hosts(&["https://*.example.com"]))),
+        ("spin-port", app(&http, hosts(&["https://payments.example.com:8443"]))),
+        (
+            "spin-two-hosts",
+            app(&http, hosts(&["https://payments.example.com", "https://orders.example.com"])),
+        ),
+        ("spin-address", app(&http, hosts(&["http://10.1.2.3"]))),
+        ("spin-network", app(&http, hosts(&["http://10.1.0.0/16"]))),
+        ("spin-any", app(&http, hosts(&["https://*:*"]))),
+        ("spin-legacy-host", app(&http, json!({"allowed_http_hosts": ["insecure:allow-all"]}))),
+        ("spin-chain", app(&http, hosts(&["http://stock.spin.internal"]))),
+        (
+            "spin-range",
+            app(&answering("fermyon:spin/redis@2.0.0", "publish"), hosts(&["redis://cache:6379..6381"])),
+        ),
+        ("spin-redis", app(&answering("fermyon:spin/redis@2.0.0", "publish"), hosts(&["redis://cache"]))),
+        ("spin-mysql", app(&answering("fermyon:spin/mysql@2.0.0", "query"), hosts(&["mysql://db"]))),
+        ("spin-postgres", app(&answering("fermyon:spin/postgres@2.0.0", "query"), hosts(&["postgres://db"]))),
+        ("spin-mqtt", app(&answering("fermyon:spin/mqtt@2.0.0", "publish"), hosts(&["mqtt://broker"]))),
+        ("spin-version-1", app(&answering("fermyon:spin/redis", "publish"), hosts(&VERSION_1))),
+        (
+            "spin-keyvalue",
+            app(&answering("spin:key-value/key-value@3.0.0", "open"), stores("key_value_stores")),
+        ),
+        ("spin-sqlite", app(&answering("fermyon:spin/sqlite@2.0.0", "open"), stores("databases"))),
+        ("spin-ai", app(&answering("fermyon:spin/llm@2.0.0", "infer"), stores("ai_models"))),
+        ("spin-variable", variable_app()),
+        ("spin-redis-trigger", triggered_by("redis")),
+        ("spin-two", two_components()),
     ]
+}
+
+/// What a manifest of version 1 locks onto every component.
+const VERSION_1: [&str; 3] = ["redis://*:*", "mysql://*:*", "postgres://*:*"];
+
+/// An application of one component.
+fn app(module: &[u8], metadata: Value) -> Image {
+    ImageBuilder::spin(&fixtures::locked_app(&[module], &metadata), &[module]).build()
+}
+
+fn stores(list: &str) -> Value {
+    json!({list: ["orders"]})
+}
+
+/// An application whose component reads the variable `api_key`, which has a default.
+fn variable_app() -> Image {
+    let module = answering("fermyon:spin/variables@2.0.0", "get");
+    let mut locked = fixtures::locked_app(&[&module], &json!({}));
+    locked["variables"] = json!({"api_key": {"default": "none"}});
+    locked["components"][0]["config"] = json!({"key": "{{ api_key }}"});
+    ImageBuilder::spin(&locked, &[&module]).build()
+}
+
+/// An application that messages start.
+fn triggered_by(trigger: &str) -> Image {
+    let module = component("", HTTP);
+    let mut locked = fixtures::locked_app(&[&module], &json!({}));
+    locked["triggers"][0]["trigger_type"] = json!(trigger);
+    locked["triggers"][0]["trigger_config"] = json!({"component": "component-0", "channel": "orders"});
+    ImageBuilder::spin(&locked, &[&module]).build()
+}
+
+/// An application of two components, of which the second alone asks other hosts.
+fn two_components() -> Image {
+    let (quiet, asking) = (component("", HTTP), fixtures::http_component());
+    let mut locked = fixtures::locked_app(&[&quiet, &asking], &json!({}));
+    locked["components"][1]["metadata"] = json!({"allowed_outbound_hosts": ["https://payments.example.com"]});
+    ImageBuilder::spin(&locked, &[&quiet, &asking]).build()
 }
 
 fn root_file_systems() -> Vec<(&'static str, Image)> {
@@ -104,9 +254,17 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
         ImageBuilder::rootfs(platform, &[entrypoint]).files(files).build()
     };
     let wasi = rootfs("wasi/wasm", "/app.wasm", &[("app.wasm", &files)]);
+    let printing = fixtures::command();
     let both: &[(&str, &[u8])] = &[("bin/app", ELF), ("srv/app.wasm", &files)];
     vec![
         ("buildx", wasi.with_attestation("wasi/wasm")),
+        (
+            "plugin-in-env",
+            ImageBuilder::rootfs("wasi/wasm", &["/app.wasm"])
+                .files(&[("app.wasm", &printing)])
+                .set("Env", json!(["WASMEDGE_PLUGIN_PATH=/opt"]))
+                .build(),
+        ),
         ("scratch", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files)])),
         ("scratch-with-shell", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files), ("bin/sh", ELF)])),
         ("linux", rootfs("linux/amd64", "/bin/app", &[("bin/app", ELF)])),
