@@ -68,10 +68,10 @@ pub async fn state(settings: &Settings) -> Result<State, Error> {
         .map_or_else(|| Ok(Cluster::default()), |dir| cluster::load_dir(dir))?;
     Ok(State {
         runtimes: settings.runtimes.clone(),
-        cluster,
-        grants,
-        exceptions,
-        policies: policies(settings).await?,
+        cluster: cluster.into(),
+        grants: grants.into(),
+        exceptions: exceptions.into(),
+        policies: policies(settings).await?.into(),
         options: settings.file.policies.options.clone(),
         levels: settings.file.enforcement.clone(),
         exempt_namespaces: settings.file.exempt_namespaces.clone(),
