@@ -3,14 +3,25 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
     reason = "helpers of tests say what they expect by unwrapping it, as tests do"
 )]
 
-mod support {
-    pub mod api;
-}
+#[path = "support/api.rs"]
+mod api;
+#[path = "support/control_plane.rs"]
+mod control_plane;
+#[path = "support/live_gate.rs"]
+mod live_gate;
+#[path = "support/process.rs"]
+mod process;
+#[path = "watch/real.rs"]
+mod real;
+#[path = "support/registry.rs"]
+mod registry;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +35,7 @@ use wasmgate::grant::{Exceptions, Grants, load};
 use wasmgate::image::registry::{PullSecrets as _, Pulled, Puller};
 use wasmgate::watch::{self, Base, Options, Picture, Report, SecretLimits, Watched, Watching};
 
-use support::api::{Api, Fault};
+use api::{Api, Fault};
 
 /// How long anything may take on a machine that is busy.
 const AMPLE: Duration = Duration::from_secs(30);
@@ -56,7 +67,11 @@ impl Watch {
     }
 
     async fn start_with(api: &Api, options: Options, base: Base) -> Self {
-        let watching = Watching::new(api.client(Duration::from_secs(10)).await, options);
+        Self::of(api.client(Duration::from_secs(10)).await, options, base)
+    }
+
+    fn of(client: kube::Client, options: Options, base: Base) -> Self {
+        let watching = Watching::new(client, options);
         let (last, published): (Arc<Mutex<Option<Picture>>>, Arc<AtomicUsize>) = Default::default();
         let (into, count) = (Arc::clone(&last), Arc::clone(&published));
         watching.start(base, move |picture| {
@@ -378,7 +393,11 @@ async fn a_kubeconfig_that_cannot_be_used_is_named() {
 // === Pull secrets ===
 
 fn docker_config(password: &str) -> String {
-    json!({"auths": {"r.corp": {"auth": STANDARD.encode(format!("me:{password}"))}}}).to_string()
+    docker_config_for("r.corp", "me", password)
+}
+
+fn docker_config_for(registry: &str, user: &str, password: &str) -> String {
+    json!({"auths": {registry: {"auth": STANDARD.encode(format!("{user}:{password}"))}}}).to_string()
 }
 
 fn secret(name: &str, kind: &str, field: &str, text: &str) -> Value {

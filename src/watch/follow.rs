@@ -182,7 +182,8 @@ fn observed(base: Client, health: Arc<Health>, interval: Duration) -> Client {
     let service = tower::service_fn(move |request: Request<client::Body>| {
         let (base, health, earliest) = (base.clone(), Arc::clone(&health), Arc::clone(&earliest));
         async move {
-            if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+            let watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            if watch {
                 let mut earliest = earliest.lock().await;
                 tokio::time::sleep_until(*earliest).await;
                 *earliest = Instant::now() + interval;
@@ -190,6 +191,10 @@ fn observed(base: Client, health: Arc<Health>, interval: Duration) -> Client {
             let response = base.send(request).await?;
             if response.status().is_success() {
                 health.note_contact();
+                // A watch that was resumed may have nothing to tell for a long time.
+                if watch {
+                    health.note_success(false);
+                }
             }
             Ok::<_, kube::Error>(response.map(|body| {
                 let noting = move |chunk: &Result<_, _>| {

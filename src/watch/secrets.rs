@@ -258,9 +258,10 @@ fn logins(body: &[u8]) -> Result<Vec<Login>, String> {
     let secret: Secret<'_> = serde_json::from_slice(body).map_err(|error| {
         format!("the answer is not a Secret, at line {} column {}", error.line(), error.column())
     })?;
-    let (field, parse): (_, fn(&[u8]) -> Result<Vec<Login>, String>) = match secret.kind {
-        "kubernetes.io/dockerconfigjson" => (".dockerconfigjson", Login::from_docker_config),
-        "kubernetes.io/dockercfg" => (".dockercfg", Login::from_dockercfg),
+    let old = secret.kind == "kubernetes.io/dockercfg";
+    let field = match secret.kind {
+        "kubernetes.io/dockerconfigjson" => ".dockerconfigjson",
+        "kubernetes.io/dockercfg" => ".dockercfg",
         other => {
             let shown: String = other.chars().take(64).collect();
             return Err(format!(
@@ -270,7 +271,8 @@ fn logins(body: &[u8]) -> Result<Vec<Login>, String> {
     };
     let encoded = secret.data.get(field).ok_or_else(|| format!("it has no `{field}`"))?;
     let text = STANDARD.decode(encoded).map_err(|_| format!("its `{field}` is not base64"))?;
-    parse(&Zeroizing::new(text))
+    let text = Zeroizing::new(text);
+    if old { Login::from_dockercfg(&text) } else { Login::from_docker_config(&text) }
 }
 
 /// Whether it can be the name of an object: a DNS-1123 subdomain, loosely.
