@@ -46,12 +46,13 @@ fn gate(runtime: &Runtime, output: Output) -> Gate {
         let engine = Engine::new().unwrap();
         State {
             runtimes: Runtimes::default(),
-            cluster: Cluster::default(),
-            grants: grant::load::load_dir(&samples().join("grants")).unwrap().grants,
-            exceptions: grant::Exceptions::default(),
+            cluster: Arc::default(),
+            grants: grant::load::load_dir(&samples().join("grants")).unwrap().grants.into(),
+            exceptions: Arc::default(),
             policies: PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], Limits::default())
                 .await
-                .unwrap(),
+                .unwrap()
+                .into(),
             options: std::collections::BTreeMap::new(),
             levels: Levels::default(),
             exempt_namespaces: ["kube-system".to_string()].into(),

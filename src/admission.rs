@@ -58,6 +58,13 @@ impl Gate {
         self.state.store(Arc::new(state));
     }
 
+    /// Replaces some of what the gate knows by what `change` makes of it, which may be called more than once. Another
+    /// replacement at the same moment is not lost.
+    pub fn update(&self, change: impl Fn(&State) -> State) {
+        self.state.rcu(|state| change(state));
+        self.metrics.set_bundles(&self.state.load().policies.revisions());
+    }
+
     /// What the gate knows now.
     pub fn state(&self) -> Arc<State> {
         self.state.load_full()

@@ -7,7 +7,7 @@ pub mod record;
 pub mod sink;
 
 pub use crate::answer::Outcome;
-pub use metrics::{Admission, Drops, ImageLookups, Metrics};
+pub use metrics::{Admission, Drops, ImageLookups, Metrics, WatchReport};
 pub use record::{Decision, Exemption, Failure, Finding, ImageSummary, Input, Labels, Record};
 pub use sink::{Options, Output, Sink};
 

@@ -67,6 +67,9 @@ pub enum Error {
     /// Certificates could not be made or read.
     #[error(transparent)]
     LoadCertificates(#[from] crate::certs::Error),
+    /// The cluster cannot be watched.
+    #[error(transparent)]
+    Watch(#[from] crate::watch::Error),
     /// The server could not start or stop.
     #[error(transparent)]
     Serve(#[from] crate::server::Error),

@@ -21,6 +21,17 @@ pub struct RuntimeClass {
     pub handler: String,
     /// `scheduling.nodeSelector`, merged into the pod by the API server's own plug-in.
     pub node_selector: BTreeMap<String, String>,
+    /// Labels of the object, by which a profile may choose among several.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl RuntimeClass {
+    /// What placement needs of the object. `None` without a handler, which the API server never admits.
+    pub fn of(class: node::RuntimeClass) -> Option<Self> {
+        let node_selector = class.scheduling.and_then(|s| s.node_selector).unwrap_or_default();
+        let labels = class.metadata.labels.unwrap_or_default();
+        (!class.handler.is_empty()).then_some(Self { handler: class.handler, node_selector, labels })
+    }
 }
 
 /// A consistent picture of the cluster.
@@ -40,8 +51,31 @@ impl Cluster {
     pub fn profile_of<'a>(&self, runtimes: &'a Runtimes, class: &str) -> Option<&'a Profile> {
         runtimes.by_class(class).or_else(|| {
             let known = self.runtime_classes.as_ref()?.get(class)?;
-            runtimes.by_class(&known.handler)
+            runtimes.by_handler(&known.handler)
         })
+    }
+
+    /// The RuntimeClasses that lead to a profile's shim and have the labels that it asks for; `None` when nobody told
+    /// which ones exist. The profile's own class comes first, then its aliases, then those that only have its handler,
+    /// each by name, so that every replica chooses the same one.
+    pub fn classes_of(&self, runtimes: &Runtimes, profile: &Profile) -> Option<Vec<(&str, &RuntimeClass)>> {
+        let leads = |name: &str| self.profile_of(runtimes, name).is_some_and(|p| p.name == profile.name);
+        let fits = |class: &RuntimeClass| {
+            profile.class_labels.iter().all(|(key, value)| class.labels.get(key) == Some(value))
+        };
+        let classes = self.runtime_classes.as_ref()?.iter();
+        let mut found: Vec<_> = classes
+            .filter(|(name, class)| leads(name) && fits(class))
+            .map(|(name, class)| (name.as_str(), class))
+            .collect();
+        found.sort_by_key(|(name, _)| (*name != profile.runtime_class, !profile.aliases.contains(*name)));
+        Some(found)
+    }
+
+    /// The RuntimeClass that pods of a profile are given, as far as the cluster alone decides.
+    pub fn class_for<'a>(&'a self, runtimes: &Runtimes, profile: &'a Profile) -> &'a str {
+        let first = self.classes_of(runtimes, profile).and_then(|found| found.first().map(|(name, _)| *name));
+        first.unwrap_or(&profile.runtime_class)
     }
 }
 
@@ -186,13 +220,10 @@ impl Place<'_> {
     fn runtime_class(self, document: Value, cluster: &mut Cluster) -> Result<(), Error> {
         let kind = "RuntimeClass";
         let class: node::RuntimeClass = self.typed(document, kind)?;
-        let name = self.name(class.metadata.name, kind)?;
-        if class.handler.is_empty() {
-            return Err(self.wrong(kind, "it has no `handler`; name the one of the node's container runtime"));
-        }
-        let node_selector = class.scheduling.and_then(|s| s.node_selector).unwrap_or_default();
+        let name = self.name(class.metadata.name.clone(), kind)?;
+        let name_one = "it has no `handler`; name the one of the node's container runtime";
+        let class = RuntimeClass::of(class).ok_or_else(|| self.wrong(kind, name_one))?;
         let known = cluster.runtime_classes.get_or_insert_default();
-        let class = RuntimeClass { handler: class.handler, node_selector };
         match known.insert(name.clone(), class) {
             None => Ok(()),
             Some(_) => Err(self.wrong(kind, &format!("`{name}` is there twice; keep one"))),

@@ -27,4 +27,5 @@ pub mod policy;
 pub mod review;
 pub mod runtime;
 pub mod server;
+pub mod watch;
 pub mod workload;

@@ -88,6 +88,14 @@ pub struct Profile {
     /// Other RuntimeClass names that lead to the same shim.
     #[serde(default)]
     pub aliases: BTreeSet<String>,
+    /// Handlers of the node's container runtime that are this shim, beside the names above: a RuntimeClass of any name
+    /// with one of them leads here.
+    #[serde(default)]
+    pub handlers: BTreeSet<String>,
+    /// Labels that a RuntimeClass must have to be written on pods; empty for any. For clusters with several classes of
+    /// one handler.
+    #[serde(default)]
+    pub class_labels: BTreeMap<String, String>,
     /// Image kinds that the shim can start.
     pub runs: BTreeSet<ImageKind>,
     /// What it hands over.
@@ -104,6 +112,11 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// Whether a RuntimeClass with this handler leads to the profile's shim.
+    pub fn has_handler(&self, handler: &str) -> bool {
+        self.runtime_class == handler || self.aliases.contains(handler) || self.handlers.contains(handler)
+    }
+
     /// Memory that the runtime itself needs in the container's cgroup, as a Kubernetes quantity.
     pub fn base_memory(&self) -> &str {
         let by_runtime = match self.ambient {
@@ -130,6 +143,11 @@ impl Runtimes {
     /// as far as the configuration knows.
     pub fn by_class(&self, runtime_class: &str) -> Option<&Profile> {
         self.profiles.iter().find(|p| p.runtime_class == runtime_class || p.aliases.contains(runtime_class))
+    }
+
+    /// The profile whose shim is behind a handler of the node's container runtime.
+    pub fn by_handler(&self, handler: &str) -> Option<&Profile> {
+        self.profiles.iter().find(|profile| profile.has_handler(handler))
     }
 
     /// The profile that images of `kind` are placed on.
@@ -197,6 +215,8 @@ fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambie
         name: name.into(),
         runtime_class: class.into(),
         aliases: aliases.iter().map(|alias| (*alias).to_string()).collect(),
+        handlers: BTreeSet::new(),
+        class_labels: BTreeMap::new(),
         runs: runs.iter().copied().collect(),
         ambient,
         // Every Wasm shim runs on Linux; labels of a provisioner belong into the configuration, where a person knows them.

@@ -46,6 +46,11 @@ const ROOMS: &[Room] = &[
         "what code can call and what its runtime hands it",
     ),
     room("grant", &["capability"], "a grant is compared with capabilities, wherever those came from"),
+    room(
+        "watch",
+        &["image", "runtime", "cluster", "capability", "grant"],
+        "keeps a live picture of the cluster; who uses the picture is none of its business",
+    ),
     room("policy", &[], "runs Rego on JSON and knows nothing of pods"),
     room(
         "judge",
@@ -115,6 +120,7 @@ const ROOMS: &[Room] = &[
             "plan",
             "capability",
             "grant",
+            "watch",
             "policy",
             "judge",
             "answer",

@@ -140,7 +140,7 @@ impl World {
 
     fn with_class(mut self, name: &str, selector: &[(&str, &str)]) -> Self {
         let node_selector = selector.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        let class = RuntimeClass { handler: name.into(), node_selector };
+        let class = RuntimeClass { handler: name.into(), node_selector, labels: BTreeMap::new() };
         self.cluster.runtime_classes.get_or_insert_default().insert(name.into(), class);
         self
     }
@@ -316,11 +316,47 @@ fn a_class_that_the_cluster_lacks_is_never_written() {
     warned(&plan, &["RuntimeClass `wasmtime`", "create it"]);
     // What was judged is what runs, whatever runs it.
     assert_eq!(changed(&plan), "image/app");
-    let aliased = world.with_class("wasm", &[]).plan(&one("go-layer:1"));
-    assert_eq!(aliased.object["spec"].get("runtimeClassName"), None);
-    warned(&aliased, &["RuntimeClass `wasmtime`", "`wasm`, which the cluster has"]);
     let known = World::default().with_class("wasmtime", &[]).plan(&one("go-layer:1"));
     assert_eq!(known.object["spec"]["runtimeClassName"], "wasmtime");
+}
+
+#[test]
+fn a_class_is_chosen_by_name_then_alias_then_handler_and_by_its_labels() {
+    let class = |world: &World| world.plan(&one("go-layer:1")).object["spec"]["runtimeClassName"].clone();
+    let add = |world: &mut World, name: &str, handler: &str, labels: &[(&str, &str)]| {
+        let labels = labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        let class = RuntimeClass { handler: handler.into(), labels, ..RuntimeClass::default() };
+        world.cluster.runtime_classes.get_or_insert_default().insert(name.into(), class);
+    };
+    let mut world = World::default();
+    world.runtimes.profiles[0].handlers.insert("shim-v1".into());
+    add(&mut world, "linux", "runc", &[]);
+    assert_eq!(class(&world), Value::Null);
+    add(&mut world, "zeta", "wasmtime", &[]);
+    assert_eq!(class(&world), "zeta");
+    add(&mut world, "beta", "shim-v1", &[("pool", "wasm")]);
+    assert_eq!(class(&world), "beta", "of several the first by name");
+    add(&mut world, "wasm", "whatever", &[]);
+    assert_eq!(class(&world), "wasm", "an alias comes before a handler");
+    add(&mut world, "wasmtime", "whatever", &[]);
+    assert_eq!(class(&world), "wasmtime");
+    // A class that another profile names is not this profile's, whatever its handler.
+    add(&mut world, "spin", "wasmtime", &[("pool", "wasm")]);
+    world.runtimes.profiles[0].class_labels.insert("pool".into(), "wasm".into());
+    assert_eq!(class(&world), "beta");
+    world.runtimes.profiles[0].class_labels.insert("pool".into(), "gone".into());
+    let plan = world.plan(&one("go-layer:1"));
+    assert_eq!(plan.object["spec"].get("runtimeClassName"), None);
+    warned(&plan, &["`pool=gone`", "`shim-v1`", "profile `wasmtime`"]);
+}
+
+#[test]
+fn of_several_classes_one_whose_node_selector_suits_the_pod_is_written() {
+    let world =
+        World::default().with_class("wasmtime", &[("pool", "wasm")]).with_class("wasm", &[("pool", "gpu")]);
+    let mut raw = one("go-layer:1");
+    raw["spec"]["nodeSelector"] = json!({ "pool": "gpu" });
+    assert_eq!(world.plan(&raw).object["spec"]["runtimeClassName"], "wasm");
 }
 
 #[test]

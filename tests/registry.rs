@@ -29,7 +29,8 @@ use wasmgate::image::layout::Layouts;
 use wasmgate::image::reference::Reference;
 use wasmgate::image::registry::resolver::Resolver;
 use wasmgate::image::registry::{
-    BreakerOptions, Login, ProxyOptions, PullSecrets, Puller, Registry as RegistrySource, RegistryOptions,
+    BreakerOptions, Login, ProxyOptions, PullSecrets, Pulled, Puller, Registry as RegistrySource,
+    RegistryOptions,
 };
 use wasmgate::image::source::{Descriptor, Source};
 use wasmgate::image::{Budget, Depth, Error, ImageKind, Inspector, Options, Shape};
@@ -1050,11 +1051,12 @@ async fn pull_secrets_are_tried_before_the_platform_s_credentials_and_seen_by_th
     #[derive(Debug)]
     struct Secrets(String);
     impl PullSecrets for Secrets {
-        fn logins<'a>(&'a self, puller: &'a Puller) -> futures::future::BoxFuture<'a, Vec<Login>> {
+        fn logins<'a>(&'a self, puller: &'a Puller) -> futures::future::BoxFuture<'a, Pulled> {
             let password = if puller.namespace == "shop" { PASSWORD } else { "wrong" };
             let auth = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{password}"));
             let text = json!({"auths": {&self.0: {"auth": auth}}}).to_string();
-            Box::pin(std::future::ready(Login::from_docker_config(text.as_bytes()).unwrap()))
+            let logins = Login::from_docker_config(text.as_bytes()).unwrap();
+            Box::pin(std::future::ready(Pulled { logins, notes: vec!["a note".into()] }))
         }
     }
     let registry = Registry::start_with_tls_and_password();
@@ -1077,6 +1079,7 @@ async fn pull_secrets_are_tried_before_the_platform_s_credentials_and_seen_by_th
     assert_eq!(mine.digest, pushed);
     let other = inspector.inspect_for(&image, Depth::Config, AMPLE, &puller("other")).await.unwrap_err();
     assert!(other.to_string().contains("refused the credentials (401)"), "{other}");
+    assert!(other.to_string().ends_with("; a note"), "what is wrong with the secrets is said: {other}");
     let nobody = inspector.inspect(&image, Depth::Config, AMPLE).await.unwrap_err();
     assert!(nobody.to_string().contains("wants credentials (401)"), "{nobody}");
     for error in [other, nobody] {

@@ -10,6 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::state::{Error, State};
 use crate::capability::Entry;
 use crate::image::program::{self, Start};
+use crate::image::registry::Puller;
 use crate::image::rootfs::crun_annotation;
 use crate::image::{Budget, Depth, ImageFacts, Inspector, Program, Shape};
 use crate::inspection::{Container, Finding, Inspection};
@@ -79,13 +80,26 @@ pub async fn inspect(
 
 async fn look_at_all(inspector: &Inspector, workload: &Workload, deep: bool, budget: Duration) -> Inspection {
     let images = workload.images();
-    let looks = images.iter().map(|image| look(inspector, image, &workload.annotations, deep, budget));
+    let puller = puller(workload);
+    let annotations = &workload.annotations;
+    let looks = images.iter().map(|image| look(inspector, image, &puller, annotations, deep, budget));
     Inspection { containers: futures::future::join_all(looks).await }
+}
+
+/// Whose pull secrets may be used for the images.
+fn puller(workload: &Workload) -> Puller {
+    let secrets = workload.spec.image_pull_secrets.iter().flatten();
+    Puller {
+        namespace: workload.namespace.clone(),
+        pull_secrets: secrets.map(|secret| secret.name.clone()).collect(),
+        service_account: workload.service_account().to_owned(),
+    }
 }
 
 async fn look(
     inspector: &Inspector,
     image: &ImageUse<'_>,
+    puller: &Puller,
     annotations: &BTreeMap<String, String>,
     deep: bool,
     budget: Duration,
@@ -98,7 +112,7 @@ async fn look(
     // Law 3: nothing says that this pod has to do with Wasm, so it does not pay for a registry that hangs.
     let doubtful = !deep && depth == Depth::Config;
     let budget = if doubtful { Budget::doubtful(budget) } else { budget.into() };
-    let finding = match inspector.inspect(image.image, depth, budget).await {
+    let finding = match inspector.inspect_for(image.image, depth, budget, puller).await {
         Ok(facts) => {
             let program = started(image, annotations, deep, &facts);
             Finding::Known { facts, program }

@@ -358,11 +358,13 @@ mod tests {
         let sink = Sink::open(&log, metrics.drops()).unwrap();
         let state = State {
             runtimes: crate::runtime::Runtimes::default(),
-            cluster: crate::cluster::Cluster::default(),
-            grants: crate::grant::Grants::default(),
-            exceptions: crate::grant::Exceptions::default(),
+            cluster: Arc::default(),
+            grants: Arc::default(),
+            exceptions: Arc::default(),
             options: crate::judge::Options::default(),
-            policies: PolicySet::load(&Engine::new().unwrap(), Vec::new(), Limits::default()).await.unwrap(),
+            policies: Arc::new(
+                PolicySet::load(&Engine::new().unwrap(), Vec::new(), Limits::default()).await.unwrap(),
+            ),
             levels: crate::judge::Levels::default(),
             exempt_namespaces: std::collections::BTreeSet::new(),
         };

@@ -1,6 +1,7 @@
 //! What the gate knows at one moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -28,19 +29,20 @@ pub enum Error {
     Finish(String),
 }
 
-/// Everything that a review depends on besides its own bytes and the images.
-#[derive(Debug)]
+/// Everything that a review depends on besides its own bytes and the images. Cheap to clone: what is large is shared, so
+/// that replacing one part costs nothing for the others.
+#[derive(Debug, Clone)]
 pub struct State {
     /// The runtimes.
     pub runtimes: Runtimes,
     /// The cluster.
-    pub cluster: Cluster,
+    pub cluster: Arc<Cluster>,
     /// The grants.
-    pub grants: Grants,
+    pub grants: Arc<Grants>,
     /// The exceptions from rules.
-    pub exceptions: Exceptions,
+    pub exceptions: Arc<Exceptions>,
     /// The policies.
-    pub policies: PolicySet,
+    pub policies: Arc<PolicySet>,
     /// What the configuration says to the rules.
     pub options: Options,
     /// How hard violations bite.

@@ -131,6 +131,77 @@ struct EventLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WatchLabels {
+    watch: &'static str,
+}
+
+/// How one watch of the cluster fares.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WatchReport {
+    /// What is watched, from a closed list, such as `wasigrants.wasmgate.dev`.
+    pub watch: &'static str,
+    /// Whether all objects were listed once.
+    pub synced: bool,
+    /// Objects that are known.
+    pub objects: usize,
+    /// Objects that are left out because they are wrong.
+    pub rejected: usize,
+    /// Time since the API server last sent anything; `None` before it ever did.
+    pub silence: Option<Duration>,
+    /// Errors so far.
+    pub errors: u64,
+    /// How often everything was listed anew.
+    pub restarts: u64,
+}
+
+/// The metrics of the watches.
+#[derive(Debug, Default)]
+struct Watches {
+    synced: Family<WatchLabels, Gauge>,
+    objects: Family<WatchLabels, Gauge>,
+    rejected: Family<WatchLabels, Gauge>,
+    silence: Family<WatchLabels, Gauge<f64, AtomicU64>>,
+    errors: Family<WatchLabels, Counter>,
+    restarts: Family<WatchLabels, Counter>,
+    rebuilds: Counter,
+}
+
+impl Watches {
+    fn register(&self, to: &mut Registry) {
+        let help = "Whether all objects of a kind were listed once";
+        to.register("wasmgate_watch_synced", help, self.synced.clone());
+        to.register("wasmgate_watch_objects", "Objects that a watch knows", self.objects.clone());
+        let help = "Objects that are left out because they are wrong; the log names them";
+        to.register("wasmgate_watch_rejected_objects", help, self.rejected.clone());
+        let help = "Time since the API server last sent anything to a watch";
+        to.register_with_unit("wasmgate_watch_silence", help, Unit::Seconds, self.silence.clone());
+        to.register("wasmgate_watch_errors", "Errors of a watch", self.errors.clone());
+        let help = "How often a watch had to list everything anew";
+        to.register("wasmgate_watch_restarts", help, self.restarts.clone());
+        let help = "Pictures of the cluster that were put together";
+        to.register("wasmgate_cluster_rebuilds", help, self.rebuilds.clone());
+    }
+
+    fn set(&self, reports: &[WatchReport], rebuilds: u64) {
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for report in reports {
+            let labels = WatchLabels { watch: report.watch };
+            self.synced.get_or_create(&labels).set(report.synced.into());
+            self.objects.get_or_create(&labels).set(count(report.objects));
+            self.rejected.get_or_create(&labels).set(count(report.rejected));
+            if let Some(silence) = report.silence {
+                self.silence.get_or_create(&labels).set(silence.as_secs_f64());
+            }
+            let errors = self.errors.get_or_create(&labels);
+            errors.inner().fetch_max(report.errors, Ordering::Relaxed);
+            let restarts = self.restarts.get_or_create(&labels);
+            restarts.inner().fetch_max(report.restarts, Ordering::Relaxed);
+        }
+        self.rebuilds.inner().fetch_max(rebuilds, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LookupLabels {
     result: &'static str,
 }
@@ -227,6 +298,7 @@ pub struct Metrics {
     ready: Gauge,
     bundles: Family<RevisionLabels, Gauge>,
     certificate_expiry: Family<NoLabels, Gauge>,
+    watches: Watches,
     resident: Gauge,
 }
 
@@ -253,6 +325,7 @@ impl Metrics {
             ready: Gauge::default(),
             bundles: Family::default(),
             certificate_expiry: Family::default(),
+            watches: Watches::default(),
             resident: Gauge::default(),
         };
         metrics.set_image_lookups(ImageLookups::default());
@@ -294,6 +367,7 @@ impl Metrics {
         let help = "When the serving certificate expires, in seconds since 1970";
         let name = "wasmgate_certificate_expiry_timestamp";
         to.register_with_unit(name, help, Unit::Seconds, self.certificate_expiry.clone());
+        self.watches.register(to);
     }
 
     /// The names that every Prometheus client library uses for a process.
@@ -375,6 +449,12 @@ impl Metrics {
             let labels = RevisionLabels { name: name.clone(), revision: revision.clone() };
             self.bundles.get_or_create(&labels).set(1);
         }
+    }
+
+    /// How the watches of the cluster fare, and how many pictures were made of what they brought. Nothing is shown
+    /// without a cluster.
+    pub fn set_watches(&self, reports: &[WatchReport], rebuilds: u64) {
+        self.watches.set(reports, rebuilds);
     }
 
     /// When the certificate that is served expires.
@@ -541,7 +621,30 @@ mod tests {
             m.server_event("busy");
             m.set_bundles(&BTreeMap::from([("baseline".to_string(), "1".to_string())]));
             m.set_certificate_expiry(Timestamp::UNIX_EPOCH);
+            m.set_watches(&[watch_report()], 3);
         })
+    }
+
+    fn watch_report() -> WatchReport {
+        let silence = Some(Duration::from_millis(1500));
+        let (objects, rejected, errors, restarts) = (5, 1, 2, 1);
+        WatchReport { watch: "namespaces", synced: true, objects, rejected, silence, errors, restarts }
+    }
+
+    #[test]
+    fn watches_are_shown_as_they_fare() {
+        let page = full();
+        for line in [
+            r#"wasmgate_watch_synced{watch="namespaces"} 1"#,
+            r#"wasmgate_watch_objects{watch="namespaces"} 5"#,
+            r#"wasmgate_watch_rejected_objects{watch="namespaces"} 1"#,
+            r#"wasmgate_watch_silence_seconds{watch="namespaces"} 1.5"#,
+            r#"wasmgate_watch_errors_total{watch="namespaces"} 2"#,
+            r#"wasmgate_watch_restarts_total{watch="namespaces"} 1"#,
+            "wasmgate_cluster_rebuilds_total 3",
+        ] {
+            assert_line(&page, line);
+        }
     }
 
     /// `| `name{labels}` | type |` from what the page says of each family.

@@ -125,6 +125,9 @@ pub struct ServeOptions {
     /// What the gate knows
     #[command(flatten)]
     pub gate: GateOptions,
+    /// Watch the cluster of this kubeconfig's current context: RuntimeClasses, grants, namespaces and the rest
+    #[arg(long, value_name = "FILE", env = "WASMGATE_KUBECONFIG", help_heading = "Gate")]
+    pub kubeconfig: Option<PathBuf>,
     /// Keep what is known about images in FILE over a restart
     #[arg(long, value_name = "FILE", env = "WASMGATE_IMAGE_STORE", help_heading = "Images")]
     pub image_store: Option<PathBuf>,

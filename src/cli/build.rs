@@ -73,10 +73,10 @@ pub async fn state(settings: &Settings) -> Result<State, Error> {
     check_rules(&settings.file.enforcement, policies.rules().as_ref())?;
     Ok(State {
         runtimes: settings.runtimes.clone(),
-        cluster,
-        grants,
-        exceptions,
-        policies,
+        cluster: cluster.into(),
+        grants: grants.into(),
+        exceptions: exceptions.into(),
+        policies: policies.into(),
         options: settings.file.policies.options.clone(),
         levels: settings.file.enforcement.clone(),
         exempt_namespaces: settings.file.exempt_namespaces.clone(),

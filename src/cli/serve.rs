@@ -1,5 +1,7 @@
 //! `wasmgate serve`: the gate behind its two webhooks.
 
+mod cluster;
+
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +26,10 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the serving certificate's expiry is read again.
 const EXPIRY_INTERVAL: Duration = Duration::from_mins(1);
 
+/// What is said when nobody says otherwise. Of the watches the gate says itself what matters, each thing once; the
+/// client would also print answers that it cannot read.
+const QUIET: &str = "info,opa_wasm=off,kube_client=off,kube_runtime=off";
+
 /// Serves until a signal ends it.
 pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     start_log(options.log_format);
@@ -31,14 +37,15 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::open(&settings.file.decision_log, metrics.drops())?;
     let (cert, key) = certificate(&settings)?;
-    let state = build::state(&settings).await?;
+    let watching = cluster::prepare(&settings).await?;
+    let state = cluster::before_the_first_picture(build::state(&settings).await?, watching.is_some());
     let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
-    let inspector = build::serving_inspector(&settings)?;
+    let inspector = cluster::with_pull_secrets(build::serving_inspector(&settings)?, watching.as_ref());
     inspector.warm().await;
     let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels));
     let rotation = tokio::spawn(reopen_on_hangup(Arc::clone(&gate)));
     let expiry = tokio::spawn(watch_expiry(Arc::clone(&gate), cert.clone(), key.clone()));
-    let served = serve(&settings, cert, key, Served(Arc::clone(&gate))).await;
+    let served = serve(&settings, cert, key, cluster::start(&gate, watching)).await;
     rotation.abort();
     expiry.abort();
     // The last records are written whatever became of the listeners; a loss is said and changes no exit code.
@@ -71,7 +78,12 @@ async fn watch_expiry(gate: Arc<Gate>, cert: PathBuf, key: PathBuf) {
     }
 }
 
-async fn serve(settings: &Settings, cert: PathBuf, key: PathBuf, gate: Served) -> Result<(), Error> {
+async fn serve(
+    settings: &Settings,
+    cert: PathBuf,
+    key: PathBuf,
+    gate: impl server::Gate,
+) -> Result<(), Error> {
     let file = &settings.file.server;
     let options = server::Options {
         address: file.listen,
@@ -84,7 +96,6 @@ async fn serve(settings: &Settings, cert: PathBuf, key: PathBuf, gate: Served) -
     };
     let server = Server::bind(options).await?;
     let signals = Signals::from_process()?;
-    gate.0.metrics().set_ready(true);
     tracing::info!(webhooks = %server.address(), probes = %server.probes_address(), "Listening");
     Ok(server.run(Arc::new(gate), signals).await?)
 }
@@ -92,6 +103,7 @@ async fn serve(settings: &Settings, cert: PathBuf, key: PathBuf, gate: Served) -
 fn overrides(options: &ServeOptions) -> Overrides {
     Overrides {
         image_store: options.image_store.clone(),
+        kubeconfig: options.kubeconfig.clone(),
         listen: options.listen,
         probes: options.probes,
         tls: options.tls_cert.clone().zip(options.tls_key.clone()),
@@ -104,7 +116,7 @@ fn overrides(options: &ServeOptions) -> Overrides {
 
 /// The gate's own log goes to standard error, so that standard output holds decision records and nothing else.
 fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,opa_wasm=off"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(QUIET));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -177,6 +189,7 @@ impl server::Gate for Served {
     }
 
     fn metrics(&self) -> String {
+        self.0.metrics().set_ready(true);
         self.0.encode_metrics()
     }
 

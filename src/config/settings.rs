@@ -46,6 +46,8 @@ pub struct Overrides {
     pub cert_names: Vec<String>,
     /// `--decision-log`.
     pub decision_log: Option<Output>,
+    /// `--kubeconfig`; the cluster behind it is watched.
+    pub kubeconfig: Option<PathBuf>,
     /// Namespace that the gate itself runs in.
     pub own_namespace: Option<String>,
 }
@@ -116,12 +118,15 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
         cert_dir,
         cert_names,
         decision_log,
+        kubeconfig,
         own_namespace,
     } = overrides;
     file.exempt_namespaces.extend(super::file::exempt_namespaces());
     file.exempt_namespaces.extend(own_namespace);
     file.grants = grants.or(file.grants.take());
     file.cluster = cluster.or(file.cluster.take());
+    file.kubernetes.watch |= kubeconfig.is_some();
+    file.kubernetes.kubeconfig = kubeconfig.or(file.kubernetes.kubeconfig.take());
     file.policies.bundles.extend(bundles);
     file.images.layouts.extend(layouts(&image_layouts)?);
     if !allow_registries.is_empty() {

@@ -152,14 +152,24 @@ impl Exceptions {
         if !problems.0.is_empty() {
             return Err(Error::CheckGrants { problems });
         }
+        Ok(Self::of_checked(exceptions.into_iter().map(Arc::new)))
+    }
+
+    /// Indexes exceptions that were checked one by one ([`super::load::read_object`]), no two of which have the same name
+    /// and namespace. They are taken in their order.
+    pub fn of_checked(exceptions: impl IntoIterator<Item = Arc<WasiException>>) -> Self {
         let mut index = Self::default();
         for exception in exceptions {
-            let exception = Arc::new(exception);
             let namespace = index.namespaces.entry(exception.namespace().to_string()).or_default();
             namespace.insert(&exception, exception.spec.subjects.as_ref());
             index.all.push(exception);
         }
-        Ok(index)
+        index
+    }
+
+    /// All of them, by namespace and name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<WasiException>> {
+        self.all.iter()
     }
 
     /// How many there are, expired ones included.

@@ -76,11 +76,17 @@ impl Grants {
         if !problems.0.is_empty() {
             return Err(Error::CheckGrants { problems });
         }
+        Ok(Self::of_checked(grants.into_iter().map(Arc::new)))
+    }
+
+    /// Indexes grants that were checked one by one ([`super::load::read_object`]), no two of which have the same kind,
+    /// name and namespace. They are taken in their order.
+    pub fn of_checked(grants: impl IntoIterator<Item = Arc<WasiGrant>>) -> Self {
         let mut index = Self::default();
         for grant in grants {
-            index.insert(Arc::new(grant));
+            index.insert(grant);
         }
-        Ok(index)
+        index
     }
 
     fn insert(&mut self, grant: Arc<WasiGrant>) {

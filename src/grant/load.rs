@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -72,6 +73,29 @@ pub struct Documents {
     pub grants: Vec<WasiGrant>,
     /// `WasiException`s.
     pub exceptions: Vec<WasiException>,
+}
+
+/// One object, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Checked {
+    /// A `WasiGrant` or `ClusterWasiGrant`.
+    Grant(Arc<WasiGrant>),
+    /// A `WasiException`.
+    Exception(Arc<WasiException>),
+}
+
+/// Reads and checks one object that came by another way than a file. `origin` is what messages call it.
+pub fn read_object(document: Value, origin: &str) -> Result<Checked, Problems> {
+    match check::read(document) {
+        Ok(Read::Grant(grant)) => Ok(Checked::Grant(Arc::new(*grant))),
+        Ok(Read::Exception(exception)) => Ok(Checked::Exception(Arc::new(*exception))),
+        Err(findings) => Err(located(findings, origin)),
+    }
+}
+
+fn located(findings: Vec<(String, String)>, origin: &str) -> Problems {
+    let problem = |(field, message)| Problem { origin: origin.to_string(), field, message };
+    Problems(findings.into_iter().map(problem).collect())
 }
 
 /// Reads every `.yaml`, `.yml` and `.json` file of a directory, several documents each, in the order of the names. Not
@@ -152,9 +176,7 @@ pub fn parse(text: &str, origin: &str) -> Result<Documents, Error> {
             Ok(Read::Grant(grant)) => read.grants.push(*grant),
             Ok(Read::Exception(exception)) => read.exceptions.push(*exception),
             Err(findings) => {
-                let origin = format!("{origin} document {}", index + 1);
-                let problem = |(field, message)| Problem { origin: origin.clone(), field, message };
-                problems.0.extend(findings.into_iter().map(problem));
+                problems.0.extend(located(findings, &format!("{origin} document {}", index + 1)).0);
             }
         }
     }

@@ -99,6 +99,14 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// The image could not be read, and neither could pull secrets that might have helped.
+    #[error("{source}; {notes}")]
+    ReadPullSecrets {
+        /// What became of the image without them.
+        source: Box<Error>,
+        /// Which secrets, why, and what to do about it.
+        notes: String,
+    },
     /// The client could not be set up.
     #[error("could not set up the registry client: {message}")]
     SetUpClient {

@@ -22,7 +22,8 @@ use super::layout::Layouts;
 use super::reference::Reference;
 use super::registry::credentials::{covering, fingerprint};
 use super::registry::{
-    BreakerOptions, Login, NoPullSecrets, ProxyOptions, PullSecrets, Puller, Registry, RegistryOptions,
+    BreakerOptions, Login, NoPullSecrets, ProxyOptions, PullSecrets, Pulled, Puller, Registry,
+    RegistryOptions,
 };
 use super::source::{Descriptor, FetchedManifest, Source, sha256, shorten};
 use super::store::Store;
@@ -171,6 +172,11 @@ impl Budget {
     pub fn doubtful(whole: Duration) -> Self {
         Self { whole, doubtful: true }
     }
+
+    /// What is left of it.
+    fn less(self, spent: Duration) -> Self {
+        Self { whole: self.whole.saturating_sub(spent), ..self }
+    }
 }
 
 impl From<Duration> for Budget {
@@ -271,7 +277,8 @@ impl Inspector {
 
     /// Facts about one image of a pod: its pull secrets are tried before the platform's own credentials, as the
     /// kubelet does it. What was seen with them is remembered for pods that hold the same ones only, except for facts
-    /// by digest: whoever knows a digest is told what it is.
+    /// by digest: whoever knows a digest is told what it is. What can be seen without any is answered without a look at
+    /// the secrets.
     pub async fn inspect_for(
         &self,
         image: &str,
@@ -279,7 +286,27 @@ impl Inspector {
         budget: impl Into<Budget>,
         puller: &Puller,
     ) -> Result<Arc<ImageFacts>, Arc<Error>> {
-        let logins = self.pull_secrets.logins(puller).await;
+        if let Recall::Fresh(facts) = self.shared.memory.recall(image, depth).await {
+            count(&self.shared.counters.hits);
+            return Ok(facts);
+        }
+        let (budget, started) = (budget.into(), Instant::now());
+        let pulled = tokio::time::timeout(budget.whole, self.pull_secrets.logins(puller)).await;
+        let Pulled { logins, notes } = pulled.unwrap_or_else(|_| Pulled {
+            logins: Vec::new(),
+            notes: vec!["the pull secrets could not be read in time".into()],
+        });
+        let looked = self.inspect_with(image, depth, budget.less(started.elapsed()), logins).await;
+        looked.map_err(|error| noted(error, &notes))
+    }
+
+    async fn inspect_with(
+        &self,
+        image: &str,
+        depth: Depth,
+        budget: Budget,
+        logins: Vec<Login>,
+    ) -> Result<Arc<ImageFacts>, Arc<Error>> {
         let covering = if logins.is_empty() { logins } else { covering(logins, &Reference::parse(image)?) };
         if covering.is_empty() {
             return self.inspect(image, depth, budget).await;
@@ -290,7 +317,7 @@ impl Inspector {
                 count(&self.shared.counters.hits);
                 Ok(facts)
             }
-            recall => Box::pin(self.shared.ask(question, budget.into(), recall.stale())).await,
+            recall => Box::pin(self.shared.ask(question, budget, recall.stale())).await,
         }
     }
 
@@ -700,6 +727,15 @@ impl Drop for EndOfLookUp<'_> {
 /// Whether what was known before no longer holds: the image is gone, or may not be asked for.
 fn is_final(error: &Error) -> bool {
     matches!(error, Error::FindImage { .. } | Error::RefuseRegistry { .. } | Error::ParseReference { .. })
+}
+
+/// The error with what is known of pull secrets that could not be read, where they might have made a difference.
+fn noted(error: Arc<Error>, notes: &[String]) -> Arc<Error> {
+    let hopeless = matches!(*error, Error::RefuseRegistry { .. } | Error::ParseReference { .. });
+    if notes.is_empty() || hopeless {
+        return error;
+    }
+    Arc::new(Error::ReadPullSecrets { source: Box::new((*error).clone()), notes: notes.join("; ") })
 }
 
 fn timed_out(image: &str, bound: Duration) -> Error {

@@ -37,7 +37,7 @@ mod secret;
 mod transport;
 
 pub use breaker::BreakerOptions;
-pub use credentials::{Credentials, Login, NoPullSecrets, PullSecrets, Puller};
+pub use credentials::{Credentials, Login, NoPullSecrets, PullSecrets, Pulled, Puller};
 pub use secret::Secret;
 
 /// Manifests and indexes, in OCI's media types and in Docker's.

@@ -258,7 +258,7 @@ pub fn prepare<'a>(case: &Case<'a>) -> PolicyInput<'a> {
         workload: workload_facts(case),
         containers,
         grants,
-        runtime: runtime_facts(case.runtimes, class, profile),
+        runtime: runtime_facts(case.runtimes, case.cluster, class, profile),
         options: case.options,
     }
 }
@@ -290,13 +290,14 @@ fn workload_facts<'a>(case: &Case<'a>) -> WorkloadFacts<'a> {
 
 fn runtime_facts<'a>(
     runtimes: &'a Runtimes,
+    cluster: &'a Cluster,
     class: Option<&'a str>,
     profile: Option<&'a Profile>,
 ) -> RuntimeFacts<'a> {
     let class_for = runtimes
         .placement
         .keys()
-        .filter_map(|kind| Some((kind.as_str(), runtimes.for_kind(*kind)?.runtime_class.as_str())))
+        .filter_map(|kind| Some((kind.as_str(), cluster.class_for(runtimes, runtimes.for_kind(*kind)?))))
         .collect();
     RuntimeFacts {
         profile: profile.map(|p| p.name.as_str()),

@@ -1,7 +1,7 @@
 //! Which runtime the pod ends up on. A class that a person set is kept; else the kinds of all programs decide, and
 //! only where the API server will take the class.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -55,11 +55,9 @@ pub(super) fn place<'a>(
         return Ok(profile);
     }
     let Some(profile) = choose(&kinds, context, notes) else { return Ok(None) };
-    if !accepted(profile, spec, context, notes)? {
-        return Ok(None);
-    }
-    spec.insert(FIELD.to_owned(), Value::String(profile.runtime_class.clone()));
-    notes.change(FIELD, format!("spec.{FIELD} = {}", profile.runtime_class));
+    let Some(class) = class_of(profile, spec, context, notes)? else { return Ok(None) };
+    spec.insert(FIELD.to_owned(), Value::String(class.to_owned()));
+    notes.change(FIELD, format!("spec.{FIELD} = {class}"));
     Ok(Some(profile))
 }
 
@@ -106,37 +104,46 @@ fn choose<'a>(kinds: &Kinds<'_>, context: &Context<'a>, notes: &mut Notes) -> Op
     all
 }
 
-/// Whether the API server would take the class on this pod, as far as the picture of the cluster tells
-/// (`kubernetes:plugin/pkg/admission/runtimeclass/admission.go`). It would refuse the pod under our name otherwise.
-fn accepted(
-    profile: &Profile,
+/// The first RuntimeClass of the profile that the API server would take on this pod, as far as the picture of the
+/// cluster tells (`kubernetes:plugin/pkg/admission/runtimeclass/admission.go`). It would refuse the pod under our name
+/// otherwise.
+fn class_of<'a>(
+    profile: &'a Profile,
     spec: &Object,
-    context: &Context<'_>,
+    context: &Context<'a>,
     notes: &mut Notes,
-) -> Result<bool, Error> {
-    let name = &profile.runtime_class;
-    let Some(classes) = &context.cluster.runtime_classes else { return Ok(true) };
-    let Some(class) = classes.get(name) else {
-        let other = profile.aliases.iter().find(|alias| classes.contains_key(*alias));
-        let hint = other.map_or_else(String::new, |alias| {
-            format!(", or set the profile's class to `{alias}`, which the cluster has")
-        });
-        notes.warn(format!(
-            "no runtime class was set: the cluster has no RuntimeClass `{name}`; create it with the handler of \
-             its shim (profile `{}`){hint}",
-            profile.name
-        ));
-        return Ok(false);
+) -> Result<Option<&'a str>, Error> {
+    let Some(classes) = context.cluster.classes_of(context.runtimes, profile) else {
+        return Ok(Some(&profile.runtime_class));
     };
     let selector = object(spec, "nodeSelector", "spec")?;
-    let conflict = class.node_selector.iter().find(|(key, value)| {
-        selector.and_then(|own| own.get(*key)).is_some_and(|own| own.as_str() != Some(value))
-    });
-    if let Some((key, value)) = conflict {
-        notes.warn(format!(
-            "no runtime class was set: RuntimeClass `{name}` selects nodes with `{key}={value}`, and \
-             `spec.nodeSelector` wants another value; leave `{key}` out of it"
-        ));
+    let mut refused = None;
+    for (name, class) in classes {
+        let conflict = class.node_selector.iter().find(|(key, value)| {
+            selector.and_then(|own| own.get(*key)).is_some_and(|own| own.as_str() != Some(value))
+        });
+        let Some((key, value)) = conflict else { return Ok(Some(name)) };
+        refused.get_or_insert_with(|| {
+            format!(
+                "no runtime class was set: RuntimeClass `{name}` selects nodes with `{key}={value}`, and \
+                 `spec.nodeSelector` wants another value; leave `{key}` out of it"
+            )
+        });
     }
-    Ok(conflict.is_none())
+    notes.warn(refused.unwrap_or_else(|| missing(profile)));
+    Ok(None)
+}
+
+/// What the cluster would need for pods of the profile.
+fn missing(profile: &Profile) -> String {
+    let Profile { name, runtime_class, class_labels, .. } = profile;
+    let handlers: BTreeSet<&String> =
+        profile.handlers.iter().chain(&profile.aliases).chain([runtime_class]).collect();
+    let handlers = handlers.into_iter().map(|handler| format!("`{handler}`")).collect::<Vec<_>>().join(", ");
+    let labels: Vec<_> = class_labels.iter().map(|(key, value)| format!("`{key}={value}`")).collect();
+    let labelled = if labels.is_empty() { String::new() } else { format!(" labelled {}", labels.join(", ")) };
+    format!(
+        "no runtime class was set: the cluster has no RuntimeClass `{runtime_class}`{labelled} and none with the \
+         handler {handlers}; create it with the handler of its shim (profile `{name}`)"
+    )
 }

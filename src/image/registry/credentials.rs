@@ -79,6 +79,13 @@ impl Login {
         parse(text).map(|file| file.logins)
     }
 
+    /// The same for the older form without `auths` around it, the value of `.dockercfg` in a Secret of type
+    /// `kubernetes.io/dockercfg` (`kubernetes:pkg/credentialprovider/config.go`, `DockerConfig`).
+    pub fn from_dockercfg(text: &[u8]) -> Result<Vec<Self>, String> {
+        let auths = serde_json::from_slice(text).map_err(|error| misread(&error))?;
+        logins_of(auths)
+    }
+
     /// Whether the login is for a repository: the same registry, port included, and a repository under the path.
     pub(super) fn covers(&self, registry: &str, repository: &str) -> bool {
         let under = |rest: &str| rest.is_empty() || rest.starts_with('/');
@@ -130,10 +137,20 @@ pub struct Puller {
     pub service_account: String,
 }
 
-/// Where the pull secrets of pods come from. Asked for every look at an image of a pod, so it answers from memory.
+/// What a pod's pull secrets hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pulled {
+    /// Their logins.
+    pub logins: Vec<Login>,
+    /// Which of them could not be read, why, and what to do about it: said where an image cannot be read without them.
+    pub notes: Vec<String>,
+}
+
+/// Where the pull secrets of pods come from. Asked for every look at an image of a pod that not everybody may see, so it
+/// answers from memory where it can.
 pub trait PullSecrets: std::fmt::Debug + Send + Sync {
-    /// The logins that a pod's pull secrets hold. What cannot be read is left out, as the kubelet does it.
-    fn logins<'a>(&'a self, puller: &'a Puller) -> BoxFuture<'a, Vec<Login>>;
+    /// The logins that a pod's pull secrets hold. What cannot be read is left out, as the kubelet does it, and noted.
+    fn logins<'a>(&'a self, puller: &'a Puller) -> BoxFuture<'a, Pulled>;
 }
 
 /// No pull secrets: only the platform's own credentials are used.
@@ -141,8 +158,8 @@ pub trait PullSecrets: std::fmt::Debug + Send + Sync {
 pub struct NoPullSecrets;
 
 impl PullSecrets for NoPullSecrets {
-    fn logins<'a>(&'a self, _: &'a Puller) -> BoxFuture<'a, Vec<Login>> {
-        Box::pin(std::future::ready(Vec::new()))
+    fn logins<'a>(&'a self, _: &'a Puller) -> BoxFuture<'a, Pulled> {
+        Box::pin(std::future::ready(Pulled::default()))
     }
 }
 
@@ -239,17 +256,23 @@ struct Parsed {
     store: Option<String>,
 }
 
+/// The parser's own message may quote a password, so only the place is told.
+fn misread(error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    format!("the docker config is not as docker writes it, at line {line} column {column}")
+}
+
 fn parse(text: &[u8]) -> Result<Parsed, String> {
-    // The parser's own message may quote a password, so only the place is told.
-    let file: ConfigFile = serde_json::from_slice(text).map_err(|error| {
-        format!(
-            "the docker config is not as docker writes it, at line {} column {}",
-            error.line(),
-            error.column()
-        )
-    })?;
+    let file: ConfigFile = serde_json::from_slice(text).map_err(|error| misread(&error))?;
+    let helpers = file.helpers.into_iter().map(|(key, name)| (scope(&key).0, name)).collect();
+    let store = file.store.filter(|store| !store.is_empty());
+    Ok(Parsed { logins: logins_of(file.auths)?, helpers, store })
+}
+
+/// The most specific first.
+fn logins_of(auths: BTreeMap<String, Entry>) -> Result<Vec<Login>, String> {
     let mut logins = Vec::new();
-    for (key, entry) in file.auths {
+    for (key, entry) in auths {
         // `docker login` with a credential store leaves an empty entry behind.
         let Some(credentials) = entry.credentials().map_err(|what| format!("`auths` `{key}`: {what}"))?
         else {
@@ -259,8 +282,7 @@ fn parse(text: &[u8]) -> Result<Parsed, String> {
         logins.push(Login { registry, path, credentials });
     }
     logins.sort_by_key(|login| std::cmp::Reverse(login.path.len()));
-    let helpers = file.helpers.into_iter().map(|(key, name)| (scope(&key).0, name)).collect();
-    Ok(Parsed { logins, helpers, store: file.store.filter(|store| !store.is_empty()) })
+    Ok(logins)
 }
 
 impl Entry {

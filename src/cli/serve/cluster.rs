@@ -1,0 +1,100 @@
+//! The live picture of the cluster behind a serving gate: started, swapped into it, and shown.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Served;
+use crate::admission::{Gate, State};
+use crate::audit::WatchReport;
+use crate::cli::Error;
+use crate::config::Settings;
+use crate::image::Inspector;
+use crate::server::{self, Event};
+use crate::watch::{self, Base, Options, Watching};
+
+/// The watches, where the configuration wants them.
+pub async fn prepare(settings: &Settings) -> Result<Option<Watching>, Error> {
+    let kubernetes = &settings.file.kubernetes;
+    if !kubernetes.watch {
+        return Ok(None);
+    }
+    let client = watch::connect(kubernetes.kubeconfig.as_deref()).await?;
+    if settings.file.cluster.is_some() {
+        tracing::warn!("The cluster is watched: what the cluster directory says counts until it was listed");
+    }
+    Ok(Some(Watching::new(client, Options::default())))
+}
+
+/// What is known before the cluster was listed: of RuntimeClasses that there is none, so that none is written that may be
+/// missing.
+pub fn before_the_first_picture(mut state: State, watched: bool) -> State {
+    if watched && state.cluster.runtime_classes.is_none() {
+        Arc::make_mut(&mut state.cluster).runtime_classes = Some(BTreeMap::new());
+    }
+    state
+}
+
+/// The inspector with the pull secrets of the cluster's pods.
+pub fn with_pull_secrets(inspector: Inspector, watching: Option<&Watching>) -> Inspector {
+    match watching {
+        Some(watching) => inspector.with_pull_secrets(watching.pull_secrets()),
+        None => inspector,
+    }
+}
+
+/// Starts the watches: every picture replaces cluster, grants and exceptions of the gate at once.
+pub fn start(gate: &Arc<Gate>, watching: Option<Watching>) -> Watched {
+    if let Some(watching) = &watching {
+        let state = gate.state();
+        let base = Base { grants: Arc::clone(&state.grants), exceptions: Arc::clone(&state.exceptions) };
+        let gate = Arc::clone(gate);
+        watching.start(base, move |picture| {
+            gate.update(|state| State {
+                cluster: Arc::clone(&picture.cluster),
+                grants: Arc::clone(&picture.grants),
+                exceptions: Arc::clone(&picture.exceptions),
+                ..state.clone()
+            });
+        });
+    }
+    Watched { served: Served(Arc::clone(gate)), watching }
+}
+
+/// A gate with the watches that keep it up to date.
+#[derive(Debug)]
+pub struct Watched {
+    served: Served,
+    watching: Option<Watching>,
+}
+
+impl server::Gate for Watched {
+    async fn answer(&self, road: server::Road, body: Bytes, budget: Duration) -> Vec<u8> {
+        self.served.answer(road, body, budget).await
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.watching.as_ref().map_or(Ok(()), Watching::ready).and_then(|()| self.served.ready())
+    }
+
+    fn metrics(&self) -> String {
+        let metrics = self.served.0.metrics();
+        if let Some(watching) = &self.watching {
+            let reports: Vec<_> = watching.reports().iter().map(report).collect();
+            metrics.set_watches(&reports, watching.rebuilds());
+        }
+        metrics.set_ready(self.ready().is_ok());
+        self.served.0.encode_metrics()
+    }
+
+    fn observe(&self, event: Event) {
+        self.served.observe(event);
+    }
+}
+
+fn report(report: &watch::Report) -> WatchReport {
+    let watch::Report { watched, synced, objects, rejected, silence, errors, restarts, .. } = *report;
+    WatchReport { watch: watched.name(), synced, objects, rejected, silence, errors, restarts }
+}

@@ -1,0 +1,259 @@
+//! The live picture of a Kubernetes cluster: what a directory of manifests says to a gate outside of one, kept up to
+//! date by watches, and the pull secrets of pods, read on demand.
+//!
+//! Each watch lists and follows one kind ([`Watched`]) and keeps no more of its objects than the gate needs. Changes are
+//! gathered for a moment and then published as one [`Picture`], so that a burst of events costs a handful of rebuilds.
+//! Nothing is published before every watch has listed once; after that a watch that is lost leaves the last picture
+//! standing, and resumes by itself.
+
+pub mod client;
+mod follow;
+mod health;
+mod picture;
+mod resource;
+mod secrets;
+
+pub use client::connect;
+pub use health::Report;
+pub use picture::{Base, Picture};
+pub use resource::Watched;
+pub use secrets::{ApiPullSecrets, SecretLimits};
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use health::Health;
+use resource::Store;
+
+/// Why a cluster cannot be watched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kubeconfig is missing, or is none.
+    #[error("could not read the kubeconfig `{}`: {message}", path.display())]
+    ReadKubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// There is no service account to speak as.
+    #[error("not in a cluster: {message}; pass --kubeconfig")]
+    FindCluster {
+        /// What is missing.
+        message: String,
+    },
+    /// The client could not be made, for instance of a certificate that cannot be read.
+    #[error("could not set up the client of the API server: {message}")]
+    SetUpClient {
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// Times and sizes of the watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How long a watch runs before the API server ends it and it is resumed. A connection that went silent without an
+    /// end is noticed 5 s after this (`kube-rs/kube:kube-runtime/src/watcher.rs`, `WATCH_IDLE_TIMEOUT_MARGIN`).
+    /// Whole seconds. Default: 50 s.
+    pub watch_timeout: Duration,
+    /// Objects per page of a list. Default: 500, as client-go has it.
+    pub page_size: u32,
+    /// Wait after a first error; doubled with each further one. Default: 500 ms.
+    pub first_retry: Duration,
+    /// Longest wait after an error. Default: 15 s.
+    pub longest_retry: Duration,
+    /// Shortest time between two watch requests of one kind, for servers that end every watch at once. Default: 1 s.
+    pub watch_interval: Duration,
+    /// How long changes are gathered after the last one. Default: 100 ms.
+    pub quiet: Duration,
+    /// How long changes are gathered at most. Default: 1 s.
+    pub longest_gathering: Duration,
+    /// Bounds of reading pull secrets.
+    pub secrets: SecretLimits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            watch_timeout: Duration::from_secs(50),
+            page_size: 500,
+            first_retry: Duration::from_millis(500),
+            longest_retry: Duration::from_secs(15),
+            watch_interval: Duration::from_secs(1),
+            quiet: Duration::from_millis(100),
+            longest_gathering: Duration::from_secs(1),
+            secrets: SecretLimits::default(),
+        }
+    }
+}
+
+/// One kind of object: what is known of it, and how its watch fares.
+#[derive(Debug)]
+struct Kept {
+    store: Arc<Store>,
+    health: Arc<Health>,
+}
+
+/// What the watches and the builder share.
+#[derive(Debug)]
+struct Shared {
+    kinds: Vec<Kept>,
+    /// Kinds that changed since the last picture.
+    changed: Mutex<Vec<Watched>>,
+    wake: Notify,
+    published: AtomicBool,
+    rebuilds: AtomicU64,
+}
+
+impl Shared {
+    fn kept(&self, watched: Watched) -> Option<&Kept> {
+        self.kinds.iter().find(|kept| kept.health.watched() == watched)
+    }
+
+    fn note_change(&self, watched: Watched) {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !changed.contains(&watched) {
+            changed.push(watched);
+        }
+        drop(changed);
+        self.wake.notify_one();
+    }
+
+    fn take_changes(&self) -> Vec<Watched> {
+        std::mem::take(&mut self.changed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn all_synced(&self) -> bool {
+        self.kinds.iter().all(|kept| kept.health.is_synced())
+    }
+}
+
+/// The watches of one cluster. They end when the value is dropped.
+pub struct Watching {
+    client: Client,
+    options: Options,
+    shared: Arc<Shared>,
+    pull_secrets: Arc<ApiPullSecrets>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl std::fmt::Debug for Watching {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watching").field("reports", &self.reports()).finish_non_exhaustive()
+    }
+}
+
+impl Watching {
+    /// Prepares the watches; none asks before [`Self::start`]. Must be called within the asynchronous runtime.
+    pub fn new(client: Client, options: Options) -> Self {
+        let kept = |watched| Kept { store: Arc::default(), health: Arc::new(Health::new(watched)) };
+        let shared = Shared {
+            kinds: Watched::ALL.into_iter().map(kept).collect(),
+            changed: Mutex::default(),
+            wake: Notify::new(),
+            published: AtomicBool::new(false),
+            rebuilds: AtomicU64::new(0),
+        };
+        let accounts = shared.kept(Watched::ServiceAccounts).map(|kept| Arc::clone(&kept.store));
+        let pull_secrets = ApiPullSecrets::new(client.clone(), accounts.unwrap_or_default(), options.secrets);
+        Self {
+            client,
+            options,
+            shared: Arc::new(shared),
+            pull_secrets: Arc::new(pull_secrets),
+            tasks: Mutex::default(),
+        }
+    }
+
+    /// Starts the watches. `publish` is given every picture; `base` is what is known without the cluster.
+    pub fn start(&self, base: Base, publish: impl Fn(Picture) + Send + Sync + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for kept in &self.shared.kinds {
+            let follower = follow::Follower {
+                store: Arc::clone(&kept.store),
+                health: Arc::clone(&kept.health),
+                shared: Arc::clone(&self.shared),
+                options: self.options,
+            };
+            tasks.push(tokio::spawn(follower.run(self.client.clone())).abort_handle());
+        }
+        let building = build(Arc::clone(&self.shared), self.options, base, publish);
+        tasks.push(tokio::spawn(building).abort_handle());
+    }
+
+    /// Where the pull secrets of pods come from.
+    pub fn pull_secrets(&self) -> Arc<ApiPullSecrets> {
+        Arc::clone(&self.pull_secrets)
+    }
+
+    /// Whether the first picture was published; else which watch is missing and why. A watch that is lost later changes
+    /// nothing about it: the last picture stands.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.shared.published.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let kinds = self.shared.kinds.iter();
+        let missing: Vec<_> = kinds.filter_map(|kept| kept.health.missing()).collect();
+        if missing.is_empty() {
+            return Err("waiting for the cluster: the first picture is being put together".into());
+        }
+        Err(format!("waiting for the cluster: {}", missing.join("; ")))
+    }
+
+    /// How each watch fares, in the order of [`Watched::ALL`].
+    pub fn reports(&self) -> Vec<Report> {
+        self.shared.kinds.iter().map(|kept| kept.health.report()).collect()
+    }
+
+    /// How many pictures were published.
+    pub fn rebuilds(&self) -> u64 {
+        self.shared.rebuilds.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            task.abort();
+        }
+    }
+}
+
+/// Publishes a picture after each burst of changes.
+async fn build(shared: Arc<Shared>, options: Options, base: Base, publish: impl Fn(Picture) + Send + Sync) {
+    let mut builder = picture::Builder::new(base);
+    loop {
+        shared.wake.notified().await;
+        if !shared.all_synced() {
+            continue;
+        }
+        gather(&shared, &options).await;
+        let changes = shared.take_changes();
+        let started = Instant::now();
+        let built = builder.build(&shared, &changes);
+        publish(built);
+        shared.published.store(true, Ordering::Release);
+        let rebuilds = shared.rebuilds.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::debug!(rebuilds, ?changes, took = ?started.elapsed(), "Published a picture of the cluster");
+    }
+}
+
+/// Waits until nothing has changed for a moment, but not for ever.
+async fn gather(shared: &Shared, options: &Options) {
+    let end = Instant::now() + options.longest_gathering;
+    loop {
+        let quiet = (Instant::now() + options.quiet).min(end);
+        if tokio::time::timeout_at(quiet, shared.wake.notified()).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! One watch: lists, follows, waits after errors, and keeps its part of the picture.
+
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use futures::{Stream, StreamExt as _};
+use kube::api::Api;
+use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::runtime::watcher::{self, Event};
+use kube::{Client, client};
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::health::Health;
+use super::resource::{Items, Key, Store, keep, key};
+use super::{Options, Shared};
+
+/// Follows the objects of one kind.
+pub(super) struct Follower {
+    pub store: Arc<Store>,
+    pub health: Arc<Health>,
+    pub shared: Arc<Shared>,
+    pub options: Options,
+}
+
+/// What a list has brought so far.
+#[derive(Default)]
+struct Listing {
+    items: Items,
+    rejected: Vec<Key>,
+}
+
+impl Follower {
+    /// Follows for ever.
+    pub async fn run(self, client: Client) {
+        let client = observed(client, Arc::clone(&self.health), self.options.watch_interval);
+        let watched = self.health.watched();
+        let resource = watched.resource();
+        let seconds = u32::try_from(self.options.watch_timeout.as_secs()).unwrap_or(u32::MAX).max(1);
+        let config = watcher::Config::default().timeout(seconds).page_size(self.options.page_size);
+        if watched.is_metadata_only() {
+            let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
+            let events = kube::runtime::watcher(api, config);
+            self.follow(events.map(|event| event.map(|event| map(event, without_data)))).await;
+        } else {
+            let api: Api<DynamicObject> = Api::all_with(client, &resource);
+            self.follow(kube::runtime::watcher(api, config)).await;
+        }
+    }
+
+    async fn follow(&self, events: impl Stream<Item = watcher::Result<Event<DynamicObject>>>) {
+        let mut events = pin!(events);
+        let mut listing = Listing::default();
+        let (mut failures, mut failed_at) = (0_u32, None);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    if !matches!(event, Event::Init) {
+                        failures = 0;
+                    }
+                    self.take(event, &mut listing);
+                }
+                Err(error) => {
+                    // What was heard since the last error counts as a success, though it was no event.
+                    if self.health.last_contact() > failed_at {
+                        failures = 0;
+                    }
+                    self.health.note_error(&error);
+                    tokio::time::sleep(self.pause(failures)).await;
+                    failures = failures.saturating_add(1);
+                    failed_at = Some(Instant::now());
+                }
+            }
+        }
+    }
+
+    /// Doubled with each failure, and not the same for all replicas.
+    fn pause(&self, failures: u32) -> Duration {
+        let doubled = self.options.first_retry.saturating_mul(1_u32 << failures.min(16));
+        let bounded = doubled.min(self.options.longest_retry);
+        let random = std::hash::RandomState::new().build_hasher().finish() % 256;
+        bounded.mul_f64(0.75 + f64::from(u8::try_from(random).unwrap_or_default()) / 1024.0)
+    }
+
+    fn take(&self, event: Event<DynamicObject>, listing: &mut Listing) {
+        match event {
+            Event::Init => *listing = Listing::default(),
+            Event::InitApply(object) => self.list(object, listing),
+            Event::InitDone => self.listed(std::mem::take(listing)),
+            Event::Apply(object) => self.apply(object),
+            Event::Delete(object) => {
+                let key = key(&object);
+                self.health.accept(&key);
+                self.change(|items| items.remove(&key).is_some());
+            }
+        }
+    }
+
+    fn list(&self, object: DynamicObject, listing: &mut Listing) {
+        let key = key(&object);
+        match keep(self.health.watched(), object) {
+            Ok(item) => {
+                self.health.accept(&key);
+                listing.items.extend(item.map(|item| (key, item)));
+            }
+            Err(problem) => {
+                self.health.reject(&key, problem);
+                listing.rejected.push(key);
+            }
+        }
+    }
+
+    fn listed(&self, mut listing: Listing) {
+        listing.rejected.sort_unstable();
+        self.health.keep_rejected(|key| listing.rejected.binary_search(key).is_ok());
+        if self.health.is_synced() {
+            self.health.count_restart();
+        }
+        let count = listing.items.len();
+        self.store.write(|items| *items = listing.items);
+        self.health.set_objects(count);
+        self.health.note_success(true);
+        self.shared.note_change(self.health.watched());
+    }
+
+    /// An object that is wrong now is left out, also where an earlier version of it was right: what somebody changed
+    /// must not be in force as it was.
+    fn apply(&self, object: DynamicObject) {
+        let key = key(&object);
+        match keep(self.health.watched(), object) {
+            Ok(item) => {
+                self.health.accept(&key);
+                self.change(|items| match item {
+                    Some(item) => {
+                        items.insert(key, item);
+                        true
+                    }
+                    None => items.remove(&key).is_some(),
+                });
+            }
+            Err(problem) => {
+                self.health.reject(&key, problem);
+                self.change(|items| items.remove(&key).is_some());
+            }
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Items) -> bool) {
+        let (changed, count) = self.store.write(|items| (change(items), items.len()));
+        self.health.note_success(false);
+        if changed {
+            self.health.set_objects(count);
+            self.shared.note_change(self.health.watched());
+        }
+    }
+}
+
+fn map<A, B>(event: Event<A>, change: impl Fn(A) -> B) -> Event<B> {
+    match event {
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+        Event::InitApply(object) => Event::InitApply(change(object)),
+        Event::Apply(object) => Event::Apply(change(object)),
+        Event::Delete(object) => Event::Delete(change(object)),
+    }
+}
+
+fn without_data(object: PartialObjectMeta<DynamicObject>) -> DynamicObject {
+    DynamicObject { types: object.types, metadata: object.metadata, data: Value::Null }
+}
+
+/// The same client, which notes whenever the API server sends something: bookmarks and the ends of watches, of which
+/// the watcher tells nobody, too. It holds back watch requests that follow too closely, because the watcher repeats
+/// one at once that the server ended.
+fn observed(base: Client, health: Arc<Health>, interval: Duration) -> Client {
+    let earliest = Arc::new(Mutex::new(Instant::now()));
+    let service = tower::service_fn(move |request: Request<client::Body>| {
+        let (base, health, earliest) = (base.clone(), Arc::clone(&health), Arc::clone(&earliest));
+        async move {
+            let watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            if watch {
+                let mut earliest = earliest.lock().await;
+                tokio::time::sleep_until(*earliest).await;
+                *earliest = Instant::now() + interval;
+            }
+            let response = base.send(request).await?;
+            if response.status().is_success() {
+                health.note_contact();
+                // A watch that was resumed may have nothing to tell for a long time.
+                if watch {
+                    health.note_success(false);
+                }
+            }
+            Ok::<_, kube::Error>(response.map(|body| {
+                let noting = move |chunk: &Result<_, _>| {
+                    if chunk.is_ok() {
+                        health.note_contact();
+                    }
+                };
+                Body::from_stream(Body::new(body).into_data_stream().inspect(noting))
+            }))
+        }
+    });
+    Client::new(service, "default")
+}

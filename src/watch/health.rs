@@ -1,0 +1,173 @@
+//! How one watch fares, for readiness, metrics and the log.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kube::runtime::watcher;
+use tokio::time::Instant;
+
+use super::client::chain;
+use super::resource::{Key, Watched};
+
+/// How a watch fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What is watched.
+    pub watched: Watched,
+    /// Whether all objects were listed once.
+    pub synced: bool,
+    /// Objects that are known, and of which something is kept.
+    pub objects: usize,
+    /// Objects that are left out because they are wrong.
+    pub rejected: usize,
+    /// Time since the API server last sent anything; `None` before it ever did.
+    pub silence: Option<Duration>,
+    /// Errors so far.
+    pub errors: u64,
+    /// How often everything was listed anew.
+    pub restarts: u64,
+    /// What is wrong now.
+    pub trouble: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Health {
+    watched: Watched,
+    synced: AtomicBool,
+    objects: AtomicUsize,
+    errors: AtomicU64,
+    restarts: AtomicU64,
+    contact: Mutex<Option<Instant>>,
+    trouble: Mutex<Option<String>>,
+    /// What is wrong with objects that are left out.
+    rejected: Mutex<BTreeMap<Key, String>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Health {
+    pub fn new(watched: Watched) -> Self {
+        Self {
+            watched,
+            synced: AtomicBool::new(false),
+            objects: AtomicUsize::new(0),
+            errors: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
+            contact: Mutex::default(),
+            trouble: Mutex::default(),
+            rejected: Mutex::default(),
+        }
+    }
+
+    pub const fn watched(&self) -> Watched {
+        self.watched
+    }
+
+    pub fn is_synced(&self) -> bool {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// The API server sent something.
+    pub fn note_contact(&self) {
+        *locked(&self.contact) = Some(Instant::now());
+    }
+
+    pub fn last_contact(&self) -> Option<Instant> {
+        *locked(&self.contact)
+    }
+
+    pub fn set_objects(&self, count: usize) {
+        self.objects.store(count, Ordering::Relaxed);
+    }
+
+    pub fn count_restart(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Everything was listed, or something new came: nothing is wrong any more.
+    pub fn note_success(&self, listed: bool) {
+        if listed {
+            self.synced.store(true, Ordering::Release);
+        }
+        if locked(&self.trouble).take().is_some() {
+            tracing::info!(watch = self.watched.name(), "Watching again");
+        }
+    }
+
+    /// Counts an error, and says it unless it is the one that was said last.
+    pub fn note_error(&self, error: &watcher::Error) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        let words = words(self.watched, error);
+        let mut trouble = locked(&self.trouble);
+        if trouble.as_deref() != Some(&words) {
+            let watch = self.watched.name();
+            tracing::warn!(watch, error = words, "Lost a watch; the last picture of the cluster stands");
+            *trouble = Some(words);
+        }
+    }
+
+    /// Leaves an object out, and says so once for each thing that is wrong with it.
+    pub fn reject(&self, key: &Key, problem: String) {
+        let mut rejected = locked(&self.rejected);
+        if rejected.get(key) != Some(&problem) {
+            let (name, namespace) = key;
+            let watch = self.watched.name();
+            tracing::warn!(watch, namespace, name, problem, "Left out an object that is wrong");
+            rejected.insert(key.clone(), problem);
+        }
+    }
+
+    /// The object is right now, or gone.
+    pub fn accept(&self, key: &Key) {
+        locked(&self.rejected).remove(key);
+    }
+
+    /// Forgets rejected objects that are not there any more.
+    pub fn keep_rejected(&self, still: impl Fn(&Key) -> bool) {
+        locked(&self.rejected).retain(|key, _| still(key));
+    }
+
+    /// What a start waits for, and why.
+    pub fn missing(&self) -> Option<String> {
+        let why = || locked(&self.trouble).clone().unwrap_or_else(|| "not listed yet".into());
+        (!self.is_synced()).then(|| format!("{}: {}", self.watched.name(), why()))
+    }
+
+    pub fn report(&self) -> Report {
+        Report {
+            watched: self.watched,
+            synced: self.is_synced(),
+            objects: self.objects.load(Ordering::Relaxed),
+            rejected: locked(&self.rejected).len(),
+            silence: self.last_contact().map(|contact| contact.elapsed()),
+            errors: self.errors.load(Ordering::Relaxed),
+            restarts: self.restarts.load(Ordering::Relaxed),
+            trouble: locked(&self.trouble).clone(),
+        }
+    }
+}
+
+/// What went wrong, and what to do where somebody can do something.
+fn words(watched: Watched, error: &watcher::Error) -> String {
+    let (verb, status) = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => ("list", status),
+        watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => ("watch", status),
+        other => return chain(other),
+    };
+    match status.code {
+        401 => "unauthorized: the API server does not accept the gate's token or certificate".into(),
+        403 => format!("forbidden: the ClusterRole lacks {verb} on {}", watched.name()),
+        404 if watched.is_custom() => "not found: apply manifests/crds".into(),
+        404 => format!("not found: this API server does not serve {}", watched.resource().api_version),
+        code => {
+            let message: String = status.message.chars().take(200).collect();
+            format!("the API server answered {verb} with {code}: {message}")
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! From what is kept of each object to what a review asks.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::resource::{Item, Items};
+use super::{Shared, Watched};
+use crate::cluster::Cluster;
+use crate::grant::{Exceptions, Grants, WasiException, WasiGrant};
+
+/// What is known without the cluster: grants and exceptions of a directory. They stand beside those of the cluster; where
+/// one of the cluster has the same kind, name and namespace, it is the one that counts.
+#[derive(Debug, Clone, Default)]
+pub struct Base {
+    /// Grants of the directory.
+    pub grants: Arc<Grants>,
+    /// Exceptions of the directory.
+    pub exceptions: Arc<Exceptions>,
+}
+
+/// The cluster at one moment. Parts that did not change since the last picture are the same ones.
+#[derive(Debug, Clone, Default)]
+pub struct Picture {
+    /// RuntimeClasses, LimitRanges, labels of namespaces: those of the cluster and no others.
+    pub cluster: Arc<Cluster>,
+    /// Grants of the cluster and of the directory.
+    pub grants: Arc<Grants>,
+    /// The same of exceptions.
+    pub exceptions: Arc<Exceptions>,
+}
+
+/// Puts pictures together.
+#[derive(Debug)]
+pub(super) struct Builder {
+    base: Base,
+    last: Option<Picture>,
+}
+
+impl Builder {
+    pub const fn new(base: Base) -> Self {
+        Self { base, last: None }
+    }
+
+    /// The picture now. Only parts with a change in them are built anew, except for the first time.
+    pub fn build(&mut self, shared: &Shared, changes: &[Watched]) -> Picture {
+        let mut picture = self.last.take();
+        let first = picture.is_none();
+        let touched = |kinds: &[Watched]| first || kinds.iter().any(|kind| changes.contains(kind));
+        let mut built = picture.take().unwrap_or_default();
+        if touched(&[Watched::RuntimeClasses, Watched::LimitRanges, Watched::Namespaces]) {
+            built.cluster = Arc::new(cluster(shared));
+        }
+        if touched(&[Watched::WasiGrants, Watched::ClusterWasiGrants]) {
+            built.grants = Arc::new(self.grants(shared));
+        }
+        if touched(&[Watched::WasiExceptions]) {
+            built.exceptions = Arc::new(self.exceptions(shared));
+        }
+        self.last = Some(built.clone());
+        built
+    }
+
+    fn grants(&self, shared: &Shared) -> Grants {
+        let mut grants: Vec<Arc<WasiGrant>> = Vec::new();
+        // In the order of the index: by kind, name and namespace.
+        for kind in [Watched::ClusterWasiGrants, Watched::WasiGrants] {
+            grants.extend(collect(shared, kind, |item| match item {
+                Item::Grant(grant) => Some(Arc::clone(grant)),
+                _ => None,
+            }));
+        }
+        if !self.base.grants.is_empty() {
+            let identity = |grant: &WasiGrant| (grant.label(), grant.namespace().map(str::to_string));
+            let own: BTreeSet<_> = grants.iter().map(|grant| identity(grant)).collect();
+            let others = self.base.grants.iter().filter(|grant| !own.contains(&identity(grant)));
+            grants.extend(others.cloned());
+            grants.sort_by_cached_key(|grant| identity(grant));
+        }
+        Grants::of_checked(grants)
+    }
+
+    fn exceptions(&self, shared: &Shared) -> Exceptions {
+        let mut exceptions: Vec<Arc<WasiException>> =
+            collect(shared, Watched::WasiExceptions, |item| match item {
+                Item::Exception(exception) => Some(Arc::clone(exception)),
+                _ => None,
+            });
+        let identity = |e: &WasiException| (e.namespace().to_string(), e.name().to_string());
+        let own: BTreeSet<_> = exceptions.iter().map(|exception| identity(exception)).collect();
+        let others = self.base.exceptions.iter().filter(|exception| !own.contains(&identity(exception)));
+        exceptions.extend(others.cloned());
+        exceptions.sort_by_cached_key(|exception| identity(exception));
+        Exceptions::of_checked(exceptions)
+    }
+}
+
+/// Takes something out of every object of a kind, and lets the watch go on.
+fn collect<T>(shared: &Shared, kind: Watched, take: impl Fn(&Item) -> Option<T>) -> Vec<T> {
+    each(shared, kind, |items| items.values().filter_map(take).collect())
+}
+
+fn each<T: Default>(shared: &Shared, kind: Watched, look: impl FnOnce(&Items) -> T) -> T {
+    shared.kept(kind).map(|kept| kept.store.read(look)).unwrap_or_default()
+}
+
+fn cluster(shared: &Shared) -> Cluster {
+    let runtime_classes = each(shared, Watched::RuntimeClasses, |items| {
+        let class = |item: &Item| match item {
+            Item::Class(class) => Some(class.clone()),
+            _ => None,
+        };
+        items.iter().filter_map(|((name, _), item)| Some((name.clone(), class(item)?))).collect()
+    });
+    let mut built = Cluster { runtime_classes: Some(runtime_classes), ..Cluster::default() };
+    each(shared, Watched::LimitRanges, |items| {
+        for ((_, namespace), item) in items {
+            if let Item::Limits(limits) = item {
+                built.limit_ranges.entry(namespace.clone()).or_default().extend(limits.iter().cloned());
+            }
+        }
+    });
+    each(shared, Watched::Namespaces, |items| {
+        for ((name, _), item) in items {
+            if let Item::Labels(labels) = item {
+                built.namespaces.insert(name.clone(), labels.clone());
+            }
+        }
+    });
+    built
+}

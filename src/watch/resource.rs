@@ -1,0 +1,204 @@
+//! What is watched, and what is kept of each object.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use k8s_openapi::api::core::v1::{LimitRangeItem, LimitRangeSpec};
+use k8s_openapi::api::node::v1 as node;
+use kube::core::{ApiResource, DynamicObject};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use crate::cluster::RuntimeClass;
+use crate::grant::load::{Checked, read_object};
+use crate::grant::{WasiException, WasiGrant};
+
+/// The kinds of objects that are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Watched {
+    /// Which classes a pod may be given.
+    RuntimeClasses,
+    /// Sizes that a namespace allows.
+    LimitRanges,
+    /// Labels of namespaces, and nothing else of them.
+    Namespaces,
+    /// Pull secrets of service accounts, and nothing else of them.
+    ServiceAccounts,
+    /// Grants of namespaces.
+    WasiGrants,
+    /// Grants of the cluster.
+    ClusterWasiGrants,
+    /// Exceptions from rules.
+    WasiExceptions,
+}
+
+impl Watched {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::RuntimeClasses,
+        Self::LimitRanges,
+        Self::Namespaces,
+        Self::ServiceAccounts,
+        Self::WasiGrants,
+        Self::ClusterWasiGrants,
+        Self::WasiExceptions,
+    ];
+
+    /// Group, version, kind and plural, and the name that RBAC, logs and metrics know it by.
+    const fn names(self) -> [&'static str; 5] {
+        match self {
+            Self::RuntimeClasses => {
+                ["node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "runtimeclasses.node.k8s.io"]
+            }
+            Self::LimitRanges => ["", "v1", "LimitRange", "limitranges", "limitranges"],
+            Self::Namespaces => ["", "v1", "Namespace", "namespaces", "namespaces"],
+            Self::ServiceAccounts => ["", "v1", "ServiceAccount", "serviceaccounts", "serviceaccounts"],
+            Self::WasiGrants => {
+                ["wasmgate.dev", "v1alpha1", "WasiGrant", "wasigrants", "wasigrants.wasmgate.dev"]
+            }
+            Self::ClusterWasiGrants => [
+                "wasmgate.dev",
+                "v1alpha1",
+                "ClusterWasiGrant",
+                "clusterwasigrants",
+                "clusterwasigrants.wasmgate.dev",
+            ],
+            Self::WasiExceptions => {
+                ["wasmgate.dev", "v1alpha1", "WasiException", "wasiexceptions", "wasiexceptions.wasmgate.dev"]
+            }
+        }
+    }
+
+    /// Resource and group, such as `wasigrants.wasmgate.dev`.
+    pub const fn name(self) -> &'static str {
+        let [.., name] = self.names();
+        name
+    }
+
+    /// Whether it is one of the gate's own kinds, which somebody has to install.
+    pub(super) const fn is_custom(self) -> bool {
+        matches!(self, Self::WasiGrants | Self::ClusterWasiGrants | Self::WasiExceptions)
+    }
+
+    /// Whether an object's metadata is all that matters.
+    pub(super) const fn is_metadata_only(self) -> bool {
+        matches!(self, Self::Namespaces)
+    }
+
+    /// How the API server names it.
+    pub(super) fn resource(self) -> ApiResource {
+        let [group, version, kind, plural, _] = self.names();
+        let api_version = if group.is_empty() { version.to_string() } else { format!("{group}/{version}") };
+        ApiResource {
+            group: group.into(),
+            version: version.into(),
+            api_version,
+            kind: kind.into(),
+            plural: plural.into(),
+        }
+    }
+}
+
+/// Name and namespace of an object; the namespace is empty where there is none.
+pub(super) type Key = (String, String);
+
+/// What is kept of an object.
+#[derive(Debug, Clone)]
+pub(super) enum Item {
+    Class(RuntimeClass),
+    Limits(Vec<LimitRangeItem>),
+    Labels(BTreeMap<String, String>),
+    PullSecrets(Arc<[String]>),
+    Grant(Arc<WasiGrant>),
+    Exception(Arc<WasiException>),
+}
+
+pub(super) type Items = BTreeMap<Key, Item>;
+
+/// The objects of one kind.
+#[derive(Debug, Default)]
+pub(super) struct Store(RwLock<Items>);
+
+impl Store {
+    /// Looks at them; not for long, because the watch waits meanwhile.
+    pub fn read<T>(&self, look: impl FnOnce(&Items) -> T) -> T {
+        look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes them.
+    pub fn write<T>(&self, change: impl FnOnce(&mut Items) -> T) -> T {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Name and namespace of an object.
+pub(super) fn key(object: &DynamicObject) -> Key {
+    let metadata = &object.metadata;
+    (metadata.name.clone().unwrap_or_default(), metadata.namespace.clone().unwrap_or_default())
+}
+
+/// What is kept of an object: nothing where it holds nothing that matters. The error is for people.
+pub(super) fn keep(watched: Watched, object: DynamicObject) -> Result<Option<Item>, String> {
+    match watched {
+        Watched::RuntimeClasses => {
+            let mut class: node::RuntimeClass = typed(object.data)?;
+            class.metadata.labels = object.metadata.labels;
+            let class = RuntimeClass::of(class).ok_or("it has no `handler`")?;
+            Ok(Some(Item::Class(class)))
+        }
+        Watched::LimitRanges => {
+            let spec: Option<LimitRangeSpec> = field(object.data, "spec")?;
+            Ok(spec.map(|spec| Item::Limits(spec.limits)))
+        }
+        Watched::Namespaces => Ok(Some(Item::Labels(object.metadata.labels.unwrap_or_default()))),
+        Watched::ServiceAccounts => {
+            #[derive(Deserialize)]
+            struct Reference {
+                #[serde(default)]
+                name: String,
+            }
+            let secrets: Option<Vec<Reference>> = field(object.data, "imagePullSecrets")?;
+            let names: Arc<[String]> = secrets.into_iter().flatten().map(|secret| secret.name).collect();
+            Ok((!names.is_empty()).then_some(Item::PullSecrets(names)))
+        }
+        Watched::WasiGrants | Watched::ClusterWasiGrants | Watched::WasiExceptions => {
+            let (name, namespace) = key(&object);
+            let origin = if namespace.is_empty() { name } else { format!("{namespace}/{name}") };
+            match read_object(document(watched, object), &origin) {
+                Ok(Checked::Grant(grant)) => Ok(Some(Item::Grant(grant))),
+                Ok(Checked::Exception(exception)) => Ok(Some(Item::Exception(exception))),
+                Err(problems) => Err(problems.to_string()),
+            }
+        }
+    }
+}
+
+/// The object as a file would have it: with the kind that was asked for, and of the metadata what says which one it is.
+fn document(watched: Watched, object: DynamicObject) -> Value {
+    let ApiResource { api_version, kind, .. } = watched.resource();
+    let mut metadata = Map::new();
+    metadata.extend(object.metadata.name.map(|name| ("name".to_string(), Value::String(name))));
+    metadata.extend(
+        object.metadata.namespace.map(|namespace| ("namespace".to_string(), Value::String(namespace))),
+    );
+    let mut document = match object.data {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    // The API server's half of the object, which no file has.
+    document.remove("status");
+    document.insert("apiVersion".into(), json!(api_version));
+    document.insert("kind".into(), json!(kind));
+    document.insert("metadata".into(), Value::Object(metadata));
+    Value::Object(document)
+}
+
+fn typed<T: DeserializeOwned>(data: Value) -> Result<T, String> {
+    serde_json::from_value(data).map_err(|error| error.to_string())
+}
+
+fn field<T: DeserializeOwned>(mut data: Value, name: &str) -> Result<Option<T>, String> {
+    let value = data.get_mut(name).map(Value::take).unwrap_or_default();
+    serde_json::from_value(value).map_err(|error| format!("`{name}`: {error}"))
+}

@@ -1,0 +1,287 @@
+//! Pull secrets, read when a pod that names them is reviewed. Nothing is listed and nothing watched: the gate needs no
+//! right over the Secrets of a cluster, and where it lacks the right to one, says which Role would give it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt as _;
+use futures::future::{BoxFuture, join_all};
+use kube::{Client, client};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::client::chain;
+use super::resource::{Item, Store};
+use crate::image::registry::{Login, PullSecrets, Pulled, Puller};
+
+/// Bounds of reading pull secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecretLimits {
+    /// Longest time for reading one. Default: 1 s, which leaves a review time for the image.
+    pub timeout: Duration,
+    /// How long one is used before it is read again, beside the reviews. Default: 30 s.
+    pub fresh: Duration,
+    /// How long a failure is repeated before a review tries again. Default: 5 s.
+    pub failure: Duration,
+    /// How long one is used at most after it was read. Default: 10 min.
+    pub stale: Duration,
+}
+
+impl Default for SecretLimits {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(1),
+            fresh: Duration::from_secs(30),
+            failure: Duration::from_secs(5),
+            stale: Duration::from_mins(10),
+        }
+    }
+}
+
+/// Memory for secrets that are remembered, approximately, in bytes.
+const MEMORY: u64 = 16 << 20;
+
+/// Secrets that are read at a time.
+const SIDE_BY_SIDE: usize = 16;
+
+/// Pull secrets of one pod that are looked at; a pod with more of them is no ordinary pod.
+const MOST_SECRETS: usize = 32;
+
+/// Bytes of an answer that are read: a Secret holds 1 MiB at most (`kubernetes:pkg/apis/core/types.go`, `MaxSecretSize`),
+/// a third more in base64.
+const LARGEST: usize = 2 << 20;
+
+/// Longest name of an object (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go`,
+/// `DNS1123SubdomainMaxLength`).
+const LONGEST_NAME: usize = 253;
+
+/// Who is bound to the Role that a message asks for.
+const SERVICE_ACCOUNT: &str = "`wasmgate` in namespace `wasmgate-system`";
+
+/// Namespace and name.
+type Key = (String, String);
+
+/// Pull secrets out of the API server, remembered for a short time.
+#[derive(Clone)]
+pub struct ApiPullSecrets {
+    client: Client,
+    accounts: Arc<Store>,
+    limits: SecretLimits,
+    cache: moka::future::Cache<Key, Arc<Entry>>,
+    slots: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for ApiPullSecrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiPullSecrets").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// What reading a secret came to.
+struct Entry {
+    outcome: Result<Vec<Login>, String>,
+    /// Size of the answer, in bytes.
+    size: usize,
+    read: Instant,
+    /// Whether somebody reads it again.
+    refreshing: AtomicBool,
+}
+
+impl PullSecrets for ApiPullSecrets {
+    fn logins<'a>(&'a self, puller: &'a Puller) -> BoxFuture<'a, Pulled> {
+        let names = self.names(puller);
+        if names.is_empty() {
+            return Box::pin(std::future::ready(Pulled::default()));
+        }
+        Box::pin(self.pull(puller, names))
+    }
+}
+
+impl ApiPullSecrets {
+    /// Reads with `client`; `accounts` are the service accounts with pull secrets of their own.
+    pub(super) fn new(client: Client, accounts: Arc<Store>, limits: SecretLimits) -> Self {
+        let weigh = |_: &Key, entry: &Arc<Entry>| u32::try_from(entry.size + 256).unwrap_or(u32::MAX);
+        let cache = moka::future::Cache::builder()
+            .max_capacity(MEMORY)
+            .weigher(weigh)
+            .time_to_live(limits.stale)
+            .build();
+        Self { client, accounts, limits, cache, slots: Arc::new(Semaphore::new(SIDE_BY_SIDE)) }
+    }
+
+    /// The secrets of the pod; those of its account where it has none, which is how the API server's own plug-in
+    /// completes pods, but not the templates that they are made of.
+    fn names(&self, puller: &Puller) -> Vec<String> {
+        if !puller.pull_secrets.is_empty() {
+            return puller.pull_secrets.clone();
+        }
+        let key = (puller.service_account.clone(), puller.namespace.clone());
+        self.accounts.read(|accounts| match accounts.get(&key) {
+            Some(Item::PullSecrets(names)) => names.to_vec(),
+            _ => Vec::new(),
+        })
+    }
+
+    async fn pull(&self, puller: &Puller, mut names: Vec<String>) -> Pulled {
+        let mut pulled = Pulled::default();
+        // The API server drops entries without a name, and so does the kubelet.
+        names.retain(|name| !name.is_empty());
+        if names.len() > MOST_SECRETS {
+            pulled.notes.push(format!("only the first {MOST_SECRETS} pull secrets were looked at"));
+            names.truncate(MOST_SECRETS);
+        }
+        let reads = names.iter().map(|name| self.entry(&puller.namespace, name));
+        for outcome in join_all(reads).await {
+            match outcome {
+                Ok(entry) => match &entry.outcome {
+                    Ok(logins) => pulled.logins.extend(logins.iter().cloned()),
+                    Err(note) => pulled.notes.push(note.clone()),
+                },
+                Err(note) => pulled.notes.push(note),
+            }
+        }
+        pulled
+    }
+
+    /// A secret from memory, or read for everybody who waits for it.
+    async fn entry(&self, namespace: &str, name: &str) -> Result<Arc<Entry>, String> {
+        // The name is a user's, and becomes a part of a path.
+        if !is_name(name) || !is_name(namespace) {
+            let shown: String = name.chars().take(64).collect();
+            return Err(format!("`{}` is not the name of a secret", shown.escape_debug()));
+        }
+        let key = (namespace.to_string(), name.to_string());
+        if let Some(entry) = self.cache.get(&key).await {
+            let (age, failed) = (entry.read.elapsed(), entry.outcome.is_err());
+            if !failed && age > self.limits.fresh && !entry.refreshing.swap(true, Ordering::AcqRel) {
+                self.refresh(key.clone());
+            }
+            if !failed || age < self.limits.failure {
+                return Ok(entry);
+            }
+            self.cache.invalidate(&key).await;
+        }
+        Ok(self.cache.get_with(key.clone(), self.read(key)).await)
+    }
+
+    /// Reads a secret again while reviews go on with what is known.
+    fn refresh(&self, key: Key) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let entry = this.read(key.clone()).await;
+            this.cache.insert(key, entry).await;
+        });
+    }
+
+    async fn read(&self, key: Key) -> Arc<Entry> {
+        let (namespace, name) = &key;
+        let reading = async {
+            let _slot = self.slots.acquire().await;
+            self.fetch(namespace, name).await
+        };
+        let read = tokio::time::timeout(self.limits.timeout, reading).await;
+        let read = read.unwrap_or_else(|_| Err(format!("no answer within {:?}", self.limits.timeout)));
+        let (outcome, size) = match read {
+            Ok((logins, size)) => (Ok(logins), size),
+            Err(why) => {
+                let note =
+                    format!("could not read the pull secret `{name}` in namespace `{namespace}`: {why}");
+                tracing::warn!(namespace, name, reason = why, "Could not read a pull secret");
+                (Err(note), 0)
+            }
+        };
+        let (read, refreshing) = (Instant::now(), AtomicBool::new(false));
+        Arc::new(Entry { outcome, size, read, refreshing })
+    }
+
+    /// Not by the client's own typed calls: they write an answer that they cannot read into the log.
+    async fn fetch(&self, namespace: &str, name: &str) -> Result<(Vec<Login>, usize), String> {
+        let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
+        let request = Request::get(path).body(client::Body::empty()).map_err(|error| chain(&error))?;
+        let response = self.client.send(request).await.map_err(|error| chain(&error))?;
+        match response.status().as_u16() {
+            200 => {}
+            401 => return Err("the API server does not accept the gate's token or certificate".into()),
+            403 => {
+                return Err(format!(
+                    "forbidden; let a Role in namespace `{namespace}` allow `get` on the secret `{name}`, and bind it to the \
+                 ServiceAccount {SERVICE_ACCOUNT}"
+                ));
+            }
+            404 => return Err("it does not exist".into()),
+            code => return Err(format!("the API server answered {code}")),
+        }
+        let body = collect(Body::new(response.into_body())).await?;
+        logins(&body).map(|logins| (logins, body.len()))
+    }
+}
+
+/// The whole body, wiped when it is dropped.
+async fn collect(body: Body) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut stream = body.into_data_stream();
+    let (mut chunks, mut size) = (Vec::new(), 0);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| chain(&error))?;
+        size += chunk.len();
+        if size > LARGEST {
+            return Err(format!("the answer is larger than {LARGEST} bytes"));
+        }
+        chunks.push(chunk);
+    }
+    // One buffer for all of it: growing would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size));
+    for chunk in chunks {
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// A Secret as the API server writes it. Everything is borrowed, so that no copy of a value is left behind; base64 has
+/// nothing in it that JSON would escape.
+#[derive(Deserialize)]
+struct Secret<'a> {
+    #[serde(rename = "type", default, borrow)]
+    kind: &'a str,
+    #[serde(default, borrow)]
+    data: std::collections::BTreeMap<&'a str, &'a str>,
+}
+
+/// The logins of a Secret. No message holds anything of its values.
+fn logins(body: &[u8]) -> Result<Vec<Login>, String> {
+    let secret: Secret<'_> = serde_json::from_slice(body).map_err(|error| {
+        format!("the answer is not a Secret, at line {} column {}", error.line(), error.column())
+    })?;
+    let old = secret.kind == "kubernetes.io/dockercfg";
+    let field = match secret.kind {
+        "kubernetes.io/dockerconfigjson" => ".dockerconfigjson",
+        "kubernetes.io/dockercfg" => ".dockercfg",
+        other => {
+            let shown: String = other.chars().take(64).collect();
+            return Err(format!(
+                "its type is `{shown}`; registry credentials are in one of type kubernetes.io/dockerconfigjson"
+            ));
+        }
+    };
+    let encoded = secret.data.get(field).ok_or_else(|| format!("it has no `{field}`"))?;
+    let text = STANDARD.decode(encoded).map_err(|_| format!("its `{field}` is not base64"))?;
+    let text = Zeroizing::new(text);
+    if old { Login::from_dockercfg(&text) } else { Login::from_docker_config(&text) }
+}
+
+/// Whether it can be the name of an object: a DNS-1123 subdomain, loosely.
+fn is_name(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    text.len() <= LONGEST_NAME
+        && text.chars().all(inner)
+        && edge(text.chars().next())
+        && edge(text.chars().next_back())
+        && !text.contains("..")
+}
