@@ -51,6 +51,9 @@ pub enum Error {
     /// Certificates could not be made or read.
     #[error(transparent)]
     LoadCertificates(#[from] crate::certs::Error),
+    /// The gate could not register itself in its cluster.
+    #[error(transparent)]
+    Register(#[from] crate::register::Error),
     /// The server could not start or stop.
     #[error(transparent)]
     Serve(#[from] crate::server::Error),

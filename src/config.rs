@@ -1,9 +1,11 @@
 //! What the platform team wrote, checked and made ready: flags and file become [`Settings`].
 
 pub mod file;
+pub mod kubernetes;
 pub mod settings;
 
 pub use file::File;
+pub use kubernetes::Kubernetes;
 pub use settings::{Overrides, Settings, resolve};
 
 use std::path::Path;

@@ -16,6 +16,7 @@ use crate::admission::Gate;
 use crate::audit::{self, Labels, Metrics, Output, Sink};
 use crate::certs;
 use crate::config::{Overrides, Settings};
+use crate::register::{self, Registration};
 use crate::server::{self, Event, Server, Signals};
 
 /// Longest time for writing the last records at the end.
@@ -30,7 +31,8 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let settings = build::settings_with(&options.gate, overrides(&options))?;
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::open(&settings.file.decision_log, metrics.drops())?;
-    let (cert, key) = certificate(&settings)?;
+    let mut registration = register(&settings, &metrics).await?;
+    let (cert, key) = certificate(&settings, registration.as_mut()).await?;
     let state = build::state(&settings).await?;
     let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
     let inspector = build::serving_inspector(&settings)?;
@@ -38,9 +40,13 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels));
     let rotation = tokio::spawn(reopen_on_hangup(Arc::clone(&gate)));
     let expiry = tokio::spawn(watch_expiry(Arc::clone(&gate), cert.clone(), key.clone()));
-    let served = serve(&settings, cert, key, Served(Arc::clone(&gate))).await;
+    let reload_every = registration.as_ref().map(Registration::reload_every);
+    let served = serve(&settings, cert, key, reload_every, Served(Arc::clone(&gate))).await;
     rotation.abort();
     expiry.abort();
+    if let Some(registration) = registration {
+        registration.close().await;
+    }
     // The last records are written whatever became of the listeners; a loss is said and changes no exit code.
     let flushed = tokio::task::spawn_blocking(move || gate.sink().close(FLUSH_DEADLINE)).await;
     if let Ok(Err(error)) = flushed {
@@ -71,16 +77,24 @@ async fn watch_expiry(gate: Arc<Gate>, cert: PathBuf, key: PathBuf) {
     }
 }
 
-async fn serve(settings: &Settings, cert: PathBuf, key: PathBuf, gate: Served) -> Result<(), Error> {
+async fn serve(
+    settings: &Settings,
+    cert: PathBuf,
+    key: PathBuf,
+    reload_every: Option<Duration>,
+    gate: Served,
+) -> Result<(), Error> {
     let file = &settings.file.server;
+    let options = server::Options::new(cert, key);
     let options = server::Options {
+        reload_every: reload_every.unwrap_or(options.reload_every),
         address: file.listen,
         probes: file.probes,
         budget: settings.review_timeout,
         reviews: file.max_concurrent_reviews,
         pause: settings.shutdown_pause,
         drain: settings.drain_deadline,
-        ..server::Options::new(cert, key)
+        ..options
     };
     let server = Server::bind(options).await?;
     let signals = Signals::from_process()?;
@@ -125,9 +139,29 @@ fn log_output(flag: &str) -> Output {
     }
 }
 
-/// The configured certificate files, or a development certificate that is made on the spot.
-fn certificate(settings: &Settings) -> Result<(PathBuf, PathBuf), Error> {
+/// Begins to manage certificates in the cluster, when the configuration asks for it.
+async fn register(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Option<Registration>, Error> {
+    let kubernetes = &settings.file.kubernetes;
+    if !kubernetes.certificates.manage {
+        return Ok(None);
+    }
+    let client = register::connect(kubernetes.kubeconfig.as_deref()).await?;
+    let namespace = std::env::var("POD_NAMESPACE").ok().filter(|name| !name.is_empty());
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let plan = kubernetes.plan(&namespace, &settings.file.server.cert_dir)?;
+    Ok(Some(Registration::start(&client, plan, &instance(), metrics)))
+}
+
+/// The configured certificate files, those that the cluster's Secret holds, or a development certificate that is made
+/// on the spot.
+async fn certificate(
+    settings: &Settings,
+    registration: Option<&mut Registration>,
+) -> Result<(PathBuf, PathBuf), Error> {
     let server = &settings.file.server;
+    if let Some(registration) = registration {
+        return Ok(registration.certificate().await?);
+    }
     if let (Some(cert), Some(key)) = (&server.cert_file, &server.key_file) {
         return Ok((cert.clone(), key.clone()));
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
+use super::Kubernetes;
 use crate::audit;
 use crate::image::{self, ImageKind};
 use crate::judge::{Levels, Options};
@@ -43,6 +44,9 @@ pub struct File {
     /// Directory of RuntimeClass, LimitRange and Namespace manifests that stand for the cluster.
     #[serde(default)]
     pub cluster: Option<PathBuf>,
+    /// The Kubernetes cluster that the gate belongs to.
+    #[serde(default)]
+    pub kubernetes: Kubernetes,
     /// How hard violations bite.
     #[serde(default)]
     pub enforcement: Levels,
@@ -65,6 +69,7 @@ impl Default for File {
             policies: Policies::default(),
             grants: None,
             cluster: None,
+            kubernetes: Kubernetes::default(),
             enforcement: Levels::default(),
             exempt_namespaces: exempt_namespaces(),
             decision_log: audit::Options::default(),
