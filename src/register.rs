@@ -3,6 +3,7 @@
 //! Lease; every replica follows the Secret and serves what is in it.
 
 pub mod bundle;
+pub mod events;
 pub mod files;
 pub mod leader;
 pub mod lease;
@@ -10,6 +11,7 @@ pub mod options;
 pub mod secret;
 pub mod writer;
 
+pub use events::Sender;
 pub use leader::Leadership;
 pub use options::{Certificates, EventLimits, LeaseOptions, Plan, Webhooks};
 

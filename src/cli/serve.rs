@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::args::{LogFormat, ServeOptions};
 use super::{Error, Exit, build};
 use crate::admission::Gate;
-use crate::audit::{self, Labels, Metrics, Output, Sink};
+use crate::audit::{self, Labels, Metrics, Outbox, Output, Sink};
 use crate::certs;
 use crate::config::{Overrides, Settings};
 use crate::register::{self, Registration};
@@ -37,7 +37,8 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
     let inspector = build::serving_inspector(&settings)?;
     inspector.warm().await;
-    let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels));
+    let events = events(&settings, &metrics).await?;
+    let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels).with_events(events));
     let rotation = tokio::spawn(reopen_on_hangup(Arc::clone(&gate)));
     let expiry = tokio::spawn(watch_expiry(Arc::clone(&gate), cert.clone(), key.clone()));
     let reload_every = registration.as_ref().map(Registration::reload_every);
@@ -150,6 +151,19 @@ async fn register(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Option<
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let plan = kubernetes.plan(&namespace, &settings.file.server.cert_dir)?;
     Ok(Some(Registration::start(&client, plan, &instance(), metrics)))
+}
+
+/// Begins to write Events, when the configuration asks for it. What is in the queue at the end of the process is lost.
+async fn events(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Option<Outbox>, Error> {
+    let kubernetes = &settings.file.kubernetes;
+    if !kubernetes.events {
+        return Ok(None);
+    }
+    let client = register::connect(kubernetes.kubeconfig.as_deref()).await?;
+    let limits = kubernetes.event_limits;
+    let (outbox, records) = Outbox::new(limits.warnings, Arc::clone(metrics));
+    tokio::spawn(register::Sender::new(client, limits, &instance(), Arc::clone(metrics)).run(records));
+    Ok(Some(outbox))
 }
 
 /// The configured certificate files, those that the cluster's Secret holds, or a development certificate that is made
