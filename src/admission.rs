@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use futures::FutureExt as _;
 
-use crate::audit::{Labels, Metrics, Road, Sink};
+use crate::audit::{Labels, Metrics, Outbox, Road, Sink};
 use crate::image::Inspector;
 
 use review_road::GivenUp;
@@ -37,6 +37,8 @@ pub struct Gate {
     metrics: Arc<Metrics>,
     /// Who writes the records.
     labels: Arc<Labels>,
+    /// Where decisions become Events; `None` where there is no cluster to tell.
+    events: Option<Outbox>,
 }
 
 impl Gate {
@@ -49,7 +51,20 @@ impl Gate {
         labels: Labels,
     ) -> Self {
         metrics.set_bundles(&state.policies.revisions());
-        Self { state: ArcSwap::from_pointee(state), inspector, sink, metrics, labels: Arc::new(labels) }
+        Self {
+            state: ArcSwap::from_pointee(state),
+            inspector,
+            sink,
+            metrics,
+            labels: Arc::new(labels),
+            events: None,
+        }
+    }
+
+    /// The same gate, which tells of decisions by Events too.
+    #[must_use]
+    pub fn with_events(self, events: Option<Outbox>) -> Self {
+        Self { events, ..self }
     }
 
     /// Replaces policies, grants, runtimes and cluster facts at once; reviews under way keep what they started with.

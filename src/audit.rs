@@ -1,12 +1,14 @@
 //! What is left of a decision: one record in OPA's decision-log schema, written off the request's path, and the
 //! metrics. Nothing here can change an answer.
 
+pub mod event;
 pub mod mask;
 pub mod metrics;
 pub mod record;
 pub mod sink;
 
 pub use crate::answer::Outcome;
+pub use event::Outbox;
 pub use metrics::{Admission, Drops, ImageLookups, Metrics, WatchReport};
 pub use record::{Decision, Exemption, Failure, Finding, ImageSummary, Input, Labels, Record};
 pub use sink::{Options, Output, Sink};

@@ -70,6 +70,9 @@ pub enum Error {
     /// The cluster cannot be watched.
     #[error(transparent)]
     Watch(#[from] crate::watch::Error),
+    /// The gate could not register itself in its cluster.
+    #[error(transparent)]
+    Register(#[from] crate::register::Error),
     /// The server could not start or stop.
     #[error(transparent)]
     Serve(#[from] crate::server::Error),

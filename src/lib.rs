@@ -24,6 +24,7 @@ pub mod inspection;
 pub mod judge;
 pub mod plan;
 pub mod policy;
+pub mod register;
 pub mod review;
 pub mod runtime;
 pub mod server;

@@ -80,13 +80,18 @@ const ROOMS: &[Room] = &[
     ),
     room("certs", &[], "makes key pairs; knows nothing of what they protect"),
     room(
+        "register",
+        &["audit", "certs"],
+        "writes what the gate leaves in a cluster; of a review it knows the record",
+    ),
+    room(
         "server",
         &["review", "certs"],
         "serves a trait over TLS; of the road it knows the envelope, for what it refuses by itself",
     ),
     room(
         "config",
-        &["image", "runtime", "cluster", "plan", "grant", "policy", "judge", "audit"],
+        &["image", "runtime", "cluster", "plan", "grant", "policy", "judge", "audit", "certs", "register"],
         "composes the settings that the rooms define; no room reads it",
     ),
     room(
@@ -126,6 +131,7 @@ const ROOMS: &[Room] = &[
             "answer",
             "audit",
             "certs",
+            "register",
             "config",
             "admission",
             "server",

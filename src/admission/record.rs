@@ -34,7 +34,7 @@ pub fn emit(
     count(gate, road, review.as_ref(), &decision, total);
     let mut timings = decision.timings.clone();
     timings.total = total;
-    gate.sink.emit(Record {
+    let record = Record {
         labels: gate.labels.clone(),
         decision_id: Uuid::new_v4(),
         timestamp: Timestamp::now(),
@@ -45,7 +45,11 @@ pub fn emit(
         error: failure(&decision),
         result: result(decision),
         timings,
-    });
+    };
+    if let Some(events) = &gate.events {
+        events.offer(&record);
+    }
+    gate.sink.emit(record);
 }
 
 fn count(gate: &Gate, road: Road, review: Option<&Review>, decision: &Decision, total: Duration) {

@@ -202,6 +202,11 @@ impl Watches {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabels {
+    step: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LookupLabels {
     result: &'static str,
 }
@@ -299,6 +304,11 @@ pub struct Metrics {
     bundles: Family<RevisionLabels, Gauge>,
     certificate_expiry: Family<NoLabels, Gauge>,
     watches: Watches,
+    authority_expiry: Family<NoLabels, Gauge>,
+    leader: Gauge,
+    certificate_steps: Family<StepLabels, Counter>,
+    ca_bundle_writes: Family<LookupLabels, Counter>,
+    events: Family<LookupLabels, Counter>,
     resident: Gauge,
 }
 
@@ -326,11 +336,17 @@ impl Metrics {
             bundles: Family::default(),
             certificate_expiry: Family::default(),
             watches: Watches::default(),
+            authority_expiry: Family::default(),
+            leader: Gauge::default(),
+            certificate_steps: Family::default(),
+            ca_bundle_writes: Family::default(),
+            events: Family::default(),
             resident: Gauge::default(),
         };
         metrics.set_image_lookups(ImageLookups::default());
         metrics.register_road();
         metrics.register_state();
+        metrics.register_cluster();
         metrics.register_process();
         metrics
     }
@@ -368,6 +384,21 @@ impl Metrics {
         let name = "wasmgate_certificate_expiry_timestamp";
         to.register_with_unit(name, help, Unit::Seconds, self.certificate_expiry.clone());
         self.watches.register(to);
+    }
+
+    fn register_cluster(&mut self) {
+        let to = &mut self.registry;
+        let help = "Whether this replica writes certificates and caBundles";
+        to.register("wasmgate_leader", help, self.leader.clone());
+        let help = "When the authority that signs serving certificates expires, in seconds since 1970";
+        let name = "wasmgate_authority_expiry_timestamp";
+        to.register_with_unit(name, help, Unit::Seconds, self.authority_expiry.clone());
+        let help = "Steps of certificate rotation that this replica did";
+        to.register("wasmgate_certificate_steps", help, self.certificate_steps.clone());
+        let help = "Writes of the caBundle into a webhook configuration";
+        to.register("wasmgate_ca_bundle_writes", help, self.ca_bundle_writes.clone());
+        let help = "Refused workloads by what became of their Event";
+        to.register("wasmgate_events", help, self.events.clone());
     }
 
     /// The names that every Prometheus client library uses for a process.
@@ -460,6 +491,34 @@ impl Metrics {
     /// When the certificate that is served expires.
     pub fn set_certificate_expiry(&self, expiry: Timestamp) {
         self.certificate_expiry.get_or_create(&[]).set(expiry.as_second());
+    }
+
+    /// Whether this replica is the one that writes certificates and caBundles.
+    pub fn set_leader(&self, leader: bool) {
+        self.leader.set(leader.into());
+    }
+
+    /// When the authority that signs serving certificates expires; absent when that is not known.
+    pub fn set_authority_expiry(&self, expiry: Option<Timestamp>) {
+        match expiry {
+            Some(expiry) => drop(self.authority_expiry.get_or_create(&[]).set(expiry.as_second())),
+            None => self.authority_expiry.clear(),
+        }
+    }
+
+    /// Counts a step of certificate rotation; `step` comes from a closed list.
+    pub fn certificate_step(&self, step: &'static str) {
+        self.certificate_steps.get_or_create(&StepLabels { step }).inc();
+    }
+
+    /// Counts a write of the caBundle; `result` comes from a closed list.
+    pub fn ca_bundle_write(&self, result: &'static str) {
+        self.ca_bundle_writes.get_or_create(&LookupLabels { result }).inc();
+    }
+
+    /// Counts what became of an Event; `result` comes from a closed list.
+    pub fn event(&self, result: &'static str) {
+        self.events.get_or_create(&LookupLabels { result }).inc();
     }
 
     /// Everything as OpenMetrics text; see [`CONTENT_TYPE`].
@@ -622,6 +681,10 @@ mod tests {
             m.set_bundles(&BTreeMap::from([("baseline".to_string(), "1".to_string())]));
             m.set_certificate_expiry(Timestamp::UNIX_EPOCH);
             m.set_watches(&[watch_report()], 3);
+            m.set_authority_expiry(Some(Timestamp::UNIX_EPOCH));
+            m.certificate_step("issue-leaf");
+            m.ca_bundle_write("written");
+            m.event("written");
         })
     }
 

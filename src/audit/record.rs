@@ -39,16 +39,16 @@ impl Labels {
 #[derive(Debug, Clone)]
 pub struct Input {
     uid: String,
-    kind: GroupVersionKind,
+    pub(super) kind: GroupVersionKind,
     resource: GroupVersionResource,
     sub_resource: Option<String>,
-    name: String,
-    namespace: String,
+    pub(super) name: String,
+    pub(super) namespace: String,
     operation: Operation,
     user: UserInfo,
-    dry_run: bool,
-    object: Option<Box<RawValue>>,
-    old_object: Option<Box<RawValue>>,
+    pub(super) dry_run: bool,
+    pub(super) object: Option<Box<RawValue>>,
+    pub(super) old_object: Option<Box<RawValue>>,
 }
 
 impl From<Review> for Input {

@@ -4,20 +4,12 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
-use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::ring::default_provider;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::Error;
+use super::issue::{self, covers};
 use super::pem::{Pair, load, read_chain};
 
 /// Common name of the development authority; it tells the files that wasmgate made from those that it must not touch.
@@ -30,9 +22,6 @@ const DAY: Duration = Duration::from_hours(24);
 
 /// How long the authority and the certificate last. Both are made together, so they expire together.
 const LIFETIME: Duration = Duration::from_hours(365 * 24);
-
-/// How far back validity begins, for clients whose clock is slow.
-const CLOCK_SKEW: Duration = Duration::from_hours(1);
 
 /// The certificate in `dir` (`tls.crt`, `tls.key`, issued by `ca.crt`), made when there is none that covers `names`
 /// and lasts another day. Files of other origin are left alone and are an error.
@@ -96,7 +85,7 @@ impl Store {
         let pair = load(&self.cert, &self.key).ok()?;
         load(&self.ca, &self.ca_key).ok()?;
         let authority = read_chain(&self.ca).ok()?.into_iter().next()?;
-        covers(&pair, authority, names, when).then_some(pair)
+        covers(&pair.chain, &[authority], names, when).then_some(pair)
     }
 
     /// Writes all four. The authority's certificate comes first, so that a set which was cut off is still
@@ -135,24 +124,6 @@ fn carries_name(cert: &CertificateDer<'static>) -> bool {
     cert.as_ref().windows(AUTHORITY.len()).any(|bytes| bytes == AUTHORITY.as_bytes())
 }
 
-/// Asks a TLS client's own verifier, so that chain, names, usage and time are judged as a client will judge them.
-fn covers(pair: &Pair, authority: CertificateDer<'static>, names: &[String], when: SystemTime) -> bool {
-    let mut roots = RootCertStore::empty();
-    let Some((leaf, rest)) = pair.chain.split_first() else { return false };
-    if roots.add(authority).is_err() {
-        return false;
-    }
-    let provider = Arc::new(default_provider());
-    let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build() else {
-        return false;
-    };
-    let now = UnixTime::since_unix_epoch(when.duration_since(UNIX_EPOCH).unwrap_or_default());
-    names.iter().all(|name| {
-        ServerName::try_from(name.as_str())
-            .is_ok_and(|name| verifier.verify_server_cert(leaf, rest, &name, &[], now).is_ok())
-    })
-}
-
 /// The four texts, PEM.
 struct Made {
     ca: String,
@@ -163,35 +134,10 @@ struct Made {
 
 impl Made {
     fn new(names: &[String], now: SystemTime) -> Result<Self, Error> {
-        let ca_key = KeyPair::generate().map_err(Error::Make)?;
-        let ca_params = authority(now);
-        let ca = ca_params.self_signed(&ca_key).map_err(Error::Make)?.pem();
-        let key = KeyPair::generate().map_err(Error::Make)?;
-        let issuer = Issuer::new(ca_params, &ca_key);
-        let leaf = serving(names, now)?.signed_by(&key, &issuer).map_err(Error::Make)?.pem();
-        Ok(Self { cert: leaf + &ca, ca, ca_key: ca_key.serialize_pem(), key: key.serialize_pem() })
+        let (ca, ca_key) = issue::authority(AUTHORITY, now, LIFETIME)?;
+        let (cert, key) = issue::serving(names, &ca, &ca_key, now, now + LIFETIME)?;
+        Ok(Self { cert: cert + &ca, ca, ca_key, key })
     }
-}
-
-fn authority(now: SystemTime) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, AUTHORITY);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = (now - CLOCK_SKEW).into();
-    params.not_after = (now + LIFETIME).into();
-    params
-}
-
-fn serving(names: &[String], now: SystemTime) -> Result<CertificateParams, Error> {
-    let mut params = CertificateParams::new(names).map_err(Error::Make)?;
-    params.distinguished_name.push(DnType::CommonName, "wasmgate");
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.use_authority_key_identifier_extension = true;
-    params.not_before = (now - CLOCK_SKEW).into();
-    params.not_after = (now + LIFETIME).into();
-    Ok(params)
 }
 
 #[cfg(test)]

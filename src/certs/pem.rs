@@ -48,6 +48,11 @@ impl<'a> Texts<'a> {
         Ok(Self { cert_file, key_file, cert: read(cert_file)?, key: read(key_file)? })
     }
 
+    /// Texts that were not read from files; the names stand in messages.
+    pub(super) fn of(cert_file: &'a Path, key_file: &'a Path, cert: &[u8], key: &[u8]) -> Self {
+        Self { cert_file, key_file, cert: cert.to_vec(), key: key.to_vec() }
+    }
+
     /// SHA-256 of both, so that nobody has to keep a second copy of the key to see a change.
     pub fn fingerprint(&self) -> [u8; 32] {
         let length = self.cert.len().to_le_bytes();

@@ -9,16 +9,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::args::{LogFormat, ServeOptions};
 use super::{Error, Exit, build};
 use crate::admission::Gate;
-use crate::audit::{self, Labels, Metrics, Output, Sink};
+use crate::audit::{self, Labels, Metrics, Outbox, Output, Sink};
 use crate::certs;
 use crate::config::{Overrides, Settings};
+use crate::register::{self, Registration};
 use crate::server::{self, Event, Server, Signals};
+use crate::watch;
 
 /// Longest time for writing the last records at the end.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
@@ -36,18 +39,25 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let settings = build::settings_with(&options.gate, overrides(&options))?;
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::open(&settings.file.decision_log, metrics.drops())?;
-    let (cert, key) = certificate(&settings)?;
-    let watching = cluster::prepare(&settings).await?;
+    let client = client(&settings).await?;
+    let mut registration = register(&settings, client.as_ref(), &metrics)?;
+    let (cert, key) = certificate(&settings, registration.as_mut()).await?;
+    let watching = cluster::prepare(&settings, client.as_ref());
     let state = cluster::before_the_first_picture(build::state(&settings).await?, watching.is_some());
     let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
     let inspector = cluster::with_pull_secrets(build::serving_inspector(&settings)?, watching.as_ref());
     inspector.warm().await;
-    let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels));
+    let events = events(&settings, client, &metrics);
+    let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels).with_events(events));
     let rotation = tokio::spawn(reopen_on_hangup(Arc::clone(&gate)));
     let expiry = tokio::spawn(watch_expiry(Arc::clone(&gate), cert.clone(), key.clone()));
-    let served = serve(&settings, cert, key, cluster::start(&gate, watching)).await;
+    let reload_every = registration.as_ref().map(Registration::reload_every);
+    let served = serve(&settings, cert, key, reload_every, cluster::start(&gate, watching)).await;
     rotation.abort();
     expiry.abort();
+    if let Some(registration) = registration {
+        registration.close().await;
+    }
     // The last records are written whatever became of the listeners; a loss is said and changes no exit code.
     let flushed = tokio::task::spawn_blocking(move || gate.sink().close(FLUSH_DEADLINE)).await;
     if let Ok(Err(error)) = flushed {
@@ -82,17 +92,20 @@ async fn serve(
     settings: &Settings,
     cert: PathBuf,
     key: PathBuf,
+    reload_every: Option<Duration>,
     gate: impl server::Gate,
 ) -> Result<(), Error> {
     let file = &settings.file.server;
+    let options = server::Options::new(cert, key);
     let options = server::Options {
+        reload_every: reload_every.unwrap_or(options.reload_every),
         address: file.listen,
         probes: file.probes,
         budget: settings.review_timeout,
         reviews: file.max_concurrent_reviews,
         pause: settings.shutdown_pause,
         drain: settings.drain_deadline,
-        ..server::Options::new(cert, key)
+        ..options
     };
     let server = Server::bind(options).await?;
     let signals = Signals::from_process()?;
@@ -137,9 +150,51 @@ fn log_output(flag: &str) -> Output {
     }
 }
 
-/// The configured certificate files, or a development certificate that is made on the spot.
-fn certificate(settings: &Settings) -> Result<(PathBuf, PathBuf), Error> {
+/// A client of the API server, when anything in the configuration needs one.
+async fn client(settings: &Settings) -> Result<Option<Client>, Error> {
+    let kubernetes = &settings.file.kubernetes;
+    if !(kubernetes.watch || kubernetes.certificates.manage || kubernetes.events) {
+        return Ok(None);
+    }
+    Ok(Some(watch::connect(kubernetes.kubeconfig.as_deref()).await?))
+}
+
+/// Begins to manage certificates in the cluster, when the configuration asks for it.
+fn register(
+    settings: &Settings,
+    client: Option<&Client>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Registration>, Error> {
+    let kubernetes = &settings.file.kubernetes;
+    let Some(client) = client.filter(|_| kubernetes.certificates.manage) else {
+        return Ok(None);
+    };
+    let namespace = std::env::var("POD_NAMESPACE").ok().filter(|name| !name.is_empty());
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let plan = kubernetes.plan(&namespace, &settings.file.server.cert_dir)?;
+    Ok(Some(Registration::start(client, plan, &instance(), metrics)))
+}
+
+/// Begins to write Events, when the configuration asks for it. What is in the queue at the end of the process is lost.
+fn events(settings: &Settings, client: Option<Client>, metrics: &Arc<Metrics>) -> Option<Outbox> {
+    let kubernetes = &settings.file.kubernetes;
+    let client = client.filter(|_| kubernetes.events)?;
+    let limits = kubernetes.event_limits;
+    let (outbox, records) = Outbox::new(limits.warnings, Arc::clone(metrics));
+    tokio::spawn(register::Sender::new(client, limits, &instance(), Arc::clone(metrics)).run(records));
+    Some(outbox)
+}
+
+/// The configured certificate files, those that the cluster's Secret holds, or a development certificate that is made
+/// on the spot.
+async fn certificate(
+    settings: &Settings,
+    registration: Option<&mut Registration>,
+) -> Result<(PathBuf, PathBuf), Error> {
     let server = &settings.file.server;
+    if let Some(registration) = registration {
+        return Ok(registration.certificate().await?);
+    }
     if let (Some(cert), Some(key)) = (&server.cert_file, &server.key_file) {
         return Ok((cert.clone(), key.clone()));
     }

@@ -79,6 +79,11 @@ pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> 
     if file.server.cert_file.is_some() != file.server.key_file.is_some() {
         return Err(wrong("server.certFile", &"alone", "give `server.keyFile` with it, or neither"));
     }
+    file.kubernetes.check()?;
+    if file.kubernetes.certificates.manage && file.server.cert_file.is_some() {
+        let message = "the certificate comes from `server.certFile`; leave one of the two out";
+        return Err(wrong("kubernetes.certificates.manage", &"true", message));
+    }
     if file.server.max_concurrent_reviews == 0 {
         return Err(wrong("server.maxConcurrentReviews", &"0", "at least one review must be possible"));
     }
@@ -92,11 +97,11 @@ pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> 
     })
 }
 
-fn wrong(field: &str, value: &impl ToString, message: &str) -> Error {
+pub(super) fn wrong(field: &str, value: &impl ToString, message: &str) -> Error {
     Error::CheckField { field: field.to_string(), value: value.to_string(), message: message.to_string() }
 }
 
-fn duration(field: &str, value: SignedDuration) -> Result<Duration, Error> {
+pub(super) fn duration(field: &str, value: SignedDuration) -> Result<Duration, Error> {
     Duration::try_from(value).map_err(|_| wrong(field, &value, "a time span is not negative"))
 }
 

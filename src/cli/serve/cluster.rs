@@ -5,27 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kube::Client;
 
 use super::Served;
 use crate::admission::{Gate, State};
 use crate::audit::WatchReport;
-use crate::cli::Error;
 use crate::config::Settings;
 use crate::image::Inspector;
 use crate::server::{self, Event};
 use crate::watch::{self, Base, Options, Watching};
 
 /// The watches, where the configuration wants them.
-pub async fn prepare(settings: &Settings) -> Result<Option<Watching>, Error> {
-    let kubernetes = &settings.file.kubernetes;
-    if !kubernetes.watch {
-        return Ok(None);
-    }
-    let client = watch::connect(kubernetes.kubeconfig.as_deref()).await?;
+pub fn prepare(settings: &Settings, client: Option<&Client>) -> Option<Watching> {
+    let client = client.filter(|_| settings.file.kubernetes.watch)?;
     if settings.file.cluster.is_some() {
         tracing::warn!("The cluster is watched: what the cluster directory says counts until it was listed");
     }
-    Ok(Some(Watching::new(client, Options::default())))
+    Some(Watching::new(client.clone(), Options::default()))
 }
 
 /// What is known before the cluster was listed: of RuntimeClasses that there is none, so that none is written that may be

@@ -1,0 +1,724 @@
+//! Rotation of a set of certificates that several servers share, one step at a time.
+//!
+//! A new authority is published beside the old one, the serving certificate changes over to it one overlap later, and
+//! the old authority is dropped one more overlap later. When each step was done stands in the certificates, so that
+//! nothing else has to be kept, and whoever becomes the writer next goes on where the last one ended.
+//!
+//! | state | bundle (`ca.crt`) | signs (`ca.key`) | `next-ca.key` | serving certificate by |
+//! |---|---|---|---|---|
+//! | steady | A | A | – | A |
+//! | begun | B, A | A | B | A |
+//! | switched | B, A | B | – | B |
+//! | steady again | B | B | – | B |
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::KeyPair;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use x509_parser::certificate::X509Certificate;
+
+use super::Error;
+use super::issue::{self, CLOCK_SKEW, covers, trusted};
+use super::pem::Texts;
+
+/// Key of the authorities that clients are to trust, newest first, PEM.
+pub const AUTHORITIES: &str = "ca.crt";
+/// Key of the private key of the authority that signs.
+pub const AUTHORITY_KEY: &str = "ca.key";
+/// Key of the private key of the authority that will sign after the overlap.
+pub const NEXT_AUTHORITY_KEY: &str = "next-ca.key";
+/// Key of the serving certificate, with its authority's after it.
+pub const CERTIFICATE: &str = "tls.crt";
+/// Key of the serving certificate's private key.
+pub const KEY: &str = "tls.key";
+
+/// Most authorities that a bundle keeps; a bundle with more was not made here.
+const MOST_AUTHORITIES: usize = 4;
+
+/// What a Secret holds: key → bytes.
+pub type Data = BTreeMap<String, Vec<u8>>;
+
+/// How long things last. A third of a lifetime before its end they are replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    /// Names and addresses of the serving certificate.
+    pub names: Vec<String>,
+    /// Lifetime of a serving certificate.
+    pub leaf: Duration,
+    /// Lifetime of an authority.
+    pub authority: Duration,
+    /// How long a new authority is published before it is used, and an old one after it was.
+    pub overlap: Duration,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing.
+    Keep,
+    /// A new serving certificate by the same authority.
+    IssueLeaf(&'static str),
+    /// A new authority, published beside the old one and not used yet.
+    BeginAuthority(&'static str),
+    /// A serving certificate by the new authority, which signs from now on.
+    SwitchLeaf,
+    /// Authorities that sign no more leave the bundle.
+    DropOld,
+    /// Nothing can be used: a new authority and a serving certificate by it at once.
+    StartOver(&'static str),
+}
+
+impl Step {
+    /// The step as logs and metrics write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::IssueLeaf(_) => "issue-leaf",
+            Self::BeginAuthority(_) => "begin-authority",
+            Self::SwitchLeaf => "switch-leaf",
+            Self::DropOld => "drop-old",
+            Self::StartOver(_) => "start-over",
+        }
+    }
+
+    /// Why, for people to read.
+    pub const fn because(self) -> &'static str {
+        match self {
+            Self::Keep => "nothing is due",
+            Self::IssueLeaf(because) | Self::BeginAuthority(because) | Self::StartOver(because) => because,
+            Self::SwitchLeaf => "the new authority was published for the whole overlap",
+            Self::DropOld => "nobody serves a certificate of the old authority any more",
+        }
+    }
+}
+
+/// From when to when something is valid.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    made: SystemTime,
+    ends: SystemTime,
+}
+
+impl Span {
+    fn of(certificate: &X509Certificate<'_>) -> Self {
+        let validity = certificate.validity();
+        // Certificates know whole seconds; rounding up never shortens an overlap.
+        let made = instant(validity.not_before.timestamp()) + CLOCK_SKEW + Duration::from_secs(1);
+        Self { made, ends: instant(validity.not_after.timestamp()) }
+    }
+
+    /// Whether two thirds of the lifetime are over.
+    fn is_due(&self, now: SystemTime) -> bool {
+        let lifetime = self.ends.duration_since(self.made).unwrap_or_default();
+        now + lifetime / 3 >= self.ends
+    }
+
+    fn is_valid(&self, now: SystemTime) -> bool {
+        now < self.ends
+    }
+}
+
+fn instant(seconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+}
+
+/// An authority of the bundle.
+#[derive(Debug, Clone)]
+struct Authority {
+    der: CertificateDer<'static>,
+    span: Span,
+    public_key: Vec<u8>,
+}
+
+/// An authority whose key is there.
+#[derive(Debug, Clone)]
+struct Signer {
+    authority: Authority,
+    key: String,
+}
+
+/// A serving certificate and its key, which belong together.
+#[derive(Debug)]
+struct Leaf {
+    chain: Vec<CertificateDer<'static>>,
+    span: Span,
+    /// As they were read: a key that somebody else made may be in another form than ours.
+    texts: (Vec<u8>, Vec<u8>),
+}
+
+/// What a Secret holds, as far as it can be used.
+#[derive(Debug, Default)]
+pub struct Holding {
+    bundle: Vec<Authority>,
+    signer: Option<Signer>,
+    next: Option<Signer>,
+    leaf: Option<Leaf>,
+    problems: Vec<String>,
+}
+
+impl Holding {
+    /// Reads what a Secret holds. What cannot be used is left out and told by [`Holding::problems`].
+    pub fn read(data: &Data) -> Self {
+        let mut holding = Self::default();
+        holding.bundle = holding.read_bundle(data);
+        holding.signer = holding.read_signer(data, AUTHORITY_KEY);
+        holding.next = holding.read_signer(data, NEXT_AUTHORITY_KEY);
+        holding.leaf = holding.read_leaf(data);
+        if holding.signer.is_none() && data.get(AUTHORITY_KEY).is_none() && !data.is_empty() {
+            holding.problems.push(format!("`{AUTHORITY_KEY}` is missing"));
+        }
+        holding
+    }
+
+    /// What is wrong with it, a line each; empty for a sound one and for an empty Secret.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// The authorities that clients are to trust, PEM.
+    pub fn bundle(&self) -> String {
+        self.bundle.iter().map(|authority| pem(&authority.der)).collect()
+    }
+
+    /// When the authority that signs expires, in seconds since 1970.
+    pub fn authority_expires(&self) -> Option<i64> {
+        let ends = self.signer.as_ref()?.authority.span.ends;
+        i64::try_from(ends.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
+    }
+
+    /// Whether it can be served: key and certificate belong together, and whoever trusts the bundle accepts them now.
+    pub fn is_served_by(&self, names: &[String], now: SystemTime) -> bool {
+        self.leaf_verifies(&self.authorities(), names, now)
+    }
+
+    /// Whether whoever trusts the bundle accepts the serving certificate now, whatever names it is for: a replica
+    /// whose settings are newer than the writer's must serve what there is.
+    pub fn can_be_served(&self, now: SystemTime) -> bool {
+        self.leaf.as_ref().is_some_and(|leaf| trusted(&leaf.chain, &self.authorities(), now))
+    }
+
+    fn read_bundle(&mut self, data: &Data) -> Vec<Authority> {
+        let Some(text) = data.get(AUTHORITIES) else { return Vec::new() };
+        let mut bundle = Vec::new();
+        for block in CertificateDer::pem_slice_iter(text).take(MOST_AUTHORITIES) {
+            match block.ok().and_then(authority) {
+                Some(authority) => bundle.push(authority),
+                None => self.problems.push(format!("`{AUTHORITIES}` holds what is no authority")),
+            }
+        }
+        bundle
+    }
+
+    fn read_signer(&mut self, data: &Data, name: &str) -> Option<Signer> {
+        let text = data.get(name)?;
+        let key = std::str::from_utf8(text).ok().and_then(|text| Some((text, KeyPair::from_pem(text).ok()?)));
+        let Some((text, key)) = key else {
+            self.problems.push(format!("`{name}` holds no usable key"));
+            return None;
+        };
+        let found = self.bundle.iter().find(|authority| authority.public_key == key.public_key_raw());
+        let signer = found.map(|authority| Signer { authority: authority.clone(), key: text.to_owned() });
+        if signer.is_none() {
+            self.problems.push(format!("`{name}` belongs to no certificate of `{AUTHORITIES}`"));
+        }
+        signer
+    }
+
+    fn read_leaf(&mut self, data: &Data) -> Option<Leaf> {
+        let (cert, key) = (data.get(CERTIFICATE), data.get(KEY));
+        if cert.is_none() && key.is_none() {
+            return None;
+        }
+        let empty = Vec::new();
+        let (cert, key) = (cert.unwrap_or(&empty), key.unwrap_or(&empty));
+        let pair = match Texts::of(Path::new(CERTIFICATE), Path::new(KEY), cert, key).pair() {
+            Ok(pair) => pair,
+            Err(error) => {
+                self.problems.push(error.to_string());
+                return None;
+            }
+        };
+        let der = pair.chain.first()?.clone();
+        let span = x509_parser::parse_x509_certificate(&der).ok().map(|(_, found)| Span::of(&found))?;
+        Some(Leaf { chain: pair.chain, span, texts: (cert.clone(), key.clone()) })
+    }
+
+    fn authorities(&self) -> Vec<CertificateDer<'static>> {
+        self.bundle.iter().map(|authority| authority.der.clone()).collect()
+    }
+
+    fn leaf_verifies(
+        &self,
+        authorities: &[CertificateDer<'static>],
+        names: &[String],
+        now: SystemTime,
+    ) -> bool {
+        self.leaf.as_ref().is_some_and(|leaf| covers(&leaf.chain, authorities, names, now))
+    }
+}
+
+fn authority(der: CertificateDer<'static>) -> Option<Authority> {
+    let (_, found) = x509_parser::parse_x509_certificate(&der).ok()?;
+    let (span, public_key) = (Span::of(&found), found.public_key().subject_public_key.data.to_vec());
+    let may_sign = found.is_ca();
+    may_sign.then_some(Authority { der, span, public_key })
+}
+
+// === the decision ===
+
+impl Holding {
+    /// What to do now. `published` is since when every client is known to be handed this bundle; `None` when it is not
+    /// known, and then an authority is only changed when waiting would end in an expired certificate.
+    pub fn decide(&self, now: SystemTime, published: Option<SystemTime>, rotation: &Rotation) -> Step {
+        let signer = self.signer.as_ref().filter(|signer| signer.authority.span.is_valid(now));
+        let next = self.next.as_ref().filter(|next| next.authority.span.is_valid(now));
+        let sound = self.leaf_verifies(&self.authorities(), &rotation.names, now);
+        match (signer, next) {
+            (None, None) if sound => Step::BeginAuthority("there is no usable key of the authority"),
+            (None, None) => Step::StartOver("there is nothing that can be used"),
+            (signer, Some(next)) => self.within_overlap(signer, next, sound, now, published, rotation),
+            (Some(signer), None) => self.steady(signer, sound, now, published, rotation),
+        }
+    }
+
+    fn within_overlap(
+        &self,
+        signer: Option<&Signer>,
+        next: &Signer,
+        sound: bool,
+        now: SystemTime,
+        published: Option<SystemTime>,
+        rotation: &Rotation,
+    ) -> Step {
+        let leaf_ends = self.leaf.as_ref().map(|leaf| leaf.span.ends);
+        let last = signer.map(|signer| signer.authority.span.ends).or(leaf_ends).unwrap_or(now);
+        let late = now + rotation.overlap / 4 >= last || (signer.is_none() && !sound);
+        if late || self.is_over(next.authority.span.made, published, now, rotation) {
+            return Step::SwitchLeaf;
+        }
+        signer.map_or(Step::Keep, |signer| self.leaf_step(signer, sound, now, rotation).unwrap_or(Step::Keep))
+    }
+
+    fn steady(
+        &self,
+        signer: &Signer,
+        sound: bool,
+        now: SystemTime,
+        published: Option<SystemTime>,
+        rotation: &Rotation,
+    ) -> Step {
+        if !sound {
+            return Step::IssueLeaf("the serving certificate cannot be used");
+        }
+        if signer.authority.span.is_due(now) {
+            return Step::BeginAuthority("two thirds of the authority's lifetime are over");
+        }
+        if let Some(step) = self.leaf_step(signer, sound, now, rotation) {
+            return step;
+        }
+        let by_signer = self.leaf_verifies(&[signer.authority.der.clone()], &rotation.names, now);
+        let made = self.leaf.as_ref().map_or(now, |leaf| leaf.span.made);
+        if !by_signer && self.is_over(signer.authority.span.made, published, now, rotation) {
+            return Step::IssueLeaf("the serving certificate is of another authority");
+        }
+        if by_signer && self.bundle.len() > 1 && now >= made + rotation.overlap {
+            return Step::DropOld;
+        }
+        Step::Keep
+    }
+
+    /// A serving certificate that cannot be used, or that is due and would last longer when made anew.
+    fn leaf_step(&self, signer: &Signer, sound: bool, now: SystemTime, rotation: &Rotation) -> Option<Step> {
+        if !sound {
+            return Some(Step::IssueLeaf("the serving certificate cannot be used"));
+        }
+        let leaf = self.leaf.as_ref()?;
+        let longer = leaf_end(signer, now, rotation) > leaf.span.ends + Duration::from_secs(1);
+        (leaf.span.is_due(now) && longer)
+            .then_some(Step::IssueLeaf("two thirds of the serving certificate's lifetime are over"))
+    }
+
+    fn is_over(
+        &self,
+        made: SystemTime,
+        published: Option<SystemTime>,
+        now: SystemTime,
+        rotation: &Rotation,
+    ) -> bool {
+        now >= made + rotation.overlap && published.is_some_and(|since| now >= since + rotation.overlap)
+    }
+}
+
+fn leaf_end(signer: &Signer, now: SystemTime, rotation: &Rotation) -> SystemTime {
+    (now + rotation.leaf).min(signer.authority.span.ends)
+}
+
+// === carrying it out ===
+
+impl Holding {
+    /// What the Secret is to hold after a step; `None` when the step changes nothing.
+    pub fn after(&self, step: Step, now: SystemTime, rotation: &Rotation) -> Result<Option<Data>, Error> {
+        match (step, &self.signer, &self.next) {
+            (Step::IssueLeaf(_), Some(signer), next) => {
+                self.written(&self.bundle, signer, next.as_ref(), true, now, rotation).map(Some)
+            }
+            (Step::SwitchLeaf, _, Some(next)) => {
+                self.written(&self.bundle, next, None, true, now, rotation).map(Some)
+            }
+            (Step::DropOld, Some(signer), next) => {
+                let bundle = [signer.authority.clone()];
+                self.written(&bundle, signer, next.as_ref(), false, now, rotation).map(Some)
+            }
+            (Step::BeginAuthority(_), ..) => self.begun(now, rotation).map(Some),
+            (Step::StartOver(_), ..) => {
+                let signer = new_signer(now, rotation)?;
+                let bundle = self.bundle_with(&signer, now);
+                self.written(&bundle, &signer, None, true, now, rotation).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The new authority stands in front of the old ones that are still valid.
+    fn bundle_with(&self, signer: &Signer, now: SystemTime) -> Vec<Authority> {
+        let old = self.bundle.iter().filter(|authority| authority.span.is_valid(now)).cloned();
+        [signer.authority.clone()].into_iter().chain(old.take(MOST_AUTHORITIES - 1)).collect()
+    }
+
+    fn begun(&self, now: SystemTime, rotation: &Rotation) -> Result<Data, Error> {
+        let next = new_signer(now, rotation)?;
+        let bundle = self.bundle_with(&next, now);
+        let mut data = self.kept_leaf();
+        data.insert(AUTHORITIES.into(), bundle.iter().map(|a| pem(&a.der)).collect::<String>().into_bytes());
+        data.insert(NEXT_AUTHORITY_KEY.into(), next.key.into_bytes());
+        if let Some(signer) = &self.signer {
+            data.insert(AUTHORITY_KEY.into(), signer.key.clone().into_bytes());
+        }
+        Ok(data)
+    }
+
+    fn written(
+        &self,
+        bundle: &[Authority],
+        signer: &Signer,
+        next: Option<&Signer>,
+        leaf: bool,
+        now: SystemTime,
+        rotation: &Rotation,
+    ) -> Result<Data, Error> {
+        let mut data = if leaf { new_leaf(signer, now, rotation)? } else { self.kept_leaf() };
+        data.insert(AUTHORITIES.into(), bundle.iter().map(|a| pem(&a.der)).collect::<String>().into_bytes());
+        data.insert(AUTHORITY_KEY.into(), signer.key.clone().into_bytes());
+        if let Some(next) = next {
+            data.insert(NEXT_AUTHORITY_KEY.into(), next.key.clone().into_bytes());
+        }
+        Ok(data)
+    }
+
+    fn kept_leaf(&self) -> Data {
+        let Some(leaf) = &self.leaf else { return Data::new() };
+        let (cert, key) = leaf.texts.clone();
+        Data::from([(CERTIFICATE.into(), cert), (KEY.into(), key)])
+    }
+}
+
+fn new_signer(now: SystemTime, rotation: &Rotation) -> Result<Signer, Error> {
+    // Each authority has a name of its own, so that a verifier does not have to try two keys for one name.
+    let name = format!("wasmgate CA {}", uuid::Uuid::new_v4().simple());
+    let (cert, key) = issue::authority(&name, now, rotation.authority)?;
+    let der = CertificateDer::from_pem_slice(cert.as_bytes()).ok().and_then(authority);
+    let authority = der.ok_or(Error::Make(rcgen::Error::CouldNotParseCertificate))?;
+    Ok(Signer { authority, key })
+}
+
+fn new_leaf(signer: &Signer, now: SystemTime, rotation: &Rotation) -> Result<Data, Error> {
+    let ca = pem(&signer.authority.der);
+    let until = leaf_end(signer, now, rotation);
+    let (cert, key) = issue::serving(&rotation.names, &ca, &signer.key, now, until)?;
+    let chain = (cert + &ca).into_bytes();
+    Ok(Data::from([(CERTIFICATE.into(), chain), (KEY.into(), key.into_bytes())]))
+}
+
+/// RFC 7468, section 2: lines of 64 characters.
+fn pem(der: &CertificateDer<'static>) -> String {
+    let mut block = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for (index, character) in STANDARD.encode(der).chars().enumerate() {
+        if index > 0 && index % 64 == 0 {
+            block.push('\n');
+        }
+        block.push(character);
+    }
+    block + "\n-----END CERTIFICATE-----\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    fn rotation() -> Rotation {
+        Rotation {
+            names: vec!["gate.system.svc".into(), "127.0.0.1".into()],
+            leaf: 90 * DAY,
+            authority: 730 * DAY,
+            overlap: DAY,
+        }
+    }
+
+    /// A moment on a whole second, so that sums come out even.
+    fn start() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    /// The Secret after the step that is due.
+    fn step(data: &Data, now: SystemTime, published: Option<SystemTime>) -> (Step, Data) {
+        let holding = Holding::read(data);
+        let step = holding.decide(now, published, &rotation());
+        let after = holding.after(step, now, &rotation()).unwrap();
+        (step, after.unwrap_or_else(|| data.clone()))
+    }
+
+    fn fresh() -> Data {
+        step(&Data::new(), start(), None).1
+    }
+
+    fn authorities(data: &Data) -> usize {
+        Holding::read(data).bundle.len()
+    }
+
+    #[test]
+    fn an_empty_secret_is_filled_at_once_and_then_kept() {
+        let (first, data) = step(&Data::new(), start(), None);
+        assert!(matches!(first, Step::StartOver(_)));
+        let keys: Vec<_> = data.keys().map(String::as_str).collect();
+        assert_eq!(keys, [AUTHORITIES, AUTHORITY_KEY, CERTIFICATE, KEY]);
+        let holding = Holding::read(&data);
+        assert_eq!(holding.problems(), [""; 0]);
+        assert!(holding.is_served_by(&rotation().names, start()));
+        for days in [0, 1, 30, 59] {
+            assert_eq!(step(&data, start() + days * DAY, None).0, Step::Keep, "day {days}");
+        }
+    }
+
+    #[test]
+    fn a_serving_certificate_is_renewed_after_two_thirds_by_the_same_authority() {
+        let data = fresh();
+        let (renewed, after) = step(&data, start() + 61 * DAY, None);
+        assert!(matches!(renewed, Step::IssueLeaf(_)));
+        assert_eq!(after[AUTHORITIES], data[AUTHORITIES]);
+        assert_ne!(after[KEY], data[KEY]);
+        assert_eq!(step(&after, start() + 62 * DAY, None).0, Step::Keep);
+    }
+
+    #[test]
+    fn another_name_is_another_certificate_and_not_another_authority() {
+        let data = fresh();
+        let more = Rotation { names: vec!["other.system.svc".into()], ..rotation() };
+        assert!(matches!(Holding::read(&data).decide(start(), None, &more), Step::IssueLeaf(_)));
+    }
+
+    #[test]
+    fn an_authority_is_published_used_and_dropped_one_overlap_after_the_other() {
+        let mut now = start() + 500 * DAY;
+        let (_, data) = step(&fresh(), now - DAY, None);
+        let (begun, data) = step(&data, now, None);
+        assert!(matches!(begun, Step::BeginAuthority(_)));
+        assert_eq!((authorities(&data), data.contains_key(NEXT_AUTHORITY_KEY)), (2, true));
+        let published = Some(now + DAY / 2);
+        now += DAY + DAY / 4;
+        assert_eq!(step(&data, now, published).0, Step::Keep, "made, but not published for long enough");
+        now += DAY / 2;
+        assert_eq!(step(&data, now, None).0, Step::Keep, "nobody knows that it is published");
+        let (switched, data) = step(&data, now, published);
+        assert_eq!((switched, authorities(&data)), (Step::SwitchLeaf, 2));
+        assert!(!data.contains_key(NEXT_AUTHORITY_KEY));
+        assert_eq!(step(&data, now + DAY / 2, published).0, Step::Keep);
+        let (dropped, data) = step(&data, now + DAY + Duration::from_secs(2), published);
+        assert_eq!((dropped, authorities(&data)), (Step::DropOld, 1));
+        assert!(Holding::read(&data).is_served_by(&rotation().names, now + DAY));
+        assert_eq!(step(&data, now + 2 * DAY, published).0, Step::Keep);
+    }
+
+    #[test]
+    fn an_authority_that_cannot_be_published_is_changed_before_everything_expires() {
+        let now = start() + 500 * DAY;
+        let (_, data) = step(&fresh(), now - DAY, None);
+        let (_, data) = step(&data, now, None);
+        assert_ne!(step(&data, start() + 729 * DAY, None).0, Step::SwitchLeaf);
+        assert_eq!(step(&data, start() + 730 * DAY - DAY / 8, None).0, Step::SwitchLeaf);
+    }
+
+    #[test]
+    fn a_lost_key_of_the_authority_begins_a_rotation_and_changes_nothing_that_is_served() {
+        for spoil in [
+            None,
+            Some(b"nonsense".to_vec()),
+            Some(KeyPair::generate().unwrap().serialize_pem().into_bytes()),
+        ] {
+            let mut data = fresh();
+            let old = data.clone();
+            data.remove(AUTHORITY_KEY);
+            data.extend(spoil.map(|key| (AUTHORITY_KEY.to_string(), key)));
+            assert_eq!(Holding::read(&data).problems().len(), 1);
+            let (begun, after) = step(&data, start(), None);
+            assert!(matches!(begun, Step::BeginAuthority(_)), "{begun:?}");
+            assert_eq!((&after[CERTIFICATE], &after[KEY]), (&old[CERTIFICATE], &old[KEY]));
+            assert!(Holding::read(&after).is_served_by(&rotation().names, start()));
+            assert_eq!(step(&after, start() + DAY / 2, Some(start())).0, Step::Keep);
+            assert_eq!(step(&after, start() + 2 * DAY, Some(start())).0, Step::SwitchLeaf);
+        }
+    }
+
+    #[test]
+    fn a_damaged_serving_certificate_is_made_anew_by_the_same_authority() {
+        for (key, text) in
+            [(KEY, "nonsense"), (CERTIFICATE, ""), (KEY, &KeyPair::generate().unwrap().serialize_pem())]
+        {
+            let mut data = fresh();
+            data.insert(key.into(), text.as_bytes().to_vec());
+            assert!(!Holding::read(&data).problems().is_empty());
+            let (repaired, after) = step(&data, start(), None);
+            assert!(matches!(repaired, Step::IssueLeaf(_)), "{key}: {repaired:?}");
+            assert_eq!(after[AUTHORITIES], data[AUTHORITIES]);
+            assert!(Holding::read(&after).is_served_by(&rotation().names, start()));
+        }
+    }
+
+    #[test]
+    fn a_secret_without_its_bundle_starts_over() {
+        let mut data = fresh();
+        data.insert(
+            AUTHORITIES.into(),
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec(),
+        );
+        let (over, after) = step(&data, start(), None);
+        assert!(matches!(over, Step::StartOver(_)), "{over:?}");
+        assert!(Holding::read(&after).is_served_by(&rotation().names, start()));
+    }
+
+    #[test]
+    fn a_serving_certificate_stands_for_no_authority() {
+        let mut data = fresh();
+        let leaf = data[CERTIFICATE].clone();
+        data.insert(AUTHORITIES.into(), leaf);
+        let holding = Holding::read(&data);
+        assert_eq!(holding.bundle.len(), 1, "its issuer is one, it is not");
+    }
+
+    /// What the cluster was handed and when, and what the replicas may be serving.
+    struct World {
+        now: SystemTime,
+        rotation: Rotation,
+        secret: Data,
+        /// Bundle → from when to when it was the one that clients were handed.
+        bundles: Vec<(String, SystemTime, SystemTime)>,
+        served: Vec<(Vec<CertificateDer<'static>>, SystemTime)>,
+        published: Option<SystemTime>,
+        steps: Vec<Step>,
+    }
+
+    impl World {
+        fn new(rotation: Rotation) -> Self {
+            let (secret, bundles, served) = (Data::new(), Vec::new(), Vec::new());
+            let mut world =
+                Self { now: start(), rotation, secret, bundles, served, published: None, steps: Vec::new() };
+            world.write();
+            world.publish();
+            world
+        }
+
+        fn write(&mut self) {
+            let holding = Holding::read(&self.secret);
+            let step = holding.decide(self.now, self.published, &self.rotation);
+            if let Some(after) = holding.after(step, self.now, &self.rotation).unwrap() {
+                self.steps.push(step);
+                self.secret = after;
+                let changed = Holding::read(&self.secret).bundle() != holding.bundle();
+                self.published = self.published.filter(|_| !changed);
+            }
+            let chain = Holding::read(&self.secret).leaf.unwrap().chain;
+            self.served.retain(|(served, _)| *served != chain);
+            self.served.push((chain, self.now));
+        }
+
+        fn publish(&mut self) {
+            let bundle = Holding::read(&self.secret).bundle();
+            match self.bundles.last_mut() {
+                Some((last, _, until)) if *last == bundle => *until = self.now,
+                _ => self.bundles.push((bundle, self.now, self.now)),
+            }
+            self.published = self.published.or(Some(self.now));
+        }
+
+        /// Every certificate that a replica may still serve is accepted with every bundle of the last overlap.
+        fn check(&self) -> Result<(), TestCaseError> {
+            let lag = self.rotation.overlap / 2;
+            let last = self.served.len() - 1;
+            for (index, (chain, until)) in self.served.iter().enumerate() {
+                if index < last && *until + lag < self.now {
+                    continue;
+                }
+                let newest = self.bundles.len() - 1;
+                for (number, (bundle, _, until)) in self.bundles.iter().enumerate() {
+                    // With the old certificate only the bundles that were published while it was served count.
+                    if number < newest && *until + self.rotation.overlap <= self.now {
+                        continue;
+                    }
+                    let roots: Vec<_> =
+                        CertificateDer::pem_slice_iter(bundle.as_bytes()).map(Result::unwrap).collect();
+                    prop_assert!(
+                        covers(chain, &roots, &self.rotation.names, self.now),
+                        "certificate {index} of {last}, bundle {number} of {newest}, after {:?}: {:?}",
+                        self.now.duration_since(start()),
+                        self.steps
+                    );
+                }
+            }
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn at_every_moment_every_served_certificate_verifies_against_every_bundle_of_the_overlap(
+            overlap in 20..400_u64,
+            leaf in 4..9_u64,
+            authority in 2..6_u64,
+            ticks in prop::collection::vec((1..100_u64, prop::bool::weighted(0.7), prop::bool::weighted(0.7)), 250),
+        ) {
+            let rotation = Rotation {
+                overlap: Duration::from_secs(overlap),
+                leaf: Duration::from_secs(overlap * leaf),
+                authority: Duration::from_secs(overlap * leaf * authority),
+                ..rotation()
+            };
+            let mut world = World::new(rotation);
+            // A writer that is not there, and a bundle that cannot be written, are not there for a bounded time:
+            // longer, and any certificate expires.
+            let (mut unwritten, mut unpublished) = (0, 0);
+            for (part, writes, publishes) in ticks {
+                world.now += Duration::from_secs((overlap * part / 400).max(1));
+                (unwritten, unpublished) = (unwritten + 1, unpublished + 1);
+                if writes || unwritten > 3 {
+                    world.write();
+                    unwritten = 0;
+                }
+                if publishes || unpublished > 3 {
+                    world.publish();
+                    unpublished = 0;
+                }
+                world.check()?;
+            }
+            prop_assert!(world.steps.len() > 3, "{:?}", world.steps);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What the gate writes to a cluster: its certificates in a Secret, the authority's certificate in both webhook
+//! configurations, Events about refused workloads. Certificates and configurations have one writer at a time, by
+//! Lease; every replica follows the Secret and serves what is in it.
+
+pub mod bundle;
+pub mod events;
+pub mod files;
+pub mod leader;
+pub mod lease;
+pub mod options;
+pub mod secret;
+pub mod writer;
+
+pub use events::Sender;
+pub use leader::Leadership;
+pub use options::{Certificates, EventLimits, LeaseOptions, Plan, Webhooks};
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Secret;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::audit::Metrics;
+use crate::certs;
+use leader::Elector;
+use secret::Follower;
+use writer::Writer;
+
+/// Owner of the fields that the gate writes, in `metadata.managedFields`.
+pub const FIELD_MANAGER: &str = "wasmgate-certificates";
+
+/// Why the gate cannot register itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No certificate came in time.
+    #[error(
+        "could not get a certificate from Secret `{namespace}/{secret}` within {seconds} s: {problem}; one replica makes it, \
+         so look at its log too, or raise `kubernetes.certificates.startTimeout`"
+    )]
+    AwaitCertificate {
+        /// Namespace of the Secret.
+        namespace: String,
+        /// The Secret.
+        secret: String,
+        /// How long it was waited for.
+        seconds: u64,
+        /// What stood in the way last.
+        problem: String,
+    },
+    /// There is no cluster to talk to.
+    #[error(
+        "could not reach the cluster: {message}; run the gate in a pod with a service account, or name `kubernetes.kubeconfig`"
+    )]
+    Connect {
+        /// What is wrong.
+        message: String,
+    },
+    /// Certificates cannot be made, or not be put where the server reads them.
+    #[error(transparent)]
+    MakeCertificates(#[from] certs::Error),
+}
+
+/// A right that the API server may refuse.
+#[derive(Debug, Clone, Copy)]
+pub struct Right<'a> {
+    /// The verbs, for people to read.
+    pub verbs: &'static str,
+    /// The resource in the plural.
+    pub resource: &'static str,
+    /// Name of the object.
+    pub name: &'a str,
+    /// Whether it is the right of a ClusterRole.
+    pub cluster: bool,
+}
+
+/// A request that was refused because a right is missing.
+pub(crate) trait Refused {
+    /// 403.
+    fn is_forbidden(&self) -> bool;
+    /// 409: somebody else wrote in between, or made it before.
+    fn is_conflict(&self) -> bool;
+}
+
+impl Refused for kube::Error {
+    fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Api(status) if status.code == 403)
+    }
+
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Api(status) if status.code == 409)
+    }
+}
+
+impl Right<'_> {
+    /// What went wrong, and which Role mends it when a right is missing.
+    pub fn explain(&self, error: &kube::Error) -> String {
+        if !error.is_forbidden() {
+            return match error {
+                kube::Error::Api(status) => format!("{} (HTTP {})", status.message, status.code),
+                other => chain(other),
+            };
+        }
+        let Self { verbs, resource, name, cluster } = self;
+        let role = if *cluster { "ClusterRole `wasmgate-webhooks`" } else { "Role `wasmgate-certificates`" };
+        format!(
+            "forbidden; bind {role} of the manifests to this service account: it allows {verbs} on {resource} `{name}`"
+        )
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let more = next.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = next.source();
+    }
+    text
+}
+
+/// A client for the cluster of a kubeconfig's current context, or of the pod that the gate runs in. Nothing is asked yet.
+pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, Error> {
+    let failed = |error: &dyn std::error::Error| Error::Connect { message: chain(error) };
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let read = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
+            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+                .await
+                .map_err(|error| failed(&error))?
+        }
+        None => Config::incluster().map_err(|error| failed(&error))?,
+    };
+    config.connect_timeout = Some(Duration::from_secs(5));
+    Client::try_from(config).map_err(|error| failed(&error))
+}
+
+/// Labels of the objects that the gate makes.
+fn labels() -> BTreeMap<String, String> {
+    [("app.kubernetes.io/name", "wasmgate"), ("app.kubernetes.io/managed-by", "wasmgate")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// Certificates that are managed in the background, until it is closed.
+#[derive(Debug)]
+pub struct Registration {
+    tasks: JoinSet<()>,
+    elector: Arc<Mutex<Elector>>,
+    state: watch::Receiver<Result<(), String>>,
+    plan: Plan,
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+impl Registration {
+    /// Starts everything. `me` is the name of this replica, and need not be unique.
+    pub fn start(client: &Client, plan: Plan, me: &str, metrics: &Arc<Metrics>) -> Self {
+        let namespace = &plan.namespace;
+        let identity = format!("{me}_{}", uuid::Uuid::new_v4());
+        let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+        let elector =
+            Elector::new(leases, plan.lease_name.clone(), identity, plan.timing, Arc::clone(metrics));
+        let leadership = elector.leadership();
+        let elector = Arc::new(Mutex::new(elector));
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        let changed = Arc::new(Notify::new());
+        let follower = Follower::new(secrets.clone(), &plan, Arc::clone(&changed));
+        let (cert, key, state) = (follower.cert(), follower.key(), follower.state());
+        let writer = Writer::new(client, secrets, &plan, leadership, Arc::clone(metrics), changed);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Elector::run(Arc::clone(&elector)));
+        tasks.spawn(follower.run());
+        for watcher in writer.watchers() {
+            tasks.spawn(watcher);
+        }
+        tasks.spawn(writer.run());
+        Self { tasks, elector, state, plan, cert, key }
+    }
+
+    /// Waits until there is a certificate to serve: its chain and its key.
+    pub async fn certificate(&mut self) -> Result<(PathBuf, PathBuf), Error> {
+        let bound = self.plan.start_timeout;
+        let arrived =
+            timeout(bound, self.state.wait_for(Result::is_ok)).await.is_ok_and(|state| state.is_ok());
+        if arrived {
+            return Ok((self.cert.clone(), self.key.clone()));
+        }
+        let problem = self.state.borrow().clone().err().unwrap_or_default();
+        let (namespace, secret) = (self.plan.namespace.clone(), self.plan.secret.clone());
+        Err(Error::AwaitCertificate { namespace, secret, seconds: bound.as_secs(), problem })
+    }
+
+    /// How often the server is to look at the files, so that it serves a new certificate well within the overlap.
+    pub fn reload_every(&self) -> Duration {
+        (self.plan.rotation.overlap / 8).min(Duration::from_secs(5))
+    }
+
+    /// Ends all writing and then gives the Lease up.
+    pub async fn close(mut self) {
+        self.tasks.shutdown().await;
+        self.elector.lock().await.release().await;
+    }
+}

@@ -1,0 +1,195 @@
+//! Holding the Lease: what `lease` decides, asked of the API server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{Api, PostParams};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::lease::{Act, Candidate, Timing};
+use super::{FIELD_MANAGER, Refused, Right, labels};
+use crate::audit::Metrics;
+
+/// Whether this process is the writer now; clones see the same.
+#[derive(Debug, Clone)]
+pub struct Leadership(watch::Receiver<Option<Instant>>);
+
+impl Leadership {
+    /// Whether this process may begin to write now.
+    pub fn holds(&self) -> bool {
+        self.0.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Waits for the next change; for ever when nobody leads any more.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Holds the Lease, or tries to.
+#[derive(Debug)]
+pub struct Elector {
+    api: Api<Lease>,
+    name: String,
+    candidate: Candidate,
+    timing: Timing,
+    start: Instant,
+    term: watch::Sender<Option<Instant>>,
+    metrics: Arc<Metrics>,
+    told: Option<String>,
+}
+
+impl Elector {
+    /// An elector for the Lease of this name; `me` is a name that no other process has.
+    pub fn new(api: Api<Lease>, name: String, me: String, timing: Timing, metrics: Arc<Metrics>) -> Self {
+        let candidate = Candidate::new(me, timing);
+        let term = watch::Sender::new(None);
+        Self { api, name, candidate, timing, start: Instant::now(), term, metrics, told: None }
+    }
+
+    /// Whether this process leads, as everybody else in it sees it.
+    pub fn leadership(&self) -> Leadership {
+        Leadership(self.term.subscribe())
+    }
+
+    /// Looks at the Lease once and does what is to be done.
+    pub async fn round(&mut self) {
+        let outcome = timeout(self.timing.request() * 2, self.attempt()).await;
+        match outcome {
+            Ok(Ok(())) => self.told = None,
+            Ok(Err(error)) => self.tell(&self.right().explain(&error)),
+            Err(_) => self.tell("the API server did not answer in time"),
+        }
+        self.publish();
+    }
+
+    async fn attempt(&mut self) -> Result<(), kube::Error> {
+        let lease = self.api.get_opt(&self.name).await?;
+        let sent = self.start.elapsed();
+        let seen = lease.as_ref().map(|lease| (version(lease), holder(lease)));
+        match self.candidate.look(seen, sent) {
+            Act::Wait => Ok(()),
+            Act::Yield => {
+                self.publish();
+                tracing::warn!("another replica took the lease over, this one stops writing");
+                Ok(())
+            }
+            Act::Create => {
+                let made = self.api.create(&post(), &self.named(None)).await;
+                self.won(made, sent)
+            }
+            Act::Take | Act::Renew => {
+                let written = self.api.replace(&self.name, &post(), &self.named(lease.as_ref())).await;
+                self.won(written, sent)
+            }
+        }
+    }
+
+    /// Somebody else was quicker: no error, the next look will see whom.
+    fn won(&mut self, written: Result<Lease, kube::Error>, sent: Duration) -> Result<(), kube::Error> {
+        match written {
+            Ok(lease) => {
+                if self.candidate.term(sent).is_none() {
+                    tracing::info!(lease = %self.name, identity = %self.candidate.me(), "this replica writes from now on");
+                }
+                self.candidate.won(version(&lease), sent);
+                Ok(())
+            }
+            Err(error) if error.is_conflict() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn publish(&self) {
+        let term = self.candidate.term(self.start.elapsed()).map(|until| self.start + until);
+        self.metrics.set_leader(term.is_some());
+        // Whoever waits is woken when leading begins or ends, not by each renewal.
+        self.term.send_if_modified(|known| {
+            let turned = known.is_some() != term.is_some();
+            *known = term;
+            turned
+        });
+    }
+
+    fn named(&self, old: Option<&Lease>) -> Lease {
+        let now = MicroTime(Timestamp::now());
+        let mut lease = old.cloned().unwrap_or_else(|| Lease {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                labels: Some(labels()),
+                ..ObjectMeta::default()
+            },
+            spec: None,
+        });
+        let renewed = old.is_some_and(|old| holder(old) == self.candidate.me());
+        let spec = lease.spec.get_or_insert_default();
+        spec.holder_identity = Some(self.candidate.me().to_owned());
+        spec.lease_duration_seconds = i32::try_from(self.timing.term.as_secs().max(1)).ok();
+        spec.renew_time = Some(now.clone());
+        if !renewed {
+            spec.acquire_time = Some(now);
+            spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(-1).saturating_add(1));
+        }
+        lease
+    }
+
+    /// Gives the Lease up, so that nobody has to wait for its end. Call it when nothing is written any more.
+    pub async fn release(&mut self) {
+        self.candidate.resign();
+        self.publish();
+        if let Ok(Err(error)) = timeout(self.timing.request(), self.try_release()).await {
+            self.tell(&self.right().explain(&error));
+        }
+    }
+
+    async fn try_release(&self) -> Result<(), kube::Error> {
+        let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
+        if holder(&lease) != self.candidate.me() {
+            return Ok(());
+        }
+        let spec: &mut LeaseSpec = lease.spec.get_or_insert_default();
+        (spec.holder_identity, spec.renew_time) = (Some(String::new()), Some(MicroTime(Timestamp::now())));
+        self.api.replace(&self.name, &post(), &lease).await.map(|_| ())
+    }
+
+    fn right(&self) -> Right<'_> {
+        Right { verbs: "get, create and update", resource: "leases", name: &self.name, cluster: false }
+    }
+
+    fn tell(&mut self, problem: &str) {
+        if self.told.as_deref() != Some(problem) {
+            tracing::warn!(lease = %self.name, problem, "could not renew or acquire the lease");
+            self.told = Some(problem.to_owned());
+        }
+    }
+
+    /// Looks again and again; never returns.
+    pub async fn run(elector: Arc<tokio::sync::Mutex<Self>>) {
+        loop {
+            let pause = {
+                let mut elector = elector.lock().await;
+                elector.round().await;
+                elector.timing.retry()
+            };
+            sleep(pause).await;
+        }
+    }
+}
+
+fn post() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
+}
+
+fn version(lease: &Lease) -> &str {
+    lease.metadata.resource_version.as_deref().unwrap_or_default()
+}
+
+fn holder(lease: &Lease) -> &str {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
+}

@@ -1,0 +1,266 @@
+//! The one writer: keeps the Secret sound, and the authority's certificate in both webhook configurations.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::leader::Leadership;
+use super::{FIELD_MANAGER, Plan, Refused, Right, bundle, secret};
+use crate::audit::Metrics;
+use crate::certs::{Holding, Step};
+
+/// Least time between two rounds: somebody who undoes every repair at once must not make the two of them spin.
+const BREATH: Duration = Duration::from_millis(500);
+
+/// One of the two webhook configurations.
+#[derive(Debug, Clone)]
+struct Target {
+    kind: &'static str,
+    resource: &'static str,
+    name: String,
+    api: Api<DynamicObject>,
+}
+
+impl Target {
+    fn all(client: &Client, plan: &Plan) -> Vec<Self> {
+        let mutating = ApiResource::erase::<MutatingWebhookConfiguration>(&());
+        let validating = ApiResource::erase::<ValidatingWebhookConfiguration>(&());
+        let target = |kind, resource, name: &Option<String>, what: &ApiResource| {
+            Some(Self { kind, resource, name: name.clone()?, api: Api::all_with(client.clone(), what) })
+        };
+        let (one, two) = (&plan.webhooks.mutating, &plan.webhooks.validating);
+        [
+            target("MutatingWebhookConfiguration", "mutatingwebhookconfigurations", one, &mutating),
+            target("ValidatingWebhookConfiguration", "validatingwebhookconfigurations", two, &validating),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn right(&self) -> Right<'_> {
+        Right {
+            verbs: "get, list, watch and patch",
+            resource: self.resource,
+            name: &self.name,
+            cluster: true,
+        }
+    }
+}
+
+/// How a configuration was found and left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// It has the bundle.
+    Right,
+    /// It has it since now.
+    Written,
+    /// There is none, so nobody is called with it.
+    Missing,
+    /// It does not have it.
+    Wrong,
+}
+
+/// Keeps everything in order while this process leads.
+#[derive(Debug)]
+pub struct Writer {
+    secrets: Api<Secret>,
+    plan: Plan,
+    targets: Vec<Target>,
+    leadership: Leadership,
+    metrics: Arc<Metrics>,
+    /// Told when the Secret was written.
+    changed: Arc<Notify>,
+    /// Tells when a configuration was changed.
+    wake: Arc<Notify>,
+    /// Since when every configuration has this bundle.
+    published: Option<(String, SystemTime)>,
+    /// What was said about each thing, so that it is not said again every round.
+    told: BTreeMap<String, String>,
+}
+
+impl Writer {
+    /// A writer that writes only while `leadership` holds.
+    pub fn new(
+        client: &Client,
+        secrets: Api<Secret>,
+        plan: &Plan,
+        leadership: Leadership,
+        metrics: Arc<Metrics>,
+        changed: Arc<Notify>,
+    ) -> Self {
+        let targets = Target::all(client, plan);
+        let wake = Arc::new(Notify::new());
+        let (published, told) = (None, BTreeMap::new());
+        Self { secrets, plan: plan.clone(), targets, leadership, metrics, changed, wake, published, told }
+    }
+
+    /// One task for each configuration that wakes the writer when somebody changes it.
+    pub fn watchers(&self) -> Vec<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        let watch = |target: &Target| {
+            let (target, wake) = (target.clone(), Arc::clone(&self.wake));
+            let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(wake_on_change(target, wake));
+            task
+        };
+        self.targets.iter().map(watch).collect()
+    }
+
+    /// Writes what is due, again and again; never returns.
+    pub async fn run(mut self) {
+        loop {
+            if self.leadership.holds() {
+                self.round().await;
+            } else {
+                self.published = None;
+            }
+            sleep(BREATH.min(self.plan.look_every())).await;
+            tokio::select! {
+                () = sleep(self.plan.look_every()) => {}
+                () = self.wake.notified() => {}
+                () = self.leadership.changed() => {}
+            }
+        }
+    }
+
+    async fn round(&mut self) {
+        let held = match timeout(self.plan.timing.request(), self.keep_secret()).await {
+            Ok(Ok(held)) => held,
+            Ok(Err(problem)) => return self.tell("secret", &problem),
+            Err(_) => return self.tell("secret", "the API server did not answer in time"),
+        };
+        self.told.remove("secret");
+        self.metrics
+            .set_authority_expiry(held.authority_expires().and_then(|at| Timestamp::from_second(at).ok()));
+        let bundle = held.bundle();
+        if !bundle.is_empty() {
+            self.publish(&bundle).await;
+        }
+    }
+
+    // === the Secret ===
+
+    /// Does the step that is due, and returns what the Secret holds after it.
+    async fn keep_secret(&mut self) -> Result<Holding, String> {
+        let name = self.plan.secret.clone();
+        let explain = |error: kube::Error| secret::right(&name).explain(&error);
+        let old = self.secrets.get_opt(&name).await.map_err(explain)?;
+        let now = SystemTime::now();
+        let data = old.as_ref().map(secret::data).unwrap_or_default();
+        let holding = Holding::read(&data);
+        let since =
+            self.published.as_ref().filter(|(bundle, _)| *bundle == holding.bundle()).map(|(_, at)| *at);
+        let step = holding.decide(now, since, &self.plan.rotation);
+        let after = holding.after(step, now, &self.plan.rotation).map_err(|error| super::chain(&error))?;
+        let Some(after) = after else { return Ok(holding) };
+        // Making keys takes a moment, and the term may have ended in it.
+        if !self.leadership.holds() {
+            return Err("this replica does not write any more".into());
+        }
+        match secret::write(&self.secrets, &name, &secret::with(&name, old, &after)).await {
+            Ok(_) => self.wrote(step, &holding),
+            Err(error) if error.is_conflict() => return Err("somebody else wrote it at the same time".into()),
+            Err(error) => return Err(explain(error)),
+        }
+        Ok(Holding::read(&after))
+    }
+
+    fn wrote(&self, step: Step, before: &Holding) {
+        let (step, because, secret) = (step.as_str(), step.because(), &self.plan.secret);
+        if before.problems().is_empty() {
+            tracing::info!(%secret, step, because, "wrote certificates");
+        } else {
+            let problems = before.problems().join("; ");
+            tracing::warn!(%secret, step, because, %problems, "repaired certificates that were damaged or of other origin");
+        }
+        self.metrics.certificate_step(step);
+        self.changed.notify_one();
+    }
+
+    // === the webhook configurations ===
+
+    async fn publish(&mut self, bundle: &str) {
+        let mut everywhere = true;
+        for target in self.targets.clone() {
+            let left = timeout(self.plan.timing.request(), self.mend(&target, bundle)).await;
+            let left = left.unwrap_or_else(|_| Err("the API server did not answer in time".into()));
+            match left {
+                Ok(Left::Right | Left::Written) => drop(self.told.remove(target.kind)),
+                Ok(Left::Missing) => {
+                    self.tell(target.kind, "there is none; apply the manifests, the gate makes none")
+                }
+                Ok(Left::Wrong) => everywhere = false,
+                Err(problem) => {
+                    everywhere = false;
+                    self.metrics.ca_bundle_write("failed");
+                    self.tell(target.kind, &problem);
+                }
+            }
+        }
+        let known = self.published.as_ref().is_some_and(|(known, _)| known == bundle);
+        if !everywhere {
+            self.published = None;
+        } else if !known {
+            self.published = Some((bundle.to_owned(), SystemTime::now()));
+        }
+    }
+
+    async fn mend(&mut self, target: &Target, bundle: &str) -> Result<Left, String> {
+        let explain = |error: kube::Error| target.right().explain(&error);
+        let Some(found) = target.api.get_opt(&target.name).await.map_err(explain)? else {
+            return Ok(Left::Missing);
+        };
+        let repair = bundle::repair(&found.data, bundle);
+        if repair.ours == 0 {
+            return Err(format!("no webhook in it has a name that ends in `{}`", bundle::SUFFIX));
+        }
+        if repair.wrong == 0 {
+            return Ok(Left::Right);
+        }
+        if !self.leadership.holds() {
+            return Ok(Left::Wrong);
+        }
+        let patch: json_patch::Patch =
+            serde_json::from_value(repair.patch.into()).map_err(|error| error.to_string())?;
+        let how = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        target.api.patch(&target.name, &how, &Patch::Json::<()>(patch)).await.map_err(explain)?;
+        self.metrics.ca_bundle_write("written");
+        tracing::info!(kind = target.kind, name = %target.name, webhooks = repair.wrong, "wrote the caBundle");
+        Ok(Left::Written)
+    }
+
+    fn tell(&mut self, about: &str, problem: &str) {
+        if self.told.get(about).is_none_or(|told| told != problem) {
+            tracing::warn!(about, problem, "could not keep certificates in order");
+            self.told.insert(about.to_owned(), problem.to_owned());
+        }
+    }
+}
+
+async fn wake_on_change(target: Target, wake: Arc<Notify>) {
+    let only = watcher::Config::default().fields(&format!("metadata.name={}", target.name));
+    let mut changes = Box::pin(watcher(target.api.clone(), only).default_backoff());
+    let mut told = false;
+    while let Some(change) = changes.next().await {
+        match change {
+            Ok(_) => wake.notify_one(),
+            Err(error) if !told => {
+                told = true;
+                tracing::warn!(kind = target.kind, name = %target.name, %error, "cannot watch it, it is looked at now and then");
+            }
+            Err(_) => {}
+        }
+    }
+}
