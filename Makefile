@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 # The programs that tests talk to.
-TOOLS := opa registry crane oras crdcheck
+TOOLS := opa registry crane oras crdcheck etcd kube-apiserver kube-controller-manager kube-scheduler kubectl helm
 CARGO ?= cargo
 # Further arguments for cargo test: make test ARGS='--test flow -- mixed'
 ARGS ?=
@@ -27,7 +27,7 @@ install: ## Build the gate and put it where cargo puts programs
 .PHONY: test
 test: tools producers ## Build the real tools if need be and run every test
 	paths=$$(tools/build --path $(TOOLS)); \
-	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z A-Z)=$$path"; done <<<"$$paths"; \
+	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
 	$(CARGO) test --locked $(ARGS)
 
 .PHONY: policies
@@ -35,7 +35,7 @@ policies: ## Test the Rego and compile the bundle that is built into the gate
 	policies/build
 
 .PHONY: tools
-tools: ## Build opa, registry, crane, oras and crdcheck into a cache that is keyed by version
+tools: ## Build opa, a registry, a Kubernetes control plane and the rest into a cache that is keyed by version
 	@tools/build $(TOOLS) >/dev/null
 
 .PHONY: producers

@@ -58,6 +58,11 @@ impl Registry {
         Self::launch(tempfile::tempdir().unwrap(), "", None, RegistryAuth::Anonymous)
     }
 
+    /// The same with its files below a folder that somebody else removes, for a registry that lives in a static.
+    pub fn start_below(parent: &Path) -> Self {
+        Self::launch(tempfile::tempdir_in(parent).unwrap(), "", None, RegistryAuth::Anonymous)
+    }
+
     /// TLS by an authority of its own, and one user.
     pub fn start_with_tls_and_password() -> Self {
         let folder = tempfile::tempdir().unwrap();

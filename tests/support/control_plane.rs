@@ -1,0 +1,314 @@
+//! A real Kubernetes control plane on free loopback ports: etcd, API server, controller manager and scheduler, started
+//! by `tools/cluster/component` as `make cluster` starts them. Nodes are objects without a machine, so pods are bound
+//! and never run. It is gone with the value, or with the test's process.
+//!
+//! One costs about 320 MB and some seconds: the tests of one binary share one, each in a namespace of its own, and only
+//! a test that stops a part of it starts its own.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::process::{Home, PATIENCE, Process, ask_patiently, own, program};
+
+/// Where a control plane is to differ from the usual one.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Further flags of the API server, like `--enable-admission-plugins=…`.
+    pub apiserver: Vec<String>,
+    /// An audit policy; [`ControlPlane::audit_log`] then reads the log.
+    pub audit_policy: Option<Value>,
+    /// Further users, as `NAME` or `NAME:GROUP:GROUP`; [`ControlPlane::user`] is how to be one.
+    pub users: Vec<String>,
+}
+
+/// A part that can be stopped and started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Etcd,
+    ApiServer,
+    ControllerManager,
+    Scheduler,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::Etcd, Self::ApiServer, Self::ControllerManager, Self::Scheduler];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::ApiServer => "kube-apiserver",
+            Self::ControllerManager => "kube-controller-manager",
+            Self::Scheduler => "kube-scheduler",
+        }
+    }
+}
+
+/// What a program said.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// Exit code; -1 when a signal ended it.
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Said {
+    /// Standard output of a call that must have worked.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// The same as JSON.
+    pub fn json(self) -> Value {
+        serde_json::from_str(&self.ok()).unwrap()
+    }
+
+    /// Standard error of a call that must have failed.
+    pub fn refused(self) -> String {
+        assert_ne!(self.code, 0, "this was to be refused: {}{}", self.stdout, self.stderr);
+        self.stderr
+    }
+}
+
+/// A control plane that runs.
+pub struct ControlPlane {
+    parts: [Option<Process>; 4],
+    flags: Vec<String>,
+    kubectl: PathBuf,
+    // Last, so that everything that runs in it has ended when it is removed.
+    home: Home,
+}
+
+impl ControlPlane {
+    pub fn start() -> Self {
+        Self::start_with(&Options::default())
+    }
+
+    /// Starts one and waits until it has answered that it is ready.
+    pub fn start_with(options: &Options) -> Self {
+        let home = Home::new();
+        let mut flags = options.apiserver.clone();
+        if let Some(policy) = &options.audit_policy {
+            std::fs::write(home.path().join("audit-policy.json"), policy.to_string()).unwrap();
+            flags.push(format!("--audit-policy-file={}", home.path().join("audit-policy.json").display()));
+            flags.push(format!("--audit-log-path={}", home.path().join("audit.log").display()));
+            flags.push("--audit-log-mode=blocking".into());
+        }
+        let mut plane = Self { parts: [const { None }; 4], flags, kubectl: program("kubectl"), home };
+        plane.bring_up(&options.users);
+        plane.wait_until_pods_can_be_made("default");
+        plane
+    }
+
+    /// A port that was free may be taken by the time it is used, so a part that ends at once is tried on other ports.
+    fn bring_up(&mut self, users: &[String]) {
+        for _ in 0..5 {
+            let ports = free_ports(3);
+            let mut prepare =
+                own("tools/cluster/component", &["prepare".as_ref(), self.home.path().as_ref()]);
+            let prepared = prepare.args(ports.iter().map(u16::to_string)).args(users).output().unwrap();
+            assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
+            self.launch(Part::Etcd);
+            self.launch(Part::ApiServer);
+            if self.until_ready() {
+                self.launch(Part::ControllerManager);
+                self.launch(Part::Scheduler);
+                return;
+            }
+            self.parts = [const { None }; 4];
+        }
+        panic!("no control plane came up on five sets of free ports");
+    }
+
+    fn launch(&mut self, part: Part) {
+        let mut command = own("tools/cluster/component", &[part.name().as_ref(), self.home.path().as_ref()]);
+        if part == Part::ApiServer {
+            command.args(&self.flags);
+        }
+        // Whatever a part keeps for its user stays in here.
+        command.env("HOME", self.home.path());
+        let variable = format!("WASMGATE_{}", part.name().to_uppercase().replace('-', "_"));
+        command.env(variable, program(part.name()));
+        self.parts[part as usize] = Some(self.home.start(part.name(), &command));
+    }
+
+    /// Waits for the API server; `false` when its port, or etcd's, was taken.
+    fn until_ready(&mut self) -> bool {
+        let start = std::time::Instant::now();
+        loop {
+            if self.kubectl(&["get", "--raw", "/readyz"]).code == 0 {
+                return true;
+            }
+            let ended = self.parts.iter_mut().flatten().any(Process::has_ended);
+            let logs = self.tails();
+            if ended {
+                assert!(logs.contains("address already in use"), "a part of the control plane ended\n{logs}");
+                return false;
+            }
+            assert!(start.elapsed() < PATIENCE, "the API server never was ready\n{logs}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
+    /// The ends of all logs, for a failure's message.
+    pub fn tails(&self) -> String {
+        self.parts.iter().flatten().map(Process::tail).collect()
+    }
+
+    /// Asks until there is an answer; after [`PATIENCE`] it panics with what is missing and the ends of all logs.
+    pub fn wait_for<T>(&self, what: &str, ask: impl FnMut() -> Option<T>) -> T {
+        ask_patiently(ask).unwrap_or_else(|| panic!("waited {PATIENCE:?} for {what}\n{}", self.tails()))
+    }
+
+    /// Everything that a part wrote to its log.
+    pub fn log(&self, part: Part) -> String {
+        self.parts[part as usize].as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    /// The folder that is removed at the end; other programs of a test may keep theirs below it.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    // === drills ===
+
+    /// Ends a part as a crash would.
+    pub fn stop(&mut self, part: Part) {
+        self.parts[part as usize] = None;
+    }
+
+    /// Starts it again on what it left, and waits until the API server is ready when that is up.
+    pub fn start_again(&mut self, part: Part) {
+        self.launch(part);
+        let both = [Part::Etcd, Part::ApiServer].into_iter().all(|part| self.parts[part as usize].is_some());
+        if both {
+            assert!(self.until_ready(), "{} did not come back", part.name());
+        }
+    }
+
+    // === as whom ===
+
+    /// The administrator's.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.home.path().join("kubeconfig")
+    }
+
+    /// Kubeconfig of one of [`Options::users`].
+    pub fn user(&self, name: &str) -> PathBuf {
+        self.home.path().join(format!("kubeconfig.{name}"))
+    }
+
+    /// Kubeconfig of a ServiceAccount, by a token that the API server signed.
+    pub fn account(&self, namespace: &str, name: &str) -> PathBuf {
+        let token = self.kubectl(&["create", "token", name, "--namespace", namespace]).ok();
+        let path = self.home.path().join(format!("kubeconfig.{namespace}.{name}"));
+        let mut config: Value = self.kubectl(&["config", "view", "--raw", "--output=json"]).json();
+        config["users"][0]["user"] = json!({"token": token.trim()});
+        std::fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+
+    // === kubectl ===
+
+    /// Runs `kubectl` as the administrator.
+    pub fn kubectl(&self, arguments: &[&str]) -> Said {
+        self.kubectl_with(&self.kubeconfig(), arguments, "")
+    }
+
+    /// Runs `kubectl` as somebody, with something on standard input.
+    pub fn kubectl_with(&self, kubeconfig: &Path, arguments: &[&str], input: &str) -> Said {
+        let mut child = Command::new(&self.kubectl)
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .args(arguments)
+            .env("HOME", self.home.path())
+            .env_remove("KUBECONFIG")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It may refuse its arguments before it has read anything.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// `kubectl apply` of one object, with further flags.
+    pub fn apply(&self, object: &Value, flags: &[&str]) -> Said {
+        let arguments = [&["apply", "--filename=-"], flags].concat();
+        self.kubectl_with(&self.kubeconfig(), &arguments, &object.to_string())
+    }
+
+    /// `kubectl create` of one object, as JSON comes back.
+    pub fn create(&self, object: &Value, flags: &[&str]) -> Said {
+        let arguments = [&["create", "--filename=-", "--output=json"], flags].concat();
+        self.kubectl_with(&self.kubeconfig(), &arguments, &object.to_string())
+    }
+
+    /// An object or a list, as JSON.
+    pub fn get(&self, arguments: &[&str]) -> Value {
+        self.kubectl(&[&["get", "--output=json"], arguments].concat()).json()
+    }
+
+    /// The items of a list.
+    pub fn list(&self, arguments: &[&str]) -> Vec<Value> {
+        self.get(arguments)["items"].as_array().unwrap().clone()
+    }
+
+    // === what tests need in it ===
+
+    /// A new namespace, in which pods can be made.
+    pub fn namespace(&self, name: &str, labels: &Value) -> String {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let object =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+        self.apply(&object, &[]).ok();
+        self.wait_until_pods_can_be_made(&name);
+        name
+    }
+
+    /// The controller manager makes the ServiceAccount without which no pod is taken.
+    fn wait_until_pods_can_be_made(&self, namespace: &str) {
+        self.wait_for("the default ServiceAccount", || {
+            let asked = self.kubectl(&["get", "serviceaccount", "default", "--namespace", namespace]);
+            (asked.code == 0).then_some(())
+        });
+    }
+
+    /// A node that is ready and has room, though there is no machine.
+    pub fn add_node(&self, name: &str, labels: &Value) {
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
+        self.apply(&node, &[]).ok();
+        let room = json!({"cpu": "8", "memory": "16Gi", "ephemeral-storage": "64Gi", "pods": "110"});
+        let status = json!({"status": {"capacity": room, "allocatable": room, "conditions": [
+            {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "no machine, only an object"}]}});
+        let patch = format!("--patch={status}");
+        self.kubectl(&["patch", "node", name, "--subresource=status", "--type=merge", &patch]).ok();
+    }
+
+    /// What the API server wrote about requests so far, when it was given a policy.
+    pub fn audit_log(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.home.path().join("audit.log")).unwrap_or_default();
+        // The last line may be half written.
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+/// Ports that nobody listened on a moment ago.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap()).collect();
+    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}

@@ -1,0 +1,183 @@
+//! The gate's own program beside a real control plane: `wasmgate serve` on a free loopback port, registered with both
+//! webhooks, over images in a real registry. What the gate knows of the cluster is applied to the API server too.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::control_plane::ControlPlane;
+use crate::process::{PATIENCE, Process, wait_for};
+use crate::registry::Registry;
+
+/// What a gate is started with.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// Body of the configuration file, without its head.
+    pub configuration: String,
+    /// RuntimeClass, LimitRange, Namespace, WasiGrant, ClusterWasiGrant and `WasiException` objects.
+    pub objects: Vec<Value>,
+    /// Further flags of `serve`.
+    pub flags: Vec<String>,
+}
+
+/// Where a gate learns what is in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// From directories that hold the same objects.
+    Directories,
+    /// From the API server, by `--kubeconfig`.
+    Watches,
+}
+
+/// Where gates learn it as long as a test does not say.
+pub const SOURCE: Source = Source::Directories;
+
+/// A gate that serves.
+pub struct LiveGate {
+    process: Option<Process>,
+    folder: PathBuf,
+    flags: Vec<String>,
+    /// Address of the webhooks, `127.0.0.1:PORT`.
+    pub webhooks: String,
+    /// Address of the probes and metrics.
+    pub probes: String,
+}
+
+impl LiveGate {
+    /// Starts a gate that may ask this registry, and waits until it listens. `name` tells the gates of one home apart.
+    pub fn start(plane: &ControlPlane, registry: &Registry, name: &str, setup: &Setup) -> Self {
+        let folder = plane.home().path().join(name);
+        fs::create_dir(&folder).unwrap();
+        let configuration = folder.join("gate.yaml");
+        let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+        fs::write(&configuration, format!("{head}{}", setup.configuration)).unwrap();
+        let mut flags = vec![
+            "serve".to_string(),
+            format!("--config={}", configuration.display()),
+            format!("--insecure-registry={}", registry.host),
+            format!("--cert-dir={}", folder.join("certs").display()),
+            format!("--decision-log={}", folder.join("decisions.log").display()),
+            "--log-format=json".into(),
+        ];
+        apply_all(plane, &setup.objects);
+        flags.extend(source_flags(plane, &folder, &setup.objects));
+        flags.extend(setup.flags.clone());
+        let none = "127.0.0.1:0".to_string();
+        let mut gate = Self { process: None, folder, flags, webhooks: none.clone(), probes: none };
+        gate.launch(plane, name);
+        gate
+    }
+
+    fn launch(&mut self, plane: &ControlPlane, name: &str) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wasmgate"));
+        command.args(&self.flags).arg(format!("--listen={}", self.webhooks));
+        command.arg(format!("--probes={}", self.probes)).current_dir(&self.folder);
+        let mut process = plane.home().start(name, &command);
+        let said_before = process.log().lines().count();
+        let listening = wait_for("the gate to listen", || {
+            assert!(!process.has_ended(), "the gate ended\n{}", process.tail());
+            let log = process.log();
+            let lines =
+                log.lines().skip(said_before).filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            lines.map(|line| line["fields"].clone()).find(|fields| fields["message"] == "Listening")
+        });
+        self.webhooks = listening["webhooks"].as_str().unwrap().to_string();
+        self.probes = listening["probes"].as_str().unwrap().to_string();
+        self.process = Some(process);
+    }
+
+    /// Ends it as a crash would.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it again on the same ports, so that the registration stays right.
+    pub fn start_again(&mut self, plane: &ControlPlane) {
+        let name = self.folder.file_name().unwrap().to_string_lossy().into_owned();
+        self.launch(plane, &name);
+    }
+
+    /// What it wrote to its own log.
+    pub fn tail(&self) -> String {
+        self.process.as_ref().map(Process::tail).unwrap_or_default()
+    }
+
+    /// Its decision records so far.
+    pub fn records(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.folder.join("decisions.log")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The certificate authority that the webhooks are verified with, in PEM.
+    pub fn authority(&self) -> String {
+        fs::read_to_string(self.folder.join("certs/ca.crt")).unwrap()
+    }
+
+    /// Both webhook configurations, with its address and authority.
+    pub fn webhook_configurations(&self) -> String {
+        let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/cluster/webhooks.yaml");
+        let template = fs::read_to_string(template).unwrap();
+        let url = format!("https://{}", self.webhooks);
+        template.replace("@URL@", &url).replace("@CA@", &STANDARD.encode(self.authority()))
+    }
+
+    /// Registers both webhooks, and waits until the API server asks them: it learns of them by a watch of its own.
+    /// `probe` is an image that is Wasm.
+    pub fn register(&self, plane: &ControlPlane, probe: &str) {
+        let configurations = self.webhook_configurations();
+        plane.kubectl_with(&plane.kubeconfig(), &["apply", "--filename=-"], &configurations).ok();
+        let harmless = bare_pod(probe, &json!({}));
+        plane.wait_for("the mutating webhook to change a dry run", || {
+            let made = plane.create(&harmless, &["--dry-run=server", "--namespace=default"]);
+            (made.code == 0 && !made.json()["spec"]["runtimeClassName"].is_null()).then_some(())
+        });
+        plane.wait_for("the validating webhook to record a dry run", || {
+            plane.create(&harmless, &["--dry-run=server", "--namespace=default"]).ok();
+            self.records().iter().any(|record| record["path"] == "wasmgate/validate").then_some(())
+        });
+    }
+}
+
+/// A pod of one container `app` that is handed nothing but what every pod is.
+pub fn bare_pod(image: &str, annotations: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"generateName": "app-", "annotations": annotations},
+        "spec": {"automountServiceAccountToken": false, "containers": [{"name": "app", "image": image}]}})
+}
+
+/// Applies the definitions of the gate's own kinds and then the objects.
+fn apply_all(plane: &ControlPlane, objects: &[Value]) {
+    let definitions = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/crds");
+    plane.kubectl(&["apply", "--filename", definitions.to_str().unwrap()]).ok();
+    let all = ["wait", "--for=condition=Established", "--all", "crd"];
+    plane.kubectl(&[&all[..], &[&format!("--timeout={}s", PATIENCE.as_secs())]].concat()).ok();
+    for object in objects {
+        plane.apply(object, &[]).ok();
+    }
+}
+
+fn source_flags(plane: &ControlPlane, folder: &Path, objects: &[Value]) -> Vec<String> {
+    if SOURCE == Source::Watches {
+        return vec![format!("--kubeconfig={}", plane.kubeconfig().display())];
+    }
+    let ours = |object: &&Value| object["apiVersion"].as_str().unwrap().starts_with("wasmgate.dev/");
+    let (grants, cluster): (Vec<&Value>, Vec<&Value>) = objects.iter().partition(ours);
+    vec![
+        format!("--grants={}", documents(&folder.join("grants"), &grants)),
+        format!("--cluster={}", documents(&folder.join("cluster"), &cluster)),
+    ]
+}
+
+/// Writes a folder with one file for each object.
+fn documents(folder: &Path, objects: &[&Value]) -> String {
+    fs::create_dir(folder).unwrap();
+    for (number, object) in objects.iter().enumerate() {
+        fs::write(folder.join(format!("{number:03}.json")), object.to_string()).unwrap();
+    }
+    folder.display().to_string()
+}

@@ -1,0 +1,166 @@
+//! Programs that live as long as a test and no longer, also when the test is killed: each runs under a shell that holds
+//! a pipe and ends it when the pipe closes, and a folder is removed by a shell that waits for the last of them.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Bound of every wait: machines are slow when everything is built at once.
+pub const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Runs `"$@"` until it ends or standard input closes. The folder `$0` says that it runs. The shell itself outlives
+/// signals to the whole group, since it is the one that cleans up.
+const UNTIL_STDIN_CLOSES: &str = r#"
+trap '' INT TERM HUP
+mkdir -p "$0"
+exec 3<&0
+"$@" 3<&- & child=$!
+{ cat >/dev/null; kill -KILL "$child" 2>/dev/null; } <&3 & watcher=$!
+exec 3<&-
+wait "$child"; code=$?
+kill -KILL "$watcher" 2>/dev/null
+rmdir "$0" 2>/dev/null
+exit "$code"
+"#;
+
+/// Removes the folder `$0` after standard input has closed and everything that runs in it has ended.
+const REMOVE_AT_THE_END: &str = r#"
+trap '' INT TERM HUP
+cat >/dev/null
+waited=0
+while [ "$waited" -lt 200 ] && [ -n "$(ls -A "$0/running" 2>/dev/null)" ]; do sleep 0.05; waited=$((waited + 1)); done
+until rm -rf "$0" 2>/dev/null || [ "$waited" -ge 220 ]; do sleep 0.1; waited=$((waited + 1)); done
+"#;
+
+/// A folder of its own for a group of programs.
+pub struct Home {
+    path: PathBuf,
+    keeper: Child,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        let path = tempfile::Builder::new().prefix("wasmgate-").tempdir().unwrap().keep();
+        fs::create_dir(path.join("running")).unwrap();
+        let keeper = shell(REMOVE_AT_THE_END, &path).stdout(Stdio::null()).spawn().unwrap();
+        Self { path, keeper }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Starts a program; what it writes goes to a log of its name, after what is there.
+    pub fn start(&self, name: &str, command: &Command) -> Process {
+        let log = self.path.join(format!("{name}.log"));
+        let output = open_log(&log);
+        let mut shell = shell(UNTIL_STDIN_CLOSES, &self.path.join("running").join(name));
+        shell.arg(command.get_program()).args(command.get_args());
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => shell.env(key, value),
+                None => shell.env_remove(key),
+            };
+        }
+        if let Some(folder) = command.get_current_dir() {
+            shell.current_dir(folder);
+        }
+        let shell = shell.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
+        Process { name: name.to_string(), shell, log }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+fn shell(script: &str, zeroth: &Path) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(zeroth).stdin(Stdio::piped()).stderr(Stdio::null());
+    shell
+}
+
+fn open_log(path: &Path) -> File {
+    OpenOptions::new().create(true).append(true).open(path).unwrap()
+}
+
+/// A program that runs.
+pub struct Process {
+    name: String,
+    shell: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Kills it, and returns when it is gone.
+    pub fn kill(&mut self) {
+        drop(self.shell.stdin.take());
+        let _ = self.shell.wait();
+    }
+
+    /// Everything that it wrote.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// The end of what it wrote, under its name.
+    pub fn tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines.iter().skip(lines.len().saturating_sub(30)).copied().collect::<Vec<_>>().join("\n");
+        format!("--- end of the log of {}:\n{last}\n", self.name)
+    }
+
+    /// Whether it ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.shell.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Asks until there is an answer; after [`PATIENCE`] it panics with what is missing.
+pub fn wait_for<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    ask_patiently(ask).unwrap_or_else(|| panic!("waited {PATIENCE:?} for {what}"))
+}
+
+/// Asks until there is an answer, for at most [`PATIENCE`].
+pub fn ask_patiently<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        let answer = ask();
+        if answer.is_some() || start.elapsed() > PATIENCE {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A command for a script or program of the project's own folder.
+pub fn own(path: &str, arguments: &[&OsStr]) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
+    command.args(arguments);
+    command
+}
+
+/// Path of a real program: the one in `$WASMGATE_NAME`, or the one that `tools/build` makes.
+pub fn program(name: &str) -> PathBuf {
+    let variable = format!("WASMGATE_{}", name.to_uppercase().replace('-', "_"));
+    if let Some(path) = std::env::var_os(variable) {
+        return path.into();
+    }
+    let output = own("tools/build", &["--path".as_ref(), name.as_ref()]).stderr(Stdio::inherit()).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "tools/build --path {name} failed");
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
