@@ -413,11 +413,11 @@ fn the_gate_reads_what_it_watches_and_writes_what_is_its_own() {
         ": get,list,watch wasigrants",
         ": get,list,watch wasiexceptions",
         ": create,patch events",
-        ": get,patch,update mutatingwebhookconfigurations wasmgate",
-        ": get,patch,update validatingwebhookconfigurations wasmgate",
-        "wasmgate-system: get,patch,update secrets wasmgate-certs",
+        ": get,list,patch,watch mutatingwebhookconfigurations wasmgate",
+        ": get,list,patch,watch validatingwebhookconfigurations wasmgate",
+        "wasmgate-system: get,update secrets wasmgate-certs",
         "wasmgate-system: create secrets",
-        "wasmgate-system: get,patch,update leases wasmgate",
+        "wasmgate-system: get,update leases wasmgate",
         "wasmgate-system: create leases",
     ];
     assert_eq!(allowed, set(&expected));
