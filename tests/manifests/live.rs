@@ -90,6 +90,7 @@ fn everything_is_taken_by_dry_run_and_for_real_and_a_second_time_changes_nothing
     kustomized(&plane, "apply", "manifests", &[]).ok();
     assert_eq!(asked_for(&plane), first);
     applying_again_keeps_the_authority_that_the_gate_wrote(&plane);
+    the_emergency_switch_of_the_manual_lets_pods_in_at_once(&plane);
     removing_the_gate_leaves_no_webhook_and_every_grant(&plane);
     the_chart_comes_and_goes_without_a_trace(&plane);
 }
@@ -127,6 +128,47 @@ fn applying_again_keeps_the_authority_that_the_gate_wrote(plane: &ControlPlane) 
     assert_eq!(authority(plane), [json!(bundle), json!(bundle)]);
 }
 
+/// The commands of the first block under a heading of the manual.
+fn commands_under(heading: &str) -> Vec<Vec<String>> {
+    let manual = crate::read("docs/operations.md");
+    let section = manual.split(&format!("\n## {heading}\n")).nth(1).unwrap();
+    let block = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let words = |line: &str| {
+        let command = line.split('#').next().unwrap();
+        command.split_whitespace().map(str::to_string).collect::<Vec<_>>()
+    };
+    block.lines().map(words).collect()
+}
+
+fn follow(plane: &ControlPlane, heading: &str) {
+    let commands = commands_under(heading);
+    assert!(!commands.is_empty());
+    for command in commands {
+        assert_eq!(command[0], "kubectl");
+        let arguments: Vec<String> = command[1..]
+            .iter()
+            .map(|word| {
+                word.strip_prefix("manifests/")
+                    .map_or(word.clone(), |path| manifests(&format!("manifests/{path}")))
+            })
+            .collect();
+        plane.kubectl(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).ok();
+    }
+}
+
+fn the_emergency_switch_of_the_manual_lets_pods_in_at_once(plane: &ControlPlane) {
+    assert_sent(create_in(plane, "default", &pod("urgent"), &[]), VALIDATE);
+    follow(plane, "Emergency switch");
+    // The API server reads its registrations a moment later.
+    wait_for("pods to be admitted", || {
+        (create_in(plane, "default", &pod("urgent"), &[]).code == 0).then_some(())
+    });
+    kustomized(plane, "apply", "manifests", &[]).ok();
+    wait_for("pods to be judged again", || {
+        (create_in(plane, "default", &pod("again"), &["--dry-run=server"]).code != 0).then_some(())
+    });
+}
+
 fn grant() -> Value {
     json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant", "metadata": {"name": "orders"},
         "spec": {"capabilities": [{"name": "fs", "paths": ["/data"], "access": "read-only"}]}})
@@ -162,9 +204,17 @@ fn the_chart_comes_and_goes_without_a_trace(plane: &ControlPlane) {
     helm(plane, &["upgrade", "wasmgate", &chart, "--set", "replicas=3"]);
     let deployment = plane.get(&["deployment", "wasmgate", "--namespace", NAMESPACE]);
     assert_eq!(deployment["spec"]["replicas"], 3);
+    follow(plane, "Emergency switch");
+    assert_eq!(registrations(plane), 1);
+    helm(plane, &["upgrade", "wasmgate", &chart]);
+    assert_eq!(registrations(plane), 2, "an upgrade makes again what was deleted");
     helm(plane, &["uninstall", "wasmgate"]);
     assert_eq!(registrations(plane), 0);
     assert_eq!(plane.list(&["wasigrants"]).len(), 1, "Helm never removes definitions");
+    kustomized(plane, "apply", "manifests", &[]).ok();
+    follow(plane, "Remove");
+    assert_eq!(registrations(plane), 0);
+    assert_eq!(plane.list(&["customresourcedefinitions"]).len(), 0);
 }
 
 #[test]
