@@ -191,6 +191,19 @@ fn the_chart_binds_the_right_to_pull_secrets_where_it_is_told_to() {
 }
 
 #[test]
+fn a_certificate_of_ones_own_needs_no_right_to_write_one() {
+    let objects = helm(&["certificates.mode=files", "certificates.caBundle=AUTHORITY"]);
+    for (name, webhook) in webhooks(&objects) {
+        assert_eq!(webhook["clientConfig"]["caBundle"], "QVVUSE9SSVRZ", "{name}");
+    }
+    let settings = settings(&objects);
+    assert_eq!(settings.file.server.cert_file, Some(PathBuf::from("/run/wasmgate/certs/tls.crt")));
+    let roles: Vec<&Key> = objects.keys().filter(|(kind, _, _)| kind.ends_with("Role")).collect();
+    assert_eq!(roles.len(), 2, "what is watched, and what nobody is bound to: {roles:?}");
+    assert!(of_kind(&objects, "RoleBinding").is_empty());
+}
+
+#[test]
 fn an_exempt_namespace_of_the_chart_is_exempt_in_the_webhooks_and_in_the_gate() {
     let objects = helm(&["webhooks.exemptNamespaces={monitoring}"]);
     for (_, webhook) in webhooks(&objects) {

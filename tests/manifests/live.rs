@@ -234,6 +234,45 @@ fn a_service_monitor_is_taken_where_its_definition_is() {
     assert!(refused.contains("ports"), "{refused}");
 }
 
+#[test]
+fn every_option_of_the_chart_renders_to_what_the_api_server_takes() {
+    let plane = plane();
+    let pem = rcgen::generate_simple_self_signed(["ca.example".to_string()]).unwrap().cert.pem();
+    let authority = format!("certificates.caBundle={pem}");
+    let variants: [&[&str]; 7] = [
+        &["certificates.mode=files", &authority],
+        &["priorityClassName=", "networkPolicy.enabled=false", "terminationGracePeriodSeconds=60"],
+        &["criticalPodsQuota=0", "replicas=1", "image.pullSecrets[0].name=login", "image.tag=next"],
+        &["pullSecrets.namespaces={default,kube-public}", "webhooks.exemptNamespaces={monitoring}"],
+        &["serviceAccount.annotations.role=reader", "podAnnotations.note=yes", "podLabels.team=platform"],
+        &[
+            "tolerations[0].operator=Exists",
+            "nodeSelector.pool=system",
+            "networkPolicy.egressPorts={443,5000}",
+        ],
+        &[
+            "extraVolumes[0].name=policies",
+            "extraVolumes[0].configMap.name=policies",
+            "extraVolumeMounts[0].name=policies",
+            "extraVolumeMounts[0].mountPath=/policies",
+        ],
+    ];
+    let plain = crate::helm(&[]);
+    for settings in variants {
+        let rendered = crate::helm(settings);
+        assert_ne!(rendered, plain, "{settings:?}");
+        let mut objects: Vec<Value> = rendered.into_values().collect();
+        for object in &mut objects {
+            // Read for comparing; a ConfigMap holds text.
+            if let Some(config) = object.pointer_mut("/data/config.yaml") {
+                *config = json!(config.to_string());
+            }
+        }
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        plane.apply(&list, &["--dry-run=server"]).ok();
+    }
+}
+
 // === rights and pod security ===
 
 #[test]
