@@ -1,4 +1,5 @@
-# The gate's own image: `docker build -t registry.example.com/wasmgate:0.1.0 .` (or podman, buildah). None is published yet.
+# The gate's own image: `docker build -t registry.example.com/wasmgate:0.1.0 .` (or podman, buildah). None is published
+# yet.
 # The Rust version is that of Cargo.toml; both stages are of the same Debian, so that the C library fits.
 FROM rust:1.95-trixie AS build
 WORKDIR /src
