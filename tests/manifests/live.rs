@@ -1,13 +1,15 @@
 //! The installation on a real API server. Pods of the gate are made there and never run, so everything that is not left
 //! out of the webhooks meets a gate that is away: what is refused then would have been sent to it, and what passes would not.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::control_plane::{ControlPlane, Options, Said};
+use crate::control_plane::{ControlPlane, Options, Said, free_ports};
 use crate::process::{program, wait_for};
 use crate::{NAMESPACE, items, root};
 
@@ -316,6 +318,59 @@ fn the_gates_own_pods_are_made_while_it_is_away_and_a_lesser_pod_beside_them_is_
     });
     let refused = create_in(plane, NAMESPACE, &pod("root"), &["--dry-run=server"]).refused();
     assert!(refused.contains("violates PodSecurity \"restricted:latest\""), "{refused}");
+}
+
+/// The installed configuration, for a gate that runs beside the cluster as the installed account.
+fn beside(plane: &ControlPlane) -> (PathBuf, String) {
+    let mut config =
+        crate::object(&crate::installed(), "ConfigMap", "wasmgate")["data"]["config.yaml"].clone();
+    let ports = free_ports(2);
+    let probes = format!("127.0.0.1:{}", ports[1]);
+    config["server"]["listen"] = json!(format!("127.0.0.1:{}", ports[0]));
+    config["server"]["probes"] = json!(probes);
+    config["server"]["certDir"] = json!(plane.home().path().join("certs"));
+    config["images"]["store"] = json!(plane.home().path().join("images.redb"));
+    config["kubernetes"]["kubeconfig"] = json!(plane.account(NAMESPACE, "wasmgate"));
+    let path = plane.home().path().join("config.yaml");
+    std::fs::write(&path, config.to_string()).unwrap();
+    (path, probes)
+}
+
+/// First line of an answer, if there is one.
+fn status_of(address: &str, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.lines().next().map(str::to_string)
+}
+
+/// Nothing of what the gate does with the cluster meets a right that the installation does not give it.
+#[test]
+#[ignore = "the gate does not read `kubernetes` yet; take this line out together with NOT_READ_YET"]
+fn the_installed_account_and_configuration_are_all_that_a_gate_needs() {
+    let plane = start();
+    kustomized(&plane, "apply", "manifests", &[]).ok();
+    let (config, probes) = beside(&plane);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wasmgate"));
+    command.args(["serve", "--config", config.to_str().unwrap()]);
+    command.env("POD_NAMESPACE", NAMESPACE).env("POD_NAME", "wasmgate-0");
+    let gate = plane.home().start("gate", &command);
+    for path in ["/livez", "/readyz"] {
+        let what = format!("{path} of the gate\n");
+        wait_for(&what, || status_of(&probes, path).filter(|line| line.contains(" 200 ")));
+    }
+    wait_for("the authority in every webhook", || {
+        let mutating = plane.get(&["mutatingwebhookconfiguration", "wasmgate"])["webhooks"].take();
+        let validating = plane.get(&["validatingwebhookconfiguration", "wasmgate"])["webhooks"].take();
+        let written = |webhook: &Value| !webhook["clientConfig"]["caBundle"].is_null();
+        (items(&mutating).all(written) && items(&validating).all(written)).then_some(())
+    });
+    let secret = plane.get(&["secret", "wasmgate-certs", "--namespace", NAMESPACE]);
+    let keys: Vec<&String> = secret["data"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["ca.crt", "ca.key", "tls.crt", "tls.key"]);
+    plane.get(&["lease", "wasmgate", "--namespace", NAMESPACE]);
+    assert!(!gate.log().contains("forbidden"), "{}", gate.log());
 }
 
 // === what is sent to the gate ===
