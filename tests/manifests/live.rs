@@ -347,7 +347,6 @@ fn status_of(address: &str, path: &str) -> Option<String> {
 
 /// Nothing of what the gate does with the cluster meets a right that the installation does not give it.
 #[test]
-#[ignore = "the gate does not read `kubernetes` yet; take this line out together with NOT_READ_YET"]
 fn the_installed_account_and_configuration_are_all_that_a_gate_needs() {
     let plane = start();
     kustomized(&plane, "apply", "manifests", &[]).ok();

@@ -35,7 +35,7 @@ pub enum Source {
 }
 
 /// Where gates learn it as long as a test does not say.
-pub const SOURCE: Source = Source::Directories;
+pub const SOURCE: Source = Source::Watches;
 
 /// A gate that serves.
 pub struct LiveGate {
@@ -146,10 +146,18 @@ impl LiveGate {
 
     /// Both webhook configurations, with its address and authority.
     pub fn webhook_configurations(&self) -> String {
-        let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/cluster/webhooks.yaml");
+        let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/install/webhooks.yaml");
         let template = fs::read_to_string(template).unwrap();
-        let url = format!("https://{}", self.webhooks);
-        template.replace("@URL@", &url).replace("@CA@", &STANDARD.encode(self.authority()))
+        let (gate, authority) = (&self.webhooks, STANDARD.encode(self.authority()));
+        // As users install them, but for the address: there is no network behind a Service here.
+        let outside = |line: &str| match line.split_once("path: ").filter(|_| line.contains("service: {")) {
+            Some((_, rest)) => {
+                let path = rest.split(',').next().unwrap();
+                format!("      url: \"https://{gate}{path}\"\n      caBundle: \"{authority}\"\n")
+            }
+            None => format!("{line}\n"),
+        };
+        template.lines().map(outside).collect()
     }
 
     /// Registers both webhooks, and waits until the API server asks them: it learns of them by a watch of its own.
