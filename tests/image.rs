@@ -19,7 +19,12 @@ use wasmgate::image::reference::Reference;
 use wasmgate::image::source::{Descriptor, FetchedManifest, Source};
 use wasmgate::image::{
     Claim, Depth, Error, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
-    SizeLimits, WasmFormat, detect::detect, module, program, program::Start, runner::Runner, runner::runners,
+    SizeLimits, WasmFormat,
+    detect::{Nodes, Slot, detect, detect_for},
+    module, program,
+    program::Start,
+    runner::Runner,
+    runner::runners,
 };
 
 /// An image in memory, and what was asked of it.
@@ -473,6 +478,34 @@ async fn an_index_whose_platforms_hold_different_wasm_is_unknown() {
     let different = facts(&Image::index(&[("linux/amd64", &amd), ("linux/arm64", &evil)])).await;
     assert_eq!(different.kind, ImageKind::Unknown);
     assert!(conclusion(&different).contains("linux/arm64"), "{}", conclusion(&different));
+}
+
+#[tokio::test]
+async fn what_no_node_reads_is_not_read_and_what_a_node_may_read_is() {
+    let program = |wasm: &[u8]| {
+        let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+        builder.files(&[("app.wasm", wasm)]).build()
+    };
+    let (same, other) = (program(&fixtures::command()), program(&fixtures::file_command()));
+    let reference = Reference::parse("registry.example.com/team/app:v1").unwrap();
+    for (platform, nodes, read) in [
+        ("linux/s390x", &[][..], true),
+        ("linux/s390x", &["amd64", "arm64"], false),
+        ("linux/s390x", &["amd64", "s390x"], true),
+        // A node for which there is nothing better takes them.
+        ("linux/386", &["x86_64"], true),
+        ("linux/arm", &["AArch64"], true),
+        ("linux/arm", &["amd64"], false),
+        ("wasi/wasm", &["amd64"], false),
+    ] {
+        let source = Memory::new(&Image::index(&[("linux/amd64", &same), (platform, &other)]));
+        let nodes = Nodes::of(&nodes.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let limits = SizeLimits::default();
+        let found = detect_for(&nodes, Slot::default(), &source, &reference, Depth::Layers, &limits).await;
+        let kind = if read { ImageKind::Unknown } else { ImageKind::Module };
+        assert_eq!(found.unwrap().kind, kind, "{platform} {nodes:?}");
+        assert_eq!(source.asked.lock().unwrap().contains(&other.digest), read, "{platform} {nodes:?}");
+    }
 }
 
 #[tokio::test]

@@ -136,5 +136,11 @@ fn image(container: &Container) -> ImageSummary {
 /// The inspector's totals as the metrics count them.
 pub fn lookups(inspector: &Inspector) -> ImageLookups {
     let stats = inspector.stats();
-    ImageLookups { hit: stats.hits, miss: stats.misses, stale: stats.stale, failure: stats.failures }
+    ImageLookups {
+        hit: stats.hits,
+        disk: stats.disk_hits,
+        miss: stats.misses,
+        stale: stats.stale,
+        failure: stats.failures,
+    }
 }

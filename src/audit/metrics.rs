@@ -53,8 +53,10 @@ pub struct Admission {
 /// Totals since the start of the process, as the image room counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ImageLookups {
-    /// Answered from memory or disk.
+    /// Answered from memory.
     pub hit: u64,
+    /// Answered by the disk, which knew what memory did not.
+    pub disk: u64,
     /// Asked the registry.
     pub miss: u64,
     /// Answered with a tag that could not be refreshed.
@@ -457,8 +459,9 @@ impl Metrics {
 
     /// Takes over the image room's totals. They only rise: older totals that arrive late change nothing.
     pub fn set_image_lookups(&self, totals: ImageLookups) {
-        let ImageLookups { hit, miss, stale, failure } = totals;
-        for (result, total) in [("hit", hit), ("miss", miss), ("stale", stale), ("failure", failure)] {
+        let ImageLookups { hit, disk, miss, stale, failure } = totals;
+        let totals = [("hit", hit), ("disk", disk), ("miss", miss), ("stale", stale), ("failure", failure)];
+        for (result, total) in totals {
             self.lookups.get_or_create(&LookupLabels { result }).inner().fetch_max(total, Ordering::Relaxed);
         }
     }
@@ -615,10 +618,10 @@ mod tests {
     #[test]
     fn image_look_ups_never_fall() {
         let metrics = Metrics::new();
-        metrics.set_image_lookups(ImageLookups { hit: 7, miss: 2, stale: 0, failure: 1 });
-        metrics.set_image_lookups(ImageLookups { hit: 5, miss: 3, stale: 0, failure: 1 });
+        metrics.set_image_lookups(ImageLookups { hit: 7, disk: 4, miss: 2, stale: 0, failure: 1 });
+        metrics.set_image_lookups(ImageLookups { hit: 5, disk: 4, miss: 3, stale: 0, failure: 1 });
         let page = metrics.encode();
-        for (result, total) in [("hit", 7), ("miss", 3), ("stale", 0), ("failure", 1)] {
+        for (result, total) in [("hit", 7), ("disk", 4), ("miss", 3), ("stale", 0), ("failure", 1)] {
             assert_line(&page, &format!(r#"wasmgate_image_lookups_total{{result="{result}"}} {total}"#));
         }
     }

@@ -74,6 +74,35 @@ impl Slot {
     }
 }
 
+/// The processor architectures of the nodes, as far as somebody says that there are no others.
+#[derive(Debug, Clone, Default)]
+pub struct Nodes {
+    /// In Go's names; empty for any.
+    architectures: Arc<[String]>,
+}
+
+impl Nodes {
+    /// Nodes of these architectures only; of any where the list is empty. The kernel's names are taken too
+    /// (`containerd:platforms/database.go`, `normalizeArch`).
+    pub fn of(architectures: &[String]) -> Self {
+        let named = |name: &String| match name.to_ascii_lowercase().as_str() {
+            "x86_64" | "x86-64" => "amd64".to_string(),
+            "aarch64" => "arm64".to_string(),
+            other => other.to_string(),
+        };
+        Self { architectures: architectures.iter().map(named).collect() }
+    }
+
+    /// Whether one of them may read this entry of an index. 64-bit nodes take what is built for their 32-bit kin when
+    /// there is nothing better (`containerd:platforms/compare.go`, `platformVector`).
+    fn may_read(&self, platform: &str) -> bool {
+        let Some(("linux", entry)) = platform.split_once('/') else { return true };
+        let entry = entry.split('/').next().unwrap_or(entry);
+        let kin = |node: &String| matches!((node.as_str(), entry), ("amd64", "386") | ("arm64", "arm"));
+        self.architectures.is_empty() || self.architectures.iter().any(|node| node == entry || kin(node))
+    }
+}
+
 /// Reads what is needed of an image, and no more, and says what it is.
 pub async fn detect<S: Source>(
     source: &S,
@@ -81,18 +110,19 @@ pub async fn detect<S: Source>(
     depth: Depth,
     limits: &SizeLimits,
 ) -> Result<ImageFacts, Error> {
-    detect_in(Slot::default(), source, reference, depth, limits).await
+    detect_for(&Nodes::default(), Slot::default(), source, reference, depth, limits).await
 }
 
-/// [`detect`], by a look-up that has a place.
-pub async fn detect_in<S: Source>(
+/// [`detect`], by a look-up that has a place, and for these nodes.
+pub async fn detect_for<S: Source>(
+    nodes: &Nodes,
     slot: Slot,
     source: &S,
     reference: &Reference,
     depth: Depth,
     limits: &SizeLimits,
 ) -> Result<ImageFacts, Error> {
-    let look = Look { source, reference, depth, limits, slot, image: reference.to_string() };
+    let look = Look { source, reference, depth, limits, nodes, slot, image: reference.to_string() };
     let fetched = look.manifest(reference).await?;
     let facts = match look.parsed(&fetched.bytes, manifest::parse, "the manifest")? {
         Document::Manifest(manifest) => {
@@ -187,6 +217,7 @@ struct Look<'a, S> {
     reference: &'a Reference,
     depth: Depth,
     limits: &'a SizeLimits,
+    nodes: &'a Nodes,
     slot: Slot,
     image: String,
 }
@@ -292,7 +323,7 @@ impl<S: Source> Look<'_, S> {
         let mut seen = BTreeSet::from([facts.manifest_digest.clone()]);
         let others: Vec<&manifest::Entry> = entries
             .iter()
-            .filter(|entry| may_run_instead(entry, chosen))
+            .filter(|entry| may_run_instead(entry, chosen) && self.nodes.may_read(&entry.platform))
             .filter(|entry| seen.insert(entry.descriptor.digest.clone()))
             .collect();
         if others.len() > MAX_PLATFORMS {
@@ -711,6 +742,7 @@ mod tests {
             reference: &reference,
             depth: Depth::Layers,
             limits: &SizeLimits::default(),
+            nodes: &Nodes::default(),
             slot: Slot::of(&places).await,
             image: reference.to_string(),
         };

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::cache::{Bounds, Memory, Recall};
-use super::detect::{SizeLimits, Slot, detect, detect_in};
+use super::detect::{Nodes, SizeLimits, Slot, detect, detect_for};
 use super::guard::{Guard, GuardOptions};
 use super::layout::Layouts;
 use super::reference::Reference;
@@ -101,6 +101,10 @@ pub struct Options {
     /// How long a start waits for them; the rest is looked at while the gate serves. Default: 10 s.
     #[serde(with = "duration")]
     pub warm_timeout: Duration,
+    /// Architectures of the cluster's nodes, such as `amd64` and `arm64`, when there are no others. A pod under a Wasm
+    /// runtime is judged by what its images hold for every platform that a node may read, so fewer are read then. One
+    /// that is left out here and joins the cluster later runs what nobody looked at. Default: none, any may be there.
+    pub node_architectures: Vec<String>,
     /// Sizes that are refused.
     pub limits: SizeLimits,
 }
@@ -131,6 +135,7 @@ impl Default for Options {
             warm: Vec::new(),
             warm_file: None,
             warm_timeout: Duration::from_secs(10),
+            node_architectures: Vec::new(),
             limits: SizeLimits::default(),
         }
     }
@@ -201,8 +206,10 @@ impl fmt::Debug for Inspector {
 impl Inspector {
     /// An inspector. Reads the authorities and the docker config; asks nobody yet.
     pub fn new(options: Options) -> Result<Self, Error> {
-        let detect: Detect = Arc::new(|slot, source, reference, depth, limits| {
-            async move { detect_in(slot, &source, &reference, depth, &limits).await }.boxed()
+        let nodes = Nodes::of(&options.node_architectures);
+        let detect: Detect = Arc::new(move |slot, source, reference, depth, limits| {
+            let nodes = nodes.clone();
+            async move { detect_for(&nodes, slot, &source, &reference, depth, &limits).await }.boxed()
         });
         Self::with_detect(options, detect)
     }
@@ -426,8 +433,8 @@ const LARGEST_WARM_FILE: u64 = 4 << 20;
 
 fn open_store(options: &Options) -> Result<Option<Arc<Store>>, Error> {
     let Some(path) = &options.store else { return Ok(None) };
-    // What was too large to look at under other limits may not be now.
-    let limits = serde_json::to_vec(&options.limits).unwrap_or_default();
+    // What was too large to look at under other limits may not be now, and what no node reads was not looked at.
+    let limits = serde_json::to_vec(&(&options.limits, &options.node_architectures)).unwrap_or_default();
     Store::open(path, options.store_bytes, &sha256(&limits)).map(|store| Some(Arc::new(store)))
 }
 
@@ -580,7 +587,7 @@ impl Inner {
             Some(age) => self.memory.name_of_age(&question.key, &facts.digest, age).await,
             None => self.memory.name(&question.key, &facts.digest, false).await,
         }
-        self.memory.keep(Arc::new(facts), depth).await;
+        self.memory.keep(compact(&facts), depth).await;
         let recall = self.memory.recall(&question.key, question.depth).await;
         if !matches!(recall, Recall::Nothing) {
             count(&self.counters.disk_hits);
@@ -595,7 +602,7 @@ impl Inner {
         }
         let (store, wanted) = (self.store.clone()?, digest.to_string());
         let (facts, found) = tokio::task::spawn_blocking(move || store.facts(&wanted)).await.ok()??;
-        let facts = Arc::new(facts);
+        let facts = compact(&facts);
         self.memory.keep(facts.clone(), found).await;
         (found >= depth).then_some(facts)
     }
@@ -702,7 +709,7 @@ impl Inner {
         let mut facts = (self.detect)(slot, primed, reference, depth, self.limits).await?;
         // The key of the memory and what a pod is pinned to must be what was asked for.
         facts.digest = digest;
-        let facts = Arc::new(facts);
+        let facts = compact(&facts);
         self.memory.keep(Arc::clone(&facts), depth).await;
         if let Some(store) = &self.store {
             store.keep(&facts, depth);
@@ -722,6 +729,12 @@ impl Drop for EndOfLookUp<'_> {
         let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.remove(&self.id);
     }
+}
+
+/// Facts as they are remembered: a copy has no room to spare in its texts and lists, where what was put together piece by
+/// piece has a quarter or more.
+fn compact(facts: &ImageFacts) -> Arc<ImageFacts> {
+    Arc::new(facts.clone())
 }
 
 /// Whether what was known before no longer holds: the image is gone, or may not be asked for.

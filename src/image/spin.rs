@@ -163,7 +163,9 @@ fn template_variables(text: &str) -> Vec<String> {
 }
 
 /// Digests of the dependencies that run with the component's own capabilities: those that inherit anything at all.
-/// What a partial list leaves out is not told apart here, so this is an upper bound.
+/// A partial list counts as the whole: Spin knows no way to hand over a part and ends with "granular configuration
+/// inheritance is not yet supported" (`spin:crates/compose/src/lib.rs`, `register_dependency`), so what a list will mean
+/// is not known, and this is an upper bound of it.
 fn inherited(at: &At<'_>) -> Result<Vec<String>, Malformed> {
     let mut found = Vec::new();
     for (name, value) in at.get("dependencies")?.map(|all| all.map()).transpose()?.into_iter().flatten() {

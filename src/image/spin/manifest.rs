@@ -150,7 +150,7 @@ fn local_file(at: &At<'_>, key: Option<&str>) -> Result<String, Malformed> {
     }
 }
 
-/// All dependencies, when any of them may inherit: a list of single capabilities is not told apart.
+/// All dependencies, when any of them may inherit: a list of single capabilities counts as the whole, as in a locked app.
 fn dependencies(at: &At<'_>) -> Result<Vec<String>, Malformed> {
     let all =
         at.get("dependencies_inherit_configuration")?.is_some_and(|flag| flag.value != &Value::Bool(false));
