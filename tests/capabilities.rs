@@ -1177,3 +1177,35 @@ fn the_lists_are_sorted_and_the_same_every_time() {
         assert!(list.windows(2).all(|pair| pair[0] < pair[1]), "{:#?}", lines(list));
     }
 }
+
+/// Each of thousands of components would be handed each of thousands of variables: tens of millions of entries, which neither
+/// the time nor the memory of a review holds.
+#[test]
+fn many_components_are_handed_what_a_runtime_gives_once() {
+    let of = |number: usize| SpinComponent { id: format!("c{number}"), ..SpinComponent::default() };
+    let binary = |number: usize| ModuleFacts {
+        source: format!("sha256:{number}"),
+        component: Some(format!("c{number}")),
+        ..module(WasmFormat::Component, outgoing(), &[])
+    };
+    let many = 8_000;
+    let app = SpinApp {
+        name: "shop".into(),
+        triggers: ["http".to_string()].into(),
+        components: (0..many).map(of).collect(),
+    };
+    let facts = ImageFacts {
+        spin: Some(app),
+        shape: Shape::SpinArtifact,
+        ..facts(ImageKind::SpinApp, (0..many).map(binary).collect())
+    };
+    let variables: Vec<Value> = (0..many).map(|n| json!({"name": format!("V{n}"), "value": "x"})).collect();
+    let pod = pod(&json!({"env": variables}), &json!({"automountServiceAccountToken": false}));
+    let program = wasm(&facts);
+    let found = assess(&pod, &container(Role::Container, facts, program), None);
+    let outbound: Vec<&Entry> =
+        found.effective.iter().filter(|e| e.capability == Capability::HttpOutbound).collect();
+    let [outbound] = outbound.as_slice() else { panic!("{outbound:?}") };
+    assert!(outbound.evidence.iter().any(|place| place.contains("more places")), "{outbound:?}");
+    assert!(found.ambient.len() < 1_000, "{}", found.ambient.len());
+}

@@ -218,3 +218,39 @@ async fn a_mutated_review_is_mutated_no_further() {
         assert_eq!(again["patch"], Value::Null, "{name}: {again}");
     }
 }
+
+// === docs/configuration.md ===
+
+/// Every key below `path` with its default as JSON; `none` where there is none. A table of names that a person chooses is
+/// one value.
+fn keys(path: &str, value: &Value, found: &mut BTreeMap<String, String>) {
+    match value.as_object().filter(|fields| !fields.is_empty() && path != "runtimes.placement") {
+        Some(fields) => {
+            for (key, value) in fields {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                keys(&path, value, found);
+            }
+        }
+        None if value.is_null() => drop(found.insert(path.to_string(), "none".into())),
+        None => drop(found.insert(path.to_string(), format!("`{value}`"))),
+    }
+}
+
+#[test]
+fn the_page_about_the_configuration_has_every_key_with_its_default_and_no_other() {
+    let mut expected = BTreeMap::new();
+    let file = serde_json::to_value(wasmgate::config::File::default()).unwrap();
+    keys("", &file, &mut expected);
+    keys("runtimes.profiles[]", &file["runtimes"]["profiles"][0], &mut expected);
+    expected.insert("runtimes.profiles".into(), "the built-in table".into());
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let page = fs::read_to_string(page).unwrap();
+    let mut found = BTreeMap::new();
+    for line in page.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [key, default, meaning] = cells.as_slice() else { panic!("{line}") };
+        assert!(meaning.len() > 10, "{line}");
+        found.insert(key.trim_matches('`').to_string(), (*default).to_string());
+    }
+    assert_eq!(found, expected);
+}

@@ -106,6 +106,11 @@ impl<'a> Host<'a> {
         }
     }
 
+    /// Whether every unit is handed the same, so that it need be worked out once.
+    pub fn treats_units_alike(&self) -> bool {
+        self.way() != Way::Spin
+    }
+
     /// What one unit is handed, sorted.
     pub fn hands_over(&self, unit: &Unit<'_>) -> Vec<Entry> {
         merge(match (self.way(), unit.component) {

@@ -1,5 +1,7 @@
 //! What a program can really do: what it can call, of what it is handed.
 
+use std::collections::BTreeSet;
+
 use super::ambient::{Host, plugins};
 use super::required::{Unit, of_app, units};
 use super::{Capabilities, Capability, Entry, HostPattern, MAX_EVIDENCE, counted_to, glob, merge, path};
@@ -53,9 +55,16 @@ fn wasm(host: &Host<'_>, facts: &ImageFacts, program: &Program) -> Capabilities 
         all.missing.extend(missing);
     };
     let units = units(facts, program);
-    for unit in units.iter().filter(|unit| host.starts(unit)) {
-        let ambient = host.hands_over(unit);
-        add(can_call(unit, &ambient), ambient);
+    let started: Vec<&Unit<'_>> = units.iter().filter(|unit| host.starts(unit)).collect();
+    if let Some(first) = started.first().filter(|_| host.treats_units_alike()) {
+        // Once for all of them: each would be handed every mount and variable of the pod.
+        let ambient = host.hands_over(first);
+        add(merge(started.iter().flat_map(|unit| can_call(unit, &ambient))), ambient);
+    } else {
+        for unit in started {
+            let ambient = host.hands_over(unit);
+            add(can_call(unit, &ambient), ambient);
+        }
     }
     let whole: Vec<Entry> = of_app(facts, program).into_iter().chain(plugins(host)).collect();
     if !whole.is_empty() {
@@ -81,7 +90,8 @@ fn can_call(unit: &Unit<'_>, ambient: &[Entry]) -> Vec<Entry> {
         Some(component) => format!("component \"{}\": its module was not read", component.id),
         None => "the module was not read".to_string(),
     };
-    merge(ambient.iter().map(|entry| Entry::new(entry.capability, &*evidence)))
+    let capabilities: BTreeSet<Capability> = ambient.iter().map(|entry| entry.capability).collect();
+    capabilities.into_iter().map(|capability| Entry::new(capability, &*evidence)).collect()
 }
 
 /// What can be called and is handed over, and what can be called and is not.

@@ -4,6 +4,8 @@
 mod component;
 mod preview1;
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use super::{Access, Capability, Entry, MAX_EVIDENCE, merge};
 use crate::image::{ImageFacts, ModuleFacts, Program, SpinApp, SpinComponent, WasmFormat};
 
@@ -42,7 +44,8 @@ pub(super) fn units<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<Unit<'a
     };
     match spin_app(facts, program) {
         Some(app) => {
-            let unit = |c| Unit { component: Some(c), modules: modules_of(c, app, &modules) };
+            let owned = Owned::new(app, &modules);
+            let unit = |c| Unit { component: Some(c), modules: owned.of(c) };
             app.components.iter().map(unit).collect()
         }
         None => vec![Unit { component: None, modules }],
@@ -57,16 +60,46 @@ pub(super) fn spin_app<'a>(facts: &'a ImageFacts, program: &Program) -> Option<&
     }
 }
 
-fn modules_of<'a>(
-    component: &SpinComponent,
-    app: &SpinApp,
-    modules: &[&'a ModuleFacts],
-) -> Vec<&'a ModuleFacts> {
-    let is_of = |m: &ModuleFacts, c: &SpinComponent| {
-        m.component.as_ref() == Some(&c.id) || c.digest.as_ref() == Some(&m.source)
-    };
-    let attributed = |m: &ModuleFacts| app.components.iter().any(|c| is_of(m, c));
-    modules.iter().copied().filter(|m| is_of(m, component) || !attributed(m)).collect()
+/// The binaries of an app by what names their component, so that the work grows with the app and not with its square: a
+/// foreigner chooses how many components there are.
+struct Owned<'a> {
+    modules: Vec<&'a ModuleFacts>,
+    /// Places in the list, by component id and by digest.
+    by_id: HashMap<&'a str, Vec<usize>>,
+    by_source: HashMap<&'a str, Vec<usize>>,
+    /// Those of no component.
+    loose: Vec<usize>,
+}
+
+impl<'a> Owned<'a> {
+    fn new(app: &SpinApp, modules: &[&'a ModuleFacts]) -> Self {
+        let ids: HashSet<&str> = app.components.iter().map(|c| c.id.as_str()).collect();
+        let digests: HashSet<&str> = app.components.iter().filter_map(|c| c.digest.as_deref()).collect();
+        let (by_id, by_source) = (HashMap::new(), HashMap::new());
+        let mut owned = Self { modules: modules.to_vec(), by_id, by_source, loose: Vec::new() };
+        for (place, module) in modules.iter().enumerate() {
+            let id = module.component.as_deref().filter(|id| ids.contains(id));
+            let digest = Some(module.source.as_str()).filter(|source| digests.contains(source));
+            if id.is_none() && digest.is_none() {
+                owned.loose.push(place);
+            }
+            if let Some(id) = id {
+                owned.by_id.entry(id).or_default().push(place);
+            }
+            if let Some(digest) = digest {
+                owned.by_source.entry(digest).or_default().push(place);
+            }
+        }
+        owned
+    }
+
+    fn of(&self, component: &SpinComponent) -> Vec<&'a ModuleFacts> {
+        let by_id = self.by_id.get(component.id.as_str());
+        let by_source = component.digest.as_deref().and_then(|digest| self.by_source.get(digest));
+        let places: BTreeSet<usize> =
+            [by_id, by_source, Some(&self.loose)].into_iter().flatten().flatten().copied().collect();
+        places.into_iter().filter_map(|place| self.modules.get(place).copied()).collect()
+    }
 }
 
 /// What the program as a whole does: the triggers that start a Spin app, and native code where Wasm was declared.

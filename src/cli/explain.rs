@@ -74,7 +74,7 @@ async fn explain(
     let open = examine::open(state, &request, &examination).map_err(failed)?;
     let grants = suggest::grants(state, &examination, open);
     let report =
-        Report::of(manifest, examination, &input, grants).map_err(|e| Error::Format(e.to_string()))?;
+        Report::of(manifest, examination, &input, &grants).map_err(|e| Error::Format(e.to_string()))?;
     Ok(Report { input: (options.show_input && report.judged).then_some(input), ..report })
 }
 

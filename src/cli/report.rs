@@ -103,7 +103,7 @@ impl Report {
         manifest: &Manifest,
         examination: Examination,
         input: &Value,
-        grants: Vec<String>,
+        grants: &[String],
     ) -> Result<Self, serde_json::Error> {
         let violations =
             examination.judgement.as_ref().map(|j| j.verdict.violations.clone()).unwrap_or_default();

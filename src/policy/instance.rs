@@ -81,7 +81,7 @@ impl Instance {
         let budget = self.store.data();
         let reason = describe(error, budget);
         let in_module = budget.late || budget.greedy || error.root_cause().is::<wasmtime::Trap>();
-        let rule = places::remark(self.places.rules_at(&stack(error)));
+        let rule = places::remark(&self.places.rules_at(&stack(error)));
         if in_module { reason + &rule } else { reason + &rule + &self.host_functions }
     }
 

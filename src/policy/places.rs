@@ -66,7 +66,7 @@ impl Places {
 }
 
 /// How a message names the rules that something is laid to; empty where nobody knows.
-pub(super) fn remark(rules: BTreeSet<&str>) -> String {
+pub(super) fn remark(rules: &BTreeSet<&str>) -> String {
     let names: Vec<String> = rules.iter().map(|rule| format!("`{rule}`")).collect();
     match names.as_slice() {
         [] => String::new(),
@@ -233,7 +233,7 @@ impl<'a> Code<'a> {
     }
 }
 
-fn function_names<'a>(section: wasmparser::NameSectionReader<'a>) -> Option<BTreeMap<u32, &'a str>> {
+fn function_names(section: wasmparser::NameSectionReader<'_>) -> Option<BTreeMap<u32, &str>> {
     let mut all = BTreeMap::new();
     for part in section {
         if let Name::Function(names) = part.ok()? {

@@ -222,7 +222,7 @@ impl Rulebook {
                 panic = said.unwrap_or_default(),
                 "a host function panicked"
             );
-            let rule = places::remark(self.program.places.rules_that_call_the_host());
+            let rule = places::remark(&self.program.places.rules_that_call_the_host());
             Err(format!("a function of the host broke down{rule}{}", self.program.host_functions))
         })
     }

@@ -188,12 +188,11 @@ fn claim(workload: &mut Workload, templates: Vec<ClaimTemplate>) {
         let claim_name = format!("{name}-{}-<ordinal>", workload.name);
         let source = PersistentVolumeClaimVolumeSource { claim_name, read_only: None };
         let made = Volume { name: name.clone(), persistent_volume_claim: Some(source), ..Volume::default() };
-        match places.get(&name).and_then(|place| volumes.get_mut(*place)) {
-            Some(volume) => *volume = made,
-            None => {
-                places.insert(name, volumes.len());
-                volumes.push(made);
-            }
+        if let Some(volume) = places.get(&name).and_then(|place| volumes.get_mut(*place)) {
+            *volume = made;
+        } else {
+            places.insert(name, volumes.len());
+            volumes.push(made);
         }
     }
 }
