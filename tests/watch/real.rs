@@ -66,7 +66,7 @@ fn class(name: &str, handler: &str) -> Value {
     json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": handler})
 }
 
-/// A gate that serves and watches as its own ServiceAccount, behind a registry with the sample `hello`.
+/// A gate that serves and watches as its own ServiceAccount, behind a registry with the sample `files`.
 struct Live {
     gate: LiveGate,
     image: String,
@@ -77,8 +77,8 @@ struct Live {
 impl Live {
     fn start(plane: &ControlPlane) -> Self {
         let registry = Registry::start_below(plane.home().path());
-        let image = registry.image("samples/hello:1");
-        let layout = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests/samples/images/hello");
+        let image = registry.image("samples/files:1");
+        let layout = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests/samples/images/files");
         registry.crane(Path::new("."), &["push", layout.to_str().unwrap(), &image]);
         let kubeconfig = plane.account("wasmgate-system", "wasmgate");
         let flags = vec![format!("--kubeconfig={}", kubeconfig.display())];
@@ -91,10 +91,11 @@ impl Live {
         get(&self.gate.probes, "/readyz")
     }
 
-    /// A pod that hands its program a variable, which needs a grant.
+    /// A pod that hands its program a volume, which needs a grant.
     fn pod(&self) -> Value {
         let mut pod = bare_pod(&self.image, &json!({}));
-        pod["spec"]["containers"][0]["env"] = json!([{"name": "ORDERS_URL", "value": "x"}]);
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+        pod["spec"]["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
         pod
     }
 
@@ -148,9 +149,9 @@ fn without_a_restart_the_gate_follows_what_is_applied_to_a_real_cluster() {
     live.until_refused(plane, "needs-grant");
     let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
         "metadata": {"name": "hello", "namespace": live.namespace},
-        "spec": {"capabilities": [{"name": "env", "names": ["ORDERS_*"]}]}});
+        "spec": {"capabilities": [{"name": "fs", "paths": ["/data"]}]}});
     plane.apply(&grant, &[]).ok();
-    let pod = live.until_admitted(plane, "a pod that was granted its variable");
+    let pod = live.until_admitted(plane, "a pod that was granted its volume");
     assert_eq!(pod["spec"]["runtimeClassName"], "our-wasm");
     assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"]["memory"], "32Mi");
 
