@@ -111,7 +111,15 @@ impl Live {
         what: &str,
         wanted: impl Fn(&Result<(Value, String), String>) -> Option<T>,
     ) -> T {
-        plane.wait_for(&format!("{what}\n{}", self.gate.tail()), || wanted(&self.ask(plane)))
+        let start = std::time::Instant::now();
+        loop {
+            let asked = self.ask(plane);
+            if let Some(found) = wanted(&asked) {
+                return found;
+            }
+            assert!(start.elapsed() < AMPLE, "never {what}: {asked:?}\n{}", self.gate.tail());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
 
     fn until_refused(&self, plane: &ControlPlane, words: &str) {
@@ -155,15 +163,17 @@ fn without_a_restart_the_gate_follows_what_is_applied_to_a_real_cluster() {
     assert_eq!(pod["spec"]["runtimeClassName"], "our-wasm");
     assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"]["memory"], "32Mi");
 
-    // LimitRanges: the API server refuses whatever is larger.
+    // LimitRanges: the API server fills in its own sizes first, and refuses what is larger than the maximum afterwards.
     let range = json!({"apiVersion": "v1", "kind": "LimitRange",
-        "metadata": {"name": "pods", "namespace": live.namespace},
-        "spec": {"limits": [{"type": "Pod", "max": {"memory": "24Mi"}}]}});
+        "metadata": {"name": "containers", "namespace": live.namespace},
+        "spec": {"limits": [{"type": "Container", "max": {"memory": "24Mi"}}]}});
     plane.apply(&range, &[]).ok();
-    live.until(plane, "a pod within its namespace's limits", |asked| {
+    let sized = live.until(plane, "a pod within its namespace's limits", |asked| {
         let (pod, _) = asked.as_ref().ok()?;
-        (pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == "24Mi").then_some(())
+        let sizes = &pod["spec"]["containers"][0]["resources"];
+        (sizes["limits"]["memory"] == "24Mi").then(|| sizes.clone())
     });
+    assert_eq!(sized["requests"]["memory"], "15Mi", "ours and not the LimitRanger's: {sized}");
 
     // Grants and labels of namespaces.
     plane.kubectl(&["delete", "wasigrant", "hello", "--namespace", &live.namespace]).ok();
