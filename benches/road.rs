@@ -20,7 +20,6 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use wasmgate::admission::{Gate, State, examine};
 use wasmgate::audit::{Labels, Metrics, Options, Output, Road, Sink};
-use wasmgate::cluster::Cluster;
 use wasmgate::grant;
 use wasmgate::image::{self, Inspector};
 use wasmgate::judge::{Levels, RequestFacts, input::UserFacts};

@@ -20,10 +20,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use serde_json::json;
+use wasmgate::admission::{State, examine};
 use wasmgate::image::guard::{Guard, GuardOptions};
 use wasmgate::image::layout::Layouts;
 use wasmgate::image::reference::Reference;
@@ -34,6 +36,11 @@ use wasmgate::image::registry::{
 };
 use wasmgate::image::source::{Descriptor, Source};
 use wasmgate::image::{Budget, Depth, Error, ImageKind, Inspector, Options, Shape};
+use wasmgate::inspection::Class;
+use wasmgate::judge::Levels;
+use wasmgate::policy::{self, Limits, PolicySet};
+use wasmgate::runtime::Runtimes;
+use wasmgate::workload::{self, Kind};
 
 use support::dns::{Dns, inside};
 use support::fault::{Fault, Server};
@@ -1086,6 +1093,81 @@ async fn pull_secrets_are_tried_before_the_platform_s_credentials_and_seen_by_th
         assert!(!format!("{error} {error:?}").contains(PASSWORD) && !format!("{error:?}").contains("wrong"));
     }
     inspector.inspect_for(&image, Depth::Config, Duration::ZERO, &puller("shop")).await.unwrap();
+}
+
+/// Holds the password of one registry for pods that name the secret `regcred`, and counts how often it is asked.
+#[derive(Debug)]
+struct OneSecret {
+    host: String,
+    asked: AtomicUsize,
+}
+
+impl PullSecrets for OneSecret {
+    fn logins<'a>(&'a self, puller: &'a Puller) -> futures::future::BoxFuture<'a, Pulled> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let named = puller.pull_secrets.iter().any(|name| name == "regcred");
+        let auth = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"));
+        let text = json!({"auths": {&self.host: {"auth": auth}}}).to_string();
+        let logins = if named { Login::from_docker_config(text.as_bytes()).unwrap() } else { Vec::new() };
+        Box::pin(std::future::ready(Pulled { logins, notes: Vec::new() }))
+    }
+}
+
+async fn bare_state() -> State {
+    State {
+        runtimes: Runtimes::default(),
+        cluster: Arc::default(),
+        grants: Arc::default(),
+        exceptions: Arc::default(),
+        policies: PolicySet::load(&policy::Engine::new().unwrap(), Vec::new(), Limits::default())
+            .await
+            .unwrap()
+            .into(),
+        options: BTreeMap::new(),
+        levels: Levels::default(),
+        exempt_namespaces: std::collections::BTreeSet::new(),
+    }
+}
+
+#[tokio::test]
+async fn the_review_road_reads_a_private_image_with_the_pod_s_secret_and_serves_nobody_else_from_it() {
+    let registry = Registry::start_with_tls_and_password();
+    push_linux(&registry, "private/app:v1", "/bin/app").await;
+    let open = Registry::start();
+    push_linux(&open, "public/app:v1", "/bin/app").await;
+    let secrets = Arc::new(OneSecret { host: registry.host.clone(), asked: AtomicUsize::new(0) });
+    let options = Options {
+        ca_files: registry.authority.iter().cloned().collect(),
+        registries: GuardOptions {
+            allow: vec![registry.host.clone(), open.host.clone()],
+            insecure: vec![open.host.clone()],
+            ..GuardOptions::default()
+        },
+        ..Options::default()
+    };
+    let inspector = Inspector::new(options).unwrap().with_pull_secrets(secrets.clone());
+    let state = bare_state().await;
+    let look = async |image: &str, secrets: serde_json::Value| {
+        let pod =
+            json!({"spec": {"imagePullSecrets": secrets, "containers": [{"name": "a", "image": image}]}});
+        let workload = workload::read(&pod.to_string(), Kind::Pod, "shop").unwrap();
+        let found = examine::inspect(&state, &inspector, &workload, AMPLE).await;
+        found.containers[0].class()
+    };
+    let private = registry.image("private/app:v1");
+    let mine = json!([{"name": "regcred"}]);
+    assert_eq!(look(&private, json!([])).await, Class::Unread);
+    assert_eq!(look(&private, mine.clone()).await, Class::Linux);
+    assert_eq!(look(&private, json!([])).await, Class::Unread, "nobody is served from another's secret");
+    assert_eq!(look(&private, json!([{"name": "other"}])).await, Class::Unread);
+    // What everybody may see costs no look at a secret once it is known.
+    let public = open.image("public/app:v1");
+    assert_eq!(look(&public, mine.clone()).await, Class::Linux);
+    let before = secrets.asked.load(Ordering::SeqCst);
+    for _ in 0..10 {
+        assert_eq!(look(&public, mine.clone()).await, Class::Linux);
+    }
+    assert_eq!(secrets.asked.load(Ordering::SeqCst), before);
 }
 
 // === Registries that want to be left alone, or are gone ===

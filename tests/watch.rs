@@ -67,7 +67,7 @@ impl Watch {
     }
 
     async fn start_with(api: &Api, options: Options, base: Base) -> Self {
-        Self::of(api.client(Duration::from_secs(10)).await, options, base)
+        Self::of(api.client(Duration::from_secs(10)), options, base)
     }
 
     fn of(client: kube::Client, options: Options, base: Base) -> Self {
@@ -322,7 +322,7 @@ async fn a_silent_connection_is_noticed_and_replaced() {
 async fn a_list_that_never_comes_is_given_up_and_tried_again() {
     let api = Api::start().await;
     api.fail("namespaces", Fault::Silent);
-    let watching = Watching::new(api.client(Duration::from_millis(300)).await, options());
+    let watching = Watching::new(api.client(Duration::from_millis(300)), options());
     watching.start(Base::default(), |_| {});
     let lists = || api.asked("namespaces").len();
     eventually(|| format!("{} lists: {:?}", lists(), watching), || lists() >= 2).await;

@@ -105,7 +105,8 @@ impl Health {
         let mut trouble = locked(&self.trouble);
         if trouble.as_deref() != Some(&words) {
             let watch = self.watched.name();
-            tracing::warn!(watch, error = words, "Lost a watch; the last picture of the cluster stands");
+            let stands = if self.is_synced() { "the last picture stands" } else { "the gate is not ready" };
+            tracing::warn!(watch, error = words, "Could not watch a part of the cluster; {stands}");
             *trouble = Some(words);
         }
     }

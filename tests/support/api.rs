@@ -83,7 +83,7 @@ impl Api {
     }
 
     /// A client of it, which waits this long for bytes.
-    pub async fn client(&self, read: Duration) -> Client {
+    pub fn client(&self, read: Duration) -> Client {
         let config = kube::Config::new(format!("http://{}", self.host).parse().unwrap());
         wasmgate::watch::client::bounded(config, read).unwrap()
     }

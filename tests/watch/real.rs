@@ -66,7 +66,7 @@ fn class(name: &str, handler: &str) -> Value {
     json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": handler})
 }
 
-/// A gate that serves and watches as its own ServiceAccount, behind a registry with the sample `hello`.
+/// A gate that serves and watches as its own ServiceAccount, behind a registry with the sample `files`.
 struct Live {
     gate: LiveGate,
     image: String,
@@ -77,8 +77,8 @@ struct Live {
 impl Live {
     fn start(plane: &ControlPlane) -> Self {
         let registry = Registry::start_below(plane.home().path());
-        let image = registry.image("samples/hello:1");
-        let layout = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests/samples/images/hello");
+        let image = registry.image("samples/files:1");
+        let layout = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests/samples/images/files");
         registry.crane(Path::new("."), &["push", layout.to_str().unwrap(), &image]);
         let kubeconfig = plane.account("wasmgate-system", "wasmgate");
         let flags = vec![format!("--kubeconfig={}", kubeconfig.display())];
@@ -91,10 +91,11 @@ impl Live {
         get(&self.gate.probes, "/readyz")
     }
 
-    /// A pod that hands its program a variable, which needs a grant.
+    /// A pod that hands its program a volume, which needs a grant.
     fn pod(&self) -> Value {
         let mut pod = bare_pod(&self.image, &json!({}));
-        pod["spec"]["containers"][0]["env"] = json!([{"name": "ORDERS_URL", "value": "x"}]);
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+        pod["spec"]["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
         pod
     }
 
@@ -110,7 +111,15 @@ impl Live {
         what: &str,
         wanted: impl Fn(&Result<(Value, String), String>) -> Option<T>,
     ) -> T {
-        plane.wait_for(&format!("{what}\n{}", self.gate.tail()), || wanted(&self.ask(plane)))
+        let start = std::time::Instant::now();
+        loop {
+            let asked = self.ask(plane);
+            if let Some(found) = wanted(&asked) {
+                return found;
+            }
+            assert!(start.elapsed() < AMPLE, "never {what}: {asked:?}\n{}", self.gate.tail());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
 
     fn until_refused(&self, plane: &ControlPlane, words: &str) {
@@ -148,21 +157,23 @@ fn without_a_restart_the_gate_follows_what_is_applied_to_a_real_cluster() {
     live.until_refused(plane, "needs-grant");
     let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
         "metadata": {"name": "hello", "namespace": live.namespace},
-        "spec": {"capabilities": [{"name": "env", "names": ["ORDERS_*"]}]}});
+        "spec": {"capabilities": [{"name": "fs", "paths": ["/data"]}]}});
     plane.apply(&grant, &[]).ok();
-    let pod = live.until_admitted(plane, "a pod that was granted its variable");
+    let pod = live.until_admitted(plane, "a pod that was granted its volume");
     assert_eq!(pod["spec"]["runtimeClassName"], "our-wasm");
     assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"]["memory"], "32Mi");
 
-    // LimitRanges: the API server refuses whatever is larger.
+    // LimitRanges: the API server fills in its own sizes first, and refuses what is larger than the maximum afterwards.
     let range = json!({"apiVersion": "v1", "kind": "LimitRange",
-        "metadata": {"name": "pods", "namespace": live.namespace},
-        "spec": {"limits": [{"type": "Pod", "max": {"memory": "24Mi"}}]}});
+        "metadata": {"name": "containers", "namespace": live.namespace},
+        "spec": {"limits": [{"type": "Container", "max": {"memory": "24Mi"}}]}});
     plane.apply(&range, &[]).ok();
-    live.until(plane, "a pod within its namespace's limits", |asked| {
+    let sized = live.until(plane, "a pod within its namespace's limits", |asked| {
         let (pod, _) = asked.as_ref().ok()?;
-        (pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == "24Mi").then_some(())
+        let sizes = &pod["spec"]["containers"][0]["resources"];
+        (sizes["limits"]["memory"] == "24Mi").then(|| sizes.clone())
     });
+    assert_eq!(sized["requests"]["memory"], "15Mi", "ours and not the LimitRanger's: {sized}");
 
     // Grants and labels of namespaces.
     plane.kubectl(&["delete", "wasigrant", "hello", "--namespace", &live.namespace]).ok();
