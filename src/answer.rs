@@ -76,13 +76,7 @@ pub fn failed(uid: &str, message: String) -> Answer {
 
 /// The mutating road: the plan's patch and warnings.
 pub fn of_plan(uid: &str, workload: &Workload, inspection: &Inspection, plan: Plan) -> Answer {
-    let mut annotations = image_annotations(inspection);
-    let changed = plan.object.pointer("/metadata/annotations").and_then(|a| a.get(CHANGED_ANNOTATION));
-    if let Some(changed) =
-        changed.and_then(serde_json::Value::as_str).filter(|_| !workload.kind.is_template())
-    {
-        annotations.insert("changed".to_string(), changed.to_string());
-    }
+    let annotations = plan_annotations(workload, inspection, &plan);
     let outcome = if plan.warnings.is_empty() { Outcome::Allow } else { Outcome::Warn };
     let warnings = plan.warnings.into_iter().chain(plan.notices).collect();
     let response = Response {
@@ -92,6 +86,21 @@ pub fn of_plan(uid: &str, workload: &Workload, inspection: &Inspection, plan: Pl
         ..admitted(uid)
     };
     Answer { response, outcome }
+}
+
+/// `images`, and `changed`: what the gate changed in the pod, over all rounds. The API server keeps the first value of a
+/// key and complains of another one (`kubernetes:staging/src/k8s.io/apiserver/pkg/audit/context.go`), so a later round
+/// that had more to change says so under `images-again` and `changed-again`.
+fn plan_annotations(workload: &Workload, inspection: &Inspection, plan: &Plan) -> BTreeMap<String, String> {
+    let mut annotations = image_annotations(inspection);
+    let changed = plan.object.pointer("/metadata/annotations").and_then(|a| a.get(CHANGED_ANNOTATION));
+    let changed = changed.and_then(serde_json::Value::as_str).filter(|_| !workload.kind.is_template());
+    annotations.extend(changed.map(|changed| ("changed".to_owned(), changed.to_owned())));
+    let later = workload.annotations.contains_key(CHANGED_ANNOTATION);
+    if !later || plan.patch.0.is_empty() {
+        return annotations;
+    }
+    annotations.into_iter().map(|(key, value)| (format!("{key}-again"), value)).collect()
 }
 
 /// The validating road for a pod: refused when anything denies.

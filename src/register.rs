@@ -78,7 +78,7 @@ pub struct Right<'a> {
     pub resource: &'static str,
     /// Name of the object.
     pub name: &'a str,
-    /// Whether it is the right of a ClusterRole.
+    /// Whether it is the right of a `ClusterRole`.
     pub cluster: bool,
 }
 

@@ -298,7 +298,7 @@ impl Holding {
         let leaf_ends = self.leaf.as_ref().map(|leaf| leaf.span.ends);
         let last = signer.map(|signer| signer.authority.span.ends).or(leaf_ends).unwrap_or(now);
         let late = now + rotation.overlap / 4 >= last || (signer.is_none() && !sound);
-        if late || self.is_over(next.authority.span.made, published, now, rotation) {
+        if late || Self::is_over(next.authority.span.made, published, now, rotation) {
             return Step::SwitchLeaf;
         }
         signer.map_or(Step::Keep, |signer| self.leaf_step(signer, sound, now, rotation).unwrap_or(Step::Keep))
@@ -321,9 +321,9 @@ impl Holding {
         if let Some(step) = self.leaf_step(signer, sound, now, rotation) {
             return step;
         }
-        let by_signer = self.leaf_verifies(&[signer.authority.der.clone()], &rotation.names, now);
+        let by_signer = self.leaf_verifies(std::slice::from_ref(&signer.authority.der), &rotation.names, now);
         let made = self.leaf.as_ref().map_or(now, |leaf| leaf.span.made);
-        if !by_signer && self.is_over(signer.authority.span.made, published, now, rotation) {
+        if !by_signer && Self::is_over(signer.authority.span.made, published, now, rotation) {
             return Step::IssueLeaf("the serving certificate is of another authority");
         }
         if by_signer && self.bundle.len() > 1 && now >= made + rotation.overlap {
@@ -344,7 +344,6 @@ impl Holding {
     }
 
     fn is_over(
-        &self,
         made: SystemTime,
         published: Option<SystemTime>,
         now: SystemTime,

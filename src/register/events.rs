@@ -108,8 +108,8 @@ impl Sender {
     fn name(&self, draft: &Draft) -> String {
         let text = format!("{:?}", (&self.instance, &draft.regarding, draft.reason, &draft.note));
         let digest = Sha256::digest(text.as_bytes());
-        let hex: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-        format!("wasmgate.{hex}")
+        let short = digest.iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+        format!("wasmgate.{short:016x}")
     }
 
     fn event(&self, draft: &Draft, name: String) -> Event {

@@ -51,9 +51,9 @@ impl Default for Certificates {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Webhooks {
-    /// Name of the MutatingWebhookConfiguration.
+    /// Name of the `MutatingWebhookConfiguration`.
     pub mutating: Option<String>,
-    /// Name of the ValidatingWebhookConfiguration.
+    /// Name of the `ValidatingWebhookConfiguration`.
     pub validating: Option<String>,
 }
 

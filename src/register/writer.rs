@@ -199,7 +199,7 @@ impl Writer {
             match left {
                 Ok(Left::Right | Left::Written) => drop(self.told.remove(target.kind)),
                 Ok(Left::Missing) => {
-                    self.tell(target.kind, "there is none; apply the manifests, the gate makes none")
+                    self.tell(target.kind, "there is none; apply the manifests, the gate makes none");
                 }
                 Ok(Left::Wrong) => everywhere = false,
                 Err(problem) => {

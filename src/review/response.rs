@@ -18,6 +18,10 @@ pub const WARNING_CHARS: usize = 256;
 /// (`truncateAtTotalRunes`, same file).
 pub const WARNINGS_CHARS: usize = 4096;
 
+/// Longest value of an audit annotation, in bytes. The API server sets no bound of its own, and writes the values of all
+/// webhooks into one event of its log.
+pub const ANNOTATION_BYTES: usize = 4096;
+
 /// Characters that are kept free for the line that counts the warnings left out.
 const REMAINDER_CHARS: usize = 64;
 
@@ -85,7 +89,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    audit_annotations: &'a BTreeMap<String, String>,
+    audit_annotations: BTreeMap<&'a str, String>,
 }
 
 #[derive(Serialize)]
@@ -140,7 +144,7 @@ impl Response {
             patch_type: patch.as_ref().map(|_| "JSONPatch"),
             patch,
             warnings: fitted(&self.warnings),
-            audit_annotations: &self.audit_annotations,
+            audit_annotations: annotations(&self.audit_annotations),
         };
         let envelope = Envelope { api_version: API_VERSION, kind: KIND, response: body };
         // Strings, numbers and maps with string keys always encode; an empty body would make the API server
@@ -198,6 +202,30 @@ fn fitted(warnings: &[String]) -> Vec<String> {
     let kept = fit.count();
     let missing = lines.len() - kept;
     lines.into_iter().take(kept).chain([format!("{missing} more warnings are left out")]).collect()
+}
+
+/// The annotations as the API server takes them: it drops a key that is no qualified name, and its log shows a line
+/// end in a value as it is. The same value comes out the same in every round.
+fn annotations(all: &BTreeMap<String, String>) -> BTreeMap<&str, String> {
+    let sound = all.iter().filter(|(key, _)| is_annotation_key(key));
+    sound.map(|(key, value)| (key.as_str(), bounded(line(value)))).collect()
+}
+
+/// What may stand after the name of the webhook and a slash: the name part of a qualified name
+/// (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go`, `IsQualifiedName`).
+fn is_annotation_key(key: &str) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let within = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    key.len() <= 63 && ends(key.chars().next()) && ends(key.chars().last()) && key.chars().all(within)
+}
+
+fn bounded(mut value: String) -> String {
+    const ELLIPSIS: &str = "…";
+    if value.len() > ANNOTATION_BYTES {
+        value.truncate(value.floor_char_boundary(ANNOTATION_BYTES - ELLIPSIS.len()));
+        value.push_str(ELLIPSIS);
+    }
+    value
 }
 
 /// One warning without control characters, which the API server refuses.
@@ -351,6 +379,25 @@ mod tests {
         let value: Value = serde_json::from_slice(&patched().to_bytes()).unwrap();
         let bytes = STANDARD.decode(value["response"]["patch"].as_str().unwrap()).unwrap();
         assert_eq!(Some(serde_json::from_slice::<json_patch::Patch>(&bytes).unwrap()), patched().patch);
+    }
+
+    #[test]
+    fn audit_annotations_are_short_lines_under_keys_that_the_api_server_takes() {
+        let long = "é".repeat(ANNOTATION_BYTES);
+        let keys = ["verdict", "changed-again", "a.b_c-d", "no/slash", "-edge", "edge.", "", "spa ce", "ä"];
+        let written = keys.map(|key| (key.to_owned(), "a\nb\u{1b}c".to_owned()));
+        let mut all = BTreeMap::from(written);
+        all.insert("x".repeat(64), "y".to_owned());
+        all.insert("long".to_owned(), long);
+        let response = Response { audit_annotations: all, ..admitted() };
+        let value: Value = serde_json::from_slice(&response.to_bytes()).unwrap();
+        let found = value["response"]["auditAnnotations"].as_object().unwrap();
+        let kept: Vec<_> = found.keys().map(String::as_str).collect();
+        assert_eq!(kept, ["a.b_c-d", "changed-again", "long", "verdict"]);
+        assert_eq!(found["verdict"], "a b c");
+        let long = found["long"].as_str().unwrap();
+        assert!(long.len() <= ANNOTATION_BYTES && long.ends_with("é…"), "{}", long.len());
+        assert_eq!(response.to_bytes(), response.to_bytes());
     }
 
     #[test]

@@ -119,3 +119,19 @@ violations contains {\"rule\": \"loop\", \"message\": \"m\"} if {
         "{last}"
     );
 }
+
+#[tokio::test]
+async fn a_later_round_that_finds_more_annotates_under_keys_of_its_own() {
+    let flow = Flow::new(&Setup::default()).await;
+    let wanted = pod(&json!({"automountServiceAccountToken": false, "containers": [
+        {"name": "app", "image": "images.test/buildx:v1"}]}));
+    let (mut object, first, _) = flow.admit("shop", &wanted).await;
+    // Another webhook adds a container in between.
+    let side = json!({"name": "side", "image": "images.test/buildx:v1"});
+    object["spec"]["containers"].as_array_mut().unwrap().push(side);
+    let second = flow.send(Road::Mutate, &Request::create("shop", object)).await;
+    let (first, second) = (&first["auditAnnotations"], second["auditAnnotations"].as_object().unwrap());
+    assert_eq!(second.keys().collect::<Vec<_>>(), ["changed-again", "images-again"]);
+    assert!(second["images-again"].as_str().unwrap().starts_with(first["images"].as_str().unwrap()));
+    assert_ne!(second["changed-again"], first["changed"]);
+}
