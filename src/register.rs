@@ -16,14 +16,13 @@ pub use leader::Leadership;
 pub use options::{Certificates, EventLimits, LeaseOptions, Plan, Webhooks};
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -55,14 +54,6 @@ pub enum Error {
         seconds: u64,
         /// What stood in the way last.
         problem: String,
-    },
-    /// There is no cluster to talk to.
-    #[error(
-        "could not reach the cluster: {message}; run the gate in a pod with a service account, or name `kubernetes.kubeconfig`"
-    )]
-    Connect {
-        /// What is wrong.
-        message: String,
     },
     /// Certificates cannot be made, or not be put where the server reads them.
     #[error(transparent)]
@@ -129,22 +120,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     text
-}
-
-/// A client for the cluster of a kubeconfig's current context, or of the pod that the gate runs in. Nothing is asked yet.
-pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, Error> {
-    let failed = |error: &dyn std::error::Error| Error::Connect { message: chain(error) };
-    let mut config = match kubeconfig {
-        Some(path) => {
-            let read = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
-            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
-                .await
-                .map_err(|error| failed(&error))?
-        }
-        None => Config::incluster().map_err(|error| failed(&error))?,
-    };
-    config.connect_timeout = Some(Duration::from_secs(5));
-    Client::try_from(config).map_err(|error| failed(&error))
 }
 
 /// Labels of the objects that the gate makes.

@@ -33,7 +33,8 @@ use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 use wasmgate::audit::Metrics;
 use wasmgate::config::Kubernetes;
-use wasmgate::register::{Registration, connect};
+use wasmgate::register::Registration;
+use wasmgate::watch::connect;
 
 use control_plane::ControlPlane;
 use process::{PATIENCE, Process, wait_for};
