@@ -313,16 +313,13 @@ fn garbage_on_the_validating_road_refuses_and_on_the_mutating_road_only_a_patch_
         cluster.front.lead_to(&[address]);
         cluster.front.set(Mode::Open);
         let said = cluster.create(&namespace, &cluster.image("web"));
-        match text {
-            Some(text) => {
-                let refused = said.refused();
-                assert!(refused.contains(text), "{what}: {refused}");
-                seen(&format!("gate answers garbage: {what}"), "new pod", &refused);
-            }
-            None => {
-                said.ok();
-                seen(&format!("gate answers garbage: {what}"), "new pod", "admitted as it is");
-            }
+        if let Some(text) = text {
+            let refused = said.refused();
+            assert!(refused.contains(text), "{what}: {refused}");
+            seen(&format!("gate answers garbage: {what}"), "new pod", &refused);
+        } else {
+            said.ok();
+            seen(&format!("gate answers garbage: {what}"), "new pod", "admitted as it is");
         }
     }
 }

@@ -62,11 +62,11 @@ struct Watch {
 }
 
 impl Watch {
-    async fn start(api: &Api) -> Self {
-        Self::start_with(api, options(), Base::default()).await
+    fn start(api: &Api) -> Self {
+        Self::start_with(api, options(), Base::default())
     }
 
-    async fn start_with(api: &Api, options: Options, base: Base) -> Self {
+    fn start_with(api: &Api, options: Options, base: Base) -> Self {
         Self::of(api.client(Duration::from_secs(10)), options, base)
     }
 
@@ -153,7 +153,7 @@ async fn everything_that_a_directory_would_say_is_in_the_picture_and_follows_the
         json!({"metadata": {"name": "sizes", "namespace": "shop"},
         "spec": {"limits": [{"type": "Container", "max": {"memory": "1Gi"}}]}}),
     );
-    let watch = Watch::start(&api).await;
+    let watch = Watch::start(&api);
     watch.ready().await;
     let picture = watch.picture();
     let classes = picture.cluster.runtime_classes.as_ref().unwrap();
@@ -193,7 +193,7 @@ async fn a_bad_object_is_left_out_alone_and_its_older_version_is_not_in_force() 
     api.put("wasigrants", grant("good"));
     api.put("wasigrants", broken("bad"));
     api.put("wasigrants", json!({"metadata": {"name": "worse", "namespace": "shop"}, "spec": 7}));
-    let watch = Watch::start(&api).await;
+    let watch = Watch::start(&api);
     watch.ready().await;
     assert_eq!(watch.grants(), ["good"]);
     assert_eq!(watch.report(Watched::WasiGrants).rejected, 2);
@@ -215,7 +215,7 @@ async fn readiness_waits_for_every_watch_and_says_which_is_missing_and_why() {
     api.fail("runtimeclasses", Fault::Status(403));
     api.fail("limitranges", Fault::Status(500));
     api.fail("serviceaccounts", Fault::Garbage);
-    let watch = Watch::start(&api).await;
+    let watch = Watch::start(&api);
     let said = |words: &str| {
         let ready = watch.watching.ready();
         ready.unwrap_err().contains(words)
@@ -244,7 +244,7 @@ async fn readiness_waits_for_every_watch_and_says_which_is_missing_and_why() {
 async fn a_right_that_is_taken_away_leaves_the_last_picture_standing() {
     let api = Api::start().await;
     api.put("wasigrants", grant("orders"));
-    let watch = Watch::start(&api).await;
+    let watch = Watch::start(&api);
     watch.ready().await;
     api.fail("wasigrants", Fault::Status(403));
     api.cut("wasigrants");
@@ -263,7 +263,7 @@ async fn a_watch_that_is_too_old_lists_anew_and_forgets_what_is_gone() {
     let api = Api::start().await;
     api.put("wasigrants", grant("gone"));
     api.put("wasigrants", grant("stays"));
-    let watch = Watch::start(&api).await;
+    let watch = Watch::start(&api);
     watch.ready().await;
     // The deletion falls into the gap that the server no longer remembers.
     api.forget("wasigrants", "shop", "gone");
@@ -282,7 +282,7 @@ async fn a_long_list_comes_in_pages_and_a_burst_is_a_handful_of_pictures() {
     for number in 0..250 {
         api.put("wasigrants", grant(&format!("g{number}")));
     }
-    let watch = Watch::start(&api).await;
+    let watch = Watch::start(&api);
     watch.ready().await;
     assert_eq!(watch.grants().len(), 250);
     let lists = api.asked("wasigrants").into_iter().filter(|asked| !asked.query.contains("watch=true"));
@@ -304,8 +304,7 @@ async fn a_silent_connection_is_noticed_and_replaced() {
         &api,
         Options { watch_timeout: Duration::from_secs(1), ..options() },
         Base::default(),
-    )
-    .await;
+    );
     watch.ready().await;
     // Nothing more is written on the open watch, not even its end.
     api.fail("wasigrants", Fault::Silent);
@@ -335,7 +334,7 @@ async fn a_server_that_ends_every_watch_at_once_is_not_asked_in_a_tight_loop() {
     let api = Api::start().await;
     api.fail("namespaces", Fault::EndAtOnce);
     let options = Options { watch_interval: Duration::from_millis(200), ..options() };
-    let watch = Watch::start_with(&api, options, Base::default()).await;
+    let watch = Watch::start_with(&api, options, Base::default());
     watch.ready().await;
     let start = Instant::now();
     let watches =
@@ -357,7 +356,7 @@ async fn a_directory_s_grants_stand_beside_the_cluster_s_which_win() {
     }
     let loaded = load::load_dir(folder.path()).unwrap();
     let base = Base { grants: Arc::new(loaded.grants), exceptions: Arc::new(Exceptions::default()) };
-    let watch = Watch::start_with(&api, options(), base).await;
+    let watch = Watch::start_with(&api, options(), base);
     watch.ready().await;
     assert_eq!(watch.grants(), ["both", "cluster", "folder"]);
     let picture = watch.picture();
@@ -430,7 +429,7 @@ async fn pull_secrets_of_the_pod_and_of_its_account_are_read_on_demand_and_remem
         "imagePullSecrets": [{"name": "old"}], "secrets": [{"name": "x"}]}),
     );
     api.put("serviceaccounts", json!({"metadata": {"name": "default", "namespace": "shop"}}));
-    let watch = Watch::start(&api).await;
+    let watch = Watch::start(&api);
     watch.ready().await;
     assert_eq!(watch.report(Watched::ServiceAccounts).objects, 1, "only accounts with pull secrets are kept");
     assert_eq!(pulled(&watch.watching, &[], "default").await, Pulled::default());
@@ -454,7 +453,7 @@ async fn a_pull_secret_that_cannot_be_read_is_noted_with_what_to_do() {
     let json = "kubernetes.io/dockerconfigjson";
     api.put("secrets", secret("broken", json, ".dockerconfigjson", "{\"auths\": hunter2}"));
     api.put("secrets", secret("empty", json, "other", "hunter2"));
-    let watch = Watch::start(&api).await;
+    let watch = Watch::start(&api);
     let note = async |name: &str| {
         let pulled = pulled(&watch.watching, &[name], "default").await;
         assert_eq!((pulled.logins.len(), pulled.notes.len()), (0, 1), "{pulled:?}");
@@ -490,7 +489,7 @@ async fn an_api_server_that_does_not_answer_holds_a_review_up_for_a_bounded_time
     let api = Api::start().await;
     api.fail("secrets", Fault::Silent);
     let secrets = SecretLimits { timeout: Duration::from_millis(200), ..options().secrets };
-    let watch = Watch::start_with(&api, Options { secrets, ..options() }, Base::default()).await;
+    let watch = Watch::start_with(&api, Options { secrets, ..options() }, Base::default());
     let pulled = pulled(&watch.watching, &["mine"], "default").await;
     assert!(pulled.notes[0].contains("no answer within 200ms"), "{pulled:?}");
 }
@@ -501,7 +500,7 @@ async fn a_secret_that_changed_is_used_soon_and_no_review_waits_for_it() {
     let json = "kubernetes.io/dockerconfigjson";
     api.put("secrets", secret("mine", json, ".dockerconfigjson", &docker_config("old")));
     let secrets = SecretLimits { fresh: Duration::from_millis(50), ..options().secrets };
-    let watch = Watch::start_with(&api, Options { secrets, ..options() }, Base::default()).await;
+    let watch = Watch::start_with(&api, Options { secrets, ..options() }, Base::default());
     let first = pulled(&watch.watching, &["mine"], "default").await;
     api.put("secrets", secret("mine", json, ".dockerconfigjson", &docker_config("new")));
     let start = Instant::now();

@@ -310,7 +310,7 @@ mod tests {
     use super::*;
     use crate::audit::record::tests::record;
 
-    fn pod(spec: Value) -> Value {
+    fn pod(spec: &Value) -> Value {
         let mut metadata = json!({"generateName": "orders-", "ownerReferences": [
             {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "0"},
             {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "orders-abc", "uid": "42", "controller": true}]});
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_refused_pod_is_told_of_its_controller() {
-        let draft = draft_of(&pod(json!({}))).unwrap();
+        let draft = draft_of(&pod(&json!({}))).unwrap();
         let expected = Regarding {
             api_version: "apps/v1".into(),
             kind: "ReplicaSet".into(),
@@ -357,10 +357,10 @@ mod tests {
 
     #[test]
     fn a_dry_run_and_an_admission_get_none_and_a_warning_only_when_it_is_asked_for() {
-        let mut dry = record(&pod(json!({})));
+        let mut dry = record(&pod(&json!({})));
         dry.input.as_mut().unwrap().dry_run = true;
         assert_eq!(draft(&dry, true), None);
-        let mut warned = record(&pod(json!({})));
+        let mut warned = record(&pod(&json!({})));
         (warned.result.allowed, warned.result.action) = (true, Outcome::Warn);
         assert_eq!(draft(&warned, false), None);
         assert_eq!(draft(&warned, true).unwrap().reason, WARNED);
@@ -370,14 +370,14 @@ mod tests {
 
     #[test]
     fn a_failure_of_the_gate_that_refused_a_pod_is_told_too() {
-        let mut failed = record(&pod(json!({})));
+        let mut failed = record(&pod(&json!({})));
         failed.result.violations.clear();
         failed.error =
             Some(super::super::Failure { code: "x".into(), message: "the rules\ncould not run".into() });
         assert_eq!(draft(&failed, false).unwrap().note, "Pod denied: the rules could not run");
     }
 
-    fn quoting(message: &str, spec: Value) -> String {
+    fn quoting(message: &str, spec: &Value) -> String {
         let mut record = record(&pod(spec));
         record.result.violations[0].violation.message = message.into();
         draft(&record, false).unwrap().note
@@ -388,7 +388,7 @@ mod tests {
         let env =
             json!([{"name": "TOKEN", "value": "hunter2"}, {"name": "LONG", "value": "hunter2-and-more"}]);
         let note =
-            quoting("bad hunter2-and-more, bad hunter2", json!({"containers": [{"name": "a", "env": env}]}));
+            quoting("bad hunter2-and-more, bad hunter2", &json!({"containers": [{"name": "a", "env": env}]}));
         assert_eq!(note, "Pod denied: [needs-grant] bad **REDACTED**, bad **REDACTED**");
     }
 
@@ -397,14 +397,14 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let (outbox, mut receiver) = Outbox::new(false, Arc::clone(&metrics));
         for _ in 0..WAITING + 3 {
-            outbox.offer(&record(&pod(json!({}))));
+            outbox.offer(&record(&pod(&json!({}))));
         }
         let mut queued = 0;
         while receiver.try_recv().is_ok() {
             queued += 1;
         }
-        outbox.offer(&record(&pod(json!({"x": "y".repeat(RECORD_BYTES)}))));
-        let mut allowed = record(&pod(json!({})));
+        outbox.offer(&record(&pod(&json!({"x": "y".repeat(RECORD_BYTES)}))));
+        let mut allowed = record(&pod(&json!({})));
         allowed.result.allowed = true;
         outbox.offer(&allowed);
         assert!(receiver.try_recv().is_err());
@@ -413,7 +413,7 @@ mod tests {
     }
 
     fn about(name: &str) -> Draft {
-        let mut draft = draft_of(&pod(json!({}))).unwrap();
+        let mut draft = draft_of(&pod(&json!({}))).unwrap();
         draft.regarding.name = name.into();
         draft
     }
@@ -461,7 +461,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_note_is_short_and_one_line_whatever_a_rule_says(message in "\\PC{0,2000}[\\n\\t\u{1b}é]{0,40}\\PC{0,200}") {
-            let note = quoting(&message, json!({}));
+            let note = quoting(&message, &json!({}));
             prop_assert!(note.len() <= NOTE_BYTES);
             prop_assert!(!note.contains(char::is_control));
         }

@@ -174,36 +174,39 @@ fn spin_apps() -> Vec<(&'static str, Image)> {
     let http = fixtures::http_component();
     let hosts = |hosts: &[&str]| json!({"allowed_outbound_hosts": hosts});
     vec![
-        ("spin", app(&http, hosts(&["https://payments.example.com"]))),
-        ("spin-quiet", app(&http, json!({}))),
-        ("spin-silent", app(&component("", HTTP), json!({}))),
-        ("spin-template", app(&http, hosts(&["https://{{ payments_host }}"]))),
-        ("spin-suffix", app(&http, hosts(&["https://*.example.com"]))),
-        ("spin-port", app(&http, hosts(&["https://payments.example.com:8443"]))),
+        ("spin", app(&http, &hosts(&["https://payments.example.com"]))),
+        ("spin-quiet", app(&http, &json!({}))),
+        ("spin-silent", app(&component("", HTTP), &json!({}))),
+        ("spin-template", app(&http, &hosts(&["https://{{ payments_host }}"]))),
+        ("spin-suffix", app(&http, &hosts(&["https://*.example.com"]))),
+        ("spin-port", app(&http, &hosts(&["https://payments.example.com:8443"]))),
         (
             "spin-two-hosts",
-            app(&http, hosts(&["https://payments.example.com", "https://orders.example.com"])),
+            app(&http, &hosts(&["https://payments.example.com", "https://orders.example.com"])),
         ),
-        ("spin-address", app(&http, hosts(&["http://10.1.2.3"]))),
-        ("spin-network", app(&http, hosts(&["http://10.1.0.0/16"]))),
-        ("spin-any", app(&http, hosts(&["https://*:*"]))),
-        ("spin-legacy-host", app(&http, json!({"allowed_http_hosts": ["insecure:allow-all"]}))),
-        ("spin-chain", app(&http, hosts(&["http://stock.spin.internal"]))),
+        ("spin-address", app(&http, &hosts(&["http://10.1.2.3"]))),
+        ("spin-network", app(&http, &hosts(&["http://10.1.0.0/16"]))),
+        ("spin-any", app(&http, &hosts(&["https://*:*"]))),
+        ("spin-legacy-host", app(&http, &json!({"allowed_http_hosts": ["insecure:allow-all"]}))),
+        ("spin-chain", app(&http, &hosts(&["http://stock.spin.internal"]))),
         (
             "spin-range",
-            app(&answering("fermyon:spin/redis@2.0.0", "publish"), hosts(&["redis://cache:6379..6381"])),
+            app(&answering("fermyon:spin/redis@2.0.0", "publish"), &hosts(&["redis://cache:6379..6381"])),
         ),
-        ("spin-redis", app(&answering("fermyon:spin/redis@2.0.0", "publish"), hosts(&["redis://cache"]))),
-        ("spin-mysql", app(&answering("fermyon:spin/mysql@2.0.0", "query"), hosts(&["mysql://db"]))),
-        ("spin-postgres", app(&answering("fermyon:spin/postgres@2.0.0", "query"), hosts(&["postgres://db"]))),
-        ("spin-mqtt", app(&answering("fermyon:spin/mqtt@2.0.0", "publish"), hosts(&["mqtt://broker"]))),
-        ("spin-version-1", app(&answering("fermyon:spin/redis", "publish"), hosts(&VERSION_1))),
+        ("spin-redis", app(&answering("fermyon:spin/redis@2.0.0", "publish"), &hosts(&["redis://cache"]))),
+        ("spin-mysql", app(&answering("fermyon:spin/mysql@2.0.0", "query"), &hosts(&["mysql://db"]))),
+        (
+            "spin-postgres",
+            app(&answering("fermyon:spin/postgres@2.0.0", "query"), &hosts(&["postgres://db"])),
+        ),
+        ("spin-mqtt", app(&answering("fermyon:spin/mqtt@2.0.0", "publish"), &hosts(&["mqtt://broker"]))),
+        ("spin-version-1", app(&answering("fermyon:spin/redis", "publish"), &hosts(&VERSION_1))),
         (
             "spin-keyvalue",
-            app(&answering("spin:key-value/key-value@3.0.0", "open"), stores("key_value_stores")),
+            app(&answering("spin:key-value/key-value@3.0.0", "open"), &stores("key_value_stores")),
         ),
-        ("spin-sqlite", app(&answering("fermyon:spin/sqlite@2.0.0", "open"), stores("databases"))),
-        ("spin-ai", app(&answering("fermyon:spin/llm@2.0.0", "infer"), stores("ai_models"))),
+        ("spin-sqlite", app(&answering("fermyon:spin/sqlite@2.0.0", "open"), &stores("databases"))),
+        ("spin-ai", app(&answering("fermyon:spin/llm@2.0.0", "infer"), &stores("ai_models"))),
         ("spin-variable", variable_app()),
         ("spin-redis-trigger", triggered_by("redis")),
         ("spin-two", two_components()),
@@ -214,8 +217,8 @@ fn spin_apps() -> Vec<(&'static str, Image)> {
 const VERSION_1: [&str; 3] = ["redis://*:*", "mysql://*:*", "postgres://*:*"];
 
 /// An application of one component.
-fn app(module: &[u8], metadata: Value) -> Image {
-    ImageBuilder::spin(&fixtures::locked_app(&[module], &metadata), &[module]).build()
+fn app(module: &[u8], metadata: &Value) -> Image {
+    ImageBuilder::spin(&fixtures::locked_app(&[module], metadata), &[module]).build()
 }
 
 fn stores(list: &str) -> Value {
