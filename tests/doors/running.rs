@@ -97,6 +97,22 @@ fn a_wasm_image_does_not_come_into_a_linux_pod_by_an_update() {
 }
 
 #[test]
+fn a_linux_pod_is_judged_when_an_annotation_makes_it_wasm() {
+    let namespace = CLUSTER.namespace("annotated");
+    let mut pod = plain("disguised");
+    pod["spec"]["schedulingGates"] = json!([{"name": "example.com/hold"}]);
+    CLUSTER.pod(&namespace, "app", pod);
+    CLUSTER.kubectl(&namespace, &["annotate", "pod", "app", "note=harmless"]).ok();
+    for annotation in ["run.oci.handler=wasmedge", "module.wasm.image/variant=compat"] {
+        let said = CLUSTER.kubectl(&namespace, &["annotate", "pod", "app", annotation]);
+        assert_denied(said, "runtime-mismatch");
+    }
+    let krun = CLUSTER.kubectl(&namespace, &["annotate", "pod", "app", "run.oci.handler=krun"]);
+    assert_eq!(krun.stderr, "", "another handler is none of the gate's business");
+    krun.ok();
+}
+
+#[test]
 fn what_the_verdict_is_about_cannot_be_changed_afterwards() {
     let namespace = CLUSTER.namespace("immutable");
     CLUSTER.pod(&namespace, "app", plain("hello"));
