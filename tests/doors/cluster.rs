@@ -1,9 +1,11 @@
 //! The one control plane with one gate that all tests of this binary share, each in a namespace of its own.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
+use wasmgate::runtime::{Profile, Runtimes, Sizing, SizingMode};
 
 use crate::control_plane::{ControlPlane, Options, Said};
 use crate::corpus;
@@ -31,6 +33,9 @@ pub const LOW: &str = "low-sizes";
 pub const HIGH: &str = "high-sizes";
 /// A namespace whose LimitRange names a maximum and a minimum, from which the API server makes defaults.
 pub const ONLY_MAX: &str = "only-a-maximum";
+
+/// A namespace for pods of the class `wasmtime-clamped`, whose profile clamps sizes.
+pub const CLAMPED: &str = "clamped";
 
 /// The name of a program that would need a grant of `fs` when it is handed a volume, and of `env` with variables.
 pub const FILES: &str = "files";
@@ -125,7 +130,7 @@ impl Cluster {
 /// What the gate and the cluster are told at the start: the corpus and what these tests need beside it.
 pub fn setup() -> Setup {
     let mut setup = corpus::setup();
-    for name in [BEFORE, GRANTED, UNMUTATED, UNANSWERED, LOW, HIGH, ONLY_MAX] {
+    for name in [BEFORE, GRANTED, UNMUTATED, UNANSWERED, LOW, HIGH, ONLY_MAX, CLAMPED] {
         setup.objects.insert(0, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
     }
     for (name, handler) in [("kata", "kata"), ("sneaky", "wasmtime")] {
@@ -134,10 +139,12 @@ pub fn setup() -> Setup {
         }
     }
     setup.objects.extend(limit_ranges());
+    setup.configuration = configuration();
     // Not one that a program is placed on by itself, so that the corpus is as it would be without it.
     let more = json!({"overhead": {"podFixed": {"cpu": "10m", "memory": "24Mi"}},
         "scheduling": {"nodeSelector": {"example.com/zone": "a"},
             "tolerations": [{"key": "wasm", "operator": "Exists", "effect": "NoSchedule"}]}});
+    setup.objects.push(class("wasmtime-clamped", "clamped", &json!({})));
     setup.objects.push(class("wasmtime-with-overhead", "wasmtime", &more));
     setup.objects.push(json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
         "metadata": {"name": "orders", "namespace": GRANTED},
@@ -147,6 +154,20 @@ pub fn setup() -> Setup {
             {"name": "http.inbound"}, {"name": "trigger", "names": ["http"]},
             {"name": "env", "names": ["SPIN_*"], "secrets": true}]}}));
     setup
+}
+
+/// The built-in runtimes, and one beside them that clamps.
+fn configuration() -> String {
+    let Runtimes { mut profiles, placement } = Runtimes::default();
+    let sizing = Sizing { mode: SizingMode::Clamp, ..Sizing::default() };
+    profiles.push(Profile {
+        name: "clamped".into(),
+        runtime_class: "wasmtime-clamped".into(),
+        aliases: BTreeSet::new(),
+        sizing,
+        ..profiles[0].clone()
+    });
+    format!("runtimes: {}\n", json!({"profiles": profiles, "placement": placement}))
 }
 
 fn limit_ranges() -> Vec<Value> {

@@ -11,6 +11,7 @@ use crate::api::{Api, Reply};
 use crate::cluster::{CLUSTER, GRANTED, HIGH, LOW, ONLY_MAX, image, plain, setup};
 use crate::corpus::Case;
 use crate::gate::{self, Flow, Request, defaulted, patched, plug_ins};
+use crate::live_gate;
 
 /// What the model says of a new object.
 #[derive(Debug)]
@@ -206,9 +207,9 @@ fn further() -> Vec<Case> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_case_of_the_corpus_comes_out_of_the_real_chain_as_out_of_the_model() {
-    let objects = setup().objects;
+    let live_gate::Setup { configuration, objects, .. } = setup();
     let (grants, cluster) = of_the_cluster(&objects);
-    let flow = Flow::new(&gate::Setup { grants, cluster: cluster.clone(), ..gate::Setup::default() }).await;
+    let flow = Flow::new(&gate::Setup { configuration, grants, cluster: cluster.clone() }).await;
     let plane = tokio::task::spawn_blocking(|| &CLUSTER.plane).await.unwrap();
     let mut api = Api::open(plane).await;
     let mut cases: Vec<Case> = Case::load_shared().into_iter().filter(Case::is_new).collect();

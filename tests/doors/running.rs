@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cluster::{
-    BEFORE, CLUSTER, FILES, GRANTED, assert_denied, first_image, handed_a_volume, image, plain,
+    BEFORE, CLAMPED, CLUSTER, FILES, GRANTED, assert_denied, first_image, handed_a_volume, image, plain,
 };
 
 /// `NAME:v1@sha256:…`, as the gate pins it on a new pod.
@@ -230,6 +230,29 @@ fn a_resize_is_judged_and_a_bound_of_the_namespace_holds() {
     sneaky["spec"]["containers"][0]["image"] = json!(image("dns"));
     put(&namespace, "app", "resize", &sneaky);
     assert_eq!(first_image(&CLUSTER.stored(&namespace, "app")), before);
+}
+
+#[test]
+fn where_the_profile_clamps_a_resize_does_not_get_past_it() {
+    let resize = |memory: &str, cpu: &str| {
+        let sizes = json!({"memory": memory, "cpu": cpu});
+        let patch = json!({"spec": {"containers": [{"name": "app", "resources": {"limits": sizes}}]}});
+        let patch = format!("--patch={patch}");
+        CLUSTER.kubectl(CLAMPED, &["patch", "pod", "app", "--subresource=resize", &patch])
+    };
+    let mut pod = plain("hello");
+    pod["spec"]["runtimeClassName"] = json!("wasmtime-clamped");
+    let sizes =
+        json!({"limits": {"memory": "512Mi", "cpu": "2"}, "requests": {"memory": "10Mi", "cpu": "10m"}});
+    pod["spec"]["containers"][0]["resources"] = sizes;
+    let stored = CLUSTER.pod(CLAMPED, "app", pod);
+    let limits = &stored["spec"]["containers"][0]["resources"]["limits"];
+    assert_eq!(*limits, json!({"memory": "32Mi", "cpu": "200m"}));
+    let text = assert_denied(resize("512Mi", "200m"), "over-cap");
+    assert!(text.contains("at most 32Mi"), "{text}");
+    assert_denied(resize("32Mi", "2"), "over-cap");
+    resize("24Mi", "100m").ok();
+    CLUSTER.kubectl(CLAMPED, &["label", "pod", "app", "team=shop"]).ok();
 }
 
 #[test]

@@ -425,6 +425,7 @@ fn the_corpus_covers_every_rule_every_kind_and_every_door() {
         "native-code",
         "needs-grant",
         "not-inspected",
+        "over-cap",
         "runtime-mismatch",
         "secret-in-reach",
         "tag-not-pinned",
