@@ -58,7 +58,7 @@ impl Case {
     }
 
     /// A new object that no file has.
-    pub fn of_object(name: &str, namespace: &str, object: Value) -> Self {
+    pub fn of_object(name: &str, namespace: &str, object: &Value) -> Self {
         let case = json!({"namespace": namespace, "object": object});
         Self { name: name.to_string(), ..serde_json::from_value(case).unwrap() }
     }

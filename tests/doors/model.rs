@@ -159,7 +159,7 @@ fn further() -> Vec<Case> {
         let mut pod = plain("hello");
         pod["metadata"] = json!({"name": "app", "labels": {"app": "orders"}});
         pod["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-        Case::of_object(name, namespace, pod)
+        Case::of_object(name, namespace, &pod)
     };
     let container = |more: Value| {
         let mut container = json!({"name": "app", "image": image("hello")});

@@ -41,14 +41,21 @@ fn the_administrator_of_a_namespace_can_neither_grant_nor_exempt_nor_lower_the_l
     give(&namespace, "admin", "--user=admin-of-a-namespace");
     let user = CLUSTER.plane.user("admin-of-a-namespace");
     let may = |verb: &str, what: &str, scope: &[&str]| {
-        let arguments = [&["auth", "can-i", verb, what], scope].concat();
+        // `pods/NAME` would be a pod of that name.
+        let (what, part) = what.split_once(':').unwrap_or((what, ""));
+        let part = format!("--subresource={part}");
+        let arguments = [&["auth", "can-i", verb, what, &part], scope].concat();
         CLUSTER.plane.kubectl_with(&user, &arguments, "").stdout.trim() == "yes"
     };
     let here = ["--namespace", namespace.as_str()];
-    assert!(may("create", "pods", &here) && may("update", "pods/ephemeralcontainers", &here));
+    assert!(may("create", "pods", &here) && may("create", "pods:eviction", &here));
     let of_the_platform = [
         ("create", "wasigrants.wasmgate.dev"),
         ("update", "wasigrants.wasmgate.dev"),
+        // What these write on a pod is not judged.
+        ("patch", "pods:status"),
+        ("create", "pods:binding"),
+        ("create", "bindings"),
         ("create", "wasiexceptions.wasmgate.dev"),
         ("update", "limitranges"),
     ];

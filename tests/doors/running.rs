@@ -211,20 +211,25 @@ fn a_resize_is_judged_and_a_bound_of_the_namespace_holds() {
     let mut pod = plain("hungry");
     pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "128Mi", "cpu": "200m"}});
     CLUSTER.pod(&namespace, "app", pod);
-    let resize = |memory: &str| {
+    let resize_with = |memory: &str, flags: &[&str]| {
         let sizes = json!({"memory": memory, "cpu": "200m"});
         let patch = json!({"spec": {"containers": [{"name": "app", "resources": {"limits": sizes, "requests": sizes}}]}});
         let patch = format!("--patch={patch}");
-        CLUSTER.kubectl(&namespace, &["patch", "pod", "app", "--subresource=resize", &patch])
+        let arguments = [&["patch", "pod", "app", "--subresource=resize", &patch], flags].concat();
+        CLUSTER.kubectl(&namespace, &arguments)
     };
+    let resize = |memory: &str| resize_with(memory, &[]);
     let under = resize("16Mi");
     assert!(under.stderr.contains("[under-floor]"), "{}", under.stderr);
     under.ok();
     let well = resize("192Mi");
     assert_eq!(well.stderr, "");
     well.ok();
-    let above = resize("512Mi").refused();
-    assert!(above.contains("maximum memory usage per Container is 256Mi"), "{above}");
+    CLUSTER.plane.wait_for("the API server to know the LimitRange", || {
+        let said = resize_with("512Mi", &["--dry-run=server"]);
+        said.stderr.contains("maximum memory usage per Container is 256Mi").then_some(())
+    });
+    resize("512Mi").refused();
     let mut sneaky = CLUSTER.stored(&namespace, "app");
     let before = first_image(&sneaky).to_string();
     sneaky["spec"]["containers"][0]["image"] = json!(image("dns"));

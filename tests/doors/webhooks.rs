@@ -126,9 +126,20 @@ fn a_mutating_webhook_that_nobody_answers_fails_open_and_the_pod_is_refused_all_
     unanswered["metadata"]["name"] = json!("wasmgate-unanswered");
     let webhook = &mut unanswered["webhooks"][0];
     assert_eq!(webhook["failurePolicy"], "Ignore");
+    webhook["name"] = json!("unanswered.wasmgate.dev");
     webhook["clientConfig"]["url"] = json!("https://127.0.0.1:1/mutate");
     webhook["timeoutSeconds"] = json!(2);
     webhook["namespaceSelector"] = json!({"matchLabels": {"kubernetes.io/metadata.name": UNANSWERED}});
     CLUSTER.plane.apply(&unanswered, &[]).ok();
+    CLUSTER.plane.wait_for("the API server to call in vain and go on", || {
+        let dry = ["--dry-run=server", "--namespace", UNANSWERED];
+        let _ = CLUSTER.plane.create(&plain("hello"), &dry);
+        let metrics = CLUSTER.plane.kubectl(&["get", "--raw=/metrics"]).ok();
+        let failed_open = metrics.lines().any(|line| {
+            line.starts_with("apiserver_admission_webhook_fail_open_count")
+                && line.contains("\"unanswered.wasmgate.dev\"")
+        });
+        failed_open.then_some(())
+    });
     assert_that_only_a_complete_pod_gets_in(UNANSWERED);
 }
