@@ -19,6 +19,7 @@ use wasmgate::cluster::{Cluster, RuntimeClass};
 use wasmgate::image::{self, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape, WasmFormat};
 use wasmgate::inspection::{Container, Finding, Inspection};
 use wasmgate::plan::quantity::Quantity;
+use wasmgate::plan::sizing::{self, Caps};
 use wasmgate::plan::{CHANGED_ANNOTATION, Context, Error, Plan, floor, plan};
 use wasmgate::runtime::{Runtimes, SizingMode};
 use wasmgate::workload::{self, Kind, Workload};
@@ -1152,6 +1153,7 @@ struct Sized<'a> {
     before: &'a Value,
     after: &'a Value,
     floor: Quantity,
+    caps: Option<Caps>,
 }
 
 fn quantity(resources: &Value, side: &str, name: &str) -> Option<Quantity> {
@@ -1164,13 +1166,13 @@ fn wasm_containers<'a>(world: &World, raw: &'a Value, plan: &'a Plan) -> Vec<Siz
     let base = Quantity::parse(profile.base_memory()).unwrap();
     let workload = workload::read(&raw.to_string(), Kind::Pod, "shop").unwrap();
     let sized = |container: Container| {
-        let Finding::Known { facts, program: Program::Wasm { packaging, .. } } = &container.finding else {
-            return None;
-        };
+        let Finding::Known { facts, program } = &container.finding else { return None };
+        let Program::Wasm { packaging, .. } = program else { return None };
+        let caps = sizing::caps(facts, program, profile, &world.cluster, "shop");
         let list = if container.name.starts_with('i') { "initContainers" } else { "containers" };
         let floor = floor::memory(*packaging, base, facts.modules.iter());
         let at = |object: &'a Value| &object["spec"][list][container.index]["resources"];
-        Some(Sized { before: at(raw), after: at(&plan.object), floor })
+        Some(Sized { before: at(raw), after: at(&plan.object), floor, caps })
     };
     inspect(&workload).containers.into_iter().filter_map(sized).collect()
 }
@@ -1221,6 +1223,18 @@ proptest! {
                 if let (Some(request), Some(limit)) = pair(one.after) {
                     prop_assert!(request <= limit || pair(one.after) == pair(one.before), "{request} > {limit}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_profile_clamps_is_over_its_cap(raw in pods(), (world, _) in worlds()) {
+        let plan = world.plan(&raw);
+        for one in wasm_containers(&world, &raw, &plan) {
+            let Some(caps) = one.caps else { continue };
+            for (name, cap) in [("memory", caps.memory), ("cpu", caps.cpu)] {
+                let limit = quantity(one.after, "limits", name);
+                prop_assert!(limit.is_none_or(|limit| limit <= cap), "{limit:?} of {name} is over {cap}");
             }
         }
     }

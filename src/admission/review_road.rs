@@ -9,6 +9,7 @@ use super::{Clock, Gate, record};
 use crate::answer::{self, Answer};
 use crate::audit::{Road, Stage, Timings};
 use crate::image::Program;
+use crate::image::rootfs::crun_annotation;
 use crate::inspection::{Finding, Inspection};
 use crate::judge::input::UserFacts;
 use crate::judge::{RequestFacts, Verdict};
@@ -194,7 +195,10 @@ fn nothing_to_do(review: &Review, workload: &Workload, kind: Kind) -> Option<&'s
     let old = review.old_object.as_deref()?;
     let old = workload::as_judged(old, kind).ok()?;
     let old = workload::read(old.get(), kind, &review.namespace).ok()?;
-    let unchanged = review.operation == Operation::Update && !workload::changed(workload, &old);
+    // An annotation that comes before the pod is bound decides what its image is started with.
+    let same_handler = crun_annotation(&workload.annotations) == crun_annotation(&old.annotations);
+    let unchanged =
+        review.operation == Operation::Update && same_handler && !workload::changed(workload, &old);
     unchanged.then_some("nothing that is judged has changed")
 }
 

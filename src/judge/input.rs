@@ -19,7 +19,7 @@ use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
 use crate::image::runner::{Runner, runners};
 use crate::image::{Claim, Evidence, ImageFacts, ImageKind, NativeCode, Packaging, Program, Shape};
 use crate::inspection::{Class, Container, Finding, Inspection};
-use crate::plan::{floor, quantity::Quantity};
+use crate::plan::{floor, quantity::Quantity, sizing};
 use crate::review::GroupVersionKind;
 use crate::runtime::{Ambient, Profile, Runtimes};
 use crate::workload::{Role, Workload};
@@ -232,7 +232,7 @@ pub struct ExpiredGrant {
     pub expires_at: Option<Timestamp>,
 }
 
-/// Memory of a container in bytes; `null` where nothing is set.
+/// Memory of a container in bytes, and processors in thousandths; `null` where nothing is set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
@@ -242,6 +242,12 @@ pub struct Resources {
     pub limit_bytes: Option<u64>,
     /// What the program needs to start.
     pub floor_bytes: Option<u64>,
+    /// The highest memory limit that a profile which clamps leaves it.
+    pub cap_bytes: Option<u64>,
+    /// Limit of processors.
+    pub limit_millis: Option<u64>,
+    /// The highest one that a profile which clamps leaves it.
+    pub cap_millis: Option<u64>,
 }
 
 /// Gathers everything that the rules may read.
@@ -355,7 +361,7 @@ fn container_facts<'a>(
         ambient: capabilities.ambient,
         effective,
         missing: capabilities.missing,
-        resources: resources(spec, container, profile),
+        resources: resources(case, spec, container, profile),
         spec: spec.facts(&case.workload.spec),
     }
 }
@@ -401,11 +407,21 @@ fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, Option<Str
     }
 }
 
-/// Memory as written in the spec, and the floor under the pod's profile.
-fn resources(spec: Spec<'_>, container: &Container, profile: Option<&Profile>) -> Resources {
+/// Sizes as written in the spec, and the bounds of the pod's profile.
+fn resources(case: &Case<'_>, spec: Spec<'_>, container: &Container, profile: Option<&Profile>) -> Resources {
     let (request_bytes, limit_bytes) = spec.memory();
-    let floor_bytes = container.known().and_then(|(facts, program)| memory_floor(facts, program, profile));
-    Resources { request_bytes, limit_bytes, floor_bytes }
+    let known = container.known();
+    let caps = known.zip(profile).and_then(|((facts, program), profile)| {
+        sizing::caps(facts, program, profile, case.cluster, &case.workload.namespace)
+    });
+    Resources {
+        request_bytes,
+        limit_bytes,
+        floor_bytes: known.and_then(|(facts, program)| memory_floor(facts, program, profile)),
+        cap_bytes: caps.map(|caps| caps.memory.bytes()),
+        limit_millis: spec.cpu_limit(),
+        cap_millis: caps.map(|caps| caps.cpu.millis()),
+    }
 }
 
 fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<u64> {

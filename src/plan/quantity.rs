@@ -51,6 +51,13 @@ impl Quantity {
         u64::try_from(bytes.max(0)).unwrap_or(u64::MAX)
     }
 
+    /// Whole thousandths, rounded up; negative amounts are zero.
+    pub fn millis(self) -> u64 {
+        let step = NANO / 1000;
+        let millis = self.0.div_euclid(step) + i128::from(self.0.rem_euclid(step) != 0);
+        u64::try_from(millis.max(0)).unwrap_or(u64::MAX)
+    }
+
     /// Reads a quantity: `<signed number><suffix>` with the suffixes `Ki…Ei`, `n u m k M G T P E` or a decimal
     /// exponent. Fractions finer than a billionth are rounded away from zero, and magnitudes are cut at 2⁶³-1, as
     /// the API server does.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::LimitRangeItem;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::image::{ImageFacts, ModuleFacts, Program};
+use crate::image::{ImageFacts, ModuleFacts, Packaging, Program};
 use crate::inspection::{Container, Finding, Inspection};
 use crate::runtime::{Profile, SizingMode};
 use crate::workload::{Role, Workload};
@@ -370,17 +370,60 @@ fn size_one(
     let Program::Wasm { packaging, modules: indices, .. } = program else { return Ok(()) };
     let path = format!("spec.{}[{}].resources", list_of(container.role), container.index);
     let item = container_mut(spec, container.role, container.index, &container.name)?;
-    let floor = floor::memory(*packaging, site.defaults.base, modules(facts, indices));
-    let memory = Wish { floor, size: raised(site.defaults.memory, floor), step: Quantity::BYTE };
     let compile = floor::cpu(*packaging, modules(facts, indices));
-    let cpu = Pair { limit: site.defaults.cpu.limit.max(compile), ..site.defaults.cpu };
-    let cpu = Wish { floor: Quantity::ZERO, size: cpu, step: Quantity::MILLI };
-    for (resource, wish) in [(Resource::Memory, memory), (Resource::Cpu, cpu)] {
+    for (resource, wish) in wishes(&site.defaults, *packaging, facts, indices) {
         let mut desk = Desk { container, resource, site, path: &path, notes };
         desk.work(item, wish, pod)?;
     }
     let millis = floor::compile_millis(*packaging, modules(facts, indices));
     warn_of_slow_start(item, container, &path, (millis, compile), notes)
+}
+
+/// What a program should get of both resources under a profile.
+fn wishes(
+    defaults: &Defaults,
+    packaging: Packaging,
+    facts: &ImageFacts,
+    indices: &[usize],
+) -> [(Resource, Wish); 2] {
+    let floor = floor::memory(packaging, defaults.base, modules(facts, indices));
+    let memory = Wish { floor, size: raised(defaults.memory, floor), step: Quantity::BYTE };
+    let compile = floor::cpu(packaging, modules(facts, indices));
+    let cpu = Pair { limit: defaults.cpu.limit.max(compile), ..defaults.cpu };
+    let cpu = Wish { floor: Quantity::ZERO, size: cpu, step: Quantity::MILLI };
+    [(Resource::Memory, memory), (Resource::Cpu, cpu)]
+}
+
+/// The highest limits that a profile which clamps leaves a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Of memory.
+    pub memory: Quantity,
+    /// Of processors.
+    pub cpu: Quantity,
+}
+
+/// What [`size`] brings a person's limits down to; `None` where it keeps them, or for a program that it does not size.
+/// A resize comes past the plan, so somebody has to hold it to the same.
+pub fn caps(
+    facts: &ImageFacts,
+    program: &Program,
+    profile: &Profile,
+    cluster: &Cluster,
+    namespace: &str,
+) -> Option<Caps> {
+    let Program::Wasm { packaging, modules: indices, .. } = program else { return None };
+    if profile.sizing.mode != SizingMode::Clamp {
+        return None;
+    }
+    // What cannot be read is an error of the plan, on the road that makes one.
+    let defaults = Defaults::read(profile).ok()?;
+    let items = cluster.limit_ranges.get(namespace).map_or(&[][..], Vec::as_slice);
+    let top = |(resource, wish): (Resource, Wish)| {
+        Bounds::read(items, resource, namespace).ok().map(|bounds| bounds.fit(wish.size.limit))
+    };
+    let [memory, cpu] = wishes(&defaults, *packaging, facts, indices).map(top);
+    Some(Caps { memory: memory?, cpu: cpu? })
 }
 
 fn raised(size: Pair, floor: Quantity) -> Pair {

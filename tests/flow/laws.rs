@@ -138,14 +138,14 @@ async fn law_6_what_a_person_wrote_is_completed_and_what_was_changed_is_said() {
     wanted["spec"]["affinity"] = json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred,
         "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}, "podAffinity": {}});
     wanted["spec"]["containers"][0]["resources"] =
-        json!({"requests": {"memory": "100Mi"}, "limits": {"cpu": "3", "memory": "0.25Gi"}});
+        json!({"requests": {"cpu": "10m", "memory": "100Mi"}, "limits": {"memory": "0.25Gi"}});
     let (object, mutate, _) = flow("").await.admit("shop", &wanted).await;
     let spec = &object["spec"];
     assert_eq!(spec["runtimeClassName"], "wasm");
     let resources = &spec["containers"][0]["resources"];
     assert_eq!(
         resources,
-        &json!({"requests": {"memory": "100Mi", "cpu": "50m"}, "limits": {"cpu": "3", "memory": "0.25Gi"}})
+        &json!({"requests": {"memory": "100Mi", "cpu": "10m"}, "limits": {"cpu": "200m", "memory": "0.25Gi"}})
     );
     let affinity = &spec["affinity"];
     assert_eq!(affinity["podAffinity"], json!({}));

@@ -7,6 +7,7 @@
     clippy::indexing_slicing,
     reason = "the helpers of a test may fail as loudly as the test"
 )]
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -252,6 +253,9 @@ pub fn defaulted(object: &Value, namespace: &str, template: &str) -> Value {
     set_default(&mut object, "status", json!({}));
     if let Some(spec) = object.pointer_mut(&format!("{template}/spec")) {
         default_spec(spec);
+        if template.is_empty() {
+            default_requests(spec);
+        }
     }
     object
 }
@@ -268,14 +272,74 @@ fn default_spec(spec: &mut Value) {
         set_default(spec, key, value);
     }
     for list in ["initContainers", "containers", "ephemeralContainers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
-            set_default(container, "resources", json!({}));
-            set_default(container, "terminationMessagePath", json!("/dev/termination-log"));
-            set_default(container, "terminationMessagePolicy", json!("File"));
-            set_default(container, "imagePullPolicy", json!("IfNotPresent"));
+        items_mut(spec, list).for_each(default_container);
+    }
+    items_mut(spec, "volumes").for_each(default_volume);
+}
+
+/// The items of a list that may not be there.
+fn items_mut<'a>(holder: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
+    holder.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+fn default_container(container: &mut Value) {
+    set_default(container, "resources", json!({}));
+    set_default(container, "terminationMessagePath", json!("/dev/termination-log"));
+    set_default(container, "terminationMessagePolicy", json!("File"));
+    let image = container["image"].as_str().unwrap_or_default();
+    let name = image.rsplit('/').next().unwrap_or_default();
+    let latest = name.ends_with(":latest") || !name.contains([':', '@']);
+    set_default(container, "imagePullPolicy", json!(if latest { "Always" } else { "IfNotPresent" }));
+    for port in items_mut(container, "ports") {
+        set_default(port, "protocol", json!("TCP"));
+    }
+    for variable in items_mut(container, "env") {
+        if let Some(field) = variable.pointer_mut("/valueFrom/fieldRef") {
+            set_default(field, "apiVersion", json!("v1"));
         }
-        if spec[list].is_null() {
-            spec.as_object_mut().unwrap().remove(list);
+    }
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        let Some(probe) = container.get_mut(probe).filter(|probe| !probe.is_null()) else { continue };
+        for (key, value) in
+            [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+        {
+            set_default(probe, key, json!(value));
+        }
+        if let Some(get) = probe.get_mut("httpGet") {
+            set_default(get, "path", json!("/"));
+            set_default(get, "scheme", json!("HTTP"));
+        }
+    }
+}
+
+fn default_volume(volume: &mut Value) {
+    for (source, key, value) in [
+        ("secret", "defaultMode", json!(420)),
+        ("configMap", "defaultMode", json!(420)),
+        ("downwardAPI", "defaultMode", json!(420)),
+        ("projected", "defaultMode", json!(420)),
+        ("hostPath", "type", json!("")),
+        ("image", "pullPolicy", json!("IfNotPresent")),
+    ] {
+        if let Some(source) = volume.get_mut(source) {
+            set_default(source, key, value);
+        }
+    }
+    for source in volume.get_mut("projected").into_iter().flat_map(|p| items_mut(p, "sources")) {
+        if let Some(token) = source.get_mut("serviceAccountToken") {
+            set_default(token, "expirationSeconds", json!(3600));
+        }
+    }
+}
+
+/// On a pod, though not on a template, a limit stands for the request that is missing.
+fn default_requests(spec: &mut Value) {
+    for list in ["initContainers", "containers"] {
+        for container in items_mut(spec, list) {
+            let limits = container["resources"]["limits"].clone();
+            for (resource, limit) in limits.as_object().into_iter().flatten() {
+                set_default(&mut container["resources"]["requests"], resource, limit.clone());
+            }
         }
     }
 }
@@ -292,29 +356,60 @@ fn set_default(holder: &mut Value, key: &str, value: Value) {
 pub fn plug_ins(pod: &Value, namespace: &str, cluster: &[Value]) -> Value {
     let mut pod = pod.clone();
     limit_ranger(&mut pod, namespace, cluster);
+    // A mirror of a static pod gets neither an account nor a token.
+    let mirror = !pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null();
+    tidy(&mut pod);
     let spec = &mut pod["spec"];
-    set_default(spec, "serviceAccountName", json!("default"));
-    spec["serviceAccount"] = spec["serviceAccountName"].clone();
-    if spec["automountServiceAccountToken"] != json!(false) {
-        mount_token(spec);
+    if !mirror {
+        service_account(spec);
     }
     set_default(spec, "priority", json!(0));
     set_default(spec, "preemptionPolicy", json!("PreemptLowerPriority"));
-    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
-        let toleration =
-            json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
-        append(spec, "tolerations", toleration);
-    }
+    default_tolerations(spec);
     let class = spec["runtimeClassName"].as_str().unwrap_or_default().to_string();
     for document in cluster.iter().filter(|d| d["kind"] == "RuntimeClass" && d["metadata"]["name"] == class) {
-        for (key, value) in document["scheduling"]["nodeSelector"].as_object().into_iter().flatten() {
-            spec["nodeSelector"][key] = value.clone();
-        }
-        if !document["overhead"]["podFixed"].is_null() {
-            spec["overhead"] = document["overhead"]["podFixed"].clone();
+        runtime_class(spec, document);
+    }
+    tidy(&mut pod);
+    pod
+}
+
+/// Takes away what looking at a field has made.
+fn tidy(pod: &mut Value) {
+    for pointer in ["", "/metadata", "/spec"] {
+        let fields = pod.pointer_mut(pointer).and_then(Value::as_object_mut).unwrap();
+        fields.retain(|_, value| !value.is_null());
+    }
+}
+
+/// `kubernetes:plugin/pkg/admission/runtimeclass`, as far as the class and the pod agree.
+fn runtime_class(spec: &mut Value, document: &Value) {
+    for (key, value) in document["scheduling"]["nodeSelector"].as_object().into_iter().flatten() {
+        spec["nodeSelector"][key] = value.clone();
+    }
+    for toleration in document["scheduling"]["tolerations"].as_array().into_iter().flatten() {
+        append(spec, "tolerations", toleration.clone());
+    }
+    if !document["overhead"]["podFixed"].is_null() {
+        spec["overhead"] = document["overhead"]["podFixed"].clone();
+    }
+}
+
+/// `kubernetes:plugin/pkg/admission/defaulttolerationseconds`: unless the pod says something of its own.
+fn default_tolerations(spec: &mut Value) {
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let own = spec["tolerations"].as_array().into_iter().flatten().any(|toleration| {
+            let is = |field: &str, wanted: &str| {
+                toleration[field].as_str().is_none_or(|found| found.is_empty() || found == wanted)
+            };
+            is("key", key) && is("effect", "NoExecute")
+        });
+        if !own {
+            let toleration =
+                json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+            append(spec, "tolerations", toleration);
         }
     }
-    pod
 }
 
 fn append(spec: &mut Value, list: &str, item: Value) {
@@ -325,59 +420,92 @@ fn append(spec: &mut Value, list: &str, item: Value) {
     }
 }
 
-fn mount_token(spec: &mut Value) {
+/// `kubernetes:plugin/pkg/admission/serviceaccount`: the token comes into every container that mounts nothing there.
+fn service_account(spec: &mut Value) {
+    set_default(spec, "serviceAccountName", json!("default"));
+    spec["serviceAccount"] = spec["serviceAccountName"].clone();
+    if spec["automountServiceAccountToken"] == json!(false) {
+        return;
+    }
     let path = "/var/run/secrets/kubernetes.io/serviceaccount";
-    let volume = json!({"name": "kube-api-access-x7k2p", "projected": {"defaultMode": 420, "sources": [
-        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
-        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}]}});
-    append(spec, "volumes", volume);
+    let mut mounted = false;
     for list in ["initContainers", "containers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
-            let mount = json!({"name": "kube-api-access-x7k2p", "readOnly": true, "mountPath": path});
-            append(container, "volumeMounts", mount);
+        for container in items_mut(spec, list) {
+            if !items_mut(container, "volumeMounts").any(|mount| mount["mountPath"] == path) {
+                let mount = json!({"name": "kube-api-access-x7k2p", "readOnly": true, "mountPath": path});
+                append(container, "volumeMounts", mount);
+                mounted = true;
+            }
         }
     }
-    for list in ["initContainers"] {
-        if spec[list].is_null() {
-            spec.as_object_mut().unwrap().remove(list);
+    if mounted {
+        let namespace =
+            json!({"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}, "path": "namespace"});
+        let sources = json!([
+            {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [namespace]}},
+        ]);
+        let projected = json!({"defaultMode": 420, "sources": sources});
+        append(spec, "volumes", json!({"name": "kube-api-access-x7k2p", "projected": projected}));
+    }
+}
+
+/// What a LimitRange fills in for containers, as it is stored: a maximum is the default too, and a default or a minimum
+/// the default request (`kubernetes:pkg/apis/core/v1/defaults.go`, `SetDefaults_LimitRangeItem`).
+fn defaults_of(range: &Value) -> Value {
+    let mut defaults = json!({});
+    for item in range["spec"]["limits"].as_array().into_iter().flatten() {
+        let mut item = item.clone();
+        for (from, to) in [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")] {
+            for (resource, value) in item[from].clone().as_object().into_iter().flatten() {
+                set_default(&mut item[to], resource, value.clone());
+            }
+        }
+        for field in ["default", "defaultRequest"].into_iter().filter(|_| item["type"] == "Container") {
+            for (resource, value) in item[field].as_object().into_iter().flatten() {
+                set_default(&mut defaults[field], resource, value.clone());
+            }
+        }
+    }
+    defaults
+}
+
+/// Fills in defaults and says so in the annotation, which the second run overwrites, as does another LimitRange of the
+/// namespace: the real plug-in takes several in no order.
+fn limit_ranger(pod: &mut Value, namespace: &str, cluster: &[Value]) {
+    let ranges =
+        cluster.iter().filter(|d| d["kind"] == "LimitRange" && d["metadata"]["namespace"] == namespace);
+    for defaults in ranges.map(defaults_of) {
+        let mut clauses = Vec::new();
+        for (list, noun) in [("containers", "container"), ("initContainers", "init container")] {
+            for container in items_mut(&mut pod["spec"], list) {
+                clauses.extend(fill_in(container, &defaults, noun));
+            }
+        }
+        if !clauses.is_empty() {
+            let text = format!("LimitRanger plugin set: {}", clauses.join("; "));
+            pod["metadata"]["annotations"]["kubernetes.io/limit-ranger"] = json!(text);
         }
     }
 }
 
-/// Fills in `default` and `defaultRequest` and says so in the annotation, which the second run overwrites.
-fn limit_ranger(pod: &mut Value, namespace: &str, cluster: &[Value]) {
-    let ranges =
-        cluster.iter().filter(|d| d["kind"] == "LimitRange" && d["metadata"]["namespace"] == namespace);
-    let items: Vec<&Value> = ranges.flat_map(|range| range["spec"]["limits"].as_array().unwrap()).collect();
+fn fill_in(container: &mut Value, defaults: &Value, noun: &str) -> Vec<String> {
     let mut clauses = Vec::new();
-    for item in items.iter().filter(|item| item["type"] == "Container") {
-        for (list, noun) in [("initContainers", "init container"), ("containers", "container")] {
-            for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
-                for (field, side, word) in
-                    [("defaultRequest", "requests", "request"), ("default", "limits", "limit")]
-                {
-                    let mut filled = Vec::new();
-                    for (resource, value) in item[field].as_object().into_iter().flatten() {
-                        if container["resources"][side][resource].is_null() {
-                            container["resources"][side][resource] = value.clone();
-                            filled.push(resource.as_str());
-                        }
-                    }
-                    if !filled.is_empty() {
-                        let name = container["name"].as_str().unwrap();
-                        clauses.push(format!("{} {word} for {noun} {name}", filled.join(", ")));
-                    }
-                }
+    for (field, side, word) in [("defaultRequest", "requests", "request"), ("default", "limits", "limit")] {
+        let mut filled = Vec::new();
+        for (resource, value) in defaults[field].as_object().into_iter().flatten() {
+            if container["resources"][side][resource].is_null() {
+                container["resources"][side][resource] = value.clone();
+                filled.push(resource.as_str());
             }
         }
+        if !filled.is_empty() {
+            let name = container["name"].as_str().unwrap();
+            clauses.push(format!("{} {word} for {noun} {name}", filled.join(", ")));
+        }
     }
-    if pod["spec"]["initContainers"].is_null() {
-        pod["spec"].as_object_mut().unwrap().remove("initContainers");
-    }
-    if !clauses.is_empty() {
-        let text = format!("LimitRanger plugin set: {}", clauses.join("; "));
-        pod["metadata"]["annotations"]["kubernetes.io/limit-ranger"] = json!(text);
-    }
+    clauses
 }
 
 // === answers ===

@@ -270,6 +270,8 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
         ),
         ("scratch", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files)])),
         ("scratch-with-shell", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files), ("bin/sh", ELF)])),
+        // A Wasm program under the name of a native one, of which only an annotation tells.
+        ("disguised", rootfs("linux/amd64", "/bin/app", &[("bin/app", &files)])),
         ("linux", rootfs("linux/amd64", "/bin/app", &[("bin/app", ELF)])),
         ("linux-with-wasm", rootfs("linux/amd64", "/bin/app", both)),
     ]

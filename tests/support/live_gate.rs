@@ -193,8 +193,8 @@ fn apply_all(plane: &ControlPlane, objects: &[Value]) {
     plane.kubectl(&["apply", "--filename", definitions.to_str().unwrap()]).ok();
     let all = ["wait", "--for=condition=Established", "--all", "crd"];
     plane.kubectl(&[&all[..], &[&format!("--timeout={}s", PATIENCE.as_secs())]].concat()).ok();
-    for object in objects {
-        plane.apply(object, &[]).ok();
+    if !objects.is_empty() {
+        plane.apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}), &[]).ok();
     }
 }
 

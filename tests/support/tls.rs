@@ -50,6 +50,7 @@ impl Answer {
 #[derive(Debug, Clone)]
 pub struct Client {
     config: Arc<ClientConfig>,
+    name: &'static str,
 }
 
 impl Client {
@@ -80,7 +81,12 @@ impl Client {
             Http::One => b"http/1.1".to_vec(),
             Http::Two => b"h2".to_vec(),
         }];
-        Self { config: Arc::new(config) }
+        Self { config: Arc::new(config), name: "localhost" }
+    }
+
+    /// Expects a certificate for this name or address in place of `localhost`.
+    pub fn expecting(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 
     /// A connection after its handshake.
@@ -88,7 +94,7 @@ impl Client {
         let stream = TcpStream::connect(("127.0.0.1", address.port())).await?;
         // As Go's client does it; two writes for one request would otherwise wait for each other.
         stream.set_nodelay(true)?;
-        let name = ServerName::try_from("localhost")?;
+        let name = ServerName::try_from(self.name)?;
         Ok(TlsConnector::from(self.config.clone()).connect(name, stream).await?)
     }
 

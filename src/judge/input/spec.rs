@@ -112,6 +112,12 @@ impl<'a> Spec<'a> {
         probes.map(|(name, _)| name).chain(handlers.map(|(name, _)| name)).collect()
     }
 
+    /// Limit of processors in thousandths.
+    pub fn cpu_limit(&self) -> Option<u64> {
+        let text = self.resources?.limits.as_ref()?.get("cpu")?;
+        Some(Quantity::parse(&text.0).ok()?.millis())
+    }
+
     /// Requested memory and memory limit in bytes.
     pub fn memory(&self) -> (Option<u64>, Option<u64>) {
         let bytes = |list: Option<&BTreeMap<String, ApiQuantity>>| {
