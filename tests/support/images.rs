@@ -31,6 +31,7 @@ pub fn folder() -> &'static Path {
 }
 
 /// The digest of an image of the catalogue, by its name.
+#[allow(dead_code, reason = "each test binary uses its own part")]
 pub fn digest(name: &str) -> String {
     let index = std::fs::read(folder().join(name).join("index.json")).unwrap();
     let index: Value = serde_json::from_slice(&index).unwrap();
