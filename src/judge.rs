@@ -5,6 +5,6 @@ pub mod input;
 pub mod level;
 pub mod verdict;
 
-pub use input::{Case, Options, PolicyInput, RequestFacts, prepare};
+pub use input::{Case, Options, PolicyInput, RequestFacts, prepare, suspicion};
 pub use level::{Enforcement, Levels};
 pub use verdict::{Exemption, JudgedViolation, Sparing, Verdict, decide};

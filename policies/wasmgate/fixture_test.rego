@@ -56,6 +56,7 @@ wasmtime := {
 	"profile": "wasmtime",
 	"runtimeClass": "wasmtime",
 	"wasm": true,
+	"suspicion": null,
 	"runs": ["module", "component", "http-component"],
 	"ambient": "runwasi-wasmtime",
 	"classFor": {

@@ -6,12 +6,13 @@ import data.wasmgate.text
 # title: What runs on a Wasm runtime was inspected
 # description: |
 #   Every image that a pod starts on a Wasm runtime must have been read and its program recognised. What was not read
-#   could call anything.
+#   could call anything. The same holds where a Wasm runtime may start it: an annotation asks crun or youki for a Wasm
+#   handler, or the cluster is not known to have the runtime class.
 # custom:
 #   remedy: Name an image that the gate can read, or give the gate access to its registry.
 #   severity: high
 violations contains violation if {
-	input.runtime.wasm
+	where := where_it_may_run_as_wasm
 	some container in input.containers
 	not container.role == "imageVolume"
 	not inspected(container)
@@ -20,9 +21,15 @@ violations contains violation if {
 		"container": container.name,
 		"message": concat("", [
 			$"{text.container(container)}: {what_failed(container)}{text.evidence(container)}, so nobody knows what it ",
-			$"may call under runtime class `{input.runtime.runtimeClass}`; {how_to_mend(container)}",
+			$"may call {where}; {how_to_mend(container)}",
 		]),
 	}
+}
+
+where_it_may_run_as_wasm := $"under runtime class `{input.runtime.runtimeClass}`" if {
+	input.runtime.wasm
+} else := input.runtime.suspicion if {
+	is_string(input.runtime.suspicion)
 }
 
 # A Wasm program of an unknown kind is for runtime-mismatch to refuse: no runtime runs it.

@@ -73,3 +73,21 @@ test_an_unread_image_without_a_wasm_runtime_is_admitted if {
 		wasmgate.violations == set() with input as fixture.on(runtime, {"class": "unread"})
 	}
 }
+
+test_an_unread_image_that_a_wasm_runtime_may_start_is_refused if {
+	suspect := object.union(
+		fixture.none,
+		{"suspicion": "when annotation `run.oci.handler: wasm` asks the node's runtime for a Wasm handler"},
+	)
+	wasmgate.violations == not_inspected(concat("", [
+		"container `web`: image `ghcr.io/myorg/orders:1.4` could not be read: the registry answered 401, so nobody knows ",
+		"what it may call when annotation `run.oci.handler: wasm` asks the node's runtime for a Wasm handler; ",
+		"name an image that the gate can read, or give it access to the registry",
+	])) with input as fixture.on(suspect, {
+		"class": "unread",
+		"kind": null,
+		"reason": "the registry answered 401",
+		"evidence": [],
+		"effective": [],
+	})
+}

@@ -42,10 +42,21 @@ pub struct Examination {
 }
 
 /// Whether the pod has to do with Wasm at all: it starts a Wasm program, or native code from an image that is packed as
-/// Wasm, or it will run under a class that a profile says is a Wasm runtime.
+/// Wasm, or it will run under a class that a profile says is a Wasm runtime; or nobody knows what it starts, and there
+/// is reason to suspect that a Wasm runtime will ([`judge::suspicion`]).
 pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> bool {
     let native = inspection.containers.iter().any(is_native_in_wasm);
-    native || inspection.has_wasm() || under_wasm_class(state, workload)
+    native
+        || inspection.has_wasm()
+        || under_wasm_class(state, workload)
+        || (inspection.containers.iter().any(is_open)
+            && judge::suspicion(workload, &state.runtimes, &state.cluster).is_some())
+}
+
+/// Whether nobody knows what the container starts.
+fn is_open(container: &Container) -> bool {
+    container.role != Role::ImageVolume
+        && container.known().is_none_or(|(_, program)| matches!(program, Program::Unknown { .. }))
 }
 
 /// A scratch image stays an ordinary Linux image for a pod that starts its native files.

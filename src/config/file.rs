@@ -51,7 +51,7 @@ pub struct File {
     #[serde(default)]
     pub enforcement: Levels,
     /// Further namespaces that the gate never touches; `kube-system` and its own are always among them.
-    #[serde(default = "exempt_namespaces")]
+    #[serde(default)]
     pub exempt_namespaces: BTreeSet<String>,
     /// Where decision records go, and what is written on each.
     #[serde(default)]
@@ -71,16 +71,17 @@ impl Default for File {
             cluster: None,
             kubernetes: Kubernetes::default(),
             enforcement: Levels::default(),
-            exempt_namespaces: exempt_namespaces(),
+            exempt_namespaces: BTreeSet::new(),
             decision_log: audit::Options::default(),
         }
     }
 }
 
 /// Namespaces that are exempt whatever the file says. The control plane and the gate itself: a gate that judges its own pods cannot come back after an outage
-/// (`kubernetes/website:content/en/docs/concepts/cluster-administration/admission-webhooks-good-practices.md`).
-pub(super) fn exempt_namespaces() -> BTreeSet<String> {
-    ["kube-system", "wasmgate-system"].into_iter().map(String::from).collect()
+/// (`kubernetes/website:content/en/docs/concepts/cluster-administration/admission-webhooks-good-practices.md`). Where the
+/// gate knows its namespace, only that one: under the usual name anybody could make another.
+pub(super) fn always_exempt(own: Option<String>) -> [String; 2] {
+    ["kube-system".into(), own.unwrap_or_else(|| "wasmgate-system".into())]
 }
 
 /// Listening, certificates, time limits.

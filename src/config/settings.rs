@@ -126,8 +126,7 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
         kubeconfig,
         own_namespace,
     } = overrides;
-    file.exempt_namespaces.extend(super::file::exempt_namespaces());
-    file.exempt_namespaces.extend(own_namespace);
+    file.exempt_namespaces.extend(super::file::always_exempt(own_namespace));
     file.grants = grants.or(file.grants.take());
     file.cluster = cluster.or(file.cluster.take());
     file.kubernetes.watch |= kubeconfig.is_some();
@@ -239,9 +238,9 @@ mod tests {
     #[test]
     fn an_empty_configuration_is_the_embedded_default() {
         let settings = settings("").unwrap();
-        assert_eq!(settings.file, File::default());
+        let exempt = ["kube-system", "wasmgate-system"].map(String::from).into();
+        assert_eq!(settings.file, File { exempt_namespaces: exempt, ..File::default() });
         assert_eq!(settings.runtimes, Runtimes::default());
-        assert!(settings.file.exempt_namespaces.contains("wasmgate-system"));
     }
 
     #[test]
@@ -334,7 +333,7 @@ mod tests {
         let file = parse("gate.yaml", &format!("{HEAD}exemptNamespaces: [monitoring]\n")).unwrap();
         let overrides = Overrides { own_namespace: Some("gates".into()), ..Overrides::default() };
         let exempt = resolve(file, overrides).unwrap().file.exempt_namespaces;
-        let expected = ["gates", "kube-system", "monitoring", "wasmgate-system"];
+        let expected = ["gates", "kube-system", "monitoring"];
         assert_eq!(exempt.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     }
 

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use crate::capability::{self, Entry};
 use crate::cluster::Cluster;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
+use crate::image::rootfs::crun_annotation;
 use crate::image::runner::{Runner, runners};
 use crate::image::{Claim, Evidence, ImageFacts, ImageKind, NativeCode, Packaging, Program, Shape};
 use crate::inspection::{Class, Container, Finding, Inspection};
@@ -152,6 +153,8 @@ pub struct RuntimeFacts<'a> {
     pub runtime_class: Option<&'a str>,
     /// Whether a profile says that the class is a Wasm runtime.
     pub wasm: bool,
+    /// Why a Wasm runtime may start the pod although no profile says so ([`suspicion`]); `null` when nothing does.
+    pub suspicion: Option<String>,
     /// Image kinds that it can start.
     pub runs: BTreeSet<ImageKind>,
     /// What it hands over.
@@ -264,7 +267,7 @@ pub fn prepare<'a>(case: &Case<'a>) -> PolicyInput<'a> {
         workload: workload_facts(case),
         containers,
         grants,
-        runtime: runtime_facts(case.runtimes, case.cluster, class, profile),
+        runtime: runtime_facts(case, class, profile),
         options: case.options,
     }
 }
@@ -294,12 +297,29 @@ fn workload_facts<'a>(case: &Case<'a>) -> WorkloadFacts<'a> {
     }
 }
 
+/// Why a Wasm runtime may start the pod although no profile describes its class: an annotation asks for a Wasm handler
+/// on the nodes whose ordinary runtime is crun or youki; or the class is not among those that the cluster is known to
+/// have, because it is that new, or was deleted under pods that go on. Completes the sentence "nobody knows what it may
+/// call …".
+pub fn suspicion(workload: &Workload, runtimes: &Runtimes, cluster: &Cluster) -> Option<String> {
+    let class = workload.spec.runtime_class_name.as_deref();
+    if class.is_some_and(|class| cluster.profile_of(runtimes, class).is_some()) {
+        return None;
+    }
+    if let Some((key, value)) = crun_annotation(&workload.annotations) {
+        return Some(format!("when annotation `{key}: {value}` asks the node's runtime for a Wasm handler"));
+    }
+    let known = cluster.runtime_classes.as_ref()?;
+    let missing = class.filter(|class| !known.contains_key(*class))?;
+    Some(format!("under runtime class `{missing}`, which the cluster is not known to have"))
+}
+
 fn runtime_facts<'a>(
-    runtimes: &'a Runtimes,
-    cluster: &'a Cluster,
+    case: &Case<'a>,
     class: Option<&'a str>,
     profile: Option<&'a Profile>,
 ) -> RuntimeFacts<'a> {
+    let (runtimes, cluster) = (case.runtimes, case.cluster);
     let class_for = runtimes
         .placement
         .keys()
@@ -309,6 +329,7 @@ fn runtime_facts<'a>(
         profile: profile.map(|p| p.name.as_str()),
         runtime_class: class,
         wasm: profile.is_some(),
+        suspicion: suspicion(case.workload, runtimes, cluster),
         runs: profile.map(|p| p.runs.clone()).unwrap_or_default(),
         ambient: profile.map(|p| p.ambient),
         class_for,
