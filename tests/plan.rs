@@ -42,6 +42,7 @@ fn module(code_bytes: u64, pages: u64) -> ModuleFacts {
         memory_bytes: pages * 65_536,
         memory_max_bytes: None,
         features: BTreeSet::new(),
+        interpreters: Vec::new(),
         size_bytes: code_bytes,
     }
 }

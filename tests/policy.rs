@@ -192,6 +192,22 @@ fn the_input_is_what_the_golden_documents_and_the_schema_say() {
     }
 }
 
+#[test]
+fn the_input_has_what_an_images_config_claims_and_which_interpreter_its_program_carries() {
+    let input = case::refused();
+    let containers = input["containers"].as_array().unwrap();
+    let orders = containers.iter().find(|c| c["name"] == "orders").unwrap();
+    let claim = json!({"field": "component.imports", "claimed": "", "found": "wasi:sockets/tcp@0.2.6"});
+    assert_eq!(orders["claims"], json!([claim]));
+    let seen = json!([{"seen": "producers section, processed-by", "value": "componentize-py 0.13.0"}]);
+    let interpreter =
+        json!({"engine": "CPython", "language": "Python", "source": "sha256:2c26b46b68ff", "evidence": seen});
+    assert_eq!(orders["interpreters"], json!([interpreter]));
+    for other in containers.iter().filter(|c| c["name"] != "orders") {
+        assert_eq!((&other["claims"], other.get("interpreters")), (&json!([]), None), "{other}");
+    }
+}
+
 // === The baseline ===
 
 #[tokio::test]
@@ -202,6 +218,7 @@ async fn the_embedded_baseline_admits_a_covered_pod_and_says_why_it_refuses_anot
     let found: BTreeSet<&str> = rules_of(&evaluation).into_iter().collect();
     let expected = [
         "ambient-wider-than-grant",
+        "config-lies",
         "exec-probe-on-wasm-shim",
         "grant-expired",
         "host-namespace",
