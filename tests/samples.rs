@@ -265,8 +265,11 @@ fn every_duration_is_read_in_both_forms_that_the_page_names() {
     let mut defaults = BTreeMap::new();
     keys("", &file, &mut defaults);
     let is_time = |text: &str| text.parse::<jiff::SignedDuration>().is_ok();
-    let times: Vec<&String> =
-        defaults.iter().filter(|(_, text)| is_time(text.trim_matches(['`', '"']))).map(|(key, _)| key).collect();
+    let times: Vec<&String> = defaults
+        .iter()
+        .filter(|(_, text)| is_time(text.trim_matches(['`', '"'])))
+        .map(|(key, _)| key)
+        .collect();
     assert!(times.len() > 15 && times.contains(&&"images.tagTtl".to_string()), "{times:?}");
     let read = |key: &str, text: &str| {
         let mut value = json!(text);
@@ -275,7 +278,8 @@ fn every_duration_is_read_in_both_forms_that_the_page_names() {
         }
         value["apiVersion"] = json!("wasmgate.dev/v1alpha1");
         value["kind"] = json!("GateConfiguration");
-        let file = wasmgate::config::parse("gate.yaml", &value.to_string()).unwrap_or_else(|e| panic!("{key}: {e}"));
+        let file =
+            wasmgate::config::parse("gate.yaml", &value.to_string()).unwrap_or_else(|e| panic!("{key}: {e}"));
         let mut found = BTreeMap::new();
         keys("", &serde_json::to_value(&file).unwrap(), &mut found);
         found[key].clone()
