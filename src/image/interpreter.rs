@@ -242,8 +242,10 @@ mod tests {
         for name in ["producers", "name"] {
             assert_eq!(found(&broken(name)), [(Engine::Cruby, sign("export", "ruby_init"))]);
         }
-        let many: String =
-            (0..100).map(|n| format!(r#"(processed-by "javy" "{n}\0a{}")"#, "x".repeat(500))).collect();
+        let mut many = String::new();
+        for number in 0..100 {
+            many += &format!(r#"(processed-by "javy" "{number}\0a{}")"#, "x".repeat(500));
+        }
         for one in found(&format!("(module (@producers {many}))")) {
             assert!(one.1.len() <= FUNCTIONS.len());
             assert!(one.1.iter().all(|(_, value)| value.len() < 200 && !value.contains('\n')), "{one:?}");

@@ -512,7 +512,8 @@ impl Dish {
             limit: clamps || self.chosen.limit.is_none(),
             // No limit of zero: it would be none.
             least: bounds.fit(self.wish.floor).max(self.wish.step),
-            most: bounds.max,
+            // What passes the profile's limit would be clamped the next time.
+            most: if clamps { Some(bounds.fit(self.wish.size.limit)) } else { bounds.max },
             ratio: bounds.ratio,
             step: self.wish.step,
         });

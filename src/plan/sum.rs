@@ -33,7 +33,7 @@ pub(super) struct Free {
     pub(super) limit: bool,
     /// What the program needs and its own LimitRange demands.
     pub(super) least: Quantity,
-    /// The most that its own LimitRange allows.
+    /// The most that its own LimitRange, and a profile that clamps, allow.
     pub(super) most: Option<Quantity>,
     /// The largest limit for a request of one.
     pub(super) ratio: Option<Quantity>,
