@@ -176,6 +176,9 @@ pub struct ModuleFacts {
     /// What it needs of its runtime beyond the usual.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub features: BTreeSet<Feature>,
+    /// Interpreters that it carries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interpreters: Vec<Interpreter>,
     /// Bytes of the binary.
     pub size_bytes: u64,
 }
@@ -337,6 +340,7 @@ pub mod detect;
 pub mod error;
 pub mod guard;
 pub mod inspector;
+pub mod interpreter;
 pub mod layer;
 pub mod layout;
 pub mod malformed;
@@ -355,4 +359,5 @@ pub mod store;
 pub use detect::SizeLimits;
 pub use error::Error;
 pub use inspector::{Budget, Depth, Inspector, Options};
+pub use interpreter::{Engine, Interpreter};
 pub use program::program;

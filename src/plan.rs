@@ -9,6 +9,7 @@ pub mod pin;
 pub mod placement;
 pub mod quantity;
 pub mod sizing;
+mod sum;
 
 pub use draft::Error;
 pub use edit::{CHANGED_ANNOTATION, Context, Plan, plan};

@@ -39,6 +39,7 @@ fn module(format: WasmFormat, imports: Vec<Import>, exports: &[&str]) -> ModuleF
         memory_bytes: 65536,
         memory_max_bytes: None,
         features: BTreeSet::default(),
+        interpreters: Vec::new(),
         size_bytes: 2,
     }
 }

@@ -43,6 +43,7 @@ fn module(code_bytes: u64, pages: u64) -> ModuleFacts {
         memory_bytes: pages * 65_536,
         memory_max_bytes: None,
         features: BTreeSet::new(),
+        interpreters: Vec::new(),
         size_bytes: code_bytes,
     }
 }
@@ -733,13 +734,132 @@ fn a_limit_range_that_no_program_fits_into_is_named() {
     let plan = world.plan(&one("go-file:1"));
     assert_eq!(resources(&plan)["limits"]["memory"], "64Mi");
     warned(&plan, &["LimitRange of namespace `shop`", "64Mi at most", "raise that to 90Mi"]);
-    let pods = World::default().with_limits(json!([{ "type": "Pod", "max": { "memory": "40Mi" } }]));
-    let two = json!([{ "name": "a", "image": "tiny:1" }, { "name": "b", "image": "tiny:1" }]);
-    warned(&pods.plan(&pod(json!({ "containers": two }))), &["add up to 64Mi", "40Mi at most for a pod"]);
-    assert!(!pods.plan(&one("tiny:1")).warnings.iter().any(|line| line.contains("add up")));
     let broken = World::default().with_limits(json!([{ "type": "Container", "max": { "memory": "lots" } }]));
     let error = broken.try_plan(Kind::Pod, &one("tiny:1")).unwrap_err().to_string();
     assert!(error.contains("`max.memory of a LimitRange in namespace shop` is `lots`"), "{error}");
+}
+
+/// Memory of the containers after planning, as `request/limit`, under LimitRanges of type `Pod`.
+fn memory_under(pod_limits: &Value, spec: Value) -> (Vec<String>, Plan) {
+    let mut item = json!({ "type": "Pod" });
+    item.as_object_mut().unwrap().extend(pod_limits.as_object().unwrap().clone());
+    let plan = World::default().with_limits(json!([item])).plan(&pod(spec));
+    let all = ["initContainers", "containers"].map(|list| plan.object["spec"][list].as_array().cloned());
+    let brief = |container: Value| {
+        let at = |side: &str| container["resources"][side]["memory"].as_str().unwrap_or("-").to_owned();
+        format!("{}/{}", at("requests"), at("limits"))
+    };
+    (all.into_iter().flatten().flatten().map(brief).collect(), plan)
+}
+
+#[test]
+fn our_values_add_up_to_what_the_namespace_allows_a_pod() {
+    let tiny =
+        |name: &str, resources: Value| json!({ "name": name, "image": "tiny:1", "resources": resources });
+    let (a, b) = (tiny("a", json!({})), tiny("b", json!({})));
+    let own = tiny("b", json!({ "requests": { "memory": "20Mi" }, "limits": { "memory": "24Mi" } }));
+    let linux = json!({ "name": "l", "image": "linux:1",
+        "resources": { "requests": { "memory": "24Mi" }, "limits": { "memory": "24Mi" } } });
+    let sidecar = |mut container: Value| {
+        container["restartPolicy"] = json!("Always");
+        container
+    };
+    let max = |text: &str| json!({ "max": { "memory": text } });
+    let table = [
+        ("room enough", max("64Mi"), json!({ "containers": [a, b] }), vec!["10Mi/32Mi", "10Mi/32Mi"]),
+        ("the first gives way", max("48Mi"), json!({ "containers": [a, b] }), vec!["10Mi/16Mi", "10Mi/32Mi"]),
+        ("with its request", max("40Mi"), json!({ "containers": [a, b] }), vec!["8Mi/8Mi", "10Mi/32Mi"]),
+        (
+            "what a person wrote stays",
+            max("40Mi"),
+            json!({ "containers": [a, own] }),
+            vec!["10Mi/16Mi", "20Mi/24Mi"],
+        ),
+        (
+            "so does a Linux container",
+            max("40Mi"),
+            json!({ "containers": [linux, a] }),
+            vec!["24Mi/24Mi", "10Mi/16Mi"],
+        ),
+        (
+            "an init container runs alone",
+            max("40Mi"),
+            json!({ "initContainers": [a], "containers": [b] }),
+            vec!["10Mi/32Mi", "10Mi/32Mi"],
+        ),
+        (
+            "and beside the sidecars that came before",
+            max("40Mi"),
+            json!({ "initContainers": [sidecar(own.clone()), a], "containers": [tiny("c", json!({}))] }),
+            vec!["20Mi/24Mi", "10Mi/16Mi", "10Mi/16Mi"],
+        ),
+        (
+            "requests reach a minimum",
+            json!({ "min": { "memory": "30Mi" } }),
+            json!({ "containers": [a, b] }),
+            vec!["20Mi/32Mi", "10Mi/32Mi"],
+        ),
+        (
+            "with limits where they must",
+            json!({ "min": { "memory": "80Mi" } }),
+            json!({ "containers": [a, b] }),
+            vec!["48Mi/48Mi", "32Mi/32Mi"],
+        ),
+        (
+            "a ratio of the sums",
+            json!({ "maxLimitRequestRatio": { "memory": "2" } }),
+            json!({ "containers": [a, b] }),
+            vec!["22Mi/32Mi", "10Mi/32Mi"],
+        ),
+    ];
+    for (what, limits, spec, expected) in table {
+        let (found, plan) = memory_under(&limits, spec);
+        assert_eq!(found, expected, "{what}");
+        assert!(!plan.warnings.iter().any(|line| line.contains("add up")), "{what}: {:?}", plan.warnings);
+    }
+    let world = World::default().with_limits(json!([{ "type": "Pod", "max": { "cpu": "300m" } }]));
+    let plan = world.plan(&pod(json!({ "containers": [a, b] })));
+    assert_eq!(brief(&plan), "50m/10Mi 100m/32Mi");
+}
+
+#[test]
+fn what_leaves_no_way_into_a_pods_limit_range_is_said() {
+    let tiny =
+        |name: &str, resources: Value| json!({ "name": name, "image": "tiny:1", "resources": resources });
+    let wide = tiny("b", json!({ "limits": { "memory": "64Mi" } }));
+    let two = json!({ "containers": [tiny("a", json!({})), wide] });
+    let (_, plan) = memory_under(&json!({ "max": { "memory": "40Mi" } }), two.clone());
+    let spec = &plan.object["spec"]["containers"];
+    let floor = Quantity::from_json(&spec[0]["resources"]["limits"]["memory"], "").unwrap();
+    assert!(floor > Quantity::ZERO && floor < Quantity::parse("10Mi").unwrap(), "{spec}");
+    assert_eq!(spec[1]["resources"]["limits"]["memory"], "64Mi");
+    warned(&plan, &["memory limits of the pod add up to", "40Mi at most for a pod", "namespace `shop`"]);
+    let (_, plan) = memory_under(&json!({ "min": { "memory": "1Gi" }, "max": { "memory": "100Mi" } }), two);
+    warned(&plan, &["memory requests of the pod add up to", "1024Mi at least of a pod"]);
+    let both = json!({ "requests": { "memory": "1Mi" }, "limits": { "memory": "8Mi" } });
+    let mut asked = tiny("a", both);
+    asked["resources"]["limits"]["cpu"] = json!("1");
+    let ratio = json!({ "maxLimitRequestRatio": { "memory": "2" } });
+    let (_, plan) = memory_under(&ratio, json!({ "containers": [asked] }));
+    warned(&plan, &["limits of the pod add up to 8Mi, and its requests to 1Mi", "2 times the requests"]);
+}
+
+#[test]
+fn what_a_clamp_changed_is_quoted_as_it_was_written() {
+    for (written, quoted) in
+        [(json!("1Gi"), "1Gi"), (json!("1024Mi"), "1024Mi"), (json!(1_073_741_824), "1Gi")]
+    {
+        let resources = json!({ "requests": { "memory": written }, "limits": { "memory": "2G" } });
+        let plan = World::clamping().plan(&sized("tiny:1", resources));
+        let request = plan.notices.iter().find(|line| line.contains("requests.memory")).unwrap();
+        let quoted = if written.is_string() { quoted } else { "1024Mi" };
+        let profile = "runtime profile `wasmtime` clamps sizes";
+        assert_eq!(
+            *request,
+            format!("container `app`: requests.memory is now 32Mi (was {quoted}): {profile}")
+        );
+        warned(&plan, &["limits.memory is now 32Mi (was 2G)"]);
+    }
 }
 
 #[test]
@@ -1031,6 +1151,9 @@ fn containers(prefix: &'static str, least: usize) -> impl Strategy<Value = Value
         let each = |(index, (image, resources, odd)): (usize, (&str, Value, bool))| {
             let mut found =
                 json!({ "name": format!("{prefix}{index}"), "image": image, "resources": resources });
+            if odd && prefix == "i" {
+                found["restartPolicy"] = json!("Always");
+            }
             if odd {
                 found["somethingNew"] = json!({ "deep": [1, { "x": null }], "1.50": 1.5, "a/b~c": "d" });
             }
@@ -1103,8 +1226,13 @@ fn limit_ranges() -> impl Strategy<Value = Vec<Value>> {
         Just(json!({ "type": "Container", "min": { "memory": "40Mi", "cpu": "60m" } })),
         Just(json!({ "type": "Container", "maxLimitRequestRatio": { "memory": "1500m", "cpu": "3" } })),
         Just(json!({ "type": "Pod", "max": { "memory": "64Mi" } })),
+        Just(json!({ "type": "Pod", "max": { "memory": "40Mi", "cpu": "350m" } })),
+        Just(json!({ "type": "Pod", "min": { "memory": "96Mi", "cpu": "500m" } })),
+        Just(
+            json!({ "type": "Pod", "min": { "cpu": "120m" }, "maxLimitRequestRatio": { "memory": "2", "cpu": "1500m" } })
+        ),
     ];
-    proptest::collection::vec(item, 0..3)
+    proptest::collection::vec(item, 0..4)
 }
 
 fn worlds() -> impl Strategy<Value = (World, Vec<Value>)> {
@@ -1154,6 +1282,8 @@ struct Sized<'a> {
     after: &'a Value,
     floor: Quantity,
     caps: Option<Caps>,
+    /// Whether it runs as long as the pod.
+    stays: bool,
 }
 
 fn quantity(resources: &Value, side: &str, name: &str) -> Option<Quantity> {
@@ -1172,7 +1302,8 @@ fn wasm_containers<'a>(world: &World, raw: &'a Value, plan: &'a Plan) -> Vec<Siz
         let list = if container.name.starts_with('i') { "initContainers" } else { "containers" };
         let floor = floor::memory(*packaging, base, facts.modules.iter());
         let at = |object: &'a Value| &object["spec"][list][container.index]["resources"];
-        Some(Sized { before: at(raw), after: at(&plan.object), floor, caps })
+        let stays = list == "containers" || raw["spec"][list][container.index]["restartPolicy"] == "Always";
+        Some(Sized { before: at(raw), after: at(&plan.object), floor, stays, caps })
     };
     inspect(&workload).containers.into_iter().filter_map(sized).collect()
 }
@@ -1272,4 +1403,63 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn a_pod_is_inside_the_limit_range_of_pods_or_nothing_of_ours_can_give_way(
+        raw in pods(), most in 1_u32..300, least in 1_u32..100, clamps in any::<bool>()
+    ) {
+        let world = if clamps { World::clamping() } else { World::default() };
+        let at = |mebibytes: u32| Quantity::from_bytes(i128::from(mebibytes) << 20);
+        let (min, max) = (at(least), at(most.max(least)));
+        let bounds = json!({ "type": "Pod", "min": { "memory": min.memory() }, "max": { "memory": max.memory() } });
+        let world = world.with_limits(json!([bounds]));
+        let mut raw = raw;
+        raw["metadata"] = json!({ "name": "orders" });
+        raw["spec"].as_object_mut().unwrap().remove("resources");
+        let plan = world.plan(&raw);
+        let ours = wasm_containers(&world, &raw, &plan);
+        // A pod whose sizes are all a person's is the API server's to refuse.
+        if !plan.changes.iter().any(|line| line.contains(".resources.")) {
+            return Ok(());
+        }
+        let (requests, limits) = (pod_sum(&plan.object, "requests"), pod_sum(&plan.object, "limits"));
+        let said = |words: &str| plan.warnings.iter().any(|line| line.contains(words));
+        prop_assert_eq!(limits.most > max || requests.most > max, said("at most for a pod"));
+        let short = requests.most < min || limits.most < min;
+        prop_assert!(!short || said("at least of a pod") || said("at most for a pod"));
+        for one in &ours {
+            let free = |side: &str| clamps || quantity(one.before, side, "memory").is_none();
+            let (request, limit) =
+                (quantity(one.after, "requests", "memory").unwrap(), quantity(one.after, "limits", "memory").unwrap());
+            let needed = if free("requests") { one.floor } else { one.floor.max(request) };
+            if limits.staying > max && one.stays && free("limits") {
+                prop_assert!(limit <= needed, "{limit} could give way to {needed}: {}", plan.object["spec"]);
+            }
+            if requests.most < min && one.stays && free("requests") {
+                prop_assert!(request >= limit, "{request} could be raised to {limit}: {}", plan.object["spec"]);
+            }
+        }
+    }
+}
+
+/// Memory of one side of all containers and sidecars, and of the pod at its largest.
+struct Sum {
+    staying: Quantity,
+    most: Quantity,
+}
+
+fn pod_sum(object: &Value, side: &str) -> Sum {
+    let mut sum = Sum { staying: Quantity::ZERO, most: Quantity::ZERO };
+    for list in ["initContainers", "containers"] {
+        for one in object["spec"][list].as_array().unwrap() {
+            let amount = quantity(&one["resources"], side, "memory").unwrap_or(Quantity::ZERO);
+            if list == "containers" || one["restartPolicy"] == "Always" {
+                sum.staying = sum.staying + amount;
+            } else {
+                sum.most = sum.most.max(sum.staying + amount);
+            }
+        }
+    }
+    sum.most = sum.most.max(sum.staying);
+    sum
 }

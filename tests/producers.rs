@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use oci::fixtures::{go, go_for, produced};
-use wasmgate::image::{Feature, ImageKind, ModuleFacts, WasmFormat, module};
+use wasmgate::image::{Engine, Feature, ImageKind, ModuleFacts, WasmFormat, module};
 
 fn read(bytes: &[u8]) -> ModuleFacts {
     let started = Instant::now();
@@ -28,6 +28,15 @@ fn read(bytes: &[u8]) -> ModuleFacts {
 
 fn interfaces(facts: &ModuleFacts) -> Vec<&str> {
     facts.imports.iter().map(|import| import.interface.as_str()).collect()
+}
+
+/// Interpreters, each with the values of its evidence.
+fn interpreters(facts: &ModuleFacts) -> Vec<(Engine, Vec<&str>)> {
+    facts
+        .interpreters
+        .iter()
+        .map(|found| (found.engine, found.evidence.iter().map(|e| e.value.as_str()).collect()))
+        .collect()
 }
 
 fn functions<'a>(facts: &'a ModuleFacts, prefix: &str) -> Vec<&'a str> {
@@ -133,6 +142,21 @@ fn an_interpreters_component_can_call_all_that_its_library_can() {
     assert!(facts.exports.contains("run"), "{:?}", facts.exports);
     assert!(refusal(&facts).contains("`run`"), "{}", refusal(&facts));
     assert_eq!(module::kind(&facts, Some("run")), Ok(ImageKind::Component));
+    let found = interpreters(&facts);
+    let [(Engine::Cpython, evidence)] = found.as_slice() else { panic!("{found:?}") };
+    assert!(evidence.contains(&"PyInit_componentize_py_runtime"), "{evidence:?}");
+    assert!(evidence.contains(&"Py_GetBuildInfo"), "{evidence:?}");
+}
+
+#[test]
+fn what_carries_no_interpreter_is_never_said_to_however_large_it_is() {
+    for name in
+        ["esbuild", "sqljs", "rollup", "crc32", "tailwind", "cowsay", "adapter", "yosys", "runwasi", "clang"]
+    {
+        let Some(bytes) = produced(name) else { continue };
+        assert_eq!(interpreters(&read(&bytes)), [], "{name}");
+    }
+    assert_eq!(interpreters(&read(&go("hello"))), []);
 }
 
 #[test]
@@ -143,6 +167,9 @@ fn a_javascript_component_imports_what_was_not_disabled() {
     assert_eq!(module::kind(&facts, Some("run")), Ok(ImageKind::Component));
     assert!(interfaces(&facts).iter().any(|name| name.starts_with("wasi:cli/stdout@0.2")));
     assert_eq!(functions(&facts, "wasi:http/outgoing-handler"), Vec::<&str>::new());
+    let found = interpreters(&facts);
+    let [(Engine::Spidermonkey, evidence)] = found.as_slice() else { panic!("{found:?}") };
+    assert!(evidence.contains(&"ComponentizeJS 0.23.0"), "{evidence:?}");
 }
 
 #[test]

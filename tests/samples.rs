@@ -243,6 +243,10 @@ fn the_page_about_the_configuration_has_every_key_with_its_default_and_no_other(
     keys("", &file, &mut expected);
     keys("runtimes.profiles[]", &file["runtimes"]["profiles"][0], &mut expected);
     expected.insert("runtimes.profiles".into(), "the built-in table".into());
+    // A table that is not there unless somebody writes it.
+    let proxy = wasmgate::image::registry::ProxyOptions { url: String::new(), except: Vec::new() };
+    keys("images.proxy", &serde_json::to_value(&proxy).unwrap(), &mut expected);
+    expected.insert("images.proxy.url".into(), "must be written".into());
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
     let page = fs::read_to_string(page).unwrap();
     let mut found = BTreeMap::new();
@@ -253,4 +257,35 @@ fn the_page_about_the_configuration_has_every_key_with_its_default_and_no_other(
         found.insert(key.trim_matches('`').to_string(), (*default).to_string());
     }
     assert_eq!(found, expected);
+}
+
+#[test]
+fn every_duration_is_read_in_both_forms_that_the_page_names() {
+    let file = serde_json::to_value(wasmgate::config::File::default()).unwrap();
+    let mut defaults = BTreeMap::new();
+    keys("", &file, &mut defaults);
+    let is_time = |text: &str| text.parse::<jiff::SignedDuration>().is_ok();
+    let times: Vec<&String> = defaults
+        .iter()
+        .filter(|(_, text)| is_time(text.trim_matches(['`', '"'])))
+        .map(|(key, _)| key)
+        .collect();
+    assert!(times.len() > 15 && times.contains(&&"images.tagTtl".to_string()), "{times:?}");
+    let read = |key: &str, text: &str| {
+        let mut value = json!(text);
+        for part in key.rsplit('.') {
+            value = json!({ part: value });
+        }
+        value["apiVersion"] = json!("wasmgate.dev/v1alpha1");
+        value["kind"] = json!("GateConfiguration");
+        let file =
+            wasmgate::config::parse("gate.yaml", &value.to_string()).unwrap_or_else(|e| panic!("{key}: {e}"));
+        let mut found = BTreeMap::new();
+        keys("", &serde_json::to_value(&file).unwrap(), &mut found);
+        found[key].clone()
+    };
+    for key in times {
+        assert_eq!(read(key, "1h30m"), read(key, "PT1H30M"), "{key}");
+        assert_ne!(read(key, "1h30m"), defaults[key], "{key}");
+    }
 }

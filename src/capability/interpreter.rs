@@ -3,7 +3,7 @@
 
 use super::required::of_module;
 use super::{Capability, Entry};
-use crate::image::ModuleFacts;
+use crate::image::{Engine, ModuleFacts, WasmFormat};
 
 /// Bytes of code from which on a program is looked at. A guess between two kinds: interpreters with their libraries are
 /// several times as large (componentize-py makes 18 MB of one line of Python), ordinary services several times smaller.
@@ -27,6 +27,29 @@ pub fn is_likely(module: &ModuleFacts) -> bool {
     can(&[Capability::Env]) && can(&[Capability::Fs]) && can(&network)
 }
 
+/// How to make a smaller image of a program that an interpreter runs, in the words of the toolchain that packs it:
+/// componentize-py (`componentize-py:README.md`), ComponentizeJS (`ComponentizeJS:types.d.ts`, `disableFeatures`), and for
+/// what is a component already, WASI-Virt.
+pub const fn way_out(engine: Engine, format: WasmFormat) -> &'static str {
+    match (engine, format) {
+        (Engine::Cpython, WasmFormat::Component) => {
+            "build it for a smaller world and without WASI where it needs none (`componentize-py -d WIT -w WORLD componentize \
+             --stub-wasi`), or take the interfaces that it does not use away with wasi-virt"
+        }
+        (Engine::Spidermonkey, WasmFormat::Component) => {
+            "build it without the features that it does not use (`jco componentize --disable http --disable fetch-event`; also \
+             stdio, random, clocks, all), or take their interfaces away with wasi-virt"
+        }
+        (_, WasmFormat::Component) => {
+            "build it for a world without the interfaces that it does not use, or take them away with wasi-virt"
+        }
+        (_, WasmFormat::Module) => {
+            "pack the program with its interpreter as a component (componentize-py, `jco componentize`), whose world can leave \
+             out what it does not use, and which wasi-virt can narrow"
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +71,7 @@ mod tests {
             memory_bytes: 0,
             size_bytes: code_bytes,
             features: std::collections::BTreeSet::new(),
+            interpreters: Vec::new(),
             memory_max_bytes: None,
         }
     }

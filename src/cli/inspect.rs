@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::args::{InspectOptions, Output};
 use super::render::safe;
 use super::{Error, Exit, build, print};
+use crate::capability::interpreter;
 use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module};
 
 /// Columns of a terminal that nobody can measure.
@@ -146,6 +147,21 @@ fn module_text(facts: &ModuleFacts) -> String {
             facts.size_bytes, facts.code_bytes, facts.data_bytes, facts.memory_bytes
         ),
     );
+    for found in &facts.interpreters {
+        let engine = found.engine;
+        out.add(
+            "  carries",
+            &format!(
+                "{}: can call whatever the library of {} can, not only what the program does",
+                engine.name(),
+                engine.language()
+            ),
+        );
+        for evidence in &found.evidence {
+            out.add("", &format!("{} = {}", evidence.seen, evidence.value));
+        }
+        out.add("  narrow", interpreter::way_out(engine, facts.format));
+    }
     for import in &facts.imports {
         let functions: Vec<_> = import.functions.iter().map(String::as_str).collect();
         out.add("  import", &format!("{}: {}", import.interface, functions.join(", ")));

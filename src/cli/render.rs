@@ -117,10 +117,24 @@ fn finding(container: &Value, width: u16) -> String {
     if !text(container, "reason").is_empty() {
         line(YELLOW, "reason", text(container, "reason"));
     }
+    for found in list(container, "interpreters") {
+        line(YELLOW, "carries", &carried(found));
+    }
     for hazard in list(container, "hazards").iter().filter_map(Value::as_str) {
         line(YELLOW, "hazard", hazard);
     }
     out
+}
+
+/// An interpreter; `suggest` has how to narrow the image.
+fn carried(found: &Value) -> String {
+    let seen = list(found, "evidence").first();
+    let seen = seen.map(|e| format!(" ({}: {})", text(e, "seen"), text(e, "value"))).unwrap_or_default();
+    format!(
+        "the interpreter {}{seen}: it can call everything that its standard library can; `wasmgate suggest` says how to \
+         narrow the image",
+        text(found, "engine")
+    )
 }
 
 fn indented(text: &str) -> String {

@@ -15,6 +15,7 @@ use wasmparser::{
     WasmFeatures,
 };
 
+use super::interpreter::Signs;
 use super::malformed::{Malformed, short};
 use super::{Feature, ImageKind, Import, ModuleFacts, WasmFormat};
 
@@ -168,6 +169,7 @@ struct Walk {
     code: u64,
     data: u64,
     features: BTreeSet<Feature>,
+    signs: Signs,
     /// Functions that the outermost module has imported so far: the index of the next one.
     functions: u32,
     /// The function `sock_accept`, whose number of parameters tells two interfaces apart.
@@ -198,11 +200,12 @@ impl Walk {
                     self.core_import(&import?);
                 }
             }
-            Payload::ExportSection(section) if self.outermost() => {
+            Payload::ExportSection(section) => {
                 for export in section.clone() {
-                    self.exports.insert(export?.name.to_string());
+                    self.core_export(export?.name);
                 }
             }
+            Payload::CustomSection(section) => self.signs.custom(section),
             other => return self.component_section(other),
         }
         Ok(())
@@ -283,6 +286,7 @@ impl Walk {
     }
 
     fn core_import(&mut self, import: &wasmparser::Import<'_>) {
+        self.signs.import(import.module);
         let functions = self.imports.entry(import.module.to_string()).or_default();
         match import.ty {
             TypeRef::Func(_) | TypeRef::FuncExact(_) => {
@@ -295,6 +299,13 @@ impl Walk {
             // The host must bring this memory; one that a nested module imports is another module's, counted there.
             TypeRef::Memory(memory) => self.memory(&memory),
             _ => {}
+        }
+    }
+
+    fn core_export(&mut self, name: &str) {
+        self.signs.export(name);
+        if self.outermost() {
+            self.exports.insert(name.to_string());
         }
     }
 
@@ -403,6 +414,7 @@ impl Walk {
             memory_bytes: memory.initial,
             memory_max_bytes: memory.maximum,
             features: self.features,
+            interpreters: self.signs.found(),
             size_bytes: size as u64,
         })
     }

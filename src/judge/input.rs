@@ -18,7 +18,9 @@ use crate::cluster::Cluster;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
 use crate::image::rootfs::crun_annotation;
 use crate::image::runner::{Runner, runners};
-use crate::image::{Claim, Evidence, ImageFacts, ImageKind, NativeCode, Packaging, Program, Shape};
+use crate::image::{
+    Claim, Evidence, ImageFacts, ImageKind, ModuleFacts, NativeCode, Packaging, Program, Shape,
+};
 use crate::inspection::{Class, Container, Finding, Inspection};
 use crate::plan::{floor, quantity::Quantity, sizing};
 use crate::review::GroupVersionKind;
@@ -193,6 +195,9 @@ pub struct ContainerFacts<'a> {
     pub hazards: &'a [String],
     /// What the image's config says of its bytes and is not so.
     pub claims: &'a [Claim],
+    /// Interpreters in what it starts; left out when there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interpreters: Vec<InterpreterFacts<'a>>,
     /// The runtimes that can start the program, as far as it and its packaging tell.
     pub runnable_by: BTreeSet<Runner>,
     /// What the program can call.
@@ -208,6 +213,20 @@ pub struct ContainerFacts<'a> {
     /// What else the pod spec says of it.
     #[serde(flatten)]
     pub spec: SpecFacts<'a>,
+}
+
+/// An interpreter in a program: it can call what its library can, whatever the script does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InterpreterFacts<'a> {
+    /// The name of the interpreter, such as `CPython`.
+    pub engine: &'static str,
+    /// The language that it runs.
+    pub language: &'static str,
+    /// The binary that carries it: a layer digest, or a path.
+    pub source: &'a str,
+    /// Where it showed.
+    pub evidence: &'a [Evidence],
 }
 
 /// An effective capability and, when nobody covers it, the grant that would.
@@ -377,6 +396,7 @@ fn container_facts<'a>(
         evidence: known.map_or(&[], |(facts, _)| facts.evidence.as_slice()),
         hazards: known.map_or(&[], |(facts, _)| facts.hazards.as_slice()),
         claims: known.map_or(&[], |(facts, _)| facts.claims.as_slice()),
+        interpreters: known.map(|(facts, program)| interpreters(facts, program)).unwrap_or_default(),
         runnable_by: known.map(|(facts, program)| runners(facts, program)).unwrap_or_default(),
         requires: capabilities.requires,
         ambient: capabilities.ambient,
@@ -426,6 +446,20 @@ fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, Option<Str
             (kind, packaging, reason, native)
         }
     }
+}
+
+fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<InterpreterFacts<'a>> {
+    let Program::Wasm { modules, .. } = program else { return Vec::new() };
+    let modules = modules.iter().filter_map(|index| facts.modules.get(*index));
+    let of_module = |module: &'a ModuleFacts| {
+        module.interpreters.iter().map(|found| InterpreterFacts {
+            engine: found.engine.name(),
+            language: found.engine.language(),
+            source: &module.source,
+            evidence: &found.evidence,
+        })
+    };
+    modules.flat_map(of_module).collect()
 }
 
 /// Sizes as written in the spec, and the bounds of the pod's profile.

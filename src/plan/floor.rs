@@ -85,6 +85,7 @@ mod tests {
             memory_bytes,
             memory_max_bytes: None,
             features: BTreeSet::new(),
+            interpreters: Vec::new(),
             size_bytes: code_bytes,
         }
     }

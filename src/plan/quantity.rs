@@ -129,6 +129,12 @@ impl Quantity {
         Self(self.0.saturating_mul(ratio.0).div_euclid(NANO))
     }
 
+    /// What is left of it without another amount; never less than nothing.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0).max(0))
+    }
+
     /// As memory is written: in Mi when whole, else in Ki or bytes.
     pub fn memory(self) -> String {
         let bytes = self.up_to(Self::BYTE).0 / NANO;

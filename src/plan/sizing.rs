@@ -15,6 +15,7 @@ use crate::workload::{Role, Workload};
 use super::draft::{Error, Notes, Object, container_mut, list_of, not, object, object_mut};
 use super::floor;
 use super::quantity::Quantity;
+use super::sum::{self, Free, Seat, Total};
 
 /// Annotation in which the API server's LimitRanger says what it filled in
 /// (`kubernetes:plugin/pkg/admission/limitranger/admission.go`). A person can write it too: then his own values count
@@ -83,9 +84,9 @@ pub(super) struct Site<'a> {
     defaults: Defaults,
     memory_bounds: Bounds,
     cpu_bounds: Bounds,
-    /// Totals that the namespace's `LimitRange`s allow a pod.
-    pod_memory_max: Option<Quantity>,
-    pod_cpu_max: Option<Quantity>,
+    /// What the namespace's `LimitRange`s allow a pod as a whole.
+    memory_total: Total,
+    cpu_total: Total,
     hint: Hint<'a>,
 }
 
@@ -138,9 +139,10 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn read(items: &[LimitRangeItem], resource: Resource, namespace: &str) -> Result<Self, Error> {
+    /// Of the items of one type, `Container` or `Pod`.
+    fn read(items: &[LimitRangeItem], of: &str, resource: Resource, namespace: &str) -> Result<Self, Error> {
         let mut bounds = Self::default();
-        for item in items.iter().filter(|item| item.type_ == "Container") {
+        for item in items.iter().filter(|item| item.type_ == of) {
             let read = |map: &Option<_>, name| limit(map.as_ref(), name, resource, namespace);
             let (min, max) = (read(&item.min, "min")?, read(&item.max, "max")?);
             let ratio = read(&item.max_limit_request_ratio, "maxLimitRequestRatio")?;
@@ -179,12 +181,9 @@ fn limit(
     Quantity::named(&found.0, &field).map(Some)
 }
 
-fn pod_max(items: &[LimitRangeItem], resource: Resource, namespace: &str) -> Result<Option<Quantity>, Error> {
-    let mut least = None;
-    for item in items.iter().filter(|item| item.type_ == "Pod") {
-        least = lesser(least, limit(item.max.as_ref(), "max", resource, namespace)?);
-    }
-    Ok(least)
+fn pod_bounds(items: &[LimitRangeItem], resource: Resource, namespace: &str) -> Result<Total, Error> {
+    let Bounds { min, max, ratio } = Bounds::read(items, "Pod", resource, namespace)?;
+    Ok(Total { min, max, ratio })
 }
 
 /// Values that the LimitRanger says it filled in.
@@ -233,10 +232,10 @@ impl<'a> Site<'a> {
             profile,
             namespace,
             defaults: Defaults::read(profile)?,
-            memory_bounds: Bounds::read(items, Resource::Memory, namespace)?,
-            cpu_bounds: Bounds::read(items, Resource::Cpu, namespace)?,
-            pod_memory_max: pod_max(items, Resource::Memory, namespace)?,
-            pod_cpu_max: pod_max(items, Resource::Cpu, namespace)?,
+            memory_bounds: Bounds::read(items, "Container", Resource::Memory, namespace)?,
+            cpu_bounds: Bounds::read(items, "Container", Resource::Cpu, namespace)?,
+            memory_total: pod_bounds(items, Resource::Memory, namespace)?,
+            cpu_total: pod_bounds(items, Resource::Cpu, namespace)?,
             hint: Hint::read(annotation),
         })
     }
@@ -245,6 +244,13 @@ impl<'a> Site<'a> {
         match resource {
             Resource::Memory => self.memory_bounds,
             Resource::Cpu => self.cpu_bounds,
+        }
+    }
+
+    const fn total(&self, resource: Resource) -> Total {
+        match resource {
+            Resource::Memory => self.memory_total,
+            Resource::Cpu => self.cpu_total,
         }
     }
 }
@@ -299,15 +305,61 @@ pub(super) fn size(
 ) -> Result<(), Error> {
     let pod = PodLevel::read(spec)?;
     let before = notes.changes.len();
+    let mut tables = Vec::new();
     for container in &inspection.containers {
-        if let Finding::Known { facts, program } = &container.finding
+        if let Finding::Known { facts, program: Program::Wasm { packaging, modules, .. } } =
+            &container.finding
             && matches!(container.role, Role::Container | Role::InitContainer)
         {
-            size_one(spec, container, (facts, program), site, &pod, notes)?;
+            tables.push(Table::lay(spec, container, (facts, *packaging, modules), site, &pod)?);
         }
     }
+    for resource in Resource::BOTH {
+        if !pod.named.contains(&resource) {
+            fit_total(spec, &mut tables, site, resource)?;
+        }
+    }
+    for table in &tables {
+        table.write(spec, site, &pod, notes)?;
+    }
     if notes.changes.len() > before {
-        warn_of_pod_max(spec, site, notes)?;
+        warn_of_total(spec, site, &pod, notes)?;
+    }
+    Ok(())
+}
+
+/// Brings what nobody chose into what the namespace allows a whole pod.
+fn fit_total(
+    spec: &Object,
+    tables: &mut [Table<'_>],
+    site: &Site<'_>,
+    resource: Resource,
+) -> Result<(), Error> {
+    let total = site.total(resource);
+    if total == Total::default() {
+        return Ok(());
+    }
+    let mut found = seats(spec, resource)?;
+    for table in &*tables {
+        if let Some((_, seat)) = found.iter_mut().find(|(place, _)| *place == table.place()) {
+            table.dish(resource).sit(site, seat);
+        }
+    }
+    let (places, mut seats): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    let index = |table: &Table<'_>| places.iter().position(|place| *place == table.place());
+    if let Some(max) = total.max {
+        sum::lower_limits(&mut seats, max);
+        for table in &*tables {
+            if let Some(seat) = index(table).and_then(|index| seats.get_mut(index)) {
+                table.dish(resource).settle_again(site, seat);
+            }
+        }
+    }
+    sum::fit_requests(&mut seats, total);
+    for table in tables {
+        if let Some(seat) = index(table).and_then(|index| seats.get(index)) {
+            table.dish_mut(resource).wanted = Chosen { request: seat.request, limit: seat.limit };
+        }
     }
     Ok(())
 }
@@ -359,24 +411,119 @@ fn modules<'a>(facts: &'a ImageFacts, indices: &'a [usize]) -> impl Iterator<Ite
     indices.iter().filter_map(|index| facts.modules.get(*index))
 }
 
-fn size_one(
-    spec: &mut Object,
-    container: &Container,
-    (facts, program): (&ImageFacts, &Program),
-    site: &Site<'_>,
-    pod: &PodLevel,
-    notes: &mut Notes,
-) -> Result<(), Error> {
-    let Program::Wasm { packaging, modules: indices, .. } = program else { return Ok(()) };
-    let path = format!("spec.{}[{}].resources", list_of(container.role), container.index);
-    let item = container_mut(spec, container.role, container.index, &container.name)?;
-    let compile = floor::cpu(*packaging, modules(facts, indices));
-    for (resource, wish) in wishes(&site.defaults, *packaging, facts, indices) {
-        let mut desk = Desk { container, resource, site, path: &path, notes };
-        desk.work(item, wish, pod)?;
+/// One container, with what it should get of each resource.
+struct Table<'a> {
+    container: &'a Container,
+    path: String,
+    memory: Dish,
+    cpu: Dish,
+    /// CPU time that its program compiles for in the container, and the limit under which that does not take long.
+    compiles: (i128, Quantity),
+}
+
+/// One resource of one container.
+#[derive(Debug, Clone, Copy)]
+struct Dish {
+    resource: Resource,
+    wish: Wish,
+    /// What stands in the spec.
+    before: Chosen,
+    /// What of it a person chose.
+    chosen: Chosen,
+    /// What shall stand there.
+    wanted: Chosen,
+}
+
+impl<'a> Table<'a> {
+    fn lay(
+        spec: &mut Object,
+        container: &'a Container,
+        (facts, packaging, indices): (&ImageFacts, Packaging, &[usize]),
+        site: &Site<'_>,
+        pod: &PodLevel,
+    ) -> Result<Self, Error> {
+        let path = format!("spec.{}[{}].resources", list_of(container.role), container.index);
+        let item = container_mut(spec, container.role, container.index, &container.name)?;
+        let [(_, memory), (_, cpu)] = wishes(&site.defaults, packaging, facts, indices);
+        let compile = floor::cpu(packaging, modules(facts, indices));
+        let dish = |resource, wish| {
+            Desk { container, resource, site, path: &path }.plan(item, wish, pod.named.contains(&resource))
+        };
+        let (memory, cpu) = (dish(Resource::Memory, memory)?, dish(Resource::Cpu, cpu)?);
+        let compiles = (floor::compile_millis(packaging, modules(facts, indices)), compile);
+        Ok(Self { container, path, memory, cpu, compiles })
     }
-    let millis = floor::compile_millis(*packaging, modules(facts, indices));
-    warn_of_slow_start(item, container, &path, (millis, compile), notes)
+
+    const fn place(&self) -> (&'static str, usize) {
+        (list_of(self.container.role), self.container.index)
+    }
+
+    const fn dish(&self, resource: Resource) -> &Dish {
+        match resource {
+            Resource::Memory => &self.memory,
+            Resource::Cpu => &self.cpu,
+        }
+    }
+
+    const fn dish_mut(&mut self, resource: Resource) -> &mut Dish {
+        match resource {
+            Resource::Memory => &mut self.memory,
+            Resource::Cpu => &mut self.cpu,
+        }
+    }
+
+    fn write(
+        &self,
+        spec: &mut Object,
+        site: &Site<'_>,
+        pod: &PodLevel,
+        notes: &mut Notes,
+    ) -> Result<(), Error> {
+        let container = self.container;
+        let item = container_mut(spec, container.role, container.index, &container.name)?;
+        for dish in [self.memory, self.cpu] {
+            let desk = Desk { container, resource: dish.resource, site, path: &self.path };
+            desk.write(item, Side::Requests, (dish.before.request, dish.wanted.request), notes)?;
+            desk.write(item, Side::Limits, (dish.before.limit, dish.wanted.limit), notes)?;
+            if dish.resource == Resource::Memory {
+                let governed = pod.named.contains(&dish.resource);
+                let limit = dish.wanted.limit;
+                let limit = if governed { lesser(limit, pod.memory_limit) } else { limit };
+                desk.warn_of_floor(limit, dish.wish.floor, notes);
+            }
+        }
+        warn_of_slow_start(item, container, &self.path, self.compiles, notes)
+    }
+}
+
+impl Dish {
+    /// Sits down among the containers of the pod, with all that may be moved of it. A person's values stand, unless the
+    /// profile clamps.
+    fn sit(&self, site: &Site<'_>, seat: &mut Seat) {
+        let bounds = site.bounds(self.resource);
+        let clamps = site.profile.sizing.mode == SizingMode::Clamp;
+        seat.request = self.wanted.request;
+        seat.limit = self.wanted.limit;
+        seat.free = Some(Free {
+            request: clamps || self.chosen.request.is_none(),
+            limit: clamps || self.chosen.limit.is_none(),
+            // No limit of zero: it would be none.
+            least: bounds.fit(self.wish.floor).max(self.wish.step),
+            // What passes the profile's limit would be clamped the next time.
+            most: if clamps { Some(bounds.fit(self.wish.size.limit)) } else { bounds.max },
+            ratio: bounds.ratio,
+            step: self.wish.step,
+        });
+    }
+
+    /// The request that goes with a limit that was lowered: the same as if a person had written it so.
+    fn settle_again(&self, site: &Site<'_>, seat: &mut Seat) {
+        if seat.limit != self.wanted.limit {
+            let chosen = Chosen { request: self.chosen.request, limit: seat.limit };
+            let pair = settle(self.wish, site.bounds(self.resource), chosen, site.profile.sizing.mode);
+            seat.request = Some(pair.request);
+        }
+    }
 }
 
 /// What a program should get of both resources under a profile.
@@ -420,7 +567,7 @@ pub fn caps(
     let defaults = Defaults::read(profile).ok()?;
     let items = cluster.limit_ranges.get(namespace).map_or(&[][..], Vec::as_slice);
     let top = |(resource, wish): (Resource, Wish)| {
-        Bounds::read(items, resource, namespace).ok().map(|bounds| bounds.fit(wish.size.limit))
+        Bounds::read(items, "Container", resource, namespace).ok().map(|bounds| bounds.fit(wish.size.limit))
     };
     let [memory, cpu] = wishes(&defaults, *packaging, facts, indices).map(top);
     Some(Caps { memory: memory?, cpu: cpu? })
@@ -430,42 +577,32 @@ fn raised(size: Pair, floor: Quantity) -> Pair {
     Pair { request: size.request.max(floor), limit: size.limit.max(floor) }
 }
 
-/// One resource of one container on the table.
-struct Desk<'a, 'n> {
+/// Where one resource of one container is looked up and written.
+struct Desk<'a> {
     container: &'a Container,
     resource: Resource,
     site: &'a Site<'a>,
     path: &'a str,
-    notes: &'n mut Notes,
 }
 
-impl Desk<'_, '_> {
-    fn work(&mut self, item: &mut Object, wish: Wish, pod: &PodLevel) -> Result<(), Error> {
+impl Desk<'_> {
+    fn plan(&self, item: &Object, wish: Wish, governed: bool) -> Result<Dish, Error> {
         let empty = Object::new();
         let resources =
             object(item, "resources", self.path.trim_end_matches(".resources"))?.unwrap_or(&empty);
         let request = written(resources, Side::Requests, self.resource, self.path)?;
         let limit = written(resources, Side::Limits, self.resource, self.path)?;
-        let governed = pod.named.contains(&self.resource);
-        let wanted =
-            if governed { self.under_pod(wish, request, limit) } else { self.alone(wish, request, limit) };
-        self.write(item, Side::Requests, request, wanted.request)?;
-        self.write(item, Side::Limits, limit, wanted.limit)?;
-        if self.resource == Resource::Memory {
-            let limit = if governed { lesser(wanted.limit, pod.memory_limit) } else { wanted.limit };
-            self.warn_of_floor(limit, wish.floor);
-        }
-        Ok(())
-    }
-
-    /// The usual case: nothing is said for the pod as a whole.
-    fn alone(&self, wish: Wish, request: Option<Quantity>, limit: Option<Quantity>) -> Chosen {
         let chosen = |side, value: Option<Quantity>| {
             value.filter(|_| !self.site.hint.names(self.container, side, self.resource))
         };
         let chosen = Chosen { request: chosen(Side::Requests, request), limit: chosen(Side::Limits, limit) };
-        let pair = settle(wish, self.site.bounds(self.resource), chosen, self.mode());
-        Chosen { request: Some(pair.request), limit: Some(pair.limit) }
+        let wanted = if governed {
+            self.under_pod(wish, request, limit)
+        } else {
+            let pair = settle(wish, self.site.bounds(self.resource), chosen, self.mode());
+            Chosen { request: Some(pair.request), limit: Some(pair.limit) }
+        };
+        Ok(Dish { resource: self.resource, wish, before: Chosen { request, limit }, chosen, wanted })
     }
 
     /// Under a pod-level size: what is missing stays so, and clamping only lowers.
@@ -485,11 +622,11 @@ impl Desk<'_, '_> {
     /// Writes a value where another one, or none, stands. Equal quantities that are spelled differently are equal:
     /// the API server respells them between its calls.
     fn write(
-        &mut self,
+        &self,
         item: &mut Object,
         side: Side,
-        before: Option<Quantity>,
-        wanted: Option<Quantity>,
+        (before, wanted): (Option<Quantity>, Option<Quantity>),
+        notes: &mut Notes,
     ) -> Result<(), Error> {
         let Some(wanted) = wanted.filter(|wanted| before != Some(*wanted)) else { return Ok(()) };
         let text = self.resource.written(wanted);
@@ -505,10 +642,10 @@ impl Desk<'_, '_> {
             let own = spelled.as_ref().and_then(Value::as_str).map(String::from);
             format!(" (was {}{by})", own.unwrap_or_else(|| self.resource.written(before)))
         });
-        self.notes.change(&format!("resources/{container}"), format!("{}.{field} = {text}{was}", self.path));
+        notes.change(&format!("resources/{container}"), format!("{}.{field} = {text}{was}", self.path));
         if before.is_some() && !hinted {
             let profile = &self.site.profile.name;
-            self.notes.tell(format!(
+            notes.tell(format!(
                 "container `{container}`: {field} is now {text}{was}: runtime profile `{profile}` clamps sizes"
             ));
         }
@@ -533,11 +670,11 @@ impl Desk<'_, '_> {
     }
 
     /// A limit of zero is none for the kubelet.
-    fn warn_of_floor(&mut self, limit: Option<Quantity>, floor: Quantity) {
+    fn warn_of_floor(&self, limit: Option<Quantity>, floor: Quantity, notes: &mut Notes) {
         let Some(limit) = limit.filter(|limit| *limit != Quantity::ZERO && *limit < floor) else { return };
         let container = &self.container.name;
         let fix = self.way_out(floor);
-        self.notes.warn(format!(
+        notes.warn(format!(
             "container `{container}`: with a memory limit of {} it cannot start: it will be killed for memory, which \
              runwasi's shims show as `Error` with exit code 137, not as `OOMKilled`; {fix}",
             limit.memory()
@@ -567,31 +704,56 @@ fn warn_of_slow_start(
     Ok(())
 }
 
-/// `LimitRange`s may bound the whole pod too; which container should give way is not for wasmgate to say.
-fn warn_of_pod_max(spec: &Object, site: &Site<'_>, notes: &mut Notes) -> Result<(), Error> {
-    for (resource, max) in [(Resource::Memory, site.pod_memory_max), (Resource::Cpu, site.pod_cpu_max)] {
-        let Some(max) = max else { continue };
-        let total = pod_total(spec, resource)?;
-        if total > max {
-            notes.warn(format!(
-                "the {} limits of the pod add up to {}, and a LimitRange of namespace `{}` allows {} at most for a \
-                 pod; lower a container's limit or raise that",
+/// Says what the API server will refuse all the same: what a person chose, or what the programs need, leaves no way.
+fn warn_of_total(spec: &Object, site: &Site<'_>, pod: &PodLevel, notes: &mut Notes) -> Result<(), Error> {
+    for resource in Resource::BOTH {
+        let Total { min, max, ratio } = site.total(resource);
+        let seats: Vec<Seat> = seats(spec, resource)?.into_iter().map(|(_, seat)| seat).collect();
+        let (requests, limits) = (sum::total(&seats, sum::REQUESTS), sum::total(&seats, sum::LIMITS));
+        let sums = [(Side::Limits, limits), (Side::Requests, requests)];
+        let over = sums.into_iter().find(|(_, sum)| max.is_some_and(|max| *sum > max));
+        // Under a pod-level size the API server counts that.
+        let under = sums.into_iter().rev().find(|(_, sum)| min.is_some_and(|min| *sum < min));
+        let under = under.filter(|_| !pod.named.contains(&resource));
+        let told = |(side, sum): (Side, Quantity), bound: Option<Quantity>, words: &str, fix: &str| {
+            let bound = resource.written(bound.unwrap_or_default());
+            format!(
+                "the {} {} of the pod add up to {}, and a LimitRange of namespace `{}` {words} {bound} {fix}",
                 resource.name(),
-                resource.written(total),
+                side.name(),
+                resource.written(sum),
                 site.namespace,
-                resource.written(max)
+            )
+        };
+        if let Some(over) = over {
+            let fix = "at most for a pod; lower a container's limit or raise that";
+            notes.warn(told(over, max, "allows", fix));
+        } else if let Some(under) = under {
+            let fix = "at least of a pod; raise a container's request and limit or lower that";
+            notes.warn(told(under, min, "demands", fix));
+        } else if let Some(ratio) = ratio.filter(|ratio| limits > requests.times(*ratio))
+            && !pod.named.contains(&resource)
+        {
+            notes.warn(format!(
+                "the {} limits of the pod add up to {}, and its requests to {}, and a LimitRange of namespace `{}` allows \
+                 limits {ratio} times the requests at most; raise a container's request or lower its limit",
+                resource.name(),
+                resource.written(limits),
+                resource.written(requests),
+                site.namespace
             ));
         }
     }
     Ok(())
 }
 
-/// Limits of all containers and sidecars, or of one init container when that is more
-/// (`kubernetes/component-helpers:resource/helpers.go` `PodLimits`, without overhead).
-fn pod_total(spec: &Object, resource: Resource) -> Result<Quantity, Error> {
-    let mut running = Quantity::ZERO;
-    let mut most = Quantity::ZERO;
-    for (list, sidecars) in [("initContainers", true), ("containers", false)] {
+/// Where a container stands: its list and its position there.
+type Place = (&'static str, usize);
+
+/// What every container of the pod has of one resource, in the order in which they start.
+fn seats(spec: &Object, resource: Resource) -> Result<Vec<(Place, Seat)>, Error> {
+    let mut found = Vec::new();
+    for (list, init) in [("initContainers", true), ("containers", false)] {
         let items = match spec.get(list) {
             None | Some(Value::Null) => continue,
             Some(items) => items.as_array().ok_or_else(|| not(format!("spec.{list}"), "a list"))?,
@@ -599,16 +761,15 @@ fn pod_total(spec: &Object, resource: Resource) -> Result<Quantity, Error> {
         for (index, item) in items.iter().enumerate() {
             let path = format!("spec.{list}[{index}]");
             let item = item.as_object().ok_or_else(|| not(path.clone(), "an object"))?;
-            let Some(resources) = object(item, "resources", &path)? else { continue };
-            let path = format!("{path}.resources");
-            let limit = written(resources, Side::Limits, resource, &path)?.unwrap_or(Quantity::ZERO);
-            let stays = !sidecars || item.get("restartPolicy").and_then(Value::as_str) == Some("Always");
-            if stays {
-                running = running + limit;
-            } else {
-                most = most.max(running + limit);
+            let stays = !init || item.get("restartPolicy").and_then(Value::as_str) == Some("Always");
+            let mut seat = Seat { stays, ..Seat::default() };
+            if let Some(resources) = object(item, "resources", &path)? {
+                let path = format!("{path}.resources");
+                seat.request = written(resources, Side::Requests, resource, &path)?;
+                seat.limit = written(resources, Side::Limits, resource, &path)?;
             }
+            found.push(((list, index), seat));
         }
     }
-    Ok(running.max(most))
+    Ok(found)
 }

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use serde_json::json;
+
+use super::oci::{ImageBuilder, fixtures};
 use super::registry::Registry;
-use super::{Said, run, samples};
+use super::{Said, pipe, run, samples};
 
 /// Pushes the sample images from their layouts: two with each program.
 fn push(registry: &Registry) {
@@ -79,4 +82,43 @@ fn committed(image: &str) -> String {
     let text = std::fs::read(samples(&format!("images/{image}/index.json"))).unwrap();
     let index: serde_json::Value = serde_json::from_slice(&text).unwrap();
     index["manifests"][0]["digest"].as_str().unwrap().to_string()
+}
+
+#[test]
+fn a_pushed_image_whose_config_says_less_than_its_bytes_is_refused_for_the_lie() {
+    let registry = Registry::start();
+    let folder = tempfile::tempdir().unwrap();
+    let honest = json!({"imports": ["wasi:http/outgoing-handler@0.2.0"], "exports": ["wasi:http/incoming-handler@0.2.0"]});
+    for (name, component) in [
+        ("honest", honest),
+        ("liar", json!({"imports": [], "exports": ["wasi:http/incoming-handler@0.2.0"]})),
+    ] {
+        let mut image = ImageBuilder::wasm_artifact(&fixtures::http_component());
+        image
+            .set_config("component", component)
+            .build()
+            .write_layout(&folder.path().join(name), "1")
+            .unwrap();
+        let image = registry.image(&format!("{name}:1"));
+        registry.oras(
+            folder.path(),
+            &["copy", "--from-oci-layout", &format!("{name}:1"), "--to-plain-http", &image],
+        );
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: app, namespace: shop}}\nspec:\n  runtimeClassName: wasmtime\n  \
+             containers: [{{name: app, image: \"{image}\"}}]\n"
+        );
+        let arguments = ["explain", "-f", "-", "--insecure-registry", &registry.host, "-o", "json"];
+        let report = pipe(&arguments, &pod).json()["objects"][0].clone();
+        let rules: Vec<&str> =
+            report["violations"].as_array().unwrap().iter().filter_map(|v| v["rule"].as_str()).collect();
+        assert_eq!(rules.contains(&"config-lies"), name == "liar", "{name}: {report}");
+        let claims = report["containers"][0]["claims"].as_array().unwrap();
+        assert_eq!(claims.len(), usize::from(name == "liar"), "{claims:?}");
+        if let Some(claim) = claims.first() {
+            assert_eq!((&claim["field"], &claim["claimed"]), (&json!("component.imports"), &json!("")));
+            assert!(claim["found"].as_str().unwrap().contains("wasi:http/outgoing-handler"), "{claim}");
+            assert_eq!(report["outcome"], "denied");
+        }
+    }
 }

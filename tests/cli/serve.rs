@@ -224,3 +224,46 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
     let said = super::Said::of(&mut command);
     said.fails(&[&address]);
 }
+
+#[test]
+fn a_level_for_a_rule_that_no_bundle_has_ends_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+    for (body, said) in [
+        ("{rules: {need-grant: warn}}", "`enforcement.rules` cannot be `need-grant`"),
+        ("{neverExempt: [native]}", "`enforcement.neverExempt` cannot be `native`"),
+    ] {
+        std::fs::write(folder.path().join("gate.yaml"), format!("{head}enforcement: {body}\n")).unwrap();
+        let mut command = wasmgate();
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--probes",
+            "127.0.0.1:0",
+            "--config",
+            "gate.yaml",
+        ]);
+        let ended = super::Said::of(command.current_dir(folder.path()));
+        ended.fails(&[said, "no loaded bundle has this rule", "needs-grant"]);
+        assert!(!ended.err.contains("Listening"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_grants_folder_without_manifests_is_said_at_the_start() {
+    let grants = tempfile::tempdir().unwrap();
+    let folder = grants.path().to_str().unwrap();
+    std::fs::write(grants.path().join("orders.yaml.bak"), "kind: WasiGrant").unwrap();
+    let warning = "No grants were loaded: none of the files ends in .yaml, .yml or .json";
+    let gate = Gate::start(&["--grants", folder]);
+    let log = gate.log.lock().unwrap().clone();
+    assert!(log.contains(warning) && log.contains(folder) && log.contains("orders.yaml.bak"), "{log}");
+    gate.signal("-TERM");
+    assert_eq!(gate.end().0, Some(0));
+
+    std::fs::copy(samples("grants/orders.yaml"), grants.path().join("orders.yaml")).unwrap();
+    let gate = Gate::start(&["--grants", folder]);
+    let log = gate.log.lock().unwrap().clone();
+    assert!(!log.contains(warning), "{log}");
+}

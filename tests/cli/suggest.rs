@@ -1,5 +1,8 @@
 //! `suggest`: what it prints is a file of grants that lets in what was denied.
 
+use std::path::Path;
+
+use super::oci::{ImageBuilder, fixtures};
 use super::{Said, layouts, pipe, run, samples};
 
 fn suggest(what: &[&str]) -> Said {
@@ -75,4 +78,62 @@ fn what_no_grant_can_mend_is_said_and_makes_the_exit_code_1() {
 fn an_image_and_a_file_are_one_too_many_and_neither_is_one_too_few() {
     assert_eq!(suggest(&["-f", "x.yaml", "image"]).code, 2);
     assert_eq!(suggest(&[]).code, 2);
+}
+
+/// A pod of a binary that a real toolchain made, packed as runwasi's images are, and the layout that it comes from.
+/// `None` where nobody fetched the binary.
+fn packed(folder: &Path, name: &str, command: &str) -> Option<(String, String)> {
+    let bytes = fixtures::produced(name)?;
+    let image = ImageBuilder::runwasi(&bytes, "app.wasm").build();
+    image.write_layout(&folder.join(name), "1").unwrap();
+    let pod = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: app, namespace: shop}}\nspec:\n  runtimeClassName: wasmtime\n  \
+         enableServiceLinks: false\n  containers: [{{name: app, image: \"real.example/{name}:1\", command: [\"{command}\"], \
+         env: [{{name: A, value: b}}]}}]\n"
+    );
+    Some((pod, format!("real.example={}", folder.display())))
+}
+
+#[test]
+fn an_interpreter_is_named_by_its_bytes_and_the_way_to_a_narrower_image_by_its_toolchain() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = [
+        ("python", "CPython", "componentize --stub-wasi", "this would let it in"),
+        // Its world leaves out what it does not use, so there is nothing to narrow and nothing to grant.
+        ("javascript", "SpiderMonkey", "jco componentize --disable http", "nothing is missing"),
+    ];
+    for (name, engine, way_out, summary) in expected {
+        let Some((pod, layouts)) = packed(folder.path(), name, "app.wasm#run") else { continue };
+        let said = pipe(&["suggest", "-f", "-", "--image-layouts", &layouts], &pod);
+        assert_eq!(said.code, 0, "{said:?}");
+        let can = "which can call everything that its standard library can";
+        let carries = format!("carries the interpreter {engine} (");
+        said.has(&[summary]);
+        if summary == "this would let it in" {
+            said.has(&["kind: WasiGrant", &carries, can, way_out, "wasi-virt"]);
+            assert!(said.err.contains(&carries), "{}", said.err);
+        }
+        let explained = pipe(&["explain", "-f", "-", "--image-layouts", &layouts], &pod);
+        explained.has(&[&format!("the interpreter {engine} ("), "wasmgate suggest"]);
+        let input =
+            pipe(&["explain", "-f", "-", "--image-layouts", &layouts, "--show-input", "-o", "json"], &pod);
+        let found = input.json()["objects"][0]["input"]["containers"][0]["interpreters"].clone();
+        assert_eq!(found[0]["engine"], *engine, "{found}");
+        let file = folder.path().join(format!("{name}.wasm"));
+        std::fs::write(&file, fixtures::produced(name).unwrap()).unwrap();
+        run(&["inspect", file.to_str().unwrap()]).has(&[&format!("  carries  {engine}: can call"), way_out]);
+    }
+}
+
+#[test]
+fn a_large_program_that_carries_no_interpreter_is_not_called_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some((pod, layouts)) = packed(folder.path(), "yosys", "app.wasm") else { return };
+    for command in ["suggest", "explain"] {
+        let said = pipe(&[command, "-f", "-", "--image-layouts", &layouts], &pod);
+        said.has(&["Pod shop/app"]);
+        assert!(said.out.contains("fd_write") || command == "suggest", "it was read: {said:?}");
+        let all = format!("{}{}", said.out, said.err).to_lowercase();
+        assert!(!all.contains("interpreter") && !all.contains("carries"), "{all}");
+    }
 }

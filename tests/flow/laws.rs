@@ -169,7 +169,7 @@ async fn law_6_the_platform_may_overrule_a_size_and_then_it_is_said_in_a_warning
     let (object, mutate, _) = flow(clamp).await.admit("shop", &wanted).await;
     assert_eq!(object["spec"]["containers"][0]["resources"]["limits"]["memory"], "32Mi");
     let warnings = mutate["warnings"].to_string();
-    assert!(warnings.contains("limits.memory is now 32Mi (was 1024Mi)"), "{warnings}");
+    assert!(warnings.contains("limits.memory is now 32Mi (was 1Gi)"), "{warnings}");
 }
 
 #[tokio::test]

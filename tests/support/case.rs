@@ -46,6 +46,10 @@ pub fn refused() -> Value {
         ("wasi:sockets/udp@0.2.6", "[method]udp-socket.stream"),
     ]);
     facts.0["native"] = json!([{"source": "sha256:2c26", "magic": "ELF"}]);
+    facts.0["claims"] =
+        json!([{"field": "component.imports", "claimed": "", "found": "wasi:sockets/tcp@0.2.6"}]);
+    let seen = json!([{"seen": "producers section, processed-by", "value": "componentize-py 0.13.0"}]);
+    facts.0["modules"][0]["interpreters"] = json!([{"engine": "cpython", "evidence": seen}]);
     let message = "the registry answered 401".into();
     let unread = Error::FetchManifest { image: "ghcr.io/myorg/migrate:1".into(), message };
     let findings =

@@ -4,7 +4,7 @@ use crate::admission::examine::Open;
 use crate::admission::{Examination, State};
 use crate::capability::ambient::UNRESOLVED;
 use crate::capability::{Capability, Entry, HostPattern, interpreter};
-use crate::image::{ModuleFacts, Program};
+use crate::image::{Interpreter, ModuleFacts, Program};
 use crate::runtime::Ambient;
 
 /// The advice about one object, in the order of its containers.
@@ -37,22 +37,42 @@ fn runtime(state: &State, examination: &Examination, open: &[Open]) -> Option<St
     })
 }
 
-/// A program whose imports are those of a standard library.
+/// Programs that carry an interpreter, or look as if they did.
 fn interpreters(examination: &Examination, open: &Open) -> Vec<String> {
     let container = examination.inspection.containers.iter().find(|c| c.name == open.container);
     let Some((facts, program)) = container.and_then(|c| c.known()) else { return Vec::new() };
     let Program::Wasm { modules, .. } = program else { return Vec::new() };
     let modules = modules.iter().filter_map(|index| facts.modules.get(*index));
-    modules.filter(|module| interpreter::is_likely(module)).map(narrow).collect()
+    modules.flat_map(interpreters_of).collect()
 }
 
-fn narrow(module: &ModuleFacts) -> String {
+fn interpreters_of(module: &ModuleFacts) -> Vec<String> {
+    if module.interpreters.is_empty() {
+        return interpreter::is_likely(module).then(|| library(module)).into_iter().collect();
+    }
+    module.interpreters.iter().map(|found| narrow(module, found)).collect()
+}
+
+/// One that the bytes name.
+fn narrow(module: &ModuleFacts, found: &Interpreter) -> String {
+    let seen = found.evidence.first().map(|e| format!(" ({}: {})", e.seen, e.value)).unwrap_or_default();
+    let engine = found.engine;
     format!(
-        "{} holds {} MiB of code and can reach variables, files and the network, as an interpreter or a program with its \
-         whole standard library does (componentize-py, StarlingMonkey, CPython): the imports say what the library can do and \
-         not what the program does; narrow the image rather than widen the grant: build against a world without the \
-         interfaces that it does not need, stub them (`componentize-py --stub-wasi`, `jco componentize --disable`), or take them \
-         away afterwards with wasi-virt",
+        "{} carries the interpreter {}{seen}, which can call everything that its standard library can: the imports say what \
+         {} can do there and not what this program does; narrow the image rather than widen the grant: {}",
+        module.source,
+        engine.name(),
+        engine.language(),
+        interpreter::way_out(engine, module.format)
+    )
+}
+
+/// One that has the size and the imports of one.
+fn library(module: &ModuleFacts) -> String {
+    format!(
+        "{} holds {} MiB of code and can reach variables, files and the network, as a program with its whole standard library \
+         does: the imports say what the library can do and not what the program does; narrow the image rather than widen the \
+         grant: build it without the parts that it does not need, or take their imports away afterwards with wasi-virt",
         module.source,
         module.code_bytes >> 20
     )

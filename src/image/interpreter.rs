@@ -1,0 +1,254 @@
+//! Which interpreter a binary carries, by what its bytes say: the toolchains that the `producers` section names
+//! (`WebAssembly/tool-conventions:ProducersSection.md`), the functions that an engine exports to its own libraries, and
+//! the names that a linker left. The program that it interprets is data, so the imports say what the interpreter's
+//! library can do and not what the program does.
+//!
+//! All of it can be stripped or forged. It is there for people and for rules that ask; it grants nothing.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use wasmparser::{CustomSectionReader, KnownCustom, Name, NameSectionReader, ProducersSectionReader};
+
+use super::Evidence;
+use super::malformed::{harmless, short};
+
+/// An interpreter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// CPython, as componentize-py and the WASI builds of Python carry it.
+    Cpython,
+    /// SpiderMonkey, as ComponentizeJS carries it inside StarlingMonkey.
+    Spidermonkey,
+    /// QuickJS, as Javy carries it.
+    Quickjs,
+    /// The reference interpreter of Ruby.
+    Cruby,
+    /// PHP's own engine.
+    Php,
+    /// The reference interpreter of Lua.
+    Lua,
+    /// Perl 5.
+    Perl,
+}
+
+impl Engine {
+    /// The name as its makers write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpython => "CPython",
+            Self::Spidermonkey => "SpiderMonkey",
+            Self::Quickjs => "QuickJS",
+            Self::Cruby => "CRuby",
+            Self::Php => "PHP",
+            Self::Lua => "Lua",
+            Self::Perl => "Perl",
+        }
+    }
+
+    /// The language that it runs.
+    pub const fn language(self) -> &'static str {
+        match self {
+            Self::Cpython => "Python",
+            Self::Spidermonkey | Self::Quickjs => "JavaScript",
+            Self::Cruby => "Ruby",
+            Self::Php => "PHP",
+            Self::Lua => "Lua",
+            Self::Perl => "Perl",
+        }
+    }
+}
+
+/// An interpreter in a binary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Interpreter {
+    /// Which one.
+    pub engine: Engine,
+    /// Where it showed, at most one item for each sign; never empty.
+    pub evidence: Vec<Evidence>,
+}
+
+/// Toolchains that put an interpreter into what they make, as they name themselves under `processed-by`, in lower case.
+const TOOLCHAINS: [(&str, Engine); 3] = [
+    ("componentize-py", Engine::Cpython),
+    ("componentizejs", Engine::Spidermonkey),
+    ("javy", Engine::Quickjs),
+];
+
+/// Functions of the engines' own embedding interfaces, which no other program defines. C++ names stand in a name section
+/// as the linker demangled them, so a name also matches where its list of parameters begins.
+const FUNCTIONS: [(&str, Engine); 17] = [
+    ("PyInit_componentize_py_runtime", Engine::Cpython),
+    ("Py_GetBuildInfo", Engine::Cpython),
+    ("Py_InitializeFromConfig", Engine::Cpython),
+    ("_PyEval_EvalFrameDefault", Engine::Cpython),
+    ("JS_NewContext(unsigned int, JSRuntime*)", Engine::Spidermonkey),
+    ("_Z13JS_NewContextjP9JSRuntime", Engine::Spidermonkey),
+    ("js::RunScript", Engine::Spidermonkey),
+    ("JS_NewRuntime2", Engine::Quickjs),
+    ("JS_CallInternal", Engine::Quickjs),
+    ("ruby_init", Engine::Cruby),
+    ("rb_eval_string_protect", Engine::Cruby),
+    ("php_request_startup", Engine::Php),
+    ("zend_execute_scripts", Engine::Php),
+    ("lua_newstate", Engine::Lua),
+    ("luaV_execute", Engine::Lua),
+    ("perl_construct", Engine::Perl),
+    ("Perl_runops_standard", Engine::Perl),
+];
+
+/// Modules of which a program imports its interpreter (`javy:README.md`, dynamic linking).
+const PROVIDERS: [(&str, Engine); 2] =
+    [("javy_quickjs_provider", Engine::Quickjs), ("javy-default-plugin", Engine::Quickjs)];
+
+/// What was seen so far, of all units of a binary.
+#[derive(Debug, Default)]
+pub(super) struct Signs(BTreeMap<Engine, Vec<Evidence>>);
+
+impl Signs {
+    /// A custom section. A bad one is no error: a runtime does not look at it either.
+    pub(super) fn custom(&mut self, section: &CustomSectionReader<'_>) {
+        match section.as_known() {
+            KnownCustom::Producers(fields) => drop(self.producers(fields)),
+            KnownCustom::Name(names) => drop(self.names(names)),
+            _ => {}
+        }
+    }
+
+    fn producers(&mut self, fields: ProducersSectionReader<'_>) -> wasmparser::Result<()> {
+        for field in fields {
+            let field = field?;
+            if field.name != "processed-by" {
+                continue;
+            }
+            for tool in field.values {
+                let tool = tool?;
+                let known = TOOLCHAINS.iter().find(|(name, _)| tool.name.eq_ignore_ascii_case(name));
+                if let Some((_, engine)) = known {
+                    let value = format!("{} {}", tool.name, tool.version);
+                    self.saw(*engine, "producers section, processed-by", value.trim_end());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&mut self, names: NameSectionReader<'_>) -> wasmparser::Result<()> {
+        for name in names {
+            if let Name::Function(functions) = name? {
+                for function in functions {
+                    self.function("name section", function?.name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A function that a unit exports.
+    pub(super) fn export(&mut self, name: &str) {
+        self.function("export", name);
+    }
+
+    /// A module that a unit imports from.
+    pub(super) fn import(&mut self, module: &str) {
+        if let Some((_, engine)) = PROVIDERS.iter().find(|(name, _)| module.starts_with(name)) {
+            self.saw(*engine, "import", module);
+        }
+    }
+
+    fn function(&mut self, seen: &str, name: &str) {
+        let is = |known: &str| {
+            name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('('))
+        };
+        if let Some((known, engine)) = FUNCTIONS.iter().find(|(known, _)| is(known)) {
+            self.saw(*engine, seen, known);
+        }
+    }
+
+    fn saw(&mut self, engine: Engine, seen: &str, value: &str) {
+        let list = self.0.entry(engine).or_default();
+        let evidence = Evidence { seen: seen.to_string(), value: harmless(&short(value)) };
+        // A forged section may repeat itself; no engine has as many signs as the tables together.
+        if list.len() < FUNCTIONS.len() && !list.contains(&evidence) {
+            list.push(evidence);
+        }
+    }
+
+    /// The interpreters, by engine.
+    pub(super) fn found(self) -> Vec<Interpreter> {
+        self.0.into_iter().map(|(engine, evidence)| Interpreter { engine, evidence }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::module;
+    use super::*;
+
+    fn found(text: &str) -> Vec<(Engine, Vec<(String, String)>)> {
+        let facts = module::read(&wat::parse_str(text).unwrap(), "t").unwrap();
+        let pairs =
+            |found: &Interpreter| found.evidence.iter().map(|e| (e.seen.clone(), e.value.clone())).collect();
+        facts.interpreters.iter().map(|found| (found.engine, pairs(found))).collect()
+    }
+
+    fn sign(seen: &str, value: &str) -> Vec<(String, String)> {
+        vec![(seen.to_string(), value.to_string())]
+    }
+
+    #[test]
+    fn a_toolchain_that_brings_an_interpreter_names_itself_among_the_producers() {
+        for (tool, engine) in [
+            ("componentize-py", Engine::Cpython),
+            ("ComponentizeJS", Engine::Spidermonkey),
+            ("Javy", Engine::Quickjs),
+        ] {
+            let text = format!(r#"(module (@producers (language "C11" "") (processed-by "{tool}" "1.2")))"#);
+            let seen = "producers section, processed-by";
+            assert_eq!(found(&text), [(engine, sign(seen, &format!("{tool} 1.2")))]);
+        }
+        for other in
+            [r#"(processed-by "rustc" "1")"#, r#"(language "Javy" "1")"#, r#"(processed-by "javyx" "")"#]
+        {
+            assert_eq!(found(&format!("(module (@producers {other}))")), [], "{other}");
+        }
+    }
+
+    #[test]
+    fn an_engines_functions_show_it_in_a_nested_module_and_in_the_names_that_a_linker_left() {
+        let nested = r#"(component (core module (func (export "Py_GetBuildInfo"))))"#;
+        assert_eq!(found(nested), [(Engine::Cpython, sign("export", "Py_GetBuildInfo"))]);
+        let named =
+            r#"(module (func (@name "js::RunScript(JSContext*, js::RunState&)")) (func $lua_newstate))"#;
+        let expected = [
+            (Engine::Spidermonkey, sign("name section", "js::RunScript")),
+            (Engine::Lua, sign("name section", "lua_newstate")),
+        ];
+        assert_eq!(found(named), expected);
+        let provided = r#"(module (import "javy_quickjs_provider_v3" "invoke" (func)))"#;
+        assert_eq!(found(provided), [(Engine::Quickjs, sign("import", "javy_quickjs_provider_v3"))]);
+        let alike =
+            r#"(module (func $lua_newstate_of_mine) (func (export "my_ruby_init")) (func $Py_Initializer))"#;
+        assert_eq!(found(alike), []);
+    }
+
+    #[test]
+    fn a_section_that_lies_about_its_form_is_passed_over() {
+        let broken = |name: &str| {
+            format!(r#"(module (@custom "{name}" "\ff\ff\ff\ff\ff") (func (export "ruby_init")))"#)
+        };
+        for name in ["producers", "name"] {
+            assert_eq!(found(&broken(name)), [(Engine::Cruby, sign("export", "ruby_init"))]);
+        }
+        let mut many = String::new();
+        for number in 0..100 {
+            many += &format!(r#"(processed-by "javy" "{number}\0a{}")"#, "x".repeat(500));
+        }
+        for one in found(&format!("(module (@producers {many}))")) {
+            assert!(one.1.len() <= FUNCTIONS.len());
+            assert!(one.1.iter().all(|(_, value)| value.len() < 200 && !value.contains('\n')), "{one:?}");
+        }
+    }
+}
