@@ -14,7 +14,7 @@ use super::{Depth, Error, ImageFacts};
 const OVERHEAD: usize = 256;
 
 /// Facts in memory take about this many times their JSON: strings have a header each and spare capacity, and sets keep
-/// room in their nodes. Measured by `benches/lookup.rs`: facts with 1.2 KB of JSON and their name cost 5.2 KB.
+/// room in their nodes. Measured by `benches/lookup.rs`: facts with 1.4 KB of JSON and their name cost 4.7 KB.
 const MEMORY_PER_JSON_BYTE: usize = 4;
 
 /// Bound on remembered failures, in bytes.
