@@ -14,7 +14,7 @@ use super::{Depth, Error, ImageFacts};
 const OVERHEAD: usize = 256;
 
 /// Facts in memory take about this many times their JSON: strings have a header each and spare capacity, and sets keep
-/// room in their nodes. Measured by `benches/lookup.rs`: facts with 1.2 KB of JSON and their name cost 5.2 KB.
+/// room in their nodes. Measured by `benches/lookup.rs`: facts with 1.4 KB of JSON and their name cost 4.7 KB.
 const MEMORY_PER_JSON_BYTE: usize = 4;
 
 /// Bound on remembered failures, in bytes.
@@ -173,6 +173,12 @@ impl Memory {
         (self.names.entry_count(), self.facts.entry_count())
     }
 
+    /// Bytes that the names and the facts are taken to cost now: what the bounds are held against.
+    #[cfg(test)]
+    fn weighed(&self) -> u64 {
+        self.names.weighted_size() + self.facts.weighted_size()
+    }
+
     /// Lets evictions that are due happen now, so that a test can count.
     #[cfg(test)]
     async fn settle(&self) {
@@ -298,6 +304,89 @@ pub(super) mod tests {
         memory.settle().await;
         let (_, kept) = memory.sizes();
         assert!((5..=30).contains(&kept), "{kept} facts of more than 2 000 bytes in 64 KiB");
+    }
+
+    /// Set in the process that remembers so much and does nothing else, so that its growth is the memory's.
+    const ALONE: &str = "WASMGATE_TEST_ALONE";
+
+    /// Entries that are remembered there.
+    const REMEMBERED: usize = 20_000;
+
+    /// Bytes of this process in memory (`proc_pid_status(5)`, `VmRSS`).
+    fn resident() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Facts as a command of the usual toolchains has them, or those of a root file system with many files.
+    fn usual(number: usize, files: bool) -> ImageFacts {
+        let import = |name: usize| format!("function_number_{name}");
+        let module = crate::image::ModuleFacts {
+            source: format!("layer sha256:{number:064x}"),
+            component: None,
+            format: crate::image::WasmFormat::Module,
+            imports: vec![crate::image::Import {
+                interface: "wasi_snapshot_preview1".into(),
+                functions: (0..12).map(import).collect(),
+            }],
+            exports: ["_start", "memory"].map(String::from).into(),
+            code_bytes: 70_000,
+            data_bytes: 3000,
+            memory_bytes: 1 << 20,
+            memory_max_bytes: None,
+            features: std::collections::BTreeSet::new(),
+            size_bytes: 80_000,
+        };
+        let seen =
+            |what: &str| crate::image::Evidence { seen: what.into(), value: "application/wasm".into() };
+        let mut facts = facts(&format!("sha256:{number:064x}"));
+        if files {
+            let path = |file: usize| (format!("/usr/lib/app/file{file}.py"), crate::image::FileClass::Other);
+            facts.files = (0..30).map(path).collect();
+        } else {
+            facts.modules = vec![module];
+            facts.evidence = vec![seen("manifest.config.mediaType"), seen("layer sha256:0 bytes 0..8")];
+        }
+        facts
+    }
+
+    async fn grow(files: bool) -> (u64, u64) {
+        let memory = Memory::new(&Bounds {
+            facts_bytes: 1 << 32,
+            names_bytes: 1 << 32,
+            tag_ttl: Duration::from_hours(1),
+            stale_ttl: Duration::from_hours(1),
+            ..BOUNDS
+        });
+        let before = resident();
+        for number in 0..REMEMBERED {
+            let facts = usual(number, files);
+            memory.name(&format!("registry.test/team/app{number}:v1").into(), &facts.digest, true).await;
+            memory.keep(Arc::new(facts.clone()), Depth::Layers).await;
+        }
+        memory.settle().await;
+        (memory.weighed(), resident() - before)
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_is_weighed_as_what_it_takes() {
+        let name = "image::cache::tests::what_is_remembered_is_weighed_as_what_it_takes";
+        let Ok(files) = std::env::var(ALONE) else {
+            for files in ["modules", "files"] {
+                let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+                let output = alone.args(["--exact", name, "--nocapture"]).env(ALONE, files).output().unwrap();
+                let said = String::from_utf8_lossy(&output.stdout);
+                assert!(output.status.success() && said.contains("1 passed"), "{said}");
+                print!("{said}");
+            }
+            return;
+        };
+        let (weighed, taken) = grow(files == "files").await;
+        let each = |bytes: u64| bytes / REMEMBERED as u64;
+        println!("{files}: weighed as {} bytes each, takes {}", each(weighed), each(taken));
+        assert!(weighed * 2 >= taken, "the bound would be passed by more than twice");
+        assert!(weighed <= taken * 3, "a third of what was allowed would be used");
     }
 
     #[tokio::test]

@@ -16,6 +16,11 @@ const INSIDE: &str = "WASMGATE_TEST_NAMESPACE";
 /// Set by whoever knows that the machine allows no namespaces; the tests that need one then say that they did nothing.
 const WITHOUT: &str = "WASMGATE_TEST_NO_NAMESPACES";
 
+/// What a person must know whose machine cannot do it.
+const NEEDS: &str = "install util-linux (`unshare`) and iproute2 (`ip`) and allow user namespaces \
+                     (`sysctl kernel.unprivileged_userns_clone=1`, and on Ubuntu \
+                     `kernel.apparmor_restrict_unprivileged_userns=0`), or set WASMGATE_TEST_NO_NAMESPACES=1 to go without";
+
 /// Makes the network and becomes the test: `$1` is a folder with the two files, `$2` the test binary, `$3` the test,
 /// and the rest are the addresses that the machine has beside loopback.
 const ENTER: &str = r#"set -e
@@ -42,13 +47,12 @@ pub fn inside(name: &str, addresses: &[&str]) -> bool {
     write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
     write("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
     let output = command(folder.path(), name, addresses).output();
-    let output = output.unwrap_or_else(|error| panic!("could not start `unshare` (util-linux): {error}"));
+    let output = output.unwrap_or_else(|error| panic!("{name}: could not start `unshare`: {error}; {NEEDS}"));
     let said =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "{name} failed inside a namespace, or there can be none here: it takes `unshare`, `ip` and leave to make user \
-         namespaces; {WITHOUT}=1 goes without. It said:\n{said}"
+        "{name} failed inside a namespace, or there can be none here; {NEEDS}. It said:\n{said}"
     );
     assert!(said.contains("1 passed"), "{name} is no test of this binary:\n{said}");
     false
