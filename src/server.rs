@@ -57,7 +57,7 @@ impl Road {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
-    /// A connection was closed at once, because there are too many.
+    /// A connection was closed at once, because there are too many, of all peers or of this one.
     ConnectionRefused,
     /// A TLS handshake failed or took too long; often a client that does not trust the certificate.
     HandshakeFailed,
@@ -98,9 +98,10 @@ pub struct Options {
     pub key: PathBuf,
     /// How often the certificate files are compared with what is served.
     pub reload_every: Duration,
-    /// How long a TLS handshake may take, and after it the first byte of a request.
+    /// How long a TLS handshake may take, after it the first byte of a request, and after that the rest of the first
+    /// request head.
     pub handshake_timeout: Duration,
-    /// How long a connection may stand without a complete request head, between requests too. It is longer than the
+    /// How long a connection may stand without a complete request head between requests. It is longer than the
     /// 90 s after which the API server itself closes an idle connection
     /// (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/net/http.go`), so that no request meets a closing one.
     pub idle_timeout: Duration,
@@ -115,6 +116,9 @@ pub struct Options {
     pub margin: Duration,
     /// Connections at one time; one more is closed at once.
     pub connections: usize,
+    /// Connections of one peer address at one time; one more is closed at once. An API server multiplexes its reviews
+    /// over few connections, so a quarter of all leaves it room while others use up their own shares.
+    pub connections_per_peer: usize,
     /// Reviews at one time; one more waits within its budget.
     pub reviews: usize,
     /// Bodies over 256 KiB at one time, which bounds memory at this many times [`Options::body_limit`].
@@ -141,6 +145,7 @@ impl Options {
             budget: Duration::from_secs(8),
             margin: Duration::from_millis(300),
             connections: 1024,
+            connections_per_peer: 256,
             reviews: 512,
             large_bodies: 16,
             pause: Duration::from_secs(2),

@@ -314,6 +314,27 @@ async fn a_request_head_that_drips_in_is_hung_up_although_something_moves() {
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
+/// The head that a fresh connection begins with has the time of a handshake, not that of an idle connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_request_that_is_not_complete_soon_is_hung_up_but_an_idle_connection_is_kept() {
+    let server = start_with(|options| options.idle_timeout = Duration::from_secs(600)).await;
+    let client = server.client(Http::One);
+    for begin in [&b"P"[..], b"POST /mutate HTTP/1.1\r\nhost: ", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut half = client.connect(server.address).await.unwrap();
+        half.write_all(begin).await.unwrap();
+        let mut bytes = Vec::new();
+        let closed = timeout(Duration::from_secs(30), half.read_to_end(&mut bytes)).await;
+        assert!(closed.is_ok(), "{}", String::from_utf8_lossy(begin));
+    }
+    for http in [Http::One, Http::Two] {
+        let mut session = server.client(http).open(server.address).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(session.send(post("/mutate", "sleep:600")).await.unwrap().status, 200);
+            sleep(Duration::from_millis(900)).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_body_times_out_with_an_answer() {
     let server = start().await;
@@ -392,6 +413,39 @@ async fn one_connection_too_many_is_closed_and_a_place_comes_back() {
     drop(second);
     sleep(MOMENT * 2).await;
     assert_eq!(client.send(server.address, post("/mutate", "{}")).await.unwrap().status, 200);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_with_its_share_of_connections_keeps_no_other_out_and_gets_its_places_back() {
+    let server = start_with(|options| {
+        options.connections_per_peer = 2;
+        options.handshake_timeout = Duration::from_secs(30);
+        options.idle_timeout = Duration::from_secs(30);
+    })
+    .await;
+    let (greedy, other) =
+        (server.client(Http::One).from([127, 0, 0, 1]), server.client(Http::One).from([127, 0, 0, 2]));
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut half = greedy.connect(server.address).await.unwrap();
+        half.write_all(b"POST /mutate HTTP/1.1\r\nhost: ").await.unwrap();
+        held.push(half);
+    }
+    for _ in 0..20 {
+        assert!(greedy.connect(server.address).await.is_err());
+    }
+    assert!(server.gate.saw(Event::ConnectionRefused));
+    for _ in 0..5 {
+        assert_eq!(other.send(server.address, post("/validate", "{}")).await.unwrap().status, 200);
+    }
+    drop(held);
+    let back = async {
+        while greedy.send(server.address, post("/validate", "{}")).await.is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), back).await.expect("the places come back");
 }
 
 #[tokio::test(flavor = "multi_thread")]

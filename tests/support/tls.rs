@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::expect_used, reason = "the helpers of a test may fail as loudly as the test")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -51,6 +51,7 @@ impl Answer {
 pub struct Client {
     config: Arc<ClientConfig>,
     name: &'static str,
+    from: IpAddr,
 }
 
 impl Client {
@@ -81,7 +82,7 @@ impl Client {
             Http::One => b"http/1.1".to_vec(),
             Http::Two => b"h2".to_vec(),
         }];
-        Self { config: Arc::new(config), name: "localhost" }
+        Self { config: Arc::new(config), name: "localhost", from: Ipv4Addr::UNSPECIFIED.into() }
     }
 
     /// Expects a certificate for this name or address in place of `localhost`.
@@ -89,9 +90,16 @@ impl Client {
         Self { name, ..self }
     }
 
+    /// Connects from this address. All of 127.0.0.0/8 are addresses of a Linux machine.
+    pub fn from(self, address: [u8; 4]) -> Self {
+        Self { from: address.into(), ..self }
+    }
+
     /// A connection after its handshake.
     pub async fn connect(&self, address: SocketAddr) -> Result<TlsStream<TcpStream>, BoxError> {
-        let stream = TcpStream::connect(("127.0.0.1", address.port())).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((self.from, 0).into())?;
+        let stream = socket.connect((Ipv4Addr::LOCALHOST, address.port()).into()).await?;
         // As Go's client does it; two writes for one request would otherwise wait for each other.
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(self.name)?;
