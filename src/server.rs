@@ -96,6 +96,9 @@ pub struct Options {
     pub cert: PathBuf,
     /// PEM key of that certificate.
     pub key: PathBuf,
+    /// PEM certificates of the authorities, one of which must have signed the certificate of whoever calls a webhook;
+    /// read again with the serving certificate. Without it everybody may call.
+    pub client_ca: Option<PathBuf>,
     /// How often the certificate files are compared with what is served.
     pub reload_every: Duration,
     /// How long a TLS handshake may take, after it the first byte of a request, and after that the rest of the first
@@ -137,6 +140,7 @@ impl Options {
             probes: SocketAddr::from(([0; 8], 8080)),
             cert: cert.into(),
             key: key.into(),
+            client_ca: None,
             reload_every: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(100),
@@ -176,6 +180,14 @@ pub enum Error {
         cert: PathBuf,
         /// What the TLS library says.
         source: rustls::Error,
+    },
+    /// The authorities of clients cannot be read or used.
+    #[error("could not use `{}`, the file of `server.clientCaFile`: {problem}; it must hold the PEM `CERTIFICATE` blocks of the authorities that sign clients", file.display())]
+    LoadClientAuthorities {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
     /// Signals cannot be caught.
     #[error("could not install the signal handlers")]
@@ -221,7 +233,7 @@ impl Server {
     /// Loads the certificate and binds both addresses, so that whatever can be wrong is known before anybody is told
     /// that the gate is here.
     pub async fn bind(options: Options) -> Result<Self, Error> {
-        let tls = RustlsConfig::from_config(tls::configure(&options.cert, &options.key)?);
+        let tls = RustlsConfig::from_config(tls::Files::of(&options).configure()?);
         let (main, address) = listen(options.address).await?;
         let (side, probes) = listen(options.probes).await?;
         Ok(Self { options, tls, main, side, address, probes })

@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep, timeout};
 use wasmgate::certs::load_or_make;
 use wasmgate::server::{Error, Event, Gate, Options, Road, Server, Signals, Trigger};
 
-use tls::{Client, Http, get, post};
+use tls::{Authority, Client, Http, get, post};
 
 const MOMENT: Duration = Duration::from_millis(50);
 
@@ -317,7 +317,7 @@ async fn a_request_head_that_drips_in_is_hung_up_although_something_moves() {
 /// The head that a fresh connection begins with has the time of a handshake, not that of an idle connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_request_that_is_not_complete_soon_is_hung_up_but_an_idle_connection_is_kept() {
-    let server = start_with(|options| options.idle_timeout = Duration::from_secs(600)).await;
+    let server = start_with(|options| options.idle_timeout = Duration::from_mins(10)).await;
     let client = server.client(Http::One);
     for begin in [&b"P"[..], b"POST /mutate HTTP/1.1\r\nhost: ", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let mut half = client.connect(server.address).await.unwrap();
@@ -479,6 +479,103 @@ async fn probes_and_metrics_are_plain_and_say_why() {
     let ready = get(server.probes, "/readyz").await.unwrap();
     assert_eq!((ready.status.as_u16(), ready.text().as_str()), (503, "no policies yet"));
     assert_eq!(get(server.probes, "/livez").await.unwrap().status, 200);
+}
+
+// === callers ===
+
+/// A server that asks callers for a certificate of the authorities in `clients.crt`.
+async fn start_for_clients_of(authorities: &str) -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    load_or_make(dir.path(), &[]).unwrap();
+    let client_ca = dir.path().join("clients.crt");
+    fs::write(&client_ca, authorities).unwrap();
+    let options = options(&dir.path().join("tls.crt"), &dir.path().join("tls.key"));
+    run(dir, Options { client_ca: Some(client_ca), ..options }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_client_authorities_nobody_calls_without_a_certificate_and_the_probes_stay_open() {
+    let (first, second, foreign) =
+        (Authority::new("first"), Authority::new("second"), Authority::new("foreign"));
+    let server = start_for_clients_of(&(first.pem.clone() + &second.pem)).await;
+    let ca = server.dir.path().join("ca.crt");
+    for http in [Http::One, Http::Two] {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let client = Client::with_versions(&[&ca], http, &[version]);
+            let refused = [
+                client.clone(),
+                client.clone().showing(&foreign.sign(ExtendedKeyUsagePurpose::ClientAuth)),
+                client.clone().showing(&first.sign(ExtendedKeyUsagePurpose::ServerAuth)),
+            ];
+            for (number, client) in refused.into_iter().enumerate() {
+                let answer = client.send(server.address, post("/validate", "{}")).await;
+                assert!(answer.is_err(), "{number} {http:?} {version:?}");
+            }
+            for authority in [&first, &second] {
+                let client = client.clone().showing(&authority.sign(ExtendedKeyUsagePurpose::ClientAuth));
+                let answer = client.send(server.address, post("/validate", "{}")).await.unwrap();
+                assert_eq!(answer.status, 200);
+            }
+        }
+    }
+    assert_eq!(server.gate.started.load(Ordering::SeqCst), 8, "nothing else reached the gate");
+    assert!(server.gate.saw(Event::HandshakeFailed));
+    assert_eq!(get(server.probes, "/readyz").await.unwrap().text(), "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replaced_client_authorities_are_taken_up_and_unusable_ones_keep_the_old() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let server = start_for_clients_of(&old.pem).await;
+    let file = server.dir.path().join("clients.crt");
+    let of = |authority: &Authority| {
+        server.client(Http::One).showing(&authority.sign(ExtendedKeyUsagePurpose::ClientAuth))
+    };
+    let (old, new, new_pem) = (of(&old), of(&new), new.pem);
+    assert!(new.send(server.address, post("/validate", "{}")).await.is_err());
+
+    fs::write(&file, "no authority").unwrap();
+    let refused = async {
+        while !server.gate.saw(Event::CertificateRefused) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), refused).await.expect("the file is looked at");
+    let ready = get(server.probes, "/readyz").await.unwrap();
+    assert!(ready.status == 200 && ready.text().contains("server.clientCaFile"), "{}", ready.text());
+    assert_eq!(old.send(server.address, post("/validate", "{}")).await.unwrap().status, 200);
+
+    fs::write(&file, new_pem).unwrap();
+    let taken = async {
+        while new.send(server.address, post("/validate", "{}")).await.is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), taken).await.expect("the new authority is taken up");
+    assert!(old.send(server.address, post("/validate", "{}")).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_authorities_that_cannot_be_used_stop_the_start_and_name_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    load_or_make(dir.path(), &[]).unwrap();
+    let file = dir.path().join("clients.crt");
+    for (text, wanted) in [
+        (None, "No such file"),
+        (Some(""), "it has none"),
+        (Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "certificate"),
+        (Some("-----BEGIN CERTIFICATE-----\nAAAA"), "section end"),
+    ] {
+        if let Some(text) = text {
+            fs::write(&file, text).unwrap();
+        }
+        let options = options(&dir.path().join("tls.crt"), &dir.path().join("tls.key"));
+        let error = Server::bind(Options { client_ca: Some(file.clone()), ..options }).await.unwrap_err();
+        let said = error.to_string();
+        assert!(matches!(error, Error::LoadClientAuthorities { .. }), "{said}");
+        assert!(said.contains("server.clientCaFile") && said.contains("clients.crt`"), "{said}");
+        assert!(said.contains(wanted), "{said}");
+    }
 }
 
 // === the start ===
