@@ -57,7 +57,7 @@ impl Road {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
-    /// A connection was closed at once, because there are too many.
+    /// A connection was closed at once, because there are too many, of all peers or of this one.
     ConnectionRefused,
     /// A TLS handshake failed or took too long; often a client that does not trust the certificate.
     HandshakeFailed,
@@ -96,11 +96,15 @@ pub struct Options {
     pub cert: PathBuf,
     /// PEM key of that certificate.
     pub key: PathBuf,
+    /// PEM certificates of the authorities, one of which must have signed the certificate of whoever calls a webhook;
+    /// read again with the serving certificate. Without it everybody may call.
+    pub client_ca: Option<PathBuf>,
     /// How often the certificate files are compared with what is served.
     pub reload_every: Duration,
-    /// How long a TLS handshake may take, and after it the first byte of a request.
+    /// How long a TLS handshake may take, after it the first byte of a request, and after that the rest of the first
+    /// request head.
     pub handshake_timeout: Duration,
-    /// How long a connection may stand without a complete request head, between requests too. It is longer than the
+    /// How long a connection may stand without a complete request head between requests. It is longer than the
     /// 90 s after which the API server itself closes an idle connection
     /// (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/net/http.go`), so that no request meets a closing one.
     pub idle_timeout: Duration,
@@ -115,6 +119,9 @@ pub struct Options {
     pub margin: Duration,
     /// Connections at one time; one more is closed at once.
     pub connections: usize,
+    /// Connections of one peer address at one time; one more is closed at once. An API server multiplexes its reviews
+    /// over few connections, so a quarter of all leaves it room while others use up their own shares.
+    pub connections_per_peer: usize,
     /// Reviews at one time; one more waits within its budget.
     pub reviews: usize,
     /// Bodies over 256 KiB at one time, which bounds memory at this many times [`Options::body_limit`].
@@ -133,6 +140,7 @@ impl Options {
             probes: SocketAddr::from(([0; 8], 8080)),
             cert: cert.into(),
             key: key.into(),
+            client_ca: None,
             reload_every: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(100),
@@ -141,6 +149,7 @@ impl Options {
             budget: Duration::from_secs(8),
             margin: Duration::from_millis(300),
             connections: 1024,
+            connections_per_peer: 256,
             reviews: 512,
             large_bodies: 16,
             pause: Duration::from_secs(2),
@@ -171,6 +180,14 @@ pub enum Error {
         cert: PathBuf,
         /// What the TLS library says.
         source: rustls::Error,
+    },
+    /// The authorities of clients cannot be read or used.
+    #[error("could not use `{}`, the file of `server.clientCaFile`: {problem}; it must hold the PEM `CERTIFICATE` blocks of the authorities that sign clients", file.display())]
+    LoadClientAuthorities {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
     /// Signals cannot be caught.
     #[error("could not install the signal handlers")]
@@ -216,7 +233,7 @@ impl Server {
     /// Loads the certificate and binds both addresses, so that whatever can be wrong is known before anybody is told
     /// that the gate is here.
     pub async fn bind(options: Options) -> Result<Self, Error> {
-        let tls = RustlsConfig::from_config(tls::configure(&options.cert, &options.key)?);
+        let tls = RustlsConfig::from_config(tls::Files::of(&options).configure()?);
         let (main, address) = listen(options.address).await?;
         let (side, probes) = listen(options.probes).await?;
         Ok(Self { options, tls, main, side, address, probes })

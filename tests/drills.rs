@@ -19,6 +19,8 @@ mod live_gate;
 mod process;
 #[path = "support/registry.rs"]
 mod registry;
+#[path = "support/tls.rs"]
+mod tls;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -29,7 +31,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use wasmgate::server::{self, Road, Server, Signals};
 
-use control_plane::{ControlPlane, Part, Said};
+use control_plane::{ControlPlane, Options, Part, Said};
 use front::{Front, Mode};
 use live_gate::{LiveGate, Setup, bare_pod};
 use registry::Registry;
@@ -57,7 +59,12 @@ fn root() -> &'static Path {
 
 impl Cluster {
     fn start() -> Self {
-        let plane = ControlPlane::start();
+        Self::start_with(Front::start(&[]), &Options::default(), "")
+    }
+
+    /// `configuration` is that of both replicas.
+    fn start_with(front: Front, options: &Options, configuration: &str) -> Self {
+        let plane = ControlPlane::start_with(options);
         let registry = Registry::start_below(plane.home().path());
         for name in ["hello", "web", "files"] {
             let layout = root().join("manifests/samples/images").join(name);
@@ -65,13 +72,13 @@ impl Cluster {
         }
         let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
             "metadata": {"name": "wasmtime"}, "handler": "wasmtime"});
-        let setup = Setup { objects: vec![class], ..Setup::default() };
+        let setup = Setup { objects: vec![class], configuration: configuration.into(), ..Setup::default() };
         let gates = ["gate-0", "gate-1"].map(|name| {
             let flags =
                 vec![format!("--image-store={}", plane.home().path().join(name).join("store").display())];
             LiveGate::start(&plane, &registry, name, &Setup { flags, ..setup.clone() })
         });
-        let front = Front::start(&[&gates[0].webhooks, &gates[1].webhooks]);
+        front.lead_to(&gates.each_ref().map(|gate| gate.webhooks.parse().unwrap()));
         let cluster = Self { plane, registry, gates, front };
         cluster.register();
         cluster
@@ -322,6 +329,62 @@ fn garbage_on_the_validating_road_refuses_and_on_the_mutating_road_only_a_patch_
             seen(&format!("gate answers garbage: {what}"), "new pod", "admitted as it is");
         }
     }
+}
+
+// === who may call ===
+
+/// An API server that has a certificate for the callers of one address alone, in the way that `docs/operations.md` says.
+fn flag_with_certificate_for(address: &str, folder: &Path, authority: &tls::Authority) -> String {
+    let (cert, key) = authority.sign(rcgen::ExtendedKeyUsagePurpose::ClientAuth);
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.join(name), text).unwrap();
+        folder.join(name)
+    };
+    let user =
+        json!({"client-certificate": write("client.crt", &cert), "client-key": write("client.key", &key)});
+    let users = json!({"apiVersion": "v1", "kind": "Config", "users": [{"name": address, "user": user}]});
+    let users = write("webhooks.kubeconfig", &users.to_string());
+    let plugin = |name: &str| {
+        json!({"name": name, "configuration": {"apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": "WebhookAdmissionConfiguration", "kubeConfigFile": users}})
+    };
+    let plugins = [plugin("MutatingAdmissionWebhook"), plugin("ValidatingAdmissionWebhook")];
+    let configuration = json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration",
+        "plugins": plugins});
+    let file = write("admission.json", &configuration.to_string());
+    format!("--admission-control-config-file={}", file.display())
+}
+
+#[test]
+fn a_gate_with_client_authorities_hears_an_api_server_with_their_certificate_and_none_without() {
+    // The start of a control plane would slow down the drills that count what a load costs.
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let (front, authority) = (Front::start(&[]), tls::Authority::new("callers"));
+    let file = folder.path().join("clients.crt");
+    std::fs::write(&file, &authority.pem).unwrap();
+    let flag = flag_with_certificate_for(&front.address.to_string(), folder.path(), &authority);
+    let options = Options { apiserver: vec![flag], ..Options::default() };
+    // The start waits until both webhooks judge through the front, for which there is a certificate.
+    let configuration = format!("server: {{clientCaFile: {}}}\n", file.display());
+    let cluster = Cluster::start_with(front, &options, &configuration);
+    let plane = &cluster.plane;
+    let namespace = plane.namespace("callers", &json!({}));
+    let placed = cluster.create(&namespace, &cluster.image("hello")).json();
+    assert_eq!(placed["spec"]["runtimeClassName"], "wasmtime");
+
+    // The same gate at its own address, for which there is none.
+    let direct = cluster.gates[0].webhook_configurations();
+    plane.kubectl_with(&plane.kubeconfig(), &["apply", "--filename=-"], &direct).ok();
+    plane.wait_for("the API server to call without a certificate", || {
+        (cluster.create(&namespace, &cluster.image("web")).code != 0).then_some(())
+    });
+    let records = || cluster.gates.iter().map(|gate| gate.records().len()).sum::<usize>();
+    let before = records();
+    let refused = cluster.create(&namespace, &cluster.image("web")).refused();
+    assert!(refused.contains("failed calling webhook \"validate.wasmgate.dev\""), "{refused}");
+    assert_eq!(records(), before, "who may not call is not recorded");
+    seen("`server.clientCaFile` without the API server's side", "new pod, Linux or Wasm", &refused);
 }
 
 // === replicas ===

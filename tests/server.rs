@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep, timeout};
 use wasmgate::certs::load_or_make;
 use wasmgate::server::{Error, Event, Gate, Options, Road, Server, Signals, Trigger};
 
-use tls::{Client, Http, get, post};
+use tls::{Authority, Client, Http, get, post};
 
 const MOMENT: Duration = Duration::from_millis(50);
 
@@ -314,6 +314,27 @@ async fn a_request_head_that_drips_in_is_hung_up_although_something_moves() {
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
+/// The head that a fresh connection begins with has the time of a handshake, not that of an idle connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_request_that_is_not_complete_soon_is_hung_up_but_an_idle_connection_is_kept() {
+    let server = start_with(|options| options.idle_timeout = Duration::from_mins(10)).await;
+    let client = server.client(Http::One);
+    for begin in [&b"P"[..], b"POST /mutate HTTP/1.1\r\nhost: ", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut half = client.connect(server.address).await.unwrap();
+        half.write_all(begin).await.unwrap();
+        let mut bytes = Vec::new();
+        let closed = timeout(Duration::from_secs(30), half.read_to_end(&mut bytes)).await;
+        assert!(closed.is_ok(), "{}", String::from_utf8_lossy(begin));
+    }
+    for http in [Http::One, Http::Two] {
+        let mut session = server.client(http).open(server.address).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(session.send(post("/mutate", "sleep:600")).await.unwrap().status, 200);
+            sleep(Duration::from_millis(900)).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_body_times_out_with_an_answer() {
     let server = start().await;
@@ -394,6 +415,39 @@ async fn one_connection_too_many_is_closed_and_a_place_comes_back() {
     assert_eq!(client.send(server.address, post("/mutate", "{}")).await.unwrap().status, 200);
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_with_its_share_of_connections_keeps_no_other_out_and_gets_its_places_back() {
+    let server = start_with(|options| {
+        options.connections_per_peer = 2;
+        options.handshake_timeout = Duration::from_secs(30);
+        options.idle_timeout = Duration::from_secs(30);
+    })
+    .await;
+    let (greedy, other) =
+        (server.client(Http::One).from([127, 0, 0, 1]), server.client(Http::One).from([127, 0, 0, 2]));
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut half = greedy.connect(server.address).await.unwrap();
+        half.write_all(b"POST /mutate HTTP/1.1\r\nhost: ").await.unwrap();
+        held.push(half);
+    }
+    for _ in 0..20 {
+        assert!(greedy.connect(server.address).await.is_err());
+    }
+    assert!(server.gate.saw(Event::ConnectionRefused));
+    for _ in 0..5 {
+        assert_eq!(other.send(server.address, post("/validate", "{}")).await.unwrap().status, 200);
+    }
+    drop(held);
+    let back = async {
+        while greedy.send(server.address, post("/validate", "{}")).await.is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), back).await.expect("the places come back");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn closed_connections_leave_no_task_behind() {
     let server = start().await;
@@ -425,6 +479,103 @@ async fn probes_and_metrics_are_plain_and_say_why() {
     let ready = get(server.probes, "/readyz").await.unwrap();
     assert_eq!((ready.status.as_u16(), ready.text().as_str()), (503, "no policies yet"));
     assert_eq!(get(server.probes, "/livez").await.unwrap().status, 200);
+}
+
+// === callers ===
+
+/// A server that asks callers for a certificate of the authorities in `clients.crt`.
+async fn start_for_clients_of(authorities: &str) -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    load_or_make(dir.path(), &[]).unwrap();
+    let client_ca = dir.path().join("clients.crt");
+    fs::write(&client_ca, authorities).unwrap();
+    let options = options(&dir.path().join("tls.crt"), &dir.path().join("tls.key"));
+    run(dir, Options { client_ca: Some(client_ca), ..options }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_client_authorities_nobody_calls_without_a_certificate_and_the_probes_stay_open() {
+    let (first, second, foreign) =
+        (Authority::new("first"), Authority::new("second"), Authority::new("foreign"));
+    let server = start_for_clients_of(&(first.pem.clone() + &second.pem)).await;
+    let ca = server.dir.path().join("ca.crt");
+    for http in [Http::One, Http::Two] {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let client = Client::with_versions(&[&ca], http, &[version]);
+            let refused = [
+                client.clone(),
+                client.clone().showing(&foreign.sign(ExtendedKeyUsagePurpose::ClientAuth)),
+                client.clone().showing(&first.sign(ExtendedKeyUsagePurpose::ServerAuth)),
+            ];
+            for (number, client) in refused.into_iter().enumerate() {
+                let answer = client.send(server.address, post("/validate", "{}")).await;
+                assert!(answer.is_err(), "{number} {http:?} {version:?}");
+            }
+            for authority in [&first, &second] {
+                let client = client.clone().showing(&authority.sign(ExtendedKeyUsagePurpose::ClientAuth));
+                let answer = client.send(server.address, post("/validate", "{}")).await.unwrap();
+                assert_eq!(answer.status, 200);
+            }
+        }
+    }
+    assert_eq!(server.gate.started.load(Ordering::SeqCst), 8, "nothing else reached the gate");
+    assert!(server.gate.saw(Event::HandshakeFailed));
+    assert_eq!(get(server.probes, "/readyz").await.unwrap().text(), "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replaced_client_authorities_are_taken_up_and_unusable_ones_keep_the_old() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let server = start_for_clients_of(&old.pem).await;
+    let file = server.dir.path().join("clients.crt");
+    let of = |authority: &Authority| {
+        server.client(Http::One).showing(&authority.sign(ExtendedKeyUsagePurpose::ClientAuth))
+    };
+    let (old, new, new_pem) = (of(&old), of(&new), new.pem);
+    assert!(new.send(server.address, post("/validate", "{}")).await.is_err());
+
+    fs::write(&file, "no authority").unwrap();
+    let refused = async {
+        while !server.gate.saw(Event::CertificateRefused) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), refused).await.expect("the file is looked at");
+    let ready = get(server.probes, "/readyz").await.unwrap();
+    assert!(ready.status == 200 && ready.text().contains("server.clientCaFile"), "{}", ready.text());
+    assert_eq!(old.send(server.address, post("/validate", "{}")).await.unwrap().status, 200);
+
+    fs::write(&file, new_pem).unwrap();
+    let taken = async {
+        while new.send(server.address, post("/validate", "{}")).await.is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), taken).await.expect("the new authority is taken up");
+    assert!(old.send(server.address, post("/validate", "{}")).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_authorities_that_cannot_be_used_stop_the_start_and_name_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    load_or_make(dir.path(), &[]).unwrap();
+    let file = dir.path().join("clients.crt");
+    for (text, wanted) in [
+        (None, "No such file"),
+        (Some(""), "it has none"),
+        (Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "certificate"),
+        (Some("-----BEGIN CERTIFICATE-----\nAAAA"), "section end"),
+    ] {
+        if let Some(text) = text {
+            fs::write(&file, text).unwrap();
+        }
+        let options = options(&dir.path().join("tls.crt"), &dir.path().join("tls.key"));
+        let error = Server::bind(Options { client_ca: Some(file.clone()), ..options }).await.unwrap_err();
+        let said = error.to_string();
+        assert!(matches!(error, Error::LoadClientAuthorities { .. }), "{said}");
+        assert!(said.contains("server.clientCaFile") && said.contains("clients.crt`"), "{said}");
+        assert!(said.contains(wanted), "{said}");
+    }
 }
 
 // === the start ===

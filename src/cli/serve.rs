@@ -101,6 +101,7 @@ async fn serve(
         reload_every: reload_every.unwrap_or(options.reload_every),
         address: file.listen,
         probes: file.probes,
+        client_ca: file.client_ca_file.clone(),
         budget: settings.review_timeout,
         reviews: file.max_concurrent_reviews,
         pause: settings.shutdown_pause,

@@ -100,6 +100,9 @@ pub struct Server {
     pub cert_dir: PathBuf,
     /// Further names on the development certificate.
     pub cert_names: Vec<String>,
+    /// Authorities (PEM) that sign the certificates by which callers of the webhooks prove who they are; without them
+    /// everybody may call.
+    pub client_ca_file: Option<PathBuf>,
     /// Longest time for one review; the API server's own timeout wins when it is shorter.
     pub review_timeout: SignedDuration,
     /// Reviews that are answered side by side.
@@ -119,6 +122,7 @@ impl Default for Server {
             key_file: None,
             cert_dir: PathBuf::from("certs"),
             cert_names: Vec::new(),
+            client_ca_file: None,
             review_timeout: SignedDuration::from_millis(2_500),
             max_concurrent_reviews: 256,
             shutdown_pause: SignedDuration::from_secs(2),

@@ -1,9 +1,13 @@
 //! One connection: counted, without Nagle's delay, and closed when nothing moves on it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,16 +16,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
+use tower::Service;
 
 use super::shutdown::Phase;
 use super::{Event, Gate, Options};
 
-/// An acceptor that takes so many connections and no more.
+/// An acceptor that takes so many connections and no more, and so many of one peer.
 #[derive(Debug)]
 pub(super) struct Bounded<A, G> {
     inner: A,
     places: Arc<Semaphore>,
-    first_byte: Duration,
+    peers: Arc<Peers>,
+    first: Duration,
     idle: Duration,
     phase: Phase,
     gate: Arc<G>,
@@ -32,7 +38,8 @@ impl<A: Clone, G> Clone for Bounded<A, G> {
         Self {
             inner: self.inner.clone(),
             places: self.places.clone(),
-            first_byte: self.first_byte,
+            peers: self.peers.clone(),
+            first: self.first,
             idle: self.idle,
             phase: self.phase.clone(),
             gate: self.gate.clone(),
@@ -45,11 +52,30 @@ impl<A, G> Bounded<A, G> {
         Self {
             inner,
             places: Options::semaphore(options.connections),
-            first_byte: options.handshake_timeout,
+            peers: Arc::new(Peers { most: options.connections_per_peer.max(1), held: Mutex::default() }),
+            first: options.handshake_timeout,
             idle: options.idle(),
             phase: phase.clone(),
             gate,
         }
+    }
+}
+
+impl<A, G: Gate> Bounded<A, G> {
+    /// A place for this connection, or why there is none.
+    fn place(&self, stream: &TcpStream) -> io::Result<Place> {
+        let peer = stream.peer_addr()?.ip().to_canonical();
+        let refused = |said: bool| {
+            self.gate.observe(Event::ConnectionRefused);
+            if !said {
+                tracing::warn!(%peer, "a connection was closed at once: too many are open");
+            }
+            io::Error::other("too many connections")
+        };
+        // The peer's share first: whoever is over it takes no place from anybody, not even for a moment.
+        let share = Peers::take(&self.peers, peer).map_err(|full| refused(full.said))?;
+        let all = self.places.clone().try_acquire_owned().map_err(|_| refused(false))?;
+        Ok(Place { _share: share, _all: all })
     }
 }
 
@@ -62,18 +88,17 @@ where
     A::Service: Send + 'static,
 {
     type Stream = Timed<A::Stream>;
-    type Service = A::Service;
+    type Service = Begun<A::Service>;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            self.gate.observe(Event::ConnectionRefused);
-            tracing::warn!("a connection was closed at once: too many are open");
-            return Box::pin(std::future::ready(Err(io::Error::other("too many connections"))));
+        let place = match self.place(&stream) {
+            Ok(place) => place,
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
         };
         // Without it an answer may wait for the peer's delayed acknowledgement; a failure costs only that.
         let _ = stream.set_nodelay(true);
-        let (first_byte, idle) = (self.first_byte, self.idle);
+        let (first, idle) = (self.first, self.idle);
         let (gate, phase) = (self.gate.clone(), self.phase.clone());
         let handshake = self.inner.accept(stream, service);
         Box::pin(async move {
@@ -85,37 +110,144 @@ where
                 gate.observe(Event::HandshakeFailed);
                 tracing::debug!(%error, "a handshake failed");
             })?;
-            Ok((Timed::new(stream, first_byte, idle, place), service))
+            let begun = Arc::new(AtomicBool::new(false));
+            let service = Begun { service, begun: begun.clone() };
+            Ok((Timed::new(stream, first, idle, begun, place), service))
         })
     }
 }
 
-/// A stream that ends with an error when nothing is read or written for too long. It holds the connection's place
-/// among the others.
+// === places ===
+
+/// The place of one connection, among all and in its peer's share.
+#[derive(Debug)]
+struct Place {
+    _share: Share,
+    _all: OwnedSemaphorePermit,
+}
+
+/// How many connections each peer has open. An IPv6 address counts whole: a pod has one, and the pods of a node, which
+/// share a prefix, are not one peer.
+#[derive(Debug)]
+struct Peers {
+    most: usize,
+    held: Mutex<HashMap<IpAddr, Held>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    connections: usize,
+    /// Whether it was said that this peer is over its share. Said once until it has closed all: a peer that goes on
+    /// trying would write the log.
+    said: bool,
+}
+
+/// A peer has no place left.
+struct Full {
+    said: bool,
+}
+
+impl Peers {
+    fn take(peers: &Arc<Self>, peer: IpAddr) -> Result<Share, Full> {
+        let mut held = peers.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = held.entry(peer).or_default();
+        if own.connections >= peers.most {
+            return Err(Full { said: std::mem::replace(&mut own.said, true) });
+        }
+        own.connections += 1;
+        Ok(Share { peers: peers.clone(), peer })
+    }
+}
+
+/// One connection of a peer's share; dropping it gives it back.
+#[derive(Debug)]
+struct Share {
+    peers: Arc<Peers>,
+    peer: IpAddr,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut held = self.peers.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut own) = held.entry(self.peer) {
+            own.get_mut().connections = own.get().connections.saturating_sub(1);
+            if own.get().connections == 0 {
+                own.remove();
+            }
+        }
+    }
+}
+
+// === time ===
+
+/// A service that notes when it is first called, which is when the first request head was complete.
+#[derive(Debug, Clone)]
+pub(super) struct Begun<S> {
+    service: S,
+    begun: Arc<AtomicBool>,
+}
+
+impl<S: Service<R>, R> Service<R> for Begun<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        self.begun.store(true, Ordering::Release);
+        self.service.call(request)
+    }
+}
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing was read.
+    Silent,
+    /// The first request head is on its way. What moves meanwhile buys no time.
+    Head,
+    /// There was a request.
+    Begun,
+}
+
+/// A stream that ends with an error when its first request head does not come soon, or when nothing is read or written
+/// for too long after that. It holds the connection's place among the others.
 #[derive(Debug)]
 pub(super) struct Timed<S> {
     stream: S,
+    first: Duration,
     idle: Duration,
+    stage: Stage,
+    begun: Arc<AtomicBool>,
     alarm: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl<S> Timed<S> {
-    fn new(stream: S, first_byte: Duration, idle: Duration, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, idle, alarm: Box::pin(sleep(first_byte)), _place: place }
+    fn new(stream: S, first: Duration, idle: Duration, begun: Arc<AtomicBool>, place: Place) -> Self {
+        let alarm = Box::pin(sleep(first));
+        Self { stream, first, idle, stage: Stage::Silent, begun, alarm, _place: place }
     }
 
-    /// Something moved: the time starts again.
-    fn rewind(&mut self) {
-        if let Some(when) = Instant::now().checked_add(self.idle) {
+    fn set_alarm(&mut self, after: Duration) {
+        if let Some(when) = Instant::now().checked_add(after) {
             self.alarm.as_mut().reset(when);
         }
     }
 
-    /// Turns a wait into an error once the time is up.
+    /// Turns a wait into an error once the time is up; what moves starts the time again.
     fn bound<T>(&mut self, poll: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let began = self.stage != Stage::Begun && self.begun.load(Ordering::Acquire);
+        if began {
+            self.stage = Stage::Begun;
+        }
+        if began || (self.stage == Stage::Begun && poll.is_ready()) {
+            self.set_alarm(self.idle);
+        }
         if poll.is_ready() {
-            self.rewind();
             return poll;
         }
         ready!(self.alarm.as_mut().poll(context));
@@ -130,6 +262,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let poll = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if self.stage == Stage::Silent && poll.is_ready() {
+            self.stage = Stage::Head;
+            let first = self.first;
+            self.set_alarm(first);
+        }
         self.bound(poll, context)
     }
 }

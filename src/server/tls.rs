@@ -7,9 +7,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use axum_server::tls_rustls::RustlsConfig;
-use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
 
 use super::{Error, Event, Gate, Options};
 use crate::certs;
@@ -17,41 +22,89 @@ use crate::certs;
 /// Why the newest certificate is not the one that is served; empty when it is.
 pub(super) type Problem = Arc<ArcSwapOption<String>>;
 
-/// The configuration for a certificate and its key.
-pub(super) fn configure(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, Error> {
-    secure(certs::load(cert, key)?, cert)
-}
-
-fn secure(pair: certs::Pair, cert: &Path) -> Result<Arc<ServerConfig>, Error> {
-    let failed = |source| Error::UseCertificate { cert: cert.to_owned(), source };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(failed)?
-        .with_no_client_auth()
-        .with_single_cert(pair.chain, pair.key)
-        .map_err(failed)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+/// The files that a configuration is made of.
+#[derive(Debug, Clone)]
+pub(super) struct Files {
+    cert: PathBuf,
+    key: PathBuf,
+    client_ca: Option<PathBuf>,
 }
 
 /// The fingerprint of the files, `None` when one cannot be read, and the configuration made of the same bytes.
 type Look = (Option<[u8; 32]>, Result<Arc<ServerConfig>, Error>);
 
-fn read(cert: &Path, key: &Path) -> Look {
-    match certs::Texts::read(cert, key) {
-        Ok(texts) => {
-            let pair = texts.pair().map_err(Error::LoadCertificate);
-            (Some(texts.fingerprint()), pair.and_then(|pair| secure(pair, cert)))
-        }
-        Err(error) => (None, Err(Error::LoadCertificate(error))),
+impl Files {
+    pub(super) fn of(options: &Options) -> Self {
+        Self { cert: options.cert.clone(), key: options.key.clone(), client_ca: options.client_ca.clone() }
     }
+
+    /// The configuration that the files say now.
+    pub(super) fn configure(&self) -> Result<Arc<ServerConfig>, Error> {
+        self.read().1
+    }
+
+    fn read(&self) -> Look {
+        match self.texts() {
+            Ok((pair, authorities)) => {
+                let mut fingerprint = Sha256::new().chain_update(pair.fingerprint());
+                fingerprint.update(authorities.as_deref().unwrap_or_default());
+                (Some(fingerprint.finalize().into()), self.secure(&pair, authorities.as_deref()))
+            }
+            Err(error) => (None, Err(error)),
+        }
+    }
+
+    fn texts(&self) -> Result<(certs::Texts<'_>, Option<Vec<u8>>), Error> {
+        let pair = certs::Texts::read(&self.cert, &self.key)?;
+        let read = |file: &PathBuf| std::fs::read(file).map_err(|error| unusable(file, &error));
+        Ok((pair, self.client_ca.as_ref().map(read).transpose()?))
+    }
+
+    fn secure(
+        &self,
+        texts: &certs::Texts<'_>,
+        authorities: Option<&[u8]>,
+    ) -> Result<Arc<ServerConfig>, Error> {
+        let failed = |source| Error::UseCertificate { cert: self.cert.clone(), source };
+        let pair = texts.pair()?;
+        let clients = match self.client_ca.as_deref().zip(authorities) {
+            Some((file, text)) => verifier(file, text)?,
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(failed)?
+            .with_client_cert_verifier(clients)
+            .with_single_cert(pair.chain, pair.key)
+            .map_err(failed)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+fn unusable(file: &Path, problem: &impl ToString) -> Error {
+    Error::LoadClientAuthorities { file: file.to_owned(), problem: problem.to_string() }
+}
+
+/// Demands a certificate for clients of one of these authorities. Names in it are not looked at.
+fn verifier(file: &Path, text: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(text) {
+        let authority = authority.map_err(|error| unusable(file, &error))?;
+        roots.add(authority).map_err(|error| unusable(file, &error))?;
+    }
+    if roots.is_empty() {
+        return Err(unusable(file, &"it has none"));
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()))
+        .build()
+        .map_err(|error| unusable(file, &error))
 }
 
 /// Compares the certificate files with what is served, by content: the kubelet replaces a mounted Secret by renaming
 /// a symbolic link two directories up, which a watch on the file sees once and then never again.
 pub(super) struct Follow {
-    cert: PathBuf,
-    key: PathBuf,
+    files: Files,
     every: Duration,
     config: RustlsConfig,
     seen: Option<[u8; 32]>,
@@ -61,8 +114,7 @@ pub(super) struct Follow {
 impl Follow {
     pub(super) fn new(options: &Options, config: RustlsConfig) -> Self {
         Self {
-            cert: options.cert.clone(),
-            key: options.key.clone(),
+            files: Files::of(options),
             every: options.reload_every,
             config,
             seen: None,
@@ -86,22 +138,18 @@ impl Follow {
     }
 
     async fn look<G: Gate>(&mut self, gate: &G, first: bool) {
-        let (cert, key) = (self.cert.clone(), self.key.clone());
-        let Ok((now, found)) = tokio::task::spawn_blocking(move || read(&cert, &key)).await else { return };
+        let files = self.files.clone();
+        let Ok((now, found)) = tokio::task::spawn_blocking(move || files.read()).await else { return };
         if now.is_some() && now == self.seen {
             return;
         }
         match found {
             Ok(config) => self.replace(gate, config, first),
-            // The two files cannot be read at one moment; when they are being replaced, the next look finds both.
-            Err(_) if now != self.fingerprint() => return,
+            // The files cannot be read at one moment; when they are being replaced, the next look finds all.
+            Err(_) if now != self.files.read().0 => return,
             Err(error) => self.keep(gate, &error),
         }
         self.seen = now;
-    }
-
-    fn fingerprint(&self) -> Option<[u8; 32]> {
-        certs::Texts::read(&self.cert, &self.key).ok().map(|texts| texts.fingerprint())
     }
 
     fn replace<G: Gate>(&self, gate: &G, config: Arc<ServerConfig>, first: bool) {
@@ -109,7 +157,7 @@ impl Follow {
         self.problem.store(None);
         if !first {
             gate.observe(Event::CertificateReplaced);
-            tracing::info!(cert = %self.cert.display(), "serving a new certificate");
+            tracing::info!(cert = %self.files.cert.display(), "serving a new certificate");
         }
     }
 

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::expect_used, reason = "the helpers of a test may fail as loudly as the test")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,11 +11,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -51,6 +53,7 @@ impl Answer {
 pub struct Client {
     config: Arc<ClientConfig>,
     name: &'static str,
+    from: IpAddr,
 }
 
 impl Client {
@@ -81,7 +84,7 @@ impl Client {
             Http::One => b"http/1.1".to_vec(),
             Http::Two => b"h2".to_vec(),
         }];
-        Self { config: Arc::new(config), name: "localhost" }
+        Self { config: Arc::new(config), name: "localhost", from: Ipv4Addr::UNSPECIFIED.into() }
     }
 
     /// Expects a certificate for this name or address in place of `localhost`.
@@ -89,9 +92,26 @@ impl Client {
         Self { name, ..self }
     }
 
+    /// Shows the server this certificate, when it asks for one.
+    pub fn showing(mut self, (cert, key): &(String, String)) -> Self {
+        let chain: Result<_, _> = CertificateDer::pem_slice_iter(cert.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+        let pair = CertifiedKey::from_der(chain.expect("PEM"), key, &default_provider()).expect("a pair");
+        let config = Arc::make_mut(&mut self.config);
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(pair));
+        self
+    }
+
+    /// Connects from this address. All of 127.0.0.0/8 are addresses of a Linux machine.
+    pub fn from(self, address: [u8; 4]) -> Self {
+        Self { from: address.into(), ..self }
+    }
+
     /// A connection after its handshake.
     pub async fn connect(&self, address: SocketAddr) -> Result<TlsStream<TcpStream>, BoxError> {
-        let stream = TcpStream::connect(("127.0.0.1", address.port())).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((self.from, 0).into())?;
+        let stream = socket.connect((Ipv4Addr::LOCALHOST, address.port()).into()).await?;
         // As Go's client does it; two writes for one request would otherwise wait for each other.
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(self.name)?;
@@ -165,4 +185,33 @@ pub async fn get(address: SocketAddr, path: &str) -> Result<Answer, BoxError> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     Session::One(sender).send(Request::get(path).body(Full::default())?).await
+}
+
+/// An authority that signs the certificates of clients.
+pub struct Authority {
+    params: CertificateParams,
+    key: KeyPair,
+    /// Its own certificate.
+    pub pem: String,
+}
+
+impl Authority {
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        let pem = params.self_signed(&key).expect("a certificate").pem();
+        Self { params, key, pem }
+    }
+
+    /// A certificate for this use, and its key.
+    pub fn sign(&self, usage: ExtendedKeyUsagePurpose) -> (String, String) {
+        let mut params = CertificateParams::new(["caller".to_owned()]).expect("a name");
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().expect("a key");
+        let issuer = Issuer::new(self.params.clone(), &self.key);
+        let cert = params.signed_by(&key, &issuer).expect("a certificate");
+        (cert.pem(), key.serialize_pem())
+    }
 }
