@@ -22,10 +22,6 @@ pub struct Args {
     pub command: Command,
 }
 
-/// What the end of `explain` tells a script.
-const EXPLAIN_EXIT_CODES: &str = "Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be \
-denied; 2 the command could not be carried out; 3 nothing would be denied, and an image could not be read";
-
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -60,7 +56,8 @@ const EXPLAIN_HELP: &str = "\
 Examples:
   wasmgate explain -f deployment.yaml --grants grants/
   kustomize build . | wasmgate explain -f - -o json
-Exit codes: 0 when everything would be admitted, 1 when anything would be denied, 2 on an error.";
+Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be denied; 2 the command could not be \
+carried out; 3 nothing would be denied, and an image could not be read.";
 
 const SUGGEST_HELP: &str = "\
 Examples:
@@ -168,7 +165,6 @@ pub enum LogFormat {
 
 /// Options of `explain`.
 #[derive(Debug, Clone, Parser)]
-#[command(after_help = EXPLAIN_EXIT_CODES)]
 pub struct ExplainOptions {
     /// Manifest file, folder, or `-` for standard input (repeatable)
     #[arg(long = "filename", short = 'f', value_name = "PATH", required = true)]

@@ -401,6 +401,8 @@ fn a_pod_of_a_judged_namespace_is_sent_to_the_gate_by_every_way_there_is() {
     let size = r#"--patch={"spec":{"containers":[{"name":"app","resources":{"limits":{"cpu":"30m"}}}]}}"#;
     let resize = ["patch", "pod", "old", "--subresource=resize", size];
     assert_sent(plane.kubectl(&[&resize[..], &old].concat()), VALIDATE);
+    let handler = ["annotate", "pod", "old", "run.oci.handler=wasm"];
+    assert_sent(plane.kubectl(&[&handler[..], &old].concat()), VALIDATE);
 }
 
 #[test]
