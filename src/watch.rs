@@ -3,7 +3,8 @@
 //!
 //! Each watch lists and follows one kind ([`Watched`]) and keeps no more of its objects than the gate needs. Changes are
 //! gathered for a moment and then published as one [`Picture`], so that a burst of events costs a handful of rebuilds.
-//! Nothing is published before every watch has listed once; after that a watch that is lost leaves the last picture
+//! Nothing is published before every watch has listed once, save for kinds of the gate's own that have no definition and
+//! hence no objects; after that a watch that is lost leaves the last picture
 //! standing, and resumes by itself.
 
 pub mod client;

@@ -211,8 +211,8 @@ async fn a_bad_object_is_left_out_alone_and_its_older_version_is_not_in_force() 
 #[tokio::test]
 async fn readiness_waits_for_every_watch_and_says_which_is_missing_and_why() {
     let api = Api::start().await;
-    api.fail("wasigrants", Fault::Status(404));
-    api.fail("runtimeclasses", Fault::Status(403));
+    api.fail("wasigrants", Fault::Status(403));
+    api.fail("runtimeclasses", Fault::Status(404));
     api.fail("limitranges", Fault::Status(500));
     api.fail("serviceaccounts", Fault::Garbage);
     let watch = Watch::start(&api);
@@ -221,8 +221,8 @@ async fn readiness_waits_for_every_watch_and_says_which_is_missing_and_why() {
         ready.unwrap_err().contains(words)
     };
     for words in [
-        "wasigrants.wasmgate.dev: not found: apply manifests/crds",
-        "runtimeclasses.node.k8s.io: forbidden: the ClusterRole lacks list on runtimeclasses.node.k8s.io",
+        "wasigrants.wasmgate.dev: forbidden: the ClusterRole lacks list on wasigrants.wasmgate.dev",
+        "runtimeclasses.node.k8s.io: not found: this API server does not serve node.k8s.io/v1",
         "limitranges: the API server answered list with 500",
         "serviceaccounts: ",
     ] {
@@ -238,6 +238,37 @@ async fn readiness_waits_for_every_watch_and_says_which_is_missing_and_why() {
     watch.ready().await;
     assert!(watch.report(Watched::WasiGrants).errors > 0);
     assert_eq!(watch.report(Watched::WasiGrants).trouble, None);
+}
+
+/// Else a gate that restarts where somebody removed a definition would never be ready, and no pod would start.
+#[tokio::test]
+async fn a_definition_that_is_missing_is_a_kind_without_objects_until_it_is_applied() {
+    let api = Api::start().await;
+    let kinds = ["wasigrants", "clusterwasigrants", "wasiexceptions"];
+    for kind in kinds {
+        api.fail(kind, Fault::Status(404));
+    }
+    let watch = Watch::start(&api);
+    watch.ready().await;
+    assert!(watch.grants().is_empty(), "what nobody can grant is denied");
+    let grants = || watch.report(Watched::WasiGrants);
+    assert!(grants().trouble.unwrap().contains("apply manifests/crds"));
+    eventually(|| "further errors, which an alert counts".into(), || grants().errors >= 3).await;
+    assert_eq!(watch.published.load(Ordering::SeqCst), 1, "the same emptiness is no news");
+    for kind in kinds {
+        api.heal(kind);
+    }
+    api.put("wasigrants", grant("orders"));
+    watch.until("a grant of the new definition", |now| names(&now.grants) == ["orders"]).await;
+    eventually(|| format!("{:?}", grants()), || grants().trouble.is_none()).await;
+
+    // The definition goes, and with it its grants; when it is back there are others, of an age that a watch could resume from.
+    api.fail("wasigrants", Fault::Status(404));
+    api.cut("wasigrants");
+    watch.until("no grants without a definition", |now| now.grants.is_empty()).await;
+    assert!(watch.watching.ready().is_ok());
+    api.heal("wasigrants");
+    watch.until("the list of the new definition", |now| names(&now.grants) == ["orders"]).await;
 }
 
 #[tokio::test]

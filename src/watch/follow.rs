@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::health::Health;
+use super::health::{Health, is_undefined};
 use super::resource::{Items, Key, Store, keep, key};
 use super::{Options, Shared};
 
@@ -43,16 +43,21 @@ impl Follower {
         let resource = watched.resource();
         let seconds = u32::try_from(self.options.watch_timeout.as_secs()).unwrap_or(u32::MAX).max(1);
         let config = watcher::Config::default().timeout(seconds).page_size(self.options.page_size);
-        if watched.is_metadata_only() {
-            let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
-            let events = kube::runtime::watcher(api, config);
-            self.follow(events.map(|event| event.map(|event| map(event, without_data)))).await;
-        } else {
-            let api: Api<DynamicObject> = Api::all_with(client, &resource);
-            self.follow(kube::runtime::watcher(api, config)).await;
+        loop {
+            let (client, config) = (client.clone(), config.clone());
+            if watched.is_metadata_only() {
+                let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
+                let events = kube::runtime::watcher(api, config);
+                self.follow(events.map(|event| event.map(|event| map(event, without_data)))).await;
+            } else {
+                let api: Api<DynamicObject> = Api::all_with(client, &resource);
+                self.follow(kube::runtime::watcher(api, config)).await;
+            }
         }
     }
 
+    /// Follows until everything has to be listed anew because the kind itself went away under the watch: a definition that
+    /// comes back brings other objects, and a watch that went on where it was would know of no difference.
     async fn follow(&self, events: impl Stream<Item = watcher::Result<Event<DynamicObject>>>) {
         let mut events = pin!(events);
         let mut listing = Listing::default();
@@ -71,9 +76,17 @@ impl Follower {
                         failures = 0;
                     }
                     self.health.note_error(&error);
+                    let undefined = is_undefined(self.health.watched(), &error);
+                    let listing = matches!(error, watcher::Error::InitialListFailed(_));
+                    if undefined && listing {
+                        self.nothing();
+                    }
                     tokio::time::sleep(self.pause(failures)).await;
                     failures = failures.saturating_add(1);
                     failed_at = Some(Instant::now());
+                    if undefined && !listing {
+                        return;
+                    }
                 }
             }
         }
@@ -126,6 +139,17 @@ impl Follower {
         self.health.set_objects(count);
         self.health.note_success(true);
         self.shared.note_change(self.health.watched());
+    }
+
+    /// A kind without a definition has no objects, which is all that there is to know of it. Waiting for the definition
+    /// instead would leave a gate that was restarted never ready, and with it every pod of the cluster refused.
+    fn nothing(&self) {
+        let forgotten = self.store.write(|items| !std::mem::take(items).is_empty());
+        let forgiven = self.health.keep_rejected(|_| false);
+        self.health.set_objects(0);
+        if self.health.note_listed() || forgotten || forgiven {
+            self.shared.note_change(self.health.watched());
+        }
     }
 
     /// An object that is wrong now is left out, also where an earlier version of it was right: what somebody changed
