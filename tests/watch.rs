@@ -403,6 +403,53 @@ async fn a_directory_s_grants_stand_beside_the_cluster_s_which_win() {
 }
 
 #[tokio::test]
+async fn an_object_of_the_cluster_that_became_wrong_does_not_bring_the_directory_s_back_into_force() {
+    let api = Api::start().await;
+    let cluster_grant = || {
+        json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "ClusterWasiGrant", "metadata": {"name": "all"},
+            "spec": {"namespaceSelector": {}, "capabilities": [{"name": "http.inbound"}]}})
+    };
+    let the_exception = || {
+        let mut written = exception("legacy");
+        written["apiVersion"] = json!("wasmgate.dev/v1alpha1");
+        written["kind"] = json!("WasiException");
+        written.as_object_mut().unwrap().remove("status");
+        written
+    };
+    let broken = |mut object: Value| {
+        object["spec"] = json!({"capabilities": [{"name": "no-such-capability"}]});
+        object
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for (name, object) in [("a", grant("orders")), ("b", cluster_grant()), ("c", the_exception())] {
+        std::fs::write(folder.path().join(format!("{name}.json")), object.to_string()).unwrap();
+    }
+    let loaded = load::load_dir(folder.path()).unwrap();
+    let base = Base { grants: Arc::new(loaded.grants), exceptions: Arc::new(loaded.exceptions) };
+    // One is wrong from the start, the others become so.
+    api.put("wasigrants", broken(grant("orders")));
+    let watch = Watch::start_with(&api, options(), base);
+    watch.ready().await;
+    assert_eq!(watch.grants(), ["all"]);
+    assert_eq!(watch.picture().exceptions.len(), 1);
+    api.put("clusterwasigrants", broken(cluster_grant()));
+    api.put("wasiexceptions", broken(the_exception()));
+    watch.until("neither", |now| now.grants.is_empty() && now.exceptions.is_empty()).await;
+    // A new list, of which the rejection is a part, changes nothing about it.
+    api.expire("wasigrants");
+    eventually(|| "a list".into(), || watch.report(Watched::WasiGrants).restarts == 1).await;
+    api.put("namespaces", namespace("shop", "warn"));
+    watch.until("a later picture", |now| !now.cluster.namespaces.is_empty()).await;
+    assert!(watch.grants().is_empty());
+    // Only where it is gone from the cluster, what the directory says counts again.
+    api.delete("wasigrants", "shop", "orders");
+    api.delete("wasiexceptions", "shop", "legacy");
+    watch.until("those", |now| names(&now.grants) == ["orders"] && now.exceptions.len() == 1).await;
+    api.put("clusterwasigrants", cluster_grant());
+    watch.until("all", |now| now.grants.len() == 2).await;
+}
+
+#[tokio::test]
 async fn a_kubeconfig_that_cannot_be_used_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config");

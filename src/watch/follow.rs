@@ -108,8 +108,8 @@ impl Follower {
             Event::Apply(object) => self.apply(object),
             Event::Delete(object) => {
                 let key = key(&object);
-                self.health.accept(&key);
-                self.change(|items| items.remove(&key).is_some());
+                let forgiven = self.health.accept(&key);
+                self.change(|items| items.remove(&key).is_some() || forgiven);
             }
         }
     }
@@ -117,10 +117,8 @@ impl Follower {
     fn list(&self, object: DynamicObject, listing: &mut Listing) {
         let key = key(&object);
         match keep(self.health.watched(), object) {
-            Ok(item) => {
-                self.health.accept(&key);
-                listing.items.extend(item.map(|item| (key, item)));
-            }
+            // An earlier rejection is lifted when the object counts, at the end of the list.
+            Ok(item) => listing.items.extend(item.map(|item| (key, item))),
             Err(problem) => {
                 self.health.reject(&key, problem);
                 listing.rejected.push(key);
@@ -130,12 +128,12 @@ impl Follower {
 
     fn listed(&self, mut listing: Listing) {
         listing.rejected.sort_unstable();
-        self.health.keep_rejected(|key| listing.rejected.binary_search(key).is_ok());
         if self.health.is_synced() {
             self.health.count_restart();
         }
         let count = listing.items.len();
         self.store.write(|items| *items = listing.items);
+        self.health.keep_rejected(|key| listing.rejected.binary_search(key).is_ok());
         self.health.set_objects(count);
         self.health.note_success(true);
         self.shared.note_change(self.health.watched());
@@ -153,23 +151,25 @@ impl Follower {
     }
 
     /// An object that is wrong now is left out, also where an earlier version of it was right: what somebody changed
-    /// must not be in force as it was.
+    /// must not be in force as it was. At no moment is an object neither kept nor rejected, for then one of its name out of
+    /// a directory would be in force.
     fn apply(&self, object: DynamicObject) {
         let key = key(&object);
         match keep(self.health.watched(), object) {
             Ok(item) => {
-                self.health.accept(&key);
-                self.change(|items| match item {
+                let changed = self.store.write(|items| match item {
                     Some(item) => {
-                        items.insert(key, item);
+                        items.insert(key.clone(), item);
                         true
                     }
                     None => items.remove(&key).is_some(),
                 });
+                let forgiven = self.health.accept(&key);
+                self.change(|_| changed || forgiven);
             }
             Err(problem) => {
-                self.health.reject(&key, problem);
-                self.change(|items| items.remove(&key).is_some());
+                let new = self.health.reject(&key, problem);
+                self.change(|items| items.remove(&key).is_some() || new);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! How one watch fares, for readiness, metrics and the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -120,20 +120,26 @@ impl Health {
         }
     }
 
-    /// Leaves an object out, and says so once for each thing that is wrong with it.
-    pub fn reject(&self, key: &Key, problem: String) {
+    /// Leaves an object out, and says so once for each thing that is wrong with it. Whether it was not left out before.
+    pub fn reject(&self, key: &Key, problem: String) -> bool {
         let mut rejected = locked(&self.rejected);
         if rejected.get(key) != Some(&problem) {
             let (name, namespace) = key;
             let watch = self.watched.name();
             tracing::warn!(watch, namespace, name, problem, "Left out an object that is wrong");
-            rejected.insert(key.clone(), problem);
+            return rejected.insert(key.clone(), problem).is_none();
         }
+        false
     }
 
-    /// The object is right now, or gone.
-    pub fn accept(&self, key: &Key) {
-        locked(&self.rejected).remove(key);
+    /// The object is right now, or gone. Whether it was left out before.
+    pub fn accept(&self, key: &Key) -> bool {
+        locked(&self.rejected).remove(key).is_some()
+    }
+
+    /// The objects that are left out.
+    pub fn rejected(&self) -> BTreeSet<Key> {
+        locked(&self.rejected).keys().cloned().collect()
     }
 
     /// Forgets rejected objects that are not there any more. Whether there were any.
