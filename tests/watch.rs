@@ -33,7 +33,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use wasmgate::grant::{Exceptions, Grants, load};
 use wasmgate::image::registry::{PullSecrets as _, Pulled, Puller};
-use wasmgate::watch::{self, Base, Options, Picture, Report, SecretLimits, Watched, Watching};
+use wasmgate::watch::{self, Account, Base, Options, Picture, Report, SecretLimits, Watched, Watching};
 
 use api::{Api, Fault};
 
@@ -559,6 +559,22 @@ async fn a_pull_secret_that_cannot_be_read_is_noted_with_what_to_do() {
     while pulled(&watch.watching, &["mine"], "default").await.logins.is_empty() {
         assert!(start.elapsed() < AMPLE);
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_role_that_is_missing_is_asked_for_the_account_that_the_gate_runs_as() {
+    let api = Api::start().await;
+    api.fail("secrets", Fault::Status(403));
+    let text = |text: &str| Some(text.to_string());
+    for (account, named) in [
+        (Account::known_as(text("gate"), text("gates")), "ServiceAccount `gate` in namespace `gates`"),
+        (Account::known_as(None, text("gates")), "ServiceAccount `wasmgate` in namespace `gates`"),
+        (Account::known_as(None, None), "ServiceAccount `wasmgate` in namespace `wasmgate-system`"),
+    ] {
+        let watching = Watching::with_account(api.client(Duration::from_secs(10)), options(), account);
+        let note = pulled(&watching, &["mine"], "default").await.notes.concat();
+        assert!(note.ends_with(named), "{note}");
     }
 }
 
