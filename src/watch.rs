@@ -3,7 +3,8 @@
 //!
 //! Each watch lists and follows one kind ([`Watched`]) and keeps no more of its objects than the gate needs. Changes are
 //! gathered for a moment and then published as one [`Picture`], so that a burst of events costs a handful of rebuilds.
-//! Nothing is published before every watch has listed once; after that a watch that is lost leaves the last picture
+//! Nothing is published before every watch has listed once, save for kinds of the gate's own that have no definition and
+//! hence no objects; after that a watch that is lost leaves the last picture
 //! standing, and resumes by itself.
 
 pub mod client;
@@ -17,7 +18,7 @@ pub use client::connect;
 pub use health::Report;
 pub use picture::{Base, Picture};
 pub use resource::Watched;
-pub use secrets::{ApiPullSecrets, SecretLimits};
+pub use secrets::{Account, ApiPullSecrets, SecretLimits};
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -155,6 +156,11 @@ impl std::fmt::Debug for Watching {
 impl Watching {
     /// Prepares the watches; none asks before [`Self::start`]. Must be called within the asynchronous runtime.
     pub fn new(client: Client, options: Options) -> Self {
+        Self::with_account(client, options, Account::default())
+    }
+
+    /// The same for a gate that speaks as this ServiceAccount, which messages about missing rights name.
+    pub fn with_account(client: Client, options: Options, account: Account) -> Self {
         let kept = |watched| Kept { store: Arc::default(), health: Arc::new(Health::new(watched)) };
         let shared = Shared {
             kinds: Watched::ALL.into_iter().map(kept).collect(),
@@ -164,7 +170,8 @@ impl Watching {
             rebuilds: AtomicU64::new(0),
         };
         let accounts = shared.kept(Watched::ServiceAccounts).map(|kept| Arc::clone(&kept.store));
-        let pull_secrets = ApiPullSecrets::new(client.clone(), accounts.unwrap_or_default(), options.secrets);
+        let pull_secrets =
+            ApiPullSecrets::new(client.clone(), accounts.unwrap_or_default(), account, options.secrets);
         Self {
             client,
             options,

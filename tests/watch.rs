@@ -33,7 +33,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use wasmgate::grant::{Exceptions, Grants, load};
 use wasmgate::image::registry::{PullSecrets as _, Pulled, Puller};
-use wasmgate::watch::{self, Base, Options, Picture, Report, SecretLimits, Watched, Watching};
+use wasmgate::watch::{self, Account, Base, Options, Picture, Report, SecretLimits, Watched, Watching};
 
 use api::{Api, Fault};
 
@@ -211,8 +211,8 @@ async fn a_bad_object_is_left_out_alone_and_its_older_version_is_not_in_force() 
 #[tokio::test]
 async fn readiness_waits_for_every_watch_and_says_which_is_missing_and_why() {
     let api = Api::start().await;
-    api.fail("wasigrants", Fault::Status(404));
-    api.fail("runtimeclasses", Fault::Status(403));
+    api.fail("wasigrants", Fault::Status(403));
+    api.fail("runtimeclasses", Fault::Status(404));
     api.fail("limitranges", Fault::Status(500));
     api.fail("serviceaccounts", Fault::Garbage);
     let watch = Watch::start(&api);
@@ -221,8 +221,8 @@ async fn readiness_waits_for_every_watch_and_says_which_is_missing_and_why() {
         ready.unwrap_err().contains(words)
     };
     for words in [
-        "wasigrants.wasmgate.dev: not found: apply manifests/crds",
-        "runtimeclasses.node.k8s.io: forbidden: the ClusterRole lacks list on runtimeclasses.node.k8s.io",
+        "wasigrants.wasmgate.dev: forbidden: the ClusterRole lacks list on wasigrants.wasmgate.dev",
+        "runtimeclasses.node.k8s.io: not found: this API server does not serve node.k8s.io/v1",
         "limitranges: the API server answered list with 500",
         "serviceaccounts: ",
     ] {
@@ -238,6 +238,37 @@ async fn readiness_waits_for_every_watch_and_says_which_is_missing_and_why() {
     watch.ready().await;
     assert!(watch.report(Watched::WasiGrants).errors > 0);
     assert_eq!(watch.report(Watched::WasiGrants).trouble, None);
+}
+
+/// Else a gate that restarts where somebody removed a definition would never be ready, and no pod would start.
+#[tokio::test]
+async fn a_definition_that_is_missing_is_a_kind_without_objects_until_it_is_applied() {
+    let api = Api::start().await;
+    let kinds = ["wasigrants", "clusterwasigrants", "wasiexceptions"];
+    for kind in kinds {
+        api.fail(kind, Fault::Status(404));
+    }
+    let watch = Watch::start(&api);
+    watch.ready().await;
+    assert!(watch.grants().is_empty(), "what nobody can grant is denied");
+    let grants = || watch.report(Watched::WasiGrants);
+    assert!(grants().trouble.unwrap().contains("apply manifests/crds"));
+    eventually(|| "further errors, which an alert counts".into(), || grants().errors >= 3).await;
+    assert_eq!(watch.published.load(Ordering::SeqCst), 1, "the same emptiness is no news");
+    for kind in kinds {
+        api.heal(kind);
+    }
+    api.put("wasigrants", grant("orders"));
+    watch.until("a grant of the new definition", |now| names(&now.grants) == ["orders"]).await;
+    eventually(|| format!("{:?}", grants()), || grants().trouble.is_none()).await;
+
+    // The definition goes, and with it its grants; when it is back there are others, of an age that a watch could resume from.
+    api.fail("wasigrants", Fault::Status(404));
+    api.cut("wasigrants");
+    watch.until("no grants without a definition", |now| now.grants.is_empty()).await;
+    assert!(watch.watching.ready().is_ok());
+    api.heal("wasigrants");
+    watch.until("the list of the new definition", |now| names(&now.grants) == ["orders"]).await;
 }
 
 #[tokio::test]
@@ -372,6 +403,53 @@ async fn a_directory_s_grants_stand_beside_the_cluster_s_which_win() {
 }
 
 #[tokio::test]
+async fn an_object_of_the_cluster_that_became_wrong_does_not_bring_the_directory_s_back_into_force() {
+    let api = Api::start().await;
+    let cluster_grant = || {
+        json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "ClusterWasiGrant", "metadata": {"name": "all"},
+            "spec": {"namespaceSelector": {}, "capabilities": [{"name": "http.inbound"}]}})
+    };
+    let the_exception = || {
+        let mut written = exception("legacy");
+        written["apiVersion"] = json!("wasmgate.dev/v1alpha1");
+        written["kind"] = json!("WasiException");
+        written.as_object_mut().unwrap().remove("status");
+        written
+    };
+    let broken = |mut object: Value| {
+        object["spec"] = json!({"capabilities": [{"name": "no-such-capability"}]});
+        object
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for (name, object) in [("a", grant("orders")), ("b", cluster_grant()), ("c", the_exception())] {
+        std::fs::write(folder.path().join(format!("{name}.json")), object.to_string()).unwrap();
+    }
+    let loaded = load::load_dir(folder.path()).unwrap();
+    let base = Base { grants: Arc::new(loaded.grants), exceptions: Arc::new(loaded.exceptions) };
+    // One is wrong from the start, the others become so.
+    api.put("wasigrants", broken(grant("orders")));
+    let watch = Watch::start_with(&api, options(), base);
+    watch.ready().await;
+    assert_eq!(watch.grants(), ["all"]);
+    assert_eq!(watch.picture().exceptions.len(), 1);
+    api.put("clusterwasigrants", broken(cluster_grant()));
+    api.put("wasiexceptions", broken(the_exception()));
+    watch.until("neither", |now| now.grants.is_empty() && now.exceptions.is_empty()).await;
+    // A new list, of which the rejection is a part, changes nothing about it.
+    api.expire("wasigrants");
+    eventually(|| "a list".into(), || watch.report(Watched::WasiGrants).restarts == 1).await;
+    api.put("namespaces", namespace("shop", "warn"));
+    watch.until("a later picture", |now| !now.cluster.namespaces.is_empty()).await;
+    assert!(watch.grants().is_empty());
+    // Only where it is gone from the cluster, what the directory says counts again.
+    api.delete("wasigrants", "shop", "orders");
+    api.delete("wasiexceptions", "shop", "legacy");
+    watch.until("those", |now| names(&now.grants) == ["orders"] && now.exceptions.len() == 1).await;
+    api.put("clusterwasigrants", cluster_grant());
+    watch.until("all", |now| now.grants.len() == 2).await;
+}
+
+#[tokio::test]
 async fn a_kubeconfig_that_cannot_be_used_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config");
@@ -481,6 +559,22 @@ async fn a_pull_secret_that_cannot_be_read_is_noted_with_what_to_do() {
     while pulled(&watch.watching, &["mine"], "default").await.logins.is_empty() {
         assert!(start.elapsed() < AMPLE);
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_role_that_is_missing_is_asked_for_the_account_that_the_gate_runs_as() {
+    let api = Api::start().await;
+    api.fail("secrets", Fault::Status(403));
+    let text = |text: &str| Some(text.to_string());
+    for (account, named) in [
+        (Account::known_as(text("gate"), text("gates")), "ServiceAccount `gate` in namespace `gates`"),
+        (Account::known_as(None, text("gates")), "ServiceAccount `wasmgate` in namespace `gates`"),
+        (Account::known_as(None, None), "ServiceAccount `wasmgate` in namespace `wasmgate-system`"),
+    ] {
+        let watching = Watching::with_account(api.client(Duration::from_secs(10)), options(), account);
+        let note = pulled(&watching, &["mine"], "default").await.notes.concat();
+        assert!(note.ends_with(named), "{note}");
     }
 }
 

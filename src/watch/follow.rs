@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::health::Health;
+use super::health::{Health, is_undefined};
 use super::resource::{Items, Key, Store, keep, key};
 use super::{Options, Shared};
 
@@ -43,16 +43,21 @@ impl Follower {
         let resource = watched.resource();
         let seconds = u32::try_from(self.options.watch_timeout.as_secs()).unwrap_or(u32::MAX).max(1);
         let config = watcher::Config::default().timeout(seconds).page_size(self.options.page_size);
-        if watched.is_metadata_only() {
-            let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
-            let events = kube::runtime::watcher(api, config);
-            self.follow(events.map(|event| event.map(|event| map(event, without_data)))).await;
-        } else {
-            let api: Api<DynamicObject> = Api::all_with(client, &resource);
-            self.follow(kube::runtime::watcher(api, config)).await;
+        loop {
+            let (client, config) = (client.clone(), config.clone());
+            if watched.is_metadata_only() {
+                let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
+                let events = kube::runtime::watcher(api, config);
+                self.follow(events.map(|event| event.map(|event| map(event, without_data)))).await;
+            } else {
+                let api: Api<DynamicObject> = Api::all_with(client, &resource);
+                self.follow(kube::runtime::watcher(api, config)).await;
+            }
         }
     }
 
+    /// Follows until everything has to be listed anew because the kind itself went away under the watch: a definition that
+    /// comes back brings other objects, and a watch that went on where it was would know of no difference.
     async fn follow(&self, events: impl Stream<Item = watcher::Result<Event<DynamicObject>>>) {
         let mut events = pin!(events);
         let mut listing = Listing::default();
@@ -71,9 +76,17 @@ impl Follower {
                         failures = 0;
                     }
                     self.health.note_error(&error);
+                    let undefined = is_undefined(self.health.watched(), &error);
+                    let listing = matches!(error, watcher::Error::InitialListFailed(_));
+                    if undefined && listing {
+                        self.nothing();
+                    }
                     tokio::time::sleep(self.pause(failures)).await;
                     failures = failures.saturating_add(1);
                     failed_at = Some(Instant::now());
+                    if undefined && !listing {
+                        return;
+                    }
                 }
             }
         }
@@ -95,8 +108,8 @@ impl Follower {
             Event::Apply(object) => self.apply(object),
             Event::Delete(object) => {
                 let key = key(&object);
-                self.health.accept(&key);
-                self.change(|items| items.remove(&key).is_some());
+                let forgiven = self.health.accept(&key);
+                self.change(|items| items.remove(&key).is_some() || forgiven);
             }
         }
     }
@@ -104,10 +117,8 @@ impl Follower {
     fn list(&self, object: DynamicObject, listing: &mut Listing) {
         let key = key(&object);
         match keep(self.health.watched(), object) {
-            Ok(item) => {
-                self.health.accept(&key);
-                listing.items.extend(item.map(|item| (key, item)));
-            }
+            // An earlier rejection is lifted when the object counts, at the end of the list.
+            Ok(item) => listing.items.extend(item.map(|item| (key, item))),
             Err(problem) => {
                 self.health.reject(&key, problem);
                 listing.rejected.push(key);
@@ -117,35 +128,48 @@ impl Follower {
 
     fn listed(&self, mut listing: Listing) {
         listing.rejected.sort_unstable();
-        self.health.keep_rejected(|key| listing.rejected.binary_search(key).is_ok());
         if self.health.is_synced() {
             self.health.count_restart();
         }
         let count = listing.items.len();
         self.store.write(|items| *items = listing.items);
+        self.health.keep_rejected(|key| listing.rejected.binary_search(key).is_ok());
         self.health.set_objects(count);
         self.health.note_success(true);
         self.shared.note_change(self.health.watched());
     }
 
+    /// A kind without a definition has no objects, which is all that there is to know of it. Waiting for the definition
+    /// instead would leave a gate that was restarted never ready, and with it every pod of the cluster refused.
+    fn nothing(&self) {
+        let forgotten = self.store.write(|items| !std::mem::take(items).is_empty());
+        let forgiven = self.health.keep_rejected(|_| false);
+        self.health.set_objects(0);
+        if self.health.note_listed() || forgotten || forgiven {
+            self.shared.note_change(self.health.watched());
+        }
+    }
+
     /// An object that is wrong now is left out, also where an earlier version of it was right: what somebody changed
-    /// must not be in force as it was.
+    /// must not be in force as it was. At no moment is an object neither kept nor rejected, for then one of its name out of
+    /// a directory would be in force.
     fn apply(&self, object: DynamicObject) {
         let key = key(&object);
         match keep(self.health.watched(), object) {
             Ok(item) => {
-                self.health.accept(&key);
-                self.change(|items| match item {
+                let changed = self.store.write(|items| match item {
                     Some(item) => {
-                        items.insert(key, item);
+                        items.insert(key.clone(), item);
                         true
                     }
                     None => items.remove(&key).is_some(),
                 });
+                let forgiven = self.health.accept(&key);
+                self.change(|_| changed || forgiven);
             }
             Err(problem) => {
-                self.health.reject(&key, problem);
-                self.change(|items| items.remove(&key).is_some());
+                let new = self.health.reject(&key, problem);
+                self.change(|items| items.remove(&key).is_some() || new);
             }
         }
     }

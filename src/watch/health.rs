@@ -1,6 +1,6 @@
 //! How one watch fares, for readiness, metrics and the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::resource::{Key, Watched};
 pub struct Report {
     /// What is watched.
     pub watched: Watched,
-    /// Whether all objects were listed once.
+    /// Whether all objects were listed once, or their kind was found to have no definition.
     pub synced: bool,
     /// Objects that are known, and of which something is kept.
     pub objects: usize,
@@ -91,11 +91,16 @@ impl Health {
     /// Everything was listed, or something new came: nothing is wrong any more.
     pub fn note_success(&self, listed: bool) {
         if listed {
-            self.synced.store(true, Ordering::Release);
+            self.note_listed();
         }
         if locked(&self.trouble).take().is_some() {
             tracing::info!(watch = self.watched.name(), "Watching again");
         }
+    }
+
+    /// All that there is to know is known. Whether that is new.
+    pub fn note_listed(&self) -> bool {
+        !self.synced.swap(true, Ordering::AcqRel)
     }
 
     /// Counts an error, and says it unless it is the one that was said last.
@@ -105,31 +110,44 @@ impl Health {
         let mut trouble = locked(&self.trouble);
         if trouble.as_deref() != Some(&words) {
             let watch = self.watched.name();
-            let stands = if self.is_synced() { "the last picture stands" } else { "the gate is not ready" };
+            let stands = match (is_undefined(self.watched, error), self.is_synced()) {
+                (true, _) => "it counts as empty until its definition is applied",
+                (false, true) => "the last picture stands",
+                (false, false) => "the gate is not ready",
+            };
             tracing::warn!(watch, error = words, "Could not watch a part of the cluster; {stands}");
             *trouble = Some(words);
         }
     }
 
-    /// Leaves an object out, and says so once for each thing that is wrong with it.
-    pub fn reject(&self, key: &Key, problem: String) {
+    /// Leaves an object out, and says so once for each thing that is wrong with it. Whether it was not left out before.
+    pub fn reject(&self, key: &Key, problem: String) -> bool {
         let mut rejected = locked(&self.rejected);
         if rejected.get(key) != Some(&problem) {
             let (name, namespace) = key;
             let watch = self.watched.name();
             tracing::warn!(watch, namespace, name, problem, "Left out an object that is wrong");
-            rejected.insert(key.clone(), problem);
+            return rejected.insert(key.clone(), problem).is_none();
         }
+        false
     }
 
-    /// The object is right now, or gone.
-    pub fn accept(&self, key: &Key) {
-        locked(&self.rejected).remove(key);
+    /// The object is right now, or gone. Whether it was left out before.
+    pub fn accept(&self, key: &Key) -> bool {
+        locked(&self.rejected).remove(key).is_some()
     }
 
-    /// Forgets rejected objects that are not there any more.
-    pub fn keep_rejected(&self, still: impl Fn(&Key) -> bool) {
-        locked(&self.rejected).retain(|key, _| still(key));
+    /// The objects that are left out.
+    pub fn rejected(&self) -> BTreeSet<Key> {
+        locked(&self.rejected).keys().cloned().collect()
+    }
+
+    /// Forgets rejected objects that are not there any more. Whether there were any.
+    pub fn keep_rejected(&self, still: impl Fn(&Key) -> bool) -> bool {
+        let mut rejected = locked(&self.rejected);
+        let before = rejected.len();
+        rejected.retain(|key, _| still(key));
+        rejected.len() != before
     }
 
     /// What a start waits for, and why.
@@ -152,15 +170,26 @@ impl Health {
     }
 }
 
-/// What went wrong, and what to do where somebody can do something.
-fn words(watched: Watched, error: &watcher::Error) -> String {
-    let (verb, status) = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) => ("list", status),
+/// The API server's own answer to a request, and what was asked.
+const fn answer(error: &watcher::Error) -> Option<(&'static str, &kube::core::Status)> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => Some(("list", status)),
         watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => ("watch", status),
-        other => return chain(other),
-    };
+        | watcher::Error::WatchError(status) => Some(("watch", status)),
+        _ => None,
+    }
+}
+
+/// Whether the API server does not know one of the gate's own kinds. It answers 503 and not 404 while it has not yet
+/// learnt which kinds are defined (`kubernetes:staging/src/k8s.io/apiserver/pkg/util/notfoundhandler/not_found_handler.go`).
+pub(super) fn is_undefined(watched: Watched, error: &watcher::Error) -> bool {
+    watched.is_custom() && answer(error).is_some_and(|(_, status)| status.code == 404)
+}
+
+/// What went wrong, and what to do where somebody can do something.
+fn words(watched: Watched, error: &watcher::Error) -> String {
+    let Some((verb, status)) = answer(error) else { return chain(error) };
     match status.code {
         401 => "unauthorized: the API server does not accept the gate's token or certificate".into(),
         403 => format!("forbidden: the ClusterRole lacks {verb} on {}", watched.name()),

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::resource::{Item, Items};
+use super::resource::{Item, Items, Key};
 use super::{Shared, Watched};
 use crate::cluster::Cluster;
 use crate::grant::{Exceptions, Grants, WasiException, WasiGrant};
 
 /// What is known without the cluster: grants and exceptions of a directory. They stand beside those of the cluster; where
-/// one of the cluster has the same kind, name and namespace, it is the one that counts.
+/// one of the cluster has the same kind, name and namespace, it is the one that counts, also when it is wrong and hence in
+/// force no more: what somebody takes back in the cluster must not come back from a file.
 #[derive(Debug, Clone, Default)]
 pub struct Base {
     /// Grants of the directory.
@@ -61,9 +62,11 @@ impl Builder {
     }
 
     fn grants(&self, shared: &Shared) -> Grants {
-        let mut grants: Vec<Arc<WasiGrant>> = Vec::new();
         // In the order of the index: by kind, name and namespace.
-        for kind in [Watched::ClusterWasiGrants, Watched::WasiGrants] {
+        let kinds = [Watched::ClusterWasiGrants, Watched::WasiGrants];
+        let mut grants: Vec<Arc<WasiGrant>> = Vec::new();
+        let mut left_out = rejected(shared, &kinds);
+        for kind in kinds {
             grants.extend(collect(shared, kind, |item| match item {
                 Item::Grant(grant) => Some(Arc::clone(grant)),
                 _ => None,
@@ -72,21 +75,33 @@ impl Builder {
         if !self.base.grants.is_empty() {
             let identity = |grant: &WasiGrant| (grant.label(), grant.namespace().map(str::to_string));
             let own: BTreeSet<_> = grants.iter().map(|grant| identity(grant)).collect();
-            let others = self.base.grants.iter().filter(|grant| !own.contains(&identity(grant)));
-            grants.extend(others.cloned());
+            left_out.extend(rejected(shared, &kinds));
+            // Only a grant of the cluster has no namespace, so the keys of both kinds are told apart.
+            let key = |grant: &WasiGrant| {
+                (grant.name().to_string(), grant.namespace().unwrap_or_default().to_string())
+            };
+            let others = self.base.grants.iter();
+            grants.extend(
+                others
+                    .filter(|grant| !own.contains(&identity(grant)) && !left_out.contains(&key(grant)))
+                    .cloned(),
+            );
             grants.sort_by_cached_key(|grant| identity(grant));
         }
         Grants::of_checked(grants)
     }
 
     fn exceptions(&self, shared: &Shared) -> Exceptions {
+        let mut left_out = rejected(shared, &[Watched::WasiExceptions]);
         let mut exceptions: Vec<Arc<WasiException>> =
             collect(shared, Watched::WasiExceptions, |item| match item {
                 Item::Exception(exception) => Some(Arc::clone(exception)),
                 _ => None,
             });
         let identity = |e: &WasiException| (e.namespace().to_string(), e.name().to_string());
-        let own: BTreeSet<_> = exceptions.iter().map(|exception| identity(exception)).collect();
+        let mut own: BTreeSet<_> = exceptions.iter().map(|exception| identity(exception)).collect();
+        left_out.extend(rejected(shared, &[Watched::WasiExceptions]));
+        own.extend(left_out.into_iter().map(|(name, namespace)| (namespace, name)));
         let others = self.base.exceptions.iter().filter(|exception| !own.contains(&identity(exception)));
         exceptions.extend(others.cloned());
         exceptions.sort_by_cached_key(|exception| identity(exception));
@@ -97,6 +112,12 @@ impl Builder {
 /// Takes something out of every object of a kind, and lets the watch go on.
 fn collect<T>(shared: &Shared, kind: Watched, take: impl Fn(&Item) -> Option<T>) -> Vec<T> {
     each(shared, kind, |items| items.values().filter_map(take).collect())
+}
+
+/// Objects of the cluster that are left out because they are wrong. To be asked before and after the objects themselves:
+/// one that becomes wrong is rejected before it is dropped, and one that becomes right is kept before it is accepted.
+fn rejected(shared: &Shared, kinds: &[Watched]) -> BTreeSet<Key> {
+    kinds.iter().filter_map(|kind| shared.kept(*kind)).flat_map(|kept| kept.health.rejected()).collect()
 }
 
 fn each<T: Default>(shared: &Shared, kind: Watched, look: impl FnOnce(&Items) -> T) -> T {

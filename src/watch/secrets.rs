@@ -62,8 +62,29 @@ const LARGEST: usize = 2 << 20;
 /// `DNS1123SubdomainMaxLength`).
 const LONGEST_NAME: usize = 253;
 
-/// Who is bound to the Role that a message asks for.
-const SERVICE_ACCOUNT: &str = "`wasmgate` in namespace `wasmgate-system`";
+/// The ServiceAccount that the gate speaks as: whom a message asks to bind a Role to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+}
+
+impl Default for Account {
+    /// As `manifests/install` has it.
+    fn default() -> Self {
+        Self { name: "wasmgate".into(), namespace: "wasmgate-system".into() }
+    }
+}
+
+impl Account {
+    /// With what is known of it; the default for the rest.
+    pub fn known_as(name: Option<String>, namespace: Option<String>) -> Self {
+        let default = Self::default();
+        Self { name: name.unwrap_or(default.name), namespace: namespace.unwrap_or(default.namespace) }
+    }
+}
 
 /// Namespace and name.
 type Key = (String, String);
@@ -73,6 +94,7 @@ type Key = (String, String);
 pub struct ApiPullSecrets {
     client: Client,
     accounts: Arc<Store>,
+    own_account: Account,
     limits: SecretLimits,
     cache: moka::future::Cache<Key, Arc<Entry>>,
     slots: Arc<Semaphore>,
@@ -105,15 +127,20 @@ impl PullSecrets for ApiPullSecrets {
 }
 
 impl ApiPullSecrets {
-    /// Reads with `client`; `accounts` are the service accounts with pull secrets of their own.
-    pub(super) fn new(client: Client, accounts: Arc<Store>, limits: SecretLimits) -> Self {
+    /// Reads with `client`, as `own_account`; `accounts` are the service accounts with pull secrets of their own.
+    pub(super) fn new(
+        client: Client,
+        accounts: Arc<Store>,
+        own_account: Account,
+        limits: SecretLimits,
+    ) -> Self {
         let weigh = |_: &Key, entry: &Arc<Entry>| u32::try_from(entry.size + 256).unwrap_or(u32::MAX);
         let cache = moka::future::Cache::builder()
             .max_capacity(MEMORY)
             .weigher(weigh)
             .time_to_live(limits.stale)
             .build();
-        Self { client, accounts, limits, cache, slots: Arc::new(Semaphore::new(SIDE_BY_SIDE)) }
+        Self { client, accounts, own_account, limits, cache, slots: Arc::new(Semaphore::new(SIDE_BY_SIDE)) }
     }
 
     /// The secrets of the pod; those of its account where it has none, which is how the API server's own plug-in
@@ -210,9 +237,10 @@ impl ApiPullSecrets {
             200 => {}
             401 => return Err("the API server does not accept the gate's token or certificate".into()),
             403 => {
+                let Account { name: account, namespace: home } = &self.own_account;
                 return Err(format!(
                     "forbidden; let a Role in namespace `{namespace}` allow `get` on the secret `{name}`, and bind it to the \
-                 ServiceAccount {SERVICE_ACCOUNT}"
+                 ServiceAccount `{account}` in namespace `{home}`"
                 ));
             }
             404 => return Err("it does not exist".into()),

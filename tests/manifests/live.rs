@@ -287,7 +287,10 @@ fn the_account_may_do_what_it_needs_and_read_no_secret_that_nobody_bound() {
     };
     for resource in ["runtimeclasses", "limitranges", "namespaces", "serviceaccounts", "wasigrants"] {
         assert!(may(&["watch", resource, "--all-namespaces"]), "{resource}");
-        assert!(!may(&["update", resource, "--all-namespaces"]), "{resource}");
+        assert!(may(&["list", resource, "--all-namespaces"]), "{resource}");
+        for verb in ["get", "update"] {
+            assert!(!may(&[verb, resource, "--all-namespaces"]), "{verb} {resource}");
+        }
     }
     assert!(may(&["create", "events.events.k8s.io", "--namespace", JUDGED]));
     for kind in ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] {

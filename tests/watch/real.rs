@@ -199,6 +199,45 @@ fn without_a_restart_the_gate_follows_what_is_applied_to_a_real_cluster() {
     plane.kubectl(&["delete", "mutatingwebhookconfigurations,validatingwebhookconfigurations", "--all"]).ok();
 }
 
+#[test]
+fn a_gate_that_starts_without_one_of_its_definitions_is_ready_and_notices_when_it_is_applied() {
+    let plane = &ControlPlane::start();
+    prepare(plane);
+    allow_watches(plane, "wasmgate");
+    let definition = "wasigrants.wasmgate.dev";
+    plane.apply(&class("our-wasm", "wasmtime"), &[]).ok();
+    let mut live = Live::start(plane);
+    live.gate.stop();
+    plane.kubectl(&["delete", "crd", definition]).ok();
+    live.gate.start_again(plane);
+    plane.wait_for("the gate to be ready", || (live.readiness() == (200, "ok".into())).then_some(()));
+    let said = "it counts as empty until its definition is applied";
+    assert_eq!(live.gate.tail().matches(said).count(), 1, "{}", live.gate.tail());
+    let configurations = live.gate.webhook_configurations();
+    plane.kubectl_with(&plane.kubeconfig(), &["apply", "--filename=-"], &configurations).ok();
+    live.until_refused(plane, "needs-grant");
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/crds/wasigrants.yaml");
+    plane.kubectl(&["apply", "--filename", path.to_str().unwrap()]).ok();
+    plane.kubectl(&["wait", "--for=condition=Established", "crd", definition, "--timeout=60s"]).ok();
+    let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
+        "metadata": {"name": "hello", "namespace": live.namespace},
+        "spec": {"capabilities": [{"name": "fs", "paths": ["/data"]}]}});
+    plane.apply(&grant, &[]).ok();
+    live.until_admitted(plane, "a pod that the new definition's grant allows");
+
+    // With the definition go its grants, also out of a gate that runs.
+    plane.kubectl(&["delete", "crd", definition]).ok();
+    live.until_refused(plane, "needs-grant");
+    let errors = format!("wasmgate_watch_errors_total{{watch=\"{definition}\"}} ");
+    plane.wait_for("the errors of the watch", || {
+        let (_, metrics) = get(&live.gate.probes, "/metrics");
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&errors)?.parse::<u64>().ok());
+        count.filter(|count| *count > 0)
+    });
+    assert_eq!(live.readiness(), (200, "ok".into()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn watches_resume_when_the_real_api_server_was_gone() {
     let mut plane = ControlPlane::start();

@@ -13,7 +13,7 @@ use crate::audit::WatchReport;
 use crate::config::Settings;
 use crate::image::Inspector;
 use crate::server::{self, Event};
-use crate::watch::{self, Base, Options, Watching};
+use crate::watch::{self, Account, Base, Options, Watching};
 
 /// The watches, where the configuration wants them.
 pub fn prepare(settings: &Settings, client: Option<&Client>) -> Option<Watching> {
@@ -21,7 +21,9 @@ pub fn prepare(settings: &Settings, client: Option<&Client>) -> Option<Watching>
     if settings.file.cluster.is_some() {
         tracing::warn!("The cluster is watched: what the cluster directory says counts until it was listed");
     }
-    Some(Watching::new(client.clone(), Options::default()))
+    let known = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
+    let account = Account::known_as(known("POD_SERVICE_ACCOUNT"), known("POD_NAMESPACE"));
+    Some(Watching::with_account(client.clone(), Options::default(), account))
 }
 
 /// What is known before the cluster was listed: of RuntimeClasses that there is none, so that none is written that may be
