@@ -323,6 +323,7 @@ pub(super) mod tests {
     fn usual(number: usize, files: bool) -> ImageFacts {
         let import = |name: usize| format!("function_number_{name}");
         let module = crate::image::ModuleFacts {
+            interpreters: Vec::new(),
             source: format!("layer sha256:{number:064x}"),
             component: None,
             format: crate::image::WasmFormat::Module,
