@@ -5,6 +5,7 @@ mod cluster;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,7 +28,7 @@ use crate::watch;
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How often the serving certificate's expiry is read again.
-const EXPIRY_INTERVAL: Duration = Duration::from_mins(1);
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What is said when nobody says otherwise. Of the watches the gate says itself what matters, each thing once; the
 /// client would also print answers that it cannot read.
@@ -50,9 +51,12 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let events = events(&settings, client, &metrics);
     let gate = Arc::new(Gate::new(state, inspector, sink, metrics, labels).with_events(events));
     let rotation = tokio::spawn(reopen_on_hangup(Arc::clone(&gate)));
-    let expiry = tokio::spawn(watch_expiry(Arc::clone(&gate), cert.clone(), key.clone()));
+    let certificate = Expiry::default();
+    let expiry =
+        tokio::spawn(watch_expiry(Arc::clone(&gate), certificate.clone(), cert.clone(), key.clone()));
     let reload_every = registration.as_ref().map(Registration::reload_every);
-    let served = serve(&settings, cert, key, reload_every, cluster::start(&gate, watching)).await;
+    let served =
+        serve(&settings, cert, key, reload_every, cluster::start(&gate, certificate, watching)).await;
     rotation.abort();
     expiry.abort();
     if let Some(registration) = registration {
@@ -77,12 +81,35 @@ async fn reopen_on_hangup(gate: Arc<Gate>) {
     }
 }
 
-/// Shows in the metrics when the serving certificate expires; looks again now and then, because files are replaced.
-async fn watch_expiry(gate: Arc<Gate>, cert: PathBuf, key: PathBuf) {
+/// When the serving certificate expires, in seconds since 1970; 0 while that is not known.
+#[derive(Debug, Clone, Default)]
+pub struct Expiry(Arc<AtomicI64>);
+
+impl Expiry {
+    fn set(&self, seconds: i64) {
+        self.0.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Whether the API server can still call the gate: it trusts no expired certificate, so that a replica with one has to
+    /// leave the Service to others.
+    fn check(&self, now: Timestamp) -> Result<(), String> {
+        let seconds = self.0.load(Ordering::Relaxed);
+        match Timestamp::from_second(seconds) {
+            Ok(expiry) if seconds != 0 && expiry <= now => {
+                Err(format!("the serving certificate expired at {expiry}: renew it"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Shows in the metrics and to readiness when the serving certificate expires; looks again now and then, because files are replaced.
+async fn watch_expiry(gate: Arc<Gate>, certificate: Expiry, cert: PathBuf, key: PathBuf) {
     loop {
         let expires = certs::load(&cert, &key).ok().and_then(|pair| pair.expires());
         if let Some(expiry) = expires.and_then(|seconds| Timestamp::from_second(seconds).ok()) {
             gate.metrics().set_certificate_expiry(expiry);
+            certificate.set(expiry.as_second());
         }
         tokio::time::sleep(EXPIRY_INTERVAL).await;
     }
@@ -228,7 +255,17 @@ const fn event_word(event: Event) -> &'static str {
 
 /// The gate as the server sees it.
 #[derive(Debug)]
-pub struct Served(pub Arc<Gate>);
+pub struct Served {
+    gate: Arc<Gate>,
+    certificate: Expiry,
+}
+
+impl Served {
+    /// Of a gate without a certificate that could expire.
+    pub fn new(gate: Arc<Gate>) -> Self {
+        Self { gate, certificate: Expiry::default() }
+    }
+}
 
 impl server::Gate for Served {
     async fn answer(&self, road: server::Road, body: Bytes, budget: Duration) -> Vec<u8> {
@@ -236,23 +273,41 @@ impl server::Gate for Served {
             server::Road::Mutate => audit::Road::Mutate,
             server::Road::Validate => audit::Road::Validate,
         };
-        self.0.review(road, &body, budget).await
+        self.gate.review(road, &body, budget).await
     }
 
     fn ready(&self) -> Result<(), String> {
         // Policies, grants and certificates were loaded before anything was bound.
-        Ok(())
+        self.certificate.check(Timestamp::now())
     }
 
     fn metrics(&self) -> String {
-        self.0.metrics().set_ready(true);
-        self.0.encode_metrics()
+        self.gate.metrics().set_ready(self.ready().is_ok());
+        self.gate.encode_metrics()
     }
 
     fn observe(&self, event: Event) {
         let word = event_word(event);
-        self.0.metrics().server_event(word);
+        self.gate.metrics().server_event(word);
         // A port scanner makes many of these, a platform engineer wants few lines.
         tracing::debug!(event = word, "The server acted by itself");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expired_certificate_is_a_reason_not_to_be_asked() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let certificate = Expiry::default();
+        assert_eq!(certificate.check(at("2027-01-01T00:00:00Z")), Ok(()), "unknown is no reason");
+        certificate.set(at("2027-03-31T00:00:00Z").as_second());
+        assert_eq!(certificate.check(at("2027-03-30T23:59:59Z")), Ok(()));
+        let expired = certificate.check(at("2027-03-31T00:00:00Z")).unwrap_err();
+        assert_eq!(expired, "the serving certificate expired at 2027-03-31T00:00:00Z: renew it");
+        certificate.set(at("2027-06-30T00:00:00Z").as_second());
+        assert_eq!(certificate.check(at("2027-03-31T00:00:00Z")), Ok(()), "renewed");
     }
 }

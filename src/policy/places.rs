@@ -263,7 +263,7 @@ mod tests {
         {
             assert!(rules.contains(rule), "{rules:?}");
         }
-        assert_eq!((rules.len(), named.len()), (17, 21));
+        assert_eq!((rules.len(), named.len()), (18, 22));
         for definition in named {
             let middle = u64::midpoint(definition.code.start, definition.code.end);
             assert_eq!(places.rules_at(&[middle]), definition.rules.iter().map(String::as_str).collect());

