@@ -184,6 +184,8 @@ impl Signs {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::super::module;
     use super::*;
 
@@ -244,7 +246,7 @@ mod tests {
         }
         let mut many = String::new();
         for number in 0..100 {
-            many += &format!(r#"(processed-by "javy" "{number}\0a{}")"#, "x".repeat(500));
+            let _ = write!(many, r#"(processed-by "javy" "{number}\0a{}")"#, "x".repeat(500));
         }
         for one in found(&format!("(module (@producers {many}))")) {
             assert!(one.1.len() <= FUNCTIONS.len());

@@ -550,7 +550,7 @@ pub struct Caps {
     pub cpu: Quantity,
 }
 
-/// What [`size`] brings a person's limits down to; `None` where it keeps them, or for a program that it does not size.
+/// What the plan brings a person's limits down to; `None` where it keeps them, or for a program that it does not size.
 /// A resize comes past the plan, so somebody has to hold it to the same.
 pub fn caps(
     facts: &ImageFacts,
