@@ -528,6 +528,22 @@ fn the_service_account_token_is_in_reach_unless_the_pod_says_no() {
     let volumes = json!({"automountServiceAccountToken": null, "volumes": [
         {"name": "kube-api-access-x", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]});
     assert_eq!(reaches(&volumes, &mounted), [TOKEN]);
+    // In another spelling the plug-in does not see that something is there, and mounts the token as well.
+    let spelt = json!({"volumeMounts": [{"name": "e", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount/"}]});
+    let volumes = json!({"automountServiceAccountToken": null, "volumes": [{"name": "e", "emptyDir": {}}]});
+    assert!(reaches(&volumes, &spelt).contains(&TOKEN.to_string()));
+}
+
+#[test]
+fn what_a_csi_driver_makes_for_one_pod_is_a_secret_and_a_claim_of_it_is_none() {
+    for driver in ["secrets-store.csi.k8s.io", "csi.cert-manager.io", "csi.spiffe.io", "example.com/any"] {
+        let mount = json!({"volumeMounts": [{"name": "v", "mountPath": "/tls", "readOnly": true}]});
+        let inline = json!({"automountServiceAccountToken": false,
+            "volumes": [{"name": "v", "csi": {"driver": driver, "readOnly": true}}]});
+        let entries =
+            on("wasmtime", &pod(&mount, &inline), facts(ImageKind::Module, vec![core(&["path_open"])]));
+        assert!(lines(&entries.effective).contains(&"fs /tls ro secret".to_string()), "{driver}");
+    }
 }
 
 #[test]
@@ -998,7 +1014,10 @@ fn hosts_of_every_form_become_the_capabilities_that_they_open() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["https://a.example.com"], &["http.outbound https://a.example.com"]),
         (&["*://*:*"], &["http.outbound *://*:*", "service-chaining *"]),
-        (&["http://*.spin.internal"], &["service-chaining *"]),
+        (&["http://*.spin.internal"], &["http.outbound http://*.spin.internal", "service-chaining *"]),
+        (&["http://web.spin.internal"], &["service-chaining web"]),
+        (&["https://db.prod.spin.internal"], &["http.outbound https://db.prod.spin.internal"]),
+        (&["https://a.b.c.spin.internal:8443"], &["http.outbound https://a.b.c.spin.internal:8443"]),
         (&["http://self"], &["service-chaining self"]),
         (&["a.example.com"], &["http.outbound http://a.example.com", "http.outbound https://a.example.com"]),
         (
@@ -1015,6 +1034,13 @@ fn hosts_of_every_form_become_the_capabilities_that_they_open() {
     let tcp = vec![import("wasi:sockets/tcp@0.2.6", &["[method]tcp-socket.start-connect"])];
     let capabilities = on("spin", &plain_pod(), spin(with_hosts(&["tcp://db:5432"]), tcp));
     assert_eq!(beyond_start(&capabilities), ["net.tcp.connect tcp://db:5432"]);
+    let tcp = vec![import("wasi:sockets/tcp@0.2.6", &["[method]tcp-socket.start-connect"])];
+    let capabilities = on("spin", &plain_pod(), spin(with_hosts(&["tcp://x.spin.internal:80"]), tcp));
+    assert_eq!(
+        beyond_start(&capabilities),
+        ["net.tcp.connect tcp://x.spin.internal:80"],
+        "HTTP alone is chained"
+    );
 }
 
 #[test]
@@ -1039,8 +1065,10 @@ fn a_template_is_any_host_unless_the_pod_writes_its_value_out() {
     assert_eq!(with(secret, json!([])), any);
     let evil = json!([{"name": "SPIN_VARIABLE_API_HOST", "value": "a/../b"}]);
     assert_eq!(with(evil, json!([])), any);
-    let config = json!([{"name": "rc", "mountPath": "/runtime-config.toml", "subPath": "c"}]);
-    assert_eq!(with(literal, config), any, "a variables provider may overrule the pod");
+    for path in ["/runtime-config.toml", "/"] {
+        let config = json!([{"name": "rc", "mountPath": path, "subPath": "c"}]);
+        assert_eq!(with(literal.clone(), config), any, "a variables provider may overrule the pod");
+    }
 }
 
 /// Every text of the four lists.
@@ -1110,6 +1138,29 @@ fn a_mounted_runtime_config_is_noted_on_the_stores() {
         on("spin", &workload, spin(api, vec![import("wasi:keyvalue/store@0.2.0-draft2", &["open"])]));
     let evidence = evidence(&capabilities.effective, "keyvalue default");
     assert!(evidence.iter().any(|e| e.contains("may be a remote service")), "{evidence:?}");
+}
+
+#[test]
+fn a_runtime_config_in_the_image_counts_like_a_mounted_one() {
+    let api = SpinComponent {
+        key_value_stores: strings(&["default"]),
+        templates: strings(&["https://{{ api_host }}"]),
+        ..with_hosts(&["https://{{ api_host }}"])
+    };
+    let env = json!({"env": [{"name": "SPIN_VARIABLE_API_HOST", "value": "a.example.com"}]});
+    let mut imports = outgoing();
+    imports.push(import("wasi:keyvalue/store@0.2.0-draft2", &["open"]));
+    let mut image = spin(api, imports);
+    let hosts = |image: &ImageFacts| {
+        let lines = lines(&on("spin", &pod(&env, &json!({})), image.clone()).effective);
+        lines.into_iter().filter(|line| line.starts_with("http.outbound")).collect::<Vec<_>>()
+    };
+    assert_eq!(hosts(&image), ["http.outbound https://a.example.com"]);
+    image.files = vec![("/runtime-config.toml".into(), FileClass::Other)];
+    assert_eq!(hosts(&image), ["http.outbound https://*:*"]);
+    let capabilities = on("spin", &pod(&env, &json!({})), image);
+    let evidence = evidence(&capabilities.effective, "keyvalue default");
+    assert!(evidence.iter().any(|e| e.contains("is in the image")), "{evidence:?}");
 }
 
 #[test]

@@ -99,13 +99,15 @@ impl HostPattern {
         }
     }
 
-    /// Whether it reaches nothing but the application itself: service chaining or its own origin.
+    /// Whether it reaches nothing but the application itself: service chaining or its own origin. Spin chains only
+    /// `<id>.spin.internal` over HTTP (`spin:crates/factor-outbound-networking/src/lib.rs`,
+    /// `parse_service_chaining_target`); a deeper name, another scheme, and what else a pattern may stand for go out over
+    /// the network.
     pub fn is_internal(&self) -> bool {
         match &self.host {
             Host::ToSelf => true,
-            Host::Suffix(suffix) => suffix == ".spin.internal",
-            Host::Name(name) => name.ends_with(".spin.internal"),
-            Host::Any | Host::Net(_) => false,
+            Host::Name(_) => self.chained_component().is_some(),
+            Host::Any | Host::Net(_) | Host::Suffix(_) => false,
         }
     }
 }

@@ -238,7 +238,12 @@ fn scanned(facts: &ImageFacts, start: &Start<'_>, argument: &str, ordinary: bool
     // What follows is about programs that were not found: under a Wasm runtime these are never taken for Linux ones.
     let linux = ordinary && !start.under_wasm;
     match if function.is_some() { lookup(facts, start, name) } else { whole } {
-        Found::Wasm(at) => run(facts, at, function),
+        Found::Wasm(at) => match namesake(facts, start, name, at) {
+            Some(other) => unknown(format!(
+                "`{name}` is found by the shim's own PATH, and the image has it at `{at}` and at `{other}`; write the whole path"
+            )),
+            None => run(facts, at, function),
+        },
         Found::Native(source, magic) => native(ordinary, source, magic),
         Found::Unreadable(at, message) => unknown(format!("`{at}` was read as Wasm: {message}")),
         Found::Hidden(_) | Found::Nothing if is_root(argument) || is_application(facts, start) => {
@@ -250,6 +255,21 @@ fn scanned(facts: &ImageFacts, start: &Start<'_>, argument: &str, ordinary: bool
         }
         Found::Nothing => nothing(argument, linux && !names_wasm(argument)),
     }
+}
+
+/// A program of the same name in a folder of programs that is not looked at here. A shim searches the folders of its own
+/// PATH, which may have more than the usual ones: `/opt/bin`, a distribution's own
+/// (`runwasi:crates/containerd-shim-wasm/src/sandbox/path.rs`).
+fn namesake<'a>(facts: &'a ImageFacts, start: &Start<'_>, name: &str, found: &str) -> Option<&'a str> {
+    if name.contains('/') {
+        return None;
+    }
+    let known = places(facts, name, start);
+    let other = |file: &&(String, FileClass)| {
+        let (folder, base) = path::split(&file.0);
+        base == name && folder.ends_with("bin") && file.0 != found && !known.contains(&file.0)
+    };
+    facts.files.iter().find(other).map(|(path, _)| path.as_str())
 }
 
 fn nothing(argument: &str, linux: bool) -> Program {
@@ -437,6 +457,29 @@ mod tests {
             }
             other => format!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_name_that_another_folder_of_programs_has_too_is_not_known() {
+        let mut files = vec![("/app.wasm", FileClass::Wasm), ("/data/app.wasm", FileClass::Wasm)];
+        let image = |files: &[(&'static str, FileClass)]| ImageFacts {
+            entrypoint: list(&["app.wasm"]),
+            ..facts(Shape::ScratchRootfs, files.to_vec())
+        };
+        let run = |image: &ImageFacts| program(image, &[], &[]);
+        assert_eq!(source(&image(&files), &run(&image(&files))), "/app.wasm", "/data is in nobody's PATH");
+        files.push(("/opt/bin/app.wasm", FileClass::Wasm));
+        let twice = image(&files);
+        assert!(matches!(run(&twice), Program::Unknown { reason } if reason.contains("`/opt/bin/app.wasm`")));
+        let whole = program(&twice, &list(&["/app.wasm"]), &[]);
+        assert_eq!(source(&twice, &whole), "/app.wasm", "a whole path leaves no doubt");
+        // A link of the PATH that leads to the program is the same one.
+        files.pop();
+        files.extend([
+            ("/usr/bin/app.wasm", link("/opt/bin/app.wasm")),
+            ("/opt/bin/app.wasm", FileClass::Wasm),
+        ]);
+        assert_eq!(source(&image(&files), &run(&image(&files))), "/opt/bin/app.wasm");
     }
 
     #[test]

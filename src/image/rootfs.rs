@@ -12,6 +12,9 @@ use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp};
 /// Spin's manifest, which its shim reads when the image has no Wasm layers
 /// (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`, `SPIN_MANIFEST_FILE_PATH`).
 pub const SPIN_TOML: &str = "/spin.toml";
+/// Rebinds stores, databases, models and variables of a Spin application to remote providers; the shim reads it in the
+/// container's root file system (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`).
+pub const RUNTIME_CONFIG: &str = "/runtime-config.toml";
 /// Manifest of slight (`containerd-wasm-shims:containerd-shim-slight/src/engine.rs`).
 pub const SLIGHTFILE: &str = "/slightfile.toml";
 /// The program of slight.
@@ -21,7 +24,7 @@ pub const WWS_TOML: &str = "/.wws.toml";
 /// The filter of a proxy-wasm image in its "compat" form (`solo-io/wasm:spec/spec-compat.md`).
 const PLUGIN: &str = "/plugin.wasm";
 /// Files that are looked for in every scan, whose text is kept.
-pub(super) const APPLICATION_FILES: [&str; 3] = [SPIN_TOML, SLIGHTFILE, WWS_TOML];
+pub(super) const APPLICATION_FILES: [&str; 4] = [SPIN_TOML, SLIGHTFILE, WWS_TOML, RUNTIME_CONFIG];
 /// Most Wasm files that are listed as evidence.
 const MAX_SHOWN: usize = 4;
 
@@ -91,7 +94,8 @@ impl ImageFacts {
         self.entrypoint.first().or(self.cmd.first()).is_none_or(|first| is_root(first))
     }
 
-    fn has_file(&self, name: &str) -> bool {
+    /// Whether there is a file of this name, or a link, among those that are kept.
+    pub fn has_file(&self, name: &str) -> bool {
         program::is_there(self, name)
     }
 

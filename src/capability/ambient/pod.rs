@@ -190,7 +190,9 @@ impl<'a> Pod<'a> {
 
     fn token(&self) -> Option<Entry> {
         let automount = self.spec.automount_service_account_token != Some(false);
-        if !automount || self.ephemeral || self.mounts_at(TOKEN_PATH) {
+        // The plug-in compares the text as it is written: a mount at the same place in another spelling does not stop it.
+        let taken = self.mounts.iter().any(|mount| mount.mount_path == TOKEN_PATH);
+        if !automount || self.ephemeral || taken {
             return None;
         }
         let evidence = "service-account token: automountServiceAccountToken of the pod is not false \
@@ -375,5 +377,7 @@ fn is_secret(volume: &Volume) -> bool {
     volume.secret.is_some()
         || volume.host_path.as_ref().is_some_and(|host| secret_of_node(&host.path).is_some())
         || volume.projected.as_ref().is_some_and(|p| p.sources.iter().flatten().any(projects))
-        || volume.csi.as_ref().is_some_and(|csi| csi.driver.contains("secrets-store"))
+        // An inline volume of a CSI driver is made for this pod alone; what drivers make so are keys and passwords
+        // (`secrets-store.csi.k8s.io`, `csi.cert-manager.io`, `csi.spiffe.io`).
+        || volume.csi.is_some()
 }

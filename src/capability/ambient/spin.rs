@@ -6,12 +6,10 @@ use super::runwasi::listening;
 use super::{Host, Pod};
 use crate::capability::{Access, Capability, Entry, HostPattern, path};
 use crate::image::SpinComponent;
+use crate::image::rootfs::RUNTIME_CONFIG;
 
 /// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
 const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
-
-/// A mount here rebinds stores, databases, models and variables to remote providers.
-const RUNTIME_CONFIG: &str = "/runtime-config.toml";
 
 /// What the evidence of a host says that nobody can know before the app starts.
 pub const UNRESOLVED: &str = "is not known before start";
@@ -65,8 +63,16 @@ pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry
     entries
 }
 
+/// Where a runtime configuration comes from, which rebinds stores, databases, models and variables to remote providers.
+fn reconfigured(host: &Host<'_>) -> Option<&'static str> {
+    if host.pod.mounts_at(RUNTIME_CONFIG) || host.pod.mounts_at("/") {
+        return Some("is mounted");
+    }
+    host.facts.has_file(RUNTIME_CONFIG).then_some("is in the image")
+}
+
 fn stores(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
-    let remote = host.pod.mounts_at(RUNTIME_CONFIG);
+    let remote = reconfigured(host);
     let lists = [
         (Capability::Keyvalue, "key_value_stores", &component.key_value_stores),
         (Capability::Sqlite, "databases", &component.sqlite_databases),
@@ -74,8 +80,8 @@ fn stores(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
     ];
     let to_entry = |capability, key: &str, name: &String| {
         let mut entry = Entry::new(capability, format!("{at} {key} \"{name}\"")).named(name);
-        if remote {
-            entry = entry.seen_in(format!("{RUNTIME_CONFIG} is mounted: \"{name}\" may be a remote service"));
+        if let Some(place) = remote {
+            entry = entry.seen_in(format!("{RUNTIME_CONFIG} {place}: \"{name}\" may be a remote service"));
         }
         entry
     };
@@ -90,16 +96,16 @@ fn stores(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
 fn variable(host: &Host<'_>, name: &str, at: &str) -> Entry {
     let mut entry = Entry::new(Capability::Config, format!("{at} variable \"{name}\"")).named(name);
     let set = environment_names(name).into_iter().find_map(|env| host.pod.may_set(&env));
-    let remote = host.pod.mounts_at(RUNTIME_CONFIG);
-    if remote {
-        entry = entry.seen_in(format!("{RUNTIME_CONFIG} is mounted: a variables provider may supply it"));
+    let remote = reconfigured(host);
+    if let Some(place) = remote {
+        entry = entry.seen_in(format!("{RUNTIME_CONFIG} {place}: a variables provider may supply it"));
     }
     match set {
         Some(source) => {
             entry.evidence.extend(source.evidence);
             entry.mark_secret(source.secret)
         }
-        None => entry.mark_own(!remote),
+        None => entry.mark_own(remote.is_none()),
     }
 }
 
@@ -113,7 +119,7 @@ fn environment_names(name: &str) -> [String; 2] {
 /// One entry of `allowed_outbound_hosts`, as the capabilities that it hands over.
 fn outbound(host: &Host<'_>, written: &str, at: &str) -> Vec<Entry> {
     let evidence = format!("{at} allowed_outbound_hosts \"{}\"", without_credentials(written));
-    let Some(Resolved { text, variables }) = resolve(&host.pod, written) else {
+    let Some(Resolved { text, variables }) = resolve(host, written) else {
         let note = format!("{evidence} {UNRESOLVED}: taken for any host");
         return of_pattern(&wildcard(written), &note);
     };
@@ -155,12 +161,13 @@ struct Resolved {
 
 /// The host with the pod's literals in place of its templates; `None` where one of them is not written in the pod spec,
 /// or a mounted runtime configuration may overrule it.
-fn resolve(pod: &Pod<'_>, written: &str) -> Option<Resolved> {
+fn resolve(host: &Host<'_>, written: &str) -> Option<Resolved> {
+    let pod = &host.pod;
     let mut rest = written;
     let mut resolved = Resolved { text: String::new(), variables: Vec::new() };
     while let Some((before, after)) = rest.split_once("{{") {
         let (name, behind) = after.split_once("}}")?;
-        if pod.mounts_at(RUNTIME_CONFIG) {
+        if reconfigured(host).is_some() {
             return None;
         }
         let set = environment_names(name.trim()).into_iter().find(|env| pod.may_set(env).is_some())?;
