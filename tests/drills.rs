@@ -460,7 +460,9 @@ fn a_replica_that_is_killed_under_load_costs_at_most_what_it_was_answering() {
     });
     // Three hands, so three reviews at most were with the replica.
     assert!(refused.len() <= 3, "{refused:?}");
-    assert!(refused.iter().all(|text| text.contains("failed calling webhook")), "{refused:?}");
+    // It was validating; or it was mutating, which fails open, and the other replica refused what came out.
+    let told = |text: &String| text.contains("failed calling webhook") || text.contains("[runtime-mismatch]");
+    assert!(refused.iter().all(told), "{refused:?}");
     let all = made.load(Ordering::Relaxed) + refused.len();
     seen(
         "one of two replicas killed under load",
