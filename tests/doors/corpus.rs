@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use wasmgate::runtime::Runtimes;
 
 use crate::cluster::class;
+use crate::gate::{grant_documents, with_limit_ranges_in};
 use crate::live_gate::Setup;
 
 /// A case; `tests/flow/cases.rs` says what the fields mean.
@@ -91,29 +92,12 @@ impl Case {
     }
 
     fn grants(&self) -> Vec<Value> {
-        let whole = |(number, grant): (usize, &Value)| {
-            let mut document = match grant.get("kind") {
-                Some(_) => grant.clone(),
-                None => {
-                    json!({"kind": "WasiGrant", "metadata": {"name": format!("grant-{number}")}, "spec": grant})
-                }
-            };
-            document["apiVersion"] = json!("wasmgate.dev/v1alpha1");
-            if document["kind"] != "ClusterWasiGrant" {
-                document["metadata"]["namespace"] = json!(self.namespace());
-            }
-            document
-        };
-        self.grants.iter().enumerate().map(whole).collect()
+        grant_documents(&self.grants, self.namespace())
     }
 
     /// LimitRanges and what else the case says of the cluster.
     pub fn cluster(&self) -> Vec<Value> {
-        let mut documents = self.cluster.clone();
-        for document in documents.iter_mut().filter(|d| d["kind"] == "LimitRange") {
-            document["metadata"]["namespace"] = json!(self.namespace());
-        }
-        documents
+        with_limit_ranges_in(&self.cluster, self.namespace())
     }
 
     fn pod_spec(&self) -> Option<&Value> {

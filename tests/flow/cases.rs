@@ -15,7 +15,10 @@ use wasmgate::policy::{Action, Violation};
 use wasmgate::review::GroupVersionKind;
 use wasmgate::workload::{self, Kind, Workload};
 
-use crate::gate::{Flow, Request, Serving, Setup, defaulted, patch_of, patched, plug_ins};
+use crate::gate::{
+    Flow, Request, Serving, Setup, defaulted, grant_documents, patch_of, patched, plug_ins,
+    with_limit_ranges_in,
+};
 use crate::{images, opa};
 
 // === a case ===
@@ -126,26 +129,11 @@ impl Case {
     }
 
     pub fn grants(&self) -> Vec<Value> {
-        let whole = |(number, grant): (usize, &Value)| {
-            let mut document = match grant.get("kind") {
-                Some(_) => grant.clone(),
-                None => json!({"kind": "WasiGrant", "metadata": {"name": format!("grant-{number}")},
-                    "spec": grant}),
-            };
-            document["apiVersion"] = json!("wasmgate.dev/v1alpha1");
-            if document["kind"] != "ClusterWasiGrant" {
-                document["metadata"]["namespace"] = json!(self.namespace());
-            }
-            document
-        };
-        self.grants.iter().enumerate().map(whole).collect()
+        grant_documents(&self.grants, self.namespace())
     }
 
     pub fn cluster(&self) -> Vec<Value> {
-        let mut documents = self.cluster.clone();
-        for document in documents.iter_mut().filter(|d| d["kind"] == "LimitRange") {
-            document["metadata"]["namespace"] = json!(self.namespace());
-        }
+        let mut documents = with_limit_ranges_in(&self.cluster, self.namespace());
         documents.push(json!({"apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": self.namespace(), "labels": self.labels}}));
         documents

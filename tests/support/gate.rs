@@ -159,6 +159,35 @@ impl Serving {
     }
 }
 
+// === what a case of the corpus says of the cluster ===
+
+/// Whole grant documents: each is one already, or the `spec` of a WasiGrant of this namespace.
+pub fn grant_documents(grants: &[Value], namespace: &str) -> Vec<Value> {
+    let whole = |(number, grant): (usize, &Value)| {
+        let mut document = match grant.get("kind") {
+            Some(_) => grant.clone(),
+            None => {
+                json!({"kind": "WasiGrant", "metadata": {"name": format!("grant-{number}")}, "spec": grant})
+            }
+        };
+        document["apiVersion"] = json!("wasmgate.dev/v1alpha1");
+        if document["kind"] != "ClusterWasiGrant" {
+            document["metadata"]["namespace"] = json!(namespace);
+        }
+        document
+    };
+    grants.iter().enumerate().map(whole).collect()
+}
+
+/// The documents with every LimitRange in this namespace.
+pub fn with_limit_ranges_in(documents: &[Value], namespace: &str) -> Vec<Value> {
+    let mut documents = documents.to_vec();
+    for document in documents.iter_mut().filter(|d| d["kind"] == "LimitRange") {
+        document["metadata"]["namespace"] = json!(namespace);
+    }
+    documents
+}
+
 // === the API server ===
 
 /// A pod as a person writes it.
