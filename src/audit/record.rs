@@ -357,7 +357,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::audit::Stage;
-    use crate::policy::Action;
+    use crate::policy::{Action, MendedBy};
 
     fn raw(value: &Value) -> Box<RawValue> {
         serde_json::value::to_raw_value(value).unwrap()
@@ -391,6 +391,7 @@ pub(super) mod tests {
             container: Some("api".into()),
             capability: Some("net.tcp.connect".into()),
             action: Some(Action::Deny),
+            mended_by: Some(MendedBy::Grant),
         };
         let image = ImageSummary {
             container: "api".into(),
@@ -550,11 +551,12 @@ pub(super) mod tests {
     #[test]
     fn a_finding_that_was_spared_says_by_which_exception_and_why() {
         let violation = Violation {
-            rule: "will-fail-there".into(),
+            rule: "capability-not-provided".into(),
             message: "m".into(),
             container: None,
             capability: None,
             action: Some(Action::Audit),
+            mended_by: Some(MendedBy::Pod),
         };
         let exempted = Exemption {
             exception: "shop/legacy".into(),
@@ -565,7 +567,7 @@ pub(super) mod tests {
         assert_eq!(
             serde_json::to_value(finding).unwrap(),
             json!({
-                "rule": "will-fail-there", "message": "m", "action": "audit",
+                "rule": "capability-not-provided", "message": "m", "action": "audit", "mendedBy": "pod",
                 "exempted": {"exception": "shop/legacy", "reason": "TICKET-1", "expiresAt": "2027-01-01T00:00:00Z"},
             })
         );

@@ -67,7 +67,7 @@ impl Verdict {
         self.violations.iter().map(|v| v.action).max()
     }
 
-    /// Rule and exception of every violation that was spared, such as `will-fail-there=shop/legacy`, sorted.
+    /// Rule and exception of every violation that was spared, such as `capability-not-provided=shop/legacy`, sorted.
     pub fn exemptions(&self) -> BTreeSet<String> {
         let spared = |v: &JudgedViolation| {
             let exemption = v.exempted.as_ref()?;
@@ -141,6 +141,7 @@ pub fn decide(
             container: None,
             capability: None,
             action: None,
+            mended_by: None,
         },
     });
     let judged = evaluation.violations.into_iter().map(|violation| {
@@ -168,7 +169,14 @@ mod tests {
     use crate::workload::Kind;
 
     fn violation(rule: &str, action: Option<Action>) -> Violation {
-        Violation { rule: rule.into(), message: "m".into(), container: None, capability: None, action }
+        Violation {
+            rule: rule.into(),
+            message: "m".into(),
+            container: None,
+            capability: None,
+            action,
+            mended_by: None,
+        }
     }
 
     fn decide(evaluation: Evaluation, level: Action) -> Verdict {

@@ -3,7 +3,8 @@
 //!
 //! OPA compiles all definitions of a rule to one function, each to a block of its own at the top of the function's body
 //! (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`, `compileFunc`), and names functions in the module's name section. The
-//! name of a rule of ours is the text that a definition, or a function that it calls, puts under the key `rule`.
+//! entry point may unite sets of several packages, each of which is a function of its own. The name of a rule of ours is
+//! the text that a definition, or a function that it calls, puts under the key `rule`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -14,6 +15,9 @@ use wasmparser::{DataKind, FunctionBody, KnownCustom, Name, Operator, Parser, Pa
 const RULE_PREFIX: &str = "g0.";
 /// The function of the entry point.
 const ENTRY: &str = "g0.data.wasmgate.violations";
+/// How the function of a set of violations is named that the entry point unites with others: the baseline has a package
+/// for each rule.
+const SET_SUFFIX: &str = ".violations";
 /// The function of OPA's runtime that sets a key of an object.
 const INSERT: &str = "opa_object_insert";
 /// Type tag of a text in a module's data (`open-policy-agent/opa:wasm/src/value.h`, `OPA_STRING_INTERNED`); its length and
@@ -92,6 +96,19 @@ struct Deeds {
     calls: BTreeSet<u32>,
 }
 
+/// A block at the top of a function's body: where it lies, and what it does.
+type Block = (Range<u64>, Deeds);
+
+/// What several blocks do together.
+fn sum(blocks: &[Block]) -> Deeds {
+    let mut all = Deeds::default();
+    for (_, deeds) in blocks {
+        all.rules.extend(deeds.rules.iter().cloned());
+        all.calls.extend(&deeds.calls);
+    }
+    all
+}
+
 impl<'a> Code<'a> {
     fn read(module: &'a [u8]) -> Option<Self> {
         let mut code = Self::default();
@@ -137,38 +154,47 @@ impl<'a> Code<'a> {
 
     fn places(&self) -> Option<Places> {
         let entry = *self.names.iter().find(|(_, name)| **name == ENTRY)?.0;
-        let of_rule = |index: &u32| self.names.get(index).is_some_and(|name| name.starts_with(RULE_PREFIX));
-        let bodies = self.bodies.iter().filter(|(index, _)| of_rule(index));
-        let deeds = bodies.map(|(index, body)| {
-            let blocks = self.blocks(body)?;
-            let all = blocks.into_iter().fold(Deeds::default(), |mut all, (_, deeds)| {
-                all.rules.extend(deeds.rules);
-                all.calls.extend(deeds.calls);
-                all
-            });
-            Some((*index, all))
-        });
-        let deeds: BTreeMap<u32, Deeds> = deeds.collect::<Option<_>>()?;
-        let blocks = self.blocks(self.bodies.get(&entry)?)?;
-        let definitions = blocks.into_iter().map(|(code, own)| self.definition(code, own, &deeds)).collect();
+        let rules = self.names.iter().filter(|(_, name)| name.starts_with(RULE_PREFIX));
+        let bodies = rules.filter_map(|(index, _)| Some((*index, self.bodies.get(index)?)));
+        let blocks: BTreeMap<u32, Vec<Block>> =
+            bodies.map(|(index, body)| Some((index, self.blocks(body)?))).collect::<Option<_>>()?;
+        let deeds = blocks.iter().map(|(index, blocks)| (*index, sum(blocks))).collect();
+        let sets = self.united_by(entry, &deeds);
+        // What unites sets speaks of no rule itself.
+        let unites = |(_, deeds): &&Block| deeds.calls.iter().any(|function| sets.contains(function));
+        let own = sets.iter().filter_map(|set| blocks.get(set)).flatten().filter(|block| !unites(block));
+        let definitions = own.map(|(code, own)| self.definition(code.clone(), own, &deeds)).collect();
         Some(Places { definitions })
     }
 
+    /// The function of the entry point, and those of the sets that it unites.
+    fn united_by(&self, entry: u32, deeds: &BTreeMap<u32, Deeds>) -> BTreeSet<u32> {
+        let is_set = |function: &u32| {
+            self.names.get(function).is_some_and(|n| n.starts_with(RULE_PREFIX) && n.ends_with(SET_SUFFIX))
+        };
+        let (mut sets, mut open) = (BTreeSet::from([entry]), vec![entry]);
+        while let Some(set) = open.pop() {
+            let calls = deeds.get(&set).into_iter().flat_map(|deeds| &deeds.calls).copied();
+            open.extend(calls.filter(is_set).filter(|function| sets.insert(*function)));
+        }
+        sets
+    }
+
     /// A definition with what the functions that it calls do; their names count where it has none itself.
-    fn definition(&self, code: Range<u64>, own: Deeds, deeds: &BTreeMap<u32, Deeds>) -> Definition {
-        let (mut reached, mut open) = (own.calls.clone(), own.calls.into_iter().collect::<Vec<_>>());
+    fn definition(&self, code: Range<u64>, own: &Deeds, deeds: &BTreeMap<u32, Deeds>) -> Definition {
+        let (mut reached, mut open) = (own.calls.clone(), own.calls.iter().copied().collect::<Vec<_>>());
         let mut called = BTreeSet::new();
         while let Some(function) = open.pop() {
             let Some(deeds) = deeds.get(&function) else { continue };
             called.extend(deeds.rules.iter().cloned());
             open.extend(deeds.calls.iter().filter(|next| reached.insert(**next)));
         }
-        let rules = if own.rules.is_empty() { called } else { own.rules };
+        let rules = if own.rules.is_empty() { called } else { own.rules.clone() };
         Definition { code, rules, calls_host: reached.iter().any(|function| self.host.contains(function)) }
     }
 
     /// The blocks at the top of a function's body, by where they lie.
-    fn blocks(&self, body: &FunctionBody<'_>) -> Option<Vec<(Range<u64>, Deeds)>> {
+    fn blocks(&self, body: &FunctionBody<'_>) -> Option<Vec<Block>> {
         let mut reader = body.get_operators_reader().ok()?;
         let (mut blocks, mut depth, mut start, mut deeds) = (Vec::new(), 0_u32, 0, Deeds::default());
         let (mut last, mut definition) = ([None, None], false);
