@@ -17,7 +17,7 @@ data_mount := {
 
 strict_ambient(value, changes) := fixture.with_options(fixture.pod(changes), {"strictAmbient": value})
 
-test_a_mount_that_nobody_granted_is_refused_where_the_platform_is_strict if {
+test_a_mount_without_a_grant_is_refused_where_the_platform_is_strict if {
 	wasmgate.violations == {{
 		"rule": "ambient-wider-than-grant",
 		"mendedBy": "ambient-grant",

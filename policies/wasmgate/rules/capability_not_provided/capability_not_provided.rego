@@ -28,5 +28,5 @@ violations contains violation if {
 	}
 }
 
-# Nearly every toolchain links these in, used or not. Imports that nobody mapped have a rule of their own.
+# Nearly every toolchain links these in, used or not. Unknown imports have a rule of their own.
 plumbing := {"stdio", "args", "clock", "random", "unknown-import"}

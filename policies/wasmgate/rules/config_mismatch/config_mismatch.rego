@@ -6,8 +6,8 @@ import data.wasmgate.lib.text
 # title: The image's config says what its bytes say
 # description: |
 #   Some images carry a list of their imports and exports beside the module. The gate reads the module and never the
-#   list, but scanners and people read the list. One that says something else was made by a broken tool or by somebody
-#   who has something to hide.
+#   list, but scanners and people read the list. One that says something else was made by a broken tool, or to
+#   hide what the module does.
 # custom:
 #   remedy: Build the image again with a tool that writes the config from the module, such as `wkg oci push`.
 #   severity: high

@@ -8,7 +8,7 @@ import data.wasmgate.lib.text
 # description: |
 #   The runwasi and Spin shims cannot run a command in a container that runs, not even in a Linux container of the pod:
 #   exec probes and lifecycle hooks fail every time, and the container is restarted or killed for it. A `preStop` hook
-#   is merely passed over, and is warned of, and so is any such hook on a runtime that nobody described.
+#   never runs, which is a warning, as is any such hook on a runtime that no profile describes.
 # custom:
 #   remedy: Use `httpGet`, `tcpSocket` or `grpc` in the place of `exec`, or leave the hook out.
 #   severity: medium

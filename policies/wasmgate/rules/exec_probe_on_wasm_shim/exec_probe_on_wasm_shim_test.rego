@@ -44,7 +44,7 @@ test_the_hooks_of_a_linux_sidecar_count if {
 	exec_actions(fixture.with_containers(fixture.pod({}), [fixture.web, sidecar])) == {["proxy", "deny"]}
 }
 
-test_a_runtime_that_nobody_described_is_warned_of if {
+test_a_runtime_that_no_profile_describes_is_warned_of if {
 	document := fixture.on(fixture.wasmedge, {"kind": "module", "execHooks": ["readinessProbe"]})
 	wasmgate.violations == exec_probe("web", "warn", concat("", [
 		"container `web` has an `exec` command in its `readinessProbe`, and runtime class `wasmedge` probably cannot run ",

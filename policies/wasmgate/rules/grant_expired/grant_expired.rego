@@ -7,7 +7,7 @@ import data.wasmgate.lib.text
 # title: A grant that has expired allows nothing
 # description: |
 #   The program can use a capability that a grant covered until its `expiresAt`. The pods that run already are left
-#   alone; new ones are refused until somebody renews the grant.
+#   alone; new ones are refused until the grant is renewed.
 # custom:
 #   remedy: Ask the platform team to move `spec.expiresAt` of the grant that the message names, or to replace it.
 #   severity: high

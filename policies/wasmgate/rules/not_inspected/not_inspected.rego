@@ -22,8 +22,8 @@ violations contains violation if {
 		"container": container.name,
 		"mendedBy": "image",
 		"message": concat("", [
-			$"{text.container(container)}: {what_failed(container)}{text.evidence(container)}, so nobody knows what it ",
-			$"may call {where_it_may_run_as_wasm}; {how_to_mend(container)}",
+			$"{text.container(container)}: {what_failed(container)}{text.evidence(container)}, so what it ",
+			$"may call is not known {where_it_may_run_as_wasm}; {how_to_mend(container)}",
 		]),
 	}
 }

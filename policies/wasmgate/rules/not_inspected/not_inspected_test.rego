@@ -24,7 +24,7 @@ not_inspected(message) := {{"rule": "not-inspected", "mendedBy": "image", "conta
 test_an_unread_image_on_a_wasm_runtime_is_refused if {
 	wasmgate.violations == not_inspected(concat("", [
 		"container `web`: image `ghcr.io/myorg/orders:1.4` could not be read: the registry answered 401, ",
-		"so nobody knows what it may call under runtime class `wasmtime`; ",
+		"so what it may call is not known under runtime class `wasmtime`; ",
 		"name an image that the gate can read, or give it access to the registry",
 	])) with input as fixture.pod({
 		"class": "unread",
@@ -39,7 +39,7 @@ test_an_unrecognised_program_on_a_wasm_runtime_is_refused if {
 	wasmgate.violations == not_inspected(concat("", [
 		"container `web`: image `ghcr.io/myorg/orders:1.4` was read, but its program was not recognised: ",
 		"it has two Wasm layers (seen: layer media type = application/wasm), ",
-		"so nobody knows what it may call under runtime class `wasmtime`; ",
+		"so what it may call is not known under runtime class `wasmtime`; ",
 		"ship it as one of the image kinds that the gate knows, or run it without a Wasm runtime class",
 	])) with input as fixture.pod({"class": "unknown", "reason": "it has two Wasm layers"})
 }
@@ -47,7 +47,7 @@ test_an_unrecognised_program_on_a_wasm_runtime_is_refused if {
 test_an_image_of_unknown_kind_on_a_wasm_runtime_is_refused if {
 	wasmgate.violations == not_inspected(concat("", [
 		"container `web`: image `ghcr.io/myorg/orders:1.4` was read, but its program was not recognised, ",
-		"so nobody knows what it may call under runtime class `wasmtime`; ",
+		"so what it may call is not known under runtime class `wasmtime`; ",
 		"ship it as one of the image kinds that the gate knows, or run it without a Wasm runtime class",
 	])) with input as fixture.pod({"class": "linux", "kind": "unknown", "evidence": []})
 }
@@ -80,8 +80,8 @@ test_an_unread_image_that_a_wasm_runtime_may_start_is_refused if {
 		{"suspicion": "when annotation `run.oci.handler: wasm` asks the node's runtime for a Wasm handler"},
 	)
 	wasmgate.violations == not_inspected(concat("", [
-		"container `web`: image `ghcr.io/myorg/orders:1.4` could not be read: the registry answered 401, so nobody knows ",
-		"what it may call when annotation `run.oci.handler: wasm` asks the node's runtime for a Wasm handler; ",
+		"container `web`: image `ghcr.io/myorg/orders:1.4` could not be read: the registry answered 401, so ",
+		"what it may call is not known when annotation `run.oci.handler: wasm` asks the node's runtime for a Wasm handler; ",
 		"name an image that the gate can read, or give it access to the registry",
 	])) with input as fixture.on(suspect, {
 		"class": "unread",

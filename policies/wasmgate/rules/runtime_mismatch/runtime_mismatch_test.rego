@@ -17,7 +17,7 @@ test_wasm_without_a_runtime_class_is_refused if {
 	])) with input as fixture.on(fixture.none, {})
 }
 
-test_wasm_under_a_class_that_nobody_described_is_refused if {
+test_wasm_under_a_class_that_no_profile_describes_is_refused if {
 	wasmgate.violations == mismatch("web", concat("", [
 		"container `web` starts a Wasm module from `ghcr.io/myorg/orders:1.4` ",
 		"(seen: layer media type = application/wasm), and runtime class `kata` is not known to run Wasm; ",

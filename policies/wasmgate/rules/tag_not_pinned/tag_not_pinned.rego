@@ -7,7 +7,7 @@ import data.wasmgate.lib.text
 # description: |
 #   The verdict is about a digest, and a tag may name other bytes by the time the node pulls it. The mutating webhook
 #   writes the digest on every new pod under a Wasm class, so an image without one came past it: the webhook did not
-#   run, or somebody changed the image of a pod, or added an ephemeral container. Every program that such a pod starts
+#   run, or the image of a pod was changed, or an ephemeral container added. Every program that such a pod starts
 #   counts, Linux ones too: the tag of one may become a Wasm program. An update that cannot change an image is not held
 #   up by it.
 # custom:

@@ -23,7 +23,7 @@ violations contains violation if {
 		"capability": found.entry.capability,
 		"mendedBy": "grant",
 		"message": concat("", [
-			$"{text.container(found.container)} imports {imported(found.entry)}, nobody knows what that lets it do, ",
+			$"{text.container(found.container)} imports {imported(found.entry)}, what that lets it do is not known, ",
 			$"and no grant allows it{text.grounds(found.entry)}; build it without, or else {text.grant(found.entry)}",
 		]),
 	}

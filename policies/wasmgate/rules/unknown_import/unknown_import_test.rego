@@ -22,7 +22,7 @@ test_an_import_that_the_runtime_may_provide_is_refused if {
 		"container": "web",
 		"capability": "unknown-import",
 		"message": concat("", [
-			"container `web` imports `acme:gpu/device`, nobody knows what that lets it do, and no grant allows it ",
+			"container `web` imports `acme:gpu/device`, what that lets it do is not known, and no grant allows it ",
 			"(seen: import acme:gpu/device in layer sha256:2c26); build it without, or else a WasiGrant in namespace ",
 			"`shop` would, with this under `spec.capabilities`:\n- { name: unknown-import, names: [\"acme:gpu/device\"] }",
 		]),
