@@ -442,7 +442,7 @@ pub(super) mod tests {
                     "violations": [{
                         "rule": "needs-grant", "container": "api", "capability": "net.tcp.connect",
                         "message": "container `api` can open TCP connections\nand no grant covers that",
-                        "action": "deny",
+                        "action": "deny", "mendedBy": "grant",
                     }],
                     "images": [{
                         "container": "api", "image": "ghcr.io/myorg/orders:1", "digest": "sha256:00",
