@@ -7,6 +7,7 @@ pub mod engine;
 mod error;
 mod input;
 mod instance;
+mod memory;
 mod outcome;
 mod places;
 pub mod set;
