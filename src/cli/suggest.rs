@@ -15,12 +15,12 @@ use super::{Error, Exit, build, print, render};
 use crate::admission::examine::{self, Open};
 use crate::admission::{Examination, State};
 use crate::capability::Entry;
-use crate::grant::draft::{Draft, comment};
+use crate::grant::draft::{GrantDraft, comment};
 use crate::grant::index::repository;
 use crate::judge::input::UserFacts;
 use crate::judge::{JudgedViolation, RequestFacts};
 use crate::lookup::Inspector;
-use crate::policy::{Action, MendedBy, Violation};
+use crate::policy::{EnforcementAction, MendedBy, Violation};
 use crate::workload::{Kind, Workload};
 
 /// What would let one object in.
@@ -160,7 +160,7 @@ fn prevents(violation: &Violation) -> bool {
 
 /// What denies and the grants for `open` leave as it is.
 fn blocked(violations: &[JudgedViolation], open: &[Open]) -> Vec<String> {
-    let denied = || violations.iter().filter(|v| v.action == Action::Deny).map(|v| &v.violation);
+    let denied = || violations.iter().filter(|v| v.action == EnforcementAction::Deny).map(|v| &v.violation);
     let left = |violation: &&Violation| !is_mendable(violation) || is_unanswered(violation, open);
     // A container that was left out is named by what prevents it.
     let left_out = |violation: &Violation| {
@@ -188,11 +188,11 @@ fn is_unanswered(violation: &Violation, open: &[Open]) -> bool {
 
 /// An object that no policy was asked about. When an image could not be read, it may be Wasm all the same.
 fn unjudged(examination: &Examination) -> Suggestion {
-    let unread = |c: &crate::inspection::Container| match &c.finding {
-        crate::inspection::Finding::Unread { error } => {
+    let unread = |c: &crate::inspection::Container| match &c.lookup {
+        crate::inspection::LookupResult::Unread { error } => {
             Some(format!("container `{}`: nobody can tell what it would need: {error}", c.name))
         }
-        crate::inspection::Finding::Known { .. } => None,
+        crate::inspection::LookupResult::Known { .. } => None,
     };
     let blocked: Vec<String> = examination.inspection.containers.iter().filter_map(unread).collect();
     let summary =
@@ -201,11 +201,11 @@ fn unjudged(examination: &Examination) -> Suggestion {
 }
 
 /// What of a container a grant would change: not one that something prevents from starting at all, and nothing that an
-/// exception spares.
+/// exception exempts.
 fn grantable(mut open: Open, violations: &[JudgedViolation]) -> Option<Open> {
     let own = |v: &&JudgedViolation| v.violation.container.as_deref() == Some(open.container.as_str());
     let own: Vec<&JudgedViolation> = violations.iter().filter(own).collect();
-    let prevented = own.iter().any(|v| v.action == Action::Deny && prevents(&v.violation));
+    let prevented = own.iter().any(|v| v.action == EnforcementAction::Deny && prevents(&v.violation));
     let named = |by: MendedBy, exempted: bool| -> BTreeSet<&str> {
         let found =
             own.iter().filter(|v| v.violation.mended_by == Some(by) && v.exempted.is_some() == exempted);
@@ -242,7 +242,7 @@ fn drafts(workload: &Workload, open: &[Open], taken: &mut BTreeSet<(String, Stri
         let container = list.first().map(|open| open.container.as_str()).unwrap_or_default();
         let own = if workload.name.is_empty() { container } else { &workload.name };
         let wanted = if several { format!("{own}-{container}") } else { own.to_string() };
-        let draft = Draft {
+        let draft = GrantDraft {
             name: &free_name(&dns_name(&wanted), &workload.namespace, taken),
             namespace: &workload.namespace,
             service_account: workload.service_account(),

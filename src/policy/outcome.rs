@@ -68,7 +68,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::policy::{Action, MendedBy};
+    use crate::policy::{EnforcementAction, MendedBy};
 
     #[test]
     fn a_set_of_violations_is_read_whole() {
@@ -91,7 +91,7 @@ mod tests {
             message: "d".into(),
             container: Some("e".into()),
             capability: Some("fs".into()),
-            action: Some(Action::Warn),
+            action: Some(EnforcementAction::Warn),
             mended_by: Some(MendedBy::AmbientGrant),
         };
         assert_eq!(found, [bare, full]);
