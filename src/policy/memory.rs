@@ -1,4 +1,4 @@
-//! Module for a module's data. OPA's compiler counts the pages of the memory that a module imports before it has laid out
+//! Enough memory for the data of a module. OPA's compiler counts the pages of the memory that a module imports before it has laid out
 //! all data (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`, `addImportMemoryDecl`), so that in one module of about thirty
 //! the last of it lies outside. OPA's own host brings a larger memory; opa-wasm brings what the module asks for.
 
@@ -11,7 +11,7 @@ const PAGE: u64 = 1 << 16;
 const MAX_PAGES: u64 = 0x7f;
 
 /// Raises what a module asks for to what its data needs. Anything that OPA did not write stays as it is.
-pub(super) fn make_room(module: &mut [u8]) {
+pub(super) fn raise_minimum(module: &mut [u8]) {
     if let Some((place, pages)) = missing(module)
         && let Some(byte) = module.get_mut(place)
     {
@@ -71,7 +71,7 @@ mod tests {
     fn a_module_whose_data_lies_outside_of_its_memory_asks_for_enough() {
         for (pages, data, wanted) in [(2, 0x1_ffff, 3), (2, 0x1_fffe, 2), (1, 0x2_0000, 3), (4, 7, 4)] {
             let mut found = module(pages, data);
-            make_room(&mut found);
+            raise_minimum(&mut found);
             assert_eq!(found, module(wanted, data), "{pages} {data}");
         }
     }
@@ -87,7 +87,7 @@ mod tests {
         ];
         for case in cases {
             let mut found = case.clone();
-            make_room(&mut found);
+            raise_minimum(&mut found);
             assert_eq!(found, case);
         }
     }
