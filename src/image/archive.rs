@@ -147,8 +147,10 @@ fn visit(
     visitor: &mut dyn Visitor,
 ) -> Result<(), Fault> {
     extended.complete(&mut header)?;
+    let name = utf8(header.name, "name")?;
+    let kind = if header.old_file && name.ends_with('/') { Kind::Folder } else { kind };
     let entry = Entry {
-        name: utf8(header.name, "name")?,
+        name,
         target: if matches!(kind, Kind::HardLink | Kind::Symlink) {
             utf8(header.target, "link target")?
         } else {

@@ -1,5 +1,5 @@
 //! One header block of a tar archive, of which only those are taken that every node reads alike: POSIX ustar, GNU, and
-//! version 7 without anything in the fields that it does not have.
+//! version 7 without a prefix, which it does not have.
 //!
 //! What Go's `archive/tar` (containerd, CRI-O and Docker read layers with it or a copy of it) accepts beyond that is
 //! refused: it repairs broken headers by guesses, and a guess can name another file than the one that was judged here.
@@ -45,6 +45,8 @@ pub(super) struct Header {
     pub(super) target: Vec<u8>,
     pub(super) mode: u32,
     pub(super) size: u64,
+    /// A file by the flag of version 7, which marks a folder by the slash at the end of its name alone.
+    pub(super) old_file: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,7 @@ impl Header {
             target: text(field(block, 157, 100)).to_vec(),
             mode: u32::try_from(mode & 0o7777).unwrap_or_default(),
             size: u64::try_from(size).map_err(|_| refused("it has a tar header with a negative size"))?,
+            old_file: block.get(156) == Some(&0),
         })
     }
 }
@@ -108,7 +111,8 @@ fn format(block: &[u8; BLOCK]) -> Result<Format, Fault> {
         // The last bytes are where `star` marks a format of its own.
         b"ustar\x0000" if is_zero(field(block, 500, 12)) => Ok(Format::Ustar),
         b"ustar  \0" => Ok(Format::Gnu),
-        _ if is_zero(field(block, 257, 255)) => Ok(Format::Version7),
+        // GNU tar writes device numbers where version 7 has nothing, and nobody reads them there.
+        [0, 0, 0, 0, 0, 0, 0, 0] if is_zero(field(block, 345, 167)) => Ok(Format::Version7),
         _ => Err(refused("it has a tar header of a format that is neither POSIX nor GNU")),
     }
 }

@@ -115,7 +115,7 @@ impl Tree {
                 "`{path}` removes something in the lowest layer, where nothing lies below; build the image without it"
             )));
         }
-        let touched = self.is_written(folder);
+        let touched = self.is_touched(folder);
         self.make_parents(path)?;
         match name {
             _ if base == OPAQUE => self.empty(folder, touched)?,
@@ -153,10 +153,13 @@ impl Tree {
 
     /// Whether the layer that is being applied has an entry at a path, or something below it.
     fn is_written(&self, path: &str) -> bool {
-        self.nodes.get(path).is_some_and(|node| {
-            let touched = matches!(node.content, Content::Folder { touched } if touched == self.layer);
-            node.layer == self.layer || touched
-        })
+        self.nodes.get(path).is_some_and(|node| node.layer == self.layer) || self.is_touched(path)
+    }
+
+    /// Whether it has something below a path.
+    fn is_touched(&self, path: &str) -> bool {
+        let content = self.nodes.get(path).map(|node| &node.content);
+        matches!(content, Some(Content::Folder { touched }) if *touched == self.layer)
     }
 
     pub(super) fn make_folder(&mut self, path: &str, mode: u32) -> Result<(), Fault> {
@@ -201,7 +204,10 @@ impl Tree {
         let found =
             found.filter(|node| node.layer == self.layer && !matches!(node.content, Content::Folder { .. }));
         match found {
-            Some(node) if node.mode == entry.mode => Ok(node.content.clone()),
+            // The mode of a link means nothing.
+            Some(node) if node.mode == entry.mode || matches!(node.content, Content::Link(_)) => {
+                Ok(node.content.clone())
+            }
             Some(_) => Err(refused(format!(
                 "the hard link `{name}` has another mode than `{target}`, which is the same file; pack it again"
             ))),
