@@ -44,13 +44,13 @@ pub(super) fn refused(message: impl Into<String>) -> Fault {
 
 /// Bytes that may still be unpacked, and a way to stop from outside.
 #[derive(Debug)]
-pub struct Budget<'a> {
+pub struct UnpackBudget<'a> {
     left: u64,
     exceeded: bool,
     stop: &'a AtomicBool,
 }
 
-impl<'a> Budget<'a> {
+impl<'a> UnpackBudget<'a> {
     /// `bytes` from now on; setting `stop` ends every read with an error.
     pub fn new(bytes: u64, stop: &'a AtomicBool) -> Self {
         Self { left: bytes, exceeded: false, stop }
@@ -65,7 +65,7 @@ impl<'a> Budget<'a> {
 /// Counts and digests what is read.
 struct Bounded<'b, 'a, R> {
     inner: R,
-    budget: &'b mut Budget<'a>,
+    budget: &'b mut UnpackBudget<'a>,
     digest: Sha256,
 }
 
@@ -87,7 +87,7 @@ impl<R: Read> Read for Bounded<'_, '_, R> {
 
 /// One entry, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct TarEntry {
     /// Name as written; never empty.
     pub name: String,
     /// Target of a link, as written; empty for everything else.
@@ -103,7 +103,7 @@ pub struct Entry {
 /// What visits the entries of an archive. It may read as much of the content as it likes.
 pub trait Visitor {
     /// One entry and its content.
-    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), Fault>;
+    fn visit(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<(), Fault>;
 }
 
 /// Shows every entry of a layer to a visitor, in order, and returns the digest of what it unpacks to, by which a config
@@ -111,7 +111,7 @@ pub trait Visitor {
 pub fn read<'a>(
     blob: impl BufRead + 'a,
     compression: Compression,
-    budget: &mut Budget<'_>,
+    budget: &mut UnpackBudget<'_>,
     visitor: &mut dyn Visitor,
 ) -> Result<String, Fault> {
     let inner = compression::unpack(Box::new(blob), compression)?;
@@ -149,7 +149,7 @@ fn visit(
     extended.complete(&mut header)?;
     let name = utf8(header.name, "name")?;
     let kind = if header.old_file && name.ends_with('/') { Kind::Folder } else { kind };
-    let entry = Entry {
+    let entry = TarEntry {
         name,
         target: if matches!(kind, Kind::HardLink | Kind::Symlink) {
             utf8(header.target, "link target")?
@@ -169,7 +169,7 @@ fn visit(
 
 /// Readers do not agree on whether a file whose name ends with a slash is a folder, nor on whether content follows an
 /// entry that has none.
-fn check(entry: &Entry) -> Result<(), Fault> {
+fn check(entry: &TarEntry) -> Result<(), Fault> {
     let name = &entry.name;
     if entry.kind != Kind::File && entry.size > 0 {
         return Err(refused(format!("`{name}` is no regular file and has content; pack it again")));
@@ -310,7 +310,7 @@ pub(super) mod tests {
     struct Names(Vec<(String, u64)>);
 
     impl Visitor for Names {
-        fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), Fault> {
+        fn visit(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<(), Fault> {
             let mut bytes = Vec::new();
             content.read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
             self.0.push((entry.name.clone(), bytes.len() as u64));
@@ -321,7 +321,7 @@ pub(super) mod tests {
     fn read_as(blob: &[u8], said: Compression, limit: u64) -> Result<(Vec<(String, u64)>, String), Fault> {
         let stop = AtomicBool::new(false);
         let mut names = Names::default();
-        let digest = read(blob, said, &mut Budget::new(limit, &stop), &mut names)?;
+        let digest = read(blob, said, &mut UnpackBudget::new(limit, &stop), &mut names)?;
         Ok((names.0, digest))
     }
 
@@ -516,7 +516,7 @@ pub(super) mod tests {
     fn reading_stops_when_nobody_waits() {
         let stop = AtomicBool::new(true);
         let blob = archive(&[("a", b"1")]);
-        let mut budget = Budget::new(1 << 20, &stop);
+        let mut budget = UnpackBudget::new(1 << 20, &stop);
         let result = read(&*blob, Compression::Plain, &mut budget, &mut Names::default());
         assert!(matches!(result, Err(Fault::Malformed(_))));
     }

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::config;
 use super::malformed::Malformed;
-use super::manifest::{self, Document, Layout, Manifest};
+use super::manifest::{self, Document, ImageManifest, ManifestKind};
 use super::platform::Nodes;
 use super::reference::Reference;
 use super::source::{Descriptor, FetchedManifest, Source};
@@ -46,7 +46,7 @@ impl Default for SizeLimits {
 /// One of the places that look-ups have, for as long as anything of the look-up is at work.
 ///
 /// Work on another thread cannot be ended from outside: it sees that nobody waits at its next step, and until then it
-/// has its memory and its processor. So it holds the place too, and a look-up that was given up makes no room for
+/// has its memory and its processor. So it holds the place too, and a look-up that was given up makes no space for
 /// another one before its work has ended.
 #[derive(Debug, Clone, Default)]
 pub struct Slot {
@@ -160,7 +160,7 @@ impl<S: Source> Look<'_, S> {
         Err(self.error(what, Malformed::new(malformed)))
     }
 
-    async fn image(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, Error> {
+    async fn image(&self, mut facts: ImageFacts, manifest: &ImageManifest) -> Result<ImageFacts, Error> {
         facts.saw("manifest.config.mediaType", &manifest.config.media_type);
         if !manifest.artifact_type.is_empty() {
             facts.saw("manifest.artifactType", &manifest.artifact_type);
@@ -175,21 +175,23 @@ impl<S: Source> Look<'_, S> {
         }
         let layout = manifest::layout(manifest);
         match layout {
-            Layout::Other(what) => return Ok(facts.not_startable(what)),
-            Layout::SpinLegacy => return self.spin_legacy(facts, manifest).await,
+            ManifestKind::Other(what) => return Ok(facts.not_startable(what)),
+            ManifestKind::SpinLegacy => return self.spin_legacy(facts, manifest).await,
             _ => {}
         }
         let bytes = self.blob(&manifest.config, "the config", self.limits.config).await?;
         let config = self.parsed(&bytes, config::parse, "the config")?;
         facts.adopt(&config);
         match layout {
-            Layout::Rootfs => self.rootfs(facts, manifest, &config.rootfs).await,
+            ManifestKind::Rootfs => self.rootfs(facts, manifest, &config.rootfs).await,
             _ if config.architecture != "wasm" => Ok(facts.not_startable(format!(
                 "its config says the architecture `{}`; the shims take Wasm layers only where it is `wasm`",
                 config.architecture
             ))),
-            Layout::SpinArtifact => self.spin(facts, manifest, &config).await,
-            Layout::WasmArtifact => self.single(facts, manifest, Shape::WasmArtifact, Some(&config)).await,
+            ManifestKind::SpinArtifact => self.spin(facts, manifest, &config).await,
+            ManifestKind::WasmArtifact => {
+                self.single(facts, manifest, Shape::WasmArtifact, Some(&config)).await
+            }
             _ => self.single(facts, manifest, Shape::RunwasiLayers, None).await,
         }
     }

@@ -24,7 +24,7 @@ impl ImageFacts {
             scanned: false,
             native: Vec::new(),
             spin: None,
-            hazards: Vec::new(),
+            warnings: Vec::new(),
             claims: Vec::new(),
         }
     }
@@ -40,7 +40,7 @@ impl ImageFacts {
             self.evidence.iter_mut().flat_map(|evidence| [&mut evidence.seen, &mut evidence.value]);
         let claims =
             self.claims.iter_mut().flat_map(|claim| [&mut claim.field, &mut claim.claimed, &mut claim.found]);
-        for text in evidence.chain(claims).chain(&mut self.hazards) {
+        for text in evidence.chain(claims).chain(&mut self.warnings) {
             *text = harmless(text);
         }
         self
@@ -67,17 +67,17 @@ impl ImageFacts {
         };
         self.kind = kind;
         self.saw(CONCLUSION, why);
-        self.add_feature_hazards();
+        self.add_feature_warnings();
         self
     }
 
     /// What the default runtime of modules and components does not link, said before a pod fails on it.
-    fn add_feature_hazards(&mut self) {
+    fn add_feature_warnings(&mut self) {
         if let Program::Wasm { kind, modules, .. } = program::program(self, &[], &[])
             && kind != ImageKind::SpinApp
         {
             let modules = modules.iter().filter_map(|number| self.modules.get(*number));
-            self.hazards.extend(modules.filter_map(runner::hazard).collect::<Vec<_>>());
+            self.warnings.extend(modules.filter_map(runner::warning).collect::<Vec<_>>());
         }
     }
 
@@ -98,7 +98,7 @@ impl ImageFacts {
 
     /// `containerd` #9142, in 1.6.25 and 1.7.7.
     pub(super) fn needs_containerd(&mut self) {
-        self.hazards.push(
+        self.warnings.push(
             "containerd before 1.6.25, and 1.7 before 1.7.7, refuses Wasm layers with `mismatched image rootfs and \
              manifest layers`"
                 .into(),
@@ -108,7 +108,7 @@ impl ImageFacts {
     /// `kubelet` gives containerd an empty command for an image without an entry point, which it refuses.
     pub(super) fn needs_command(&mut self) {
         if self.entrypoint.is_empty() && self.cmd.is_empty() {
-            self.hazards.push(NEEDS_COMMAND.into());
+            self.warnings.push(NEEDS_COMMAND.into());
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io::{BufRead, Read};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::archive::{self, Budget, Compression, Entry, Fault, Kind, Visitor, refused};
+use super::archive::{self, Compression, Fault, Kind, TarEntry, UnpackBudget, Visitor, refused};
 use super::steps::Steps;
 use super::{FileClass, ModuleFacts, path};
 
@@ -25,7 +25,7 @@ const ALL_LAYERS: u64 = 4;
 
 /// What may be unpacked, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct UnpackLimits {
     /// One layer; all layers together may unpack to four times as much.
     pub layer: u64,
     /// One Wasm file.
@@ -61,7 +61,7 @@ struct Node {
 /// A root file system, as the layers that were applied leave it.
 #[derive(Debug)]
 pub struct Tree {
-    bounds: Bounds,
+    bounds: UnpackLimits,
     left: u64,
     layer: usize,
     wanted: BTreeSet<String>,
@@ -88,7 +88,11 @@ pub struct Files {
 impl Tree {
     /// An empty tree. Files at `wanted` paths are remembered whatever they are. Setting `stop` ends the work early, with an
     /// error.
-    pub fn new(bounds: Bounds, wanted: impl IntoIterator<Item = String>, stop: Arc<AtomicBool>) -> Self {
+    pub fn new(
+        bounds: UnpackLimits,
+        wanted: impl IntoIterator<Item = String>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             bounds,
             left: bounds.layer.saturating_mul(ALL_LAYERS),
@@ -110,7 +114,7 @@ impl Tree {
         self.removed.clear();
         let allowed = self.bounds.layer.min(self.left);
         let stop = Arc::clone(&self.stop);
-        let mut budget = Budget::new(allowed, &stop);
+        let mut budget = UnpackBudget::new(allowed, &stop);
         let result = archive::read(layer, compression, &mut budget, self);
         self.left = self.left.saturating_sub(allowed.saturating_sub(budget.left()));
         result
@@ -181,7 +185,7 @@ impl Tree {
 }
 
 impl Visitor for Tree {
-    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), Fault> {
+    fn visit(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<(), Fault> {
         let Some(path) = place::path(&entry.name)? else { return place::root(entry) };
         if self.is_whiteout(&path, entry)? {
             return Ok(());

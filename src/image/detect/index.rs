@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::malformed::Malformed;
-use super::super::manifest::{self, Document, Manifest};
+use super::super::manifest::{self, Document, ImageManifest};
 use super::super::names::APPLICATION_FILES;
 use super::super::path;
 use super::super::platform::is_wasm;
@@ -16,7 +16,7 @@ const MAX_PLATFORMS: usize = 16;
 
 impl<S: Source> Look<'_, S> {
     /// The manifest that an index leads to.
-    async fn entry(&self, entry: &manifest::Entry) -> Result<Manifest, Error> {
+    async fn entry(&self, entry: &manifest::IndexEntry) -> Result<ImageManifest, Error> {
         if entry.descriptor.size > self.limits.manifest {
             return Err(self.too_large("a manifest of the index", self.limits.manifest));
         }
@@ -31,7 +31,11 @@ impl<S: Source> Look<'_, S> {
         }
     }
 
-    pub(super) async fn index(&self, digest: &str, entries: &[manifest::Entry]) -> Result<ImageFacts, Error> {
+    pub(super) async fn index(
+        &self,
+        digest: &str,
+        entries: &[manifest::IndexEntry],
+    ) -> Result<ImageFacts, Error> {
         let choice = match manifest::choose(entries) {
             Ok(choice) => choice,
             Err(nothing) => {
@@ -41,7 +45,7 @@ impl<S: Source> Look<'_, S> {
         let chosen = self.entry(&choice.entry).await?;
         let mut facts = ImageFacts::blank(digest, &choice.entry.descriptor.digest);
         facts.saw("index.manifests", choice.reason);
-        facts.hazards.extend(choice.hazard);
+        facts.warnings.extend(choice.warning);
         let facts = self.image(facts, &chosen).await?;
         // An ordinary image under an ordinary runtime runs no Wasm on any platform.
         let ordinary = facts.shape == Shape::LinuxRootfs && !facts.scanned;
@@ -57,11 +61,11 @@ impl<S: Source> Look<'_, S> {
     async fn same_everywhere(
         &self,
         mut facts: ImageFacts,
-        entries: &[manifest::Entry],
-        chosen: &manifest::Entry,
+        entries: &[manifest::IndexEntry],
+        chosen: &manifest::IndexEntry,
     ) -> Result<ImageFacts, Error> {
         let mut seen = BTreeSet::from([facts.manifest_digest.clone()]);
-        let others: Vec<&manifest::Entry> = entries
+        let others: Vec<&manifest::IndexEntry> = entries
             .iter()
             .filter(|entry| may_run_instead(entry, chosen) && self.nodes.may_read(&entry.platform))
             .filter(|entry| seen.insert(entry.descriptor.digest.clone()))
@@ -98,7 +102,7 @@ impl<S: Source> Look<'_, S> {
 /// Whether some node reads this entry where another one reads the chosen one. A Linux node takes an entry for Linux, or
 /// one without a platform whose config says Linux (`containerd:core/images/image.go`, `Manifest`); nodes of other
 /// systems run no Wasm. Where the index has nothing for Linux, its Wasm entries stand for each other.
-fn may_run_instead(entry: &manifest::Entry, chosen: &manifest::Entry) -> bool {
+fn may_run_instead(entry: &manifest::IndexEntry, chosen: &manifest::IndexEntry) -> bool {
     let linux = entry.platform.is_empty() || entry.platform.starts_with("linux/");
     let wasm = is_wasm(&chosen.platform) && is_wasm(&entry.platform);
     !entry.attestation && (linux || wasm)

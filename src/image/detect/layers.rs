@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::super::config::Config;
 use super::super::magic::{Magic, magic};
 use super::super::malformed::Malformed;
-use super::super::manifest::{self, Manifest};
+use super::super::manifest::{self, ImageManifest};
 use super::super::rootfs::described;
 use super::super::source::{Descriptor, Source};
 use super::super::{Error, ImageFacts, ImageKind, ModuleFacts, NativeCode, Shape, SpinApp, module, spin};
@@ -32,7 +32,7 @@ impl<S: Source> Look<'_, S> {
     pub(super) async fn single(
         &self,
         mut facts: ImageFacts,
-        manifest: &Manifest,
+        manifest: &ImageManifest,
         shape: Shape,
         claiming: Option<&Config>,
     ) -> Result<ImageFacts, Error> {
@@ -62,7 +62,7 @@ impl<S: Source> Look<'_, S> {
     pub(super) async fn spin_legacy(
         &self,
         mut facts: ImageFacts,
-        manifest: &Manifest,
+        manifest: &ImageManifest,
     ) -> Result<ImageFacts, Error> {
         let bytes = self.blob(&manifest.config, "the locked app", self.limits.config).await?;
         // Nothing starts it, so it does not matter whether it can be read.
@@ -81,7 +81,7 @@ impl<S: Source> Look<'_, S> {
     pub(super) async fn spin(
         &self,
         mut facts: ImageFacts,
-        manifest: &Manifest,
+        manifest: &ImageManifest,
         config: &Config,
     ) -> Result<ImageFacts, Error> {
         facts.shape = Shape::SpinArtifact;
@@ -138,7 +138,7 @@ impl<S: Source> Look<'_, S> {
     /// The layers of these media types, each digest once, in the manifest's order.
     async fn wasm_layers(
         &self,
-        manifest: &Manifest,
+        manifest: &ImageManifest,
         kinds: &[&str],
     ) -> Result<Vec<(Descriptor, WasmLayer)>, Error> {
         let mut seen = BTreeSet::new();

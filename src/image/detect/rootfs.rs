@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::super::annotation::crun_annotation;
 use super::super::archive::Fault;
 use super::super::config::RootFs;
-use super::super::layer::{Bounds, Tree};
+use super::super::layer::{Tree, UnpackLimits};
 use super::super::malformed::Malformed;
-use super::super::manifest::{self, Manifest};
+use super::super::manifest::{self, ImageManifest};
 use super::super::names::APPLICATION_FILES;
 use super::super::platform::is_wasm;
 use super::super::source::Source;
@@ -19,7 +19,7 @@ impl<S: Source> Look<'_, S> {
     pub(super) async fn rootfs(
         &self,
         mut facts: ImageFacts,
-        manifest: &Manifest,
+        manifest: &ImageManifest,
         unpacked: &RootFs,
     ) -> Result<ImageFacts, Error> {
         let wasm_platform = is_wasm(&facts.platform);
@@ -27,7 +27,7 @@ impl<S: Source> Look<'_, S> {
         let named = first.is_some_and(|argument| program::needs_layers(argument));
         facts.shape = if wasm_platform { Shape::WasmRootfs } else { Shape::LinuxRootfs };
         if wasm_platform {
-            facts.hazards.push(format!(
+            facts.warnings.push(format!(
                 "containerd 2.1 and later does not unpack a root file system whose config says `{}` unless \
                  `use_local_image_pull` is set; build it for `linux/amd64` or push the module as a layer",
                 facts.platform
@@ -48,14 +48,14 @@ impl<S: Source> Look<'_, S> {
     async fn scan(
         &self,
         facts: &ImageFacts,
-        manifest: &Manifest,
+        manifest: &ImageManifest,
         unpacked: &RootFs,
         stop: &Stop,
     ) -> Result<Tree, Error> {
         self.check_sizes(&manifest.layers)?;
         let count = manifest.layers.len();
         unpacked.check(count).map_err(|malformed| self.error("the config", malformed))?;
-        let bounds = Bounds { layer: self.limits.unpacked, file: self.limits.layer };
+        let bounds = UnpackLimits { layer: self.limits.unpacked, file: self.limits.layer };
         let wanted = program::wanted(&facts.entrypoint, &facts.cmd, &facts.working_dir);
         let wanted = wanted.into_iter().chain(APPLICATION_FILES.map(String::from));
         let mut tree = Tree::new(bounds, wanted, Arc::clone(&stop.0));

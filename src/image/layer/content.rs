@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::super::archive::{Entry, Fault, refused, unreadable};
+use super::super::archive::{Fault, TarEntry, refused, unreadable};
 use super::super::magic::{Magic, magic};
 use super::super::malformed::Malformed;
 use super::super::names::{has_ending, is_application_file};
@@ -20,7 +20,7 @@ impl Tree {
     pub(super) fn regular(
         &mut self,
         name: &str,
-        entry: &Entry,
+        entry: &TarEntry,
         content: &mut dyn Read,
     ) -> Result<Content, Fault> {
         let mut head = Vec::new();
@@ -40,7 +40,7 @@ impl Tree {
     fn wasm(
         &mut self,
         name: &str,
-        entry: &Entry,
+        entry: &TarEntry,
         head: Vec<u8>,
         content: &mut dyn Read,
     ) -> Result<Content, Fault> {
@@ -65,7 +65,7 @@ impl Tree {
     /// Too long or one too many: it is remembered without its text.
     fn application_file(
         &mut self,
-        entry: &Entry,
+        entry: &TarEntry,
         head: Vec<u8>,
         content: &mut dyn Read,
     ) -> Result<Content, Fault> {
@@ -80,7 +80,7 @@ impl Tree {
     fn text(
         &mut self,
         name: &str,
-        entry: &Entry,
+        entry: &TarEntry,
         head: Vec<u8>,
         content: &mut dyn Read,
     ) -> Result<Content, Fault> {
@@ -108,7 +108,7 @@ impl Tree {
     }
 }
 
-fn whole(entry: &Entry, mut bytes: Vec<u8>, content: &mut dyn Read) -> Result<Vec<u8>, Fault> {
+fn whole(entry: &TarEntry, mut bytes: Vec<u8>, content: &mut dyn Read) -> Result<Vec<u8>, Fault> {
     content.read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
     if bytes.len() as u64 == entry.size {
         Ok(bytes)

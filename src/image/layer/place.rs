@@ -6,7 +6,7 @@
 //! it brings itself, and where it removes something at the wrong time. All of that is refused: tools that pack a tree of
 //! files write none of it.
 
-use super::super::archive::{Entry, Fault, Kind, refused};
+use super::super::archive::{Fault, Kind, TarEntry, refused};
 use super::super::path;
 use super::{Content, Tree};
 
@@ -52,7 +52,7 @@ pub(super) fn path(name: &str) -> Result<Option<String>, Fault> {
 }
 
 /// Tools that pack a whole folder write `./` first; nodes make nothing of it.
-pub(super) fn root(entry: &Entry) -> Result<(), Fault> {
+pub(super) fn root(entry: &TarEntry) -> Result<(), Fault> {
     if entry.kind == Kind::Folder {
         return Ok(());
     }
@@ -60,7 +60,7 @@ pub(super) fn root(entry: &Entry) -> Result<(), Fault> {
 }
 
 /// The target of a symbolic link, as written.
-pub(super) fn target(entry: &Entry) -> Result<String, Fault> {
+pub(super) fn target(entry: &TarEntry) -> Result<String, Fault> {
     if entry.target.len() > MAX_PATH {
         return Err(refused(format!("the link `{}` has a target of more than {MAX_PATH} bytes", entry.name)));
     }
@@ -102,7 +102,7 @@ impl Tree {
     }
 
     /// Whether an entry only removes what the layers below have; if so, it is done.
-    pub(super) fn is_whiteout(&mut self, path: &str, entry: &Entry) -> Result<bool, Fault> {
+    pub(super) fn is_whiteout(&mut self, path: &str, entry: &TarEntry) -> Result<bool, Fault> {
         let (folder, base) = path::split(path);
         let Some(name) = base.strip_prefix(WHITEOUT) else { return Ok(false) };
         if entry.kind != Kind::File || entry.size > 0 {
@@ -197,7 +197,7 @@ impl Tree {
 
     /// What a hard link is another name of: a file of the same layer that came before, since a node looks nowhere else. Both
     /// names have one mode, that of the last entry.
-    pub(super) fn linked(&mut self, entry: &Entry) -> Result<Content, Fault> {
+    pub(super) fn linked(&mut self, entry: &TarEntry) -> Result<Content, Fault> {
         self.steps.take(1)?;
         let (name, target) = (&entry.name, &entry.target);
         let found = path(target)?.and_then(|path| self.nodes.get(&path));
