@@ -12,6 +12,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+#[path = "architecture/retired_words.rs"]
+mod retired_words;
+
 /// A room, the rooms that it may use, and why those.
 struct Room {
     name: &'static str,
@@ -459,7 +462,7 @@ fn wrong_map(file: &Path, source: &str) -> Vec<String> {
 
 /// Pairs of files of one room that still need each other, directly or through others. The list may only become shorter.
 const CIRCLES: &[(&str, &str)] = &[
-    ("admission/record", "admission/flow"),
+    ("admission/flow", "admission/record"),
     ("grant/check", "grant/exception"),
     ("grant/check", "grant/index"),
     ("grant/exception", "grant/index"),
