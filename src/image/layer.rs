@@ -200,7 +200,7 @@ impl Visitor for Tree {
             Kind::Special => Content::Special,
             Kind::File | Kind::Folder => self.regular(&path, entry, content)?,
         };
-        self.make_room(&path, &content)?;
+        self.replace(&path, &content)?;
         self.insert(&path, entry.mode, content)
     }
 }

@@ -183,7 +183,7 @@ impl Tree {
 
     /// Takes away what a file or link replaces. A layer may hold one twice, as archives do to which was appended; the last
     /// one counts everywhere.
-    pub(super) fn make_room(&mut self, path: &str, new: &Content) -> Result<(), Fault> {
+    pub(super) fn replace(&mut self, path: &str, new: &Content) -> Result<(), Fault> {
         self.steps.take(1)?;
         if self.removed.contains(path) {
             return Err(removed_and_written(path));
