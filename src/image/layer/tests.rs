@@ -51,9 +51,9 @@ fn wasm(name: &str) -> Vec<u8> {
     wat::parse_str(format!(r#"(module (func (export "{name}")))"#)).unwrap()
 }
 
-const BOUNDS: Bounds = Bounds { layer: 8 << 20, file: 1 << 20 };
+const BOUNDS: UnpackLimits = UnpackLimits { layer: 8 << 20, file: 1 << 20 };
 
-fn tree(bounds: Bounds) -> Tree {
+fn tree(bounds: UnpackLimits) -> Tree {
     Tree::new(bounds, ["/wanted".to_string()], Arc::default())
 }
 
@@ -98,7 +98,7 @@ fn a_file_is_not_read_to_its_end_when_nobody_waits() {
         }
     }
     for (name, bytes) in [("/a.wasm", wasm("a")), ("/a.wat", b"(module)".to_vec())] {
-        let entry = Entry {
+        let entry = TarEntry {
             name: name.into(),
             target: String::new(),
             kind: Kind::File,
@@ -308,7 +308,7 @@ fn links_that_lead_to_a_program_are_kept() {
 
 #[test]
 fn bounds_hold() {
-    let small = Bounds { layer: 4096, file: 16 };
+    let small = UnpackLimits { layer: 4096, file: 16 };
     let apply = |tree: &mut Tree, layer: Layer| tree.apply(&*layer.bytes(), Compression::Plain);
     let bomb = Layer::new().file("zeros", &[0; 8192]);
     assert_eq!(apply(&mut tree(small), bomb), Err(Fault::TooLarge));
@@ -359,7 +359,7 @@ fn the_work_grows_no_faster_than_the_bytes() {
         [("links in adverse order", adverse_links), ("deep paths", deep), ("many files", removed)];
     for (what, shape) in shapes {
         let steps = |count: usize| {
-            let mut tree = tree(Bounds { layer: 64 << 20, file: 1 << 20 });
+            let mut tree = tree(UnpackLimits { layer: 64 << 20, file: 1 << 20 });
             tree.apply(&*shape(count), Compression::Plain).unwrap();
             // The same once more, over what is there.
             tree.apply(&*shape(count), Compression::Plain).unwrap();
@@ -373,7 +373,7 @@ fn the_work_grows_no_faster_than_the_bytes() {
 
 #[test]
 fn forty_thousand_links_in_adverse_order_take_few_steps() {
-    let mut tree = tree(Bounds { layer: 64 << 20, file: 1 << 20 });
+    let mut tree = tree(UnpackLimits { layer: 64 << 20, file: 1 << 20 });
     tree.apply(&*adverse_links(40_000), Compression::Plain).unwrap();
     assert_eq!(tree.files(true).unwrap().entries.len(), 40_001);
     assert!(tree.steps().taken() < 10_000_000, "{}", tree.steps().taken());
