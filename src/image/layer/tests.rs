@@ -342,6 +342,9 @@ fn adverse_links(count: usize) -> Vec<u8> {
     (1..count).fold(blocks, |blocks, n| link(blocks, &format!("d{:06}/l", n - 1), &format!("/d{n:06}"))).end()
 }
 
+/// Builds a layer of that many entries.
+type Shape = fn(usize) -> Vec<u8>;
+
 #[test]
 fn the_work_grows_no_faster_than_the_bytes() {
     let deep: fn(usize) -> Vec<u8> = |count| {
@@ -354,7 +357,6 @@ fn the_work_grows_no_faster_than_the_bytes() {
         let blocks = (0..count).fold(Blocks::default(), |blocks, n| blocks.file(&format!("d/{n}"), b""));
         blocks.end()
     };
-    type Shape = fn(usize) -> Vec<u8>;
     let shapes: [(&str, Shape); 3] =
         [("links in adverse order", adverse_links), ("deep paths", deep), ("many files", removed)];
     for (what, shape) in shapes {
