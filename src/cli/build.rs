@@ -115,6 +115,10 @@ async fn policies(settings: &Settings) -> Result<PolicySet, Error> {
     let baseline = policies.baseline.then(Bundle::embedded);
     let own = policies.bundles.iter().map(|path| Bundle::load(path));
     let bundles = baseline.into_iter().chain(own).collect::<Result<Vec<_>, _>>()?;
-    let limits = Limits { time: settings.policy_time_limit, memory_bytes: policies.memory_limit_bytes };
+    let limits = Limits {
+        fuel: policies.fuel_limit,
+        time: settings.policy_time_limit,
+        memory_bytes: policies.memory_limit_bytes,
+    };
     Ok(PolicySet::load(&Engine::new()?, bundles, limits).await?)
 }
