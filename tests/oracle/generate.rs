@@ -1,0 +1,458 @@
+//! Images as writers and attackers make them: mostly usual, and something odd here and there. What shrinks away was not
+//! what made the difference.
+
+use proptest::collection::vec;
+use proptest::option::weighted;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::archive::{
+    Archive, Bytes, Checksum, End, Entry, Extension, Item, Long, Magic, Number, Odd, Record, RecordForm, Tail,
+};
+use crate::image::{Compression, DiffIds, Image, Layer, MODULES, Platform, Size, module, spin_manifest};
+
+/// Every path that both sides are asked about.
+pub const PATHS: [&str; 12] = [
+    "/app.wasm",
+    "/a/app.wasm",
+    "/b/app.wasm",
+    "/a/b/app.wasm",
+    "/a",
+    "/b",
+    "/a/b",
+    "/c",
+    "/spin.toml",
+    "/l0/app.wasm",
+    "/b/a/app.wasm",
+    "/c/app.wasm",
+];
+
+const NAMES: [&str; 9] =
+    ["app.wasm", "a/app.wasm", "b/app.wasm", "a/b/app.wasm", "a", "b", "a/b", "c", "spin.toml"];
+const TARGETS: [&str; 16] = [
+    "a",
+    "b",
+    "/a",
+    "/b",
+    "../a",
+    "../b",
+    "app.wasm",
+    "/app.wasm",
+    "a/app.wasm",
+    "../app.wasm",
+    "/",
+    ".",
+    "..",
+    "a/b",
+    "c",
+    "l0",
+];
+
+/// A layer's media types, and how they are compressed where they do not lie.
+pub const MEDIA_TYPES: [(&str, Compression); 14] = [
+    ("application/vnd.oci.image.layer.v1.tar+gzip", Compression::Gzip),
+    ("application/vnd.oci.image.layer.v1.tar", Compression::None),
+    ("application/vnd.oci.image.layer.v1.tar+zstd", Compression::Zstd),
+    ("application/vnd.docker.image.rootfs.diff.tar.gzip", Compression::Gzip),
+    ("application/vnd.docker.image.rootfs.diff.tar", Compression::None),
+    ("application/vnd.docker.image.rootfs.diff.tar", Compression::Gzip),
+    ("application/vnd.docker.image.rootfs.diff.tar.zstd", Compression::Zstd),
+    ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Compression::Gzip),
+    ("application/vnd.docker.image.rootfs.foreign.diff.tar", Compression::None),
+    ("application/vnd.oci.image.layer.nondistributable.v1.tar", Compression::None),
+    ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Compression::Gzip),
+    ("application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", Compression::Zstd),
+    ("application/vnd.oci.image.layer.v1.tar+x+gzip", Compression::Gzip),
+    ("application/vnd.oci.image.layer.v1.tar+encrypted", Compression::None),
+];
+
+pub const COMPRESSIONS: [Compression; 14] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Zstd,
+    Compression::Members,
+    Compression::GzipTrailing,
+    Compression::GzipCut,
+    Compression::GzipSum,
+    Compression::GzipNamed,
+    Compression::ZstdSkippable,
+    Compression::ZstdFrames,
+    Compression::ZstdChunked,
+    Compression::ZstdTrailing,
+    Compression::ZstdCut,
+    Compression::Twice,
+];
+
+fn content() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        12 => (0..MODULES).prop_map(|number| module(number).to_vec()),
+        1 => Just(b"\x7fELF\x02\x01\x01\0, and so on".to_vec()),
+        1 => Just(b"#!/bin/sh\n".to_vec()),
+        1 => Just(b"#!".to_vec()),
+        1 => Just(b"some text".to_vec()),
+        1 => Just(Vec::new()),
+        1 => Just(b"\0asm\x01\0\0\0broken".to_vec()),
+        2 => select(vec!["one", "two", "three"]).prop_map(spin_manifest),
+    ]
+}
+
+/// A path in one of the ways in which it can be written.
+fn decorated(base: impl Strategy<Value = &'static str>) -> impl Strategy<Value = Bytes> {
+    let form = prop_oneof![12 => Just(0_u8), 12 => 0..14_u8];
+    (base, form).prop_map(|(base, form)| {
+        let (folder, last) = base.rsplit_once('/').unwrap_or((".", base));
+        let text: Vec<u8> = match form {
+            1 => format!("./{base}").into(),
+            2 => format!("/{base}").into(),
+            3 => format!("{base}/").into(),
+            4 => format!("c/../{base}").into(),
+            5 => format!("{folder}//{last}").into(),
+            6 => format!("../{base}").into(),
+            7 => format!("{folder}/./{last}").into(),
+            8 => format!("{base}/.").into(),
+            9 => format!("{}{base}", "./".repeat(60)).into(),
+            10 => format!("{}{base}", "c/../".repeat(40)).into(),
+            11 => [base.as_bytes(), b"\xff"].concat(),
+            12 => format!("{base}\0x").into(),
+            13 => format!("{base}/..").into(),
+            _ => base.into(),
+        };
+        Bytes(text)
+    })
+}
+
+fn name() -> impl Strategy<Value = Bytes> {
+    prop_oneof![
+        20 => decorated(select(&NAMES[..])),
+        2 => whiteout(),
+        1 => decorated(select(vec!["l0/app.wasm", "b/a/app.wasm", "c/app.wasm", "", ".", "..", "/", "a/b/c/d"])),
+    ]
+}
+
+fn whiteout() -> impl Strategy<Value = Bytes> {
+    let names = vec![
+        ".wh.a",
+        ".wh.b",
+        ".wh.app.wasm",
+        "a/.wh.app.wasm",
+        "b/.wh.app.wasm",
+        "a/.wh.b",
+        "a/.wh..wh..opq",
+        ".wh..wh..opq",
+        "b/.wh..wh..opq",
+        ".wh.",
+        ".wh..",
+        ".wh...",
+        "a/.wh...",
+        ".wh..wh.a",
+        ".wh..wh.plnk",
+        ".wh.a/app.wasm",
+        "./.wh.spin.toml",
+        ".wh.a/",
+    ];
+    decorated(select(names))
+}
+
+fn link_target() -> impl Strategy<Value = Bytes> {
+    prop_oneof![6 => select(&TARGETS[..]).prop_map(Bytes::from), 1 => decorated(select(&NAMES[..]))]
+}
+
+fn number() -> impl Strategy<Value = Number> {
+    select(vec![
+        Number::Full,
+        Number::Blank,
+        Number::Blanks,
+        Number::Short,
+        Number::Binary,
+        Number::BinaryNegative,
+        Number::BinaryHuge,
+        Number::Empty,
+        Number::Garbage,
+        Number::Negative,
+        Number::Plus,
+        Number::Split,
+        Number::BlankNull,
+    ])
+}
+
+fn magic() -> impl Strategy<Value = Magic> {
+    select(vec![Magic::Gnu, Magic::None, Magic::Star, Magic::Version, Magic::Mixed])
+}
+
+fn odd() -> impl Strategy<Value = Odd> {
+    let checksums = vec![Checksum::Signed, Checksum::Wrong, Checksum::Digits, Checksum::Empty];
+    prop_oneof![
+        1 => number().prop_map(Odd::Mode),
+        1 => number().prop_map(Odd::Uid),
+        1 => number().prop_map(Odd::Gid),
+        2 => number().prop_map(Odd::Size),
+        1 => number().prop_map(Odd::Mtime),
+        1 => number().prop_map(Odd::Device),
+        1 => (1..200_u8).prop_map(Odd::Longer),
+        1 => (1..200_u8).prop_map(Odd::Shorter),
+        3 => magic().prop_map(Odd::Magic),
+        1 => select(checksums).prop_map(Odd::Checksum),
+        2 => name().prop_map(Odd::Prefix),
+        2 => number().prop_map(Odd::GnuTimes),
+        1 => Just(Odd::FullName),
+        1 => Just(Odd::AfterName),
+        1 => name().prop_map(Odd::Names),
+        1 => select(vec![0_u32, 0o644, 0o111, 0o4755, 0o7777, 0o100_755, 0o40755]).prop_map(Odd::Permissions),
+        1 => Just(Odd::Padding),
+        1 => Just(Odd::Rest),
+    ]
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let form = prop_oneof![
+        20 => Just(RecordForm::Good),
+        1 => select(vec![RecordForm::TooLong, RecordForm::TooShort, RecordForm::NoLineFeed, RecordForm::Zeros,
+            RecordForm::NoValue]),
+    ];
+    (keyed(), form).prop_map(|((key, value), form)| Record { key, value, form })
+}
+
+/// A key with a value that is usual for it, or not.
+fn keyed() -> impl Strategy<Value = (&'static str, Bytes)> {
+    let values = |key: &'static str, values: &[&'static str]| {
+        select(values.to_vec()).prop_map(move |value| (key, Bytes::from(value)))
+    };
+    let times = ["1700000000", "1700000000.123456789", "-1", "x", ""];
+    let ids = ["0", "1000", "4294967296", "-1", "x", ""];
+    prop_oneof![
+        4 => name().prop_map(|name| ("path", name)),
+        1 => Just(("path", Bytes::default())),
+        2 => link_target().prop_map(|target| ("linkpath", target)),
+        1 => Just(("linkpath", Bytes::default())),
+        2 => values("size", &["0", "1", "57", "58", "59", "512", "-1", "+57", "057", " 57", "57 ", "", "x"]),
+        1 => values("mtime", &times),
+        1 => values("atime", &times),
+        1 => values("ctime", &times),
+        1 => values("uid", &ids),
+        1 => values("gid", &ids),
+        1 => values("uname", &["root", ""]),
+        1 => values("comment", &["a comment", "path=a"]),
+        1 => values("hdrcharset", &["BINARY", "ISO-IR 10646 2000 UTF-8"]),
+        1 => values("SCHILY.xattr.user.a", &["b"]),
+        1 => values("SCHILY.xattr.security.capability", &["\u{1}\0\0\u{2}\0\u{4}\0\0\0\0\0\0\0\0\0\0\0\0\0\0"]),
+        1 => values("SCHILY.xattr.trusted.overlay.opaque", &["y", "x"]),
+        1 => values("SCHILY.xattr.trusted.overlay.redirect", &["a", "/a", "/b"]),
+        1 => values("SCHILY.xattr.trusted.overlay.metacopy", &[""]),
+        1 => values("SCHILY.xattr.trusted.overlay.whiteout", &["y"]),
+        1 => values("SCHILY.xattr.user.overlay.opaque", &["y"]),
+        1 => values("LIBARCHIVE.creationtime", &["1700000000"]),
+        1 => values("GNU.sparse.major", &["0", "1"]),
+        1 => values("GNU.sparse.minor", &["0", "1"]),
+        1 => values("GNU.sparse.name", &["a/app.wasm", "b"]),
+        1 => values("GNU.sparse.realsize", &["57", "4096"]),
+        1 => values("GNU.sparse.size", &["57", "4096"]),
+        1 => values("GNU.sparse.numblocks", &["0", "1"]),
+        1 => values("GNU.sparse.map", &["0,57", ""]),
+        1 => values("PATH", &["b"]),
+        1 => values("", &["b"]),
+    ]
+}
+
+fn extension() -> impl Strategy<Value = Extension> {
+    let tail = || select(vec![Tail::Nul, Tail::Nul, Tail::Nothing, Tail::NulAndMore]);
+    prop_oneof![
+        4 => vec(record(), 1..4).prop_map(Extension::Pax),
+        1 => (name(), tail()).prop_map(|(name, tail)| Extension::GnuName(name, tail)),
+        1 => (link_target(), tail()).prop_map(|(name, tail)| Extension::GnuLink(name, tail)),
+    ]
+}
+
+fn kind() -> impl Strategy<Value = u8> {
+    prop_oneof![
+        12 => Just(b'0'),
+        4 => Just(b'2'),
+        2 => Just(b'1'),
+        2 => Just(b'5'),
+        1 => select(b"\x00346789ASDVMNX".to_vec()),
+    ]
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    let odds = prop_oneof![10 => Just(Vec::new()), 3 => vec(odd(), 1..3)];
+    let before = prop_oneof![10 => Just(Vec::new()), 3 => vec(extension(), 1..4)];
+    let long = select(vec![Long::Pax, Long::Gnu, Long::Prefix]);
+    (kind(), name(), link_target(), content(), before, odds, long).prop_map(
+        |(kind, name, link, content, before, odd, long)| {
+            let has_content = !matches!(kind, b'1'..=b'6');
+            Entry {
+                kind,
+                name,
+                link: if matches!(kind, b'1' | b'2') { link } else { Bytes::default() },
+                content: if has_content { content } else { Vec::new() },
+                before,
+                odd,
+                long,
+            }
+        },
+    )
+}
+
+fn item() -> impl Strategy<Value = Item> {
+    let global = (decorated(select(&NAMES[..])), vec(record(), 0..3));
+    prop_oneof![
+        30 => entry().prop_map(Item::Entry),
+        1 => global.prop_map(|(name, records)| Item::Global(name, records)),
+        1 => (select(vec![2_u8, 39, 40, 41, 50]), link_target()).prop_map(|(count, target)| Item::Chain(count, target)),
+    ]
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        20 => Just(End::TwoBlocks),
+        4 => Just(End::Record),
+        3 => select(vec![End::OneBlock, End::Nothing, End::Broken, End::Trailing, End::Cut]),
+    ]
+}
+
+pub fn archive() -> impl Strategy<Value = Archive> {
+    (vec(item(), 1..7), end()).prop_map(|(items, end)| Archive { items, end })
+}
+
+pub fn layer() -> impl Strategy<Value = Layer> {
+    let lie = prop_oneof![9 => Just(None), 1 => select(&COMPRESSIONS[..]).prop_map(Some)];
+    let kind = prop_oneof![3 => Just(MEDIA_TYPES[0]), 1 => select(&MEDIA_TYPES[..])];
+    let size = prop_oneof![40 => Just(Size::Right), 1 => select(vec![Size::Less, Size::More, Size::Zero])];
+    (archive(), kind, lie, size).prop_map(|(archive, (media_type, compression), lie, size)| Layer {
+        archive,
+        media_type,
+        compression: lie.unwrap_or(compression),
+        size,
+    })
+}
+
+fn diff_ids() -> impl Strategy<Value = DiffIds> {
+    prop_oneof![
+        30 => Just(DiffIds::Right),
+        1 => vec(layer(), 1..3).prop_map(DiffIds::Of),
+        1 => select(vec![0_u8, 1, 2, 3, 4]).prop_map(|form| match form {
+            0 => DiffIds::None,
+            1 => DiffIds::OneLess,
+            2 => DiffIds::OneMore,
+            3 => DiffIds::Swapped,
+            _ => DiffIds::Compressed,
+        }),
+    ]
+}
+
+pub fn image() -> impl Strategy<Value = Image> {
+    let rootfs = prop_oneof![30 => Just("layers"), 1 => select(vec!["", "layers2", "Layers"])];
+    (vec(layer(), 1..5), diff_ids(), rootfs).prop_map(|(layers, diff_ids, rootfs)| Image {
+        layers,
+        diff_ids,
+        rootfs,
+        ..Image::of(Vec::new())
+    })
+}
+
+/// One image, and where volumes are mounted.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub image: Image,
+    pub mounts: Vec<&'static str>,
+}
+
+pub fn case() -> impl Strategy<Value = Case> {
+    let mount = select(vec![
+        "/a",
+        "/b",
+        "/c",
+        "/a/b",
+        "/app.wasm",
+        "/b/app.wasm",
+        "/l0",
+        "/spin.toml",
+        "/b/../a",
+        "/c/app.wasm",
+    ]);
+    let mounts = prop_oneof![5 => Just(Vec::new()), 1 => vec(mount, 1..3)];
+    (image(), mounts).prop_map(|(image, mounts)| Case { image, mounts })
+}
+
+/// An image for each of some platforms, under an index.
+#[derive(Debug, Clone)]
+pub struct IndexCase {
+    pub entries: Vec<IndexEntry>,
+    /// The node's own platform.
+    pub node: &'static str,
+    pub pull: &'static str,
+}
+
+/// One descriptor of an index.
+#[derive(Debug, Clone)]
+pub struct IndexEntry {
+    /// What the index says.
+    pub platform: Option<Platform>,
+    /// What the config says.
+    pub own: Platform,
+    /// Which module it starts.
+    pub module: usize,
+    pub annotations: Vec<(&'static str, &'static str)>,
+    /// A media type other than a manifest's.
+    pub media_type: Option<&'static str>,
+    /// Put into an index of its own.
+    pub nested: bool,
+}
+
+fn platform() -> impl Strategy<Value = Platform> {
+    let os = prop_oneof![
+        8 => Just(Some("linux")),
+        3 => select(vec![None, Some(""), Some("Linux"), Some("wasi"), Some("wasip1"), Some("windows"), Some("unknown"),
+            Some("darwin"), Some("macos")]),
+    ];
+    let architecture = prop_oneof![
+        6 => Just(Some("amd64")),
+        3 => Just(Some("arm64")),
+        3 => select(vec![None, Some(""), Some("x86_64"), Some("x86-64"), Some("aarch64"), Some("AMD64"), Some("386"),
+            Some("i386"), Some("arm"), Some("armhf"), Some("wasm"), Some("unknown"), Some("riscv64")]),
+    ];
+    let variant = weighted(0.2, select(vec!["", "v1", "v2", "v3", "v7", "v8", "8", "v9", "x"]));
+    (os, architecture, variant).prop_map(|(os, architecture, variant)| Platform { os, architecture, variant })
+}
+
+fn index_entry() -> impl Strategy<Value = IndexEntry> {
+    let annotation = select(vec![
+        ("vnd.docker.reference.type", "attestation-manifest"),
+        ("vnd.docker.reference.type", ""),
+        ("org.opencontainers.image.ref.name", "x"),
+    ]);
+    let media_type = weighted(
+        0.08,
+        select(vec![
+            "",
+            "application/vnd.docker.distribution.manifest.v2+json",
+            "application/vnd.oci.image.index.v1+json",
+            "application/vnd.oci.artifact.manifest.v1+json",
+            "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        ]),
+    );
+    let same = prop_oneof![3 => Just(true), 1 => Just(false)];
+    (
+        weighted(0.85, platform()),
+        platform(),
+        0..3_usize,
+        vec(annotation, 0..2),
+        media_type,
+        any::<bool>(),
+        same,
+    )
+        .prop_map(|(platform, own, module, annotations, media_type, nested, same)| IndexEntry {
+            own: platform.clone().filter(|_| same).unwrap_or(own),
+            platform,
+            module,
+            annotations,
+            media_type,
+            nested: nested && module == 2,
+        })
+}
+
+pub fn index_case() -> impl Strategy<Value = IndexCase> {
+    let nodes =
+        vec!["linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/riscv64", "linux/amd64/v3"];
+    (vec(index_entry(), 1..5), select(nodes), select(vec!["transfer", "client"]))
+        .prop_map(|(entries, node, pull)| IndexCase { entries, node, pull })
+}
