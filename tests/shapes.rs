@@ -19,7 +19,8 @@ use oci::{Image, ImageBuilder, fixtures};
 use registry::Registry;
 use serde_json::json;
 use wasmgate::image::runner::runners;
-use wasmgate::image::{Depth, ImageFacts, ImageKind, Inspector, Program, Shape, program};
+use wasmgate::image::{Depth, ImageFacts, ImageKind, Program, Shape, program};
+use wasmgate::lookup::Inspector;
 
 const SPIN_TOML: &[u8] = b"spin_manifest_version = 2\n[application]\nname = \"shop\"\n[[trigger.http]]\nroute = \"/...\"\n\
     component = \"web\"\n[component.web]\nsource = \"web.wasm\"\nallowed_outbound_hosts = [\"https://example.com\"]\n";
