@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use wasmgate::image::detect::detect;
-use wasmgate::image::layout::Layouts;
 use wasmgate::image::program::{self, Start};
 use wasmgate::image::{Depth, ImageFacts, ImageKind, Program, SizeLimits};
+use wasmgate::registry::layout::Layouts;
 
 /// What the gate would judge where a path is the program of a container under a Wasm runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]

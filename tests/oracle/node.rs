@@ -7,6 +7,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+/// Set by whoever knows that the machine allows no namespaces.
+const WITHOUT: &str = "WASMGATE_TEST_NO_NAMESPACES";
+
 /// One image, and what is asked of it.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Question {
@@ -102,8 +105,12 @@ pub struct Hello {
 }
 
 impl Node {
-    /// Builds the program if need be, and starts it.
-    pub fn start() -> Self {
+    /// Builds the program if need be, and starts it. None where the machine allows no namespaces, as a person says.
+    pub fn start() -> Option<Self> {
+        if std::env::var_os(WITHOUT).is_some() {
+            eprintln!("not compared with a node, because {WITHOUT} is set");
+            return None;
+        }
         let work = tempfile::Builder::new().prefix("wasmgate-oracle-").tempdir().unwrap();
         let mut child = Command::new(program())
             .arg(work.path())
@@ -113,7 +120,7 @@ impl Node {
             .unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap());
         let hello = serde_json::from_str(&line(&mut answers, &mut child)).unwrap();
-        Self { questions: child.stdin.take(), child, answers, hello, _work: work }
+        Some(Self { questions: child.stdin.take(), child, answers, hello, _work: work })
     }
 
     pub fn hello(&self) -> &Hello {
