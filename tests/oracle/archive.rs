@@ -39,7 +39,7 @@ pub enum End {
 }
 
 /// One file, folder or link.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Entry {
     /// Type flag.
     pub kind: u8,
@@ -52,6 +52,26 @@ pub struct Entry {
     pub odd: Vec<Odd>,
     /// How a name that does not fit is written.
     pub long: Long,
+}
+
+impl fmt::Debug for Entry {
+    /// Only what is not usual.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {:?}", char::from(self.kind), self.name)?;
+        if !self.link.0.is_empty() {
+            write!(f, " -> {:?}", self.link)?;
+        }
+        if !self.content.is_empty() {
+            write!(f, " = \"{}\"", self.content[self.content.len().saturating_sub(24)..].escape_ascii())?;
+        }
+        for extension in &self.before {
+            write!(f, ", after {extension:?}")?;
+        }
+        for odd in &self.odd {
+            write!(f, ", odd {odd:?}")?;
+        }
+        if self.name.0.len() > 100 { write!(f, ", long by {:?}", self.long) } else { Ok(()) }
+    }
 }
 
 /// Bytes that are mostly text.
@@ -266,6 +286,13 @@ impl Entry {
 
     pub fn folder(name: &str) -> Self {
         Self::new(b'5', name)
+    }
+
+    /// The same, in a folder, or with these letters in front.
+    #[must_use]
+    pub fn below(mut self, front: &str) -> Self {
+        self.name.0.splice(0..0, front.bytes());
+        self
     }
 
     #[must_use]

@@ -41,8 +41,9 @@ impl Gate {
         self.facts.iter().flat_map(|facts| &facts.modules).map(|module| module.source.clone()).collect()
     }
 
+    /// What the image starts by itself, where the gate read it.
     pub fn entrypoint(&self) -> Option<&[String]> {
-        self.facts.as_ref().ok().map(|facts| facts.entrypoint.as_slice())
+        self.facts.as_ref().ok().filter(|facts| facts.scanned).map(|facts| facts.entrypoint.as_slice())
     }
 
     /// What starts where the pod's command is this.

@@ -1,5 +1,6 @@
 //! Images as plain data, and as image layouts that both sides read.
 
+use std::fmt;
 use std::io::Write;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -54,7 +55,7 @@ pub struct Image {
 }
 
 /// One layer.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Layer {
     pub archive: Archive,
     pub media_type: &'static str,
@@ -134,6 +135,15 @@ impl Platform {
                 value[key] = field.into();
             }
         }
+    }
+}
+
+impl fmt::Debug for Layer {
+    /// An entry a line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { archive, media_type, compression, size } = self;
+        write!(f, "{media_type}, {compression:?}, size {size:?}, end {:?}", archive.end)?;
+        archive.items.iter().try_for_each(|item| write!(f, "\n    {item:?}"))
     }
 }
 
