@@ -148,6 +148,8 @@ pub enum Odd {
     Size(Number),
     Mtime(Number),
     Device(Number),
+    /// Major and minor number.
+    Numbers(u8, u8),
     /// The content has so many bytes more than the header says.
     Longer(u8),
     /// The content has so many bytes less.
@@ -295,6 +297,11 @@ impl Entry {
         self
     }
 
+    /// Whether nothing is odd about its header.
+    pub fn is_usual(&self) -> bool {
+        self.odd.is_empty() && self.before.is_empty()
+    }
+
     #[must_use]
     pub fn with(mut self, odd: Odd) -> Self {
         self.odd.push(odd);
@@ -393,6 +400,10 @@ impl Odd {
             Self::Device(form) => {
                 number(&mut block[329..337], 0, Some(*form));
                 number(&mut block[337..345], 0, Some(*form));
+            }
+            Self::Numbers(major, minor) => {
+                number(&mut block[329..337], u64::from(*major), None);
+                number(&mut block[337..345], u64::from(*minor), None);
             }
             Self::Magic(magic) => magic.apply(block),
             Self::Prefix(prefix) => put(block, 345, 155, &prefix.0),

@@ -36,6 +36,11 @@ impl Gate {
         Self { facts: facts.map_err(|error| error.to_string()) }
     }
 
+    /// Why the image counts as not inspected.
+    pub fn refusal(&self) -> Option<&str> {
+        self.facts.as_ref().err().map(String::as_str)
+    }
+
     /// Where the binaries are that it may judge.
     pub fn sources(&self) -> Vec<String> {
         self.facts.iter().flat_map(|facts| &facts.modules).map(|module| module.source.clone()).collect()
