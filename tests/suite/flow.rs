@@ -1,0 +1,9 @@
+//! The whole road, from the bytes that an API server sends to the answer and its record: the corpus of cases on three
+//! roads, the laws, bad input.
+
+mod bad_input;
+mod cases;
+mod laws;
+mod properties;
+mod record;
+mod suggest;
