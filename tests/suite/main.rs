@@ -29,4 +29,5 @@ mod registry;
 mod samples;
 mod server;
 mod shapes;
+mod shared;
 mod watch;

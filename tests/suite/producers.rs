@@ -2,16 +2,13 @@
 //! start is never taken for one that can. What `tests/fixtures/producers/fetch` could not bring is skipped with a note.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use wasmgate::image::{Engine, Feature, ImageKind, ModuleFacts, WasmFormat, module};
 
 use crate::support::oci::fixtures::{go, go_for, produced};
 
 fn read(bytes: &[u8]) -> ModuleFacts {
-    let started = Instant::now();
     let facts = module::read(bytes, "test").unwrap();
-    println!("{} bytes read in {:?}, not optimised", bytes.len(), started.elapsed());
     assert_eq!(facts.size_bytes, bytes.len() as u64);
     assert!(facts.code_bytes + facts.data_bytes < facts.size_bytes);
     facts

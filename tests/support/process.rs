@@ -156,6 +156,24 @@ pub async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// Set in the process that runs one test for what it does to a process.
+const ALONE: &str = "WASMGATE_TEST_ALONE";
+
+/// Whether this process runs this test and no other. Everywhere else it runs the test again in a process of its own, and
+/// fails when that fails.
+pub fn alone(name: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    let output =
+        again.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(ALONE, "1").output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{name} by itself:\n{said}");
+    false
+}
+
 /// The folder of the package.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -2,7 +2,7 @@
 //! too.
 
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use wasmgate::audit::Road;
@@ -182,13 +182,14 @@ async fn law_7_a_registry_that_never_answers_costs_no_more_than_the_budget() {
     wanted["spec"]["runtimeClassName"] = json!("wasmtime");
     let request = Request::create("shop", defaulted(&wanted, "shop", ""));
     for road in [Road::Mutate, Road::Validate] {
-        let start = Instant::now();
         let response = flow.send_within(Duration::from_millis(700), road, &request).await;
-        assert!(start.elapsed() < Duration::from_millis(700), "{road:?} took {:?}", start.elapsed());
         let refused = road == Road::Validate;
         assert_eq!(response["allowed"], !refused);
+        // The look-up was given up while there was time to judge, and not the review when its time was over.
         assert_eq!(said(&response).contains("could not be read"), refused, "{response}");
     }
+    let errors: Vec<_> = flow.records().into_iter().map(|mut record| record["error"].take()).collect();
+    assert_eq!(errors, [Value::Null, Value::Null]);
 }
 
 #[tokio::test]
@@ -243,10 +244,8 @@ async fn law_9_it_is_never_made_worse() {
     assert!(mutate["warnings"].to_string().contains("LimitRange"), "{mutate}");
     // Elsewhere nothing is under the floor of 60Mi of initial memory and the runtime itself.
     let (resources, mutate) = sizes("shop", "hungry").await;
-    assert_eq!(
-        resources["limits"]["memory"],
-        resources["requests"]["memory"].as_str().map_or("", |_| "65Mi")
-    );
+    assert_eq!(resources["limits"]["memory"], "65Mi");
+    assert!(resources["requests"]["memory"].is_string(), "{resources}");
     assert!(!patch_of(&mutate).unwrap().to_string().contains("overhead"));
     // No class that the cluster lacks.
     let (object, ..) = flow.admit("shop", &plain_pod("spin-quiet")).await;
@@ -273,15 +272,21 @@ async fn law_10_an_image_name_opens_no_connection_to_an_inner_address() {
     let inner = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = inner.local_addr().unwrap().port();
     let closed = flow("").await;
-    for host in
-        ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "[::ffff:127.0.0.1]", "169.254.169.254", "10.96.0.1"]
-    {
+    for (host, why) in [
+        ("127.0.0.1", "loopback"),
+        ("localhost", "loopback"),
+        ("[::1]", "loopback"),
+        ("0.0.0.0", "unspecified"),
+        ("[::ffff:127.0.0.1]", "loopback"),
+        ("169.254.169.254", "link-local"),
+        ("10.96.0.1", "private"),
+    ] {
         let mut wanted = plain_pod(&format!("{host}:{port}/app:v1"));
         wanted["spec"]["runtimeClassName"] = json!("wasmtime");
-        let start = Instant::now();
         let (.., validate) = closed.admit("shop", &wanted).await;
-        assert!(said(&validate).contains("could not be read"), "{host}: {validate}");
-        assert!(start.elapsed() < Duration::from_secs(1), "{host} was tried");
+        // Refused for what it is, and not because nothing answered there.
+        let said = said(&validate);
+        assert!(said.contains("could not be read") && said.contains(why), "{host}: {said}");
     }
     assert!(!was_reached(&inner), "a name in a pod opened a connection");
     // The same listener is reached where the platform names it.
