@@ -10,13 +10,14 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::state::{Error, State};
 use crate::capability::Entry;
 use crate::image::program::{self, Start};
-use crate::image::registry::Puller;
 use crate::image::rootfs::crun_annotation;
-use crate::image::{Budget, Depth, ImageFacts, Inspector, Program, Shape};
+use crate::image::{Depth, ImageFacts, Program, Shape};
 use crate::inspection::{Container, Finding, Inspection};
 use crate::judge::{self, Case, RequestFacts, Sparing, Verdict};
+use crate::lookup::{Budget, Inspector};
 use crate::plan::{self, Context, Plan};
 use crate::policy::Evaluation;
+use crate::registry::Puller;
 use crate::workload::{self, ImageUse, Kind, Role, Workload};
 
 /// What the policies said, and who said it.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use wasmgate::image::runner::runners;
-use wasmgate::image::{Depth, ImageFacts, ImageKind, Inspector, Program, Shape, program};
+use wasmgate::image::{Depth, ImageFacts, ImageKind, Program, Shape, program};
+use wasmgate::lookup::Inspector;
 
 use crate::support::oci::{self, Image, ImageBuilder, fixtures};
 use crate::support::registry::Registry;

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use wasmgate::grant::{Exceptions, load};
-use wasmgate::image::registry::{PullSecrets as _, Pulled, Puller};
+use wasmgate::registry::{PullSecrets as _, Pulled, Puller};
 use wasmgate::watch::{self, Account, Base, Options, SecretLimits, Watched, Watching};
 
 use crate::support::api::{Api, Fault};

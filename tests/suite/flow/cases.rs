@@ -8,8 +8,8 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 use wasmgate::admission::{State, examine};
 use wasmgate::audit::Road;
-use wasmgate::image::Inspector;
 use wasmgate::judge::{self, RequestFacts, Verdict, input::UserFacts};
+use wasmgate::lookup::Inspector;
 use wasmgate::policy::{Action, Violation};
 use wasmgate::workload::{self, Kind, Workload};
 
