@@ -14,8 +14,8 @@
 mod support;
 
 mod cluster;
-mod doors;
 mod drills;
+mod entry_points;
 mod manifests;
 mod register;
 mod watch;

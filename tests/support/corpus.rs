@@ -55,10 +55,10 @@ pub struct Expect {
     /// `rule container capability` of everything that the rules find.
     #[serde(default)]
     pub rules: BTreeSet<String>,
-    /// Texts in the refusal or the warnings of the validating road.
+    /// Texts in the refusal or the warnings of the validating webhook.
     #[serde(default)]
     pub says: Vec<String>,
-    /// Texts in the warnings of the mutating road.
+    /// Texts in the warnings of the mutating webhook.
     #[serde(default)]
     pub mutate_says: Vec<String>,
     /// The annotation that lists the changes; absent when the object is not patched.

@@ -41,7 +41,7 @@ pub fn image(digest: &str, kind: ImageKind) -> ImageFacts {
         scanned: false,
         native: Vec::new(),
         spin: None,
-        hazards: Vec::new(),
+        warnings: Vec::new(),
         claims: Vec::new(),
     }
 }

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use wasmgate::grant::Grants;
-use wasmgate::watch::{Base, Options, Picture, Report, SecretLimits, Watched, Watching};
+use wasmgate::watch::{Base, SecretLimits, Snapshot, WatchHealth, WatchOptions, Watched, Watching};
 
 use super::api::Api;
 
@@ -16,8 +16,8 @@ use super::api::Api;
 pub const AMPLE: Duration = Duration::from_secs(30);
 
 /// Watches that wait for nothing longer than they must.
-pub fn options() -> Options {
-    Options {
+pub fn options() -> WatchOptions {
+    WatchOptions {
         watch_timeout: Duration::from_secs(20),
         first_retry: Duration::from_millis(20),
         longest_retry: Duration::from_millis(200),
@@ -29,10 +29,10 @@ pub fn options() -> Options {
     }
 }
 
-/// Watches of the test's API server, and the pictures that they published.
+/// Watches of the test's API server, and the snapshots that they published.
 pub struct Watch {
     pub watching: Watching,
-    last: Arc<Mutex<Option<Picture>>>,
+    last: Arc<Mutex<Option<Snapshot>>>,
     pub published: Arc<AtomicUsize>,
 }
 
@@ -41,32 +41,32 @@ impl Watch {
         Self::start_with(api, options(), Base::default())
     }
 
-    pub fn start_with(api: &Api, options: Options, base: Base) -> Self {
+    pub fn start_with(api: &Api, options: WatchOptions, base: Base) -> Self {
         Self::of(api.client(Duration::from_secs(10)), options, base)
     }
 
-    pub fn of(client: kube::Client, options: Options, base: Base) -> Self {
+    pub fn of(client: kube::Client, options: WatchOptions, base: Base) -> Self {
         let watching = Watching::new(client, options);
-        let (last, published): (Arc<Mutex<Option<Picture>>>, Arc<AtomicUsize>) = Default::default();
+        let (last, published): (Arc<Mutex<Option<Snapshot>>>, Arc<AtomicUsize>) = Default::default();
         let (into, count) = (Arc::clone(&last), Arc::clone(&published));
-        watching.start(base, move |picture| {
-            *into.lock().unwrap() = Some(picture);
+        watching.start(base, move |snapshot| {
+            *into.lock().unwrap() = Some(snapshot);
             count.fetch_add(1, Ordering::SeqCst);
         });
         Self { watching, last, published }
     }
 
-    pub fn picture(&self) -> Picture {
+    pub fn snapshot(&self) -> Snapshot {
         self.last.lock().unwrap().clone().unwrap_or_default()
     }
 
-    pub fn report(&self, watched: Watched) -> Report {
+    pub fn report(&self, watched: Watched) -> WatchHealth {
         self.watching.reports().into_iter().find(|report| report.watched == watched).unwrap()
     }
 
-    /// Waits until the picture is as it should be.
-    pub async fn until(&self, what: &str, holds: impl Fn(&Picture) -> bool) {
-        eventually(|| format!("{what}: {:?}", self.watching), || holds(&self.picture())).await;
+    /// Waits until the snapshot is as it should be.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Snapshot) -> bool) {
+        eventually(|| format!("{what}: {:?}", self.watching), || holds(&self.snapshot())).await;
     }
 
     pub async fn ready(&self) {
@@ -74,7 +74,7 @@ impl Watch {
     }
 
     pub fn grants(&self) -> Vec<String> {
-        names(&self.picture().grants)
+        names(&self.snapshot().grants)
     }
 }
 

@@ -1,4 +1,4 @@
-//! No way around the gate, on a real Kubernetes: every door by which a program gets into a pod, the operator of Spin
+//! No way around the gate, on a real Kubernetes: every way in which a program gets into a pod, the operator of Spin
 //! applications, and the model of the API server that the fast tests use, held to the real thing.
 
 mod api;

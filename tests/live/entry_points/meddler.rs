@@ -35,7 +35,7 @@ impl Meddler {
         meddle: impl Fn(&Value) -> Value + Send + Sync + 'static,
     ) -> Self {
         let cluster = CLUSTER.get();
-        let (config, authority) = certificates();
+        let (config, ca_pem) = certificates();
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
@@ -46,7 +46,7 @@ impl Meddler {
                 std::thread::spawn(move || serve(stream, config, &log, &*meddle));
             }
         });
-        register(namespace, reinvocation, port, &authority);
+        register(namespace, reinvocation, port, &ca_pem);
         let meddler = Self { asked };
         cluster.plane.wait_for("the other webhook to be asked", || {
             let _ = cluster.plane.create(&plain("linux"), &["--dry-run=server", "--namespace", namespace]);
@@ -62,13 +62,13 @@ impl Meddler {
     }
 }
 
-fn register(namespace: &str, reinvocation: &str, port: u16, authority: &str) {
+fn register(namespace: &str, reinvocation: &str, port: u16, ca_pem: &str) {
     let cluster = CLUSTER.get();
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let webhook = json!({
         "name": format!("meddler-{number}.example.com"),
         "admissionReviewVersions": ["v1"],
-        "clientConfig": {"url": format!("https://127.0.0.1:{port}/"), "caBundle": STANDARD.encode(authority)},
+        "clientConfig": {"url": format!("https://127.0.0.1:{port}/"), "caBundle": STANDARD.encode(ca_pem)},
         "failurePolicy": "Fail", "reinvocationPolicy": reinvocation, "sideEffects": "None",
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
         "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
@@ -83,7 +83,7 @@ fn certificates() -> (Arc<ServerConfig>, String) {
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let authority = ca.self_signed(&ca_key).unwrap().pem();
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
     let issuer = Issuer::new(ca, ca_key);
     let key = KeyPair::generate().unwrap();
     let server = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().signed_by(&key, &issuer).unwrap();
@@ -93,7 +93,7 @@ fn certificates() -> (Arc<ServerConfig>, String) {
         .with_no_client_auth()
         .with_single_cert(vec![server.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
         .unwrap();
-    (Arc::new(config), authority)
+    (Arc::new(config), ca_pem)
 }
 
 /// Answers reviews until the API server hangs up.
