@@ -14,13 +14,14 @@ use super::layer::{Bounds, Tree};
 use super::malformed::{Malformed, harmless, short};
 use super::manifest::{self, Document, Layout, Manifest};
 use super::module::{self, Magic};
+use super::entry;
 use super::program::{self, CONCLUSION};
 use super::reference::Reference;
 use super::rootfs::{APPLICATION_FILES, crun_annotation, described};
 use super::source::{Descriptor, FetchedManifest, Source};
 use super::{
     Depth, Error, Evidence, FileClass, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode,
-    Program, Shape, SpinApp, path, runner, spin,
+    Program, Shape, SpinApp, path, spin,
 };
 
 /// Layers that are fetched at the same time.
@@ -196,18 +197,7 @@ impl ImageFacts {
         };
         self.kind = kind;
         self.saw(CONCLUSION, why);
-        self.add_feature_hazards();
         self
-    }
-
-    /// What the default runtime of modules and components does not link, said before a pod fails on it.
-    fn add_feature_hazards(&mut self) {
-        if let Program::Wasm { kind, modules, .. } = program::program(self, &[], &[])
-            && kind != ImageKind::SpinApp
-        {
-            let modules = modules.iter().filter_map(|number| self.modules.get(*number));
-            self.hazards.extend(modules.filter_map(runner::hazard).collect::<Vec<_>>());
-        }
     }
 }
 
@@ -559,7 +549,7 @@ impl<S: Source> Look<'_, S> {
     async fn rootfs(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, Error> {
         let wasm_platform = manifest::is_wasm(&facts.platform);
         let first = facts.entrypoint.first().or(facts.cmd.first());
-        let named = first.is_some_and(|argument| program::needs_layers(argument));
+        let named = first.is_some_and(|argument| entry::needs_layers(argument));
         facts.shape = if wasm_platform { Shape::WasmRootfs } else { Shape::LinuxRootfs };
         if wasm_platform {
             facts.hazards.push(format!(
@@ -579,7 +569,7 @@ impl<S: Source> Look<'_, S> {
     async fn scan(&self, facts: &ImageFacts, manifest: &Manifest) -> Result<Tree, Error> {
         self.check_sizes(&manifest.layers)?;
         let bounds = Bounds { layer: self.limits.unpacked, file: self.limits.layer };
-        let wanted = program::wanted(&facts.entrypoint, &facts.cmd, &facts.working_dir);
+        let wanted = entry::wanted(&facts.entrypoint, &facts.cmd, &facts.working_dir);
         let wanted = wanted.into_iter().chain(APPLICATION_FILES.map(String::from));
         let mut tree = Tree::new(bounds, wanted);
         let stop = Stop(Arc::default());

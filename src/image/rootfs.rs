@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::layer::Tree;
 use super::malformed::short;
-use super::program::{self, is_root};
-use super::spin::{self, manifest};
+use super::entry::{self, is_root};
+use super::{program, spin, spin::manifest};
 use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp};
 
 /// Spin's manifest, which its shim reads when the image has no Wasm layers
@@ -96,7 +96,7 @@ impl ImageFacts {
 
     /// Whether there is a file of this name, or a link, among those that are kept.
     pub fn has_file(&self, name: &str) -> bool {
-        program::is_there(self, name)
+        entry::is_there(self, name)
     }
 
     /// Hands every module of the application to its components; a manifest that cannot be used is marked so.
@@ -127,7 +127,7 @@ impl ImageFacts {
     fn attribute(&mut self, mut app: SpinApp) -> Result<SpinApp, String> {
         for component in &mut app.components {
             for source in component.digest.iter_mut().chain(&mut component.inherited) {
-                *source = match program::find(self, source) {
+                *source = match entry::find(self, source) {
                     Some((at, FileClass::Wasm)) => at.to_string(),
                     Some((at, FileClass::Unreadable { message })) => {
                         return Err(format!("`{at}`: {message}"));

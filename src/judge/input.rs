@@ -17,14 +17,13 @@ use crate::capability::{self, Entry};
 use crate::cluster::Cluster;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
 use crate::image::rootfs::crun_annotation;
-use crate::image::runner::{Runner, runners};
 use crate::image::{
     Claim, Evidence, ImageFacts, ImageKind, ModuleFacts, NativeCode, Packaging, Program, Shape,
 };
 use crate::inspection::{Class, Container, Finding, Inspection};
 use crate::plan::{floor, quantity::Quantity, sizing};
 use crate::review::GroupVersionKind;
-use crate::runtime::{Ambient, Profile, Runtimes};
+use crate::runtime::{Family, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
 use spec::Spec;
 
@@ -160,7 +159,7 @@ pub struct RuntimeFacts<'a> {
     /// Image kinds that it can start.
     pub runs: BTreeSet<ImageKind>,
     /// What it hands over.
-    pub ambient: Option<Ambient>,
+    pub ambient: Option<Family>,
     /// Image kind → the class that this platform places it on.
     pub class_for: BTreeMap<&'static str, &'a str>,
 }
@@ -199,7 +198,7 @@ pub struct ContainerFacts<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interpreters: Vec<InterpreterFacts<'a>>,
     /// The runtimes that can start the program, as far as it and its packaging tell.
-    pub runnable_by: BTreeSet<Runner>,
+    pub runnable_by: BTreeSet<Family>,
     /// What the program can call.
     pub requires: Vec<Entry>,
     /// What is handed over anyway.
@@ -397,7 +396,7 @@ fn container_facts<'a>(
         hazards: known.map_or(&[], |(facts, _)| facts.hazards.as_slice()),
         claims: known.map_or(&[], |(facts, _)| facts.claims.as_slice()),
         interpreters: known.map(|(facts, program)| interpreters(facts, program)).unwrap_or_default(),
-        runnable_by: known.map(|(facts, program)| runners(facts, program)).unwrap_or_default(),
+        runnable_by: known.map(|(facts, program)| runnable_by(facts, program)).unwrap_or_default(),
         requires: capabilities.requires,
         ambient: capabilities.ambient,
         effective,
@@ -481,7 +480,9 @@ fn resources(case: &Case<'_>, spec: Spec<'_>, container: &Container, profile: Op
 
 fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<u64> {
     let Program::Wasm { packaging, modules, .. } = program else { return None };
-    let base = Quantity::parse(profile?.base_memory()).ok()?;
+    let profile = profile?;
+    let base = Quantity::parse(profile.base_memory()).ok()?;
     let modules = modules.iter().filter_map(|index| facts.modules.get(*index));
-    Some(floor::memory(*packaging, base, modules).bytes())
+    let compiler = profile.ambient.runtime().compiler(*packaging);
+    Some(floor::memory(compiler, base, modules).bytes())
 }

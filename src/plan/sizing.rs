@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::image::{ImageFacts, ModuleFacts, Packaging, Program};
 use crate::inspection::{Container, Finding, Inspection};
-use crate::runtime::{Profile, SizingMode};
+use crate::runtime::{Compiler, Profile, SizingMode};
 use crate::workload::{Role, Workload};
 
 use super::draft::{Error, Notes, Object, container_mut, list_of, not, object, object_mut};
@@ -444,13 +444,14 @@ impl<'a> Table<'a> {
     ) -> Result<Self, Error> {
         let path = format!("spec.{}[{}].resources", list_of(container.role), container.index);
         let item = container_mut(spec, container.role, container.index, &container.name)?;
-        let [(_, memory), (_, cpu)] = wishes(&site.defaults, packaging, facts, indices);
-        let compile = floor::cpu(packaging, modules(facts, indices));
+        let compiler = site.profile.ambient.runtime().compiler(packaging);
+        let [(_, memory), (_, cpu)] = wishes(&site.defaults, compiler, facts, indices);
+        let compile = floor::cpu(compiler, modules(facts, indices));
         let dish = |resource, wish| {
             Desk { container, resource, site, path: &path }.plan(item, wish, pod.named.contains(&resource))
         };
         let (memory, cpu) = (dish(Resource::Memory, memory)?, dish(Resource::Cpu, cpu)?);
-        let compiles = (floor::compile_millis(packaging, modules(facts, indices)), compile);
+        let compiles = (floor::compile_millis(compiler, modules(facts, indices)), compile);
         Ok(Self { container, path, memory, cpu, compiles })
     }
 
@@ -529,13 +530,13 @@ impl Dish {
 /// What a program should get of both resources under a profile.
 fn wishes(
     defaults: &Defaults,
-    packaging: Packaging,
+    compiler: Compiler,
     facts: &ImageFacts,
     indices: &[usize],
 ) -> [(Resource, Wish); 2] {
-    let floor = floor::memory(packaging, defaults.base, modules(facts, indices));
+    let floor = floor::memory(compiler, defaults.base, modules(facts, indices));
     let memory = Wish { floor, size: raised(defaults.memory, floor), step: Quantity::BYTE };
-    let compile = floor::cpu(packaging, modules(facts, indices));
+    let compile = floor::cpu(compiler, modules(facts, indices));
     let cpu = Pair { limit: defaults.cpu.limit.max(compile), ..defaults.cpu };
     let cpu = Wish { floor: Quantity::ZERO, size: cpu, step: Quantity::MILLI };
     [(Resource::Memory, memory), (Resource::Cpu, cpu)]
@@ -569,7 +570,8 @@ pub fn caps(
     let top = |(resource, wish): (Resource, Wish)| {
         Bounds::read(items, "Container", resource, namespace).ok().map(|bounds| bounds.fit(wish.size.limit))
     };
-    let [memory, cpu] = wishes(&defaults, *packaging, facts, indices).map(top);
+    let compiler = profile.ambient.runtime().compiler(*packaging);
+    let [memory, cpu] = wishes(&defaults, compiler, facts, indices).map(top);
     Some(Caps { memory: memory?, cpu: cpu? })
 }
 
