@@ -23,7 +23,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
-use wasmgate::image::{Depth, Inspector, Options};
+use wasmgate::image::Depth;
+use wasmgate::lookup::{Inspector, LookupOptions};
 
 const AMPLE: Duration = Duration::from_secs(20);
 const DIGESTS: usize = 100_000;
@@ -86,12 +87,12 @@ fn layout(folder: &Path, manifests: usize) -> Vec<String> {
 }
 
 fn inspector(folder: &Path) -> Inspector {
-    let options = Options {
+    let options = LookupOptions {
         layouts: BTreeMap::from([("samples.test".to_string(), folder.to_path_buf())]),
         tag_ttl: Duration::from_hours(1),
         facts_bytes: 4 << 30,
         names_bytes: 1 << 30,
-        ..Options::default()
+        ..LookupOptions::default()
     };
     Inspector::new(options).unwrap()
 }

@@ -21,8 +21,8 @@ use tokio::runtime::Runtime;
 use wasmgate::admission::{Gate, State, examine};
 use wasmgate::audit::{Labels, Metrics, Options, Output, Road, Sink};
 use wasmgate::grant;
-use wasmgate::image::{self, Inspector};
 use wasmgate::judge::{Levels, RequestFacts, input::UserFacts};
+use wasmgate::lookup::{self, Inspector};
 use wasmgate::policy::{Bundle, Engine, Limits, PolicySet};
 use wasmgate::review;
 use wasmgate::runtime::Runtimes;
@@ -38,7 +38,11 @@ fn samples() -> PathBuf {
 /// that nobody keeps.
 fn gate(runtime: &Runtime, output: Output) -> Gate {
     let layouts = [("samples.example".to_string(), samples().join("images"))].into();
-    let images = image::Options { layouts, tag_ttl: Duration::from_hours(1), ..image::Options::default() };
+    let images = lookup::LookupOptions {
+        layouts,
+        tag_ttl: Duration::from_hours(1),
+        ..lookup::LookupOptions::default()
+    };
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::open(&Options { output, ..Options::default() }, metrics.drops()).unwrap();
     let state = runtime.block_on(async {

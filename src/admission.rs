@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use futures::FutureExt as _;
 
 use crate::audit::{Labels, Metrics, Outbox, Road, Sink};
-use crate::image::Inspector;
+use crate::lookup::Inspector;
 
 use review_road::GivenUp;
 

@@ -1,6 +1,6 @@
 //! What an image is: its digest, its kind and the evidence for it, what its code can call, and what it needs to
-//! start. Facts are keyed by digest and never change; everything that touches a registry or a disk is in
-//! [`source`], the rest is pure.
+//! start. Facts are keyed by digest and never change. Nothing here touches a registry or a disk: bytes come from a
+//! [`source::Source`], which other rooms implement.
 
 use std::collections::BTreeSet;
 
@@ -333,31 +333,33 @@ pub enum Program {
     },
 }
 
+/// How far to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Depth {
+    /// Manifest and config; layers only where these say that the image is Wasm.
+    Config,
+    /// Also the files of the root file system: the pod will run under a Wasm runtime, or its `command` names a `.wasm` file.
+    Layers,
+}
+
 pub mod archive;
-pub mod cache;
 pub mod config;
 pub mod detect;
+pub mod entry;
 pub mod error;
-pub mod guard;
-pub mod inspector;
 pub mod interpreter;
 pub mod layer;
-pub mod layout;
 pub mod malformed;
 pub mod manifest;
 pub mod module;
 pub mod path;
-pub mod entry;
 pub mod program;
 pub mod reference;
-pub mod registry;
 pub mod rootfs;
 pub mod source;
 pub mod spin;
-pub mod store;
 
 pub use detect::SizeLimits;
 pub use error::Error;
-pub use inspector::{Budget, Depth, Inspector, Options};
 pub use interpreter::{Engine, Interpreter};
 pub use program::program;

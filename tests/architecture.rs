@@ -28,8 +28,18 @@ const ROOMS: &[Room] = &[
     room("review", &[], "the first step: it knows only the API server's envelope"),
     room("workload", &["review"], "a pod spec is found by the kind that the review names"),
     room("image", &[], "facts about an image are true whoever asks, and are cached by digest"),
+    room(
+        "registry",
+        &["image"],
+        "brings the bytes that `image` asks for, over the network or from a layout on disk",
+    ),
+    room(
+        "lookup",
+        &["image", "registry"],
+        "remembers facts by digest, and lets one look-up serve every review",
+    ),
     room("inspection", &["workload", "image"], "joins the images of a pod spec with the facts about them"),
-    room("runtime", &["image"], "a profile says which kinds of image a runtime can run"),
+    room("runtime", &["image"], "what each runtime starts from an image follows from the facts about it"),
     room(
         "cluster",
         &["runtime"],
@@ -48,7 +58,7 @@ const ROOMS: &[Room] = &[
     room("grant", &["capability"], "a grant is compared with capabilities, wherever those came from"),
     room(
         "watch",
-        &["image", "runtime", "cluster", "capability", "grant"],
+        &["image", "registry", "runtime", "cluster", "capability", "grant"],
         "keeps a live picture of the cluster; who uses the picture is none of its business",
     ),
     room("policy", &[], "runs Rego on JSON and knows nothing of pods"),
@@ -91,7 +101,10 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "config",
-        &["image", "runtime", "cluster", "plan", "grant", "policy", "judge", "audit", "certs", "register"],
+        &[
+            "image", "lookup", "runtime", "cluster", "plan", "grant", "policy", "judge", "audit", "certs",
+            "register",
+        ],
         "composes the settings that the rooms define; no room reads it",
     ),
     room(
@@ -100,6 +113,8 @@ const ROOMS: &[Room] = &[
             "review",
             "workload",
             "image",
+            "registry",
+            "lookup",
             "inspection",
             "runtime",
             "cluster",
@@ -119,6 +134,8 @@ const ROOMS: &[Room] = &[
             "review",
             "workload",
             "image",
+            "registry",
+            "lookup",
             "inspection",
             "runtime",
             "cluster",

@@ -26,19 +26,20 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use serde_json::json;
 use wasmgate::admission::{State, examine};
-use wasmgate::image::guard::{Guard, GuardOptions};
-use wasmgate::image::layout::Layouts;
 use wasmgate::image::reference::Reference;
-use wasmgate::image::registry::resolver::Resolver;
-use wasmgate::image::registry::{
+use wasmgate::image::source::{Descriptor, Source};
+use wasmgate::image::{Depth, Error, ImageKind, Shape};
+use wasmgate::inspection::Class;
+use wasmgate::judge::Levels;
+use wasmgate::lookup::{Budget, Inspector, LookupOptions};
+use wasmgate::policy::{self, Limits, PolicySet};
+use wasmgate::registry::guard::{Guard, GuardOptions};
+use wasmgate::registry::layout::Layouts;
+use wasmgate::registry::resolver::Resolver;
+use wasmgate::registry::{
     BreakerOptions, Login, ProxyOptions, PullSecrets, Pulled, Puller, Registry as RegistrySource,
     RegistryOptions,
 };
-use wasmgate::image::source::{Descriptor, Source};
-use wasmgate::image::{Budget, Depth, Error, ImageKind, Inspector, Options, Shape};
-use wasmgate::inspection::Class;
-use wasmgate::judge::Levels;
-use wasmgate::policy::{self, Limits, PolicySet};
 use wasmgate::runtime::Runtimes;
 use wasmgate::workload::{self, Kind};
 
@@ -112,20 +113,20 @@ fn push_artifact(registry: &Registry, rest: &str) {
 }
 
 /// Options that let the test's own registries be asked, and whose times no test waits for.
-fn options(host: &str) -> Options {
-    Options {
+fn options(host: &str) -> LookupOptions {
+    LookupOptions {
         registries: GuardOptions {
             allow: vec!["*".into(), host.into()],
             insecure: vec![host.into()],
             ..GuardOptions::default()
         },
-        ..Options::default()
+        ..LookupOptions::default()
     }
 }
 
 /// The same for servers that go wrong.
-fn impatient(host: &str) -> Options {
-    Options {
+fn impatient(host: &str) -> LookupOptions {
+    LookupOptions {
         connect_timeout: Duration::from_secs(2),
         read_timeout: Duration::from_millis(400),
         lookup_timeout: Duration::from_millis(1500),
@@ -138,7 +139,7 @@ fn inspector(host: &str) -> Inspector {
 }
 
 /// A source that asks one registry, without the inspector around it.
-fn source(options: &Options) -> RegistrySource {
+fn source(options: &LookupOptions) -> RegistrySource {
     let registry = RegistryOptions {
         ca_files: options.ca_files.clone(),
         docker_config: options.docker_config.clone(),
@@ -278,7 +279,7 @@ async fn a_layout_answers_the_inspector_in_place_of_its_registry() {
     let copy = ["copy", "--from-plain-http", "--to-oci-layout", &registry.image("hello:1"), "hello:1"];
     registry.oras(layouts.path(), &copy);
     let folders = BTreeMap::from([("samples.test".to_string(), layouts.path().to_path_buf())]);
-    let inspector = Inspector::new(Options { layouts: folders, ..Options::default() }).unwrap();
+    let inspector = Inspector::new(LookupOptions { layouts: folders, ..LookupOptions::default() }).unwrap();
     let mapped = inspector.inspect("samples.test/hello:1", Depth::Config, AMPLE).await.unwrap();
     let target = format!("oci:{}/hello:1", layouts.path().display());
     let direct = inspector.inspect_layout(&target, Depth::Config).await.unwrap();
@@ -290,7 +291,7 @@ async fn a_moved_tag_is_new_facts_once_its_time_is_over() {
     let registry = Registry::start();
     let first = push_linux(&registry, "app:v1", "/bin/first").await;
     // A push may take any time, so one remembers for longer than every test, and one for no time at all.
-    let lasting = |tag_ttl| Inspector::new(Options { tag_ttl, ..options(&registry.host) }).unwrap();
+    let lasting = |tag_ttl| Inspector::new(LookupOptions { tag_ttl, ..options(&registry.host) }).unwrap();
     let (long, short) = (lasting(Duration::from_hours(1)), lasting(Duration::from_millis(1)));
     let image = registry.image("app:v1");
     for inspector in [&long, &short] {
@@ -308,7 +309,7 @@ async fn a_moved_tag_is_new_facts_once_its_time_is_over() {
 async fn a_stopped_registry_leaves_known_tags_standing_and_new_images_fail_in_time() {
     let mut registry = Registry::start();
     let pushed = push_linux(&registry, "app:v1", "/bin/app").await;
-    let options = Options { tag_ttl: Duration::from_millis(50), ..options(&registry.host) };
+    let options = LookupOptions { tag_ttl: Duration::from_millis(50), ..options(&registry.host) };
     let inspector = Inspector::new(options).unwrap();
     let image = registry.image("app:v1");
     assert_eq!(inspect(&inspector, &image).await.unwrap(), pushed);
@@ -328,7 +329,7 @@ async fn a_stopped_registry_leaves_known_tags_standing_and_new_images_fail_in_ti
 async fn an_image_that_was_deleted_is_gone() {
     let registry = Registry::start();
     let pushed = push_linux(&registry, "app:v1", "/bin/app").await;
-    let options = Options { tag_ttl: Duration::from_millis(50), ..options(&registry.host) };
+    let options = LookupOptions { tag_ttl: Duration::from_millis(50), ..options(&registry.host) };
     let inspector = Inspector::new(options).unwrap();
     let image = registry.image("app:v1");
     inspect(&inspector, &image).await.unwrap();
@@ -372,7 +373,7 @@ async fn credentials_and_authorities_open_a_closed_registry() {
     let pushed = push_linux(&registry, "private/app:v1", "/bin/app").await;
     let image = registry.image("private/app:v1");
     let folder = tempfile::tempdir().unwrap();
-    let open = Options {
+    let open = LookupOptions {
         registries: GuardOptions { allow: vec![registry.host.clone()], ..GuardOptions::default() },
         ca_files: registry.authority.iter().cloned().collect(),
         docker_config: Some(docker_config(folder.path(), &registry.host, PASSWORD)),
@@ -384,7 +385,7 @@ async fn credentials_and_authorities_open_a_closed_registry() {
     let blob = source(&open).blob(&reference(&image), &descriptor(&layer), LIMIT).await.unwrap();
     assert_eq!(&blob[..], &layer[..], "a blob is asked for with the credentials, also as the first thing");
     let fails = |docker_config, ca_files| {
-        let source = source(&Options { docker_config, ca_files, ..open.clone() });
+        let source = source(&LookupOptions { docker_config, ca_files, ..open.clone() });
         let image = reference(&image);
         async move { source.manifest(&image, LIMIT).await.unwrap_err().to_string() }
     };
@@ -468,7 +469,7 @@ async fn who_has_nothing_to_do_with_wasm_does_not_wait_for_a_registry_that_hangs
     for fault in [Fault::Stall, Fault::Drip(Duration::from_millis(50))] {
         let server = Server::start(fault.clone()).await;
         let options =
-            Options { breaker, lookup_timeout: AMPLE, read_timeout: AMPLE, ..options(&server.host) };
+            LookupOptions { breaker, lookup_timeout: AMPLE, read_timeout: AMPLE, ..options(&server.host) };
         let inspector = Inspector::new(options).unwrap();
         let ask = async |image: &str, budget: Budget| {
             let start = Instant::now();
@@ -495,8 +496,12 @@ async fn a_registry_that_hangs_does_not_keep_others_waiting() {
     let mut options = options(&server.host);
     options.registries.allow.push(web.host.clone());
     options.registries.insecure.push(web.host.clone());
-    let options =
-        Options { concurrent_lookups: 1, lookup_timeout: 4 * AMPLE, read_timeout: 4 * AMPLE, ..options };
+    let options = LookupOptions {
+        concurrent_lookups: 1,
+        lookup_timeout: 4 * AMPLE,
+        read_timeout: 4 * AMPLE,
+        ..options
+    };
     let inspector = Inspector::new(options).unwrap();
     for number in 0..4 {
         let image = server.image(&format!("app{number}:1"));
@@ -516,7 +521,7 @@ async fn a_registry_that_is_only_slow_is_waited_for() {
     .await;
     let breaker =
         BreakerOptions { suspect_after: AMPLE, patience: Duration::from_millis(50), ..Default::default() };
-    let inspector = Inspector::new(Options { breaker, ..options(&web.host) }).unwrap();
+    let inspector = Inspector::new(LookupOptions { breaker, ..options(&web.host) }).unwrap();
     let asked = inspector.inspect(&web.image("a:1"), Depth::Config, Budget::doubtful(AMPLE)).await;
     assert!(matches!(*asked.unwrap_err(), Error::FindImage { .. }), "longer than the patience, and answered");
 }
@@ -778,10 +783,10 @@ async fn https_is_never_left_for_plain_http() {
     let (certificate, key) = registry.certificate_and_key();
     let plain = Web::start(|_, _| ok("{}")).await;
     let tls = tls_redirect(&certificate, &key, &format!("http://{}/x", plain.host)).await;
-    let options = Options {
+    let options = LookupOptions {
         registries: GuardOptions { allow: vec![tls.clone(), plain.host.clone()], ..GuardOptions::default() },
         ca_files: registry.authority.iter().cloned().collect(),
-        ..Options::default()
+        ..LookupOptions::default()
     };
     let error = manifest_error(&source(&options), &format!("{tls}/a:1")).await.to_string();
     assert!(error.contains("from HTTPS to plain HTTP"), "{error}");
@@ -836,8 +841,8 @@ async fn token_service(anonymous: bool) -> Web {
     .await
 }
 
-/// Options under which a registry's token service on another port of loopback may be asked.
-fn with_service(mut options: Options, service: &Web) -> Options {
+/// options under which a registry's token service on another port of loopback may be asked.
+fn with_service(mut options: LookupOptions, service: &Web) -> LookupOptions {
     options.registries.allow.push(service.host.clone());
     options
 }
@@ -915,7 +920,7 @@ async fn a_token_service_meets_the_address_rules() {
 }
 
 /// The real registry behind a token service under this name of loopback, and options that let both be asked.
-async fn registry_with_tokens(service_host: &str) -> (Registry, Tokens, Options) {
+async fn registry_with_tokens(service_host: &str) -> (Registry, Tokens, LookupOptions) {
     let tokens = Tokens::start().await;
     let registry =
         Registry::start_with_tokens(&tokens.realm(service_host), SERVICE, ISSUER, &tokens.certificate);
@@ -943,7 +948,7 @@ async fn a_real_registry_is_opened_by_the_tokens_of_its_service() {
     let error = manifest_error(&anonymous, &closed).await.to_string();
     assert!(error.contains("wants credentials (401)"), "{error}");
     let docker_config = Some(docker_config(folder.path(), &registry.host, PASSWORD));
-    let known = source(&Options { docker_config, ..options });
+    let known = source(&LookupOptions { docker_config, ..options });
     assert_eq!(known.manifest(&reference(&closed), LIMIT).await.unwrap().digest, private);
 }
 
@@ -978,7 +983,7 @@ async fn a_real_registry_s_token_service_on_another_host_gets_no_credentials() {
     let pushed = push_linux(&registry, "private/app:v1", "/bin/app").await;
     let image = registry.image("private/app:v1");
     let docker_config = Some(docker_config(folder.path(), &registry.host, PASSWORD));
-    let options = Options { docker_config, ..options };
+    let options = LookupOptions { docker_config, ..options };
     let before = tokens.web.asked().len();
     let error = manifest_error(&source(&options), &image).await.to_string();
     assert!(error.contains("`localhost`, which gets none") && error.contains("`tokenRealms`"), "{error}");
@@ -986,7 +991,7 @@ async fn a_real_registry_s_token_service_on_another_host_gets_no_credentials() {
     assert!(!asked.is_empty() && asked.iter().all(|asked| asked.authorization.is_none()), "{asked:?}");
     let realm = format!("localhost:{}", tokens.web.port);
     let token_realms = BTreeMap::from([(registry.host.clone(), vec![realm])]);
-    let inspector = Inspector::new(Options { token_realms, ..options }).unwrap();
+    let inspector = Inspector::new(LookupOptions { token_realms, ..options }).unwrap();
     assert_eq!(inspect(&inspector, &image).await.unwrap(), pushed, "unless the platform says so");
 }
 
@@ -1048,7 +1053,7 @@ async fn an_identity_token_is_exchanged() {
     let registry = token_registry(format!("http://{}/token", service.host)).await;
     let file = folder.path().join("config.json");
     fs::write(&file, json!({"auths": {&registry.host: {"identitytoken": "identity"}}}).to_string()).unwrap();
-    let options = Options { docker_config: Some(file), ..options(&registry.host) };
+    let options = LookupOptions { docker_config: Some(file), ..options(&registry.host) };
     let options = with_service(options, &service);
     source(&options).manifest(&reference(&registry.image("app:1")), LIMIT).await.unwrap();
     let asked = &service.asked()[0];
@@ -1072,8 +1077,8 @@ async fn pull_secrets_are_tried_before_the_platform_s_credentials_and_seen_by_th
     let registry = Registry::start_with_tls_and_password();
     let pushed = push_linux(&registry, "private/app:v1", "/bin/app").await;
     let options =
-        Options { ca_files: registry.authority.iter().cloned().collect(), ..options(&registry.host) };
-    let options = Options {
+        LookupOptions { ca_files: registry.authority.iter().cloned().collect(), ..options(&registry.host) };
+    let options = LookupOptions {
         registries: GuardOptions { allow: vec![registry.host.clone()], ..GuardOptions::default() },
         ..options
     };
@@ -1139,14 +1144,14 @@ async fn the_review_road_reads_a_private_image_with_the_pod_s_secret_and_serves_
     let open = Registry::start();
     push_linux(&open, "public/app:v1", "/bin/app").await;
     let secrets = Arc::new(OneSecret { host: registry.host.clone(), asked: AtomicUsize::new(0) });
-    let options = Options {
+    let options = LookupOptions {
         ca_files: registry.authority.iter().cloned().collect(),
         registries: GuardOptions {
             allow: vec![registry.host.clone(), open.host.clone()],
             insecure: vec![open.host.clone()],
             ..GuardOptions::default()
         },
-        ..Options::default()
+        ..LookupOptions::default()
     };
     let inspector = Inspector::new(options).unwrap().with_pull_secrets(secrets.clone());
     let state = bare_state().await;
@@ -1209,7 +1214,7 @@ async fn a_registry_that_fails_once_is_asked_again_at_once() {
 async fn a_silent_registry_is_left_alone_and_found_again_and_known_tags_stand_meanwhile() {
     let mut registry = Registry::start();
     let pushed = push_linux(&registry, "app:v1", "/bin/app").await;
-    let options = Options {
+    let options = LookupOptions {
         tag_ttl: Duration::from_millis(50),
         failure_ttl: Duration::from_millis(1),
         breaker: BreakerOptions {
@@ -1243,13 +1248,13 @@ async fn mirrors_are_asked_in_order_and_what_they_hold_is_verified() {
     let liar = Web::start(|_, _| ok("{}")).await;
     let empty = Web::start(|_, _| (404, String::new(), vec![])).await;
     let mirrors = vec![liar.host.clone(), empty.host.clone(), registry.host.clone()];
-    let options = Options {
+    let options = LookupOptions {
         mirrors: BTreeMap::from([("gone.invalid".to_string(), mirrors)]),
         registries: GuardOptions {
             insecure: vec![liar.host.clone(), empty.host.clone(), registry.host.clone()],
             ..GuardOptions::default()
         },
-        ..Options::default()
+        ..LookupOptions::default()
     };
     let source = source(&options);
     let pinned = reference(&format!("gone.invalid/app@{pushed}"));
@@ -1294,12 +1299,12 @@ async fn a_helper_s_credentials_open_a_registry_and_are_never_told() {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         let config = folder.path().join(format!("{name}.json"));
         fs::write(&config, json!({"credHelpers": {&registry.host: name}}).to_string()).unwrap();
-        let options = Options {
+        let options = LookupOptions {
             registries: GuardOptions { allow: vec![registry.host.clone()], ..GuardOptions::default() },
             ca_files: registry.authority.iter().cloned().collect(),
             docker_config: Some(config),
             credential_helpers: Some(folder.path().into()),
-            ..Options::default()
+            ..LookupOptions::default()
         };
         Inspector::new(options).unwrap()
     };

@@ -244,7 +244,7 @@ fn the_page_about_the_configuration_has_every_key_with_its_default_and_no_other(
     keys("runtimes.profiles[]", &file["runtimes"]["profiles"][0], &mut expected);
     expected.insert("runtimes.profiles".into(), "the built-in table".into());
     // A table that is not there unless somebody writes it.
-    let proxy = wasmgate::image::registry::ProxyOptions { url: String::new(), except: Vec::new() };
+    let proxy = wasmgate::registry::ProxyOptions { url: String::new(), except: Vec::new() };
     keys("images.proxy", &serde_json::to_value(&proxy).unwrap(), &mut expected);
     expected.insert("images.proxy.url".into(), "must be written".into());
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");

@@ -32,7 +32,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use wasmgate::grant::{Exceptions, Grants, load};
-use wasmgate::image::registry::{PullSecrets as _, Pulled, Puller};
+use wasmgate::registry::{PullSecrets as _, Pulled, Puller};
 use wasmgate::watch::{self, Account, Base, Options, Picture, Report, SecretLimits, Watched, Watching};
 
 use api::{Api, Fault};

@@ -11,13 +11,14 @@ use super::state::{Error, State};
 use crate::capability::Entry;
 use crate::image::entry::{Start, needs_layers};
 use crate::image::program;
-use crate::image::registry::Puller;
 use crate::image::rootfs::crun_annotation;
-use crate::image::{Budget, Depth, ImageFacts, Inspector, Program, Shape};
+use crate::image::{Depth, ImageFacts, Program, Shape};
 use crate::inspection::{Container, Finding, Inspection};
 use crate::judge::{self, Case, RequestFacts, Sparing, Verdict};
+use crate::lookup::{Budget, Inspector};
 use crate::plan::{self, Context, Plan, placement};
 use crate::policy::Evaluation;
+use crate::registry::Puller;
 use crate::runtime::Family;
 use crate::workload::{self, ImageUse, Kind, Role, Workload};
 

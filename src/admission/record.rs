@@ -11,9 +11,10 @@ use crate::answer::Outcome;
 use crate::audit::{
     self, Admission, Exemption, Failure, Finding, ImageLookups, ImageSummary, Input, Record, Road,
 };
-use crate::image::{Inspector, Program};
+use crate::image::Program;
 use crate::inspection::Container;
 use crate::judge::JudgedViolation;
+use crate::lookup::Inspector;
 use crate::policy::Violation;
 use crate::review::{Operation, Review};
 use crate::workload::Kind;

@@ -349,14 +349,15 @@ mod tests {
 
     use super::*;
     use crate::audit::{Labels, Metrics, Options, Output, Sink};
-    use crate::image::{self, Inspector};
+    use crate::lookup::{self, Inspector};
     use crate::policy::{Engine, Limits, PolicySet};
+    use crate::{image, registry};
 
     async fn gate() -> Gate {
-        gate_with(image::Options::default()).await
+        gate_with(lookup::LookupOptions::default()).await
     }
 
-    async fn gate_with(images: image::Options) -> Gate {
+    async fn gate_with(images: lookup::LookupOptions) -> Gate {
         let metrics = Arc::new(Metrics::new());
         let log = Options { output: Output::Off, ..Options::default() };
         let sink = Sink::open(&log, metrics.drops()).unwrap();
@@ -397,17 +398,19 @@ mod tests {
         // The kernel takes the connections, and nobody answers them.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let host = silent.local_addr().unwrap().to_string();
-        let registries = image::guard::GuardOptions {
+        let registries = registry::guard::GuardOptions {
             allow: vec![host.clone()],
             insecure: vec![host.clone()],
-            ..image::guard::GuardOptions::default()
+            ..registry::guard::GuardOptions::default()
         };
-        let breaker = image::registry::BreakerOptions {
+        let breaker = registry::BreakerOptions {
             suspect_after: Duration::from_millis(100),
             patience: Duration::from_millis(50),
-            ..image::registry::BreakerOptions::default()
+            ..registry::BreakerOptions::default()
         };
-        let gate = gate_with(image::Options { registries, breaker, ..image::Options::default() }).await;
+        let gate =
+            gate_with(lookup::LookupOptions { registries, breaker, ..lookup::LookupOptions::default() })
+                .await;
         let class = gate.state().runtimes.profiles[0].runtime_class.clone();
         let review = |class: Option<&str>, number: usize| {
             let spec = serde_json::json!({

@@ -8,8 +8,8 @@ use crate::admission::State;
 use crate::cluster::{self, Cluster};
 use crate::config::{self, Overrides, Settings};
 use crate::grant::{self, Loaded};
-use crate::image::{self, Inspector};
 use crate::judge::{Levels, verdict::POLICY_ERROR};
+use crate::lookup::{self, Inspector};
 use crate::policy::{Bundle, Engine, Limits, PolicySet};
 
 /// The checked configuration of a command that does not serve.
@@ -52,8 +52,12 @@ pub fn serving_inspector(settings: &Settings) -> Result<Inspector, Error> {
 
 /// The same for a command that ends: the store belongs to the one process that serves.
 pub fn inspector(settings: &Settings) -> Result<Inspector, Error> {
-    let images =
-        image::Options { store: None, warm: Vec::new(), warm_file: None, ..settings.file.images.clone() };
+    let images = lookup::LookupOptions {
+        store: None,
+        warm: Vec::new(),
+        warm_file: None,
+        ..settings.file.images.clone()
+    };
     Ok(Inspector::new(images)?)
 }
 

@@ -8,9 +8,9 @@ use super::manifest::{self, Manifest};
 use super::report::{Outcome, Report};
 use super::{Error, Exit, build, inspect, print, render, suggest};
 use crate::admission::{State, examine};
-use crate::image::Inspector;
 use crate::judge::RequestFacts;
 use crate::judge::input::UserFacts;
+use crate::lookup::Inspector;
 use crate::workload::Kind;
 
 /// Explains every object of the files. Denied objects make the exit code 1; without one, images that could not be read

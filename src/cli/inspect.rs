@@ -118,7 +118,8 @@ fn image_text(facts: &ImageFacts) -> String {
         let label = if index == 0 { "because" } else { "" };
         out.add(label, &format!("{} = {}", evidence.seen, evidence.value));
     }
-    for hazard in &facts.hazards {
+    let own = program::program(facts, &[], &[]);
+    for hazard in facts.hazards.iter().chain(&runtime::hazards(facts, &own)) {
         out.add("hazard", hazard);
     }
     for native in &facts.native {

@@ -17,9 +17,9 @@ use crate::admission::{Examination, State};
 use crate::capability::Entry;
 use crate::grant::draft::{Draft, comment};
 use crate::grant::index::repository;
-use crate::image::Inspector;
 use crate::judge::input::UserFacts;
 use crate::judge::{JudgedViolation, RequestFacts};
+use crate::lookup::Inspector;
 use crate::policy::{Action, Violation};
 use crate::workload::{Kind, Workload};
 

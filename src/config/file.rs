@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Kubernetes;
 use crate::audit;
-use crate::image::{self, ImageKind};
+use crate::image::ImageKind;
 use crate::judge::{Levels, Options};
+use crate::lookup;
 use crate::runtime::{Profile, Runtimes};
 
 /// `apiVersion` of the file.
@@ -31,7 +32,7 @@ pub struct File {
     pub server: Server,
     /// Registries, image layouts, caches and bounds.
     #[serde(default)]
-    pub images: image::Options,
+    pub images: lookup::LookupOptions,
     /// Runtimes and placement; the built-in table when absent.
     #[serde(default)]
     pub runtimes: RuntimeTable,
@@ -64,7 +65,7 @@ impl Default for File {
             api_version: API_VERSION.to_string(),
             kind: KIND.to_string(),
             server: Server::default(),
-            images: image::Options::default(),
+            images: lookup::LookupOptions::default(),
             runtimes: RuntimeTable::default(),
             policies: Policies::default(),
             grants: None,

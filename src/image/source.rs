@@ -52,7 +52,7 @@ pub trait Source: Send + Sync {
 
 /// Algorithm and hex part of a digest. Refuses everything but the registered algorithms with lower-case hex digits of
 /// the right number (OCI image-spec, `descriptor.md`, "Digests"), so what passes is safe in a URL and in a path.
-pub(super) fn split_digest(digest: &str) -> Result<(&str, &str), String> {
+pub(crate) fn split_digest(digest: &str) -> Result<(&str, &str), String> {
     let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     match digest.split_once(':') {
         Some((algorithm @ ("sha256" | "sha384" | "sha512"), encoded))
@@ -74,12 +74,12 @@ fn hex_digits(algorithm: &str) -> Option<usize> {
 }
 
 /// `sha256:…` of bytes.
-pub(super) fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{:x}", Sha256::digest(bytes))
 }
 
 /// Checks bytes against the digest that they were asked for by.
-pub(super) fn verify(digest: &str, bytes: &[u8]) -> Result<(), String> {
+pub(crate) fn verify(digest: &str, bytes: &[u8]) -> Result<(), String> {
     let actual = match split_digest(digest)?.0 {
         "sha512" => format!("sha512:{:x}", Sha512::digest(bytes)),
         "sha384" => format!("sha384:{:x}", Sha384::digest(bytes)),
@@ -93,7 +93,7 @@ pub(super) fn verify(digest: &str, bytes: &[u8]) -> Result<(), String> {
 }
 
 /// Foreign text made fit for a message: on one line, short, without characters that act on a terminal or reorder text.
-pub(super) fn shorten(text: &str, chars: usize) -> String {
+pub(crate) fn shorten(text: &str, chars: usize) -> String {
     let mut shown: String = text.trim().chars().take(chars).map(|c| if acts(c) { ' ' } else { c }).collect();
     if text.trim().chars().nth(chars).is_some() {
         shown.push('…');

@@ -23,7 +23,7 @@ use crate::image::{
 use crate::inspection::{Class, Container, Finding, Inspection};
 use crate::plan::{floor, quantity::Quantity, sizing};
 use crate::review::GroupVersionKind;
-use crate::runtime::{Family, Profile, Runtimes, runnable_by};
+use crate::runtime::{self, Family, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
 use spec::Spec;
 
@@ -191,7 +191,7 @@ pub struct ContainerFacts<'a> {
     /// Why the image was taken for what it is.
     pub evidence: &'a [Evidence],
     /// What will make it fail on some node.
-    pub hazards: &'a [String],
+    pub hazards: Vec<String>,
     /// What the image's config says of its bytes and is not so.
     pub claims: &'a [Claim],
     /// Interpreters in what it starts; left out when there is none.
@@ -393,7 +393,7 @@ fn container_facts<'a>(
         reason,
         native,
         evidence: known.map_or(&[], |(facts, _)| facts.evidence.as_slice()),
-        hazards: known.map_or(&[], |(facts, _)| facts.hazards.as_slice()),
+        hazards: known.map(|(facts, program)| hazards(facts, program, profile)).unwrap_or_default(),
         claims: known.map_or(&[], |(facts, _)| facts.claims.as_slice()),
         interpreters: known.map(|(facts, program)| interpreters(facts, program)).unwrap_or_default(),
         runnable_by: known.map(|(facts, program)| runnable_by(facts, program)).unwrap_or_default(),
@@ -445,6 +445,13 @@ fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, Option<Str
             (kind, packaging, reason, native)
         }
     }
+}
+
+/// What the look-up found, and what the program needs that its runtime does not link.
+fn hazards(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Vec<String> {
+    let default = profile.is_none_or(|profile| profile.ambient == Family::RunwasiWasmtime);
+    let of_default = if default { runtime::hazards(facts, program) } else { Vec::new() };
+    facts.hazards.iter().cloned().chain(of_default).collect()
 }
 
 fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<InterpreterFacts<'a>> {

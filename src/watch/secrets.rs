@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::client::chain;
 use super::resource::{Item, Store};
-use crate::image::registry::{Login, PullSecrets, Pulled, Puller};
+use crate::registry::{Login, PullSecrets, Pulled, Puller};
 
 /// Bounds of reading pull secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use wasmgate::image::registry::resolver::Resolver;
+use wasmgate::registry::resolver::Resolver;
 
 /// What was asked.
 #[derive(Debug, Clone)]

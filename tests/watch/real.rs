@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use wasmgate::image::guard::GuardOptions;
-use wasmgate::image::registry::Puller;
-use wasmgate::image::{self, Depth, Inspector};
+use wasmgate::image::Depth;
+use wasmgate::lookup::{self, Inspector};
+use wasmgate::registry::Puller;
+use wasmgate::registry::guard::GuardOptions;
 use wasmgate::watch::{self, Base, Watching};
 
 use crate::control_plane::{ControlPlane, Part};
@@ -283,11 +284,11 @@ async fn a_private_image_is_read_with_the_pod_s_secret_once_a_role_allows_it() {
     let kubeconfig = plane.account("wasmgate-system", "puller");
     let watching = Watching::new(watch::connect(Some(&kubeconfig)).await.unwrap(), options());
     watching.start(Base::default(), |_| {});
-    let images = image::Options {
+    let images = lookup::LookupOptions {
         ca_files: registry.authority.iter().cloned().collect(),
         registries: GuardOptions { allow: vec![registry.host.clone()], ..GuardOptions::default() },
         failure_ttl: std::time::Duration::from_millis(20),
-        ..image::Options::default()
+        ..lookup::LookupOptions::default()
     };
     let inspector = Inspector::new(images).unwrap().with_pull_secrets(watching.pull_secrets());
     let look = async |secrets: &[&str]| {

@@ -11,7 +11,7 @@ use super::{Expiry, Served};
 use crate::admission::{Gate, State};
 use crate::audit::WatchReport;
 use crate::config::Settings;
-use crate::image::Inspector;
+use crate::lookup::Inspector;
 use crate::server::{self, Event};
 use crate::watch::{self, Account, Base, Options, Watching};
 

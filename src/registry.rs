@@ -15,13 +15,13 @@ use reqwest::{Certificate, Response, StatusCode, Url};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 
-use super::guard::Guard;
-use super::source::{Descriptor, FetchedManifest, Source, sha256, shorten, split_digest, verify};
-use super::{Error, reference::Reference};
+use crate::image::source::{Descriptor, FetchedManifest, Source, sha256, shorten, split_digest, verify};
+use crate::image::{Error, reference::Reference};
 use auth::{Auth, TokenKey};
 use breaker::{Breakers, Permit};
 use challenge::Challenge;
 use credentials::{DOCKER_HUB, Keyring};
+use guard::Guard;
 use message::{Answer, Shown, Trouble};
 use resolver::{Resolver, System};
 use transport::{Ask, BodyFailure, Failure, Transport};
@@ -30,7 +30,9 @@ mod auth;
 mod breaker;
 mod challenge;
 pub mod credentials;
+pub mod guard;
 mod helper;
+pub mod layout;
 mod message;
 pub mod resolver;
 mod secret;
@@ -186,7 +188,7 @@ impl Registry {
 
     /// Whether a registry that would be asked for an image left its last request unanswered, or leaves one unanswered for
     /// long already.
-    pub(super) fn is_suspect(&self, reference: &Reference) -> bool {
+    pub(crate) fn is_suspect(&self, reference: &Reference) -> bool {
         self.inner.sites(reference).iter().any(|site| self.inner.breakers.is_suspect(&site.registry))
     }
 
@@ -635,7 +637,7 @@ fn authority(file: &Path) -> Result<Vec<Certificate>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::guard::GuardOptions;
+    use crate::registry::guard::GuardOptions;
 
     fn options() -> RegistryOptions {
         let second = Duration::from_secs(1);

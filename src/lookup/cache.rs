@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use moka::future::Cache;
 use moka::ops::compute::Op;
 
-use super::{Depth, Error, ImageFacts};
+use crate::image::{Depth, Error, ImageFacts};
 
 /// Bytes that an entry is taken to cost beside what it holds: its nodes in the table and in the eviction queues. A
 /// generous guess, so that the bound errs on the low side.
@@ -220,7 +220,7 @@ pub(super) mod tests {
         failure_ttl: Duration::from_millis(40),
     };
 
-    pub(in crate::image) fn facts(digest: &str) -> ImageFacts {
+    pub(crate) fn facts(digest: &str) -> ImageFacts {
         ImageFacts {
             digest: digest.into(),
             manifest_digest: digest.into(),
@@ -372,7 +372,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn what_is_remembered_is_weighed_as_what_it_takes() {
-        let name = "image::cache::tests::what_is_remembered_is_weighed_as_what_it_takes";
+        let name = "lookup::cache::tests::what_is_remembered_is_weighed_as_what_it_takes";
         let Ok(files) = std::env::var(ALONE) else {
             for files in ["modules", "files"] {
                 let mut alone = std::process::Command::new(std::env::current_exe().unwrap());

@@ -19,7 +19,7 @@ use redb::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Depth, Error, ImageFacts};
+use crate::image::{Depth, Error, ImageFacts};
 
 /// Raised whenever the meaning of a record changes without its form showing it.
 const SCHEMA: u32 = 4;
@@ -612,7 +612,7 @@ mod tests {
         use std::io::{BufRead, BufReader};
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
-        let name = "image::store::tests::child_that_writes_until_it_is_killed";
+        let name = "lookup::store::tests::child_that_writes_until_it_is_killed";
         for round in 1..=3 {
             let mut child = Command::new(std::env::current_exe().unwrap())
                 .args([name, "--exact", "--nocapture", "--test-threads=1"])

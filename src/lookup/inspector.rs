@@ -1,199 +1,33 @@
-//! From an image name to facts: remembered ones, or looked up once for everybody who waits for them.
+//! From an image name to facts: remembered, or looked up once for all reviews that wait for them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
-use std::io::Read;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use futures::{FutureExt, StreamExt};
-use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::cache::{Bounds, Memory, Recall};
-use super::detect::{Nodes, SizeLimits, Slot, detect, detect_for};
-use super::guard::{Guard, GuardOptions};
-use super::layout::Layouts;
-use super::reference::Reference;
-use super::registry::credentials::{covering, fingerprint};
-use super::registry::{
-    BreakerOptions, Login, NoPullSecrets, ProxyOptions, PullSecrets, Pulled, Puller, Registry,
-    RegistryOptions,
-};
-use super::source::{Descriptor, FetchedManifest, Source, sha256, shorten};
+use super::sources::{Images, Primed};
 use super::store::Store;
-use super::{Error, ImageFacts};
-
-/// How far to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Depth {
-    /// Manifest and config; layers only where these say that the image is Wasm.
-    Config,
-    /// Also the files of the root file system: the pod will run under a Wasm runtime, or its `command` names a `.wasm` file.
-    Layers,
-}
-
-/// Where images come from, how long a look-up may take, and what is remembered of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub struct Options {
-    /// Folders with OCI layouts, by the registry host or `host/prefix` that they stand in for. Default: none.
-    pub layouts: BTreeMap<String, PathBuf>,
-    /// Which registries may be asked, and which of them by plain HTTP. Default: every one at a public address.
-    pub registries: GuardOptions,
-    /// PEM files with authorities that are trusted beside the system's. Default: none.
-    pub ca_files: Vec<PathBuf>,
-    /// A docker `config.json` with credentials, read once. Default: none, everything is asked anonymously.
-    pub docker_config: Option<PathBuf>,
-    /// Folder of the programs that the docker config's `credHelpers` and `credsStore` name. Default: `PATH`.
-    pub credential_helpers: Option<PathBuf>,
-    /// Mirrors by registry, `host[:port][/path]`, tried in order before the registry itself. A mirror may have
-    /// any address, and no pod may name it unless it is on `allow` too. Default: none.
-    pub mirrors: BTreeMap<String, Vec<String>>,
-    /// Hosts of token services, by registry, that are given the registry's credentials although they are elsewhere.
-    /// They may have any address. Default: none; those of Docker Hub and gitlab.com are known.
-    pub token_realms: BTreeMap<String, Vec<String>>,
-    /// When a registry that does not answer is left alone.
-    pub breaker: BreakerOptions,
-    /// The proxy that registries are asked through. Default: none, and none of the environment's.
-    pub proxy: Option<ProxyOptions>,
-    /// Bound on resolving a registry's name, and on opening a connection, each. Default: 3 s.
-    #[serde(with = "duration")]
-    pub connect_timeout: Duration,
-    /// Bound on every wait for more bytes. Default: 5 s.
-    #[serde(with = "duration")]
-    pub read_timeout: Duration,
-    /// Bound on a whole look-up. Reviews wait for their own budget only; the look-up goes on for the next one.
-    /// Default: 10 s.
-    #[serde(with = "duration")]
-    pub lookup_timeout: Duration,
-    /// Look-ups that read layers at a time, the others wait; each may hold a layer in memory. Sixteen times as many may
-    /// wait for a manifest. One that was given up counts until its
-    /// work on the layer has ended. Default: 32.
-    pub concurrent_lookups: usize,
-    /// Memory for facts, approximately, in bytes. Default: 64 MiB.
-    pub facts_bytes: u64,
-    /// Memory for image names, approximately, in bytes. Default: 16 MiB.
-    pub names_bytes: u64,
-    /// How long a tag is taken to mean what it meant. Default: 60 s.
-    #[serde(with = "duration")]
-    pub tag_ttl: Duration,
-    /// How long a tag may be taken to mean what it meant while its registry cannot be asked. Default: 1 h.
-    #[serde(with = "duration")]
-    pub stale_ttl: Duration,
-    /// How long a failure is repeated without asking again. Default: 5 s.
-    #[serde(with = "duration")]
-    pub failure_ttl: Duration,
-    /// File in which facts and what tags meant are kept over a restart. One for each process. Whoever can write it
-    /// decides what images are taken for. Default: none.
-    pub store: Option<PathBuf>,
-    /// What is kept in that file, approximately, in bytes; the file may be some times larger. Default: 128 MiB.
-    pub store_bytes: u64,
-    /// Images that are looked at when the gate starts. Default: none.
-    pub warm: Vec<String>,
-    /// A file with more of them, one a line; `#` begins a comment. Default: none.
-    pub warm_file: Option<PathBuf>,
-    /// How long a start waits for them; the rest is looked at while the gate serves. Default: 10 s.
-    #[serde(with = "duration")]
-    pub warm_timeout: Duration,
-    /// Architectures of the cluster's nodes, such as `amd64` and `arm64`, when there are no others. A pod under a Wasm
-    /// runtime is judged by what its images hold for every platform that a node may read, so fewer are read then. One
-    /// that is left out here and joins the cluster later runs what nobody looked at. Default: none, any may be there.
-    pub node_architectures: Vec<String>,
-    /// Sizes that are refused.
-    pub limits: SizeLimits,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            layouts: BTreeMap::new(),
-            registries: GuardOptions::default(),
-            ca_files: Vec::new(),
-            docker_config: None,
-            credential_helpers: None,
-            mirrors: BTreeMap::new(),
-            token_realms: BTreeMap::new(),
-            breaker: BreakerOptions::default(),
-            proxy: None,
-            connect_timeout: Duration::from_secs(3),
-            read_timeout: Duration::from_secs(5),
-            lookup_timeout: Duration::from_secs(10),
-            concurrent_lookups: 32,
-            facts_bytes: 64 << 20,
-            names_bytes: 16 << 20,
-            tag_ttl: Duration::from_mins(1),
-            stale_ttl: Duration::from_hours(1),
-            failure_ttl: Duration::from_secs(5),
-            store: None,
-            store_bytes: 128 << 20,
-            warm: Vec::new(),
-            warm_file: None,
-            warm_timeout: Duration::from_secs(10),
-            node_architectures: Vec::new(),
-            limits: SizeLimits::default(),
-        }
-    }
-}
-
-/// What happened so far, for metrics. All but the last two only grow.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Questions answered from memory.
-    pub hits: u64,
-    /// Questions that had to wait for a look-up, their own or one that was under way.
-    pub misses: u64,
-    /// Questions answered with what a tag meant before, because its registry could not be asked.
-    pub stale: u64,
-    /// Questions for which the disk knew what memory did not.
-    pub disk_hits: u64,
-    /// Questions answered with a failure that was remembered.
-    pub failure_hits: u64,
-    /// Look-ups that asked a registry or a folder.
-    pub lookups: u64,
-    /// Look-ups that failed.
-    pub failures: u64,
-    /// Image names that are remembered now, approximately.
-    pub names: u64,
-    /// Digests that are remembered now, approximately.
-    pub digests: u64,
-}
-
-/// How long an answer is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
-    whole: Duration,
-    doubtful: bool,
-}
-
-impl Budget {
-    /// For a pod that most probably has nothing to do with Wasm: as long, unless the registry is suspect
-    /// ([`BreakerOptions::patience`]).
-    pub fn doubtful(whole: Duration) -> Self {
-        Self { whole, doubtful: true }
-    }
-
-    /// What is left of it.
-    fn less(self, spent: Duration) -> Self {
-        Self { whole: self.whole.saturating_sub(spent), ..self }
-    }
-}
-
-impl From<Duration> for Budget {
-    fn from(whole: Duration) -> Self {
-        Self { whole, doubtful: false }
-    }
-}
+use super::warm::warm_list;
+use super::{Budget, LookupOptions, Stats};
+use crate::image::detect::{Nodes, Slot, detect, detect_for};
+use crate::image::reference::Reference;
+use crate::image::source::{FetchedManifest, Source, sha256};
+use crate::image::{Depth, Error, ImageFacts, SizeLimits};
+use crate::registry::credentials::{covering, fingerprint};
+use crate::registry::guard::Guard;
+use crate::registry::layout::Layouts;
+use crate::registry::{Login, NoPullSecrets, PullSecrets, Pulled, Puller, Registry, RegistryOptions};
 
 /// Looks images up, and remembers what it saw. Cheap to clone.
 #[derive(Clone)]
 pub struct Inspector {
-    shared: Arc<Inner>,
+    pub(super) shared: Arc<Inner>,
     pull_secrets: Arc<dyn PullSecrets>,
 }
 
@@ -205,7 +39,7 @@ impl fmt::Debug for Inspector {
 
 impl Inspector {
     /// An inspector. Reads the authorities and the docker config; asks nobody yet.
-    pub fn new(options: Options) -> Result<Self, Error> {
+    pub fn new(options: LookupOptions) -> Result<Self, Error> {
         let nodes = Nodes::of(&options.node_architectures);
         let detect: Detect = Arc::new(move |slot, source, reference, depth, limits| {
             let nodes = nodes.clone();
@@ -214,7 +48,7 @@ impl Inspector {
         Self::with_detect(options, detect)
     }
 
-    fn with_detect(options: Options, detect: Detect) -> Result<Self, Error> {
+    fn with_detect(options: LookupOptions, detect: Detect) -> Result<Self, Error> {
         let store = open_store(&options)?;
         let warm = warm_list(&options)?;
         let registry = RegistryOptions {
@@ -328,43 +162,6 @@ impl Inspector {
         }
     }
 
-    /// Looks at the images of `warm` and `warmFile`, at their layers too. Waits for `warmTimeout`; what is left then
-    /// goes on in a task of its own.
-    pub async fn warm(&self) {
-        let images = self.shared.warm.clone();
-        if images.is_empty() {
-            return;
-        }
-        let (inspector, bound) = (self.clone(), self.shared.warm_timeout);
-        let task = tokio::spawn(async move { inspector.warm_all(images).await });
-        if tokio::time::timeout(bound, task).await.is_err() {
-            tracing::info!(waited = ?bound, "Serving while the rest of the images to warm is looked at");
-        }
-    }
-
-    async fn warm_all(&self, images: Vec<String>) {
-        let (total, start) = (images.len(), Instant::now());
-        tracing::info!(images = total, "Looking at the images to warm");
-        let (mut done, mut failed) = (0_usize, 0_usize);
-        let mut looks = futures::stream::iter(images)
-            .map(|image| async move {
-                let bound = self.shared.lookup_timeout;
-                (self.inspect(&image, Depth::Layers, bound).await.map(|_| ()), image)
-            })
-            .buffer_unordered(WARMED_AT_ONCE);
-        while let Some((outcome, image)) = looks.next().await {
-            done += 1;
-            if let Err(error) = outcome {
-                failed += 1;
-                tracing::warn!(image = shorten(&image, 200), %error, "Could not warm an image");
-            }
-            if done % WARMED_BETWEEN_LINES == 0 {
-                tracing::info!(done, total, failed, "Looking at the images to warm");
-            }
-        }
-        tracing::info!(total, failed, took = ?start.elapsed(), "Looked at the images to warm");
-    }
-
     /// Facts about an image in a layout that a person named as `oci:PATH[:TAG]`. Nothing is remembered. Not for names
     /// that a pod holds: the path may be any.
     pub async fn inspect_layout(&self, target: &str, depth: Depth) -> Result<ImageFacts, Error> {
@@ -422,38 +219,11 @@ const ASKING_PER_PLACE: usize = 16;
 /// How often is looked whether a registry became suspect.
 const HOPE: Duration = Duration::from_millis(50);
 
-/// Images that are warmed at a time.
-const WARMED_AT_ONCE: usize = 8;
-
-/// Images between two lines of the log about the progress.
-const WARMED_BETWEEN_LINES: usize = 50;
-
-/// Largest file with images to warm, in bytes.
-const LARGEST_WARM_FILE: u64 = 4 << 20;
-
-fn open_store(options: &Options) -> Result<Option<Arc<Store>>, Error> {
+fn open_store(options: &LookupOptions) -> Result<Option<Arc<Store>>, Error> {
     let Some(path) = &options.store else { return Ok(None) };
     // What was too large to look at under other limits may not be now, and what no node reads was not looked at.
     let limits = serde_json::to_vec(&(&options.limits, &options.node_architectures)).unwrap_or_default();
     Store::open(path, options.store_bytes, &sha256(&limits)).map(|store| Some(Arc::new(store)))
-}
-
-/// The images of `warm` and of `warmFile`.
-fn warm_list(options: &Options) -> Result<Vec<String>, Error> {
-    let mut images = options.warm.clone();
-    let Some(path) = &options.warm_file else { return Ok(images) };
-    let failed =
-        |what: String| Error::SetUpClient { message: format!("`warmFile` `{}`: {what}", path.display()) };
-    let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(LARGEST_WARM_FILE + 1).read_to_string(&mut text))
-        .map_err(|error| failed(format!("could not read it: {error}")))?;
-    if text.len() as u64 > LARGEST_WARM_FILE {
-        return Err(failed(format!("it is larger than {LARGEST_WARM_FILE} bytes")));
-    }
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or(line).trim());
-    images.extend(lines.filter(|line| !line.is_empty()).map(String::from));
-    Ok(images)
 }
 
 /// A question that somebody waits for the answer to.
@@ -485,15 +255,15 @@ impl Question {
 }
 
 /// What look-ups share. They outlive the reviews that started them.
-struct Inner {
+pub(super) struct Inner {
     images: Arc<Images>,
     memory: Memory,
     store: Option<Arc<Store>>,
     detect: Detect,
     limits: SizeLimits,
-    lookup_timeout: Duration,
-    warm: Vec<String>,
-    warm_timeout: Duration,
+    pub(super) lookup_timeout: Duration,
+    pub(super) warm: Vec<String>,
+    pub(super) warm_timeout: Duration,
     /// Places of look-ups that wait for a manifest.
     asking: Semaphore,
     /// Places of look-ups that hold an image's config and layers.
@@ -756,82 +526,16 @@ fn timed_out(image: &str, bound: Duration) -> Error {
     Error::TimedOut { image: image.to_string(), budget_ms }
 }
 
-/// Everything that images come from.
-#[derive(Debug)]
-struct Images {
-    registry: Registry,
-    layouts: Arc<Layouts>,
-}
-
-impl Images {
-    /// The same, asked with somebody's credentials first.
-    fn pulled_with(self: &Arc<Self>, logins: &[Login]) -> Arc<Self> {
-        if logins.is_empty() {
-            return Arc::clone(self);
-        }
-        let registry = self.registry.pulled_with(logins.to_vec());
-        Arc::new(Self { registry, layouts: self.layouts.clone() })
-    }
-
-    /// Whether an image may be looked at, as far as its name alone says. Asked also where facts are remembered, so
-    /// that the answer does not depend on what others asked before.
-    fn admit(&self, reference: &Reference) -> Result<(), Error> {
-        if self.layouts.covers(reference) { Ok(()) } else { self.registry.guard().check_name(reference) }
-    }
-
-    fn is_suspect(&self, reference: &Reference) -> bool {
-        !self.layouts.covers(reference) && self.registry.is_suspect(reference)
-    }
-}
-
-impl Source for Images {
-    async fn manifest(&self, reference: &Reference, limit: u64) -> Result<FetchedManifest, Error> {
-        if self.layouts.covers(reference) {
-            return self.layouts.manifest(reference, limit).await;
-        }
-        self.registry.manifest(reference, limit).await
-    }
-
-    async fn blob(&self, reference: &Reference, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Error> {
-        if self.layouts.covers(reference) {
-            return self.layouts.blob(reference, descriptor, limit).await;
-        }
-        self.registry.blob(reference, descriptor, limit).await
-    }
-}
-
-/// The images' source with one manifest at hand that was fetched already, so that it is not fetched twice.
-struct Primed {
-    images: Arc<Images>,
-    reference: Reference,
-    manifest: FetchedManifest,
-}
-
-impl Source for Primed {
-    async fn manifest(&self, reference: &Reference, limit: u64) -> Result<FetchedManifest, Error> {
-        let same = (&reference.registry, &reference.repository)
-            == (&self.reference.registry, &self.reference.repository);
-        let by_digest = reference.digest.as_ref() == Some(&self.manifest.digest);
-        if same && (*reference == self.reference || by_digest) {
-            return Ok(self.manifest.clone());
-        }
-        self.images.manifest(reference, limit).await
-    }
-
-    async fn blob(&self, reference: &Reference, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Error> {
-        self.images.blob(reference, descriptor, limit).await
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::fs;
     use std::path::Path;
     use std::sync::atomic::AtomicUsize;
 
     use super::super::cache::tests::facts;
-    use super::super::layout::tests::write;
     use super::*;
+    use crate::registry::layout::tests::write;
 
     const AMPLE: Duration = Duration::from_secs(20);
     const IMAGE: &str = "samples.test/app:v1";
@@ -850,12 +554,12 @@ mod tests {
             Self { root, digest, detected: Arc::default() }
         }
 
-        fn options(&self) -> Options {
-            Options {
+        fn options(&self) -> LookupOptions {
+            LookupOptions {
                 layouts: BTreeMap::from([("samples.test".into(), self.root.path().into())]),
                 tag_ttl: Duration::from_millis(50),
                 failure_ttl: Duration::from_millis(100),
-                ..Options::default()
+                ..LookupOptions::default()
             }
         }
 
@@ -864,7 +568,7 @@ mod tests {
         }
 
         /// An inspector whose detection takes a while and then says what the manifest's digest is.
-        fn inspector(&self, options: Options, takes: Duration) -> Inspector {
+        fn inspector(&self, options: LookupOptions, takes: Duration) -> Inspector {
             let detected = Arc::clone(&self.detected);
             let detect: Detect = Arc::new(move |_, source, reference, depth, limits| {
                 let detected = Arc::clone(&detected);
@@ -895,7 +599,7 @@ mod tests {
     async fn a_thousand_questions_about_a_new_image_are_one_look_up() {
         let fixture = Fixture::new();
         let inspector =
-            Arc::new(fixture.inspector(Options::default_with(&fixture), Duration::from_millis(30)));
+            Arc::new(fixture.inspector(LookupOptions::default_with(&fixture), Duration::from_millis(30)));
         let ask = |_| {
             let inspector = Arc::clone(&inspector);
             tokio::spawn(async move { digest(&inspector, IMAGE).await.unwrap() })
@@ -909,7 +613,7 @@ mod tests {
         assert_eq!((stats.lookups, stats.hits + stats.misses), (1, 1000));
     }
 
-    impl Options {
+    impl LookupOptions {
         /// The fixture's folder with times that no test waits for.
         fn default_with(fixture: &Fixture) -> Self {
             Self { layouts: fixture.options().layouts, ..Self::default() }
@@ -919,7 +623,7 @@ mod tests {
     #[tokio::test]
     async fn a_look_up_goes_on_when_the_first_asker_has_no_more_time() {
         let fixture = Fixture::new();
-        let inspector = fixture.inspector(Options::default_with(&fixture), Duration::from_millis(150));
+        let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::from_millis(150));
         let start = Instant::now();
         let error = inspector.inspect(IMAGE, Depth::Config, Duration::from_millis(20)).await.unwrap_err();
         assert_eq!(*error, Error::TimedOut { image: IMAGE.into(), budget_ms: 20 });
@@ -933,8 +637,10 @@ mod tests {
     #[tokio::test]
     async fn a_look_up_has_a_bound_of_its_own() {
         let fixture = Fixture::new();
-        let options =
-            Options { lookup_timeout: Duration::from_millis(50), ..Options::default_with(&fixture) };
+        let options = LookupOptions {
+            lookup_timeout: Duration::from_millis(50),
+            ..LookupOptions::default_with(&fixture)
+        };
         let inspector = fixture.inspector(options, AMPLE);
         let error = inspector.inspect(IMAGE, Depth::Config, AMPLE).await.unwrap_err();
         assert_eq!(*error, Error::TimedOut { image: IMAGE.into(), budget_ms: 50 });
@@ -963,11 +669,11 @@ mod tests {
             }
             .boxed()
         });
-        let options = Options {
+        let options = LookupOptions {
             concurrent_lookups: PLACES,
             lookup_timeout: Duration::from_millis(20),
             failure_ttl: Duration::from_millis(1),
-            ..Options::default_with(&fixture)
+            ..LookupOptions::default_with(&fixture)
         };
         let inspector = Inspector::with_detect(options, detect).unwrap();
         let images: Vec<String> = (0..12).map(|number| format!("app{number}")).collect();
@@ -1019,14 +725,14 @@ mod tests {
             let _ = fs::remove_dir_all(&app);
             async move { Ok(facts(&source.manifest(&reference, limits.manifest).await?.digest)) }.boxed()
         });
-        let inspector = Inspector::with_detect(Options::default_with(&fixture), detect).unwrap();
+        let inspector = Inspector::with_detect(LookupOptions::default_with(&fixture), detect).unwrap();
         assert_eq!(digest(&inspector, IMAGE).await.unwrap(), fixture.digest);
     }
 
     #[tokio::test]
     async fn what_a_tag_meant_is_served_while_nobody_can_be_asked_and_no_longer() {
         let fixture = Fixture::new();
-        let options = Options { stale_ttl: Duration::from_millis(600), ..fixture.options() };
+        let options = LookupOptions { stale_ttl: Duration::from_millis(600), ..fixture.options() };
         let inspector = fixture.inspector(options, Duration::ZERO);
         digest(&inspector, IMAGE).await.unwrap();
         remove(&fixture.app());
@@ -1077,7 +783,8 @@ mod tests {
     async fn after_a_restart_with_the_registry_down_what_was_known_is_known() {
         let fixture = Fixture::new();
         let store = fixture.root.path().join("store");
-        let options = Options { store: Some(store.clone()), tag_ttl: Duration::ZERO, ..fixture.options() };
+        let options =
+            LookupOptions { store: Some(store.clone()), tag_ttl: Duration::ZERO, ..fixture.options() };
         let inspector = fixture.inspector(options.clone(), Duration::ZERO);
         inspector.inspect(IMAGE, Depth::Layers, AMPLE).await.unwrap();
         drop(inspector);
@@ -1095,7 +802,7 @@ mod tests {
         assert!(digest(&inspector, "samples.test/other:v1").await.is_err());
         drop(inspector);
         let limits = SizeLimits { layer: 1, ..options.limits };
-        let other = fixture.inspector(Options { limits, ..options.clone() }, Duration::ZERO);
+        let other = fixture.inspector(LookupOptions { limits, ..options.clone() }, Duration::ZERO);
         assert!(digest(&other, &pinned).await.is_err(), "facts under other limits are other facts");
     }
 
@@ -1104,7 +811,7 @@ mod tests {
         let fixture = Fixture::new();
         let store = Some(fixture.root.path().join("store"));
         let short = Duration::from_millis(1);
-        let options = Options { store, tag_ttl: short, stale_ttl: short, ..fixture.options() };
+        let options = LookupOptions { store, tag_ttl: short, stale_ttl: short, ..fixture.options() };
         drop(digest(&fixture.inspector(options.clone(), Duration::ZERO), IMAGE).await.unwrap());
         tokio::time::sleep(Duration::from_millis(1100)).await;
         remove(&fixture.app());
@@ -1117,11 +824,11 @@ mod tests {
         let fixture = Fixture::new();
         let file = fixture.root.path().join("warm.txt");
         fs::write(&file, format!("# ours\n{IMAGE} # the app\n\nsamples.test/absent:1\n")).unwrap();
-        let options = Options {
+        let options = LookupOptions {
             warm: vec!["not a name".into()],
             warm_file: Some(file),
             warm_timeout: Duration::from_millis(150),
-            ..Options::default_with(&fixture)
+            ..LookupOptions::default_with(&fixture)
         };
         let inspector = fixture.inspector(options.clone(), Duration::from_millis(10));
         inspector.warm().await;
@@ -1133,7 +840,7 @@ mod tests {
         assert!(start.elapsed() < Duration::from_millis(450), "the start goes on: {:?}", start.elapsed());
         tokio::time::sleep(Duration::from_millis(600)).await;
         assert!(slow.inspect(IMAGE, Depth::Layers, Duration::ZERO).await.is_ok(), "and so does the warming");
-        let absent = Options { warm_file: Some("/nonexistent".into()), ..Options::default() };
+        let absent = LookupOptions { warm_file: Some("/nonexistent".into()), ..LookupOptions::default() };
         assert!(Inspector::new(absent).unwrap_err().to_string().contains("`/nonexistent`"));
     }
 
@@ -1155,7 +862,7 @@ mod tests {
     #[tokio::test]
     async fn a_deeper_look_serves_shallow_questions_and_not_the_other_way_round() {
         let fixture = Fixture::new();
-        let inspector = fixture.inspector(Options::default_with(&fixture), Duration::ZERO);
+        let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::ZERO);
         let ask = |depth| inspector.inspect(IMAGE, depth, AMPLE);
         assert!(!ask(Depth::Config).await.unwrap().scanned);
         assert!(ask(Depth::Layers).await.unwrap().scanned);
@@ -1190,7 +897,7 @@ mod tests {
             }
             .boxed()
         });
-        let inspector = Inspector::with_detect(Options::default_with(&fixture), detect).unwrap();
+        let inspector = Inspector::with_detect(LookupOptions::default_with(&fixture), detect).unwrap();
         assert!(digest(&inspector, IMAGE).await.unwrap_err().to_string().contains("this is a bug"));
         assert_eq!(digest(&inspector, IMAGE).await.unwrap(), fixture.digest);
     }
@@ -1198,7 +905,7 @@ mod tests {
     #[tokio::test]
     async fn a_refused_registry_is_refused_though_its_digest_is_known() {
         let fixture = Fixture::new();
-        let inspector = fixture.inspector(Options::default_with(&fixture), Duration::ZERO);
+        let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::ZERO);
         digest(&inspector, IMAGE).await.unwrap();
         let elsewhere = format!("127.0.0.1:5000/app@{}", fixture.digest);
         assert!(matches!(digest(&inspector, &elsewhere).await, Err(Error::RefuseRegistry { .. })));
@@ -1221,7 +928,7 @@ mod tests {
     #[tokio::test]
     async fn a_warm_hit_takes_microseconds_at_most_and_parses_nothing() {
         let fixture = Fixture::new();
-        let inspector = fixture.inspector(Options::default_with(&fixture), Duration::ZERO);
+        let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::ZERO);
         digest(&inspector, IMAGE).await.unwrap();
         let rounds = 20_000;
         let start = Instant::now();
@@ -1236,7 +943,7 @@ mod tests {
 
     #[test]
     fn the_options_are_written_as_people_write_them() {
-        let options: Options = serde_json::from_str(
+        let options: LookupOptions = serde_json::from_str(
             r#"{"layouts":{"samples.test":"/srv"},"registries":{"allow":["ghcr.io"]},"tagTtl":"2m","limits":{"layer":1}}"#,
         )
         .unwrap();
@@ -1245,6 +952,6 @@ mod tests {
         assert_eq!(options.lookup_timeout, Duration::from_secs(10));
         let text = serde_json::to_string(&options).unwrap();
         assert!(text.contains(r#""tagTtl":"2m""#), "{text}");
-        assert_eq!(serde_json::from_str::<Options>(&text).unwrap(), options);
+        assert_eq!(serde_json::from_str::<LookupOptions>(&text).unwrap(), options);
     }
 }

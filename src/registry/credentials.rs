@@ -165,7 +165,7 @@ impl PullSecrets for NoPullSecrets {
 
 /// The logins among these that are for an image, the most specific first (stable, so that the order of the secrets
 /// decides among equals).
-pub(in crate::image) fn covering(logins: Vec<Login>, reference: &Reference) -> Vec<Login> {
+pub(crate) fn covering(logins: Vec<Login>, reference: &Reference) -> Vec<Login> {
     let covers = |login: &Login| login.covers(&reference.registry, &reference.repository);
     let mut logins: Vec<Login> = logins.into_iter().filter(covers).collect();
     logins.sort_by_key(|login| std::cmp::Reverse(login.path.len()));
@@ -173,7 +173,7 @@ pub(in crate::image) fn covering(logins: Vec<Login>, reference: &Reference) -> V
 }
 
 /// Tells sets of logins apart without holding them.
-pub(in crate::image) fn fingerprint(logins: &[Login]) -> String {
+pub(crate) fn fingerprint(logins: &[Login]) -> String {
     let mut hash = Sha256::new();
     for login in logins {
         hash.update(login.registry.as_bytes());

@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::source::{Descriptor, FetchedManifest, Source, shorten, split_digest, verify};
-use super::{Error, reference::Reference};
+use crate::image::source::{Descriptor, FetchedManifest, Source, shorten, split_digest, verify};
+use crate::image::{Error, reference::Reference};
 
 /// Annotation of an index entry that holds its tag (OCI image-spec, `annotations.md`); `crane` and older `skopeo`
 /// write the whole reference.
@@ -269,16 +269,16 @@ impl Layout {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::fs;
 
-    use super::super::source::sha256;
     use super::*;
+    use crate::image::source::sha256;
 
     const LIMIT: u64 = 1 << 20;
 
     /// Writes a layout whose index has an entry for every (annotation, name, manifest).
-    pub(in crate::image) fn write(folder: &Path, entries: &[(&str, &str, &str)]) -> Vec<String> {
+    pub(crate) fn write(folder: &Path, entries: &[(&str, &str, &str)]) -> Vec<String> {
         fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
         fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
         let mut manifests = Vec::new();

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use super::breaker::Closed;
 use super::credentials::docker_name;
 use super::resolver::Unresolved;
-use crate::image::guard::Refusal;
 use crate::image::source::shorten;
+use crate::registry::guard::Refusal;
 
 /// How much of a registry's own text is repeated, in characters.
 const QUOTED_CHARS: usize = 160;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use crate::image::guard::{Guard, Reach};
+use crate::registry::guard::{Guard, Reach};
 
 /// Resolves names. A trait, so that tests can answer as a hostile name server does.
 pub trait Resolver: fmt::Debug + Send + Sync {

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::challenge::Challenge;
 use super::credentials::{Credentials, DOCKER_HUB};
 use super::secret::Secret;
-use crate::image::guard::Guard;
+use crate::registry::guard::Guard;
 
 /// Registries whose challenge is remembered, and tokens; anybody can name new ones.
 const MOST_REMEMBERED: u64 = 4096;

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, reference::Reference};
+use crate::image::{Error, reference::Reference};
 
 /// Docker Hub as it is written in image names.
 const DOCKER_HUB: &str = "docker.io";

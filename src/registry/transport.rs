@@ -12,8 +12,8 @@ use reqwest::{Certificate, Client, Method, NoProxy, Proxy, Response, StatusCode,
 use super::RegistryOptions;
 use super::message::Trouble;
 use super::resolver::{Guarded, Resolver};
-use crate::image::guard::{Guard, Reach, Refusal};
 use crate::image::source::shorten;
+use crate::registry::guard::{Guard, Reach, Refusal};
 
 /// Redirects that are followed. Registries use one, to where their blobs are; some answer that with one more.
 const MOST_REDIRECTS: usize = 5;

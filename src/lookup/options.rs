@@ -1,0 +1,115 @@
+//! Where images come from, how long a look-up may take, and what is remembered of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
+use serde::{Deserialize, Serialize};
+
+use crate::image::SizeLimits;
+use crate::registry::guard::GuardOptions;
+use crate::registry::{BreakerOptions, ProxyOptions};
+
+/// Where images come from, how long a look-up may take, and what is remembered of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct LookupOptions {
+    /// Folders with OCI layouts, by the registry host or `host/prefix` that they stand in for. Default: none.
+    pub layouts: BTreeMap<String, PathBuf>,
+    /// Which registries may be asked, and which of them by plain HTTP. Default: every one at a public address.
+    pub registries: GuardOptions,
+    /// PEM files with authorities that are trusted beside the system's. Default: none.
+    pub ca_files: Vec<PathBuf>,
+    /// A docker `config.json` with credentials, read once. Default: none, everything is asked anonymously.
+    pub docker_config: Option<PathBuf>,
+    /// Folder of the programs that the docker config's `credHelpers` and `credsStore` name. Default: `PATH`.
+    pub credential_helpers: Option<PathBuf>,
+    /// Mirrors by registry, `host[:port][/path]`, tried in order before the registry itself. A mirror may have
+    /// any address, and no pod may name it unless it is on `allow` too. Default: none.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// Hosts of token services, by registry, that are given the registry's credentials although they are elsewhere.
+    /// They may have any address. Default: none; those of Docker Hub and gitlab.com are known.
+    pub token_realms: BTreeMap<String, Vec<String>>,
+    /// When a registry that does not answer is left alone.
+    pub breaker: BreakerOptions,
+    /// The proxy that registries are asked through. Default: none, and none of the environment's.
+    pub proxy: Option<ProxyOptions>,
+    /// Bound on resolving a registry's name, and on opening a connection, each. Default: 3 s.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// Bound on every wait for more bytes. Default: 5 s.
+    #[serde(with = "duration")]
+    pub read_timeout: Duration,
+    /// Bound on a whole look-up. Reviews wait for their own budget only; the look-up goes on for the next one.
+    /// Default: 10 s.
+    #[serde(with = "duration")]
+    pub lookup_timeout: Duration,
+    /// Look-ups that read layers at a time, the others wait; each may hold a layer in memory. Sixteen times as many may
+    /// wait for a manifest. One that was given up counts until its
+    /// work on the layer has ended. Default: 32.
+    pub concurrent_lookups: usize,
+    /// Memory for facts, approximately, in bytes. Default: 64 MiB.
+    pub facts_bytes: u64,
+    /// Memory for image names, approximately, in bytes. Default: 16 MiB.
+    pub names_bytes: u64,
+    /// How long a tag is taken to mean what it meant. Default: 60 s.
+    #[serde(with = "duration")]
+    pub tag_ttl: Duration,
+    /// How long a tag may be taken to mean what it meant while its registry cannot be asked. Default: 1 h.
+    #[serde(with = "duration")]
+    pub stale_ttl: Duration,
+    /// How long a failure is repeated without asking again. Default: 5 s.
+    #[serde(with = "duration")]
+    pub failure_ttl: Duration,
+    /// File in which facts and what tags meant are kept over a restart. One for each process. Whoever can write it
+    /// decides what images are taken for. Default: none.
+    pub store: Option<PathBuf>,
+    /// What is kept in that file, approximately, in bytes; the file may be some times larger. Default: 128 MiB.
+    pub store_bytes: u64,
+    /// Images that are looked at when the gate starts. Default: none.
+    pub warm: Vec<String>,
+    /// A file with more of them, one a line; `#` begins a comment. Default: none.
+    pub warm_file: Option<PathBuf>,
+    /// How long a start waits for them; the rest is looked at while the gate serves. Default: 10 s.
+    #[serde(with = "duration")]
+    pub warm_timeout: Duration,
+    /// Architectures of the cluster's nodes, such as `amd64` and `arm64`, when there are no others. A pod under a Wasm
+    /// runtime is judged by what its images hold for every platform that a node may read, so fewer are read then. One
+    /// that is left out here and joins the cluster later runs what nobody looked at. Default: none, any may be there.
+    pub node_architectures: Vec<String>,
+    /// Sizes that are refused.
+    pub limits: SizeLimits,
+}
+
+impl Default for LookupOptions {
+    fn default() -> Self {
+        Self {
+            layouts: BTreeMap::new(),
+            registries: GuardOptions::default(),
+            ca_files: Vec::new(),
+            docker_config: None,
+            credential_helpers: None,
+            mirrors: BTreeMap::new(),
+            token_realms: BTreeMap::new(),
+            breaker: BreakerOptions::default(),
+            proxy: None,
+            connect_timeout: Duration::from_secs(3),
+            read_timeout: Duration::from_secs(5),
+            lookup_timeout: Duration::from_secs(10),
+            concurrent_lookups: 32,
+            facts_bytes: 64 << 20,
+            names_bytes: 16 << 20,
+            tag_ttl: Duration::from_mins(1),
+            stale_ttl: Duration::from_hours(1),
+            failure_ttl: Duration::from_secs(5),
+            store: None,
+            store_bytes: 128 << 20,
+            warm: Vec::new(),
+            warm_file: None,
+            warm_timeout: Duration::from_secs(10),
+            node_architectures: Vec::new(),
+            limits: SizeLimits::default(),
+        }
+    }
+}

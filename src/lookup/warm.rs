@@ -1,0 +1,76 @@
+//! Images that are looked up at the start, before the first review asks for them.
+
+use std::io::Read;
+use std::time::Instant;
+
+use futures::StreamExt;
+
+use super::{Inspector, LookupOptions};
+use crate::image::source::shorten;
+use crate::image::{Depth, Error};
+
+/// Images that are warmed at a time.
+const WARMED_AT_ONCE: usize = 8;
+
+/// Images between two lines of the log about the progress.
+const WARMED_BETWEEN_LINES: usize = 50;
+
+/// Largest file with images to warm, in bytes.
+const LARGEST_WARM_FILE: u64 = 4 << 20;
+
+impl Inspector {
+    /// Looks at the images of `warm` and `warmFile`, at their layers too. Waits for `warmTimeout`; what is left then
+    /// goes on in a task of its own.
+    pub async fn warm(&self) {
+        let images = self.shared.warm.clone();
+        if images.is_empty() {
+            return;
+        }
+        let (inspector, bound) = (self.clone(), self.shared.warm_timeout);
+        let task = tokio::spawn(async move { inspector.warm_all(images).await });
+        if tokio::time::timeout(bound, task).await.is_err() {
+            tracing::info!(waited = ?bound, "Serving while the rest of the images to warm is looked at");
+        }
+    }
+
+    async fn warm_all(&self, images: Vec<String>) {
+        let (total, start) = (images.len(), Instant::now());
+        tracing::info!(images = total, "Looking at the images to warm");
+        let (mut done, mut failed) = (0_usize, 0_usize);
+        let mut looks = futures::stream::iter(images)
+            .map(|image| async move {
+                let bound = self.shared.lookup_timeout;
+                (self.inspect(&image, Depth::Layers, bound).await.map(|_| ()), image)
+            })
+            .buffer_unordered(WARMED_AT_ONCE);
+        while let Some((outcome, image)) = looks.next().await {
+            done += 1;
+            if let Err(error) = outcome {
+                failed += 1;
+                tracing::warn!(image = shorten(&image, 200), %error, "Could not warm an image");
+            }
+            if done % WARMED_BETWEEN_LINES == 0 {
+                tracing::info!(done, total, failed, "Looking at the images to warm");
+            }
+        }
+        tracing::info!(total, failed, took = ?start.elapsed(), "Looked at the images to warm");
+    }
+}
+
+/// The images of `warm` and of `warmFile`.
+pub(super) fn warm_list(options: &LookupOptions) -> Result<Vec<String>, Error> {
+    let mut images = options.warm.clone();
+    let Some(path) = &options.warm_file else { return Ok(images) };
+    let failed =
+        |what: String| Error::SetUpClient { message: format!("`warmFile` `{}`: {what}", path.display()) };
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LARGEST_WARM_FILE + 1).read_to_string(&mut text))
+        .map_err(|error| failed(format!("could not read it: {error}")))?;
+    if text.len() as u64 > LARGEST_WARM_FILE {
+        return Err(failed(format!("it is larger than {LARGEST_WARM_FILE} bytes")));
+    }
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or(line).trim());
+    images.extend(lines.filter(|line| !line.is_empty()).map(String::from));
+    Ok(images)
+}
