@@ -6,6 +6,8 @@ pub mod choice;
 mod crun;
 mod everything;
 pub mod family;
+#[cfg(test)]
+mod golden;
 pub mod handover;
 mod runwasi;
 mod runwasi_wamr;

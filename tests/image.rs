@@ -989,7 +989,9 @@ async fn what_a_module_needs_beyond_wasi_says_which_runtimes_can_start_it() {
                 .await;
         assert_eq!(found.modules[0].features, features.iter().copied().collect(), "{imports}");
         assert_eq!(runnable_by(&found, &started(&found, &[])), runs.into_iter().collect(), "{imports}");
-        let warned = hazards(&found, &started(&found, &[])).iter().any(|hazard| hazard.contains("wasmtime shim cannot start"));
+        let warned = hazards(&found, &started(&found, &[]))
+            .iter()
+            .any(|hazard| hazard.contains("wasmtime shim cannot start"));
         assert_eq!(warned, !features.is_empty(), "{imports}");
     }
     // Layers are for containerd's shims only, and Spin takes one layer of the artifact that answers HTTP.

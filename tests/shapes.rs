@@ -18,9 +18,9 @@ use std::time::Duration;
 use oci::{Image, ImageBuilder, fixtures};
 use registry::Registry;
 use serde_json::json;
-use wasmgate::runtime::{Family, runnable_by};
 use wasmgate::image::{Depth, ImageFacts, ImageKind, Program, Shape, program};
 use wasmgate::lookup::Inspector;
+use wasmgate::runtime::{Family, runnable_by};
 
 const SPIN_TOML: &[u8] = b"spin_manifest_version = 2\n[application]\nname = \"shop\"\n[[trigger.http]]\nroute = \"/...\"\n\
     component = \"web\"\n[component.web]\nsource = \"web.wasm\"\nallowed_outbound_hosts = [\"https://example.com\"]\n";
@@ -206,7 +206,11 @@ fn shown(name: &str, facts: &ImageFacts, program: &Program) -> String {
     let evidence: Vec<String> = facts.evidence.iter().map(|e| format!("{}: {}", e.seen, e.value)).collect();
     let word = |value: serde_json::Value| value.to_string().replace(['"', '[', ']'], "");
     let (shape, kind) = (word(json!(facts.shape)), word(json!(facts.kind)));
-    format!("{name} | {shape} | {kind} | {} | {}", word(json!(runnable_by(facts, program))), evidence.join("; "))
+    format!(
+        "{name} | {shape} | {kind} | {} | {}",
+        word(json!(runnable_by(facts, program))),
+        evidence.join("; ")
+    )
 }
 
 #[tokio::test]

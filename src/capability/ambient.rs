@@ -90,7 +90,9 @@ impl<'a> Host<'a> {
             Handover::SpinManifest => spin::app(self),
             Handover::SpinLayer => spin::app(self),
             Handover::Everything => self.everything(),
-            Handover::Things(_) => self.loads_plug_ins().then(|| things::plug_ins(self)).into_iter().collect(),
+            Handover::Things(_) => {
+                self.loads_plug_ins().then(|| things::plug_ins(self)).into_iter().collect()
+            }
         })
     }
 

@@ -11,7 +11,8 @@ use super::args::{InspectOptions, Output};
 use super::render::safe;
 use super::{Error, Exit, build, print};
 use crate::capability::interpreter;
-use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module};
+use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module, program};
+use crate::runtime;
 
 /// Columns of a terminal that nobody can measure.
 const DEFAULT_WIDTH: u16 = 140;

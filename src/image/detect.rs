@@ -10,11 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::archive::Fault;
 use super::config::{self, Config};
+use super::entry;
 use super::layer::{Bounds, Tree};
 use super::malformed::{Malformed, harmless, short};
 use super::manifest::{self, Document, Layout, Manifest};
 use super::module::{self, Magic};
-use super::entry;
 use super::program::{self, CONCLUSION};
 use super::reference::Reference;
 use super::rootfs::{APPLICATION_FILES, crun_annotation, described};

@@ -152,9 +152,8 @@ pub fn application(facts: &ImageFacts, start: &Start<'_>) -> Option<Program> {
 fn spin_files(facts: &ImageFacts, start: &Start<'_>) -> Program {
     let numbered = facts.modules.iter().enumerate().filter(|(_, module)| module.component.is_some());
     let (numbers, modules): (Vec<usize>, Vec<_>) = numbered.unzip();
-    let hidden = modules
-        .iter()
-        .find_map(|module| Some((module, entry::hiding(facts, start.mounts, &module.source)?)));
+    let hidden =
+        modules.iter().find_map(|module| Some((module, entry::hiding(facts, start.mounts, &module.source)?)));
     match hidden {
         Some((module, mount)) => hidden_by(&module.source, &mount),
         None => wasm(ImageKind::SpinApp, Packaging::RootFilesystem, numbers),

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use super::entry::{self, is_root};
 use super::layer::Tree;
 use super::malformed::short;
-use super::entry::{self, is_root};
-use super::{program, spin, spin::manifest};
 use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp};
+use super::{program, spin, spin::manifest};
 
 /// Spin's manifest, which its shim reads when the image has no Wasm layers
 /// (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`, `SPIN_MANIFEST_FILE_PATH`).

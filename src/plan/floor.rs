@@ -49,10 +49,7 @@ pub fn memory<'a>(
 }
 
 /// CPU seconds, in thousandths, that the container spends on compiling at every start; none when the shim compiles.
-pub(super) fn compile_millis<'a>(
-    compiler: Compiler,
-    modules: impl Iterator<Item = &'a ModuleFacts>,
-) -> i128 {
+pub(super) fn compile_millis<'a>(compiler: Compiler, modules: impl Iterator<Item = &'a ModuleFacts>) -> i128 {
     let code = modules.fold(0_i128, |sum, module| sum.saturating_add(i128::from(module.code_bytes)));
     match compiler {
         Compiler::Shim => 0,

@@ -132,18 +132,14 @@ fn of_place(found: At<'_>, facts: &ImageFacts, name: &str, function: Option<&str
         At::File(source, FileClass::Native { magic }) => {
             Choice::Starts(program::native(facts, source, magic))
         }
-        At::File(at, FileClass::Unreadable { message }) => {
-            Choice::Starts(program::unreadable(at, message))
-        }
+        At::File(at, FileClass::Unreadable { message }) => Choice::Starts(program::unreadable(at, message)),
         At::File(_, FileClass::Link { .. } | FileClass::Other) | At::Nothing => nothing(name),
     }
 }
 
 pub(super) fn nothing(name: &str) -> Choice {
     if name.is_empty() {
-        return Choice::Nothing(
-            "neither the pod nor the image names a program; set `command`".into(),
-        );
+        return Choice::Nothing("neither the pod nor the image names a program; set `command`".into());
     }
     Choice::Nothing(format!("`{name}` is neither Wasm nor a program in the layers of the image"))
 }
@@ -202,4 +198,3 @@ pub(super) fn choose(facts: &ImageFacts, start: &Start<'_>) -> Choice {
         Source::Settled(choice) => choice,
     }
 }
-

@@ -70,11 +70,7 @@ fn not_wasm(native: Choice, argument: &str) -> Choice {
 fn has_files(facts: &ImageFacts) -> bool {
     let layered = matches!(
         facts.shape,
-        Shape::WasmArtifact
-            | Shape::RunwasiLayers
-            | Shape::SpinArtifact
-            | Shape::SpinLegacy
-            | Shape::Other
+        Shape::WasmArtifact | Shape::RunwasiLayers | Shape::SpinArtifact | Shape::SpinLegacy | Shape::Other
     );
     facts.scanned && !layered
 }

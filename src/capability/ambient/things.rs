@@ -67,9 +67,8 @@ fn root(host: &Host<'_>) -> Vec<Entry> {
         None => Entry::new(Capability::Fs, &*files).mark_own(true),
     };
     let log = format!("{files}; terminationMessagePath, mounted by the kubelet");
-    let log = Entry::new(Capability::Fs, log)
-        .at_path(host.pod.termination_log(), Access::ReadWrite)
-        .mark_own(true);
+    let log =
+        Entry::new(Capability::Fs, log).at_path(host.pod.termination_log(), Access::ReadWrite).mark_own(true);
     let mounts = host.pod.mounts().into_iter().map(|mount| mount.seen_in(&*files));
     [root.at_path("/", access), log].into_iter().chain(mounts).collect()
 }
