@@ -87,8 +87,7 @@ impl<'a> Host<'a> {
     /// What the program as a whole is handed, beside its units: a Spin app's triggers, and what is loaded beside it.
     pub fn hands_over_to_app(&self) -> Vec<Entry> {
         merge(match self.handover() {
-            Handover::SpinManifest => spin::app(self),
-            Handover::SpinLayer => spin::app(self),
+            Handover::SpinManifest | Handover::SpinLayer => spin::app(self),
             Handover::Everything => self.everything(),
             Handover::Things(_) => {
                 self.loads_plug_ins().then(|| things::plug_ins(self)).into_iter().collect()

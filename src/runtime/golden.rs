@@ -122,16 +122,20 @@ fn row(why: &'static str, image: ImageFacts, command: &'static str, starts: [&'s
     Row { why, image, command, working_dir: "/", mount: "/elsewhere", starts }
 }
 
-fn rows() -> Vec<Row> {
-    let scratch = |files: &str| rootfs(Shape::ScratchRootfs, files);
-    let linux = |files: &str| rootfs(Shape::LinuxRootfs, files);
+fn scratch(files: &str) -> ImageFacts {
+    rootfs(Shape::ScratchRootfs, files)
+}
+
+fn linux(files: &str) -> ImageFacts {
+    rootfs(Shape::LinuxRootfs, files)
+}
+
+/// Names with a slash, and native programs.
+fn paths() -> Vec<Row> {
+    let everywhere =
+        |program: &'static str, spin: &'static str| [program, program, spin, program, program, program];
     vec![
-        row(
-            "a whole path",
-            scratch("/app.wasm"),
-            "/app.wasm",
-            ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "/app.wasm", "/app.wasm"],
-        ),
+        row("a whole path", scratch("/app.wasm"), "/app.wasm", everywhere("/app.wasm", "/app.wasm+")),
         row(
             "a function after `#`, which crun and youki do not know",
             scratch("/app.wasm"),
@@ -139,7 +143,6 @@ fn rows() -> Vec<Row> {
             ["/app.wasm", "/app.wasm", "/app.wasm+", "?", "?", "/app.wasm"],
         ),
         row("an ordinary program", linux("/bin/sh!"), "/bin/sh", ["linux"; 6]),
-        row("an ordinary program by its name", linux("/usr/bin/sh! /bin->usr/bin"), "sh", ["linux"; 6]),
         row("an ordinary program that is not there", linux("/bin/sh!"), "/bin/ls", ["?"; 6]),
         row(
             "a native program in an image that is packed as Wasm",
@@ -165,80 +168,74 @@ fn rows() -> Vec<Row> {
             )
         },
         Row {
+            mount: "/app.wasm",
+            ..row("a volume in the place of the program", scratch("/app.wasm"), "/app.wasm", ["?"; 6])
+        },
+    ]
+}
+
+/// Names that are searched for.
+fn names() -> Vec<Row> {
+    let work = [
+        "/work/app.wasm",
+        "/work/app.wasm",
+        "/work/app.wasm+",
+        "/work/app.wasm",
+        "/work/app.wasm",
+        "/work/app.wasm",
+    ];
+    vec![
+        row("an ordinary program", linux("/usr/bin/sh! /bin->usr/bin"), "sh", ["linux"; 6]),
+        row("an ordinary program in two folders", linux("/usr/bin/sh! /bin/sh!"), "sh", ["linux"; 6]),
+        Row {
             working_dir: "/work",
-            ..row(
-                "a bare name is that of the working directory",
-                scratch("/app.wasm /work/app.wasm"),
-                "app.wasm",
-                [
-                    "/work/app.wasm",
-                    "/work/app.wasm",
-                    "/work/app.wasm+",
-                    "/work/app.wasm",
-                    "/work/app.wasm",
-                    "/work/app.wasm",
-                ],
-            )
+            ..row("one of the working directory", scratch("/app.wasm /work/app.wasm"), "app.wasm", work)
         },
         row(
-            "a bare name in the search path and in the working directory",
+            "one of the search path and one of the working directory",
             scratch("/bin/a.wasm /a.wasm"),
             "a.wasm",
             ["?", "?", "/bin/a.wasm+", "?", "/a.wasm", "?"],
         ),
         row(
-            "a bare name that an unusual folder of programs has too",
+            "one of an unusual folder of programs and one of the working directory",
             scratch("/opt/bin/a.wasm /a.wasm"),
             "a.wasm",
             ["?", "?", "/a.wasm+", "/a.wasm", "/a.wasm", "?"],
         ),
-        Row {
-            mount: "/app.wasm",
-            ..row("a volume in the place of the program", scratch("/app.wasm"), "/app.wasm", ["?"; 6])
-        },
+    ]
+}
+
+/// Applications of Spin, and layers.
+fn shapes() -> Vec<Row> {
+    let spin = ["spin app+", "spin app+", "spin app", "spin app+", "spin app+", "spin app"];
+    let layers = ["layers", "layers", "layers+", "layers+", "layers+", "layers"];
+    vec![
         row(
             "an application of Spin beside the module that is named",
             spin_files(Shape::ScratchRootfs, "/web.wasm /other.wasm"),
             "/other.wasm",
             ["/other.wasm", "/other.wasm", "spin app", "/other.wasm", "/other.wasm", "?"],
         ),
-        row(
-            "an application of Spin",
-            spin_files(Shape::SpinRootfs, "/web.wasm"),
-            "/",
-            ["spin app+", "spin app+", "spin app", "spin app+", "spin app+", "spin app"],
-        ),
+        row("an application of Spin", spin_files(Shape::SpinRootfs, "/web.wasm"), "/", spin),
         row(
             "an application of Spin beside a native program",
             spin_files(Shape::LinuxRootfs, "/web.wasm /bin/sh!"),
             "/bin/sh",
             ["linux"; 6],
         ),
-        row(
-            "one layer of the Wasm artifact",
-            layered(Shape::WasmArtifact),
-            "/",
-            ["layers", "layers", "layers+", "layers+", "layers+", "layers"],
-        ),
-        row(
-            "a layer of runwasi",
-            layered(Shape::RunwasiLayers),
-            "/bin/sh",
-            ["layers", "layers", "layers+", "layers+", "layers+", "layers"],
-        ),
-        row(
-            "an application of Spin as layers",
-            layered(Shape::SpinArtifact),
-            "/",
-            ["spin app+", "spin app+", "spin app", "spin app+", "spin app+", "spin app"],
-        ),
+        row("one layer of the Wasm artifact", layered(Shape::WasmArtifact), "/", layers),
+        row("a layer of runwasi", layered(Shape::RunwasiLayers), "/bin/sh", layers),
+        row("an application of Spin as layers", layered(Shape::SpinArtifact), "/", spin),
         row("an artifact that is no program", blank(Shape::Other), "/", ["?"; 6]),
     ]
 }
 
 #[test]
 fn the_same_image_and_pod_start_what_each_runtime_starts() {
-    for Row { why, image, command, working_dir, mount, starts } in rows() {
+    for Row { why, image, command, working_dir, mount, starts } in
+        [paths(), names(), shapes()].into_iter().flatten()
+    {
         let command: Vec<String> = command.split_whitespace().map(String::from).collect();
         let mounts = [mount];
         let start =

@@ -44,7 +44,7 @@ impl Runtime for YoukiWasmtime {
 pub(super) fn choose(facts: &ImageFacts, start: &Start<'_>) -> Choice {
     let native = crun::choose(facts, start);
     let argument = first_argument(facts, start).unwrap_or_default();
-    let wasm = argument.ends_with(".wasm") || argument.ends_with(".wat");
+    let wasm = matches!(argument.rsplit_once('.'), Some((_, "wasm" | "wat")));
     let refused = matches!(&native, Choice::Starts(Program::Linux | Program::Native { .. }));
     if !wasm || refused || !has_files(facts) || entry::holds_variable(argument) {
         return not_wasm(native, argument);
