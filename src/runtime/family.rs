@@ -168,16 +168,16 @@ pub fn runnable_by(facts: &ImageFacts, program: &Program) -> BTreeSet<Family> {
 }
 
 /// Why the shim that modules are placed on by default, runwasi's wasmtime, cannot start a program, for people to read.
-pub fn hazards(facts: &ImageFacts, program: &Program) -> Vec<String> {
+pub fn warnings(facts: &ImageFacts, program: &Program) -> Vec<String> {
     match program {
         Program::Wasm { kind, modules, .. } if *kind != ImageKind::SpinApp => {
-            modules.iter().filter_map(|number| hazard(facts.modules.get(*number)?)).collect()
+            modules.iter().filter_map(|number| warning(facts.modules.get(*number)?)).collect()
         }
         _ => Vec::new(),
     }
 }
 
-fn hazard(module: &ModuleFacts) -> Option<String> {
+fn warning(module: &ModuleFacts) -> Option<String> {
     let runtime = Family::RunwasiWasmtime.runtime();
     let feature = module.features.iter().find(|feature| !runtime.provides(**feature))?;
     let what = match feature {

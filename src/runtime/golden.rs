@@ -50,7 +50,7 @@ fn blank(shape: Shape) -> ImageFacts {
         scanned: true,
         native: Vec::new(),
         spin: None,
-        hazards: Vec::new(),
+        warnings: Vec::new(),
         claims: Vec::new(),
     }
 }
