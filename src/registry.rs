@@ -52,7 +52,7 @@ const DOCKER_HUB_API: &str = "registry-1.docker.io";
 /// How much of an error's body is read, in bytes.
 const ERROR_BODY: usize = 8 << 10;
 
-/// How long is waited before a request is tried again that another try may help.
+/// Wait before the second try of a request that failed in a way that may pass.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Credentials that are tried for one request. The kubelet tries all; a pod may name any number of Secrets.
