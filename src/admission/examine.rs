@@ -9,9 +9,9 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::state::{Error, State};
 use crate::capability::Entry;
+use crate::image::annotation::crun_annotation;
 use crate::image::entry::{Start, needs_layers};
 use crate::image::program;
-use crate::image::rootfs::crun_annotation;
 use crate::image::{Depth, ImageFacts, Program, Shape};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::judge::{self, Case, ExemptionContext, RequestFacts, Verdict};

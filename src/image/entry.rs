@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::layer::is_wasm_name;
+use super::names::is_wasm_name;
 use super::{FileClass, ImageFacts, path};
 
 /// Where a name without a slash is looked for by a process that has the usual `PATH` of a service
@@ -24,7 +24,7 @@ pub struct Start<'a> {
     /// Mount paths of volumes, which hide the image's own files.
     pub mounts: &'a [&'a str],
     /// The pod's annotations, by which crun and youki can be asked for a Wasm handler
-    /// ([`super::rootfs::crun_annotation`]).
+    /// ([`super::annotation::crun_annotation`]).
     pub annotations: Option<&'a BTreeMap<String, String>>,
 }
 

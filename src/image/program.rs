@@ -2,10 +2,11 @@
 //! will start it. It decides where a pod is placed while no runtime is known, and nothing else: which program a runtime
 //! really starts, each family of them says itself (`runtime`).
 
+use super::annotation::crun_annotation;
 use super::entry::{self, At, Start, cut_function, first_argument, is_root, names_wasm, needs_layers};
 use super::malformed::harmless;
-use super::rootfs::{SLIGHTFILE, SPIN_TOML, WWS_TOML, crun_annotation};
-use super::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, module, path};
+use super::names::{SLIGHTFILE, SPIN_TOML, WWS_TOML};
+use super::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, kind, path};
 
 /// Marks the evidence that sums the others up.
 pub(super) const CONCLUSION: &str = "conclusion";
@@ -56,7 +57,7 @@ pub fn of_layers(facts: &ImageFacts, function: Option<&str>) -> Program {
     if facts.shape == Shape::SpinArtifact {
         return spin(facts);
     }
-    match facts.modules.first().map(|module| module::kind(module, function)) {
+    match facts.modules.first().map(|module| kind::of(module, function)) {
         Some(Ok(kind)) => wasm(kind, Packaging::Layers, vec![0]),
         Some(Err(reason)) => unknown(reason),
         None => unknown(conclusion(facts)),
@@ -214,7 +215,7 @@ pub fn native(facts: &ImageFacts, source: &str, magic: &str) -> Program {
 /// The program in the Wasm file at a path.
 pub fn run(facts: &ImageFacts, at: &str, function: Option<&str>) -> Program {
     let found = facts.modules.iter().enumerate().find(|(_, module)| module.source == at);
-    match found.map(|(number, module)| (number, module::kind(module, function))) {
+    match found.map(|(number, module)| (number, kind::of(module, function))) {
         Some((number, Ok(kind))) => wasm(kind, Packaging::RootFilesystem, vec![number]),
         Some((_, Err(reason))) => unknown(format!("`{at}` cannot start: {reason}")),
         None => unknown(format!("`{at}` is Wasm, but was not read")),
@@ -236,6 +237,7 @@ fn places(facts: &ImageFacts, name: &str, start: &Start<'_>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::module;
     use super::*;
     use crate::image::Evidence;
 

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::image::{Depth, Error, ImageFacts};
 
 /// Raised whenever the meaning of a record changes without its form showing it.
-const SCHEMA: u32 = 4;
+const SCHEMA: u32 = 5;
 
 /// Memory of the database for pages, in bytes: what is read often is in the gate's own memory.
 const PAGE_CACHE: usize = 4 << 20;
