@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -166,10 +167,14 @@ func describeFile(opened int, root, link string) (file, error) {
 		return file{}, err
 	}
 	defer content.Close()
-	hash := sha256.New()
+	hash, head := sha256.New(), &bytes.Buffer{}
+	if _, err := io.Copy(hash, io.TeeReader(io.LimitReader(content, 4), head)); err != nil {
+		return file{}, err
+	}
 	if _, err := io.Copy(hash, content); err != nil {
 		return file{}, err
 	}
+	found.Head = fmt.Sprintf("%x", head.Bytes())
 	found.Digest = fmt.Sprintf("sha256:%x", hash.Sum(nil))
 	return found, nil
 }

@@ -64,8 +64,9 @@ type file struct {
 	Kind string `json:"kind"`
 	// Path is where it really is.
 	Path string `json:"path,omitempty"`
-	// Digest of its content, `sha256:…`.
+	// Digest of its content, `sha256:…`, and its first bytes, in hexadecimal digits.
 	Digest string `json:"digest,omitempty"`
+	Head   string `json:"head,omitempty"`
 	Size   int64  `json:"size,omitempty"`
 	// Mode are its permission bits, in octal.
 	Mode string `json:"mode,omitempty"`
