@@ -18,6 +18,7 @@ use wasmgate::image::{
     SpinApp, SpinComponent, WasmFormat,
 };
 use wasmgate::inspection::{Container, Finding};
+use wasmgate::lookup;
 use wasmgate::runtime::{Ambient, Profile, Runtimes};
 use wasmgate::workload::{Kind, Role, Workload};
 
@@ -54,8 +55,8 @@ fn component(imports: Vec<Import>) -> ModuleFacts {
 
 fn facts(kind: ImageKind, modules: Vec<ModuleFacts>) -> ImageFacts {
     ImageFacts {
-        digest: "sha256:aa".into(),
-        manifest_digest: "sha256:aa".into(),
+        digest: image::Digest::of(b"aa"),
+        manifest_digest: image::Digest::of(b"aa"),
         kind,
         shape: Shape::ScratchRootfs,
         platform: "wasip1/wasm".into(),
@@ -846,7 +847,7 @@ fn what_starts_no_wasm_has_no_lists() {
         container(Role::ImageVolume, facts(ImageKind::Module, vec![core(&["path_open"])]), Program::Linux);
     let unread = Container {
         finding: Finding::Unread {
-            error: Arc::new(image::Error::TimedOut { image: "x".into(), budget_ms: 1 }),
+            error: Arc::new(lookup::Error::TimedOut { image: "x".into(), budget_ms: 1 }),
         },
         ..linux.clone()
     };

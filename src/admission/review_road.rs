@@ -351,7 +351,7 @@ mod tests {
     use crate::audit::{Labels, Metrics, Options, Output, Sink};
     use crate::lookup::{self, Inspector};
     use crate::policy::{Engine, Limits, PolicySet};
-    use crate::{image, registry};
+    use crate::registry;
 
     async fn gate() -> Gate {
         gate_with(lookup::LookupOptions::default()).await
@@ -446,7 +446,7 @@ mod tests {
             panic!("it hangs")
         };
         assert!(
-            matches!(**error, image::Error::TimedOut { budget_ms: 900.., .. }),
+            matches!(**error, crate::lookup::Error::TimedOut { budget_ms: 900.., .. }),
             "it is waited for: {error}"
         );
     }

@@ -19,7 +19,7 @@ use super::reference::Reference;
 use super::rootfs::{APPLICATION_FILES, crun_annotation, described};
 use super::source::{Descriptor, FetchedManifest, Source};
 use super::{
-    Depth, Error, Evidence, FileClass, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode,
+    Depth, Digest, Error, Evidence, FileClass, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode,
     Program, Shape, SpinApp, path, runner, spin,
 };
 
@@ -109,7 +109,7 @@ pub async fn detect<S: Source>(
     reference: &Reference,
     depth: Depth,
     limits: &SizeLimits,
-) -> Result<ImageFacts, Error> {
+) -> Result<ImageFacts, S::Error> {
     detect_for(&Nodes::default(), Slot::default(), source, reference, depth, limits).await
 }
 
@@ -121,7 +121,7 @@ pub async fn detect_for<S: Source>(
     reference: &Reference,
     depth: Depth,
     limits: &SizeLimits,
-) -> Result<ImageFacts, Error> {
+) -> Result<ImageFacts, S::Error> {
     let look = Look { source, reference, depth, limits, nodes, slot, image: reference.to_string() };
     let fetched = look.manifest(reference).await?;
     let facts = match look.parsed(&fetched.bytes, manifest::parse, "the manifest")? {
@@ -135,10 +135,10 @@ pub async fn detect_for<S: Source>(
 }
 
 /// Facts about which nothing is known yet.
-fn blank(digest: &str, manifest_digest: &str) -> ImageFacts {
+fn blank(digest: &Digest, manifest_digest: &Digest) -> ImageFacts {
     ImageFacts {
-        digest: digest.to_string(),
-        manifest_digest: manifest_digest.to_string(),
+        digest: digest.clone(),
+        manifest_digest: manifest_digest.clone(),
         kind: ImageKind::Unknown,
         shape: Shape::Other,
         platform: String::new(),
@@ -238,12 +238,12 @@ enum WasmLayer {
 }
 
 impl<S: Source> Look<'_, S> {
-    fn error(&self, what: &str, malformed: Malformed) -> Error {
-        Error::Read { image: self.image.clone(), what: what.to_string(), message: malformed.0 }
+    fn error(&self, what: &str, malformed: Malformed) -> S::Error {
+        Error::Read { image: self.image.clone(), what: what.to_string(), message: malformed.0 }.into()
     }
 
-    fn too_large(&self, what: impl Into<String>, limit: u64) -> Error {
-        Error::TooLarge { image: self.image.clone(), what: what.into(), limit }
+    fn too_large(&self, what: impl Into<String>, limit: u64) -> S::Error {
+        Error::TooLarge { image: self.image.clone(), what: what.into(), limit }.into()
     }
 
     fn parsed<T>(
@@ -251,11 +251,11 @@ impl<S: Source> Look<'_, S> {
         bytes: &[u8],
         parse: impl FnOnce(&[u8]) -> Result<T, Malformed>,
         what: &str,
-    ) -> Result<T, Error> {
+    ) -> Result<T, S::Error> {
         parse(bytes).map_err(|malformed| self.error(what, malformed))
     }
 
-    async fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, Error> {
+    async fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, S::Error> {
         let limit = self.limits.manifest;
         let fetched = self.source.manifest(reference, limit).await?;
         if fetched.bytes.len() as u64 > limit {
@@ -264,7 +264,7 @@ impl<S: Source> Look<'_, S> {
         Ok(fetched)
     }
 
-    async fn blob(&self, descriptor: &Descriptor, what: &str, limit: u64) -> Result<Bytes, Error> {
+    async fn blob(&self, descriptor: &Descriptor, what: &str, limit: u64) -> Result<Bytes, S::Error> {
         if descriptor.size > limit {
             return Err(self.too_large(what, limit));
         }
@@ -279,7 +279,7 @@ impl<S: Source> Look<'_, S> {
     }
 
     /// The manifest that an index leads to.
-    async fn entry(&self, entry: &manifest::Entry) -> Result<Manifest, Error> {
+    async fn entry(&self, entry: &manifest::Entry) -> Result<Manifest, S::Error> {
         if entry.descriptor.size > self.limits.manifest {
             return Err(self.too_large("a manifest of the index", self.limits.manifest));
         }
@@ -293,7 +293,7 @@ impl<S: Source> Look<'_, S> {
         }
     }
 
-    async fn index(&self, digest: &str, entries: &[manifest::Entry]) -> Result<ImageFacts, Error> {
+    async fn index(&self, digest: &Digest, entries: &[manifest::Entry]) -> Result<ImageFacts, S::Error> {
         let choice = match manifest::choose(entries) {
             Ok(choice) => choice,
             Err(nothing) => return Ok(blank(digest, digest).not_startable(format!("the index: {nothing}"))),
@@ -319,7 +319,7 @@ impl<S: Source> Look<'_, S> {
         mut facts: ImageFacts,
         entries: &[manifest::Entry],
         chosen: &manifest::Entry,
-    ) -> Result<ImageFacts, Error> {
+    ) -> Result<ImageFacts, S::Error> {
         let mut seen = BTreeSet::from([facts.manifest_digest.clone()]);
         let others: Vec<&manifest::Entry> = entries
             .iter()
@@ -353,7 +353,7 @@ impl<S: Source> Look<'_, S> {
         Ok(facts)
     }
 
-    async fn image(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, Error> {
+    async fn image(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, S::Error> {
         facts.saw("manifest.config.mediaType", &manifest.config.media_type);
         if !manifest.artifact_type.is_empty() {
             facts.saw("manifest.artifactType", &manifest.artifact_type);
@@ -394,7 +394,7 @@ impl<S: Source> Look<'_, S> {
         manifest: &Manifest,
         shape: Shape,
         claiming: Option<&Config>,
-    ) -> Result<ImageFacts, Error> {
+    ) -> Result<ImageFacts, S::Error> {
         facts.shape = shape;
         let wasm = [manifest::RUNWASI_LAYER, manifest::WASM_LAYER];
         for (layer, found) in self.wasm_layers(manifest, &wasm).await? {
@@ -403,7 +403,7 @@ impl<S: Source> Look<'_, S> {
         if let (Some(config), Some(layer), Some(module)) =
             (claiming, manifest.layers.first(), facts.modules.first())
         {
-            facts.claims = config.claims(module, &layer.digest);
+            facts.claims = config.claims(module, layer.digest.as_str());
         }
         for claim in &facts.claims.clone() {
             facts.saw(
@@ -418,7 +418,7 @@ impl<S: Source> Look<'_, S> {
 
     /// D3': read for the evidence only. The shim parses the config as an image config, finds no architecture in it, and
     /// falls back to files that the image does not have.
-    async fn spin_legacy(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, Error> {
+    async fn spin_legacy(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, S::Error> {
         let bytes = self.blob(&manifest.config, "the locked app", self.limits.config).await?;
         // Nothing starts it, so it does not matter whether it can be read.
         if let Ok(app) = spin::parse(&bytes) {
@@ -438,7 +438,7 @@ impl<S: Source> Look<'_, S> {
         mut facts: ImageFacts,
         manifest: &Manifest,
         config: &Config,
-    ) -> Result<ImageFacts, Error> {
+    ) -> Result<ImageFacts, S::Error> {
         facts.shape = Shape::SpinArtifact;
         let locked = manifest.layers.iter().find(|layer| layer.media_type == manifest::SPIN_APPLICATION);
         let Some(locked) = locked else {
@@ -467,7 +467,7 @@ impl<S: Source> Look<'_, S> {
     }
 
     /// Spin looks its modules up among the image's own layers.
-    fn check_components(&self, app: &SpinApp, layers: &[(Descriptor, WasmLayer)]) -> Result<(), Error> {
+    fn check_components(&self, app: &SpinApp, layers: &[(Descriptor, WasmLayer)]) -> Result<(), S::Error> {
         let held: BTreeSet<&str> = layers.iter().map(|(layer, _)| layer.digest.as_str()).collect();
         let mut uses = 0;
         for component in &app.components {
@@ -495,7 +495,7 @@ impl<S: Source> Look<'_, S> {
         &self,
         manifest: &Manifest,
         kinds: &[&str],
-    ) -> Result<Vec<(Descriptor, WasmLayer)>, Error> {
+    ) -> Result<Vec<(Descriptor, WasmLayer)>, S::Error> {
         let mut seen = BTreeSet::new();
         let layers: Vec<Descriptor> = manifest
             .layers
@@ -514,17 +514,17 @@ impl<S: Source> Look<'_, S> {
             .await
     }
 
-    async fn wasm_layer(&self, layer: Descriptor) -> Result<(Descriptor, WasmLayer), Error> {
+    async fn wasm_layer(&self, layer: Descriptor) -> Result<(Descriptor, WasmLayer), S::Error> {
         let what = format!("layer {}", layer.digest);
         let bytes = self.blob(&layer, &what, self.limits.layer).await?;
         if let Magic::Native(magic) = module::magic(&bytes) {
-            let native = NativeCode { source: layer.digest.clone(), magic: magic.to_string() };
+            let native = NativeCode { source: layer.digest.to_string(), magic: magic.to_string() };
             return Ok((layer, WasmLayer::Native(native)));
         }
         let digest = layer.digest.clone();
         let stop = Stop(Arc::default());
         let flag = Arc::clone(&stop.0);
-        let facts = self.aside(&what, move || module::read_until(&bytes, &digest, &flag)).await?;
+        let facts = self.aside(&what, move || module::read_until(&bytes, digest.as_str(), &flag)).await?;
         let facts = facts.map_err(|malformed| self.error(&what, malformed))?;
         Ok((layer, WasmLayer::Module(Box::new(facts))))
     }
@@ -534,7 +534,7 @@ impl<S: Source> Look<'_, S> {
         &self,
         what: &str,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Error> {
+    ) -> Result<T, S::Error> {
         let slot = self.slot.clone();
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
@@ -546,7 +546,7 @@ impl<S: Source> Look<'_, S> {
     }
 
     /// What the descriptors claim; what arrives is measured again.
-    fn check_sizes(&self, layers: &[Descriptor]) -> Result<(), Error> {
+    fn check_sizes(&self, layers: &[Descriptor]) -> Result<(), S::Error> {
         if let Some(large) = layers.iter().find(|layer| layer.size > self.limits.layer) {
             return Err(self.too_large(format!("layer {}", large.digest), self.limits.layer));
         }
@@ -556,7 +556,7 @@ impl<S: Source> Look<'_, S> {
     }
 
     /// D4 to D10 or an ordinary image. The layers are read only where Wasm is to be expected.
-    async fn rootfs(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, Error> {
+    async fn rootfs(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, S::Error> {
         let wasm_platform = manifest::is_wasm(&facts.platform);
         let first = facts.entrypoint.first().or(facts.cmd.first());
         let named = first.is_some_and(|argument| program::needs_layers(argument));
@@ -576,7 +576,7 @@ impl<S: Source> Look<'_, S> {
         Ok(facts.read_tree(&tree, crun, self.depth == Depth::Layers))
     }
 
-    async fn scan(&self, facts: &ImageFacts, manifest: &Manifest) -> Result<Tree, Error> {
+    async fn scan(&self, facts: &ImageFacts, manifest: &Manifest) -> Result<Tree, S::Error> {
         self.check_sizes(&manifest.layers)?;
         let bounds = Bounds { layer: self.limits.unpacked, file: self.limits.layer };
         let wanted = program::wanted(&facts.entrypoint, &facts.cmd, &facts.working_dir);
@@ -724,8 +724,11 @@ mod tests {
 
     struct Nothing;
     impl Source for Nothing {
+        type Error = Error;
+
         async fn manifest(&self, reference: &Reference, _: u64) -> Result<FetchedManifest, Error> {
-            Err(Error::FindImage { image: reference.to_string(), message: "nothing is here".into() })
+            let (image, what) = (reference.to_string(), "the manifest".into());
+            Err(Error::Read { image, what, message: "nothing is here".into() })
         }
         async fn blob(&self, reference: &Reference, _: &Descriptor, limit: u64) -> Result<Bytes, Error> {
             self.manifest(reference, limit).await.map(|manifest| manifest.bytes)

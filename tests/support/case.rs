@@ -14,10 +14,11 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, from_value, json};
 use wasmgate::cluster::Cluster;
 use wasmgate::grant::Grants;
-use wasmgate::image::{Error, ImageFacts};
+use wasmgate::image::ImageFacts;
 use wasmgate::inspection::{Container, Finding, Inspection};
 use wasmgate::judge::input::UserFacts;
 use wasmgate::judge::{Case, Options, RequestFacts, prepare};
+use wasmgate::registry;
 use wasmgate::review::GroupVersionKind;
 use wasmgate::runtime::Runtimes;
 use wasmgate::workload::{self, Kind};
@@ -51,9 +52,13 @@ pub fn refused() -> Value {
     let seen = json!([{"seen": "producers section, processed-by", "value": "componentize-py 0.13.0"}]);
     facts.0["modules"][0]["interpreters"] = json!([{"engine": "cpython", "evidence": seen}]);
     let message = "the registry answered 401".into();
-    let unread = Error::FetchManifest { image: "ghcr.io/myorg/migrate:1".into(), message };
-    let findings =
-        vec![Finding::Unread { error: Arc::new(unread) }, known(facts), known(linux()), known(spin_app())];
+    let unread = registry::Error::FetchManifest { image: "ghcr.io/myorg/migrate:1".into(), message };
+    let findings = vec![
+        Finding::Unread { error: Arc::new(unread.into()) },
+        known(facts),
+        known(linux()),
+        known(spin_app()),
+    ];
     let options = [("strictAmbient".to_string(), json!(true))].into();
     input(&pod, findings, vec![grant("2026-03-31T00:00:00Z")], &options)
 }
