@@ -560,7 +560,8 @@ async fn bytes_with_another_digest_are_never_handed_out() {
     let wrong = right.with_digest(&Digest::of(b"other"));
     let error = source.manifest(&wrong, LIMIT).await.unwrap_err().to_string();
     assert!(error.contains("digest") && error.contains(&digest(&body)), "{error}");
-    let error = source.blob(&right, &descriptor(b"other"), LIMIT).await.unwrap_err();
+    let other = Descriptor { size: body.len() as u64, ..descriptor(b"other") };
+    let error = source.blob(&right, &other, LIMIT).await.unwrap_err();
     assert!(matches!(error, Error::FetchBlob { .. }), "{error}");
     assert!(error.to_string().contains(&digest(&body)), "{error}");
 }
@@ -571,13 +572,14 @@ async fn faults_in_the_middle_of_a_blob_are_errors_of_that_blob() {
         (Fault::Truncated(b"half".to_vec()), "cut the connection"),
         (Fault::Stall, "did not answer in time"),
         (Fault::Status(500, "", "boom"), "status 500: boom"),
-        (Fault::Large { bytes: 50 << 20, announced: true }, "more than the 6 bytes"),
-        (Fault::Large { bytes: 50 << 20, announced: false }, "more than the 6 bytes"),
+        (Fault::Large { bytes: 50 << 20, announced: true }, "more than the 2000 bytes"),
+        (Fault::Large { bytes: 50 << 20, announced: false }, "more than the 2000 bytes"),
     ] {
         let server = Server::start(fault.clone()).await;
         let source = source(&impatient(&server.host));
         let name = reference(&server.image("app:v1"));
-        let error = source.blob(&name, &descriptor(b"wanted"), LIMIT).await.unwrap_err();
+        let wanted = Descriptor { size: 2000, ..descriptor(b"wanted") };
+        let error = source.blob(&name, &wanted, LIMIT).await.unwrap_err();
         assert!(error.to_string().contains(part), "{fault:?}: {error}");
     }
 }
