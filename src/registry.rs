@@ -44,7 +44,7 @@ pub use breaker::BreakerOptions;
 pub use credentials::{Credentials, Login, NoPullSecrets, PullSecrets, Pulled, Puller};
 pub use error::Error;
 pub use options::{ProxyOptions, RegistryOptions};
-pub use secret::Secret;
+pub use secret::SecretText;
 
 /// How much of an error's body is read, in bytes.
 const ERROR_BODY: usize = 8 << 10;
@@ -76,7 +76,7 @@ impl fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// Sets up clients; reads the authorities and the docker config.
+    /// Sets up clients; reads the CAs and the docker config.
     pub fn new(guard: Guard, options: &RegistryOptions) -> Result<Self, Error> {
         let system: Arc<dyn Resolver> = Arc::new(System);
         Self::with_resolver(guard, options, &system)
@@ -97,8 +97,8 @@ impl Registry {
         let guard =
             guard.with_named(mirrors.values().flatten().map(|mirror| mirror.host.as_str()).chain(realms));
         let guard = Arc::new(guard);
-        let authorities = ca_files::authorities(&options.ca_files)?;
-        let transport = Transport::new(&guard, resolver, &authorities, options);
+        let ca_certs = ca_files::ca_certs(&options.ca_files)?;
+        let transport = Transport::new(&guard, resolver, &ca_certs, options);
         let transport = transport.map_err(|trouble| Error::SetUpClient {
             message: if let Trouble::SetUp(message) = trouble { message } else { format!("{trouble:?}") },
         })?;
@@ -159,7 +159,8 @@ impl Registry {
 
     async fn fetch_once(&self, site: &Site, thing: &Thing<'_>, limit: u64) -> Result<Bytes, Trouble> {
         let permit = self.inner.breakers.enter(&site.registry);
-        let permit = permit.map_err(|closed| Trouble::Other(message::closed(&site.registry, closed)))?;
+        let permit =
+            permit.map_err(|closed| Trouble::Other(message::breaker_open(&site.registry, closed)))?;
         let mut asking = Asking { inner: &self.inner, site, permit, shown: Shown::default() };
         let response = asking.ask(site.url(thing)?, thing.accept(), &self.pulled_with).await?;
         let status = response.status();
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_that_is_none_is_refused_with_the_file_named() {
+    fn a_ca_that_is_none_is_refused_with_the_file_named() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ca.pem");
         std::fs::write(&file, "not a certificate").unwrap();

@@ -67,7 +67,7 @@ const ROOMS: &[Room] = &[
     room(
         "watch",
         &["image", "registry", "runtime", "cluster", "capability", "grant"],
-        "keeps a live picture of the cluster; who uses the picture is none of its business",
+        "keeps a snapshot of the cluster up to date; who uses the snapshot is none of its business",
     ),
     room("policy", &[], "runs Rego on JSON and knows nothing of pods"),
     room(
@@ -105,7 +105,7 @@ const ROOMS: &[Room] = &[
     room(
         "server",
         &["review", "certs"],
-        "serves a trait over TLS; of the road it knows the envelope, for what it refuses by itself",
+        "serves a trait over TLS; of a review it knows the envelope, for what it refuses by itself",
     ),
     room(
         "config",
@@ -643,7 +643,7 @@ fn a_forbidden_arrow_is_found_in_every_spelling() {
 fn allowed_arrows_comments_and_strings_are_no_violations() {
     let fine = [
         "use crate::policy::{Action, Violation};",
-        "use crate::audit::Road;",
+        "use crate::audit::Webhook;",
         "use super::{Error, metrics::Drops};",
         "//! [`crate::plan`]\n/// crate::plan\n/* use crate::plan; /* nested */ use crate::plan; */",
         "const A: &str = \"use crate::plan;\"; const B: &str = r\"crate::plan\"; const C: &[u8] = br#\"crate::plan\"#;",

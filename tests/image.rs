@@ -118,7 +118,7 @@ async fn a_cncf_artifact_is_known_by_its_media_types_and_read_by_its_bytes() {
     assert_eq!(found.platform, "wasip1/wasm");
     assert_eq!(found.modules[0].source, oci::digest(&module));
     assert_eq!(functions(&found.modules[0], "wasi_snapshot_preview1"), ["fd_write"]);
-    assert!(found.hazards[0].contains("command"));
+    assert!(found.warnings[0].contains("command"));
     let program = started(&found, &["/"]);
     assert_eq!(
         program,
@@ -142,8 +142,8 @@ async fn runwasi_layers_are_read_only_where_the_config_says_wasm() {
     let found = facts(&builder.build()).await;
     assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::RunwasiLayers));
     assert_eq!(found.entrypoint, ["app.wasm"]);
-    assert_eq!(found.hazards.len(), 1);
-    assert!(found.hazards[0].contains("1.6.25"), "{:?}", found.hazards);
+    assert_eq!(found.warnings.len(), 1);
+    assert!(found.warnings[0].contains("1.6.25"), "{:?}", found.warnings);
     for architecture in ["amd64", "wasm32", "Wasm"] {
         builder.set_config("architecture", json!(architecture));
         let found = facts(&builder.build()).await;
@@ -208,21 +208,21 @@ async fn a_spin_app_that_spin_would_refuse_is_refused_or_unknown() {
 }
 
 #[tokio::test]
-async fn buildx_images_are_read_through_their_index_with_its_hazards() {
+async fn buildx_images_are_read_through_their_index_with_its_warnings() {
     let mut builder = ImageBuilder::rootfs("wasi/wasm", &["/app.wasm"]);
     let image = builder.files(&[("app.wasm", &fixtures::command())]).build();
     let index = image.with_attestation("wasi/wasm");
     let found = facts(&index).await;
     assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::WasmRootfs));
     assert_eq!((found.digest.as_str(), found.manifest_digest.as_str()), (&*index.digest, &*image.digest));
-    assert!(found.hazards.iter().any(|hazard| hazard.contains("--provenance=false")));
-    assert!(found.hazards.iter().any(|hazard| hazard.contains("use_local_image_pull")));
+    assert!(found.warnings.iter().any(|warning| warning.contains("--provenance=false")));
+    assert!(found.warnings.iter().any(|warning| warning.contains("use_local_image_pull")));
     let Program::Wasm { packaging, .. } = started(&found, &[]) else { panic!() };
     assert_eq!(packaging, Packaging::RootFilesystem);
     // The demo image of runwasi: the same without an index.
     let mut builder = ImageBuilder::rootfs("wasip1/wasm", &["/app.wasm"]);
     let found = facts(&builder.files(&[("app.wasm", &fixtures::command())]).build()).await;
-    assert_eq!((found.kind, found.hazards.len()), (ImageKind::Module, 1));
+    assert_eq!((found.kind, found.warnings.len()), (ImageKind::Module, 1));
 }
 
 #[tokio::test]
@@ -234,7 +234,7 @@ async fn an_index_for_both_is_linux_because_a_node_reads_only_its_own_platform()
     let found = facts(&Image::index(&[("wasi/wasm", &wasm), ("linux/amd64", &linux)])).await;
     assert_eq!((found.kind, found.manifest_digest.as_str()), (ImageKind::Linux, &*linux.digest));
     assert!(found.evidence[0].value.contains("wasi/wasm"), "{:?}", found.evidence);
-    assert!(found.hazards[0].contains("wasi/wasm"));
+    assert!(found.warnings[0].contains("wasi/wasm"));
     let windows = facts(&Image::index(&[("windows/amd64", &linux)])).await;
     assert!(conclusion(&windows).contains("`windows/amd64`"), "{}", conclusion(&windows));
 }
@@ -254,7 +254,7 @@ async fn a_scratch_image_is_wasm_by_the_file_that_its_entry_point_names() {
         let found = facts(&builder.files(&[(name, &bytes)]).build()).await;
         assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::ScratchRootfs), "{entrypoint}");
         assert_eq!(found.files, [(format!("/{name}"), FileClass::Wasm)]);
-        assert!(found.scanned && found.hazards.is_empty());
+        assert!(found.scanned && found.warnings.is_empty());
     }
 }
 
@@ -446,7 +446,7 @@ async fn nothing_that_an_image_says_can_forge_a_line_of_a_log_or_an_annotation()
         let facts = deep(&image).await;
         let evidence = facts.evidence.iter().flat_map(|evidence| [&evidence.seen, &evidence.value]);
         let claims = facts.claims.iter().flat_map(|claim| [&claim.field, &claim.claimed, &claim.found]);
-        shown.extend(evidence.chain(claims).chain(&facts.hazards).map(|text| harmless(text)));
+        shown.extend(evidence.chain(claims).chain(&facts.warnings).map(|text| harmless(text)));
         for command in [&[][..], &[FORGED], &["/absent\n.wasm"]] {
             if let Program::Unknown { reason } = started(&facts, command) {
                 shown.push(harmless(&reason));
@@ -708,7 +708,10 @@ async fn a_demo_image_is_known_by_its_config_in_any_letter_case_and_under_its_ow
         let image = builder.files(&[("app.wasm", &fixtures::command())]).build();
         for found in [facts(&image).await, facts(&Image::index(&[(platform, &image)])).await] {
             assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::WasmRootfs), "{platform}");
-            assert!(found.hazards.iter().any(|hazard| hazard.contains("use_local_image_pull")), "{platform}");
+            assert!(
+                found.warnings.iter().any(|warning| warning.contains("use_local_image_pull")),
+                "{platform}"
+            );
             assert_eq!(saw(&found, "config platform"), platform.to_lowercase());
             assert_eq!(saw(&found, "file /app.wasm"), "a core module, imports wasi_snapshot_preview1");
         }
@@ -989,8 +992,8 @@ async fn what_a_module_needs_beyond_wasi_says_which_runtimes_can_start_it() {
                 .await;
         assert_eq!(found.modules[0].features, features.iter().copied().collect(), "{imports}");
         assert_eq!(runners(&found, &started(&found, &[])), runs.into_iter().collect(), "{imports}");
-        let warned = found.hazards.iter().any(|hazard| hazard.contains("wasmtime shim cannot start"));
-        assert_eq!(warned, !features.is_empty(), "{imports}: {:?}", found.hazards);
+        let warned = found.warnings.iter().any(|warning| warning.contains("wasmtime shim cannot start"));
+        assert_eq!(warned, !features.is_empty(), "{imports}: {:?}", found.warnings);
     }
     // Layers are for containerd's shims only, and Spin takes one layer of the artifact that answers HTTP.
     let artifact = facts(&ImageBuilder::wasm_artifact(&fixtures::http_component()).build()).await;

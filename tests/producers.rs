@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use oci::fixtures::{go, go_for, produced};
-use wasmgate::image::{Engine, Feature, ImageKind, ModuleFacts, WasmFormat, module};
+use wasmgate::image::{Feature, ImageKind, InterpreterKind, ModuleFacts, WasmFormat, module};
 
 fn read(bytes: &[u8]) -> ModuleFacts {
     let started = Instant::now();
@@ -31,7 +31,7 @@ fn interfaces(facts: &ModuleFacts) -> Vec<&str> {
 }
 
 /// Interpreters, each with the values of its evidence.
-fn interpreters(facts: &ModuleFacts) -> Vec<(Engine, Vec<&str>)> {
+fn interpreters(facts: &ModuleFacts) -> Vec<(InterpreterKind, Vec<&str>)> {
     facts
         .interpreters
         .iter()
@@ -143,7 +143,7 @@ fn an_interpreters_component_can_call_all_that_its_library_can() {
     assert!(refusal(&facts).contains("`run`"), "{}", refusal(&facts));
     assert_eq!(module::kind(&facts, Some("run")), Ok(ImageKind::Component));
     let found = interpreters(&facts);
-    let [(Engine::Cpython, evidence)] = found.as_slice() else { panic!("{found:?}") };
+    let [(InterpreterKind::Cpython, evidence)] = found.as_slice() else { panic!("{found:?}") };
     assert!(evidence.contains(&"PyInit_componentize_py_runtime"), "{evidence:?}");
     assert!(evidence.contains(&"Py_GetBuildInfo"), "{evidence:?}");
 }
@@ -168,7 +168,7 @@ fn a_javascript_component_imports_what_was_not_disabled() {
     assert!(interfaces(&facts).iter().any(|name| name.starts_with("wasi:cli/stdout@0.2")));
     assert_eq!(functions(&facts, "wasi:http/outgoing-handler"), Vec::<&str>::new());
     let found = interpreters(&facts);
-    let [(Engine::Spidermonkey, evidence)] = found.as_slice() else { panic!("{found:?}") };
+    let [(InterpreterKind::Spidermonkey, evidence)] = found.as_slice() else { panic!("{found:?}") };
     assert!(evidence.contains(&"ComponentizeJS 0.23.0"), "{evidence:?}");
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Host<'a> {
 
 /// How a runtime treats a program; worked out once per container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Treatment {
     /// runwasi's wasmtime shim and a core module.
     RunwasiModule,
     /// runwasi's wasmtime shim and `wasi:cli/run`.
@@ -71,21 +71,23 @@ impl<'a> Host<'a> {
 
     /// A program that the profile's runtime is not known to run gets the widest treatment: what a shim does with a
     /// kind that it was not made for is not written down anywhere.
-    fn way(&self) -> Way {
-        let Program::Wasm { kind, .. } = self.program else { return Way::Everything };
+    fn treatment(&self) -> Treatment {
+        let Program::Wasm { kind, .. } = self.program else { return Treatment::Everything };
         match (self.profile.map(|p| p.ambient), kind) {
-            (Some(Ambient::RunwasiWasmtime), ImageKind::Module) => Way::RunwasiModule,
-            (Some(Ambient::RunwasiWasmtime), ImageKind::Component) => Way::RunwasiCommand,
-            (Some(Ambient::RunwasiWasmtime), ImageKind::HttpComponent) => Way::RunwasiHttp,
-            (Some(Ambient::RunwasiWasmedge | Ambient::CrunWasmedge), ImageKind::Module) => Way::Wasmedge,
-            (Some(Ambient::CrunWasmtime), ImageKind::Module) => Way::CrunWasmtime,
-            (Some(Ambient::CrunWasmer), ImageKind::Module) => Way::CrunWasmer,
-            (Some(Ambient::CrunWamr), ImageKind::Module) => Way::CrunWamr,
-            (Some(Ambient::YoukiWasmtime), ImageKind::Module) => Way::YoukiWasmtime,
-            (Some(Ambient::Spin), ImageKind::SpinApp) if spin_app(self.facts, self.program).is_some() => {
-                Way::Spin
+            (Some(Ambient::RunwasiWasmtime), ImageKind::Module) => Treatment::RunwasiModule,
+            (Some(Ambient::RunwasiWasmtime), ImageKind::Component) => Treatment::RunwasiCommand,
+            (Some(Ambient::RunwasiWasmtime), ImageKind::HttpComponent) => Treatment::RunwasiHttp,
+            (Some(Ambient::RunwasiWasmedge | Ambient::CrunWasmedge), ImageKind::Module) => {
+                Treatment::Wasmedge
             }
-            _ => Way::Everything,
+            (Some(Ambient::CrunWasmtime), ImageKind::Module) => Treatment::CrunWasmtime,
+            (Some(Ambient::CrunWasmer), ImageKind::Module) => Treatment::CrunWasmer,
+            (Some(Ambient::CrunWamr), ImageKind::Module) => Treatment::CrunWamr,
+            (Some(Ambient::YoukiWasmtime), ImageKind::Module) => Treatment::YoukiWasmtime,
+            (Some(Ambient::Spin), ImageKind::SpinApp) if spin_app(self.facts, self.program).is_some() => {
+                Treatment::Spin
+            }
+            _ => Treatment::Everything,
         }
     }
 
@@ -100,53 +102,53 @@ impl<'a> Host<'a> {
 
     /// Whether this unit is started at all: `SPIN_COMPONENTS_TO_RETAIN` narrows a Spin app.
     pub fn starts(&self, unit: &Unit<'_>) -> bool {
-        match (self.way(), unit.component) {
-            (Way::Spin, Some(component)) => spin::retains(&self.pod, &component.id),
+        match (self.treatment(), unit.component) {
+            (Treatment::Spin, Some(component)) => spin::retains(&self.pod, &component.id),
             _ => true,
         }
     }
 
     /// Whether every unit is handed the same, so that it need be worked out once.
     pub fn treats_units_alike(&self) -> bool {
-        self.way() != Way::Spin
+        self.treatment() != Treatment::Spin
     }
 
     /// What one unit is handed, sorted.
     pub fn hands_over(&self, unit: &Unit<'_>) -> Vec<Entry> {
-        merge(match (self.way(), unit.component) {
-            (Way::RunwasiModule, _) => runwasi::command(self, false),
-            (Way::RunwasiCommand, _) => runwasi::command(self, true),
-            (Way::RunwasiHttp, _) => runwasi::http(self),
-            (Way::Wasmedge, _) => wasmedge::module(self),
-            (Way::CrunWasmtime, _) => crun::wasmtime(self),
-            (Way::CrunWasmer, _) => crun::wasmer(self),
-            (Way::CrunWamr, _) => crun::wamr(self),
-            (Way::YoukiWasmtime, _) => youki::wasmtime(self),
-            (Way::Spin, Some(component)) => spin::component(self, component),
-            (Way::Spin, None) | (Way::Everything, _) => self.everything(),
+        merge(match (self.treatment(), unit.component) {
+            (Treatment::RunwasiModule, _) => runwasi::command(self, false),
+            (Treatment::RunwasiCommand, _) => runwasi::command(self, true),
+            (Treatment::RunwasiHttp, _) => runwasi::http(self),
+            (Treatment::Wasmedge, _) => wasmedge::module(self),
+            (Treatment::CrunWasmtime, _) => crun::wasmtime(self),
+            (Treatment::CrunWasmer, _) => crun::wasmer(self),
+            (Treatment::CrunWamr, _) => crun::wamr(self),
+            (Treatment::YoukiWasmtime, _) => youki::wasmtime(self),
+            (Treatment::Spin, Some(component)) => spin::component(self, component),
+            (Treatment::Spin, None) | (Treatment::Everything, _) => self.everything(),
         })
     }
 
     /// What the program as a whole is handed, beside its units: a Spin app's triggers.
     pub fn hands_over_to_app(&self) -> Vec<Entry> {
-        merge(match self.way() {
-            Way::Spin => spin::app(self),
-            Way::Everything => self.everything(),
-            Way::Wasmedge => wasmedge::process(self),
-            Way::RunwasiModule
-            | Way::RunwasiCommand
-            | Way::RunwasiHttp
-            | Way::CrunWasmtime
-            | Way::CrunWasmer
-            | Way::CrunWamr
-            | Way::YoukiWasmtime => Vec::new(),
+        merge(match self.treatment() {
+            Treatment::Spin => spin::app(self),
+            Treatment::Everything => self.everything(),
+            Treatment::Wasmedge => wasmedge::process(self),
+            Treatment::RunwasiModule
+            | Treatment::RunwasiCommand
+            | Treatment::RunwasiHttp
+            | Treatment::CrunWasmtime
+            | Treatment::CrunWasmer
+            | Treatment::CrunWamr
+            | Treatment::YoukiWasmtime => Vec::new(),
         })
     }
 
     /// Whether the program is a command component that cannot be linked because of an import of `wasi:http`: runwasi's
     /// shim adds `wasmtime_wasi::p2` alone to a command's linker (`runwasi:crates/containerd-shim-wasmtime/src/instance.rs`).
     pub fn lacks_http(&self) -> bool {
-        self.way() == Way::RunwasiCommand
+        self.treatment() == Treatment::RunwasiCommand
     }
 
     /// The whole taxonomy without parameters, and what the pod spec names.
@@ -177,7 +179,7 @@ impl<'a> Host<'a> {
 /// own process (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`). Asked for only where the runtime is not
 /// known to be another one.
 pub(super) fn plugins(host: &Host<'_>) -> Vec<Entry> {
-    if !matches!(host.way(), Way::Everything | Way::Wasmedge) {
+    if !matches!(host.treatment(), Treatment::Everything | Treatment::Wasmedge) {
         return Vec::new();
     }
     let loads = |name: &str| matches!(name, "WASMEDGE_PLUGIN_PATH" | "WASMEDGE_WASINN_PRELOAD");

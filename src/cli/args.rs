@@ -74,7 +74,7 @@ Examples:
 
 /// How a command prints what it found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Output {
+pub enum OutputFormat {
     /// For people.
     #[default]
     Text,
@@ -108,7 +108,7 @@ pub struct GateOptions {
     /// Registry that is spoken to over plain HTTP, host:port; it is also allowed (repeatable)
     #[arg(long = "insecure-registry", value_name = "HOST", help_heading = "Images")]
     pub insecure_registries: Vec<String>,
-    /// PEM file with a certificate authority that registries are verified with, beside the public ones (repeatable)
+    /// PEM file with a CA that registries are verified with, beside the public ones (repeatable)
     #[arg(long = "registry-ca", value_name = "FILE", help_heading = "Images")]
     pub registry_cas: Vec<PathBuf>,
     /// Docker `config.json` with registry credentials
@@ -174,7 +174,7 @@ pub struct ExplainOptions {
     pub namespace: String,
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
-    pub output: Output,
+    pub output: OutputFormat,
     /// Also print the document that the policies read, for authors of rules
     #[arg(long)]
     pub show_input: bool,
@@ -225,7 +225,7 @@ pub struct InspectOptions {
     pub target: String,
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
-    pub output: Output,
+    pub output: OutputFormat,
     /// Longest time to look, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub timeout: u64,

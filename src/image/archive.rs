@@ -39,13 +39,13 @@ fn malformed(message: impl Into<String>) -> Fault {
 
 /// Bytes that may still be unpacked, and a way to stop from outside.
 #[derive(Debug)]
-pub struct Budget<'a> {
+pub struct UnpackBudget<'a> {
     left: u64,
     exceeded: bool,
     stop: &'a AtomicBool,
 }
 
-impl<'a> Budget<'a> {
+impl<'a> UnpackBudget<'a> {
     /// `bytes` from now on; setting `stop` ends every read with an error.
     pub fn new(bytes: u64, stop: &'a AtomicBool) -> Self {
         Self { left: bytes, exceeded: false, stop }
@@ -59,7 +59,7 @@ impl<'a> Budget<'a> {
 
 struct Bounded<'b, 'a, R> {
     inner: R,
-    budget: &'b mut Budget<'a>,
+    budget: &'b mut UnpackBudget<'a>,
 }
 
 impl<R: Read> Read for Bounded<'_, '_, R> {
@@ -147,7 +147,7 @@ fn unpack<'a>(blob: &'a [u8]) -> Box<dyn Read + 'a> {
 
 /// One entry, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct TarEntry {
     /// Name as written.
     pub name: Vec<u8>,
     /// Target of a link, as written.
@@ -163,11 +163,11 @@ pub struct Entry {
 /// What visits the entries of an archive. It may read as much of the content as it likes.
 pub trait Visitor {
     /// One entry and its content.
-    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), Fault>;
+    fn visit(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<(), Fault>;
 }
 
 /// Shows every entry of a layer to a visitor, in order.
-pub fn read(blob: &[u8], budget: &mut Budget<'_>, visitor: &mut dyn Visitor) -> Result<(), Fault> {
+pub fn read(blob: &[u8], budget: &mut UnpackBudget<'_>, visitor: &mut dyn Visitor) -> Result<(), Fault> {
     let mut input = Bounded { inner: unpack(blob), budget };
     let result = entries(&mut input, visitor);
     if input.budget.exceeded { Err(Fault::TooLarge) } else { result }
@@ -212,7 +212,7 @@ fn visit(
     if header.as_bytes().get(156) == Some(&0) && name.last() == Some(&b'/') {
         kind = EntryType::Directory;
     }
-    let entry = Entry {
+    let entry = TarEntry {
         target: extended
             .target
             .or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned))
@@ -349,7 +349,7 @@ mod tests {
     struct Names(Vec<(String, u64)>);
 
     impl Visitor for Names {
-        fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), Fault> {
+        fn visit(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<(), Fault> {
             let mut bytes = Vec::new();
             content.read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
             self.0.push((String::from_utf8_lossy(&entry.name).into_owned(), bytes.len() as u64));
@@ -360,7 +360,7 @@ mod tests {
     fn names(blob: &[u8], limit: u64) -> Result<Vec<(String, u64)>, Fault> {
         let stop = AtomicBool::new(false);
         let mut names = Names::default();
-        read(blob, &mut Budget::new(limit, &stop), &mut names).map(|()| names.0)
+        read(blob, &mut UnpackBudget::new(limit, &stop), &mut names).map(|()| names.0)
     }
 
     fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -413,7 +413,7 @@ mod tests {
     fn reading_stops_when_nobody_waits() {
         let stop = AtomicBool::new(true);
         let blob = archive(&[("a", b"1")]);
-        let result = read(&blob, &mut Budget::new(1 << 20, &stop), &mut Names::default());
+        let result = read(&blob, &mut UnpackBudget::new(1 << 20, &stop), &mut Names::default());
         assert!(matches!(result, Err(Fault::Malformed(_))));
     }
 

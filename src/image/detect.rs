@@ -10,9 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::archive::Fault;
 use super::config::{self, Config};
-use super::layer::{Bounds, Tree};
+use super::layer::{Tree, UnpackLimits};
 use super::malformed::{Malformed, harmless, short};
-use super::manifest::{self, Document, Layout, Manifest};
+use super::manifest::{self, Document, ImageManifest, ManifestKind};
 use super::module::{self, Magic};
 use super::program::{self, CONCLUSION};
 use super::reference::Reference;
@@ -58,7 +58,7 @@ impl Default for SizeLimits {
 /// One of the places that look-ups have, for as long as anything of the look-up is at work.
 ///
 /// Work on another thread cannot be ended from outside: it sees that nobody waits at its next step, and until then it
-/// has its memory and its processor. So it holds the place too, and a look-up that was given up makes no room for
+/// has its memory and its processor. So it holds the place too, and a look-up that was given up makes no space for
 /// another one before its work has ended.
 #[derive(Debug, Clone, Default)]
 pub struct Slot {
@@ -152,7 +152,7 @@ fn blank(digest: &Digest, manifest_digest: &Digest) -> ImageFacts {
         scanned: false,
         native: Vec::new(),
         spin: None,
-        hazards: Vec::new(),
+        warnings: Vec::new(),
         claims: Vec::new(),
     }
 }
@@ -169,7 +169,7 @@ impl ImageFacts {
             self.evidence.iter_mut().flat_map(|evidence| [&mut evidence.seen, &mut evidence.value]);
         let claims =
             self.claims.iter_mut().flat_map(|claim| [&mut claim.field, &mut claim.claimed, &mut claim.found]);
-        for text in evidence.chain(claims).chain(&mut self.hazards) {
+        for text in evidence.chain(claims).chain(&mut self.warnings) {
             *text = harmless(text);
         }
         self
@@ -196,17 +196,17 @@ impl ImageFacts {
         };
         self.kind = kind;
         self.saw(CONCLUSION, why);
-        self.add_feature_hazards();
+        self.add_feature_warnings();
         self
     }
 
     /// What the default runtime of modules and components does not link, said before a pod fails on it.
-    fn add_feature_hazards(&mut self) {
+    fn add_feature_warnings(&mut self) {
         if let Program::Wasm { kind, modules, .. } = program::program(self, &[], &[])
             && kind != ImageKind::SpinApp
         {
             let modules = modules.iter().filter_map(|number| self.modules.get(*number));
-            self.hazards.extend(modules.filter_map(runner::hazard).collect::<Vec<_>>());
+            self.warnings.extend(modules.filter_map(runner::warning).collect::<Vec<_>>());
         }
     }
 }
@@ -279,7 +279,7 @@ impl<S: Source> Look<'_, S> {
     }
 
     /// The manifest that an index leads to.
-    async fn entry(&self, entry: &manifest::Entry) -> Result<Manifest, S::Error> {
+    async fn entry(&self, entry: &manifest::IndexEntry) -> Result<ImageManifest, S::Error> {
         if entry.descriptor.size > self.limits.manifest {
             return Err(self.too_large("a manifest of the index", self.limits.manifest));
         }
@@ -293,7 +293,7 @@ impl<S: Source> Look<'_, S> {
         }
     }
 
-    async fn index(&self, digest: &Digest, entries: &[manifest::Entry]) -> Result<ImageFacts, S::Error> {
+    async fn index(&self, digest: &Digest, entries: &[manifest::IndexEntry]) -> Result<ImageFacts, S::Error> {
         let choice = match manifest::choose(entries) {
             Ok(choice) => choice,
             Err(nothing) => return Ok(blank(digest, digest).not_startable(format!("the index: {nothing}"))),
@@ -301,7 +301,7 @@ impl<S: Source> Look<'_, S> {
         let chosen = self.entry(&choice.entry).await?;
         let mut facts = blank(digest, &choice.entry.descriptor.digest);
         facts.saw("index.manifests", choice.reason);
-        facts.hazards.extend(choice.hazard);
+        facts.warnings.extend(choice.warning);
         let facts = self.image(facts, &chosen).await?;
         // An ordinary image under an ordinary runtime runs no Wasm on any platform.
         let ordinary = facts.shape == Shape::LinuxRootfs && !facts.scanned;
@@ -317,11 +317,11 @@ impl<S: Source> Look<'_, S> {
     async fn same_everywhere(
         &self,
         mut facts: ImageFacts,
-        entries: &[manifest::Entry],
-        chosen: &manifest::Entry,
+        entries: &[manifest::IndexEntry],
+        chosen: &manifest::IndexEntry,
     ) -> Result<ImageFacts, S::Error> {
         let mut seen = BTreeSet::from([facts.manifest_digest.clone()]);
-        let others: Vec<&manifest::Entry> = entries
+        let others: Vec<&manifest::IndexEntry> = entries
             .iter()
             .filter(|entry| may_run_instead(entry, chosen) && self.nodes.may_read(&entry.platform))
             .filter(|entry| seen.insert(entry.descriptor.digest.clone()))
@@ -353,7 +353,7 @@ impl<S: Source> Look<'_, S> {
         Ok(facts)
     }
 
-    async fn image(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, S::Error> {
+    async fn image(&self, mut facts: ImageFacts, manifest: &ImageManifest) -> Result<ImageFacts, S::Error> {
         facts.saw("manifest.config.mediaType", &manifest.config.media_type);
         if !manifest.artifact_type.is_empty() {
             facts.saw("manifest.artifactType", &manifest.artifact_type);
@@ -368,21 +368,23 @@ impl<S: Source> Look<'_, S> {
         }
         let layout = manifest::layout(manifest);
         match layout {
-            Layout::Other(what) => return Ok(facts.not_startable(what)),
-            Layout::SpinLegacy => return self.spin_legacy(facts, manifest).await,
+            ManifestKind::Other(what) => return Ok(facts.not_startable(what)),
+            ManifestKind::SpinLegacy => return self.spin_legacy(facts, manifest).await,
             _ => {}
         }
         let bytes = self.blob(&manifest.config, "the config", self.limits.config).await?;
         let config = self.parsed(&bytes, config::parse, "the config")?;
         facts.adopt(&config);
         match layout {
-            Layout::Rootfs => self.rootfs(facts, manifest).await,
+            ManifestKind::Rootfs => self.rootfs(facts, manifest).await,
             _ if config.architecture != "wasm" => Ok(facts.not_startable(format!(
                 "its config says the architecture `{}`; the shims take Wasm layers only where it is `wasm`",
                 config.architecture
             ))),
-            Layout::SpinArtifact => self.spin(facts, manifest, &config).await,
-            Layout::WasmArtifact => self.single(facts, manifest, Shape::WasmArtifact, Some(&config)).await,
+            ManifestKind::SpinArtifact => self.spin(facts, manifest, &config).await,
+            ManifestKind::WasmArtifact => {
+                self.single(facts, manifest, Shape::WasmArtifact, Some(&config)).await
+            }
             _ => self.single(facts, manifest, Shape::RunwasiLayers, None).await,
         }
     }
@@ -391,7 +393,7 @@ impl<S: Source> Look<'_, S> {
     async fn single(
         &self,
         mut facts: ImageFacts,
-        manifest: &Manifest,
+        manifest: &ImageManifest,
         shape: Shape,
         claiming: Option<&Config>,
     ) -> Result<ImageFacts, S::Error> {
@@ -418,7 +420,11 @@ impl<S: Source> Look<'_, S> {
 
     /// D3': read for the evidence only. The shim parses the config as an image config, finds no architecture in it, and
     /// falls back to files that the image does not have.
-    async fn spin_legacy(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, S::Error> {
+    async fn spin_legacy(
+        &self,
+        mut facts: ImageFacts,
+        manifest: &ImageManifest,
+    ) -> Result<ImageFacts, S::Error> {
         let bytes = self.blob(&manifest.config, "the locked app", self.limits.config).await?;
         // Nothing starts it, so it does not matter whether it can be read.
         if let Ok(app) = spin::parse(&bytes) {
@@ -436,7 +442,7 @@ impl<S: Source> Look<'_, S> {
     async fn spin(
         &self,
         mut facts: ImageFacts,
-        manifest: &Manifest,
+        manifest: &ImageManifest,
         config: &Config,
     ) -> Result<ImageFacts, S::Error> {
         facts.shape = Shape::SpinArtifact;
@@ -493,7 +499,7 @@ impl<S: Source> Look<'_, S> {
     /// The layers of these media types, each digest once, in the manifest's order.
     async fn wasm_layers(
         &self,
-        manifest: &Manifest,
+        manifest: &ImageManifest,
         kinds: &[&str],
     ) -> Result<Vec<(Descriptor, WasmLayer)>, S::Error> {
         let mut seen = BTreeSet::new();
@@ -556,13 +562,13 @@ impl<S: Source> Look<'_, S> {
     }
 
     /// D4 to D10 or an ordinary image. The layers are read only where Wasm is to be expected.
-    async fn rootfs(&self, mut facts: ImageFacts, manifest: &Manifest) -> Result<ImageFacts, S::Error> {
+    async fn rootfs(&self, mut facts: ImageFacts, manifest: &ImageManifest) -> Result<ImageFacts, S::Error> {
         let wasm_platform = manifest::is_wasm(&facts.platform);
         let first = facts.entrypoint.first().or(facts.cmd.first());
         let named = first.is_some_and(|argument| program::needs_layers(argument));
         facts.shape = if wasm_platform { Shape::WasmRootfs } else { Shape::LinuxRootfs };
         if wasm_platform {
-            facts.hazards.push(format!(
+            facts.warnings.push(format!(
                 "containerd 2.1 and later does not unpack a root file system whose config says `{}` unless \
                  `use_local_image_pull` is set; build it for `linux/amd64` or push the module as a layer",
                 facts.platform
@@ -576,9 +582,9 @@ impl<S: Source> Look<'_, S> {
         Ok(facts.read_tree(&tree, crun, self.depth == Depth::Layers))
     }
 
-    async fn scan(&self, facts: &ImageFacts, manifest: &Manifest) -> Result<Tree, S::Error> {
+    async fn scan(&self, facts: &ImageFacts, manifest: &ImageManifest) -> Result<Tree, S::Error> {
         self.check_sizes(&manifest.layers)?;
-        let bounds = Bounds { layer: self.limits.unpacked, file: self.limits.layer };
+        let bounds = UnpackLimits { layer: self.limits.unpacked, file: self.limits.layer };
         let wanted = program::wanted(&facts.entrypoint, &facts.cmd, &facts.working_dir);
         let wanted = wanted.into_iter().chain(APPLICATION_FILES.map(String::from));
         let mut tree = Tree::new(bounds, wanted);
@@ -643,7 +649,7 @@ impl ImageFacts {
 
     /// `containerd` #9142, in 1.6.25 and 1.7.7.
     fn needs_containerd(&mut self) {
-        self.hazards.push(
+        self.warnings.push(
             "containerd before 1.6.25, and 1.7 before 1.7.7, refuses Wasm layers with `mismatched image rootfs and \
              manifest layers`"
                 .into(),
@@ -653,7 +659,7 @@ impl ImageFacts {
     /// `kubelet` gives containerd an empty command for an image without an entry point, which it refuses.
     fn needs_command(&mut self) {
         if self.entrypoint.is_empty() && self.cmd.is_empty() {
-            self.hazards.push(NEEDS_COMMAND.into());
+            self.warnings.push(NEEDS_COMMAND.into());
         }
     }
 }
@@ -661,7 +667,7 @@ impl ImageFacts {
 /// Whether some node reads this entry where another one reads the chosen one. A Linux node takes an entry for Linux, or
 /// one without a platform whose config says Linux (`containerd:core/images/image.go`, `Manifest`); nodes of other
 /// systems run no Wasm. Where the index has nothing for Linux, its Wasm entries stand for each other.
-fn may_run_instead(entry: &manifest::Entry, chosen: &manifest::Entry) -> bool {
+fn may_run_instead(entry: &manifest::IndexEntry, chosen: &manifest::IndexEntry) -> bool {
     let linux = entry.platform.is_empty() || entry.platform.starts_with("linux/");
     let wasm = manifest::is_wasm(&chosen.platform) && manifest::is_wasm(&entry.platform);
     !entry.attestation && (linux || wasm)

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use tar::EntryType;
 
-use super::archive::{self, Budget, Entry, Fault, Visitor};
+use super::archive::{self, Fault, TarEntry, UnpackBudget, Visitor};
 use super::malformed::Malformed;
 use super::module::{self, MAX_TEXT, Magic};
 use super::rootfs::APPLICATION_FILES;
@@ -33,7 +33,7 @@ const AUFS: &str = ".wh..wh.";
 
 /// What may be unpacked, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct UnpackLimits {
     /// One layer; all layers together may unpack to four times as much.
     pub layer: u64,
     /// One Wasm file.
@@ -63,7 +63,7 @@ struct Node {
 /// The programs and links of a root file system, as the layers that were applied leave it.
 #[derive(Debug)]
 pub struct Tree {
-    bounds: Bounds,
+    bounds: UnpackLimits,
     left: u64,
     layer: usize,
     wanted: BTreeSet<String>,
@@ -83,7 +83,7 @@ pub struct Files {
 
 impl Tree {
     /// An empty tree. Files at `wanted` paths are remembered whatever they are.
-    pub fn new(bounds: Bounds, wanted: impl IntoIterator<Item = String>) -> Self {
+    pub fn new(bounds: UnpackLimits, wanted: impl IntoIterator<Item = String>) -> Self {
         let wanted = wanted.into_iter().collect();
         Self {
             bounds,
@@ -100,7 +100,7 @@ impl Tree {
     pub fn apply(&mut self, blob: &[u8], stop: &AtomicBool) -> Result<(), Fault> {
         self.layer += 1;
         let allowed = self.bounds.layer.min(self.left);
-        let mut budget = Budget::new(allowed, stop);
+        let mut budget = UnpackBudget::new(allowed, stop);
         let result = archive::read(blob, &mut budget, &mut Applying { tree: self, stop });
         self.left = self.left.saturating_sub(allowed.saturating_sub(budget.left()));
         result
@@ -231,7 +231,7 @@ impl Tree {
     fn regular(
         &mut self,
         name: &str,
-        entry: &Entry,
+        entry: &TarEntry,
         content: &mut dyn Read,
         stop: &AtomicBool,
     ) -> Result<Option<Kind>, Fault> {
@@ -255,7 +255,7 @@ impl Tree {
     fn wasm(
         &mut self,
         name: &str,
-        entry: &Entry,
+        entry: &TarEntry,
         head: Vec<u8>,
         content: &mut dyn Read,
         stop: &AtomicBool,
@@ -276,7 +276,7 @@ impl Tree {
     /// Too long or one too many: it is remembered without its text.
     fn application_file(
         &mut self,
-        entry: &Entry,
+        entry: &TarEntry,
         head: Vec<u8>,
         content: &mut dyn Read,
     ) -> Result<Kind, Fault> {
@@ -291,7 +291,7 @@ impl Tree {
     fn text(
         &mut self,
         name: &str,
-        entry: &Entry,
+        entry: &TarEntry,
         head: Vec<u8>,
         content: &mut dyn Read,
         stop: &AtomicBool,
@@ -318,7 +318,7 @@ impl Tree {
         }
     }
 
-    fn hard_link(&self, entry: &Entry) -> Option<Kind> {
+    fn hard_link(&self, entry: &TarEntry) -> Option<Kind> {
         let target = path::normalise(std::str::from_utf8(&entry.target).ok()?);
         let found = self.resolve(&target, false)?;
         self.nodes.get(&found).map(|node| node.kind.clone())
@@ -332,7 +332,7 @@ struct Applying<'a> {
 }
 
 impl Visitor for Applying<'_> {
-    fn visit(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), Fault> {
+    fn visit(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<(), Fault> {
         let tree = &mut *self.tree;
         // A pod's command is UTF-8, so a name that is not cannot be started.
         let Ok(name) = std::str::from_utf8(&entry.name) else { return Ok(()) };
@@ -382,7 +382,7 @@ fn add_folders(name: &str, places: &mut BTreeSet<String>) {
     }
 }
 
-fn whole(entry: &Entry, mut bytes: Vec<u8>, content: &mut dyn Read) -> Result<Vec<u8>, Fault> {
+fn whole(entry: &TarEntry, mut bytes: Vec<u8>, content: &mut dyn Read) -> Result<Vec<u8>, Fault> {
     content.read_to_end(&mut bytes).map_err(|error| cut_off(&error))?;
     if bytes.len() as u64 == entry.size {
         Ok(bytes)
@@ -458,7 +458,7 @@ mod tests {
         wat::parse_str(format!(r#"(module (func (export "{name}")))"#)).unwrap()
     }
 
-    const BOUNDS: Bounds = Bounds { layer: 8 << 20, file: 1 << 20 };
+    const BOUNDS: UnpackLimits = UnpackLimits { layer: 8 << 20, file: 1 << 20 };
 
     fn scan(layers: Vec<Layer>) -> Files {
         let stop = AtomicBool::new(false);
@@ -491,7 +491,7 @@ mod tests {
         }
         let stop = AtomicBool::new(false);
         for (name, bytes) in [("/a.wasm", wasm("a")), ("/a.wat", b"(module)".to_vec())] {
-            let entry = Entry {
+            let entry = TarEntry {
                 name: name.into(),
                 target: Vec::new(),
                 kind: EntryType::Regular,
@@ -598,10 +598,10 @@ mod tests {
     #[test]
     fn bounds_hold() {
         let stop = AtomicBool::new(false);
-        let mut tree = Tree::new(Bounds { layer: 4096, file: 16 }, []);
+        let mut tree = Tree::new(UnpackLimits { layer: 4096, file: 16 }, []);
         let bomb = Layer::new().file("zeros", &[0; 8192]).bytes();
         assert_eq!(tree.apply(&bomb, &stop), Err(Fault::TooLarge));
-        let mut tree = Tree::new(Bounds { layer: 4096, file: 16 }, []);
+        let mut tree = Tree::new(UnpackLimits { layer: 4096, file: 16 }, []);
         tree.apply(&Layer::new().file("a.wasm", &wasm("a")).bytes(), &stop).unwrap();
         assert!(
             matches!(&tree.files(true).entries[0].1, FileClass::Unreadable { message } if message.contains("16"))
@@ -609,7 +609,7 @@ mod tests {
         let many = (0..=MAX_FILE_MODULES)
             .fold(Layer::new(), |layer, n| layer.file(&format!("{n}.wasm"), &wasm("a")));
         assert_eq!(scan(vec![many]).modules.len(), MAX_FILE_MODULES);
-        let mut tree = Tree::new(Bounds { layer: 4096, file: 16 }, []);
+        let mut tree = Tree::new(UnpackLimits { layer: 4096, file: 16 }, []);
         let layer = Layer::new().file("zeros", &[0; 2048]).bytes();
         let applied = (0..20).take_while(|_| tree.apply(&layer, &stop).is_ok()).count();
         assert!((4..8).contains(&applied), "{applied} layers of 2048 bytes fit four times 4096");

@@ -896,7 +896,7 @@ mod tests {
         for only in [http3, "wasi:http/handler"] {
             let facts = component(&[only]);
             assert_eq!(kind(&facts, None), Ok(ImageKind::HttpComponent));
-            assert!(super::super::runner::hazard(&facts).unwrap().contains("WASI 0.3"));
+            assert!(super::super::runner::warning(&facts).unwrap().contains("WASI 0.3"));
         }
     }
 

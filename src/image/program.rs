@@ -424,7 +424,7 @@ mod tests {
             scanned: true,
             native: Vec::new(),
             spin: None,
-            hazards: Vec::new(),
+            warnings: Vec::new(),
             claims: Vec::new(),
         }
     }

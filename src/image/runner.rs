@@ -85,7 +85,7 @@ fn provides(runner: Runner, feature: Feature) -> bool {
 }
 
 /// Why the shim that modules are placed on by default, runwasi's wasmtime, cannot start a binary.
-pub(super) fn hazard(module: &ModuleFacts) -> Option<String> {
+pub(super) fn warning(module: &ModuleFacts) -> Option<String> {
     let feature = module.features.iter().find(|feature| !provides(Runner::RunwasiWasmtime, **feature))?;
     let what = match feature {
         Feature::WasiUnstable => {

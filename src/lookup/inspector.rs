@@ -10,11 +10,11 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::Semaphore;
 
-use super::cache::{Bounds, Memory, Recall};
+use super::cache::{CacheLimits, Memory, Recall};
 use super::sources::{Images, Primed};
 use super::store::Store;
 use super::warm::warm_list;
-use super::{Budget, Error, LookupOptions, Stats};
+use super::{Error, LookupBudget, LookupOptions, Stats};
 use crate::image::detect::{Nodes, Slot, detect, detect_for};
 use crate::image::reference::Reference;
 use crate::image::source::{FetchedManifest, Source};
@@ -38,7 +38,7 @@ impl fmt::Debug for Inspector {
 }
 
 impl Inspector {
-    /// An inspector. Reads the authorities and the docker config; asks nobody yet.
+    /// An inspector. Reads the CAs and the docker config; asks nobody yet.
     pub fn new(options: LookupOptions) -> Result<Self, Error> {
         let nodes = Nodes::of(&options.node_architectures);
         let detect: Detect = Arc::new(move |slot, source, reference, depth, limits| {
@@ -63,7 +63,7 @@ impl Inspector {
             proxy: options.proxy,
         };
         let registry = Registry::new(Guard::new(&options.registries)?, &registry)?;
-        let memory = Memory::new(&Bounds {
+        let memory = Memory::new(&CacheLimits {
             facts_bytes: options.facts_bytes,
             names_bytes: options.names_bytes,
             tag_ttl: options.tag_ttl,
@@ -103,7 +103,7 @@ impl Inspector {
         &self,
         image: &str,
         depth: Depth,
-        budget: impl Into<Budget>,
+        budget: impl Into<LookupBudget>,
     ) -> Result<Arc<ImageFacts>, Arc<Error>> {
         match self.shared.memory.recall(image, depth).await {
             Recall::Fresh(facts) => {
@@ -124,7 +124,7 @@ impl Inspector {
         &self,
         image: &str,
         depth: Depth,
-        budget: impl Into<Budget>,
+        budget: impl Into<LookupBudget>,
         puller: &Puller,
     ) -> Result<Arc<ImageFacts>, Arc<Error>> {
         if let Recall::Fresh(facts) = self.shared.memory.recall(image, depth).await {
@@ -145,7 +145,7 @@ impl Inspector {
         &self,
         image: &str,
         depth: Depth,
-        budget: Budget,
+        budget: LookupBudget,
         logins: Vec<Login>,
     ) -> Result<Arc<ImageFacts>, Arc<Error>> {
         let covering = if logins.is_empty() {
@@ -222,7 +222,7 @@ fn count(counter: &AtomicU64) {
 const ASKING_PER_PLACE: usize = 16;
 
 /// How often is looked whether a registry became suspect.
-const HOPE: Duration = Duration::from_millis(50);
+const SUSPECT_POLL: Duration = Duration::from_millis(50);
 
 fn open_store(options: &LookupOptions) -> Result<Option<Arc<Store>>, Error> {
     let Some(path) = &options.store else { return Ok(None) };
@@ -283,7 +283,7 @@ impl Inner {
     async fn ask(
         self: &Arc<Self>,
         question: Question,
-        budget: Budget,
+        budget: LookupBudget,
         stale: Option<Arc<ImageFacts>>,
     ) -> Outcome {
         let reference = Reference::parse(&question.image).map_err(Error::from)?;
@@ -319,7 +319,7 @@ impl Inner {
     async fn wait(
         &self,
         mut running: Running,
-        budget: Budget,
+        budget: LookupBudget,
         image: &str,
         reference: &Reference,
     ) -> Outcome {
@@ -327,8 +327,11 @@ impl Inner {
         loop {
             let waited = start.elapsed();
             let left = budget.whole.saturating_sub(waited);
-            let step =
-                if budget.doubtful { left.min(self.patience.saturating_sub(waited).max(HOPE)) } else { left };
+            let step = if budget.doubtful {
+                left.min(self.patience.saturating_sub(waited).max(SUSPECT_POLL))
+            } else {
+                left
+            };
             if let Ok(outcome) = tokio::time::timeout(step, &mut running).await {
                 return outcome;
             }
@@ -503,7 +506,7 @@ impl Drop for EndOfLookUp<'_> {
     }
 }
 
-/// Facts as they are remembered: a copy has no room to spare in its texts and lists, where what was put together piece by
+/// Facts as they are remembered: a copy has no spare capacity in its texts and lists, where what was put together piece by
 /// piece has a quarter or more.
 fn compact(facts: &ImageFacts) -> Arc<ImageFacts> {
     Arc::new(facts.clone())

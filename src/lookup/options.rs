@@ -19,7 +19,7 @@ pub struct LookupOptions {
     pub layouts: BTreeMap<String, PathBuf>,
     /// Which registries may be asked, and which of them by plain HTTP. Default: every one at a public address.
     pub registries: GuardOptions,
-    /// PEM files with authorities that are trusted beside the system's. Default: none.
+    /// PEM files with CAs that are trusted beside the system's. Default: none.
     pub ca_files: Vec<PathBuf>,
     /// A docker `config.json` with credentials, read once. Default: none, everything is asked anonymously.
     pub docker_config: Option<PathBuf>,

@@ -11,7 +11,7 @@ use super::BreakerOptions;
 /// How registries are reached.
 #[derive(Debug, Clone)]
 pub struct RegistryOptions {
-    /// PEM files with authorities that are trusted beside the system's.
+    /// PEM files with CAs that are trusted beside the system's.
     pub ca_files: Vec<PathBuf>,
     /// A docker `config.json`. Read once.
     pub docker_config: Option<PathBuf>,

@@ -75,7 +75,7 @@ impl Transport {
     pub(super) fn new(
         guard: &Arc<Guard>,
         resolver: &Arc<dyn Resolver>,
-        authorities: &[Certificate],
+        ca_certs: &[Certificate],
         options: &RegistryOptions,
     ) -> Result<Self, Trouble> {
         let client = |reach| {
@@ -86,7 +86,7 @@ impl Transport {
                 timeout: options.connect_timeout,
                 proxy: None,
             };
-            client(resolver, authorities, options)
+            client(resolver, ca_certs, options)
         };
         Ok(Self { anywhere: client(Reach::Anywhere)?, public: client(Reach::Public)?, guard: guard.clone() })
     }
@@ -174,11 +174,7 @@ fn target(hop: &Ask, response: &Response) -> Result<Option<Url>, Failure> {
     Ok(Some(to))
 }
 
-fn client(
-    resolver: Guarded,
-    authorities: &[Certificate],
-    options: &RegistryOptions,
-) -> Result<Client, Trouble> {
+fn client(resolver: Guarded, ca_certs: &[Certificate], options: &RegistryOptions) -> Result<Client, Trouble> {
     let mut builder = Client::builder()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
@@ -189,8 +185,8 @@ fn client(
         .pool_idle_timeout(IDLE_TIME)
         // A retry is decided about where the budget is known.
         .retry(reqwest::retry::never());
-    for authority in authorities {
-        builder = builder.add_root_certificate(authority.clone());
+    for ca in ca_certs {
+        builder = builder.add_root_certificate(ca.clone());
     }
     let mut resolver = resolver;
     // The environment's proxies are not asked: they would resolve names, and the guard would not see the addresses.
@@ -221,7 +217,7 @@ pub(super) enum BodyFailure {
     Network(reqwest::Error),
 }
 
-/// Reads a body as it comes, and stops at the limit. The room for it is reserved in one piece, since growing step by step
+/// Reads a body as it comes, and stops at the limit. The module for it is reserved in one piece, since growing step by step
 /// takes twice the memory at the end; what is not filled costs no memory.
 pub(super) async fn read(mut response: Response, limit: u64) -> Result<Bytes, BodyFailure> {
     let expected = response.content_length().unwrap_or(limit);

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use wasmgate::image::layer::{Bounds, Tree};
+use wasmgate::image::layer::{Tree, UnpackLimits};
 use wasmgate::image::manifest::{self, Document};
 use wasmgate::image::reference::Reference;
 use wasmgate::image::spin::{self, manifest as spin_toml};
@@ -86,7 +86,7 @@ pub fn module_bytes(data: &[u8]) {
 /// A layer, applied twice: what is left lies inside the image, sorted.
 pub fn tar(data: &[u8]) {
     let stop = AtomicBool::new(false);
-    let mut tree = Tree::new(Bounds { layer: UNPACKED, file: UNPACKED / 4 }, ["/app.wasm".to_string()]);
+    let mut tree = Tree::new(UnpackLimits { layer: UNPACKED, file: UNPACKED / 4 }, ["/app.wasm".to_string()]);
     for _ in 0..2 {
         drop(tree.apply(data, &stop));
     }

@@ -152,7 +152,7 @@ fn without_credentials(written: &str) -> String {
 }
 
 /// A host whose templates were replaced. The text holds values of the pod, which may be credentials, so it is shown only
-/// where it is a host pattern: that has no room for them.
+/// where it is a host pattern: that has no space for them.
 struct Resolved {
     text: String,
     /// The variables that supplied the values.

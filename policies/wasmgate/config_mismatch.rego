@@ -16,7 +16,7 @@ violations contains violation if {
 	not container.role == "imageVolume"
 	some claim in container.claims
 	violation := {
-		"rule": "config-lies",
+		"rule": "config-mismatch",
 		"container": container.name,
 		"message": concat("", [
 			$"{text.container(container)}: the config of image `{text.image(container)}` {lie(claim)}: build the image ",

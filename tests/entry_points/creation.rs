@@ -204,19 +204,19 @@ fn a_forged_mirror_pod_is_bound_to_a_node_for_ever_marked_and_never_changed() {
 /// Every kind that makes pods, with the same pod in it.
 fn templates(namespace: &str) -> Vec<Value> {
     let mut spec = ungranted();
-    let template = |spec: &Value| json!({"metadata": {"labels": {"app": "door"}}, "spec": spec});
+    let template = |spec: &Value| json!({"metadata": {"labels": {"app": "entry-point"}}, "spec": spec});
     let object = |version: &str, kind: &str, spec: Value| {
         json!({"apiVersion": version, "kind": kind, "spec": spec,
             "metadata": {"name": format!("a-{}", kind.to_lowercase()), "namespace": namespace}})
     };
-    let selected = json!({"selector": {"matchLabels": {"app": "door"}}, "template": template(&spec)});
+    let selected = json!({"selector": {"matchLabels": {"app": "entry-point"}}, "template": template(&spec)});
     let mut stateful = selected.clone();
-    stateful["serviceName"] = json!("door");
+    stateful["serviceName"] = json!("entry-point");
     let mut all: Vec<Value> = ["Deployment", "ReplicaSet", "DaemonSet"]
         .map(|kind| object("apps/v1", kind, selected.clone()))
         .into();
     all.push(object("apps/v1", "StatefulSet", stateful));
-    let controller = json!({"selector": {"app": "door"}, "template": template(&spec)});
+    let controller = json!({"selector": {"app": "entry-point"}, "template": template(&spec)});
     all.push(object("v1", "ReplicationController", controller));
     spec["restartPolicy"] = json!("Never");
     let job = json!({"backoffLimit": 0, "template": template(&spec)});

@@ -1,6 +1,6 @@
-//! What a review costs: the whole road in process (without TLS) and each stage alone, with warm image facts.
+//! What a review costs: a whole review in process (without TLS) and each stage alone, with warm image facts.
 //!
-//! `cargo bench --bench road`; `cargo bench --bench road -- stage` for the stages alone.
+//! `cargo bench --bench review`; `cargo bench --bench review -- stage` for the stages alone.
 
 #![allow(
     missing_docs,
@@ -19,12 +19,13 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use wasmgate::admission::{Gate, State, examine};
-use wasmgate::audit::{Labels, Metrics, Options, Output, Road, Sink};
+use wasmgate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
 use wasmgate::grant;
-use wasmgate::judge::{Levels, RequestFacts, input::UserFacts};
+use wasmgate::judge::{EnforcementSettings, RequestFacts, input::UserFacts};
 use wasmgate::lookup::{self, Inspector};
 use wasmgate::policy::{Bundle, Engine, Limits, PolicySet};
 use wasmgate::review;
+use wasmgate::review::Webhook;
 use wasmgate::runtime::Runtimes;
 use wasmgate::workload::{self, Kind};
 
@@ -36,7 +37,7 @@ fn samples() -> PathBuf {
 
 /// The sample images and grants behind the embedded baseline, with the decision log switched off or going to a file
 /// that nobody keeps.
-fn gate(runtime: &Runtime, output: Output) -> Gate {
+fn gate(runtime: &Runtime, output: DecisionLogOutput) -> Gate {
     let layouts = [("samples.example".to_string(), samples().join("images"))].into();
     let images = lookup::LookupOptions {
         layouts,
@@ -44,7 +45,8 @@ fn gate(runtime: &Runtime, output: Output) -> Gate {
         ..lookup::LookupOptions::default()
     };
     let metrics = Arc::new(Metrics::new());
-    let sink = Sink::open(&Options { output, ..Options::default() }, metrics.drops()).unwrap();
+    let sink =
+        Sink::open(&DecisionLogOptions { output, ..DecisionLogOptions::default() }, metrics.drops()).unwrap();
     let state = runtime.block_on(async {
         let engine = Engine::new().unwrap();
         State {
@@ -57,7 +59,7 @@ fn gate(runtime: &Runtime, output: Output) -> Gate {
                 .unwrap()
                 .into(),
             options: std::collections::BTreeMap::new(),
-            levels: Levels::default(),
+            enforcement: EnforcementSettings::default(),
             exempt_namespaces: ["kube-system".to_string()].into(),
         }
     });
@@ -81,12 +83,14 @@ fn body(name: &str) -> Vec<u8> {
     unreachable!()
 }
 
-fn roads(criterion: &mut Criterion) {
+fn reviews(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let log = tempfile::NamedTempFile::new().unwrap();
-    for (output, suffix) in [(Output::Off, ""), (Output::File(log.path().into()), ", logged")] {
+    for (output, suffix) in
+        [(DecisionLogOutput::Off, ""), (DecisionLogOutput::File(log.path().into()), ", logged")]
+    {
         let gate = gate(&runtime, output);
-        let mut group = criterion.benchmark_group("road");
+        let mut group = criterion.benchmark_group("review");
         for (name, what) in [("web", "linux pod"), ("orders", "wasm pod")] {
             let name = if what == "wasm pod" && mutated(name).is_file() {
                 format!("{name}.mutated")
@@ -95,16 +99,16 @@ fn roads(criterion: &mut Criterion) {
             };
             let body = body(&name);
             group.throughput(Throughput::Bytes(body.len() as u64));
-            for road in [Road::Mutate, Road::Validate] {
-                let id = BenchmarkId::new(format!("{what}{suffix}"), road.as_str());
+            for webhook in [Webhook::Mutate, Webhook::Validate] {
+                let id = BenchmarkId::new(format!("{what}{suffix}"), webhook.as_str());
                 group.bench_function(id, |b| {
-                    b.iter(|| runtime.block_on(gate.review(road, black_box(&body), BUDGET)));
+                    b.iter(|| runtime.block_on(gate.review(webhook, black_box(&body), BUDGET)));
                 });
             }
         }
         let fresh = body("orders");
         group.bench_function(BenchmarkId::new(format!("new wasm pod{suffix}"), "mutate"), |b| {
-            b.iter(|| runtime.block_on(gate.review(Road::Mutate, black_box(&fresh), BUDGET)));
+            b.iter(|| runtime.block_on(gate.review(Webhook::Mutate, black_box(&fresh), BUDGET)));
         });
         group.finish();
     }
@@ -116,7 +120,7 @@ fn mutated(name: &str) -> PathBuf {
 
 fn stages(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
-    let gate = gate(&runtime, Output::Off);
+    let gate = gate(&runtime, DecisionLogOutput::Off);
     let state = gate.state();
     let body = body("orders");
     let review = review::parse(&body).unwrap();
@@ -159,5 +163,5 @@ fn stages(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, roads, stages);
+criterion_group!(benches, reviews, stages);
 criterion_main!(benches);

@@ -15,7 +15,7 @@ violations contains violation if {
 	some entry in container.missing
 	not entry.capability in plumbing
 	violation := {
-		"rule": "will-fail-there",
+		"rule": "capability-not-provided",
 		"container": container.name,
 		"capability": entry.capability,
 		"action": "warn",

@@ -1,5 +1,5 @@
 //! Who may do what: with plain rights in a namespace nobody gets past the gate, and nobody but the platform team can
-//! grant, exempt or lower a level.
+//! grant, exempt or lower an enforcement action.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ fn a_service_account_with_plain_rights_gets_the_same_answers_as_an_administrator
 }
 
 #[test]
-fn the_administrator_of_a_namespace_can_neither_grant_nor_exempt_nor_lower_the_level() {
+fn the_administrator_of_a_namespace_can_neither_grant_nor_exempt_nor_lower_the_enforcement_action() {
     let namespace = CLUSTER.namespace("administered");
     give(&namespace, "admin", "--user=admin-of-a-namespace");
     let user = CLUSTER.plane.user("admin-of-a-namespace");

@@ -1,4 +1,4 @@
-//! No way around the gate, on a real Kubernetes: every door by which a program gets into a pod, the operator of Spin
+//! No way around the gate, on a real Kubernetes: every way in which a program gets into a pod, the operator of Spin
 //! applications, and the model of the API server that the fast tests use, held to the real thing.
 #![allow(
     clippy::unwrap_used,
@@ -26,25 +26,25 @@ mod registry;
 #[path = "support/tls.rs"]
 mod tls;
 
-#[path = "doors/api.rs"]
+#[path = "entry_points/api.rs"]
 mod api;
-#[path = "doors/cluster.rs"]
+#[path = "entry_points/cluster.rs"]
 mod cluster;
-#[path = "doors/corpus.rs"]
+#[path = "entry_points/corpus.rs"]
 mod corpus;
-#[path = "doors/creation.rs"]
+#[path = "entry_points/creation.rs"]
 mod creation;
-#[path = "doors/meddler.rs"]
+#[path = "entry_points/meddler.rs"]
 mod meddler;
-#[path = "doors/model.rs"]
+#[path = "entry_points/model.rs"]
 mod model;
-#[path = "doors/plug_ins.rs"]
+#[path = "entry_points/plug_ins.rs"]
 mod plug_ins;
-#[path = "doors/rights.rs"]
+#[path = "entry_points/rights.rs"]
 mod rights;
-#[path = "doors/running.rs"]
+#[path = "entry_points/running.rs"]
 mod running;
-#[path = "doors/spin.rs"]
+#[path = "entry_points/spin.rs"]
 mod spin;
-#[path = "doors/webhooks.rs"]
+#[path = "entry_points/webhooks.rs"]
 mod webhooks;

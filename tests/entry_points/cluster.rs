@@ -20,7 +20,7 @@ pub static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
 pub const BEFORE: &str = "before-the-gate";
 
 /// A namespace in which the ServiceAccount `orders` is granted what the images need.
-pub const GRANTED: &str = "doors-granted";
+pub const GRANTED: &str = "entry-points-granted";
 
 /// Namespaces that the mutating webhook leaves out; the validating one does not.
 pub const UNMUTATED: &str = "unmutated";

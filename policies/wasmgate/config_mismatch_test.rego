@@ -3,17 +3,17 @@ package wasmgate_test
 import data.wasmgate
 import data.wasmgate.fixture
 
-refused["config-lies"] := fixture.pod({"claims": [{
+refused["config-mismatch"] := fixture.pod({"claims": [{
 	"field": "component.imports",
 	"claimed": "",
 	"found": "wasi:sockets/tcp@0.2.6",
 }]})
 
-admitted["config-lies"] := fixture.pod({"claims": []})
+admitted["config-mismatch"] := fixture.pod({"claims": []})
 
 test_a_config_that_says_something_else_than_the_bytes_is_refused if {
 	wasmgate.violations == {{
-		"rule": "config-lies",
+		"rule": "config-mismatch",
 		"container": "web",
 		"message": concat("", [
 			"container `web`: the config of image `ghcr.io/myorg/orders:1.4` says `wasi:cli/stdout@0.2.6` in `component.imports`, ",
@@ -45,8 +45,8 @@ test_what_the_config_leaves_out_or_makes_up_is_told_so if {
 }
 
 test_an_image_that_is_only_mounted_may_say_what_it_likes if {
-	rules_of(object.union(refused["config-lies"], {"containers": [object.union(
-		refused["config-lies"].containers[0],
+	rules_of(object.union(refused["config-mismatch"], {"containers": [object.union(
+		refused["config-mismatch"].containers[0],
 		{"role": "imageVolume"},
 	)]})) == set()
 }

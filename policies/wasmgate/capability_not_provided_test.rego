@@ -3,20 +3,20 @@ package wasmgate_test
 import data.wasmgate
 import data.wasmgate.fixture
 
-refused["will-fail-there"] := fixture.pod({"missing": [{
+refused["capability-not-provided"] := fixture.pod({"missing": [{
 	"capability": "keyvalue",
 	"name": "default",
 	"evidence": ["import wasi:keyvalue/store"],
 }]})
 
-admitted["will-fail-there"] := fixture.pod({"missing": [{
+admitted["capability-not-provided"] := fixture.pod({"missing": [{
 	"capability": "clock",
 	"evidence": ["import wasi:clocks/wall-clock"],
 }]})
 
 test_what_the_runtime_does_not_hand_over_is_warned_of if {
 	wasmgate.violations == {{
-		"rule": "will-fail-there",
+		"rule": "capability-not-provided",
 		"container": "web",
 		"capability": "keyvalue",
 		"action": "warn",

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use wasmgate::audit::Road;
 use wasmgate::plan::quantity::Quantity;
+use wasmgate::review::Webhook;
 
 use crate::api::{Api, Reply};
 use crate::cluster::{CLUSTER, GRANTED, HIGH, LOW, ONLY_MAX, image, plain, setup};
@@ -35,17 +35,17 @@ async fn model(flow: &Flow, case: &Case, cluster: &[Value]) -> Outcome {
         Request::create(namespace, through(&defaulted(&case.object, namespace, case.template())));
     let mut warnings = BTreeSet::new();
     if case.is_pod() {
-        let first = flow.send(Road::Mutate, &request).await;
+        let first = flow.send(Webhook::Mutate, &request).await;
         warnings.extend(texts(&first));
         let changed = patched(&request.object, &first);
         if changed != request.object {
             request.object = through(&changed);
-            let second = flow.send(Road::Mutate, &request).await;
+            let second = flow.send(Webhook::Mutate, &request).await;
             warnings.extend(texts(&second));
             request.object = patched(&request.object, &second);
         }
     }
-    let validate = flow.send(Road::Validate, &request).await;
+    let validate = flow.send(Webhook::Validate, &request).await;
     warnings.extend(texts(&validate));
     let refused = validate["allowed"] != true;
     let refusal = refused.then(|| validate["status"]["message"].as_str().unwrap().to_string());

@@ -28,9 +28,9 @@ impl Api {
     pub async fn open(plane: &ControlPlane) -> Self {
         let config = plane.kubectl(&["config", "view", "--raw", "--output=json"]).json();
         let cluster = &config["clusters"][0]["cluster"];
-        let authority = Path::new(cluster["certificate-authority"].as_str().unwrap());
+        let ca = Path::new(cluster["certificate-authority"].as_str().unwrap());
         let port = cluster["server"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
-        let client = Client::trusting(&[authority], Http::Two).expecting("127.0.0.1");
+        let client = Client::trusting(&[ca], Http::Two).expecting("127.0.0.1");
         let session = client.open(([127, 0, 0, 1], port).into()).await.unwrap();
         let token = config["users"][0]["user"]["token"].as_str().unwrap().to_string();
         Self { session, token }

@@ -34,7 +34,7 @@ impl Meddler {
         reinvocation: &str,
         meddle: impl Fn(&Value) -> Value + Send + Sync + 'static,
     ) -> Self {
-        let (config, authority) = certificates();
+        let (config, ca_pem) = certificates();
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
@@ -45,7 +45,7 @@ impl Meddler {
                 std::thread::spawn(move || serve(stream, config, &log, &*meddle));
             }
         });
-        register(namespace, reinvocation, port, &authority);
+        register(namespace, reinvocation, port, &ca_pem);
         let meddler = Self { asked };
         CLUSTER.plane.wait_for("the other webhook to be asked", || {
             let _ = CLUSTER.plane.create(&plain("linux"), &["--dry-run=server", "--namespace", namespace]);
@@ -61,12 +61,12 @@ impl Meddler {
     }
 }
 
-fn register(namespace: &str, reinvocation: &str, port: u16, authority: &str) {
+fn register(namespace: &str, reinvocation: &str, port: u16, ca_pem: &str) {
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let webhook = json!({
         "name": format!("meddler-{number}.example.com"),
         "admissionReviewVersions": ["v1"],
-        "clientConfig": {"url": format!("https://127.0.0.1:{port}/"), "caBundle": STANDARD.encode(authority)},
+        "clientConfig": {"url": format!("https://127.0.0.1:{port}/"), "caBundle": STANDARD.encode(ca_pem)},
         "failurePolicy": "Fail", "reinvocationPolicy": reinvocation, "sideEffects": "None",
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
         "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
@@ -81,7 +81,7 @@ fn certificates() -> (Arc<ServerConfig>, String) {
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let authority = ca.self_signed(&ca_key).unwrap().pem();
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
     let issuer = Issuer::new(ca, ca_key);
     let key = KeyPair::generate().unwrap();
     let server = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().signed_by(&key, &issuer).unwrap();
@@ -91,7 +91,7 @@ fn certificates() -> (Arc<ServerConfig>, String) {
         .with_no_client_auth()
         .with_single_cert(vec![server.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
         .unwrap();
-    (Arc::new(config), authority)
+    (Arc::new(config), ca_pem)
 }
 
 /// Answers reviews until the API server hangs up.

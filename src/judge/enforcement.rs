@@ -1,6 +1,6 @@
-//! How hard a violation bites: Pod Security Admission's three levels, per namespace and per rule.
+//! How hard a violation bites: the enforcement action, per namespace and per rule.
 //!
-//! In this order: what the rule asks; what the configuration lets the rule ask (`rules`); the namespace's level, which is
+//! In this order: what the rule asks; what the configuration lets the rule ask (`rules`); the namespace's enforcement action, which is
 //! that of the configuration (`namespaces`), else of the namespace's label, else the default, and never below the floor.
 //! The lowest of the three counts.
 
@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::Action;
+use crate::policy::EnforcementAction;
 
-/// Namespace label that sets the level.
+/// Namespace label that sets the enforcement action.
 pub const ENFORCE_LABEL: &str = "wasmgate.dev/enforce";
 
 /// Namespace label that sets which version of the baseline bites: `latest`, which is also the default, or a version such as
@@ -31,29 +31,29 @@ pub enum Version {
 /// Rules that joined the baseline after its first version, and with which. None so far.
 const JOINED: &[(&str, Version)] = &[];
 
-/// Levels from the configuration.
+/// Enforcement actions from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Levels {
+pub struct EnforcementSettings {
     /// Where neither the namespace nor this configuration says otherwise.
-    pub default: Action,
-    /// Namespace → level; wins over the namespace's own label.
-    pub namespaces: BTreeMap<String, Action>,
+    pub default: EnforcementAction,
+    /// Namespace → enforcement action; wins over the namespace's own label.
+    pub namespaces: BTreeMap<String, EnforcementAction>,
     /// Rule → the most that it may ask for. The floor is about namespaces and does not raise it.
-    pub rules: BTreeMap<String, Action>,
+    pub rules: BTreeMap<String, EnforcementAction>,
     /// The least that every namespace gets: neither a label nor `namespaces` goes below it.
-    pub floor: Action,
-    /// Rules that no `WasiException` spares, beside those that none ever does.
+    pub floor: EnforcementAction,
+    /// Rules that no `WasiException` covers, beside those that none ever does.
     pub never_exempt: BTreeSet<String>,
 }
 
-impl Default for Levels {
+impl Default for EnforcementSettings {
     fn default() -> Self {
         Self {
-            default: Action::Deny,
+            default: EnforcementAction::Deny,
             namespaces: BTreeMap::new(),
             rules: BTreeMap::new(),
-            floor: Action::Audit,
+            floor: EnforcementAction::Audit,
             never_exempt: BTreeSet::new(),
         }
     }
@@ -63,7 +63,7 @@ impl Default for Levels {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enforcement {
     /// The most that a violation comes to.
-    pub level: Action,
+    pub action: EnforcementAction,
     /// Which version of the baseline bites.
     pub version: Version,
     /// What the labels say that could not be taken as written.
@@ -71,41 +71,46 @@ pub struct Enforcement {
 }
 
 impl Enforcement {
-    /// This level, and the latest baseline.
-    pub const fn at(level: Action) -> Self {
-        Self { level, version: Version::Latest, notes: Vec::new() }
+    /// This enforcement action, and the latest baseline.
+    pub const fn at(action: EnforcementAction) -> Self {
+        Self { action, version: Version::Latest, notes: Vec::new() }
     }
 }
 
-impl Levels {
+impl EnforcementSettings {
     /// How hard violations bite in a namespace whose labels are `labels`. A label with an unknown value counts as the default,
     /// and is noted.
     pub fn of_namespace(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Enforcement {
         let mut notes = Vec::new();
         let version = label(labels, ENFORCE_VERSION_LABEL, &mut notes, "v1alpha1 or latest", parse_version);
         let label = label(labels, ENFORCE_LABEL, &mut notes, "deny, warn or audit", parse);
-        let level = self.namespaces.get(namespace).copied().or(label).unwrap_or(self.default);
-        Enforcement { level: level.max(self.floor), version: version.unwrap_or_default(), notes }
+        let action = self.namespaces.get(namespace).copied().or(label).unwrap_or(self.default);
+        Enforcement { action: action.max(self.floor), version: version.unwrap_or_default(), notes }
     }
 
     /// What a violation comes to: the lowest of what the rule asks, what the configuration allows the rule, and the
-    /// namespace's level.
-    pub fn action(&self, enforcement: &Enforcement, rule: &str, asked: Option<Action>) -> Action {
-        let asked = asked.unwrap_or(Action::Deny);
-        let allowed = self.rules.get(rule).copied().unwrap_or(Action::Deny);
-        asked.min(allowed).min(enforcement.level).min(of_version(JOINED, enforcement.version, rule))
+    /// namespace's enforcement action.
+    pub fn action(
+        &self,
+        enforcement: &Enforcement,
+        rule: &str,
+        asked: Option<EnforcementAction>,
+    ) -> EnforcementAction {
+        let asked = asked.unwrap_or(EnforcementAction::Deny);
+        let allowed = self.rules.get(rule).copied().unwrap_or(EnforcementAction::Deny);
+        asked.min(allowed).min(enforcement.action).min(of_version(JOINED, enforcement.version, rule))
     }
 
-    /// Whether the platform lets a `WasiException` spare this rule.
+    /// Whether the platform lets a `WasiException` exempt from this rule.
     pub fn may_exempt(&self, rule: &str) -> bool {
         !self.never_exempt.contains(rule)
     }
 }
 
 /// The most that a rule comes to in a namespace that is pinned to a version of the baseline.
-fn of_version(joined: &[(&str, Version)], pinned: Version, rule: &str) -> Action {
+fn of_version(joined: &[(&str, Version)], pinned: Version, rule: &str) -> EnforcementAction {
     let since = joined.iter().find(|(name, _)| *name == rule).map_or(Version::V1Alpha1, |(_, since)| *since);
-    if since <= pinned { Action::Deny } else { Action::Audit }
+    if since <= pinned { EnforcementAction::Deny } else { EnforcementAction::Audit }
 }
 
 /// The value of a label, when it is there and means something.
@@ -124,11 +129,11 @@ fn label<T>(
     parsed
 }
 
-fn parse(value: &str) -> Option<Action> {
+fn parse(value: &str) -> Option<EnforcementAction> {
     match value {
-        "deny" => Some(Action::Deny),
-        "warn" => Some(Action::Warn),
-        "audit" => Some(Action::Audit),
+        "deny" => Some(EnforcementAction::Deny),
+        "warn" => Some(EnforcementAction::Warn),
+        "audit" => Some(EnforcementAction::Audit),
         _ => None,
     }
 }
@@ -151,15 +156,21 @@ mod tests {
 
     #[test]
     fn a_namespace_without_a_label_denies() {
-        assert_eq!(Levels::default().of_namespace("shop", None), Enforcement::at(Action::Deny));
+        assert_eq!(
+            EnforcementSettings::default().of_namespace("shop", None),
+            Enforcement::at(EnforcementAction::Deny)
+        );
     }
 
     #[test]
-    fn a_label_lowers_the_level_and_an_unknown_value_does_not() {
-        let levels = Levels::default();
-        assert_eq!(levels.of_namespace("shop", Some(&labels("warn"))), Enforcement::at(Action::Warn));
-        let unknown = levels.of_namespace("shop", Some(&labels("off")));
-        assert_eq!(unknown.level, Action::Deny);
+    fn a_label_lowers_the_action_and_an_unknown_value_does_not() {
+        let settings = EnforcementSettings::default();
+        assert_eq!(
+            settings.of_namespace("shop", Some(&labels("warn"))),
+            Enforcement::at(EnforcementAction::Warn)
+        );
+        let unknown = settings.of_namespace("shop", Some(&labels("off")));
+        assert_eq!(unknown.action, EnforcementAction::Deny);
         assert_eq!(
             unknown.notes,
             [
@@ -170,29 +181,30 @@ mod tests {
 
     #[test]
     fn a_label_cannot_go_below_the_floor() {
-        let levels = Levels { floor: Action::Warn, ..Levels::default() };
-        assert_eq!(levels.of_namespace("shop", Some(&labels("audit"))).level, Action::Warn);
+        let settings =
+            EnforcementSettings { floor: EnforcementAction::Warn, ..EnforcementSettings::default() };
+        assert_eq!(settings.of_namespace("shop", Some(&labels("audit"))).action, EnforcementAction::Warn);
     }
 
     #[test]
     fn the_configuration_cannot_go_below_the_floor_either() {
-        let levels = Levels {
-            floor: Action::Warn,
-            default: Action::Audit,
-            namespaces: BTreeMap::from([("shop".into(), Action::Audit)]),
-            ..Levels::default()
+        let settings = EnforcementSettings {
+            floor: EnforcementAction::Warn,
+            default: EnforcementAction::Audit,
+            namespaces: BTreeMap::from([("shop".into(), EnforcementAction::Audit)]),
+            ..EnforcementSettings::default()
         };
-        assert_eq!(levels.of_namespace("shop", None).level, Action::Warn);
-        assert_eq!(levels.of_namespace("other", None).level, Action::Warn);
+        assert_eq!(settings.of_namespace("shop", None).action, EnforcementAction::Warn);
+        assert_eq!(settings.of_namespace("other", None).action, EnforcementAction::Warn);
     }
 
     #[test]
     fn a_namespace_that_is_pinned_to_a_version_only_records_rules_that_joined_later() {
         let joined = [("new", Version::Latest)];
         for (pinned, rule, expected) in [
-            (Version::Latest, "new", Action::Deny),
-            (Version::V1Alpha1, "new", Action::Audit),
-            (Version::V1Alpha1, "old", Action::Deny),
+            (Version::Latest, "new", EnforcementAction::Deny),
+            (Version::V1Alpha1, "new", EnforcementAction::Audit),
+            (Version::V1Alpha1, "old", EnforcementAction::Deny),
         ] {
             assert_eq!(of_version(&joined, pinned, rule), expected, "{pinned:?} {rule}");
         }
@@ -202,10 +214,10 @@ mod tests {
     fn an_unknown_version_is_the_latest_and_is_noted() {
         let of = |value: &str| {
             let labels = BTreeMap::from([(ENFORCE_VERSION_LABEL.to_string(), value.to_string())]);
-            Levels::default().of_namespace("shop", Some(&labels))
+            EnforcementSettings::default().of_namespace("shop", Some(&labels))
         };
         assert_eq!(of("v1alpha1").version, Version::V1Alpha1);
-        assert_eq!(of("latest"), Enforcement::at(Action::Deny));
+        assert_eq!(of("latest"), Enforcement::at(EnforcementAction::Deny));
         let unknown = of("v9");
         assert_eq!((unknown.version, unknown.notes.len()), (Version::Latest, 1));
         assert!(unknown.notes[0].contains("`wasmgate.dev/enforce-version: v9`"));
@@ -213,19 +225,27 @@ mod tests {
 
     #[test]
     fn the_configuration_wins_over_the_label() {
-        let levels =
-            Levels { namespaces: BTreeMap::from([("shop".into(), Action::Deny)]), ..Levels::default() };
-        assert_eq!(levels.of_namespace("shop", Some(&labels("audit"))).level, Action::Deny);
+        let settings = EnforcementSettings {
+            namespaces: BTreeMap::from([("shop".into(), EnforcementAction::Deny)]),
+            ..EnforcementSettings::default()
+        };
+        assert_eq!(settings.of_namespace("shop", Some(&labels("audit"))).action, EnforcementAction::Deny);
     }
 
     #[test]
     fn a_rule_never_asks_for_more_than_the_namespace_allows() {
-        let levels =
-            Levels { rules: BTreeMap::from([("under-floor".into(), Action::Warn)]), ..Levels::default() };
-        let (deny, warn) = (Enforcement::at(Action::Deny), Enforcement::at(Action::Warn));
-        assert_eq!(levels.action(&deny, "needs-grant", None), Action::Deny);
-        assert_eq!(levels.action(&warn, "needs-grant", Some(Action::Deny)), Action::Warn);
-        assert_eq!(levels.action(&deny, "under-floor", None), Action::Warn);
-        assert_eq!(levels.action(&deny, "other", Some(Action::Audit)), Action::Audit);
+        let settings = EnforcementSettings {
+            rules: BTreeMap::from([("under-floor".into(), EnforcementAction::Warn)]),
+            ..EnforcementSettings::default()
+        };
+        let (deny, warn) =
+            (Enforcement::at(EnforcementAction::Deny), Enforcement::at(EnforcementAction::Warn));
+        assert_eq!(settings.action(&deny, "needs-grant", None), EnforcementAction::Deny);
+        assert_eq!(
+            settings.action(&warn, "needs-grant", Some(EnforcementAction::Deny)),
+            EnforcementAction::Warn
+        );
+        assert_eq!(settings.action(&deny, "under-floor", None), EnforcementAction::Warn);
+        assert_eq!(settings.action(&deny, "other", Some(EnforcementAction::Audit)), EnforcementAction::Audit);
     }
 }

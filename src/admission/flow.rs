@@ -7,13 +7,14 @@ use super::examine::{self, Examination, Judgement};
 use super::state::{Error, State};
 use super::{Clock, Gate, record};
 use crate::answer::{self, Answer};
-use crate::audit::{Road, Stage, Timings};
+use crate::audit::{Stage, Timings};
 use crate::image::Program;
 use crate::image::rootfs::crun_annotation;
-use crate::inspection::{Finding, Inspection};
+use crate::inspection::{Inspection, LookupResult};
 use crate::judge::input::UserFacts;
 use crate::judge::{RequestFacts, Verdict};
 use crate::plan::Plan;
+use crate::review::Webhook;
 use crate::review::{self, Operation, Review};
 use crate::workload::{self, Kind, Workload};
 
@@ -51,23 +52,23 @@ impl Decision {
 }
 
 /// Answers one review and records what was decided.
-pub async fn answer(gate: &Gate, road: Road, body: &[u8], clock: Clock) -> Vec<u8> {
+pub async fn answer(gate: &Gate, webhook: Webhook, body: &[u8], clock: Clock) -> Vec<u8> {
     let review = match review::parse(body) {
         Ok(review) => review,
         Err(error) => {
             let uid = error.uid.clone().unwrap_or_default();
             let decision = Decision::skipped(answer::invalid(&uid, error.to_string()), "unreadable review");
             let bytes = decision.answer.response.to_bytes();
-            record::emit(gate, &gate.state(), road, None, decision, &clock);
+            record::emit(gate, &gate.state(), webhook, None, decision, &clock);
             return bytes;
         }
     };
     let state = gate.state();
-    let mut decision = decide(gate, &state, road, &review, &clock).await;
+    let mut decision = decide(gate, &state, webhook, &review, &clock).await;
     let decided = clock.elapsed();
     let bytes = decision.answer.response.to_bytes();
     decision.timings.note(Stage::Answer, clock.elapsed().saturating_sub(decided));
-    record::emit(gate, &state, road, Some(review), decision, &clock);
+    record::emit(gate, &state, webhook, Some(review), decision, &clock);
     bytes
 }
 
@@ -110,25 +111,25 @@ impl GivenUp {
 
 /// The answer when there is none: the API server gets one that it can match, and the decision log a record. A pod whose
 /// images are slow to read is answered before; what is late has come as far as the rules, so it has to do with Wasm.
-pub fn given_up(gate: &Gate, road: Road, body: &[u8], clock: &Clock, why: GivenUp) -> Vec<u8> {
+pub fn given_up(gate: &Gate, webhook: Webhook, body: &[u8], clock: &Clock, why: GivenUp) -> Vec<u8> {
     let uid = review::uid_of(body).unwrap_or_default();
     let message = why.message(clock);
     let failure = Some((why.code(), Error::Finish(message.clone())));
-    let answer = match road {
-        Road::Mutate => answer::skip_with_warning(&uid, message),
-        Road::Validate => answer::failed(&uid, message),
+    let answer = match webhook {
+        Webhook::Mutate => answer::skip_with_warning(&uid, message),
+        Webhook::Validate => answer::failed(&uid, message),
     };
     let bytes = answer.response.to_bytes();
     // A review that was only late can still be read, and the record should say whose it was.
     let review = (why == GivenUp::Late).then(|| review::parse(body).ok()).flatten();
     let decision = Decision { failure, ..Decision::skipped(answer, why.note()) };
-    record::emit(gate, &gate.state(), road, review, decision, clock);
+    record::emit(gate, &gate.state(), webhook, review, decision, clock);
     bytes
 }
 
-async fn decide(gate: &Gate, state: &State, road: Road, review: &Review, clock: &Clock) -> Decision {
+async fn decide(gate: &Gate, state: &State, webhook: Webhook, review: &Review, clock: &Clock) -> Decision {
     let uid = &review.uid;
-    if let Some(note) = not_ours(state, road, review) {
+    if let Some(note) = not_ours(state, webhook, review) {
         return Decision::skipped(answer::skip(uid), note);
     }
     let Some(kind) = Kind::of(&review.kind) else {
@@ -145,7 +146,7 @@ async fn decide(gate: &Gate, state: &State, road: Road, review: &Review, clock: 
     let read = judged.and_then(|object| Ok((workload::read(object.get(), kind, &review.namespace)?, object)));
     let (workload, object) = match read {
         Ok(read) => read,
-        Err(error) => return unreadable(state, road, uid, kind, object.get(), &error.into()),
+        Err(error) => return unreadable(state, webhook, uid, kind, object.get(), &error.into()),
     };
     if let Some(note) = nothing_to_do(review, &workload, kind) {
         return Decision::skipped(answer::skip(uid), note);
@@ -153,9 +154,9 @@ async fn decide(gate: &Gate, state: &State, road: Road, review: &Review, clock: 
     let read = clock.elapsed();
     let inspection = examine::inspect(state, &gate.inspector, &workload, clock.for_inspection()).await;
     let inspected = clock.elapsed();
-    let (mut decision, stage) = match road {
-        Road::Mutate => (mutate(state, uid, object.get(), &workload, inspection), Stage::Plan),
-        Road::Validate => (validate(state, review, &object, workload, inspection).await, Stage::Judge),
+    let (mut decision, stage) = match webhook {
+        Webhook::Mutate => (mutate(state, uid, object.get(), &workload, inspection), Stage::Plan),
+        Webhook::Validate => (validate(state, review, &object, workload, inspection).await, Stage::Judge),
     };
     decision.timings.note(Stage::Read, read);
     decision.timings.note(Stage::Inspect, inspected.saturating_sub(read));
@@ -168,7 +169,7 @@ const HARMLESS_SUBRESOURCES: &[&str] =
     &["status", "scale", "binding", "eviction", "exec", "attach", "portforward", "log", "proxy", "token"];
 
 /// Reviews that are answered before anything is read.
-fn not_ours(state: &State, road: Road, review: &Review) -> Option<&'static str> {
+fn not_ours(state: &State, webhook: Webhook, review: &Review) -> Option<&'static str> {
     let sub_resource = review.sub_resource.as_deref();
     if state.exempt_namespaces.contains(&review.namespace) {
         return Some("exempt namespace");
@@ -180,7 +181,7 @@ fn not_ours(state: &State, road: Road, review: &Review) -> Option<&'static str> 
         return Some("subresource that carries no image");
     }
     let patched = review.operation == Operation::Create && sub_resource.is_none();
-    (road == Road::Mutate && !patched).then_some("only new pods are changed")
+    (webhook == Webhook::Mutate && !patched).then_some("only new pods are changed")
 }
 
 /// Objects that are read and then left alone.
@@ -204,22 +205,29 @@ fn nothing_to_do(review: &Review, workload: &Workload, kind: Kind) -> Option<&'s
 
 /// An object whose pod spec cannot be read: refused where it would run on a Wasm runtime, left to the API server's
 /// own validation otherwise, so that no Linux pod is harmed by a field that this version does not know.
-fn unreadable(state: &State, road: Road, uid: &str, kind: Kind, object: &str, error: &Error) -> Decision {
+fn unreadable(
+    state: &State,
+    webhook: Webhook,
+    uid: &str,
+    kind: Kind,
+    object: &str,
+    error: &Error,
+) -> Decision {
     let value: Value = serde_json::from_str(object).unwrap_or_default();
     let class =
         value.pointer(&format!("{}/spec/runtimeClassName", kind.template_pointer())).and_then(Value::as_str);
     let wasm = class.is_some_and(|name| state.profile_of(name).is_some());
-    if wasm && road == Road::Validate {
+    if wasm && webhook == Webhook::Validate {
         return Decision::skipped(answer::invalid(uid, error.to_string()), "unreadable object");
     }
     let warning = format!("wasmgate left this object alone: {error}");
     Decision::skipped(answer::skip_with_warning(uid, warning), "unreadable object")
 }
 
-/// The mutating road. A failure to plan never refuses: the validating road judges the pod that comes out.
+/// The mutating webhook. A failure to plan never refuses: the validating webhook judges the pod that comes out.
 fn mutate(state: &State, uid: &str, object: &str, workload: &Workload, inspection: Inspection) -> Decision {
     if workload.kind.is_template() || !examine::concerns(state, workload, &inspection) {
-        return unconcerned(uid, workload, inspection, Road::Mutate);
+        return unconcerned(uid, workload, inspection, Webhook::Mutate);
     }
     match planned(state, object, workload, &inspection) {
         Ok(plan) => {
@@ -240,9 +248,10 @@ fn mutate(state: &State, uid: &str, object: &str, workload: &Workload, inspectio
 }
 
 /// A pod that has nothing to do with Wasm, or of which nobody can tell: admitted as it is. When nobody can tell the
-/// mutating road says so, because a Wasm pod among them would start on the wrong runtime.
-fn unconcerned(uid: &str, workload: &Workload, inspection: Inspection, road: Road) -> Decision {
-    let said = (road == Road::Mutate && !workload.kind.is_template()).then(|| doubt(&inspection)).flatten();
+/// mutating webhook says so, because a Wasm pod among them would start on the wrong runtime.
+fn unconcerned(uid: &str, workload: &Workload, inspection: Inspection, webhook: Webhook) -> Decision {
+    let said =
+        (webhook == Webhook::Mutate && !workload.kind.is_template()).then(|| doubt(&inspection)).flatten();
     let answer = match said {
         Some(warning) => answer::skip_with_warning(uid, warning),
         None => answer::skip(uid),
@@ -254,19 +263,19 @@ fn unconcerned(uid: &str, workload: &Workload, inspection: Inspection, road: Roa
 fn doubt(inspection: &Inspection) -> Option<String> {
     inspection.containers.iter().find_map(|container| {
         let name = &container.name;
-        match &container.finding {
-            Finding::Unread { error } => Some(format!(
+        match &container.lookup {
+            LookupResult::Unread { error } => Some(format!(
                 "container `{name}` was admitted as it is, without a look at its image: {error}"
             )),
-            Finding::Known { program: Program::Unknown { reason }, .. } => Some(format!(
+            LookupResult::Known { program: Program::Unknown { reason }, .. } => Some(format!(
                 "container `{name}` was admitted as it is, because its program was not recognised: {reason}"
             )),
-            Finding::Known { .. } => None,
+            LookupResult::Known { .. } => None,
         }
     })
 }
 
-/// The validating road: a pod is judged as it stands, a template as the pods that would be made of it.
+/// The validating webhook: a pod is judged as it stands, a template as the pods that would be made of it.
 async fn validate(
     state: &State,
     review: &Review,
@@ -275,7 +284,7 @@ async fn validate(
     inspection: Inspection,
 ) -> Decision {
     if !examine::concerns(state, &workload, &inspection) {
-        return unconcerned(&review.uid, &workload, inspection, Road::Validate);
+        return unconcerned(&review.uid, &workload, inspection, Webhook::Validate);
     }
     let request = request_facts(review);
     if workload.kind.is_template() {
@@ -321,7 +330,7 @@ async fn validate_template(
 }
 
 fn planned(state: &State, object: &str, workload: &Workload, inspection: &Inspection) -> Result<Plan, Error> {
-    let raw: Value = serde_json::from_str(object).map_err(Error::WritePlanned)?;
+    let raw: Value = serde_json::from_str(object).map_err(Error::ParseObject)?;
     examine::plan(state, &raw, workload, inspection)
 }
 
@@ -348,7 +357,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::audit::{Labels, Metrics, Options, Output, Sink};
+    use crate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
     use crate::lookup::{self, Inspector};
     use crate::policy::{Engine, Limits, PolicySet};
     use crate::registry;
@@ -359,18 +368,18 @@ mod tests {
 
     async fn gate_with(images: lookup::LookupOptions) -> Gate {
         let metrics = Arc::new(Metrics::new());
-        let log = Options { output: Output::Off, ..Options::default() };
+        let log = DecisionLogOptions { output: DecisionLogOutput::Off, ..DecisionLogOptions::default() };
         let sink = Sink::open(&log, metrics.drops()).unwrap();
         let state = State {
             runtimes: crate::runtime::Runtimes::default(),
             cluster: Arc::default(),
             grants: Arc::default(),
             exceptions: Arc::default(),
-            options: crate::judge::Options::default(),
+            options: crate::judge::PolicyOptions::default(),
             policies: Arc::new(
                 PolicySet::load(&Engine::new().unwrap(), Vec::new(), Limits::default()).await.unwrap(),
             ),
-            levels: crate::judge::Levels::default(),
+            enforcement: crate::judge::EnforcementSettings::default(),
             exempt_namespaces: std::collections::BTreeSet::new(),
         };
         let inspector = Inspector::new(images).unwrap();
@@ -378,14 +387,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_breakdown_refuses_on_the_validating_road_and_admits_on_the_mutating_one() {
+    async fn a_breakdown_refuses_on_the_validating_webhook_and_admits_on_the_mutating_one() {
         let gate = gate().await;
         let body =
             br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1"}}"#;
         let clock = Clock::start(Duration::from_secs(1));
-        for (road, allowed) in [(Road::Validate, false), (Road::Mutate, true)] {
+        for (webhook, allowed) in [(Webhook::Validate, false), (Webhook::Mutate, true)] {
             let answer: Value =
-                serde_json::from_slice(&given_up(&gate, road, body, &clock, GivenUp::Broken)).unwrap();
+                serde_json::from_slice(&given_up(&gate, webhook, body, &clock, GivenUp::Broken)).unwrap();
             assert_eq!(answer["response"]["uid"], "u-1");
             assert_eq!(answer["response"]["allowed"], allowed);
         }
@@ -430,19 +439,22 @@ mod tests {
             review::parse(text.to_string().as_bytes()).unwrap()
         };
         let ample = Duration::from_secs(20);
-        for (number, road) in
-            [Road::Mutate, Road::Validate, Road::Mutate, Road::Validate].into_iter().enumerate()
+        for (number, webhook) in
+            [Webhook::Mutate, Webhook::Validate, Webhook::Mutate, Webhook::Validate].into_iter().enumerate()
         {
             let clock = Clock::start(ample);
-            let decision = decide(&gate, &gate.state(), road, &review(None, number), &clock).await;
-            assert!(decision.answer.response.refusal.is_none() && decision.judgement.is_none(), "{road:?}");
+            let decision = decide(&gate, &gate.state(), webhook, &review(None, number), &clock).await;
+            assert!(
+                decision.answer.response.refusal.is_none() && decision.judgement.is_none(),
+                "{webhook:?}"
+            );
             assert_eq!(decision.note, "no Wasm");
-            assert!(clock.elapsed() < ample / 4, "{road:?} took {:?}", clock.elapsed());
+            assert!(clock.elapsed() < ample / 4, "{webhook:?} took {:?}", clock.elapsed());
         }
         let (clock, review) = (Clock::start(Duration::from_millis(1300)), review(Some(&class), 9));
-        let decision = decide(&gate, &gate.state(), Road::Validate, &review, &clock).await;
+        let decision = decide(&gate, &gate.state(), Webhook::Validate, &review, &clock).await;
         assert!(decision.judgement.is_some(), "an unread image under a Wasm class is judged");
-        let Finding::Unread { error } = &decision.inspection.containers[0].finding else {
+        let LookupResult::Unread { error } = &decision.inspection.containers[0].lookup else {
             panic!("it hangs")
         };
         assert!(

@@ -1,5 +1,5 @@
 //! Which rule a place in the code of a compiled bundle belongs to, so that an evaluation that was stopped can be laid to
-//! a rule's door.
+//! a rule's entry point.
 //!
 //! OPA compiles all definitions of a rule to one function, each to a block of its own at the top of the function's body
 //! (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`, `compileFunc`), and names functions in the module's name section. The
@@ -22,7 +22,7 @@ const STRING: u8 = 8;
 
 /// The definitions of the entry point by where their code lies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Places {
+pub(super) struct RuleLocations {
     definitions: Vec<Definition>,
 }
 
@@ -36,11 +36,11 @@ struct Definition {
     calls_host: bool,
 }
 
-impl Places {
+impl RuleLocations {
     /// Reads a module. One that OPA did not write, or a later OPA otherwise, has no places: nothing depends on them but a
     /// message.
     pub fn of(module: &[u8]) -> Self {
-        Code::read(module).and_then(|code| code.places()).unwrap_or_default()
+        Code::read(module).and_then(|code| code.locations()).unwrap_or_default()
     }
 
     /// The names of all rules; `None` where a definition does not say its name, or nothing is known of any.
@@ -65,8 +65,8 @@ impl Places {
     }
 }
 
-/// How a message names the rules that something is laid to; empty where nobody knows.
-pub(super) fn remark(rules: &BTreeSet<&str>) -> String {
+/// How a message names the rules that something comes from; empty where that is not known.
+pub(super) fn in_rules(rules: &BTreeSet<&str>) -> String {
     let names: Vec<String> = rules.iter().map(|rule| format!("`{rule}`")).collect();
     match names.as_slice() {
         [] => String::new(),
@@ -87,7 +87,7 @@ struct Code<'a> {
 
 /// What a stretch of code does itself.
 #[derive(Debug, Default)]
-struct Deeds {
+struct CodeSummary {
     rules: BTreeSet<String>,
     calls: BTreeSet<u32>,
 }
@@ -135,42 +135,48 @@ impl<'a> Code<'a> {
         Some(code)
     }
 
-    fn places(&self) -> Option<Places> {
+    fn locations(&self) -> Option<RuleLocations> {
         let entry = *self.names.iter().find(|(_, name)| **name == ENTRY)?.0;
         let of_rule = |index: &u32| self.names.get(index).is_some_and(|name| name.starts_with(RULE_PREFIX));
         let bodies = self.bodies.iter().filter(|(index, _)| of_rule(index));
-        let deeds = bodies.map(|(index, body)| {
+        let summary = bodies.map(|(index, body)| {
             let blocks = self.blocks(body)?;
-            let all = blocks.into_iter().fold(Deeds::default(), |mut all, (_, deeds)| {
-                all.rules.extend(deeds.rules);
-                all.calls.extend(deeds.calls);
+            let all = blocks.into_iter().fold(CodeSummary::default(), |mut all, (_, summary)| {
+                all.rules.extend(summary.rules);
+                all.calls.extend(summary.calls);
                 all
             });
             Some((*index, all))
         });
-        let deeds: BTreeMap<u32, Deeds> = deeds.collect::<Option<_>>()?;
+        let summary: BTreeMap<u32, CodeSummary> = summary.collect::<Option<_>>()?;
         let blocks = self.blocks(self.bodies.get(&entry)?)?;
-        let definitions = blocks.into_iter().map(|(code, own)| self.definition(code, own, &deeds)).collect();
-        Some(Places { definitions })
+        let definitions =
+            blocks.into_iter().map(|(code, own)| self.definition(code, own, &summary)).collect();
+        Some(RuleLocations { definitions })
     }
 
     /// A definition with what the functions that it calls do; their names count where it has none itself.
-    fn definition(&self, code: Range<u64>, own: Deeds, deeds: &BTreeMap<u32, Deeds>) -> Definition {
+    fn definition(
+        &self,
+        code: Range<u64>,
+        own: CodeSummary,
+        summary: &BTreeMap<u32, CodeSummary>,
+    ) -> Definition {
         let (mut reached, mut open) = (own.calls.clone(), own.calls.into_iter().collect::<Vec<_>>());
         let mut called = BTreeSet::new();
         while let Some(function) = open.pop() {
-            let Some(deeds) = deeds.get(&function) else { continue };
-            called.extend(deeds.rules.iter().cloned());
-            open.extend(deeds.calls.iter().filter(|next| reached.insert(**next)));
+            let Some(summary) = summary.get(&function) else { continue };
+            called.extend(summary.rules.iter().cloned());
+            open.extend(summary.calls.iter().filter(|next| reached.insert(**next)));
         }
         let rules = if own.rules.is_empty() { called } else { own.rules };
         Definition { code, rules, calls_host: reached.iter().any(|function| self.host.contains(function)) }
     }
 
     /// The blocks at the top of a function's body, by where they lie.
-    fn blocks(&self, body: &FunctionBody<'_>) -> Option<Vec<(Range<u64>, Deeds)>> {
+    fn blocks(&self, body: &FunctionBody<'_>) -> Option<Vec<(Range<u64>, CodeSummary)>> {
         let mut reader = body.get_operators_reader().ok()?;
-        let (mut blocks, mut depth, mut start, mut deeds) = (Vec::new(), 0_u32, 0, Deeds::default());
+        let (mut blocks, mut depth, mut start, mut summary) = (Vec::new(), 0_u32, 0, CodeSummary::default());
         let (mut last, mut definition) = ([None, None], false);
         while !reader.eof() {
             let offset = reader.original_position();
@@ -179,7 +185,7 @@ impl<'a> Code<'a> {
             match operator {
                 Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
                     if depth == 0 {
-                        (start, deeds) = (offset, Deeds::default());
+                        (start, summary) = (offset, CodeSummary::default());
                         definition = matches!(operator, Operator::Block { .. });
                     }
                     depth = depth.checked_add(1)?;
@@ -189,14 +195,14 @@ impl<'a> Code<'a> {
                     depth -= 1;
                     // What is no block looks whether the set was made before.
                     if depth == 0 && definition {
-                        blocks.push((start..reader.original_position(), std::mem::take(&mut deeds)));
+                        blocks.push((start..reader.original_position(), std::mem::take(&mut summary)));
                     }
                 }
                 Operator::I32Const { value } => constant = Some(value),
                 Operator::Call { function_index } => {
-                    deeds.calls.insert(function_index);
+                    summary.calls.insert(function_index);
                     if self.names.get(&function_index) == Some(&INSERT) {
-                        deeds.rules.extend(self.rule_in(last));
+                        summary.rules.extend(self.rule_in(last));
                     }
                 }
                 _ => {}
@@ -252,13 +258,13 @@ mod tests {
 
     #[test]
     fn every_definition_of_the_baseline_has_the_name_of_one_rule() {
-        let places = Places::of(include_bytes!("../../policies/baseline/policy.wasm"));
-        let named = &places.definitions;
-        assert_eq!(places.known(), Some(places.rules(|_| true)));
+        let locations = RuleLocations::of(include_bytes!("../../policies/baseline/policy.wasm"));
+        let named = &locations.definitions;
+        assert_eq!(locations.known(), Some(locations.rules(|_| true)));
         for definition in named {
             assert_eq!(definition.rules.len(), 1, "{definition:?}");
         }
-        let rules = places.rules(|_| true);
+        let rules = locations.rules(|_| true);
         for rule in ["needs-grant", "plugin-env", "ambient-wider-than-grant", "unknown-input", "under-floor"]
         {
             assert!(rules.contains(rule), "{rules:?}");
@@ -266,18 +272,18 @@ mod tests {
         assert_eq!((rules.len(), named.len()), (18, 22));
         for definition in named {
             let middle = u64::midpoint(definition.code.start, definition.code.end);
-            assert_eq!(places.rules_at(&[middle]), definition.rules.iter().map(String::as_str).collect());
+            assert_eq!(locations.rules_at(&[middle]), definition.rules.iter().map(String::as_str).collect());
         }
     }
 
     #[test]
     fn what_opa_did_not_write_has_no_places() {
         for module in [&b""[..], b"\0asm\x01\0\0\0", b"\0asm\x01\0\0\0\x0a\xff", b"no module"] {
-            assert_eq!(Places::of(module), Places::default());
+            assert_eq!(RuleLocations::of(module), RuleLocations::default());
         }
         let whole = include_bytes!("../../policies/baseline/policy.wasm");
         for length in (0..whole.len()).step_by(997) {
-            let _ = Places::of(whole.get(..length).unwrap());
+            let _ = RuleLocations::of(whole.get(..length).unwrap());
         }
     }
 }

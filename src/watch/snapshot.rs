@@ -19,9 +19,9 @@ pub struct Base {
     pub exceptions: Arc<Exceptions>,
 }
 
-/// The cluster at one moment. Parts that did not change since the last picture are the same ones.
+/// The cluster at one moment. Parts that did not change since the last snapshot are the same ones.
 #[derive(Debug, Clone, Default)]
-pub struct Picture {
+pub struct Snapshot {
     /// RuntimeClasses, LimitRanges, labels of namespaces: those of the cluster and no others.
     pub cluster: Arc<Cluster>,
     /// Grants of the cluster and of the directory.
@@ -30,11 +30,11 @@ pub struct Picture {
     pub exceptions: Arc<Exceptions>,
 }
 
-/// Puts pictures together.
+/// Puts snapshots together.
 #[derive(Debug)]
 pub(super) struct Builder {
     base: Base,
-    last: Option<Picture>,
+    last: Option<Snapshot>,
 }
 
 impl Builder {
@@ -42,12 +42,12 @@ impl Builder {
         Self { base, last: None }
     }
 
-    /// The picture now. Only parts with a change in them are built anew, except for the first time.
-    pub fn build(&mut self, shared: &Shared, changes: &[Watched]) -> Picture {
-        let mut picture = self.last.take();
-        let first = picture.is_none();
+    /// The snapshot now. Only parts with a change in them are built anew, except for the first time.
+    pub fn build(&mut self, shared: &Shared, changes: &[Watched]) -> Snapshot {
+        let mut snapshot = self.last.take();
+        let first = snapshot.is_none();
         let touched = |kinds: &[Watched]| first || kinds.iter().any(|kind| changes.contains(kind));
-        let mut built = picture.take().unwrap_or_default();
+        let mut built = snapshot.take().unwrap_or_default();
         if touched(&[Watched::RuntimeClasses, Watched::LimitRanges, Watched::Namespaces]) {
             built.cluster = Arc::new(cluster(shared));
         }
@@ -164,7 +164,7 @@ mod tests {
     async fn ten_thousand_grants_are_indexed_in_one_go() {
         let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
         let client = super::super::client::bounded(config, std::time::Duration::from_secs(1)).unwrap();
-        let watching = Watching::new(client, super::super::Options::default());
+        let watching = Watching::new(client, super::super::WatchOptions::default());
         let store = &watching.shared.kept(Watched::WasiGrants).unwrap().store;
         for number in 0..10_000 {
             let (name, namespace) = (format!("g{number}"), format!("team-{}", number % 500));
