@@ -49,7 +49,7 @@ pub use secret::SecretText;
 /// How much of an error's body is read, in bytes.
 const ERROR_BODY: usize = 8 << 10;
 
-/// How long is waited before a request is tried again that another try may help.
+/// Wait before the second try of a request that failed in a way that may pass.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Registries, as a source of images. Cheap to clone.

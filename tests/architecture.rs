@@ -12,6 +12,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+#[path = "architecture/retired_words.rs"]
+mod retired_words;
+
 /// A room, the rooms that it may use, and why those.
 struct Room {
     name: &'static str,

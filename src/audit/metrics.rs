@@ -171,15 +171,15 @@ struct Watches {
 
 impl Watches {
     fn register(&self, to: &mut Registry) {
-        let help = "Whether all objects of a kind were listed once";
+        let help = "1 when all objects of a kind were listed once";
         to.register("wasmgate_watch_synced", help, self.synced.clone());
         to.register("wasmgate_watch_objects", "Objects that a watch knows", self.objects.clone());
-        let help = "Objects that are left out because they are wrong; the log names them";
+        let help = "Objects that are ignored because they are invalid; the log names each";
         to.register("wasmgate_watch_rejected_objects", help, self.rejected.clone());
         let help = "Time since the API server last sent anything to a watch";
         to.register_with_unit("wasmgate_watch_silence", help, Unit::Seconds, self.silence.clone());
         to.register("wasmgate_watch_errors", "Errors of a watch", self.errors.clone());
-        let help = "How often a watch had to list everything anew";
+        let help = "Full relists of a watch";
         to.register("wasmgate_watch_restarts", help, self.restarts.clone());
         let help = "Snapshots of the cluster that were built";
         to.register("wasmgate_cluster_rebuilds", help, self.rebuilds.clone());
@@ -362,26 +362,22 @@ impl Metrics {
         to.register_with_unit("wasmgate_admission_duration", help, Unit::Seconds, self.admission.clone());
         let help = "Time that one stage of a review took";
         to.register_with_unit("wasmgate_stage_duration", help, Unit::Seconds, self.stages.clone());
-        let help = "Violations by rule and by what was done about them";
+        let help = "Violations by rule and enforcement action";
         to.register("wasmgate_violations", help, self.violations.clone());
-        let help = "Evaluations of a policy bundle that failed, each of which denied";
+        let help = "Failed evaluations of a policy bundle; each counts as a deny";
         to.register("wasmgate_policy_evaluation_failures", help, self.policy_failures.clone());
-        to.register(
-            "wasmgate_image_lookups",
-            "Image look-ups by how they were answered",
-            self.lookups.clone(),
-        );
+        to.register("wasmgate_image_lookups", "Image look-ups by result", self.lookups.clone());
         let help =
-            "What the server did without a decision: refused connections and requests, changed certificates";
+            "Server events other than decisions: refused connections and requests, replaced certificates";
         to.register("wasmgate_server_events", help, self.server_events.clone());
-        let help = "Decisions that did not reach the decision log";
+        let help = "Decisions that were not written to the decision log";
         to.register("wasmgate_decision_logs_dropped", help, self.drops.0.clone());
     }
 
     fn register_state(&mut self) {
         let to = &mut self.registry;
         to.register("wasmgate_ready", "Whether the gate takes reviews", self.ready.clone());
-        let help = "Policy bundles that judge now; always 1";
+        let help = "Policy bundles in use; always 1";
         to.register("wasmgate_policy_bundle_info", help, self.bundles.clone());
         let help = "When the serving certificate expires, in seconds since 1970";
         let name = "wasmgate_certificate_expiry_timestamp";
@@ -391,16 +387,16 @@ impl Metrics {
 
     fn register_cluster(&mut self) {
         let to = &mut self.registry;
-        let help = "Whether this replica writes certificates and caBundles";
+        let help = "1 on the replica that writes certificates and caBundles";
         to.register("wasmgate_leader", help, self.leader.clone());
         let help = "When the CA that signs serving certificates expires, in seconds since 1970";
         let name = "wasmgate_ca_expiry_timestamp";
         to.register_with_unit(name, help, Unit::Seconds, self.ca_expiry.clone());
-        let help = "Steps of certificate rotation that this replica did";
+        let help = "Certificate rotation steps of this replica";
         to.register("wasmgate_certificate_steps", help, self.certificate_steps.clone());
         let help = "Writes of the caBundle into a webhook configuration";
         to.register("wasmgate_ca_bundle_writes", help, self.ca_bundle_writes.clone());
-        let help = "Refused workloads by what became of their Event";
+        let help = "Refused workloads by the fate of their Event";
         to.register("wasmgate_events", help, self.events.clone());
     }
 
@@ -413,7 +409,7 @@ impl Metrics {
         start.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         let help = "When the process started, in seconds since 1970";
         to.register_with_unit("process_start_time", help, Unit::Seconds, start);
-        let help = "Memory of the process that is in RAM";
+        let help = "Resident memory of the process in bytes";
         to.register_with_unit("process_resident_memory", help, Unit::Bytes, self.resident.clone());
     }
 

@@ -129,7 +129,7 @@ const fn is_always_effective(capability: Capability) -> bool {
     matches!(capability, Capability::UnknownImport | Capability::NativeExec)
 }
 
-/// The meeting of a call and a thing that is handed over; `None` where they have nothing in common.
+/// What a call and a thing that is handed over have in common, the narrower parameters of the two; `None` for nothing.
 fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
     // Service chaining is an outgoing HTTP request to `*.spin.internal`; without a name it is the unknown runtime's.
     let chains = required.capability == Capability::HttpOutbound

@@ -55,10 +55,10 @@ impl Default for SizeLimits {
     }
 }
 
-/// One of the places that look-ups have, for as long as anything of the look-up is at work.
+/// One of the concurrent look-ups that are allowed, held until all work of that look-up has ended.
 ///
-/// Work on another thread cannot be ended from outside: it sees that nobody waits at its next step, and until then it
-/// has its memory and its processor. So it holds the place too, and a look-up that was given up makes no space for
+/// Work on another thread cannot be ended from outside: it notices at its next step that its result is no longer
+/// wanted, and until then it uses memory and a processor. So it holds the slot too, and a look-up that was given up makes no space for
 /// another one before its work has ended.
 #[derive(Debug, Clone, Default)]
 pub struct Slot {

@@ -28,7 +28,7 @@ pub(super) struct CacheLimits {
     pub(super) facts_bytes: u64,
     /// Names, approximately, in bytes.
     pub(super) names_bytes: u64,
-    /// How long a tag is taken to mean what it meant.
+    /// How long the digest of a tag is reused before the registry is asked again.
     pub(super) tag_ttl: Duration,
     /// How long a tag may be taken to mean what it meant while nobody can be asked.
     pub(super) stale_ttl: Duration,

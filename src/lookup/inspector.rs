@@ -221,7 +221,7 @@ fn count(counter: &AtomicU64) {
 /// Look-ups that may wait for a manifest, for each one that may hold layers.
 const ASKING_PER_PLACE: usize = 16;
 
-/// How often is looked whether a registry became suspect.
+/// How often a waiting review checks whether the registry became suspect.
 const SUSPECT_POLL: Duration = Duration::from_millis(50);
 
 fn open_store(options: &LookupOptions) -> Result<Option<Arc<Store>>, Error> {
@@ -315,7 +315,7 @@ impl Inner {
         }
     }
 
-    /// Waits for a look-up while the budget lasts, and there is hope where it is a doubtful one.
+    /// Waits for a look-up until the budget is used up; a doubtful one also ends when the registry stays suspect for too long.
     async fn wait(
         &self,
         mut running: Running,

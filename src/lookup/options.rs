@@ -53,7 +53,7 @@ pub struct LookupOptions {
     pub facts_bytes: u64,
     /// Memory for image names, approximately, in bytes. Default: 16 MiB.
     pub names_bytes: u64,
-    /// How long a tag is taken to mean what it meant. Default: 60 s.
+    /// How long the digest of a tag is reused before the registry is asked again. Default: 60 s.
     #[serde(with = "duration")]
     pub tag_ttl: Duration,
     /// How long a tag may be taken to mean what it meant while its registry cannot be asked. Default: 1 h.

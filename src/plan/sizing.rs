@@ -77,7 +77,7 @@ impl Side {
     }
 }
 
-/// What holds for every container of the pod.
+/// What holds for every container of the pod: profile, LimitRanges, and what the LimitRanger filled in.
 pub(super) struct SizingContext<'a> {
     profile: &'a Profile,
     namespace: &'a str,
@@ -255,7 +255,7 @@ impl<'a> SizingContext<'a> {
     }
 }
 
-/// What one container should get of one resource, before anybody's word about it.
+/// What one container should get of one resource when the pod spec says nothing about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Proposal {
     floor: Quantity,

@@ -13,7 +13,8 @@ pub(super) struct Total {
     pub(super) ratio: Option<Quantity>,
 }
 
-/// One container of the pod, in the order of the pod: init containers first.
+/// What one container has of one resource, as its share of the pod's sum. Shares stand in the order of the pod: init
+/// containers first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PodShare {
     /// Whether it runs as long as the pod: an ordinary container, or a sidecar.

@@ -1,5 +1,5 @@
-//! Which rule a place in the code of a compiled bundle belongs to, so that an evaluation that was stopped can be laid to
-//! a rule's entry point.
+//! Which rule an offset in the code of a compiled bundle belongs to, so that the message about an evaluation that was
+//! stopped can name the rule.
 //!
 //! OPA compiles all definitions of a rule to one function, each to a block of its own at the top of the function's body
 //! (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`, `compileFunc`), and names functions in the module's name section. The

@@ -213,8 +213,8 @@ impl LoadedBundle {
         }
     }
 
-    /// A panic in a host function is the policy's failure and not the gate's end. What it says is for the gate's
-    /// makers.
+    /// A panic in a host function fails the evaluation of this bundle and does not stop the gate. Its message goes to the
+    /// log, for developers of the gate.
     async fn caught<T>(&self, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
             let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref().copied());

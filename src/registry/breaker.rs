@@ -50,7 +50,7 @@ impl Default for BreakerOptions {
     }
 }
 
-/// Why a registry is not asked now.
+/// Why a registry is not asked now: its circuit is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BreakerOpen {
     /// It did not answer so many requests in a row; it is tried again after this time.
@@ -91,7 +91,7 @@ impl Breakers {
         Arc::new(Self { options, states: Mutex::default() })
     }
 
-    /// Leave to ask a registry once. Whoever has it says what became of it, or drops it.
+    /// Permission to ask a registry once. The caller reports the outcome to the permit, or drops it, which counts as a failure.
     pub(super) fn enter(self: &Arc<Self>, registry: &str) -> Result<Permit, BreakerOpen> {
         let now = Instant::now();
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +183,7 @@ impl Breakers {
     }
 }
 
-/// Leave to ask a registry. Dropped before the registry answered, it counts as a failure: the look-up ran out of time.
+/// Permission to ask a registry. Dropped before the registry answered, it counts as a failure: the look-up ran out of time.
 #[derive(Debug)]
 pub(super) struct Permit {
     breakers: Arc<Breakers>,
