@@ -342,23 +342,30 @@ pub enum Depth {
     Layers,
 }
 
+pub mod annotation;
 pub mod archive;
 pub mod config;
 pub mod detect;
 pub mod digest;
 pub mod error;
+mod facts;
 pub mod interpreter;
+pub mod kind;
 pub mod layer;
+pub mod magic;
 pub mod malformed;
 pub mod manifest;
 pub mod module;
+pub mod names;
 pub mod path;
+pub mod platform;
 pub mod program;
 pub mod reference;
 pub mod rootfs;
 pub mod runner;
 pub mod source;
 pub mod spin;
+pub mod steps;
 
 pub use detect::SizeLimits;
 pub use digest::Digest;

@@ -20,8 +20,10 @@ use wasmgate::image::source::{Descriptor, FetchedManifest, Source};
 use wasmgate::image::{
     Claim, Depth, Error, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
     SizeLimits, WasmFormat,
-    detect::{Nodes, Slot, detect, detect_for},
-    module, program,
+    detect::{Slot, detect, detect_for},
+    module,
+    platform::Nodes,
+    program,
     program::Start,
     runner::Runner,
     runner::runners,
@@ -537,6 +539,99 @@ async fn an_index_whose_entries_differ_in_any_shape_is_unknown() {
     }
     let same = deep(&Image::index(&[(amd, &artifact_one), (arm, &artifact_one)])).await;
     assert_eq!(same.kind, ImageKind::Module);
+}
+
+#[tokio::test]
+async fn every_entry_that_a_node_may_read_is_compared_whatever_it_is_called() {
+    let with = |module: &[u8]| {
+        ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]).files(&[("app.wasm", module)]).build()
+    };
+    let (benign, evil) = (with(&fixtures::command()), with(&fixtures::file_command()));
+    let mut attested = Image::index(&[("linux/amd64", &evil), ("linux/amd64", &benign)]);
+    let mut document: serde_json::Value = serde_json::from_slice(&attested.manifest).unwrap();
+    document["manifests"][0]["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
+    attested.manifest = serde_json::to_vec(&document).unwrap();
+    attested.digest = oci::digest(&attested.manifest);
+    let unnamed = Image::index(&[("linux/amd64", &benign), ("/amd64", &evil)]);
+    let kernel = Image::index(&[("linux/amd64", &benign), ("Linux/x86_64", &evil)]);
+    for index in [attested, unnamed, kernel] {
+        let found = deep(&index).await;
+        assert_eq!(found.kind, ImageKind::Unknown);
+        assert!(conclusion(&found).contains("another program"), "{}", conclusion(&found));
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_of_another_size_than_its_index_says_is_refused() {
+    let image = ImageBuilder::wasm_artifact(&fixtures::command()).build();
+    let mut index = Image::index(&[("linux/amd64", &image)]);
+    let mut document: serde_json::Value = serde_json::from_slice(&index.manifest).unwrap();
+    document["manifests"][0]["size"] = json!(60);
+    index.manifest = serde_json::to_vec(&document).unwrap();
+    index.digest = oci::digest(&index.manifest);
+    let error = refused(&index).await;
+    assert!(error.contains("where its descriptor says 60"), "{error}");
+}
+
+/// A root file system of one program, as one uncompressed layer.
+fn of_files(layer: &[u8], media_type: &str) -> ImageBuilder {
+    let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+    builder.layer(media_type, layer.to_vec());
+    builder
+}
+
+#[tokio::test]
+async fn a_layer_whose_bytes_are_not_compressed_as_its_media_type_says_is_refused() {
+    let layer = oci::tar_of(&[("app.wasm", &fixtures::command())]);
+    let plain = "application/vnd.oci.image.layer.v1.tar";
+    let docker = "application/vnd.docker.image.rootfs.diff.tar";
+    let error = refused(&of_files(&oci::gzip(&layer), plain).build()).await;
+    assert!(error.contains("its media type says no compression, and its bytes say gzip"), "{error}");
+    let error = refused(&of_files(&oci::zstd(&layer), oci::GZIP_LAYER).build()).await;
+    assert!(error.contains("its media type says gzip, and its bytes say zstd"), "{error}");
+    for (bytes, media_type) in [
+        (layer.clone(), plain),
+        (oci::gzip(&layer), oci::GZIP_LAYER),
+        (oci::zstd(&layer), oci::ZSTD_LAYER),
+        (layer.clone(), docker),
+        (oci::gzip(&layer), docker),
+    ] {
+        assert_eq!(deep(&of_files(&bytes, media_type).build()).await.kind, ImageKind::Module, "{media_type}");
+    }
+}
+
+#[tokio::test]
+async fn a_config_that_lists_other_layers_than_the_manifest_is_refused() {
+    let layer = oci::tar_of(&[("app.wasm", &fixtures::command())]);
+    let evil = oci::digest(&oci::tar_of(&[("app.wasm", &fixtures::file_command())]));
+    let with = |rootfs: serde_json::Value| {
+        let mut builder = of_files(&layer, oci::TAR_LAYER);
+        builder.set_config("rootfs", rootfs).build()
+    };
+    for (rootfs, expected) in [
+        (json!({"type": "layers", "diff_ids": [evil]}), "so a node would run another layer"),
+        (
+            json!({"type": "layers", "diff_ids": [oci::digest(&layer), evil]}),
+            "name 2 layers, and the manifest has 1",
+        ),
+        (json!(null), "name 0 layers, and the manifest has 1"),
+        (json!({"type": "layers+base", "diff_ids": [oci::digest(&layer)]}), "nodes unpack `layers` only"),
+    ] {
+        let error = refused(&with(rootfs)).await;
+        assert!(error.contains(expected) && error.contains("build the image again"), "{expected}: {error}");
+    }
+    // What follows the end of the archive belongs to the layer too.
+    let padded = [layer.clone(), vec![0; 4096]].concat();
+    assert_eq!(deep(&of_files(&padded, oci::TAR_LAYER).build()).await.kind, ImageKind::Module);
+}
+
+#[tokio::test]
+async fn an_ordinary_image_is_not_refused_for_what_its_layers_hold() {
+    let mut builder = ImageBuilder::rootfs("linux/amd64", &["/bin/app"]);
+    builder.layer(oci::TAR_LAYER, oci::gzip(b"not even an archive"));
+    builder.set_config("rootfs", json!(null));
+    let found = facts(&builder.build()).await;
+    assert_eq!((found.kind, found.shape), (ImageKind::Linux, Shape::LinuxRootfs));
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::state::{Error, State};
 use crate::capability::Entry;
+use crate::image::annotation::crun_annotation;
 use crate::image::program::{self, Start};
-use crate::image::rootfs::crun_annotation;
 use crate::image::{Depth, ImageFacts, Program, Shape};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::judge::{self, Case, ExemptionContext, RequestFacts, Verdict};

@@ -9,7 +9,7 @@ use super::{Clock, Gate, record};
 use crate::answer::{self, Answer};
 use crate::audit::{Stage, Timings};
 use crate::image::Program;
-use crate::image::rootfs::crun_annotation;
+use crate::image::annotation::crun_annotation;
 use crate::inspection::{Inspection, LookupResult};
 use crate::judge::input::UserFacts;
 use crate::judge::{RequestFacts, Verdict};

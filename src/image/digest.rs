@@ -7,8 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-use super::malformed::Malformed;
-use super::source::shorten;
+use super::malformed::{Malformed, shorten};
 
 /// An algorithm that the OCI image-spec registers and that container runtimes verify
 /// (`opencontainers/go-digest:algorithm.go`).

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::archive::Compression;
 use super::malformed::{Malformed, Rest, no_lookalikes};
+use super::platform::{self, is_wasm};
 use super::source::Descriptor;
 
 /// Most layers that one image may have. Spin stays under 500 (`spin:crates/oci/src/client.rs`), overlayfs under 128.
@@ -43,20 +45,24 @@ const PROTOTYPES: [&str; 2] =
 const SPIN_DATA: &str = "application/vnd.wasm.content.layer.v1+data";
 const SPIN_ARCHIVE: &str = "application/vnd.wasm.content.bundle.v1.tar+gzip";
 
-/// Tar layers of a root file system. Whether one is compressed is read from its first bytes, as containerd does
-/// (`containerd:pkg/archive/compression`).
-const ROOTFS_LAYERS: [&str; 10] = [
-    "application/vnd.oci.image.layer.v1.tar",
-    "application/vnd.oci.image.layer.v1.tar+gzip",
-    "application/vnd.oci.image.layer.v1.tar+zstd",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
-    "application/vnd.docker.image.rootfs.diff.tar",
-    "application/vnd.docker.image.rootfs.diff.tar.gzip",
-    "application/vnd.docker.image.rootfs.diff.tar.zstd",
-    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+/// Tar layers of a root file system, and how their types say that they are compressed.
+const ROOTFS_LAYERS: [(&str, Compression); 10] = [
+    ("application/vnd.oci.image.layer.v1.tar", Compression::Plain),
+    ("application/vnd.oci.image.layer.v1.tar+gzip", Compression::Gzip),
+    ("application/vnd.oci.image.layer.v1.tar+zstd", Compression::Zstd),
+    ("application/vnd.oci.image.layer.nondistributable.v1.tar", Compression::Plain),
+    ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Compression::Gzip),
+    ("application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", Compression::Zstd),
+    ("application/vnd.docker.image.rootfs.diff.tar", Compression::Any),
+    ("application/vnd.docker.image.rootfs.diff.tar.gzip", Compression::Gzip),
+    ("application/vnd.docker.image.rootfs.diff.tar.zstd", Compression::Zstd),
+    ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Compression::Gzip),
 ];
+
+/// How a tar layer of this media type is compressed; `None` for every other layer.
+pub fn compression(media_type: &str) -> Option<Compression> {
+    ROOTFS_LAYERS.iter().find(|(known, _)| *known == media_type).map(|(_, compression)| *compression)
+}
 
 /// Host platforms in the order in which an index is searched for one.
 pub const HOST_PLATFORMS: [&str; 2] = ["linux/amd64", "linux/arm64"];
@@ -81,7 +87,7 @@ pub struct IndexEntry {
     pub descriptor: Descriptor,
     /// `os/architecture`, lower case; empty when the entry has no platform.
     pub platform: String,
-    /// Whether it is a buildx attestation and not a program.
+    /// Whether it is for no platform, as the attestations of buildx are, so that no node reads it.
     pub attestation: bool,
 }
 
@@ -108,15 +114,15 @@ pub struct Choice {
 /// The packaging that a manifest's media types say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ManifestKind {
-    /// D1: the CNCF artifact.
+    /// The CNCF artifact.
     WasmArtifact,
-    /// D2: runwasi's layers.
+    /// runwasi's layers.
     RunwasiLayers,
-    /// D3: a Spin application.
+    /// A Spin application.
     SpinArtifact,
-    /// D3': a Spin application of before Spin 2.
+    /// A Spin application of before Spin 2.
     SpinLegacy,
-    /// D4 to D10 or an ordinary image: the config and the files decide.
+    /// A root file system, be it Wasm or an ordinary image: the config and the files decide.
     Rootfs,
     /// Nothing that a pod can start, with what it is.
     Other(String),
@@ -152,8 +158,6 @@ struct RawDescriptor {
     size: u64,
     #[serde(default)]
     platform: Option<RawPlatform>,
-    #[serde(default)]
-    annotations: Option<BTreeMap<String, Option<String>>>,
     #[serde(flatten)]
     rest: Rest,
 }
@@ -171,7 +175,8 @@ struct RawPlatform {
 /// Reads a manifest or an index.
 pub fn parse(bytes: &[u8]) -> Result<Document, Malformed> {
     let raw: RawDocument = serde_json::from_slice(bytes)?;
-    let known = ["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests"];
+    let known =
+        ["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "annotations"];
     no_lookalikes(&raw.rest, &known)?;
     if raw.schema_version != 2 {
         return Err(Malformed::new(format!(
@@ -245,37 +250,17 @@ impl RawDescriptor {
         let platform = match &self.platform {
             Some(platform) => {
                 no_lookalikes(&platform.rest, &["os", "architecture"])?;
-                platform.lower()
+                platform::named(
+                    platform.os.as_deref().unwrap_or_default(),
+                    platform.architecture.as_deref().unwrap_or_default(),
+                )
             }
             None => String::new(),
         };
-        let attested =
-            self.annotations.as_ref().is_some_and(|all| all.contains_key("vnd.docker.reference.type"));
-        let attestation = platform == "unknown/unknown" || attested;
+        // By its platform alone: a node does not ask what an annotation calls the entry.
+        let attestation = platform == "unknown/unknown";
         Ok(IndexEntry { descriptor: self.checked()?, platform, attestation })
     }
-}
-
-impl RawPlatform {
-    /// `os/architecture` in lower case; empty when it names neither.
-    fn lower(&self) -> String {
-        platform(self.os.as_deref().unwrap_or_default(), self.architecture.as_deref().unwrap_or_default())
-    }
-}
-
-/// `os/architecture` in lower case; empty when both are.
-pub fn platform(os: &str, architecture: &str) -> String {
-    if os.is_empty() && architecture.is_empty() {
-        return String::new();
-    }
-    format!("{os}/{architecture}").to_lowercase()
-}
-
-/// Whether a lower-case `os/architecture` is WebAssembly: `wasi`, `wasip1`, `wasip2` on `wasm`, `wasm32`, `wasm64`.
-/// The architecture alone decides, as it does for runwasi.
-pub fn is_wasm(platform: &str) -> bool {
-    let (_, architecture) = platform.split_once('/').unwrap_or_default();
-    matches!(architecture, "wasm" | "wasm32" | "wasm64")
 }
 
 /// The entry that a Linux node reads. containerd looks only at entries that match its own platform
@@ -409,7 +394,7 @@ fn spin_artifact(layers: &[Descriptor]) -> ManifestKind {
 }
 
 fn rootfs(layers: &[Descriptor]) -> ManifestKind {
-    match layers.iter().find(|layer| !ROOTFS_LAYERS.contains(&layer.media_type.as_str())) {
+    match layers.iter().find(|layer| compression(&layer.media_type).is_none()) {
         Some(layer) => other(format!("a container image with the unknown layer `{}`", layer.media_type)),
         None => ManifestKind::Rootfs,
     }
@@ -471,11 +456,11 @@ mod tests {
         assert_eq!(of(WASM_CONFIG, &[WASM_LAYER]), ManifestKind::WasmArtifact);
         assert_eq!(of(OCI_CONFIG, &[RUNWASI_LAYER]), ManifestKind::RunwasiLayers);
         assert_eq!(of(OCI_CONFIG, &[SPIN_LAYER, SPIN_DATA, SPIN_APPLICATION]), ManifestKind::SpinArtifact);
-        assert_eq!(of(OCI_CONFIG, &[ROOTFS_LAYERS[1]]), ManifestKind::Rootfs);
-        assert_eq!(of(DOCKER_CONFIG, &[ROOTFS_LAYERS[7]]), ManifestKind::Rootfs);
+        assert_eq!(of(OCI_CONFIG, &[ROOTFS_LAYERS[1].0]), ManifestKind::Rootfs);
+        assert_eq!(of(DOCKER_CONFIG, &[ROOTFS_LAYERS[7].0]), ManifestKind::Rootfs);
         assert_eq!(of(OCI_CONFIG, &[]), ManifestKind::Rootfs);
         // Wasm layers win over a root file system beside them.
-        assert_eq!(of(OCI_CONFIG, &[ROOTFS_LAYERS[1], WASM_LAYER]), ManifestKind::RunwasiLayers);
+        assert_eq!(of(OCI_CONFIG, &[ROOTFS_LAYERS[1].0, WASM_LAYER]), ManifestKind::RunwasiLayers);
     }
 
     #[test]
@@ -558,12 +543,21 @@ mod tests {
     }
 
     #[test]
-    fn attestations_are_never_chosen() {
+    fn an_entry_is_an_attestation_by_its_platform_and_not_by_its_annotations() {
         let attested = json!({"vnd.docker.reference.type": "attestation-manifest"});
-        let value = json!({"schemaVersion": 2, "manifests": [
-            {"digest": M, "platform": {"os": "linux", "architecture": "amd64"}, "annotations": attested},
+        let entry = |os: &str, architecture: &str| {
+            json!({"digest": M, "annotations": attested,
+            "platform": {"os": os, "architecture": architecture}})
+        };
+        let value = json!({"schemaVersion": 2, "manifests": [entry("unknown", "unknown"), entry("linux", "amd64"),
             {"digest": M, "platform": {"os": "wasi", "architecture": "wasm"}}]});
         let Document::Index(entries) = read(&value).unwrap() else { unreachable!() };
-        assert_eq!(choose(&entries).unwrap().entry.platform, "wasi/wasm");
+        assert_eq!(choose(&entries).unwrap().entry.platform, "linux/amd64");
+        assert_eq!(entries.iter().filter(|entry| entry.attestation).count(), 1);
+    }
+
+    #[test]
+    fn an_entry_without_an_os_is_for_the_nodes_own() {
+        assert_eq!(chosen(&["wasi/wasm", "/amd64"]).unwrap().entry.platform, "linux/amd64");
     }
 }

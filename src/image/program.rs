@@ -5,10 +5,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::layer::is_wasm_name;
+use super::annotation::crun_annotation;
 use super::malformed::harmless;
-use super::rootfs::{SLIGHTFILE, SPIN_TOML, WWS_TOML, crun_annotation};
-use super::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, module, path};
+use super::names::{SLIGHTFILE, SPIN_TOML, WWS_TOML, is_wasm_name};
+use super::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, kind, path};
 
 /// Marks the evidence that sums the others up.
 pub(super) const CONCLUSION: &str = "conclusion";
@@ -29,7 +29,7 @@ pub struct Start<'a> {
     /// Mount paths of volumes, which hide the image's own files.
     pub mounts: &'a [&'a str],
     /// The pod's annotations, by which crun and youki can be asked for a Wasm handler
-    /// ([`super::rootfs::crun_annotation`]).
+    /// ([`super::annotation::crun_annotation`]).
     pub annotations: Option<&'a BTreeMap<String, String>>,
     /// Whether a Wasm runtime will start it. Such a shim runs as Wasm whatever is neither ELF nor a script
     /// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`), so a program that is not known to be
@@ -124,7 +124,7 @@ fn layers(facts: &ImageFacts, start: &Start<'_>) -> Program {
         return spin(facts);
     }
     let function = first_argument(facts, start).and_then(|argument| strip_function(argument).1);
-    match facts.modules.first().map(|module| module::kind(module, function)) {
+    match facts.modules.first().map(|module| kind::of(module, function)) {
         Some(Ok(kind)) => wasm(kind, Packaging::Layers, vec![0]),
         Some(Err(reason)) => unknown(reason),
         None => unknown(conclusion(facts)),
@@ -295,7 +295,7 @@ fn native(ordinary: bool, source: &str, magic: &str) -> Program {
 
 fn run(facts: &ImageFacts, at: &str, function: Option<&str>) -> Program {
     let found = facts.modules.iter().enumerate().find(|(_, module)| module.source == at);
-    match found.map(|(number, module)| (number, module::kind(module, function))) {
+    match found.map(|(number, module)| (number, kind::of(module, function))) {
         Some((number, Ok(kind))) => wasm(kind, Packaging::RootFilesystem, vec![number]),
         Some((_, Err(reason))) => unknown(format!("`{at}` cannot start: {reason}")),
         None => unknown(format!("`{at}` is Wasm, but was not read")),
@@ -390,6 +390,7 @@ fn hiding(facts: &ImageFacts, mounts: &[&str], place: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::module;
     use super::*;
     use crate::image::Evidence;
 

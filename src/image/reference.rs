@@ -4,7 +4,8 @@ use std::fmt;
 
 use oci_spec::distribution::ParseError;
 
-use super::{Digest, Error, malformed::Malformed, source::shorten};
+use super::malformed::{Malformed, shorten};
+use super::{Digest, Error};
 
 /// No valid name is longer: a host of 255 and a port, a repository of 255, a tag of 128 and a `sha512` digest
 /// (`distribution:reference/regexp.go`, `reference.go`) stay under it. Longer text is not even parsed.

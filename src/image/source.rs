@@ -5,7 +5,9 @@ use std::future::Future;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Error, malformed::acts, reference::Reference};
+use super::{Digest, Error, reference::Reference};
+
+pub(crate) use super::malformed::shorten;
 
 /// A content descriptor (OCI image-spec, `descriptor.md`), as far as detection needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,15 +73,6 @@ pub trait Source: Send + Sync {
         descriptor: &Descriptor,
         limit: u64,
     ) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
-}
-
-/// Foreign text made fit for a message: on one line, short, without characters that act on a terminal or reorder text.
-pub(crate) fn shorten(text: &str, chars: usize) -> String {
-    let mut shown: String = text.trim().chars().take(chars).map(|c| if acts(c) { ' ' } else { c }).collect();
-    if text.trim().chars().nth(chars).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]

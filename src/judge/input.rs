@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use crate::capability::{self, Entry};
 use crate::cluster::Cluster;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
-use crate::image::rootfs::crun_annotation;
+use crate::image::annotation::crun_annotation;
 use crate::image::runner::{Runner, runners};
 use crate::image::{
     Claim, Evidence, ImageFacts, ImageKind, ModuleFacts, NativeCode, Packaging, Program, Shape,

@@ -23,7 +23,7 @@ use super::Error;
 use crate::image::{self, Depth, ImageFacts};
 
 /// Raised whenever the meaning of a record changes without its form showing it.
-const SCHEMA: u32 = 4;
+const SCHEMA: u32 = 5;
 
 /// Memory of the database for pages, in bytes: what is read often is in the gate's own memory.
 const PAGE_CACHE: usize = 4 << 20;

@@ -6,7 +6,7 @@ use super::runwasi::listening;
 use super::{Host, Pod};
 use crate::capability::{Access, Capability, Entry, HostPattern, path};
 use crate::image::SpinComponent;
-use crate::image::rootfs::RUNTIME_CONFIG;
+use crate::image::names::RUNTIME_CONFIG;
 
 /// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
 const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
