@@ -19,7 +19,7 @@ use wasmgate::image::{
 };
 use wasmgate::inspection::{Container, LookupResult};
 use wasmgate::lookup;
-use wasmgate::runtime::{Ambient, Profile, Runtimes};
+use wasmgate::runtime::{Family, Profile, Runtimes};
 use wasmgate::workload::{Kind, Role, Workload};
 
 const PREVIEW1: &str = "wasi_snapshot_preview1";
@@ -752,7 +752,7 @@ fn a_variable_that_loads_a_native_plug_in_is_seen_where_wasmedge_may_run() {
 }
 
 /// A module that tries everything which preview 1 and WasmEdge have, on a runtime that is described like this.
-fn on_ambient(ambient: Ambient, workload: &Workload) -> Capabilities {
+fn on_ambient(ambient: Family, workload: &Workload) -> Capabilities {
     let calls =
         ["fd_write", "args_get", "environ_get", "path_open", "sock_open", "sock_connect", "sock_listen"];
     let image = facts(ImageKind::Module, vec![core(&calls)]);
@@ -777,12 +777,12 @@ fn each_runtime_hands_over_what_its_sources_say() {
     let network = ["net.tcp.connect *://*:*", "net.listen"];
     let files = ["fs /data rw", "fs /logs ro"];
     for (ambient, granted, missing) in [
-        (Ambient::RunwasiWasmedge, [&["env A"], &files[..], &network[..]].concat(), &[][..]),
-        (Ambient::CrunWasmedge, [&["env A"], &files[..], &network[..]].concat(), &[]),
-        (Ambient::CrunWamr, [&["env A"], &files[..], &network[..]].concat(), &[]),
-        (Ambient::CrunWasmtime, [&["env A"], &files[..]].concat(), &["net.tcp.connect", "net.listen"]),
-        (Ambient::YoukiWasmtime, vec!["env A"], &["fs rw", "net.tcp.connect", "net.listen"]),
-        (Ambient::CrunWasmer, vec![], &["fs rw", "net.tcp.connect", "net.listen"]),
+        (Family::RunwasiWasmedge, [&["env A"], &files[..], &network[..]].concat(), &[][..]),
+        (Family::CrunWasmedge, [&["env A"], &files[..], &network[..]].concat(), &[]),
+        (Family::CrunWamr, [&["env A"], &files[..], &network[..]].concat(), &[]),
+        (Family::CrunWasmtime, [&["env A"], &files[..]].concat(), &["net.tcp.connect", "net.listen"]),
+        (Family::YoukiWasmtime, vec!["env A"], &["fs rw", "net.tcp.connect", "net.listen"]),
+        (Family::CrunWasmer, vec![], &["fs rw", "net.tcp.connect", "net.listen"]),
     ] {
         let found = on_ambient(ambient, &pod_in("/"));
         assert_eq!(to_grant(&found), granted, "{ambient:?}");
@@ -800,7 +800,7 @@ fn crun_s_wasmtime_opens_the_working_directory_and_no_more() {
         ("/logs/../logs", &["fs /logs ro"]),
         ("", &["fs /data rw", "fs /logs ro", "fs / rw own", "fs /dev/termination-log rw own"]),
     ] {
-        let found = on_ambient(Ambient::CrunWasmtime, &pod_in(directory));
+        let found = on_ambient(Family::CrunWasmtime, &pod_in(directory));
         let files: BTreeSet<String> =
             lines(&found.effective).into_iter().filter(|line| line.starts_with("fs ")).collect();
         assert_eq!(files, reached.iter().map(ToString::to_string).collect(), "{directory}");
@@ -814,7 +814,7 @@ fn only_modules_have_a_known_treatment_on_the_lesser_runtimes() {
         vec![component(vec![import("wasi:http/outgoing-handler@0.2.0", &["handle"])])],
     );
     let program = wasm(&image);
-    let described = Profile { ambient: Ambient::CrunWasmer, ..profile("wasmtime") };
+    let described = Profile { ambient: Family::CrunWasmer, ..profile("wasmtime") };
     let found = assess(&plain_pod(), &container(Role::Container, image, program), Some(&described));
     assert_eq!(to_grant(&found), ["http.outbound"]);
 }

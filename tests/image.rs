@@ -21,13 +21,12 @@ use wasmgate::image::{
     Claim, Depth, Error, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
     SizeLimits, WasmFormat,
     detect::{Slot, detect, detect_for},
+    entry::Start,
     module,
     platform::Nodes,
     program,
-    program::Start,
-    runner::Runner,
-    runner::runners,
 };
+use wasmgate::runtime::{Family, runnable_by, warnings};
 
 /// An image in memory, and what was asked of it.
 struct Memory {
@@ -646,7 +645,7 @@ async fn an_ordinary_image_of_two_platforms_starts_what_both_have() {
     assert_eq!(found.kind, ImageKind::Linux);
     let under_wasm = |command: &str| {
         let command = [command.to_string()];
-        program::start(&found, &Start { command: &command, under_wasm: true, ..Start::default() })
+        Family::RunwasiWasmtime.start(&found, &Start { command: &command, ..Start::default() })
     };
     assert_eq!(under_wasm("/bin/app"), Program::Linux);
     assert!(reason(&under_wasm("/lib/ld-x86")).contains("neither Wasm nor a program"));
@@ -833,7 +832,7 @@ async fn a_spin_manifest_at_the_root_is_a_spin_app_of_files() {
         };
         let owners: Vec<_> = modules.iter().map(|at| found.modules[*at].component.as_deref()).collect();
         assert_eq!(owners, [Some("web")], "the other file runs in no component");
-        assert_eq!(runners(&found, &program), [Runner::Spin, Runner::Crun].into());
+        assert_eq!(runnable_by(&found, &program), [Family::Spin].into());
         // Whatever is not native starts the application, as the Spin shim does.
         assert_eq!(started(&found, &["serve"]), program);
         // A Wasm file that the pod names is itself.
@@ -994,7 +993,7 @@ async fn a_module_for_another_host_is_never_taken_for_one_that_a_pod_can_start()
         let found = facts(&ImageBuilder::wasm_artifact(&module).build()).await;
         assert_eq!(found.kind, ImageKind::Unknown);
         assert!(conclusion(&found).contains(expected), "{}", conclusion(&found));
-        assert_eq!(runners(&found, &started(&found, &["/"])), [].into());
+        assert_eq!(runnable_by(&found, &started(&found, &["/"])), [].into());
     }
 }
 
@@ -1040,15 +1039,19 @@ async fn a_config_that_lies_about_its_bytes_is_said_so() {
 
 #[tokio::test]
 async fn what_a_module_needs_beyond_wasi_says_which_runtimes_can_start_it() {
-    use Runner::{Crun, RunwasiWamr, RunwasiWasmedge, RunwasiWasmer, RunwasiWasmtime, Spin, Youki};
+    use Family::{
+        CrunWamr, CrunWasmedge, CrunWasmer, CrunWasmtime, RunwasiWamr, RunwasiWasmedge, RunwasiWasmer,
+        RunwasiWasmtime, Spin, YoukiWasmtime,
+    };
     let accept = |params: &str| {
         format!(r#"(import "wasi_snapshot_preview1" "sock_accept" (func (param {params}) (result i32)))"#)
     };
-    let all = vec![RunwasiWasmtime, RunwasiWasmedge, RunwasiWasmer, RunwasiWamr, Crun, Youki];
-    let cases: Vec<(String, Vec<Feature>, Vec<Runner>)> = vec![
+    let all = Family::DESCRIBED.into_iter().filter(|family| *family != Spin).collect::<Vec<_>>();
+    assert!([CrunWasmtime, YoukiWasmtime].iter().all(|family| all.contains(family)));
+    let cases: Vec<(String, Vec<Feature>, Vec<Family>)> = vec![
         (String::new(), vec![], all.clone()),
         (accept("i32 i32 i32"), vec![], all),
-        (accept("i32 i32"), vec![Feature::WasmedgeSockets], vec![RunwasiWasmedge, Crun]),
+        (accept("i32 i32"), vec![Feature::WasmedgeSockets], vec![RunwasiWasmedge, CrunWasmedge]),
         // The signature is that of the right import among several.
         (
             format!(
@@ -1056,28 +1059,28 @@ async fn what_a_module_needs_beyond_wasi_says_which_runtimes_can_start_it() {
                 accept("i32 i32")
             ),
             vec![Feature::WasmedgeSockets],
-            vec![RunwasiWasmedge, Crun],
+            vec![RunwasiWasmedge, CrunWasmedge],
         ),
         (
             r#"(import "wasi_snapshot_preview1" "sock_getaddrinfo" (func))"#.into(),
             vec![Feature::WasmedgeSockets],
-            vec![RunwasiWasmedge, Crun],
+            vec![RunwasiWasmedge, CrunWasmedge],
         ),
         (
             r#"(import "wasi_unstable" "fd_write" (func))"#.into(),
             vec![Feature::WasiUnstable],
-            vec![RunwasiWasmer, RunwasiWamr, Crun],
+            vec![RunwasiWasmer, RunwasiWamr, CrunWasmer, CrunWamr],
         ),
         (r#"(import "wasix_32v1" "sock_open" (func))"#.into(), vec![Feature::Wasix], vec![RunwasiWasmer]),
         (
             r#"(import "wasi" "thread-spawn" (func)) (import "env" "memory" (memory 1 9 shared))"#.into(),
             vec![Feature::WasiThreads, Feature::SharedMemory],
-            vec![RunwasiWasmer, RunwasiWamr, Crun],
+            vec![RunwasiWasmer, RunwasiWamr, CrunWasmer, CrunWamr],
         ),
         (
             r#"(import "wasi_ephemeral_nn" "load" (func))"#.into(),
             vec![Feature::WasiNn],
-            vec![RunwasiWasmedge, Crun],
+            vec![RunwasiWasmedge, CrunWasmedge],
         ),
     ];
     for (imports, features, runs) in cases {
@@ -1086,15 +1089,17 @@ async fn what_a_module_needs_beyond_wasi_says_which_runtimes_can_start_it() {
             facts(&ImageBuilder::rootfs("linux/amd64", &["/a.wasm"]).files(&[("a.wasm", &module)]).build())
                 .await;
         assert_eq!(found.modules[0].features, features.iter().copied().collect(), "{imports}");
-        assert_eq!(runners(&found, &started(&found, &[])), runs.into_iter().collect(), "{imports}");
-        let warned = found.warnings.iter().any(|warning| warning.contains("wasmtime shim cannot start"));
-        assert_eq!(warned, !features.is_empty(), "{imports}: {:?}", found.warnings);
+        assert_eq!(runnable_by(&found, &started(&found, &[])), runs.into_iter().collect(), "{imports}");
+        let warned = warnings(&found, &started(&found, &[]))
+            .iter()
+            .any(|warning| warning.contains("wasmtime shim cannot start"));
+        assert_eq!(warned, !features.is_empty(), "{imports}");
     }
     // Layers are for containerd's shims only, and Spin takes one layer of the artifact that answers HTTP.
     let artifact = facts(&ImageBuilder::wasm_artifact(&fixtures::http_component()).build()).await;
-    assert_eq!(runners(&artifact, &started(&artifact, &["/"])), [RunwasiWasmtime, Spin].into());
+    assert_eq!(runnable_by(&artifact, &started(&artifact, &["/"])), [RunwasiWasmtime, Spin].into());
     let layers = facts(&ImageBuilder::runwasi(&fixtures::http_component(), "a.wasm").build()).await;
-    assert_eq!(runners(&layers, &started(&layers, &[])), [RunwasiWasmtime].into());
+    assert_eq!(runnable_by(&layers, &started(&layers, &[])), [RunwasiWasmtime].into());
     let third = fixtures::wat(
         r#"(component (import "wasi:http/client@0.3.0" (instance (export "send" (func))))
             (core module $m (func (export "f"))) (core instance $i (instantiate $m))
@@ -1106,7 +1111,7 @@ async fn what_a_module_needs_beyond_wasi_says_which_runtimes_can_start_it() {
         (found.kind, &found.modules[0].features),
         (ImageKind::HttpComponent, &[Feature::Wasi03].into())
     );
-    assert_eq!(runners(&found, &started(&found, &["/"])), [Spin].into());
+    assert_eq!(runnable_by(&found, &started(&found, &["/"])), [Spin].into());
 }
 
 #[test]

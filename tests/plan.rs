@@ -1290,7 +1290,8 @@ fn wasm_containers<'a>(world: &World, raw: &'a Value, plan: &'a Plan) -> Vec<Siz
         let Program::Wasm { packaging, .. } = program else { return None };
         let caps = sizing::caps(facts, program, profile, &world.cluster, "shop");
         let list = if container.name.starts_with('i') { "initContainers" } else { "containers" };
-        let floor = floor::memory(*packaging, base, facts.modules.iter());
+        let compiler = profile.ambient.runtime().compiler(*packaging);
+        let floor = floor::memory(compiler, base, facts.modules.iter());
         let at = |object: &'a Value| &object["spec"][list][container.index]["resources"];
         let stays = list == "containers" || raw["spec"][list][container.index]["restartPolicy"] == "Always";
         Some(Sized { before: at(raw), after: at(&plan.object), floor, stays, caps })

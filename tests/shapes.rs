@@ -18,9 +18,9 @@ use std::time::Duration;
 use oci::{Image, ImageBuilder, fixtures};
 use registry::Registry;
 use serde_json::json;
-use wasmgate::image::runner::runners;
 use wasmgate::image::{Depth, ImageFacts, ImageKind, Program, Shape, program};
 use wasmgate::lookup::Inspector;
+use wasmgate::runtime::{Family, runnable_by};
 
 const SPIN_TOML: &[u8] = b"spin_manifest_version = 2\n[application]\nname = \"shop\"\n[[trigger.http]]\nroute = \"/...\"\n\
     component = \"web\"\n[component.web]\nsource = \"web.wasm\"\nallowed_outbound_hosts = [\"https://example.com\"]\n";
@@ -206,7 +206,11 @@ fn shown(name: &str, facts: &ImageFacts, program: &Program) -> String {
     let evidence: Vec<String> = facts.evidence.iter().map(|e| format!("{}: {}", e.seen, e.value)).collect();
     let word = |value: serde_json::Value| value.to_string().replace(['"', '[', ']'], "");
     let (shape, kind) = (word(json!(facts.shape)), word(json!(facts.kind)));
-    format!("{name} | {shape} | {kind} | {} | {}", word(json!(runners(facts, program))), evidence.join("; "))
+    format!(
+        "{name} | {shape} | {kind} | {} | {}",
+        word(json!(runnable_by(facts, program))),
+        evidence.join("; ")
+    )
 }
 
 #[tokio::test]
@@ -230,7 +234,7 @@ async fn every_shape_comes_back_from_a_real_registry_as_what_it_is() {
                 assert!(kind == ImageKind::Unknown && !reason.is_empty(), "{name}");
             }
             Program::Linux => assert_eq!(kind, ImageKind::Linux, "{name}"),
-            ref wasm => assert!(kind.is_wasm() && !runners(&facts, wasm).is_empty(), "{name}"),
+            ref wasm => assert!(kind.is_wasm() && !runnable_by(&facts, wasm).is_empty(), "{name}"),
         }
     }
 }
@@ -238,9 +242,6 @@ async fn every_shape_comes_back_from_a_real_registry_as_what_it_is() {
 /// The rules are typed by the schema, so a name that it lacks could not be written in one.
 #[test]
 fn the_schema_of_the_policies_lists_every_shape_and_runtime() {
-    use wasmgate::image::runner::Runner::{
-        Crun, RunwasiWamr, RunwasiWasmedge, RunwasiWasmer, RunwasiWasmtime, Spin, Youki,
-    };
     let schema: serde_json::Value =
         serde_json::from_str(include_str!("../policies/schema/input.v1alpha1.json")).unwrap();
     let container = &schema["definitions"]["container"]["properties"];
@@ -261,6 +262,6 @@ fn the_schema_of_the_policies_lists_every_shape_and_runtime() {
     let listed = container["shape"]["enum"].as_array().unwrap();
     assert_eq!(listed.len(), shapes.len() + 1, "and null");
     assert!(shapes.iter().all(|shape| listed.contains(&json!(shape))), "{listed:?}");
-    let all = json!([RunwasiWasmtime, RunwasiWasmedge, RunwasiWasmer, RunwasiWamr, Spin, Crun, Youki]);
+    let all = json!(Family::DESCRIBED);
     assert_eq!(container["runnableBy"]["items"]["enum"], all);
 }

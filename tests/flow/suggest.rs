@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use wasmgate::cli::manifest::Manifest;
-use wasmgate::cli::suggest::{MENDABLE, Suggestion, names_of_grants, suggest};
+use wasmgate::cli::suggest::{Suggestion, names_of_grants, suggest};
 
 use crate::cases::{Case, apart, shared_setup, walk};
-use crate::gate::{Flow, Setup};
-use crate::images;
+use crate::gate::{Flow, Setup, plain_pod};
+use crate::{images, opa};
 
 async fn suggestion(flow: &Flow, case: &Case) -> Suggestion {
     let state = flow.gate.state();
@@ -22,6 +22,14 @@ async fn suggestion(flow: &Flow, case: &Case) -> Suggestion {
 
 /// Cases that are denied, by whether nothing but a grant is missing. Of those that a grant mends none is left out.
 fn denied(cases: &[Case]) -> (Vec<&Case>, Vec<&Case>) {
+    const ASKS_FOR_GRANT: [&str; 6] = [
+        "ambient-wider-than-grant",
+        "grant-expired",
+        "needs-grant",
+        "plugin-env",
+        "secret-in-reach",
+        "unknown-import",
+    ];
     // What only warns does not stand in a grant's way.
     const WARNING: [&str; 3] = ["mixed-pod", "under-floor", "capability-not-provided"];
     let asks = |rule: &String| {
@@ -29,7 +37,7 @@ fn denied(cases: &[Case]) -> (Vec<&Case>, Vec<&Case>) {
         let name = words.next().unwrap();
         // Without a capability it speaks of a runtime that nobody described.
         let described = name != "ambient-wider-than-grant" || words.nth(1).is_some();
-        MENDABLE.contains(&name) && described || WARNING.contains(&name)
+        ASKS_FOR_GRANT.contains(&name) && described || WARNING.contains(&name)
     };
     cases.iter().filter(|case| case.outcome() == "deny").partition(|case| case.expect.rules.iter().all(asks))
 }
@@ -122,4 +130,74 @@ async fn what_cannot_be_known_from_the_image_is_a_warning() {
         let said = found.warnings.iter().any(|line| line.contains(expected));
         assert!(said, "{name}: {}", found.to_yaml());
     }
+}
+
+/// A rule of a user's own bundle that refuses what no grant covers, and says of it that this mends it.
+fn own_rule(mended_by: &str) -> String {
+    format!(
+        "violations contains violation if {{
+    some container in input.containers
+    some entry in container.effective
+    count(entry.coveredBy) == 0
+    violation := {{
+        \"rule\": \"house-grants\", \"message\": \"not granted\",
+        \"container\": container.name, \"capability\": entry.capability{mended_by},
+    }}
+}}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_of_another_bundle_says_itself_whether_a_grant_mends_it() {
+    images::folder();
+    let manifest = Manifest { origin: "pod.yaml".into(), object: plain_pod("tcp-connect") };
+    let folder = tempfile::tempdir().unwrap();
+    let under = async |name: &str, mended_by: &str, grants: &[Value]| {
+        let bundle = opa::build(folder.path(), name, "wasmgate/violations", &own_rule(mended_by));
+        let configuration = format!("policies: {{baseline: false, bundles: [{}]}}\n", bundle.display());
+        let flow = Flow::new(&Setup { configuration, grants: grants.to_vec(), ..Setup::default() }).await;
+        let state = flow.gate.state();
+        let (mut taken, budget) = (names_of_grants(&state), Duration::from_secs(20));
+        let found =
+            suggest(&state, flow.gate.inspector(), &manifest, "shop", budget, &mut taken).await.unwrap();
+        let (.., validate) = flow.admit("shop", &manifest.object).await;
+        (found, validate["allowed"].clone())
+    };
+
+    let (found, allowed) = under("grant", ", \"mendedBy\": \"grant\"", &[]).await;
+    assert_eq!((found.summary.as_str(), found.blocked.len()), ("this would let it in", 0));
+    assert_eq!(allowed, json!(false));
+    let (granted, allowed) = under("granted", ", \"mendedBy\": \"grant\"", &documents(&found)).await;
+    assert_eq!((granted.summary.as_str(), allowed), ("nothing is missing", json!(true)));
+
+    // The grant covers what the program can use, and the rule goes on for another reason.
+    for (name, mended_by) in [("unsaid", ""), ("pod", ", \"mendedBy\": \"pod\"")] {
+        let (found, _) = under(name, mended_by, &[]).await;
+        assert_eq!(found.summary, "this is needed and not enough: a rule denies what no grant can mend");
+        assert_eq!(found.blocked, ["[house-grants] not granted (no grant can mend this)"]);
+    }
+    let (found, _) = under("image", ", \"mendedBy\": \"image\"", &[]).await;
+    assert_eq!((found.summary.as_str(), found.grants.len()), ("no grant would let it in", 0));
+    assert_eq!(found.blocked, ["[house-grants] not granted (no grant can mend this)"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_asks_for_a_grant_where_all_is_granted_is_not_said_to_be_mended() {
+    images::folder();
+    let folder = tempfile::tempdir().unwrap();
+    let rule = r#"violations contains {
+    "rule": "never", "message": "no", "container": "app", "capability": "tls", "mendedBy": "grant",
+}"#;
+    let bundle = opa::build(folder.path(), "never", "wasmgate/violations", rule);
+    let configuration = format!("policies: {{baseline: false, bundles: [{}]}}\n", bundle.display());
+    let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
+    let state = flow.gate.state();
+    let manifest = Manifest { origin: "pod.yaml".into(), object: plain_pod("hello") };
+    let (mut taken, budget) = (names_of_grants(&state), Duration::from_secs(20));
+    let found = suggest(&state, flow.gate.inspector(), &manifest, "shop", budget, &mut taken).await.unwrap();
+    assert_eq!(found.summary, "no grant would let it in");
+    assert_eq!(
+        found.blocked,
+        ["[never] no (its rule asks for a grant, and nothing of the kind is without one)"]
+    );
 }
