@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn work_goes_on_until_it_is_done() {
-        let (stop, _guard) = Stop::at(Instant::now() + Duration::from_secs(600));
+        let (stop, _guard) = Stop::at(Instant::now() + Duration::from_mins(10));
         assert_eq!(drive(giving_way(10_000), &stop), Some(10_000));
     }
 
@@ -204,7 +204,7 @@ mod tests {
     fn work_ends_at_its_deadline_and_when_its_result_is_not_wanted() {
         let (timed_out, _guard) = Stop::at(Instant::now());
         assert_eq!(drive(giving_way(usize::MAX), &timed_out), None);
-        let (stop, guard) = Stop::at(Instant::now() + Duration::from_secs(600));
+        let (stop, guard) = Stop::at(Instant::now() + Duration::from_mins(10));
         drop(guard);
         assert_eq!(drive(giving_way(usize::MAX), &stop), None);
         assert_eq!(drive(giving_way(0), &timed_out), Some(0), "what is done at once is not thrown away");

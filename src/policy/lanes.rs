@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     fn later() -> Instant {
-        Instant::now() + Duration::from_secs(60)
+        Instant::now() + Duration::from_mins(1)
     }
 
     /// Leave for an input of this size, if it is to be had at once.

@@ -277,7 +277,7 @@ mod tests {
 
         fn with(&self, fuel: u64) -> Result<Vec<Violation>, String> {
             let limits = Limits { fuel, ..Limits::default() };
-            let (stop, _guard) = Stop::at(Instant::now() + Duration::from_secs(600));
+            let (stop, _guard) = Stop::at(Instant::now() + Duration::from_mins(10));
             self.loaded.run(&self.engine, &self.input, limits, &stop)
         }
 

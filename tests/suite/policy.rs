@@ -70,7 +70,7 @@ impl Sources {
 
 // === Helpers ===
 
-const GENEROUS: Limits = Limits { fuel: 500_000_000, time: Duration::from_secs(60), memory_bytes: 64 << 20 };
+const GENEROUS: Limits = Limits { fuel: 500_000_000, time: Duration::from_mins(1), memory_bytes: 64 << 20 };
 
 async fn load(bundles: Vec<Bundle>, limits: Limits) -> Result<PolicySet, Error> {
     PolicySet::load(&Engine::new().unwrap(), bundles, limits).await
