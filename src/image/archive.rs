@@ -134,7 +134,9 @@ fn entries(input: &mut dyn Read, visitor: &mut dyn Visitor) -> Result<(), Fault>
         }
     }
     if extended.is_pending() {
-        return Err(refused("it ends after an extended tar header, without the entry that this belongs to"));
+        return Err(refused(
+            "it ends after an extended tar header, without the entry that this belongs to; pack it again",
+        ));
     }
     zeros_only(input)
 }
@@ -221,7 +223,7 @@ fn zeros_only(input: &mut dyn Read) -> Result<(), Fault> {
 fn body(input: &mut dyn Read, size: u64) -> Result<Vec<u8>, Fault> {
     if size > MAX_EXTENDED {
         return Err(refused(format!(
-            "it has an extended tar header of {size} bytes; at most {MAX_EXTENDED} are read"
+            "it has an extended tar header of {size} bytes; at most {MAX_EXTENDED} are read, so leave large attributes out"
         )));
     }
     let mut bytes = Vec::new();

@@ -142,6 +142,24 @@ fn files_are_classed_by_their_first_bytes() {
 }
 
 #[test]
+fn a_native_program_has_four_bytes_and_may_be_executed_by_others() {
+    for (mode, content, native) in [
+        (0o755, &b"\x7fELF"[..], true),
+        (0o001, b"#!/x", true),
+        (0o744, b"\x7fELF....", false),
+        (0o754, b"\x7fELF....", false),
+        (0o755, b"#!x", false),
+    ] {
+        let layer = Layer::new().entry("wanted", EntryType::Regular, "", mode, content);
+        let files = scan(vec![layer.entry("other", EntryType::Regular, "", mode, content)]);
+        let found: Vec<bool> =
+            files.entries.iter().map(|(_, class)| matches!(class, FileClass::Native { .. })).collect();
+        // What was asked for is known to be there; the other one is only kept where it is a program.
+        assert_eq!(found, if native { vec![true, true] } else { vec![false] }, "{mode:o} {content:?}");
+    }
+}
+
+#[test]
 fn that_something_is_where_a_wanted_link_leads_is_known_whatever_it_is() {
     let files = scan(vec![Layer::new().symlink("wanted", "etc/text").file("etc/text", b"text")]);
     assert_eq!(names(&files), ["/etc/text", "/wanted"]);
@@ -304,6 +322,38 @@ fn links_that_lead_to_a_program_are_kept() {
             .symlink("loop", "loop"),
     ]);
     assert_eq!(names(&files), ["/bin", "/opt/app.wasm", "/root", "/usr/bin/app"]);
+}
+
+#[test]
+fn a_link_to_a_program_by_way_of_what_is_no_folder_is_refused() {
+    let with = |target: &str| {
+        let layer = Layer::new().file("opt/app.wasm", &wasm("a")).file("etc/text", b"").folder("srv");
+        applied(vec![layer.symlink("app", target)]).unwrap().files(true)
+    };
+    for target in [
+        "opt/../srv/../opt/app.wasm",
+        "/opt/./app.wasm",
+        "srv/../opt",
+        "opt/",
+        "gone/../nowhere",
+        "gone/app.wasm",
+    ] {
+        assert!(with(target).is_ok(), "{target}");
+    }
+    let slash = Layer::new()
+        .symlink("bin", "usr/bin/")
+        .file("usr/bin/a.wasm", &wasm("a"))
+        .symlink("app", "bin/a.wasm");
+    assert_eq!(names(&scan(vec![slash])), ["/app", "/bin", "/usr/bin/a.wasm"]);
+    for target in
+        ["proc/../opt/app.wasm", "etc/text/../../opt/app.wasm", "gone/../opt", "gone/..", "opt/app.wasm/"]
+    {
+        let fault = with(target).unwrap_err();
+        assert!(
+            matches!(&fault, Fault::Malformed(why) if why.0.contains("the link `/app` leads through")),
+            "{target}: {fault:?}"
+        );
+    }
 }
 
 #[test]
