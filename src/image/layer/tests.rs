@@ -373,6 +373,15 @@ fn bounds_hold() {
     let fitting =
         (0..20).take_while(|_| apply(&mut layers, Layer::new().file("zeros", &[0; 2048])).is_ok()).count();
     assert!((4..8).contains(&fitting), "{fitting} layers of 2048 bytes fit four times 4096");
+    let target = "t".repeat(4_000);
+    let links = (0..7_000).fold(Blocks::default(), |blocks, n| {
+        blocks
+            .pax(&[("linkpath", &target)])
+            .entry(named(Header::new_ustar(), format!("l{n}").as_bytes(), EntryType::Symlink), b"")
+    });
+    let large = UnpackLimits { layer: 64 << 20, file: 16 };
+    let fault = tree(large).apply(&*links.end(), Compression::Plain).unwrap_err();
+    assert!(matches!(fault, Fault::Malformed(why) if why.0.contains("paths and targets have more than")));
     let long = "x/".repeat(2048) + "a";
     let blob = Blocks::default().pax(&[("path", &long)]).file("a", b"").end();
     let fault = tree(BOUNDS).apply(&*blob, Compression::Plain).unwrap_err();
