@@ -163,6 +163,10 @@ fn device(block: &[u8; BLOCK], flag: u8, format: Format) -> Result<Kind, Fault> 
     } else {
         (number(field(block, 329, 8), "device")?, number(field(block, 337, 8), "device")?)
     };
+    // Larger numbers do not fit the kernel's (`linux:include/linux/kdev_t.h`), which would make 0:0 of some of them.
+    if !(0..1 << 12).contains(&numbers.0) || !(0..1 << 20).contains(&numbers.1) {
+        return Err(refused("it holds a device with numbers that Linux does not have; pack it without"));
+    }
     if flag == b'3' && numbers == (0, 0) {
         return Err(refused(
             "it holds the character device 0:0, which removes a file of a lower layer; write a `.wh.` file instead",

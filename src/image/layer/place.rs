@@ -197,6 +197,12 @@ impl Tree {
         if self.is_written(path) && sort(&node.content) != sort(new) {
             return Err(two_things(path));
         }
+        // Nodes that run in a user namespace leave devices out (`containerd:pkg/archive/tar_unix.go`, `skipFile`).
+        if matches!(new, Content::Special) {
+            return Err(refused(format!(
+                "it puts a device or a pipe in the place of `{path}`; remove that with a whiteout instead"
+            )));
+        }
         self.remove(path)
     }
 

@@ -261,6 +261,10 @@ fn what_lies_under_a_file_or_is_two_things_is_refused() {
         (vec![Layer::new().file("f/a", b"").symlink("f", "a")], "`/f` twice, as different things"),
         (vec![Layer::new().symlink("f", "a").file("f", b"")], "`/f` twice, as different things"),
         (vec![Layer::new().file("f", b"").folder("f")], "`/f` twice, as different things"),
+        (
+            vec![Layer::new().file("f", b""), Layer::new().entry("f", EntryType::Fifo, "", 0o644, b"")],
+            "a device or a pipe in the place of `/f`",
+        ),
         (vec![Layer::new().file("../app.wasm", b"")], "climbs with `..`"),
         (vec![Layer::new().file("./", b"")], "ends with a slash"),
         (vec![Layer::new().file(".", b"")], "is the root of the image"),
