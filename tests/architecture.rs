@@ -42,7 +42,7 @@ const ROOMS: &[Room] = &[
         "remembers facts by digest, and lets one look-up serve every review",
     ),
     room("inspection", &["workload", "image"], "joins the images of a pod spec with the facts about them"),
-    room("runtime", &["image"], "a profile says which kinds of image a runtime can run"),
+    room("runtime", &["image"], "what each runtime starts from an image follows from the facts about it"),
     room(
         "cluster",
         &["runtime"],
