@@ -51,8 +51,7 @@ impl Tree {
             {
                 Some(FileClass::Native { magic: (*magic).to_string() })
             }
-            Content::Native(_) if asked => Some(FileClass::Other),
-            Content::Other | Content::Special if asked => Some(FileClass::Other),
+            Content::Native(_) | Content::Other | Content::Special if asked => Some(FileClass::Other),
             Content::Text(_) => Some(FileClass::Other),
             _ => None,
         }
