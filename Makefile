@@ -7,7 +7,7 @@ SHELL := bash
 # The programs that tests talk to.
 TOOLS := opa regal registry crane oras crdcheck etcd kube-apiserver kube-controller-manager kube-scheduler kubectl helm
 CARGO ?= cargo
-# Further arguments for cargo test: make test ARGS='--test flow -- mixed'
+# Further arguments for cargo test: make test ARGS='--test suite -- flow:: mixed'
 ARGS ?=
 
 .PHONY: help
