@@ -41,7 +41,11 @@ const ROOMS: &[Room] = &[
         &["image", "registry"],
         "remembers facts by digest, and lets one look-up serve every review",
     ),
-    room("inspection", &["workload", "image"], "joins the images of a pod spec with the facts about them"),
+    room(
+        "inspection",
+        &["workload", "image", "lookup"],
+        "joins the images of a pod spec with the facts about them, or with why the look-up has none",
+    ),
     room("runtime", &["image"], "what each runtime starts from an image follows from the facts about it"),
     room(
         "cluster",
@@ -58,7 +62,11 @@ const ROOMS: &[Room] = &[
         &["workload", "inspection", "image", "runtime"],
         "what code can call and what its runtime hands it",
     ),
-    room("grant", &["capability"], "a grant is compared with capabilities, wherever those came from"),
+    room(
+        "grant",
+        &["image", "capability"],
+        "a grant is compared with capabilities, wherever those came from, and with the ways to write an image name",
+    ),
     room(
         "watch",
         &["image", "registry", "runtime", "cluster", "capability", "grant"],

@@ -242,14 +242,8 @@ fn index(raw: RawDocument) -> Result<Vec<IndexEntry>, Malformed> {
 impl RawDescriptor {
     fn checked(&self) -> Result<Descriptor, Malformed> {
         no_lookalikes(&self.rest, &["mediaType", "digest", "size", "platform"])?;
-        if !is_digest(&self.digest) {
-            return Err(Malformed::new(format!(
-                "`{}` is not a digest; `sha256:` and 64 hexadecimal digits are expected",
-                self.digest
-            )));
-        }
         let media_type = self.media_type.clone().unwrap_or_default();
-        Ok(Descriptor { media_type, digest: self.digest.clone(), size: self.size })
+        Ok(Descriptor { media_type, digest: self.digest.parse()?, size: self.size })
     }
 
     fn entry(&self) -> Result<IndexEntry, Malformed> {
@@ -266,18 +260,6 @@ impl RawDescriptor {
         // By its platform alone: a node does not ask what an annotation calls the entry.
         let attestation = platform == "unknown/unknown";
         Ok(IndexEntry { descriptor: self.checked()?, platform, attestation })
-    }
-}
-
-/// `sha256:` or `sha512:` with its hexadecimal digits, lower case (OCI image-spec `descriptor.md`).
-fn is_digest(digest: &str) -> bool {
-    let hex = |text: &str, length| {
-        text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    match digest.split_once(':') {
-        Some(("sha256", text)) => hex(text, 64),
-        Some(("sha512", text)) => hex(text, 128),
-        _ => false,
     }
 }
 

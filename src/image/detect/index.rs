@@ -8,7 +8,7 @@ use super::super::names::APPLICATION_FILES;
 use super::super::path;
 use super::super::platform::is_wasm;
 use super::super::source::Source;
-use super::super::{Depth, Error, FileClass, ImageFacts, Shape};
+use super::super::{Depth, Digest, FileClass, ImageFacts, Shape};
 use super::Look;
 
 /// Most other entries of one index whose programs are compared; official images are built for up to nine platforms.
@@ -16,7 +16,7 @@ const MAX_PLATFORMS: usize = 16;
 
 impl<S: Source> Look<'_, S> {
     /// The manifest that an index leads to.
-    async fn entry(&self, entry: &manifest::IndexEntry) -> Result<ImageManifest, Error> {
+    async fn entry(&self, entry: &manifest::IndexEntry) -> Result<ImageManifest, S::Error> {
         if entry.descriptor.size > self.limits.manifest {
             return Err(self.too_large("a manifest of the index", self.limits.manifest));
         }
@@ -33,9 +33,9 @@ impl<S: Source> Look<'_, S> {
 
     pub(super) async fn index(
         &self,
-        digest: &str,
+        digest: &Digest,
         entries: &[manifest::IndexEntry],
-    ) -> Result<ImageFacts, Error> {
+    ) -> Result<ImageFacts, S::Error> {
         let choice = match manifest::choose(entries) {
             Ok(choice) => choice,
             Err(nothing) => {
@@ -63,7 +63,7 @@ impl<S: Source> Look<'_, S> {
         mut facts: ImageFacts,
         entries: &[manifest::IndexEntry],
         chosen: &manifest::IndexEntry,
-    ) -> Result<ImageFacts, Error> {
+    ) -> Result<ImageFacts, S::Error> {
         let mut seen = BTreeSet::from([facts.manifest_digest.clone()]);
         let others: Vec<&manifest::IndexEntry> = entries
             .iter()

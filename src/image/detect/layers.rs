@@ -11,7 +11,7 @@ use super::super::malformed::Malformed;
 use super::super::manifest::{self, ImageManifest};
 use super::super::rootfs::described;
 use super::super::source::{Descriptor, Source};
-use super::super::{Error, ImageFacts, ImageKind, ModuleFacts, NativeCode, Shape, SpinApp, module, spin};
+use super::super::{ImageFacts, ImageKind, ModuleFacts, NativeCode, Shape, SpinApp, module, spin};
 use super::{Look, Stop};
 
 /// Layers that are fetched at the same time.
@@ -35,7 +35,7 @@ impl<S: Source> Look<'_, S> {
         manifest: &ImageManifest,
         shape: Shape,
         claiming: Option<&Config>,
-    ) -> Result<ImageFacts, Error> {
+    ) -> Result<ImageFacts, S::Error> {
         facts.shape = shape;
         let wasm = [manifest::RUNWASI_LAYER, manifest::WASM_LAYER];
         for (layer, found) in self.wasm_layers(manifest, &wasm).await? {
@@ -44,7 +44,7 @@ impl<S: Source> Look<'_, S> {
         if let (Some(config), Some(layer), Some(module)) =
             (claiming, manifest.layers.first(), facts.modules.first())
         {
-            facts.claims = config.claims(module, &layer.digest);
+            facts.claims = config.claims(module, layer.digest.as_str());
         }
         for claim in &facts.claims.clone() {
             facts.saw(
@@ -63,7 +63,7 @@ impl<S: Source> Look<'_, S> {
         &self,
         mut facts: ImageFacts,
         manifest: &ImageManifest,
-    ) -> Result<ImageFacts, Error> {
+    ) -> Result<ImageFacts, S::Error> {
         let bytes = self.blob(&manifest.config, "the locked app", self.limits.config).await?;
         // Nothing starts it, so it does not matter whether it can be read.
         if let Ok(app) = spin::parse(&bytes) {
@@ -83,7 +83,7 @@ impl<S: Source> Look<'_, S> {
         mut facts: ImageFacts,
         manifest: &ImageManifest,
         config: &Config,
-    ) -> Result<ImageFacts, Error> {
+    ) -> Result<ImageFacts, S::Error> {
         facts.shape = Shape::SpinArtifact;
         let locked = manifest.layers.iter().find(|layer| layer.media_type == manifest::SPIN_APPLICATION);
         let Some(locked) = locked else {
@@ -112,7 +112,7 @@ impl<S: Source> Look<'_, S> {
     }
 
     /// Spin looks its modules up among the image's own layers.
-    fn check_components(&self, app: &SpinApp, layers: &[(Descriptor, WasmLayer)]) -> Result<(), Error> {
+    fn check_components(&self, app: &SpinApp, layers: &[(Descriptor, WasmLayer)]) -> Result<(), S::Error> {
         let held: BTreeSet<&str> = layers.iter().map(|(layer, _)| layer.digest.as_str()).collect();
         let mut uses = 0;
         for component in &app.components {
@@ -140,7 +140,7 @@ impl<S: Source> Look<'_, S> {
         &self,
         manifest: &ImageManifest,
         kinds: &[&str],
-    ) -> Result<Vec<(Descriptor, WasmLayer)>, Error> {
+    ) -> Result<Vec<(Descriptor, WasmLayer)>, S::Error> {
         let mut seen = BTreeSet::new();
         let layers: Vec<Descriptor> = manifest
             .layers
@@ -159,17 +159,17 @@ impl<S: Source> Look<'_, S> {
             .await
     }
 
-    async fn wasm_layer(&self, layer: Descriptor) -> Result<(Descriptor, WasmLayer), Error> {
+    async fn wasm_layer(&self, layer: Descriptor) -> Result<(Descriptor, WasmLayer), S::Error> {
         let what = format!("layer {}", layer.digest);
         let bytes = self.blob(&layer, &what, self.limits.layer).await?;
         if let Magic::Native(magic) = magic(&bytes) {
-            let native = NativeCode { source: layer.digest.clone(), magic: magic.to_string() };
+            let native = NativeCode { source: layer.digest.to_string(), magic: magic.to_string() };
             return Ok((layer, WasmLayer::Native(native)));
         }
         let digest = layer.digest.clone();
         let stop = Stop(Arc::default());
         let flag = Arc::clone(&stop.0);
-        let facts = self.aside(&what, move || module::read_until(&bytes, &digest, &flag)).await?;
+        let facts = self.aside(&what, move || module::read_until(&bytes, digest.as_str(), &flag)).await?;
         let facts = facts.map_err(|malformed| self.error(&what, malformed))?;
         Ok((layer, WasmLayer::Module(Box::new(facts))))
     }
