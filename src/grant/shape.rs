@@ -194,19 +194,10 @@ fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String 
     near.map(|(_, k)| format!("; did you mean `{k}`?")).unwrap_or_default()
 }
 
-/// Levenshtein distance, without regard to case. Long words are cut: nothing known is half as long.
+/// Letters to change from one word to the other, without regard to case. Long words are cut: nothing known is half as
+/// long.
 fn distance(a: &str, b: &str) -> usize {
     const LONGEST: usize = 64;
-    let b: Vec<char> = b.to_lowercase().chars().take(LONGEST).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (line, from) in a.to_lowercase().chars().take(LONGEST).enumerate() {
-        let mut next = vec![line + 1];
-        for (column, (to, pair)) in b.iter().zip(row.windows(2)).enumerate() {
-            let [diagonal, above] = pair else { continue };
-            let left = next.get(column).copied().unwrap_or(usize::MAX - 1);
-            next.push((above + 1).min(left + 1).min(diagonal + usize::from(from != *to)));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
+    let cut = |word: &str| word.to_lowercase().chars().take(LONGEST).collect::<String>();
+    strsim::levenshtein(&cut(a), &cut(b))
 }
