@@ -20,7 +20,7 @@ pub(super) struct Writes {
     leader: Gauge,
     ca_expiry: Family<NoLabels, Gauge>,
     certificate_steps: Family<StepLabels, Counter>,
-    ca_bundle_writes: Family<ResultLabels, Counter>,
+    ca_bundles: Family<ResultLabels, Counter>,
     events: Family<ResultLabels, Counter>,
 }
 
@@ -34,7 +34,7 @@ impl Writes {
         let help = "Certificate rotation steps of this replica";
         to.register("wasmgate_certificate_steps", help, self.certificate_steps.clone());
         let help = "Writes of the caBundle into a webhook configuration";
-        to.register("wasmgate_ca_bundle_writes", help, self.ca_bundle_writes.clone());
+        to.register("wasmgate_ca_bundle_writes", help, self.ca_bundles.clone());
         let help = "Refused workloads by the fate of their Event";
         to.register("wasmgate_events", help, self.events.clone());
     }
@@ -55,7 +55,7 @@ impl Writes {
     }
 
     pub(super) fn ca_bundle_write(&self, result: &'static str) {
-        self.ca_bundle_writes.get_or_create(&ResultLabels { result }).inc();
+        self.ca_bundles.get_or_create(&ResultLabels { result }).inc();
     }
 
     pub(super) fn event(&self, result: &'static str) {
