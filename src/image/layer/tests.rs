@@ -66,7 +66,7 @@ fn applied(layers: Vec<Layer>) -> Result<Tree, Fault> {
 }
 
 fn scan(layers: Vec<Layer>) -> Files {
-    applied(layers).unwrap().files(true).unwrap()
+    applied(layers).unwrap().files().unwrap()
 }
 
 /// Why layers are refused.
@@ -276,7 +276,7 @@ fn hard_links_lead_to_a_file_of_their_own_layer() {
         assert!(error.contains(expected), "{expected}: {error}");
     }
     let many = (0..200).fold(low(), |layer, n| layer.hard_link(&format!("{n}.wasm"), "app.wasm"));
-    let fault = applied(vec![many]).unwrap().files(true).unwrap_err();
+    let fault = applied(vec![many]).unwrap().files().unwrap_err();
     assert!(matches!(fault, Fault::Malformed(why) if why.0.contains("128 names of Wasm files")));
 }
 
@@ -314,7 +314,7 @@ fn bounds_hold() {
     assert_eq!(apply(&mut tree(small), bomb), Err(Fault::TooLarge));
     let mut large = tree(small);
     apply(&mut large, Layer::new().file("a.wasm", &wasm("a"))).unwrap();
-    let files = large.files(true).unwrap();
+    let files = large.files().unwrap();
     assert!(matches!(&files.entries[0].1, FileClass::Unreadable { message } if message.contains("16")));
     let many =
         (0..=MAX_FILE_MODULES).fold(Layer::new(), |layer, n| layer.file(&format!("{n}.wasm"), &wasm("a")));
@@ -365,7 +365,7 @@ fn the_work_grows_no_faster_than_the_bytes() {
             tree.apply(&*shape(count), Compression::Plain).unwrap();
             // The same once more, over what is there.
             tree.apply(&*shape(count), Compression::Plain).unwrap();
-            tree.files(true).unwrap();
+            tree.files().unwrap();
             tree.steps().taken()
         };
         let (small, large) = (steps(300), steps(3_000));
@@ -377,7 +377,7 @@ fn the_work_grows_no_faster_than_the_bytes() {
 fn forty_thousand_links_in_adverse_order_take_few_steps() {
     let mut tree = tree(UnpackLimits { layer: 64 << 20, file: 1 << 20 });
     tree.apply(&*adverse_links(40_000), Compression::Plain).unwrap();
-    assert_eq!(tree.files(true).unwrap().entries.len(), 40_001);
+    assert_eq!(tree.files().unwrap().entries.len(), 40_001);
     assert!(tree.steps().taken() < 10_000_000, "{}", tree.steps().taken());
 }
 
@@ -395,7 +395,7 @@ fn layers_of_the_fields_tools_are_read() {
             tree.apply(&*Layer::new().file("usr/local/bin/app", b"").bytes(), Compression::Plain).unwrap();
         }
         tree.apply(&*bytes, Compression::Gzip).unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
-        let files = tree.files(true).unwrap();
+        let files = tree.files().unwrap();
         let found = names(&files);
         assert!(found.contains(&"/app.wasm"), "{name}: {found:?}");
         let whole = !name.contains("v7") && !name.contains("bsdtar-ustar") && !name.contains("whiteouts");
@@ -420,7 +420,7 @@ proptest! {
         let bytes = layer.bytes();
         let _ = tree.apply(&*bytes, Compression::Plain);
         let _ = tree.apply(&*bytes, Compression::Plain);
-        for (name, _) in tree.files(true).unwrap().entries {
+        for (name, _) in tree.files().unwrap().entries {
             prop_assert_eq!(path::normalise(&name), name);
         }
     }
