@@ -8,6 +8,7 @@ mod error;
 mod input;
 mod instance;
 mod locations;
+mod memory;
 mod outcome;
 pub mod set;
 
@@ -45,7 +46,26 @@ impl EnforcementAction {
     }
 }
 
-/// One finding of a rule; the shape that the entry point's set must have.
+/// What has to change so that a violation goes away, as its rule says it. An exception is none of them: it lifts the
+/// rule and mends nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MendedBy {
+    /// A grant for its capability, as the program can use it.
+    Grant,
+    /// A grant for its capability, as the runtime hands it over out of the program's reach.
+    AmbientGrant,
+    /// The image, or access to it.
+    Image,
+    /// The runtime class.
+    Runtime,
+    /// Another field of the pod spec.
+    Pod,
+    /// The gate's configuration.
+    Platform,
+}
+
+/// One finding of a rule; the shape that the entry point's set must have (`policies/schema/violations.v1alpha1.json`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Violation {
@@ -62,4 +82,7 @@ pub struct Violation {
     /// At most this; the namespace's enforcement action can lower it and never raise it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<EnforcementAction>,
+    /// What would mend it.
+    #[serde(default, rename = "mendedBy", skip_serializing_if = "Option::is_none")]
+    pub mended_by: Option<MendedBy>,
 }

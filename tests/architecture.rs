@@ -46,7 +46,7 @@ const ROOMS: &[Room] = &[
         &["workload", "image", "lookup"],
         "joins the images of a pod spec with the facts about them, or with why the look-up has none",
     ),
-    room("runtime", &["image"], "a profile says which kinds of image a runtime can run"),
+    room("runtime", &["image"], "what each runtime starts from an image follows from the facts about it"),
     room(
         "cluster",
         &["runtime"],

@@ -358,7 +358,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::audit::Stage;
-    use crate::policy::EnforcementAction;
+    use crate::policy::{EnforcementAction, MendedBy};
 
     fn raw(value: &Value) -> Box<RawValue> {
         serde_json::value::to_raw_value(value).unwrap()
@@ -392,6 +392,7 @@ pub(super) mod tests {
             container: Some("api".into()),
             capability: Some("net.tcp.connect".into()),
             action: Some(EnforcementAction::Deny),
+            mended_by: Some(MendedBy::Grant),
         };
         let image = ImageSummary {
             container: "api".into(),
@@ -442,7 +443,7 @@ pub(super) mod tests {
                     "violations": [{
                         "rule": "needs-grant", "container": "api", "capability": "net.tcp.connect",
                         "message": "container `api` can open TCP connections\nand no grant covers that",
-                        "action": "deny",
+                        "action": "deny", "mendedBy": "grant",
                     }],
                     "images": [{
                         "container": "api", "image": "ghcr.io/myorg/orders:1", "digest": "sha256:00",
@@ -556,6 +557,7 @@ pub(super) mod tests {
             container: None,
             capability: None,
             action: Some(EnforcementAction::Audit),
+            mended_by: Some(MendedBy::Pod),
         };
         let exempted = Exemption {
             exception: "shop/legacy".into(),
@@ -566,7 +568,7 @@ pub(super) mod tests {
         assert_eq!(
             serde_json::to_value(finding).unwrap(),
             json!({
-                "rule": "capability-not-provided", "message": "m", "action": "audit",
+                "rule": "capability-not-provided", "message": "m", "action": "audit", "mendedBy": "pod",
                 "exempted": {"exception": "shop/legacy", "reason": "TICKET-1", "expiresAt": "2027-01-01T00:00:00Z"},
             })
         );

@@ -11,7 +11,8 @@ use super::args::{InspectOptions, OutputFormat};
 use super::render::safe;
 use super::{Error, Exit, build, print};
 use crate::capability::interpreter;
-use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module};
+use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module, program};
+use crate::runtime;
 
 /// Columns of a terminal that nobody can measure.
 const DEFAULT_WIDTH: u16 = 140;
@@ -122,7 +123,8 @@ fn image_text(facts: &ImageFacts) -> String {
         let label = if index == 0 { "because" } else { "" };
         out.add(label, &format!("{} = {}", evidence.seen, evidence.value));
     }
-    for warning in &facts.warnings {
+    let own = program::program(facts, &[], &[]);
+    for warning in facts.warnings.iter().chain(&runtime::warnings(facts, &own)) {
         out.add("warning", warning);
     }
     for native in &facts.native {

@@ -5,7 +5,7 @@
 //! kind: WasiException
 //! metadata: { name: legacy-orders, namespace: shop }
 //! spec:
-//!   rules: [capability-not-provided]             # by name, one by one
+//!   rules: [capability-not-provided]                     # by name, one by one
 //!   subjects: { serviceAccounts: [orders] }      # as in a grant; omitted = every pod here
 //!   containers: [api]                            # omitted = every container
 //!   capabilities: [net.tcp.connect]              # omitted = whatever the rule is about

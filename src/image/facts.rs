@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::malformed::{harmless, short};
 use super::program::{self, CONCLUSION};
-use super::{Digest, Evidence, ImageFacts, ImageKind, NEEDS_COMMAND, Program, Shape, runner};
+use super::{Digest, Evidence, ImageFacts, ImageKind, NEEDS_COMMAND, Program, Shape};
 
 impl ImageFacts {
     /// Whether a deeper look finds nothing more: the files were read already, or there are none to read.
@@ -72,18 +72,7 @@ impl ImageFacts {
         };
         self.kind = kind;
         self.saw(CONCLUSION, why);
-        self.add_feature_warnings();
         self
-    }
-
-    /// What the default runtime of modules and components does not link, said before a pod fails on it.
-    fn add_feature_warnings(&mut self) {
-        if let Program::Wasm { kind, modules, .. } = program::program(self, &[], &[])
-            && kind != ImageKind::SpinApp
-        {
-            let modules = modules.iter().filter_map(|number| self.modules.get(*number));
-            self.warnings.extend(modules.filter_map(runner::warning).collect::<Vec<_>>());
-        }
     }
 
     pub(super) fn adopt(&mut self, config: &Config) {

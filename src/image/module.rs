@@ -772,7 +772,6 @@ mod tests {
         for only in [http3, "wasi:http/handler"] {
             let facts = component(&[only]);
             assert_eq!(kind(&facts, None), Ok(ImageKind::HttpComponent));
-            assert!(super::super::runner::warning(&facts).unwrap().contains("WASI 0.3"));
         }
     }
 

@@ -2,12 +2,12 @@
 //! applications are known (`spin.toml`, `slightfile.toml`, `.wws.toml`, `plugin.wasm`).
 
 use super::archive::Fault;
+use super::entry::{self, is_root};
 use super::layer::Tree;
 use super::malformed::short;
 use super::names::{PLUGIN, SLIGHT_PROGRAM, SLIGHTFILE, SPIN_TOML, WWS_TOML};
-use super::program::{self, is_root};
 use super::spin::{self, manifest};
-use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp};
+use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp, program};
 
 /// Most Wasm files that are listed as evidence.
 const MAX_SHOWN: usize = 4;
@@ -56,7 +56,7 @@ impl ImageFacts {
 
     /// Whether there is a file of this name, or a link, among those that are kept.
     pub fn has_file(&self, name: &str) -> bool {
-        program::is_there(self, name)
+        entry::is_there(self, name)
     }
 
     /// Hands every module of the application to its components; a manifest that cannot be used is marked so.
@@ -87,7 +87,7 @@ impl ImageFacts {
     fn attribute(&mut self, mut app: SpinApp) -> Result<SpinApp, String> {
         for component in &mut app.components {
             for source in component.digest.iter_mut().chain(&mut component.inherited) {
-                *source = match program::find(self, source) {
+                *source = match entry::find(self, source) {
                     Some((at, FileClass::Wasm)) => at.to_string(),
                     Some((at, FileClass::Unreadable { message })) => {
                         return Err(format!("`{at}`: {message}"));

@@ -141,6 +141,7 @@ pub fn decide(
             container: None,
             capability: None,
             action: None,
+            mended_by: None,
         },
     });
     let judged = evaluation.violations.into_iter().map(|violation| {
@@ -169,7 +170,14 @@ mod tests {
     use crate::workload::Kind;
 
     fn violation(rule: &str, action: Option<EnforcementAction>) -> Violation {
-        Violation { rule: rule.into(), message: "m".into(), container: None, capability: None, action }
+        Violation {
+            rule: rule.into(),
+            message: "m".into(),
+            container: None,
+            capability: None,
+            action,
+            mended_by: None,
+        }
     }
 
     fn decide(evaluation: Evaluation, action: EnforcementAction) -> Verdict {

@@ -617,19 +617,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_warm_hit_takes_microseconds_at_most_and_parses_nothing() {
+    async fn a_warm_hit_reads_nothing_and_needs_no_time() {
         let fixture = Fixture::new();
         let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::ZERO);
         digest(&inspector, IMAGE).await.unwrap();
-        let rounds = 20_000;
-        let start = Instant::now();
+        remove(&fixture.app());
+        let rounds = 1_000;
         for _ in 0..rounds {
-            inspector.inspect(IMAGE, Depth::Config, AMPLE).await.unwrap();
+            inspector.inspect(IMAGE, Depth::Config, Duration::ZERO).await.unwrap();
         }
-        let each = start.elapsed() / rounds;
-        println!("warm hit, not optimised: {each:?}");
-        assert!(each < Duration::from_micros(100), "{each:?}");
-        assert_eq!(inspector.stats().hits, u64::from(rounds));
+        assert_eq!(inspector.stats().hits, rounds);
+        assert_eq!(fixture.detected.load(Ordering::SeqCst), 1);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::image::{ImageFacts, ModuleFacts, Packaging, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
-use crate::runtime::{Profile, SizingMode};
+use crate::runtime::{Compiler, Profile, SizingMode};
 use crate::workload::{Role, Workload};
 
 use super::draft::{Error, Notes, Object, container_mut, list_of, not, object, object_mut};
@@ -451,8 +451,9 @@ impl<'a> ContainerSizing<'a> {
     ) -> Result<Self, Error> {
         let path = format!("spec.{}[{}].resources", list_of(container.role), container.index);
         let item = container_mut(spec, container.role, container.index, &container.name)?;
-        let [(_, memory), (_, cpu)] = proposals(&context.defaults, packaging, facts, indices);
-        let compile = floor::cpu(packaging, modules(facts, indices));
+        let compiler = context.profile.ambient.runtime().compiler(packaging);
+        let [(_, memory), (_, cpu)] = proposals(&context.defaults, compiler, facts, indices);
+        let compile = floor::cpu(compiler, modules(facts, indices));
         let sized = |resource, proposal| {
             ResourceField { container, resource, context, path: &path }.plan(
                 item,
@@ -461,7 +462,7 @@ impl<'a> ContainerSizing<'a> {
             )
         };
         let (memory, cpu) = (sized(Resource::Memory, memory)?, sized(Resource::Cpu, cpu)?);
-        let compiles = (floor::compile_millis(packaging, modules(facts, indices)), compile);
+        let compiles = (floor::compile_millis(compiler, modules(facts, indices)), compile);
         Ok(Self { container, path, memory, cpu, compiles })
     }
 
@@ -541,13 +542,13 @@ impl ResourceSizing {
 /// What a program should get of both resources under a profile.
 fn proposals(
     defaults: &Defaults,
-    packaging: Packaging,
+    compiler: Compiler,
     facts: &ImageFacts,
     indices: &[usize],
 ) -> [(Resource, Proposal); 2] {
-    let floor = floor::memory(packaging, defaults.base, modules(facts, indices));
+    let floor = floor::memory(compiler, defaults.base, modules(facts, indices));
     let memory = Proposal { floor, size: raised(defaults.memory, floor), step: Quantity::BYTE };
-    let compile = floor::cpu(packaging, modules(facts, indices));
+    let compile = floor::cpu(compiler, modules(facts, indices));
     let cpu = Pair { limit: defaults.cpu.limit.max(compile), ..defaults.cpu };
     let cpu = Proposal { floor: Quantity::ZERO, size: cpu, step: Quantity::MILLI };
     [(Resource::Memory, memory), (Resource::Cpu, cpu)]
@@ -583,7 +584,8 @@ pub fn caps(
             .ok()
             .map(|bounds| bounds.fit(proposal.size.limit))
     };
-    let [memory, cpu] = proposals(&defaults, *packaging, facts, indices).map(top);
+    let compiler = profile.ambient.runtime().compiler(*packaging);
+    let [memory, cpu] = proposals(&defaults, compiler, facts, indices).map(top);
     Some(Caps { memory: memory?, cpu: cpu? })
 }
 

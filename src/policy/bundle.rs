@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Error;
+use super::memory::raise_minimum;
 
 /// An archive of more bytes is not read. The baseline has 60 KiB; data is what makes bundles large.
 pub const MAX_PACKED_BYTES: u64 = 64 << 20;
@@ -127,11 +128,12 @@ impl Bundle {
     }
 
     fn assemble(name: &str, files: Files) -> Result<Self, Error> {
-        let module = files.module.ok_or_else(|| Error::FindModule { bundle: name.into() })?;
+        let mut module = files.module.ok_or_else(|| Error::FindModule { bundle: name.into() })?;
         if !module.starts_with(b"\0asm") {
             let reason = "it does not start with the magic number of Wasm".into();
             return Err(Error::CompileModule { bundle: name.into(), reason });
         }
+        raise_minimum(&mut module);
         let manifest: BundleManifest = parse(name, ".manifest", files.manifest.as_deref().unwrap_or(b"{}"))?;
         let data: Value = parse(name, "data.json", files.data.as_deref().unwrap_or(b"{}"))?;
         if !data.is_object() {

@@ -3,7 +3,8 @@
 //!
 //! OPA compiles all definitions of a rule to one function, each to a block of its own at the top of the function's body
 //! (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`, `compileFunc`), and names functions in the module's name section. The
-//! name of a rule of ours is the text that a definition, or a function that it calls, puts under the key `rule`.
+//! entry point may unite sets of several packages, each of which is a function of its own. The name of a rule of ours is
+//! the text that a definition, or a function that it calls, puts under the key `rule`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -14,6 +15,9 @@ use wasmparser::{DataKind, FunctionBody, KnownCustom, Name, Operator, Parser, Pa
 const RULE_PREFIX: &str = "g0.";
 /// The function of the entry point.
 const ENTRY: &str = "g0.data.wasmgate.violations";
+/// How the function of a set of violations is named that the entry point unites with others: the baseline has a package
+/// for each rule.
+const SET_SUFFIX: &str = ".violations";
 /// The function of OPA's runtime that sets a key of an object.
 const INSERT: &str = "opa_object_insert";
 /// Type tag of a text in a module's data (`open-policy-agent/opa:wasm/src/value.h`, `OPA_STRING_INTERNED`); its length and
@@ -92,6 +96,19 @@ struct CodeSummary {
     calls: BTreeSet<u32>,
 }
 
+/// A block at the top of a function's body: where it lies, and what it does.
+type Block = (Range<u64>, CodeSummary);
+
+/// What several blocks do together.
+fn sum(blocks: &[Block]) -> CodeSummary {
+    let mut all = CodeSummary::default();
+    for (_, summary) in blocks {
+        all.rules.extend(summary.rules.iter().cloned());
+        all.calls.extend(&summary.calls);
+    }
+    all
+}
+
 impl<'a> Code<'a> {
     fn read(module: &'a [u8]) -> Option<Self> {
         let mut code = Self::default();
@@ -137,44 +154,52 @@ impl<'a> Code<'a> {
 
     fn locations(&self) -> Option<RuleLocations> {
         let entry = *self.names.iter().find(|(_, name)| **name == ENTRY)?.0;
-        let of_rule = |index: &u32| self.names.get(index).is_some_and(|name| name.starts_with(RULE_PREFIX));
-        let bodies = self.bodies.iter().filter(|(index, _)| of_rule(index));
-        let summary = bodies.map(|(index, body)| {
-            let blocks = self.blocks(body)?;
-            let all = blocks.into_iter().fold(CodeSummary::default(), |mut all, (_, summary)| {
-                all.rules.extend(summary.rules);
-                all.calls.extend(summary.calls);
-                all
-            });
-            Some((*index, all))
-        });
-        let summary: BTreeMap<u32, CodeSummary> = summary.collect::<Option<_>>()?;
-        let blocks = self.blocks(self.bodies.get(&entry)?)?;
-        let definitions =
-            blocks.into_iter().map(|(code, own)| self.definition(code, own, &summary)).collect();
+        let rules = self.names.iter().filter(|(_, name)| name.starts_with(RULE_PREFIX));
+        let bodies = rules.filter_map(|(index, _)| Some((*index, self.bodies.get(index)?)));
+        let blocks: BTreeMap<u32, Vec<Block>> =
+            bodies.map(|(index, body)| Some((index, self.blocks(body)?))).collect::<Option<_>>()?;
+        let summary = blocks.iter().map(|(index, blocks)| (*index, sum(blocks))).collect();
+        let sets = self.united_by(entry, &summary);
+        // What unites sets speaks of no rule itself.
+        let unites = |(_, summary): &&Block| summary.calls.iter().any(|function| sets.contains(function));
+        let own = sets.iter().filter_map(|set| blocks.get(set)).flatten().filter(|block| !unites(block));
+        let definitions = own.map(|(code, own)| self.definition(code.clone(), own, &summary)).collect();
         Some(RuleLocations { definitions })
+    }
+
+    /// The function of the entry point, and those of the sets that it unites.
+    fn united_by(&self, entry: u32, summary: &BTreeMap<u32, CodeSummary>) -> BTreeSet<u32> {
+        let is_set = |function: &u32| {
+            self.names.get(function).is_some_and(|n| n.starts_with(RULE_PREFIX) && n.ends_with(SET_SUFFIX))
+        };
+        let (mut sets, mut open) = (BTreeSet::from([entry]), vec![entry]);
+        while let Some(set) = open.pop() {
+            let calls = summary.get(&set).into_iter().flat_map(|summary| &summary.calls).copied();
+            open.extend(calls.filter(is_set).filter(|function| sets.insert(*function)));
+        }
+        sets
     }
 
     /// A definition with what the functions that it calls do; their names count where it has none itself.
     fn definition(
         &self,
         code: Range<u64>,
-        own: CodeSummary,
+        own: &CodeSummary,
         summary: &BTreeMap<u32, CodeSummary>,
     ) -> Definition {
-        let (mut reached, mut open) = (own.calls.clone(), own.calls.into_iter().collect::<Vec<_>>());
+        let (mut reached, mut open) = (own.calls.clone(), own.calls.iter().copied().collect::<Vec<_>>());
         let mut called = BTreeSet::new();
         while let Some(function) = open.pop() {
             let Some(summary) = summary.get(&function) else { continue };
             called.extend(summary.rules.iter().cloned());
             open.extend(summary.calls.iter().filter(|next| reached.insert(**next)));
         }
-        let rules = if own.rules.is_empty() { called } else { own.rules };
+        let rules = if own.rules.is_empty() { called } else { own.rules.clone() };
         Definition { code, rules, calls_host: reached.iter().any(|function| self.host.contains(function)) }
     }
 
     /// The blocks at the top of a function's body, by where they lie.
-    fn blocks(&self, body: &FunctionBody<'_>) -> Option<Vec<(Range<u64>, CodeSummary)>> {
+    fn blocks(&self, body: &FunctionBody<'_>) -> Option<Vec<Block>> {
         let mut reader = body.get_operators_reader().ok()?;
         let (mut blocks, mut depth, mut start, mut summary) = (Vec::new(), 0_u32, 0, CodeSummary::default());
         let (mut last, mut definition) = ([None, None], false);

@@ -1,12 +1,5 @@
 //! Two whole cases as a review gathers them, from which Rust writes the input that policies read: a pod that every
 //! baseline rule admits, and one that most of them refuse.
-//!
-//! Include it with `#[path = "support/case.rs"] mod case;`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a fixture that cannot be built must fail its test"
-)]
 
 use std::sync::Arc;
 

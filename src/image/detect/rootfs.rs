@@ -11,7 +11,7 @@ use super::super::manifest::{self, ImageManifest};
 use super::super::names::APPLICATION_FILES;
 use super::super::platform::is_wasm;
 use super::super::source::Source;
-use super::super::{Depth, ImageFacts, Shape, program};
+use super::super::{Depth, ImageFacts, Shape, entry};
 use super::{Look, Stop};
 
 impl<S: Source> Look<'_, S> {
@@ -24,7 +24,7 @@ impl<S: Source> Look<'_, S> {
     ) -> Result<ImageFacts, S::Error> {
         let wasm_platform = is_wasm(&facts.platform);
         let first = facts.entrypoint.first().or(facts.cmd.first());
-        let named = first.is_some_and(|argument| program::needs_layers(argument));
+        let named = first.is_some_and(|argument| entry::needs_layers(argument));
         facts.shape = if wasm_platform { Shape::WasmRootfs } else { Shape::LinuxRootfs };
         if wasm_platform {
             facts.warnings.push(format!(
@@ -55,7 +55,7 @@ impl<S: Source> Look<'_, S> {
         let count = manifest.layers.len();
         unpacked.check(count).map_err(|malformed| self.error("the config", malformed))?;
         let bounds = UnpackLimits { layer: self.limits.unpacked, file: self.limits.layer };
-        let wanted = program::wanted(&facts.entrypoint, &facts.cmd, &facts.working_dir);
+        let wanted = entry::wanted(&facts.entrypoint, &facts.cmd, &facts.working_dir);
         let wanted = wanted.into_iter().chain(APPLICATION_FILES.map(String::from));
         let mut tree = Tree::new(bounds, wanted, Arc::clone(&stop.0));
         for (number, layer) in manifest.layers.iter().enumerate() {
