@@ -87,40 +87,33 @@ pub(super) struct Account {
     pub(super) credentials: Arc<str>,
 }
 
-/// Requests in a row that failed, and until when no other one is sent.
+/// Requests in a row that failed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Failures {
     count: u32,
-    open_until: Option<Instant>,
+    last: Option<Instant>,
     /// One request is trying whether the registry answers again.
     probing: bool,
 }
 
 impl Failures {
-    /// Why no request may be sent now.
-    fn check(&self, now: Instant) -> Result<(), BreakerOpen> {
-        let Some(left) = self.open_until.map(|until| until.saturating_duration_since(now)) else {
-            return Ok(());
-        };
-        if self.probing || !left.is_zero() {
-            return Err(BreakerOpen::Silent { failures: self.count, left });
-        }
-        Ok(())
+    /// When a request may try again, where there were enough of them to open the breaker.
+    fn open_until(&self, options: &BreakerOptions, enough: u32) -> Option<Instant> {
+        let open = options.failures > 0 && self.count >= enough;
+        self.last.filter(|_| open).map(|last| last + options.open_for)
     }
 
-    /// A request is sent; after a while in which none was, it is the one that tries.
-    fn try_again(&mut self) {
-        self.probing = self.open_until.is_some();
-    }
-
-    fn add(&mut self, open_until: Option<Instant>) {
-        self.count = self.count.saturating_add(1);
-        self.probing = false;
-        self.open_until = open_until.or(self.open_until);
+    fn add(&mut self, now: Instant) {
+        *self = Self { count: self.count.saturating_add(1), last: Some(now), probing: false };
     }
 
     fn is_nothing(&self) -> bool {
         self.count == 0
+    }
+
+    /// Whether they may still keep a request back.
+    fn counts(&self, options: &BreakerOptions, now: Instant) -> bool {
+        self.last.is_some_and(|last| last + options.open_for > now)
     }
 }
 
@@ -188,15 +181,23 @@ impl Breakers {
             return Err(BreakerOpen::RetryAfter { left: until.saturating_duration_since(now) });
         }
         let States { hosts, scopes, .. } = &mut *states;
-        let (host, scoped) = (hosts.get_mut(&scope.account.registry), scopes.get_mut(scope));
-        let mut failures: Vec<&mut Failures> = host
-            .map(|host| &mut host.unreachable)
-            .into_iter()
-            .chain(scoped.map(|scoped| &mut scoped.silent))
-            .collect();
-        failures.iter().try_for_each(|failures| failures.check(now))?;
-        for failures in &mut failures {
-            failures.try_again();
+        let (mut host, mut scoped) = (hosts.get_mut(&scope.account.registry), scopes.get_mut(scope));
+        let silent = host.as_ref().is_some_and(|host| self.is_silent(**host));
+        let enough = if silent { 1 } else { self.options.failures };
+        let of_host = host.as_mut().map(|host| (&mut host.unreachable, self.options.failures));
+        let of_scope = scoped.as_mut().map(|scoped| (&mut scoped.silent, enough));
+        let mut open: Vec<&mut Failures> = Vec::new();
+        for (failures, enough) in of_host.into_iter().chain(of_scope) {
+            let Some(until) = failures.open_until(&self.options, enough) else { continue };
+            let left = until.saturating_duration_since(now);
+            if failures.probing || !left.is_zero() {
+                return Err(BreakerOpen::Silent { failures: failures.count, left });
+            }
+            open.push(failures);
+        }
+        // The request is the one that tries, for all that is open.
+        for failures in open {
+            failures.probing = true;
         }
         drop(states);
         self.wait(scope, now);
@@ -206,7 +207,7 @@ impl Breakers {
 
     fn wait(&self, scope: &Scope, now: Instant) {
         let mut states = self.lock();
-        let worth_keeping = |scoped: &Scoped| scoped.waiting > 0 || scoped.silent.open_until > Some(now);
+        let worth_keeping = |scoped: &Scoped| scoped.waiting > 0 || scoped.silent.counts(&self.options, now);
         let Some(scoped) = entry(&mut states.scopes, scope, worth_keeping) else { return };
         scoped.waiting = scoped.waiting.saturating_add(1);
         scoped.since = scoped.since.or(Some(now));
@@ -250,15 +251,13 @@ impl Breakers {
             }
             _ => self.fail_host(&mut states, scope, outcome, now),
         }
-        let silent = states.hosts.get(&scope.account.registry).is_some_and(|host| self.is_silent(*host));
-        let worth_keeping = |scoped: &Scoped| scoped.waiting > 0 || scoped.silent.open_until > Some(now);
+        let worth_keeping = |scoped: &Scoped| scoped.waiting > 0 || scoped.silent.counts(&self.options, now);
         let Some(scoped) = entry(&mut states.scopes, scope, worth_keeping) else { return };
         scoped.waiting = scoped.waiting.saturating_sub(u32::from(waited));
         if outcome == Outcome::Answered {
             *scoped = Scoped { waiting: scoped.waiting, since: Some(now), ..Scoped::default() };
         } else {
-            let enough = silent || scoped.silent.count.saturating_add(1) >= self.options.failures;
-            scoped.silent.add((enough && self.options.failures > 0).then(|| now + self.options.open_for));
+            scoped.silent.add(now);
         }
         if scoped.waiting == 0 {
             scoped.since = None;
@@ -269,11 +268,10 @@ impl Breakers {
     }
 
     fn fail_host(&self, states: &mut States, scope: &Scope, outcome: Outcome, now: Instant) {
-        let worth_keeping = |host: &Host| host.unreachable.open_until > Some(now);
+        let worth_keeping = |host: &Host| host.unreachable.counts(&self.options, now);
         let Some(host) = entry(&mut states.hosts, &scope.account.registry, worth_keeping) else { return };
         if outcome == Outcome::Unreachable {
-            let enough = host.unreachable.count.saturating_add(1) >= self.options.failures;
-            host.unreachable.add((enough && self.options.failures > 0).then(|| now + self.options.open_for));
+            host.unreachable.add(now);
         } else {
             // A connection was opened, so the host is there.
             *host = Host { unreachable: Failures::default(), silent: host.silent.saturating_add(1) };

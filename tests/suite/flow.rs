@@ -6,4 +6,5 @@ mod cases;
 mod laws;
 mod properties;
 mod record;
+mod same_answer;
 mod suggest;

@@ -21,6 +21,7 @@ mod fuzz;
 mod grants;
 mod image;
 mod manifests;
+mod memory;
 mod plan;
 mod policy;
 mod producers;
