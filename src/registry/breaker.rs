@@ -182,8 +182,8 @@ impl Breakers {
         }
         let States { hosts, scopes, .. } = &mut *states;
         let (mut host, mut scoped) = (hosts.get_mut(&scope.account.registry), scopes.get_mut(scope));
-        let silent = host.as_ref().is_some_and(|host| self.is_silent(**host));
-        let enough = if silent { 1 } else { self.options.failures };
+        let in_vain = host.as_ref().filter(|host| self.is_silent(**host)).map(|host| host.silent);
+        let enough = if in_vain.is_some() { 1 } else { self.options.failures };
         let of_host = host.as_mut().map(|host| (&mut host.unreachable, self.options.failures));
         let of_scope = scoped.as_mut().map(|scoped| (&mut scoped.silent, enough));
         let mut open: Vec<&mut Failures> = Vec::new();
@@ -191,7 +191,8 @@ impl Breakers {
             let Some(until) = failures.open_until(&self.options, enough) else { continue };
             let left = until.saturating_duration_since(now);
             if failures.probing || !left.is_zero() {
-                return Err(BreakerOpen::Silent { failures: failures.count, left });
+                let failures = failures.count.max(in_vain.unwrap_or_default());
+                return Err(BreakerOpen::Silent { failures, left });
             }
             open.push(failures);
         }

@@ -22,6 +22,7 @@ mod grants;
 mod image;
 mod manifests;
 mod memory;
+mod oracle;
 mod plan;
 mod policy;
 mod producers;
