@@ -182,7 +182,7 @@ impl Breakers {
         }
         let States { hosts, scopes, .. } = &mut *states;
         let (mut host, mut scoped) = (hosts.get_mut(&scope.account.registry), scopes.get_mut(scope));
-        let in_vain = host.as_ref().filter(|host| self.is_silent(**host)).map(|host| host.silent);
+        let in_vain = host.as_deref().filter(|host| self.is_silent(**host)).map(|host| host.silent);
         let enough = if in_vain.is_some() { 1 } else { self.options.failures };
         let of_host = host.as_mut().map(|host| (&mut host.unreachable, self.options.failures));
         let of_scope = scoped.as_mut().map(|scoped| (&mut scoped.silent, enough));

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wasmgate::audit::Webhook;
 use wasmgate::image::Depth;
+use wasmgate::review::Webhook;
 
-use super::cases::{Case, shared_setup};
+use super::cases::shared_setup;
+use crate::support::corpus::Case;
 use crate::support::gate::{Flow, Request, Setup, defaulted, patched, plain_pod, plug_ins};
 use crate::support::images;
 use crate::support::oci::{ImageBuilder, fixtures};
