@@ -81,7 +81,7 @@ pub async fn detect_for<S: Source>(
 ) -> Result<ImageFacts, S::Error> {
     let look = Look { source, reference, depth, limits, nodes, slot, image: reference.to_string() };
     let fetched = look.manifest(reference).await?;
-    let facts = match look.parsed(&fetched.bytes, manifest::parse, "the manifest")? {
+    let facts = match look.parsed(&fetched.bytes, manifest::parse, "the manifest").await? {
         Document::Manifest(manifest) => {
             let facts = ImageFacts::blank(&fetched.digest, &fetched.digest);
             look.image(facts, &manifest).await
@@ -120,13 +120,15 @@ impl<S: Source> Look<'_, S> {
         Error::TooLarge { image: self.image.clone(), what: what.into(), limit }.into()
     }
 
-    fn parsed<T>(
+    async fn parsed<T: Send + 'static>(
         &self,
-        bytes: &[u8],
-        parse: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+        bytes: &Bytes,
+        parse: fn(&[u8]) -> Result<T, Malformed>,
         what: &str,
     ) -> Result<T, S::Error> {
-        parse(bytes).map_err(|malformed| self.error(what, malformed))
+        let bytes = bytes.clone();
+        let read = self.aside(what, move || parse(&bytes)).await?;
+        read.map_err(|malformed| self.error(what, malformed))
     }
 
     async fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, S::Error> {
@@ -187,7 +189,7 @@ impl<S: Source> Look<'_, S> {
             _ => {}
         }
         let bytes = self.blob(&manifest.config, "the config", self.limits.config).await?;
-        let config = self.parsed(&bytes, config::parse, "the config")?;
+        let config = self.parsed(&bytes, config::parse, "the config").await?;
         facts.adopt(&config);
         match layout {
             ManifestKind::Rootfs => self.rootfs(facts, manifest, &config.rootfs).await,

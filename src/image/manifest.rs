@@ -199,12 +199,14 @@ fn is_index(raw: &RawDocument) -> Result<bool, Malformed> {
     }
     let index = raw.manifests.is_some();
     match raw.media_type.as_deref().unwrap_or_default() {
-        OCI_INDEX | DOCKER_LIST if !index => Err(Malformed::new("it is an index without `manifests`")),
+        OCI_INDEX | DOCKER_LIST if !index => {
+            Err(Malformed::new("it is an index without `manifests`; push the image again"))
+        }
         OCI_MANIFEST | DOCKER_MANIFEST if raw.config.is_none() => {
-            Err(Malformed::new("it is a manifest without `config`"))
+            Err(Malformed::new("it is a manifest without `config`; push the image again"))
         }
         "" if !index && raw.config.is_none() => {
-            Err(Malformed::new("it has neither `manifests` nor `config`"))
+            Err(Malformed::new("it has neither `manifests` nor `config`; push the image again"))
         }
         "" | OCI_MANIFEST | DOCKER_MANIFEST | OCI_INDEX | DOCKER_LIST => Ok(index),
         unknown => Err(Malformed::new(format!(
@@ -214,10 +216,15 @@ fn is_index(raw: &RawDocument) -> Result<bool, Malformed> {
 }
 
 fn manifest(raw: RawDocument) -> Result<ImageManifest, Malformed> {
-    let config = raw.config.ok_or_else(|| Malformed::new("it is a manifest without `config`"))?;
+    let config = raw
+        .config
+        .ok_or_else(|| Malformed::new("it is a manifest without `config`; push the image again"))?;
     let layers = raw.layers.unwrap_or_default();
     if layers.len() > MAX_LAYERS {
-        return Err(Malformed::new(format!("it has {} layers; at most {MAX_LAYERS} are read", layers.len())));
+        return Err(Malformed::new(format!(
+            "it has {} layers; at most {MAX_LAYERS} are read, so build it with fewer",
+            layers.len()
+        )));
     }
     let annotations = raw.annotations.unwrap_or_default();
     Ok(ImageManifest {
@@ -232,7 +239,7 @@ fn index(raw: RawDocument) -> Result<Vec<IndexEntry>, Malformed> {
     let entries = raw.manifests.unwrap_or_default();
     if entries.len() > MAX_INDEX_ENTRIES {
         return Err(Malformed::new(format!(
-            "it has {} entries; at most {MAX_INDEX_ENTRIES} are read",
+            "it has {} entries; at most {MAX_INDEX_ENTRIES} are read, so push fewer under one name",
             entries.len()
         )));
     }

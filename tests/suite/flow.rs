@@ -6,5 +6,6 @@ mod cases;
 mod laws;
 mod properties;
 mod record;
+mod rehearsal;
 mod same_answer;
 mod suggest;

@@ -22,7 +22,7 @@ impl<S: Source> Look<'_, S> {
         }
         let fetched = self.manifest(&self.reference.with_digest(&entry.descriptor.digest)).await?;
         self.check_size(&entry.descriptor, fetched.bytes.len(), "a manifest of the index")?;
-        match self.parsed(&fetched.bytes, manifest::parse, "a manifest of the index")? {
+        match self.parsed(&fetched.bytes, manifest::parse, "a manifest of the index").await? {
             Document::Manifest(manifest) => Ok(manifest),
             Document::Index(_) => {
                 let malformed = Malformed::new("it leads to another index; push an index of manifests");
@@ -92,15 +92,22 @@ impl<S: Source> Look<'_, S> {
             let manifest = self.entry(entry).await?;
             let blank = ImageFacts::blank(&facts.digest, &entry.descriptor.digest);
             let other = self.as_deep_as(&facts).image(blank, &manifest).await?;
-            if !same_program(&facts, &other) {
+            // There may be hundreds of thousands of files.
+            let compare = move || {
+                let same = same_program(&facts, &other);
+                if same && facts.shape == Shape::LinuxRootfs {
+                    facts.keep_common_files(&other);
+                }
+                (facts, same)
+            };
+            let (back, same) = self.aside("the index", compare).await?;
+            facts = back;
+            if !same {
                 let why = format!(
                     "the index holds another program for `{platform}` than for `{}`; push Wasm as one manifest",
                     facts.platform
                 );
                 return Ok(facts.not_startable(why));
-            }
-            if facts.shape == Shape::LinuxRootfs {
-                facts.keep_common_files(&other);
             }
             facts.saw("index.manifests", format!("{platform} holds the same program"));
         }

@@ -9,7 +9,7 @@ use super::super::config::Config;
 use super::super::magic::{Magic, magic};
 use super::super::malformed::Malformed;
 use super::super::manifest::{self, ImageManifest};
-use super::super::rootfs::described;
+use super::super::rootfs::{MAX_USES, described};
 use super::super::source::{Descriptor, Source};
 use super::super::{ImageFacts, ImageKind, ModuleFacts, NativeCode, Shape, SpinApp, module, spin};
 use super::{Look, Stop};
@@ -18,8 +18,6 @@ use super::{Look, Stop};
 const PARALLEL: usize = 4;
 /// Most Wasm layers of one image.
 const MAX_WASM_LAYERS: usize = 128;
-/// Most pairs of a module and a component that runs it.
-const MAX_USES: usize = 128;
 
 /// What a layer that is declared to be Wasm holds.
 enum WasmLayer {
@@ -66,7 +64,7 @@ impl<S: Source> Look<'_, S> {
     ) -> Result<ImageFacts, S::Error> {
         let bytes = self.blob(&manifest.config, "the locked app", self.limits.config).await?;
         // Nothing starts it, so it does not matter whether it can be read.
-        if let Ok(app) = spin::parse(&bytes) {
+        if let Ok(app) = self.parsed(&bytes, spin::parse, "the locked app").await {
             facts.saw(format!("locked app {}", manifest.config.digest), spin::describe(&app));
             facts.spin = Some(app);
         }
@@ -90,7 +88,7 @@ impl<S: Source> Look<'_, S> {
             return Ok(facts.not_startable("a Spin image without a locked app"));
         };
         let bytes = self.blob(locked, "the locked app", self.limits.config).await?;
-        let app = self.parsed(&bytes, spin::parse, "the locked app")?;
+        let app = self.parsed(&bytes, spin::parse, "the locked app").await?;
         if let Some(label) = config.labels.get(spin::LOCKED_APP_LABEL) {
             facts.saw(format!("config.Labels.{}", spin::LOCKED_APP_LABEL), label);
         }
