@@ -13,7 +13,7 @@ use wasmgate::registry::{self, Puller, guard::GuardOptions};
 use crate::support::oci::{self, ImageBuilder, fixtures};
 use crate::support::web::{Web, never, ok};
 
-const AMPLE: Duration = Duration::from_secs(60);
+const AMPLE: Duration = Duration::from_mins(1);
 const MIB: usize = 1 << 20;
 
 /// A module of about so many bytes, unlike any other of another number.
