@@ -5,7 +5,11 @@ use std::time::Duration;
 mod cache;
 pub mod error;
 mod inspector;
+mod look;
+mod memory;
 mod options;
+mod running;
+mod shares;
 mod sources;
 pub mod store;
 mod warm;
@@ -14,7 +18,7 @@ pub use error::Error;
 pub use inspector::Inspector;
 pub use options::LookupOptions;
 
-/// What happened so far, for metrics. All but the last two only grow.
+/// What happened so far, for metrics. All but `names`, `digests` and `layer_bytes` only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Questions answered from memory.
@@ -35,6 +39,10 @@ pub struct Stats {
     pub names: u64,
     /// Digests that are remembered now, approximately.
     pub digests: u64,
+    /// Memory that is reserved for layers now, in bytes.
+    pub layer_bytes: u64,
+    /// The most that was ever reserved for them, in bytes.
+    pub layer_bytes_peak: u64,
 }
 
 /// How long an answer is waited for.

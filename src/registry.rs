@@ -23,6 +23,7 @@ use resolver::{Resolver, System};
 use site::{Mirror, Site, Thing};
 use transport::{BodyFailure, Transport};
 
+mod asker;
 mod asking;
 mod auth;
 mod breaker;
@@ -40,6 +41,7 @@ mod secret;
 mod site;
 mod transport;
 
+pub use asker::Asker;
 pub use breaker::BreakerOptions;
 pub use credentials::{Credentials, Login, NoPullSecrets, PullSecrets, Pulled, Puller};
 pub use error::Error;
@@ -57,7 +59,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 pub struct Registry {
     inner: Arc<Inner>,
     /// Credentials of whoever the image is looked at for; tried before the platform's own.
-    pulled_with: Arc<[Login]>,
+    asker: Asker,
 }
 
 struct Inner {
@@ -114,14 +116,14 @@ impl Registry {
             mirrors,
             guard,
         };
-        Ok(Self { inner: Arc::new(inner), pulled_with: Arc::default() })
+        Ok(Self { inner: Arc::new(inner), asker: Asker::default() })
     }
 
-    /// The same registries, asked with somebody's credentials before the platform's own, as the kubelet does it
-    /// (`kubernetes:pkg/credentialprovider/secrets/secrets.go`, `MakeDockerKeyring`).
+    /// The same registries, asked on behalf of a pod: with its credentials before the platform's own, as the kubelet does
+    /// it (`kubernetes:pkg/credentialprovider/secrets/secrets.go`, `MakeDockerKeyring`).
     #[must_use]
-    pub fn pulled_with(&self, logins: Vec<Login>) -> Self {
-        Self { inner: self.inner.clone(), pulled_with: logins.into() }
+    pub fn asked_by(&self, asker: &Asker) -> Self {
+        Self { inner: self.inner.clone(), asker: asker.clone() }
     }
 
     /// The rules about which registries may be asked.
@@ -129,10 +131,9 @@ impl Registry {
         &self.inner.guard
     }
 
-    /// Whether a registry that would be asked for an image left its last request unanswered, or leaves one unanswered for
-    /// long already.
-    pub(crate) fn is_suspect(&self, reference: &Reference) -> bool {
-        self.inner.sites(reference).iter().any(|site| self.inner.breakers.is_suspect(&site.registry))
+    /// Whether a registry that would be asked for an image on behalf of this pod does not answer.
+    pub(crate) fn is_suspect(&self, reference: &Reference, asker: &Asker) -> bool {
+        self.inner.sites(reference).iter().any(|site| self.inner.breakers.is_suspect(&asker.scope(site)))
     }
 
     /// Asks the mirrors in order, and at last the registry itself; what a mirror says is believed only when it has
@@ -158,11 +159,11 @@ impl Registry {
     }
 
     async fn fetch_once(&self, site: &Site, thing: &Thing<'_>, limit: u64) -> Result<Bytes, Trouble> {
-        let permit = self.inner.breakers.enter(&site.registry);
+        let permit = self.inner.breakers.enter(&self.asker.scope(site));
         let permit =
             permit.map_err(|closed| Trouble::Other(message::breaker_open(&site.registry, closed)))?;
         let mut asking = Asking { inner: &self.inner, site, permit, shown: Shown::default() };
-        let response = asking.ask(site.url(thing)?, thing.accept(), &self.pulled_with).await?;
+        let response = asking.ask(site.url(thing)?, thing.accept(), self.asker.logins()).await?;
         let status = response.status();
         if status != StatusCode::OK {
             let body = transport::read_some(response, ERROR_BODY).await;

@@ -1,11 +1,11 @@
 //! From a reference to facts, against any source: manifest, then config, then as few layers as the answer needs.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::config;
 use super::malformed::Malformed;
@@ -50,15 +50,13 @@ impl Default for SizeLimits {
 /// another one before its work has ended.
 #[derive(Debug, Clone, Default)]
 pub struct Slot {
-    _permit: Option<Arc<OwnedSemaphorePermit>>,
+    _held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Slot {
-    /// Waits for a place.
-    pub async fn of(places: &Arc<Semaphore>) -> Self {
-        // Nobody closes it; without one a look-up goes on.
-        let permit = Arc::clone(places).acquire_owned().await.ok();
-        Self { _permit: permit.map(Arc::new) }
+    /// What is given back when the last clone of the slot is dropped.
+    pub fn holding(held: impl Any + Send + Sync) -> Self {
+        Self { _held: Some(Arc::new(held)) }
     }
 }
 
@@ -151,6 +149,15 @@ impl<S: Source> Look<'_, S> {
         Ok(bytes)
     }
 
+    async fn layer(&self, descriptor: &Descriptor, what: &str) -> Result<Bytes, S::Error> {
+        if descriptor.size > self.limits.layer {
+            return Err(self.too_large(what, self.limits.layer));
+        }
+        let bytes = self.source.layer(self.reference, descriptor, self.limits.layer).await?;
+        self.check_size(descriptor, bytes.len(), what)?;
+        Ok(bytes)
+    }
+
     /// containerd refuses such a blob too (`containerd:core/content`, "unexpected commit size").
     fn check_size(&self, descriptor: &Descriptor, real: usize, what: &str) -> Result<(), S::Error> {
         if real as u64 == descriptor.size {
@@ -230,6 +237,8 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    use tokio::sync::Semaphore;
+
     use super::*;
 
     struct Nothing;
@@ -256,7 +265,7 @@ mod tests {
             depth: Depth::Layers,
             limits: &SizeLimits::default(),
             nodes: &Nodes::default(),
-            slot: Slot::of(&places).await,
+            slot: Slot::holding(Arc::clone(&places).acquire_owned().await.unwrap()),
             image: reference.to_string(),
         };
         let (begin, wait) = (Arc::clone(&begun), go.1);

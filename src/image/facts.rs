@@ -6,6 +6,11 @@ use super::program::{self, CONCLUSION};
 use super::{Digest, Evidence, ImageFacts, ImageKind, NEEDS_COMMAND, Program, Shape};
 
 impl ImageFacts {
+    /// Whether a deeper look finds nothing more: the files were read already, or there are none to read.
+    pub fn is_whole(&self) -> bool {
+        self.scanned || self.shape != Shape::LinuxRootfs
+    }
+
     /// Facts about which nothing is known yet.
     pub(super) fn blank(digest: &Digest, manifest_digest: &Digest) -> Self {
         Self {

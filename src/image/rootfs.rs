@@ -15,17 +15,14 @@ pub(super) const MAX_USES: usize = 128;
 const MAX_SHOWN: usize = 4;
 
 impl ImageFacts {
-    /// Takes over what a scan found. `crun` says that the manifest asks for a Wasm handler; `natives`, that the native
-    /// programs of an ordinary image are wanted too, by which a Wasm shim tells it from Wasm.
-    pub(super) fn read_tree(mut self, tree: &mut Tree, crun: bool, natives: bool) -> Result<Self, Fault> {
+    /// Takes over what a scan found. `crun` says that the manifest asks for a Wasm handler. The native programs of an
+    /// ordinary image belong to it, by which a Wasm shim tells it from Wasm: why its layers were read does not matter.
+    pub(super) fn read_tree(mut self, tree: &mut Tree, crun: bool) -> Result<Self, Fault> {
         self.scanned = true;
-        self.add_files(tree, natives)?;
+        let files = tree.files()?;
+        (self.files, self.modules) = (files.entries, files.modules);
         self.read_spin_toml(tree);
         self.shape = self.shape_of_files(crun);
-        if self.shape != Shape::LinuxRootfs {
-            self.add_files(tree, natives)?;
-            self.read_spin_toml(tree);
-        }
         self.show_files();
         if crun && self.names_no_program() && self.has_file(PLUGIN) && !self.has_file(SPIN_TOML) {
             return Ok(self.not_startable(
@@ -33,13 +30,6 @@ impl ImageFacts {
             ));
         }
         Ok(self.concluded())
-    }
-
-    fn add_files(&mut self, tree: &mut Tree, natives: bool) -> Result<(), Fault> {
-        let files = tree.files(natives || self.shape != Shape::LinuxRootfs)?;
-        self.files = files.entries;
-        self.modules = files.modules;
-        Ok(())
     }
 
     fn shape_of_files(&self, crun: bool) -> Shape {

@@ -73,6 +73,16 @@ pub trait Source: Send + Sync {
         descriptor: &Descriptor,
         limit: u64,
     ) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
+
+    /// The same for a layer, which may be large: a source may let it wait for memory.
+    fn layer(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        limit: u64,
+    ) -> impl Future<Output = Result<Bytes, Self::Error>> + Send {
+        self.blob(reference, descriptor, limit)
+    }
 }
 
 #[cfg(test)]

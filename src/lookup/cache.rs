@@ -62,12 +62,37 @@ struct Named {
     read_at: Option<Instant>,
 }
 
-/// Facts, and how far was looked for them.
-#[derive(Debug, Clone)]
-struct Known {
-    facts: Arc<ImageFacts>,
-    depth: Depth,
+/// What is known about a digest: a question is answered with what a look of its depth sees, also where a deeper one was
+/// taken.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Known {
+    /// By manifest and config.
+    pub(super) config: Arc<ImageFacts>,
+    /// By the layers too; the same facts where they add nothing.
+    pub(super) layers: Option<Arc<ImageFacts>>,
 }
+
+impl Known {
+    /// The facts of this depth, as far as they are known.
+    pub(super) fn at(&self, depth: Depth) -> Option<Arc<ImageFacts>> {
+        match depth {
+            Depth::Config => Some(self.config.clone()),
+            Depth::Layers => self.layers.clone(),
+        }
+    }
+
+    /// The layers, where they are known and add something.
+    pub(super) fn deeper(&self) -> Option<&Arc<ImageFacts>> {
+        self.layers.as_ref().filter(|layers| !Arc::ptr_eq(layers, &self.config))
+    }
+
+    fn json_bytes(&self) -> usize {
+        json_bytes(&self.config).saturating_add(self.deeper().map_or(0, |layers| json_bytes(layers)))
+    }
+}
+
+/// Image, depth, and the namespace that asked.
+type FailureKey = (Arc<str>, Depth, Arc<str>);
 
 /// The memory of an inspector.
 #[derive(Debug)]
@@ -75,7 +100,7 @@ pub(super) struct Memory {
     /// By the name as it is written, so that a hit parses nothing.
     names: Cache<Arc<str>, Named>,
     facts: Cache<Digest, Known>,
-    failures: Cache<(Arc<str>, Depth), Arc<Error>>,
+    failures: Cache<FailureKey, Arc<Error>>,
     tag_ttl: Duration,
     stale_ttl: Duration,
 }
@@ -91,13 +116,15 @@ impl Memory {
             facts: Cache::builder()
                 .max_capacity(bounds.facts_bytes)
                 .weigher(|digest: &Digest, known: &Known| {
-                    weight(digest.as_str().len() + MEMORY_PER_JSON_BYTE * json_bytes(&known.facts))
+                    weight(digest.as_str().len() + MEMORY_PER_JSON_BYTE * known.json_bytes())
                 })
                 .build(),
             failures: Cache::builder()
                 .max_capacity(FAILURES_BYTES)
                 // A message repeats the name and a bounded piece of foreign text.
-                .weigher(|(image, _): &(Arc<str>, Depth), _| weight(2 * image.len() + 512))
+                .weigher(|(image, _, namespace): &FailureKey, _| {
+                    weight(2 * image.len() + namespace.len() + 512)
+                })
                 .time_to_live(bounds.failure_ttl)
                 .build(),
             tag_ttl: bounds.tag_ttl,
@@ -112,7 +139,8 @@ impl Memory {
         if named.read_at.is_some_and(|read_at| read_at.elapsed() > self.stale_ttl) {
             return Recall::Nothing;
         }
-        let Some(facts) = self.facts(&named.digest, depth).await else { return Recall::Nothing };
+        let known = self.facts.get(&named.digest).await;
+        let Some(facts) = known.and_then(|known| known.at(depth)) else { return Recall::Nothing };
         if self.is_fresh(&named) { Recall::Fresh(facts) } else { Recall::Stale(facts) }
     }
 
@@ -126,15 +154,19 @@ impl Memory {
         named.read_at.is_none_or(|read_at| read_at.elapsed() < self.tag_ttl)
     }
 
-    /// Facts about a digest, at least as deep as asked for.
-    pub(super) async fn facts(&self, digest: &Digest, depth: Depth) -> Option<Arc<ImageFacts>> {
-        let known = self.facts.get(digest).await?;
-        (known.depth >= depth).then_some(known.facts)
+    /// What is known about a digest.
+    pub(super) async fn known(&self, digest: &Digest) -> Option<Known> {
+        self.facts.get(digest).await
     }
 
     /// A failure that happened a moment ago.
-    pub(super) async fn failure(&self, image: &Arc<str>, depth: Depth) -> Option<Arc<Error>> {
-        self.failures.get(&(image.clone(), depth)).await
+    pub(super) async fn failure(
+        &self,
+        image: &Arc<str>,
+        depth: Depth,
+        namespace: &Arc<str>,
+    ) -> Option<Arc<Error>> {
+        self.failures.get(&(image.clone(), depth, namespace.clone())).await
     }
 
     /// Remembers what a name resolved to. `moves` says whether it is a tag, which may resolve to something else later.
@@ -150,18 +182,17 @@ impl Memory {
     }
 
     /// Remembers facts, unless deeper ones are known.
-    pub(super) async fn keep(&self, facts: Arc<ImageFacts>, depth: Depth) {
-        let digest = facts.digest.clone();
+    pub(super) async fn keep(&self, known: Known) {
         let write = |old: Option<moka::Entry<Digest, Known>>| {
-            let keep_old = old.is_some_and(|old| old.into_value().depth > depth);
-            std::future::ready(if keep_old { Op::Nop } else { Op::Put(Known { facts, depth }) })
+            let deeper = known.layers.is_none() && old.is_some_and(|old| old.into_value().layers.is_some());
+            std::future::ready(if deeper { Op::Nop } else { Op::Put(known.clone()) })
         };
-        self.facts.entry(digest).and_compute_with(write).await;
+        self.facts.entry(known.config.digest.clone()).and_compute_with(write).await;
     }
 
     /// Remembers a failure.
-    pub(super) async fn fail(&self, image: &Arc<str>, depth: Depth, error: Arc<Error>) {
-        self.failures.insert((image.clone(), depth), error).await;
+    pub(super) async fn fail(&self, image: &Arc<str>, depth: Depth, namespace: &Arc<str>, error: Arc<Error>) {
+        self.failures.insert((image.clone(), depth, namespace.clone()), error).await;
     }
 
     /// Forgets what a name resolved to: its registry says that there is no such image.
@@ -248,9 +279,16 @@ pub(super) mod tests {
         }
     }
 
+    /// What looks of this depth leave behind; the deep one is told by `scanned`.
+    pub(crate) fn known(facts: ImageFacts, depth: Depth) -> Known {
+        let layers =
+            (depth == Depth::Layers).then(|| Arc::new(ImageFacts { scanned: true, ..facts.clone() }));
+        Known { config: Arc::new(facts), layers }
+    }
+
     async fn remember(memory: &Memory, image: &str, digest: &str, depth: Depth) {
         memory.name(&image.into(), &named(digest), true).await;
-        memory.keep(Arc::new(facts(digest)), depth).await;
+        memory.keep(known(facts(digest), depth)).await;
     }
 
     #[tokio::test]
@@ -262,14 +300,14 @@ pub(super) mod tests {
         assert!(matches!(memory.recall("a:1", Depth::Config).await, Recall::Stale(_)));
         tokio::time::sleep(Duration::from_millis(400)).await;
         assert!(matches!(memory.recall("a:1", Depth::Config).await, Recall::Nothing));
-        assert!(memory.facts(&named("sha256:1"), Depth::Config).await.is_some(), "facts do not age");
+        assert!(memory.known(&named("sha256:1")).await.is_some(), "facts do not age");
     }
 
     #[tokio::test]
     async fn a_name_with_its_digest_does_not_go_stale() {
         let memory = Memory::new(&BOUNDS);
         memory.name(&"a@sha256:1".into(), &named("sha256:1"), false).await;
-        memory.keep(Arc::new(facts("sha256:1")), Depth::Config).await;
+        memory.keep(known(facts("sha256:1"), Depth::Config)).await;
         tokio::time::sleep(Duration::from_millis(60)).await;
         assert!(matches!(memory.recall("a@sha256:1", Depth::Config).await, Recall::Fresh(_)));
     }
@@ -277,7 +315,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_tag_from_the_disk_is_as_old_as_it_is() {
         let memory = Memory::new(&BOUNDS);
-        memory.keep(Arc::new(facts("sha256:1")), Depth::Config).await;
+        memory.keep(known(facts("sha256:1"), Depth::Config)).await;
         for (name, age) in [("new:1", 0), ("old:1", 100), ("ancient:1", 500)] {
             memory.name_of_age(&name.into(), &named("sha256:1"), Duration::from_millis(age)).await;
         }
@@ -289,14 +327,14 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn deeper_facts_serve_shallow_questions_and_are_never_overwritten() {
+    async fn a_shallow_question_gets_what_a_shallow_look_sees_whatever_else_is_known() {
         let memory = Memory::new(&BOUNDS);
         remember(&memory, "a:1", "sha256:1", Depth::Config).await;
         assert!(matches!(memory.recall("a:1", Depth::Layers).await, Recall::Nothing));
         remember(&memory, "a:1", "sha256:1", Depth::Layers).await;
         remember(&memory, "a:1", "sha256:1", Depth::Config).await;
-        assert!(matches!(memory.recall("a:1", Depth::Layers).await, Recall::Fresh(_)));
-        assert!(matches!(memory.recall("a:1", Depth::Config).await, Recall::Fresh(_)));
+        assert!(matches!(memory.recall("a:1", Depth::Layers).await, Recall::Fresh(facts) if facts.scanned));
+        assert!(matches!(memory.recall("a:1", Depth::Config).await, Recall::Fresh(facts) if !facts.scanned));
     }
 
     #[tokio::test]
@@ -305,7 +343,7 @@ pub(super) mod tests {
         for number in 0..1000 {
             let mut large = facts(&format!("sha256:{number}"));
             large.warnings = vec!["x".repeat(1000)];
-            memory.keep(Arc::new(large), Depth::Config).await;
+            memory.keep(known(large, Depth::Config)).await;
         }
         memory.settle().await;
         let (_, kept) = memory.sizes();
@@ -370,7 +408,8 @@ pub(super) mod tests {
         for number in 0..REMEMBERED {
             let facts = usual(number, files);
             memory.name(&format!("registry.test/team/app{number}:v1").into(), &facts.digest, true).await;
-            memory.keep(Arc::new(facts.clone()), Depth::Layers).await;
+            let facts = Arc::new(facts.clone());
+            memory.keep(Known { config: facts.clone(), layers: Some(facts) }).await;
         }
         memory.settle().await;
         (memory.weighed(), resident() - before)
@@ -401,10 +440,16 @@ pub(super) mod tests {
         let memory = Memory::new(&BOUNDS);
         let image: Arc<str> = "a:1".into();
         let error = Arc::new(Error::TimedOut { image: "a:1".into(), budget_ms: 1 });
-        memory.fail(&image, Depth::Config, error.clone()).await;
-        assert_eq!(memory.failure(&image, Depth::Config).await, Some(error));
-        assert_eq!(memory.failure(&image, Depth::Layers).await, None);
+        let [shop, other] = ["shop", "other"].map(Arc::from);
+        memory.fail(&image, Depth::Config, &shop, error.clone()).await;
+        assert_eq!(memory.failure(&image, Depth::Config, &shop).await, Some(error));
+        assert_eq!(memory.failure(&image, Depth::Layers, &shop).await, None);
+        assert_eq!(
+            memory.failure(&image, Depth::Config, &other).await,
+            None,
+            "another namespace asks itself"
+        );
         tokio::time::sleep(Duration::from_millis(60)).await;
-        assert_eq!(memory.failure(&image, Depth::Config).await, None);
+        assert_eq!(memory.failure(&image, Depth::Config, &shop).await, None);
     }
 }

@@ -30,6 +30,32 @@ pub enum Error {
         /// How long it was waited for, in milliseconds.
         waited_ms: u64,
     },
+    /// The look-up did not get memory for a layer in time.
+    #[error(
+        "could not read `{image}` within {budget_ms} ms: timed out waiting for memory, which other images take; try \
+         again, or raise `images.memoryBytes` together with the memory limit"
+    )]
+    WaitForMemory {
+        /// As written.
+        image: String,
+        /// The budget in milliseconds.
+        budget_ms: u64,
+    },
+    /// A layer takes more memory than there is for all look-ups together.
+    #[error(
+        "could not read layer `{layer}` of `{image}`: it takes up to {bytes} bytes of memory, more than the {total} \
+         bytes that all look-ups share; push a smaller image, or raise `images.memoryBytes` together with the memory limit"
+    )]
+    ExceedMemory {
+        /// As written.
+        image: String,
+        /// Its digest.
+        layer: String,
+        /// What it takes, in bytes.
+        bytes: u64,
+        /// What there is, in bytes.
+        total: u64,
+    },
     /// The image could not be read, and neither could pull secrets that might have helped.
     #[error("{source}; {notes}")]
     ReadPullSecrets {

@@ -1,29 +1,31 @@
 //! From an image name to facts: remembered, or looked up once for all reviews that wait for them.
 
-use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
-use tokio::sync::Semaphore;
 
 use super::cache::{CacheLimits, Memory, Recall};
-use super::sources::{Images, Primed};
-use super::store::Store;
+use super::look::{Counters, Detect, Inner, Question, count, is_hopeless, open_store};
+use super::memory::LayerMemory;
+use super::running::{Outcome, Progress, Running};
+use super::shares::Shares;
+use super::sources::Images;
 use super::warm::warm_list;
 use super::{Error, LookupBudget, LookupOptions, Stats};
-use crate::image::detect::{Slot, detect, detect_for};
+use crate::image::detect::{detect, detect_for};
 use crate::image::platform::Nodes;
 use crate::image::reference::Reference;
-use crate::image::source::{FetchedManifest, Source};
-use crate::image::{self, Depth, Digest, ImageFacts, SizeLimits};
-use crate::registry::credentials::{covering, fingerprint};
+use crate::image::{Depth, ImageFacts};
+use crate::registry::credentials::covering;
 use crate::registry::guard::Guard;
 use crate::registry::layout::Layouts;
-use crate::registry::{self, Login, NoPullSecrets, PullSecrets, Pulled, Puller, Registry, RegistryOptions};
+use crate::registry::{Asker, NoPullSecrets, PullSecrets, Pulled, Puller, Registry, RegistryOptions};
+
+/// Look-ups that may wait for a manifest, for each one that may hold layers.
+const ASKING_PER_PLACE: u32 = 16;
 
 /// Looks images up, and remembers what it saw. Cheap to clone.
 #[derive(Clone)]
@@ -44,12 +46,12 @@ impl Inspector {
         let nodes = Nodes::of(&options.node_architectures);
         let detect: Detect = Arc::new(move |slot, source, reference, depth, limits| {
             let nodes = nodes.clone();
-            async move { detect_for(&nodes, slot, &source, &reference, depth, &limits).await }.boxed()
+            async move { detect_for(&nodes, slot, &*source, &reference, depth, &limits).await }.boxed()
         });
         Self::with_detect(options, detect)
     }
 
-    fn with_detect(options: LookupOptions, detect: Detect) -> Result<Self, Error> {
+    pub(super) fn with_detect(options: LookupOptions, detect: Detect) -> Result<Self, Error> {
         let store = open_store(&options)?;
         let warm = warm_list(&options)?;
         let registry = RegistryOptions {
@@ -71,7 +73,7 @@ impl Inspector {
             stale_ttl: options.stale_ttl,
             failure_ttl: options.failure_ttl,
         });
-        let places = options.concurrent_lookups.clamp(1, Semaphore::MAX_PERMITS);
+        let places = u32::try_from(options.concurrent_lookups).unwrap_or(u32::MAX).max(1);
         let shared = Inner {
             images: Arc::new(Images { registry, layouts: Arc::new(Layouts::new(&options.layouts)) }),
             memory,
@@ -81,10 +83,11 @@ impl Inspector {
             lookup_timeout: options.lookup_timeout,
             warm,
             warm_timeout: options.warm_timeout,
-            asking: Semaphore::new(places.saturating_mul(ASKING_PER_PLACE).min(Semaphore::MAX_PERMITS)),
-            slots: Arc::new(Semaphore::new(places)),
+            asking: Shares::new(places.saturating_mul(ASKING_PER_PLACE)),
+            slots: Shares::new(places),
+            layers: LayerMemory::new(options.memory_bytes),
             patience: options.breaker.patience,
-            running: Mutex::default(),
+            running: Running::default(),
             counters: Counters::default(),
         };
         Ok(Self { shared: Arc::new(shared), pull_secrets: Arc::new(NoPullSecrets) })
@@ -100,26 +103,13 @@ impl Inspector {
     ///
     /// The first question about an image starts one look-up, which everybody else who asks waits for, and which goes
     /// on when their budgets run out. Where a registry cannot be asked, a tag means what it meant before for a while.
-    pub async fn inspect(
-        &self,
-        image: &str,
-        depth: Depth,
-        budget: impl Into<LookupBudget>,
-    ) -> Result<Arc<ImageFacts>, Arc<Error>> {
-        match self.shared.memory.recall(image, depth).await {
-            Recall::Fresh(facts) => {
-                count(&self.shared.counters.hits);
-                Ok(facts)
-            }
-            recall => {
-                Box::pin(self.shared.ask(Question::of(image, depth), budget.into(), recall.stale())).await
-            }
-        }
+    pub async fn inspect(&self, image: &str, depth: Depth, budget: impl Into<LookupBudget>) -> Outcome {
+        self.answer(Question::new(image, depth, Asker::default()), budget.into()).await
     }
 
     /// Facts about one image of a pod: its pull secrets are tried before the platform's own credentials, as the
     /// kubelet does it. What was seen with them is remembered for pods that hold the same ones only, except for facts
-    /// by digest: whoever knows a digest is told what it is. What can be seen without any is answered without a look at
+    /// by digest: those who know a digest are told what it is. What can be seen without any is answered without a look at
     /// the secrets.
     pub async fn inspect_for(
         &self,
@@ -127,7 +117,7 @@ impl Inspector {
         depth: Depth,
         budget: impl Into<LookupBudget>,
         puller: &Puller,
-    ) -> Result<Arc<ImageFacts>, Arc<Error>> {
+    ) -> Outcome {
         if let Recall::Fresh(facts) = self.shared.memory.recall(image, depth).await {
             count(&self.shared.counters.hits);
             return Ok(facts);
@@ -138,27 +128,18 @@ impl Inspector {
             logins: Vec::new(),
             notes: vec!["the pull secrets could not be read in time".into()],
         });
-        let looked = self.inspect_with(image, depth, budget.less(started.elapsed()), logins).await;
-        looked.map_err(|error| noted(error, &notes))
-    }
-
-    async fn inspect_with(
-        &self,
-        image: &str,
-        depth: Depth,
-        budget: LookupBudget,
-        logins: Vec<Login>,
-    ) -> Result<Arc<ImageFacts>, Arc<Error>> {
         let covering = if logins.is_empty() {
             logins
         } else {
             covering(logins, &Reference::parse(image).map_err(Error::from)?)
         };
-        if covering.is_empty() {
-            return self.inspect(image, depth, budget).await;
-        }
-        let question = Question::with_logins(image, depth, covering);
-        match self.shared.memory.recall(&question.key, depth).await {
+        let question = Question::new(image, depth, Asker::new(&puller.namespace, covering));
+        let looked = self.answer(question, budget.less(started.elapsed())).await;
+        looked.map_err(|error| noted(error, &notes))
+    }
+
+    async fn answer(&self, question: Question, budget: LookupBudget) -> Outcome {
+        match self.shared.memory.recall(&question.key, question.depth).await {
             Recall::Fresh(facts) => {
                 count(&self.shared.counters.hits);
                 Ok(facts)
@@ -173,7 +154,9 @@ impl Inspector {
         let (layouts, reference) = Layouts::direct(target)?;
         let reading = detect(&layouts, &reference, depth, &self.shared.limits);
         let bound = self.shared.lookup_timeout;
-        let read = tokio::time::timeout(bound, reading).await.map_err(|_| timed_out(target, bound))?;
+        let read = tokio::time::timeout(bound, reading)
+            .await
+            .map_err(|_| Progress::default().timed_out(target, bound))?;
         Ok(read?)
     }
 
@@ -182,6 +165,7 @@ impl Inspector {
         let counters = &self.shared.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (names, digests) = self.shared.memory.sizes();
+        let (layer_bytes, layer_bytes_peak) = self.shared.layers.held_and_peak();
         Stats {
             hits: read(&counters.hits),
             misses: read(&counters.misses),
@@ -192,340 +176,10 @@ impl Inspector {
             failures: read(&counters.failures),
             names,
             digests,
+            layer_bytes,
+            layer_bytes_peak,
         }
     }
-}
-
-type Outcome = Result<Arc<ImageFacts>, Arc<Error>>;
-type Running = Shared<BoxFuture<'static, Outcome>>;
-type Detect = Arc<
-    dyn Fn(Slot, Primed, Reference, Depth, SizeLimits) -> BoxFuture<'static, Result<ImageFacts, Error>>
-        + Send
-        + Sync,
->;
-
-#[derive(Debug, Default)]
-struct Counters {
-    hits: AtomicU64,
-    misses: AtomicU64,
-    stale: AtomicU64,
-    disk_hits: AtomicU64,
-    failure_hits: AtomicU64,
-    lookups: AtomicU64,
-    failures: AtomicU64,
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Look-ups that may wait for a manifest, for each one that may hold layers.
-const ASKING_PER_PLACE: usize = 16;
-
-/// How often a waiting review checks whether the registry became suspect.
-const SUSPECT_POLL: Duration = Duration::from_millis(50);
-
-fn open_store(options: &LookupOptions) -> Result<Option<Arc<Store>>, Error> {
-    let Some(path) = &options.store else { return Ok(None) };
-    // What was too large to look at under other limits may not be now, and what no node reads was not looked at.
-    let limits = serde_json::to_vec(&(&options.limits, &options.node_architectures)).unwrap_or_default();
-    Store::open(path, options.store_bytes, Digest::of(&limits).as_str()).map(|store| Some(Arc::new(store)))
-}
-
-/// A question that somebody waits for the answer to.
-#[derive(Debug, Clone)]
-struct Question {
-    /// As it is written.
-    image: Arc<str>,
-    /// What the answer is remembered by: the image, and which pull secrets are tried for it.
-    key: Arc<str>,
-    depth: Depth,
-    logins: Vec<Login>,
-}
-
-impl Question {
-    fn of(image: &str, depth: Depth) -> Self {
-        let image: Arc<str> = image.into();
-        Self { key: image.clone(), image, depth, logins: Vec::new() }
-    }
-
-    fn with_logins(image: &str, depth: Depth, logins: Vec<Login>) -> Self {
-        // No image name holds a blank.
-        let key = format!("{image} {}", fingerprint(&logins));
-        Self { image: image.into(), key: key.into(), depth, logins }
-    }
-
-    fn id(&self) -> (Arc<str>, Depth) {
-        (self.key.clone(), self.depth)
-    }
-}
-
-/// What look-ups share. They outlive the reviews that started them.
-pub(super) struct Inner {
-    images: Arc<Images>,
-    memory: Memory,
-    store: Option<Arc<Store>>,
-    detect: Detect,
-    limits: SizeLimits,
-    pub(super) lookup_timeout: Duration,
-    pub(super) warm: Vec<String>,
-    pub(super) warm_timeout: Duration,
-    /// Places of look-ups that wait for a manifest.
-    asking: Semaphore,
-    /// Places of look-ups that hold an image's config and layers.
-    slots: Arc<Semaphore>,
-    patience: Duration,
-    running: Mutex<HashMap<(Arc<str>, Depth), Running>>,
-    counters: Counters,
-}
-
-impl Inner {
-    /// Answers what memory alone could not. `stale` is what the name meant before.
-    async fn ask(
-        self: &Arc<Self>,
-        question: Question,
-        budget: LookupBudget,
-        stale: Option<Arc<ImageFacts>>,
-    ) -> Outcome {
-        let reference = Reference::parse(&question.image).map_err(Error::from)?;
-        self.images.admit(&reference)?;
-        if let Some(facts) = self.known_digest(&question, &reference).await {
-            count(&self.counters.hits);
-            return Ok(facts);
-        }
-        let stale = match stale {
-            Some(facts) => Some(facts),
-            None => match self.recall_from_disk(&question, &reference).await {
-                Recall::Fresh(facts) => return Ok(facts),
-                recall => recall.stale(),
-            },
-        };
-        if let Some(error) = self.memory.failure(&question.key, question.depth).await {
-            count(if stale.is_some() { &self.counters.stale } else { &self.counters.failure_hits });
-            return stale.ok_or(error);
-        }
-        count(&self.counters.misses);
-        let image = question.image.clone();
-        let running = self.join_or_start(question, reference.clone());
-        match self.wait(running, budget, &image, &reference).await {
-            Err(error) if stale.is_some() && !is_final(&error) => {
-                count(&self.counters.stale);
-                stale.ok_or(error)
-            }
-            outcome => outcome,
-        }
-    }
-
-    /// Waits for a look-up until the budget is used up; a doubtful one also ends when the registry stays suspect for too long.
-    async fn wait(
-        &self,
-        mut running: Running,
-        budget: LookupBudget,
-        image: &str,
-        reference: &Reference,
-    ) -> Outcome {
-        let start = Instant::now();
-        loop {
-            let waited = start.elapsed();
-            let left = budget.whole.saturating_sub(waited);
-            let step = if budget.doubtful {
-                left.min(self.patience.saturating_sub(waited).max(SUSPECT_POLL))
-            } else {
-                left
-            };
-            if let Ok(outcome) = tokio::time::timeout(step, &mut running).await {
-                return outcome;
-            }
-            let waited = start.elapsed();
-            if waited >= budget.whole {
-                return Err(Arc::new(timed_out(image, budget.whole)));
-            }
-            if budget.doubtful && waited >= self.patience && self.images.is_suspect(reference) {
-                let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-                let (image, registry) = (image.into(), reference.registry.clone());
-                return Err(Arc::new(Error::LeftWaiting { image, registry, waited_ms }));
-            }
-        }
-    }
-
-    /// Brings into memory what the disk knows, unless somebody asks the registry already.
-    async fn recall_from_disk(&self, question: &Question, reference: &Reference) -> Recall {
-        let running =
-            self.running.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&question.id());
-        let Some(store) = self.store.clone().filter(|_| !running) else { return Recall::Nothing };
-        let (key, pinned) = (question.key.clone(), reference.digest.clone());
-        let read = tokio::task::spawn_blocking(move || {
-            let (digest, age) = match pinned {
-                Some(digest) => (digest, None),
-                None => store.name(&key).map(|name| (name.digest, Some(name.age)))?,
-            };
-            store.facts(&digest).map(|(facts, depth)| (facts, depth, age))
-        });
-        let Ok(Some((facts, depth, age))) = read.await else { return Recall::Nothing };
-        match age {
-            Some(age) => self.memory.name_of_age(&question.key, &facts.digest, age).await,
-            None => self.memory.name(&question.key, &facts.digest, false).await,
-        }
-        self.memory.keep(compact(&facts), depth).await;
-        let recall = self.memory.recall(&question.key, question.depth).await;
-        if !matches!(recall, Recall::Nothing) {
-            count(&self.counters.disk_hits);
-        }
-        recall
-    }
-
-    /// Facts about a digest, from memory or disk.
-    async fn known_facts(&self, digest: &Digest, depth: Depth) -> Option<Arc<ImageFacts>> {
-        if let Some(facts) = self.memory.facts(digest, depth).await {
-            return Some(facts);
-        }
-        let (store, wanted) = (self.store.clone()?, digest.clone());
-        let (facts, found) = tokio::task::spawn_blocking(move || store.facts(&wanted)).await.ok()??;
-        let facts = compact(&facts);
-        self.memory.keep(facts.clone(), found).await;
-        (found >= depth).then_some(facts)
-    }
-
-    /// Facts about the digest that the name itself holds, when another name brought them here.
-    async fn known_digest(&self, question: &Question, reference: &Reference) -> Option<Arc<ImageFacts>> {
-        let digest = reference.digest.as_ref()?;
-        let facts = self.memory.facts(digest, question.depth).await?;
-        self.memory.name(&question.key, digest, false).await;
-        Some(facts)
-    }
-
-    /// The look-up that answers a question: the one under way, or a new one in a task of its own.
-    fn join_or_start(self: &Arc<Self>, question: Question, reference: Reference) -> Running {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = running.get(&question.id()) {
-            return running.clone();
-        }
-        let (image, id) = (question.image.clone(), question.id());
-        let task = tokio::spawn(Arc::clone(self).look_up(question, reference));
-        let started: Running = async move {
-            task.await.unwrap_or_else(|_| Err(Arc::new(Error::Finish { image: image.to_string() })))
-        }
-        .boxed()
-        .shared();
-        running.insert(id, started.clone());
-        started
-    }
-
-    async fn look_up(self: Arc<Self>, question: Question, reference: Reference) -> Outcome {
-        // Dropped after everything is remembered, so that whoever no longer finds the look-up finds its result.
-        let _end = EndOfLookUp { inner: &self, id: question.id() };
-        // The asker saw an empty memory before the look-up of somebody else ended.
-        if let Recall::Fresh(facts) = self.memory.recall(&question.key, question.depth).await {
-            return Ok(facts);
-        }
-        if let Some(error) = self.memory.failure(&question.key, question.depth).await {
-            return Err(error);
-        }
-        let bound = self.lookup_timeout;
-        let read = tokio::time::timeout(bound, self.read(&question, &reference)).await;
-        let outcome = read.unwrap_or_else(|_| Err(timed_out(&question.image, bound)));
-        match outcome {
-            Ok(facts) => Ok(facts),
-            Err(error) => Err(self.remember_failure(&question, error).await),
-        }
-    }
-
-    async fn remember_failure(&self, question: &Question, error: Error) -> Arc<Error> {
-        count(&self.counters.failures);
-        let error = Arc::new(error);
-        if is_final(&error) {
-            self.memory.forget(&question.key).await;
-            if let Some(store) = &self.store {
-                store.forget(&question.key);
-            }
-        }
-        self.memory.fail(&question.key, question.depth, error.clone()).await;
-        error
-    }
-
-    /// Asks the source: for the manifest, and for more only when its digest is not known.
-    async fn read(&self, question: &Question, reference: &Reference) -> Result<Arc<ImageFacts>, Error> {
-        // Who waits for a registry holds next to nothing, and must not keep others from one that answers.
-        let asking = self.asking.acquire().await;
-        count(&self.counters.lookups);
-        // A tag that was read a moment ago is not read again for a deeper look at the same image.
-        let read_before = self.memory.fresh_digest(&question.key).await;
-        let asked = match &read_before {
-            Some(digest) => reference.with_digest(digest),
-            None => reference.clone(),
-        };
-        let images = self.images.pulled_with(&question.logins);
-        let manifest = images.manifest(&asked, self.limits.manifest).await?;
-        drop(asking);
-        let digest = manifest.digest.clone();
-        let facts = match self.known_facts(&digest, question.depth).await {
-            Some(facts) => facts,
-            None => self.detect(images, manifest, asked, question.depth).await?,
-        };
-        // The tag's age begins anew only where the registry was asked what the tag means.
-        if read_before.is_none() {
-            self.memory.name(&question.key, &digest, reference.digest.is_none()).await;
-            if let Some(store) = self.store.as_ref().filter(|_| reference.digest.is_none()) {
-                store.keep_name(&question.key, &digest);
-            }
-        }
-        Ok(facts)
-    }
-
-    async fn detect(
-        &self,
-        images: Arc<Images>,
-        manifest: FetchedManifest,
-        reference: Reference,
-        depth: Depth,
-    ) -> Result<Arc<ImageFacts>, Error> {
-        let slot = Slot::of(&self.slots).await;
-        let digest = manifest.digest.clone();
-        let primed = Primed { images, reference: reference.clone(), manifest };
-        let mut facts = (self.detect)(slot, primed, reference, depth, self.limits).await?;
-        // The key of the memory and what a pod is pinned to must be what was asked for.
-        facts.digest = digest;
-        let facts = compact(&facts);
-        self.memory.keep(Arc::clone(&facts), depth).await;
-        if let Some(store) = &self.store {
-            store.keep(&facts, depth);
-        }
-        Ok(facts)
-    }
-}
-
-/// Takes a look-up off the list when it ends, also by a panic.
-struct EndOfLookUp<'a> {
-    inner: &'a Inner,
-    id: (Arc<str>, Depth),
-}
-
-impl Drop for EndOfLookUp<'_> {
-    fn drop(&mut self) {
-        let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.remove(&self.id);
-    }
-}
-
-/// Facts as they are remembered: a copy has no spare capacity in its texts and lists, where what was put together piece by
-/// piece has a quarter or more.
-fn compact(facts: &ImageFacts) -> Arc<ImageFacts> {
-    Arc::new(facts.clone())
-}
-
-/// Whether what was known before no longer holds: the image is gone, or may not be asked for.
-fn is_final(error: &Error) -> bool {
-    matches!(error, Error::Fetch(registry::Error::FindImage { .. })) || is_hopeless(error)
-}
-
-/// Whether no credentials help.
-fn is_hopeless(error: &Error) -> bool {
-    let Error::Fetch(error) = error else { return false };
-    matches!(
-        error,
-        registry::Error::RefuseRegistry { .. }
-            | registry::Error::ReadImage(image::Error::ParseReference { .. })
-    )
 }
 
 /// The error with what is known of pull secrets that could not be read, where they might have made a difference.
@@ -536,20 +190,21 @@ fn noted(error: Arc<Error>, notes: &[String]) -> Arc<Error> {
     Arc::new(Error::ReadPullSecrets { source: Box::new((*error).clone()), notes: notes.join("; ") })
 }
 
-fn timed_out(image: &str, bound: Duration) -> Error {
-    let budget_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
-    Error::TimedOut { image: image.to_string(), budget_ms }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::fs;
     use std::path::Path;
+    use std::sync::Mutex;
     use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    use futures::FutureExt;
 
     use super::super::cache::tests::facts;
     use super::*;
+    use crate::image::{Digest, SizeLimits, source::Source};
+    use crate::registry;
     use crate::registry::layout::tests::write;
 
     const AMPLE: Duration = Duration::from_secs(20);
@@ -861,7 +516,7 @@ mod tests {
         let start = Instant::now();
         slow.warm().await;
         assert!(start.elapsed() < Duration::from_millis(450), "the start goes on: {:?}", start.elapsed());
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        tokio::time::sleep(Duration::from_millis(1200)).await;
         assert!(slow.inspect(IMAGE, Depth::Layers, Duration::ZERO).await.is_ok(), "and so does the warming");
         let absent = LookupOptions { warm_file: Some("/nonexistent".into()), ..LookupOptions::default() };
         assert!(Inspector::new(absent).unwrap_err().to_string().contains("`/nonexistent`"));
@@ -883,14 +538,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_deeper_look_serves_shallow_questions_and_not_the_other_way_round() {
+    async fn a_question_gets_what_a_look_of_its_depth_sees_whatever_was_asked_before() {
         let fixture = Fixture::new();
         let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::ZERO);
         let ask = |depth| inspector.inspect(IMAGE, depth, AMPLE);
         assert!(!ask(Depth::Config).await.unwrap().scanned);
         assert!(ask(Depth::Layers).await.unwrap().scanned);
-        assert!(ask(Depth::Config).await.unwrap().scanned);
-        assert_eq!(inspector.stats().lookups, 2);
+        assert!(!ask(Depth::Config).await.unwrap().scanned, "a shallow look would not see that");
+        assert_eq!((inspector.stats().lookups, fixture.detected.load(Ordering::SeqCst)), (2, 2));
+        let deep_first = fixture.inspector(LookupOptions::default_with(&fixture), Duration::ZERO);
+        assert!(deep_first.inspect(IMAGE, Depth::Layers, AMPLE).await.unwrap().scanned);
+        assert!(!deep_first.inspect(IMAGE, Depth::Config, AMPLE).await.unwrap().scanned);
+        assert_eq!(deep_first.stats().lookups, 1, "nothing more was fetched");
     }
 
     #[tokio::test]

@@ -49,6 +49,10 @@ pub struct LookupOptions {
     /// wait for a manifest. One that was given up counts until its
     /// work on the layer has ended. Default: 32.
     pub concurrent_lookups: usize,
+    /// Memory for the layers that are being read, in bytes, by all look-ups together: the others wait, and the pods of one
+    /// namespace never hold more than half. A layer takes its own size and that of what is made of it: as much again where
+    /// it is Wasm or not compressed, else as much as `limits.layer`. Default: 768 MiB.
+    pub memory_bytes: u64,
     /// Memory for facts, approximately, in bytes. Default: 64 MiB.
     pub facts_bytes: u64,
     /// Memory for image names, approximately, in bytes. Default: 16 MiB.
@@ -98,6 +102,7 @@ impl Default for LookupOptions {
             read_timeout: Duration::from_secs(5),
             lookup_timeout: Duration::from_secs(10),
             concurrent_lookups: 32,
+            memory_bytes: 768 << 20,
             facts_bytes: 64 << 20,
             names_bytes: 16 << 20,
             tag_ttl: Duration::from_mins(1),

@@ -1,14 +1,18 @@
 //! Everything that images come from, behind one [`Source`]: layouts on disk where one stands in, the registry otherwise.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use super::Error;
+use super::memory::{LayerMemory, need};
+use super::running::Progress;
 use crate::image::reference::Reference;
 use crate::image::source::{Descriptor, FetchedManifest, Source};
+use crate::image::{Digest, SizeLimits};
 use crate::registry::layout::Layouts;
-use crate::registry::{Login, Registry};
+use crate::registry::{Asker, Registry};
 
 /// Everything that images come from.
 #[derive(Debug)]
@@ -18,13 +22,9 @@ pub(super) struct Images {
 }
 
 impl Images {
-    /// The same, asked with somebody's credentials first.
-    pub(super) fn pulled_with(self: &Arc<Self>, logins: &[Login]) -> Arc<Self> {
-        if logins.is_empty() {
-            return Arc::clone(self);
-        }
-        let registry = self.registry.pulled_with(logins.to_vec());
-        Arc::new(Self { registry, layouts: self.layouts.clone() })
+    /// The same, asked on behalf of a pod.
+    pub(super) fn asked_by(&self, asker: &Asker) -> Arc<Self> {
+        Arc::new(Self { registry: self.registry.asked_by(asker), layouts: self.layouts.clone() })
     }
 
     /// Whether an image may be looked at, as far as its name alone says. Asked also where facts are remembered, so
@@ -36,8 +36,8 @@ impl Images {
         Ok(self.registry.guard().check_name(reference)?)
     }
 
-    pub(super) fn is_suspect(&self, reference: &Reference) -> bool {
-        !self.layouts.covers(reference) && self.registry.is_suspect(reference)
+    pub(super) fn is_suspect(&self, reference: &Reference, asker: &Asker) -> bool {
+        !self.layouts.covers(reference) && self.registry.is_suspect(reference, asker)
     }
 }
 
@@ -59,27 +59,95 @@ impl Source for Images {
     }
 }
 
-/// The images' source with one manifest at hand that was fetched already, so that it is not fetched twice.
-pub(super) struct Primed {
+/// The images' source for one look-up. What it has fetched and is small it does not fetch again, and a layer only when
+/// there is memory for it.
+pub(super) struct LookupSource {
     pub(super) images: Arc<Images>,
+    pub(super) memory: Arc<LayerMemory>,
+    pub(super) limits: SizeLimits,
+    pub(super) namespace: Arc<str>,
+    pub(super) progress: Arc<Progress>,
+    /// The name by which the manifest was asked for, which leads to it again.
     pub(super) reference: Reference,
-    pub(super) manifest: FetchedManifest,
+    pub(super) digest: Digest,
+    pub(super) documents: Documents,
 }
 
-impl Source for Primed {
+/// Manifests and configs that were fetched: two looks at one image, of which the second goes deeper, fetch them once.
+#[derive(Debug, Default)]
+pub(super) struct Documents {
+    kept: Mutex<HashMap<Digest, Bytes>>,
+}
+
+impl Documents {
+    /// With the first one.
+    pub(super) fn new(manifest: FetchedManifest) -> Self {
+        Self { kept: Mutex::new(HashMap::from([(manifest.digest, manifest.bytes)])) }
+    }
+
+    fn get(&self, digest: &Digest) -> Option<Bytes> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    /// Keeps one, as long as all together are no larger than `most`.
+    fn keep(&self, digest: &Digest, bytes: &Bytes, most: u64) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = kept.values().map(|bytes| bytes.len() as u64).sum::<u64>();
+        if sum.saturating_add(bytes.len() as u64) <= most {
+            kept.insert(digest.clone(), bytes.clone());
+        }
+    }
+}
+
+impl LookupSource {
+    /// The most that is kept of manifests and configs: as much as the largest of each.
+    fn most_documents(&self) -> u64 {
+        self.limits.manifest.saturating_add(self.limits.config)
+    }
+}
+
+impl Source for LookupSource {
     type Error = Error;
 
     async fn manifest(&self, reference: &Reference, limit: u64) -> Result<FetchedManifest, Error> {
+        let digest =
+            if *reference == self.reference { Some(&self.digest) } else { reference.digest.as_ref() };
         let same = (&reference.registry, &reference.repository)
             == (&self.reference.registry, &self.reference.repository);
-        let by_digest = reference.digest.as_ref() == Some(&self.manifest.digest);
-        if same && (*reference == self.reference || by_digest) {
-            return Ok(self.manifest.clone());
+        if let Some(digest) = digest.filter(|_| same)
+            && let Some(bytes) = self.documents.get(digest)
+        {
+            return Ok(FetchedManifest { bytes, digest: digest.clone() });
         }
-        self.images.manifest(reference, limit).await
+        let fetched = self.images.manifest(reference, limit).await?;
+        self.documents.keep(&fetched.digest, &fetched.bytes, self.most_documents());
+        Ok(fetched)
     }
 
     async fn blob(&self, reference: &Reference, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Error> {
-        self.images.blob(reference, descriptor, limit).await
+        if let Some(bytes) = self.documents.get(&descriptor.digest) {
+            return Ok(bytes);
+        }
+        let bytes = self.images.blob(reference, descriptor, limit).await?;
+        self.documents.keep(&descriptor.digest, &bytes, self.most_documents());
+        Ok(bytes)
+    }
+
+    async fn layer(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        limit: u64,
+    ) -> Result<Bytes, Error> {
+        let bytes = need(descriptor, &self.limits);
+        let reserving = self.memory.reserve(&self.namespace, bytes);
+        let reservation = self.progress.waiting_for_memory(reserving).await;
+        let reservation = reservation.ok_or_else(|| Error::ExceedMemory {
+            image: reference.to_string(),
+            layer: descriptor.digest.to_string(),
+            bytes,
+            total: self.memory.total(),
+        })?;
+        Ok(reservation.hold(self.images.blob(reference, descriptor, limit).await?))
     }
 }

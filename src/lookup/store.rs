@@ -20,10 +20,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Error;
-use crate::image::{self, Depth, ImageFacts};
+use super::cache::Known;
+use crate::image::{self, ImageFacts};
 
 /// Raised whenever the meaning of a record changes without its form showing it.
-const SCHEMA: u32 = 5;
+const SCHEMA: u32 = 6;
 
 /// Memory of the database for pages, in bytes: what is read often is in the gate's own memory.
 const PAGE_CACHE: usize = 4 << 20;
@@ -61,8 +62,11 @@ struct NameRecord {
 
 #[derive(Serialize, Deserialize)]
 struct FactsRecord<F> {
-    layers: bool,
-    facts: F,
+    /// By manifest and config.
+    config: F,
+    /// By the layers too, where these add something.
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    layers: Option<F>,
 }
 
 /// Something to write.
@@ -150,12 +154,17 @@ impl Store {
         Ok(Self { database, tables, jobs: Some(jobs), writer: Some(writer) })
     }
 
-    /// Facts about a digest, and how far was looked for them.
-    pub(super) fn facts(&self, digest: &image::Digest) -> Option<(ImageFacts, Depth)> {
+    /// What is known about a digest.
+    pub(super) fn facts(&self, digest: &image::Digest) -> Option<Known> {
         let record: FactsRecord<ImageFacts> = self.read(&facts_key(digest))?;
         // The key of a record is part of its digest, but not of what a pod is pinned to.
-        (record.facts.digest == *digest)
-            .then_some((record.facts, if record.layers { Depth::Layers } else { Depth::Config }))
+        let right = |facts: &ImageFacts| facts.digest == *digest;
+        if !right(&record.config) || !record.layers.as_ref().is_none_or(right) {
+            return None;
+        }
+        let config = Arc::new(record.config);
+        let whole = config.is_whole().then(|| config.clone());
+        Some(Known { config, layers: whole.or_else(|| record.layers.map(Arc::new)) })
     }
 
     /// What a name meant when it was last read.
@@ -169,9 +178,9 @@ impl Store {
     }
 
     /// Writes facts, some time soon.
-    pub(super) fn keep(&self, facts: &ImageFacts, depth: Depth) {
-        let record = FactsRecord { layers: depth == Depth::Layers, facts };
-        self.put(facts_key(&facts.digest), &record);
+    pub(super) fn keep(&self, known: &Known) {
+        let record = FactsRecord { config: known.config.as_ref(), layers: known.deeper().map(AsRef::as_ref) };
+        self.put(facts_key(&known.config.digest), &record);
     }
 
     /// Writes what a tag means now, some time soon.
@@ -446,8 +455,9 @@ impl Writer {
 mod tests {
     use std::process::{Command, Stdio};
 
-    use super::super::cache::tests::{facts, named};
+    use super::super::cache::tests::{facts, known, named};
     use super::*;
+    use crate::image::Depth;
 
     const AMPLE: u64 = 64 << 20;
 
@@ -469,15 +479,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let store = open(&path);
-        store.keep(&facts("sha256:1"), Depth::Layers);
-        store.keep(&facts("sha256:2"), Depth::Config);
+        store.keep(&known(facts("sha256:1"), Depth::Layers));
+        store.keep(&known(facts("sha256:2"), Depth::Config));
         store.keep_name("a:1", &named("sha256:1"));
         store.keep_name("b:1", &named("sha256:2"));
         store.forget("b:1");
         drop(store);
         let store = open(&path);
-        assert_eq!(store.facts(&named("sha256:1")), Some((facts("sha256:1"), Depth::Layers)));
-        assert_eq!(store.facts(&named("sha256:2")), Some((facts("sha256:2"), Depth::Config)));
+        assert_eq!(store.facts(&named("sha256:1")), Some(known(facts("sha256:1"), Depth::Layers)));
+        assert_eq!(store.facts(&named("sha256:2")), Some(known(facts("sha256:2"), Depth::Config)));
         assert_eq!(store.facts(&named("sha256:3")), None);
         let name = store.name("a:1").unwrap();
         assert!(name.digest == named("sha256:1") && name.age < Duration::from_mins(1), "{name:?}");
@@ -491,11 +501,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let old = Store::open(&path, AMPLE, "other limits").unwrap();
-        old.keep(&facts("sha256:1"), Depth::Layers);
+        old.keep(&known(facts("sha256:1"), Depth::Layers));
         drop(old);
         let store = open(&path);
         assert_eq!(store.facts(&named("sha256:1")), None);
-        store.keep(&facts("sha256:2"), Depth::Layers);
+        store.keep(&known(facts("sha256:2"), Depth::Layers));
         drop(store);
         assert_eq!(digests(&open(&path), 0..10), 1);
         assert_eq!(aside(folder.path()), 0);
@@ -509,7 +519,7 @@ mod tests {
         for number in 0..500 {
             let mut large = facts(&format!("sha256:{number}"));
             large.warnings = vec!["x".repeat(1000)];
-            store.keep(&large, Depth::Config);
+            store.keep(&known(large, Depth::Config));
             if number % 100 == 0 {
                 store.flush();
             }
@@ -528,7 +538,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("store");
             let store = open(&path);
-            (0..200).for_each(|number| store.keep(&facts(&format!("sha256:{number}")), Depth::Config));
+            (0..200).for_each(|number| store.keep(&known(facts(&format!("sha256:{number}")), Depth::Config)));
             drop(store);
             let bytes = std::fs::read(&path).unwrap();
             let damaged = match damage {
@@ -540,7 +550,7 @@ mod tests {
             let store = open(&path);
             assert_eq!(digests(&store, 0..200), 0, "{damage}");
             assert_eq!(aside(folder.path()), 1, "{damage}");
-            store.keep(&facts("sha256:1"), Depth::Config);
+            store.keep(&known(facts("sha256:1"), Depth::Config));
             drop(store);
             assert_eq!(digests(&open(&path), 0..200), 1, "{damage}");
         }
@@ -551,7 +561,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let store = open(&path);
-        (0..50).for_each(|number| store.keep(&facts(&format!("sha256:{number}")), Depth::Config));
+        (0..50).for_each(|number| store.keep(&known(facts(&format!("sha256:{number}")), Depth::Config)));
         drop(store);
         let good = std::fs::read(&path).unwrap();
         for at in (0..good.len()).step_by(good.len() / 40) {
@@ -561,8 +571,8 @@ mod tests {
             let store = open(&path);
             for number in 0..50 {
                 let digest = format!("sha256:{number}");
-                if let Some((found, _)) = store.facts(&named(&digest)) {
-                    assert_eq!(found, facts(&digest), "after a flip at {at}");
+                if let Some(found) = store.facts(&named(&digest)) {
+                    assert_eq!(*found.config, facts(&digest), "after a flip at {at}");
                 }
             }
         }
@@ -600,7 +610,7 @@ mod tests {
         let Some(path) = std::env::var_os(CHILD) else { return };
         let store = open(Path::new(&path));
         for number in 0.. {
-            store.keep(&facts(&format!("sha256:{number}")), Depth::Config);
+            store.keep(&known(facts(&format!("sha256:{number}")), Depth::Config));
             store.flush();
             println!("written {number}");
         }

@@ -174,6 +174,9 @@ impl Asking<'_> {
         self.permit.asks();
         let sent = self.inner.transport.send(ask).await;
         match &sent {
+            Err(Failure::Network { elsewhere: None, error }) if error.is_connect() => {
+                self.permit.unreachable();
+            }
             Err(Failure::Network { elsewhere: None, .. }) => self.permit.silent(),
             Ok(response) if is_silence(response.status()) => self.permit.silent(),
             _ => self.permit.answered(),
@@ -187,7 +190,7 @@ impl Asking<'_> {
     fn heed_wait(&self, response: &Response) -> Result<(), Trouble> {
         let Some(wait) = transport::retry_after(response) else { return Ok(()) };
         let registry = &self.site.registry;
-        self.inner.breakers.pause(registry, wait);
+        self.inner.breakers.pause(&self.permit.scope().account, wait);
         Err(Trouble::Other(if response.status() == StatusCode::TOO_MANY_REQUESTS {
             message::limited(registry, Some(wait))
         } else {

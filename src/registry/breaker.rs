@@ -2,18 +2,26 @@
 //! for it by `Retry-After`. Reviews then fail at once with a clear message instead of one by one after their budgets,
 //! and what tags meant before is served meanwhile.
 //!
+//! Whom a failure counts against depends on what failed. A host to which no connection can be opened is down for
+//! everybody. A request that was sent and not answered may be the fault of what was asked for, or of the credentials that
+//! it was asked with, which a tenant chooses: it counts against its [`Scope`] alone. Where no scope is answered any more,
+//! the first failure of a scope opens its breaker. So nothing that one tenant asks for keeps a registry from another one,
+//! and a registry that answers nothing costs each scope one wait.
+//!
 //! A request that hangs fails only after seconds. Until then its registry is suspect, and pods that most probably have
 //! nothing to do with Wasm do not wait for it for longer than a moment.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::{Deserialize, Serialize};
 
-/// Registries that a state is kept of. Anybody can name a new one, and only those that fail have a state.
-const MOST_REGISTRIES: usize = 4096;
+/// Registries, scopes and accounts that a state is kept of, each. A pod can name any number of new ones, and only those
+/// that fail have a state.
+const MOST_STATES: usize = 4096;
 
 /// Longest time that a `Retry-After` is honoured for: a registry that means more has made a mistake.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
@@ -22,14 +30,16 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct BreakerOptions {
-    /// Requests in a row that a registry did not answer (no connection, no answer in time, status 502, 503 or 504)
-    /// before it is left alone. 0 means never. Default: 5.
+    /// Requests in a row before a registry is left alone: connections to it that could not be opened, or requests for one
+    /// repository, for the pods of one namespace with one set of credentials, that it did not answer (no answer in time,
+    /// status 502, 503 or 504). 0 means never. Default: 5.
     pub failures: u32,
     /// How long it is left alone before one request tries again. Default: 10 s.
     #[serde(with = "duration")]
     pub open_for: Duration,
-    /// How long a request may be without an answer, while no other one is answered, before its registry is suspect. A
-    /// registry that did not answer the last request is suspect until it answers one. Default: 1 s.
+    /// How long a request may be without an answer before its registry is suspect to those who ask for the same repository
+    /// in the same namespace with the same credentials. A registry that did not answer their last request is suspect to
+    /// them until it answers one. Default: 1 s.
     #[serde(with = "duration")]
     pub suspect_after: Duration,
     /// How long the review of a pod waits for an image of a suspect registry when nothing says that the pod runs on a
@@ -59,31 +69,99 @@ pub(super) enum BreakerOpen {
     RetryAfter { left: Duration },
 }
 
+/// What a request without an answer counts against: one repository, asked for the pods of one namespace with their
+/// credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Scope {
+    pub(super) account: Account,
+    pub(super) repository: String,
+}
+
+/// What a `Retry-After` is heeded for: a registry limits an account or an address, not a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Account {
+    pub(super) registry: String,
+    /// Namespace of the pods; empty for the platform's own questions.
+    pub(super) namespace: Arc<str>,
+    /// Of the pull secrets; empty without any.
+    pub(super) credentials: Arc<str>,
+}
+
+/// Requests in a row that failed.
 #[derive(Debug, Clone, Copy, Default)]
-struct State {
-    failures: u32,
-    open_until: Option<Instant>,
-    /// Somebody is trying whether the registry answers again.
+struct Failures {
+    count: u32,
+    last: Option<Instant>,
+    /// One request is trying whether the registry answers again.
     probing: bool,
-    not_before: Option<Instant>,
+}
+
+impl Failures {
+    /// When a request may try again, where there were enough of them to open the breaker.
+    fn open_until(&self, options: &BreakerOptions, enough: u32) -> Option<Instant> {
+        let open = options.failures > 0 && self.count >= enough;
+        self.last.filter(|_| open).map(|last| last + options.open_for)
+    }
+
+    fn add(&mut self, now: Instant) {
+        *self = Self { count: self.count.saturating_add(1), last: Some(now), probing: false };
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether they may still keep a request back.
+    fn counts(&self, options: &BreakerOptions, now: Instant) -> bool {
+        self.last.is_some_and(|last| last + options.open_for > now)
+    }
+}
+
+/// A host, whoever asks it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Host {
+    /// Connections that could not be opened.
+    unreachable: Failures,
+    /// Requests in a row that were not answered, of any scope.
+    silent: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Scoped {
+    silent: Failures,
     /// Requests without an answer yet.
     waiting: u32,
     /// When the first of them was sent, or when the registry last answered another one.
-    silent_since: Option<Instant>,
+    since: Option<Instant>,
 }
 
-impl State {
+impl Scoped {
     fn is_nothing(&self) -> bool {
-        let Self { failures, open_until, probing, not_before, waiting, silent_since: _ } = *self;
-        failures == 0 && open_until.is_none() && !probing && not_before.is_none() && waiting == 0
+        self.silent.is_nothing() && self.waiting == 0
     }
+}
+
+#[derive(Debug, Default)]
+struct States {
+    hosts: HashMap<String, Host>,
+    scopes: HashMap<Scope, Scoped>,
+    /// Not to be asked before.
+    pauses: HashMap<Account, Instant>,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Answered,
+    Silent,
+    Unreachable,
 }
 
 /// The breakers of all registries.
 #[derive(Debug)]
 pub(super) struct Breakers {
     options: BreakerOptions,
-    states: Mutex<HashMap<String, State>>,
+    states: Mutex<States>,
 }
 
 impl Breakers {
@@ -91,133 +169,186 @@ impl Breakers {
         Arc::new(Self { options, states: Mutex::default() })
     }
 
-    /// Permission to ask a registry once. The caller reports the outcome to the permit, or drops it, which counts as a failure.
-    pub(super) fn enter(self: &Arc<Self>, registry: &str) -> Result<Permit, BreakerOpen> {
+    fn lock(&self) -> MutexGuard<'_, States> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leave to ask a registry once. The permit is told what became of it, or dropped.
+    pub(super) fn enter(self: &Arc<Self>, scope: &Scope) -> Result<Permit, BreakerOpen> {
         let now = Instant::now();
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(state) = states.get_mut(registry) {
-            let left = |until: Option<Instant>| until.map(|until| until.saturating_duration_since(now));
-            if let Some(left) = left(state.not_before).filter(|left| !left.is_zero()) {
-                return Err(BreakerOpen::RetryAfter { left });
+        let mut states = self.lock();
+        if let Some(until) = states.pauses.get(&scope.account).filter(|until| **until > now) {
+            return Err(BreakerOpen::RetryAfter { left: until.saturating_duration_since(now) });
+        }
+        let States { hosts, scopes, .. } = &mut *states;
+        let (mut host, mut scoped) = (hosts.get_mut(&scope.account.registry), scopes.get_mut(scope));
+        let in_vain = host.as_deref().filter(|host| self.is_silent(**host)).map(|host| host.silent);
+        let enough = if in_vain.is_some() { 1 } else { self.options.failures };
+        let of_host = host.as_mut().map(|host| (&mut host.unreachable, self.options.failures));
+        let of_scope = scoped.as_mut().map(|scoped| (&mut scoped.silent, enough));
+        let mut open: Vec<&mut Failures> = Vec::new();
+        for (failures, enough) in of_host.into_iter().chain(of_scope) {
+            let Some(until) = failures.open_until(&self.options, enough) else { continue };
+            let left = until.saturating_duration_since(now);
+            if failures.probing || !left.is_zero() {
+                let failures = failures.count.max(in_vain.unwrap_or_default());
+                return Err(BreakerOpen::Silent { failures, left });
             }
-            if let Some(left) = left(state.open_until) {
-                if state.probing || !left.is_zero() {
-                    return Err(BreakerOpen::Silent { failures: state.failures, left });
-                }
-                state.probing = true;
-            }
+            open.push(failures);
+        }
+        // The request is the one that tries, for all that is open.
+        for failures in open {
+            failures.probing = true;
         }
         drop(states);
-        self.wait(registry, now);
-        Ok(Permit { breakers: Arc::clone(self), registry: registry.into(), answered: false, waiting: true })
+        self.wait(scope, now);
+        let (breakers, scope) = (Arc::clone(self), scope.clone());
+        Ok(Permit { breakers, scope, outcome: Outcome::Silent, waiting: true })
     }
 
-    fn wait(&self, registry: &str, now: Instant) {
-        self.change(registry, |state| {
-            state.waiting = state.waiting.saturating_add(1);
-            state.silent_since = state.silent_since.or(Some(now));
-        });
+    fn wait(&self, scope: &Scope, now: Instant) {
+        let mut states = self.lock();
+        let worth_keeping = |scoped: &Scoped| scoped.waiting > 0 || scoped.silent.counts(&self.options, now);
+        let Some(scoped) = entry(&mut states.scopes, scope, worth_keeping) else { return };
+        scoped.waiting = scoped.waiting.saturating_add(1);
+        scoped.since = scoped.since.or(Some(now));
     }
 
-    /// Whether a registry left its last request unanswered, or leaves one unanswered for long already.
-    pub(super) fn is_suspect(&self, registry: &str) -> bool {
-        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        states.get(registry).is_some_and(|state| {
-            let silent = state.silent_since.filter(|_| state.waiting > 0);
-            state.failures > 0 || silent.is_some_and(|since| since.elapsed() >= self.options.suspect_after)
-        })
+    /// Whether a registry cannot be reached, left the last request of this scope unanswered or leaves one unanswered for
+    /// long already, or answers nobody.
+    pub(super) fn is_suspect(&self, scope: &Scope) -> bool {
+        let states = self.lock();
+        let host = states.hosts.get(&scope.account.registry).copied().unwrap_or_default();
+        let scoped = states.scopes.get(scope).copied().unwrap_or_default();
+        let since = scoped.since.filter(|_| scoped.waiting > 0);
+        !host.unreachable.is_nothing()
+            || self.is_silent(host)
+            || !scoped.silent.is_nothing()
+            || since.is_some_and(|since| since.elapsed() >= self.options.suspect_after)
+    }
+
+    /// Whether a host answers nobody: so many requests in a row were in vain.
+    fn is_silent(&self, host: Host) -> bool {
+        self.options.failures > 0 && host.silent >= self.options.failures
     }
 
     /// A registry said to be left alone.
-    pub(super) fn pause(&self, registry: &str, wait: Duration) {
-        let until = Instant::now() + wait.min(LONGEST_PAUSE);
-        self.change(registry, |state| state.not_before = Some(until));
-    }
-
-    /// A request is no longer waited for; a registry that answered is one that answers.
-    fn settle(&self, registry: &str, waited: bool, answered: bool) {
+    pub(super) fn pause(&self, account: &Account, wait: Duration) {
         let now = Instant::now();
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(state) = states.get_mut(registry) else {
-            drop(states);
-            if !answered {
-                self.change(registry, |state| self.fail(state, now));
+        let mut states = self.lock();
+        if let Some(pause) = entry_or(&mut states.pauses, account, now, |until| *until > now) {
+            *pause = now + wait.min(LONGEST_PAUSE);
+        }
+    }
+
+    /// A request is no longer waited for.
+    fn settle(&self, scope: &Scope, waited: bool, outcome: Outcome) {
+        let now = Instant::now();
+        let mut states = self.lock();
+        match outcome {
+            // A registry that answered is one that answers.
+            Outcome::Answered => {
+                states.hosts.remove(&scope.account.registry);
             }
-            return;
-        };
-        state.waiting = state.waiting.saturating_sub(u32::from(waited));
-        if answered {
-            let not_before = state.not_before.filter(|until| *until > now);
-            *state =
-                State { not_before, waiting: state.waiting, silent_since: Some(now), ..State::default() };
+            _ => self.fail_host(&mut states, scope, outcome, now),
+        }
+        let worth_keeping = |scoped: &Scoped| scoped.waiting > 0 || scoped.silent.counts(&self.options, now);
+        let Some(scoped) = entry(&mut states.scopes, scope, worth_keeping) else { return };
+        scoped.waiting = scoped.waiting.saturating_sub(u32::from(waited));
+        if outcome == Outcome::Answered {
+            *scoped = Scoped { waiting: scoped.waiting, since: Some(now), ..Scoped::default() };
         } else {
-            self.fail(state, now);
+            scoped.silent.add(now);
         }
-        if state.waiting == 0 {
-            state.silent_since = None;
+        if scoped.waiting == 0 {
+            scoped.since = None;
         }
-        if state.is_nothing() {
-            states.remove(registry);
-        }
-    }
-
-    fn fail(&self, state: &mut State, now: Instant) {
-        state.failures = state.failures.saturating_add(1);
-        state.probing = false;
-        if self.options.failures > 0 && state.failures >= self.options.failures {
-            state.open_until = Some(now + self.options.open_for);
+        if scoped.is_nothing() {
+            states.scopes.remove(scope);
         }
     }
 
-    fn change(&self, registry: &str, change: impl FnOnce(&mut State)) {
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        if !states.contains_key(registry) && states.len() >= MOST_REGISTRIES {
-            let now = Instant::now();
-            let waits = |until: Option<Instant>| until.is_some_and(|until| until > now);
-            states.retain(|_, state| state.waiting > 0 || waits(state.open_until) || waits(state.not_before));
-            if states.len() >= MOST_REGISTRIES {
-                return;
-            }
+    fn fail_host(&self, states: &mut States, scope: &Scope, outcome: Outcome, now: Instant) {
+        let worth_keeping = |host: &Host| host.unreachable.counts(&self.options, now);
+        let Some(host) = entry(&mut states.hosts, &scope.account.registry, worth_keeping) else { return };
+        if outcome == Outcome::Unreachable {
+            host.unreachable.add(now);
+        } else {
+            // A connection was opened, so the host is there.
+            *host = Host { unreachable: Failures::default(), silent: host.silent.saturating_add(1) };
         }
-        change(states.entry(registry.to_string()).or_default());
     }
 }
 
-/// Permission to ask a registry. Dropped before the registry answered, it counts as a failure: the look-up ran out of time.
+/// The entry of a key, or none where there is no room for a new one.
+fn entry<'a, K: Clone + Eq + Hash, V: Default>(
+    states: &'a mut HashMap<K, V>,
+    key: &K,
+    worth_keeping: impl Fn(&V) -> bool,
+) -> Option<&'a mut V> {
+    entry_or(states, key, V::default(), worth_keeping)
+}
+
+fn entry_or<'a, K: Clone + Eq + Hash, V>(
+    states: &'a mut HashMap<K, V>,
+    key: &K,
+    new: V,
+    worth_keeping: impl Fn(&V) -> bool,
+) -> Option<&'a mut V> {
+    if !states.contains_key(key) && states.len() >= MOST_STATES {
+        states.retain(|_, state| worth_keeping(state));
+        if states.len() >= MOST_STATES {
+            return None;
+        }
+    }
+    Some(states.entry(key.clone()).or_insert(new))
+}
+
+/// Leave to ask a registry. Dropped before the registry answered, it counts as a failure: the look-up ran out of time.
 #[derive(Debug)]
 pub(super) struct Permit {
     breakers: Arc<Breakers>,
-    registry: String,
-    answered: bool,
+    scope: Scope,
+    outcome: Outcome,
     /// Counted among the requests without an answer.
     waiting: bool,
 }
 
 impl Permit {
+    /// What it is for.
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     /// The registry is asked again, or for the rest of its answer.
     pub(super) fn asks(&mut self) {
-        self.answered = false;
+        self.outcome = Outcome::Silent;
         if !std::mem::replace(&mut self.waiting, true) {
-            self.breakers.wait(&self.registry, Instant::now());
+            self.breakers.wait(&self.scope, Instant::now());
         }
     }
 
     /// The registry answered, whatever it said. It counts at once: what follows is about what it said.
     pub(super) fn answered(&mut self) {
-        self.answered = true;
-        self.breakers.settle(&self.registry, std::mem::take(&mut self.waiting), true);
+        self.outcome = Outcome::Answered;
+        self.breakers.settle(&self.scope, std::mem::take(&mut self.waiting), Outcome::Answered);
     }
 
     /// The registry did not answer after all: what it sent came from something in front of it.
     pub(super) fn silent(&mut self) {
-        self.answered = false;
+        self.outcome = Outcome::Silent;
+    }
+
+    /// No connection could be opened.
+    pub(super) fn unreachable(&mut self) {
+        self.outcome = Outcome::Unreachable;
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.waiting || !self.answered {
-            self.breakers.settle(&self.registry, self.waiting, self.answered);
+        if self.waiting || self.outcome != Outcome::Answered {
+            self.breakers.settle(&self.scope, self.waiting, self.outcome);
         }
     }
 }
@@ -235,106 +366,187 @@ mod tests {
         })
     }
 
-    fn fail(breakers: &Arc<Breakers>, times: usize) {
+    /// What pods of a namespace ask for.
+    fn of(namespace: &str, repository: &str) -> Scope {
+        let (registry, namespace, credentials) = ("r".into(), namespace.into(), "".into());
+        Scope { account: Account { registry, namespace, credentials }, repository: repository.into() }
+    }
+
+    fn app() -> Scope {
+        of("shop", "app")
+    }
+
+    fn elsewhere() -> Scope {
+        let account = Account { registry: "other".into(), ..app().account };
+        Scope { account, ..app() }
+    }
+
+    fn fail(breakers: &Arc<Breakers>, scope: &Scope, times: usize) {
         for _ in 0..times {
-            drop(breakers.enter("r").unwrap());
+            drop(breakers.enter(scope).unwrap());
         }
+    }
+
+    fn fail_to_connect(breakers: &Arc<Breakers>, scope: &Scope) {
+        breakers.enter(scope).unwrap().unreachable();
     }
 
     #[test]
     fn it_opens_after_failures_in_a_row_and_for_that_registry_only() {
         let breakers = breakers(3);
-        fail(&breakers, 2);
-        breakers.enter("r").unwrap().answered();
-        fail(&breakers, 3);
-        assert!(matches!(breakers.enter("r"), Err(BreakerOpen::Silent { failures: 3, .. })));
-        assert!(breakers.enter("other").is_ok());
+        fail(&breakers, &app(), 2);
+        breakers.enter(&app()).unwrap().answered();
+        fail(&breakers, &app(), 3);
+        assert!(matches!(breakers.enter(&app()), Err(BreakerOpen::Silent { failures: 3, .. })));
+        assert!(breakers.enter(&elsewhere()).is_ok());
+    }
+
+    #[test]
+    fn what_hangs_for_one_tenant_opens_no_breaker_for_another() {
+        let breakers = breakers(3);
+        let hanging: Vec<_> = (0..12).map(|number| of("evil", &format!("slow{number}"))).collect();
+        let permits: Vec<_> = hanging.iter().map(|scope| breakers.enter(scope).unwrap()).collect();
+        assert!(!breakers.is_suspect(&app()), "while they hang");
+        drop(permits);
+        for scope in &hanging {
+            assert!(breakers.enter(scope).is_err(), "the registry answers nobody, so one failure is enough");
+        }
+        for other in [of("shop", "slow1"), of("evil", "quick"), app()] {
+            let mut permit = breakers.enter(&other).unwrap();
+            permit.answered();
+        }
+        assert!(!breakers.is_suspect(&app()) && breakers.is_suspect(&hanging[0]));
+        let [mine, theirs] = ["", "secret"].map(|credentials| {
+            let account = Account { credentials: credentials.into(), ..app().account };
+            Scope { account, ..app() }
+        });
+        fail(&breakers, &theirs, 3);
+        assert!(breakers.enter(&theirs).is_err());
+        assert!(breakers.enter(&mine).is_ok(), "other credentials may be better");
+    }
+
+    #[test]
+    fn a_host_that_answers_nobody_costs_each_scope_one_wait() {
+        let breakers = breakers(3);
+        for tenant in ["a", "b", "c"] {
+            fail(&breakers, &of(tenant, "app"), 1);
+        }
+        assert!(breakers.is_suspect(&app()), "it answers nobody");
+        fail(&breakers, &app(), 1);
+        assert!(matches!(breakers.enter(&app()), Err(BreakerOpen::Silent { .. })));
+        breakers.enter(&of("d", "app")).unwrap().answered();
+        fail(&breakers, &of("e", "app"), 1);
+        assert!(breakers.enter(&of("e", "app")).is_ok(), "it answers again");
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_reached_is_closed_to_everybody() {
+        let breakers = breakers(3);
+        for tenant in ["a", "b", "c"] {
+            fail_to_connect(&breakers, &of(tenant, "app"));
+        }
+        assert!(matches!(breakers.enter(&app()), Err(BreakerOpen::Silent { failures: 3, .. })));
+        assert!(breakers.is_suspect(&app()) && breakers.enter(&elsewhere()).is_ok());
+        std::thread::sleep(Duration::from_millis(60));
+        let mut probe = breakers.enter(&app()).unwrap();
+        assert!(breakers.enter(&of("b", "other")).is_err(), "one probe at a time");
+        probe.answered();
+        drop(probe);
+        assert!(breakers.enter(&of("b", "other")).is_ok());
     }
 
     #[test]
     fn one_request_tries_whether_the_registry_is_back() {
         let breakers = breakers(1);
-        fail(&breakers, 1);
+        fail(&breakers, &app(), 1);
         std::thread::sleep(Duration::from_millis(60));
-        let mut probe = breakers.enter("r").unwrap();
-        assert!(breakers.enter("r").is_err(), "one probe at a time");
+        let mut probe = breakers.enter(&app()).unwrap();
+        assert!(breakers.enter(&app()).is_err(), "one probe at a time");
         probe.answered();
         drop(probe);
-        assert!(breakers.enter("r").is_ok());
-        assert!(breakers.states.lock().unwrap().len() <= 1);
+        assert!(breakers.enter(&app()).is_ok());
+        assert!(breakers.lock().scopes.len() <= 1);
     }
 
     #[test]
     fn a_probe_that_fails_opens_it_again() {
         let breakers = breakers(1);
-        fail(&breakers, 1);
+        fail(&breakers, &app(), 1);
         std::thread::sleep(Duration::from_millis(60));
-        drop(breakers.enter("r").unwrap());
-        assert!(matches!(breakers.enter("r"), Err(BreakerOpen::Silent { failures: 2, .. })));
+        drop(breakers.enter(&app()).unwrap());
+        assert!(matches!(breakers.enter(&app()), Err(BreakerOpen::Silent { failures: 2, .. })));
     }
 
     #[test]
     fn a_pause_that_was_asked_for_is_kept_although_others_are_answered() {
         let breakers = breakers(3);
-        let mut under_way = breakers.enter("r").unwrap();
-        breakers.pause("r", Duration::from_millis(80));
+        let mut under_way = breakers.enter(&app()).unwrap();
+        breakers.pause(&app().account, Duration::from_millis(80));
         under_way.answered();
         drop(under_way);
+        let closed = |scope: &Scope| breakers.enter(scope);
         assert!(
-            matches!(breakers.enter("r"), Err(BreakerOpen::RetryAfter { left }) if left <= Duration::from_millis(80))
+            matches!(closed(&app()), Err(BreakerOpen::RetryAfter { left }) if left <= Duration::from_millis(80))
         );
+        assert!(closed(&of("shop", "other")).is_err(), "an account is limited, not a repository");
+        assert!(closed(&of("elsewhere", "app")).is_ok(), "and not another account");
         std::thread::sleep(Duration::from_millis(90));
-        assert!(breakers.enter("r").is_ok());
-        breakers.pause("r", Duration::MAX);
-        assert!(
-            matches!(breakers.enter("r"), Err(BreakerOpen::RetryAfter { left }) if left <= LONGEST_PAUSE)
-        );
+        assert!(closed(&app()).is_ok());
+        breakers.pause(&app().account, Duration::MAX);
+        assert!(matches!(closed(&app()), Err(BreakerOpen::RetryAfter { left }) if left <= LONGEST_PAUSE));
     }
 
     #[test]
     fn a_request_that_hangs_makes_its_registry_suspect_before_it_fails() {
         let breakers = breakers(3);
-        let hangs = breakers.enter("r").unwrap();
-        assert!(!breakers.is_suspect("r"));
+        let hangs = breakers.enter(&app()).unwrap();
+        assert!(!breakers.is_suspect(&app()));
         std::thread::sleep(Duration::from_millis(40));
-        assert!(breakers.is_suspect("r") && !breakers.is_suspect("other"));
-        breakers.enter("r").unwrap().answered();
-        assert!(!breakers.is_suspect("r"), "one image may be slow where others are not");
+        assert!(breakers.is_suspect(&app()) && !breakers.is_suspect(&elsewhere()));
+        assert!(!breakers.is_suspect(&of("other", "app")), "to those who wait for it");
+        breakers.enter(&app()).unwrap().answered();
+        assert!(!breakers.is_suspect(&app()), "one image may be slow where others are not");
         std::thread::sleep(Duration::from_millis(40));
-        assert!(breakers.is_suspect("r"), "and nothing was answered since");
+        assert!(breakers.is_suspect(&app()), "and nothing was answered since");
         drop(hangs);
-        assert!(breakers.is_suspect("r"), "until it answers");
-        breakers.enter("r").unwrap().answered();
-        assert!(!breakers.is_suspect("r"));
-        assert!(breakers.states.lock().unwrap().is_empty());
+        assert!(breakers.is_suspect(&app()), "until it answers");
+        breakers.enter(&app()).unwrap().answered();
+        assert!(!breakers.is_suspect(&app()));
+        assert!(breakers.lock().scopes.is_empty() && breakers.lock().hosts.is_empty());
     }
 
     #[test]
     fn an_answer_counts_when_it_comes_and_not_when_its_body_ends() {
         let breakers = breakers(3);
-        fail(&breakers, 2);
-        let mut reads = breakers.enter("r").unwrap();
+        fail(&breakers, &app(), 2);
+        let mut reads = breakers.enter(&app()).unwrap();
         reads.answered();
         std::thread::sleep(Duration::from_millis(40));
-        assert!(!breakers.is_suspect("r"), "a layer may take its time");
-        fail(&breakers, 1);
+        assert!(!breakers.is_suspect(&app()), "a layer may take its time");
+        fail(&breakers, &app(), 1);
         drop(reads);
-        assert!(breakers.is_suspect("r"), "a later failure is not taken back by an earlier answer");
+        assert!(breakers.is_suspect(&app()), "a later failure is not taken back by an earlier answer");
     }
 
     #[test]
     fn never_is_never() {
         let breakers = breakers(0);
-        fail(&breakers, 100);
-        assert!(breakers.enter("r").is_ok());
+        fail(&breakers, &app(), 100);
+        (0..100).for_each(|_| fail_to_connect(&breakers, &app()));
+        assert!(breakers.enter(&app()).is_ok());
     }
 
     #[test]
     fn foreign_names_cannot_fill_the_memory() {
         let breakers = breakers(100);
-        for number in 0..2 * MOST_REGISTRIES {
-            drop(breakers.enter(&number.to_string()).unwrap());
+        for number in 0..2 * MOST_STATES {
+            let scope = of("shop", &number.to_string());
+            let account = Account { registry: number.to_string(), ..scope.account };
+            drop(breakers.enter(&Scope { account: account.clone(), ..scope }).unwrap());
+            breakers.pause(&account, Duration::from_hours(1));
         }
-        assert!(breakers.states.lock().unwrap().len() <= MOST_REGISTRIES);
+        let states = breakers.lock();
+        let lengths = [states.hosts.len(), states.scopes.len(), states.pauses.len()];
+        assert!(lengths.into_iter().all(|length| length <= MOST_STATES), "{lengths:?}");
     }
 }

@@ -7,4 +7,5 @@ mod laws;
 mod properties;
 mod record;
 mod rehearsal;
+mod same_answer;
 mod suggest;

@@ -21,6 +21,7 @@ mod fuzz;
 mod grants;
 mod image;
 mod manifests;
+mod memory;
 mod oracle;
 mod plan;
 mod policy;

@@ -58,6 +58,17 @@ impl Flow {
         Self { gate, folder, settings }
     }
 
+    /// A gate with the same settings and policies that remembers no image.
+    pub fn with_new_memory(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let sink = Sink::open(&audit::DecisionLogOptions::default(), metrics.drops()).unwrap();
+        let inspector = build::inspector(&self.settings).unwrap();
+        let state = (*self.gate.state()).clone();
+        let gate = Arc::new(Gate::new(state, inspector, sink, metrics, Labels::new("test", &[].into())));
+        Self { gate, folder, settings: self.settings.clone() }
+    }
+
     /// Sends a review through the gate in this process, and returns `response`.
     pub async fn send(&self, webhook: Webhook, request: &Request) -> Value {
         self.send_within(BUDGET, webhook, request).await

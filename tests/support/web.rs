@@ -103,6 +103,9 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Asked>>>, handler: Hand
             log.len() - 1
         };
         let (status, headers, body) = handler(number, &asked);
+        if status == NEVER {
+            return std::future::pending().await;
+        }
         let text = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n", body.len());
         stream.write_all(text.as_bytes()).await.ok()?;
         stream.write_all(&body).await.ok()?;
@@ -110,6 +113,14 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Asked>>>, handler: Hand
             return stream.shutdown().await.ok();
         }
     }
+}
+
+/// The status of an answer that does not come.
+const NEVER: u16 = 0;
+
+/// No answer, while the connection stays open.
+pub fn never() -> Said {
+    (NEVER, String::new(), Vec::new())
 }
 
 /// A redirect.

@@ -56,6 +56,15 @@ impl<S: Source> Look<'_, S> {
         Ok(facts)
     }
 
+    /// The same look, which goes into the layers where those of the chosen manifest were read: what is compared must have
+    /// been looked at alike.
+    fn as_deep_as(&self, facts: &ImageFacts) -> Look<'_, S> {
+        let depth = if facts.scanned { Depth::Layers } else { self.depth };
+        let (slot, image) = (self.slot.clone(), self.image.clone());
+        let Self { source, reference, limits, nodes, .. } = *self;
+        Look { source, reference, depth, limits, nodes, slot, image }
+    }
+
     /// A pod is pinned to the index, and every node reads the manifest of its own platform: the others must hold
     /// the same program, or what was judged would not be what runs.
     async fn same_everywhere(
@@ -81,8 +90,8 @@ impl<S: Source> Look<'_, S> {
             let platform =
                 if entry.platform.is_empty() { "an entry without a platform" } else { &entry.platform };
             let manifest = self.entry(entry).await?;
-            let other =
-                self.image(ImageFacts::blank(&facts.digest, &entry.descriptor.digest), &manifest).await?;
+            let blank = ImageFacts::blank(&facts.digest, &entry.descriptor.digest);
+            let other = self.as_deep_as(&facts).image(blank, &manifest).await?;
             // There may be hundreds of thousands of files.
             let compare = move || {
                 let same = same_program(&facts, &other);

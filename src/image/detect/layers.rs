@@ -159,7 +159,7 @@ impl<S: Source> Look<'_, S> {
 
     async fn wasm_layer(&self, layer: Descriptor) -> Result<(Descriptor, WasmLayer), S::Error> {
         let what = format!("layer {}", layer.digest);
-        let bytes = self.blob(&layer, &what, self.limits.layer).await?;
+        let bytes = self.layer(&layer, &what).await?;
         if let Magic::Native(magic) = magic(&bytes) {
             let native = NativeCode { source: layer.digest.to_string(), magic: magic.to_string() };
             return Ok((layer, WasmLayer::Native(native)));

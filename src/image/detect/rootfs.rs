@@ -34,14 +34,13 @@ impl<S: Source> Look<'_, S> {
             ));
         }
         let crun = crun_annotation(&manifest.annotations).is_some();
-        let natives = self.depth == Depth::Layers;
-        if !(wasm_platform || named || crun || natives) {
+        if !(wasm_platform || named || crun || self.depth == Depth::Layers) {
             return Ok(facts.concluded());
         }
         let stop = Stop(Arc::default());
         let mut tree = self.scan(&facts, manifest, unpacked, &stop).await?;
         let what = "the root file system";
-        let read = self.aside(what, move || facts.read_tree(&mut tree, crun, natives)).await?;
+        let read = self.aside(what, move || facts.read_tree(&mut tree, crun)).await?;
         read.map_err(|fault| self.fault(what, fault))
     }
 
@@ -61,7 +60,7 @@ impl<S: Source> Look<'_, S> {
         let mut tree = Tree::new(bounds, wanted, Arc::clone(&stop.0));
         for (number, layer) in manifest.layers.iter().enumerate() {
             let what = format!("layer {}", layer.digest);
-            let bytes = self.blob(layer, &what, self.limits.layer).await?;
+            let bytes = self.layer(layer, &what).await?;
             let compression = manifest::compression(&layer.media_type);
             let compression = compression.ok_or_else(|| {
                 self.error(&what, Malformed::new(format!("`{}` is no layer of files", layer.media_type)))

@@ -11,16 +11,13 @@ use super::{Content, FileClass, Files, ModuleFacts, Node, Tree};
 const MAX_MODULE_NAMES: usize = 128;
 
 impl Tree {
-    /// What is left in the end. Native programs are left out of an image without any Wasm unless `natives` asks for
-    /// them: there are many, and under an ordinary runtime such an image's programs are native anyway.
-    pub fn files(&mut self, natives: bool) -> Result<Files, Fault> {
+    /// What is left in the end.
+    pub fn files(&mut self) -> Result<Files, Fault> {
         self.steps.take(self.nodes.len() as u64)?;
-        let wasm = |node: &Node| matches!(node.content, Content::Module(_) | Content::Unreadable(_));
-        let natives = natives || self.nodes.values().any(wasm);
         let mut kept: BTreeMap<String, FileClass> = BTreeMap::new();
         let mut modules = Vec::new();
         for (name, node) in &self.nodes {
-            if let Some(class) = self.class(name, node, natives) {
+            if let Some(class) = self.class(name, node) {
                 kept.insert(name.clone(), class);
             }
             if let Content::Module(number) = node.content
@@ -39,16 +36,14 @@ impl Tree {
         Ok(Files { entries: kept.into_iter().collect(), modules })
     }
 
-    fn class(&self, name: &str, node: &Node, natives: bool) -> Option<FileClass> {
+    fn class(&self, name: &str, node: &Node) -> Option<FileClass> {
         let asked = self.wanted.contains(name) || is_wasm_name(name);
         match &node.content {
             Content::Module(_) => Some(FileClass::Wasm),
             Content::Unreadable(message) => Some(FileClass::Unreadable { message: message.clone() }),
             // A shim takes a program for a native one where others may execute it
             // (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`).
-            Content::Native(magic)
-                if (natives || asked) && (node.mode & 0o001 != 0 || is_wasm_name(name)) =>
-            {
+            Content::Native(magic) if node.mode & 0o001 != 0 || is_wasm_name(name) => {
                 Some(FileClass::Native { magic: (*magic).to_string() })
             }
             Content::Native(_) | Content::Other | Content::Special if asked => Some(FileClass::Other),

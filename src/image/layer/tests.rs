@@ -66,7 +66,7 @@ fn applied(layers: Vec<Layer>) -> Result<Tree, Fault> {
 }
 
 fn scan(layers: Vec<Layer>) -> Files {
-    applied(layers).unwrap().files(true).unwrap()
+    applied(layers).unwrap().files().unwrap()
 }
 
 /// Why layers are refused.
@@ -298,7 +298,7 @@ fn hard_links_lead_to_a_file_of_their_own_layer() {
         assert!(error.contains(expected), "{expected}: {error}");
     }
     let many = (0..200).fold(low(), |layer, n| layer.hard_link(&format!("{n}.wasm"), "app.wasm"));
-    let fault = applied(vec![many]).unwrap().files(true).unwrap_err();
+    let fault = applied(vec![many]).unwrap().files().unwrap_err();
     assert!(matches!(fault, Fault::Malformed(why) if why.0.contains("128 names of Wasm files")));
 }
 
@@ -332,7 +332,7 @@ fn links_that_lead_to_a_program_are_kept() {
 fn a_link_to_a_program_by_way_of_what_is_no_folder_is_refused() {
     let with = |target: &str| {
         let layer = Layer::new().file("opt/app.wasm", &wasm("a")).file("etc/text", b"").folder("srv");
-        applied(vec![layer.symlink("app", target)]).unwrap().files(true)
+        applied(vec![layer.symlink("app", target)]).unwrap().files()
     };
     for target in [
         "opt/../srv/../opt/app.wasm",
@@ -368,7 +368,7 @@ fn bounds_hold() {
     assert_eq!(apply(&mut tree(small), bomb), Err(Fault::TooLarge));
     let mut large = tree(small);
     apply(&mut large, Layer::new().file("a.wasm", &wasm("a"))).unwrap();
-    let files = large.files(true).unwrap();
+    let files = large.files().unwrap();
     assert!(matches!(&files.entries[0].1, FileClass::Unreadable { message } if message.contains("16")));
     let many =
         (0..=MAX_FILE_MODULES).fold(Layer::new(), |layer, n| layer.file(&format!("{n}.wasm"), &wasm("a")));
@@ -428,7 +428,7 @@ fn the_work_grows_no_faster_than_the_bytes() {
             tree.apply(&*shape(count), Compression::Plain).unwrap();
             // The same once more, over what is there.
             tree.apply(&*shape(count), Compression::Plain).unwrap();
-            tree.files(true).unwrap();
+            tree.files().unwrap();
             tree.steps().taken()
         };
         let (small, large) = (steps(300), steps(3_000));
@@ -440,7 +440,7 @@ fn the_work_grows_no_faster_than_the_bytes() {
 fn forty_thousand_links_in_adverse_order_take_few_steps() {
     let mut tree = tree(UnpackLimits { layer: 64 << 20, file: 1 << 20 });
     tree.apply(&*adverse_links(40_000), Compression::Plain).unwrap();
-    assert_eq!(tree.files(true).unwrap().entries.len(), 40_001);
+    assert_eq!(tree.files().unwrap().entries.len(), 40_001);
     assert!(tree.steps().taken() < 10_000_000, "{}", tree.steps().taken());
 }
 
@@ -458,7 +458,7 @@ fn layers_of_the_fields_tools_are_read() {
             tree.apply(&*Layer::new().file("usr/local/bin/app", b"").bytes(), Compression::Plain).unwrap();
         }
         tree.apply(&*bytes, Compression::Gzip).unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
-        let files = tree.files(true).unwrap();
+        let files = tree.files().unwrap();
         let found = names(&files);
         assert!(found.contains(&"/app.wasm"), "{name}: {found:?}");
         let whole = !name.contains("v7") && !name.contains("bsdtar-ustar") && !name.contains("whiteouts");
@@ -483,7 +483,7 @@ proptest! {
         let bytes = layer.bytes();
         let _ = tree.apply(&*bytes, Compression::Plain);
         let _ = tree.apply(&*bytes, Compression::Plain);
-        for (name, _) in tree.files(true).unwrap().entries {
+        for (name, _) in tree.files().unwrap().entries {
             prop_assert_eq!(path::normalise(&name), name);
         }
     }

@@ -1,0 +1,417 @@
+//! One look-up, and what all of them share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::cache::{Known, Memory, Recall};
+use super::memory::LayerMemory;
+use super::running::{EndOfLookUp, Id, Outcome, Progress, Running, Started};
+use super::shares::{Share, Shares};
+use super::sources::{Documents, Images, LookupSource};
+use super::store::Store;
+use super::{Error, LookupBudget, LookupOptions};
+use crate::image::detect::Slot;
+use crate::image::reference::Reference;
+use crate::image::source::{FetchedManifest, Source};
+use crate::image::{self, Depth, Digest, ImageFacts, SizeLimits};
+use crate::registry::{self, Asker};
+
+/// How often a waiting review checks whether the registry became suspect.
+const SUSPECT_POLL: Duration = Duration::from_millis(50);
+
+/// Largest manifest that is held while its look-up waits for a place, in bytes. One of a few layers has a thousand or two;
+/// a larger one is fetched when there is a place.
+const SMALL_MANIFEST: u64 = 64 << 10;
+
+/// What an image is, by its bytes.
+pub(super) type Detect = Arc<
+    dyn Fn(
+            Slot,
+            Arc<LookupSource>,
+            Reference,
+            Depth,
+            SizeLimits,
+        ) -> BoxFuture<'static, Result<ImageFacts, Error>>
+        + Send
+        + Sync,
+>;
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) hits: AtomicU64,
+    pub(super) misses: AtomicU64,
+    pub(super) stale: AtomicU64,
+    pub(super) disk_hits: AtomicU64,
+    pub(super) failure_hits: AtomicU64,
+    pub(super) lookups: AtomicU64,
+    pub(super) failures: AtomicU64,
+}
+
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(super) fn open_store(options: &LookupOptions) -> Result<Option<Arc<Store>>, Error> {
+    let Some(path) = &options.store else { return Ok(None) };
+    // What was too large to look at under other limits may not be now, and what no node reads was not looked at.
+    let limits = serde_json::to_vec(&(&options.limits, &options.node_architectures)).unwrap_or_default();
+    Store::open(path, options.store_bytes, Digest::of(&limits).as_str()).map(|store| Some(Arc::new(store)))
+}
+
+/// A question that a review waits for the answer to.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    /// As it is written.
+    image: Arc<str>,
+    /// What the answer is remembered by: the image, and which pull secrets are tried for it.
+    pub(super) key: Arc<str>,
+    pub(super) depth: Depth,
+    asker: Asker,
+}
+
+impl Question {
+    pub(super) fn new(image: &str, depth: Depth, asker: Asker) -> Self {
+        let image: Arc<str> = image.into();
+        let credentials = asker.credentials();
+        // No image name holds a blank.
+        let key =
+            if credentials.is_empty() { image.clone() } else { format!("{image} {credentials}").into() };
+        Self { image, key, depth, asker }
+    }
+
+    fn id(&self) -> Id {
+        (self.key.clone(), self.depth)
+    }
+}
+
+/// What look-ups share. They outlive the reviews that started them.
+pub(super) struct Inner {
+    pub(super) images: Arc<Images>,
+    pub(super) memory: Memory,
+    pub(super) store: Option<Arc<Store>>,
+    pub(super) detect: Detect,
+    pub(super) limits: SizeLimits,
+    pub(super) lookup_timeout: Duration,
+    pub(super) warm: Vec<String>,
+    pub(super) warm_timeout: Duration,
+    /// Places of look-ups that wait for a manifest.
+    pub(super) asking: Shares,
+    /// Places of look-ups that hold an image's config and layers.
+    pub(super) slots: Shares,
+    /// Memory for those layers.
+    pub(super) layers: Arc<LayerMemory>,
+    pub(super) patience: Duration,
+    pub(super) running: Running,
+    pub(super) counters: Counters,
+}
+
+impl Inner {
+    /// Answers what memory alone could not. `stale` is what the name meant before.
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        question: Question,
+        budget: LookupBudget,
+        stale: Option<Arc<ImageFacts>>,
+    ) -> Outcome {
+        let reference = Reference::parse(&question.image).map_err(Error::from)?;
+        self.images.admit(&reference)?;
+        if let Some(facts) = self.known_digest(&question, &reference).await {
+            count(&self.counters.hits);
+            return Ok(facts);
+        }
+        let stale = match stale {
+            Some(facts) => Some(facts),
+            None => match self.recall_from_disk(&question, &reference).await {
+                Recall::Fresh(facts) => return Ok(facts),
+                recall => recall.stale(),
+            },
+        };
+        if let Some(error) = self.failure(&question).await {
+            count(if stale.is_some() { &self.counters.stale } else { &self.counters.failure_hits });
+            return stale.ok_or(error);
+        }
+        count(&self.counters.misses);
+        let running = self.join_or_start(&question, &reference);
+        match self.wait(running, budget, &question, &reference).await {
+            Err(error) if stale.is_some() && !is_final(&error) => {
+                count(&self.counters.stale);
+                stale.ok_or(error)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Waits for a look-up until the budget is used up; a doubtful one also ends when the registry stays suspect for too long.
+    async fn wait(
+        &self,
+        mut running: Started,
+        budget: LookupBudget,
+        question: &Question,
+        reference: &Reference,
+    ) -> Outcome {
+        let start = Instant::now();
+        loop {
+            let waited = start.elapsed();
+            let left = budget.whole.saturating_sub(waited);
+            let step = if budget.doubtful {
+                left.min(self.patience.saturating_sub(waited).max(SUSPECT_POLL))
+            } else {
+                left
+            };
+            if let Ok(outcome) = tokio::time::timeout(step, &mut running.outcome).await {
+                return outcome;
+            }
+            let waited = start.elapsed();
+            if waited >= budget.whole {
+                return Err(Arc::new(running.progress.timed_out(&question.image, budget.whole)));
+            }
+            if budget.doubtful
+                && waited >= self.patience
+                && self.images.is_suspect(reference, &question.asker)
+            {
+                let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+                let (image, registry) = (question.image.to_string(), reference.registry.clone());
+                return Err(Arc::new(Error::LeftWaiting { image, registry, waited_ms }));
+            }
+        }
+    }
+
+    /// Brings into memory what the disk knows, unless the registry is being asked already.
+    async fn recall_from_disk(&self, question: &Question, reference: &Reference) -> Recall {
+        let running = self.running.contains(&question.id());
+        let Some(store) = self.store.clone().filter(|_| !running) else { return Recall::Nothing };
+        let (key, pinned) = (question.key.clone(), reference.digest.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let (digest, age) = match pinned {
+                Some(digest) => (digest, None),
+                None => store.name(&key).map(|name| (name.digest, Some(name.age)))?,
+            };
+            store.facts(&digest).map(|known| (known, digest, age))
+        });
+        let Ok(Some((known, digest, age))) = read.await else { return Recall::Nothing };
+        match age {
+            Some(age) => self.memory.name_of_age(&question.key, &digest, age).await,
+            None => self.memory.name(&question.key, &digest, false).await,
+        }
+        self.memory.keep(known).await;
+        let recall = self.memory.recall(&question.key, question.depth).await;
+        if !matches!(recall, Recall::Nothing) {
+            count(&self.counters.disk_hits);
+        }
+        recall
+    }
+
+    /// What is known about a digest, in memory or on disk.
+    async fn known(&self, digest: &Digest) -> Option<Known> {
+        if let Some(known) = self.memory.known(digest).await {
+            return Some(known);
+        }
+        let (store, wanted) = (self.store.clone()?, digest.clone());
+        let known = tokio::task::spawn_blocking(move || store.facts(&wanted)).await.ok()??;
+        self.memory.keep(known.clone()).await;
+        Some(known)
+    }
+
+    /// Facts about the digest that the name itself holds, when another name brought them here.
+    async fn known_digest(&self, question: &Question, reference: &Reference) -> Option<Arc<ImageFacts>> {
+        let digest = reference.digest.as_ref()?;
+        let facts = self.memory.known(digest).await?.at(question.depth)?;
+        self.memory.name(&question.key, digest, false).await;
+        Some(facts)
+    }
+
+    async fn failure(&self, question: &Question) -> Option<Arc<Error>> {
+        self.memory.failure(&question.key, question.depth, question.asker.namespace()).await
+    }
+
+    /// The look-up that answers a question: the one under way, or a new one in a task of its own.
+    fn join_or_start(self: &Arc<Self>, question: &Question, reference: &Reference) -> Started {
+        let image = question.image.clone();
+        let (inner, reference, asked) = (Arc::clone(self), reference.clone(), question.clone());
+        self.running.join_or_start(question.id(), question.asker.namespace(), |progress| {
+            let task = tokio::spawn(inner.look_up(asked, reference, progress));
+            let ended = async move {
+                task.await.unwrap_or_else(|_| Err(Arc::new(Error::Finish { image: image.to_string() })))
+            };
+            ended.boxed().shared()
+        })
+    }
+
+    async fn look_up(
+        self: Arc<Self>,
+        question: Question,
+        reference: Reference,
+        progress: Arc<Progress>,
+    ) -> Outcome {
+        // Dropped after everything is remembered, so that those who no longer find the look-up find its result.
+        let _end = EndOfLookUp { running: &self.running, id: question.id(), progress: Arc::clone(&progress) };
+        // The asker saw an empty memory before another look-up ended.
+        if let Recall::Fresh(facts) = self.memory.recall(&question.key, question.depth).await {
+            return Ok(facts);
+        }
+        if let Some(error) = self.failure(&question).await {
+            return Err(error);
+        }
+        let bound = self.lookup_timeout;
+        let read = tokio::time::timeout(bound, self.read(&question, &reference, &progress)).await;
+        let outcome = read.unwrap_or_else(|_| Err(progress.timed_out(&question.image, bound)));
+        match outcome {
+            Ok(facts) => Ok(facts),
+            Err(error) => Err(self.remember_failure(&question, error, &progress).await),
+        }
+    }
+
+    /// A failure is remembered for the namespace that asked: the registry may have answered to its credentials, or not
+    /// answered because of what else it asks for. One that was only waited for says nothing about the image.
+    async fn remember_failure(&self, question: &Question, error: Error, progress: &Progress) -> Arc<Error> {
+        count(&self.counters.failures);
+        let error = Arc::new(error);
+        if is_final(&error) {
+            self.memory.forget(&question.key).await;
+            if let Some(store) = &self.store {
+                store.forget(&question.key);
+            }
+        }
+        if !progress.is_queued() && !matches!(*error, Error::WaitForMemory { .. }) {
+            let namespace = question.asker.namespace();
+            self.memory.fail(&question.key, question.depth, namespace, error.clone()).await;
+        }
+        error
+    }
+
+    /// Asks the source: for the manifest, and for more only when its digest is not known.
+    async fn read(
+        &self,
+        question: &Question,
+        reference: &Reference,
+        progress: &Arc<Progress>,
+    ) -> Result<Arc<ImageFacts>, Error> {
+        // A look-up that waits for a registry holds next to nothing, and must not keep others from one that answers.
+        let asking = self.asking.take(question.asker.namespace(), 1).await;
+        progress.begin();
+        count(&self.counters.lookups);
+        // A tag that was read a moment ago is not read again for a deeper look at the same image.
+        let read_before = self.memory.fresh_digest(&question.key).await;
+        let asked = match &read_before {
+            Some(digest) => reference.with_digest(digest),
+            None => reference.clone(),
+        };
+        let images = self.images.asked_by(&question.asker);
+        let small = images.manifest(&asked, self.limits.manifest.min(SMALL_MANIFEST)).await;
+        drop(asking);
+        let (manifest, slot) = match small {
+            Err(error) if is_too_large(&error) => {
+                let slot = self.slots.take(question.asker.namespace(), 1).await;
+                (images.manifest(&asked, self.limits.manifest).await?, Some(slot))
+            }
+            small => (small?, None),
+        };
+        let digest = manifest.digest.clone();
+        let known = self.known(&digest).await;
+        let remembered = known.as_ref().and_then(|known| known.at(question.depth));
+        let facts = if let Some(facts) = remembered {
+            facts
+        } else {
+            let slot = match slot {
+                Some(slot) => slot,
+                None => self.slots.take(question.asker.namespace(), 1).await,
+            };
+            let source = self.source(images, manifest, &asked, question, progress);
+            let known = self.detect(slot, source, asked, question.depth, known).await?;
+            known.at(question.depth).ok_or_else(|| Error::Finish { image: question.image.to_string() })?
+        };
+        // The tag's age begins anew only where the registry was asked what the tag means.
+        if read_before.is_none() {
+            self.memory.name(&question.key, &digest, reference.digest.is_none()).await;
+            if let Some(store) = self.store.as_ref().filter(|_| reference.digest.is_none()) {
+                store.keep_name(&question.key, &digest);
+            }
+        }
+        Ok(facts)
+    }
+
+    fn source(
+        &self,
+        images: Arc<Images>,
+        manifest: FetchedManifest,
+        reference: &Reference,
+        question: &Question,
+        progress: &Arc<Progress>,
+    ) -> Arc<LookupSource> {
+        Arc::new(LookupSource {
+            images,
+            memory: Arc::clone(&self.layers),
+            limits: self.limits,
+            namespace: Arc::clone(question.asker.namespace()),
+            progress: Arc::clone(progress),
+            reference: reference.clone(),
+            digest: manifest.digest.clone(),
+            documents: Documents::new(manifest),
+        })
+    }
+
+    /// Looks as deep as is asked for. A deep look begins with the shallow one and remembers that too: what a shallow
+    /// question is answered with is what a shallow look sees, whether or not others asked for more before.
+    async fn detect(
+        &self,
+        slot: Option<Share>,
+        source: Arc<LookupSource>,
+        reference: Reference,
+        depth: Depth,
+        known: Option<Known>,
+    ) -> Result<Known, Error> {
+        let slot = Slot::holding(slot);
+        let digest = source.digest.clone();
+        let look = async |depth| {
+            let looking = (self.detect)(slot.clone(), source.clone(), reference.clone(), depth, self.limits);
+            let mut facts = looking.await?;
+            // The key of the memory and what a pod is pinned to must be what was asked for.
+            facts.digest = digest.clone();
+            Ok::<_, Error>(compact(&facts))
+        };
+        let config = match known {
+            Some(known) => known.config,
+            None => look(Depth::Config).await?,
+        };
+        let layers = match depth {
+            _ if config.is_whole() => Some(Arc::clone(&config)),
+            Depth::Layers => Some(look(Depth::Layers).await?),
+            Depth::Config => None,
+        };
+        let known = Known { config, layers };
+        self.memory.keep(known.clone()).await;
+        if let Some(store) = &self.store {
+            store.keep(&known);
+        }
+        Ok(known)
+    }
+}
+
+/// Facts as they are remembered: a copy has no spare capacity in its texts and lists, where what was put together piece by
+/// piece has a quarter or more.
+fn compact(facts: &ImageFacts) -> Arc<ImageFacts> {
+    Arc::new(facts.clone())
+}
+
+/// Whether what was known before no longer holds: the image is gone, or may not be asked for.
+fn is_final(error: &Error) -> bool {
+    matches!(error, Error::Fetch(registry::Error::FindImage { .. })) || is_hopeless(error)
+}
+
+/// Whether no credentials help.
+pub(super) fn is_hopeless(error: &Error) -> bool {
+    let Error::Fetch(error) = error else { return false };
+    matches!(
+        error,
+        registry::Error::RefuseRegistry { .. }
+            | registry::Error::ReadImage(image::Error::ParseReference { .. })
+    )
+}
+
+fn is_too_large(error: &Error) -> bool {
+    matches!(error, Error::Fetch(registry::Error::ReadImage(image::Error::TooLarge { .. })))
+}

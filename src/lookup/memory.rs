@@ -1,0 +1,159 @@
+//! The memory that look-ups share: what a layer takes is reserved before it is fetched, and given back when its bytes are
+//! dropped.
+//!
+//! A look-up holds one reservation for each layer that it reads, has all of it before the first byte arrives, and needs no
+//! other one to end: so look-ups wait for each other, and never in a circle. What is small and always there is not
+//! reserved, since a place in the look-ups pays for it: manifests, configs, a Spin application's own file.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use super::shares::{Share, Shares};
+use crate::image::SizeLimits;
+use crate::image::archive::Compression;
+use crate::image::manifest::compression;
+use crate::image::source::Descriptor;
+
+/// What is counted as one.
+const UNIT: u64 = 64 << 10;
+
+/// Memory for the layers of all look-ups.
+#[derive(Debug)]
+pub(super) struct LayerMemory {
+    shares: Shares,
+    total: u64,
+    held: AtomicU64,
+    peak: AtomicU64,
+}
+
+/// Memory that is reserved until it is dropped.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    memory: Arc<LayerMemory>,
+    bytes: u64,
+    _share: Option<Share>,
+}
+
+impl LayerMemory {
+    /// So many bytes.
+    pub(super) fn new(bytes: u64) -> Arc<Self> {
+        let shares = Shares::new(u32::try_from(bytes / UNIT).unwrap_or(u32::MAX));
+        Arc::new(Self { shares, total: bytes, held: AtomicU64::new(0), peak: AtomicU64::new(0) })
+    }
+
+    /// All that there is, in bytes.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Reserved now, and the most that was ever reserved, in bytes.
+    pub(super) fn held_and_peak(&self) -> (u64, u64) {
+        (self.held.load(Ordering::Relaxed), self.peak.load(Ordering::Relaxed))
+    }
+
+    /// Waits for so many bytes for an image of a pod in this namespace; nothing when there are never so many.
+    pub(super) async fn reserve(self: &Arc<Self>, namespace: &Arc<str>, bytes: u64) -> Option<Reservation> {
+        if bytes > self.total {
+            return None;
+        }
+        // Rounded down at the last unit, so that all of it can be had at once.
+        let units = bytes.div_ceil(UNIT).min(self.total / UNIT);
+        let share = self.shares.take(namespace, u32::try_from(units).unwrap_or(u32::MAX)).await;
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        self.peak.fetch_max(held, Ordering::Relaxed);
+        Some(Reservation { memory: Arc::clone(self), bytes, _share: share })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.memory.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Reservation {
+    /// Bytes that hold the reservation for as long as anything of them is in use, on another thread too.
+    pub(super) fn hold(self, bytes: Bytes) -> Bytes {
+        struct Held {
+            bytes: Bytes,
+            _reservation: Reservation,
+        }
+        impl AsRef<[u8]> for Held {
+            fn as_ref(&self) -> &[u8] {
+                &self.bytes
+            }
+        }
+        Bytes::from_owner(Held { bytes, _reservation: self })
+    }
+}
+
+/// What reading a layer takes at most, in bytes: the layer as it is transferred, and beside it what is made of it. A layer
+/// of files is unpacked as a stream, of which one Wasm file at a time is held whole; it is no larger than the layer itself
+/// where that is not compressed. A Wasm layer is parsed where it is, and the tables of its parts are as large as itself at
+/// most.
+pub(super) fn need(layer: &Descriptor, limits: &SizeLimits) -> u64 {
+    let beside = match compression(&layer.media_type) {
+        None | Some(Compression::Plain) => layer.size,
+        Some(_) => limits.layer.min(limits.unpacked),
+    };
+    layer.size.saturating_add(beside)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::image::Digest;
+
+    fn layer(media_type: &str, size: u64) -> Descriptor {
+        Descriptor { media_type: media_type.into(), digest: Digest::of(b"layer"), size }
+    }
+
+    #[test]
+    fn a_layer_needs_its_size_and_what_is_made_of_it() {
+        let limits = SizeLimits { layer: 100, unpacked: 500, ..SizeLimits::default() };
+        for (media_type, needed) in [
+            ("application/wasm", 40),
+            ("application/vnd.wasm.content.layer.v1+wasm", 40),
+            ("application/vnd.oci.image.layer.v1.tar", 40),
+            ("application/vnd.oci.image.layer.v1.tar+gzip", 120),
+            ("application/vnd.oci.image.layer.v1.tar+zstd", 120),
+            ("application/vnd.docker.image.rootfs.diff.tar.gzip", 120),
+        ] {
+            assert_eq!(need(&layer(media_type, 20), &limits), needed, "{media_type}");
+        }
+        assert_eq!(need(&layer("application/wasm", u64::MAX), &limits), u64::MAX);
+    }
+
+    #[tokio::test]
+    async fn bytes_hold_their_reservation_to_the_last_clone() {
+        let memory = LayerMemory::new(10 * UNIT);
+        let namespace: Arc<str> = "shop".into();
+        let reservation = memory.reserve(&namespace, 4 * UNIT).await.unwrap();
+        let bytes = reservation.hold(Bytes::from_static(b"layer"));
+        let (clone, slice) = (bytes.clone(), bytes.slice(1..3));
+        drop(bytes);
+        drop(clone);
+        assert_eq!((&slice[..], memory.held_and_peak()), (&b"ay"[..], (4 * UNIT, 4 * UNIT)));
+        drop(slice);
+        assert_eq!(memory.held_and_peak(), (0, 4 * UNIT));
+    }
+
+    #[tokio::test]
+    async fn there_is_never_more_than_there_is() {
+        let memory = LayerMemory::new(10 * UNIT);
+        let (one, other): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        assert!(memory.reserve(&one, 10 * UNIT + 1).await.is_none(), "never so many");
+        let all = memory.reserve(&one, 10 * UNIT).now_or_never().flatten().unwrap();
+        assert!(memory.reserve(&other, 1).now_or_never().is_none(), "it waits");
+        drop(all);
+        let half = memory.reserve(&one, 5 * UNIT).now_or_never().flatten().unwrap();
+        assert!(memory.reserve(&one, UNIT).now_or_never().is_none(), "half is left to other namespaces");
+        assert!(memory.reserve(&other, 5 * UNIT).now_or_never().flatten().is_some());
+        drop(half);
+        assert_eq!(memory.held_and_peak(), (0, 10 * UNIT));
+    }
+}

@@ -1,0 +1,116 @@
+//! What look-ups share, places and memory, of which the pods of one namespace never hold more than half.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Namespaces between two clean-ups of the table of those that hold something.
+const CLEAN_UP_AT: usize = 1024;
+
+/// A number of equal units, and who holds them.
+#[derive(Debug)]
+pub(super) struct Shares {
+    all: Arc<Semaphore>,
+    /// The most that one namespace holds, unless it asks for more at once.
+    most: u32,
+    namespaces: Mutex<HashMap<Arc<str>, Weak<Semaphore>>>,
+}
+
+/// Units that are held until it is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    _own: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl Shares {
+    pub(super) fn new(total: u32) -> Self {
+        let all = usize::try_from(total).unwrap_or(Semaphore::MAX_PERMITS).clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            all: Arc::new(Semaphore::new(all)),
+            most: total.max(1).div_ceil(2),
+            namespaces: Mutex::default(),
+        }
+    }
+
+    /// Waits for units, first for those of the namespace and then for those of all, each in the order of asking. Whoever
+    /// waits for the second holds nothing that another namespace waits for, so nobody waits in a circle. The semaphores are
+    /// never closed; if they were, there would be nothing to wait for.
+    pub(super) async fn take(&self, namespace: &Arc<str>, units: u32) -> Option<Share> {
+        let own = self.of(namespace).acquire_many_owned(units.min(self.most)).await.ok()?;
+        let of_all = Arc::clone(&self.all).acquire_many_owned(units).await.ok()?;
+        Some(Share { _own: own, _of_all: of_all })
+    }
+
+    /// The semaphore of a namespace, which lives as long as anything is held or waited for.
+    fn of(&self, namespace: &Arc<str>) -> Arc<Semaphore> {
+        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = namespaces.get(namespace).and_then(Weak::upgrade) {
+            return known;
+        }
+        if namespaces.len() >= CLEAN_UP_AT {
+            namespaces.retain(|_, known| known.strong_count() > 0);
+        }
+        let new = Arc::new(Semaphore::new(usize::try_from(self.most).unwrap_or(Semaphore::MAX_PERMITS)));
+        namespaces.insert(Arc::clone(namespace), Arc::downgrade(&new));
+        new
+    }
+
+    #[cfg(test)]
+    pub(super) fn left(&self) -> usize {
+        self.all.available_permits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_namespace_leaves_half_to_the_others() {
+        let shares = Shares::new(6);
+        let (greedy, modest): (Arc<str>, Arc<str>) = ("evil".into(), "shop".into());
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(shares.take(&greedy, 1).await.unwrap());
+        }
+        assert!(shares.take(&greedy, 1).now_or_never().is_none(), "more than half");
+        let other = shares.take(&modest, 2).now_or_never();
+        assert!(other.is_some(), "the other half is free");
+        held.pop();
+        assert!(shares.take(&greedy, 1).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn more_than_half_is_had_at_once_and_all_comes_back() {
+        let shares = Arc::new(Shares::new(10));
+        let names: Vec<Arc<str>> = ["a", "b", "c"].map(Arc::from).into();
+        let tasks = (0..60_u32).map(|number| {
+            let (shares, name) = (Arc::clone(&shares), names[number as usize % 3].clone());
+            tokio::spawn(async move {
+                let share = shares.take(&name, 1 + number % 10).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                drop(share);
+            })
+        });
+        let all = futures::future::join_all(tasks);
+        let done =
+            tokio::time::timeout(Duration::from_secs(20), all).await.expect("nobody waits in a circle");
+        assert!(done.into_iter().all(|one| one.is_ok()));
+        assert_eq!(shares.left(), 10);
+    }
+
+    #[tokio::test]
+    async fn namespaces_that_hold_nothing_are_forgotten() {
+        let shares = Shares::new(4);
+        for number in 0..4 * CLEAN_UP_AT {
+            drop(shares.take(&format!("n{number}").into(), 1).await);
+        }
+        assert!(shares.namespaces.lock().unwrap().len() <= CLEAN_UP_AT);
+    }
+}

@@ -1,0 +1,211 @@
+//! What look-ups take: memory that is shared by all of them, and places that one tenant does not keep from another.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use wasmgate::image::{Depth, ImageKind};
+use wasmgate::lookup::{Error, Inspector, LookupOptions};
+use wasmgate::registry::{self, Puller, guard::GuardOptions};
+
+use crate::support::oci::{self, ImageBuilder, fixtures};
+use crate::support::web::{Web, never, ok};
+
+const AMPLE: Duration = Duration::from_mins(1);
+const MIB: usize = 1 << 20;
+
+/// A module of about so many bytes, unlike any other of another number.
+fn module(number: u8, bytes: usize) -> Vec<u8> {
+    let mut module = fixtures::command();
+    let mut content = vec![number; bytes];
+    content.splice(0..0, [1, b'x']);
+    module.push(0);
+    let mut length = content.len();
+    while length >= 0x80 {
+        module.push(0x80 | u8::try_from(length & 0x7f).unwrap());
+        length >>= 7;
+    }
+    module.push(u8::try_from(length).unwrap());
+    module.extend(content);
+    module
+}
+
+/// A layout with so many Spin images of four modules each.
+fn spin_images(folder: &Path, images: usize, bytes: usize) {
+    let modules: Vec<Vec<u8>> = (0..4).map(|number| module(number, bytes)).collect();
+    let modules: Vec<&[u8]> = modules.iter().map(Vec::as_slice).collect();
+    for number in 0..images {
+        let mut image = ImageBuilder::spin(&fixtures::locked_app(&modules, &json!({})), &modules);
+        // An image of its own, of the same layers.
+        image.set("annotations", json!({"number": number.to_string()}));
+        image.build().write_layout(&folder.join(format!("app{number}")), "v1").unwrap();
+    }
+}
+
+fn options(folder: &Path, memory: usize) -> LookupOptions {
+    LookupOptions {
+        layouts: BTreeMap::from([("large.test".into(), folder.into())]),
+        memory_bytes: memory as u64,
+        lookup_timeout: AMPLE,
+        ..LookupOptions::default()
+    }
+}
+
+async fn look_at_all(inspector: &Inspector, images: usize) -> Vec<Result<ImageKind, Arc<Error>>> {
+    let looks = (0..images).map(|number| {
+        let inspector = inspector.clone();
+        async move {
+            let image = format!("large.test/app{number}:v1");
+            inspector.inspect(&image, Depth::Config, AMPLE).await.map(|facts| facts.kind)
+        }
+    });
+    futures::future::join_all(looks).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn images_with_several_layers_share_the_memory_and_all_end() {
+    let folder = tempfile::tempdir().unwrap();
+    spin_images(folder.path(), 12, 2 * MIB);
+    // One layer takes twice its size, so that one image alone could take nearly all of it.
+    let memory = 20 * MIB;
+    let inspector = Inspector::new(options(folder.path(), memory)).unwrap();
+    for outcome in look_at_all(&inspector, 12).await {
+        assert_eq!(outcome.unwrap(), ImageKind::SpinApp);
+    }
+    let stats = inspector.stats();
+    let (held, peak) = (stats.layer_bytes, stats.layer_bytes_peak);
+    assert_eq!(held, 0);
+    assert!((8 * MIB as u64..=memory as u64).contains(&peak), "{peak} of {memory} bytes");
+}
+
+#[tokio::test]
+async fn a_layer_that_takes_more_than_all_of_the_memory_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    spin_images(folder.path(), 1, 2 * MIB);
+    let inspector = Inspector::new(options(folder.path(), 3 * MIB)).unwrap();
+    let error = look_at_all(&inspector, 1).await.remove(0).unwrap_err();
+    assert!(matches!(*error, Error::ExceedMemory { .. }), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("more than the 3145728 bytes that all look-ups share"), "{said}");
+    assert!(said.contains("raise `images.memoryBytes`"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_look_up_that_gets_no_memory_in_time_says_so_and_ends_when_there_is_some() {
+    let folder = tempfile::tempdir().unwrap();
+    spin_images(folder.path(), 1, 2 * MIB);
+    let module = module(9, 2 * MIB);
+    let image = ImageBuilder::wasm_artifact(&module).build();
+    let layer = oci::digest(&module);
+    let slow = Web::start(move |_, asked| match asked.line.rsplit_once('/').unwrap().1 {
+        name if *name == layer => never(),
+        name => ok(image.blobs.get(name).cloned().unwrap_or_else(|| image.manifest.clone())),
+    })
+    .await;
+    let options = LookupOptions {
+        lookup_timeout: Duration::from_secs(4),
+        read_timeout: AMPLE,
+        ..with_registry(&slow, options(folder.path(), 5 * MIB))
+    };
+    let inspector = Inspector::new(options).unwrap();
+    let (held, image) = (inspector.clone(), slow.image("slow:1"));
+    let holds = tokio::spawn(async move { held.inspect(&image, Depth::Config, AMPLE).await });
+    while inspector.stats().layer_bytes == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let image = "large.test/app0:v1";
+    let error = inspector.inspect(image, Depth::Config, Duration::from_millis(300)).await.unwrap_err();
+    assert!(matches!(*error, Error::WaitForMemory { budget_ms: 300, .. }), "{error}");
+    assert!(error.to_string().contains("timed out waiting for memory"), "{error}");
+    let error = holds.await.unwrap().unwrap_err();
+    assert!(matches!(*error, Error::TimedOut { budget_ms: 4000, .. }), "{error}");
+    let facts = inspector.inspect(image, Depth::Config, AMPLE).await.unwrap();
+    assert_eq!(facts.kind, ImageKind::SpinApp, "what was held came back");
+}
+
+fn with_registry(web: &Web, options: LookupOptions) -> LookupOptions {
+    let hosts = vec![web.host.clone()];
+    let registries = GuardOptions { allow: hosts.clone(), insecure: hosts, ..GuardOptions::default() };
+    LookupOptions { registries, ..options }
+}
+
+fn of(namespace: &str) -> Puller {
+    Puller { namespace: namespace.into(), pull_secrets: Vec::new(), service_account: "default".into() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_one_tenant_that_hang_keep_a_registry_from_no_other() {
+    let web = Web::start(
+        |_, asked| if asked.line.contains("/slow") { never() } else { (404, String::new(), vec![]) },
+    );
+    let web = web.await;
+    let options = LookupOptions {
+        concurrent_lookups: 1,
+        lookup_timeout: Duration::from_secs(2),
+        read_timeout: Duration::from_secs(1),
+        ..with_registry(&web, LookupOptions::default())
+    };
+    let inspector = Inspector::new(options).unwrap();
+    let ask = |namespace: &'static str, name: String| {
+        let (inspector, image) = (inspector.clone(), web.image(&name));
+        async move { inspector.inspect_for(&image, Depth::Config, AMPLE, &of(namespace)).await.unwrap_err() }
+    };
+    let is_answered = |error: &Error| matches!(error, Error::Fetch(registry::Error::FindImage { .. }));
+    let hanging: Vec<_> =
+        (0..12).map(|number| tokio::spawn(ask("evil", format!("slow/app{number}:1")))).collect();
+    while web.asked().len() < 8 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let error = ask("shop", "shop/app:1".into()).await;
+    assert!(is_answered(&error), "while twelve hang: {error}");
+    for error in futures::future::join_all(hanging).await {
+        assert!(!is_answered(&error.unwrap()));
+    }
+    let error = ask("evil", "slow/app0:1".into()).await;
+    assert!(!is_answered(&error), "{error}");
+    let error = ask("shop", "slow-and-ours:1".into());
+    let (mine, error) = tokio::join!(ask("shop", "shop/other:1".into()), error);
+    assert!(is_answered(&mine), "after twelve hung: {mine}");
+    assert!(!is_answered(&error), "what hangs for all hangs for this one too: {error}");
+    let error = ask("evil", "quick/app:1".into()).await;
+    assert!(is_answered(&error), "another repository of the same tenant: {error}");
+}
+
+/// Set in the process that looks images up and does nothing else, to the folder that they are in.
+const ALONE: &str = "WASMGATE_TEST_LOOKUP_FOLDER";
+
+/// The most that this process ever had in memory, in bytes (`proc_pid_status(5)`, `VmHWM`).
+fn peak_resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_looks_up_large_images_stays_within_its_memory() {
+    const IMAGES: usize = 12;
+    const LAYER: usize = 8 * MIB;
+    const MEMORY: usize = 64 * MIB;
+    let Ok(folder) = std::env::var(ALONE) else {
+        let folder = tempfile::tempdir().unwrap();
+        spin_images(folder.path(), IMAGES, LAYER);
+        let name = "memory::a_process_that_looks_up_large_images_stays_within_its_memory";
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = alone.args(["--exact", name, "--nocapture"]).env(ALONE, folder.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        print!("{said}");
+        return;
+    };
+    let inspector = Inspector::new(options(Path::new(&folder), MEMORY)).unwrap();
+    let before = peak_resident();
+    for outcome in look_at_all(&inspector, IMAGES).await {
+        assert_eq!(outcome.unwrap(), ImageKind::SpinApp);
+    }
+    let grown = peak_resident() - before;
+    let together = IMAGES * 4 * LAYER;
+    println!("{together} bytes of layers at once, {MEMORY} bytes for them: grown by {grown}");
+    assert!(grown < (MEMORY + MEMORY / 2) as u64, "{grown} bytes");
+}
