@@ -5,9 +5,9 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 # The programs that tests talk to.
-TOOLS := opa registry crane oras crdcheck etcd kube-apiserver kube-controller-manager kube-scheduler kubectl helm
+TOOLS := opa regal registry crane oras crdcheck etcd kube-apiserver kube-controller-manager kube-scheduler kubectl helm
 CARGO ?= cargo
-# Further arguments for cargo test: make test ARGS='--test flow -- mixed'
+# Further arguments for cargo test: make test ARGS='--test suite -- flow:: mixed'
 ARGS ?=
 
 .PHONY: help
@@ -44,7 +44,7 @@ policies: ## Test the Rego and compile the bundle that is built into the gate
 	policies/build
 
 .PHONY: tools
-tools: ## Build opa, a registry, a Kubernetes control plane and the rest into a cache that is keyed by version
+tools: ## Build opa, regal, a registry, a Kubernetes control plane and the rest into a cache that is keyed by version
 	@tools/build $(TOOLS) >/dev/null
 
 .PHONY: producers
@@ -52,7 +52,7 @@ producers: ## Bring binaries of real compilers and toolchains into a cache that 
 	@tests/fixtures/producers/fetch
 
 .PHONY: bench
-bench: ## Measure the road and its stages
+bench: ## Measure a review and its stages
 	$(CARGO) bench --locked $(ARGS)
 
 .PHONY: fmt

@@ -1,6 +1,6 @@
 //! What an image is: its digest, its kind and the evidence for it, what its code can call, and what it needs to
 //! start. Facts are keyed by digest and never change. Nothing here touches a registry or a disk: bytes come from a
-//! [`source::Source`], which other rooms implement.
+//! [`source::Source`], which other modules implement.
 
 use std::collections::BTreeSet;
 
@@ -295,13 +295,13 @@ pub struct ImageFacts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spin: Option<SpinApp>,
     /// Things that will make the image fail on some node, for people to read.
-    pub hazards: Vec<String>,
+    pub warnings: Vec<String>,
     /// What the config says of the bytes and is not so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Claim>,
 }
 
-/// The hazard of an image without entry point and command; none for a container whose pod spec gives one.
+/// The warning of an image without entry point and command; none for a container whose pod spec gives one.
 pub const NEEDS_COMMAND: &str = "the image names no command, so the pod must: `command: [\"/\"]` will do";
 
 /// What a container will really start, after `command` and `args` replaced the image's own entry point.
@@ -342,24 +342,31 @@ pub enum Depth {
     Layers,
 }
 
+pub mod annotation;
 pub mod archive;
 pub mod config;
 pub mod detect;
+pub mod entry;
 pub mod error;
+mod facts;
 pub mod interpreter;
+pub mod kind;
 pub mod layer;
+pub mod magic;
 pub mod malformed;
 pub mod manifest;
 pub mod module;
+pub mod names;
 pub mod path;
+pub mod platform;
 pub mod program;
 pub mod reference;
 pub mod rootfs;
-pub mod runner;
 pub mod source;
 pub mod spin;
+pub mod steps;
 
 pub use detect::SizeLimits;
 pub use error::Error;
-pub use interpreter::{Engine, Interpreter};
+pub use interpreter::{Interpreter, InterpreterKind};
 pub use program::program;

@@ -7,25 +7,26 @@ pub mod engine;
 mod error;
 mod input;
 mod instance;
+mod locations;
+mod memory;
 mod outcome;
-mod places;
 pub mod set;
 
 pub use builtins::HOST_FUNCTIONS;
 pub use bundle::Bundle;
 pub use engine::{Engine, Limits};
 pub use error::Error;
-pub use set::{Evaluation, Failure, PolicySet};
+pub use set::{BundleFailure, Evaluation, PolicySet};
 
 use serde::{Deserialize, Serialize};
 
 /// Entry point that every bundle must have.
 pub const ENTRYPOINT: &str = "wasmgate/violations";
 
-/// What a rule may ask for, apart from the level that the namespace sets.
+/// What a rule may ask for, apart from the enforcement action that the namespace sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Action {
+pub enum EnforcementAction {
     /// Only record it.
     Audit,
     /// Admit, and tell the user.
@@ -34,7 +35,7 @@ pub enum Action {
     Deny,
 }
 
-impl Action {
+impl EnforcementAction {
     /// The action as it is written in bundles, labels, configuration, records and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -45,7 +46,26 @@ impl Action {
     }
 }
 
-/// One finding of a rule; the shape that the entry point's set must have.
+/// What has to change so that a violation goes away, as its rule says it. An exception is none of them: it lifts the
+/// rule and mends nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MendedBy {
+    /// A grant for its capability, as the program can use it.
+    Grant,
+    /// A grant for its capability, as the runtime hands it over out of the program's reach.
+    AmbientGrant,
+    /// The image, or access to it.
+    Image,
+    /// The runtime class.
+    Runtime,
+    /// Another field of the pod spec.
+    Pod,
+    /// The gate's configuration.
+    Platform,
+}
+
+/// One finding of a rule; the shape that the entry point's set must have (`policies/schema/violations.v1alpha1.json`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Violation {
@@ -59,7 +79,10 @@ pub struct Violation {
     /// Capability that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<String>,
-    /// At most this; the namespace's level can lower it and never raise it.
+    /// At most this; the namespace's enforcement action can lower it and never raise it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub action: Option<Action>,
+    pub action: Option<EnforcementAction>,
+    /// What would mend it.
+    #[serde(default, rename = "mendedBy", skip_serializing_if = "Option::is_none")]
+    pub mended_by: Option<MendedBy>,
 }

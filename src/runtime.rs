@@ -1,5 +1,24 @@
-//! The runtimes of a cluster: which image kinds each one runs, where its nodes are, what it hands to a workload,
-//! and which size a workload gets on it. Filled from the configuration; the defaults come from the field.
+//! The runtimes of a cluster: which image kinds each one runs, where its nodes are, and which size a workload gets on it,
+//! from the configuration; and, for each family of them, what it starts from an image and what it hands over, from its
+//! own code ([`family`]).
+
+pub mod choice;
+mod crun;
+mod everything;
+pub mod family;
+#[cfg(test)]
+mod golden;
+pub mod handover;
+mod runwasi;
+mod runwasi_wamr;
+mod runwasi_wasmedge;
+mod runwasi_wasmer;
+mod runwasi_wasmtime;
+mod spin;
+mod youki;
+
+pub use family::{Compiler, Family, NativeWay, Runtime, runnable_by, warnings};
+pub use handover::{Files, Handover, HttpServer, Things, Variables};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,32 +26,6 @@ use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Toleration};
 use serde::{Deserialize, Serialize};
 
 use crate::image::ImageKind;
-
-/// What a runtime hands over, whatever the image says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ambient {
-    /// runwasi's wasmtime shim: all variables, `/` read-write with every mount, the network for components
-    /// (`runwasi:crates/containerd-shim-wasmtime/src/instance.rs`).
-    RunwasiWasmtime,
-    /// runwasi's WasmEdge shim: all variables, which can load native plug-ins, `/` read-write with every mount, and
-    /// WasmEdge's own sockets (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`).
-    RunwasiWasmedge,
-    /// crun with WasmEdge: the same (`crun:src/libcrun/handlers/wasmedge.c`).
-    CrunWasmedge,
-    /// crun with wasmtime: all variables, the working directory, no network (`crun:src/libcrun/handlers/wasmtime.c`).
-    CrunWasmtime,
-    /// crun with wasmer: arguments and output alone (`crun:src/libcrun/handlers/wasmer.c`).
-    CrunWasmer,
-    /// crun with WAMR: all variables, `/` with every mount, any address (`crun:src/libcrun/handlers/wamr.c`).
-    CrunWamr,
-    /// youki with wasmtime: all variables, no files, no network (`youki:crates/youki/src/workload/wasmtime.rs`).
-    YoukiWasmtime,
-    /// The Spin shim: what the locked app names, and nothing of the pod's volumes or variables.
-    Spin,
-    /// A runtime that nobody described: it is taken to hand over everything.
-    Everything,
-}
 
 /// What to do with a request or limit that a person wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -98,8 +91,8 @@ pub struct Profile {
     pub class_labels: BTreeMap<String, String>,
     /// Image kinds that the shim can start.
     pub runs: BTreeSet<ImageKind>,
-    /// What it hands over.
-    pub ambient: Ambient,
+    /// The runtime itself, which says what it starts and what it hands over.
+    pub ambient: Family,
     /// Requirements that are ANDed into every term of the required node affinity.
     #[serde(default)]
     pub node_affinity: Vec<NodeSelectorRequirement>,
@@ -119,13 +112,7 @@ impl Profile {
 
     /// Memory that the runtime itself needs in the container's cgroup, as a Kubernetes quantity.
     pub fn base_memory(&self) -> &str {
-        let by_runtime = match self.ambient {
-            // A guess: nobody has published what the shim's own process is charged for inside the container.
-            Ambient::Spin => "24Mi",
-            // Measured at most for runwasi's wasmtime; see `plan::floor`.
-            _ => "4Mi",
-        };
-        self.sizing.base_memory.as_deref().unwrap_or(by_runtime)
+        self.sizing.base_memory.as_deref().unwrap_or_else(|| self.ambient.runtime().base_memory())
     }
 }
 
@@ -176,20 +163,20 @@ impl Default for Runtimes {
 /// start, `wasmtime-v1` runtime-class-manager (`k3s-io/k3s:manifests/runtimes.yaml`, `runwasi:test/k8s/deploy.yaml`).
 fn wasmtime() -> Profile {
     let runs = [ImageKind::Module, ImageKind::Component, ImageKind::HttpComponent];
-    built_in("wasmtime", "wasmtime", &["wasm", "wasmtime-v1"], &runs, Ambient::RunwasiWasmtime)
+    built_in("wasmtime", "wasmtime", &["wasm", "wasmtime-v1"], &runs, Family::RunwasiWasmtime)
 }
 
 /// The Spin shim. `wasmtime-spin-v2` is the nearest thing to a standard name
 /// (`containerd-shim-spin:deployments/k8s/all-in-one-demo.yaml`).
 fn spin() -> Profile {
     let aliases = ["wasmtime-spin", "spin"];
-    built_in("spin", "wasmtime-spin-v2", &aliases, &[ImageKind::SpinApp], Ambient::Spin)
+    built_in("spin", "wasmtime-spin-v2", &aliases, &[ImageKind::SpinApp], Family::Spin)
 }
 
 /// runwasi's WasmEdge shim, whose class has one name everywhere (`k3s-io/k3s:manifests/runtimes.yaml`,
 /// `KWasm/kwasm-node-installer:example/runtimeclass.yaml`). Nothing is placed here: a class that exists says nothing about nodes.
 fn wasmedge() -> Profile {
-    built_in("wasmedge", "wasmedge", &[], &[ImageKind::Module], Ambient::RunwasiWasmedge)
+    built_in("wasmedge", "wasmedge", &[], &[ImageKind::Module], Family::RunwasiWasmedge)
 }
 
 /// Nothing is placed here. The profile says that these classes are Wasm runtimes, so that an image that nobody could
@@ -207,10 +194,10 @@ fn other() -> Profile {
         "wasmtime-wws",
         "wasmtime-lunatic",
     ];
-    built_in("other", "wasmer", &aliases, &[ImageKind::Module], Ambient::Everything)
+    built_in("other", "wasmer", &aliases, &[ImageKind::Module], Family::Everything)
 }
 
-fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambient: Ambient) -> Profile {
+fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambient: Family) -> Profile {
     Profile {
         name: name.into(),
         runtime_class: class.into(),

@@ -10,7 +10,7 @@ package lint
 # description: Every breach, in words that name the file.
 # scope: document
 # entrypoint: true
-problems contains $"{file}: reads the whole `input`, so nobody can say which parts it needs: name the property" if {
+problems contains $"{file}: reads the whole `input`, so which parts it needs is not known: name the property" if {
 	some [file, ref] in reads
 	not ref[1].type == "string"
 }
@@ -28,10 +28,20 @@ problems contains $"{annotation.location.file}: METADATA of a rule lacks `{conca
 
 problems contains $"{file}: a rule has no METADATA" if {
 	some file, module in input.modules
+	not file in entry_points
 	rules := [rule | some rule in module.rules; is_violation(rule)]
 	annotations := [a | some a in violation_annotations; a.location.file == file]
 	count(annotations) < count(rules)
 }
+
+problems contains $"{file}: shares its package with {other}, whose rules of the same name would join its own" if {
+	some file, module in input.modules
+	some other, its in input.modules
+	file < other
+	path(module) == path(its)
+}
+
+path(module) := [part.value | some part in module.package.path]
 
 reads contains [file, term.value] if {
 	some file, module in input.modules
@@ -43,9 +53,19 @@ reads contains [file, term.value] if {
 is_violation(rule) if rule.head.ref[0].value == "violations"
 
 violation_annotations contains annotation if {
-	some annotation in input.inspected.annotations
-	annotation.path[count(annotation.path) - 1].value == "violations"
+	some annotation in annotations_of_violations
 
 	# The words about the set as a whole are about no rule.
 	not annotation.annotations.scope == "document"
+}
+
+annotations_of_violations contains annotation if {
+	some annotation in input.inspected.annotations
+	annotation.path[count(annotation.path) - 1].value == "violations"
+}
+
+# What unites the rules has none of its own.
+entry_points contains annotation.location.file if {
+	some annotation in annotations_of_violations
+	annotation.annotations.entrypoint
 }

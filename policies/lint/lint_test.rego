@@ -7,15 +7,16 @@ test_a_named_property_that_is_sent_is_fine if {
 }
 
 test_an_omitted_property_is_a_problem if {
-	lint.problems == {"a.rego: reads `input.object`, which the manifest says no rule reads"} with input as bundle(["input", "object"])
+	document := bundle(["input", "object"])
+	lint.problems == {"a.rego: reads `input.object`, which the manifest says no rule reads"} with input as document
 }
 
 test_the_whole_input_is_a_problem if {
-	lint.problems == {"a.rego: reads the whole `input`, so nobody can say which parts it needs: name the property"} with input as bundle(["input"])
+	lint.problems == reads_all with input as bundle(["input"])
 }
 
 test_a_reference_to_a_key_that_varies_is_a_problem if {
-	lint.problems == {"a.rego: reads the whole `input`, so nobody can say which parts it needs: name the property"} with input as {
+	lint.problems == reads_all with input as {
 		"inspected": inspected([]),
 		"modules": {"a.rego": {"rules": [{"body": [{"terms": {"type": "ref", "value": [
 			{"type": "var", "value": "input"},
@@ -55,6 +56,28 @@ test_the_words_about_the_whole_set_need_no_remedy_and_stand_for_no_rule if {
 	}
 }
 
+test_the_entry_point_unites_the_rules_and_needs_no_metadata_of_a_rule if {
+	lint.problems == set() with input as {
+		"inspected": inspected([{
+			"annotations": {"scope": "document", "title": "t", "entrypoint": true},
+			"location": {"file": "a.rego", "row": 1},
+			"path": [{"type": "var", "value": "data"}, {"type": "string", "value": "violations"}],
+		}]),
+		"modules": {"a.rego": {"rules": [{"head": {"ref": [{"type": "var", "value": "violations"}]}}]}},
+	}
+}
+
+test_two_files_of_one_package_are_a_problem if {
+	lint.problems == {concat("", [
+		"a.rego: shares its package with b.rego, whose rules of the same name would join its own",
+	])} with input as {
+		"inspected": inspected([]),
+		"modules": {"a.rego": package_of("one"), "b.rego": package_of("one"), "c.rego": package_of("two")},
+	}
+}
+
+reads_all := {"a.rego: reads the whole `input`, so which parts it needs is not known: name the property"}
+
 bundle(path) := {
 	"inspected": inspected([]),
 	"modules": {"a.rego": {"rules": [{"body": [{"terms": {"type": "ref", "value": array.concat(
@@ -67,3 +90,5 @@ inspected(annotations) := {
 	"annotations": annotations,
 	"manifest": {"metadata": {"wasmgate": {"omit": ["object"]}}},
 }
+
+package_of(name) := {"package": {"path": [{"type": "var", "value": "data"}, {"type": "string", "value": name}]}}

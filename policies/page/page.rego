@@ -10,15 +10,23 @@ package page
 # description: docs/rules.md, from the METADATA of every rule.
 # scope: document
 # entrypoint: true
-page := concat("\n", array.concat([heading, table], array.concat([section(rule) | some rule in rules], [""])))
+markdown := concat("\n", array.flatten([heading, table, [section(rule) | some rule in rules], ""]))
 
 # METADATA
 # title: Problems
 # description: What would leave a hole in the page.
 # scope: document
-problems contains $"{files[rule]}: no document in `refused`, in its tests, shows what `{rule}` says" if {
+problems contains problem if {
 	some rule in rules
 	not input.examples[rule]
+	problem := $"{files[rule]}: no document in `refused`, in its tests, shows what `{rule}` says"
+}
+
+problems contains problem if {
+	some rule in rules
+	some said in input.examples[rule]
+	not said.mendedBy
+	problem := $"{files[rule]}: what `{rule}` says has no `mendedBy`"
 }
 
 problems contains $"`refused` has a document for `{rule}`, and no file is named after such a rule" if {
@@ -29,24 +37,29 @@ problems contains $"`refused` has a document for `{rule}`, and no file is named 
 heading := concat("\n", [
 	"# The baseline rules\n",
 	"Made by `policies/docs` from the METADATA of the rules and the documents in their tests; edit those.\n",
-	"What a rule denies comes to what the level of the namespace makes of it, or to less where the configuration says so",
-	"for the rule. A bundle that could not be evaluated denies under the name `policy-error`, at any level.\n",
+	"What a rule denies comes to what the enforcement action of the namespace makes of it, or to less where the",
+	"configuration says so for the rule. A bundle that could not be evaluated denies under the name `policy-error`,",
+	"whatever the enforcement action is. *Mended by* is what has to change: a grant, the image, the runtime class, the",
+	"pod spec, or the platform's configuration; `wasmgate suggest` writes the grants.\n",
 ])
 
 table := concat("\n", array.concat(
-	["| rule | severity | what it does | about |", "|---|---|---|---|"],
-	[$"| [{rule}](#{rule}) | {annotations[rule][0].custom.severity} | {action(rule)} | {annotations[rule][0].title} |" |
-		some rule in rules
-	],
+	["| rule | severity | what it does | mended by | about |", "|---|---|---|---|---|"],
+	[row | some rule in rules; row := concat(" | ", [
+		$"| [{rule}](#{rule})",
+		annotations[rule][0].custom.severity,
+		action(rule),
+		concat(", ", {said.mendedBy | some said in input.examples[rule]}),
+		$"{annotations[rule][0].title} |",
+	])],
 ))
 
-section(rule) := concat("\n", array.concat(
-	[$"\n## {rule}\n"],
-	array.concat(
-		[paragraph | some annotation in annotations[rule]; paragraph := about(annotation)],
-		["It says, for example:\n", concat("\n", [$"> {said.message}" | some said in input.examples[rule]])],
-	),
-))
+section(rule) := concat("\n", array.flatten([
+	$"\n## {rule}\n",
+	[paragraph | some annotation in annotations[rule]; paragraph := about(annotation)],
+	"It says, for example:\n",
+	concat("\n", [$"> {said.message}" | some said in input.examples[rule]]),
+]))
 
 about(annotation) := concat("\n", [
 	$"**{annotation.title}** (severity: {annotation.custom.severity})\n",

@@ -3,8 +3,8 @@ package page_test
 import data.page
 
 test_every_rule_has_its_metadata_and_its_words if {
-	text := page.page with input as written
-	contains(text, "| [a-rule](#a-rule) | low | warns | A title |")
+	text := page.markdown with input as written
+	contains(text, "| [a-rule](#a-rule) | low | warns | pod | A title |")
 	contains(text, "\n## a-rule\n\n**A title** (severity: low)\n\nWhy.\n\nRemedy: Mend it.\n")
 	contains(text, "**Further** (severity: high)")
 	contains(text, "> container `web` is wrong")
@@ -12,15 +12,16 @@ test_every_rule_has_its_metadata_and_its_words if {
 }
 
 test_a_rule_that_denies_in_one_case_denies if {
-	text := page.page with input as object.union(written, {"examples": {"a-rule": [
-		{"rule": "a-rule", "message": "one", "action": "warn"},
-		{"rule": "a-rule", "message": "two"},
+	text := page.markdown with input as object.union(written, {"examples": {"a-rule": [
+		{"rule": "a-rule", "message": "one", "action": "warn", "mendedBy": "pod"},
+		{"rule": "a-rule", "message": "two", "mendedBy": "grant"},
 	]}})
-	contains(text, "| low | denies |")
+	contains(text, "| low | denies | grant, pod |")
 }
 
 test_a_rule_without_a_document_is_a_problem if {
-	page.problems == {"wasmgate/a_rule.rego: no document in `refused`, in its tests, shows what `a-rule` says"} with input as {
+	missing := "wasmgate/a_rule.rego: no document in `refused`, in its tests, shows what `a-rule` says"
+	page.problems == {missing} with input as {
 		"inspected": written.inspected,
 		"examples": {},
 	}
@@ -33,13 +34,25 @@ test_a_document_without_a_rule_is_a_problem if {
 	}
 }
 
+test_a_violation_that_does_not_say_what_mends_it_is_a_problem if {
+	page.problems == {"wasmgate/a_rule.rego: what `a-rule` says has no `mendedBy`"} with input as {
+		"inspected": written.inspected,
+		"examples": {"a-rule": [{"rule": "a-rule", "message": "one"}]},
+	}
+}
+
 written := {
 	"inspected": {"annotations": [
 		annotation(20, {"title": "Further", "description": "More.", "custom": {"remedy": "Mend.", "severity": "high"}}),
 		annotation(3, {"title": "A title", "description": "Why.\n", "custom": {"remedy": "Mend it.", "severity": "low"}}),
 		annotation(1, {"scope": "document", "title": "All"}),
 	]},
-	"examples": {"a-rule": [{"rule": "a-rule", "message": "container `web` is wrong", "action": "warn"}]},
+	"examples": {"a-rule": [{
+		"rule": "a-rule",
+		"message": "container `web` is wrong",
+		"action": "warn",
+		"mendedBy": "pod",
+	}]},
 }
 
 annotation(row, words) := {

@@ -9,15 +9,17 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::state::{Error, State};
 use crate::capability::Entry;
-use crate::image::program::{self, Start};
-use crate::image::rootfs::crun_annotation;
+use crate::image::annotation::crun_annotation;
+use crate::image::entry::{Start, needs_layers};
+use crate::image::program;
 use crate::image::{Depth, ImageFacts, Program, Shape};
-use crate::inspection::{Container, Finding, Inspection};
-use crate::judge::{self, Case, RequestFacts, Sparing, Verdict};
-use crate::lookup::{Budget, Inspector};
-use crate::plan::{self, Context, Plan};
+use crate::inspection::{Container, Inspection, LookupResult};
+use crate::judge::{self, Case, ExemptionContext, RequestFacts, Verdict};
+use crate::lookup::{Inspector, LookupBudget};
+use crate::plan::{self, Context, Plan, placement};
 use crate::policy::Evaluation;
 use crate::registry::Puller;
+use crate::runtime::Family;
 use crate::workload::{self, ImageUse, Kind, Role, Workload};
 
 /// What the policies said, and who said it.
@@ -73,7 +75,8 @@ pub fn under_wasm_class(state: &State, workload: &Workload) -> bool {
 }
 
 /// Looks at every image of the workload side by side. A pod that will be placed on a Wasm runtime is looked at as one
-/// that is there already: down to the files of its ordinary images, so that a second call finds what the first one found.
+/// that is there already: down to the files of its ordinary images, and with the programs that its runtime starts, so that
+/// a second call finds what the first one found.
 pub async fn inspect(
     state: &State,
     inspector: &Inspector,
@@ -81,13 +84,35 @@ pub async fn inspect(
     budget: Duration,
 ) -> Inspection {
     let started = Instant::now();
+    let class = workload.spec.runtime_class_name.as_deref();
+    if let Some(profile) = class.and_then(|class| state.profile_of(class)) {
+        let found = look_at_all(inspector, workload, true, budget).await;
+        return under(profile.ambient, found, workload);
+    }
     // An annotation asks crun or youki for a Wasm handler, whatever the image is called.
-    let deep = under_wasm_class(state, workload) || crun_annotation(&workload.annotations).is_some();
-    let found = look_at_all(inspector, workload, deep, budget).await;
-    if deep || !found.has_wasm() {
+    let deep = crun_annotation(&workload.annotations).is_some();
+    let mut found = look_at_all(inspector, workload, deep, budget).await;
+    if !found.has_wasm() {
         return found;
     }
-    look_at_all(inspector, workload, true, budget.saturating_sub(started.elapsed())).await
+    if !deep {
+        found = look_at_all(inspector, workload, true, budget.saturating_sub(started.elapsed())).await;
+    }
+    let context = Context { runtimes: &state.runtimes, cluster: &state.cluster };
+    match placement::expected(&found, &context) {
+        Some(profile) if class.is_none() => under(profile.ambient, found, workload),
+        _ => found,
+    }
+}
+
+/// The same, with the programs that a runtime starts.
+fn under(family: Family, mut inspection: Inspection, workload: &Workload) -> Inspection {
+    for (container, image) in inspection.containers.iter_mut().zip(workload.images()) {
+        if let LookupResult::Known { facts, program } = &mut container.lookup {
+            *program = started(&image, &workload.annotations, Some(family), facts);
+        }
+    }
+    inspection
 }
 
 async fn look_at_all(inspector: &Inspector, workload: &Workload, deep: bool, budget: Duration) -> Inspection {
@@ -123,28 +148,29 @@ async fn look(
     };
     // Law 3: nothing says that this pod has to do with Wasm, so it does not pay for a registry that hangs.
     let doubtful = !deep && depth == Depth::Config;
-    let budget = if doubtful { Budget::doubtful(budget) } else { budget.into() };
-    let finding = match inspector.inspect_for(image.image, depth, budget, puller).await {
+    let budget = if doubtful { LookupBudget::doubtful(budget) } else { budget.into() };
+    let lookup = match inspector.inspect_for(image.image, depth, budget, puller).await {
         Ok(facts) => {
-            let program = started(image, annotations, deep, &facts);
-            Finding::Known { facts, program }
+            let program = started(image, annotations, None, &facts);
+            LookupResult::Known { facts, program }
         }
-        Err(error) => Finding::Unread { error },
+        Err(error) => LookupResult::Unread { error },
     };
     Container {
         role: image.role,
         index: image.index,
         name: image.name.to_string(),
         image: image.image.to_string(),
-        finding,
+        lookup,
     }
 }
 
-/// An image volume is mounted and never started, whatever is in it.
+/// The program that a runtime starts; what the image is meant to start, where none is known yet. An image volume is
+/// mounted and never started, whatever is in it.
 fn started(
     image: &ImageUse<'_>,
     annotations: &BTreeMap<String, String>,
-    under_wasm: bool,
+    family: Option<Family>,
     facts: &ImageFacts,
 ) -> Program {
     if image.role == Role::ImageVolume {
@@ -152,14 +178,16 @@ fn started(
     }
     let mounts: Vec<_> = image.mounts.iter().map(|mount| mount.mount_path.as_str()).collect();
     let ImageUse { command, args, working_dir, .. } = *image;
-    let annotations = Some(annotations);
-    let start = Start { command, args, working_dir, mounts: &mounts, annotations, under_wasm };
-    program::start(facts, &start)
+    let start = Start { command, args, working_dir, mounts: &mounts, annotations: Some(annotations) };
+    match family {
+        Some(family) => family.start(facts, &start),
+        None => program::start(facts, &start),
+    }
 }
 
 /// Whether the pod's own command names a Wasm file, which the image's config would not tell.
 fn starts_wasm_file(image: &ImageUse<'_>) -> bool {
-    image.command.first().or_else(|| image.args.first()).is_some_and(|first| program::needs_layers(first))
+    image.command.first().or_else(|| image.args.first()).is_some_and(|first| needs_layers(first))
 }
 
 /// Plans the changes to an object.
@@ -184,7 +212,7 @@ pub async fn judge(
     Judgement { verdict, failed_bundles }
 }
 
-/// What the policies' findings come to for this workload: levels and exceptions applied.
+/// What the policies' findings come to for this workload: enforcement actions and exceptions applied.
 pub fn verdict(
     state: &State,
     workload: &Workload,
@@ -192,16 +220,21 @@ pub fn verdict(
     evaluation: Evaluation,
     now: Timestamp,
 ) -> Verdict {
-    let sparing = Sparing { exceptions: &state.exceptions, workload, inspection, now };
-    judge::decide(evaluation, &state.levels, state.level_of(&workload.namespace), &sparing)
+    let exemption_context = ExemptionContext { exceptions: &state.exceptions, workload, inspection, now };
+    judge::decide(
+        evaluation,
+        &state.enforcement,
+        state.enforcement_of(&workload.namespace),
+        &exemption_context,
+    )
 }
 
 /// The document that the policies read, for the object as it would be stored.
 pub fn input(state: &State, request: &RequestFacts<'_>, examination: &Examination) -> Result<Value, Error> {
     let object = to_raw_value(&examination.plan.object).map_err(Error::WritePlanned)?;
     let case = case(state, request, &object, &examination.workload, &examination.inspection);
-    let text = serde_json::to_string(&judge::prepare(&case)).map_err(Error::WritePlanned)?;
-    serde_json::from_str(&text).map_err(Error::WritePlanned)
+    let text = serde_json::to_string(&judge::prepare(&case)).map_err(Error::WriteInput)?;
+    serde_json::from_str(&text).map_err(Error::WriteInput)
 }
 
 /// What one container can really do and nobody covers.
@@ -263,11 +296,11 @@ pub async fn examine(
     kind: Kind,
     budget: Duration,
 ) -> Result<Examination, Error> {
-    let sent = to_raw_value(raw).map_err(Error::WritePlanned)?;
+    let sent = to_raw_value(raw).map_err(Error::WriteObject)?;
     let object = workload::as_judged(&sent, kind)?;
     let workload = workload::read(object.get(), kind, request.namespace)?;
     let inspection = inspect(state, inspector, &workload, budget).await;
-    let raw = serde_json::from_str(object.get()).map_err(Error::WritePlanned)?;
+    let raw = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
     let plan = plan(state, &raw, &workload, &inspection)?;
     judge_planned(state, request, kind, inspection, plan).await
 }

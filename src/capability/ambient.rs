@@ -1,25 +1,18 @@
-//! What the runtime and the pod spec hand over, one entry per thing: this mount, that variable, the network.
-//!
-//! runwasi's wasmtime shim gives a command the whole file system, all variables and, to components, the whole network;
-//! an HTTP component gets the variables and outgoing HTTP; the Spin shim gives what the locked app names; the others are
-//! in files of their own. A runtime that nobody described is taken to give everything, and so are runwasi's wasmer and
-//! WAMR shims, whose network nobody looked at.
+//! What the runtime and the pod spec hand over, one entry per thing: this mount, that variable, the network. Which
+//! things a runtime hands over is its own answer ([`crate::runtime::Runtime::hands_over`]); here they become entries.
 
-mod crun;
 mod pod;
-mod runwasi;
 mod spin;
+mod things;
 mod variables;
-mod wasmedge;
-mod youki;
 
 use std::borrow::Cow;
 
 use super::required::{Unit, spin_app};
 use super::{Capability, Entry, merge};
-use crate::image::{ImageFacts, ImageKind, Program};
+use crate::image::{ImageFacts, Program};
 use crate::inspection::Container;
-use crate::runtime::{Ambient, Profile};
+use crate::runtime::{Family, Handover, NativeWay, Profile};
 use crate::workload::Workload;
 
 pub(super) use pod::Pod;
@@ -34,31 +27,6 @@ pub(super) struct Host<'a> {
     pub profile: Option<&'a Profile>,
 }
 
-/// How a runtime treats a program; worked out once per container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// runwasi's wasmtime shim and a core module.
-    RunwasiModule,
-    /// runwasi's wasmtime shim and `wasi:cli/run`.
-    RunwasiCommand,
-    /// runwasi's wasmtime shim and `wasi:http/incoming-handler`.
-    RunwasiHttp,
-    /// WasmEdge and a core module, behind runwasi's shim or in crun.
-    Wasmedge,
-    /// crun's wasmtime handler and a core module.
-    CrunWasmtime,
-    /// crun's wasmer handler and a core module.
-    CrunWasmer,
-    /// crun's WAMR handler and a core module.
-    CrunWamr,
-    /// youki's wasmtime executor and a core module.
-    YoukiWasmtime,
-    /// The Spin shim and a locked app.
-    Spin,
-    /// Anything else.
-    Everything,
-}
-
 impl<'a> Host<'a> {
     pub fn new(
         workload: &'a Workload,
@@ -69,23 +37,18 @@ impl<'a> Host<'a> {
         Self { facts: known.0, program: known.1, pod: Pod::new(workload, container), profile }
     }
 
-    /// A program that the profile's runtime is not known to run gets the widest treatment: what a shim does with a
-    /// kind that it was not made for is not written down anywhere.
-    fn way(&self) -> Way {
-        let Program::Wasm { kind, .. } = self.program else { return Way::Everything };
-        match (self.profile.map(|p| p.ambient), kind) {
-            (Some(Ambient::RunwasiWasmtime), ImageKind::Module) => Way::RunwasiModule,
-            (Some(Ambient::RunwasiWasmtime), ImageKind::Component) => Way::RunwasiCommand,
-            (Some(Ambient::RunwasiWasmtime), ImageKind::HttpComponent) => Way::RunwasiHttp,
-            (Some(Ambient::RunwasiWasmedge | Ambient::CrunWasmedge), ImageKind::Module) => Way::Wasmedge,
-            (Some(Ambient::CrunWasmtime), ImageKind::Module) => Way::CrunWasmtime,
-            (Some(Ambient::CrunWasmer), ImageKind::Module) => Way::CrunWasmer,
-            (Some(Ambient::CrunWamr), ImageKind::Module) => Way::CrunWamr,
-            (Some(Ambient::YoukiWasmtime), ImageKind::Module) => Way::YoukiWasmtime,
-            (Some(Ambient::Spin), ImageKind::SpinApp) if spin_app(self.facts, self.program).is_some() => {
-                Way::Spin
-            }
-            _ => Way::Everything,
+    /// The runtime; one that no profile describes is taken to hand over everything.
+    fn family(&self) -> Family {
+        self.profile.map_or(Family::Everything, |profile| profile.ambient)
+    }
+
+    /// A program that the runtime is not known to run gets the widest treatment: what a shim does with a kind that it was
+    /// not made for is not written down anywhere.
+    fn handover(&self) -> Handover {
+        let Program::Wasm { kind, .. } = self.program else { return Handover::Everything };
+        match self.family().runtime().hands_over(*kind) {
+            Handover::SpinManifest if spin_app(self.facts, self.program).is_none() => Handover::Everything,
+            handover => handover,
         }
     }
 
@@ -100,53 +63,46 @@ impl<'a> Host<'a> {
 
     /// Whether this unit is started at all: `SPIN_COMPONENTS_TO_RETAIN` narrows a Spin app.
     pub fn starts(&self, unit: &Unit<'_>) -> bool {
-        match (self.way(), unit.component) {
-            (Way::Spin, Some(component)) => spin::retains(&self.pod, &component.id),
+        match (self.handover(), unit.component) {
+            (Handover::SpinManifest, Some(component)) => spin::retains(&self.pod, &component.id),
             _ => true,
         }
     }
 
     /// Whether every unit is handed the same, so that it need be worked out once.
     pub fn treats_units_alike(&self) -> bool {
-        self.way() != Way::Spin
+        self.handover() != Handover::SpinManifest
     }
 
     /// What one unit is handed, sorted.
     pub fn hands_over(&self, unit: &Unit<'_>) -> Vec<Entry> {
-        merge(match (self.way(), unit.component) {
-            (Way::RunwasiModule, _) => runwasi::command(self, false),
-            (Way::RunwasiCommand, _) => runwasi::command(self, true),
-            (Way::RunwasiHttp, _) => runwasi::http(self),
-            (Way::Wasmedge, _) => wasmedge::module(self),
-            (Way::CrunWasmtime, _) => crun::wasmtime(self),
-            (Way::CrunWasmer, _) => crun::wasmer(self),
-            (Way::CrunWamr, _) => crun::wamr(self),
-            (Way::YoukiWasmtime, _) => youki::wasmtime(self),
-            (Way::Spin, Some(component)) => spin::component(self, component),
-            (Way::Spin, None) | (Way::Everything, _) => self.everything(),
+        merge(match (self.handover(), unit.component) {
+            (Handover::Things(given), _) => things::of(self, &given),
+            (Handover::SpinManifest, Some(component)) => spin::component(self, component),
+            (Handover::SpinLayer, _) => spin::layer(self),
+            (Handover::SpinManifest, None) | (Handover::Everything, _) => self.everything(),
         })
     }
 
-    /// What the program as a whole is handed, beside its units: a Spin app's triggers.
+    /// What the program as a whole is handed, beside its units: a Spin app's triggers, and what is loaded beside it.
     pub fn hands_over_to_app(&self) -> Vec<Entry> {
-        merge(match self.way() {
-            Way::Spin => spin::app(self),
-            Way::Everything => self.everything(),
-            Way::Wasmedge => wasmedge::process(self),
-            Way::RunwasiModule
-            | Way::RunwasiCommand
-            | Way::RunwasiHttp
-            | Way::CrunWasmtime
-            | Way::CrunWasmer
-            | Way::CrunWamr
-            | Way::YoukiWasmtime => Vec::new(),
+        merge(match self.handover() {
+            Handover::SpinManifest | Handover::SpinLayer => spin::app(self),
+            Handover::Everything => self.everything(),
+            Handover::Things(_) => {
+                self.loads_plug_ins().then(|| things::plug_ins(self)).into_iter().collect()
+            }
         })
     }
 
-    /// Whether the program is a command component that cannot be linked because of an import of `wasi:http`: runwasi's
-    /// shim adds `wasmtime_wasi::p2` alone to a command's linker (`runwasi:crates/containerd-shim-wasmtime/src/instance.rs`).
+    fn loads_plug_ins(&self) -> bool {
+        self.handover() == Handover::Everything
+            || self.family().runtime().native_ways().contains(&NativeWay::PlugIns)
+    }
+
+    /// Whether the program is a command component that cannot be linked because of an import of `wasi:http`.
     pub fn lacks_http(&self) -> bool {
-        self.way() == Way::RunwasiCommand
+        matches!(self.program, Program::Wasm { kind, .. } if self.family().runtime().lacks_http(*kind))
     }
 
     /// The whole taxonomy without parameters, and what the pod spec names.
@@ -177,7 +133,7 @@ impl<'a> Host<'a> {
 /// own process (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`). Asked for only where the runtime is not
 /// known to be another one.
 pub(super) fn plugins(host: &Host<'_>) -> Vec<Entry> {
-    if !matches!(host.way(), Way::Everything | Way::Wasmedge) {
+    if !host.loads_plug_ins() {
         return Vec::new();
     }
     let loads = |name: &str| matches!(name, "WASMEDGE_PLUGIN_PATH" | "WASMEDGE_WASINN_PRELOAD");

@@ -15,24 +15,13 @@ use super::{Error, Exit, build, print, render};
 use crate::admission::examine::{self, Open};
 use crate::admission::{Examination, State};
 use crate::capability::Entry;
-use crate::grant::draft::{Draft, comment};
+use crate::grant::draft::{GrantDraft, comment};
 use crate::grant::index::repository;
 use crate::judge::input::UserFacts;
 use crate::judge::{JudgedViolation, RequestFacts};
 use crate::lookup::Inspector;
-use crate::policy::{Action, Violation};
+use crate::policy::{EnforcementAction, MendedBy, Violation};
 use crate::workload::{Kind, Workload};
-
-/// Rules that a grant satisfies: those that speak of an uncovered capability (`policies/wasmgate/concern.rego`), but for
-/// native code, which no grant lets in.
-pub const MENDABLE: [&str; 6] =
-    ["needs-grant", "grant-expired", "plugin-env", "secret-in-reach", "unknown-import", IDLE];
-
-/// The rule that speaks of what is handed over and out of reach.
-const IDLE: &str = "ambient-wider-than-grant";
-
-/// Rules that leave a container out of the grant: under another runtime or with another image it would need another.
-const PREVENTING: [&str; 3] = ["runtime-mismatch", "native-code", "not-inspected"];
 
 /// What would let one object in.
 #[derive(Debug, Clone, Default)]
@@ -146,12 +135,8 @@ fn judged(
 ) -> Suggestion {
     let Some(judgement) = &examination.judgement else { return unjudged(examination) };
     let violations = &judgement.verdict.violations;
-    let denied = |v: &&JudgedViolation| v.action == Action::Deny;
-    let unmendable = violations.iter().filter(denied).filter(|v| !is_mendable(&v.violation));
-    let blocked: Vec<String> = unmendable
-        .map(|v| format!("[{}] {} (no grant can mend this)", v.violation.rule, v.violation.message))
-        .collect();
     let open: Vec<Open> = open.into_iter().filter_map(|open| grantable(open, violations)).collect();
+    let blocked = blocked(violations, &open);
     let warnings = advice::of(state, examination, &open);
     let grants = drafts(&examination.workload, &open, taken);
     let summary = match (grants.is_empty(), blocked.is_empty()) {
@@ -163,19 +148,51 @@ fn judged(
     Suggestion { summary: summary.to_string(), grants, warnings, blocked, ..Suggestion::default() }
 }
 
-/// Whether a grant would mend it. One for everything that a runtime might hand over is no grant: a profile of it is meant.
+/// Whether a grant would mend it, as its rule says.
 pub fn is_mendable(violation: &Violation) -> bool {
-    let rule = violation.rule.as_str();
-    MENDABLE.contains(&rule) && (rule != IDLE || violation.capability.is_some())
+    matches!(violation.mended_by, Some(MendedBy::Grant | MendedBy::AmbientGrant))
+}
+
+/// Whether it keeps its container out of the grant: with another image or under another runtime it would need another.
+fn prevents(violation: &Violation) -> bool {
+    matches!(violation.mended_by, Some(MendedBy::Image | MendedBy::Runtime))
+}
+
+/// What denies and the grants for `open` leave as it is.
+fn blocked(violations: &[JudgedViolation], open: &[Open]) -> Vec<String> {
+    let denied = || violations.iter().filter(|v| v.action == EnforcementAction::Deny).map(|v| &v.violation);
+    let left = |violation: &&Violation| !is_mendable(violation) || is_unanswered(violation, open);
+    // A container that was left out is named by what prevents it.
+    let left_out = |violation: &Violation| {
+        is_mendable(violation)
+            && denied().any(|other| prevents(other) && other.container == violation.container)
+    };
+    let line = |violation: &Violation| {
+        let why = if is_mendable(violation) {
+            "its rule asks for a grant, and nothing of the kind is without one"
+        } else {
+            "no grant can mend this"
+        };
+        format!("[{}] {} ({why})", violation.rule, violation.message)
+    };
+    denied().filter(left).filter(|violation| !left_out(violation)).map(line).collect()
+}
+
+/// Whether no entry that a grant is written for is what the rule asks a grant for.
+fn is_unanswered(violation: &Violation, open: &[Open]) -> bool {
+    let container = |open: &&Open| violation.container.as_ref().is_none_or(|name| *name == open.container);
+    let capability =
+        |entry: &Entry| violation.capability.as_ref().is_none_or(|name| name == entry.capability.as_str());
+    !open.iter().filter(container).any(|open| open.entries.iter().any(capability))
 }
 
 /// An object that no policy was asked about. When an image could not be read, it may be Wasm all the same.
 fn unjudged(examination: &Examination) -> Suggestion {
-    let unread = |c: &crate::inspection::Container| match &c.finding {
-        crate::inspection::Finding::Unread { error } => {
+    let unread = |c: &crate::inspection::Container| match &c.lookup {
+        crate::inspection::LookupResult::Unread { error } => {
             Some(format!("container `{}`: nobody can tell what it would need: {error}", c.name))
         }
-        crate::inspection::Finding::Known { .. } => None,
+        crate::inspection::LookupResult::Known { .. } => None,
     };
     let blocked: Vec<String> = examination.inspection.containers.iter().filter_map(unread).collect();
     let summary =
@@ -184,23 +201,20 @@ fn unjudged(examination: &Examination) -> Suggestion {
 }
 
 /// What of a container a grant would change: not one that something prevents from starting at all, and nothing that an
-/// exception spares.
+/// exception exempts.
 fn grantable(mut open: Open, violations: &[JudgedViolation]) -> Option<Open> {
     let own = |v: &&JudgedViolation| v.violation.container.as_deref() == Some(open.container.as_str());
     let own: Vec<&JudgedViolation> = violations.iter().filter(own).collect();
-    let prevented =
-        own.iter().any(|v| v.action == Action::Deny && PREVENTING.contains(&v.violation.rule.as_str()));
-    let spared: BTreeSet<&str> = own
-        .iter()
-        .filter(|v| v.exempted.is_some() && MENDABLE.contains(&v.violation.rule.as_str()))
-        .filter_map(|v| v.violation.capability.as_deref())
-        .collect();
-    let idle = |entry: &Entry| {
-        let capability = Some(entry.capability.as_str());
-        own.iter().any(|v| v.violation.rule == IDLE && v.violation.capability.as_deref() == capability)
+    let prevented = own.iter().any(|v| v.action == EnforcementAction::Deny && prevents(&v.violation));
+    let named = |by: MendedBy, exempted: bool| -> BTreeSet<&str> {
+        let found =
+            own.iter().filter(|v| v.violation.mended_by == Some(by) && v.exempted.is_some() == exempted);
+        found.filter_map(|v| v.violation.capability.as_deref()).collect()
     };
-    open.entries.extend(std::mem::take(&mut open.ambient).into_iter().filter(idle));
-    open.entries.retain(|entry| !spared.contains(entry.capability.as_str()));
+    let (exempted, idle) = (named(MendedBy::Grant, true), named(MendedBy::AmbientGrant, false));
+    open.entries.retain(|entry| !exempted.contains(entry.capability.as_str()));
+    let ambient = std::mem::take(&mut open.ambient).into_iter();
+    open.entries.extend(ambient.filter(|entry| idle.contains(entry.capability.as_str())));
     (!prevented && !open.entries.is_empty()).then_some(open)
 }
 
@@ -228,7 +242,7 @@ fn drafts(workload: &Workload, open: &[Open], taken: &mut BTreeSet<(String, Stri
         let container = list.first().map(|open| open.container.as_str()).unwrap_or_default();
         let own = if workload.name.is_empty() { container } else { &workload.name };
         let wanted = if several { format!("{own}-{container}") } else { own.to_string() };
-        let draft = Draft {
+        let draft = GrantDraft {
             name: &free_name(&dns_name(&wanted), &workload.namespace, taken),
             namespace: &workload.namespace,
             service_account: workload.service_account(),

@@ -1,7 +1,8 @@
 //! The least that a program needs to start, from the bytes of its modules. The formulas are fits of measurements
 //! (`wasmtime` 36 and 48 under `containerd-shim-wasm` 1.0.1); the tests hold them to every measured row.
 
-use crate::image::{ModuleFacts, Packaging};
+use crate::image::ModuleFacts;
+use crate::runtime::Compiler;
 
 use super::quantity::{MIB, Quantity};
 
@@ -30,13 +31,13 @@ pub(super) const COMPILE_SECONDS: i128 = 10;
 /// The memory limit under which the program does not start, in whole Mi. `base` is what the runtime needs in the
 /// container before it loads a module: measured for runwasi's wasmtime (at most 4Mi), a guess for Spin.
 pub fn memory<'a>(
-    packaging: Packaging,
+    compiler: Compiler,
     base: Quantity,
     modules: impl Iterator<Item = &'a ModuleFacts>,
 ) -> Quantity {
-    let (base, per_byte) = match packaging {
-        Packaging::Layers => (base, MAPPED),
-        Packaging::RootFilesystem => (base.max(Quantity::from_bytes(COMPILER)), COMPILED),
+    let (base, per_byte) = match compiler {
+        Compiler::Shim => (base, MAPPED),
+        Compiler::Container => (base.max(Quantity::from_bytes(COMPILER)), COMPILED),
     };
     let bytes = modules.fold(0_i128, |sum, module| {
         let code = i128::from(module.code_bytes).saturating_mul(per_byte);
@@ -48,21 +49,18 @@ pub fn memory<'a>(
 }
 
 /// CPU seconds, in thousandths, that the container spends on compiling at every start; none when the shim compiles.
-pub(super) fn compile_millis<'a>(
-    packaging: Packaging,
-    modules: impl Iterator<Item = &'a ModuleFacts>,
-) -> i128 {
+pub(super) fn compile_millis<'a>(compiler: Compiler, modules: impl Iterator<Item = &'a ModuleFacts>) -> i128 {
     let code = modules.fold(0_i128, |sum, module| sum.saturating_add(i128::from(module.code_bytes)));
-    match packaging {
-        Packaging::Layers => 0,
+    match compiler {
+        Compiler::Shim => 0,
         // Seventeen tenths of a second per million bytes are 17 thousandths per ten thousand bytes.
-        Packaging::RootFilesystem => code.saturating_mul(TENTHS_OF_A_SECOND).saturating_add(9_999) / 10_000,
+        Compiler::Container => code.saturating_mul(TENTHS_OF_A_SECOND).saturating_add(9_999) / 10_000,
     }
 }
 
 /// The CPU limit under which compiling takes ten seconds.
-pub fn cpu<'a>(packaging: Packaging, modules: impl Iterator<Item = &'a ModuleFacts>) -> Quantity {
-    let millis = compile_millis(packaging, modules).saturating_add(COMPILE_SECONDS - 1) / COMPILE_SECONDS;
+pub fn cpu<'a>(compiler: Compiler, modules: impl Iterator<Item = &'a ModuleFacts>) -> Quantity {
+    let millis = compile_millis(compiler, modules).saturating_add(COMPILE_SECONDS - 1) / COMPILE_SECONDS;
     Quantity::from_millis(millis)
 }
 
@@ -90,17 +88,17 @@ mod tests {
         }
     }
 
-    fn mebibytes(packaging: Packaging, code: u64, pages: u64) -> i128 {
+    fn mebibytes(compiler: Compiler, code: u64, pages: u64) -> i128 {
         let base = Quantity::from_bytes(4 * MIB);
-        let floor = memory(packaging, base, std::iter::once(&module(code, pages * 65_536)));
+        let floor = memory(compiler, base, std::iter::once(&module(code, pages * 65_536)));
         floor.memory().trim_end_matches("Mi").parse().unwrap()
     }
 
-    /// Code, pages, packaging, the smallest limit that is known to start it, the most that would be wasteful (Mi).
+    /// Code, pages, compiler, the smallest limit that is known to start it, the most that would be wasteful (Mi).
     /// The compile-only rows carry their peak resident memory less the 16.6 MB that the pod is not charged for.
     #[test]
     fn the_floor_is_never_below_a_size_that_is_known_to_be_needed() {
-        let (layers, rootfs) = (Packaging::Layers, Packaging::RootFilesystem);
+        let (layers, rootfs) = (Compiler::Shim, Compiler::Container);
         let table = [
             ("tiny text module, layer", layers, 100, 1, 2, 6),
             ("tiny text module, file", rootfs, 100, 1, 2, 16),
@@ -115,8 +113,8 @@ mod tests {
             ("wasm-tools.core", rootfs, 1_953_000, 17, 100, 120),
             ("StarlingMonkey", rootfs, 9_007_000, 36, 332, 460),
         ];
-        for (name, packaging, code, pages, needed, wasteful) in table {
-            let floor = mebibytes(packaging, code, pages);
+        for (name, compiler, code, pages, needed, wasteful) in table {
+            let floor = mebibytes(compiler, code, pages);
             assert!((needed..=wasteful).contains(&floor), "{name}: {floor}Mi, {needed}Mi are needed");
         }
     }
@@ -134,7 +132,7 @@ mod tests {
         ];
         for (code, measured) in table {
             let module = module(code, 0);
-            let fit = compile_millis(Packaging::RootFilesystem, std::iter::once(&module));
+            let fit = compile_millis(Compiler::Container, std::iter::once(&module));
             assert!(fit * 5 >= measured * 4 && fit * 4 <= measured * 5, "{code} bytes: {fit} ms");
         }
     }
@@ -142,26 +140,26 @@ mod tests {
     #[test]
     fn only_a_file_in_a_root_file_system_needs_cpu_to_compile() {
         let monkey = module(9_007_000, 0);
-        assert_eq!(cpu(Packaging::Layers, std::iter::once(&monkey)), Quantity::ZERO);
-        assert_eq!(cpu(Packaging::RootFilesystem, std::iter::once(&monkey)).cpu(), "1532m");
+        assert_eq!(cpu(Compiler::Shim, std::iter::once(&monkey)), Quantity::ZERO);
+        assert_eq!(cpu(Compiler::Container, std::iter::once(&monkey)).cpu(), "1532m");
     }
 
     #[test]
     fn the_modules_of_an_app_add_up_on_the_base_of_its_runtime() {
         let base = Quantity::from_bytes(24 * MIB);
         let parts = [module(1 << 20, 1 << 20), module(1 << 20, 2 << 20)];
-        assert_eq!(memory(Packaging::Layers, base, parts.iter()).memory(), "35Mi");
-        assert_eq!(memory(Packaging::Layers, base, [].iter()).memory(), "24Mi");
+        assert_eq!(memory(Compiler::Shim, base, parts.iter()).memory(), "35Mi");
+        assert_eq!(memory(Compiler::Shim, base, [].iter()).memory(), "24Mi");
     }
 
     #[test]
     fn a_module_that_claims_absurd_sizes_ends_at_the_largest_quantity() {
         let absurd = [module(u64::MAX, u64::MAX), module(u64::MAX, u64::MAX)];
-        for packaging in [Packaging::Layers, Packaging::RootFilesystem] {
-            let floor = memory(packaging, Quantity::ZERO, absurd.iter());
+        for compiler in [Compiler::Shim, Compiler::Container] {
+            let floor = memory(compiler, Quantity::ZERO, absurd.iter());
             assert_eq!(Quantity::parse(&floor.memory()), Ok(floor));
             assert!(floor > Quantity::parse("7Ei").unwrap());
-            assert!(cpu(packaging, absurd.iter()) >= Quantity::ZERO);
+            assert!(cpu(compiler, absurd.iter()) >= Quantity::ZERO);
         }
     }
 }

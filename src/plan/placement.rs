@@ -38,6 +38,11 @@ fn kinds_of(inspection: &Inspection) -> Kinds<'_> {
     kinds
 }
 
+/// The profile that a pod without a runtime class is meant for, as far as its programs tell.
+pub fn expected<'a>(inspection: &Inspection, context: &Context<'a>) -> Option<&'a Profile> {
+    choose(&kinds_of(inspection), context, &mut Notes::default())
+}
+
 /// Writes the runtime class where nobody did, and returns the profile that the pod will run under; `None` when it
 /// will run under none that the configuration knows.
 pub(super) fn place<'a>(
@@ -104,7 +109,7 @@ fn choose<'a>(kinds: &Kinds<'_>, context: &Context<'a>, notes: &mut Notes) -> Op
     all
 }
 
-/// The first RuntimeClass of the profile that the API server would take on this pod, as far as the picture of the
+/// The first RuntimeClass of the profile that the API server would take on this pod, as far as the snapshot of the
 /// cluster tells (`kubernetes:plugin/pkg/admission/runtimeclass/admission.go`). It would refuse the pod under our name
 /// otherwise.
 fn class_of<'a>(

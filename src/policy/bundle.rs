@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Error;
+use super::memory::raise_minimum;
 
 /// An archive of more bytes is not read. The baseline has 60 KiB; data is what makes bundles large.
 pub const MAX_PACKED_BYTES: u64 = 64 << 20;
@@ -60,7 +61,7 @@ struct Files {
 /// The part of `.manifest` that is read (`open-policy-agent/opa:v1/bundle/manifest.schema.json`).
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Manifest {
+struct BundleManifest {
     revision: String,
     metadata: Metadata,
 }
@@ -127,12 +128,13 @@ impl Bundle {
     }
 
     fn assemble(name: &str, files: Files) -> Result<Self, Error> {
-        let module = files.module.ok_or_else(|| Error::FindModule { bundle: name.into() })?;
+        let mut module = files.module.ok_or_else(|| Error::FindModule { bundle: name.into() })?;
         if !module.starts_with(b"\0asm") {
             let reason = "it does not start with the magic number of Wasm".into();
             return Err(Error::CompileModule { bundle: name.into(), reason });
         }
-        let manifest: Manifest = parse(name, ".manifest", files.manifest.as_deref().unwrap_or(b"{}"))?;
+        raise_minimum(&mut module);
+        let manifest: BundleManifest = parse(name, ".manifest", files.manifest.as_deref().unwrap_or(b"{}"))?;
         let data: Value = parse(name, "data.json", files.data.as_deref().unwrap_or(b"{}"))?;
         if !data.is_object() {
             let reason = "expected an object".into();

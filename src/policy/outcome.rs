@@ -68,13 +68,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::policy::Action;
+    use crate::policy::{EnforcementAction, MendedBy};
 
     #[test]
     fn a_set_of_violations_is_read_whole() {
         let found = violations(&json!([{"result": [
             {"rule": "a", "message": "b"},
-            {"rule": "c", "message": "d", "container": "e", "capability": "fs", "action": "warn"},
+            {"rule": "c", "message": "d", "container": "e", "capability": "fs", "action": "warn",
+             "mendedBy": "ambient-grant"},
         ]}]))
         .unwrap();
         let bare = Violation {
@@ -83,13 +84,15 @@ mod tests {
             container: None,
             capability: None,
             action: None,
+            mended_by: None,
         };
         let full = Violation {
             rule: "c".into(),
             message: "d".into(),
             container: Some("e".into()),
             capability: Some("fs".into()),
-            action: Some(Action::Warn),
+            action: Some(EnforcementAction::Warn),
+            mended_by: Some(MendedBy::AmbientGrant),
         };
         assert_eq!(found, [bare, full]);
         assert_eq!(violations(&json!([{"result": []}])), Ok(Vec::new()));
@@ -119,6 +122,10 @@ mod tests {
             (json!([{"result": [{"rule": 1, "message": "b"}]}]), "expected a string"),
             (json!([{"result": [{"rule": "a", "message": "b", "allow": 1}]}]), "unknown field `allow`"),
             (json!([{"result": [{"rule": "a", "message": "b", "action": "nod"}]}]), "unknown variant `nod`"),
+            (
+                json!([{"result": [{"rule": "a", "message": "b", "mendedBy": "luck"}]}]),
+                "unknown variant `luck`",
+            ),
         ];
         for (result, expected) in cases {
             let message = violations(&result).unwrap_err();

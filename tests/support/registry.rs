@@ -1,8 +1,6 @@
 //! The registry that the world runs (`distribution`, built by `tools/build`), on a free loopback port, for as long as
 //! the value lives; and the programs that push to it.
 
-#![allow(dead_code, reason = "every test binary that uses a registry uses a part of this")]
-
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,6 +12,8 @@ use oci_client::client::{Certificate, CertificateEncoding, Client, ClientConfig,
 use oci_client::secrets::RegistryAuth;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+
+use super::process::program;
 
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const USER: &str = "wasmgate";
@@ -28,14 +28,6 @@ const UNTIL_STDIN_CLOSES: &str =
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
-/// Absolute path of a tool; builds it when it was never built.
-pub fn tool(name: &str) -> PathBuf {
-    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/build");
-    let output = Command::new(&build).args(["--path", name]).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "{} --path {name} failed", build.display());
-    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-}
-
 /// `sha256:…` of bytes.
 pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{:x}", Sha256::digest(bytes))
@@ -47,8 +39,8 @@ pub struct Registry {
     folder: TempDir,
     /// `127.0.0.1:PORT`.
     pub host: String,
-    /// Certificate of the authority that signed the registry's, when it speaks TLS.
-    pub authority: Option<PathBuf>,
+    /// Certificate of the CA that signed the registry's, when it speaks TLS.
+    pub ca: Option<PathBuf>,
     auth: RegistryAuth,
 }
 
@@ -63,7 +55,7 @@ impl Registry {
         Self::launch(tempfile::tempdir_in(parent).unwrap(), "", None, RegistryAuth::Anonymous)
     }
 
-    /// TLS by an authority of its own, and one user.
+    /// TLS by a CA of its own, and one user.
     pub fn start_with_tls_and_password() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -75,8 +67,8 @@ impl Registry {
             at("server.key").display(),
             at("htpasswd").display()
         );
-        let authority = at("ca.pem");
-        Self::launch(folder, &http, Some(authority), RegistryAuth::Basic(USER.into(), PASSWORD.into()))
+        let ca = at("ca.pem");
+        Self::launch(folder, &http, Some(ca), RegistryAuth::Basic(USER.into(), PASSWORD.into()))
     }
 
     /// Plain HTTP; tokens of this realm are trusted when they are signed with this certificate's key.
@@ -91,7 +83,7 @@ impl Registry {
         Self::launch(folder, &more, None, RegistryAuth::Basic(USER.into(), PASSWORD.into()))
     }
 
-    fn launch(folder: TempDir, more: &str, authority: Option<PathBuf>, auth: RegistryAuth) -> Self {
+    fn launch(folder: TempDir, more: &str, ca: Option<PathBuf>, auth: RegistryAuth) -> Self {
         let config = folder.path().join("config.yml");
         let data = folder.path().join("data");
         let text = format!(
@@ -101,7 +93,7 @@ impl Registry {
         );
         fs::write(&config, text).unwrap();
         let shell = serve(folder.path());
-        let mut registry = Self { shell, folder, host: String::new(), authority, auth };
+        let mut registry = Self { shell, folder, host: String::new(), ca, auth };
         registry.host = registry.wait_until_it_listens();
         registry
     }
@@ -184,8 +176,8 @@ impl Registry {
             data: fs::read(path).unwrap(),
         };
         Client::try_from(ClientConfig {
-            protocol: if self.authority.is_some() { ClientProtocol::Https } else { ClientProtocol::Http },
-            extra_root_certificates: self.authority.iter().map(certificate).collect(),
+            protocol: if self.ca.is_some() { ClientProtocol::Https } else { ClientProtocol::Http },
+            extra_root_certificates: self.ca.iter().map(certificate).collect(),
             ..ClientConfig::default()
         })
         .unwrap()
@@ -202,7 +194,7 @@ impl Registry {
     }
 
     fn run(&self, name: &str, folder: &Path, arguments: &[&str]) -> Output {
-        let output = Command::new(tool(name))
+        let output = Command::new(program(name))
             .args(arguments)
             .current_dir(folder)
             // Neither reads the logins of whoever runs the tests.
@@ -227,7 +219,7 @@ fn serve(folder: &Path) -> Child {
     let log = |name: &str| File::create(folder.join(name)).unwrap();
     Command::new("sh")
         .args(["-c", UNTIL_STDIN_CLOSES])
-        .arg(tool("registry"))
+        .arg(program("registry"))
         .arg(folder.join("config.yml"))
         .stdin(Stdio::piped())
         .stdout(log("access.log"))

@@ -2,11 +2,11 @@
 //! (`containerd-shim-spin` issues 106 and 108). The pod's variables do reach the shim's own process, where they are
 //! the values of application variables (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`).
 
-use super::runwasi::listening;
+use super::things::listening;
 use super::{Host, Pod};
 use crate::capability::{Access, Capability, Entry, HostPattern, path};
 use crate::image::SpinComponent;
-use crate::image::rootfs::RUNTIME_CONFIG;
+use crate::image::names::RUNTIME_CONFIG;
 
 /// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
 const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
@@ -34,18 +34,31 @@ pub(super) fn app(host: &Host<'_>) -> Vec<Entry> {
     entries
 }
 
-/// What the shim gives to one component.
-pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry> {
+/// What the shim gives to a single Wasm layer, for which it makes up an application: `http` alone starts it, and it
+/// names no files, variables or hosts (`spin:crates/loader/src/lib.rs`, `single_file_manifest`).
+pub(super) fn layer(host: &Host<'_>) -> Vec<Entry> {
+    let mut entries = basics(host);
+    entries.extend(app(host).into_iter().filter(|entry| entry.capability == Capability::HttpInbound));
+    entries
+}
+
+/// What the shim gives to every component.
+fn basics(host: &Host<'_>) -> Vec<Entry> {
     let runtime = host.runtime();
-    let at = format!("locked app component \"{}\":", component.id);
-    let mut entries: Vec<Entry> = [
+    [
         (Capability::Stdio, "inherits standard output and error"),
         (Capability::Clock, "hands over the clocks"),
         (Capability::Random, "hands over random bytes"),
         (Capability::Telemetry, "may link wasi:otel"),
     ]
     .map(|(capability, what)| Entry::new(capability, format!("{runtime} {what}")))
-    .into();
+    .into()
+}
+
+/// What the shim gives to one component.
+pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry> {
+    let at = format!("locked app component \"{}\":", component.id);
+    let mut entries = basics(host);
     let own =
         |name: &String| Entry::new(Capability::Env, format!("{at} env {name}")).named(name).mark_own(true);
     entries.extend(component.env.iter().map(own));
@@ -152,7 +165,7 @@ fn without_credentials(written: &str) -> String {
 }
 
 /// A host whose templates were replaced. The text holds values of the pod, which may be credentials, so it is shown only
-/// where it is a host pattern: that has no room for them.
+/// where it is a host pattern: that has no space for them.
 struct Resolved {
     text: String,
     /// The variables that supplied the values.

@@ -5,7 +5,7 @@ use crate::admission::{Examination, State};
 use crate::capability::ambient::UNRESOLVED;
 use crate::capability::{Capability, Entry, HostPattern, interpreter};
 use crate::image::{Interpreter, ModuleFacts, Program};
-use crate::runtime::Ambient;
+use crate::runtime::Family;
 
 /// The advice about one object, in the order of its containers.
 pub(super) fn of(state: &State, examination: &Examination, open: &[Open]) -> Vec<String> {
@@ -27,7 +27,7 @@ fn runtime(state: &State, examination: &Examination, open: &[Open]) -> Option<St
     let class = examination.workload.spec.runtime_class_name.as_deref();
     let described = class
         .and_then(|name| state.runtimes.by_class(name))
-        .is_some_and(|profile| profile.ambient != Ambient::Everything);
+        .is_some_and(|profile| profile.ambient != Family::Everything);
     (!described && !open.is_empty()).then(|| {
         format!(
             "no profile describes what RuntimeClass `{}` hands over, so it was taken to be everything; describe it under \

@@ -1,0 +1,110 @@
+# METADATA
+# title: Wording
+# description: How containers, kinds, sizes and capabilities are named in messages.
+package wasmgate.lib.text
+
+# METADATA
+# description: The words for the list of the pod spec that an image stands in.
+roles := {
+	"container": "container",
+	"initContainer": "init container",
+	"ephemeralContainer": "ephemeral container",
+	"imageVolume": "image volume",
+}
+
+# METADATA
+# description: The words for the kind of a program.
+kinds := {
+	"module": "a Wasm module",
+	"component": "a Wasm component",
+	"http-component": "an HTTP component",
+	"spin-app": "a Spin application",
+}
+
+# METADATA
+# description: The container as a message names it, such as "init container `migrate`".
+container(c) := $"{object.get(roles, c.role, "container")} `{c.name}`"
+
+# METADATA
+# description: The kind of program with its article.
+kind(c) := object.get(kinds, object.get(c, "kind", "unknown"), "Wasm of a kind that no known runtime can start")
+
+# METADATA
+# description: Why the image was taken for what it is, in brackets with a leading blank; empty when nothing is known.
+evidence(c) := $" (seen: {concat(", ", array.slice(seen, 0, shown))})" if {
+	seen := [$"{e.seen} = {e.value}" | some e in c.evidence]
+	count(seen) > 0
+} else := ""
+
+# METADATA
+# description: |
+#   The capability with its parameters, such as "`fs` on `/data` (read-write)". Absent parameters mean any, and
+#   are left out.
+capability(entry) := concat("", array.concat([$"`{entry.capability}`"], parameters(entry)))
+
+# METADATA
+# description: Where a capability was seen, at most the first few places.
+places(entry) := concat(", ", array.concat(array.slice(entry.evidence, 0, shown), more(entry)))
+
+# METADATA
+# description: Where a capability was seen, in brackets with a leading blank; empty when nothing is known.
+grounds(entry) := $" (seen: {places(entry)})" if {
+	count(entry.evidence) > 0
+} else := ""
+
+# METADATA
+# description: The grant that would cover an entry, ready to be pasted; follows "no grant allows it".
+grant(entry) := concat("", [
+	$"a WasiGrant in namespace `{input.workload.namespace}` would, with this under `spec.capabilities`:\n",
+	$"- {entry.needsGrant}",
+]) if {
+	is_string(entry.needsGrant)
+} else := "ask the platform team for a WasiGrant"
+
+# METADATA
+# description: |
+#   The image as people know it: with its tag alone where it has a tag and a digest, which a person did not write and
+#   need not read.
+image(c) := tagged if {
+	[tagged, _] := split(c.image, "@")
+	segments := split(tagged, "/")
+	contains(segments[count(segments) - 1], ":")
+} else := c.image
+
+# METADATA
+# description: Bytes as people write them in a pod spec.
+memory(bytes) := mebibytes(bytes) if {
+	bytes % 1048576 == 0
+} else := $"{bytes} bytes"
+
+# METADATA
+# description: Bytes as mebibytes, rounded up, as a Kubernetes quantity.
+mebibytes(bytes) := $"{ceil(bytes / 1048576)}Mi"
+
+# A message stays readable at this many pieces of evidence; the record has them all.
+shown := 3
+
+more(entry) := [$"and {count(entry.evidence) - shown} more"] if {
+	count(entry.evidence) > shown
+} else := []
+
+parameters(entry) := array.concat(
+	[$"{pair[1]}{value(pair[0], entry[pair[0]])}" |
+		some pair in [["name", " "], ["host", " to "], ["port", " on port "], ["path", " on "]]
+		entry[pair[0]]
+	],
+	remarks(entry),
+)
+
+value(parameter, text) := "any host" if {
+	parameter == "host"
+	text == "*://*:*"
+} else := $"`{text}`"
+
+remarks(entry) := [$" ({concat(", ", words)})" |
+	words := array.concat(
+		[access | access := entry.access],
+		["a secret" | entry.secret],
+	)
+	count(words) > 0
+]

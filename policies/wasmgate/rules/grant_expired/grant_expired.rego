@@ -1,0 +1,38 @@
+package wasmgate.rules.grant_expired
+
+import data.wasmgate.lib.capabilities
+import data.wasmgate.lib.text
+
+# METADATA
+# title: A grant that has expired allows nothing
+# description: |
+#   The program can use a capability that a grant covered until its `expiresAt`. The pods that run already are left
+#   alone; new ones are refused until the grant is renewed.
+# custom:
+#   remedy: Ask the platform team to move `spec.expiresAt` of the grant that the message names, or to replace it.
+#   severity: high
+violations contains violation if {
+	some i in reports
+	found := capabilities.uncovered[i]
+	grants := [$"`{expired.grant}` on {expired.expiresAt}" | some expired in found.entry.expiredGrants]
+	violation := {
+		"rule": "grant-expired",
+		"container": found.container.name,
+		"capability": found.entry.capability,
+		"mendedBy": "grant",
+		"message": concat("", [
+			$"{text.container(found.container)} may use {text.capability(found.entry)}, and what allowed it has ",
+			$"expired: {concat(", ", grants)}{text.grounds(found.entry)}; ask the platform team to renew it",
+		]),
+	}
+}
+
+# METADATA
+# description: The uncovered capabilities that this rule reports in the place of `needs-grant`.
+reports contains i if {
+	some i, found in capabilities.uncovered
+	capabilities.expired(found.entry)
+
+	# Native code is refused whatever is granted.
+	not found.entry.capability == "native.exec"
+}

@@ -1,0 +1,85 @@
+package wasmgate.rules.host_namespace
+
+import data.wasmgate.lib.text
+
+# METADATA
+# title: A Wasm pod keeps to itself on its node
+# description: |
+#   The node's network, processes, shared memory, files and devices are behind the `/` and the network that a runtime
+#   hands over, and a grant cannot tell them from the pod's own. Every container of the pod counts, a Linux one too.
+# custom:
+#   remedy: Leave out the field that the message names; use a Service for a port, and a persistent volume for files.
+#   severity: critical
+violations contains violation if {
+	may_run_wasm
+	some [field, why] in shared_with_node
+	input.workload[field]
+	violation := {
+		"rule": "host-namespace",
+		"mendedBy": "pod",
+		"message": $"the pod has `{field}: true`: {why}; leave `{field}` out",
+	}
+}
+
+# METADATA
+# title: A container of a Wasm pod keeps to itself on its node
+# description: |
+#   The node's files, devices and ports that a single container asks for are behind what a runtime hands over, and a
+#   grant cannot tell them from the pod's own. Every container of the pod counts, a Linux one too.
+# custom:
+#   remedy: Leave out the field that the message names; use a Service for a port, and a persistent volume for files.
+#   severity: critical
+violations contains violation if {
+	may_run_wasm
+	some container in input.containers
+	some finding in reaches_node(container)
+	violation := {
+		"rule": "host-namespace",
+		"mendedBy": "pod",
+		"container": container.name,
+		"message": $"{text.container(container)} {finding}",
+	}
+}
+
+# A Linux pod may use its node as it likes.
+may_run_wasm if input.runtime.wasm
+
+may_run_wasm if {
+	some container in input.containers
+	container.class in {"wasm", "native"}
+	not container.role == "imageVolume"
+}
+
+shared_with_node := [
+	["hostNetwork", "its network is the node's, where no NetworkPolicy applies and the node's own services listen"],
+	["hostPID", "`/proc` shows the node's processes with their files and environments to a program that opens files"],
+	["hostIPC", "the node's shared memory is in reach of a program that opens files"],
+]
+
+reaches_node(container) := privileges(container) | (files(container) | ports(container))
+
+privileges(container) := {"has `securityContext.privileged: true`: the node's devices are in reach; leave it out" |
+	container.privileged
+}
+
+files(container) := {finding |
+	some mount in container.hostPaths
+	finding := concat("", [
+		$"mounts `{mount.path}` of the node at `{mount.mountPath}` ({access(mount)}): a grant for a path cannot tell the ",
+		"node's files from the pod's; use another type of volume than `hostPath`",
+	])
+}
+
+# On the node's network, every port is the node's.
+ports(container) := {finding |
+	not input.workload.hostNetwork
+	some port in container.hostPorts
+	finding := concat("", [
+		$"takes port {port} of the node (`hostPort`): everybody who reaches the node reaches it; ",
+		"use a Service",
+	])
+}
+
+access(mount) := "read-only" if {
+	mount.readOnly
+} else := "read-write"

@@ -1,0 +1,34 @@
+package wasmgate.rules.needs_grant
+
+import data.wasmgate.lib.capabilities
+import data.wasmgate.lib.text
+
+# METADATA
+# title: Every capability needs a grant
+# description: |
+#   What a program can call and its runtime hands over must be covered by a grant. Nothing is allowed by default but the
+#   image's own files, standard streams, clocks, random numbers and arguments. Where another rule can say more about a
+#   capability, that rule reports it in the place of this one.
+# custom:
+#   remedy: Ask the platform team for the WasiGrant that the message shows, or ship a program that does without.
+#   severity: high
+violations contains violation if {
+	some i, found in capabilities.uncovered
+	not i in reported_elsewhere
+	violation := {
+		"rule": "needs-grant",
+		"container": found.container.name,
+		"capability": found.entry.capability,
+		"mendedBy": "grant",
+		"message": concat("", [
+			$"{text.container(found.container)} may use {text.capability(found.entry)} and no grant allows it",
+			$"{text.grounds(found.entry)}; {text.grant(found.entry)}",
+		]),
+	}
+}
+
+# A rule that says more has a set `reports`, so a new one need not be named here.
+reported_elsewhere contains i if {
+	some rule
+	some i in data.wasmgate.rules[rule].reports
+}

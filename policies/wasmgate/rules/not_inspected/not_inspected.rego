@@ -1,0 +1,45 @@
+package wasmgate.rules.not_inspected
+
+import data.wasmgate.lib.containers
+import data.wasmgate.lib.text
+
+# METADATA
+# title: What runs on a Wasm runtime was inspected
+# description: |
+#   Every image that a pod starts on a Wasm runtime must have been read and its program recognised. What was not read
+#   could call anything. The same holds where a Wasm runtime may start it: an annotation asks crun or youki for a Wasm
+#   handler, or the cluster is not known to have the runtime class.
+# custom:
+#   remedy: Name an image that the gate can read, or give the gate access to its registry.
+#   severity: high
+violations contains violation if {
+	where_it_may_run_as_wasm
+	some container in input.containers
+	not container.role == "imageVolume"
+	not containers.inspected(container)
+	violation := {
+		"rule": "not-inspected",
+		"container": container.name,
+		"mendedBy": "image",
+		"message": concat("", [
+			$"{text.container(container)}: {what_failed(container)}{text.evidence(container)}, so what it ",
+			$"may call is not known {where_it_may_run_as_wasm}; {how_to_mend(container)}",
+		]),
+	}
+}
+
+where_it_may_run_as_wasm := $"under runtime class `{input.runtime.runtimeClass}`" if {
+	input.runtime.wasm
+} else := input.runtime.suspicion if {
+	is_string(input.runtime.suspicion)
+}
+
+what_failed(container) := $"image `{text.image(container)}` could not be read: {container.reason}" if {
+	container.class == "unread"
+} else := $"image `{text.image(container)}` was read, but its program was not recognised: {container.reason}" if {
+	is_string(container.reason)
+} else := $"image `{text.image(container)}` was read, but its program was not recognised"
+
+how_to_mend(container) := "name an image that the gate can read, or give it access to the registry" if {
+	container.class == "unread"
+} else := "ship it as one of the image kinds that the gate knows, or run it without a Wasm runtime class"

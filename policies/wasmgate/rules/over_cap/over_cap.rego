@@ -1,0 +1,52 @@
+package wasmgate.rules.over_cap
+
+import data.wasmgate.lib.runtime
+import data.wasmgate.lib.text
+
+# METADATA
+# title: Limits stay within a profile that clamps
+# description: |
+#   Where the platform's runtime profile says `mode: clamp`, the mutating webhook brings limits down to the profile's. A
+#   resize comes past that webhook, and so does a new pod while it is not called. An update that cannot change a size is
+#   not held up by it.
+# custom:
+#   remedy: Stay at what the message names, or ask the platform team for another profile.
+#   severity: medium
+violations contains violation if {
+	may_change_sizes
+	some container in input.containers
+	container.class == "wasm"
+	some [resource, limit, cap] in over(container.resources)
+	violation := {
+		"rule": "over-cap",
+		"container": container.name,
+		"mendedBy": "pod",
+		"message": concat("", [
+			$"{text.container(container)} has a {resource} limit of {limit}, and {runtime.name} leaves it at most {cap}; ",
+			$"write `resources.limits.{resource}: {cap}` or leave it out",
+		]),
+	}
+}
+
+may_change_sizes if input.request.operation == "CREATE"
+
+may_change_sizes if input.request.subResource == "resize"
+
+# Judged as the pods that will be made of it.
+may_change_sizes if input.workload.template
+
+over(resources) := over_memory(resources) | over_processors(resources)
+
+over_memory(resources) := {["memory", text.memory(resources.limitBytes), amount(resources.capBytes)] |
+	is_number(resources.capBytes)
+	resources.limitBytes > resources.capBytes
+}
+
+over_processors(resources) := {["cpu", $"{resources.limitMillis}m", $"{resources.capMillis}m"] |
+	is_number(resources.capMillis)
+	resources.limitMillis > resources.capMillis
+}
+
+amount(bytes) := text.mebibytes(bytes) if {
+	bytes % 1048576 == 0
+} else := $"{bytes}"

@@ -1,0 +1,62 @@
+package wasmgate.rules.plugin_env
+
+import data.wasmgate.lib.capabilities
+import data.wasmgate.lib.runtime
+import data.wasmgate.lib.text
+
+# METADATA
+# title: No variable loads a native plug-in into the runtime
+# description: |
+#   WasmEdge's shim sets every `WASMEDGE_*` variable of the container in its own process, so `WASMEDGE_PLUGIN_PATH` and
+#   `WASMEDGE_WASINN_PRELOAD` choose native code that runs beside the sandbox, on the node. Reports in the
+#   place of `needs-grant` where such a variable is set. Runtimes that are known to be other ones ignore them.
+# custom:
+#   remedy: Leave the variable out, and name the variables of a ConfigMap or Secret one by one.
+#   severity: critical
+violations contains violation if {
+	some i in reports
+	found := capabilities.uncovered[i]
+	violation := plugin(found.container, {"action": "deny", "mendedBy": "grant", "message": concat("", [
+		$"{text.container(found.container)} sets the variable `{found.entry.name}`, which loads native code into ",
+		$"the runtime, outside of the sandbox{text.grounds(found.entry)}; leave it out",
+	])})
+}
+
+# METADATA
+# title: No unnamed variables where one could load a native plug-in
+# description: |
+#   A ConfigMap or Secret that `envFrom` takes as a whole may hold `WASMEDGE_PLUGIN_PATH` or `WASMEDGE_WASINN_PRELOAD`,
+#   which choose native code that WasmEdge's shim loads beside the sandbox. Warns, since the names are not known.
+# custom:
+#   remedy: Name the variables of a ConfigMap or Secret one by one.
+#   severity: medium
+violations contains violation if {
+	input.runtime.ambient == "everything"
+	some container in input.containers
+	some entry in container.ambient
+	entry.capability == "env"
+	endswith(entry.name, "*")
+	not entry.own
+	brought := [$"`{name}`" | some name in plugin_variables; startswith(name, trim_suffix(entry.name, "*"))]
+	count(brought) > 0
+	violation := plugin(container, {"action": "warn", "mendedBy": "pod", "message": concat("", [
+		$"{text.container(container)} takes all variables of {text.places(entry)}; one named {concat(" or ", brought)} ",
+		$"would load native code into {runtime.name}: name the variables that it needs one by one",
+	])})
+}
+
+plugin_variables := ["WASMEDGE_PLUGIN_PATH", "WASMEDGE_WASINN_PRELOAD"]
+
+plugin(container, rest) := object.union(rest, {
+	"rule": "plugin-env",
+	"container": container.name,
+	"capability": "native.plugin",
+})
+
+# METADATA
+# description: The uncovered capabilities that this rule reports in the place of `needs-grant`.
+reports contains i if {
+	some i, found in capabilities.uncovered
+	found.entry.capability == "native.plugin"
+	not capabilities.expired(found.entry)
+}

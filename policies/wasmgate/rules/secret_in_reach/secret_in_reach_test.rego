@@ -1,0 +1,66 @@
+package wasmgate.rules.secret_in_reach_test
+
+import data.wasmgate
+import data.wasmgate.fixture
+
+refused := fixture.pod({"effective": [token]})
+
+admitted := fixture.pod({"ambient": [token]})
+
+token := {
+	"capability": "fs",
+	"path": "/var/run/secrets/kubernetes.io/serviceaccount",
+	"access": "read-only",
+	"secret": true,
+	"evidence": ["import wasi_snapshot_preview1 path_open", "service-account token", "runtime wasmtime preopens /"],
+	"coveredBy": [],
+	"needsGrant": concat("", [
+		"{ name: fs, paths: [\"/var/run/secrets/kubernetes.io/serviceaccount\"], ",
+		"access: read-only, secrets: true }",
+	]),
+}
+
+mount := {
+	"capability": "fs",
+	"path": "/etc/db",
+	"access": "read-only",
+	"secret": true,
+	"evidence": ["volumeMount /etc/db (secret db)"],
+	"coveredBy": [],
+}
+
+test_the_token_is_to_be_left_out if {
+	wasmgate.violations == {{
+		"rule": "secret-in-reach",
+		"mendedBy": "grant",
+		"container": "web",
+		"capability": "fs",
+		"message": concat("", [
+			"container `web` can read the service-account token at `/var/run/secrets/kubernetes.io/serviceaccount` ",
+			"and no grant allows it (seen: import wasi_snapshot_preview1 path_open, service-account token, ",
+			"runtime wasmtime preopens /); write `automountServiceAccountToken: false` in the pod spec; ",
+			"if it must be read, a WasiGrant in namespace `shop` would, with this under `spec.capabilities`:\n- { name: fs, ",
+			"paths: [\"/var/run/secrets/kubernetes.io/serviceaccount\"], access: read-only, secrets: true }",
+		]),
+	}} with input as refused
+}
+
+test_a_mounted_secret_is_to_be_left_out if {
+	violations := wasmgate.violations with input as fixture.pod({"effective": [mount]})
+	{v.message | some v in violations} == {concat("", [
+		"container `web` can read the secret at `/etc/db` and no grant allows it ",
+		"(seen: volumeMount /etc/db (secret db)); leave out the mount; ",
+		"if it must be read, ask the platform team for a WasiGrant",
+	])}
+}
+
+test_a_secret_that_a_grant_covers_is_admitted if {
+	granted := object.union(mount, {"coveredBy": ["WasiGrant/db"]})
+	wasmgate.violations == set() with input as fixture.pod({"effective": [granted]})
+}
+
+test_files_and_variables_are_for_needs_grant if {
+	fixture.rules_of(fixture.pod({"effective": [json.remove(mount, ["secret"])]})) == {"needs-grant"}
+	variable := {"capability": "env", "name": "DB_PASSWORD", "secret": true, "evidence": ["env"], "coveredBy": []}
+	fixture.rules_of(fixture.pod({"effective": [variable]})) == {"needs-grant"}
+}

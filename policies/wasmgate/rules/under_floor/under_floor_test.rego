@@ -1,0 +1,45 @@
+package wasmgate.rules.under_floor_test
+
+import data.wasmgate
+import data.wasmgate.fixture
+
+refused := sized(16777216, 20971520)
+
+admitted := sized(20971520, 20971520)
+
+sized(limit, needed) := fixture.pod({"resources": {"limitBytes": limit, "floorBytes": needed}})
+
+test_a_limit_under_the_floor_is_warned_of if {
+	wasmgate.violations == {{
+		"rule": "under-floor",
+		"mendedBy": "pod",
+		"container": "web",
+		"action": "warn",
+		"message": concat("", [
+			"container `web` has a memory limit of 20971519 bytes and needs about 20Mi to start; ",
+			"write `resources.limits.memory: 20Mi` or leave it out",
+		]),
+	}} with input as sized(20971519, 20971520)
+}
+
+test_a_limit_is_named_as_it_is_written if {
+	violations := wasmgate.violations with input as sized(16777216, 20971520)
+	{startswith(v.message, "container `web` has a memory limit of 16Mi and needs") | some v in violations} == {true}
+}
+
+test_a_limit_at_the_floor_is_fine if {
+	wasmgate.violations == set() with input as sized(20971520, 20971520)
+}
+
+test_no_limit_or_no_floor_is_fine if {
+	wasmgate.violations == set() with input as sized(null, 20971520)
+	wasmgate.violations == set() with input as sized(20971520, null)
+}
+
+test_the_floor_of_a_program_that_is_not_wasm_is_not_known if {
+	not "under-floor" in fixture.rules_of(fixture.pod({
+		"class": "linux",
+		"kind": "linux",
+		"resources": {"limitBytes": 1, "floorBytes": 20971520},
+	}))
+}

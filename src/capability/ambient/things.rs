@@ -1,0 +1,157 @@
+//! The things that a runtime hands over, as entries with their evidence.
+
+use std::net::SocketAddr;
+
+use super::Host;
+use crate::capability::{Access, Capability, Entry, HostPattern, path};
+use crate::runtime::{Files, HttpServer, Things, Variables};
+
+/// What a program is handed.
+pub(super) fn of(host: &Host<'_>, things: &Things) -> Vec<Entry> {
+    let mut entries = basics(host, things.command_line);
+    match things.files {
+        Files::Root => entries.extend(root(host)),
+        Files::WorkingDirectory => entries.extend(working_directory(host)),
+        Files::None => {}
+    }
+    match (things.variables, things.http) {
+        (Variables::All, _) => entries.extend(host.variables()),
+        (Variables::OfRequest, http) => entries.extend(of_request(host, http)),
+        (Variables::None, _) => {}
+    }
+    if things.command_line {
+        entries.extend(host.pod.secret_arguments());
+    }
+    if things.network {
+        entries.extend(whole_network(host));
+    }
+    entries.extend(things.http.map(|server| http(host, server)).into_iter().flatten());
+    if things.plug_in_functions {
+        // Plug-ins of the node answer these; which ones are installed there is not known here.
+        let plugin = format!("{}: a WasmEdge plug-in of the node may provide it", host.runtime());
+        entries.push(Entry::new(Capability::Nn, plugin));
+    }
+    entries
+}
+
+/// What is loaded beside the program.
+pub(super) fn plug_ins(host: &Host<'_>) -> Entry {
+    let why = format!("{} loads the plug-ins that the container's WASMEDGE_* variables name", host.runtime());
+    Entry::new(Capability::NativePlugin, why)
+}
+
+/// What every program gets on every runtime, and what every command gets.
+fn basics(host: &Host<'_>, command_line: bool) -> Vec<Entry> {
+    let runtime = host.runtime();
+    let command: &[(Capability, &str)] = if command_line {
+        &[(Capability::Stdio, "inherits stdio"), (Capability::Args, "hands over all arguments")]
+    } else {
+        &[]
+    };
+    let always =
+        [(Capability::Clock, "hands over the clocks"), (Capability::Random, "hands over random bytes")];
+    command
+        .iter()
+        .chain(&always)
+        .map(|(capability, what)| Entry::new(*capability, format!("{runtime} {what}")))
+        .collect()
+}
+
+/// `/`, what the kubelet always mounts into it, and every mount.
+fn root(host: &Host<'_>) -> Vec<Entry> {
+    let runtime = host.runtime();
+    let access = host.pod.root_access();
+    let files = format!("{runtime} preopens /");
+    let root = match host.pod.beyond_root() {
+        Some(reason) => Entry::new(Capability::Fs, format!("{files}; {reason}")),
+        None => Entry::new(Capability::Fs, &*files).mark_own(true),
+    };
+    let log = format!("{files}; terminationMessagePath, mounted by the kubelet");
+    let log =
+        Entry::new(Capability::Fs, log).at_path(host.pod.termination_log(), Access::ReadWrite).mark_own(true);
+    let mounts = host.pod.mounts().into_iter().map(|mount| mount.seen_in(&*files));
+    [root.at_path("/", access), log].into_iter().chain(mounts).collect()
+}
+
+/// The tree below the container's working directory, and the mounts in it. Where it lies in a mount, it is a part of that.
+fn working_directory(host: &Host<'_>) -> Vec<Entry> {
+    let directory = path::clean(host.pod.working_dir().unwrap_or(&host.facts.working_dir));
+    let opened = format!("{} opens the working directory {directory}", host.runtime());
+    let at = |entry: &Entry| entry.path.clone().unwrap_or_default();
+    let (mut below, around): (Vec<Entry>, Vec<Entry>) = host
+        .pod
+        .mounts()
+        .into_iter()
+        .filter(|mount| path::covers(&directory, &at(mount)) || path::covers(&at(mount), &directory))
+        .partition(|mount| path::covers(&directory, &at(mount)));
+    // A mount at exactly the working directory stands for it, as the innermost of those around it does.
+    let exact = below.iter().any(|mount| at(mount) == directory);
+    match around.into_iter().max_by_key(|mount| at(mount).len()) {
+        _ if exact => {}
+        Some(mut mount) => {
+            mount.path = Some(directory.clone());
+            below.push(mount);
+        }
+        None => {
+            let access = host.pod.root_access();
+            below.push(Entry::new(Capability::Fs, &*opened).at_path(&*directory, access).mark_own(true));
+        }
+    }
+    let log = host.pod.termination_log();
+    if path::covers(&directory, &log) && log != directory {
+        let why = format!("{opened}; terminationMessagePath, mounted by the kubelet");
+        below.push(Entry::new(Capability::Fs, why).at_path(log, Access::ReadWrite).mark_own(true));
+    }
+    for mount in below.iter_mut().filter(|entry| !entry.own) {
+        mount.evidence.push(opened.clone());
+    }
+    below
+}
+
+/// `inherit_network`, `allow_ip_name_lookup`: everything that the pod's network reaches.
+fn whole_network(host: &Host<'_>) -> Vec<Entry> {
+    let mut evidence = format!("{} inherits the whole network", host.runtime());
+    if host.pod.is_on_host_network() {
+        evidence.push_str(" of the node (hostNetwork)");
+    }
+    let any = HostPattern::ANY.to_string();
+    let mut entries: Vec<Entry> = [Capability::NetTcpConnect, Capability::NetUdp, Capability::NetDns]
+        .map(|capability| Entry::new(capability, &*evidence).to_host(&*any))
+        .into();
+    entries.push(Entry::new(Capability::NetListen, evidence));
+    entries
+}
+
+/// The variables of a component that answers HTTP: those of the server are left out, and each request gets an id.
+fn of_request(host: &Host<'_>, server: Option<HttpServer>) -> Vec<Entry> {
+    let of_server = |name: &str| server.is_some_and(|s| s.address == name || s.own.contains(&name));
+    let kept = |e: &Entry| !e.name.as_deref().is_some_and(of_server);
+    let id = format!("env REQUEST_ID, set by {} for each request", host.runtime());
+    let id = Entry::new(Capability::Env, id).named("REQUEST_ID").mark_own(true);
+    host.variables().into_iter().filter(kept).chain([id]).collect()
+}
+
+/// Outgoing requests to anywhere, and the port of the server.
+fn http(host: &Host<'_>, server: HttpServer) -> [Entry; 2] {
+    let runtime = host.runtime();
+    let outbound = format!("{runtime} sends outgoing requests anywhere");
+    let (port, evidence) = listening(host, server.address, server.port);
+    [
+        Entry::new(Capability::HttpOutbound, outbound).to_host(HostPattern::ANY.to_string()),
+        Entry { port, ..Entry::new(Capability::HttpInbound, format!("{runtime} {evidence}")) },
+    ]
+}
+
+/// The port of a listening address that a variable may set, and the evidence for it. A port that cannot be told is none:
+/// any. That includes an `envFrom` that may bring the variable.
+pub(super) fn listening(host: &Host<'_>, variable: &str, default: u16) -> (Option<u16>, String) {
+    let set = host.pod.may_set(variable).is_some() || host.facts.env.iter().any(|name| name == variable);
+    if !set {
+        return (Some(default), format!("listens on port {default}"));
+    }
+    let written = host.pod.literal(variable).and_then(|value| value.parse::<SocketAddr>().ok());
+    match written.map(|address| address.port()) {
+        Some(port) => (Some(port), format!("listens on port {port} (env {variable})")),
+        None => (None, format!("listens where env {variable} says, which cannot be told here")),
+    }
+}

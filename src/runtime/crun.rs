@@ -1,0 +1,145 @@
+//! crun with one of its Wasm handlers (`crun:src/libcrun/handlers/{wasmedge,wasmtime,wasmer,wamr}.c`, `handler-utils.c`).
+//! It knows files only. One build of crun has one or more handlers, so a RuntimeClass that leads to crun says nothing by
+//! itself: the platform's configuration says which one it is.
+
+use super::choice::Choice;
+use super::family::{Compiler, NativeWay, Runtime};
+use super::handover::{Files, Handover, Things, Variables};
+use super::{runwasi, runwasi_wasmedge};
+use crate::image::entry::{self, At, SEARCH_PATH, Start, first_argument};
+use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Shape, path, program};
+
+/// The row of one handler.
+#[derive(Debug)]
+pub(super) struct Crun {
+    /// What a core module gets.
+    things: Things,
+    /// What the engine links beyond WASI.
+    provides: &'static [Feature],
+    native_ways: &'static [NativeWay],
+}
+
+/// WasmEdge: the same as behind runwasi's shim.
+pub(super) const CRUN_WASMEDGE: Crun = Crun {
+    things: Things { files: Files::Root, network: true, plug_in_functions: true, ..Things::COMMAND },
+    provides: &[Feature::WasmedgeSockets, Feature::WasiNn],
+    native_ways: runwasi_wasmedge::NATIVE_WAYS,
+};
+
+/// wasmtime: all variables and arguments, the working directory opened as `.`, no sockets.
+pub(super) const CRUN_WASMTIME: Crun = Crun {
+    things: Things { files: Files::WorkingDirectory, ..Things::COMMAND },
+    provides: &[],
+    native_ways: &[],
+};
+
+/// wasmer: no variables, no files, no network, and the arguments joined to one.
+pub(super) const CRUN_WASMER: Crun = Crun {
+    things: Things { variables: Variables::None, ..Things::COMMAND },
+    provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory],
+    native_ways: &[],
+};
+
+/// WAMR: variables, arguments, `/`, and an address pool of `0.0.0.0/0` and `::/0` with look-ups of any name.
+pub(super) const CRUN_WAMR: Crun = Crun {
+    things: Things { files: Files::Root, network: true, ..Things::COMMAND },
+    provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory],
+    native_ways: &[],
+};
+
+impl Runtime for Crun {
+    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
+        choose(facts, start)
+    }
+
+    /// Every handler loads core modules (`wasmtime_module_new` and its kin).
+    fn runs(&self, _shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
+        packaging == Packaging::RootFilesystem && kind == ImageKind::Module
+    }
+
+    fn provides(&self, feature: Feature) -> bool {
+        self.provides.contains(&feature)
+    }
+
+    fn hands_over(&self, kind: ImageKind) -> Handover {
+        match kind {
+            ImageKind::Module => Handover::Things(self.things),
+            _ => Handover::Everything,
+        }
+    }
+
+    fn compiler(&self, _packaging: Packaging) -> Compiler {
+        Compiler::Container
+    }
+
+    fn native_ways(&self) -> &'static [NativeWay] {
+        self.native_ways
+    }
+}
+
+/// What crun starts, natively or with a Wasm handler. A `#` is a character like any other.
+pub(super) fn choose(facts: &ImageFacts, start: &Start<'_>) -> Choice {
+    match facts.shape {
+        Shape::SpinLegacy | Shape::Other => return Choice::unknown(program::conclusion(facts)),
+        Shape::WasmArtifact | Shape::RunwasiLayers | Shape::SpinArtifact => {
+            return Choice::Nothing("crun and youki start files, and the image has Wasm layers".into());
+        }
+        _ => {}
+    }
+    let argument = first_argument(facts, start).unwrap_or_default();
+    if !facts.scanned {
+        return Choice::unknown(format!(
+            "`{argument}` will be started by a Wasm runtime, but the layers of the image were not read"
+        ));
+    }
+    if entry::holds_variable(argument) {
+        return Choice::Starts(program::variable(argument));
+    }
+    found(facts, start, argument)
+}
+
+/// A name with a slash is a path; one without is searched in the container's `PATH`, and is otherwise taken relative to
+/// the working directory (`crun:src/libcrun/utils.c`, `find_executable`; `container.c`, `container_init_setup`).
+fn found(facts: &ImageFacts, start: &Start<'_>, argument: &str) -> Choice {
+    let here = runwasi::here(facts, start, argument);
+    let searched = SEARCH_PATH.iter().map(|folder| path::join(folder, argument));
+    let places: Vec<String> = match argument {
+        "" => Vec::new(),
+        path if path.contains('/') => vec![here],
+        _ => searched.chain([here]).collect(),
+    };
+    let mut files: Vec<(&str, &FileClass)> = Vec::new();
+    for place in &places {
+        match entry::at(facts, start, place) {
+            At::Hidden(mount) => return Choice::Starts(program::hidden_by(argument, &mount)),
+            At::File(at, class) if files.iter().all(|(known, _)| *known != at) => files.push((at, class)),
+            At::File(..) | At::Nothing => {}
+        }
+    }
+    // Which of several is executable for the container's user, and so the first, is not known.
+    match files.as_slice() {
+        [] => runwasi::nothing(argument),
+        [(at, class)] => program_of(facts, at, class, argument),
+        [(at, FileClass::Native { magic }), rest @ ..] if rest.iter().all(|(_, class)| is_native(class)) => {
+            Choice::Starts(program::native(facts, at, magic))
+        }
+        [(one, _), (another, _), ..] => Choice::unknown(format!(
+            "`{argument}` is searched in the container's PATH, and the image has it at `{one}` and at `{another}`; \
+             write the whole path"
+        )),
+    }
+}
+
+/// The program in a file that a handler without functions of its own starts.
+pub(super) fn program_of(facts: &ImageFacts, at: &str, class: &FileClass, name: &str) -> Choice {
+    match class {
+        FileClass::Wasm => Choice::Starts(program::run(facts, at, None)),
+        FileClass::Native { magic } => Choice::Starts(program::native(facts, at, magic)),
+        FileClass::Unreadable { message } => Choice::Starts(program::unreadable(at, message)),
+        FileClass::Link { .. } | FileClass::Other => runwasi::nothing(name),
+    }
+}
+
+const fn is_native(class: &FileClass) -> bool {
+    matches!(class, FileClass::Native { .. })
+}

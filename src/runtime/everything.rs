@@ -1,0 +1,63 @@
+//! A runtime that no profile describes. It may be any of the described ones, or none of them, so a program is known only
+//! where all of them would start the same.
+
+use super::choice::Choice;
+use super::family::{Compiler, Family, NativeWay, Runtime};
+use super::handover::Handover;
+use crate::image::entry::Start;
+use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Program, Shape, program};
+
+/// The row of this family.
+#[derive(Debug)]
+pub(super) struct Everything;
+
+/// One family for each way of searching for a program.
+const WAYS: [Family; 4] =
+    [Family::RunwasiWasmedge, Family::Spin, Family::CrunWasmedge, Family::YoukiWasmtime];
+
+impl Runtime for Everything {
+    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
+        let mut found: Option<Program> = None;
+        let mut nothing = String::new();
+        for family in WAYS {
+            match family.runtime().choose(facts, start) {
+                Choice::Nothing(reason) if nothing.is_empty() => nothing = reason,
+                Choice::Nothing(_) => {}
+                Choice::Starts(unknown @ Program::Unknown { .. }) => return Choice::Starts(unknown),
+                Choice::Starts(program) => match &found {
+                    Some(before) if *before != program => {
+                        return Choice::Starts(program::unknown(
+                            "the runtimes that could be behind this class start different programs from the image; \
+                             describe the class by a profile (`runtimes.profiles`)",
+                        ));
+                    }
+                    _ => found = Some(program),
+                },
+            }
+        }
+        found.map_or(Choice::Nothing(nothing), Choice::Starts)
+    }
+
+    fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
+        Family::DESCRIBED.into_iter().any(|family| family.runtime().runs(shape, kind, packaging))
+    }
+
+    fn provides(&self, _feature: Feature) -> bool {
+        true
+    }
+
+    fn hands_over(&self, _kind: ImageKind) -> Handover {
+        Handover::Everything
+    }
+
+    fn compiler(&self, packaging: Packaging) -> Compiler {
+        match packaging {
+            Packaging::Layers => Compiler::Shim,
+            Packaging::RootFilesystem => Compiler::Container,
+        }
+    }
+
+    fn native_ways(&self) -> &'static [NativeWay] {
+        &[NativeWay::PlugIns]
+    }
+}

@@ -1,0 +1,198 @@
+//! The families of runtimes, and the questions that each of them answers for an image and a pod. A family is one file
+//! beside this one; a new runtime is a new file, a name here and a row in [`Family::runtime`].
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+
+use super::choice::Choice;
+use super::crun::{CRUN_WAMR, CRUN_WASMEDGE, CRUN_WASMER, CRUN_WASMTIME};
+use super::everything::Everything;
+use super::handover::Handover;
+use super::runwasi_wamr::RunwasiWamr;
+use super::runwasi_wasmedge::RunwasiWasmedge;
+use super::runwasi_wasmer::RunwasiWasmer;
+use super::runwasi_wasmtime::RunwasiWasmtime;
+use super::spin::Spin;
+use super::youki::YoukiWasmtime;
+use crate::image::entry::Start;
+use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape, program};
+
+/// The runtime behind a RuntimeClass, by its own code: what it starts from an image and what it hands over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// runwasi's wasmtime shim.
+    RunwasiWasmtime,
+    /// runwasi's WasmEdge shim.
+    RunwasiWasmedge,
+    /// runwasi's wasmer shim.
+    RunwasiWasmer,
+    /// runwasi's WAMR shim.
+    RunwasiWamr,
+    /// crun with WasmEdge.
+    CrunWasmedge,
+    /// crun with wasmtime.
+    CrunWasmtime,
+    /// crun with wasmer.
+    CrunWasmer,
+    /// crun with WAMR.
+    CrunWamr,
+    /// youki with wasmtime.
+    YoukiWasmtime,
+    /// The Spin shim.
+    Spin,
+    /// A runtime that no profile describes: it is taken to start whatever one of the others would, and to hand over
+    /// everything.
+    Everything,
+}
+
+/// Who compiles a program: this decides its memory floor by a factor of seven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Compiler {
+    /// The shim, once per node and outside of the pod.
+    Shim,
+    /// The container's own process, at every start. Engines that interpret are counted here too: what they need was
+    /// never measured.
+    Container,
+}
+
+/// A way from a program to native code outside of its sandbox, beside native programs that are started as such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NativeWay {
+    /// Variables of the container name plug-ins that are loaded into the runtime.
+    PlugIns,
+}
+
+/// What one runtime does with an image and a pod. Each answer is read from the runtime's own code; the file of the
+/// family names it.
+pub trait Runtime: Debug + Sync {
+    /// Which program starts.
+    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice;
+
+    /// Whether it can start a program of this kind that is packed like this.
+    fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool;
+
+    /// Whether it provides what a binary needs beyond plain WASI. Only what it is known to link.
+    fn provides(&self, feature: Feature) -> bool;
+
+    /// What it hands to a program of this kind.
+    fn hands_over(&self, kind: ImageKind) -> Handover;
+
+    /// Who compiles a program that is packed like this.
+    fn compiler(&self, packaging: Packaging) -> Compiler;
+
+    /// Memory that the runtime itself needs in the container's cgroup before any module is loaded, as a Kubernetes
+    /// quantity.
+    fn base_memory(&self) -> &'static str {
+        // Measured at most for runwasi's wasmtime; see `plan::floor`.
+        "4Mi"
+    }
+
+    /// The native ways out of the sandbox.
+    fn native_ways(&self) -> &'static [NativeWay] {
+        &[]
+    }
+
+    /// Whether a command component that imports any interface of `wasi:http` fails to be linked.
+    fn lacks_http(&self, _kind: ImageKind) -> bool {
+        false
+    }
+}
+
+impl Family {
+    /// Every family that is described, in the order in which they are listed to people.
+    pub const DESCRIBED: [Self; 10] = [
+        Self::RunwasiWasmtime,
+        Self::RunwasiWasmedge,
+        Self::RunwasiWasmer,
+        Self::RunwasiWamr,
+        Self::Spin,
+        Self::CrunWasmedge,
+        Self::CrunWasmtime,
+        Self::CrunWasmer,
+        Self::CrunWamr,
+        Self::YoukiWasmtime,
+    ];
+
+    /// The table of the families.
+    pub fn runtime(self) -> &'static dyn Runtime {
+        match self {
+            Self::RunwasiWasmtime => &RunwasiWasmtime,
+            Self::RunwasiWasmedge => &RunwasiWasmedge,
+            Self::RunwasiWasmer => &RunwasiWasmer,
+            Self::RunwasiWamr => &RunwasiWamr,
+            Self::CrunWasmedge => &CRUN_WASMEDGE,
+            Self::CrunWasmtime => &CRUN_WASMTIME,
+            Self::CrunWasmer => &CRUN_WASMER,
+            Self::CrunWamr => &CRUN_WAMR,
+            Self::YoukiWasmtime => &YoukiWasmtime,
+            Self::Spin => &Spin,
+            Self::Everything => &Everything,
+        }
+    }
+
+    /// The program that a container starts under this runtime. Where it starts nothing, that is what the image is meant
+    /// to start, if it is known and the runtime cannot run it: so the refusal can say what would.
+    pub fn start(self, facts: &ImageFacts, start: &Start<'_>) -> Program {
+        match self.runtime().choose(facts, start) {
+            Choice::Starts(program) => program,
+            Choice::Nothing(reason) => match program::start(facts, start) {
+                Program::Wasm { kind, packaging, modules }
+                    if !self.runtime().runs(facts.shape, kind, packaging) =>
+                {
+                    Program::Wasm { kind, packaging, modules }
+                }
+                _ => program::unknown(reason),
+            },
+        }
+    }
+
+    /// Whether it can start a program, as far as the program and its packaging tell.
+    fn can_start(self, facts: &ImageFacts, program: &Program) -> bool {
+        let Program::Wasm { kind, packaging, modules } = program else { return false };
+        let mut features = modules
+            .iter()
+            .filter_map(|number| facts.modules.get(*number))
+            .flat_map(|module| &module.features);
+        let runtime = self.runtime();
+        runtime.runs(facts.shape, *kind, *packaging) && features.all(|feature| runtime.provides(*feature))
+    }
+}
+
+/// The described runtimes that can start a program; none for one that is not Wasm. An upper bound: how a node is set up
+/// is not known here.
+pub fn runnable_by(facts: &ImageFacts, program: &Program) -> BTreeSet<Family> {
+    Family::DESCRIBED.into_iter().filter(|family| family.can_start(facts, program)).collect()
+}
+
+/// Why the shim that modules are placed on by default, runwasi's wasmtime, cannot start a program, for people to read.
+pub fn warnings(facts: &ImageFacts, program: &Program) -> Vec<String> {
+    match program {
+        Program::Wasm { kind, modules, .. } if *kind != ImageKind::SpinApp => {
+            modules.iter().filter_map(|number| warning(facts.modules.get(*number)?)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn warning(module: &ModuleFacts) -> Option<String> {
+    let runtime = Family::RunwasiWasmtime.runtime();
+    let feature = module.features.iter().find(|feature| !runtime.provides(**feature))?;
+    let what = match feature {
+        Feature::WasiUnstable => {
+            "imports `wasi_unstable`, WASI's first snapshot; build it with a current toolchain"
+        }
+        Feature::Wasi03 => "uses WASI 0.3, which the Spin shim links; build it for WASI 0.2",
+        Feature::WasmedgeSockets => {
+            "calls the sockets of WasmEdge; place it on WasmEdge, or use WASI 0.2 sockets"
+        }
+        Feature::Wasix => "calls WASIX, which wasmer provides; place it on wasmer, or build it for WASI",
+        Feature::WasiThreads | Feature::SharedMemory => {
+            "needs threads with shared memory; build it without them"
+        }
+        Feature::WasiNn => "calls wasi-nn; place it on a runtime that has a back end for it",
+    };
+    Some(format!("runwasi's wasmtime shim cannot start `{}`: it {what}", module.source))
+}

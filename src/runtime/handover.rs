@@ -1,0 +1,77 @@
+//! What a runtime hands to a program, whatever the image says, as a table: `capability` turns it into entries with their
+//! evidence.
+
+/// What one kind of program is handed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// These things.
+    Things(Things),
+    /// What Spin's manifest names for each component.
+    SpinManifest,
+    /// What Spin makes up for a single Wasm layer: an `http` trigger, and nothing else.
+    SpinLayer,
+    /// Not known, so everything.
+    Everything,
+}
+
+/// The things that a runtime can hand over. Clocks and random bytes are handed over by all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Things {
+    /// Standard input, output and error, and the arguments.
+    pub command_line: bool,
+    /// Which of the container's variables.
+    pub variables: Variables,
+    /// Which files.
+    pub files: Files,
+    /// Sockets to and from anywhere, and name look-ups.
+    pub network: bool,
+    /// The HTTP server that the shim runs in front of it; outgoing requests go with it.
+    pub http: Option<HttpServer>,
+    /// Functions that plug-ins of the node may provide.
+    pub plug_in_functions: bool,
+}
+
+impl Things {
+    /// What every command gets on every runtime.
+    pub const COMMAND: Self = Self {
+        command_line: true,
+        variables: Variables::All,
+        files: Files::None,
+        network: false,
+        http: None,
+        plug_in_functions: false,
+    };
+}
+
+/// Which variables of the container a program sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variables {
+    /// All of them.
+    All,
+    /// All but those of the HTTP server, and the id of the request.
+    OfRequest,
+    /// None.
+    None,
+}
+
+/// Which files a program can open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// `/`, with every mount in it.
+    Root,
+    /// The container's working directory, with every mount in it.
+    WorkingDirectory,
+    /// None.
+    None,
+}
+
+/// The HTTP server of a shim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpServer {
+    /// The variable that moves its address.
+    pub address: &'static str,
+    /// The other variables that it takes for itself.
+    pub own: &'static [&'static str],
+    /// Its port without the variable.
+    pub port: u16,
+}

@@ -1,0 +1,200 @@
+//! What the shims of runwasi have in common, the Spin shim included: they are all built on `containerd-shim-wasm`, which
+//! chooses the source of a program before the engine is asked
+//! (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `…/src/sandbox/{context,path,mod}.rs`).
+
+use super::choice::Choice;
+use crate::image::entry::{self, At, SEARCH_PATH, Start, cut_function, first_argument};
+use crate::image::{FileClass, ImageFacts, Packaging, Shape, path, program};
+
+/// Layers that runwasi's own shims take (`runwasi:crates/containerd-shim-wasm/src/shim/shim.rs`,
+/// `supported_layers_types`).
+pub(super) const LAYERS: &[Shape] = &[Shape::WasmArtifact, Shape::RunwasiLayers];
+
+/// Where the program comes from.
+pub(super) enum Source<'a> {
+    /// The image's Wasm layers, whatever the entry point says.
+    Layers,
+    /// A file, which the entry point names; empty where nothing does.
+    File(&'a str),
+    /// Something else, which needs no engine.
+    Settled(Choice),
+}
+
+/// The order of the executor: Wasm layers win, then a native program, then the engine is asked. `layers` are those that
+/// the shim takes.
+pub(super) fn source<'a>(facts: &'a ImageFacts, start: &Start<'a>, layers: &[Shape]) -> Source<'a> {
+    if layers.contains(&facts.shape) {
+        return Source::Layers;
+    }
+    if matches!(facts.shape, Shape::SpinLegacy | Shape::Other) {
+        return Source::Settled(Choice::unknown(program::conclusion(facts)));
+    }
+    if matches!(facts.shape, Shape::WasmArtifact | Shape::RunwasiLayers | Shape::SpinArtifact) {
+        return Source::Settled(Choice::Nothing("the shim takes no layers of this kind".into()));
+    }
+    let argument = first_argument(facts, start).unwrap_or_default();
+    match before_the_engine(facts, start, argument) {
+        Some(choice) => Source::Settled(choice),
+        None => Source::File(argument),
+    }
+}
+
+/// What can be said of a root file system before the engine is asked.
+fn before_the_engine(facts: &ImageFacts, start: &Start<'_>, argument: &str) -> Option<Choice> {
+    if !facts.scanned {
+        return Some(Choice::unknown(format!(
+            "`{argument}` will be started by a Wasm runtime, but the layers of the image were not read"
+        )));
+    }
+    if entry::holds_variable(argument) {
+        return Some(Choice::Starts(program::variable(argument)));
+    }
+    native(facts, start, argument)
+}
+
+/// A native program under the whole name, `#` included. A name without a slash is searched in the shim's own `PATH`; the
+/// working directory is not.
+fn native(facts: &ImageFacts, start: &Start<'_>, argument: &str) -> Option<Choice> {
+    if is_bare(argument) {
+        return match search(facts, start, argument) {
+            Search::Hidden(mount) => Some(Choice::Starts(program::hidden_by(argument, &mount))),
+            Search::Files(files) => native_everywhere(facts, start, argument, &files),
+        };
+    }
+    match entry::at(facts, start, &here(facts, start, argument)) {
+        At::File(source, FileClass::Native { magic }) => {
+            Some(Choice::Starts(program::native(facts, source, magic)))
+        }
+        At::Hidden(mount) => Some(Choice::Starts(program::hidden_by(argument, &mount))),
+        At::File(..) | At::Nothing => None,
+    }
+}
+
+/// A bare name is native where every file of this name is: which of them the shim finds first is then the same.
+fn native_everywhere(
+    facts: &ImageFacts,
+    start: &Start<'_>,
+    argument: &str,
+    files: &[(&str, &FileClass)],
+) -> Option<Choice> {
+    let is_native = |class: &FileClass| matches!(class, FileClass::Native { .. });
+    let beside = match entry::at(facts, start, &here(facts, start, argument)) {
+        At::File(_, class) => is_native(class),
+        At::Hidden(_) => false,
+        At::Nothing => true,
+    };
+    match files.first() {
+        Some((source, FileClass::Native { magic }))
+            if beside && files.iter().all(|(_, class)| is_native(class)) =>
+        {
+            Some(Choice::Starts(program::native(facts, source, magic)))
+        }
+        _ => None,
+    }
+}
+
+/// The program of an image with Wasm layers, as runwasi's own shims start it.
+pub(super) fn layers(facts: &ImageFacts, start: &Start<'_>) -> Choice {
+    let function = first_argument(facts, start).and_then(|argument| cut_function(argument).1);
+    Choice::Starts(program::of_layers(facts, function))
+}
+
+/// The program in a file. The check before the start opens one file, relative to the working directory, and the start
+/// reads another, the first in `PATH` and then in the working directory: so all of them must be the same one.
+pub(super) fn file(facts: &ImageFacts, start: &Start<'_>, argument: &str) -> Choice {
+    let (name, function) = cut_function(argument);
+    if !is_bare(name) {
+        return of_place(entry::at(facts, start, &here(facts, start, name)), facts, name, function);
+    }
+    let mut files = match search(facts, start, name) {
+        Search::Hidden(mount) => return Choice::Starts(program::hidden_by(name, &mount)),
+        Search::Files(files) => files,
+    };
+    match entry::at(facts, start, &here(facts, start, name)) {
+        At::Hidden(mount) => return Choice::Starts(program::hidden_by(name, &mount)),
+        At::File(at, class) if files.iter().all(|(known, _)| *known != at) => files.push((at, class)),
+        At::File(..) | At::Nothing => {}
+    }
+    match files.as_slice() {
+        [] => nothing(name),
+        [(at, class)] => of_place(At::File(at, class), facts, name, function),
+        [(one, _), (another, _), ..] => Choice::unknown(format!(
+            "`{name}` is found by the shim's own PATH, and the image has it at `{one}` and at `{another}`; write the \
+             whole path"
+        )),
+    }
+}
+
+fn of_place(found: At<'_>, facts: &ImageFacts, name: &str, function: Option<&str>) -> Choice {
+    match found {
+        At::Hidden(mount) => Choice::Starts(program::hidden_by(name, &mount)),
+        At::File(at, FileClass::Wasm) => Choice::Starts(program::run(facts, at, function)),
+        At::File(source, FileClass::Native { magic }) => {
+            Choice::Starts(program::native(facts, source, magic))
+        }
+        At::File(at, FileClass::Unreadable { message }) => Choice::Starts(program::unreadable(at, message)),
+        At::File(_, FileClass::Link { .. } | FileClass::Other) | At::Nothing => nothing(name),
+    }
+}
+
+pub(super) fn nothing(name: &str) -> Choice {
+    if name.is_empty() {
+        return Choice::Nothing("neither the pod nor the image names a program; set `command`".into());
+    }
+    Choice::Nothing(format!("`{name}` is neither Wasm nor a program in the layers of the image"))
+}
+
+/// A name relative to the working directory.
+pub(super) fn here(facts: &ImageFacts, start: &Start<'_>, name: &str) -> String {
+    path::join(entry::working_dir(facts, start), name)
+}
+
+/// Whether a name has one part, which sends the search to `PATH` (`Path::components` of Rust's standard library): the
+/// root alone is one, a leading `.` counts, a slash at the end does not.
+pub(super) fn is_bare(name: &str) -> bool {
+    let parts = name.split('/').filter(|part| !matches!(*part, "" | ".")).count();
+    let leads = usize::from(name.starts_with('/') || name == "." || name.starts_with("./"));
+    leads + parts <= 1
+}
+
+enum Search<'a> {
+    /// A volume is in one of the folders, so what it holds may be found first.
+    Hidden(String),
+    /// Every file of this name in a folder of programs, those of the usual folders first, links followed.
+    Files(Vec<(&'a str, &'a FileClass)>),
+}
+
+/// The shim's `PATH` is that of its own process, which is not known: it has the usual folders, and may have others, such
+/// as `/opt/bin` or a distribution's own. So every folder counts whose name ends with `bin`.
+fn search<'a>(facts: &'a ImageFacts, start: &Start<'_>, name: &str) -> Search<'a> {
+    let mut found: Vec<(&str, &FileClass)> = Vec::new();
+    let usual = SEARCH_PATH.iter().map(|folder| path::join(folder, name));
+    let other = facts.files.iter().map(|(path, _)| path).filter(|file| {
+        let (folder, base) = path::split(file);
+        base == name && folder.ends_with("bin")
+    });
+    for place in usual.chain(other.cloned()) {
+        match entry::at(facts, start, &place) {
+            At::Hidden(mount) => return Search::Hidden(mount),
+            At::File(at, class) if found.iter().all(|(known, _)| *known != at) => {
+                found.push((at, class));
+            }
+            At::File(..) | At::Nothing => {}
+        }
+    }
+    Search::Files(found)
+}
+
+/// Whether the shims take an image packed like this: their own layers, or files.
+pub(super) fn unpacks(shape: Shape, packaging: Packaging) -> bool {
+    packaging == Packaging::RootFilesystem || LAYERS.contains(&shape)
+}
+
+/// What runwasi's own shims start.
+pub(super) fn choose(facts: &ImageFacts, start: &Start<'_>) -> Choice {
+    match source(facts, start, LAYERS) {
+        Source::Layers => layers(facts, start),
+        Source::File(argument) => file(facts, start, argument),
+        Source::Settled(choice) => choice,
+    }
+}

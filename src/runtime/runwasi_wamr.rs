@@ -1,0 +1,37 @@
+//! runwasi's WAMR shim (`runwasi:crates/containerd-shim-wamr/src/instance.rs`).
+
+use super::choice::Choice;
+use super::family::{Compiler, Runtime};
+use super::handover::Handover;
+use super::runwasi;
+use crate::image::entry::Start;
+use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Shape};
+
+/// The row of this family.
+#[derive(Debug)]
+pub(super) struct RunwasiWamr;
+
+impl Runtime for RunwasiWamr {
+    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
+        runwasi::choose(facts, start)
+    }
+
+    fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
+        runwasi::unpacks(shape, packaging) && kind == ImageKind::Module
+    }
+
+    fn provides(&self, feature: Feature) -> bool {
+        matches!(feature, Feature::WasiUnstable | Feature::WasiThreads | Feature::SharedMemory)
+    }
+
+    /// It opens `/` with every mount and hands over every variable. How far its network reaches is not known, so nothing
+    /// is left out.
+    fn hands_over(&self, _kind: ImageKind) -> Handover {
+        Handover::Everything
+    }
+
+    /// The shim has no compiler of its own; the engine interprets.
+    fn compiler(&self, _packaging: Packaging) -> Compiler {
+        Compiler::Container
+    }
+}

@@ -1,0 +1,62 @@
+//! runwasi's WasmEdge shim (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`): every variable, `/` with every
+//! mount, WasmEdge's own sockets, and the plug-ins of the node, which the container's `WASMEDGE_*` variables choose.
+
+use super::choice::Choice;
+use super::family::{Compiler, NativeWay, Runtime};
+use super::handover::{Files, Handover, Things};
+use super::runwasi;
+use crate::image::entry::Start;
+use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Shape};
+
+/// The row of this family.
+#[derive(Debug)]
+pub(super) struct RunwasiWasmedge;
+
+impl Runtime for RunwasiWasmedge {
+    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
+        runwasi::choose(facts, start)
+    }
+
+    fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
+        runwasi::unpacks(shape, packaging) && kind == ImageKind::Module
+    }
+
+    fn provides(&self, feature: Feature) -> bool {
+        provides(feature)
+    }
+
+    fn hands_over(&self, kind: ImageKind) -> Handover {
+        hands_over(kind)
+    }
+
+    /// The shim has no compiler of its own; the engine interprets.
+    fn compiler(&self, _packaging: Packaging) -> Compiler {
+        Compiler::Container
+    }
+
+    fn native_ways(&self) -> &'static [NativeWay] {
+        NATIVE_WAYS
+    }
+}
+
+/// What WasmEdge links beyond WASI; wasi-nn is a plug-in of the node.
+pub(super) const fn provides(feature: Feature) -> bool {
+    matches!(feature, Feature::WasmedgeSockets | Feature::WasiNn)
+}
+
+/// What WasmEdge hands over, behind runwasi's shim and in crun.
+pub(super) fn hands_over(kind: ImageKind) -> Handover {
+    match kind {
+        ImageKind::Module => Handover::Things(Things {
+            files: Files::Root,
+            network: true,
+            plug_in_functions: true,
+            ..Things::COMMAND
+        }),
+        _ => Handover::Everything,
+    }
+}
+
+/// The shim sets every `WASMEDGE_*` variable of the container in its own process; in crun WasmEdge runs in the
+/// container's process, where they are set anyway.
+pub(super) const NATIVE_WAYS: &[NativeWay] = &[NativeWay::PlugIns];

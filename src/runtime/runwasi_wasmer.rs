@@ -1,0 +1,41 @@
+//! runwasi's wasmer shim (`runwasi:crates/containerd-shim-wasmer/src/instance.rs`).
+
+use super::choice::Choice;
+use super::family::{Compiler, Runtime};
+use super::handover::Handover;
+use super::runwasi;
+use crate::image::entry::Start;
+use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Shape};
+
+/// The row of this family.
+#[derive(Debug)]
+pub(super) struct RunwasiWasmer;
+
+impl Runtime for RunwasiWasmer {
+    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
+        runwasi::choose(facts, start)
+    }
+
+    fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
+        runwasi::unpacks(shape, packaging) && kind == ImageKind::Module
+    }
+
+    /// WASIX and threads are features of the engine, which a build may leave out.
+    fn provides(&self, feature: Feature) -> bool {
+        matches!(
+            feature,
+            Feature::WasiUnstable | Feature::Wasix | Feature::WasiThreads | Feature::SharedMemory
+        )
+    }
+
+    /// It opens `/` with every mount and hands over every variable. How far its network reaches is not known, so nothing
+    /// is left out.
+    fn hands_over(&self, _kind: ImageKind) -> Handover {
+        Handover::Everything
+    }
+
+    /// The shim has no compiler of its own: Cranelift compiles in the container, layers too.
+    fn compiler(&self, _packaging: Packaging) -> Compiler {
+        Compiler::Container
+    }
+}

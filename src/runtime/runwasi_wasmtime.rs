@@ -1,0 +1,61 @@
+//! runwasi's wasmtime shim (`runwasi:crates/containerd-shim-wasmtime/src/{instance,http_proxy}.rs`).
+
+use super::choice::Choice;
+use super::family::{Compiler, Runtime};
+use super::handover::{Files, Handover, HttpServer, Things, Variables};
+use super::runwasi;
+use crate::image::entry::Start;
+use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Shape};
+
+/// The row of this family.
+#[derive(Debug)]
+pub(super) struct RunwasiWasmtime;
+
+impl Runtime for RunwasiWasmtime {
+    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
+        runwasi::choose(facts, start)
+    }
+
+    fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
+        runwasi::unpacks(shape, packaging)
+            && matches!(kind, ImageKind::Module | ImageKind::Component | ImageKind::HttpComponent)
+    }
+
+    fn provides(&self, _feature: Feature) -> bool {
+        false
+    }
+
+    /// A command gets all variables and arguments and `/` with every mount, and a component the whole network;
+    /// wasmtime's preview-1 `sock_*` answer "not a socket", so core modules have none. A component that answers HTTP
+    /// gets the variables and outgoing requests alone.
+    fn hands_over(&self, kind: ImageKind) -> Handover {
+        let command = Things { files: Files::Root, ..Things::COMMAND };
+        match kind {
+            ImageKind::Module => Handover::Things(command),
+            ImageKind::Component => Handover::Things(Things { network: true, ..command }),
+            ImageKind::HttpComponent => Handover::Things(Things {
+                command_line: false,
+                variables: Variables::OfRequest,
+                http: Some(HttpServer {
+                    address: "WASMTIME_HTTP_PROXY_SOCKET_ADDR",
+                    own: &["WASMTIME_HTTP_BACKLOG"],
+                    port: 8080,
+                }),
+                ..Things::COMMAND
+            }),
+            ImageKind::SpinApp | ImageKind::Linux | ImageKind::Unknown => Handover::Everything,
+        }
+    }
+
+    fn compiler(&self, packaging: Packaging) -> Compiler {
+        match packaging {
+            Packaging::Layers => Compiler::Shim,
+            Packaging::RootFilesystem => Compiler::Container,
+        }
+    }
+
+    /// The shim adds `wasmtime_wasi::p2` alone to a command's linker.
+    fn lacks_http(&self, kind: ImageKind) -> bool {
+        kind == ImageKind::Component
+    }
+}

@@ -1,0 +1,76 @@
+//! youki with its wasmtime executor (`youki:crates/youki/src/workload/{executor,wasmtime}.rs`,
+//! `youki:crates/libcontainer/src/workload/default.rs`). It knows files only.
+
+use super::choice::Choice;
+use super::crun;
+use super::family::{Compiler, Runtime};
+use super::handover::{Handover, Things};
+use crate::image::entry::{self, At, Start, first_argument};
+use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Program, Shape, program};
+
+/// The row of this family.
+#[derive(Debug)]
+pub(super) struct YoukiWasmtime;
+
+impl Runtime for YoukiWasmtime {
+    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
+        choose(facts, start)
+    }
+
+    fn runs(&self, _shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
+        packaging == Packaging::RootFilesystem && kind == ImageKind::Module
+    }
+
+    fn provides(&self, _feature: Feature) -> bool {
+        false
+    }
+
+    /// Standard input and output, variables and arguments, and nothing else.
+    fn hands_over(&self, kind: ImageKind) -> Handover {
+        match kind {
+            ImageKind::Module => Handover::Things(Things::COMMAND),
+            _ => Handover::Everything,
+        }
+    }
+
+    fn compiler(&self, _packaging: Packaging) -> Compiler {
+        Compiler::Container
+    }
+}
+
+/// The executor for Wasm is asked first: the name must end with `.wasm` or `.wat`, one leading slash is cut off, and the
+/// rest is opened relative to the working directory. Without the annotation that asks for it, the same name is started as a
+/// native program, so that must not be something else.
+pub(super) fn choose(facts: &ImageFacts, start: &Start<'_>) -> Choice {
+    let native = crun::choose(facts, start);
+    let argument = first_argument(facts, start).unwrap_or_default();
+    let wasm = matches!(argument.rsplit_once('.'), Some((_, "wasm" | "wat")));
+    let refused = matches!(&native, Choice::Starts(Program::Linux | Program::Native { .. }));
+    if !wasm || refused || !has_files(facts) || entry::holds_variable(argument) {
+        return not_wasm(native, argument);
+    }
+    let cut = argument.strip_prefix('/').unwrap_or(argument);
+    match entry::at(facts, start, &super::runwasi::here(facts, start, cut)) {
+        At::Hidden(mount) => Choice::Starts(program::hidden_by(argument, &mount)),
+        At::File(at, class) => crun::program_of(facts, at, class, argument),
+        At::Nothing => super::runwasi::nothing(argument),
+    }
+}
+
+/// A name that does not say that it is Wasm is never started as such.
+fn not_wasm(native: Choice, argument: &str) -> Choice {
+    match native {
+        Choice::Starts(Program::Wasm { .. }) => Choice::Nothing(format!(
+            "youki starts only what is called `.wasm` or `.wat` as Wasm, and `{argument}` is not"
+        )),
+        other => other,
+    }
+}
+
+fn has_files(facts: &ImageFacts) -> bool {
+    let layered = matches!(
+        facts.shape,
+        Shape::WasmArtifact | Shape::RunwasiLayers | Shape::SpinArtifact | Shape::SpinLegacy | Shape::Other
+    );
+    facts.scanned && !layered
+}
