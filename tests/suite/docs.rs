@@ -9,8 +9,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::support::opa::opa;
-use crate::support::process::root;
+use crate::support::process::{program, root};
 
 /// Pages whose marked blocks are run; the blocks of one page share a folder and its environment.
 const PAGES: &[&str] = &["docs/tutorial.md"];
@@ -33,7 +32,7 @@ impl Shell {
         for name in ["manifests", "policies", "docs"] {
             symlink(root().join(name), folder.path().join(name)).unwrap();
         }
-        let programs = [PathBuf::from(env!("CARGO_BIN_EXE_wasmgate")), opa()];
+        let programs = [PathBuf::from(env!("CARGO_BIN_EXE_wasmgate")), program("opa")];
         let folders: Vec<_> = programs.iter().map(|program| program.parent().unwrap().display().to_string()).collect();
         let path = format!("{}:{}", folders.join(":"), std::env::var("PATH").unwrap());
         Self { folder, path, exports: String::new() }
