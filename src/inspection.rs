@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::image::{self, ImageFacts, Program};
+use crate::image::{ImageFacts, Program};
+use crate::lookup;
 use crate::workload::Role;
 
 /// All images of one workload, in the order of [`crate::workload::Workload::images`].
@@ -42,7 +43,7 @@ pub enum LookupResult {
     /// The image could not be read.
     Unread {
         /// Why.
-        error: Arc<image::Error>,
+        error: Arc<lookup::Error>,
     },
 }
 
@@ -81,6 +82,22 @@ impl Container {
         match &self.lookup {
             LookupResult::Known { facts, program } => Some((facts, program)),
             LookupResult::Unread { .. } => None,
+        }
+    }
+
+    /// Whether it is not known what the container starts: its image was not read, or its program was not recognised. An
+    /// image volume starts nothing.
+    pub fn is_open(&self) -> bool {
+        self.role != Role::ImageVolume
+            && self.known().is_none_or(|(_, program)| matches!(program, Program::Unknown { .. }))
+    }
+
+    /// Why it is not known what the container starts; `None` where it is.
+    pub fn reason(&self) -> Option<String> {
+        match &self.lookup {
+            LookupResult::Unread { error } => Some(error.to_string()),
+            LookupResult::Known { program: Program::Unknown { reason }, .. } => Some(reason.clone()),
+            LookupResult::Known { .. } => None,
         }
     }
 

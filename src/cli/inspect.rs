@@ -14,7 +14,7 @@ use crate::capability::interpreter;
 use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module, program};
 use crate::runtime;
 
-/// Columns of a terminal that nobody can measure.
+/// Columns where there is no terminal to measure.
 const DEFAULT_WIDTH: u16 = 140;
 
 /// Largest local file that is read, in bytes.
@@ -89,9 +89,11 @@ pub fn formatted(value: &Value, output: OutputFormat) -> Result<Vec<u8>, Error> 
     Ok(text.into_bytes())
 }
 
-/// Columns of the terminal, from COLUMNS where the shell exports it.
+/// Columns of the terminal: what COLUMNS says, or what standard output is.
 pub fn terminal_width() -> u16 {
-    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(DEFAULT_WIDTH)
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let measured = || terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0);
+    said.or_else(measured).unwrap_or(DEFAULT_WIDTH)
 }
 
 /// Lines of `label value`; everything in them is foreign.
@@ -109,9 +111,9 @@ fn image_text(facts: &ImageFacts) -> String {
     let mut out = Lines::default();
     out.add("kind", facts.kind.as_str());
     out.add("shape", serde_json::to_value(facts.shape).unwrap_or_default().as_str().unwrap_or_default());
-    out.add("digest", &facts.digest);
+    out.add("digest", facts.digest.as_str());
     if facts.manifest_digest != facts.digest {
-        out.add("manifest", &facts.manifest_digest);
+        out.add("manifest", facts.manifest_digest.as_str());
     }
     if !facts.platform.is_empty() {
         out.add("platform", &facts.platform);

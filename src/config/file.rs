@@ -13,6 +13,7 @@ use crate::image::ImageKind;
 use crate::judge::{EnforcementSettings, PolicyOptions};
 use crate::lookup;
 use crate::runtime::{Profile, Runtimes};
+use crate::workload::Description;
 
 /// `apiVersion` of the file.
 pub const API_VERSION: &str = "wasmgate.dev/v1alpha1";
@@ -45,6 +46,9 @@ pub struct File {
     /// Directory of RuntimeClass, LimitRange and Namespace manifests that stand for the cluster.
     #[serde(default)]
     pub cluster: Option<PathBuf>,
+    /// Kinds of custom resources that make pods, beside those that are built in.
+    #[serde(default)]
+    pub workloads: Vec<Description>,
     /// The Kubernetes cluster that the gate belongs to.
     #[serde(default)]
     pub kubernetes: Kubernetes,
@@ -70,6 +74,7 @@ impl Default for File {
             policies: Policies::default(),
             grants: None,
             cluster: None,
+            workloads: Vec::new(),
             kubernetes: Kubernetes::default(),
             enforcement: EnforcementSettings::default(),
             exempt_namespaces: BTreeSet::new(),

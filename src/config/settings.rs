@@ -11,7 +11,9 @@ use super::{Error, File};
 use crate::audit::DecisionLogOutput;
 use crate::judge::EnforcementSettings;
 use crate::plan::quantity;
+use crate::review::GroupVersionKind;
 use crate::runtime::{Profile, Runtimes};
+use crate::workload::{Description, Kind};
 
 /// What the command line says beside the file; every flag wins over its field, lists are added to the file's.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +78,7 @@ pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> 
         Runtimes { profiles: file.runtimes.profiles.clone(), placement: file.runtimes.placement.clone() };
     check_runtimes(&runtimes)?;
     check_enforcement(&file.enforcement)?;
+    check_workloads(&file.workloads)?;
     if file.server.cert_file.is_some() != file.server.key_file.is_some() {
         return Err(wrong("server.certFile", &"alone", "give `server.keyFile` with it, or neither"));
     }
@@ -179,6 +182,29 @@ fn check_enforcement(enforcement: &EnforcementSettings) -> Result<(), Error> {
     Ok(())
 }
 
+fn check_workloads(workloads: &[Description]) -> Result<(), Error> {
+    for (index, Description { group, kind, pod_template }) in workloads.iter().enumerate() {
+        let field = |name: &str| format!("workloads[{index}].{name}");
+        if group.is_empty() {
+            return Err(wrong(&field("group"), group, "write the API group of the custom resource"));
+        }
+        if kind.is_empty() {
+            return Err(wrong(&field("kind"), kind, "write the kind of the custom resource"));
+        }
+        let named = GroupVersionKind { group: group.clone(), version: String::new(), kind: kind.clone() };
+        if Kind::of(&named).is_some() {
+            return Err(wrong(&field("kind"), kind, "the gate knows this kind; leave it out"));
+        }
+        let steps: Vec<&str> = pod_template.split('/').collect();
+        if !pod_template.starts_with('/') || steps.iter().skip(1).any(|step| step.is_empty()) {
+            let message =
+                "write a JSON pointer to the object with the pod's `spec`, such as `/spec/template`";
+            return Err(wrong(&field("podTemplate"), pod_template, message));
+        }
+    }
+    Ok(())
+}
+
 fn check_runtimes(runtimes: &Runtimes) -> Result<(), Error> {
     for (index, profile) in runtimes.profiles.iter().enumerate() {
         check_profile(&format!("runtimes.profiles[{index}]"), profile)?;
@@ -235,6 +261,26 @@ mod tests {
 
     fn settings(body: &str) -> Result<Settings, Error> {
         resolve(parse("gate.yaml", &format!("{HEAD}{body}"))?, Overrides::default())
+    }
+
+    #[test]
+    fn a_described_kind_needs_a_group_a_kind_and_the_place_of_its_pod_template() {
+        let with = |entry: &str| settings(&format!("workloads: [{{{entry}}}]\n"));
+        assert!(with("group: example.com, kind: Fleet, podTemplate: /spec/pods/*/template").is_ok());
+        for (entry, field) in [
+            ("group: '', kind: Fleet, podTemplate: /spec", "workloads[0].group"),
+            ("group: example.com, kind: '', podTemplate: /spec", "workloads[0].kind"),
+            ("group: apps, kind: Deployment, podTemplate: /spec", "workloads[0].kind"),
+            ("group: example.com, kind: Fleet, podTemplate: spec.template", "workloads[0].podTemplate"),
+            ("group: example.com, kind: Fleet, podTemplate: /spec//template", "workloads[0].podTemplate"),
+        ] {
+            let error = with(entry).unwrap_err();
+            assert!(
+                matches!(&error, Error::CheckField { field: found, .. } if found == field),
+                "{entry}: {error}"
+            );
+        }
+        assert!(with("group: example.com, kind: Fleet").is_err(), "without a place");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::cluster::Cluster;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
 use crate::image::annotation::crun_annotation;
 use crate::image::{
-    Claim, Evidence, ImageFacts, ImageKind, ModuleFacts, NativeCode, Packaging, Program, Shape,
+    Claim, Evidence, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program, Shape,
 };
 use crate::inspection::{Container, Inspection, LookupResult, ProgramClass};
 use crate::plan::{floor, quantity::Quantity, sizing};
@@ -76,6 +76,8 @@ pub struct Case<'a> {
     pub runtimes: &'a Runtimes,
     /// The cluster.
     pub cluster: &'a Cluster,
+    /// Image kind → the class that pods of that kind are placed on, which follows from the two.
+    pub class_for: &'a ClassFor,
     /// The grants.
     pub grants: &'a Grants,
     /// What the platform's configuration says to the rules: `policies.options`.
@@ -83,6 +85,9 @@ pub struct Case<'a> {
     /// The time, which decides whether a grant has expired.
     pub now: Timestamp,
 }
+
+/// Image kind → the RuntimeClass that pods of that kind are placed on.
+pub type ClassFor = BTreeMap<&'static str, String>;
 
 /// What the platform's configuration says to the rules; each bundle documents the names that it reads.
 pub type PolicyOptions = BTreeMap<String, Value>;
@@ -161,7 +166,7 @@ pub struct RuntimeFacts<'a> {
     /// What it hands over.
     pub ambient: Option<Family>,
     /// Image kind → the class that this platform places it on.
-    pub class_for: BTreeMap<&'static str, &'a str>,
+    pub class_for: &'a ClassFor,
 }
 
 /// One container and everything that is known about it.
@@ -337,20 +342,14 @@ fn runtime_facts<'a>(
     class: Option<&'a str>,
     profile: Option<&'a Profile>,
 ) -> RuntimeFacts<'a> {
-    let (runtimes, cluster) = (case.runtimes, case.cluster);
-    let class_for = runtimes
-        .placement
-        .keys()
-        .filter_map(|kind| Some((kind.as_str(), cluster.class_for(runtimes, runtimes.for_kind(*kind)?))))
-        .collect();
     RuntimeFacts {
         profile: profile.map(|p| p.name.as_str()),
         runtime_class: class,
         wasm: profile.is_some(),
-        suspicion: suspicion(case.workload, runtimes, cluster),
+        suspicion: suspicion(case.workload, case.runtimes, case.cluster),
         runs: profile.map(|p| p.runs.clone()).unwrap_or_default(),
         ambient: profile.map(|p| p.ambient),
-        class_for,
+        class_for: case.class_for,
     }
 }
 
@@ -393,7 +392,9 @@ fn container_facts<'a>(
         reason,
         native,
         evidence: known.map_or(&[], |(facts, _)| facts.evidence.as_slice()),
-        warnings: known.map(|(facts, program)| warnings(facts, program, profile)).unwrap_or_default(),
+        warnings: known
+            .map(|(facts, program)| warnings(facts, program, profile, spec.names_command()))
+            .unwrap_or_default(),
         claims: known.map_or(&[], |(facts, _)| facts.claims.as_slice()),
         interpreters: known.map(|(facts, program)| interpreters(facts, program)).unwrap_or_default(),
         runnable_by: known.map(|(facts, program)| runnable_by(facts, program)).unwrap_or_default(),
@@ -404,6 +405,12 @@ fn container_facts<'a>(
         resources: resources(case, spec, container, profile),
         spec: spec.facts(&case.workload.spec),
     }
+}
+
+/// What will make an image fail on some node. That it names no command is no matter for a container that does.
+pub fn image_warnings(facts: &ImageFacts, names_command: bool) -> Vec<String> {
+    let counts = |warning: &&String| !(names_command && warning.as_str() == NEEDS_COMMAND);
+    facts.warnings.iter().filter(counts).cloned().collect()
 }
 
 /// Adds what would mend an entry that nobody covers. Expired grants are looked for only then.
@@ -448,10 +455,15 @@ fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, Option<Str
 }
 
 /// What the look-up found, and what the program needs that its runtime does not link.
-fn warnings(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Vec<String> {
+fn warnings(
+    facts: &ImageFacts,
+    program: &Program,
+    profile: Option<&Profile>,
+    names_command: bool,
+) -> Vec<String> {
     let default = profile.is_none_or(|profile| profile.ambient == Family::RunwasiWasmtime);
     let of_default = if default { runtime::warnings(facts, program) } else { Vec::new() };
-    facts.warnings.iter().cloned().chain(of_default).collect()
+    image_warnings(facts, names_command).into_iter().chain(of_default).collect()
 }
 
 fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<InterpreterFacts<'a>> {

@@ -35,8 +35,8 @@ fn module(source: &str) -> ModuleFacts {
 
 fn blank(shape: Shape) -> ImageFacts {
     ImageFacts {
-        digest: "sha256:d".into(),
-        manifest_digest: "sha256:d".into(),
+        digest: crate::image::Digest::of(b"golden"),
+        manifest_digest: crate::image::Digest::of(b"golden manifest"),
         kind: ImageKind::Linux,
         shape,
         platform: "linux/amd64".into(),

@@ -300,7 +300,7 @@ async fn a_private_image_is_read_with_the_pod_s_secret_once_a_role_allows_it() {
         };
         let image = registry.image("private/app:v1");
         let facts = inspector.inspect_for(&image, Depth::Config, AMPLE, &puller).await;
-        facts.map(|facts| facts.digest.clone()).map_err(|error| error.to_string())
+        facts.map(|facts| facts.digest.to_string()).map_err(|error| error.to_string())
     };
     let refused = look(&["regcred"]).await.unwrap_err();
     for words in ["wants credentials (401)", "allow `get` on the secret `regcred`", &namespace] {

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use wasmgate::capability::required::required;
 use wasmgate::capability::{Access, Capabilities, Capability, Entry, assess};
 use wasmgate::image::{
-    self, FileClass, ImageFacts, ImageKind, Import, ModuleFacts, NativeCode, Packaging, Program, Shape,
-    SpinApp, SpinComponent, WasmFormat,
+    FileClass, ImageFacts, ImageKind, Import, ModuleFacts, NativeCode, Packaging, Program, Shape, SpinApp,
+    SpinComponent, WasmFormat,
 };
 use wasmgate::inspection::{Container, LookupResult};
+use wasmgate::lookup;
 use wasmgate::runtime::{Family, Profile, Runtimes};
 use wasmgate::workload::{Kind, Role, Workload};
 
@@ -826,7 +827,7 @@ fn what_starts_no_wasm_has_no_lists() {
         container(Role::ImageVolume, facts(ImageKind::Module, vec![core(&["path_open"])]), Program::Linux);
     let unread = Container {
         lookup: LookupResult::Unread {
-            error: Arc::new(image::Error::TimedOut { image: "x".into(), budget_ms: 1 }),
+            error: Arc::new(lookup::Error::TimedOut { image: "x".into(), budget_ms: 1 }),
         },
         ..linux.clone()
     };

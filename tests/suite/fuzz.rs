@@ -90,6 +90,11 @@ fn the_corpus_is_what_its_target_reads_in_earnest() {
         wasmgate::image::spin::parse(bytes).is_ok() || wasmgate::image::spin::manifest::parse(bytes).is_ok()
     });
     read("module", |bytes| wasmgate::image::module::read(bytes, "corpus").is_ok());
+    read("tar", |bytes| {
+        let limits = wasmgate::image::layer::UnpackLimits { layer: 1 << 20, file: 1 << 20 };
+        let mut tree = wasmgate::image::layer::Tree::new(limits, [], std::sync::Arc::default());
+        tree.apply(bytes, wasmgate::image::archive::Compression::Any).is_ok()
+    });
     read("reference", |bytes| {
         std::str::from_utf8(bytes)
             .is_ok_and(|text| wasmgate::image::reference::Reference::parse(text).is_ok())

@@ -36,16 +36,19 @@ impl Memory {
 }
 
 impl Source for Memory {
+    type Error = Error;
+
     async fn manifest(&self, reference: &Reference, _limit: u64) -> Result<FetchedManifest, Error> {
-        let digest = reference.digest.clone().unwrap_or_else(|| self.image.digest.clone());
+        let digest = reference.digest.as_ref().map_or_else(|| self.image.digest.clone(), ToString::to_string);
         self.asked.lock().unwrap().push(digest.clone());
         let under = self.image.manifests.get(&digest).map(|(_, bytes)| bytes.clone());
         let bytes = if digest == self.image.digest { Some(self.image.manifest.clone()) } else { under };
-        let bytes = bytes.ok_or_else(|| Error::FetchManifest {
+        let bytes = bytes.ok_or_else(|| Error::Read {
             image: reference.to_string(),
+            what: "the manifest".into(),
             message: "not found".into(),
         })?;
-        Ok(FetchedManifest { bytes: Bytes::from(bytes), digest })
+        Ok(FetchedManifest { bytes: Bytes::from(bytes), digest: digest.parse().unwrap() })
     }
 
     async fn blob(
@@ -54,11 +57,11 @@ impl Source for Memory {
         descriptor: &Descriptor,
         _limit: u64,
     ) -> Result<Bytes, Error> {
-        self.asked.lock().unwrap().push(descriptor.digest.clone());
-        let bytes = self.image.blobs.get(&descriptor.digest).cloned();
-        bytes.map(Bytes::from).ok_or_else(|| Error::FetchBlob {
+        self.asked.lock().unwrap().push(descriptor.digest.to_string());
+        let bytes = self.image.blobs.get(descriptor.digest.as_str()).cloned();
+        bytes.map(Bytes::from).ok_or_else(|| Error::Read {
             image: reference.to_string(),
-            digest: descriptor.digest.clone(),
+            what: format!("blob {}", descriptor.digest),
             message: "not found".into(),
         })
     }
@@ -103,7 +106,7 @@ async fn a_cncf_artifact_is_known_by_its_media_types_and_read_by_its_bytes() {
     let image = ImageBuilder::wasm_artifact(&module).build();
     let found = facts(&image).await;
     assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::WasmArtifact));
-    assert_eq!((&found.digest, &found.manifest_digest), (&image.digest, &image.digest));
+    assert_eq!((found.digest.as_str(), found.manifest_digest.as_str()), (&*image.digest, &*image.digest));
     assert_eq!(found.platform, "wasip1/wasm");
     assert_eq!(found.modules[0].source, oci::digest(&module));
     assert_eq!(functions(&found.modules[0], "wasi_snapshot_preview1"), ["fd_write"]);
@@ -203,7 +206,7 @@ async fn buildx_images_are_read_through_their_index_with_its_warnings() {
     let index = image.with_attestation("wasi/wasm");
     let found = facts(&index).await;
     assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::WasmRootfs));
-    assert_eq!((&found.digest, &found.manifest_digest), (&index.digest, &image.digest));
+    assert_eq!((found.digest.as_str(), found.manifest_digest.as_str()), (&*index.digest, &*image.digest));
     assert!(found.warnings.iter().any(|warning| warning.contains("--provenance=false")));
     assert!(found.warnings.iter().any(|warning| warning.contains("use_local_image_pull")));
     let Program::Wasm { packaging, .. } = started(&found, &[]) else { panic!() };
@@ -221,7 +224,7 @@ async fn an_index_for_both_is_linux_because_a_node_reads_only_its_own_platform()
     let mut linux = ImageBuilder::rootfs("linux/amd64", &["/bin/app"]);
     let linux = linux.files(&[("bin/app", b"\x7fELF....")]).build();
     let found = facts(&Image::index(&[("wasi/wasm", &wasm), ("linux/amd64", &linux)])).await;
-    assert_eq!((found.kind, &found.manifest_digest), (ImageKind::Linux, &linux.digest));
+    assert_eq!((found.kind, found.manifest_digest.as_str()), (ImageKind::Linux, &*linux.digest));
     assert!(found.evidence[0].value.contains("wasi/wasm"), "{:?}", found.evidence);
     assert!(found.warnings[0].contains("wasi/wasm"));
     let windows = facts(&Image::index(&[("windows/amd64", &linux)])).await;

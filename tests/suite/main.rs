@@ -22,6 +22,7 @@ mod fuzz;
 mod grants;
 mod image;
 mod manifests;
+mod oracle;
 mod plan;
 mod policy;
 mod producers;

@@ -8,8 +8,9 @@ use k8s_openapi::api::core::v1::LimitRangeItem;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use wasmgate::cluster::{Cluster, RuntimeClass};
-use wasmgate::image::{self, ImageFacts, ImageKind, ModuleFacts, Packaging, Program};
+use wasmgate::image::{ImageFacts, ImageKind, ModuleFacts, Packaging, Program};
 use wasmgate::inspection::{Container, Inspection, LookupResult};
+use wasmgate::lookup;
 use wasmgate::plan::quantity::Quantity;
 use wasmgate::plan::sizing::{self, Caps};
 use wasmgate::plan::{CHANGED_ANNOTATION, Context, Error, Plan, floor, plan};
@@ -54,16 +55,12 @@ fn look_up(image: &str) -> LookupResult {
         "absurd" => wasm(ImageKind::Module, rootfs, vec![module(u64::MAX, 1 << 40)]),
         "spin" => wasm(ImageKind::SpinApp, layers, vec![module(1 << 20, 16), module(1 << 20, 16)]),
         "linux" => (facts(name, ImageKind::Linux, Vec::new()), Program::Linux),
-        "undigested" => {
-            let (facts, program) = wasm(ImageKind::Module, layers, go());
-            (ImageFacts { digest: "sha256:short".into(), ..facts }, program)
-        }
         "native" => {
             let program = Program::Native { source: "/bin/sh".into(), magic: "ELF".into() };
             (facts(name, ImageKind::Module, go()), program)
         }
         "lost" => {
-            let error = image::Error::TimedOut { image: image.into(), budget_ms: 1 };
+            let error = lookup::Error::TimedOut { image: image.into(), budget_ms: 1 };
             return LookupResult::Unread { error: Arc::new(error) };
         }
         other => panic!("no image `{other}` in the catalogue"),
@@ -562,13 +559,6 @@ fn every_image_that_was_read_is_pinned_as_it_is_written() {
     assert_eq!(spec["volumes"][1]["image"]["pullPolicy"], "IfNotPresent");
     assert_eq!(changed(&plan), "runtimeClassName,affinity,resources/app,image/setup,image/app,volume/app");
     warned(&plan, &["the images of `setup`, `app`, `app` were pinned"]);
-}
-
-#[test]
-fn what_is_no_digest_is_never_written_into_an_image_name() {
-    let plan = World::default().plan(&one("undigested:1"));
-    assert_eq!(plan.object["spec"]["containers"][0]["image"], "undigested:1");
-    warned(&plan, &["`undigested:1` was not pinned"]);
 }
 
 // === size ===

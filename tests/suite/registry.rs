@@ -12,16 +12,15 @@ use serde_json::json;
 use wasmgate::admission::{State, examine};
 use wasmgate::image::reference::Reference;
 use wasmgate::image::source::{Descriptor, Source};
-use wasmgate::image::{Depth, Error, ImageKind, Shape};
+use wasmgate::image::{Depth, Digest, ImageKind, Shape};
 use wasmgate::inspection::ProgramClass;
-use wasmgate::judge::EnforcementSettings;
-use wasmgate::lookup::{Inspector, LookupBudget, LookupOptions};
+use wasmgate::lookup::{self, Inspector, LookupBudget, LookupOptions};
 use wasmgate::policy::{self, Limits, PolicySet};
 use wasmgate::registry::guard::{Guard, GuardOptions};
 use wasmgate::registry::layout::Layouts;
 use wasmgate::registry::resolver::Resolver;
 use wasmgate::registry::{
-    BreakerOptions, Login, ProxyOptions, PullSecrets, Pulled, Puller, Registry as RegistrySource,
+    BreakerOptions, Error, Login, ProxyOptions, PullSecrets, Pulled, Puller, Registry as RegistrySource,
     RegistryOptions,
 };
 use wasmgate::runtime::Runtimes;
@@ -134,14 +133,14 @@ fn source(options: &LookupOptions) -> RegistrySource {
 }
 
 fn descriptor(bytes: &[u8]) -> Descriptor {
-    Descriptor { media_type: String::new(), digest: digest(bytes), size: bytes.len() as u64 }
+    Descriptor { media_type: String::new(), digest: Digest::of(bytes), size: bytes.len() as u64 }
 }
 
 fn reference(image: &str) -> Reference {
     Reference::parse(image).unwrap()
 }
 
-async fn inspect(inspector: &Inspector, image: &str) -> Result<String, Error> {
+async fn inspect(inspector: &Inspector, image: &str) -> Result<Digest, lookup::Error> {
     let facts = inspector.inspect(image, Depth::Config, AMPLE).await;
     facts.map(|facts| facts.digest.clone()).map_err(|error| (*error).clone())
 }
@@ -154,7 +153,7 @@ async fn manifests_and_blobs_come_out_of_the_registry_as_they_went_in() {
     let source = source(&options(&registry.host));
     let by_tag = source.manifest(&reference(&registry.image("team/app:v1")), LIMIT).await.unwrap();
     assert_eq!((by_tag.digest.as_str(), &by_tag.bytes[..]), (pushed.as_str(), &image.manifest[..]));
-    let pinned = reference(&registry.image("team/app")).with_digest(&pushed);
+    let pinned = reference(&registry.image("team/app")).with_digest(&by_tag.digest);
     assert_eq!(source.manifest(&pinned, LIMIT).await.unwrap(), by_tag);
     for blob in [&image.config, &image.layer] {
         assert_eq!(&source.blob(&pinned, &descriptor(blob), LIMIT).await.unwrap()[..], &blob[..]);
@@ -169,11 +168,28 @@ async fn limits_hold_against_a_real_registry() {
     let source = source(&options(&registry.host));
     let name = reference(&registry.image("app:v1"));
     let error = source.manifest(&name, 10).await.unwrap_err();
-    assert!(matches!(error, Error::TooLarge { limit: 10, .. }), "{error}");
+    assert!(error.to_string().contains("the manifest of") && error.to_string().contains("limit of 10 bytes"));
+    let error = source.blob(&name, &descriptor(&image.layer), 10).await.unwrap_err();
+    assert!(error.to_string().contains("larger than the limit of 10 bytes"), "{error}");
     // The descriptor's claim is small, the blob is not.
     let claim = Descriptor { size: 1, ..descriptor(&image.layer) };
-    let error = source.blob(&name, &claim, 10).await.unwrap_err();
-    assert!(matches!(error, Error::TooLarge { limit: 10, .. }), "{error}");
+    let error = source.blob(&name, &claim, LIMIT).await.unwrap_err();
+    assert!(error.to_string().contains("more than the 1 bytes that its descriptor says"), "{error}");
+}
+
+#[tokio::test]
+async fn a_blob_is_not_read_further_than_its_descriptor_says() {
+    const REAL: usize = 128 << 20;
+    for announced in [true, false] {
+        let server = Server::start(Fault::Large { bytes: REAL, announced }).await;
+        let claim = Descriptor { size: 60, ..descriptor(b"something else") };
+        let name = reference(&server.image("app:v1"));
+        let source = source(&options(&server.host));
+        let error = source.blob(&name, &claim, 2 * REAL as u64).await.unwrap_err();
+        assert!(error.to_string().contains("more than the 60 bytes that its descriptor says"), "{error}");
+        // The kernel's buffers take some of it before the server sees that the connection was closed.
+        assert!(server.sent() < REAL / 4, "{} of {REAL} bytes were sent", server.sent());
+    }
 }
 
 #[tokio::test]
@@ -182,14 +198,14 @@ async fn what_is_not_there_is_said_to_be_missing() {
     push_linux(&registry, "app:v1", "/bin/app").await;
     let inspector = inspector(&registry.host);
     let error = inspect(&inspector, &registry.image("app:v2")).await.unwrap_err();
-    assert!(matches!(error, Error::FindImage { .. }), "{error}");
+    assert!(matches!(error, lookup::Error::Fetch(Error::FindImage { .. })), "{error}");
     assert!(error.to_string().contains("the tag `v2`"), "{error}");
     let error = inspect(&inspector, &registry.image("nobody/nothing:v1")).await.unwrap_err();
-    assert!(matches!(error, Error::FindImage { .. }), "{error}");
+    assert!(matches!(error, lookup::Error::Fetch(Error::FindImage { .. })), "{error}");
     let absent = descriptor(b"never pushed");
     let name = reference(&registry.image("app:v1"));
     let error = source(&options(&registry.host)).blob(&name, &absent, LIMIT).await.unwrap_err();
-    assert!(matches!(&error, Error::FetchBlob { digest, .. } if *digest == absent.digest), "{error}");
+    assert!(matches!(&error, Error::FetchBlob { digest, .. } if absent.digest == *digest), "{error}");
 }
 
 #[tokio::test]
@@ -315,7 +331,7 @@ async fn an_image_that_was_deleted_is_gone() {
     registry.crane(folder.path(), &["delete", &registry.image(&format!("app@{pushed}"))]);
     tokio::time::sleep(Duration::from_millis(80)).await;
     let error = inspect(&inspector, &image).await.unwrap_err();
-    assert!(matches!(error, Error::FindImage { .. }), "{error}");
+    assert!(matches!(error, lookup::Error::Fetch(Error::FindImage { .. })), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -395,7 +411,7 @@ async fn the_wrong_protocol_is_named() {
 
 /// What an asker with this budget gets from a server with this fault. That it hears of it at all is a bound: the server
 /// never ends what it does not end by itself.
-async fn suffer(fault: Fault, budget: Duration) -> Error {
+async fn suffer(fault: Fault, budget: Duration) -> lookup::Error {
     let server = Server::start(fault.clone()).await;
     let inspector = Inspector::new(impatient(&server.host)).unwrap();
     let error = inspector.inspect(&server.image("app:v1"), Depth::Config, budget).await.unwrap_err();
@@ -430,7 +446,7 @@ async fn every_fault_is_a_clear_error_within_the_budget() {
 #[tokio::test]
 async fn an_asker_without_time_leaves_and_the_look_up_ends_by_itself() {
     let error = suffer(Fault::Stall, Duration::from_millis(100)).await;
-    assert!(matches!(error, Error::TimedOut { budget_ms: 100, .. }), "{error}");
+    assert!(matches!(error, lookup::Error::TimedOut { budget_ms: 100, .. }), "{error}");
 }
 
 #[tokio::test]
@@ -451,15 +467,18 @@ async fn who_has_nothing_to_do_with_wasm_does_not_wait_for_a_registry_that_hangs
             (error, start.elapsed())
         };
         let (error, took) = ask("first:1", LookupBudget::doubtful(AMPLE)).await;
-        assert!(matches!(*error, Error::LeftWaiting { .. }), "{fault:?}: {error}");
+        assert!(matches!(*error, lookup::Error::LeftWaiting { .. }), "{fault:?}: {error}");
         assert!(took >= breaker.suspect_after && took < AMPLE / 4, "the first one finds out: {took:?}");
         let (error, took) = ask("second:1", LookupBudget::doubtful(AMPLE)).await;
-        assert!(matches!(*error, Error::LeftWaiting { .. }), "{fault:?}: {error}");
+        assert!(matches!(*error, lookup::Error::LeftWaiting { .. }), "{fault:?}: {error}");
         assert!(error.to_string().contains(&format!("`{}` answers nobody now", server.host)), "{error}");
         assert!(took >= breaker.patience && took < AMPLE / 4, "{took:?}");
         let whole = Duration::from_millis(700);
         let (error, took) = ask("third:1", whole.into()).await;
-        assert!(matches!(*error, Error::TimedOut { .. }) && took >= whole, "who may be Wasm waits: {error}");
+        assert!(
+            matches!(*error, lookup::Error::TimedOut { .. }) && took >= whole,
+            "who may be Wasm waits: {error}"
+        );
     }
 }
 
@@ -482,7 +501,7 @@ async fn a_registry_that_hangs_does_not_keep_others_waiting() {
         inspector.inspect(&image, Depth::Config, Duration::from_millis(50)).await.unwrap_err();
     }
     let error = inspector.inspect(&web.image("a:1"), Depth::Config, AMPLE).await.unwrap_err();
-    assert!(matches!(*error, Error::FindImage { .. }), "{error}");
+    assert!(matches!(*error, lookup::Error::Fetch(Error::FindImage { .. })), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -497,7 +516,11 @@ async fn a_registry_that_is_only_slow_is_waited_for() {
         BreakerOptions { suspect_after: AMPLE, patience: Duration::from_millis(50), ..Default::default() };
     let inspector = Inspector::new(LookupOptions { breaker, ..options(&web.host) }).unwrap();
     let asked = inspector.inspect(&web.image("a:1"), Depth::Config, LookupBudget::doubtful(AMPLE)).await;
-    assert!(matches!(*asked.unwrap_err(), Error::FindImage { .. }), "longer than the patience, and answered");
+    let error = asked.unwrap_err();
+    assert!(
+        matches!(*error, lookup::Error::Fetch(Error::FindImage { .. })),
+        "longer than the patience, and answered"
+    );
 }
 
 #[tokio::test]
@@ -505,12 +528,13 @@ async fn bytes_with_another_digest_are_never_handed_out() {
     let body = b"{\"schemaVersion\":2}".to_vec();
     let server = Server::start(Fault::Body(body.clone())).await;
     let source = source(&options(&server.host));
-    let right = reference(&server.image("app")).with_digest(&digest(&body));
+    let right = reference(&server.image("app")).with_digest(&Digest::of(&body));
     assert_eq!(source.manifest(&right, LIMIT).await.unwrap().bytes, body);
-    let wrong = right.with_digest(&digest(b"other"));
+    let wrong = right.with_digest(&Digest::of(b"other"));
     let error = source.manifest(&wrong, LIMIT).await.unwrap_err().to_string();
     assert!(error.contains("digest") && error.contains(&digest(&body)), "{error}");
-    let error = source.blob(&right, &descriptor(b"other"), LIMIT).await.unwrap_err();
+    let other = Descriptor { size: body.len() as u64, ..descriptor(b"other") };
+    let error = source.blob(&right, &other, LIMIT).await.unwrap_err();
     assert!(matches!(error, Error::FetchBlob { .. }), "{error}");
     assert!(error.to_string().contains(&digest(&body)), "{error}");
 }
@@ -521,13 +545,14 @@ async fn faults_in_the_middle_of_a_blob_are_errors_of_that_blob() {
         (Fault::Truncated(b"half".to_vec()), "cut the connection"),
         (Fault::Stall, "did not answer in time"),
         (Fault::Status(500, "", "boom"), "status 500: boom"),
-        (Fault::Large { bytes: 50 << 20, announced: true }, "larger than the limit"),
-        (Fault::Large { bytes: 50 << 20, announced: false }, "larger than the limit"),
+        (Fault::Large { bytes: 50 << 20, announced: true }, "more than the 2000 bytes"),
+        (Fault::Large { bytes: 50 << 20, announced: false }, "more than the 2000 bytes"),
     ] {
         let server = Server::start(fault.clone()).await;
         let source = source(&impatient(&server.host));
         let name = reference(&server.image("app:v1"));
-        let error = source.blob(&name, &descriptor(b"wanted"), LIMIT).await.unwrap_err();
+        let wanted = Descriptor { size: 2000, ..descriptor(b"wanted") };
+        let error = source.blob(&name, &wanted, LIMIT).await.unwrap_err();
         assert!(error.to_string().contains(part), "{fault:?}: {error}");
     }
 }
@@ -1102,19 +1127,9 @@ impl PullSecrets for OneSecret {
 }
 
 async fn bare_state() -> State {
-    State {
-        runtimes: Runtimes::default(),
-        cluster: Arc::default(),
-        grants: Arc::default(),
-        exceptions: Arc::default(),
-        policies: PolicySet::load(&policy::Engine::new().unwrap(), Vec::new(), Limits::default())
-            .await
-            .unwrap()
-            .into(),
-        options: BTreeMap::new(),
-        enforcement: EnforcementSettings::default(),
-        exempt_namespaces: std::collections::BTreeSet::new(),
-    }
+    let engine = policy::Engine::new().unwrap();
+    let policies = PolicySet::load(&engine, Vec::new(), Limits::default());
+    State::new(Runtimes::default(), Arc::default(), policies.await.unwrap().into())
 }
 
 #[tokio::test]

@@ -213,7 +213,7 @@ async fn every_shape_comes_back_from_a_real_registry_as_what_it_is() {
         let facts = inspector.inspect(&reference, Depth::Layers, Duration::from_secs(20)).await.unwrap();
         let program = program::program(&facts, &[], &[]);
         println!("{}", shown(name, &facts, &program));
-        assert_eq!((facts.kind, facts.shape, &facts.digest), (kind, shape, &image.digest), "{name}");
+        assert_eq!((facts.kind, facts.shape, facts.digest.as_str()), (kind, shape, &*image.digest), "{name}");
         assert!(facts.evidence.iter().any(|e| e.value.contains(words)), "{name}: {:?}", facts.evidence);
         assert_eq!(facts.claims, [], "{name}");
         // What no runtime starts is said so, and what is known to run has a runtime.

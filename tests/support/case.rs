@@ -7,10 +7,11 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, from_value, json};
 use wasmgate::cluster::Cluster;
 use wasmgate::grant::Grants;
-use wasmgate::image::{Error, ImageFacts};
+use wasmgate::image::ImageFacts;
 use wasmgate::inspection::{Container, Inspection, LookupResult};
 use wasmgate::judge::input::UserFacts;
 use wasmgate::judge::{Case, PolicyOptions, RequestFacts, prepare};
+use wasmgate::registry;
 use wasmgate::review::GroupVersionKind;
 use wasmgate::runtime::Runtimes;
 use wasmgate::workload::{self, Kind};
@@ -44,9 +45,9 @@ pub fn refused() -> Value {
     let seen = json!([{"seen": "producers section, processed-by", "value": "componentize-py 0.13.0"}]);
     facts.0["modules"][0]["interpreters"] = json!([{"engine": "cpython", "evidence": seen}]);
     let message = "the registry answered 401".into();
-    let unread = Error::FetchManifest { image: "ghcr.io/myorg/migrate:1".into(), message };
+    let unread = registry::Error::FetchManifest { image: "ghcr.io/myorg/migrate:1".into(), message };
     let lookups = vec![
-        LookupResult::Unread { error: Arc::new(unread) },
+        LookupResult::Unread { error: Arc::new(unread.into()) },
         known(facts),
         known(linux()),
         known(spin_app()),
@@ -87,6 +88,9 @@ fn input(pod: &Value, lookups: Vec<LookupResult>, grants: Vec<Value>, options: &
     let cluster = Cluster { namespaces: [("shop".into(), labels.into())].into(), ..Cluster::default() };
     let grants = Grants::new(grants.into_iter().map(|g| from_value(g).unwrap()).collect()).unwrap();
     let runtimes = Runtimes::default();
+    let class = |kind| Some(cluster.class_for(&runtimes, runtimes.for_kind(kind)?).to_owned());
+    let class_for =
+        runtimes.placement.keys().filter_map(|kind| Some((kind.as_str(), class(*kind)?))).collect();
     let now = "2026-11-22T12:00:00Z".parse().unwrap();
     let case = Case {
         request: &request,
@@ -95,6 +99,7 @@ fn input(pod: &Value, lookups: Vec<LookupResult>, grants: Vec<Value>, options: &
         inspection: &inspection,
         runtimes: &runtimes,
         cluster: &cluster,
+        class_for: &class_for,
         grants: &grants,
         options,
         now,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use wasmgate::image::{ImageFacts, ImageKind, ModuleFacts, Shape, WasmFormat};
+use wasmgate::image::{Digest, ImageFacts, ImageKind, ModuleFacts, Shape, WasmFormat};
 
 /// An empty module at `/app.wasm` that takes one page of memory.
 pub fn module() -> ModuleFacts {
@@ -23,11 +23,12 @@ pub fn module() -> ModuleFacts {
     }
 }
 
-/// An image of this digest with nothing in it.
+/// An image of this digest, or of that of a word which stands for one, with nothing in it.
 pub fn image(digest: &str, kind: ImageKind) -> ImageFacts {
+    let digest: Digest = digest.parse().unwrap_or_else(|_| Digest::of(digest.as_bytes()));
     ImageFacts {
-        digest: digest.into(),
-        manifest_digest: digest.into(),
+        manifest_digest: digest.clone(),
+        digest,
         kind,
         shape: Shape::Other,
         platform: String::new(),

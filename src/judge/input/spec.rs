@@ -47,6 +47,8 @@ pub struct SpecFacts<'a> {
 /// One container of a pod spec; ordinary, init and ephemeral ones look alike.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Spec<'a> {
+    command: &'a [String],
+    args: &'a [String],
     resources: Option<&'a ResourceRequirements>,
     security: Option<&'a SecurityContext>,
     ports: &'a [ContainerPort],
@@ -61,6 +63,8 @@ const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
 macro_rules! view {
     ($container:expr) => {
         Spec {
+            command: $container.command.as_deref().unwrap_or_default(),
+            args: $container.args.as_deref().unwrap_or_default(),
             resources: $container.resources.as_ref(),
             security: $container.security_context.as_ref(),
             ports: $container.ports.as_deref().unwrap_or_default(),
@@ -100,6 +104,11 @@ impl<'a> Spec<'a> {
             host_paths: self.mounts.iter().filter_map(|mount| host_path(pod, mount)).collect(),
             exec_hooks: self.exec_hooks(),
         }
+    }
+
+    /// Whether the pod says what the container starts.
+    pub const fn names_command(&self) -> bool {
+        !self.command.is_empty() || !self.args.is_empty()
     }
 
     fn exec_hooks(&self) -> Vec<&'static str> {

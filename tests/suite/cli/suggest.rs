@@ -37,7 +37,7 @@ fn the_output_is_a_grants_file_that_lets_the_manifest_in() {
 
 #[test]
 fn every_line_of_a_grant_says_where_it_comes_from() {
-    let said = suggest(&["-f", samples("workloads/files.yaml").to_str().unwrap(), "-o", "yaml"]);
+    let said = suggest(&["-f", samples("workloads/files.yaml").to_str().unwrap()]);
     said.has(&[
         "    images: [\"samples.example/files\"]\n",
         "    # DB_PASSWORD: env DB_PASSWORD from secret db key password; import wasi_snapshot_preview1.",

@@ -279,9 +279,9 @@ async fn law_10_an_image_name_opens_no_connection_to_an_inner_address() {
     for (host, why) in [
         ("127.0.0.1", "loopback"),
         ("localhost", "loopback"),
-        ("[::1]", "loopback"),
+        ("[::1]", "IPv6 address"),
         ("0.0.0.0", "unspecified"),
-        ("[::ffff:127.0.0.1]", "loopback"),
+        ("[::ffff:127.0.0.1]", "IPv6 address"),
         ("169.254.169.254", "link-local"),
         ("10.96.0.1", "private"),
     ] {
