@@ -133,6 +133,10 @@ async fn policies(settings: &Settings) -> Result<PolicySet, Error> {
 /// The bundles, compiled, with the limits of the configuration.
 pub async fn policy_set(settings: &Settings, bundles: Vec<Bundle>) -> Result<PolicySet, Error> {
     let policies = &settings.file.policies;
-    let limits = Limits { time: settings.policy_time_limit, memory_bytes: policies.memory_limit_bytes };
+    let limits = Limits {
+        fuel: policies.fuel_limit,
+        time: settings.policy_time_limit,
+        memory_bytes: policies.memory_limit_bytes,
+    };
     Ok(PolicySet::load(&Engine::new()?, bundles, limits).await?)
 }

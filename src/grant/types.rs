@@ -85,8 +85,8 @@ pub struct Subjects {
     pub service_accounts: Vec<String>,
     /// Patterns of image names, `*` for any run of characters, `/` included; empty means any. A pattern is compared with
     /// the image as written, and with it without its digest, without its tag, and without both, so that
-    /// `ghcr.io/myorg/orders` is every tag and digest of that repository. Nothing is completed: `docker.io/library/nginx`
-    /// does not match an image that is written `nginx`. In front of a digest a tag is the user's word alone: where that
+    /// `ghcr.io/myorg/orders` is every tag and digest of that repository. The spellings of an image of Docker Hub, such as
+    /// `nginx` and `docker.io/library/nginx`, are one. In front of a digest a tag is the user's word alone: where that
     /// matters, grant by digest or by repository.
     pub images: Vec<String>,
     /// Labels of the pod.

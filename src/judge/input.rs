@@ -21,7 +21,7 @@ use crate::image::{
     Claim, Evidence, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program, Shape,
 };
 use crate::inspection::{Container, Inspection, LookupResult, ProgramClass};
-use crate::plan::{floor, quantity::Quantity, sizing};
+use crate::plan::{floor, sizing};
 use crate::review::GroupVersionKind;
 use crate::runtime::{self, Family, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
@@ -483,25 +483,56 @@ fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<Interpreter
 /// Sizes as written in the spec, and the bounds of the pod's profile.
 fn resources(case: &Case<'_>, spec: Spec<'_>, container: &Container, profile: Option<&Profile>) -> Resources {
     let (request_bytes, limit_bytes) = spec.memory();
+    let of_pod = spec::pod_memory_limit(&case.workload.spec);
     let known = container.known();
     let caps = known.zip(profile).and_then(|((facts, program), profile)| {
         sizing::caps(facts, program, profile, case.cluster, &case.workload.namespace)
     });
+    let floor_bytes = known.and_then(|(facts, program)| memory_floor(facts, program, profile));
     Resources {
         request_bytes,
-        limit_bytes,
-        floor_bytes: known.and_then(|(facts, program)| memory_floor(facts, program, profile)),
+        limit_bytes: narrowest(limit_bytes, of_pod, floor_bytes),
+        floor_bytes,
         cap_bytes: caps.map(|caps| caps.memory.bytes()),
         limit_millis: spec.cpu_limit(),
         cap_millis: caps.map(|caps| caps.cpu.millis()),
     }
 }
 
+/// The limit that ends the container first: its own, or the pod's where that is lower. Without one of its own the pod's
+/// counts where the program cannot start under it; above that it limits the containers together, and none of them alone.
+fn narrowest(own: Option<u64>, of_pod: Option<u64>, floor: Option<u64>) -> Option<u64> {
+    match (own, of_pod) {
+        (Some(own), Some(of_pod)) => Some(own.min(of_pod)),
+        (None, Some(of_pod)) => floor.filter(|floor| of_pod < *floor).map(|_| of_pod),
+        (own, None) => own,
+    }
+}
+
 fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<u64> {
     let Program::Wasm { packaging, modules, .. } = program else { return None };
     let profile = profile?;
-    let base = Quantity::parse(profile.base_memory()).ok()?;
     let modules = modules.iter().filter_map(|index| facts.modules.get(*index));
     let compiler = profile.ambient.runtime().compiler(*packaging);
-    Some(floor::memory(compiler, base, modules).bytes())
+    Some(floor::memory(compiler, profile.base_memory(), modules).bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::narrowest;
+
+    #[test]
+    fn the_limit_that_ends_a_container_first_is_the_one_that_rules_see() {
+        for (own, of_pod, floor, expected) in [
+            (Some(32), None, Some(16), Some(32)),
+            (Some(32), Some(64), Some(16), Some(32)),
+            (Some(32), Some(8), Some(16), Some(8)),
+            (None, Some(8), Some(16), Some(8)),
+            (None, Some(64), Some(16), None),
+            (None, Some(8), None, None),
+            (None, None, Some(16), None),
+        ] {
+            assert_eq!(narrowest(own, of_pod, floor), expected, "{own:?} {of_pod:?} {floor:?}");
+        }
+    }
 }

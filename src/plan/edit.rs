@@ -2,26 +2,16 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
 use crate::inspection::Inspection;
-use crate::runtime::{Profile, Runtimes};
+use crate::runtime::Profile;
 use crate::workload::{Kind, Workload};
 
 use super::draft::{Error, Notes, Object, not, object_mut, text};
-use super::{affinity, pin, placement, sizing};
+use super::{Context, affinity, pin, placement, sizing};
 
 /// Annotation on a pod that lists what wasmgate changed, such as `runtimeClassName,affinity,resources/app,image/app`.
 /// It informs people and nothing reads it for a decision, so forging it wins nothing.
 pub const CHANGED_ANNOTATION: &str = "wasmgate.dev/changed";
-
-/// What a plan depends on besides the object.
-#[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
-    /// The runtime profiles.
-    pub runtimes: &'a Runtimes,
-    /// The cluster.
-    pub cluster: &'a Cluster,
-}
 
 /// The wanted object and how to get there.
 #[derive(Debug, Clone, PartialEq)]

@@ -18,6 +18,7 @@ use super::spin::Spin;
 use super::youki::YoukiWasmtime;
 use crate::image::entry::Start;
 use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape, program};
+use crate::quantity::Quantity;
 
 /// The runtime behind a RuntimeClass, by its own code: what it starts from an image and what it hands over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -83,11 +84,10 @@ pub trait Runtime: Debug + Sync {
     /// Who compiles a program that is packed like this.
     fn compiler(&self, packaging: Packaging) -> Compiler;
 
-    /// Memory that the runtime itself needs in the container's cgroup before any module is loaded, as a Kubernetes
-    /// quantity.
-    fn base_memory(&self) -> &'static str {
+    /// Memory that the runtime itself needs in the container's cgroup before any module is loaded.
+    fn base_memory(&self) -> Quantity {
         // Measured at most for runwasi's wasmtime; see `plan::floor`.
-        "4Mi"
+        Quantity::mebibytes(4)
     }
 
     /// The native ways out of the sandbox.
