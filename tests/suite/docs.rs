@@ -33,7 +33,8 @@ impl Shell {
             symlink(root().join(name), folder.path().join(name)).unwrap();
         }
         let programs = [PathBuf::from(env!("CARGO_BIN_EXE_wasmgate")), program("opa")];
-        let folders: Vec<_> = programs.iter().map(|program| program.parent().unwrap().display().to_string()).collect();
+        let folders: Vec<_> =
+            programs.iter().map(|program| program.parent().unwrap().display().to_string()).collect();
         let path = format!("{}:{}", folders.join(":"), std::env::var("PATH").unwrap());
         Self { folder, path, exports: String::new() }
     }
@@ -106,7 +107,7 @@ fn the_commands_of_a_page_print_what_the_page_says() {
             fs::write(path, &now).unwrap();
         }
         let difference = similar::TextDiff::from_lines(&page, &now).unified_diff().to_string();
-        assert_eq!(page, now, "{name} is out of date; `WASMGATE_WRITE_DOCS=1` writes it:\n{difference}");
+        assert!(page == now, "{name} is out of date; `WASMGATE_WRITE_DOCS=1` writes it:\n{difference}");
     }
 }
 
@@ -114,4 +115,42 @@ fn the_commands_of_a_page_print_what_the_page_says() {
 fn a_command_over_several_lines_is_read_as_one() {
     let block = "$ cat <<EOF\n> one\n>\n> EOF\none\n$ true\n";
     assert_eq!(commands(block), ["cat <<EOF\none\n\nEOF", "true"]);
+}
+
+/// Paths of the project in backticks, as far as they are whole.
+fn paths(text: &str) -> Vec<&str> {
+    const TOPS: [&str; 7] = ["src/", "tests/", "policies/", "manifests/", "docs/", "tools/", "benches/"];
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted
+        .filter(|path| TOPS.iter().any(|top| path.starts_with(top)) && !path.contains(['<', ' ', '*', '{']))
+        .collect()
+}
+
+#[test]
+fn every_file_that_the_map_names_is_there() {
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let glossary = fs::read_to_string(root().join("docs/glossary.md")).unwrap();
+    let named: Vec<_> = paths(&map).into_iter().chain(paths(&glossary)).collect();
+    assert!(named.len() > 60, "{named:?}");
+    let missing: Vec<_> = named.into_iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_link_of_the_index_leads_somewhere() {
+    let index = fs::read_to_string(root().join("docs/README.md")).unwrap();
+    for link in index.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+        let page = fs::read_to_string(root().join("docs").join(file))
+            .unwrap_or_else(|_| panic!("`{link}` leads nowhere"));
+        let slug = |title: &str| title.to_lowercase().replace(' ', "-").replace(['.', ',', '`'], "");
+        let titles = page
+            .lines()
+            .filter(|line| line.starts_with('#'))
+            .map(|line| slug(line.trim_start_matches('#').trim()));
+        assert!(
+            anchor.is_empty() || titles.into_iter().any(|title| title == anchor),
+            "`{link}` leads to no heading"
+        );
+    }
 }
