@@ -16,6 +16,7 @@ mod support;
 
 mod capabilities;
 mod cli;
+mod docs;
 mod flow;
 mod fuzz;
 mod grants;

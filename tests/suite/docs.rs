@@ -1,0 +1,156 @@
+//! The commands of the pages, as a reader types them: what a block marked `<!-- run -->` prints is compared with the page.
+//! `WASMGATE_WRITE_DOCS=1` writes what they print now into the pages.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::support::process::{program, root};
+
+/// Pages whose marked blocks are run; the blocks of one page share a folder and its environment.
+const PAGES: &[&str] = &["docs/tutorial.md"];
+/// What a marked block begins with.
+const MARK: &str = "<!-- run -->\n```console\n";
+/// What a block ends with.
+const END: &str = "```\n";
+
+/// A reader's shell: a folder with the clone's files in it, `wasmgate` and `opa` on the path.
+struct Shell {
+    folder: TempDir,
+    path: String,
+    /// `export` lines so far.
+    exports: String,
+}
+
+impl Shell {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["manifests", "policies", "docs"] {
+            symlink(root().join(name), folder.path().join(name)).unwrap();
+        }
+        let programs = [PathBuf::from(env!("CARGO_BIN_EXE_wasmgate")), program("opa")];
+        let folders: Vec<_> =
+            programs.iter().map(|program| program.parent().unwrap().display().to_string()).collect();
+        let path = format!("{}:{}", folders.join(":"), std::env::var("PATH").unwrap());
+        Self { folder, path, exports: String::new() }
+    }
+
+    /// What a command prints, on both streams, as on a terminal that is 120 columns wide and shows no colour.
+    fn run(&mut self, command: &str) -> String {
+        if command.starts_with("export ") {
+            writeln!(self.exports, "{command}").unwrap();
+        }
+        let script = format!("exec 2>&1\n{}{command}\n", self.exports);
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(self.folder.path())
+            .env("PATH", &self.path)
+            .env("COLUMNS", "120")
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().lines().fold(String::new(), |mut text, line| {
+            writeln!(text, "{}", line.trim_end()).unwrap();
+            text
+        })
+    }
+}
+
+/// The commands of a block, with the lines that continue them.
+fn commands(block: &str) -> Vec<String> {
+    let mut commands: Vec<String> = Vec::new();
+    for line in block.lines() {
+        if let Some(command) = line.strip_prefix("$ ") {
+            commands.push(command.to_string());
+        } else if let (Some(more), Some(command)) = (line.strip_prefix('>'), commands.last_mut()) {
+            write!(command, "\n{}", more.strip_prefix(' ').unwrap_or(more)).unwrap();
+        }
+    }
+    commands
+}
+
+/// A block as the page should have it: each command, and what it prints now.
+fn rendered(block: &str, shell: &mut Shell) -> String {
+    let mut text = String::new();
+    for command in commands(block) {
+        let typed = command.replace('\n', "\n> ").replace("\n> \n", "\n>\n");
+        writeln!(text, "$ {typed}").unwrap();
+        text.push_str(&shell.run(&command));
+    }
+    text
+}
+
+/// A page with every marked block run anew.
+fn run_again(page: &str) -> String {
+    let mut shell = Shell::new();
+    let (mut text, mut rest) = (String::new(), page);
+    while let Some((before, after)) = rest.split_once(MARK) {
+        let (block, after) = after.split_once(END).expect("a block that ends");
+        write!(text, "{before}{MARK}{}{END}", rendered(block, &mut shell)).unwrap();
+        rest = after;
+    }
+    text + rest
+}
+
+#[test]
+fn the_commands_of_a_page_print_what_the_page_says() {
+    for name in PAGES {
+        let path: &Path = &root().join(name);
+        let page = fs::read_to_string(path).unwrap();
+        assert!(page.contains(MARK), "{name} has nothing to run");
+        let now = run_again(&page);
+        if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
+            fs::write(path, &now).unwrap();
+        }
+        let difference = similar::TextDiff::from_lines(&page, &now).unified_diff().to_string();
+        assert!(page == now, "{name} is out of date; `WASMGATE_WRITE_DOCS=1` writes it:\n{difference}");
+    }
+}
+
+#[test]
+fn a_command_over_several_lines_is_read_as_one() {
+    let block = "$ cat <<EOF\n> one\n>\n> EOF\none\n$ true\n";
+    assert_eq!(commands(block), ["cat <<EOF\none\n\nEOF", "true"]);
+}
+
+/// Paths of the project in backticks, as far as they are whole.
+fn paths(text: &str) -> Vec<&str> {
+    const TOPS: [&str; 7] = ["src/", "tests/", "policies/", "manifests/", "docs/", "tools/", "benches/"];
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted
+        .filter(|path| TOPS.iter().any(|top| path.starts_with(top)) && !path.contains(['<', ' ', '*', '{']))
+        .collect()
+}
+
+#[test]
+fn every_file_that_the_map_names_is_there() {
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let glossary = fs::read_to_string(root().join("docs/glossary.md")).unwrap();
+    let named: Vec<_> = paths(&map).into_iter().chain(paths(&glossary)).collect();
+    assert!(named.len() > 60, "{named:?}");
+    let missing: Vec<_> = named.into_iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_link_of_the_index_leads_somewhere() {
+    let index = fs::read_to_string(root().join("docs/README.md")).unwrap();
+    for link in index.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+        let page = fs::read_to_string(root().join("docs").join(file))
+            .unwrap_or_else(|_| panic!("`{link}` leads nowhere"));
+        let slug = |title: &str| title.to_lowercase().replace(' ', "-").replace(['.', ',', '`'], "");
+        let titles = page
+            .lines()
+            .filter(|line| line.starts_with('#'))
+            .map(|line| slug(line.trim_start_matches('#').trim()));
+        assert!(
+            anchor.is_empty() || titles.into_iter().any(|title| title == anchor),
+            "`{link}` leads to no heading"
+        );
+    }
+}
