@@ -4,6 +4,7 @@
 pub mod examine;
 pub mod record;
 pub mod review_road;
+mod started;
 pub mod state;
 
 pub use examine::{Examination, Judgement};

@@ -171,10 +171,12 @@ fn wasmtime() -> Profile {
 }
 
 /// The Spin shim. `wasmtime-spin-v2` is the nearest thing to a standard name
-/// (`containerd-shim-spin:deployments/k8s/all-in-one-demo.yaml`).
+/// (`containerd-shim-spin:deployments/k8s/all-in-one-demo.yaml`); runtime-class-manager calls the handler `spin-v2`
+/// (`runtime-class-manager:config/samples/sample_shim_spin.yaml`).
 fn spin() -> Profile {
     let aliases = ["wasmtime-spin", "spin"];
-    built_in("spin", "wasmtime-spin-v2", &aliases, &[ImageKind::SpinApp], Family::Spin)
+    let profile = built_in("spin", "wasmtime-spin-v2", &aliases, &[ImageKind::SpinApp], Family::Spin);
+    Profile { handlers: ["spin-v2".to_string()].into(), ..profile }
 }
 
 /// runwasi's WasmEdge shim, whose class has one name everywhere (`k3s-io/k3s:manifests/runtimes.yaml`,

@@ -834,12 +834,21 @@ fn a_program_that_opens_files_reaches_the_process_that_runs_it_where_that_is_in_
         RunwasiWasmer, RunwasiWasmtime, YoukiWasmtime,
     };
     let open = [
-        RunwasiWasmtime, RunwasiWasmedge, RunwasiWasmer, RunwasiWamr, CrunWasmedge, CrunWamr, CrunWasmtime, Everything,
+        RunwasiWasmtime,
+        RunwasiWasmedge,
+        RunwasiWasmer,
+        RunwasiWamr,
+        CrunWasmedge,
+        CrunWamr,
+        CrunWasmtime,
+        Everything,
     ];
     for family in open {
         assert_eq!(reached(family, "/"), HOST_PROCESS, "{family:?}");
     }
-    for (family, directory) in [(CrunWasmer, "/"), (YoukiWasmtime, "/"), (CrunWasmtime, "/app"), (CrunWasmtime, "/data")] {
+    for (family, directory) in
+        [(CrunWasmer, "/"), (YoukiWasmtime, "/"), (CrunWasmtime, "/app"), (CrunWasmtime, "/data")]
+    {
         assert_eq!(reached(family, directory), [""; 0], "{family:?} in {directory}");
     }
     assert_eq!(reached(CrunWasmtime, "/proc/self"), ["env", "fs /proc/self rw", "native.exec"]);
@@ -848,7 +857,8 @@ fn a_program_that_opens_files_reaches_the_process_that_runs_it_where_that_is_in_
 
 #[test]
 fn neither_a_user_nor_a_read_only_root_nor_dropped_capabilities_hide_the_process() {
-    let security = json!({"readOnlyRootFilesystem": true, "runAsUser": 65532, "capabilities": {"drop": ["ALL"]}});
+    let security =
+        json!({"readOnlyRootFilesystem": true, "runAsUser": 65532, "capabilities": {"drop": ["ALL"]}});
     let workload = pod(&json!({"securityContext": security}), &json!({}));
     let image = || facts(ImageKind::Module, vec![core(&["path_open"])]);
     let found = on("wasmtime", &workload, image());

@@ -4,8 +4,8 @@
 use super::choice::Choice;
 use super::family::{Compiler, Family, NativeWay, Runtime};
 use super::handover::Handover;
-use crate::image::entry::Start;
-use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Program, Shape, program};
+use crate::image::entry::View;
+use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 
 /// The row of this family.
 #[derive(Debug)]
@@ -16,11 +16,11 @@ const WAYS: [Family; 4] =
     [Family::RunwasiWasmedge, Family::Spin, Family::CrunWasmedge, Family::YoukiWasmtime];
 
 impl Runtime for Everything {
-    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
+    fn choose(&self, view: &View<'_>) -> Choice {
         let mut found: Option<Program> = None;
         let mut nothing = String::new();
         for family in WAYS {
-            match family.runtime().choose(facts, start) {
+            match family.runtime().choose(view) {
                 Choice::Nothing(reason) if nothing.is_empty() => nothing = reason,
                 Choice::Nothing(_) => {}
                 Choice::Starts(unknown @ Program::Unknown { .. }) => return Choice::Starts(unknown),

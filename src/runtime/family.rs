@@ -16,7 +16,7 @@ use super::runwasi_wasmer::RunwasiWasmer;
 use super::runwasi_wasmtime::RunwasiWasmtime;
 use super::spin::Spin;
 use super::youki::YoukiWasmtime;
-use crate::image::entry::Start;
+use crate::image::entry::{Start, View};
 use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape, program};
 
 /// The runtime behind a RuntimeClass, by its own code: what it starts from an image and what it hands over.
@@ -69,7 +69,7 @@ pub enum NativeWay {
 /// family names it.
 pub trait Runtime: Debug + Sync {
     /// Which program starts.
-    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice;
+    fn choose(&self, view: &View<'_>) -> Choice;
 
     /// Whether it can start a program of this kind that is packed like this.
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool;
@@ -136,9 +136,10 @@ impl Family {
     /// The program that a container starts under this runtime. Where it starts nothing, that is what the image is meant
     /// to start, if it is known and the runtime cannot run it: so the refusal can say what would.
     pub fn start(self, facts: &ImageFacts, start: &Start<'_>) -> Program {
-        match self.runtime().choose(facts, start) {
+        let view = View::new(facts, start);
+        match self.runtime().choose(&view) {
             Choice::Starts(program) => program,
-            Choice::Nothing(reason) => match program::start(facts, start) {
+            Choice::Nothing(reason) => match program::meant(&view) {
                 Program::Wasm { kind, packaging, modules }
                     if !self.runtime().runs(facts.shape, kind, packaging) =>
                 {
