@@ -52,7 +52,7 @@ producers: ## Bring binaries of real compilers and toolchains into a cache that 
 	@tests/fixtures/producers/fetch
 
 .PHONY: bench
-bench: ## Measure the road and its stages
+bench: ## Measure a review and its stages
 	$(CARGO) bench --locked $(ARGS)
 
 .PHONY: fmt

@@ -1,9 +1,9 @@
-//! The corridor: the only room that knows the order of the others, and the only place where an error becomes an
+//! The flow of a review: the only module that knows the order of the others, and the only place where an error becomes an
 //! answer. Nothing here decides; it hands each stage's result to the next.
 
 pub mod examine;
+pub mod flow;
 pub mod record;
-pub mod review_road;
 mod started;
 pub mod state;
 
@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use futures::FutureExt as _;
 
-use crate::audit::{Labels, Metrics, Outbox, Road, Sink};
+use crate::audit::{Labels, Metrics, Outbox, Sink};
 use crate::lookup::Inspector;
+use crate::review::Webhook;
 
-use review_road::GivenUp;
+use flow::GivenUp;
 
 /// Time kept back from the budget for judging and answering after the images were read.
 const JUDGING_RESERVE: Duration = Duration::from_millis(300);
@@ -103,13 +104,13 @@ impl Gate {
 
     /// Answers one review: bytes in, bytes out, within `budget`. What does not end in time is given up here and not
     /// only by the server, so that it leaves a record too.
-    pub async fn review(&self, road: Road, body: &[u8], budget: Duration) -> Vec<u8> {
+    pub async fn review(&self, webhook: Webhook, body: &[u8], budget: Duration) -> Vec<u8> {
         let clock = Clock::start(budget);
-        let answer = AssertUnwindSafe(review_road::answer(self, road, body, clock)).catch_unwind();
+        let answer = AssertUnwindSafe(flow::answer(self, webhook, body, clock)).catch_unwind();
         match tokio::time::timeout(budget, answer).await {
             Ok(Ok(bytes)) => bytes,
-            Ok(Err(_)) => review_road::given_up(self, road, body, &clock, GivenUp::Broken),
-            Err(_) => review_road::given_up(self, road, body, &clock, GivenUp::Late),
+            Ok(Err(_)) => flow::given_up(self, webhook, body, &clock, GivenUp::Broken),
+            Err(_) => flow::given_up(self, webhook, body, &clock, GivenUp::Late),
         }
     }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::inspection::Inspection;
 use crate::judge::{JudgedViolation, Verdict};
 use crate::plan::{CHANGED_ANNOTATION, Plan};
-use crate::policy::Action;
+use crate::policy::EnforcementAction;
 use crate::review::Response;
 use crate::review::response::{Cause, Refusal};
 use crate::workload::{Kind, Workload};
@@ -74,7 +74,7 @@ pub fn failed(uid: &str, message: String) -> Answer {
     Answer { response: Response { refusal: Some(refusal), ..admitted(uid) }, outcome: Outcome::Error }
 }
 
-/// The mutating road: the plan's patch and warnings.
+/// The mutating webhook: the plan's patch and warnings.
 pub fn of_plan(uid: &str, workload: &Workload, inspection: &Inspection, plan: Plan) -> Answer {
     let annotations = plan_annotations(workload, inspection, &plan);
     let outcome = if plan.warnings.is_empty() { Outcome::Allow } else { Outcome::Warn };
@@ -103,12 +103,12 @@ fn plan_annotations(workload: &Workload, inspection: &Inspection, plan: &Plan) -
     annotations.into_iter().map(|(key, value)| (format!("{key}-again"), value)).collect()
 }
 
-/// The validating road for a pod: refused when anything denies.
+/// The validating webhook for a pod: refused when anything denies.
 pub fn of_verdict(uid: &str, workload: &Workload, inspection: &Inspection, verdict: &Verdict) -> Answer {
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
     let mut response = Response { audit_annotations: annotations, ..admitted(uid) };
-    response.warnings = verdict.at(Action::Warn).flat_map(warning_lines).collect();
+    response.warnings = verdict.at(EnforcementAction::Warn).flat_map(warning_lines).collect();
     let outcome = if verdict.denied() {
         response.refusal = Some(refusal(workload, verdict));
         Outcome::Deny
@@ -120,7 +120,7 @@ pub fn of_verdict(uid: &str, workload: &Workload, inspection: &Inspection, verdi
     Answer { response, outcome }
 }
 
-/// The validating road for a template: never refused, so that the person at the keyboard reads as a warning what
+/// The validating webhook for a template: never refused, so that the person at the keyboard reads as a warning what
 /// the pods' denial would say in a ReplicaSet's events.
 pub fn of_template(
     uid: &str,
@@ -134,7 +134,12 @@ pub fn of_template(
         let kind = workload.kind.as_str();
         warnings.push(format!("pods of this {kind} will be denied by wasmgate:"));
     }
-    warnings.extend(verdict.at(Action::Deny).chain(verdict.at(Action::Warn)).flat_map(warning_lines));
+    warnings.extend(
+        verdict
+            .at(EnforcementAction::Deny)
+            .chain(verdict.at(EnforcementAction::Warn))
+            .flat_map(warning_lines),
+    );
     warnings.extend(plan_warnings.iter().cloned());
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
@@ -158,7 +163,7 @@ fn warning_lines(judged: &JudgedViolation) -> Vec<String> {
 }
 
 fn refusal(workload: &Workload, verdict: &Verdict) -> Refusal {
-    let denials: Vec<_> = verdict.at(Action::Deny).collect();
+    let denials: Vec<_> = verdict.at(EnforcementAction::Deny).collect();
     let mut message = format!(
         "{} `{}/{}` breaks {}",
         workload.kind.as_str(),
@@ -226,10 +231,10 @@ fn image_annotations(inspection: &Inspection) -> BTreeMap<String, String> {
     }
 }
 
-/// `verdict` and `rules`: what the policies said, including what a namespace only audits; `exceptions`: who was spared
+/// `verdict` and `rules`: what the policies said, including what a namespace only audits; `exceptions`: who was exempted
 /// what; `note`: labels of the namespace that could not be taken as written.
 fn verdict_annotations(verdict: &Verdict) -> BTreeMap<String, String> {
-    let word = verdict.gravest().map_or("allow", Action::as_str);
+    let word = verdict.strictest().map_or("allow", EnforcementAction::as_str);
     let mut annotations = BTreeMap::from([("verdict".to_string(), word.to_string())]);
     let rules: std::collections::BTreeSet<_> =
         verdict.violations.iter().map(|v| v.violation.rule.as_str()).collect();

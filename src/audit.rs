@@ -10,8 +10,10 @@ pub mod sink;
 pub use crate::answer::Outcome;
 pub use event::Outbox;
 pub use metrics::{Admission, Drops, ImageLookups, Metrics, WatchReport};
-pub use record::{Decision, Exemption, Failure, Finding, ImageSummary, Input, Labels, Record};
-pub use sink::{Options, Output, Sink};
+pub use record::{
+    Exemption, ImageSummary, Input, Labels, Record, RecordedError, RecordedResult, RecordedViolation,
+};
+pub use sink::{DecisionLogOptions, DecisionLogOutput, Sink};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,35 +59,7 @@ pub enum Error {
     },
 }
 
-/// One of the two roads through the gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Road {
-    /// `POST /mutate`.
-    Mutate,
-    /// `POST /validate`.
-    Validate,
-}
-
-impl Road {
-    /// The road as metrics label it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Mutate => "mutate",
-            Self::Validate => "validate",
-        }
-    }
-
-    /// `path` of a decision-log event: OPA writes the path of the queried document there.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::Mutate => "wasmgate/mutate",
-            Self::Validate => "wasmgate/validate",
-        }
-    }
-}
-
-/// A part of the road that is timed on its own.
+/// A part of a review that is timed on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
@@ -102,7 +76,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All stages, in the order of the road.
+    /// All stages, in their order in a review.
     pub const ALL: [Self; 5] = [Self::Read, Self::Inspect, Self::Plan, Self::Judge, Self::Answer];
 
     /// The stage as metrics label it.

@@ -170,7 +170,7 @@ fn parameter(text: &str) -> Option<String> {
     text.chars().nth(PARAMETER_CHARS).is_none().then(|| printable(text, PARAMETER_CHARS))
 }
 
-/// Entries of one capability in one list. A binary may import as many names as its bytes have room for, and every entry is
+/// Entries of one capability in one list. A binary may import as many names as its bytes have space for, and every entry is
 /// judged by every rule and written into every record.
 pub const MAX_ENTRIES: usize = 256;
 

@@ -1,4 +1,4 @@
-//! Certificates: a pair that somebody gives; a development authority with a serving certificate, kept in a
+//! Certificates: a pair that somebody gives; a development CA with a serving certificate, kept in a
 //! directory and made anew when it is about to expire; or a set that is kept elsewhere and rotated step by step.
 
 mod develop;
@@ -6,7 +6,7 @@ mod issue;
 mod pem;
 pub mod rotate;
 
-pub use develop::{AUTHORITY, load_or_make};
+pub use develop::{CA_NAME, load_or_make};
 pub use pem::{Pair, Texts, load};
 pub use rotate::{Holding, Rotation, Step};
 

@@ -34,7 +34,7 @@ impl RuntimeClass {
     }
 }
 
-/// A consistent picture of the cluster.
+/// A consistent snapshot of the cluster.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cluster {
     /// Name → RuntimeClass; `None` when nobody told which ones exist, and the profiles are taken at their word.
@@ -91,7 +91,7 @@ impl Cluster {
 /// A file with more bytes is refused: a dump of every LimitRange of a large cluster is far smaller.
 const LARGEST_FILE: u64 = 16 << 20;
 
-/// Why the picture of the cluster could not be read.
+/// Why the snapshot of the cluster could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -1,5 +1,5 @@
 //! Who may do what: `WasiGrant` objects, the index that finds the ones for a container, and coverage. Beside them
-//! `WasiException`, which says whom a rule spares until when: the same subjects, the same files, the same checks.
+//! `WasiException`, which says whom a rule exempts until when: the same subjects, the same files, the same checks.
 
 pub mod check;
 pub mod cover;

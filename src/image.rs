@@ -1,6 +1,6 @@
 //! What an image is: its digest, its kind and the evidence for it, what its code can call, and what it needs to
 //! start. Facts are keyed by digest and never change. Nothing here touches a registry or a disk: bytes come from a
-//! [`source::Source`], which other rooms implement.
+//! [`source::Source`], which other modules implement.
 
 use std::collections::BTreeSet;
 
@@ -134,6 +134,9 @@ pub enum Feature {
     SharedMemory,
     /// `wasi_ephemeral_nn`.
     WasiNn,
+    /// Machine code of WasmEdge's own compiler in a section called `wasmedge`, which other engines pass over
+    /// (`WasmEdge:lib/loader/ast/module.cpp`).
+    WasmedgeMachineCode,
 }
 
 /// A function or instance that a binary imports or exports.
@@ -202,6 +205,10 @@ pub enum FileClass {
     Native {
         /// `ELF` or `#!`.
         magic: String,
+        /// Whether every user may execute it, by which the shims tell a program from other files
+        /// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`).
+        #[serde(default)]
+        runs: bool,
     },
     /// Was meant to be Wasm and is not valid, or is too much to read.
     Unreadable {
@@ -283,6 +290,9 @@ pub struct ImageFacts {
     pub working_dir: String,
     /// Names of the variables in the image config's Env.
     pub env: Vec<String>,
+    /// Its `PATH`, the one variable whose value is kept; `None` where it sets none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search_path: Option<String>,
     /// Every Wasm binary that was found: layers, or files of the root file system.
     pub modules: Vec<ModuleFacts>,
     /// Files of the root file system that were looked at, by absolute path; empty when the layers were not scanned.
@@ -295,13 +305,13 @@ pub struct ImageFacts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spin: Option<SpinApp>,
     /// Things that will make the image fail on some node, for people to read.
-    pub hazards: Vec<String>,
+    pub warnings: Vec<String>,
     /// What the config says of the bytes and is not so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Claim>,
 }
 
-/// The hazard of an image without entry point and command; none for a container whose pod spec gives one.
+/// The warning of an image without entry point and command; none for a container whose pod spec gives one.
 pub const NEEDS_COMMAND: &str = "the image names no command, so the pod must: `command: [\"/\"]` will do";
 
 /// What a container will really start, after `command` and `args` replaced the image's own entry point.
@@ -342,24 +352,31 @@ pub enum Depth {
     Layers,
 }
 
+pub mod annotation;
 pub mod archive;
 pub mod config;
 pub mod detect;
 pub mod entry;
 pub mod error;
+mod facts;
 pub mod interpreter;
+pub mod kind;
 pub mod layer;
+pub mod magic;
 pub mod malformed;
 pub mod manifest;
 pub mod module;
+pub mod names;
 pub mod path;
+pub mod platform;
 pub mod program;
 pub mod reference;
 pub mod rootfs;
 pub mod source;
 pub mod spin;
+pub mod steps;
 
 pub use detect::SizeLimits;
 pub use error::Error;
-pub use interpreter::{Engine, Interpreter};
+pub use interpreter::{Interpreter, InterpreterKind};
 pub use program::program;

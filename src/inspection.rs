@@ -26,12 +26,12 @@ pub struct Container {
     /// The image as written in the object that was reviewed.
     pub image: String,
     /// What was found out about the image.
-    pub finding: Finding,
+    pub lookup: LookupResult,
 }
 
 /// The outcome of a look-up.
 #[derive(Debug, Clone)]
-pub enum Finding {
+pub enum LookupResult {
     /// The image was read.
     Known {
         /// Facts about the image.
@@ -49,7 +49,7 @@ pub enum Finding {
 /// A one-word summary of a finding, used in records and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Class {
+pub enum ProgramClass {
     /// Starts a Wasm program.
     Wasm,
     /// Starts an ordinary program.
@@ -62,7 +62,7 @@ pub enum Class {
     Unread,
 }
 
-impl Class {
+impl ProgramClass {
     /// The word in records, metrics and audit annotations.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -78,21 +78,21 @@ impl Class {
 impl Container {
     /// The facts and the program, when the image was read.
     pub fn known(&self) -> Option<(&ImageFacts, &Program)> {
-        match &self.finding {
-            Finding::Known { facts, program } => Some((facts, program)),
-            Finding::Unread { .. } => None,
+        match &self.lookup {
+            LookupResult::Known { facts, program } => Some((facts, program)),
+            LookupResult::Unread { .. } => None,
         }
     }
 
     /// Summary of the finding.
-    pub fn class(&self) -> Class {
-        match &self.finding {
-            Finding::Unread { .. } => Class::Unread,
-            Finding::Known { program, .. } => match program {
-                Program::Wasm { .. } => Class::Wasm,
-                Program::Linux => Class::Linux,
-                Program::Native { .. } => Class::Native,
-                Program::Unknown { .. } => Class::Unknown,
+    pub fn class(&self) -> ProgramClass {
+        match &self.lookup {
+            LookupResult::Unread { .. } => ProgramClass::Unread,
+            LookupResult::Known { program, .. } => match program {
+                Program::Wasm { .. } => ProgramClass::Wasm,
+                Program::Linux => ProgramClass::Linux,
+                Program::Native { .. } => ProgramClass::Native,
+                Program::Unknown { .. } => ProgramClass::Unknown,
             },
         }
     }
@@ -101,6 +101,6 @@ impl Container {
 impl Inspection {
     /// Whether any container starts a Wasm program; an image volume starts nothing.
     pub fn has_wasm(&self) -> bool {
-        self.containers.iter().any(|c| c.role != Role::ImageVolume && c.class() == Class::Wasm)
+        self.containers.iter().any(|c| c.role != Role::ImageVolume && c.class() == ProgramClass::Wasm)
     }
 }

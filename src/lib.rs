@@ -6,8 +6,8 @@
 //!                                                                                 └→ Record → audit sinks, metrics
 //! ```
 //!
-//! One direction: nothing later is read by something earlier. Each room owns one stage and one error enum;
-//! [`admission`] is the only room that knows their order, and the only place where an error becomes an answer.
+//! One direction: nothing later is read by something earlier. Each module owns one stage and one error enum;
+//! [`admission`] is the only module that knows their order, and the only place where an error becomes an answer.
 //! `ARCHITECTURE.md` has the map, `tests/architecture.rs` holds the code to it.
 
 pub mod admission;

@@ -37,12 +37,12 @@ pub struct Stats {
 
 /// How long an answer is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
+pub struct LookupBudget {
     pub(super) whole: Duration,
     pub(super) doubtful: bool,
 }
 
-impl Budget {
+impl LookupBudget {
     /// For a pod that most probably has nothing to do with Wasm: as long, unless the registry is suspect
     /// ([`BreakerOptions::patience`](crate::registry::BreakerOptions::patience)).
     pub fn doubtful(whole: Duration) -> Self {
@@ -55,7 +55,7 @@ impl Budget {
     }
 }
 
-impl From<Duration> for Budget {
+impl From<Duration> for LookupBudget {
     fn from(whole: Duration) -> Self {
         Self { whole, doubtful: false }
     }

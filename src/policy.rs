@@ -7,25 +7,25 @@ pub mod engine;
 mod error;
 mod input;
 mod instance;
+mod locations;
 mod outcome;
-mod places;
 pub mod set;
 
 pub use builtins::HOST_FUNCTIONS;
 pub use bundle::Bundle;
 pub use engine::{Engine, Limits};
 pub use error::Error;
-pub use set::{Evaluation, Failure, PolicySet};
+pub use set::{BundleFailure, Evaluation, PolicySet};
 
 use serde::{Deserialize, Serialize};
 
 /// Entry point that every bundle must have.
 pub const ENTRYPOINT: &str = "wasmgate/violations";
 
-/// What a rule may ask for, apart from the level that the namespace sets.
+/// What a rule may ask for, apart from the enforcement action that the namespace sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Action {
+pub enum EnforcementAction {
     /// Only record it.
     Audit,
     /// Admit, and tell the user.
@@ -34,7 +34,7 @@ pub enum Action {
     Deny,
 }
 
-impl Action {
+impl EnforcementAction {
     /// The action as it is written in bundles, labels, configuration, records and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -59,7 +59,7 @@ pub struct Violation {
     /// Capability that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<String>,
-    /// At most this; the namespace's level can lower it and never raise it.
+    /// At most this; the namespace's enforcement action can lower it and never raise it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub action: Option<Action>,
+    pub action: Option<EnforcementAction>,
 }

@@ -1,4 +1,4 @@
-//! What the gate writes to a cluster: its certificates in a Secret, the authority's certificate in both webhook
+//! What the gate writes to a cluster: its certificates in a Secret, the CA's certificate in both webhook
 //! configurations, Events about refused workloads. Certificates and configurations have one writer at a time, by
 //! Lease; every replica follows the Secret and serves what is in it.
 
@@ -13,7 +13,7 @@ pub mod writer;
 
 pub use events::Sender;
 pub use leader::Leadership;
-pub use options::{Certificates, EventLimits, LeaseOptions, Plan, Webhooks};
+pub use options::{CertificatePlan, Certificates, EventLimits, LeaseOptions, Webhooks};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use crate::audit::Metrics;
 use crate::certs;
 use leader::Elector;
-use secret::Follower;
+use secret::SecretFollower;
 use writer::Writer;
 
 /// Owner of the fields that the gate writes, in `metadata.managedFields`.
@@ -135,14 +135,14 @@ pub struct Registration {
     tasks: JoinSet<()>,
     elector: Arc<Mutex<Elector>>,
     state: watch::Receiver<Result<(), String>>,
-    plan: Plan,
+    plan: CertificatePlan,
     cert: PathBuf,
     key: PathBuf,
 }
 
 impl Registration {
     /// Starts everything. `me` is the name of this replica, and need not be unique.
-    pub fn start(client: &Client, plan: Plan, me: &str, metrics: &Arc<Metrics>) -> Self {
+    pub fn start(client: &Client, plan: CertificatePlan, me: &str, metrics: &Arc<Metrics>) -> Self {
         let namespace = &plan.namespace;
         let identity = format!("{me}_{}", uuid::Uuid::new_v4());
         let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
@@ -152,7 +152,7 @@ impl Registration {
         let elector = Arc::new(Mutex::new(elector));
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let changed = Arc::new(Notify::new());
-        let follower = Follower::new(secrets.clone(), &plan, Arc::clone(&changed));
+        let follower = SecretFollower::new(secrets.clone(), &plan, Arc::clone(&changed));
         let (cert, key, state) = (follower.cert(), follower.key(), follower.state());
         let writer = Writer::new(client, secrets, &plan, leadership, Arc::clone(metrics), changed);
         let mut tasks = JoinSet::new();

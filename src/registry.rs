@@ -40,7 +40,7 @@ mod transport;
 
 pub use breaker::BreakerOptions;
 pub use credentials::{Credentials, Login, NoPullSecrets, PullSecrets, Pulled, Puller};
-pub use secret::Secret;
+pub use secret::SecretText;
 
 /// Manifests and indexes, in OCI's media types and in Docker's.
 const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
@@ -52,7 +52,7 @@ const DOCKER_HUB_API: &str = "registry-1.docker.io";
 /// How much of an error's body is read, in bytes.
 const ERROR_BODY: usize = 8 << 10;
 
-/// How long is waited before a request is tried again that another try may help.
+/// Wait before the second try of a request that failed in a way that may pass.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Credentials that are tried for one request. The kubelet tries all; a pod may name any number of Secrets.
@@ -61,7 +61,7 @@ const MOST_CREDENTIALS: usize = 4;
 /// How registries are reached.
 #[derive(Debug, Clone)]
 pub struct RegistryOptions {
-    /// PEM files with authorities that are trusted beside the system's.
+    /// PEM files with CAs that are trusted beside the system's.
     pub ca_files: Vec<PathBuf>,
     /// A docker `config.json`. Read once.
     pub docker_config: Option<PathBuf>,
@@ -133,7 +133,7 @@ impl fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// Sets up clients; reads the authorities and the docker config.
+    /// Sets up clients; reads the CAs and the docker config.
     pub fn new(guard: Guard, options: &RegistryOptions) -> Result<Self, Error> {
         let system: Arc<dyn Resolver> = Arc::new(System);
         Self::with_resolver(guard, options, &system)
@@ -154,8 +154,8 @@ impl Registry {
         let guard =
             guard.with_named(mirrors.values().flatten().map(|mirror| mirror.host.as_str()).chain(realms));
         let guard = Arc::new(guard);
-        let authorities = authorities(&options.ca_files)?;
-        let transport = Transport::new(&guard, resolver, &authorities, options);
+        let ca_certs = ca_certs(&options.ca_files)?;
+        let transport = Transport::new(&guard, resolver, &ca_certs, options);
         let transport = transport.map_err(|trouble| Error::SetUpClient {
             message: if let Trouble::SetUp(message) = trouble { message } else { format!("{trouble:?}") },
         })?;
@@ -216,7 +216,8 @@ impl Registry {
 
     async fn fetch_once(&self, site: &Site, thing: &Thing<'_>, limit: u64) -> Result<Bytes, Trouble> {
         let permit = self.inner.breakers.enter(&site.registry);
-        let permit = permit.map_err(|closed| Trouble::Other(message::closed(&site.registry, closed)))?;
+        let permit =
+            permit.map_err(|closed| Trouble::Other(message::breaker_open(&site.registry, closed)))?;
         let mut asking = Asking { inner: &self.inner, site, permit, shown: Shown::default() };
         let response = asking.ask(site.url(thing)?, thing.accept(), &self.pulled_with).await?;
         let status = response.status();
@@ -614,21 +615,18 @@ fn blob_error(reference: &Reference, descriptor: &Descriptor, message: String) -
     Error::FetchBlob { image: reference.to_string(), digest, message }
 }
 
-fn authorities(files: &[PathBuf]) -> Result<Vec<Certificate>, Error> {
-    let each = files.iter().map(|file| authority(file)).collect::<Result<Vec<_>, _>>()?;
+fn ca_certs(files: &[PathBuf]) -> Result<Vec<Certificate>, Error> {
+    let each = files.iter().map(|file| ca(file)).collect::<Result<Vec<_>, _>>()?;
     Ok(each.into_iter().flatten().collect())
 }
 
-fn authority(file: &Path) -> Result<Vec<Certificate>, Error> {
+fn ca(file: &Path) -> Result<Vec<Certificate>, Error> {
     let failed = |message: String| Error::SetUpClient { message: format!("`{}`: {message}", file.display()) };
-    let data =
-        std::fs::read(file).map_err(|error| failed(format!("could not read the authority: {error}")))?;
+    let data = std::fs::read(file).map_err(|error| failed(format!("could not read the CA: {error}")))?;
     let found = CertificateDer::pem_slice_iter(&data).collect::<Result<Vec<_>, _>>();
     let found = found.map_err(|error| failed(format!("it is not PEM: {error}")))?;
     if found.is_empty() {
-        return Err(failed(
-            "it holds no `BEGIN CERTIFICATE`; give the authority's certificate in PEM".into(),
-        ));
+        return Err(failed("it holds no `BEGIN CERTIFICATE`; give the CA's certificate in PEM".into()));
     }
     let certificate = |der: &CertificateDer<'_>| Certificate::from_der(der);
     found.iter().map(certificate).collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))
@@ -654,7 +652,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_that_is_none_is_refused_with_the_file_named() {
+    fn a_ca_that_is_none_is_refused_with_the_file_named() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ca.pem");
         std::fs::write(&file, "not a certificate").unwrap();

@@ -3,9 +3,11 @@
 
 pub mod request;
 pub mod response;
+mod webhook;
 
 pub use request::{Error, parse, uid_of};
 pub use response::Response;
+pub use webhook::Webhook;
 
 use k8s_openapi::api::authentication::v1::UserInfo;
 use serde::{Deserialize, Serialize};

@@ -17,7 +17,7 @@ mod runwasi_wasmtime;
 mod spin;
 mod youki;
 
-pub use family::{Compiler, Family, NativeWay, Runtime, hazards, runnable_by};
+pub use family::{Compiler, Family, NativeWay, Runtime, runnable_by, warnings};
 pub use handover::{Files, Handover, HttpServer, Things, Variables};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
-//! Serving: TLS in front of the two roads, plain probes and metrics beside it, limits around everything, and an
+//! Serving: TLS in front of the two webhooks, plain probes and metrics beside it, limits around everything, and an
 //! orderly end.
 //!
-//! The room does not know what a gate decides. It owns the sockets and the clocks: every wait is bounded here or
+//! The module does not know what a gate decides. It owns the sockets and the clocks: every wait is bounded here or
 //! handed down as a budget.
 
 mod connection;
@@ -30,28 +30,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::certs;
+use crate::review::Webhook;
 
 use connection::Bounded;
 use shutdown::Phase;
-
-/// The two webhooks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Road {
-    /// `POST /mutate`: may patch.
-    Mutate,
-    /// `POST /validate`: may refuse.
-    Validate,
-}
-
-impl Road {
-    /// The path of the webhook.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::Mutate => "/mutate",
-            Self::Validate => "/validate",
-        }
-    }
-}
 
 /// Something that the gate may want to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,10 +52,11 @@ pub enum Event {
 }
 
 /// What the server serves.
-pub trait Gate: Send + Sync + 'static {
+pub trait AdmissionHandler: Send + Sync + 'static {
     /// Answers one review within `budget`: the bytes of an AdmissionReview, whatever the body is. A panic in here
     /// becomes an HTTP 500, which the API server treats by the webhook's failurePolicy.
-    fn answer(&self, road: Road, body: Bytes, budget: Duration) -> impl Future<Output = Vec<u8>> + Send;
+    fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration)
+    -> impl Future<Output = Vec<u8>> + Send;
 
     /// Whether reviews can be answered; the error says why not, in one line.
     fn ready(&self) -> Result<(), String>;
@@ -87,16 +70,16 @@ pub trait Gate: Send + Sync + 'static {
 
 /// How to serve. The defaults suit a webhook with `timeoutSeconds: 10`.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct ServerOptions {
     /// Where the webhooks listen, with TLS.
     pub address: SocketAddr,
     /// Where probes and metrics listen, without.
     pub probes: SocketAddr,
-    /// PEM chain of the serving certificate; read again every [`Options::reload_every`].
+    /// PEM chain of the serving certificate; read again every [`ServerOptions::reload_every`].
     pub cert: PathBuf,
     /// PEM key of that certificate.
     pub key: PathBuf,
-    /// PEM certificates of the authorities, one of which must have signed the certificate of whoever calls a webhook;
+    /// PEM certificates of the CAs, one of which must have signed the certificate of whoever calls a webhook;
     /// read again with the serving certificate. Without it everybody may call.
     pub client_ca: Option<PathBuf>,
     /// How often the certificate files are compared with what is served.
@@ -120,11 +103,11 @@ pub struct Options {
     /// Connections at one time; one more is closed at once.
     pub connections: usize,
     /// Connections of one peer address at one time; one more is closed at once. An API server multiplexes its reviews
-    /// over few connections, so a quarter of all leaves it room while others use up their own shares.
+    /// over few connections, so a quarter of all leaves it enough while others use up their own shares.
     pub connections_per_peer: usize,
     /// Reviews at one time; one more waits within its budget.
     pub reviews: usize,
-    /// Bodies over 256 KiB at one time, which bounds memory at this many times [`Options::body_limit`].
+    /// Bodies over 256 KiB at one time, which bounds memory at this many times [`ServerOptions::body_limit`].
     pub large_bodies: usize,
     /// How long the server goes on as before after it said that it is not ready, so that nobody is sent here any more.
     pub pause: Duration,
@@ -132,7 +115,7 @@ pub struct Options {
     pub drain: Duration,
 }
 
-impl Options {
+impl ServerOptions {
     /// Default settings for a certificate: port 8443 for the webhooks, 8080 for probes and metrics, on all addresses.
     pub fn new(cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         Self {
@@ -181,9 +164,9 @@ pub enum Error {
         /// What the TLS library says.
         source: rustls::Error,
     },
-    /// The authorities of clients cannot be read or used.
-    #[error("could not use `{}`, the file of `server.clientCaFile`: {problem}; it must hold the PEM `CERTIFICATE` blocks of the authorities that sign clients", file.display())]
-    LoadClientAuthorities {
+    /// The CAs of clients cannot be read or used.
+    #[error("could not use `{}`, the file of `server.clientCaFile`: {problem}; it must hold the PEM `CERTIFICATE` blocks of the CAs that sign clients", file.display())]
+    LoadClientCas {
         /// The file.
         file: PathBuf,
         /// What is wrong.
@@ -218,7 +201,7 @@ fn advice(error: &io::Error) -> String {
 /// A server that holds its sockets and its certificate, and serves nothing yet.
 #[derive(Debug)]
 pub struct Server {
-    options: Options,
+    options: ServerOptions,
     tls: RustlsConfig,
     main: TcpListener,
     side: TcpListener,
@@ -232,7 +215,7 @@ type Listeners = JoinSet<io::Result<()>>;
 impl Server {
     /// Loads the certificate and binds both addresses, so that whatever can be wrong is known before anybody is told
     /// that the gate is here.
-    pub async fn bind(options: Options) -> Result<Self, Error> {
+    pub async fn bind(options: ServerOptions) -> Result<Self, Error> {
         let tls = RustlsConfig::from_config(tls::Files::of(&options).configure()?);
         let (main, address) = listen(options.address).await?;
         let (side, probes) = listen(options.probes).await?;
@@ -251,7 +234,7 @@ impl Server {
 
     /// Serves until the first signal, then says that it is not ready, pauses, drains and returns. A second signal
     /// returns [`Error::Abort`] at once.
-    pub async fn run<G: Gate>(self, gate: Arc<G>, mut signals: Signals) -> Result<(), Error> {
+    pub async fn run<G: AdmissionHandler>(self, gate: Arc<G>, mut signals: Signals) -> Result<(), Error> {
         let phase = Phase::default();
         let main = Handle::new();
         let (pause, drain) = (self.options.pause, self.options.drain);
@@ -274,7 +257,12 @@ impl Server {
         Ok(())
     }
 
-    fn spawn<G: Gate>(self, gate: &Arc<G>, phase: &Phase, main: &Handle<SocketAddr>) -> Listeners {
+    fn spawn<G: AdmissionHandler>(
+        self,
+        gate: &Arc<G>,
+        phase: &Phase,
+        main: &Handle<SocketAddr>,
+    ) -> Listeners {
         let mut listeners = JoinSet::new();
         let options = Arc::new(self.options);
         let certificate = tls::Follow::new(&options, self.tls.clone());
@@ -304,13 +292,13 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error>
     Ok((listener, bound))
 }
 
-fn limit_http<A>(server: &mut axum_server::Server<SocketAddr, A>, options: &Options) {
+fn limit_http<A>(server: &mut axum_server::Server<SocketAddr, A>, options: &ServerOptions) {
     let builder = server.http_builder();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(options.idle());
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(128);
 }
 
-impl Options {
+impl ServerOptions {
     /// The idle time-out, but never so short that it ends a connection whose review is still being answered.
     fn idle(&self) -> Duration {
         self.idle_timeout.max(self.body_timeout.max(self.budget) + routes::GRACE * 2)

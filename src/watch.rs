@@ -1,24 +1,24 @@
-//! The live picture of a Kubernetes cluster: what a directory of manifests says to a gate outside of one, kept up to
+//! The current snapshot of a Kubernetes cluster: what a directory of manifests says to a gate outside of one, kept up to
 //! date by watches, and the pull secrets of pods, read on demand.
 //!
 //! Each watch lists and follows one kind ([`Watched`]) and keeps no more of its objects than the gate needs. Changes are
-//! gathered for a moment and then published as one [`Picture`], so that a burst of events costs a handful of rebuilds.
+//! gathered for a moment and then published as one [`Snapshot`], so that a burst of events costs a handful of rebuilds.
 //! Nothing is published before every watch has listed once, save for kinds of the gate's own that have no definition and
-//! hence no objects; after that a watch that is lost leaves the last picture
+//! hence no objects; after that a watch that is lost leaves the last snapshot
 //! standing, and resumes by itself.
 
 pub mod client;
 mod follow;
 mod health;
-mod picture;
 mod resource;
 mod secrets;
+mod snapshot;
 
 pub use client::connect;
-pub use health::Report;
-pub use picture::{Base, Picture};
+pub use health::WatchHealth;
 pub use resource::Watched;
 pub use secrets::{Account, ApiPullSecrets, SecretLimits};
+pub use snapshot::{Base, Snapshot};
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -61,7 +61,7 @@ pub enum Error {
 
 /// Times and sizes of the watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
+pub struct WatchOptions {
     /// How long a watch runs before the API server ends it and it is resumed. A connection that went silent without an
     /// end is noticed 5 s after this (`kube-rs/kube:kube-runtime/src/watcher.rs`, `WATCH_IDLE_TIMEOUT_MARGIN`).
     /// Whole seconds. Default: 50 s.
@@ -82,7 +82,7 @@ pub struct Options {
     pub secrets: SecretLimits,
 }
 
-impl Default for Options {
+impl Default for WatchOptions {
     fn default() -> Self {
         Self {
             watch_timeout: Duration::from_secs(50),
@@ -108,7 +108,7 @@ struct Kept {
 #[derive(Debug)]
 struct Shared {
     kinds: Vec<Kept>,
-    /// Kinds that changed since the last picture.
+    /// Kinds that changed since the last snapshot.
     changed: Mutex<Vec<Watched>>,
     wake: Notify,
     published: AtomicBool,
@@ -141,7 +141,7 @@ impl Shared {
 /// The watches of one cluster. They end when the value is dropped.
 pub struct Watching {
     client: Client,
-    options: Options,
+    options: WatchOptions,
     shared: Arc<Shared>,
     pull_secrets: Arc<ApiPullSecrets>,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -155,12 +155,12 @@ impl std::fmt::Debug for Watching {
 
 impl Watching {
     /// Prepares the watches; none asks before [`Self::start`]. Must be called within the asynchronous runtime.
-    pub fn new(client: Client, options: Options) -> Self {
+    pub fn new(client: Client, options: WatchOptions) -> Self {
         Self::with_account(client, options, Account::default())
     }
 
     /// The same for a gate that speaks as this ServiceAccount, which messages about missing rights name.
-    pub fn with_account(client: Client, options: Options, account: Account) -> Self {
+    pub fn with_account(client: Client, options: WatchOptions, account: Account) -> Self {
         let kept = |watched| Kept { store: Arc::default(), health: Arc::new(Health::new(watched)) };
         let shared = Shared {
             kinds: Watched::ALL.into_iter().map(kept).collect(),
@@ -181,8 +181,8 @@ impl Watching {
         }
     }
 
-    /// Starts the watches. `publish` is given every picture; `base` is what is known without the cluster.
-    pub fn start(&self, base: Base, publish: impl Fn(Picture) + Send + Sync + 'static) {
+    /// Starts the watches. `publish` is given every snapshot; `base` is what is known without the cluster.
+    pub fn start(&self, base: Base, publish: impl Fn(Snapshot) + Send + Sync + 'static) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         for kept in &self.shared.kinds {
             let follower = follow::Follower {
@@ -202,8 +202,8 @@ impl Watching {
         Arc::clone(&self.pull_secrets)
     }
 
-    /// Whether the first picture was published; else which watch is missing and why. A watch that is lost later changes
-    /// nothing about it: the last picture stands.
+    /// Whether the first snapshot was published; else which watch is missing and why. A watch that is lost later changes
+    /// nothing about it: the last snapshot stands.
     pub fn ready(&self) -> Result<(), String> {
         if self.shared.published.load(Ordering::Acquire) {
             return Ok(());
@@ -211,17 +211,17 @@ impl Watching {
         let kinds = self.shared.kinds.iter();
         let missing: Vec<_> = kinds.filter_map(|kept| kept.health.missing()).collect();
         if missing.is_empty() {
-            return Err("waiting for the cluster: the first picture is being put together".into());
+            return Err("waiting for the cluster: the first snapshot is being put together".into());
         }
         Err(format!("waiting for the cluster: {}", missing.join("; ")))
     }
 
     /// How each watch fares, in the order of [`Watched::ALL`].
-    pub fn reports(&self) -> Vec<Report> {
+    pub fn reports(&self) -> Vec<WatchHealth> {
         self.shared.kinds.iter().map(|kept| kept.health.report()).collect()
     }
 
-    /// How many pictures were published.
+    /// How many snapshots were published.
     pub fn rebuilds(&self) -> u64 {
         self.shared.rebuilds.load(Ordering::Relaxed)
     }
@@ -235,9 +235,14 @@ impl Drop for Watching {
     }
 }
 
-/// Publishes a picture after each burst of changes.
-async fn build(shared: Arc<Shared>, options: Options, base: Base, publish: impl Fn(Picture) + Send + Sync) {
-    let mut builder = picture::Builder::new(base);
+/// Publishes a snapshot after each burst of changes.
+async fn build(
+    shared: Arc<Shared>,
+    options: WatchOptions,
+    base: Base,
+    publish: impl Fn(Snapshot) + Send + Sync,
+) {
+    let mut builder = snapshot::Builder::new(base);
     loop {
         shared.wake.notified().await;
         if !shared.all_synced() {
@@ -250,12 +255,12 @@ async fn build(shared: Arc<Shared>, options: Options, base: Base, publish: impl 
         publish(built);
         shared.published.store(true, Ordering::Release);
         let rebuilds = shared.rebuilds.fetch_add(1, Ordering::Relaxed) + 1;
-        tracing::debug!(rebuilds, ?changes, took = ?started.elapsed(), "Published a picture of the cluster");
+        tracing::debug!(rebuilds, ?changes, took = ?started.elapsed(), "published a snapshot of the cluster");
     }
 }
 
 /// Waits until nothing has changed for a moment, but not for ever.
-async fn gather(shared: &Shared, options: &Options) {
+async fn gather(shared: &Shared, options: &WatchOptions) {
     let end = Instant::now() + options.longest_gathering;
     loop {
         let quiet = (Instant::now() + options.quiet).min(end);

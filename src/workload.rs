@@ -1,4 +1,4 @@
-//! Where the pod spec is in an object of any kind, and by which doors images enter it.
+//! Where the pod spec is in an object of any kind, and through which fields images enter it.
 
 pub mod kind;
 mod path;

@@ -17,7 +17,7 @@ use wasmgate::image::{
     self, FileClass, ImageFacts, ImageKind, Import, ModuleFacts, NativeCode, Packaging, Program, Shape,
     SpinApp, SpinComponent, WasmFormat,
 };
-use wasmgate::inspection::{Container, Finding};
+use wasmgate::inspection::{Container, LookupResult};
 use wasmgate::runtime::{Family, Profile, Runtimes};
 use wasmgate::workload::{Kind, Role, Workload};
 
@@ -69,7 +69,7 @@ fn facts(kind: ImageKind, modules: Vec<ModuleFacts>) -> ImageFacts {
         scanned: true,
         native: Vec::new(),
         spin: None,
-        hazards: Vec::new(),
+        warnings: Vec::new(),
         claims: Vec::new(),
     }
 }
@@ -80,8 +80,8 @@ fn wasm(facts: &ImageFacts) -> Program {
 }
 
 fn container(role: Role, facts: ImageFacts, program: Program) -> Container {
-    let finding = Finding::Known { facts: Arc::new(facts), program };
-    Container { role, index: 0, name: "app".into(), image: "ghcr.io/org/app:v1".into(), finding }
+    let lookup = LookupResult::Known { facts: Arc::new(facts), program };
+    Container { role, index: 0, name: "app".into(), image: "ghcr.io/org/app:v1".into(), lookup }
 }
 
 fn workload(spec: Value) -> Workload {
@@ -935,7 +935,7 @@ fn what_starts_no_wasm_has_no_lists() {
     let mut volume =
         container(Role::ImageVolume, facts(ImageKind::Module, vec![core(&["path_open"])]), Program::Linux);
     let unread = Container {
-        finding: Finding::Unread {
+        lookup: LookupResult::Unread {
             error: Arc::new(image::Error::TimedOut { image: "x".into(), budget_ms: 1 }),
         },
         ..linux.clone()
@@ -944,7 +944,7 @@ fn what_starts_no_wasm_has_no_lists() {
     for container in [&linux, &volume, &unread] {
         assert_eq!(assess(&rich_pod(), container, Some(&profile)), Capabilities::default());
     }
-    if let Finding::Known { facts, program } = &mut volume.finding {
+    if let LookupResult::Known { facts, program } = &mut volume.lookup {
         *program = wasm(facts);
     }
     assert_eq!(assess(&rich_pod(), &volume, Some(&profile)), Capabilities::default());

@@ -29,7 +29,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use wasmgate::server::{self, Road, Server, Signals};
+use wasmgate::review::Webhook;
+use wasmgate::server::{self, Server, Signals};
 
 use control_plane::{ControlPlane, Options, Part, Said};
 use front::{Front, Mode};
@@ -84,12 +85,12 @@ impl Cluster {
         cluster
     }
 
-    /// Registers both webhooks with the address in front, and trusts the authorities of both replicas.
+    /// Registers both webhooks with the address in front, and trusts the CAs of both replicas.
     fn register(&self) {
         use base64::Engine as _;
-        let both = self.gates.iter().map(LiveGate::authority).collect::<String>();
+        let both = self.gates.iter().map(LiveGate::ca).collect::<String>();
         let both = base64::engine::general_purpose::STANDARD.encode(both);
-        let one = base64::engine::general_purpose::STANDARD.encode(self.gates[0].authority());
+        let one = base64::engine::general_purpose::STANDARD.encode(self.gates[0].ca());
         let configurations = self.gates[0]
             .webhook_configurations()
             .replace(&self.gates[0].webhooks, &self.front.address.to_string())
@@ -254,18 +255,18 @@ fn what_answers_without_tls_is_no_gate() {
     seen("something else listens on the gate's address", "new pod", &refused);
 }
 
-/// A gate with the first replica's certificate that answers each road with one text, in which `UID` is filled in.
+/// A gate with the first replica's certificate that answers each webhook with one text, in which `UID` is filled in.
 struct Garbage {
     mutate: &'static str,
     validate: &'static str,
     uid: &'static str,
 }
 
-impl server::Gate for Garbage {
-    async fn answer(&self, road: Road, body: Bytes, _: Duration) -> Vec<u8> {
+impl server::AdmissionHandler for Garbage {
+    async fn answer(&self, webhook: Webhook, body: Bytes, _: Duration) -> Vec<u8> {
         let review: Value = serde_json::from_slice(&body).unwrap();
         let uid = if self.uid.is_empty() { review["request"]["uid"].as_str().unwrap() } else { self.uid };
-        let text = if road == Road::Mutate { self.mutate } else { self.validate };
+        let text = if webhook == Webhook::Mutate { self.mutate } else { self.validate };
         text.replace("UID", uid).into_bytes()
     }
 
@@ -283,7 +284,7 @@ const ALLOWED: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionRe
 const BAD_PATCH: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"UID","allowed":true,"patchType":"JSONPatch","patch":"W3sib3AiOiJyZW1vdmUiLCJwYXRoIjoiL3NwZWMvbm93aGVyZSJ9XQ=="}}"#;
 
 #[test]
-fn garbage_on_the_validating_road_refuses_and_on_the_mutating_road_only_a_patch_that_does_not_apply() {
+fn garbage_on_the_validating_webhook_refuses_and_on_the_mutating_webhook_only_a_patch_that_does_not_apply() {
     let cluster = turn();
     let namespace = cluster.plane.namespace("garbage", &json!({}));
     let certs = cluster.plane.home().path().join("gate-0/certs");
@@ -310,8 +311,11 @@ fn garbage_on_the_validating_road_refuses_and_on_the_mutating_road_only_a_patch_
         let (address, _trigger) = runtime.block_on(async {
             let local = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
             let pair = (certs.join("tls.crt"), certs.join("tls.key"));
-            let options =
-                server::Options { address: local, probes: local, ..server::Options::new(pair.0, pair.1) };
+            let options = server::ServerOptions {
+                address: local,
+                probes: local,
+                ..server::ServerOptions::new(pair.0, pair.1)
+            };
             let server = Server::bind(options).await.unwrap();
             let (address, (trigger, signals)) = (server.address(), Signals::manual());
             tokio::spawn(server.run(Arc::new(gate), signals));
@@ -334,8 +338,8 @@ fn garbage_on_the_validating_road_refuses_and_on_the_mutating_road_only_a_patch_
 // === who may call ===
 
 /// An API server that has a certificate for the callers of one address alone, in the way that `docs/operations.md` says.
-fn flag_with_certificate_for(address: &str, folder: &Path, authority: &tls::Authority) -> String {
-    let (cert, key) = authority.sign(rcgen::ExtendedKeyUsagePurpose::ClientAuth);
+fn flag_with_certificate_for(address: &str, folder: &Path, ca: &tls::Ca) -> String {
+    let (cert, key) = ca.sign(rcgen::ExtendedKeyUsagePurpose::ClientAuth);
     let write = |name: &str, text: &str| {
         std::fs::write(folder.join(name), text).unwrap();
         folder.join(name)
@@ -356,14 +360,14 @@ fn flag_with_certificate_for(address: &str, folder: &Path, authority: &tls::Auth
 }
 
 #[test]
-fn a_gate_with_client_authorities_hears_an_api_server_with_their_certificate_and_none_without() {
+fn a_gate_with_client_cas_hears_an_api_server_with_their_certificate_and_none_without() {
     // The start of a control plane would slow down the drills that count what a load costs.
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
-    let (front, authority) = (Front::start(&[]), tls::Authority::new("callers"));
+    let (front, ca) = (Front::start(&[]), tls::Ca::new("callers"));
     let file = folder.path().join("clients.crt");
-    std::fs::write(&file, &authority.pem).unwrap();
-    let flag = flag_with_certificate_for(&front.address.to_string(), folder.path(), &authority);
+    std::fs::write(&file, &ca.pem).unwrap();
+    let flag = flag_with_certificate_for(&front.address.to_string(), folder.path(), &ca);
     let options = Options { apiserver: vec![flag], ..Options::default() };
     // The start waits until both webhooks judge through the front, for which there is a certificate.
     let configuration = format!("server: {{clientCaFile: {}}}\n", file.display());

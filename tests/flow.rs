@@ -1,5 +1,5 @@
-//! The whole road, from the bytes that an API server sends to the answer and its record: the corpus of cases on three
-//! roads, the laws, bad input.
+//! A whole review, from the bytes that an API server sends to the answer and its record: the corpus of cases in three
+//! ways, the laws, bad input.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

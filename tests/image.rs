@@ -20,11 +20,13 @@ use wasmgate::image::source::{Descriptor, FetchedManifest, Source};
 use wasmgate::image::{
     Claim, Depth, Error, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
     SizeLimits, WasmFormat,
-    detect::{Nodes, Slot, detect, detect_for},
+    detect::{Slot, detect, detect_for},
     entry::Start,
-    module, program,
+    module,
+    platform::Nodes,
+    program,
 };
-use wasmgate::runtime::{Family, hazards, runnable_by};
+use wasmgate::runtime::{Family, runnable_by, warnings};
 
 /// An image in memory, and what was asked of it.
 struct Memory {
@@ -114,7 +116,7 @@ async fn a_cncf_artifact_is_known_by_its_media_types_and_read_by_its_bytes() {
     assert_eq!(found.platform, "wasip1/wasm");
     assert_eq!(found.modules[0].source, oci::digest(&module));
     assert_eq!(functions(&found.modules[0], "wasi_snapshot_preview1"), ["fd_write"]);
-    assert!(found.hazards[0].contains("command"));
+    assert!(found.warnings[0].contains("command"));
     let program = started(&found, &["/"]);
     assert_eq!(
         program,
@@ -138,8 +140,8 @@ async fn runwasi_layers_are_read_only_where_the_config_says_wasm() {
     let found = facts(&builder.build()).await;
     assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::RunwasiLayers));
     assert_eq!(found.entrypoint, ["app.wasm"]);
-    assert_eq!(found.hazards.len(), 1);
-    assert!(found.hazards[0].contains("1.6.25"), "{:?}", found.hazards);
+    assert_eq!(found.warnings.len(), 1);
+    assert!(found.warnings[0].contains("1.6.25"), "{:?}", found.warnings);
     for architecture in ["amd64", "wasm32", "Wasm"] {
         builder.set_config("architecture", json!(architecture));
         let found = facts(&builder.build()).await;
@@ -204,21 +206,21 @@ async fn a_spin_app_that_spin_would_refuse_is_refused_or_unknown() {
 }
 
 #[tokio::test]
-async fn buildx_images_are_read_through_their_index_with_its_hazards() {
+async fn buildx_images_are_read_through_their_index_with_its_warnings() {
     let mut builder = ImageBuilder::rootfs("wasi/wasm", &["/app.wasm"]);
     let image = builder.files(&[("app.wasm", &fixtures::command())]).build();
     let index = image.with_attestation("wasi/wasm");
     let found = facts(&index).await;
     assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::WasmRootfs));
     assert_eq!((&found.digest, &found.manifest_digest), (&index.digest, &image.digest));
-    assert!(found.hazards.iter().any(|hazard| hazard.contains("--provenance=false")));
-    assert!(found.hazards.iter().any(|hazard| hazard.contains("use_local_image_pull")));
+    assert!(found.warnings.iter().any(|warning| warning.contains("--provenance=false")));
+    assert!(found.warnings.iter().any(|warning| warning.contains("use_local_image_pull")));
     let Program::Wasm { packaging, .. } = started(&found, &[]) else { panic!() };
     assert_eq!(packaging, Packaging::RootFilesystem);
     // The demo image of runwasi: the same without an index.
     let mut builder = ImageBuilder::rootfs("wasip1/wasm", &["/app.wasm"]);
     let found = facts(&builder.files(&[("app.wasm", &fixtures::command())]).build()).await;
-    assert_eq!((found.kind, found.hazards.len()), (ImageKind::Module, 1));
+    assert_eq!((found.kind, found.warnings.len()), (ImageKind::Module, 1));
 }
 
 #[tokio::test]
@@ -230,7 +232,7 @@ async fn an_index_for_both_is_linux_because_a_node_reads_only_its_own_platform()
     let found = facts(&Image::index(&[("wasi/wasm", &wasm), ("linux/amd64", &linux)])).await;
     assert_eq!((found.kind, &found.manifest_digest), (ImageKind::Linux, &linux.digest));
     assert!(found.evidence[0].value.contains("wasi/wasm"), "{:?}", found.evidence);
-    assert!(found.hazards[0].contains("wasi/wasm"));
+    assert!(found.warnings[0].contains("wasi/wasm"));
     let windows = facts(&Image::index(&[("windows/amd64", &linux)])).await;
     assert!(conclusion(&windows).contains("`windows/amd64`"), "{}", conclusion(&windows));
 }
@@ -250,7 +252,7 @@ async fn a_scratch_image_is_wasm_by_the_file_that_its_entry_point_names() {
         let found = facts(&builder.files(&[(name, &bytes)]).build()).await;
         assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::ScratchRootfs), "{entrypoint}");
         assert_eq!(found.files, [(format!("/{name}"), FileClass::Wasm)]);
-        assert!(found.scanned && found.hazards.is_empty());
+        assert!(found.scanned && found.warnings.is_empty());
     }
 }
 
@@ -442,7 +444,7 @@ async fn nothing_that_an_image_says_can_forge_a_line_of_a_log_or_an_annotation()
         let facts = deep(&image).await;
         let evidence = facts.evidence.iter().flat_map(|evidence| [&evidence.seen, &evidence.value]);
         let claims = facts.claims.iter().flat_map(|claim| [&claim.field, &claim.claimed, &claim.found]);
-        shown.extend(evidence.chain(claims).chain(&facts.hazards).map(|text| harmless(text)));
+        shown.extend(evidence.chain(claims).chain(&facts.warnings).map(|text| harmless(text)));
         for command in [&[][..], &[FORGED], &["/absent\n.wasm"]] {
             if let Program::Unknown { reason } = started(&facts, command) {
                 shown.push(harmless(&reason));
@@ -533,6 +535,99 @@ async fn an_index_whose_entries_differ_in_any_shape_is_unknown() {
     }
     let same = deep(&Image::index(&[(amd, &artifact_one), (arm, &artifact_one)])).await;
     assert_eq!(same.kind, ImageKind::Module);
+}
+
+#[tokio::test]
+async fn every_entry_that_a_node_may_read_is_compared_whatever_it_is_called() {
+    let with = |module: &[u8]| {
+        ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]).files(&[("app.wasm", module)]).build()
+    };
+    let (benign, evil) = (with(&fixtures::command()), with(&fixtures::file_command()));
+    let mut attested = Image::index(&[("linux/amd64", &evil), ("linux/amd64", &benign)]);
+    let mut document: serde_json::Value = serde_json::from_slice(&attested.manifest).unwrap();
+    document["manifests"][0]["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
+    attested.manifest = serde_json::to_vec(&document).unwrap();
+    attested.digest = oci::digest(&attested.manifest);
+    let unnamed = Image::index(&[("linux/amd64", &benign), ("/amd64", &evil)]);
+    let kernel = Image::index(&[("linux/amd64", &benign), ("Linux/x86_64", &evil)]);
+    for index in [attested, unnamed, kernel] {
+        let found = deep(&index).await;
+        assert_eq!(found.kind, ImageKind::Unknown);
+        assert!(conclusion(&found).contains("another program"), "{}", conclusion(&found));
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_of_another_size_than_its_index_says_is_refused() {
+    let image = ImageBuilder::wasm_artifact(&fixtures::command()).build();
+    let mut index = Image::index(&[("linux/amd64", &image)]);
+    let mut document: serde_json::Value = serde_json::from_slice(&index.manifest).unwrap();
+    document["manifests"][0]["size"] = json!(60);
+    index.manifest = serde_json::to_vec(&document).unwrap();
+    index.digest = oci::digest(&index.manifest);
+    let error = refused(&index).await;
+    assert!(error.contains("where its descriptor says 60"), "{error}");
+}
+
+/// A root file system of one program, as one uncompressed layer.
+fn of_files(layer: &[u8], media_type: &str) -> ImageBuilder {
+    let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+    builder.layer(media_type, layer.to_vec());
+    builder
+}
+
+#[tokio::test]
+async fn a_layer_whose_bytes_are_not_compressed_as_its_media_type_says_is_refused() {
+    let layer = oci::tar_of(&[("app.wasm", &fixtures::command())]);
+    let plain = "application/vnd.oci.image.layer.v1.tar";
+    let docker = "application/vnd.docker.image.rootfs.diff.tar";
+    let error = refused(&of_files(&oci::gzip(&layer), plain).build()).await;
+    assert!(error.contains("its media type says no compression, and its bytes say gzip"), "{error}");
+    let error = refused(&of_files(&oci::zstd(&layer), oci::GZIP_LAYER).build()).await;
+    assert!(error.contains("its media type says gzip, and its bytes say zstd"), "{error}");
+    for (bytes, media_type) in [
+        (layer.clone(), plain),
+        (oci::gzip(&layer), oci::GZIP_LAYER),
+        (oci::zstd(&layer), oci::ZSTD_LAYER),
+        (layer.clone(), docker),
+        (oci::gzip(&layer), docker),
+    ] {
+        assert_eq!(deep(&of_files(&bytes, media_type).build()).await.kind, ImageKind::Module, "{media_type}");
+    }
+}
+
+#[tokio::test]
+async fn a_config_that_lists_other_layers_than_the_manifest_is_refused() {
+    let layer = oci::tar_of(&[("app.wasm", &fixtures::command())]);
+    let evil = oci::digest(&oci::tar_of(&[("app.wasm", &fixtures::file_command())]));
+    let with = |rootfs: serde_json::Value| {
+        let mut builder = of_files(&layer, oci::TAR_LAYER);
+        builder.set_config("rootfs", rootfs).build()
+    };
+    for (rootfs, expected) in [
+        (json!({"type": "layers", "diff_ids": [evil]}), "so a node would run another layer"),
+        (
+            json!({"type": "layers", "diff_ids": [oci::digest(&layer), evil]}),
+            "name 2 layers, and the manifest has 1",
+        ),
+        (json!(null), "name 0 layers, and the manifest has 1"),
+        (json!({"type": "layers+base", "diff_ids": [oci::digest(&layer)]}), "nodes unpack `layers` only"),
+    ] {
+        let error = refused(&with(rootfs)).await;
+        assert!(error.contains(expected) && error.contains("build the image again"), "{expected}: {error}");
+    }
+    // What follows the end of the archive belongs to the layer too.
+    let padded = [layer.clone(), vec![0; 4096]].concat();
+    assert_eq!(deep(&of_files(&padded, oci::TAR_LAYER).build()).await.kind, ImageKind::Module);
+}
+
+#[tokio::test]
+async fn an_ordinary_image_is_not_refused_for_what_its_layers_hold() {
+    let mut builder = ImageBuilder::rootfs("linux/amd64", &["/bin/app"]);
+    builder.layer(oci::TAR_LAYER, oci::gzip(b"not even an archive"));
+    builder.set_config("rootfs", json!(null));
+    let found = facts(&builder.build()).await;
+    assert_eq!((found.kind, found.shape), (ImageKind::Linux, Shape::LinuxRootfs));
 }
 
 #[tokio::test]
@@ -704,7 +799,10 @@ async fn a_demo_image_is_known_by_its_config_in_any_letter_case_and_under_its_ow
         let image = builder.files(&[("app.wasm", &fixtures::command())]).build();
         for found in [facts(&image).await, facts(&Image::index(&[(platform, &image)])).await] {
             assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::WasmRootfs), "{platform}");
-            assert!(found.hazards.iter().any(|hazard| hazard.contains("use_local_image_pull")), "{platform}");
+            assert!(
+                found.warnings.iter().any(|warning| warning.contains("use_local_image_pull")),
+                "{platform}"
+            );
             assert_eq!(saw(&found, "config platform"), platform.to_lowercase());
             assert_eq!(saw(&found, "file /app.wasm"), "a core module, imports wasi_snapshot_preview1");
         }
@@ -989,9 +1087,9 @@ async fn what_a_module_needs_beyond_wasi_says_which_runtimes_can_start_it() {
                 .await;
         assert_eq!(found.modules[0].features, features.iter().copied().collect(), "{imports}");
         assert_eq!(runnable_by(&found, &started(&found, &[])), runs.into_iter().collect(), "{imports}");
-        let warned = hazards(&found, &started(&found, &[]))
+        let warned = warnings(&found, &started(&found, &[]))
             .iter()
-            .any(|hazard| hazard.contains("wasmtime shim cannot start"));
+            .any(|warning| warning.contains("wasmtime shim cannot start"));
         assert_eq!(warned, !features.is_empty(), "{imports}");
     }
     // Layers are for containerd's shims only, and Spin takes one layer of the artifact that answers HTTP.

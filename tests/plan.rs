@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use wasmgate::cluster::{Cluster, RuntimeClass};
 use wasmgate::image::{self, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape, WasmFormat};
-use wasmgate::inspection::{Container, Finding, Inspection};
+use wasmgate::inspection::{Container, Inspection, LookupResult};
 use wasmgate::plan::quantity::Quantity;
 use wasmgate::plan::sizing::{self, Caps};
 use wasmgate::plan::{CHANGED_ANNOTATION, Context, Error, Plan, floor, plan};
@@ -66,7 +66,7 @@ fn facts(name: &str, kind: ImageKind, modules: Vec<ModuleFacts>) -> ImageFacts {
         claims: Vec::new(),
         native: Vec::new(),
         spin: None,
-        hazards: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 
@@ -76,7 +76,7 @@ fn go() -> Vec<ModuleFacts> {
 }
 
 /// What the image of that name is; everything before the tag counts.
-fn look_up(image: &str) -> Finding {
+fn look_up(image: &str) -> LookupResult {
     let name = image.split([':', '@']).next().unwrap();
     let wasm = |kind, packaging, parts: Vec<ModuleFacts>| {
         let program = Program::Wasm { kind, packaging, modules: (0..parts.len()).collect() };
@@ -101,11 +101,11 @@ fn look_up(image: &str) -> Finding {
         }
         "lost" => {
             let error = image::Error::TimedOut { image: image.into(), budget_ms: 1 };
-            return Finding::Unread { error: Arc::new(error) };
+            return LookupResult::Unread { error: Arc::new(error) };
         }
         other => panic!("no image `{other}` in the catalogue"),
     };
-    Finding::Known { facts: Arc::new(facts), program }
+    LookupResult::Known { facts: Arc::new(facts), program }
 }
 
 fn inspect(workload: &Workload) -> Inspection {
@@ -114,7 +114,7 @@ fn inspect(workload: &Workload) -> Inspection {
         index: one.index,
         name: one.name.to_owned(),
         image: one.image.to_owned(),
-        finding: look_up(one.image),
+        lookup: look_up(one.image),
     };
     Inspection { containers: workload.images().into_iter().map(container).collect() }
 }
@@ -685,7 +685,7 @@ fn what_the_limit_ranger_filled_in_was_not_chosen() {
     };
     let both = "cpu, memory request for container app; cpu, memory limit for container app";
     assert_eq!(with(&format!("LimitRanger plugin set: {both}")), "50m/10Mi 200m/32Mi");
-    // The request that a person chose stands, and the limit that nobody chose makes room for it.
+    // The request that a person chose stands, and the limit that nobody chose makes space for it.
     let limits = "LimitRanger plugin set: cpu, memory limit for container app";
     assert_eq!(with(limits), "1/256Mi 1000m/256Mi");
     let other =
@@ -1296,7 +1296,7 @@ fn wasm_containers<'a>(world: &World, raw: &'a Value, plan: &'a Plan) -> Vec<Siz
     let base = Quantity::parse(profile.base_memory()).unwrap();
     let workload = workload::read(&raw.to_string(), Kind::Pod, "shop").unwrap();
     let sized = |container: Container| {
-        let Finding::Known { facts, program } = &container.finding else { return None };
+        let LookupResult::Known { facts, program } = &container.lookup else { return None };
         let Program::Wasm { packaging, .. } = program else { return None };
         let caps = sizing::caps(facts, program, profile, &world.cluster, "shop");
         let list = if container.name.starts_with('i') { "initContainers" } else { "containers" };

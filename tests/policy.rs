@@ -218,7 +218,7 @@ async fn the_embedded_baseline_admits_a_covered_pod_and_says_why_it_refuses_anot
     let found: BTreeSet<&str> = rules_of(&evaluation).into_iter().collect();
     let expected = [
         "ambient-wider-than-grant",
-        "config-lies",
+        "config-mismatch",
         "exec-probe-on-wasm-shim",
         "grant-expired",
         "host-namespace",
@@ -231,7 +231,7 @@ async fn the_embedded_baseline_admits_a_covered_pod_and_says_why_it_refuses_anot
         "tag-not-pinned",
         "under-floor",
         "unknown-import",
-        "will-fail-there",
+        "capability-not-provided",
     ];
     assert_eq!(found, expected.into());
     let grant = evaluation.violations.iter().find(|v| v.rule == "grant-expired").unwrap();

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use oci::fixtures::{go, go_for, produced};
-use wasmgate::image::{Engine, Feature, ImageKind, ModuleFacts, WasmFormat, module};
+use wasmgate::image::{Feature, ImageKind, InterpreterKind, ModuleFacts, WasmFormat, kind, module};
 
 fn read(bytes: &[u8]) -> ModuleFacts {
     let started = Instant::now();
@@ -31,7 +31,7 @@ fn interfaces(facts: &ModuleFacts) -> Vec<&str> {
 }
 
 /// Interpreters, each with the values of its evidence.
-fn interpreters(facts: &ModuleFacts) -> Vec<(Engine, Vec<&str>)> {
+fn interpreters(facts: &ModuleFacts) -> Vec<(InterpreterKind, Vec<&str>)> {
     facts
         .interpreters
         .iter()
@@ -47,22 +47,18 @@ fn functions<'a>(facts: &'a ModuleFacts, prefix: &str) -> Vec<&'a str> {
 /// Why a binary cannot be started, or a failed test.
 #[track_caller]
 fn refusal(facts: &ModuleFacts) -> String {
-    module::kind(facts, None).expect_err("nothing in a pod can start it")
+    kind::of(facts, None).expect_err("nothing in a pod can start it")
 }
 
 #[test]
 fn go_commands_reactors_and_browser_programs_are_told_apart() {
     let command = read(&go("hello"));
-    assert_eq!(module::kind(&command, None), Ok(ImageKind::Module));
+    assert_eq!(kind::of(&command, None), Ok(ImageKind::Module));
     assert_eq!(interfaces(&command), ["wasi_snapshot_preview1"]);
     let reactor = read(&go_for("reactor", "wasip1", "c-shared"));
     assert_eq!(interfaces(&reactor), ["wasi_snapshot_preview1"]);
     assert!(refusal(&reactor).contains("reactor"), "{}", refusal(&reactor));
-    assert_eq!(
-        module::kind(&reactor, Some("add")),
-        Ok(ImageKind::Module),
-        "the entry point may name a function"
-    );
+    assert_eq!(kind::of(&reactor, Some("add")), Ok(ImageKind::Module), "the entry point may name a function");
     let browser = read(&go_for("hello", "js", "exe"));
     assert!(refusal(&browser).contains("GOOS=wasip1"), "{}", refusal(&browser));
 }
@@ -104,7 +100,7 @@ fn a_program_for_the_first_snapshot_of_wasi_says_so() {
     let facts = read(&bytes);
     assert_eq!(interfaces(&facts), ["wasi_unstable"]);
     assert_eq!(facts.features, BTreeSet::from([Feature::WasiUnstable]));
-    assert_eq!(module::kind(&facts, None), Ok(ImageKind::Module));
+    assert_eq!(kind::of(&facts, None), Ok(ImageKind::Module));
 }
 
 #[test]
@@ -112,7 +108,7 @@ fn a_module_of_tens_of_megabytes_is_read() {
     let Some(bytes) = produced("yosys") else { return };
     assert!(bytes.len() > 50 << 20);
     let facts = read(&bytes);
-    assert_eq!(module::kind(&facts, None), Ok(ImageKind::Module));
+    assert_eq!(kind::of(&facts, None), Ok(ImageKind::Module));
     assert_eq!(interfaces(&facts), ["wasi_snapshot_preview1"]);
     assert!(functions(&facts, "wasi").contains(&"path_open"));
     assert!(facts.code_bytes > 10 << 20, "{}", facts.code_bytes);
@@ -122,7 +118,7 @@ fn a_module_of_tens_of_megabytes_is_read() {
 fn a_program_that_clang_made_imports_what_its_libc_uses() {
     let Some(bytes) = produced("clang") else { return };
     let facts = read(&bytes);
-    assert_eq!(module::kind(&facts, None), Ok(ImageKind::Module));
+    assert_eq!(kind::of(&facts, None), Ok(ImageKind::Module));
     assert_eq!(interfaces(&facts), ["wasi_snapshot_preview1"]);
     let calls = functions(&facts, "wasi");
     assert!(calls.contains(&"fd_write") && !calls.contains(&"path_open"), "{calls:?}");
@@ -141,9 +137,9 @@ fn an_interpreters_component_can_call_all_that_its_library_can() {
     // Its world exports a function, not `wasi:cli/run`: only an entry point that names it starts it.
     assert!(facts.exports.contains("run"), "{:?}", facts.exports);
     assert!(refusal(&facts).contains("`run`"), "{}", refusal(&facts));
-    assert_eq!(module::kind(&facts, Some("run")), Ok(ImageKind::Component));
+    assert_eq!(kind::of(&facts, Some("run")), Ok(ImageKind::Component));
     let found = interpreters(&facts);
-    let [(Engine::Cpython, evidence)] = found.as_slice() else { panic!("{found:?}") };
+    let [(InterpreterKind::Cpython, evidence)] = found.as_slice() else { panic!("{found:?}") };
     assert!(evidence.contains(&"PyInit_componentize_py_runtime"), "{evidence:?}");
     assert!(evidence.contains(&"Py_GetBuildInfo"), "{evidence:?}");
 }
@@ -164,11 +160,11 @@ fn a_javascript_component_imports_what_was_not_disabled() {
     let Some(bytes) = produced("javascript") else { return };
     let facts = read(&bytes);
     assert_eq!(facts.format, WasmFormat::Component);
-    assert_eq!(module::kind(&facts, Some("run")), Ok(ImageKind::Component));
+    assert_eq!(kind::of(&facts, Some("run")), Ok(ImageKind::Component));
     assert!(interfaces(&facts).iter().any(|name| name.starts_with("wasi:cli/stdout@0.2")));
     assert_eq!(functions(&facts, "wasi:http/outgoing-handler"), Vec::<&str>::new());
     let found = interpreters(&facts);
-    let [(Engine::Spidermonkey, evidence)] = found.as_slice() else { panic!("{found:?}") };
+    let [(InterpreterKind::Spidermonkey, evidence)] = found.as_slice() else { panic!("{found:?}") };
     assert!(evidence.contains(&"ComponentizeJS 0.23.0"), "{evidence:?}");
 }
 
@@ -176,7 +172,7 @@ fn a_javascript_component_imports_what_was_not_disabled() {
 fn runwasis_own_test_component_is_a_command_that_opens_no_files() {
     let Some(bytes) = produced("runwasi") else { return };
     let facts = read(&bytes);
-    assert_eq!(module::kind(&facts, None), Ok(ImageKind::Component));
+    assert_eq!(kind::of(&facts, None), Ok(ImageKind::Component));
     assert!(!functions(&facts, "wasi:filesystem/types").contains(&"[method]descriptor.read-directory"));
 }
 

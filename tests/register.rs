@@ -75,11 +75,13 @@ impl Site {
 
     /// Both configurations, without a caBundle as the manifests have them; they see this namespace and no other.
     fn register(&self, mutating: &Gate, validating: &Gate) {
-        for (kind, gate, road) in [("Mutating", mutating, "mutate"), ("Validating", validating, "validate")] {
+        for (kind, gate, webhook) in
+            [("Mutating", mutating, "mutate"), ("Validating", validating, "validate")]
+        {
             let webhook = json!({
-                "name": format!("{road}.wasmgate.dev"), "admissionReviewVersions": ["v1"], "failurePolicy": "Fail",
+                "name": format!("{webhook}.wasmgate.dev"), "admissionReviewVersions": ["v1"], "failurePolicy": "Fail",
                 "sideEffects": "NoneOnDryRun", "timeoutSeconds": 10,
-                "clientConfig": {"url": format!("https://{}/{road}", gate.webhooks)},
+                "clientConfig": {"url": format!("https://{}/{webhook}", gate.webhooks)},
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.workloads}},
                 "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
             });
@@ -106,7 +108,7 @@ impl Site {
         PLANE.get(&["secret", "wasmgate-certs", "--namespace", &self.namespace])["data"].clone()
     }
 
-    fn authorities(&self) -> String {
+    fn ca_certs(&self) -> String {
         let text = self.secret()["ca.crt"].as_str().unwrap().to_owned();
         String::from_utf8(STANDARD.decode(text).unwrap()).unwrap()
     }
@@ -184,7 +186,7 @@ impl Starting {
             assert!(!self.process.has_ended(), "{} ended\n{}", self.name, self.process.tail());
             let log = self.process.log();
             let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            lines.find(|line| line["fields"]["message"] == "Listening").map(|line| line["fields"].clone())
+            lines.find(|line| line["fields"]["message"] == "listening").map(|line| line["fields"].clone())
         });
         let text = |key: &str| fields[key].as_str().unwrap().to_owned();
         Gate { process: self.process, webhooks: text("webhooks"), probes: text("probes") }
@@ -237,19 +239,19 @@ async fn two_that_start_at_once_make_one_secret_and_a_killed_leader_is_followed(
     let configuration = site.configuration("");
     let both = ["a", "b"].map(|name| Starting::new(&site, name, &configuration));
     let both = both.map(Starting::listening);
-    let authorities = site.authorities();
-    assert_eq!(authorities.matches("BEGIN CERTIFICATE").count(), 1);
+    let ca_certs = site.ca_certs();
+    assert_eq!(ca_certs.matches("BEGIN CERTIFICATE").count(), 1);
     let mut made = 0;
     for gate in &both {
         made += gate.steps("start-over").await;
         assert_eq!(gate.steps("issue-leaf").await, 0);
-        shake(&gate.webhooks, &authorities).await.unwrap();
+        shake(&gate.webhooks, &ca_certs).await.unwrap();
         assert_eq!(get(gate.probes.parse().unwrap(), "/readyz").await.unwrap().status, 200);
     }
     assert_eq!(made, 1, "the Secret was made once");
 
     site.register(&both[0], &both[1]);
-    until("the caBundle", async || site.bundles().iter().all(|bundle| *bundle == authorities)).await;
+    until("the caBundle", async || site.bundles().iter().all(|bundle| *bundle == ca_certs)).await;
     let [one, other] = both;
     let (mut leader, follower) = if one.leads().await { (one, other) } else { (other, one) };
     assert!(!follower.leads().await);
@@ -257,7 +259,7 @@ async fn two_that_start_at_once_make_one_secret_and_a_killed_leader_is_followed(
     leader.process.kill();
     until("the other to lead", async || follower.leads().await).await;
     assert_ne!(site.holder(), held);
-    assert_eq!(site.authorities(), authorities, "a new leader goes on with what there is");
+    assert_eq!(site.ca_certs(), ca_certs, "a new leader goes on with what there is");
 
     // Blanked, as an apply of a manifest with an empty one does it, and as somebody else's would be.
     for (kind, value) in
@@ -270,16 +272,16 @@ async fn two_that_start_at_once_make_one_secret_and_a_killed_leader_is_followed(
             // The API server refuses what is no PEM; then there is nothing to repair.
             assert!(said.stderr.contains("caBundle"), "{}", said.stderr);
         }
-        until("the repair", async || site.bundles().iter().all(|bundle| *bundle == authorities)).await;
+        until("the repair", async || site.bundles().iter().all(|bundle| *bundle == ca_certs)).await;
     }
     let created = PLANE.create(&linux_pod(), &["--dry-run=server", "--namespace", &site.workloads]);
     assert!(created.code != 0, "the killed one answered {}", created.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn three_leaf_rotations_and_one_of_the_authority_under_load_fail_no_handshake() {
+async fn three_leaf_rotations_and_one_of_the_ca_under_load_fail_no_handshake() {
     let site = Site::new("rotate");
-    let configuration = site.configuration(", leafLifetime: 18s, authorityLifetime: 40s, overlap: 4s");
+    let configuration = site.configuration(", leafLifetime: 18s, caLifetime: 40s, overlap: 4s");
     let gates = ["a", "b"].map(|name| Starting::new(&site, name, &configuration)).map(Starting::listening);
     site.register(&gates[0], &gates[1]);
     let pods = Api::<Pod>::namespaced(connect(Some(&PLANE.kubeconfig())).await.unwrap(), &site.workloads);
@@ -304,7 +306,7 @@ async fn three_leaf_rotations_and_one_of_the_authority_under_load_fail_no_handsh
             failures
         })
     };
-    let first = site.authorities();
+    let first = site.ca_certs();
     let (mut handshakes, mut failures) = (0, Vec::new());
     let start = Instant::now();
     loop {
@@ -316,9 +318,7 @@ async fn three_leaf_rotations_and_one_of_the_authority_under_load_fail_no_handsh
         }
         let mut steps = [0; 4];
         for gate in &gates {
-            for (sum, step) in
-                steps.iter_mut().zip(["issue-leaf", "begin-authority", "switch-leaf", "drop-old"])
-            {
+            for (sum, step) in steps.iter_mut().zip(["issue-leaf", "begin-ca", "switch-leaf", "drop-old"]) {
                 *sum += gate.steps(step).await;
             }
         }
@@ -333,7 +333,7 @@ async fn three_leaf_rotations_and_one_of_the_authority_under_load_fail_no_handsh
     assert_eq!((failures, refused), (Vec::new(), Vec::new()));
     assert!(handshakes > 20 && sent.load(Ordering::Relaxed) > 20, "{handshakes} {sent:?}");
     assert_eq!([gates[0].metric(failed).await, gates[1].metric(failed).await], before);
-    assert_ne!(site.authorities(), first);
+    assert_ne!(site.ca_certs(), first);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -384,7 +384,7 @@ async fn a_replica_set_whose_pods_are_refused_is_told_so_by_an_event() {
     });
 }
 
-fn plan(site: &Site, folder: &Path) -> wasmgate::register::Plan {
+fn plan(site: &Site, folder: &Path) -> wasmgate::register::CertificatePlan {
     let kubernetes: Kubernetes = serde_json::from_value(json!({
         "webhooks": {"mutating": null, "validating": site.namespace}, "lease": {"duration": "6s"},
         "certificates": {"startTimeout": "90s"}}))

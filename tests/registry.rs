@@ -29,9 +29,9 @@ use wasmgate::admission::{State, examine};
 use wasmgate::image::reference::Reference;
 use wasmgate::image::source::{Descriptor, Source};
 use wasmgate::image::{Depth, Error, ImageKind, Shape};
-use wasmgate::inspection::Class;
-use wasmgate::judge::Levels;
-use wasmgate::lookup::{Budget, Inspector, LookupOptions};
+use wasmgate::inspection::ProgramClass;
+use wasmgate::judge::EnforcementSettings;
+use wasmgate::lookup::{Inspector, LookupBudget, LookupOptions};
 use wasmgate::policy::{self, Limits, PolicySet};
 use wasmgate::registry::guard::{Guard, GuardOptions};
 use wasmgate::registry::layout::Layouts;
@@ -368,14 +368,14 @@ fn docker_config(folder: &Path, host: &str, password: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn credentials_and_authorities_open_a_closed_registry() {
+async fn credentials_and_cas_open_a_closed_registry() {
     let registry = Registry::start_with_tls_and_password();
     let pushed = push_linux(&registry, "private/app:v1", "/bin/app").await;
     let image = registry.image("private/app:v1");
     let folder = tempfile::tempdir().unwrap();
     let open = LookupOptions {
         registries: GuardOptions { allow: vec![registry.host.clone()], ..GuardOptions::default() },
-        ca_files: registry.authority.iter().cloned().collect(),
+        ca_files: registry.ca.iter().cloned().collect(),
         docker_config: Some(docker_config(folder.path(), &registry.host, PASSWORD)),
         ..options(&registry.host)
     };
@@ -400,7 +400,7 @@ async fn credentials_and_authorities_open_a_closed_registry() {
     assert!(message.contains("wants credentials (401)"), "{message}");
     let message = fails(open.docker_config.clone(), Vec::new()).await;
     assert!(
-        message.contains("an authority that is not known here; add") && message.contains("`caFiles`"),
+        message.contains("a CA that is not known here; add") && message.contains("`caFiles`"),
         "{message}"
     );
 }
@@ -471,15 +471,15 @@ async fn who_has_nothing_to_do_with_wasm_does_not_wait_for_a_registry_that_hangs
         let options =
             LookupOptions { breaker, lookup_timeout: AMPLE, read_timeout: AMPLE, ..options(&server.host) };
         let inspector = Inspector::new(options).unwrap();
-        let ask = async |image: &str, budget: Budget| {
+        let ask = async |image: &str, budget: LookupBudget| {
             let start = Instant::now();
             let error = inspector.inspect(&server.image(image), Depth::Config, budget).await.unwrap_err();
             (error, start.elapsed())
         };
-        let (error, took) = ask("first:1", Budget::doubtful(AMPLE)).await;
+        let (error, took) = ask("first:1", LookupBudget::doubtful(AMPLE)).await;
         assert!(matches!(*error, Error::LeftWaiting { .. }), "{fault:?}: {error}");
         assert!(took >= breaker.suspect_after && took < AMPLE / 4, "the first one finds out: {took:?}");
-        let (error, took) = ask("second:1", Budget::doubtful(AMPLE)).await;
+        let (error, took) = ask("second:1", LookupBudget::doubtful(AMPLE)).await;
         assert!(matches!(*error, Error::LeftWaiting { .. }), "{fault:?}: {error}");
         assert!(error.to_string().contains(&format!("`{}` answers nobody now", server.host)), "{error}");
         assert!(took >= breaker.patience && took < AMPLE / 4, "{took:?}");
@@ -522,7 +522,7 @@ async fn a_registry_that_is_only_slow_is_waited_for() {
     let breaker =
         BreakerOptions { suspect_after: AMPLE, patience: Duration::from_millis(50), ..Default::default() };
     let inspector = Inspector::new(LookupOptions { breaker, ..options(&web.host) }).unwrap();
-    let asked = inspector.inspect(&web.image("a:1"), Depth::Config, Budget::doubtful(AMPLE)).await;
+    let asked = inspector.inspect(&web.image("a:1"), Depth::Config, LookupBudget::doubtful(AMPLE)).await;
     assert!(matches!(*asked.unwrap_err(), Error::FindImage { .. }), "longer than the patience, and answered");
 }
 
@@ -558,7 +558,7 @@ async fn faults_in_the_middle_of_a_blob_are_errors_of_that_blob() {
     }
 }
 
-// === Roads that lead elsewhere: redirects, name servers, token services ===
+// === Other hosts: redirects, name servers, token services ===
 
 /// A registry that resolves names by this server. Everything is plain HTTP, since hosts named here are `insecure`.
 fn guarded(allow: &[&str], insecure: &[&str], names: Arc<Names>) -> RegistrySource {
@@ -785,7 +785,7 @@ async fn https_is_never_left_for_plain_http() {
     let tls = tls_redirect(&certificate, &key, &format!("http://{}/x", plain.host)).await;
     let options = LookupOptions {
         registries: GuardOptions { allow: vec![tls.clone(), plain.host.clone()], ..GuardOptions::default() },
-        ca_files: registry.authority.iter().cloned().collect(),
+        ca_files: registry.ca.iter().cloned().collect(),
         ..LookupOptions::default()
     };
     let error = manifest_error(&source(&options), &format!("{tls}/a:1")).await.to_string();
@@ -1077,7 +1077,7 @@ async fn pull_secrets_are_tried_before_the_platform_s_credentials_and_seen_by_th
     let registry = Registry::start_with_tls_and_password();
     let pushed = push_linux(&registry, "private/app:v1", "/bin/app").await;
     let options =
-        LookupOptions { ca_files: registry.authority.iter().cloned().collect(), ..options(&registry.host) };
+        LookupOptions { ca_files: registry.ca.iter().cloned().collect(), ..options(&registry.host) };
     let options = LookupOptions {
         registries: GuardOptions { allow: vec![registry.host.clone()], ..GuardOptions::default() },
         ..options
@@ -1132,20 +1132,20 @@ async fn bare_state() -> State {
             .unwrap()
             .into(),
         options: BTreeMap::new(),
-        levels: Levels::default(),
+        enforcement: EnforcementSettings::default(),
         exempt_namespaces: std::collections::BTreeSet::new(),
     }
 }
 
 #[tokio::test]
-async fn the_review_road_reads_a_private_image_with_the_pod_s_secret_and_serves_nobody_else_from_it() {
+async fn the_review_webhook_reads_a_private_image_with_the_pod_s_secret_and_serves_nobody_else_from_it() {
     let registry = Registry::start_with_tls_and_password();
     push_linux(&registry, "private/app:v1", "/bin/app").await;
     let open = Registry::start();
     push_linux(&open, "public/app:v1", "/bin/app").await;
     let secrets = Arc::new(OneSecret { host: registry.host.clone(), asked: AtomicUsize::new(0) });
     let options = LookupOptions {
-        ca_files: registry.authority.iter().cloned().collect(),
+        ca_files: registry.ca.iter().cloned().collect(),
         registries: GuardOptions {
             allow: vec![registry.host.clone(), open.host.clone()],
             insecure: vec![open.host.clone()],
@@ -1164,16 +1164,20 @@ async fn the_review_road_reads_a_private_image_with_the_pod_s_secret_and_serves_
     };
     let private = registry.image("private/app:v1");
     let mine = json!([{"name": "regcred"}]);
-    assert_eq!(look(&private, json!([])).await, Class::Unread);
-    assert_eq!(look(&private, mine.clone()).await, Class::Linux);
-    assert_eq!(look(&private, json!([])).await, Class::Unread, "nobody is served from another's secret");
-    assert_eq!(look(&private, json!([{"name": "other"}])).await, Class::Unread);
+    assert_eq!(look(&private, json!([])).await, ProgramClass::Unread);
+    assert_eq!(look(&private, mine.clone()).await, ProgramClass::Linux);
+    assert_eq!(
+        look(&private, json!([])).await,
+        ProgramClass::Unread,
+        "nobody is served from another's secret"
+    );
+    assert_eq!(look(&private, json!([{"name": "other"}])).await, ProgramClass::Unread);
     // What everybody may see costs no look at a secret once it is known.
     let public = open.image("public/app:v1");
-    assert_eq!(look(&public, mine.clone()).await, Class::Linux);
+    assert_eq!(look(&public, mine.clone()).await, ProgramClass::Linux);
     let before = secrets.asked.load(Ordering::SeqCst);
     for _ in 0..10 {
-        assert_eq!(look(&public, mine.clone()).await, Class::Linux);
+        assert_eq!(look(&public, mine.clone()).await, ProgramClass::Linux);
     }
     assert_eq!(secrets.asked.load(Ordering::SeqCst), before);
 }
@@ -1301,7 +1305,7 @@ async fn a_helper_s_credentials_open_a_registry_and_are_never_told() {
         fs::write(&config, json!({"credHelpers": {&registry.host: name}}).to_string()).unwrap();
         let options = LookupOptions {
             registries: GuardOptions { allow: vec![registry.host.clone()], ..GuardOptions::default() },
-            ca_files: registry.authority.iter().cloned().collect(),
+            ca_files: registry.ca.iter().cloned().collect(),
             docker_config: Some(config),
             credential_helpers: Some(folder.path().into()),
             ..LookupOptions::default()

@@ -22,9 +22,10 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use wasmgate::admission::Gate;
-use wasmgate::audit::{Labels, Metrics, Options, Output, Road, Sink};
+use wasmgate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
 use wasmgate::cli::args::GateOptions;
 use wasmgate::cli::build;
+use wasmgate::review::Webhook;
 
 use oci::{Image, ImageBuilder};
 
@@ -125,16 +126,16 @@ async fn gate(images: &Path) -> Gate {
     };
     let settings = build::settings(&options).unwrap();
     let metrics = Arc::new(Metrics::new());
-    let off = Options { output: Output::Off, ..Options::default() };
+    let off = DecisionLogOptions { output: DecisionLogOutput::Off, ..DecisionLogOptions::default() };
     let sink = Sink::open(&off, metrics.drops()).unwrap();
     let state = build::state(&settings).await.unwrap();
     let inspector = build::inspector(&settings).unwrap();
     Gate::new(state, inspector, sink, metrics, Labels::new("samples", &BTreeMap::new()))
 }
 
-async fn ask(gate: &Gate, road: Road, review: &Value) -> Value {
+async fn ask(gate: &Gate, webhook: Webhook, review: &Value) -> Value {
     let body = serde_json::to_vec(review).unwrap();
-    let answer = gate.review(road, &body, AMPLE).await;
+    let answer = gate.review(webhook, &body, AMPLE).await;
     serde_json::from_slice::<Value>(&answer).unwrap()["response"].take()
 }
 
@@ -146,7 +147,7 @@ fn review(name: &str) -> Value {
 /// The review that the validating webhook gets: the same request about the object that the patch makes.
 async fn mutated(gate: &Gate, name: &str) -> Value {
     let mut review = review(name);
-    let answer = ask(gate, Road::Mutate, &review).await;
+    let answer = ask(gate, Webhook::Mutate, &review).await;
     assert_eq!(answer["allowed"], true, "{answer}");
     let patch = answer["patch"].as_str().expect("a patch");
     let patch = base64::engine::general_purpose::STANDARD.decode(patch).unwrap();
@@ -191,10 +192,10 @@ async fn the_reviews_get_the_verdicts_that_the_samples_promise() {
     let folder = layouts();
     let gate = gate(folder.path()).await;
 
-    let orders = ask(&gate, Road::Validate, &mutated(&gate, "orders").await).await;
+    let orders = ask(&gate, Webhook::Validate, &mutated(&gate, "orders").await).await;
     assert_eq!((&orders["allowed"], &orders["warnings"]), (&json!(true), &Value::Null), "{orders}");
 
-    let denied = ask(&gate, Road::Validate, &mutated(&gate, "orders-everywhere").await).await;
+    let denied = ask(&gate, Webhook::Validate, &mutated(&gate, "orders-everywhere").await).await;
     assert_eq!(denied["allowed"], false, "{denied}");
     assert_eq!(denied["status"]["code"], 403);
     let causes = denied["status"]["details"]["causes"].as_array().unwrap();
@@ -202,8 +203,8 @@ async fn the_reviews_get_the_verdicts_that_the_samples_promise() {
     let message = denied["status"]["message"].as_str().unwrap();
     assert!(message.contains("https://payments.example.com"), "{message}");
 
-    for road in [Road::Mutate, Road::Validate] {
-        let web = ask(&gate, road, &review("web")).await;
+    for webhook in [Webhook::Mutate, Webhook::Validate] {
+        let web = ask(&gate, webhook, &review("web")).await;
         assert_eq!((&web["allowed"], &web["patch"]), (&json!(true), &Value::Null), "{web}");
         assert_eq!(web["warnings"], Value::Null, "{web}");
     }
@@ -214,7 +215,7 @@ async fn a_mutated_review_is_mutated_no_further() {
     let folder = layouts();
     let gate = gate(folder.path()).await;
     for name in ["orders", "orders-everywhere"] {
-        let again = ask(&gate, Road::Mutate, &mutated(&gate, name).await).await;
+        let again = ask(&gate, Webhook::Mutate, &mutated(&gate, name).await).await;
         assert_eq!(again["patch"], Value::Null, "{name}: {again}");
     }
 }

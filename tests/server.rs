@@ -28,9 +28,10 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use wasmgate::certs::load_or_make;
-use wasmgate::server::{Error, Event, Gate, Options, Road, Server, Signals, Trigger};
+use wasmgate::review::Webhook;
+use wasmgate::server::{AdmissionHandler, Error, Event, Server, ServerOptions, Signals, Trigger};
 
-use tls::{Authority, Client, Http, get, post};
+use tls::{Ca, Client, Http, get, post};
 
 const MOMENT: Duration = Duration::from_millis(50);
 
@@ -42,8 +43,8 @@ struct Puppet {
     events: Mutex<Vec<Event>>,
 }
 
-impl Gate for Puppet {
-    async fn answer(&self, road: Road, body: Bytes, budget: Duration) -> Vec<u8> {
+impl AdmissionHandler for Puppet {
+    async fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration) -> Vec<u8> {
         self.started.fetch_add(1, Ordering::SeqCst);
         let start = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
         match start.trim().split_once(':') {
@@ -52,8 +53,13 @@ impl Gate for Puppet {
             Some(("panic", why)) => panic!("{why}"),
             _ => {}
         }
-        format!(r#"{{"road":"{}","bytes":{},"budget":{}}}"#, road.path(), body.len(), budget.as_millis())
-            .into_bytes()
+        format!(
+            r#"{{"webhook":"{}","bytes":{},"budget":{}}}"#,
+            webhook.path(),
+            body.len(),
+            budget.as_millis()
+        )
+        .into_bytes()
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -102,9 +108,9 @@ impl Running {
 }
 
 /// Options with waits that suit a test.
-fn options(cert: &Path, key: &Path) -> Options {
+fn options(cert: &Path, key: &Path) -> ServerOptions {
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
-    Options {
+    ServerOptions {
         address: local,
         probes: local,
         reload_every: Duration::from_millis(20),
@@ -114,11 +120,11 @@ fn options(cert: &Path, key: &Path) -> Options {
         budget: Duration::from_millis(1500),
         pause: Duration::from_millis(100),
         drain: Duration::from_secs(3),
-        ..Options::new(cert, key)
+        ..ServerOptions::new(cert, key)
     }
 }
 
-async fn start_with(change: impl FnOnce(&mut Options)) -> Running {
+async fn start_with(change: impl FnOnce(&mut ServerOptions)) -> Running {
     let dir = tempfile::tempdir().unwrap();
     load_or_make(dir.path(), &[]).unwrap();
     let mut options = options(&dir.path().join("tls.crt"), &dir.path().join("tls.key"));
@@ -130,7 +136,7 @@ async fn start() -> Running {
     start_with(|_| {}).await
 }
 
-async fn run(dir: TempDir, options: Options) -> Running {
+async fn run(dir: TempDir, options: ServerOptions) -> Running {
     let server = Server::bind(options).await.unwrap();
     let (address, probes) = (server.address(), server.probes_address());
     assert!(address.port() != 0 && probes.port() != 0 && address != probes);
@@ -151,21 +157,21 @@ async fn time_until_closed(mut stream: impl AsyncReadExt + Unpin) -> Duration {
 // === protocols ===
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_roads_answer_over_both_tls_versions_and_both_http_versions() {
+async fn both_webhooks_answer_over_both_tls_versions_and_both_http_versions() {
     let server = start().await;
     let ca = server.dir.path().join("ca.crt");
     for http in [Http::One, Http::Two] {
         for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
             let client = Client::with_versions(&[&ca], http, &[version]);
-            for road in ["/mutate", "/validate"] {
+            for webhook in ["/mutate", "/validate"] {
                 let answer =
-                    client.send(server.address, post(&format!("{road}?timeout=1s"), "{}")).await.unwrap();
+                    client.send(server.address, post(&format!("{webhook}?timeout=1s"), "{}")).await.unwrap();
                 assert_eq!(answer.status, 200);
                 assert_eq!(answer.headers["content-type"], "application/json");
                 let seen = answer.json();
                 assert_eq!(
-                    (seen["road"].as_str(), seen["bytes"].as_u64()),
-                    (Some(road), Some(2)),
+                    (seen["webhook"].as_str(), seen["bytes"].as_u64()),
+                    (Some(webhook), Some(2)),
                     "{http:?} {version:?}"
                 );
                 let budget = seen["budget"].as_u64().unwrap();
@@ -189,17 +195,17 @@ async fn one_connection_carries_many_reviews() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_with_an_intermediate_is_served_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let authority = || {
+    let ca = || {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params
     };
     let (root_key, middle_key, key) =
         (KeyPair::generate().unwrap(), KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-    let root = authority().self_signed(&root_key).unwrap();
-    let mut middle_params = authority();
+    let root = ca().self_signed(&root_key).unwrap();
+    let mut middle_params = ca();
     middle_params.distinguished_name.push(rcgen::DnType::CommonName, "middle");
-    let middle = middle_params.signed_by(&middle_key, &Issuer::new(authority(), &root_key)).unwrap();
+    let middle = middle_params.signed_by(&middle_key, &Issuer::new(ca(), &root_key)).unwrap();
     let leaf = CertificateParams::new(["localhost".to_owned()]).unwrap();
     let leaf = leaf.signed_by(&key, &Issuer::new(middle_params, &middle_key)).unwrap();
     fs::write(dir.path().join("ca.crt"), root.pem()).unwrap();
@@ -483,20 +489,19 @@ async fn probes_and_metrics_are_plain_and_say_why() {
 
 // === callers ===
 
-/// A server that asks callers for a certificate of the authorities in `clients.crt`.
-async fn start_for_clients_of(authorities: &str) -> Running {
+/// A server that asks callers for a certificate of the CAs in `clients.crt`.
+async fn start_for_clients_of(ca_certs: &str) -> Running {
     let dir = tempfile::tempdir().unwrap();
     load_or_make(dir.path(), &[]).unwrap();
     let client_ca = dir.path().join("clients.crt");
-    fs::write(&client_ca, authorities).unwrap();
+    fs::write(&client_ca, ca_certs).unwrap();
     let options = options(&dir.path().join("tls.crt"), &dir.path().join("tls.key"));
-    run(dir, Options { client_ca: Some(client_ca), ..options }).await
+    run(dir, ServerOptions { client_ca: Some(client_ca), ..options }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_client_authorities_nobody_calls_without_a_certificate_and_the_probes_stay_open() {
-    let (first, second, foreign) =
-        (Authority::new("first"), Authority::new("second"), Authority::new("foreign"));
+async fn with_client_cas_nobody_calls_without_a_certificate_and_the_probes_stay_open() {
+    let (first, second, foreign) = (Ca::new("first"), Ca::new("second"), Ca::new("foreign"));
     let server = start_for_clients_of(&(first.pem.clone() + &second.pem)).await;
     let ca = server.dir.path().join("ca.crt");
     for http in [Http::One, Http::Two] {
@@ -511,8 +516,8 @@ async fn with_client_authorities_nobody_calls_without_a_certificate_and_the_prob
                 let answer = client.send(server.address, post("/validate", "{}")).await;
                 assert!(answer.is_err(), "{number} {http:?} {version:?}");
             }
-            for authority in [&first, &second] {
-                let client = client.clone().showing(&authority.sign(ExtendedKeyUsagePurpose::ClientAuth));
+            for ca in [&first, &second] {
+                let client = client.clone().showing(&ca.sign(ExtendedKeyUsagePurpose::ClientAuth));
                 let answer = client.send(server.address, post("/validate", "{}")).await.unwrap();
                 assert_eq!(answer.status, 200);
             }
@@ -524,17 +529,15 @@ async fn with_client_authorities_nobody_calls_without_a_certificate_and_the_prob
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replaced_client_authorities_are_taken_up_and_unusable_ones_keep_the_old() {
-    let (old, new) = (Authority::new("old"), Authority::new("new"));
+async fn replaced_client_cas_are_taken_up_and_unusable_ones_keep_the_old() {
+    let (old, new) = (Ca::new("old"), Ca::new("new"));
     let server = start_for_clients_of(&old.pem).await;
     let file = server.dir.path().join("clients.crt");
-    let of = |authority: &Authority| {
-        server.client(Http::One).showing(&authority.sign(ExtendedKeyUsagePurpose::ClientAuth))
-    };
+    let of = |ca: &Ca| server.client(Http::One).showing(&ca.sign(ExtendedKeyUsagePurpose::ClientAuth));
     let (old, new, new_pem) = (of(&old), of(&new), new.pem);
     assert!(new.send(server.address, post("/validate", "{}")).await.is_err());
 
-    fs::write(&file, "no authority").unwrap();
+    fs::write(&file, "no CA").unwrap();
     let refused = async {
         while !server.gate.saw(Event::CertificateRefused) {
             sleep(Duration::from_millis(5)).await;
@@ -551,12 +554,12 @@ async fn replaced_client_authorities_are_taken_up_and_unusable_ones_keep_the_old
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(30), taken).await.expect("the new authority is taken up");
+    timeout(Duration::from_secs(30), taken).await.expect("the new CA is taken up");
     assert!(old.send(server.address, post("/validate", "{}")).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn client_authorities_that_cannot_be_used_stop_the_start_and_name_the_key() {
+async fn client_cas_that_cannot_be_used_stop_the_start_and_name_the_key() {
     let dir = tempfile::tempdir().unwrap();
     load_or_make(dir.path(), &[]).unwrap();
     let file = dir.path().join("clients.crt");
@@ -570,9 +573,10 @@ async fn client_authorities_that_cannot_be_used_stop_the_start_and_name_the_key(
             fs::write(&file, text).unwrap();
         }
         let options = options(&dir.path().join("tls.crt"), &dir.path().join("tls.key"));
-        let error = Server::bind(Options { client_ca: Some(file.clone()), ..options }).await.unwrap_err();
+        let error =
+            Server::bind(ServerOptions { client_ca: Some(file.clone()), ..options }).await.unwrap_err();
         let said = error.to_string();
-        assert!(matches!(error, Error::LoadClientAuthorities { .. }), "{said}");
+        assert!(matches!(error, Error::LoadClientCas { .. }), "{said}");
         assert!(said.contains("server.clientCaFile") && said.contains("clients.crt`"), "{said}");
         assert!(said.contains(wanted), "{said}");
     }
@@ -584,10 +588,10 @@ async fn client_authorities_that_cannot_be_used_stop_the_start_and_name_the_key(
 async fn an_address_in_use_and_a_missing_certificate_stop_the_start_with_advice() {
     let server = start().await;
     let files = |name: &str| server.dir.path().join(name);
-    let taken = Options { address: server.address, ..options(&files("tls.crt"), &files("tls.key")) };
+    let taken = ServerOptions { address: server.address, ..options(&files("tls.crt"), &files("tls.key")) };
     let error = Server::bind(taken).await.unwrap_err().to_string();
     assert!(error.contains(&format!("`{}`", server.address)) && error.contains("another process"), "{error}");
-    let taken = Options { probes: server.probes, ..options(&files("tls.crt"), &files("tls.key")) };
+    let taken = ServerOptions { probes: server.probes, ..options(&files("tls.crt"), &files("tls.key")) };
     assert!(Server::bind(taken).await.unwrap_err().to_string().contains(&server.probes.to_string()));
     let missing = options(&files("none.crt"), &files("tls.key"));
     assert!(matches!(Server::bind(missing).await, Err(Error::LoadCertificate(_))));
@@ -619,7 +623,7 @@ async fn a_drain_finishes_what_is_in_flight_and_refuses_new_connections() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_drain_has_a_deadline_and_neither_idle_nor_silent_peers_hold_it_up() {
-    let change = |options: &mut Options| {
+    let change = |options: &mut ServerOptions| {
         options.handshake_timeout = Duration::from_secs(30);
         options.drain = Duration::from_millis(500);
         options.budget = Duration::from_secs(10);
@@ -715,7 +719,7 @@ impl Secret {
     }
 }
 
-/// Development certificates of authorities of their own, and a Secret with the first of them mounted.
+/// Development certificates of CAs of their own, and a Secret with the first of them mounted.
 async fn start_on_secret(count: usize) -> (Running, Secret, Vec<PathBuf>) {
     let dir = tempfile::tempdir().unwrap();
     let made: Vec<_> = (0..count).map(|index| dir.path().join(format!("made-{index}"))).collect();

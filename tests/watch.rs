@@ -1,4 +1,4 @@
-//! The live picture of a cluster: against an API server that lives in the test and goes wrong on demand, and against
+//! The current snapshot of a cluster: against an API server that lives in the test and goes wrong on demand, and against
 //! the real one.
 
 #![allow(
@@ -33,7 +33,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use wasmgate::grant::{Exceptions, Grants, load};
 use wasmgate::registry::{PullSecrets as _, Pulled, Puller};
-use wasmgate::watch::{self, Account, Base, Options, Picture, Report, SecretLimits, Watched, Watching};
+use wasmgate::watch::{
+    self, Account, Base, SecretLimits, Snapshot, WatchHealth, WatchOptions, Watched, Watching,
+};
 
 use api::{Api, Fault};
 
@@ -41,8 +43,8 @@ use api::{Api, Fault};
 const AMPLE: Duration = Duration::from_secs(30);
 
 /// Watches that wait for nothing longer than they must.
-fn options() -> Options {
-    Options {
+fn options() -> WatchOptions {
+    WatchOptions {
         watch_timeout: Duration::from_secs(20),
         first_retry: Duration::from_millis(20),
         longest_retry: Duration::from_millis(200),
@@ -54,10 +56,10 @@ fn options() -> Options {
     }
 }
 
-/// Watches of the test's API server, and the pictures that they published.
+/// Watches of the test's API server, and the snapshots that they published.
 struct Watch {
     watching: Watching,
-    last: Arc<Mutex<Option<Picture>>>,
+    last: Arc<Mutex<Option<Snapshot>>>,
     published: Arc<AtomicUsize>,
 }
 
@@ -66,32 +68,32 @@ impl Watch {
         Self::start_with(api, options(), Base::default())
     }
 
-    fn start_with(api: &Api, options: Options, base: Base) -> Self {
+    fn start_with(api: &Api, options: WatchOptions, base: Base) -> Self {
         Self::of(api.client(Duration::from_secs(10)), options, base)
     }
 
-    fn of(client: kube::Client, options: Options, base: Base) -> Self {
+    fn of(client: kube::Client, options: WatchOptions, base: Base) -> Self {
         let watching = Watching::new(client, options);
-        let (last, published): (Arc<Mutex<Option<Picture>>>, Arc<AtomicUsize>) = Default::default();
+        let (last, published): (Arc<Mutex<Option<Snapshot>>>, Arc<AtomicUsize>) = Default::default();
         let (into, count) = (Arc::clone(&last), Arc::clone(&published));
-        watching.start(base, move |picture| {
-            *into.lock().unwrap() = Some(picture);
+        watching.start(base, move |snapshot| {
+            *into.lock().unwrap() = Some(snapshot);
             count.fetch_add(1, Ordering::SeqCst);
         });
         Self { watching, last, published }
     }
 
-    fn picture(&self) -> Picture {
+    fn snapshot(&self) -> Snapshot {
         self.last.lock().unwrap().clone().unwrap_or_default()
     }
 
-    fn report(&self, watched: Watched) -> Report {
+    fn report(&self, watched: Watched) -> WatchHealth {
         self.watching.reports().into_iter().find(|report| report.watched == watched).unwrap()
     }
 
-    /// Waits until the picture is as it should be.
-    async fn until(&self, what: &str, holds: impl Fn(&Picture) -> bool) {
-        eventually(|| format!("{what}: {:?}", self.watching), || holds(&self.picture())).await;
+    /// Waits until the snapshot is as it should be.
+    async fn until(&self, what: &str, holds: impl Fn(&Snapshot) -> bool) {
+        eventually(|| format!("{what}: {:?}", self.watching), || holds(&self.snapshot())).await;
     }
 
     async fn ready(&self) {
@@ -99,7 +101,7 @@ impl Watch {
     }
 
     fn grants(&self) -> Vec<String> {
-        names(&self.picture().grants)
+        names(&self.snapshot().grants)
     }
 }
 
@@ -137,7 +139,7 @@ fn namespace(name: &str, level: &str) -> Value {
 }
 
 #[tokio::test]
-async fn everything_that_a_directory_would_say_is_in_the_picture_and_follows_the_cluster() {
+async fn everything_that_a_directory_would_say_is_in_the_snapshot_and_follows_the_cluster() {
     let api = Api::start().await;
     api.put("wasigrants", grant("orders"));
     api.put(
@@ -155,15 +157,15 @@ async fn everything_that_a_directory_would_say_is_in_the_picture_and_follows_the
     );
     let watch = Watch::start(&api);
     watch.ready().await;
-    let picture = watch.picture();
-    let classes = picture.cluster.runtime_classes.as_ref().unwrap();
+    let snapshot = watch.snapshot();
+    let classes = snapshot.cluster.runtime_classes.as_ref().unwrap();
     assert_eq!(classes["wasmtime"].handler, "wasmtime");
     assert_eq!(classes["wasmtime"].node_selector["wasm"], "true");
     assert_eq!(classes["wasmtime"].labels["pool"], "wasm");
-    assert_eq!(picture.cluster.namespaces["shop"]["wasmgate.dev/enforce"], "warn");
-    assert_eq!(picture.cluster.limit_ranges["shop"].len(), 1);
+    assert_eq!(snapshot.cluster.namespaces["shop"]["wasmgate.dev/enforce"], "warn");
+    assert_eq!(snapshot.cluster.limit_ranges["shop"].len(), 1);
     assert_eq!(watch.grants(), ["all", "orders"]);
-    assert_eq!(picture.exceptions.len(), 1);
+    assert_eq!(snapshot.exceptions.len(), 1);
 
     api.put("wasigrants", grant("payments"));
     api.put("namespaces", namespace("shop", "deny"));
@@ -175,7 +177,10 @@ async fn everything_that_a_directory_would_say_is_in_the_picture_and_follows_the
                 && now.cluster.runtime_classes.as_ref().unwrap().is_empty()
         })
         .await;
-    assert!(Arc::ptr_eq(&picture.exceptions, &watch.picture().exceptions), "what did not change is the same");
+    assert!(
+        Arc::ptr_eq(&snapshot.exceptions, &watch.snapshot().exceptions),
+        "what did not change is the same"
+    );
     api.delete("namespaces", "", "shop");
     api.delete("wasigrants", "shop", "orders");
     watch.until("deletions", |now| now.cluster.namespaces.is_empty() && now.grants.len() == 2).await;
@@ -231,7 +236,7 @@ async fn readiness_waits_for_every_watch_and_says_which_is_missing_and_why() {
     let listed = || watch.report(Watched::Namespaces).synced;
     eventually(|| "namespaces".into(), listed).await;
     assert!(!said("namespaces:"), "{:?}", watch.watching.ready());
-    assert_eq!(watch.published.load(Ordering::SeqCst), 0, "no picture before all of it is known");
+    assert_eq!(watch.published.load(Ordering::SeqCst), 0, "no snapshot before all of it is known");
     for kind in ["wasigrants", "runtimeclasses", "limitranges", "serviceaccounts"] {
         api.heal(kind);
     }
@@ -272,7 +277,7 @@ async fn a_definition_that_is_missing_is_a_kind_without_objects_until_it_is_appl
 }
 
 #[tokio::test]
-async fn a_right_that_is_taken_away_leaves_the_last_picture_standing() {
+async fn a_right_that_is_taken_away_leaves_the_last_snapshot_standing() {
     let api = Api::start().await;
     api.put("wasigrants", grant("orders"));
     let watch = Watch::start(&api);
@@ -308,7 +313,7 @@ async fn a_watch_that_is_too_old_lists_anew_and_forgets_what_is_gone() {
 }
 
 #[tokio::test]
-async fn a_long_list_comes_in_pages_and_a_burst_is_a_handful_of_pictures() {
+async fn a_long_list_comes_in_pages_and_a_burst_is_a_handful_of_snapshots() {
     let api = Api::start().await;
     for number in 0..250 {
         api.put("wasigrants", grant(&format!("g{number}")));
@@ -323,9 +328,9 @@ async fn a_long_list_comes_in_pages_and_a_burst_is_a_handful_of_pictures() {
         api.put("wasigrants", grant(&format!("g{number}")));
     }
     watch.until("the burst", |now| now.grants.len() == 10_000).await;
-    let pictures = watch.published.load(Ordering::SeqCst) - before;
-    assert!(pictures < 60, "{pictures} pictures of 9750 events");
-    println!("9750 events, {pictures} pictures");
+    let snapshots = watch.published.load(Ordering::SeqCst) - before;
+    assert!(snapshots < 60, "{snapshots} snapshots of 9750 events");
+    println!("9750 events, {snapshots} snapshots");
 }
 
 #[tokio::test]
@@ -333,7 +338,7 @@ async fn a_silent_connection_is_noticed_and_replaced() {
     let api = Api::start().await;
     let watch = Watch::start_with(
         &api,
-        Options { watch_timeout: Duration::from_secs(1), ..options() },
+        WatchOptions { watch_timeout: Duration::from_secs(1), ..options() },
         Base::default(),
     );
     watch.ready().await;
@@ -364,7 +369,7 @@ async fn a_list_that_never_comes_is_given_up_and_tried_again() {
 async fn a_server_that_ends_every_watch_at_once_is_not_asked_in_a_tight_loop() {
     let api = Api::start().await;
     api.fail("namespaces", Fault::EndAtOnce);
-    let options = Options { watch_interval: Duration::from_millis(200), ..options() };
+    let options = WatchOptions { watch_interval: Duration::from_millis(200), ..options() };
     let watch = Watch::start_with(&api, options, Base::default());
     watch.ready().await;
     let start = Instant::now();
@@ -390,8 +395,8 @@ async fn a_directory_s_grants_stand_beside_the_cluster_s_which_win() {
     let watch = Watch::start_with(&api, options(), base);
     watch.ready().await;
     assert_eq!(watch.grants(), ["both", "cluster", "folder"]);
-    let picture = watch.picture();
-    let both = picture.grants.iter().find(|grant| grant.name() == "both").unwrap();
+    let snapshot = watch.snapshot();
+    let both = snapshot.grants.iter().find(|grant| grant.name() == "both").unwrap();
     assert_eq!(both.spec.capabilities[0].names.as_deref().unwrap(), ["CLUSTER"]);
     api.delete("wasigrants", "shop", "both");
     watch
@@ -431,7 +436,7 @@ async fn an_object_of_the_cluster_that_became_wrong_does_not_bring_the_directory
     let watch = Watch::start_with(&api, options(), base);
     watch.ready().await;
     assert_eq!(watch.grants(), ["all"]);
-    assert_eq!(watch.picture().exceptions.len(), 1);
+    assert_eq!(watch.snapshot().exceptions.len(), 1);
     api.put("clusterwasigrants", broken(cluster_grant()));
     api.put("wasiexceptions", broken(the_exception()));
     watch.until("neither", |now| now.grants.is_empty() && now.exceptions.is_empty()).await;
@@ -439,7 +444,7 @@ async fn an_object_of_the_cluster_that_became_wrong_does_not_bring_the_directory
     api.expire("wasigrants");
     eventually(|| "a list".into(), || watch.report(Watched::WasiGrants).restarts == 1).await;
     api.put("namespaces", namespace("shop", "warn"));
-    watch.until("a later picture", |now| !now.cluster.namespaces.is_empty()).await;
+    watch.until("a later snapshot", |now| !now.cluster.namespaces.is_empty()).await;
     assert!(watch.grants().is_empty());
     // Only where it is gone from the cluster, what the directory says counts again.
     api.delete("wasigrants", "shop", "orders");
@@ -583,7 +588,7 @@ async fn an_api_server_that_does_not_answer_holds_a_review_up_for_a_bounded_time
     let api = Api::start().await;
     api.fail("secrets", Fault::Silent);
     let secrets = SecretLimits { timeout: Duration::from_millis(200), ..options().secrets };
-    let watch = Watch::start_with(&api, Options { secrets, ..options() }, Base::default());
+    let watch = Watch::start_with(&api, WatchOptions { secrets, ..options() }, Base::default());
     let pulled = pulled(&watch.watching, &["mine"], "default").await;
     assert!(pulled.notes[0].contains("no answer within 200ms"), "{pulled:?}");
 }
@@ -594,7 +599,7 @@ async fn a_secret_that_changed_is_used_soon_and_no_review_waits_for_it() {
     let json = "kubernetes.io/dockerconfigjson";
     api.put("secrets", secret("mine", json, ".dockerconfigjson", &docker_config("old")));
     let secrets = SecretLimits { fresh: Duration::from_millis(50), ..options().secrets };
-    let watch = Watch::start_with(&api, Options { secrets, ..options() }, Base::default());
+    let watch = Watch::start_with(&api, WatchOptions { secrets, ..options() }, Base::default());
     let first = pulled(&watch.watching, &["mine"], "default").await;
     api.put("secrets", secret("mine", json, ".dockerconfigjson", &docker_config("new")));
     let start = Instant::now();

@@ -29,8 +29,8 @@ problems contains $"`refused` has a document for `{rule}`, and no file is named 
 heading := concat("\n", [
 	"# The baseline rules\n",
 	"Made by `policies/docs` from the METADATA of the rules and the documents in their tests; edit those.\n",
-	"What a rule denies comes to what the level of the namespace makes of it, or to less where the configuration says so",
-	"for the rule. A bundle that could not be evaluated denies under the name `policy-error`, at any level.\n",
+	"What a rule denies comes to what the enforcement action of the namespace makes of it, or to less where the configuration says so",
+	"for the rule. A bundle that could not be evaluated denies under the name `policy-error`, whatever the enforcement action.\n",
 ])
 
 table := concat("\n", array.concat(

@@ -23,7 +23,7 @@ violations contains object.union(handed_over(container, words), {"capability": e
 
 # METADATA
 # title: No runtime is taken to hand over everything
-# description: As above, for all that a runtime may hand over because nobody described it, in one breath.
+# description: As above, for all that a runtime may hand over because nobody described it, in one message.
 # custom:
 #   remedy: Describe what the runtime hands over in its profile, or place the pod on a runtime that is described.
 #   severity: medium

@@ -53,7 +53,7 @@ test_what_the_program_can_use_is_for_the_other_rules if {
 	rules_of(strict_ambient(true, {"ambient": [data_mount], "effective": [other]})) == {"ambient-wider-than-grant"}
 }
 
-test_a_runtime_that_may_hand_over_everything_is_told_of_in_one_breath if {
+test_a_runtime_that_may_hand_over_everything_is_told_of_in_one_message if {
 	handed := [
 		data_mount,
 		{"capability": "nn", "evidence": ["taken to hand over everything"], "coveredBy": []},

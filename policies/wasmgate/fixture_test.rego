@@ -71,7 +71,7 @@ wasmtime := {
 none := object.union(wasmtime, {"profile": null, "runtimeClass": null, "wasm": false, "ambient": null})
 
 # A class that no profile describes.
-stranger := object.union(wasmtime, {
+undescribed := object.union(wasmtime, {
 	"profile": null,
 	"runtimeClass": "kata",
 	"wasm": false,
@@ -104,7 +104,7 @@ web := {
 	"reason": null,
 	"native": [],
 	"evidence": [{"seen": "layer media type", "value": "application/wasm"}],
-	"hazards": [],
+	"warnings": [],
 	"requires": [clock],
 	"ambient": [clock],
 	"effective": [clock],

@@ -28,7 +28,7 @@ test_native_code_in_a_wasm_layer_is_refused if {
 }
 
 test_a_native_program_in_an_image_packed_as_wasm_is_refused_on_any_runtime if {
-	every runtime in [fixture.wasmtime, fixture.none, fixture.stranger] {
+	every runtime in [fixture.wasmtime, fixture.none, fixture.undescribed] {
 		wasmgate.violations == native_code("`#!` in `/app/run`") with input as fixture.on(runtime, {
 			"class": "native",
 			"kind": "unknown",

@@ -69,7 +69,7 @@ test_an_unread_image_that_is_only_mounted_is_admitted if {
 }
 
 test_an_unread_image_without_a_wasm_runtime_is_admitted if {
-	every runtime in [fixture.none, fixture.stranger] {
+	every runtime in [fixture.none, fixture.undescribed] {
 		wasmgate.violations == set() with input as fixture.on(runtime, {"class": "unread"})
 	}
 }

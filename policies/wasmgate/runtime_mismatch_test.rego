@@ -22,7 +22,7 @@ test_wasm_under_a_class_that_nobody_described_is_refused if {
 		"container `web` starts a Wasm module from `ghcr.io/myorg/orders:1.4` ",
 		"(seen: layer media type = application/wasm), and runtime class `kata` is not known to run Wasm; ",
 		"write `runtimeClassName: wasmtime`",
-	])) with input as fixture.on(fixture.stranger, {"kind": "module"})
+	])) with input as fixture.on(fixture.undescribed, {"kind": "module"})
 }
 
 test_a_spin_app_under_a_class_for_modules_is_refused_and_told_its_own if {

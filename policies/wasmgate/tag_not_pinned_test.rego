@@ -19,7 +19,7 @@ test_an_image_without_a_digest_is_refused_with_the_one_that_was_judged if {
 	}} with input as refused["tag-not-pinned"]
 }
 
-test_programs_by_every_door_must_be_pinned_linux_ones_too if {
+test_programs_by_every_entry_point_must_be_pinned_linux_ones_too if {
 	every role in ["container", "initContainer", "ephemeralContainer"] {
 		sidecar := object.union(fixture.proxy, {"role": role, "image": "envoy:v1"})
 		document := fixture.with_containers(fixture.pod({}), [fixture.web, sidecar])

@@ -3,7 +3,7 @@ package wasmgate
 import data.wasmgate.text
 
 # METADATA
-# title: The memory limit leaves room to start
+# title: The memory limit is enough to start
 # description: |
 #   A memory limit below what the program needs to start ends in an out-of-memory kill. The floor comes from the size
 #   of its code, its initial memory and who compiles it.

@@ -9,12 +9,12 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::started::started;
 use super::state::{Error, State};
 use crate::capability::Entry;
+use crate::image::annotation::crun_annotation;
 use crate::image::entry::needs_layers;
-use crate::image::rootfs::crun_annotation;
 use crate::image::{Depth, Program, Shape};
-use crate::inspection::{Container, Finding, Inspection};
-use crate::judge::{self, Case, RequestFacts, Sparing, Verdict};
-use crate::lookup::{Budget, Inspector};
+use crate::inspection::{Container, Inspection, LookupResult};
+use crate::judge::{self, Case, ExemptionContext, RequestFacts, Verdict};
+use crate::lookup::{Inspector, LookupBudget};
 use crate::plan::{self, Context, Plan, placement};
 use crate::policy::Evaluation;
 use crate::registry::Puller;
@@ -107,7 +107,7 @@ pub async fn inspect(
 /// The same, with the programs that a runtime starts.
 fn under(family: Family, mut inspection: Inspection, workload: &Workload) -> Inspection {
     for (container, image) in inspection.containers.iter_mut().zip(workload.images()) {
-        if let Finding::Known { facts, program } = &mut container.finding {
+        if let LookupResult::Known { facts, program } = &mut container.lookup {
             *program = started(workload, &image, Some(family), facts);
         }
     }
@@ -146,20 +146,20 @@ async fn look(
     };
     // Law 3: nothing says that this pod has to do with Wasm, so it does not pay for a registry that hangs.
     let doubtful = !deep && depth == Depth::Config;
-    let budget = if doubtful { Budget::doubtful(budget) } else { budget.into() };
-    let finding = match inspector.inspect_for(image.image, depth, budget, puller).await {
+    let budget = if doubtful { LookupBudget::doubtful(budget) } else { budget.into() };
+    let lookup = match inspector.inspect_for(image.image, depth, budget, puller).await {
         Ok(facts) => {
             let program = started(workload, image, None, &facts);
-            Finding::Known { facts, program }
+            LookupResult::Known { facts, program }
         }
-        Err(error) => Finding::Unread { error },
+        Err(error) => LookupResult::Unread { error },
     };
     Container {
         role: image.role,
         index: image.index,
         name: image.name.to_string(),
         image: image.image.to_string(),
-        finding,
+        lookup,
     }
 }
 
@@ -190,7 +190,7 @@ pub async fn judge(
     Judgement { verdict, failed_bundles }
 }
 
-/// What the policies' findings come to for this workload: levels and exceptions applied.
+/// What the policies' findings come to for this workload: enforcement actions and exceptions applied.
 pub fn verdict(
     state: &State,
     workload: &Workload,
@@ -198,16 +198,21 @@ pub fn verdict(
     evaluation: Evaluation,
     now: Timestamp,
 ) -> Verdict {
-    let sparing = Sparing { exceptions: &state.exceptions, workload, inspection, now };
-    judge::decide(evaluation, &state.levels, state.level_of(&workload.namespace), &sparing)
+    let exemption_context = ExemptionContext { exceptions: &state.exceptions, workload, inspection, now };
+    judge::decide(
+        evaluation,
+        &state.enforcement,
+        state.enforcement_of(&workload.namespace),
+        &exemption_context,
+    )
 }
 
 /// The document that the policies read, for the object as it would be stored.
 pub fn input(state: &State, request: &RequestFacts<'_>, examination: &Examination) -> Result<Value, Error> {
     let object = to_raw_value(&examination.plan.object).map_err(Error::WritePlanned)?;
     let case = case(state, request, &object, &examination.workload, &examination.inspection);
-    let text = serde_json::to_string(&judge::prepare(&case)).map_err(Error::WritePlanned)?;
-    serde_json::from_str(&text).map_err(Error::WritePlanned)
+    let text = serde_json::to_string(&judge::prepare(&case)).map_err(Error::WriteInput)?;
+    serde_json::from_str(&text).map_err(Error::WriteInput)
 }
 
 /// What one container can really do and nobody covers.
@@ -269,11 +274,11 @@ pub async fn examine(
     kind: Kind,
     budget: Duration,
 ) -> Result<Examination, Error> {
-    let sent = to_raw_value(raw).map_err(Error::WritePlanned)?;
+    let sent = to_raw_value(raw).map_err(Error::WriteObject)?;
     let object = workload::as_judged(&sent, kind)?;
     let workload = workload::read(object.get(), kind, request.namespace)?;
     let inspection = inspect(state, inspector, &workload, budget).await;
-    let raw = serde_json::from_str(object.get()).map_err(Error::WritePlanned)?;
+    let raw = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
     let plan = plan(state, &raw, &workload, &inspection)?;
     judge_planned(state, request, kind, inspection, plan).await
 }

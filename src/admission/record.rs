@@ -5,17 +5,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::review_road::Decision;
+use super::flow::Decision;
 use super::{Clock, Gate, State};
 use crate::answer::Outcome;
 use crate::audit::{
-    self, Admission, Exemption, Failure, Finding, ImageLookups, ImageSummary, Input, Record, Road,
+    self, Admission, Exemption, ImageLookups, ImageSummary, Input, Record, RecordedError, RecordedViolation,
 };
 use crate::image::Program;
 use crate::inspection::Container;
 use crate::judge::JudgedViolation;
 use crate::lookup::Inspector;
 use crate::policy::Violation;
+use crate::review::Webhook;
 use crate::review::{Operation, Review};
 use crate::workload::Kind;
 
@@ -26,20 +27,20 @@ const OTHER_KIND: &str = "Other";
 pub fn emit(
     gate: &Gate,
     state: &State,
-    road: Road,
+    webhook: Webhook,
     review: Option<Review>,
     decision: Decision,
     clock: &Clock,
 ) {
     let total = clock.elapsed();
-    count(gate, road, review.as_ref(), &decision, total);
+    count(gate, webhook, review.as_ref(), &decision, total);
     let mut timings = decision.timings.clone();
     timings.total = total;
     let record = Record {
         labels: gate.labels.clone(),
         decision_id: Uuid::new_v4(),
         timestamp: Timestamp::now(),
-        road,
+        webhook,
         bundles: decision.judgement.as_ref().map(|_| state.policies.revisions()).unwrap_or_default(),
         stray_uid: decision.answer.response.uid.clone(),
         input: review.map(Input::from),
@@ -53,9 +54,9 @@ pub fn emit(
     gate.sink.emit(record);
 }
 
-fn count(gate: &Gate, road: Road, review: Option<&Review>, decision: &Decision, total: Duration) {
+fn count(gate: &Gate, webhook: Webhook, review: Option<&Review>, decision: &Decision, total: Duration) {
     let admission = Admission {
-        road,
+        webhook,
         kind: review.and_then(|r| Kind::of(&r.kind)).map_or(OTHER_KIND, Kind::as_str),
         operation: review.map(|r| r.operation),
         outcome: decision.answer.outcome,
@@ -68,41 +69,41 @@ fn count(gate: &Gate, road: Road, review: Option<&Review>, decision: &Decision, 
     for bundle in decision.judgement.iter().flat_map(|j| &j.failed_bundles) {
         gate.metrics.policy_failure(bundle);
     }
-    log(road, review, decision, total);
+    log(webhook, review, decision, total);
 }
 
 /// One line of the gate's own log per review; what is of no interest only where somebody asked for it.
-fn log(road: Road, review: Option<&Review>, decision: &Decision, total: Duration) {
+fn log(webhook: Webhook, review: Option<&Review>, decision: &Decision, total: Duration) {
     let uid = review.map(|r| r.uid.as_str()).unwrap_or_default();
     let namespace = review.map(|r| r.namespace.as_str()).unwrap_or_default();
     let kind = review.map(|r| r.kind.kind.as_str()).unwrap_or_default();
     let operation = review.map_or("", |r: &Review| Operation::as_str(r.operation));
-    let (road, outcome, note) = (road.as_str(), decision.answer.outcome.as_str(), decision.note);
+    let (webhook, outcome, note) = (webhook.as_str(), decision.answer.outcome.as_str(), decision.note);
     let micros = u64::try_from(total.as_micros()).unwrap_or(u64::MAX);
     match decision.answer.outcome {
         Outcome::Deny | Outcome::Error => {
-            tracing::info!(road, outcome, %uid, %namespace, %kind, operation, note, micros, "Answered");
+            tracing::info!(webhook, outcome, %uid, %namespace, %kind, operation, note, micros, "answered");
         }
-        _ => tracing::debug!(road, outcome, %uid, %namespace, %kind, operation, note, micros, "Answered"),
+        _ => tracing::debug!(webhook, outcome, %uid, %namespace, %kind, operation, note, micros, "answered"),
     }
 }
 
-fn failure(decision: &Decision) -> Option<Failure> {
+fn failure(decision: &Decision) -> Option<RecordedError> {
     if let Some((code, error)) = &decision.failure {
-        return Some(Failure { code: (*code).to_string(), message: error.to_string() });
+        return Some(RecordedError { code: (*code).to_string(), message: error.to_string() });
     }
     let invalid = decision.answer.outcome == Outcome::Error;
     let message = decision.answer.response.refusal.as_ref().map(|r| r.message.clone());
-    invalid.then(|| Failure { code: "read-review".to_string(), message: message.unwrap_or_default() })
+    invalid.then(|| RecordedError { code: "read-review".to_string(), message: message.unwrap_or_default() })
 }
 
-fn result(decision: Decision) -> audit::Decision {
+fn result(decision: Decision) -> audit::RecordedResult {
     let response = decision.answer.response;
     let violations = decision.judgement.map(|j| j.verdict.violations).unwrap_or_default();
-    audit::Decision {
+    audit::RecordedResult {
         allowed: response.refusal.is_none(),
         action: decision.answer.outcome,
-        violations: violations.into_iter().map(finding).collect(),
+        violations: violations.into_iter().map(recorded).collect(),
         changes: decision.changes,
         warnings: response.warnings,
         patch_operations: response.patch.map_or(0, |patch| patch.0.len()),
@@ -111,13 +112,13 @@ fn result(decision: Decision) -> audit::Decision {
     }
 }
 
-fn finding(judged: JudgedViolation) -> Finding {
+fn recorded(judged: JudgedViolation) -> RecordedViolation {
     let exempted = judged.exempted.map(|e| Exemption {
         exception: e.exception,
         reason: e.reason,
         expires_at: e.expires_at,
     });
-    Finding { violation: Violation { action: Some(judged.action), ..judged.violation }, exempted }
+    RecordedViolation { violation: Violation { action: Some(judged.action), ..judged.violation }, exempted }
 }
 
 fn image(container: &Container) -> ImageSummary {

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::cluster::Cluster;
 use crate::grant::{Exceptions, Grants};
-use crate::judge::{Enforcement, Levels, Options};
+use crate::judge::{Enforcement, EnforcementSettings, PolicyOptions};
 use crate::policy::PolicySet;
 use crate::runtime::{Profile, Runtimes};
 
@@ -21,7 +21,16 @@ pub enum Error {
     /// No patch could be made.
     #[error(transparent)]
     Plan(#[from] crate::plan::Error),
-    /// The planned object is not JSON any more; a defect of the gate.
+    /// The object is not JSON.
+    #[error("could not parse the object: {0}")]
+    ParseObject(#[source] serde_json::Error),
+    /// The object that was sent could not be written as JSON.
+    #[error("could not write the object: {0}")]
+    WriteObject(#[source] serde_json::Error),
+    /// The input of the policies could not be written as JSON.
+    #[error("could not write the input of the policies: {0}")]
+    WriteInput(#[source] serde_json::Error),
+    /// The planned object could not be written as JSON; a defect of the gate.
     #[error("could not write the planned object: {0}")]
     WritePlanned(#[source] serde_json::Error),
     /// The review was given up; the text says why.
@@ -44,9 +53,9 @@ pub struct State {
     /// The policies.
     pub policies: Arc<PolicySet>,
     /// What the configuration says to the rules.
-    pub options: Options,
+    pub options: PolicyOptions,
     /// How hard violations bite.
-    pub levels: Levels,
+    pub enforcement: EnforcementSettings,
     /// Namespaces that the gate never touches, its own among them.
     pub exempt_namespaces: BTreeSet<String>,
 }
@@ -58,8 +67,8 @@ impl State {
     }
 
     /// How hard violations bite in a namespace.
-    pub fn level_of(&self, namespace: &str) -> Enforcement {
+    pub fn enforcement_of(&self, namespace: &str) -> Enforcement {
         let labels: Option<&BTreeMap<_, _>> = self.cluster.namespaces.get(namespace);
-        self.levels.of_namespace(namespace, labels)
+        self.enforcement.of_namespace(namespace, labels)
     }
 }

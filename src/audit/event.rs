@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::record::{Input, Record};
 use super::{Metrics, Outcome, mask};
-use crate::policy::Action;
+use crate::policy::EnforcementAction;
 
 /// Reason of an Event about a workload that was refused.
 pub const DENIED: &str = "WasmgateDenied";
@@ -47,7 +47,7 @@ pub struct Regarding {
 
 /// What an Event will say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Draft {
+pub struct EventDraft {
     /// Namespace of the workload, and of the Event.
     pub namespace: String,
     /// The pod's controller, or the object itself.
@@ -71,13 +71,13 @@ fn reason(record: &Record, warnings: bool) -> Option<&'static str> {
 
 /// What an Event about this decision would say; `None` for one that gets none: a dry run, an object without name and
 /// controller, and what was neither refused nor, with `warnings`, warned about.
-pub fn draft(record: &Record, warnings: bool) -> Option<Draft> {
+pub fn draft(record: &Record, warnings: bool) -> Option<EventDraft> {
     let reason = reason(record, warnings)?;
     let input = record.input.as_ref()?;
     let regarding = regarding(input)?;
     let text = format!("{} {}", input.kind.kind, sentence(record, reason));
     let note = cut(line(&without_secrets(text, input)));
-    Some(Draft { namespace: input.namespace.clone(), regarding, reason, note })
+    Some(EventDraft { namespace: input.namespace.clone(), regarding, reason, note })
 }
 
 #[derive(Deserialize)]
@@ -131,11 +131,16 @@ fn sound(found: Regarding) -> Option<Regarding> {
 }
 
 fn sentence(record: &Record, reason: &str) -> String {
-    let (word, action) =
-        if reason == DENIED { ("denied", Action::Deny) } else { ("admitted with warnings", Action::Warn) };
-    let found = record.result.violations.iter().filter(|finding| finding.violation.action == Some(action));
-    let mut said: Vec<String> =
-        found.map(|finding| format!("[{}] {}", finding.violation.rule, finding.violation.message)).collect();
+    let (word, action) = if reason == DENIED {
+        ("denied", EnforcementAction::Deny)
+    } else {
+        ("admitted with warnings", EnforcementAction::Warn)
+    };
+    let found =
+        record.result.violations.iter().filter(|violation| violation.violation.action == Some(action));
+    let mut said: Vec<String> = found
+        .map(|violation| format!("[{}] {}", violation.violation.rule, violation.violation.message))
+        .collect();
     if said.is_empty() {
         said.extend(record.error.as_ref().map(|error| error.message.clone()));
     }
@@ -154,7 +159,7 @@ fn sentence(record: &Record, reason: &str) -> String {
 fn without_secrets(mut text: String, input: &Input) -> String {
     let mut secrets = Vec::new();
     for raw in [&input.object, &input.old_object].into_iter().flatten() {
-        let mut report = mask::Report::default();
+        let mut report = mask::MaskReport::default();
         mask::object(raw.get(), "", &mut report);
         let Ok(document) = serde_json::from_str::<Value>(raw.get()) else { continue };
         for pointer in report.masked.iter().chain(&report.erased) {
@@ -271,7 +276,7 @@ impl Limiter {
     }
 
     /// Notes an occurrence at `now`.
-    pub fn admit(&mut self, draft: &Draft, now: Duration) -> Admit {
+    pub fn admit(&mut self, draft: &EventDraft, now: Duration) -> Admit {
         let passed = now.saturating_sub(self.filled).as_secs_f64();
         self.tokens = (self.tokens + passed * self.per_minute / 60.0).min(self.per_minute);
         self.filled = now;
@@ -292,7 +297,7 @@ impl Limiter {
         Admit::Write { count: known.count }
     }
 
-    /// Makes room for one more object: the one that was silent for the longest time goes.
+    /// Makes space for one more object: the one that was silent for the longest time goes.
     fn forget(&mut self) {
         if self.known.len() < OBJECTS {
             return;
@@ -318,7 +323,7 @@ mod tests {
         json!({"metadata": metadata, "spec": spec})
     }
 
-    fn draft_of(object: &Value) -> Option<Draft> {
+    fn draft_of(object: &Value) -> Option<EventDraft> {
         draft(&record(object), false)
     }
 
@@ -372,8 +377,10 @@ mod tests {
     fn a_failure_of_the_gate_that_refused_a_pod_is_told_too() {
         let mut failed = record(&pod(&json!({})));
         failed.result.violations.clear();
-        failed.error =
-            Some(super::super::Failure { code: "x".into(), message: "the rules\ncould not run".into() });
+        failed.error = Some(super::super::RecordedError {
+            code: "x".into(),
+            message: "the rules\ncould not run".into(),
+        });
         assert_eq!(draft(&failed, false).unwrap().note, "Pod denied: the rules could not run");
     }
 
@@ -412,7 +419,7 @@ mod tests {
         assert!(metrics.encode().contains("wasmgate_events_total{result=\"queue_full\"} 4\n"));
     }
 
-    fn about(name: &str) -> Draft {
+    fn about(name: &str) -> EventDraft {
         let mut draft = draft_of(&pod(&json!({}))).unwrap();
         draft.regarding.name = name.into();
         draft

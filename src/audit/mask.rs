@@ -33,7 +33,7 @@ const DATA: [&str; 3] = ["data", "stringData", "binaryData"];
 
 /// What masking did: JSON pointers (RFC 6901).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct MaskReport {
     /// Values that are gone.
     pub erased: Vec<String>,
     /// Values that were replaced.
@@ -42,7 +42,7 @@ pub struct Report {
 
 /// Reads an object's JSON and masks it; `at` is the pointer under which it will stand. What cannot be read as a
 /// document (nested deeper than the reader goes, a number that no float can hold) is erased whole.
-pub fn object(json: &str, at: &str, report: &mut Report) -> Value {
+pub fn object(json: &str, at: &str, report: &mut MaskReport) -> Value {
     let Ok(mut document) = serde_json::from_str(json) else {
         report.erased.push(at.to_string());
         return Value::Null;
@@ -57,7 +57,7 @@ pub fn object(json: &str, at: &str, report: &mut Report) -> Value {
 }
 
 /// Recursion ends: the reader refuses documents deeper than 128 levels.
-fn walk(value: &mut Value, at: &mut String, report: &mut Report) {
+fn walk(value: &mut Value, at: &mut String, report: &mut MaskReport) {
     match value {
         Value::Object(members) => {
             for (key, member) in members {
@@ -73,7 +73,7 @@ fn walk(value: &mut Value, at: &mut String, report: &mut Report) {
     }
 }
 
-fn visit(key: &str, member: &mut Value, at: &mut String, report: &mut Report) {
+fn visit(key: &str, member: &mut Value, at: &mut String, report: &mut MaskReport) {
     match (key, &mut *member) {
         ("env" | "httpHeaders", Value::Array(_) | Value::Object(_)) => return variables(member, at, report),
         ("metadata", Value::Object(metadata)) => erase(metadata, "managedFields", at, report),
@@ -89,7 +89,7 @@ fn visit(key: &str, member: &mut Value, at: &mut String, report: &mut Report) {
 
 /// The three ways in which a list of variables is written: `[{name, value}]`, `["NAME=value"]`, `{NAME: value}`. The
 /// first is Kubernetes'; the others are found in custom resources, and in mistakes.
-fn variables(list: &mut Value, at: &mut String, report: &mut Report) {
+fn variables(list: &mut Value, at: &mut String, report: &mut MaskReport) {
     match list {
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
@@ -105,7 +105,7 @@ fn variables(list: &mut Value, at: &mut String, report: &mut Report) {
     }
 }
 
-fn variable(item: &mut Value, at: &mut String, report: &mut Report) {
+fn variable(item: &mut Value, at: &mut String, report: &mut MaskReport) {
     match item {
         Value::Object(members) => {
             for (key, member) in members {
@@ -119,12 +119,12 @@ fn variable(item: &mut Value, at: &mut String, report: &mut Report) {
     }
 }
 
-fn redact(value: &mut Value, at: &str, report: &mut Report) {
+fn redact(value: &mut Value, at: &str, report: &mut MaskReport) {
     *value = Value::String(REDACTED.into());
     report.masked.push(at.to_string());
 }
 
-fn erase(members: &mut Map<String, Value>, key: &str, at: &str, report: &mut Report) {
+fn erase(members: &mut Map<String, Value>, key: &str, at: &str, report: &mut MaskReport) {
     if members.remove(key).is_some() {
         let mut pointer = at.to_string();
         append(&mut pointer, key);
@@ -159,8 +159,8 @@ mod tests {
 
     use super::*;
 
-    fn masked(document: &Value) -> (Value, Report) {
-        let mut report = Report::default();
+    fn masked(document: &Value) -> (Value, MaskReport) {
+        let mut report = MaskReport::default();
         let value = object(&document.to_string(), "/input/request/object", &mut report);
         (value, report)
     }
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_label_that_is_called_env_is_no_list_of_variables() {
         let pod = json!({"metadata": {"labels": {"env": "prod"}}});
-        assert_eq!(masked(&pod), (pod, Report::default()));
+        assert_eq!(masked(&pod), (pod, MaskReport::default()));
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_document_too_deep_to_be_read_is_erased_whole() {
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
-        let mut report = Report::default();
+        let mut report = MaskReport::default();
         assert_eq!(object(&deep, "/input/request/object", &mut report), Value::Null);
         assert_eq!(report.erased, ["/input/request/object"]);
     }

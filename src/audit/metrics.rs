@@ -17,9 +17,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{Outcome, Road, Stage, Timings};
-use crate::policy::Action;
+use super::{Outcome, Stage, Timings};
+use crate::policy::EnforcementAction;
 use crate::review::Operation;
+use crate::review::Webhook;
 
 /// Content type of [`Metrics::encode`] (OpenMetrics 1.0, "Protocol Negotiation").
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,8 +41,8 @@ const OTHER: &str = "other";
 /// The end of one review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Admission {
-    /// Which road it went.
-    pub road: Road,
+    /// Which webhook was called.
+    pub webhook: Webhook,
     /// Kind of the object, from a closed list: the kinds that carry a pod spec, and one word for all others.
     pub kind: &'static str,
     /// The verb; `None` when the review could not be read.
@@ -50,7 +51,7 @@ pub struct Admission {
     pub outcome: Outcome,
 }
 
-/// Totals since the start of the process, as the image room counts them.
+/// Totals since the start of the process, as the image module counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ImageLookups {
     /// Answered from memory.
@@ -68,7 +69,7 @@ pub struct ImageLookups {
 /// Why a record did not reach the decision log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DropReason {
-    /// The buffer had no room: the output is too slow.
+    /// The buffer had no space: the output is too slow.
     BufferFull,
     /// The decision came after the log was closed.
     Closed,
@@ -93,7 +94,7 @@ impl DropReason {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
-    road: Road,
+    webhook: Webhook,
     kind: &'static str,
     operation: Verb,
     outcome: Outcome,
@@ -101,7 +102,7 @@ struct RequestLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DurationLabels {
-    road: Road,
+    webhook: Webhook,
     outcome: Outcome,
 }
 
@@ -113,7 +114,7 @@ struct StageLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RuleLabels {
     rule: String,
-    action: Action,
+    action: EnforcementAction,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -170,17 +171,17 @@ struct Watches {
 
 impl Watches {
     fn register(&self, to: &mut Registry) {
-        let help = "Whether all objects of a kind were listed once";
+        let help = "1 when all objects of a kind were listed once";
         to.register("wasmgate_watch_synced", help, self.synced.clone());
         to.register("wasmgate_watch_objects", "Objects that a watch knows", self.objects.clone());
-        let help = "Objects that are left out because they are wrong; the log names them";
+        let help = "Objects that are ignored because they are invalid; the log names each";
         to.register("wasmgate_watch_rejected_objects", help, self.rejected.clone());
         let help = "Time since the API server last sent anything to a watch";
         to.register_with_unit("wasmgate_watch_silence", help, Unit::Seconds, self.silence.clone());
         to.register("wasmgate_watch_errors", "Errors of a watch", self.errors.clone());
-        let help = "How often a watch had to list everything anew";
+        let help = "Full relists of a watch";
         to.register("wasmgate_watch_restarts", help, self.restarts.clone());
-        let help = "Pictures of the cluster that were put together";
+        let help = "Snapshots of the cluster that were built";
         to.register("wasmgate_cluster_rebuilds", help, self.rebuilds.clone());
     }
 
@@ -244,8 +245,8 @@ macro_rules! label_value {
     )*};
 }
 label_value! {
-    Road => Road::as_str, Outcome => Outcome::as_str, Stage => Stage::as_str, DropReason => DropReason::as_str,
-    Verb => Verb::as_str, Action => Action::as_str,
+    Webhook => Webhook::as_str, Outcome => Outcome::as_str, Stage => Stage::as_str, DropReason => DropReason::as_str,
+    Verb => Verb::as_str, EnforcementAction => EnforcementAction::as_str,
 }
 
 /// The label set of a metric that has none and is absent until it is known.
@@ -306,7 +307,7 @@ pub struct Metrics {
     bundles: Family<RevisionLabels, Gauge>,
     certificate_expiry: Family<NoLabels, Gauge>,
     watches: Watches,
-    authority_expiry: Family<NoLabels, Gauge>,
+    ca_expiry: Family<NoLabels, Gauge>,
     leader: Gauge,
     certificate_steps: Family<StepLabels, Counter>,
     ca_bundle_writes: Family<LookupLabels, Counter>,
@@ -338,7 +339,7 @@ impl Metrics {
             bundles: Family::default(),
             certificate_expiry: Family::default(),
             watches: Watches::default(),
-            authority_expiry: Family::default(),
+            ca_expiry: Family::default(),
             leader: Gauge::default(),
             certificate_steps: Family::default(),
             ca_bundle_writes: Family::default(),
@@ -346,7 +347,7 @@ impl Metrics {
             resident: Gauge::default(),
         };
         metrics.set_image_lookups(ImageLookups::default());
-        metrics.register_road();
+        metrics.register_reviews();
         metrics.register_state();
         metrics.register_cluster();
         metrics.register_process();
@@ -354,33 +355,29 @@ impl Metrics {
     }
 
     /// The encoder adds `_total` to counters and the unit to what has one.
-    fn register_road(&mut self) {
+    fn register_reviews(&mut self) {
         let to = &mut self.registry;
         to.register("wasmgate_admission_requests", "Reviews that were answered", self.requests.clone());
         let help = "Time from the first byte of a review to the last byte of its answer";
         to.register_with_unit("wasmgate_admission_duration", help, Unit::Seconds, self.admission.clone());
-        let help = "Time that one stage of the road took";
+        let help = "Time that one stage of a review took";
         to.register_with_unit("wasmgate_stage_duration", help, Unit::Seconds, self.stages.clone());
-        let help = "Violations by rule and by what was done about them";
+        let help = "Violations by rule and enforcement action";
         to.register("wasmgate_violations", help, self.violations.clone());
-        let help = "Evaluations of a policy bundle that failed, each of which denied";
+        let help = "Failed evaluations of a policy bundle; each counts as a deny";
         to.register("wasmgate_policy_evaluation_failures", help, self.policy_failures.clone());
-        to.register(
-            "wasmgate_image_lookups",
-            "Image look-ups by how they were answered",
-            self.lookups.clone(),
-        );
+        to.register("wasmgate_image_lookups", "Image look-ups by result", self.lookups.clone());
         let help =
-            "What the server did without a decision: refused connections and requests, changed certificates";
+            "Server events other than decisions: refused connections and requests, replaced certificates";
         to.register("wasmgate_server_events", help, self.server_events.clone());
-        let help = "Decisions that did not reach the decision log";
+        let help = "Decisions that were not written to the decision log";
         to.register("wasmgate_decision_logs_dropped", help, self.drops.0.clone());
     }
 
     fn register_state(&mut self) {
         let to = &mut self.registry;
         to.register("wasmgate_ready", "Whether the gate takes reviews", self.ready.clone());
-        let help = "Policy bundles that judge now; always 1";
+        let help = "Policy bundles in use; always 1";
         to.register("wasmgate_policy_bundle_info", help, self.bundles.clone());
         let help = "When the serving certificate expires, in seconds since 1970";
         let name = "wasmgate_certificate_expiry_timestamp";
@@ -390,16 +387,16 @@ impl Metrics {
 
     fn register_cluster(&mut self) {
         let to = &mut self.registry;
-        let help = "Whether this replica writes certificates and caBundles";
+        let help = "1 on the replica that writes certificates and caBundles";
         to.register("wasmgate_leader", help, self.leader.clone());
-        let help = "When the authority that signs serving certificates expires, in seconds since 1970";
-        let name = "wasmgate_authority_expiry_timestamp";
-        to.register_with_unit(name, help, Unit::Seconds, self.authority_expiry.clone());
-        let help = "Steps of certificate rotation that this replica did";
+        let help = "When the CA that signs serving certificates expires, in seconds since 1970";
+        let name = "wasmgate_ca_expiry_timestamp";
+        to.register_with_unit(name, help, Unit::Seconds, self.ca_expiry.clone());
+        let help = "Certificate rotation steps of this replica";
         to.register("wasmgate_certificate_steps", help, self.certificate_steps.clone());
         let help = "Writes of the caBundle into a webhook configuration";
         to.register("wasmgate_ca_bundle_writes", help, self.ca_bundle_writes.clone());
-        let help = "Refused workloads by what became of their Event";
+        let help = "Refused workloads by the fate of their Event";
         to.register("wasmgate_events", help, self.events.clone());
     }
 
@@ -412,16 +409,16 @@ impl Metrics {
         start.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         let help = "When the process started, in seconds since 1970";
         to.register_with_unit("process_start_time", help, Unit::Seconds, start);
-        let help = "Memory of the process that is in RAM";
+        let help = "Resident memory of the process in bytes";
         to.register_with_unit("process_resident_memory", help, Unit::Bytes, self.resident.clone());
     }
 
     /// Counts a review that was answered, and where its time went.
     pub fn observe(&self, review: Admission, timings: &Timings) {
-        let Admission { road, kind, operation, outcome } = review;
-        let labels = RequestLabels { road, kind, operation: Verb(operation), outcome };
+        let Admission { webhook, kind, operation, outcome } = review;
+        let labels = RequestLabels { webhook, kind, operation: Verb(operation), outcome };
         self.requests.get_or_create(&labels).inc();
-        let labels = DurationLabels { road, outcome };
+        let labels = DurationLabels { webhook, outcome };
         self.admission.get_or_create(&labels).observe(timings.total.as_secs_f64());
         for (stage, took) in &timings.stages {
             self.observe_stage(*stage, *took);
@@ -433,7 +430,7 @@ impl Metrics {
     }
 
     /// Counts a violation and what was done about it.
-    pub fn violation(&self, rule: &str, action: Action) {
+    pub fn violation(&self, rule: &str, action: EnforcementAction) {
         let rule = if self.admit_rule(rule) { rule } else { OTHER };
         self.violations.get_or_create(&RuleLabels { rule: rule.to_string(), action }).inc();
     }
@@ -457,7 +454,7 @@ impl Metrics {
         self.server_events.get_or_create(&EventLabels { event }).inc();
     }
 
-    /// Takes over the image room's totals. They only rise: older totals that arrive late change nothing.
+    /// Takes over the image module's totals. They only rise: older totals that arrive late change nothing.
     pub fn set_image_lookups(&self, totals: ImageLookups) {
         let ImageLookups { hit, disk, miss, stale, failure } = totals;
         let totals = [("hit", hit), ("disk", disk), ("miss", miss), ("stale", stale), ("failure", failure)];
@@ -485,7 +482,7 @@ impl Metrics {
         }
     }
 
-    /// How the watches of the cluster fare, and how many pictures were made of what they brought. Nothing is shown
+    /// How the watches of the cluster fare, and how many snapshots were made of what they brought. Nothing is shown
     /// without a cluster.
     pub fn set_watches(&self, reports: &[WatchReport], rebuilds: u64) {
         self.watches.set(reports, rebuilds);
@@ -501,11 +498,11 @@ impl Metrics {
         self.leader.set(leader.into());
     }
 
-    /// When the authority that signs serving certificates expires; absent when that is not known.
-    pub fn set_authority_expiry(&self, expiry: Option<Timestamp>) {
+    /// When the CA that signs serving certificates expires; absent when that is not known.
+    pub fn set_ca_expiry(&self, expiry: Option<Timestamp>) {
         match expiry {
-            Some(expiry) => drop(self.authority_expiry.get_or_create(&[]).set(expiry.as_second())),
-            None => self.authority_expiry.clear(),
+            Some(expiry) => drop(self.ca_expiry.get_or_create(&[]).set(expiry.as_second())),
+            None => self.ca_expiry.clear(),
         }
     }
 
@@ -560,7 +557,7 @@ mod tests {
 
     fn denied() -> Admission {
         let operation = Some(Operation::Create);
-        Admission { road: Road::Validate, kind: "Pod", operation, outcome: Outcome::Deny }
+        Admission { webhook: Webhook::Validate, kind: "Pod", operation, outcome: Outcome::Deny }
     }
 
     #[test]
@@ -568,11 +565,11 @@ mod tests {
         let mut timings = Timings { total: Duration::from_micros(70), ..Timings::default() };
         timings.note(Stage::Judge, Duration::from_micros(40));
         let page = page(|m| m.observe(denied(), &timings));
-        let labels = r#"road="validate",kind="Pod",operation="CREATE",outcome="deny""#;
+        let labels = r#"webhook="validate",kind="Pod",operation="CREATE",outcome="deny""#;
         assert_line(&page, &format!("wasmgate_admission_requests_total{{{labels}}} 1"));
         let bucket = |le, n| {
             format!(
-                r#"wasmgate_admission_duration_seconds_bucket{{le="{le}",road="validate",outcome="deny"}} {n}"#
+                r#"wasmgate_admission_duration_seconds_bucket{{le="{le}",webhook="validate",outcome="deny"}} {n}"#
             )
         };
         assert_line(&page, &bucket("0.00005", 0));
@@ -586,7 +583,7 @@ mod tests {
     fn a_request_that_could_not_be_read_is_counted() {
         let review = Admission { operation: None, kind: "none", outcome: Outcome::Error, ..denied() };
         let page = page(|m| m.observe(review, &Timings::default()));
-        let labels = r#"road="validate",kind="none",operation="UNKNOWN",outcome="error""#;
+        let labels = r#"webhook="validate",kind="none",operation="UNKNOWN",outcome="error""#;
         assert_line(&page, &format!("wasmgate_admission_requests_total{{{labels}}} 1"));
     }
 
@@ -600,9 +597,9 @@ mod tests {
     fn no_more_than_the_allowed_number_of_rules_get_a_series() {
         let metrics = Metrics::new();
         for n in 0..MAX_RULES + 50 {
-            metrics.violation(&format!("rule-{n}"), Action::Deny);
+            metrics.violation(&format!("rule-{n}"), EnforcementAction::Deny);
         }
-        metrics.violation("rule-0", Action::Deny);
+        metrics.violation("rule-0", EnforcementAction::Deny);
         let page = metrics.encode();
         assert_eq!(page.matches("wasmgate_violations_total{").count(), MAX_RULES + 1);
         assert_line(&page, r#"wasmgate_violations_total{rule="rule-0",action="deny"} 2"#);
@@ -611,7 +608,7 @@ mod tests {
 
     #[test]
     fn a_rule_name_cannot_break_the_page() {
-        let page = page(|m| m.violation("a\"} 1\nforged{b=\"\\", Action::Warn));
+        let page = page(|m| m.violation("a\"} 1\nforged{b=\"\\", EnforcementAction::Warn));
         assert_line(&page, r#"wasmgate_violations_total{rule="a\"} 1\nforged{b=\"\\",action="warn"} 1"#);
     }
 
@@ -678,13 +675,13 @@ mod tests {
                 denied(),
                 &Timings { stages: vec![(Stage::Read, Duration::ZERO)], total: Duration::ZERO },
             );
-            m.violation("r", Action::Deny);
+            m.violation("r", EnforcementAction::Deny);
             m.policy_failure("baseline");
             m.server_event("busy");
             m.set_bundles(&BTreeMap::from([("baseline".to_string(), "1".to_string())]));
             m.set_certificate_expiry(Timestamp::UNIX_EPOCH);
             m.set_watches(&[watch_report()], 3);
-            m.set_authority_expiry(Some(Timestamp::UNIX_EPOCH));
+            m.set_ca_expiry(Some(Timestamp::UNIX_EPOCH));
             m.certificate_step("issue-leaf");
             m.ca_bundle_write("written");
             m.event("written");

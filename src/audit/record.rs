@@ -14,8 +14,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{Outcome, Road, Timings, mask};
+use super::{Outcome, Timings, mask};
 use crate::policy::Violation;
+use crate::review::Webhook;
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review};
 
 /// Who wrote the record. The same for every record of a process, so it is shared.
@@ -123,7 +124,7 @@ impl Input {
         [&self.object, &self.old_object].into_iter().flatten().map(|raw| raw.get().len()).sum()
     }
 
-    fn masked(&self, report: &mut mask::Report) -> MaskedInput<'_> {
+    fn masked(&self, report: &mut mask::MaskReport) -> MaskedInput<'_> {
         let mut object =
             |raw: &Option<Box<RawValue>>, at| Some(mask::object(raw.as_ref()?.get(), at, report));
         MaskedInput {
@@ -163,18 +164,18 @@ pub struct ImageSummary {
     pub kind: Option<&'static str>,
 }
 
-/// One finding of a rule, and who spared it.
+/// One finding of a rule, and who exempted it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct RecordedViolation {
     /// The finding.
     #[serde(flatten)]
     pub violation: Violation,
-    /// The exception that spared it.
+    /// The exception that exempted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exempted: Option<Exemption>,
 }
 
-/// The exception that spared a finding.
+/// The exception that exempted a finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exemption {
@@ -189,13 +190,13 @@ pub struct Exemption {
 /// `result` of the event: what was decided, and on what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Decision {
+pub struct RecordedResult {
     /// What the API server was told.
     pub allowed: bool,
     /// How the review ended.
     pub action: Outcome,
     /// What the rules found; the `action` of each is what was done about it.
-    pub violations: Vec<Finding>,
+    pub violations: Vec<RecordedViolation>,
     /// What the patch does, for people to read.
     pub changes: Vec<String>,
     /// Warnings of the answer.
@@ -211,7 +212,7 @@ pub struct Decision {
 /// `error` of the event: the gate failed. OPA writes an object with these two members there
 /// (`opa:v1/topdown/errors.go`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Failure {
+pub struct RecordedError {
     /// What was attempted, kebab-case.
     pub code: String,
     /// What went wrong, for people to read.
@@ -227,8 +228,8 @@ pub struct Record {
     pub decision_id: Uuid,
     /// When the decision was made.
     pub timestamp: Timestamp,
-    /// Which road it went.
-    pub road: Road,
+    /// Which webhook was called.
+    pub webhook: Webhook,
     /// Name → revision of the bundles that judged.
     pub bundles: BTreeMap<String, String>,
     /// The review; `None` when the request was none.
@@ -236,9 +237,9 @@ pub struct Record {
     /// The uid of a request that was no review, where it could be read all the same; empty otherwise.
     pub stray_uid: String,
     /// What was decided.
-    pub result: Decision,
+    pub result: RecordedResult,
     /// What failed in the gate.
-    pub error: Option<Failure>,
+    pub error: Option<RecordedError>,
     /// Where the time went.
     pub timings: Timings,
 }
@@ -266,13 +267,13 @@ struct EventV1<'a> {
     path: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<MaskedInput<'a>>,
-    result: &'a Decision,
+    result: &'a RecordedResult,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     erased: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     masked: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a Failure>,
+    error: Option<&'a RecordedError>,
     #[serde(skip_serializing_if = "str::is_empty")]
     requested_by: &'a str,
     timestamp: Timestamp,
@@ -301,7 +302,7 @@ impl Record {
 
     /// The record as one line, with its newline. JSON escapes every newline inside, so a line is always a record.
     pub fn to_line(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let mut report = mask::Report::default();
+        let mut report = mask::MaskReport::default();
         let input = self.input.as_ref().map(|input| input.masked(&mut report));
         let event = EventV1 {
             labels: &self.labels,
@@ -311,7 +312,7 @@ impl Record {
                 .iter()
                 .map(|(name, revision)| (name.as_str(), BundleInfo { revision }))
                 .collect(),
-            path: self.road.path(),
+            path: self.webhook.decision_path(),
             input,
             result: &self.result,
             erased: report.erased,
@@ -333,7 +334,7 @@ impl Record {
     }
 }
 
-impl Decision {
+impl RecordedResult {
     /// A decision about which there is nothing more to say than `reason`.
     pub fn plain(action: Outcome, allowed: bool, reason: impl Into<String>) -> Self {
         Self {
@@ -357,7 +358,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::audit::Stage;
-    use crate::policy::Action;
+    use crate::policy::EnforcementAction;
 
     fn raw(value: &Value) -> Box<RawValue> {
         serde_json::value::to_raw_value(value).unwrap()
@@ -390,7 +391,7 @@ pub(super) mod tests {
             message: "container `api` can open TCP connections\nand no grant covers that".into(),
             container: Some("api".into()),
             capability: Some("net.tcp.connect".into()),
-            action: Some(Action::Deny),
+            action: Some(EnforcementAction::Deny),
         };
         let image = ImageSummary {
             container: "api".into(),
@@ -406,14 +407,14 @@ pub(super) mod tests {
             labels: Arc::new(Labels::new("wasmgate-0", &BTreeMap::new())),
             decision_id: Uuid::from_u128(0x6bf8_1bb6_a3d1_4bd3_9c9f_0d1f_6d5c_1a2b),
             timestamp: "2026-03-01T12:00:00.123456789Z".parse().unwrap(),
-            road: Road::Validate,
+            webhook: Webhook::Validate,
             bundles: [("baseline".to_string(), "2026.3.0".to_string())].into(),
             stray_uid: String::new(),
             input: Some(Input::from(&review(object))),
-            result: Decision {
-                violations: vec![Finding { violation, exempted: None }],
+            result: RecordedResult {
+                violations: vec![RecordedViolation { violation, exempted: None }],
                 images: vec![image],
-                ..Decision::plain(Outcome::Deny, false, "1 violation")
+                ..RecordedResult::plain(Outcome::Deny, false, "1 violation")
             },
             error: None,
             timings,
@@ -513,8 +514,8 @@ pub(super) mod tests {
     fn a_request_that_is_no_review_leaves_a_record_too() {
         let mut record = record(&pod());
         record.input = None;
-        record.error = Some(Failure { code: "read-review".into(), message: "not JSON".into() });
-        record.result = Decision::plain(Outcome::Error, false, "the request body is not a review");
+        record.error = Some(RecordedError { code: "read-review".into(), message: "not JSON".into() });
+        record.result = RecordedResult::plain(Outcome::Error, false, "the request body is not a review");
         let event = record.to_value().unwrap();
         assert_eq!(event["error"], json!({"code": "read-review", "message": "not JSON"}));
         for absent in ["input", "custom", "masked", "erased", "requested_by"] {
@@ -548,24 +549,24 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_finding_that_was_spared_says_by_which_exception_and_why() {
+    fn a_finding_that_was_exempted_says_by_which_exception_and_why() {
         let violation = Violation {
-            rule: "will-fail-there".into(),
+            rule: "capability-not-provided".into(),
             message: "m".into(),
             container: None,
             capability: None,
-            action: Some(Action::Audit),
+            action: Some(EnforcementAction::Audit),
         };
         let exempted = Exemption {
             exception: "shop/legacy".into(),
             reason: "TICKET-1".into(),
             expires_at: "2027-01-01T00:00:00Z".parse().unwrap(),
         };
-        let finding = Finding { violation, exempted: Some(exempted) };
+        let finding = RecordedViolation { violation, exempted: Some(exempted) };
         assert_eq!(
             serde_json::to_value(finding).unwrap(),
             json!({
-                "rule": "will-fail-there", "message": "m", "action": "audit",
+                "rule": "capability-not-provided", "message": "m", "action": "audit",
                 "exempted": {"exception": "shop/legacy", "reason": "TICKET-1", "expiresAt": "2027-01-01T00:00:00Z"},
             })
         );

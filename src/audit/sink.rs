@@ -18,7 +18,7 @@ use super::{Error, Record};
 /// Where the decision log is written.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Output {
+pub enum DecisionLogOutput {
     /// Standard output; the gate's own log goes to standard error.
     #[default]
     Stdout,
@@ -31,19 +31,19 @@ pub enum Output {
 /// Settings of the decision log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Options {
+pub struct DecisionLogOptions {
     /// Where records go.
-    pub output: Output,
+    pub output: DecisionLogOutput,
     /// Bytes of records that may wait to be written; a record that does not fit is dropped and counted.
     pub buffer_bytes: usize,
     /// Labels for every record, besides `app`, `version` and `id`.
     pub labels: BTreeMap<String, String>,
 }
 
-impl Default for Options {
+impl Default for DecisionLogOptions {
     /// 16 MiB hold thousands of pods, and two reviews of the largest size.
     fn default() -> Self {
-        Self { output: Output::Stdout, buffer_bytes: 16 << 20, labels: BTreeMap::new() }
+        Self { output: DecisionLogOutput::Stdout, buffer_bytes: 16 << 20, labels: BTreeMap::new() }
     }
 }
 
@@ -101,11 +101,11 @@ impl Queue {
 
 impl Sink {
     /// Opens the output and starts the writer. Lost records are counted in `drops`.
-    pub fn open(options: &Options, drops: Drops) -> Result<Self, Error> {
+    pub fn open(options: &DecisionLogOptions, drops: Drops) -> Result<Self, Error> {
         let writer = match &options.output {
-            Output::Stdout => Writer::new(open_stdout()?, None),
-            Output::File(path) => Writer::new(open_file(path)?, Some(path.clone())),
-            Output::Off => return Ok(Self { shared: None, capacity: 0, drops }),
+            DecisionLogOutput::Stdout => Writer::new(open_stdout()?, None),
+            DecisionLogOutput::File(path) => Writer::new(open_file(path)?, Some(path.clone())),
+            DecisionLogOutput::Off => return Ok(Self { shared: None, capacity: 0, drops }),
         };
         Self::start(writer, options.buffer_bytes, drops)
     }
@@ -120,7 +120,7 @@ impl Sink {
         Ok(Self { shared: Some(shared), capacity, drops })
     }
 
-    /// Hands a record to the writer. Never waits for it: a record that the buffer has no room for is dropped.
+    /// Hands a record to the writer. Never waits for it: a record that the buffer has no space for is dropped.
     pub fn emit(&self, record: Record) {
         let Some(shared) = &self.shared else { return };
         let weight = record.weight();
@@ -286,7 +286,10 @@ mod tests {
     }
 
     fn file_sink(path: &Path) -> Sink {
-        let options = Options { output: Output::File(path.to_path_buf()), ..Options::default() };
+        let options = DecisionLogOptions {
+            output: DecisionLogOutput::File(path.to_path_buf()),
+            ..DecisionLogOptions::default()
+        };
         Sink::open(&options, Drops::default()).unwrap()
     }
 
@@ -360,8 +363,10 @@ mod tests {
 
     #[test]
     fn a_file_in_no_folder_is_an_error_that_names_it() {
-        let options =
-            Options { output: Output::File("/nonexistent/decisions.log".into()), ..Options::default() };
+        let options = DecisionLogOptions {
+            output: DecisionLogOutput::File("/nonexistent/decisions.log".into()),
+            ..DecisionLogOptions::default()
+        };
         let error = Sink::open(&options, Drops::default()).unwrap_err();
         assert!(error.to_string().contains("`/nonexistent/decisions.log`"), "{error}");
     }
@@ -415,8 +420,11 @@ mod tests {
 
     #[test]
     fn a_log_that_is_off_takes_records_and_counts_nothing() {
-        let sink =
-            Sink::open(&Options { output: Output::Off, ..Options::default() }, Drops::default()).unwrap();
+        let sink = Sink::open(
+            &DecisionLogOptions { output: DecisionLogOutput::Off, ..DecisionLogOptions::default() },
+            Drops::default(),
+        )
+        .unwrap();
         sink.emit(named("x"));
         sink.close(Duration::ZERO).unwrap();
         assert_eq!(sink.drops.total(), 0);
@@ -424,10 +432,25 @@ mod tests {
 
     #[test]
     fn options_are_read_as_they_are_documented() {
-        let options: Options = serde_json::from_value(json!({"output": {"file": "/var/log/d.log"}})).unwrap();
-        assert_eq!(options, Options { output: Output::File("/var/log/d.log".into()), ..Options::default() });
-        let off: Options = serde_json::from_value(json!({"output": "off", "bufferBytes": 1024})).unwrap();
-        assert_eq!(off, Options { output: Output::Off, buffer_bytes: 1024, ..Options::default() });
+        let options: DecisionLogOptions =
+            serde_json::from_value(json!({"output": {"file": "/var/log/d.log"}})).unwrap();
+        assert_eq!(
+            options,
+            DecisionLogOptions {
+                output: DecisionLogOutput::File("/var/log/d.log".into()),
+                ..DecisionLogOptions::default()
+            }
+        );
+        let off: DecisionLogOptions =
+            serde_json::from_value(json!({"output": "off", "bufferBytes": 1024})).unwrap();
+        assert_eq!(
+            off,
+            DecisionLogOptions {
+                output: DecisionLogOutput::Off,
+                buffer_bytes: 1024,
+                ..DecisionLogOptions::default()
+            }
+        );
     }
 
     fn wait_until(condition: impl Fn() -> bool) {

@@ -142,7 +142,7 @@ fn reaches(required: &Entry, handed: &Entry) -> bool {
     required.capability == handed.capability || chains
 }
 
-/// The meeting of a call and a thing that is handed over; `None` where they have nothing in common.
+/// What a call and a thing that is handed over have in common, the narrower parameters of the two; `None` for nothing.
 fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
     if !reaches(required, handed) {
         return None;
@@ -160,21 +160,25 @@ fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
         (a, b) => a.filter(|_| entry.capability == required.capability).or(b),
     };
     entry.secret |= required.secret;
-    // Room is kept for what is handed over: that is what the pod's author can change.
+    // Space is kept for what is handed over: that is what the pod's author can change.
     entry.evidence = counted_to(required.evidence.clone(), MAX_EVIDENCE / 2);
     entry.evidence.extend(handed.evidence.iter().cloned());
     Some(entry)
 }
 
 /// Two parameters that have nothing in common.
-struct Apart;
+struct Disjoint;
 
 /// The narrower of two parameters, an absent one being the widest.
-fn pick<T: Clone>(a: Option<&T>, b: Option<&T>, covers: impl Fn(&T, &T) -> bool) -> Result<Option<T>, Apart> {
+fn pick<T: Clone>(
+    a: Option<&T>,
+    b: Option<&T>,
+    covers: impl Fn(&T, &T) -> bool,
+) -> Result<Option<T>, Disjoint> {
     match (a, b) {
         (Some(a), Some(b)) if covers(b, a) => Ok(Some(a.clone())),
         (Some(a), Some(b)) if covers(a, b) => Ok(Some(b.clone())),
-        (Some(_), Some(_)) => Err(Apart),
+        (Some(_), Some(_)) => Err(Disjoint),
         (a, b) => Ok(a.or(b).cloned()),
     }
 }

@@ -3,7 +3,7 @@
 
 use super::required::of_module;
 use super::{Capability, Entry};
-use crate::image::{Engine, ModuleFacts, WasmFormat};
+use crate::image::{InterpreterKind, ModuleFacts, WasmFormat};
 
 /// Bytes of code from which on a program is looked at. A guess between two kinds: interpreters with their libraries are
 /// several times as large (componentize-py makes 18 MB of one line of Python), ordinary services several times smaller.
@@ -30,13 +30,13 @@ pub fn is_likely(module: &ModuleFacts) -> bool {
 /// How to make a smaller image of a program that an interpreter runs, in the words of the toolchain that packs it:
 /// componentize-py (`componentize-py:README.md`), ComponentizeJS (`ComponentizeJS:types.d.ts`, `disableFeatures`), and for
 /// what is a component already, WASI-Virt.
-pub const fn way_out(engine: Engine, format: WasmFormat) -> &'static str {
+pub const fn way_out(engine: InterpreterKind, format: WasmFormat) -> &'static str {
     match (engine, format) {
-        (Engine::Cpython, WasmFormat::Component) => {
+        (InterpreterKind::Cpython, WasmFormat::Component) => {
             "build it for a smaller world and without WASI where it needs none (`componentize-py -d WIT -w WORLD componentize \
              --stub-wasi`), or take the interfaces that it does not use away with wasi-virt"
         }
-        (Engine::Spidermonkey, WasmFormat::Component) => {
+        (InterpreterKind::Spidermonkey, WasmFormat::Component) => {
             "build it without the features that it does not use (`jco componentize --disable http --disable fetch-event`; also \
              stdio, random, clocks, all), or take their interfaces away with wasi-virt"
         }

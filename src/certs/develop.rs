@@ -1,4 +1,4 @@
-//! The development authority: made once, kept in a directory, made anew before it expires.
+//! The development CA: made once, kept in a directory, made anew before it expires.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -12,15 +12,15 @@ use super::Error;
 use super::issue::{self, covers};
 use super::pem::{Pair, load, read_chain};
 
-/// Common name of the development authority; it tells the files that wasmgate made from those that it must not touch.
-pub const AUTHORITY: &str = "wasmgate development CA";
+/// Common name of the development CA; it tells the files that wasmgate made from those that it must not touch.
+pub const CA_NAME: &str = "wasmgate development CA";
 
 /// The names that a development certificate always carries; the last is the Service in the manifests.
 const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", "wasmgate.wasmgate-system.svc"];
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// How long the authority and the certificate last. Both are made together, so they expire together.
+/// How long the CA and the certificate last. Both are made together, so they expire together.
 const LIFETIME: Duration = Duration::from_hours(365 * 24);
 
 /// The certificate in `dir` (`tls.crt`, `tls.key`, issued by `ca.crt`), made when there is none that covers `names`
@@ -67,7 +67,7 @@ impl Store {
         }
     }
 
-    /// A certificate that is there must carry the authority's name, and a key must lie beside one that does: a key
+    /// A certificate that is there must carry the CA's name, and a key must lie beside one that does: a key
     /// alone could be anybody's.
     fn refuse_foreign(&self) -> Result<(), Error> {
         let certs: Vec<_> = [&self.ca, &self.cert].into_iter().filter(|file| file.exists()).collect();
@@ -84,11 +84,11 @@ impl Store {
     fn usable(&self, names: &[String], when: SystemTime) -> Option<Pair> {
         let pair = load(&self.cert, &self.key).ok()?;
         load(&self.ca, &self.ca_key).ok()?;
-        let authority = read_chain(&self.ca).ok()?.into_iter().next()?;
-        covers(&pair.chain, &[authority], names, when).then_some(pair)
+        let ca = read_chain(&self.ca).ok()?.into_iter().next()?;
+        covers(&pair.chain, &[ca], names, when).then_some(pair)
     }
 
-    /// Writes all four. The authority's certificate comes first, so that a set which was cut off is still
+    /// Writes all four. The CA's certificate comes first, so that a set which was cut off is still
     /// recognised as wasmgate's own.
     fn write(&self, made: &Made) -> Result<(), Error> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(failed(&self.dir))?;
@@ -119,9 +119,9 @@ fn failed(file: &Path) -> impl FnOnce(std::io::Error) -> Error + use<'_> {
     move |source| Error::WriteFile { file: file.to_owned(), source }
 }
 
-/// Whether the authority's name is subject or issuer: it stands in the DER as the plain bytes.
+/// Whether the CA's name is subject or issuer: it stands in the DER as the plain bytes.
 fn carries_name(cert: &CertificateDer<'static>) -> bool {
-    cert.as_ref().windows(AUTHORITY.len()).any(|bytes| bytes == AUTHORITY.as_bytes())
+    cert.as_ref().windows(CA_NAME.len()).any(|bytes| bytes == CA_NAME.as_bytes())
 }
 
 /// The four texts, PEM.
@@ -134,7 +134,7 @@ struct Made {
 
 impl Made {
     fn new(names: &[String], now: SystemTime) -> Result<Self, Error> {
-        let (ca, ca_key) = issue::authority(AUTHORITY, now, LIFETIME)?;
+        let (ca, ca_key) = issue::ca(CA_NAME, now, LIFETIME)?;
         let (cert, key) = issue::serving(names, &ca, &ca_key, now, now + LIFETIME)?;
         Ok(Self { cert: cert + &ca, ca, ca_key, key })
     }

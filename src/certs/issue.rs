@@ -1,4 +1,4 @@
-//! Making authorities and serving certificates, and asking a client's verifier about them. All keys are ECDSA P-256.
+//! Making CAs and serving certificates, and asking a client's verifier about them. All keys are ECDSA P-256.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,8 +19,8 @@ use super::Error;
 /// How far back validity begins, for clients whose clock is slow.
 pub(super) const CLOCK_SKEW: Duration = Duration::from_hours(1);
 
-/// A new authority: certificate and key, both PEM.
-pub(super) fn authority(name: &str, now: SystemTime, lifetime: Duration) -> Result<(String, String), Error> {
+/// A new CA: certificate and key, both PEM.
+pub(super) fn ca(name: &str, now: SystemTime, lifetime: Duration) -> Result<(String, String), Error> {
     let key = KeyPair::generate().map_err(Error::Make)?;
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -32,16 +32,16 @@ pub(super) fn authority(name: &str, now: SystemTime, lifetime: Duration) -> Resu
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
-/// A new serving certificate that an authority signed: certificate (without the authority's) and key, both PEM.
+/// A new serving certificate that a CA signed: certificate (without the CA's) and key, both PEM.
 pub(super) fn serving(
     names: &[String],
-    authority: &str,
-    authority_key: &str,
+    ca: &str,
+    ca_key: &str,
     now: SystemTime,
     until: SystemTime,
 ) -> Result<(String, String), Error> {
-    let signing = KeyPair::from_pem(authority_key).map_err(Error::Make)?;
-    let issuer = Issuer::from_ca_cert_pem(authority, signing).map_err(Error::Make)?;
+    let signing = KeyPair::from_pem(ca_key).map_err(Error::Make)?;
+    let issuer = Issuer::from_ca_cert_pem(ca, signing).map_err(Error::Make)?;
     let key = KeyPair::generate().map_err(Error::Make)?;
     let mut params = CertificateParams::new(names).map_err(Error::Make)?;
     params.distinguished_name.push(DnType::CommonName, "wasmgate");
@@ -57,12 +57,12 @@ pub(super) fn serving(
 /// Asks a TLS client's own verifier, so that chain, names, usage and time are judged as a client will judge them.
 pub(super) fn covers(
     chain: &[CertificateDer<'static>],
-    authorities: &[CertificateDer<'static>],
+    ca_certs: &[CertificateDer<'static>],
     names: &[String],
     when: SystemTime,
 ) -> bool {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(authorities.iter().cloned());
+    roots.add_parsable_certificates(ca_certs.iter().cloned());
     let Some((leaf, rest)) = chain.split_first() else { return false };
     let provider = Arc::new(default_provider());
     let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build() else {
@@ -78,11 +78,11 @@ pub(super) fn covers(
 /// As [`covers`], without a name.
 pub(super) fn trusted(
     chain: &[CertificateDer<'static>],
-    authorities: &[CertificateDer<'static>],
+    ca_certs: &[CertificateDer<'static>],
     when: SystemTime,
 ) -> bool {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(authorities.iter().cloned());
+    roots.add_parsable_certificates(ca_certs.iter().cloned());
     let Some((leaf, rest)) = chain.split_first() else { return false };
     let Ok(leaf) = ParsedCertificate::try_from(leaf) else { return false };
     let now = UnixTime::since_unix_epoch(when.duration_since(UNIX_EPOCH).unwrap_or_default());

@@ -1,7 +1,7 @@
 //! Rotation of a set of certificates that several servers share, one step at a time.
 //!
-//! A new authority is published beside the old one, the serving certificate changes over to it one overlap later, and
-//! the old authority is dropped one more overlap later. When each step was done stands in the certificates, so that
+//! A new CA is published beside the old one, the serving certificate changes over to it one overlap later, and
+//! the old CA is dropped one more overlap later. When each step was done stands in the certificates, so that
 //! nothing else has to be kept, and whoever becomes the writer next goes on where the last one ended.
 //!
 //! | state | bundle (`ca.crt`) | signs (`ca.key`) | `next-ca.key` | serving certificate by |
@@ -26,19 +26,19 @@ use super::Error;
 use super::issue::{self, CLOCK_SKEW, covers, trusted};
 use super::pem::Texts;
 
-/// Key of the authorities that clients are to trust, newest first, PEM.
-pub const AUTHORITIES: &str = "ca.crt";
-/// Key of the private key of the authority that signs.
-pub const AUTHORITY_KEY: &str = "ca.key";
-/// Key of the private key of the authority that will sign after the overlap.
-pub const NEXT_AUTHORITY_KEY: &str = "next-ca.key";
-/// Key of the serving certificate, with its authority's after it.
+/// Key of the CAs that clients are to trust, newest first, PEM.
+pub const CA_CERTIFICATES: &str = "ca.crt";
+/// Key of the private key of the CA that signs.
+pub const CA_KEY: &str = "ca.key";
+/// Key of the private key of the CA that will sign after the overlap.
+pub const NEXT_CA_KEY: &str = "next-ca.key";
+/// Key of the serving certificate, with its CA's after it.
 pub const CERTIFICATE: &str = "tls.crt";
 /// Key of the serving certificate's private key.
 pub const KEY: &str = "tls.key";
 
-/// Most authorities that a bundle keeps; a bundle with more was not made here.
-const MOST_AUTHORITIES: usize = 4;
+/// Most CAs that a bundle keeps; a bundle with more was not made here.
+const MAX_CAS: usize = 4;
 
 /// What a Secret holds: key → bytes.
 pub type Data = BTreeMap<String, Vec<u8>>;
@@ -50,9 +50,9 @@ pub struct Rotation {
     pub names: Vec<String>,
     /// Lifetime of a serving certificate.
     pub leaf: Duration,
-    /// Lifetime of an authority.
-    pub authority: Duration,
-    /// How long a new authority is published before it is used, and an old one after it was.
+    /// Lifetime of a CA.
+    pub ca: Duration,
+    /// How long a new CA is published before it is used, and an old one after it was.
     pub overlap: Duration,
 }
 
@@ -61,15 +61,15 @@ pub struct Rotation {
 pub enum Step {
     /// Nothing.
     Keep,
-    /// A new serving certificate by the same authority.
+    /// A new serving certificate by the same CA.
     IssueLeaf(&'static str),
-    /// A new authority, published beside the old one and not used yet.
-    BeginAuthority(&'static str),
-    /// A serving certificate by the new authority, which signs from now on.
+    /// A new CA, published beside the old one and not used yet.
+    BeginCa(&'static str),
+    /// A serving certificate by the new CA, which signs from now on.
     SwitchLeaf,
-    /// Authorities that sign no more leave the bundle.
+    /// CAs that sign no more leave the bundle.
     DropOld,
-    /// Nothing can be used: a new authority and a serving certificate by it at once.
+    /// Nothing can be used: a new CA and a serving certificate by it at once.
     StartOver(&'static str),
 }
 
@@ -79,7 +79,7 @@ impl Step {
         match self {
             Self::Keep => "keep",
             Self::IssueLeaf(_) => "issue-leaf",
-            Self::BeginAuthority(_) => "begin-authority",
+            Self::BeginCa(_) => "begin-ca",
             Self::SwitchLeaf => "switch-leaf",
             Self::DropOld => "drop-old",
             Self::StartOver(_) => "start-over",
@@ -90,9 +90,9 @@ impl Step {
     pub const fn because(self) -> &'static str {
         match self {
             Self::Keep => "nothing is due",
-            Self::IssueLeaf(because) | Self::BeginAuthority(because) | Self::StartOver(because) => because,
-            Self::SwitchLeaf => "the new authority was published for the whole overlap",
-            Self::DropOld => "nobody serves a certificate of the old authority any more",
+            Self::IssueLeaf(because) | Self::BeginCa(because) | Self::StartOver(because) => because,
+            Self::SwitchLeaf => "the new CA was published for the whole overlap",
+            Self::DropOld => "nobody serves a certificate of the old CA any more",
         }
     }
 }
@@ -127,18 +127,18 @@ fn instant(seconds: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
-/// An authority of the bundle.
+/// A CA of the bundle.
 #[derive(Debug, Clone)]
-struct Authority {
+struct Ca {
     der: CertificateDer<'static>,
     span: Span,
     public_key: Vec<u8>,
 }
 
-/// An authority whose key is there.
+/// A CA whose key is there.
 #[derive(Debug, Clone)]
 struct Signer {
-    authority: Authority,
+    ca: Ca,
     key: String,
 }
 
@@ -154,7 +154,7 @@ struct Leaf {
 /// What a Secret holds, as far as it can be used.
 #[derive(Debug, Default)]
 pub struct Holding {
-    bundle: Vec<Authority>,
+    bundle: Vec<Ca>,
     signer: Option<Signer>,
     next: Option<Signer>,
     leaf: Option<Leaf>,
@@ -166,11 +166,11 @@ impl Holding {
     pub fn read(data: &Data) -> Self {
         let mut holding = Self::default();
         holding.bundle = holding.read_bundle(data);
-        holding.signer = holding.read_signer(data, AUTHORITY_KEY);
-        holding.next = holding.read_signer(data, NEXT_AUTHORITY_KEY);
+        holding.signer = holding.read_signer(data, CA_KEY);
+        holding.next = holding.read_signer(data, NEXT_CA_KEY);
         holding.leaf = holding.read_leaf(data);
-        if holding.signer.is_none() && data.get(AUTHORITY_KEY).is_none() && !data.is_empty() {
-            holding.problems.push(format!("`{AUTHORITY_KEY}` is missing"));
+        if holding.signer.is_none() && data.get(CA_KEY).is_none() && !data.is_empty() {
+            holding.problems.push(format!("`{CA_KEY}` is missing"));
         }
         holding
     }
@@ -180,35 +180,35 @@ impl Holding {
         &self.problems
     }
 
-    /// The authorities that clients are to trust, PEM.
+    /// The CAs that clients are to trust, PEM.
     pub fn bundle(&self) -> String {
-        self.bundle.iter().map(|authority| pem(&authority.der)).collect()
+        self.bundle.iter().map(|ca| pem(&ca.der)).collect()
     }
 
-    /// When the authority that signs expires, in seconds since 1970.
-    pub fn authority_expires(&self) -> Option<i64> {
-        let ends = self.signer.as_ref()?.authority.span.ends;
+    /// When the CA that signs expires, in seconds since 1970.
+    pub fn ca_expires(&self) -> Option<i64> {
+        let ends = self.signer.as_ref()?.ca.span.ends;
         i64::try_from(ends.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
     }
 
     /// Whether it can be served: key and certificate belong together, and whoever trusts the bundle accepts them now.
     pub fn is_served_by(&self, names: &[String], now: SystemTime) -> bool {
-        self.leaf_verifies(&self.authorities(), names, now)
+        self.leaf_verifies(&self.ca_certs(), names, now)
     }
 
     /// Whether whoever trusts the bundle accepts the serving certificate now, whatever names it is for: a replica
     /// whose settings are newer than the writer's must serve what there is.
     pub fn can_be_served(&self, now: SystemTime) -> bool {
-        self.leaf.as_ref().is_some_and(|leaf| trusted(&leaf.chain, &self.authorities(), now))
+        self.leaf.as_ref().is_some_and(|leaf| trusted(&leaf.chain, &self.ca_certs(), now))
     }
 
-    fn read_bundle(&mut self, data: &Data) -> Vec<Authority> {
-        let Some(text) = data.get(AUTHORITIES) else { return Vec::new() };
+    fn read_bundle(&mut self, data: &Data) -> Vec<Ca> {
+        let Some(text) = data.get(CA_CERTIFICATES) else { return Vec::new() };
         let mut bundle = Vec::new();
-        for block in CertificateDer::pem_slice_iter(text).take(MOST_AUTHORITIES) {
-            match block.ok().and_then(authority) {
-                Some(authority) => bundle.push(authority),
-                None => self.problems.push(format!("`{AUTHORITIES}` holds what is no authority")),
+        for block in CertificateDer::pem_slice_iter(text).take(MAX_CAS) {
+            match block.ok().and_then(ca) {
+                Some(ca) => bundle.push(ca),
+                None => self.problems.push(format!("`{CA_CERTIFICATES}` holds what is no CA")),
             }
         }
         bundle
@@ -221,10 +221,10 @@ impl Holding {
             self.problems.push(format!("`{name}` holds no usable key"));
             return None;
         };
-        let found = self.bundle.iter().find(|authority| authority.public_key == key.public_key_raw());
-        let signer = found.map(|authority| Signer { authority: authority.clone(), key: text.to_owned() });
+        let found = self.bundle.iter().find(|ca| ca.public_key == key.public_key_raw());
+        let signer = found.map(|ca| Signer { ca: ca.clone(), key: text.to_owned() });
         if signer.is_none() {
-            self.problems.push(format!("`{name}` belongs to no certificate of `{AUTHORITIES}`"));
+            self.problems.push(format!("`{name}` belongs to no certificate of `{CA_CERTIFICATES}`"));
         }
         signer
     }
@@ -248,38 +248,33 @@ impl Holding {
         Some(Leaf { chain: pair.chain, span, texts: (cert.clone(), key.clone()) })
     }
 
-    fn authorities(&self) -> Vec<CertificateDer<'static>> {
-        self.bundle.iter().map(|authority| authority.der.clone()).collect()
+    fn ca_certs(&self) -> Vec<CertificateDer<'static>> {
+        self.bundle.iter().map(|ca| ca.der.clone()).collect()
     }
 
-    fn leaf_verifies(
-        &self,
-        authorities: &[CertificateDer<'static>],
-        names: &[String],
-        now: SystemTime,
-    ) -> bool {
-        self.leaf.as_ref().is_some_and(|leaf| covers(&leaf.chain, authorities, names, now))
+    fn leaf_verifies(&self, ca_certs: &[CertificateDer<'static>], names: &[String], now: SystemTime) -> bool {
+        self.leaf.as_ref().is_some_and(|leaf| covers(&leaf.chain, ca_certs, names, now))
     }
 }
 
-fn authority(der: CertificateDer<'static>) -> Option<Authority> {
+fn ca(der: CertificateDer<'static>) -> Option<Ca> {
     let (_, found) = x509_parser::parse_x509_certificate(&der).ok()?;
     let (span, public_key) = (Span::of(&found), found.public_key().subject_public_key.data.to_vec());
     let may_sign = found.is_ca();
-    may_sign.then_some(Authority { der, span, public_key })
+    may_sign.then_some(Ca { der, span, public_key })
 }
 
 // === the decision ===
 
 impl Holding {
     /// What to do now. `published` is since when every client is known to be handed this bundle; `None` when it is not
-    /// known, and then an authority is only changed when waiting would end in an expired certificate.
+    /// known, and then a CA is only changed when waiting would end in an expired certificate.
     pub fn decide(&self, now: SystemTime, published: Option<SystemTime>, rotation: &Rotation) -> Step {
-        let signer = self.signer.as_ref().filter(|signer| signer.authority.span.is_valid(now));
-        let next = self.next.as_ref().filter(|next| next.authority.span.is_valid(now));
-        let sound = self.leaf_verifies(&self.authorities(), &rotation.names, now);
+        let signer = self.signer.as_ref().filter(|signer| signer.ca.span.is_valid(now));
+        let next = self.next.as_ref().filter(|next| next.ca.span.is_valid(now));
+        let sound = self.leaf_verifies(&self.ca_certs(), &rotation.names, now);
         match (signer, next) {
-            (None, None) if sound => Step::BeginAuthority("there is no usable key of the authority"),
+            (None, None) if sound => Step::BeginCa("there is no usable key of the CA"),
             (None, None) => Step::StartOver("there is nothing that can be used"),
             (signer, Some(next)) => self.within_overlap(signer, next, sound, now, published, rotation),
             (Some(signer), None) => self.steady(signer, sound, now, published, rotation),
@@ -296,9 +291,9 @@ impl Holding {
         rotation: &Rotation,
     ) -> Step {
         let leaf_ends = self.leaf.as_ref().map(|leaf| leaf.span.ends);
-        let last = signer.map(|signer| signer.authority.span.ends).or(leaf_ends).unwrap_or(now);
+        let last = signer.map(|signer| signer.ca.span.ends).or(leaf_ends).unwrap_or(now);
         let late = now + rotation.overlap / 4 >= last || (signer.is_none() && !sound);
-        if late || Self::is_over(next.authority.span.made, published, now, rotation) {
+        if late || Self::is_over(next.ca.span.made, published, now, rotation) {
             return Step::SwitchLeaf;
         }
         signer.map_or(Step::Keep, |signer| self.leaf_step(signer, sound, now, rotation).unwrap_or(Step::Keep))
@@ -315,16 +310,16 @@ impl Holding {
         if !sound {
             return Step::IssueLeaf("the serving certificate cannot be used");
         }
-        if signer.authority.span.is_due(now) {
-            return Step::BeginAuthority("two thirds of the authority's lifetime are over");
+        if signer.ca.span.is_due(now) {
+            return Step::BeginCa("two thirds of the CA's lifetime are over");
         }
         if let Some(step) = self.leaf_step(signer, sound, now, rotation) {
             return step;
         }
-        let by_signer = self.leaf_verifies(std::slice::from_ref(&signer.authority.der), &rotation.names, now);
+        let by_signer = self.leaf_verifies(std::slice::from_ref(&signer.ca.der), &rotation.names, now);
         let made = self.leaf.as_ref().map_or(now, |leaf| leaf.span.made);
-        if !by_signer && Self::is_over(signer.authority.span.made, published, now, rotation) {
-            return Step::IssueLeaf("the serving certificate is of another authority");
+        if !by_signer && Self::is_over(signer.ca.span.made, published, now, rotation) {
+            return Step::IssueLeaf("the serving certificate is of another CA");
         }
         if by_signer && self.bundle.len() > 1 && now >= made + rotation.overlap {
             return Step::DropOld;
@@ -354,7 +349,7 @@ impl Holding {
 }
 
 fn leaf_end(signer: &Signer, now: SystemTime, rotation: &Rotation) -> SystemTime {
-    (now + rotation.leaf).min(signer.authority.span.ends)
+    (now + rotation.leaf).min(signer.ca.span.ends)
 }
 
 // === carrying it out ===
@@ -370,10 +365,10 @@ impl Holding {
                 self.written(&self.bundle, next, None, true, now, rotation).map(Some)
             }
             (Step::DropOld, Some(signer), next) => {
-                let bundle = [signer.authority.clone()];
+                let bundle = [signer.ca.clone()];
                 self.written(&bundle, signer, next.as_ref(), false, now, rotation).map(Some)
             }
-            (Step::BeginAuthority(_), ..) => self.begun(now, rotation).map(Some),
+            (Step::BeginCa(_), ..) => self.begun(now, rotation).map(Some),
             (Step::StartOver(_), ..) => {
                 let signer = new_signer(now, rotation)?;
                 let bundle = self.bundle_with(&signer, now);
@@ -383,27 +378,30 @@ impl Holding {
         }
     }
 
-    /// The new authority stands in front of the old ones that are still valid.
-    fn bundle_with(&self, signer: &Signer, now: SystemTime) -> Vec<Authority> {
-        let old = self.bundle.iter().filter(|authority| authority.span.is_valid(now)).cloned();
-        [signer.authority.clone()].into_iter().chain(old.take(MOST_AUTHORITIES - 1)).collect()
+    /// The new CA stands in front of the old ones that are still valid.
+    fn bundle_with(&self, signer: &Signer, now: SystemTime) -> Vec<Ca> {
+        let old = self.bundle.iter().filter(|ca| ca.span.is_valid(now)).cloned();
+        [signer.ca.clone()].into_iter().chain(old.take(MAX_CAS - 1)).collect()
     }
 
     fn begun(&self, now: SystemTime, rotation: &Rotation) -> Result<Data, Error> {
         let next = new_signer(now, rotation)?;
         let bundle = self.bundle_with(&next, now);
         let mut data = self.kept_leaf();
-        data.insert(AUTHORITIES.into(), bundle.iter().map(|a| pem(&a.der)).collect::<String>().into_bytes());
-        data.insert(NEXT_AUTHORITY_KEY.into(), next.key.into_bytes());
+        data.insert(
+            CA_CERTIFICATES.into(),
+            bundle.iter().map(|a| pem(&a.der)).collect::<String>().into_bytes(),
+        );
+        data.insert(NEXT_CA_KEY.into(), next.key.into_bytes());
         if let Some(signer) = &self.signer {
-            data.insert(AUTHORITY_KEY.into(), signer.key.clone().into_bytes());
+            data.insert(CA_KEY.into(), signer.key.clone().into_bytes());
         }
         Ok(data)
     }
 
     fn written(
         &self,
-        bundle: &[Authority],
+        bundle: &[Ca],
         signer: &Signer,
         next: Option<&Signer>,
         leaf: bool,
@@ -411,10 +409,13 @@ impl Holding {
         rotation: &Rotation,
     ) -> Result<Data, Error> {
         let mut data = if leaf { new_leaf(signer, now, rotation)? } else { self.kept_leaf() };
-        data.insert(AUTHORITIES.into(), bundle.iter().map(|a| pem(&a.der)).collect::<String>().into_bytes());
-        data.insert(AUTHORITY_KEY.into(), signer.key.clone().into_bytes());
+        data.insert(
+            CA_CERTIFICATES.into(),
+            bundle.iter().map(|a| pem(&a.der)).collect::<String>().into_bytes(),
+        );
+        data.insert(CA_KEY.into(), signer.key.clone().into_bytes());
         if let Some(next) = next {
-            data.insert(NEXT_AUTHORITY_KEY.into(), next.key.clone().into_bytes());
+            data.insert(NEXT_CA_KEY.into(), next.key.clone().into_bytes());
         }
         Ok(data)
     }
@@ -427,16 +428,16 @@ impl Holding {
 }
 
 fn new_signer(now: SystemTime, rotation: &Rotation) -> Result<Signer, Error> {
-    // Each authority has a name of its own, so that a verifier does not have to try two keys for one name.
+    // Each CA has a name of its own, so that a verifier does not have to try two keys for one name.
     let name = format!("wasmgate CA {}", uuid::Uuid::new_v4().simple());
-    let (cert, key) = issue::authority(&name, now, rotation.authority)?;
-    let der = CertificateDer::from_pem_slice(cert.as_bytes()).ok().and_then(authority);
-    let authority = der.ok_or(Error::Make(rcgen::Error::CouldNotParseCertificate))?;
-    Ok(Signer { authority, key })
+    let (cert, key) = issue::ca(&name, now, rotation.ca)?;
+    let der = CertificateDer::from_pem_slice(cert.as_bytes()).ok().and_then(ca);
+    let ca = der.ok_or(Error::Make(rcgen::Error::CouldNotParseCertificate))?;
+    Ok(Signer { ca, key })
 }
 
 fn new_leaf(signer: &Signer, now: SystemTime, rotation: &Rotation) -> Result<Data, Error> {
-    let ca = pem(&signer.authority.der);
+    let ca = pem(&signer.ca.der);
     let until = leaf_end(signer, now, rotation);
     let (cert, key) = issue::serving(&rotation.names, &ca, &signer.key, now, until)?;
     let chain = (cert + &ca).into_bytes();
@@ -467,7 +468,7 @@ mod tests {
         Rotation {
             names: vec!["gate.system.svc".into(), "127.0.0.1".into()],
             leaf: 90 * DAY,
-            authority: 730 * DAY,
+            ca: 730 * DAY,
             overlap: DAY,
         }
     }
@@ -489,7 +490,7 @@ mod tests {
         step(&Data::new(), start(), None).1
     }
 
-    fn authorities(data: &Data) -> usize {
+    fn ca_certs(data: &Data) -> usize {
         Holding::read(data).bundle.len()
     }
 
@@ -498,7 +499,7 @@ mod tests {
         let (first, data) = step(&Data::new(), start(), None);
         assert!(matches!(first, Step::StartOver(_)));
         let keys: Vec<_> = data.keys().map(String::as_str).collect();
-        assert_eq!(keys, [AUTHORITIES, AUTHORITY_KEY, CERTIFICATE, KEY]);
+        assert_eq!(keys, [CA_CERTIFICATES, CA_KEY, CERTIFICATE, KEY]);
         let holding = Holding::read(&data);
         assert_eq!(holding.problems(), [""; 0]);
         assert!(holding.is_served_by(&rotation().names, start()));
@@ -508,46 +509,46 @@ mod tests {
     }
 
     #[test]
-    fn a_serving_certificate_is_renewed_after_two_thirds_by_the_same_authority() {
+    fn a_serving_certificate_is_renewed_after_two_thirds_by_the_same_ca() {
         let data = fresh();
         let (renewed, after) = step(&data, start() + 61 * DAY, None);
         assert!(matches!(renewed, Step::IssueLeaf(_)));
-        assert_eq!(after[AUTHORITIES], data[AUTHORITIES]);
+        assert_eq!(after[CA_CERTIFICATES], data[CA_CERTIFICATES]);
         assert_ne!(after[KEY], data[KEY]);
         assert_eq!(step(&after, start() + 62 * DAY, None).0, Step::Keep);
     }
 
     #[test]
-    fn another_name_is_another_certificate_and_not_another_authority() {
+    fn another_name_is_another_certificate_and_not_another_ca() {
         let data = fresh();
         let more = Rotation { names: vec!["other.system.svc".into()], ..rotation() };
         assert!(matches!(Holding::read(&data).decide(start(), None, &more), Step::IssueLeaf(_)));
     }
 
     #[test]
-    fn an_authority_is_published_used_and_dropped_one_overlap_after_the_other() {
+    fn a_ca_is_published_used_and_dropped_one_overlap_after_the_other() {
         let mut now = start() + 500 * DAY;
         let (_, data) = step(&fresh(), now - DAY, None);
         let (begun, data) = step(&data, now, None);
-        assert!(matches!(begun, Step::BeginAuthority(_)));
-        assert_eq!((authorities(&data), data.contains_key(NEXT_AUTHORITY_KEY)), (2, true));
+        assert!(matches!(begun, Step::BeginCa(_)));
+        assert_eq!((ca_certs(&data), data.contains_key(NEXT_CA_KEY)), (2, true));
         let published = Some(now + DAY / 2);
         now += DAY + DAY / 4;
         assert_eq!(step(&data, now, published).0, Step::Keep, "made, but not published for long enough");
         now += DAY / 2;
         assert_eq!(step(&data, now, None).0, Step::Keep, "nobody knows that it is published");
         let (switched, data) = step(&data, now, published);
-        assert_eq!((switched, authorities(&data)), (Step::SwitchLeaf, 2));
-        assert!(!data.contains_key(NEXT_AUTHORITY_KEY));
+        assert_eq!((switched, ca_certs(&data)), (Step::SwitchLeaf, 2));
+        assert!(!data.contains_key(NEXT_CA_KEY));
         assert_eq!(step(&data, now + DAY / 2, published).0, Step::Keep);
         let (dropped, data) = step(&data, now + DAY + Duration::from_secs(2), published);
-        assert_eq!((dropped, authorities(&data)), (Step::DropOld, 1));
+        assert_eq!((dropped, ca_certs(&data)), (Step::DropOld, 1));
         assert!(Holding::read(&data).is_served_by(&rotation().names, now + DAY));
         assert_eq!(step(&data, now + 2 * DAY, published).0, Step::Keep);
     }
 
     #[test]
-    fn an_authority_that_cannot_be_published_is_changed_before_everything_expires() {
+    fn a_ca_that_cannot_be_published_is_changed_before_everything_expires() {
         let now = start() + 500 * DAY;
         let (_, data) = step(&fresh(), now - DAY, None);
         let (_, data) = step(&data, now, None);
@@ -556,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_key_of_the_authority_begins_a_rotation_and_changes_nothing_that_is_served() {
+    fn a_lost_key_of_the_ca_begins_a_rotation_and_changes_nothing_that_is_served() {
         for spoil in [
             None,
             Some(b"nonsense".to_vec()),
@@ -564,11 +565,11 @@ mod tests {
         ] {
             let mut data = fresh();
             let old = data.clone();
-            data.remove(AUTHORITY_KEY);
-            data.extend(spoil.map(|key| (AUTHORITY_KEY.to_string(), key)));
+            data.remove(CA_KEY);
+            data.extend(spoil.map(|key| (CA_KEY.to_string(), key)));
             assert_eq!(Holding::read(&data).problems().len(), 1);
             let (begun, after) = step(&data, start(), None);
-            assert!(matches!(begun, Step::BeginAuthority(_)), "{begun:?}");
+            assert!(matches!(begun, Step::BeginCa(_)), "{begun:?}");
             assert_eq!((&after[CERTIFICATE], &after[KEY]), (&old[CERTIFICATE], &old[KEY]));
             assert!(Holding::read(&after).is_served_by(&rotation().names, start()));
             assert_eq!(step(&after, start() + DAY / 2, Some(start())).0, Step::Keep);
@@ -577,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_serving_certificate_is_made_anew_by_the_same_authority() {
+    fn a_damaged_serving_certificate_is_made_anew_by_the_same_ca() {
         for (key, text) in
             [(KEY, "nonsense"), (CERTIFICATE, ""), (KEY, &KeyPair::generate().unwrap().serialize_pem())]
         {
@@ -586,7 +587,7 @@ mod tests {
             assert!(!Holding::read(&data).problems().is_empty());
             let (repaired, after) = step(&data, start(), None);
             assert!(matches!(repaired, Step::IssueLeaf(_)), "{key}: {repaired:?}");
-            assert_eq!(after[AUTHORITIES], data[AUTHORITIES]);
+            assert_eq!(after[CA_CERTIFICATES], data[CA_CERTIFICATES]);
             assert!(Holding::read(&after).is_served_by(&rotation().names, start()));
         }
     }
@@ -595,7 +596,7 @@ mod tests {
     fn a_secret_without_its_bundle_starts_over() {
         let mut data = fresh();
         data.insert(
-            AUTHORITIES.into(),
+            CA_CERTIFICATES.into(),
             b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec(),
         );
         let (over, after) = step(&data, start(), None);
@@ -604,10 +605,10 @@ mod tests {
     }
 
     #[test]
-    fn a_serving_certificate_stands_for_no_authority() {
+    fn a_serving_certificate_stands_for_no_ca() {
         let mut data = fresh();
         let leaf = data[CERTIFICATE].clone();
-        data.insert(AUTHORITIES.into(), leaf);
+        data.insert(CA_CERTIFICATES.into(), leaf);
         let holding = Holding::read(&data);
         assert_eq!(holding.bundle.len(), 1, "its issuer is one, it is not");
     }
@@ -691,13 +692,13 @@ mod tests {
         fn at_every_moment_every_served_certificate_verifies_against_every_bundle_of_the_overlap(
             overlap in 20..400_u64,
             leaf in 4..9_u64,
-            authority in 2..6_u64,
+            ca in 2..6_u64,
             ticks in prop::collection::vec((1..100_u64, prop::bool::weighted(0.7), prop::bool::weighted(0.7)), 250),
         ) {
             let rotation = Rotation {
                 overlap: Duration::from_secs(overlap),
                 leaf: Duration::from_secs(overlap * leaf),
-                authority: Duration::from_secs(overlap * leaf * authority),
+                ca: Duration::from_secs(overlap * leaf * ca),
                 ..rotation()
             };
             let mut world = World::new(rotation);

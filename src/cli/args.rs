@@ -28,13 +28,13 @@ pub enum Command {
     /// Serve the mutating and validating webhooks
     #[command(after_help = SERVE_HELP)]
     Serve(Box<ServeOptions>),
-    /// Say what would happen to manifests: findings, patch, capabilities, verdict
+    /// Show what the gate would do with manifests: images, patch, capabilities, verdict
     #[command(after_help = EXPLAIN_HELP)]
     Explain(Box<ExplainOptions>),
-    /// Write the smallest WasiGrant that would let manifests or an image in
+    /// Write the smallest WasiGrant that would admit manifests or an image
     #[command(after_help = SUGGEST_HELP)]
     Suggest(Box<SuggestOptions>),
-    /// Say what an image or a Wasm file is, and what it can call
+    /// Show what an image or a Wasm file is, and what it can call
     #[command(after_help = INSPECT_HELP)]
     Inspect(Box<InspectOptions>),
     /// Print a completion script for a shell
@@ -74,7 +74,7 @@ Examples:
 
 /// How a command prints what it found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Output {
+pub enum OutputFormat {
     /// For people.
     #[default]
     Text,
@@ -84,13 +84,13 @@ pub enum Output {
     Yaml,
 }
 
-/// Where the gate gets its knowledge from; shared by all commands. A flag wins over the configuration file.
+/// Sources of configuration, grants, policies and images; shared by all commands. A flag overrides the configuration file.
 #[derive(Debug, Clone, Default, Parser)]
 pub struct GateOptions {
     /// Configuration file (kind `GateConfiguration`)
     #[arg(long, short = 'c', value_name = "FILE", env = "WASMGATE_CONFIG", help_heading = "Gate")]
     pub config: Option<PathBuf>,
-    /// Directory of WasiGrant and ClusterWasiGrant manifests
+    /// Directory of grants and exceptions: WasiGrant, ClusterWasiGrant, WasiException
     #[arg(long, value_name = "DIR", help_heading = "Gate")]
     pub grants: Option<PathBuf>,
     /// Directory of RuntimeClass, LimitRange and Namespace manifests that stand for the cluster
@@ -105,10 +105,10 @@ pub struct GateOptions {
     /// Registry that may be asked, `*.suffix` for subdomains (repeatable; default: any public one)
     #[arg(long = "allow-registry", value_name = "HOST", help_heading = "Images")]
     pub allow_registries: Vec<String>,
-    /// Registry that is spoken to over plain HTTP, host:port; it is also allowed (repeatable)
+    /// Registry to ask over plain HTTP, host:port; it is also allowed (repeatable)
     #[arg(long = "insecure-registry", value_name = "HOST", help_heading = "Images")]
     pub insecure_registries: Vec<String>,
-    /// PEM file with a certificate authority that registries are verified with, beside the public ones (repeatable)
+    /// PEM file with a CA to verify registries with, beside the public ones (repeatable)
     #[arg(long = "registry-ca", value_name = "FILE", help_heading = "Images")]
     pub registry_cas: Vec<PathBuf>,
     /// Docker `config.json` with registry credentials
@@ -119,13 +119,13 @@ pub struct GateOptions {
 /// Options of `serve`.
 #[derive(Debug, Clone, Parser)]
 pub struct ServeOptions {
-    /// What the gate knows
+    /// Sources
     #[command(flatten)]
     pub gate: GateOptions,
     /// Watch the cluster of this kubeconfig's current context: RuntimeClasses, grants, namespaces and the rest
     #[arg(long, value_name = "FILE", env = "WASMGATE_KUBECONFIG", help_heading = "Gate")]
     pub kubeconfig: Option<PathBuf>,
-    /// Keep what is known about images in FILE over a restart
+    /// Keep facts about images in FILE, so that they survive a restart
     #[arg(long, value_name = "FILE", env = "WASMGATE_IMAGE_STORE", help_heading = "Images")]
     pub image_store: Option<PathBuf>,
     /// Address of the webhooks (HTTPS) [default: 0.0.0.0:8443]
@@ -140,10 +140,10 @@ pub struct ServeOptions {
     /// Private key in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Server")]
     pub tls_key: Option<PathBuf>,
-    /// Where a development CA and certificate are made when none is given [default: certs]
+    /// Directory for the development CA and certificate, made when no certificate is given [default: certs]
     #[arg(long, value_name = "DIR", help_heading = "Server")]
     pub cert_dir: Option<PathBuf>,
-    /// Further name or address on the development certificate (repeatable)
+    /// Additional name or address on the development certificate (repeatable)
     #[arg(long = "cert-name", value_name = "NAME", help_heading = "Server")]
     pub cert_names: Vec<String>,
     /// Where decision records go: `-` for standard output, `none`, or a file [default: -]
@@ -169,19 +169,19 @@ pub struct ExplainOptions {
     /// Manifest file, folder, or `-` for standard input (repeatable)
     #[arg(long = "filename", short = 'f', value_name = "PATH", required = true)]
     pub files: Vec<PathBuf>,
-    /// Namespace of objects that name none
+    /// Namespace for objects that name none
     #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
     pub namespace: String,
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
-    pub output: Output,
-    /// Also print the document that the policies read, for authors of rules
+    pub output: OutputFormat,
+    /// Also print the input document of the policies, for authors of rules
     #[arg(long)]
     pub show_input: bool,
     /// Longest time to look at the images of one object, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub timeout: u64,
-    /// What the gate knows
+    /// Sources
     #[command(flatten)]
     pub gate: GateOptions,
 }
@@ -195,7 +195,7 @@ pub struct SuggestOptions {
     /// Manifest file, folder, or `-` for standard input (repeatable)
     #[arg(long = "filename", short = 'f', value_name = "PATH")]
     pub files: Vec<PathBuf>,
-    /// Namespace of objects that name none, and of an image
+    /// Namespace for objects that name none, and for an image
     #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
     pub namespace: String,
     /// Form of the output
@@ -204,7 +204,7 @@ pub struct SuggestOptions {
     /// Longest time to look at the images of one object, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub timeout: u64,
-    /// What the gate knows
+    /// Sources
     #[command(flatten)]
     pub gate: GateOptions,
 }
@@ -225,11 +225,11 @@ pub struct InspectOptions {
     pub target: String,
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
-    pub output: Output,
+    pub output: OutputFormat,
     /// Longest time to look, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub timeout: u64,
-    /// What the gate knows
+    /// Sources
     #[command(flatten)]
     pub gate: GateOptions,
 }

@@ -8,7 +8,7 @@ use crate::admission::State;
 use crate::cluster::{self, Cluster};
 use crate::config::{self, Overrides, Settings};
 use crate::grant::{self, Loaded};
-use crate::judge::{Levels, verdict::POLICY_ERROR};
+use crate::judge::{EnforcementSettings, verdict::POLICY_ERROR};
 use crate::lookup::{self, Inspector};
 use crate::policy::{Bundle, Engine, Limits, PolicySet};
 
@@ -82,16 +82,20 @@ pub async fn state(settings: &Settings) -> Result<State, Error> {
         exceptions: exceptions.into(),
         policies: policies.into(),
         options: settings.file.policies.options.clone(),
-        levels: settings.file.enforcement.clone(),
+        enforcement: settings.file.enforcement.clone(),
         exempt_namespaces: settings.file.exempt_namespaces.clone(),
     })
 }
 
-/// A level for a rule that no bundle has was meant for another one. Where a bundle does not tell its rules' names, nobody can
+/// An enforcement action for a rule that no bundle has was meant for another one. Where a bundle does not tell its rules' names, nobody can
 /// say so.
-fn check_rules(levels: &Levels, known: Option<&BTreeSet<&str>>) -> Result<(), config::Error> {
-    let levels_of = levels.rules.keys().map(|rule| ("enforcement.rules", rule));
-    let written = levels_of.chain(levels.never_exempt.iter().map(|rule| ("enforcement.neverExempt", rule)));
+fn check_rules(
+    enforcement: &EnforcementSettings,
+    known: Option<&BTreeSet<&str>>,
+) -> Result<(), config::Error> {
+    let rules_of = enforcement.rules.keys().map(|rule| ("enforcement.rules", rule));
+    let written =
+        rules_of.chain(enforcement.never_exempt.iter().map(|rule| ("enforcement.neverExempt", rule)));
     for (field, rule) in written.filter(|(_, rule)| rule.as_str() != POLICY_ERROR) {
         match known {
             Some(known) if !known.contains(rule.as_str()) => {
@@ -99,7 +103,7 @@ fn check_rules(levels: &Levels, known: Option<&BTreeSet<&str>>) -> Result<(), co
                 let message = format!("no loaded bundle has this rule; write one of {names}");
                 return Err(config::Error::CheckField { field: field.into(), value: rule.clone(), message });
             }
-            None => tracing::warn!(field, rule, "Whether a bundle has this rule is not known here"),
+            None => tracing::warn!(field, rule, "whether a bundle has this rule is not known here"),
             Some(_) => {}
         }
     }

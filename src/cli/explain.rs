@@ -3,9 +3,9 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use super::args::{ExplainOptions, Output};
+use super::args::{ExplainOptions, OutputFormat};
 use super::manifest::{self, Manifest};
-use super::report::{Outcome, Report};
+use super::report::{ExplainOutcome, ObjectReport};
 use super::{Error, Exit, build, inspect, print, render, suggest};
 use crate::admission::{State, examine};
 use crate::judge::RequestFacts;
@@ -32,7 +32,7 @@ pub async fn run(options: Box<ExplainOptions>) -> Result<Exit, Error> {
     clear_progress();
     write(&reports, options.output)?;
     let any = |outcome| reports.iter().any(|r| r.outcome == outcome);
-    Ok(match (any(Outcome::Denied), any(Outcome::Unread)) {
+    Ok(match (any(ExplainOutcome::Denied), any(ExplainOutcome::Unread)) {
         (true, _) => Exit::Denied,
         (false, true) => Exit::Unread,
         (false, false) => Exit::Success,
@@ -44,17 +44,17 @@ async fn explain(
     inspector: &Inspector,
     manifest: &Manifest,
     options: &ExplainOptions,
-) -> Result<Report, Error> {
+) -> Result<ObjectReport, Error> {
     let gvk = manifest.kind();
     let namespace = match manifest.text("/metadata/namespace") {
         "" => options.namespace.as_str(),
         own => own,
     };
     let Some(kind) = Kind::of(&gvk) else {
-        return Ok(Report::not_a_workload(manifest, namespace));
+        return Ok(ObjectReport::not_a_workload(manifest, namespace));
     };
     if state.exempt_namespaces.contains(namespace) {
-        return Ok(Report::exempt(manifest, namespace));
+        return Ok(ObjectReport::exempt(manifest, namespace));
     }
     let request = RequestFacts {
         uid: "",
@@ -74,8 +74,8 @@ async fn explain(
     let open = examine::open(state, &request, &examination).map_err(failed)?;
     let grants = suggest::grants(state, &examination, open);
     let report =
-        Report::of(manifest, examination, &input, &grants).map_err(|e| Error::Format(e.to_string()))?;
-    Ok(Report { input: (options.show_input && report.judged).then_some(input), ..report })
+        ObjectReport::of(manifest, examination, &input, &grants).map_err(|e| Error::Format(e.to_string()))?;
+    Ok(ObjectReport { input: (options.show_input && report.judged).then_some(input), ..report })
 }
 
 fn described(manifest: &Manifest) -> String {
@@ -95,9 +95,9 @@ fn clear_progress() {
     }
 }
 
-fn write(reports: &[Report], output: Output) -> Result<(), Error> {
+fn write(reports: &[ObjectReport], output: OutputFormat) -> Result<(), Error> {
     match output {
-        Output::Text => {
+        OutputFormat::Text => {
             let width = inspect::terminal_width();
             let texts: Vec<_> = reports.iter().map(|r| render::report(r, width)).collect();
             let summary =

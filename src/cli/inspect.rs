@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::args::{InspectOptions, Output};
+use super::args::{InspectOptions, OutputFormat};
 use super::render::safe;
 use super::{Error, Exit, build, print};
 use crate::capability::interpreter;
@@ -63,9 +63,13 @@ fn file(path: &Path) -> Result<ModuleFacts, Error> {
     module::read(&bytes, &name).map_err(|e| failed(e.to_string()))
 }
 
-fn show<T: serde::Serialize>(facts: &T, output: Output, text: impl Fn(&T) -> String) -> Result<(), Error> {
+fn show<T: serde::Serialize>(
+    facts: &T,
+    output: OutputFormat,
+    text: impl Fn(&T) -> String,
+) -> Result<(), Error> {
     match output {
-        Output::Text => print(text(facts).as_bytes()),
+        OutputFormat::Text => print(text(facts).as_bytes()),
         other => {
             let value = serde_json::to_value(facts).map_err(|e| Error::Format(e.to_string()))?;
             print(&formatted(&value, other)?)
@@ -74,9 +78,9 @@ fn show<T: serde::Serialize>(facts: &T, output: Output, text: impl Fn(&T) -> Str
 }
 
 /// JSON or YAML with a final line break.
-pub fn formatted(value: &Value, output: Output) -> Result<Vec<u8>, Error> {
+pub fn formatted(value: &Value, output: OutputFormat) -> Result<Vec<u8>, Error> {
     let mut text = match output {
-        Output::Yaml => serde_saphyr::to_string(value).map_err(|e| Error::Format(e.to_string()))?,
+        OutputFormat::Yaml => serde_saphyr::to_string(value).map_err(|e| Error::Format(e.to_string()))?,
         _ => serde_json::to_string_pretty(value).map_err(|e| Error::Format(e.to_string()))?,
     };
     if !text.ends_with('\n') {
@@ -120,8 +124,8 @@ fn image_text(facts: &ImageFacts) -> String {
         out.add(label, &format!("{} = {}", evidence.seen, evidence.value));
     }
     let own = program::program(facts, &[], &[]);
-    for hazard in facts.hazards.iter().chain(&runtime::hazards(facts, &own)) {
-        out.add("hazard", hazard);
+    for warning in facts.warnings.iter().chain(&runtime::warnings(facts, &own)) {
+        out.add("warning", warning);
     }
     for native in &facts.native {
         out.add("native", &format!("{} in {}", native.magic, native.source));

@@ -10,9 +10,9 @@ use serde_json::Value;
 use serde_saphyr::SerializerOptions;
 use similar::{ChangeTag, TextDiff};
 
-use super::report::{Outcome, Report};
+use super::report::{ExplainOutcome, ObjectReport};
 use crate::judge::JudgedViolation;
-use crate::policy::Action;
+use crate::policy::EnforcementAction;
 
 pub use words::safe;
 use words::{BOLD, CYAN, DIM, GREEN, PLAIN, RED, YELLOW, hanging, paint};
@@ -32,7 +32,7 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 
 /// The whole report of one object: the verdict in the title, for whoever reads from the top, and in full at the end,
 /// where a terminal stops.
-pub fn report(report: &Report, width: u16) -> String {
+pub fn report(report: &ObjectReport, width: u16) -> String {
     let title = safe(&format!("{} {}/{}", report.kind, report.namespace, report.name));
     let origin = paint(DIM, &safe(&report.origin));
     let mut out = format!("{}  {}  {origin}\n", paint(BOLD, &title), outcome(report));
@@ -52,8 +52,8 @@ pub fn report(report: &Report, width: u16) -> String {
 }
 
 /// One line about all objects.
-pub fn summary(reports: &[Report]) -> String {
-    let mut counts: Vec<(Outcome, usize)> = Vec::new();
+pub fn summary(reports: &[ObjectReport]) -> String {
+    let mut counts: Vec<(ExplainOutcome, usize)> = Vec::new();
     for report in reports {
         match counts.iter_mut().find(|(outcome, _)| *outcome == report.outcome) {
             Some((_, count)) => *count += 1,
@@ -66,24 +66,24 @@ pub fn summary(reports: &[Report]) -> String {
 }
 
 /// A template is admitted whatever its pods would meet: the server only warns.
-fn outcome(report: &Report) -> String {
+fn outcome(report: &ObjectReport) -> String {
     match report.outcome {
-        Outcome::Denied if report.kind != "Pod" => {
+        ExplainOutcome::Denied if report.kind != "Pod" => {
             format!("{}: {}", paint(YELLOW, "admitted with warnings"), paint(RED, "its pods will be denied"))
         }
         other => word(other),
     }
 }
 
-fn word(outcome: Outcome) -> String {
+fn word(outcome: ExplainOutcome) -> String {
     match outcome {
-        Outcome::NotAWorkload => paint(DIM, "carries no pod: not for the gate"),
-        Outcome::NotWasm => paint(DIM, "no Wasm: left alone"),
-        Outcome::Exempt => paint(DIM, "exempt namespace: left alone"),
-        Outcome::Unread => paint(YELLOW, "left alone, though an image could not be read"),
-        Outcome::Admitted => paint(GREEN, "admitted"),
-        Outcome::Warned => paint(YELLOW, "admitted with warnings"),
-        Outcome::Denied => paint(RED, "denied"),
+        ExplainOutcome::NotAWorkload => paint(DIM, "carries no pod: not for the gate"),
+        ExplainOutcome::NotWasm => paint(DIM, "no Wasm: left alone"),
+        ExplainOutcome::Exempt => paint(DIM, "exempt namespace: left alone"),
+        ExplainOutcome::Unread => paint(YELLOW, "left alone, though an image could not be read"),
+        ExplainOutcome::Admitted => paint(GREEN, "admitted"),
+        ExplainOutcome::Warned => paint(YELLOW, "admitted with warnings"),
+        ExplainOutcome::Denied => paint(RED, "denied"),
     }
 }
 
@@ -120,8 +120,8 @@ fn finding(container: &Value, width: u16) -> String {
     for found in list(container, "interpreters") {
         line(YELLOW, "carries", &carried(found));
     }
-    for hazard in list(container, "hazards").iter().filter_map(Value::as_str) {
-        line(YELLOW, "hazard", hazard);
+    for warning in list(container, "warnings").iter().filter_map(Value::as_str) {
+        line(YELLOW, "warning", warning);
     }
     out
 }
@@ -150,7 +150,7 @@ fn role_word(role: &str) -> &'static str {
     }
 }
 
-fn changes(report: &Report) -> String {
+fn changes(report: &ObjectReport) -> String {
     match &report.before_after {
         Some((before, after)) if !report.changes.is_empty() => {
             // A template is never patched itself: its pods are, when they are made.
@@ -191,7 +191,7 @@ fn yaml(value: &Value) -> Option<String> {
     serde_saphyr::to_string_with_options(value, options).ok()
 }
 
-fn verdict(report: &Report, width: u16) -> String {
+fn verdict(report: &ObjectReport, width: u16) -> String {
     let mut out = format!("\n  {} {}\n", paint(BOLD, "verdict"), outcome(report));
     for judged in &report.violations {
         out.push_str(&violation(judged, width));
@@ -213,9 +213,9 @@ fn verdict(report: &Report, width: u16) -> String {
 /// The message, whose first line says what is wrong; the grant that would help stands in lines of its own.
 fn violation(judged: &JudgedViolation, width: u16) -> String {
     let style = match judged.action {
-        Action::Deny => RED,
-        Action::Warn => YELLOW,
-        Action::Audit => DIM,
+        EnforcementAction::Deny => RED,
+        EnforcementAction::Warn => YELLOW,
+        EnforcementAction::Audit => DIM,
     };
     let mut lines = judged.violation.message.lines();
     let first = format!("[{}] {}", judged.violation.rule, lines.next().unwrap_or_default());

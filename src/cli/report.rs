@@ -6,15 +6,15 @@ use serde_json::Value;
 use super::manifest::Manifest;
 use crate::admission::Examination;
 use crate::image::NEEDS_COMMAND;
-use crate::inspection::{Class, Container, Finding};
+use crate::inspection::{Container, LookupResult, ProgramClass};
 use crate::judge::JudgedViolation;
-use crate::policy::Action;
+use crate::policy::EnforcementAction;
 use crate::workload::Role;
 
 /// What would become of the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum ExplainOutcome {
     /// It carries no pod spec.
     NotAWorkload,
     /// It has nothing to do with Wasm and is left alone.
@@ -34,7 +34,7 @@ pub enum Outcome {
 /// One object.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct ObjectReport {
     /// File and document.
     pub origin: String,
     /// Kind of the object.
@@ -44,7 +44,7 @@ pub struct Report {
     /// Its name.
     pub name: String,
     /// What would become of it.
-    pub outcome: Outcome,
+    pub outcome: ExplainOutcome,
     /// What was found out about the images; with capabilities where the policies were asked.
     pub containers: Vec<Value>,
     /// One line per change.
@@ -71,7 +71,7 @@ pub struct Report {
     pub before_after: Option<(Value, Value)>,
 }
 
-impl Report {
+impl ObjectReport {
     /// An object without a pod spec.
     pub fn not_a_workload(manifest: &Manifest, namespace: &str) -> Self {
         Self {
@@ -79,7 +79,7 @@ impl Report {
             kind: manifest.kind().kind,
             namespace: namespace.to_string(),
             name: manifest.text("/metadata/name").to_string(),
-            outcome: Outcome::NotAWorkload,
+            outcome: ExplainOutcome::NotAWorkload,
             containers: Vec::new(),
             changes: Vec::new(),
             patch: Value::Array(Vec::new()),
@@ -95,7 +95,7 @@ impl Report {
 
     /// An object of a namespace that the gate never touches.
     pub fn exempt(manifest: &Manifest, namespace: &str) -> Self {
-        Self { outcome: Outcome::Exempt, ..Self::not_a_workload(manifest, namespace) }
+        Self { outcome: ExplainOutcome::Exempt, ..Self::not_a_workload(manifest, namespace) }
     }
 
     /// An object that was examined; `input` is what the policies were shown, and `grants` would cover what nobody granted.
@@ -115,7 +115,7 @@ impl Report {
         let uses = examination.workload.images();
         for (container, image) in containers.iter_mut().zip(uses) {
             if !image.command.is_empty() || !image.args.is_empty() {
-                drop_hazard(container, NEEDS_COMMAND);
+                drop_warning(container, NEEDS_COMMAND);
             }
         }
         Ok(Self {
@@ -137,20 +137,20 @@ impl Report {
     }
 }
 
-fn drop_hazard(container: &mut Value, hazard: &str) {
-    if let Some(hazards) = container.get_mut("hazards").and_then(Value::as_array_mut) {
-        hazards.retain(|known| known.as_str() != Some(hazard));
+fn drop_warning(container: &mut Value, warning: &str) {
+    if let Some(warnings) = container.get_mut("warnings").and_then(Value::as_array_mut) {
+        warnings.retain(|known| known.as_str() != Some(warning));
     }
 }
 
 /// What a rule says decides; that a person is told of a change is no reason to worry about the verdict.
-fn outcome(examination: &Examination, violations: &[JudgedViolation]) -> Outcome {
+fn outcome(examination: &Examination, violations: &[JudgedViolation]) -> ExplainOutcome {
     match violations.iter().map(|v| v.action).max() {
-        Some(Action::Deny) => Outcome::Denied,
-        Some(Action::Warn) => Outcome::Warned,
-        _ if examination.judgement.is_some() => Outcome::Admitted,
-        _ if examination.inspection.containers.iter().any(|c| c.known().is_none()) => Outcome::Unread,
-        _ => Outcome::NotWasm,
+        Some(EnforcementAction::Deny) => ExplainOutcome::Denied,
+        Some(EnforcementAction::Warn) => ExplainOutcome::Warned,
+        _ if examination.judgement.is_some() => ExplainOutcome::Admitted,
+        _ if examination.inspection.containers.iter().any(|c| c.known().is_none()) => ExplainOutcome::Unread,
+        _ => ExplainOutcome::NotWasm,
     }
 }
 
@@ -159,18 +159,18 @@ fn found(container: &Container) -> Result<Value, serde_json::Error> {
     let role = serde_json::to_value(container.role)?;
     let mut value = serde_json::json!({
         "name": container.name, "role": role, "image": container.image,
-        "class": if container.role == Role::ImageVolume { serde_json::to_value(Class::Linux)? } else { serde_json::to_value(container.class())? },
+        "class": if container.role == Role::ImageVolume { serde_json::to_value(ProgramClass::Linux)? } else { serde_json::to_value(container.class())? },
     });
     let Some(map) = value.as_object_mut() else { return Ok(value) };
-    match &container.finding {
-        Finding::Known { facts, .. } => {
+    match &container.lookup {
+        LookupResult::Known { facts, .. } => {
             map.insert("digest".into(), facts.digest.clone().into());
             map.insert("kind".into(), serde_json::to_value(facts.kind)?);
             map.insert("shape".into(), serde_json::to_value(facts.shape)?);
             map.insert("evidence".into(), serde_json::to_value(&facts.evidence)?);
-            map.insert("hazards".into(), serde_json::to_value(&facts.hazards)?);
+            map.insert("warnings".into(), serde_json::to_value(&facts.warnings)?);
         }
-        Finding::Unread { error } => {
+        LookupResult::Unread { error } => {
             map.insert("reason".into(), error.to_string().into());
         }
     }

@@ -17,10 +17,11 @@ use tracing_subscriber::EnvFilter;
 use super::args::{LogFormat, ServeOptions};
 use super::{Error, Exit, build};
 use crate::admission::Gate;
-use crate::audit::{self, Labels, Metrics, Outbox, Output, Sink};
+use crate::audit::{DecisionLogOutput, Labels, Metrics, Outbox, Sink};
 use crate::certs;
 use crate::config::{Overrides, Settings};
 use crate::register::{self, Registration};
+use crate::review::Webhook;
 use crate::server::{self, Event, Server, Signals};
 use crate::watch;
 
@@ -44,7 +45,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let mut registration = register(&settings, client.as_ref(), &metrics)?;
     let (cert, key) = certificate(&settings, registration.as_mut()).await?;
     let watching = cluster::prepare(&settings, client.as_ref());
-    let state = cluster::before_the_first_picture(build::state(&settings).await?, watching.is_some());
+    let state = cluster::before_the_first_snapshot(build::state(&settings).await?, watching.is_some());
     let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
     let inspector = cluster::with_pull_secrets(build::serving_inspector(&settings)?, watching.as_ref());
     inspector.warm().await;
@@ -65,7 +66,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     // The last records are written whatever became of the listeners; a loss is said and changes no exit code.
     let flushed = tokio::task::spawn_blocking(move || gate.sink().close(FLUSH_DEADLINE)).await;
     if let Ok(Err(error)) = flushed {
-        tracing::error!(%error, "Lost records");
+        tracing::error!(%error, "lost records");
     }
     served.map(|()| Exit::Success)
 }
@@ -120,11 +121,11 @@ async fn serve(
     cert: PathBuf,
     key: PathBuf,
     reload_every: Option<Duration>,
-    gate: impl server::Gate,
+    gate: impl server::AdmissionHandler,
 ) -> Result<(), Error> {
     let file = &settings.file.server;
-    let options = server::Options::new(cert, key);
-    let options = server::Options {
+    let options = server::ServerOptions::new(cert, key);
+    let options = server::ServerOptions {
         reload_every: reload_every.unwrap_or(options.reload_every),
         address: file.listen,
         probes: file.probes,
@@ -137,7 +138,7 @@ async fn serve(
     };
     let server = Server::bind(options).await?;
     let signals = Signals::from_process()?;
-    tracing::info!(webhooks = %server.address(), probes = %server.probes_address(), "Listening");
+    tracing::info!(webhooks = %server.address(), probes = %server.probes_address(), "listening");
     Ok(server.run(Arc::new(gate), signals).await?)
 }
 
@@ -170,11 +171,11 @@ fn start_log(format: LogFormat) {
 }
 
 /// `-`, `none`, or a file.
-fn log_output(flag: &str) -> Output {
+fn log_output(flag: &str) -> DecisionLogOutput {
     match flag {
-        "-" => Output::Stdout,
-        "none" => Output::Off,
-        path => Output::File(path.into()),
+        "-" => DecisionLogOutput::Stdout,
+        "none" => DecisionLogOutput::Off,
+        path => DecisionLogOutput::File(path.into()),
     }
 }
 
@@ -228,7 +229,7 @@ async fn certificate(
     }
     certs::load_or_make(&server.cert_dir, &server.cert_names)?;
     let ca = server.cert_dir.join("ca.crt");
-    tracing::info!(ca = %ca.display(), "Serving with a development certificate");
+    tracing::info!(ca = %ca.display(), "serving with a development certificate");
     Ok((server.cert_dir.join("tls.crt"), server.cert_dir.join("tls.key")))
 }
 
@@ -267,13 +268,9 @@ impl Served {
     }
 }
 
-impl server::Gate for Served {
-    async fn answer(&self, road: server::Road, body: Bytes, budget: Duration) -> Vec<u8> {
-        let road = match road {
-            server::Road::Mutate => audit::Road::Mutate,
-            server::Road::Validate => audit::Road::Validate,
-        };
-        self.gate.review(road, &body, budget).await
+impl server::AdmissionHandler for Served {
+    async fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration) -> Vec<u8> {
+        self.gate.review(webhook, &body, budget).await
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -290,7 +287,7 @@ impl server::Gate for Served {
         let word = event_word(event);
         self.gate.metrics().server_event(word);
         // A port scanner makes many of these, a platform engineer wants few lines.
-        tracing::debug!(event = word, "The server acted by itself");
+        tracing::debug!(event = word, "the server acted by itself");
     }
 }
 

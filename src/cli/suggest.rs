@@ -15,12 +15,12 @@ use super::{Error, Exit, build, print, render};
 use crate::admission::examine::{self, Open};
 use crate::admission::{Examination, State};
 use crate::capability::Entry;
-use crate::grant::draft::{Draft, comment};
+use crate::grant::draft::{GrantDraft, comment};
 use crate::grant::index::repository;
 use crate::judge::input::UserFacts;
 use crate::judge::{JudgedViolation, RequestFacts};
 use crate::lookup::Inspector;
-use crate::policy::{Action, Violation};
+use crate::policy::{EnforcementAction, Violation};
 use crate::workload::{Kind, Workload};
 
 /// Rules that a grant satisfies: those that speak of an uncovered capability (`policies/wasmgate/concern.rego`), but for
@@ -146,7 +146,7 @@ fn judged(
 ) -> Suggestion {
     let Some(judgement) = &examination.judgement else { return unjudged(examination) };
     let violations = &judgement.verdict.violations;
-    let denied = |v: &&JudgedViolation| v.action == Action::Deny;
+    let denied = |v: &&JudgedViolation| v.action == EnforcementAction::Deny;
     let unmendable = violations.iter().filter(denied).filter(|v| !is_mendable(&v.violation));
     let blocked: Vec<String> = unmendable
         .map(|v| format!("[{}] {} (no grant can mend this)", v.violation.rule, v.violation.message))
@@ -171,11 +171,11 @@ pub fn is_mendable(violation: &Violation) -> bool {
 
 /// An object that no policy was asked about. When an image could not be read, it may be Wasm all the same.
 fn unjudged(examination: &Examination) -> Suggestion {
-    let unread = |c: &crate::inspection::Container| match &c.finding {
-        crate::inspection::Finding::Unread { error } => {
+    let unread = |c: &crate::inspection::Container| match &c.lookup {
+        crate::inspection::LookupResult::Unread { error } => {
             Some(format!("container `{}`: nobody can tell what it would need: {error}", c.name))
         }
-        crate::inspection::Finding::Known { .. } => None,
+        crate::inspection::LookupResult::Known { .. } => None,
     };
     let blocked: Vec<String> = examination.inspection.containers.iter().filter_map(unread).collect();
     let summary =
@@ -184,13 +184,14 @@ fn unjudged(examination: &Examination) -> Suggestion {
 }
 
 /// What of a container a grant would change: not one that something prevents from starting at all, and nothing that an
-/// exception spares.
+/// exception exempts.
 fn grantable(mut open: Open, violations: &[JudgedViolation]) -> Option<Open> {
     let own = |v: &&JudgedViolation| v.violation.container.as_deref() == Some(open.container.as_str());
     let own: Vec<&JudgedViolation> = violations.iter().filter(own).collect();
-    let prevented =
-        own.iter().any(|v| v.action == Action::Deny && PREVENTING.contains(&v.violation.rule.as_str()));
-    let spared: BTreeSet<&str> = own
+    let prevented = own
+        .iter()
+        .any(|v| v.action == EnforcementAction::Deny && PREVENTING.contains(&v.violation.rule.as_str()));
+    let exempted: BTreeSet<&str> = own
         .iter()
         .filter(|v| v.exempted.is_some() && MENDABLE.contains(&v.violation.rule.as_str()))
         .filter_map(|v| v.violation.capability.as_deref())
@@ -200,7 +201,7 @@ fn grantable(mut open: Open, violations: &[JudgedViolation]) -> Option<Open> {
         own.iter().any(|v| v.violation.rule == IDLE && v.violation.capability.as_deref() == capability)
     };
     open.entries.extend(std::mem::take(&mut open.ambient).into_iter().filter(idle));
-    open.entries.retain(|entry| !spared.contains(entry.capability.as_str()));
+    open.entries.retain(|entry| !exempted.contains(entry.capability.as_str()));
     (!prevented && !open.entries.is_empty()).then_some(open)
 }
 
@@ -228,7 +229,7 @@ fn drafts(workload: &Workload, open: &[Open], taken: &mut BTreeSet<(String, Stri
         let container = list.first().map(|open| open.container.as_str()).unwrap_or_default();
         let own = if workload.name.is_empty() { container } else { &workload.name };
         let wanted = if several { format!("{own}-{container}") } else { own.to_string() };
-        let draft = Draft {
+        let draft = GrantDraft {
             name: &free_name(&dns_name(&wanted), &workload.namespace, taken),
             namespace: &workload.namespace,
             service_account: workload.service_account(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Kubernetes;
 use crate::audit;
 use crate::image::ImageKind;
-use crate::judge::{Levels, Options};
+use crate::judge::{EnforcementSettings, PolicyOptions};
 use crate::lookup;
 use crate::runtime::{Profile, Runtimes};
 
@@ -29,7 +29,7 @@ pub struct File {
     pub kind: String,
     /// Listening, certificates, time limits.
     #[serde(default)]
-    pub server: Server,
+    pub server: ServerSettings,
     /// Registries, image layouts, caches and bounds.
     #[serde(default)]
     pub images: lookup::LookupOptions,
@@ -50,13 +50,13 @@ pub struct File {
     pub kubernetes: Kubernetes,
     /// How hard violations bite.
     #[serde(default)]
-    pub enforcement: Levels,
+    pub enforcement: EnforcementSettings,
     /// Further namespaces that the gate never touches; `kube-system` and its own are always among them.
     #[serde(default)]
     pub exempt_namespaces: BTreeSet<String>,
     /// Where decision records go, and what is written on each.
     #[serde(default)]
-    pub decision_log: audit::Options,
+    pub decision_log: audit::DecisionLogOptions,
 }
 
 impl Default for File {
@@ -64,16 +64,16 @@ impl Default for File {
         Self {
             api_version: API_VERSION.to_string(),
             kind: KIND.to_string(),
-            server: Server::default(),
+            server: ServerSettings::default(),
             images: lookup::LookupOptions::default(),
             runtimes: RuntimeTable::default(),
             policies: Policies::default(),
             grants: None,
             cluster: None,
             kubernetes: Kubernetes::default(),
-            enforcement: Levels::default(),
+            enforcement: EnforcementSettings::default(),
             exempt_namespaces: BTreeSet::new(),
-            decision_log: audit::Options::default(),
+            decision_log: audit::DecisionLogOptions::default(),
         }
     }
 }
@@ -88,12 +88,12 @@ pub(super) fn always_exempt(own: Option<String>) -> [String; 2] {
 /// Listening, certificates, time limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Server {
+pub struct ServerSettings {
     /// Address of the webhooks.
     pub listen: SocketAddr,
     /// Address of the probes and metrics.
     pub probes: SocketAddr,
-    /// Certificate chain; with [`Server::key_file`].
+    /// Certificate chain; with [`ServerSettings::key_file`].
     pub cert_file: Option<PathBuf>,
     /// Private key.
     pub key_file: Option<PathBuf>,
@@ -101,7 +101,7 @@ pub struct Server {
     pub cert_dir: PathBuf,
     /// Further names on the development certificate.
     pub cert_names: Vec<String>,
-    /// Authorities (PEM) that sign the certificates by which callers of the webhooks prove who they are; without them
+    /// CAs (PEM) that sign the certificates by which callers of the webhooks prove who they are; without them
     /// everybody may call.
     pub client_ca_file: Option<PathBuf>,
     /// Longest time for one review; the API server's own timeout wins when it is shorter.
@@ -114,7 +114,7 @@ pub struct Server {
     pub drain_deadline: SignedDuration,
 }
 
-impl Default for Server {
+impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
@@ -159,7 +159,7 @@ pub struct Policies {
     pub bundles: Vec<PathBuf>,
     /// Given to the rules of all bundles as `input.options`. The baseline reads `strictAmbient`: `true` refuses what a
     /// runtime hands over without a grant even where the program cannot use it.
-    pub options: Options,
+    pub options: PolicyOptions,
     /// Longest time for one evaluation of one bundle.
     pub time_limit: SignedDuration,
     /// Most memory for one evaluation, in bytes.
@@ -171,7 +171,7 @@ impl Default for Policies {
         Self {
             baseline: true,
             bundles: Vec::new(),
-            options: Options::new(),
+            options: PolicyOptions::new(),
             time_limit: SignedDuration::from_millis(250),
             memory_limit_bytes: 64 << 20,
         }

@@ -10,7 +10,7 @@ use super::Error;
 use super::settings::{duration, wrong};
 use crate::certs::Rotation;
 use crate::register::lease::Timing;
-use crate::register::{Certificates, EventLimits, LeaseOptions, Plan, Webhooks};
+use crate::register::{CertificatePlan, Certificates, EventLimits, LeaseOptions, Webhooks};
 
 /// The cluster that the gate belongs to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct Kubernetes {
     pub kubeconfig: Option<PathBuf>,
     /// Certificates that the gate makes, keeps in a Secret and rotates.
     pub certificates: Certificates,
-    /// The webhook configurations into which the authority's certificate is written.
+    /// The webhook configurations into which the CA's certificate is written.
     pub webhooks: Webhooks,
     /// The Lease of the one replica that writes certificates.
     pub lease: LeaseOptions,
@@ -47,7 +47,7 @@ impl Kubernetes {
     }
 
     /// All that managing certificates needs, for a gate in this namespace that keeps its files in this folder.
-    pub fn plan(&self, namespace: &str, folder: &Path) -> Result<Plan, Error> {
+    pub fn plan(&self, namespace: &str, folder: &Path) -> Result<CertificatePlan, Error> {
         let written = &self.certificates;
         let at_least = |field: &str, value, least: Duration, message: &str| {
             let field = format!("kubernetes.{field}");
@@ -60,15 +60,14 @@ impl Kubernetes {
         let message = "at least three times `kubernetes.certificates.overlap`, or it expires within it";
         let leaf = at_least("certificates.leafLifetime", written.leaf_lifetime, overlap * 3, message)?;
         let message = "at least twice `kubernetes.certificates.leafLifetime`";
-        let authority =
-            at_least("certificates.authorityLifetime", written.authority_lifetime, leaf * 2, message)?;
+        let ca = at_least("certificates.caLifetime", written.ca_lifetime, leaf * 2, message)?;
         let term = at_least("lease.duration", self.lease.duration, second, "one second is the least")?;
         let start_timeout =
             at_least("certificates.startTimeout", written.start_timeout, second, "one second is the least")?;
-        Ok(Plan {
+        Ok(CertificatePlan {
             namespace: namespace.to_owned(),
             secret: written.secret_name.clone(),
-            rotation: Rotation { names: self.names(namespace)?, leaf, authority, overlap },
+            rotation: Rotation { names: self.names(namespace)?, leaf, ca, overlap },
             webhooks: self.webhooks.clone(),
             lease_name: self.lease.name.clone(),
             timing: Timing { term },
@@ -133,7 +132,7 @@ mod tests {
         for (body, field) in [
             ("{certificates: {overlap: 1s}}", "certificates.overlap"),
             ("{certificates: {leafLifetime: 71h}}", "certificates.leafLifetime"),
-            ("{certificates: {authorityLifetime: 2160h}}", "certificates.authorityLifetime"),
+            ("{certificates: {caLifetime: 2160h}}", "certificates.caLifetime"),
             ("{certificates: {startTimeout: 0s}}", "certificates.startTimeout"),
             ("{certificates: {extraNames: ['not a name']}}", "kubernetes.certificates"),
             ("{lease: {duration: -5s}}", "lease.duration"),

@@ -8,8 +8,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::{Error, File};
-use crate::audit::Output;
-use crate::judge::Levels;
+use crate::audit::DecisionLogOutput;
+use crate::judge::EnforcementSettings;
 use crate::plan::quantity;
 use crate::runtime::{Profile, Runtimes};
 
@@ -45,7 +45,7 @@ pub struct Overrides {
     /// `--cert-name`.
     pub cert_names: Vec<String>,
     /// `--decision-log`.
-    pub decision_log: Option<Output>,
+    pub decision_log: Option<DecisionLogOutput>,
     /// `--kubeconfig`; the cluster behind it is watched.
     pub kubeconfig: Option<PathBuf>,
     /// Namespace that the gate itself runs in.
@@ -75,7 +75,7 @@ pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> 
     let runtimes =
         Runtimes { profiles: file.runtimes.profiles.clone(), placement: file.runtimes.placement.clone() };
     check_runtimes(&runtimes)?;
-    check_levels(&file.enforcement)?;
+    check_enforcement(&file.enforcement)?;
     if file.server.cert_file.is_some() != file.server.key_file.is_some() {
         return Err(wrong("server.certFile", &"alone", "give `server.keyFile` with it, or neither"));
     }
@@ -164,14 +164,16 @@ fn layouts(flags: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
     flags.iter().map(pair).collect()
 }
 
-/// A level below the floor is never reached, so whoever wrote it meant something else.
-fn check_levels(levels: &Levels) -> Result<(), Error> {
-    let written = levels.namespaces.iter().map(|(name, level)| (format!("namespaces.{name}"), *level));
-    for (field, level) in written.chain([("default".to_string(), levels.default)]) {
-        if level < levels.floor {
-            let message =
-                format!("`enforcement.floor` is `{}`; lower the floor or raise this", levels.floor.as_str());
-            return Err(wrong(&format!("enforcement.{field}"), &level.as_str(), &message));
+/// An enforcement action below the floor is never reached, so whoever wrote it meant something else.
+fn check_enforcement(enforcement: &EnforcementSettings) -> Result<(), Error> {
+    let written = enforcement.namespaces.iter().map(|(name, action)| (format!("namespaces.{name}"), *action));
+    for (field, action) in written.chain([("default".to_string(), enforcement.default)]) {
+        if action < enforcement.floor {
+            let message = format!(
+                "`enforcement.floor` is `{}`; lower the floor or raise this",
+                enforcement.floor.as_str()
+            );
+            return Err(wrong(&format!("enforcement.{field}"), &action.as_str(), &message));
         }
     }
     Ok(())
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_below_the_floor_is_refused_with_its_place() {
+    fn an_action_below_the_floor_is_refused_with_its_place() {
         let error =
             settings("enforcement: {floor: warn, namespaces: {shop: audit}}\n").unwrap_err().to_string();
         assert!(error.contains("`enforcement.namespaces.shop` cannot be `audit`"), "{error}");
@@ -321,10 +323,10 @@ mod tests {
     fn the_decision_log_goes_where_the_file_or_the_flag_says() {
         let body = "decisionLog: {output: {file: /var/log/gate.log}, labels: {cluster: eu-1}}\n";
         let file = parse("gate.yaml", &format!("{HEAD}{body}")).unwrap();
-        assert_eq!(file.decision_log.output, Output::File("/var/log/gate.log".into()));
-        let overrides = Overrides { decision_log: Some(Output::Off), ..Overrides::default() };
+        assert_eq!(file.decision_log.output, DecisionLogOutput::File("/var/log/gate.log".into()));
+        let overrides = Overrides { decision_log: Some(DecisionLogOutput::Off), ..Overrides::default() };
         let log = resolve(file, overrides).unwrap().file.decision_log;
-        assert_eq!(log.output, Output::Off);
+        assert_eq!(log.output, DecisionLogOutput::Off);
         assert_eq!(log.labels["cluster"], "eu-1");
     }
 

@@ -38,12 +38,12 @@ impl Problems {
     pub(super) fn of<T>(
         sorted: &[T],
         origin: impl Fn(&T) -> String,
-        meaning: impl Fn(&T) -> Vec<Finding>,
+        check: impl Fn(&T) -> Vec<FieldError>,
     ) -> Self {
         let mut problems = Vec::new();
         for object in sorted {
             let problem = |(field, message)| Problem { origin: origin(object), field, message };
-            problems.extend(meaning(object).into_iter().map(problem));
+            problems.extend(check(object).into_iter().map(problem));
         }
         for pair in sorted.windows(2) {
             if let [a, b] = pair
@@ -72,10 +72,10 @@ impl fmt::Display for Problems {
 }
 
 /// Path of a field and what is wrong with it.
-type Finding = (String, String);
+type FieldError = (String, String);
 
 /// What a field may hold.
-enum Shape {
+enum FieldShape {
     Text,
     Flag,
     Port,
@@ -84,69 +84,69 @@ enum Shape {
     Open,
     OneOf(&'static [&'static str]),
     Name,
-    List(&'static Shape),
-    Fields(&'static [(&'static str, Shape, bool)]),
+    List(&'static FieldShape),
+    Fields(&'static [(&'static str, FieldShape, bool)]),
 }
 
-const SELECTOR: Shape = Shape::Fields(&[
-    ("matchLabels", Shape::Labels, false),
+const SELECTOR: FieldShape = FieldShape::Fields(&[
+    ("matchLabels", FieldShape::Labels, false),
     (
         "matchExpressions",
-        Shape::List(&Shape::Fields(&[
-            ("key", Shape::Text, true),
-            ("operator", Shape::OneOf(&["In", "NotIn", "Exists", "DoesNotExist"]), true),
-            ("values", Shape::List(&Shape::Text), false),
+        FieldShape::List(&FieldShape::Fields(&[
+            ("key", FieldShape::Text, true),
+            ("operator", FieldShape::OneOf(&["In", "NotIn", "Exists", "DoesNotExist"]), true),
+            ("values", FieldShape::List(&FieldShape::Text), false),
         ])),
         false,
     ),
 ]);
 
-const CAPABILITY: Shape = Shape::Fields(&[
-    ("name", Shape::Name, true),
-    ("hosts", Shape::List(&Shape::Text), false),
-    ("paths", Shape::List(&Shape::Text), false),
-    ("access", Shape::OneOf(&["read-only", "read-write"]), false),
-    ("names", Shape::List(&Shape::Text), false),
-    ("ports", Shape::List(&Shape::Port), false),
-    ("secrets", Shape::Flag, false),
+const CAPABILITY: FieldShape = FieldShape::Fields(&[
+    ("name", FieldShape::Name, true),
+    ("hosts", FieldShape::List(&FieldShape::Text), false),
+    ("paths", FieldShape::List(&FieldShape::Text), false),
+    ("access", FieldShape::OneOf(&["read-only", "read-write"]), false),
+    ("names", FieldShape::List(&FieldShape::Text), false),
+    ("ports", FieldShape::List(&FieldShape::Port), false),
+    ("secrets", FieldShape::Flag, false),
 ]);
 
-const SUBJECTS: Shape = Shape::Fields(&[
-    ("serviceAccounts", Shape::List(&Shape::Text), false),
-    ("images", Shape::List(&Shape::Text), false),
+const SUBJECTS: FieldShape = FieldShape::Fields(&[
+    ("serviceAccounts", FieldShape::List(&FieldShape::Text), false),
+    ("images", FieldShape::List(&FieldShape::Text), false),
     ("podSelector", SELECTOR, false),
 ]);
 
-const GRANT: Shape = Shape::Fields(&[
-    ("apiVersion", Shape::OneOf(&[API_VERSION]), true),
+const GRANT: FieldShape = FieldShape::Fields(&[
+    ("apiVersion", FieldShape::OneOf(&[API_VERSION]), true),
     // A document of the third kind does not come here.
-    ("kind", Shape::OneOf(&["WasiGrant", "ClusterWasiGrant", exception::KIND]), true),
-    ("metadata", Shape::Open, true),
+    ("kind", FieldShape::OneOf(&["WasiGrant", "ClusterWasiGrant", exception::KIND]), true),
+    ("metadata", FieldShape::Open, true),
     (
         "spec",
-        Shape::Fields(&[
+        FieldShape::Fields(&[
             ("subjects", SUBJECTS, false),
             ("namespaceSelector", SELECTOR, false),
-            ("capabilities", Shape::List(&CAPABILITY), true),
-            ("expiresAt", Shape::Time, false),
+            ("capabilities", FieldShape::List(&CAPABILITY), true),
+            ("expiresAt", FieldShape::Time, false),
         ]),
         true,
     ),
 ]);
 
-const EXCEPTION: Shape = Shape::Fields(&[
-    ("apiVersion", Shape::OneOf(&[API_VERSION]), true),
-    ("kind", Shape::OneOf(&[exception::KIND]), true),
-    ("metadata", Shape::Open, true),
+const EXCEPTION: FieldShape = FieldShape::Fields(&[
+    ("apiVersion", FieldShape::OneOf(&[API_VERSION]), true),
+    ("kind", FieldShape::OneOf(&[exception::KIND]), true),
+    ("metadata", FieldShape::Open, true),
     (
         "spec",
-        Shape::Fields(&[
-            ("rules", Shape::List(&Shape::Text), true),
+        FieldShape::Fields(&[
+            ("rules", FieldShape::List(&FieldShape::Text), true),
             ("subjects", SUBJECTS, false),
-            ("containers", Shape::List(&Shape::Text), false),
-            ("capabilities", Shape::List(&Shape::Name), false),
-            ("reason", Shape::Text, true),
-            ("expiresAt", Shape::Time, true),
+            ("containers", FieldShape::List(&FieldShape::Text), false),
+            ("capabilities", FieldShape::List(&FieldShape::Name), false),
+            ("reason", FieldShape::Text, true),
+            ("expiresAt", FieldShape::Time, true),
         ]),
         true,
     ),
@@ -160,27 +160,27 @@ pub(super) enum Read {
 }
 
 /// Reads one document. Fields that are `null` count as absent, as they do in Kubernetes.
-pub(super) fn read(document: Value) -> Result<Read, Vec<Finding>> {
+pub(super) fn read(document: Value) -> Result<Read, Vec<FieldError>> {
     let document = without_nulls(document);
     if document.get("kind").and_then(Value::as_str) == Some(exception::KIND) {
-        let exception = typed(document, &EXCEPTION, meaning_of_exception)?;
+        let exception = typed(document, &EXCEPTION, check_exception)?;
         return Ok(Read::Exception(Box::new(exception)));
     }
-    Ok(Read::Grant(Box::new(typed(document, &GRANT, meaning)?)))
+    Ok(Read::Grant(Box::new(typed(document, &GRANT, check_grant)?)))
 }
 
 fn typed<T: DeserializeOwned>(
     document: Value,
-    expected: &Shape,
-    meaning: impl Fn(&T) -> Vec<Finding>,
-) -> Result<T, Vec<Finding>> {
+    expected: &FieldShape,
+    check: impl Fn(&T) -> Vec<FieldError>,
+) -> Result<T, Vec<FieldError>> {
     let mut findings = Vec::new();
-    shape(&document, expected, "", &mut findings);
+    check_shape(&document, expected, "", &mut findings);
     if !findings.is_empty() {
         return Err(findings);
     }
     let object: T = serde_json::from_value(document).map_err(|e| vec![(String::new(), e.to_string())])?;
-    let findings = meaning(&object);
+    let findings = check(&object);
     if findings.is_empty() { Ok(object) } else { Err(findings) }
 }
 
@@ -195,57 +195,61 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-fn shape(value: &Value, expected: &Shape, at: &str, findings: &mut Vec<Finding>) {
+fn check_shape(value: &Value, expected: &FieldShape, at: &str, findings: &mut Vec<FieldError>) {
     let message = match (expected, value) {
-        (Shape::Text, Value::String(_)) | (Shape::Flag, Value::Bool(_)) | (Shape::Open, Value::Object(_)) => {
+        (FieldShape::Text, Value::String(_))
+        | (FieldShape::Flag, Value::Bool(_))
+        | (FieldShape::Open, Value::Object(_)) => {
             return;
         }
-        (Shape::Labels, Value::Object(labels)) => {
+        (FieldShape::Labels, Value::Object(labels)) => {
             for (key, value) in labels {
-                shape(value, &Shape::Text, &join(at, key), findings);
+                check_shape(value, &FieldShape::Text, &join(at, key), findings);
             }
             return;
         }
-        (Shape::Port, Value::Number(port)) if port.as_u64().is_some_and(|p| (1..=65535).contains(&p)) => {
+        (FieldShape::Port, Value::Number(port))
+            if port.as_u64().is_some_and(|p| (1..=65535).contains(&p)) =>
+        {
             return;
         }
-        (Shape::Time, Value::String(time)) => match time.parse::<jiff::Timestamp>() {
+        (FieldShape::Time, Value::String(time)) => match time.parse::<jiff::Timestamp>() {
             Ok(_) => return,
             Err(_) => format!("`{time}` is not a time; write RFC 3339, such as 2027-03-31T00:00:00Z"),
         },
-        (Shape::OneOf(allowed), Value::String(text)) if allowed.contains(&text.as_str()) => return,
-        (Shape::OneOf(allowed), Value::String(text)) => {
+        (FieldShape::OneOf(allowed), Value::String(text)) if allowed.contains(&text.as_str()) => return,
+        (FieldShape::OneOf(allowed), Value::String(text)) => {
             format!("`{text}` is not known; write {}", allowed.join(" or "))
         }
-        (Shape::Name, Value::String(text)) => match text.parse::<Capability>() {
+        (FieldShape::Name, Value::String(text)) => match text.parse::<Capability>() {
             Ok(_) => return,
             Err(unknown) => {
                 format!("{unknown}{}", did_you_mean(text, Capability::ALL.iter().map(|c| c.as_str())))
             }
         },
-        (Shape::List(item), Value::Array(items)) => {
+        (FieldShape::List(item), Value::Array(items)) => {
             for (index, value) in items.iter().enumerate() {
-                shape(value, item, &format!("{at}[{index}]"), findings);
+                check_shape(value, item, &format!("{at}[{index}]"), findings);
             }
             return;
         }
-        (Shape::Fields(fields), Value::Object(object)) => {
-            return shape_of_object(object, fields, at, findings);
+        (FieldShape::Fields(fields), Value::Object(object)) => {
+            return check_fields(object, fields, at, findings);
         }
         _ => format!("`{}` is not {}", shortened(value), describe(expected)),
     };
     findings.push((at.to_string(), message));
 }
 
-fn shape_of_object(
+fn check_fields(
     object: &Map<String, Value>,
-    fields: &[(&str, Shape, bool)],
+    fields: &[(&str, FieldShape, bool)],
     at: &str,
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<FieldError>,
 ) {
     for (key, value) in object {
         if let Some((name, expected, _)) = fields.iter().find(|(name, _, _)| name == key) {
-            shape(value, expected, &join(at, name), findings);
+            check_shape(value, expected, &join(at, name), findings);
             continue;
         }
         let names = || fields.iter().map(|(name, _, _)| *name);
@@ -264,17 +268,17 @@ fn join(at: &str, name: &str) -> String {
     if at.is_empty() { name.to_string() } else { format!("{at}.{name}") }
 }
 
-fn describe(expected: &Shape) -> String {
+fn describe(expected: &FieldShape) -> String {
     match expected {
-        Shape::Text => "a text".into(),
-        Shape::Flag => "true or false".into(),
-        Shape::Port => "a port number from 1 to 65535".into(),
-        Shape::Time => "an RFC 3339 time".into(),
-        Shape::Labels => "a map of label keys to values".into(),
-        Shape::Open | Shape::Fields(_) => "an object".into(),
-        Shape::OneOf(allowed) => allowed.join(" or "),
-        Shape::Name => "the name of a capability".into(),
-        Shape::List(_) => "a list".into(),
+        FieldShape::Text => "a text".into(),
+        FieldShape::Flag => "true or false".into(),
+        FieldShape::Port => "a port number from 1 to 65535".into(),
+        FieldShape::Time => "an RFC 3339 time".into(),
+        FieldShape::Labels => "a map of label keys to values".into(),
+        FieldShape::Open | FieldShape::Fields(_) => "an object".into(),
+        FieldShape::OneOf(allowed) => allowed.join(" or "),
+        FieldShape::Name => "the name of a capability".into(),
+        FieldShape::List(_) => "a list".into(),
     }
 }
 
@@ -312,7 +316,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// What is wrong with the values of a grant whose shape is right. Also for grants that came by another way than a file.
-pub(super) fn meaning(grant: &WasiGrant) -> Vec<Finding> {
+pub(super) fn check_grant(grant: &WasiGrant) -> Vec<FieldError> {
     let mut findings = identity(grant);
     findings.extend(reach(grant));
     if grant.spec.capabilities.is_empty() {
@@ -329,7 +333,7 @@ pub(super) fn meaning(grant: &WasiGrant) -> Vec<Finding> {
     findings
 }
 
-fn identity(grant: &WasiGrant) -> Vec<Finding> {
+fn identity(grant: &WasiGrant) -> Vec<FieldError> {
     let mut findings = Vec::new();
     let mut find = |field: &str, message: String| findings.push((field.to_string(), message));
     if grant.api_version != API_VERSION {
@@ -346,7 +350,7 @@ fn identity(grant: &WasiGrant) -> Vec<Finding> {
 
 /// Which namespaces it is for: a `WasiGrant` says it by its own, a `ClusterWasiGrant` by a selector. None is never taken for
 /// all.
-fn reach(grant: &WasiGrant) -> Vec<Finding> {
+fn reach(grant: &WasiGrant) -> Vec<FieldError> {
     let mut findings = Vec::new();
     let mut find = |field: &str, message: String| findings.push((field.to_string(), message));
     match (grant.is_cluster(), grant.metadata.get("namespace")) {
@@ -377,7 +381,7 @@ fn reach(grant: &WasiGrant) -> Vec<Finding> {
 }
 
 /// What is wrong with an exception whose shape is right.
-pub(super) fn meaning_of_exception(exception: &WasiException) -> Vec<Finding> {
+pub(super) fn check_exception(exception: &WasiException) -> Vec<FieldError> {
     let mut findings = Vec::new();
     let mut find = |field: &str, message: String| findings.push((field.to_string(), message));
     if exception.name().is_empty() {
@@ -416,7 +420,7 @@ fn wrong_rule(rule: &str) -> Option<String> {
     })
 }
 
-fn subjects(subjects: Option<&Subjects>) -> Vec<Finding> {
+fn subjects(subjects: Option<&Subjects>) -> Vec<FieldError> {
     let mut findings = Vec::new();
     let Some(subjects) = subjects else { return findings };
     findings.extend(empty_texts(&subjects.service_accounts, "spec.subjects.serviceAccounts", "a name"));
@@ -427,12 +431,12 @@ fn subjects(subjects: Option<&Subjects>) -> Vec<Finding> {
     findings
 }
 
-fn empty_texts(list: &[String], at: &str, what: &str) -> Vec<Finding> {
+fn empty_texts(list: &[String], at: &str, what: &str) -> Vec<FieldError> {
     let empty = list.iter().enumerate().filter(|(_, text)| text.is_empty());
     empty.map(|(index, _)| (format!("{at}[{index}]"), format!("empty; write {what}"))).collect()
 }
 
-fn of_selector(selector: &LabelSelector, at: &str) -> Vec<Finding> {
+fn of_selector(selector: &LabelSelector, at: &str) -> Vec<FieldError> {
     let mut findings = Vec::new();
     for (index, requirement) in selector.match_expressions.iter().enumerate() {
         let at = format!("{at}.matchExpressions[{index}]");
@@ -455,8 +459,8 @@ fn of_selector(selector: &LabelSelector, at: &str) -> Vec<Finding> {
     findings
 }
 
-fn of_capability(granted: &GrantedCapability, at: &str) -> Vec<Finding> {
-    let mut findings = strangers(granted, at);
+fn of_capability(granted: &GrantedCapability, at: &str) -> Vec<FieldError> {
+    let mut findings = unused_parameters(granted, at);
     let lists = [
         (Parameter::Hosts, granted.hosts.as_ref().map(Vec::len)),
         (Parameter::Paths, granted.paths.as_ref().map(Vec::len)),
@@ -493,7 +497,7 @@ fn of_capability(granted: &GrantedCapability, at: &str) -> Vec<Finding> {
 }
 
 /// Parameters that say nothing about the capability.
-fn strangers(granted: &GrantedCapability, at: &str) -> Vec<Finding> {
+fn unused_parameters(granted: &GrantedCapability, at: &str) -> Vec<FieldError> {
     let given = [
         (Parameter::Hosts, granted.hosts.is_some()),
         (Parameter::Paths, granted.paths.is_some()),
@@ -503,7 +507,7 @@ fn strangers(granted: &GrantedCapability, at: &str) -> Vec<Finding> {
         (Parameter::Secrets, granted.secrets.is_some()),
     ];
     let takes = granted.name.parameters();
-    let stranger = |(parameter, given): &(Parameter, bool)| *given && !takes.contains(parameter);
+    let unused = |(parameter, given): &(Parameter, bool)| *given && !takes.contains(parameter);
     let fix = match takes {
         [] => "it takes no parameters".to_string(),
         some => format!("it takes {}", some.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ")),
@@ -512,7 +516,7 @@ fn strangers(granted: &GrantedCapability, at: &str) -> Vec<Finding> {
         let name = parameter.as_str();
         (format!("{at}.{name}"), format!("`{name}` says nothing about `{}`; {fix}", granted.name))
     };
-    given.iter().filter(|given| stranger(given)).map(|(parameter, _)| message(*parameter)).collect()
+    given.iter().filter(|given| unused(given)).map(|(parameter, _)| message(*parameter)).collect()
 }
 
 fn wrong_path(path: &str) -> Option<String> {

@@ -14,7 +14,7 @@ const PLACES: usize = 4;
 
 /// The grant for one workload.
 #[derive(Debug, Clone)]
-pub struct Draft<'a> {
+pub struct GrantDraft<'a> {
     /// `metadata.name`.
     pub name: &'a str,
     /// `metadata.namespace`.
@@ -27,7 +27,7 @@ pub struct Draft<'a> {
     pub entries: &'a [Entry],
 }
 
-impl Draft<'_> {
+impl GrantDraft<'_> {
     /// The `WasiGrant`, one document without `---`.
     pub fn to_yaml(&self) -> String {
         let images: Vec<Value> = self.images.iter().map(|image| Value::from(image.as_str())).collect();
@@ -95,7 +95,7 @@ mod tests {
 
     fn yaml(entries: &[Entry]) -> String {
         let images = ["ghcr.io/org/app".to_string()];
-        Draft { name: "app", namespace: "shop", service_account: "default", images: &images, entries }
+        GrantDraft { name: "app", namespace: "shop", service_account: "default", images: &images, entries }
             .to_yaml()
     }
 
@@ -122,7 +122,7 @@ mod tests {
         fn no_text_can_leave_its_comment_or_its_value(text in any::<String>(), name in any::<String>()) {
             let entry = Entry { evidence: vec![text.clone(), format!("a\n- b{text}")], ..Entry::new(Capability::Env, "") }.named(&name);
             let images = [format!("x{text}")];
-            let draft = Draft { name: "app", namespace: "shop", service_account: &format!("s{text}"), images: &images, entries: std::slice::from_ref(&entry) };
+            let draft = GrantDraft { name: "app", namespace: "shop", service_account: &format!("s{text}"), images: &images, entries: std::slice::from_ref(&entry) };
             let read = parse_documents(&draft.to_yaml(), "draft").map_err(|e| TestCaseError::fail(e.to_string()))?;
             prop_assert_eq!(read.len(), 1);
             prop_assert_eq!(read[0].spec.capabilities.len(), 1);

@@ -5,7 +5,7 @@
 //! kind: WasiException
 //! metadata: { name: legacy-orders, namespace: shop }
 //! spec:
-//!   rules: [will-fail-there]                     # by name, one by one
+//!   rules: [capability-not-provided]             # by name, one by one
 //!   subjects: { serviceAccounts: [orders] }      # as in a grant; omitted = every pod here
 //!   containers: [api]                            # omitted = every container
 //!   capabilities: [net.tcp.connect]              # omitted = whatever the rule is about
@@ -34,7 +34,7 @@ pub const KIND: &str = "WasiException";
 /// and rules that read another version of the input.
 pub const NEVER_EXEMPT: &[&str] = &["policy-error", "unknown-input"];
 
-/// An exception from rules. Namespaced: there is none for the whole cluster, where the configuration's per-rule levels are
+/// An exception from rules. Namespaced: there is none for the whole cluster, where the configuration's per-rule enforcement actions are
 /// the means.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -86,20 +86,20 @@ impl WasiException {
     }
 
     /// Whether it is for this finding, apart from the pod and the image that it is about.
-    fn is_for(&self, finding: &Finding<'_>) -> bool {
+    fn is_for(&self, scope: &ViolationScope<'_>) -> bool {
         let spec = &self.spec;
         let among = |list: &[String], text: Option<&str>| {
             list.is_empty() || text.is_some_and(|text| list.iter().any(|one| one == text))
         };
         let capability = spec.capabilities.is_empty()
-            || spec.capabilities.iter().any(|one| finding.capability == Some(one.as_str()));
-        !NEVER_EXEMPT.contains(&finding.rule)
-            && among(&spec.rules, Some(finding.rule))
-            && among(&spec.containers, finding.container)
+            || spec.capabilities.iter().any(|one| scope.capability == Some(one.as_str()));
+        !NEVER_EXEMPT.contains(&scope.rule)
+            && among(&spec.rules, Some(scope.rule))
+            && among(&spec.containers, scope.container)
             && capability
     }
 
-    fn includes(&self, pod: &Pod<'_>, images: &[Vec<String>]) -> bool {
+    fn includes(&self, pod: &PodIdentity<'_>, images: &[Vec<String>]) -> bool {
         let Some(subjects) = &self.spec.subjects else { return true };
         let subject = Subject {
             namespace: pod.namespace,
@@ -117,7 +117,7 @@ impl WasiException {
 
 /// What a rule found, as far as an exception looks at it.
 #[derive(Debug, Clone, Copy)]
-pub struct Finding<'a> {
+pub struct ViolationScope<'a> {
     /// Name of the rule.
     pub rule: &'a str,
     /// Container that it is about; `None` for the pod.
@@ -128,7 +128,7 @@ pub struct Finding<'a> {
 
 /// The pod that a finding is about.
 #[derive(Debug, Clone, Copy)]
-pub struct Pod<'a> {
+pub struct PodIdentity<'a> {
     /// Its namespace.
     pub namespace: &'a str,
     /// `ServiceAccount`, `default` when it names none.
@@ -192,13 +192,13 @@ impl Exceptions {
     /// only if it is for all of them.
     pub fn of(
         &self,
-        pod: &Pod<'_>,
+        pod: &PodIdentity<'_>,
         images: &[&str],
-        finding: &Finding<'_>,
+        scope: &ViolationScope<'_>,
         now: jiff::Timestamp,
     ) -> Option<&Arc<WasiException>> {
         let candidates = self.namespaces.get(pod.namespace)?.of(pod.service_account);
-        let mut fitting = candidates.filter(|e| e.spec.expires_at > now && e.is_for(finding)).peekable();
+        let mut fitting = candidates.filter(|e| e.spec.expires_at > now && e.is_for(scope)).peekable();
         fitting.peek()?;
         let forms: Vec<Vec<String>> = images.iter().map(|image| image_forms(image)).collect();
         fitting.filter(|e| e.includes(pod, &forms)).min_by_key(|e| e.name())
@@ -207,7 +207,7 @@ impl Exceptions {
 
 fn problems(sorted: &[WasiException]) -> Problems {
     let origin = |e: &WasiException| format!("{KIND} {}/{}", e.namespace(), e.name());
-    Problems::of(sorted, origin, check::meaning_of_exception)
+    Problems::of(sorted, origin, check::check_exception)
 }
 
 #[cfg(test)]
@@ -230,15 +230,15 @@ mod tests {
 
     const BASE: &str = "rules: [needs-grant], reason: why, expiresAt: 2026-07-01T00:00:00Z";
 
-    fn finding() -> Finding<'static> {
-        Finding { rule: "needs-grant", container: Some("api"), capability: Some("fs") }
+    fn scope() -> ViolationScope<'static> {
+        ViolationScope { rule: "needs-grant", container: Some("api"), capability: Some("fs") }
     }
 
     /// The name of the exception for a finding of account `orders` in namespace `shop`.
-    fn used(exceptions: &Exceptions, finding: &Finding<'_>, images: &[&str]) -> Option<String> {
+    fn used(exceptions: &Exceptions, scope: &ViolationScope<'_>, images: &[&str]) -> Option<String> {
         let labels = BTreeMap::from([("app".to_string(), "api".to_string())]);
-        let pod = Pod { namespace: "shop", service_account: "orders", labels: &labels };
-        let found = exceptions.of(&pod, images, finding, NOW.parse().unwrap());
+        let pod = PodIdentity { namespace: "shop", service_account: "orders", labels: &labels };
+        let found = exceptions.of(&pod, images, scope, NOW.parse().unwrap());
         found.map(|e| e.name().to_string())
     }
 
@@ -259,7 +259,7 @@ mod tests {
         ] {
             let comma = if more.is_empty() { "" } else { ", " };
             let exceptions = read(&document("e", &format!("{BASE}{comma}{more}"))).unwrap();
-            let found = used(&exceptions, &finding(), &["ghcr.io/org/app:v1"]);
+            let found = used(&exceptions, &scope(), &["ghcr.io/org/app:v1"]);
             assert_eq!(found.is_some(), expected, "{more}");
         }
     }
@@ -267,20 +267,20 @@ mod tests {
     #[test]
     fn another_rule_namespace_or_time_is_not_excepted() {
         let exceptions = read(&document("e", BASE)).unwrap();
-        let other = Finding { rule: "native-code", ..finding() };
+        let other = ViolationScope { rule: "native-code", ..scope() };
         assert_eq!(used(&exceptions, &other, &["a"]), None);
         let labels = BTreeMap::new();
-        let elsewhere = Pod { namespace: "shop2", service_account: "orders", labels: &labels };
-        assert!(exceptions.of(&elsewhere, &["a"], &finding(), NOW.parse().unwrap()).is_none());
-        let here = Pod { namespace: "shop", ..elsewhere };
+        let elsewhere = PodIdentity { namespace: "shop2", service_account: "orders", labels: &labels };
+        assert!(exceptions.of(&elsewhere, &["a"], &scope(), NOW.parse().unwrap()).is_none());
+        let here = PodIdentity { namespace: "shop", ..elsewhere };
         let end = "2026-07-01T00:00:00Z".parse().unwrap();
-        assert!(exceptions.of(&here, &["a"], &finding(), end).is_none());
+        assert!(exceptions.of(&here, &["a"], &scope(), end).is_none());
         assert_eq!(exceptions.expired(end).count(), 1);
     }
 
     #[test]
     fn a_finding_about_the_pod_needs_an_exception_for_all_of_its_images_and_for_no_container() {
-        let of_pod = Finding { container: None, capability: None, ..finding() };
+        let of_pod = ViolationScope { container: None, capability: None, ..scope() };
         let by_image = read(&document("e", &format!("{BASE}, subjects: {{ images: ['a*'] }}"))).unwrap();
         assert!(used(&by_image, &of_pod, &["a1", "a2"]).is_some());
         assert!(used(&by_image, &of_pod, &["a1", "b"]).is_none());
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn of_several_the_first_by_name_is_used() {
         let text = [document("b", BASE), document("a", BASE)].concat();
-        assert_eq!(used(&read(&text).unwrap(), &finding(), &["x"]).as_deref(), Some("a"));
+        assert_eq!(used(&read(&text).unwrap(), &scope(), &["x"]).as_deref(), Some("a"));
     }
 
     #[test]

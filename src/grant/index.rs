@@ -164,7 +164,7 @@ fn problems(sorted: &[WasiGrant]) -> Problems {
         Some(namespace) => format!("{} {namespace}/{}", grant.kind, grant.name()),
         None => format!("{} {}", grant.kind, grant.name()),
     };
-    Problems::of(sorted, origin, check::meaning)
+    Problems::of(sorted, origin, check::check_grant)
 }
 
 /// Label values one of which a namespace must have: any one of them is enough to find the grant by.

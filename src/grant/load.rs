@@ -142,7 +142,7 @@ fn grant_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
         tracing::warn!(
             directory = %dir.display(),
             file = ignored,
-            "No grants were loaded: none of the files ends in .yaml, .yml or .json"
+            "no grants were loaded: none of the files ends in .yaml, .yml or .json"
         );
     }
     files.sort();

@@ -427,7 +427,7 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
             );
             let read = parse_documents(&grant, "suggested").map_err(|e| TestCaseError::fail(format!("{grant}: {e}")))?;
             prop_assert_eq!(&read[0].spec.capabilities[0], &wanted);
-            prop_assert_eq!(check::meaning(&read[0]), vec![]);
+            prop_assert_eq!(check::check_grant(&read[0]), vec![]);
         }
 
         #[test]

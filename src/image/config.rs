@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::malformed::{Malformed, Rest, no_lookalikes, short};
-use super::{Claim, ModuleFacts, WasmFormat, manifest};
+use super::{Claim, ModuleFacts, WasmFormat, platform};
 
 /// What an image config says, as far as detection needs it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,12 +21,57 @@ pub struct Config {
     pub cmd: Vec<String>,
     /// `WorkingDir`.
     pub working_dir: String,
-    /// Names of the variables in Env; values are never kept.
+    /// Names of the variables in Env; no value is kept but the next one.
     pub env: Vec<String>,
+    /// The value of `PATH` in Env, the last where there are several.
+    pub search_path: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// `rootfs`: what the layers unpack to.
+    pub rootfs: RootFs,
     /// What the config of a Wasm artifact says of its layer; nobody checks it.
     pub claimed: Claimed,
+}
+
+/// What a config says of the layers of its root file system (OCI image-spec `config.md`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RootFs {
+    /// `type`; nodes take `layers`, or nothing.
+    pub kind: String,
+    /// `diff_ids`: digests of the layers as they are unpacked, lowest first.
+    pub diff_ids: Vec<String>,
+}
+
+impl RootFs {
+    /// Nodes know an unpacked layer by these digests, and take one that they have already instead of unpacking the layer
+    /// that the manifest names (`containerd:core/unpack/unpacker.go`). So both must be of one image.
+    pub fn check(&self, layers: usize) -> Result<(), Malformed> {
+        if !matches!(self.kind.as_str(), "" | "layers") {
+            return Err(Malformed::new(format!(
+                "its `rootfs.type` is `{}`, and nodes unpack `layers` only; build the image again",
+                self.kind
+            )));
+        }
+        if self.diff_ids.len() != layers {
+            return Err(Malformed::new(format!(
+                "its `rootfs.diff_ids` name {} layers, and the manifest has {layers}; build the image again",
+                self.diff_ids.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Checks what a layer was unpacked to.
+    pub fn check_layer(&self, number: usize, unpacked: &str) -> Result<(), Malformed> {
+        match self.diff_ids.get(number) {
+            Some(said) if said == unpacked => Ok(()),
+            said => Err(Malformed::new(format!(
+                "it unpacks to `{unpacked}`, where the config's `rootfs.diff_ids` say `{}`, so a node would run another \
+                 layer or none; build the image again",
+                said.map_or("nothing", String::as_str)
+            ))),
+        }
+    }
 }
 
 /// Fields of a Wasm artifact's config that the pusher computed (`oci-wasm:src/config.rs`).
@@ -43,7 +88,7 @@ pub struct Claimed {
 impl Config {
     /// `os/architecture` in lower case; empty when it names neither.
     pub fn platform(&self) -> String {
-        manifest::platform(&self.os, &self.architecture)
+        platform::named(&self.os, &self.architecture)
     }
 
     /// What a Wasm artifact's config says of its module and is not so. A WIT package, whose exports are types, is left
@@ -96,6 +141,8 @@ struct Outer {
     architecture: Option<String>,
     #[serde(default)]
     config: Option<Inner>,
+    #[serde(default)]
+    rootfs: Option<RawRootFs>,
     // Only read for what they claim: an image is not refused for what it says here.
     #[serde(default)]
     layer_digests: Value,
@@ -107,6 +154,16 @@ struct Outer {
 
 fn texts<T: FromIterator<String>>(value: &Value) -> Option<T> {
     value.as_array().map(|list| list.iter().filter_map(Value::as_str).map(String::from).collect())
+}
+
+#[derive(Default, Deserialize)]
+struct RawRootFs {
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    diff_ids: Option<Vec<String>>,
+    #[serde(flatten)]
+    rest: Rest,
 }
 
 #[derive(Default, Deserialize)]
@@ -129,7 +186,9 @@ struct Inner {
 /// Reads an image config, or the config of a Wasm artifact, which has only the platform of it.
 pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
     let outer: Outer = serde_json::from_slice(bytes)?;
-    no_lookalikes(&outer.rest, &["os", "architecture", "config"])?;
+    no_lookalikes(&outer.rest, &["os", "architecture", "config", "rootfs"])?;
+    let rootfs = outer.rootfs.unwrap_or_default();
+    no_lookalikes(&rootfs.rest, &["type", "diff_ids"])?;
     let inner = outer.config.unwrap_or_default();
     no_lookalikes(&inner.rest, &["Entrypoint", "Cmd", "WorkingDir", "Env", "Labels"])?;
     let labels = inner.labels.unwrap_or_default();
@@ -139,14 +198,23 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
         entrypoint: inner.entrypoint.unwrap_or_default(),
         cmd: inner.cmd.unwrap_or_default(),
         working_dir: inner.working_dir.unwrap_or_default(),
+        search_path: search_path(inner.env.as_deref().unwrap_or_default()),
         env: inner.env.unwrap_or_default().iter().map(|variable| name(variable)).collect(),
         labels: labels.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
+        rootfs: RootFs {
+            kind: rootfs.kind.unwrap_or_default(),
+            diff_ids: rootfs.diff_ids.unwrap_or_default(),
+        },
         claimed: Claimed {
             layer_digests: texts(&outer.layer_digests),
             imports: outer.component.get("imports").and_then(texts),
             exports: outer.component.get("exports").and_then(texts),
         },
     })
+}
+
+fn search_path(env: &[String]) -> Option<String> {
+    env.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).map(String::from)
 }
 
 fn name(variable: &str) -> String {

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::layer::is_wasm_name;
+use super::names::is_wasm_name;
 use super::{FileClass, ImageFacts, path};
 
 /// Where a name without a slash is looked for by a process that has the usual `PATH` of a service
@@ -47,7 +47,7 @@ pub struct Start<'a> {
     /// Those of them whose volumes may hold links: what is mounted inside of one may end anywhere.
     pub loose: &'a [&'a str],
     /// The pod's annotations, by which crun and youki can be asked for a Wasm handler
-    /// ([`super::rootfs::crun_annotation`]).
+    /// ([`super::annotation::crun_annotation`]).
     pub annotations: Option<&'a BTreeMap<String, String>>,
     /// `PATH`, in which crun and youki search.
     pub path: Variable<'a>,

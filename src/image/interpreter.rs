@@ -16,7 +16,7 @@ use super::malformed::{harmless, short};
 /// An interpreter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Engine {
+pub enum InterpreterKind {
     /// CPython, as componentize-py and the WASI builds of Python carry it.
     Cpython,
     /// SpiderMonkey, as ComponentizeJS carries it inside StarlingMonkey.
@@ -33,7 +33,7 @@ pub enum Engine {
     Perl,
 }
 
-impl Engine {
+impl InterpreterKind {
     /// The name as its makers write it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -65,47 +65,47 @@ impl Engine {
 #[serde(rename_all = "camelCase")]
 pub struct Interpreter {
     /// Which one.
-    pub engine: Engine,
+    pub engine: InterpreterKind,
     /// Where it showed, at most one item for each sign; never empty.
     pub evidence: Vec<Evidence>,
 }
 
 /// Toolchains that put an interpreter into what they make, as they name themselves under `processed-by`, in lower case.
-const TOOLCHAINS: [(&str, Engine); 3] = [
-    ("componentize-py", Engine::Cpython),
-    ("componentizejs", Engine::Spidermonkey),
-    ("javy", Engine::Quickjs),
+const TOOLCHAINS: [(&str, InterpreterKind); 3] = [
+    ("componentize-py", InterpreterKind::Cpython),
+    ("componentizejs", InterpreterKind::Spidermonkey),
+    ("javy", InterpreterKind::Quickjs),
 ];
 
 /// Functions of the engines' own embedding interfaces, which no other program defines. C++ names stand in a name section
 /// as the linker demangled them, so a name also matches where its list of parameters begins.
-const FUNCTIONS: [(&str, Engine); 17] = [
-    ("PyInit_componentize_py_runtime", Engine::Cpython),
-    ("Py_GetBuildInfo", Engine::Cpython),
-    ("Py_InitializeFromConfig", Engine::Cpython),
-    ("_PyEval_EvalFrameDefault", Engine::Cpython),
-    ("JS_NewContext(unsigned int, JSRuntime*)", Engine::Spidermonkey),
-    ("_Z13JS_NewContextjP9JSRuntime", Engine::Spidermonkey),
-    ("js::RunScript", Engine::Spidermonkey),
-    ("JS_NewRuntime2", Engine::Quickjs),
-    ("JS_CallInternal", Engine::Quickjs),
-    ("ruby_init", Engine::Cruby),
-    ("rb_eval_string_protect", Engine::Cruby),
-    ("php_request_startup", Engine::Php),
-    ("zend_execute_scripts", Engine::Php),
-    ("lua_newstate", Engine::Lua),
-    ("luaV_execute", Engine::Lua),
-    ("perl_construct", Engine::Perl),
-    ("Perl_runops_standard", Engine::Perl),
+const FUNCTIONS: [(&str, InterpreterKind); 17] = [
+    ("PyInit_componentize_py_runtime", InterpreterKind::Cpython),
+    ("Py_GetBuildInfo", InterpreterKind::Cpython),
+    ("Py_InitializeFromConfig", InterpreterKind::Cpython),
+    ("_PyEval_EvalFrameDefault", InterpreterKind::Cpython),
+    ("JS_NewContext(unsigned int, JSRuntime*)", InterpreterKind::Spidermonkey),
+    ("_Z13JS_NewContextjP9JSRuntime", InterpreterKind::Spidermonkey),
+    ("js::RunScript", InterpreterKind::Spidermonkey),
+    ("JS_NewRuntime2", InterpreterKind::Quickjs),
+    ("JS_CallInternal", InterpreterKind::Quickjs),
+    ("ruby_init", InterpreterKind::Cruby),
+    ("rb_eval_string_protect", InterpreterKind::Cruby),
+    ("php_request_startup", InterpreterKind::Php),
+    ("zend_execute_scripts", InterpreterKind::Php),
+    ("lua_newstate", InterpreterKind::Lua),
+    ("luaV_execute", InterpreterKind::Lua),
+    ("perl_construct", InterpreterKind::Perl),
+    ("Perl_runops_standard", InterpreterKind::Perl),
 ];
 
 /// Modules of which a program imports its interpreter (`javy:README.md`, dynamic linking).
-const PROVIDERS: [(&str, Engine); 2] =
-    [("javy_quickjs_provider", Engine::Quickjs), ("javy-default-plugin", Engine::Quickjs)];
+const PROVIDERS: [(&str, InterpreterKind); 2] =
+    [("javy_quickjs_provider", InterpreterKind::Quickjs), ("javy-default-plugin", InterpreterKind::Quickjs)];
 
 /// What was seen so far, of all units of a binary.
 #[derive(Debug, Default)]
-pub(super) struct Signs(BTreeMap<Engine, Vec<Evidence>>);
+pub(super) struct Signs(BTreeMap<InterpreterKind, Vec<Evidence>>);
 
 impl Signs {
     /// A custom section. A bad one is no error: a runtime does not look at it either.
@@ -167,7 +167,7 @@ impl Signs {
         }
     }
 
-    fn saw(&mut self, engine: Engine, seen: &str, value: &str) {
+    fn saw(&mut self, engine: InterpreterKind, seen: &str, value: &str) {
         let list = self.0.entry(engine).or_default();
         let evidence = Evidence { seen: seen.to_string(), value: harmless(&short(value)) };
         // A forged section may repeat itself; no engine has as many signs as the tables together.
@@ -189,7 +189,7 @@ mod tests {
     use super::super::module;
     use super::*;
 
-    fn found(text: &str) -> Vec<(Engine, Vec<(String, String)>)> {
+    fn found(text: &str) -> Vec<(InterpreterKind, Vec<(String, String)>)> {
         let facts = module::read(&wat::parse_str(text).unwrap(), "t").unwrap();
         let pairs =
             |found: &Interpreter| found.evidence.iter().map(|e| (e.seen.clone(), e.value.clone())).collect();
@@ -203,9 +203,9 @@ mod tests {
     #[test]
     fn a_toolchain_that_brings_an_interpreter_names_itself_among_the_producers() {
         for (tool, engine) in [
-            ("componentize-py", Engine::Cpython),
-            ("ComponentizeJS", Engine::Spidermonkey),
-            ("Javy", Engine::Quickjs),
+            ("componentize-py", InterpreterKind::Cpython),
+            ("ComponentizeJS", InterpreterKind::Spidermonkey),
+            ("Javy", InterpreterKind::Quickjs),
         ] {
             let text = format!(r#"(module (@producers (language "C11" "") (processed-by "{tool}" "1.2")))"#);
             let seen = "producers section, processed-by";
@@ -221,16 +221,16 @@ mod tests {
     #[test]
     fn an_engines_functions_show_it_in_a_nested_module_and_in_the_names_that_a_linker_left() {
         let nested = r#"(component (core module (func (export "Py_GetBuildInfo"))))"#;
-        assert_eq!(found(nested), [(Engine::Cpython, sign("export", "Py_GetBuildInfo"))]);
+        assert_eq!(found(nested), [(InterpreterKind::Cpython, sign("export", "Py_GetBuildInfo"))]);
         let named =
             r#"(module (func (@name "js::RunScript(JSContext*, js::RunState&)")) (func $lua_newstate))"#;
         let expected = [
-            (Engine::Spidermonkey, sign("name section", "js::RunScript")),
-            (Engine::Lua, sign("name section", "lua_newstate")),
+            (InterpreterKind::Spidermonkey, sign("name section", "js::RunScript")),
+            (InterpreterKind::Lua, sign("name section", "lua_newstate")),
         ];
         assert_eq!(found(named), expected);
         let provided = r#"(module (import "javy_quickjs_provider_v3" "invoke" (func)))"#;
-        assert_eq!(found(provided), [(Engine::Quickjs, sign("import", "javy_quickjs_provider_v3"))]);
+        assert_eq!(found(provided), [(InterpreterKind::Quickjs, sign("import", "javy_quickjs_provider_v3"))]);
         let alike =
             r#"(module (func $lua_newstate_of_mine) (func (export "my_ruby_init")) (func $Py_Initializer))"#;
         assert_eq!(found(alike), []);
@@ -242,7 +242,7 @@ mod tests {
             format!(r#"(module (@custom "{name}" "\ff\ff\ff\ff\ff") (func (export "ruby_init")))"#)
         };
         for name in ["producers", "name"] {
-            assert_eq!(found(&broken(name)), [(Engine::Cruby, sign("export", "ruby_init"))]);
+            assert_eq!(found(&broken(name)), [(InterpreterKind::Cruby, sign("export", "ruby_init"))]);
         }
         let mut many = String::new();
         for number in 0..100 {

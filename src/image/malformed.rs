@@ -76,6 +76,15 @@ pub(super) fn short(text: &str) -> String {
     }
 }
 
+/// Foreign text made fit for a message: on one line, short, without characters that act on a terminal or reorder text.
+pub(crate) fn shorten(text: &str, chars: usize) -> String {
+    let mut shown: String = text.trim().chars().take(chars).map(|c| if acts(c) { ' ' } else { c }).collect();
+    if text.trim().chars().nth(chars).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// What a terminal or a log obeys, and what hides or reorders text: control characters, line breaks among them, and of
 /// Unicode the characters without width, the separators of lines and paragraphs, and the marks of UAX #9.
 pub fn acts(c: char) -> bool {

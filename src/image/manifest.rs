@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::archive::Compression;
 use super::malformed::{Malformed, Rest, no_lookalikes};
+use super::platform::{self, is_wasm};
 use super::source::Descriptor;
 
 /// Most layers that one image may have. Spin stays under 500 (`spin:crates/oci/src/client.rs`), overlayfs under 128.
@@ -43,27 +45,31 @@ const PROTOTYPES: [&str; 2] =
 const SPIN_DATA: &str = "application/vnd.wasm.content.layer.v1+data";
 const SPIN_ARCHIVE: &str = "application/vnd.wasm.content.bundle.v1.tar+gzip";
 
-/// Tar layers of a root file system. Whether one is compressed is read from its first bytes, as containerd does
-/// (`containerd:pkg/archive/compression`).
-const ROOTFS_LAYERS: [&str; 10] = [
-    "application/vnd.oci.image.layer.v1.tar",
-    "application/vnd.oci.image.layer.v1.tar+gzip",
-    "application/vnd.oci.image.layer.v1.tar+zstd",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
-    "application/vnd.docker.image.rootfs.diff.tar",
-    "application/vnd.docker.image.rootfs.diff.tar.gzip",
-    "application/vnd.docker.image.rootfs.diff.tar.zstd",
-    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+/// Tar layers of a root file system, and how their types say that they are compressed.
+const ROOTFS_LAYERS: [(&str, Compression); 10] = [
+    ("application/vnd.oci.image.layer.v1.tar", Compression::Plain),
+    ("application/vnd.oci.image.layer.v1.tar+gzip", Compression::Gzip),
+    ("application/vnd.oci.image.layer.v1.tar+zstd", Compression::Zstd),
+    ("application/vnd.oci.image.layer.nondistributable.v1.tar", Compression::Plain),
+    ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Compression::Gzip),
+    ("application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", Compression::Zstd),
+    ("application/vnd.docker.image.rootfs.diff.tar", Compression::Any),
+    ("application/vnd.docker.image.rootfs.diff.tar.gzip", Compression::Gzip),
+    ("application/vnd.docker.image.rootfs.diff.tar.zstd", Compression::Zstd),
+    ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Compression::Gzip),
 ];
+
+/// How a tar layer of this media type is compressed; `None` for every other layer.
+pub fn compression(media_type: &str) -> Option<Compression> {
+    ROOTFS_LAYERS.iter().find(|(known, _)| *known == media_type).map(|(_, compression)| *compression)
+}
 
 /// Host platforms in the order in which an index is searched for one.
 pub const HOST_PLATFORMS: [&str; 2] = ["linux/amd64", "linux/arm64"];
 
 /// An image manifest, as far as detection needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manifest {
+pub struct ImageManifest {
     /// `artifactType`; empty when it says none.
     pub artifact_type: String,
     /// The config blob.
@@ -76,12 +82,12 @@ pub struct Manifest {
 
 /// One entry of an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct IndexEntry {
     /// The manifest.
     pub descriptor: Descriptor,
     /// `os/architecture`, lower case; empty when the entry has no platform.
     pub platform: String,
-    /// Whether it is a buildx attestation and not a program.
+    /// Whether it is for no platform, as the attestations of buildx are, so that no node reads it.
     pub attestation: bool,
 }
 
@@ -89,34 +95,34 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
     /// A manifest.
-    Manifest(Manifest),
+    Manifest(ImageManifest),
     /// An index.
-    Index(Vec<Entry>),
+    Index(Vec<IndexEntry>),
 }
 
 /// The entry of an index that a node reads, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     /// The entry.
-    pub entry: Entry,
+    pub entry: IndexEntry,
     /// Why this one.
     pub reason: String,
     /// What will go wrong because of the index.
-    pub hazard: Option<String>,
+    pub warning: Option<String>,
 }
 
 /// The packaging that a manifest's media types say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Layout {
-    /// D1: the CNCF artifact.
+pub enum ManifestKind {
+    /// The CNCF artifact.
     WasmArtifact,
-    /// D2: runwasi's layers.
+    /// runwasi's layers.
     RunwasiLayers,
-    /// D3: a Spin application.
+    /// A Spin application.
     SpinArtifact,
-    /// D3': a Spin application of before Spin 2.
+    /// A Spin application of before Spin 2.
     SpinLegacy,
-    /// D4 to D10 or an ordinary image: the config and the files decide.
+    /// A root file system, be it Wasm or an ordinary image: the config and the files decide.
     Rootfs,
     /// Nothing that a pod can start, with what it is.
     Other(String),
@@ -152,8 +158,6 @@ struct RawDescriptor {
     size: u64,
     #[serde(default)]
     platform: Option<RawPlatform>,
-    #[serde(default)]
-    annotations: Option<BTreeMap<String, Option<String>>>,
     #[serde(flatten)]
     rest: Rest,
 }
@@ -171,7 +175,8 @@ struct RawPlatform {
 /// Reads a manifest or an index.
 pub fn parse(bytes: &[u8]) -> Result<Document, Malformed> {
     let raw: RawDocument = serde_json::from_slice(bytes)?;
-    let known = ["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests"];
+    let known =
+        ["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "annotations"];
     no_lookalikes(&raw.rest, &known)?;
     if raw.schema_version != 2 {
         return Err(Malformed::new(format!(
@@ -208,14 +213,14 @@ fn is_index(raw: &RawDocument) -> Result<bool, Malformed> {
     }
 }
 
-fn manifest(raw: RawDocument) -> Result<Manifest, Malformed> {
+fn manifest(raw: RawDocument) -> Result<ImageManifest, Malformed> {
     let config = raw.config.ok_or_else(|| Malformed::new("it is a manifest without `config`"))?;
     let layers = raw.layers.unwrap_or_default();
     if layers.len() > MAX_LAYERS {
         return Err(Malformed::new(format!("it has {} layers; at most {MAX_LAYERS} are read", layers.len())));
     }
     let annotations = raw.annotations.unwrap_or_default();
-    Ok(Manifest {
+    Ok(ImageManifest {
         artifact_type: raw.artifact_type.unwrap_or_default(),
         config: config.checked()?,
         layers: layers.iter().map(RawDescriptor::checked).collect::<Result<_, _>>()?,
@@ -223,7 +228,7 @@ fn manifest(raw: RawDocument) -> Result<Manifest, Malformed> {
     })
 }
 
-fn index(raw: RawDocument) -> Result<Vec<Entry>, Malformed> {
+fn index(raw: RawDocument) -> Result<Vec<IndexEntry>, Malformed> {
     let entries = raw.manifests.unwrap_or_default();
     if entries.len() > MAX_INDEX_ENTRIES {
         return Err(Malformed::new(format!(
@@ -247,41 +252,21 @@ impl RawDescriptor {
         Ok(Descriptor { media_type, digest: self.digest.clone(), size: self.size })
     }
 
-    fn entry(&self) -> Result<Entry, Malformed> {
+    fn entry(&self) -> Result<IndexEntry, Malformed> {
         let platform = match &self.platform {
             Some(platform) => {
                 no_lookalikes(&platform.rest, &["os", "architecture"])?;
-                platform.lower()
+                platform::named(
+                    platform.os.as_deref().unwrap_or_default(),
+                    platform.architecture.as_deref().unwrap_or_default(),
+                )
             }
             None => String::new(),
         };
-        let attested =
-            self.annotations.as_ref().is_some_and(|all| all.contains_key("vnd.docker.reference.type"));
-        let attestation = platform == "unknown/unknown" || attested;
-        Ok(Entry { descriptor: self.checked()?, platform, attestation })
+        // By its platform alone: a node does not ask what an annotation calls the entry.
+        let attestation = platform == "unknown/unknown";
+        Ok(IndexEntry { descriptor: self.checked()?, platform, attestation })
     }
-}
-
-impl RawPlatform {
-    /// `os/architecture` in lower case; empty when it names neither.
-    fn lower(&self) -> String {
-        platform(self.os.as_deref().unwrap_or_default(), self.architecture.as_deref().unwrap_or_default())
-    }
-}
-
-/// `os/architecture` in lower case; empty when both are.
-pub fn platform(os: &str, architecture: &str) -> String {
-    if os.is_empty() && architecture.is_empty() {
-        return String::new();
-    }
-    format!("{os}/{architecture}").to_lowercase()
-}
-
-/// Whether a lower-case `os/architecture` is WebAssembly: `wasi`, `wasip1`, `wasip2` on `wasm`, `wasm32`, `wasm64`.
-/// The architecture alone decides, as it does for runwasi.
-pub fn is_wasm(platform: &str) -> bool {
-    let (_, architecture) = platform.split_once('/').unwrap_or_default();
-    matches!(architecture, "wasm" | "wasm32" | "wasm64")
 }
 
 /// `sha256:` or `sha512:` with its hexadecimal digits, lower case (OCI image-spec `descriptor.md`).
@@ -298,9 +283,9 @@ fn is_digest(digest: &str) -> bool {
 
 /// The entry that a Linux node reads. containerd looks only at entries that match its own platform
 /// (`containerd:core/images/image.go`, `Manifest`), so an entry for Linux wins over one for Wasm; a Wasm entry
-/// alone is taken for what the image is meant to be, with the hazard that no CRI runtime can pull it by its index.
-pub fn choose(entries: &[Entry]) -> Result<Choice, Malformed> {
-    let programs: Vec<&Entry> = entries.iter().filter(|entry| !entry.attestation).collect();
+/// alone is taken for what the image is meant to be, with the warning that no CRI runtime can pull it by its index.
+pub fn choose(entries: &[IndexEntry]) -> Result<Choice, Malformed> {
+    let programs: Vec<&IndexEntry> = entries.iter().filter(|entry| !entry.attestation).collect();
     let wasm = programs.iter().find(|entry| is_wasm(&entry.platform));
     let host = HOST_PLATFORMS
         .iter()
@@ -317,7 +302,7 @@ pub fn choose(entries: &[Entry]) -> Result<Choice, Malformed> {
     }
 }
 
-fn choose_host(host: &Entry, wasm: Option<&Entry>, programs: usize) -> Choice {
+fn choose_host(host: &IndexEntry, wasm: Option<&IndexEntry>, programs: usize) -> Choice {
     let named = if host.platform.is_empty() { "without a platform" } else { &host.platform };
     let reason = match wasm {
         Some(wasm) => format!(
@@ -326,20 +311,20 @@ fn choose_host(host: &Entry, wasm: Option<&Entry>, programs: usize) -> Choice {
         ),
         None => format!("{named}, of {programs} in the index"),
     };
-    let hazard = wasm.map(|wasm| {
+    let warning = wasm.map(|wasm| {
         format!(
             "the tag names an index whose `{}` entry no Linux node reads; push that manifest under a tag of its own",
             wasm.platform
         )
     });
-    Choice { entry: host.clone(), reason, hazard }
+    Choice { entry: host.clone(), reason, warning }
 }
 
-fn choose_wasm(wasm: &Entry) -> Choice {
+fn choose_wasm(wasm: &IndexEntry) -> Choice {
     Choice {
         entry: wasm.clone(),
         reason: format!("{}: the index holds nothing for Linux", wasm.platform),
-        hazard: Some(format!(
+        warning: Some(format!(
             "the tag names an index that holds only `{}`: a Linux node finds no match for its platform and cannot \
              pull it; push the manifest itself (buildx: `--provenance=false`)",
             wasm.platform
@@ -347,7 +332,7 @@ fn choose_wasm(wasm: &Entry) -> Choice {
     }
 }
 
-fn listed(entries: &[&Entry]) -> String {
+fn listed(entries: &[&IndexEntry]) -> String {
     if entries.is_empty() {
         return "nothing that is a program".into();
     }
@@ -356,9 +341,9 @@ fn listed(entries: &[&Entry]) -> String {
 }
 
 /// The packaging that the media types say. The config media type decides where two kinds share a layer type.
-pub fn layout(manifest: &Manifest) -> Layout {
+pub fn layout(manifest: &ImageManifest) -> ManifestKind {
     match by_media_types(manifest) {
-        Layout::Other(_) if PROTOTYPES.contains(&manifest.artifact_type.as_str()) => other(format!(
+        ManifestKind::Other(_) if PROTOTYPES.contains(&manifest.artifact_type.as_str()) => other(format!(
             "an artifact of runwasi's first prototype (`{}`), which no shim starts any more; push it with `wkg oci push`",
             manifest.artifact_type
         )),
@@ -366,11 +351,11 @@ pub fn layout(manifest: &Manifest) -> Layout {
     }
 }
 
-fn by_media_types(manifest: &Manifest) -> Layout {
+fn by_media_types(manifest: &ImageManifest) -> ManifestKind {
     match manifest.config.media_type.as_str() {
         WASM_CONFIG => wasm_artifact(&manifest.layers),
         OCI_CONFIG | DOCKER_CONFIG => image(&manifest.layers),
-        SPIN_APPLICATION => Layout::SpinLegacy,
+        SPIN_APPLICATION => ManifestKind::SpinLegacy,
         WASM_TO_OCI_CONFIG => other(
             "a wasm-to-oci artifact (Kubewarden, Krustlet), which no shim starts: its config has no platform",
         ),
@@ -386,13 +371,13 @@ fn by_media_types(manifest: &Manifest) -> Layout {
     }
 }
 
-fn other(what: impl Into<String>) -> Layout {
-    Layout::Other(what.into())
+fn other(what: impl Into<String>) -> ManifestKind {
+    ManifestKind::Other(what.into())
 }
 
-fn wasm_artifact(layers: &[Descriptor]) -> Layout {
+fn wasm_artifact(layers: &[Descriptor]) -> ManifestKind {
     match layers {
-        [only] if only.media_type == WASM_LAYER => Layout::WasmArtifact,
+        [only] if only.media_type == WASM_LAYER => ManifestKind::WasmArtifact,
         [only] => other(format!("a Wasm artifact whose layer is `{}`, not `{WASM_LAYER}`", only.media_type)),
         many => other(format!("a Wasm artifact with {} layers, where exactly one is allowed", many.len())),
     }
@@ -400,7 +385,7 @@ fn wasm_artifact(layers: &[Descriptor]) -> Layout {
 
 /// An image config says nothing yet; the layers do. An image with Wasm layers is started from these, whatever
 /// else it carries.
-fn image(layers: &[Descriptor]) -> Layout {
+fn image(layers: &[Descriptor]) -> ManifestKind {
     let count = |media_type: &str| layers.iter().filter(|layer| layer.media_type == media_type).count();
     if count(MODULE_LAYER) > 0 {
         return other(
@@ -411,29 +396,29 @@ fn image(layers: &[Descriptor]) -> Layout {
         (1, 0) => spin_artifact(layers),
         (0, 0) if count(SPIN_LAYER) > 0 => other("Spin module layers without a locked app"),
         (0, 0) => rootfs(layers),
-        (0, 1) => Layout::RunwasiLayers,
+        (0, 1) => ManifestKind::RunwasiLayers,
         (0, many) => other(format!("an image with {many} Wasm layers, where runwasi starts exactly one")),
         (1, _) => other("a locked Spin app beside Wasm layers of another kind, which the Spin shim refuses"),
         (many, _) => other(format!("a Spin image with {many} locked apps, where exactly one is allowed")),
     }
 }
 
-fn spin_artifact(layers: &[Descriptor]) -> Layout {
+fn spin_artifact(layers: &[Descriptor]) -> ManifestKind {
     let known = [SPIN_APPLICATION, SPIN_LAYER, SPIN_DATA, SPIN_ARCHIVE];
     match layers.iter().find(|layer| !known.contains(&layer.media_type.as_str())) {
         Some(layer) => other(format!("a Spin image with the unknown layer `{}`", layer.media_type)),
-        None => Layout::SpinArtifact,
+        None => ManifestKind::SpinArtifact,
     }
 }
 
-fn rootfs(layers: &[Descriptor]) -> Layout {
-    match layers.iter().find(|layer| !ROOTFS_LAYERS.contains(&layer.media_type.as_str())) {
+fn rootfs(layers: &[Descriptor]) -> ManifestKind {
+    match layers.iter().find(|layer| compression(&layer.media_type).is_none()) {
         Some(layer) => other(format!("a container image with the unknown layer `{}`", layer.media_type)),
-        None => Layout::Rootfs,
+        None => ManifestKind::Rootfs,
     }
 }
 
-fn empty_config(manifest: &Manifest) -> Layout {
+fn empty_config(manifest: &ImageManifest) -> ManifestKind {
     let first = manifest.layers.first().map(|layer| layer.media_type.as_str()).unwrap_or_default();
     let wasm = manifest.artifact_type.contains("wasm") || first.contains("wasm");
     let named = if manifest.artifact_type.is_empty() { first } else { manifest.artifact_type.as_str() };
@@ -459,7 +444,7 @@ mod tests {
         parse(&serde_json::to_vec(value).unwrap())
     }
 
-    fn of(config: &str, layers: &[&str]) -> Layout {
+    fn of(config: &str, layers: &[&str]) -> ManifestKind {
         let layers: Vec<Value> =
             layers.iter().map(|kind| json!({"mediaType": kind, "digest": M, "size": 1})).collect();
         let value =
@@ -486,14 +471,14 @@ mod tests {
 
     #[test]
     fn media_types_name_the_packaging() {
-        assert_eq!(of(WASM_CONFIG, &[WASM_LAYER]), Layout::WasmArtifact);
-        assert_eq!(of(OCI_CONFIG, &[RUNWASI_LAYER]), Layout::RunwasiLayers);
-        assert_eq!(of(OCI_CONFIG, &[SPIN_LAYER, SPIN_DATA, SPIN_APPLICATION]), Layout::SpinArtifact);
-        assert_eq!(of(OCI_CONFIG, &[ROOTFS_LAYERS[1]]), Layout::Rootfs);
-        assert_eq!(of(DOCKER_CONFIG, &[ROOTFS_LAYERS[7]]), Layout::Rootfs);
-        assert_eq!(of(OCI_CONFIG, &[]), Layout::Rootfs);
+        assert_eq!(of(WASM_CONFIG, &[WASM_LAYER]), ManifestKind::WasmArtifact);
+        assert_eq!(of(OCI_CONFIG, &[RUNWASI_LAYER]), ManifestKind::RunwasiLayers);
+        assert_eq!(of(OCI_CONFIG, &[SPIN_LAYER, SPIN_DATA, SPIN_APPLICATION]), ManifestKind::SpinArtifact);
+        assert_eq!(of(OCI_CONFIG, &[ROOTFS_LAYERS[1].0]), ManifestKind::Rootfs);
+        assert_eq!(of(DOCKER_CONFIG, &[ROOTFS_LAYERS[7].0]), ManifestKind::Rootfs);
+        assert_eq!(of(OCI_CONFIG, &[]), ManifestKind::Rootfs);
         // Wasm layers win over a root file system beside them.
-        assert_eq!(of(OCI_CONFIG, &[ROOTFS_LAYERS[1], WASM_LAYER]), Layout::RunwasiLayers);
+        assert_eq!(of(OCI_CONFIG, &[ROOTFS_LAYERS[1].0, WASM_LAYER]), ManifestKind::RunwasiLayers);
     }
 
     #[test]
@@ -513,11 +498,11 @@ mod tests {
         ];
         for (config, layers, expected) in cases {
             match of(config, layers) {
-                Layout::Other(what) => assert!(what.contains(expected), "{what}"),
+                ManifestKind::Other(what) => assert!(what.contains(expected), "{what}"),
                 found => unreachable!("{config} {layers:?} was taken for {found:?}"),
             }
         }
-        assert_eq!(of(SPIN_APPLICATION, &[SPIN_LAYER]), Layout::SpinLegacy);
+        assert_eq!(of(SPIN_APPLICATION, &[SPIN_LAYER]), ManifestKind::SpinLegacy);
     }
 
     #[test]
@@ -558,17 +543,17 @@ mod tests {
         let both = chosen(&["wasi/wasm", "linux/arm64", "linux/amd64"]).unwrap();
         assert_eq!(both.entry.platform, "linux/amd64");
         assert!(both.reason.contains("wasi/wasm"), "{}", both.reason);
-        assert!(both.hazard.unwrap().contains("tag of its own"));
+        assert!(both.warning.unwrap().contains("tag of its own"));
         let plain = chosen(&["windows/amd64", "linux/riscv64"]).unwrap();
-        assert_eq!((plain.entry.platform.as_str(), plain.hazard), ("linux/riscv64", None));
+        assert_eq!((plain.entry.platform.as_str(), plain.warning), ("linux/riscv64", None));
     }
 
     #[test]
-    fn a_wasm_entry_alone_is_chosen_with_the_hazard_of_its_index() {
+    fn a_wasm_entry_alone_is_chosen_with_the_warning_of_its_index() {
         for platform in ["wasi/wasm", "Wasip1/Wasm", "wasip2/wasm", "wasi/wasm32", "wasi/wasm64"] {
             let choice = chosen(&["unknown/unknown", platform]).unwrap();
             assert_eq!(choice.entry.platform, platform.to_lowercase());
-            assert!(choice.hazard.unwrap().contains("--provenance=false"));
+            assert!(choice.warning.unwrap().contains("--provenance=false"));
         }
         let error = chosen(&["windows/amd64", "unknown/unknown"]).unwrap_err();
         assert!(error.0.contains("`windows/amd64`"), "{error}");
@@ -576,12 +561,21 @@ mod tests {
     }
 
     #[test]
-    fn attestations_are_never_chosen() {
+    fn an_entry_is_an_attestation_by_its_platform_and_not_by_its_annotations() {
         let attested = json!({"vnd.docker.reference.type": "attestation-manifest"});
-        let value = json!({"schemaVersion": 2, "manifests": [
-            {"digest": M, "platform": {"os": "linux", "architecture": "amd64"}, "annotations": attested},
+        let entry = |os: &str, architecture: &str| {
+            json!({"digest": M, "annotations": attested,
+            "platform": {"os": os, "architecture": architecture}})
+        };
+        let value = json!({"schemaVersion": 2, "manifests": [entry("unknown", "unknown"), entry("linux", "amd64"),
             {"digest": M, "platform": {"os": "wasi", "architecture": "wasm"}}]});
         let Document::Index(entries) = read(&value).unwrap() else { unreachable!() };
-        assert_eq!(choose(&entries).unwrap().entry.platform, "wasi/wasm");
+        assert_eq!(choose(&entries).unwrap().entry.platform, "linux/amd64");
+        assert_eq!(entries.iter().filter(|entry| entry.attestation).count(), 1);
+    }
+
+    #[test]
+    fn an_entry_without_an_os_is_for_the_nodes_own() {
+        assert_eq!(chosen(&["wasi/wasm", "/amd64"]).unwrap().entry.platform, "linux/amd64");
     }
 }

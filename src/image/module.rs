@@ -16,8 +16,9 @@ use wasmparser::{
 };
 
 use super::interpreter::Signs;
-use super::malformed::{Malformed, short};
-use super::{Feature, ImageKind, Import, ModuleFacts, WasmFormat};
+use super::magic::{Magic, magic};
+use super::malformed::Malformed;
+use super::{Feature, Import, ModuleFacts, WasmFormat};
 
 /// Most bytes of `.wat` text that are assembled.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -29,27 +30,6 @@ const PAGE_LOG2: u32 = 16;
 /// Most units inside each other. Toolchains nest fewer than ten; every level is read once more by each one around it,
 /// so that the work would grow with the square of the depth.
 const MAX_NESTED: usize = 100;
-
-/// What the first bytes of a file say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Magic {
-    /// `\0asm`: a module or component.
-    Wasm,
-    /// `ELF` or `#!`. A `.cwasm` that Wasmtime compiled in advance is an ELF image (wasmtime#3343).
-    Native(&'static str),
-    /// Anything else.
-    Other,
-}
-
-/// Reads the first bytes; eight are enough.
-pub fn magic(head: &[u8]) -> Magic {
-    match head {
-        [0, b'a', b's', b'm', ..] => Magic::Wasm,
-        [0x7f, b'E', b'L', b'F', ..] => Magic::Native("ELF"),
-        [b'#', b'!', ..] => Magic::Native("#!"),
-        _ => Magic::Other,
-    }
-}
 
 /// Reads a binary. `source` is where it came from: a layer digest or a path.
 pub fn read(bytes: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
@@ -205,7 +185,12 @@ impl Walk {
                     self.core_export(export?.name);
                 }
             }
-            Payload::CustomSection(section) => self.signs.custom(section),
+            Payload::CustomSection(section) => {
+                if section.name() == "wasmedge" {
+                    self.features.insert(Feature::WasmedgeMachineCode);
+                }
+                self.signs.custom(section);
+            }
             other => return self.component_section(other),
         }
         Ok(())
@@ -467,7 +452,7 @@ fn is_wasmedge_socket(function: &str) -> bool {
 }
 
 /// The export of a component that answers HTTP by WASI 0.3 (`wasi-http:wit-0.3.0-draft`).
-const HTTP_HANDLER_0_3: &str = "wasi:http/handler";
+pub(super) const HTTP_HANDLER_0_3: &str = "wasi:http/handler";
 
 /// WASI 0.3, by major and minor version; a patch changes nothing.
 fn wasi_0_3(interface: &str) -> Option<Feature> {
@@ -537,116 +522,12 @@ fn instance_functions(
     Ok(())
 }
 
-/// What a runtime can start a binary as, or why none can. `function` is what follows `#` in the entry point, when
-/// something does (`runwasi:crates/containerd-shim-wasm/src/sandbox/context.rs`).
-pub fn kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKind, String> {
-    match facts.format {
-        WasmFormat::Module => module_kind(facts, function),
-        WasmFormat::Component => component_kind(facts, function),
-    }
-}
-
-fn component_kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKind, String> {
-    if facts.code_bytes == 0 {
-        return Err("it is a component without code, such as a WIT package, which nothing can start".into());
-    }
-    let exports = |interface: &str| {
-        facts
-            .exports
-            .iter()
-            .any(|name| name.split_once('@').map_or(name.as_str(), |(name, _)| name) == interface)
-    };
-    // runwasi takes the first export that it knows, in the order of the binary
-    // (`runwasi:crates/containerd-shim-wasmtime/src/instance.rs`, `ComponentTarget::new`). A command is handed more
-    // than an HTTP handler, so what may be either is judged as a command.
-    if exports("wasi:cli/run") {
-        return Ok(ImageKind::Component);
-    }
-    if exports("wasi:http/incoming-handler") {
-        return Ok(ImageKind::HttpComponent);
-    }
-    // It does not know the handler of WASI 0.3, and calls a function that the entry point names like a command.
-    if function.is_some_and(|name| facts.exports.contains(name)) {
-        return Ok(ImageKind::Component);
-    }
-    if exports(HTTP_HANDLER_0_3) {
-        return Ok(ImageKind::HttpComponent);
-    }
-    Err(format!(
-        "it is a component that exports neither `wasi:cli/run` nor `wasi:http/incoming-handler`, but {}",
-        listed(facts.exports.iter().map(String::as_str))
-    ))
-}
-
-fn module_kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKind, String> {
-    let threads = facts.imports.iter().any(|import| import.interface == "wasi");
-    let foreign = facts.imports.iter().find(|import| !is_wasi(import, threads));
-    if let Some(import) = foreign {
-        return Err(format!("it imports `{}`, {}", short(&import.interface), why_foreign(import)));
-    }
-    match function.filter(|name| !name.is_empty()) {
-        Some(name) if facts.exports.contains(name) => Ok(ImageKind::Module),
-        Some(name) => {
-            Err(format!("it does not export the function `{name}` that the entry point names after `#`"))
-        }
-        None if facts.exports.contains("_start") => Ok(ImageKind::Module),
-        None if facts.exports.contains("_initialize") => {
-            Err("it is a reactor, which has no `_start`; name the function to call as `path#function`".into())
-        }
-        None => Err(format!(
-            "it does not export `_start`, but {}",
-            listed(facts.exports.iter().map(String::as_str))
-        )),
-    }
-}
-
-/// Module names that WASI hosts provide. wasi-threads brings its shared memory as `env`.
-fn is_wasi(import: &Import, threads: bool) -> bool {
-    match import.interface.as_str() {
-        "wasi_snapshot_preview1" | "wasi_unstable" | "wasi" | "wasix_32v1" | "wasix_64v1" => true,
-        "env" => threads && import.functions.is_empty(),
-        name => name.starts_with("wasi_ephemeral_"),
-    }
-}
-
-fn why_foreign(import: &Import) -> &'static str {
-    let calls = |prefix: &str| import.functions.iter().any(|name| name.starts_with(prefix));
-    match import.interface.as_str() {
-        name if name == "lunatic" || name.starts_with("lunatic::") => {
-            "which only lunatic provides, whose shim is retired: build it for a WASI target"
-        }
-        "env" if calls("proxy_") => {
-            "which only a proxy provides: it is a proxy-wasm filter, which Envoy loads; it is no program that a pod \
-             can start"
-        }
-        "env" if calls("napi_") => "which only a JavaScript host provides: it is a Node-API add-on",
-
-        "gojs" | "go" => "which only a JavaScript host provides: build it with `GOOS=wasip1`, not `GOOS=js`",
-        "wbg" | "__wbindgen_placeholder__" | "__wbindgen_externref_xform__" => {
-            "which only the JavaScript of wasm-bindgen provides: build it for a WASI target"
-        }
-        name if name.ends_with("_bg.js") => {
-            "which only the JavaScript of wasm-bindgen provides: build it for a WASI target"
-        }
-        // The names that Emscripten's optimiser shortens everything to.
-        "a" if import.functions.iter().all(|name| name.len() <= 2) => {
-            "which no WASI host provides: the short names are those of Emscripten's optimised output"
-        }
-        "env" => "which no WASI host provides: it was linked against a host of its own, such as Emscripten's",
-        _ => "which no WASI host provides",
-    }
-}
-
-/// A few names for a message.
-fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let shown: Vec<String> = names.take(4).map(|name| format!("`{}`", short(name))).collect();
-    if shown.is_empty() { "nothing".into() } else { shown.join(", ") }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::ImageKind;
+    use super::super::kind::of as kind;
     use super::*;
 
     fn wat(text: &str) -> ModuleFacts {

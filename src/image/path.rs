@@ -33,29 +33,33 @@ pub fn split(path: &str) -> (&str, &str) {
 }
 
 /// Follows links: `link` gives the target of a path that is one. The last part is followed too when `last` is set.
-/// `None` for a loop.
-pub fn resolve<'a>(path: &str, last: bool, link: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
+/// `None` for a loop. Takes as many steps as the path and the targets of its links have parts.
+pub fn resolve<'a>(path: &str, last: bool, link: impl FnMut(&str) -> Option<&'a str>) -> Option<String> {
+    let mut link = link;
     let mut todo: VecDeque<String> = path.split('/').map(String::from).collect();
-    let mut done: Vec<String> = Vec::new();
+    let mut done = String::new();
     let mut hops = 0;
     while let Some(part) = todo.pop_front() {
         match part.as_str() {
             "" | "." => continue,
             ".." => {
-                done.pop();
+                climb(&mut done);
                 continue;
             }
-            _ => done.push(part),
+            name => {
+                done.push('/');
+                done.push_str(name);
+            }
         }
-        if todo.iter().all(String::is_empty) && !last {
+        if !last && todo.iter().all(String::is_empty) {
             break;
         }
-        let Some(target) = link(&absolute(&done)) else { continue };
+        let Some(target) = link(&done) else { continue };
         hops += 1;
         if hops > MAX_HOPS {
             return None;
         }
-        done.pop();
+        climb(&mut done);
         if target.starts_with('/') {
             done.clear();
         }
@@ -63,7 +67,12 @@ pub fn resolve<'a>(path: &str, last: bool, link: impl Fn(&str) -> Option<&'a str
             todo.push_front(part.to_string());
         }
     }
-    Some(absolute(&done))
+    Some(if done.is_empty() { "/".into() } else { done })
+}
+
+/// Drops the last part.
+fn climb(path: &mut String) {
+    path.truncate(path.rfind('/').unwrap_or_default());
 }
 
 fn absolute<S: AsRef<str>>(parts: &[S]) -> String {

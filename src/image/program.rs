@@ -2,10 +2,11 @@
 //! will start it. It decides where a pod is placed while no runtime is known, and nothing else: which program a runtime
 //! really starts, each family of them says itself (`runtime`).
 
+use super::annotation::crun_annotation;
 use super::entry::{self, At, Start, View, cut_function, is_root, names_wasm, needs_layers};
 use super::malformed::harmless;
-use super::rootfs::{SLIGHTFILE, SPIN_TOML, WWS_TOML, crun_annotation};
-use super::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, module};
+use super::names::{SLIGHTFILE, SPIN_TOML, WWS_TOML};
+use super::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, kind};
 
 /// Marks the evidence that sums the others up.
 pub(super) const CONCLUSION: &str = "conclusion";
@@ -63,7 +64,7 @@ pub fn of_layers(facts: &ImageFacts, function: Option<&str>) -> Program {
     if facts.shape == Shape::SpinArtifact {
         return spin(facts);
     }
-    match facts.modules.first().map(|module| module::kind(module, function)) {
+    match facts.modules.first().map(|module| kind::of(module, function)) {
         Some(Ok(kind)) => wasm(kind, Packaging::Layers, vec![0]),
         Some(Err(reason)) => unknown(reason),
         None => unknown(conclusion(facts)),
@@ -176,13 +177,13 @@ fn scanned(view: &View<'_>, argument: &str, ordinary: bool) -> Program {
     let facts = view.facts;
     // A shim looks for a native program under the whole name first, and only then cuts at `#`.
     let whole = lookup(view, argument);
-    if let At::File(source, FileClass::Native { magic }) = whole {
+    if let At::File(source, FileClass::Native { magic, .. }) = whole {
         return native(facts, source, magic);
     }
     let (name, function) = cut_function(argument);
     match if function.is_some() { lookup(view, name) } else { whole } {
         At::File(at, FileClass::Wasm) => run(facts, at, function),
-        At::File(source, FileClass::Native { magic }) => native(facts, source, magic),
+        At::File(source, FileClass::Native { magic, .. }) => native(facts, source, magic),
         At::File(at, FileClass::Unreadable { message }) => unreadable(at, message),
         At::Hidden(_) | At::Nothing if is_root(argument) || is_application(view) => {
             application(view).unwrap_or_else(|| nothing(argument, ordinary))
@@ -222,7 +223,7 @@ pub fn native(facts: &ImageFacts, source: &str, magic: &str) -> Program {
 /// The program in the Wasm file at a path.
 pub fn run(facts: &ImageFacts, at: &str, function: Option<&str>) -> Program {
     let found = facts.modules.iter().enumerate().find(|(_, module)| module.source == at);
-    match found.map(|(number, module)| (number, module::kind(module, function))) {
+    match found.map(|(number, module)| (number, kind::of(module, function))) {
         Some((number, Ok(kind))) => wasm(kind, Packaging::RootFilesystem, vec![number]),
         Some((_, Err(reason))) => unknown(format!("`{at}` cannot start: {reason}")),
         None => unknown(format!("`{at}` is Wasm, but was not read")),
@@ -243,6 +244,7 @@ fn places(view: &View<'_>, name: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::module;
     use super::*;
     use crate::image::Evidence;
 
@@ -277,13 +279,13 @@ mod tests {
             scanned: true,
             native: Vec::new(),
             spin: None,
-            hazards: Vec::new(),
+            warnings: Vec::new(),
             claims: Vec::new(),
         }
     }
 
     fn elf() -> FileClass {
-        FileClass::Native { magic: "ELF".into() }
+        FileClass::Native { magic: "ELF".into(), runs: true }
     }
 
     fn link(target: &str) -> FileClass {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use oci_client::ParseError;
 
-use super::{Error, source::shorten};
+use super::{Error, malformed::shorten};
 
 /// No valid name is longer: a host of 255 and a port, a repository of 255, a tag of 128 and a `sha512` digest
 /// (`distribution:reference/regexp.go`, `reference.go`) stay under it. Longer text is not even parsed.

@@ -1,73 +1,43 @@
 //! What a root file system is: which of its files the entry point leads to, and the files at its root by which whole
 //! applications are known (`spin.toml`, `slightfile.toml`, `.wws.toml`, `plugin.wasm`).
 
-use std::collections::BTreeMap;
-
+use super::archive::Fault;
 use super::entry::{self, is_root};
 use super::layer::Tree;
 use super::malformed::short;
-use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp};
-use super::{program, spin, spin::manifest};
+use super::names::{PLUGIN, SLIGHT_PROGRAM, SLIGHTFILE, SPIN_TOML, WWS_TOML};
+use super::spin::{self, manifest};
+use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp, program};
 
-/// Spin's manifest, which its shim reads when the image has no Wasm layers
-/// (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`, `SPIN_MANIFEST_FILE_PATH`).
-pub const SPIN_TOML: &str = "/spin.toml";
-/// Rebinds stores, databases, models and variables of a Spin application to remote providers; the shim reads it in the
-/// container's root file system (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`).
-pub const RUNTIME_CONFIG: &str = "/runtime-config.toml";
-/// Manifest of slight (`containerd-wasm-shims:containerd-shim-slight/src/engine.rs`).
-pub const SLIGHTFILE: &str = "/slightfile.toml";
-/// The program of slight.
-const SLIGHT_PROGRAM: &str = "/app.wasm";
-/// Manifest of Wasm Workers Server (`containerd-wasm-shims:containerd-shim-wws/src/engine.rs`).
-pub const WWS_TOML: &str = "/.wws.toml";
-/// The filter of a proxy-wasm image in its "compat" form (`solo-io/wasm:spec/spec-compat.md`).
-const PLUGIN: &str = "/plugin.wasm";
-/// Files that are looked for in every scan, whose text is kept.
-pub(super) const APPLICATION_FILES: [&str; 4] = [SPIN_TOML, SLIGHTFILE, WWS_TOML, RUNTIME_CONFIG];
 /// Most Wasm files that are listed as evidence.
 const MAX_SHOWN: usize = 4;
-
-/// Annotations by which crun and youki choose a handler (`crun:src/libcrun/custom-handler.c`,
-/// `handler_by_name` and `handler-utils.c`), on a manifest or on a pod.
-const CRUN_ANNOTATIONS: [&str; 2] = ["module.wasm.image/variant", "run.oci.handler"];
-/// Their values that mean Wasm.
-const CRUN_VALUES: [&str; 9] =
-    ["compat", "compat-smart", "wasm", "wasm-smart", "wasmedge", "wasmer", "wasmtime", "wamr", "spin"];
-
-/// The annotation that asks crun or youki for a Wasm handler, if one does.
-pub fn crun_annotation(annotations: &BTreeMap<String, String>) -> Option<(&'static str, &str)> {
-    CRUN_ANNOTATIONS.into_iter().find_map(|key| {
-        let value = annotations.get(key).filter(|value| CRUN_VALUES.contains(&value.as_str()))?;
-        Some((key, value.as_str()))
-    })
-}
 
 impl ImageFacts {
     /// Takes over what a scan found. `crun` says that the manifest asks for a Wasm handler; `natives`, that the native
     /// programs of an ordinary image are wanted too, by which a Wasm shim tells it from Wasm.
-    pub(super) fn read_tree(mut self, tree: &Tree, crun: bool, natives: bool) -> Self {
+    pub(super) fn read_tree(mut self, tree: &mut Tree, crun: bool, natives: bool) -> Result<Self, Fault> {
         self.scanned = true;
-        self.add_files(tree, natives);
+        self.add_files(tree, natives)?;
         self.read_spin_toml(tree);
         self.shape = self.shape_of_files(crun);
         if self.shape != Shape::LinuxRootfs {
-            self.add_files(tree, natives);
+            self.add_files(tree, natives)?;
             self.read_spin_toml(tree);
         }
         self.show_files();
         if crun && self.names_no_program() && self.has_file(PLUGIN) && !self.has_file(SPIN_TOML) {
-            return self.not_startable(
+            return Ok(self.not_startable(
                 "a proxy-wasm filter in its `compat` form, which Envoy loads; it is no program that a pod can start",
-            );
+            ));
         }
-        self.concluded()
+        Ok(self.concluded())
     }
 
-    fn add_files(&mut self, tree: &Tree, natives: bool) {
-        let files = tree.files(natives || self.shape != Shape::LinuxRootfs);
+    fn add_files(&mut self, tree: &mut Tree, natives: bool) -> Result<(), Fault> {
+        let files = tree.files(natives || self.shape != Shape::LinuxRootfs)?;
         self.files = files.entries;
         self.modules = files.modules;
+        Ok(())
     }
 
     fn shape_of_files(&self, crun: bool) -> Shape {

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-use super::{Error, malformed::acts, reference::Reference};
+use super::{Error, reference::Reference};
+
+pub(crate) use super::malformed::shorten;
 
 /// A content descriptor (OCI image-spec, `descriptor.md`), as far as detection needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,15 +92,6 @@ pub(crate) fn verify(digest: &str, bytes: &[u8]) -> Result<(), String> {
     } else {
         Err(format!("the bytes have the digest `{actual}`, not `{digest}`"))
     }
-}
-
-/// Foreign text made fit for a message: on one line, short, without characters that act on a terminal or reorder text.
-pub(crate) fn shorten(text: &str, chars: usize) -> String {
-    let mut shown: String = text.trim().chars().take(chars).map(|c| if acts(c) { ' ' } else { c }).collect();
-    if text.trim().chars().nth(chars).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -16,11 +16,11 @@ use serde_json::value::RawValue;
 use crate::capability::{self, Entry};
 use crate::cluster::Cluster;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
-use crate::image::rootfs::crun_annotation;
+use crate::image::annotation::crun_annotation;
 use crate::image::{
     Claim, Evidence, ImageFacts, ImageKind, ModuleFacts, NativeCode, Packaging, Program, Shape,
 };
-use crate::inspection::{Class, Container, Finding, Inspection};
+use crate::inspection::{Container, Inspection, LookupResult, ProgramClass};
 use crate::plan::{floor, quantity::Quantity, sizing};
 use crate::review::GroupVersionKind;
 use crate::runtime::{self, Family, Profile, Runtimes, runnable_by};
@@ -79,13 +79,13 @@ pub struct Case<'a> {
     /// The grants.
     pub grants: &'a Grants,
     /// What the platform's configuration says to the rules: `policies.options`.
-    pub options: &'a Options,
+    pub options: &'a PolicyOptions,
     /// The time, which decides whether a grant has expired.
     pub now: Timestamp,
 }
 
 /// What the platform's configuration says to the rules; each bundle documents the names that it reads.
-pub type Options = BTreeMap<String, Value>;
+pub type PolicyOptions = BTreeMap<String, Value>;
 
 /// The document.
 #[derive(Debug, Clone, Serialize)]
@@ -107,7 +107,7 @@ pub struct PolicyInput<'a> {
     /// Where the pod will run.
     pub runtime: RuntimeFacts<'a>,
     /// What the platform says to the rules.
-    pub options: &'a Options,
+    pub options: &'a PolicyOptions,
 }
 
 /// The pod spec and what carries it.
@@ -177,7 +177,7 @@ pub struct ContainerFacts<'a> {
     /// Digest that was judged; `null` when the image was not read.
     pub digest: Option<&'a str>,
     /// Summary of the finding.
-    pub class: Class,
+    pub class: ProgramClass,
     /// Kind of the program that it starts.
     pub kind: ImageKind,
     /// How the image is packed.
@@ -191,7 +191,7 @@ pub struct ContainerFacts<'a> {
     /// Why the image was taken for what it is.
     pub evidence: &'a [Evidence],
     /// What will make it fail on some node.
-    pub hazards: Vec<String>,
+    pub warnings: Vec<String>,
     /// What the image's config says of its bytes and is not so.
     pub claims: &'a [Claim],
     /// Interpreters in what it starts; left out when there is none.
@@ -393,7 +393,7 @@ fn container_facts<'a>(
         reason,
         native,
         evidence: known.map_or(&[], |(facts, _)| facts.evidence.as_slice()),
-        hazards: known.map(|(facts, program)| hazards(facts, program, profile)).unwrap_or_default(),
+        warnings: known.map(|(facts, program)| warnings(facts, program, profile)).unwrap_or_default(),
         claims: known.map_or(&[], |(facts, _)| facts.claims.as_slice()),
         interpreters: known.map(|(facts, program)| interpreters(facts, program)).unwrap_or_default(),
         runnable_by: known.map(|(facts, program)| runnable_by(facts, program)).unwrap_or_default(),
@@ -426,9 +426,9 @@ fn with_remedies(case: &Case<'_>, subject: &Subject<'_>, entries: Vec<Entry>) ->
 }
 
 fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, Option<String>, Vec<NativeCode>) {
-    match &container.finding {
-        Finding::Unread { error } => (ImageKind::Unknown, None, Some(error.to_string()), Vec::new()),
-        Finding::Known { facts, program } => {
+    match &container.lookup {
+        LookupResult::Unread { error } => (ImageKind::Unknown, None, Some(error.to_string()), Vec::new()),
+        LookupResult::Known { facts, program } => {
             let mut native = facts.native.clone();
             let (kind, packaging, reason) = match program {
                 Program::Wasm { kind, packaging, .. } => (*kind, Some(*packaging), None),
@@ -448,10 +448,10 @@ fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, Option<Str
 }
 
 /// What the look-up found, and what the program needs that its runtime does not link.
-fn hazards(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Vec<String> {
+fn warnings(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Vec<String> {
     let default = profile.is_none_or(|profile| profile.ambient == Family::RunwasiWasmtime);
-    let of_default = if default { runtime::hazards(facts, program) } else { Vec::new() };
-    facts.hazards.iter().cloned().chain(of_default).collect()
+    let of_default = if default { runtime::warnings(facts, program) } else { Vec::new() };
+    facts.warnings.iter().cloned().chain(of_default).collect()
 }
 
 fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<InterpreterFacts<'a>> {

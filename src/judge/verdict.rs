@@ -5,17 +5,17 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Levels;
-use super::level::Enforcement;
-use crate::grant::exception::{Exceptions, Finding, Pod};
+use super::EnforcementSettings;
+use super::enforcement::Enforcement;
+use crate::grant::exception::{Exceptions, PodIdentity, ViolationScope};
 use crate::inspection::Inspection;
-use crate::policy::{Action, Evaluation, Violation};
+use crate::policy::{EnforcementAction, Evaluation, Violation};
 use crate::workload::Workload;
 
 /// Rule name of the violation that stands for a bundle that could not be evaluated.
 pub const POLICY_ERROR: &str = "policy-error";
 
-/// The exception that a violation was spared by.
+/// The exception that a violation is exempt by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exemption {
@@ -30,10 +30,10 @@ pub struct Exemption {
 /// A violation and what it comes to here.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct JudgedViolation {
-    /// What it comes to after levels, overrides and exceptions: an exempted one is only recorded.
+    /// What it comes to after enforcement actions, overrides and exceptions: an exempted one is only recorded.
     #[serde(rename = "enforced")]
-    pub action: Action,
-    /// The exception that spares it.
+    pub action: EnforcementAction,
+    /// The exception that covers it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exempted: Option<Exemption>,
     /// The rule's own words.
@@ -41,7 +41,7 @@ pub struct JudgedViolation {
     pub violation: Violation,
 }
 
-/// Everything the policies found, the gravest first.
+/// Everything the policies found, the strictest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Verdict {
     /// Judged violations, denials first, then by rule and container.
@@ -54,32 +54,32 @@ pub struct Verdict {
 impl Verdict {
     /// Whether anything denies.
     pub fn denied(&self) -> bool {
-        self.at(Action::Deny).next().is_some()
+        self.at(EnforcementAction::Deny).next().is_some()
     }
 
     /// The violations that came to exactly `action`.
-    pub fn at(&self, action: Action) -> impl Iterator<Item = &JudgedViolation> {
+    pub fn at(&self, action: EnforcementAction) -> impl Iterator<Item = &JudgedViolation> {
         self.violations.iter().filter(move |v| v.action == action)
     }
 
-    /// The gravest action; `None` when nothing was found.
-    pub fn gravest(&self) -> Option<Action> {
+    /// The strictest action; `None` when nothing was found.
+    pub fn strictest(&self) -> Option<EnforcementAction> {
         self.violations.iter().map(|v| v.action).max()
     }
 
-    /// Rule and exception of every violation that was spared, such as `will-fail-there=shop/legacy`, sorted.
+    /// Rule and exception of every violation that was exempted, such as `capability-not-provided=shop/legacy`, sorted.
     pub fn exemptions(&self) -> BTreeSet<String> {
-        let spared = |v: &JudgedViolation| {
+        let exemption = |v: &JudgedViolation| {
             let exemption = v.exempted.as_ref()?;
             Some(format!("{}={}", v.violation.rule, exemption.exception))
         };
-        self.violations.iter().filter_map(spared).collect()
+        self.violations.iter().filter_map(exemption).collect()
     }
 }
 
 /// What exceptions are looked up with: the pod, its images, and the time.
 #[derive(Debug, Clone, Copy)]
-pub struct Sparing<'a> {
+pub struct ExemptionContext<'a> {
     /// All exceptions.
     pub exceptions: &'a Exceptions,
     /// The pod.
@@ -90,24 +90,24 @@ pub struct Sparing<'a> {
     pub now: Timestamp,
 }
 
-impl Sparing<'_> {
+impl ExemptionContext<'_> {
     /// The exception that is for a violation.
     fn of(&self, violation: &Violation) -> Option<Exemption> {
         if self.exceptions.is_empty() {
             return None;
         }
-        let pod = Pod {
+        let pod = PodIdentity {
             namespace: &self.workload.namespace,
             service_account: self.workload.service_account(),
             labels: &self.workload.labels,
         };
-        let finding = Finding {
+        let scope = ViolationScope {
             rule: &violation.rule,
             container: violation.container.as_deref(),
             capability: violation.capability.as_deref(),
         };
         let found =
-            self.exceptions.of(&pod, &self.images(violation.container.as_deref()), &finding, self.now)?;
+            self.exceptions.of(&pod, &self.images(violation.container.as_deref()), &scope, self.now)?;
         Some(Exemption {
             exception: format!("{}/{}", found.namespace(), found.name()),
             reason: found.spec.reason.clone(),
@@ -124,16 +124,16 @@ impl Sparing<'_> {
     }
 }
 
-/// Applies levels and exceptions to what the policies said. A bundle that could not be evaluated denies at any level and
+/// Applies enforcement actions and exceptions to what the policies said. A bundle that could not be evaluated denies whatever the enforcement action and
 /// whatever is excepted: nobody knows what it would have said.
 pub fn decide(
     evaluation: Evaluation,
-    levels: &Levels,
+    settings: &EnforcementSettings,
     enforcement: Enforcement,
-    sparing: &Sparing<'_>,
+    exemption_context: &ExemptionContext<'_>,
 ) -> Verdict {
     let failures = evaluation.failures.into_iter().map(|failure| JudgedViolation {
-        action: Action::Deny,
+        action: EnforcementAction::Deny,
         exempted: None,
         violation: Violation {
             rule: POLICY_ERROR.to_string(),
@@ -144,10 +144,11 @@ pub fn decide(
         },
     });
     let judged = evaluation.violations.into_iter().map(|violation| {
-        let exempted = if levels.may_exempt(&violation.rule) { sparing.of(&violation) } else { None };
+        let exempted =
+            if settings.may_exempt(&violation.rule) { exemption_context.of(&violation) } else { None };
         let action = match exempted {
-            Some(_) => Action::Audit,
-            None => levels.action(&enforcement, &violation.rule, violation.action),
+            Some(_) => EnforcementAction::Audit,
+            None => settings.action(&enforcement, &violation.rule, violation.action),
         };
         JudgedViolation { action, exempted, violation }
     });
@@ -164,19 +165,24 @@ mod tests {
 
     use super::*;
     use crate::grant::load::parse;
-    use crate::policy::Failure;
+    use crate::policy::BundleFailure;
     use crate::workload::Kind;
 
-    fn violation(rule: &str, action: Option<Action>) -> Violation {
+    fn violation(rule: &str, action: Option<EnforcementAction>) -> Violation {
         Violation { rule: rule.into(), message: "m".into(), container: None, capability: None, action }
     }
 
-    fn decide(evaluation: Evaluation, level: Action) -> Verdict {
-        decide_with(evaluation, &Levels::default(), level, "")
+    fn decide(evaluation: Evaluation, action: EnforcementAction) -> Verdict {
+        decide_with(evaluation, &EnforcementSettings::default(), action, "")
     }
 
     /// A pod `shop/orders` without containers, judged with these exceptions.
-    fn decide_with(evaluation: Evaluation, levels: &Levels, level: Action, exceptions: &str) -> Verdict {
+    fn decide_with(
+        evaluation: Evaluation,
+        settings: &EnforcementSettings,
+        action: EnforcementAction,
+        exceptions: &str,
+    ) -> Verdict {
         let exceptions = Exceptions::new(parse(exceptions, "e.yaml").unwrap().exceptions).unwrap();
         let workload = Workload {
             kind: Kind::Pod,
@@ -187,13 +193,13 @@ mod tests {
             terminating: false,
             spec: PodSpec::default(),
         };
-        let sparing = Sparing {
+        let exemption_context = ExemptionContext {
             exceptions: &exceptions,
             workload: &workload,
             inspection: &Inspection::default(),
             now: "2026-06-01T00:00:00Z".parse().unwrap(),
         };
-        super::decide(evaluation, levels, Enforcement::at(level), &sparing)
+        super::decide(evaluation, settings, Enforcement::at(action), &exemption_context)
     }
 
     fn exception(name: &str, rules: &str) -> String {
@@ -205,25 +211,25 @@ mod tests {
 
     #[test]
     fn nothing_found_admits() {
-        let verdict = decide(Evaluation::default(), Action::Deny);
+        let verdict = decide(Evaluation::default(), EnforcementAction::Deny);
         assert!(!verdict.denied());
-        assert_eq!(verdict.gravest(), None);
+        assert_eq!(verdict.strictest(), None);
     }
 
     #[test]
     fn denials_come_first() {
         let evaluation = Evaluation {
-            violations: vec![violation("a", Some(Action::Warn)), violation("b", None)],
+            violations: vec![violation("a", Some(EnforcementAction::Warn)), violation("b", None)],
             failures: Vec::new(),
         };
-        let verdict = decide(evaluation, Action::Deny);
+        let verdict = decide(evaluation, EnforcementAction::Deny);
         let rules: Vec<_> = verdict.violations.iter().map(|v| v.violation.rule.as_str()).collect();
         assert_eq!(rules, ["b", "a"]);
         assert!(verdict.denied());
     }
 
     fn failed() -> Evaluation {
-        let failure = Failure {
+        let failure = BundleFailure {
             bundle: "extra".into(),
             message: "policy bundle `extra` could not be evaluated: it ran out of time".into(),
         };
@@ -232,49 +238,72 @@ mod tests {
 
     #[test]
     fn a_bundle_that_fails_denies_even_where_the_namespace_only_warns() {
-        let verdict = decide(failed(), Action::Audit);
+        let verdict = decide(failed(), EnforcementAction::Audit);
         assert!(verdict.denied());
         assert!(verdict.violations[0].violation.message.contains("`extra`"));
     }
 
     #[test]
-    fn what_an_exception_spares_is_kept_with_its_name_and_refuses_nothing() {
+    fn what_an_exception_exempts_is_kept_with_its_name_and_refuses_nothing() {
         let evaluation = || Evaluation {
             violations: vec![violation("a", None), violation("b", None)],
             failures: Vec::new(),
         };
-        let one = decide_with(evaluation(), &Levels::default(), Action::Deny, &exception("e", "a"));
+        let one = decide_with(
+            evaluation(),
+            &EnforcementSettings::default(),
+            EnforcementAction::Deny,
+            &exception("e", "a"),
+        );
         assert!(one.denied());
         assert_eq!(one.exemptions(), BTreeSet::from(["a=shop/e".to_string()]));
-        let both = decide_with(evaluation(), &Levels::default(), Action::Deny, &exception("e", "a, b"));
+        let both = decide_with(
+            evaluation(),
+            &EnforcementSettings::default(),
+            EnforcementAction::Deny,
+            &exception("e", "a, b"),
+        );
         assert!(!both.denied());
-        assert_eq!((both.gravest(), both.violations.len()), (Some(Action::Audit), 2));
-        let spared = both.violations[0].exempted.as_ref().unwrap();
-        assert_eq!((spared.exception.as_str(), spared.reason.as_str()), ("shop/e", "why"));
+        assert_eq!((both.strictest(), both.violations.len()), (Some(EnforcementAction::Audit), 2));
+        let exemption = both.violations[0].exempted.as_ref().unwrap();
+        assert_eq!((exemption.exception.as_str(), exemption.reason.as_str()), ("shop/e", "why"));
     }
 
     #[test]
-    fn an_image_that_could_not_be_read_is_spared_where_its_rule_is_named() {
+    fn an_image_that_could_not_be_read_is_exempted_where_its_rule_is_named() {
         let evaluation =
             || Evaluation { violations: vec![violation("not-inspected", None)], failures: Vec::new() };
-        let named =
-            decide_with(evaluation(), &Levels::default(), Action::Deny, &exception("e", "not-inspected"));
+        let named = decide_with(
+            evaluation(),
+            &EnforcementSettings::default(),
+            EnforcementAction::Deny,
+            &exception("e", "not-inspected"),
+        );
         assert!(!named.denied());
-        let other =
-            decide_with(evaluation(), &Levels::default(), Action::Deny, &exception("e", "needs-grant"));
+        let other = decide_with(
+            evaluation(),
+            &EnforcementSettings::default(),
+            EnforcementAction::Deny,
+            &exception("e", "needs-grant"),
+        );
         assert!(other.denied());
     }
 
     #[test]
-    fn nothing_spares_a_bundle_that_failed_or_a_rule_that_the_platform_keeps() {
+    fn nothing_exempts_a_bundle_that_failed_or_a_rule_that_the_platform_keeps() {
         let every_rule = exception("e", "a, b");
-        let verdict = decide_with(failed(), &Levels::default(), Action::Deny, &every_rule);
+        let verdict =
+            decide_with(failed(), &EnforcementSettings::default(), EnforcementAction::Deny, &every_rule);
         assert!(verdict.denied());
         // A rule of a bundle may call itself anything.
         let impostor = Evaluation { violations: vec![violation(POLICY_ERROR, None)], failures: Vec::new() };
-        assert!(decide_with(impostor, &Levels::default(), Action::Deny, &every_rule).denied());
-        let levels = Levels { never_exempt: ["a".to_string()].into(), ..Levels::default() };
+        assert!(
+            decide_with(impostor, &EnforcementSettings::default(), EnforcementAction::Deny, &every_rule)
+                .denied()
+        );
+        let settings =
+            EnforcementSettings { never_exempt: ["a".to_string()].into(), ..EnforcementSettings::default() };
         let kept = Evaluation { violations: vec![violation("a", None)], failures: Vec::new() };
-        assert!(decide_with(kept, &levels, Action::Deny, &every_rule).denied());
+        assert!(decide_with(kept, &settings, EnforcementAction::Deny, &every_rule).denied());
     }
 }

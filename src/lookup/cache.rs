@@ -14,7 +14,7 @@ use crate::image::{Depth, Error, ImageFacts};
 const OVERHEAD: usize = 256;
 
 /// Facts in memory take about this many times their JSON: strings have a header each and spare capacity, and sets keep
-/// room in their nodes. Measured by `benches/lookup.rs`: facts with 1.4 KB of JSON and their name cost 4.7 KB.
+/// space in their nodes. Measured by `benches/lookup.rs`: facts with 1.4 KB of JSON and their name cost 4.7 KB.
 const MEMORY_PER_JSON_BYTE: usize = 4;
 
 /// Bound on remembered failures, in bytes.
@@ -22,12 +22,12 @@ const FAILURES_BYTES: u64 = 4 << 20;
 
 /// How much is remembered, and how long.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct CacheLimits {
     /// Facts, approximately, in bytes.
     pub(super) facts_bytes: u64,
     /// Names, approximately, in bytes.
     pub(super) names_bytes: u64,
-    /// How long a tag is taken to mean what it meant.
+    /// How long the digest of a tag is reused before the registry is asked again.
     pub(super) tag_ttl: Duration,
     /// How long a tag may be taken to mean what it meant while nobody can be asked.
     pub(super) stale_ttl: Duration,
@@ -80,7 +80,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn new(bounds: &Bounds) -> Self {
+    pub(super) fn new(bounds: &CacheLimits) -> Self {
         Self {
             names: Cache::builder()
                 .max_capacity(bounds.names_bytes)
@@ -212,7 +212,7 @@ pub(super) mod tests {
     use super::*;
     use crate::image::{ImageKind, Shape};
 
-    const BOUNDS: Bounds = Bounds {
+    const BOUNDS: CacheLimits = CacheLimits {
         facts_bytes: 1 << 20,
         names_bytes: 1 << 20,
         tag_ttl: Duration::from_millis(40),
@@ -237,7 +237,7 @@ pub(super) mod tests {
             scanned: false,
             native: Vec::new(),
             spin: None,
-            hazards: Vec::new(),
+            warnings: Vec::new(),
             claims: Vec::new(),
         }
     }
@@ -295,10 +295,10 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn the_bytes_of_the_facts_are_bounded() {
-        let memory = Memory::new(&Bounds { facts_bytes: 64 << 10, ..BOUNDS });
+        let memory = Memory::new(&CacheLimits { facts_bytes: 64 << 10, ..BOUNDS });
         for number in 0..1000 {
             let mut large = facts(&format!("sha256:{number}"));
-            large.hazards = vec!["x".repeat(1000)];
+            large.warnings = vec!["x".repeat(1000)];
             memory.keep(Arc::new(large), Depth::Config).await;
         }
         memory.settle().await;
@@ -353,7 +353,7 @@ pub(super) mod tests {
     }
 
     async fn grow(files: bool) -> (u64, u64) {
-        let memory = Memory::new(&Bounds {
+        let memory = Memory::new(&CacheLimits {
             facts_bytes: 1 << 32,
             names_bytes: 1 << 32,
             tag_ttl: Duration::from_hours(1),

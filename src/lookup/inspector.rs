@@ -10,12 +10,13 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::Semaphore;
 
-use super::cache::{Bounds, Memory, Recall};
+use super::cache::{CacheLimits, Memory, Recall};
 use super::sources::{Images, Primed};
 use super::store::Store;
 use super::warm::warm_list;
-use super::{Budget, LookupOptions, Stats};
-use crate::image::detect::{Nodes, Slot, detect, detect_for};
+use super::{LookupBudget, LookupOptions, Stats};
+use crate::image::detect::{Slot, detect, detect_for};
+use crate::image::platform::Nodes;
 use crate::image::reference::Reference;
 use crate::image::source::{FetchedManifest, Source, sha256};
 use crate::image::{Depth, Error, ImageFacts, SizeLimits};
@@ -38,7 +39,7 @@ impl fmt::Debug for Inspector {
 }
 
 impl Inspector {
-    /// An inspector. Reads the authorities and the docker config; asks nobody yet.
+    /// An inspector. Reads the CAs and the docker config; asks nobody yet.
     pub fn new(options: LookupOptions) -> Result<Self, Error> {
         let nodes = Nodes::of(&options.node_architectures);
         let detect: Detect = Arc::new(move |slot, source, reference, depth, limits| {
@@ -63,7 +64,7 @@ impl Inspector {
             proxy: options.proxy,
         };
         let registry = Registry::new(Guard::new(&options.registries)?, &registry)?;
-        let memory = Memory::new(&Bounds {
+        let memory = Memory::new(&CacheLimits {
             facts_bytes: options.facts_bytes,
             names_bytes: options.names_bytes,
             tag_ttl: options.tag_ttl,
@@ -103,7 +104,7 @@ impl Inspector {
         &self,
         image: &str,
         depth: Depth,
-        budget: impl Into<Budget>,
+        budget: impl Into<LookupBudget>,
     ) -> Result<Arc<ImageFacts>, Arc<Error>> {
         match self.shared.memory.recall(image, depth).await {
             Recall::Fresh(facts) => {
@@ -124,7 +125,7 @@ impl Inspector {
         &self,
         image: &str,
         depth: Depth,
-        budget: impl Into<Budget>,
+        budget: impl Into<LookupBudget>,
         puller: &Puller,
     ) -> Result<Arc<ImageFacts>, Arc<Error>> {
         if let Recall::Fresh(facts) = self.shared.memory.recall(image, depth).await {
@@ -145,7 +146,7 @@ impl Inspector {
         &self,
         image: &str,
         depth: Depth,
-        budget: Budget,
+        budget: LookupBudget,
         logins: Vec<Login>,
     ) -> Result<Arc<ImageFacts>, Arc<Error>> {
         let covering = if logins.is_empty() { logins } else { covering(logins, &Reference::parse(image)?) };
@@ -216,8 +217,8 @@ fn count(counter: &AtomicU64) {
 /// Look-ups that may wait for a manifest, for each one that may hold layers.
 const ASKING_PER_PLACE: usize = 16;
 
-/// How often is looked whether a registry became suspect.
-const HOPE: Duration = Duration::from_millis(50);
+/// How often a waiting review checks whether the registry became suspect.
+const SUSPECT_POLL: Duration = Duration::from_millis(50);
 
 fn open_store(options: &LookupOptions) -> Result<Option<Arc<Store>>, Error> {
     let Some(path) = &options.store else { return Ok(None) };
@@ -278,7 +279,7 @@ impl Inner {
     async fn ask(
         self: &Arc<Self>,
         question: Question,
-        budget: Budget,
+        budget: LookupBudget,
         stale: Option<Arc<ImageFacts>>,
     ) -> Outcome {
         let reference = Reference::parse(&question.image)?;
@@ -310,11 +311,11 @@ impl Inner {
         }
     }
 
-    /// Waits for a look-up while the budget lasts, and there is hope where it is a doubtful one.
+    /// Waits for a look-up until the budget is used up; a doubtful one also ends when the registry stays suspect for too long.
     async fn wait(
         &self,
         mut running: Running,
-        budget: Budget,
+        budget: LookupBudget,
         image: &str,
         reference: &Reference,
     ) -> Outcome {
@@ -322,8 +323,11 @@ impl Inner {
         loop {
             let waited = start.elapsed();
             let left = budget.whole.saturating_sub(waited);
-            let step =
-                if budget.doubtful { left.min(self.patience.saturating_sub(waited).max(HOPE)) } else { left };
+            let step = if budget.doubtful {
+                left.min(self.patience.saturating_sub(waited).max(SUSPECT_POLL))
+            } else {
+                left
+            };
             if let Ok(outcome) = tokio::time::timeout(step, &mut running).await {
                 return outcome;
             }
@@ -501,7 +505,7 @@ impl Drop for EndOfLookUp<'_> {
     }
 }
 
-/// Facts as they are remembered: a copy has no room to spare in its texts and lists, where what was put together piece by
+/// Facts as they are remembered: a copy has no spare capacity in its texts and lists, where what was put together piece by
 /// piece has a quarter or more.
 fn compact(facts: &ImageFacts) -> Arc<ImageFacts> {
     Arc::new(facts.clone())
@@ -514,8 +518,8 @@ fn is_final(error: &Error) -> bool {
 
 /// The error with what is known of pull secrets that could not be read, where they might have made a difference.
 fn noted(error: Arc<Error>, notes: &[String]) -> Arc<Error> {
-    let hopeless = matches!(*error, Error::RefuseRegistry { .. } | Error::ParseReference { .. });
-    if notes.is_empty() || hopeless {
+    let is_final = matches!(*error, Error::RefuseRegistry { .. } | Error::ParseReference { .. });
+    if notes.is_empty() || is_final {
         return error;
     }
     Arc::new(Error::ReadPullSecrets { source: Box::new((*error).clone()), notes: notes.join("; ") })

@@ -19,7 +19,7 @@ pub struct LookupOptions {
     pub layouts: BTreeMap<String, PathBuf>,
     /// Which registries may be asked, and which of them by plain HTTP. Default: every one at a public address.
     pub registries: GuardOptions,
-    /// PEM files with authorities that are trusted beside the system's. Default: none.
+    /// PEM files with CAs that are trusted beside the system's. Default: none.
     pub ca_files: Vec<PathBuf>,
     /// A docker `config.json` with credentials, read once. Default: none, everything is asked anonymously.
     pub docker_config: Option<PathBuf>,
@@ -53,7 +53,7 @@ pub struct LookupOptions {
     pub facts_bytes: u64,
     /// Memory for image names, approximately, in bytes. Default: 16 MiB.
     pub names_bytes: u64,
-    /// How long a tag is taken to mean what it meant. Default: 60 s.
+    /// How long the digest of a tag is reused before the registry is asked again. Default: 60 s.
     #[serde(with = "duration")]
     pub tag_ttl: Duration,
     /// How long a tag may be taken to mean what it meant while its registry cannot be asked. Default: 1 h.

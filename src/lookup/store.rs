@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::image::{Depth, Error, ImageFacts};
 
 /// Raised whenever the meaning of a record changes without its form showing it.
-const SCHEMA: u32 = 4;
+const SCHEMA: u32 = 5;
 
 /// Memory of the database for pages, in bytes: what is read often is in the gate's own memory.
 const PAGE_CACHE: usize = 4 << 20;
@@ -136,7 +136,7 @@ impl Store {
                     .map_err(|error| failed(format!("it is damaged and stays in the way: {error}")))?;
                 tracing::warn!(
                     store = %path.display(), kept = %aside.display(), damage = message,
-                    "The image store is damaged; beginning with an empty one"
+                    "the image store is damaged; beginning with an empty one"
                 );
                 open_checked(path, most_bytes, &tables)
                     .map_err(|(Broken::Damaged(message) | Broken::Elsewhere(message))| failed(message))?
@@ -220,11 +220,11 @@ impl Store {
         match read {
             Ok(Ok(found)) => serde_json::from_slice(checked(key, &found?)?).ok(),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "Could not read the image store");
+                tracing::warn!(%error, "could not read the image store");
                 None
             }
             Err(_) => {
-                tracing::warn!("Could not read the image store: it was damaged while it was open");
+                tracing::warn!("could not read the image store: it was damaged while it was open");
                 None
             }
         }
@@ -262,7 +262,7 @@ fn open_checked(path: &Path, most_bytes: u64, tables: &Tables) -> Result<Databas
         let mut database = Builder::new().set_cache_size(PAGE_CACHE).create(path)?;
         // Reads do not check pages (`redb`, issue 1334), so it is done once, here.
         if !database.check_integrity()? {
-            tracing::info!(store = %path.display(), "The image store was repaired");
+            tracing::info!(store = %path.display(), "the image store was repaired");
         }
         prepare(&database, tables)?;
         if std::fs::metadata(path).is_ok_and(|file| file.len() > SPARSE.saturating_mul(most_bytes)) {
@@ -361,10 +361,10 @@ impl Writer {
             let written = catch_unwind(AssertUnwindSafe(|| self.write(&batch)));
             match written {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "Could not write to the image store"),
+                Ok(Err(error)) => tracing::warn!(%error, "could not write to the image store"),
                 Err(_) => {
                     tracing::error!(
-                        "The image store was damaged while it was open; nothing more is written to it"
+                        "the image store was damaged while it was open; nothing more is written to it"
                     );
                     return;
                 }
@@ -509,7 +509,7 @@ mod tests {
         let store = Store::open(&path, 100 << 10, "").unwrap();
         for number in 0..500 {
             let mut large = facts(&format!("sha256:{number}"));
-            large.hazards = vec!["x".repeat(1000)];
+            large.warnings = vec!["x".repeat(1000)];
             store.keep(&large, Depth::Config);
             if number % 100 == 0 {
                 store.flush();

@@ -29,13 +29,13 @@ impl Inspector {
         let (inspector, bound) = (self.clone(), self.shared.warm_timeout);
         let task = tokio::spawn(async move { inspector.warm_all(images).await });
         if tokio::time::timeout(bound, task).await.is_err() {
-            tracing::info!(waited = ?bound, "Serving while the rest of the images to warm is looked at");
+            tracing::info!(waited = ?bound, "serving while the rest of the images to warm is looked at");
         }
     }
 
     async fn warm_all(&self, images: Vec<String>) {
         let (total, start) = (images.len(), Instant::now());
-        tracing::info!(images = total, "Looking at the images to warm");
+        tracing::info!(images = total, "looking at the images to warm");
         let (mut done, mut failed) = (0_usize, 0_usize);
         let mut looks = futures::stream::iter(images)
             .map(|image| async move {
@@ -47,13 +47,13 @@ impl Inspector {
             done += 1;
             if let Err(error) = outcome {
                 failed += 1;
-                tracing::warn!(image = shorten(&image, 200), %error, "Could not warm an image");
+                tracing::warn!(image = shorten(&image, 200), %error, "could not warm an image");
             }
             if done % WARMED_BETWEEN_LINES == 0 {
-                tracing::info!(done, total, failed, "Looking at the images to warm");
+                tracing::info!(done, total, failed, "looking at the images to warm");
             }
         }
-        tracing::info!(total, failed, took = ?start.elapsed(), "Looked at the images to warm");
+        tracing::info!(total, failed, took = ?start.elapsed(), "looked at the images to warm");
     }
 }
 

@@ -85,7 +85,7 @@ fn edit(
     if let Some(profile) = profile {
         affinity::require(spec, profile, notes)?;
         affinity::tolerate(spec, profile, notes)?;
-        let site = sizing::Site::new(workload, profile, context.cluster)?;
+        let site = sizing::SizingContext::new(workload, profile, context.cluster)?;
         sizing::size(spec, inspection, &site, notes)?;
     }
     pin::pin(spec, inspection, notes)?;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::inspection::{Container, Finding, Inspection};
+use crate::inspection::{Container, Inspection, LookupResult};
 use crate::workload::Role;
 
 use super::draft::{Error, Notes, Object, container_mut, list_of, not};
@@ -11,7 +11,7 @@ use super::draft::{Error, Notes, Object, container_mut, list_of, not};
 pub(super) fn pin(spec: &mut Object, inspection: &Inspection, notes: &mut Notes) -> Result<(), Error> {
     let mut pinned = Vec::new();
     for container in &inspection.containers {
-        if let Finding::Known { facts, .. } = &container.finding
+        if let LookupResult::Known { facts, .. } = &container.lookup
             && pin_one(spec, container, &facts.digest, notes)?
         {
             pinned.push(format!("`{}`", container.name));

@@ -109,7 +109,7 @@ fn choose<'a>(kinds: &Kinds<'_>, context: &Context<'a>, notes: &mut Notes) -> Op
     all
 }
 
-/// The first RuntimeClass of the profile that the API server would take on this pod, as far as the picture of the
+/// The first RuntimeClass of the profile that the API server would take on this pod, as far as the snapshot of the
 /// cluster tells (`kubernetes:plugin/pkg/admission/runtimeclass/admission.go`). It would refuse the pod under our name
 /// otherwise.
 fn class_of<'a>(

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::image::{ImageFacts, ModuleFacts, Packaging, Program};
-use crate::inspection::{Container, Finding, Inspection};
+use crate::inspection::{Container, Inspection, LookupResult};
 use crate::runtime::{Compiler, Profile, SizingMode};
 use crate::workload::{Role, Workload};
 
 use super::draft::{Error, Notes, Object, container_mut, list_of, not, object, object_mut};
 use super::floor;
 use super::quantity::Quantity;
-use super::sum::{self, Free, Seat, Total};
+use super::sum::{self, Free, PodShare, Total};
 
 /// Annotation in which the API server's LimitRanger says what it filled in
 /// (`kubernetes:plugin/pkg/admission/limitranger/admission.go`). A person can write it too: then his own values count
@@ -77,8 +77,8 @@ impl Side {
     }
 }
 
-/// What holds for every container of the pod.
-pub(super) struct Site<'a> {
+/// What holds for every container of the pod: profile, LimitRanges, and what the LimitRanger filled in.
+pub(super) struct SizingContext<'a> {
     profile: &'a Profile,
     namespace: &'a str,
     defaults: Defaults,
@@ -218,7 +218,7 @@ impl<'a> Hint<'a> {
     }
 }
 
-impl<'a> Site<'a> {
+impl<'a> SizingContext<'a> {
     /// Gathers what the profile, the namespace and the pod's annotations say.
     pub(super) fn new(
         workload: &'a Workload,
@@ -255,9 +255,9 @@ impl<'a> Site<'a> {
     }
 }
 
-/// What one container should get of one resource, before anybody's word about it.
+/// What one container should get of one resource when the pod spec says nothing about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Wish {
+struct Proposal {
     floor: Quantity,
     size: Pair,
     step: Quantity,
@@ -271,26 +271,27 @@ struct Chosen {
 }
 
 /// Settles request and limit. Settling the outcome again changes nothing, whichever of its values count as chosen.
-fn settle(wish: Wish, bounds: Bounds, chosen: Chosen, mode: SizingMode) -> Pair {
+fn settle(proposal: Proposal, bounds: Bounds, chosen: Chosen, mode: SizingMode) -> Pair {
     let clamps = mode == SizingMode::Clamp;
-    let top = bounds.fit(wish.size.limit);
-    let low = bounds.fit(wish.floor).min(top);
+    let top = bounds.fit(proposal.size.limit);
+    let low = bounds.fit(proposal.floor).min(top);
     let keep = |value: Quantity| if clamps { value.clamp(low, top) } else { value };
     let request = chosen.request.map(keep);
-    let mut limit =
-        chosen.limit.map_or_else(|| request.map_or(top, |request| top.max(request.up_to(wish.step))), keep);
-    let room = limit.down_to(wish.step);
+    let mut limit = chosen
+        .limit
+        .map_or_else(|| request.map_or(top, |request| top.max(request.up_to(proposal.step))), keep);
+    let headroom = limit.down_to(proposal.step);
     let mut request = match request {
         // Two LimitRanges may leave a request over a limit, with only one of them named in the annotation.
-        Some(request) if clamps => request.min(room),
+        Some(request) if clamps => request.min(headroom),
         Some(request) => request,
-        None => bounds.fit(wish.size.request).min(room),
+        None => bounds.fit(proposal.size.request).min(headroom),
     };
     if let Some(ratio) = bounds.ratio.filter(|ratio| limit > request.times(*ratio)) {
         if clamps || chosen.request.is_none() {
-            request = limit.over(ratio).up_to(wish.step).min(room).max(request);
+            request = limit.over(ratio).up_to(proposal.step).min(headroom).max(request);
         } else if chosen.limit.is_none() {
-            limit = request.times(ratio).down_to(wish.step).max(request.up_to(wish.step));
+            limit = request.times(ratio).down_to(proposal.step).max(request.up_to(proposal.step));
         }
     }
     Pair { request, limit }
@@ -300,30 +301,36 @@ fn settle(wish: Wish, bounds: Bounds, chosen: Chosen, mode: SizingMode) -> Pair 
 pub(super) fn size(
     spec: &mut Object,
     inspection: &Inspection,
-    site: &Site<'_>,
+    context: &SizingContext<'_>,
     notes: &mut Notes,
 ) -> Result<(), Error> {
-    let pod = PodLevel::read(spec)?;
+    let pod = PodResources::read(spec)?;
     let before = notes.changes.len();
-    let mut tables = Vec::new();
+    let mut sizings = Vec::new();
     for container in &inspection.containers {
-        if let Finding::Known { facts, program: Program::Wasm { packaging, modules, .. } } =
-            &container.finding
+        if let LookupResult::Known { facts, program: Program::Wasm { packaging, modules, .. } } =
+            &container.lookup
             && matches!(container.role, Role::Container | Role::InitContainer)
         {
-            tables.push(Table::lay(spec, container, (facts, *packaging, modules), site, &pod)?);
+            sizings.push(ContainerSizing::read(
+                spec,
+                container,
+                (facts, *packaging, modules),
+                context,
+                &pod,
+            )?);
         }
     }
     for resource in Resource::BOTH {
         if !pod.named.contains(&resource) {
-            fit_total(spec, &mut tables, site, resource)?;
+            fit_total(spec, &mut sizings, context, resource)?;
         }
     }
-    for table in &tables {
-        table.write(spec, site, &pod, notes)?;
+    for sizing in &sizings {
+        sizing.write(spec, context, &pod, notes)?;
     }
     if notes.changes.len() > before {
-        warn_of_total(spec, site, &pod, notes)?;
+        warn_of_total(spec, context, &pod, notes)?;
     }
     Ok(())
 }
@@ -331,34 +338,34 @@ pub(super) fn size(
 /// Brings what nobody chose into what the namespace allows a whole pod.
 fn fit_total(
     spec: &Object,
-    tables: &mut [Table<'_>],
-    site: &Site<'_>,
+    sizings: &mut [ContainerSizing<'_>],
+    context: &SizingContext<'_>,
     resource: Resource,
 ) -> Result<(), Error> {
-    let total = site.total(resource);
+    let total = context.total(resource);
     if total == Total::default() {
         return Ok(());
     }
-    let mut found = seats(spec, resource)?;
-    for table in &*tables {
-        if let Some((_, seat)) = found.iter_mut().find(|(place, _)| *place == table.place()) {
-            table.dish(resource).sit(site, seat);
+    let mut found = shares(spec, resource)?;
+    for sizing in &*sizings {
+        if let Some((_, share)) = found.iter_mut().find(|(place, _)| *place == sizing.place()) {
+            sizing.resource(resource).fill_share(context, share);
         }
     }
-    let (places, mut seats): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    let index = |table: &Table<'_>| places.iter().position(|place| *place == table.place());
+    let (places, mut shares): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    let index = |sizing: &ContainerSizing<'_>| places.iter().position(|place| *place == sizing.place());
     if let Some(max) = total.max {
-        sum::lower_limits(&mut seats, max);
-        for table in &*tables {
-            if let Some(seat) = index(table).and_then(|index| seats.get_mut(index)) {
-                table.dish(resource).settle_again(site, seat);
+        sum::lower_limits(&mut shares, max);
+        for sizing in &*sizings {
+            if let Some(share) = index(sizing).and_then(|index| shares.get_mut(index)) {
+                sizing.resource(resource).settle_again(context, share);
             }
         }
     }
-    sum::fit_requests(&mut seats, total);
-    for table in tables {
-        if let Some(seat) = index(table).and_then(|index| seats.get(index)) {
-            table.dish_mut(resource).wanted = Chosen { request: seat.request, limit: seat.limit };
+    sum::fit_requests(&mut shares, total);
+    for sizing in sizings {
+        if let Some(share) = index(sizing).and_then(|index| shares.get(index)) {
+            sizing.resource_mut(resource).wanted = Chosen { request: share.request, limit: share.limit };
         }
     }
     Ok(())
@@ -367,12 +374,12 @@ fn fit_total(
 /// Limits and requests of the pod as a whole (`spec.resources`). Where a person sized a resource there, nothing is
 /// filled in for the containers: their sum must not pass it, and the API server turns a limit without a request into
 /// a request.
-struct PodLevel {
+struct PodResources {
     named: BTreeSet<Resource>,
     memory_limit: Option<Quantity>,
 }
 
-impl PodLevel {
+impl PodResources {
     fn read(spec: &Object) -> Result<Self, Error> {
         let mut pod = Self { named: BTreeSet::new(), memory_limit: None };
         let Some(resources) = object(spec, "resources", "spec")? else { return Ok(pod) };
@@ -412,20 +419,20 @@ fn modules<'a>(facts: &'a ImageFacts, indices: &'a [usize]) -> impl Iterator<Ite
 }
 
 /// One container, with what it should get of each resource.
-struct Table<'a> {
+struct ContainerSizing<'a> {
     container: &'a Container,
     path: String,
-    memory: Dish,
-    cpu: Dish,
+    memory: ResourceSizing,
+    cpu: ResourceSizing,
     /// CPU time that its program compiles for in the container, and the limit under which that does not take long.
     compiles: (i128, Quantity),
 }
 
 /// One resource of one container.
 #[derive(Debug, Clone, Copy)]
-struct Dish {
+struct ResourceSizing {
     resource: Resource,
-    wish: Wish,
+    proposal: Proposal,
     /// What stands in the spec.
     before: Chosen,
     /// What of it a person chose.
@@ -434,23 +441,27 @@ struct Dish {
     wanted: Chosen,
 }
 
-impl<'a> Table<'a> {
-    fn lay(
+impl<'a> ContainerSizing<'a> {
+    fn read(
         spec: &mut Object,
         container: &'a Container,
         (facts, packaging, indices): (&ImageFacts, Packaging, &[usize]),
-        site: &Site<'_>,
-        pod: &PodLevel,
+        context: &SizingContext<'_>,
+        pod: &PodResources,
     ) -> Result<Self, Error> {
         let path = format!("spec.{}[{}].resources", list_of(container.role), container.index);
         let item = container_mut(spec, container.role, container.index, &container.name)?;
-        let compiler = site.profile.ambient.runtime().compiler(packaging);
-        let [(_, memory), (_, cpu)] = wishes(&site.defaults, compiler, facts, indices);
+        let compiler = context.profile.ambient.runtime().compiler(packaging);
+        let [(_, memory), (_, cpu)] = proposals(&context.defaults, compiler, facts, indices);
         let compile = floor::cpu(compiler, modules(facts, indices));
-        let dish = |resource, wish| {
-            Desk { container, resource, site, path: &path }.plan(item, wish, pod.named.contains(&resource))
+        let sized = |resource, proposal| {
+            ResourceField { container, resource, context, path: &path }.plan(
+                item,
+                proposal,
+                pod.named.contains(&resource),
+            )
         };
-        let (memory, cpu) = (dish(Resource::Memory, memory)?, dish(Resource::Cpu, cpu)?);
+        let (memory, cpu) = (sized(Resource::Memory, memory)?, sized(Resource::Cpu, cpu)?);
         let compiles = (floor::compile_millis(compiler, modules(facts, indices)), compile);
         Ok(Self { container, path, memory, cpu, compiles })
     }
@@ -459,14 +470,14 @@ impl<'a> Table<'a> {
         (list_of(self.container.role), self.container.index)
     }
 
-    const fn dish(&self, resource: Resource) -> &Dish {
+    const fn resource(&self, resource: Resource) -> &ResourceSizing {
         match resource {
             Resource::Memory => &self.memory,
             Resource::Cpu => &self.cpu,
         }
     }
 
-    const fn dish_mut(&mut self, resource: Resource) -> &mut Dish {
+    const fn resource_mut(&mut self, resource: Resource) -> &mut ResourceSizing {
         match resource {
             Resource::Memory => &mut self.memory,
             Resource::Cpu => &mut self.cpu,
@@ -476,69 +487,70 @@ impl<'a> Table<'a> {
     fn write(
         &self,
         spec: &mut Object,
-        site: &Site<'_>,
-        pod: &PodLevel,
+        context: &SizingContext<'_>,
+        pod: &PodResources,
         notes: &mut Notes,
     ) -> Result<(), Error> {
         let container = self.container;
         let item = container_mut(spec, container.role, container.index, &container.name)?;
-        for dish in [self.memory, self.cpu] {
-            let desk = Desk { container, resource: dish.resource, site, path: &self.path };
-            desk.write(item, Side::Requests, (dish.before.request, dish.wanted.request), notes)?;
-            desk.write(item, Side::Limits, (dish.before.limit, dish.wanted.limit), notes)?;
-            if dish.resource == Resource::Memory {
-                let governed = pod.named.contains(&dish.resource);
-                let limit = dish.wanted.limit;
+        for sized in [self.memory, self.cpu] {
+            let field = ResourceField { container, resource: sized.resource, context, path: &self.path };
+            field.write(item, Side::Requests, (sized.before.request, sized.wanted.request), notes)?;
+            field.write(item, Side::Limits, (sized.before.limit, sized.wanted.limit), notes)?;
+            if sized.resource == Resource::Memory {
+                let governed = pod.named.contains(&sized.resource);
+                let limit = sized.wanted.limit;
                 let limit = if governed { lesser(limit, pod.memory_limit) } else { limit };
-                desk.warn_of_floor(limit, dish.wish.floor, notes);
+                field.warn_of_floor(limit, sized.proposal.floor, notes);
             }
         }
         warn_of_slow_start(item, container, &self.path, self.compiles, notes)
     }
 }
 
-impl Dish {
-    /// Sits down among the containers of the pod, with all that may be moved of it. A person's values stand, unless the
+impl ResourceSizing {
+    /// Writes its sizes, and how far they may be moved, into the pod's share. A person's values stand, unless the
     /// profile clamps.
-    fn sit(&self, site: &Site<'_>, seat: &mut Seat) {
-        let bounds = site.bounds(self.resource);
-        let clamps = site.profile.sizing.mode == SizingMode::Clamp;
-        seat.request = self.wanted.request;
-        seat.limit = self.wanted.limit;
-        seat.free = Some(Free {
+    fn fill_share(&self, context: &SizingContext<'_>, share: &mut PodShare) {
+        let bounds = context.bounds(self.resource);
+        let clamps = context.profile.sizing.mode == SizingMode::Clamp;
+        share.request = self.wanted.request;
+        share.limit = self.wanted.limit;
+        share.free = Some(Free {
             request: clamps || self.chosen.request.is_none(),
             limit: clamps || self.chosen.limit.is_none(),
             // No limit of zero: it would be none.
-            least: bounds.fit(self.wish.floor).max(self.wish.step),
+            least: bounds.fit(self.proposal.floor).max(self.proposal.step),
             // What passes the profile's limit would be clamped the next time.
-            most: if clamps { Some(bounds.fit(self.wish.size.limit)) } else { bounds.max },
+            most: if clamps { Some(bounds.fit(self.proposal.size.limit)) } else { bounds.max },
             ratio: bounds.ratio,
-            step: self.wish.step,
+            step: self.proposal.step,
         });
     }
 
     /// The request that goes with a limit that was lowered: the same as if a person had written it so.
-    fn settle_again(&self, site: &Site<'_>, seat: &mut Seat) {
-        if seat.limit != self.wanted.limit {
-            let chosen = Chosen { request: self.chosen.request, limit: seat.limit };
-            let pair = settle(self.wish, site.bounds(self.resource), chosen, site.profile.sizing.mode);
-            seat.request = Some(pair.request);
+    fn settle_again(&self, context: &SizingContext<'_>, share: &mut PodShare) {
+        if share.limit != self.wanted.limit {
+            let chosen = Chosen { request: self.chosen.request, limit: share.limit };
+            let pair =
+                settle(self.proposal, context.bounds(self.resource), chosen, context.profile.sizing.mode);
+            share.request = Some(pair.request);
         }
     }
 }
 
 /// What a program should get of both resources under a profile.
-fn wishes(
+fn proposals(
     defaults: &Defaults,
     compiler: Compiler,
     facts: &ImageFacts,
     indices: &[usize],
-) -> [(Resource, Wish); 2] {
+) -> [(Resource, Proposal); 2] {
     let floor = floor::memory(compiler, defaults.base, modules(facts, indices));
-    let memory = Wish { floor, size: raised(defaults.memory, floor), step: Quantity::BYTE };
+    let memory = Proposal { floor, size: raised(defaults.memory, floor), step: Quantity::BYTE };
     let compile = floor::cpu(compiler, modules(facts, indices));
     let cpu = Pair { limit: defaults.cpu.limit.max(compile), ..defaults.cpu };
-    let cpu = Wish { floor: Quantity::ZERO, size: cpu, step: Quantity::MILLI };
+    let cpu = Proposal { floor: Quantity::ZERO, size: cpu, step: Quantity::MILLI };
     [(Resource::Memory, memory), (Resource::Cpu, cpu)]
 }
 
@@ -564,14 +576,16 @@ pub fn caps(
     if profile.sizing.mode != SizingMode::Clamp {
         return None;
     }
-    // What cannot be read is an error of the plan, on the road that makes one.
+    // What cannot be read is an error of the plan, in the review that makes one.
     let defaults = Defaults::read(profile).ok()?;
     let items = cluster.limit_ranges.get(namespace).map_or(&[][..], Vec::as_slice);
-    let top = |(resource, wish): (Resource, Wish)| {
-        Bounds::read(items, "Container", resource, namespace).ok().map(|bounds| bounds.fit(wish.size.limit))
+    let top = |(resource, proposal): (Resource, Proposal)| {
+        Bounds::read(items, "Container", resource, namespace)
+            .ok()
+            .map(|bounds| bounds.fit(proposal.size.limit))
     };
     let compiler = profile.ambient.runtime().compiler(*packaging);
-    let [memory, cpu] = wishes(&defaults, compiler, facts, indices).map(top);
+    let [memory, cpu] = proposals(&defaults, compiler, facts, indices).map(top);
     Some(Caps { memory: memory?, cpu: cpu? })
 }
 
@@ -580,45 +594,51 @@ fn raised(size: Pair, floor: Quantity) -> Pair {
 }
 
 /// Where one resource of one container is looked up and written.
-struct Desk<'a> {
+struct ResourceField<'a> {
     container: &'a Container,
     resource: Resource,
-    site: &'a Site<'a>,
+    context: &'a SizingContext<'a>,
     path: &'a str,
 }
 
-impl Desk<'_> {
-    fn plan(&self, item: &Object, wish: Wish, governed: bool) -> Result<Dish, Error> {
+impl ResourceField<'_> {
+    fn plan(&self, item: &Object, proposal: Proposal, governed: bool) -> Result<ResourceSizing, Error> {
         let empty = Object::new();
         let resources =
             object(item, "resources", self.path.trim_end_matches(".resources"))?.unwrap_or(&empty);
         let request = written(resources, Side::Requests, self.resource, self.path)?;
         let limit = written(resources, Side::Limits, self.resource, self.path)?;
         let chosen = |side, value: Option<Quantity>| {
-            value.filter(|_| !self.site.hint.names(self.container, side, self.resource))
+            value.filter(|_| !self.context.hint.names(self.container, side, self.resource))
         };
         let chosen = Chosen { request: chosen(Side::Requests, request), limit: chosen(Side::Limits, limit) };
         let wanted = if governed {
-            self.under_pod(wish, request, limit)
+            self.under_pod(proposal, request, limit)
         } else {
-            let pair = settle(wish, self.site.bounds(self.resource), chosen, self.mode());
+            let pair = settle(proposal, self.context.bounds(self.resource), chosen, self.mode());
             Chosen { request: Some(pair.request), limit: Some(pair.limit) }
         };
-        Ok(Dish { resource: self.resource, wish, before: Chosen { request, limit }, chosen, wanted })
+        Ok(ResourceSizing {
+            resource: self.resource,
+            proposal,
+            before: Chosen { request, limit },
+            chosen,
+            wanted,
+        })
     }
 
     /// Under a pod-level size: what is missing stays so, and clamping only lowers.
-    fn under_pod(&self, wish: Wish, request: Option<Quantity>, limit: Option<Quantity>) -> Chosen {
+    fn under_pod(&self, proposal: Proposal, request: Option<Quantity>, limit: Option<Quantity>) -> Chosen {
         if self.mode() == SizingMode::Fill {
             return Chosen { request, limit };
         }
-        let top = self.site.bounds(self.resource).fit(wish.size.limit);
+        let top = self.context.bounds(self.resource).fit(proposal.size.limit);
         let limit = limit.map(|limit| limit.min(top));
         Chosen { request: request.map(|request| request.min(limit.unwrap_or(top)).min(top)), limit }
     }
 
     const fn mode(&self) -> SizingMode {
-        self.site.profile.sizing.mode
+        self.context.profile.sizing.mode
     }
 
     /// Writes a value where another one, or none, stands. Equal quantities that are spelled differently are equal:
@@ -638,7 +658,7 @@ impl Desk<'_> {
         // In the person's own spelling.
         let spelled = amounts.insert(name.to_owned(), json!(text));
         let field = format!("{}.{name}", side.name());
-        let hinted = self.site.hint.names(self.container, side, self.resource);
+        let hinted = self.context.hint.names(self.container, side, self.resource);
         let was = before.map_or_else(String::new, |before| {
             let by = if hinted { ", filled in by a LimitRange" } else { "" };
             let own = spelled.as_ref().and_then(Value::as_str).map(String::from);
@@ -646,7 +666,7 @@ impl Desk<'_> {
         });
         notes.change(&format!("resources/{container}"), format!("{}.{field} = {text}{was}", self.path));
         if before.is_some() && !hinted {
-            let profile = &self.site.profile.name;
+            let profile = &self.context.profile.name;
             notes.tell(format!(
                 "container `{container}`: {field} is now {text}{was}: runtime profile `{profile}` clamps sizes"
             ));
@@ -655,9 +675,9 @@ impl Desk<'_> {
     }
 
     /// What a person can do about a memory limit under the floor.
-    fn way_out(&self, floor: Quantity) -> String {
-        let (needed, namespace) = (floor.memory(), self.site.namespace);
-        let bounds = self.site.memory_bounds;
+    fn remedy(&self, floor: Quantity) -> String {
+        let (needed, namespace) = (floor.memory(), self.context.namespace);
+        let bounds = self.context.memory_bounds;
         match (bounds.max.filter(|max| *max < floor), bounds.ratio) {
             (Some(max), _) => format!(
                 "a LimitRange of namespace `{namespace}` allows {} at most; raise that to {needed} or more",
@@ -675,7 +695,7 @@ impl Desk<'_> {
     fn warn_of_floor(&self, limit: Option<Quantity>, floor: Quantity, notes: &mut Notes) {
         let Some(limit) = limit.filter(|limit| *limit != Quantity::ZERO && *limit < floor) else { return };
         let container = &self.container.name;
-        let fix = self.way_out(floor);
+        let fix = self.remedy(floor);
         notes.warn(format!(
             "container `{container}`: with a memory limit of {} it cannot start: it will be killed for memory, which \
              runwasi's shims show as `Error` with exit code 137, not as `OOMKilled`; {fix}",
@@ -707,11 +727,16 @@ fn warn_of_slow_start(
 }
 
 /// Says what the API server will refuse all the same: what a person chose, or what the programs need, leaves no way.
-fn warn_of_total(spec: &Object, site: &Site<'_>, pod: &PodLevel, notes: &mut Notes) -> Result<(), Error> {
+fn warn_of_total(
+    spec: &Object,
+    context: &SizingContext<'_>,
+    pod: &PodResources,
+    notes: &mut Notes,
+) -> Result<(), Error> {
     for resource in Resource::BOTH {
-        let Total { min, max, ratio } = site.total(resource);
-        let seats: Vec<Seat> = seats(spec, resource)?.into_iter().map(|(_, seat)| seat).collect();
-        let (requests, limits) = (sum::total(&seats, sum::REQUESTS), sum::total(&seats, sum::LIMITS));
+        let Total { min, max, ratio } = context.total(resource);
+        let shares: Vec<PodShare> = shares(spec, resource)?.into_iter().map(|(_, share)| share).collect();
+        let (requests, limits) = (sum::total(&shares, sum::REQUESTS), sum::total(&shares, sum::LIMITS));
         let sums = [(Side::Limits, limits), (Side::Requests, requests)];
         let over = sums.into_iter().find(|(_, sum)| max.is_some_and(|max| *sum > max));
         // Under a pod-level size the API server counts that.
@@ -724,7 +749,7 @@ fn warn_of_total(spec: &Object, site: &Site<'_>, pod: &PodLevel, notes: &mut Not
                 resource.name(),
                 side.name(),
                 resource.written(sum),
-                site.namespace,
+                context.namespace,
             )
         };
         if let Some(over) = over {
@@ -742,7 +767,7 @@ fn warn_of_total(spec: &Object, site: &Site<'_>, pod: &PodLevel, notes: &mut Not
                 resource.name(),
                 resource.written(limits),
                 resource.written(requests),
-                site.namespace
+                context.namespace
             ));
         }
     }
@@ -753,7 +778,7 @@ fn warn_of_total(spec: &Object, site: &Site<'_>, pod: &PodLevel, notes: &mut Not
 type Place = (&'static str, usize);
 
 /// What every container of the pod has of one resource, in the order in which they start.
-fn seats(spec: &Object, resource: Resource) -> Result<Vec<(Place, Seat)>, Error> {
+fn shares(spec: &Object, resource: Resource) -> Result<Vec<(Place, PodShare)>, Error> {
     let mut found = Vec::new();
     for (list, init) in [("initContainers", true), ("containers", false)] {
         let items = match spec.get(list) {
@@ -764,13 +789,13 @@ fn seats(spec: &Object, resource: Resource) -> Result<Vec<(Place, Seat)>, Error>
             let path = format!("spec.{list}[{index}]");
             let item = item.as_object().ok_or_else(|| not(path.clone(), "an object"))?;
             let stays = !init || item.get("restartPolicy").and_then(Value::as_str) == Some("Always");
-            let mut seat = Seat { stays, ..Seat::default() };
+            let mut share = PodShare { stays, ..PodShare::default() };
             if let Some(resources) = object(item, "resources", &path)? {
                 let path = format!("{path}.resources");
-                seat.request = written(resources, Side::Requests, resource, &path)?;
-                seat.limit = written(resources, Side::Limits, resource, &path)?;
+                share.request = written(resources, Side::Requests, resource, &path)?;
+                share.limit = written(resources, Side::Limits, resource, &path)?;
             }
-            found.push(((list, index), seat));
+            found.push(((list, index), share));
         }
     }
     Ok(found)

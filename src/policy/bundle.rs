@@ -60,7 +60,7 @@ struct Files {
 /// The part of `.manifest` that is read (`open-policy-agent/opa:v1/bundle/manifest.schema.json`).
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Manifest {
+struct BundleManifest {
     revision: String,
     metadata: Metadata,
 }
@@ -132,7 +132,7 @@ impl Bundle {
             let reason = "it does not start with the magic number of Wasm".into();
             return Err(Error::CompileModule { bundle: name.into(), reason });
         }
-        let manifest: Manifest = parse(name, ".manifest", files.manifest.as_deref().unwrap_or(b"{}"))?;
+        let manifest: BundleManifest = parse(name, ".manifest", files.manifest.as_deref().unwrap_or(b"{}"))?;
         let data: Value = parse(name, "data.json", files.data.as_deref().unwrap_or(b"{}"))?;
         if !data.is_object() {
             let reason = "expected an object".into();

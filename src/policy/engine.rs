@@ -48,7 +48,7 @@ pub struct Engine {
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
-            .field("running", &self.clock.beat.running.load(SeqCst))
+            .field("running", &self.clock.state.running.load(SeqCst))
             .finish_non_exhaustive()
     }
 }
@@ -66,59 +66,60 @@ impl Engine {
         Ok(Self { wasm, clock: Arc::new(clock) })
     }
 
-    /// A store whose code stops at the deadline of its [`Budget`] and at its memory limit.
-    pub(super) fn store(&self, budget: Budget) -> Store<Budget> {
+    /// A store whose code stops at the deadline of its [`EvaluationBudget`] and at its memory limit.
+    pub(super) fn store(&self, budget: EvaluationBudget) -> Store<EvaluationBudget> {
         let mut store = Store::new(&self.wasm, budget);
         store.limiter(|budget| budget);
-        store
-            .epoch_deadline_callback(|mut store: StoreContextMut<'_, Budget>| Ok(store.data_mut().on_tick()));
+        store.epoch_deadline_callback(|mut store: StoreContextMut<'_, EvaluationBudget>| {
+            Ok(store.data_mut().on_tick())
+        });
         store.set_epoch_deadline(1);
         store
     }
 
     /// Keeps the clock going while the guard lives.
     pub(super) fn running(&self) -> Running<'_> {
-        self.clock.beat.running.fetch_add(1, SeqCst);
-        if self.clock.beat.asleep.swap(false, SeqCst) {
+        self.clock.state.running.fetch_add(1, SeqCst);
+        if self.clock.state.asleep.swap(false, SeqCst) {
             self.clock.thread.unpark();
         }
-        Running(&self.clock.beat)
+        Running(&self.clock.state)
     }
 }
 
 /// What one instance may use, and whether it asked for more.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct EvaluationBudget {
     /// The limits, for messages and for memory.
     pub limits: Limits,
     /// When the work that is under way must be over.
     pub deadline: Instant,
     /// Whether it was not.
-    pub late: bool,
+    pub timed_out: bool,
     /// Bytes of linear memory now.
     pub memory: usize,
     /// Whether more memory was asked for than the limit.
-    pub greedy: bool,
+    pub out_of_memory: bool,
 }
 
-impl Budget {
+impl EvaluationBudget {
     pub fn new(limits: Limits, deadline: Instant) -> Self {
-        Self { limits, deadline, late: false, memory: 0, greedy: false }
+        Self { limits, deadline, timed_out: false, memory: 0, out_of_memory: false }
     }
 
     fn on_tick(&mut self) -> UpdateDeadline {
         if Instant::now() < self.deadline {
             return UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()));
         }
-        self.late = true;
+        self.timed_out = true;
         UpdateDeadline::Interrupt
     }
 }
 
-impl ResourceLimiter for Budget {
+impl ResourceLimiter for EvaluationBudget {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         if desired > self.limits.memory_bytes {
-            self.greedy = true;
+            self.out_of_memory = true;
             // A trap: OPA's allocator would go on with a null pointer where it may.
             return Err(wasmtime::Error::msg("memory limit"));
         }
@@ -132,7 +133,7 @@ impl ResourceLimiter for Budget {
 }
 
 /// One evaluation that the clock must tick for.
-pub(super) struct Running<'a>(&'a Beat);
+pub(super) struct Running<'a>(&'a ClockState);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
@@ -142,7 +143,7 @@ impl Drop for Running<'_> {
 
 /// What the clock's thread shares with evaluations.
 #[derive(Debug, Default)]
-struct Beat {
+struct ClockState {
     running: AtomicUsize,
     asleep: AtomicBool,
     stopped: AtomicBool,
@@ -151,33 +152,33 @@ struct Beat {
 /// The thread that advances the engine's epoch.
 #[derive(Debug)]
 struct Clock {
-    beat: Arc<Beat>,
+    state: Arc<ClockState>,
     thread: thread::Thread,
 }
 
 impl Clock {
     fn start(engine: EngineWeak) -> std::io::Result<Self> {
-        let beat = Arc::new(Beat::default());
-        let shared = Arc::clone(&beat);
+        let state = Arc::new(ClockState::default());
+        let shared = Arc::clone(&state);
         let handle =
             thread::Builder::new().name("policy-clock".into()).spawn(move || tick(&engine, &shared))?;
-        Ok(Self { beat, thread: handle.thread().clone() })
+        Ok(Self { state, thread: handle.thread().clone() })
     }
 }
 
 impl Drop for Clock {
     fn drop(&mut self) {
-        self.beat.stopped.store(true, SeqCst);
+        self.state.stopped.store(true, SeqCst);
         self.thread.unpark();
     }
 }
 
-fn tick(engine: &EngineWeak, beat: &Beat) {
+fn tick(engine: &EngineWeak, state: &ClockState) {
     let mut idle = 0;
-    while !beat.stopped.load(SeqCst) {
-        idle = if beat.running.load(SeqCst) == 0 { idle + 1 } else { 0 };
+    while !state.stopped.load(SeqCst) {
+        idle = if state.running.load(SeqCst) == 0 { idle + 1 } else { 0 };
         if idle > IDLE_TICKS {
-            sleep_until_needed(beat);
+            sleep_until_needed(state);
             idle = 0;
         }
         thread::sleep(TICK);
@@ -187,12 +188,12 @@ fn tick(engine: &EngineWeak, beat: &Beat) {
 }
 
 /// An evaluation that starts between the two looks finds `asleep` set and wakes the thread, so none is missed.
-fn sleep_until_needed(beat: &Beat) {
-    beat.asleep.store(true, SeqCst);
-    if beat.running.load(SeqCst) == 0 && !beat.stopped.load(SeqCst) {
+fn sleep_until_needed(state: &ClockState) {
+    state.asleep.store(true, SeqCst);
+    if state.running.load(SeqCst) == 0 && !state.stopped.load(SeqCst) {
         thread::park();
     }
-    beat.asleep.store(false, SeqCst);
+    state.asleep.store(false, SeqCst);
 }
 
 #[cfg(test)]
@@ -209,22 +210,22 @@ mod tests {
     #[test]
     fn the_clock_stops_when_nothing_runs_and_goes_on_with_the_next_evaluation() {
         let engine = Engine::new().unwrap();
-        assert!(wait_for(|| engine.clock.beat.asleep.load(SeqCst)), "the clock must stop");
+        assert!(wait_for(|| engine.clock.state.asleep.load(SeqCst)), "the clock must stop");
         let running = engine.running();
         thread::sleep(TICK * IDLE_TICKS * 2);
-        assert!(!engine.clock.beat.asleep.load(SeqCst), "the clock must not stop under an evaluation");
+        assert!(!engine.clock.state.asleep.load(SeqCst), "the clock must not stop under an evaluation");
         drop(running);
-        assert!(wait_for(|| engine.clock.beat.asleep.load(SeqCst)), "the clock must stop again");
+        assert!(wait_for(|| engine.clock.state.asleep.load(SeqCst)), "the clock must stop again");
     }
 
     #[test]
     fn the_thread_ends_with_the_last_clone_of_the_engine() {
         let engine = Engine::new().unwrap();
-        let beat = Arc::downgrade(&engine.clock.beat);
+        let state = Arc::downgrade(&engine.clock.state);
         let clone = engine.clone();
         drop(engine);
-        assert!(beat.upgrade().is_some());
+        assert!(state.upgrade().is_some());
         drop(clone);
-        assert!(wait_for(|| beat.upgrade().is_none()), "the thread holds the last reference");
+        assert!(wait_for(|| state.upgrade().is_none()), "the thread holds the last reference");
     }
 }

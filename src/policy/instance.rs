@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
 
 use super::builtins::is_supplied;
-use super::engine::{Budget, Engine};
-use super::places::{self, Places};
+use super::engine::{Engine, EvaluationBudget};
+use super::locations::{self, RuleLocations};
 use super::{Bundle, ENTRYPOINT, Error, Limits};
 
 /// An instance whose memory has grown by more than this since it was started is not used again.
@@ -25,34 +25,34 @@ pub(super) struct Program {
     /// Remark on the functions that the rules call in the host; empty when they call none.
     pub host_functions: Arc<str>,
     /// Where the rules lie in the module.
-    pub places: Arc<Places>,
+    pub locations: Arc<RuleLocations>,
 }
 
 /// A running module with its data loaded.
 pub(super) struct Instance {
-    store: Store<Budget>,
+    store: Store<EvaluationBudget>,
     policy: Policy<DefaultContext>,
     memory_at_start: usize,
     host_functions: Arc<str>,
-    places: Arc<Places>,
+    locations: Arc<RuleLocations>,
 }
 
 impl Instance {
     /// Starts a module. The error is for people to read.
-    pub async fn start(engine: &Engine, program: &Program, budget: Budget) -> Result<Self, String> {
+    pub async fn start(engine: &Engine, program: &Program, budget: EvaluationBudget) -> Result<Self, String> {
         let mut store = engine.store(budget);
         match Self::policy(&mut store, &program.module, &program.bundle.data).await {
             Ok(policy) => {
                 let host_functions = Arc::clone(&program.host_functions);
-                let places = Arc::clone(&program.places);
-                Ok(Self { memory_at_start: store.data().memory, store, policy, host_functions, places })
+                let locations = Arc::clone(&program.locations);
+                Ok(Self { memory_at_start: store.data().memory, store, policy, host_functions, locations })
             }
             Err(error) => Err(describe(&error, store.data())),
         }
     }
 
     async fn policy(
-        store: &mut Store<Budget>,
+        store: &mut Store<EvaluationBudget>,
         module: &Module,
         data: &Value,
     ) -> Result<Policy<DefaultContext>, anyhow::Error> {
@@ -80,8 +80,8 @@ impl Instance {
     fn explain(&self, error: &anyhow::Error) -> String {
         let budget = self.store.data();
         let reason = describe(error, budget);
-        let in_module = budget.late || budget.greedy || error.root_cause().is::<wasmtime::Trap>();
-        let rule = places::remark(&self.places.rules_at(&stack(error)));
+        let in_module = budget.timed_out || budget.out_of_memory || error.root_cause().is::<wasmtime::Trap>();
+        let rule = locations::in_rules(&self.locations.rules_at(&stack(error)));
         if in_module { reason + &rule } else { reason + &rule + &self.host_functions }
     }
 
@@ -104,11 +104,11 @@ fn stack(error: &anyhow::Error) -> Vec<u64> {
 }
 
 /// What stopped an evaluation, without the frames and types of the machinery.
-fn describe(error: &anyhow::Error, budget: &Budget) -> String {
-    if budget.late {
+fn describe(error: &anyhow::Error, budget: &EvaluationBudget) -> String {
+    if budget.timed_out {
         return format!("it took more than {:?}", budget.limits.time);
     }
-    if budget.greedy {
+    if budget.out_of_memory {
         return format!("it needs more than {} of memory", mebibytes(budget.limits.memory_bytes));
     }
     error.root_cause().to_string()
@@ -120,7 +120,7 @@ fn mebibytes(bytes: usize) -> String {
 
 /// What a module says of itself.
 struct Probe {
-    store: Store<Budget>,
+    store: Store<EvaluationBudget>,
     instance: wasmtime::Instance,
     memory: Memory,
 }
@@ -131,7 +131,7 @@ impl Program {
         engine: &Engine,
         bundle: Bundle,
         module: Module,
-        budget: Budget,
+        budget: EvaluationBudget,
     ) -> Result<Self, Error> {
         let name = || bundle.name.clone();
         let foreign = |reason| Error::RecognisePolicy { bundle: name(), reason };
@@ -149,8 +149,8 @@ impl Program {
         }
         let calls = list(builtins.keys());
         let host_functions = if calls.is_empty() { calls } else { format!(" (it may call {calls})") };
-        let places = Arc::new(Places::of(&bundle.module));
-        Ok(Self { bundle, module, host_functions: host_functions.into(), places })
+        let locations = Arc::new(RuleLocations::of(&bundle.module));
+        Ok(Self { bundle, module, host_functions: host_functions.into(), locations })
     }
 }
 
@@ -160,7 +160,7 @@ fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
 
 impl Probe {
     /// Starts the module with a memory and nothing else that works: its tables are all that is asked for.
-    async fn start(engine: &Engine, module: &Module, budget: Budget) -> Result<Self, String> {
+    async fn start(engine: &Engine, module: &Module, budget: EvaluationBudget) -> Result<Self, String> {
         let ty = module.imports().find(|import| import.module() == "env" && import.name() == "memory");
         let ty = ty.and_then(|import| import.ty().memory().cloned());
         let ty = ty.ok_or("it does not import `env.memory`")?;
@@ -172,7 +172,7 @@ impl Probe {
     }
 
     async fn instantiate(
-        store: &mut Store<Budget>,
+        store: &mut Store<EvaluationBudget>,
         module: &Module,
         ty: wasmtime::MemoryType,
     ) -> wasmtime::Result<(wasmtime::Instance, Memory)> {

@@ -68,7 +68,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::policy::Action;
+    use crate::policy::EnforcementAction;
 
     #[test]
     fn a_set_of_violations_is_read_whole() {
@@ -89,7 +89,7 @@ mod tests {
             message: "d".into(),
             container: Some("e".into()),
             capability: Some("fs".into()),
-            action: Some(Action::Warn),
+            action: Some(EnforcementAction::Warn),
         };
         assert_eq!(found, [bare, full]);
         assert_eq!(violations(&json!([{"result": []}])), Ok(Vec::new()));

@@ -15,9 +15,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Module;
 
 use super::bundle::Omit;
-use super::engine::Budget;
+use super::engine::EvaluationBudget;
 use super::instance::{Instance, Program};
-use super::places;
+use super::locations;
 use super::{Bundle, Engine, Error, Limits, Violation, input, outcome};
 
 /// Time for checking and starting a module when its bundle is loaded. Nobody waits for an answer then, and large data
@@ -26,14 +26,14 @@ const START_TIME: Duration = Duration::from_secs(10);
 
 /// A bundle that could not be evaluated: counts as a deny.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct BundleFailure {
     /// Name of the bundle.
     pub bundle: String,
     /// What went wrong, for people to read.
     pub message: String,
 }
 
-impl Failure {
+impl BundleFailure {
     /// Parsers like to draw arrows under their input; a message is one line.
     fn new(bundle: &str, reason: &str) -> Self {
         let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -50,7 +50,7 @@ pub struct Evaluation {
     /// Violations of all bundles, sorted, without duplicates.
     pub violations: Vec<Violation>,
     /// Bundles that could not be evaluated.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<BundleFailure>,
 }
 
 /// All loaded bundles.
@@ -58,11 +58,11 @@ pub struct Evaluation {
 pub struct PolicySet {
     engine: Engine,
     limits: Limits,
-    rulebooks: Vec<Rulebook>,
+    loaded: Vec<LoadedBundle>,
 }
 
 /// One bundle in service.
-struct Rulebook {
+struct LoadedBundle {
     program: Program,
     /// Instances that wait for work.
     idle: Mutex<Vec<Instance>>,
@@ -70,9 +70,9 @@ struct Rulebook {
     permits: Semaphore,
 }
 
-impl std::fmt::Debug for Rulebook {
+impl std::fmt::Debug for LoadedBundle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rulebook").field("bundle", &self.program.bundle).finish_non_exhaustive()
+        f.debug_struct("LoadedBundle").field("bundle", &self.program.bundle).finish_non_exhaustive()
     }
 }
 
@@ -81,45 +81,45 @@ impl PolicySet {
     /// large part of a second for each bundle and is done on a thread of its own. Needs a Tokio runtime.
     pub async fn load(engine: &Engine, bundles: Vec<Bundle>, limits: Limits) -> Result<Self, Error> {
         let mut names = BTreeSet::new();
-        let mut rulebooks = Vec::with_capacity(bundles.len());
+        let mut loaded = Vec::with_capacity(bundles.len());
         for bundle in bundles {
             if !names.insert(bundle.name.clone()) {
                 return Err(Error::NameBundle { bundle: bundle.name });
             }
-            rulebooks.push(Rulebook::open(engine, bundle, limits).await?);
+            loaded.push(LoadedBundle::open(engine, bundle, limits).await?);
         }
-        Ok(Self { engine: engine.clone(), limits, rulebooks })
+        Ok(Self { engine: engine.clone(), limits, loaded })
     }
 
     /// Name → revision of each bundle.
     pub fn revisions(&self) -> BTreeMap<String, String> {
-        self.rulebooks
+        self.loaded
             .iter()
-            .map(|book| (book.program.bundle.name.clone(), book.program.bundle.revision.clone()))
+            .map(|loaded| (loaded.program.bundle.name.clone(), loaded.program.bundle.revision.clone()))
             .collect()
     }
 
     /// The names of all rules of all bundles; `None` where one of them does not tell.
     pub fn rules(&self) -> Option<BTreeSet<&str>> {
-        let each = self.rulebooks.iter().map(|book| book.program.places.known());
+        let each = self.loaded.iter().map(|loaded| loaded.program.locations.known());
         Some(each.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
     /// Linear memory of the instances that wait for work, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.rulebooks.iter().map(Rulebook::memory_bytes).sum()
+        self.loaded.iter().map(LoadedBundle::memory_bytes).sum()
     }
 
     /// Runs every bundle on `input`, which must be a struct or a map. Never fails and takes no longer than the limits
-    /// allow: what cannot be evaluated is a [`Failure`].
+    /// allow: what cannot be evaluated is a [`BundleFailure`].
     pub async fn evaluate<I: Serialize + Sync>(&self, input: &I) -> Evaluation {
         let deadline = Instant::now() + self.limits.time;
         let _running = self.engine.running();
         let inputs = self.inputs(input);
         // Together and not one after the other: a bundle that never ends must not take the others' time.
-        let runs = self.rulebooks.iter().zip(inputs).map(|(book, input)| async move {
+        let runs = self.loaded.iter().zip(inputs).map(|(loaded, input)| async move {
             match input {
-                Ok(input) => book.run(&self.engine, &input, deadline, self.limits).await,
+                Ok(input) => loaded.run(&self.engine, &input, deadline, self.limits).await,
                 Err(message) => Err(message),
             }
         });
@@ -129,9 +129,9 @@ impl PolicySet {
     /// The input of each bundle, written once for all bundles that want the same keys.
     fn inputs<I: Serialize>(&self, input: &I) -> Vec<Result<Arc<RawValue>, String>> {
         let mut written: Vec<(&Omit, Result<Arc<RawValue>, String>)> = Vec::new();
-        let mut inputs = Vec::with_capacity(self.rulebooks.len());
-        for book in &self.rulebooks {
-            let omit = &*book.program.bundle.omit;
+        let mut inputs = Vec::with_capacity(self.loaded.len());
+        for loaded in &self.loaded {
+            let omit = &*loaded.program.bundle.omit;
             let found = written.iter().find(|(known, _)| *known == omit).map(|(_, json)| json.clone());
             inputs.push(found.unwrap_or_else(|| {
                 let json = input::serialise(input, omit).map(Arc::from);
@@ -145,11 +145,11 @@ impl PolicySet {
 
     fn unite(&self, outcomes: Vec<Result<Vec<Violation>, String>>) -> Evaluation {
         let mut evaluation = Evaluation::default();
-        for (book, outcome) in self.rulebooks.iter().zip(outcomes) {
+        for (loaded, outcome) in self.loaded.iter().zip(outcomes) {
             match outcome {
                 Ok(violations) => evaluation.violations.extend(violations),
                 Err(reason) => {
-                    evaluation.failures.push(Failure::new(&book.program.bundle.name, &reason));
+                    evaluation.failures.push(BundleFailure::new(&loaded.program.bundle.name, &reason));
                 }
             }
         }
@@ -159,25 +159,26 @@ impl PolicySet {
     }
 }
 
-impl Rulebook {
+impl LoadedBundle {
     async fn open(engine: &Engine, bundle: Bundle, limits: Limits) -> Result<Self, Error> {
         let name = bundle.name.clone();
         let module =
             compile(engine, &bundle).await.map_err(|reason| Error::CompileModule { bundle: name, reason })?;
         let _running = engine.running();
-        let budget = || Budget::new(Limits { time: START_TIME, ..limits }, Instant::now() + START_TIME);
+        let budget =
+            || EvaluationBudget::new(Limits { time: START_TIME, ..limits }, Instant::now() + START_TIME);
         let program = Program::check(engine, bundle, module, budget()).await?;
-        let book = Self { program, idle: Mutex::default(), permits: Semaphore::new(instances()) };
-        let failed = |reason| Error::StartModule { bundle: book.program.bundle.name.clone(), reason };
+        let loaded = Self { program, idle: Mutex::default(), permits: Semaphore::new(instances()) };
+        let failed = |reason| Error::StartModule { bundle: loaded.program.bundle.name.clone(), reason };
         let mut instance =
-            book.caught(Instance::start(engine, &book.program, budget())).await.map_err(failed)?;
+            loaded.caught(Instance::start(engine, &loaded.program, budget())).await.map_err(failed)?;
         // The first evaluation touches code and memory that no later one should wait for. What the rules make of an
         // empty input is their affair.
         let empty = RawValue::from_string("{}".into()).map_err(|error| failed(error.to_string()))?;
-        if book.caught(instance.evaluate(&empty, limits, Instant::now() + limits.time)).await.is_ok() {
-            book.put_back(instance);
+        if loaded.caught(instance.evaluate(&empty, limits, Instant::now() + limits.time)).await.is_ok() {
+            loaded.put_back(instance);
         }
-        Ok(book)
+        Ok(loaded)
     }
 
     /// What the rules say to `input`, or why they do not.
@@ -192,7 +193,7 @@ impl Rulebook {
         let mut instance = if let Some(instance) = self.take() {
             instance
         } else {
-            let budget = Budget::new(limits, deadline);
+            let budget = EvaluationBudget::new(limits, deadline);
             self.caught(Instance::start(engine, &self.program, budget)).await?
         };
         // An instance that failed, or that this future is dropped with, is not put back.
@@ -212,8 +213,8 @@ impl Rulebook {
         }
     }
 
-    /// A panic in a host function is the policy's failure and not the gate's end. What it says is for the gate's
-    /// makers.
+    /// A panic in a host function fails the evaluation of this bundle and does not stop the gate. Its message goes to the
+    /// log, for developers of the gate.
     async fn caught<T>(&self, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
             let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref().copied());
@@ -222,7 +223,7 @@ impl Rulebook {
                 panic = said.unwrap_or_default(),
                 "a host function panicked"
             );
-            let rule = places::remark(&self.program.places.rules_that_call_the_host());
+            let rule = locations::in_rules(&self.program.locations.rules_that_call_the_host());
             Err(format!("a function of the host broke down{rule}{}", self.program.host_functions))
         })
     }

@@ -1,4 +1,4 @@
-//! The authority's certificate in a webhook configuration: which fields are ours, and the patch that mends them.
+//! The CA's certificate in a webhook configuration: which fields are ours, and the patch that mends them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout};
 
 use super::{EventLimits, FIELD_MANAGER, Refused};
-use crate::audit::event::{Admit, Draft, Limiter, draft};
+use crate::audit::event::{Admit, EventDraft, Limiter, draft};
 use crate::audit::{Metrics, Record};
 
 /// Who reports, as `reportingController` wants it: a qualified name.
@@ -59,7 +59,7 @@ impl Sender {
         }
     }
 
-    async fn write(&mut self, draft: &Draft, count: u32) {
+    async fn write(&mut self, draft: &EventDraft, count: u32) {
         let problem = match timeout(WRITE, self.try_write(draft, count)).await {
             Ok(Ok(())) => {
                 self.told = None;
@@ -81,7 +81,7 @@ impl Sender {
     }
 
     /// The first occurrence makes an Event; later ones count it up, and make it anew when its time to live is over.
-    async fn try_write(&self, draft: &Draft, count: u32) -> Result<(), kube::Error> {
+    async fn try_write(&self, draft: &EventDraft, count: u32) -> Result<(), kube::Error> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &draft.namespace);
         let name = self.name(draft);
         if count > 1 {
@@ -105,14 +105,14 @@ impl Sender {
     }
 
     /// The same for every occurrence, so that nothing has to be remembered to find it again.
-    fn name(&self, draft: &Draft) -> String {
+    fn name(&self, draft: &EventDraft) -> String {
         let text = format!("{:?}", (&self.instance, &draft.regarding, draft.reason, &draft.note));
         let digest = Sha256::digest(text.as_bytes());
         let short = digest.iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
         format!("wasmgate.{short:016x}")
     }
 
-    fn event(&self, draft: &Draft, name: String) -> Event {
+    fn event(&self, draft: &EventDraft, name: String) -> Event {
         let about = draft.regarding.clone();
         Event {
             metadata: ObjectMeta {

@@ -23,9 +23,9 @@ pub struct Certificates {
     pub extra_names: Vec<String>,
     /// Lifetime of a serving certificate; renewed after two thirds.
     pub leaf_lifetime: SignedDuration,
-    /// Lifetime of an authority; a new one is begun after two thirds.
-    pub authority_lifetime: SignedDuration,
-    /// How long a new authority is published before it is used, and an old one after it was.
+    /// Lifetime of a CA; a new one is begun after two thirds.
+    pub ca_lifetime: SignedDuration,
+    /// How long a new CA is published before it is used, and an old one after it was.
     pub overlap: SignedDuration,
     /// How long the gate waits for a certificate when it starts.
     pub start_timeout: SignedDuration,
@@ -40,14 +40,14 @@ impl Default for Certificates {
             service_name: "wasmgate".into(),
             extra_names: Vec::new(),
             leaf_lifetime: SignedDuration::from_hours(90 * 24),
-            authority_lifetime: SignedDuration::from_hours(730 * 24),
+            ca_lifetime: SignedDuration::from_hours(730 * 24),
             overlap: SignedDuration::from_hours(24),
             start_timeout: SignedDuration::from_secs(50),
         }
     }
 }
 
-/// The webhook configurations into which the authority's certificate is written. `null` leaves one alone.
+/// The webhook configurations into which the CA's certificate is written. `null` leaves one alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Webhooks {
@@ -101,7 +101,7 @@ impl Default for EventLimits {
 
 /// All that certificates need, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct CertificatePlan {
     /// Namespace of the gate.
     pub namespace: String,
     /// The Secret.
@@ -120,7 +120,7 @@ pub struct Plan {
     pub folder: PathBuf,
 }
 
-impl Plan {
+impl CertificatePlan {
     /// How often everything is looked at, whatever was or was not heard: an eighth of the overlap, and half a minute at
     /// most.
     pub fn look_every(&self) -> Duration {

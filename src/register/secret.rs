@@ -11,9 +11,9 @@ use kube::api::{Api, PostParams};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::{FIELD_MANAGER, Plan, Right, files, labels};
+use super::{CertificatePlan, FIELD_MANAGER, Right, files, labels};
 use crate::certs::Holding;
-use crate::certs::rotate::{AUTHORITIES, AUTHORITY_KEY, CERTIFICATE, Data, KEY, NEXT_AUTHORITY_KEY};
+use crate::certs::rotate::{CA_CERTIFICATES, CA_KEY, CERTIFICATE, Data, KEY, NEXT_CA_KEY};
 
 /// Longest time for one request.
 pub(super) const REQUEST: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ pub(super) const REQUEST: Duration = Duration::from_secs(10);
 const FOLDER: &str = "managed";
 
 /// The keys that the gate writes; others are left as they are.
-const KEYS: [&str; 5] = [AUTHORITIES, AUTHORITY_KEY, NEXT_AUTHORITY_KEY, CERTIFICATE, KEY];
+const KEYS: [&str; 5] = [CA_CERTIFICATES, CA_KEY, NEXT_CA_KEY, CERTIFICATE, KEY];
 
 /// The right to the Secret.
 pub(super) fn right(name: &str) -> Right<'_> {
@@ -62,7 +62,7 @@ pub async fn write(api: &Api<Secret>, name: &str, secret: &Secret) -> Result<Sec
 
 /// Puts what the Secret holds where the server reads it.
 #[derive(Debug)]
-pub struct Follower {
+pub struct SecretFollower {
     api: Api<Secret>,
     name: String,
     folder: PathBuf,
@@ -72,9 +72,9 @@ pub struct Follower {
     put: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Follower {
+impl SecretFollower {
     /// A follower that looks at once when `changed` is notified.
-    pub fn new(api: Api<Secret>, plan: &Plan, changed: Arc<Notify>) -> Self {
+    pub fn new(api: Api<Secret>, plan: &CertificatePlan, changed: Arc<Notify>) -> Self {
         Self {
             api,
             name: plan.secret.clone(),

@@ -1,4 +1,4 @@
-//! The one writer: keeps the Secret sound, and the authority's certificate in both webhook configurations.
+//! The one writer: keeps the Secret sound, and the CA's certificate in both webhook configurations.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -18,12 +18,12 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::leader::Leadership;
-use super::{FIELD_MANAGER, Plan, Refused, Right, bundle, secret};
+use super::{CertificatePlan, FIELD_MANAGER, Refused, Right, bundle, secret};
 use crate::audit::Metrics;
 use crate::certs::{Holding, Step};
 
 /// Least time between two rounds: somebody who undoes every repair at once must not make the two of them spin.
-const BREATH: Duration = Duration::from_millis(500);
+const MIN_PAUSE: Duration = Duration::from_millis(500);
 
 /// One of the two webhook configurations.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ struct Target {
 }
 
 impl Target {
-    fn all(client: &Client, plan: &Plan) -> Vec<Self> {
+    fn all(client: &Client, plan: &CertificatePlan) -> Vec<Self> {
         let mutating = ApiResource::erase::<MutatingWebhookConfiguration>(&());
         let validating = ApiResource::erase::<ValidatingWebhookConfiguration>(&());
         let target = |kind, resource, name: &Option<String>, what: &ApiResource| {
@@ -63,22 +63,22 @@ impl Target {
 
 /// How a configuration was found and left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
+enum BundleState {
     /// It has the bundle.
-    Right,
+    Current,
     /// It has it since now.
     Written,
     /// There is none, so nobody is called with it.
     Missing,
     /// It does not have it.
-    Wrong,
+    Outdated,
 }
 
 /// Keeps everything in order while this process leads.
 #[derive(Debug)]
 pub struct Writer {
     secrets: Api<Secret>,
-    plan: Plan,
+    plan: CertificatePlan,
     targets: Vec<Target>,
     leadership: Leadership,
     metrics: Arc<Metrics>,
@@ -97,7 +97,7 @@ impl Writer {
     pub fn new(
         client: &Client,
         secrets: Api<Secret>,
-        plan: &Plan,
+        plan: &CertificatePlan,
         leadership: Leadership,
         metrics: Arc<Metrics>,
         changed: Arc<Notify>,
@@ -126,7 +126,7 @@ impl Writer {
             } else {
                 self.published = None;
             }
-            sleep(BREATH.min(self.plan.look_every())).await;
+            sleep(MIN_PAUSE.min(self.plan.look_every())).await;
             tokio::select! {
                 () = sleep(self.plan.look_every()) => {}
                 () = self.wake.notified() => {}
@@ -142,8 +142,7 @@ impl Writer {
             Err(_) => return self.tell("secret", "the API server did not answer in time"),
         };
         self.told.remove("secret");
-        self.metrics
-            .set_authority_expiry(held.authority_expires().and_then(|at| Timestamp::from_second(at).ok()));
+        self.metrics.set_ca_expiry(held.ca_expires().and_then(|at| Timestamp::from_second(at).ok()));
         let bundle = held.bundle();
         if !bundle.is_empty() {
             self.publish(&bundle).await;
@@ -197,11 +196,11 @@ impl Writer {
             let left = timeout(self.plan.timing.request(), self.mend(&target, bundle)).await;
             let left = left.unwrap_or_else(|_| Err("the API server did not answer in time".into()));
             match left {
-                Ok(Left::Right | Left::Written) => drop(self.told.remove(target.kind)),
-                Ok(Left::Missing) => {
+                Ok(BundleState::Current | BundleState::Written) => drop(self.told.remove(target.kind)),
+                Ok(BundleState::Missing) => {
                     self.tell(target.kind, "there is none; apply the manifests, the gate makes none");
                 }
-                Ok(Left::Wrong) => everywhere = false,
+                Ok(BundleState::Outdated) => everywhere = false,
                 Err(problem) => {
                     everywhere = false;
                     self.metrics.ca_bundle_write("failed");
@@ -217,20 +216,20 @@ impl Writer {
         }
     }
 
-    async fn mend(&mut self, target: &Target, bundle: &str) -> Result<Left, String> {
+    async fn mend(&mut self, target: &Target, bundle: &str) -> Result<BundleState, String> {
         let explain = |error: kube::Error| target.right().explain(&error);
         let Some(found) = target.api.get_opt(&target.name).await.map_err(explain)? else {
-            return Ok(Left::Missing);
+            return Ok(BundleState::Missing);
         };
         let repair = bundle::repair(&found.data, bundle);
         if repair.ours == 0 {
             return Err(format!("no webhook in it has a name that ends in `{}`", bundle::SUFFIX));
         }
         if repair.wrong == 0 {
-            return Ok(Left::Right);
+            return Ok(BundleState::Current);
         }
         if !self.leadership.holds() {
-            return Ok(Left::Wrong);
+            return Ok(BundleState::Outdated);
         }
         let patch: json_patch::Patch =
             serde_json::from_value(repair.patch.into()).map_err(|error| error.to_string())?;
@@ -238,7 +237,7 @@ impl Writer {
         target.api.patch(&target.name, &how, &Patch::Json::<()>(patch)).await.map_err(explain)?;
         self.metrics.ca_bundle_write("written");
         tracing::info!(kind = target.kind, name = %target.name, webhooks = repair.wrong, "wrote the caBundle");
-        Ok(Left::Written)
+        Ok(BundleState::Written)
     }
 
     fn tell(&mut self, about: &str, problem: &str) {

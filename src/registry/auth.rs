@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::challenge::Challenge;
 use super::credentials::{Credentials, DOCKER_HUB};
-use super::secret::Secret;
+use super::secret::SecretText;
 use crate::registry::guard::Guard;
 
 /// Registries whose challenge is remembered, and tokens; anybody can name new ones.
@@ -120,7 +120,7 @@ pub(super) fn is_downgrade(guard: &Guard, registry: &str, realm: &Url) -> bool {
 }
 
 /// `Basic` with user and password; hidden from logs.
-pub(super) fn basic(user: &str, password: &Secret) -> Option<HeaderValue> {
+pub(super) fn basic(user: &str, password: &SecretText) -> Option<HeaderValue> {
     let pair = Zeroizing::new(format!("{user}:{}", password.expose()));
     let encoded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
     header("Basic", &encoded)
@@ -164,8 +164,8 @@ pub(super) fn request(
 
 #[derive(Deserialize)]
 struct TokenAnswer {
-    token: Option<Secret>,
-    access_token: Option<Secret>,
+    token: Option<SecretText>,
+    access_token: Option<SecretText>,
     expires_in: Option<f64>,
 }
 

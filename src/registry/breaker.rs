@@ -50,13 +50,13 @@ impl Default for BreakerOptions {
     }
 }
 
-/// Why a registry is not asked now.
+/// Why a registry is not asked now: its circuit is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Closed {
+pub(super) enum BreakerOpen {
     /// It did not answer so many requests in a row; it is tried again after this time.
     Silent { failures: u32, left: Duration },
     /// It said to be left alone for this much longer.
-    Asked { left: Duration },
+    RetryAfter { left: Duration },
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -91,18 +91,18 @@ impl Breakers {
         Arc::new(Self { options, states: Mutex::default() })
     }
 
-    /// Leave to ask a registry once. Whoever has it says what became of it, or drops it.
-    pub(super) fn enter(self: &Arc<Self>, registry: &str) -> Result<Permit, Closed> {
+    /// Permission to ask a registry once. The caller reports the outcome to the permit, or drops it, which counts as a failure.
+    pub(super) fn enter(self: &Arc<Self>, registry: &str) -> Result<Permit, BreakerOpen> {
         let now = Instant::now();
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(state) = states.get_mut(registry) {
             let left = |until: Option<Instant>| until.map(|until| until.saturating_duration_since(now));
             if let Some(left) = left(state.not_before).filter(|left| !left.is_zero()) {
-                return Err(Closed::Asked { left });
+                return Err(BreakerOpen::RetryAfter { left });
             }
             if let Some(left) = left(state.open_until) {
                 if state.probing || !left.is_zero() {
-                    return Err(Closed::Silent { failures: state.failures, left });
+                    return Err(BreakerOpen::Silent { failures: state.failures, left });
                 }
                 state.probing = true;
             }
@@ -183,7 +183,7 @@ impl Breakers {
     }
 }
 
-/// Leave to ask a registry. Dropped before the registry answered, it counts as a failure: the look-up ran out of time.
+/// Permission to ask a registry. Dropped before the registry answered, it counts as a failure: the look-up ran out of time.
 #[derive(Debug)]
 pub(super) struct Permit {
     breakers: Arc<Breakers>,
@@ -247,7 +247,7 @@ mod tests {
         fail(&breakers, 2);
         breakers.enter("r").unwrap().answered();
         fail(&breakers, 3);
-        assert!(matches!(breakers.enter("r"), Err(Closed::Silent { failures: 3, .. })));
+        assert!(matches!(breakers.enter("r"), Err(BreakerOpen::Silent { failures: 3, .. })));
         assert!(breakers.enter("other").is_ok());
     }
 
@@ -270,7 +270,7 @@ mod tests {
         fail(&breakers, 1);
         std::thread::sleep(Duration::from_millis(60));
         drop(breakers.enter("r").unwrap());
-        assert!(matches!(breakers.enter("r"), Err(Closed::Silent { failures: 2, .. })));
+        assert!(matches!(breakers.enter("r"), Err(BreakerOpen::Silent { failures: 2, .. })));
     }
 
     #[test]
@@ -281,12 +281,14 @@ mod tests {
         under_way.answered();
         drop(under_way);
         assert!(
-            matches!(breakers.enter("r"), Err(Closed::Asked { left }) if left <= Duration::from_millis(80))
+            matches!(breakers.enter("r"), Err(BreakerOpen::RetryAfter { left }) if left <= Duration::from_millis(80))
         );
         std::thread::sleep(Duration::from_millis(90));
         assert!(breakers.enter("r").is_ok());
         breakers.pause("r", Duration::MAX);
-        assert!(matches!(breakers.enter("r"), Err(Closed::Asked { left }) if left <= LONGEST_PAUSE));
+        assert!(
+            matches!(breakers.enter("r"), Err(BreakerOpen::RetryAfter { left }) if left <= LONGEST_PAUSE)
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::helper::Helpers;
-use super::secret::Secret;
+use super::secret::SecretText;
 use crate::image::{Error, reference::Reference};
 
 /// Docker Hub as it is written in image names.
@@ -33,11 +33,11 @@ pub enum Credentials {
         /// User name.
         user: String,
         /// Password, or an access token in its place.
-        password: Secret,
+        password: SecretText,
     },
     /// A refresh token that the token service exchanges for access tokens
     /// (`distribution:docs/content/spec/auth/oauth.md`).
-    IdentityToken(Secret),
+    IdentityToken(SecretText),
 }
 
 impl Credentials {
@@ -231,7 +231,7 @@ pub(super) fn docker_name(registry: &str) -> &str {
 #[derive(Deserialize)]
 struct ConfigFile {
     #[serde(default)]
-    auths: BTreeMap<String, Entry>,
+    auths: BTreeMap<String, DockerConfigEntry>,
     #[serde(default, rename = "credHelpers")]
     helpers: BTreeMap<String, String>,
     #[serde(default, rename = "credsStore")]
@@ -239,12 +239,12 @@ struct ConfigFile {
 }
 
 #[derive(Deserialize)]
-struct Entry {
-    auth: Option<Secret>,
+struct DockerConfigEntry {
+    auth: Option<SecretText>,
     username: Option<String>,
-    password: Option<Secret>,
+    password: Option<SecretText>,
     #[serde(rename = "identitytoken")]
-    identity_token: Option<Secret>,
+    identity_token: Option<SecretText>,
 }
 
 /// What a `config.json` says.
@@ -270,7 +270,7 @@ fn parse(text: &[u8]) -> Result<Parsed, String> {
 }
 
 /// The most specific first.
-fn logins_of(auths: BTreeMap<String, Entry>) -> Result<Vec<Login>, String> {
+fn logins_of(auths: BTreeMap<String, DockerConfigEntry>) -> Result<Vec<Login>, String> {
     let mut logins = Vec::new();
     for (key, entry) in auths {
         // `docker login` with a credential store leaves an empty entry behind.
@@ -285,7 +285,7 @@ fn logins_of(auths: BTreeMap<String, Entry>) -> Result<Vec<Login>, String> {
     Ok(logins)
 }
 
-impl Entry {
+impl DockerConfigEntry {
     fn credentials(self) -> Result<Option<Credentials>, &'static str> {
         if let Some(token) = self.identity_token.filter(|token| !token.is_empty()) {
             return Ok(Some(Credentials::IdentityToken(token)));

@@ -67,7 +67,7 @@ impl Guard {
             entries.iter().map(|entry| Pattern::parse(entry)).collect()
         };
         for entry in &options.insecure {
-            if matches!(Pattern::parse(entry)?.host, HostPattern::Any | HostPattern::Under(_)) {
+            if matches!(Pattern::parse(entry)?.host, RegistryHost::Any | RegistryHost::Under(_)) {
                 return Err(set_up(entry, "plain HTTP is set for one `host:port` at a time, not by `*`"));
             }
         }
@@ -151,7 +151,7 @@ impl Guard {
     fn denied_address(&self, address: IpAddr) -> Option<String> {
         let spelt = embedded(address).unwrap_or(address).to_string();
         let denies =
-            |pattern: &Pattern| pattern.port.is_none() && pattern.host == HostPattern::Exact(spelt.clone());
+            |pattern: &Pattern| pattern.port.is_none() && pattern.host == RegistryHost::Exact(spelt.clone());
         self.deny.iter().any(denies).then(|| format!("its address {address} is on the deny-list"))
     }
 
@@ -273,12 +273,12 @@ impl Endpoint {
 /// An entry of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Pattern {
-    host: HostPattern,
+    host: RegistryHost,
     port: Option<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum HostPattern {
+enum RegistryHost {
     Any,
     /// `*.example.com`, kept as `.example.com`.
     Under(String),
@@ -295,11 +295,11 @@ impl Pattern {
             !text.is_empty() && text.bytes().all(known) && text.split('.').all(|label| !label.is_empty())
         };
         let host = match host.strip_prefix("*.") {
-            Some(suffix) if is_host(suffix) => HostPattern::Under(format!(".{suffix}")),
-            None if host == "*" => HostPattern::Any,
+            Some(suffix) if is_host(suffix) => RegistryHost::Under(format!(".{suffix}")),
+            None if host == "*" => RegistryHost::Any,
             // Image names never hold the other names of Docker Hub: normalisation rewrites them.
-            None if DOCKER_HUB_HOSTS.contains(&host) => HostPattern::Exact(DOCKER_HUB.into()),
-            None if is_host(host) => HostPattern::Exact(host.into()),
+            None if DOCKER_HUB_HOSTS.contains(&host) => RegistryHost::Exact(DOCKER_HUB.into()),
+            None if is_host(host) => RegistryHost::Exact(host.into()),
             _ => return Err(set_up(entry, "write `host`, `host:port`, `*.suffix` or `*`")),
         };
         Ok(Self { host, port })
@@ -307,9 +307,9 @@ impl Pattern {
 
     fn matches_host(&self, host: &str) -> bool {
         match &self.host {
-            HostPattern::Any => true,
-            HostPattern::Under(suffix) => host.ends_with(suffix.as_str()),
-            HostPattern::Exact(exact) => exact == host,
+            RegistryHost::Any => true,
+            RegistryHost::Under(suffix) => host.ends_with(suffix.as_str()),
+            RegistryHost::Exact(exact) => exact == host,
         }
     }
 
@@ -324,13 +324,13 @@ impl Pattern {
     fn allows(&self, registry: &str) -> Option<Listed> {
         let (host, port) = split_port(registry)?;
         let standard = |port: Option<u16>| port.filter(|port| *port != 443);
-        let any_port = self.host == HostPattern::Any && self.port.is_none();
+        let any_port = self.host == RegistryHost::Any && self.port.is_none();
         if !self.matches_host(&host.to_ascii_lowercase())
             || (!any_port && standard(self.port) != standard(port))
         {
             return None;
         }
-        Some(if matches!(self.host, HostPattern::Exact(_)) { Listed::ByName } else { Listed::ByPattern })
+        Some(if matches!(self.host, RegistryHost::Exact(_)) { Listed::ByName } else { Listed::ByPattern })
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::process::Command;
 use zeroize::Zeroizing;
 
 use super::credentials::{Credentials, docker_name};
-use super::secret::Secret;
+use super::secret::SecretText;
 use crate::image::source::shorten;
 
 /// Bound on one run of a helper. Those of clouds make one or two requests.
@@ -138,7 +138,7 @@ fn warn(name: &str, registry: &str, what: &str) -> Option<Credentials> {
 #[serde(rename_all = "PascalCase")]
 struct Output {
     username: String,
-    secret: Secret,
+    secret: SecretText,
 }
 
 fn parse(output: &[u8]) -> Result<Credentials, String> {

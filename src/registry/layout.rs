@@ -18,7 +18,7 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// containerd's annotation for the whole name (`containerd:core/images/annotations.go`).
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// `{"imageLayoutVersion":"1.0.0"}` and room for annotations, in bytes.
+/// `{"imageLayoutVersion":"1.0.0"}` and space for annotations, in bytes.
 const LARGEST_MARKER: u64 = 64 << 10;
 
 /// Most tags that a message lists.
@@ -94,14 +94,14 @@ impl Layouts {
     async fn blocking<T: Send + 'static>(
         &self,
         reference: &Reference,
-        read: impl FnOnce(&Layout) -> Result<T, Error> + Send + 'static,
+        read: impl FnOnce(&ImageLayout) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let image = reference.to_string();
         let failed = |message: String| Error::ReadLayout { image, path: String::new(), message };
         let Some(place) = self.place(reference) else {
             return Err(failed("no folder stands in for its registry; name one in `layouts`".into()));
         };
-        let layout = Layout { place, reference: reference.clone() };
+        let layout = ImageLayout { place, reference: reference.clone() };
         let joined = tokio::task::spawn_blocking(move || read(&layout)).await;
         joined.unwrap_or_else(|error| Err(failed(format!("the reader stopped: {error}"))))
     }
@@ -119,7 +119,7 @@ impl Source for Layouts {
 }
 
 /// One image in one folder.
-struct Layout {
+struct ImageLayout {
     place: Place,
     reference: Reference,
 }
@@ -133,17 +133,17 @@ struct Marker {
 #[derive(Deserialize)]
 struct Index {
     #[serde(default)]
-    manifests: Vec<Entry>,
+    manifests: Vec<LayoutEntry>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct LayoutEntry {
     digest: String,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
 }
 
-impl Layout {
+impl ImageLayout {
     fn manifest(&self, limit: u64) -> Result<FetchedManifest, Error> {
         self.check_marker()?;
         let digest = match &self.reference.digest {
@@ -170,7 +170,8 @@ impl Layout {
         let text = self.read(Path::new("index.json"), "`index.json`", limit)?;
         let index: Index = serde_json::from_slice(&text)
             .map_err(|error| self.failed(format!("its `index.json` is not an index: {error}")))?;
-        let named: Vec<&Entry> = index.manifests.iter().filter(|entry| self.is_named_by(entry)).collect();
+        let named: Vec<&LayoutEntry> =
+            index.manifests.iter().filter(|entry| self.is_named_by(entry)).collect();
         match (named.as_slice(), index.manifests.as_slice()) {
             ([first, rest @ ..], _) if rest.iter().all(|entry| entry.digest == first.digest) => {
                 Ok(first.digest.clone())
@@ -183,7 +184,7 @@ impl Layout {
         }
     }
 
-    fn is_named_by(&self, entry: &Entry) -> bool {
+    fn is_named_by(&self, entry: &LayoutEntry) -> bool {
         let name = |key: &str| entry.annotations.get(key);
         let whole = |text: &String| {
             Reference::parse(text).is_ok_and(|parsed| parsed == self.reference)
@@ -194,13 +195,13 @@ impl Layout {
     }
 
     /// Whether the entry says that it is another tag than the one that was asked for.
-    fn is_another_tag(&self, entry: &Entry) -> bool {
+    fn is_another_tag(&self, entry: &LayoutEntry) -> bool {
         let is_tag = |name: &String| !name.contains(['/', ':']);
         self.reference.tag.is_some() && entry.annotations.get(REF_NAME).is_some_and(is_tag)
     }
 
-    fn no_such_tag(&self, entries: &[Entry]) -> String {
-        let names = |entry: &Entry| {
+    fn no_such_tag(&self, entries: &[LayoutEntry]) -> String {
+        let names = |entry: &LayoutEntry| {
             let name = entry.annotations.get(REF_NAME).or_else(|| entry.annotations.get(CONTAINERD_NAME));
             name.map(|name| format!("`{}`", shorten(name, 100)))
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::CertificateError;
 use serde::Deserialize;
 
-use super::breaker::Closed;
+use super::breaker::BreakerOpen;
 use super::credentials::docker_name;
 use super::resolver::Unresolved;
 use crate::image::source::shorten;
@@ -127,12 +127,12 @@ pub(super) fn unavailable(registry: &str, wait: Duration) -> String {
 }
 
 /// A registry that is not asked now.
-pub(super) fn closed(registry: &str, closed: Closed) -> String {
-    match closed {
-        Closed::Asked { left } => {
+pub(super) fn breaker_open(registry: &str, open: BreakerOpen) -> String {
+    match open {
+        BreakerOpen::RetryAfter { left } => {
             format!("`{registry}` asked to be left alone for another {}; wait", seconds(left))
         }
-        Closed::Silent { failures, left } => format!(
+        BreakerOpen::Silent { failures, left } => format!(
             "`{registry}` did not answer {failures} requests in a row and is tried again in {}; see whether it is \
              running and can be reached from here",
             seconds(left)
@@ -237,7 +237,7 @@ fn io_error(error: &io::Error, registry: &str) -> Option<Said> {
 fn tls(error: &rustls::Error, registry: &str) -> String {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => format!(
-            "the certificate of `{registry}` is signed by an authority that is not known here; add the authority's \
+            "the certificate of `{registry}` is signed by a CA that is not known here; add the CA's \
              certificate to `caFiles`"
         ),
         rustls::Error::InvalidCertificate(
@@ -315,9 +315,12 @@ mod tests {
     #[test]
     fn waits_are_told_in_whole_seconds() {
         assert!(limited("r", Some(Duration::from_millis(29_200))).contains("wait 30 s"));
-        let silent = closed("r", Closed::Silent { failures: 5, left: Duration::from_millis(900) });
+        let silent = breaker_open("r", BreakerOpen::Silent { failures: 5, left: Duration::from_millis(900) });
         assert!(silent.contains("5 requests in a row and is tried again in 1 s"), "{silent}");
-        assert!(closed("r", Closed::Asked { left: Duration::from_secs(7) }).contains("another 7 s"));
+        assert!(
+            breaker_open("r", BreakerOpen::RetryAfter { left: Duration::from_secs(7) })
+                .contains("another 7 s")
+        );
         assert!(unavailable("r", Duration::from_secs(7)).contains("503 and is not asked for 7 s"));
     }
 

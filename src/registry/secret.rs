@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 /// copied on the way is out of reach.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
-pub struct Secret(Zeroizing<String>);
+pub struct SecretText(Zeroizing<String>);
 
-impl Secret {
+impl SecretText {
     /// The text itself.
     pub fn expose(&self) -> &str {
         &self.0
@@ -23,19 +23,19 @@ impl Secret {
     }
 }
 
-impl From<String> for Secret {
+impl From<String> for SecretText {
     fn from(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 }
 
-impl From<&str> for Secret {
+impl From<&str> for SecretText {
     fn from(text: &str) -> Self {
         text.to_string().into()
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[hidden]")
     }
@@ -47,6 +47,6 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_shown() {
-        assert_eq!(format!("{:?}", Secret::from("hunter2")), "[hidden]");
+        assert_eq!(format!("{:?}", SecretText::from("hunter2")), "[hidden]");
     }
 }

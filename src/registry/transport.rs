@@ -78,7 +78,7 @@ impl Transport {
     pub(super) fn new(
         guard: &Arc<Guard>,
         resolver: &Arc<dyn Resolver>,
-        authorities: &[Certificate],
+        ca_certs: &[Certificate],
         options: &RegistryOptions,
     ) -> Result<Self, Trouble> {
         let client = |reach| {
@@ -89,7 +89,7 @@ impl Transport {
                 timeout: options.connect_timeout,
                 proxy: None,
             };
-            client(resolver, authorities, options)
+            client(resolver, ca_certs, options)
         };
         Ok(Self { anywhere: client(Reach::Anywhere)?, public: client(Reach::Public)?, guard: guard.clone() })
     }
@@ -177,11 +177,7 @@ fn target(hop: &Ask, response: &Response) -> Result<Option<Url>, Failure> {
     Ok(Some(to))
 }
 
-fn client(
-    resolver: Guarded,
-    authorities: &[Certificate],
-    options: &RegistryOptions,
-) -> Result<Client, Trouble> {
+fn client(resolver: Guarded, ca_certs: &[Certificate], options: &RegistryOptions) -> Result<Client, Trouble> {
     let mut builder = Client::builder()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
@@ -192,8 +188,8 @@ fn client(
         .pool_idle_timeout(IDLE_TIME)
         // A retry is decided about where the budget is known.
         .retry(reqwest::retry::never());
-    for authority in authorities {
-        builder = builder.add_root_certificate(authority.clone());
+    for ca in ca_certs {
+        builder = builder.add_root_certificate(ca.clone());
     }
     let mut resolver = resolver;
     // The environment's proxies are not asked: they would resolve names, and the guard would not see the addresses.

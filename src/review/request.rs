@@ -1,6 +1,6 @@
 //! From bytes to a [`Review`].
 //!
-//! The common road is one pass with typed structs. Only when that fails, a second and tolerant pass looks for
+//! The common path is one pass with typed structs. Only when that fails, a second and tolerant pass looks for
 //! the uid and the version, so that the answer names its request and the message says the real reason.
 
 use std::borrow::Cow;

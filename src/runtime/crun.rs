@@ -6,7 +6,7 @@ use super::choice::Choice;
 use super::family::{Compiler, NativeWay, Runtime};
 use super::handover::{Files, Handover, Things, Variables};
 use super::{runwasi, runwasi_wasmedge};
-use crate::image::entry::{self, At, SEARCH_PATH, View};
+use crate::image::entry::{self, At, SEARCH_PATH, Variable, View};
 use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Shape, path, program};
 
 /// The row of one handler.
@@ -49,7 +49,11 @@ pub(super) const CRUN_WAMR: Crun = Crun {
 
 impl Runtime for Crun {
     fn choose(&self, view: &View<'_>) -> Choice {
-        choose(view)
+        let chosen = choose(view);
+        if self.native_ways.contains(&NativeWay::Section(Feature::WasmedgeMachineCode)) {
+            return runwasi_wasmedge::with_machine_code(view.facts, chosen);
+        }
+        chosen
     }
 
     /// Every handler loads core modules (`wasmtime_module_new` and its kin).
@@ -131,7 +135,9 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
     match files.as_slice() {
         [] => runwasi::nothing(argument),
         [(at, class)] => program_of(facts, at, class, argument),
-        [(at, FileClass::Native { magic }), rest @ ..] if rest.iter().all(|(_, class)| is_native(class)) => {
+        [(at, FileClass::Native { magic, runs: true }), rest @ ..]
+            if rest.iter().all(|(_, class)| is_native(class)) =>
+        {
             Choice::Starts(program::native(facts, at, magic))
         }
         [(one, _), (another, _), ..] => Choice::unknown(format!(
@@ -141,12 +147,14 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
     }
 }
 
-/// The folders of the container's `PATH`; `None` where its value is not known. The values of the image's own variables
-/// are not kept, so a `PATH` of its own is not known either, but for one that adds nothing to the usual folders.
+/// The folders of the container's `PATH`; `None` where its value is not known.
 fn search_path<'a>(view: &View<'a>) -> Option<Vec<&'a str>> {
     match view.start.path {
         Variable::Literal(path) => Some(path.split(':').collect()),
-        Variable::Unset => Some(view.facts.search_path.iter().map(String::as_str).collect()),
+        Variable::Unset => Some(match &view.facts.search_path {
+            Some(path) => path.split(':').collect(),
+            None => SEARCH_PATH.to_vec(),
+        }),
         Variable::Elsewhere => None,
     }
 }
@@ -155,12 +163,17 @@ fn search_path<'a>(view: &View<'a>) -> Option<Vec<&'a str>> {
 pub(super) fn program_of(facts: &ImageFacts, at: &str, class: &FileClass, name: &str) -> Choice {
     match class {
         FileClass::Wasm => Choice::Starts(program::run(facts, at, None)),
-        FileClass::Native { magic } => Choice::Starts(program::native(facts, at, magic)),
+        FileClass::Native { magic, runs: true } => Choice::Starts(program::native(facts, at, magic)),
+        // Started as a program by who may execute it, and loaded into the engine otherwise.
+        FileClass::Native { .. } => Choice::unknown(format!(
+            "`{at}` is a native program that not every user may execute; add the permission (`chmod +x`)"
+        )),
         FileClass::Unreadable { message } => Choice::Starts(program::unreadable(at, message)),
         FileClass::Link { .. } | FileClass::Other => runwasi::nothing(name),
     }
 }
 
+/// Whichever of these is executable, what starts is native.
 const fn is_native(class: &FileClass) -> bool {
     matches!(class, FileClass::Native { .. })
 }

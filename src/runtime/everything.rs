@@ -4,6 +4,7 @@
 use super::choice::Choice;
 use super::family::{Compiler, Family, NativeWay, Runtime};
 use super::handover::Handover;
+use super::runwasi_wasmedge;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 
@@ -13,7 +14,7 @@ pub(super) struct Everything;
 
 /// One family for each way of searching for a program.
 const WAYS: [Family; 4] =
-    [Family::RunwasiWasmedge, Family::Spin, Family::CrunWasmedge, Family::YoukiWasmtime];
+    [Family::RunwasiWasmtime, Family::Spin, Family::CrunWasmtime, Family::YoukiWasmtime];
 
 impl Runtime for Everything {
     fn choose(&self, view: &View<'_>) -> Choice {
@@ -35,7 +36,8 @@ impl Runtime for Everything {
                 },
             }
         }
-        found.map_or(Choice::Nothing(nothing), Choice::Starts)
+        let found = found.map_or(Choice::Nothing(nothing), Choice::Starts);
+        runwasi_wasmedge::with_machine_code(view.facts, found)
     }
 
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
@@ -58,6 +60,6 @@ impl Runtime for Everything {
     }
 
     fn native_ways(&self) -> &'static [NativeWay] {
-        &[NativeWay::PlugIns]
+        runwasi_wasmedge::NATIVE_WAYS
     }
 }

@@ -61,6 +61,8 @@ pub enum Compiler {
 /// A way from a program to native code outside of its sandbox, beside native programs that are started as such.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NativeWay {
+    /// Machine code in a section of the module is mapped and run.
+    Section(Feature),
     /// Variables of the container name plug-ins that are loaded into the runtime.
     PlugIns,
 }
@@ -158,7 +160,8 @@ impl Family {
             .filter_map(|number| facts.modules.get(*number))
             .flat_map(|module| &module.features);
         let runtime = self.runtime();
-        runtime.runs(facts.shape, *kind, *packaging) && features.all(|feature| runtime.provides(*feature))
+        runtime.runs(facts.shape, *kind, *packaging)
+            && features.all(|feature| is_passed_over(*feature) || runtime.provides(*feature))
     }
 }
 
@@ -169,18 +172,19 @@ pub fn runnable_by(facts: &ImageFacts, program: &Program) -> BTreeSet<Family> {
 }
 
 /// Why the shim that modules are placed on by default, runwasi's wasmtime, cannot start a program, for people to read.
-pub fn hazards(facts: &ImageFacts, program: &Program) -> Vec<String> {
+pub fn warnings(facts: &ImageFacts, program: &Program) -> Vec<String> {
     match program {
         Program::Wasm { kind, modules, .. } if *kind != ImageKind::SpinApp => {
-            modules.iter().filter_map(|number| hazard(facts.modules.get(*number)?)).collect()
+            modules.iter().filter_map(|number| warning(facts.modules.get(*number)?)).collect()
         }
         _ => Vec::new(),
     }
 }
 
-fn hazard(module: &ModuleFacts) -> Option<String> {
+fn warning(module: &ModuleFacts) -> Option<String> {
     let runtime = Family::RunwasiWasmtime.runtime();
-    let feature = module.features.iter().find(|feature| !runtime.provides(**feature))?;
+    let lacks = |feature: &&Feature| !is_passed_over(**feature) && !runtime.provides(**feature);
+    let feature = module.features.iter().find(lacks)?;
     let what = match feature {
         Feature::WasiUnstable => {
             "imports `wasi_unstable`, WASI's first snapshot; build it with a current toolchain"
@@ -194,6 +198,12 @@ fn hazard(module: &ModuleFacts) -> Option<String> {
             "needs threads with shared memory; build it without them"
         }
         Feature::WasiNn => "calls wasi-nn; place it on a runtime that has a back end for it",
+        Feature::WasmedgeMachineCode => return None,
     };
     Some(format!("runwasi's wasmtime shim cannot start `{}`: it {what}", module.source))
+}
+
+/// What engines that do not know it read past.
+const fn is_passed_over(feature: Feature) -> bool {
+    matches!(feature, Feature::WasmedgeMachineCode)
 }

@@ -25,7 +25,7 @@ pub(super) enum Source<'a> {
 pub(super) fn source<'a>(view: &View<'a>, layers: &[Shape]) -> Source<'a> {
     let facts = view.facts;
     if layers.contains(&facts.shape) {
-        return Source::Layers;
+        return fallback(view).map_or(Source::Layers, Source::Settled);
     }
     if matches!(facts.shape, Shape::SpinLegacy | Shape::Other) {
         return Source::Settled(Choice::unknown(program::conclusion(facts)));
@@ -38,6 +38,27 @@ pub(super) fn source<'a>(view: &View<'a>, layers: &[Shape]) -> Source<'a> {
         Some(choice) => Source::Settled(choice),
         None => Source::File(argument),
     }
+}
+
+/// The shim reads the layers of a manifest alone: where the image's name leads to an index, or reading them fails for any
+/// other reason, it takes the image for a root file system
+/// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/instance.rs`, `Instance::new`). An image of Wasm layers has
+/// no files, but a volume may have one where the entry point says.
+fn fallback(view: &View<'_>) -> Option<Choice> {
+    let facts = view.facts;
+    let argument = view.first_argument().unwrap_or_default();
+    if let At::Hidden(mount) = view.at(&view.here(cut_function(argument).0)) {
+        return Some(Choice::unknown(format!(
+            "`{argument}` is under the volume at `{mount}`, from which the shim starts it when it cannot read the layers"
+        )));
+    }
+    (facts.digest != facts.manifest_digest).then(|| {
+        Choice::Nothing(format!(
+            "the image is an index, behind which the shims read no Wasm layers; name its manifest by digest, or push it \
+             without an index (`{}`)",
+            facts.manifest_digest
+        ))
+    })
 }
 
 /// What can be said of a root file system before the engine is asked.
@@ -74,7 +95,7 @@ fn native(view: &View<'_>, argument: &str) -> Option<Choice> {
         };
     }
     match view.at(&view.here(argument)) {
-        At::File(source, FileClass::Native { magic }) => {
+        At::File(source, FileClass::Native { magic, runs: true }) => {
             Some(Choice::Starts(program::native(view.facts, source, magic)))
         }
         At::Hidden(mount) => Some(Choice::Starts(program::hidden_by(argument, &mount))),
@@ -82,7 +103,8 @@ fn native(view: &View<'_>, argument: &str) -> Option<Choice> {
     }
 }
 
-/// A bare name is native where every file of this name is: which of them the shim finds first is then the same.
+/// A bare name is native where every file of this name is and one of them may be executed: whichever of them the shim
+/// finds first, what starts is native, or nothing does.
 fn native_everywhere(view: &View<'_>, argument: &str, files: &[(&str, &FileClass)]) -> Option<Choice> {
     let is_native = |class: &FileClass| matches!(class, FileClass::Native { .. });
     let beside = match view.at(&view.here(argument)) {
@@ -90,19 +112,23 @@ fn native_everywhere(view: &View<'_>, argument: &str, files: &[(&str, &FileClass
         At::Hidden(_) => false,
         At::Nothing => true,
     };
-    match files.first() {
-        Some((source, FileClass::Native { magic }))
-            if beside && files.iter().all(|(_, class)| is_native(class)) =>
-        {
+    if !beside || !files.iter().all(|(_, class)| is_native(class)) {
+        return None;
+    }
+    files.iter().find_map(|(source, class)| match class {
+        FileClass::Native { magic, runs: true } => {
             Some(Choice::Starts(program::native(view.facts, source, magic)))
         }
         _ => None,
-    }
+    })
 }
 
 /// The program of an image with Wasm layers, as runwasi's own shims start it.
 pub(super) fn layers(view: &View<'_>) -> Choice {
     let function = view.first_argument().and_then(|argument| cut_function(argument).1);
+    if function == Some("") {
+        return no_function(view.first_argument().unwrap_or_default());
+    }
     Choice::Starts(program::of_layers(view.facts, function))
 }
 
@@ -111,6 +137,9 @@ pub(super) fn layers(view: &View<'_>) -> Choice {
 pub(super) fn file(view: &View<'_>, argument: &str) -> Choice {
     let facts = view.facts;
     let (name, function) = cut_function(argument);
+    if function == Some("") {
+        return no_function(argument);
+    }
     if !is_bare(name) {
         return of_place(view.at(&view.here(name)), facts, name, function);
     }
@@ -133,13 +162,18 @@ pub(super) fn file(view: &View<'_>, argument: &str) -> Choice {
     }
 }
 
+/// The shim looks for a function without a name then.
+fn no_function(argument: &str) -> Choice {
+    Choice::Nothing(format!("`{argument}` names no function after `#`; leave the `#` out to start `_start`"))
+}
+
 fn of_place(found: At<'_>, facts: &ImageFacts, name: &str, function: Option<&str>) -> Choice {
     match found {
         At::Hidden(mount) => Choice::Starts(program::hidden_by(name, &mount)),
         At::File(at, FileClass::Wasm) => Choice::Starts(program::run(facts, at, function)),
-        At::File(source, FileClass::Native { magic }) => {
-            Choice::Starts(program::native(facts, source, magic))
-        }
+        At::File(source, FileClass::Native { .. }) => Choice::Nothing(format!(
+            "`{source}` is a native program that not every user may execute, so the shim takes it for Wasm and fails"
+        )),
         At::File(at, FileClass::Unreadable { message }) => Choice::Starts(program::unreadable(at, message)),
         At::File(_, FileClass::Link { .. } | FileClass::Other) | At::Nothing => nothing(name),
     }

@@ -7,7 +7,7 @@ use super::family::{Compiler, Runtime};
 use super::handover::Handover;
 use super::runwasi::{self, Source};
 use crate::image::entry::View;
-use crate::image::rootfs::SPIN_TOML;
+use crate::image::names::SPIN_TOML;
 use crate::image::{Feature, ImageKind, Packaging, Shape, program};
 
 /// The row of this family.

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
 
 use super::shutdown::Phase;
-use super::{Event, Gate, Options};
+use super::{AdmissionHandler, Event, ServerOptions};
 
 /// An acceptor that takes so many connections and no more, and so many of one peer.
 #[derive(Debug)]
@@ -48,10 +48,10 @@ impl<A: Clone, G> Clone for Bounded<A, G> {
 }
 
 impl<A, G> Bounded<A, G> {
-    pub(super) fn new(inner: A, options: &Options, phase: &Phase, gate: Arc<G>) -> Self {
+    pub(super) fn new(inner: A, options: &ServerOptions, phase: &Phase, gate: Arc<G>) -> Self {
         Self {
             inner,
-            places: Options::semaphore(options.connections),
+            places: ServerOptions::semaphore(options.connections),
             peers: Arc::new(Peers { most: options.connections_per_peer.max(1), held: Mutex::default() }),
             first: options.handshake_timeout,
             idle: options.idle(),
@@ -61,7 +61,7 @@ impl<A, G> Bounded<A, G> {
     }
 }
 
-impl<A, G: Gate> Bounded<A, G> {
+impl<A, G: AdmissionHandler> Bounded<A, G> {
     /// A place for this connection, or why there is none.
     fn place(&self, stream: &TcpStream) -> io::Result<Place> {
         let peer = stream.peer_addr()?.ip().to_canonical();
@@ -81,7 +81,7 @@ impl<A, G: Gate> Bounded<A, G> {
 
 impl<A, G, S> Accept<TcpStream, S> for Bounded<A, G>
 where
-    G: Gate,
+    G: AdmissionHandler,
     A: Accept<TcpStream, S>,
     A::Future: Send + 'static,
     A::Stream: Send + 'static,

@@ -10,7 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::Gate;
+use super::AdmissionHandler;
 use super::shutdown::Phase;
 use super::tls::Problem;
 
@@ -18,32 +18,32 @@ use super::tls::Problem;
 /// (<https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>, "Protocol Negotiation").
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-struct Desk<G> {
+struct ProbeRoutes<G> {
     gate: Arc<G>,
     phase: Phase,
     certificate: Problem,
 }
 
-pub(super) fn router<G: Gate>(gate: Arc<G>, phase: Phase, certificate: Problem) -> Router {
+pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, phase: Phase, certificate: Problem) -> Router {
     Router::new()
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(ready::<G>))
         .route("/metrics", get(metrics::<G>))
         .fallback(async || (StatusCode::NOT_FOUND, "this port serves `/livez`, `/readyz` and `/metrics`\n"))
-        .with_state(Arc::new(Desk { gate, phase, certificate }))
+        .with_state(Arc::new(ProbeRoutes { gate, phase, certificate }))
 }
 
 /// 200 while reviews are welcome. A certificate that could not be replaced is said, but the old one still serves.
-async fn ready<G: Gate>(State(desk): State<Arc<Desk<G>>>) -> (StatusCode, String) {
-    if !desk.phase.is_ready() {
+async fn ready<G: AdmissionHandler>(State(routes): State<Arc<ProbeRoutes<G>>>) -> (StatusCode, String) {
+    if !routes.phase.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down".to_owned());
     }
-    let state = catch_unwind(AssertUnwindSafe(|| desk.gate.ready()));
+    let state = catch_unwind(AssertUnwindSafe(|| routes.gate.ready()));
     match state
         .unwrap_or_else(|_| Err("the gate failed while it looked at its own state; see the log".to_owned()))
     {
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
-        Ok(()) => match desk.certificate.load().as_deref() {
+        Ok(()) => match routes.certificate.load().as_deref() {
             None => (StatusCode::OK, "ok".to_owned()),
             Some(problem) => {
                 (StatusCode::OK, format!("ok, but the old certificate is still served: {problem}"))
@@ -52,8 +52,8 @@ async fn ready<G: Gate>(State(desk): State<Arc<Desk<G>>>) -> (StatusCode, String
     }
 }
 
-async fn metrics<G: Gate>(State(desk): State<Arc<Desk<G>>>) -> Response {
-    match catch_unwind(AssertUnwindSafe(|| desk.gate.metrics())) {
+async fn metrics<G: AdmissionHandler>(State(routes): State<Arc<ProbeRoutes<G>>>) -> Response {
+    match catch_unwind(AssertUnwindSafe(|| routes.gate.metrics())) {
         Ok(text) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written; see the log\n")
             .into_response(),

@@ -15,11 +15,12 @@ use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Event, Gate, Options, Road};
+use super::{AdmissionHandler, Event, ServerOptions};
+use crate::review::Webhook;
 use crate::review::response::Refusal;
 use crate::review::{self, uid_of};
 
-/// How long after its budget the gate is given up; it is part of what [`Options::margin`] keeps back.
+/// How long after its budget the gate is given up; it is part of what [`ServerOptions::margin`] keeps back.
 pub(super) const GRACE: Duration = Duration::from_millis(100);
 
 /// A longer wait than any webhook can have (`timeoutSeconds` is at most 30 in
@@ -36,24 +37,27 @@ const START: usize = 64 << 10;
 /// meeting a closed connection while it still writes.
 const DISCARD: usize = 16 << 20;
 
-struct Desk<G> {
+struct WebhookRoutes<G> {
     gate: Arc<G>,
-    options: Arc<Options>,
+    options: Arc<ServerOptions>,
     reviews: Arc<Semaphore>,
     large: Arc<Semaphore>,
 }
 
-pub(super) fn router<G: Gate>(gate: Arc<G>, options: Arc<Options>) -> Router {
-    let reviews = Options::semaphore(options.reviews);
-    let large = Options::semaphore(options.large_bodies);
-    let mutate = async |State(desk): State<Arc<Desk<G>>>, request| desk.handle(Road::Mutate, request).await;
-    let validate =
-        async |State(desk): State<Arc<Desk<G>>>, request| desk.handle(Road::Validate, request).await;
+pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, options: Arc<ServerOptions>) -> Router {
+    let reviews = ServerOptions::semaphore(options.reviews);
+    let large = ServerOptions::semaphore(options.large_bodies);
+    let mutate = async |State(routes): State<Arc<WebhookRoutes<G>>>, request| {
+        routes.handle(Webhook::Mutate, request).await
+    };
+    let validate = async |State(routes): State<Arc<WebhookRoutes<G>>>, request| {
+        routes.handle(Webhook::Validate, request).await
+    };
     Router::new()
-        .route(Road::Mutate.path(), post(mutate).fallback(wrong_method::<G>))
-        .route(Road::Validate.path(), post(validate).fallback(wrong_method::<G>))
+        .route(Webhook::Mutate.path(), post(mutate).fallback(wrong_method::<G>))
+        .route(Webhook::Validate.path(), post(validate).fallback(wrong_method::<G>))
         .fallback(wrong_path::<G>)
-        .with_state(Arc::new(Desk { gate, options, reviews, large }))
+        .with_state(Arc::new(WebhookRoutes { gate, options, reviews, large }))
 }
 
 /// Why the server itself answers, and not the gate. The texts are read by the person whose `kubectl apply` failed:
@@ -126,17 +130,17 @@ fn json(bytes: Vec<u8>) -> Response {
     ([(CONTENT_TYPE, "application/json")], bytes).into_response()
 }
 
-async fn wrong_path<G: Gate>(State(desk): State<Arc<Desk<G>>>, uri: Uri) -> Response {
-    desk.refused(Refused::Path(uri.path().chars().take(80).collect()))
+async fn wrong_path<G: AdmissionHandler>(State(routes): State<Arc<WebhookRoutes<G>>>, uri: Uri) -> Response {
+    routes.refused(Refused::Path(uri.path().chars().take(80).collect()))
 }
 
-async fn wrong_method<G: Gate>(State(desk): State<Arc<Desk<G>>>) -> Response {
-    desk.refused(Refused::Method)
+async fn wrong_method<G: AdmissionHandler>(State(routes): State<Arc<WebhookRoutes<G>>>) -> Response {
+    routes.refused(Refused::Method)
 }
 
-impl<G: Gate> Desk<G> {
-    async fn handle(&self, road: Road, request: Request) -> Response {
-        match self.answer(road, request).await {
+impl<G: AdmissionHandler> WebhookRoutes<G> {
+    async fn handle(&self, webhook: Webhook, request: Request) -> Response {
+        match self.answer(webhook, request).await {
             Ok(bytes) => json(bytes),
             Err(refused) => self.refused(refused),
         }
@@ -149,7 +153,7 @@ impl<G: Gate> Desk<G> {
         refused.respond()
     }
 
-    async fn answer(&self, road: Road, request: Request) -> Result<Vec<u8>, Refused> {
+    async fn answer(&self, webhook: Webhook, request: Request) -> Result<Vec<u8>, Refused> {
         check_content_type(request.headers())?;
         let options = &self.options;
         let now = Instant::now();
@@ -159,7 +163,7 @@ impl<G: Gate> Desk<G> {
         let body_deadline = deadline.min(now + options.body_timeout.min(LONGEST));
         let body = read_body(request.into_body(), &size, options.body_limit, body_deadline).await?;
         let place = claim(&self.reviews, deadline).await?;
-        self.ask(road, body, deadline, place).await
+        self.ask(webhook, body, deadline, place).await
     }
 
     /// Asks for leave to hold a body that is large or may become so.
@@ -178,7 +182,7 @@ impl<G: Gate> Desk<G> {
     /// up does not cut off a decision half-way to its record. The outer limit holds even when the gate blocks.
     async fn ask(
         &self,
-        road: Road,
+        webhook: Webhook,
         body: Bytes,
         deadline: Instant,
         place: OwnedSemaphorePermit,
@@ -187,7 +191,7 @@ impl<G: Gate> Desk<G> {
         let budget = deadline.saturating_duration_since(Instant::now());
         let task = tokio::spawn(async move {
             let _place = place;
-            timeout(budget + GRACE / 2, gate.answer(road, body, budget)).await
+            timeout(budget + GRACE / 2, gate.answer(webhook, body, budget)).await
         });
         match timeout_at(deadline + GRACE, task).await {
             Ok(Ok(Ok(bytes))) => Ok(bytes),
@@ -218,7 +222,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
 
 /// How long the gate may take: what is configured, or what the API server says that it waits, less the margin. A
 /// wait that is all margin leaves half of itself.
-fn budget(options: &Options, query: Option<&str>) -> Duration {
+fn budget(options: &ServerOptions, query: Option<&str>) -> Duration {
     let asked =
         query.and_then(asked_timeout).map(|asked| asked.saturating_sub(options.margin).max(asked / 2));
     asked.unwrap_or(LONGEST).min(options.budget).min(LONGEST)
@@ -292,7 +296,7 @@ mod tests {
 
     #[test]
     fn the_budget_is_the_smaller_of_configured_and_asked_less_the_margin() {
-        let options = Options::new("c", "k");
+        let options = ServerOptions::new("c", "k");
         let of = |query| budget(&options, query);
         assert_eq!(of(None), Duration::from_secs(8));
         assert_eq!(of(Some("timeout=30s")), Duration::from_secs(8));
@@ -304,7 +308,7 @@ mod tests {
         {
             assert_eq!(of(Some(odd)), Duration::from_secs(8), "{odd}");
         }
-        let endless = Options { budget: Duration::MAX, ..options.clone() };
+        let endless = ServerOptions { budget: Duration::MAX, ..options.clone() };
         assert_eq!(budget(&endless, Some("timeout=18446744073709551615s")), LONGEST);
     }
 

@@ -16,7 +16,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 
-use super::{Error, Event, Gate, Options};
+use super::{AdmissionHandler, Error, Event, ServerOptions};
 use crate::certs;
 
 /// Why the newest certificate is not the one that is served; empty when it is.
@@ -34,7 +34,7 @@ pub(super) struct Files {
 type Look = (Option<[u8; 32]>, Result<Arc<ServerConfig>, Error>);
 
 impl Files {
-    pub(super) fn of(options: &Options) -> Self {
+    pub(super) fn of(options: &ServerOptions) -> Self {
         Self { cert: options.cert.clone(), key: options.key.clone(), client_ca: options.client_ca.clone() }
     }
 
@@ -45,10 +45,10 @@ impl Files {
 
     fn read(&self) -> Look {
         match self.texts() {
-            Ok((pair, authorities)) => {
+            Ok((pair, ca_certs)) => {
                 let mut fingerprint = Sha256::new().chain_update(pair.fingerprint());
-                fingerprint.update(authorities.as_deref().unwrap_or_default());
-                (Some(fingerprint.finalize().into()), self.secure(&pair, authorities.as_deref()))
+                fingerprint.update(ca_certs.as_deref().unwrap_or_default());
+                (Some(fingerprint.finalize().into()), self.secure(&pair, ca_certs.as_deref()))
             }
             Err(error) => (None, Err(error)),
         }
@@ -60,14 +60,10 @@ impl Files {
         Ok((pair, self.client_ca.as_ref().map(read).transpose()?))
     }
 
-    fn secure(
-        &self,
-        texts: &certs::Texts<'_>,
-        authorities: Option<&[u8]>,
-    ) -> Result<Arc<ServerConfig>, Error> {
+    fn secure(&self, texts: &certs::Texts<'_>, ca_certs: Option<&[u8]>) -> Result<Arc<ServerConfig>, Error> {
         let failed = |source| Error::UseCertificate { cert: self.cert.clone(), source };
         let pair = texts.pair()?;
-        let clients = match self.client_ca.as_deref().zip(authorities) {
+        let clients = match self.client_ca.as_deref().zip(ca_certs) {
             Some((file, text)) => verifier(file, text)?,
             None => WebPkiClientVerifier::no_client_auth(),
         };
@@ -83,15 +79,15 @@ impl Files {
 }
 
 fn unusable(file: &Path, problem: &impl ToString) -> Error {
-    Error::LoadClientAuthorities { file: file.to_owned(), problem: problem.to_string() }
+    Error::LoadClientCas { file: file.to_owned(), problem: problem.to_string() }
 }
 
-/// Demands a certificate for clients of one of these authorities. Names in it are not looked at.
+/// Demands a certificate for clients of one of these CAs. Names in it are not looked at.
 fn verifier(file: &Path, text: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, Error> {
     let mut roots = RootCertStore::empty();
-    for authority in CertificateDer::pem_slice_iter(text) {
-        let authority = authority.map_err(|error| unusable(file, &error))?;
-        roots.add(authority).map_err(|error| unusable(file, &error))?;
+    for ca in CertificateDer::pem_slice_iter(text) {
+        let ca = ca.map_err(|error| unusable(file, &error))?;
+        roots.add(ca).map_err(|error| unusable(file, &error))?;
     }
     if roots.is_empty() {
         return Err(unusable(file, &"it has none"));
@@ -112,7 +108,7 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    pub(super) fn new(options: &Options, config: RustlsConfig) -> Self {
+    pub(super) fn new(options: &ServerOptions, config: RustlsConfig) -> Self {
         Self {
             files: Files::of(options),
             every: options.reload_every,
@@ -128,7 +124,7 @@ impl Follow {
 
     /// Looks again and again; never returns. The first look replaces the certificate by itself, unless the files
     /// changed since they were loaded.
-    pub(super) async fn run<G: Gate>(mut self, gate: Arc<G>) -> io::Result<()> {
+    pub(super) async fn run<G: AdmissionHandler>(mut self, gate: Arc<G>) -> io::Result<()> {
         let mut first = true;
         loop {
             self.look(gate.as_ref(), first).await;
@@ -137,7 +133,7 @@ impl Follow {
         }
     }
 
-    async fn look<G: Gate>(&mut self, gate: &G, first: bool) {
+    async fn look<G: AdmissionHandler>(&mut self, gate: &G, first: bool) {
         let files = self.files.clone();
         let Ok((now, found)) = tokio::task::spawn_blocking(move || files.read()).await else { return };
         if now.is_some() && now == self.seen {
@@ -152,7 +148,7 @@ impl Follow {
         self.seen = now;
     }
 
-    fn replace<G: Gate>(&self, gate: &G, config: Arc<ServerConfig>, first: bool) {
+    fn replace<G: AdmissionHandler>(&self, gate: &G, config: Arc<ServerConfig>, first: bool) {
         self.config.reload_from_config(config);
         self.problem.store(None);
         if !first {
@@ -162,7 +158,7 @@ impl Follow {
     }
 
     /// Says once why the old certificate stays.
-    fn keep<G: Gate>(&self, gate: &G, error: &Error) {
+    fn keep<G: AdmissionHandler>(&self, gate: &G, error: &Error) {
         let reason = match error {
             Error::LoadCertificate(source) => source.to_string(),
             Error::UseCertificate { source, .. } => format!("{error}: {source}"),

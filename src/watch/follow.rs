@@ -1,4 +1,4 @@
-//! One watch: lists, follows, waits after errors, and keeps its part of the picture.
+//! One watch: lists, follows, waits after errors, and keeps its part of the snapshot.
 
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::pin::pin;
@@ -18,14 +18,14 @@ use tokio::time::Instant;
 
 use super::health::{Health, is_undefined};
 use super::resource::{Items, Key, Store, keep, key};
-use super::{Options, Shared};
+use super::{Shared, WatchOptions};
 
 /// Follows the objects of one kind.
 pub(super) struct Follower {
     pub store: Arc<Store>,
     pub health: Arc<Health>,
     pub shared: Arc<Shared>,
-    pub options: Options,
+    pub options: WatchOptions,
 }
 
 /// What a list has brought so far.

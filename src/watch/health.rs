@@ -13,7 +13,7 @@ use super::resource::{Key, Watched};
 
 /// How a watch fares.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct WatchHealth {
     /// What is watched.
     pub watched: Watched,
     /// Whether all objects were listed once, or their kind was found to have no definition.
@@ -94,7 +94,7 @@ impl Health {
             self.note_listed();
         }
         if locked(&self.trouble).take().is_some() {
-            tracing::info!(watch = self.watched.name(), "Watching again");
+            tracing::info!(watch = self.watched.name(), "watching again");
         }
     }
 
@@ -112,10 +112,10 @@ impl Health {
             let watch = self.watched.name();
             let stands = match (is_undefined(self.watched, error), self.is_synced()) {
                 (true, _) => "it counts as empty until its definition is applied",
-                (false, true) => "the last picture stands",
+                (false, true) => "the last snapshot stands",
                 (false, false) => "the gate is not ready",
             };
-            tracing::warn!(watch, error = words, "Could not watch a part of the cluster; {stands}");
+            tracing::warn!(watch, error = words, "could not watch a part of the cluster; {stands}");
             *trouble = Some(words);
         }
     }
@@ -126,7 +126,7 @@ impl Health {
         if rejected.get(key) != Some(&problem) {
             let (name, namespace) = key;
             let watch = self.watched.name();
-            tracing::warn!(watch, namespace, name, problem, "Left out an object that is wrong");
+            tracing::warn!(watch, namespace, name, problem, "left out an object that is wrong");
             return rejected.insert(key.clone(), problem).is_none();
         }
         false
@@ -156,8 +156,8 @@ impl Health {
         (!self.is_synced()).then(|| format!("{}: {}", self.watched.name(), why()))
     }
 
-    pub fn report(&self) -> Report {
-        Report {
+    pub fn report(&self) -> WatchHealth {
+        WatchHealth {
             watched: self.watched,
             synced: self.is_synced(),
             objects: self.objects.load(Ordering::Relaxed),

@@ -96,7 +96,7 @@ pub struct ApiPullSecrets {
     accounts: Arc<Store>,
     own_account: Account,
     limits: SecretLimits,
-    cache: moka::future::Cache<Key, Arc<Entry>>,
+    cache: moka::future::Cache<Key, Arc<CachedSecret>>,
     slots: Arc<Semaphore>,
 }
 
@@ -107,7 +107,7 @@ impl std::fmt::Debug for ApiPullSecrets {
 }
 
 /// What reading a secret came to.
-struct Entry {
+struct CachedSecret {
     outcome: Result<Vec<Login>, String>,
     /// Size of the answer, in bytes.
     size: usize,
@@ -134,7 +134,7 @@ impl ApiPullSecrets {
         own_account: Account,
         limits: SecretLimits,
     ) -> Self {
-        let weigh = |_: &Key, entry: &Arc<Entry>| u32::try_from(entry.size + 256).unwrap_or(u32::MAX);
+        let weigh = |_: &Key, entry: &Arc<CachedSecret>| u32::try_from(entry.size + 256).unwrap_or(u32::MAX);
         let cache = moka::future::Cache::builder()
             .max_capacity(MEMORY)
             .weigher(weigh)
@@ -178,7 +178,7 @@ impl ApiPullSecrets {
     }
 
     /// A secret from memory, or read for everybody who waits for it.
-    async fn entry(&self, namespace: &str, name: &str) -> Result<Arc<Entry>, String> {
+    async fn entry(&self, namespace: &str, name: &str) -> Result<Arc<CachedSecret>, String> {
         // The name is a user's, and becomes a part of a path.
         if !is_name(name) || !is_name(namespace) {
             let shown: String = name.chars().take(64).collect();
@@ -207,7 +207,7 @@ impl ApiPullSecrets {
         });
     }
 
-    async fn read(&self, key: Key) -> Arc<Entry> {
+    async fn read(&self, key: Key) -> Arc<CachedSecret> {
         let (namespace, name) = &key;
         let reading = async {
             let _slot = self.slots.acquire().await;
@@ -220,12 +220,12 @@ impl ApiPullSecrets {
             Err(why) => {
                 let note =
                     format!("could not read the pull secret `{name}` in namespace `{namespace}`: {why}");
-                tracing::warn!(namespace, name, reason = why, "Could not read a pull secret");
+                tracing::warn!(namespace, name, reason = why, "could not read a pull secret");
                 (Err(note), 0)
             }
         };
         let (read, refreshing) = (Instant::now(), AtomicBool::new(false));
-        Arc::new(Entry { outcome, size, read, refreshing })
+        Arc::new(CachedSecret { outcome, size, read, refreshing })
     }
 
     /// Not by the client's own typed calls: they write an answer that they cannot read into the log.

@@ -251,7 +251,7 @@ fn field_error(object: &str, kind: Kind, error: &serde_json::Error) -> Error {
 // === impl Workload ===
 
 impl Workload {
-    /// Every image of the pod spec, by all four doors, in the order in which the kubelet opens them. A field without
+    /// Every image of the pod spec: init containers, containers, ephemeral containers, image volumes, in the kubelet's order. A field without
     /// an image is passed over: the API server refuses it on a pod, and on a template somebody still has to fill it in.
     pub fn images(&self) -> Vec<ImageUse<'_>> {
         let spec = &self.spec;
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn images_enter_by_all_four_doors_in_order() {
+    fn images_enter_through_all_four_fields_in_order() {
         let workload = pod_with(&json!({
             "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "data", "image": {"reference": "v:1"}},
                         {"name": "none", "image": {}}],

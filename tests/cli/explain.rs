@@ -140,7 +140,7 @@ fn json_and_yaml_say_the_same() {
 }
 
 #[test]
-fn a_folder_is_explained_whole_and_its_gravest_verdict_is_the_exit_code() {
+fn a_folder_is_explained_whole_and_its_strictest_verdict_is_the_exit_code() {
     let grants = samples("grants");
     let workloads = samples("workloads");
     let said = run(&[
@@ -275,7 +275,7 @@ fn an_image_that_could_not_be_read_has_an_exit_code_of_its_own() {
 }
 
 #[test]
-fn a_level_for_a_rule_that_no_bundle_has_is_refused_with_those_that_there_are() {
+fn an_action_for_a_rule_that_no_bundle_has_is_refused_with_those_that_there_are() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gate.yaml");
     let gate = |rules: &str| {

@@ -112,7 +112,7 @@ fn a_pushed_image_whose_config_says_less_than_its_bytes_is_refused_for_the_lie()
         let report = pipe(&arguments, &pod).json()["objects"][0].clone();
         let rules: Vec<&str> =
             report["violations"].as_array().unwrap().iter().filter_map(|v| v["rule"].as_str()).collect();
-        assert_eq!(rules.contains(&"config-lies"), name == "liar", "{name}: {report}");
+        assert_eq!(rules.contains(&"config-mismatch"), name == "liar", "{name}: {report}");
         let claims = report["containers"][0]["claims"].as_array().unwrap();
         assert_eq!(claims.len(), usize::from(name == "liar"), "{claims:?}");
         if let Some(claim) = claims.first() {

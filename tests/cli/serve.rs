@@ -41,7 +41,7 @@ impl Gate {
         let (webhooks, probes) = loop {
             let line = lines.next().unwrap_or_else(|| panic!("ended before it listened: {log}")).unwrap();
             log += &(line.clone() + "\n");
-            if line.contains("Listening") {
+            if line.contains("listening") {
                 break (address(&line, "webhooks="), address(&line, "probes="));
             }
         };
@@ -226,7 +226,7 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_level_for_a_rule_that_no_bundle_has_ends_the_start() {
+fn an_action_for_a_rule_that_no_bundle_has_ends_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
     for (body, said) in [
@@ -246,7 +246,7 @@ fn a_level_for_a_rule_that_no_bundle_has_ends_the_start() {
         ]);
         let ended = super::Said::of(command.current_dir(folder.path()));
         ended.fails(&[said, "no loaded bundle has this rule", "needs-grant"]);
-        assert!(!ended.err.contains("Listening"), "{}", ended.err);
+        assert!(!ended.err.contains("listening"), "{}", ended.err);
     }
 }
 
@@ -255,7 +255,7 @@ fn a_grants_folder_without_manifests_is_said_at_the_start() {
     let grants = tempfile::tempdir().unwrap();
     let folder = grants.path().to_str().unwrap();
     std::fs::write(grants.path().join("orders.yaml.bak"), "kind: WasiGrant").unwrap();
-    let warning = "No grants were loaded: none of the files ends in .yaml, .yml or .json";
+    let warning = "no grants were loaded: none of the files ends in .yaml, .yml or .json";
     let gate = Gate::start(&["--grants", folder]);
     let log = gate.log.lock().unwrap().clone();
     assert!(log.contains(warning) && log.contains(folder) && log.contains("orders.yaml.bak"), "{log}");

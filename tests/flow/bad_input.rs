@@ -3,20 +3,21 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wasmgate::audit::Road;
 use wasmgate::cli::{Error, build};
 use wasmgate::config::{self, Overrides};
+use wasmgate::review::Webhook;
 
 use crate::gate::{Flow, Request, Serving, Setup, defaulted, plain_pod, pod};
 use crate::opa;
 
-const ROADS: [Road; 2] = [Road::Mutate, Road::Validate];
+const WEBHOOKS: [Webhook; 2] = [Webhook::Mutate, Webhook::Validate];
 const UID: &str = "705ab4f5-6393-11e8-b7cc-42010a800002";
 
 /// Sends a body to both webhooks; the answers must be refusals with this code, uid and text.
 async fn refused(server: &mut Serving, body: &str, code: u16, uid: &str, text: &str) {
-    for road in ROADS {
-        let answer = tokio::time::timeout(Duration::from_secs(10), server.post(road, body.to_string())).await;
+    for webhook in WEBHOOKS {
+        let answer =
+            tokio::time::timeout(Duration::from_secs(10), server.post(webhook, body.to_string())).await;
         let answer = answer.expect("it hangs");
         assert_eq!(answer.status, 200, "{}", answer.text());
         let review = answer.json();
@@ -79,7 +80,7 @@ async fn a_review_of_eight_mebibytes_is_refused_by_its_uid() {
     refused(&mut server, &request.to_body(), 413, UID, "larger than 7340032 bytes").await;
     // The server is none the worse for it.
     let request = Request::create("shop", defaulted(&plain_pod("hello"), "shop", ""));
-    assert_eq!(server.review(Road::Mutate, &request).await["allowed"], true);
+    assert_eq!(server.review(Webhook::Mutate, &request).await["allowed"], true);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,12 +88,12 @@ async fn objects_and_subresources_without_a_pod_are_let_through_with_a_hint() {
     let flow = Flow::new(&Setup::default()).await;
     let mut server = flow.serve().await;
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"a": "b"}});
-    for road in ROADS {
-        let response = server.review(road, &Request::create("shop", map.clone())).await;
+    for webhook in WEBHOOKS {
+        let response = server.review(webhook, &Request::create("shop", map.clone())).await;
         assert_eq!(response["allowed"], true);
         assert_eq!(response.get("patch"), None);
     }
-    let response = server.review(Road::Validate, &Request::create("shop", map)).await;
+    let response = server.review(Webhook::Validate, &Request::create("shop", map)).await;
     assert_eq!(
         response["warnings"],
         json!(["wasmgate does not judge ConfigMap `settings`; leave it out of the webhook's rules"])
@@ -105,7 +106,7 @@ async fn objects_and_subresources_without_a_pod_are_let_through_with_a_hint() {
         operation: "CONNECT".into(),
         ..Request::create("shop", options)
     };
-    assert_eq!(server.review(Road::Validate, &exec).await["allowed"], true);
+    assert_eq!(server.review(Webhook::Validate, &exec).await["allowed"], true);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,9 +120,9 @@ async fn an_unknown_subresource_is_judged_by_the_pod_that_it_carries() {
     request.sub_resource = Some("teleport".into());
     request.operation = "UPDATE".into();
     request.old_object = Some(defaulted(&plain_pod("linux"), "shop", ""));
-    let response = server.review(Road::Validate, &request).await;
+    let response = server.review(Webhook::Validate, &request).await;
     assert_eq!(response["allowed"], false, "{response}");
-    assert_eq!(server.review(Road::Mutate, &request).await.get("patch"), None);
+    assert_eq!(server.review(Webhook::Mutate, &request).await.get("patch"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,15 +131,15 @@ async fn a_pod_that_does_not_fit_its_type_is_refused_only_on_a_wasm_runtime() {
     let mut server = flow.serve().await;
     let mut spec = json!({"runtimeClassName": "wasmtime", "containers": [{"name": "app", "image": 7}]});
     let request = Request::create("shop", pod(&spec));
-    let response = server.review(Road::Validate, &request).await;
+    let response = server.review(Webhook::Validate, &request).await;
     assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(400)));
     assert!(
         response["status"]["message"].as_str().unwrap().contains("`spec.containers[0].image`"),
         "{response}"
     );
     spec.as_object_mut().unwrap().remove("runtimeClassName");
-    for road in ROADS {
-        let response = server.review(road, &Request::create("shop", pod(&spec))).await;
+    for webhook in WEBHOOKS {
+        let response = server.review(webhook, &Request::create("shop", pod(&spec))).await;
         assert_eq!(response["allowed"], true);
         assert!(response["warnings"][0].as_str().unwrap().contains("left this object alone"), "{response}");
     }
@@ -162,7 +163,7 @@ async fn what_is_wrong_with_an_image_is_said_where_it_counts() {
         }
         wanted["spec"]["runtimeClassName"] = json!("wasmtime");
         let response =
-            server.review(Road::Validate, &Request::create("shop", defaulted(&wanted, "shop", ""))).await;
+            server.review(Webhook::Validate, &Request::create("shop", defaulted(&wanted, "shop", ""))).await;
         let message = response["status"]["message"].as_str().unwrap_or_default();
         assert!(message.contains("[not-inspected]") && message.contains(reason), "{image}: {response}");
     }

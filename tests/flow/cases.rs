@@ -1,5 +1,5 @@
 //! The corpus under `tests/cases`: one file for each case, `<admit|warn|deny|skip>-<what>.yaml`. Every one goes three
-//! roads, which must say the same: the Rego sources in the real `opa`, the compiled baseline in this process, and the
+//! webhooks, which must say the same: the Rego sources in the real `opa`, the compiled baseline in this process, and the
 //! real server over TLS.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 use wasmgate::admission::{State, examine};
-use wasmgate::audit::Road;
 use wasmgate::judge::{self, RequestFacts, Verdict, input::UserFacts};
 use wasmgate::lookup::Inspector;
-use wasmgate::policy::{Action, Violation};
+use wasmgate::policy::{EnforcementAction, Violation};
 use wasmgate::review::GroupVersionKind;
+use wasmgate::review::Webhook;
 use wasmgate::workload::{self, Kind, Workload};
 
 use crate::gate::{
@@ -67,10 +67,10 @@ pub struct Expect {
     /// `rule container capability` of everything that the rules find.
     #[serde(default)]
     pub rules: BTreeSet<String>,
-    /// Texts in the refusal or the warnings of the validating road.
+    /// Texts in the refusal or the warnings of the validating webhook.
     #[serde(default)]
     says: Vec<String>,
-    /// Texts in the warnings of the mutating road.
+    /// Texts in the warnings of the mutating webhook.
     #[serde(default)]
     mutate_says: Vec<String>,
     /// The annotation that lists the changes; absent when the object is not patched.
@@ -173,11 +173,11 @@ fn pinned(text: &str) -> String {
     whole
 }
 
-// === the roads ===
+// === the ways ===
 
-/// What came back on the road over TLS.
+/// What the server answered over TLS.
 pub struct Answered {
-    /// The request of the validating road: the object that would be stored.
+    /// The request of the validating webhook: the object that would be stored.
     last: Request,
     /// Responses of `/mutate`, of its second call where there was one, and of `/validate`.
     mutate: Vec<Value>,
@@ -187,12 +187,12 @@ pub struct Answered {
 /// Walks one case over TLS as the API server would, and collects what is not as the laws have it.
 pub async fn walk(case: &Case, server: &mut Serving, wrong: &mut Vec<String>) -> Answered {
     let mut request = case.request();
-    let mut mutate = vec![server.review(Road::Mutate, &request).await];
+    let mut mutate = vec![server.review(Webhook::Mutate, &request).await];
     let first = patched(&request.object, &mutate[0]);
     if first != request.object {
         // The API server runs its plug-ins and the webhook once more.
         request.object = plug_ins(&first, case.namespace(), &case.cluster());
-        let second = server.review(Road::Mutate, &request).await;
+        let second = server.review(Webhook::Mutate, &request).await;
         if let Some(patch) = patch_of(&second) {
             wrong.push(format!("mutating a second time changes it again: {patch}"));
         }
@@ -202,16 +202,16 @@ pub async fn walk(case: &Case, server: &mut Serving, wrong: &mut Vec<String>) ->
         mutate.push(second);
     }
     if let Some(response) = mutate.iter().find(|response| response["allowed"] != true) {
-        wrong.push(format!("the mutating road refuses: {response}"));
+        wrong.push(format!("the mutating webhook refuses: {response}"));
     }
-    let validate = server.review(Road::Validate, &request).await;
+    let validate = server.review(Webhook::Validate, &request).await;
     if validate.get("patch").is_some() {
-        wrong.push("the validating road patches".into());
+        wrong.push("the validating webhook patches".into());
     }
     Answered { last: request, mutate, validate }
 }
 
-/// The input of the policies for the object that would be stored, made by the same rooms as on the road.
+/// The input of the policies for the object that would be stored, made by the same modules as in a review.
 async fn input_of(state: &State, inspector: &Inspector, case: &Case, request: &Request) -> (Value, Verdict) {
     let (kind, gvk) = (case.kind().unwrap(), case.group_version_kind());
     let sent = to_raw_value(&request.object).unwrap();
@@ -326,7 +326,8 @@ fn check_verdict(case: &Case, validate: &Value, verdict: &Verdict, wrong: &mut V
     let said: BTreeSet<(String, String)> = causes
         .map(|c| (c["reason"].as_str().unwrap().into(), c["message"].as_str().unwrap().into()))
         .collect();
-    let denied = verdict.at(Action::Deny).map(|j| (j.violation.rule.clone(), j.violation.message.clone()));
+    let denied =
+        verdict.at(EnforcementAction::Deny).map(|j| (j.violation.rule.clone(), j.violation.message.clone()));
     let denied: BTreeSet<_> = denied.filter(|_| !case.kind().is_some_and(Kind::is_template)).collect();
     if said != denied {
         wrong.push(format!("the causes over TLS are {said:?}"));
@@ -413,7 +414,7 @@ pub fn apart(case: &Case) -> Setup {
 // === the corpus itself ===
 
 #[test]
-fn the_corpus_covers_every_rule_every_kind_and_every_door() {
+fn the_corpus_covers_every_rule_every_kind_and_every_entry_point() {
     let cases = Case::load_all();
     assert!(cases.len() >= 150, "{} cases", cases.len());
     for case in &cases {
@@ -422,11 +423,11 @@ fn the_corpus_covers_every_rule_every_kind_and_every_door() {
     }
     let kinds: BTreeSet<Kind> = cases.iter().filter_map(Case::kind).collect();
     assert_eq!(kinds.len(), 10, "{kinds:?}");
-    for door in ["initContainers", "ephemeralContainers"] {
+    for entry_point in ["initContainers", "ephemeralContainers"] {
         assert!(
-            cases.iter().any(|case| case.object.to_string().contains(door)
-                || case.update.as_ref().is_some_and(|u| u.to_string().contains(door))),
-            "{door}"
+            cases.iter().any(|case| case.object.to_string().contains(entry_point)
+                || case.update.as_ref().is_some_and(|u| u.to_string().contains(entry_point))),
+            "{entry_point}"
         );
     }
     for sub_resource in ["ephemeralcontainers", "resize"] {
@@ -437,7 +438,7 @@ fn the_corpus_covers_every_rule_every_kind_and_every_door() {
     }
 }
 
-/// The rules of the baseline: a rule file each. An input of another version cannot be made by the road, so its guard has
+/// The rules of the baseline: a rule file each. An input of another version cannot come out of a review, so its guard has
 /// no case.
 fn rules_of_the_baseline() -> BTreeSet<String> {
     let files = std::fs::read_dir(opa::root().join("policies/wasmgate")).unwrap();

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use wasmgate::audit::Road;
+use wasmgate::review::Webhook;
 
 use crate::gate::{Flow, Request, Setup, defaulted, patch_of, patched, plain_pod, plug_ins, pod};
 use crate::oci::{ImageBuilder, fixtures};
@@ -108,7 +108,7 @@ async fn law_4_what_was_judged_is_what_runs_also_when_the_tag_moves() {
     let flow = flow(&images).await;
     let mounting = json!({"containers": [{"name": "app", "image": "moving.test/app:v1"}]});
     let mut request = Request::create("shop", plug_ins(&defaulted(&pod(&mounting), "shop", ""), "shop", &[]));
-    let mutate = flow.send(Road::Mutate, &request).await;
+    let mutate = flow.send(Webhook::Mutate, &request).await;
     request.object = patched(&request.object, &mutate);
     let pinned = format!("moving.test/app:v1@{}", quiet.digest);
     assert_eq!(request.object["spec"]["containers"][0]["image"], pinned.as_str());
@@ -119,9 +119,9 @@ async fn law_4_what_was_judged_is_what_runs_also_when_the_tag_moves() {
         o["spec"]["containers"][0]["image"] = json!("moving.test/app:v1");
         o
     });
-    let refused = said(&flow.send(Road::Validate, &unpinned).await);
+    let refused = said(&flow.send(Webhook::Validate, &unpinned).await);
     assert!(refused.contains("secret-in-reach") && refused.contains("tag-not-pinned"), "{refused}");
-    let validate = flow.send(Road::Validate, &request).await;
+    let validate = flow.send(Webhook::Validate, &request).await;
     let images = validate["auditAnnotations"]["images"].as_str().unwrap();
     assert_eq!(
         (validate["allowed"].as_bool(), images),
@@ -181,11 +181,11 @@ async fn law_7_a_registry_that_never_answers_costs_no_more_than_the_budget() {
     let mut wanted = plain_pod(&format!("{host}/app:v1"));
     wanted["spec"]["runtimeClassName"] = json!("wasmtime");
     let request = Request::create("shop", defaulted(&wanted, "shop", ""));
-    for road in [Road::Mutate, Road::Validate] {
+    for webhook in [Webhook::Mutate, Webhook::Validate] {
         let start = Instant::now();
-        let response = flow.send_within(Duration::from_millis(700), road, &request).await;
-        assert!(start.elapsed() < Duration::from_millis(700), "{road:?} took {:?}", start.elapsed());
-        let refused = road == Road::Validate;
+        let response = flow.send_within(Duration::from_millis(700), webhook, &request).await;
+        assert!(start.elapsed() < Duration::from_millis(700), "{webhook:?} took {:?}", start.elapsed());
+        let refused = webhook == Webhook::Validate;
         assert_eq!(response["allowed"], !refused);
         assert_eq!(said(&response).contains("could not be read"), refused, "{response}");
     }
@@ -196,16 +196,20 @@ async fn law_8_every_decision_leaves_a_record() {
     let flow = flow("").await;
     let mut expected = Vec::new();
     for (number, image) in ["hello", "files", "linux", "images.test/gone:v1"].into_iter().enumerate() {
-        for road in [Road::Mutate, Road::Validate] {
+        for webhook in [Webhook::Mutate, Webhook::Validate] {
             let mut wanted = plain_pod(image);
             wanted["spec"]["runtimeClassName"] = json!("wasmtime");
             let mut request = Request::create("shop", defaulted(&wanted, "shop", ""));
-            request.uid = format!("{number}-{}", road.as_str());
-            let response = flow.send(road, &request).await;
-            expected.push((request.uid.clone(), road.path(), response["allowed"].as_bool().unwrap()));
+            request.uid = format!("{number}-{}", webhook.as_str());
+            let response = flow.send(webhook, &request).await;
+            expected.push((
+                request.uid.clone(),
+                webhook.decision_path(),
+                response["allowed"].as_bool().unwrap(),
+            ));
         }
     }
-    let unreadable = flow.gate.review(Road::Validate, b"{}", Duration::from_secs(1)).await;
+    let unreadable = flow.gate.review(Webhook::Validate, b"{}", Duration::from_secs(1)).await;
     assert!(!unreadable.is_empty());
     let records = flow.records();
     let found: Vec<_> = records
@@ -291,7 +295,7 @@ async fn law_10_an_image_name_opens_no_connection_to_an_inner_address() {
     let mut wanted = plain_pod(&format!("{host}/app:v1"));
     wanted["spec"]["runtimeClassName"] = json!("wasmtime");
     let request = Request::create("shop", defaulted(&wanted, "shop", ""));
-    open.send_within(Duration::from_millis(600), Road::Validate, &request).await;
+    open.send_within(Duration::from_millis(600), Webhook::Validate, &request).await;
     assert!(was_reached(&inner));
 }
 

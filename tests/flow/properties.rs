@@ -1,4 +1,4 @@
-//! Law 5 on generated pods over the real road: nothing is lost, and mutating twice is mutating once.
+//! Law 5 on generated pods through the real server: nothing is lost, and mutating twice is mutating once.
 
 use std::sync::OnceLock;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 use wasmgate::admission::examine;
-use wasmgate::audit::Road;
+use wasmgate::review::Webhook;
 use wasmgate::workload::{self, Kind};
 
 use crate::gate::{Flow, Request, Setup, defaulted, patch_of, patched, plug_ins, pod};
@@ -24,19 +24,19 @@ fn cluster() -> Vec<Value> {
     vec![limits, class("wasmtime"), class("wasmtime-spin-v2")]
 }
 
-struct Road5 {
+struct SharedFlow {
     runtime: Runtime,
     flow: Flow,
 }
 
 /// One gate for all generated pods.
-fn road() -> &'static Road5 {
-    static ROAD: OnceLock<Road5> = OnceLock::new();
-    ROAD.get_or_init(|| {
+fn shared_flow() -> &'static SharedFlow {
+    static FLOW: OnceLock<SharedFlow> = OnceLock::new();
+    FLOW.get_or_init(|| {
         let runtime = Runtime::new().unwrap();
         let setup = Setup { cluster: cluster(), ..Setup::default() };
         let flow = runtime.block_on(Flow::new(&setup));
-        Road5 { runtime, flow }
+        SharedFlow { runtime, flow }
     })
 }
 
@@ -169,9 +169,9 @@ proptest! {
 
     #[test]
     fn law_5_fields_that_nobody_knows_survive_and_nothing_else_is_touched(pod in pods()) {
-        let Road5 { runtime, flow } = road();
+        let SharedFlow { runtime, flow } = shared_flow();
         let request = sent(&pod);
-        let response = runtime.block_on(flow.send(Road::Mutate, &request));
+        let response = runtime.block_on(flow.send(Webhook::Mutate, &request));
         prop_assert_eq!(&response["allowed"], true);
         let after = patched(&request.object, &response);
         prop_assert_eq!(stripped(&after), stripped(&request.object));
@@ -179,7 +179,7 @@ proptest! {
 
     #[test]
     fn law_5_the_patch_leads_from_the_raw_object_to_the_wanted_one(pod in pods()) {
-        let Road5 { runtime, flow } = road();
+        let SharedFlow { runtime, flow } = shared_flow();
         let request = sent(&pod);
         let (state, raw) = (flow.gate.state(), &request.object);
         let plan = runtime.block_on(async {
@@ -191,17 +191,17 @@ proptest! {
         let mut after = raw.clone();
         json_patch::patch(&mut after, &plan.patch).unwrap();
         prop_assert_eq!(&after, &plan.object);
-        let response = runtime.block_on(flow.send(Road::Mutate, &request));
+        let response = runtime.block_on(flow.send(Webhook::Mutate, &request));
         prop_assert_eq!(patched(raw, &response), after);
     }
 
     #[test]
     fn law_5_mutating_twice_is_mutating_once_also_after_the_api_servers_plug_ins(pod in pods()) {
-        let Road5 { runtime, flow } = road();
+        let SharedFlow { runtime, flow } = shared_flow();
         let mut request = sent(&pod);
-        let first = runtime.block_on(flow.send(Road::Mutate, &request));
+        let first = runtime.block_on(flow.send(Webhook::Mutate, &request));
         request.object = plug_ins(&patched(&request.object, &first), NAMESPACE, &cluster());
-        let second = runtime.block_on(flow.send(Road::Mutate, &request));
+        let second = runtime.block_on(flow.send(Webhook::Mutate, &request));
         prop_assert_eq!(patch_of(&second), None);
         // The API server keeps the first of two values and drops a different second one.
         prop_assert_eq!(&second["auditAnnotations"], &first["auditAnnotations"]);

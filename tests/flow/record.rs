@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wasmgate::audit::Road;
+use wasmgate::review::Webhook;
 
 use crate::gate::{Flow, Request, Setup, defaulted, plain_pod, plug_ins, pod};
 use crate::opa;
@@ -19,7 +19,7 @@ async fn a_refusal_leaves_one_line_with_everything_but_the_secrets() {
     wanted["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": applied});
     let mut request = Request::create("shop", plug_ins(&defaulted(&wanted, "shop", ""), "shop", &[]));
     request.uid = "705ab4f5-6393-11e8-b7cc-42010a800002".into();
-    let response = server.review(Road::Validate, &request).await;
+    let response = server.review(Webhook::Validate, &request).await;
     assert_eq!(response["allowed"], false);
 
     let records = flow.records();
@@ -71,12 +71,12 @@ async fn a_refusal_leaves_one_line_with_everything_but_the_secrets() {
 }
 
 #[tokio::test]
-async fn both_rounds_and_both_roads_annotate_the_same_images() {
+async fn both_rounds_and_both_webhooks_annotate_the_same_images() {
     let flow = Flow::new(&Setup::default()).await;
     let wanted = pod(&json!({"automountServiceAccountToken": false, "containers": [
         {"name": "app", "image": "images.test/buildx:v1"}, {"name": "side", "image": "images.test/linux:v1"}]}));
     let (object, first, validate) = flow.admit("shop", &wanted).await;
-    let second = flow.send(Road::Mutate, &Request::create("shop", object)).await;
+    let second = flow.send(Webhook::Mutate, &Request::create("shop", object)).await;
     assert_eq!(first["auditAnnotations"], second["auditAnnotations"]);
     assert_eq!(first["auditAnnotations"]["images"], validate["auditAnnotations"]["images"]);
     assert_eq!(validate["auditAnnotations"]["rules"], "mixed-pod");
@@ -102,8 +102,8 @@ violations contains {\"rule\": \"loop\", \"message\": \"m\"} if {
     // The image is known by the time of the review that is late, so that the rules are what takes the time.
     let mut request = Request::create("shop", defaulted(&plain_pod("hello"), "shop", ""));
     request.object["spec"]["runtimeClassName"] = json!("wasmtime");
-    flow.send(Road::Mutate, &request).await;
-    let response = flow.send_within(Duration::from_millis(400), Road::Validate, &request).await;
+    flow.send(Webhook::Mutate, &request).await;
+    let response = flow.send_within(Duration::from_millis(400), Webhook::Validate, &request).await;
     assert_eq!(
         (&response["allowed"], &response["status"]["code"]),
         (&json!(false), &json!(500)),
@@ -129,7 +129,7 @@ async fn a_later_round_that_finds_more_annotates_under_keys_of_its_own() {
     // Another webhook adds a container in between.
     let side = json!({"name": "side", "image": "images.test/buildx:v1"});
     object["spec"]["containers"].as_array_mut().unwrap().push(side);
-    let second = flow.send(Road::Mutate, &Request::create("shop", object)).await;
+    let second = flow.send(Webhook::Mutate, &Request::create("shop", object)).await;
     let (first, second) = (&first["auditAnnotations"], second["auditAnnotations"].as_object().unwrap());
     assert_eq!(second.keys().collect::<Vec<_>>(), ["changed-again", "images-again"]);
     assert!(second["images-again"].as_str().unwrap().starts_with(first["images"].as_str().unwrap()));

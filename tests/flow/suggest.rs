@@ -23,7 +23,7 @@ async fn suggestion(flow: &Flow, case: &Case) -> Suggestion {
 /// Cases that are denied, by whether nothing but a grant is missing. Of those that a grant mends none is left out.
 fn denied(cases: &[Case]) -> (Vec<&Case>, Vec<&Case>) {
     // What only warns does not stand in a grant's way.
-    const WARNING: [&str; 3] = ["mixed-pod", "under-floor", "will-fail-there"];
+    const WARNING: [&str; 3] = ["mixed-pod", "under-floor", "capability-not-provided"];
     let asks = |rule: &String| {
         let mut words = rule.split(' ');
         let name = words.next().unwrap();

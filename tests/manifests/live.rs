@@ -91,7 +91,7 @@ fn everything_is_taken_by_dry_run_and_for_real_and_a_second_time_changes_nothing
     let first = asked_for(&plane);
     kustomized(&plane, "apply", "manifests", &[]).ok();
     assert_eq!(asked_for(&plane), first);
-    applying_again_keeps_the_authority_that_the_gate_wrote(&plane);
+    applying_again_keeps_the_ca_that_the_gate_wrote(&plane);
     the_emergency_switch_of_the_manual_lets_pods_in_at_once(&plane);
     removing_the_gate_leaves_no_webhook_and_every_grant(&plane);
     the_chart_comes_and_goes_without_a_trace(&plane);
@@ -113,12 +113,12 @@ fn asked_for(plane: &ControlPlane) -> Vec<Value> {
     objects
 }
 
-fn authority(plane: &ControlPlane) -> Vec<Value> {
+fn ca(plane: &ControlPlane) -> Vec<Value> {
     let registration = plane.get(&["validatingwebhookconfiguration", "wasmgate"]);
     items(&registration["webhooks"]).map(|webhook| webhook["clientConfig"]["caBundle"].clone()).collect()
 }
 
-fn applying_again_keeps_the_authority_that_the_gate_wrote(plane: &ControlPlane) {
+fn applying_again_keeps_the_ca_that_the_gate_wrote(plane: &ControlPlane) {
     let pem = rcgen::generate_simple_self_signed(["ca.example".to_string()]).unwrap().cert.pem();
     let bundle = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pem);
     let patch: Vec<Value> = (0..2)
@@ -127,7 +127,7 @@ fn applying_again_keeps_the_authority_that_the_gate_wrote(plane: &ControlPlane) 
     patch_json(plane, "validatingwebhookconfiguration", &json!(patch));
     kustomized(plane, "apply", "manifests", &[]).ok();
     kustomized(plane, "apply", "manifests", &["--server-side", "--force-conflicts"]).ok();
-    assert_eq!(authority(plane), [json!(bundle), json!(bundle)]);
+    assert_eq!(ca(plane), [json!(bundle), json!(bundle)]);
 }
 
 /// The commands of the first block under a heading of the manual.
@@ -240,9 +240,9 @@ fn a_service_monitor_is_taken_where_its_definition_is() {
 fn every_option_of_the_chart_renders_to_what_the_api_server_takes() {
     let plane = plane();
     let pem = rcgen::generate_simple_self_signed(["ca.example".to_string()]).unwrap().cert.pem();
-    let authority = format!("certificates.caBundle={pem}");
+    let ca = format!("certificates.caBundle={pem}");
     let variants: [&[&str]; 7] = [
-        &["certificates.mode=files", &authority],
+        &["certificates.mode=files", &ca],
         &["priorityClassName=", "networkPolicy.enabled=false", "terminationGracePeriodSeconds=60"],
         &["criticalPodsQuota=0", "replicas=1", "image.pullSecrets[0].name=login", "image.tag=next"],
         &["pullSecrets.namespaces={default,kube-public}", "webhooks.exemptNamespaces={monitoring}"],
@@ -362,7 +362,7 @@ fn the_installed_account_and_configuration_are_all_that_a_gate_needs() {
         let what = format!("{path} of the gate\n");
         wait_for(&what, || status_of(&probes, path).filter(|line| line.contains(" 200 ")));
     }
-    wait_for("the authority in every webhook", || {
+    wait_for("the CA in every webhook", || {
         let mutating = plane.get(&["mutatingwebhookconfiguration", "wasmgate"])["webhooks"].take();
         let validating = plane.get(&["validatingwebhookconfiguration", "wasmgate"])["webhooks"].take();
         let written = |webhook: &Value| !webhook["clientConfig"]["caBundle"].is_null();

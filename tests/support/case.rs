@@ -1,4 +1,4 @@
-//! Two whole cases as the road gathers them, from which Rust writes the input that policies read: a pod that every
+//! Two whole cases as a review gathers them, from which Rust writes the input that policies read: a pod that every
 //! baseline rule admits, and one that most of them refuse.
 //!
 //! Include it with `#[path = "support/case.rs"] mod case;`.
@@ -15,9 +15,9 @@ use serde_json::{Value, from_value, json};
 use wasmgate::cluster::Cluster;
 use wasmgate::grant::Grants;
 use wasmgate::image::{Error, ImageFacts};
-use wasmgate::inspection::{Container, Finding, Inspection};
+use wasmgate::inspection::{Container, Inspection, LookupResult};
 use wasmgate::judge::input::UserFacts;
-use wasmgate::judge::{Case, Options, RequestFacts, prepare};
+use wasmgate::judge::{Case, PolicyOptions, RequestFacts, prepare};
 use wasmgate::review::GroupVersionKind;
 use wasmgate::runtime::Runtimes;
 use wasmgate::workload::{self, Kind};
@@ -27,7 +27,7 @@ const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15
 /// The input for a pod that every baseline rule admits.
 pub fn admitted() -> Value {
     let grants = vec![grant("2027-03-31T00:00:00Z"), lookup_grant()];
-    input(&pod(&json!([orders()])), vec![known(component(&[]))], grants, &Options::new())
+    input(&pod(&json!([orders()])), vec![known(component(&[]))], grants, &PolicyOptions::new())
 }
 
 /// The input for a pod that most baseline rules refuse.
@@ -52,22 +52,26 @@ pub fn refused() -> Value {
     facts.0["modules"][0]["interpreters"] = json!([{"engine": "cpython", "evidence": seen}]);
     let message = "the registry answered 401".into();
     let unread = Error::FetchManifest { image: "ghcr.io/myorg/migrate:1".into(), message };
-    let findings =
-        vec![Finding::Unread { error: Arc::new(unread) }, known(facts), known(linux()), known(spin_app())];
+    let lookups = vec![
+        LookupResult::Unread { error: Arc::new(unread) },
+        known(facts),
+        known(linux()),
+        known(spin_app()),
+    ];
     let options = [("strictAmbient".to_string(), json!(true))].into();
-    input(&pod, findings, vec![grant("2026-03-31T00:00:00Z")], &options)
+    input(&pod, lookups, vec![grant("2026-03-31T00:00:00Z")], &options)
 }
 
 /// What Rust writes for the pod, whose images have these findings in the order of its containers.
-fn input(pod: &Value, findings: Vec<Finding>, grants: Vec<Value>, options: &Options) -> Value {
+fn input(pod: &Value, lookups: Vec<LookupResult>, grants: Vec<Value>, options: &PolicyOptions) -> Value {
     let object = to_raw_value(pod).unwrap();
     let workload = workload::read(object.get(), Kind::Pod, "shop").unwrap();
-    let containers = workload.images().into_iter().zip(findings).map(|(image, finding)| Container {
+    let containers = workload.images().into_iter().zip(lookups).map(|(image, lookup)| Container {
         role: image.role,
         index: image.index,
         name: image.name.into(),
         image: image.image.into(),
-        finding,
+        lookup,
     });
     let inspection = Inspection { containers: containers.collect() };
     let kind: GroupVersionKind = from_value(json!({"version": "v1", "kind": "Pod"})).unwrap();
@@ -158,16 +162,16 @@ fn proxy() -> Value {
 
 // === Its images ===
 
-fn known((facts, program): (Value, Value)) -> Finding {
+fn known((facts, program): (Value, Value)) -> LookupResult {
     let facts: ImageFacts = from_value(facts).unwrap();
-    Finding::Known { facts: Arc::new(facts), program: from_value(program).unwrap() }
+    LookupResult::Known { facts: Arc::new(facts), program: from_value(program).unwrap() }
 }
 
 fn facts(kind: &str, shape: &str, modules: &Value) -> Value {
     json!({
         "digest": DIGEST, "manifestDigest": DIGEST, "kind": kind, "shape": shape, "platform": "",
         "evidence": [], "entrypoint": [], "cmd": [], "workingDir": "", "env": [], "modules": modules, "files": [],
-        "scanned": false, "native": [], "hazards": [],
+        "scanned": false, "native": [], "warnings": [],
     })
 }
 

@@ -1,4 +1,4 @@
-//! The whole road in one process: a gate over image layouts, the server in front of it, and a model of what the API
+//! The gate and its server in one process: a gate over image layouts, the server in front of it, and a model of what the API
 //! server does before, between and after the two webhooks.
 #![allow(
     clippy::unwrap_used,
@@ -18,9 +18,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use wasmgate::admission::Gate;
-use wasmgate::audit::{self, Labels, Metrics, Output, Road, Sink};
+use wasmgate::audit::{self, DecisionLogOutput, Labels, Metrics, Sink};
 use wasmgate::cli::{build, serve::Served};
 use wasmgate::config::{self, Overrides, Settings};
+use wasmgate::review::Webhook;
 use wasmgate::server::{self, Server, Signals, Trigger};
 
 use crate::images;
@@ -53,33 +54,36 @@ impl Flow {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(setup, &folder);
         let metrics = Arc::new(Metrics::new());
-        let output = Output::File(folder.path().join("decisions.log"));
-        let sink =
-            Sink::open(&audit::Options { output, ..audit::Options::default() }, metrics.drops()).unwrap();
+        let output = DecisionLogOutput::File(folder.path().join("decisions.log"));
+        let sink = Sink::open(
+            &audit::DecisionLogOptions { output, ..audit::DecisionLogOptions::default() },
+            metrics.drops(),
+        )
+        .unwrap();
         let state = build::state(&settings).await.unwrap();
         let inspector = build::inspector(&settings).unwrap();
         let gate = Arc::new(Gate::new(state, inspector, sink, metrics, Labels::new("test", &[].into())));
         Self { gate, folder, settings }
     }
 
-    /// Sends a review down the road in this process, and returns `response`.
-    pub async fn send(&self, road: Road, request: &Request) -> Value {
-        self.send_within(BUDGET, road, request).await
+    /// Sends a review through the gate in this process, and returns `response`.
+    pub async fn send(&self, webhook: Webhook, request: &Request) -> Value {
+        self.send_within(BUDGET, webhook, request).await
     }
 
-    pub async fn send_within(&self, budget: Duration, road: Road, request: &Request) -> Value {
-        let bytes = self.gate.review(road, request.to_body().as_bytes(), budget).await;
+    pub async fn send_within(&self, budget: Duration, webhook: Webhook, request: &Request) -> Value {
+        let bytes = self.gate.review(webhook, request.to_body().as_bytes(), budget).await;
         serde_json::from_slice::<Value>(&bytes).unwrap()["response"].take()
     }
 
-    /// Takes a new pod through the mutating road and then the validating one: the pod that comes out, and both
+    /// Takes a new pod through the mutating webhook and then the validating one: the pod that comes out, and both
     /// responses.
     pub async fn admit(&self, namespace: &str, pod: &Value) -> (Value, Value, Value) {
         let sent = plug_ins(&defaulted(pod, namespace, ""), namespace, &[]);
         let mut request = Request::create(namespace, sent);
-        let mutate = self.send(Road::Mutate, &request).await;
+        let mutate = self.send(Webhook::Mutate, &request).await;
         request.object = plug_ins(&patched(&request.object, &mutate), namespace, &[]);
-        let validate = self.send(Road::Validate, &request).await;
+        let validate = self.send(Webhook::Validate, &request).await;
         (request.object, mutate, validate)
     }
 
@@ -95,12 +99,12 @@ impl Flow {
         let certs = self.folder.path().join("certs");
         wasmgate::certs::load_or_make(&certs, &[]).unwrap();
         let local = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let options = server::Options {
+        let options = server::ServerOptions {
             address: local,
             probes: local,
             budget: self.settings.review_timeout.max(BUDGET),
             pause: Duration::ZERO,
-            ..server::Options::new(certs.join("tls.crt"), certs.join("tls.key"))
+            ..server::ServerOptions::new(certs.join("tls.crt"), certs.join("tls.key"))
         };
         let server = Server::bind(options).await.unwrap();
         let address = server.address();
@@ -142,14 +146,14 @@ pub struct Serving {
 
 impl Serving {
     /// Posts a body to a webhook, as the API server does.
-    pub async fn post(&mut self, road: Road, body: impl Into<bytes::Bytes>) -> Answer {
-        let path = format!("/{}?timeout=10s", road.as_str());
+    pub async fn post(&mut self, webhook: Webhook, body: impl Into<bytes::Bytes>) -> Answer {
+        let path = format!("/{}?timeout=10s", webhook.as_str());
         self.session.send(post(&path, body)).await.unwrap()
     }
 
     /// Posts a review that can be read, and returns `response`.
-    pub async fn review(&mut self, road: Road, request: &Request) -> Value {
-        let answer = self.post(road, request.to_body()).await;
+    pub async fn review(&mut self, webhook: Webhook, request: &Request) -> Value {
+        let answer = self.post(webhook, request.to_body()).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         let mut review = answer.json();
         assert_eq!(review["apiVersion"], "admission.k8s.io/v1");
@@ -381,7 +385,7 @@ fn set_default(holder: &mut Value, key: &str, value: Value) {
 
 /// What the API server's own mutating plug-ins do to a new pod, before the webhooks and once more when one of them
 /// changed it: LimitRanger, ServiceAccount, Priority, `DefaultTolerationSeconds`, RuntimeClass
-/// (`kubernetes:plugin/pkg/admission`). `cluster` are the documents of the gate's own picture.
+/// (`kubernetes:plugin/pkg/admission`). `cluster` are the documents of the gate's own snapshot.
 pub fn plug_ins(pod: &Value, namespace: &str, cluster: &[Value]) -> Value {
     let mut pod = pod.clone();
     limit_ranger(&mut pod, namespace, cluster);

@@ -89,7 +89,7 @@ impl LiveGate {
             let log = process.log();
             let lines =
                 log.lines().skip(said_before).filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            lines.map(|line| line["fields"].clone()).find(|fields| fields["message"] == "Listening")
+            lines.map(|line| line["fields"].clone()).find(|fields| fields["message"] == "listening")
         });
         self.webhooks = listening["webhooks"].as_str().unwrap().to_string();
         self.probes = listening["probes"].as_str().unwrap().to_string();
@@ -142,21 +142,21 @@ impl LiveGate {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The certificate authority that the webhooks are verified with, in PEM.
-    pub fn authority(&self) -> String {
+    /// The CA that the webhooks are verified with, in PEM.
+    pub fn ca(&self) -> String {
         fs::read_to_string(self.folder.join("certs/ca.crt")).unwrap()
     }
 
-    /// Both webhook configurations, with its address and authority.
+    /// Both webhook configurations, with its address and CA.
     pub fn webhook_configurations(&self) -> String {
         let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/install/webhooks.yaml");
         let template = fs::read_to_string(template).unwrap();
-        let (gate, authority) = (&self.webhooks, STANDARD.encode(self.authority()));
+        let (gate, ca) = (&self.webhooks, STANDARD.encode(self.ca()));
         // As users install them, but for the address: there is no network behind a Service here.
         let outside = |line: &str| match line.split_once("path: ").filter(|_| line.contains("service: {")) {
             Some((_, rest)) => {
                 let path = rest.split(',').next().unwrap();
-                format!("      url: \"https://{gate}{path}\"\n      caBundle: \"{authority}\"\n")
+                format!("      url: \"https://{gate}{path}\"\n      caBundle: \"{ca}\"\n")
             }
             None => format!("{line}\n"),
         };

@@ -12,7 +12,7 @@
 )]
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -201,9 +201,14 @@ impl ImageBuilder {
         self
     }
 
-    /// The image.
+    /// The image. A config with `rootfs` lists what the layers of files unpack to, unless it lists something already.
     pub fn build(&self) -> Image {
-        let config = serde_json::to_vec(&self.config).unwrap();
+        let mut config = self.config.clone();
+        if config["rootfs"]["diff_ids"] == json!([]) {
+            let layers = self.layers.iter().filter(|(kind, _)| kind.contains(".tar"));
+            config["rootfs"]["diff_ids"] = layers.map(|(_, bytes)| json!(digest(&unpacked(bytes)))).collect();
+        }
+        let config = serde_json::to_vec(&config).unwrap();
         let layers: Vec<Value> = self
             .layers
             .iter()
@@ -243,6 +248,20 @@ pub fn tar_link(name: &str, target: &str) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     builder.append_link(&mut header, name, target).unwrap();
     builder.into_inner().unwrap()
+}
+
+/// What a layer unpacks to, by its first bytes.
+fn unpacked(bytes: &[u8]) -> Vec<u8> {
+    let mut unpacked = Vec::new();
+    let done = match bytes {
+        [0x1f, 0x8b, ..] => flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut unpacked),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            ruzstd::decoding::StreamingDecoder::new(bytes).unwrap().read_to_end(&mut unpacked)
+        }
+        plain => return plain.to_vec(),
+    };
+    // A layer that is broken on purpose unpacks to nothing in particular.
+    if done.is_ok() { unpacked } else { bytes.to_vec() }
 }
 
 /// Compresses with gzip.

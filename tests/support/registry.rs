@@ -47,8 +47,8 @@ pub struct Registry {
     folder: TempDir,
     /// `127.0.0.1:PORT`.
     pub host: String,
-    /// Certificate of the authority that signed the registry's, when it speaks TLS.
-    pub authority: Option<PathBuf>,
+    /// Certificate of the CA that signed the registry's, when it speaks TLS.
+    pub ca: Option<PathBuf>,
     auth: RegistryAuth,
 }
 
@@ -63,7 +63,7 @@ impl Registry {
         Self::launch(tempfile::tempdir_in(parent).unwrap(), "", None, RegistryAuth::Anonymous)
     }
 
-    /// TLS by an authority of its own, and one user.
+    /// TLS by a CA of its own, and one user.
     pub fn start_with_tls_and_password() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -75,8 +75,8 @@ impl Registry {
             at("server.key").display(),
             at("htpasswd").display()
         );
-        let authority = at("ca.pem");
-        Self::launch(folder, &http, Some(authority), RegistryAuth::Basic(USER.into(), PASSWORD.into()))
+        let ca = at("ca.pem");
+        Self::launch(folder, &http, Some(ca), RegistryAuth::Basic(USER.into(), PASSWORD.into()))
     }
 
     /// Plain HTTP; tokens of this realm are trusted when they are signed with this certificate's key.
@@ -91,7 +91,7 @@ impl Registry {
         Self::launch(folder, &more, None, RegistryAuth::Basic(USER.into(), PASSWORD.into()))
     }
 
-    fn launch(folder: TempDir, more: &str, authority: Option<PathBuf>, auth: RegistryAuth) -> Self {
+    fn launch(folder: TempDir, more: &str, ca: Option<PathBuf>, auth: RegistryAuth) -> Self {
         let config = folder.path().join("config.yml");
         let data = folder.path().join("data");
         let text = format!(
@@ -101,7 +101,7 @@ impl Registry {
         );
         fs::write(&config, text).unwrap();
         let shell = serve(folder.path());
-        let mut registry = Self { shell, folder, host: String::new(), authority, auth };
+        let mut registry = Self { shell, folder, host: String::new(), ca, auth };
         registry.host = registry.wait_until_it_listens();
         registry
     }
@@ -184,8 +184,8 @@ impl Registry {
             data: fs::read(path).unwrap(),
         };
         Client::try_from(ClientConfig {
-            protocol: if self.authority.is_some() { ClientProtocol::Https } else { ClientProtocol::Http },
-            extra_root_certificates: self.authority.iter().map(certificate).collect(),
+            protocol: if self.ca.is_some() { ClientProtocol::Https } else { ClientProtocol::Http },
+            extra_root_certificates: self.ca.iter().map(certificate).collect(),
             ..ClientConfig::default()
         })
         .unwrap()

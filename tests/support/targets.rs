@@ -3,13 +3,14 @@
 #![allow(dead_code, reason = "each fuzz target is a program of its own and uses one of them")]
 #![allow(clippy::expect_used, reason = "a fuzz target fails by a panic")]
 
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
-use wasmgate::image::layer::{Bounds, Tree};
+use wasmgate::image::archive::Compression;
+use wasmgate::image::layer::{Tree, UnpackLimits};
 use wasmgate::image::manifest::{self, Document};
 use wasmgate::image::reference::Reference;
 use wasmgate::image::spin::{self, manifest as spin_toml};
-use wasmgate::image::{ModuleFacts, config, module};
+use wasmgate::image::{ModuleFacts, config, kind, module};
 
 /// Bytes that a layer may unpack to here: small, so that a bomb is cheap to try.
 const UNPACKED: u64 = 1 << 20;
@@ -78,19 +79,19 @@ pub fn module_bytes(data: &[u8]) {
         assert!(facts.memory_max_bytes.is_none_or(|most| most >= facts.memory_bytes));
         let text = serde_json::to_string(&facts).expect("facts are JSON");
         assert_eq!(serde_json::from_str::<ModuleFacts>(&text).expect("and are read back"), facts);
-        drop(module::kind(&facts, None));
-        drop(module::kind(&facts, Some("f")));
+        drop(kind::of(&facts, None));
+        drop(kind::of(&facts, Some("f")));
     }
 }
 
 /// A layer, applied twice: what is left lies inside the image, sorted.
 pub fn tar(data: &[u8]) {
-    let stop = AtomicBool::new(false);
-    let mut tree = Tree::new(Bounds { layer: UNPACKED, file: UNPACKED / 4 }, ["/app.wasm".to_string()]);
+    let wanted = ["/app.wasm".to_string()];
+    let mut tree = Tree::new(UnpackLimits { layer: UNPACKED, file: UNPACKED / 4 }, wanted, Arc::default());
     for _ in 0..2 {
-        drop(tree.apply(data, &stop));
+        drop(tree.apply(data, Compression::Any));
     }
-    let files = tree.files(true);
+    let Ok(files) = tree.files(true) else { return };
     let names: Vec<&String> = files.entries.iter().map(|(name, _)| name).collect();
     assert!(names.is_sorted());
     assert!(names.iter().all(|name| name.starts_with('/') && !name.split('/').any(|part| part == "..")));

@@ -48,7 +48,7 @@ impl Answer {
     }
 }
 
-/// A client that trusts the authorities it was given.
+/// A client that trusts the CAs it was given.
 #[derive(Debug, Clone)]
 pub struct Client {
     config: Arc<ClientConfig>,
@@ -69,7 +69,7 @@ impl Client {
     ) -> Self {
         let mut roots = RootCertStore::empty();
         for file in files {
-            for cert in CertificateDer::pem_file_iter(file).expect("an authority") {
+            for cert in CertificateDer::pem_file_iter(file).expect("a CA") {
                 roots.add(cert.expect("PEM")).expect("a certificate");
             }
         }
@@ -187,15 +187,15 @@ pub async fn get(address: SocketAddr, path: &str) -> Result<Answer, BoxError> {
     Session::One(sender).send(Request::get(path).body(Full::default())?).await
 }
 
-/// An authority that signs the certificates of clients.
-pub struct Authority {
+/// A CA that signs the certificates of clients.
+pub struct Ca {
     params: CertificateParams,
     key: KeyPair,
     /// Its own certificate.
     pub pem: String,
 }
 
-impl Authority {
+impl Ca {
     pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

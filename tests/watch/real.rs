@@ -256,7 +256,7 @@ async fn watches_resume_when_the_real_api_server_was_gone() {
     plane.stop(Part::ApiServer);
     let troubled = || watch.watching.reports().iter().all(|report| report.trouble.is_some());
     eventually(|| format!("{:?}", watch.watching), troubled).await;
-    assert_eq!((watch.grants().len(), watch.watching.ready()), (1, Ok(())), "the last picture stands");
+    assert_eq!((watch.grants().len(), watch.watching.ready()), (1, Ok(())), "the last snapshot stands");
     plane.start_again(Part::ApiServer);
     plane.apply(&granted("after"), &[]).ok();
     watch.until("the grant after the restart", |now| now.grants.len() == 2).await;
@@ -285,7 +285,7 @@ async fn a_private_image_is_read_with_the_pod_s_secret_once_a_role_allows_it() {
     let watching = Watching::new(watch::connect(Some(&kubeconfig)).await.unwrap(), options());
     watching.start(Base::default(), |_| {});
     let images = lookup::LookupOptions {
-        ca_files: registry.authority.iter().cloned().collect(),
+        ca_files: registry.ca.iter().cloned().collect(),
         registries: GuardOptions { allow: vec![registry.host.clone()], ..GuardOptions::default() },
         failure_ttl: std::time::Duration::from_millis(20),
         ..lookup::LookupOptions::default()

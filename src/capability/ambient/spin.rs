@@ -6,7 +6,7 @@ use super::things::listening;
 use super::{Host, Pod};
 use crate::capability::{Access, Capability, Entry, HostPattern, path};
 use crate::image::SpinComponent;
-use crate::image::rootfs::RUNTIME_CONFIG;
+use crate::image::names::RUNTIME_CONFIG;
 
 /// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
 const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
@@ -165,7 +165,7 @@ fn without_credentials(written: &str) -> String {
 }
 
 /// A host whose templates were replaced. The text holds values of the pod, which may be credentials, so it is shown only
-/// where it is a host pattern: that has no room for them.
+/// where it is a host pattern: that has no space for them.
 struct Resolved {
     text: String,
     /// The variables that supplied the values.

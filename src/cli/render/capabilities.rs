@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::words::{BOLD, DIM, PLAIN, RED, YELLOW, chars, hanging, paint, safe, wrap};
 use super::{list, text};
 use crate::judge::JudgedViolation;
-use crate::policy::Action;
+use crate::policy::EnforcementAction;
 
 const HEADER: [&str; 5] = ["CAPABILITY", "REQUIRED", "AMBIENT", "EFFECTIVE", "GRANTED BY"];
 const INDENT: usize = 4;
@@ -76,7 +76,7 @@ fn deciding(container: &Value, entry: &Value, violations: &[JudgedViolation]) ->
     };
     let word = |v: &JudgedViolation| match (&v.exempted, v.action) {
         (Some(_), _) => format!(" [{}: excepted]", v.violation.rule),
-        (None, Action::Deny) => format!(" [{}]", v.violation.rule),
+        (None, EnforcementAction::Deny) => format!(" [{}]", v.violation.rule),
         (None, action) => format!(" [{}: {}]", v.violation.rule, action.as_str()),
     };
     violations.iter().filter(about).map(word).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
@@ -143,7 +143,7 @@ fn parameters(entry: &Value) -> String {
 }
 
 /// Columns as wide as they need to be, but for the first, which gets what the others leave. Where a capability was seen
-/// stands below its row: beside it there would be no room for it.
+/// stands below its row: beside it there would be no space for it.
 fn laid_out(rows: &[Row], width: usize) -> String {
     let widest = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.cells.get(column)).map(|cell| chars(cell));

@@ -1,4 +1,4 @@
-//! The live picture of the cluster behind a serving gate: started, swapped into it, and shown.
+//! The current snapshot of the cluster behind a serving gate: started, swapped into it, and shown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,23 +12,24 @@ use crate::admission::{Gate, State};
 use crate::audit::WatchReport;
 use crate::config::Settings;
 use crate::lookup::Inspector;
+use crate::review::Webhook;
 use crate::server::{self, Event};
-use crate::watch::{self, Account, Base, Options, Watching};
+use crate::watch::{self, Account, Base, WatchOptions, Watching};
 
 /// The watches, where the configuration wants them.
 pub fn prepare(settings: &Settings, client: Option<&Client>) -> Option<Watching> {
     let client = client.filter(|_| settings.file.kubernetes.watch)?;
     if settings.file.cluster.is_some() {
-        tracing::warn!("The cluster is watched: what the cluster directory says counts until it was listed");
+        tracing::warn!("the cluster is watched: what the cluster directory says counts until it was listed");
     }
     let known = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
     let account = Account::known_as(known("POD_SERVICE_ACCOUNT"), known("POD_NAMESPACE"));
-    Some(Watching::with_account(client.clone(), Options::default(), account))
+    Some(Watching::with_account(client.clone(), WatchOptions::default(), account))
 }
 
 /// What is known before the cluster was listed: of RuntimeClasses that there is none, so that none is written that may be
 /// missing.
-pub fn before_the_first_picture(mut state: State, watched: bool) -> State {
+pub fn before_the_first_snapshot(mut state: State, watched: bool) -> State {
     if watched && state.cluster.runtime_classes.is_none() {
         Arc::make_mut(&mut state.cluster).runtime_classes = Some(BTreeMap::new());
     }
@@ -43,34 +44,34 @@ pub fn with_pull_secrets(inspector: Inspector, watching: Option<&Watching>) -> I
     }
 }
 
-/// Starts the watches: every picture replaces cluster, grants and exceptions of the gate at once.
-pub fn start(gate: &Arc<Gate>, certificate: Expiry, watching: Option<Watching>) -> Watched {
+/// Starts the watches: every snapshot replaces cluster, grants and exceptions of the gate at once.
+pub fn start(gate: &Arc<Gate>, certificate: Expiry, watching: Option<Watching>) -> WatchedGate {
     if let Some(watching) = &watching {
         let state = gate.state();
         let base = Base { grants: Arc::clone(&state.grants), exceptions: Arc::clone(&state.exceptions) };
         let gate = Arc::clone(gate);
-        watching.start(base, move |picture| {
+        watching.start(base, move |snapshot| {
             gate.update(|state| State {
-                cluster: Arc::clone(&picture.cluster),
-                grants: Arc::clone(&picture.grants),
-                exceptions: Arc::clone(&picture.exceptions),
+                cluster: Arc::clone(&snapshot.cluster),
+                grants: Arc::clone(&snapshot.grants),
+                exceptions: Arc::clone(&snapshot.exceptions),
                 ..state.clone()
             });
         });
     }
-    Watched { served: Served { gate: Arc::clone(gate), certificate }, watching }
+    WatchedGate { served: Served { gate: Arc::clone(gate), certificate }, watching }
 }
 
 /// A gate with the watches that keep it up to date.
 #[derive(Debug)]
-pub struct Watched {
+pub struct WatchedGate {
     served: Served,
     watching: Option<Watching>,
 }
 
-impl server::Gate for Watched {
-    async fn answer(&self, road: server::Road, body: Bytes, budget: Duration) -> Vec<u8> {
-        self.served.answer(road, body, budget).await
+impl server::AdmissionHandler for WatchedGate {
+    async fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration) -> Vec<u8> {
+        self.served.answer(webhook, body, budget).await
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -92,7 +93,7 @@ impl server::Gate for Watched {
     }
 }
 
-fn report(report: &watch::Report) -> WatchReport {
-    let watch::Report { watched, synced, objects, rejected, silence, errors, restarts, .. } = *report;
+fn report(report: &watch::WatchHealth) -> WatchReport {
+    let watch::WatchHealth { watched, synced, objects, rejected, silence, errors, restarts, .. } = *report;
     WatchReport { watch: watched.name(), synced, objects, rejected, silence, errors, restarts }
 }

@@ -1,0 +1,167 @@
+//! What a review costs: a whole review in process (without TLS) and each stage alone, with warm image facts.
+//!
+//! `cargo bench --bench review`; `cargo bench --bench review -- stage` for the stages alone.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a bench stops where its set-up is wrong, and criterion's macros write undocumented items"
+)]
+
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use wasmgate::admission::{Gate, State, examine};
+use wasmgate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
+use wasmgate::grant;
+use wasmgate::judge::{EnforcementSettings, RequestFacts, input::UserFacts};
+use wasmgate::lookup::{self, Inspector};
+use wasmgate::policy::{Bundle, Engine, Limits, PolicySet};
+use wasmgate::review;
+use wasmgate::review::Webhook;
+use wasmgate::runtime::Runtimes;
+use wasmgate::workload::{self, Kind};
+
+const BUDGET: Duration = Duration::from_secs(2);
+
+fn samples() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests/samples")
+}
+
+/// The sample images and grants behind the embedded baseline, with the decision log switched off or going to a file
+/// that nobody keeps.
+fn gate(runtime: &Runtime, output: DecisionLogOutput) -> Gate {
+    let layouts = [("samples.example".to_string(), samples().join("images"))].into();
+    let images = lookup::LookupOptions {
+        layouts,
+        tag_ttl: Duration::from_hours(1),
+        ..lookup::LookupOptions::default()
+    };
+    let metrics = Arc::new(Metrics::new());
+    let sink =
+        Sink::open(&DecisionLogOptions { output, ..DecisionLogOptions::default() }, metrics.drops()).unwrap();
+    let state = runtime.block_on(async {
+        let engine = Engine::new().unwrap();
+        State {
+            runtimes: Runtimes::default(),
+            cluster: Arc::default(),
+            grants: grant::load::load_dir(&samples().join("grants")).unwrap().grants.into(),
+            exceptions: Arc::default(),
+            policies: PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], Limits::default())
+                .await
+                .unwrap()
+                .into(),
+            options: std::collections::BTreeMap::new(),
+            enforcement: EnforcementSettings::default(),
+            exempt_namespaces: ["kube-system".to_string()].into(),
+        }
+    });
+    let inspector = runtime.block_on(async { Inspector::new(images).unwrap() });
+    Gate::new(state, inspector, sink, metrics, Labels::new("bench", &[].into()))
+}
+
+/// A sample review, filled up to the 7 KB that a pod of a real cluster has.
+fn body(name: &str) -> Vec<u8> {
+    let text = std::fs::read(samples().join(format!("reviews/{name}.json"))).unwrap();
+    let mut review: Value = serde_json::from_slice(&text).unwrap();
+    for index in 0.. {
+        let bytes = serde_json::to_vec(&review).unwrap();
+        if bytes.len() >= 7 * 1024 {
+            return bytes;
+        }
+        let annotations = review.pointer_mut("/request/object/metadata/annotations").unwrap();
+        annotations[format!("example.com/note-{index:02}")] =
+            json!("a line of text as charts and controllers leave it");
+    }
+    unreachable!()
+}
+
+fn reviews(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let log = tempfile::NamedTempFile::new().unwrap();
+    for (output, suffix) in
+        [(DecisionLogOutput::Off, ""), (DecisionLogOutput::File(log.path().into()), ", logged")]
+    {
+        let gate = gate(&runtime, output);
+        let mut group = criterion.benchmark_group("review");
+        for (name, what) in [("web", "linux pod"), ("orders", "wasm pod")] {
+            let name = if what == "wasm pod" && mutated(name).is_file() {
+                format!("{name}.mutated")
+            } else {
+                name.into()
+            };
+            let body = body(&name);
+            group.throughput(Throughput::Bytes(body.len() as u64));
+            for webhook in [Webhook::Mutate, Webhook::Validate] {
+                let id = BenchmarkId::new(format!("{what}{suffix}"), webhook.as_str());
+                group.bench_function(id, |b| {
+                    b.iter(|| runtime.block_on(gate.review(webhook, black_box(&body), BUDGET)));
+                });
+            }
+        }
+        let fresh = body("orders");
+        group.bench_function(BenchmarkId::new(format!("new wasm pod{suffix}"), "mutate"), |b| {
+            b.iter(|| runtime.block_on(gate.review(Webhook::Mutate, black_box(&fresh), BUDGET)));
+        });
+        group.finish();
+    }
+}
+
+fn mutated(name: &str) -> PathBuf {
+    samples().join(format!("reviews/{name}.mutated.json"))
+}
+
+fn stages(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let gate = gate(&runtime, DecisionLogOutput::Off);
+    let state = gate.state();
+    let body = body("orders");
+    let review = review::parse(&body).unwrap();
+    let object = review.object.as_deref().unwrap();
+    let pod = workload::read(object.get(), Kind::Pod, "shop").unwrap();
+    let inspection = runtime.block_on(examine::inspect(&state, gate.inspector(), &pod, BUDGET));
+    let raw: Value = serde_json::from_str(object.get()).unwrap();
+    let plan = examine::plan(&state, &raw, &pod, &inspection).unwrap();
+    let planned = serde_json::value::to_raw_value(&plan.object).unwrap();
+    let placed = workload::read(planned.get(), Kind::Pod, "shop").unwrap();
+    let request = RequestFacts {
+        uid: &review.uid,
+        operation: review.operation.as_str(),
+        kind: &review.kind,
+        sub_resource: "",
+        namespace: &review.namespace,
+        name: &review.name,
+        user: UserFacts::default(),
+        dry_run: false,
+    };
+    let mut group = criterion.benchmark_group("stage");
+    group.bench_function("review", |b| b.iter(|| review::parse(black_box(&body)).unwrap()));
+    group.bench_function("workload", |b| {
+        b.iter(|| workload::read(black_box(object.get()), Kind::Pod, "shop").unwrap());
+    });
+    group.bench_function("inspect, warm", |b| {
+        b.iter(|| runtime.block_on(examine::inspect(&state, gate.inspector(), black_box(&pod), BUDGET)));
+    });
+    group.bench_function("raw object", |b| {
+        b.iter(|| serde_json::from_str::<Value>(black_box(object.get())).unwrap());
+    });
+    group.bench_function("plan", |b| {
+        b.iter(|| examine::plan(&state, black_box(&raw), &pod, &inspection).unwrap());
+    });
+    group.bench_function("judge", |b| {
+        b.iter(|| {
+            runtime.block_on(examine::judge(&state, &request, &planned, black_box(&placed), &inspection))
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, reviews, stages);
+criterion_main!(benches);

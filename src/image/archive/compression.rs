@@ -1,0 +1,124 @@
+//! How a layer is compressed: its media type says so, and its first bytes must say the same.
+//!
+//! containerd decides by the media type whether to look at the first bytes at all
+//! (`containerd:core/images/mediatypes.go`, `DiffCompression`), Docker and CRI-O look at them always
+//! (`containers/storage:pkg/archive/archive.go`). Where both say the same, so do all of them.
+
+use std::io::{self, BufRead, Read};
+
+use flate2::bufread::MultiGzDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+use super::{Fault, refused};
+
+/// What a layer's media type says of its compression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// None.
+    Plain,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+    /// It does not say: Docker's type of an uncompressed layer is used for both, and every node looks at the bytes.
+    Any,
+}
+
+impl Compression {
+    fn of(head: &[u8]) -> Self {
+        match head {
+            [0x1f, 0x8b, 8, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, _, _, _, _, ..] => Self::Zstd,
+            _ => Self::Plain,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Plain | Self::Any => "no compression",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// The archive's bytes.
+pub(super) fn unpack<'a>(
+    mut input: Box<dyn BufRead + 'a>,
+    said: Compression,
+) -> Result<Box<dyn Read + 'a>, Fault> {
+    let head = input.fill_buf().map_err(|error| refused(format!("it cannot be read: {error}")))?;
+    let found = Compression::of(head);
+    if said != found && said != Compression::Any {
+        return Err(refused(format!(
+            "its media type says {}, and its bytes say {}; push the image again with the media type that they have",
+            said.name(),
+            found.name()
+        )));
+    }
+    Ok(match found {
+        Compression::Gzip => Box::new(MultiGzDecoder::new(input)),
+        Compression::Zstd => Box::new(Zstd { input, decoder: FrameDecoder::new(), open: false }),
+        Compression::Plain | Compression::Any => Box::new(input),
+    })
+}
+
+/// Zstandard frames one after another, skippable ones left out (RFC 8878, 3.1).
+struct Zstd<'a> {
+    input: Box<dyn BufRead + 'a>,
+    decoder: FrameDecoder,
+    open: bool,
+}
+
+impl Zstd<'_> {
+    /// Begins the next frame; `false` at the end of the input.
+    fn begin(&mut self) -> io::Result<bool> {
+        while !self.input.fill_buf()?.is_empty() {
+            match self.decoder.init(&mut self.input) {
+                Ok(()) => {
+                    self.open = true;
+                    return Ok(true);
+                }
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
+                    let length = u64::from(length);
+                    let skipped = io::copy(&mut (&mut self.input).take(length), &mut io::sink())?;
+                    if skipped != length {
+                        return Err(io::Error::other("a skippable frame is cut off"));
+                    }
+                }
+                Err(error) => return Err(io::Error::other(error.to_string())),
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Read for Zstd<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.open {
+                let count = self.decoder.read(buffer)?;
+                if count > 0 || buffer.is_empty() {
+                    return Ok(count);
+                }
+                if !self.decoder.is_finished() {
+                    self.decoder
+                        .decode_blocks(&mut self.input, BlockDecodingStrategy::UptoBlocks(1))
+                        .map_err(|error| io::Error::other(error.to_string()))?;
+                    continue;
+                }
+                if self.decoder.can_collect() > 0 {
+                    continue;
+                }
+                self.open = false;
+            }
+            if !self.begin()? {
+                return Ok(0);
+            }
+        }
+    }
+}

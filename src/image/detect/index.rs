@@ -1,0 +1,166 @@
+//! Images behind an index, of which every node reads the manifest of its own platform.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::malformed::Malformed;
+use super::super::manifest::{self, Document, ImageManifest};
+use super::super::names::APPLICATION_FILES;
+use super::super::path;
+use super::super::platform::is_wasm;
+use super::super::source::Source;
+use super::super::{Depth, Error, FileClass, ImageFacts, Shape};
+use super::Look;
+
+/// Most other entries of one index whose programs are compared; official images are built for up to nine platforms.
+const MAX_PLATFORMS: usize = 16;
+
+impl<S: Source> Look<'_, S> {
+    /// The manifest that an index leads to.
+    async fn entry(&self, entry: &manifest::IndexEntry) -> Result<ImageManifest, Error> {
+        if entry.descriptor.size > self.limits.manifest {
+            return Err(self.too_large("a manifest of the index", self.limits.manifest));
+        }
+        let fetched = self.manifest(&self.reference.with_digest(&entry.descriptor.digest)).await?;
+        self.check_size(&entry.descriptor, fetched.bytes.len(), "a manifest of the index")?;
+        match self.parsed(&fetched.bytes, manifest::parse, "a manifest of the index")? {
+            Document::Manifest(manifest) => Ok(manifest),
+            Document::Index(_) => {
+                let malformed = Malformed::new("it leads to another index; push an index of manifests");
+                Err(self.error("the index", malformed))
+            }
+        }
+    }
+
+    pub(super) async fn index(
+        &self,
+        digest: &str,
+        entries: &[manifest::IndexEntry],
+    ) -> Result<ImageFacts, Error> {
+        let choice = match manifest::choose(entries) {
+            Ok(choice) => choice,
+            Err(nothing) => {
+                return Ok(ImageFacts::blank(digest, digest).not_startable(format!("the index: {nothing}")));
+            }
+        };
+        let chosen = self.entry(&choice.entry).await?;
+        let mut facts = ImageFacts::blank(digest, &choice.entry.descriptor.digest);
+        facts.saw("index.manifests", choice.reason);
+        facts.warnings.extend(choice.warning);
+        let facts = self.image(facts, &chosen).await?;
+        // An ordinary image under an ordinary runtime runs no Wasm on any platform.
+        let ordinary = facts.shape == Shape::LinuxRootfs && !facts.scanned;
+        let startable = !matches!(facts.shape, Shape::Other | Shape::SpinLegacy);
+        if startable && (self.depth == Depth::Layers || !ordinary) {
+            return self.same_everywhere(facts, entries, &choice.entry).await;
+        }
+        Ok(facts)
+    }
+
+    /// A pod is pinned to the index, and every node reads the manifest of its own platform: the others must hold
+    /// the same program, or what was judged would not be what runs.
+    async fn same_everywhere(
+        &self,
+        mut facts: ImageFacts,
+        entries: &[manifest::IndexEntry],
+        chosen: &manifest::IndexEntry,
+    ) -> Result<ImageFacts, Error> {
+        let mut seen = BTreeSet::from([facts.manifest_digest.clone()]);
+        let others: Vec<&manifest::IndexEntry> = entries
+            .iter()
+            .filter(|entry| may_run_instead(entry, chosen) && self.nodes.may_read(&entry.platform))
+            .filter(|entry| seen.insert(entry.descriptor.digest.clone()))
+            .collect();
+        if others.len() > MAX_PLATFORMS {
+            let count = others.len() + 1;
+            return Ok(facts.not_startable(format!(
+                "the index holds programs for {count} platforms; at most {} are compared, so push Wasm as one manifest",
+                MAX_PLATFORMS + 1
+            )));
+        }
+        for entry in others {
+            let platform =
+                if entry.platform.is_empty() { "an entry without a platform" } else { &entry.platform };
+            let manifest = self.entry(entry).await?;
+            let other =
+                self.image(ImageFacts::blank(&facts.digest, &entry.descriptor.digest), &manifest).await?;
+            if !same_program(&facts, &other) {
+                let why = format!(
+                    "the index holds another program for `{platform}` than for `{}`; push Wasm as one manifest",
+                    facts.platform
+                );
+                return Ok(facts.not_startable(why));
+            }
+            if facts.shape == Shape::LinuxRootfs {
+                facts.keep_common_files(&other);
+            }
+            facts.saw("index.manifests", format!("{platform} holds the same program"));
+        }
+        Ok(facts)
+    }
+}
+
+/// Whether some node reads this entry where another one reads the chosen one. A Linux node takes an entry for Linux, or
+/// one without a platform whose config says Linux (`containerd:core/images/image.go`, `Manifest`); nodes of other
+/// systems run no Wasm. Where the index has nothing for Linux, its Wasm entries stand for each other.
+fn may_run_instead(entry: &manifest::IndexEntry, chosen: &manifest::IndexEntry) -> bool {
+    let linux = entry.platform.is_empty() || entry.platform.starts_with("linux/");
+    let wasm = is_wasm(&chosen.platform) && is_wasm(&entry.platform);
+    !entry.attestation && (linux || wasm)
+}
+
+/// Whether two platforms of an index start the same, as far as a verdict rests on it.
+fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
+    one.kind == other.kind
+        && one.shape == other.shape
+        && one.modules == other.modules
+        && one.native == other.native
+        && one.spin == other.spin
+        && (&one.entrypoint, &one.cmd, &one.working_dir)
+            == (&other.entrypoint, &other.cmd, &other.working_dir)
+        && if one.shape == Shape::LinuxRootfs {
+            // Native programs and links differ between the platforms of every ordinary image.
+            one.files
+                .iter()
+                .filter(|file| !is_of_platform(file))
+                .eq(other.files.iter().filter(|file| !is_of_platform(file)))
+        } else {
+            one.files == other.files && one.env == other.env
+        }
+}
+
+fn is_of_platform((name, class): &(String, FileClass)) -> bool {
+    matches!(class, FileClass::Native { .. } | FileClass::Link { .. } | FileClass::Other)
+        && !APPLICATION_FILES.contains(&name.as_str())
+}
+
+impl ImageFacts {
+    /// Marks the native programs and links that another platform does not have, or has behind a link of its own: a pod that
+    /// starts one of these, or finds it before something else, starts something else there.
+    fn keep_common_files(&mut self, other: &Self) {
+        let theirs: BTreeMap<&str, &FileClass> =
+            other.files.iter().map(|(name, class)| (name.as_str(), class)).collect();
+        let linked = |name: &str| {
+            let mut folder = path::split(name).0;
+            while folder != "/" && !folder.is_empty() {
+                if matches!(theirs.get(folder), Some(FileClass::Link { .. })) {
+                    return true;
+                }
+                folder = path::split(folder).0;
+            }
+            false
+        };
+        for file in &mut self.files {
+            let (name, class) = &*file;
+            if is_of_platform(file) && (theirs.get(name.as_str()) != Some(&class) || linked(name)) {
+                file.1 = FileClass::Unreadable { message: "it is not the same on every platform".into() };
+            }
+        }
+        let ours: BTreeSet<&str> = self.files.iter().map(|(name, _)| name.as_str()).collect();
+        let more: Vec<String> =
+            theirs.into_keys().filter(|name| !ours.contains(name)).map(String::from).collect();
+        let message = "it is not on every platform";
+        let unreadable = |name| (name, FileClass::Unreadable { message: message.into() });
+        self.files.extend(more.into_iter().map(unreadable));
+        self.files.sort_by(|a, b| a.0.cmp(&b.0));
+    }
+}

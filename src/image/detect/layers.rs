@@ -1,0 +1,201 @@
+//! Images whose layers are Wasm: one module or component, or the modules of a Spin application.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::super::config::Config;
+use super::super::magic::{Magic, magic};
+use super::super::malformed::Malformed;
+use super::super::manifest::{self, ImageManifest};
+use super::super::rootfs::described;
+use super::super::source::{Descriptor, Source};
+use super::super::{Error, ImageFacts, ImageKind, ModuleFacts, NativeCode, Shape, SpinApp, module, spin};
+use super::{Look, Stop};
+
+/// Layers that are fetched at the same time.
+const PARALLEL: usize = 4;
+/// Most Wasm layers of one image.
+const MAX_WASM_LAYERS: usize = 128;
+/// Most pairs of a module and a component that runs it.
+const MAX_USES: usize = 128;
+
+/// What a layer that is declared to be Wasm holds.
+enum WasmLayer {
+    Module(Box<ModuleFacts>),
+    Native(NativeCode),
+}
+
+impl<S: Source> Look<'_, S> {
+    /// A Wasm artifact or an image with a Wasm layer: exactly one, which the manifest was checked for.
+    pub(super) async fn single(
+        &self,
+        mut facts: ImageFacts,
+        manifest: &ImageManifest,
+        shape: Shape,
+        claiming: Option<&Config>,
+    ) -> Result<ImageFacts, Error> {
+        facts.shape = shape;
+        let wasm = [manifest::RUNWASI_LAYER, manifest::WASM_LAYER];
+        for (layer, found) in self.wasm_layers(manifest, &wasm).await? {
+            facts.add_layer(&layer, found);
+        }
+        if let (Some(config), Some(layer), Some(module)) =
+            (claiming, manifest.layers.first(), facts.modules.first())
+        {
+            facts.claims = config.claims(module, &layer.digest);
+        }
+        for claim in &facts.claims.clone() {
+            facts.saw(
+                format!("config.{}", claim.field),
+                format!("claims `{}`, where the bytes have `{}`", claim.claimed, claim.found),
+            );
+        }
+        facts.needs_command();
+        facts.needs_containerd();
+        Ok(facts.concluded())
+    }
+
+    /// A Spin application of before Spin 2 is read for the evidence only. The shim parses the config as an image config, finds no architecture in it, and
+    /// falls back to files that the image does not have.
+    pub(super) async fn spin_legacy(
+        &self,
+        mut facts: ImageFacts,
+        manifest: &ImageManifest,
+    ) -> Result<ImageFacts, Error> {
+        let bytes = self.blob(&manifest.config, "the locked app", self.limits.config).await?;
+        // Nothing starts it, so it does not matter whether it can be read.
+        if let Ok(app) = spin::parse(&bytes) {
+            facts.saw(format!("locked app {}", manifest.config.digest), spin::describe(&app));
+            facts.spin = Some(app);
+        }
+        let mut facts = facts.not_startable(
+            "an old Spin application, whose locked app is its config: the Spin command starts it, and no shim does; \
+             push it again with Spin 2 or later",
+        );
+        facts.shape = Shape::SpinLegacy;
+        Ok(facts)
+    }
+
+    pub(super) async fn spin(
+        &self,
+        mut facts: ImageFacts,
+        manifest: &ImageManifest,
+        config: &Config,
+    ) -> Result<ImageFacts, Error> {
+        facts.shape = Shape::SpinArtifact;
+        let locked = manifest.layers.iter().find(|layer| layer.media_type == manifest::SPIN_APPLICATION);
+        let Some(locked) = locked else {
+            return Ok(facts.not_startable("a Spin image without a locked app"));
+        };
+        let bytes = self.blob(locked, "the locked app", self.limits.config).await?;
+        let app = self.parsed(&bytes, spin::parse, "the locked app")?;
+        if let Some(label) = config.labels.get(spin::LOCKED_APP_LABEL) {
+            facts.saw(format!("config.Labels.{}", spin::LOCKED_APP_LABEL), label);
+        }
+        facts.saw(format!("locked app {}", locked.digest), spin::describe(&app));
+        let layers = self.wasm_layers(manifest, &[manifest::SPIN_LAYER]).await?;
+        self.check_components(&app, &layers)?;
+        for (layer, found) in layers {
+            facts.add_spin_layer(&app, &layer, found);
+        }
+        facts.needs_command();
+        facts.needs_containerd();
+        facts.kind = ImageKind::SpinApp;
+        let refused = spin::refusal(&facts.modules, &app);
+        facts.spin = Some(app);
+        Ok(match refused {
+            Some(why) => facts.not_startable(why),
+            None => facts.concluded(),
+        })
+    }
+
+    /// Spin looks its modules up among the image's own layers.
+    fn check_components(&self, app: &SpinApp, layers: &[(Descriptor, WasmLayer)]) -> Result<(), Error> {
+        let held: BTreeSet<&str> = layers.iter().map(|(layer, _)| layer.digest.as_str()).collect();
+        let mut uses = 0;
+        for component in &app.components {
+            for digest in component.digest.iter().chain(&component.inherited) {
+                uses += 1;
+                if !held.contains(digest.as_str()) {
+                    let malformed = Malformed::new(format!(
+                        "component `{}` names the module `{digest}`, which is no layer of the image",
+                        component.id
+                    ));
+                    return Err(self.error("the locked app", malformed));
+                }
+            }
+        }
+        if uses > MAX_USES {
+            let malformed =
+                Malformed::new(format!("its components name {uses} modules; at most {MAX_USES} are read"));
+            return Err(self.error("the locked app", malformed));
+        }
+        Ok(())
+    }
+
+    /// The layers of these media types, each digest once, in the manifest's order.
+    async fn wasm_layers(
+        &self,
+        manifest: &ImageManifest,
+        kinds: &[&str],
+    ) -> Result<Vec<(Descriptor, WasmLayer)>, Error> {
+        let mut seen = BTreeSet::new();
+        let layers: Vec<Descriptor> = manifest
+            .layers
+            .iter()
+            .filter(|layer| kinds.contains(&layer.media_type.as_str()) && seen.insert(layer.digest.as_str()))
+            .cloned()
+            .collect();
+        if layers.len() > MAX_WASM_LAYERS {
+            let malformed = Malformed::new(format!("it has more than {MAX_WASM_LAYERS} Wasm layers"));
+            return Err(self.error("the manifest", malformed));
+        }
+        self.check_sizes(&layers)?;
+        stream::iter(layers.into_iter().map(|layer| self.wasm_layer(layer)))
+            .buffered(PARALLEL)
+            .try_collect()
+            .await
+    }
+
+    async fn wasm_layer(&self, layer: Descriptor) -> Result<(Descriptor, WasmLayer), Error> {
+        let what = format!("layer {}", layer.digest);
+        let bytes = self.blob(&layer, &what, self.limits.layer).await?;
+        if let Magic::Native(magic) = magic(&bytes) {
+            let native = NativeCode { source: layer.digest.clone(), magic: magic.to_string() };
+            return Ok((layer, WasmLayer::Native(native)));
+        }
+        let digest = layer.digest.clone();
+        let stop = Stop(Arc::default());
+        let flag = Arc::clone(&stop.0);
+        let facts = self.aside(&what, move || module::read_until(&bytes, &digest, &flag)).await?;
+        let facts = facts.map_err(|malformed| self.error(&what, malformed))?;
+        Ok((layer, WasmLayer::Module(Box::new(facts))))
+    }
+}
+
+impl ImageFacts {
+    fn add_layer(&mut self, layer: &Descriptor, found: WasmLayer) {
+        let seen = format!("layer {} bytes 0..8", layer.digest);
+        match found {
+            WasmLayer::Module(facts) => {
+                self.saw(seen, described(&facts));
+                self.modules.push(*facts);
+            }
+            WasmLayer::Native(native) => {
+                self.saw(
+                    seen,
+                    format!("native code ({}) in a layer that is declared to be Wasm", native.magic),
+                );
+                self.native.push(native);
+            }
+        }
+    }
+
+    fn add_spin_layer(&mut self, app: &SpinApp, layer: &Descriptor, found: WasmLayer) {
+        let WasmLayer::Module(facts) = found else { return self.add_layer(layer, found) };
+        self.saw(format!("layer {} bytes 0..8", layer.digest), described(&facts));
+        self.modules.extend(spin::for_each_owner(app, *facts));
+    }
+}

@@ -1,0 +1,87 @@
+//! Images whose layers are a root file system.
+
+use std::sync::Arc;
+
+use super::super::annotation::crun_annotation;
+use super::super::archive::Fault;
+use super::super::config::RootFs;
+use super::super::layer::{Tree, UnpackLimits};
+use super::super::malformed::Malformed;
+use super::super::manifest::{self, ImageManifest};
+use super::super::names::APPLICATION_FILES;
+use super::super::platform::is_wasm;
+use super::super::source::Source;
+use super::super::{Depth, Error, ImageFacts, Shape, entry};
+use super::{Look, Stop};
+
+impl<S: Source> Look<'_, S> {
+    /// Wasm in files, or an ordinary image. The layers are read only where Wasm is to be expected.
+    pub(super) async fn rootfs(
+        &self,
+        mut facts: ImageFacts,
+        manifest: &ImageManifest,
+        unpacked: &RootFs,
+    ) -> Result<ImageFacts, Error> {
+        let wasm_platform = is_wasm(&facts.platform);
+        let first = facts.entrypoint.first().or(facts.cmd.first());
+        let named = first.is_some_and(|argument| entry::needs_layers(argument));
+        facts.shape = if wasm_platform { Shape::WasmRootfs } else { Shape::LinuxRootfs };
+        if wasm_platform {
+            facts.warnings.push(format!(
+                "containerd 2.1 and later does not unpack a root file system whose config says `{}` unless \
+                 `use_local_image_pull` is set; build it for `linux/amd64` or push the module as a layer",
+                facts.platform
+            ));
+        }
+        let crun = crun_annotation(&manifest.annotations).is_some();
+        let natives = self.depth == Depth::Layers;
+        if !(wasm_platform || named || crun || natives) {
+            return Ok(facts.concluded());
+        }
+        let stop = Stop(Arc::default());
+        let mut tree = self.scan(&facts, manifest, unpacked, &stop).await?;
+        let what = "the root file system";
+        let read = self.aside(what, move || facts.read_tree(&mut tree, crun, natives)).await?;
+        read.map_err(|fault| self.fault(what, fault))
+    }
+
+    async fn scan(
+        &self,
+        facts: &ImageFacts,
+        manifest: &ImageManifest,
+        unpacked: &RootFs,
+        stop: &Stop,
+    ) -> Result<Tree, Error> {
+        self.check_sizes(&manifest.layers)?;
+        let count = manifest.layers.len();
+        unpacked.check(count).map_err(|malformed| self.error("the config", malformed))?;
+        let bounds = UnpackLimits { layer: self.limits.unpacked, file: self.limits.layer };
+        let wanted = entry::wanted(&facts.entrypoint, &facts.cmd, &facts.working_dir);
+        let wanted = wanted.into_iter().chain(APPLICATION_FILES.map(String::from));
+        let mut tree = Tree::new(bounds, wanted, Arc::clone(&stop.0));
+        for (number, layer) in manifest.layers.iter().enumerate() {
+            let what = format!("layer {}", layer.digest);
+            let bytes = self.blob(layer, &what, self.limits.layer).await?;
+            let compression = manifest::compression(&layer.media_type);
+            let compression = compression.ok_or_else(|| {
+                self.error(&what, Malformed::new(format!("`{}` is no layer of files", layer.media_type)))
+            })?;
+            let apply = move || {
+                let result = tree.apply(&*bytes, compression);
+                (tree, result)
+            };
+            let (back, result) = self.aside(&what, apply).await?;
+            tree = back;
+            let digest = result.map_err(|fault| self.fault(&what, fault))?;
+            unpacked.check_layer(number, &digest).map_err(|malformed| self.error(&what, malformed))?;
+        }
+        Ok(tree)
+    }
+
+    fn fault(&self, what: &str, fault: Fault) -> Error {
+        match fault {
+            Fault::TooLarge => self.too_large(format!("{what}, unpacked,"), self.limits.unpacked),
+            Fault::Malformed(malformed) => self.error(what, malformed),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! How the facts about an image come together: what was seen, and what follows from it.
+
+use super::config::Config;
+use super::malformed::{harmless, short};
+use super::program::{self, CONCLUSION};
+use super::{Evidence, ImageFacts, ImageKind, NEEDS_COMMAND, Program, Shape};
+
+impl ImageFacts {
+    /// Facts about which nothing is known yet.
+    pub(super) fn blank(digest: &str, manifest_digest: &str) -> Self {
+        Self {
+            digest: digest.to_string(),
+            manifest_digest: manifest_digest.to_string(),
+            kind: ImageKind::Unknown,
+            shape: Shape::Other,
+            platform: String::new(),
+            evidence: Vec::new(),
+            entrypoint: Vec::new(),
+            cmd: Vec::new(),
+            working_dir: String::new(),
+            env: Vec::new(),
+            search_path: None,
+            modules: Vec::new(),
+            files: Vec::new(),
+            scanned: false,
+            native: Vec::new(),
+            spin: None,
+            warnings: Vec::new(),
+            claims: Vec::new(),
+        }
+    }
+
+    pub(super) fn saw(&mut self, seen: impl Into<String>, value: impl Into<String>) {
+        self.evidence.push(Evidence { seen: seen.into(), value: short(&value.into()) });
+    }
+
+    /// The same, with everything that is only for people to read made harmless, wherever in the image it was found. Names,
+    /// paths and commands stay what they are: they are compared with what a pod says.
+    pub(super) fn harmless(mut self) -> Self {
+        let evidence =
+            self.evidence.iter_mut().flat_map(|evidence| [&mut evidence.seen, &mut evidence.value]);
+        let claims =
+            self.claims.iter_mut().flat_map(|claim| [&mut claim.field, &mut claim.claimed, &mut claim.found]);
+        for text in evidence.chain(claims).chain(&mut self.warnings) {
+            *text = harmless(text);
+        }
+        self
+    }
+
+    /// The same, as something that no runtime can start.
+    pub(super) fn not_startable(mut self, why: impl Into<String>) -> Self {
+        self.kind = ImageKind::Unknown;
+        self.shape = Shape::Other;
+        self.saw(CONCLUSION, why);
+        self
+    }
+
+    /// Takes the kind from what the image's own entry point starts.
+    pub(super) fn concluded(mut self) -> Self {
+        let (kind, why) = match program::program(&self, &[], &[]) {
+            Program::Wasm { kind, .. } => (kind, kind.as_str().to_string()),
+            Program::Linux => (ImageKind::Linux, "an ordinary container image".to_string()),
+            Program::Native { source, magic } => (
+                ImageKind::Unknown,
+                format!("`{source}` is native code ({magic}) in an image that is packed as Wasm"),
+            ),
+            Program::Unknown { reason } => (ImageKind::Unknown, reason),
+        };
+        self.kind = kind;
+        self.saw(CONCLUSION, why);
+        self
+    }
+
+    pub(super) fn adopt(&mut self, config: &Config) {
+        self.platform = config.platform();
+        let platform = if self.platform.is_empty() { "none" } else { &self.platform };
+        self.saw("config platform", platform.to_string());
+        self.entrypoint.clone_from(&config.entrypoint);
+        self.cmd.clone_from(&config.cmd);
+        self.working_dir.clone_from(&config.working_dir);
+        self.env.clone_from(&config.env);
+        self.search_path.clone_from(&config.search_path);
+        for (name, words) in [("config.Entrypoint", &config.entrypoint), ("config.Cmd", &config.cmd)] {
+            if !words.is_empty() {
+                self.saw(name, words.join(" "));
+            }
+        }
+    }
+
+    /// `containerd` #9142, in 1.6.25 and 1.7.7.
+    pub(super) fn needs_containerd(&mut self) {
+        self.warnings.push(
+            "containerd before 1.6.25, and 1.7 before 1.7.7, refuses Wasm layers with `mismatched image rootfs and \
+             manifest layers`"
+                .into(),
+        );
+    }
+
+    /// `kubelet` gives containerd an empty command for an image without an entry point, which it refuses.
+    pub(super) fn needs_command(&mut self) {
+        if self.entrypoint.is_empty() && self.cmd.is_empty() {
+            self.warnings.push(NEEDS_COMMAND.into());
+        }
+    }
+}

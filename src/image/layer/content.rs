@@ -1,0 +1,119 @@
+//! What a regular file is, by its first bytes, and what its Wasm says.
+
+use std::io::Read;
+
+use super::super::archive::{Fault, TarEntry, refused, unreadable};
+use super::super::magic::{Magic, magic};
+use super::super::malformed::Malformed;
+use super::super::names::{has_ending, is_application_file};
+use super::super::{ModuleFacts, module};
+use super::{Content, MAX_FILE_MODULES, Tree};
+
+/// Most bytes of an application's manifest; Spin's own are a few kilobytes.
+const MAX_APPLICATION_FILE: u64 = 1 << 20;
+/// Most files of these names whose text is kept.
+const MAX_APPLICATION_FILES: usize = 16;
+/// Bytes that are enough to know what a file is.
+const HEAD: u64 = 8;
+
+impl Tree {
+    pub(super) fn regular(
+        &mut self,
+        name: &str,
+        entry: &TarEntry,
+        content: &mut dyn Read,
+    ) -> Result<Content, Fault> {
+        let mut head = Vec::new();
+        content.take(HEAD).read_to_end(&mut head).map_err(|error| unreadable(&error))?;
+        // `#!` begins a comment in TOML too.
+        if is_application_file(name) && magic(&head) != Magic::Wasm {
+            return self.application_file(entry, head, content);
+        }
+        match magic(&head) {
+            Magic::Wasm => self.wasm(name, entry, head, content),
+            // With less than four bytes no shim takes it for a program.
+            Magic::Native(magic) if head.len() >= 4 => Ok(Content::Native(magic)),
+            Magic::Other if has_ending(name, ".wat") => self.text(name, entry, head, content),
+            Magic::Native(_) | Magic::Other => Ok(Content::Other),
+        }
+    }
+
+    fn wasm(
+        &mut self,
+        name: &str,
+        entry: &TarEntry,
+        head: Vec<u8>,
+        content: &mut dyn Read,
+    ) -> Result<Content, Fault> {
+        if entry.size > self.bounds.file {
+            let limit = self.bounds.file;
+            return Ok(Content::Unreadable(format!(
+                "it is larger than the limit of {limit} bytes for a module"
+            )));
+        }
+        if let Some(too_many) = self.too_many_modules(name) {
+            return Ok(too_many);
+        }
+        let bytes = whole(entry, head, content)?;
+        Ok(self.keep(module::read_until(&bytes, name, &self.stop)))
+    }
+
+    fn too_many_modules(&self, name: &str) -> Option<Content> {
+        (self.modules.len() >= MAX_FILE_MODULES && !self.wanted.contains(name))
+            .then(|| Content::Unreadable(format!("the image holds more than {MAX_FILE_MODULES} Wasm files")))
+    }
+
+    /// Too long or one too many: it is remembered without its text.
+    fn application_file(
+        &mut self,
+        entry: &TarEntry,
+        head: Vec<u8>,
+        content: &mut dyn Read,
+    ) -> Result<Content, Fault> {
+        if entry.size > MAX_APPLICATION_FILE || self.texts >= MAX_APPLICATION_FILES {
+            return Ok(Content::Other);
+        }
+        self.texts += 1;
+        whole(entry, head, content).map(|text| Content::Text(text.into()))
+    }
+
+    /// `.wat` text. Whatever else ends like that is a text file, not a program.
+    fn text(
+        &mut self,
+        name: &str,
+        entry: &TarEntry,
+        head: Vec<u8>,
+        content: &mut dyn Read,
+    ) -> Result<Content, Fault> {
+        if entry.size > module::MAX_TEXT as u64 {
+            return Ok(Content::Unreadable(format!(
+                "it is Wasm text of more than {} bytes; ship the binary",
+                module::MAX_TEXT
+            )));
+        }
+        if let Some(too_many) = self.too_many_modules(name) {
+            return Ok(too_many);
+        }
+        let bytes = whole(entry, head, content)?;
+        Ok(self.keep(module::read_text_until(&bytes, name, &self.stop)))
+    }
+
+    fn keep(&mut self, facts: Result<ModuleFacts, Malformed>) -> Content {
+        match facts {
+            Ok(facts) => {
+                self.modules.push(facts);
+                Content::Module(self.modules.len() - 1)
+            }
+            Err(malformed) => Content::Unreadable(malformed.0),
+        }
+    }
+}
+
+fn whole(entry: &TarEntry, mut bytes: Vec<u8>, content: &mut dyn Read) -> Result<Vec<u8>, Fault> {
+    content.read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    if bytes.len() as u64 == entry.size {
+        Ok(bytes)
+    } else {
+        Err(refused("it ends in the middle of a file; push the image again"))
+    }
+}

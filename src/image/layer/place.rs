@@ -1,0 +1,237 @@
+//! Where an entry of a layer ends up, by the rules that all nodes share.
+//!
+//! containerd unpacks a layer into an empty folder that overlayfs puts over those below, and the lowest one like any
+//! archive (`containerd:pkg/archive/tar.go`, `core/diff/apply/apply_linux.go`); other snapshotters, Docker's graph drivers
+//! and CRI-O unpack into the merged tree. They differ where a layer writes through a link or a file, where it removes what
+//! it brings itself, and where it removes something at the wrong time. All of that is refused: tools that pack a tree of
+//! files write none of it.
+
+use super::super::archive::{Fault, Kind, TarEntry, refused};
+use super::super::path;
+use super::{Content, Tree};
+
+/// Bytes of a path and of each of its parts (Linux `limits.h`, `PATH_MAX`, `NAME_MAX`).
+const MAX_PATH: usize = 4095;
+const MAX_NAME: usize = 255;
+
+/// Removes a file of the layers below (OCI image-spec `layer.md`, "Whiteouts").
+const WHITEOUT: &str = ".wh.";
+/// Removes everything that the layers below have in a folder.
+const OPAQUE: &str = ".wh..wh..opq";
+/// What AUFS keeps for itself.
+const AUFS: &str = ".wh..wh.";
+
+/// The absolute path of an entry's name; `None` for the root.
+pub(super) fn path(name: &str) -> Result<Option<String>, Fault> {
+    if name.len() > MAX_PATH {
+        return Err(refused(format!(
+            "it holds a path of {} bytes; at most {MAX_PATH} are unpacked",
+            name.len()
+        )));
+    }
+    let mut path = String::with_capacity(name.len() + 1);
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                return Err(refused(format!("`{name}` climbs with `..`; pack the files by their own paths")));
+            }
+            part if part.len() > MAX_NAME => {
+                return Err(refused(format!(
+                    "it holds a file name of {} bytes; nodes take {MAX_NAME}",
+                    part.len()
+                )));
+            }
+            part => {
+                path.push('/');
+                path.push_str(part);
+            }
+        }
+    }
+    Ok((!path.is_empty()).then_some(path))
+}
+
+/// Tools that pack a whole folder write `./` first; nodes make nothing of it.
+pub(super) fn root(entry: &TarEntry) -> Result<(), Fault> {
+    if entry.kind == Kind::Folder {
+        return Ok(());
+    }
+    Err(refused(format!("`{}` is the root of the image and no folder; pack it again", entry.name)))
+}
+
+/// The target of a symbolic link, as written.
+pub(super) fn target(entry: &TarEntry) -> Result<String, Fault> {
+    if entry.target.len() > MAX_PATH {
+        return Err(refused(format!("the link `{}` has a target of more than {MAX_PATH} bytes", entry.name)));
+    }
+    Ok(entry.target.clone())
+}
+
+impl Tree {
+    /// Every folder above a path; those that no entry made come into being.
+    pub(super) fn make_parents(&mut self, path: &str) -> Result<(), Fault> {
+        let layer = self.layer;
+        for (end, _) in path.match_indices('/').skip(1) {
+            self.steps.take(1)?;
+            let Some(folder) = path.get(..end) else { continue };
+            if self.removed.contains(folder) {
+                return Err(removed_and_written(folder));
+            }
+            match self.nodes.get_mut(folder).map(|node| &mut node.content) {
+                Some(Content::Folder { touched }) => *touched = layer,
+                Some(Content::Link(_)) => {
+                    return Err(refused(format!(
+                        "`{path}` lies under `{folder}`, which is a link, so nodes do not agree on the file that it writes; \
+                         pack it under the path that the link leads to"
+                    )));
+                }
+                Some(_) => {
+                    return Err(refused(format!(
+                        "`{path}` lies under `{folder}`, which is no folder; remove that file in the build"
+                    )));
+                }
+                None if path::split(folder).1.starts_with(WHITEOUT) => {
+                    return Err(refused(format!(
+                        "`{folder}` is a folder with the name of a whiteout; rename it"
+                    )));
+                }
+                None => self.insert(folder, 0o755, Content::Folder { touched: layer })?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an entry only removes what the layers below have; if so, it is done.
+    pub(super) fn is_whiteout(&mut self, path: &str, entry: &TarEntry) -> Result<bool, Fault> {
+        let (folder, base) = path::split(path);
+        let Some(name) = base.strip_prefix(WHITEOUT) else { return Ok(false) };
+        if entry.kind != Kind::File || entry.size > 0 {
+            return Err(refused(format!(
+                "`{path}` has the name of a whiteout and is no empty file; rename it"
+            )));
+        }
+        if self.layer == 1 {
+            return Err(refused(format!(
+                "`{path}` removes something in the lowest layer, where nothing lies below; build the image without it"
+            )));
+        }
+        let touched = self.is_touched(folder);
+        self.make_parents(path)?;
+        match name {
+            _ if base == OPAQUE => self.empty(folder, touched)?,
+            "" | "." | ".." => {
+                return Err(refused(format!("it holds the whiteout `{base}`, which names nothing")));
+            }
+            _ if base.starts_with(AUFS) => {
+                return Err(refused(format!(
+                    "it holds `{base}`, which only AUFS understands; build the image again"
+                )));
+            }
+            name => self.white_out(&path::normalise(&path::join(folder, name)))?,
+        }
+        Ok(true)
+    }
+
+    /// A folder that hides those of the same path below. Nodes agree on what that leaves only where nothing of its own came
+    /// before, and never for the root, of which overlayfs does not ask.
+    fn empty(&mut self, folder: &str, touched: bool) -> Result<(), Fault> {
+        if folder == "/" || touched {
+            return Err(refused(format!(
+                "`{OPAQUE}` empties `{folder}`, which is the root or was written to before in the same layer; build the \
+                 layer again with a current tool"
+            )));
+        }
+        self.remove_below(folder)
+    }
+
+    fn white_out(&mut self, path: &str) -> Result<(), Fault> {
+        if self.is_written(path) || !self.removed.insert(path.to_string()) {
+            return Err(removed_and_written(path));
+        }
+        self.remove(path)
+    }
+
+    /// Whether the layer that is being applied has an entry at a path, or something below it.
+    fn is_written(&self, path: &str) -> bool {
+        self.nodes.get(path).is_some_and(|node| node.layer == self.layer) || self.is_touched(path)
+    }
+
+    /// Whether it has something below a path.
+    fn is_touched(&self, path: &str) -> bool {
+        let content = self.nodes.get(path).map(|node| &node.content);
+        matches!(content, Some(Content::Folder { touched }) if *touched == self.layer)
+    }
+
+    pub(super) fn make_folder(&mut self, path: &str, mode: u32) -> Result<(), Fault> {
+        self.steps.take(1)?;
+        if self.removed.contains(path) {
+            return Err(removed_and_written(path));
+        }
+        if path::split(path).1.starts_with(WHITEOUT) {
+            return Err(refused(format!("`{path}` is a folder with the name of a whiteout; rename it")));
+        }
+        let layer = self.layer;
+        match self.nodes.get_mut(path) {
+            Some(node) if matches!(node.content, Content::Folder { .. }) => {
+                (node.layer, node.mode) = (layer, mode);
+                Ok(())
+            }
+            Some(node) if node.layer == layer => Err(two_things(path)),
+            _ => self.insert(path, mode, Content::Folder { touched: 0 }),
+        }
+    }
+
+    /// Takes away what a file or link replaces. A layer may hold one twice, as archives do to which was appended; the last
+    /// one counts everywhere.
+    pub(super) fn replace(&mut self, path: &str, new: &Content) -> Result<(), Fault> {
+        self.steps.take(1)?;
+        if self.removed.contains(path) {
+            return Err(removed_and_written(path));
+        }
+        let Some(node) = self.nodes.get(path) else { return Ok(()) };
+        if self.is_written(path) && sort(&node.content) != sort(new) {
+            return Err(two_things(path));
+        }
+        self.remove(path)
+    }
+
+    /// What a hard link is another name of: a file of the same layer that came before, since a node looks nowhere else. Both
+    /// names have one mode, that of the last entry.
+    pub(super) fn linked(&mut self, entry: &TarEntry) -> Result<Content, Fault> {
+        self.steps.take(1)?;
+        let (name, target) = (&entry.name, &entry.target);
+        let found = path(target)?.and_then(|path| self.nodes.get(&path));
+        let found =
+            found.filter(|node| node.layer == self.layer && !matches!(node.content, Content::Folder { .. }));
+        match found {
+            // The mode of a link means nothing.
+            Some(node) if node.mode == entry.mode || matches!(node.content, Content::Link(_)) => {
+                Ok(node.content.clone())
+            }
+            Some(_) => Err(refused(format!(
+                "the hard link `{name}` has another mode than `{target}`, which is the same file; pack it again"
+            ))),
+            None => Err(refused(format!(
+                "the hard link `{name}` leads to `{target}`, which is no file that its layer brings before it; pack the \
+                 file itself"
+            ))),
+        }
+    }
+}
+
+fn sort(content: &Content) -> u8 {
+    match content {
+        Content::Folder { .. } => 0,
+        Content::Link(_) => 1,
+        Content::Special => 2,
+        _ => 3,
+    }
+}
+
+fn removed_and_written(path: &str) -> Fault {
+    refused(format!("one layer removes `{path}` and brings it too; build it again with a current tool"))
+}
+
+fn two_things(path: &str) -> Fault {
+    refused(format!("one layer brings `{path}` twice, as different things; pack it again"))
+}

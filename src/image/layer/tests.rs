@@ -1,0 +1,437 @@
+//! Layers that nodes read alike, and layers that are refused because they would not.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use tar::{Builder, EntryType, Header};
+
+use super::super::archive::tests::{Blocks, named};
+use super::*;
+
+/// A tar layer, entry by entry. Names are written raw, so that hostile ones can be built.
+struct Layer(Builder<Vec<u8>>);
+
+impl Layer {
+    fn new() -> Self {
+        Self(Builder::new(Vec::new()))
+    }
+
+    fn entry(mut self, name: &str, kind: EntryType, target: &str, mode: u32, content: &[u8]) -> Self {
+        let mut header = named(Header::new_gnu(), name.as_bytes(), kind);
+        header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
+        header.set_mode(mode);
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        self.0.append(&header, content).unwrap();
+        self
+    }
+
+    fn file(self, name: &str, content: &[u8]) -> Self {
+        self.entry(name, EntryType::Regular, "", 0o755, content)
+    }
+
+    fn symlink(self, name: &str, target: &str) -> Self {
+        self.entry(name, EntryType::Symlink, target, 0o777, b"")
+    }
+
+    fn hard_link(self, name: &str, target: &str) -> Self {
+        self.entry(name, EntryType::Link, target, 0o755, b"")
+    }
+
+    fn folder(self, name: &str) -> Self {
+        self.entry(name, EntryType::Directory, "", 0o755, b"")
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        self.0.into_inner().unwrap()
+    }
+}
+
+fn wasm(name: &str) -> Vec<u8> {
+    wat::parse_str(format!(r#"(module (func (export "{name}")))"#)).unwrap()
+}
+
+const BOUNDS: UnpackLimits = UnpackLimits { layer: 8 << 20, file: 1 << 20 };
+
+fn tree(bounds: UnpackLimits) -> Tree {
+    Tree::new(bounds, ["/wanted".to_string()], Arc::default())
+}
+
+fn applied(layers: Vec<Layer>) -> Result<Tree, Fault> {
+    let mut tree = tree(BOUNDS);
+    for layer in layers {
+        tree.apply(&*layer.bytes(), Compression::Plain)?;
+    }
+    Ok(tree)
+}
+
+fn scan(layers: Vec<Layer>) -> Files {
+    applied(layers).unwrap().files(true).unwrap()
+}
+
+/// Why layers are refused.
+fn why(layers: Vec<Layer>) -> String {
+    match applied(layers) {
+        Err(Fault::Malformed(malformed)) => malformed.0,
+        other => format!("{other:?}"),
+    }
+}
+
+fn names(files: &Files) -> Vec<&str> {
+    files.entries.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+fn export(files: &Files, source: &str) -> Option<String> {
+    let facts = files.modules.iter().find(|facts| facts.source == source)?;
+    facts.exports.first().cloned()
+}
+
+#[test]
+fn a_file_is_not_read_to_its_end_when_nobody_waits() {
+    struct Stopping<'a>(&'a [u8], Arc<AtomicBool>);
+    impl Read for Stopping<'_> {
+        // The whole file has arrived when the look-up is given up.
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = self.0.read(buffer)?;
+            self.1.store(self.0.is_empty(), std::sync::atomic::Ordering::Relaxed);
+            Ok(count)
+        }
+    }
+    for (name, bytes) in [("/a.wasm", wasm("a")), ("/a.wat", b"(module)".to_vec())] {
+        let entry = TarEntry {
+            name: name.into(),
+            target: String::new(),
+            kind: Kind::File,
+            mode: 0o644,
+            size: bytes.len() as u64,
+        };
+        let mut tree = tree(BOUNDS);
+        let mut content = Stopping(&bytes, Arc::clone(&tree.stop));
+        let content = tree.regular(name, &entry, &mut content).unwrap();
+        assert!(matches!(content, Content::Unreadable(why) if why == "reading it was given up"), "{name}");
+    }
+}
+
+#[test]
+fn files_are_classed_by_their_first_bytes() {
+    let files = scan(vec![
+        Layer::new()
+            .file("app", &wasm("a"))
+            .file("bin/sh", b"\x7fELF....")
+            .file("script", b"#!/bin/sh")
+            .file("bin/short", b"#!a")
+            .file("bin/notes", b"text")
+            .entry("opt/bin/tool", EntryType::Regular, "", 0o744, b"\x7fELF....")
+            .entry("lib.so", EntryType::Regular, "", 0o644, b"\x7fELF....")
+            .entry("native.wasm", EntryType::Regular, "", 0o644, b"\x7fELF....")
+            .file("etc/passwd", b"root:x:0")
+            .file("wanted", b"text")
+            .file("broken.wasm", b"\0asm\x01\0\0\0\xff")
+            .file("text.wat", br#"(module (func (export "t")))"#)
+            .file("empty", b""),
+    ]);
+    let native = |magic: &str| FileClass::Native { magic: magic.into(), runs: true };
+    let class = |name: &str| files.entries.iter().find(|(path, _)| path == name).map(|(_, class)| class);
+    assert_eq!(class("/app"), Some(&FileClass::Wasm));
+    assert_eq!(class("/bin/sh"), Some(&native("ELF")));
+    assert_eq!(class("/script"), Some(&native("#!")));
+    assert_eq!(class("/lib.so"), None);
+    assert_eq!(class("/native.wasm"), Some(&FileClass::Native { magic: "ELF".into(), runs: false }));
+    assert_eq!(
+        class("/bin/short"),
+        Some(&FileClass::Other),
+        "no shim takes less than four bytes for a program"
+    );
+    assert_eq!(class("/bin/notes"), Some(&FileClass::Other), "found first, whatever it is");
+    assert_eq!(class("/opt/bin/tool"), Some(&FileClass::Native { magic: "ELF".into(), runs: false }));
+    assert_eq!(class("/etc/passwd"), None);
+    assert_eq!(class("/wanted"), Some(&FileClass::Other));
+    assert!(matches!(class("/broken.wasm"), Some(FileClass::Unreadable { .. })));
+    assert_eq!(export(&files, "/text.wat").as_deref(), Some("t"));
+    assert_eq!(export(&files, "/app").as_deref(), Some("a"));
+}
+
+#[test]
+fn that_something_is_where_a_wanted_link_leads_is_known_whatever_it_is() {
+    let files = scan(vec![Layer::new().symlink("wanted", "etc/text").file("etc/text", b"text")]);
+    assert_eq!(names(&files), ["/etc/text", "/wanted"]);
+    assert_eq!(files.entries[0].1, FileClass::Other);
+}
+
+#[test]
+fn later_layers_override_and_white_out_earlier_ones() {
+    let base = || Layer::new().file("app.wasm", &wasm("old")).file("d/b.wasm", &wasm("b"));
+    let files = scan(vec![base(), Layer::new().file("app.wasm", &wasm("new"))]);
+    assert_eq!(export(&files, "/app.wasm").as_deref(), Some("new"));
+    assert_eq!(names(&scan(vec![base(), Layer::new().file(".wh.app.wasm", b"")])), ["/d/b.wasm"]);
+    assert_eq!(names(&scan(vec![base(), Layer::new().file(".wh.d", b"")])), ["/app.wasm"]);
+    assert_eq!(names(&scan(vec![base(), Layer::new().file("d", b"a file now")])), ["/app.wasm"]);
+    assert_eq!(names(&scan(vec![base(), Layer::new().folder("app.wasm")])), ["/d/b.wasm"]);
+    assert_eq!(
+        names(&scan(vec![base(), Layer::new().folder("d").symlink("app.wasm", "d/b.wasm")])),
+        ["/app.wasm", "/d/b.wasm"]
+    );
+    // A layer that says the same twice, as an archive does to which was appended: the last one counts.
+    let twice = Layer::new().file("app.wasm", &wasm("one")).file("app.wasm", &wasm("two"));
+    assert_eq!(export(&scan(vec![twice]), "/app.wasm").as_deref(), Some("two"));
+    // A folder of its own in the place of a lower link leads nowhere else.
+    let low = Layer::new().symlink("b", "a").file("a/app.wasm", &wasm("low"));
+    let files = scan(vec![low, Layer::new().folder("b/").file("b/app.wasm", &wasm("own"))]);
+    assert_eq!(names(&files), ["/a/app.wasm", "/b/app.wasm"]);
+}
+
+#[test]
+fn an_opaque_folder_hides_lower_layers_but_not_its_own() {
+    let low = || Layer::new().file("d/low.wasm", &wasm("low")).file("keep.wasm", &wasm("keep"));
+    let top = Layer::new().folder("d").file("d/.wh..wh..opq", b"").file("d/own.wasm", &wasm("own"));
+    assert_eq!(names(&scan(vec![low(), top])), ["/d/own.wasm", "/keep.wasm"]);
+    let late = Layer::new().file("d/own.wasm", &wasm("own")).file("d/.wh..wh..opq", b"");
+    let root = Layer::new().file(".wh..wh..opq", b"");
+    for layer in [late, root] {
+        let error = why(vec![low(), layer]);
+        assert!(error.contains("the root or was written to before"), "{error}");
+    }
+}
+
+#[test]
+fn a_layer_that_writes_through_a_link_of_a_lower_layer_is_refused() {
+    let low = || Layer::new().symlink("b", "a").file("a/app.wasm", &wasm("evil"));
+    for top in [
+        Layer::new().file("b/app.wasm", &wasm("benign")),
+        Layer::new().file("b/.wh.app.wasm", b""),
+        Layer::new().file("b/.wh..wh..opq", b""),
+        Layer::new().folder("b/c"),
+        Layer::new().file("a/x", b"").hard_link("b/app.wasm", "a/x"),
+    ] {
+        let error = why(vec![low(), top]);
+        assert!(error.contains("lies under `/b`, which is a link"), "{error}");
+    }
+}
+
+#[test]
+fn a_chain_of_fifty_links_is_not_written_through() {
+    let chain = (0..50)
+        .fold(Layer::new().folder("l50"), |layer, n| layer.symlink(&format!("l{n}"), &format!("l{}", n + 1)));
+    let error = why(vec![chain.file("l0/app.wasm", &wasm("evil"))]);
+    assert!(error.contains("lies under `/l0`, which is a link"), "{error}");
+}
+
+#[test]
+fn what_a_layer_removes_and_brings_is_refused() {
+    let low = || Layer::new().file("d/app.wasm", &wasm("low")).file("app.wasm", &wasm("low"));
+    let both = "removes `/d` and brings it too";
+    for (top, expected) in [
+        (Layer::new().file(".wh.d", b"").folder("d"), both),
+        (Layer::new().folder("d").file(".wh.d", b""), both),
+        (Layer::new().file("d/own.wasm", &wasm("own")).file(".wh.d", b""), both),
+        (Layer::new().file(".wh.d", b"").file("d/own.wasm", &wasm("own")), both),
+        (Layer::new().file(".wh.d", b"").file(".wh.d", b""), both),
+        (Layer::new().file("app.wasm", &wasm("evil")).file(".wh.app.wasm", b""), "removes `/app.wasm`"),
+        (Layer::new().file(".wh.app.wasm", b"").symlink("app.wasm", "d"), "removes `/app.wasm`"),
+        (Layer::new().folder(".wh.d"), "no empty file"),
+        (Layer::new().file(".wh.d/app.wasm", b""), "name of a whiteout"),
+        (Layer::new().file(".wh..", b""), "names nothing"),
+        (Layer::new().file(".wh..wh.plnk", b""), "only AUFS"),
+        (Layer::new().file(".wh.d", b"x"), "no empty file"),
+    ] {
+        let error = why(vec![low(), top]);
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    let error = why(vec![Layer::new().file("a/app.wasm", b"").file(".wh.a", b"")]);
+    assert!(error.contains("in the lowest layer"), "{error}");
+}
+
+#[test]
+fn what_lies_under_a_file_or_is_two_things_is_refused() {
+    for (layers, expected) in [
+        (vec![Layer::new().file("f", b"").file("f/app.wasm", b"")], "under `/f`, which is no folder"),
+        (
+            vec![Layer::new().file("f", b""), Layer::new().file("f/app.wasm", b"")],
+            "under `/f`, which is no folder",
+        ),
+        (vec![Layer::new().folder("f").file("f", b"")], "`/f` twice, as different things"),
+        (vec![Layer::new().file("f/a", b"").symlink("f", "a")], "`/f` twice, as different things"),
+        (vec![Layer::new().symlink("f", "a").file("f", b"")], "`/f` twice, as different things"),
+        (vec![Layer::new().file("f", b"").folder("f")], "`/f` twice, as different things"),
+        (vec![Layer::new().file("../app.wasm", b"")], "climbs with `..`"),
+        (vec![Layer::new().file("./", b"")], "ends with a slash"),
+        (vec![Layer::new().file(".", b"")], "is the root of the image"),
+    ] {
+        let error = why(layers);
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
+#[test]
+fn hard_links_lead_to_a_file_of_their_own_layer() {
+    let files = scan(vec![
+        Layer::new()
+            .file("opt/app.wasm", &wasm("a"))
+            .hard_link("hard.wasm", "/opt/app.wasm")
+            .symlink("soft", "opt/app.wasm")
+            .hard_link("soft2", "soft"),
+    ]);
+    assert_eq!(names(&files), ["/hard.wasm", "/opt/app.wasm", "/soft", "/soft2"]);
+    assert_eq!(export(&files, "/hard.wasm").as_deref(), Some("a"));
+    let low = || Layer::new().file("app.wasm", &wasm("a"));
+    let mode = low().entry("b.wasm", EntryType::Link, "app.wasm", 0o644, b"");
+    for (layers, expected) in [
+        (vec![low(), Layer::new().hard_link("b.wasm", "app.wasm")], "no file that its layer brings"),
+        (vec![Layer::new().hard_link("b.wasm", "nowhere")], "no file that its layer brings"),
+        (vec![Layer::new().folder("d").hard_link("b.wasm", "d")], "no file that its layer brings"),
+        (vec![Layer::new().hard_link("b.wasm", "../b")], "climbs with `..`"),
+        (vec![mode], "another mode than `app.wasm`"),
+    ] {
+        let error = why(layers);
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    let many = (0..200).fold(low(), |layer, n| layer.hard_link(&format!("{n}.wasm"), "app.wasm"));
+    let fault = applied(vec![many]).unwrap().files(true).unwrap_err();
+    assert!(matches!(fault, Fault::Malformed(why) if why.0.contains("128 names of Wasm files")));
+}
+
+#[test]
+fn names_of_every_form_lead_to_one_path() {
+    let files = scan(vec![
+        Layer::new()
+            .folder("./")
+            .file("/abs.wasm", &wasm("a"))
+            .file("./x/./c.wasm", &wasm("c"))
+            .file("y//d.wasm", &wasm("d")),
+    ]);
+    assert_eq!(names(&files), ["/abs.wasm", "/x/c.wasm", "/y/d.wasm"]);
+}
+
+#[test]
+fn links_that_lead_to_a_program_are_kept() {
+    let files = scan(vec![
+        Layer::new()
+            .file("opt/app.wasm", &wasm("a"))
+            .symlink("usr/bin/app", "/opt/app.wasm")
+            .symlink("bin", "usr/bin")
+            .symlink("root", "/")
+            .symlink("etc/localtime", "/usr/share/zoneinfo/UTC")
+            .symlink("loop", "loop"),
+    ]);
+    assert_eq!(names(&files), ["/bin", "/opt/app.wasm", "/root", "/usr/bin/app"]);
+}
+
+#[test]
+fn bounds_hold() {
+    let small = UnpackLimits { layer: 4096, file: 16 };
+    let apply = |tree: &mut Tree, layer: Layer| tree.apply(&*layer.bytes(), Compression::Plain);
+    let bomb = Layer::new().file("zeros", &[0; 8192]);
+    assert_eq!(apply(&mut tree(small), bomb), Err(Fault::TooLarge));
+    let mut large = tree(small);
+    apply(&mut large, Layer::new().file("a.wasm", &wasm("a"))).unwrap();
+    let files = large.files(true).unwrap();
+    assert!(matches!(&files.entries[0].1, FileClass::Unreadable { message } if message.contains("16")));
+    let many =
+        (0..=MAX_FILE_MODULES).fold(Layer::new(), |layer, n| layer.file(&format!("{n}.wasm"), &wasm("a")));
+    assert_eq!(scan(vec![many]).modules.len(), MAX_FILE_MODULES);
+    let mut layers = tree(small);
+    let fitting =
+        (0..20).take_while(|_| apply(&mut layers, Layer::new().file("zeros", &[0; 2048])).is_ok()).count();
+    assert!((4..8).contains(&fitting), "{fitting} layers of 2048 bytes fit four times 4096");
+    let long = "x/".repeat(2048) + "a";
+    let blob = Blocks::default().pax(&[("path", &long)]).file("a", b"").end();
+    let fault = tree(BOUNDS).apply(&*blob, Compression::Plain).unwrap_err();
+    assert!(matches!(fault, Fault::Malformed(why) if why.0.contains("a path of 4097 bytes")));
+}
+
+/// Links each of which leads to the folder of the next one, and only the last one to a program: in the order of their names
+/// none is known to lead there before the next one is.
+fn adverse_links(count: usize) -> Vec<u8> {
+    let link = |blocks: Blocks, name: &str, target: &str| {
+        let mut header = named(Header::new_ustar(), name.as_bytes(), EntryType::Symlink);
+        header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
+        blocks.entry(header, b"")
+    };
+    let blocks = Blocks::default().file("z/app", b"\x7fELF....");
+    let blocks = link(blocks, &format!("d{:06}/l", count - 1), "/z");
+    (1..count).fold(blocks, |blocks, n| link(blocks, &format!("d{:06}/l", n - 1), &format!("/d{n:06}"))).end()
+}
+
+/// Builds a layer of that many entries.
+type Shape = fn(usize) -> Vec<u8>;
+
+#[test]
+fn the_work_grows_no_faster_than_the_bytes() {
+    let deep: fn(usize) -> Vec<u8> = |count| {
+        let blocks = (0..count).fold(Blocks::default(), |blocks, n| {
+            blocks.pax(&[("path", &format!("{}{n}", "a/".repeat(400)))]).file("x", b"\x7fELF....")
+        });
+        blocks.end()
+    };
+    let removed: fn(usize) -> Vec<u8> = |count| {
+        let blocks = (0..count).fold(Blocks::default(), |blocks, n| blocks.file(&format!("d/{n}"), b""));
+        blocks.end()
+    };
+    let shapes: [(&str, Shape); 3] =
+        [("links in adverse order", adverse_links), ("deep paths", deep), ("many files", removed)];
+    for (what, shape) in shapes {
+        let steps = |count: usize| {
+            let mut tree = tree(UnpackLimits { layer: 64 << 20, file: 1 << 20 });
+            tree.apply(&*shape(count), Compression::Plain).unwrap();
+            // The same once more, over what is there.
+            tree.apply(&*shape(count), Compression::Plain).unwrap();
+            tree.files(true).unwrap();
+            tree.steps().taken()
+        };
+        let (small, large) = (steps(300), steps(3_000));
+        assert!(large <= small * 12, "{what}: {small} steps for 300 entries, {large} for ten times as many");
+    }
+}
+
+#[test]
+fn forty_thousand_links_in_adverse_order_take_few_steps() {
+    let mut tree = tree(UnpackLimits { layer: 64 << 20, file: 1 << 20 });
+    tree.apply(&*adverse_links(40_000), Compression::Plain).unwrap();
+    assert_eq!(tree.files(true).unwrap().entries.len(), 40_001);
+    assert!(tree.steps().taken() < 10_000_000, "{}", tree.steps().taken());
+}
+
+#[test]
+fn layers_of_the_fields_tools_are_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/layers");
+    let archives = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let archives: Vec<_> = archives.filter(|path| path.extension().is_some_and(|end| end == "gz")).collect();
+    assert!(archives.len() >= 20, "{}", archives.len());
+    for archive in archives {
+        let bytes = std::fs::read(&archive).unwrap();
+        let name = archive.file_name().unwrap().to_string_lossy().into_owned();
+        let mut tree = tree(BOUNDS);
+        if name.contains("whiteouts") {
+            tree.apply(&*Layer::new().file("usr/local/bin/app", b"").bytes(), Compression::Plain).unwrap();
+        }
+        tree.apply(&*bytes, Compression::Gzip).unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
+        let files = tree.files(true).unwrap();
+        let found = names(&files);
+        assert!(found.contains(&"/app.wasm"), "{name}: {found:?}");
+        let whole = !name.contains("v7") && !name.contains("bsdtar-ustar") && !name.contains("whiteouts");
+        assert_eq!(found.contains(&"/usr/local/bin/hard.wasm"), whole, "{name}: {found:?}");
+        assert_eq!(found.contains(&"/usr/local/bin/app"), whole, "{name}: {found:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_sequence_of_entries_leaves_only_paths_inside_the_root(
+        entries in proptest::collection::vec(
+            ("[a-c./]{1,6}|\\.wh\\.[a-c]{1,2}|d/\\.wh\\.\\.wh\\.\\.opq", 0u8..4, "[a-c./]{0,6}"), 0..24)
+    ) {
+        let layer = entries.iter().fold(Layer::new(), |layer, (name, kind, target)| match kind {
+            0 => layer.file(name, b"\x7fELF...."),
+            1 => layer.symlink(name, target),
+            2 => layer.folder(name),
+            _ => layer.hard_link(name, target),
+        });
+        let mut tree = tree(BOUNDS);
+        let bytes = layer.bytes();
+        let _ = tree.apply(&*bytes, Compression::Plain);
+        let _ = tree.apply(&*bytes, Compression::Plain);
+        for (name, _) in tree.files(true).unwrap().entries {
+            prop_assert_eq!(path::normalise(&name), name);
+        }
+    }
+}

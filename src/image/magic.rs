@@ -1,0 +1,22 @@
+//! What the first bytes of a file say.
+
+/// What the first bytes of a file say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Magic {
+    /// `\0asm`: a module or component.
+    Wasm,
+    /// `ELF` or `#!`. A `.cwasm` that Wasmtime compiled in advance is an ELF image (wasmtime#3343).
+    Native(&'static str),
+    /// Anything else.
+    Other,
+}
+
+/// Reads the first bytes; eight are enough.
+pub fn magic(head: &[u8]) -> Magic {
+    match head {
+        [0, b'a', b's', b'm', ..] => Magic::Wasm,
+        [0x7f, b'E', b'L', b'F', ..] => Magic::Native("ELF"),
+        [b'#', b'!', ..] => Magic::Native("#!"),
+        _ => Magic::Other,
+    }
+}

@@ -1,0 +1,83 @@
+//! Platforms as containerd names and compares them (`containerd/platforms:database.go`, `compare.go`).
+
+use std::sync::Arc;
+
+/// `os/architecture` in lower case and by its usual name; empty when both are. What names an architecture alone is for the
+/// node's own system, which is Linux (`normalizeOS`).
+pub fn named(os: &str, architecture: &str) -> String {
+    let architecture = usual(architecture);
+    match (os, architecture.as_str()) {
+        ("", "") => String::new(),
+        ("", architecture) => format!("linux/{architecture}"),
+        (os, architecture) => format!("{}/{architecture}", os.to_lowercase()),
+    }
+}
+
+/// An architecture by the name that nodes use, whatever the kernel calls it (`normalizeArch`).
+fn usual(architecture: &str) -> String {
+    match architecture.to_lowercase().as_str() {
+        "x86_64" | "x86-64" => "amd64".into(),
+        "aarch64" => "arm64".into(),
+        "i386" => "386".into(),
+        "armhf" | "armel" => "arm".into(),
+        other => other.into(),
+    }
+}
+
+/// Whether a lower-case `os/architecture` is WebAssembly: `wasi`, `wasip1`, `wasip2` on `wasm`, `wasm32`, `wasm64`.
+/// The architecture alone decides, as it does for runwasi.
+pub fn is_wasm(platform: &str) -> bool {
+    let (_, architecture) = platform.split_once('/').unwrap_or_default();
+    matches!(architecture, "wasm" | "wasm32" | "wasm64")
+}
+
+/// The processor architectures of the nodes, as far as somebody says that there are no others.
+#[derive(Debug, Clone, Default)]
+pub struct Nodes {
+    /// In Go's names; empty for any.
+    architectures: Arc<[String]>,
+}
+
+impl Nodes {
+    /// Nodes of these architectures only; of any where the list is empty. The kernel's names are taken too.
+    pub fn of(architectures: &[String]) -> Self {
+        Self { architectures: architectures.iter().map(|name| usual(name)).collect() }
+    }
+
+    /// Whether one of them may read this entry of an index. 64-bit nodes take what is built for their 32-bit kin when
+    /// there is nothing better (`platformVector`).
+    pub(super) fn may_read(&self, platform: &str) -> bool {
+        let Some(("linux", entry)) = platform.split_once('/') else { return true };
+        let kin = |node: &String| matches!((node.as_str(), entry), ("amd64", "386") | ("arm64", "arm"));
+        self.architectures.is_empty() || self.architectures.iter().any(|node| node == entry || kin(node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_platform_is_named_as_a_node_names_it() {
+        for (os, architecture, expected) in [
+            ("linux", "amd64", "linux/amd64"),
+            ("Linux", "X86_64", "linux/amd64"),
+            ("", "amd64", "linux/amd64"),
+            ("", "aarch64", "linux/arm64"),
+            ("Wasip1", "Wasm", "wasip1/wasm"),
+            ("linux", "", "linux/"),
+            ("", "", ""),
+        ] {
+            assert_eq!(named(os, architecture), expected);
+        }
+    }
+
+    #[test]
+    fn nodes_read_what_is_built_for_them_or_their_kin() {
+        let nodes = Nodes::of(&["x86_64".into()]);
+        let read = ["linux/amd64", "linux/386", "wasi/wasm", ""];
+        assert!(read.iter().all(|platform| nodes.may_read(platform)));
+        assert!(!nodes.may_read("linux/arm64"));
+        assert!(Nodes::default().may_read("linux/arm64"));
+    }
+}

@@ -1,0 +1,152 @@
+//! Words that the code base has given up for those of its field (`docs/glossary.md`), and the check that none comes
+//! back: into names, messages, log fields, metric labels and HELP texts, rule ids, manifests or pages.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::root;
+
+/// A word that is not used any more, in its forms, and what to write instead.
+const RETIRED: &[(&[&str], &str)] = &[
+    (&["road", "roads"], "webhook, or the way of a review"),
+    (&["picture", "pictures"], "snapshot"),
+    (&["door", "doors"], "entry point, or the field that it is"),
+    (&["hazard", "hazards"], "warning"),
+    (&["spared", "spares", "sparing"], "exempt"),
+    (&["authority", "authorities"], "CA"),
+    (&["gravest"], "strictest"),
+    (
+        &["room", "rooms", "corridor", "corridors"],
+        "module, headroom or space: only ARCHITECTURE.md speaks so",
+    ),
+    (&["seat", "seats", "dish", "dishes"], "what it is: a container's sizes, its share of the pod"),
+    (&["desk", "desks"], "what it is: a handler, a field"),
+    (&["deeds", "rulebook", "rulebooks"], "what it is: a summary of code, a loaded bundle"),
+    (&["stranger", "strangers"], "what it is: unused, undescribed"),
+    (&["breath", "hope", "hopeless"], "say it plainly"),
+    (&["sit", "sits"], "be, stand, be written"),
+];
+
+/// The same for what has more than one word.
+const RETIRED_PHRASES: &[(&str, &str)] = &[
+    ("will-fail-there", "capability-not-provided"),
+    ("will_fail_there", "capability_not_provided"),
+    ("config-lies", "config-mismatch"),
+    ("config_lies", "config_mismatch"),
+    ("namespace's level", "namespace's enforcement action"),
+];
+
+/// Names that others gave, which hold such a word.
+const FOREIGN: &[&str] =
+    &["use_authority_key_identifier_extension", "certificate-authority", "certificate authority"];
+
+/// Folders and pages that are checked. `ARCHITECTURE.md` draws a house, and the changelog tells what was renamed.
+const CHECKED: &[&str] =
+    &["src", "docs", "policies", "manifests", "README.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile"];
+
+/// The words of a text in lower case, with the line of each: `MutatingRoad`, `mutating_road` and "mutating road" are two.
+fn words(text: &str) -> impl Iterator<Item = (usize, String)> {
+    text.lines().enumerate().flat_map(|(line, text)| {
+        let mut found: Vec<String> = vec![String::new()];
+        let mut before = ' ';
+        for c in text.chars() {
+            if !c.is_ascii_alphabetic() || (c.is_ascii_uppercase() && before.is_ascii_lowercase()) {
+                found.push(String::new());
+            }
+            if c.is_ascii_alphabetic()
+                && let Some(word) = found.last_mut()
+            {
+                word.push(c.to_ascii_lowercase());
+            }
+            before = c;
+        }
+        found.into_iter().filter(|word| !word.is_empty()).map(move |word| (line + 1, word))
+    })
+}
+
+/// What a text says that it should not, as `line: word, write …`.
+fn retired(text: &str) -> Vec<String> {
+    let text = FOREIGN.iter().fold(text.to_string(), |text, name| text.replace(name, ""));
+    let known: BTreeMap<&str, &str> =
+        RETIRED.iter().flat_map(|(forms, instead)| forms.iter().map(|form| (*form, *instead))).collect();
+    let single = words(&text).filter_map(|(line, word)| {
+        known.get(word.as_str()).map(|instead| format!("{line}: `{word}`, write {instead}"))
+    });
+    let phrases = text.lines().enumerate().flat_map(|(line, text)| {
+        let said = RETIRED_PHRASES.iter().filter(|(phrase, _)| text.contains(phrase));
+        said.map(move |(phrase, instead)| format!("{}: `{phrase}`, write {instead}", line + 1))
+            .collect::<Vec<_>>()
+    });
+    single.chain(phrases).collect()
+}
+
+/// Every text below a path; what is not UTF-8 is no text.
+fn texts(path: &Path, into: &mut Vec<(String, String)>) {
+    if path.is_dir() {
+        let mut entries: Vec<_> =
+            std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+        entries.sort();
+        for entry in &entries {
+            texts(entry, into);
+        }
+    } else if let Ok(text) = std::fs::read_to_string(path) {
+        let name = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+        into.push((name, text));
+    }
+}
+
+#[test]
+fn no_retired_word_comes_back() {
+    let mut all = Vec::new();
+    for path in CHECKED {
+        texts(&root().join(path), &mut all);
+    }
+    assert!(all.len() > 150, "the sources were not found: {} files", all.len());
+    let mut wrong = Vec::new();
+    for (name, text) in &all {
+        wrong.extend(retired(name).into_iter().map(|word| format!("{name}: its name: {word}")));
+        wrong.extend(retired(text).into_iter().map(|word| format!("{name}:{word}")));
+    }
+    assert!(wrong.is_empty(), "{} retired words:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn the_glossary_names_files_that_exist() {
+    let page = std::fs::read_to_string(root().join("docs/glossary.md")).unwrap();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!((30..=50).contains(&rows.len()), "{} entries", rows.len());
+    for row in rows {
+        let place = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let paths: Vec<&str> = place.split('`').filter(|part| part.contains('/')).collect();
+        assert!(!paths.is_empty(), "no file in `{row}`");
+        for path in paths {
+            assert!(root().join(path).is_file(), "`{path}` of the glossary is not there");
+        }
+    }
+}
+
+#[test]
+fn a_retired_word_is_found_in_every_spelling_and_not_inside_another_word() {
+    for bad in [
+        "pub enum Road {",
+        "fn mutating_road() {}",
+        "struct MutatingRoad;",
+        "const ROADS: usize = 2;",
+        "road=\"validate\"",
+        "/// The mutating\n/// road never refuses.",
+        "[will-fail-there] container `app`",
+        "ensure the namespace's level is set",
+    ] {
+        assert_eq!(retired(bad).len(), 1, "{bad}: {:?}", retired(bad));
+    }
+    for good in [
+        "broadcast, roadmap, outdoor and indoors",
+        "params.use_authority_key_identifier_extension = true;",
+        "authoritative answers; a transparent proxy; a sparse file",
+        "certificate-authority: ca.crt",
+        "a website, a mushroom, a situation, hopefully breathing",
+    ] {
+        assert_eq!(retired(good), Vec::<String>::new(), "{good}");
+    }
+    assert_eq!(retired("a\nthe road"), ["2: `road`, write webhook, or the way of a review"]);
+}
