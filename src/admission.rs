@@ -4,6 +4,7 @@
 pub mod examine;
 pub mod flow;
 pub mod record;
+mod started;
 pub mod state;
 
 pub use examine::{Examination, Judgement};

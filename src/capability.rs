@@ -59,6 +59,11 @@ pub struct Entry {
     /// container alike (`HOSTNAME`, service links); granted by default.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
+    /// Of what a program can call: whether it can open files. Of what it is handed and can do: whether it is reached by
+    /// opening a file that the kernel shows below `/proc`, `/sys` or `/dev`, so that a program which opens no file does
+    /// not reach it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opens: bool,
     /// Where it was seen, such as `import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect`.
     pub evidence: Vec<String>,
     /// Names of the grants that cover it, `default` for what everybody has; only on effective entries.
@@ -78,6 +83,7 @@ impl Entry {
             port: None,
             secret: false,
             own: false,
+            opens: false,
             evidence: vec![printable(&evidence.into(), EVIDENCE_CHARS)],
             covered_by: Vec::new(),
         }
@@ -124,6 +130,13 @@ impl Entry {
     #[must_use]
     pub const fn mark_own(mut self, own: bool) -> Self {
         self.own = own;
+        self
+    }
+
+    /// The same, marked as something that opening a file gives.
+    #[must_use]
+    pub const fn by_opening(mut self) -> Self {
+        self.opens = true;
         self
     }
 }

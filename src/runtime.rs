@@ -93,6 +93,10 @@ pub struct Profile {
     pub runs: BTreeSet<ImageKind>,
     /// The runtime itself, which says what it starts and what it hands over.
     pub ambient: Family,
+    /// Whether this build of the shim keeps `/proc`, `/sys` and `/dev` from the programs that it runs, so that a program
+    /// which opens files does not reach the process that runs it. No shim that is published does.
+    #[serde(default)]
+    pub hides_host_process: bool,
     /// Requirements that are ANDed into every term of the required node affinity.
     #[serde(default)]
     pub node_affinity: Vec<NodeSelectorRequirement>,
@@ -167,10 +171,12 @@ fn wasmtime() -> Profile {
 }
 
 /// The Spin shim. `wasmtime-spin-v2` is the nearest thing to a standard name
-/// (`containerd-shim-spin:deployments/k8s/all-in-one-demo.yaml`).
+/// (`containerd-shim-spin:deployments/k8s/all-in-one-demo.yaml`); runtime-class-manager calls the handler `spin-v2`
+/// (`runtime-class-manager:config/samples/sample_shim_spin.yaml`).
 fn spin() -> Profile {
     let aliases = ["wasmtime-spin", "spin"];
-    built_in("spin", "wasmtime-spin-v2", &aliases, &[ImageKind::SpinApp], Family::Spin)
+    let profile = built_in("spin", "wasmtime-spin-v2", &aliases, &[ImageKind::SpinApp], Family::Spin);
+    Profile { handlers: ["spin-v2".to_string()].into(), ..profile }
 }
 
 /// runwasi's WasmEdge shim, whose class has one name everywhere (`k3s-io/k3s:manifests/runtimes.yaml`,
@@ -206,6 +212,7 @@ fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambie
         class_labels: BTreeMap::new(),
         runs: runs.iter().copied().collect(),
         ambient,
+        hides_host_process: false,
         // Every Wasm shim runs on Linux; labels of a provisioner belong into the configuration, where a person knows them.
         node_affinity: vec![NodeSelectorRequirement {
             key: "kubernetes.io/os".into(),

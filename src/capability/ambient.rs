@@ -112,6 +112,7 @@ impl<'a> Host<'a> {
         entries.extend(self.pod.mounts());
         entries.extend(self.variables());
         entries.extend(self.pod.secret_arguments());
+        entries.extend(things::kernel(self, "/", &why));
         entries
     }
 

@@ -131,6 +131,7 @@ pub(super) fn of_module(module: &ModuleFacts, place_of_component: &str, spin: bo
             format!("{place_of_component}{} in {source}", seen(module.format, &need)),
         );
         entry.access = need.access;
+        entry.opens = need.opens;
         match need.name {
             Some(name) => entry.named(name),
             None => entry,
@@ -154,13 +155,15 @@ struct Need<'a> {
     capability: Capability,
     name: Option<String>,
     access: Option<Access>,
+    /// Whether it can open files, and not only list and change them.
+    opens: bool,
     interface: &'a str,
     functions: Vec<&'a str>,
 }
 
 impl<'a> Need<'a> {
     const fn new(capability: Capability, interface: &'a str, functions: Vec<&'a str>) -> Self {
-        Self { capability, name: None, access: None, interface, functions }
+        Self { capability, name: None, access: None, opens: false, interface, functions }
     }
 }
 

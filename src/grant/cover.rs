@@ -39,8 +39,13 @@ fn grant_covers(grant: &WasiGrant, entry: &Entry) -> bool {
     grant.spec.capabilities.iter().any(|granted| covers(granted, entry))
 }
 
-/// Whether one item of a grant covers an entry as a whole.
+/// Whether one item of a grant covers an entry as a whole. Who may run native code has whatever the kernel's files give
+/// anyway, so `native.exec` covers all of these.
 pub fn covers(granted: &GrantedCapability, entry: &Entry) -> bool {
+    (entry.opens && granted.name == Capability::NativeExec) || covers_same(granted, entry)
+}
+
+fn covers_same(granted: &GrantedCapability, entry: &Entry) -> bool {
     granted.name == entry.capability
         && (!entry.secret || granted.secrets == Some(true))
         && granted.access.unwrap_or(Access::ReadWrite)

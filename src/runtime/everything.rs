@@ -4,8 +4,9 @@
 use super::choice::Choice;
 use super::family::{Compiler, Family, NativeWay, Runtime};
 use super::handover::Handover;
-use crate::image::entry::Start;
-use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Program, Shape, program};
+use super::runwasi_wasmedge;
+use crate::image::entry::View;
+use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 
 /// The row of this family.
 #[derive(Debug)]
@@ -13,14 +14,14 @@ pub(super) struct Everything;
 
 /// One family for each way of searching for a program.
 const WAYS: [Family; 4] =
-    [Family::RunwasiWasmedge, Family::Spin, Family::CrunWasmedge, Family::YoukiWasmtime];
+    [Family::RunwasiWasmtime, Family::Spin, Family::CrunWasmtime, Family::YoukiWasmtime];
 
 impl Runtime for Everything {
-    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
+    fn choose(&self, view: &View<'_>) -> Choice {
         let mut found: Option<Program> = None;
         let mut nothing = String::new();
         for family in WAYS {
-            match family.runtime().choose(facts, start) {
+            match family.runtime().choose(view) {
                 Choice::Nothing(reason) if nothing.is_empty() => nothing = reason,
                 Choice::Nothing(_) => {}
                 Choice::Starts(unknown @ Program::Unknown { .. }) => return Choice::Starts(unknown),
@@ -35,7 +36,8 @@ impl Runtime for Everything {
                 },
             }
         }
-        found.map_or(Choice::Nothing(nothing), Choice::Starts)
+        let found = found.map_or(Choice::Nothing(nothing), Choice::Starts);
+        runwasi_wasmedge::with_machine_code(view.facts, found)
     }
 
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
@@ -58,6 +60,6 @@ impl Runtime for Everything {
     }
 
     fn native_ways(&self) -> &'static [NativeWay] {
-        &[NativeWay::PlugIns]
+        runwasi_wasmedge::NATIVE_WAYS
     }
 }

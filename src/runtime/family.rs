@@ -16,7 +16,7 @@ use super::runwasi_wasmer::RunwasiWasmer;
 use super::runwasi_wasmtime::RunwasiWasmtime;
 use super::spin::Spin;
 use super::youki::YoukiWasmtime;
-use crate::image::entry::Start;
+use crate::image::entry::{Start, View};
 use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape, program};
 
 /// The runtime behind a RuntimeClass, by its own code: what it starts from an image and what it hands over.
@@ -61,6 +61,8 @@ pub enum Compiler {
 /// A way from a program to native code outside of its sandbox, beside native programs that are started as such.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NativeWay {
+    /// Machine code in a section of the module is mapped and run.
+    Section(Feature),
     /// Variables of the container name plug-ins that are loaded into the runtime.
     PlugIns,
 }
@@ -69,7 +71,7 @@ pub enum NativeWay {
 /// family names it.
 pub trait Runtime: Debug + Sync {
     /// Which program starts.
-    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice;
+    fn choose(&self, view: &View<'_>) -> Choice;
 
     /// Whether it can start a program of this kind that is packed like this.
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool;
@@ -136,9 +138,10 @@ impl Family {
     /// The program that a container starts under this runtime. Where it starts nothing, that is what the image is meant
     /// to start, if it is known and the runtime cannot run it: so the refusal can say what would.
     pub fn start(self, facts: &ImageFacts, start: &Start<'_>) -> Program {
-        match self.runtime().choose(facts, start) {
+        let view = View::new(facts, start);
+        match self.runtime().choose(&view) {
             Choice::Starts(program) => program,
-            Choice::Nothing(reason) => match program::start(facts, start) {
+            Choice::Nothing(reason) => match program::meant(&view) {
                 Program::Wasm { kind, packaging, modules }
                     if !self.runtime().runs(facts.shape, kind, packaging) =>
                 {
@@ -157,7 +160,8 @@ impl Family {
             .filter_map(|number| facts.modules.get(*number))
             .flat_map(|module| &module.features);
         let runtime = self.runtime();
-        runtime.runs(facts.shape, *kind, *packaging) && features.all(|feature| runtime.provides(*feature))
+        runtime.runs(facts.shape, *kind, *packaging)
+            && features.all(|feature| is_passed_over(*feature) || runtime.provides(*feature))
     }
 }
 
@@ -179,7 +183,8 @@ pub fn warnings(facts: &ImageFacts, program: &Program) -> Vec<String> {
 
 fn warning(module: &ModuleFacts) -> Option<String> {
     let runtime = Family::RunwasiWasmtime.runtime();
-    let feature = module.features.iter().find(|feature| !runtime.provides(**feature))?;
+    let lacks = |feature: &&Feature| !is_passed_over(**feature) && !runtime.provides(**feature);
+    let feature = module.features.iter().find(lacks)?;
     let what = match feature {
         Feature::WasiUnstable => {
             "imports `wasi_unstable`, WASI's first snapshot; build it with a current toolchain"
@@ -193,6 +198,12 @@ fn warning(module: &ModuleFacts) -> Option<String> {
             "needs threads with shared memory; build it without them"
         }
         Feature::WasiNn => "calls wasi-nn; place it on a runtime that has a back end for it",
+        Feature::WasmedgeMachineCode => return None,
     };
     Some(format!("runwasi's wasmtime shim cannot start `{}`: it {what}", module.source))
+}
+
+/// What engines that do not know it read past.
+const fn is_passed_over(feature: Feature) -> bool {
+    matches!(feature, Feature::WasmedgeMachineCode)
 }

@@ -59,7 +59,7 @@ fn blank(shape: Shape) -> ImageFacts {
 fn rootfs(shape: Shape, files: &str) -> ImageFacts {
     let file = |word: &str| match (word.split_once("->"), word.strip_suffix('!'), word.strip_suffix('?')) {
         (Some((name, target)), ..) => (name.to_string(), FileClass::Link { target: target.to_string() }),
-        (_, Some(name), _) => (name.to_string(), FileClass::Native { magic: "ELF".into() }),
+        (_, Some(name), _) => (name.to_string(), FileClass::Native { magic: "ELF".into(), runs: true }),
         (.., Some(name)) => (name.to_string(), FileClass::Other),
         _ => (word.to_string(), FileClass::Wasm),
     };

@@ -6,9 +6,9 @@ use super::choice::Choice;
 use super::family::{Compiler, Runtime};
 use super::handover::Handover;
 use super::runwasi::{self, Source};
-use crate::image::entry::Start;
+use crate::image::entry::View;
 use crate::image::names::SPIN_TOML;
-use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Shape, program};
+use crate::image::{Feature, ImageKind, Packaging, Shape, program};
 
 /// The row of this family.
 #[derive(Debug)]
@@ -19,11 +19,11 @@ pub(super) struct Spin;
 const LAYERS: &[Shape] = &[Shape::SpinArtifact, Shape::WasmArtifact];
 
 impl Runtime for Spin {
-    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
-        match runwasi::source(facts, start, LAYERS) {
+    fn choose(&self, view: &View<'_>) -> Choice {
+        match runwasi::source(view, LAYERS) {
             // A function after `#` means nothing to Spin.
-            Source::Layers => Choice::Starts(program::of_layers(facts, None)),
-            Source::File(_) => application(facts, start),
+            Source::Layers => Choice::Starts(program::of_layers(view.facts, None)),
+            Source::File(_) => application(view),
             Source::Settled(choice) => choice,
         }
     }
@@ -62,8 +62,8 @@ impl Runtime for Spin {
     }
 }
 
-fn application(facts: &ImageFacts, start: &Start<'_>) -> Choice {
-    program::application(facts, start).map_or_else(
+fn application(view: &View<'_>) -> Choice {
+    program::application(view).map_or_else(
         || {
             Choice::Nothing(format!(
                 "the image holds neither layers of Spin nor `{SPIN_TOML}`, and its entry point is no native program"

@@ -26,7 +26,7 @@ pub(super) fn of(state: &State, examination: &Examination, open: &[Open]) -> Vec
 fn runtime(state: &State, examination: &Examination, open: &[Open]) -> Option<String> {
     let class = examination.workload.spec.runtime_class_name.as_deref();
     let described = class
-        .and_then(|name| state.runtimes.by_class(name))
+        .and_then(|name| state.profile_of(name))
         .is_some_and(|profile| profile.ambient != Family::Everything);
     (!described && !open.is_empty()).then(|| {
         format!(

@@ -31,9 +31,10 @@ impl Tree {
         }
         match magic(&head) {
             Magic::Wasm => self.wasm(name, entry, head, content),
-            Magic::Native(magic) => Ok(Content::Native(magic)),
+            // With less than four bytes no shim takes it for a program.
+            Magic::Native(magic) if head.len() >= 4 => Ok(Content::Native(magic)),
             Magic::Other if has_ending(name, ".wat") => self.text(name, entry, head, content),
-            Magic::Other => Ok(Content::Other),
+            Magic::Native(_) | Magic::Other => Ok(Content::Other),
         }
     }
 

@@ -45,10 +45,13 @@ impl Tree {
             Content::Module(_) => Some(FileClass::Wasm),
             Content::Unreadable(message) => Some(FileClass::Unreadable { message: message.clone() }),
             Content::Native(magic) if natives || asked => {
-                let executable = node.mode & 0o111 != 0 || is_wasm_name(name);
-                executable.then(|| FileClass::Native { magic: (*magic).to_string() })
+                let kept = node.mode & 0o111 != 0 || asked || is_searched(name);
+                let runs = node.mode & 0o001 != 0;
+                kept.then(|| FileClass::Native { magic: (*magic).to_string(), runs })
             }
-            Content::Other | Content::Special if asked => Some(FileClass::Other),
+            Content::Other | Content::Special if asked || (natives && is_searched(name)) => {
+                Some(FileClass::Other)
+            }
             Content::Text(_) => Some(FileClass::Other),
             _ => None,
         }
@@ -101,6 +104,12 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// Whether a file is in a folder of programs, in which names without a slash are searched for: there it matters what is
+/// found first, whatever it is.
+fn is_searched(name: &str) -> bool {
+    path::split(name).0.ends_with("bin")
 }
 
 /// Places that lead to a kept file, and the links that wait for theirs to become one.
