@@ -64,6 +64,7 @@ fn facts(kind: ImageKind, modules: Vec<ModuleFacts>) -> ImageFacts {
         cmd: Vec::new(),
         working_dir: String::new(),
         env: vec!["FROM_IMAGE".into()],
+        search_path: None,
         modules,
         files: vec![("/app.wasm".into(), FileClass::Wasm)],
         scanned: true,

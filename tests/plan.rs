@@ -60,6 +60,7 @@ fn facts(name: &str, kind: ImageKind, modules: Vec<ModuleFacts>) -> ImageFacts {
         cmd: Vec::new(),
         working_dir: String::new(),
         env: Vec::new(),
+        search_path: None,
         modules,
         files: Vec::new(),
         scanned: false,

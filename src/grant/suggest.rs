@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::GrantedCapability;
 use super::cover::covers;
-use crate::capability::{Entry, HostPattern, Parameter, path};
+use crate::capability::{Capability, Entry, HostPattern, Parameter, path};
 
 /// The smallest item of a grant that covers `entry`.
 pub fn smallest(entry: &Entry) -> GrantedCapability {

@@ -274,6 +274,7 @@ mod tests {
             cmd: Vec::new(),
             working_dir: String::new(),
             env: Vec::new(),
+            search_path: None,
             modules,
             files,
             scanned: true,

@@ -45,6 +45,7 @@ fn blank(shape: Shape) -> ImageFacts {
         cmd: Vec::new(),
         working_dir: String::new(),
         env: Vec::new(),
+        search_path: None,
         modules: Vec::new(),
         files: Vec::new(),
         scanned: true,
