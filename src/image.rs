@@ -242,6 +242,13 @@ pub struct SpinComponent {
     pub ai_models: Vec<String>,
     /// Guest paths of its files (read-only).
     pub files: Vec<String>,
+    /// Where each of them comes from, in the same order, where the application lies in a root file system: the shim opens the
+    /// folder as the container sees it, mounts included. Empty for a locked app, whose files are layers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    /// Types of the triggers that start it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub triggers: BTreeSet<String>,
     /// Names of the guest's environment variables.
     pub env: Vec<String>,
     /// Names of the application variables that it reads.

@@ -29,6 +29,8 @@ pub struct Things {
     pub http: Option<HttpServer>,
     /// Functions that plug-ins of the node may provide.
     pub plug_in_functions: bool,
+    /// Threads.
+    pub threads: bool,
 }
 
 impl Things {
@@ -40,6 +42,7 @@ impl Things {
         network: false,
         http: None,
         plug_in_functions: false,
+        threads: false,
     };
 }
 

@@ -2,7 +2,7 @@
 
 use super::choice::Choice;
 use super::family::{Compiler, Runtime};
-use super::handover::Handover;
+use super::handover::{Files, Handover, Things};
 use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Shape};
@@ -24,10 +24,11 @@ impl Runtime for RunwasiWamr {
         matches!(feature, Feature::WasiUnstable | Feature::WasiThreads | Feature::SharedMemory)
     }
 
-    /// It opens `/` with every mount and hands over every variable. How far its network reaches is not known, so nothing
-    /// is left out.
-    fn hands_over(&self, _kind: ImageKind) -> Handover {
-        Handover::Everything
+    /// It opens `/` with every mount and hands over every variable. How far its network reaches is not known, so it is
+    /// taken for the whole.
+    fn hands_over(&self, kind: ImageKind) -> Handover {
+        let things = Things { files: Files::Root, network: true, threads: true, ..Things::COMMAND };
+        if kind == ImageKind::Module { Handover::Things(things) } else { Handover::Everything }
     }
 
     /// The shim has no compiler of its own; the engine interprets.

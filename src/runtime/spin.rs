@@ -6,13 +6,16 @@ use super::choice::Choice;
 use super::family::{Compiler, Runtime};
 use super::handover::Handover;
 use super::runwasi::{self, Source};
-use crate::image::entry::View;
+use crate::image::entry::{Variable, View};
 use crate::image::names::SPIN_TOML;
-use crate::image::{Feature, ImageKind, Packaging, Shape, program};
+use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 
 /// The row of this family.
 #[derive(Debug)]
 pub(super) struct Spin;
+
+/// The variable by which an application is narrowed to some of its components.
+const RETAINED: &str = "SPIN_COMPONENTS_TO_RETAIN";
 
 /// Layers that the shim takes (`engine.rs`, `supported_layers_types`): those of `spin registry push`, and a single
 /// `application/wasm`.
@@ -22,8 +25,8 @@ impl Runtime for Spin {
     fn choose(&self, view: &View<'_>) -> Choice {
         match runwasi::source(view, LAYERS) {
             // A function after `#` means nothing to Spin.
-            Source::Layers => Choice::Starts(program::of_layers(view.facts, None)),
-            Source::File(_) => application(view),
+            Source::Layers => kept(view, Choice::Starts(program::of_layers(view.facts, None))),
+            Source::File(_) => kept(view, application(view)),
             Source::Settled(choice) => choice,
         }
     }
@@ -71,4 +74,39 @@ fn application(view: &View<'_>) -> Choice {
         },
         Choice::Starts,
     )
+}
+
+/// The shim refuses to start when `SPIN_COMPONENTS_TO_RETAIN` names a component that the application does not have, or
+/// when a kept component may call one that is left out (`spin:crates/app/src/lib.rs`, `retain_components`;
+/// `spin:crates/factor-outbound-networking/src/allowed_hosts.rs`).
+fn kept(view: &View<'_>, choice: Choice) -> Choice {
+    let (Variable::Literal(list), Some(app)) = (view.start.retained, &view.facts.spin) else { return choice };
+    if !matches!(&choice, Choice::Starts(Program::Wasm { kind: ImageKind::SpinApp, .. })) {
+        return choice;
+    }
+    let names: Vec<&str> = list.split(',').filter(|name| !name.is_empty()).collect();
+    let unknown = names.iter().find(|name| app.components.iter().all(|component| component.id != **name));
+    if let Some(name) = unknown {
+        return Choice::Nothing(format!(
+            "`{RETAINED}` names the component `{name}`, which the application does not have, so the shim does not start it"
+        ));
+    }
+    let kept = app.components.iter().filter(|component| names.contains(&component.id.as_str()));
+    let mut chains = kept.flat_map(|component| {
+        component.allowed_outbound_hosts.iter().filter_map(|host| Some((component, chained(host)?)))
+    });
+    match chains.find(|(_, target)| !names.contains(target)) {
+        Some((component, target)) => Choice::Nothing(format!(
+            "component `{}` may call `{target}`, which `{RETAINED}` leaves out, so the shim does not start the application",
+            component.id
+        )),
+        None => choice,
+    }
+}
+
+/// The component that a host of `allowed_outbound_hosts` is; one with a template is not known yet, and not checked.
+fn chained(host: &str) -> Option<&str> {
+    let authority = host.split_once("://").map_or(host, |(_, rest)| rest);
+    let name = authority.split(['/', ':']).next()?.strip_suffix(".spin.internal")?;
+    (!name.contains("{{")).then_some(name)
 }

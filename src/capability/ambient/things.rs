@@ -26,6 +26,9 @@ pub(super) fn of(host: &Host<'_>, things: &Things) -> Vec<Entry> {
         entries.extend(whole_network(host));
     }
     entries.extend(things.http.map(|server| http(host, server)).into_iter().flatten());
+    if things.threads {
+        entries.push(Entry::new(Capability::Threads, format!("{} may start threads", host.runtime())));
+    }
     if things.plug_in_functions {
         // Plug-ins of the node answer these; which ones are installed there is not known here.
         let plugin = format!("{}: a WasmEdge plug-in of the node may provide it", host.runtime());
@@ -70,7 +73,11 @@ fn root(host: &Host<'_>) -> Vec<Entry> {
     let log =
         Entry::new(Capability::Fs, log).at_path(host.pod.termination_log(), Access::ReadWrite).mark_own(true);
     let mounts = host.pod.mounts().into_iter().map(|mount| mount.seen_in(&*files));
-    [root.at_path("/", access), log].into_iter().chain(mounts).chain(kernel(host, "/", &files)).collect()
+    [root.at_path("/", access), log]
+        .into_iter()
+        .chain(mounts)
+        .chain(kernel(host, "/", &files, true))
+        .collect()
 }
 
 /// What the container runtime mounts of the kernel. It is not the image's own, and a read-only root file system does not
@@ -81,7 +88,8 @@ const KERNEL: [(&str, Access); 3] =
 /// What a program that opens files reaches of the kernel through a tree that it was handed. `/proc/self` is the process
 /// that runs the program, whatever user it has: `mem` is its memory, so that whoever writes there runs native code
 /// (proc(5)), and `environ` are the variables that it was started with, which are not the container's.
-pub(super) fn kernel(host: &Host<'_>, opened: &str, how: &str) -> Vec<Entry> {
+/// Where it can only read, the memory is not open to native code.
+pub(super) fn kernel(host: &Host<'_>, opened: &str, how: &str, writes: bool) -> Vec<Entry> {
     if host.profile.is_some_and(|profile| profile.hides_host_process) {
         return Vec::new();
     }
@@ -93,9 +101,12 @@ pub(super) fn kernel(host: &Host<'_>, opened: &str, how: &str) -> Vec<Entry> {
             () => continue,
         };
         let why = format!("{how}; {tree} is the kernel's, and not of the image");
+        let access = if writes { access } else { Access::ReadOnly };
         entries.push(Entry::new(Capability::Fs, why).at_path(reached, access).by_opening());
         if tree == "/proc" {
-            entries.extend(host_process(how));
+            let [memory, variables] = host_process(how);
+            entries.extend(Some(memory).filter(|_| writes));
+            entries.push(variables);
         }
     }
     entries
@@ -132,7 +143,7 @@ fn working_directory(host: &Host<'_>) -> Vec<Entry> {
             let of_kernel = KERNEL.iter().any(|(tree, _)| path::covers(tree, &directory));
             let own = Entry::new(Capability::Fs, &*opened).at_path(&*directory, access).mark_own(true);
             below.extend(Some(own).filter(|_| !of_kernel));
-            below.extend(kernel(host, &directory, &opened));
+            below.extend(kernel(host, &directory, &opened, true));
         }
     }
     let log = host.pod.termination_log();
