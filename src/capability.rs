@@ -216,9 +216,9 @@ fn counted_to(evidence: Vec<String>, most: usize) -> Vec<String> {
 /// needs no grant, or is no secret, is not mixed with what does and is.
 fn collapse(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
     let mut kept = Vec::new();
-    let mut groups: BTreeMap<(Capability, bool, bool), (usize, Option<Entry>)> = BTreeMap::new();
+    let mut groups: BTreeMap<(Capability, bool, bool, bool), (usize, Option<Entry>)> = BTreeMap::new();
     for entry in entries {
-        let (count, widest) = groups.entry((entry.capability, entry.own, entry.secret)).or_default();
+        let (count, widest) = groups.entry((entry.capability, entry.own, entry.secret, entry.opens)).or_default();
         if (Entry { evidence: Vec::new(), ..entry.clone() }) == widest_of(&entry) {
             *widest = Some(entry);
             continue;
@@ -247,7 +247,7 @@ fn collapse(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
 /// described.
 fn widest_of(entry: &Entry) -> Entry {
     let any = Entry { evidence: Vec::new(), ..Entry::new(entry.capability, "") };
-    let any = any.mark_own(entry.own).mark_secret(entry.secret);
+    let any = Entry { opens: entry.opens, ..any.mark_own(entry.own).mark_secret(entry.secret) };
     if entry.capability == Capability::ServiceChaining { any.named("*") } else { any }
 }
 

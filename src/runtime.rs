@@ -2,6 +2,7 @@
 //! from the configuration; and, for each family of them, what it starts from an image and what it hands over, from its
 //! own code ([`family`]).
 
+pub mod answers;
 pub mod choice;
 mod crun;
 mod everything;
@@ -17,7 +18,8 @@ mod runwasi_wasmtime;
 mod spin;
 mod youki;
 
-pub use family::{Compiler, Family, NativeWay, Runtime, runnable_by, warnings};
+pub use answers::{Compiler, NativeWay, Runtime};
+pub use family::{Family, runnable_by, warnings};
 pub use handover::{Files, Handover, HttpServer, Things, Variables};
 
 use std::collections::{BTreeMap, BTreeSet};

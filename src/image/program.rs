@@ -196,7 +196,7 @@ fn scanned(view: &View<'_>, argument: &str, ordinary: bool) -> Program {
 
 /// A file that was meant to be Wasm.
 pub fn unreadable(at: &str, message: &str) -> Program {
-    unknown(format!("`{at}` was read as Wasm: {message}"))
+    unknown(format!("`{at}` cannot be judged: {message}"))
 }
 
 fn nothing(argument: &str, linux: bool) -> Program {

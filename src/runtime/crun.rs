@@ -2,8 +2,8 @@
 //! It knows files only. One build of crun has one or more handlers, so a RuntimeClass that leads to crun says nothing by
 //! itself: the platform's configuration says which one it is.
 
+use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
-use super::family::{Compiler, NativeWay, Runtime};
 use super::handover::{Files, Handover, Things, Variables};
 use super::{runwasi, runwasi_wasmedge};
 use crate::image::entry::{self, At, SEARCH_PATH, Variable, View};

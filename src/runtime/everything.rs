@@ -1,10 +1,14 @@
 //! A runtime that no profile describes. It may be any of the described ones, or none of them, so a program is known only
 //! where all of them would start the same.
 
+use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
-use super::family::{Compiler, Family, NativeWay, Runtime};
+use super::crun::CRUN_WASMTIME;
 use super::handover::Handover;
 use super::runwasi_wasmedge;
+use super::runwasi_wasmtime::RunwasiWasmtime;
+use super::spin::Spin;
+use super::youki::YoukiWasmtime;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 
@@ -12,16 +16,15 @@ use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 #[derive(Debug)]
 pub(super) struct Everything;
 
-/// One family for each way of searching for a program.
-const WAYS: [Family; 4] =
-    [Family::RunwasiWasmtime, Family::Spin, Family::CrunWasmtime, Family::YoukiWasmtime];
+/// One runtime for each way of searching for a program; together they run every kind that any runtime does.
+const WAYS: [&dyn Runtime; 4] = [&RunwasiWasmtime, &Spin, &CRUN_WASMTIME, &YoukiWasmtime];
 
 impl Runtime for Everything {
     fn choose(&self, view: &View<'_>) -> Choice {
         let mut found: Option<Program> = None;
         let mut nothing = String::new();
-        for family in WAYS {
-            match family.runtime().choose(view) {
+        for runtime in WAYS {
+            match runtime.choose(view) {
                 Choice::Nothing(reason) if nothing.is_empty() => nothing = reason,
                 Choice::Nothing(_) => {}
                 Choice::Starts(unknown @ Program::Unknown { .. }) => return Choice::Starts(unknown),
@@ -41,7 +44,7 @@ impl Runtime for Everything {
     }
 
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
-        Family::DESCRIBED.into_iter().any(|family| family.runtime().runs(shape, kind, packaging))
+        WAYS.into_iter().any(|runtime| runtime.runs(shape, kind, packaging))
     }
 
     fn provides(&self, _feature: Feature) -> bool {

@@ -1,15 +1,14 @@
-//! The families of runtimes, and the questions that each of them answers for an image and a pod. A family is one file
-//! beside this one; a new runtime is a new file, a name here and a row in [`Family::runtime`].
+//! The families of runtimes by their names. A family is one file beside this one, which answers the questions of
+//! [`Runtime`]; a new runtime is a new file, a name here and a row in [`Family::runtime`].
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
+use super::answers::Runtime;
 use super::choice::Choice;
 use super::crun::{CRUN_WAMR, CRUN_WASMEDGE, CRUN_WASMER, CRUN_WASMTIME};
 use super::everything::Everything;
-use super::handover::Handover;
 use super::runwasi_wamr::RunwasiWamr;
 use super::runwasi_wasmedge::RunwasiWasmedge;
 use super::runwasi_wasmer::RunwasiWasmer;
@@ -17,7 +16,7 @@ use super::runwasi_wasmtime::RunwasiWasmtime;
 use super::spin::Spin;
 use super::youki::YoukiWasmtime;
 use crate::image::entry::{Start, View};
-use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape, program};
+use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Program, program};
 
 /// The runtime behind a RuntimeClass, by its own code: what it starts from an image and what it hands over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,61 +45,6 @@ pub enum Family {
     /// A runtime that no profile describes: it is taken to start whatever one of the others would, and to hand over
     /// everything.
     Everything,
-}
-
-/// Who compiles a program: this decides its memory floor by a factor of seven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Compiler {
-    /// The shim, once per node and outside of the pod.
-    Shim,
-    /// The container's own process, at every start. Engines that interpret are counted here too: what they need was
-    /// never measured.
-    Container,
-}
-
-/// A way from a program to native code outside of its sandbox, beside native programs that are started as such.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum NativeWay {
-    /// Machine code in a section of the module is mapped and run.
-    Section(Feature),
-    /// Variables of the container name plug-ins that are loaded into the runtime.
-    PlugIns,
-}
-
-/// What one runtime does with an image and a pod. Each answer is read from the runtime's own code; the file of the
-/// family names it.
-pub trait Runtime: Debug + Sync {
-    /// Which program starts.
-    fn choose(&self, view: &View<'_>) -> Choice;
-
-    /// Whether it can start a program of this kind that is packed like this.
-    fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool;
-
-    /// Whether it provides what a binary needs beyond plain WASI. Only what it is known to link.
-    fn provides(&self, feature: Feature) -> bool;
-
-    /// What it hands to a program of this kind.
-    fn hands_over(&self, kind: ImageKind) -> Handover;
-
-    /// Who compiles a program that is packed like this.
-    fn compiler(&self, packaging: Packaging) -> Compiler;
-
-    /// Memory that the runtime itself needs in the container's cgroup before any module is loaded, as a Kubernetes
-    /// quantity.
-    fn base_memory(&self) -> &'static str {
-        // Measured at most for runwasi's wasmtime; see `plan::floor`.
-        "4Mi"
-    }
-
-    /// The native ways out of the sandbox.
-    fn native_ways(&self) -> &'static [NativeWay] {
-        &[]
-    }
-
-    /// Whether a command component that imports any interface of `wasi:http` fails to be linked.
-    fn lacks_http(&self, _kind: ImageKind) -> bool {
-        false
-    }
 }
 
 impl Family {

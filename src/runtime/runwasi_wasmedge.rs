@@ -1,8 +1,8 @@
 //! runwasi's WasmEdge shim (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`): every variable, `/` with every
 //! mount, WasmEdge's own sockets, and the plug-ins of the node, which the container's `WASMEDGE_*` variables choose.
 
+use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
-use super::family::{Compiler, NativeWay, Runtime};
 use super::handover::{Files, Handover, Things};
 use super::runwasi;
 use crate::image::entry::View;

@@ -1,7 +1,7 @@
 //! runwasi's wasmer shim (`runwasi:crates/containerd-shim-wasmer/src/instance.rs`).
 
+use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
-use super::family::{Compiler, Runtime};
 use super::handover::{Files, Handover, Things};
 use super::runwasi;
 use crate::image::entry::View;

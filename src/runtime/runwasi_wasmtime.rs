@@ -1,7 +1,7 @@
 //! runwasi's wasmtime shim (`runwasi:crates/containerd-shim-wasmtime/src/{instance,http_proxy}.rs`).
 
+use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
-use super::family::{Compiler, Runtime};
 use super::handover::{Files, Handover, HttpServer, Things, Variables};
 use super::runwasi;
 use crate::image::entry::View;

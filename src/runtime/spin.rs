@@ -2,8 +2,8 @@
 //! `containerd-shim-wasm`, so a native entry point starts as such; for everything else the engine says that it can handle
 //! it. Layers of its own kinds win; else the application is `/spin.toml`, whatever the entry point names.
 
+use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
-use super::family::{Compiler, Runtime};
 use super::handover::Handover;
 use super::runwasi::{self, Source};
 use crate::image::entry::{Variable, View};
@@ -93,7 +93,7 @@ fn kept(view: &View<'_>, choice: Choice) -> Choice {
     }
     let kept = app.components.iter().filter(|component| names.contains(&component.id.as_str()));
     let mut chains = kept.flat_map(|component| {
-        component.allowed_outbound_hosts.iter().filter_map(|host| Some((component, chained(host)?)))
+        component.allowed_outbound_hosts.iter().filter_map(move |host| Some((component, chained(host)?)))
     });
     match chains.find(|(_, target)| !names.contains(target)) {
         Some((component, target)) => Choice::Nothing(format!(

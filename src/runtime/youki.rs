@@ -1,9 +1,9 @@
 //! youki with its wasmtime executor (`youki:crates/youki/src/workload/{executor,wasmtime}.rs`,
 //! `youki:crates/libcontainer/src/workload/default.rs`). It knows files only.
 
+use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
 use super::crun;
-use super::family::{Compiler, Runtime};
 use super::handover::{Handover, Things};
 use crate::image::entry::{self, At, View};
 use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Program, Shape, program};
@@ -47,7 +47,7 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
     let argument = view.first_argument().unwrap_or_default();
     let wasm = matches!(argument.rsplit_once('.'), Some((_, "wasm" | "wat")));
     let refused = matches!(&native, Choice::Starts(Program::Linux | Program::Native { .. }));
-    if !wasm || refused || !has_files(facts) || entry::holds_variable(argument) {
+    if !wasm || refused || !has_files(facts) || entry::holds_variable(argument) || view.nested().is_some() {
         return not_wasm(native, argument);
     }
     let cut = argument.strip_prefix('/').unwrap_or(argument);
