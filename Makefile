@@ -5,9 +5,9 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 # The programs that tests talk to.
-TOOLS := opa regal registry crane oras crdcheck etcd kube-apiserver kube-controller-manager kube-scheduler kubectl helm
+TOOLS := opa regal registry crane oras crdcheck nodeoracle etcd kube-apiserver kube-controller-manager kube-scheduler kubectl helm
 CARGO ?= cargo
-# Further arguments for cargo test: make test ARGS='--test flow -- mixed'
+# Further arguments for cargo test: make test ARGS='--test suite -- flow:: mixed'
 ARGS ?=
 
 .PHONY: help

@@ -23,6 +23,12 @@
     reason = "a bench stops where its set-up is wrong, and criterion's macros write undocumented items"
 )]
 
+#[allow(
+    dead_code,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "the tests use the rest, and may fail loudly"
+)]
 #[path = "../tests/support/oci.rs"]
 mod oci;
 

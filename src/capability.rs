@@ -218,7 +218,8 @@ fn collapse(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
     let mut kept = Vec::new();
     let mut groups: BTreeMap<(Capability, bool, bool, bool), (usize, Option<Entry>)> = BTreeMap::new();
     for entry in entries {
-        let (count, widest) = groups.entry((entry.capability, entry.own, entry.secret, entry.opens)).or_default();
+        let (count, widest) =
+            groups.entry((entry.capability, entry.own, entry.secret, entry.opens)).or_default();
         if (Entry { evidence: Vec::new(), ..entry.clone() }) == widest_of(&entry) {
             *widest = Some(entry);
             continue;

@@ -60,7 +60,7 @@ pub enum Error {
     LoadPolicies(#[from] crate::policy::Error),
     /// The registry client could not be set up.
     #[error(transparent)]
-    SetUpImages(#[from] crate::image::Error),
+    SetUpImages(#[from] crate::lookup::Error),
     /// The decision log could not be opened.
     #[error(transparent)]
     OpenLog(#[from] crate::audit::Error),

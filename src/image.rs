@@ -278,9 +278,9 @@ pub struct SpinApp {
 #[serde(rename_all = "camelCase")]
 pub struct ImageFacts {
     /// Digest that the reference resolved to and that a pod is pinned to: the index's where the tag names an index.
-    pub digest: String,
+    pub digest: Digest,
     /// Digest of the manifest that was read; differs from `digest` under an index.
-    pub manifest_digest: String,
+    pub manifest_digest: Digest,
     /// What kind of program it holds by its own entry point; a pod's `command` can change that, see [`Program`].
     pub kind: ImageKind,
     /// How it is packed.
@@ -363,6 +363,7 @@ pub mod annotation;
 pub mod archive;
 pub mod config;
 pub mod detect;
+pub mod digest;
 pub mod entry;
 pub mod error;
 mod facts;
@@ -384,6 +385,7 @@ pub mod spin;
 pub mod steps;
 
 pub use detect::SizeLimits;
+pub use digest::Digest;
 pub use error::Error;
 pub use interpreter::{Interpreter, InterpreterKind};
 pub use program::program;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::image::{self, ImageFacts, Program};
+use crate::image::{ImageFacts, Program};
+use crate::lookup;
 use crate::workload::Role;
 
 /// All images of one workload, in the order of [`crate::workload::Workload::images`].
@@ -42,7 +43,7 @@ pub enum LookupResult {
     /// The image could not be read.
     Unread {
         /// Why.
-        error: Arc<image::Error>,
+        error: Arc<lookup::Error>,
     },
 }
 

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 mod cache;
+pub mod error;
 mod inspector;
 mod options;
 mod sources;
 pub mod store;
 mod warm;
 
+pub use error::Error;
 pub use inspector::Inspector;
 pub use options::LookupOptions;
 

@@ -5,109 +5,52 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::HeaderValue;
-use reqwest::{Certificate, Response, StatusCode, Url};
-use rustls::pki_types::{CertificateDer, pem::PemObject};
-use serde::{Deserialize, Serialize};
+use reqwest::StatusCode;
 
-use crate::image::source::{Descriptor, FetchedManifest, Source, sha256, shorten, split_digest, verify};
-use crate::image::{Error, reference::Reference};
-use auth::{Auth, TokenKey};
-use breaker::{Breakers, Permit};
-use challenge::Challenge;
-use credentials::{DOCKER_HUB, Keyring};
+use crate::image::source::{Descriptor, FetchedManifest, Source};
+use crate::image::{self, Digest, reference::Reference};
+use asking::Asking;
+use auth::Auth;
+use breaker::Breakers;
+use credentials::Keyring;
 use guard::Guard;
 use message::{Answer, Shown, Trouble};
 use resolver::{Resolver, System};
-use transport::{Ask, BodyFailure, Failure, Transport};
+use site::{Mirror, Site, Thing};
+use transport::{BodyFailure, Transport};
 
+mod asking;
 mod auth;
 mod breaker;
+mod ca_files;
 mod challenge;
 pub mod credentials;
+pub mod error;
 pub mod guard;
 mod helper;
 pub mod layout;
 mod message;
+mod options;
 pub mod resolver;
 mod secret;
+mod site;
 mod transport;
 
 pub use breaker::BreakerOptions;
 pub use credentials::{Credentials, Login, NoPullSecrets, PullSecrets, Pulled, Puller};
+pub use error::Error;
+pub use options::{ProxyOptions, RegistryOptions};
 pub use secret::SecretText;
-
-/// Manifests and indexes, in OCI's media types and in Docker's.
-const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
-    application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
-
-/// Host that serves Docker Hub's API (`containerd:core/remotes/docker/registry.go`, `DefaultHost`).
-const DOCKER_HUB_API: &str = "registry-1.docker.io";
 
 /// How much of an error's body is read, in bytes.
 const ERROR_BODY: usize = 8 << 10;
 
 /// Wait before the second try of a request that failed in a way that may pass.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-/// Credentials that are tried for one request. The kubelet tries all; a pod may name any number of Secrets.
-const MOST_CREDENTIALS: usize = 4;
-
-/// How registries are reached.
-#[derive(Debug, Clone)]
-pub struct RegistryOptions {
-    /// PEM files with CAs that are trusted beside the system's.
-    pub ca_files: Vec<PathBuf>,
-    /// A docker `config.json`. Read once.
-    pub docker_config: Option<PathBuf>,
-    /// Folder of the credential helpers that the docker config names; `PATH` when there is none.
-    pub credential_helpers: Option<PathBuf>,
-    /// Bound on resolving a name, and on opening a connection, each.
-    pub connect_timeout: Duration,
-    /// Bound on every wait for more bytes.
-    pub read_timeout: Duration,
-    /// When a registry that does not answer is left alone.
-    pub breaker: BreakerOptions,
-    /// Mirrors by registry: `host[:port][/path]`, tried in order before the registry itself.
-    pub mirrors: BTreeMap<String, Vec<String>>,
-    /// Hosts of token services, by registry, that are given the registry's credentials.
-    pub token_realms: BTreeMap<String, Vec<String>>,
-    /// The proxy that requests go through.
-    pub proxy: Option<ProxyOptions>,
-}
-
-impl Default for RegistryOptions {
-    fn default() -> Self {
-        Self {
-            ca_files: Vec::new(),
-            docker_config: None,
-            credential_helpers: None,
-            connect_timeout: Duration::from_secs(3),
-            read_timeout: Duration::from_secs(5),
-            breaker: BreakerOptions::default(),
-            mirrors: BTreeMap::new(),
-            token_realms: BTreeMap::new(),
-            proxy: None,
-        }
-    }
-}
-
-/// A proxy. It resolves names in the gate's place, so addresses are then for it to judge; the lists of registries, and
-/// the rules about hosts that are written as addresses, are still applied here. `HTTPS_PROXY` and its kin are not read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ProxyOptions {
-    /// Where it is, such as `http://proxy.corp:3128`.
-    pub url: String,
-    /// Hosts, domains and networks that are asked directly, as in `NO_PROXY`. Default: none.
-    #[serde(default)]
-    pub except: Vec<String>,
-}
 
 /// Registries, as a source of images. Cheap to clone.
 #[derive(Clone)]
@@ -149,12 +92,12 @@ impl Registry {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        let mirrors = mirrors(&options.mirrors)?;
+        let mirrors = site::mirrors(&options.mirrors)?;
         let realms = options.token_realms.values().flatten().map(String::as_str);
         let guard =
             guard.with_named(mirrors.values().flatten().map(|mirror| mirror.host.as_str()).chain(realms));
         let guard = Arc::new(guard);
-        let ca_certs = ca_certs(&options.ca_files)?;
+        let ca_certs = ca_files::ca_certs(&options.ca_files)?;
         let transport = Transport::new(&guard, resolver, &ca_certs, options);
         let transport = transport.map_err(|trouble| Error::SetUpClient {
             message: if let Trouble::SetUp(message) = trouble { message } else { format!("{trouble:?}") },
@@ -244,356 +187,52 @@ impl Registry {
             BodyFailure::TooLarge => Trouble::TooLarge,
             BodyFailure::Network(error) => message::network(&error, &site.registry).into(),
         })?;
-        thing.digest().map_or(Ok(()), |digest| verify(digest, &bytes)).map_err(Trouble::Other)?;
+        thing
+            .digest()
+            .map_or(Ok(()), |digest| digest.verify(&bytes))
+            .map_err(|wrong| Trouble::Other(wrong.0))?;
         Ok(bytes)
     }
 }
 
-/// One request to one registry, with what it takes to be let in.
-struct Asking<'a> {
-    inner: &'a Inner,
-    site: &'a Site,
-    permit: Permit,
-    shown: Shown,
-}
-
-impl Asking<'_> {
-    /// Asks the way that the registry wanted the last time, else without credentials; then with whatever it wants.
-    async fn ask(
-        &mut self,
-        url: Url,
-        accept: Option<&'static str>,
-        first: &[Login],
-    ) -> Result<Response, Trouble> {
-        let ask = Ask { accept, ..Ask::get(url) };
-        let known = self.inner.auth.challenge(&self.site.registry).await;
-        let (mut challenge, mut last) = if let Some(challenge) = known {
-            (challenge, None)
-        } else {
-            let response = self.send(&ask).await?;
-            if response.status() != StatusCode::UNAUTHORIZED {
-                return Ok(response);
-            }
-            let Some(challenge) = challenge::read(response.headers()) else { return Ok(response) };
-            (challenge, Some(response))
-        };
-        for credentials in self.candidates(first).await {
-            // A token that was kept may have been revoked, and a service may have moved: then once more.
-            for _ in 0..2 {
-                let key = self.token_key(&challenge, credentials.as_ref());
-                let Some((header, kept)) = self.authorization(&key, credentials.as_ref()).await? else {
-                    break;
-                };
-                let response = self.send(&Ask { authorization: Some(header), ..ask.clone() }).await?;
-                if !is_refusal(response.status()) {
-                    self.inner.auth.remember(&self.site.registry, &challenge).await;
-                    return Ok(response);
-                }
-                self.inner.auth.forget(&key).await;
-                let moved = challenge::read(response.headers()).filter(|other| *other != challenge);
-                last = Some(response);
-                match moved {
-                    Some(moved) => challenge = moved,
-                    None if kept => {}
-                    None => break,
-                }
-            }
-        }
-        match last {
-            Some(response) => Ok(response),
-            None => self.send(&ask).await,
-        }
-    }
-
-    /// What is tried, in order: the credentials of whoever the image is looked at for, the platform's, and without
-    /// any only where there are none.
-    async fn candidates(&mut self, first: &[Login]) -> Vec<Option<Credentials>> {
-        let Site { registry, repository, .. } = self.site;
-        let covering = first.iter().filter(|login| login.covers(registry, repository));
-        let mut found: Vec<_> = covering.map(|login| Some(login.credentials.clone())).collect();
-        found.extend(self.inner.keyring.candidates(registry, repository).await.into_iter().map(Some));
-        found.truncate(MOST_CREDENTIALS);
-        self.shown.credentials = !found.is_empty();
-        if found.is_empty() { vec![None] } else { found }
-    }
-
-    fn token_key(&self, challenge: &Challenge, credentials: Option<&Credentials>) -> TokenKey {
-        TokenKey {
-            registry: self.site.registry.clone(),
-            challenge: challenge.clone(),
-            repository: self.site.repository.clone(),
-            credentials: credentials.map(Credentials::fingerprint),
-        }
-    }
-
-    /// What to say who asks, and whether it was kept from before; nothing when these credentials do not help.
-    async fn authorization(
-        &mut self,
-        key: &TokenKey,
-        credentials: Option<&Credentials>,
-    ) -> Result<Option<(HeaderValue, bool)>, Trouble> {
-        let Challenge::Bearer { realm, service } = &key.challenge else {
-            let Some(Credentials::Password { user, password }) = credentials else { return Ok(None) };
-            return Ok(auth::basic(user, password).map(|header| (header, false)));
-        };
-        if let Some(header) = self.inner.auth.token(key).await {
-            return Ok(Some((header, true)));
-        }
-        let registry = &self.site.registry;
-        let host = shorten(realm.host_str().unwrap_or_default(), 100);
-        if auth::is_downgrade(&self.inner.guard, registry, realm) {
-            return Err(Trouble::Other(format!(
-                "the token service of `{registry}` on `{host}` speaks plain HTTP, which is never asked for a registry \
-                 that speaks HTTPS"
-            )));
-        }
-        let trusted = self.inner.auth.trusts(registry, realm);
-        if !trusted && credentials.is_some() {
-            self.shown.withheld_from = Some(host);
-        }
-        let credentials = credentials.filter(|_| trusted);
-        let token = self.token(realm, service.as_deref(), credentials).await?;
-        let Some((header, lives)) = token else { return Ok(None) };
-        self.inner.auth.keep(key.clone(), &header, lives).await;
-        Ok(Some((header, false)))
-    }
-
-    /// A token from a service; nothing when it refuses.
-    async fn token(
-        &mut self,
-        realm: &Url,
-        service: Option<&str>,
-        credentials: Option<&Credentials>,
-    ) -> Result<Option<(HeaderValue, Duration)>, Trouble> {
-        let (url, form) = auth::request(realm, service, &self.site.repository, credentials);
-        let authorization = match credentials {
-            Some(Credentials::Password { user, password }) => auth::basic(user, password),
-            _ => None,
-        };
-        let name = format!("the token service of {}", self.site.registry);
-        let sent = self.inner.transport.send(&Ask { url, accept: None, authorization, form }).await;
-        let response = sent.map_err(|failure| match failure {
-            Failure::Refused(refusal) => Trouble::Other(format!("{name}: {refusal}")),
-            failure => trouble(failure, &name),
-        })?;
-        self.heed_wait(&response)?;
-        let status = response.status();
-        if status != StatusCode::OK {
-            if is_refusal(status) || status == StatusCode::BAD_REQUEST {
-                return Ok(None);
-            }
-            // Its body is not repeated: it may hold what it was sent.
-            let words = format!("{name} answered with status {}", status.as_u16());
-            return Err(if status.is_server_error() {
-                Trouble::Passing(words)
-            } else {
-                Trouble::Other(words)
-            });
-        }
-        let body = transport::read(response, auth::LARGEST_TOKEN).await.map_err(|failure| match failure {
-            BodyFailure::TooLarge => Trouble::Other(format!("{name} answered with more than a token")),
-            BodyFailure::Network(error) => message::network(&error, &name).into(),
-        })?;
-        let token = auth::read_token(&body);
-        token
-            .map(Some)
-            .ok_or_else(|| Trouble::Other(format!("{name} answered without a token that can be used")))
-    }
-
-    /// Sends a request to the registry, and tells its breaker what became of it.
-    async fn send(&mut self, ask: &Ask) -> Result<Response, Trouble> {
-        self.permit.asks();
-        let sent = self.inner.transport.send(ask).await;
-        match &sent {
-            Err(Failure::Network { elsewhere: None, .. }) => self.permit.silent(),
-            Ok(response) if is_silence(response.status()) => self.permit.silent(),
-            _ => self.permit.answered(),
-        }
-        let response = sent.map_err(|failure| trouble(failure, &self.site.registry))?;
-        self.heed_wait(&response)?;
-        Ok(response)
-    }
-
-    /// Leaves a registry alone that asks for it.
-    fn heed_wait(&self, response: &Response) -> Result<(), Trouble> {
-        let Some(wait) = transport::retry_after(response) else { return Ok(()) };
-        let registry = &self.site.registry;
-        self.inner.breakers.pause(registry, wait);
-        Err(Trouble::Other(if response.status() == StatusCode::TOO_MANY_REQUESTS {
-            message::limited(registry, Some(wait))
-        } else {
-            message::unavailable(registry, wait)
-        }))
-    }
-}
-
-fn trouble(failure: Failure, name: &str) -> Trouble {
-    match failure {
-        Failure::Refused(refusal) => Trouble::Refused(refusal),
-        Failure::Redirect(what) => Trouble::Other(format!("`{name}`: {what}")),
-        Failure::Network { error, elsewhere: Some(host) } => message::network(&error, &host).into(),
-        Failure::Network { error, elsewhere: None } => message::network(&error, name).into(),
-    }
-}
-
-fn is_refusal(status: StatusCode) -> bool {
-    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-}
-
-/// What stands in front of a registry says when there is nobody behind it. A 500 is not among them: one image may
-/// provoke it, and must not close the registry for all others.
-fn is_silence(status: StatusCode) -> bool {
-    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
-}
-
-/// What is asked for.
-#[derive(Debug, Clone, Copy)]
-enum Thing<'a> {
-    Manifest { tag: Option<&'a str>, digest: Option<&'a str> },
-    Blob { digest: &'a str },
-}
-
-impl<'a> Thing<'a> {
-    fn digest(&self) -> Option<&'a str> {
-        match self {
-            Self::Manifest { digest, .. } => *digest,
-            Self::Blob { digest } => Some(digest),
-        }
-    }
-
-    fn accept(&self) -> Option<&'static str> {
-        matches!(self, Self::Manifest { .. }).then_some(ACCEPTED)
-    }
-
-    fn path(&self) -> String {
-        match self {
-            Self::Manifest { tag, digest } => format!("manifests/{}", digest.or(*tag).unwrap_or("latest")),
-            Self::Blob { digest } => format!("blobs/{digest}"),
-        }
-    }
-}
-
-/// Where an image is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Site {
-    /// As credentials and messages name it.
-    registry: String,
-    repository: String,
-    scheme: &'static str,
-    /// The registry that it stands in for, when it is a mirror.
-    stands_for: Option<String>,
-}
-
-impl Site {
-    fn url(&self, thing: &Thing<'_>) -> Result<Url, Trouble> {
-        let host = if self.registry == DOCKER_HUB { DOCKER_HUB_API } else { &self.registry };
-        let text = format!("{}://{host}/v2/{}/{}", self.scheme, self.repository, thing.path());
-        let mut url = Url::parse(&text)
-            .map_err(|error| Trouble::Other(format!("`{}` makes no URL: {error}", self.registry)))?;
-        // So that one mirror can serve several registries (`containerd:docs/hosts.md`).
-        if let Some(registry) = &self.stands_for {
-            url.query_pairs_mut().append_pair("ns", registry);
-        }
-        Ok(url)
-    }
-}
-
-/// `host[:port][/path]` of a mirror.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Mirror {
-    host: String,
-    /// Put before the repository; empty or ends in a slash.
-    path: String,
-}
-
-fn mirrors(options: &BTreeMap<String, Vec<String>>) -> Result<BTreeMap<String, Vec<Mirror>>, Error> {
-    let parse = |entry: &String| {
-        let (host, path) = entry.split_once('/').unwrap_or((entry, ""));
-        let path = path.trim_matches('/');
-        let path = if path.is_empty() { String::new() } else { format!("{path}/") };
-        // The grammar of image names is the grammar of what can be asked for.
-        let probe = Reference::parse(&format!("{host}/{path}a"));
-        match probe {
-            Ok(probe) if probe.registry == host => Ok(Mirror { host: host.to_string(), path }),
-            _ => Err(Error::SetUpClient {
-                message: format!(
-                    "the mirror `{}` is not understood: write `host`, `host:port` or `host/path`",
-                    shorten(entry, 100)
-                ),
-            }),
-        }
-    };
-    options
-        .iter()
-        .map(|(registry, entries)| {
-            Ok((registry.clone(), entries.iter().map(parse).collect::<Result<_, _>>()?))
-        })
-        .collect()
-}
-
 impl Inner {
-    /// Where an image is asked for, in order.
     fn sites(&self, reference: &Reference) -> Vec<Site> {
-        let scheme = |registry: &str| if self.guard.is_insecure(registry) { "http" } else { "https" };
-        let mirrors = self.mirrors.get(&reference.registry).into_iter().flatten();
-        let mut sites: Vec<_> = mirrors
-            .map(|mirror| Site {
-                registry: mirror.host.clone(),
-                repository: format!("{}{}", mirror.path, reference.repository),
-                scheme: scheme(&mirror.host),
-                stands_for: Some(reference.registry.clone()),
-            })
-            .collect();
-        sites.push(Site {
-            registry: reference.registry.clone(),
-            repository: reference.repository.clone(),
-            scheme: scheme(&reference.registry),
-            stands_for: None,
-        });
-        sites
+        site::sites(&self.guard, &self.mirrors, reference)
     }
 }
 
 impl Source for Registry {
+    type Error = Error;
+
     async fn manifest(&self, reference: &Reference, limit: u64) -> Result<FetchedManifest, Error> {
         self.guard().check_name(reference)?;
         let image = || reference.to_string();
-        let (tag, digest) = (reference.tag.as_deref(), reference.digest.as_deref());
-        if let Some(digest) = digest {
-            split_digest(digest).map_err(|message| Error::FetchManifest { image: image(), message })?;
-        }
+        let (tag, digest) = (reference.tag.as_deref(), reference.digest.as_ref());
         let fetched = self.fetch(reference, &Thing::Manifest { tag, digest }, limit).await;
         let bytes = fetched.map_err(|trouble| match trouble {
             Trouble::Missing => Error::FindImage { image: image(), message: missing(reference) },
             Trouble::Refused(refusal) => refusal.of(reference),
-            Trouble::TooLarge => Error::TooLarge { image: image(), what: "the manifest".into(), limit },
+            Trouble::TooLarge => {
+                image::Error::TooLarge { image: image(), what: "the manifest".into(), limit }.into()
+            }
             Trouble::SetUp(message) | Trouble::Passing(message) | Trouble::Other(message) => {
                 Error::FetchManifest { image: image(), message }
             }
         })?;
-        let digest = digest.map_or_else(|| sha256(&bytes), String::from);
+        let digest = digest.cloned().unwrap_or_else(|| Digest::of(&bytes));
         Ok(FetchedManifest { bytes, digest })
     }
 
     async fn blob(&self, reference: &Reference, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Error> {
-        // The digest comes out of a foreign manifest and goes into a URL.
-        split_digest(&descriptor.digest).map_err(|message| blob_error(reference, descriptor, message))?;
-        let too_large = || Error::TooLarge {
-            image: reference.to_string(),
-            what: format!("blob {}", descriptor.digest),
-            limit,
-        };
-        if descriptor.size > limit {
-            return Err(too_large());
-        }
+        let size = descriptor.within(reference, limit)?;
         self.guard().check_name(reference)?;
-        let fetched = self.fetch(reference, &Thing::Blob { digest: &descriptor.digest }, limit).await;
+        let fetched = self.fetch(reference, &Thing::Blob { digest: &descriptor.digest }, size).await;
         fetched.map_err(|trouble| match trouble {
             Trouble::Missing => {
                 blob_error(reference, descriptor, format!("`{}` does not have it", reference.registry))
             }
             Trouble::Refused(refusal) => refusal.of(reference),
-            Trouble::TooLarge => too_large(),
+            Trouble::TooLarge => descriptor.exceeded(reference).into(),
             Trouble::SetUp(message) | Trouble::Passing(message) | Trouble::Other(message) => {
                 blob_error(reference, descriptor, message)
             }
@@ -611,25 +250,8 @@ fn missing(reference: &Reference) -> String {
 }
 
 fn blob_error(reference: &Reference, descriptor: &Descriptor, message: String) -> Error {
-    let digest = shorten(&descriptor.digest, 160);
+    let digest = descriptor.digest.to_string();
     Error::FetchBlob { image: reference.to_string(), digest, message }
-}
-
-fn ca_certs(files: &[PathBuf]) -> Result<Vec<Certificate>, Error> {
-    let each = files.iter().map(|file| ca(file)).collect::<Result<Vec<_>, _>>()?;
-    Ok(each.into_iter().flatten().collect())
-}
-
-fn ca(file: &Path) -> Result<Vec<Certificate>, Error> {
-    let failed = |message: String| Error::SetUpClient { message: format!("`{}`: {message}", file.display()) };
-    let data = std::fs::read(file).map_err(|error| failed(format!("could not read the CA: {error}")))?;
-    let found = CertificateDer::pem_slice_iter(&data).collect::<Result<Vec<_>, _>>();
-    let found = found.map_err(|error| failed(format!("it is not PEM: {error}")))?;
-    if found.is_empty() {
-        return Err(failed("it holds no `BEGIN CERTIFICATE`; give the CA's certificate in PEM".into()));
-    }
-    let certificate = |der: &CertificateDer<'_>| Certificate::from_der(der);
-    found.iter().map(certificate).collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]
@@ -672,16 +294,6 @@ mod tests {
         assert!(matches!(error, Error::RefuseRegistry { .. }), "{error}");
         let accepted = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
         assert!(accepted.is_err(), "a connection was opened");
-    }
-
-    #[tokio::test]
-    async fn a_digest_that_would_lead_elsewhere_is_refused_before_it_is_asked_for() {
-        let registry = Registry::new(guard(), &options()).unwrap();
-        let reference = Reference::parse("ghcr.io/a:1").unwrap();
-        let descriptor =
-            Descriptor { media_type: String::new(), digest: "sha256:../../../v2/".into(), size: 1 };
-        let error = registry.blob(&reference, &descriptor, 10).await.unwrap_err();
-        assert!(error.to_string().contains("is no digest"), "{error}");
     }
 
     #[test]

@@ -360,7 +360,7 @@ mod tests {
     use crate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
     use crate::lookup::{self, Inspector};
     use crate::policy::{Engine, Limits, PolicySet};
-    use crate::{image, registry};
+    use crate::registry;
 
     async fn gate() -> Gate {
         gate_with(lookup::LookupOptions::default()).await
@@ -458,7 +458,7 @@ mod tests {
             panic!("it hangs")
         };
         assert!(
-            matches!(**error, image::Error::TimedOut { budget_ms: 900.., .. }),
+            matches!(**error, crate::lookup::Error::TimedOut { budget_ms: 900.., .. }),
             "it is waited for: {error}"
         );
     }

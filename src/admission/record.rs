@@ -126,7 +126,7 @@ fn image(container: &Container) -> ImageSummary {
     ImageSummary {
         container: container.name.clone(),
         image: container.image.clone(),
-        digest: known.map(|(facts, _)| facts.digest.clone()),
+        digest: known.map(|(facts, _)| facts.digest.to_string()),
         class: container.class().as_str(),
         kind: known.map(|(facts, program)| match program {
             Program::Wasm { kind, .. } => kind.as_str(),

@@ -376,10 +376,8 @@ mod tests {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let file = File::from(OwnedFd::from(writer));
         let sink = Sink::start(Writer::new(file, None), 256 << 10, Drops::default()).unwrap();
-        let started = Instant::now();
-        // More than a pipe (64 KiB) and the buffer hold together.
+        // More than a pipe (64 KiB) and the buffer hold together: who waited for module in either would wait for ever.
         (0..1000).for_each(|n| sink.emit(named(&format!("pod-{n}"))));
-        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         let lost = sink.drops.get(DropReason::BufferFull);
         assert!(lost > 0 && lost < 1000, "{lost}");
         assert!(

@@ -109,9 +109,9 @@ fn image_text(facts: &ImageFacts) -> String {
     let mut out = Lines::default();
     out.add("kind", facts.kind.as_str());
     out.add("shape", serde_json::to_value(facts.shape).unwrap_or_default().as_str().unwrap_or_default());
-    out.add("digest", &facts.digest);
+    out.add("digest", facts.digest.as_str());
     if facts.manifest_digest != facts.digest {
-        out.add("manifest", &facts.manifest_digest);
+        out.add("manifest", facts.manifest_digest.as_str());
     }
     if !facts.platform.is_empty() {
         out.add("platform", &facts.platform);

@@ -164,7 +164,7 @@ fn found(container: &Container) -> Result<Value, serde_json::Error> {
     let Some(map) = value.as_object_mut() else { return Ok(value) };
     match &container.lookup {
         LookupResult::Known { facts, .. } => {
-            map.insert("digest".into(), facts.digest.clone().into());
+            map.insert("digest".into(), facts.digest.to_string().into());
             map.insert("kind".into(), serde_json::to_value(facts.kind)?);
             map.insert("shape".into(), serde_json::to_value(facts.shape)?);
             map.insert("evidence".into(), serde_json::to_value(&facts.evidence)?);

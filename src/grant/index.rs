@@ -8,6 +8,7 @@ use super::check::{self, Problems};
 use super::types::{LabelRequirement, LabelSelector, Subjects};
 use super::{Error, WasiGrant};
 use crate::capability::glob;
+use crate::image::reference::spellings;
 
 /// Label that the API server puts on every namespace with the namespace's own name
 /// (`kubernetes:staging/src/k8s.io/api/core/v1/types.go` `LabelMetadataName`).
@@ -243,20 +244,21 @@ pub fn repository(image: &str) -> String {
 }
 
 /// The forms of an image name that a pattern may match: as written, without its digest, without its tag, without both,
-/// and with `:latest` where it has neither.
+/// and with `:latest` where it has neither; each in every spelling of its repository.
 pub(super) fn image_forms(image: &str) -> Vec<String> {
     let (tagged, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
     let repository = repository(image);
-    let mut forms = vec![image.to_string(), tagged.to_string()];
+    let tag = tagged.get(repository.len()..).unwrap_or_default();
+    let mut endings = vec![String::new(), tag.to_string()];
     match digest {
-        Some(digest) => forms.push(format!("{repository}@{digest}")),
-        None if repository == tagged => forms.push(format!("{repository}:latest")),
+        Some(digest) => endings.extend([format!("@{digest}"), format!("{tag}@{digest}")]),
+        None if tag.is_empty() => endings.push(":latest".into()),
         None => {}
     }
-    forms.push(repository);
-    forms.sort();
-    forms.dedup();
-    forms
+    endings.sort();
+    endings.dedup();
+    let spellings = spellings(&repository);
+    spellings.iter().flat_map(|name| endings.iter().map(move |ending| format!("{name}{ending}"))).collect()
 }
 
 #[cfg(test)]
@@ -388,7 +390,16 @@ mod tests {
             (PINNED, PINNED, true),
             ("localhost:5000/app", "localhost:5000/app", true),
             ("localhost:5000/app", "localhost", false),
-            ("nginx", "docker.io/library/nginx", false),
+            ("nginx", "docker.io/library/nginx", true),
+            ("nginx", "index.docker.io/nginx:latest", true),
+            ("nginx:1", "docker.io/nginx:1", true),
+            ("nginx:1", "docker.io/nginx:2", false),
+            ("docker.io/library/nginx:1@sha256:aa", "nginx@sha256:aa", true),
+            ("index.docker.io/library/nginx", "nginx:latest", true),
+            ("index.docker.io/org/app:1", "org/*", true),
+            ("docker.io/org/app:1", "library/*", false),
+            ("ghcr.io/library/nginx", "nginx", false),
+            ("ghcr.io/nginx", "docker.io/*", false),
             ("nginx:1", "nginx", true),
         ] {
             let pod = Pod { image, ..Pod::default() };

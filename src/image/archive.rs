@@ -134,7 +134,9 @@ fn entries(input: &mut dyn Read, visitor: &mut dyn Visitor) -> Result<(), Fault>
         }
     }
     if extended.is_pending() {
-        return Err(refused("it ends after an extended tar header, without the entry that this belongs to"));
+        return Err(refused(
+            "it ends after an extended tar header, without the entry that this belongs to; pack it again",
+        ));
     }
     zeros_only(input)
 }
@@ -221,7 +223,7 @@ fn zeros_only(input: &mut dyn Read) -> Result<(), Fault> {
 fn body(input: &mut dyn Read, size: u64) -> Result<Vec<u8>, Fault> {
     if size > MAX_EXTENDED {
         return Err(refused(format!(
-            "it has an extended tar header of {size} bytes; at most {MAX_EXTENDED} are read"
+            "it has an extended tar header of {size} bytes; at most {MAX_EXTENDED} are read, so leave large attributes out"
         )));
     }
     let mut bytes = Vec::new();
@@ -477,6 +479,8 @@ pub(super) mod tests {
         let folder = named(Raw::new_ustar(), b"d/", EntryType::Directory);
         let slash = named(Raw::new_ustar(), b"app.wasm/", EntryType::Regular);
         let device = named(Raw::new_ustar(), b"app.wasm", EntryType::Char);
+        let mut large = device.clone();
+        large.set_device_major(1 << 12).unwrap();
         let sparse = named(Raw::new_gnu(), b"app.wasm", EntryType::GNUSparse);
         let trailing =
             [Blocks::default().file("a", b"").end(), Blocks::default().file("b", b"").end()].concat();
@@ -484,6 +488,7 @@ pub(super) mod tests {
             (Blocks::default().entry(folder, b"content").end(), "no regular file and has content"),
             (Blocks::default().entry(slash, b"").end(), "no folder and ends with a slash"),
             (Blocks::default().entry(device, b"").end(), "character device 0:0"),
+            (Blocks::default().entry(large, b"").end(), "numbers that Linux does not have"),
             (Blocks::default().entry(sparse, b"").end(), "sparse"),
             (
                 Blocks::default().pax(&[("size", "1")]).file("a", b"12").end(),

@@ -68,7 +68,7 @@ pub async fn detect<S: Source>(
     reference: &Reference,
     depth: Depth,
     limits: &SizeLimits,
-) -> Result<ImageFacts, Error> {
+) -> Result<ImageFacts, S::Error> {
     detect_for(&Nodes::default(), Slot::default(), source, reference, depth, limits).await
 }
 
@@ -80,10 +80,10 @@ pub async fn detect_for<S: Source>(
     reference: &Reference,
     depth: Depth,
     limits: &SizeLimits,
-) -> Result<ImageFacts, Error> {
+) -> Result<ImageFacts, S::Error> {
     let look = Look { source, reference, depth, limits, nodes, slot, image: reference.to_string() };
     let fetched = look.manifest(reference).await?;
-    let facts = match look.parsed(&fetched.bytes, manifest::parse, "the manifest")? {
+    let facts = match look.parsed(&fetched.bytes, manifest::parse, "the manifest").await? {
         Document::Manifest(manifest) => {
             let facts = ImageFacts::blank(&fetched.digest, &fetched.digest);
             look.image(facts, &manifest).await
@@ -114,24 +114,26 @@ impl Drop for Stop {
 }
 
 impl<S: Source> Look<'_, S> {
-    fn error(&self, what: &str, malformed: Malformed) -> Error {
-        Error::Read { image: self.image.clone(), what: what.to_string(), message: malformed.0 }
+    fn error(&self, what: &str, malformed: Malformed) -> S::Error {
+        Error::Read { image: self.image.clone(), what: what.to_string(), message: malformed.0 }.into()
     }
 
-    fn too_large(&self, what: impl Into<String>, limit: u64) -> Error {
-        Error::TooLarge { image: self.image.clone(), what: what.into(), limit }
+    fn too_large(&self, what: impl Into<String>, limit: u64) -> S::Error {
+        Error::TooLarge { image: self.image.clone(), what: what.into(), limit }.into()
     }
 
-    fn parsed<T>(
+    async fn parsed<T: Send + 'static>(
         &self,
-        bytes: &[u8],
-        parse: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+        bytes: &Bytes,
+        parse: fn(&[u8]) -> Result<T, Malformed>,
         what: &str,
-    ) -> Result<T, Error> {
-        parse(bytes).map_err(|malformed| self.error(what, malformed))
+    ) -> Result<T, S::Error> {
+        let bytes = bytes.clone();
+        let read = self.aside(what, move || parse(&bytes)).await?;
+        read.map_err(|malformed| self.error(what, malformed))
     }
 
-    async fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, Error> {
+    async fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, S::Error> {
         let limit = self.limits.manifest;
         let fetched = self.source.manifest(reference, limit).await?;
         if fetched.bytes.len() as u64 > limit {
@@ -140,7 +142,7 @@ impl<S: Source> Look<'_, S> {
         Ok(fetched)
     }
 
-    async fn blob(&self, descriptor: &Descriptor, what: &str, limit: u64) -> Result<Bytes, Error> {
+    async fn blob(&self, descriptor: &Descriptor, what: &str, limit: u64) -> Result<Bytes, S::Error> {
         if descriptor.size > limit {
             return Err(self.too_large(what, limit));
         }
@@ -150,7 +152,7 @@ impl<S: Source> Look<'_, S> {
     }
 
     /// containerd refuses such a blob too (`containerd:core/content`, "unexpected commit size").
-    fn check_size(&self, descriptor: &Descriptor, real: usize, what: &str) -> Result<(), Error> {
+    fn check_size(&self, descriptor: &Descriptor, real: usize, what: &str) -> Result<(), S::Error> {
         if real as u64 == descriptor.size {
             return Ok(());
         }
@@ -160,7 +162,7 @@ impl<S: Source> Look<'_, S> {
         Err(self.error(what, Malformed::new(malformed)))
     }
 
-    async fn image(&self, mut facts: ImageFacts, manifest: &ImageManifest) -> Result<ImageFacts, Error> {
+    async fn image(&self, mut facts: ImageFacts, manifest: &ImageManifest) -> Result<ImageFacts, S::Error> {
         facts.saw("manifest.config.mediaType", &manifest.config.media_type);
         if !manifest.artifact_type.is_empty() {
             facts.saw("manifest.artifactType", &manifest.artifact_type);
@@ -180,7 +182,7 @@ impl<S: Source> Look<'_, S> {
             _ => {}
         }
         let bytes = self.blob(&manifest.config, "the config", self.limits.config).await?;
-        let config = self.parsed(&bytes, config::parse, "the config")?;
+        let config = self.parsed(&bytes, config::parse, "the config").await?;
         facts.adopt(&config);
         match layout {
             ManifestKind::Rootfs => self.rootfs(facts, manifest, &config.rootfs).await,
@@ -201,7 +203,7 @@ impl<S: Source> Look<'_, S> {
         &self,
         what: &str,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Error> {
+    ) -> Result<T, S::Error> {
         let slot = self.slot.clone();
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
@@ -213,7 +215,7 @@ impl<S: Source> Look<'_, S> {
     }
 
     /// What the descriptors claim; what arrives is measured again.
-    fn check_sizes(&self, layers: &[Descriptor]) -> Result<(), Error> {
+    fn check_sizes(&self, layers: &[Descriptor]) -> Result<(), S::Error> {
         if let Some(large) = layers.iter().find(|layer| layer.size > self.limits.layer) {
             return Err(self.too_large(format!("layer {}", large.digest), self.limits.layer));
         }
@@ -232,8 +234,11 @@ mod tests {
 
     struct Nothing;
     impl Source for Nothing {
+        type Error = Error;
+
         async fn manifest(&self, reference: &Reference, _: u64) -> Result<FetchedManifest, Error> {
-            Err(Error::FindImage { image: reference.to_string(), message: "nothing is here".into() })
+            let (image, what) = (reference.to_string(), "the manifest".into());
+            Err(Error::Read { image, what, message: "nothing is here".into() })
         }
         async fn blob(&self, reference: &Reference, _: &Descriptor, limit: u64) -> Result<Bytes, Error> {
             self.manifest(reference, limit).await.map(|manifest| manifest.bytes)

@@ -3,14 +3,14 @@
 use super::config::Config;
 use super::malformed::{harmless, short};
 use super::program::{self, CONCLUSION};
-use super::{Evidence, ImageFacts, ImageKind, NEEDS_COMMAND, Program, Shape};
+use super::{Digest, Evidence, ImageFacts, ImageKind, NEEDS_COMMAND, Program, Shape};
 
 impl ImageFacts {
     /// Facts about which nothing is known yet.
-    pub(super) fn blank(digest: &str, manifest_digest: &str) -> Self {
+    pub(super) fn blank(digest: &Digest, manifest_digest: &Digest) -> Self {
         Self {
-            digest: digest.to_string(),
-            manifest_digest: manifest_digest.to_string(),
+            digest: digest.clone(),
+            manifest_digest: manifest_digest.clone(),
             kind: ImageKind::Unknown,
             shape: Shape::Other,
             platform: String::new(),

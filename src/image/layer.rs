@@ -18,7 +18,7 @@ mod reach;
 pub const MAX_FILE_MODULES: usize = 64;
 /// Most files, folders and links of one image; a whole distribution holds some ten thousand.
 const MAX_NODES: usize = 200_000;
-/// Most bytes of all their paths together.
+/// Most bytes of all their paths and of the targets of links together.
 const MAX_PATHS: usize = 24 << 20;
 /// How many times the limit of one layer all layers may unpack to together.
 const ALL_LAYERS: u64 = 4;
@@ -58,6 +58,15 @@ struct Node {
     content: Content,
 }
 
+impl Node {
+    fn bytes(&self, path: &str) -> usize {
+        match &self.content {
+            Content::Link(target) => path.len() + target.len(),
+            _ => path.len(),
+        }
+    }
+}
+
 /// A root file system, as the layers that were applied leave it.
 #[derive(Debug)]
 pub struct Tree {
@@ -66,7 +75,7 @@ pub struct Tree {
     layer: usize,
     wanted: BTreeSet<String>,
     nodes: BTreeMap<String, Node>,
-    /// Bytes of the nodes' paths.
+    /// Bytes of the nodes' paths and of the targets of links.
     paths: usize,
     /// What the layer that is being applied removed from those below.
     removed: BTreeSet<String>,
@@ -146,15 +155,16 @@ impl Tree {
     }
 
     fn insert(&mut self, path: &str, mode: u32, content: Content) -> Result<(), Fault> {
-        let paths = self.paths.saturating_add(path.len());
-        if self.nodes.len() >= MAX_NODES || paths > MAX_PATHS {
+        self.forget(path);
+        let node = Node { layer: self.layer, mode, content };
+        self.paths = self.paths.saturating_add(node.bytes(path));
+        if self.nodes.len() >= MAX_NODES || self.paths > MAX_PATHS {
             return Err(refused(format!(
-                "the image holds more than {MAX_NODES} files, folders and links, or their paths have more than \
+                "the image holds more than {MAX_NODES} files, folders and links, or their paths and targets have more than \
                  {MAX_PATHS} bytes; push the program as a Wasm layer, or in an image of its own"
             )));
         }
-        let old = self.nodes.insert(path.to_string(), Node { layer: self.layer, mode, content });
-        self.paths = if old.is_some() { self.paths } else { paths };
+        self.nodes.insert(path.to_string(), node);
         Ok(())
     }
 
@@ -178,8 +188,8 @@ impl Tree {
     }
 
     fn forget(&mut self, path: &str) {
-        if self.nodes.remove(path).is_some() {
-            self.paths = self.paths.saturating_sub(path.len());
+        if let Some(node) = self.nodes.remove(path) {
+            self.paths = self.paths.saturating_sub(node.bytes(path));
         }
     }
 }

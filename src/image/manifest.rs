@@ -199,12 +199,14 @@ fn is_index(raw: &RawDocument) -> Result<bool, Malformed> {
     }
     let index = raw.manifests.is_some();
     match raw.media_type.as_deref().unwrap_or_default() {
-        OCI_INDEX | DOCKER_LIST if !index => Err(Malformed::new("it is an index without `manifests`")),
+        OCI_INDEX | DOCKER_LIST if !index => {
+            Err(Malformed::new("it is an index without `manifests`; push the image again"))
+        }
         OCI_MANIFEST | DOCKER_MANIFEST if raw.config.is_none() => {
-            Err(Malformed::new("it is a manifest without `config`"))
+            Err(Malformed::new("it is a manifest without `config`; push the image again"))
         }
         "" if !index && raw.config.is_none() => {
-            Err(Malformed::new("it has neither `manifests` nor `config`"))
+            Err(Malformed::new("it has neither `manifests` nor `config`; push the image again"))
         }
         "" | OCI_MANIFEST | DOCKER_MANIFEST | OCI_INDEX | DOCKER_LIST => Ok(index),
         unknown => Err(Malformed::new(format!(
@@ -214,10 +216,15 @@ fn is_index(raw: &RawDocument) -> Result<bool, Malformed> {
 }
 
 fn manifest(raw: RawDocument) -> Result<ImageManifest, Malformed> {
-    let config = raw.config.ok_or_else(|| Malformed::new("it is a manifest without `config`"))?;
+    let config = raw
+        .config
+        .ok_or_else(|| Malformed::new("it is a manifest without `config`; push the image again"))?;
     let layers = raw.layers.unwrap_or_default();
     if layers.len() > MAX_LAYERS {
-        return Err(Malformed::new(format!("it has {} layers; at most {MAX_LAYERS} are read", layers.len())));
+        return Err(Malformed::new(format!(
+            "it has {} layers; at most {MAX_LAYERS} are read, so build it with fewer",
+            layers.len()
+        )));
     }
     let annotations = raw.annotations.unwrap_or_default();
     Ok(ImageManifest {
@@ -232,7 +239,7 @@ fn index(raw: RawDocument) -> Result<Vec<IndexEntry>, Malformed> {
     let entries = raw.manifests.unwrap_or_default();
     if entries.len() > MAX_INDEX_ENTRIES {
         return Err(Malformed::new(format!(
-            "it has {} entries; at most {MAX_INDEX_ENTRIES} are read",
+            "it has {} entries; at most {MAX_INDEX_ENTRIES} are read, so push fewer under one name",
             entries.len()
         )));
     }
@@ -242,14 +249,8 @@ fn index(raw: RawDocument) -> Result<Vec<IndexEntry>, Malformed> {
 impl RawDescriptor {
     fn checked(&self) -> Result<Descriptor, Malformed> {
         no_lookalikes(&self.rest, &["mediaType", "digest", "size", "platform"])?;
-        if !is_digest(&self.digest) {
-            return Err(Malformed::new(format!(
-                "`{}` is not a digest; `sha256:` and 64 hexadecimal digits are expected",
-                self.digest
-            )));
-        }
         let media_type = self.media_type.clone().unwrap_or_default();
-        Ok(Descriptor { media_type, digest: self.digest.clone(), size: self.size })
+        Ok(Descriptor { media_type, digest: self.digest.parse()?, size: self.size })
     }
 
     fn entry(&self) -> Result<IndexEntry, Malformed> {
@@ -266,18 +267,6 @@ impl RawDescriptor {
         // By its platform alone: a node does not ask what an annotation calls the entry.
         let attestation = platform == "unknown/unknown";
         Ok(IndexEntry { descriptor: self.checked()?, platform, attestation })
-    }
-}
-
-/// `sha256:` or `sha512:` with its hexadecimal digits, lower case (OCI image-spec `descriptor.md`).
-fn is_digest(digest: &str) -> bool {
-    let hex = |text: &str, length| {
-        text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    match digest.split_once(':') {
-        Some(("sha256", text)) => hex(text, 64),
-        Some(("sha512", text)) => hex(text, 128),
-        _ => false,
     }
 }
 

@@ -43,6 +43,11 @@ pub fn read_until(bytes: &[u8], source: &str, stop: &AtomicBool) -> Result<Modul
             "it does not begin with `\\0asm`; a Wasm module or component is expected",
         ));
     }
+    let (walk, types) = walk(bytes, stop)?;
+    walk.facts(&types, source, bytes.len())
+}
+
+fn walk(bytes: &[u8], stop: &AtomicBool) -> Result<(Walk, Types), Malformed> {
     let mut walk = Walk::default();
     let mut validator = Validator::new_with_features(WasmFeatures::all());
     let mut types = None;
@@ -59,7 +64,7 @@ pub fn read_until(bytes: &[u8], source: &str, stop: &AtomicBool) -> Result<Modul
         walk.payload(&payload)?;
     }
     let types = types.ok_or_else(|| Malformed::new("it is not a valid Wasm binary: it has no end"))?;
-    walk.facts(&types, source, bytes.len())
+    Ok((walk, types))
 }
 
 /// Reads `.wat` text, which the shims take in place of a binary (`runwasi:crates/containerd-shim-wasm`, `can_handle`).
@@ -152,6 +157,8 @@ struct Walk {
     signs: Signs,
     /// Functions that the outermost module has imported so far: the index of the next one.
     functions: u32,
+    /// Items that were looked at.
+    steps: u64,
     /// The function `sock_accept`, whose number of parameters tells two interfaces apart.
     accept: Option<u32>,
 }
@@ -160,6 +167,7 @@ type Step = Result<(), Malformed>;
 
 impl Walk {
     fn payload(&mut self, payload: &Payload<'_>) -> Step {
+        self.steps = self.steps.saturating_add(1);
         match payload {
             Payload::Version { encoding, .. } => self.enter(*encoding),
             Payload::End(_) => drop(self.stack.pop()),
@@ -271,6 +279,7 @@ impl Walk {
     }
 
     fn core_import(&mut self, import: &wasmparser::Import<'_>) {
+        self.steps = self.steps.saturating_add(1);
         self.signs.import(import.module);
         let functions = self.imports.entry(import.module.to_string()).or_default();
         match import.ty {
@@ -288,6 +297,7 @@ impl Walk {
     }
 
     fn core_export(&mut self, name: &str) {
+        self.steps = self.steps.saturating_add(1);
         self.signs.export(name);
         if self.outermost() {
             self.exports.insert(name.to_string());
@@ -323,6 +333,7 @@ impl Walk {
     }
 
     fn alias(&mut self, alias: &ComponentAlias<'_>) {
+        self.steps = self.steps.saturating_add(1);
         let (core, unit) = match alias {
             ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. } => (true, None),
             ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => (false, None),
@@ -343,6 +354,7 @@ impl Walk {
     }
 
     fn instantiate(&mut self, core: bool, index: u32) {
+        self.steps = self.steps.saturating_add(1);
         let unit = self.stack.last().and_then(|frame| frame.find(core, index));
         if let Some(unit) = unit.and_then(|unit| self.units.get_mut(unit)) {
             unit.instances = unit.instances.saturating_add(1);
@@ -795,6 +807,39 @@ mod tests {
             let at = at % bytes.len();
             bytes[at] = byte;
             let _ = read(&bytes, "t");
+        }
+    }
+
+    #[test]
+    fn the_work_grows_no_faster_than_the_bytes() {
+        let many = |count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<String>();
+        let shapes: [(&str, &dyn Fn(usize) -> String); 5] = [
+            ("imports", &|count| {
+                format!("(module {})", many(count, &|n| format!(r#"(import "m{n}" "f" (func))"#)))
+            }),
+            ("exports", &|count| {
+                format!("(module (func $f) {})", many(count, &|n| format!(r#"(export "e{n}" (func $f))"#)))
+            }),
+            ("modules", &|count| {
+                format!("(component {})", many(count, &|_| "(core module (memory 1))".into()))
+            }),
+            ("instances", &|count| {
+                let instances = many(count, &|_| "(core instance (instantiate $m))".into());
+                format!("(component (core module $m (memory 1)) {instances})")
+            }),
+            ("aliases of the outermost", &|count| {
+                let aliases = many(count, &|_| "(alias outer $out $m (core module))".into());
+                let inner = (0..20).fold(aliases, |inner, _| format!("(component {inner})"));
+                format!("(component $out (core module $m (memory 1)) {inner})")
+            }),
+        ];
+        for (what, shape) in shapes {
+            let steps = |count| {
+                let bytes = wat::parse_str(shape(count)).unwrap();
+                walk(&bytes, &AtomicBool::new(false)).unwrap().0.steps
+            };
+            let (small, large) = (steps(80), steps(800));
+            assert!(large <= small * 11, "{what}: {small} steps for 80, {large} for ten times as many");
         }
     }
 }

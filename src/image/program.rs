@@ -264,8 +264,8 @@ mod tests {
         let wasm = files.iter().filter(|(_, class)| *class == FileClass::Wasm);
         let modules = wasm.map(|(name, _)| command_module(name)).collect();
         ImageFacts {
-            digest: "sha256:d".into(),
-            manifest_digest: "sha256:m".into(),
+            digest: crate::image::Digest::of(b"d"),
+            manifest_digest: crate::image::Digest::of(b"m"),
             kind: ImageKind::Linux,
             shape,
             platform: "linux/amd64".into(),

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use oci_client::ParseError;
+use oci_spec::distribution::ParseError;
 
-use super::{Error, malformed::shorten};
+use super::malformed::{Malformed, shorten};
+use super::{Digest, Error};
 
 /// No valid name is longer: a host of 255 and a port, a repository of 255, a tag of 128 and a `sha512` digest
 /// (`distribution:reference/regexp.go`, `reference.go`) stay under it. Longer text is not even parsed.
@@ -22,8 +23,8 @@ pub struct Reference {
     pub repository: String,
     /// Tag; `latest` when neither a tag nor a digest was written.
     pub tag: Option<String>,
-    /// Digest, such as `sha256:…`; wins over the tag.
-    pub digest: Option<String>,
+    /// Digest; wins over the tag.
+    pub digest: Option<Digest>,
 }
 
 impl Reference {
@@ -31,33 +32,22 @@ impl Reference {
     pub fn parse(image: &str) -> Result<Self, Error> {
         let refuse = |message: String| Error::ParseReference { image: shorten(image, SHOWN_CHARS), message };
         obvious_mistake(image).map_or(Ok(()), |message| Err(refuse(message)))?;
-        let parsed: oci_client::Reference = image.parse().map_err(|error| refuse(explain(image, &error)))?;
-        let reference = Self {
+        let parsed: oci_spec::distribution::Reference =
+            image.parse().map_err(|error| refuse(explain(image, &error)))?;
+        late_mistake(&parsed).map_or(Ok(()), |message| Err(refuse(message)))?;
+        let digest = parsed.digest().map(str::parse).transpose();
+        Ok(Self {
             registry: parsed.registry().to_string(),
             repository: parsed.repository().to_string(),
             tag: parsed.tag().map(String::from),
-            digest: parsed.digest().map(String::from),
-        };
-        reference.late_mistake().map_or(Ok(()), |message| Err(refuse(message)))?;
-        Ok(reference)
+            digest: digest.map_err(|malformed: Malformed| refuse(malformed.0))?,
+        })
     }
 
     /// The same repository at a digest.
     #[must_use]
-    pub fn with_digest(&self, digest: &str) -> Self {
-        Self { digest: Some(digest.to_string()), ..self.clone() }
-    }
-
-    /// What oci-spec lets through and container runtimes refuse.
-    fn late_mistake(&self) -> Option<String> {
-        let upper = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
-        if upper(&self.repository) {
-            return Some("repository names are lower case; write them so".into());
-        }
-        if self.digest.as_deref().is_some_and(upper) {
-            return Some("the digest has upper-case hex digits; write them in lower case".into());
-        }
-        None
+    pub fn with_digest(&self, digest: &Digest) -> Self {
+        Self { digest: Some(digest.clone()), ..self.clone() }
     }
 }
 
@@ -69,6 +59,44 @@ impl fmt::Display for Reference {
         }
         self.digest.as_ref().map_or(Ok(()), |digest| write!(f, "@{digest}"))
     }
+}
+
+/// What oci-spec lets through and container runtimes refuse.
+fn late_mistake(parsed: &oci_spec::distribution::Reference) -> Option<String> {
+    let upper = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
+    if upper(parsed.repository()) {
+        return Some("repository names are lower case; write them so".into());
+    }
+    if parsed.digest().is_some_and(upper) {
+        return Some("the digest has upper-case hex digits; write them in lower case".into());
+    }
+    None
+}
+
+/// Host and path of Docker Hub's images as runtimes normalise them, and the older name of the same host
+/// (`distribution:reference/normalize.go`, `splitDockerDomain`).
+const DOCKER_HUB: &str = "docker.io";
+const DOCKER_HUB_OLDER: &str = "index.docker.io";
+const OFFICIAL: &str = "library/";
+
+/// Every way to write `host/repository`, which has neither tag nor digest: `nginx`, `library/nginx` and `docker.io/nginx`
+/// are one image. A name of another host is written in one way only. Never fails, since patterns are compared with names
+/// that no registry would take.
+pub fn spellings(repository: &str) -> Vec<String> {
+    let (host, path) = repository.split_once('/').unwrap_or(("", repository));
+    let path = match host {
+        DOCKER_HUB | DOCKER_HUB_OLDER => path,
+        _ if host == "localhost" || host.contains(['.', ':']) => return vec![repository.to_string()],
+        _ => repository,
+    };
+    let official = path.strip_prefix(OFFICIAL).filter(|rest| !rest.contains('/'));
+    let short = official.or_else(|| (!path.contains('/')).then_some(path));
+    let paths = match short {
+        Some(short) => vec![short.to_string(), format!("{OFFICIAL}{short}")],
+        None => vec![path.to_string()],
+    };
+    let hosts = ["", "docker.io/", "index.docker.io/"];
+    paths.iter().flat_map(|path| hosts.map(|host| format!("{host}{path}"))).collect()
 }
 
 /// Mistakes that people make and a grammar cannot explain, found before the grammar is tried.
@@ -125,6 +153,8 @@ fn has_upper_case_path(image: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -150,6 +180,75 @@ mod tests {
     }
 
     #[test]
+    fn all_spellings_of_a_repository_are_one_image_and_no_other() {
+        for (written, count) in [("nginx", 6), ("library/nginx", 6), ("docker.io/nginx", 6), ("org/app", 3)] {
+            let spellings = spellings(written);
+            assert_eq!(spellings.len(), count, "{spellings:?}");
+            for spelling in &spellings {
+                assert_eq!(normal(spelling), normal(written));
+                assert_eq!(
+                    BTreeSet::from_iter(super::spellings(spelling)),
+                    BTreeSet::from_iter(spellings.clone())
+                );
+            }
+        }
+        for one in ["ghcr.io/nginx", "localhost/nginx", "registry:5000/library/nginx", "docker.io.evil/nginx"]
+        {
+            assert_eq!(spellings(one), [one]);
+        }
+        for odd in ["", "/", "docker.io/", "library/", "a//b", "docker.io"] {
+            assert!(spellings(odd).contains(&odd.to_string()), "{odd}: {:?}", spellings(odd));
+        }
+    }
+
+    /// What `distribution:reference/normalize_test.go` and `reference_test.go` say of names, against what is read here.
+    #[test]
+    fn names_are_normalised_as_container_runtimes_do_it() {
+        for (written, normalised) in [
+            ("test.com/foo", "test.com/foo:latest"),
+            ("test_com/foo", "docker.io/test_com/foo:latest"),
+            ("docker/migrator", "docker.io/docker/migrator:latest"),
+            ("docker.io/library/foo", "docker.io/library/foo:latest"),
+            ("index.docker.io/library/foo", "docker.io/library/foo:latest"),
+            ("index.docker.io/foo/bar", "docker.io/foo/bar:latest"),
+            ("xn--n3h.com/foo", "xn--n3h.com/foo:latest"),
+            ("xn--n3h.com:18080/foo", "xn--n3h.com:18080/foo:latest"),
+            ("foo_bar.com:8080", "docker.io/library/foo_bar.com:8080"),
+            ("foo/foo_bar.com:8080", "docker.io/foo/foo_bar.com:8080"),
+            ("127.0.0.1:5000/docker/docker", "127.0.0.1:5000/docker/docker:latest"),
+            ("192.168.0.0/16/foo", "192.168.0.0/16/foo:latest"),
+            ("aa/asdf$$^/aa", ""),
+            ("docker///docker", ""),
+            ("docker.io/docker/Docker", ""),
+            ("-foo/bar", ""),
+            ("foo/bar-", ""),
+            ("docker.io/", ""),
+            ("lowercase:Uppercase", "docker.io/library/lowercase:Uppercase"),
+            ("test:5000/repo:tag", "test:5000/repo:tag"),
+            ("Uppercase:tag", ""),
+            ("test:5000/Uppercase/lowercase:tag", ""),
+            ("a/a/a/a/a/a/b/a/a/a:tag", "docker.io/a/a/a/a/a/a/b/a/a/a:tag"),
+            ("aa/asdf$$^/aa:tag", ""),
+            ("sub-dom1.foo.com/bar/baz/quux:some-long-tag", "sub-dom1.foo.com/bar/baz/quux:some-long-tag"),
+            (
+                "b.gcr.io/test.example.com/my-app:test.example.com",
+                "b.gcr.io/test.example.com/my-app:test.example.com",
+            ),
+        ] {
+            let read = Reference::parse(written).map(|reference| reference.to_string()).unwrap_or_default();
+            assert_eq!(read, normalised, "{written}");
+        }
+    }
+
+    #[test]
+    fn the_tests_push_by_the_grammar_that_is_read_here() {
+        // One type as long as both resolve to one version of oci-spec; this stops compiling when they do not.
+        let pushed: oci_client::Reference = "nginx:1".parse().unwrap();
+        let read: oci_spec::distribution::Reference = pushed;
+        assert_eq!(read.whole(), normal("nginx:1"));
+    }
+
+    #[test]
     fn a_first_part_with_a_dot_a_port_or_localhost_is_a_host() {
         assert_eq!(normal("ghcr.io/a/b/c:v1"), "ghcr.io/a/b/c:v1");
         assert_eq!(normal("registry:5000/a"), "registry:5000/a:latest");
@@ -162,15 +261,15 @@ mod tests {
     fn a_digest_keeps_its_tag_and_gets_none_of_its_own() {
         let both = Reference::parse(&format!("ghcr.io/a:v1@sha256:{HEX}")).unwrap();
         assert_eq!(both.tag.as_deref(), Some("v1"));
-        assert_eq!(both.digest, Some(format!("sha256:{HEX}")));
+        assert_eq!(both.digest.unwrap(), *format!("sha256:{HEX}"));
         let digest = Reference::parse(&format!("ghcr.io/a@sha512:{HEX}{HEX}")).unwrap();
         assert_eq!(digest.tag, None);
-        assert_eq!(digest.digest, Some(format!("sha512:{HEX}{HEX}")));
+        assert_eq!(digest.digest.unwrap(), *format!("sha512:{HEX}{HEX}"));
     }
 
     #[test]
     fn with_digest_keeps_the_rest() {
-        let digest = format!("sha256:{HEX}");
+        let digest: Digest = format!("sha256:{HEX}").parse().unwrap();
         let pinned = Reference::parse("ghcr.io/a:v1").unwrap().with_digest(&digest);
         assert_eq!(pinned.to_string(), format!("ghcr.io/a:v1@{digest}"));
     }

@@ -7,8 +7,10 @@ use super::layer::Tree;
 use super::malformed::short;
 use super::names::{PLUGIN, SLIGHT_PROGRAM, SLIGHTFILE, SPIN_TOML, WWS_TOML};
 use super::spin::{self, manifest};
-use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp, program};
+use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp, SpinComponent, program};
 
+/// Most pairs of a module and a component that runs it: each pair has facts of its own.
+pub(super) const MAX_USES: usize = 128;
 /// Most Wasm files that are listed as evidence.
 const MAX_SHOWN: usize = 4;
 
@@ -95,6 +97,12 @@ impl ImageFacts {
     /// Follows links to the modules, so that the application names them as the scan does, and gives each the ids of the
     /// components that run it.
     fn attribute(&mut self, mut app: SpinApp) -> Result<SpinApp, String> {
+        let uses =
+            |component: &SpinComponent| component.inherited.len() + usize::from(component.digest.is_some());
+        let uses: usize = app.components.iter().map(uses).sum();
+        if uses > MAX_USES {
+            return Err(format!("its components name {uses} modules; at most {MAX_USES} are read"));
+        }
         for component in &mut app.components {
             for source in component.digest.iter_mut().chain(&mut component.inherited) {
                 *source = match entry::find(self, source) {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use moka::future::Cache;
 use moka::ops::compute::Op;
 
-use crate::image::{Depth, Error, ImageFacts};
+use super::Error;
+use crate::image::{Depth, Digest, ImageFacts};
 
 /// Bytes that an entry is taken to cost beside what it holds: its nodes in the table and in the eviction queues. A
 /// generous guess, so that the bound errs on the low side.
@@ -56,7 +57,7 @@ impl Recall {
 /// What an image name resolved to.
 #[derive(Debug, Clone)]
 struct Named {
-    digest: Arc<str>,
+    digest: Digest,
     /// When the tag was read; nothing for a name that holds its digest.
     read_at: Option<Instant>,
 }
@@ -73,7 +74,7 @@ struct Known {
 pub(super) struct Memory {
     /// By the name as it is written, so that a hit parses nothing.
     names: Cache<Arc<str>, Named>,
-    facts: Cache<Arc<str>, Known>,
+    facts: Cache<Digest, Known>,
     failures: Cache<(Arc<str>, Depth), Arc<Error>>,
     tag_ttl: Duration,
     stale_ttl: Duration,
@@ -84,13 +85,13 @@ impl Memory {
         Self {
             names: Cache::builder()
                 .max_capacity(bounds.names_bytes)
-                .weigher(|image: &Arc<str>, named: &Named| weight(image.len() + named.digest.len()))
+                .weigher(|image: &Arc<str>, named: &Named| weight(image.len() + named.digest.as_str().len()))
                 .time_to_live(bounds.stale_ttl.max(bounds.tag_ttl))
                 .build(),
             facts: Cache::builder()
                 .max_capacity(bounds.facts_bytes)
-                .weigher(|digest: &Arc<str>, known: &Known| {
-                    weight(digest.len() + MEMORY_PER_JSON_BYTE * json_bytes(&known.facts))
+                .weigher(|digest: &Digest, known: &Known| {
+                    weight(digest.as_str().len() + MEMORY_PER_JSON_BYTE * json_bytes(&known.facts))
                 })
                 .build(),
             failures: Cache::builder()
@@ -116,7 +117,7 @@ impl Memory {
     }
 
     /// Digest that a name resolved to not long ago.
-    pub(super) async fn fresh_digest(&self, image: &str) -> Option<Arc<str>> {
+    pub(super) async fn fresh_digest(&self, image: &str) -> Option<Digest> {
         let named = self.names.get(image).await?;
         self.is_fresh(&named).then_some(named.digest)
     }
@@ -126,7 +127,7 @@ impl Memory {
     }
 
     /// Facts about a digest, at least as deep as asked for.
-    pub(super) async fn facts(&self, digest: &str, depth: Depth) -> Option<Arc<ImageFacts>> {
+    pub(super) async fn facts(&self, digest: &Digest, depth: Depth) -> Option<Arc<ImageFacts>> {
         let known = self.facts.get(digest).await?;
         (known.depth >= depth).then_some(known.facts)
     }
@@ -137,21 +138,21 @@ impl Memory {
     }
 
     /// Remembers what a name resolved to. `moves` says whether it is a tag, which may resolve to something else later.
-    pub(super) async fn name(&self, image: &Arc<str>, digest: &str, moves: bool) {
+    pub(super) async fn name(&self, image: &Arc<str>, digest: &Digest, moves: bool) {
         let read_at = moves.then(Instant::now);
-        self.names.insert(image.clone(), Named { digest: digest.into(), read_at }).await;
+        self.names.insert(image.clone(), Named { digest: digest.clone(), read_at }).await;
     }
 
     /// Remembers what a tag was read as so long ago.
-    pub(super) async fn name_of_age(&self, image: &Arc<str>, digest: &str, age: Duration) {
+    pub(super) async fn name_of_age(&self, image: &Arc<str>, digest: &Digest, age: Duration) {
         let Some(read_at) = Instant::now().checked_sub(age).filter(|_| age <= self.stale_ttl) else { return };
-        self.names.insert(image.clone(), Named { digest: digest.into(), read_at: Some(read_at) }).await;
+        self.names.insert(image.clone(), Named { digest: digest.clone(), read_at: Some(read_at) }).await;
     }
 
     /// Remembers facts, unless deeper ones are known.
     pub(super) async fn keep(&self, facts: Arc<ImageFacts>, depth: Depth) {
-        let digest: Arc<str> = facts.digest.as_str().into();
-        let write = |old: Option<moka::Entry<Arc<str>, Known>>| {
+        let digest = facts.digest.clone();
+        let write = |old: Option<moka::Entry<Digest, Known>>| {
             let keep_old = old.is_some_and(|old| old.into_value().depth > depth);
             std::future::ready(if keep_old { Op::Nop } else { Op::Put(Known { facts, depth }) })
         };
@@ -220,10 +221,15 @@ pub(super) mod tests {
         failure_ttl: Duration::from_millis(40),
     };
 
-    pub(crate) fn facts(digest: &str) -> ImageFacts {
+    /// A digest as it is, or that of a word which stands for one.
+    pub(in crate::lookup) fn named(text: &str) -> Digest {
+        text.parse().unwrap_or_else(|_| Digest::of(text.as_bytes()))
+    }
+
+    pub(in crate::lookup) fn facts(digest: &str) -> ImageFacts {
         ImageFacts {
-            digest: digest.into(),
-            manifest_digest: digest.into(),
+            digest: named(digest),
+            manifest_digest: named(digest),
             kind: ImageKind::Linux,
             shape: Shape::LinuxRootfs,
             platform: "linux/amd64".into(),
@@ -244,7 +250,7 @@ pub(super) mod tests {
     }
 
     async fn remember(memory: &Memory, image: &str, digest: &str, depth: Depth) {
-        memory.name(&image.into(), digest, true).await;
+        memory.name(&image.into(), &named(digest), true).await;
         memory.keep(Arc::new(facts(digest)), depth).await;
     }
 
@@ -257,13 +263,13 @@ pub(super) mod tests {
         assert!(matches!(memory.recall("a:1", Depth::Config).await, Recall::Stale(_)));
         tokio::time::sleep(Duration::from_millis(400)).await;
         assert!(matches!(memory.recall("a:1", Depth::Config).await, Recall::Nothing));
-        assert!(memory.facts("sha256:1", Depth::Config).await.is_some(), "facts do not age");
+        assert!(memory.facts(&named("sha256:1"), Depth::Config).await.is_some(), "facts do not age");
     }
 
     #[tokio::test]
     async fn a_name_with_its_digest_does_not_go_stale() {
         let memory = Memory::new(&BOUNDS);
-        memory.name(&"a@sha256:1".into(), "sha256:1", false).await;
+        memory.name(&"a@sha256:1".into(), &named("sha256:1"), false).await;
         memory.keep(Arc::new(facts("sha256:1")), Depth::Config).await;
         tokio::time::sleep(Duration::from_millis(60)).await;
         assert!(matches!(memory.recall("a@sha256:1", Depth::Config).await, Recall::Fresh(_)));
@@ -274,7 +280,7 @@ pub(super) mod tests {
         let memory = Memory::new(&BOUNDS);
         memory.keep(Arc::new(facts("sha256:1")), Depth::Config).await;
         for (name, age) in [("new:1", 0), ("old:1", 100), ("ancient:1", 500)] {
-            memory.name_of_age(&name.into(), "sha256:1", Duration::from_millis(age)).await;
+            memory.name_of_age(&name.into(), &named("sha256:1"), Duration::from_millis(age)).await;
         }
         assert!(matches!(memory.recall("new:1", Depth::Config).await, Recall::Fresh(_)));
         assert!(matches!(memory.recall("old:1", Depth::Config).await, Recall::Stale(_)));

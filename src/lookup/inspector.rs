@@ -14,16 +14,16 @@ use super::cache::{CacheLimits, Memory, Recall};
 use super::sources::{Images, Primed};
 use super::store::Store;
 use super::warm::warm_list;
-use super::{LookupBudget, LookupOptions, Stats};
+use super::{Error, LookupBudget, LookupOptions, Stats};
 use crate::image::detect::{Slot, detect, detect_for};
 use crate::image::platform::Nodes;
 use crate::image::reference::Reference;
-use crate::image::source::{FetchedManifest, Source, sha256};
-use crate::image::{Depth, Error, ImageFacts, SizeLimits};
+use crate::image::source::{FetchedManifest, Source};
+use crate::image::{self, Depth, Digest, ImageFacts, SizeLimits};
 use crate::registry::credentials::{covering, fingerprint};
 use crate::registry::guard::Guard;
 use crate::registry::layout::Layouts;
-use crate::registry::{Login, NoPullSecrets, PullSecrets, Pulled, Puller, Registry, RegistryOptions};
+use crate::registry::{self, Login, NoPullSecrets, PullSecrets, Pulled, Puller, Registry, RegistryOptions};
 
 /// Looks images up, and remembers what it saw. Cheap to clone.
 #[derive(Clone)]
@@ -149,7 +149,11 @@ impl Inspector {
         budget: LookupBudget,
         logins: Vec<Login>,
     ) -> Result<Arc<ImageFacts>, Arc<Error>> {
-        let covering = if logins.is_empty() { logins } else { covering(logins, &Reference::parse(image)?) };
+        let covering = if logins.is_empty() {
+            logins
+        } else {
+            covering(logins, &Reference::parse(image).map_err(Error::from)?)
+        };
         if covering.is_empty() {
             return self.inspect(image, depth, budget).await;
         }
@@ -169,7 +173,8 @@ impl Inspector {
         let (layouts, reference) = Layouts::direct(target)?;
         let reading = detect(&layouts, &reference, depth, &self.shared.limits);
         let bound = self.shared.lookup_timeout;
-        tokio::time::timeout(bound, reading).await.unwrap_or_else(|_| Err(timed_out(target, bound)))
+        let read = tokio::time::timeout(bound, reading).await.map_err(|_| timed_out(target, bound))?;
+        Ok(read?)
     }
 
     /// What happened so far.
@@ -224,7 +229,7 @@ fn open_store(options: &LookupOptions) -> Result<Option<Arc<Store>>, Error> {
     let Some(path) = &options.store else { return Ok(None) };
     // What was too large to look at under other limits may not be now, and what no node reads was not looked at.
     let limits = serde_json::to_vec(&(&options.limits, &options.node_architectures)).unwrap_or_default();
-    Store::open(path, options.store_bytes, &sha256(&limits)).map(|store| Some(Arc::new(store)))
+    Store::open(path, options.store_bytes, Digest::of(&limits).as_str()).map(|store| Some(Arc::new(store)))
 }
 
 /// A question that somebody waits for the answer to.
@@ -282,7 +287,7 @@ impl Inner {
         budget: LookupBudget,
         stale: Option<Arc<ImageFacts>>,
     ) -> Outcome {
-        let reference = Reference::parse(&question.image)?;
+        let reference = Reference::parse(&question.image).map_err(Error::from)?;
         self.images.admit(&reference)?;
         if let Some(facts) = self.known_digest(&question, &reference).await {
             count(&self.counters.hits);
@@ -370,11 +375,11 @@ impl Inner {
     }
 
     /// Facts about a digest, from memory or disk.
-    async fn known_facts(&self, digest: &str, depth: Depth) -> Option<Arc<ImageFacts>> {
+    async fn known_facts(&self, digest: &Digest, depth: Depth) -> Option<Arc<ImageFacts>> {
         if let Some(facts) = self.memory.facts(digest, depth).await {
             return Some(facts);
         }
-        let (store, wanted) = (self.store.clone()?, digest.to_string());
+        let (store, wanted) = (self.store.clone()?, digest.clone());
         let (facts, found) = tokio::task::spawn_blocking(move || store.facts(&wanted)).await.ok()??;
         let facts = compact(&facts);
         self.memory.keep(facts.clone(), found).await;
@@ -383,7 +388,7 @@ impl Inner {
 
     /// Facts about the digest that the name itself holds, when another name brought them here.
     async fn known_digest(&self, question: &Question, reference: &Reference) -> Option<Arc<ImageFacts>> {
-        let digest = reference.digest.as_deref()?;
+        let digest = reference.digest.as_ref()?;
         let facts = self.memory.facts(digest, question.depth).await?;
         self.memory.name(&question.key, digest, false).await;
         Some(facts)
@@ -398,10 +403,7 @@ impl Inner {
         let (image, id) = (question.image.clone(), question.id());
         let task = tokio::spawn(Arc::clone(self).look_up(question, reference));
         let started: Running = async move {
-            task.await.unwrap_or_else(|_| {
-                let message = "the look-up stopped before its end; this is a bug".into();
-                Err(Arc::new(Error::Read { image: image.to_string(), what: "the image".into(), message }))
-            })
+            task.await.unwrap_or_else(|_| Err(Arc::new(Error::Finish { image: image.to_string() })))
         }
         .boxed()
         .shared();
@@ -513,13 +515,22 @@ fn compact(facts: &ImageFacts) -> Arc<ImageFacts> {
 
 /// Whether what was known before no longer holds: the image is gone, or may not be asked for.
 fn is_final(error: &Error) -> bool {
-    matches!(error, Error::FindImage { .. } | Error::RefuseRegistry { .. } | Error::ParseReference { .. })
+    matches!(error, Error::Fetch(registry::Error::FindImage { .. })) || is_hopeless(error)
+}
+
+/// Whether no credentials help.
+fn is_hopeless(error: &Error) -> bool {
+    let Error::Fetch(error) = error else { return false };
+    matches!(
+        error,
+        registry::Error::RefuseRegistry { .. }
+            | registry::Error::ReadImage(image::Error::ParseReference { .. })
+    )
 }
 
 /// The error with what is known of pull secrets that could not be read, where they might have made a difference.
 fn noted(error: Arc<Error>, notes: &[String]) -> Arc<Error> {
-    let is_final = matches!(*error, Error::RefuseRegistry { .. } | Error::ParseReference { .. });
-    if notes.is_empty() || is_final {
+    if notes.is_empty() || is_hopeless(&error) {
         return error;
     }
     Arc::new(Error::ReadPullSecrets { source: Box::new((*error).clone()), notes: notes.join("; ") })
@@ -547,7 +558,7 @@ mod tests {
     /// A folder that stands in for a registry, holding one image, and how often it was looked into.
     struct Fixture {
         root: tempfile::TempDir,
-        digest: String,
+        digest: Digest,
         detected: Arc<AtomicUsize>,
     }
 
@@ -580,7 +591,7 @@ mod tests {
                     detected.fetch_add(1, Ordering::SeqCst);
                     tokio::time::sleep(takes).await;
                     let manifest = source.manifest(&reference, limits.manifest).await?;
-                    let mut facts = facts(&manifest.digest);
+                    let mut facts = facts(manifest.digest.as_str());
                     facts.scanned = depth == Depth::Layers;
                     Ok(facts)
                 }
@@ -590,7 +601,7 @@ mod tests {
         }
     }
 
-    async fn digest(inspector: &Inspector, image: &str) -> Result<String, Error> {
+    async fn digest(inspector: &Inspector, image: &str) -> Result<Digest, Error> {
         let facts = inspector.inspect(image, Depth::Config, AMPLE).await;
         facts.map(|facts| facts.digest.clone()).map_err(|error| (*error).clone())
     }
@@ -727,7 +738,8 @@ mod tests {
         let detect: Detect = Arc::new(move |_, source, reference, _, limits| {
             // Whatever is fetched from now on cannot come from the folder.
             let _ = fs::remove_dir_all(&app);
-            async move { Ok(facts(&source.manifest(&reference, limits.manifest).await?.digest)) }.boxed()
+            async move { Ok(facts(source.manifest(&reference, limits.manifest).await?.digest.as_str())) }
+                .boxed()
         });
         let inspector = Inspector::with_detect(LookupOptions::default_with(&fixture), detect).unwrap();
         assert_eq!(digest(&inspector, IMAGE).await.unwrap(), fixture.digest);
@@ -750,7 +762,10 @@ mod tests {
         assert_eq!(inspector.stats().stale, 2);
         assert_eq!(inspector.stats().failures, 1);
         tokio::time::sleep(Duration::from_millis(700)).await;
-        assert!(matches!(digest(&inspector, IMAGE).await, Err(Error::ReadLayout { .. })));
+        assert!(matches!(
+            digest(&inspector, IMAGE).await,
+            Err(Error::Fetch(registry::Error::ReadLayout { .. }))
+        ));
     }
 
     #[tokio::test]
@@ -769,7 +784,8 @@ mod tests {
     #[tokio::test]
     async fn an_image_that_is_gone_is_not_served_stale() {
         let fixture = Fixture::new();
-        let gone = Error::FindImage { image: IMAGE.into(), message: "gone".into() };
+        let gone = registry::Error::FindImage { image: IMAGE.into(), message: "gone".into() };
+        let gone = Error::from(gone);
         let answers = Arc::new(Mutex::new(vec![Err(gone.clone()), Ok(facts("sha256:1"))]));
         let detect: Detect = Arc::new(move |_, _, _, _, _| {
             let answer = answers.lock().unwrap().pop().unwrap();
@@ -820,7 +836,10 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(1100)).await;
         remove(&fixture.app());
         let inspector = fixture.inspector(options, Duration::ZERO);
-        assert!(matches!(digest(&inspector, IMAGE).await, Err(Error::ReadLayout { .. })));
+        assert!(matches!(
+            digest(&inspector, IMAGE).await,
+            Err(Error::Fetch(registry::Error::ReadLayout { .. }))
+        ));
     }
 
     #[tokio::test]
@@ -880,7 +899,10 @@ mod tests {
         let inspector = fixture.inspector(fixture.options(), Duration::ZERO);
         let absent = "samples.test/absent:1";
         for _ in 0..5 {
-            assert!(matches!(digest(&inspector, absent).await, Err(Error::ReadLayout { .. })));
+            assert!(matches!(
+                digest(&inspector, absent).await,
+                Err(Error::Fetch(registry::Error::ReadLayout { .. }))
+            ));
         }
         assert_eq!(inspector.stats().lookups, 1);
         assert_eq!(inspector.stats().failure_hits, 4);
@@ -912,7 +934,10 @@ mod tests {
         let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::ZERO);
         digest(&inspector, IMAGE).await.unwrap();
         let elsewhere = format!("127.0.0.1:5000/app@{}", fixture.digest);
-        assert!(matches!(digest(&inspector, &elsewhere).await, Err(Error::RefuseRegistry { .. })));
+        assert!(matches!(
+            digest(&inspector, &elsewhere).await,
+            Err(Error::Fetch(registry::Error::RefuseRegistry { .. }))
+        ));
         let public = format!("ghcr.io/app@{}", fixture.digest);
         assert_eq!(digest(&inspector, &public).await.unwrap(), fixture.digest);
     }
@@ -923,26 +948,27 @@ mod tests {
         let inspector = fixture.inspector(fixture.options(), Duration::ZERO);
         let target = format!("oci:{}", fixture.app().display());
         let error = inspector.inspect(&target, Depth::Config, AMPLE).await.unwrap_err();
-        assert!(matches!(*error, Error::ParseReference { .. }), "no pod may name a folder: {error}");
+        assert!(
+            error.to_string().contains("could not parse the image name"),
+            "no pod may name a folder: {error}"
+        );
         remove(&fixture.app());
         let error = inspector.inspect_layout(&target, Depth::Config).await.unwrap_err();
         assert!(error.to_string().contains(&fixture.app().display().to_string()), "{error}");
     }
 
     #[tokio::test]
-    async fn a_warm_hit_takes_microseconds_at_most_and_parses_nothing() {
+    async fn a_warm_hit_reads_nothing_and_needs_no_time() {
         let fixture = Fixture::new();
         let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::ZERO);
         digest(&inspector, IMAGE).await.unwrap();
-        let rounds = 20_000;
-        let start = Instant::now();
+        remove(&fixture.app());
+        let rounds = 1_000;
         for _ in 0..rounds {
-            inspector.inspect(IMAGE, Depth::Config, AMPLE).await.unwrap();
+            inspector.inspect(IMAGE, Depth::Config, Duration::ZERO).await.unwrap();
         }
-        let each = start.elapsed() / rounds;
-        println!("warm hit, not optimised: {each:?}");
-        assert!(each < Duration::from_micros(100), "{each:?}");
-        assert_eq!(inspector.stats().hits, u64::from(rounds));
+        assert_eq!(inspector.stats().hits, rounds);
+        assert_eq!(fixture.detected.load(Ordering::SeqCst), 1);
     }
 
     #[test]

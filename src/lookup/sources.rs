@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::image::Error;
+use super::Error;
 use crate::image::reference::Reference;
 use crate::image::source::{Descriptor, FetchedManifest, Source};
 use crate::registry::layout::Layouts;
@@ -30,7 +30,10 @@ impl Images {
     /// Whether an image may be looked at, as far as its name alone says. Asked also where facts are remembered, so
     /// that the answer does not depend on what others asked before.
     pub(super) fn admit(&self, reference: &Reference) -> Result<(), Error> {
-        if self.layouts.covers(reference) { Ok(()) } else { self.registry.guard().check_name(reference) }
+        if self.layouts.covers(reference) {
+            return Ok(());
+        }
+        Ok(self.registry.guard().check_name(reference)?)
     }
 
     pub(super) fn is_suspect(&self, reference: &Reference) -> bool {
@@ -39,18 +42,20 @@ impl Images {
 }
 
 impl Source for Images {
+    type Error = Error;
+
     async fn manifest(&self, reference: &Reference, limit: u64) -> Result<FetchedManifest, Error> {
         if self.layouts.covers(reference) {
-            return self.layouts.manifest(reference, limit).await;
+            return Ok(self.layouts.manifest(reference, limit).await?);
         }
-        self.registry.manifest(reference, limit).await
+        Ok(self.registry.manifest(reference, limit).await?)
     }
 
     async fn blob(&self, reference: &Reference, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Error> {
         if self.layouts.covers(reference) {
-            return self.layouts.blob(reference, descriptor, limit).await;
+            return Ok(self.layouts.blob(reference, descriptor, limit).await?);
         }
-        self.registry.blob(reference, descriptor, limit).await
+        Ok(self.registry.blob(reference, descriptor, limit).await?)
     }
 }
 
@@ -62,6 +67,8 @@ pub(super) struct Primed {
 }
 
 impl Source for Primed {
+    type Error = Error;
+
     async fn manifest(&self, reference: &Reference, limit: u64) -> Result<FetchedManifest, Error> {
         let same = (&reference.registry, &reference.repository)
             == (&self.reference.registry, &self.reference.repository);

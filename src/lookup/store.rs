@@ -19,7 +19,8 @@ use redb::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::image::{Depth, Error, ImageFacts};
+use super::Error;
+use crate::image::{self, Depth, ImageFacts};
 
 /// Raised whenever the meaning of a record changes without its form showing it.
 const SCHEMA: u32 = 5;
@@ -46,14 +47,14 @@ const SPARSE: u64 = 4;
 /// What a name meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KnownName {
-    pub(super) digest: String,
+    pub(super) digest: image::Digest,
     /// How long ago its tag was read.
     pub(super) age: Duration,
 }
 
 #[derive(Serialize, Deserialize)]
 struct NameRecord {
-    digest: String,
+    digest: image::Digest,
     /// Seconds since 1970 when the tag was read.
     read_at: i64,
 }
@@ -124,9 +125,7 @@ impl Store {
     ///
     /// A file that is damaged is kept beside the new one, which begins empty.
     pub(super) fn open(path: &Path, most_bytes: u64, context: &str) -> Result<Self, Error> {
-        let failed = |message: String| Error::SetUpClient {
-            message: format!("could not open the image store `{}`: {message}", path.display()),
-        };
+        let failed = |message: String| Error::OpenStore { path: path.display().to_string(), message };
         let tables = Tables::new(context);
         let database = match open_checked(path, most_bytes, &tables) {
             Ok(database) => database,
@@ -152,10 +151,10 @@ impl Store {
     }
 
     /// Facts about a digest, and how far was looked for them.
-    pub(super) fn facts(&self, digest: &str) -> Option<(ImageFacts, Depth)> {
+    pub(super) fn facts(&self, digest: &image::Digest) -> Option<(ImageFacts, Depth)> {
         let record: FactsRecord<ImageFacts> = self.read(&facts_key(digest))?;
         // The key of a record is part of its digest, but not of what a pod is pinned to.
-        (record.facts.digest == digest)
+        (record.facts.digest == *digest)
             .then_some((record.facts, if record.layers { Depth::Layers } else { Depth::Config }))
     }
 
@@ -176,8 +175,8 @@ impl Store {
     }
 
     /// Writes what a tag means now, some time soon.
-    pub(super) fn keep_name(&self, name: &str, digest: &str) {
-        let record = NameRecord { digest: digest.to_string(), read_at: Timestamp::now().as_second() };
+    pub(super) fn keep_name(&self, name: &str, digest: &image::Digest) {
+        let record = NameRecord { digest: digest.clone(), read_at: Timestamp::now().as_second() };
         self.put(name_key(name), &record);
     }
 
@@ -240,7 +239,7 @@ impl Drop for Store {
     }
 }
 
-fn facts_key(digest: &str) -> String {
+fn facts_key(digest: &image::Digest) -> String {
     format!("f {digest}")
 }
 
@@ -447,7 +446,7 @@ impl Writer {
 mod tests {
     use std::process::{Command, Stdio};
 
-    use super::super::cache::tests::facts;
+    use super::super::cache::tests::{facts, named};
     use super::*;
 
     const AMPLE: u64 = 64 << 20;
@@ -457,7 +456,7 @@ mod tests {
     }
 
     fn digests(store: &Store, numbers: std::ops::Range<usize>) -> usize {
-        numbers.filter(|number| store.facts(&format!("sha256:{number}")).is_some()).count()
+        numbers.filter(|number| store.facts(&named(&format!("sha256:{number}"))).is_some()).count()
     }
 
     fn aside(folder: &Path) -> usize {
@@ -472,16 +471,16 @@ mod tests {
         let store = open(&path);
         store.keep(&facts("sha256:1"), Depth::Layers);
         store.keep(&facts("sha256:2"), Depth::Config);
-        store.keep_name("a:1", "sha256:1");
-        store.keep_name("b:1", "sha256:2");
+        store.keep_name("a:1", &named("sha256:1"));
+        store.keep_name("b:1", &named("sha256:2"));
         store.forget("b:1");
         drop(store);
         let store = open(&path);
-        assert_eq!(store.facts("sha256:1"), Some((facts("sha256:1"), Depth::Layers)));
-        assert_eq!(store.facts("sha256:2"), Some((facts("sha256:2"), Depth::Config)));
-        assert_eq!(store.facts("sha256:3"), None);
+        assert_eq!(store.facts(&named("sha256:1")), Some((facts("sha256:1"), Depth::Layers)));
+        assert_eq!(store.facts(&named("sha256:2")), Some((facts("sha256:2"), Depth::Config)));
+        assert_eq!(store.facts(&named("sha256:3")), None);
         let name = store.name("a:1").unwrap();
-        assert!(name.digest == "sha256:1" && name.age < Duration::from_mins(1), "{name:?}");
+        assert!(name.digest == named("sha256:1") && name.age < Duration::from_mins(1), "{name:?}");
         assert_eq!(store.name("b:1"), None);
         let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
         assert_eq!(mode & 0o777, 0o600);
@@ -495,7 +494,7 @@ mod tests {
         old.keep(&facts("sha256:1"), Depth::Layers);
         drop(old);
         let store = open(&path);
-        assert_eq!(store.facts("sha256:1"), None);
+        assert_eq!(store.facts(&named("sha256:1")), None);
         store.keep(&facts("sha256:2"), Depth::Layers);
         drop(store);
         assert_eq!(digests(&open(&path), 0..10), 1);
@@ -562,7 +561,7 @@ mod tests {
             let store = open(&path);
             for number in 0..50 {
                 let digest = format!("sha256:{number}");
-                if let Some((found, _)) = store.facts(&digest) {
+                if let Some((found, _)) = store.facts(&named(&digest)) {
                     assert_eq!(found, facts(&digest), "after a flip at {at}");
                 }
             }

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use futures::StreamExt;
 
-use super::{Inspector, LookupOptions};
+use super::{Error, Inspector, LookupOptions};
+use crate::image::Depth;
 use crate::image::source::shorten;
-use crate::image::{Depth, Error};
 
 /// Images that are warmed at a time.
 const WARMED_AT_ONCE: usize = 8;
@@ -61,12 +61,11 @@ impl Inspector {
 pub(super) fn warm_list(options: &LookupOptions) -> Result<Vec<String>, Error> {
     let mut images = options.warm.clone();
     let Some(path) = &options.warm_file else { return Ok(images) };
-    let failed =
-        |what: String| Error::SetUpClient { message: format!("`warmFile` `{}`: {what}", path.display()) };
+    let failed = |message: String| Error::ReadWarmFile { path: path.display().to_string(), message };
     let mut text = String::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(LARGEST_WARM_FILE + 1).read_to_string(&mut text))
-        .map_err(|error| failed(format!("could not read it: {error}")))?;
+        .map_err(|error| failed(error.to_string()))?;
     if text.len() as u64 > LARGEST_WARM_FILE {
         return Err(failed(format!("it is larger than {LARGEST_WARM_FILE} bytes")));
     }

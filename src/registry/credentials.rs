@@ -12,9 +12,10 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::Error;
 use super::helper::Helpers;
 use super::secret::SecretText;
-use crate::image::{Error, reference::Reference};
+use crate::image::reference::Reference;
 
 /// Docker Hub as it is written in image names.
 pub(super) const DOCKER_HUB: &str = "docker.io";

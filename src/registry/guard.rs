@@ -15,7 +15,8 @@ use ipnet::IpNet;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Error, reference::Reference};
+use super::Error;
+use crate::image::reference::Reference;
 
 /// Docker Hub as it is written in image names.
 const DOCKER_HUB: &str = "docker.io";

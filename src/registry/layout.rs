@@ -8,8 +8,9 @@ use std::path::{Component, Path, PathBuf};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::image::source::{Descriptor, FetchedManifest, Source, shorten, split_digest, verify};
-use crate::image::{Error, reference::Reference};
+use super::Error;
+use crate::image::source::{Descriptor, FetchedManifest, Source, shorten};
+use crate::image::{self, Digest, reference::Reference};
 
 /// Annotation of an index entry that holds its tag (OCI image-spec, `annotations.md`); `crane` and older `skopeo`
 /// write the whole reference.
@@ -67,7 +68,7 @@ impl Layouts {
         let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
         if name.is_empty() || bare.contains('\0') {
             let message = "write `oci:PATH` or `oci:PATH:TAG`".to_string();
-            return Err(Error::ParseReference { image: shorten(target, 200), message });
+            return Err(image::Error::ParseReference { image: shorten(target, 200), message }.into());
         }
         let (registry, repository) = (format!("{DIRECT}{parent}"), name.to_string());
         let roots = vec![(format!("{registry}/{repository}"), PathBuf::from(path))];
@@ -108,13 +109,20 @@ impl Layouts {
 }
 
 impl Source for Layouts {
+    type Error = Error;
+
     async fn manifest(&self, reference: &Reference, limit: u64) -> Result<FetchedManifest, Error> {
         self.blocking(reference, move |layout| layout.manifest(limit)).await
     }
 
     async fn blob(&self, reference: &Reference, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Error> {
-        let digest = descriptor.digest.clone();
-        self.blocking(reference, move |layout| layout.blob(&digest, &format!("blob {digest}"), limit)).await
+        let (size, descriptor) = (descriptor.within(reference, limit)?, descriptor.clone());
+        self.blocking(reference, move |layout| {
+            let digest = &descriptor.digest;
+            let read = layout.read_blob(digest, &format!("blob {digest}"), size)?;
+            read.ok_or_else(|| descriptor.exceeded(&layout.reference).into())
+        })
+        .await
     }
 }
 
@@ -138,7 +146,7 @@ struct Index {
 
 #[derive(Deserialize)]
 struct LayoutEntry {
-    digest: String,
+    digest: Digest,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
 }
@@ -150,7 +158,9 @@ impl ImageLayout {
             Some(digest) => digest.clone(),
             None => self.choose(limit)?,
         };
-        Ok(FetchedManifest { bytes: self.blob(&digest, "the manifest", limit)?, digest })
+        let what = "the manifest";
+        let bytes = self.read_blob(&digest, what, limit)?.ok_or_else(|| self.too_large(what, limit))?;
+        Ok(FetchedManifest { bytes, digest })
     }
 
     fn check_marker(&self) -> Result<(), Error> {
@@ -166,7 +176,7 @@ impl ImageLayout {
     }
 
     /// Digest of the entry that the tag names.
-    fn choose(&self, limit: u64) -> Result<String, Error> {
+    fn choose(&self, limit: u64) -> Result<Digest, Error> {
         let text = self.read(Path::new("index.json"), "`index.json`", limit)?;
         let index: Index = serde_json::from_slice(&text)
             .map_err(|error| self.failed(format!("its `index.json` is not an index: {error}")))?;
@@ -215,32 +225,44 @@ impl ImageLayout {
         format!("it has no tag `{tag}`; it has {}", tags.join(", "))
     }
 
-    fn blob(&self, digest: &str, what: &str, limit: u64) -> Result<Bytes, Error> {
-        let (algorithm, encoded) = split_digest(digest).map_err(|message| self.failed(message))?;
-        let path = Path::new("blobs").join(algorithm).join(encoded);
-        let bytes = self.read(&path, what, limit)?;
-        verify(digest, &bytes).map_err(|message| {
-            let image = self.reference.to_string();
-            Error::Read { image, what: what.into(), message: format!("{message}; the layout is damaged") }
+    /// A blob, unless it is larger.
+    fn read_blob(&self, digest: &Digest, what: &str, limit: u64) -> Result<Option<Bytes>, Error> {
+        let path = Path::new("blobs").join(digest.algorithm().as_str()).join(digest.encoded());
+        let Some(bytes) = self.read_within(&path, what, limit)? else { return Ok(None) };
+        digest.verify(&bytes).map_err(|wrong| image::Error::Read {
+            image: self.reference.to_string(),
+            what: what.into(),
+            message: format!("{wrong}; the layout is damaged"),
         })?;
-        Ok(bytes.into())
+        Ok(Some(bytes.into()))
     }
 
-    /// Reads a file below the folder. Refuses what leads out of the root, what is no file, and what is too large.
+    /// A file, which must not be larger.
     fn read(&self, path: &Path, what: &str, limit: u64) -> Result<Vec<u8>, Error> {
+        self.read_within(path, what, limit)?.ok_or_else(|| self.too_large(what, limit))
+    }
+
+    fn too_large(&self, what: &str, limit: u64) -> Error {
+        image::Error::TooLarge { image: self.reference.to_string(), what: what.into(), limit }.into()
+    }
+
+    /// Reads a file below the folder, unless it is larger. Refuses what leads out of the root, and what is no file.
+    fn read_within(&self, path: &Path, what: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         let file = self.resolve(path)?;
         let failed = |error: std::io::Error| self.failed(format!("could not read {what}: {error}"));
         // Asked before it is opened: opening a named pipe waits for a writer.
-        if !std::fs::metadata(&file).map_err(failed)?.is_file() {
+        let metadata = std::fs::metadata(&file).map_err(failed)?;
+        if !metadata.is_file() {
             return Err(self.failed(format!("`{}` is not a file", path.display())));
         }
-        let mut bytes = Vec::new();
+        if metadata.len() > limit {
+            return Ok(None);
+        }
+        // In one piece: growing step by step takes twice the memory at the end.
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
         let reader = std::fs::File::open(&file).map_err(failed)?;
         reader.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > limit {
-            return Err(Error::TooLarge { image: self.reference.to_string(), what: what.into(), limit });
-        }
-        Ok(bytes)
+        Ok((bytes.len() as u64 <= limit).then_some(bytes))
     }
 
     /// The real path of a file, which must be below the real root.
@@ -274,19 +296,18 @@ pub(crate) mod tests {
     use std::fs;
 
     use super::*;
-    use crate::image::source::sha256;
 
     const LIMIT: u64 = 1 << 20;
 
     /// Writes a layout whose index has an entry for every (annotation, name, manifest).
-    pub(crate) fn write(folder: &Path, entries: &[(&str, &str, &str)]) -> Vec<String> {
+    pub(crate) fn write(folder: &Path, entries: &[(&str, &str, &str)]) -> Vec<Digest> {
         fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
         fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
         let mut manifests = Vec::new();
         let mut digests = Vec::new();
         for (key, name, body) in entries {
-            let digest = sha256(body.as_bytes());
-            fs::write(folder.join("blobs").join(digest.replace(':', "/")), body).unwrap();
+            let digest = Digest::of(body.as_bytes());
+            fs::write(folder.join("blobs").join(digest.as_str().replace(':', "/")), body).unwrap();
             let mut entry = serde_json::json!({"mediaType": "x", "digest": digest, "size": body.len()});
             if !key.is_empty() {
                 entry["annotations"] = serde_json::json!({*key: name});
@@ -299,6 +320,10 @@ pub(crate) mod tests {
         digests
     }
 
+    fn blob_path(folder: &Path, digest: &Digest) -> PathBuf {
+        folder.join("blobs").join(digest.as_str().replace(':', "/"))
+    }
+
     fn mapped(root: &Path) -> Layouts {
         Layouts::new(&BTreeMap::from([("samples.test".to_string(), root.to_path_buf())]))
     }
@@ -308,8 +333,8 @@ pub(crate) mod tests {
         layouts.manifest(&reference, LIMIT).await.map_err(|error| error.to_string())
     }
 
-    fn descriptor(digest: &str) -> Descriptor {
-        Descriptor { media_type: String::new(), digest: digest.into(), size: 0 }
+    fn descriptor(digest: &Digest, size: u64) -> Descriptor {
+        Descriptor { media_type: String::new(), digest: digest.clone(), size }
     }
 
     #[tokio::test]
@@ -404,7 +429,7 @@ pub(crate) mod tests {
         assert!(ask(&layouts, "samples.test/app").await.unwrap_err().contains("is a link out of"));
         let inside = root.path().join("inside");
         let digests = write(&inside, &[("", "", "public")]);
-        let blob = inside.join("blobs").join(digests[0].replace(':', "/"));
+        let blob = blob_path(&inside, &digests[0]);
         fs::remove_file(&blob).unwrap();
         std::os::unix::fs::symlink(outside.path().join("app/index.json"), &blob).unwrap();
         assert!(ask(&layouts, "samples.test/inside").await.unwrap_err().contains("is a link out of"));
@@ -416,9 +441,6 @@ pub(crate) mod tests {
         };
         let message = layouts.manifest(&climbing, LIMIT).await.unwrap_err().to_string();
         assert!(message.contains("leads out"), "{message}");
-        let reference = Reference::parse("samples.test/inside").unwrap();
-        let message = layouts.blob(&reference, &descriptor("sha256:../../x"), LIMIT).await.unwrap_err();
-        assert!(message.to_string().contains("is no digest"), "{message}");
     }
 
     #[tokio::test]
@@ -429,10 +451,12 @@ pub(crate) mod tests {
         let layouts = mapped(root.path());
         let reference = Reference::parse("samples.test/app").unwrap();
         let error = layouts.manifest(&reference, 4).await.unwrap_err();
-        assert!(matches!(error, Error::TooLarge { limit: 4, .. }), "{error}");
-        let error = layouts.blob(&reference, &descriptor(&digests[0]), 4).await.unwrap_err();
-        assert!(matches!(error, Error::TooLarge { .. }), "{error}");
-        fs::write(folder.join("blobs").join(digests[0].replace(':', "/")), "wrong").unwrap();
+        assert!(error.to_string().contains("larger than the limit of 4 bytes"), "{error}");
+        let error = layouts.blob(&reference, &descriptor(&digests[0], 5), 4).await.unwrap_err();
+        assert!(error.to_string().contains("larger than the limit of 4 bytes"), "{error}");
+        let error = layouts.blob(&reference, &descriptor(&digests[0], 4), LIMIT).await.unwrap_err();
+        assert!(error.to_string().contains("more than the 4 bytes that its descriptor says"), "{error}");
+        fs::write(blob_path(&folder, &digests[0]), "wrong").unwrap();
         assert!(ask(&layouts, "samples.test/app").await.unwrap_err().contains("the layout is damaged"));
         fs::write(folder.join("index.json"), "{").unwrap();
         assert!(ask(&layouts, "samples.test/app").await.unwrap_err().contains("is not an index"));

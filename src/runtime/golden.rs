@@ -35,8 +35,8 @@ fn module(source: &str) -> ModuleFacts {
 
 fn blank(shape: Shape) -> ImageFacts {
     ImageFacts {
-        digest: "sha256:d".into(),
-        manifest_digest: "sha256:d".into(),
+        digest: crate::image::Digest::of(b"golden"),
+        manifest_digest: crate::image::Digest::of(b"golden manifest"),
         kind: ImageKind::Linux,
         shape,
         platform: "linux/amd64".into(),
@@ -254,7 +254,7 @@ fn traps() -> Vec<Row> {
 
 /// What volumes hide, and what a shim does when reading the layers fails.
 fn fallbacks() -> Vec<Row> {
-    let index = |shape| ImageFacts { manifest_digest: "sha256:m".into(), ..layered(shape) };
+    let index = |shape| ImageFacts { manifest_digest: Digest::of(b"m"), ..layered(shape) };
     vec![
         row("a folder", scratch("/app.wasm"), "/app.wasm/", ["?"; 6]),
         Row {

@@ -303,6 +303,10 @@ mod tests {
         assert_eq!(of(Some("timeout=2s")), Duration::from_millis(1700));
         assert_eq!(of(Some("a=b&timeout=900ms&c")), Duration::from_millis(600));
         assert_eq!(of(Some("timeout=200ms")), Duration::from_millis(100), "never nothing at all");
+        for millis in [300, 700, 2_000, 10_000, 30_000] {
+            let given_up = budget(&options, Some(&format!("timeout={millis}ms"))) + GRACE;
+            assert!(given_up < Duration::from_millis(millis), "the API server still hears it: {given_up:?}");
+        }
         for odd in
             ["timeout=", "timeout=s", "timeout=-1s", "timeout=1h", "timeout=99999999999999999999s", "time"]
         {

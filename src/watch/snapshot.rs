@@ -152,8 +152,6 @@ fn cluster(shared: &Shared) -> Cluster {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use serde_json::json;
 
     use super::super::Watching;
@@ -176,9 +174,7 @@ mod tests {
         }
         let mut builder = Builder::new(Base::default());
         let first = builder.build(&watching.shared, &[]);
-        let start = Instant::now();
         let second = builder.build(&watching.shared, &[Watched::WasiGrants]);
-        println!("a rebuild with 10 000 grants, not optimised: {:?}", start.elapsed());
         assert_eq!(second.grants.len(), 10_000);
         assert!(!Arc::ptr_eq(&first.grants, &second.grants));
         assert!(Arc::ptr_eq(&first.cluster, &second.cluster), "only what changed is built anew");

@@ -1,7 +1,5 @@
 //! An API server that lives in the test: lists with pages, watches, single objects, and faults on demand.
 
-#![allow(dead_code, reason = "every test binary that uses it uses a part of this")]
-
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};

@@ -1,12 +1,5 @@
 //! Two whole cases as a review gathers them, from which Rust writes the input that policies read: a pod that every
 //! baseline rule admits, and one that most of them refuse.
-//!
-//! Include it with `#[path = "support/case.rs"] mod case;`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a fixture that cannot be built must fail its test"
-)]
 
 use std::sync::Arc;
 
@@ -14,10 +7,11 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, from_value, json};
 use wasmgate::cluster::Cluster;
 use wasmgate::grant::Grants;
-use wasmgate::image::{Error, ImageFacts};
+use wasmgate::image::ImageFacts;
 use wasmgate::inspection::{Container, Inspection, LookupResult};
 use wasmgate::judge::input::UserFacts;
 use wasmgate::judge::{Case, PolicyOptions, RequestFacts, prepare};
+use wasmgate::registry;
 use wasmgate::review::GroupVersionKind;
 use wasmgate::runtime::Runtimes;
 use wasmgate::workload::{self, Kind};
@@ -51,9 +45,9 @@ pub fn refused() -> Value {
     let seen = json!([{"seen": "producers section, processed-by", "value": "componentize-py 0.13.0"}]);
     facts.0["modules"][0]["interpreters"] = json!([{"engine": "cpython", "evidence": seen}]);
     let message = "the registry answered 401".into();
-    let unread = Error::FetchManifest { image: "ghcr.io/myorg/migrate:1".into(), message };
+    let unread = registry::Error::FetchManifest { image: "ghcr.io/myorg/migrate:1".into(), message };
     let lookups = vec![
-        LookupResult::Unread { error: Arc::new(unread) },
+        LookupResult::Unread { error: Arc::new(unread.into()) },
         known(facts),
         known(linux()),
         known(spin_app()),

@@ -2,9 +2,8 @@
 //! by `tools/cluster/component` as `make cluster` starts them. Nodes are objects without a machine, so pods are bound
 //! and never run. It is gone with the value, or with the test's process.
 //!
-//! One costs about 320 MB and some seconds: the tests of one binary share one, each in a namespace of its own, and only
+//! One costs about 320 MB and some seconds: the tests of a module share one, each in a namespace of its own, and only
 //! a test that stops a part of it starts its own.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -14,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::process::{Home, PATIENCE, Process, ask_patiently, own, program};
+use super::process::{Home, PATIENCE, Process, ask_patiently, own, program};
 
 /// Where a control plane is to differ from the usual one.
 #[derive(Debug, Clone, Default)]
@@ -37,8 +36,6 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Etcd, Self::ApiServer, Self::ControllerManager, Self::Scheduler];
-
     const fn name(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",

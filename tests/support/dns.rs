@@ -1,8 +1,6 @@
 //! A real name server on loopback, and a network of the test's own in which the operating system asks it: a namespace
 //! with its own `resolv.conf`, and with addresses that are somebody else's everywhere else.
 
-#![allow(dead_code, reason = "every test binary that uses it uses a part of this")]
-
 use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};

@@ -34,6 +34,7 @@ pub struct Server {
     /// `127.0.0.1:PORT`.
     pub host: String,
     asked: Arc<AtomicUsize>,
+    sent: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -42,20 +43,26 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let asked = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&asked);
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counters = (Arc::clone(&asked), Arc::clone(&sent));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (fault, counter) = (fault.clone(), Arc::clone(&counter));
+                let (fault, (asked, sent)) = (fault.clone(), counters.clone());
                 // A client that leaves early is part of the test.
-                tokio::spawn(async move { serve(stream, &fault, &counter).await });
+                tokio::spawn(async move { serve(stream, &fault, &asked, &sent).await });
             }
         });
-        Self { host, asked, task }
+        Self { host, asked, sent, task }
     }
 
     /// Name of an image in it.
     pub fn image(&self, rest: &str) -> String {
         format!("{}/{rest}", self.host)
+    }
+
+    /// Bytes of large bodies that were handed to the kernel.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
     }
 
     /// How often a manifest or a blob was asked for.
@@ -70,7 +77,12 @@ impl Drop for Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, fault: &Fault, asked: &AtomicUsize) -> std::io::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    fault: &Fault,
+    asked: &AtomicUsize,
+    sent: &AtomicUsize,
+) -> std::io::Result<()> {
     loop {
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
@@ -84,11 +96,11 @@ async fn serve(mut stream: TcpStream, fault: &Fault, asked: &AtomicUsize) -> std
             continue;
         }
         asked.fetch_add(1, Ordering::SeqCst);
-        return answer(stream, fault).await;
+        return answer(stream, fault, sent).await;
     }
 }
 
-async fn answer(mut stream: TcpStream, fault: &Fault) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, fault: &Fault, sent: &AtomicUsize) -> std::io::Result<()> {
     const CLOSE: &str = "connection: close\r\n";
     match fault {
         Fault::Stall => std::future::pending().await,
@@ -115,6 +127,7 @@ async fn answer(mut stream: TcpStream, fault: &Fault) -> std::io::Result<()> {
             let chunk = vec![b' '; 1 << 16];
             for _ in 0..bytes / chunk.len() {
                 stream.write_all(&chunk).await?;
+                sent.fetch_add(chunk.len(), Ordering::SeqCst);
             }
             Ok(())
         }

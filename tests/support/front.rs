@@ -1,6 +1,5 @@
 //! What stands between the API server and the gate's replicas in a cluster: one address, behind it whoever listens. It
 //! can be told to be down, slow or noisy, which no real Service does on demand.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

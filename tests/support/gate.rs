@@ -1,13 +1,5 @@
 //! The gate and its server in one process: a gate over image layouts, the server in front of it, and a model of what the API
 //! server does before, between and after the two webhooks.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "the helpers of a test may fail as loudly as the test"
-)]
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,8 +16,8 @@ use wasmgate::config::{self, Overrides, Settings};
 use wasmgate::review::Webhook;
 use wasmgate::server::{self, Server, Signals, Trigger};
 
-use crate::images;
-use crate::tls::{Answer, Client, Http, Session, post};
+use super::images;
+use super::tls::{Answer, Client, Http, Session, post};
 
 const BUDGET: Duration = Duration::from_secs(20);
 

@@ -1,16 +1,11 @@
 //! The images that the cases name: one of every shape, as OCI layouts that stand in for the registry `images.test`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a fixture that cannot be built must fail its test"
-)]
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::oci::{Image, ImageBuilder, fixtures};
+use super::oci::{Image, ImageBuilder, fixtures};
 
 /// The registry that the layouts stand in for.
 pub const HOST: &str = "images.test";
@@ -31,7 +26,6 @@ pub fn folder() -> &'static Path {
 }
 
 /// The digest of an image of the catalogue, by its name.
-#[allow(dead_code, reason = "each test binary uses its own part")]
 pub fn digest(name: &str) -> String {
     let index = std::fs::read(folder().join(name).join("index.json")).unwrap();
     let index: Value = serde_json::from_slice(&index).unwrap();

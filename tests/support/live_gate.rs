@@ -1,6 +1,5 @@
 //! The gate's own program beside a real control plane: `wasmgate serve` on a free loopback port, registered with both
 //! webhooks, over images in a real registry. What the gate knows of the cluster is applied to the API server too.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,9 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::control_plane::ControlPlane;
-use crate::process::{PATIENCE, Process, wait_for};
-use crate::registry::Registry;
+use super::control_plane::ControlPlane;
+use super::process::root;
+use super::process::{PATIENCE, Process, wait_for};
+use super::registry::Registry;
 
 /// What a gate is started with.
 #[derive(Debug, Clone, Default)]
@@ -149,7 +149,7 @@ impl LiveGate {
 
     /// Both webhook configurations, with its address and CA.
     pub fn webhook_configurations(&self) -> String {
-        let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/install/webhooks.yaml");
+        let template = root().join("manifests/install/webhooks.yaml");
         let template = fs::read_to_string(template).unwrap();
         let (gate, ca) = (&self.webhooks, STANDARD.encode(self.ca()));
         // As users install them, but for the address: there is no network behind a Service here.
@@ -189,7 +189,7 @@ pub fn bare_pod(image: &str, annotations: &Value) -> Value {
 
 /// Applies the definitions of the gate's own kinds and then the objects.
 fn apply_all(plane: &ControlPlane, objects: &[Value]) {
-    let definitions = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/crds");
+    let definitions = root().join("manifests/crds");
     plane.kubectl(&["apply", "--filename", definitions.to_str().unwrap()]).ok();
     let all = ["wait", "--for=condition=Established", "--all", "crd"];
     plane.kubectl(&[&all[..], &[&format!("--timeout={}s", PATIENCE.as_secs())]].concat()).ok();

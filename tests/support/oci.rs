@@ -1,15 +1,7 @@
 //! Images of every shape, byte for byte as the field's tools write them, for tests and benches.
 //!
-//! Include it with `#[path = "support/oci.rs"] mod oci;`. An [`Image`] is plain data: push its blobs, then its
-//! manifests, then its root to a registry, or call [`Image::write_layout`].
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a fixture that cannot be built must fail its test"
-)]
+//! An [`Image`] is plain data: push its blobs, then its manifests, then its root to a registry, or call
+//! [`Image::write_layout`]. A bench includes this file alone, so it uses nothing of its neighbours.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

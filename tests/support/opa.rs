@@ -1,32 +1,20 @@
 //! The real `opa`: `$WASMGATE_OPA`, or the one that `tools/build` makes.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test may fail as loudly as the test")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-/// The folder of the package.
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use super::process::{program, root};
 
-fn program() -> &'static Path {
-    static OPA: OnceLock<PathBuf> = OnceLock::new();
-    OPA.get_or_init(|| {
-        if let Some(path) = std::env::var_os("WASMGATE_OPA") {
-            return path.into();
-        }
-        let output = Command::new(root().join("tools/build")).args(["--path", "opa"]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().into()
-    })
+/// Runs opa in the folder of the package and returns what it prints.
+pub fn run(arguments: &[&str]) -> Vec<u8> {
+    run_in(root(), arguments)
 }
 
 /// Runs opa and returns what it prints.
-pub fn run(arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new(program()).args(arguments).current_dir(root()).output().unwrap();
+pub fn run_in(folder: &Path, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(program("opa")).args(arguments).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "opa {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }

@@ -1,11 +1,12 @@
 //! Programs that live as long as a test and no longer, also when the test is killed: each runs under a shell that holds
 //! a pipe and ends it when the pipe closes, and a folder is removed by a shell that waits for the last of them.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Bound of every wait: machines are slow when everything is built at once.
@@ -146,19 +147,58 @@ pub fn ask_patiently<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
+/// Waits for something that is asked asynchronously; after [`PATIENCE`] it panics with what is missing.
+pub async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !ask().await {
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Set in the process that runs one test for what it does to a process.
+const ALONE: &str = "WASMGATE_TEST_ALONE";
+
+/// Whether this process runs this test and no other. Everywhere else it runs the test again in a process of its own, and
+/// fails when that fails.
+pub fn alone(name: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    let output =
+        again.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(ALONE, "1").output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{name} by itself:\n{said}");
+    false
+}
+
+/// The folder of the package.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 /// A command for a script or program of the project's own folder.
 pub fn own(path: &str, arguments: &[&OsStr]) -> Command {
-    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
+    let mut command = Command::new(root().join(path));
     command.args(arguments);
     command
 }
 
 /// Path of a real program: the one in `$WASMGATE_NAME`, or the one that `tools/build` makes.
 pub fn program(name: &str) -> PathBuf {
+    static FOUND: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
     let variable = format!("WASMGATE_{}", name.to_uppercase().replace('-', "_"));
     if let Some(path) = std::env::var_os(variable) {
         return path.into();
     }
+    // Held while it is built, so that tests that want the same program do not build it side by side.
+    let mut found = FOUND.lock().unwrap();
+    found.entry(name.to_string()).or_insert_with(|| built(name)).clone()
+}
+
+fn built(name: &str) -> PathBuf {
     let output = own("tools/build", &["--path".as_ref(), name.as_ref()]).stderr(Stdio::inherit()).output();
     let output = output.unwrap();
     assert!(output.status.success(), "tools/build --path {name} failed");

@@ -1,8 +1,6 @@
 //! The registry that the world runs (`distribution`, built by `tools/build`), on a free loopback port, for as long as
 //! the value lives; and the programs that push to it.
 
-#![allow(dead_code, reason = "every test binary that uses a registry uses a part of this")]
-
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,6 +12,8 @@ use oci_client::client::{Certificate, CertificateEncoding, Client, ClientConfig,
 use oci_client::secrets::RegistryAuth;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+
+use super::process::program;
 
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const USER: &str = "wasmgate";
@@ -27,14 +27,6 @@ const UNTIL_STDIN_CLOSES: &str =
     r#""$0" serve "$1" & child=$!; cat >/dev/null; kill "$child"; wait "$child" 2>/dev/null"#;
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
-
-/// Absolute path of a tool; builds it when it was never built.
-pub fn tool(name: &str) -> PathBuf {
-    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/build");
-    let output = Command::new(&build).args(["--path", name]).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "{} --path {name} failed", build.display());
-    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-}
 
 /// `sha256:…` of bytes.
 pub fn digest(bytes: &[u8]) -> String {
@@ -202,7 +194,7 @@ impl Registry {
     }
 
     fn run(&self, name: &str, folder: &Path, arguments: &[&str]) -> Output {
-        let output = Command::new(tool(name))
+        let output = Command::new(program(name))
             .args(arguments)
             .current_dir(folder)
             // Neither reads the logins of whoever runs the tests.
@@ -227,7 +219,7 @@ fn serve(folder: &Path) -> Child {
     let log = |name: &str| File::create(folder.join(name)).unwrap();
     Command::new("sh")
         .args(["-c", UNTIL_STDIN_CLOSES])
-        .arg(tool("registry"))
+        .arg(program("registry"))
         .arg(folder.join("config.yml"))
         .stdin(Stdio::piped())
         .stdout(log("access.log"))

@@ -1,5 +1,5 @@
 //! What foreign bytes must never do, one function for each parser that reads them: shared by the fuzzer (`fuzz/`) and by
-//! tests/fuzz.rs, which runs them over the same corpus on a stable compiler.
+//! tests/suite/fuzz.rs, which runs them over the same corpus on a stable compiler.
 #![allow(dead_code, reason = "each fuzz target is a program of its own and uses one of them")]
 #![allow(clippy::expect_used, reason = "a fuzz target fails by a panic")]
 

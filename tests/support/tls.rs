@@ -1,6 +1,4 @@
 //! A TLS client for tests: HTTP/1.1 or 2, TLS 1.2 or 1.3, against a server on a loopback port.
-#![allow(dead_code, reason = "each test binary uses its own part")]
-#![allow(clippy::expect_used, reason = "the helpers of a test may fail as loudly as the test")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;

@@ -1,8 +1,6 @@
 //! A token service on loopback that signs what the real registry trusts
 //! (`distribution:docs/content/spec/auth/jwt.md`).
 
-#![allow(dead_code, reason = "every test binary that uses it uses a part of this")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};

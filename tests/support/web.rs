@@ -1,8 +1,6 @@
 //! An HTTP server on a free loopback port that answers as a test wants and writes down what it was asked, and a name
 //! server that lives in the test.
 
-#![allow(dead_code, reason = "every test binary that uses it uses a part of this")]
-
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;

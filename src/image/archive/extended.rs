@@ -80,8 +80,8 @@ impl Extended {
         self.records = true;
         let mut seen = BTreeSet::new();
         while !rest.is_empty() {
-            let (key, value, after) =
-                record(rest).ok_or_else(|| refused("it has an extended tar header that does not parse"))?;
+            let (key, value, after) = record(rest)
+                .ok_or_else(|| refused("it has an extended tar header that does not parse; pack it again"))?;
             if !seen.insert(key) {
                 return Err(refused(format!(
                     "it has an extended tar header with `{key}` twice; pack it again"

@@ -75,7 +75,8 @@ impl Header {
             name: name(block, format),
             target: text(field(block, 157, 100)).to_vec(),
             mode: u32::try_from(mode & 0o7777).unwrap_or_default(),
-            size: u64::try_from(size).map_err(|_| refused("it has a tar header with a negative size"))?,
+            size: u64::try_from(size)
+                .map_err(|_| refused("it has a tar header with a negative size; pack it again"))?,
             old_file: block.get(156) == Some(&0),
         })
     }
@@ -103,7 +104,9 @@ fn check_sum(block: &[u8; BLOCK]) -> Result<(), Fault> {
     if octal(field(block, 148, 8)) == Some(sum) {
         return Ok(());
     }
-    Err(refused("it is not a tar archive, or not a whole one: the checksum of a header is wrong"))
+    Err(refused(
+        "it is not a tar archive, or not a whole one: the checksum of a header is wrong; push the image again",
+    ))
 }
 
 fn format(block: &[u8; BLOCK]) -> Result<Format, Fault> {
@@ -113,7 +116,9 @@ fn format(block: &[u8; BLOCK]) -> Result<Format, Fault> {
         b"ustar  \0" => Ok(Format::Gnu),
         // GNU tar writes device numbers where version 7 has nothing, and nobody reads them there.
         [0, 0, 0, 0, 0, 0, 0, 0] if is_zero(field(block, 345, 167)) => Ok(Format::Version7),
-        _ => Err(refused("it has a tar header of a format that is neither POSIX nor GNU")),
+        _ => Err(refused(
+            "it has a tar header of a format that is neither POSIX nor GNU; pack it with `tar --format=pax`",
+        )),
     }
 }
 
@@ -158,6 +163,10 @@ fn device(block: &[u8; BLOCK], flag: u8, format: Format) -> Result<Kind, Fault> 
     } else {
         (number(field(block, 329, 8), "device")?, number(field(block, 337, 8), "device")?)
     };
+    // Larger numbers do not fit the kernel's (`linux:include/linux/kdev_t.h`), which would make 0:0 of some of them.
+    if !(0..1 << 12).contains(&numbers.0) || !(0..1 << 20).contains(&numbers.1) {
+        return Err(refused("it holds a device with numbers that Linux does not have; pack it without"));
+    }
     if flag == b'3' && numbers == (0, 0) {
         return Err(refused(
             "it holds the character device 0:0, which removes a file of a lower layer; write a `.wh.` file instead",
@@ -183,7 +192,9 @@ fn check_gnu(block: &[u8; BLOCK]) -> Result<(), Fault> {
 fn number(field: &[u8], what: &str) -> Result<i64, Fault> {
     let read =
         if field.first().is_some_and(|first| first & 0x80 != 0) { binary(field) } else { octal(field) };
-    read.ok_or_else(|| refused(format!("it has a tar header whose {what} is not a number")))
+    read.ok_or_else(|| {
+        refused(format!("it has a tar header whose {what} is not a number; pack it with `tar --format=pax`"))
+    })
 }
 
 /// Octal digits among spaces and NULs; nothing at all is 0.

@@ -8,7 +8,7 @@ use super::super::names::APPLICATION_FILES;
 use super::super::path;
 use super::super::platform::is_wasm;
 use super::super::source::Source;
-use super::super::{Depth, Error, FileClass, ImageFacts, Shape};
+use super::super::{Depth, Digest, FileClass, ImageFacts, Shape};
 use super::Look;
 
 /// Most other entries of one index whose programs are compared; official images are built for up to nine platforms.
@@ -16,13 +16,13 @@ const MAX_PLATFORMS: usize = 16;
 
 impl<S: Source> Look<'_, S> {
     /// The manifest that an index leads to.
-    async fn entry(&self, entry: &manifest::IndexEntry) -> Result<ImageManifest, Error> {
+    async fn entry(&self, entry: &manifest::IndexEntry) -> Result<ImageManifest, S::Error> {
         if entry.descriptor.size > self.limits.manifest {
             return Err(self.too_large("a manifest of the index", self.limits.manifest));
         }
         let fetched = self.manifest(&self.reference.with_digest(&entry.descriptor.digest)).await?;
         self.check_size(&entry.descriptor, fetched.bytes.len(), "a manifest of the index")?;
-        match self.parsed(&fetched.bytes, manifest::parse, "a manifest of the index")? {
+        match self.parsed(&fetched.bytes, manifest::parse, "a manifest of the index").await? {
             Document::Manifest(manifest) => Ok(manifest),
             Document::Index(_) => {
                 let malformed = Malformed::new("it leads to another index; push an index of manifests");
@@ -33,9 +33,9 @@ impl<S: Source> Look<'_, S> {
 
     pub(super) async fn index(
         &self,
-        digest: &str,
+        digest: &Digest,
         entries: &[manifest::IndexEntry],
-    ) -> Result<ImageFacts, Error> {
+    ) -> Result<ImageFacts, S::Error> {
         let choice = match manifest::choose(entries) {
             Ok(choice) => choice,
             Err(nothing) => {
@@ -63,7 +63,7 @@ impl<S: Source> Look<'_, S> {
         mut facts: ImageFacts,
         entries: &[manifest::IndexEntry],
         chosen: &manifest::IndexEntry,
-    ) -> Result<ImageFacts, Error> {
+    ) -> Result<ImageFacts, S::Error> {
         let mut seen = BTreeSet::from([facts.manifest_digest.clone()]);
         let others: Vec<&manifest::IndexEntry> = entries
             .iter()
@@ -83,15 +83,22 @@ impl<S: Source> Look<'_, S> {
             let manifest = self.entry(entry).await?;
             let other =
                 self.image(ImageFacts::blank(&facts.digest, &entry.descriptor.digest), &manifest).await?;
-            if !same_program(&facts, &other) {
+            // There may be hundreds of thousands of files.
+            let compare = move || {
+                let same = same_program(&facts, &other);
+                if same && facts.shape == Shape::LinuxRootfs {
+                    facts.keep_common_files(&other);
+                }
+                (facts, same)
+            };
+            let (back, same) = self.aside("the index", compare).await?;
+            facts = back;
+            if !same {
                 let why = format!(
                     "the index holds another program for `{platform}` than for `{}`; push Wasm as one manifest",
                     facts.platform
                 );
                 return Ok(facts.not_startable(why));
-            }
-            if facts.shape == Shape::LinuxRootfs {
-                facts.keep_common_files(&other);
             }
             facts.saw("index.manifests", format!("{platform} holds the same program"));
         }

@@ -9,17 +9,15 @@ use super::super::config::Config;
 use super::super::magic::{Magic, magic};
 use super::super::malformed::Malformed;
 use super::super::manifest::{self, ImageManifest};
-use super::super::rootfs::described;
+use super::super::rootfs::{MAX_USES, described};
 use super::super::source::{Descriptor, Source};
-use super::super::{Error, ImageFacts, ImageKind, ModuleFacts, NativeCode, Shape, SpinApp, module, spin};
+use super::super::{ImageFacts, ImageKind, ModuleFacts, NativeCode, Shape, SpinApp, module, spin};
 use super::{Look, Stop};
 
 /// Layers that are fetched at the same time.
 const PARALLEL: usize = 4;
 /// Most Wasm layers of one image.
 const MAX_WASM_LAYERS: usize = 128;
-/// Most pairs of a module and a component that runs it.
-const MAX_USES: usize = 128;
 
 /// What a layer that is declared to be Wasm holds.
 enum WasmLayer {
@@ -35,7 +33,7 @@ impl<S: Source> Look<'_, S> {
         manifest: &ImageManifest,
         shape: Shape,
         claiming: Option<&Config>,
-    ) -> Result<ImageFacts, Error> {
+    ) -> Result<ImageFacts, S::Error> {
         facts.shape = shape;
         let wasm = [manifest::RUNWASI_LAYER, manifest::WASM_LAYER];
         for (layer, found) in self.wasm_layers(manifest, &wasm).await? {
@@ -44,7 +42,7 @@ impl<S: Source> Look<'_, S> {
         if let (Some(config), Some(layer), Some(module)) =
             (claiming, manifest.layers.first(), facts.modules.first())
         {
-            facts.claims = config.claims(module, &layer.digest);
+            facts.claims = config.claims(module, layer.digest.as_str());
         }
         for claim in &facts.claims.clone() {
             facts.saw(
@@ -63,10 +61,10 @@ impl<S: Source> Look<'_, S> {
         &self,
         mut facts: ImageFacts,
         manifest: &ImageManifest,
-    ) -> Result<ImageFacts, Error> {
+    ) -> Result<ImageFacts, S::Error> {
         let bytes = self.blob(&manifest.config, "the locked app", self.limits.config).await?;
         // Nothing starts it, so it does not matter whether it can be read.
-        if let Ok(app) = spin::parse(&bytes) {
+        if let Ok(app) = self.parsed(&bytes, spin::parse, "the locked app").await {
             facts.saw(format!("locked app {}", manifest.config.digest), spin::describe(&app));
             facts.spin = Some(app);
         }
@@ -83,14 +81,14 @@ impl<S: Source> Look<'_, S> {
         mut facts: ImageFacts,
         manifest: &ImageManifest,
         config: &Config,
-    ) -> Result<ImageFacts, Error> {
+    ) -> Result<ImageFacts, S::Error> {
         facts.shape = Shape::SpinArtifact;
         let locked = manifest.layers.iter().find(|layer| layer.media_type == manifest::SPIN_APPLICATION);
         let Some(locked) = locked else {
             return Ok(facts.not_startable("a Spin image without a locked app"));
         };
         let bytes = self.blob(locked, "the locked app", self.limits.config).await?;
-        let app = self.parsed(&bytes, spin::parse, "the locked app")?;
+        let app = self.parsed(&bytes, spin::parse, "the locked app").await?;
         if let Some(label) = config.labels.get(spin::LOCKED_APP_LABEL) {
             facts.saw(format!("config.Labels.{}", spin::LOCKED_APP_LABEL), label);
         }
@@ -112,7 +110,7 @@ impl<S: Source> Look<'_, S> {
     }
 
     /// Spin looks its modules up among the image's own layers.
-    fn check_components(&self, app: &SpinApp, layers: &[(Descriptor, WasmLayer)]) -> Result<(), Error> {
+    fn check_components(&self, app: &SpinApp, layers: &[(Descriptor, WasmLayer)]) -> Result<(), S::Error> {
         let held: BTreeSet<&str> = layers.iter().map(|(layer, _)| layer.digest.as_str()).collect();
         let mut uses = 0;
         for component in &app.components {
@@ -140,7 +138,7 @@ impl<S: Source> Look<'_, S> {
         &self,
         manifest: &ImageManifest,
         kinds: &[&str],
-    ) -> Result<Vec<(Descriptor, WasmLayer)>, Error> {
+    ) -> Result<Vec<(Descriptor, WasmLayer)>, S::Error> {
         let mut seen = BTreeSet::new();
         let layers: Vec<Descriptor> = manifest
             .layers
@@ -159,17 +157,17 @@ impl<S: Source> Look<'_, S> {
             .await
     }
 
-    async fn wasm_layer(&self, layer: Descriptor) -> Result<(Descriptor, WasmLayer), Error> {
+    async fn wasm_layer(&self, layer: Descriptor) -> Result<(Descriptor, WasmLayer), S::Error> {
         let what = format!("layer {}", layer.digest);
         let bytes = self.blob(&layer, &what, self.limits.layer).await?;
         if let Magic::Native(magic) = magic(&bytes) {
-            let native = NativeCode { source: layer.digest.clone(), magic: magic.to_string() };
+            let native = NativeCode { source: layer.digest.to_string(), magic: magic.to_string() };
             return Ok((layer, WasmLayer::Native(native)));
         }
         let digest = layer.digest.clone();
         let stop = Stop(Arc::default());
         let flag = Arc::clone(&stop.0);
-        let facts = self.aside(&what, move || module::read_until(&bytes, &digest, &flag)).await?;
+        let facts = self.aside(&what, move || module::read_until(&bytes, digest.as_str(), &flag)).await?;
         let facts = facts.map_err(|malformed| self.error(&what, malformed))?;
         Ok((layer, WasmLayer::Module(Box::new(facts))))
     }

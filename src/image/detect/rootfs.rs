@@ -11,7 +11,7 @@ use super::super::manifest::{self, ImageManifest};
 use super::super::names::APPLICATION_FILES;
 use super::super::platform::is_wasm;
 use super::super::source::Source;
-use super::super::{Depth, Error, ImageFacts, Shape, entry};
+use super::super::{Depth, ImageFacts, Shape, entry};
 use super::{Look, Stop};
 
 impl<S: Source> Look<'_, S> {
@@ -21,7 +21,7 @@ impl<S: Source> Look<'_, S> {
         mut facts: ImageFacts,
         manifest: &ImageManifest,
         unpacked: &RootFs,
-    ) -> Result<ImageFacts, Error> {
+    ) -> Result<ImageFacts, S::Error> {
         let wasm_platform = is_wasm(&facts.platform);
         let first = facts.entrypoint.first().or(facts.cmd.first());
         let named = first.is_some_and(|argument| entry::needs_layers(argument));
@@ -51,7 +51,7 @@ impl<S: Source> Look<'_, S> {
         manifest: &ImageManifest,
         unpacked: &RootFs,
         stop: &Stop,
-    ) -> Result<Tree, Error> {
+    ) -> Result<Tree, S::Error> {
         self.check_sizes(&manifest.layers)?;
         let count = manifest.layers.len();
         unpacked.check(count).map_err(|malformed| self.error("the config", malformed))?;
@@ -78,7 +78,7 @@ impl<S: Source> Look<'_, S> {
         Ok(tree)
     }
 
-    fn fault(&self, what: &str, fault: Fault) -> Error {
+    fn fault(&self, what: &str, fault: Fault) -> S::Error {
         match fault {
             Fault::TooLarge => self.too_large(format!("{what}, unpacked,"), self.limits.unpacked),
             Fault::Malformed(malformed) => self.error(what, malformed),

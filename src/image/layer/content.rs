@@ -15,6 +15,9 @@ const MAX_APPLICATION_FILE: u64 = 1 << 20;
 const MAX_APPLICATION_FILES: usize = 16;
 /// Bytes that are enough to know what a file is.
 const HEAD: u64 = 8;
+/// Bytes that a shim reads of a file before it takes it for a native program
+/// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`).
+const SHORTEST_PROGRAM: u64 = 4;
 
 impl Tree {
     pub(super) fn regular(
@@ -31,8 +34,7 @@ impl Tree {
         }
         match magic(&head) {
             Magic::Wasm => self.wasm(name, entry, head, content),
-            // With less than four bytes no shim takes it for a program.
-            Magic::Native(magic) if head.len() >= 4 => Ok(Content::Native(magic)),
+            Magic::Native(magic) if entry.size >= SHORTEST_PROGRAM => Ok(Content::Native(magic)),
             Magic::Other if has_ending(name, ".wat") => self.text(name, entry, head, content),
             Magic::Native(_) | Magic::Other => Ok(Content::Other),
         }
@@ -48,7 +50,7 @@ impl Tree {
         if entry.size > self.bounds.file {
             let limit = self.bounds.file;
             return Ok(Content::Unreadable(format!(
-                "it is larger than the limit of {limit} bytes for a module"
+                "it is larger than the limit of {limit} bytes for a module (`images.limits.layer`)"
             )));
         }
         if let Some(too_many) = self.too_many_modules(name) {
@@ -60,7 +62,7 @@ impl Tree {
 
     fn too_many_modules(&self, name: &str) -> Option<Content> {
         (self.modules.len() >= MAX_FILE_MODULES && !self.wanted.contains(name))
-            .then(|| Content::Unreadable(format!("the image holds more than {MAX_FILE_MODULES} Wasm files")))
+            .then(|| Content::Unreadable(format!("the image holds more than {MAX_FILE_MODULES} Wasm files; build an image of the one that starts")))
     }
 
     /// Too long or one too many: it is remembered without its text.

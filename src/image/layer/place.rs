@@ -25,7 +25,7 @@ const AUFS: &str = ".wh..wh.";
 pub(super) fn path(name: &str) -> Result<Option<String>, Fault> {
     if name.len() > MAX_PATH {
         return Err(refused(format!(
-            "it holds a path of {} bytes; at most {MAX_PATH} are unpacked",
+            "it holds a path of {} bytes; nodes take {MAX_PATH}, so shorten it",
             name.len()
         )));
     }
@@ -38,7 +38,7 @@ pub(super) fn path(name: &str) -> Result<Option<String>, Fault> {
             }
             part if part.len() > MAX_NAME => {
                 return Err(refused(format!(
-                    "it holds a file name of {} bytes; nodes take {MAX_NAME}",
+                    "it holds a file name of {} bytes; nodes take {MAX_NAME}, so shorten it",
                     part.len()
                 )));
             }
@@ -62,7 +62,10 @@ pub(super) fn root(entry: &TarEntry) -> Result<(), Fault> {
 /// The target of a symbolic link, as written.
 pub(super) fn target(entry: &TarEntry) -> Result<String, Fault> {
     if entry.target.len() > MAX_PATH {
-        return Err(refused(format!("the link `{}` has a target of more than {MAX_PATH} bytes", entry.name)));
+        return Err(refused(format!(
+            "the link `{}` has a target of more than {MAX_PATH} bytes; shorten it",
+            entry.name
+        )));
     }
     Ok(entry.target.clone())
 }
@@ -120,7 +123,9 @@ impl Tree {
         match name {
             _ if base == OPAQUE => self.empty(folder, touched)?,
             "" | "." | ".." => {
-                return Err(refused(format!("it holds the whiteout `{base}`, which names nothing")));
+                return Err(refused(format!(
+                    "it holds the whiteout `{base}`, which names nothing; leave it out"
+                )));
             }
             _ if base.starts_with(AUFS) => {
                 return Err(refused(format!(
@@ -191,6 +196,12 @@ impl Tree {
         let Some(node) = self.nodes.get(path) else { return Ok(()) };
         if self.is_written(path) && sort(&node.content) != sort(new) {
             return Err(two_things(path));
+        }
+        // Nodes that run in a user namespace leave devices out (`containerd:pkg/archive/tar_unix.go`, `skipFile`).
+        if matches!(new, Content::Special) {
+            return Err(refused(format!(
+                "it puts a device or a pipe in the place of `{path}`; remove that with a whiteout instead"
+            )));
         }
         self.remove(path)
     }

@@ -45,7 +45,8 @@ impl Tree {
             Content::Module(_) => Some(FileClass::Wasm),
             Content::Unreadable(message) => Some(FileClass::Unreadable { message: message.clone() }),
             Content::Native(magic) if natives || asked => {
-                let kept = node.mode & 0o111 != 0 || asked || is_searched(name);
+                // What is not executable matters where it may be found first.
+                let kept = node.mode & 0o001 != 0 || asked || is_searched(name);
                 let runs = node.mode & 0o001 != 0;
                 kept.then(|| FileClass::Native { magic: (*magic).to_string(), runs })
             }
@@ -61,7 +62,7 @@ impl Tree {
     fn keep_wanted(&self, kept: &mut BTreeMap<String, FileClass>) {
         for end in self.wanted.iter().filter_map(|name| self.resolve(name)) {
             let found = self.nodes.get(&end).map(|node| &node.content);
-            if matches!(found, Some(Content::Other | Content::Special)) {
+            if matches!(found, Some(Content::Other | Content::Special | Content::Native(_))) {
                 kept.entry(end).or_insert(FileClass::Other);
             }
         }
@@ -80,30 +81,66 @@ impl Tree {
             })
             .collect();
         for (name, target) in links {
-            let mut looked = 0;
-            let end = path::resolve(&name, true, |at| {
-                looked += 1;
-                self.link(at)
-            });
-            self.steps.take(looked)?;
+            let way = self.follow(&name, &target);
+            self.steps.take(way.steps)?;
             // Where it leads may be a file that was not kept; that it is there must be known.
             if APPLICATION_FILES.contains(&name.as_str()) {
                 kept.insert(name.clone(), FileClass::Link { target: target.clone() });
             }
-            if let Some(end) = end {
-                reach.waiting.entry(end).or_default().push((name, target));
+            if let Some(end) = way.end {
+                let link = Link { name, target, missing: way.missing };
+                reach.waiting.entry(end).or_default().push(link);
             }
         }
         for name in kept.keys() {
             reach.add(name);
         }
-        while let Some((name, target)) = reach.found.pop() {
+        while let Some(Link { name, target, missing }) = reach.found.pop() {
             self.steps.take(1)?;
+            if let Some(missing) = missing {
+                return Err(refused(format!(
+                    "the link `{name}` leads through `{missing}`, which is no folder of the image, and back; make it lead to \
+                     its target directly"
+                )));
+            }
             reach.add(&name);
             kept.insert(name, FileClass::Link { target });
         }
         Ok(())
     }
+
+    /// Where a link leads, and whether a node would get there: `missing/../app` leads to `app` only where there is a folder
+    /// `missing`, which a mount may bring, and `app/` to no file.
+    fn follow(&self, name: &str, target: &str) -> Way {
+        let (mut steps, mut passed) = (0, Vec::new());
+        let end = path::resolve(name, true, |at| {
+            steps += 1;
+            let found = self.nodes.get(at).map(|node| &node.content);
+            if !matches!(found, Some(Content::Folder { .. } | Content::Link(_))) {
+                passed.push(at.to_string());
+            }
+            self.link(at)
+        });
+        let folder = target.ends_with('/') || target.ends_with("/.");
+        let is_end = |at: &String| end.as_ref() == Some(at) && !folder;
+        let missing = passed.into_iter().find(|at| !is_end(at));
+        Way { end, missing, steps }
+    }
+}
+
+/// Where a link leads; `None` for a loop.
+struct Way {
+    end: Option<String>,
+    /// The first part of the way that is no folder.
+    missing: Option<String>,
+    steps: u64,
+}
+
+/// A link that may lead to something.
+struct Link {
+    name: String,
+    target: String,
+    missing: Option<String>,
 }
 
 /// Whether a file is in a folder of programs, in which names without a slash are searched for: there it matters what is
@@ -116,8 +153,8 @@ fn is_searched(name: &str) -> bool {
 #[derive(Default)]
 struct Reach {
     places: HashSet<String>,
-    waiting: HashMap<String, Vec<(String, String)>>,
-    found: Vec<(String, String)>,
+    waiting: HashMap<String, Vec<Link>>,
+    found: Vec<Link>,
 }
 
 impl Reach {

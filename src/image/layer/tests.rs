@@ -152,6 +152,27 @@ fn files_are_classed_by_their_first_bytes() {
 }
 
 #[test]
+fn a_native_program_has_four_bytes_and_may_be_executed_by_others() {
+    for (mode, content, native) in [
+        (0o755, &b"\x7fELF"[..], true),
+        (0o001, b"#!/x", true),
+        (0o744, b"\x7fELF....", false),
+        (0o754, b"\x7fELF....", false),
+        (0o755, b"#!x", false),
+    ] {
+        let layer = Layer::new().entry("wanted", EntryType::Regular, "", mode, content);
+        let files = scan(vec![layer.entry("other", EntryType::Regular, "", mode, content)]);
+        let found: Vec<bool> = files
+            .entries
+            .iter()
+            .map(|(_, class)| matches!(class, FileClass::Native { runs: true, .. }))
+            .collect();
+        // What was asked for is known to be there; the other one is only kept where it is a program.
+        assert_eq!(found, if native { vec![true, true] } else { vec![false] }, "{mode:o} {content:?}");
+    }
+}
+
+#[test]
 fn that_something_is_where_a_wanted_link_leads_is_known_whatever_it_is() {
     let files = scan(vec![Layer::new().symlink("wanted", "etc/text").file("etc/text", b"text")]);
     assert_eq!(names(&files), ["/etc/text", "/wanted"]);
@@ -253,6 +274,10 @@ fn what_lies_under_a_file_or_is_two_things_is_refused() {
         (vec![Layer::new().file("f/a", b"").symlink("f", "a")], "`/f` twice, as different things"),
         (vec![Layer::new().symlink("f", "a").file("f", b"")], "`/f` twice, as different things"),
         (vec![Layer::new().file("f", b"").folder("f")], "`/f` twice, as different things"),
+        (
+            vec![Layer::new().file("f", b""), Layer::new().entry("f", EntryType::Fifo, "", 0o644, b"")],
+            "a device or a pipe in the place of `/f`",
+        ),
         (vec![Layer::new().file("../app.wasm", b"")], "climbs with `..`"),
         (vec![Layer::new().file("./", b"")], "ends with a slash"),
         (vec![Layer::new().file(".", b"")], "is the root of the image"),
@@ -317,6 +342,38 @@ fn links_that_lead_to_a_program_are_kept() {
 }
 
 #[test]
+fn a_link_to_a_program_by_way_of_what_is_no_folder_is_refused() {
+    let with = |target: &str| {
+        let layer = Layer::new().file("opt/app.wasm", &wasm("a")).file("etc/text", b"").folder("srv");
+        applied(vec![layer.symlink("app", target)]).unwrap().files(true)
+    };
+    for target in [
+        "opt/../srv/../opt/app.wasm",
+        "/opt/./app.wasm",
+        "srv/../opt",
+        "opt/",
+        "gone/../nowhere",
+        "gone/app.wasm",
+    ] {
+        assert!(with(target).is_ok(), "{target}");
+    }
+    let slash = Layer::new()
+        .symlink("bin", "usr/bin/")
+        .file("usr/bin/a.wasm", &wasm("a"))
+        .symlink("app", "bin/a.wasm");
+    assert_eq!(names(&scan(vec![slash])), ["/app", "/bin", "/usr/bin/a.wasm"]);
+    for target in
+        ["proc/../opt/app.wasm", "etc/text/../../opt/app.wasm", "gone/../opt", "gone/..", "opt/app.wasm/"]
+    {
+        let fault = with(target).unwrap_err();
+        assert!(
+            matches!(&fault, Fault::Malformed(why) if why.0.contains("the link `/app` leads through")),
+            "{target}: {fault:?}"
+        );
+    }
+}
+
+#[test]
 fn bounds_hold() {
     let small = UnpackLimits { layer: 4096, file: 16 };
     let apply = |tree: &mut Tree, layer: Layer| tree.apply(&*layer.bytes(), Compression::Plain);
@@ -333,6 +390,15 @@ fn bounds_hold() {
     let fitting =
         (0..20).take_while(|_| apply(&mut layers, Layer::new().file("zeros", &[0; 2048])).is_ok()).count();
     assert!((4..8).contains(&fitting), "{fitting} layers of 2048 bytes fit four times 4096");
+    let target = "t".repeat(4_000);
+    let links = (0..7_000).fold(Blocks::default(), |blocks, n| {
+        blocks
+            .pax(&[("linkpath", &target)])
+            .entry(named(Header::new_ustar(), format!("l{n}").as_bytes(), EntryType::Symlink), b"")
+    });
+    let large = UnpackLimits { layer: 64 << 20, file: 16 };
+    let fault = tree(large).apply(&*links.end(), Compression::Plain).unwrap_err();
+    assert!(matches!(fault, Fault::Malformed(why) if why.0.contains("paths and targets have more than")));
     let long = "x/".repeat(2048) + "a";
     let blob = Blocks::default().pax(&[("path", &long)]).file("a", b"").end();
     let fault = tree(BOUNDS).apply(&*blob, Compression::Plain).unwrap_err();

@@ -1,0 +1,216 @@
+//! One request to one registry, with the credentials and tokens that it wants.
+
+use std::time::Duration;
+
+use reqwest::header::HeaderValue;
+use reqwest::{Response, StatusCode, Url};
+
+use super::auth::{self, TokenKey};
+use super::breaker::Permit;
+use super::challenge::{self, Challenge};
+use super::credentials::Credentials;
+use super::message::{self, Shown, Trouble};
+use super::site::Site;
+use super::transport::{self, Ask, BodyFailure, Failure};
+use super::{Inner, Login};
+use crate::image::source::shorten;
+
+/// Credentials that are tried for one request. The kubelet tries all; a pod may name any number of Secrets.
+const MOST_CREDENTIALS: usize = 4;
+
+/// One request to one registry, with what it takes to be let in.
+pub(super) struct Asking<'a> {
+    pub(super) inner: &'a Inner,
+    pub(super) site: &'a Site,
+    pub(super) permit: Permit,
+    pub(super) shown: Shown,
+}
+
+impl Asking<'_> {
+    /// Asks the way that the registry wanted the last time, else without credentials; then with whatever it wants.
+    pub(super) async fn ask(
+        &mut self,
+        url: Url,
+        accept: Option<&'static str>,
+        first: &[Login],
+    ) -> Result<Response, Trouble> {
+        let ask = Ask { accept, ..Ask::get(url) };
+        let known = self.inner.auth.challenge(&self.site.registry).await;
+        let (mut challenge, mut last) = if let Some(challenge) = known {
+            (challenge, None)
+        } else {
+            let response = self.send(&ask).await?;
+            if response.status() != StatusCode::UNAUTHORIZED {
+                return Ok(response);
+            }
+            let Some(challenge) = challenge::read(response.headers()) else { return Ok(response) };
+            (challenge, Some(response))
+        };
+        for credentials in self.candidates(first).await {
+            // A token that was kept may have been revoked, and a service may have moved: then once more.
+            for _ in 0..2 {
+                let key = self.token_key(&challenge, credentials.as_ref());
+                let Some((header, kept)) = self.authorization(&key, credentials.as_ref()).await? else {
+                    break;
+                };
+                let response = self.send(&Ask { authorization: Some(header), ..ask.clone() }).await?;
+                if !is_refusal(response.status()) {
+                    self.inner.auth.remember(&self.site.registry, &challenge).await;
+                    return Ok(response);
+                }
+                self.inner.auth.forget(&key).await;
+                let moved = challenge::read(response.headers()).filter(|other| *other != challenge);
+                last = Some(response);
+                match moved {
+                    Some(moved) => challenge = moved,
+                    None if kept => {}
+                    None => break,
+                }
+            }
+        }
+        match last {
+            Some(response) => Ok(response),
+            None => self.send(&ask).await,
+        }
+    }
+
+    /// What is tried, in order: the credentials of whoever the image is looked at for, the platform's, and without
+    /// any only where there are none.
+    async fn candidates(&mut self, first: &[Login]) -> Vec<Option<Credentials>> {
+        let Site { registry, repository, .. } = self.site;
+        let covering = first.iter().filter(|login| login.covers(registry, repository));
+        let mut found: Vec<_> = covering.map(|login| Some(login.credentials.clone())).collect();
+        found.extend(self.inner.keyring.candidates(registry, repository).await.into_iter().map(Some));
+        found.truncate(MOST_CREDENTIALS);
+        self.shown.credentials = !found.is_empty();
+        if found.is_empty() { vec![None] } else { found }
+    }
+
+    fn token_key(&self, challenge: &Challenge, credentials: Option<&Credentials>) -> TokenKey {
+        TokenKey {
+            registry: self.site.registry.clone(),
+            challenge: challenge.clone(),
+            repository: self.site.repository.clone(),
+            credentials: credentials.map(Credentials::fingerprint),
+        }
+    }
+
+    /// What to say who asks, and whether it was kept from before; nothing when these credentials do not help.
+    async fn authorization(
+        &mut self,
+        key: &TokenKey,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<(HeaderValue, bool)>, Trouble> {
+        let Challenge::Bearer { realm, service } = &key.challenge else {
+            let Some(Credentials::Password { user, password }) = credentials else { return Ok(None) };
+            return Ok(auth::basic(user, password).map(|header| (header, false)));
+        };
+        if let Some(header) = self.inner.auth.token(key).await {
+            return Ok(Some((header, true)));
+        }
+        let registry = &self.site.registry;
+        let host = shorten(realm.host_str().unwrap_or_default(), 100);
+        if auth::is_downgrade(&self.inner.guard, registry, realm) {
+            return Err(Trouble::Other(format!(
+                "the token service of `{registry}` on `{host}` speaks plain HTTP, which is never asked for a registry \
+                 that speaks HTTPS"
+            )));
+        }
+        let trusted = self.inner.auth.trusts(registry, realm);
+        if !trusted && credentials.is_some() {
+            self.shown.withheld_from = Some(host);
+        }
+        let credentials = credentials.filter(|_| trusted);
+        let token = self.token(realm, service.as_deref(), credentials).await?;
+        let Some((header, lives)) = token else { return Ok(None) };
+        self.inner.auth.keep(key.clone(), &header, lives).await;
+        Ok(Some((header, false)))
+    }
+
+    /// A token from a service; nothing when it refuses.
+    async fn token(
+        &mut self,
+        realm: &Url,
+        service: Option<&str>,
+        credentials: Option<&Credentials>,
+    ) -> Result<Option<(HeaderValue, Duration)>, Trouble> {
+        let (url, form) = auth::request(realm, service, &self.site.repository, credentials);
+        let authorization = match credentials {
+            Some(Credentials::Password { user, password }) => auth::basic(user, password),
+            _ => None,
+        };
+        let name = format!("the token service of {}", self.site.registry);
+        let sent = self.inner.transport.send(&Ask { url, accept: None, authorization, form }).await;
+        let response = sent.map_err(|failure| match failure {
+            Failure::Refused(refusal) => Trouble::Other(format!("{name}: {refusal}")),
+            failure => trouble(failure, &name),
+        })?;
+        self.heed_wait(&response)?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            if is_refusal(status) || status == StatusCode::BAD_REQUEST {
+                return Ok(None);
+            }
+            // Its body is not repeated: it may hold what it was sent.
+            let words = format!("{name} answered with status {}", status.as_u16());
+            return Err(if status.is_server_error() {
+                Trouble::Passing(words)
+            } else {
+                Trouble::Other(words)
+            });
+        }
+        let body = transport::read(response, auth::LARGEST_TOKEN).await.map_err(|failure| match failure {
+            BodyFailure::TooLarge => Trouble::Other(format!("{name} answered with more than a token")),
+            BodyFailure::Network(error) => message::network(&error, &name).into(),
+        })?;
+        let token = auth::read_token(&body);
+        token
+            .map(Some)
+            .ok_or_else(|| Trouble::Other(format!("{name} answered without a token that can be used")))
+    }
+
+    /// Sends a request to the registry, and tells its breaker what became of it.
+    async fn send(&mut self, ask: &Ask) -> Result<Response, Trouble> {
+        self.permit.asks();
+        let sent = self.inner.transport.send(ask).await;
+        match &sent {
+            Err(Failure::Network { elsewhere: None, .. }) => self.permit.silent(),
+            Ok(response) if is_silence(response.status()) => self.permit.silent(),
+            _ => self.permit.answered(),
+        }
+        let response = sent.map_err(|failure| trouble(failure, &self.site.registry))?;
+        self.heed_wait(&response)?;
+        Ok(response)
+    }
+
+    /// Leaves a registry alone that asks for it.
+    fn heed_wait(&self, response: &Response) -> Result<(), Trouble> {
+        let Some(wait) = transport::retry_after(response) else { return Ok(()) };
+        let registry = &self.site.registry;
+        self.inner.breakers.pause(registry, wait);
+        Err(Trouble::Other(if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            message::limited(registry, Some(wait))
+        } else {
+            message::unavailable(registry, wait)
+        }))
+    }
+}
+
+fn trouble(failure: Failure, name: &str) -> Trouble {
+    match failure {
+        Failure::Refused(refusal) => Trouble::Refused(refusal),
+        Failure::Redirect(what) => Trouble::Other(format!("`{name}`: {what}")),
+        Failure::Network { error, elsewhere: Some(host) } => message::network(&error, &host).into(),
+        Failure::Network { error, elsewhere: None } => message::network(&error, name).into(),
+    }
+}
+
+fn is_refusal(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+/// What stands in front of a registry says when there is nobody behind it. A 500 is not among them: one image may
+/// provoke it, and must not close the registry for all others.
+fn is_silence(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}

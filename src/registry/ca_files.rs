@@ -1,0 +1,25 @@
+//! Files of certificate CAs that are trusted beside the system's.
+
+use std::path::{Path, PathBuf};
+
+use reqwest::Certificate;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+use super::Error;
+
+pub(super) fn ca_certs(files: &[PathBuf]) -> Result<Vec<Certificate>, Error> {
+    let each = files.iter().map(|file| ca(file)).collect::<Result<Vec<_>, _>>()?;
+    Ok(each.into_iter().flatten().collect())
+}
+
+fn ca(file: &Path) -> Result<Vec<Certificate>, Error> {
+    let failed = |message: String| Error::SetUpClient { message: format!("`{}`: {message}", file.display()) };
+    let data = std::fs::read(file).map_err(|error| failed(format!("could not read the CA: {error}")))?;
+    let found = CertificateDer::pem_slice_iter(&data).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|error| failed(format!("it is not PEM: {error}")))?;
+    if found.is_empty() {
+        return Err(failed("it holds no `BEGIN CERTIFICATE`; give the CA's certificate in PEM".into()));
+    }
+    let certificate = |der: &CertificateDer<'_>| Certificate::from_der(der);
+    found.iter().map(certificate).collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))
+}

@@ -1,0 +1,1335 @@
+//! What a container can call, is handed, and can really do: the measured import lists and the runtimes of the field.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use wasmgate::capability::required::required;
+use wasmgate::capability::{Access, Capabilities, Capability, Entry, assess};
+use wasmgate::image::{
+    FileClass, ImageFacts, ImageKind, Import, ModuleFacts, NativeCode, Packaging, Program, Shape, SpinApp,
+    SpinComponent, WasmFormat,
+};
+use wasmgate::inspection::{Container, LookupResult};
+use wasmgate::lookup;
+use wasmgate::runtime::{Family, Profile, Runtimes};
+use wasmgate::workload::{Kind, Role, Workload};
+
+use crate::support::facts;
+
+const PREVIEW1: &str = "wasi_snapshot_preview1";
+
+fn import(interface: &str, functions: &[&str]) -> Import {
+    Import { interface: interface.into(), functions: functions.iter().map(ToString::to_string).collect() }
+}
+
+fn module(format: WasmFormat, imports: Vec<Import>, exports: &[&str]) -> ModuleFacts {
+    ModuleFacts {
+        format,
+        imports,
+        exports: exports.iter().map(ToString::to_string).collect(),
+        code_bytes: 1,
+        size_bytes: 2,
+        ..facts::module()
+    }
+}
+
+fn core(functions: &[&str]) -> ModuleFacts {
+    module(WasmFormat::Module, vec![import(PREVIEW1, functions)], &["_start"])
+}
+
+fn component(imports: Vec<Import>) -> ModuleFacts {
+    module(WasmFormat::Component, imports, &["wasi:cli/run@0.2.6"])
+}
+
+fn facts(kind: ImageKind, modules: Vec<ModuleFacts>) -> ImageFacts {
+    ImageFacts {
+        shape: Shape::ScratchRootfs,
+        platform: "wasip1/wasm".into(),
+        entrypoint: vec!["/app.wasm".into()],
+        env: vec!["FROM_IMAGE".into()],
+        search_path: None,
+        modules,
+        files: vec![("/app.wasm".into(), FileClass::Wasm)],
+        scanned: true,
+        ..facts::image("sha256:aa", kind)
+    }
+}
+
+fn wasm(facts: &ImageFacts) -> Program {
+    let modules = (0..facts.modules.len()).collect();
+    Program::Wasm { kind: facts.kind, packaging: Packaging::RootFilesystem, modules }
+}
+
+fn container(role: Role, facts: ImageFacts, program: Program) -> Container {
+    let lookup = LookupResult::Known { facts: Arc::new(facts), program };
+    Container { role, index: 0, name: "app".into(), image: "ghcr.io/org/app:v1".into(), lookup }
+}
+
+fn workload(spec: Value) -> Workload {
+    Workload {
+        kind: Kind::Pod,
+        name: "app".into(),
+        namespace: "shop".into(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        terminating: false,
+        spec: serde_json::from_value(spec).expect("a pod spec"),
+    }
+}
+
+/// A pod with one container `app` and no service-account token, with more fields for the container and the spec.
+fn pod(container: &Value, spec: &Value) -> Workload {
+    let mut app = json!({"name": "app", "image": "ghcr.io/org/app:v1"});
+    app.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
+    let mut whole =
+        json!({"automountServiceAccountToken": false, "enableServiceLinks": false, "containers": [app]});
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    workload(whole)
+}
+
+fn plain_pod() -> Workload {
+    pod(&json!({}), &json!({}))
+}
+
+fn profile(name: &str) -> Profile {
+    Runtimes::default().profiles.into_iter().find(|p| p.name == name).expect("a default profile")
+}
+
+fn on(runtime: &str, workload: &Workload, facts: ImageFacts) -> Capabilities {
+    let program = wasm(&facts);
+    assess(workload, &container(Role::Container, facts, program), Some(&profile(runtime)))
+}
+
+const TOKEN: &str = "fs /var/run/secrets/kubernetes.io/serviceaccount ro secret";
+
+/// An entry as one line: capability, parameters, marks.
+fn line(entry: &Entry) -> String {
+    let mut words = vec![entry.capability.to_string()];
+    words.extend([&entry.path, &entry.host, &entry.name].into_iter().flatten().cloned());
+    words.extend(entry.port.map(|port| format!(":{port}")));
+    words.extend(
+        entry.access.map(|a| if a == Access::ReadOnly { "ro".to_string() } else { "rw".to_string() }),
+    );
+    words.extend(entry.secret.then(|| "secret".to_string()));
+    words.extend(entry.own.then(|| "own".to_string()));
+    words.join(" ")
+}
+
+/// The entries but those of the kernel's files, which a test of their own looks at.
+fn lines(entries: &[Entry]) -> Vec<String> {
+    entries.iter().filter(|entry| !of_kernel(entry)).map(line).collect()
+}
+
+/// Whether it is handed over through a file of the kernel. What a program can call has no path.
+fn of_kernel(entry: &Entry) -> bool {
+    entry.opens && (entry.capability != Capability::Fs || entry.path.is_some())
+}
+
+/// What needs a grant.
+fn to_grant(capabilities: &Capabilities) -> Vec<String> {
+    let needs = |e: &&Entry| !(e.own || e.capability.is_default() || of_kernel(e));
+    capabilities.effective.iter().filter(needs).map(line).collect()
+}
+
+fn evidence<'a>(entries: &'a [Entry], wanted: &str) -> &'a [String] {
+    let found = entries.iter().find(|e| line(e) == wanted);
+    &found.unwrap_or_else(|| panic!("no `{wanted}` in {:#?}", lines(entries))).evidence
+}
+
+fn requires(module: ModuleFacts) -> Vec<String> {
+    let facts = facts(ImageKind::Module, vec![module]);
+    lines(&required(&facts, &wasm(&facts)))
+}
+
+#[test]
+fn core_modules_need_what_was_measured_of_real_programs() {
+    let base = ["environ_get", "environ_sizes_get", "fd_write", "proc_exit"];
+    let with = |more: &[&str]| requires(core(&[&base[..], more].concat()));
+    assert_eq!(with(&[]), ["stdio", "env"]);
+    assert_eq!(with(&["random_get"]), ["stdio", "random", "env"]);
+    assert_eq!(with(&["random_get", "args_get", "args_sizes_get"]), ["stdio", "random", "args", "env"]);
+    assert_eq!(with(&["clock_time_get"]), ["stdio", "clock", "env"]);
+    let files =
+        ["fd_close", "fd_filestat_get", "fd_prestat_dir_name", "fd_prestat_get", "fd_read", "fd_seek"];
+    assert_eq!(with(&files), ["stdio", "env"], "the scan for pre-opened directories is not a use of files");
+    assert_eq!(with(&[&files[..], &["path_open"]].concat()), ["stdio", "env", "fs rw"]);
+    assert_eq!(with(&["fd_close", "sock_accept"]), ["stdio", "env", "net.listen"]);
+}
+
+#[test]
+fn core_modules_outside_the_measured_list_are_mapped_by_the_table() {
+    let of = |module: &str, functions: &[&str]| {
+        requires(self::module(WasmFormat::Module, vec![import(module, functions)], &[]))
+    };
+    let cases: [(&str, &[&str], &[&str]); 14] = [
+        (PREVIEW1, &["fd_readdir", "path_filestat_get"], &["fs ro"]),
+        (PREVIEW1, &["fd_readdir", "path_unlink_file"], &["fs rw"]),
+        ("wasi_unstable", &["path_open"], &["fs rw"]),
+        (PREVIEW1, &["sock_open", "sock_connect", "sock_send"], &["net.tcp.connect"]),
+        (PREVIEW1, &["sock_open", "sock_bind_v2", "sock_recv_from_v2"], &["net.udp", "net.listen"]),
+        (PREVIEW1, &["sock_getaddrinfo"], &["net.dns"]),
+        (PREVIEW1, &["sock_recv"], &["net.listen"]),
+        (PREVIEW1, &["poll_oneoff", "sched_yield"], &[]),
+        (PREVIEW1, &["proc_fork"], &["unknown-import wasi_snapshot_preview1.proc_fork"]),
+        ("wasi_ephemeral_nn", &["load", "compute"], &["nn"]),
+        ("wasi", &["thread-spawn"], &["threads"]),
+        ("wasix_32v1", &["proc_fork"], &["unknown-import wasix_32v1.proc_fork"]),
+        ("env", &["host_call"], &["unknown-import env.host_call"]),
+        ("outbound-redis", &["publish"], &["db.redis"]),
+    ];
+    for (module, functions, expected) in cases {
+        assert_eq!(of(module, functions), expected, "{module} {functions:?}");
+    }
+}
+
+#[test]
+fn the_shared_memory_of_a_threaded_module_is_not_an_unknown_import() {
+    let imports = vec![import("env", &["memory"]), import("wasi", &["thread-spawn"])];
+    assert_eq!(requires(module(WasmFormat::Module, imports, &[])), ["threads"]);
+    let alone = vec![import("env", &["memory"])];
+    assert_eq!(requires(module(WasmFormat::Module, alone, &[])), ["unknown-import env.memory"]);
+}
+
+/// The imports of `fn main() {}` through the adapter, as measured.
+fn adapter() -> Vec<Import> {
+    let stdio_path = [
+        "[method]descriptor.append-via-stream",
+        "[method]descriptor.get-type",
+        "[method]descriptor.stat",
+        "[method]descriptor.write-via-stream",
+    ];
+    vec![
+        import("wasi:cli/environment@0.2.6", &["get-environment"]),
+        import("wasi:cli/exit@0.2.6", &["exit"]),
+        import("wasi:cli/stdin@0.2.6", &["get-stdin"]),
+        import("wasi:cli/stdout@0.2.6", &["get-stdout"]),
+        import("wasi:cli/stderr@0.2.6", &["get-stderr"]),
+        import("wasi:io/error@0.2.0", &[]),
+        import("wasi:io/streams@0.2.12", &["[method]output-stream.write"]),
+        import("wasi:clocks/wall-clock@0.2.12", &["now"]),
+        import("wasi:filesystem/types@0.2.12", &stdio_path),
+        import("wasi:filesystem/preopens@0.2.6", &["get-directories"]),
+    ]
+}
+
+#[test]
+fn the_adapter_of_a_program_that_does_nothing_needs_no_files() {
+    assert_eq!(requires(component(adapter())), ["stdio", "clock", "env"]);
+}
+
+#[test]
+fn a_component_needs_files_when_it_can_reach_one_by_path() {
+    let with = |functions: &[&str]| {
+        let mut imports = adapter();
+        imports.push(import("wasi:filesystem/types@0.2.6", functions));
+        requires(component(imports)).pop().unwrap()
+    };
+    assert_eq!(with(&["[method]descriptor.read-via-stream"]), "env", "without a path there is no descriptor");
+    assert_eq!(with(&["[method]descriptor.open-at"]), "fs rw");
+    assert_eq!(with(&["[async method]descriptor.open-at"]), "fs rw", "as WASI 0.3 spells it");
+    assert_eq!(with(&["[method]descriptor.metadata-hash-at", "[method]descriptor.read-directory"]), "fs ro");
+    assert_eq!(with(&["[method]descriptor.stat-at", "[method]descriptor.link-at"]), "fs rw");
+}
+
+#[test]
+fn component_imports_are_mapped_by_the_table() {
+    let of = |interface: &str, functions: &[&str]| requires(component(vec![import(interface, functions)]));
+    let cases: &[(&str, &[&str], &[&str])] = &[
+        ("wasi:cli/environment@0.2.0", &["get-arguments"], &["args"]),
+        ("wasi:cli/environment@0.3.0", &[], &["args", "env"]),
+        ("wasi:cli/terminal-stdout@0.2.6", &["get-terminal-stdout"], &[]),
+        ("wasi:clocks/system-clock@0.3.0", &["now"], &["clock"]),
+        ("wasi:random/insecure-seed@0.2.6", &["insecure-seed"], &["random"]),
+        ("wasi:sockets/network@0.2.6", &[], &[]),
+        ("wasi:sockets/tcp-create-socket@0.2.6", &["create-tcp-socket"], &[]),
+        ("wasi:sockets/tcp@0.2.6", &["[method]tcp-socket.subscribe"], &[]),
+        ("wasi:sockets/tcp@0.2.6", &["[method]tcp-socket.start-connect"], &["net.tcp.connect"]),
+        (
+            "wasi:sockets/tcp@0.2.6",
+            &["[method]tcp-socket.start-bind", "[method]tcp-socket.start-listen"],
+            &["net.listen"],
+        ),
+        (
+            "wasi:sockets/types@0.3.0",
+            &["[async method]tcp-socket.connect", "[method]udp-socket.bind"],
+            &["net.tcp.connect", "net.udp"],
+        ),
+        ("wasi:sockets/udp@0.2.6", &["[method]udp-socket.stream"], &["net.udp"]),
+        ("wasi:sockets/ip-name-lookup@0.2.6", &["resolve-addresses"], &["net.dns"]),
+        ("wasi:http/types@0.2.0", &["[constructor]fields"], &[]),
+        ("wasi:http/outgoing-handler@0.2.6", &["handle"], &["http.outbound"]),
+        ("wasi:http/client@0.3.0", &["send"], &["http.outbound"]),
+        ("wasi:http/handler@0.3.0", &["handle"], &[]),
+        ("wasi:http/handler@0.3.0-rc-2026-03-15", &["[async]handle"], &["http.outbound"]),
+        ("wasi:keyvalue/store@0.2.0-draft2", &["open"], &["keyvalue"]),
+        ("wasi:config/store@0.2.0-draft-2024-09-27", &["get"], &["config"]),
+        ("wasi:config/runtime@0.2.0-draft", &["get"], &["config"]),
+        ("wasi:blobstore/container@0.2.0-draft", &["name"], &["blobstore"]),
+        ("wasmcloud:messaging/consumer@0.2.0", &["publish"], &["messaging"]),
+        ("wasi:nn/inference@0.2.0-rc-2024-10-28", &["compute"], &["nn"]),
+        ("wasi:logging/logging", &["log"], &["telemetry"]),
+        ("wasi:tls/client@0.2.0-draft", &["connect"], &["tls"]),
+        ("wasi:webgpu/webgpu@0.0.1", &["get-gpu"], &["unknown-import wasi:webgpu/webgpu@0.0.1"]),
+        ("wasi:filesystem/types@1.0.0", &["open"], &["unknown-import wasi:filesystem/types@1.0.0"]),
+        ("fermyon:spin/http", &["send-request"], &["http.outbound"]),
+        ("fermyon:spin/rdbms-types", &[], &[]),
+        ("fermyon:spin/llm@2.0.0", &["infer"], &["ai"]),
+        ("fermyon:spin/variables@2.0.0", &["get"], &["config"]),
+        ("spin:postgres/postgres@4.2.0", &["query"], &["db.postgres"]),
+        ("spin:key-value/key-value@3.0.0", &["get"], &["keyvalue"]),
+        ("spin:sqlite/sqlite@3.1.0", &["open"], &["sqlite"]),
+        ("spin:mqtt/mqtt@3.0.0", &["publish"], &["mqtt"]),
+        ("acme:thing/api@1.2.0", &["go"], &["unknown-import acme:thing/api@1.2.0"]),
+        ("bare", &[], &["unknown-import bare"]),
+    ];
+    for (interface, functions, expected) in cases {
+        assert_eq!(&of(interface, functions), expected, "{interface} {functions:?}");
+    }
+}
+
+#[test]
+fn evidence_says_where_to_look() {
+    let facts = facts(ImageKind::Module, vec![core(&["path_open", "path_unlink_file", "environ_get"])]);
+    let entries = required(&facts, &wasm(&facts));
+    assert_eq!(evidence(&entries, "env"), ["import wasi_snapshot_preview1.environ_get in /app.wasm"]);
+    assert_eq!(
+        evidence(&entries, "fs rw"),
+        ["import wasi_snapshot_preview1.{path_open, path_unlink_file} in /app.wasm"]
+    );
+    let tcp = import("wasi:sockets/tcp@0.2.6", &["[method]tcp-socket.start-connect"]);
+    let mut layer = component(vec![tcp]);
+    layer.source = format!("sha256:{}", "0123456789abcdef".repeat(4));
+    let facts = self::facts(ImageKind::Component, vec![layer]);
+    assert_eq!(
+        evidence(&required(&facts, &wasm(&facts)), "net.tcp.connect"),
+        ["import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect in layer sha256:0123456789ab"]
+    );
+}
+
+#[test]
+fn two_modules_that_need_the_same_are_one_entry_with_the_evidence_of_both() {
+    let mut other = core(&["environ_get"]);
+    other.source = "/other.wasm".into();
+    let facts = facts(ImageKind::Module, vec![core(&["environ_get"]), other]);
+    let entries = required(&facts, &wasm(&facts));
+    assert_eq!(lines(&entries), ["env"]);
+    assert_eq!(entries[0].evidence.len(), 2);
+    let one =
+        Program::Wasm { kind: ImageKind::Module, packaging: Packaging::RootFilesystem, modules: vec![1, 7] };
+    let of_one = required(&facts, &one);
+    assert_eq!(evidence(&of_one, "env"), ["import wasi_snapshot_preview1.environ_get in /other.wasm"]);
+}
+
+/// Variables and mounts of every sort.
+fn rich_pod() -> Workload {
+    let container = json!({
+        "env": [
+            {"name": "PLAIN", "value": "x"},
+            {"name": "DB_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}},
+            {"name": "DB_URL", "value": "postgres://u:$(DB_PASSWORD)@db/x"},
+            {"name": "REGION", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "region"}}},
+            {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        ],
+        "envFrom": [{"prefix": "CM_", "configMapRef": {"name": "c"}}, {"secretRef": {"name": "s"}}],
+        "volumeMounts": [
+            {"name": "data", "mountPath": "/data"},
+            {"name": "data", "mountPath": "/seed", "subPath": "seed", "readOnly": true},
+            {"name": "tls", "mountPath": "/tls"},
+            {"name": "host", "mountPath": "/host"},
+            {"name": "all", "mountPath": "/all"},
+            {"name": "vault", "mountPath": "/vault"},
+            {"name": "gone", "mountPath": "relative/../gone"},
+        ],
+        "volumeDevices": [{"name": "data", "devicePath": "/dev/block"}],
+    });
+    let spec = json!({"volumes": [
+        {"name": "data", "persistentVolumeClaim": {"claimName": "pvc"}},
+        {"name": "tls", "secret": {"secretName": "tls-secret"}},
+        {"name": "host", "hostPath": {"path": "/srv/data"}},
+        {"name": "all", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
+        {"name": "vault", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}},
+    ]});
+    pod(&container, &spec)
+}
+
+#[test]
+fn runwasi_hands_a_module_the_file_system_the_variables_and_no_network() {
+    let capabilities = on(
+        "wasmtime",
+        &rich_pod(),
+        facts(ImageKind::Module, vec![core(&["path_open", "environ_get", "fd_write"])]),
+    );
+    assert_eq!(
+        lines(&capabilities.effective),
+        [
+            "stdio",
+            "env * secret",
+            "env CM_*",
+            "env DB_PASSWORD secret",
+            "env DB_URL secret",
+            "env FROM_IMAGE own",
+            "env HOSTNAME own",
+            "env KUBERNETES_* own",
+            "env NODE",
+            "env PATH own",
+            "env PLAIN",
+            "env REGION",
+            "fs / rw own",
+            "fs /all ro secret",
+            "fs /data rw",
+            "fs /dev/block rw",
+            "fs /dev/termination-log rw own",
+            "fs /gone rw",
+            "fs /host rw",
+            "fs /seed ro",
+            "fs /tls ro secret",
+            "fs /vault ro secret",
+        ]
+    );
+    assert_eq!(
+        evidence(&capabilities.effective, "fs /seed ro"),
+        [
+            "import wasi_snapshot_preview1.path_open in /app.wasm",
+            "runtime wasmtime preopens /",
+            "volumeMount /seed (persistentVolumeClaim pvc, subPath seed)"
+        ]
+    );
+    assert_eq!(
+        evidence(&capabilities.effective, "env DB_PASSWORD secret"),
+        [
+            "env DB_PASSWORD from secret db key password",
+            "import wasi_snapshot_preview1.environ_get in /app.wasm"
+        ]
+    );
+    assert!(evidence(&capabilities.ambient, "fs /host rw")[1].contains("hostPath /srv/data"));
+    assert!(capabilities.missing.is_empty());
+}
+
+#[test]
+fn a_module_that_cannot_open_a_path_is_not_held_to_a_mount() {
+    let capabilities =
+        on("wasmtime", &rich_pod(), facts(ImageKind::Module, vec![core(&["fd_write", "fd_read"])]));
+    assert_eq!(lines(&capabilities.effective), ["stdio"]);
+    assert!(lines(&capabilities.ambient).contains(&"fs /data rw".to_string()), "it is still shown");
+}
+
+#[test]
+fn sockets_of_a_core_module_are_missing_on_wasmtime_and_those_of_a_component_reach_everything() {
+    let capabilities = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core(&["sock_accept"])]));
+    assert_eq!(lines(&capabilities.effective), [""; 0]);
+    assert_eq!(lines(&capabilities.missing), ["net.listen"]);
+    assert_eq!(evidence(&capabilities.missing, "net.listen")[1], "runtime wasmtime hands over none");
+
+    let tcp = import("wasi:sockets/tcp@0.2.6", &["[method]tcp-socket.start-connect"]);
+    let program = || facts(ImageKind::Component, vec![component(vec![tcp.clone()])]);
+    let capabilities = on("wasmtime", &plain_pod(), program());
+    assert_eq!(lines(&capabilities.effective), ["net.tcp.connect *://*:*"]);
+    let ambient = ["net.tcp.connect *://*:*", "net.udp *://*:*", "net.dns *://*:*", "net.listen"];
+    assert!(ambient.iter().all(|wanted| lines(&capabilities.ambient).contains(&wanted.to_string())));
+
+    let on_node = on("wasmtime", &pod(&json!({}), &json!({"hostNetwork": true})), program());
+    assert!(evidence(&on_node.effective, "net.tcp.connect *://*:*")[1].contains("hostNetwork"));
+}
+
+#[test]
+fn a_read_only_root_file_system_narrows_the_root_and_not_the_mounts() {
+    let container = json!({
+        "securityContext": {"readOnlyRootFilesystem": true},
+        "volumeMounts": [{"name": "d", "mountPath": "/data"}],
+        "terminationMessagePath": "/tmp/log",
+    });
+    let workload = pod(&container, &json!({"volumes": [{"name": "d", "emptyDir": {}}]}));
+    let capabilities = on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["path_open"])]));
+    assert_eq!(lines(&capabilities.effective), ["fs / ro own", "fs /data rw", "fs /tmp/log rw own"]);
+    let reading = on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["fd_readdir"])]));
+    assert_eq!(lines(&reading.effective), ["fs / ro own", "fs /data ro", "fs /tmp/log ro own"]);
+}
+
+#[test]
+fn the_root_is_the_image_s_own_only_where_no_other_can_be_reached_through_it() {
+    let program = || facts(ImageKind::Module, vec![core(&["path_open"])]);
+    let cases = [
+        (json!({"securityContext": {"privileged": true}}), json!({}), "privileged"),
+        (json!({}), json!({"hostPID": true}), "hostPID"),
+        (json!({}), json!({"shareProcessNamespace": true}), "shareProcessNamespace"),
+    ];
+    for (container, spec, reason) in cases {
+        let capabilities = on("wasmtime", &pod(&container, &spec), program());
+        assert_eq!(to_grant(&capabilities), ["fs / rw"], "{reason}");
+        let evidence = evidence(&capabilities.effective, "fs / rw");
+        assert!(evidence.iter().any(|text| text.contains(reason)), "{evidence:?}");
+    }
+    let spec = json!({"containers": [{"name": "main"}], "ephemeralContainers": [
+        {"name": "debug", "targetContainerName": "main"}]});
+    let image = program();
+    let starts = wasm(&image);
+    let debug = container(Role::EphemeralContainer, image, starts);
+    assert_eq!(to_grant(&assess(&workload(spec), &debug, Some(&profile("wasmtime")))), ["fs / rw"]);
+    let plain = json!({"securityContext": {"privileged": false}});
+    let not = json!({"hostPID": false, "shareProcessNamespace": false});
+    assert_eq!(to_grant(&on("wasmtime", &pod(&plain, &not), program())), [""; 0]);
+}
+
+#[test]
+fn a_host_path_is_secret_where_the_node_keeps_secrets() {
+    let reaches = |path: &str| {
+        let workload = pod(
+            &json!({"volumeMounts": [{"name": "h", "mountPath": "/host"}]}),
+            &json!({"volumes": [{"name": "h", "hostPath": {"path": path}}]}),
+        );
+        to_grant(&on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["path_open"])])))
+    };
+    let secret = [
+        "/",
+        "/etc",
+        "/etc/kubernetes/pki",
+        "/root/.kube",
+        "/var/lib/kubelet/pods",
+        "/run/containerd",
+        "/var/run/docker.sock",
+        "/proc",
+        "/sys/firmware",
+        "/dev/sda",
+        "/var",
+        "/var/lib/",
+        "//etc/",
+    ];
+    for path in secret {
+        assert_eq!(reaches(path), ["fs /host rw secret"], "{path}");
+    }
+    for path in ["/srv/data", "/var/lib/kubelets", "/etcetera", "/opt"] {
+        assert_eq!(reaches(path), ["fs /host rw"], "{path}");
+    }
+}
+
+#[test]
+fn the_service_account_token_is_in_reach_unless_the_pod_says_no() {
+    let program = || facts(ImageKind::Module, vec![core(&["path_open"])]);
+    let reaches =
+        |spec: &Value, container: &Value| to_grant(&on("wasmtime", &pod(container, spec), program()));
+    assert_eq!(reaches(&json!({"automountServiceAccountToken": null}), &json!({})), [TOKEN]);
+    assert_eq!(reaches(&json!({"automountServiceAccountToken": false}), &json!({})), [""; 0]);
+    // As the ServiceAccount plug-in leaves a pod: one entry, not two.
+    let mounted = json!({"volumeMounts": [
+        {"name": "kube-api-access-x", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true}]});
+    let volumes = json!({"automountServiceAccountToken": null, "volumes": [
+        {"name": "kube-api-access-x", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]});
+    assert_eq!(reaches(&volumes, &mounted), [TOKEN]);
+    // In another spelling the plug-in does not see that something is there, and mounts the token as well.
+    let spelt = json!({"volumeMounts": [{"name": "e", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount/"}]});
+    let volumes = json!({"automountServiceAccountToken": null, "volumes": [{"name": "e", "emptyDir": {}}]});
+    assert!(reaches(&volumes, &spelt).contains(&TOKEN.to_string()));
+}
+
+#[test]
+fn what_a_csi_driver_makes_for_one_pod_is_a_secret_and_a_claim_of_it_is_none() {
+    for driver in ["secrets-store.csi.k8s.io", "csi.cert-manager.io", "csi.spiffe.io", "example.com/any"] {
+        let mount = json!({"volumeMounts": [{"name": "v", "mountPath": "/tls", "readOnly": true}]});
+        let inline = json!({"automountServiceAccountToken": false,
+            "volumes": [{"name": "v", "csi": {"driver": driver, "readOnly": true}}]});
+        let entries =
+            on("wasmtime", &pod(&mount, &inline), facts(ImageKind::Module, vec![core(&["path_open"])]));
+        assert!(lines(&entries.effective).contains(&"fs /tls ro secret".to_string()), "{driver}");
+    }
+}
+
+#[test]
+fn service_links_are_shown_and_force_no_grant() {
+    let workload = pod(&json!({}), &json!({"enableServiceLinks": null}));
+    let capabilities = on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["environ_get"])]));
+    assert!(lines(&capabilities.effective).contains(&"env *_SERVICE_HOST own".to_string()));
+    assert_eq!(to_grant(&capabilities), [""; 0]);
+}
+
+#[test]
+fn a_variable_of_the_pod_replaces_the_image_s_own() {
+    let workload = pod(&json!({"env": [{"name": "FROM_IMAGE", "value": "y"}]}), &json!({}));
+    let capabilities = on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["environ_get"])]));
+    assert_eq!(to_grant(&capabilities), ["env FROM_IMAGE"]);
+}
+
+#[test]
+fn arguments_that_expand_a_secret_are_a_secret() {
+    let env = json!([{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "t", "key": "k"}}}]);
+    let program = || facts(ImageKind::Module, vec![core(&["args_get"])]);
+    let with = |args: Value| {
+        let workload = pod(&json!({"env": env, "args": args}), &json!({}));
+        lines(&on("wasmtime", &workload, program()).effective)
+    };
+    assert_eq!(with(json!(["--token=$(TOKEN)"])), ["args", "args secret"]);
+    assert_eq!(with(json!(["--token=$(OTHER)", "TOKEN"])), ["args"]);
+}
+
+fn http_component(imports: Vec<Import>) -> ImageFacts {
+    let exports = ["wasi:http/incoming-handler@0.2.0"];
+    facts(ImageKind::HttpComponent, vec![module(WasmFormat::Component, imports, &exports)])
+}
+
+#[test]
+fn an_http_component_on_runwasi_gets_variables_outgoing_http_and_a_port() {
+    let mut imports = adapter();
+    imports.push(import("wasi:http/outgoing-handler@0.2.0", &["handle"]));
+    imports.push(import("wasi:filesystem/types@0.2.6", &["[method]descriptor.open-at"]));
+    imports.push(import("wasi:sockets/tcp@0.2.6", &["[method]tcp-socket.start-connect"]));
+    let capabilities = on("wasmtime", &rich_pod(), http_component(imports));
+    let lines_of = to_grant(&capabilities);
+    assert!(lines_of.contains(&"http.outbound *://*:*".to_string()), "{lines_of:?}");
+    assert!(lines_of.contains(&"http.inbound".to_string()), "envFrom may set the address: {lines_of:?}");
+    assert!(lines_of.contains(&"env PLAIN".to_string()), "{lines_of:?}");
+    assert!(!lines_of.iter().any(|l| l.starts_with("fs") || l.starts_with("net")), "{lines_of:?}");
+    assert_eq!(
+        lines(&capabilities.missing),
+        ["fs rw", "net.tcp.connect"],
+        "stdio goes nowhere, and nothing fails"
+    );
+}
+
+#[test]
+fn the_port_of_an_http_component_follows_its_variable() {
+    const NAME: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
+    let port = |env: Value| {
+        let capabilities = on("wasmtime", &pod(&json!({"env": env}), &json!({})), http_component(Vec::new()));
+        let all = lines(&capabilities.ambient);
+        assert!(!all.iter().any(|l| l.contains("WASMTIME_HTTP")), "the guest does not see it");
+        to_grant(&capabilities)
+    };
+    assert_eq!(port(json!([])), ["http.inbound :8080"]);
+    assert_eq!(port(json!([{"name": NAME, "value": "0.0.0.0:1234"}])), ["http.inbound :1234"]);
+    assert_eq!(port(json!([{"name": NAME, "value": "rubbish"}])), ["http.inbound"]);
+    let from_map = json!([{"name": NAME, "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]);
+    assert_eq!(port(from_map), ["http.inbound"]);
+}
+
+#[test]
+fn a_command_component_that_imports_http_cannot_be_linked_on_runwasi() {
+    for interface in ["wasi:http/outgoing-handler@0.2.0", "wasi:http/types@0.2.0"] {
+        let program = facts(ImageKind::Component, vec![component(vec![import(interface, &["f"])])]);
+        let capabilities = on("wasmtime", &plain_pod(), program);
+        assert_eq!(lines(&capabilities.missing), ["http.outbound"], "{interface}");
+        assert_eq!(lines(&capabilities.effective), [""; 0]);
+    }
+}
+
+#[test]
+fn an_import_that_nobody_mapped_is_effective_everywhere() {
+    for runtime in ["wasmtime", "spin"] {
+        let program =
+            facts(ImageKind::Component, vec![component(vec![import("acme:thing/api@1.0.0", &["go"])])]);
+        let capabilities = on(runtime, &plain_pod(), program);
+        assert_eq!(to_grant(&capabilities), ["unknown-import acme:thing/api@1.0.0"], "{runtime}");
+    }
+}
+
+#[test]
+fn foreign_text_cannot_end_a_line_or_command_a_terminal() {
+    const EVIL: &str = "x\n- { name: \"*\" }\u{1b}[31m\u{202e}";
+    let safe = |capabilities: &Capabilities| {
+        let lists =
+            [&capabilities.requires, &capabilities.ambient, &capabilities.effective, &capabilities.missing];
+        for entry in lists.into_iter().flatten() {
+            let texts = [&entry.name, &entry.path, &entry.host].into_iter().flatten().chain(&entry.evidence);
+            for text in texts {
+                assert!(!text.contains(|c: char| c.is_control() || c == '\u{202e}'), "{text:?}");
+            }
+        }
+        assert!(!capabilities.effective.is_empty());
+    };
+    let core = |name: &str| module(WasmFormat::Module, vec![import(name, &[EVIL])], &[]);
+    let capabilities = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core(EVIL)]));
+    safe(&capabilities);
+    let name = capabilities.effective[0].name.clone().unwrap();
+    assert!(name.starts_with(r#"x\n- { name: "*" }\u{1b}[31m\u{202e}"#), "{name}");
+
+    let api = SpinComponent {
+        allowed_outbound_hosts: strings(&[EVIL]),
+        key_value_stores: strings(&[EVIL]),
+        files: strings(&[EVIL]),
+        env: strings(&[EVIL]),
+        variables: strings(&[EVIL]),
+        ..SpinComponent::default()
+    };
+    let mut image =
+        spin(api, vec![import(EVIL, &[EVIL]), import("spin:key-value/key-value@3.0.0", &["get"])]);
+    let app = image.spin.as_mut().unwrap();
+    app.triggers.insert(EVIL.into());
+    app.components[0].id = EVIL.into();
+    image.modules[0].component = Some(EVIL.into());
+    image.modules[0].source = EVIL.into();
+    safe(&on("spin", &plain_pod(), image));
+
+    let literal = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core(r"x\n")]));
+    let control = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core("x\n")]));
+    assert_ne!(lines(&literal.effective), lines(&control.effective), "a grant for one is none for the other");
+    let long = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![core(&"x".repeat(100_000))]));
+    assert_eq!(lines(&long.effective), ["unknown-import *"]);
+    assert!(long.effective[0].evidence.iter().all(|text| text.chars().count() < 600));
+}
+
+/// The most entries that one capability may have in a list: the named ones and the one for the rest.
+const MOST: usize = wasmgate::capability::MAX_ENTRIES + 1;
+
+#[test]
+fn a_module_with_a_flood_of_imports_has_few_entries_and_one_that_only_a_wide_grant_covers() {
+    let names: Vec<String> = (0..95_000).map(|n| format!("f{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let flood =
+        module(WasmFormat::Module, vec![import("env", &names), import(PREVIEW1, &["path_open"])], &[]);
+    let capabilities = on("wasmtime", &plain_pod(), facts(ImageKind::Module, vec![flood]));
+    for list in [&capabilities.requires, &capabilities.effective] {
+        let unknown: Vec<&Entry> =
+            list.iter().filter(|e| e.capability == Capability::UnknownImport).collect();
+        assert_eq!(unknown.len(), MOST);
+        assert_eq!(unknown.iter().filter(|e| e.name.is_none()).count(), 1);
+    }
+    let rest = evidence(&capabilities.effective, "unknown-import");
+    assert_eq!(rest[0], format!("{} more imports", 95_001 - MOST));
+    assert!(
+        lines(&capabilities.effective).contains(&"fs / rw own".to_string()),
+        "the others stay as they are"
+    );
+    let one = module(WasmFormat::Component, vec![import("wasi:nn/graph@0.2.0", &names)], &[]);
+    let one = on("wasmtime", &plain_pod(), facts(ImageKind::Component, vec![component(one.imports)]));
+    assert!(shown(&one).len() < 20_000, "{}", shown(&one).len());
+}
+
+#[test]
+fn a_flood_of_variables_stays_within_reach_of_a_wide_grant_alone() {
+    let env: Vec<Value> = (0..3000).map(|n| json!({"name": format!("V{n}"), "value": "x"})).collect();
+    let workload = pod(&json!({"env": env}), &json!({}));
+    let capabilities = on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["environ_get"])]));
+    let reached = to_grant(&capabilities);
+    assert_eq!(reached.len(), MOST);
+    assert_eq!(reached[0], "env");
+    assert!(lines(&capabilities.effective).contains(&"env FROM_IMAGE own".to_string()));
+}
+
+#[test]
+fn a_runtime_that_no_profile_describes_hands_over_everything() {
+    let mut imports = adapter();
+    imports.push(import("wasi:filesystem/types@0.2.6", &["[method]descriptor.open-at"]));
+    imports.push(import("wasi:http/outgoing-handler@0.2.0", &["handle"]));
+    imports.push(import("wasi:nn/tensor@0.2.0", &["f"]));
+    let facts = facts(ImageKind::Component, vec![component(imports)]);
+    let program = wasm(&facts);
+    let workload = pod(
+        &json!({"volumeMounts": [{"name": "d", "mountPath": "/data"}], "env": [{"name": "A", "value": "x"}]}),
+        &json!({"runtimeClassName": "mystery", "volumes": [{"name": "d", "emptyDir": {}}]}),
+    );
+    let capabilities = assess(&workload, &container(Role::Container, facts, program), None);
+    assert_eq!(to_grant(&capabilities), ["env", "env A", "fs rw", "fs /data rw", "http.outbound", "nn"]);
+    assert!(capabilities.missing.is_empty());
+    assert_eq!(
+        evidence(&capabilities.effective, "http.outbound")[0],
+        "RuntimeClass mystery, which no profile describes: taken to hand over everything"
+    );
+    let handed: BTreeSet<Capability> = capabilities.ambient.iter().map(|e| e.capability).collect();
+    assert_eq!(handed.len(), Capability::ALL.len());
+}
+
+#[test]
+fn a_variable_that_loads_a_native_plug_in_is_seen_where_wasmedge_may_run() {
+    let workload = pod(&json!({"env": [{"name": "WASMEDGE_PLUGIN_PATH", "value": "/p"}]}), &json!({}));
+    let image = || facts(ImageKind::Module, vec![core(&["fd_write"])]);
+    let program = wasm(&image());
+    let unknown = assess(&workload, &container(Role::Container, image(), program), None);
+    assert_eq!(to_grant(&unknown), ["native.plugin WASMEDGE_PLUGIN_PATH"]);
+    assert_eq!(to_grant(&on("wasmtime", &workload, image())), [""; 0]);
+    assert_eq!(to_grant(&on("wasmedge", &workload, image())), ["native.plugin WASMEDGE_PLUGIN_PATH"]);
+}
+
+/// A module that tries everything which preview 1 and WasmEdge have, on a runtime that is described like this.
+fn on_ambient(ambient: Family, workload: &Workload) -> Capabilities {
+    let calls =
+        ["fd_write", "args_get", "environ_get", "path_open", "sock_open", "sock_connect", "sock_listen"];
+    let image = facts(ImageKind::Module, vec![core(&calls)]);
+    let program = wasm(&image);
+    let described = Profile { ambient, ..profile("wasmtime") };
+    assess(workload, &container(Role::Container, image, program), Some(&described))
+}
+
+/// A mount at /data and one at /logs, a variable, and the working directory.
+fn pod_in(directory: &str) -> Workload {
+    pod(
+        &json!({
+            "workingDir": directory, "env": [{"name": "A", "value": "x"}],
+            "volumeMounts": [{"name": "d", "mountPath": "/data"}, {"name": "l", "mountPath": "/logs", "readOnly": true}],
+        }),
+        &json!({"volumes": [{"name": "d", "emptyDir": {}}, {"name": "l", "emptyDir": {}}]}),
+    )
+}
+
+#[test]
+fn each_runtime_hands_over_what_its_sources_say() {
+    let network = ["net.tcp.connect *://*:*", "net.listen"];
+    let files = ["fs /data rw", "fs /logs ro"];
+    for (ambient, granted, missing) in [
+        (Family::RunwasiWasmedge, [&["env A"], &files[..], &network[..]].concat(), &[][..]),
+        (Family::CrunWasmedge, [&["env A"], &files[..], &network[..]].concat(), &[]),
+        (Family::CrunWamr, [&["env A"], &files[..], &network[..]].concat(), &[]),
+        (Family::CrunWasmtime, [&["env A"], &files[..]].concat(), &["net.tcp.connect", "net.listen"]),
+        (Family::YoukiWasmtime, vec!["env A"], &["fs rw", "net.tcp.connect", "net.listen"]),
+        (Family::CrunWasmer, vec![], &["fs rw", "net.tcp.connect", "net.listen"]),
+    ] {
+        let found = on_ambient(ambient, &pod_in("/"));
+        assert_eq!(to_grant(&found), granted, "{ambient:?}");
+        assert_eq!(lines(&found.missing), missing, "{ambient:?}");
+    }
+}
+
+#[test]
+fn crun_s_wasmtime_opens_the_working_directory_and_no_more() {
+    for (directory, reached) in [
+        ("/", &["fs /data rw", "fs /logs ro", "fs / rw own", "fs /dev/termination-log rw own"][..]),
+        ("/app", &["fs /app rw own"]),
+        ("/data", &["fs /data rw"]),
+        ("/data/in", &["fs /data/in rw"]),
+        ("/logs/../logs", &["fs /logs ro"]),
+        ("", &["fs /data rw", "fs /logs ro", "fs / rw own", "fs /dev/termination-log rw own"]),
+    ] {
+        let found = on_ambient(Family::CrunWasmtime, &pod_in(directory));
+        let files: BTreeSet<String> =
+            lines(&found.effective).into_iter().filter(|line| line.starts_with("fs ")).collect();
+        assert_eq!(files, reached.iter().map(ToString::to_string).collect(), "{directory}");
+    }
+}
+
+/// What is reached through files of the kernel.
+fn through_kernel(capabilities: &Capabilities) -> Vec<String> {
+    capabilities.effective.iter().filter(|e| of_kernel(e)).map(line).collect()
+}
+
+const HOST_PROCESS: [&str; 5] = ["env", "fs /dev rw", "fs /proc rw", "fs /sys ro", "native.exec"];
+
+#[test]
+fn a_program_that_opens_files_reaches_the_process_that_runs_it_where_that_is_in_the_tree() {
+    let opener = || core(&["fd_write", "path_open"]);
+    let reached = |ambient: Family, directory: &str| {
+        let image = facts(ImageKind::Module, vec![opener()]);
+        let program = wasm(&image);
+        let described = Profile { ambient, ..profile("wasmtime") };
+        let container = container(Role::Container, image, program);
+        through_kernel(&assess(&pod_in(directory), &container, Some(&described)))
+    };
+    use Family::{
+        CrunWamr, CrunWasmedge, CrunWasmer, CrunWasmtime, Everything, RunwasiWamr, RunwasiWasmedge,
+        RunwasiWasmer, RunwasiWasmtime, YoukiWasmtime,
+    };
+    let open = [
+        RunwasiWasmtime,
+        RunwasiWasmedge,
+        RunwasiWasmer,
+        RunwasiWamr,
+        CrunWasmedge,
+        CrunWamr,
+        CrunWasmtime,
+        Everything,
+    ];
+    for family in open {
+        assert_eq!(reached(family, "/"), HOST_PROCESS, "{family:?}");
+    }
+    for (family, directory) in
+        [(CrunWasmer, "/"), (YoukiWasmtime, "/"), (CrunWasmtime, "/app"), (CrunWasmtime, "/data")]
+    {
+        assert_eq!(reached(family, directory), [""; 0], "{family:?} in {directory}");
+    }
+    assert_eq!(reached(CrunWasmtime, "/proc/self"), ["env", "fs /proc/self rw", "native.exec"]);
+    assert_eq!(reached(CrunWasmtime, "/sys"), ["fs /sys ro"]);
+}
+
+#[test]
+fn neither_a_user_nor_a_read_only_root_nor_dropped_capabilities_hide_the_process() {
+    let security =
+        json!({"readOnlyRootFilesystem": true, "runAsUser": 65532, "capabilities": {"drop": ["ALL"]}});
+    let workload = pod(&json!({"securityContext": security}), &json!({}));
+    let image = || facts(ImageKind::Module, vec![core(&["path_open"])]);
+    let found = on("wasmtime", &workload, image());
+    assert_eq!(through_kernel(&found), HOST_PROCESS);
+    assert_eq!(
+        evidence(&found.effective, "native.exec"),
+        [
+            "import wasi_snapshot_preview1.path_open in /app.wasm",
+            "runtime wasmtime preopens /; /proc/self/mem is the memory of the process that runs the program",
+        ]
+    );
+    // A build of the shim that keeps them from its programs.
+    let closed = Profile { hides_host_process: true, ..profile("wasmtime") };
+    let program = wasm(&image());
+    let found = assess(&workload, &container(Role::Container, image(), program), Some(&closed));
+    assert_eq!(through_kernel(&found), [""; 0]);
+    assert_eq!(lines(&found.effective), ["fs / ro own", "fs /dev/termination-log rw own"]);
+}
+
+#[test]
+fn a_program_that_opens_no_file_does_not_reach_the_process_that_runs_it() {
+    let modules = [
+        core(&["fd_write", "environ_get"]),
+        core(&["fd_readdir", "path_filestat_get", "path_unlink_file"]),
+        component(vec![import("wasi:filesystem/types@0.2.6", &["[method]descriptor.stat-at"])]),
+    ];
+    for module in modules {
+        let kind = if module.format == WasmFormat::Module { ImageKind::Module } else { ImageKind::Component };
+        assert_eq!(through_kernel(&on("wasmtime", &plain_pod(), facts(kind, vec![module]))), [""; 0]);
+    }
+    let opener = component(vec![import("wasi:filesystem/types@0.2.6", &["[method]descriptor.open-at"])]);
+    let of = |kind| on("wasmtime", &plain_pod(), facts(kind, vec![opener.clone()]));
+    assert_eq!(through_kernel(&of(ImageKind::Component)), HOST_PROCESS);
+    // The shim hands an HTTP component no files.
+    assert_eq!(through_kernel(&of(ImageKind::HttpComponent)), [""; 0]);
+}
+
+#[test]
+fn only_modules_have_a_known_treatment_on_the_lesser_runtimes() {
+    let image = facts(
+        ImageKind::Component,
+        vec![component(vec![import("wasi:http/outgoing-handler@0.2.0", &["handle"])])],
+    );
+    let program = wasm(&image);
+    let described = Profile { ambient: Family::CrunWasmer, ..profile("wasmtime") };
+    let found = assess(&plain_pod(), &container(Role::Container, image, program), Some(&described));
+    assert_eq!(to_grant(&found), ["http.outbound"]);
+}
+
+#[test]
+fn native_code_is_its_own_capability() {
+    let program = Program::Native { source: "/bin/sh".into(), magic: "ELF".into() };
+    let image = facts(ImageKind::Module, vec![core(&["path_open"])]);
+    let capabilities =
+        assess(&rich_pod(), &container(Role::Container, image, program), Some(&profile("wasmtime")));
+    assert_eq!(lines(&capabilities.requires), ["native.exec"]);
+    assert_eq!(lines(&capabilities.effective), ["native.exec"]);
+    assert_eq!(
+        capabilities.effective[0].evidence,
+        ["ELF program /bin/sh", "runtime wasmtime runs native programs without restriction"]
+    );
+
+    let mut mixed = facts(ImageKind::Module, vec![core(&["fd_write"])]);
+    mixed.native.push(NativeCode { source: "/pre.cwasm".into(), magic: "ELF".into() });
+    let capabilities = on("wasmtime", &plain_pod(), mixed);
+    assert_eq!(to_grant(&capabilities), ["native.exec"]);
+    assert!(!lines(&capabilities.ambient).contains(&"nn".to_string()), "it widens nothing else");
+}
+
+#[test]
+fn what_starts_no_wasm_has_no_lists() {
+    let image = || facts(ImageKind::Linux, Vec::new());
+    let linux = container(Role::Container, image(), Program::Linux);
+    let mut volume =
+        container(Role::ImageVolume, facts(ImageKind::Module, vec![core(&["path_open"])]), Program::Linux);
+    let unread = Container {
+        lookup: LookupResult::Unread {
+            error: Arc::new(lookup::Error::TimedOut { image: "x".into(), budget_ms: 1 }),
+        },
+        ..linux.clone()
+    };
+    let profile = profile("wasmtime");
+    for container in [&linux, &volume, &unread] {
+        assert_eq!(assess(&rich_pod(), container, Some(&profile)), Capabilities::default());
+    }
+    if let LookupResult::Known { facts, program } = &mut volume.lookup {
+        *program = wasm(facts);
+    }
+    assert_eq!(assess(&rich_pod(), &volume, Some(&profile)), Capabilities::default());
+}
+
+#[test]
+fn a_program_that_nobody_can_name_is_never_free() {
+    let profile = profile("wasmtime");
+    let unknown = || Program::Unknown { reason: "no entry point".into() };
+    let empty = container(Role::Container, facts(ImageKind::Unknown, Vec::new()), unknown());
+    let capabilities = assess(&plain_pod(), &empty, Some(&profile));
+    assert_eq!(to_grant(&capabilities), ["unknown-import"]);
+    let some = facts(ImageKind::Unknown, vec![core(&["path_open"])]);
+    let capabilities = assess(&plain_pod(), &container(Role::Container, some, unknown()), Some(&profile));
+    assert_eq!(to_grant(&capabilities), ["fs rw"]);
+    // A module that was not read can call whatever there is.
+    let unread = facts(ImageKind::Module, Vec::new());
+    assert!(to_grant(&on("wasmtime", &rich_pod(), unread)).contains(&"fs /data rw".to_string()));
+}
+
+#[test]
+fn init_and_ephemeral_containers_are_read_from_their_own_lists() {
+    let spec = json!({
+        "containers": [{"name": "main", "env": [{"name": "MAIN", "value": "x"}]}],
+        "initContainers": [{"name": "init", "env": [{"name": "INIT", "value": "x"}]}],
+        "ephemeralContainers": [{"name": "debug", "env": [{"name": "DEBUG", "value": "x"}]}],
+    });
+    let of = |role| {
+        let image = facts(ImageKind::Module, vec![core(&["environ_get", "path_open"])]);
+        let program = wasm(&image);
+        to_grant(&assess(
+            &workload(spec.clone()),
+            &container(role, image, program),
+            Some(&profile("wasmtime")),
+        ))
+    };
+    assert_eq!(of(Role::Container), ["env MAIN", TOKEN]);
+    assert_eq!(of(Role::InitContainer), ["env INIT", TOKEN]);
+    assert_eq!(of(Role::EphemeralContainer), ["env DEBUG"]);
+}
+
+/// A Spin app with the components `api` and `web`.
+fn spin(api: SpinComponent, imports: Vec<Import>) -> ImageFacts {
+    let of = |id: &str, imports| ModuleFacts {
+        source: format!("sha256:{id}"),
+        component: Some(id.to_string()),
+        ..module(WasmFormat::Component, imports, &["wasi:http/incoming-handler@0.2.0"])
+    };
+    let modules = vec![of("api", imports), of("web", vec![import("wasi:cli/stdout@0.2.6", &["get-stdout"])])];
+    let components = vec![
+        SpinComponent { id: "api".into(), ..api },
+        SpinComponent {
+            id: "web".into(),
+            allowed_outbound_hosts: vec!["https://only-web.example.com".into()],
+            ..SpinComponent::default()
+        },
+    ];
+    let triggers = ["http".to_string()].into();
+    ImageFacts {
+        spin: Some(SpinApp { name: "shop".into(), triggers, components }),
+        shape: Shape::SpinArtifact,
+        ..facts(ImageKind::SpinApp, modules)
+    }
+}
+
+fn strings(list: &[&str]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+const STARTED: [&str; 2] = ["http.inbound :80", "trigger http"];
+
+/// What needs a grant beside being started by HTTP.
+fn beyond_start(capabilities: &Capabilities) -> Vec<String> {
+    let lines = to_grant(capabilities);
+    assert!(STARTED.iter().all(|wanted| lines.contains(&wanted.to_string())), "{lines:?}");
+    lines.into_iter().filter(|line| !STARTED.contains(&line.as_str())).collect()
+}
+
+fn with_hosts(hosts: &[&str]) -> SpinComponent {
+    SpinComponent { allowed_outbound_hosts: strings(hosts), ..SpinComponent::default() }
+}
+
+fn outgoing() -> Vec<Import> {
+    vec![import("wasi:http/outgoing-handler@0.2.6", &["handle"])]
+}
+
+#[test]
+fn a_spin_component_gets_its_manifest_and_nothing_of_the_pod() {
+    let api = SpinComponent {
+        allowed_outbound_hosts: strings(&[
+            "https://payments.example.com",
+            "redis://cache:6379",
+            "http://web.spin.internal",
+        ]),
+        key_value_stores: strings(&["default"]),
+        sqlite_databases: strings(&["orders"]),
+        ai_models: strings(&["llama2-chat"]),
+        files: strings(&["/assets/a.txt"]),
+        env: strings(&["MODE"]),
+        variables: strings(&["token"]),
+        ..SpinComponent::default()
+    };
+    let imports = vec![
+        import("wasi:http/outgoing-handler@0.2.6", &["handle"]),
+        import("spin:key-value/key-value@3.0.0", &["get"]),
+        import("spin:sqlite/sqlite@3.1.0", &["open"]),
+        import("fermyon:spin/llm@2.0.0", &["infer"]),
+        import("spin:variables/variables@3.0.0", &["get"]),
+        import("wasi:filesystem/types@0.2.6", &["[method]descriptor.open-at"]),
+        import("wasi:cli/environment@0.2.6", &["get-environment"]),
+        import("wasi:sockets/ip-name-lookup@0.2.6", &["resolve-addresses"]),
+    ];
+    let capabilities = on("spin", &rich_pod(), spin(api, imports));
+    assert_eq!(
+        lines(&capabilities.effective),
+        [
+            "stdio",
+            "env MODE own",
+            "fs /assets/a.txt ro own",
+            "http.outbound https://payments.example.com",
+            "http.inbound",
+            "keyvalue default",
+            "sqlite orders",
+            "config token secret",
+            "ai llama2-chat",
+            "trigger http",
+            "service-chaining web",
+        ]
+    );
+    assert_eq!(lines(&capabilities.missing), ["net.dns"]);
+    assert_eq!(
+        evidence(&capabilities.effective, "http.outbound https://payments.example.com"),
+        [
+            "component \"api\": import wasi:http/outgoing-handler@0.2.6 in layer sha256:api",
+            "locked app component \"api\": allowed_outbound_hosts \"https://payments.example.com\"",
+        ]
+    );
+    assert!(
+        lines(&capabilities.ambient).contains(&"db.redis redis://cache".to_string()),
+        "shown, out of reach"
+    );
+}
+
+#[test]
+fn the_default_hosts_of_old_manifests_are_out_of_reach_of_a_program_without_databases() {
+    let capabilities = on(
+        "spin",
+        &plain_pod(),
+        spin(with_hosts(&["redis://*:*", "mysql://*:*", "postgres://*:*"]), outgoing()),
+    );
+    assert_eq!(beyond_start(&capabilities), [""; 0]);
+    assert_eq!(lines(&capabilities.missing), ["http.outbound"]);
+}
+
+#[test]
+fn hosts_of_every_form_become_the_capabilities_that_they_open() {
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["https://a.example.com"], &["http.outbound https://a.example.com"]),
+        (&["*://*:*"], &["http.outbound *://*:*", "service-chaining *"]),
+        (&["http://*.spin.internal"], &["http.outbound http://*.spin.internal", "service-chaining *"]),
+        (&["http://web.spin.internal"], &["service-chaining web"]),
+        (&["https://db.prod.spin.internal"], &["http.outbound https://db.prod.spin.internal"]),
+        (&["https://a.b.c.spin.internal:8443"], &["http.outbound https://a.b.c.spin.internal:8443"]),
+        (&["http://self"], &["service-chaining self"]),
+        (&["a.example.com"], &["http.outbound http://a.example.com", "http.outbound https://a.example.com"]),
+        (
+            &["insecure:allow-all"],
+            &["http.outbound http://*:*", "http.outbound https://*:*", "service-chaining *"],
+        ),
+        (&["tcp://db:5432"], &[]),
+        (&["https://bad host"], &["http.outbound https://*:*", "service-chaining *"]),
+    ];
+    for (hosts, expected) in cases {
+        let capabilities = on("spin", &plain_pod(), spin(with_hosts(hosts), outgoing()));
+        assert_eq!(&beyond_start(&capabilities), expected, "{hosts:?}");
+    }
+    let tcp = vec![import("wasi:sockets/tcp@0.2.6", &["[method]tcp-socket.start-connect"])];
+    let capabilities = on("spin", &plain_pod(), spin(with_hosts(&["tcp://db:5432"]), tcp));
+    assert_eq!(beyond_start(&capabilities), ["net.tcp.connect tcp://db:5432"]);
+    let tcp = vec![import("wasi:sockets/tcp@0.2.6", &["[method]tcp-socket.start-connect"])];
+    let capabilities = on("spin", &plain_pod(), spin(with_hosts(&["tcp://x.spin.internal:80"]), tcp));
+    assert_eq!(
+        beyond_start(&capabilities),
+        ["net.tcp.connect tcp://x.spin.internal:80"],
+        "HTTP alone is chained"
+    );
+}
+
+#[test]
+fn a_template_is_any_host_unless_the_pod_writes_its_value_out() {
+    let host = "https://{{ api_host }}";
+    let with = |env: Value, mounts: Value| {
+        let workload = pod(
+            &json!({"env": env, "volumeMounts": mounts}),
+            &json!({"volumes": [{"name": "rc", "secret": {"secretName": "rc"}}]}),
+        );
+        let api = SpinComponent { templates: strings(&[host]), ..with_hosts(&[host]) };
+        beyond_start(&on("spin", &workload, spin(api, outgoing())))
+    };
+    let any = ["http.outbound https://*:*", "service-chaining *"];
+    let literal = json!([{"name": "SPIN_VARIABLE_API_HOST", "value": "a.example.com"}]);
+    assert_eq!(with(json!([]), json!([])), any);
+    assert_eq!(with(literal.clone(), json!([])), ["http.outbound https://a.example.com"]);
+    let plain = json!([{"name": "API_HOST", "value": "b.example.com:8443"}]);
+    assert_eq!(with(plain, json!([])), ["http.outbound https://b.example.com:8443"]);
+    let secret =
+        json!([{"name": "SPIN_VARIABLE_API_HOST", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
+    assert_eq!(with(secret, json!([])), any);
+    let evil = json!([{"name": "SPIN_VARIABLE_API_HOST", "value": "a/../b"}]);
+    assert_eq!(with(evil, json!([])), any);
+    for path in ["/runtime-config.toml", "/"] {
+        let config = json!([{"name": "rc", "mountPath": path, "subPath": "c"}]);
+        assert_eq!(with(literal.clone(), config), any, "a variables provider may overrule the pod");
+    }
+}
+
+/// Every text of the four lists.
+fn shown(capabilities: &Capabilities) -> String {
+    serde_json::to_string(capabilities).unwrap()
+}
+
+#[test]
+fn a_value_that_may_hold_credentials_is_shown_nowhere() {
+    let with = |host: &str, value: &str| {
+        let workload = pod(&json!({"env": [{"name": "DB_URL", "value": value}]}), &json!({}));
+        let capabilities = on("spin", &workload, spin(with_hosts(&[host]), outgoing()));
+        let text = shown(&capabilities);
+        assert!(!text.contains("hunter2") && !text.contains("alice"), "{host} {value}: {text}");
+        (beyond_start(&capabilities), text)
+    };
+    let any = ["http.outbound *://*:*", "service-chaining *"];
+    for value in
+        ["postgres://alice:hunter2@db", "alice:hunter2@db", "hunter2://alice", "https://db/x?p=hunter2"]
+    {
+        let (lines, text) = with("{{ db_url }}", value);
+        assert_eq!(lines, any, "{value}");
+        assert!(text.contains("env DB_URL of the pod"), "{text}");
+    }
+    let (lines, text) = with("https://{{ db_url }}", "ok.example.com");
+    assert_eq!(lines, ["http.outbound https://ok.example.com"]);
+    assert!(text.contains("is set by env DB_URL of the pod"), "{text}");
+    let (lines, text) = with("https://alice:hunter2@db.example.com", "");
+    assert_eq!(lines, ["http.outbound https://*:*", "service-chaining *"]);
+    assert!(text.contains("https://…@db.example.com"), "{text}");
+}
+
+#[test]
+fn a_whole_template_has_any_scheme() {
+    let capabilities = on("spin", &plain_pod(), spin(with_hosts(&["{{ url }}"]), outgoing()));
+    assert_eq!(beyond_start(&capabilities), ["http.outbound *://*:*", "service-chaining *"]);
+}
+
+#[test]
+fn variables_of_an_app_are_secret_where_the_pod_takes_them_from_a_secret() {
+    let api = || SpinComponent { variables: strings(&["token", "mode"]), ..SpinComponent::default() };
+    let get = || vec![import("spin:variables/variables@3.0.0", &["get"])];
+    let with = |container: Value| {
+        let workload = pod(&container, &json!({"volumes": [{"name": "rc", "secret": {"secretName": "rc"}}]}));
+        let capabilities = on("spin", &workload, spin(api(), get()));
+        lines(&capabilities.effective).into_iter().filter(|l| l.starts_with("config")).collect::<Vec<_>>()
+    };
+    assert_eq!(with(json!({})), ["config mode own", "config token own"], "the image's own defaults");
+    let env = json!({"env": [
+        {"name": "SPIN_VARIABLE_TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        {"name": "MODE", "value": "fast"}]});
+    assert_eq!(with(env), ["config mode", "config token secret"]);
+    let from = json!({"envFrom": [{"prefix": "SPIN_VARIABLE_", "secretRef": {"name": "s"}}]});
+    assert_eq!(with(from), ["config mode secret", "config token secret"]);
+    let mount = json!({"volumeMounts": [{"name": "rc", "mountPath": "/runtime-config.toml"}]});
+    assert_eq!(with(mount), ["config mode", "config token"]);
+}
+
+#[test]
+fn a_mounted_runtime_config_is_noted_on_the_stores() {
+    let api = SpinComponent { key_value_stores: strings(&["default"]), ..SpinComponent::default() };
+    let workload = pod(
+        &json!({"volumeMounts": [{"name": "rc", "mountPath": "/runtime-config.toml", "subPath": "runtime-config.toml"}]}),
+        &json!({"volumes": [{"name": "rc", "secret": {"secretName": "rc"}}]}),
+    );
+    let capabilities =
+        on("spin", &workload, spin(api, vec![import("wasi:keyvalue/store@0.2.0-draft2", &["open"])]));
+    let evidence = evidence(&capabilities.effective, "keyvalue default");
+    assert!(evidence.iter().any(|e| e.contains("may be a remote service")), "{evidence:?}");
+}
+
+#[test]
+fn a_runtime_config_in_the_image_counts_like_a_mounted_one() {
+    let api = SpinComponent {
+        key_value_stores: strings(&["default"]),
+        templates: strings(&["https://{{ api_host }}"]),
+        ..with_hosts(&["https://{{ api_host }}"])
+    };
+    let env = json!({"env": [{"name": "SPIN_VARIABLE_API_HOST", "value": "a.example.com"}]});
+    let mut imports = outgoing();
+    imports.push(import("wasi:keyvalue/store@0.2.0-draft2", &["open"]));
+    let mut image = spin(api, imports);
+    let hosts = |image: &ImageFacts| {
+        let lines = lines(&on("spin", &pod(&env, &json!({})), image.clone()).effective);
+        lines.into_iter().filter(|line| line.starts_with("http.outbound")).collect::<Vec<_>>()
+    };
+    assert_eq!(hosts(&image), ["http.outbound https://a.example.com"]);
+    image.files = vec![("/runtime-config.toml".into(), FileClass::Other)];
+    assert_eq!(hosts(&image), ["http.outbound https://*:*"]);
+    let capabilities = on("spin", &pod(&env, &json!({})), image);
+    let evidence = evidence(&capabilities.effective, "keyvalue default");
+    assert!(evidence.iter().any(|e| e.contains("is in the image")), "{evidence:?}");
+}
+
+#[test]
+fn components_that_are_not_retained_count_for_nothing() {
+    let with = |value: Value| {
+        let workload = pod(&json!({"env": [value]}), &json!({}));
+        beyond_start(&on("spin", &workload, spin(with_hosts(&["https://a.example.com"]), outgoing())))
+    };
+    let retain = |list: &str| json!({"name": "SPIN_COMPONENTS_TO_RETAIN", "value": list});
+    assert_eq!(with(retain("web")), [""; 0]);
+    assert_eq!(with(retain("web, api")), ["http.outbound https://a.example.com"]);
+    let map = json!({"name": "SPIN_COMPONENTS_TO_RETAIN", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}});
+    assert_eq!(
+        with(map),
+        ["http.outbound https://a.example.com"],
+        "a list that cannot be read narrows nothing"
+    );
+}
+
+#[test]
+fn spin_listens_where_its_variable_says_and_runs_the_triggers_that_it_knows() {
+    let workload =
+        pod(&json!({"env": [{"name": "SPIN_HTTP_LISTEN_ADDR", "value": "0.0.0.0:3000"}]}), &json!({}));
+    let mut image = spin(SpinComponent::default(), Vec::new());
+    image.spin.as_mut().unwrap().triggers.insert("cron".into());
+    let capabilities = on("spin", &workload, image);
+    assert_eq!(to_grant(&capabilities), ["http.inbound :3000", "trigger http"]);
+    assert_eq!(lines(&capabilities.missing), ["trigger cron"]);
+}
+
+#[test]
+fn a_module_that_the_app_does_not_attribute_counts_for_every_component() {
+    let mut image = spin(with_hosts(&["https://a.example.com"]), Vec::new());
+    let dependency = ModuleFacts { source: "sha256:dep".into(), ..component(outgoing()) };
+    image.modules.push(dependency);
+    let capabilities = on("spin", &plain_pod(), image);
+    assert_eq!(
+        beyond_start(&capabilities),
+        ["http.outbound https://a.example.com", "http.outbound https://only-web.example.com"]
+    );
+}
+
+#[test]
+fn a_spin_component_whose_module_was_not_read_can_use_its_whole_manifest() {
+    let mut image = spin(with_hosts(&["redis://cache:6379"]), Vec::new());
+    image.modules.remove(0);
+    let capabilities = on("spin", &plain_pod(), image);
+    assert_eq!(beyond_start(&capabilities), ["db.redis redis://cache", "telemetry"]);
+    assert!(evidence(&capabilities.effective, "db.redis redis://cache")[0].contains("was not read"));
+}
+
+#[test]
+fn a_spin_app_on_a_runtime_that_is_not_spin_is_taken_to_get_everything() {
+    let capabilities = on("wasmtime", &plain_pod(), spin(with_hosts(&["https://a.example.com"]), outgoing()));
+    assert!(to_grant(&capabilities).contains(&"http.outbound".to_string()));
+}
+
+#[test]
+fn the_lists_are_sorted_and_the_same_every_time() {
+    let mut image = spin(with_hosts(&["https://b.example.com", "https://a.example.com"]), outgoing());
+    let once = on("spin", &rich_pod(), image.clone());
+    image.modules.reverse();
+    let again = on("spin", &rich_pod(), image);
+    assert_eq!(once, again);
+    for list in [&once.requires, &once.ambient, &once.effective, &once.missing] {
+        assert!(list.windows(2).all(|pair| pair[0] < pair[1]), "{:#?}", lines(list));
+    }
+}
+
+/// Each of thousands of components would be handed each of thousands of variables: tens of millions of entries, which neither
+/// the time nor the memory of a review holds.
+#[test]
+fn many_components_are_handed_what_a_runtime_gives_once() {
+    let of = |number: usize| SpinComponent { id: format!("c{number}"), ..SpinComponent::default() };
+    let binary = |number: usize| ModuleFacts {
+        source: format!("sha256:{number}"),
+        component: Some(format!("c{number}")),
+        ..module(WasmFormat::Component, outgoing(), &[])
+    };
+    let many = 8_000;
+    let app = SpinApp {
+        name: "shop".into(),
+        triggers: ["http".to_string()].into(),
+        components: (0..many).map(of).collect(),
+    };
+    let facts = ImageFacts {
+        spin: Some(app),
+        shape: Shape::SpinArtifact,
+        ..facts(ImageKind::SpinApp, (0..many).map(binary).collect())
+    };
+    let variables: Vec<Value> = (0..many).map(|n| json!({"name": format!("V{n}"), "value": "x"})).collect();
+    let pod = pod(&json!({"env": variables}), &json!({"automountServiceAccountToken": false}));
+    let program = wasm(&facts);
+    let found = assess(&pod, &container(Role::Container, facts, program), None);
+    let outbound: Vec<&Entry> =
+        found.effective.iter().filter(|e| e.capability == Capability::HttpOutbound).collect();
+    let [outbound] = outbound.as_slice() else { panic!("{outbound:?}") };
+    assert!(outbound.evidence.iter().any(|place| place.contains("more places")), "{outbound:?}");
+    assert!(found.ambient.len() < 1_000, "{}", found.ambient.len());
+}

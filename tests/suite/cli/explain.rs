@@ -1,0 +1,301 @@
+//! `explain`: what it says of the samples, in every form, and of manifests that are wrong.
+
+use serde_json::{Value, json};
+
+use super::{Said, layouts, pipe, run, samples, wasmgate};
+
+fn explain(workload: &str, more: &[&str]) -> Said {
+    let file = samples(&format!("workloads/{workload}.yaml"));
+    let grants = samples("grants");
+    let images = layouts();
+    let fixed = ["explain", "-f", file.to_str().unwrap(), "--grants", grants.to_str().unwrap()];
+    run(&[&fixed, ["--image-layouts", &images].as_slice(), more].concat())
+}
+
+/// Standard input, with the sample images and no grants.
+fn explain_text(manifest: &str, more: &[&str]) -> Said {
+    let images = layouts();
+    pipe(&[&["explain", "-f", "-", "--image-layouts", &images], more].concat(), manifest)
+}
+
+#[test]
+fn a_module_is_placed_sized_and_admitted() {
+    let said = explain("hello", &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&[
+        "Deployment shop/hello  admitted",
+        "changes to the pods that are made of it",
+        "container hello wasm module",
+        "manifest.layers[].mediaType = application/wasm",
+        "+       runtimeClassName: wasmtime\n",
+        "+         image: samples.example/hello:1@sha256:",
+        "memory: 10Mi",
+        "verdict admitted",
+    ]);
+    assert!(!said.out.contains("names no command"), "the pod gives arguments: {}", said.out);
+}
+
+#[test]
+fn a_granted_spin_app_is_admitted_and_the_grant_is_named() {
+    let said = explain("orders", &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&[
+        "wasm spin-app",
+        "runtimeClassName: wasmtime-spin-v2",
+        "http.outbound https://payments.example.com",
+    ]);
+    let granted = said.out.lines().filter(|line| line.ends_with("WasiGrant/orders")).count();
+    assert_eq!(granted, 4, "{}", said.out);
+    assert!(!said.out.contains("nobody"), "{}", said.out);
+}
+
+#[test]
+fn the_same_app_without_a_grant_is_denied_with_the_grant_that_it_needs() {
+    let said = explain("orders-everywhere", &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "Pod shop/orders-everywhere  denied",
+        "[needs-grant] container `orders` may use `http.outbound` to `https://payments.example.com`",
+        "kind: WasiGrant",
+        "serviceAccounts: [default]",
+        "- { name: http.outbound, hosts: [\"https://payments.example.com\"] }",
+        "verdict denied",
+    ]);
+}
+
+#[test]
+fn the_grant_that_is_suggested_is_enough() {
+    let json = explain("files", &["-o", "json"]).json();
+    let grants = tempfile::tempdir().unwrap();
+    let grant = json["objects"][0]["suggestedGrant"].as_str().unwrap();
+    std::fs::write(grants.path().join("files.yaml"), grant).unwrap();
+    let file = samples("workloads/files.yaml");
+    let said = run(&[
+        "explain",
+        "-f",
+        file.to_str().unwrap(),
+        "--image-layouts",
+        &layouts(),
+        "--grants",
+        grants.path().to_str().unwrap(),
+    ]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["WasiGrant/files", "verdict admitted"]);
+}
+
+#[test]
+fn files_and_secrets_in_reach_are_denied() {
+    let said = explain("files", &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "config.Entrypoint = /files.wasm",
+        "packed as scratch-rootfs, root-filesystem",
+        "env DB_PASSWORD (secret)",
+        "fs /data read-write",
+        "[needs-grant] container `files` may use `fs` on `/data` (read-write)",
+        "volumeMount /data (emptyDir data)",
+    ]);
+    let open = said.out.lines().filter(|line| line.ends_with("nobody [needs-grant]")).count();
+    assert_eq!(open, 2, "{}", said.out);
+}
+
+#[test]
+fn an_ordinary_pod_is_left_alone() {
+    let said = explain("linux", &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["container web linux", "no Wasm: left alone"]);
+    assert!(!said.out.contains("changes"), "{}", said.out);
+}
+
+#[test]
+fn a_linux_sidecar_keeps_its_size() {
+    let said = explain("mixed", &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["init container proxy linux", "container hello wasm module", "runtimeClassName: wasmtime"]);
+    let json = explain("mixed", &["-o", "json"]).json();
+    let changes = json["objects"][0]["changes"].as_array().unwrap();
+    let sizes =
+        |list: &str| changes.iter().any(|c| c.as_str().unwrap().contains(&format!("{list}[0].resources")));
+    assert!(sizes("containers") && !sizes("initContainers"), "{changes:?}");
+}
+
+#[test]
+fn json_and_yaml_say_the_same() {
+    let json = explain("orders-everywhere", &["-o", "json"]);
+    let yaml = explain("orders-everywhere", &["-o", "yaml"]);
+    assert_eq!((json.code, yaml.code), (1, 1));
+    let parsed: Value = serde_saphyr::from_str(&yaml.out).unwrap();
+    assert_eq!(parsed, json.json());
+    let object = &parsed["objects"][0];
+    assert_eq!(object["outcome"], "denied");
+    assert_eq!(object["containers"][0]["kind"], "spin-app");
+    assert_eq!(object["violations"].as_array().unwrap().len(), 4);
+    assert!(object["patch"].as_array().unwrap().iter().any(|op| op["path"] == "/spec/runtimeClassName"));
+    let effective = object["containers"][0]["effective"].as_array().unwrap();
+    let outbound = effective.iter().find(|e| e["capability"] == "http.outbound").unwrap();
+    assert_eq!(
+        (&outbound["coveredBy"], &outbound["host"]),
+        (&json!([]), &json!("https://payments.example.com"))
+    );
+}
+
+#[test]
+fn a_folder_is_explained_whole_and_its_strictest_verdict_is_the_exit_code() {
+    let grants = samples("grants");
+    let workloads = samples("workloads");
+    let said = run(&[
+        "explain",
+        "-f",
+        workloads.to_str().unwrap(),
+        "--grants",
+        grants.to_str().unwrap(),
+        "--image-layouts",
+        &layouts(),
+    ]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["6 objects: 2 denied, 2 admitted, 1 no Wasm: left alone, 1 admitted with warnings"]);
+}
+
+const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: one}\nspec: {containers: [{name: c, image: 'samples.example/web:1'}]}\n";
+
+#[test]
+fn documents_lists_and_objects_without_a_pod_come_from_standard_input() {
+    let text = format!(
+        "{POD}---\napiVersion: v1\nkind: Service\nmetadata: {{name: two, namespace: own}}\n---\napiVersion: v1\nkind: List\n\
+         items:\n- {{apiVersion: v1, kind: Pod, metadata: {{name: three}}, spec: {{containers: [{{name: c, image: \
+         'samples.example/hello:1'}}]}}}}\n"
+    );
+    let said = explain_text(&text, &["-n", "shop"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&[
+        "Pod shop/one  no Wasm: left alone  standard input, document 1",
+        "Service own/two  carries no pod: not for the gate  standard input, document 2",
+        "Pod shop/three  admitted  standard input, document 3, item 1",
+        "the image names no command",
+    ]);
+}
+
+#[test]
+fn an_image_that_nobody_could_read_is_not_called_linux() {
+    let text = POD.replace("samples.example/web:1", "samples.example/none:1");
+    let said = explain_text(&text, &[]);
+    assert_eq!(said.code, 3, "{said:?}");
+    said.has(&["container c unread", "left alone, though an image could not be read", "reason"]);
+    // Under a Wasm runtime it would run unseen.
+    let said = explain_text(&text.replace("spec: {", "spec: {runtimeClassName: wasmtime, "), &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["[not-inspected]", "verdict denied"]);
+}
+
+#[test]
+fn a_wrong_manifest_is_named_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = folder.path().join("bad.yaml");
+    let path = bad.to_str().unwrap();
+    std::fs::write(&bad, format!("{POD}---\nkind: [\n")).unwrap();
+    run(&["explain", "-f", path]).fails(&["bad.yaml", "line 6"]);
+    std::fs::write(&bad, format!("{POD}---\n- 1\n")).unwrap();
+    run(&["explain", "-f", path]).fails(&["bad.yaml, document 2", "no `kind`"]);
+    std::fs::write(&bad, format!("{POD}---\n{}", POD.replace("'samples.example/web:1'", "7"))).unwrap();
+    run(&["explain", "-f", path]).fails(&["Pod `one`", "bad.yaml, document 2", "image"]);
+    run(&["explain", "-f", "/no/such/file.yaml"]).fails(&["/no/such/file.yaml"]);
+    std::fs::remove_file(&bad).unwrap();
+    run(&["explain", "-f", folder.path().to_str().unwrap()]).fails(&["found no Kubernetes objects"]);
+}
+
+#[test]
+fn colour_is_for_terminals_and_for_those_who_ask() {
+    assert!(!explain("hello", &[]).out.contains('\x1b'));
+    let file = samples("workloads/hello.yaml");
+    let mut command = wasmgate();
+    command.args(["explain", "-f", file.to_str().unwrap(), "--image-layouts", &layouts()]);
+    let said = Said::of(command.env("CLICOLOR_FORCE", "1"));
+    said.has(&["\x1b[32madmitted\x1b[0m", "\x1b[32m+       runtimeClassName: wasmtime\x1b[0m"]);
+}
+
+#[test]
+fn foreign_text_does_not_reach_the_terminal_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = wat::parse_str(
+        r#"(module (import "a\1b[2Jb" "f\nverdict admitted" (func)) (memory (export "memory") 1) (func (export "_start")))"#,
+    )
+    .unwrap();
+    let image = crate::support::oci::ImageBuilder::wasm_artifact(&module).build();
+    image.write_layout(&folder.path().join("evil"), "1").unwrap();
+    let images = format!("evil.example={}", folder.path().display());
+    let pod = |image: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: \"x\\e[31m\"}}\nspec: {{containers: [{{name: \"c\\e]0;t\\a\", \
+             image: \"{image}\", command: [/]}}]}}\n"
+        )
+    };
+    for image in ["evil.example/evil:1", "evil\\e[2J/\\nverdict admitted", "\\u202eevil/x"] {
+        let mut command = vec!["explain", "-f", "-", "--image-layouts", &images];
+        let said = pipe(&command, &pod(image));
+        assert_ne!(said.code, 2, "{said:?}");
+        let foreign = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!said.out.contains(foreign) && !said.err.contains(foreign), "{said:?}");
+        let verdicts = said.out.lines().filter(|line| line.trim_start().starts_with("verdict")).count();
+        assert_eq!(verdicts, 1, "{}", said.out);
+        command.extend(["-o", "json"]);
+        assert!(!pipe(&command, &pod(image)).out.contains('\x1b'));
+    }
+    let inspected = run(&["inspect", "evil.example/evil:1", "--image-layouts", &images]);
+    assert!(!inspected.out.contains('\x1b') && inspected.out.contains("[2Jb"), "{inspected:?}");
+    assert!(!inspected.out.lines().any(|line| line.starts_with("verdict")), "{inspected:?}");
+}
+
+#[test]
+fn the_input_of_the_policies_is_shown_to_authors_who_ask_for_it() {
+    let json = explain("files", &["-o", "json", "--show-input"]).json();
+    let input = &json["objects"][0]["input"];
+    assert_eq!(input["apiVersion"], "wasmgate.dev/v1alpha1");
+    assert_eq!(input["containers"][0]["effective"], json["objects"][0]["containers"][0]["effective"]);
+    assert!(input["object"]["spec"].is_object(), "{input}");
+    assert_eq!(explain("files", &["-o", "json"]).json()["objects"][0].get("input"), None);
+    explain("files", &["--show-input"])
+        .has(&["input of the policies", "\"apiVersion\": \"wasmgate.dev/v1alpha1\""]);
+}
+
+#[test]
+fn a_template_whose_pods_would_be_denied_is_itself_admitted() {
+    let template = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: app}, spec: {template: {spec: \
+         {hostNetwork: true, containers: [{name: a, image: \"samples.example/hello:1\"}]}}}}";
+    let said = explain_text(template, &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["verdict admitted with warnings: its pods will be denied", "[host-namespace]"]);
+}
+
+#[test]
+fn an_image_that_could_not_be_read_has_an_exit_code_of_its_own() {
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: app}, spec: {containers: [{name: a, image: \"samples.example/none:1\"}]}}";
+    let said = explain_text(pod, &[]);
+    assert_eq!(said.code, 3, "{said:?}");
+    said.has(&["left alone, though an image could not be read"]);
+}
+
+#[test]
+fn an_action_for_a_rule_that_no_bundle_has_is_refused_with_those_that_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gate.yaml");
+    let gate = |rules: &str| {
+        let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+        std::fs::write(&file, format!("{head}enforcement: {rules}\n")).unwrap();
+        explain("hello", &["--config", file.to_str().unwrap()])
+    };
+    let refused = gate("{rules: {need-grant: warn}}");
+    refused.fails(&[
+        "`enforcement.rules` cannot be `need-grant`",
+        "no loaded bundle has this rule",
+        "needs-grant",
+    ]);
+    gate("{neverExempt: [native]}").fails(&["`enforcement.neverExempt` cannot be `native`", "native-code"]);
+    assert_eq!(gate("{rules: {needs-grant: warn, policy-error: warn}}").code, 0);
+}
+
+#[test]
+fn a_cause_is_said_once() {
+    let said = run(&["explain", "-f", samples("workloads").to_str().unwrap(), "--grants", "/nowhere/at/all"]);
+    said.fails(&["could not list the grants directory `/nowhere/at/all`: No such file"]);
+    assert_eq!(said.err.matches("No such file").count(), 1, "{}", said.err);
+}

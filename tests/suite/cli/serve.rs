@@ -1,0 +1,303 @@
+//! `serve`: the process from its first log line to its exit code, asked over real TLS.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{layouts, samples, wasmgate};
+use crate::support::tls::{Client, Http, get, post};
+
+const AMPLE: Duration = Duration::from_secs(30);
+
+/// A running gate in an empty folder of its own.
+struct Gate {
+    child: Child,
+    folder: TempDir,
+    webhooks: SocketAddr,
+    probes: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+impl Gate {
+    fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = wasmgate()
+            .args(["serve", "--listen", "127.0.0.1:0", "--probes", "127.0.0.1:0"])
+            .args(arguments)
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut log = String::new();
+        let (webhooks, probes) = loop {
+            let line = lines.next().unwrap_or_else(|| panic!("ended before it listened: {log}")).unwrap();
+            log += &(line.clone() + "\n");
+            if line.contains("listening") {
+                break (address(&line, "webhooks="), address(&line, "probes="));
+            }
+        };
+        let log = Arc::new(Mutex::new(log));
+        let kept = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                *kept.lock().unwrap() += &(line + "\n");
+            }
+        });
+        Self { child, folder, webhooks, probes, log }
+    }
+
+    fn client(&self) -> Client {
+        Client::trusting(&[&self.folder.path().join("certs/ca.crt")], Http::Two)
+    }
+
+    async fn ask(&self, path: &str, review: &Value) -> Value {
+        let answer = self.client().send(self.webhooks, post(path, review.to_string())).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let answer = answer.json();
+        assert_eq!(answer["response"]["uid"], review["request"]["uid"]);
+        answer["response"].clone()
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end: exit code, and what was written to standard output.
+    fn end(mut self) -> (Option<i32>, String) {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < AMPLE, "still running: {}", self.log.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let mut out = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        (status.code(), out)
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn address(line: &str, key: &str) -> SocketAddr {
+    let (_, rest) = line.split_once(key).unwrap_or_else(|| panic!("no {key} in {line}"));
+    rest.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+fn review(name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(samples(&format!("reviews/{name}.json"))).unwrap()).unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_serves_on_nothing_but_its_defaults() {
+    let gate = Gate::start(&[]);
+    let certs = gate.folder.path().join("certs");
+    let mut keys = 0;
+    for entry in std::fs::read_dir(&certs).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "key") {
+            keys += 1;
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
+    }
+    assert!(keys >= 1, "no keys in {}", certs.display());
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(get(gate.probes, path).await.unwrap().status, 200, "{path}");
+    }
+
+    // The registry is a loopback address, which is refused without a connection.
+    let mut linux = review("web");
+    linux["request"]["object"]["spec"]["containers"][0]["image"] = json!("127.0.0.1:1/web:1");
+    let answer = gate.ask("/mutate", &linux).await;
+    assert_eq!((&answer["allowed"], &answer["patch"]), (&json!(true), &Value::Null), "{answer}");
+    let answer = gate.ask("/validate", &linux).await;
+    assert_eq!(answer["allowed"], true, "{answer}");
+    linux["request"]["object"]["spec"]["runtimeClassName"] = json!("wasmtime");
+    let answer = gate.ask("/validate", &linux).await;
+    assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)), "{answer}");
+    assert_eq!(answer["status"]["details"]["causes"][0]["reason"], "not-inspected", "{answer}");
+
+    let metrics = get(gate.probes, "/metrics").await.unwrap().text();
+    assert!(metrics.contains("wasmgate_admission"), "{metrics}");
+    assert!(metrics.contains("wasmgate_ready 1\n"), "{metrics}");
+    assert!(metrics.contains("\nwasmgate_certificate_expiry_timestamp_seconds{} "), "{metrics}");
+    gate.signal("-TERM");
+    assert_eq!(gate.end().0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_samples_are_answered_and_every_decision_is_one_line() {
+    let grants = samples("grants");
+    let gate = Gate::start(&["--grants", grants.to_str().unwrap(), "--image-layouts", &layouts()]);
+    let planned = gate.ask("/mutate", &review("orders")).await;
+    assert_eq!(
+        (&planned["allowed"], &planned["patchType"]),
+        (&json!(true), &json!("JSONPatch")),
+        "{planned}"
+    );
+    let admitted = gate.ask("/validate", &review("orders.mutated")).await;
+    assert_eq!(admitted["allowed"], true, "{admitted}");
+    let denied = gate.ask("/validate", &review("orders-everywhere.mutated")).await;
+    assert_eq!(denied["allowed"], false, "{denied}");
+    let left_alone = gate.ask("/validate", &review("web")).await;
+    assert_eq!(left_alone["allowed"], true, "{left_alone}");
+
+    gate.signal("-TERM");
+    let (code, out) = gate.end();
+    assert_eq!(code, Some(0));
+    let records: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seen: Vec<_> = records
+        .iter()
+        .map(|r| (r["path"].as_str().unwrap(), r["result"]["action"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("wasmgate/mutate", "allow"),
+            ("wasmgate/validate", "allow"),
+            ("wasmgate/validate", "deny"),
+            ("wasmgate/validate", "skip")
+        ]
+    );
+    assert_eq!(records[2]["custom"]["request_uid"], review("orders-everywhere")["request"]["uid"]);
+    assert_eq!(records[2]["result"]["violations"][0]["rule"], "needs-grant");
+    assert_eq!(records[2]["result"]["images"][0]["kind"], "spin-app");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_is_announced_before_it_comes() {
+    let gate = Gate::start(&["--decision-log", "none"]);
+    gate.signal("-INT");
+    let start = Instant::now();
+    // Not ready at once, and still serving for a while, so that endpoints can forget the pod.
+    while get(gate.probes, "/readyz").await.unwrap().status == 200 {
+        assert!(start.elapsed() < AMPLE);
+    }
+    assert_eq!(get(gate.probes, "/livez").await.unwrap().status, 200);
+    let mut late = review("web");
+    late["request"]["object"]["spec"]["containers"][0]["image"] = json!("127.0.0.1:1/web:1");
+    assert_eq!(gate.ask("/validate", &late).await["allowed"], true);
+    let (code, out) = gate.end();
+    assert_eq!((code, out.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_second_signal_cuts_the_drain_short() {
+    let gate = Gate::start(&[]);
+    gate.signal("-TERM");
+    let start = Instant::now();
+    while !gate.log.lock().unwrap().contains("SIGTERM") {
+        assert!(start.elapsed() < AMPLE);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    gate.signal("-TERM");
+    assert_eq!(gate.end().0, Some(130));
+}
+
+#[test]
+fn a_port_that_is_taken_is_an_error_that_names_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = wasmgate();
+    command.args(["serve", "--listen", &address, "--probes", "127.0.0.1:0"]).current_dir(folder.path());
+    let said = super::Said::of(&mut command);
+    said.fails(&[&address]);
+}
+
+#[test]
+fn an_action_for_a_rule_that_no_bundle_has_ends_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+    for (body, said) in [
+        ("{rules: {need-grant: warn}}", "`enforcement.rules` cannot be `need-grant`"),
+        ("{neverExempt: [native]}", "`enforcement.neverExempt` cannot be `native`"),
+    ] {
+        std::fs::write(folder.path().join("gate.yaml"), format!("{head}enforcement: {body}\n")).unwrap();
+        let mut command = wasmgate();
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--probes",
+            "127.0.0.1:0",
+            "--config",
+            "gate.yaml",
+        ]);
+        let ended = super::Said::of(command.current_dir(folder.path()));
+        ended.fails(&[said, "no loaded bundle has this rule", "needs-grant"]);
+        assert!(!ended.err.contains("listening"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_grants_folder_without_manifests_is_said_at_the_start() {
+    let grants = tempfile::tempdir().unwrap();
+    let folder = grants.path().to_str().unwrap();
+    std::fs::write(grants.path().join("orders.yaml.bak"), "kind: WasiGrant").unwrap();
+    let warning = "no grants were loaded: none of the files ends in .yaml, .yml or .json";
+    let gate = Gate::start(&["--grants", folder]);
+    let log = gate.log.lock().unwrap().clone();
+    assert!(log.contains(warning) && log.contains(folder) && log.contains("orders.yaml.bak"), "{log}");
+    gate.signal("-TERM");
+    assert_eq!(gate.end().0, Some(0));
+
+    std::fs::copy(samples("grants/orders.yaml"), grants.path().join("orders.yaml")).unwrap();
+    let gate = Gate::start(&["--grants", folder]);
+    let log = gate.log.lock().unwrap().clone();
+    assert!(!log.contains(warning), "{log}");
+}
+
+/// The API server calls no gate whose certificate it does not trust; other replicas may have a better one.
+#[test]
+fn a_gate_whose_certificate_expired_is_not_ready_until_it_is_renewed() {
+    let files = tempfile::tempdir().unwrap();
+    let (cert, key) = (files.path().join("tls.crt"), files.path().join("tls.key"));
+    let write = |last_year: i32| {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+        std::fs::write(&cert, parameters.self_signed(&pair).unwrap().pem()).unwrap();
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
+    };
+    write(2021);
+    let gate = Gate::start(&["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()]);
+    let until = |status: &str, words: &str| {
+        let start = Instant::now();
+        loop {
+            let mut stream = std::net::TcpStream::connect(gate.probes).unwrap();
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: gate\r\nconnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            if answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.ends_with(words) {
+                return;
+            }
+            assert!(start.elapsed() < AMPLE, "{answer}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until("503", "the serving certificate expired at 2021-01-01T00:00:00Z: renew it");
+    write(2099);
+    until("200", "ok");
+}

@@ -1,0 +1,139 @@
+//! `suggest`: what it prints is a file of grants that lets in what was denied.
+
+use std::path::Path;
+
+use super::{Said, layouts, pipe, run, samples};
+use crate::support::oci::{ImageBuilder, fixtures};
+
+fn suggest(what: &[&str]) -> Said {
+    run(&[&["suggest", "--image-layouts", &layouts()], what].concat())
+}
+
+#[test]
+fn the_output_is_a_grants_file_that_lets_the_manifest_in() {
+    for workload in ["orders-everywhere", "files"] {
+        let file = samples(&format!("workloads/{workload}.yaml"));
+        let file = file.to_str().unwrap();
+        let explain =
+            |grants: &str| run(&["explain", "-f", file, "--grants", grants, "--image-layouts", &layouts()]);
+        let folder = tempfile::tempdir().unwrap();
+        let grants = folder.path().to_str().unwrap();
+        assert_eq!(explain(grants).code, 1, "{workload} is denied without a grant");
+        let said = suggest(&["-f", file]);
+        assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
+        assert!(
+            said.out.starts_with(&format!("# Pod shop/{workload}: this would let it in\n")),
+            "{}",
+            said.out
+        );
+        std::fs::write(folder.path().join("new.yaml"), &said.out).unwrap();
+        let explained = explain(grants);
+        assert_eq!(explained.code, 0, "{explained:?}");
+        let again = suggest(&["-f", file, "--grants", grants]);
+        assert_eq!(again.out, format!("# Pod shop/{workload}: nothing is missing\n"));
+        assert_eq!(again.code, 0);
+    }
+}
+
+#[test]
+fn every_line_of_a_grant_says_where_it_comes_from() {
+    let said = suggest(&["-f", samples("workloads/files.yaml").to_str().unwrap(), "-o", "yaml"]);
+    said.has(&[
+        "    images: [\"samples.example/files\"]\n",
+        "    # DB_PASSWORD: env DB_PASSWORD from secret db key password; import wasi_snapshot_preview1.",
+        "\n    - { name: env, names: [\"DB_PASSWORD\"], secrets: true }\n",
+        "\n    - { name: fs, paths: [\"/data\"], access: read-write }\n",
+    ]);
+}
+
+#[test]
+fn an_image_is_judged_as_a_pod_of_it_alone() {
+    let said = suggest(&["-n", "shop", "samples.example/orders:1"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&[
+        "# Pod shop/orders: this would let it in",
+        "  namespace: shop\n",
+        "{ name: trigger, names: [\"http\"] }",
+    ]);
+    let quiet = suggest(&["samples.example/files:1"]);
+    assert_eq!((quiet.code, quiet.out.as_str()), (0, "# Pod default/files: nothing is missing\n"));
+}
+
+#[test]
+fn what_no_grant_can_mend_is_said_and_makes_the_exit_code_1() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: app, namespace: shop}\nspec:\n  runtimeClassName: wasmtime\n  \
+               containers: [{name: app, image: \"samples.example/orders:1\", command: [\"/\"]}]\n";
+    let said = pipe(&["suggest", "-f", "-", "--image-layouts", &layouts()], pod);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "# Pod shop/app: no grant would let it in\n",
+        "# denied: [runtime-mismatch]",
+        "runtimeClassName: wasmtime-spin-v2",
+    ]);
+    assert!(said.err.starts_with("Pod shop/app: [runtime-mismatch]"), "{}", said.err);
+    assert!(!said.out.contains("kind: WasiGrant"), "{}", said.out);
+}
+
+#[test]
+fn an_image_and_a_file_are_one_too_many_and_neither_is_one_too_few() {
+    assert_eq!(suggest(&["-f", "x.yaml", "image"]).code, 2);
+    assert_eq!(suggest(&[]).code, 2);
+}
+
+/// A pod of a binary that a real toolchain made, packed as runwasi's images are, and the layout that it comes from.
+/// `None` where nobody fetched the binary.
+fn packed(folder: &Path, name: &str, command: &str) -> Option<(String, String)> {
+    let bytes = fixtures::produced(name)?;
+    let image = ImageBuilder::runwasi(&bytes, "app.wasm").build();
+    image.write_layout(&folder.join(name), "1").unwrap();
+    let pod = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: app, namespace: shop}}\nspec:\n  runtimeClassName: wasmtime\n  \
+         enableServiceLinks: false\n  containers: [{{name: app, image: \"real.example/{name}:1\", command: [\"{command}\"], \
+         env: [{{name: A, value: b}}]}}]\n"
+    );
+    Some((pod, format!("real.example={}", folder.display())))
+}
+
+#[test]
+fn an_interpreter_is_named_by_its_bytes_and_the_way_to_a_narrower_image_by_its_toolchain() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = [
+        ("python", "CPython", "componentize --stub-wasi", "this would let it in"),
+        // Its world leaves out what it does not use, so there is nothing to narrow and nothing to grant.
+        ("javascript", "SpiderMonkey", "jco componentize --disable http", "nothing is missing"),
+    ];
+    for (name, engine, way_out, summary) in expected {
+        let Some((pod, layouts)) = packed(folder.path(), name, "app.wasm#run") else { continue };
+        let said = pipe(&["suggest", "-f", "-", "--image-layouts", &layouts], &pod);
+        assert_eq!(said.code, 0, "{said:?}");
+        let can = "which can call everything that its standard library can";
+        let carries = format!("carries the interpreter {engine} (");
+        said.has(&[summary]);
+        if summary == "this would let it in" {
+            said.has(&["kind: WasiGrant", &carries, can, way_out, "wasi-virt"]);
+            assert!(said.err.contains(&carries), "{}", said.err);
+        }
+        let explained = pipe(&["explain", "-f", "-", "--image-layouts", &layouts], &pod);
+        explained.has(&[&format!("the interpreter {engine} ("), "wasmgate suggest"]);
+        let input =
+            pipe(&["explain", "-f", "-", "--image-layouts", &layouts, "--show-input", "-o", "json"], &pod);
+        let found = input.json()["objects"][0]["input"]["containers"][0]["interpreters"].clone();
+        assert_eq!(found[0]["engine"], *engine, "{found}");
+        let file = folder.path().join(format!("{name}.wasm"));
+        std::fs::write(&file, fixtures::produced(name).unwrap()).unwrap();
+        run(&["inspect", file.to_str().unwrap()]).has(&[&format!("  carries  {engine}: can call"), way_out]);
+    }
+}
+
+#[test]
+fn a_large_program_that_carries_no_interpreter_is_not_called_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some((pod, layouts)) = packed(folder.path(), "yosys", "app.wasm") else { return };
+    for command in ["suggest", "explain"] {
+        let said = pipe(&[command, "-f", "-", "--image-layouts", &layouts], &pod);
+        said.has(&["Pod shop/app"]);
+        assert!(said.out.contains("fd_write") || command == "suggest", "it was read: {said:?}");
+        let all = format!("{}{}", said.out, said.err).to_lowercase();
+        assert!(!all.contains("interpreter") && !all.contains("carries"), "{all}");
+    }
+}

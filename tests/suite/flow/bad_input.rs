@@ -1,0 +1,209 @@
+//! Input that nobody should send. Every one gets a clear answer over the wire, and the uid back where it can be read.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wasmgate::cli::{Error, build};
+use wasmgate::config::{self, Overrides};
+use wasmgate::review::Webhook;
+
+use crate::support::gate::{Flow, Request, Serving, Setup, defaulted, plain_pod, pod};
+use crate::support::opa;
+
+const WEBHOOKS: [Webhook; 2] = [Webhook::Mutate, Webhook::Validate];
+const UID: &str = "705ab4f5-6393-11e8-b7cc-42010a800002";
+
+/// Sends a body to both webhooks; the answers must be refusals with this code, uid and text.
+async fn refused(server: &mut Serving, body: &str, code: u16, uid: &str, text: &str) {
+    for webhook in WEBHOOKS {
+        let answer =
+            tokio::time::timeout(Duration::from_secs(10), server.post(webhook, body.to_string())).await;
+        let answer = answer.expect("it hangs");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let review = answer.json();
+        assert_eq!(review["kind"], "AdmissionReview");
+        let response = &review["response"];
+        assert_eq!((&response["uid"], &response["allowed"]), (&json!(uid), &json!(false)), "{review}");
+        assert_eq!(response["status"]["code"], code);
+        let message = response["status"]["message"].as_str().unwrap();
+        assert!(message.contains(text), "{message}");
+        assert!(!message.contains("::") && !message.contains("src/"), "{message}");
+    }
+}
+
+fn review(change: impl FnOnce(&mut Value)) -> String {
+    let mut request = Request::create("shop", defaulted(&plain_pod("hello"), "shop", ""));
+    request.uid = UID.into();
+    let mut review: Value = serde_json::from_str(&request.to_body()).unwrap();
+    change(&mut review);
+    review.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_review_is_refused_with_the_reason_and_the_uid_that_it_names() {
+    let flow = Flow::new(&Setup::default()).await;
+    let mut server = flow.serve().await;
+    let server = &mut server;
+    for (body, text) in [
+        ("", "it is empty; send an AdmissionReview as JSON"),
+        ("kind: AdmissionReview", "it is not JSON"),
+        ("\u{0}\u{1}", "it is not JSON"),
+        ("{}", "AdmissionReview"),
+        ("[]", "AdmissionReview"),
+        (r#"{"kind":"Pod","apiVersion":"v1"}"#, "`kind` is `Pod`, it must be `AdmissionReview`"),
+        (r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}"#, "it has no `request`"),
+    ] {
+        refused(server, body, 400, "", text).await;
+    }
+    let beta = review(|review| review["apiVersion"] = json!("admission.k8s.io/v1beta1"));
+    refused(server, &beta, 400, UID, "`admission.k8s.io/v1beta1`").await;
+    let nameless = review(|review| drop(review["request"].as_object_mut().unwrap().remove("uid")));
+    refused(server, &nameless, 400, "", "uid").await;
+    let broken_off = review(|_| ());
+    let half = broken_off.get(..broken_off.len() * 9 / 10).unwrap();
+    // The uid of a sorted object stands near its end; the API server writes it first.
+    let request = Request { uid: UID.into(), ..Request::create("shop", plain_pod("hello")) };
+    let body = request.to_body();
+    refused(server, body.get(..body.len() / 2).unwrap(), 400, UID, "it is not JSON").await;
+    refused(server, half, 400, "", "it is not JSON").await;
+    let wrong_type = review(|review| review["request"]["operation"] = json!(7));
+    refused(server, &wrong_type, 400, UID, "expected a string").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_of_eight_mebibytes_is_refused_by_its_uid() {
+    let flow = Flow::new(&Setup::default()).await;
+    let mut server = flow.serve().await;
+    let mut wanted = plain_pod("hello");
+    wanted["metadata"]["annotations"] = json!({"note": "x".repeat(8 << 20)});
+    let request = Request { uid: UID.into(), ..Request::create("shop", wanted) };
+    refused(&mut server, &request.to_body(), 413, UID, "larger than 7340032 bytes").await;
+    // The server is none the worse for it.
+    let request = Request::create("shop", defaulted(&plain_pod("hello"), "shop", ""));
+    assert_eq!(server.review(Webhook::Mutate, &request).await["allowed"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_and_subresources_without_a_pod_are_let_through_with_a_hint() {
+    let flow = Flow::new(&Setup::default()).await;
+    let mut server = flow.serve().await;
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"a": "b"}});
+    for webhook in WEBHOOKS {
+        let response = server.review(webhook, &Request::create("shop", map.clone())).await;
+        assert_eq!(response["allowed"], true);
+        assert_eq!(response.get("patch"), None);
+    }
+    let response = server.review(Webhook::Validate, &Request::create("shop", map)).await;
+    assert_eq!(
+        response["warnings"],
+        json!(["wasmgate does not judge ConfigMap `settings`; leave it out of the webhook's rules"])
+    );
+    // `pods/exec` and kin carry an options object of another kind.
+    let options =
+        json!({"apiVersion": "v1", "kind": "PodExecOptions", "container": "app", "command": ["sh"]});
+    let exec = Request {
+        sub_resource: Some("exec".into()),
+        operation: "CONNECT".into(),
+        ..Request::create("shop", options)
+    };
+    assert_eq!(server.review(Webhook::Validate, &exec).await["allowed"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_subresource_is_judged_by_the_pod_that_it_carries() {
+    let flow = Flow::new(&Setup::default()).await;
+    let mut server = flow.serve().await;
+    let mut wanted = plain_pod("dns");
+    wanted["spec"]["runtimeClassName"] = json!("wasmtime");
+    let object = defaulted(&wanted, "shop", "");
+    let mut request = Request::create("shop", object);
+    request.sub_resource = Some("teleport".into());
+    request.operation = "UPDATE".into();
+    request.old_object = Some(defaulted(&plain_pod("linux"), "shop", ""));
+    let response = server.review(Webhook::Validate, &request).await;
+    assert_eq!(response["allowed"], false, "{response}");
+    assert_eq!(server.review(Webhook::Mutate, &request).await.get("patch"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_does_not_fit_its_type_is_refused_only_on_a_wasm_runtime() {
+    let flow = Flow::new(&Setup::default()).await;
+    let mut server = flow.serve().await;
+    let mut spec = json!({"runtimeClassName": "wasmtime", "containers": [{"name": "app", "image": 7}]});
+    let request = Request::create("shop", pod(&spec));
+    let response = server.review(Webhook::Validate, &request).await;
+    assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(400)));
+    assert!(
+        response["status"]["message"].as_str().unwrap().contains("`spec.containers[0].image`"),
+        "{response}"
+    );
+    spec.as_object_mut().unwrap().remove("runtimeClassName");
+    for webhook in WEBHOOKS {
+        let response = server.review(webhook, &Request::create("shop", pod(&spec))).await;
+        assert_eq!(response["allowed"], true);
+        assert!(response["warnings"][0].as_str().unwrap().contains("left this object alone"), "{response}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_an_image_is_said_where_it_counts() {
+    let flow = Flow::new(&Setup::default()).await;
+    let mut server = flow.serve().await;
+    for (image, reason) in [
+        ("images.test/UPPER:v1", "UPPER"),
+        ("images.test/app@sha256:short", "sha256:short"),
+        ("::", "`::`"),
+        ("truncated", "could not be read"),
+        ("images.test/../../etc:v1", ".."),
+        ("images.test/gone:v1", "gone"),
+    ] {
+        let mut wanted = plain_pod(image);
+        if !image.contains('/') && image != "truncated" {
+            wanted["spec"]["containers"][0]["image"] = json!(image);
+        }
+        wanted["spec"]["runtimeClassName"] = json!("wasmtime");
+        let response =
+            server.review(Webhook::Validate, &Request::create("shop", defaulted(&wanted, "shop", ""))).await;
+        let message = response["status"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("[not-inspected]") && message.contains(reason), "{image}: {response}");
+    }
+}
+
+// === what is loaded before anything is served ===
+
+/// Why a gate with this configuration does not start.
+async fn start_error(configuration: &str, overrides: Overrides) -> Error {
+    let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+    let file = config::parse("gate.yaml", &format!("{head}{configuration}")).unwrap();
+    build::state(&config::resolve(file, overrides).unwrap()).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_grant_with_an_unknown_capability_is_named_with_what_may_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
+        "metadata": {"name": "orders", "namespace": "shop"}, "spec": {"capabilities": [{"name": "teleport"}]}});
+    std::fs::write(folder.path().join("orders.yaml"), grant.to_string()).unwrap();
+    let overrides = Overrides { grants: Some(folder.path().into()), ..Overrides::default() };
+    let message = start_error("", overrides).await.to_string();
+    for part in ["orders.yaml", "spec.capabilities[0].name", "teleport", "http.outbound"] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_that_cannot_be_used_is_named_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = opa::build(folder.path(), "other", "wasmgate/allow", "allow := true");
+    let asks = "violations contains {\"rule\": \"a\", \"message\": \"b\"} if { http.send({\"method\": \"get\", \"url\": input.url}).status_code == 200 }";
+    let asking = opa::build(folder.path(), "asking", "wasmgate/violations", asks);
+    let text = folder.path().join("text.tar.gz");
+    std::fs::write(&text, "no archive").unwrap();
+    for (bundle, name, reason) in
+        [(other, "other", "wasmgate/violations"), (asking, "asking", "http.send"), (text, "text", "")]
+    {
+        let overrides = Overrides { bundles: vec![bundle], ..Overrides::default() };
+        let message = start_error("", overrides).await.to_string();
+        assert!(message.contains(name) && message.contains(reason), "{message}");
+    }
+}

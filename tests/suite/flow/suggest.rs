@@ -1,0 +1,205 @@
+//! `suggest` on the corpus: what is denied for want of a grant alone is admitted with the grant that it writes, and the
+//! rest is said to be beyond any grant.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wasmgate::cli::manifest::Manifest;
+use wasmgate::cli::suggest::{Suggestion, names_of_grants, suggest};
+
+use super::cases::{apart, shared_setup, walk};
+use crate::support::corpus::Case;
+use crate::support::gate::{Flow, Setup, plain_pod};
+use crate::support::{images, opa};
+
+async fn suggestion(flow: &Flow, case: &Case) -> Suggestion {
+    let state = flow.gate.state();
+    let manifest = Manifest { origin: case.name.clone(), object: case.request().object };
+    let mut taken = names_of_grants(&state);
+    let budget = Duration::from_secs(20);
+    suggest(&state, flow.gate.inspector(), &manifest, case.namespace(), budget, &mut taken).await.unwrap()
+}
+
+/// Cases that are denied, by whether nothing but a grant is missing. Of those that a grant mends none is left out.
+fn denied(cases: &[Case]) -> (Vec<&Case>, Vec<&Case>) {
+    const ASKS_FOR_GRANT: [&str; 7] = [
+        "ambient-wider-than-grant",
+        "grant-expired",
+        "host-process-in-reach",
+        "needs-grant",
+        "plugin-env",
+        "secret-in-reach",
+        "unknown-import",
+    ];
+    // What only warns does not stand in a grant's way.
+    const WARNING: [&str; 3] = ["mixed-pod", "under-floor", "capability-not-provided"];
+    let asks = |rule: &String| {
+        let mut words = rule.split(' ');
+        let name = words.next().unwrap();
+        // Without a capability it speaks of a runtime that nobody described.
+        let described = name != "ambient-wider-than-grant" || words.nth(1).is_some();
+        ASKS_FOR_GRANT.contains(&name) && described || WARNING.contains(&name)
+    };
+    cases.iter().filter(|case| case.outcome() == "deny").partition(|case| case.expect.rules.iter().all(asks))
+}
+
+async fn flow_of(case: &Case, more: Vec<Value>) -> Flow {
+    let own = apart(case);
+    Flow::new(&Setup { grants: [own.grants, more].concat(), ..own }).await
+}
+
+fn documents(found: &Suggestion) -> Vec<Value> {
+    found.grants.iter().map(|text| serde_saphyr::from_str(text).unwrap()).collect()
+}
+
+/// What is wrong with a case whose gate has the suggested grants.
+async fn wrong_with(granted: &Flow, case: &Case, wrong: &mut BTreeMap<String, String>) {
+    let mut serving = granted.serve().await;
+    let validate = walk(case, &mut serving, &mut Vec::new()).await.validate;
+    let summary = suggestion(granted, case).await.summary;
+    if validate["allowed"] != true || summary != "nothing is missing" {
+        wrong.insert(case.name.clone(), format!("{summary}: {}", validate["status"]["message"]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_for_want_of_a_grant_alone_is_admitted_with_the_suggested_one() {
+    images::folder();
+    let cases = Case::load_all();
+    let shared = shared_setup(&cases);
+    let flow = Flow::new(&shared).await;
+    let (mendable, _) = denied(&cases);
+    assert!(mendable.len() >= 90, "{} cases", mendable.len());
+    let mut grants = shared.grants.clone();
+    let mut wrong = BTreeMap::new();
+    for case in &mendable {
+        let own = if case.is_apart() { Some(flow_of(case, Vec::new()).await) } else { None };
+        let found = suggestion(own.as_ref().unwrap_or(&flow), case).await;
+        assert_eq!(found.blocked, [""; 0], "{}", case.name);
+        assert!(!found.grants.is_empty(), "{}", case.name);
+        match own {
+            Some(_) => wrong_with(&flow_of(case, documents(&found)).await, case, &mut wrong).await,
+            None => grants.extend(documents(&found)),
+        }
+    }
+    let granted = Flow::new(&Setup { grants, ..shared }).await;
+    for case in mendable.iter().filter(|case| !case.is_apart()) {
+        wrong_with(&granted, case, &mut wrong).await;
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_grant_can_mend_is_named_and_what_is_admitted_misses_nothing() {
+    images::folder();
+    let cases = Case::load_all();
+    let flow = Flow::new(&shared_setup(&cases)).await;
+    let (_, beyond) = denied(&cases);
+    // A change of a pod that runs is refused for what a new pod would not be: `suggest` looks at new ones.
+    for case in beyond.into_iter().filter(|case| case.is_new()) {
+        let own = if case.is_apart() { Some(flow_of(case, Vec::new()).await) } else { None };
+        let found = suggestion(own.as_ref().unwrap_or(&flow), case).await;
+        assert!(!found.blocked.is_empty(), "{}: {}", case.name, found.to_yaml());
+        let rules: Vec<&str> = case.expect.rules.iter().filter_map(|rule| rule.split(' ').next()).collect();
+        for line in &found.blocked {
+            let rule = line.trim_start_matches('[').split(']').next().unwrap();
+            assert!(rules.contains(&rule), "{}: {line}", case.name);
+        }
+    }
+    for case in cases.iter().filter(|case| case.outcome() == "admit" && !case.is_apart() && case.is_new()) {
+        let found = suggestion(&flow, case).await;
+        let nothing = found.grants.is_empty() && found.blocked.is_empty();
+        // A namespace that only audits admits what a grant would still cover.
+        assert!(nothing || !case.expect.rules.is_empty(), "{}: {}", case.name, found.to_yaml());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_known_from_the_image_is_a_warning() {
+    images::folder();
+    let cases = Case::load_all();
+    let flow = Flow::new(&shared_setup(&cases)).await;
+    for (name, expected) in [
+        ("deny-spin-template", "is not known before start"),
+        ("deny-network", "reaches any host: the image does not say which it means"),
+        ("deny-unknown-import", "grant it only if you know which host function answers"),
+        ("deny-variables", "brings is not known here"),
+        ("deny-http-outbound", "fence it with a NetworkPolicy"),
+    ] {
+        let case = cases.iter().find(|case| case.name == name).unwrap();
+        let found = suggestion(&flow, case).await;
+        let said = found.warnings.iter().any(|line| line.contains(expected));
+        assert!(said, "{name}: {}", found.to_yaml());
+    }
+}
+
+/// A rule of a user's own bundle that refuses what no grant covers, and says of it that this mends it.
+fn own_rule(mended_by: &str) -> String {
+    format!(
+        "violations contains violation if {{
+    some container in input.containers
+    some entry in container.effective
+    count(entry.coveredBy) == 0
+    violation := {{
+        \"rule\": \"house-grants\", \"message\": \"not granted\",
+        \"container\": container.name, \"capability\": entry.capability{mended_by},
+    }}
+}}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_of_another_bundle_says_itself_whether_a_grant_mends_it() {
+    images::folder();
+    let manifest = Manifest { origin: "pod.yaml".into(), object: plain_pod("tcp-connect") };
+    let folder = tempfile::tempdir().unwrap();
+    let under = async |name: &str, mended_by: &str, grants: &[Value]| {
+        let bundle = opa::build(folder.path(), name, "wasmgate/violations", &own_rule(mended_by));
+        let configuration = format!("policies: {{baseline: false, bundles: [{}]}}\n", bundle.display());
+        let flow = Flow::new(&Setup { configuration, grants: grants.to_vec(), ..Setup::default() }).await;
+        let state = flow.gate.state();
+        let (mut taken, budget) = (names_of_grants(&state), Duration::from_secs(20));
+        let found =
+            suggest(&state, flow.gate.inspector(), &manifest, "shop", budget, &mut taken).await.unwrap();
+        let (.., validate) = flow.admit("shop", &manifest.object).await;
+        (found, validate["allowed"].clone())
+    };
+
+    let (found, allowed) = under("grant", ", \"mendedBy\": \"grant\"", &[]).await;
+    assert_eq!((found.summary.as_str(), found.blocked.len()), ("this would let it in", 0));
+    assert_eq!(allowed, json!(false));
+    let (granted, allowed) = under("granted", ", \"mendedBy\": \"grant\"", &documents(&found)).await;
+    assert_eq!((granted.summary.as_str(), allowed), ("nothing is missing", json!(true)));
+
+    // The grant covers what the program can use, and the rule goes on for another reason.
+    for (name, mended_by) in [("unsaid", ""), ("pod", ", \"mendedBy\": \"pod\"")] {
+        let (found, _) = under(name, mended_by, &[]).await;
+        assert_eq!(found.summary, "this is needed and not enough: a rule denies what no grant can mend");
+        assert_eq!(found.blocked, ["[house-grants] not granted (no grant can mend this)"]);
+    }
+    let (found, _) = under("image", ", \"mendedBy\": \"image\"", &[]).await;
+    assert_eq!((found.summary.as_str(), found.grants.len()), ("no grant would let it in", 0));
+    assert_eq!(found.blocked, ["[house-grants] not granted (no grant can mend this)"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_asks_for_a_grant_where_all_is_granted_is_not_said_to_be_mended() {
+    images::folder();
+    let folder = tempfile::tempdir().unwrap();
+    let rule = r#"violations contains {
+    "rule": "never", "message": "no", "container": "app", "capability": "tls", "mendedBy": "grant",
+}"#;
+    let bundle = opa::build(folder.path(), "never", "wasmgate/violations", rule);
+    let configuration = format!("policies: {{baseline: false, bundles: [{}]}}\n", bundle.display());
+    let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
+    let state = flow.gate.state();
+    let manifest = Manifest { origin: "pod.yaml".into(), object: plain_pod("hello") };
+    let (mut taken, budget) = (names_of_grants(&state), Duration::from_secs(20));
+    let found = suggest(&state, flow.gate.inspector(), &manifest, "shop", budget, &mut taken).await.unwrap();
+    assert_eq!(found.summary, "no grant would let it in");
+    assert_eq!(
+        found.blocked,
+        ["[never] no (its rule asks for a grant, and nothing of the kind is without one)"]
+    );
+}

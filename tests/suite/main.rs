@@ -1,0 +1,34 @@
+//! The fast tests, in one program: every stage by itself, the whole way of a review in one process, and the binary as
+//! people call it. Some talk to real programs (`opa`, a registry, `kubectl`), none to a control plane; those are in `live`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::needless_pass_by_value,
+    reason = "the helpers of a test may fail as loudly as the test"
+)]
+
+#[allow(dead_code, reason = "the other test program uses the rest")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod capabilities;
+mod cli;
+mod flow;
+mod fuzz;
+mod grants;
+mod image;
+mod manifests;
+mod oracle;
+mod plan;
+mod policy;
+mod producers;
+mod register;
+mod registry;
+mod samples;
+mod server;
+mod shapes;
+mod shared;
+mod watch;

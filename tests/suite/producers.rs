@@ -1,0 +1,173 @@
+//! Binaries that real compilers and toolchains made: each is named for what it is, and one that no WASI runtime can
+//! start is never taken for one that can. What `tests/fixtures/producers/fetch` could not bring is skipped with a note.
+
+use std::collections::BTreeSet;
+
+use wasmgate::image::{Feature, ImageKind, InterpreterKind, ModuleFacts, WasmFormat, kind, module};
+
+use crate::support::oci::fixtures::{go, go_for, produced};
+
+fn read(bytes: &[u8]) -> ModuleFacts {
+    let facts = module::read(bytes, "test").unwrap();
+    assert_eq!(facts.size_bytes, bytes.len() as u64);
+    assert!(facts.code_bytes + facts.data_bytes < facts.size_bytes);
+    facts
+}
+
+fn interfaces(facts: &ModuleFacts) -> Vec<&str> {
+    facts.imports.iter().map(|import| import.interface.as_str()).collect()
+}
+
+/// Interpreters, each with the values of its evidence.
+fn interpreters(facts: &ModuleFacts) -> Vec<(InterpreterKind, Vec<&str>)> {
+    facts
+        .interpreters
+        .iter()
+        .map(|found| (found.engine, found.evidence.iter().map(|e| e.value.as_str()).collect()))
+        .collect()
+}
+
+fn functions<'a>(facts: &'a ModuleFacts, prefix: &str) -> Vec<&'a str> {
+    let imports = facts.imports.iter().filter(|import| import.interface.starts_with(prefix));
+    imports.flat_map(|import| import.functions.iter().map(String::as_str)).collect()
+}
+
+/// Why a binary cannot be started, or a failed test.
+#[track_caller]
+fn refusal(facts: &ModuleFacts) -> String {
+    kind::of(facts, None).expect_err("nothing in a pod can start it")
+}
+
+#[test]
+fn go_commands_reactors_and_browser_programs_are_told_apart() {
+    let command = read(&go("hello"));
+    assert_eq!(kind::of(&command, None), Ok(ImageKind::Module));
+    assert_eq!(interfaces(&command), ["wasi_snapshot_preview1"]);
+    let reactor = read(&go_for("reactor", "wasip1", "c-shared"));
+    assert_eq!(interfaces(&reactor), ["wasi_snapshot_preview1"]);
+    assert!(refusal(&reactor).contains("reactor"), "{}", refusal(&reactor));
+    assert_eq!(kind::of(&reactor, Some("add")), Ok(ImageKind::Module), "the entry point may name a function");
+    let browser = read(&go_for("hello", "js", "exe"));
+    assert!(refusal(&browser).contains("GOOS=wasip1"), "{}", refusal(&browser));
+}
+
+#[test]
+fn a_program_that_esbuild_ships_for_javascript_is_no_wasi_program() {
+    let Some(bytes) = produced("esbuild") else { return };
+    let facts = read(&bytes);
+    assert_eq!(interfaces(&facts), ["gojs"]);
+    assert!(refusal(&facts).contains("JavaScript host"), "{}", refusal(&facts));
+}
+
+#[test]
+fn emscripten_and_wasm_bindgen_modules_are_no_wasi_programs() {
+    for (name, expected) in [("sqljs", "Emscripten"), ("rollup", "wasm-bindgen")] {
+        let Some(bytes) = produced(name) else { continue };
+        let facts = read(&bytes);
+        assert!(refusal(&facts).contains(expected), "{name}: {}", refusal(&facts));
+    }
+}
+
+#[test]
+fn node_add_ons_with_threads_are_no_wasi_programs_though_they_import_wasi() {
+    for name in ["crc32", "tailwind"] {
+        let Some(bytes) = produced(name) else { continue };
+        let facts = read(&bytes);
+        assert!(interfaces(&facts).contains(&"wasi_snapshot_preview1"), "{name}");
+        assert!(facts.features.contains(&Feature::SharedMemory), "{name}: {:?}", facts.features);
+        assert!(facts.memory_max_bytes.is_some_and(|most| most >= facts.memory_bytes), "{name}");
+        assert!(refusal(&facts).contains("Node-API"), "{name}: {}", refusal(&facts));
+    }
+    let Some(bytes) = produced("tailwind") else { return };
+    assert!(read(&bytes).features.contains(&Feature::WasiThreads));
+}
+
+#[test]
+fn a_program_for_the_first_snapshot_of_wasi_says_so() {
+    let Some(bytes) = produced("cowsay") else { return };
+    let facts = read(&bytes);
+    assert_eq!(interfaces(&facts), ["wasi_unstable"]);
+    assert_eq!(facts.features, BTreeSet::from([Feature::WasiUnstable]));
+    assert_eq!(kind::of(&facts, None), Ok(ImageKind::Module));
+}
+
+#[test]
+fn a_module_of_tens_of_megabytes_is_read() {
+    let Some(bytes) = produced("yosys") else { return };
+    assert!(bytes.len() > 50 << 20);
+    let facts = read(&bytes);
+    assert_eq!(kind::of(&facts, None), Ok(ImageKind::Module));
+    assert_eq!(interfaces(&facts), ["wasi_snapshot_preview1"]);
+    assert!(functions(&facts, "wasi").contains(&"path_open"));
+    assert!(facts.code_bytes > 10 << 20, "{}", facts.code_bytes);
+}
+
+#[test]
+fn a_program_that_clang_made_imports_what_its_libc_uses() {
+    let Some(bytes) = produced("clang") else { return };
+    let facts = read(&bytes);
+    assert_eq!(kind::of(&facts, None), Ok(ImageKind::Module));
+    assert_eq!(interfaces(&facts), ["wasi_snapshot_preview1"]);
+    let calls = functions(&facts, "wasi");
+    assert!(calls.contains(&"fd_write") && !calls.contains(&"path_open"), "{calls:?}");
+    assert!(facts.features.is_empty() && facts.memory_bytes >= 1 << 16);
+}
+
+#[test]
+fn an_interpreters_component_can_call_all_that_its_library_can() {
+    let Some(bytes) = produced("python") else { return };
+    assert!(bytes.len() > 10 << 20);
+    let facts = read(&bytes);
+    assert_eq!(facts.format, WasmFormat::Component);
+    assert!(functions(&facts, "wasi:filesystem/types@0.2").contains(&"[method]descriptor.open-at"));
+    assert!(functions(&facts, "wasi:sockets/tcp@0.2").contains(&"[method]tcp-socket.start-connect"));
+    assert!(interfaces(&facts).iter().any(|name| name.starts_with("wasi:cli/environment@0.2")));
+    // Its world exports a function, not `wasi:cli/run`: only an entry point that names it starts it.
+    assert!(facts.exports.contains("run"), "{:?}", facts.exports);
+    assert!(refusal(&facts).contains("`run`"), "{}", refusal(&facts));
+    assert_eq!(kind::of(&facts, Some("run")), Ok(ImageKind::Component));
+    let found = interpreters(&facts);
+    let [(InterpreterKind::Cpython, evidence)] = found.as_slice() else { panic!("{found:?}") };
+    assert!(evidence.contains(&"PyInit_componentize_py_runtime"), "{evidence:?}");
+    assert!(evidence.contains(&"Py_GetBuildInfo"), "{evidence:?}");
+}
+
+#[test]
+fn what_carries_no_interpreter_is_never_said_to_however_large_it_is() {
+    for name in
+        ["esbuild", "sqljs", "rollup", "crc32", "tailwind", "cowsay", "adapter", "yosys", "runwasi", "clang"]
+    {
+        let Some(bytes) = produced(name) else { continue };
+        assert_eq!(interpreters(&read(&bytes)), [], "{name}");
+    }
+    assert_eq!(interpreters(&read(&go("hello"))), []);
+}
+
+#[test]
+fn a_javascript_component_imports_what_was_not_disabled() {
+    let Some(bytes) = produced("javascript") else { return };
+    let facts = read(&bytes);
+    assert_eq!(facts.format, WasmFormat::Component);
+    assert_eq!(kind::of(&facts, Some("run")), Ok(ImageKind::Component));
+    assert!(interfaces(&facts).iter().any(|name| name.starts_with("wasi:cli/stdout@0.2")));
+    assert_eq!(functions(&facts, "wasi:http/outgoing-handler"), Vec::<&str>::new());
+    let found = interpreters(&facts);
+    let [(InterpreterKind::Spidermonkey, evidence)] = found.as_slice() else { panic!("{found:?}") };
+    assert!(evidence.contains(&"ComponentizeJS 0.23.0"), "{evidence:?}");
+}
+
+#[test]
+fn runwasis_own_test_component_is_a_command_that_opens_no_files() {
+    let Some(bytes) = produced("runwasi") else { return };
+    let facts = read(&bytes);
+    assert_eq!(kind::of(&facts, None), Ok(ImageKind::Component));
+    assert!(!functions(&facts, "wasi:filesystem/types").contains(&"[method]descriptor.read-directory"));
+}
+
+#[test]
+fn the_adapter_alone_is_no_program() {
+    let Some(bytes) = produced("adapter") else { return };
+    let facts = read(&bytes);
+    assert_eq!(facts.format, WasmFormat::Module);
+    assert!(refusal(&facts).contains("no WASI host provides"), "{}", refusal(&facts));
+}

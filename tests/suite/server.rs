@@ -1,0 +1,815 @@
+//! The server on real sockets: protocols, limits, drain, and certificates that are replaced under load.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use wasmgate::certs::load_or_make;
+use wasmgate::review::Webhook;
+use wasmgate::server::{AdmissionHandler, Error, Event, Server, ServerOptions, Signals, Trigger};
+
+use crate::support::process::alone;
+use crate::support::tls::{Ca, Client, Http, get, post};
+
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// Bound of what must end by itself, on a machine that is busy with other tests.
+const AMPLE: Duration = Duration::from_secs(20);
+
+/// What no test waits for: who waits for it does not end within [`AMPLE`].
+const FOR_EVER: Duration = Duration::from_mins(10);
+
+/// A gate that does what the body says, and otherwise answers with what it was asked.
+#[derive(Default)]
+struct Puppet {
+    started: AtomicUsize,
+    unready: AtomicBool,
+    events: Mutex<Vec<Event>>,
+}
+
+impl AdmissionHandler for Puppet {
+    async fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration) -> Vec<u8> {
+        self.started.fetch_add(1, Ordering::SeqCst);
+        let start = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
+        match start.trim().split_once(':') {
+            Some(("sleep", millis)) => sleep(Duration::from_millis(millis.parse().unwrap())).await,
+            Some(("block", millis)) => std::thread::sleep(Duration::from_millis(millis.parse().unwrap())),
+            Some(("panic", why)) => panic!("{why}"),
+            _ => {}
+        }
+        format!(
+            r#"{{"webhook":"{}","bytes":{},"budget":{}}}"#,
+            webhook.path(),
+            body.len(),
+            budget.as_millis()
+        )
+        .into_bytes()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.unready.load(Ordering::SeqCst) { Err("no policies yet".to_owned()) } else { Ok(()) }
+    }
+
+    fn metrics(&self) -> String {
+        "# EOF\n".to_owned()
+    }
+
+    fn observe(&self, event: Event) {
+        self.events.lock().unwrap().push(event);
+    }
+}
+
+impl Puppet {
+    fn saw(&self, event: Event) -> bool {
+        self.events.lock().unwrap().contains(&event)
+    }
+
+    async fn wait_for_reviews(&self, count: usize) {
+        while self.started.load(Ordering::SeqCst) < count {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// A running server and what is needed to talk to it.
+struct Running {
+    dir: TempDir,
+    address: SocketAddr,
+    probes: SocketAddr,
+    gate: Arc<Puppet>,
+    trigger: Trigger,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    fn client(&self, http: Http) -> Client {
+        Client::trusting(&[&self.dir.path().join("ca.crt")], http)
+    }
+
+    async fn end(self) -> Result<(), Error> {
+        timeout(AMPLE, self.task).await.expect("it ends").expect("no panic")
+    }
+}
+
+/// Options with waits that suit a test.
+fn options(cert: &Path, key: &Path) -> ServerOptions {
+    let local = SocketAddr::from(([127, 0, 0, 1], 0));
+    ServerOptions {
+        address: local,
+        probes: local,
+        reload_every: Duration::from_millis(20),
+        handshake_timeout: Duration::from_millis(400),
+        idle_timeout: Duration::from_millis(400),
+        body_timeout: Duration::from_millis(400),
+        budget: Duration::from_millis(1500),
+        pause: Duration::from_millis(100),
+        drain: Duration::from_secs(3),
+        ..ServerOptions::new(cert, key)
+    }
+}
+
+async fn start_with(change: impl FnOnce(&mut ServerOptions)) -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    load_or_make(dir.path(), &[]).unwrap();
+    let mut options = options(&dir.path().join("tls.crt"), &dir.path().join("tls.key"));
+    change(&mut options);
+    run(dir, options).await
+}
+
+async fn start() -> Running {
+    start_with(|_| {}).await
+}
+
+async fn run(dir: TempDir, options: ServerOptions) -> Running {
+    let server = Server::bind(options).await.unwrap();
+    let (address, probes) = (server.address(), server.probes_address());
+    assert!(address.port() != 0 && probes.port() != 0 && address != probes);
+    let gate = Arc::new(Puppet::default());
+    let (trigger, signals) = Signals::manual();
+    let task = tokio::spawn(server.run(gate.clone(), signals));
+    Running { dir, address, probes, gate, trigger, task }
+}
+
+/// Waits for the other side to close a connection on which nothing more is sent, and returns how long it was kept at
+/// least; what it sends is thrown away.
+async fn until_closed(mut stream: impl AsyncReadExt + Unpin) -> Duration {
+    let start = Instant::now();
+    let mut bytes = Vec::new();
+    let _ = timeout(AMPLE, stream.read_to_end(&mut bytes)).await.expect("it is closed");
+    start.elapsed()
+}
+
+// === protocols ===
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_webhooks_answer_over_both_tls_versions_and_both_http_versions() {
+    let server = start().await;
+    let ca = server.dir.path().join("ca.crt");
+    for http in [Http::One, Http::Two] {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let client = Client::with_versions(&[&ca], http, &[version]);
+            for webhook in ["/mutate", "/validate"] {
+                let answer =
+                    client.send(server.address, post(&format!("{webhook}?timeout=1s"), "{}")).await.unwrap();
+                assert_eq!(answer.status, 200);
+                assert_eq!(answer.headers["content-type"], "application/json");
+                let seen = answer.json();
+                assert_eq!(
+                    (seen["webhook"].as_str(), seen["bytes"].as_u64()),
+                    (Some(webhook), Some(2)),
+                    "{http:?} {version:?}"
+                );
+                let budget = seen["budget"].as_u64().unwrap();
+                assert!((500..=700).contains(&budget), "1 s less the margin of 300 ms, not {budget} ms");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_carries_many_reviews() {
+    let server = start().await;
+    for http in [Http::One, Http::Two] {
+        let mut session = server.client(http).open(server.address).await.unwrap();
+        for _ in 0..20 {
+            assert_eq!(session.send(post("/validate", "{}")).await.unwrap().status, 200);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_with_an_intermediate_is_served_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = || {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    };
+    let (root_key, middle_key, key) =
+        (KeyPair::generate().unwrap(), KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let root = ca().self_signed(&root_key).unwrap();
+    let mut middle_params = ca();
+    middle_params.distinguished_name.push(rcgen::DnType::CommonName, "middle");
+    let middle = middle_params.signed_by(&middle_key, &Issuer::new(ca(), &root_key)).unwrap();
+    let leaf = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key, &Issuer::new(middle_params, &middle_key)).unwrap();
+    fs::write(dir.path().join("ca.crt"), root.pem()).unwrap();
+    fs::write(dir.path().join("tls.crt"), leaf.pem() + &middle.pem()).unwrap();
+    fs::write(dir.path().join("tls.key"), key.serialize_pem()).unwrap();
+    let options = options(&dir.path().join("tls.crt"), &dir.path().join("tls.key"));
+    let server = run(dir, options).await;
+    let answer = server.client(Http::One).send(server.address, post("/mutate", "{}")).await.unwrap();
+    assert_eq!(answer.status, 200);
+}
+
+// === requests that are not reviews ===
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_path_method_or_content_type_says_what_is_right() {
+    let server = start().await;
+    for http in [Http::One, Http::Two] {
+        let client = server.client(http);
+        let answer = client.send(server.address, post("/nowhere", "{}")).await.unwrap();
+        assert_eq!(answer.status, 404);
+        assert!(answer.text().contains("POST /mutate") && answer.text().contains("POST /validate"));
+
+        let read = Request::get("/mutate").body(Full::default()).unwrap();
+        let answer = client.send(server.address, read).await.unwrap();
+        assert_eq!((answer.status.as_u16(), answer.headers["allow"].to_str().unwrap()), (405, "POST"));
+
+        let text =
+            Request::post("/mutate").header("content-type", "text/plain").body(Full::from("{}")).unwrap();
+        let answer = client.send(server.address, text).await.unwrap();
+        assert_eq!(answer.status, 415);
+        assert!(answer.text().contains("`text/plain`") && answer.text().contains("`application/json`"));
+    }
+    assert_eq!(server.gate.started.load(Ordering::SeqCst), 0, "none of them reached the gate");
+    assert!(server.gate.saw(Event::RequestRefused(415)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seven_mebibytes_pass_and_eight_are_refused_with_the_uid() {
+    let server = start_with(|options| options.body_timeout = Duration::from_secs(5)).await;
+    let start =
+        r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u-1","object":""#;
+    let body = |size: usize| format!("{start}{}", "x".repeat(size - start.len()));
+    for http in [Http::One, Http::Two] {
+        let client = server.client(http);
+        let answer = client.send(server.address, post("/validate", body(7 << 20))).await.unwrap();
+        assert_eq!(answer.json()["bytes"], 7 << 20);
+
+        let answer = client.send(server.address, post("/validate", body(8 << 20))).await.unwrap();
+        assert_eq!(answer.status, 200);
+        let response = &answer.json()["response"];
+        assert_eq!((response["uid"].as_str(), response["allowed"].as_bool()), (Some("u-1"), Some(false)));
+        assert_eq!(response["status"]["code"], 413);
+
+        let answer = client.send(server.address, post("/validate", "x".repeat(8 << 20))).await.unwrap();
+        assert_eq!(answer.status, 413, "without a uid there is nothing to answer in a review");
+        assert!(answer.text().contains("larger than 7340032 bytes"), "{}", answer.text());
+    }
+    assert!(server.gate.saw(Event::RequestRefused(413)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_without_declared_length_has_the_same_limit() {
+    let server = start_with(|options| options.body_limit = 1000).await;
+    for (chunks, status) in [(9, "200"), (11, "413")] {
+        let mut stream = server.client(Http::One).connect(server.address).await.unwrap();
+        let head = "POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+        let chunk = format!("64\r\n{}\r\n", "x".repeat(100));
+        stream.write_all(format!("{head}{}0\r\n\r\n", chunk.repeat(chunks)).as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{text}");
+    }
+}
+
+// === waits ===
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_peer_is_hung_up_before_and_after_the_handshake() {
+    let server = start().await;
+    let silent = TcpStream::connect(server.address).await.unwrap();
+    assert!(until_closed(silent).await > Duration::from_millis(300), "a handshake has its time");
+    assert!(server.gate.saw(Event::HandshakeFailed));
+    for http in [Http::One, Http::Two] {
+        let silent = server.client(http).connect(server.address).await.unwrap();
+        assert!(until_closed(silent).await > Duration::from_millis(300), "a request has its time");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_request_head_and_an_idle_connection_are_hung_up() {
+    let server = start().await;
+    let mut half = server.client(Http::One).connect(server.address).await.unwrap();
+    half.write_all(b"POST /mutate HTTP/1.1\r\nhost: ").await.unwrap();
+    until_closed(half).await;
+
+    let mut idle = server.client(Http::One).connect(server.address).await.unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    until_closed(idle).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_head_that_drips_in_is_hung_up_although_something_moves() {
+    let server = start().await;
+    let mut drip = server.client(Http::One).connect(server.address).await.unwrap();
+    drip.write_all(b"POST /mutate HTTP/1.1\r\nx: ").await.unwrap();
+    let dripping = async {
+        while drip.write_all(b"x").await.is_ok() {
+            sleep(MOMENT * 2).await;
+        }
+    };
+    timeout(AMPLE, dripping).await.expect("it is hung up");
+}
+
+/// The head that a fresh connection begins with has the time of a handshake, not that of an idle connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_request_that_is_not_complete_soon_is_hung_up_but_an_idle_connection_is_kept() {
+    let server = start_with(|options| options.idle_timeout = FOR_EVER).await;
+    let client = server.client(Http::One);
+    for begin in [&b"P"[..], b"POST /mutate HTTP/1.1\r\nhost: ", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut half = client.connect(server.address).await.unwrap();
+        half.write_all(begin).await.unwrap();
+        let mut bytes = Vec::new();
+        let closed = timeout(AMPLE, half.read_to_end(&mut bytes)).await;
+        assert!(closed.is_ok(), "{}", String::from_utf8_lossy(begin));
+    }
+    for http in [Http::One, Http::Two] {
+        let mut session = server.client(http).open(server.address).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(session.send(post("/mutate", "sleep:600")).await.unwrap().status, 200);
+            sleep(Duration::from_millis(900)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_body_times_out_with_an_answer() {
+    let server = start().await;
+    let mut stream = server.client(Http::One).connect(server.address).await.unwrap();
+    stream
+        .write_all(b"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{")
+        .await
+        .unwrap();
+    let start = Instant::now();
+    let mut bytes = vec![0; 12];
+    timeout(AMPLE, stream.read_exact(&mut bytes)).await.expect("it is answered").unwrap();
+    assert_eq!(String::from_utf8(bytes).unwrap(), "HTTP/1.1 408");
+    assert!(start.elapsed() > Duration::from_millis(300));
+    assert_eq!(server.gate.started.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_gate_that_waits_or_blocks_too_long_is_given_up() {
+    let server = start().await;
+    for body in ["sleep:600000", "block:3000"] {
+        let answer =
+            server.client(Http::One).send(server.address, post("/mutate?timeout=700ms", body)).await.unwrap();
+        assert_eq!(answer.status, 504, "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_the_gate_is_an_answer_and_the_connection_lives_on() {
+    let server = start().await;
+    for http in [Http::One, Http::Two] {
+        let mut session = server.client(http).open(server.address).await.unwrap();
+        assert_eq!(session.send(post("/validate", "panic:on purpose")).await.unwrap().status, 500);
+        assert_eq!(session.send(post("/validate", "{}")).await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_review_too_many_waits_and_is_then_told_so() {
+    let server = start_with(|options| options.reviews = 1).await;
+    let client = server.client(Http::One);
+    let (slow, address) = (client.clone(), server.address);
+    let first =
+        tokio::spawn(async move { slow.send(address, post("/mutate", "sleep:600")).await.unwrap().status });
+    server.gate.wait_for_reviews(1).await;
+    let refused = client.send(address, post("/mutate?timeout=500ms", "{}")).await.unwrap();
+    assert_eq!(refused.status, 503, "it had 250 ms, and the place was free only after 600");
+    let waited = client.send(address, post("/mutate", "{}")).await.unwrap();
+    assert_eq!((waited.status.as_u16(), first.await.unwrap().as_u16()), (200, 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_large_body_too_many_waits_but_small_ones_pass() {
+    let server = start_with(|options| options.large_bodies = 1).await;
+    let client = server.client(Http::One);
+    let (slow, address) = (client.clone(), server.address);
+    let large = |start: &str| start.to_owned() + &" ".repeat(300 << 10);
+    let body = large("sleep:900");
+    let first = tokio::spawn(async move { slow.send(address, post("/mutate", body)).await.unwrap() });
+    server.gate.wait_for_reviews(1).await;
+    assert_eq!(client.send(address, post("/mutate?timeout=500ms", large("{}"))).await.unwrap().status, 503);
+    assert_eq!(client.send(address, post("/mutate?timeout=500ms", "{}")).await.unwrap().status, 200);
+    assert_eq!(first.await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_too_many_is_closed_and_a_place_comes_back() {
+    let server = start_with(|options| options.connections = 2).await;
+    let client = server.client(Http::One);
+    let mut first = client.open(server.address).await.unwrap();
+    let second = client.open(server.address).await.unwrap();
+    assert!(client.open(server.address).await.is_err());
+    assert!(server.gate.saw(Event::ConnectionRefused));
+    assert_eq!(first.send(post("/mutate", "{}")).await.unwrap().status, 200);
+    drop(second);
+    sleep(MOMENT * 2).await;
+    assert_eq!(client.send(server.address, post("/mutate", "{}")).await.unwrap().status, 200);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_with_its_share_of_connections_keeps_no_other_out_and_gets_its_places_back() {
+    let server = start_with(|options| {
+        options.connections_per_peer = 2;
+        options.handshake_timeout = Duration::from_secs(30);
+        options.idle_timeout = Duration::from_secs(30);
+    })
+    .await;
+    let (greedy, other) =
+        (server.client(Http::One).from([127, 0, 0, 1]), server.client(Http::One).from([127, 0, 0, 2]));
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut half = greedy.connect(server.address).await.unwrap();
+        half.write_all(b"POST /mutate HTTP/1.1\r\nhost: ").await.unwrap();
+        held.push(half);
+    }
+    for _ in 0..20 {
+        assert!(greedy.connect(server.address).await.is_err());
+    }
+    assert!(server.gate.saw(Event::ConnectionRefused));
+    for _ in 0..5 {
+        assert_eq!(other.send(server.address, post("/validate", "{}")).await.unwrap().status, 200);
+    }
+    drop(held);
+    let back = async {
+        while greedy.send(server.address, post("/validate", "{}")).await.is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), back).await.expect("the places come back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closed_connections_leave_no_task_behind() {
+    let server = start().await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let client = server.client(Http::One);
+    client.send(server.address, post("/mutate", "{}")).await.unwrap();
+    sleep(MOMENT).await;
+    let before = tasks();
+    for _ in 0..100 {
+        client.send(server.address, post("/mutate", "{}")).await.unwrap();
+    }
+    sleep(MOMENT * 4).await;
+    assert!(tasks() <= before + 2, "{before} tasks became {}", tasks());
+}
+
+// === probes ===
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_and_metrics_are_plain_and_say_why() {
+    let server = start().await;
+    assert_eq!(get(server.probes, "/livez").await.unwrap().text(), "ok");
+    let ready = get(server.probes, "/readyz").await.unwrap();
+    assert_eq!((ready.status.as_u16(), ready.text().as_str()), (200, "ok"));
+    let metrics = get(server.probes, "/metrics").await.unwrap();
+    assert_eq!(metrics.headers["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert_eq!(metrics.text(), "# EOF\n");
+    assert_eq!(get(server.probes, "/").await.unwrap().status, 404);
+    server.gate.unready.store(true, Ordering::SeqCst);
+    let ready = get(server.probes, "/readyz").await.unwrap();
+    assert_eq!((ready.status.as_u16(), ready.text().as_str()), (503, "no policies yet"));
+    assert_eq!(get(server.probes, "/livez").await.unwrap().status, 200);
+}
+
+// === callers ===
+
+/// A server that asks callers for a certificate of the CAs in `clients.crt`.
+async fn start_for_clients_of(ca_certs: &str) -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    load_or_make(dir.path(), &[]).unwrap();
+    let client_ca = dir.path().join("clients.crt");
+    fs::write(&client_ca, ca_certs).unwrap();
+    let options = options(&dir.path().join("tls.crt"), &dir.path().join("tls.key"));
+    run(dir, ServerOptions { client_ca: Some(client_ca), ..options }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_client_cas_nobody_calls_without_a_certificate_and_the_probes_stay_open() {
+    let (first, second, foreign) = (Ca::new("first"), Ca::new("second"), Ca::new("foreign"));
+    let server = start_for_clients_of(&(first.pem.clone() + &second.pem)).await;
+    let ca = server.dir.path().join("ca.crt");
+    for http in [Http::One, Http::Two] {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let client = Client::with_versions(&[&ca], http, &[version]);
+            let refused = [
+                client.clone(),
+                client.clone().showing(&foreign.sign(ExtendedKeyUsagePurpose::ClientAuth)),
+                client.clone().showing(&first.sign(ExtendedKeyUsagePurpose::ServerAuth)),
+            ];
+            for (number, client) in refused.into_iter().enumerate() {
+                let answer = client.send(server.address, post("/validate", "{}")).await;
+                assert!(answer.is_err(), "{number} {http:?} {version:?}");
+            }
+            for ca in [&first, &second] {
+                let client = client.clone().showing(&ca.sign(ExtendedKeyUsagePurpose::ClientAuth));
+                let answer = client.send(server.address, post("/validate", "{}")).await.unwrap();
+                assert_eq!(answer.status, 200);
+            }
+        }
+    }
+    assert_eq!(server.gate.started.load(Ordering::SeqCst), 8, "nothing else reached the gate");
+    assert!(server.gate.saw(Event::HandshakeFailed));
+    assert_eq!(get(server.probes, "/readyz").await.unwrap().text(), "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replaced_client_cas_are_taken_up_and_unusable_ones_keep_the_old() {
+    let (old, new) = (Ca::new("old"), Ca::new("new"));
+    let server = start_for_clients_of(&old.pem).await;
+    let file = server.dir.path().join("clients.crt");
+    let of = |ca: &Ca| server.client(Http::One).showing(&ca.sign(ExtendedKeyUsagePurpose::ClientAuth));
+    let (old, new, new_pem) = (of(&old), of(&new), new.pem);
+    assert!(new.send(server.address, post("/validate", "{}")).await.is_err());
+
+    fs::write(&file, "no CA").unwrap();
+    let refused = async {
+        while !server.gate.saw(Event::CertificateRefused) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), refused).await.expect("the file is looked at");
+    let ready = get(server.probes, "/readyz").await.unwrap();
+    assert!(ready.status == 200 && ready.text().contains("server.clientCaFile"), "{}", ready.text());
+    assert_eq!(old.send(server.address, post("/validate", "{}")).await.unwrap().status, 200);
+
+    fs::write(&file, new_pem).unwrap();
+    let taken = async {
+        while new.send(server.address, post("/validate", "{}")).await.is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), taken).await.expect("the new CA is taken up");
+    assert!(old.send(server.address, post("/validate", "{}")).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_cas_that_cannot_be_used_stop_the_start_and_name_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    load_or_make(dir.path(), &[]).unwrap();
+    let file = dir.path().join("clients.crt");
+    for (text, wanted) in [
+        (None, "No such file"),
+        (Some(""), "it has none"),
+        (Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "certificate"),
+        (Some("-----BEGIN CERTIFICATE-----\nAAAA"), "section end"),
+    ] {
+        if let Some(text) = text {
+            fs::write(&file, text).unwrap();
+        }
+        let options = options(&dir.path().join("tls.crt"), &dir.path().join("tls.key"));
+        let error =
+            Server::bind(ServerOptions { client_ca: Some(file.clone()), ..options }).await.unwrap_err();
+        let said = error.to_string();
+        assert!(matches!(error, Error::LoadClientCas { .. }), "{said}");
+        assert!(said.contains("server.clientCaFile") && said.contains("clients.crt`"), "{said}");
+        assert!(said.contains(wanted), "{said}");
+    }
+}
+
+// === the start ===
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_in_use_and_a_missing_certificate_stop_the_start_with_advice() {
+    let server = start().await;
+    let files = |name: &str| server.dir.path().join(name);
+    let taken = ServerOptions { address: server.address, ..options(&files("tls.crt"), &files("tls.key")) };
+    let error = Server::bind(taken).await.unwrap_err().to_string();
+    assert!(error.contains(&format!("`{}`", server.address)) && error.contains("another process"), "{error}");
+    let taken = ServerOptions { probes: server.probes, ..options(&files("tls.crt"), &files("tls.key")) };
+    assert!(Server::bind(taken).await.unwrap_err().to_string().contains(&server.probes.to_string()));
+    let missing = options(&files("none.crt"), &files("tls.key"));
+    assert!(matches!(Server::bind(missing).await, Err(Error::LoadCertificate(_))));
+}
+
+// === the end ===
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_finishes_what_is_in_flight_and_refuses_new_connections() {
+    for http in [Http::One, Http::Two] {
+        let server = start_with(|options| options.pause = Duration::from_millis(400)).await;
+        let (client, address) = (server.client(http), server.address);
+        let mut session = client.open(address).await.unwrap();
+        let in_flight = tokio::spawn(async move { session.send(post("/validate", "sleep:1200")).await });
+        server.gate.wait_for_reviews(1).await;
+        server.trigger.send().await;
+        sleep(MOMENT * 2).await;
+        let ready = get(server.probes, "/readyz").await.unwrap();
+        assert_eq!((ready.status.as_u16(), ready.text().as_str()), (503, "shutting down"));
+        let late = client.send(address, post("/validate", "{}")).await.unwrap();
+        assert_eq!(late.status, 200, "whoever still comes during the pause is served");
+        sleep(Duration::from_millis(500)).await;
+        assert!(TcpStream::connect(address).await.is_err(), "after the pause nobody is let in");
+        assert_eq!(get(server.probes, "/readyz").await.unwrap().status, 503, "probes go on while draining");
+        assert_eq!(in_flight.await.unwrap().unwrap().status, 200);
+        server.end().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_drain_has_a_deadline_and_neither_idle_nor_silent_peers_hold_it_up() {
+    let change = |options: &mut ServerOptions| {
+        options.handshake_timeout = Duration::from_secs(30);
+        options.budget = FOR_EVER;
+    };
+    let server = start_with(|options| {
+        change(options);
+        options.drain = Duration::from_millis(500);
+    })
+    .await;
+    let client = server.client(Http::One);
+    let address = server.address;
+    let slow = client.clone();
+    let cut = tokio::spawn(async move { slow.send(address, post("/mutate", "sleep:600000")).await });
+    server.gate.wait_for_reviews(1).await;
+    server.trigger.send().await;
+    server.end().await.unwrap();
+    assert!(cut.await.unwrap().is_err());
+
+    let server = start_with(|options| {
+        change(options);
+        options.drain = FOR_EVER;
+    })
+    .await;
+    let idle = server.client(Http::One).open(server.address).await.unwrap();
+    let silent = TcpStream::connect(server.address).await.unwrap();
+    sleep(MOMENT).await;
+    server.trigger.send().await;
+    server.end().await.unwrap();
+    drop((idle, silent));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_aborts_at_once() {
+    for wait in [Duration::ZERO, Duration::from_millis(300)] {
+        let server = start_with(|options| {
+            options.pause = if wait.is_zero() { FOR_EVER } else { options.pause };
+            options.drain = FOR_EVER;
+            options.budget = FOR_EVER;
+        })
+        .await;
+        let (client, address) = (server.client(Http::One), server.address);
+        let cut = tokio::spawn(async move { client.send(address, post("/mutate", "sleep:600000")).await });
+        server.gate.wait_for_reviews(1).await;
+        server.trigger.send().await;
+        sleep(wait).await;
+        server.trigger.send().await;
+        // During the pause or the drain alike, neither of which would end.
+        let error = server.end().await.unwrap_err();
+        assert!(matches!(error, Error::Abort), "{error}");
+        assert!(cut.await.unwrap().is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_of_the_process_is_a_signal() {
+    // A process that has listened once never ends by a signal again, so the other tests are not to be in it.
+    if !alone("server::sigterm_of_the_process_is_a_signal") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    load_or_make(dir.path(), &[]).unwrap();
+    let server =
+        Server::bind(options(&dir.path().join("tls.crt"), &dir.path().join("tls.key"))).await.unwrap();
+    let signals = Signals::from_process().unwrap();
+    let task = tokio::spawn(server.run(Arc::new(Puppet::default()), signals));
+    let sent =
+        std::process::Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    timeout(AMPLE, task).await.unwrap().unwrap().unwrap();
+}
+
+// === certificates that are replaced ===
+
+/// A mounted Secret as the kubelet lays it out (`kubernetes:pkg/volume/util/atomic_writer.go`): the files are links
+/// into `..data`, which is a link to a directory with a time in its name.
+struct Secret {
+    mount: PathBuf,
+    version: usize,
+}
+
+impl Secret {
+    fn new(mount: &Path) -> Self {
+        fs::create_dir_all(mount).unwrap();
+        for name in ["tls.crt", "tls.key"] {
+            symlink(Path::new("..data").join(name), mount.join(name)).unwrap();
+        }
+        Self { mount: mount.to_owned(), version: 0 }
+    }
+
+    /// Puts a new version in place with one rename and removes the old one.
+    fn update(&mut self, cert: &[u8], key: &[u8]) {
+        let old = self.mount.join(format!("..2026_{}", self.version));
+        self.version += 1;
+        let name = format!("..2026_{}", self.version);
+        fs::create_dir(self.mount.join(&name)).unwrap();
+        fs::write(self.mount.join(&name).join("tls.crt"), cert).unwrap();
+        fs::write(self.mount.join(&name).join("tls.key"), key).unwrap();
+        symlink(&name, self.mount.join("..data_tmp")).unwrap();
+        fs::rename(self.mount.join("..data_tmp"), self.mount.join("..data")).unwrap();
+        let _ = fs::remove_dir_all(old);
+    }
+
+    fn take(&mut self, made: &Path) {
+        self.update(&fs::read(made.join("tls.crt")).unwrap(), &fs::read(made.join("tls.key")).unwrap());
+    }
+}
+
+/// Development certificates of CAs of their own, and a Secret with the first of them mounted.
+async fn start_on_secret(count: usize) -> (Running, Secret, Vec<PathBuf>) {
+    let dir = tempfile::tempdir().unwrap();
+    let made: Vec<_> = (0..count).map(|index| dir.path().join(format!("made-{index}"))).collect();
+    for place in &made {
+        load_or_make(place, &[]).unwrap();
+    }
+    let mut secret = Secret::new(&dir.path().join("mount"));
+    secret.take(&made[0]);
+    let options = options(&secret.mount.join("tls.crt"), &secret.mount.join("tls.key"));
+    (run(dir, options).await, secret, made)
+}
+
+fn trusting_all(made: &[PathBuf]) -> Client {
+    let files: Vec<_> = made.iter().map(|place| place.join("ca.crt")).collect();
+    Client::trusting(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>(), Http::One)
+}
+
+async fn wait_for_leaf(client: &Client, address: SocketAddr, place: &Path) {
+    let wanted =
+        wasmgate::certs::load(&place.join("tls.crt"), &place.join("tls.key")).unwrap().chain[0].clone();
+    let served = async {
+        while client.leaf(address).await.unwrap() != wanted {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(3), served).await.expect("the new certificate is served");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_rotations_by_symlink_swap_under_load_fail_no_handshake() {
+    let (server, mut secret, made) = start_on_secret(4).await;
+    let client = trusting_all(&made);
+    let stop = Arc::new(AtomicBool::new(false));
+    let load: Vec<_> = (0..3)
+        .map(|_| {
+            let (client, stop, address) = (client.clone(), stop.clone(), server.address);
+            tokio::spawn(async move {
+                let mut done = 0_usize;
+                while !stop.load(Ordering::SeqCst) {
+                    let answer =
+                        client.send(address, post("/validate", "{}")).await.expect("no handshake fails");
+                    assert_eq!(answer.status, 200);
+                    done += 1;
+                }
+                done
+            })
+        })
+        .collect();
+    for place in &made[1..] {
+        sleep(MOMENT * 2).await;
+        secret.take(place);
+        wait_for_leaf(&client, server.address, place).await;
+    }
+    stop.store(true, Ordering::SeqCst);
+    let mut done = 0;
+    for task in load {
+        done += task.await.expect("no request fails");
+    }
+    assert!(done > 20, "there was load: {done} requests");
+    let replaced =
+        server.gate.events.lock().unwrap().iter().filter(|e| **e == Event::CertificateReplaced).count();
+    assert_eq!(replaced, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_new_certificate_keeps_the_old_one_and_says_so() {
+    let (server, mut secret, made) = start_on_secret(3).await;
+    let client = trusting_all(&made);
+    let read = |place: &Path, name: &str| fs::read(place.join(name)).unwrap();
+    secret.update(&read(&made[1], "tls.crt"), &read(&made[0], "tls.key"));
+    sleep(MOMENT * 4).await;
+    wait_for_leaf(&client, server.address, &made[0]).await;
+    let ready = get(server.probes, "/readyz").await.unwrap();
+    assert_eq!(ready.status, 200);
+    assert!(ready.text().contains("old certificate"), "{}", ready.text());
+    let refused =
+        || server.gate.events.lock().unwrap().iter().filter(|e| **e == Event::CertificateRefused).count();
+    assert_eq!(refused(), 1, "said once, not at every look");
+
+    fs::remove_dir_all(secret.mount.join(format!("..2026_{}", secret.version))).unwrap();
+    sleep(MOMENT * 4).await;
+    wait_for_leaf(&client, server.address, &made[0]).await;
+
+    secret.take(&made[2]);
+    wait_for_leaf(&client, server.address, &made[2]).await;
+    assert_eq!(get(server.probes, "/readyz").await.unwrap().text(), "ok");
+}

@@ -1,0 +1,503 @@
+//! The current snapshot of a cluster, against an API server that lives in the test and goes wrong on demand.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use wasmgate::grant::{Exceptions, load};
+use wasmgate::registry::{PullSecrets as _, Pulled, Puller};
+use wasmgate::watch::{self, Account, Base, SecretLimits, WatchOptions, Watched, Watching};
+
+use crate::support::api::{Api, Fault};
+use crate::support::watch::{AMPLE, Watch, docker_config_for, eventually, names, options};
+
+fn grant(name: &str) -> Value {
+    json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
+        "metadata": {"name": name, "namespace": "shop", "managedFields": [{"manager": "kubectl"}]},
+        "spec": {"capabilities": [{"name": "env", "names": ["A"]}]}})
+}
+
+fn exception(name: &str) -> Value {
+    json!({"metadata": {"name": name, "namespace": "shop"}, "status": {"seen": true}, "spec": {
+        "rules": ["needs-grant"], "reason": "TICKET-1", "expiresAt": "2099-01-01T00:00:00Z"}})
+}
+
+fn class(name: &str, handler: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"pool": "wasm"}}, "handler": handler,
+        "scheduling": {"nodeSelector": {"wasm": "true"}}})
+}
+
+fn namespace(name: &str, level: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"wasmgate.dev/enforce": level}}})
+}
+
+#[tokio::test]
+async fn everything_that_a_directory_would_say_is_in_the_snapshot_and_follows_the_cluster() {
+    let api = Api::start().await;
+    api.put("wasigrants", grant("orders"));
+    api.put(
+        "clusterwasigrants",
+        json!({"metadata": {"name": "all"}, "spec": {
+        "namespaceSelector": {}, "capabilities": [{"name": "http.inbound"}]}}),
+    );
+    api.put("wasiexceptions", exception("legacy"));
+    api.put("runtimeclasses", class("wasmtime", "wasmtime"));
+    api.put("namespaces", namespace("shop", "warn"));
+    api.put(
+        "limitranges",
+        json!({"metadata": {"name": "sizes", "namespace": "shop"},
+        "spec": {"limits": [{"type": "Container", "max": {"memory": "1Gi"}}]}}),
+    );
+    let watch = Watch::start(&api);
+    watch.ready().await;
+    let snapshot = watch.snapshot();
+    let classes = snapshot.cluster.runtime_classes.as_ref().unwrap();
+    assert_eq!(classes["wasmtime"].handler, "wasmtime");
+    assert_eq!(classes["wasmtime"].node_selector["wasm"], "true");
+    assert_eq!(classes["wasmtime"].labels["pool"], "wasm");
+    assert_eq!(snapshot.cluster.namespaces["shop"]["wasmgate.dev/enforce"], "warn");
+    assert_eq!(snapshot.cluster.limit_ranges["shop"].len(), 1);
+    assert_eq!(watch.grants(), ["all", "orders"]);
+    assert_eq!(snapshot.exceptions.len(), 1);
+
+    api.put("wasigrants", grant("payments"));
+    api.put("namespaces", namespace("shop", "deny"));
+    api.delete("runtimeclasses", "", "wasmtime");
+    watch
+        .until("changes", |now| {
+            names(&now.grants) == ["all", "orders", "payments"]
+                && now.cluster.namespaces["shop"]["wasmgate.dev/enforce"] == "deny"
+                && now.cluster.runtime_classes.as_ref().unwrap().is_empty()
+        })
+        .await;
+    assert!(
+        Arc::ptr_eq(&snapshot.exceptions, &watch.snapshot().exceptions),
+        "what did not change is the same"
+    );
+    api.delete("namespaces", "", "shop");
+    api.delete("wasigrants", "shop", "orders");
+    watch.until("deletions", |now| now.cluster.namespaces.is_empty() && now.grants.len() == 2).await;
+    assert!(api.asked("namespaces").iter().all(|asked| asked.accept.contains("PartialObjectMetadata")));
+}
+
+#[tokio::test]
+async fn a_bad_object_is_left_out_alone_and_its_older_version_is_not_in_force() {
+    let api = Api::start().await;
+    let broken = |name: &str| {
+        let mut broken = grant(name);
+        broken["spec"]["capabilities"] = json!([{"name": "no-such-capability"}]);
+        broken
+    };
+    api.put("wasigrants", grant("good"));
+    api.put("wasigrants", broken("bad"));
+    api.put("wasigrants", json!({"metadata": {"name": "worse", "namespace": "shop"}, "spec": 7}));
+    let watch = Watch::start(&api);
+    watch.ready().await;
+    assert_eq!(watch.grants(), ["good"]);
+    assert_eq!(watch.report(Watched::WasiGrants).rejected, 2);
+    api.put("wasigrants", grant("bad"));
+    watch.until("a mended grant", |now| names(&now.grants) == ["bad", "good"]).await;
+    api.put("wasigrants", broken("good"));
+    watch.until("a grant that broke", |now| names(&now.grants) == ["bad"]).await;
+    assert_eq!(watch.report(Watched::WasiGrants).rejected, 2);
+    api.delete("wasigrants", "shop", "good");
+    api.delete("wasigrants", "shop", "worse");
+    let rejected = || watch.report(Watched::WasiGrants).rejected;
+    eventually(|| format!("{} are rejected", rejected()), || rejected() == 0).await;
+}
+
+#[tokio::test]
+async fn readiness_waits_for_every_watch_and_says_which_is_missing_and_why() {
+    let api = Api::start().await;
+    api.fail("wasigrants", Fault::Status(403));
+    api.fail("runtimeclasses", Fault::Status(404));
+    api.fail("limitranges", Fault::Status(500));
+    api.fail("serviceaccounts", Fault::Garbage);
+    let watch = Watch::start(&api);
+    let said = |words: &str| {
+        let ready = watch.watching.ready();
+        ready.unwrap_err().contains(words)
+    };
+    for words in [
+        "wasigrants.wasmgate.dev: forbidden: the ClusterRole lacks list on wasigrants.wasmgate.dev",
+        "runtimeclasses.node.k8s.io: not found: this API server does not serve node.k8s.io/v1",
+        "limitranges: the API server answered list with 500",
+        "serviceaccounts: ",
+    ] {
+        eventually(|| format!("{words}: {:?}", watch.watching.ready()), || said(words)).await;
+    }
+    let listed = || watch.report(Watched::Namespaces).synced;
+    eventually(|| "namespaces".into(), listed).await;
+    assert!(!said("namespaces:"), "{:?}", watch.watching.ready());
+    assert_eq!(watch.published.load(Ordering::SeqCst), 0, "no snapshot before all of it is known");
+    for kind in ["wasigrants", "runtimeclasses", "limitranges", "serviceaccounts"] {
+        api.heal(kind);
+    }
+    watch.ready().await;
+    assert!(watch.report(Watched::WasiGrants).errors > 0);
+    assert_eq!(watch.report(Watched::WasiGrants).trouble, None);
+}
+
+/// Else a gate that restarts where somebody removed a definition would never be ready, and no pod would start.
+#[tokio::test]
+async fn a_definition_that_is_missing_is_a_kind_without_objects_until_it_is_applied() {
+    let api = Api::start().await;
+    let kinds = ["wasigrants", "clusterwasigrants", "wasiexceptions"];
+    for kind in kinds {
+        api.fail(kind, Fault::Status(404));
+    }
+    let watch = Watch::start(&api);
+    watch.ready().await;
+    assert!(watch.grants().is_empty(), "what nobody can grant is denied");
+    let grants = || watch.report(Watched::WasiGrants);
+    assert!(grants().trouble.unwrap().contains("apply manifests/crds"));
+    eventually(|| "further errors, which an alert counts".into(), || grants().errors >= 3).await;
+    assert_eq!(watch.published.load(Ordering::SeqCst), 1, "the same emptiness is no news");
+    for kind in kinds {
+        api.heal(kind);
+    }
+    api.put("wasigrants", grant("orders"));
+    watch.until("a grant of the new definition", |now| names(&now.grants) == ["orders"]).await;
+    eventually(|| format!("{:?}", grants()), || grants().trouble.is_none()).await;
+
+    // The definition goes, and with it its grants; when it is back there are others, of an age that a watch could resume from.
+    api.fail("wasigrants", Fault::Status(404));
+    api.cut("wasigrants");
+    watch.until("no grants without a definition", |now| now.grants.is_empty()).await;
+    assert!(watch.watching.ready().is_ok());
+    api.heal("wasigrants");
+    watch.until("the list of the new definition", |now| names(&now.grants) == ["orders"]).await;
+}
+
+#[tokio::test]
+async fn a_right_that_is_taken_away_leaves_the_last_snapshot_standing() {
+    let api = Api::start().await;
+    api.put("wasigrants", grant("orders"));
+    let watch = Watch::start(&api);
+    watch.ready().await;
+    api.fail("wasigrants", Fault::Status(403));
+    api.cut("wasigrants");
+    let trouble = || watch.report(Watched::WasiGrants).trouble.unwrap_or_default();
+    eventually(trouble, || trouble().contains("lacks watch on wasigrants.wasmgate.dev")).await;
+    assert!(watch.watching.ready().is_ok());
+    assert_eq!(watch.grants(), ["orders"]);
+    api.heal("wasigrants");
+    api.put("wasigrants", grant("payments"));
+    watch.until("the resumed watch", |now| now.grants.len() == 2).await;
+    assert_eq!(watch.report(Watched::WasiGrants).restarts, 0, "it went on where it was");
+}
+
+#[tokio::test]
+async fn a_watch_that_is_too_old_lists_anew_and_forgets_what_is_gone() {
+    let api = Api::start().await;
+    api.put("wasigrants", grant("gone"));
+    api.put("wasigrants", grant("stays"));
+    let watch = Watch::start(&api);
+    watch.ready().await;
+    // The deletion falls into the gap that the server no longer remembers.
+    api.forget("wasigrants", "shop", "gone");
+    api.expire("wasigrants");
+    watch.until("the new list", |now| names(&now.grants) == ["stays"]).await;
+    let report = watch.report(Watched::WasiGrants);
+    assert_eq!(report.restarts, 1, "{report:?}");
+    assert!(report.errors > 0, "{report:?}");
+    api.put("wasigrants", grant("late"));
+    watch.until("the new watch", |now| names(&now.grants) == ["late", "stays"]).await;
+}
+
+#[tokio::test]
+async fn a_long_list_comes_in_pages_and_a_burst_is_a_handful_of_snapshots() {
+    let api = Api::start().await;
+    for number in 0..250 {
+        api.put("wasigrants", grant(&format!("g{number}")));
+    }
+    let watch = Watch::start(&api);
+    watch.ready().await;
+    assert_eq!(watch.grants().len(), 250);
+    let lists = api.asked("wasigrants").into_iter().filter(|asked| !asked.query.contains("watch=true"));
+    assert_eq!(lists.count(), 3);
+    let before = watch.published.load(Ordering::SeqCst);
+    for number in 250..10_000 {
+        api.put("wasigrants", grant(&format!("g{number}")));
+    }
+    watch.until("the burst", |now| now.grants.len() == 10_000).await;
+    let snapshots = watch.published.load(Ordering::SeqCst) - before;
+    assert!(snapshots < 60, "{snapshots} snapshots of 9750 events");
+    println!("9750 events, {snapshots} snapshots");
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_noticed_and_replaced() {
+    let api = Api::start().await;
+    let watch = Watch::start_with(
+        &api,
+        WatchOptions { watch_timeout: Duration::from_secs(1), ..options() },
+        Base::default(),
+    );
+    watch.ready().await;
+    // Nothing more is written on the open watch, not even its end.
+    api.fail("wasigrants", Fault::Silent);
+    api.cut("wasigrants");
+    let silent = || api.asked("wasigrants").iter().filter(|asked| asked.query.contains("watch=true")).count();
+    let before = silent();
+    eventually(|| "no watch on the silent server".into(), || silent() > before).await;
+    api.heal("wasigrants");
+    api.put("wasigrants", grant("late"));
+    watch.until("the watch after the silent one", |now| now.grants.len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_list_that_never_comes_is_given_up_and_tried_again() {
+    let api = Api::start().await;
+    api.fail("namespaces", Fault::Silent);
+    let watching = Watching::new(api.client(Duration::from_millis(300)), options());
+    watching.start(Base::default(), |_| {});
+    let lists = || api.asked("namespaces").len();
+    eventually(|| format!("{} lists: {:?}", lists(), watching), || lists() >= 2).await;
+    api.heal("namespaces");
+    eventually(|| format!("{:?}", watching.ready()), || watching.ready().is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_server_that_ends_every_watch_at_once_is_not_asked_in_a_tight_loop() {
+    let api = Api::start().await;
+    api.fail("namespaces", Fault::EndAtOnce);
+    let options = WatchOptions { watch_interval: Duration::from_millis(200), ..options() };
+    let watch = Watch::start_with(&api, options, Base::default());
+    watch.ready().await;
+    let start = Instant::now();
+    let watches =
+        || api.asked("namespaces").iter().filter(|asked| asked.query.contains("watch=true")).count();
+    eventually(|| "five watches".into(), || watches() >= 5).await;
+    assert!(start.elapsed() >= Duration::from_millis(600), "five watches in {:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_directory_s_grants_stand_beside_the_cluster_s_which_win() {
+    let api = Api::start().await;
+    let mut stricter = grant("both");
+    stricter["spec"]["capabilities"] = json!([{"name": "env", "names": ["CLUSTER"]}]);
+    api.put("wasigrants", stricter);
+    api.put("wasigrants", grant("cluster"));
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["both", "folder"] {
+        std::fs::write(folder.path().join(format!("{name}.json")), grant(name).to_string()).unwrap();
+    }
+    let loaded = load::load_dir(folder.path()).unwrap();
+    let base = Base { grants: Arc::new(loaded.grants), exceptions: Arc::new(Exceptions::default()) };
+    let watch = Watch::start_with(&api, options(), base);
+    watch.ready().await;
+    assert_eq!(watch.grants(), ["both", "cluster", "folder"]);
+    let snapshot = watch.snapshot();
+    let both = snapshot.grants.iter().find(|grant| grant.name() == "both").unwrap();
+    assert_eq!(both.spec.capabilities[0].names.as_deref().unwrap(), ["CLUSTER"]);
+    api.delete("wasigrants", "shop", "both");
+    watch
+        .until("the directory's own", |now| {
+            let both = now.grants.iter().find(|grant| grant.name() == "both");
+            both.is_some_and(|grant| grant.spec.capabilities[0].names.as_deref().unwrap() == ["A"])
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_object_of_the_cluster_that_became_wrong_does_not_bring_the_directory_s_back_into_force() {
+    let api = Api::start().await;
+    let cluster_grant = || {
+        json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "ClusterWasiGrant", "metadata": {"name": "all"},
+            "spec": {"namespaceSelector": {}, "capabilities": [{"name": "http.inbound"}]}})
+    };
+    let the_exception = || {
+        let mut written = exception("legacy");
+        written["apiVersion"] = json!("wasmgate.dev/v1alpha1");
+        written["kind"] = json!("WasiException");
+        written.as_object_mut().unwrap().remove("status");
+        written
+    };
+    let broken = |mut object: Value| {
+        object["spec"] = json!({"capabilities": [{"name": "no-such-capability"}]});
+        object
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for (name, object) in [("a", grant("orders")), ("b", cluster_grant()), ("c", the_exception())] {
+        std::fs::write(folder.path().join(format!("{name}.json")), object.to_string()).unwrap();
+    }
+    let loaded = load::load_dir(folder.path()).unwrap();
+    let base = Base { grants: Arc::new(loaded.grants), exceptions: Arc::new(loaded.exceptions) };
+    // One is wrong from the start, the others become so.
+    api.put("wasigrants", broken(grant("orders")));
+    let watch = Watch::start_with(&api, options(), base);
+    watch.ready().await;
+    assert_eq!(watch.grants(), ["all"]);
+    assert_eq!(watch.snapshot().exceptions.len(), 1);
+    api.put("clusterwasigrants", broken(cluster_grant()));
+    api.put("wasiexceptions", broken(the_exception()));
+    watch.until("neither", |now| now.grants.is_empty() && now.exceptions.is_empty()).await;
+    // A new list, of which the rejection is a part, changes nothing about it.
+    api.expire("wasigrants");
+    eventually(|| "a list".into(), || watch.report(Watched::WasiGrants).restarts == 1).await;
+    api.put("namespaces", namespace("shop", "warn"));
+    watch.until("a later snapshot", |now| !now.cluster.namespaces.is_empty()).await;
+    assert!(watch.grants().is_empty());
+    // Only where it is gone from the cluster, what the directory says counts again.
+    api.delete("wasigrants", "shop", "orders");
+    api.delete("wasiexceptions", "shop", "legacy");
+    watch.until("those", |now| names(&now.grants) == ["orders"] && now.exceptions.len() == 1).await;
+    api.put("clusterwasigrants", cluster_grant());
+    watch.until("all", |now| now.grants.len() == 2).await;
+}
+
+#[tokio::test]
+async fn a_kubeconfig_that_cannot_be_used_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config");
+    let error = async |path: &Path| watch::connect(Some(path)).await.err().unwrap().to_string();
+    let missing = error(&file).await;
+    assert!(missing.starts_with(&format!("could not read the kubeconfig `{}`", file.display())), "{missing}");
+    std::fs::write(&file, "{{{").unwrap();
+    let broken = error(&file).await;
+    assert!(broken.starts_with("could not read the kubeconfig"), "{broken}");
+    // The test runs in no pod.
+    let outside = watch::connect(None).await.err().unwrap().to_string();
+    assert!(
+        outside.starts_with("not in a cluster: ") && outside.ends_with("; pass --kubeconfig"),
+        "{outside}"
+    );
+}
+
+// === Pull secrets ===
+
+fn docker_config(password: &str) -> String {
+    docker_config_for("r.corp", "me", password)
+}
+
+fn secret(name: &str, kind: &str, field: &str, text: &str) -> Value {
+    json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": name, "namespace": "shop"}, "type": kind,
+        "data": {field: STANDARD.encode(text)}})
+}
+
+fn puller(secrets: &[&str], account: &str) -> Puller {
+    Puller {
+        namespace: "shop".into(),
+        pull_secrets: secrets.iter().map(|name| (*name).to_string()).collect(),
+        service_account: account.into(),
+    }
+}
+
+async fn pulled(watching: &Watching, secrets: &[&str], account: &str) -> Pulled {
+    watching.pull_secrets().logins(&puller(secrets, account)).await
+}
+
+#[tokio::test]
+async fn pull_secrets_of_the_pod_and_of_its_account_are_read_on_demand_and_remembered() {
+    let api = Api::start().await;
+    let json = "kubernetes.io/dockerconfigjson";
+    api.put("secrets", secret("new", json, ".dockerconfigjson", &docker_config("hunter2")));
+    let old = json!({"r.corp/team": {"username": "me", "password": "hunter3"}}).to_string();
+    api.put("secrets", secret("old", "kubernetes.io/dockercfg", ".dockercfg", &old));
+    api.put(
+        "serviceaccounts",
+        json!({"metadata": {"name": "builder", "namespace": "shop"},
+        "imagePullSecrets": [{"name": "old"}], "secrets": [{"name": "x"}]}),
+    );
+    api.put("serviceaccounts", json!({"metadata": {"name": "default", "namespace": "shop"}}));
+    let watch = Watch::start(&api);
+    watch.ready().await;
+    assert_eq!(watch.report(Watched::ServiceAccounts).objects, 1, "only accounts with pull secrets are kept");
+    assert_eq!(pulled(&watch.watching, &[], "default").await, Pulled::default());
+    assert!(api.asked("secrets").is_empty(), "nothing is listed, and nothing asked without need");
+    let by_pod = pulled(&watch.watching, &["new"], "builder").await;
+    assert_eq!((by_pod.logins.len(), by_pod.notes.len()), (1, 0), "{by_pod:?}");
+    assert_eq!(by_pod.logins[0].registry, "r.corp");
+    let by_account = pulled(&watch.watching, &[], "builder").await;
+    assert_eq!(by_account.logins[0].path, "team");
+    for _ in 0..100 {
+        pulled(&watch.watching, &["new", "old"], "default").await;
+    }
+    assert_eq!(api.asked("secrets").len(), 2);
+    assert!(!format!("{by_pod:?} {by_account:?} {:?}", watch.watching).contains("hunter"));
+}
+
+#[tokio::test]
+async fn a_pull_secret_that_cannot_be_read_is_noted_with_what_to_do() {
+    let api = Api::start().await;
+    api.put("secrets", secret("opaque", "Opaque", "password", "hunter2"));
+    let json = "kubernetes.io/dockerconfigjson";
+    api.put("secrets", secret("broken", json, ".dockerconfigjson", "{\"auths\": hunter2}"));
+    api.put("secrets", secret("empty", json, "other", "hunter2"));
+    let watch = Watch::start(&api);
+    let note = async |name: &str| {
+        let pulled = pulled(&watch.watching, &[name], "default").await;
+        assert_eq!((pulled.logins.len(), pulled.notes.len()), (0, 1), "{pulled:?}");
+        assert!(!pulled.notes[0].contains("hunter2"), "{pulled:?}");
+        pulled.notes[0].clone()
+    };
+    assert!(note("absent").await.ends_with("pull secret `absent` in namespace `shop`: it does not exist"));
+    assert!(note("opaque").await.contains("its type is `Opaque`"));
+    assert!(note("broken").await.contains("not as docker writes it, at line 1"));
+    assert!(note("empty").await.contains("it has no `.dockerconfigjson`"));
+    let before = api.asked("secrets").len();
+    for name in ["../../../api/v1/namespaces/kube-system/secrets/x", "A", "a/b", "a?b", "-a"] {
+        assert!(note(name).await.ends_with("is not the name of a secret"));
+    }
+    assert_eq!(api.asked("secrets").len(), before, "a user's text is no path");
+    api.fail("secrets", Fault::Status(403));
+    let forbidden = note("mine").await;
+    for words in ["`get` on the secret `mine`", "a Role in namespace `shop`", "ServiceAccount `wasmgate`"] {
+        assert!(forbidden.contains(words), "{forbidden}");
+    }
+    // With the Role it is read, soon after.
+    api.heal("secrets");
+    api.put("secrets", secret("mine", json, ".dockerconfigjson", &docker_config("hunter2")));
+    let start = Instant::now();
+    while pulled(&watch.watching, &["mine"], "default").await.logins.is_empty() {
+        assert!(start.elapsed() < AMPLE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_role_that_is_missing_is_asked_for_the_account_that_the_gate_runs_as() {
+    let api = Api::start().await;
+    api.fail("secrets", Fault::Status(403));
+    let text = |text: &str| Some(text.to_string());
+    for (account, named) in [
+        (Account::known_as(text("gate"), text("gates")), "ServiceAccount `gate` in namespace `gates`"),
+        (Account::known_as(None, text("gates")), "ServiceAccount `wasmgate` in namespace `gates`"),
+        (Account::known_as(None, None), "ServiceAccount `wasmgate` in namespace `wasmgate-system`"),
+    ] {
+        let watching = Watching::with_account(api.client(Duration::from_secs(10)), options(), account);
+        let note = pulled(&watching, &["mine"], "default").await.notes.concat();
+        assert!(note.ends_with(named), "{note}");
+    }
+}
+
+#[tokio::test]
+async fn an_api_server_that_does_not_answer_holds_a_review_up_for_a_bounded_time() {
+    let api = Api::start().await;
+    api.fail("secrets", Fault::Silent);
+    let secrets = SecretLimits { timeout: Duration::from_millis(200), ..options().secrets };
+    let watch = Watch::start_with(&api, WatchOptions { secrets, ..options() }, Base::default());
+    let pulled = pulled(&watch.watching, &["mine"], "default").await;
+    assert!(pulled.notes[0].contains("no answer within 200ms"), "{pulled:?}");
+}
+
+#[tokio::test]
+async fn a_secret_that_changed_is_used_soon_and_no_review_waits_for_it() {
+    let api = Api::start().await;
+    let json = "kubernetes.io/dockerconfigjson";
+    api.put("secrets", secret("mine", json, ".dockerconfigjson", &docker_config("old")));
+    let secrets = SecretLimits { fresh: Duration::from_millis(50), ..options().secrets };
+    let watch = Watch::start_with(&api, WatchOptions { secrets, ..options() }, Base::default());
+    let first = pulled(&watch.watching, &["mine"], "default").await;
+    api.put("secrets", secret("mine", json, ".dockerconfigjson", &docker_config("new")));
+    let start = Instant::now();
+    while pulled(&watch.watching, &["mine"], "default").await == first {
+        assert!(start.elapsed() < AMPLE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,25 @@
+//! What tests lean on: images, registries, name servers, API servers real and modelled, and the programs that they run.
+//! Both test programs include it, so each leaves a part of it unused.
+
+pub mod api;
+pub mod case;
+pub mod control_plane;
+pub mod corpus;
+pub mod dns;
+pub mod facts;
+pub mod fault;
+pub mod front;
+pub mod gate;
+pub mod images;
+pub mod live_gate;
+pub mod manifests;
+pub mod oci;
+pub mod opa;
+pub mod process;
+pub mod registry;
+pub mod shared;
+pub mod targets;
+pub mod tls;
+pub mod token;
+pub mod watch;
+pub mod web;

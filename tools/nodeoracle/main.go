@@ -1,0 +1,135 @@
+// nodeoracle answers what a node makes of an image, with containerd's own packages: which manifest of an index it takes,
+// what its layers leave in the overlay snapshotter's folders, and which file a path of the container leads to.
+//
+//	nodeoracle WORK-FOLDER
+//
+// Reads one question a line from standard input and writes one answer a line, both in JSON. The first line that it
+// writes says how it runs. It needs the right to mount: root's, or else an own user namespace, in which containerd's
+// whiteouts are written by a substitute (see namespace.go).
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"github.com/containerd/log"
+)
+
+// question is one image in an OCI image layout, and what is asked of it.
+type question struct {
+	// Layout is the folder of the image layout; the first entry of its `index.json` is pulled.
+	Layout string `json:"layout"`
+	// Before are layouts that the same node ran earlier: what they left there is still there.
+	Before []string `json:"before,omitempty"`
+	// Platform of the node, such as `linux/amd64`.
+	Platform string `json:"platform"`
+	// Pull is `transfer`, as the CRI plugin does by default, or `client`, as with `use_local_image_pull`.
+	Pull string `json:"pull,omitempty"`
+	// Mounts are mount paths of volumes of the pod; each is an empty folder, or an empty file over a file.
+	Mounts []string `json:"mounts,omitempty"`
+	// Ask are absolute paths inside the container.
+	Ask []string `json:"ask"`
+}
+
+// answer is what the node makes of it. Either Refused is set, or the rest.
+type answer struct {
+	Refused string `json:"refused,omitempty"`
+	// Config is the digest of the chosen manifest's config, Layers those of its layers.
+	Config string   `json:"config,omitempty"`
+	Layers []string `json:"layers,omitempty"`
+	// Program is what the image starts by itself.
+	Program *program `json:"program,omitempty"`
+	// Files are by the asked path, Mounted the real places of the volumes by their mount path.
+	Files   map[string]file   `json:"files,omitempty"`
+	Mounted map[string]string `json:"mounted,omitempty"`
+}
+
+// program is what the CRI plugin takes from the image's config.
+type program struct {
+	Entrypoint []string `json:"entrypoint"`
+	Cmd        []string `json:"cmd"`
+	WorkingDir string   `json:"workingDir"`
+	Env        []string `json:"env"`
+}
+
+// file is what a path leads to, links followed inside the container.
+type file struct {
+	// Kind is `file`, `folder`, `absent`, `loop`, `other`.
+	Kind string `json:"kind"`
+	// Path is where it really is.
+	Path string `json:"path,omitempty"`
+	// Digest of its content, `sha256:…`, and its first bytes, in hexadecimal digits.
+	Digest string `json:"digest,omitempty"`
+	Head   string `json:"head,omitempty"`
+	Size   int64  `json:"size,omitempty"`
+	// Mode are its permission bits, in octal.
+	Mode string `json:"mode,omitempty"`
+	// Link is the target of the path's own last part where that is a symbolic link.
+	Link string `json:"link,omitempty"`
+}
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: nodeoracle WORK-FOLDER")
+		os.Exit(2)
+	}
+	// containerd tells much that is no error of ours.
+	_ = log.SetLevel("panic")
+	mode, err := enterNamespace()
+	if err == nil {
+		err = serve(context.Background(), os.Args[1], mode, os.Stdin, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "nodeoracle: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func serve(ctx context.Context, work string, mode string, input io.Reader, output io.Writer) error {
+	work, unmount, err := prepareWork(work)
+	if err != nil {
+		return err
+	}
+	defer unmount()
+	answers := json.NewEncoder(output)
+	if err := answers.Encode(map[string]string{"containerd": version(), "namespace": mode}); err != nil {
+		return err
+	}
+	lines := bufio.NewReader(input)
+	for number := 0; ; number++ {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) && len(line) == 0 {
+			return nil
+		} else if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		var asked question
+		if err := json.Unmarshal(line, &asked); err != nil {
+			return fmt.Errorf("question %d: %w", number, err)
+		}
+		given, err := ask(ctx, work, mode, number, &asked)
+		if err != nil {
+			return fmt.Errorf("question %d: %w", number, err)
+		}
+		if err := answers.Encode(given); err != nil {
+			return err
+		}
+	}
+}
+
+// version of containerd that this was built with.
+func version() string {
+	info, _ := debug.ReadBuildInfo()
+	for _, module := range info.Deps {
+		if module.Path == "github.com/containerd/containerd/v2" {
+			return module.Version
+		}
+	}
+	return "unknown"
+}
