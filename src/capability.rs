@@ -212,11 +212,14 @@ fn counted_to(evidence: Vec<String>, most: usize) -> Vec<String> {
     places
 }
 
+/// A capability and its marks: own, secret, reached by opening.
+type Group = (Capability, bool, bool, bool);
+
 /// At most [`MAX_ENTRIES`] of each capability with the same marks, beside the widest one, which takes in the others: what
 /// needs no grant, or is no secret, is not mixed with what does and is.
 fn collapse(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
     let mut kept = Vec::new();
-    let mut groups: BTreeMap<(Capability, bool, bool, bool), (usize, Option<Entry>)> = BTreeMap::new();
+    let mut groups: BTreeMap<Group, (usize, Option<Entry>)> = BTreeMap::new();
     for entry in entries {
         let (count, widest) =
             groups.entry((entry.capability, entry.own, entry.secret, entry.opens)).or_default();

@@ -20,7 +20,7 @@ mod youki;
 
 pub use answers::{Compiler, NativeWay, Runtime};
 pub use family::{Family, runnable_by, warnings};
-pub use handover::{Files, Handover, HttpServer, Things, Variables};
+pub use handover::{Extra, Files, Handover, HttpServer, Things, Variables};
 
 use std::collections::{BTreeMap, BTreeSet};
 

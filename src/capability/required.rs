@@ -113,7 +113,7 @@ pub(super) fn of_app(
     let components = || spin_app(facts, program).into_iter().flat_map(|app| &app.components);
     let starts = |trigger: &&String| {
         let mut started = components().filter(|component| component.triggers.contains(*trigger)).peekable();
-        started.peek().is_none() || started.any(|component| keeps(component))
+        started.peek().is_none() || started.any(&keeps)
     };
     for trigger in spin_app(facts, program).into_iter().flat_map(|app| &app.triggers).filter(starts) {
         let evidence = format!("locked app trigger \"{trigger}\"");

@@ -4,7 +4,7 @@
 
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
-use super::handover::{Files, Handover, Things, Variables};
+use super::handover::{Extra, Files, Handover, Things, Variables};
 use super::{runwasi, runwasi_wasmedge};
 use crate::image::entry::{self, At, SEARCH_PATH, Variable, View};
 use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Shape, path, program};
@@ -21,7 +21,12 @@ pub(super) struct Crun {
 
 /// WasmEdge: the same as behind runwasi's shim.
 pub(super) const CRUN_WASMEDGE: Crun = Crun {
-    things: Things { files: Files::Root, network: true, plug_in_functions: true, ..Things::COMMAND },
+    things: Things {
+        files: Files::Root,
+        network: true,
+        extras: &[Extra::PlugInFunctions],
+        ..Things::COMMAND
+    },
     provides: &[Feature::WasmedgeSockets, Feature::WasiNn],
     native_ways: runwasi_wasmedge::NATIVE_WAYS,
 };

@@ -3,8 +3,8 @@
 use super::Family;
 use crate::image::entry::{Start, Variable, View};
 use crate::image::{
-    Evidence, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape, SpinApp,
-    SpinComponent, WasmFormat,
+    Digest, Evidence, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
+    SpinApp, SpinComponent, WasmFormat,
 };
 
 const FAMILIES: [Family; 6] = [

@@ -2,7 +2,7 @@
 
 use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
-use super::handover::{Files, Handover, Things};
+use super::handover::{Extra, Files, Handover, Things};
 use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Shape};
@@ -27,7 +27,8 @@ impl Runtime for RunwasiWamr {
     /// It opens `/` with every mount and hands over every variable. How far its network reaches is not known, so it is
     /// taken for the whole.
     fn hands_over(&self, kind: ImageKind) -> Handover {
-        let things = Things { files: Files::Root, network: true, threads: true, ..Things::COMMAND };
+        let things =
+            Things { files: Files::Root, network: true, extras: &[Extra::Threads], ..Things::COMMAND };
         if kind == ImageKind::Module { Handover::Things(things) } else { Handover::Everything }
     }
 

@@ -3,7 +3,7 @@
 
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
-use super::handover::{Files, Handover, Things};
+use super::handover::{Extra, Files, Handover, Things};
 use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Program, Shape};
@@ -50,7 +50,7 @@ pub(super) fn hands_over(kind: ImageKind) -> Handover {
         ImageKind::Module => Handover::Things(Things {
             files: Files::Root,
             network: true,
-            plug_in_functions: true,
+            extras: &[Extra::PlugInFunctions],
             ..Things::COMMAND
         }),
         _ => Handover::Everything,

@@ -803,6 +803,10 @@ const HOST_PROCESS: [&str; 5] = ["env", "fs /dev rw", "fs /proc rw", "fs /sys ro
 
 #[test]
 fn a_program_that_opens_files_reaches_the_process_that_runs_it_where_that_is_in_the_tree() {
+    use Family::{
+        CrunWamr, CrunWasmedge, CrunWasmer, CrunWasmtime, Everything, RunwasiWamr, RunwasiWasmedge,
+        RunwasiWasmer, RunwasiWasmtime, YoukiWasmtime,
+    };
     let opener = || core(&["fd_write", "path_open"]);
     let reached = |ambient: Family, directory: &str| {
         let image = facts(ImageKind::Module, vec![opener()]);
@@ -810,10 +814,6 @@ fn a_program_that_opens_files_reaches_the_process_that_runs_it_where_that_is_in_
         let described = Profile { ambient, ..profile("wasmtime") };
         let container = container(Role::Container, image, program);
         through_kernel(&assess(&pod_in(directory), &container, Some(&described)))
-    };
-    use Family::{
-        CrunWamr, CrunWasmedge, CrunWasmer, CrunWasmtime, Everything, RunwasiWamr, RunwasiWasmedge,
-        RunwasiWasmer, RunwasiWasmtime, YoukiWasmtime,
     };
     let open = [
         RunwasiWasmtime,

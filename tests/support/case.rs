@@ -226,6 +226,15 @@ fn grant(expires_at: &str) -> Value {
     })
 }
 
+/// What opens files beside the process that runs it may run native code.
+fn process_grant() -> Value {
+    json!({
+        "apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
+        "metadata": {"name": "orders-process", "namespace": "shop"},
+        "spec": {"subjects": {"serviceAccounts": ["orders"]}, "capabilities": [{"name": "native.exec"}]},
+    })
+}
+
 fn lookup_grant() -> Value {
     json!({
         "apiVersion": "wasmgate.dev/v1alpha1", "kind": "ClusterWasiGrant", "metadata": {"name": "lookups"},

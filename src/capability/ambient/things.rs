@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Host;
 use crate::capability::{Access, Capability, Entry, HostPattern, path};
-use crate::runtime::{Files, HttpServer, Things, Variables};
+use crate::runtime::{Extra, Files, HttpServer, Things, Variables};
 
 /// What a program is handed.
 pub(super) fn of(host: &Host<'_>, things: &Things) -> Vec<Entry> {
@@ -26,10 +26,10 @@ pub(super) fn of(host: &Host<'_>, things: &Things) -> Vec<Entry> {
         entries.extend(whole_network(host));
     }
     entries.extend(things.http.map(|server| http(host, server)).into_iter().flatten());
-    if things.threads {
+    if things.extras.contains(&Extra::Threads) {
         entries.push(Entry::new(Capability::Threads, format!("{} may start threads", host.runtime())));
     }
-    if things.plug_in_functions {
+    if things.extras.contains(&Extra::PlugInFunctions) {
         // Plug-ins of the node answer these; which ones are installed there is not known here.
         let plugin = format!("{}: a WasmEdge plug-in of the node may provide it", host.runtime());
         entries.push(Entry::new(Capability::Nn, plugin));

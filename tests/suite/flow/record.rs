@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wasmgate::review::Webhook;
 
-use crate::support::gate::{Flow, Request, Setup, defaulted, plain_pod, plug_ins, pod};
+use crate::support::gate::{Flow, Request, Setup, defaulted, grant_documents, plain_pod, plug_ins, pod};
 use crate::support::opa;
 
 #[tokio::test(flavor = "multi_thread")]
