@@ -474,17 +474,6 @@ const CIRCLES: &[&[&str]] = &[
     &["grant/check", "grant/exception", "grant/index"],
     &["plan/edit", "plan/placement"],
     &["registry/credentials", "registry/helper"],
-    &[
-        "runtime/crun",
-        "runtime/everything",
-        "runtime/family",
-        "runtime/runwasi_wamr",
-        "runtime/runwasi_wasmedge",
-        "runtime/runwasi_wasmer",
-        "runtime/runwasi_wasmtime",
-        "runtime/spin",
-        "runtime/youki",
-    ],
     &["workload/read", "workload/spin_app"],
 ];
 

@@ -35,8 +35,8 @@ fn module(source: &str) -> ModuleFacts {
 
 fn blank(shape: Shape) -> ImageFacts {
     ImageFacts {
-        digest: crate::image::Digest::of(b"golden"),
-        manifest_digest: crate::image::Digest::of(b"golden manifest"),
+        digest: Digest::of(b"golden"),
+        manifest_digest: Digest::of(b"golden"),
         kind: ImageKind::Linux,
         shape,
         platform: "linux/amd64".into(),

@@ -106,7 +106,7 @@ fn kept(view: &View<'_>, choice: Choice) -> Choice {
 
 /// The component that a host of `allowed_outbound_hosts` is; one with a template is not known yet, and not checked.
 fn chained(host: &str) -> Option<&str> {
-    let authority = host.split_once("://").map_or(host, |(_, rest)| rest);
-    let name = authority.split(['/', ':']).next()?.strip_suffix(".spin.internal")?;
+    let place = host.split_once("://").map_or(host, |(_, rest)| rest);
+    let name = place.split(['/', ':']).next()?.strip_suffix(".spin.internal")?;
     (!name.contains("{{")).then_some(name)
 }
