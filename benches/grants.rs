@@ -1,4 +1,5 @@
-//! What finding the grants of a container costs with one, a hundred and ten thousand of them: the same.
+//! What finding the grants of a container costs with one, a hundred and ten thousand of them: the same. And what it gives
+//! that their host patterns are parsed when they are loaded.
 //!
 //! `cargo bench --bench grants`
 
@@ -15,7 +16,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use wasmgate::capability::{Access, Capability, Entry};
+use wasmgate::capability::{Access, Capability, Entry, HostPattern};
 use wasmgate::grant::{Grants, Subject, WasiGrant, cover};
 
 fn grant(kind: &str, name: &str, namespace: Option<&str>, spec: &Value) -> WasiGrant {
@@ -92,5 +93,21 @@ fn matching(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, matching);
+/// Two hundred host patterns, the last of which covers what is reached: parsed for each question, as a text would have to
+/// be, and parsed once.
+fn hosts(criterion: &mut Criterion) {
+    let texts: Vec<String> = (0..200).map(|n| format!("https://api-{n}.example.com")).collect();
+    let parse = |text: &String| text.parse::<HostPattern>().unwrap();
+    let (patterns, reached): (Vec<HostPattern>, _) = (texts.iter().map(parse).collect(), parse(&texts[199]));
+    let mut group = criterion.benchmark_group("hosts");
+    group.bench_function("parsed at each review", |b| {
+        b.iter(|| assert!(texts.iter().any(|text| parse(text).covers(black_box(&reached)))));
+    });
+    group.bench_function("parsed when loaded", |b| {
+        b.iter(|| assert!(patterns.iter().any(|pattern| pattern.covers(black_box(&reached)))));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, matching, hosts);
 criterion_main!(benches);

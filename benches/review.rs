@@ -18,10 +18,9 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use wasmgate::admission::{Gate, State, examine};
+use wasmgate::admission::{Asked, Clock, Gate, State, examine};
 use wasmgate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
 use wasmgate::grant;
-use wasmgate::judge::{EnforcementSettings, RequestFacts, input::UserFacts};
 use wasmgate::lookup::{self, Inspector};
 use wasmgate::policy::{Bundle, Engine, Limits, PolicySet};
 use wasmgate::review;
@@ -49,19 +48,11 @@ fn gate(runtime: &Runtime, output: DecisionLogOutput) -> Gate {
         Sink::open(&DecisionLogOptions { output, ..DecisionLogOptions::default() }, metrics.drops()).unwrap();
     let state = runtime.block_on(async {
         let engine = Engine::new().unwrap();
-        State {
-            runtimes: Runtimes::default(),
-            cluster: Arc::default(),
-            grants: grant::load::load_dir(&samples().join("grants")).unwrap().grants.into(),
-            exceptions: Arc::default(),
-            policies: PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], Limits::default())
-                .await
-                .unwrap()
-                .into(),
-            options: std::collections::BTreeMap::new(),
-            enforcement: EnforcementSettings::default(),
-            exempt_namespaces: ["kube-system".to_string()].into(),
-        }
+        let policies = PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], Limits::default());
+        let mut state = State::new(Runtimes::default(), Arc::default(), policies.await.unwrap().into());
+        state.grants = grant::load::load_dir(&samples().join("grants")).unwrap().grants.into();
+        state.exempt_namespaces = ["kube-system".to_string()].into();
+        state
     });
     let inspector = runtime.block_on(async { Inspector::new(images).unwrap() });
     Gate::new(state, inspector, sink, metrics, Labels::new("bench", &[].into()))
@@ -131,15 +122,12 @@ fn stages(criterion: &mut Criterion) {
     let plan = examine::plan(&state, &raw, &pod, &inspection).unwrap();
     let planned = serde_json::value::to_raw_value(&plan.object).unwrap();
     let placed = workload::read(planned.get(), Kind::Pod, "shop").unwrap();
-    let request = RequestFacts {
-        uid: &review.uid,
-        operation: review.operation.as_str(),
-        kind: &review.kind,
-        sub_resource: "",
-        namespace: &review.namespace,
-        name: &review.name,
-        user: UserFacts::default(),
-        dry_run: false,
+    let asked = Asked {
+        state: &state,
+        inspector: gate.inspector(),
+        webhook: Webhook::Validate,
+        review: &review,
+        clock: Clock::start(BUDGET),
     };
     let mut group = criterion.benchmark_group("stage");
     group.bench_function("review", |b| b.iter(|| review::parse(black_box(&body)).unwrap()));
@@ -157,7 +145,7 @@ fn stages(criterion: &mut Criterion) {
     });
     group.bench_function("judge", |b| {
         b.iter(|| {
-            runtime.block_on(examine::judge(&state, &request, &planned, black_box(&placed), &inspection))
+            runtime.block_on(examine::judge(&asked, &planned, black_box(&placed), &inspection, |_| ()))
         });
     });
     group.finish();

@@ -1,27 +1,30 @@
 //! The flow of a review: the only module that knows the order of the others, and the only place where an error becomes an
 //! answer. Nothing here decides; it hands each stage's result to the next.
 
+pub mod api_server;
+pub mod decision;
+pub mod ending;
 pub mod examine;
 pub mod flow;
 pub mod record;
+pub mod rehearsal;
 mod started;
 pub mod state;
 
-pub use examine::{Examination, Judgement};
+pub use ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip};
+pub use examine::Asked;
+pub use rehearsal::{NewObject, Rehearsal, rehearse};
 pub use state::{Error, State};
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use futures::FutureExt as _;
+use jiff::Timestamp;
 
 use crate::audit::{Labels, Metrics, Outbox, Sink};
 use crate::lookup::Inspector;
 use crate::review::Webhook;
-
-use flow::GivenUp;
 
 /// Time kept back from the budget for judging and answering after the images were read.
 const JUDGING_RESERVE: Duration = Duration::from_millis(300);
@@ -102,16 +105,9 @@ impl Gate {
         &self.sink
     }
 
-    /// Answers one review: bytes in, bytes out, within `budget`. What does not end in time is given up here and not
-    /// only by the server, so that it leaves a record too.
+    /// Answers one review: bytes in, bytes out, within `budget`.
     pub async fn review(&self, webhook: Webhook, body: &[u8], budget: Duration) -> Vec<u8> {
-        let clock = Clock::start(budget);
-        let answer = AssertUnwindSafe(flow::answer(self, webhook, body, clock)).catch_unwind();
-        match tokio::time::timeout(budget, answer).await {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(_)) => flow::given_up(self, webhook, body, &clock, GivenUp::Broken),
-            Err(_) => flow::given_up(self, webhook, body, &clock, GivenUp::Late),
-        }
+        flow::answer(self, webhook, body, Clock::start(budget)).await
     }
 
     /// Everything that is counted, as OpenMetrics text.
@@ -121,17 +117,34 @@ impl Gate {
     }
 }
 
-/// When a review began and how long it may take.
+/// When a review began and how long it may take. One for each review, so that everything in it is as of the same moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     started: Instant,
+    now: Timestamp,
     budget: Duration,
 }
 
 impl Clock {
     /// Starts counting now.
     pub fn start(budget: Duration) -> Self {
-        Self { started: Instant::now(), budget }
+        Self { started: Instant::now(), now: Timestamp::now(), budget }
+    }
+
+    /// The same moment and the same budget, counted from now on: for a second question about the same object.
+    #[must_use]
+    pub fn again(self) -> Self {
+        Self { started: Instant::now(), ..self }
+    }
+
+    /// When the review came; grants and exceptions expire by it.
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// How long the review may take.
+    pub const fn budget(&self) -> Duration {
+        self.budget
     }
 
     /// Time since the review began.
@@ -139,8 +152,13 @@ impl Clock {
         self.started.elapsed()
     }
 
+    /// Time until the review must be answered.
+    pub fn left(&self) -> Duration {
+        self.budget.saturating_sub(self.elapsed())
+    }
+
     /// How long image look-ups may take: what is left, less what judging needs.
     pub fn for_inspection(&self) -> Duration {
-        self.budget.saturating_sub(self.elapsed()).saturating_sub(JUDGING_RESERVE)
+        self.left().saturating_sub(JUDGING_RESERVE)
     }
 }

@@ -75,13 +75,12 @@ pub fn failed(uid: &str, message: String) -> Answer {
 }
 
 /// The mutating webhook: the plan's patch and warnings.
-pub fn of_plan(uid: &str, workload: &Workload, inspection: &Inspection, plan: Plan) -> Answer {
-    let annotations = plan_annotations(workload, inspection, &plan);
+pub fn of_plan(uid: &str, workload: &Workload, inspection: &Inspection, plan: &Plan) -> Answer {
+    let annotations = plan_annotations(workload, inspection, plan);
     let outcome = if plan.warnings.is_empty() { Outcome::Allow } else { Outcome::Warn };
-    let warnings = plan.warnings.into_iter().chain(plan.notices).collect();
     let response = Response {
-        patch: Some(plan.patch).filter(|p| !p.0.is_empty()),
-        warnings,
+        patch: Some(plan.patch.clone()).filter(|p| !p.0.is_empty()),
+        warnings: plan.warnings.iter().chain(&plan.notices).cloned().collect(),
         audit_annotations: annotations,
         ..admitted(uid)
     };
@@ -104,13 +103,20 @@ fn plan_annotations(workload: &Workload, inspection: &Inspection, plan: &Plan) -
 }
 
 /// The validating webhook for a pod: refused when anything denies.
-pub fn of_verdict(uid: &str, workload: &Workload, inspection: &Inspection, verdict: &Verdict) -> Answer {
+/// `missing_class` is the RuntimeClass that it names, where the cluster is known to have none of this name.
+pub fn of_verdict(
+    uid: &str,
+    workload: &Workload,
+    inspection: &Inspection,
+    verdict: &Verdict,
+    missing_class: Option<&str>,
+) -> Answer {
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
     let mut response = Response { audit_annotations: annotations, ..admitted(uid) };
     response.warnings = verdict.at(EnforcementAction::Warn).flat_map(warning_lines).collect();
     let outcome = if verdict.denied() {
-        response.refusal = Some(refusal(workload, verdict));
+        response.refusal = Some(refusal(workload, verdict, missing_class));
         Outcome::Deny
     } else if response.warnings.is_empty() {
         Outcome::Allow
@@ -162,14 +168,19 @@ fn warning_lines(judged: &JudgedViolation) -> Vec<String> {
     format!("[{}] {}", judged.violation.rule, judged.violation.message).lines().map(String::from).collect()
 }
 
-fn refusal(workload: &Workload, verdict: &Verdict) -> Refusal {
+fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) -> Refusal {
     let denials: Vec<_> = verdict.at(EnforcementAction::Deny).collect();
-    let mut message = format!(
-        "{} `{}/{}` breaks {}",
-        workload.kind.as_str(),
-        workload.namespace,
-        workload.name,
-        rules(denials.len())
+    let object = format!("{} `{}/{}`", workload.kind.as_str(), workload.namespace, workload.name);
+    let rules = rules(denials.len());
+    // What the rules say follows from this, so it comes first.
+    let mut message = missing_class.map_or_else(
+        || format!("{object} breaks {rules}"),
+        |class| {
+            format!(
+                "{object} names RuntimeClass `{class}`, which the cluster is not known to have: create it, or make the pod \
+                 again under another one. As it is, it breaks {rules}"
+            )
+        },
     );
     for judged in &denials {
         // Writing to a string cannot fail.

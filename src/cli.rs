@@ -2,9 +2,11 @@
 
 pub mod args;
 pub mod build;
+pub mod check;
 pub mod explain;
 pub mod inspect;
 pub mod manifest;
+pub mod rehearse;
 pub mod render;
 pub mod report;
 pub mod serve;
@@ -24,8 +26,11 @@ pub enum Exit {
     Success,
     /// Something that was explained would be denied, whatever is granted where a grant was asked for.
     Denied,
-    /// Nothing would be denied, and of something nobody can tell whether it is Wasm: an image could not be read.
+    /// Nothing would be denied, and of something it is not known whether it is Wasm: an image could not be read, or a
+    /// program was not recognised.
     Unread,
+    /// Something that was checked cannot be used.
+    Invalid,
 }
 
 /// An error with its causes. Many a message quotes its cause already, which is then not said again.
@@ -134,6 +139,7 @@ pub fn run() -> Result<Exit, Error> {
         Command::Serve(options) => block_on(serve::run(options)),
         Command::Explain(options) => block_on(explain::run(options)),
         Command::Suggest(options) => block_on(suggest::run(options)),
+        Command::Check(options) => block_on(check::run(options)),
         Command::Inspect(options) => block_on(inspect::run(options)),
     }
 }

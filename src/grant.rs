@@ -4,14 +4,18 @@
 pub mod check;
 pub mod cover;
 pub mod draft;
+pub mod error;
 pub mod exception;
 pub mod index;
 pub mod load;
+mod shape;
+mod subject;
 pub mod suggest;
 pub mod types;
 
-pub use check::{Problem, Problems};
-pub use exception::{Exceptions, WasiException};
-pub use index::{Grants, Subject};
-pub use load::{Error, Loaded};
-pub use types::{GrantSpec, GrantedCapability, WasiGrant};
+pub use error::{Error, Problem, Problems};
+pub use exception::Exceptions;
+pub use index::Grants;
+pub use load::Loaded;
+pub use subject::Subject;
+pub use types::{GrantSpec, GrantedCapability, WasiException, WasiGrant};

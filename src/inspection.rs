@@ -85,6 +85,22 @@ impl Container {
         }
     }
 
+    /// Whether it is not known what the container starts: its image was not read, or its program was not recognised. An
+    /// image volume starts nothing.
+    pub fn is_open(&self) -> bool {
+        self.role != Role::ImageVolume
+            && self.known().is_none_or(|(_, program)| matches!(program, Program::Unknown { .. }))
+    }
+
+    /// Why it is not known what the container starts; `None` where it is.
+    pub fn reason(&self) -> Option<String> {
+        match &self.lookup {
+            LookupResult::Unread { error } => Some(error.to_string()),
+            LookupResult::Known { program: Program::Unknown { reason }, .. } => Some(reason.clone()),
+            LookupResult::Known { .. } => None,
+        }
+    }
+
     /// Summary of the finding.
     pub fn class(&self) -> ProgramClass {
         match &self.lookup {

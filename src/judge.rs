@@ -6,5 +6,5 @@ pub mod input;
 pub mod verdict;
 
 pub use enforcement::{Enforcement, EnforcementSettings};
-pub use input::{Case, PolicyInput, PolicyOptions, RequestFacts, prepare, suspicion};
+pub use input::{Case, ClassFor, PolicyInput, PolicyOptions, RequestFacts, prepare, suspicion};
 pub use verdict::{Exemption, ExemptionContext, JudgedViolation, Verdict, decide};

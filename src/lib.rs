@@ -25,6 +25,7 @@ pub mod judge;
 pub mod lookup;
 pub mod plan;
 pub mod policy;
+pub mod quantity;
 pub mod register;
 pub mod registry;
 pub mod review;

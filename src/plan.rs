@@ -7,9 +7,20 @@ pub mod edit;
 pub mod floor;
 pub mod pin;
 pub mod placement;
-pub mod quantity;
 pub mod sizing;
 mod sum;
 
 pub use draft::Error;
-pub use edit::{CHANGED_ANNOTATION, Context, Plan, plan};
+pub use edit::{CHANGED_ANNOTATION, Plan, plan};
+
+use crate::cluster::Cluster;
+use crate::runtime::Runtimes;
+
+/// What a plan depends on besides the object.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The runtime profiles.
+    pub runtimes: &'a Runtimes,
+    /// The cluster.
+    pub cluster: &'a Cluster,
+}

@@ -7,6 +7,7 @@ pub mod engine;
 mod error;
 mod input;
 mod instance;
+mod lanes;
 mod locations;
 mod memory;
 mod outcome;

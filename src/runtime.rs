@@ -28,6 +28,7 @@ use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Toleration};
 use serde::{Deserialize, Serialize};
 
 use crate::image::ImageKind;
+use crate::quantity::{Quantity, WrittenQuantity};
 
 /// What to do with a request or limit that a person wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -45,27 +46,27 @@ pub enum SizingMode {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Sizing {
     /// Memory request as a Kubernetes quantity.
-    pub memory_request: String,
+    pub memory_request: WrittenQuantity,
     /// Memory limit as a Kubernetes quantity.
-    pub memory_limit: String,
+    pub memory_limit: WrittenQuantity,
     /// CPU request as a Kubernetes quantity.
-    pub cpu_request: String,
+    pub cpu_request: WrittenQuantity,
     /// CPU limit as a Kubernetes quantity.
-    pub cpu_limit: String,
+    pub cpu_limit: WrittenQuantity,
     /// What to do with values that a person wrote.
     pub mode: SizingMode,
     /// Memory that the runtime itself needs in the container's cgroup before any module is loaded.
     /// By default 24Mi for Spin and 4Mi for every other runtime.
-    pub base_memory: Option<String>,
+    pub base_memory: Option<WrittenQuantity>,
 }
 
 impl Default for Sizing {
     fn default() -> Self {
         Self {
-            memory_request: "10Mi".into(),
-            memory_limit: "32Mi".into(),
-            cpu_request: "50m".into(),
-            cpu_limit: "200m".into(),
+            memory_request: WrittenQuantity::memory(Quantity::mebibytes(10)),
+            memory_limit: WrittenQuantity::memory(Quantity::mebibytes(32)),
+            cpu_request: WrittenQuantity::cpu(Quantity::from_millis(50)),
+            cpu_limit: WrittenQuantity::cpu(Quantity::from_millis(200)),
             mode: SizingMode::Fill,
             base_memory: None,
         }
@@ -116,9 +117,10 @@ impl Profile {
         self.runtime_class == handler || self.aliases.contains(handler) || self.handlers.contains(handler)
     }
 
-    /// Memory that the runtime itself needs in the container's cgroup, as a Kubernetes quantity.
-    pub fn base_memory(&self) -> &str {
-        self.sizing.base_memory.as_deref().unwrap_or_else(|| self.ambient.runtime().base_memory())
+    /// Memory that the runtime itself needs in the container's cgroup.
+    pub fn base_memory(&self) -> Quantity {
+        let written = self.sizing.base_memory.as_ref().map(WrittenQuantity::quantity);
+        written.unwrap_or_else(|| self.ambient.runtime().base_memory())
     }
 }
 

@@ -1,17 +1,28 @@
 //! Where the pod spec is in an object of any kind, and through which fields images enter it.
 
+mod described;
+pub mod error;
 pub mod kind;
 mod path;
 pub mod read;
 mod spin_app;
 
-pub use kind::Kind;
-pub use read::{Error, as_judged, changed, read};
+pub use error::Error;
+pub use kind::{Description, Kind, Kinds};
+pub use read::{as_judged, changed, read};
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{PodSpec, VolumeMount};
 use serde::{Deserialize, Serialize};
+
+/// How many pod templates an object has besides the one that is read: a described kind may have several.
+pub fn further_templates(object: &serde_json::Value, kind: Kind) -> usize {
+    match kind {
+        Kind::Described(described) => described::further(object, described),
+        _ => 0,
+    }
+}
 
 /// Annotation that the kubelet puts on the API object of a static pod (`kubernetes:pkg/kubelet/types/pod_update.go`).
 pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";

@@ -1,64 +1,186 @@
-//! From a workload to what was found, planned and judged. The server and the offline commands share this.
+//! The examination: one review, from the object in it to facts, a plan or a judgement. `serve` and the offline commands
+//! come through [`examine`], and [`examine`] has the order of its stages.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
 use super::started::started;
 use super::state::{Error, State};
-use crate::capability::Entry;
+use super::{Clock, api_server};
+use crate::audit::{Stage, Timings};
 use crate::image::annotation::crun_annotation;
 use crate::image::entry::needs_layers;
 use crate::image::{Depth, Program, Shape};
 use crate::inspection::{Container, Inspection, LookupResult};
-use crate::judge::{self, Case, ExemptionContext, RequestFacts, Verdict};
+use crate::judge::input::UserFacts;
+use crate::judge::{self, Case, ExemptionContext, PolicyInput, RequestFacts, Verdict};
 use crate::lookup::{Inspector, LookupBudget};
 use crate::plan::{self, Context, Plan, placement};
 use crate::policy::Evaluation;
 use crate::registry::Puller;
+use crate::review::Webhook;
+use crate::review::{Operation, Review};
 use crate::runtime::Family;
 use crate::workload::{self, ImageUse, Kind, Role, Workload};
 
-/// What the policies said, and who said it.
-#[derive(Debug, Clone)]
-pub struct Judgement {
-    /// What it comes to.
-    pub verdict: Verdict,
-    /// Bundles that could not be evaluated.
-    pub failed_bundles: Vec<String>,
+/// A question to the gate: a review at one of its two webhooks, and everything that the answer depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// What the gate knows.
+    pub state: &'a State,
+    /// Looks images up.
+    pub inspector: &'a Inspector,
+    /// The webhook that was called.
+    pub webhook: Webhook,
+    /// The review.
+    pub review: &'a Review,
+    /// When it came, and how long it may take.
+    pub clock: Clock,
 }
 
-/// Everything about one object: what its images are, what would be changed, and what the policies say of the result.
-#[derive(Debug, Clone)]
-pub struct Examination {
-    /// The pod spec as it will run.
-    pub workload: Workload,
-    /// What its containers start.
-    pub inspection: Inspection,
-    /// What was changed.
-    pub plan: Plan,
-    /// The judgement; `None` for a workload that is none of the gate's business.
-    pub judgement: Option<Judgement>,
+/// Examines one review. `keep` sees the document that the policies read, when they are asked; what it returns is handed
+/// on beside the verdict.
+pub async fn examine<K>(asked: &Asked<'_>, keep: impl FnOnce(&PolicyInput<'_>) -> K) -> Examination<K> {
+    let mut timings = Timings::default();
+    let (workload, object) = match read(asked) {
+        Ok(read) => read,
+        Err(ending) => return Examination { ending, timings },
+    };
+    let read = asked.clock.elapsed();
+    timings.note(Stage::Read, read);
+    let Asked { state, inspector, clock, .. } = *asked;
+    let inspection = inspect(state, inspector, &workload, clock.for_inspection()).await;
+    let inspected = clock.elapsed();
+    timings.note(Stage::Inspect, inspected.saturating_sub(read));
+    let conclusion = conclude(asked, &object, &workload, &inspection, keep).await;
+    timings.note(stage_of(asked.webhook), clock.elapsed().saturating_sub(inspected));
+    let ending = Ending::Examined(Box::new(Examined { workload, inspection, conclusion }));
+    Examination { ending, timings }
 }
+
+const fn stage_of(webhook: Webhook) -> Stage {
+    match webhook {
+        Webhook::Mutate => Stage::Plan,
+        Webhook::Validate => Stage::Judge,
+    }
+}
+
+/// The mutating webhook plans, the validating one judges: a pod as it stands, a template as the pods that it is for.
+async fn conclude<K>(
+    asked: &Asked<'_>,
+    object: &RawValue,
+    workload: &Workload,
+    inspection: &Inspection,
+    keep: impl FnOnce(&PolicyInput<'_>) -> K,
+) -> Conclusion<K> {
+    if !concerns(asked.state, workload, inspection) {
+        return Conclusion::NotWasm;
+    }
+    let failed = |step| move |error| Conclusion::Failed { step, error };
+    match asked.webhook {
+        Webhook::Mutate => planned(asked.state, object, workload, inspection)
+            .map_or_else(failed(Step::Plan), Conclusion::Planned),
+        Webhook::Validate if workload.kind.is_template() => {
+            let judged = judge_as_pods(asked, object, workload, inspection, keep).await;
+            judged.unwrap_or_else(failed(Step::JudgeTemplate))
+        }
+        Webhook::Validate => Conclusion::Judged(judge(asked, object, workload, inspection, keep).await),
+    }
+}
+
+// === Reading ===
+
+/// The workload in the review and the object that it was read from, or why there is nothing to examine.
+fn read<'a, K>(asked: &Asked<'a>) -> Result<(Workload, Cow<'a, RawValue>), Ending<K>> {
+    let Asked { state, review, .. } = *asked;
+    if let Some(skip) = not_ours(asked) {
+        return Err(Ending::Skipped(skip));
+    }
+    let kind = state.kinds.of(&review.kind).ok_or(Ending::Skipped(Skip::UnknownKind))?;
+    let object = review.object.as_deref().ok_or(Ending::Skipped(Skip::NoObject))?;
+    let judged = workload::as_judged(object, kind);
+    let read = judged.and_then(|object| Ok((workload::read(object.get(), kind, &review.namespace)?, object)));
+    let (workload, object) = read.map_err(|error| match error {
+        workload::Error::FindTemplate { .. } => Ending::Skipped(Skip::NoTemplate),
+        error => {
+            let under_wasm = names_wasm_class(state, kind, object.get());
+            Ending::Unreadable { error: error.into(), under_wasm }
+        }
+    })?;
+    match nothing_to_do(asked, &workload) {
+        Some(skip) => Err(Ending::Skipped(skip)),
+        None => Ok((workload, object)),
+    }
+}
+
+/// Subresources of the kinds with a pod spec that carry no image.
+const HARMLESS_SUBRESOURCES: &[&str] =
+    &["status", "scale", "binding", "eviction", "exec", "attach", "portforward", "log", "proxy", "token"];
+
+/// Reviews that are answered before the object is read.
+fn not_ours(asked: &Asked<'_>) -> Option<Skip> {
+    let review = asked.review;
+    let sub_resource = review.sub_resource.as_deref();
+    if asked.state.exempt_namespaces.contains(&review.namespace) {
+        return Some(Skip::ExemptNamespace);
+    }
+    if matches!(review.operation, Operation::Delete | Operation::Connect) {
+        return Some(Skip::StartsNothing);
+    }
+    if sub_resource.is_some_and(|name| HARMLESS_SUBRESOURCES.contains(&name)) {
+        return Some(Skip::NoImageInSubresource);
+    }
+    let patched = review.operation == Operation::Create && sub_resource.is_none();
+    (asked.webhook == Webhook::Mutate && !patched).then_some(Skip::OnlyNewPodsAreChanged)
+}
+
+/// Objects that are read and then left alone.
+fn nothing_to_do(asked: &Asked<'_>, workload: &Workload) -> Option<Skip> {
+    let review = asked.review;
+    if workload.is_mirror() {
+        return Some(Skip::MirrorPod);
+    }
+    if asked.webhook == Webhook::Mutate && workload.kind.is_template() {
+        return Some(Skip::OnlyNewPodsAreChanged);
+    }
+    if review.operation != Operation::Update {
+        return None;
+    }
+    // On CREATE the field is forged: the API server sets it when an object is deleted.
+    if workload.terminating {
+        return Some(Skip::Terminating);
+    }
+    let old = review.old_object.as_deref()?;
+    let old = workload::as_judged(old, workload.kind).ok()?;
+    let old = workload::read(old.get(), workload.kind, &review.namespace).ok()?;
+    // An annotation that comes before the pod is bound decides what its image is started with.
+    let same_handler = crun_annotation(&workload.annotations) == crun_annotation(&old.annotations);
+    (same_handler && !workload::changed(workload, &old)).then_some(Skip::Unchanged)
+}
+
+/// Whether an object that cannot be read as a workload names a Wasm runtime all the same.
+fn names_wasm_class(state: &State, kind: Kind, object: &str) -> bool {
+    let value: Value = serde_json::from_str(object).unwrap_or_default();
+    let field = format!("{}/spec/runtimeClassName", kind.template_pointer());
+    value.pointer(&field).and_then(Value::as_str).is_some_and(|class| state.profile_of(class).is_some())
+}
+
+// === Inspecting ===
 
 /// Whether the pod has to do with Wasm at all: it starts a Wasm program, or native code from an image that is packed as
-/// Wasm, or it will run under a class that a profile says is a Wasm runtime; or nobody knows what it starts, and there
-/// is reason to suspect that a Wasm runtime will ([`judge::suspicion`]).
+/// Wasm, or it will run under a class that a profile says is a Wasm runtime; or what it starts is not known, and there
+/// is reason to suspect that a Wasm runtime will start it ([`judge::suspicion`]).
 pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> bool {
     let native = inspection.containers.iter().any(is_native_in_wasm);
     native
         || inspection.has_wasm()
         || under_wasm_class(state, workload)
-        || (inspection.containers.iter().any(is_open)
+        || (inspection.containers.iter().any(Container::is_open)
             && judge::suspicion(workload, &state.runtimes, &state.cluster).is_some())
-}
-
-/// Whether nobody knows what the container starts.
-fn is_open(container: &Container) -> bool {
-    container.role != Role::ImageVolume
-        && container.known().is_none_or(|(_, program)| matches!(program, Program::Unknown { .. }))
 }
 
 /// A scratch image stays an ordinary Linux image for a pod that starts its native files.
@@ -144,7 +266,7 @@ async fn look(
     } else {
         Depth::Config
     };
-    // Law 3: nothing says that this pod has to do with Wasm, so it does not pay for a registry that hangs.
+    // Nothing says that this pod has to do with Wasm, so it does not pay for a registry that hangs.
     let doubtful = !deep && depth == Depth::Config;
     let budget = if doubtful { LookupBudget::doubtful(budget) } else { budget.into() };
     let lookup = match inspector.inspect_for(image.image, depth, budget, puller).await {
@@ -168,37 +290,72 @@ fn starts_wasm_file(image: &ImageUse<'_>) -> bool {
     image.command.first().or_else(|| image.args.first()).is_some_and(|first| needs_layers(first))
 }
 
+// === Planning and judging ===
+
 /// Plans the changes to an object.
 pub fn plan(state: &State, raw: &Value, workload: &Workload, inspection: &Inspection) -> Result<Plan, Error> {
     let context = Context { runtimes: &state.runtimes, cluster: &state.cluster };
     Ok(plan::plan(raw, workload, inspection, &context)?)
 }
 
-/// Runs the policies on a workload as it stands.
-pub async fn judge(
+fn planned(
     state: &State,
-    request: &RequestFacts<'_>,
     object: &RawValue,
     workload: &Workload,
     inspection: &Inspection,
-) -> Judgement {
-    let case = case(state, request, object, workload, inspection);
-    let input = judge::prepare(&case);
-    let evaluation = state.policies.evaluate(&input).await;
-    let failed_bundles = evaluation.failures.iter().map(|f| f.bundle.clone()).collect();
-    let verdict = verdict(state, workload, inspection, evaluation, case.now);
-    Judgement { verdict, failed_bundles }
+) -> Result<Plan, Error> {
+    let raw: Value = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
+    plan(state, &raw, workload, inspection)
 }
 
-/// What the policies' findings come to for this workload: enforcement actions and exceptions applied.
-pub fn verdict(
-    state: &State,
+/// Runs the policies on a workload as it stands.
+pub async fn judge<K>(
+    asked: &Asked<'_>,
+    object: &RawValue,
+    workload: &Workload,
+    inspection: &Inspection,
+    keep: impl FnOnce(&PolicyInput<'_>) -> K,
+) -> Judged<K> {
+    let state = asked.state;
+    let request = request_facts(asked.review);
+    let case = Case {
+        request: &request,
+        object,
+        workload,
+        inspection,
+        runtimes: &state.runtimes,
+        cluster: &state.cluster,
+        class_for: state.class_for(),
+        grants: &state.grants,
+        options: &state.options,
+        now: asked.clock.now(),
+    };
+    let input = judge::prepare(&case);
+    let kept = keep(&input);
+    let evaluation = state.policies.evaluate(&input).await;
+    let failed_bundles = evaluation.failures.iter().map(|f| f.bundle.clone()).collect();
+    let verdict = verdict(asked, workload, inspection, evaluation);
+    let missing_class = missing_class(state, workload);
+    Judged { judgement: Judgement { verdict, failed_bundles, missing_class }, kept }
+}
+
+/// The API server refuses a new pod of such a class by itself; one that runs already may outlive its class.
+fn missing_class(state: &State, workload: &Workload) -> Option<String> {
+    let class = workload.spec.runtime_class_name.as_ref()?;
+    let known = state.cluster.runtime_classes.as_ref()?;
+    (!known.contains_key(class)).then(|| class.clone())
+}
+
+/// What the violations come to for this workload: enforcement actions and exceptions applied.
+fn verdict(
+    asked: &Asked<'_>,
     workload: &Workload,
     inspection: &Inspection,
     evaluation: Evaluation,
-    now: Timestamp,
 ) -> Verdict {
-    let exemption_context = ExemptionContext { exceptions: &state.exceptions, workload, inspection, now };
+    let state = asked.state;
+    let exemption_context =
+        ExemptionContext { exceptions: &state.exceptions, workload, inspection, now: asked.clock.now() };
     judge::decide(
         evaluation,
         &state.enforcement,
@@ -207,105 +364,60 @@ pub fn verdict(
     )
 }
 
-/// The document that the policies read, for the object as it would be stored.
-pub fn input(state: &State, request: &RequestFacts<'_>, examination: &Examination) -> Result<Value, Error> {
-    let object = to_raw_value(&examination.plan.object).map_err(Error::WritePlanned)?;
-    let case = case(state, request, &object, &examination.workload, &examination.inspection);
-    let text = serde_json::to_string(&judge::prepare(&case)).map_err(Error::WriteInput)?;
-    serde_json::from_str(&text).map_err(Error::WriteInput)
+/// Judges a template as the pods that a controller would make of it: created, changed by the mutating webhook, and then
+/// judged.
+async fn judge_as_pods<K>(
+    asked: &Asked<'_>,
+    object: &RawValue,
+    workload: &Workload,
+    inspection: &Inspection,
+    keep: impl FnOnce(&PolicyInput<'_>) -> K,
+) -> Result<Conclusion<K>, Error> {
+    let (state, kind, namespace) = (asked.state, workload.kind, workload.namespace.as_str());
+    let mut before: Value = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
+    api_server::as_pod(&mut before, kind, namespace, &state.cluster);
+    let sent = workload::read(&before.to_string(), kind, namespace)?;
+    let mut plan = plan(state, &before, &sent, inspection)?;
+    plan.warnings.extend(unjudged_templates(&before, kind));
+    let object = to_raw_value(&plan.object).map_err(Error::WriteObject)?;
+    let workload = workload::read(object.get(), kind, namespace)?;
+    let inspection = renamed(inspection.clone(), &workload);
+    let judged = judge(asked, &object, &workload, &inspection, keep).await;
+    Ok(Conclusion::JudgedAsPods { before, plan, judged })
 }
 
-/// What one container can really do and nobody covers.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Open {
-    /// Name of the container.
-    pub container: String,
-    /// Its image.
-    pub image: String,
-    /// The effective entries without a grant; none where everything is covered.
-    pub entries: Vec<Entry>,
-    /// What is handed over without a grant, in reach or not.
-    pub ambient: Vec<Entry>,
+/// What is said of an object with several pod templates.
+fn unjudged_templates(object: &Value, kind: Kind) -> Option<String> {
+    let further = workload::further_templates(object, kind);
+    (further > 0).then(|| {
+        format!(
+            "wasmgate judged the first pod template of this {}, and not the other {further}: their pods are judged when they \
+             are created",
+            kind.as_str()
+        )
+    })
 }
 
-/// What the containers can really do and nobody covers.
-pub fn open(
-    state: &State,
-    request: &RequestFacts<'_>,
-    examination: &Examination,
-) -> Result<Vec<Open>, Error> {
-    let object = to_raw_value(&examination.plan.object).map_err(Error::WritePlanned)?;
-    let case = case(state, request, &object, &examination.workload, &examination.inspection);
-    let open = |facts: judge::input::ContainerFacts<'_>| Open {
-        container: facts.name.to_string(),
-        image: facts.image.to_string(),
-        entries: facts.effective.into_iter().map(|e| e.entry).filter(|e| e.covered_by.is_empty()).collect(),
-        ambient: facts.ambient.into_iter().filter(|e| e.covered_by.is_empty()).collect(),
-    };
-    Ok(judge::prepare(&case).containers.into_iter().map(open).collect())
-}
-
-fn case<'a>(
-    state: &'a State,
-    request: &'a RequestFacts<'a>,
-    object: &'a RawValue,
-    workload: &'a Workload,
-    inspection: &'a Inspection,
-) -> Case<'a> {
-    Case {
-        request,
-        object,
-        workload,
-        inspection,
-        runtimes: &state.runtimes,
-        cluster: &state.cluster,
-        grants: &state.grants,
-        options: &state.options,
-        now: Timestamp::now(),
-    }
-}
-
-/// What an object would become and what the policies would say then: the answer to "may I apply this?".
-pub async fn examine(
-    state: &State,
-    inspector: &Inspector,
-    request: &RequestFacts<'_>,
-    raw: &Value,
-    kind: Kind,
-    budget: Duration,
-) -> Result<Examination, Error> {
-    let sent = to_raw_value(raw).map_err(Error::WriteObject)?;
-    let object = workload::as_judged(&sent, kind)?;
-    let workload = workload::read(object.get(), kind, request.namespace)?;
-    let inspection = inspect(state, inspector, &workload, budget).await;
-    let raw = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
-    let plan = plan(state, &raw, &workload, &inspection)?;
-    judge_planned(state, request, kind, inspection, plan).await
-}
-
-/// Judges the planned object in place of the one that was sent.
-pub async fn judge_planned(
-    state: &State,
-    request: &RequestFacts<'_>,
-    kind: Kind,
-    inspection: Inspection,
-    plan: Plan,
-) -> Result<Examination, Error> {
-    let object = to_raw_value(&plan.object).map_err(Error::WritePlanned)?;
-    let workload = workload::read(object.get(), kind, request.namespace)?;
-    let inspection = renamed(inspection, &workload);
-    let judgement = if concerns(state, &workload, &inspection) && !workload.is_mirror() {
-        Some(judge(state, request, &object, &workload, &inspection).await)
-    } else {
-        None
-    };
-    Ok(Examination { workload, inspection, plan, judgement })
-}
-
-/// The same findings under the names that the planned object gives the images (`…@sha256:…`).
+/// The same facts under the names that the planned object gives the images (`…@sha256:…`).
 fn renamed(mut inspection: Inspection, workload: &Workload) -> Inspection {
     for (container, image) in inspection.containers.iter_mut().zip(workload.images()) {
         container.image = image.image.to_string();
     }
     inspection
+}
+
+fn request_facts(review: &Review) -> RequestFacts<'_> {
+    RequestFacts {
+        uid: &review.uid,
+        operation: review.operation.as_str(),
+        kind: &review.kind,
+        sub_resource: review.sub_resource.as_deref().unwrap_or_default(),
+        namespace: &review.namespace,
+        name: &review.name,
+        user: UserFacts {
+            username: review.user.username.as_deref().unwrap_or_default(),
+            groups: review.user.groups.as_deref().unwrap_or_default(),
+        },
+        dry_run: review.dry_run,
+    }
 }

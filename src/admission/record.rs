@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::flow::Decision;
+use super::decision::Decision;
 use super::{Clock, Gate, State};
 use crate::answer::Outcome;
 use crate::audit::{
@@ -33,7 +33,7 @@ pub fn emit(
     clock: &Clock,
 ) {
     let total = clock.elapsed();
-    count(gate, webhook, review.as_ref(), &decision, total);
+    count(gate, state, (webhook, review.as_ref()), &decision, total);
     let mut timings = decision.timings.clone();
     timings.total = total;
     let record = Record {
@@ -54,10 +54,16 @@ pub fn emit(
     gate.sink.emit(record);
 }
 
-fn count(gate: &Gate, webhook: Webhook, review: Option<&Review>, decision: &Decision, total: Duration) {
+fn count(
+    gate: &Gate,
+    state: &State,
+    (webhook, review): (Webhook, Option<&Review>),
+    decision: &Decision,
+    total: Duration,
+) {
     let admission = Admission {
         webhook,
-        kind: review.and_then(|r| Kind::of(&r.kind)).map_or(OTHER_KIND, Kind::as_str),
+        kind: review.and_then(|r| state.kinds.of(&r.kind)).map_or(OTHER_KIND, Kind::as_str),
         operation: review.map(|r| r.operation),
         outcome: decision.answer.outcome,
     };

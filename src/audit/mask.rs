@@ -4,6 +4,8 @@
 //! | where | what becomes of it | why |
 //! |---|---|---|
 //! | `env[].value` and kin, anywhere | `**REDACTED**` | people put passwords there |
+//! | `variables[].value`, anywhere | `**REDACTED**` | the variables of a SpinApp |
+//! | `options[].value` below `runtimeConfig` | `**REDACTED**` | tokens and addresses of a SpinApp's stores and databases |
 //! | `httpHeaders[].value`, anywhere | `**REDACTED**` | probes and hooks carry `Authorization` |
 //! | annotations that keep a copy of the applied manifest | erased | the copy holds the same values again |
 //! | `data`, `stringData`, `binaryData` of the object | erased | a Secret that a wide webhook rule lets through |
@@ -75,6 +77,8 @@ fn walk(value: &mut Value, at: &mut String, report: &mut MaskReport) {
 
 fn visit(key: &str, member: &mut Value, at: &mut String, report: &mut MaskReport) {
     match (key, &mut *member) {
+        ("variables", Value::Array(_)) => return values(member, at, report),
+        ("runtimeConfig", Value::Object(_)) => return runtime_config(member, at, report),
         ("env" | "httpHeaders", Value::Array(_) | Value::Object(_)) => return variables(member, at, report),
         ("metadata", Value::Object(metadata)) => erase(metadata, "managedFields", at, report),
         ("annotations", Value::Object(annotations)) => {
@@ -85,6 +89,37 @@ fn visit(key: &str, member: &mut Value, at: &mut String, report: &mut MaskReport
         _ => {}
     }
     walk(member, at, report);
+}
+
+/// A list of names with values in a custom resource: only the values go, since lists of this name may hold other things.
+fn values(list: &mut Value, at: &mut String, report: &mut MaskReport) {
+    for (index, item) in list.as_array_mut().into_iter().flatten().enumerate() {
+        within(at, &index.to_string(), |at| match item.get_mut("value") {
+            Some(value) => within(at, "value", |at| redact(value, at, report)),
+            None => walk(item, at, report),
+        });
+    }
+}
+
+/// The runtime configuration of a SpinApp: the options of its stores, databases and model service
+/// (`spin-operator:api/v1alpha1/spinapp_types.go`, `RuntimeConfigOption`).
+fn runtime_config(value: &mut Value, at: &mut String, report: &mut MaskReport) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                within(at, key, |at| match key.as_str() {
+                    "options" => variables(member, at, report),
+                    _ => runtime_config(member, at, report),
+                });
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                within(at, &index.to_string(), |at| runtime_config(item, at, report));
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The three ways in which a list of variables is written: `[{name, value}]`, `["NAME=value"]`, `{NAME: value}`. The
@@ -184,6 +219,32 @@ mod tests {
         let base = "/input/request/object/spec/containers/0/env";
         assert_eq!(report.masked, [format!("{base}/0/value"), format!("{base}/1/value")]);
         assert!(report.erased.is_empty());
+    }
+
+    #[test]
+    fn values_of_a_spin_app_are_redacted_and_other_options_are_kept() {
+        let secret = json!({"secretKeyRef": {"name": "s", "key": "k"}});
+        let app = json!({"kind": "SpinApp", "spec": {
+            "variables": [{"name": "token", "value": "hunter2"}, {"name": "from", "valueFrom": secret}],
+            "runtimeConfig": {
+                "sqliteDatabases": [{"name": "db", "type": "libsql", "options": [
+                    {"name": "url", "value": "hunter2"}, {"name": "token", "valueFrom": secret}]}],
+                "keyValueStores": [{"name": "kv", "type": "redis", "options": [{"name": "url", "value": "hunter2"}]}],
+                "llmCompute": {"type": "remote_http", "options": [{"name": "auth_token", "value": "hunter2"}]},
+            },
+            "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
+        }});
+        let (value, report) = masked(&app);
+        assert!(!value.to_string().contains("hunter2"), "{value}");
+        assert_eq!(value["spec"]["variables"][0], json!({"name": "token", "value": REDACTED}));
+        assert_eq!(value["spec"]["variables"][1], app["spec"]["variables"][1]);
+        assert_eq!(value["spec"]["dnsConfig"], app["spec"]["dnsConfig"]);
+        let base = "/input/request/object/spec";
+        assert!(
+            report.masked.contains(&format!("{base}/runtimeConfig/llmCompute/options/0/value")),
+            "{report:?}"
+        );
+        assert_eq!(report.masked.len(), 4);
     }
 
     #[test]

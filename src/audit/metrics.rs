@@ -1,318 +1,44 @@
-//! The gate's metrics, in the OpenMetrics text format. Every label has a closed set of values, so that no user can
-//! make a series: kinds and outcomes come from enums, names of bundles from the configuration, and names of rules
-//! from loaded bundles and never more than [`MAX_RULES`] of them. `docs/metrics.md` lists them all.
+//! The gate's metrics, in the OpenMetrics text format, one file per source. Every label has a closed set of values, so
+//! that no user can make a series: kinds and outcomes come from enums, names of bundles from the configuration, and names
+//! of rules from loaded bundles and never more than [`MAX_RULES`] of them. `docs/metrics.md` lists them all.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod drops;
+mod labels;
+mod lookups;
+mod process;
+mod reviews;
+mod serving;
+mod watches;
+mod writes;
+
+pub use drops::{DropReason, Drops};
+pub use lookups::ImageLookups;
+pub use reviews::{Admission, BUCKETS, MAX_RULES};
+pub use watches::WatchReport;
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
 
-use super::{Outcome, Stage, Timings};
+use super::Timings;
 use crate::policy::EnforcementAction;
-use crate::review::Operation;
-use crate::review::Webhook;
 
 /// Content type of [`Metrics::encode`] (OpenMetrics 1.0, "Protocol Negotiation").
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Upper bounds of the duration buckets, in seconds: from 50 µs, where a Linux pod should be, to 10 s, the webhook
-/// time-out that Kubernetes assumes when none is set.
-pub const BUCKETS: [f64; 17] = [
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0,
-];
-
-/// Distinct rule names that get a series of their own; violations of all further ones are counted under `other`.
-pub const MAX_RULES: usize = 200;
-
-/// Rule label once [`MAX_RULES`] is reached.
-const OTHER: &str = "other";
-
-/// The end of one review.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Admission {
-    /// Which webhook was called.
-    pub webhook: Webhook,
-    /// Kind of the object, from a closed list: the kinds that carry a pod spec, and one word for all others.
-    pub kind: &'static str,
-    /// The verb; `None` when the review could not be read.
-    pub operation: Option<Operation>,
-    /// How it ended.
-    pub outcome: Outcome,
-}
-
-/// Totals since the start of the process, as the image module counts them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ImageLookups {
-    /// Answered from memory.
-    pub hit: u64,
-    /// Answered by the disk, which knew what memory did not.
-    pub disk: u64,
-    /// Asked the registry.
-    pub miss: u64,
-    /// Answered with a tag that could not be refreshed.
-    pub stale: u64,
-    /// Not answered.
-    pub failure: u64,
-}
-
-/// Why a record did not reach the decision log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DropReason {
-    /// The buffer had no space: the output is too slow.
-    BufferFull,
-    /// The decision came after the log was closed.
-    Closed,
-    /// The record could not be encoded.
-    EncodingFailed,
-    /// The output failed.
-    WriteFailed,
-}
-
-impl DropReason {
-    const ALL: [Self; 4] = [Self::BufferFull, Self::Closed, Self::EncodingFailed, Self::WriteFailed];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::BufferFull => "buffer_full",
-            Self::Closed => "closed",
-            Self::EncodingFailed => "encoding_failed",
-            Self::WriteFailed => "write_failed",
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    webhook: Webhook,
-    kind: &'static str,
-    operation: Verb,
-    outcome: Outcome,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DurationLabels {
-    webhook: Webhook,
-    outcome: Outcome,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StageLabels {
-    stage: Stage,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RuleLabels {
-    rule: String,
-    action: EnforcementAction,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BundleLabels {
-    bundle: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RevisionLabels {
-    name: String,
-    revision: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EventLabels {
-    event: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WatchLabels {
-    watch: &'static str,
-}
-
-/// How one watch of the cluster fares.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct WatchReport {
-    /// What is watched, from a closed list, such as `wasigrants.wasmgate.dev`.
-    pub watch: &'static str,
-    /// Whether all objects were listed once.
-    pub synced: bool,
-    /// Objects that are known.
-    pub objects: usize,
-    /// Objects that are left out because they are wrong.
-    pub rejected: usize,
-    /// Time since the API server last sent anything; `None` before it ever did.
-    pub silence: Option<Duration>,
-    /// Errors so far.
-    pub errors: u64,
-    /// How often everything was listed anew.
-    pub restarts: u64,
-}
-
-/// The metrics of the watches.
-#[derive(Debug, Default)]
-struct Watches {
-    synced: Family<WatchLabels, Gauge>,
-    objects: Family<WatchLabels, Gauge>,
-    rejected: Family<WatchLabels, Gauge>,
-    silence: Family<WatchLabels, Gauge<f64, AtomicU64>>,
-    errors: Family<WatchLabels, Counter>,
-    restarts: Family<WatchLabels, Counter>,
-    rebuilds: Counter,
-}
-
-impl Watches {
-    fn register(&self, to: &mut Registry) {
-        let help = "1 when all objects of a kind were listed once";
-        to.register("wasmgate_watch_synced", help, self.synced.clone());
-        to.register("wasmgate_watch_objects", "Objects that a watch knows", self.objects.clone());
-        let help = "Objects that are ignored because they are invalid; the log names each";
-        to.register("wasmgate_watch_rejected_objects", help, self.rejected.clone());
-        let help = "Time since the API server last sent anything to a watch";
-        to.register_with_unit("wasmgate_watch_silence", help, Unit::Seconds, self.silence.clone());
-        to.register("wasmgate_watch_errors", "Errors of a watch", self.errors.clone());
-        let help = "Full relists of a watch";
-        to.register("wasmgate_watch_restarts", help, self.restarts.clone());
-        let help = "Snapshots of the cluster that were built";
-        to.register("wasmgate_cluster_rebuilds", help, self.rebuilds.clone());
-    }
-
-    fn set(&self, reports: &[WatchReport], rebuilds: u64) {
-        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        for report in reports {
-            let labels = WatchLabels { watch: report.watch };
-            self.synced.get_or_create(&labels).set(report.synced.into());
-            self.objects.get_or_create(&labels).set(count(report.objects));
-            self.rejected.get_or_create(&labels).set(count(report.rejected));
-            if let Some(silence) = report.silence {
-                self.silence.get_or_create(&labels).set(silence.as_secs_f64());
-            }
-            let errors = self.errors.get_or_create(&labels);
-            errors.inner().fetch_max(report.errors, Ordering::Relaxed);
-            let restarts = self.restarts.get_or_create(&labels);
-            restarts.inner().fetch_max(report.restarts, Ordering::Relaxed);
-        }
-        self.rebuilds.inner().fetch_max(rebuilds, Ordering::Relaxed);
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StepLabels {
-    step: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LookupLabels {
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DropLabels {
-    reason: DropReason,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BuildLabels {
-    version: &'static str,
-}
-
-/// The verb of a review that may not have been read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Verb(Option<Operation>);
-
-impl Verb {
-    fn as_str(self) -> &'static str {
-        self.0.map_or("UNKNOWN", Operation::as_str)
-    }
-}
-
-/// A label's value is the name that records use too.
-macro_rules! label_value {
-    ($($type:ty => $name:expr),* $(,)?) => {$(
-        impl EncodeLabelValue for $type {
-            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-                encoder.write_str($name(*self))
-            }
-        }
-    )*};
-}
-label_value! {
-    Webhook => Webhook::as_str, Outcome => Outcome::as_str, Stage => Stage::as_str, DropReason => DropReason::as_str,
-    Verb => Verb::as_str, EnforcementAction => EnforcementAction::as_str,
-}
-
-/// The label set of a metric that has none and is absent until it is known.
-type NoLabels = [(&'static str, &'static str); 0];
-
-type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
-
-fn durations<L: Clone + std::hash::Hash + Eq>() -> Durations<L> {
-    Family::new_with_constructor(|| Histogram::new(BUCKETS))
-}
-
-/// Counts records that were lost. Clones count together.
-#[derive(Debug, Clone)]
-pub struct Drops(Family<DropLabels, Counter>);
-
-impl Default for Drops {
-    /// All reasons stand at zero from the start, so that the first loss is a rise and not a new series.
-    fn default() -> Self {
-        let family = Family::default();
-        for reason in DropReason::ALL {
-            drop(family.get_or_create(&DropLabels { reason }));
-        }
-        Self(family)
-    }
-}
-
-impl Drops {
-    /// Counts one.
-    pub fn count(&self, reason: DropReason) {
-        self.0.get_or_create(&DropLabels { reason }).inc();
-    }
-
-    /// Records that were lost for this reason.
-    pub fn get(&self, reason: DropReason) -> u64 {
-        self.0.get_or_create(&DropLabels { reason }).get()
-    }
-
-    /// All records that were lost.
-    pub fn total(&self) -> u64 {
-        DropReason::ALL.into_iter().map(|reason| self.get(reason)).sum()
-    }
-}
 
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    admission: Durations<DurationLabels>,
-    stages: Durations<StageLabels>,
-    violations: Family<RuleLabels, Counter>,
-    rules: RwLock<BTreeSet<String>>,
-    policy_failures: Family<BundleLabels, Counter>,
-    lookups: Family<LookupLabels, Counter>,
-    server_events: Family<EventLabels, Counter>,
+    reviews: reviews::Reviews,
+    lookups: lookups::Lookups,
     drops: Drops,
-    ready: Gauge,
-    bundles: Family<RevisionLabels, Gauge>,
-    certificate_expiry: Family<NoLabels, Gauge>,
-    watches: Watches,
-    ca_expiry: Family<NoLabels, Gauge>,
-    leader: Gauge,
-    certificate_steps: Family<StepLabels, Counter>,
-    ca_bundle_writes: Family<LookupLabels, Counter>,
-    events: Family<LookupLabels, Counter>,
-    resident: Gauge,
+    serving: serving::Serving,
+    watches: watches::Watches,
+    writes: writes::Writes,
+    process: process::Process,
 }
 
 impl Default for Metrics {
@@ -326,141 +52,49 @@ impl Metrics {
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
-            requests: Family::default(),
-            admission: durations(),
-            stages: durations(),
-            violations: Family::default(),
-            rules: RwLock::default(),
-            policy_failures: Family::default(),
-            lookups: Family::default(),
-            server_events: Family::default(),
+            reviews: reviews::Reviews::default(),
+            lookups: lookups::Lookups::default(),
             drops: Drops::default(),
-            ready: Gauge::default(),
-            bundles: Family::default(),
-            certificate_expiry: Family::default(),
-            watches: Watches::default(),
-            ca_expiry: Family::default(),
-            leader: Gauge::default(),
-            certificate_steps: Family::default(),
-            ca_bundle_writes: Family::default(),
-            events: Family::default(),
-            resident: Gauge::default(),
+            serving: serving::Serving::default(),
+            watches: watches::Watches::default(),
+            writes: writes::Writes::default(),
+            process: process::Process::default(),
         };
         metrics.set_image_lookups(ImageLookups::default());
-        metrics.register_reviews();
-        metrics.register_state();
-        metrics.register_cluster();
-        metrics.register_process();
+        let to = &mut metrics.registry;
+        metrics.reviews.register(to);
+        metrics.lookups.register(to);
+        metrics.drops.register(to);
+        metrics.serving.register(to);
+        metrics.watches.register(to);
+        metrics.writes.register(to);
+        metrics.process.register(to);
         metrics
-    }
-
-    /// The encoder adds `_total` to counters and the unit to what has one.
-    fn register_reviews(&mut self) {
-        let to = &mut self.registry;
-        to.register("wasmgate_admission_requests", "Reviews that were answered", self.requests.clone());
-        let help = "Time from the first byte of a review to the last byte of its answer";
-        to.register_with_unit("wasmgate_admission_duration", help, Unit::Seconds, self.admission.clone());
-        let help = "Time that one stage of a review took";
-        to.register_with_unit("wasmgate_stage_duration", help, Unit::Seconds, self.stages.clone());
-        let help = "Violations by rule and enforcement action";
-        to.register("wasmgate_violations", help, self.violations.clone());
-        let help = "Failed evaluations of a policy bundle; each counts as a deny";
-        to.register("wasmgate_policy_evaluation_failures", help, self.policy_failures.clone());
-        to.register("wasmgate_image_lookups", "Image look-ups by result", self.lookups.clone());
-        let help =
-            "Server events other than decisions: refused connections and requests, replaced certificates";
-        to.register("wasmgate_server_events", help, self.server_events.clone());
-        let help = "Decisions that were not written to the decision log";
-        to.register("wasmgate_decision_logs_dropped", help, self.drops.0.clone());
-    }
-
-    fn register_state(&mut self) {
-        let to = &mut self.registry;
-        to.register("wasmgate_ready", "Whether the gate takes reviews", self.ready.clone());
-        let help = "Policy bundles in use; always 1";
-        to.register("wasmgate_policy_bundle_info", help, self.bundles.clone());
-        let help = "When the serving certificate expires, in seconds since 1970";
-        let name = "wasmgate_certificate_expiry_timestamp";
-        to.register_with_unit(name, help, Unit::Seconds, self.certificate_expiry.clone());
-        self.watches.register(to);
-    }
-
-    fn register_cluster(&mut self) {
-        let to = &mut self.registry;
-        let help = "1 on the replica that writes certificates and caBundles";
-        to.register("wasmgate_leader", help, self.leader.clone());
-        let help = "When the CA that signs serving certificates expires, in seconds since 1970";
-        let name = "wasmgate_ca_expiry_timestamp";
-        to.register_with_unit(name, help, Unit::Seconds, self.ca_expiry.clone());
-        let help = "Certificate rotation steps of this replica";
-        to.register("wasmgate_certificate_steps", help, self.certificate_steps.clone());
-        let help = "Writes of the caBundle into a webhook configuration";
-        to.register("wasmgate_ca_bundle_writes", help, self.ca_bundle_writes.clone());
-        let help = "Refused workloads by the fate of their Event";
-        to.register("wasmgate_events", help, self.events.clone());
-    }
-
-    /// The names that every Prometheus client library uses for a process.
-    fn register_process(&mut self) {
-        let to = &mut self.registry;
-        let version = env!("CARGO_PKG_VERSION");
-        to.register("wasmgate_build", "The version that runs", Info::new(BuildLabels { version }));
-        let start: Gauge<f64, AtomicU64> = Gauge::default();
-        start.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
-        let help = "When the process started, in seconds since 1970";
-        to.register_with_unit("process_start_time", help, Unit::Seconds, start);
-        let help = "Resident memory of the process in bytes";
-        to.register_with_unit("process_resident_memory", help, Unit::Bytes, self.resident.clone());
     }
 
     /// Counts a review that was answered, and where its time went.
     pub fn observe(&self, review: Admission, timings: &Timings) {
-        let Admission { webhook, kind, operation, outcome } = review;
-        let labels = RequestLabels { webhook, kind, operation: Verb(operation), outcome };
-        self.requests.get_or_create(&labels).inc();
-        let labels = DurationLabels { webhook, outcome };
-        self.admission.get_or_create(&labels).observe(timings.total.as_secs_f64());
-        for (stage, took) in &timings.stages {
-            self.observe_stage(*stage, *took);
-        }
-    }
-
-    fn observe_stage(&self, stage: Stage, took: Duration) {
-        self.stages.get_or_create(&StageLabels { stage }).observe(took.as_secs_f64());
+        self.reviews.observe(review, timings);
     }
 
     /// Counts a violation and what was done about it.
     pub fn violation(&self, rule: &str, action: EnforcementAction) {
-        let rule = if self.admit_rule(rule) { rule } else { OTHER };
-        self.violations.get_or_create(&RuleLabels { rule: rule.to_string(), action }).inc();
-    }
-
-    /// Whether the rule has a series of its own, or may have one.
-    fn admit_rule(&self, rule: &str) -> bool {
-        if self.rules.read().unwrap_or_else(PoisonError::into_inner).contains(rule) {
-            return true;
-        }
-        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
-        rules.contains(rule) || (rules.len() < MAX_RULES && rules.insert(rule.to_string()))
+        self.reviews.violation(rule, action);
     }
 
     /// Counts a bundle that could not be evaluated.
     pub fn policy_failure(&self, bundle: &str) {
-        self.policy_failures.get_or_create(&BundleLabels { bundle: bundle.to_string() }).inc();
+        self.reviews.policy_failure(bundle);
     }
 
     /// Counts something that the server did by itself; `event` comes from a closed list.
     pub fn server_event(&self, event: &'static str) {
-        self.server_events.get_or_create(&EventLabels { event }).inc();
+        self.serving.event(event);
     }
 
     /// Takes over the image module's totals. They only rise: older totals that arrive late change nothing.
     pub fn set_image_lookups(&self, totals: ImageLookups) {
-        let ImageLookups { hit, disk, miss, stale, failure } = totals;
-        let totals = [("hit", hit), ("disk", disk), ("miss", miss), ("stale", stale), ("failure", failure)];
-        for (result, total) in totals {
-            self.lookups.get_or_create(&LookupLabels { result }).inner().fetch_max(total, Ordering::Relaxed);
-        }
+        self.lookups.set(totals);
     }
 
     /// The counter that the decision log's [`super::Sink`] counts its losses in.
@@ -470,16 +104,12 @@ impl Metrics {
 
     /// Whether the gate takes reviews.
     pub fn set_ready(&self, ready: bool) {
-        self.ready.set(ready.into());
+        self.serving.set_ready(ready);
     }
 
     /// The bundles that judge from now on: name → revision.
     pub fn set_bundles(&self, revisions: &BTreeMap<String, String>) {
-        self.bundles.clear();
-        for (name, revision) in revisions {
-            let labels = RevisionLabels { name: name.clone(), revision: revision.clone() };
-            self.bundles.get_or_create(&labels).set(1);
-        }
+        self.serving.set_bundles(revisions);
     }
 
     /// How the watches of the cluster fare, and how many snapshots were made of what they brought. Nothing is shown
@@ -490,42 +120,37 @@ impl Metrics {
 
     /// When the certificate that is served expires.
     pub fn set_certificate_expiry(&self, expiry: Timestamp) {
-        self.certificate_expiry.get_or_create(&[]).set(expiry.as_second());
+        self.serving.set_certificate_expiry(expiry);
     }
 
     /// Whether this replica is the one that writes certificates and caBundles.
     pub fn set_leader(&self, leader: bool) {
-        self.leader.set(leader.into());
+        self.writes.set_leader(leader);
     }
 
     /// When the CA that signs serving certificates expires; absent when that is not known.
     pub fn set_ca_expiry(&self, expiry: Option<Timestamp>) {
-        match expiry {
-            Some(expiry) => drop(self.ca_expiry.get_or_create(&[]).set(expiry.as_second())),
-            None => self.ca_expiry.clear(),
-        }
+        self.writes.set_ca_expiry(expiry);
     }
 
     /// Counts a step of certificate rotation; `step` comes from a closed list.
     pub fn certificate_step(&self, step: &'static str) {
-        self.certificate_steps.get_or_create(&StepLabels { step }).inc();
+        self.writes.certificate_step(step);
     }
 
     /// Counts a write of the caBundle; `result` comes from a closed list.
     pub fn ca_bundle_write(&self, result: &'static str) {
-        self.ca_bundle_writes.get_or_create(&LookupLabels { result }).inc();
+        self.writes.ca_bundle_write(result);
     }
 
     /// Counts what became of an Event; `result` comes from a closed list.
     pub fn event(&self, result: &'static str) {
-        self.events.get_or_create(&LookupLabels { result }).inc();
+        self.writes.event(result);
     }
 
     /// Everything as OpenMetrics text; see [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
-        if let Some(bytes) = resident_bytes() {
-            self.resident.set(bytes);
-        }
+        self.process.measure();
         let mut page = String::new();
         // Writing to a string cannot fail.
         let _ = text::encode(&mut page, &self.registry);
@@ -533,16 +158,14 @@ impl Metrics {
     }
 }
 
-/// `VmRSS` of `/proc/self/status`, which is in kB of 1024 bytes (`proc_pid_status(5)`); `None` where there is none.
-fn resident_bytes() -> Option<i64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<i64>().ok()?.checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::super::{Outcome, Stage};
     use super::*;
+    use crate::review::{Operation, Webhook};
 
     fn page(fill: impl FnOnce(&Metrics)) -> String {
         let metrics = Metrics::new();

@@ -25,6 +25,7 @@ pub enum DecisionLogOutput {
     /// Appended to this file, which is created with mode 0600 when it does not exist.
     File(PathBuf),
     /// Nowhere.
+    #[serde(alias = "none")]
     Off,
 }
 

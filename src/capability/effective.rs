@@ -188,6 +188,7 @@ fn pick<T: Clone>(
 fn narrower_host(required: Option<&String>, handed: Option<&String>) -> Option<String> {
     let parse = |text: &String| text.parse::<HostPattern>().ok();
     match (required, handed) {
+        (Some(a), Some(b)) if a == b => Some(a.clone()),
         (Some(a), Some(b)) => match (parse(a), parse(b)) {
             (Some(narrow), Some(wide)) if wide.covers(&narrow) => Some(a.clone()),
             _ => Some(b.clone()),

@@ -70,11 +70,9 @@ impl HostPattern {
         self.scheme.as_deref()
     }
 
-    /// The same without regard to the scheme: a raw socket has none.
-    #[must_use]
-    pub fn without_scheme(mut self) -> Self {
-        self.scheme = None;
-        self
+    /// As [`Self::covers`], without regard to the schemes: a raw socket has none.
+    pub fn covers_address(&self, narrow: &Self) -> bool {
+        self.host.covers(&narrow.host) && ports_cover(self.ports, narrow.ports)
     }
 
     /// The same with this scheme.

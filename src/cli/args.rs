@@ -34,6 +34,9 @@ pub enum Command {
     /// Write the smallest WasiGrant that would admit manifests or an image
     #[command(after_help = SUGGEST_HELP)]
     Suggest(Box<SuggestOptions>),
+    /// Check a configuration, grants and policies before they are rolled out
+    #[command(after_help = CHECK_HELP)]
+    Check(Box<CheckOptions>),
     /// Show what an image or a Wasm file is, and what it can call
     #[command(after_help = INSPECT_HELP)]
     Inspect(Box<InspectOptions>),
@@ -57,7 +60,7 @@ Examples:
   wasmgate explain -f deployment.yaml --grants grants/
   kustomize build . | wasmgate explain -f - -o json
 Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be denied; 2 the command could not be \
-carried out; 3 nothing would be denied, and an image could not be read.";
+carried out; 3 nothing would be denied, and an image could not be read or its program was not recognised.";
 
 const SUGGEST_HELP: &str = "\
 Examples:
@@ -65,6 +68,14 @@ Examples:
   wasmgate suggest -n shop ghcr.io/myorg/orders:1.4
 Exit codes: 0 when the printed grants, or none, would let everything in; 1 when a rule denies what no grant can mend; 2 on \
 an error.";
+
+const CHECK_HELP: &str = "\
+Examples:
+  wasmgate check --config config.yaml
+  wasmgate check --grants grants/ --bundle our-rules.tar.gz
+  wasmgate check grants/orders.yaml config.yaml
+FILES are judged by their kind: GateConfiguration, WasiGrant, ClusterWasiGrant, WasiException, and kinds with a pod spec.
+Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read.";
 
 const INSPECT_HELP: &str = "\
 Examples:
@@ -146,7 +157,7 @@ pub struct ServeOptions {
     /// Additional name or address on the development certificate (repeatable)
     #[arg(long = "cert-name", value_name = "NAME", help_heading = "Server")]
     pub cert_names: Vec<String>,
-    /// Where decision records go: `-` for standard output, `none`, or a file [default: -]
+    /// Where decision records go: `-` for standard output, `off`, or a file [default: -]
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     pub decision_log: Option<String>,
     /// Form of the gate's own log on standard error
@@ -198,9 +209,6 @@ pub struct SuggestOptions {
     /// Namespace for objects that name none, and for an image
     #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
     pub namespace: String,
-    /// Form of the output
-    #[arg(long, short = 'o', value_enum, default_value_t)]
-    pub output: SuggestOutput,
     /// Longest time to look at the images of one object, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub timeout: u64,
@@ -209,12 +217,18 @@ pub struct SuggestOptions {
     pub gate: GateOptions,
 }
 
-/// How `suggest` prints: grants are objects, so there is one form, and reasons are comments in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum SuggestOutput {
-    /// Manifests with comments.
-    #[default]
-    Yaml,
+/// Options of `check`.
+#[derive(Debug, Clone, Parser)]
+pub struct CheckOptions {
+    /// File, folder, or `-` for standard input
+    #[arg(value_name = "FILES")]
+    pub files: Vec<PathBuf>,
+    /// Form of the output
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub output: OutputFormat,
+    /// What the gate knows
+    #[command(flatten)]
+    pub gate: GateOptions,
 }
 
 /// Options of `inspect`.

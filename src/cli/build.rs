@@ -11,16 +11,28 @@ use crate::grant::{self, Loaded};
 use crate::judge::{EnforcementSettings, verdict::POLICY_ERROR};
 use crate::lookup::{self, Inspector};
 use crate::policy::{Bundle, Engine, Limits, PolicySet};
+use crate::workload::Kinds;
 
 /// The checked configuration of a command that does not serve.
 pub fn settings(options: &GateOptions) -> Result<Settings, Error> {
     settings_with(options, Overrides::default())
 }
 
+/// A configuration that was read already, with the flags of a command that does not serve.
+pub fn resolved(file: config::File, options: &GateOptions) -> Result<Settings, Error> {
+    Ok(config::resolve(file, overrides(options, Overrides::default()))?)
+}
+
 /// The checked configuration, with the flags that only `serve` has already in `overrides`.
-pub fn settings_with(options: &GateOptions, overrides: Overrides) -> Result<Settings, Error> {
+pub fn settings_with(options: &GateOptions, more: Overrides) -> Result<Settings, Error> {
+    let file = config::load(options.config.as_deref())?;
+    Ok(config::resolve(file, overrides(options, more))?)
+}
+
+fn overrides(options: &GateOptions, more: Overrides) -> Overrides {
+    // Destructured, so that a new flag cannot be forgotten here.
     let GateOptions {
-        config,
+        config: _,
         grants,
         cluster,
         bundles,
@@ -30,7 +42,7 @@ pub fn settings_with(options: &GateOptions, overrides: Overrides) -> Result<Sett
         registry_cas,
         docker_config,
     } = options.clone();
-    let overrides = Overrides {
+    Overrides {
         grants,
         cluster,
         bundles,
@@ -40,9 +52,8 @@ pub fn settings_with(options: &GateOptions, overrides: Overrides) -> Result<Sett
         registry_cas,
         docker_config,
         own_namespace: std::env::var("POD_NAMESPACE").ok().filter(|name| !name.is_empty()),
-        ..overrides
-    };
-    Ok(config::resolve(config::load(config.as_deref())?, overrides)?)
+        ..more
+    }
 }
 
 /// Looks images up as configured.
@@ -74,47 +85,58 @@ pub async fn state(settings: &Settings) -> Result<State, Error> {
         .as_ref()
         .map_or_else(|| Ok(Cluster::default()), |dir| cluster::load_dir(dir))?;
     let policies = policies(settings).await?;
-    check_rules(&settings.file.enforcement, policies.rules().as_ref())?;
-    Ok(State {
-        runtimes: settings.runtimes.clone(),
-        cluster: cluster.into(),
-        grants: grants.into(),
-        exceptions: exceptions.into(),
-        policies: policies.into(),
-        options: settings.file.policies.options.clone(),
-        enforcement: settings.file.enforcement.clone(),
-        exempt_namespaces: settings.file.exempt_namespaces.clone(),
-    })
+    let unknown = unknown_rules(&settings.file.enforcement, policies.rules().as_ref());
+    if let Some(error) = unknown.into_iter().next() {
+        return Err(error.into());
+    }
+    let mut state = State::new(settings.runtimes.clone(), cluster.into(), policies.into());
+    state.grants = grants.into();
+    state.exceptions = exceptions.into();
+    state.options.clone_from(&settings.file.policies.options);
+    state.enforcement.clone_from(&settings.file.enforcement);
+    state.kinds = Kinds::new(&settings.file.workloads);
+    state.exempt_namespaces.clone_from(&settings.file.exempt_namespaces);
+    Ok(state)
 }
 
-/// An enforcement action for a rule that no bundle has was meant for another one. Where a bundle does not tell its rules' names, nobody can
-/// say so.
-fn check_rules(
+/// The rules in the configuration that no bundle has. Where a bundle does not tell its rules' names, that cannot be
+/// said.
+pub fn unknown_rules(
     enforcement: &EnforcementSettings,
     known: Option<&BTreeSet<&str>>,
-) -> Result<(), config::Error> {
+) -> Vec<config::Error> {
     let rules_of = enforcement.rules.keys().map(|rule| ("enforcement.rules", rule));
     let written =
         rules_of.chain(enforcement.never_exempt.iter().map(|rule| ("enforcement.neverExempt", rule)));
-    for (field, rule) in written.filter(|(_, rule)| rule.as_str() != POLICY_ERROR) {
-        match known {
-            Some(known) if !known.contains(rule.as_str()) => {
-                let names = known.iter().copied().chain([POLICY_ERROR]).collect::<Vec<_>>().join(", ");
-                let message = format!("no loaded bundle has this rule; write one of {names}");
-                return Err(config::Error::CheckField { field: field.into(), value: rule.clone(), message });
-            }
-            None => tracing::warn!(field, rule, "whether a bundle has this rule is not known here"),
-            Some(_) => {}
+    let written = written.filter(|(_, rule)| rule.as_str() != POLICY_ERROR);
+    let Some(known) = known else {
+        for (field, rule) in written {
+            tracing::warn!(field, rule, "whether a bundle has this rule is not known here");
         }
-    }
-    Ok(())
+        return Vec::new();
+    };
+    let unknown = |(field, rule): (&str, &String)| {
+        let names = known.iter().copied().chain([POLICY_ERROR]).collect::<Vec<_>>().join(", ");
+        let message = format!("no loaded bundle has this rule; write one of {names}");
+        config::Error::CheckField { field: field.into(), value: rule.clone(), message }
+    };
+    written.filter(|(_, rule)| !known.contains(rule.as_str())).map(unknown).collect()
 }
 
 async fn policies(settings: &Settings) -> Result<PolicySet, Error> {
     let policies = &settings.file.policies;
     let baseline = policies.baseline.then(Bundle::embedded);
     let own = policies.bundles.iter().map(|path| Bundle::load(path));
-    let bundles = baseline.into_iter().chain(own).collect::<Result<Vec<_>, _>>()?;
-    let limits = Limits { time: settings.policy_time_limit, memory_bytes: policies.memory_limit_bytes };
+    policy_set(settings, baseline.into_iter().chain(own).collect::<Result<Vec<_>, _>>()?).await
+}
+
+/// The bundles, compiled, with the limits of the configuration.
+pub async fn policy_set(settings: &Settings, bundles: Vec<Bundle>) -> Result<PolicySet, Error> {
+    let policies = &settings.file.policies;
+    let limits = Limits {
+        fuel: policies.fuel_limit,
+        time: settings.policy_time_limit,
+        memory_bytes: policies.memory_limit_bytes,
+    };
     Ok(PolicySet::load(&Engine::new()?, bundles, limits).await?)
 }

@@ -14,7 +14,7 @@ use crate::capability::interpreter;
 use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module, program};
 use crate::runtime;
 
-/// Columns of a terminal that nobody can measure.
+/// Columns where there is no terminal to measure.
 const DEFAULT_WIDTH: u16 = 140;
 
 /// Largest local file that is read, in bytes.
@@ -89,9 +89,11 @@ pub fn formatted(value: &Value, output: OutputFormat) -> Result<Vec<u8>, Error> 
     Ok(text.into_bytes())
 }
 
-/// Columns of the terminal, from COLUMNS where the shell exports it.
+/// Columns of the terminal: what COLUMNS says, or what standard output is.
 pub fn terminal_width() -> u16 {
-    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(DEFAULT_WIDTH)
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let measured = || terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0);
+    said.or_else(measured).unwrap_or(DEFAULT_WIDTH)
 }
 
 /// Lines of `label value`; everything in them is foreign.

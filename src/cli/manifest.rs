@@ -28,6 +28,24 @@ impl Manifest {
         GroupVersionKind { group: group.into(), version: version.into(), kind: self.text("/kind").into() }
     }
 
+    /// Its name; empty when it has none.
+    pub fn name(&self) -> &str {
+        self.text("/metadata/name")
+    }
+
+    /// Kind, name and place, for messages.
+    pub fn described(&self) -> String {
+        format!("{} `{}` ({})", self.kind().kind, self.name(), self.origin)
+    }
+
+    /// Its namespace, or the one of objects that name none.
+    pub fn namespace_or<'a>(&'a self, fallback: &'a str) -> &'a str {
+        match self.text("/metadata/namespace") {
+            "" => fallback,
+            own => own,
+        }
+    }
+
     /// A string at a JSON pointer; empty when there is none.
     pub fn text(&self, pointer: &str) -> &str {
         self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
@@ -40,6 +58,19 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
     for path in paths {
         for file in files(path)? {
             manifests.extend(documents(&display(&file), &text_of(&file)?)?);
+        }
+    }
+    Ok(manifests)
+}
+
+/// The same with the booleans of YAML 1.2, as grants are read: a name such as `NO` stays a text.
+pub fn read_strictly(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
+    let mut manifests = Vec::new();
+    for path in paths {
+        for file in files(path)? {
+            let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+            let values = serde_saphyr::from_multiple_with_options(&text_of(&file)?, options);
+            manifests.extend(objects(&display(&file), values.map_err(|e| failed(&file, &e))?)?);
         }
     }
     Ok(manifests)
@@ -96,6 +127,10 @@ fn text_of(path: &Path) -> Result<String, Error> {
 pub fn documents(origin: &str, text: &str) -> Result<Vec<Manifest>, Error> {
     let values: Vec<Value> = serde_saphyr::from_multiple(text)
         .map_err(|e| Error::ReadManifest { path: origin.to_string(), message: e.to_string() })?;
+    objects(origin, values)
+}
+
+fn objects(origin: &str, values: Vec<Value>) -> Result<Vec<Manifest>, Error> {
     let several = values.len() > 1;
     let mut manifests = Vec::new();
     for (index, value) in values.into_iter().enumerate() {

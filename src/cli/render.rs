@@ -6,13 +6,17 @@ mod words;
 use std::fmt::Write as _;
 
 use anstyle::Style;
+use serde::Serialize;
 use serde_json::Value;
 use serde_saphyr::SerializerOptions;
 use similar::{ChangeTag, TextDiff};
 
-use super::report::{ExplainOutcome, ObjectReport};
+use super::report::{ExplainOutcome, Found, ObjectReport};
+use crate::image::Evidence;
+use crate::inspection::ProgramClass;
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
+use crate::workload::Role;
 
 pub use words::safe;
 use words::{BOLD, CYAN, DIM, GREEN, PLAIN, RED, YELLOW, hanging, paint};
@@ -22,22 +26,19 @@ const TEXT_COLUMN: usize = 14;
 /// Where what belongs to a verdict begins.
 const VERDICT_COLUMN: usize = 6;
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
+/// The word for a fact, as JSON writes it.
+fn word_of(fact: impl Serialize) -> String {
+    serde_json::to_value(fact).ok().as_ref().and_then(Value::as_str).unwrap_or_default().to_string()
 }
 
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-/// The whole report of one object: the verdict in the title, for whoever reads from the top, and in full at the end,
+/// The whole report of one object: the verdict in the title, for those who read from the top, and in full at the end,
 /// where a terminal stops.
 pub fn report(report: &ObjectReport, width: u16) -> String {
     let title = safe(&format!("{} {}/{}", report.kind, report.namespace, report.name));
     let origin = paint(DIM, &safe(&report.origin));
     let mut out = format!("{}  {}  {origin}\n", paint(BOLD, &title), outcome(report));
     for container in &report.containers {
-        out.push_str(&finding(container, width));
+        out.push_str(&found(&container.found, width));
     }
     out.push_str(&changes(report));
     for container in &report.containers {
@@ -77,63 +78,62 @@ fn outcome(report: &ObjectReport) -> String {
 
 fn word(outcome: ExplainOutcome) -> String {
     match outcome {
-        ExplainOutcome::NotAWorkload => paint(DIM, "carries no pod: not for the gate"),
+        ExplainOutcome::NotJudged => paint(DIM, "not judged: the gate does not know this kind"),
         ExplainOutcome::NotWasm => paint(DIM, "no Wasm: left alone"),
         ExplainOutcome::Exempt => paint(DIM, "exempt namespace: left alone"),
+        ExplainOutcome::Skipped => paint(DIM, "left alone"),
         ExplainOutcome::Unread => paint(YELLOW, "left alone, though an image could not be read"),
+        ExplainOutcome::Unrecognised => paint(YELLOW, "left alone, though a program was not recognised"),
         ExplainOutcome::Admitted => paint(GREEN, "admitted"),
         ExplainOutcome::Warned => paint(YELLOW, "admitted with warnings"),
         ExplainOutcome::Denied => paint(RED, "denied"),
     }
 }
 
-fn finding(container: &Value, width: u16) -> String {
+fn found(found: &Found, width: u16) -> String {
     let mut out = String::new();
-    let what = match text(container, "class") {
-        "wasm" => format!("wasm {}", text(container, "kind")),
-        other => other.to_string(),
+    let what = match (found.class, found.kind) {
+        (ProgramClass::Wasm, Some(kind)) => format!("wasm {}", kind.as_str()),
+        (class, _) => class.as_str().to_string(),
     };
-    let role = paint(DIM, role_word(text(container, "role")));
-    let name = paint(BOLD, &safe(text(container, "name")));
+    let role = paint(DIM, role_word(found.role));
+    let name = paint(BOLD, &safe(&found.name));
     // Writing to a string cannot fail, here and below.
     let _ = writeln!(out, "\n  {role} {name} {}", paint(CYAN, &what));
-    let image = text(container, "image");
     // Not wrapped: it is there to be copied.
-    let _ = writeln!(out, "    image     {}", safe(image));
+    let _ = writeln!(out, "    image     {}", safe(&found.image));
     let mut line = |style: Style, label: &str, value: &str| {
         let label = format!("    {}", paint(style, &format!("{label:<10}")));
         out.push_str(&hanging(&label, TEXT_COLUMN, &safe(value), width));
     };
-    if !image.ends_with(text(container, "digest")) {
-        line(PLAIN, "digest", text(container, "digest"));
+    if let Some(digest) = found.digest.as_deref().filter(|digest| !found.image.ends_with(digest)) {
+        line(PLAIN, "digest", digest);
     }
-    if !text(container, "packaging").is_empty() {
-        line(PLAIN, "packed as", &format!("{}, {}", text(container, "shape"), text(container, "packaging")));
+    if let Some((packaging, shape)) = found.packaging.zip(found.shape) {
+        line(PLAIN, "packed as", &format!("{}, {}", word_of(shape), word_of(packaging)));
     }
-    for (index, evidence) in list(container, "evidence").iter().enumerate() {
+    for (index, evidence) in found.evidence.iter().enumerate() {
         let label = if index == 0 { "because" } else { "" };
-        line(PLAIN, label, &format!("{} = {}", text(evidence, "seen"), text(evidence, "value")));
+        line(PLAIN, label, &format!("{} = {}", evidence.seen, evidence.value));
     }
-    if !text(container, "reason").is_empty() {
-        line(YELLOW, "reason", text(container, "reason"));
+    if let Some(reason) = &found.reason {
+        line(YELLOW, "reason", reason);
     }
-    for found in list(container, "interpreters") {
-        line(YELLOW, "carries", &carried(found));
+    for (engine, evidence) in &found.interpreters {
+        line(YELLOW, "carries", &carried(engine, evidence.as_ref()));
     }
-    for warning in list(container, "warnings").iter().filter_map(Value::as_str) {
+    for warning in &found.warnings {
         line(YELLOW, "warning", warning);
     }
     out
 }
 
 /// An interpreter; `suggest` has how to narrow the image.
-fn carried(found: &Value) -> String {
-    let seen = list(found, "evidence").first();
-    let seen = seen.map(|e| format!(" ({}: {})", text(e, "seen"), text(e, "value"))).unwrap_or_default();
+fn carried(engine: &str, seen: Option<&Evidence>) -> String {
+    let seen = seen.map(|e| format!(" ({}: {})", e.seen, e.value)).unwrap_or_default();
     format!(
-        "the interpreter {}{seen}: it can call everything that its standard library can; `wasmgate suggest` says how to \
-         narrow the image",
-        text(found, "engine")
+        "the interpreter {engine}{seen}: it can call everything that its standard library can; `wasmgate suggest` says how to \
+         narrow the image"
     )
 }
 
@@ -141,12 +141,12 @@ fn indented(text: &str) -> String {
     text.lines().map(|line| format!("    {}", safe(line))).collect::<Vec<_>>().join("\n")
 }
 
-fn role_word(role: &str) -> &'static str {
+const fn role_word(role: Role) -> &'static str {
     match role {
-        "initContainer" => "init container",
-        "ephemeralContainer" => "ephemeral container",
-        "imageVolume" => "image volume",
-        _ => "container",
+        Role::Container => "container",
+        Role::InitContainer => "init container",
+        Role::EphemeralContainer => "ephemeral container",
+        Role::ImageVolume => "image volume",
     }
 }
 
@@ -202,7 +202,7 @@ fn verdict(report: &ObjectReport, width: u16) -> String {
             let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN, safe(line));
         }
     }
-    let warnings = report.warnings.iter().map(|line| (paint(YELLOW, "[warning]"), line));
+    let warnings = report.remarks.iter().map(|line| (paint(YELLOW, "[warning]"), line));
     let notices = report.notices.iter().map(|line| (paint(DIM, "[note]"), line));
     for (label, line) in warnings.chain(notices) {
         out.push_str(&hanging(&format!("    {label} "), VERDICT_COLUMN, &safe(line), width));

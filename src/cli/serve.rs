@@ -170,11 +170,11 @@ fn start_log(format: LogFormat) {
     };
 }
 
-/// `-`, `none`, or a file.
+/// `-`, `off`, or a file; `none` was the word before `off`.
 fn log_output(flag: &str) -> DecisionLogOutput {
     match flag {
         "-" => DecisionLogOutput::Stdout,
-        "none" => DecisionLogOutput::Off,
+        "off" | "none" => DecisionLogOutput::Off,
         path => DecisionLogOutput::File(path.into()),
     }
 }

@@ -10,18 +10,18 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::args::SuggestOptions;
-use super::manifest::{self, Manifest};
-use super::{Error, Exit, build, print, render};
-use crate::admission::examine::{self, Open};
-use crate::admission::{Examination, State};
+use super::manifest::Manifest;
+use super::report::{self, Kept};
+use super::{Error, Exit, build, print, rehearse, render};
+use crate::admission::{Ending, Examined, Judged, Rehearsal, Skip, State};
 use crate::capability::Entry;
 use crate::grant::draft::{GrantDraft, comment};
 use crate::grant::index::repository;
-use crate::judge::input::UserFacts;
-use crate::judge::{JudgedViolation, RequestFacts};
+use crate::inspection::{Container, Inspection};
+use crate::judge::JudgedViolation;
 use crate::lookup::Inspector;
 use crate::policy::{EnforcementAction, MendedBy, Violation};
-use crate::workload::{Kind, Workload};
+use crate::workload::Workload;
 
 /// What would let one object in.
 #[derive(Debug, Clone, Default)]
@@ -44,12 +44,8 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
     let settings = build::settings(&options.gate)?;
     let manifests = match &options.image {
         Some(image) => vec![pod_of(image, &options.namespace)],
-        None => manifest::read(&options.files)?,
+        None => rehearse::manifests(&options.files)?,
     };
-    if manifests.is_empty() {
-        let paths: Vec<_> = options.files.iter().map(|p| format!("`{}`", p.display())).collect();
-        return Err(Error::NothingToExplain(paths.join(", ")));
-    }
     let state = build::state(&settings).await?;
     let inspector = build::inspector(&settings)?;
     let mut taken = names_of_grants(&state);
@@ -98,47 +94,37 @@ pub async fn suggest(
     budget: Duration,
     taken: &mut BTreeSet<(String, String)>,
 ) -> Result<Suggestion, Error> {
-    let gvk = manifest.kind();
-    let namespace = match manifest.text("/metadata/namespace") {
-        "" => namespace,
-        own => own,
+    let namespace = manifest.namespace_or(namespace);
+    let object = format!("{} {namespace}/{}", manifest.kind().kind, manifest.name());
+    let rehearsal = rehearse::rehearsed(state, inspector, manifest, namespace, budget, false).await?;
+    let suggestion = match &rehearsal.validate.ending {
+        Ending::Examined(examined) => match rehearsal.validate.ending.judged() {
+            Some(judged) => of_judged(examined, judged, taken),
+            None => of_unjudged(&examined.inspection),
+        },
+        Ending::Skipped(Skip::UnknownKind) => {
+            summary("not judged: the gate does not know this kind, so what it needs is not known")
+        }
+        Ending::Skipped(skip) => summary(&format!("left alone ({}), so nothing is needed", skip.note())),
+        Ending::Unreadable { error, .. } => summary(&error.to_string()),
     };
-    let name = manifest.text("/metadata/name");
-    let object = format!("{} {namespace}/{name}", gvk.kind);
-    let Some(kind) = Kind::of(&gvk) else {
-        let summary = "carries no pod, so there is nothing to grant".to_string();
-        return Ok(Suggestion { object, summary, ..Suggestion::default() });
-    };
-    let request = RequestFacts {
-        uid: "",
-        operation: "CREATE",
-        kind: &gvk,
-        sub_resource: "",
-        namespace,
-        name,
-        user: UserFacts::default(),
-        dry_run: true,
-    };
-    let failed = |source| Error::Explain { object: format!("{object} ({})", manifest.origin), source };
-    let examination =
-        examine::examine(state, inspector, &request, &manifest.object, kind, budget).await.map_err(failed)?;
-    let open = examine::open(state, &request, &examination).map_err(failed)?;
-    let suggestion = judged(state, &examination, open, taken);
     Ok(Suggestion { object, ..suggestion })
 }
 
-fn judged(
-    state: &State,
-    examination: &Examination,
-    open: Vec<Open>,
+fn summary(text: &str) -> Suggestion {
+    Suggestion { summary: text.to_string(), ..Suggestion::default() }
+}
+
+fn of_judged(
+    examined: &Examined<Kept>,
+    judged: &Judged<Kept>,
     taken: &mut BTreeSet<(String, String)>,
 ) -> Suggestion {
-    let Some(judgement) = &examination.judgement else { return unjudged(examination) };
-    let violations = &judgement.verdict.violations;
-    let open: Vec<Open> = open.into_iter().filter_map(|open| grantable(open, violations)).collect();
+    let violations = &judged.judgement.verdict.violations;
+    let open = grantable(judged);
     let blocked = blocked(violations, &open);
-    let warnings = advice::of(state, examination, &open);
-    let grants = drafts(&examination.workload, &open, taken);
+    let warnings = advice::of(examined, &judged.kept, &open);
+    let grants = drafts(&examined.workload, &open, taken);
     let summary = match (grants.is_empty(), blocked.is_empty()) {
         (true, true) => "nothing is missing",
         (false, true) => "this would let it in",
@@ -186,44 +172,66 @@ fn is_unanswered(violation: &Violation, open: &[Open]) -> bool {
     !open.iter().filter(container).any(|open| open.entries.iter().any(capability))
 }
 
-/// An object that no policy was asked about. When an image could not be read, it may be Wasm all the same.
-fn unjudged(examination: &Examination) -> Suggestion {
-    let unread = |c: &crate::inspection::Container| match &c.lookup {
-        crate::inspection::LookupResult::Unread { error } => {
-            Some(format!("container `{}`: nobody can tell what it would need: {error}", c.name))
-        }
-        crate::inspection::LookupResult::Known { .. } => None,
+/// An object that no policy was asked about. Where an image could not be read or recognised, it may be Wasm all the same.
+fn of_unjudged(inspection: &Inspection) -> Suggestion {
+    let unknown = |c: &Container| {
+        Some(format!("container `{}`: what it would need is not known: {}", c.name, c.reason()?))
     };
-    let blocked: Vec<String> = examination.inspection.containers.iter().filter_map(unread).collect();
-    let summary =
-        if blocked.is_empty() { "no Wasm in it, so nothing is needed" } else { "an image could not be read" };
+    let blocked: Vec<String> = inspection.containers.iter().filter_map(unknown).collect();
+    let unread = inspection.containers.iter().any(|c| c.known().is_none());
+    let summary = match (blocked.is_empty(), unread) {
+        (true, _) => "no Wasm in it, so nothing is needed",
+        (false, true) => "an image could not be read",
+        (false, false) => "a program was not recognised, so no grant would help",
+    };
     Suggestion { summary: summary.to_string(), blocked, ..Suggestion::default() }
+}
+
+/// What one container can really do without a grant for it.
+#[derive(Debug, Clone, PartialEq)]
+struct Open {
+    /// Name of the container.
+    container: String,
+    /// Its image.
+    image: String,
+    /// The effective entries without a grant; none where everything is covered.
+    entries: Vec<Entry>,
+}
+
+/// What a grant would change.
+fn grantable(judged: &Judged<Kept>) -> Vec<Open> {
+    let violations = &judged.judgement.verdict.violations;
+    judged.kept.containers.iter().filter_map(|container| grantable_of(container, violations)).collect()
 }
 
 /// What of a container a grant would change: not one that something prevents from starting at all, and nothing that an
 /// exception exempts.
-fn grantable(mut open: Open, violations: &[JudgedViolation]) -> Option<Open> {
-    let own = |v: &&JudgedViolation| v.violation.container.as_deref() == Some(open.container.as_str());
+fn grantable_of(container: &report::Container, violations: &[JudgedViolation]) -> Option<Open> {
+    let (found, capabilities) = (&container.found, container.capabilities.as_ref()?);
+    let own = |v: &&JudgedViolation| v.violation.container.as_deref() == Some(found.name.as_str());
     let own: Vec<&JudgedViolation> = violations.iter().filter(own).collect();
-    let prevented = own.iter().any(|v| v.action == EnforcementAction::Deny && prevents(&v.violation));
+    if own.iter().any(|v| v.action == EnforcementAction::Deny && prevents(&v.violation)) {
+        return None;
+    }
     let named = |by: MendedBy, exempted: bool| -> BTreeSet<&str> {
         let found =
             own.iter().filter(|v| v.violation.mended_by == Some(by) && v.exempted.is_some() == exempted);
         found.filter_map(|v| v.violation.capability.as_deref()).collect()
     };
     let (exempted, idle) = (named(MendedBy::Grant, true), named(MendedBy::AmbientGrant, false));
-    open.entries.retain(|entry| !exempted.contains(entry.capability.as_str()));
-    let ambient = std::mem::take(&mut open.ambient).into_iter();
-    open.entries.extend(ambient.filter(|entry| idle.contains(entry.capability.as_str())));
-    (!prevented && !open.entries.is_empty()).then_some(open)
+    let effective = capabilities.effective.iter().map(|effective| &effective.entry);
+    let effective = effective.filter(|entry| !exempted.contains(entry.capability.as_str()));
+    let ambient = capabilities.ambient.iter().filter(|entry| idle.contains(entry.capability.as_str()));
+    let entries = effective.chain(ambient).filter(|entry| entry.covered_by.is_empty()).cloned();
+    let open = Open { container: found.name.clone(), image: found.image.clone(), entries: entries.collect() };
+    (!open.entries.is_empty()).then_some(open)
 }
 
-/// The `WasiGrant`s that would cover what nobody granted, for `explain`.
-pub(super) fn grants(state: &State, examination: &Examination, open: Vec<Open>) -> Vec<String> {
-    let violations =
-        examination.judgement.as_ref().map(|j| j.verdict.violations.as_slice()).unwrap_or_default();
-    let open: Vec<Open> = open.into_iter().filter_map(|open| grantable(open, violations)).collect();
-    drafts(&examination.workload, &open, &mut names_of_grants(state))
+/// The `WasiGrant`s that would cover what no grant covers, for `explain`; none where the policies were not asked.
+pub(super) fn grants(state: &State, rehearsal: &Rehearsal<Kept>) -> Vec<String> {
+    let ending = &rehearsal.validate.ending;
+    let Some((examined, judged)) = ending.examined().zip(ending.judged()) else { return Vec::new() };
+    drafts(&examined.workload, &grantable(judged), &mut names_of_grants(state))
 }
 
 /// A grant for each image: a sidecar does not get what the main container needs.

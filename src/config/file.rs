@@ -13,6 +13,7 @@ use crate::image::ImageKind;
 use crate::judge::{EnforcementSettings, PolicyOptions};
 use crate::lookup;
 use crate::runtime::{Profile, Runtimes};
+use crate::workload::Description;
 
 /// `apiVersion` of the file.
 pub const API_VERSION: &str = "wasmgate.dev/v1alpha1";
@@ -45,6 +46,9 @@ pub struct File {
     /// Directory of RuntimeClass, LimitRange and Namespace manifests that stand for the cluster.
     #[serde(default)]
     pub cluster: Option<PathBuf>,
+    /// Kinds of custom resources that make pods, beside those that are built in.
+    #[serde(default)]
+    pub workloads: Vec<Description>,
     /// The Kubernetes cluster that the gate belongs to.
     #[serde(default)]
     pub kubernetes: Kubernetes,
@@ -70,6 +74,7 @@ impl Default for File {
             policies: Policies::default(),
             grants: None,
             cluster: None,
+            workloads: Vec::new(),
             kubernetes: Kubernetes::default(),
             enforcement: EnforcementSettings::default(),
             exempt_namespaces: BTreeSet::new(),
@@ -160,9 +165,13 @@ pub struct Policies {
     /// Given to the rules of all bundles as `input.options`. The baseline reads `strictAmbient`: `true` refuses what a
     /// runtime hands over without a grant even where the program cannot use it.
     pub options: PolicyOptions,
-    /// Longest time for one evaluation of one bundle.
+    /// Most work for one evaluation of one bundle, in wasmtime's fuel, of which an instruction costs about one. It does
+    /// not depend on how busy the machine is.
+    pub fuel_limit: u64,
+    /// Longest time for the evaluation of all bundles, waiting for a turn included: the last bound, which only a machine
+    /// that has too much to do reaches.
     pub time_limit: SignedDuration,
-    /// Most memory for one evaluation, in bytes.
+    /// Most memory for one evaluation of one bundle, in bytes.
     pub memory_limit_bytes: usize,
 }
 
@@ -172,7 +181,8 @@ impl Default for Policies {
             baseline: true,
             bundles: Vec::new(),
             options: PolicyOptions::new(),
-            time_limit: SignedDuration::from_millis(250),
+            fuel_limit: 500_000_000,
+            time_limit: SignedDuration::from_secs(2),
             memory_limit_bytes: 64 << 20,
         }
     }

@@ -10,8 +10,9 @@ use jiff::SignedDuration;
 use super::{Error, File};
 use crate::audit::DecisionLogOutput;
 use crate::judge::EnforcementSettings;
-use crate::plan::quantity;
+use crate::review::GroupVersionKind;
 use crate::runtime::{Profile, Runtimes};
+use crate::workload::{Description, Kind};
 
 /// What the command line says beside the file; every flag wins over its field, lists are added to the file's.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +58,7 @@ pub struct Overrides {
 pub struct Settings {
     /// The file with all overrides in it.
     pub file: File,
-    /// The runtimes, every quantity in them checked.
+    /// The runtimes.
     pub runtimes: Runtimes,
     /// Longest time for one review.
     pub review_timeout: Duration,
@@ -76,6 +77,7 @@ pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> 
         Runtimes { profiles: file.runtimes.profiles.clone(), placement: file.runtimes.placement.clone() };
     check_runtimes(&runtimes)?;
     check_enforcement(&file.enforcement)?;
+    check_workloads(&file.workloads)?;
     if file.server.cert_file.is_some() != file.server.key_file.is_some() {
         return Err(wrong("server.certFile", &"alone", "give `server.keyFile` with it, or neither"));
     }
@@ -179,6 +181,29 @@ fn check_enforcement(enforcement: &EnforcementSettings) -> Result<(), Error> {
     Ok(())
 }
 
+fn check_workloads(workloads: &[Description]) -> Result<(), Error> {
+    for (index, Description { group, kind, pod_template }) in workloads.iter().enumerate() {
+        let field = |name: &str| format!("workloads[{index}].{name}");
+        if group.is_empty() {
+            return Err(wrong(&field("group"), group, "write the API group of the custom resource"));
+        }
+        if kind.is_empty() {
+            return Err(wrong(&field("kind"), kind, "write the kind of the custom resource"));
+        }
+        let named = GroupVersionKind { group: group.clone(), version: String::new(), kind: kind.clone() };
+        if Kind::of(&named).is_some() {
+            return Err(wrong(&field("kind"), kind, "the gate knows this kind; leave it out"));
+        }
+        let steps: Vec<&str> = pod_template.split('/').collect();
+        if !pod_template.starts_with('/') || steps.iter().skip(1).any(|step| step.is_empty()) {
+            let message =
+                "write a JSON pointer to the object with the pod's `spec`, such as `/spec/template`";
+            return Err(wrong(&field("podTemplate"), pod_template, message));
+        }
+    }
+    Ok(())
+}
+
 fn check_runtimes(runtimes: &Runtimes) -> Result<(), Error> {
     for (index, profile) in runtimes.profiles.iter().enumerate() {
         check_profile(&format!("runtimes.profiles[{index}]"), profile)?;
@@ -204,18 +229,6 @@ fn check_runtimes(runtimes: &Runtimes) -> Result<(), Error> {
 }
 
 fn check_profile(field: &str, profile: &Profile) -> Result<(), Error> {
-    let sizing = &profile.sizing;
-    for (name, value) in [
-        ("memoryRequest", sizing.memory_request.as_str()),
-        ("memoryLimit", &sizing.memory_limit),
-        ("cpuRequest", &sizing.cpu_request),
-        ("cpuLimit", &sizing.cpu_limit),
-        ("baseMemory", profile.base_memory()),
-    ] {
-        let field = format!("{field}.sizing.{name}");
-        quantity::Quantity::parse(value)
-            .map_err(|_| wrong(&field, &value, "write a quantity such as `32Mi` or `200m`"))?;
-    }
     if profile.runtime_class.is_empty() {
         return Err(wrong(
             &format!("{field}.runtimeClass"),
@@ -235,6 +248,26 @@ mod tests {
 
     fn settings(body: &str) -> Result<Settings, Error> {
         resolve(parse("gate.yaml", &format!("{HEAD}{body}"))?, Overrides::default())
+    }
+
+    #[test]
+    fn a_described_kind_needs_a_group_a_kind_and_the_place_of_its_pod_template() {
+        let with = |entry: &str| settings(&format!("workloads: [{{{entry}}}]\n"));
+        assert!(with("group: example.com, kind: Fleet, podTemplate: /spec/pods/*/template").is_ok());
+        for (entry, field) in [
+            ("group: '', kind: Fleet, podTemplate: /spec", "workloads[0].group"),
+            ("group: example.com, kind: '', podTemplate: /spec", "workloads[0].kind"),
+            ("group: apps, kind: Deployment, podTemplate: /spec", "workloads[0].kind"),
+            ("group: example.com, kind: Fleet, podTemplate: spec.template", "workloads[0].podTemplate"),
+            ("group: example.com, kind: Fleet, podTemplate: /spec//template", "workloads[0].podTemplate"),
+        ] {
+            let error = with(entry).unwrap_err();
+            assert!(
+                matches!(&error, Error::CheckField { field: found, .. } if found == field),
+                "{entry}: {error}"
+            );
+        }
+        assert!(with("group: example.com, kind: Fleet").is_err(), "without a place");
     }
 
     #[test]
@@ -281,13 +314,11 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_quantity_is_named_with_its_path() {
-        let body = "runtimes: {placement: {}, profiles: [{name: a, runtimeClass: a, runs: [], ambient: spin, sizing: {memoryLimit: 32Mx}}]}\n";
+    fn a_bad_quantity_is_named_with_its_place() {
+        let body = "runtimes:\n  placement: {}\n  profiles:\n  - name: a\n    runtimeClass: a\n    runs: []\n    ambient: spin\n    sizing:\n      memoryLimit: 32Mx\n";
         let error = settings(body).unwrap_err().to_string();
-        assert!(
-            error.contains("runtimes.profiles[0].sizing.memoryLimit") && error.contains("32Mx"),
-            "{error}"
-        );
+        assert!(error.contains("gate.yaml") && error.contains("line 11"), "{error}");
+        assert!(error.contains("`32Mx` is no quantity; write one such as `32Mi`"), "{error}");
     }
 
     #[test]
@@ -314,8 +345,8 @@ mod tests {
         let file = parse("README.md", block.split("```").next().unwrap()).unwrap();
         let settings = resolve(file, Overrides::default()).unwrap();
         let spin = settings.runtimes.by_class("wasmtime-spin-v2").unwrap();
-        assert_eq!(spin.sizing.memory_limit, "64Mi");
-        assert_eq!(spin.base_memory(), "24Mi", "a profile of one's own needs no less to start");
+        assert_eq!(spin.sizing.memory_limit.as_str(), "64Mi");
+        assert_eq!(spin.base_memory().memory(), "24Mi", "a profile of one's own needs no less to start");
         assert_eq!(settings.file.images.registries.allow, ["ghcr.io", "*.example.com"]);
     }
 

@@ -9,18 +9,19 @@
 
 use std::sync::Arc;
 
-use super::{GrantedCapability, WasiGrant};
-use crate::capability::{Access, Capability, Entry, HostPattern, glob, path};
+use super::types::{GrantedCapability, WasiGrant};
+use crate::capability::{Access, Capability, Entry, HostPattern, Parameter, glob, path};
 
-/// What stands in `coveredBy` where everybody has it.
+/// What stands in `coveredBy` where every program has it.
 pub const DEFAULT: &str = "default";
 
-/// Writes on every entry which grants cover it, by label; `default` where everybody has it. What stood there before is
+/// Writes on every entry which grants cover it, by label; `default` where every program has it. What stood there before is
 /// replaced.
 pub fn cover(entries: &mut [Entry], grants: &[Arc<WasiGrant>]) {
     for entry in entries {
-        let mut covered_by: Vec<String> =
-            grants.iter().filter(|grant| grant_covers(grant, entry)).map(|grant| grant.label()).collect();
+        let host = reached_host(entry);
+        let covering = grants.iter().filter(|grant| grant_covers(grant, entry, host.as_ref()));
+        let mut covered_by: Vec<String> = covering.map(|grant| grant.label()).collect();
         covered_by.sort();
         covered_by.dedup();
         if is_default(entry) {
@@ -35,17 +36,28 @@ pub fn is_default(entry: &Entry) -> bool {
     entry.own || (entry.capability.is_default() && !entry.secret)
 }
 
-fn grant_covers(grant: &WasiGrant, entry: &Entry) -> bool {
-    grant.spec.capabilities.iter().any(|granted| covers(granted, entry))
+fn grant_covers(grant: &WasiGrant, entry: &Entry, host: Option<&HostPattern>) -> bool {
+    grant.spec.capabilities.iter().any(|granted| covers_reached(granted, entry, host))
 }
 
 /// Whether one item of a grant covers an entry as a whole. Who may run native code has whatever the kernel's files give
 /// anyway, so `native.exec` covers all of these.
 pub fn covers(granted: &GrantedCapability, entry: &Entry) -> bool {
-    (entry.opens && granted.name == Capability::NativeExec) || covers_same(granted, entry)
+    covers_reached(granted, entry, reached_host(entry).as_ref())
 }
 
-fn covers_same(granted: &GrantedCapability, entry: &Entry) -> bool {
+/// The hosts of an entry, parsed once for all grants; any where it names none or they cannot be read. `None` for a
+/// capability that has nothing to do with hosts.
+fn reached_host(entry: &Entry) -> Option<HostPattern> {
+    let takes_hosts = entry.capability.parameters().contains(&Parameter::Hosts);
+    let parse = || entry.host.as_deref().and_then(|host| host.parse().ok()).unwrap_or(HostPattern::ANY);
+    takes_hosts.then(parse)
+}
+
+fn covers_reached(granted: &GrantedCapability, entry: &Entry, host: Option<&HostPattern>) -> bool {
+    if entry.opens && granted.name == Capability::NativeExec {
+        return true;
+    }
     granted.name == entry.capability
         && (!entry.secret || granted.secrets == Some(true))
         && granted.access.unwrap_or(Access::ReadWrite)
@@ -53,7 +65,7 @@ fn covers_same(granted: &GrantedCapability, entry: &Entry) -> bool {
         && any(granted.names.as_deref(), |name| glob::covers(name, entry.name.as_deref().unwrap_or("*")))
         && any(granted.paths.as_deref(), |tree| covers_path(tree, entry.path.as_deref().unwrap_or("/")))
         && any(granted.ports.as_deref(), |port| entry.port == Some(*port))
-        && covers_host(granted, entry)
+        && covers_host(granted, host.unwrap_or(&HostPattern::ANY))
 }
 
 /// A file entry that does not say what may be done there may do anything.
@@ -74,18 +86,11 @@ fn covers_path(granted: &str, reached: &str) -> bool {
     plain && path::covers(granted, &path::clean(reached))
 }
 
-fn covers_host(granted: &GrantedCapability, entry: &Entry) -> bool {
-    let Some(hosts) = granted.hosts.as_deref() else { return true };
-    let reached = entry.host.as_deref().and_then(|host| host.parse().ok()).unwrap_or(HostPattern::ANY);
-    let reached = of_capability(reached, entry.capability);
-    let granted = hosts.iter().filter_map(|host| host.parse::<HostPattern>().ok());
-    granted.map(|host| of_capability(host, entry.capability)).any(|host| host.covers(&reached))
-}
-
 /// A raw socket and a name look-up have no scheme: `tcp://db:5432`, `postgres://db` and `*://db:5432` are one thing there.
-fn of_capability(pattern: HostPattern, capability: Capability) -> HostPattern {
-    match capability {
-        Capability::NetTcpConnect | Capability::NetUdp | Capability::NetDns => pattern.without_scheme(),
-        _ => pattern,
-    }
+fn covers_host(granted: &GrantedCapability, reached: &HostPattern) -> bool {
+    let has_scheme =
+        !matches!(granted.name, Capability::NetTcpConnect | Capability::NetUdp | Capability::NetDns);
+    any(granted.hosts.as_deref(), |host| {
+        if has_scheme { host.pattern().covers(reached) } else { host.pattern().covers_address(reached) }
+    })
 }

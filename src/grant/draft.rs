@@ -90,7 +90,7 @@ pub fn scalar(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::capability::{Access, Capability};
-    use crate::grant::load::parse_documents;
+    use crate::grant::WasiGrant;
     use proptest::prelude::*;
 
     fn yaml(entries: &[Entry]) -> String {
@@ -123,7 +123,8 @@ mod tests {
             let entry = Entry { evidence: vec![text.clone(), format!("a\n- b{text}")], ..Entry::new(Capability::Env, "") }.named(&name);
             let images = [format!("x{text}")];
             let draft = GrantDraft { name: "app", namespace: "shop", service_account: &format!("s{text}"), images: &images, entries: std::slice::from_ref(&entry) };
-            let read = parse_documents(&draft.to_yaml(), "draft").map_err(|e| TestCaseError::fail(e.to_string()))?;
+            // Read without the checks: no image has such a name.
+            let read: Vec<WasiGrant> = serde_saphyr::from_multiple(&draft.to_yaml()).map_err(|e| TestCaseError::fail(e.to_string()))?;
             prop_assert_eq!(read.len(), 1);
             prop_assert_eq!(read[0].spec.capabilities.len(), 1);
             prop_assert!(covers(&read[0].spec.capabilities[0], &entry));

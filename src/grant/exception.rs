@@ -19,72 +19,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::check::{self, Problems};
-use super::index::{ByAccount, image_forms, includes};
-use super::types::Subjects;
-use super::{Error, Subject};
-use crate::capability::Capability;
-
-/// The kind.
-pub const KIND: &str = "WasiException";
-
-/// Rules that no exception is for, because they say that nothing was judged: a bundle that could not be evaluated,
-/// and rules that read another version of the input.
-pub const NEVER_EXEMPT: &[&str] = &["policy-error", "unknown-input"];
-
-/// An exception from rules. Namespaced: there is none for the whole cluster, where the configuration's per-rule enforcement actions are
-/// the means.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct WasiException {
-    /// `wasmgate.dev/v1alpha1`.
-    pub api_version: String,
-    /// [`KIND`].
-    pub kind: String,
-    /// Name and namespace; other metadata is carried and not read.
-    pub metadata: serde_json::Map<String, serde_json::Value>,
-    /// The exception itself.
-    pub spec: ExceptionSpec,
-}
-
-/// Which rules may be broken by whom until when.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ExceptionSpec {
-    /// Names of rules, as messages show them; no patterns, and none of [`NEVER_EXEMPT`].
-    pub rules: Vec<String>,
-    /// Who; omitted means every pod of the namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subjects: Option<Subjects>,
-    /// Names of containers; empty means any. With names, what a rule says of the pod as a whole is not excepted.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub containers: Vec<String>,
-    /// Capabilities that the rule may speak of; empty means any, and findings about none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub capabilities: Vec<Capability>,
-    /// Why; it stands in the record of every decision in which the exception was used.
-    pub reason: String,
-    /// RFC 3339 time after which nothing is excepted any more.
-    pub expires_at: jiff::Timestamp,
-}
+use super::check;
+use super::error::{Error, Problems};
+use super::index::image_forms;
+use super::subject::{ByAccount, Subject, includes};
+use super::types::{EXCEPTION_KIND, NEVER_EXEMPT, WasiException};
 
 impl WasiException {
-    /// `metadata.name`; empty when it is missing, which [`Exceptions::new`] refuses.
-    pub fn name(&self) -> &str {
-        self.text("name")
-    }
-
-    /// `metadata.namespace`; as [`Self::name`].
-    pub fn namespace(&self) -> &str {
-        self.text("namespace")
-    }
-
-    fn text(&self, key: &str) -> &str {
-        self.metadata.get(key).and_then(serde_json::Value::as_str).unwrap_or_default()
-    }
-
     /// Whether it is for this finding, apart from the pod and the image that it is about.
     fn is_for(&self, scope: &ViolationScope<'_>) -> bool {
         let spec = &self.spec;
@@ -184,7 +125,7 @@ impl Exceptions {
 
     /// All that have expired, for a note at loading time.
     pub fn expired(&self, now: jiff::Timestamp) -> impl Iterator<Item = &Arc<WasiException>> {
-        self.all.iter().filter(move |exception| exception.spec.expires_at <= now)
+        self.all.iter().filter(move |exception| exception.is_expired(now))
     }
 
     /// The exception that is for this finding at `now`; of several the first by name. `images` are those of the container
@@ -198,7 +139,7 @@ impl Exceptions {
         now: jiff::Timestamp,
     ) -> Option<&Arc<WasiException>> {
         let candidates = self.namespaces.get(pod.namespace)?.of(pod.service_account);
-        let mut fitting = candidates.filter(|e| e.spec.expires_at > now && e.is_for(scope)).peekable();
+        let mut fitting = candidates.filter(|e| !e.is_expired(now) && e.is_for(scope)).peekable();
         fitting.peek()?;
         let forms: Vec<Vec<String>> = images.iter().map(|image| image_forms(image)).collect();
         fitting.filter(|e| e.includes(pod, &forms)).min_by_key(|e| e.name())
@@ -206,7 +147,7 @@ impl Exceptions {
 }
 
 fn problems(sorted: &[WasiException]) -> Problems {
-    let origin = |e: &WasiException| format!("{KIND} {}/{}", e.namespace(), e.name());
+    let origin = |e: &WasiException| format!("{EXCEPTION_KIND} {}/{}", e.namespace(), e.name());
     Problems::of(sorted, origin, check::check_exception)
 }
 

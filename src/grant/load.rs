@@ -1,61 +1,22 @@
 //! Grants from YAML and JSON: files of a directory, several documents each.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::check::{self, Problem, Problems, Read};
-use super::{Exceptions, Grants, WasiException, WasiGrant};
+use super::check::{self, Read};
+use super::error::{Error, Problem, Problems};
+use super::exception::Exceptions;
+use super::index::Grants;
+use super::types::{WasiException, WasiGrant};
 
 /// Bytes of a file that is still read: an etcd object has 1.5 MiB at most, and a file may hold several.
 const FILE_LIMIT: u64 = 16 << 20;
 
-/// Why grants could not be loaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The directory could not be listed.
-    #[error("could not list the grants directory `{directory}`: {source}")]
-    ListDirectory {
-        /// The directory.
-        directory: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file could not be read.
-    #[error("could not read the grants file `{file}`: {source}")]
-    ReadFile {
-        /// The file.
-        file: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file is too large to be grants.
-    #[error("could not read the grants file `{file}`: it is larger than {limit} bytes; split it")]
-    LimitFile {
-        /// The file.
-        file: String,
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// A file is not YAML or JSON.
-    #[error("could not parse `{origin}` as YAML or JSON: {message}")]
-    ParseDocuments {
-        /// The file.
-        origin: String,
-        /// What is wrong, with line and column.
-        message: String,
-    },
-    /// Some grants are wrong; none is taken.
-    #[error("could not accept the grants: {problems}")]
-    CheckGrants {
-        /// Everything that is wrong with them.
-        problems: Problems,
-    },
-}
+/// Nodes that a text may have beside one for each of its bytes: empty values and documents that are only implied.
+const ALWAYS_READ: usize = 1024;
 
 /// What a directory of grants holds, indexed.
 #[derive(Debug, Clone, Default)]
@@ -165,8 +126,15 @@ pub fn parse_documents(text: &str, origin: &str) -> Result<Vec<WasiGrant>, Error
 
 /// Reads and checks the documents of a text, empty ones left out. `origin` is what messages call the text.
 pub fn parse(text: &str, origin: &str) -> Result<Documents, Error> {
-    // YAML 1.2 booleans: a variable named `NO` or `y` is a name. The snippet of the parser's message would print the file across several lines of a log.
-    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+    // YAML 1.2 booleans: a variable named `NO` or `y` is a name. The snippet of the parser's message would print the file
+    // across several lines of a log. The text bounds its own documents, nodes and events, since each takes a byte; what
+    // aliases repeat is still bounded by the parser.
+    let most = text.len().saturating_add(ALWAYS_READ);
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        strict_booleans: true,
+        budget: serde_saphyr::budget! { max_documents: most, max_nodes: most, max_events: most.saturating_mul(3) },
+    };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|e| Error::ParseDocuments { origin: origin.to_string(), message: e.to_string() })?;
     let mut read = Documents::default();
@@ -330,6 +298,31 @@ spec:
             format!("# a comment\n---\n---\n{}---\n", EXAMPLE.replace("podSelector: {}", "podSelector: "));
         assert_eq!(parse_documents(&text, "g.yaml").unwrap().len(), 1);
         assert_eq!(parse_documents("", "g.yaml").unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_file_of_more_than_a_thousand_documents_is_read() {
+        let named = |n| EXAMPLE.replace("orders-api", &format!("orders-{n}"));
+        let text = (0..1500).map(named).collect::<Vec<_>>().join("---\n");
+        assert_eq!(parse_documents(&text, "g.yaml").unwrap().len(), 1500);
+    }
+
+    #[test]
+    fn aliases_do_not_make_much_of_a_small_file() {
+        let line = |n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "));
+        let lines = (1..40).map(line).collect::<Vec<_>>().concat();
+        let refused = parse_documents(&format!("a0: &a0 [x]\n{lines}"), "g.yaml").unwrap_err();
+        assert!(matches!(refused, Error::ParseDocuments { .. }), "{refused}");
+    }
+
+    #[test]
+    fn what_a_grant_says_is_written_again_as_it_was() {
+        let text = EXAMPLE.replace("https://payments.example.com", "HTTPS://Payments.Example.com:443/");
+        let grants = parse_documents(&text, "g.yaml").unwrap();
+        let written = serde_json::to_value(&grants[0]).unwrap();
+        assert_eq!(written["spec"]["capabilities"][0]["hosts"][0], "HTTPS://Payments.Example.com:443/");
+        let again: WasiGrant = serde_json::from_value(written).unwrap();
+        assert_eq!(again, grants[0]);
     }
 
     #[test]

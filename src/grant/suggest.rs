@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::GrantedCapability;
 use super::cover::covers;
+use super::types::{GrantedCapability, GrantedHost};
 use crate::capability::{Capability, Entry, HostPattern, Parameter, path};
 
 /// The smallest item of a grant that covers `entry`.
@@ -14,7 +14,11 @@ pub fn smallest(entry: &Entry) -> GrantedCapability {
     let only = |parameter, value: Option<String>| value.filter(|_| takes(parameter)).map(|value| vec![value]);
     GrantedCapability {
         name: entry.capability,
-        hosts: only(Parameter::Hosts, entry.host.as_deref().map(grantable_host)),
+        hosts: entry
+            .host
+            .as_deref()
+            .filter(|_| takes(Parameter::Hosts))
+            .map(|host| vec![grantable_host(host)]),
         paths: only(Parameter::Paths, entry.path.as_deref().map(grantable_path)),
         access: entry.access.filter(|_| takes(Parameter::Access)),
         names: only(Parameter::Names, entry.name.as_ref().filter(|name| !name.is_empty()).cloned()),
@@ -87,10 +91,12 @@ pub fn needed_grant(entry: &Entry) -> String {
 pub fn to_yaml(granted: &GrantedCapability) -> String {
     let mut fields = vec![format!("name: {}", granted.name)];
     // A JSON list is a YAML flow sequence, whatever the strings hold.
-    let texts = [("hosts", &granted.hosts), ("paths", &granted.paths), ("names", &granted.names)];
-    let to_list =
-        |(key, list): &(&str, &Option<Vec<String>>)| list.as_ref().map(|l| format!("{key}: {}", json!(l)));
-    fields.extend(texts.iter().filter_map(to_list));
+    let lists = [
+        ("hosts", granted.hosts.as_ref().map(|list| json!(list))),
+        ("paths", granted.paths.as_ref().map(|list| json!(list))),
+        ("names", granted.names.as_ref().map(|list| json!(list))),
+    ];
+    fields.extend(lists.into_iter().filter_map(|(key, list)| Some(format!("{key}: {}", list?))));
     fields.extend(granted.ports.as_ref().map(|ports| format!("ports: {}", json!(ports))));
     if let Some(access) = granted.access {
         let text = if access == crate::capability::Access::ReadOnly { "read-only" } else { "read-write" };
@@ -101,8 +107,8 @@ pub fn to_yaml(granted: &GrantedCapability) -> String {
 }
 
 /// A host as a grant may write it; one that cannot be read is taken for any, as coverage takes it.
-fn grantable_host(host: &str) -> String {
-    host.parse().unwrap_or(HostPattern::ANY).to_string()
+fn grantable_host(host: &str) -> GrantedHost {
+    host.parse().unwrap_or(HostPattern::ANY).into()
 }
 
 /// A path as a grant may write it: without `..`, and its nearest ancestor without a `*`, which a grant refuses.
@@ -343,7 +349,7 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
     fn as_entry(granted: &GrantedCapability) -> Entry {
         let first = |list: &Option<Vec<String>>| list.as_ref().and_then(|l| l.first().cloned());
         Entry {
-            host: first(&granted.hosts),
+            host: granted.hosts.as_ref().and_then(|hosts| hosts.first().cloned()).map(String::from),
             path: first(&granted.paths),
             name: first(&granted.names),
             access: granted.access,
@@ -403,7 +409,10 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
         let n = || narrow.clone();
         vec![
             GrantedCapability { hosts: None, ..n() },
-            GrantedCapability { hosts: more(&narrow.hosts, "redis://z"), ..n() },
+            GrantedCapability {
+                hosts: narrow.hosts.clone().map(|hosts| [hosts, vec![grantable_host("redis://z")]].concat()),
+                ..n()
+            },
             GrantedCapability { paths: None, ..n() },
             GrantedCapability { paths: more(&narrow.paths, "/z"), ..n() },
             GrantedCapability { names: None, ..n() },
@@ -476,7 +485,7 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
         #[test]
         fn covering_any_texts_does_not_panic(entry in any_entry(), hosts in any::<Vec<String>>(), paths in any::<Vec<String>>(), names in any::<Vec<String>>()) {
             let granted = GrantedCapability {
-                hosts: Some(hosts), paths: Some(paths), names: Some(names), ports: None, access: None, secrets: None, name: entry.capability,
+                hosts: Some(hosts.iter().map(|host| grantable_host(host)).collect()), paths: Some(paths), names: Some(names), ports: None, access: None, secrets: None, name: entry.capability,
             };
             let _ = covers(&granted, &entry);
         }

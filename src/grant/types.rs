@@ -1,4 +1,5 @@
-//! The `wasmgate.dev/v1alpha1` `WasiGrant` and `ClusterWasiGrant`; `WasiException` is in [`super::exception`].
+//! The `wasmgate.dev/v1alpha1` `WasiGrant`, `ClusterWasiGrant` and `WasiException`. What reviews compare is parsed when
+//! an object is loaded; serialised again, it is what its author wrote.
 //!
 //! What needs no grant: `stdio`, `clock`, `random`, `args` (unless they carry a secret), and whatever the image brought
 //! itself or the platform gives every container ([`crate::capability::Entry::own`]). Serving HTTP and being started by
@@ -8,7 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::capability::{Access, Capability};
+use crate::capability::host::ParseHostError;
+use crate::capability::{Access, Capability, HostPattern};
 
 /// The only API version so far.
 pub const API_VERSION: &str = "wasmgate.dev/v1alpha1";
@@ -83,8 +85,8 @@ pub struct Subjects {
     pub service_accounts: Vec<String>,
     /// Patterns of image names, `*` for any run of characters, `/` included; empty means any. A pattern is compared with
     /// the image as written, and with it without its digest, without its tag, and without both, so that
-    /// `ghcr.io/myorg/orders` is every tag and digest of that repository. Nothing is completed: `docker.io/library/nginx`
-    /// does not match an image that is written `nginx`. In front of a digest a tag is the user's word alone: where that
+    /// `ghcr.io/myorg/orders` is every tag and digest of that repository. The spellings of an image of Docker Hub, such as
+    /// `nginx` and `docker.io/library/nginx`, are one. In front of a digest a tag is the user's word alone: where that
     /// matters, grant by digest or by repository.
     pub images: Vec<String>,
     /// Labels of the pod.
@@ -101,14 +103,43 @@ pub struct LabelSelector {
     pub match_expressions: Vec<LabelRequirement>,
 }
 
+/// What a requirement demands of a label, spelled as Kubernetes does
+/// (`kubernetes:staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/types.go` `LabelSelectorOperator`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operator {
+    /// The label is there with one of the values.
+    In,
+    /// The label is not there, or has none of the values.
+    NotIn,
+    /// The label is there.
+    Exists,
+    /// The label is not there.
+    DoesNotExist,
+}
+
+impl Operator {
+    /// All of them, as they are written.
+    pub const NAMES: &'static [&'static str] = &["In", "NotIn", "Exists", "DoesNotExist"];
+
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::In => "In",
+            Self::NotIn => "NotIn",
+            Self::Exists => "Exists",
+            Self::DoesNotExist => "DoesNotExist",
+        }
+    }
+}
+
 /// One requirement of a label selector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LabelRequirement {
     /// Label key.
     pub key: String,
-    /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
-    pub operator: String,
+    /// What must be true of the label.
+    pub operator: Operator,
     /// Values for `In` and `NotIn`.
     #[serde(default)]
     pub values: Vec<String>,
@@ -123,7 +154,7 @@ pub struct GrantedCapability {
     pub name: Capability,
     /// Network capabilities: host patterns in Spin's grammar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hosts: Option<Vec<String>>,
+    pub hosts: Option<Vec<GrantedHost>>,
     /// `fs`: absolute paths; each covers the tree below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paths: Option<Vec<String>>,
@@ -139,4 +170,104 @@ pub struct GrantedCapability {
     /// `env`, `fs`, `args` and `config`: whether secrets are included; `false` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<bool>,
+}
+
+/// A host pattern of a grant: the text that its author wrote, parsed once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct GrantedHost {
+    written: String,
+    pattern: HostPattern,
+}
+
+impl GrantedHost {
+    /// What it matches.
+    pub const fn pattern(&self) -> &HostPattern {
+        &self.pattern
+    }
+}
+
+impl TryFrom<String> for GrantedHost {
+    type Error = ParseHostError;
+
+    fn try_from(written: String) -> Result<Self, Self::Error> {
+        let pattern = written.parse()?;
+        Ok(Self { written, pattern })
+    }
+}
+
+impl From<HostPattern> for GrantedHost {
+    fn from(pattern: HostPattern) -> Self {
+        Self { written: pattern.to_string(), pattern }
+    }
+}
+
+impl From<GrantedHost> for String {
+    fn from(host: GrantedHost) -> Self {
+        host.written
+    }
+}
+
+/// The kind of exceptions.
+pub const EXCEPTION_KIND: &str = "WasiException";
+
+/// Rules that no exception is for, because they say that nothing was judged: a bundle that could not be evaluated,
+/// and rules that read another version of the input.
+pub const NEVER_EXEMPT: &[&str] = &["policy-error", "unknown-input"];
+
+/// An exception from rules. Namespaced: there is none for the whole cluster, where the configuration's per-rule enforcement actions are
+/// the means.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WasiException {
+    /// `wasmgate.dev/v1alpha1`.
+    pub api_version: String,
+    /// [`EXCEPTION_KIND`].
+    pub kind: String,
+    /// Name and namespace; other metadata is carried and not read.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// The exception itself.
+    pub spec: ExceptionSpec,
+}
+
+/// Which rules may be broken by whom until when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExceptionSpec {
+    /// Names of rules, as messages show them; no patterns, and none of [`NEVER_EXEMPT`].
+    pub rules: Vec<String>,
+    /// Who; omitted means every pod of the namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subjects: Option<Subjects>,
+    /// Names of containers; empty means any. With names, what a rule says of the pod as a whole is not excepted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<String>,
+    /// Capabilities that the rule may speak of; empty means any, and findings about none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<Capability>,
+    /// Why; it stands in the record of every decision in which the exception was used.
+    pub reason: String,
+    /// RFC 3339 time after which nothing is excepted any more.
+    pub expires_at: jiff::Timestamp,
+}
+
+impl WasiException {
+    /// `metadata.name`; empty when it is missing, which [`super::Exceptions::new`] refuses.
+    pub fn name(&self) -> &str {
+        self.text("name")
+    }
+
+    /// `metadata.namespace`; as [`Self::name`].
+    pub fn namespace(&self) -> &str {
+        self.text("namespace")
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.metadata.get(key).and_then(serde_json::Value::as_str).unwrap_or_default()
+    }
+
+    /// Whether it excepts nothing any more; the moment itself is too late.
+    pub fn is_expired(&self, now: jiff::Timestamp) -> bool {
+        self.spec.expires_at <= now
+    }
 }

@@ -18,10 +18,10 @@ use crate::cluster::Cluster;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
 use crate::image::annotation::crun_annotation;
 use crate::image::{
-    Claim, Evidence, ImageFacts, ImageKind, ModuleFacts, NativeCode, Packaging, Program, Shape,
+    Claim, Evidence, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program, Shape,
 };
 use crate::inspection::{Container, Inspection, LookupResult, ProgramClass};
-use crate::plan::{floor, quantity::Quantity, sizing};
+use crate::plan::{floor, sizing};
 use crate::review::GroupVersionKind;
 use crate::runtime::{self, Family, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
@@ -76,6 +76,8 @@ pub struct Case<'a> {
     pub runtimes: &'a Runtimes,
     /// The cluster.
     pub cluster: &'a Cluster,
+    /// Image kind → the class that pods of that kind are placed on, which follows from the two.
+    pub class_for: &'a ClassFor,
     /// The grants.
     pub grants: &'a Grants,
     /// What the platform's configuration says to the rules: `policies.options`.
@@ -83,6 +85,9 @@ pub struct Case<'a> {
     /// The time, which decides whether a grant has expired.
     pub now: Timestamp,
 }
+
+/// Image kind → the RuntimeClass that pods of that kind are placed on.
+pub type ClassFor = BTreeMap<&'static str, String>;
 
 /// What the platform's configuration says to the rules; each bundle documents the names that it reads.
 pub type PolicyOptions = BTreeMap<String, Value>;
@@ -161,7 +166,7 @@ pub struct RuntimeFacts<'a> {
     /// What it hands over.
     pub ambient: Option<Family>,
     /// Image kind → the class that this platform places it on.
-    pub class_for: BTreeMap<&'static str, &'a str>,
+    pub class_for: &'a ClassFor,
 }
 
 /// One container and everything that is known about it.
@@ -337,20 +342,14 @@ fn runtime_facts<'a>(
     class: Option<&'a str>,
     profile: Option<&'a Profile>,
 ) -> RuntimeFacts<'a> {
-    let (runtimes, cluster) = (case.runtimes, case.cluster);
-    let class_for = runtimes
-        .placement
-        .keys()
-        .filter_map(|kind| Some((kind.as_str(), cluster.class_for(runtimes, runtimes.for_kind(*kind)?))))
-        .collect();
     RuntimeFacts {
         profile: profile.map(|p| p.name.as_str()),
         runtime_class: class,
         wasm: profile.is_some(),
-        suspicion: suspicion(case.workload, runtimes, cluster),
+        suspicion: suspicion(case.workload, case.runtimes, case.cluster),
         runs: profile.map(|p| p.runs.clone()).unwrap_or_default(),
         ambient: profile.map(|p| p.ambient),
-        class_for,
+        class_for: case.class_for,
     }
 }
 
@@ -393,7 +392,9 @@ fn container_facts<'a>(
         reason,
         native,
         evidence: known.map_or(&[], |(facts, _)| facts.evidence.as_slice()),
-        warnings: known.map(|(facts, program)| warnings(facts, program, profile)).unwrap_or_default(),
+        warnings: known
+            .map(|(facts, program)| warnings(facts, program, profile, spec.names_command()))
+            .unwrap_or_default(),
         claims: known.map_or(&[], |(facts, _)| facts.claims.as_slice()),
         interpreters: known.map(|(facts, program)| interpreters(facts, program)).unwrap_or_default(),
         runnable_by: known.map(|(facts, program)| runnable_by(facts, program)).unwrap_or_default(),
@@ -404,6 +405,12 @@ fn container_facts<'a>(
         resources: resources(case, spec, container, profile),
         spec: spec.facts(&case.workload.spec),
     }
+}
+
+/// What will make an image fail on some node. That it names no command is no matter for a container that does.
+pub fn image_warnings(facts: &ImageFacts, names_command: bool) -> Vec<String> {
+    let counts = |warning: &&String| !(names_command && warning.as_str() == NEEDS_COMMAND);
+    facts.warnings.iter().filter(counts).cloned().collect()
 }
 
 /// Adds what would mend an entry that nobody covers. Expired grants are looked for only then.
@@ -448,10 +455,15 @@ fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, Option<Str
 }
 
 /// What the look-up found, and what the program needs that its runtime does not link.
-fn warnings(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Vec<String> {
+fn warnings(
+    facts: &ImageFacts,
+    program: &Program,
+    profile: Option<&Profile>,
+    names_command: bool,
+) -> Vec<String> {
     let default = profile.is_none_or(|profile| profile.ambient == Family::RunwasiWasmtime);
     let of_default = if default { runtime::warnings(facts, program) } else { Vec::new() };
-    facts.warnings.iter().cloned().chain(of_default).collect()
+    image_warnings(facts, names_command).into_iter().chain(of_default).collect()
 }
 
 fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<InterpreterFacts<'a>> {
@@ -471,25 +483,56 @@ fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<Interpreter
 /// Sizes as written in the spec, and the bounds of the pod's profile.
 fn resources(case: &Case<'_>, spec: Spec<'_>, container: &Container, profile: Option<&Profile>) -> Resources {
     let (request_bytes, limit_bytes) = spec.memory();
+    let of_pod = spec::pod_memory_limit(&case.workload.spec);
     let known = container.known();
     let caps = known.zip(profile).and_then(|((facts, program), profile)| {
         sizing::caps(facts, program, profile, case.cluster, &case.workload.namespace)
     });
+    let floor_bytes = known.and_then(|(facts, program)| memory_floor(facts, program, profile));
     Resources {
         request_bytes,
-        limit_bytes,
-        floor_bytes: known.and_then(|(facts, program)| memory_floor(facts, program, profile)),
+        limit_bytes: narrowest(limit_bytes, of_pod, floor_bytes),
+        floor_bytes,
         cap_bytes: caps.map(|caps| caps.memory.bytes()),
         limit_millis: spec.cpu_limit(),
         cap_millis: caps.map(|caps| caps.cpu.millis()),
     }
 }
 
+/// The limit that ends the container first: its own, or the pod's where that is lower. Without one of its own the pod's
+/// counts where the program cannot start under it; above that it limits the containers together, and none of them alone.
+fn narrowest(own: Option<u64>, of_pod: Option<u64>, floor: Option<u64>) -> Option<u64> {
+    match (own, of_pod) {
+        (Some(own), Some(of_pod)) => Some(own.min(of_pod)),
+        (None, Some(of_pod)) => floor.filter(|floor| of_pod < *floor).map(|_| of_pod),
+        (own, None) => own,
+    }
+}
+
 fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<u64> {
     let Program::Wasm { packaging, modules, .. } = program else { return None };
     let profile = profile?;
-    let base = Quantity::parse(profile.base_memory()).ok()?;
     let modules = modules.iter().filter_map(|index| facts.modules.get(*index));
     let compiler = profile.ambient.runtime().compiler(*packaging);
-    Some(floor::memory(compiler, base, modules).bytes())
+    Some(floor::memory(compiler, profile.base_memory(), modules).bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::narrowest;
+
+    #[test]
+    fn the_limit_that_ends_a_container_first_is_the_one_that_rules_see() {
+        for (own, of_pod, floor, expected) in [
+            (Some(32), None, Some(16), Some(32)),
+            (Some(32), Some(64), Some(16), Some(32)),
+            (Some(32), Some(8), Some(16), Some(8)),
+            (None, Some(8), Some(16), Some(8)),
+            (None, Some(64), Some(16), None),
+            (None, Some(8), None, None),
+            (None, None, Some(16), None),
+        ] {
+            assert_eq!(narrowest(own, of_pod, floor), expected, "{own:?} {of_pod:?} {floor:?}");
+        }
+    }
 }

@@ -99,7 +99,7 @@ fn same(a: &Value, b: &Value) -> bool {
 }
 
 /// The requirements in words.
-fn listed(requirements: &[NodeSelectorRequirement]) -> String {
+pub(super) fn listed(requirements: &[NodeSelectorRequirement]) -> String {
     let one = |r: &NodeSelectorRequirement| match r.values.as_deref() {
         None | Some([]) => format!("`{} {}`", r.key, r.operator),
         Some(values) => format!("`{} {} [{}]`", r.key, r.operator, values.join(", ")),

@@ -1,6 +1,7 @@
 //! The tools that every part of the plan uses: reaching into the raw JSON without losing what stands beside, and
 //! noting what was done.
 
+use crate::quantity::{NotAQuantity, Quantity};
 use serde_json::{Map, Value};
 
 use crate::workload::Role;
@@ -151,4 +152,10 @@ pub(super) fn container_mut<'a>(
         None | Some(Value::Null) if name.is_empty() => Ok(item),
         _ => Err(wrong()),
     }
+}
+
+/// The quantity that stands in a field of the object.
+pub(super) fn quantity(value: &Value, field: &str) -> Result<Quantity, Error> {
+    Quantity::from_json(value)
+        .map_err(|NotAQuantity { value }| Error::ReadQuantity { field: field.into(), value })
 }

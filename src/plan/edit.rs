@@ -2,26 +2,16 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
 use crate::inspection::Inspection;
-use crate::runtime::Runtimes;
-use crate::workload::Workload;
+use crate::runtime::Profile;
+use crate::workload::{Kind, Workload};
 
 use super::draft::{Error, Notes, Object, not, object_mut, text};
-use super::{affinity, pin, placement, sizing};
+use super::{Context, affinity, pin, placement, sizing};
 
 /// Annotation on a pod that lists what wasmgate changed, such as `runtimeClassName,affinity,resources/app,image/app`.
 /// It informs people and nothing reads it for a decision, so forging it wins nothing.
 pub const CHANGED_ANNOTATION: &str = "wasmgate.dev/changed";
-
-/// What a plan depends on besides the object.
-#[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
-    /// The runtime profiles.
-    pub runtimes: &'a Runtimes,
-    /// The cluster.
-    pub cluster: &'a Cluster,
-}
 
 /// The wanted object and how to get there.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +75,9 @@ fn edit(
     if let Some(profile) = profile {
         affinity::require(spec, profile, notes)?;
         affinity::tolerate(spec, profile, notes)?;
+        if workload.kind == Kind::DaemonSet {
+            warn_of_daemon_set(spec, profile, context, notes);
+        }
         let site = sizing::SizingContext::new(workload, profile, context.cluster)?;
         sizing::size(spec, inspection, &site, notes)?;
     }
@@ -93,6 +86,30 @@ fn edit(
         annotate(pod, inspection, notes)?;
     }
     Ok(())
+}
+
+/// The controller of a DaemonSet makes a pod for every node that the template fits, and what the plan adds to that pod
+/// is not in the template.
+fn warn_of_daemon_set(spec: &Object, profile: &Profile, context: &Context<'_>, notes: &mut Notes) {
+    let added = |token: &str| notes.tokens.iter().any(|known| known == token);
+    let mut bounds = Vec::new();
+    // Every node that these shims run on is one of Linux, so that this is no surprise.
+    let surprising: Vec<_> =
+        profile.node_affinity.iter().filter(|one| one.key != "kubernetes.io/os").cloned().collect();
+    if added("affinity") && !surprising.is_empty() {
+        bounds.push(affinity::listed(&surprising));
+    }
+    let class = spec.get("runtimeClassName").and_then(Value::as_str).filter(|_| added("runtimeClassName"));
+    let classes = context.cluster.runtime_classes.as_ref();
+    let selector = class.and_then(|class| classes?.get(class)).map(|class| &class.node_selector);
+    bounds.extend(selector.into_iter().flatten().map(|(key, value)| format!("`{key}={value}`")));
+    if !bounds.is_empty() {
+        notes.warn(format!(
+            "the pods of this DaemonSet are bound to nodes with {}: on every other node its pod stays pending; require the \
+             same in `spec.template.spec`, so that none is made there",
+            bounds.join(" and ")
+        ));
+    }
 }
 
 /// Writes what was changed. Entries of an earlier round stay in front, as far as they are entries that wasmgate

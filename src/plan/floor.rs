@@ -4,7 +4,7 @@
 use crate::image::ModuleFacts;
 use crate::runtime::Compiler;
 
-use super::quantity::{MIB, Quantity};
+use crate::quantity::{MIB, Quantity};
 
 /// Memory that is charged to the container for each byte of a code section that the shim compiled beforehand: the
 /// compiled code is mapped and touched. A Go program of 1,601 KB of code peaks at 8.7Mi, of which 2.4Mi are its

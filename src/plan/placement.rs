@@ -10,8 +10,8 @@ use crate::inspection::{Container, Inspection};
 use crate::runtime::Profile;
 use crate::workload::Role;
 
+use super::Context;
 use super::draft::{Error, Notes, Object, object, text};
-use super::edit::Context;
 
 const FIELD: &str = "runtimeClassName";
 

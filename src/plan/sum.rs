@@ -3,7 +3,7 @@
 //! are moved, from the front of the pod to its end and each as little as will do, so that doing it again to the outcome
 //! moves nothing, whichever of the values count as chosen then.
 
-use super::quantity::Quantity;
+use crate::quantity::Quantity;
 
 /// The narrowest of what the LimitRanges of a namespace allow a pod.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
@@ -19,6 +19,8 @@ use super::memory::raise_minimum;
 pub const MAX_PACKED_BYTES: u64 = 64 << 20;
 /// Nor is one that unpacks to more. OPA itself stops at 1 GiB, which is more than a pod of the gate gets.
 pub const MAX_UNPACKED_BYTES: u64 = 256 << 20;
+/// Files and folders below a folder that is a bundle. OPA writes four, and the sources beside them are a few hundred.
+const MAX_WALKED: usize = 10_000;
 
 /// The keys of the input that a bundle may do without.
 pub(super) type Omit = BTreeSet<String>;
@@ -106,11 +108,13 @@ impl Bundle {
     /// Reads a directory that holds an unpacked bundle. Blocks on the disk.
     pub fn from_dir(path: &Path) -> Result<Self, Error> {
         let name = file_name(path);
-        let failed = |source| Error::ReadBundle { path: path.to_path_buf(), source };
+        // Another folder was meant, and may be of any size.
+        if !path.join("policy.wasm").exists() {
+            return Err(Error::FindModule { bundle: name });
+        }
         let mut files = Files::default();
-        for entry in std::fs::read_dir(path).map_err(failed)? {
-            let file = entry.map_err(failed)?.path();
-            let Some(slot) = files.slot(&name, &file_name(&file))? else { continue };
+        for (relative, file) in walk(&name, path)? {
+            let Some(slot) = files.slot(&name, &relative)? else { continue };
             let failed = |source| Error::ReadBundle { path: file.clone(), source };
             let bytes =
                 read_bounded(File::open(&file).map_err(failed)?, MAX_UNPACKED_BYTES).map_err(failed)?;
@@ -135,7 +139,8 @@ impl Bundle {
         }
         raise_minimum(&mut module);
         let manifest: BundleManifest = parse(name, ".manifest", files.manifest.as_deref().unwrap_or(b"{}"))?;
-        let data: Value = parse(name, "data.json", files.data.as_deref().unwrap_or(b"{}"))?;
+        let data = files.data.as_deref().ok_or_else(|| Error::FindData { bundle: name.into() })?;
+        let data: Value = parse(name, "data.json", data)?;
         if !data.is_object() {
             let reason = "expected an object".into();
             return Err(Error::ParseFile { bundle: name.into(), file: "data.json", reason });
@@ -193,6 +198,35 @@ fn unpack(name: &str, bytes: &[u8]) -> Result<Files, Error> {
         let Some(slot) = files.slot(name, file)? else { continue };
         let bytes = read_bounded(entry, MAX_UNPACKED_BYTES).map_err(failed)?;
         *slot = Some(bytes.ok_or_else(|| too_large(name, "contents", MAX_UNPACKED_BYTES))?);
+    }
+    Ok(files)
+}
+
+/// Every file below a folder, by its path from there. What begins with two dots is how the kubelet mounts a ConfigMap:
+/// the files stand beside it once more.
+fn walk(bundle: &str, root: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+    let (mut files, mut folders, mut seen) = (Vec::new(), vec![(String::new(), root.to_path_buf())], 0_usize);
+    while let Some((prefix, folder)) = folders.pop() {
+        let failed = |source| Error::ReadBundle { path: folder.clone(), source };
+        for entry in std::fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let (path, entry_type) = (entry.path(), entry.file_type().map_err(failed)?);
+            seen = seen.saturating_add(1);
+            if seen > MAX_WALKED {
+                return Err(Error::WalkFolder { bundle: bundle.into(), limit: MAX_WALKED });
+            }
+            let name = file_name(&path);
+            // A link to a folder is not followed: it may lead in circles.
+            let is_folder = entry_type.is_dir();
+            if name.starts_with("..") || (!is_folder && path.is_dir()) {
+                continue;
+            }
+            if is_folder {
+                folders.push((format!("{prefix}{name}/"), path));
+            } else {
+                files.push((format!("{prefix}{name}"), path));
+            }
+        }
     }
     Ok(files)
 }

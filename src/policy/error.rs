@@ -10,7 +10,7 @@ use super::ENTRYPOINT;
 /// A bundle, or the engine under it, that cannot be used.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The engine refused its own settings, or no thread could be started for its clock.
+    /// The engine refused its own settings.
     #[error("cannot start the policy engine: {reason}")]
     StartEngine {
         /// What the system or the engine said.
@@ -53,6 +53,34 @@ pub enum Error {
     FindModule {
         /// Name of the bundle.
         bundle: String,
+    },
+    /// There is no data in it.
+    #[error(
+        "policy bundle `{bundle}` has no file `data.json`, so its rules would run without the data that they may need; \
+         `opa build` always writes one: build the bundle again, or add the file with `{{}}` where there is no data"
+    )]
+    FindData {
+        /// Name of the bundle.
+        bundle: String,
+    },
+    /// A folder with more in it than a bundle has.
+    #[error(
+        "policy bundle `{bundle}` is a folder with more than {limit} files and folders, name the one that `opa build` \
+         wrote or its archive"
+    )]
+    WalkFolder {
+        /// Name of the bundle.
+        bundle: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// A limit under which nothing could be evaluated.
+    #[error(
+        "`{field}` is zero, under which every evaluation would fail; write a larger one or leave the key out"
+    )]
+    SetLimit {
+        /// The key of the configuration.
+        field: &'static str,
     },
     /// A file that the gate would have to read and does not.
     #[error("policy bundle `{bundle}` holds `{file}`, which is not read: {fix}")]

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use opa_wasm::{DefaultContext, Policy, Runtime};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
+use wasmtime::{Linker, Memory, Module, Store, Trap, TypedFunc};
 
 use super::builtins::is_supplied;
-use super::engine::{Engine, EvaluationBudget};
+use super::engine::{Engine, EvaluationBudget, Stop, drive};
 use super::locations::{self, RuleLocations};
 use super::{Bundle, ENTRYPOINT, Error, Limits};
 
@@ -39,9 +38,10 @@ pub(super) struct Instance {
 
 impl Instance {
     /// Starts a module. The error is for people to read.
-    pub async fn start(engine: &Engine, program: &Program, budget: EvaluationBudget) -> Result<Self, String> {
-        let mut store = engine.store(budget);
-        match Self::policy(&mut store, &program.module, &program.bundle.data).await {
+    pub fn start(engine: &Engine, program: &Program, limits: Limits, stop: &Stop) -> Result<Self, String> {
+        let mut store = engine.store(limits.for_start()).map_err(|error| error.to_string())?;
+        let policy = drive(Self::policy(&mut store, &program.module, &program.bundle.data), stop);
+        match policy.ok_or_else(|| timed_out(limits))? {
             Ok(policy) => {
                 let host_functions = Arc::clone(&program.host_functions);
                 let locations = Arc::clone(&program.locations);
@@ -61,18 +61,11 @@ impl Instance {
     }
 
     /// The result set of the entry point. The error is for people to read; after one, the instance is spent.
-    pub async fn evaluate(
-        &mut self,
-        input: &RawValue,
-        limits: Limits,
-        deadline: Instant,
-    ) -> Result<Value, String> {
-        let budget = self.store.data_mut();
-        budget.limits = limits;
-        budget.deadline = deadline;
-        self.store.set_epoch_deadline(1);
-        let outcome = self.policy.evaluate(&mut self.store, ENTRYPOINT, &input).await;
-        outcome.map_err(|error| self.explain(&error))
+    pub fn evaluate(&mut self, input: &RawValue, limits: Limits, stop: &Stop) -> Result<Value, String> {
+        self.store.data_mut().limits = limits;
+        self.store.set_fuel(limits.fuel).map_err(|error| error.to_string())?;
+        let outcome = drive(self.policy.evaluate(&mut self.store, ENTRYPOINT, &input), stop);
+        outcome.ok_or_else(|| timed_out(limits))?.map_err(|error| self.explain(&error))
     }
 
     /// A failed function of the host does not say which one it was. The rule is the one on whose account the stack was
@@ -80,7 +73,7 @@ impl Instance {
     fn explain(&self, error: &anyhow::Error) -> String {
         let budget = self.store.data();
         let reason = describe(error, budget);
-        let in_module = budget.timed_out || budget.out_of_memory || error.root_cause().is::<wasmtime::Trap>();
+        let in_module = budget.out_of_memory || error.root_cause().is::<wasmtime::Trap>();
         let rule = locations::in_rules(&self.locations.rules_at(&stack(error)));
         if in_module { reason + &rule } else { reason + &rule + &self.host_functions }
     }
@@ -105,13 +98,19 @@ fn stack(error: &anyhow::Error) -> Vec<u64> {
 
 /// What stopped an evaluation, without the frames and types of the machinery.
 fn describe(error: &anyhow::Error, budget: &EvaluationBudget) -> String {
-    if budget.timed_out {
-        return format!("it took more than {:?}", budget.limits.time);
-    }
     if budget.out_of_memory {
         return format!("it needs more than {} of memory", mebibytes(budget.limits.memory_bytes));
     }
-    error.root_cause().to_string()
+    let cause = error.root_cause();
+    match cause.downcast_ref() {
+        Some(Trap::OutOfFuel) => format!("it needs more than {} of fuel", budget.limits.fuel),
+        _ => cause.to_string(),
+    }
+}
+
+/// What is said of one that was not done in time: the fuel that it used is within the limit, so no rule is to blame.
+fn timed_out(limits: Limits) -> String {
+    format!("it was not done within {:?}, since the machine has too much to do", limits.time)
 }
 
 fn mebibytes(bytes: usize) -> String {
@@ -127,30 +126,45 @@ struct Probe {
 
 impl Program {
     /// Refuses a module that could not be evaluated here, before anything depends on it.
-    pub async fn check(
+    pub fn check(
         engine: &Engine,
         bundle: Bundle,
         module: Module,
-        budget: EvaluationBudget,
+        limits: Limits,
+        stop: &Stop,
     ) -> Result<Self, Error> {
-        let name = || bundle.name.clone();
-        let foreign = |reason| Error::RecognisePolicy { bundle: name(), reason };
-        let mut probe = Probe::start(engine, &module, budget).await.map_err(foreign)?;
-        probe.check_abi(&bundle.name)?;
-        let entrypoints: BTreeMap<String, i32> = probe.table("entrypoints").await.map_err(foreign)?;
+        let tables = drive(Tables::read(engine, &bundle.name, &module, limits), stop);
+        let foreign = |reason| Error::RecognisePolicy { bundle: bundle.name.clone(), reason };
+        let Tables { entrypoints, builtins } = tables.ok_or_else(|| foreign(timed_out(limits)))??;
         if !entrypoints.contains_key(ENTRYPOINT) {
             let found = if entrypoints.is_empty() { "none".into() } else { list(entrypoints.keys()) };
-            return Err(Error::FindEntrypoint { bundle: name(), found });
+            return Err(Error::FindEntrypoint { bundle: bundle.name, found });
         }
-        let builtins: BTreeMap<String, i32> = probe.table("builtins").await.map_err(foreign)?;
         let lacking = list(builtins.keys().filter(|name| !is_supplied(name)));
         if !lacking.is_empty() {
-            return Err(Error::SupplyBuiltins { bundle: name(), names: lacking });
+            return Err(Error::SupplyBuiltins { bundle: bundle.name, names: lacking });
         }
         let calls = list(builtins.keys());
         let host_functions = if calls.is_empty() { calls } else { format!(" (it may call {calls})") };
         let locations = Arc::new(RuleLocations::of(&bundle.module));
         Ok(Self { bundle, module, host_functions: host_functions.into(), locations })
+    }
+}
+
+/// Names of what a module has and needs, as it says itself.
+struct Tables {
+    entrypoints: BTreeMap<String, i32>,
+    builtins: BTreeMap<String, i32>,
+}
+
+impl Tables {
+    async fn read(engine: &Engine, bundle: &str, module: &Module, limits: Limits) -> Result<Self, Error> {
+        let foreign = |reason| Error::RecognisePolicy { bundle: bundle.into(), reason };
+        let mut probe = Probe::start(engine, module, limits).await.map_err(foreign)?;
+        probe.check_abi(bundle)?;
+        let entrypoints = probe.table("entrypoints").await.map_err(foreign)?;
+        let builtins = probe.table("builtins").await.map_err(foreign)?;
+        Ok(Self { entrypoints, builtins })
     }
 }
 
@@ -160,11 +174,11 @@ fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
 
 impl Probe {
     /// Starts the module with a memory and nothing else that works: its tables are all that is asked for.
-    async fn start(engine: &Engine, module: &Module, budget: EvaluationBudget) -> Result<Self, String> {
+    async fn start(engine: &Engine, module: &Module, limits: Limits) -> Result<Self, String> {
         let ty = module.imports().find(|import| import.module() == "env" && import.name() == "memory");
         let ty = ty.and_then(|import| import.ty().memory().cloned());
         let ty = ty.ok_or("it does not import `env.memory`")?;
-        let mut store = engine.store(budget);
+        let mut store = engine.store(limits).map_err(|error| error.to_string())?;
         match Self::instantiate(&mut store, module, ty).await {
             Ok((instance, memory)) => Ok(Self { store, instance, memory }),
             Err(error) => Err(describe(&error.into(), store.data())),

@@ -39,7 +39,15 @@ fn violation(item: &Value) -> Result<Violation, String> {
     if !item.is_object() {
         return wrong("expected an object with `rule` and `message`");
     }
-    Violation::deserialize(item).or_else(|error| wrong(&error.to_string()))
+    match Violation::deserialize(item) {
+        // Neither overrides nor people could name it.
+        Ok(found) if found.rule.trim().is_empty() => wrong("its `rule` is empty, give the rule a name"),
+        Ok(found) if found.message.trim().is_empty() => {
+            wrong("its `message` is empty, say what is wrong and what would mend it")
+        }
+        Ok(found) => Ok(found),
+        Err(error) => wrong(&error.to_string()),
+    }
 }
 
 fn unexpected(what: &str, value: &Value) -> String {
@@ -125,6 +133,14 @@ mod tests {
             (
                 json!([{"result": [{"rule": "a", "message": "b", "mendedBy": "luck"}]}]),
                 "unknown variant `luck`",
+            ),
+            (
+                json!([{"result": [{"rule": " ", "message": "b"}]}]),
+                "its `rule` is empty, give the rule a name",
+            ),
+            (
+                json!([{"result": [{"rule": "a", "message": ""}]}]),
+                "its `message` is empty, say what is wrong",
             ),
         ];
         for (result, expected) in cases {

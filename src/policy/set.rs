@@ -1,26 +1,24 @@
 //! All bundles together: compiled and checked once, then run on every input by instances that are used again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
 use futures::future::join_all;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::{JoinError, spawn_blocking};
 use wasmtime::Module;
 
 use super::bundle::Omit;
-use super::engine::EvaluationBudget;
+use super::engine::Stop;
 use super::instance::{Instance, Program};
 use super::locations;
 use super::{Bundle, Engine, Error, Limits, Violation, input, outcome};
 
-/// Time for checking and starting a module when its bundle is loaded. Nobody waits for an answer then, and large data
+/// Time for checking and starting a module when its bundle is loaded. No review waits then, and large data
 /// takes its time.
 const START_TIME: Duration = Duration::from_secs(10);
 
@@ -58,7 +56,7 @@ pub struct Evaluation {
 pub struct PolicySet {
     engine: Engine,
     limits: Limits,
-    loaded: Vec<LoadedBundle>,
+    loaded: Vec<Arc<LoadedBundle>>,
 }
 
 /// One bundle in service.
@@ -66,8 +64,6 @@ struct LoadedBundle {
     program: Program,
     /// Instances that wait for work.
     idle: Mutex<Vec<Instance>>,
-    /// One permit for each instance that may exist.
-    permits: Semaphore,
 }
 
 impl std::fmt::Debug for LoadedBundle {
@@ -78,15 +74,19 @@ impl std::fmt::Debug for LoadedBundle {
 
 impl PolicySet {
     /// Compiles, checks and warms up every bundle; the first one that cannot be used is the error. Compiling takes a
-    /// large part of a second for each bundle and is done on a thread of its own. Needs a Tokio runtime.
+    /// large part of a second for each bundle and is done on threads of its own. Needs a Tokio runtime.
     pub async fn load(engine: &Engine, bundles: Vec<Bundle>, limits: Limits) -> Result<Self, Error> {
+        limits.check()?;
         let mut names = BTreeSet::new();
         let mut loaded = Vec::with_capacity(bundles.len());
         for bundle in bundles {
             if !names.insert(bundle.name.clone()) {
                 return Err(Error::NameBundle { bundle: bundle.name });
             }
-            loaded.push(LoadedBundle::open(engine, bundle, limits).await?);
+            let (name, engine) = (bundle.name.clone(), engine.clone());
+            let opened = spawn_blocking(move || LoadedBundle::open(&engine, bundle, limits)).await;
+            let failed = |error: JoinError| Error::StartModule { bundle: name, reason: error.to_string() };
+            loaded.push(Arc::new(opened.map_err(failed)??));
         }
         Ok(Self { engine: engine.clone(), limits, loaded })
     }
@@ -107,23 +107,38 @@ impl PolicySet {
 
     /// Linear memory of the instances that wait for work, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.loaded.iter().map(LoadedBundle::memory_bytes).sum()
+        self.loaded.iter().map(|loaded| loaded.memory_bytes()).sum()
     }
 
     /// Runs every bundle on `input`, which must be a struct or a map. Never fails and takes no longer than the limits
-    /// allow: what cannot be evaluated is a [`BundleFailure`].
+    /// allow: what cannot be evaluated is a [`BundleFailure`]. The work is done on threads of its own, and ends soon after this
+    /// future is dropped.
     pub async fn evaluate<I: Serialize + Sync>(&self, input: &I) -> Evaluation {
-        let deadline = Instant::now() + self.limits.time;
-        let _running = self.engine.running();
+        let (stop, _guard) = Stop::at(Instant::now() + self.limits.time);
         let inputs = self.inputs(input);
         // Together and not one after the other: a bundle that never ends must not take the others' time.
-        let runs = self.loaded.iter().zip(inputs).map(|(loaded, input)| async move {
-            match input {
-                Ok(input) => loaded.run(&self.engine, &input, deadline, self.limits).await,
-                Err(message) => Err(message),
-            }
-        });
+        let runs = self.loaded.iter().zip(inputs).map(|(loaded, input)| self.run(loaded, input, &stop));
         self.unite(join_all(runs).await)
+    }
+
+    /// Waits for its turn, and runs one bundle.
+    async fn run(
+        &self,
+        loaded: &Arc<LoadedBundle>,
+        input: Result<Arc<RawValue>, String>,
+        stop: &Stop,
+    ) -> Result<Vec<Violation>, String> {
+        let input = input?;
+        let leave = self.engine.lanes.enter(input.get().len(), stop.deadline.into()).await;
+        let leave = leave.ok_or("too many evaluations were under way")?;
+        let (engine, limits, loaded, stop) =
+            (self.engine.clone(), self.limits, Arc::clone(loaded), stop.clone());
+        let work = spawn_blocking(move || {
+            // Held until the work has really ended, also where its result is not wanted any more.
+            let _leave = leave;
+            loaded.run(&engine, &input, limits, &stop)
+        });
+        work.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     /// The input of each bundle, written once for all bundles that want the same keys.
@@ -160,63 +175,55 @@ impl PolicySet {
 }
 
 impl LoadedBundle {
-    async fn open(engine: &Engine, bundle: Bundle, limits: Limits) -> Result<Self, Error> {
-        let name = bundle.name.clone();
-        let module =
-            compile(engine, &bundle).await.map_err(|reason| Error::CompileModule { bundle: name, reason })?;
-        let _running = engine.running();
-        let budget =
-            || EvaluationBudget::new(Limits { time: START_TIME, ..limits }, Instant::now() + START_TIME);
-        let program = Program::check(engine, bundle, module, budget()).await?;
-        let loaded = Self { program, idle: Mutex::default(), permits: Semaphore::new(instances()) };
-        let failed = |reason| Error::StartModule { bundle: loaded.program.bundle.name.clone(), reason };
-        let mut instance =
-            loaded.caught(Instance::start(engine, &loaded.program, budget())).await.map_err(failed)?;
-        // The first evaluation touches code and memory that no later one should wait for. What the rules make of an
-        // empty input is their affair.
-        let empty = RawValue::from_string("{}".into()).map_err(|error| failed(error.to_string()))?;
-        if loaded.caught(instance.evaluate(&empty, limits, Instant::now() + limits.time)).await.is_ok() {
-            loaded.put_back(instance);
-        }
+    fn open(engine: &Engine, bundle: Bundle, limits: Limits) -> Result<Self, Error> {
+        let compiled = Module::new(&engine.wasm, &bundle.module);
+        let module = compiled.map_err(|error| Error::CompileModule {
+            bundle: bundle.name.clone(),
+            reason: error.root_cause().to_string(),
+        })?;
+        let patient = Limits { time: START_TIME, ..limits.for_start() };
+        let (stop, _guard) = Stop::at(Instant::now() + START_TIME);
+        let program = Program::check(engine, bundle, module, patient, &stop)?;
+        let loaded = Self { program, idle: Mutex::default() };
+        loaded
+            .warm_up(engine, limits, patient, &stop)
+            .map_err(|reason| Error::StartModule { bundle: loaded.program.bundle.name.clone(), reason })?;
         Ok(loaded)
     }
 
+    /// The first evaluation touches code and memory that no later one should wait for. What the rules make of an empty
+    /// input is their affair.
+    fn warm_up(&self, engine: &Engine, limits: Limits, patient: Limits, stop: &Stop) -> Result<(), String> {
+        let mut instance = self.caught(|| Instance::start(engine, &self.program, patient, stop))?;
+        let empty = RawValue::from_string("{}".into()).map_err(|error| error.to_string())?;
+        if self.caught(|| instance.evaluate(&empty, limits, stop)).is_ok() {
+            self.put_back(instance);
+        }
+        Ok(())
+    }
+
     /// What the rules say to `input`, or why they do not.
-    async fn run(
+    fn run(
         &self,
         engine: &Engine,
         input: &RawValue,
-        deadline: Instant,
         limits: Limits,
+        stop: &Stop,
     ) -> Result<Vec<Violation>, String> {
-        let _permit = self.permit(deadline).await?;
-        let mut instance = if let Some(instance) = self.take() {
-            instance
-        } else {
-            let budget = EvaluationBudget::new(limits, deadline);
-            self.caught(Instance::start(engine, &self.program, budget)).await?
+        let mut instance = match self.take() {
+            Some(instance) => instance,
+            None => self.caught(|| Instance::start(engine, &self.program, limits, stop))?,
         };
-        // An instance that failed, or that this future is dropped with, is not put back.
-        let result_set: Value = self.caught(instance.evaluate(input, limits, deadline)).await?;
+        // An instance that failed is not put back.
+        let result_set: Value = self.caught(|| instance.evaluate(input, limits, stop))?;
         self.put_back(instance);
         outcome::violations(&result_set)
     }
 
-    async fn permit(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, String> {
-        if let Ok(permit) = self.permits.try_acquire() {
-            return Ok(permit);
-        }
-        match tokio::time::timeout_at(deadline.into(), self.permits.acquire()).await {
-            // A permit at the last moment is no use to anybody.
-            Ok(Ok(permit)) if Instant::now() < deadline => Ok(permit),
-            _ => Err("too many evaluations were under way".into()),
-        }
-    }
-
     /// A panic in a host function fails the evaluation of this bundle and does not stop the gate. Its message goes to the
     /// log, for developers of the gate.
-    async fn caught<T>(&self, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-        AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+    fn caught<T>(&self, work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref().copied());
             tracing::error!(
                 bundle = self.program.bundle.name,
@@ -244,15 +251,71 @@ impl LoadedBundle {
     }
 }
 
-/// How many instances of a bundle there may be: one for each thread that evaluates, and as many for rules that have
-/// run long enough to step aside for others.
-fn instances() -> usize {
-    2 * available_parallelism().map_or(2, usize::from)
-}
+#[cfg(test)]
+mod tests {
+    use std::hint::spin_loop;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::thread;
 
-async fn compile(engine: &Engine, bundle: &Bundle) -> Result<Module, String> {
-    let wasm = engine.wasm.clone();
-    let bytes = Arc::clone(&bundle.module);
-    let compiled = tokio::task::spawn_blocking(move || Module::new(&wasm, &bytes)).await;
-    compiled.map_err(|error| error.to_string())?.map_err(|error| error.root_cause().to_string())
+    use super::*;
+
+    const REFUSED: &str = include_str!("../../tests/fixtures/policies/refused.v1alpha1.json");
+
+    /// The baseline, what it says of a pod with so much fuel, and how often it may be asked.
+    struct Baseline {
+        engine: Engine,
+        loaded: LoadedBundle,
+        input: Box<RawValue>,
+    }
+
+    impl Baseline {
+        fn open() -> Self {
+            let engine = Engine::new().unwrap();
+            let loaded = LoadedBundle::open(&engine, Bundle::embedded().unwrap(), Limits::default()).unwrap();
+            Self { engine, loaded, input: serde_json::from_str(REFUSED).unwrap() }
+        }
+
+        fn with(&self, fuel: u64) -> Result<Vec<Violation>, String> {
+            let limits = Limits { fuel, ..Limits::default() };
+            let (stop, _guard) = Stop::at(Instant::now() + Duration::from_mins(10));
+            self.loaded.run(&self.engine, &self.input, limits, &stop)
+        }
+
+        /// The least fuel with which it says anything.
+        fn least_fuel(&self) -> u64 {
+            let (mut enough, mut too_little) = (Limits::default().fuel, 0);
+            while enough - too_little > 1 {
+                let fuel = u64::midpoint(too_little, enough);
+                if self.with(fuel).is_ok() { enough = fuel } else { too_little = fuel }
+            }
+            enough
+        }
+    }
+
+    #[test]
+    fn an_evaluation_that_others_starve_of_processors_needs_no_more_fuel_and_does_not_fail() {
+        let baseline = Baseline::open();
+        let fuel = baseline.least_fuel();
+        assert!(fuel < Limits::default().fuel / 50, "{fuel}");
+        let wanted = baseline.with(fuel).unwrap();
+        assert!(!wanted.is_empty());
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    while !over.load(Relaxed) {
+                        spin_loop();
+                    }
+                });
+            }
+            let said: Vec<_> = (0..10).map(|_| (baseline.with(fuel), baseline.with(fuel - 1))).collect();
+            over.store(true, Relaxed);
+            for (enough, too_little) in said {
+                assert_eq!(enough.as_ref(), Ok(&wanted));
+                assert!(
+                    too_little.unwrap_err().starts_with(&format!("it needs more than {} of fuel", fuel - 1))
+                );
+            }
+        });
+    }
 }

@@ -6,6 +6,7 @@ use super::choice::Choice;
 use super::handover::Handover;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Shape};
+use crate::quantity::Quantity;
 
 /// Who compiles a program: this decides its memory floor by a factor of seven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,11 +45,10 @@ pub trait Runtime: Debug + Sync {
     /// Who compiles a program that is packed like this.
     fn compiler(&self, packaging: Packaging) -> Compiler;
 
-    /// Memory that the runtime itself needs in the container's cgroup before any module is loaded, as a Kubernetes
-    /// quantity.
-    fn base_memory(&self) -> &'static str {
+    /// Memory that the runtime itself needs in the container's cgroup before any module is loaded.
+    fn base_memory(&self) -> Quantity {
         // Measured at most for runwasi's wasmtime; see `plan::floor`.
-        "4Mi"
+        Quantity::mebibytes(4)
     }
 
     /// The native ways out of the sandbox.

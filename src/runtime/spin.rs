@@ -9,6 +9,7 @@ use super::runwasi::{self, Source};
 use crate::image::entry::{Variable, View};
 use crate::image::names::SPIN_TOML;
 use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
+use crate::quantity::Quantity;
 
 /// The row of this family.
 #[derive(Debug)]
@@ -59,9 +60,9 @@ impl Runtime for Spin {
         }
     }
 
-    fn base_memory(&self) -> &'static str {
+    fn base_memory(&self) -> Quantity {
         // A guess: no measurement of what the shim's own process is charged for inside the container is published.
-        "24Mi"
+        Quantity::mebibytes(24)
     }
 }
 

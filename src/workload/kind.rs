@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::review::GroupVersionKind;
 
 /// The kinds that carry a pod spec.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// `v1` Pod.
     Pod,
@@ -25,12 +25,93 @@ pub enum Kind {
     Job,
     /// `batch/v1` `CronJob`.
     CronJob,
-    /// `core.spinkube.dev/v1alpha1` `SpinApp`, of which the Spin operator makes a Deployment.
+    /// `core.spinkube.dev/v1alpha1` `SpinApp`, of which the Spin operator makes a Deployment; before 2024-11 its group was
+    /// `core.spinoperator.dev`.
     SpinApp,
+    /// A kind that the configuration describes.
+    Described(Described),
+}
+
+/// A kind of a custom resource and where its pod template is, in the configuration: an entry of `workloads`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Description {
+    /// API group.
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// JSON pointer to the object that has the pod's `metadata` and `spec`. A step `*` stands for the first member of an
+    /// object or list.
+    pub pod_template: String,
+}
+
+/// A described kind. Copied like the kinds that are built in, so it refers to its description, which lives as long as the
+/// process: a configuration is read once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Described(&'static Description);
+
+impl Described {
+    /// Where the pod template is.
+    pub(super) fn pointer(self) -> &'static str {
+        &self.0.pod_template
+    }
+}
+
+/// Kinds of other projects that are described without being written down: group, kind, pod template.
+const WELL_KNOWN: &[(&str, &str, &str)] = &[
+    // knative/serving:pkg/apis/serving/v1
+    ("serving.knative.dev", "Service", "/spec/template"),
+    ("serving.knative.dev", "Configuration", "/spec/template"),
+    // argoproj/argo-rollouts:pkg/apis/rollouts/v1alpha1/types.go; with a `workloadRef` it has no template of its own
+    ("argoproj.io", "Rollout", "/spec/template"),
+    // kedacore/keda:apis/keda/v1alpha1/scaledjob_types.go
+    ("keda.sh", "ScaledJob", "/spec/jobTargetRef/template"),
+    // kubeflow/training-operator:pkg/apis/kubeflow.org/v1
+    ("kubeflow.org", "PyTorchJob", "/spec/pytorchReplicaSpecs/*/template"),
+    ("kubeflow.org", "TFJob", "/spec/tfReplicaSpecs/*/template"),
+    ("kubeflow.org", "MPIJob", "/spec/mpiReplicaSpecs/*/template"),
+    ("kubeflow.org", "XGBoostJob", "/spec/xgbReplicaSpecs/*/template"),
+    ("kubeflow.org", "PaddleJob", "/spec/paddleReplicaSpecs/*/template"),
+    ("kubeflow.org", "JAXJob", "/spec/jaxReplicaSpecs/*/template"),
+    // kubeflow/kubeflow:components/notebook-controller/api/v1
+    ("kubeflow.org", "Notebook", "/spec/template"),
+    // kubernetes-sigs/jobset:api/jobset/v1alpha2
+    ("jobset.x-k8s.io", "JobSet", "/spec/replicatedJobs/*/template/spec/template"),
+];
+
+/// All kinds that the gate knows: those that are built in, and those that are described.
+#[derive(Debug, Clone)]
+pub struct Kinds(Vec<Described>);
+
+impl Default for Kinds {
+    /// The well-known ones.
+    fn default() -> Self {
+        Self::new(&[])
+    }
+}
+
+impl Kinds {
+    /// The well-known kinds and those of the configuration, which win.
+    pub fn new(own: &[Description]) -> Self {
+        let well_known = WELL_KNOWN.iter().map(|(group, kind, pod_template)| Description {
+            group: (*group).into(),
+            kind: (*kind).into(),
+            pod_template: (*pod_template).into(),
+        });
+        let all = own.iter().cloned().chain(well_known);
+        // Never freed: as many as a configuration lists, once in a process.
+        Self(all.map(|description| Described(Box::leak(Box::new(description)))).collect())
+    }
+
+    /// The kind of an object, by group and kind.
+    pub fn of(&self, gvk: &GroupVersionKind) -> Option<Kind> {
+        let described = || self.0.iter().find(|one| one.0.group == gvk.group && one.0.kind == gvk.kind);
+        Kind::of(gvk).or_else(|| described().copied().map(Kind::Described))
+    }
 }
 
 impl Kind {
-    /// The kind of an object, by group and kind; the version does not matter, the pod template stands at the same
+    /// The built-in kind of an object, by group and kind; the version does not matter, the pod template stands at the same
     /// place in all. `extensions` is the group from which three kinds moved to `apps`; old manifests still name it.
     pub fn of(gvk: &GroupVersionKind) -> Option<Self> {
         match (gvk.group.as_str(), gvk.kind.as_str()) {
@@ -43,17 +124,17 @@ impl Kind {
             ("apps", "StatefulSet") => Some(Self::StatefulSet),
             ("batch", "Job") => Some(Self::Job),
             ("batch", "CronJob") => Some(Self::CronJob),
-            ("core.spinkube.dev", "SpinApp") => Some(Self::SpinApp),
+            ("core.spinkube.dev" | "core.spinoperator.dev", "SpinApp") => Some(Self::SpinApp),
             _ => None,
         }
     }
 
-    /// JSON pointer of the object that has the pod's `metadata` and `spec`; empty for a Pod. A SpinApp has it once
-    /// [`super::as_judged`] has put it there.
+    /// JSON pointer of the object that has the pod's `metadata` and `spec`; empty for a Pod. A SpinApp and a described kind
+    /// have it once [`super::as_judged`] has put it there.
     pub const fn template_pointer(self) -> &'static str {
         match self {
             Self::Pod => "",
-            Self::PodTemplate | Self::SpinApp => "/template",
+            Self::PodTemplate | Self::SpinApp | Self::Described(_) => "/template",
             Self::CronJob => "/spec/jobTemplate/spec/template",
             Self::ReplicationController
             | Self::Deployment
@@ -70,8 +151,9 @@ impl Kind {
     }
 
     /// The kind as Kubernetes spells it.
-    pub const fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
+            Self::Described(described) => &described.0.kind,
             Self::Pod => "Pod",
             Self::PodTemplate => "PodTemplate",
             Self::ReplicationController => "ReplicationController",
@@ -115,9 +197,38 @@ mod tests {
             assert_eq!(kind.is_template(), name != "Pod");
             assert_eq!(of("example.com", name), None, "a foreign group may use the same name");
         }
+        assert_eq!(of("core.spinoperator.dev", "SpinApp"), Some(Kind::SpinApp), "its group before 2024-11");
         assert_eq!(of("extensions", "Deployment"), Some(Kind::Deployment));
         assert_eq!(of("extensions", "StatefulSet"), None);
         assert_eq!(of("", "Service"), None);
         assert_eq!(of("", "pod"), None);
+    }
+
+    #[test]
+    fn described_kinds_come_after_the_built_in_ones_and_those_of_the_configuration_first() {
+        let described = |group: &str, kind: &str, pod_template: &str| Description {
+            group: group.into(),
+            kind: kind.into(),
+            pod_template: pod_template.into(),
+        };
+        let kinds = Kinds::new(&[
+            described("example.com", "Fleet", "/spec/pods"),
+            described("keda.sh", "ScaledJob", "/spec/own"),
+            described("apps", "Deployment", "/spec/other"),
+        ]);
+        let of = |group: &str, kind: &str| {
+            let version = "v1".to_owned();
+            kinds.of(&GroupVersionKind { group: group.to_owned(), version, kind: kind.to_owned() })
+        };
+        let pointer = |kind: Option<Kind>| match kind {
+            Some(Kind::Described(described)) => described.pointer(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(pointer(of("example.com", "Fleet")), "/spec/pods");
+        assert_eq!(pointer(of("keda.sh", "ScaledJob")), "/spec/own");
+        assert_eq!(pointer(of("argoproj.io", "Rollout")), "/spec/template");
+        assert_eq!(of("apps", "Deployment"), Some(Kind::Deployment));
+        assert_eq!((of("argoproj.io", "Workflow"), of("", "Rollout")), (None, None));
+        assert_eq!(of("keda.sh", "ScaledJob").map(Kind::as_str), Some("ScaledJob"));
     }
 }

@@ -12,47 +12,17 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::path::path_at;
-use super::{ImageUse, Kind, Role, Workload, spin_app};
-
-/// Why an object is not a workload.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The text is no JSON.
-    #[error("could not read the {kind}: it is not JSON: {problem}")]
-    Parse {
-        /// Kind of the object.
-        kind: &'static str,
-        /// What the parser says.
-        problem: String,
-    },
-    /// A field has another type than the API gives it.
-    #[error("could not read the {kind}: field `{field}`: {problem}; see `kubectl explain {field_help}`")]
-    ReadField {
-        /// Kind of the object.
-        kind: &'static str,
-        /// Path such as `spec.containers[0].image`.
-        field: String,
-        /// What the parser says.
-        problem: String,
-        /// The argument of `kubectl explain`.
-        field_help: String,
-    },
-    /// The kind has a pod spec, and the object has none.
-    #[error("could not read the {kind}: it has no `{field}`; add the pod spec")]
-    FindSpec {
-        /// Kind of the object.
-        kind: &'static str,
-        /// Path where it should stand.
-        field: String,
-    },
-}
+use super::{Error, ImageUse, Kind, Role, Workload, described, spin_app};
 
 /// The object with its pod template where [`Kind::template_pointer`] says: as it was sent, except for a SpinApp, to
-/// which the template is added that the Spin operator makes of it. Whatever reads or plans takes this one.
+/// which the template is added that the Spin operator makes of it, and for a described kind, whose template is copied
+/// there. Whatever reads or plans takes this one.
 pub fn as_judged(object: &RawValue, kind: Kind) -> Result<Cow<'_, RawValue>, Error> {
     match kind {
         Kind::SpinApp => spin_app::with_template(object.get()).map(Cow::Owned),
+        Kind::Described(described) => {
+            described::with_template(object.get(), kind.as_str(), described).map(Cow::Owned)
+        }
         _ => Ok(Cow::Borrowed(object)),
     }
 }
@@ -61,7 +31,7 @@ pub fn as_judged(object: &RawValue, kind: Kind) -> Result<Cow<'_, RawValue>, Err
 pub fn read(object: &str, kind: Kind, namespace: &str) -> Result<Workload, Error> {
     let (outer, template) = match kind {
         Kind::Pod => pod(typed(object, kind)?),
-        Kind::PodTemplate | Kind::SpinApp => pod_template(typed(object, kind)?),
+        Kind::PodTemplate | Kind::SpinApp | Kind::Described(_) => pod_template(typed(object, kind)?),
         Kind::CronJob => cron_job(typed(object, kind)?),
         Kind::StatefulSet => return stateful_set(typed(object, kind)?, namespace),
         Kind::ReplicationController | Kind::Deployment | Kind::ReplicaSet | Kind::DaemonSet | Kind::Job => {
@@ -223,7 +193,10 @@ fn assemble((outer, template): Parts, kind: Kind, namespace: &str) -> Result<Wor
 
 /// Where the pod spec of a kind stands, as a field path.
 fn spec_path(kind: Kind) -> String {
-    format!("{}/spec", kind.template_pointer()).trim_start_matches('/').replace('/', ".")
+    match kind {
+        Kind::Described(described) => format!("{}.spec", described::field(described)),
+        _ => format!("{}/spec", kind.template_pointer()).trim_start_matches('/').replace('/', "."),
+    }
 }
 
 fn typed<T: DeserializeOwned>(object: &str, kind: Kind) -> Result<T, Error> {
@@ -231,21 +204,35 @@ fn typed<T: DeserializeOwned>(object: &str, kind: Kind) -> Result<T, Error> {
 }
 
 fn field_error(object: &str, kind: Kind, error: &serde_json::Error) -> Error {
-    let (kind, made) = (kind.as_str(), kind == Kind::SpinApp);
     if !error.is_data() {
-        return Error::Parse { kind, problem: error.to_string() };
+        return Error::Parse { kind: kind.as_str(), problem: error.to_string() };
     }
     let path = path_at(object, error.line(), error.column());
+    let problem = error.to_string();
     // The position in a template that the user never wrote would mislead.
-    let (field, problem) = if made {
-        let problem = error.to_string();
-        let problem = problem.split(" at line ").next().unwrap_or_default().to_owned();
-        (spin_app::own_field(&path.to_string()), problem)
-    } else {
-        (path.to_string(), error.to_string())
+    let (field, problem, help) = match own_field(kind, &path.to_string()) {
+        Some(field) => {
+            let help = format!(".{}", field.split('[').next().unwrap_or_default());
+            (field, problem.split(" at line ").next().unwrap_or_default().to_owned(), help)
+        }
+        None => (path.to_string(), problem, path.help()),
     };
-    let help = if made { format!(".{}", field.split('[').next().unwrap_or_default()) } else { path.help() };
+    let kind = kind.as_str();
     Error::ReadField { kind, field, problem, field_help: format!("{}{help}", kind.to_lowercase()) }
+}
+
+/// The field of the object that a field of a template comes from, which the gate made or copied; `None` for kinds whose
+/// template stays in its place.
+fn own_field(kind: Kind, field: &str) -> Option<String> {
+    match kind {
+        Kind::SpinApp => Some(spin_app::own_field(field)),
+        Kind::Described(described) => {
+            let rest = field.strip_prefix("template");
+            let own = |rest| format!("{}{rest}", described::field(described));
+            Some(rest.map_or_else(|| field.to_owned(), own))
+        }
+        _ => None,
+    }
 }
 
 // === impl Workload ===

@@ -1,4 +1,5 @@
-//! The pod template that the Spin operator makes of a SpinApp (`core.spinkube.dev/v1alpha1`), so that it can be judged
+//! The pod template that the Spin operator makes of a SpinApp (`core.spinkube.dev/v1alpha1`, before
+//! 2024-11 `core.spinoperator.dev/v1alpha1`), so that it can be judged
 //! when the SpinApp is applied and not only when its pods are refused.
 //!
 //! Follows `spinframework/spin-operator:internal/controller/{spinapp_controller,deployment}.go` for an executor with a
@@ -9,11 +10,17 @@
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
+use super::Error;
 use super::Kind;
-use super::read::Error;
 
 /// Port on which the operator lets Spin listen (`spin-operator:pkg/spinapp/spinapp.go`).
 const PORT: u16 = 80;
+
+/// The group of the custom resource, which is also the prefix of the labels that the operator puts on pods.
+const GROUP: &str = "core.spinkube.dev";
+
+/// The group before 2024-11.
+const OLD_GROUP: &str = "core.spinoperator.dev";
 
 /// Where the operator mounts a runtime configuration.
 const RUNTIME_CONFIG: &str = "runtime-config.toml";
@@ -28,12 +35,14 @@ pub(super) fn with_template(object: &str) -> Result<Box<RawValue>, Error> {
         return Err(Error::FindSpec { kind, field: "spec".into() });
     };
     let name = app.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Value::as_str);
-    let template = template(name.unwrap_or_default(), spec);
+    let api_version = app.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    let group = if api_version.starts_with(OLD_GROUP) { OLD_GROUP } else { GROUP };
+    let template = template(group, name.unwrap_or_default(), spec);
     app.insert("template".into(), template);
     to_raw_value(&app).map_err(parse)
 }
 
-fn template(name: &str, spec: &Map<String, Value>) -> Value {
+fn template(group: &str, name: &str, spec: &Map<String, Value>) -> Value {
     let (mut volumes, mut mounts) = (list(spec, "volumes"), list(spec, "volumeMounts"));
     // After the user's own, so that a message about one of those can name its place in the SpinApp.
     if let Some(secret) = runtime_config(name, spec) {
@@ -44,8 +53,8 @@ fn template(name: &str, spec: &Map<String, Value>) -> Value {
                            "mountPath": format!("/{RUNTIME_CONFIG}"), "subPath": RUNTIME_CONFIG}));
     }
     let mut labels = object(spec, "podLabels");
-    labels.insert("core.spinkube.dev/app-name".into(), name.into());
-    labels.insert(format!("core.spinkube.dev/app.{name}.status"), "ready".into());
+    labels.insert(format!("{group}/app-name"), name.into());
+    labels.insert(format!("{group}/app.{name}.status"), "ready".into());
     json!({
         "metadata": {"labels": labels, "annotations": object(spec, "podAnnotations")},
         "spec": {
@@ -201,6 +210,16 @@ mod tests {
         let mounts: Vec<_> = workload.images()[0].mounts.iter().map(|m| m.mount_path.as_str()).collect();
         assert_eq!(mounts, ["/data", "/runtime-config.toml"]);
         assert_eq!(spec["volumes"][1]["secret"]["secretName"], "web-runtime-config");
+    }
+
+    #[test]
+    fn a_spin_app_of_the_old_group_is_read_like_its_successor() {
+        let mut app = app(json!({"image": "web:1", "enableAutoscaling": true, "targetCPUUtilization": 60}));
+        app["apiVersion"] = "core.spinoperator.dev/v1alpha1".into();
+        let workload = judged(&app).unwrap();
+        assert_eq!(workload.images()[0].image, "web:1");
+        assert_eq!(workload.labels["core.spinoperator.dev/app-name"], "web");
+        assert!(!workload.labels.contains_key("core.spinkube.dev/app-name"));
     }
 
     #[test]

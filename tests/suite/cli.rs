@@ -1,5 +1,6 @@
 //! The binary as people and machines meet it: its words, exit codes, signals, and the real registry behind it.
 
+mod check;
 mod explain;
 mod real;
 mod serve;

@@ -6,4 +6,5 @@ mod cases;
 mod laws;
 mod properties;
 mod record;
+mod rehearsal;
 mod suggest;

@@ -8,8 +8,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use wasmgate::capability::{Capability, Parameter};
-use wasmgate::grant::exception::{NEVER_EXEMPT, WasiException};
-use wasmgate::grant::{WasiGrant, load};
+use wasmgate::grant::types::NEVER_EXEMPT;
+use wasmgate::grant::{WasiException, WasiGrant, load};
 
 use crate::support::process::{program, root};
 
@@ -79,7 +79,7 @@ fn full_grant(kind: &str) -> Value {
         "spec": {
             "subjects": {"serviceAccounts": ["a"], "images": ["b"], "podSelector": selector},
             "namespaceSelector": selector,
-            "capabilities": [{"name": "fs", "hosts": ["a"], "paths": ["/"], "access": "read-only", "names": ["a"],
+            "capabilities": [{"name": "fs", "hosts": ["*://a:*"], "paths": ["/"], "access": "read-only", "names": ["a"],
                 "ports": [1], "secrets": true}],
             "expiresAt": "2027-03-31T00:00:00Z",
         },

@@ -14,7 +14,6 @@ use wasmgate::image::reference::Reference;
 use wasmgate::image::source::{Descriptor, Source};
 use wasmgate::image::{Depth, Digest, ImageKind, Shape};
 use wasmgate::inspection::ProgramClass;
-use wasmgate::judge::EnforcementSettings;
 use wasmgate::lookup::{self, Inspector, LookupBudget, LookupOptions};
 use wasmgate::policy::{self, Limits, PolicySet};
 use wasmgate::registry::guard::{Guard, GuardOptions};
@@ -1128,19 +1127,9 @@ impl PullSecrets for OneSecret {
 }
 
 async fn bare_state() -> State {
-    State {
-        runtimes: Runtimes::default(),
-        cluster: Arc::default(),
-        grants: Arc::default(),
-        exceptions: Arc::default(),
-        policies: PolicySet::load(&policy::Engine::new().unwrap(), Vec::new(), Limits::default())
-            .await
-            .unwrap()
-            .into(),
-        options: BTreeMap::new(),
-        enforcement: EnforcementSettings::default(),
-        exempt_namespaces: std::collections::BTreeSet::new(),
-    }
+    let engine = policy::Engine::new().unwrap();
+    let policies = PolicySet::load(&engine, Vec::new(), Limits::default());
+    State::new(Runtimes::default(), Arc::default(), policies.await.unwrap().into())
 }
 
 #[tokio::test]

@@ -109,6 +109,11 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// The gate as `manifests/samples/run` starts it, with its images from `images`.
 async fn gate(images: &Path) -> Gate {
+    let off = DecisionLogOptions { output: DecisionLogOutput::Off, ..DecisionLogOptions::default() };
+    gate_with(images, &off).await
+}
+
+async fn gate_with(images: &Path, log: &DecisionLogOptions) -> Gate {
     let options = GateOptions {
         grants: Some(samples().join("grants")),
         image_layouts: vec![format!("samples.example={}", images.display())],
@@ -116,11 +121,10 @@ async fn gate(images: &Path) -> Gate {
     };
     let settings = build::settings(&options).unwrap();
     let metrics = Arc::new(Metrics::new());
-    let off = DecisionLogOptions { output: DecisionLogOutput::Off, ..DecisionLogOptions::default() };
-    let sink = Sink::open(&off, metrics.drops()).unwrap();
+    let sink = Sink::open(log, metrics.drops()).unwrap();
     let state = build::state(&settings).await.unwrap();
     let inspector = build::inspector(&settings).unwrap();
-    Gate::new(state, inspector, sink, metrics, Labels::new("samples", &BTreeMap::new()))
+    Gate::new(state, inspector, sink, metrics, Labels::new("wasmgate-0", &log.labels))
 }
 
 async fn ask(gate: &Gate, webhook: Webhook, review: &Value) -> Value {
@@ -208,6 +212,78 @@ async fn a_mutated_review_is_mutated_no_further() {
         let again = ask(&gate, Webhook::Mutate, &mutated(&gate, name).await).await;
         assert_eq!(again["patch"], Value::Null, "{name}: {again}");
     }
+}
+
+// === docs/decision-log.md ===
+
+/// A pod that opens a mounted volume without a grant, as the API server asks about it.
+fn denied_review() -> Value {
+    let files = images().into_iter().find(|(name, _)| *name == "files").unwrap().1;
+    let folder = tempfile::tempdir().unwrap();
+    files.write_layout(folder.path(), "1").unwrap();
+    let index: Value = serde_json::from_slice(&fs::read(folder.path().join("index.json")).unwrap()).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().to_string();
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "operation": "CREATE",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "namespace": "shop", "name": "files", "userInfo": {"username": "jane@example.com"},
+            "object": {
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "files", "namespace": "shop"},
+                "spec": {
+                    "runtimeClassName": "wasmtime", "automountServiceAccountToken": false,
+                    "containers": [{
+                        "name": "files", "image": format!("samples.example/files:1@{digest}"),
+                        "env": [{"name": "TOKEN", "value": "hunter2"}],
+                        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                    }],
+                    "volumes": [{"name": "data", "emptyDir": {}}],
+                },
+            },
+        },
+    })
+}
+
+/// The record that the gate writes of it.
+async fn denied_record() -> Value {
+    let folder = layouts();
+    let file = folder.path().join("decisions.log");
+    let log = DecisionLogOptions {
+        output: DecisionLogOutput::File(file.clone()),
+        labels: [("cluster".to_string(), "eu-1".to_string())].into(),
+        ..DecisionLogOptions::default()
+    };
+    let gate = gate_with(folder.path(), &log).await;
+    let answer = ask(&gate, Webhook::Validate, &denied_review()).await;
+    assert_eq!(answer["allowed"], false, "{answer}");
+    gate.sink().close(Duration::from_secs(5)).unwrap();
+    serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_record_in_the_page_about_the_decision_log_is_one_that_the_gate_wrote() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/decision-log.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once("```json\n").unwrap();
+    let (example, after) = rest.split_once("```").unwrap();
+    let mut written = denied_record().await;
+    if writing() {
+        let text = serde_json::to_string_pretty(&written).unwrap();
+        fs::write(&path, format!("{before}```json\n{text}\n```{after}")).unwrap();
+        return;
+    }
+    let mut documented: Value = serde_json::from_str(example).unwrap();
+    for event in [&mut documented, &mut written] {
+        // When it was, how long it took, and the checksum of the rules, which changes with each of them.
+        assert!(event["bundles"]["baseline"]["revision"].take().is_string());
+        for differs in ["decision_id", "timestamp"] {
+            assert!(event[differs].take().is_string());
+        }
+        event["metrics"].as_object_mut().unwrap().values_mut().for_each(|time| *time = json!(0));
+    }
+    assert_eq!(documented, written, "run `make samples`");
 }
 
 // === docs/configuration.md ===

@@ -88,6 +88,9 @@ fn input(pod: &Value, lookups: Vec<LookupResult>, grants: Vec<Value>, options: &
     let cluster = Cluster { namespaces: [("shop".into(), labels.into())].into(), ..Cluster::default() };
     let grants = Grants::new(grants.into_iter().map(|g| from_value(g).unwrap()).collect()).unwrap();
     let runtimes = Runtimes::default();
+    let class = |kind| Some(cluster.class_for(&runtimes, runtimes.for_kind(kind)?).to_owned());
+    let class_for =
+        runtimes.placement.keys().filter_map(|kind| Some((kind.as_str(), class(*kind)?))).collect();
     let now = "2026-11-22T12:00:00Z".parse().unwrap();
     let case = Case {
         request: &request,
@@ -96,6 +99,7 @@ fn input(pod: &Value, lookups: Vec<LookupResult>, grants: Vec<Value>, options: &
         inspection: &inspection,
         runtimes: &runtimes,
         cluster: &cluster,
+        class_for: &class_for,
         grants: &grants,
         options,
         now,

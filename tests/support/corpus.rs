@@ -138,6 +138,15 @@ impl Case {
         self.update.is_none() && self.sub_resource.is_none() && self.kind().is_some()
     }
 
+    /// The object as a person writes it, after the update where there is one.
+    pub fn written(&self) -> Value {
+        let mut object = self.object.clone();
+        if let Some(update) = &self.update {
+            json_patch::merge(&mut object, update);
+        }
+        object
+    }
+
     pub fn grants(&self) -> Vec<Value> {
         grant_documents(&self.grants, self.namespace())
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anstyle::Style;
-use serde_json::Value;
 
-use super::words::{BOLD, DIM, PLAIN, RED, YELLOW, chars, hanging, paint, safe, wrap};
-use super::{list, text};
+use super::word_of;
+use super::words::{BOLD, DIM, PLAIN, RED, YELLOW, columns, hanging, paint, safe, wrap};
+use crate::capability::{Capability, Entry};
+use crate::cli::report::{Capabilities, Container};
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
 
@@ -24,15 +25,16 @@ struct Row {
 }
 
 /// One row per capability that the program can call: whether it is handed over, and who grants it or which rule says
-/// that nobody does. What is only handed over follows in one line.
-pub(super) fn table(container: &Value, violations: &[JudgedViolation], width: u16) -> String {
-    let rows = rows(container, violations);
-    let idle = out_of_reach(container);
+/// that no grant does. What is only handed over follows in one line.
+pub(super) fn table(container: &Container, violations: &[JudgedViolation], width: u16) -> String {
+    let Some(capabilities) = &container.capabilities else { return String::new() };
+    let name = container.found.name.as_str();
+    let rows = rows(name, capabilities, violations);
+    let idle = out_of_reach(capabilities);
     if rows.is_empty() && idle.is_empty() {
         return String::new();
     }
-    let name = safe(text(container, "name"));
-    let mut out = format!("\n  {} {name}\n", paint(BOLD, "capabilities of"));
+    let mut out = format!("\n  {} {}\n", paint(BOLD, "capabilities of"), safe(name));
     if !rows.is_empty() {
         out.push_str(&laid_out(&rows, usize::from(width)));
     }
@@ -43,20 +45,20 @@ pub(super) fn table(container: &Value, violations: &[JudgedViolation], width: u1
     out
 }
 
-fn rows(container: &Value, violations: &[JudgedViolation]) -> Vec<Row> {
-    let decided = |entry: &Value| deciding(container, entry, violations);
-    let (open, covered): (Vec<&Value>, Vec<&Value>) =
-        list(container, "effective").iter().partition(|entry| list(entry, "coveredBy").is_empty());
-    let (by_default, granted): (Vec<&Value>, Vec<&Value>) =
+fn rows(container: &str, capabilities: &Capabilities, violations: &[JudgedViolation]) -> Vec<Row> {
+    let decided = |entry: &Entry| deciding(container, entry, violations);
+    let effective = capabilities.effective.iter().map(|effective| &effective.entry);
+    let (open, covered): (Vec<&Entry>, Vec<&Entry>) =
+        effective.partition(|entry| entry.covered_by.is_empty());
+    let (by_default, granted): (Vec<&Entry>, Vec<&Entry>) =
         covered.into_iter().partition(|entry| granters(entry) == DEFAULT);
     let mut rows = Vec::new();
     rows.extend(
         open.into_iter()
             .map(|e| row(&label(e), [true, true], &format!("nobody{}", decided(e)), &seen(e), RED)),
     );
-    let missing = list(container, "missing").iter();
     rows.extend(
-        missing.map(|e| {
+        capabilities.missing.iter().map(|e| {
             row(&label(e), [true, false], &format!("will fail there{}", decided(e)), &seen(e), YELLOW)
         }),
     );
@@ -69,10 +71,12 @@ fn rows(container: &Value, violations: &[JudgedViolation]) -> Vec<Row> {
 
 /// ` [rule]` for every rule that found something about this capability of the container, with what became of it unless it
 /// denies.
-fn deciding(container: &Value, entry: &Value, violations: &[JudgedViolation]) -> String {
+fn deciding(container: &str, entry: &Entry, violations: &[JudgedViolation]) -> String {
+    // What the kernel's files give is decided as one, with the native code that they open the way to.
+    let capability = if entry.opens { Capability::NativeExec } else { entry.capability };
     let about = |v: &&JudgedViolation| {
-        v.violation.container.as_deref() == Some(text(container, "name"))
-            && v.violation.capability.as_deref() == Some(text(entry, "capability"))
+        v.violation.container.as_deref() == Some(container)
+            && v.violation.capability.as_deref() == Some(capability.as_str())
     };
     let word = |v: &JudgedViolation| match (&v.exempted, v.action) {
         (Some(_), _) => format!(" [{}: excepted]", v.violation.rule),
@@ -88,24 +92,22 @@ fn row(name: &str, [required, ambient]: [bool; 2], granted: &str, seen: &str, st
     Row { cells, seen: safe(seen), style }
 }
 
-fn granters(entry: &Value) -> String {
-    let names: Vec<_> = list(entry, "coveredBy").iter().filter_map(Value::as_str).collect();
-    names.join(", ")
+fn granters(entry: &Entry) -> String {
+    entry.covered_by.join(", ")
 }
 
-fn seen(entry: &Value) -> String {
-    let places: Vec<_> = list(entry, "evidence").iter().filter_map(Value::as_str).collect();
-    places.join("; ")
+fn seen(entry: &Entry) -> String {
+    entry.evidence.join("; ")
 }
 
 /// One line for each capability that needs no grant, whatever its parameters.
-fn grouped(entries: &[&Value]) -> Vec<(String, String)> {
+fn grouped(entries: &[&Entry]) -> Vec<(String, String)> {
     let mut groups: BTreeMap<&str, (Vec<String>, String)> = BTreeMap::new();
     for entry in entries {
-        let group = groups.entry(text(entry, "capability")).or_default();
+        let group = groups.entry(entry.capability.as_str()).or_default();
         group.0.push(parameters(entry));
         if group.1.is_empty() {
-            group.1 = list(entry, "evidence").first().and_then(Value::as_str).unwrap_or_default().into();
+            group.1 = entry.evidence.first().cloned().unwrap_or_default();
         }
     }
     let named = |(name, (parameters, seen)): (&str, (Vec<String>, String))| {
@@ -114,40 +116,37 @@ fn grouped(entries: &[&Value]) -> Vec<(String, String)> {
     groups.into_iter().map(named).collect()
 }
 
-fn out_of_reach(container: &Value) -> Vec<String> {
-    let effective = list(container, "effective");
-    let idle = list(container, "ambient").iter().filter(|a| !effective.iter().any(|e| same(a, e)));
+fn out_of_reach(capabilities: &Capabilities) -> Vec<String> {
+    let effective = || capabilities.effective.iter().map(|effective| &effective.entry);
+    let idle = capabilities.ambient.iter().filter(|a| !effective().any(|e| same(a, e)));
     idle.map(|entry| safe(&label(entry))).collect()
 }
 
-fn same(a: &Value, b: &Value) -> bool {
-    ["capability", "path", "host", "name", "port"].iter().all(|key| a.get(*key) == b.get(*key))
+fn same(a: &Entry, b: &Entry) -> bool {
+    let of = |entry: &'_ Entry| (entry.capability, entry.port);
+    of(a) == of(b) && (&a.path, &a.host, &a.name) == (&b.path, &b.host, &b.name)
 }
 
 /// The capability with its parameters, such as `fs /data read-write`.
-pub fn label(entry: &Value) -> String {
-    format!("{} {}", text(entry, "capability"), parameters(entry)).trim_end().to_string()
+fn label(entry: &Entry) -> String {
+    format!("{} {}", entry.capability.as_str(), parameters(entry)).trim_end().to_string()
 }
 
-fn parameters(entry: &Value) -> String {
-    let mut words: Vec<String> = ["path", "access", "host", "name"]
-        .into_iter()
-        .map(|key| text(entry, key).to_string())
-        .filter(|word| !word.is_empty())
-        .collect();
-    words.extend(entry.get("port").and_then(Value::as_u64).map(|port| format!(":{port}")));
-    if entry.get("secret").and_then(Value::as_bool).unwrap_or(false) {
-        words.push("(secret)".into());
-    }
-    words.join(" ")
+fn parameters(entry: &Entry) -> String {
+    let access = entry.access.map(word_of);
+    let texts = [entry.path.clone(), access, entry.host.clone(), entry.name.clone()];
+    let port = entry.port.map(|port| format!(":{port}"));
+    let secret = entry.secret.then(|| "(secret)".to_string());
+    let words = texts.into_iter().chain([port, secret]).flatten().filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Columns as wide as they need to be, but for the first, which gets what the others leave. Where a capability was seen
 /// stands below its row: beside it there would be no space for it.
 fn laid_out(rows: &[Row], width: usize) -> String {
     let widest = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.cells.get(column)).map(|cell| chars(cell));
-        cells.chain(HEADER.get(column).map(|h| chars(h))).max().unwrap_or_default()
+        let cells = rows.iter().filter_map(|row| row.cells.get(column)).map(|cell| columns(cell));
+        cells.chain(HEADER.get(column).map(|h| columns(h))).max().unwrap_or_default()
     };
     let mut widths: Vec<usize> = (0..HEADER.len()).map(widest).collect();
     let others: usize = widths.iter().skip(1).map(|own| own + GAP).sum();
@@ -173,7 +172,8 @@ fn lines(cells: &[String], style: Style, widths: &[usize]) -> String {
         let mut line = " ".repeat(INDENT);
         for (cell, width) in cells.iter().zip(widths) {
             let part = cell.get(index).map(String::as_str).unwrap_or_default();
-            let _ = write!(line, "{part:<width$}{:GAP$}", "");
+            let blanks = width.saturating_sub(columns(part)) + GAP;
+            let _ = write!(line, "{part}{:blanks$}", "");
         }
         let _ = writeln!(out, "{}", paint(style, line.trim_end()));
     }

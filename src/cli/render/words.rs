@@ -1,6 +1,9 @@
 //! Text for a terminal: colour, foreign text made harmless, lines of a width.
 
+use std::borrow::Cow;
+
 use anstyle::{AnsiColor, Style};
+use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
 pub(super) const PLAIN: Style = Style::new();
 pub(super) const BOLD: Style = Style::new().bold();
@@ -28,26 +31,13 @@ const fn turns(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Lines of at most `width` characters, broken at blanks, and within a word where it is longer than a line.
+/// Lines of at most `width` columns, broken at blanks, and within a word where it is longer than a line.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let width = width.max(NARROWEST);
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in text.split(' ') {
-        if !line.is_empty() && chars(&line) + 1 + chars(word) > width {
-            lines.push(std::mem::take(&mut line));
-        } else if !line.is_empty() {
-            line.push(' ');
-        }
-        for c in word.chars() {
-            if chars(&line) == width {
-                lines.push(std::mem::take(&mut line));
-            }
-            line.push(c);
-        }
-    }
-    lines.push(line);
-    lines
+    let options = Options::new(width.max(NARROWEST))
+        .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation)
+        .wrap_algorithm(WrapAlgorithm::FirstFit);
+    textwrap::wrap(text, options).into_iter().map(Cow::into_owned).collect()
 }
 
 /// Text under a label: the first line beside it, the others below that.
@@ -57,8 +47,9 @@ pub(super) fn hanging(label: &str, indent: usize, text: &str, width: u16) -> Str
     format!("{label}{}\n", lines.join(&below))
 }
 
-pub(super) fn chars(text: &str) -> usize {
-    text.chars().count()
+/// Columns that a text takes on a terminal.
+pub(super) fn columns(text: &str) -> usize {
+    textwrap::core::display_width(text)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use kube::Client;
 use super::{Expiry, Served};
 use crate::admission::{Gate, State};
 use crate::audit::WatchReport;
+use crate::cluster::Cluster;
 use crate::config::Settings;
 use crate::lookup::Inspector;
 use crate::review::Webhook;
@@ -29,11 +30,12 @@ pub fn prepare(settings: &Settings, client: Option<&Client>) -> Option<Watching>
 
 /// What is known before the cluster was listed: of RuntimeClasses that there is none, so that none is written that may be
 /// missing.
-pub fn before_the_first_snapshot(mut state: State, watched: bool) -> State {
-    if watched && state.cluster.runtime_classes.is_none() {
-        Arc::make_mut(&mut state.cluster).runtime_classes = Some(BTreeMap::new());
+pub fn before_the_first_snapshot(state: State, watched: bool) -> State {
+    if !watched || state.cluster.runtime_classes.is_some() {
+        return state;
     }
-    state
+    let cluster = Cluster { runtime_classes: Some(BTreeMap::new()), ..Cluster::clone(&state.cluster) };
+    state.with_cluster(cluster.into())
 }
 
 /// The inspector with the pull secrets of the cluster's pods.
@@ -51,11 +53,11 @@ pub fn start(gate: &Arc<Gate>, certificate: Expiry, watching: Option<Watching>) 
         let base = Base { grants: Arc::clone(&state.grants), exceptions: Arc::clone(&state.exceptions) };
         let gate = Arc::clone(gate);
         watching.start(base, move |snapshot| {
-            gate.update(|state| State {
-                cluster: Arc::clone(&snapshot.cluster),
-                grants: Arc::clone(&snapshot.grants),
-                exceptions: Arc::clone(&snapshot.exceptions),
-                ..state.clone()
+            gate.update(|state| {
+                let mut state = state.clone().with_cluster(Arc::clone(&snapshot.cluster));
+                state.grants = Arc::clone(&snapshot.grants);
+                state.exceptions = Arc::clone(&snapshot.exceptions);
+                state
             });
         });
     }

@@ -1,18 +1,18 @@
 //! What cannot be known from the image and the manifest, and what to do about it.
 
-use crate::admission::examine::Open;
-use crate::admission::{Examination, State};
+use super::Open;
+use crate::admission::Examined;
 use crate::capability::ambient::UNRESOLVED;
 use crate::capability::{Capability, Entry, HostPattern, interpreter};
+use crate::cli::report::Kept;
 use crate::image::{Interpreter, ModuleFacts, Program};
-use crate::runtime::Family;
 
 /// The advice about one object, in the order of its containers.
-pub(super) fn of(state: &State, examination: &Examination, open: &[Open]) -> Vec<String> {
-    let mut advice: Vec<String> = runtime(state, examination, open).into_iter().collect();
+pub(super) fn of(examined: &Examined<Kept>, kept: &Kept, open: &[Open]) -> Vec<String> {
+    let mut advice: Vec<String> = runtime(kept, open).into_iter().collect();
     for one in open {
         let about = |text: String| format!("container `{}`: {text}", one.container);
-        advice.extend(interpreters(examination, one).into_iter().map(about));
+        advice.extend(interpreters(examined, one).into_iter().map(about));
         advice.extend(unresolved(&one.entries).into_iter().map(about));
         advice.extend(any_host(&one.entries).map(about));
         advice.extend(unread(&one.entries).map(about));
@@ -22,24 +22,20 @@ pub(super) fn of(state: &State, examination: &Examination, open: &[Open]) -> Vec
     advice
 }
 
-/// A runtime that nobody described is taken to hand over everything.
-fn runtime(state: &State, examination: &Examination, open: &[Open]) -> Option<String> {
-    let class = examination.workload.spec.runtime_class_name.as_deref();
-    let described = class
-        .and_then(|name| state.profile_of(name))
-        .is_some_and(|profile| profile.ambient != Family::Everything);
-    (!described && !open.is_empty()).then(|| {
+/// A runtime that no profile describes is taken to hand over everything.
+fn runtime(kept: &Kept, open: &[Open]) -> Option<String> {
+    (!kept.is_described && !open.is_empty()).then(|| {
         format!(
             "no profile describes what RuntimeClass `{}` hands over, so it was taken to be everything; describe it under \
              `runtimes.profiles` of the configuration, or use a class that is described",
-            class.unwrap_or_default()
+            kept.runtime_class.as_deref().unwrap_or_default()
         )
     })
 }
 
 /// Programs that carry an interpreter, or look as if they did.
-fn interpreters(examination: &Examination, open: &Open) -> Vec<String> {
-    let container = examination.inspection.containers.iter().find(|c| c.name == open.container);
+fn interpreters(examined: &Examined<Kept>, open: &Open) -> Vec<String> {
+    let container = examined.inspection.containers.iter().find(|c| c.name == open.container);
     let Some((facts, program)) = container.and_then(|c| c.known()) else { return Vec::new() };
     let Program::Wasm { modules, .. } = program else { return Vec::new() };
     let modules = modules.iter().filter_map(|index| facts.modules.get(*index));

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::capability::path;
 use crate::inspection::Container;
-use crate::plan::quantity::Quantity;
+use crate::quantity::Quantity;
 use crate::workload::{Role, Workload};
 
 /// A folder or file of the node in a container.
@@ -47,6 +47,8 @@ pub struct SpecFacts<'a> {
 /// One container of a pod spec; ordinary, init and ephemeral ones look alike.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Spec<'a> {
+    command: &'a [String],
+    args: &'a [String],
     resources: Option<&'a ResourceRequirements>,
     security: Option<&'a SecurityContext>,
     ports: &'a [ContainerPort],
@@ -61,6 +63,8 @@ const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
 macro_rules! view {
     ($container:expr) => {
         Spec {
+            command: $container.command.as_deref().unwrap_or_default(),
+            args: $container.args.as_deref().unwrap_or_default(),
             resources: $container.resources.as_ref(),
             security: $container.security_context.as_ref(),
             ports: $container.ports.as_deref().unwrap_or_default(),
@@ -102,6 +106,11 @@ impl<'a> Spec<'a> {
         }
     }
 
+    /// Whether the pod says what the container starts.
+    pub const fn names_command(&self) -> bool {
+        !self.command.is_empty() || !self.args.is_empty()
+    }
+
     fn exec_hooks(&self) -> Vec<&'static str> {
         let runs = |probe: Option<&Probe>| probe.is_some_and(|p| p.exec.is_some());
         let probes = PROBES.into_iter().zip(self.probes).filter(|(_, probe)| runs(*probe));
@@ -112,22 +121,31 @@ impl<'a> Spec<'a> {
         probes.map(|(name, _)| name).chain(handlers.map(|(name, _)| name)).collect()
     }
 
-    /// Limit of processors in thousandths.
+    /// Limit of processors in thousandths. A limit of zero is none for the kubelet.
     pub fn cpu_limit(&self) -> Option<u64> {
-        let text = self.resources?.limits.as_ref()?.get("cpu")?;
-        Some(Quantity::parse(&text.0).ok()?.millis())
+        let limits = self.resources?.limits.as_ref();
+        Some(amount(limits, "cpu")?.millis()).filter(|millis| *millis != 0)
     }
 
-    /// Requested memory and memory limit in bytes.
+    /// Requested memory and memory limit in bytes. A limit of zero is none for the kubelet.
     pub fn memory(&self) -> (Option<u64>, Option<u64>) {
-        let bytes = |list: Option<&BTreeMap<String, ApiQuantity>>| {
-            let text = list.and_then(|l| l.get("memory"))?;
-            Some(Quantity::parse(&text.0).ok()?.bytes())
-        };
-        let (requests, limits) =
-            self.resources.map(|r| (r.requests.as_ref(), r.limits.as_ref())).unwrap_or_default();
-        (bytes(requests), bytes(limits))
+        let Some(resources) = self.resources else { return (None, None) };
+        let request = amount(resources.requests.as_ref(), "memory").map(Quantity::bytes);
+        (request, memory_limit(resources))
     }
+}
+
+/// The memory limit of the pod as a whole, in bytes; as [`Spec::memory`].
+pub(super) fn pod_memory_limit(pod: &PodSpec) -> Option<u64> {
+    memory_limit(pod.resources.as_ref()?)
+}
+
+fn memory_limit(resources: &ResourceRequirements) -> Option<u64> {
+    Some(amount(resources.limits.as_ref(), "memory")?.bytes()).filter(|bytes| *bytes != 0)
+}
+
+fn amount(list: Option<&BTreeMap<String, ApiQuantity>>, resource: &str) -> Option<Quantity> {
+    Quantity::parse(&list?.get(resource)?.0).ok()
 }
 
 fn host_path<'a>(pod: &'a PodSpec, mount: &VolumeMount) -> Option<HostPath<'a>> {
@@ -137,4 +155,23 @@ fn host_path<'a>(pod: &'a PodSpec, mount: &VolumeMount) -> Option<HostPath<'a>> 
         mount_path: path::clean(&mount.mount_path),
         read_only: mount.read_only == Some(true),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_limit_of_zero_is_none() {
+        let resources =
+            |limits| serde_json::from_value(json!({"limits": limits, "requests": {"memory": "0"}})).unwrap();
+        let (zero, some): (ResourceRequirements, ResourceRequirements) =
+            (resources(json!({"memory": "0", "cpu": 0})), resources(json!({"memory": "1Mi", "cpu": "2"})));
+        let spec = |resources| Spec { resources: Some(resources), ..Spec::default() };
+        assert_eq!((spec(&zero).memory(), spec(&zero).cpu_limit()), ((Some(0), None), None));
+        assert_eq!((spec(&some).memory(), spec(&some).cpu_limit()), ((Some(0), Some(1 << 20)), Some(2000)));
+        let pod = |resources| PodSpec { resources: Some(resources), ..PodSpec::default() };
+        assert_eq!((pod_memory_limit(&pod(zero)), pod_memory_limit(&pod(some))), (None, Some(1 << 20)));
+    }
 }

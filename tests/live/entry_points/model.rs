@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use wasmgate::plan::quantity::Quantity;
+use wasmgate::quantity::Quantity;
 use wasmgate::review::Webhook;
 
 use super::api::{Api, Reply};

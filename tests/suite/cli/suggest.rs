@@ -37,7 +37,7 @@ fn the_output_is_a_grants_file_that_lets_the_manifest_in() {
 
 #[test]
 fn every_line_of_a_grant_says_where_it_comes_from() {
-    let said = suggest(&["-f", samples("workloads/files.yaml").to_str().unwrap(), "-o", "yaml"]);
+    let said = suggest(&["-f", samples("workloads/files.yaml").to_str().unwrap()]);
     said.has(&[
         "    images: [\"samples.example/files\"]\n",
         "    # DB_PASSWORD: env DB_PASSWORD from secret db key password; import wasi_snapshot_preview1.",
@@ -55,8 +55,9 @@ fn an_image_is_judged_as_a_pod_of_it_alone() {
         "  namespace: shop\n",
         "{ name: trigger, names: [\"http\"] }",
     ]);
-    let quiet = suggest(&["samples.example/files:1"]);
-    assert_eq!((quiet.code, quiet.out.as_str()), (0, "# Pod default/files: nothing is missing\n"));
+    let quiet = suggest(&["samples.example/hello:1"]);
+    assert_eq!((quiet.code, quiet.out.as_str()), (0, "# Pod default/hello: nothing is missing\n"));
+    suggest(&["samples.example/files:1"]).has(&["- { name: native.exec }"]);
 }
 
 #[test]

@@ -96,7 +96,10 @@ async fn objects_and_subresources_without_a_pod_are_let_through_with_a_hint() {
     let response = server.review(Webhook::Validate, &Request::create("shop", map)).await;
     assert_eq!(
         response["warnings"],
-        json!(["wasmgate does not judge ConfigMap `settings`; leave it out of the webhook's rules"])
+        json!([
+            "wasmgate did not judge ConfigMap `settings`: it does not know this kind; describe it under `workloads` of the \
+                configuration, or leave it out of the webhook's rules"
+        ])
     );
     // `pods/exec` and kin carry an options object of another kind.
     let options =

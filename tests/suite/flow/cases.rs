@@ -4,15 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
-use wasmgate::admission::{State, examine};
-use wasmgate::judge::{self, RequestFacts, Verdict, input::UserFacts};
+use wasmgate::admission::{Asked, Clock, State, examine};
+use wasmgate::judge::{PolicyInput, Verdict};
 use wasmgate::lookup::Inspector;
 use wasmgate::policy::{EnforcementAction, Violation};
-use wasmgate::review::Webhook;
-use wasmgate::workload::{self, Kind, Workload};
+use wasmgate::review::{self, Webhook};
+use wasmgate::workload::Kind;
 
+use super::rehearsal;
 use crate::support::corpus::Case;
 use crate::support::gate::{Flow, Request, Serving, Setup, patch_of, patched, plug_ins};
 use crate::support::process::root;
@@ -56,50 +57,18 @@ pub async fn walk(case: &Case, server: &mut Serving, wrong: &mut Vec<String>) ->
     Answered { last: request, mutate, validate }
 }
 
-/// The input of the policies for the object that would be stored, made by the same modules as in a review.
-async fn input_of(state: &State, inspector: &Inspector, case: &Case, request: &Request) -> (Value, Verdict) {
-    let (kind, gvk) = (case.kind().unwrap(), case.group_version_kind());
-    let sent = to_raw_value(&request.object).unwrap();
-    let mut text = workload::as_judged(&sent, kind).unwrap().get().to_owned();
-    let read = |text: &str| workload::read(text, kind, &request.namespace).unwrap();
-    let look = async |workload: &Workload| {
-        examine::inspect(state, inspector, workload, std::time::Duration::from_secs(20)).await
+/// The input of the policies for the object that would be stored, and what they say of it.
+async fn input_of(state: &State, inspector: &Inspector, request: &Request) -> (Value, Verdict) {
+    let review = review::parse(request.to_body().as_bytes()).unwrap();
+    let clock = Clock::start(std::time::Duration::from_secs(20));
+    let asked = Asked { state, inspector, webhook: Webhook::Validate, review: &review, clock };
+    let keep = |input: &PolicyInput<'_>| -> Value {
+        serde_json::from_str(to_raw_value(input).unwrap().get()).unwrap()
     };
-    if kind.is_template() {
-        let workload = read(&text);
-        let raw = serde_json::from_str(&text).unwrap();
-        let plan = examine::plan(state, &raw, &workload, &look(&workload).await).unwrap();
-        text = plan.object.to_string();
-    }
-    let workload = read(&text);
-    let inspection = look(&workload).await;
-    let object = RawValue::from_string(text).unwrap();
-    let groups = ["team-a".to_string(), "system:authenticated".to_string()];
-    let facts = RequestFacts {
-        uid: &request.uid,
-        operation: &request.operation,
-        kind: &gvk,
-        sub_resource: request.sub_resource.as_deref().unwrap_or_default(),
-        namespace: &request.namespace,
-        name: request.object["metadata"]["name"].as_str().unwrap_or_default(),
-        user: UserFacts { username: "jane", groups: &groups },
-        dry_run: false,
-    };
-    let prepared = judge::prepare(&judge::Case {
-        request: &facts,
-        object: &object,
-        workload: &workload,
-        inspection: &inspection,
-        runtimes: &state.runtimes,
-        cluster: &state.cluster,
-        grants: &state.grants,
-        options: &state.options,
-        now: jiff::Timestamp::now(),
-    });
-    let input = serde_json::from_str(to_raw_value(&prepared).unwrap().get()).unwrap();
-    let evaluation = state.policies.evaluate(&prepared).await;
-    assert_eq!(evaluation.failures, [], "{}", case.name);
-    (input, examine::verdict(state, &workload, &inspection, evaluation, jiff::Timestamp::now()))
+    let examination = examine::examine(&asked, keep).await;
+    let judged = examination.ending.judged().unwrap();
+    assert_eq!(judged.judgement.failed_bundles, [""; 0]);
+    (judged.kept.clone(), judged.judgement.verdict.clone())
 }
 
 // === what must be so ===
@@ -111,7 +80,7 @@ fn texts(response: &Value) -> String {
     texts.join("\n")
 }
 
-fn outcome_of(response: &Value) -> &'static str {
+pub fn outcome_of(response: &Value) -> &'static str {
     let judged = response["auditAnnotations"].get("verdict").is_some();
     let warned = response.get("warnings").is_some();
     match (response["allowed"].as_bool().unwrap(), judged, warned) {
@@ -226,11 +195,12 @@ async fn every_case_gets_the_same_verdict_from_the_sources_the_compiled_rules_an
         let list = wrong.entry(&case.name).or_default();
         let answered = walk(case, of_own.as_mut().unwrap_or(&mut serving), list).await;
         check_answer(case, &answered, list);
+        rehearsal::differences(flow, case, list).await;
         if outcome_of(&answered.validate) == "skip" {
             continue;
         }
         let state = flow.gate.state();
-        let (input, verdict) = input_of(&state, flow.gate.inspector(), case, &answered.last).await;
+        let (input, verdict) = input_of(&state, flow.gate.inspector(), &answered.last).await;
         check_verdict(case, &answered.validate, &verdict, list);
         inputs.insert(case.name.clone(), input);
         verdicts.insert(case.name.as_str(), verdict);

@@ -50,8 +50,8 @@ async fn law_2_what_cannot_be_judged_is_refused_with_the_reason() {
         (
             "violations contains x if { some n in numbers.range(1, 100000000); n < 0; x := {\"rule\": \"a\", \"message\": \"b\"} }",
             // The range would fill the memory limit soon after.
-            ", timeLimit: 5ms",
-            "it took more than 5ms",
+            ", fuelLimit: 1000000",
+            "it needs more than 1000000 of fuel",
         ),
     ];
     for (rule, more, reason) in cases {
@@ -279,9 +279,9 @@ async fn law_10_an_image_name_opens_no_connection_to_an_inner_address() {
     for (host, why) in [
         ("127.0.0.1", "loopback"),
         ("localhost", "loopback"),
-        ("[::1]", "loopback"),
+        ("[::1]", "IPv6 address"),
         ("0.0.0.0", "unspecified"),
-        ("[::ffff:127.0.0.1]", "loopback"),
+        ("[::ffff:127.0.0.1]", "IPv6 address"),
         ("169.254.169.254", "link-local"),
         ("10.96.0.1", "private"),
     ] {

@@ -97,8 +97,10 @@ violations contains {\"rule\": \"loop\", \"message\": \"m\"} if {
 	c == 0
 }";
     let bundle = opa::build(folder.path(), "slow", "wasmgate/violations", source);
-    let configuration =
-        format!("policies: {{timeLimit: 60s, baseline: false, bundles: [{}]}}\n", bundle.display());
+    let configuration = format!(
+        "policies: {{timeLimit: 60s, fuelLimit: 1000000000000, baseline: false, bundles: [{}]}}\n",
+        bundle.display()
+    );
     let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
     // The image is known by the time of the review that is late, so that the rules are what takes the time.
     let mut request = Request::create("shop", defaulted(&plain_pod("hello"), "shop", ""));

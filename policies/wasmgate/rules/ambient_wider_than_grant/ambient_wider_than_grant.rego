@@ -14,12 +14,12 @@ import data.wasmgate.lib.text
 #   remedy: Take away what the message names, or ask the platform team for a grant that covers it.
 #   severity: medium
 violations contains violation if {
-	strict
+	strict(input.options)
 	some container in input.containers
 	runtime.runs(container)
 	some entry in container.ambient
-	idle(container, entry)
 	not anything(entry)
+	idle(container, entry)
 	violation := {
 		"rule": "ambient-wider-than-grant",
 		"container": container.name,
@@ -39,10 +39,10 @@ violations contains violation if {
 #   remedy: Describe what the runtime hands over in its profile, or place the pod on a runtime that is described.
 #   severity: medium
 violations contains violation if {
-	strict
+	strict(input.options)
 	some container in input.containers
 	runtime.runs(container)
-	names := [$"`{entry.capability}`" | some entry in container.ambient; idle(container, entry); anything(entry)]
+	names := [$"`{entry.capability}`" | some entry in container.ambient; anything(entry); idle(container, entry)]
 	count(names) > 0
 	everything := $"everything, as far as is known of {runtime.name}, and no grant allows {concat(", ", names)}"
 	violation := {
@@ -59,7 +59,7 @@ handed(container, what) := concat("", [
 ])
 
 # Anything but a plain `false` is strict: a misspelt value must not switch the rule off unseen.
-strict if not object.get(input.options, "strictAmbient", false) == false
+strict(options) if not object.get(options, "strictAmbient", false) == false
 
 # Whether an entry is neither granted nor within the program's reach, where the other rules would speak of it.
 idle(container, entry) if {

@@ -12,8 +12,8 @@ import data.wasmgate.lib.text
 #   remedy: Ask the platform team to move `spec.expiresAt` of the grant that the message names, or to replace it.
 #   severity: high
 violations contains violation if {
-	some i in reports
-	found := capabilities.uncovered[i]
+	some found in capabilities.uncovered
+	has_expired(found.entry)
 	grants := [$"`{expired.grant}` on {expired.expiresAt}" | some expired in found.entry.expiredGrants]
 	violation := {
 		"rule": "grant-expired",
@@ -31,10 +31,14 @@ violations contains violation if {
 # description: The uncovered capabilities that this rule reports in the place of `needs-grant`.
 reports contains i if {
 	some i, found in capabilities.uncovered
-	capabilities.expired(found.entry)
+	has_expired(found.entry)
+}
+
+has_expired(entry) if {
+	capabilities.expired(entry)
 
 	# Native code in an image is refused whatever is granted.
-	not in_the_image(found.entry)
+	not in_the_image(entry)
 }
 
 in_the_image(entry) if {

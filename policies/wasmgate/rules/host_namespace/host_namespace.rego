@@ -11,9 +11,13 @@ import data.wasmgate.lib.text
 #   remedy: Leave out the field that the message names; use a Service for a port, and a persistent volume for files.
 #   severity: critical
 violations contains violation if {
-	may_run_wasm
-	some [field, why] in shared_with_node
+	some [field, why] in [
+		["hostNetwork", "its network is the node's, where no NetworkPolicy applies and the node's own services listen"],
+		["hostPID", "`/proc` shows the node's processes with their files and environments to a program that opens files"],
+		["hostIPC", "the node's shared memory is in reach of a program that opens files"],
+	]
 	input.workload[field]
+	may_run_wasm
 	violation := {
 		"rule": "host-namespace",
 		"mendedBy": "pod",
@@ -30,8 +34,9 @@ violations contains violation if {
 #   remedy: Leave out the field that the message names; use a Service for a port, and a persistent volume for files.
 #   severity: critical
 violations contains violation if {
-	may_run_wasm
 	some container in input.containers
+	asks_for_node(container)
+	may_run_wasm
 	some finding in reaches_node(container)
 	violation := {
 		"rule": "host-namespace",
@@ -50,11 +55,12 @@ may_run_wasm if {
 	not container.role == "imageVolume"
 }
 
-shared_with_node := [
-	["hostNetwork", "its network is the node's, where no NetworkPolicy applies and the node's own services listen"],
-	["hostPID", "`/proc` shows the node's processes with their files and environments to a program that opens files"],
-	["hostIPC", "the node's shared memory is in reach of a program that opens files"],
-]
+# Few do, and looking is cheaper than making three sets.
+asks_for_node(container) if container.privileged
+
+asks_for_node(container) if count(container.hostPaths) > 0
+
+asks_for_node(container) if count(container.hostPorts) > 0
 
 reaches_node(container) := privileges(container) | (files(container) | ports(container))
 

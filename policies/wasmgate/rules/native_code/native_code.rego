@@ -27,17 +27,14 @@ violations contains violation if {
 	}
 }
 
-native(container) := {$"`{file.magic}` in `{file.source}`" | some file in container.native} if {
+native(container) := [$"`{file.magic}` in `{file.source}`" | some file in container.native] if {
 	count(container.native) > 0
-} else := {container.reason} if {
+} else := [container.reason] if {
 	container.class == "native"
 	is_string(container.reason)
-} else := {"the program that it starts"} if {
+} else := ["the program that it starts"] if {
 	container.class == "native"
-} else := {text.places(entry) |
-	some entry in container.effective
-	of_the_image(entry)
-}
+} else := [text.places(entry) | some entry in container.effective; of_the_image(entry)]
 
 # What the kernel's files give is not in the image: `host-process-in-reach` reports it.
 of_the_image(entry) if {

@@ -13,10 +13,10 @@ import data.wasmgate.lib.text
 #   remedy: Name an image that the gate can read, or give the gate access to its registry.
 #   severity: high
 violations contains violation if {
-	where_it_may_run_as_wasm
 	some container in input.containers
-	not container.role == "imageVolume"
 	not containers.inspected(container)
+	not container.role == "imageVolume"
+	where_it_may_run_as_wasm
 	violation := {
 		"rule": "not-inspected",
 		"container": container.name,

@@ -13,9 +13,10 @@ import data.wasmgate.lib.text
 #   remedy: Stay at what the message names, or ask the platform team for another profile.
 #   severity: medium
 violations contains violation if {
-	may_change_sizes
 	some container in input.containers
+	is_capped(container.resources)
 	container.class == "wasm"
+	may_change_sizes
 	some [resource, limit, cap] in over(container.resources)
 	violation := {
 		"rule": "over-cap",
@@ -34,6 +35,11 @@ may_change_sizes if input.request.subResource == "resize"
 
 # Judged as the pods that will be made of it.
 may_change_sizes if input.workload.template
+
+# Few are, and looking is cheaper than making two sets.
+is_capped(resources) if is_number(resources.capBytes)
+
+is_capped(resources) if is_number(resources.capMillis)
 
 over(resources) := over_memory(resources) | over_processors(resources)
 

@@ -14,8 +14,8 @@ import data.wasmgate.lib.text
 #   remedy: Leave the variable out, and name the variables of a ConfigMap or Secret one by one.
 #   severity: critical
 violations contains violation if {
-	some i in reports
-	found := capabilities.uncovered[i]
+	some found in capabilities.uncovered
+	is_open_plugin(found.entry)
 	violation := plugin(found.container, {"action": "deny", "mendedBy": "grant", "message": concat("", [
 		$"{text.container(found.container)} sets the variable `{found.entry.name}`, which loads native code into ",
 		$"the runtime, outside of the sandbox{text.grounds(found.entry)}; leave it out",
@@ -57,6 +57,10 @@ plugin(container, rest) := object.union(rest, {
 # description: The uncovered capabilities that this rule reports in the place of `needs-grant`.
 reports contains i if {
 	some i, found in capabilities.uncovered
-	found.entry.capability == "native.plugin"
-	not capabilities.expired(found.entry)
+	is_open_plugin(found.entry)
+}
+
+is_open_plugin(entry) if {
+	entry.capability == "native.plugin"
+	not capabilities.expired(entry)
 }

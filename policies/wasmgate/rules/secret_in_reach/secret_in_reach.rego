@@ -15,8 +15,8 @@ import data.wasmgate.lib.text
 #     `fs` with the path and `secrets: true`.
 #   severity: critical
 violations contains violation if {
-	some i in reports
-	found := capabilities.uncovered[i]
+	some found in capabilities.uncovered
+	is_open_secret(found.entry)
 	violation := {
 		"rule": "secret-in-reach",
 		"container": found.container.name,
@@ -43,7 +43,11 @@ how_to_hide(entry) := "write `automountServiceAccountToken: false` in the pod sp
 # description: The uncovered capabilities that this rule reports in the place of `needs-grant`.
 reports contains i if {
 	some i, found in capabilities.uncovered
-	found.entry.capability == "fs"
-	found.entry.secret
-	not capabilities.expired(found.entry)
+	is_open_secret(found.entry)
+}
+
+is_open_secret(entry) if {
+	entry.capability == "fs"
+	entry.secret
+	not capabilities.expired(entry)
 }

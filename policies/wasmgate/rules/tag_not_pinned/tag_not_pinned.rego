@@ -16,9 +16,9 @@ import data.wasmgate.lib.text
 violations contains violation if {
 	input.runtime.wasm
 	some container in input.containers
-	container.role in roles_that_may_change
-	is_string(container.digest)
 	not contains(container.image, "@")
+	is_string(container.digest)
+	container.role in roles_that_may_change
 	violation := {
 		"rule": "tag-not-pinned",
 		"container": container.name,

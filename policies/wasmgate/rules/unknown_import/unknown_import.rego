@@ -15,8 +15,8 @@ import data.wasmgate.lib.text
 #     platform team for a grant that names the import.
 #   severity: high
 violations contains violation if {
-	some i in reports
-	found := capabilities.uncovered[i]
+	some found in capabilities.uncovered
+	is_open_import(found.entry)
 	violation := {
 		"rule": "unknown-import",
 		"container": found.container.name,
@@ -61,6 +61,10 @@ imported(entry) := $"`{entry.name}`" if {
 # description: The uncovered capabilities that this rule reports in the place of `needs-grant`.
 reports contains i if {
 	some i, found in capabilities.uncovered
-	found.entry.capability == "unknown-import"
-	not capabilities.expired(found.entry)
+	is_open_import(found.entry)
+}
+
+is_open_import(entry) if {
+	entry.capability == "unknown-import"
+	not capabilities.expired(entry)
 }

@@ -1,10 +1,11 @@
-//! Kubernetes quantities as exact integers. A float would turn a limit that a person wrote into another one.
+//! Kubernetes quantities as exact integers. A float would turn a limit that a person wrote into another one. What the
+//! configuration writes is parsed when it is loaded, and no review parses it again.
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use super::draft::Error;
+use thiserror::Error;
 
 /// Billionths in a whole: the finest step that the API server keeps (`kubernetes/apimachinery:pkg/api/resource/quantity.go`).
 const NANO: i128 = 1_000_000_000;
@@ -17,15 +18,70 @@ const CAP: i128 = i64::MAX as i128 * NANO;
 const LONGEST: usize = 256;
 
 /// One mebibyte, in bytes.
-pub(super) const MIB: i128 = 1 << 20;
+pub const MIB: i128 = 1 << 20;
 
 /// An amount of memory (bytes) or CPU (cores), kept in billionths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Quantity(i128);
 
 /// A text is no quantity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotAQuantity;
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{value}` is no quantity; write one such as `32Mi` or `200m`")]
+pub struct NotAQuantity {
+    /// What was written, cut to 64 characters.
+    pub value: String,
+}
+
+impl NotAQuantity {
+    fn new(text: &str) -> Self {
+        Self { value: text.chars().take(64).collect() }
+    }
+}
+
+/// A quantity of the configuration: the text that was written, parsed once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WrittenQuantity {
+    text: String,
+    quantity: Quantity,
+}
+
+impl WrittenQuantity {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The amount.
+    pub const fn quantity(&self) -> Quantity {
+        self.quantity
+    }
+
+    /// An amount of memory, as the gate itself writes it.
+    pub fn memory(quantity: Quantity) -> Self {
+        Self { text: quantity.memory(), quantity }
+    }
+
+    /// An amount of CPU, as the gate itself writes it.
+    pub fn cpu(quantity: Quantity) -> Self {
+        Self { text: quantity.cpu(), quantity }
+    }
+}
+
+impl TryFrom<String> for WrittenQuantity {
+    type Error = NotAQuantity;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let quantity = Quantity::parse(&text)?;
+        Ok(Self { text, quantity })
+    }
+}
+
+impl From<WrittenQuantity> for String {
+    fn from(written: WrittenQuantity) -> Self {
+        written.text
+    }
+}
 
 impl Quantity {
     /// Nothing.
@@ -34,6 +90,11 @@ impl Quantity {
     pub const BYTE: Self = Self(NANO);
     /// A thousandth of a core: the step in which CPU is written.
     pub const MILLI: Self = Self(NANO / 1000);
+
+    /// So many mebibytes.
+    pub const fn mebibytes(mebibytes: u32) -> Self {
+        Self(mebibytes as i128 * MIB * NANO)
+    }
 
     /// So many bytes, cut to what the API server can hold.
     pub fn from_bytes(bytes: i128) -> Self {
@@ -62,9 +123,12 @@ impl Quantity {
     /// exponent. Fractions finer than a billionth are rounded away from zero, and magnitudes are cut at 2⁶³-1, as
     /// the API server does.
     pub fn parse(text: &str) -> Result<Self, NotAQuantity> {
-        let text = text.trim();
+        Self::read(text.trim()).ok_or_else(|| NotAQuantity::new(text))
+    }
+
+    fn read(text: &str) -> Option<Self> {
         if text.len() > LONGEST {
-            return Err(NotAQuantity);
+            return None;
         }
         let (negative, rest) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
@@ -73,27 +137,19 @@ impl Quantity {
         let (whole, rest) = digits(rest);
         let (fraction, suffix) = rest.strip_prefix('.').map_or(("", rest), digits);
         if whole.is_empty() && fraction.is_empty() {
-            return Err(NotAQuantity);
+            return None;
         }
-        let scale = Scale::read(suffix).ok_or(NotAQuantity)?;
-        let nanos = scale.nanos(whole, fraction);
-        Ok(Self(if negative { -nanos } else { nanos }))
+        let nanos = Scale::read(suffix)?.nanos(whole, fraction);
+        Some(Self(if negative { -nanos } else { nanos }))
     }
 
     /// Reads a quantity from JSON, where the API server also takes a bare number.
-    pub fn from_json(value: &Value, field: &str) -> Result<Self, Error> {
-        let text = match value {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            other => other.to_string(),
-        };
-        let wanted = matches!(value, Value::String(_) | Value::Number(_));
-        Self::parse(&text).ok().filter(|_| wanted).ok_or_else(|| unreadable(field, &text))
-    }
-
-    /// Reads a quantity of a setting or of another object; `field` names it in the error.
-    pub fn named(text: &str, field: &str) -> Result<Self, Error> {
-        Self::parse(text).map_err(|NotAQuantity| unreadable(field, text))
+    pub fn from_json(value: &Value) -> Result<Self, NotAQuantity> {
+        match value {
+            Value::String(text) => Self::parse(text),
+            Value::Number(number) => Self::parse(&number.to_string()),
+            other => Err(NotAQuantity::new(&other.to_string())),
+        }
     }
 
     /// The next multiple of `step` that is not smaller.
@@ -169,10 +225,6 @@ impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 % NANO == 0 { write!(f, "{}", self.0 / NANO) } else { write!(f, "{}n", self.0) }
     }
-}
-
-fn unreadable(field: &str, text: &str) -> Error {
-    Error::ReadQuantity { field: field.to_owned(), value: text.chars().take(64).collect() }
 }
 
 /// Splits after the leading decimal digits.
@@ -362,21 +414,20 @@ mod tests {
             &long,
         ];
         for text in table {
-            assert_eq!(Quantity::parse(text), Err(NotAQuantity), "{text}");
+            assert_eq!(Quantity::parse(text), Err(NotAQuantity::new(text)), "{text}");
         }
     }
 
     #[test]
-    fn json_numbers_count_and_other_json_is_named_in_the_error() {
-        assert_eq!(Quantity::from_json(&json!(0.5), "f"), Ok(Quantity(NANO / 2)));
-        assert_eq!(Quantity::from_json(&json!(2), "f"), Ok(Quantity(2 * NANO)));
-        assert_eq!(Quantity::from_json(&json!(1e-7), "f"), Ok(Quantity(100)));
+    fn json_numbers_count_and_other_json_is_shown_in_the_error() {
+        assert_eq!(Quantity::from_json(&json!(0.5)), Ok(Quantity(NANO / 2)));
+        assert_eq!(Quantity::from_json(&json!(2)), Ok(Quantity(2 * NANO)));
+        assert_eq!(Quantity::from_json(&json!(1e-7)), Ok(Quantity(100)));
         for wrong in [json!(true), json!(["1"]), json!({}), json!("1 Mi")] {
-            let error = Quantity::from_json(&wrong, "spec.x").unwrap_err().to_string();
-            assert!(error.contains("`spec.x`") && error.contains("no quantity"), "{error}");
+            let error = Quantity::from_json(&wrong).unwrap_err().to_string();
+            assert!(error.contains("is no quantity; write one such as"), "{error}");
         }
-        let error = Quantity::named(&"x".repeat(500), "f").unwrap_err();
-        assert_eq!(error, Error::ReadQuantity { field: "f".into(), value: "x".repeat(64) });
+        assert_eq!(Quantity::parse(&"x".repeat(500)).unwrap_err().value, "x".repeat(64));
     }
 
     #[test]

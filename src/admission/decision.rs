@@ -1,0 +1,201 @@
+//! From what happened to what is said: the one place where an ending becomes an answer and the facts of a record.
+
+use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
+use super::{Clock, Error};
+use crate::answer::{self, Answer};
+use crate::audit::Timings;
+use crate::image::Program;
+use crate::inspection::{Inspection, LookupResult};
+use crate::review::Webhook;
+use crate::review::{self, Review};
+
+/// What was decided, for the record.
+#[derive(Debug)]
+pub struct Decision {
+    /// The answer.
+    pub answer: Answer,
+    /// What the images are; empty when nothing was looked at.
+    pub inspection: Inspection,
+    /// What the policies said; `None` when they were not asked.
+    pub judgement: Option<Judgement>,
+    /// One phrase: how it came to this.
+    pub note: &'static str,
+    /// What was attempted and why it failed.
+    pub failure: Option<(&'static str, Error)>,
+    /// One line per change.
+    pub changes: Vec<String>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+impl Decision {
+    /// Puts an examined review into words.
+    pub fn of(webhook: Webhook, review: &Review, examination: Examination) -> Self {
+        let Examination { ending, timings } = examination;
+        let said = answer(webhook, review, &ending);
+        let decision = match ending {
+            Ending::Skipped(skip) => Self::without_facts(said, skip.note()),
+            Ending::Unreadable { .. } => Self::without_facts(said, "unreadable object"),
+            Ending::Examined(examined) => Self::of_examined(said, *examined),
+        };
+        Self { timings, ..decision }
+    }
+
+    fn of_examined(said: Answer, examined: Examined) -> Self {
+        let Examined { inspection, conclusion, .. } = examined;
+        let decision = match conclusion {
+            Conclusion::NotWasm => Self::without_facts(said, "no Wasm"),
+            Conclusion::Planned(plan) => {
+                Self { changes: plan.changes, ..Self::without_facts(said, "planned") }
+            }
+            Conclusion::Judged(judged) => Self::judged(said, judged, "judged by the policies"),
+            Conclusion::JudgedAsPods { judged, .. } => {
+                Self::judged(said, judged, "judged by the policies, as its pods")
+            }
+            Conclusion::Failed { step, error } => {
+                Self { failure: Some((step.code(), error)), ..Self::without_facts(said, step.note()) }
+            }
+        };
+        Self { inspection, ..decision }
+    }
+
+    fn judged(said: Answer, judged: Judged, note: &'static str) -> Self {
+        Self { judgement: Some(judged.judgement), ..Self::without_facts(said, note) }
+    }
+
+    /// A body that is no review.
+    pub fn of_no_review(error: &review::Error) -> Self {
+        let uid = error.uid.as_deref().unwrap_or_default();
+        Self::without_facts(answer::invalid(uid, error.to_string()), "unreadable review")
+    }
+
+    /// A review that was not finished: the API server gets an answer that it can match, and the decision log a record.
+    /// A pod whose images are slow to read is answered before; what is late has come as far as the rules, so it has to do
+    /// with Wasm, and the validating webhook refuses it.
+    pub fn of_given_up(webhook: Webhook, uid: &str, clock: &Clock, why: GivenUp) -> Self {
+        let message = why.message(clock);
+        let failure = Some((why.code(), Error::FinishReview(message.clone())));
+        let said = match webhook {
+            Webhook::Mutate => answer::skip_with_warning(uid, message),
+            Webhook::Validate => answer::failed(uid, message),
+        };
+        Self { failure, ..Self::without_facts(said, why.note()) }
+    }
+
+    fn without_facts(answer: Answer, note: &'static str) -> Self {
+        Self {
+            answer,
+            inspection: Inspection::default(),
+            judgement: None,
+            note,
+            failure: None,
+            changes: Vec::new(),
+            timings: Timings::default(),
+        }
+    }
+}
+
+/// Why a review has no answer of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenUp {
+    /// The gate panicked. No panic is known to be reachable.
+    Broken,
+    /// The rules of all bundles together took longer than the review may.
+    Late,
+}
+
+impl GivenUp {
+    /// As the record's `error.code` has it.
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Broken => "break-down",
+            Self::Late => "time-out",
+        }
+    }
+
+    const fn note(self) -> &'static str {
+        match self {
+            Self::Broken => "broke down",
+            Self::Late => "took too long",
+        }
+    }
+
+    fn message(self, clock: &Clock) -> String {
+        match self {
+            Self::Broken => "wasmgate broke down over this review; its log has the place".to_string(),
+            Self::Late => format!(
+                "wasmgate did not finish this review within {} ms; raise the webhook's timeoutSeconds and \
+                 `server.reviewTimeout`, or lower `policies.timeLimit`",
+                clock.budget().as_millis()
+            ),
+        }
+    }
+}
+
+/// What the API server is told.
+pub fn answer<K>(webhook: Webhook, review: &Review, ending: &Ending<K>) -> Answer {
+    let uid = &review.uid;
+    match ending {
+        Ending::Skipped(Skip::UnknownKind) => answer::skip_with_warning(uid, unknown_kind(review)),
+        Ending::Skipped(_) => answer::skip(uid),
+        // Refused where it would run on a Wasm runtime, and left to the API server's own validation otherwise: a field
+        // that this version does not know must not harm a Linux pod.
+        Ending::Unreadable { error, under_wasm: true } if webhook == Webhook::Validate => {
+            answer::invalid(uid, error.to_string())
+        }
+        Ending::Unreadable { error, .. } => {
+            answer::skip_with_warning(uid, format!("wasmgate left this object alone: {error}"))
+        }
+        Ending::Examined(examined) => answer_examined(webhook, uid, examined),
+    }
+}
+
+fn unknown_kind(review: &Review) -> String {
+    format!(
+        "wasmgate did not judge {} `{}`: it does not know this kind; describe it under `workloads` of the configuration, or \
+         leave it out of the webhook's rules",
+        review.kind.kind, review.name
+    )
+}
+
+fn answer_examined<K>(webhook: Webhook, uid: &str, examined: &Examined<K>) -> Answer {
+    let Examined { workload, inspection, conclusion } = examined;
+    match conclusion {
+        Conclusion::NotWasm => match doubt(inspection).filter(|_| webhook == Webhook::Mutate) {
+            Some(warning) => answer::skip_with_warning(uid, warning),
+            None => answer::skip(uid),
+        },
+        Conclusion::Planned(plan) => answer::of_plan(uid, workload, inspection, plan),
+        Conclusion::Judged(judged) => {
+            let Judgement { verdict, missing_class, .. } = &judged.judgement;
+            answer::of_verdict(uid, workload, inspection, verdict, missing_class.as_deref())
+        }
+        Conclusion::JudgedAsPods { plan, judged, .. } => {
+            answer::of_template(uid, workload, inspection, &plan.warnings, &judged.judgement.verdict)
+        }
+        // A failure to plan never refuses: the validating webhook judges the pod as it is.
+        Conclusion::Failed { step: Step::Plan, error } => {
+            answer::skip_with_warning(uid, format!("wasmgate did not change this pod: {error}"))
+        }
+        Conclusion::Failed { step: Step::JudgeTemplate, error } => {
+            answer::skip_with_warning(uid, format!("wasmgate could not judge this object: {error}"))
+        }
+    }
+}
+
+/// What the mutating webhook says of the first container whose program is not known: a Wasm pod among such pods would
+/// start on the wrong runtime.
+fn doubt(inspection: &Inspection) -> Option<String> {
+    inspection.containers.iter().find_map(|container| {
+        let name = &container.name;
+        match &container.lookup {
+            LookupResult::Unread { error } => Some(format!(
+                "container `{name}` was admitted as it is, without a look at its image: {error}"
+            )),
+            LookupResult::Known { program: Program::Unknown { reason }, .. } => Some(format!(
+                "container `{name}` was admitted as it is, because its program was not recognised: {reason}"
+            )),
+            LookupResult::Known { .. } => None,
+        }
+    })
+}

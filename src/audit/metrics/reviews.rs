@@ -1,0 +1,153 @@
+//! What reviews come to, and where their time goes.
+
+use std::collections::BTreeSet;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::super::{Outcome, Stage, Timings};
+use super::labels::Verb;
+use crate::policy::EnforcementAction;
+use crate::review::{Operation, Webhook};
+
+/// Upper bounds of the duration buckets, in seconds: from 50 µs, where a Linux pod should be, to 10 s, the webhook
+/// time-out that Kubernetes assumes when none is set.
+pub const BUCKETS: [f64; 17] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+
+/// Distinct rule names that get a series of their own; violations of all further ones are counted under `other`.
+pub const MAX_RULES: usize = 200;
+
+/// Rule label once [`MAX_RULES`] is reached.
+const OTHER: &str = "other";
+
+/// The end of one review.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Admission {
+    /// Which webhook was called.
+    pub webhook: Webhook,
+    /// Kind of the object, from a closed list: the kinds that carry a pod spec, and one word for all others.
+    pub kind: &'static str,
+    /// The verb; `None` when the review could not be read.
+    pub operation: Option<Operation>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    webhook: Webhook,
+    kind: &'static str,
+    operation: Verb,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DurationLabels {
+    webhook: Webhook,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabels {
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuleLabels {
+    rule: String,
+    action: EnforcementAction,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BundleLabels {
+    bundle: String,
+}
+
+type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
+
+fn durations<L: Clone + std::hash::Hash + Eq>() -> Durations<L> {
+    Family::new_with_constructor(|| Histogram::new(BUCKETS))
+}
+
+/// The metrics of the reviews.
+#[derive(Debug)]
+pub(super) struct Reviews {
+    requests: Family<RequestLabels, Counter>,
+    admission: Durations<DurationLabels>,
+    stages: Durations<StageLabels>,
+    violations: Family<RuleLabels, Counter>,
+    rules: RwLock<BTreeSet<String>>,
+    policy_failures: Family<BundleLabels, Counter>,
+}
+
+impl Default for Reviews {
+    fn default() -> Self {
+        Self {
+            requests: Family::default(),
+            admission: durations(),
+            stages: durations(),
+            violations: Family::default(),
+            rules: RwLock::default(),
+            policy_failures: Family::default(),
+        }
+    }
+}
+
+impl Reviews {
+    /// The encoder adds `_total` to counters and the unit to what has one.
+    pub(super) fn register(&self, to: &mut Registry) {
+        to.register("wasmgate_admission_requests", "Reviews that were answered", self.requests.clone());
+        let help = "Time from the first byte of a review to the last byte of its answer";
+        to.register_with_unit("wasmgate_admission_duration", help, Unit::Seconds, self.admission.clone());
+        let help = "Time that one stage of a review took";
+        to.register_with_unit("wasmgate_stage_duration", help, Unit::Seconds, self.stages.clone());
+        let help = "Violations by rule and enforcement action";
+        to.register("wasmgate_violations", help, self.violations.clone());
+        let help = "Failed evaluations of a policy bundle; each counts as a deny";
+        to.register("wasmgate_policy_evaluation_failures", help, self.policy_failures.clone());
+    }
+
+    /// Counts a review that was answered, and where its time went.
+    pub(super) fn observe(&self, review: Admission, timings: &Timings) {
+        let Admission { webhook, kind, operation, outcome } = review;
+        let labels = RequestLabels { webhook, kind, operation: Verb(operation), outcome };
+        self.requests.get_or_create(&labels).inc();
+        let labels = DurationLabels { webhook, outcome };
+        self.admission.get_or_create(&labels).observe(timings.total.as_secs_f64());
+        for (stage, took) in &timings.stages {
+            self.observe_stage(*stage, *took);
+        }
+    }
+
+    fn observe_stage(&self, stage: Stage, took: Duration) {
+        self.stages.get_or_create(&StageLabels { stage }).observe(took.as_secs_f64());
+    }
+
+    /// Counts a violation and what was done about it.
+    pub(super) fn violation(&self, rule: &str, action: EnforcementAction) {
+        let rule = if self.admit_rule(rule) { rule } else { OTHER };
+        self.violations.get_or_create(&RuleLabels { rule: rule.to_string(), action }).inc();
+    }
+
+    /// Whether the rule has a series of its own, or may have one.
+    fn admit_rule(&self, rule: &str) -> bool {
+        if self.rules.read().unwrap_or_else(PoisonError::into_inner).contains(rule) {
+            return true;
+        }
+        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        rules.contains(rule) || (rules.len() < MAX_RULES && rules.insert(rule.to_string()))
+    }
+
+    /// Counts a bundle that could not be evaluated.
+    pub(super) fn policy_failure(&self, bundle: &str) {
+        self.policy_failures.get_or_create(&BundleLabels { bundle: bundle.to_string() }).inc();
+    }
+}

@@ -1,0 +1,39 @@
+//! What `explain` and `suggest` begin with: the manifests, and what both webhooks would say of each.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Error;
+use super::manifest::{self, Manifest};
+use super::report::Kept;
+use crate::admission::{NewObject, Rehearsal, State, rehearse};
+use crate::judge::PolicyInput;
+use crate::lookup::Inspector;
+
+/// The objects of the files; none at all is an error.
+pub fn manifests(files: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
+    let manifests = manifest::read(files)?;
+    if manifests.is_empty() {
+        let paths: Vec<_> = files.iter().map(|p| format!("`{}`", p.display())).collect();
+        return Err(Error::NothingToExplain(paths.join(", ")));
+    }
+    Ok(manifests)
+}
+
+/// What both webhooks would say of a manifest. One that is not what its kind says is an error here, so that it is
+/// mended before anybody applies it.
+pub async fn rehearsed(
+    state: &State,
+    inspector: &Inspector,
+    manifest: &Manifest,
+    namespace: &str,
+    budget: Duration,
+    whole_input: bool,
+) -> Result<Rehearsal<Kept>, Error> {
+    let kind = manifest.kind();
+    let new = NewObject { object: &manifest.object, kind: &kind, namespace, name: manifest.name() };
+    let failed = |source| Error::Explain { object: manifest.described(), source };
+    let keep = |input: &PolicyInput<'_>| Kept::of(input, whole_input);
+    let rehearsal = rehearse(state, inspector, &new, budget, keep).await.map_err(failed)?;
+    rehearsal.into_result().map_err(failed)
+}

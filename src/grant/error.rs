@@ -1,0 +1,111 @@
+//! What is wrong with grants: one problem with its place, all of them, and why loading failed.
+
+use std::fmt;
+use std::io;
+
+/// One thing that is wrong with a grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file and the document in it, counted from 1 without empty ones; the grant, when there is no file.
+    pub origin: String,
+    /// Path of the field, such as `spec.capabilities[0].hosts[1]`; empty for the document.
+    pub field: String,
+    /// What stands there, what is wrong with it and what to write.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if self.field.is_empty() { "" } else { ", " };
+        write!(f, "{}{separator}{}: {}", self.origin, self.field, self.message)
+    }
+}
+
+/// Everything that is wrong, in the order of the documents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// What is wrong with objects that are sorted by their origin: each by itself, and those that are given twice.
+    pub(super) fn of<T>(
+        sorted: &[T],
+        origin: impl Fn(&T) -> String,
+        check: impl Fn(&T) -> Vec<FieldError>,
+    ) -> Self {
+        let mut problems = Vec::new();
+        for object in sorted {
+            let problem = |(field, message)| Problem { origin: origin(object), field, message };
+            problems.extend(check(object).into_iter().map(problem));
+        }
+        for pair in sorted.windows(2) {
+            if let [a, b] = pair
+                && origin(a) == origin(b)
+            {
+                let message = "given twice; rename one or remove it".into();
+                problems.push(Problem { origin: origin(b), field: "metadata.name".into(), message });
+            }
+        }
+        Self(problems)
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A message that a person can still read; the list itself is whole.
+        const SHOWN: usize = 20;
+        for (index, problem) in self.0.iter().take(SHOWN).enumerate() {
+            write!(f, "{}{problem}", if index == 0 { "" } else { "; " })?;
+        }
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+/// Path of a field and what is wrong with it.
+pub(super) type FieldError = (String, String);
+
+/// Why grants could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The directory could not be listed.
+    #[error("could not list the grants directory `{directory}`: {source}")]
+    ListDirectory {
+        /// The directory.
+        directory: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file could not be read.
+    #[error("could not read the grants file `{file}`: {source}")]
+    ReadFile {
+        /// The file.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is too large to be grants.
+    #[error("could not read the grants file `{file}`: it is larger than {limit} bytes; split it")]
+    LimitFile {
+        /// The file.
+        file: String,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A file is not YAML or JSON.
+    #[error("could not parse `{origin}` as YAML or JSON: {message}")]
+    ParseDocuments {
+        /// The file.
+        origin: String,
+        /// What is wrong, with line and column.
+        message: String,
+    },
+    /// Some grants are wrong; none is taken.
+    #[error("could not accept the grants: {problems}")]
+    CheckGrants {
+        /// Everything that is wrong with them.
+        problems: Problems,
+    },
+}

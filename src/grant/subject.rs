@@ -1,0 +1,114 @@
+//! Whom a grant or an exception is for: the pod and image that a review is about, the selectors that must match them,
+//! and the buckets by service account that keep a review from looking at every object.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::types::{LabelRequirement, LabelSelector, Operator, Subjects};
+use crate::capability::glob;
+
+/// Label that the API server puts on every namespace with the namespace's own name
+/// (`kubernetes:staging/src/k8s.io/api/core/v1/types.go` `LabelMetadataName`).
+const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// Whom a grant must match.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Namespace of the pod.
+    pub namespace: &'a str,
+    /// Labels of the namespace; empty when they are not known.
+    pub namespace_labels: &'a BTreeMap<String, String>,
+    /// `ServiceAccount` of the pod, `default` when it names none.
+    pub service_account: &'a str,
+    /// Labels of the pod.
+    pub labels: &'a BTreeMap<String, String>,
+    /// Image of the container, as written.
+    pub image: &'a str,
+}
+
+/// Objects of one bucket, by the service accounts that their subjects name.
+#[derive(Debug, Clone)]
+pub(super) struct ByAccount<T> {
+    any: Vec<Arc<T>>,
+    named: HashMap<String, Vec<Arc<T>>>,
+}
+
+impl<T> Default for ByAccount<T> {
+    fn default() -> Self {
+        Self { any: Vec::new(), named: HashMap::new() }
+    }
+}
+
+impl<T> ByAccount<T> {
+    pub fn insert(&mut self, object: &Arc<T>, subjects: Option<&Subjects>) {
+        let accounts: BTreeSet<&String> = subjects.iter().flat_map(|s| &s.service_accounts).collect();
+        if accounts.is_empty() {
+            self.any.push(Arc::clone(object));
+        }
+        for account in accounts {
+            self.named.entry(account.clone()).or_default().push(Arc::clone(object));
+        }
+    }
+
+    pub fn of<'a>(&'a self, account: &str) -> impl Iterator<Item = &'a Arc<T>> {
+        self.any.iter().chain(self.named.get(account).into_iter().flatten())
+    }
+}
+
+/// Label values one of which a namespace must have: any one of them is enough to find the grant by.
+pub(super) fn demanded_labels(selector: &LabelSelector) -> Vec<(String, String)> {
+    let by_name = selector.match_labels.get_key_value(NAMESPACE_NAME_LABEL);
+    if let Some((key, value)) = by_name.or_else(|| selector.match_labels.first_key_value()) {
+        return vec![(key.clone(), value.clone())];
+    }
+    let demanding = selector.match_expressions.iter().find(|r| r.operator == Operator::In);
+    let values: BTreeSet<&String> = demanding.iter().flat_map(|r| &r.values).collect();
+    let key = demanding.map(|r| r.key.clone()).unwrap_or_default();
+    values.into_iter().map(|value| (key.clone(), value.clone())).collect()
+}
+
+/// The namespace's labels, with the one that is always there.
+pub(super) fn namespace_labels<'a>(subject: &Subject<'a>) -> Cow<'a, BTreeMap<String, String>> {
+    if subject.namespace_labels.contains_key(NAMESPACE_NAME_LABEL) {
+        return Cow::Borrowed(subject.namespace_labels);
+    }
+    let mut labels = subject.namespace_labels.clone();
+    labels.insert(NAMESPACE_NAME_LABEL.into(), subject.namespace.into());
+    Cow::Owned(labels)
+}
+
+/// Whether the subjects include a container, whose image has these [`image_forms`]; its namespace is not looked at.
+pub(super) fn includes(subjects: &Subjects, subject: &Subject<'_>, forms: &[String]) -> bool {
+    let account = &subjects.service_accounts;
+    let covered = |pattern: &String| forms.iter().any(|form| glob::covers(pattern, form));
+    (account.is_empty() || account.iter().any(|name| name == subject.service_account))
+        && (subjects.images.is_empty() || subjects.images.iter().any(covered))
+        && subjects.pod_selector.as_ref().is_none_or(|selector| selects(selector, subject.labels))
+}
+
+/// A namespace whose labels are not known is matched by what its name alone decides, and by nothing else: `NotIn` and
+/// `DoesNotExist` would be satisfied by not knowing.
+pub(super) fn selects_namespace(selector: &LabelSelector, subject: &Subject<'_>) -> bool {
+    let keys = selector.match_labels.keys().chain(selector.match_expressions.iter().map(|r| &r.key));
+    let known =
+        !subject.namespace_labels.is_empty() || keys.into_iter().all(|key| key == NAMESPACE_NAME_LABEL);
+    known && selects(selector, &namespace_labels(subject))
+}
+
+/// Kubernetes label selectors: every part must hold; an empty one selects everything.
+fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        && selector.match_expressions.iter().all(|requirement| holds(requirement, labels))
+}
+
+/// As in Kubernetes, `NotIn` holds for an object that does not have the label.
+fn holds(requirement: &LabelRequirement, labels: &BTreeMap<String, String>) -> bool {
+    let value = labels.get(&requirement.key);
+    match requirement.operator {
+        Operator::In => value.is_some_and(|v| requirement.values.contains(v)),
+        Operator::NotIn => value.is_none_or(|v| !requirement.values.contains(v)),
+        Operator::Exists => value.is_some(),
+        Operator::DoesNotExist => value.is_none(),
+    }
+}

@@ -1,0 +1,274 @@
+//! One container: what it should get, written, with what its author should know of it.
+
+use serde_json::{Value, json};
+
+use super::super::draft::{Error, Notes, Object, container_mut, list_of, object, object_mut};
+use super::super::floor;
+use super::super::sum::{Free, PodShare};
+use super::limit_range::lesser;
+use super::resource::{PodResources, Resource, Side, written};
+use super::settle::{Chosen, Proposal, settle};
+use super::{SizingContext, modules, proposals};
+use crate::image::{ImageFacts, Packaging};
+use crate::inspection::Container;
+use crate::quantity::Quantity;
+use crate::runtime::SizingMode;
+use crate::workload::Role;
+
+/// One container, with what it should get of each resource.
+pub(super) struct ContainerSizing<'a> {
+    container: &'a Container,
+    path: String,
+    memory: ResourceSizing,
+    cpu: ResourceSizing,
+    /// CPU time that its program compiles for in the container, and the limit under which that does not take long.
+    compiles: (i128, Quantity),
+}
+
+/// One resource of one container.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ResourceSizing {
+    resource: Resource,
+    proposal: Proposal,
+    /// What stands in the spec.
+    before: Chosen,
+    /// What of it a person chose.
+    chosen: Chosen,
+    /// What shall stand there.
+    pub(super) wanted: Chosen,
+}
+
+impl<'a> ContainerSizing<'a> {
+    pub(super) fn read(
+        spec: &mut Object,
+        container: &'a Container,
+        (facts, packaging, indices): (&ImageFacts, Packaging, &[usize]),
+        context: &SizingContext<'_>,
+        pod: &PodResources,
+    ) -> Result<Self, Error> {
+        let path = format!("spec.{}[{}].resources", list_of(container.role), container.index);
+        let item = container_mut(spec, container.role, container.index, &container.name)?;
+        let compiler = context.profile.ambient.runtime().compiler(packaging);
+        let [(_, memory), (_, cpu)] = proposals(&context.defaults, compiler, facts, indices);
+        let compile = floor::cpu(compiler, modules(facts, indices));
+        let sized = |resource, proposal| {
+            ResourceField { container, resource, context, path: &path }.plan(
+                item,
+                proposal,
+                pod.named.contains(&resource),
+            )
+        };
+        let (memory, cpu) = (sized(Resource::Memory, memory)?, sized(Resource::Cpu, cpu)?);
+        let compiles = (floor::compile_millis(compiler, modules(facts, indices)), compile);
+        Ok(Self { container, path, memory, cpu, compiles })
+    }
+
+    pub(super) const fn place(&self) -> (&'static str, usize) {
+        (list_of(self.container.role), self.container.index)
+    }
+
+    pub(super) const fn resource(&self, resource: Resource) -> &ResourceSizing {
+        match resource {
+            Resource::Memory => &self.memory,
+            Resource::Cpu => &self.cpu,
+        }
+    }
+
+    pub(super) const fn resource_mut(&mut self, resource: Resource) -> &mut ResourceSizing {
+        match resource {
+            Resource::Memory => &mut self.memory,
+            Resource::Cpu => &mut self.cpu,
+        }
+    }
+
+    pub(super) fn write(
+        &self,
+        spec: &mut Object,
+        context: &SizingContext<'_>,
+        pod: &PodResources,
+        notes: &mut Notes,
+    ) -> Result<(), Error> {
+        let container = self.container;
+        let item = container_mut(spec, container.role, container.index, &container.name)?;
+        for sized in [self.memory, self.cpu] {
+            let field = ResourceField { container, resource: sized.resource, context, path: &self.path };
+            field.write(item, Side::Requests, (sized.before.request, sized.wanted.request), notes)?;
+            field.write(item, Side::Limits, (sized.before.limit, sized.wanted.limit), notes)?;
+            if sized.resource == Resource::Memory {
+                let governed = pod.named.contains(&sized.resource);
+                let limit = sized.wanted.limit;
+                let limit = if governed { lesser(limit, pod.memory_limit) } else { limit };
+                field.warn_of_floor(limit, sized.proposal.floor, notes);
+            }
+        }
+        warn_of_slow_start(item, container, &self.path, self.compiles, notes)
+    }
+}
+
+impl ResourceSizing {
+    /// Writes its sizes, and how far they may be moved, into the pod's share. A person's values stand, unless the
+    /// profile clamps.
+    pub(super) fn fill_share(&self, context: &SizingContext<'_>, share: &mut PodShare) {
+        let bounds = context.bounds(self.resource);
+        let clamps = context.profile.sizing.mode == SizingMode::Clamp;
+        share.request = self.wanted.request;
+        share.limit = self.wanted.limit;
+        share.free = Some(Free {
+            request: clamps || self.chosen.request.is_none(),
+            limit: clamps || self.chosen.limit.is_none(),
+            // No limit of zero: it would be none.
+            least: bounds.fit(self.proposal.floor).max(self.proposal.step),
+            // What passes the profile's limit would be clamped the next time.
+            most: if clamps { Some(bounds.fit(self.proposal.size.limit)) } else { bounds.max },
+            ratio: bounds.ratio,
+            step: self.proposal.step,
+        });
+    }
+
+    /// The request that goes with a limit that was lowered: the same as if a person had written it so.
+    pub(super) fn settle_again(&self, context: &SizingContext<'_>, share: &mut PodShare) {
+        if share.limit != self.wanted.limit {
+            let chosen = Chosen { request: self.chosen.request, limit: share.limit };
+            let pair =
+                settle(self.proposal, context.bounds(self.resource), chosen, context.profile.sizing.mode);
+            share.request = Some(pair.request);
+        }
+    }
+}
+
+/// Where one resource of one container is looked up and written.
+struct ResourceField<'a> {
+    container: &'a Container,
+    resource: Resource,
+    context: &'a SizingContext<'a>,
+    path: &'a str,
+}
+
+impl ResourceField<'_> {
+    fn plan(&self, item: &Object, proposal: Proposal, governed: bool) -> Result<ResourceSizing, Error> {
+        let empty = Object::new();
+        let resources =
+            object(item, "resources", self.path.trim_end_matches(".resources"))?.unwrap_or(&empty);
+        let request = written(resources, Side::Requests, self.resource, self.path)?;
+        let limit = written(resources, Side::Limits, self.resource, self.path)?;
+        let chosen = |side, value: Option<Quantity>| value.filter(|value| !self.is_filled(side, *value));
+        let chosen = Chosen { request: chosen(Side::Requests, request), limit: chosen(Side::Limits, limit) };
+        let wanted = if governed {
+            self.under_pod(proposal, request, limit)
+        } else {
+            let pair = settle(proposal, self.context.bounds(self.resource), chosen, self.mode());
+            Chosen { request: Some(pair.request), limit: Some(pair.limit) }
+        };
+        Ok(ResourceSizing {
+            resource: self.resource,
+            proposal,
+            before: Chosen { request, limit },
+            chosen,
+            wanted,
+        })
+    }
+
+    /// Whether a value is no choice of the pod's author, as far as the API server tells.
+    fn is_filled(&self, side: Side, value: Quantity) -> bool {
+        let container = (self.container.role == Role::InitContainer, self.container.name.as_str());
+        self.context.hint.is_filled(container, side, self.resource, value)
+    }
+
+    /// Under a pod-level size: what is missing stays so, and clamping only lowers.
+    fn under_pod(&self, proposal: Proposal, request: Option<Quantity>, limit: Option<Quantity>) -> Chosen {
+        if self.mode() == SizingMode::Fill {
+            return Chosen { request, limit };
+        }
+        let top = self.context.bounds(self.resource).fit(proposal.size.limit);
+        let limit = limit.map(|limit| limit.min(top));
+        Chosen { request: request.map(|request| request.min(limit.unwrap_or(top)).min(top)), limit }
+    }
+
+    const fn mode(&self) -> SizingMode {
+        self.context.profile.sizing.mode
+    }
+
+    /// Writes a value where another one, or none, stands. Equal quantities that are spelled differently are equal:
+    /// the API server respells them between its calls.
+    fn write(
+        &self,
+        item: &mut Object,
+        side: Side,
+        (before, wanted): (Option<Quantity>, Option<Quantity>),
+        notes: &mut Notes,
+    ) -> Result<(), Error> {
+        let Some(wanted) = wanted.filter(|wanted| before != Some(*wanted)) else { return Ok(()) };
+        let text = self.resource.written(wanted);
+        let (container, name) = (&self.container.name, self.resource.name());
+        let resources = object_mut(item, "resources", self.path.trim_end_matches(".resources"))?;
+        let amounts = object_mut(resources, side.name(), self.path)?;
+        // In the person's own spelling.
+        let spelled = amounts.insert(name.to_owned(), json!(text));
+        let field = format!("{}.{name}", side.name());
+        let hinted = before.is_some_and(|value| self.is_filled(side, value));
+        let was = before.map_or_else(String::new, |before| {
+            let by = if hinted { ", filled in by a LimitRange" } else { "" };
+            let own = spelled.as_ref().and_then(Value::as_str).map(String::from);
+            format!(" (was {}{by})", own.unwrap_or_else(|| self.resource.written(before)))
+        });
+        notes.change(&format!("resources/{container}"), format!("{}.{field} = {text}{was}", self.path));
+        if before.is_some() && !hinted {
+            let profile = &self.context.profile.name;
+            notes.tell(format!(
+                "container `{container}`: {field} is now {text}{was}: runtime profile `{profile}` clamps sizes"
+            ));
+        }
+        Ok(())
+    }
+
+    /// What a person can do about a memory limit under the floor.
+    fn remedy(&self, floor: Quantity) -> String {
+        let (needed, namespace) = (floor.memory(), self.context.namespace);
+        let bounds = self.context.memory_bounds;
+        match (bounds.max.filter(|max| *max < floor), bounds.ratio) {
+            (Some(max), _) => format!(
+                "a LimitRange of namespace `{namespace}` allows {} at most; raise that to {needed} or more",
+                max.memory()
+            ),
+            (None, Some(_)) => format!(
+                "set a memory limit of {needed} or more, and a request in the ratio to it that a LimitRange of \
+                 namespace `{namespace}` demands"
+            ),
+            (None, None) => format!("set a memory limit of {needed} or more"),
+        }
+    }
+
+    /// A limit of zero is none for the kubelet.
+    fn warn_of_floor(&self, limit: Option<Quantity>, floor: Quantity, notes: &mut Notes) {
+        let Some(limit) = limit.filter(|limit| *limit != Quantity::ZERO && *limit < floor) else { return };
+        let container = &self.container.name;
+        let fix = self.remedy(floor);
+        notes.warn(format!(
+            "container `{container}`: with a memory limit of {} it cannot start: it will be killed for memory, which \
+             runwasi's shims show as `Error` with exit code 137, not as `OOMKilled`; {fix}",
+            limit.memory()
+        ));
+    }
+}
+
+/// Says how long a program compiles in its container when that is longer than a probe waits.
+fn warn_of_slow_start(
+    item: &Object,
+    container: &Container,
+    path: &str,
+    (compile_millis, enough): (i128, Quantity),
+    notes: &mut Notes,
+) -> Result<(), Error> {
+    let Some(resources) = object(item, "resources", path)? else { return Ok(()) };
+    let limit = written(resources, Side::Limits, Resource::Cpu, path)?;
+    let Some(limit) = limit.filter(|limit| *limit > Quantity::ZERO && *limit < enough) else { return Ok(()) };
+    notes.warn(format!(
+        "container `{}`: it compiles for about {} CPU seconds at every start, under a CPU limit of {}; set one of {} \
+         or more, or push the program as a Wasm layer, which the node compiles once",
+        container.name,
+        (compile_millis + 999) / 1000,
+        limit.cpu(),
+        enough.cpu()
+    ));
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! The resources and sides of a size, and what stands of them in an object.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::super::draft::{Error, Object, object, quantity};
+use crate::quantity::Quantity;
+
+/// The two resources that a Wasm workload is sized by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Resource {
+    Memory,
+    Cpu,
+}
+
+impl Resource {
+    pub(super) const BOTH: [Self; 2] = [Self::Memory, Self::Cpu];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+        }
+    }
+
+    pub(super) fn of(name: &str) -> Option<Self> {
+        Self::BOTH.into_iter().find(|resource| resource.name() == name)
+    }
+
+    /// The step in which it is written.
+    pub(super) const fn step(self) -> Quantity {
+        match self {
+            Self::Memory => Quantity::BYTE,
+            Self::Cpu => Quantity::MILLI,
+        }
+    }
+
+    pub(super) fn written(self, quantity: Quantity) -> String {
+        match self {
+            Self::Memory => quantity.memory(),
+            Self::Cpu => quantity.cpu(),
+        }
+    }
+}
+
+/// The two sides of a resource, as they are spelled under `resources`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    Requests,
+    Limits,
+}
+
+impl Side {
+    pub(super) const BOTH: [Self; 2] = [Self::Requests, Self::Limits];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Limits => "limits",
+        }
+    }
+}
+
+/// Limits and requests of the pod as a whole (`spec.resources`). Where a person sized a resource there, nothing is
+/// filled in for the containers: their sum must not pass it, and the API server turns a limit without a request into
+/// a request.
+pub(super) struct PodResources {
+    pub(super) named: BTreeSet<Resource>,
+    pub(super) memory_limit: Option<Quantity>,
+}
+
+impl PodResources {
+    pub(super) fn read(spec: &Object) -> Result<Self, Error> {
+        let mut pod = Self { named: BTreeSet::new(), memory_limit: None };
+        let Some(resources) = object(spec, "resources", "spec")? else { return Ok(pod) };
+        for side in Side::BOTH {
+            for resource in Resource::BOTH {
+                if let Some(value) = written(resources, side, resource, "spec.resources")? {
+                    pod.named.insert(resource);
+                    if (side, resource) == (Side::Limits, Resource::Memory) {
+                        pod.memory_limit = Some(value);
+                    }
+                }
+            }
+        }
+        Ok(pod)
+    }
+}
+
+/// What stands in `resources` on one side; `None` when it is absent or null.
+pub(super) fn written(
+    resources: &Object,
+    side: Side,
+    resource: Resource,
+    path: &str,
+) -> Result<Option<Quantity>, Error> {
+    let Some(amounts) = object(resources, side.name(), path)? else { return Ok(None) };
+    match amounts.get(resource.name()) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => quantity(value, &format!("{path}.{}.{}", side.name(), resource.name())).map(Some),
+    }
+}

@@ -1,0 +1,54 @@
+//! Request and limit of one resource of one container, from what is proposed, allowed and chosen.
+
+use super::limit_range::Bounds;
+use crate::quantity::Quantity;
+use crate::runtime::SizingMode;
+
+/// A request and a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub(super) request: Quantity,
+    pub(super) limit: Quantity,
+}
+
+/// What one container should get of one resource when the pod spec says nothing about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Proposal {
+    pub(super) floor: Quantity,
+    pub(super) size: Pair,
+    pub(super) step: Quantity,
+}
+
+/// What a person chose; `None` where nobody did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Chosen {
+    pub(super) request: Option<Quantity>,
+    pub(super) limit: Option<Quantity>,
+}
+
+/// Settles request and limit. Settling the outcome again changes nothing, whichever of its values count as chosen.
+pub(super) fn settle(proposal: Proposal, bounds: Bounds, chosen: Chosen, mode: SizingMode) -> Pair {
+    let clamps = mode == SizingMode::Clamp;
+    let top = bounds.fit(proposal.size.limit);
+    let low = bounds.fit(proposal.floor).min(top);
+    let keep = |value: Quantity| if clamps { value.clamp(low, top) } else { value };
+    let request = chosen.request.map(keep);
+    let mut limit = chosen
+        .limit
+        .map_or_else(|| request.map_or(top, |request| top.max(request.up_to(proposal.step))), keep);
+    let headroom = limit.down_to(proposal.step);
+    let mut request = match request {
+        // Two LimitRanges may leave a request over a limit, with only one of them named in the annotation.
+        Some(request) if clamps => request.min(headroom),
+        Some(request) => request,
+        None => bounds.fit(proposal.size.request).min(headroom),
+    };
+    if let Some(ratio) = bounds.ratio.filter(|ratio| limit > request.times(*ratio)) {
+        if clamps || chosen.request.is_none() {
+            request = limit.over(ratio).up_to(proposal.step).min(headroom).max(request);
+        } else if chosen.limit.is_none() {
+            limit = request.times(ratio).down_to(proposal.step).max(request.up_to(proposal.step));
+        }
+    }
+    Pair { request, limit }
+}

@@ -1,0 +1,122 @@
+//! What the containers of a pod come to together, and what the namespace allows of it.
+
+use serde_json::Value;
+
+use super::super::draft::{Error, Notes, Object, not, object};
+use super::super::sum::{self, PodShare, Total};
+use super::SizingContext;
+use super::container::ContainerSizing;
+use super::resource::{PodResources, Resource, Side, written};
+use super::settle::Chosen;
+use crate::quantity::Quantity;
+
+/// Brings what nobody chose into what the namespace allows a whole pod.
+pub(super) fn fit_total(
+    spec: &Object,
+    sizings: &mut [ContainerSizing<'_>],
+    context: &SizingContext<'_>,
+    resource: Resource,
+) -> Result<(), Error> {
+    let total = context.total(resource);
+    if total == Total::default() {
+        return Ok(());
+    }
+    let mut found = shares(spec, resource)?;
+    for sizing in &*sizings {
+        if let Some((_, share)) = found.iter_mut().find(|(place, _)| *place == sizing.place()) {
+            sizing.resource(resource).fill_share(context, share);
+        }
+    }
+    let (places, mut shares): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    let index = |sizing: &ContainerSizing<'_>| places.iter().position(|place| *place == sizing.place());
+    if let Some(max) = total.max {
+        sum::lower_limits(&mut shares, max);
+        for sizing in &*sizings {
+            if let Some(share) = index(sizing).and_then(|index| shares.get_mut(index)) {
+                sizing.resource(resource).settle_again(context, share);
+            }
+        }
+    }
+    sum::fit_requests(&mut shares, total);
+    for sizing in sizings {
+        if let Some(share) = index(sizing).and_then(|index| shares.get(index)) {
+            sizing.resource_mut(resource).wanted = Chosen { request: share.request, limit: share.limit };
+        }
+    }
+    Ok(())
+}
+
+/// Says what the API server will refuse all the same: what a person chose, or what the programs need, leaves no way.
+pub(super) fn warn_of_total(
+    spec: &Object,
+    context: &SizingContext<'_>,
+    pod: &PodResources,
+    notes: &mut Notes,
+) -> Result<(), Error> {
+    for resource in Resource::BOTH {
+        let Total { min, max, ratio } = context.total(resource);
+        let shares: Vec<PodShare> = shares(spec, resource)?.into_iter().map(|(_, share)| share).collect();
+        let (requests, limits) = (sum::total(&shares, sum::REQUESTS), sum::total(&shares, sum::LIMITS));
+        let sums = [(Side::Limits, limits), (Side::Requests, requests)];
+        let over = sums.into_iter().find(|(_, sum)| max.is_some_and(|max| *sum > max));
+        // Under a pod-level size the API server counts that.
+        let under = sums.into_iter().rev().find(|(_, sum)| min.is_some_and(|min| *sum < min));
+        let under = under.filter(|_| !pod.named.contains(&resource));
+        let told = |(side, sum): (Side, Quantity), bound: Option<Quantity>, words: &str, fix: &str| {
+            let bound = resource.written(bound.unwrap_or_default());
+            format!(
+                "the {} {} of the pod add up to {}, and a LimitRange of namespace `{}` {words} {bound} {fix}",
+                resource.name(),
+                side.name(),
+                resource.written(sum),
+                context.namespace,
+            )
+        };
+        if let Some(over) = over {
+            let fix = "at most for a pod; lower a container's limit or raise that";
+            notes.warn(told(over, max, "allows", fix));
+        } else if let Some(under) = under {
+            let fix = "at least of a pod; raise a container's request and limit or lower that";
+            notes.warn(told(under, min, "demands", fix));
+        } else if let Some(ratio) = ratio.filter(|ratio| limits > requests.times(*ratio))
+            && !pod.named.contains(&resource)
+        {
+            notes.warn(format!(
+                "the {} limits of the pod add up to {}, and its requests to {}, and a LimitRange of namespace `{}` allows \
+                 limits {ratio} times the requests at most; raise a container's request or lower its limit",
+                resource.name(),
+                resource.written(limits),
+                resource.written(requests),
+                context.namespace
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Where a container stands: its list and its position there.
+type Place = (&'static str, usize);
+
+/// What every container of the pod has of one resource, in the order in which they start.
+fn shares(spec: &Object, resource: Resource) -> Result<Vec<(Place, PodShare)>, Error> {
+    let mut found = Vec::new();
+    for (list, init) in [("initContainers", true), ("containers", false)] {
+        let items = match spec.get(list) {
+            None | Some(Value::Null) => continue,
+            Some(items) => items.as_array().ok_or_else(|| not(format!("spec.{list}"), "a list"))?,
+        };
+        for (index, item) in items.iter().enumerate() {
+            let path = format!("spec.{list}[{index}]");
+            let item = item.as_object().ok_or_else(|| not(path.clone(), "an object"))?;
+            let stays = !init || item.get("restartPolicy").and_then(Value::as_str) == Some("Always");
+            let mut share = PodShare { stays, ..PodShare::default() };
+            if let Some(resources) = object(item, "resources", &path)? {
+                let path = format!("{path}.resources");
+                share.request = written(resources, Side::Requests, resource, &path)?;
+                share.limit = written(resources, Side::Limits, resource, &path)?;
+            }
+            found.push(((list, index), share));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,157 @@
+//! The pod template of a kind that the configuration describes, put where [`super::Kind::template_pointer`] finds it.
+
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value};
+
+use super::Error;
+use super::kind::Described;
+
+/// The object with its pod template added at `/template`; the rest stays as it was written.
+pub(super) fn with_template(
+    object: &str,
+    kind: &'static str,
+    described: Described,
+) -> Result<Box<RawValue>, Error> {
+    let parse = |error: serde_json::Error| Error::Parse { kind, problem: error.to_string() };
+    let mut object: Map<String, Value> = serde_json::from_str(object).map_err(parse)?;
+    let template = templates(&object, described.pointer()).first().copied().cloned();
+    let missing = || Error::FindTemplate { kind, field: field(described) };
+    object.insert("template".into(), template.ok_or_else(missing)?);
+    to_raw_value(&object).map_err(parse)
+}
+
+/// Every object that a pointer leads to, in the order of the document's keys; a step `*` leads to all members.
+fn templates<'a>(object: &'a Map<String, Value>, pointer: &str) -> Vec<&'a Value> {
+    let mut steps = pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
+    let first = steps.next().unwrap_or_default();
+    let mut found: Vec<&Value> = object.get(&first).into_iter().collect();
+    for step in steps {
+        found = found.into_iter().flat_map(|value| members(value, &step)).collect();
+    }
+    found.retain(|value| value.is_object());
+    found
+}
+
+fn members<'a>(value: &'a Value, step: &str) -> Vec<&'a Value> {
+    match (value, step) {
+        (Value::Object(fields), "*") => fields.values().collect(),
+        (Value::Array(items), "*") => items.iter().collect(),
+        (Value::Object(fields), name) => fields.get(name).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// How many templates the object has besides the first, which is the one that is judged.
+pub(super) fn further(object: &Value, described: Described) -> usize {
+    let all = object.as_object().map(|object| templates(object, described.pointer()).len());
+    all.unwrap_or_default().saturating_sub(1)
+}
+
+/// The place of the template as a field path, such as `spec.template`.
+pub(super) fn field(described: Described) -> String {
+    described.pointer().trim_start_matches('/').replace('/', ".")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::review::GroupVersionKind;
+    use crate::workload::kind::{Description, Kinds};
+    use crate::workload::{Kind, as_judged, read};
+
+    fn kind(group: &str, kind: &str) -> Kind {
+        let named = GroupVersionKind { group: group.into(), version: "v1".into(), kind: kind.into() };
+        Kinds::default().of(&named).unwrap()
+    }
+
+    fn judged(object: &Value, kind: Kind) -> Result<crate::workload::Workload, Error> {
+        let sent = to_raw_value(object).unwrap();
+        read(as_judged(&sent, kind)?.get(), kind, "shop")
+    }
+
+    fn template(image: &str) -> Value {
+        json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": image}]}})
+    }
+
+    #[test]
+    fn the_well_known_kinds_are_read_where_their_projects_keep_the_pod_template() {
+        let in_spec = |spec: Value| json!({"metadata": {"name": "x"}, "spec": spec});
+        for (group, name, spec) in [
+            ("serving.knative.dev", "Service", json!({"template": template("a:1")})),
+            ("serving.knative.dev", "Configuration", json!({"template": template("a:1")})),
+            ("argoproj.io", "Rollout", json!({"replicas": 1, "template": template("a:1")})),
+            ("keda.sh", "ScaledJob", json!({"jobTargetRef": {"template": template("a:1")}})),
+            (
+                "kubeflow.org",
+                "PyTorchJob",
+                json!({"pytorchReplicaSpecs": {"Worker": {"template": template("a:1")}}}),
+            ),
+            ("kubeflow.org", "TFJob", json!({"tfReplicaSpecs": {"Chief": {"template": template("a:1")}}})),
+            (
+                "kubeflow.org",
+                "MPIJob",
+                json!({"mpiReplicaSpecs": {"Launcher": {"template": template("a:1")}}}),
+            ),
+            (
+                "kubeflow.org",
+                "XGBoostJob",
+                json!({"xgbReplicaSpecs": {"Master": {"template": template("a:1")}}}),
+            ),
+            (
+                "kubeflow.org",
+                "PaddleJob",
+                json!({"paddleReplicaSpecs": {"Worker": {"template": template("a:1")}}}),
+            ),
+            ("kubeflow.org", "JAXJob", json!({"jaxReplicaSpecs": {"Worker": {"template": template("a:1")}}})),
+            ("kubeflow.org", "Notebook", json!({"template": template("a:1")})),
+            (
+                "jobset.x-k8s.io",
+                "JobSet",
+                json!({"replicatedJobs": [{"name": "w", "template": {"spec": {"template": template("a:1")}}}]}),
+            ),
+        ] {
+            let workload = judged(&in_spec(spec), kind(group, name)).unwrap();
+            assert_eq!(workload.images()[0].image, "a:1", "{name}");
+            assert_eq!((workload.name.as_str(), workload.labels["app"].as_str()), ("x", "a"), "{name}");
+            assert!(workload.kind.is_template(), "{name}");
+        }
+    }
+
+    #[test]
+    fn of_several_templates_the_first_is_read_and_the_others_are_counted() {
+        let specs = json!({"Master": {"template": template("a:1")}, "Worker": {"template": template("b:1")},
+                           "Other": {"replicas": 1}});
+        let job = json!({"spec": {"pytorchReplicaSpecs": specs}});
+        let kind = kind("kubeflow.org", "PyTorchJob");
+        assert_eq!(judged(&job, kind).unwrap().images()[0].image, "a:1");
+        let Kind::Described(described) = kind else { panic!("{kind:?}") };
+        assert_eq!(further(&job, described), 1);
+    }
+
+    #[test]
+    fn an_object_without_the_template_and_one_with_a_wrong_field_name_the_place_in_the_object() {
+        let rollout = kind("argoproj.io", "Rollout");
+        let without = judged(&json!({"spec": {"workloadRef": {"name": "d"}}}), rollout).unwrap_err();
+        assert!(
+            matches!(&without, Error::FindTemplate { kind: "Rollout", field } if field == "spec.template")
+        );
+        let wrong = judged(&json!({"spec": {"template": {"spec": {"containers": [{"name": 7}]}}}}), rollout);
+        let wrong = wrong.unwrap_err().to_string();
+        assert!(wrong.contains("`spec.template.spec.containers[0].name`"), "{wrong}");
+        let unnamed = judged(&json!({"spec": {"template": {}}}), rollout).unwrap_err().to_string();
+        assert!(unnamed.contains("`spec.template.spec`"), "{unnamed}");
+    }
+
+    #[test]
+    fn foreign_bytes_are_errors_and_never_panics() {
+        let odd = Description { group: "a".into(), kind: "B".into(), pod_template: "/*/~1/*/0".into() };
+        let named = GroupVersionKind { group: "a".into(), version: "v1".into(), kind: "B".into() };
+        let odd = Kinds::new(&[odd]).of(&named).unwrap();
+        for text in ["null", "[]", "7", "{}", r#"{"spec":null}"#, r#"{"*":{"/":[{"0":1}]}}"#] {
+            let sent = RawValue::from_string(text.to_owned()).unwrap();
+            assert!(as_judged(&sent, odd).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `check`: everything that is wrong is said at once, with its place and what to write instead.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{Said, pipe, run, samples};
+use crate::support::process::root;
+
+const HEAD: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+
+fn configuration(folder: &Path, body: &str) -> String {
+    let file = folder.join("gate.yaml");
+    std::fs::write(&file, format!("{HEAD}{body}")).unwrap();
+    file.to_str().unwrap().to_string()
+}
+
+fn check(arguments: &[&str]) -> Said {
+    run(&[&["check"], arguments].concat())
+}
+
+#[test]
+fn what_is_installed_and_the_samples_have_nothing_wrong() {
+    let config = root().join("manifests/install/config.yaml");
+    let (grants, workloads) = (samples("grants"), samples("workloads"));
+    let said = check(&[
+        "--config",
+        config.to_str().unwrap(),
+        "--grants",
+        grants.to_str().unwrap(),
+        workloads.to_str().unwrap(),
+    ]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
+    said.has(&["nothing is wrong (configurations: 1", "policy bundles: 1", "workloads: 6"]);
+    let plain = check(&[]);
+    assert_eq!(plain.code, 0, "{plain:?}");
+}
+
+#[test]
+fn every_field_that_is_wrong_is_named_with_its_value_and_what_to_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configuration(
+        folder.path(),
+        "enforcement: {rules: {need-grant: warn}, neverExempt: [native]}\ngrants: /no/such/folder\n\
+         policies: {bundles: [/no/such/bundle.tar.gz]}\n",
+    );
+    let said = check(&["-c", &config]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "could not list the grants directory `/no/such/folder`",
+        "cannot read policy bundle",
+        "2 problems",
+    ]);
+    let config =
+        configuration(folder.path(), "enforcement: {rules: {need-grant: warn}, neverExempt: [native]}\n");
+    let said = check(&["-c", &config]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "gate.yaml, enforcement.rules: cannot be `need-grant`: no loaded bundle has this rule; write one of",
+        "gate.yaml, enforcement.neverExempt: cannot be `native`",
+        "2 problems",
+    ]);
+    let json = check(&["-c", &config, "-o", "json"]).json();
+    assert_eq!(json["problems"][0]["field"], "enforcement.rules");
+    assert_eq!(json["problems"][0]["value"], "need-grant");
+    assert!(json["problems"][0]["message"].as_str().unwrap().contains("needs-grant"), "{json}");
+    let yaml: serde_json::Value = serde_saphyr::from_str(&check(&["-c", &config, "-o", "yaml"]).out).unwrap();
+    assert_eq!(yaml, json);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_does_not_hide_what_is_wrong_with_the_grants() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configuration(folder.path(), "sever: {}\n");
+    let grants = folder.path().join("grants");
+    std::fs::create_dir(&grants).unwrap();
+    let grant = "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {name: g, namespace: shop}\n\
+                 spec: {capabilities: [{name: http.outbond}]}\n";
+    std::fs::write(grants.join("g.yaml"), grant).unwrap();
+    let said = check(&["-c", &config, "--grants", grants.to_str().unwrap()]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "gate.yaml",
+        "sever",
+        "g.yaml document 1, spec.capabilities[0].name: unknown capability `http.outbond`",
+        "did you mean `http.outbound`?",
+        "2 problems",
+    ]);
+}
+
+#[test]
+fn documents_are_judged_by_their_kind() {
+    let text = format!(
+        "{HEAD}server: {{maxConcurrentReviews: 0}}\n---\napiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\n\
+         metadata: {{name: g, namespace: shop}}\nspec: {{capabilities: [{{name: env, names: [NO]}}]}}\n---\n\
+         apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec: {{containers: [{{name: 7}}]}}\n---\n\
+         apiVersion: v1\nkind: Service\nmetadata: {{name: s}}\n"
+    );
+    let said = pipe(&["check", "-", "-o", "json"], &text);
+    assert_eq!(said.code, 1, "{said:?}");
+    let json = said.json();
+    let origins: Vec<_> = json["problems"].as_array().unwrap().iter().map(|p| p["origin"].clone()).collect();
+    assert_eq!(origins, [json!("standard input, document 1"), json!("standard input, document 3")], "{json}");
+    assert_eq!(json["problems"][0]["field"], "server.maxConcurrentReviews");
+    assert_eq!(json["checked"]["grants"], 1);
+    assert_eq!(json["notChecked"], json!(["Service (standard input, document 4)"]));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_exit_code_2() {
+    check(&["/no/such/file.yaml"]).fails(&["/no/such/file.yaml"]);
+}

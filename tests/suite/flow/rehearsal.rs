@@ -1,0 +1,112 @@
+//! `explain` says of an object what `serve` says of it: the same verdict, the same patch, the same warnings. Held to the
+//! corpus by `cases.rs`, for every object as the API server hands it over and once more as a person wrote it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wasmgate::cli::manifest::Manifest;
+use wasmgate::cli::rehearse::rehearsed;
+use wasmgate::cli::report::{ExplainOutcome, ObjectReport};
+use wasmgate::review::Webhook;
+
+use super::cases::outcome_of;
+use crate::support::corpus::Case;
+use crate::support::gate::{Flow, Request, patch_of, patched, plug_ins};
+
+/// What came of an object on either way.
+#[derive(Debug, PartialEq)]
+struct Told {
+    /// `deny`, `warn`, `admit` or `skip`.
+    outcome: &'static str,
+    /// `rule: message` of what denies a pod.
+    causes: BTreeSet<String>,
+    warnings: BTreeSet<String>,
+    patch: Value,
+}
+
+/// The webhooks in the order of the API server, asked about a new object.
+async fn served(flow: &Flow, case: &Case, object: &Value) -> Told {
+    let mut request = Request::create(case.namespace(), object.clone());
+    let mut answers = vec![flow.send(Webhook::Mutate, &request).await];
+    let patch = patch_of(&answers[0]).unwrap_or_default();
+    if !patch.0.is_empty() {
+        request.object = plug_ins(&patched(object, &answers[0]), case.namespace(), &case.cluster());
+        answers.push(flow.send(Webhook::Mutate, &request).await);
+    }
+    let validate = flow.send(Webhook::Validate, &request).await;
+    let causes = validate["status"]["details"]["causes"].as_array().into_iter().flatten();
+    let cause = |c: &Value| format!("{}: {}", c["reason"].as_str().unwrap(), c["message"].as_str().unwrap());
+    let causes = causes.map(cause).collect();
+    let outcome = outcome_of(&validate);
+    answers.push(validate);
+    let warnings = answers.iter().flat_map(|answer| answer["warnings"].as_array().into_iter().flatten());
+    let warnings = warnings.map(|text| text.as_str().unwrap().to_string()).collect();
+    Told { outcome, causes, warnings, patch: json!(patch) }
+}
+
+/// What `explain` reports of a manifest.
+async fn explained(flow: &Flow, case: &Case, object: &Value) -> ObjectReport {
+    let manifest = Manifest { origin: case.name.clone(), object: object.clone() };
+    let (state, budget) = (flow.gate.state(), Duration::from_secs(20));
+    let inspector = flow.gate.inspector();
+    let rehearsal = rehearsed(&state, inspector, &manifest, case.namespace(), budget, false).await.unwrap();
+    ObjectReport::of(&manifest, case.namespace(), &rehearsal, &[])
+}
+
+fn told(report: &ObjectReport) -> Told {
+    let template = report.kind != "Pod";
+    let denies = report.violations.iter().filter(|v| v.action == wasmgate::policy::EnforcementAction::Deny);
+    let outcome = match report.outcome {
+        // A template is admitted, and its warnings say what will happen to its pods.
+        ExplainOutcome::Denied if template => "warn",
+        ExplainOutcome::Denied => "deny",
+        ExplainOutcome::Warned => "warn",
+        ExplainOutcome::Admitted if template && !report.warnings.is_empty() => "warn",
+        ExplainOutcome::Admitted => "admit",
+        _ => "skip",
+    };
+    Told {
+        outcome,
+        causes: denies
+            .filter(|_| !template)
+            .map(|v| format!("{}: {}", v.violation.rule, v.violation.message))
+            .collect(),
+        warnings: report.warnings.iter().cloned().collect(),
+        // No patch is sent for a template.
+        patch: if template { json!([]) } else { json!(report.patch) },
+    }
+}
+
+/// What the rules found, without their words: those name a token volume once the API server has made it.
+fn found(report: &ObjectReport) -> BTreeSet<String> {
+    let name = |v: &wasmgate::judge::JudgedViolation| {
+        let violation = &v.violation;
+        format!("{} {:?} {:?} {:?}", violation.rule, violation.container, violation.capability, v.action)
+    };
+    report.violations.iter().map(name).collect()
+}
+
+/// Where `explain` and `serve` differ about a case.
+pub async fn differences(flow: &Flow, case: &Case, wrong: &mut Vec<String>) {
+    let object = case.request().object;
+    let served = served(flow, case, &object).await;
+    let received = explained(flow, case, &object).await;
+    let ours = told(&received);
+    if ours != served {
+        wrong.push(format!("explain says {ours:#?}\nserve says {served:#?}"));
+    }
+    let written = explained(flow, case, &case.written()).await;
+    let facts = |report: &ObjectReport| (report.outcome, found(report), report.changes.clone());
+    if facts(&written) != facts(&received) {
+        let (a, b) = (facts(&written), facts(&received));
+        wrong.push(format!("as it was written explain says {a:#?}\nas the API server hands it over {b:#?}"));
+    }
+    let warnings = |report: &ObjectReport| -> BTreeSet<String> {
+        report.remarks.iter().chain(&report.notices).cloned().collect()
+    };
+    if warnings(&written) != warnings(&received) {
+        let (a, b) = (warnings(&written), warnings(&received));
+        wrong.push(format!("as it was written explain warns {a:#?}\nas the API server hands it over {b:#?}"));
+    }
+}
