@@ -8,6 +8,7 @@ pub mod examine;
 pub mod flow;
 pub mod record;
 pub mod rehearsal;
+mod started;
 pub mod state;
 
 pub use ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip};

@@ -59,6 +59,11 @@ pub struct Entry {
     /// container alike (`HOSTNAME`, service links); granted by default.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
+    /// Of what a program can call: whether it can open files. Of what it is handed and can do: whether it is reached by
+    /// opening a file that the kernel shows below `/proc`, `/sys` or `/dev`, so that a program which opens no file does
+    /// not reach it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opens: bool,
     /// Where it was seen, such as `import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect`.
     pub evidence: Vec<String>,
     /// Names of the grants that cover it, `default` for what everybody has; only on effective entries.
@@ -78,6 +83,7 @@ impl Entry {
             port: None,
             secret: false,
             own: false,
+            opens: false,
             evidence: vec![printable(&evidence.into(), EVIDENCE_CHARS)],
             covered_by: Vec::new(),
         }
@@ -124,6 +130,13 @@ impl Entry {
     #[must_use]
     pub const fn mark_own(mut self, own: bool) -> Self {
         self.own = own;
+        self
+    }
+
+    /// The same, marked as something that opening a file gives.
+    #[must_use]
+    pub const fn by_opening(mut self) -> Self {
+        self.opens = true;
         self
     }
 }
@@ -199,13 +212,17 @@ fn counted_to(evidence: Vec<String>, most: usize) -> Vec<String> {
     places
 }
 
+/// A capability and its marks: own, secret, reached by opening.
+type Group = (Capability, bool, bool, bool);
+
 /// At most [`MAX_ENTRIES`] of each capability with the same marks, beside the widest one, which takes in the others: what
 /// needs no grant, or is no secret, is not mixed with what does and is.
 fn collapse(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
     let mut kept = Vec::new();
-    let mut groups: BTreeMap<(Capability, bool, bool), (usize, Option<Entry>)> = BTreeMap::new();
+    let mut groups: BTreeMap<Group, (usize, Option<Entry>)> = BTreeMap::new();
     for entry in entries {
-        let (count, widest) = groups.entry((entry.capability, entry.own, entry.secret)).or_default();
+        let (count, widest) =
+            groups.entry((entry.capability, entry.own, entry.secret, entry.opens)).or_default();
         if (Entry { evidence: Vec::new(), ..entry.clone() }) == widest_of(&entry) {
             *widest = Some(entry);
             continue;
@@ -234,7 +251,7 @@ fn collapse(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
 /// described.
 fn widest_of(entry: &Entry) -> Entry {
     let any = Entry { evidence: Vec::new(), ..Entry::new(entry.capability, "") };
-    let any = any.mark_own(entry.own).mark_secret(entry.secret);
+    let any = Entry { opens: entry.opens, ..any.mark_own(entry.own).mark_secret(entry.secret) };
     if entry.capability == Capability::ServiceChaining { any.named("*") } else { any }
 }
 

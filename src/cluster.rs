@@ -46,13 +46,22 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The profile behind a RuntimeClass: by its name, or, where the cluster tells, by its handler, which is what the
-    /// node's container runtime goes by.
+    /// The profile behind a RuntimeClass. The node's container runtime goes by the handler and knows no names, so where
+    /// the cluster tells the handler, it decides which runtime that is: by the profile that claims it, or by another class
+    /// with the same handler whose name a profile claims. Among profiles of one runtime the name decides.
     pub fn profile_of<'a>(&self, runtimes: &'a Runtimes, class: &str) -> Option<&'a Profile> {
-        runtimes.by_class(class).or_else(|| {
-            let known = self.runtime_classes.as_ref()?.get(class)?;
-            runtimes.by_handler(&known.handler)
-        })
+        let named = runtimes.by_class(class);
+        let Some(classes) = &self.runtime_classes else { return named };
+        let Some(known) = classes.get(class) else { return named };
+        let of_kin = || {
+            let kin = classes.iter().filter(|(_, other)| other.handler == known.handler);
+            kin.map(|(name, _)| name).find_map(|name| runtimes.by_class(name))
+        };
+        match (named, runtimes.by_handler(&known.handler)) {
+            (Some(named), Some(handled)) if named.ambient != handled.ambient => Some(handled),
+            (Some(named), _) => Some(named),
+            (None, handled) => handled.or_else(of_kin),
+        }
     }
 
     /// The RuntimeClasses that lead to a profile's shim and have the labels that it asks for; `None` when nobody told
@@ -331,6 +340,35 @@ spec:
         let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}";
         assert_eq!(load(&[("a.yaml", namespace)]).unwrap().runtime_classes, None);
         assert_eq!(load(&[]).unwrap(), Cluster::default());
+    }
+
+    #[test]
+    fn the_handler_decides_which_runtime_a_class_is() {
+        let class = |handler: &str| RuntimeClass { handler: handler.into(), ..RuntimeClass::default() };
+        let of = |classes: &[(&str, &str)], name: &str| {
+            let classes = classes.iter().map(|(name, handler)| ((*name).to_string(), class(handler)));
+            let cluster = Cluster { runtime_classes: Some(classes.collect()), ..Cluster::default() };
+            cluster.profile_of(&Runtimes::default(), name).map(|profile| profile.name.clone())
+        };
+        let named = |name: &str| Some(name.to_string());
+        assert_eq!(of(&[("fast", "spin-v2")], "fast"), named("spin"));
+        assert_eq!(of(&[("wasmtime", "wasmedge")], "wasmtime"), named("wasmedge"), "the handler wins");
+        assert_eq!(of(&[("wasmtime", "site-7")], "wasmtime"), named("wasmtime"));
+        let kin = [("wasmtime", "site-7"), ("fast", "site-7"), ("kata", "kata")];
+        assert_eq!(of(&kin, "fast"), named("wasmtime"), "the handler of a class that is known by its name");
+        assert_eq!(of(&kin, "kata"), None);
+        assert_eq!(of(&[("kata", "kata")], "wasmtime"), named("wasmtime"), "a class that is not there yet");
+        let mut runtimes = Runtimes::default();
+        let second =
+            Profile { name: "second".into(), runtime_class: "second".into(), ..runtimes.profiles[0].clone() };
+        runtimes.profiles.push(second);
+        let classes = [("second".to_string(), class("wasmtime"))].into();
+        let cluster = Cluster { runtime_classes: Some(classes), ..Cluster::default() };
+        assert_eq!(
+            cluster.profile_of(&runtimes, "second").unwrap().name,
+            "second",
+            "one runtime, two profiles"
+        );
     }
 
     #[test]

@@ -134,6 +134,9 @@ pub enum Feature {
     SharedMemory,
     /// `wasi_ephemeral_nn`.
     WasiNn,
+    /// Machine code of WasmEdge's own compiler in a section called `wasmedge`, which other engines pass over
+    /// (`WasmEdge:lib/loader/ast/module.cpp`).
+    WasmedgeMachineCode,
 }
 
 /// A function or instance that a binary imports or exports.
@@ -202,6 +205,10 @@ pub enum FileClass {
     Native {
         /// `ELF` or `#!`.
         magic: String,
+        /// Whether every user may execute it, by which the shims tell a program from other files
+        /// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`).
+        #[serde(default)]
+        runs: bool,
     },
     /// Was meant to be Wasm and is not valid, or is too much to read.
     Unreadable {
@@ -235,6 +242,13 @@ pub struct SpinComponent {
     pub ai_models: Vec<String>,
     /// Guest paths of its files (read-only).
     pub files: Vec<String>,
+    /// Where each of them comes from, in the same order, where the application lies in a root file system: the shim opens the
+    /// folder as the container sees it, mounts included. Empty for a locked app, whose files are layers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    /// Types of the triggers that start it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub triggers: BTreeSet<String>,
     /// Names of the guest's environment variables.
     pub env: Vec<String>,
     /// Names of the application variables that it reads.
@@ -283,6 +297,9 @@ pub struct ImageFacts {
     pub working_dir: String,
     /// Names of the variables in the image config's Env.
     pub env: Vec<String>,
+    /// Its `PATH`, the one variable whose value is kept; `None` where it sets none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search_path: Option<String>,
     /// Every Wasm binary that was found: layers, or files of the root file system.
     pub modules: Vec<ModuleFacts>,
     /// Files of the root file system that were looked at, by absolute path; empty when the layers were not scanned.

@@ -2,6 +2,7 @@
 //! from the configuration; and, for each family of them, what it starts from an image and what it hands over, from its
 //! own code ([`family`]).
 
+pub mod answers;
 pub mod choice;
 mod crun;
 mod everything;
@@ -17,8 +18,9 @@ mod runwasi_wasmtime;
 mod spin;
 mod youki;
 
-pub use family::{Compiler, Family, NativeWay, Runtime, runnable_by, warnings};
-pub use handover::{Files, Handover, HttpServer, Things, Variables};
+pub use answers::{Compiler, NativeWay, Runtime};
+pub use family::{Family, runnable_by, warnings};
+pub use handover::{Extra, Files, Handover, HttpServer, Things, Variables};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,6 +96,10 @@ pub struct Profile {
     pub runs: BTreeSet<ImageKind>,
     /// The runtime itself, which says what it starts and what it hands over.
     pub ambient: Family,
+    /// Whether this build of the shim keeps `/proc`, `/sys` and `/dev` from the programs that it runs, so that a program
+    /// which opens files does not reach the process that runs it. No shim that is published does.
+    #[serde(default)]
+    pub hides_host_process: bool,
     /// Requirements that are ANDed into every term of the required node affinity.
     #[serde(default)]
     pub node_affinity: Vec<NodeSelectorRequirement>,
@@ -169,10 +175,12 @@ fn wasmtime() -> Profile {
 }
 
 /// The Spin shim. `wasmtime-spin-v2` is the nearest thing to a standard name
-/// (`containerd-shim-spin:deployments/k8s/all-in-one-demo.yaml`).
+/// (`containerd-shim-spin:deployments/k8s/all-in-one-demo.yaml`); runtime-class-manager calls the handler `spin-v2`
+/// (`runtime-class-manager:config/samples/sample_shim_spin.yaml`).
 fn spin() -> Profile {
     let aliases = ["wasmtime-spin", "spin"];
-    built_in("spin", "wasmtime-spin-v2", &aliases, &[ImageKind::SpinApp], Family::Spin)
+    let profile = built_in("spin", "wasmtime-spin-v2", &aliases, &[ImageKind::SpinApp], Family::Spin);
+    Profile { handlers: ["spin-v2".to_string()].into(), ..profile }
 }
 
 /// runwasi's WasmEdge shim, whose class has one name everywhere (`k3s-io/k3s:manifests/runtimes.yaml`,
@@ -208,6 +216,7 @@ fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambie
         class_labels: BTreeMap::new(),
         runs: runs.iter().copied().collect(),
         ambient,
+        hides_host_process: false,
         // Every Wasm shim runs on Linux; labels of a provisioner belong into the configuration, where a person knows them.
         node_affinity: vec![NodeSelectorRequirement {
             key: "kubernetes.io/os".into(),

@@ -2,20 +2,19 @@
 //! come through [`examine`], and [`examine`] has the order of its stages.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
+use super::started::started;
 use super::state::{Error, State};
 use super::{Clock, api_server};
 use crate::audit::{Stage, Timings};
 use crate::image::annotation::crun_annotation;
-use crate::image::entry::{Start, needs_layers};
-use crate::image::program;
-use crate::image::{Depth, ImageFacts, Program, Shape};
+use crate::image::entry::needs_layers;
+use crate::image::{Depth, Program, Shape};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::judge::input::UserFacts;
 use crate::judge::{self, Case, ExemptionContext, PolicyInput, RequestFacts, Verdict};
@@ -231,7 +230,7 @@ pub async fn inspect(
 fn under(family: Family, mut inspection: Inspection, workload: &Workload) -> Inspection {
     for (container, image) in inspection.containers.iter_mut().zip(workload.images()) {
         if let LookupResult::Known { facts, program } = &mut container.lookup {
-            *program = started(&image, &workload.annotations, Some(family), facts);
+            *program = started(workload, &image, Some(family), facts);
         }
     }
     inspection
@@ -240,8 +239,7 @@ fn under(family: Family, mut inspection: Inspection, workload: &Workload) -> Ins
 async fn look_at_all(inspector: &Inspector, workload: &Workload, deep: bool, budget: Duration) -> Inspection {
     let images = workload.images();
     let puller = puller(workload);
-    let annotations = &workload.annotations;
-    let looks = images.iter().map(|image| look(inspector, image, &puller, annotations, deep, budget));
+    let looks = images.iter().map(|image| look(inspector, workload, image, &puller, deep, budget));
     Inspection { containers: futures::future::join_all(looks).await }
 }
 
@@ -257,9 +255,9 @@ fn puller(workload: &Workload) -> Puller {
 
 async fn look(
     inspector: &Inspector,
+    workload: &Workload,
     image: &ImageUse<'_>,
     puller: &Puller,
-    annotations: &BTreeMap<String, String>,
     deep: bool,
     budget: Duration,
 ) -> Container {
@@ -273,7 +271,7 @@ async fn look(
     let budget = if doubtful { LookupBudget::doubtful(budget) } else { budget.into() };
     let lookup = match inspector.inspect_for(image.image, depth, budget, puller).await {
         Ok(facts) => {
-            let program = started(image, annotations, None, &facts);
+            let program = started(workload, image, None, &facts);
             LookupResult::Known { facts, program }
         }
         Err(error) => LookupResult::Unread { error },
@@ -284,26 +282,6 @@ async fn look(
         name: image.name.to_string(),
         image: image.image.to_string(),
         lookup,
-    }
-}
-
-/// The program that a runtime starts; what the image is meant to start, where none is known yet. An image volume is
-/// mounted and never started, whatever is in it.
-fn started(
-    image: &ImageUse<'_>,
-    annotations: &BTreeMap<String, String>,
-    family: Option<Family>,
-    facts: &ImageFacts,
-) -> Program {
-    if image.role == Role::ImageVolume {
-        return Program::Linux;
-    }
-    let mounts: Vec<_> = image.mounts.iter().map(|mount| mount.mount_path.as_str()).collect();
-    let ImageUse { command, args, working_dir, .. } = *image;
-    let start = Start { command, args, working_dir, mounts: &mounts, annotations: Some(annotations) };
-    match family {
-        Some(family) => family.start(facts, &start),
-        None => program::start(facts, &start),
     }
 }
 

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use super::required::{Unit, spin_app};
 use super::{Capability, Entry, merge};
-use crate::image::{ImageFacts, Program};
+use crate::image::{ImageFacts, Program, SpinComponent};
 use crate::inspection::Container;
 use crate::runtime::{Family, Handover, NativeWay, Profile};
 use crate::workload::Workload;
@@ -64,9 +64,14 @@ impl<'a> Host<'a> {
     /// Whether this unit is started at all: `SPIN_COMPONENTS_TO_RETAIN` narrows a Spin app.
     pub fn starts(&self, unit: &Unit<'_>) -> bool {
         match (self.handover(), unit.component) {
-            (Handover::SpinManifest, Some(component)) => spin::retains(&self.pod, &component.id),
+            (Handover::SpinManifest, Some(component)) => self.keeps(component),
             _ => true,
         }
+    }
+
+    /// Whether a component of a Spin app is kept.
+    pub fn keeps(&self, component: &SpinComponent) -> bool {
+        self.handover() != Handover::SpinManifest || spin::retains(&self.pod, &component.id)
     }
 
     /// Whether every unit is handed the same, so that it need be worked out once.
@@ -112,6 +117,7 @@ impl<'a> Host<'a> {
         entries.extend(self.pod.mounts());
         entries.extend(self.variables());
         entries.extend(self.pod.secret_arguments());
+        entries.extend(things::kernel(self, "/", &why, true));
         entries
     }
 

@@ -66,7 +66,8 @@ fn wasm(host: &Host<'_>, facts: &ImageFacts, program: &Program) -> Capabilities 
             add(can_call(unit, &ambient), ambient);
         }
     }
-    let whole: Vec<Entry> = of_app(facts, program).into_iter().chain(plugins(host)).collect();
+    let whole: Vec<Entry> =
+        of_app(facts, program, |component| host.keeps(component)).into_iter().chain(plugins(host)).collect();
     if !whole.is_empty() {
         add(whole, host.hands_over_to_app());
     }
@@ -91,7 +92,8 @@ fn can_call(unit: &Unit<'_>, ambient: &[Entry]) -> Vec<Entry> {
         None => "the module was not read".to_string(),
     };
     let capabilities: BTreeSet<Capability> = ambient.iter().map(|entry| entry.capability).collect();
-    capabilities.into_iter().map(|capability| Entry::new(capability, &*evidence)).collect()
+    let any = |capability| Entry { opens: true, ..Entry::new(capability, &*evidence) };
+    capabilities.into_iter().map(any).collect()
 }
 
 /// What can be called and is handed over, and what can be called and is not.
@@ -129,13 +131,21 @@ const fn is_always_effective(capability: Capability) -> bool {
     matches!(capability, Capability::UnknownImport | Capability::NativeExec)
 }
 
-/// What a call and a thing that is handed over have in common, the narrower parameters of the two; `None` for nothing.
-fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
+/// Whether a call reaches a thing that is handed over, by its capability.
+fn reaches(required: &Entry, handed: &Entry) -> bool {
+    if handed.opens {
+        return required.capability == Capability::Fs && required.opens;
+    }
     // Service chaining is an outgoing HTTP request to `*.spin.internal`; without a name it is the unknown runtime's.
     let chains = required.capability == Capability::HttpOutbound
         && handed.capability == Capability::ServiceChaining
         && handed.name.is_some();
-    if required.capability != handed.capability && !chains {
+    required.capability == handed.capability || chains
+}
+
+/// What a call and a thing that is handed over have in common, the narrower parameters of the two; `None` for nothing.
+fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
+    if !reaches(required, handed) {
         return None;
     }
     let mut entry = handed.clone();
@@ -147,7 +157,8 @@ fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
     entry.host = narrower_host(required.host.as_ref(), handed.host.as_ref());
     entry.access = match (required.access, handed.access) {
         (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
+        // What a file gives that is no file has no access of its own.
+        (a, b) => a.filter(|_| entry.capability == required.capability).or(b),
     };
     entry.secret |= required.secret;
     // Space is kept for what is handed over: that is what the pod's author can change.

@@ -12,7 +12,7 @@ use crate::image::{ImageFacts, ModuleFacts, Program, SpinApp, SpinComponent, Was
 /// What a container's program can call, over all its modules, sorted.
 pub fn required(facts: &ImageFacts, program: &Program) -> Vec<Entry> {
     let units = units(facts, program);
-    merge(units.iter().flat_map(Unit::requires).chain(of_app(facts, program)))
+    merge(units.iter().flat_map(Unit::requires).chain(of_app(facts, program, |_| true)))
 }
 
 /// The part of a program that gets capabilities of its own: a Spin component, or the whole program elsewhere.
@@ -102,10 +102,20 @@ impl<'a> Owned<'a> {
     }
 }
 
-/// What the program as a whole does: the triggers that start a Spin app, and native code where Wasm was declared.
-pub(super) fn of_app(facts: &ImageFacts, program: &Program) -> Vec<Entry> {
+/// What the program as a whole does: the triggers that start the kept components of a Spin app, and native code where Wasm
+/// was declared. A trigger of which no component is known counts.
+pub(super) fn of_app(
+    facts: &ImageFacts,
+    program: &Program,
+    keeps: impl Fn(&SpinComponent) -> bool,
+) -> Vec<Entry> {
     let mut entries = Vec::new();
-    for trigger in spin_app(facts, program).into_iter().flat_map(|app| &app.triggers) {
+    let components = || spin_app(facts, program).into_iter().flat_map(|app| &app.components);
+    let starts = |trigger: &&String| {
+        let mut started = components().filter(|component| component.triggers.contains(*trigger)).peekable();
+        started.peek().is_none() || started.any(&keeps)
+    };
+    for trigger in spin_app(facts, program).into_iter().flat_map(|app| &app.triggers).filter(starts) {
         let evidence = format!("locked app trigger \"{trigger}\"");
         entries.push(Entry::new(Capability::Trigger, &*evidence).named(trigger));
         if trigger == "http" {
@@ -131,6 +141,7 @@ pub(super) fn of_module(module: &ModuleFacts, place_of_component: &str, spin: bo
             format!("{place_of_component}{} in {source}", seen(module.format, &need)),
         );
         entry.access = need.access;
+        entry.opens = need.opens;
         match need.name {
             Some(name) => entry.named(name),
             None => entry,
@@ -154,13 +165,15 @@ struct Need<'a> {
     capability: Capability,
     name: Option<String>,
     access: Option<Access>,
+    /// Whether it can open files, and not only list and change them.
+    opens: bool,
     interface: &'a str,
     functions: Vec<&'a str>,
 }
 
 impl<'a> Need<'a> {
     const fn new(capability: Capability, interface: &'a str, functions: Vec<&'a str>) -> Self {
-        Self { capability, name: None, access: None, interface, functions }
+        Self { capability, name: None, access: None, opens: false, interface, functions }
     }
 }
 

@@ -40,7 +40,8 @@ fn grant_covers(grant: &WasiGrant, entry: &Entry, host: Option<&HostPattern>) ->
     grant.spec.capabilities.iter().any(|granted| covers_reached(granted, entry, host))
 }
 
-/// Whether one item of a grant covers an entry as a whole.
+/// Whether one item of a grant covers an entry as a whole. Who may run native code has whatever the kernel's files give
+/// anyway, so `native.exec` covers all of these.
 pub fn covers(granted: &GrantedCapability, entry: &Entry) -> bool {
     covers_reached(granted, entry, reached_host(entry).as_ref())
 }
@@ -54,6 +55,9 @@ fn reached_host(entry: &Entry) -> Option<HostPattern> {
 }
 
 fn covers_reached(granted: &GrantedCapability, entry: &Entry, host: Option<&HostPattern>) -> bool {
+    if entry.opens && granted.name == Capability::NativeExec {
+        return true;
+    }
     granted.name == entry.capability
         && (!entry.secret || granted.secrets == Some(true))
         && granted.access.unwrap_or(Access::ReadWrite)

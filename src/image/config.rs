@@ -21,8 +21,10 @@ pub struct Config {
     pub cmd: Vec<String>,
     /// `WorkingDir`.
     pub working_dir: String,
-    /// Names of the variables in Env; values are never kept.
+    /// Names of the variables in Env; no value is kept but the next one.
     pub env: Vec<String>,
+    /// The value of `PATH` in Env, the last where there are several.
+    pub search_path: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// `rootfs`: what the layers unpack to.
@@ -196,6 +198,7 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
         entrypoint: inner.entrypoint.unwrap_or_default(),
         cmd: inner.cmd.unwrap_or_default(),
         working_dir: inner.working_dir.unwrap_or_default(),
+        search_path: search_path(inner.env.as_deref().unwrap_or_default()),
         env: inner.env.unwrap_or_default().iter().map(|variable| name(variable)).collect(),
         labels: labels.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
         rootfs: RootFs {
@@ -208,6 +211,10 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
             exports: outer.component.get("exports").and_then(texts),
         },
     })
+}
+
+fn search_path(env: &[String]) -> Option<String> {
+    env.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).map(String::from)
 }
 
 fn name(variable: &str) -> String {

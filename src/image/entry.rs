@@ -2,7 +2,7 @@
 //! order; how a path is followed, and what a volume hides, is the same for all of them.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::is_wasm_name;
 use super::{FileClass, ImageFacts, path};
@@ -11,6 +11,27 @@ use super::{FileClass, ImageFacts, path};
 /// (`systemd:src/basic/path-util.h`, `DEFAULT_PATH_NORMAL`) or of a container (`containerd:pkg/oci/spec.go`).
 pub const SEARCH_PATH: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// What is mounted into every container beside the pod's volumes: by the container runtime
+/// (`containerd:pkg/oci/mounts.go`), by the CRI plug-in (`containerd:internal/cri/server/container_create_linux.go`) and
+/// by the kubelet. No file of the image is seen there.
+pub const KUBELET_MOUNTS: [&str; 7] =
+    ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", TOKEN_FOLDER];
+/// Where the `ServiceAccount` admission plug-in mounts the token
+/// (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
+const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// A variable of a container, as far as its pod says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Variable<'a> {
+    /// The pod does not set it; the image may.
+    #[default]
+    Unset,
+    /// The pod writes it out.
+    Literal(&'a str),
+    /// The pod sets it, or may, from something that is not in the pod spec.
+    Elsewhere,
+}
 
 /// What a pod says about how a container starts.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,11 +42,31 @@ pub struct Start<'a> {
     pub args: &'a [String],
     /// `workingDir`: replaces the image's `WorkingDir`.
     pub working_dir: Option<&'a str>,
-    /// Mount paths of volumes, which hide the image's own files.
+    /// Where something is mounted, which hides the image's own files.
     pub mounts: &'a [&'a str],
+    /// Those of them whose volumes may hold links: what is mounted inside of one may end anywhere.
+    pub loose: &'a [&'a str],
     /// The pod's annotations, by which crun and youki can be asked for a Wasm handler
     /// ([`super::annotation::crun_annotation`]).
     pub annotations: Option<&'a BTreeMap<String, String>>,
+    /// `PATH`, in which crun and youki search.
+    pub path: Variable<'a>,
+    /// `SPIN_COMPONENTS_TO_RETAIN`, by which the Spin shim narrows an application.
+    pub retained: Variable<'a>,
+}
+
+/// An image as a container of a pod sees it: its files, and what is mounted over them. Made once, so that no question takes
+/// the time of all mounts: a foreigner chooses how many there are.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// The image.
+    pub facts: &'a ImageFacts,
+    /// What the pod says.
+    pub start: &'a Start<'a>,
+    /// Where something is mounted, as written and with the links of the image followed.
+    mounted: BTreeSet<String>,
+    /// A mount inside of another one, whose volume may hold links, so that it may hide any file of the image.
+    nested: Option<String>,
 }
 
 /// What is at a path when the container starts.
@@ -37,17 +78,6 @@ pub enum At<'a> {
     Hidden(String),
     /// No file that was kept: nothing, a folder, or a file that is neither Wasm nor a program.
     Nothing,
-}
-
-/// `argv[0]`. A `command` leaves the image's Entrypoint and Cmd out, `args` only its Cmd.
-pub fn first_argument<'a>(facts: &'a ImageFacts, start: &Start<'a>) -> Option<&'a str> {
-    let lists: &[&[String]] = if start.command.is_empty() {
-        let rest = if start.args.is_empty() { &facts.cmd } else { start.args };
-        &[&facts.entrypoint, rest]
-    } else {
-        &[start.command]
-    };
-    lists.iter().find_map(|list| list.first()).map(String::as_str)
 }
 
 /// `path#function`, cut at the first `#` (`runwasi:crates/containerd-shim-wasm/src/sandbox/context.rs`).
@@ -79,11 +109,6 @@ pub fn holds_variable(argument: &str) -> bool {
     argument.contains("$(")
 }
 
-/// The working directory of the container.
-pub fn working_dir<'a>(facts: &'a ImageFacts, start: &Start<'a>) -> &'a str {
-    start.working_dir.filter(|directory| !directory.is_empty()).unwrap_or(&facts.working_dir)
-}
-
 /// The paths at which the image's own entry point may be.
 pub(super) fn wanted(entrypoint: &[String], cmd: &[String], working_dir: &str) -> Vec<String> {
     let Some(first) = entrypoint.first().or(cmd.first()) else { return Vec::new() };
@@ -103,18 +128,6 @@ pub(super) fn candidates(name: &str, working_dir: &str) -> Vec<String> {
         return vec![here];
     }
     SEARCH_PATH.iter().map(|folder| path::join(folder, name)).chain([here]).collect()
-}
-
-/// What a path leads to, volumes included. A path that says by its end that it is a folder leads to no file.
-pub fn at<'a>(facts: &'a ImageFacts, start: &Start<'_>, place: &str) -> At<'a> {
-    if let Some(mount) = hiding(facts, start.mounts, place) {
-        return At::Hidden(mount);
-    }
-    let folder = matches!(place.rsplit('/').next(), Some("" | "." | ".."));
-    match find(facts, place).filter(|_| !folder) {
-        Some((at, class)) => At::File(at, class),
-        None => At::Nothing,
-    }
 }
 
 /// The file that a path of the image leads to, volumes left out.
@@ -145,21 +158,83 @@ fn target<'a>(facts: &'a ImageFacts, at: &str) -> Option<&'a str> {
     }
 }
 
-/// The volume that hides a path, or a link on the way from it to its file.
-pub fn hiding(facts: &ImageFacts, mounts: &[&str], place: &str) -> Option<String> {
-    if mounts.is_empty() {
-        return None;
+impl<'a> View<'a> {
+    /// The image in the pod.
+    pub fn new(facts: &'a ImageFacts, start: &'a Start<'a>) -> Self {
+        let ends = |mount: &&str| [Some(path::normalise(mount)), resolved(facts, mount)];
+        let all = |mounts: &[&str]| mounts.iter().flat_map(ends).flatten().collect::<BTreeSet<String>>();
+        let (mounted, loose) = (all(start.mounts), all(start.loose));
+        let nested = mounted.iter().find(|mount| above(&loose, path::split(mount).0).is_some()).cloned();
+        Self { facts, start, mounted, nested }
     }
-    let passed = RefCell::new(vec![path::normalise(place)]);
-    path::resolve(place, true, |at| {
-        passed.borrow_mut().push(at.to_string());
-        target(facts, at)
-    });
-    let passed = passed.into_inner();
-    let covers = |mount: &str| {
-        let below = format!("{}/", mount.trim_end_matches('/'));
-        passed.iter().any(|path| path == mount || path.starts_with(&below))
-    };
-    let ends = |mount: &&str| [Some(path::normalise(mount)), resolved(facts, mount)];
-    mounts.iter().flat_map(ends).flatten().find(|mount| covers(mount))
+
+    /// A mount that may hide any file of the image.
+    pub fn nested(&self) -> Option<&str> {
+        self.nested.as_deref()
+    }
+
+    /// `argv[0]`. A `command` leaves the image's Entrypoint and Cmd out, `args` only its Cmd.
+    pub fn first_argument(&self) -> Option<&'a str> {
+        let (facts, start) = (self.facts, self.start);
+        let lists: &[&[String]] = if start.command.is_empty() {
+            let rest = if start.args.is_empty() { &facts.cmd } else { start.args };
+            &[&facts.entrypoint, rest]
+        } else {
+            &[start.command]
+        };
+        lists.iter().find_map(|list| list.first()).map(String::as_str)
+    }
+
+    /// The working directory of the container.
+    pub fn working_dir(&self) -> &'a str {
+        let own = || self.facts.working_dir.as_str();
+        self.start.working_dir.filter(|directory| !directory.is_empty()).unwrap_or_else(own)
+    }
+
+    /// A name relative to the working directory.
+    pub fn here(&self, name: &str) -> String {
+        path::join(self.working_dir(), name)
+    }
+
+    /// What a path leads to, mounts included. A path that says by its end that it is a folder leads to no file.
+    pub fn at(&self, place: &str) -> At<'a> {
+        if let Some(mount) = self.hiding(place) {
+            return At::Hidden(mount);
+        }
+        let folder = matches!(place.rsplit('/').next(), Some("" | "." | ".."));
+        match find(self.facts, place).filter(|_| !folder) {
+            Some((at, class)) => At::File(at, class),
+            None => At::Nothing,
+        }
+    }
+
+    /// The mount that hides a path, or a link on the way from it to its file.
+    pub fn hiding(&self, place: &str) -> Option<String> {
+        if self.mounted.is_empty() {
+            return None;
+        }
+        let passed = RefCell::new(vec![path::normalise(place)]);
+        path::resolve(place, true, |at| {
+            passed.borrow_mut().push(at.to_string());
+            target(self.facts, at)
+        });
+        passed.into_inner().iter().find_map(|place| above(&self.mounted, place)).map(String::from)
+    }
+
+    /// Whether something is mounted at exactly this path.
+    pub fn is_mounted(&self, place: &str) -> bool {
+        self.mounted.contains(place)
+    }
+}
+
+/// The one of these paths that is a path or above it.
+fn above<'a>(paths: &'a BTreeSet<String>, place: &str) -> Option<&'a str> {
+    let mut at = place;
+    loop {
+        match paths.get(at) {
+            Some(found) => return Some(found),
+            None if at == "/" || at.is_empty() => return None,
+            None => at = path::split(at).0,
+        }
+    }
 }

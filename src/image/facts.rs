@@ -24,6 +24,7 @@ impl ImageFacts {
             cmd: Vec::new(),
             working_dir: String::new(),
             env: Vec::new(),
+            search_path: None,
             modules: Vec::new(),
             files: Vec::new(),
             scanned: false,
@@ -83,6 +84,7 @@ impl ImageFacts {
         self.cmd.clone_from(&config.cmd);
         self.working_dir.clone_from(&config.working_dir);
         self.env.clone_from(&config.env);
+        self.search_path.clone_from(&config.search_path);
         for (name, words) in [("config.Entrypoint", &config.entrypoint), ("config.Cmd", &config.cmd)] {
             if !words.is_empty() {
                 self.saw(name, words.join(" "));

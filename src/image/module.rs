@@ -193,7 +193,12 @@ impl Walk {
                     self.core_export(export?.name);
                 }
             }
-            Payload::CustomSection(section) => self.signs.custom(section),
+            Payload::CustomSection(section) => {
+                if section.name() == "wasmedge" {
+                    self.features.insert(Feature::WasmedgeMachineCode);
+                }
+                self.signs.custom(section);
+            }
             other => return self.component_section(other),
         }
         Ok(())

@@ -3,10 +3,10 @@
 //! really starts, each family of them says itself (`runtime`).
 
 use super::annotation::crun_annotation;
-use super::entry::{self, At, Start, cut_function, first_argument, is_root, names_wasm, needs_layers};
+use super::entry::{self, At, Start, View, cut_function, is_root, names_wasm, needs_layers};
 use super::malformed::harmless;
 use super::names::{SLIGHTFILE, SPIN_TOML, WWS_TOML};
-use super::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, kind, path};
+use super::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, kind};
 
 /// Marks the evidence that sums the others up.
 pub(super) const CONCLUSION: &str = "conclusion";
@@ -18,15 +18,21 @@ pub fn program(facts: &ImageFacts, command: &[String], args: &[String]) -> Progr
 
 /// [`program`], with everything that a pod can say about it.
 pub fn start(facts: &ImageFacts, start: &Start<'_>) -> Program {
+    meant(&View::new(facts, start))
+}
+
+/// [`start`], of an image that is looked at already.
+pub fn meant(view: &View<'_>) -> Program {
+    let facts = view.facts;
     match facts.shape {
-        Shape::WasmArtifact | Shape::RunwasiLayers | Shape::SpinArtifact => layers(facts, start),
+        Shape::WasmArtifact | Shape::RunwasiLayers | Shape::SpinArtifact => layers(view),
         Shape::WasmRootfs
         | Shape::ScratchRootfs
         | Shape::LinuxRootfs
         | Shape::SpinRootfs
         | Shape::SlightRootfs
         | Shape::WwsRootfs
-        | Shape::CrunRootfs => rootfs(facts, start),
+        | Shape::CrunRootfs => rootfs(view),
         Shape::SpinLegacy | Shape::Other => unknown(conclusion(facts)),
     }
 }
@@ -34,8 +40,9 @@ pub fn start(facts: &ImageFacts, start: &Start<'_>) -> Program {
 /// The class of the file that the image's own entry point names, following links.
 pub(super) fn own_class(facts: &ImageFacts) -> Option<&FileClass> {
     let start = Start::default();
-    let name = cut_function(first_argument(facts, &start)?).0;
-    places(facts, name, &start).iter().find_map(|place| entry::find(facts, place)).map(|(_, class)| class)
+    let view = View::new(facts, &start);
+    let name = cut_function(view.first_argument()?).0;
+    places(&view, name).iter().find_map(|place| entry::find(facts, place)).map(|(_, class)| class)
 }
 
 /// A program of which nothing can be said but why.
@@ -64,8 +71,8 @@ pub fn of_layers(facts: &ImageFacts, function: Option<&str>) -> Program {
     }
 }
 
-fn layers(facts: &ImageFacts, start: &Start<'_>) -> Program {
-    of_layers(facts, first_argument(facts, start).and_then(|argument| cut_function(argument).1))
+fn layers(view: &View<'_>) -> Program {
+    of_layers(view.facts, view.first_argument().and_then(|argument| cut_function(argument).1))
 }
 
 /// Every module that runs with some component's capabilities.
@@ -83,20 +90,21 @@ fn wasm(kind: ImageKind, packaging: Packaging, modules: Vec<usize>) -> Program {
     Program::Wasm { kind, packaging, modules }
 }
 
-fn rootfs(facts: &ImageFacts, start: &Start<'_>) -> Program {
+fn rootfs(view: &View<'_>) -> Program {
+    let facts = view.facts;
     let ordinary = facts.shape == Shape::LinuxRootfs;
-    let Some(argument) = first_argument(facts, start) else {
+    let Some(argument) = view.first_argument() else {
         let reason = "neither the pod nor the image names a program; set `command`";
-        let application = application(facts, start);
+        let application = application(view);
         return application.unwrap_or_else(|| if ordinary { Program::Linux } else { unknown(reason) });
     };
     if ordinary && !facts.scanned {
-        return unread(argument, start);
+        return unread(argument, view.start);
     }
     if entry::holds_variable(argument) && (!ordinary || !facts.modules.is_empty()) {
         return variable(argument);
     }
-    scanned(facts, start, argument, ordinary)
+    scanned(view, argument, ordinary)
 }
 
 /// A program whose name the kubelet completes.
@@ -121,9 +129,9 @@ fn unread(argument: &str, start: &Start<'_>) -> Program {
 }
 
 /// The application that a shim starts from files at the root when the entry point leads to no program.
-pub fn application(facts: &ImageFacts, start: &Start<'_>) -> Option<Program> {
-    let mounted = start.mounts.iter().any(|mount| matches!(path::normalise(mount).as_str(), "/" | SPIN_TOML));
-    if mounted || entry::hiding(facts, start.mounts, SPIN_TOML).is_some() {
+pub fn application(view: &View<'_>) -> Option<Program> {
+    let facts = view.facts;
+    if view.hiding(SPIN_TOML).is_some() {
         return Some(unknown(format!(
             "a volume provides `{SPIN_TOML}`, which the Spin shim starts; put the application into the image"
         )));
@@ -133,7 +141,7 @@ pub fn application(facts: &ImageFacts, start: &Start<'_>) -> Option<Program> {
             (Some((_, FileClass::Unreadable { message })), _) => {
                 unknown(format!("`{SPIN_TOML}` cannot be used: {message}"))
             }
-            (_, Some(_)) => spin_files(facts, start),
+            (_, Some(_)) => spin_files(view),
             _ => unknown(format!("`{SPIN_TOML}` could not be read as the manifest of a Spin application")),
         });
     }
@@ -150,11 +158,10 @@ pub fn application(facts: &ImageFacts, start: &Start<'_>) -> Option<Program> {
 }
 
 /// A Spin application whose modules are files: the Spin shim compiles them inside the pod.
-fn spin_files(facts: &ImageFacts, start: &Start<'_>) -> Program {
-    let numbered = facts.modules.iter().enumerate().filter(|(_, module)| module.component.is_some());
+fn spin_files(view: &View<'_>) -> Program {
+    let numbered = view.facts.modules.iter().enumerate().filter(|(_, module)| module.component.is_some());
     let (numbers, modules): (Vec<usize>, Vec<_>) = numbered.unzip();
-    let hidden =
-        modules.iter().find_map(|module| Some((module, entry::hiding(facts, start.mounts, &module.source)?)));
+    let hidden = modules.iter().find_map(|module| Some((module, view.hiding(&module.source)?)));
     match hidden {
         Some((module, mount)) => hidden_by(&module.source, &mount),
         None => wasm(ImageKind::SpinApp, Packaging::RootFilesystem, numbers),
@@ -166,19 +173,20 @@ pub fn hidden_by(name: &str, mount: &str) -> Program {
     unknown(format!("`{name}` is under the volume at `{mount}`, which hides the image's own file"))
 }
 
-fn scanned(facts: &ImageFacts, start: &Start<'_>, argument: &str, ordinary: bool) -> Program {
+fn scanned(view: &View<'_>, argument: &str, ordinary: bool) -> Program {
+    let facts = view.facts;
     // A shim looks for a native program under the whole name first, and only then cuts at `#`.
-    let whole = lookup(facts, start, argument);
-    if let At::File(source, FileClass::Native { magic }) = whole {
+    let whole = lookup(view, argument);
+    if let At::File(source, FileClass::Native { magic, .. }) = whole {
         return native(facts, source, magic);
     }
     let (name, function) = cut_function(argument);
-    match if function.is_some() { lookup(facts, start, name) } else { whole } {
+    match if function.is_some() { lookup(view, name) } else { whole } {
         At::File(at, FileClass::Wasm) => run(facts, at, function),
-        At::File(source, FileClass::Native { magic }) => native(facts, source, magic),
+        At::File(source, FileClass::Native { magic, .. }) => native(facts, source, magic),
         At::File(at, FileClass::Unreadable { message }) => unreadable(at, message),
-        At::Hidden(_) | At::Nothing if is_root(argument) || is_application(facts, start) => {
-            application(facts, start).unwrap_or_else(|| nothing(argument, ordinary))
+        At::Hidden(_) | At::Nothing if is_root(argument) || is_application(view) => {
+            application(view).unwrap_or_else(|| nothing(argument, ordinary))
         }
         At::Hidden(_) | At::Nothing if ordinary && !names_wasm(argument) => Program::Linux,
         At::Hidden(mount) => hidden_by(name, &mount),
@@ -188,7 +196,7 @@ fn scanned(facts: &ImageFacts, start: &Start<'_>, argument: &str, ordinary: bool
 
 /// A file that was meant to be Wasm.
 pub fn unreadable(at: &str, message: &str) -> Program {
-    unknown(format!("`{at}` was read as Wasm: {message}"))
+    unknown(format!("`{at}` cannot be judged: {message}"))
 }
 
 fn nothing(argument: &str, linux: bool) -> Program {
@@ -199,9 +207,9 @@ fn nothing(argument: &str, linux: bool) -> Program {
 }
 
 /// Whether a shim that asks only whether the entry point is native would start an application from the root.
-fn is_application(facts: &ImageFacts, start: &Start<'_>) -> bool {
-    let mounted = start.mounts.iter().any(|mount| path::normalise(mount) == SPIN_TOML);
-    mounted || matches!(facts.shape, Shape::SpinRootfs | Shape::SlightRootfs | Shape::WwsRootfs)
+fn is_application(view: &View<'_>) -> bool {
+    view.is_mounted(SPIN_TOML)
+        || matches!(view.facts.shape, Shape::SpinRootfs | Shape::SlightRootfs | Shape::WwsRootfs)
 }
 
 /// A native program: an ordinary one of an ordinary image, or native code in one that is packed as Wasm.
@@ -223,16 +231,15 @@ pub fn run(facts: &ImageFacts, at: &str, function: Option<&str>) -> Program {
 }
 
 /// The first place that has something to start, or that a volume hides.
-fn lookup<'a>(facts: &'a ImageFacts, start: &Start<'_>, name: &str) -> At<'a> {
+fn lookup<'a>(view: &View<'a>, name: &str) -> At<'a> {
     let tells = |found: &At<'_>| {
         !matches!(found, At::Nothing | At::File(_, FileClass::Link { .. } | FileClass::Other))
     };
-    let places = places(facts, name, start);
-    places.iter().map(|place| entry::at(facts, start, place)).find(tells).unwrap_or(At::Nothing)
+    places(view, name).iter().map(|place| view.at(place)).find(tells).unwrap_or(At::Nothing)
 }
 
-fn places(facts: &ImageFacts, name: &str, start: &Start<'_>) -> Vec<String> {
-    entry::candidates(name, entry::working_dir(facts, start))
+fn places(view: &View<'_>, name: &str) -> Vec<String> {
+    entry::candidates(name, view.working_dir())
 }
 
 #[cfg(test)]
@@ -267,6 +274,7 @@ mod tests {
             cmd: Vec::new(),
             working_dir: String::new(),
             env: Vec::new(),
+            search_path: None,
             modules,
             files,
             scanned: true,
@@ -278,7 +286,7 @@ mod tests {
     }
 
     fn elf() -> FileClass {
-        FileClass::Native { magic: "ELF".into() }
+        FileClass::Native { magic: "ELF".into(), runs: true }
     }
 
     fn link(target: &str) -> FileClass {

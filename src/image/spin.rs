@@ -33,7 +33,12 @@ pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
     }
     let mut triggers = BTreeSet::new();
     for trigger in root.need("triggers")?.list()? {
-        triggers.insert(trigger.need("trigger_type")?.text()?);
+        let kind = trigger.need("trigger_type")?.text()?;
+        let id = triggered(&trigger)?;
+        for component in components.iter_mut().filter(|c| id.is_none_or(|id| c.id == id)) {
+            component.triggers.insert(kind.clone());
+        }
+        triggers.insert(kind);
         add_middleware(&trigger, &mut components)?;
     }
     check_ids(&components)?;
@@ -131,6 +136,8 @@ fn read_component(at: &At<'_>) -> Result<SpinComponent, Malformed> {
         sqlite_databases: metadata.list_of_text("databases")?,
         ai_models: metadata.list_of_text("ai_models")?,
         files,
+        sources: Vec::new(),
+        triggers: BTreeSet::new(),
         env: at.map_of_text("env")?.into_keys().collect(),
         variables: config
             .values()
@@ -201,13 +208,17 @@ fn middleware(at: &At<'_>) -> Result<Vec<String>, Malformed> {
     Ok(found)
 }
 
+/// The component that a trigger starts; `None` for one that names none, which may be any.
+fn triggered<'a>(trigger: &At<'a>) -> Result<Option<&'a str>, Malformed> {
+    let config = trigger.get("trigger_config")?;
+    Ok(config.and_then(|config| config.value.get("component").and_then(Value::as_str)))
+}
+
 /// Middleware that a trigger names belongs to the trigger's component.
 fn add_middleware(trigger: &At<'_>, components: &mut [SpinComponent]) -> Result<(), Malformed> {
     let found = middleware(trigger)?;
-    let config = trigger.get("trigger_config")?;
-    let id =
-        config.and_then(|config| config.value.get("component").and_then(Value::as_str).map(String::from));
-    for component in components.iter_mut().filter(|component| Some(&component.id) == id.as_ref()) {
+    let id = triggered(trigger)?;
+    for component in components.iter_mut().filter(|component| Some(component.id.as_str()) == id) {
         component.inherited.extend(found.iter().cloned());
         component.inherited.sort();
         component.inherited.dedup();

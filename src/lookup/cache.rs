@@ -269,6 +269,7 @@ pub(super) mod tests {
             cmd: Vec::new(),
             working_dir: String::new(),
             env: Vec::new(),
+            search_path: None,
             modules: Vec::new(),
             files: Vec::new(),
             scanned: false,

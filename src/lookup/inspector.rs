@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures::FutureExt;
 
 use super::cache::{CacheLimits, Memory, Recall};
-use super::look::{Counters, Detect, Inner, Question, count, is_hopeless, open_store};
+use super::look::{Counters, Detect, Inner, Question, count, is_refused, open_store};
 use super::memory::LayerMemory;
 use super::running::{Outcome, Progress, Running};
 use super::shares::Shares;
@@ -184,7 +184,7 @@ impl Inspector {
 
 /// The error with what is known of pull secrets that could not be read, where they might have made a difference.
 fn noted(error: Arc<Error>, notes: &[String]) -> Arc<Error> {
-    if notes.is_empty() || is_hopeless(&error) {
+    if notes.is_empty() || is_refused(&error) {
         return error;
     }
     Arc::new(Error::ReadPullSecrets { source: Box::new((*error).clone()), notes: notes.join("; ") })

@@ -399,11 +399,11 @@ fn compact(facts: &ImageFacts) -> Arc<ImageFacts> {
 
 /// Whether what was known before no longer holds: the image is gone, or may not be asked for.
 fn is_final(error: &Error) -> bool {
-    matches!(error, Error::Fetch(registry::Error::FindImage { .. })) || is_hopeless(error)
+    matches!(error, Error::Fetch(registry::Error::FindImage { .. })) || is_refused(error)
 }
 
 /// Whether no credentials help.
-pub(super) fn is_hopeless(error: &Error) -> bool {
+pub(super) fn is_refused(error: &Error) -> bool {
     let Error::Fetch(error) = error else { return false };
     matches!(
         error,

@@ -2,11 +2,11 @@
 //! It knows files only. One build of crun has one or more handlers, so a RuntimeClass that leads to crun says nothing by
 //! itself: the platform's configuration says which one it is.
 
+use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
-use super::family::{Compiler, NativeWay, Runtime};
-use super::handover::{Files, Handover, Things, Variables};
+use super::handover::{Extra, Files, Handover, Things, Variables};
 use super::{runwasi, runwasi_wasmedge};
-use crate::image::entry::{self, At, SEARCH_PATH, Start, first_argument};
+use crate::image::entry::{self, At, SEARCH_PATH, Variable, View};
 use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Shape, path, program};
 
 /// The row of one handler.
@@ -21,7 +21,12 @@ pub(super) struct Crun {
 
 /// WasmEdge: the same as behind runwasi's shim.
 pub(super) const CRUN_WASMEDGE: Crun = Crun {
-    things: Things { files: Files::Root, network: true, plug_in_functions: true, ..Things::COMMAND },
+    things: Things {
+        files: Files::Root,
+        network: true,
+        extras: &[Extra::PlugInFunctions],
+        ..Things::COMMAND
+    },
     provides: &[Feature::WasmedgeSockets, Feature::WasiNn],
     native_ways: runwasi_wasmedge::NATIVE_WAYS,
 };
@@ -48,8 +53,12 @@ pub(super) const CRUN_WAMR: Crun = Crun {
 };
 
 impl Runtime for Crun {
-    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
-        choose(facts, start)
+    fn choose(&self, view: &View<'_>) -> Choice {
+        let chosen = choose(view);
+        if self.native_ways.contains(&NativeWay::Section(Feature::WasmedgeMachineCode)) {
+            return runwasi_wasmedge::with_machine_code(view.facts, chosen);
+        }
+        chosen
     }
 
     /// Every handler loads core modules (`wasmtime_module_new` and its kin).
@@ -78,7 +87,8 @@ impl Runtime for Crun {
 }
 
 /// What crun starts, natively or with a Wasm handler. A `#` is a character like any other.
-pub(super) fn choose(facts: &ImageFacts, start: &Start<'_>) -> Choice {
+pub(super) fn choose(view: &View<'_>) -> Choice {
+    let facts = view.facts;
     match facts.shape {
         Shape::SpinLegacy | Shape::Other => return Choice::unknown(program::conclusion(facts)),
         Shape::WasmArtifact | Shape::RunwasiLayers | Shape::SpinArtifact => {
@@ -86,31 +96,41 @@ pub(super) fn choose(facts: &ImageFacts, start: &Start<'_>) -> Choice {
         }
         _ => {}
     }
-    let argument = first_argument(facts, start).unwrap_or_default();
+    let argument = view.first_argument().unwrap_or_default();
     if !facts.scanned {
         return Choice::unknown(format!(
             "`{argument}` will be started by a Wasm runtime, but the layers of the image were not read"
         ));
     }
+    if let Some(mount) = view.nested() {
+        return runwasi::nested(mount);
+    }
     if entry::holds_variable(argument) {
         return Choice::Starts(program::variable(argument));
     }
-    found(facts, start, argument)
+    found(view, argument)
 }
 
 /// A name with a slash is a path; one without is searched in the container's `PATH`, and is otherwise taken relative to
 /// the working directory (`crun:src/libcrun/utils.c`, `find_executable`; `container.c`, `container_init_setup`).
-fn found(facts: &ImageFacts, start: &Start<'_>, argument: &str) -> Choice {
-    let here = runwasi::here(facts, start, argument);
-    let searched = SEARCH_PATH.iter().map(|folder| path::join(folder, argument));
-    let places: Vec<String> = match argument {
-        "" => Vec::new(),
-        path if path.contains('/') => vec![here],
-        _ => searched.chain([here]).collect(),
+fn found(view: &View<'_>, argument: &str) -> Choice {
+    let facts = view.facts;
+    let here = view.here(argument);
+    let places: Vec<String> = match (argument, search_path(view)) {
+        ("", _) => Vec::new(),
+        (path, _) if path.contains('/') => vec![here],
+        (name, Some(folders)) => {
+            folders.iter().map(|folder| path::join(&view.here(folder), name)).chain([here]).collect()
+        }
+        (name, None) => {
+            return Choice::unknown(format!(
+                "`{name}` is searched in the container's PATH, whose value is not in the pod spec; write the whole path"
+            ));
+        }
     };
     let mut files: Vec<(&str, &FileClass)> = Vec::new();
     for place in &places {
-        match entry::at(facts, start, place) {
+        match view.at(place) {
             At::Hidden(mount) => return Choice::Starts(program::hidden_by(argument, &mount)),
             At::File(at, class) if files.iter().all(|(known, _)| *known != at) => files.push((at, class)),
             At::File(..) | At::Nothing => {}
@@ -120,7 +140,9 @@ fn found(facts: &ImageFacts, start: &Start<'_>, argument: &str) -> Choice {
     match files.as_slice() {
         [] => runwasi::nothing(argument),
         [(at, class)] => program_of(facts, at, class, argument),
-        [(at, FileClass::Native { magic }), rest @ ..] if rest.iter().all(|(_, class)| is_native(class)) => {
+        [(at, FileClass::Native { magic, runs: true }), rest @ ..]
+            if rest.iter().all(|(_, class)| is_native(class)) =>
+        {
             Choice::Starts(program::native(facts, at, magic))
         }
         [(one, _), (another, _), ..] => Choice::unknown(format!(
@@ -130,16 +152,33 @@ fn found(facts: &ImageFacts, start: &Start<'_>, argument: &str) -> Choice {
     }
 }
 
+/// The folders of the container's `PATH`; `None` where its value is not known.
+fn search_path<'a>(view: &View<'a>) -> Option<Vec<&'a str>> {
+    match view.start.path {
+        Variable::Literal(path) => Some(path.split(':').collect()),
+        Variable::Unset => Some(match &view.facts.search_path {
+            Some(path) => path.split(':').collect(),
+            None => SEARCH_PATH.to_vec(),
+        }),
+        Variable::Elsewhere => None,
+    }
+}
+
 /// The program in a file that a handler without functions of its own starts.
 pub(super) fn program_of(facts: &ImageFacts, at: &str, class: &FileClass, name: &str) -> Choice {
     match class {
         FileClass::Wasm => Choice::Starts(program::run(facts, at, None)),
-        FileClass::Native { magic } => Choice::Starts(program::native(facts, at, magic)),
+        FileClass::Native { magic, runs: true } => Choice::Starts(program::native(facts, at, magic)),
+        // Started as a program by who may execute it, and loaded into the engine otherwise.
+        FileClass::Native { .. } => Choice::unknown(format!(
+            "`{at}` is a native program that not every user may execute; add the permission (`chmod +x`)"
+        )),
         FileClass::Unreadable { message } => Choice::Starts(program::unreadable(at, message)),
         FileClass::Link { .. } | FileClass::Other => runwasi::nothing(name),
     }
 }
 
+/// Whichever of these is executable, what starts is native.
 const fn is_native(class: &FileClass) -> bool {
     matches!(class, FileClass::Native { .. })
 }

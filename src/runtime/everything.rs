@@ -1,26 +1,30 @@
 //! A runtime that no profile describes. It may be any of the described ones, or none of them, so a program is known only
 //! where all of them would start the same.
 
+use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
-use super::family::{Compiler, Family, NativeWay, Runtime};
+use super::crun::CRUN_WASMTIME;
 use super::handover::Handover;
-use crate::image::entry::Start;
-use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Program, Shape, program};
+use super::runwasi_wasmedge;
+use super::runwasi_wasmtime::RunwasiWasmtime;
+use super::spin::Spin;
+use super::youki::YoukiWasmtime;
+use crate::image::entry::View;
+use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 
 /// The row of this family.
 #[derive(Debug)]
 pub(super) struct Everything;
 
-/// One family for each way of searching for a program.
-const WAYS: [Family; 4] =
-    [Family::RunwasiWasmedge, Family::Spin, Family::CrunWasmedge, Family::YoukiWasmtime];
+/// One runtime for each way of searching for a program; together they run every kind that any runtime does.
+const WAYS: [&dyn Runtime; 4] = [&RunwasiWasmtime, &Spin, &CRUN_WASMTIME, &YoukiWasmtime];
 
 impl Runtime for Everything {
-    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
+    fn choose(&self, view: &View<'_>) -> Choice {
         let mut found: Option<Program> = None;
         let mut nothing = String::new();
-        for family in WAYS {
-            match family.runtime().choose(facts, start) {
+        for runtime in WAYS {
+            match runtime.choose(view) {
                 Choice::Nothing(reason) if nothing.is_empty() => nothing = reason,
                 Choice::Nothing(_) => {}
                 Choice::Starts(unknown @ Program::Unknown { .. }) => return Choice::Starts(unknown),
@@ -35,11 +39,12 @@ impl Runtime for Everything {
                 },
             }
         }
-        found.map_or(Choice::Nothing(nothing), Choice::Starts)
+        let found = found.map_or(Choice::Nothing(nothing), Choice::Starts);
+        runwasi_wasmedge::with_machine_code(view.facts, found)
     }
 
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
-        Family::DESCRIBED.into_iter().any(|family| family.runtime().runs(shape, kind, packaging))
+        WAYS.into_iter().any(|runtime| runtime.runs(shape, kind, packaging))
     }
 
     fn provides(&self, _feature: Feature) -> bool {
@@ -58,6 +63,6 @@ impl Runtime for Everything {
     }
 
     fn native_ways(&self) -> &'static [NativeWay] {
-        &[NativeWay::PlugIns]
+        runwasi_wasmedge::NATIVE_WAYS
     }
 }

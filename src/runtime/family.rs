@@ -1,24 +1,22 @@
-//! The families of runtimes, and the questions that each of them answers for an image and a pod. A family is one file
-//! beside this one; a new runtime is a new file, a name here and a row in [`Family::runtime`].
+//! The families of runtimes by their names. A family is one file beside this one, which answers the questions of
+//! [`Runtime`]; a new runtime is a new file, a name here and a row in [`Family::runtime`].
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
+use super::answers::Runtime;
 use super::choice::Choice;
 use super::crun::{CRUN_WAMR, CRUN_WASMEDGE, CRUN_WASMER, CRUN_WASMTIME};
 use super::everything::Everything;
-use super::handover::Handover;
 use super::runwasi_wamr::RunwasiWamr;
 use super::runwasi_wasmedge::RunwasiWasmedge;
 use super::runwasi_wasmer::RunwasiWasmer;
 use super::runwasi_wasmtime::RunwasiWasmtime;
 use super::spin::Spin;
 use super::youki::YoukiWasmtime;
-use crate::image::entry::Start;
-use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape, program};
-use crate::quantity::Quantity;
+use crate::image::entry::{Start, View};
+use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Program, program};
 
 /// The runtime behind a RuntimeClass, by its own code: what it starts from an image and what it hands over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -47,58 +45,6 @@ pub enum Family {
     /// A runtime that no profile describes: it is taken to start whatever one of the others would, and to hand over
     /// everything.
     Everything,
-}
-
-/// Who compiles a program: this decides its memory floor by a factor of seven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Compiler {
-    /// The shim, once per node and outside of the pod.
-    Shim,
-    /// The container's own process, at every start. Engines that interpret are counted here too: what they need was
-    /// never measured.
-    Container,
-}
-
-/// A way from a program to native code outside of its sandbox, beside native programs that are started as such.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum NativeWay {
-    /// Variables of the container name plug-ins that are loaded into the runtime.
-    PlugIns,
-}
-
-/// What one runtime does with an image and a pod. Each answer is read from the runtime's own code; the file of the
-/// family names it.
-pub trait Runtime: Debug + Sync {
-    /// Which program starts.
-    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice;
-
-    /// Whether it can start a program of this kind that is packed like this.
-    fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool;
-
-    /// Whether it provides what a binary needs beyond plain WASI. Only what it is known to link.
-    fn provides(&self, feature: Feature) -> bool;
-
-    /// What it hands to a program of this kind.
-    fn hands_over(&self, kind: ImageKind) -> Handover;
-
-    /// Who compiles a program that is packed like this.
-    fn compiler(&self, packaging: Packaging) -> Compiler;
-
-    /// Memory that the runtime itself needs in the container's cgroup before any module is loaded.
-    fn base_memory(&self) -> Quantity {
-        // Measured at most for runwasi's wasmtime; see `plan::floor`.
-        Quantity::mebibytes(4)
-    }
-
-    /// The native ways out of the sandbox.
-    fn native_ways(&self) -> &'static [NativeWay] {
-        &[]
-    }
-
-    /// Whether a command component that imports any interface of `wasi:http` fails to be linked.
-    fn lacks_http(&self, _kind: ImageKind) -> bool {
-        false
-    }
 }
 
 impl Family {
@@ -136,9 +82,10 @@ impl Family {
     /// The program that a container starts under this runtime. Where it starts nothing, that is what the image is meant
     /// to start, if it is known and the runtime cannot run it: so the refusal can say what would.
     pub fn start(self, facts: &ImageFacts, start: &Start<'_>) -> Program {
-        match self.runtime().choose(facts, start) {
+        let view = View::new(facts, start);
+        match self.runtime().choose(&view) {
             Choice::Starts(program) => program,
-            Choice::Nothing(reason) => match program::start(facts, start) {
+            Choice::Nothing(reason) => match program::meant(&view) {
                 Program::Wasm { kind, packaging, modules }
                     if !self.runtime().runs(facts.shape, kind, packaging) =>
                 {
@@ -157,7 +104,8 @@ impl Family {
             .filter_map(|number| facts.modules.get(*number))
             .flat_map(|module| &module.features);
         let runtime = self.runtime();
-        runtime.runs(facts.shape, *kind, *packaging) && features.all(|feature| runtime.provides(*feature))
+        runtime.runs(facts.shape, *kind, *packaging)
+            && features.all(|feature| is_passed_over(*feature) || runtime.provides(*feature))
     }
 }
 
@@ -179,7 +127,8 @@ pub fn warnings(facts: &ImageFacts, program: &Program) -> Vec<String> {
 
 fn warning(module: &ModuleFacts) -> Option<String> {
     let runtime = Family::RunwasiWasmtime.runtime();
-    let feature = module.features.iter().find(|feature| !runtime.provides(**feature))?;
+    let lacks = |feature: &&Feature| !is_passed_over(**feature) && !runtime.provides(**feature);
+    let feature = module.features.iter().find(lacks)?;
     let what = match feature {
         Feature::WasiUnstable => {
             "imports `wasi_unstable`, WASI's first snapshot; build it with a current toolchain"
@@ -193,6 +142,12 @@ fn warning(module: &ModuleFacts) -> Option<String> {
             "needs threads with shared memory; build it without them"
         }
         Feature::WasiNn => "calls wasi-nn; place it on a runtime that has a back end for it",
+        Feature::WasmedgeMachineCode => return None,
     };
     Some(format!("runwasi's wasmtime shim cannot start `{}`: it {what}", module.source))
+}
+
+/// What engines that do not know it read past.
+const fn is_passed_over(feature: Feature) -> bool {
+    matches!(feature, Feature::WasmedgeMachineCode)
 }

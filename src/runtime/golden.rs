@@ -1,10 +1,10 @@
 //! The same image and pod under every family: a table of what starts.
 
 use super::Family;
-use crate::image::entry::Start;
+use crate::image::entry::{Start, Variable, View};
 use crate::image::{
-    Evidence, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape, SpinApp,
-    SpinComponent, WasmFormat,
+    Digest, Evidence, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
+    SpinApp, SpinComponent, WasmFormat,
 };
 
 const FAMILIES: [Family; 6] = [
@@ -35,8 +35,8 @@ fn module(source: &str) -> ModuleFacts {
 
 fn blank(shape: Shape) -> ImageFacts {
     ImageFacts {
-        digest: crate::image::Digest::of(b"golden"),
-        manifest_digest: crate::image::Digest::of(b"golden manifest"),
+        digest: Digest::of(b"golden"),
+        manifest_digest: Digest::of(b"golden"),
         kind: ImageKind::Linux,
         shape,
         platform: "linux/amd64".into(),
@@ -45,6 +45,7 @@ fn blank(shape: Shape) -> ImageFacts {
         cmd: Vec::new(),
         working_dir: String::new(),
         env: Vec::new(),
+        search_path: None,
         modules: Vec::new(),
         files: Vec::new(),
         scanned: true,
@@ -55,13 +56,21 @@ fn blank(shape: Shape) -> ImageFacts {
     }
 }
 
-/// A root file system. `path` is a Wasm file, `path!` an ELF program, `path -> target` a link, `path?` a text file.
+/// A root file system. `path` is a Wasm file, `path!` an ELF program, `path~` one that not every user may execute,
+/// `path->target` a link, `path?` a text file.
 fn rootfs(shape: Shape, files: &str) -> ImageFacts {
-    let file = |word: &str| match (word.split_once("->"), word.strip_suffix('!'), word.strip_suffix('?')) {
-        (Some((name, target)), ..) => (name.to_string(), FileClass::Link { target: target.to_string() }),
-        (_, Some(name), _) => (name.to_string(), FileClass::Native { magic: "ELF".into() }),
-        (.., Some(name)) => (name.to_string(), FileClass::Other),
-        _ => (word.to_string(), FileClass::Wasm),
+    let native = |runs| FileClass::Native { magic: "ELF".into(), runs };
+    let file = |word: &str| {
+        if let Some((name, target)) = word.split_once("->") {
+            return (name.to_string(), FileClass::Link { target: target.to_string() });
+        }
+        let name = word.trim_end_matches(['!', '~', '?']).to_string();
+        match word.chars().last() {
+            Some('!') => (name, native(true)),
+            Some('~') => (name, native(false)),
+            Some('?') => (name, FileClass::Other),
+            _ => (name, FileClass::Wasm),
+        }
     };
     let mut files: Vec<(String, FileClass)> = files.split_whitespace().map(file).collect();
     files.sort_by(|a, b| a.0.cmp(&b.0));
@@ -206,6 +215,75 @@ fn names() -> Vec<Row> {
     ]
 }
 
+/// What a shim's check and its start read differently.
+fn traps() -> Vec<Row> {
+    vec![
+        row("a program that not every user may execute", linux("/bin/app~"), "/bin/app", ["?"; 6]),
+        row(
+            "such a program beside an application of Spin",
+            spin_files(Shape::LinuxRootfs, "/web.wasm /bin/app~"),
+            "/bin/app",
+            ["?", "?", "spin app", "?", "?", "?"],
+        ),
+        row(
+            "the entry point of a Docker image beside an application of Spin",
+            spin_files(Shape::ScratchRootfs, "/web.wasm"),
+            "/web.wasm",
+            ["/web.wasm", "/web.wasm", "spin app", "/web.wasm", "/web.wasm", "?"],
+        ),
+        row(
+            "a precompiled module in the search path, and a harmless one where the check looks",
+            scratch("/usr/local/bin/app~ /app"),
+            "app",
+            ["?"; 6],
+        ),
+        row(
+            "a text file first in the search path",
+            scratch("/usr/local/bin/a.wasm? /a.wasm"),
+            "a.wasm",
+            ["?", "?", "/a.wasm+", "?", "/a.wasm", "?"],
+        ),
+        row(
+            "no function after `#`",
+            scratch("/app.wasm"),
+            "/app.wasm#",
+            ["?", "?", "/app.wasm+", "?", "?", "?"],
+        ),
+    ]
+}
+
+/// What volumes hide, and what a shim does when reading the layers fails.
+fn fallbacks() -> Vec<Row> {
+    let index = |shape| ImageFacts { manifest_digest: Digest::of(b"m"), ..layered(shape) };
+    vec![
+        row("a folder", scratch("/app.wasm"), "/app.wasm/", ["?"; 6]),
+        Row {
+            mount: "/q/app.wasm",
+            ..row(
+                "a volume mounted through a link of the image",
+                scratch("/app.wasm /q->/"),
+                "/app.wasm",
+                ["?"; 6],
+            )
+        },
+        row(
+            "Wasm layers behind an index, which the shims do not read",
+            index(Shape::WasmArtifact),
+            "/",
+            ["?", "?", "layers+", "layers+", "layers+", "?"],
+        ),
+        Row {
+            mount: "/app.wasm",
+            ..row(
+                "Wasm layers, and a volume from which the shim starts when reading them fails",
+                layered(Shape::WasmArtifact),
+                "/app.wasm",
+                ["?", "?", "?", "layers+", "layers+", "?"],
+            )
+        },
+    ]
+}
+
 /// Applications of Spin, and layers.
 fn shapes() -> Vec<Row> {
     let spin = ["spin app+", "spin app+", "spin app", "spin app+", "spin app+", "spin app"];
@@ -234,7 +312,7 @@ fn shapes() -> Vec<Row> {
 #[test]
 fn the_same_image_and_pod_start_what_each_runtime_starts() {
     for Row { why, image, command, working_dir, mount, starts } in
-        [paths(), names(), shapes()].into_iter().flatten()
+        [paths(), names(), traps(), fallbacks(), shapes()].into_iter().flatten()
     {
         let command: Vec<String> = command.split_whitespace().map(String::from).collect();
         let mounts = [mount];
@@ -243,4 +321,68 @@ fn the_same_image_and_pod_start_what_each_runtime_starts() {
         let found = FAMILIES.map(|family| started(family, &image, &start));
         assert_eq!(found, starts, "{why}");
     }
+}
+
+#[test]
+fn crun_searches_the_path_of_the_container_and_no_other() {
+    let start = |path| {
+        let command = ["tool.wasm".to_string()];
+        let image = scratch("/opt/tools/tool.wasm /usr/bin/tool.wasm");
+        let start = Start { command: &command, path, working_dir: Some("/nowhere"), ..Start::default() };
+        started(Family::CrunWasmtime, &image, &start)
+    };
+    assert_eq!(start(Variable::Unset), "/usr/bin/tool.wasm");
+    assert_eq!(start(Variable::Literal("/opt/tools")), "/opt/tools/tool.wasm");
+    assert_eq!(
+        start(Variable::Literal("/opt/tools:/usr/bin")),
+        "?",
+        "which of them is executable is not known"
+    );
+    assert_eq!(start(Variable::Literal("/sbin")), "?");
+    assert_eq!(start(Variable::Elsewhere), "?", "a Secret may hold it");
+    let own =
+        ImageFacts { search_path: Some("/opt/tools".into()), ..scratch("/opt/tools/a.wasm /bin/a.wasm") };
+    let command = ["a.wasm".to_string()];
+    let start = Start { command: &command, working_dir: Some("/nowhere"), ..Start::default() };
+    assert_eq!(started(Family::CrunWasmtime, &own, &start), "/opt/tools/a.wasm");
+}
+
+#[test]
+fn a_mount_inside_of_another_volume_may_hide_any_file() {
+    let image = scratch("/app.wasm");
+    let command = ["/app.wasm".to_string()];
+    let (mounts, loose) = (["/data", "/data/in"], ["/data"]);
+    let nested = Start { command: &command, mounts: &mounts, loose: &loose, ..Start::default() };
+    let plain = Start { command: &command, mounts: &mounts, ..Start::default() };
+    for family in FAMILIES {
+        assert_eq!(started(family, &image, &nested), "?", "{family:?}");
+        assert_ne!(started(family, &image, &plain), "?", "{family:?}");
+    }
+    let layers = layered(Shape::WasmArtifact);
+    assert_eq!(started(Family::RunwasiWasmtime, &layers, &nested), "layers", "layers are no files");
+}
+
+#[test]
+fn machine_code_of_wasmedge_is_native_where_wasmedge_may_run_it() {
+    let mut image = scratch("/app.wasm");
+    image.modules[0].features = [Feature::WasmedgeMachineCode].into();
+    let command = ["/app.wasm".to_string()];
+    let start = Start { command: &command, ..Start::default() };
+    for family in [Family::RunwasiWasmedge, Family::CrunWasmedge, Family::Everything] {
+        assert_eq!(started(family, &image, &start), "native /app.wasm", "{family:?}");
+    }
+    for family in [Family::RunwasiWasmtime, Family::CrunWasmtime, Family::YoukiWasmtime] {
+        assert_eq!(started(family, &image, &start), "/app.wasm", "{family:?}");
+    }
+}
+
+#[test]
+fn a_mount_of_a_foreigner_costs_the_logarithm_of_all_of_them() {
+    let image = scratch("/app.wasm");
+    let paths: Vec<String> = (0..20_000).map(|number| format!("/data/{number}/x")).collect();
+    let mounts: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let start = Start { mounts: &mounts, ..Start::default() };
+    let view = View::new(&image, &start);
+    assert!((0..20_000).all(|number| view.hiding(&format!("/bin/{number}")).is_none()));
+    assert_eq!(view.hiding("/data/7/x/y").as_deref(), Some("/data/7/x"));
 }

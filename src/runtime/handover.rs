@@ -27,8 +27,17 @@ pub struct Things {
     pub network: bool,
     /// The HTTP server that the shim runs in front of it; outgoing requests go with it.
     pub http: Option<HttpServer>,
+    /// What some runtimes hand over beside.
+    pub extras: &'static [Extra],
+}
+
+/// A thing that few runtimes hand over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
     /// Functions that plug-ins of the node may provide.
-    pub plug_in_functions: bool,
+    PlugInFunctions,
+    /// Threads.
+    Threads,
 }
 
 impl Things {
@@ -39,7 +48,7 @@ impl Things {
         files: Files::None,
         network: false,
         http: None,
-        plug_in_functions: false,
+        extras: &[],
     };
 }
 

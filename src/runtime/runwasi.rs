@@ -3,7 +3,7 @@
 //! (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `…/src/sandbox/{context,path,mod}.rs`).
 
 use super::choice::Choice;
-use crate::image::entry::{self, At, SEARCH_PATH, Start, cut_function, first_argument};
+use crate::image::entry::{self, At, SEARCH_PATH, View, cut_function};
 use crate::image::{FileClass, ImageFacts, Packaging, Shape, path, program};
 
 /// Layers that runwasi's own shims take (`runwasi:crates/containerd-shim-wasm/src/shim/shim.rs`,
@@ -22,9 +22,10 @@ pub(super) enum Source<'a> {
 
 /// The order of the executor: Wasm layers win, then a native program, then the engine is asked. `layers` are those that
 /// the shim takes.
-pub(super) fn source<'a>(facts: &'a ImageFacts, start: &Start<'a>, layers: &[Shape]) -> Source<'a> {
+pub(super) fn source<'a>(view: &View<'a>, layers: &[Shape]) -> Source<'a> {
+    let facts = view.facts;
     if layers.contains(&facts.shape) {
-        return Source::Layers;
+        return fallback(view).map_or(Source::Layers, Source::Settled);
     }
     if matches!(facts.shape, Shape::SpinLegacy | Shape::Other) {
         return Source::Settled(Choice::unknown(program::conclusion(facts)));
@@ -32,85 +33,121 @@ pub(super) fn source<'a>(facts: &'a ImageFacts, start: &Start<'a>, layers: &[Sha
     if matches!(facts.shape, Shape::WasmArtifact | Shape::RunwasiLayers | Shape::SpinArtifact) {
         return Source::Settled(Choice::Nothing("the shim takes no layers of this kind".into()));
     }
-    let argument = first_argument(facts, start).unwrap_or_default();
-    match before_the_engine(facts, start, argument) {
+    let argument = view.first_argument().unwrap_or_default();
+    match before_the_engine(view, argument) {
         Some(choice) => Source::Settled(choice),
         None => Source::File(argument),
     }
 }
 
+/// The shim reads the layers of a manifest alone: where the image's name leads to an index, or reading them fails for any
+/// other reason, it takes the image for a root file system
+/// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/instance.rs`, `Instance::new`). An image of Wasm layers has
+/// no files, but a volume may have one where the entry point says.
+fn fallback(view: &View<'_>) -> Option<Choice> {
+    let facts = view.facts;
+    let argument = view.first_argument().unwrap_or_default();
+    if let At::Hidden(mount) = view.at(&view.here(cut_function(argument).0)) {
+        return Some(Choice::unknown(format!(
+            "`{argument}` is under the volume at `{mount}`, from which the shim starts it when it cannot read the layers"
+        )));
+    }
+    (facts.digest != facts.manifest_digest).then(|| {
+        Choice::Nothing(format!(
+            "the image is an index, behind which the shims read no Wasm layers; name its manifest by digest, or push it \
+             without an index (`{}`)",
+            facts.manifest_digest
+        ))
+    })
+}
+
 /// What can be said of a root file system before the engine is asked.
-fn before_the_engine(facts: &ImageFacts, start: &Start<'_>, argument: &str) -> Option<Choice> {
-    if !facts.scanned {
+fn before_the_engine(view: &View<'_>, argument: &str) -> Option<Choice> {
+    if !view.facts.scanned {
         return Some(Choice::unknown(format!(
             "`{argument}` will be started by a Wasm runtime, but the layers of the image were not read"
         )));
     }
+    if let Some(mount) = view.nested() {
+        return Some(nested(mount));
+    }
     if entry::holds_variable(argument) {
         return Some(Choice::Starts(program::variable(argument)));
     }
-    native(facts, start, argument)
+    native(view, argument)
+}
+
+/// A mount whose place depends on what another volume holds.
+pub(super) fn nested(mount: &str) -> Choice {
+    Choice::unknown(format!(
+        "the mount at `{mount}` is inside of another volume, and a link in that volume may lead it over any file of the \
+         image; mount it elsewhere"
+    ))
 }
 
 /// A native program under the whole name, `#` included. A name without a slash is searched in the shim's own `PATH`; the
 /// working directory is not.
-fn native(facts: &ImageFacts, start: &Start<'_>, argument: &str) -> Option<Choice> {
+fn native(view: &View<'_>, argument: &str) -> Option<Choice> {
     if is_bare(argument) {
-        return match search(facts, start, argument) {
+        return match search(view, argument) {
             Search::Hidden(mount) => Some(Choice::Starts(program::hidden_by(argument, &mount))),
-            Search::Files(files) => native_everywhere(facts, start, argument, &files),
+            Search::Files(files) => native_everywhere(view, argument, &files),
         };
     }
-    match entry::at(facts, start, &here(facts, start, argument)) {
-        At::File(source, FileClass::Native { magic }) => {
-            Some(Choice::Starts(program::native(facts, source, magic)))
+    match view.at(&view.here(argument)) {
+        At::File(source, FileClass::Native { magic, runs: true }) => {
+            Some(Choice::Starts(program::native(view.facts, source, magic)))
         }
         At::Hidden(mount) => Some(Choice::Starts(program::hidden_by(argument, &mount))),
         At::File(..) | At::Nothing => None,
     }
 }
 
-/// A bare name is native where every file of this name is: which of them the shim finds first is then the same.
-fn native_everywhere(
-    facts: &ImageFacts,
-    start: &Start<'_>,
-    argument: &str,
-    files: &[(&str, &FileClass)],
-) -> Option<Choice> {
+/// A bare name is native where every file of this name is and one of them may be executed: whichever of them the shim
+/// finds first, what starts is native, or nothing does.
+fn native_everywhere(view: &View<'_>, argument: &str, files: &[(&str, &FileClass)]) -> Option<Choice> {
     let is_native = |class: &FileClass| matches!(class, FileClass::Native { .. });
-    let beside = match entry::at(facts, start, &here(facts, start, argument)) {
+    let beside = match view.at(&view.here(argument)) {
         At::File(_, class) => is_native(class),
         At::Hidden(_) => false,
         At::Nothing => true,
     };
-    match files.first() {
-        Some((source, FileClass::Native { magic }))
-            if beside && files.iter().all(|(_, class)| is_native(class)) =>
-        {
-            Some(Choice::Starts(program::native(facts, source, magic)))
+    if !beside || !files.iter().all(|(_, class)| is_native(class)) {
+        return None;
+    }
+    files.iter().find_map(|(source, class)| match class {
+        FileClass::Native { magic, runs: true } => {
+            Some(Choice::Starts(program::native(view.facts, source, magic)))
         }
         _ => None,
-    }
+    })
 }
 
 /// The program of an image with Wasm layers, as runwasi's own shims start it.
-pub(super) fn layers(facts: &ImageFacts, start: &Start<'_>) -> Choice {
-    let function = first_argument(facts, start).and_then(|argument| cut_function(argument).1);
-    Choice::Starts(program::of_layers(facts, function))
+pub(super) fn layers(view: &View<'_>) -> Choice {
+    let function = view.first_argument().and_then(|argument| cut_function(argument).1);
+    if function == Some("") {
+        return no_function(view.first_argument().unwrap_or_default());
+    }
+    Choice::Starts(program::of_layers(view.facts, function))
 }
 
 /// The program in a file. The check before the start opens one file, relative to the working directory, and the start
 /// reads another, the first in `PATH` and then in the working directory: so all of them must be the same one.
-pub(super) fn file(facts: &ImageFacts, start: &Start<'_>, argument: &str) -> Choice {
+pub(super) fn file(view: &View<'_>, argument: &str) -> Choice {
+    let facts = view.facts;
     let (name, function) = cut_function(argument);
-    if !is_bare(name) {
-        return of_place(entry::at(facts, start, &here(facts, start, name)), facts, name, function);
+    if function == Some("") {
+        return no_function(argument);
     }
-    let mut files = match search(facts, start, name) {
+    if !is_bare(name) {
+        return of_place(view.at(&view.here(name)), facts, name, function);
+    }
+    let mut files = match search(view, name) {
         Search::Hidden(mount) => return Choice::Starts(program::hidden_by(name, &mount)),
         Search::Files(files) => files,
     };
-    match entry::at(facts, start, &here(facts, start, name)) {
+    match view.at(&view.here(name)) {
         At::Hidden(mount) => return Choice::Starts(program::hidden_by(name, &mount)),
         At::File(at, class) if files.iter().all(|(known, _)| *known != at) => files.push((at, class)),
         At::File(..) | At::Nothing => {}
@@ -125,13 +162,18 @@ pub(super) fn file(facts: &ImageFacts, start: &Start<'_>, argument: &str) -> Cho
     }
 }
 
+/// The shim looks for a function without a name then.
+fn no_function(argument: &str) -> Choice {
+    Choice::Nothing(format!("`{argument}` names no function after `#`; leave the `#` out to start `_start`"))
+}
+
 fn of_place(found: At<'_>, facts: &ImageFacts, name: &str, function: Option<&str>) -> Choice {
     match found {
         At::Hidden(mount) => Choice::Starts(program::hidden_by(name, &mount)),
         At::File(at, FileClass::Wasm) => Choice::Starts(program::run(facts, at, function)),
-        At::File(source, FileClass::Native { magic }) => {
-            Choice::Starts(program::native(facts, source, magic))
-        }
+        At::File(source, FileClass::Native { .. }) => Choice::Nothing(format!(
+            "`{source}` is a native program that not every user may execute, so the shim takes it for Wasm and fails"
+        )),
         At::File(at, FileClass::Unreadable { message }) => Choice::Starts(program::unreadable(at, message)),
         At::File(_, FileClass::Link { .. } | FileClass::Other) | At::Nothing => nothing(name),
     }
@@ -142,11 +184,6 @@ pub(super) fn nothing(name: &str) -> Choice {
         return Choice::Nothing("neither the pod nor the image names a program; set `command`".into());
     }
     Choice::Nothing(format!("`{name}` is neither Wasm nor a program in the layers of the image"))
-}
-
-/// A name relative to the working directory.
-pub(super) fn here(facts: &ImageFacts, start: &Start<'_>, name: &str) -> String {
-    path::join(entry::working_dir(facts, start), name)
 }
 
 /// Whether a name has one part, which sends the search to `PATH` (`Path::components` of Rust's standard library): the
@@ -166,15 +203,15 @@ enum Search<'a> {
 
 /// The shim's `PATH` is that of its own process, which is not known: it has the usual folders, and may have others, such
 /// as `/opt/bin` or a distribution's own. So every folder counts whose name ends with `bin`.
-fn search<'a>(facts: &'a ImageFacts, start: &Start<'_>, name: &str) -> Search<'a> {
+fn search<'a>(view: &View<'a>, name: &str) -> Search<'a> {
     let mut found: Vec<(&str, &FileClass)> = Vec::new();
     let usual = SEARCH_PATH.iter().map(|folder| path::join(folder, name));
-    let other = facts.files.iter().map(|(path, _)| path).filter(|file| {
+    let other = view.facts.files.iter().map(|(path, _)| path).filter(|file| {
         let (folder, base) = path::split(file);
         base == name && folder.ends_with("bin")
     });
     for place in usual.chain(other.cloned()) {
-        match entry::at(facts, start, &place) {
+        match view.at(&place) {
             At::Hidden(mount) => return Search::Hidden(mount),
             At::File(at, class) if found.iter().all(|(known, _)| *known != at) => {
                 found.push((at, class));
@@ -191,10 +228,10 @@ pub(super) fn unpacks(shape: Shape, packaging: Packaging) -> bool {
 }
 
 /// What runwasi's own shims start.
-pub(super) fn choose(facts: &ImageFacts, start: &Start<'_>) -> Choice {
-    match source(facts, start, LAYERS) {
-        Source::Layers => layers(facts, start),
-        Source::File(argument) => file(facts, start, argument),
+pub(super) fn choose(view: &View<'_>) -> Choice {
+    match source(view, LAYERS) {
+        Source::Layers => layers(view),
+        Source::File(argument) => file(view, argument),
         Source::Settled(choice) => choice,
     }
 }

@@ -1,19 +1,19 @@
 //! runwasi's WAMR shim (`runwasi:crates/containerd-shim-wamr/src/instance.rs`).
 
+use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
-use super::family::{Compiler, Runtime};
-use super::handover::Handover;
+use super::handover::{Extra, Files, Handover, Things};
 use super::runwasi;
-use crate::image::entry::Start;
-use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Shape};
+use crate::image::entry::View;
+use crate::image::{Feature, ImageKind, Packaging, Shape};
 
 /// The row of this family.
 #[derive(Debug)]
 pub(super) struct RunwasiWamr;
 
 impl Runtime for RunwasiWamr {
-    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
-        runwasi::choose(facts, start)
+    fn choose(&self, view: &View<'_>) -> Choice {
+        runwasi::choose(view)
     }
 
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
@@ -24,10 +24,12 @@ impl Runtime for RunwasiWamr {
         matches!(feature, Feature::WasiUnstable | Feature::WasiThreads | Feature::SharedMemory)
     }
 
-    /// It opens `/` with every mount and hands over every variable. How far its network reaches is not known, so nothing
-    /// is left out.
-    fn hands_over(&self, _kind: ImageKind) -> Handover {
-        Handover::Everything
+    /// It opens `/` with every mount and hands over every variable. How far its network reaches is not known, so it is
+    /// taken for the whole.
+    fn hands_over(&self, kind: ImageKind) -> Handover {
+        let things =
+            Things { files: Files::Root, network: true, extras: &[Extra::Threads], ..Things::COMMAND };
+        if kind == ImageKind::Module { Handover::Things(things) } else { Handover::Everything }
     }
 
     /// The shim has no compiler of its own; the engine interprets.

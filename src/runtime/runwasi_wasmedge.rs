@@ -1,20 +1,20 @@
 //! runwasi's WasmEdge shim (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`): every variable, `/` with every
 //! mount, WasmEdge's own sockets, and the plug-ins of the node, which the container's `WASMEDGE_*` variables choose.
 
+use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
-use super::family::{Compiler, NativeWay, Runtime};
-use super::handover::{Files, Handover, Things};
+use super::handover::{Extra, Files, Handover, Things};
 use super::runwasi;
-use crate::image::entry::Start;
-use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Shape};
+use crate::image::entry::View;
+use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Program, Shape};
 
 /// The row of this family.
 #[derive(Debug)]
 pub(super) struct RunwasiWasmedge;
 
 impl Runtime for RunwasiWasmedge {
-    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
-        runwasi::choose(facts, start)
+    fn choose(&self, view: &View<'_>) -> Choice {
+        with_machine_code(view.facts, runwasi::choose(view))
     }
 
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
@@ -50,7 +50,7 @@ pub(super) fn hands_over(kind: ImageKind) -> Handover {
         ImageKind::Module => Handover::Things(Things {
             files: Files::Root,
             network: true,
-            plug_in_functions: true,
+            extras: &[Extra::PlugInFunctions],
             ..Things::COMMAND
         }),
         _ => Handover::Everything,
@@ -59,4 +59,19 @@ pub(super) fn hands_over(kind: ImageKind) -> Handover {
 
 /// The shim sets every `WASMEDGE_*` variable of the container in its own process; in crun WasmEdge runs in the
 /// container's process, where they are set anyway.
-pub(super) const NATIVE_WAYS: &[NativeWay] = &[NativeWay::PlugIns];
+pub(super) const NATIVE_WAYS: &[NativeWay] =
+    &[NativeWay::PlugIns, NativeWay::Section(Feature::WasmedgeMachineCode)];
+
+/// The same, but native code where a module carries machine code of WasmEdge's compiler: the engine maps and runs it in
+/// the place of the Wasm, which then says nothing (`WasmEdge:lib/loader/ast/module.cpp`, `loadUniversalWASM`).
+pub(super) fn with_machine_code(facts: &ImageFacts, choice: Choice) -> Choice {
+    let Choice::Starts(Program::Wasm { modules, .. }) = &choice else { return choice };
+    let mut started = modules.iter().filter_map(|number| facts.modules.get(*number));
+    match started.find(|module| module.features.contains(&Feature::WasmedgeMachineCode)) {
+        Some(module) => Choice::Starts(Program::Native {
+            source: module.source.clone(),
+            magic: "section wasmedge".into(),
+        }),
+        None => choice,
+    }
+}

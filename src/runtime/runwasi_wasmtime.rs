@@ -1,19 +1,19 @@
 //! runwasi's wasmtime shim (`runwasi:crates/containerd-shim-wasmtime/src/{instance,http_proxy}.rs`).
 
+use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
-use super::family::{Compiler, Runtime};
 use super::handover::{Files, Handover, HttpServer, Things, Variables};
 use super::runwasi;
-use crate::image::entry::Start;
-use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Shape};
+use crate::image::entry::View;
+use crate::image::{Feature, ImageKind, Packaging, Shape};
 
 /// The row of this family.
 #[derive(Debug)]
 pub(super) struct RunwasiWasmtime;
 
 impl Runtime for RunwasiWasmtime {
-    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
-        runwasi::choose(facts, start)
+    fn choose(&self, view: &View<'_>) -> Choice {
+        runwasi::choose(view)
     }
 
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {

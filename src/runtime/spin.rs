@@ -2,29 +2,32 @@
 //! `containerd-shim-wasm`, so a native entry point starts as such; for everything else the engine says that it can handle
 //! it. Layers of its own kinds win; else the application is `/spin.toml`, whatever the entry point names.
 
+use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
-use super::family::{Compiler, Runtime};
 use super::handover::Handover;
 use super::runwasi::{self, Source};
-use crate::image::entry::Start;
+use crate::image::entry::{Variable, View};
 use crate::image::names::SPIN_TOML;
-use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Shape, program};
+use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 use crate::quantity::Quantity;
 
 /// The row of this family.
 #[derive(Debug)]
 pub(super) struct Spin;
 
+/// The variable by which an application is narrowed to some of its components.
+const RETAINED: &str = "SPIN_COMPONENTS_TO_RETAIN";
+
 /// Layers that the shim takes (`engine.rs`, `supported_layers_types`): those of `spin registry push`, and a single
 /// `application/wasm`.
 const LAYERS: &[Shape] = &[Shape::SpinArtifact, Shape::WasmArtifact];
 
 impl Runtime for Spin {
-    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
-        match runwasi::source(facts, start, LAYERS) {
+    fn choose(&self, view: &View<'_>) -> Choice {
+        match runwasi::source(view, LAYERS) {
             // A function after `#` means nothing to Spin.
-            Source::Layers => Choice::Starts(program::of_layers(facts, None)),
-            Source::File(_) => application(facts, start),
+            Source::Layers => kept(view, Choice::Starts(program::of_layers(view.facts, None))),
+            Source::File(_) => kept(view, application(view)),
             Source::Settled(choice) => choice,
         }
     }
@@ -63,8 +66,8 @@ impl Runtime for Spin {
     }
 }
 
-fn application(facts: &ImageFacts, start: &Start<'_>) -> Choice {
-    program::application(facts, start).map_or_else(
+fn application(view: &View<'_>) -> Choice {
+    program::application(view).map_or_else(
         || {
             Choice::Nothing(format!(
                 "the image holds neither layers of Spin nor `{SPIN_TOML}`, and its entry point is no native program"
@@ -72,4 +75,39 @@ fn application(facts: &ImageFacts, start: &Start<'_>) -> Choice {
         },
         Choice::Starts,
     )
+}
+
+/// The shim refuses to start when `SPIN_COMPONENTS_TO_RETAIN` names a component that the application does not have, or
+/// when a kept component may call one that is left out (`spin:crates/app/src/lib.rs`, `retain_components`;
+/// `spin:crates/factor-outbound-networking/src/allowed_hosts.rs`).
+fn kept(view: &View<'_>, choice: Choice) -> Choice {
+    let (Variable::Literal(list), Some(app)) = (view.start.retained, &view.facts.spin) else { return choice };
+    if !matches!(&choice, Choice::Starts(Program::Wasm { kind: ImageKind::SpinApp, .. })) {
+        return choice;
+    }
+    let names: Vec<&str> = list.split(',').filter(|name| !name.is_empty()).collect();
+    let unknown = names.iter().find(|name| app.components.iter().all(|component| component.id != **name));
+    if let Some(name) = unknown {
+        return Choice::Nothing(format!(
+            "`{RETAINED}` names the component `{name}`, which the application does not have, so the shim does not start it"
+        ));
+    }
+    let kept = app.components.iter().filter(|component| names.contains(&component.id.as_str()));
+    let mut chains = kept.flat_map(|component| {
+        component.allowed_outbound_hosts.iter().filter_map(move |host| Some((component, chained(host)?)))
+    });
+    match chains.find(|(_, target)| !names.contains(target)) {
+        Some((component, target)) => Choice::Nothing(format!(
+            "component `{}` may call `{target}`, which `{RETAINED}` leaves out, so the shim does not start the application",
+            component.id
+        )),
+        None => choice,
+    }
+}
+
+/// The component that a host of `allowed_outbound_hosts` is; one with a template is not known yet, and not checked.
+fn chained(host: &str) -> Option<&str> {
+    let place = host.split_once("://").map_or(host, |(_, rest)| rest);
+    let name = place.split(['/', ':']).next()?.strip_suffix(".spin.internal")?;
+    (!name.contains("{{")).then_some(name)
 }

@@ -1,11 +1,11 @@
 //! youki with its wasmtime executor (`youki:crates/youki/src/workload/{executor,wasmtime}.rs`,
 //! `youki:crates/libcontainer/src/workload/default.rs`). It knows files only.
 
+use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
 use super::crun;
-use super::family::{Compiler, Runtime};
 use super::handover::{Handover, Things};
-use crate::image::entry::{self, At, Start, first_argument};
+use crate::image::entry::{self, At, View};
 use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Program, Shape, program};
 
 /// The row of this family.
@@ -13,8 +13,8 @@ use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Program, Shape, pr
 pub(super) struct YoukiWasmtime;
 
 impl Runtime for YoukiWasmtime {
-    fn choose(&self, facts: &ImageFacts, start: &Start<'_>) -> Choice {
-        choose(facts, start)
+    fn choose(&self, view: &View<'_>) -> Choice {
+        choose(view)
     }
 
     fn runs(&self, _shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
@@ -41,16 +41,17 @@ impl Runtime for YoukiWasmtime {
 /// The executor for Wasm is asked first: the name must end with `.wasm` or `.wat`, one leading slash is cut off, and the
 /// rest is opened relative to the working directory. Without the annotation that asks for it, the same name is started as a
 /// native program, so that must not be something else.
-pub(super) fn choose(facts: &ImageFacts, start: &Start<'_>) -> Choice {
-    let native = crun::choose(facts, start);
-    let argument = first_argument(facts, start).unwrap_or_default();
+pub(super) fn choose(view: &View<'_>) -> Choice {
+    let facts = view.facts;
+    let native = crun::choose(view);
+    let argument = view.first_argument().unwrap_or_default();
     let wasm = matches!(argument.rsplit_once('.'), Some((_, "wasm" | "wat")));
     let refused = matches!(&native, Choice::Starts(Program::Linux | Program::Native { .. }));
-    if !wasm || refused || !has_files(facts) || entry::holds_variable(argument) {
+    if !wasm || refused || !has_files(facts) || entry::holds_variable(argument) || view.nested().is_some() {
         return not_wasm(native, argument);
     }
     let cut = argument.strip_prefix('/').unwrap_or(argument);
-    match entry::at(facts, start, &super::runwasi::here(facts, start, cut)) {
+    match view.at(&view.here(cut)) {
         At::Hidden(mount) => Choice::Starts(program::hidden_by(argument, &mount)),
         At::File(at, class) => crun::program_of(facts, at, class, argument),
         At::Nothing => super::runwasi::nothing(argument),

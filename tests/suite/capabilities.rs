@@ -48,6 +48,7 @@ fn facts(kind: ImageKind, modules: Vec<ModuleFacts>) -> ImageFacts {
         platform: "wasip1/wasm".into(),
         entrypoint: vec!["/app.wasm".into()],
         env: vec!["FROM_IMAGE".into()],
+        search_path: None,
         modules,
         files: vec![("/app.wasm".into(), FileClass::Wasm)],
         scanned: true,
@@ -115,13 +116,19 @@ fn line(entry: &Entry) -> String {
     words.join(" ")
 }
 
+/// The entries but those of the kernel's files, which a test of their own looks at.
 fn lines(entries: &[Entry]) -> Vec<String> {
-    entries.iter().map(line).collect()
+    entries.iter().filter(|entry| !of_kernel(entry)).map(line).collect()
+}
+
+/// Whether it is handed over through a file of the kernel. What a program can call has no path.
+fn of_kernel(entry: &Entry) -> bool {
+    entry.opens && (entry.capability != Capability::Fs || entry.path.is_some())
 }
 
 /// What needs a grant.
 fn to_grant(capabilities: &Capabilities) -> Vec<String> {
-    let needs = |e: &&Entry| !(e.own || e.capability.is_default());
+    let needs = |e: &&Entry| !(e.own || e.capability.is_default() || of_kernel(e));
     capabilities.effective.iter().filter(needs).map(line).collect()
 }
 
@@ -787,6 +794,90 @@ fn crun_s_wasmtime_opens_the_working_directory_and_no_more() {
     }
 }
 
+/// What is reached through files of the kernel.
+fn through_kernel(capabilities: &Capabilities) -> Vec<String> {
+    capabilities.effective.iter().filter(|e| of_kernel(e)).map(line).collect()
+}
+
+const HOST_PROCESS: [&str; 5] = ["env", "fs /dev rw", "fs /proc rw", "fs /sys ro", "native.exec"];
+
+#[test]
+fn a_program_that_opens_files_reaches_the_process_that_runs_it_where_that_is_in_the_tree() {
+    use Family::{
+        CrunWamr, CrunWasmedge, CrunWasmer, CrunWasmtime, Everything, RunwasiWamr, RunwasiWasmedge,
+        RunwasiWasmer, RunwasiWasmtime, YoukiWasmtime,
+    };
+    let opener = || core(&["fd_write", "path_open"]);
+    let reached = |ambient: Family, directory: &str| {
+        let image = facts(ImageKind::Module, vec![opener()]);
+        let program = wasm(&image);
+        let described = Profile { ambient, ..profile("wasmtime") };
+        let container = container(Role::Container, image, program);
+        through_kernel(&assess(&pod_in(directory), &container, Some(&described)))
+    };
+    let open = [
+        RunwasiWasmtime,
+        RunwasiWasmedge,
+        RunwasiWasmer,
+        RunwasiWamr,
+        CrunWasmedge,
+        CrunWamr,
+        CrunWasmtime,
+        Everything,
+    ];
+    for family in open {
+        assert_eq!(reached(family, "/"), HOST_PROCESS, "{family:?}");
+    }
+    for (family, directory) in
+        [(CrunWasmer, "/"), (YoukiWasmtime, "/"), (CrunWasmtime, "/app"), (CrunWasmtime, "/data")]
+    {
+        assert_eq!(reached(family, directory), [""; 0], "{family:?} in {directory}");
+    }
+    assert_eq!(reached(CrunWasmtime, "/proc/self"), ["env", "fs /proc/self rw", "native.exec"]);
+    assert_eq!(reached(CrunWasmtime, "/sys"), ["fs /sys ro"]);
+}
+
+#[test]
+fn neither_a_user_nor_a_read_only_root_nor_dropped_capabilities_hide_the_process() {
+    let security =
+        json!({"readOnlyRootFilesystem": true, "runAsUser": 65532, "capabilities": {"drop": ["ALL"]}});
+    let workload = pod(&json!({"securityContext": security}), &json!({}));
+    let image = || facts(ImageKind::Module, vec![core(&["path_open"])]);
+    let found = on("wasmtime", &workload, image());
+    assert_eq!(through_kernel(&found), HOST_PROCESS);
+    assert_eq!(
+        evidence(&found.effective, "native.exec"),
+        [
+            "import wasi_snapshot_preview1.path_open in /app.wasm",
+            "runtime wasmtime preopens /; /proc/self/mem is the memory of the process that runs the program",
+        ]
+    );
+    // A build of the shim that keeps them from its programs.
+    let closed = Profile { hides_host_process: true, ..profile("wasmtime") };
+    let program = wasm(&image());
+    let found = assess(&workload, &container(Role::Container, image(), program), Some(&closed));
+    assert_eq!(through_kernel(&found), [""; 0]);
+    assert_eq!(lines(&found.effective), ["fs / ro own", "fs /dev/termination-log rw own"]);
+}
+
+#[test]
+fn a_program_that_opens_no_file_does_not_reach_the_process_that_runs_it() {
+    let modules = [
+        core(&["fd_write", "environ_get"]),
+        core(&["fd_readdir", "path_filestat_get", "path_unlink_file"]),
+        component(vec![import("wasi:filesystem/types@0.2.6", &["[method]descriptor.stat-at"])]),
+    ];
+    for module in modules {
+        let kind = if module.format == WasmFormat::Module { ImageKind::Module } else { ImageKind::Component };
+        assert_eq!(through_kernel(&on("wasmtime", &plain_pod(), facts(kind, vec![module]))), [""; 0]);
+    }
+    let opener = component(vec![import("wasi:filesystem/types@0.2.6", &["[method]descriptor.open-at"])]);
+    let of = |kind| on("wasmtime", &plain_pod(), facts(kind, vec![opener.clone()]));
+    assert_eq!(through_kernel(&of(ImageKind::Component)), HOST_PROCESS);
+    // The shim hands an HTTP component no files.
+    assert_eq!(through_kernel(&of(ImageKind::HttpComponent)), [""; 0]);
+}
+
 #[test]
 fn only_modules_have_a_known_treatment_on_the_lesser_runtimes() {
     let image = facts(
@@ -1152,7 +1243,8 @@ fn components_that_are_not_retained_count_for_nothing() {
     };
     let retain = |list: &str| json!({"name": "SPIN_COMPONENTS_TO_RETAIN", "value": list});
     assert_eq!(with(retain("web")), [""; 0]);
-    assert_eq!(with(retain("web, api")), ["http.outbound https://a.example.com"]);
+    assert_eq!(with(retain("web,api")), ["http.outbound https://a.example.com"]);
+    assert_eq!(with(retain("web, api")), [""; 0], "the shim compares names as they are written");
     let map = json!({"name": "SPIN_COMPONENTS_TO_RETAIN", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}});
     assert_eq!(
         with(map),

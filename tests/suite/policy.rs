@@ -189,6 +189,7 @@ async fn the_embedded_baseline_admits_a_covered_pod_and_says_why_it_refuses_anot
         "exec-probe-on-wasm-shim",
         "grant-expired",
         "host-namespace",
+        "host-process-in-reach",
         "mixed-pod",
         "native-code",
         "needs-grant",

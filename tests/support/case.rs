@@ -20,7 +20,7 @@ const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15
 
 /// The input for a pod that every baseline rule admits.
 pub fn admitted() -> Value {
-    let grants = vec![grant("2027-03-31T00:00:00Z"), lookup_grant()];
+    let grants = vec![grant("2027-03-31T00:00:00Z"), lookup_grant(), process_grant()];
     input(&pod(&json!([orders()])), vec![known(component(&[]))], grants, &PolicyOptions::new())
 }
 
@@ -227,6 +227,15 @@ fn grant(expires_at: &str) -> Value {
             ],
             "expiresAt": expires_at,
         },
+    })
+}
+
+/// What opens files beside the process that runs it may run native code.
+fn process_grant() -> Value {
+    json!({
+        "apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
+        "metadata": {"name": "orders-process", "namespace": "shop"},
+        "spec": {"subjects": {"serviceAccounts": ["orders"]}, "capabilities": [{"name": "native.exec"}]},
     })
 }
 

@@ -37,6 +37,7 @@ pub fn image(digest: &str, kind: ImageKind) -> ImageFacts {
         cmd: Vec::new(),
         working_dir: String::new(),
         env: Vec::new(),
+        search_path: None,
         modules: Vec::new(),
         files: Vec::new(),
         scanned: false,

@@ -263,6 +263,14 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
                 .set("Env", json!(["WASMEDGE_PLUGIN_PATH=/opt"]))
                 .build(),
         ),
+        (
+            "environment-rootfs",
+            rootfs(
+                "linux/amd64",
+                "/app.wasm",
+                &[("app.wasm", &calling("wasi_snapshot_preview1", &[("environ_get", 2)]))],
+            ),
+        ),
         ("scratch", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files)])),
         ("scratch-with-shell", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files), ("bin/sh", ELF)])),
         // A Wasm program under the name of a native one, of which only an annotation tells.

@@ -2,7 +2,7 @@
 //! (`containerd-shim-spin` issues 106 and 108). The pod's variables do reach the shim's own process, where they are
 //! the values of application variables (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`).
 
-use super::things::listening;
+use super::things::{self, listening};
 use super::{Host, Pod};
 use crate::capability::{Access, Capability, Entry, HostPattern, path};
 use crate::image::SpinComponent;
@@ -17,7 +17,8 @@ pub const UNRESOLVED: &str = "is not known before start";
 /// Whether the app's component is started.
 pub(super) fn retains(pod: &Pod<'_>, id: &str) -> bool {
     match pod.literal("SPIN_COMPONENTS_TO_RETAIN").filter(|list| !list.trim().is_empty()) {
-        Some(list) => list.split(',').any(|kept| kept.trim() == id),
+        // The shim compares the names as they are written.
+        Some(list) => list.split(',').any(|kept| kept == id),
         None => true,
     }
 }
@@ -62,10 +63,9 @@ pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry
     let own =
         |name: &String| Entry::new(Capability::Env, format!("{at} env {name}")).named(name).mark_own(true);
     entries.extend(component.env.iter().map(own));
-    entries.extend(component.files.iter().map(|file| {
-        let entry = Entry::new(Capability::Fs, format!("{at} files {file}"));
-        entry.at_path(path::clean(file), Access::ReadOnly).mark_own(true)
-    }));
+    for (number, file) in component.files.iter().enumerate() {
+        entries.extend(opened(host, component.sources.get(number), file, &at));
+    }
     entries.extend(stores(host, component, &at));
     entries.extend(component.variables.iter().map(|name| variable(host, name, &at)));
     let mut hosts: Vec<&String> =
@@ -73,6 +73,33 @@ pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry
     hosts.sort();
     hosts.dedup();
     entries.extend(hosts.into_iter().flat_map(|written| outbound(host, written, &at)));
+    entries
+}
+
+/// What one entry of `files` opens. In a root file system it is a folder as the container sees it, with what the pod
+/// mounted there, and what the kernel shows there; all of it read-only.
+fn opened(host: &Host<'_>, source: Option<&String>, place: &str, at: &str) -> Vec<Entry> {
+    let how = format!("{at} files {place}");
+    let own = |path: &str| Entry::new(Capability::Fs, &*how).at_path(path, Access::ReadOnly).mark_own(true);
+    let place = path::clean(place);
+    let Some(source) = source.map(|source| path::clean(source)) else { return vec![own(&place)] };
+    let mut entries = Vec::new();
+    let mut inside = false;
+    for mount in host.pod.mounts() {
+        let mounted = mount.path.clone().unwrap_or_default();
+        let below = path::covers(&source, &mounted);
+        inside |= path::covers(&mounted, &source);
+        if below || path::covers(&mounted, &source) {
+            let rest = mounted.strip_prefix(source.as_str()).filter(|_| below).unwrap_or_default();
+            let seen = path::clean(&format!("{place}/{rest}"));
+            entries.push(mount.at_path(seen, Access::ReadOnly).seen_in(&*how));
+        }
+    }
+    let kernel = things::kernel(host, &source, &how, false);
+    if !inside && kernel.iter().all(|entry| entry.path.as_ref() != Some(&source)) {
+        entries.push(own(&place));
+    }
+    entries.extend(kernel);
     entries
 }
 
@@ -104,29 +131,46 @@ fn stores(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
     lists.into_iter().flat_map(of_list).collect()
 }
 
-/// An application variable. Its value is the pod's variable of the same upper-case name when there is one, else the
-/// image's own default, unless a mounted runtime configuration names a provider such as Vault.
+/// An application variable. Its value is a variable of the container, else one of a file `.env`, else the image's own
+/// default, unless a mounted runtime configuration names a provider such as Vault. All that may supply it count.
 fn variable(host: &Host<'_>, name: &str, at: &str) -> Entry {
     let mut entry = Entry::new(Capability::Config, format!("{at} variable \"{name}\"")).named(name);
-    let set = environment_names(name).into_iter().find_map(|env| host.pod.may_set(&env));
+    let names = environment_names(name);
     let remote = reconfigured(host);
     if let Some(place) = remote {
         entry = entry.seen_in(format!("{RUNTIME_CONFIG} {place}: a variables provider may supply it"));
     }
-    match set {
-        Some(source) => {
-            entry.evidence.extend(source.evidence);
-            entry.mark_secret(source.secret)
-        }
-        None => entry.mark_own(remote.is_none()),
+    let set = names.iter().filter_map(|env| host.pod.may_set(env)).chain(dotenv(host));
+    let mut own = remote.is_none();
+    for source in set {
+        own = false;
+        entry.secret |= source.secret;
+        entry.evidence.extend(source.evidence);
     }
+    for env in names.iter().filter(|env| host.facts.env.contains(env)) {
+        entry = entry.seen_in(format!("env {env} of the image"));
+    }
+    entry.mark_own(own)
 }
 
-/// The pod's variables that set an application variable, the one that wins first: the shim copies any variable of the
-/// plain upper-case name to the prefixed one.
+/// The mounts that may hold a file `.env` in the working directory of the shim or at the root: Spin takes variables from
+/// there that the container does not set (`spin:crates/variables-env/src/lib.rs`).
+fn dotenv(host: &Host<'_>) -> Vec<Entry> {
+    let directory = path::clean(host.pod.working_dir().unwrap_or(&host.facts.working_dir));
+    let files = [path::clean(&format!("{directory}/.env")), "/.env".to_string()];
+    let holds = |mount: &Entry| {
+        mount.path.as_deref().is_some_and(|tree| files.iter().any(|file| path::covers(tree, file)))
+    };
+    host.pod.mounts().into_iter().filter(holds).collect()
+}
+
+/// The container's variables that set an application variable, the one that wins first: the shim copies a variable of the
+/// plain upper-case name over the prefixed one (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`,
+/// `configure_application_variables_from_environment_variables`).
 fn environment_names(name: &str) -> [String; 2] {
     let upper = name.to_ascii_uppercase();
-    [format!("SPIN_VARIABLE_{upper}"), upper]
+    let prefixed = format!("SPIN_VARIABLE_{upper}");
+    [upper, prefixed]
 }
 
 /// One entry of `allowed_outbound_hosts`, as the capabilities that it hands over.
@@ -183,7 +227,10 @@ fn resolve(host: &Host<'_>, written: &str) -> Option<Resolved> {
         if reconfigured(host).is_some() {
             return None;
         }
-        let set = environment_names(name.trim()).into_iter().find(|env| pod.may_set(env).is_some())?;
+        // The first that may be set wins, be it by the image, whose values are not kept.
+        let of_image = |env: &String| host.facts.env.contains(env);
+        let mut names = environment_names(name.trim()).into_iter();
+        let set = names.find(|env| pod.may_set(env).is_some() || of_image(env))?;
         resolved.text.push_str(before);
         resolved.text.push_str(pod.literal(&set)?);
         resolved.variables.push(set);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Host;
 use crate::capability::{Access, Capability, Entry, HostPattern, path};
-use crate::runtime::{Files, HttpServer, Things, Variables};
+use crate::runtime::{Extra, Files, HttpServer, Things, Variables};
 
 /// What a program is handed.
 pub(super) fn of(host: &Host<'_>, things: &Things) -> Vec<Entry> {
@@ -26,7 +26,10 @@ pub(super) fn of(host: &Host<'_>, things: &Things) -> Vec<Entry> {
         entries.extend(whole_network(host));
     }
     entries.extend(things.http.map(|server| http(host, server)).into_iter().flatten());
-    if things.plug_in_functions {
+    if things.extras.contains(&Extra::Threads) {
+        entries.push(Entry::new(Capability::Threads, format!("{} may start threads", host.runtime())));
+    }
+    if things.extras.contains(&Extra::PlugInFunctions) {
         // Plug-ins of the node answer these; which ones are installed there is not known here.
         let plugin = format!("{}: a WasmEdge plug-in of the node may provide it", host.runtime());
         entries.push(Entry::new(Capability::Nn, plugin));
@@ -70,7 +73,50 @@ fn root(host: &Host<'_>) -> Vec<Entry> {
     let log =
         Entry::new(Capability::Fs, log).at_path(host.pod.termination_log(), Access::ReadWrite).mark_own(true);
     let mounts = host.pod.mounts().into_iter().map(|mount| mount.seen_in(&*files));
-    [root.at_path("/", access), log].into_iter().chain(mounts).collect()
+    [root.at_path("/", access), log]
+        .into_iter()
+        .chain(mounts)
+        .chain(kernel(host, "/", &files, true))
+        .collect()
+}
+
+/// What the container runtime mounts of the kernel. It is not the image's own, and a read-only root file system does not
+/// make it read-only.
+const KERNEL: [(&str, Access); 3] =
+    [("/proc", Access::ReadWrite), ("/sys", Access::ReadOnly), ("/dev", Access::ReadWrite)];
+
+/// What a program that opens files reaches of the kernel through a tree that it was handed. `/proc/self` is the process
+/// that runs the program, whatever user it has: `mem` is its memory, so that whoever writes there runs native code
+/// (proc(5)), and `environ` are the variables that it was started with, which are not the container's.
+/// Where it can only read, the memory is not open to native code.
+pub(super) fn kernel(host: &Host<'_>, opened: &str, how: &str, writes: bool) -> Vec<Entry> {
+    if host.profile.is_some_and(|profile| profile.hides_host_process) {
+        return Vec::new();
+    }
+    let mut entries = Vec::new();
+    for (tree, access) in KERNEL {
+        let reached = match () {
+            () if path::covers(opened, tree) => tree,
+            () if path::covers(tree, opened) => opened,
+            () => continue,
+        };
+        let why = format!("{how}; {tree} is the kernel's, and not of the image");
+        let access = if writes { access } else { Access::ReadOnly };
+        entries.push(Entry::new(Capability::Fs, why).at_path(reached, access).by_opening());
+        if tree == "/proc" {
+            let [memory, variables] = host_process(how);
+            entries.extend(Some(memory).filter(|_| writes));
+            entries.push(variables);
+        }
+    }
+    entries
+}
+
+fn host_process(how: &str) -> [Entry; 2] {
+    let memory = format!("{how}; /proc/self/mem is the memory of the process that runs the program");
+    let variables = format!("{how}; /proc/self/environ holds the variables of that process");
+    [(Capability::NativeExec, memory), (Capability::Env, variables)]
+        .map(|(capability, why)| Entry::new(capability, why).by_opening())
 }
 
 /// The tree below the container's working directory, and the mounts in it. Where it lies in a mount, it is a part of that.
@@ -94,7 +140,10 @@ fn working_directory(host: &Host<'_>) -> Vec<Entry> {
         }
         None => {
             let access = host.pod.root_access();
-            below.push(Entry::new(Capability::Fs, &*opened).at_path(&*directory, access).mark_own(true));
+            let of_kernel = KERNEL.iter().any(|(tree, _)| path::covers(tree, &directory));
+            let own = Entry::new(Capability::Fs, &*opened).at_path(&*directory, access).mark_own(true);
+            below.extend(Some(own).filter(|_| !of_kernel));
+            below.extend(kernel(host, &directory, &opened, true));
         }
     }
     let log = host.pod.termination_log();
@@ -102,7 +151,7 @@ fn working_directory(host: &Host<'_>) -> Vec<Entry> {
         let why = format!("{opened}; terminationMessagePath, mounted by the kubelet");
         below.push(Entry::new(Capability::Fs, why).at_path(log, Access::ReadWrite).mark_own(true));
     }
-    for mount in below.iter_mut().filter(|entry| !entry.own) {
+    for mount in below.iter_mut().filter(|entry| !entry.own && !entry.opens) {
         mount.evidence.push(opened.clone());
     }
     below

@@ -163,7 +163,8 @@ fn filesystem<'a>(import: &'a Import, interface: &str) -> Vec<Need<'a>> {
             let access =
                 if calling(import, writes).is_empty() { Access::ReadOnly } else { Access::ReadWrite };
             let need = at(Capability::Fs, import, |f| reads(f) || writes(f));
-            need.map(|need| Need { access: Some(access), ..need }).into_iter().collect()
+            let opens = !calling(import, |f| f == "descriptor.open-at").is_empty();
+            need.map(|need| Need { access: Some(access), opens, ..need }).into_iter().collect()
         }
         "preopens" => Vec::new(),
         _ => vec![unknown(import)],

@@ -88,7 +88,8 @@ fn preview1(import: &Import) -> Vec<Need<'_>> {
     if !files.is_empty() {
         let writes = purposes.iter().any(|(_, p)| *p == Purpose::Files(true));
         let access = if writes { Access::ReadWrite } else { Access::ReadOnly };
-        needs.push(Need { access: Some(access), ..Need::new(Capability::Fs, interface, files) });
+        let opens = files.contains(&"path_open");
+        needs.push(Need { access: Some(access), opens, ..Need::new(Capability::Fs, interface, files) });
     }
     needs.extend(idle_sockets(
         interface,

@@ -7,7 +7,7 @@ use anstyle::Style;
 
 use super::word_of;
 use super::words::{BOLD, DIM, PLAIN, RED, YELLOW, columns, hanging, paint, safe, wrap};
-use crate::capability::Entry;
+use crate::capability::{Capability, Entry};
 use crate::cli::report::{Capabilities, Container};
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
@@ -72,9 +72,11 @@ fn rows(container: &str, capabilities: &Capabilities, violations: &[JudgedViolat
 /// ` [rule]` for every rule that found something about this capability of the container, with what became of it unless it
 /// denies.
 fn deciding(container: &str, entry: &Entry, violations: &[JudgedViolation]) -> String {
+    // What the kernel's files give is decided as one, with the native code that they open the way to.
+    let capability = if entry.opens { Capability::NativeExec } else { entry.capability };
     let about = |v: &&JudgedViolation| {
         v.violation.container.as_deref() == Some(container)
-            && v.violation.capability.as_deref() == Some(entry.capability.as_str())
+            && v.violation.capability.as_deref() == Some(capability.as_str())
     };
     let word = |v: &JudgedViolation| match (&v.exempted, v.action) {
         (Some(_), _) => format!(" [{}: excepted]", v.violation.rule),

@@ -145,13 +145,13 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
 }
 
 fn is_of_platform((name, class): &(String, FileClass)) -> bool {
-    matches!(class, FileClass::Native { .. } | FileClass::Link { .. })
+    matches!(class, FileClass::Native { .. } | FileClass::Link { .. } | FileClass::Other)
         && !APPLICATION_FILES.contains(&name.as_str())
 }
 
 impl ImageFacts {
-    /// Forgets the native programs and links that another platform does not have, or has behind a link of its own: a pod
-    /// that starts one of these starts something else there.
+    /// Marks the native programs and links that another platform does not have, or has behind a link of its own: a pod that
+    /// starts one of these, or finds it before something else, starts something else there.
     fn keep_common_files(&mut self, other: &Self) {
         let theirs: BTreeMap<&str, &FileClass> =
             other.files.iter().map(|(name, class)| (name.as_str(), class)).collect();
@@ -165,9 +165,18 @@ impl ImageFacts {
             }
             false
         };
-        self.files.retain(|file| {
-            let (name, class) = file;
-            !is_of_platform(file) || (theirs.get(name.as_str()) == Some(&class) && !linked(name))
-        });
+        for file in &mut self.files {
+            let (name, class) = &*file;
+            if is_of_platform(file) && (theirs.get(name.as_str()) != Some(&class) || linked(name)) {
+                file.1 = FileClass::Unreadable { message: "it is not the same on every platform".into() };
+            }
+        }
+        let ours: BTreeSet<&str> = self.files.iter().map(|(name, _)| name.as_str()).collect();
+        let more: Vec<String> =
+            theirs.into_keys().filter(|name| !ours.contains(name)).map(String::from).collect();
+        let message = "it is not on every platform";
+        let unreadable = |name| (name, FileClass::Unreadable { message: message.into() });
+        self.files.extend(more.into_iter().map(unreadable));
+        self.files.sort_by(|a, b| a.0.cmp(&b.0));
     }
 }

@@ -42,11 +42,14 @@ impl Tree {
             Content::Module(_) => Some(FileClass::Wasm),
             Content::Unreadable(message) => Some(FileClass::Unreadable { message: message.clone() }),
             // A shim takes a program for a native one where others may execute it
-            // (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`).
-            Content::Native(magic) if node.mode & 0o001 != 0 || is_wasm_name(name) => {
-                Some(FileClass::Native { magic: (*magic).to_string() })
+            // (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`). What is not executable matters
+            // where it may be found first.
+            Content::Native(magic) => {
+                let runs = node.mode & 0o001 != 0;
+                let kept = runs || asked || is_searched(name);
+                kept.then(|| FileClass::Native { magic: (*magic).to_string(), runs })
             }
-            Content::Native(_) | Content::Other | Content::Special if asked => Some(FileClass::Other),
+            Content::Other | Content::Special if asked || is_searched(name) => Some(FileClass::Other),
             Content::Text(_) => Some(FileClass::Other),
             _ => None,
         }
@@ -135,6 +138,12 @@ struct Link {
     name: String,
     target: String,
     missing: Option<String>,
+}
+
+/// Whether a file is in a folder of programs, in which names without a slash are searched for: there it matters what is
+/// found first, whatever it is.
+fn is_searched(name: &str) -> bool {
+    path::split(name).0.ends_with("bin")
 }
 
 /// Places that lead to a kept file, and the links that wait for theirs to become one.

@@ -119,6 +119,9 @@ fn files_are_classed_by_their_first_bytes() {
             .file("app", &wasm("a"))
             .file("bin/sh", b"\x7fELF....")
             .file("script", b"#!/bin/sh")
+            .file("bin/short", b"#!a")
+            .file("bin/notes", b"text")
+            .entry("opt/bin/tool", EntryType::Regular, "", 0o744, b"\x7fELF....")
             .entry("lib.so", EntryType::Regular, "", 0o644, b"\x7fELF....")
             .entry("native.wasm", EntryType::Regular, "", 0o644, b"\x7fELF....")
             .file("etc/passwd", b"root:x:0")
@@ -127,13 +130,20 @@ fn files_are_classed_by_their_first_bytes() {
             .file("text.wat", br#"(module (func (export "t")))"#)
             .file("empty", b""),
     ]);
-    let native = |magic: &str| FileClass::Native { magic: magic.into() };
+    let native = |magic: &str| FileClass::Native { magic: magic.into(), runs: true };
     let class = |name: &str| files.entries.iter().find(|(path, _)| path == name).map(|(_, class)| class);
     assert_eq!(class("/app"), Some(&FileClass::Wasm));
     assert_eq!(class("/bin/sh"), Some(&native("ELF")));
     assert_eq!(class("/script"), Some(&native("#!")));
     assert_eq!(class("/lib.so"), None);
-    assert_eq!(class("/native.wasm"), Some(&native("ELF")));
+    assert_eq!(class("/native.wasm"), Some(&FileClass::Native { magic: "ELF".into(), runs: false }));
+    assert_eq!(
+        class("/bin/short"),
+        Some(&FileClass::Other),
+        "no shim takes less than four bytes for a program"
+    );
+    assert_eq!(class("/bin/notes"), Some(&FileClass::Other), "found first, whatever it is");
+    assert_eq!(class("/opt/bin/tool"), Some(&FileClass::Native { magic: "ELF".into(), runs: false }));
     assert_eq!(class("/etc/passwd"), None);
     assert_eq!(class("/wanted"), Some(&FileClass::Other));
     assert!(matches!(class("/broken.wasm"), Some(FileClass::Unreadable { .. })));
@@ -152,8 +162,11 @@ fn a_native_program_has_four_bytes_and_may_be_executed_by_others() {
     ] {
         let layer = Layer::new().entry("wanted", EntryType::Regular, "", mode, content);
         let files = scan(vec![layer.entry("other", EntryType::Regular, "", mode, content)]);
-        let found: Vec<bool> =
-            files.entries.iter().map(|(_, class)| matches!(class, FileClass::Native { .. })).collect();
+        let found: Vec<bool> = files
+            .entries
+            .iter()
+            .map(|(_, class)| matches!(class, FileClass::Native { runs: true, .. }))
+            .collect();
         // What was asked for is known to be there; the other one is only kept where it is a program.
         assert_eq!(found, if native { vec![true, true] } else { vec![false] }, "{mode:o} {content:?}");
     }

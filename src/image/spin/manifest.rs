@@ -74,6 +74,7 @@ fn version_1(root: &At<'_>) -> Result<SpinApp, Malformed> {
         components.push(component);
     }
     let trigger = root.need("trigger")?.need("type")?.text()?;
+    triggered_by(&trigger, None, &mut components);
     Ok(SpinApp { name: root.need("name")?.text()?, triggers: BTreeSet::from([trigger]), components })
 }
 
@@ -88,12 +89,25 @@ fn version_2(root: &At<'_>) -> Result<SpinApp, Malformed> {
         for trigger in (At { value, path: format!("trigger.{kind}") }).list()? {
             check_trigger(&trigger)?;
             // A component may stand in the place of its name.
-            if let Some(at) = trigger.get("component")?.filter(|at| at.value.is_object()) {
-                components.push(component(&at, at.path.clone())?);
-            }
+            let named = match trigger.get("component")? {
+                Some(at) if at.value.is_object() => {
+                    components.push(component(&at, at.path.clone())?);
+                    Some(at.path)
+                }
+                Some(at) => Some(at.text()?),
+                None => None,
+            };
+            triggered_by(kind, named.as_deref(), &mut components);
         }
     }
     Ok(SpinApp { name: root.need("application")?.need("name")?.text()?, triggers, components })
+}
+
+/// Notes what starts a component; a trigger that names none may start any.
+fn triggered_by(kind: &str, id: Option<&str>, components: &mut [SpinComponent]) {
+    for component in components.iter_mut().filter(|component| id.is_none_or(|id| component.id == id)) {
+        component.triggers.insert(kind.to_string());
+    }
 }
 
 /// Reserved in Spin 3, middleware in Spin 4.
@@ -119,6 +133,7 @@ fn component(at: &At<'_>, id: String) -> Result<SpinComponent, Malformed> {
         variables.extend(at.map_of_text(key)?);
     }
     let hosts = hosts(at)?;
+    let files = files(at)?;
     let read: BTreeSet<String> = variables.values().flat_map(|value| template_variables(value)).collect();
     Ok(SpinComponent {
         id,
@@ -128,7 +143,9 @@ fn component(at: &At<'_>, id: String) -> Result<SpinComponent, Malformed> {
         key_value_stores: at.list_of_text("key_value_stores")?,
         sqlite_databases: at.list_of_text("sqlite_databases")?,
         ai_models: at.list_of_text("ai_models")?,
-        files: files(at)?,
+        files: files.iter().map(|(_, place)| place.clone()).collect(),
+        sources: files.into_iter().map(|(source, _)| source).collect(),
+        triggers: BTreeSet::new(),
         env: at.map_of_text("environment")?.into_keys().collect(),
         variables: read.into_iter().collect(),
         inherited: dependencies(at)?,
@@ -166,16 +183,25 @@ fn dependencies(at: &At<'_>) -> Result<Vec<String>, Malformed> {
     Ok(found.into_iter().collect())
 }
 
-/// Guest paths: the destination, or the folder above the first wildcard of a pattern.
-fn files(at: &At<'_>) -> Result<Vec<String>, Malformed> {
+/// The folders that are opened and where the component sees them: source and destination, or the folder above the first
+/// wildcard of a pattern (`spin:crates/loader/src/local.rs`, `resolve_direct_mount`).
+fn files(at: &At<'_>) -> Result<Vec<(String, String)>, Malformed> {
     let mut found = Vec::new();
     for file in at.get("files")?.map(|files| files.list()).transpose()?.unwrap_or_default() {
-        let place = if file.value.is_object() { file.need("destination")?.text()? } else { file.text()? };
-        let fixed: Vec<&str> =
-            place.split('/').take_while(|part| !part.contains(['*', '?', '[', '{'])).collect();
-        found.push(path::normalise(&fixed.join("/")));
+        let (source, place) = if file.value.is_object() {
+            (file.need("source")?.text()?, file.need("destination")?.text()?)
+        } else {
+            (file.text()?, file.text()?)
+        };
+        found.push((fixed(&source), fixed(&place)));
     }
     Ok(found)
+}
+
+fn fixed(pattern: &str) -> String {
+    let parts: Vec<&str> =
+        pattern.split('/').take_while(|part| !part.contains(['*', '?', '[', '{'])).collect();
+    path::normalise(&parts.join("/"))
 }
 
 #[cfg(test)]
@@ -224,6 +250,8 @@ mod tests {
             (&["https://{{ host }}".to_string()][..], &["host".to_string()][..])
         );
         assert_eq!(web.files, ["/assets", "/www", "/"]);
+        assert_eq!(web.sources, ["/assets", "/static", "/"]);
+        assert_eq!(web.triggers, BTreeSet::from(["http".to_string()]));
         assert_eq!(
             (&web.env[0], &web.sqlite_databases[0], &web.ai_models[0]),
             (&"LOG".into(), &"orders".into(), &"llama2-chat".into())

@@ -93,6 +93,7 @@ fn files_and_secrets_in_reach_are_denied() {
         "env DB_PASSWORD (secret)",
         "fs /data read-write",
         "[needs-grant] container `files` may use `fs` on `/data` (read-write)",
+        "[host-process-in-reach] container `files` opens files",
         "volumeMount /data (emptyDir data)",
     ]);
     let open = said.out.lines().filter(|line| line.ends_with("nobody [needs-grant]")).count();

@@ -55,8 +55,9 @@ fn an_image_is_judged_as_a_pod_of_it_alone() {
         "  namespace: shop\n",
         "{ name: trigger, names: [\"http\"] }",
     ]);
-    let quiet = suggest(&["samples.example/files:1"]);
-    assert_eq!((quiet.code, quiet.out.as_str()), (0, "# Pod default/files: nothing is missing\n"));
+    let quiet = suggest(&["samples.example/hello:1"]);
+    assert_eq!((quiet.code, quiet.out.as_str()), (0, "# Pod default/hello: nothing is missing\n"));
+    suggest(&["samples.example/files:1"]).has(&["- { name: native.exec }"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wasmgate::review::Webhook;
 
-use crate::support::gate::{Flow, Request, Setup, defaulted, plain_pod, plug_ins, pod};
+use crate::support::gate::{Flow, Request, Setup, defaulted, grant_documents, plain_pod, plug_ins, pod};
 use crate::support::opa;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +72,8 @@ async fn a_refusal_leaves_one_line_with_everything_but_the_secrets() {
 
 #[tokio::test]
 async fn both_rounds_and_both_webhooks_annotate_the_same_images() {
-    let flow = Flow::new(&Setup::default()).await;
+    let grants = grant_documents(&[json!({"capabilities": [{"name": "native.exec"}]})], "shop");
+    let flow = Flow::new(&Setup { grants, ..Setup::default() }).await;
     let wanted = pod(&json!({"automountServiceAccountToken": false, "containers": [
         {"name": "app", "image": "images.test/buildx:v1"}, {"name": "side", "image": "images.test/linux:v1"}]}));
     let (object, first, validate) = flow.admit("shop", &wanted).await;
@@ -124,7 +125,8 @@ violations contains {\"rule\": \"loop\", \"message\": \"m\"} if {
 
 #[tokio::test]
 async fn a_later_round_that_finds_more_annotates_under_keys_of_its_own() {
-    let flow = Flow::new(&Setup::default()).await;
+    let grants = grant_documents(&[json!({"capabilities": [{"name": "native.exec"}]})], "shop");
+    let flow = Flow::new(&Setup { grants, ..Setup::default() }).await;
     let wanted = pod(&json!({"automountServiceAccountToken": false, "containers": [
         {"name": "app", "image": "images.test/buildx:v1"}]}));
     let (mut object, first, _) = flow.admit("shop", &wanted).await;

@@ -23,9 +23,10 @@ async fn suggestion(flow: &Flow, case: &Case) -> Suggestion {
 
 /// Cases that are denied, by whether nothing but a grant is missing. Of those that a grant mends none is left out.
 fn denied(cases: &[Case]) -> (Vec<&Case>, Vec<&Case>) {
-    const ASKS_FOR_GRANT: [&str; 6] = [
+    const ASKS_FOR_GRANT: [&str; 7] = [
         "ambient-wider-than-grant",
         "grant-expired",
+        "host-process-in-reach",
         "needs-grant",
         "plugin-env",
         "secret-in-reach",

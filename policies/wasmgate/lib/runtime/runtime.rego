@@ -13,6 +13,17 @@ name := $"runtime class `{input.runtime.runtimeClass}`" if {
 }
 
 # METADATA
+# description: |
+#   Whether the runtime is known not to start the container's program, by how it is packed or by what it needs. Of a
+#   runtime that no profile describes nothing is known.
+cannot_start(container) if {
+	is_string(input.runtime.ambient)
+	not input.runtime.ambient == "everything"
+	is_array(container.runnableBy)
+	not input.runtime.ambient in container.runnableBy
+}
+
+# METADATA
 # description: Whether the runtime starts programs of the container's kind.
 runs(container) if {
 	input.runtime.wasm

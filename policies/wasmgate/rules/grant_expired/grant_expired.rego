@@ -37,6 +37,11 @@ reports contains i if {
 has_expired(entry) if {
 	capabilities.expired(entry)
 
-	# Native code is refused whatever is granted.
-	not entry.capability == "native.exec"
+	# Native code in an image is refused whatever is granted.
+	not in_the_image(entry)
+}
+
+in_the_image(entry) if {
+	entry.capability == "native.exec"
+	not entry.opens
 }

@@ -34,11 +34,17 @@ native(container) := [$"`{file.magic}` in `{file.source}`" | some file in contai
 	is_string(container.reason)
 } else := ["the program that it starts"] if {
 	container.class == "native"
-} else := [text.places(entry) | some entry in container.effective; entry.capability == "native.exec"]
+} else := [text.places(entry) | some entry in container.effective; of_the_image(entry)]
+
+# What the kernel's files give is not in the image: `host-process-in-reach` reports it.
+of_the_image(entry) if {
+	entry.capability == "native.exec"
+	not entry.opens
+}
 
 # METADATA
 # description: The uncovered capabilities that this rule reports in the place of `needs-grant`.
 reports contains i if {
 	some i, found in capabilities.uncovered
-	found.entry.capability == "native.exec"
+	of_the_image(found.entry)
 }

@@ -27,6 +27,36 @@ violations contains violation if {
 	}
 }
 
+# METADATA
+# title: The runtime of the class can start the program
+# description: |
+#   A runtime that runs a kind of program may still not start this one: crun and youki start no Wasm layers, only
+#   WasmEdge provides its own sockets, and so on. The container would fail on the node.
+# custom:
+#   remedy: Ship the image in a form that the runtime starts, or use a class of a runtime that the message names.
+#   severity: high
+violations contains violation if {
+	some container in input.containers
+	container.class == "wasm"
+	not container.role == "imageVolume"
+	runtime.runs(container)
+	runtime.cannot_start(container)
+	violation := {
+		"rule": "runtime-mismatch",
+		"container": container.name,
+		"mendedBy": "runtime",
+		"message": concat("", [
+			$"{text.container(container)} starts {text.kind(container)} from `{text.image(container)}`",
+			$"{text.evidence(container)}, and {runtime.name} is {input.runtime.ambient}, which cannot start it by how it ",
+			$"is packed or by what it imports: {others(container)}; ship it in another form, or use another class",
+		]),
+	}
+}
+
+others(container) := $"it runs on {concat(", ", container.runnableBy)}" if {
+	count(container.runnableBy) > 0
+} else := "no runtime that is described does"
+
 what_the_class_does := "the pod has no runtime class" if {
 	not is_string(input.runtime.runtimeClass)
 } else := $"runtime class `{input.runtime.runtimeClass}` is not known to run Wasm" if {

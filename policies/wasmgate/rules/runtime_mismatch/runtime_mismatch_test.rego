@@ -40,6 +40,18 @@ test_a_kind_that_is_placed_nowhere_is_refused if {
 	])) with input as fixture.pod({"kind": "unknown", "evidence": []})
 }
 
+test_a_program_that_the_runtime_of_the_class_cannot_start_is_refused if {
+	wasmgate.violations == mismatch("web", concat("", [
+		"container `web` starts a Wasm module from `ghcr.io/myorg/orders:1.4` (seen: layer media type = ",
+		"application/wasm), and runtime class `wasmtime` is runwasi-wasmtime, which cannot start it by how it is packed ",
+		"or by what it imports: it runs on crun-wasmedge, runwasi-wasmedge; ship it in another form, or use another ",
+		"class",
+	])) with input as fixture.pod({"kind": "module", "runnableBy": ["crun-wasmedge", "runwasi-wasmedge"]})
+	fixture.rules_of(fixture.pod({"kind": "module", "runnableBy": []})) == {"runtime-mismatch"}
+	wasmgate.violations == set() with input as fixture.pod({"kind": "module", "runnableBy": ["runwasi-wasmtime"]})
+	wasmgate.violations == set() with input as fixture.on(fixture.wasmedge, {"kind": "module", "runnableBy": []})
+}
+
 test_every_wasm_container_is_looked_at if {
 	document := fixture.with_containers(fixture.on(fixture.none, {}), [
 		object.union(fixture.web, {"name": "job", "role": "initContainer", "evidence": []}),

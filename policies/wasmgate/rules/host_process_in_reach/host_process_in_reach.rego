@@ -1,0 +1,46 @@
+package wasmgate.rules.host_process_in_reach
+
+import data.wasmgate.lib.capabilities
+import data.wasmgate.lib.runtime
+import data.wasmgate.lib.text
+
+# METADATA
+# title: No program reaches the process that runs it
+# description: |
+#   A runtime that opens `/` for its programs opens `/proc` with it. So a program that opens files can read the
+#   variables of the process that runs it, and write into its memory through `/proc/self/mem`: that is native code
+#   outside of the sandbox, and every other capability is void after it. Not affected are programs that open no file,
+#   applications of the Spin shim, HTTP components on runwasi's wasmtime, youki with wasmtime, crun with wasmer, and
+#   crun with wasmtime where the working directory is not `/`. Reports in the place of `needs-grant`.
+# custom:
+#   remedy: |
+#     Ship a program that opens no file, or use a runtime that is not affected. The platform team may trust the image
+#     as it trusts a native one, by a grant for `native.exec`; give the rule a lower action (`enforcement.rules`); or,
+#     where its own build of the shim keeps `/proc` from its programs, say so in the profile
+#     (`hidesHostProcess: true`).
+#   severity: critical
+violations contains violation if {
+	some i in reports
+	found := capabilities.uncovered[i]
+	found.entry.capability == "native.exec"
+	violation := {
+		"rule": "host-process-in-reach",
+		"container": found.container.name,
+		"capability": found.entry.capability,
+		"mendedBy": "grant",
+		"message": concat("", [
+			$"{text.container(found.container)} opens files, and {runtime.name} shows it `/proc`, so it can write into ",
+			$"the memory of the process that runs it, which is native code, and no grant allows it",
+			$"{text.grounds(found.entry)}; ship a program that opens no file or use a runtime that is not affected ",
+			$"(docs/capabilities.md); {text.grant(found.entry)}",
+		]),
+	}
+}
+
+# METADATA
+# description: The uncovered capabilities that this rule reports in the place of `needs-grant`.
+reports contains i if {
+	some i, found in capabilities.uncovered
+	found.entry.opens
+	not capabilities.expired(found.entry)
+}
