@@ -26,7 +26,7 @@ const MAX_TABLE_ELEMENTS: usize = 100_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// What one evaluation of one bundle may do, in wasmtime's fuel, of which an instruction costs about one. The same
-    /// rules use the same fuel on the same input, however busy the machine is.
+    /// rules use the same fuel on the same input, to one part in a hundred, however busy the machine is.
     pub fuel: u64,
     /// Wall-clock time for all bundles together, waiting for a turn included: the last bound, which only a machine that
     /// is overloaded reaches.
