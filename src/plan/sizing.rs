@@ -85,7 +85,7 @@ impl<'a> SizingContext<'a> {
             cpu_bounds: Bounds::read(items, "Container", Resource::Cpu, namespace)?,
             memory_total: pod_bounds(items, Resource::Memory, namespace)?,
             cpu_total: pod_bounds(items, Resource::Cpu, namespace)?,
-            hint: Hint::read(annotation, items),
+            hint: Hint::read(annotation),
         })
     }
 

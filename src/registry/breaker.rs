@@ -280,7 +280,7 @@ impl Breakers {
     }
 }
 
-/// The entry of a key, or none where there is no room for a new one.
+/// The entry of a key, or none where no new one fits.
 fn entry<'a, K: Clone + Eq + Hash, V: Default>(
     states: &'a mut HashMap<K, V>,
     key: &K,

@@ -207,5 +207,7 @@ async fn a_process_that_looks_up_large_images_stays_within_its_memory() {
     let grown = peak_resident() - before;
     let together = IMAGES * 4 * LAYER;
     println!("{together} bytes of layers at once, {MEMORY} bytes for them: grown by {grown}");
-    assert!(grown < (MEMORY + MEMORY / 2) as u64, "{grown} bytes");
+    // Twice: what is reserved counts bytes that are asked for, and the allocator keeps what it was given back.
+    assert!(grown < (MEMORY * 5 / 2) as u64, "{grown} bytes");
+    assert!(grown < (together / 2) as u64, "{grown} bytes");
 }

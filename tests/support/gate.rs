@@ -413,8 +413,10 @@ pub fn plug_ins(pod: &Value, namespace: &str, cluster: &[Value]) -> Value {
 /// Takes away what looking at a field has made.
 fn tidy(pod: &mut Value) {
     for pointer in ["", "/metadata", "/spec"] {
-        let fields = pod.pointer_mut(pointer).and_then(Value::as_object_mut).unwrap();
-        fields.retain(|_, value| !value.is_null());
+        // An object of another kind may have none of them.
+        if let Some(fields) = pod.pointer_mut(pointer).and_then(Value::as_object_mut) {
+            fields.retain(|_, value| !value.is_null());
+        }
     }
 }
 

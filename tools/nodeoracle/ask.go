@@ -137,9 +137,20 @@ func lookAt(top int, root, path string) (file, error) {
 	return describeFile(opened, root, link)
 }
 
-func open(top int, path string, flags uint64) (int, error) {
-	return unix.Openat2(top, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | flags, Resolve: unix.RESOLVE_IN_ROOT})
+// The kernel answers EAGAIN where something was renamed or mounted anywhere meanwhile, and asks to try again (openat2(2)).
+func open(top int, path string, flags uint64) (opened int, err error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | flags, Resolve: unix.RESOLVE_IN_ROOT}
+	for range mostTries {
+		opened, err = unix.Openat2(top, path, &how)
+		if !errors.Is(err, unix.EAGAIN) {
+			break
+		}
+	}
+	return opened, err
 }
+
+// Tries of one path.
+const mostTries = 1000
 
 func describeFile(opened int, root, link string) (file, error) {
 	var status unix.Stat_t

@@ -1,4 +1,4 @@
-//! Image look-ups, as the `lookup` room counts them.
+//! Image look-ups, as `crate::lookup` counts them.
 
 use std::sync::atomic::Ordering;
 

@@ -78,23 +78,22 @@ pub(super) fn pod_bounds(
     Ok(Total { min, max, ratio })
 }
 
-/// Values that the LimitRanger says it filled in, or may have filled in.
+/// Values that the LimitRanger says it filled in. Where a namespace has several LimitRanges, the plug-in takes one after the
+/// other and its annotation names what the last of them filled in. The defaults of the others cannot be told from what a
+/// person wrote: a value that equals one may also be what the gate itself wrote at an earlier call.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Hint<'a> {
-    pub(super) named: BTreeSet<(bool, &'a str, Side, Resource)>,
-    /// Defaults of the namespace's `LimitRange`s, where there are several: the plug-in takes one after the other, and its
-    /// annotation names what the last of them filled in.
-    pub(super) defaults: BTreeSet<(Side, Resource, Quantity)>,
+    named: BTreeSet<(bool, &'a str, Side, Resource)>,
 }
 
 impl<'a> Hint<'a> {
     /// Reads `LimitRanger plugin set: cpu, memory request for container X; cpu limit for init container Y`. What does
     /// not fit is passed over: it is only a hint.
-    pub(super) fn read(annotation: &'a str, items: &[LimitRangeItem]) -> Self {
+    pub(super) fn read(annotation: &'a str) -> Self {
         let Some(clauses) = annotation.strip_prefix("LimitRanger plugin set:") else {
             return Self::default();
         };
-        Self { named: Self::named(clauses), defaults: defaults(items) }
+        Self { named: Self::named(clauses) }
     }
 
     fn named(clauses: &'a str) -> BTreeSet<(bool, &'a str, Side, Resource)> {
@@ -118,91 +117,23 @@ impl<'a> Hint<'a> {
 
     /// Whether a value of a container is no choice of the pod's author, as far as the plug-in tells; `init` says whether
     /// it is an init container.
-    pub(super) fn is_filled(
-        &self,
-        (init, name): (bool, &str),
-        side: Side,
-        resource: Resource,
-        value: Quantity,
-    ) -> bool {
-        self.named.contains(&(init, name, side, resource)) || self.defaults.contains(&(side, resource, value))
+    pub(super) fn is_filled(&self, (init, name): (bool, &str), side: Side, resource: Resource) -> bool {
+        self.named.contains(&(init, name, side, resource))
     }
-}
-
-/// What several `LimitRange`s fill in for a container; nothing for one alone, whose annotation is whole. A default that is
-/// missing is the bound on its side (`kubernetes:pkg/apis/core/v1/defaults.go` `SetDefaults_LimitRangeItem`).
-pub(super) fn defaults(items: &[LimitRangeItem]) -> BTreeSet<(Side, Resource, Quantity)> {
-    let of_containers: Vec<&LimitRangeItem> = items.iter().filter(|item| item.type_ == "Container").collect();
-    let mut found = BTreeSet::new();
-    for item in of_containers.iter().filter(|_| of_containers.len() > 1) {
-        for resource in Resource::BOTH {
-            let amount = |map: &Option<Amounts>| map.as_ref()?.get(resource.name()).cloned();
-            let limit = amount(&item.default).or_else(|| amount(&item.max));
-            let request =
-                amount(&item.default_request).or_else(|| limit.clone()).or_else(|| amount(&item.min));
-            for (side, amount) in [(Side::Requests, request), (Side::Limits, limit)] {
-                // What cannot be read is an error of the bounds.
-                let amount = amount.and_then(|amount| Quantity::parse(&amount.0).ok());
-                found.extend(amount.map(|amount| (side, resource, amount)));
-            }
-        }
-    }
-    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    const ANNOTATION: &str = "LimitRanger plugin set: memory limit for container app";
-
-    fn items(items: serde_json::Value) -> Vec<LimitRangeItem> {
-        serde_json::from_value(items).unwrap()
-    }
-
-    fn is_filled(
-        annotation: &str,
-        items: &[LimitRangeItem],
-        side: Side,
-        resource: Resource,
-        value: &str,
-    ) -> bool {
-        Hint::read(annotation, items).is_filled(
-            (false, "app"),
-            side,
-            resource,
-            Quantity::parse(value).unwrap(),
-        )
-    }
 
     #[test]
-    fn the_annotation_names_what_one_limit_range_filled_in() {
-        let one = items(json!([{"type": "Container", "default": {"memory": "64Mi", "cpu": "1"}}]));
-        assert!(is_filled(ANNOTATION, &one, Side::Limits, Resource::Memory, "64Mi"));
-        assert!(!is_filled(ANNOTATION, &one, Side::Limits, Resource::Cpu, "1"));
-        assert!(!is_filled(ANNOTATION, &one, Side::Requests, Resource::Memory, "64Mi"));
-        assert!(!is_filled("", &one, Side::Limits, Resource::Memory, "64Mi"));
-    }
-
-    #[test]
-    fn the_defaults_of_several_limit_ranges_are_no_choice_of_a_person() {
-        let two = items(json!([
-            {"type": "Container", "max": {"cpu": "2"}, "default": {"cpu": "1"}},
-            {"type": "Container", "default": {"memory": "64Mi"}, "min": {"memory": "8Mi"}},
-            {"type": "Pod", "max": {"memory": "1Gi"}},
-        ]));
-        let filled = |side, resource, value| is_filled(ANNOTATION, &two, side, resource, value);
-        assert!(filled(Side::Limits, Resource::Cpu, "1000m"));
-        assert!(
-            filled(Side::Requests, Resource::Cpu, "1"),
-            "a request without a default is the limit's default"
-        );
-        assert!(!filled(Side::Limits, Resource::Cpu, "2"), "a person wrote another value than the default");
-        assert!(
-            filled(Side::Limits, Resource::Memory, "32Mi"),
-            "the annotation names it, whatever its value"
-        );
-        assert!(!is_filled("", &two, Side::Limits, Resource::Cpu, "1"), "the plug-in filled nothing in");
+    fn the_annotation_names_what_the_plug_in_filled_in() {
+        let filled =
+            |annotation, side, resource| Hint::read(annotation).is_filled((false, "app"), side, resource);
+        let annotation = "LimitRanger plugin set: memory limit for container app";
+        assert!(filled(annotation, Side::Limits, Resource::Memory));
+        assert!(!filled(annotation, Side::Limits, Resource::Cpu));
+        assert!(!filled(annotation, Side::Requests, Resource::Memory));
+        assert!(!filled("", Side::Limits, Resource::Memory));
     }
 }
