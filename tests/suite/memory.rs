@@ -121,7 +121,15 @@ async fn a_look_up_that_gets_no_memory_in_time_says_so_and_ends_when_there_is_so
     assert!(error.to_string().contains("timed out waiting for memory"), "{error}");
     let error = holds.await.unwrap().unwrap_err();
     assert!(matches!(*error, Error::TimedOut { budget_ms: 4000, .. }), "{error}");
-    let facts = inspector.inspect(image, Depth::Config, AMPLE).await.unwrap();
+    // The look-up that waited began a moment later, and may be late itself by now: what was held is there for the next one.
+    let facts = loop {
+        match inspector.inspect(image, Depth::Config, AMPLE).await {
+            Err(error) if matches!(*error, Error::TimedOut { .. }) => {
+                tokio::time::sleep(Duration::from_millis(50)).await
+            }
+            facts => break facts.unwrap(),
+        }
+    };
     assert_eq!(facts.kind, ImageKind::SpinApp, "what was held came back");
 }
 
@@ -193,6 +201,8 @@ async fn a_process_that_looks_up_large_images_stays_within_its_memory() {
         spin_images(folder.path(), IMAGES, LAYER);
         let name = "memory::a_process_that_looks_up_large_images_stays_within_its_memory";
         let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        // What is freed goes back at once, so that what is measured is what is held and not what glibc keeps for later.
+        alone.envs([("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_ARENA_MAX", "1")]);
         let output = alone.args(["--exact", name, "--nocapture"]).env(ALONE, folder.path()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && said.contains("1 passed"), "{said}");
@@ -207,7 +217,5 @@ async fn a_process_that_looks_up_large_images_stays_within_its_memory() {
     let grown = peak_resident() - before;
     let together = IMAGES * 4 * LAYER;
     println!("{together} bytes of layers at once, {MEMORY} bytes for them: grown by {grown}");
-    // Twice: what is reserved counts bytes that are asked for, and the allocator keeps what it was given back.
-    assert!(grown < (MEMORY * 5 / 2) as u64, "{grown} bytes");
-    assert!(grown < (together / 2) as u64, "{grown} bytes");
+    assert!(grown < (MEMORY + MEMORY / 2) as u64, "{grown} bytes");
 }
