@@ -3,7 +3,7 @@
 //! public ones unless the platform said otherwise.
 //!
 //! The address rules are applied where a connection is opened, by the resolver that the HTTP client asks
-//! ([`super::registry::resolver`]), and only addresses that passed are handed to it. So a name server that answers
+//! ([`super::resolver`]), and only addresses that passed are handed to it. So a name server that answers
 //! differently the second time, a redirect and a token service all meet the same rules. Hosts that a registry
 //! redirects to, and its token service, need not be on the allow-list, which is about registries; they may not be on
 //! the deny-list.

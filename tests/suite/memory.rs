@@ -125,7 +125,7 @@ async fn a_look_up_that_gets_no_memory_in_time_says_so_and_ends_when_there_is_so
     let facts = loop {
         match inspector.inspect(image, Depth::Config, AMPLE).await {
             Err(error) if matches!(*error, Error::TimedOut { .. }) => {
-                tokio::time::sleep(Duration::from_millis(50)).await
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
             facts => break facts.unwrap(),
         }
