@@ -63,6 +63,8 @@ strict(options) if not object.get(options, "strictAmbient", false) == false
 
 # Whether an entry is neither granted nor within the program's reach, where the other rules would speak of it.
 idle(container, entry) if {
+	# What the kernel shows comes with every root file system, and a program that opens no file does not reach it.
+	not entry.opens
 	not capabilities.covered(entry)
 	every other in container.effective {
 		not same(entry, other)
