@@ -100,6 +100,14 @@ impl<'a> Host<'a> {
         })
     }
 
+    /// What starts a single Wasm layer on the Spin shim, which makes up an application around it.
+    pub fn starts_layer(&self) -> Option<Entry> {
+        (self.handover() == Handover::SpinLayer).then(|| {
+            let why = format!("{} gives a single Wasm layer an http trigger", self.runtime());
+            Entry::new(Capability::Trigger, why).named("http")
+        })
+    }
+
     fn loads_plug_ins(&self) -> bool {
         self.handover() == Handover::Everything
             || self.family().runtime().native_ways().contains(&NativeWay::PlugIns)

@@ -66,8 +66,11 @@ fn wasm(host: &Host<'_>, facts: &ImageFacts, program: &Program) -> Capabilities 
             add(can_call(unit, &ambient), ambient);
         }
     }
-    let whole: Vec<Entry> =
-        of_app(facts, program, |component| host.keeps(component)).into_iter().chain(plugins(host)).collect();
+    let whole: Vec<Entry> = of_app(facts, program, |component| host.keeps(component))
+        .into_iter()
+        .chain(host.starts_layer())
+        .chain(plugins(host))
+        .collect();
     if !whole.is_empty() {
         add(whole, host.hands_over_to_app());
     }

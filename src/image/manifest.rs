@@ -372,8 +372,9 @@ fn wasm_artifact(layers: &[Descriptor]) -> ManifestKind {
     }
 }
 
-/// An image config says nothing yet; the layers do. An image with Wasm layers is started from these, whatever
-/// else it carries.
+/// An image config says nothing yet; the layers do. An image with Wasm layers is started from these, unless the shim cannot
+/// read them: then it looks for files, so an image that has both may start either
+/// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/instance.rs`, `Instance::new`).
 fn image(layers: &[Descriptor]) -> ManifestKind {
     let count = |media_type: &str| layers.iter().filter(|layer| layer.media_type == media_type).count();
     if count(MODULE_LAYER) > 0 {
@@ -385,6 +386,10 @@ fn image(layers: &[Descriptor]) -> ManifestKind {
         (1, 0) => spin_artifact(layers),
         (0, 0) if count(SPIN_LAYER) > 0 => other("Spin module layers without a locked app"),
         (0, 0) => rootfs(layers),
+        (0, 1) if layers.iter().any(|layer| compression(&layer.media_type).is_some()) => other(
+            "an image with a Wasm layer beside layers of files: a shim that cannot read the one starts the others; push \
+             the Wasm layer alone",
+        ),
         (0, 1) => ManifestKind::RunwasiLayers,
         (0, many) => other(format!("an image with {many} Wasm layers, where runwasi starts exactly one")),
         (1, _) => other("a locked Spin app beside Wasm layers of another kind, which the Spin shim refuses"),
@@ -467,7 +472,8 @@ mod tests {
         assert_eq!(of(DOCKER_CONFIG, &[ROOTFS_LAYERS[7].0]), ManifestKind::Rootfs);
         assert_eq!(of(OCI_CONFIG, &[]), ManifestKind::Rootfs);
         // Wasm layers win over a root file system beside them.
-        assert_eq!(of(OCI_CONFIG, &[ROOTFS_LAYERS[1].0, WASM_LAYER]), ManifestKind::RunwasiLayers);
+        let both = of(OCI_CONFIG, &[ROOTFS_LAYERS[1].0, WASM_LAYER]);
+        assert!(matches!(both, ManifestKind::Other(why) if why.contains("beside layers of files")));
     }
 
     #[test]

@@ -792,6 +792,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn machine_code_of_wasmedge_shows_by_its_section() {
+        let with = |name: &str| {
+            let text = format!(r#"(module (@custom "{name}" "code") (func (export "_start")))"#);
+            read(&wat::parse_str(text).unwrap(), "/app.wasm").unwrap().features
+        };
+        assert_eq!(with("wasmedge"), [Feature::WasmedgeMachineCode].into());
+        assert_eq!(with("name2"), [].into());
+    }
+
     proptest! {
         #[test]
         fn random_bytes_never_panic(tail in proptest::collection::vec(any::<u8>(), 0..256), component: bool) {

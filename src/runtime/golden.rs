@@ -386,3 +386,35 @@ fn a_mount_of_a_foreigner_costs_the_logarithm_of_all_of_them() {
     assert!((0..20_000).all(|number| view.hiding(&format!("/bin/{number}")).is_none()));
     assert_eq!(view.hiding("/data/7/x/y").as_deref(), Some("/data/7/x"));
 }
+
+#[test]
+fn spin_refuses_components_that_it_would_not_start() {
+    let mut image = spin_files(Shape::SpinRootfs, "/web.wasm");
+    let component = |id: &str, hosts: &[&str]| SpinComponent {
+        id: id.into(),
+        allowed_outbound_hosts: hosts.iter().map(ToString::to_string).collect(),
+        ..SpinComponent::default()
+    };
+    let app = image.spin.as_mut().unwrap();
+    app.components.push(component("front", &["http://web.spin.internal", "http://{{ x }}.spin.internal"]));
+    app.components.push(component("all", &["http://*.spin.internal"]));
+    let kept = |retained| {
+        let command = ["/".to_string()];
+        let start = Start { command: &command, retained, ..Start::default() };
+        match Family::Spin.start(&image, &start) {
+            Program::Unknown { reason } => reason,
+            _ => started(Family::Spin, &image, &start),
+        }
+    };
+    assert_eq!(kept(Variable::Unset), "spin app");
+    assert_eq!(kept(Variable::Elsewhere), "spin app");
+    assert_eq!(kept(Variable::Literal("web")), "spin app");
+    assert_eq!(kept(Variable::Literal("web,front")), "spin app");
+    assert!(kept(Variable::Literal("wbe")).contains("`wbe`, which the application does not have"));
+    assert!(
+        kept(Variable::Literal("web, front")).contains("` front`"),
+        "names are compared as they are written"
+    );
+    assert!(kept(Variable::Literal("front")).contains("may call `web`"));
+    assert!(kept(Variable::Literal("all,web,front")).contains("may call `*`"));
+}

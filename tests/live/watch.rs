@@ -159,7 +159,7 @@ fn without_a_restart_the_gate_follows_what_is_applied_to_a_real_cluster() {
     live.until_refused(plane, "needs-grant");
     let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
         "metadata": {"name": "hello", "namespace": live.namespace},
-        "spec": {"capabilities": [{"name": "fs", "paths": ["/data"]}]}});
+        "spec": {"capabilities": [{"name": "fs", "paths": ["/data"]}, {"name": "native.exec"}]}});
     plane.apply(&grant, &[]).ok();
     let pod = live.until_admitted(plane, "a pod that was granted its volume");
     assert_eq!(pod["spec"]["runtimeClassName"], "our-wasm");
@@ -224,7 +224,7 @@ fn a_gate_that_starts_without_one_of_its_definitions_is_ready_and_notices_when_i
     plane.kubectl(&["wait", "--for=condition=Established", "crd", definition, "--timeout=60s"]).ok();
     let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
         "metadata": {"name": "hello", "namespace": live.namespace},
-        "spec": {"capabilities": [{"name": "fs", "paths": ["/data"]}]}});
+        "spec": {"capabilities": [{"name": "fs", "paths": ["/data"]}, {"name": "native.exec"}]}});
     plane.apply(&grant, &[]).ok();
     live.until_admitted(plane, "a pod that the new definition's grant allows");
 

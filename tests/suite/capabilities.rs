@@ -1254,6 +1254,121 @@ fn components_that_are_not_retained_count_for_nothing() {
 }
 
 #[test]
+fn only_the_triggers_of_kept_components_count() {
+    let mut image = spin(SpinComponent::default(), Vec::new());
+    let app = image.spin.as_mut().unwrap();
+    app.triggers = ["http", "redis"].map(String::from).into();
+    for (component, trigger) in app.components.iter_mut().zip(["http", "redis"]) {
+        component.triggers = [trigger.to_string()].into();
+    }
+    let with = |list: &str| {
+        let workload =
+            pod(&json!({"env": [{"name": "SPIN_COMPONENTS_TO_RETAIN", "value": list}]}), &json!({}));
+        let found = to_grant(&on("spin", &workload, image.clone()));
+        found.into_iter().filter(|line| line.starts_with("trigger")).collect::<Vec<_>>()
+    };
+    assert_eq!(with("api"), ["trigger http"]);
+    assert_eq!(with("web"), ["trigger redis"]);
+    assert_eq!(with("api,web"), ["trigger http", "trigger redis"]);
+}
+
+#[test]
+fn a_single_layer_under_spin_gets_an_http_trigger_and_nothing_else() {
+    let mut image = facts(ImageKind::HttpComponent, vec![component(outgoing())]);
+    image.shape = Shape::WasmArtifact;
+    image.modules[0].exports = ["wasi:http/incoming-handler@0.2.0".to_string()].into();
+    let program =
+        Program::Wasm { kind: ImageKind::HttpComponent, packaging: Packaging::Layers, modules: vec![0] };
+    let found = assess(&plain_pod(), &container(Role::Container, image, program), Some(&profile("spin")));
+    assert_eq!(to_grant(&found), ["http.inbound :80", "trigger http"]);
+    assert_eq!(lines(&found.missing), ["http.outbound"]);
+}
+
+#[test]
+fn the_plain_variable_wins_over_the_prefixed_one_and_the_images_own_counts() {
+    let host = |env: Value, own: &[&str]| {
+        let api = SpinComponent {
+            templates: strings(&["https://{{ host }}"]),
+            ..with_hosts(&["https://{{ host }}"])
+        };
+        let mut image = spin(api, outgoing());
+        image.env = strings(own);
+        beyond_start(&on("spin", &pod(&json!({"env": env}), &json!({})), image))
+    };
+    let set = |name: &str, value: &str| json!({"name": name, "value": value});
+    let (plain, prefixed) =
+        (set("HOST", "plain.example.com"), set("SPIN_VARIABLE_HOST", "prefixed.example.com"));
+    let both = host(json!([prefixed.clone(), plain]), &[]);
+    assert!(both.contains(&"http.outbound https://plain.example.com".to_string()), "{both:?}");
+    assert!(
+        !both.iter().any(|line| line.contains("prefixed")),
+        "the shim copies the plain one over it: {both:?}"
+    );
+    let one = host(json!([prefixed.clone()]), &[]);
+    assert!(one.contains(&"http.outbound https://prefixed.example.com".to_string()), "{one:?}");
+    // The image sets the plain one, whose value is not kept, so that any host is meant.
+    let own = host(json!([prefixed]), &["HOST"]);
+    assert!(own.contains(&"http.outbound https://*:*".to_string()), "{own:?}");
+}
+
+#[test]
+fn every_source_that_may_supply_a_variable_of_spin_counts() {
+    let variable = |env: Value, spec: &Value| {
+        let api = SpinComponent { variables: strings(&["token"]), ..SpinComponent::default() };
+        let container =
+            json!({"env": env, "volumeMounts": [{"name": "v", "mountPath": "/.env", "subPath": ".env"}]});
+        let found = on(
+            "spin",
+            &pod(&container, spec),
+            spin(api, vec![import("wasi:config/store@0.2.0-rc.1", &["get"])]),
+        );
+        found.ambient.into_iter().find(|entry| entry.capability == Capability::Config).unwrap()
+    };
+    let from = json!({"secretKeyRef": {"name": "s", "key": "k"}});
+    let plain = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]});
+    let secret = json!({"volumes": [{"name": "v", "secret": {"secretName": "s"}}]});
+    let both = json!([{"name": "TOKEN", "value": "x"}, {"name": "SPIN_VARIABLE_TOKEN", "valueFrom": from}]);
+    let found = variable(both, &plain);
+    assert!(found.secret && !found.own, "{found:?}");
+    let found = variable(json!([]), &secret);
+    assert!(found.secret && !found.own, "a file .env from a Secret: {found:?}");
+    let found = variable(json!([]), &plain);
+    assert!(!found.secret && !found.own, "a file .env from a ConfigMap: {found:?}");
+}
+
+#[test]
+fn a_folder_of_a_spin_app_in_files_is_what_the_container_has_there() {
+    let files = |source: &str, spec: &Value, mounts: Value| {
+        let api = SpinComponent {
+            files: strings(&["/www"]),
+            sources: strings(&[source]),
+            ..SpinComponent::default()
+        };
+        let opener = vec![import("wasi:filesystem/types@0.2.6", &["[method]descriptor.open-at"])];
+        let found = on("spin", &pod(&json!({"volumeMounts": mounts}), spec), spin(api, opener));
+        let files = found
+            .effective
+            .into_iter()
+            .filter(|e| matches!(e.capability, Capability::Fs | Capability::NativeExec));
+        files.map(|entry| line(&entry)).collect::<Vec<_>>()
+    };
+    let volumes = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]});
+    let at = |path: &str| json!([{"name": "v", "mountPath": path}]);
+    assert_eq!(files("/static", &volumes, at("/elsewhere")), ["fs /www ro own"]);
+    assert_eq!(files("/data", &volumes, at("/data")), ["fs /www ro"], "what the pod mounted there");
+    assert_eq!(files("/data/in", &volumes, at("/data")), ["fs /www ro"]);
+    assert_eq!(
+        files("/", &volumes, at("/data")),
+        ["fs /dev ro", "fs /proc ro", "fs /sys ro", "fs /www ro own", "fs /www/data ro"]
+    );
+    assert_eq!(
+        files("/proc/self", &volumes, at("/elsewhere")),
+        ["fs /proc/self ro"],
+        "read-only, so no native code"
+    );
+}
+
+#[test]
 fn spin_listens_where_its_variable_says_and_runs_the_triggers_that_it_knows() {
     let workload =
         pod(&json!({"env": [{"name": "SPIN_HTTP_LISTEN_ADDR", "value": "0.0.0.0:3000"}]}), &json!({}));

@@ -148,7 +148,7 @@ pub fn setup() -> Setup {
     setup.objects.push(json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
         "metadata": {"name": "orders", "namespace": GRANTED},
         "spec": {"subjects": {"serviceAccounts": ["orders"]}, "capabilities": [
-            {"name": "fs", "paths": ["/data"]}, {"name": "net.dns"},
+            {"name": "fs", "paths": ["/data"]}, {"name": "native.exec"}, {"name": "net.dns"},
             {"name": "http.outbound", "hosts": ["https://payments.example.com"]},
             {"name": "http.inbound"}, {"name": "trigger", "names": ["http"]},
             {"name": "env", "names": ["SPIN_*"], "secrets": true}]}}));

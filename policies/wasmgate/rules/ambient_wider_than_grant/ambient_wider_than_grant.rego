@@ -63,10 +63,9 @@ strict(options) if not object.get(options, "strictAmbient", false) == false
 
 # Whether an entry is neither granted nor within the program's reach, where the other rules would speak of it.
 idle(container, entry) if {
-	not capabilities.covered(entry)
-
-	# What only a program that opens files can reach is no concern of one that opens none.
+	# What the kernel shows comes with every root file system, and a program that opens no file does not reach it.
 	not entry.opens
+	not capabilities.covered(entry)
 	every other in container.effective {
 		not same(entry, other)
 	}

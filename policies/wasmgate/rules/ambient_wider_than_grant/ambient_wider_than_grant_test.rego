@@ -38,6 +38,11 @@ test_only_a_plain_false_switches_it_off if {
 	}
 }
 
+test_what_the_kernel_shows_in_every_root_is_no_ambient_thing if {
+	memory := {"capability": "native.exec", "opens": true, "evidence": ["/proc/self/mem"], "coveredBy": []}
+	fixture.rules_of(strict_ambient(true, {"ambient": [memory]})) == set()
+}
+
 test_other_options_and_none_at_all_leave_it_off if {
 	fixture.rules_of(fixture.with_options(fixture.pod({"ambient": [data_mount]}), {"other": true})) == set()
 	fixture.rules_of(object.remove(fixture.pod({"ambient": [data_mount]}), ["options"])) == set()
