@@ -18,6 +18,20 @@ pub fn normalise(path: &str) -> String {
     absolute(&parts)
 }
 
+/// Whether a path asks of a part that is a file to be a folder, if it is one: it goes up from a name, or ends with a slash. The
+/// kernel refuses such a path (`path_resolution(7)`, ENOTDIR), where one that is put in order as text leads to a file.
+pub fn needs_a_folder(path: &str) -> bool {
+    let mut named = false;
+    for part in path.split('/') {
+        match part {
+            ".." if named => return true,
+            "" | "." | ".." => {}
+            _ => named = true,
+        }
+    }
+    named && (path.ends_with('/') || path.ends_with("/."))
+}
+
 /// `name` under `folder`; an absolute `name` stands for itself. Nothing is cleaned up yet.
 pub fn join(folder: &str, name: &str) -> String {
     if name.starts_with('/') { name.to_string() } else { format!("{folder}/{name}") }

@@ -16,7 +16,8 @@ use super::runwasi_wasmtime::RunwasiWasmtime;
 use super::spin::Spin;
 use super::youki::YoukiWasmtime;
 use crate::image::entry::{Start, View};
-use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Program, program};
+use crate::image::source::shorten;
+use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Program, path, program};
 
 /// The runtime behind a RuntimeClass, by its own code: what it starts from an image and what it hands over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -83,6 +84,13 @@ impl Family {
     /// to start, if it is known and the runtime cannot run it: so the refusal can say what would.
     pub fn start(self, facts: &ImageFacts, start: &Start<'_>) -> Program {
         let view = View::new(facts, start);
+        if let Some(argument) = view.first_argument().filter(|argument| path::needs_a_folder(argument)) {
+            return program::unknown(format!(
+                "`{}` leads through a name that has to be a folder, and files are not told from folders here; write \
+                 the path without `..` and without a slash at its end",
+                shorten(argument, 200)
+            ));
+        }
         match self.runtime().choose(&view) {
             Choice::Starts(program) => program,
             Choice::Nothing(reason) => match program::meant(&view) {

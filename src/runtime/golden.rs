@@ -418,3 +418,21 @@ fn spin_refuses_components_that_it_would_not_start() {
     assert!(kept(Variable::Literal("front")).contains("may call `web`"));
     assert!(kept(Variable::Literal("all,web,front")).contains("may call `*`"));
 }
+
+#[test]
+fn a_path_through_a_file_is_followed_by_no_runtime_and_leads_to_no_verdict() {
+    let image = spin_files(Shape::LinuxRootfs, "/web.wasm /elf!");
+    for path in ["/web.wasm/../elf", "/elf/", "/elf/.", "missing/../elf"] {
+        let command = [path.to_string()];
+        for family in FAMILIES {
+            let program = family.start(&image, &Start { command: &command, ..Start::default() });
+            let Program::Unknown { reason } = &program else {
+                panic!("{path} under {family:?}: {program:?}")
+            };
+            assert!(reason.contains("without `..`"), "{reason}");
+        }
+    }
+    let command = ["/../elf".to_string()];
+    let program = Family::YoukiWasmtime.start(&image, &Start { command: &command, ..Start::default() });
+    assert!(!matches!(program, Program::Unknown { .. }), "the root is a folder: {program:?}");
+}
