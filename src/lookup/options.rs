@@ -82,6 +82,9 @@ pub struct LookupOptions {
     /// runtime is judged by what its images hold for every platform that a node may read, so fewer are read then. One
     /// that is left out here and joins the cluster later runs what nobody looked at. Default: none, any may be there.
     pub node_architectures: Vec<String>,
+    /// Registries, by host or `host/prefix`, whose images keep their tags: no digest is written on pods. For those that
+    /// keep no digest for long. What of such an image was judged is not promised to run. Default: none.
+    pub unpinned: Vec<String>,
     /// Sizes that are refused.
     pub limits: SizeLimits,
 }
@@ -114,6 +117,7 @@ impl Default for LookupOptions {
             warm_file: None,
             warm_timeout: Duration::from_secs(10),
             node_architectures: Vec::new(),
+            unpinned: Vec::new(),
             limits: SizeLimits::default(),
         }
     }
