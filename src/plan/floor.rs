@@ -1,6 +1,5 @@
 //! The least that a program needs to start, computed from the size of its modules. The formulas are fitted to
-//! measurements
-//! (`wasmtime` 36 and 48 under `containerd-shim-wasm` 1.0.1); the tests hold them to every measured row.
+//! measurements (`wasmtime` 36 and 48 under `containerd-shim-wasm` 1.0.1); the tests hold them to every measured row.
 
 use crate::image::ModuleFacts;
 use crate::runtime::Compiler;
