@@ -1,4 +1,4 @@
-//! Holds the code to the layout of `ARCHITECTURE.md`: which room may use which, how long a function may be, where
+//! Holds the code to the layout of `ARCHITECTURE.md`: which room may use which, how long functions and files may be, where
 //! `anyhow` may stand, and which libraries may never come in. Reads the sources as text, so it needs no compiler
 //! and nothing of the crate; the checker is itself checked against code that breaks each rule.
 
@@ -74,7 +74,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "watch",
-        &["image", "registry", "runtime", "cluster", "capability", "grant"],
+        &["registry", "cluster", "grant"],
         "keeps a snapshot of the cluster up to date; who uses the snapshot is none of its business",
     ),
     room("policy", &[], "runs Rego on JSON and knows nothing of pods"),
@@ -97,7 +97,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "answer",
-        &["review", "workload", "image", "inspection", "plan", "capability", "policy", "judge"],
+        &["review", "workload", "inspection", "plan", "policy", "judge"],
         "words for what was found, changed and refused",
     ),
     room(
@@ -118,10 +118,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "config",
-        &[
-            "review", "workload", "image", "lookup", "runtime", "cluster", "plan", "grant", "policy",
-            "judge", "audit", "certs", "register",
-        ],
+        &["review", "workload", "image", "lookup", "runtime", "judge", "audit", "certs", "register"],
         "composes the settings that the rooms define; no room reads it",
     ),
     room(
@@ -136,7 +133,6 @@ const ROOMS: &[Room] = &[
             "runtime",
             "cluster",
             "plan",
-            "capability",
             "grant",
             "policy",
             "judge",
@@ -151,18 +147,15 @@ const ROOMS: &[Room] = &[
             "review",
             "workload",
             "image",
-            "registry",
             "lookup",
             "inspection",
             "runtime",
             "cluster",
-            "plan",
             "capability",
             "grant",
             "watch",
             "policy",
             "judge",
-            "answer",
             "audit",
             "certs",
             "register",
@@ -195,6 +188,9 @@ const ANYHOW: &[(&str, &str)] = &[
 
 /// Lines that a function may have, its signature and closing brace included.
 const LONGEST_FUNCTION: usize = 60;
+
+/// Lines that a file may have besides its tests.
+const LONGEST_FILE: usize = 500;
 
 // === Reading Rust: tokens, without comments and literals ===
 
@@ -628,6 +624,67 @@ fn function_lines(tokens: &[Token], start: usize) -> Option<usize> {
     None
 }
 
+/// Where the items of a file that only tests are made of (`#[cfg(test)]`) begin and end, as positions of tokens.
+fn test_items(tokens: &[Token]) -> Vec<(usize, usize)> {
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    for at in 0..tokens.len() {
+        let inside = found.last().is_some_and(|(_, end)| at < *end);
+        let marked = is_sign(tokens, at, '#')
+            && is_sign(tokens, at + 1, '[')
+            && word_at(tokens, at + 2) == Some("cfg")
+            && word_at(tokens, at + 4) == Some("test")
+            && is_sign(tokens, at + 5, ')');
+        if marked && !inside {
+            found.push((at, after_item(tokens, at)));
+        }
+    }
+    found
+}
+
+/// Position after the item that begins at `at`: after its body, or after its semicolon.
+fn after_item(tokens: &[Token], mut at: usize) -> usize {
+    while at < tokens.len() {
+        match tokens[at].text {
+            Text::Sign('{') => return after_group(tokens, at),
+            Text::Sign(';') => return at + 1,
+            Text::Sign('(' | '[') => at = after_group(tokens, at),
+            _ => at += 1,
+        }
+    }
+    at
+}
+
+/// Files that hold nothing but tests, because the file around them says so: `#[cfg(test)] mod name;`.
+fn files_of_tests(sources: &BTreeMap<PathBuf, String>) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for (file, source) in sources {
+        let tokens = tokens(source);
+        for (_, end) in test_items(&tokens) {
+            if end >= 3 && is_sign(&tokens, end - 1, ';') && word_at(&tokens, end - 3) == Some("mod") {
+                let name = word_at(&tokens, end - 2).unwrap_or_default();
+                found.insert(file.with_extension("").join(name).with_extension("rs"));
+            }
+        }
+    }
+    found
+}
+
+fn long_files(sources: &BTreeMap<PathBuf, String>) -> Vec<String> {
+    let of_tests = files_of_tests(sources);
+    let mut wrong = Vec::new();
+    for (file, source) in sources.iter().filter(|(file, _)| !of_tests.contains(*file)) {
+        let tokens = tokens(source);
+        let lines_of = |(start, end): &(usize, usize)| tokens[end - 1].line - tokens[*start].line + 1;
+        let of_tests: usize = test_items(&tokens).iter().map(lines_of).sum();
+        let lines = source.lines().count() - of_tests;
+        if lines > LONGEST_FILE {
+            let place = file.display();
+            wrong.push(format!("{place}: {lines} lines besides its tests; {LONGEST_FILE} are the most"));
+        }
+    }
+    wrong
+}
+
 /// Names of banned crates in a Cargo.lock.
 fn banned_in(lock: &str) -> Vec<String> {
     let names = lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
@@ -673,6 +730,19 @@ fn rooms_use_only_the_rooms_that_the_table_allows() {
 }
 
 #[test]
+fn every_arrow_of_the_table_is_used() {
+    let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (file, source) in sources() {
+        let (name, depth) = place(&file);
+        let found = arrows(&tokens(&source), depth, &["crate", "wasmgate"]).into_iter().map(|(to, _)| to);
+        used.entry(name).or_default().extend(found);
+    }
+    let arrows = ROOMS.iter().flat_map(|room| room.may_use.iter().map(|to| (room.name, *to)));
+    let unused: Vec<_> = arrows.filter(|(from, to)| !used[*from].contains(*to)).collect();
+    assert!(unused.is_empty(), "no code needs these arrows; take them out of the table: {unused:?}");
+}
+
+#[test]
 fn the_table_has_no_circle() {
     for (index, room) in ROOMS.iter().enumerate() {
         for used in room.may_use {
@@ -706,6 +776,12 @@ fn every_file_says_what_it_is_for_and_none_is_called_mod() {
 #[test]
 fn no_function_is_longer_than_a_screen() {
     assert_none_wrong(long_functions);
+}
+
+#[test]
+fn no_file_is_longer_than_what_one_reads_in_one_go() {
+    let wrong = long_files(&sources());
+    assert!(wrong.is_empty(), "split these by what their parts are about:\n{}\n", wrong.join("\n"));
 }
 
 #[test]
@@ -854,6 +930,23 @@ fn a_long_function_is_found_and_a_short_one_is_not() {
         ["plan.rs:3: `f` has 61 lines; 60 are the most"]
     );
     assert_eq!(long_functions(file, "type F = fn(u8) -> u8;"), Vec::<String>::new());
+}
+
+#[test]
+fn a_long_file_is_found_and_its_tests_do_not_count() {
+    let file = |lines: usize, rest: &str| format!("{}{rest}", "// a line\n".repeat(lines));
+    let wrong = |files: &[(&str, String)]| {
+        let sources = files.iter().map(|(name, source)| (PathBuf::from(name), source.clone())).collect();
+        long_files(&sources)
+    };
+    let tests = "#[cfg(test)]\n#[allow(dead_code)]\nmod tests {\n    fn f() {}\n}\n";
+    assert_eq!(wrong(&[("plan.rs", file(LONGEST_FILE, ""))]), Vec::<String>::new());
+    assert_eq!(wrong(&[("plan.rs", file(LONGEST_FILE, tests))]), Vec::<String>::new());
+    let told = ["plan.rs: 501 lines besides its tests; 500 are the most"];
+    assert_eq!(wrong(&[("plan.rs", file(LONGEST_FILE + 1, tests))]), told);
+    assert_eq!(wrong(&[("plan.rs", file(LONGEST_FILE, &format!("{tests}fn after() {{}}\n")))]), told);
+    let apart = [("plan.rs", "#[cfg(test)]\nmod check;\n".into()), ("plan/check.rs", file(900, ""))];
+    assert_eq!(wrong(&apart), Vec::<String>::new());
 }
 
 #[test]

@@ -4,6 +4,11 @@
 //! stand in the sections. Validating 18 MB of bodies would cost more than everything else in a look-up together,
 //! and a module with a bad body fails in its own runtime.
 
+mod features;
+mod memory;
+
+pub(super) use features::HTTP_HANDLER_0_3;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,14 +24,14 @@ use super::interpreter::Signs;
 use super::magic::{Magic, magic};
 use super::malformed::Malformed;
 use super::{Feature, Import, ModuleFacts, WasmFormat};
+use features::wasi_0_3;
+use memory::Pages;
 
 /// Most bytes of `.wat` text that are assembled.
 pub const MAX_TEXT: usize = 1 << 20;
 /// Most bytes of names that are kept of one binary; Wasmtime's whole `wasi:cli` world has about 16 KiB. A few bytes
 /// can name the same large instance type over and over.
 const MAX_NAMES: usize = 1 << 20;
-/// Bytes of a linear memory page (WebAssembly core specification, 2.5.5) as a power of two.
-const PAGE_LOG2: u32 = 16;
 /// Most units inside each other. Toolchains nest fewer than ten; every level is read once more by each one around it,
 /// so that the work would grow with the square of the depth.
 const MAX_NESTED: usize = 100;
@@ -92,38 +97,6 @@ pub fn read_text_until(text: &[u8], source: &str, stop: &AtomicBool) -> Result<M
 impl From<wasmparser::Error> for Malformed {
     fn from(error: wasmparser::Error) -> Self {
         Self::new(format!("it is not a valid Wasm binary: {error}"))
-    }
-}
-
-/// Bytes of memories: at the start, and at most; `None` where one has no maximum.
-#[derive(Debug, Clone, Copy)]
-struct Pages {
-    initial: u64,
-    maximum: Option<u64>,
-}
-
-impl Default for Pages {
-    fn default() -> Self {
-        Self { initial: 0, maximum: Some(0) }
-    }
-}
-
-impl Pages {
-    /// A 64-bit memory can declare 2^64 bytes; a sum then stays at the largest number, which no limit fits.
-    fn plus(self, other: Self, times: u64) -> Self {
-        let add = |sum: u64, more: u64| sum.saturating_add(more.saturating_mul(times));
-        Self {
-            initial: add(self.initial, other.initial),
-            maximum: self.maximum.zip(other.maximum).map(|(sum, more)| add(sum, more)),
-        }
-    }
-
-    fn of(memory: &MemoryType) -> Self {
-        let page = 1_u64.checked_shl(memory.page_size_log2.unwrap_or(PAGE_LOG2)).unwrap_or(u64::MAX);
-        Self {
-            initial: memory.initial.saturating_mul(page),
-            maximum: memory.maximum.map(|maximum| maximum.saturating_mul(page)),
-        }
     }
 }
 
@@ -395,7 +368,7 @@ impl Walk {
         if names > MAX_NAMES {
             return Err(too_many_names());
         }
-        let called = imports.iter().flat_map(|(interface, names)| features_of(interface, names));
+        let called = imports.iter().flat_map(|(interface, names)| features::of_import(interface, names));
         self.features.extend(called.chain(self.exports.iter().filter_map(|name| wasi_0_3(name))));
         Ok(ModuleFacts {
             source: source.to_string(),
@@ -426,55 +399,6 @@ impl Frame {
         let space = if core { &self.modules } else { &self.components };
         space.get(index as usize).copied().flatten()
     }
-}
-
-/// What an import needs beyond the usual.
-fn features_of(interface: &str, functions: &BTreeSet<String>) -> Vec<Feature> {
-    let wasmedge = functions.iter().any(|name| is_wasmedge_socket(name));
-    let found = [
-        (interface == "wasi_unstable", Feature::WasiUnstable),
-        (matches!(interface, "wasix_32v1" | "wasix_64v1"), Feature::Wasix),
-        (interface == "wasi" && functions.contains("thread-spawn"), Feature::WasiThreads),
-        (interface == "wasi_ephemeral_nn", Feature::WasiNn),
-        (interface == "wasi_snapshot_preview1" && wasmedge, Feature::WasmedgeSockets),
-    ];
-    let core = found.into_iter().filter_map(|(seen, feature)| seen.then_some(feature));
-    core.chain(wasi_0_3(interface)).collect()
-}
-
-/// Functions that WasmEdge adds to preview 1, some with a second version `…_v2`
-/// (`WasmEdge:lib/host/wasi/wasimodule.cpp`).
-fn is_wasmedge_socket(function: &str) -> bool {
-    let second = function.strip_prefix("sock_").is_some_and(|name| name.ends_with("_v2"));
-    second
-        || matches!(
-            function,
-            "sock_open"
-                | "sock_bind"
-                | "sock_connect"
-                | "sock_listen"
-                | "sock_send_to"
-                | "sock_recv_from"
-                | "sock_getsockopt"
-                | "sock_setsockopt"
-                | "sock_getlocaladdr"
-                | "sock_getpeeraddr"
-                | "sock_getaddrinfo"
-        )
-}
-
-/// The export of a component that answers HTTP by WASI 0.3 (`wasi-http:wit-0.3.0-draft`).
-pub(super) const HTTP_HANDLER_0_3: &str = "wasi:http/handler";
-
-/// WASI 0.3, by major and minor version; a patch changes nothing.
-fn wasi_0_3(interface: &str) -> Option<Feature> {
-    let Some((name, version)) = interface.split_once('@') else {
-        // Only WASI 0.3 has an interface of this name.
-        return (interface == HTTP_HANDLER_0_3).then_some(Feature::Wasi03);
-    };
-    let version = version.strip_prefix("0.3")?;
-    (name.starts_with("wasi:") && (version.is_empty() || version.starts_with(['.', '-'])))
-        .then_some(Feature::Wasi03)
 }
 
 /// Fills in the functions of a component's imports from their types. An import that stands in for an interface

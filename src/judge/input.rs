@@ -1,65 +1,31 @@
-//! The document that Rego reads. Versioned; its JSON Schema is `policies/schema/input.v1alpha1.json`.
+//! The document that Rego reads, put together from every fact that a review has found.
 
+mod document;
 mod spec;
 
+pub use document::{
+    API_VERSION, ClassFor, ContainerFacts, Effective, ExpiredGrant, InterpreterFacts, PolicyInput,
+    PolicyOptions, RequestFacts, Resources, RuntimeFacts, UserFacts, WorkloadFacts,
+};
 pub use spec::{HostPath, SpecFacts};
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::capability::{self, Entry};
 use crate::cluster::Cluster;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
 use crate::image::annotation::crun_annotation;
-use crate::image::{
-    Claim, Evidence, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program, Shape,
-};
-use crate::inspection::{Container, Inspection, LookupResult, ProgramClass};
+use crate::image::{ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program};
+use crate::inspection::{Container, Inspection, LookupResult};
 use crate::plan::{floor, sizing};
-use crate::review::GroupVersionKind;
 use crate::runtime::{self, Family, Profile, Runtimes, runnable_by};
-use crate::workload::{Role, Workload};
+use crate::workload::Workload;
 use spec::Spec;
-
-/// Version of the document.
-pub const API_VERSION: &str = "wasmgate.dev/v1alpha1";
-
-/// What the rules may know of the request.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RequestFacts<'a> {
-    /// Id of the review.
-    pub uid: &'a str,
-    /// The verb, upper case.
-    pub operation: &'a str,
-    /// Kind of the object in the review.
-    pub kind: &'a GroupVersionKind,
-    /// Subresource; empty for the object itself.
-    pub sub_resource: &'a str,
-    /// Namespace of the request.
-    pub namespace: &'a str,
-    /// Name of the object.
-    pub name: &'a str,
-    /// Who asks.
-    pub user: UserFacts<'a>,
-    /// Whether nothing will be stored.
-    pub dry_run: bool,
-}
-
-/// Who asks.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct UserFacts<'a> {
-    /// User name.
-    pub username: &'a str,
-    /// Groups.
-    pub groups: &'a [String],
-}
 
 /// Everything that one judgement depends on.
 #[derive(Debug, Clone, Copy)]
@@ -84,196 +50,6 @@ pub struct Case<'a> {
     pub options: &'a PolicyOptions,
     /// The time, which decides whether a grant has expired.
     pub now: Timestamp,
-}
-
-/// Image kind → the RuntimeClass that pods of that kind are placed on.
-pub type ClassFor = BTreeMap<&'static str, String>;
-
-/// What the platform's configuration says to the rules; each bundle documents the names that it reads.
-pub type PolicyOptions = BTreeMap<String, Value>;
-
-/// The document.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PolicyInput<'a> {
-    /// [`API_VERSION`].
-    pub api_version: &'static str,
-    /// The request.
-    pub request: &'a RequestFacts<'a>,
-    /// The whole object, for rules that ask for it; left out for bundles that declare that they do not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub object: Option<&'a RawValue>,
-    /// The pod spec and what carries it.
-    pub workload: WorkloadFacts<'a>,
-    /// The containers.
-    pub containers: Vec<ContainerFacts<'a>>,
-    /// Grants that match any of the containers.
-    pub grants: Vec<Arc<WasiGrant>>,
-    /// Where the pod will run.
-    pub runtime: RuntimeFacts<'a>,
-    /// What the platform says to the rules.
-    pub options: &'a PolicyOptions,
-}
-
-/// The pod spec and what carries it.
-#[expect(clippy::struct_excessive_bools, reason = "the names and types are those of the pod spec")]
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WorkloadFacts<'a> {
-    /// Kind that carries the pod spec.
-    pub kind: &'static str,
-    /// Its name.
-    pub name: &'a str,
-    /// Its namespace.
-    pub namespace: &'a str,
-    /// Labels of the namespace, as far as they are known.
-    pub namespace_labels: Cow<'a, BTreeMap<String, String>>,
-    /// Labels of the pod.
-    pub labels: &'a BTreeMap<String, String>,
-    /// Annotations of the pod.
-    pub annotations: &'a BTreeMap<String, String>,
-    /// ServiceAccount; `default` when the spec names none.
-    pub service_account: &'a str,
-    /// RuntimeClass of the spec.
-    pub runtime_class_name: Option<&'a str>,
-    /// Whether the pod shares the node's network.
-    #[serde(rename = "hostNetwork")]
-    pub host_network: bool,
-    /// Whether the pod shares the node's processes.
-    #[serde(rename = "hostPID")]
-    pub host_pid: bool,
-    /// Whether the pod shares the node's IPC.
-    #[serde(rename = "hostIPC")]
-    pub host_ipc: bool,
-    /// Whether this is a template from which a controller will make pods.
-    pub template: bool,
-}
-
-/// Where the pod will run.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RuntimeFacts<'a> {
-    /// Profile of the RuntimeClass; `null` for a class that no profile describes.
-    pub profile: Option<&'a str>,
-    /// RuntimeClass of the spec.
-    pub runtime_class: Option<&'a str>,
-    /// Whether a profile says that the class is a Wasm runtime.
-    pub wasm: bool,
-    /// Why a Wasm runtime may start the pod although no profile says so ([`suspicion`]); `null` when nothing does.
-    pub suspicion: Option<String>,
-    /// Image kinds that it can start.
-    pub runs: BTreeSet<ImageKind>,
-    /// What it hands over.
-    pub ambient: Option<Family>,
-    /// Image kind → the class that this platform places it on.
-    pub class_for: &'a ClassFor,
-}
-
-/// One container and everything that is known about it.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ContainerFacts<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// The list that it stands in.
-    pub role: Role,
-    /// Its image as written.
-    pub image: &'a str,
-    /// Digest that was judged; `null` when the image was not read.
-    pub digest: Option<&'a str>,
-    /// Summary of the finding.
-    pub class: ProgramClass,
-    /// Kind of the program that it starts.
-    pub kind: ImageKind,
-    /// How the image is packed.
-    pub shape: Option<Shape>,
-    /// Who compiles the program.
-    pub packaging: Option<Packaging>,
-    /// Why it is unknown or was not read.
-    pub reason: Option<String>,
-    /// Native code where Wasm was declared.
-    pub native: Vec<NativeCode>,
-    /// Why the image was taken for what it is.
-    pub evidence: &'a [Evidence],
-    /// What will make it fail on some node.
-    pub warnings: Vec<String>,
-    /// What the image's config says of its bytes and is not so.
-    pub claims: &'a [Claim],
-    /// Interpreters in what it starts; left out when there is none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub interpreters: Vec<InterpreterFacts<'a>>,
-    /// The runtimes that can start the program, as far as it and its packaging tell.
-    pub runnable_by: BTreeSet<Family>,
-    /// What the program can call.
-    pub requires: Vec<Entry>,
-    /// What is handed over anyway.
-    pub ambient: Vec<Entry>,
-    /// What it can really do.
-    pub effective: Vec<Effective>,
-    /// What it can call and is not handed.
-    pub missing: Vec<Entry>,
-    /// Its memory.
-    pub resources: Resources,
-    /// What else the pod spec says of it.
-    #[serde(flatten)]
-    pub spec: SpecFacts<'a>,
-}
-
-/// An interpreter in a program: it can call what its library can, whatever the script does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct InterpreterFacts<'a> {
-    /// The name of the interpreter, such as `CPython`.
-    pub engine: &'static str,
-    /// The language that it runs.
-    pub language: &'static str,
-    /// The binary that carries it: a layer digest, or a path.
-    pub source: &'a str,
-    /// Where it showed.
-    pub evidence: &'a [Evidence],
-}
-
-/// An effective capability and, when nobody covers it, the grant that would.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Effective {
-    /// The capability.
-    #[serde(flatten)]
-    pub entry: Entry,
-    /// One item of a grant's `capabilities` that would cover it, in YAML flow style.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub needs_grant: Option<String>,
-    /// Grants that would cover it if they had not expired.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub expired_grants: Vec<ExpiredGrant>,
-}
-
-/// A grant whose time is over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ExpiredGrant {
-    /// Kind and name, as in `coveredBy`.
-    pub grant: String,
-    /// When it ended.
-    pub expires_at: Option<Timestamp>,
-}
-
-/// Memory of a container in bytes, and processors in thousandths; `null` where nothing is set.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Resources {
-    /// Requested memory.
-    pub request_bytes: Option<u64>,
-    /// Memory limit.
-    pub limit_bytes: Option<u64>,
-    /// What the program needs to start.
-    pub floor_bytes: Option<u64>,
-    /// The highest memory limit that a profile which clamps leaves it.
-    pub cap_bytes: Option<u64>,
-    /// Limit of processors.
-    pub limit_millis: Option<u64>,
-    /// The highest one that a profile which clamps leaves it.
-    pub cap_millis: Option<u64>,
 }
 
 /// Gathers everything that the rules may read.
