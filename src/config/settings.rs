@@ -349,7 +349,7 @@ mod tests {
         let body = "runtimes:\n  placement: {}\n  profiles:\n  - name: a\n    runtimeClass: a\n    runs: []\n    ambient: spin\n    sizing:\n      memoryLimit: 32Mx\n";
         let error = settings(body).unwrap_err().to_string();
         assert!(error.contains("gate.yaml") && error.contains("line 11"), "{error}");
-        assert!(error.contains("`32Mx` is no quantity; write one such as `32Mi`"), "{error}");
+        assert!(error.contains("`32Mx` is not a quantity; write one such as `32Mi`"), "{error}");
     }
 
     #[test]
