@@ -20,6 +20,7 @@ mod docs;
 mod flow;
 mod fuzz;
 mod grants;
+mod gate_image;
 mod image;
 mod manifests;
 mod memory;

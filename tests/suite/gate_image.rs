@@ -1,0 +1,194 @@
+//! The gate's own image, as `make image` builds it without Docker.
+#![cfg(target_os = "linux")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::support::oci::digest;
+use crate::support::process::{own, root};
+use crate::support::registry::Registry;
+
+/// A program of every Linux that is linked as the gate is, and packs in no time.
+const SHELL: &str = "/bin/sh";
+
+fn build(binary: &str, out: &Path, more: &[&str]) -> Output {
+    let mut command = own("tools/image/build", &["--binary".as_ref(), binary.as_ref(), "--no-sbom".as_ref()]);
+    command.arg("--out").arg(out).args(more).output().unwrap()
+}
+
+fn built(binary: &str, out: &Path, more: &[&str]) -> String {
+    let output = build(binary, out, more);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_string()
+}
+
+fn blob(layout: &Path, digest: &Value) -> Vec<u8> {
+    let name = digest.as_str().unwrap().trim_start_matches("sha256:");
+    fs::read(layout.join("blobs/sha256").join(name)).unwrap()
+}
+
+fn document(layout: &Path, digest: &Value) -> Value {
+    serde_json::from_slice(&blob(layout, digest)).unwrap()
+}
+
+/// The manifest and the config.
+fn documents(layout: &Path) -> (Value, Value) {
+    let index: Value = serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let manifest = document(layout, &index["manifests"][0]["digest"]);
+    let config = document(layout, &manifest["config"]["digest"]);
+    (manifest, config)
+}
+
+/// Every file with its mode and owner.
+fn entries(manifest: &Value, layout: &Path) -> BTreeMap<PathBuf, (u32, u64, u64)> {
+    let mut found = BTreeMap::new();
+    for layer in manifest["layers"].as_array().unwrap() {
+        let bytes = blob(layout, &layer["digest"]);
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes.as_slice()));
+        for entry in archive.entries().unwrap() {
+            let entry = entry.unwrap();
+            let header = entry.header();
+            let about = (header.mode().unwrap(), header.uid().unwrap(), header.gid().unwrap());
+            found.insert(entry.path().unwrap().to_path_buf(), about);
+        }
+    }
+    found
+}
+
+fn unpack(manifest: &Value, layout: &Path, folder: &Path) {
+    for layer in manifest["layers"].as_array().unwrap() {
+        let bytes = blob(layout, &layer["digest"]);
+        tar::Archive::new(flate2::read::GzDecoder::new(bytes.as_slice())).unpack(folder).unwrap();
+    }
+}
+
+#[test]
+fn the_same_program_makes_the_same_image_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    assert_eq!(built(SHELL, &one, &[]), built(SHELL, &other, &[]));
+    let again = built(SHELL, &one, &[]);
+    assert_eq!(again, built(SHELL, &other, &[]), "over a layout that is there");
+}
+
+#[test]
+fn the_image_says_what_it_is_and_runs_as_a_user_without_rights() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("image");
+    let said = built(SHELL, &layout, &[]);
+    let (manifest, config) = documents(&layout);
+    let labels = &config["config"]["Labels"];
+    assert_eq!(labels, &manifest["annotations"]);
+    assert_eq!(labels["org.opencontainers.image.version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(labels["org.opencontainers.image.licenses"], "Apache-2.0");
+    assert_eq!(labels["org.opencontainers.image.source"], env!("CARGO_PKG_REPOSITORY"));
+    assert_eq!(config["config"]["User"], "65532:65532");
+    let kept = layout.join("blobs/sha256").join(said.trim_start_matches("sha256:"));
+    assert_eq!(said, digest(&fs::read(kept).unwrap()), "it prints the digest of the manifest");
+    let unpacked: Vec<String> = manifest["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|layer| {
+            let mut plain = Vec::new();
+            let bytes = blob(&layout, &layer["digest"]);
+            flate2::read::GzDecoder::new(bytes.as_slice()).read_to_end(&mut plain).unwrap();
+            digest(&plain)
+        })
+        .collect();
+    assert_eq!(config["rootfs"]["diff_ids"], serde_json::json!(unpacked));
+    for (path, (mode, user, group)) in entries(&manifest, &layout) {
+        assert_eq!((user, group), (0, 0), "{path:?} belongs to another than root");
+        assert_eq!(mode & 0o7022, 0, "{path:?} can be written by others: {mode:o}");
+    }
+}
+
+#[test]
+fn the_gate_runs_on_what_the_image_holds_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("image");
+    built(env!("CARGO_BIN_EXE_wasmgate"), &layout, &[]);
+    let (manifest, config) = documents(&layout);
+    let inside = folder.path().join("root");
+    unpack(&manifest, &layout, &inside);
+    let program = config["config"]["Entrypoint"][0].as_str().unwrap().trim_start_matches('/');
+    let command = loader(&inside, &inside.join(program));
+    let mut version = command("--list");
+    let linked = String::from_utf8(version.output().unwrap().stdout).unwrap();
+    let outside = |line: &&str| line.contains('/') && !line.contains(inside.to_str().unwrap());
+    assert_eq!(linked.lines().filter(outside).collect::<Vec<_>>(), Vec::<&str>::new(), "{linked}");
+    let said = command("").arg("--version").output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&said.stdout).split_whitespace().next(),
+        Some("wasmgate"),
+        "{said:?}"
+    );
+    let certificates = fs::read_to_string(inside.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
+    assert!(certificates.matches("BEGIN CERTIFICATE").count() > 50, "registries are asked over TLS");
+}
+
+/// Starts a program of an unpacked image by the loader and the libraries of that image.
+fn loader(inside: &Path, program: &Path) -> impl Fn(&str) -> Command + use<> {
+    let mut libraries: Vec<PathBuf> = Vec::new();
+    let mut linker = None;
+    for folder in ["lib", "lib64", "usr/lib", "usr/lib64"] {
+        let mut folders = vec![inside.join(folder)];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                if entry.path().is_dir() {
+                    folders.push(entry.path());
+                } else if entry.file_name().to_string_lossy().starts_with("ld-linux") {
+                    linker = Some(entry.path());
+                }
+            }
+            libraries.push(folder);
+        }
+    }
+    let path = std::env::join_paths(libraries).unwrap();
+    let linker = linker.expect("a program that is linked with the C library");
+    let program = program.to_path_buf();
+    move |option| {
+        let mut command = Command::new(&linker);
+        command.arg("--inhibit-cache").arg("--library-path").arg(&path);
+        if !option.is_empty() {
+            command.arg(option);
+        }
+        command.arg(&program).env_remove("LD_LIBRARY_PATH");
+        command
+    }
+}
+
+#[test]
+fn it_is_pushed_where_it_is_told_to_and_pulled_by_the_digest_that_is_printed() {
+    let registry = Registry::start();
+    let folder = tempfile::tempdir().unwrap();
+    let image = registry.image("platform/wasmgate:0.1.0");
+    let digest = built(SHELL, &folder.path().join("image"), &["--insecure", "--push", &image]);
+    let pulled = registry.crane(root(), &["config", &registry.image(&format!("platform/wasmgate@{digest}"))]);
+    let config: Value = serde_json::from_slice(&pulled.stdout).unwrap();
+    assert_eq!(config["config"]["Entrypoint"][0], "/usr/local/bin/wasmgate");
+}
+
+#[test]
+fn what_is_no_program_or_no_layout_is_refused_with_a_reason_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |binary: &str, out: &Path| {
+        let output = build(binary, out, &[]);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let absent = refused("/nowhere/wasmgate", &folder.path().join("image"));
+    assert!(absent.contains("cargo build --release"), "{absent}");
+    let script = refused(root().join("tools/build").to_str().unwrap(), &folder.path().join("image"));
+    assert!(script.contains("is not a program of Linux"), "{script}");
+    let kept = folder.path().join("kept");
+    fs::create_dir(&kept).unwrap();
+    fs::write(kept.join("thesis.txt"), "years of work").unwrap();
+    assert!(refused(SHELL, &kept).contains("is not an image layout"));
+    assert_eq!(fs::read_to_string(kept.join("thesis.txt")).unwrap(), "years of work");
+}
