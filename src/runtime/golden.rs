@@ -436,3 +436,37 @@ fn a_path_through_a_file_is_followed_by_no_runtime_and_leads_to_no_verdict() {
     let program = Family::YoukiWasmtime.start(&image, &Start { command: &command, ..Start::default() });
     assert!(!matches!(program, Program::Unknown { .. }), "the root is a folder: {program:?}");
 }
+
+/// The rows as the tests on a real node read them, which start the same images (`tests/live/node`): what is in each, and
+/// what runwasi's wasmtime shim is said to start of it. `WASMGATE_WRITE_SAMPLES=1` writes the file.
+#[test]
+fn the_rows_that_a_real_node_runs_are_these() {
+    let rows: Vec<serde_json::Value> = [paths(), names(), traps(), fallbacks(), shapes()]
+        .into_iter()
+        .flatten()
+        .map(|row| {
+            let files: Vec<String> = row.image.files.iter().map(written).collect();
+            serde_json::json!({"why": row.why, "shape": format!("{:?}", row.image.shape),
+                "indexed": row.image.digest != row.image.manifest_digest, "files": files, "command": row.command,
+                "workingDir": row.working_dir, "mount": row.mount, "starts": row.starts[0]})
+        })
+        .collect();
+    let text = serde_json::to_string_pretty(&rows).unwrap() + "\n";
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/golden-runwasi-wasmtime.json");
+    if std::env::var_os("WASMGATE_WRITE_SAMPLES").is_some() {
+        std::fs::write(file, &text).unwrap();
+    }
+    let said = std::fs::read_to_string(file).unwrap();
+    assert_eq!(said, text, "write it anew: WASMGATE_WRITE_SAMPLES=1 cargo test --lib golden");
+}
+
+/// A file in the form that [`rootfs`] reads.
+fn written((path, class): &(String, FileClass)) -> String {
+    match class {
+        FileClass::Native { runs: true, .. } => format!("{path}!"),
+        FileClass::Native { .. } => format!("{path}~"),
+        FileClass::Link { target } => format!("{path}->{target}"),
+        FileClass::Wasm => path.clone(),
+        FileClass::Other | FileClass::Unreadable { .. } => format!("{path}?"),
+    }
+}

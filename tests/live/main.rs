@@ -17,5 +17,6 @@ mod cluster;
 mod drills;
 mod entry_points;
 mod manifests;
+mod node;
 mod register;
 mod watch;

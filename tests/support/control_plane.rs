@@ -24,6 +24,8 @@ pub struct Options {
     pub audit_policy: Option<Value>,
     /// Further users, as `NAME` or `NAME:GROUP:GROUP`; [`ControlPlane::user`] is how to be one.
     pub users: Vec<String>,
+    /// The name of a real node that will join: [`super::node::Node`].
+    pub node: Option<String>,
 }
 
 /// A part that can be stopped and started again.
@@ -98,8 +100,14 @@ impl ControlPlane {
             flags.push(format!("--audit-log-path={}", home.path().join("audit.log").display()));
             flags.push("--audit-log-mode=blocking".into());
         }
+        let mut users = options.users.clone();
+        if let Some(node) = &options.node {
+            users.push(format!("system:node:{node}"));
+            let prepared = own("tools/cluster/node", &["prepare".as_ref(), home.path().as_ref()]).output();
+            flags.extend(String::from_utf8(prepared.unwrap().stdout).unwrap().lines().map(String::from));
+        }
         let mut plane = Self { parts: [const { None }; 4], flags, kubectl: program("kubectl"), home };
-        plane.bring_up(&options.users);
+        plane.bring_up(&users);
         plane.wait_until_pods_can_be_made("default");
         plane
     }

@@ -13,6 +13,7 @@ pub mod gate;
 pub mod images;
 pub mod live_gate;
 pub mod manifests;
+pub mod node;
 pub mod oci;
 pub mod opa;
 pub mod process;

@@ -1,0 +1,240 @@
+//! Pods that really run: a module is pushed, an ordinary manifest is applied, and what the gate wrote is what a kubelet,
+//! containerd and runwasi's wasmtime shim run. They need root on Linux and parts that take minutes to build, so they are
+//! left out unless they are asked for: `make test-node`.
+
+mod golden;
+
+use serde_json::{Value, json};
+
+use crate::support::control_plane::{ControlPlane, Options, Said};
+use crate::support::live_gate::{LiveGate, Setup, bare_pod};
+use crate::support::node::Node;
+use crate::support::oci::{Image, ImageBuilder, fixtures};
+use crate::support::process::{ask_patiently, root};
+use crate::support::registry::Registry;
+use crate::support::shared::Shared;
+
+const NODE: &str = "with-the-shim";
+
+/// A cluster with one real node that has the shim and one, without a machine, that has not.
+struct Site {
+    plane: ControlPlane,
+    // Before the registry, from which it pulls.
+    node: Node,
+    registry: Registry,
+    _gate: LiveGate,
+}
+
+static SITE: Shared<Site> = Shared::new(Site::start);
+
+fn setup() -> Setup {
+    let configuration = "runtimes:\n  placement: {module: wasmtime, component: wasmtime}\n  profiles:\n    \
+         - name: wasmtime\n      runtimeClass: wasmtime\n      runs: [module, component]\n      \
+         ambient: runwasi-wasmtime\n      nodeAffinity: [{key: wasmtime, operator: In, values: [provisioned]}]\n"
+        .to_string();
+    let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "wasmtime"},
+        "handler": "wasmtime"});
+    Setup { configuration, objects: vec![class], ..Setup::default() }
+}
+
+impl Site {
+    fn start() -> Self {
+        let plane = ControlPlane::start_with(&Options { node: Some(NODE.into()), ..Options::default() });
+        let registry = Registry::start_below(plane.home().path());
+        let node = Node::join(&plane, &registry, NODE);
+        plane.add_node("without", &json!({"kubernetes.io/os": "linux"}));
+        let gate = LiveGate::start(&plane, &registry, "gate", &setup());
+        let site = Self { plane, node, registry, _gate: gate };
+        let hello = site.push("hello", &layers("hello"));
+        site._gate.register(&site.plane, &site.registry.image("hello:1"));
+        assert!(hello.starts_with("sha256:"));
+        site
+    }
+
+    /// Pushes an image as `NAME:1`; returns its digest.
+    fn push(&self, name: &str, image: &Image) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        image.write_layout(folder.path(), "1").unwrap();
+        let layout = folder.path().to_str().unwrap();
+        self.registry.crane(root(), &["push", layout, &self.registry.image(&format!("{name}:1"))]);
+        image.digest.clone()
+    }
+
+    /// The pod of a Deployment, once its container has said something.
+    fn pod_that_said(&self, namespace: &str, app: &str, text: &str) -> Value {
+        let selector = format!("--selector=app={app}");
+        let asked = || self.plane.list(&["pods", "--namespace", namespace, &selector]).into_iter().next();
+        let said = ask_patiently(|| {
+            let pod = asked()?;
+            let name = pod["metadata"]["name"].as_str()?.to_string();
+            let logs = self.plane.kubectl(&["logs", "--namespace", namespace, &name]);
+            // The kubelet reports a little later what runs already.
+            let reported = pod["status"]["containerStatuses"][0]["imageID"] != "";
+            (logs.stdout.contains(text) && reported).then_some(pod)
+        });
+        said.unwrap_or_else(|| panic!("waited for `{text}`\n{}", self.story(namespace)))
+    }
+
+    /// What became of the pods of a namespace, for a failure's message.
+    fn story(&self, namespace: &str) -> String {
+        let pods = self.plane.kubectl(&["get", "pods", "--namespace", namespace, "--output=yaml"]).stdout;
+        let events = self.plane.kubectl(&["get", "events", "--namespace", namespace]).stdout;
+        format!("{pods}\n{events}\n{}", self.node.tail())
+    }
+
+    /// A pod that has ended.
+    fn finished(&self, namespace: &str, name: &str) -> Value {
+        let ended = ask_patiently(|| {
+            let pod = self.plane.get(&["pod", name, "--namespace", namespace]);
+            let phase = pod["status"]["phase"].as_str()?.to_string();
+            matches!(phase.as_str(), "Succeeded" | "Failed").then_some(pod)
+        });
+        ended.unwrap_or_else(|| panic!("waited for the end of {name}\n{}", self.story(namespace)))
+    }
+
+    fn logs(&self, namespace: &str, name: &str) -> String {
+        self.plane.kubectl(&["logs", "--namespace", namespace, name]).ok()
+    }
+
+    fn apply(&self, object: &Value) -> Said {
+        self.plane.apply(object, &[])
+    }
+}
+
+/// A preview-1 command that prints a line and then waits for ever, a second at a time.
+fn speaker(line: &str) -> Vec<u8> {
+    let length = line.len() + 1;
+    fixtures::wat(&format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 16) "{line}\n")
+            (func (export "_start")
+                (i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (i32.const {length}))
+                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+                ;; One subscription: the monotonic clock, a second from now.
+                (i32.store (i32.const 1040) (i32.const 1)) (i64.store (i32.const 1048) (i64.const 1000000000))
+                (loop $again
+                    (drop (call $poll (i32.const 1024) (i32.const 2048) (i32.const 1) (i32.const 3000)))
+                    (br $again))))"#
+    ))
+}
+
+/// The CNCF artifact.
+fn layers(line: &str) -> Image {
+    ImageBuilder::wasm_artifact(&speaker(line)).build()
+}
+
+/// What a kubelet of this machine pulls.
+const fn platform() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" }
+}
+
+fn file_system(line: &str) -> Image {
+    let mut image = ImageBuilder::rootfs(platform(), &["/app.wasm"]);
+    image.files(&[("app.wasm", &speaker(line))]);
+    image.build()
+}
+
+/// A component, packed as runwasi's own tool does.
+fn component(line: &str) -> Image {
+    ImageBuilder::runwasi(&fixtures::componentize(&speaker(line)), "app.wasm").build()
+}
+
+/// A Deployment as people write them: nothing in it is about Wasm. The argument is there because the CNCF artifact names no
+/// entry point, and containerd starts no container without a command.
+fn deployment(namespace: &str, name: &str, image: &str) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": {"matchLabels": {"app": name}}, "template": {"metadata": {"labels": {"app": name}},
+            "spec": {"automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1,
+                "containers": [{"name": name, "image": image, "args": [name]}]}}}})
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn an_ordinary_deployment_runs_on_the_shim_by_the_digest_that_was_judged() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("ordinary", &json!({}));
+    let images = [
+        ("layers", layers("hello from a layer")),
+        ("files", file_system("hello from a file")),
+        ("component", component("hello from a component")),
+    ];
+    for (name, image) in &images {
+        let digest = site.push(name, image);
+        site.apply(&deployment(&namespace, name, &site.registry.image(&format!("{name}:1")))).ok();
+        let pod = site.pod_that_said(&namespace, name, "hello from a");
+        assert_eq!(pod["spec"]["nodeName"], NODE, "{name}");
+        assert_eq!(pod["spec"]["runtimeClassName"], "wasmtime", "{name}");
+        let status = &pod["status"]["containerStatuses"][0];
+        let pulled = status["imageID"].as_str().unwrap();
+        assert!(pulled.ends_with(&digest), "{name}: judged {digest}, pulled {pulled}");
+        assert!(pod["spec"]["containers"][0]["resources"]["limits"]["memory"].is_string(), "{name}");
+        assert_eq!(status["restartCount"], 0, "{name}: {status}");
+    }
+    let elsewhere = site.plane.list(&["pods", "--all-namespaces", "--field-selector=spec.nodeName=without"]);
+    assert_eq!(elsewhere, Vec::<Value>::new(), "a node without the shim");
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_pod_that_is_denied_never_reaches_the_node() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("denied", &json!({}));
+    let image = ImageBuilder::wasm_artifact(&fixtures::file_command()).build();
+    site.push("opens-files", &image);
+    let mut pod = bare_pod(&site.registry.image("opens-files:1"), &json!({}));
+    pod["metadata"] = json!({"name": "opens-files", "namespace": namespace});
+    pod["spec"]["containers"][0]["env"] = json!([{"name": "TOKEN", "value": "x"}]);
+    let refused = site.apply(&pod).refused();
+    assert!(refused.contains("denied the request") && refused.contains("[needs-grant]"), "{refused}");
+    assert_eq!(site.plane.list(&["pods", "--namespace", &namespace]), Vec::<Value>::new());
+}
+
+/// A program of this machine in an image.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_linux_pod_runs_beside_them_as_it_was_written() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("linux", &json!({}));
+    let mut image = ImageBuilder::rootfs(platform(), &["/native"]);
+    image.files(&[("native", &golden::native())]);
+    site.push("native", &image.build());
+    let mut pod = bare_pod(&site.registry.image("native:1"), &json!({}));
+    pod["metadata"] = json!({"name": "native", "namespace": namespace});
+    pod["spec"]["restartPolicy"] = json!("Never");
+    // The other node has no machine.
+    pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": NODE});
+    let applied = site.apply(&pod);
+    assert_eq!(applied.stderr, "");
+    applied.ok();
+    let ran = site.finished(&namespace, "native");
+    assert_eq!(ran["status"]["phase"], "Succeeded");
+    assert!(ran["spec"]["runtimeClassName"].is_null() && ran["spec"]["affinity"].is_null());
+    assert_eq!(ran["spec"]["containers"][0]["image"], site.registry.image("native:1"));
+    assert_eq!(ran["spec"]["containers"][0]["resources"], json!({}));
+    assert_eq!(site.logs(&namespace, "native"), "started native /native\n");
+}
+
+/// What the rule `host-process-in-reach` is about, done: the grant that it asks for is not asked for without need.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_program_that_opens_files_is_denied_and_with_the_grant_overwrites_the_process_that_runs_it() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("procmem", &json!({}));
+    site.push("procmem", &ImageBuilder::wasm_artifact(&fixtures::go("procmem")).build());
+    let mut pod = bare_pod(&site.registry.image("procmem:1"), &json!({}));
+    pod["metadata"] = json!({"name": "procmem", "namespace": namespace});
+    pod["spec"]["containers"][0]["args"] = json!(["procmem"]);
+    pod["spec"]["restartPolicy"] = json!("Never");
+    let refused = site.apply(&pod).refused();
+    assert!(refused.contains("[host-process-in-reach]"), "{refused}");
+    let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
+        "metadata": {"name": "everything", "namespace": namespace}, "spec": {"capabilities": [
+            {"name": "native.exec"}, {"name": "env"}, {"name": "fs"}]}});
+    site.apply(&grant).ok();
+    site.plane.wait_for("the grant to be in force", || (site.apply(&pod).code == 0).then_some(()));
+    site.finished(&namespace, "procmem");
+    assert_eq!(site.logs(&namespace, "procmem"), "my data is overwritten\n");
+}

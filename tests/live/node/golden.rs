@@ -1,0 +1,171 @@
+//! The golden rows of `src/runtime/golden.rs` on the real shim: the same images and pods, and what really starts of them.
+//! The gate does not see these pods; what it says of them is in the rows.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{SITE, Site, platform};
+use crate::support::oci::{Image, ImageBuilder, fixtures};
+use crate::support::process::ask_patiently;
+
+/// No webhook is asked about pods of this namespace.
+const UNSEEN: &str = "kube-system";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    why: String,
+    shape: String,
+    indexed: bool,
+    files: Vec<String>,
+    command: String,
+    working_dir: String,
+    mount: String,
+    starts: String,
+}
+
+fn rows() -> Vec<Row> {
+    serde_json::from_str(include_str!("../../fixtures/golden-runwasi-wasmtime.json")).unwrap()
+}
+
+/// A module that says where it was, and ends.
+fn module(place: &str) -> Vec<u8> {
+    let line = format!("started {place}");
+    let length = line.len() + 1;
+    fixtures::wat(&format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 16) "{line}\n")
+            (func $say (export "_start") (export "main")
+                (i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (i32.const {length}))
+                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#
+    ))
+}
+
+/// A program of this machine that says the same of itself.
+pub(super) fn native() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, program) = (folder.path().join("native.c"), folder.path().join("native"));
+    let text = r#"#include <stdio.h>
+#include <unistd.h>
+int main(void) {
+    char path[4096];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    printf("started native %.*s\n", (int)length, path);
+}"#;
+    std::fs::write(&source, text).unwrap();
+    let mut compiler = std::process::Command::new("cc");
+    let compiled = compiler.args(["-Os", "-static", "-s", "-o"]).arg(&program).arg(&source).status().unwrap();
+    assert!(compiled.success(), "cc makes no static program here");
+    std::fs::read(program).unwrap()
+}
+
+/// A layer of the files of a row, in the form that the row writes them.
+fn layer(files: &[String], native: &[u8]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for file in files {
+        let mut header = tar::Header::new_gnu();
+        if let Some((path, target)) = file.split_once("->") {
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_mode(0o777);
+            header.set_size(0);
+            archive.append_link(&mut header, path.trim_start_matches('/'), target).unwrap();
+            continue;
+        }
+        let path = file.trim_end_matches(['!', '~', '?']);
+        let (mode, bytes) = match file.chars().last() {
+            Some('!') => (0o755, native.to_vec()),
+            Some('~') => (0o744, native.to_vec()),
+            Some('?') => (0o755, b"text\n".to_vec()),
+            _ => (0o755, module(path)),
+        };
+        header.set_mode(mode);
+        header.set_size(bytes.len() as u64);
+        archive.append_data(&mut header, path.trim_start_matches('/'), bytes.as_slice()).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+fn image(row: &Row, native: &[u8]) -> Image {
+    let layered = module("layers");
+    let image = match row.shape.as_str() {
+        "WasmArtifact" => ImageBuilder::wasm_artifact(&layered).build(),
+        "RunwasiLayers" => ImageBuilder::runwasi(&layered, "app.wasm").build(),
+        "SpinArtifact" => {
+            let app = fixtures::locked_app(&[&layered], &json!({}));
+            ImageBuilder::spin(&app, &[&layered]).build()
+        }
+        "Other" => ImageBuilder::new("application/vnd.example.config", json!({})).build(),
+        _ => {
+            let mut image = ImageBuilder::rootfs(platform(), &[]);
+            image.layer("application/vnd.oci.image.layer.v1.tar", layer(&row.files, native));
+            image.build()
+        }
+    };
+    if row.indexed { Image::index(&[("wasip1/wasm", &image)]) } else { image }
+}
+
+fn pod(site: &Site, name: &str, row: &Row) -> Value {
+    let command: Vec<&str> = row.command.split_whitespace().collect();
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": UNSEEN},
+        "spec": {"runtimeClassName": "wasmtime", "nodeName": site.node.name, "restartPolicy": "Never",
+            "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "app", "image": site.registry.image(&format!("{name}:1")),
+                "workingDir": row.working_dir, "volumeMounts": [{"name": "v", "mountPath": row.mount}]}],
+            "volumes": [{"name": "v", "emptyDir": {}}]}});
+    if !command.is_empty() {
+        pod["spec"]["containers"][0]["command"] = json!(command);
+    }
+    pod
+}
+
+/// What the container said, or why it never ran, once it is clear.
+fn outcome(site: &Site, name: &str) -> Option<String> {
+    let pod = site.plane.get(&["pod", name, "--namespace", UNSEEN]);
+    let state = &pod["status"]["containerStatuses"][0]["state"];
+    if state["terminated"].is_object() {
+        let said = site.plane.kubectl(&["logs", "--namespace", UNSEEN, name]).stdout;
+        let started = said.lines().find_map(|line| line.strip_prefix("started "));
+        let reason = state["terminated"]["reason"].as_str().unwrap_or_default();
+        return Some(started.map_or(format!("nothing: {reason}"), String::from));
+    }
+    let waiting = state["waiting"]["reason"].as_str()?;
+    let settled = ["ErrImagePull", "ImagePullBackOff", "CreateContainerError", "RunContainerError", "InvalidImageName"];
+    settled.contains(&waiting).then(|| format!("nothing: {waiting}"))
+}
+
+/// Whether that is what the gate says. Of `?` it says that it cannot tell; what ends with `+` it refuses, because the
+/// shim is not able to run it.
+fn agrees(said: &str, seen: &str) -> bool {
+    match said {
+        "?" => true,
+        said if said.ends_with('+') => seen.starts_with("nothing"),
+        "linux" => seen.starts_with("native "),
+        said => seen == said,
+    }
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn the_shim_starts_of_every_golden_row_what_the_gate_says_that_it_starts() {
+    let site = SITE.get();
+    let native = native();
+    let rows = rows();
+    let name = |number: usize| format!("golden-{number}");
+    for (number, row) in rows.iter().enumerate() {
+        site.push(&name(number), &image(row, &native));
+        site.apply(&pod(&site, &name(number), row)).ok();
+    }
+    let mut wrong = Vec::new();
+    for (number, row) in rows.iter().enumerate() {
+        let seen = ask_patiently(|| outcome(&site, &name(number)));
+        let seen = seen.unwrap_or_else(|| panic!("{}: no end\n{}", row.why, site.story(UNSEEN)));
+        let line = format!("{:<28} {:<28} {}: {}", row.starts, seen, row.command, row.why);
+        println!("{line}");
+        if !agrees(&row.starts, &seen) {
+            wrong.push(line);
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new(), "said, seen, command and why of the rows that differ");
+}
