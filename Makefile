@@ -9,6 +9,10 @@ TOOLS := opa regal registry crane oras crdcheck nodeoracle etcd kube-apiserver k
 CARGO ?= cargo
 # Further arguments for cargo test: make test ARGS='--test suite -- flow:: mixed'
 ARGS ?=
+# `1`: `make cluster` gets a real node, which needs root on Linux.
+NODE ?=
+# Where `make image` pushes the image, like registry.example.com/wasmgate:0.1.0; further options of tools/image/build may follow.
+PUSH ?=
 
 .PHONY: help
 help: ## List the targets
@@ -21,13 +25,18 @@ run: ## Build the gate, start it on the samples, and print a command that sends 
 	manifests/samples/run
 
 .PHONY: cluster
-cluster: ## Start a Kubernetes on loopback with the gate in front of it, and print commands to try
+cluster: ## Start a Kubernetes on loopback with the gate in front of it; NODE=1: with a node on which pods run
 	$(CARGO) build --locked --release
-	tools/cluster/up
+	WASMGATE_CLUSTER_NODE=$(NODE) tools/cluster/up
 
 .PHONY: cluster-down
 cluster-down: ## End that Kubernetes and leave nothing of it
 	tools/cluster/down
+
+.PHONY: demo
+demo: ## Show, on a cluster with a real node, how a pushed module ends as a pod that runs; the cluster is ended again
+	$(MAKE) --no-print-directory cluster NODE=1 >/dev/null
+	trap 'tools/cluster/down' EXIT; tools/cluster/demo
 
 .PHONY: install
 install: ## Build the gate and put it where cargo puts programs
@@ -38,6 +47,14 @@ test: tools producers ## Build the real tools if need be and run every test
 	paths=$$(tools/build --path $(TOOLS)); \
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
 	$(CARGO) test --locked $(ARGS)
+
+# One line where the machine cannot: nothing is reported as passed that did not run.
+.PHONY: test-node
+test-node: tools ## Run the tests whose pods really run: root on Linux; builds what a node is made of if need be
+	if ! why=$$(tools/cluster/node check machine); then echo "tests on a real node: skipped, $$why"; exit 0; fi; \
+	paths=$$(tools/build --path $(TOOLS) $$(tools/cluster/node parts)); \
+	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
+	$(CARGO) test --locked --test live -- --ignored node:: $(ARGS)
 
 .PHONY: policies
 policies: ## Test the Rego and compile the bundle that is built into the gate
@@ -50,6 +67,15 @@ tools: ## Build opa, regal, a registry, a Kubernetes control plane and the rest 
 .PHONY: producers
 producers: ## Bring binaries of real compilers and toolchains into a cache that is keyed by version
 	@tests/fixtures/producers/fetch
+
+.PHONY: node-tools
+node-tools: ## Build what a real node is made of into the same cache: containerd, runc, a kubelet, the wasmtime shim
+	@tools/build $$(tools/cluster/node parts) >/dev/null
+
+.PHONY: image
+image: ## Build the gate's OCI image without Docker: make image PUSH=registry.example.com/wasmgate:0.1.0
+	$(CARGO) build --locked --release
+	tools/image/build $(if $(PUSH),--push $(PUSH))
 
 .PHONY: bench
 bench: ## Measure a review and its stages
