@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use jiff::SignedDuration;
+use jiff::fmt::serde::duration::friendly::compact::required as compact;
 use serde::{Deserialize, Serialize};
 
 use super::Kubernetes;
@@ -110,12 +111,15 @@ pub struct ServerSettings {
     /// everybody may call.
     pub client_ca_file: Option<PathBuf>,
     /// Longest time for one review; the API server's own timeout wins when it is shorter.
+    #[serde(serialize_with = "compact")]
     pub review_timeout: SignedDuration,
     /// Reviews that are answered side by side.
     pub max_concurrent_reviews: usize,
     /// Time between "not ready" and the end of listening.
+    #[serde(serialize_with = "compact")]
     pub shutdown_pause: SignedDuration,
     /// Longest time for reviews that are under way at the end.
+    #[serde(serialize_with = "compact")]
     pub drain_deadline: SignedDuration,
 }
 
@@ -170,6 +174,7 @@ pub struct Policies {
     pub fuel_limit: u64,
     /// Longest time for the evaluation of all bundles, waiting for a turn included: the last bound, which only a machine
     /// that has too much to do reaches.
+    #[serde(serialize_with = "compact")]
     pub time_limit: SignedDuration,
     /// Most memory for one evaluation of one bundle, in bytes.
     pub memory_limit_bytes: usize,

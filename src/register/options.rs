@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use jiff::fmt::serde::duration::friendly::compact::required as compact;
 use serde::{Deserialize, Serialize};
 
 use super::lease::Timing;
@@ -22,12 +23,16 @@ pub struct Certificates {
     /// Further names and addresses on the certificate.
     pub extra_names: Vec<String>,
     /// Lifetime of a serving certificate; renewed after two thirds.
+    #[serde(serialize_with = "compact")]
     pub leaf_lifetime: SignedDuration,
     /// Lifetime of a CA; a new one is begun after two thirds.
+    #[serde(serialize_with = "compact")]
     pub ca_lifetime: SignedDuration,
     /// How long a new CA is published before it is used, and an old one after it was.
+    #[serde(serialize_with = "compact")]
     pub overlap: SignedDuration,
     /// How long the gate waits for a certificate when it starts.
+    #[serde(serialize_with = "compact")]
     pub start_timeout: SignedDuration,
 }
 
@@ -70,6 +75,7 @@ pub struct LeaseOptions {
     /// Its name, in the namespace of the gate.
     pub name: String,
     /// How long a writer that is silent keeps others away.
+    #[serde(serialize_with = "compact")]
     pub duration: SignedDuration,
 }
 
@@ -88,6 +94,7 @@ pub struct EventLimits {
     /// Whether a warning is an Event too.
     pub warnings: bool,
     /// Least time between two writes about one object; what happens in between is counted.
+    #[serde(serialize_with = "compact")]
     pub per_object: SignedDuration,
     /// Most writes in a minute, about all objects.
     pub per_minute: u32,

@@ -1,4 +1,4 @@
-//! The table of capabilities: what needs a decision first, what nobody has to think about in one line.
+//! The table of capabilities: first what needs a decision; what needs none fits on one line.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -55,7 +55,7 @@ fn rows(container: &str, capabilities: &Capabilities, violations: &[JudgedViolat
     let mut rows = Vec::new();
     rows.extend(
         open.into_iter()
-            .map(|e| row(&label(e), [true, true], &format!("nobody{}", decided(e)), &seen(e), RED)),
+            .map(|e| row(&label(e), [true, true], &format!("none{}", decided(e)), &seen(e), RED)),
     );
     rows.extend(
         capabilities.missing.iter().map(|e| {

@@ -46,7 +46,7 @@ fn a_granted_spin_app_is_admitted_and_the_grant_is_named() {
     ]);
     let granted = said.out.lines().filter(|line| line.ends_with("WasiGrant/orders")).count();
     assert_eq!(granted, 4, "{}", said.out);
-    assert!(!said.out.contains("nobody"), "{}", said.out);
+    assert!(!said.out.contains("none ["), "{}", said.out);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn files_and_secrets_in_reach_are_denied() {
         "[host-process-in-reach] container `files` opens files",
         "volumeMount /data (emptyDir data)",
     ]);
-    let open = said.out.lines().filter(|line| line.ends_with("nobody [needs-grant]")).count();
+    let open = said.out.lines().filter(|line| line.ends_with("none [needs-grant]")).count();
     assert_eq!(open, 2, "{}", said.out);
 }
 

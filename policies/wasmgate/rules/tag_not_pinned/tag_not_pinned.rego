@@ -3,15 +3,14 @@ package wasmgate.rules.tag_not_pinned
 import data.wasmgate.lib.text
 
 # METADATA
-# title: What was judged is what runs
+# title: The judged image is the one that runs
 # description: |
-#   The verdict is about a digest, and a tag may name other bytes by the time the node pulls it. The mutating webhook
-#   writes the digest on every new pod under a Wasm class, so an image without one came past it: the webhook did not
-#   run, or the image of a pod was changed, or an ephemeral container added. Every program that such a pod starts
-#   counts, Linux ones too: the tag of one may become a Wasm program. An update that cannot change an image is not held
-#   up by it.
+#   The verdict is about a digest, and a tag may point to other bytes by the time the node pulls it. The mutating
+#   webhook writes the digest on every new pod under a Wasm class. An image without one bypassed it: the webhook did not
+#   run, the image of an existing pod was changed, or an ephemeral container was added. Linux containers count too,
+#   since the tag of one may become a Wasm program. An update that cannot change an image is not affected.
 # custom:
-#   remedy: Write the image as the message shows it. For a new pod, see that the mutating webhook is called.
+#   remedy: Write the image as the message shows it. For a new pod, make sure that the mutating webhook is called.
 #   severity: high
 violations contains violation if {
 	input.runtime.wasm
@@ -31,7 +30,7 @@ violations contains violation if {
 	}
 }
 
-# An image volume is mounted and never started. A subresource changes its own part of the pod and nothing else.
+# An image volume is mounted and never started. A subresource can change only its own part of the pod.
 default roles_that_may_change := {"container", "initContainer", "ephemeralContainer"}
 
 roles_that_may_change := set() if {
