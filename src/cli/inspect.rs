@@ -1,4 +1,4 @@
-//! `wasmgate inspect`: what an image or a Wasm file is, and what it can call.
+//! `wasmgate inspect`: shows what an image or a Wasm file is, and what it can call.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::capability::interpreter;
 use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module, program};
 use crate::runtime;
 
-/// Columns where there is no terminal to measure.
+/// Columns of the output when it is not a terminal.
 const DEFAULT_WIDTH: u16 = 140;
 
 /// Largest local file that is read, in bytes.
@@ -42,7 +42,7 @@ pub async fn run(options: Box<InspectOptions>) -> Result<Exit, Error> {
     show(facts.as_ref(), options.output, image_text).map(|()| Exit::Success)
 }
 
-/// Whether the target can only be meant as a path: image names begin with neither, and none ends like this.
+/// Whether the target can only be a path: no image name begins or ends like this.
 fn looks_like_a_file(target: &str) -> bool {
     let path = Path::new(target);
     let ending = path.extension().and_then(std::ffi::OsStr::to_str);
@@ -77,7 +77,7 @@ fn show<T: serde::Serialize>(
     }
 }
 
-/// JSON or YAML with a final line break.
+/// The value as JSON or YAML, with a final line break.
 pub fn formatted(value: &Value, output: OutputFormat) -> Result<Vec<u8>, Error> {
     let mut text = match output {
         OutputFormat::Yaml => serde_saphyr::to_string(value).map_err(|e| Error::Format(e.to_string()))?,
@@ -89,14 +89,14 @@ pub fn formatted(value: &Value, output: OutputFormat) -> Result<Vec<u8>, Error> 
     Ok(text.into_bytes())
 }
 
-/// Columns of the terminal: what COLUMNS says, or what standard output is.
+/// Columns of the terminal: `COLUMNS`, or the width of standard output.
 pub fn terminal_width() -> u16 {
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let measured = || terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0);
     said.or_else(measured).unwrap_or(DEFAULT_WIDTH)
 }
 
-/// Lines of `label value`; everything in them is foreign.
+/// Lines of `label value`; all values are foreign text.
 #[derive(Default)]
 struct Lines(String);
 

@@ -1,4 +1,4 @@
-//! The document that Rego reads. Versioned; its JSON Schema is `policies/schema/input.v1alpha1.json`.
+//! The input document of the policies. It is versioned; its JSON Schema is `policies/schema/input.v1alpha1.json`.
 
 mod spec;
 
@@ -30,13 +30,13 @@ use spec::Spec;
 /// Version of the document.
 pub const API_VERSION: &str = "wasmgate.dev/v1alpha1";
 
-/// What the rules may know of the request.
+/// The request, for the rules.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestFacts<'a> {
     /// Id of the review.
     pub uid: &'a str,
-    /// The verb, upper case.
+    /// The verb, in upper case.
     pub operation: &'a str,
     /// Kind of the object in the review.
     pub kind: &'a GroupVersionKind,
@@ -46,13 +46,13 @@ pub struct RequestFacts<'a> {
     pub namespace: &'a str,
     /// Name of the object.
     pub name: &'a str,
-    /// Who asks.
+    /// The user of the request.
     pub user: UserFacts<'a>,
     /// Whether nothing will be stored.
     pub dry_run: bool,
 }
 
-/// Who asks.
+/// The user of a request.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct UserFacts<'a> {
     /// User name.
@@ -61,7 +61,7 @@ pub struct UserFacts<'a> {
     pub groups: &'a [String],
 }
 
-/// Everything that one judgement depends on.
+/// Everything that one verdict depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Case<'a> {
     /// The request.
@@ -76,11 +76,11 @@ pub struct Case<'a> {
     pub runtimes: &'a Runtimes,
     /// The cluster.
     pub cluster: &'a Cluster,
-    /// Image kind → the class that pods of that kind are placed on, which follows from the two.
+    /// Image kind → the class that pods of that kind are placed on; derived from runtimes and cluster.
     pub class_for: &'a ClassFor,
     /// The grants.
     pub grants: &'a Grants,
-    /// What the platform's configuration says to the rules: `policies.options`.
+    /// Options for the rules: `policies.options` of the configuration.
     pub options: &'a PolicyOptions,
     /// The time, which decides whether a grant has expired.
     pub now: Timestamp,
@@ -89,10 +89,10 @@ pub struct Case<'a> {
 /// Image kind → the RuntimeClass that pods of that kind are placed on.
 pub type ClassFor = BTreeMap<&'static str, String>;
 
-/// What the platform's configuration says to the rules; each bundle documents the names that it reads.
+/// Options for the rules from the platform's configuration; each bundle documents the names that it reads.
 pub type PolicyOptions = BTreeMap<String, Value>;
 
-/// The document.
+/// The input document.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyInput<'a> {
@@ -100,7 +100,7 @@ pub struct PolicyInput<'a> {
     pub api_version: &'static str,
     /// The request.
     pub request: &'a RequestFacts<'a>,
-    /// The whole object, for rules that ask for it; left out for bundles that declare that they do not.
+    /// The whole object; left out for bundles that declare that they do not read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<&'a RawValue>,
     /// The pod spec and what carries it.
@@ -109,9 +109,9 @@ pub struct PolicyInput<'a> {
     pub containers: Vec<ContainerFacts<'a>>,
     /// Grants that match any of the containers.
     pub grants: Vec<Arc<WasiGrant>>,
-    /// Where the pod will run.
+    /// The runtime of the pod.
     pub runtime: RuntimeFacts<'a>,
-    /// What the platform says to the rules.
+    /// Options for the rules.
     pub options: &'a PolicyOptions,
 }
 
@@ -120,13 +120,13 @@ pub struct PolicyInput<'a> {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadFacts<'a> {
-    /// Kind that carries the pod spec.
+    /// Kind of the object with the pod spec.
     pub kind: &'static str,
-    /// Its name.
+    /// Name of the object.
     pub name: &'a str,
-    /// Its namespace.
+    /// Namespace of the object.
     pub namespace: &'a str,
-    /// Labels of the namespace, as far as they are known.
+    /// Labels of the namespace; empty if they are not known.
     pub namespace_labels: Cow<'a, BTreeMap<String, String>>,
     /// Labels of the pod.
     pub labels: &'a BTreeMap<String, String>,
@@ -145,11 +145,11 @@ pub struct WorkloadFacts<'a> {
     /// Whether the pod shares the node's IPC.
     #[serde(rename = "hostIPC")]
     pub host_ipc: bool,
-    /// Whether this is a template from which a controller will make pods.
+    /// Whether this is a template from which a controller will create pods.
     pub template: bool,
 }
 
-/// Where the pod will run.
+/// The runtime of the pod.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuntimeFacts<'a> {
@@ -157,64 +157,64 @@ pub struct RuntimeFacts<'a> {
     pub profile: Option<&'a str>,
     /// RuntimeClass of the spec.
     pub runtime_class: Option<&'a str>,
-    /// Whether a profile says that the class is a Wasm runtime.
+    /// Whether the class is a Wasm runtime according to a profile.
     pub wasm: bool,
-    /// Why a Wasm runtime may start the pod although no profile says so ([`suspicion`]); `null` when nothing does.
+    /// Why a Wasm runtime may start the pod although no profile says so ([`suspicion`]); `null` if there is no reason.
     pub suspicion: Option<String>,
-    /// Image kinds that it can start.
+    /// Image kinds that the runtime can start.
     pub runs: BTreeSet<ImageKind>,
-    /// What it hands over.
+    /// The runtime, which determines what is handed over.
     pub ambient: Option<Family>,
-    /// Image kind → the class that this platform places it on.
+    /// Image kind → the class that pods of that kind are placed on.
     pub class_for: &'a ClassFor,
 }
 
-/// One container and everything that is known about it.
+/// Everything that is known about one container.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerFacts<'a> {
-    /// Its name.
+    /// Name of the container.
     pub name: &'a str,
-    /// The list that it stands in.
+    /// The list of the pod spec that contains it.
     pub role: Role,
-    /// Its image as written.
+    /// Image as written.
     pub image: &'a str,
-    /// Digest that was judged; `null` when the image was not read.
+    /// Digest that was judged; `null` if the image was not read.
     pub digest: Option<&'a str>,
-    /// Summary of the finding.
+    /// Class of the program.
     pub class: ProgramClass,
-    /// Kind of the program that it starts.
+    /// Kind of the program.
     pub kind: ImageKind,
     /// How the image is packed.
     pub shape: Option<Shape>,
     /// Who compiles the program.
     pub packaging: Option<Packaging>,
-    /// Why it is unknown or was not read.
+    /// Why the program is unknown or the image was not read.
     pub reason: Option<String>,
     /// Native code where Wasm was declared.
     pub native: Vec<NativeCode>,
-    /// Why the image was taken for what it is.
+    /// Evidence for the kind of the image.
     pub evidence: &'a [Evidence],
     /// What will make it fail on some node.
     pub warnings: Vec<String>,
-    /// What the image's config says of its bytes and is not so.
+    /// False statements of the image's config about its bytes.
     pub claims: &'a [Claim],
-    /// Interpreters in what it starts; left out when there is none.
+    /// Interpreters in the program; left out if there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interpreters: Vec<InterpreterFacts<'a>>,
-    /// The runtimes that can start the program, as far as it and its packaging tell.
+    /// The runtimes that can start the program, judged by its imports and its packaging.
     pub runnable_by: BTreeSet<Family>,
     /// What the program can call.
     pub requires: Vec<Entry>,
-    /// What is handed over anyway.
+    /// What the runtime and the pod spec hand over.
     pub ambient: Vec<Entry>,
-    /// What it can really do.
+    /// What the program can call and is handed over.
     pub effective: Vec<Effective>,
-    /// What it can call and is not handed.
+    /// What the program can call and is not handed over.
     pub missing: Vec<Entry>,
-    /// Its memory.
+    /// Memory and CPU.
     pub resources: Resources,
-    /// What else the pod spec says of it.
+    /// Further facts from the pod spec.
     #[serde(flatten)]
     pub spec: SpecFacts<'a>,
 }
@@ -229,11 +229,11 @@ pub struct InterpreterFacts<'a> {
     pub language: &'static str,
     /// The binary that carries it: a layer digest, or a path.
     pub source: &'a str,
-    /// Where it showed.
+    /// Evidence for the interpreter.
     pub evidence: &'a [Evidence],
 }
 
-/// An effective capability and, when nobody covers it, the grant that would.
+/// An effective capability and, if no grant covers it, the grant that would.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Effective {
@@ -248,17 +248,17 @@ pub struct Effective {
     pub expired_grants: Vec<ExpiredGrant>,
 }
 
-/// A grant whose time is over.
+/// A grant that has expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExpiredGrant {
     /// Kind and name, as in `coveredBy`.
     pub grant: String,
-    /// When it ended.
+    /// When it expired.
     pub expires_at: Option<Timestamp>,
 }
 
-/// Memory of a container in bytes, and processors in thousandths; `null` where nothing is set.
+/// Memory of a container in bytes, and CPU in millicores; `null` where nothing is set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
@@ -266,17 +266,17 @@ pub struct Resources {
     pub request_bytes: Option<u64>,
     /// Memory limit.
     pub limit_bytes: Option<u64>,
-    /// What the program needs to start.
+    /// Memory that the program needs to start.
     pub floor_bytes: Option<u64>,
-    /// The highest memory limit that a profile which clamps leaves it.
+    /// Highest memory limit, if the profile clamps.
     pub cap_bytes: Option<u64>,
-    /// Limit of processors.
+    /// CPU limit.
     pub limit_millis: Option<u64>,
-    /// The highest one that a profile which clamps leaves it.
+    /// Highest CPU limit, if the profile clamps.
     pub cap_millis: Option<u64>,
 }
 
-/// Gathers everything that the rules may read.
+/// Builds the input document.
 pub fn prepare<'a>(case: &Case<'a>) -> PolicyInput<'a> {
     let class = case.workload.spec.runtime_class_name.as_deref();
     let profile = class.and_then(|name| case.cluster.profile_of(case.runtimes, name));
@@ -321,9 +321,8 @@ fn workload_facts<'a>(case: &Case<'a>) -> WorkloadFacts<'a> {
 }
 
 /// Why a Wasm runtime may start the pod although no profile describes its class: an annotation asks for a Wasm handler
-/// on the nodes whose ordinary runtime is crun or youki; or the class is not among those that the cluster is known to
-/// have, because it is that new, or was deleted under pods that go on. Completes the sentence "nobody knows what it may
-/// call …".
+/// on nodes whose ordinary runtime is crun or youki; or the cluster is not known to have the class, because it is too
+/// new, or was deleted under running pods. Completes the sentence "what it may call is not known …".
 pub fn suspicion(workload: &Workload, runtimes: &Runtimes, cluster: &Cluster) -> Option<String> {
     let class = workload.spec.runtime_class_name.as_deref();
     if class.is_some_and(|class| cluster.profile_of(runtimes, class).is_some()) {
@@ -407,13 +406,13 @@ fn container_facts<'a>(
     }
 }
 
-/// What will make an image fail on some node. That it names no command is no matter for a container that does.
+/// What will make an image fail on some node. That an image names no command does not matter if the container does.
 pub fn image_warnings(facts: &ImageFacts, names_command: bool) -> Vec<String> {
     let counts = |warning: &&String| !(names_command && warning.as_str() == NEEDS_COMMAND);
     facts.warnings.iter().filter(counts).cloned().collect()
 }
 
-/// Adds what would mend an entry that nobody covers. Expired grants are looked for only then.
+/// Adds to each entry that no grant covers the grant that would, and expired grants that did.
 fn with_remedies(case: &Case<'_>, subject: &Subject<'_>, entries: Vec<Entry>) -> Vec<Effective> {
     let uncovered = entries.iter().any(|entry| entry.covered_by.is_empty());
     let expired = if uncovered { case.grants.expired_matching(subject, case.now) } else { Vec::new() };
@@ -454,7 +453,7 @@ fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, Option<Str
     }
 }
 
-/// What the look-up found, and what the program needs that its runtime does not link.
+/// Warnings of the look-up, and about imports that the runtime does not link.
 fn warnings(
     facts: &ImageFacts,
     program: &Program,
@@ -480,7 +479,7 @@ fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<Interpreter
     modules.flat_map(of_module).collect()
 }
 
-/// Sizes as written in the spec, and the bounds of the pod's profile.
+/// Sizes of the spec, and the limits of the pod's profile.
 fn resources(case: &Case<'_>, spec: Spec<'_>, container: &Container, profile: Option<&Profile>) -> Resources {
     let (request_bytes, limit_bytes) = spec.memory();
     let of_pod = spec::pod_memory_limit(&case.workload.spec);
@@ -499,8 +498,8 @@ fn resources(case: &Case<'_>, spec: Spec<'_>, container: &Container, profile: Op
     }
 }
 
-/// The limit that ends the container first: its own, or the pod's where that is lower. Without one of its own the pod's
-/// counts where the program cannot start under it; above that it limits the containers together, and none of them alone.
+/// The limit that the container hits first: its own, or the pod's if that is lower. For a container without its own limit,
+/// the pod's counts only if the program cannot start with it; otherwise it limits the containers together.
 fn narrowest(own: Option<u64>, of_pod: Option<u64>, floor: Option<u64>) -> Option<u64> {
     match (own, of_pod) {
         (Some(own), Some(of_pod)) => Some(own.min(of_pod)),

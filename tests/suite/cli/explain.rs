@@ -24,7 +24,7 @@ fn a_module_is_placed_sized_and_admitted() {
     assert_eq!(said.code, 0, "{said:?}");
     said.has(&[
         "Deployment shop/hello  admitted",
-        "changes to the pods that are made of it",
+        "changes to the pods that are created from it",
         "container hello wasm module",
         "manifest.layers[].mediaType = application/wasm",
         "+       runtimeClassName: wasmtime\n",
