@@ -1,6 +1,7 @@
 //! The binary as people and machines meet it: its words, exit codes, signals, and the real registry behind it.
 
 mod check;
+mod diff;
 mod explain;
 mod real;
 mod serve;
