@@ -30,7 +30,7 @@ const fn room(name: &'static str, may_use: &'static [&'static str], because: &'s
 const ROOMS: &[Room] = &[
     room("review", &[], "the first step: it knows only the API server's envelope"),
     room("workload", &["review"], "a pod spec is found by the kind that the review names"),
-    room("image", &[], "facts about an image are true whoever asks, and are cached by digest"),
+    room("image", &[], "facts about an image do not depend on the caller, and are cached by digest"),
     room(
         "registry",
         &["image"],

@@ -47,8 +47,8 @@ impl Default for SizeLimits {
 /// The right of one look-up to run, among the limited number of concurrent ones. Held until all its work has ended.
 ///
 /// Work on another thread cannot be cancelled from outside: it notices at its next step that its result is no longer
-/// needed, and uses memory and a processor until then. So it holds the slot too, and an abandoned look-up does not make
-/// room for another one before its work has ended.
+/// needed, and uses memory and a processor until then. So it holds the slot too, and an abandoned look-up blocks the
+/// next one until its work has ended.
 #[derive(Debug, Clone, Default)]
 pub struct Slot {
     _held: Option<Arc<dyn Any + Send + Sync>>,
@@ -280,7 +280,7 @@ mod tests {
         }
         drop(work);
         drop(look);
-        assert_eq!(places.available_permits(), 0, "nobody waits, and the work goes on");
+        assert_eq!(places.available_permits(), 0, "no caller waits, but the work goes on");
         go.0.send(()).unwrap();
         let place = tokio::time::timeout(Duration::from_secs(20), places.acquire()).await;
         assert!(place.is_ok(), "the place comes back with the end of the work");

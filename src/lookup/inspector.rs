@@ -470,7 +470,7 @@ mod tests {
         assert_eq!(
             digest(&inspector, IMAGE).await.unwrap(),
             fixture.digest,
-            "stale, since nobody can be asked"
+            "stale, since no registry can be asked"
         );
         let stats = inspector.stats();
         assert_eq!((stats.disk_hits, stats.stale, stats.lookups), (2, 1, 1), "{stats:?}");

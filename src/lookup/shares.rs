@@ -99,8 +99,7 @@ mod tests {
             })
         });
         let all = futures::future::join_all(tasks);
-        let done =
-            tokio::time::timeout(Duration::from_secs(20), all).await.expect("nobody waits in a circle");
+        let done = tokio::time::timeout(Duration::from_secs(20), all).await.expect("no circular wait");
         assert!(done.into_iter().all(|one| one.is_ok()));
         assert_eq!(shares.left(), 10);
     }

@@ -410,7 +410,10 @@ mod tests {
         assert!(!breakers.is_suspect(&app()), "while they hang");
         drop(permits);
         for scope in &hanging {
-            assert!(breakers.enter(scope).is_err(), "the registry answers nobody, so one failure is enough");
+            assert!(
+                breakers.enter(scope).is_err(),
+                "the registry answers no scope, so one failure is enough"
+            );
         }
         for other in [of("shop", "slow1"), of("evil", "quick"), app()] {
             let mut permit = breakers.enter(&other).unwrap();
@@ -432,7 +435,7 @@ mod tests {
         for tenant in ["a", "b", "c"] {
             fail(&breakers, &of(tenant, "app"), 1);
         }
-        assert!(breakers.is_suspect(&app()), "it answers nobody");
+        assert!(breakers.is_suspect(&app()), "it answers no scope");
         fail(&breakers, &app(), 1);
         assert!(matches!(breakers.enter(&app()), Err(BreakerOpen::Silent { .. })));
         breakers.enter(&of("d", "app")).unwrap().answered();

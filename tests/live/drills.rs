@@ -501,7 +501,10 @@ fn with_the_registry_down_known_images_are_admitted_and_unread_ones_only_without
     assert!(said.stderr.contains("without a look at its image"), "{}", said.stderr);
     seen("registry down", "pod of a new image without a Wasm class", &said.stderr);
     let made = said.json();
-    assert_eq!(made["spec"]["containers"][0]["image"], linux, "a pod of which nobody can tell is left alone");
+    assert_eq!(
+        made["spec"]["containers"][0]["image"], linux,
+        "a pod that may have nothing to do with Wasm is left alone"
+    );
     let mut on_wasm = bare_pod(&wasm, &json!({}));
     on_wasm["spec"]["runtimeClassName"] = json!("wasmtime");
     let refused = cluster.plane.create(&on_wasm, &["--namespace", &namespace]).refused();

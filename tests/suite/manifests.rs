@@ -95,7 +95,7 @@ fn with_a_certificate_of_its_own_an_installation_has_no_right_to_write_one() {
     let settings = settings(&objects);
     assert_eq!(settings.file.server.cert_file, Some(PathBuf::from("/run/wasmgate/certs/tls.crt")));
     let roles: Vec<&Key> = objects.keys().filter(|(kind, _, _)| kind.ends_with("Role")).collect();
-    assert_eq!(roles.len(), 2, "what is watched, and what nobody is bound to: {roles:?}");
+    assert_eq!(roles.len(), 2, "what is watched, and what is bound to no account: {roles:?}");
     assert!(of_kind(&objects, "RoleBinding").is_empty());
 }
 
@@ -253,7 +253,7 @@ fn a_webhook_is_called_for_the_same_objects_in_every_version_and_answers_in_time
 #[test]
 fn a_webhook_is_skipped_only_for_what_no_user_controls() {
     for (name, webhook) in webhooks(&installed()) {
-        assert!(webhook.get("objectSelector").is_none(), "{name}: whoever sets labels could leave");
+        assert!(webhook.get("objectSelector").is_none(), "{name}: a label could skip the webhook");
         let selector = &webhook["namespaceSelector"];
         let by_name = json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "NotIn",
             "values": ["kube-system", NAMESPACE]}]});

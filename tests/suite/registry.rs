@@ -200,7 +200,7 @@ async fn a_missing_image_is_reported_as_missing() {
     let error = inspect(&inspector, &registry.image("app:v2")).await.unwrap_err();
     assert!(matches!(error, lookup::Error::Fetch(Error::FindImage { .. })), "{error}");
     assert!(error.to_string().contains("the tag `v2`"), "{error}");
-    let error = inspect(&inspector, &registry.image("nobody/nothing:v1")).await.unwrap_err();
+    let error = inspect(&inspector, &registry.image("no/thing:v1")).await.unwrap_err();
     assert!(matches!(error, lookup::Error::Fetch(Error::FindImage { .. })), "{error}");
     let absent = descriptor(b"never pushed");
     let name = reference(&registry.image("app:v1"));
@@ -389,7 +389,7 @@ async fn credentials_and_cas_open_a_closed_registry() {
     let message = fails(Some(wrong), open.ca_files.clone()).await;
     assert!(message.contains("refused the credentials (401)"), "{message}");
     assert!(!message.contains("not-the-password"), "{message}");
-    let elsewhere = docker_config(folder.path(), "other.test", "for-somebody-else");
+    let elsewhere = docker_config(folder.path(), "other.test", "for-another-registry");
     let message = fails(Some(elsewhere), open.ca_files.clone()).await;
     assert!(message.contains("wants credentials (401)"), "{message}");
     let message = fails(open.docker_config.clone(), Vec::new()).await;
@@ -970,7 +970,7 @@ async fn a_token_that_expired_early_is_replaced_and_the_real_registry_accepts_it
     let start = Instant::now();
     while tokens.web.asked().len() < before + 2 {
         assert!(start.elapsed() < 2 * AMPLE, "the registry never refused the old token");
-        assert_eq!(client.manifest(&name, LIMIT).await.unwrap().digest, pushed, "nobody sees the change");
+        assert_eq!(client.manifest(&name, LIMIT).await.unwrap().digest, pushed, "the change is invisible");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     for _ in 0..3 {
@@ -1098,9 +1098,9 @@ async fn pull_secrets_are_tried_before_the_platform_s_credentials_and_seen_by_th
     let other = inspector.inspect_for(&image, Depth::Config, AMPLE, &puller("other")).await.unwrap_err();
     assert!(other.to_string().contains("refused the credentials (401)"), "{other}");
     assert!(other.to_string().ends_with("; a note"), "what is wrong with the secrets is said: {other}");
-    let nobody = inspector.inspect(&image, Depth::Config, AMPLE).await.unwrap_err();
-    assert!(nobody.to_string().contains("wants credentials (401)"), "{nobody}");
-    for error in [other, nobody] {
+    let anonymous = inspector.inspect(&image, Depth::Config, AMPLE).await.unwrap_err();
+    assert!(anonymous.to_string().contains("wants credentials (401)"), "{anonymous}");
+    for error in [other, anonymous] {
         assert!(!format!("{error} {error:?}").contains(PASSWORD) && !format!("{error:?}").contains("wrong"));
     }
     inspector.inspect_for(&image, Depth::Config, Duration::ZERO, &puller("shop")).await.unwrap();
@@ -1162,7 +1162,7 @@ async fn a_private_image_is_read_with_the_pod_s_secret_and_only_its_holders_get_
     assert_eq!(
         look(&private, json!([])).await,
         ProgramClass::Unread,
-        "nobody is served from another's secret"
+        "no pod is served from another's secret"
     );
     assert_eq!(look(&private, json!([{"name": "other"}])).await, ProgramClass::Unread);
     // A public image costs no look at the secret once it is known.

@@ -607,9 +607,9 @@ async fn a_drain_finishes_what_is_in_flight_and_refuses_new_connections() {
         let ready = get(server.probes, "/readyz").await.unwrap();
         assert_eq!((ready.status.as_u16(), ready.text().as_str()), (503, "shutting down"));
         let late = client.send(address, post("/validate", "{}")).await.unwrap();
-        assert_eq!(late.status, 200, "whoever still comes during the pause is served");
+        assert_eq!(late.status, 200, "requests during the pause are served");
         sleep(Duration::from_millis(500)).await;
-        assert!(TcpStream::connect(address).await.is_err(), "after the pause nobody is let in");
+        assert!(TcpStream::connect(address).await.is_err(), "after the pause no connection is accepted");
         assert_eq!(get(server.probes, "/readyz").await.unwrap().status, 503, "probes go on while draining");
         assert_eq!(in_flight.await.unwrap().unwrap().status, 200);
         server.end().await.unwrap();

@@ -152,7 +152,7 @@ async fn a_definition_that_is_missing_is_a_kind_without_objects_until_it_is_appl
     }
     let watch = Watch::start(&api);
     watch.ready().await;
-    assert!(watch.grants().is_empty(), "what nobody can grant is denied");
+    assert!(watch.grants().is_empty(), "what no grant can cover is denied");
     let grants = || watch.report(Watched::WasiGrants);
     assert!(grants().trouble.unwrap().contains("apply manifests/crds"));
     eventually(|| "further errors, which an alert counts".into(), || grants().errors >= 3).await;

@@ -76,7 +76,7 @@ impl Cluster {
             let mut pod = handed_a_volume(&image(FILES));
             pod["metadata"] = json!({"name": name, "finalizers": ["example.com/kept"]});
             pod["spec"]["runtimeClassName"] = json!("wasmtime");
-            pod["spec"]["schedulerName"] = json!("nobody");
+            pod["spec"]["schedulerName"] = json!("none");
             self.plane.create(&pod, &["--namespace", BEFORE]).ok();
         }
     }

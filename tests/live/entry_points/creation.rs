@@ -80,8 +80,8 @@ fn a_class_set_by_hand_is_kept_when_it_fits_and_refused_when_it_does_not() {
     assert!(digest_of(&sneaky).starts_with("sha256:"));
     assert_denied(under("wasmtime-spin-v2", "hello"), "runtime-mismatch");
     assert_denied(under("kata", "hello"), "runtime-mismatch");
-    let unknown = under("nobody-made-it", "hello").refused();
-    assert!(unknown.contains("RuntimeClass \"nobody-made-it\" not found"), "{unknown}");
+    let unknown = under("never-created", "hello").refused();
+    assert!(unknown.contains("RuntimeClass \"never-created\" not found"), "{unknown}");
     let by_handler = |class: &str| {
         let mut pod = handed_a_volume(&image(FILES));
         pod["spec"]["runtimeClassName"] = json!(class);

@@ -35,7 +35,7 @@ fn an_image_swap_is_judged_by_whichever_verb_it_comes() {
     let namespace = cluster.namespace("swap");
     let mut pod = plain("hello");
     // Keeps the pod from being changed by anything but the test.
-    pod["spec"]["schedulerName"] = json!("nobody");
+    pod["spec"]["schedulerName"] = json!("none");
     let pod = cluster.pod(&namespace, "app", pod);
     let swap = |image: &str| {
         let spec = json!({"spec": {"containers": [{"name": "app", "image": image}]}});
