@@ -14,6 +14,7 @@ pub use draft::Error;
 pub use edit::{CHANGED_ANNOTATION, Plan, plan};
 
 use crate::cluster::Cluster;
+use crate::image::prefix::Unpinned;
 use crate::runtime::Runtimes;
 
 /// What a plan depends on besides the object itself.
@@ -23,4 +24,6 @@ pub struct Context<'a> {
     pub runtimes: &'a Runtimes,
     /// The snapshot of the cluster.
     pub cluster: &'a Cluster,
+    /// The images that keep their tags.
+    pub unpinned: &'a Unpinned,
 }

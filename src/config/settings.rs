@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 
 use super::{Error, File};
 use crate::audit::DecisionLogOutput;
+use crate::image::prefix::{RepositoryPrefix, Unpinned};
 use crate::judge::EnforcementSettings;
 use crate::review::GroupVersionKind;
 use crate::runtime::{Profile, Runtimes};
@@ -60,6 +61,8 @@ pub struct Settings {
     pub file: File,
     /// The runtimes.
     pub runtimes: Runtimes,
+    /// The images that keep their tags.
+    pub unpinned: Unpinned,
     /// Longest time for one review.
     pub review_timeout: Duration,
     /// Longest time for one evaluation.
@@ -94,9 +97,21 @@ pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> 
         policy_time_limit: duration("policies.timeLimit", file.policies.time_limit)?,
         shutdown_pause: duration("server.shutdownPause", file.server.shutdown_pause)?,
         drain_deadline: duration("server.drainDeadline", file.server.drain_deadline)?,
+        unpinned: unpinned(&file.images.unpinned)?,
         runtimes,
         file,
     })
+}
+
+fn unpinned(entries: &[String]) -> Result<Unpinned, Error> {
+    let parse = |(index, entry): (usize, &String)| {
+        RepositoryPrefix::parse(entry).map_err(|_| {
+            let message = "write a registry's host, or the host and the beginning of a repository, without a tag, such as \
+                 `mirror.example.com` or `mirror.example.com/team`";
+            wrong(&format!("images.unpinned[{index}]"), entry, message)
+        })
+    };
+    entries.iter().enumerate().map(parse).collect::<Result<_, _>>().map(Unpinned::new)
 }
 
 pub(super) fn wrong(field: &str, value: &impl ToString, message: &str) -> Error {
@@ -268,6 +283,22 @@ mod tests {
             );
         }
         assert!(with("group: example.com, kind: Fleet").is_err(), "without a place");
+    }
+
+    #[test]
+    fn an_entry_of_unpinned_images_that_begins_no_name_is_refused_with_its_place() {
+        let settings_of =
+            |entry: &str| settings(&format!("images: {{unpinned: [mirror.example, {entry}]}}\n"));
+        let image = "mirror.example/team/app:1";
+        assert!(settings_of("other.example/team").unwrap().unpinned.entry_for(image).is_some());
+        for entry in ["''", "'*'", "team/app", "mirror.example/team/", "mirror.example/app:1"] {
+            let error = settings_of(entry).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("`images.unpinned[1]` cannot be `{}`", entry.trim_matches('\''))),
+                "{error}"
+            );
+            assert!(error.contains("such as `mirror.example.com`"), "{error}");
+        }
     }
 
     #[test]

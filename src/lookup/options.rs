@@ -82,6 +82,9 @@ pub struct LookupOptions {
     /// runtime is judged by the image of every platform that a node may pull, so fewer platforms are read then. A node
     /// of another architecture that joins later runs images that were not inspected. Default: none, which allows any.
     pub node_architectures: Vec<String>,
+    /// Registries, by host or `host/prefix`, whose images keep their tags: no digest is written on pods. For those that
+    /// keep no digest for long. What of such an image was judged is not promised to run. Default: none.
+    pub unpinned: Vec<String>,
     /// Sizes above which a document, layer or file is refused.
     pub limits: SizeLimits,
 }
@@ -114,6 +117,7 @@ impl Default for LookupOptions {
             warm_file: None,
             warm_timeout: Duration::from_secs(10),
             node_architectures: Vec::new(),
+            unpinned: Vec::new(),
             limits: SizeLimits::default(),
         }
     }

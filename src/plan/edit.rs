@@ -82,7 +82,7 @@ fn edit(
         let site = sizing::SizingContext::new(workload, profile, context.cluster)?;
         sizing::size(spec, inspection, &site, notes)?;
     }
-    pin::pin(spec, inspection, notes)?;
+    pin::pin(spec, inspection, context.unpinned, notes)?;
     if !workload.kind.is_template() && !notes.tokens.is_empty() {
         annotate(pod, inspection, notes)?;
     }

@@ -3,16 +3,24 @@
 use serde_json::Value;
 
 use crate::image::Digest;
+use crate::image::prefix::Unpinned;
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::workload::Role;
 
 use super::draft::{Error, Notes, Object, container_mut, list_of, not};
 
 /// Pins every image that was read, also those of Linux sidecars and image volumes: they share the pod that was judged.
-pub(super) fn pin(spec: &mut Object, inspection: &Inspection, notes: &mut Notes) -> Result<(), Error> {
+/// Left out are those that the platform exempts, whose registries keep no digest for long.
+pub(super) fn pin(
+    spec: &mut Object,
+    inspection: &Inspection,
+    unpinned: &Unpinned,
+    notes: &mut Notes,
+) -> Result<(), Error> {
     let mut pinned = Vec::new();
     for container in &inspection.containers {
         if let LookupResult::Known { facts, .. } = &container.lookup
+            && unpinned.entry_for(&container.image).is_none()
             && pin_one(spec, container, &facts.digest, notes)?
         {
             pinned.push(format!("`{}`", container.name));
