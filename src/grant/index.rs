@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_without_subjects_is_for_every_pod_of_its_namespace_alone() {
+    fn a_grant_without_subjects_covers_every_pod_of_its_namespace_only() {
         assert!(Pod::default().is_matched("shop", ""));
         assert!(!Pod::default().is_matched("shop2", ""));
     }
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn label_requirements_hold_as_they_do_in_kubernetes() {
+    fn label_requirements_match_as_in_kubernetes() {
         let pod = Pod::default();
         for (requirement, expected) in [
             ("{ key: app, operator: In, values: [api, web] }", true),
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_whose_labels_are_not_known_satisfies_no_condition_on_them() {
+    fn a_namespace_with_unknown_labels_satisfies_no_condition_on_them() {
         let pod = Pod { namespace_labels: BTreeMap::new(), ..Pod::default() };
         for (selector, expected) in [
             ("{}", true),
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn expired_grants_are_left_out_and_can_be_named() {
+    fn expired_grants_do_not_match_and_can_be_listed() {
         let grants = index(&[
             grant("old", "shop", "expiresAt: 2026-06-01T00:00:00Z"),
             grant("new", "shop", "expiresAt: 2026-06-01T00:00:01Z"),

@@ -378,7 +378,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_layer_is_compressed_as_its_media_type_says_or_refused() {
+    fn a_layer_whose_compression_contradicts_its_media_type_is_refused() {
         let plain = archive(&[("a", b"12345")]);
         let packed = [
             (Compression::Plain, plain.clone()),
@@ -416,7 +416,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_global_header_is_refused_wherever_it_stands() {
+    fn a_global_header_is_refused_in_any_position() {
         let global =
             |blocks: Blocks, name| blocks.records(EntryType::XGlobalHeader, name, &[("comment", "x")]);
         let between = global(Blocks::default().pax(&[("path", "other")]), "g").file("app.wasm", b"").end();
@@ -475,7 +475,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_readers_of_tar_do_not_agree_on_is_refused() {
+    fn what_tar_readers_disagree_on_is_refused() {
         let folder = named(Raw::new_ustar(), b"d/", EntryType::Directory);
         let slash = named(Raw::new_ustar(), b"app.wasm/", EntryType::Regular);
         let device = named(Raw::new_ustar(), b"app.wasm", EntryType::Char);
@@ -518,7 +518,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn reading_stops_when_nobody_waits() {
+    fn reading_stops_once_no_caller_waits() {
         let stop = AtomicBool::new(true);
         let blob = archive(&[("a", b"1")]);
         let mut budget = UnpackBudget::new(1 << 20, &stop);

@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nulls_are_absences_and_values_of_variables_are_dropped() {
+    fn nulls_count_as_absent_and_values_of_variables_are_dropped() {
         let config = parse(
             br#"{"os":"linux","architecture":"amd64","config":{"Entrypoint":null,"Cmd":["/a"],"Env":["A=secret","B"],
                 "Labels":{"x":null},"User":"65534"},"rootfs":{"type":"layers"},"history":null}"#,

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_on_another_thread_keeps_the_place_of_a_look_up_that_was_given_up() {
+    async fn work_on_another_thread_keeps_the_slot_of_an_abandoned_look_up() {
         let places = Arc::new(Semaphore::new(1));
         let reference = Reference::parse("samples.test/a:1").unwrap();
         let (begun, go) = (Arc::new(tokio::sync::Notify::new()), mpsc::channel::<()>());

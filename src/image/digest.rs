@@ -171,7 +171,7 @@ mod tests {
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn bytes_are_held_against_their_digest_by_its_own_algorithm() {
+    fn bytes_are_verified_with_the_digests_own_algorithm() {
         assert_eq!(Digest::of(b"").as_str(), EMPTY);
         for algorithm in [Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512] {
             let digest = Digest::by(algorithm, b"x");

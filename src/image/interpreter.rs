@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_toolchain_that_brings_an_interpreter_names_itself_among_the_producers() {
+    fn a_toolchain_that_adds_an_interpreter_is_named_in_the_producers_section() {
         for (tool, engine) in [
             ("componentize-py", InterpreterKind::Cpython),
             ("ComponentizeJS", InterpreterKind::Spidermonkey),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engines_functions_show_it_in_a_nested_module_and_in_the_names_that_a_linker_left() {
+    fn an_engine_is_recognised_by_functions_of_nested_modules_and_by_a_linkers_names() {
         let nested = r#"(component (core module (func (export "Py_GetBuildInfo"))))"#;
         assert_eq!(found(nested), [(InterpreterKind::Cpython, sign("export", "Py_GetBuildInfo"))]);
         let named =
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_section_that_lies_about_its_form_is_passed_over() {
+    fn a_malformed_custom_section_is_skipped() {
         let broken = |name: &str| {
             format!(r#"(module (@custom "{name}" "\ff\ff\ff\ff\ff") (func (export "ruby_init")))"#)
         };

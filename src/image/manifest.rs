@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn lookalikes_are_named_for_what_they_are() {
+    fn lookalikes_are_recognised() {
         let cases: [(&str, &[&str], &str); 11] = [
             (WASM_TO_OCI_CONFIG, &[SPIN_LAYER], "wasm-to-oci"),
             (PROXY_WASM_CONFIG, &[MODULE_LAYER], "proxy-wasm"),
@@ -526,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_and_nulls_are_read_past() {
+    fn unknown_fields_and_nulls_are_skipped() {
         let value = json!({"schemaVersion": 2, "subject": {"digest": M}, "config": {"mediaType": OCI_CONFIG,
             "digest": M, "size": 3, "data": "e30="}, "layers": null, "annotations": null});
         let Document::Manifest(manifest) = read(&value).unwrap() else { unreachable!() };
@@ -534,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_reads_the_entry_of_its_own_platform() {
+    fn a_node_pulls_the_entry_of_its_own_platform() {
         let both = chosen(&["wasi/wasm", "linux/arm64", "linux/amd64"]).unwrap();
         assert_eq!(both.entry.platform, "linux/amd64");
         assert!(both.reason.contains("wasi/wasm"), "{}", both.reason);
@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_an_attestation_by_its_platform_and_not_by_its_annotations() {
+    fn an_attestation_is_recognised_by_its_platform_and_not_by_its_annotations() {
         let attested = json!({"vnd.docker.reference.type": "attestation-manifest"});
         let entry = |os: &str, architecture: &str| {
             json!({"digest": M, "annotations": attested,

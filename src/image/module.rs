@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_known_by_their_exports() {
+    fn programs_are_recognised_by_their_exports() {
         let component = |interface: &str| {
             format!(
                 r#"(component (core module $m (func (export "f") (result i32) i32.const 0))
@@ -597,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_assembled_within_its_bound() {
+    fn text_is_parsed_up_to_its_bound() {
         let facts = read_text(COMMAND.as_bytes(), "/app.wat").unwrap();
         assert_eq!((facts.source.as_str(), facts.size_bytes), ("/app.wat", COMMAND.len() as u64));
         assert!(read_text(b"hello", "t").unwrap_err().0.contains("not Wasm text"));
@@ -618,7 +618,7 @@ mod tests {
     }
 
     #[test]
-    fn one_large_type_named_over_and_over_is_refused() {
+    fn one_large_type_named_again_and_again_is_refused() {
         use std::fmt::Write as _;
         let mut text = String::from("(component (type $t (instance ");
         for number in 0..5000 {
@@ -684,7 +684,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_up_that_was_given_up_is_read_no_further() {
+    fn an_abandoned_look_up_reads_no_further() {
         let bytes = wat::parse_str(NESTED).unwrap();
         assert!(read_until(&bytes, "t", &AtomicBool::new(false)).is_ok());
         let error = read_until(&bytes, "t", &AtomicBool::new(true)).unwrap_err();
@@ -692,7 +692,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_may_be_started_as_a_command_is_judged_as_one() {
+    fn a_component_that_may_start_as_a_command_is_judged_as_one() {
         let component = |interfaces: &[&str]| {
             let exports: Vec<String> =
                 interfaces.iter().map(|name| format!(r#"(export "{name}" (instance $e))"#)).collect();

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_read_what_is_built_for_them_or_their_kin() {
+    fn nodes_pull_what_is_built_for_them_or_their_kin() {
         let nodes = Nodes::of(&["x86_64".into()]);
         let read = ["linux/amd64", "linux/386", "wasi/wasm", ""];
         assert!(read.iter().all(|platform| nodes.may_read(platform)));

@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_looked_up_as_the_shims_do() {
+    fn paths_are_searched_as_by_the_shims() {
         let image = scratch();
         let at = |name: &str, working_dir: &str| {
             let command = list(&[name]);
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn native_code_in_a_wasm_image_is_native_however_it_is_named() {
+    fn native_code_in_a_wasm_image_is_native_whatever_its_name() {
         let mut image = scratch();
         image.files.push(("/zz.wasm#main".into(), elf()));
         image.files.push(("/zz.wasm".into(), FileClass::Wasm));
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_named_as_the_program_is_unknown_with_the_reason() {
+    fn an_undeterminable_program_is_unknown_with_the_reason() {
         let image = scratch();
         for (name, expected) in [
             ("/missing", "neither Wasm nor a program"),
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn something_else_is_unknown_with_the_conclusion_of_the_evidence() {
+    fn any_other_image_is_unknown_with_the_conclusion_of_the_evidence() {
         let mut image = facts(Shape::Other, Vec::new());
         image.evidence = vec![Evidence { seen: CONCLUSION.into(), value: "a proxy-wasm filter".into() }];
         assert_eq!(program(&image, &[], &[]), unknown("a proxy-wasm filter"));

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn short_names_are_docker_hubs() {
+    fn short_names_belong_to_docker_hub() {
         assert_eq!(normal("nginx"), "docker.io/library/nginx:latest");
         assert_eq!(normal("nginx:1.27"), "docker.io/library/nginx:1.27");
         assert_eq!(normal("myorg/app"), "docker.io/myorg/app:latest");
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tests_push_by_the_grammar_that_is_read_here() {
+    fn the_tests_push_with_the_grammar_that_is_read_here() {
         // One type as long as both resolve to one version of oci-spec; otherwise this does not compile.
         let pushed: oci_client::Reference = "nginx:1".parse().unwrap();
         let read: oci_spec::distribution::Reference = pushed;
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_says_how_to_put_it_right() {
+    fn every_refusal_says_how_to_mend_it() {
         let long = "a/".repeat(200);
         for (image, part) in [
             (String::new(), "it is empty; write `registry/repository:tag`"),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_holds_no_characters_that_act_on_a_terminal() {
+    fn a_message_contains_no_characters_that_control_a_terminal() {
         assert!(!message("nginx\u{1b}[2J\r\n").contains(char::is_control));
     }
 

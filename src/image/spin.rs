@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_that_may_not_be_skipped_is_refused() {
+    fn a_locked_app_with_parts_that_must_be_understood_is_refused() {
         let edit = |key: &str, with: Value| {
             let mut value = app(&json!([]));
             value[key] = with;

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_than_half_is_had_at_once_and_all_comes_back() {
+    async fn a_request_above_half_gets_it_at_once_and_all_is_returned() {
         let shares = Arc::new(Shares::new(10));
         let names: Vec<Arc<str>> = ["a", "b", "c"].map(Arc::from).into();
         let tasks = (0..60_u32).map(|number| {

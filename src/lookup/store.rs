@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_there_after_it_was_closed() {
+    fn records_survive_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let store = open(&path);
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_bounded_and_the_oldest_goes_first() {
+    fn the_bytes_are_bounded_and_the_oldest_record_is_evicted_first() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let store = Store::open(&path, 100 << 10, "").unwrap();
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_damaged_is_set_aside() {
+    fn a_damaged_file_is_moved_aside() {
         for damage in ["truncated", "garbage", "half"] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("store");
@@ -557,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_that_flipped_never_makes_facts_that_were_not_written() {
+    fn a_flipped_byte_never_yields_facts_that_were_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let store = open(&path);
@@ -579,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_under_another_key_is_not_believed() {
+    fn a_record_under_another_key_is_ignored() {
         let value = br#"{"digest":"sha256:1","read_at":0}"#;
         let mut record = check("n a", value).to_vec();
         record.extend_from_slice(&7_u64.to_le_bytes());
@@ -617,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_killed_leaves_everything_that_it_had_committed() {
+    fn a_killed_process_leaves_everything_that_it_committed() {
         use std::io::{BufRead, BufReader};
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");

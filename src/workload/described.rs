@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_well_known_kinds_are_read_where_their_projects_keep_the_pod_template() {
+    fn the_well_known_kinds_are_read_at_their_projects_template_paths() {
         let in_spec = |spec: Value| json!({"metadata": {"name": "x"}, "spec": spec});
         for (group, name, spec) in [
             ("serving.knative.dev", "Service", json!({"template": template("a:1")})),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_without_the_template_and_one_with_a_wrong_field_name_the_place_in_the_object() {
+    fn a_missing_template_and_a_wrong_field_are_reported_with_their_path_in_the_object() {
         let rollout = kind("argoproj.io", "Rollout");
         let without = judged(&json!({"spec": {"workloadRef": {"name": "d"}}}), rollout).unwrap_err();
         assert!(

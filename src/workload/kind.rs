@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn described_kinds_come_after_the_built_in_ones_and_those_of_the_configuration_first() {
+    fn built_in_kinds_win_over_those_of_the_configuration_and_these_over_the_well_known() {
         let described = |group: &str, kind: &str, pod_template: &str| Description {
             group: group.into(),
             kind: kind.into(),

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_outside_the_text_is_no_panic() {
+    fn a_position_outside_the_text_does_not_panic() {
         for (line, column) in [(0, 0), (9, 9), (usize::MAX, usize::MAX), (1, usize::MAX)] {
             assert!(path_at("{\"a\":[", line, column).to_string().len() <= 4);
         }

@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_without_pod_spec_names_the_place() {
+    fn an_object_without_pod_spec_is_refused_with_the_expected_path() {
         for kind in KINDS {
             let error = read("{}", kind, "").unwrap_err().to_string();
             assert!(error.contains(&format!("`{}`", spec_path(kind))), "{error}");
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn the_requests_namespace_wins_and_generate_name_stands_in_for_a_name() {
+    fn the_requests_namespace_wins_and_generate_name_replaces_a_missing_name() {
         let text =
             r#"{"metadata":{"generateName":"orders-","name":"","namespace":"own"},"spec":{"containers":[]}}"#;
         let workload = read(text, Kind::Pod, "request").unwrap();
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn images_enter_through_all_four_fields_in_order() {
+    fn images_of_all_four_fields_are_found_in_order() {
         let workload = pod_with(&json!({
             "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "data", "image": {"reference": "v:1"}},
                         {"name": "none", "image": {}}],
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stateful_set_brings_a_volume_for_each_of_its_claims() {
+    fn a_stateful_set_adds_a_volume_for_each_of_its_claims() {
         let set = json!({"metadata": {"name": "db"}, "spec": {
             "volumeClaimTemplates": [{"metadata": {"name": "data"}}, {"metadata": {"name": "log"}}, {}],
             "template": {"spec": {"containers": [], "volumes": [

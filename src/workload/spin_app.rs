@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_from_a_secret_of_the_users_is_mounted_by_its_name() {
+    fn a_users_configuration_secret_is_mounted_by_its_name() {
         let spec =
             json!({"image": "web:1", "runtimeConfig": {"loadFromSecret": "mine", "keyValueStores": []}});
         let volumes = judged(&app(spec)).unwrap().spec.volumes.unwrap();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_object_itself_stays_as_it_was_written() {
+    fn the_object_itself_stays_as_written() {
         let app = app(json!({"image": "web:1", "futureField": [1]}));
         let sent = to_raw_value(&app).unwrap();
         let mut judged: Value = serde_json::from_str(as_judged(&sent, Kind::SpinApp).unwrap().get()).unwrap();

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tools_write_is_taken() {
+    fn what_tools_write_is_accepted() {
         let read = read(&[
             ("path", "a/b"),
             ("linkpath", "../c"),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_repeated_or_empty_is_refused() {
+    fn a_repeated_or_empty_record_is_refused() {
         assert!(why(read(&[("path", "other"), ("path", "")])).contains("`path` twice"));
         assert!(why(read(&[("path", "")])).contains("`path` cannot be used"));
         assert!(why(read(&[("size", "+5")])).contains("`size` cannot be used"));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn two_kinds_of_extended_headers_are_not_mixed() {
+    fn a_mix_of_two_kinds_of_extended_headers_is_refused() {
         let mut extended = read(&[("path", "a")]).unwrap();
         assert!(why(extended.long_name(b"b\0")).contains("several extended"));
         assert!(why(extended.records(b"")).contains("several extended"));

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_says_what_each_component_is_handed() {
+    fn a_manifest_lists_what_each_component_is_handed() {
         let app = parse(SHOP.as_bytes()).unwrap();
         assert_eq!(app.name, "shop");
         assert_eq!(app.triggers, BTreeSet::from(["http".to_string(), "redis".to_string()]));
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_hand_over_more_or_is_fetched_later_is_refused() {
+    fn unknown_keys_and_what_is_fetched_later_are_refused() {
         for (from, to, expected) in [
             ("ai_models", "gpu_devices", "`gpu_devices`"),
             (
