@@ -661,7 +661,7 @@ fn a_value_that_the_limit_ranger_filled_in_does_not_count_as_chosen() {
     };
     let both = "cpu, memory request for container app; cpu, memory limit for container app";
     assert_eq!(with(&format!("LimitRanger plugin set: {both}")), "50m/10Mi 200m/32Mi");
-    // The request that a person chose is kept, and the limit, which no person chose, makes room for it.
+    // The request that a person chose is kept, and the limit, which no person chose, is raised for it.
     let limits = "LimitRanger plugin set: cpu, memory limit for container app";
     assert_eq!(with(limits), "1/256Mi 1000m/256Mi");
     let other =

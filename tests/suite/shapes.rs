@@ -36,7 +36,7 @@ fn annotated(entrypoint: &[&str], files: &[(&str, &[u8])]) -> Image {
     builder.files(files).build()
 }
 
-fn that_run() -> Vec<Case> {
+fn shapes_that_start() -> Vec<Case> {
     let (module, http) = (fixtures::command(), fixtures::http_component());
     let app: &[(&str, &[u8])] = &[("app.wasm", &module)];
     let spin: &[(&str, &[u8])] = &[("spin.toml", SPIN_TOML), ("web.wasm", &http)];
@@ -130,7 +130,7 @@ fn that_run() -> Vec<Case> {
     ]
 }
 
-fn that_do_not() -> Vec<Case> {
+fn shapes_that_do_not_start() -> Vec<Case> {
     let (module, http) = (fixtures::command(), fixtures::http_component());
     let lunatic =
         fixtures::wat(r#"(module (import "lunatic::process" "spawn" (func)) (func (export "_start")))"#);
@@ -225,7 +225,8 @@ async fn every_shape_from_a_real_registry_is_recognised() {
     let host = registry.image("x").split('/').next().unwrap().to_string();
     let options = json!({"registries": {"allow": ["*", host], "insecure": [host]}});
     let inspector = Inspector::new(serde_json::from_value(options).unwrap()).unwrap();
-    for (number, (name, image, kind, shape, words)) in that_run().into_iter().chain(that_do_not()).enumerate()
+    for (number, (name, image, kind, shape, words)) in
+        shapes_that_start().into_iter().chain(shapes_that_do_not_start()).enumerate()
     {
         let reference = pushed(&registry, number, &image).await;
         let facts = inspector.inspect(&reference, Depth::Layers, Duration::from_secs(20)).await.unwrap();
