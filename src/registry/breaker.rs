@@ -120,7 +120,7 @@ impl Failures {
 /// A host, for all callers.
 #[derive(Debug, Clone, Copy, Default)]
 struct Host {
-    /// Attempts to connect that failed.
+    /// Consecutive attempts to connect that failed.
     unreachable: Failures,
     /// Consecutive unanswered requests, of all scopes.
     silent: u32,

@@ -80,7 +80,7 @@ impl Guard {
         })
     }
 
-    /// The same guard, with hosts that the platform configured as mirrors, token services or proxies.
+    /// The same guard, with hosts that the platform configured as mirrors or token services.
     #[must_use]
     pub(super) fn with_named<'a>(self, hosts: impl IntoIterator<Item = &'a str>) -> Self {
         Self { named: hosts.into_iter().map(str::to_ascii_lowercase).collect(), ..self }
