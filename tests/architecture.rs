@@ -1,6 +1,6 @@
-//! Holds the code to the layout of `ARCHITECTURE.md`: which room may use which, how long a function may be, where
-//! `anyhow` may stand, and which libraries may never come in. Reads the sources as text, so it needs no compiler
-//! and nothing of the crate; the checker is itself checked against code that breaks each rule.
+//! Holds the code to `ARCHITECTURE.md`: which room may use which, how long functions and files may be, where `anyhow`
+//! is allowed, and which libraries are banned. Reads the sources as text, so it needs neither a compiler nor the crate.
+//! The checker itself is tested on code that breaks each rule.
 
 #![allow(
     clippy::expect_used,
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 #[path = "architecture/retired_words.rs"]
 mod retired_words;
 
-/// A room, the rooms that it may use, and why those.
+/// A room, the rooms that it may use, and why it uses them.
 struct Room {
     name: &'static str,
     may_use: &'static [&'static str],
@@ -26,11 +26,11 @@ const fn room(name: &'static str, may_use: &'static [&'static str], because: &'s
     Room { name, may_use, because }
 }
 
-/// The arrows. A room stands after every room that it may use, so the table cannot hold a circle.
+/// The arrows. Every room comes after those that it may use, so the table cannot contain a circle.
 const ROOMS: &[Room] = &[
     room("review", &[], "the first step: it knows only the API server's envelope"),
     room("workload", &["review"], "a pod spec is found by the kind that the review names"),
-    room("image", &[], "facts about an image are true whoever asks, and are cached by digest"),
+    room("image", &[], "facts about an image do not depend on the caller, and are cached by digest"),
     room(
         "registry",
         &["image"],
@@ -74,7 +74,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "watch",
-        &["image", "registry", "runtime", "cluster", "capability", "grant"],
+        &["registry", "cluster", "grant"],
         "keeps a snapshot of the cluster up to date; who uses the snapshot is none of its business",
     ),
     room("policy", &[], "runs Rego on JSON and knows nothing of pods"),
@@ -97,7 +97,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "answer",
-        &["review", "workload", "image", "inspection", "plan", "capability", "policy", "judge"],
+        &["review", "workload", "inspection", "plan", "policy", "judge"],
         "words for what was found, changed and refused",
     ),
     room(
@@ -118,10 +118,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "config",
-        &[
-            "review", "workload", "image", "lookup", "runtime", "cluster", "plan", "grant", "policy",
-            "judge", "audit", "certs", "register",
-        ],
+        &["review", "workload", "image", "lookup", "runtime", "judge", "audit", "certs", "register"],
         "composes the settings that the rooms define; no room reads it",
     ),
     room(
@@ -136,7 +133,6 @@ const ROOMS: &[Room] = &[
             "runtime",
             "cluster",
             "plan",
-            "capability",
             "grant",
             "policy",
             "judge",
@@ -151,18 +147,15 @@ const ROOMS: &[Room] = &[
             "review",
             "workload",
             "image",
-            "registry",
             "lookup",
             "inspection",
             "runtime",
             "cluster",
-            "plan",
             "capability",
             "grant",
             "watch",
             "policy",
             "judge",
-            "answer",
             "audit",
             "certs",
             "register",
@@ -175,7 +168,7 @@ const ROOMS: &[Room] = &[
     room("main", &["cli"], "parses nothing and decides nothing: it runs the command line"),
 ];
 
-/// Crates that may never be in the tree, and why. `deny.toml` bans the same.
+/// Crates that must never be dependencies, and why. `deny.toml` bans the same.
 const BANNED: &[(&str, &str)] = &[
     ("openssl", "C code on the handshake of an admission webhook; rustls with ring does it"),
     ("openssl-sys", "needs OpenSSL's headers where the gate is built and its library where it runs"),
@@ -187,14 +180,17 @@ const BANNED: &[(&str, &str)] = &[
     ("aws-lc-sys", "the C code below aws-lc-rs"),
 ];
 
-/// Files in which `anyhow` may stand, and why: everywhere else an error belongs to a room.
+/// Files in which `anyhow` is allowed, and why: everywhere else an error belongs to a room.
 const ANYHOW: &[(&str, &str)] = &[
     ("main.rs", "prints the chain of errors at the end of the process"),
     ("policy/instance.rs", "opa-wasm's functions return it; it becomes a message before it leaves the file"),
 ];
 
-/// Lines that a function may have, its signature and closing brace included.
+/// Most lines of a function, including its signature and closing brace.
 const LONGEST_FUNCTION: usize = 60;
+
+/// Most lines of a file without its tests.
+const LONGEST_FILE: usize = 500;
 
 // === Reading Rust: tokens, without comments and literals ===
 
@@ -364,14 +360,14 @@ fn after_group(tokens: &[Token], open: usize) -> usize {
 
 // === Arrows ===
 
-/// What a path of the crate names first below its root, and the line.
+/// The first name after the crate's root in a path, and its line.
 type Arrow = (String, usize);
 
-/// Every path in a file that leads to the root of the crate. `depth` is how far below the root the file's module is,
-/// `root` the words that name the root (`crate`, and the crate's own name in the binary).
+/// Every path in a file that leads to the root of the crate. `depth` is the depth of the file's module below the root;
+/// `root` are the names of the root (`crate`, and in the binary the crate's own name).
 fn arrows(tokens: &[Token], depth: usize, root: &[&str]) -> Vec<Arrow> {
     let mut found = Vec::new();
-    // One entry for each open brace: whether it is that of an inline module.
+    // One entry for each open brace: whether it belongs to an inline module.
     let mut braces = Vec::new();
     for at in 0..tokens.len() {
         if is_sign(tokens, at, '{') {
@@ -424,14 +420,14 @@ fn branches(tokens: &[Token], open: usize, depth: usize, root: &[&str], found: &
     }
 }
 
-/// The room of a source file and how deep its module is: `image/cache.rs` is in `image`, two below the root.
+/// The room of a source file and the depth of its module: `image/cache.rs` is in `image`, two below the root.
 fn place(file: &Path) -> (String, usize) {
     let parts: Vec<_> =
         file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
     (parts[0].clone(), parts.len())
 }
 
-/// What is wrong with a file's arrows.
+/// The arrows of a file that the table forbids.
 fn wrong_arrows(file: &Path, source: &str) -> Vec<String> {
     let (name, depth) = place(file);
     if name == "lib" {
@@ -450,7 +446,7 @@ fn wrong_arrows(file: &Path, source: &str) -> Vec<String> {
     bad.map(told).collect()
 }
 
-/// The crate's root is a map: it declares the rooms, and holds nothing that a room could reach around the table.
+/// The crate's root is a map: it only declares the rooms, so no room can bypass the table through it.
 fn wrong_map(file: &Path, source: &str) -> Vec<String> {
     let tokens = tokens(source);
     let declared: BTreeSet<_> = (0..tokens.len())
@@ -474,20 +470,20 @@ fn wrong_map(file: &Path, source: &str) -> Vec<String> {
 
 // === Circles inside a room ===
 
-/// Files of one room that still need each other, directly or through others. The list may only become shorter.
+/// Files of one room that still depend on each other, directly or indirectly. The list may only shrink.
 const CIRCLES: &[&[&str]] = &[&["registry/credentials", "registry/helper"]];
 
-/// The code of a file without what only its tests are made of, so up to the first `#[cfg(test)]`.
+/// The code of a file without its tests: up to the first `#[cfg(test)]`.
 fn without_tests(source: &str) -> &str {
     source.split("#[cfg(test)]").next().unwrap()
 }
 
-/// A file of a room as the words of its module: `image/layer/place.rs` is `image`, `layer`, `place`.
+/// A file of a room as a module path: `image/layer/place.rs` is `image`, `layer`, `place`.
 fn module_of(file: &Path) -> Vec<String> {
     file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect()
 }
 
-/// Every path of a file in full, as the words from the root of the crate on.
+/// Every path of a file as words from the root of the crate.
 fn full_paths(tokens: &[Token], module: &[String]) -> BTreeSet<Vec<String>> {
     let mut found = BTreeSet::new();
     for at in 0..tokens.len() {
@@ -533,8 +529,8 @@ fn spell(tokens: &[Token], mut at: usize, mut path: Vec<String>, found: &mut BTr
     found.insert(path);
 }
 
-/// File → the files of its room that it names. A file and those in the folder of its name are one thing: the outer one
-/// declares them. The file of the room itself is a map, and holds the types that all of them share.
+/// File → the files of its room that it names. A file and the folder of the same name count as one, because the file
+/// declares those in the folder. The room's own file is a map, and holds types that all of them share.
 fn uses_inside(sources: &BTreeMap<PathBuf, String>) -> BTreeMap<String, BTreeSet<String>> {
     let modules: BTreeSet<Vec<String>> = sources.keys().map(|file| module_of(file)).collect();
     let part = |module: &[String]| (module.len() > 1).then(|| module[..2].join("/"));
@@ -551,7 +547,7 @@ fn uses_inside(sources: &BTreeMap<PathBuf, String>) -> BTreeMap<String, BTreeSet
     uses
 }
 
-/// Sets of files of which each reaches all the others.
+/// Sets of files that all depend on each other.
 fn circles(uses: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
     let reached = |from: &String| {
         let (mut seen, mut todo) = (BTreeSet::new(), vec![from]);
@@ -611,7 +607,7 @@ fn long_functions(file: &Path, source: &str) -> Vec<String> {
     wrong
 }
 
-/// Lines from `fn` to the closing brace; `None` without a body.
+/// Lines from `fn` to the closing brace; `None` if it has no body.
 fn function_lines(tokens: &[Token], start: usize) -> Option<usize> {
     let mut at = start;
     while at < tokens.len() {
@@ -628,6 +624,67 @@ fn function_lines(tokens: &[Token], start: usize) -> Option<usize> {
     None
 }
 
+/// Where the test-only items of a file (`#[cfg(test)]`) begin and end, as positions of tokens.
+fn test_items(tokens: &[Token]) -> Vec<(usize, usize)> {
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    for at in 0..tokens.len() {
+        let inside = found.last().is_some_and(|(_, end)| at < *end);
+        let marked = is_sign(tokens, at, '#')
+            && is_sign(tokens, at + 1, '[')
+            && word_at(tokens, at + 2) == Some("cfg")
+            && word_at(tokens, at + 4) == Some("test")
+            && is_sign(tokens, at + 5, ')');
+        if marked && !inside {
+            found.push((at, after_item(tokens, at)));
+        }
+    }
+    found
+}
+
+/// Position after the item that begins at `at`: after its body, or after its semicolon.
+fn after_item(tokens: &[Token], mut at: usize) -> usize {
+    while at < tokens.len() {
+        match tokens[at].text {
+            Text::Sign('{') => return after_group(tokens, at),
+            Text::Sign(';') => return at + 1,
+            Text::Sign('(' | '[') => at = after_group(tokens, at),
+            _ => at += 1,
+        }
+    }
+    at
+}
+
+/// Test-only files, according to the file that declares them: `#[cfg(test)] mod name;`.
+fn files_of_tests(sources: &BTreeMap<PathBuf, String>) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for (file, source) in sources {
+        let tokens = tokens(source);
+        for (_, end) in test_items(&tokens) {
+            if end >= 3 && is_sign(&tokens, end - 1, ';') && word_at(&tokens, end - 3) == Some("mod") {
+                let name = word_at(&tokens, end - 2).unwrap_or_default();
+                found.insert(file.with_extension("").join(name).with_extension("rs"));
+            }
+        }
+    }
+    found
+}
+
+fn long_files(sources: &BTreeMap<PathBuf, String>) -> Vec<String> {
+    let of_tests = files_of_tests(sources);
+    let mut wrong = Vec::new();
+    for (file, source) in sources.iter().filter(|(file, _)| !of_tests.contains(*file)) {
+        let tokens = tokens(source);
+        let lines_of = |(start, end): &(usize, usize)| tokens[end - 1].line - tokens[*start].line + 1;
+        let of_tests: usize = test_items(&tokens).iter().map(lines_of).sum();
+        let lines = source.lines().count() - of_tests;
+        if lines > LONGEST_FILE {
+            let place = file.display();
+            wrong.push(format!("{place}: {lines} lines besides its tests; {LONGEST_FILE} are the most"));
+        }
+    }
+    wrong
+}
+
 /// Names of banned crates in a Cargo.lock.
 fn banned_in(lock: &str) -> Vec<String> {
     let names = lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
@@ -635,7 +692,7 @@ fn banned_in(lock: &str) -> Vec<String> {
     banned.map(|(name, because)| format!("`{name}` is in Cargo.lock: {because}")).collect()
 }
 
-// === The code ===
+// === the rules on the code ===
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -673,6 +730,19 @@ fn rooms_use_only_the_rooms_that_the_table_allows() {
 }
 
 #[test]
+fn every_arrow_of_the_table_is_used() {
+    let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (file, source) in sources() {
+        let (name, depth) = place(&file);
+        let found = arrows(&tokens(&source), depth, &["crate", "wasmgate"]).into_iter().map(|(to, _)| to);
+        used.entry(name).or_default().extend(found);
+    }
+    let arrows = ROOMS.iter().flat_map(|room| room.may_use.iter().map(|to| (room.name, *to)));
+    let unused: Vec<_> = arrows.filter(|(from, to)| !used[*from].contains(*to)).collect();
+    assert!(unused.is_empty(), "no code needs these arrows; take them out of the table: {unused:?}");
+}
+
+#[test]
 fn the_table_has_no_circle() {
     for (index, room) in ROOMS.iter().enumerate() {
         for used in room.may_use {
@@ -694,18 +764,24 @@ fn no_files_of_a_room_need_each_other() {
 }
 
 #[test]
-fn anyhow_stays_where_it_is_allowed() {
+fn anyhow_is_used_only_where_it_is_allowed() {
     assert_none_wrong(wrong_anyhow);
 }
 
 #[test]
-fn every_file_says_what_it_is_for_and_none_is_called_mod() {
+fn every_file_states_its_purpose_and_none_is_called_mod() {
     assert_none_wrong(wrong_name_or_head);
 }
 
 #[test]
-fn no_function_is_longer_than_a_screen() {
+fn no_function_exceeds_its_limit() {
     assert_none_wrong(long_functions);
+}
+
+#[test]
+fn no_file_exceeds_its_limit() {
+    let wrong = long_files(&sources());
+    assert!(wrong.is_empty(), "split these by what their parts are about:\n{}\n", wrong.join("\n"));
 }
 
 #[test]
@@ -723,7 +799,7 @@ fn deny_toml_bans_the_same_crates() {
     }
 }
 
-// === The checker, checked ===
+// === the checker itself ===
 
 fn bad(file: &str, source: &str) -> Vec<String> {
     wrong_arrows(Path::new(file), source)
@@ -756,7 +832,7 @@ fn a_forbidden_arrow_is_found_in_every_spelling() {
 }
 
 #[test]
-fn allowed_arrows_comments_and_strings_are_no_violations() {
+fn allowed_arrows_comments_and_strings_are_not_violations() {
     let fine = [
         "use crate::policy::{Action, Violation};",
         "use crate::audit::Webhook;",
@@ -854,6 +930,23 @@ fn a_long_function_is_found_and_a_short_one_is_not() {
         ["plan.rs:3: `f` has 61 lines; 60 are the most"]
     );
     assert_eq!(long_functions(file, "type F = fn(u8) -> u8;"), Vec::<String>::new());
+}
+
+#[test]
+fn a_long_file_is_found_and_its_tests_do_not_count() {
+    let file = |lines: usize, rest: &str| format!("{}{rest}", "// a line\n".repeat(lines));
+    let wrong = |files: &[(&str, String)]| {
+        let sources = files.iter().map(|(name, source)| (PathBuf::from(name), source.clone())).collect();
+        long_files(&sources)
+    };
+    let tests = "#[cfg(test)]\n#[allow(dead_code)]\nmod tests {\n    fn f() {}\n}\n";
+    assert_eq!(wrong(&[("plan.rs", file(LONGEST_FILE, ""))]), Vec::<String>::new());
+    assert_eq!(wrong(&[("plan.rs", file(LONGEST_FILE, tests))]), Vec::<String>::new());
+    let told = ["plan.rs: 501 lines besides its tests; 500 are the most"];
+    assert_eq!(wrong(&[("plan.rs", file(LONGEST_FILE + 1, tests))]), told);
+    assert_eq!(wrong(&[("plan.rs", file(LONGEST_FILE, &format!("{tests}fn after() {{}}\n")))]), told);
+    let apart = [("plan.rs", "#[cfg(test)]\nmod check;\n".into()), ("plan/check.rs", file(900, ""))];
+    assert_eq!(wrong(&apart), Vec::<String>::new());
 }
 
 #[test]

@@ -18,13 +18,20 @@ use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
 use crate::workload::Role;
 
+pub(super) use capabilities::label as capability;
 pub use words::safe;
-use words::{BOLD, CYAN, DIM, GREEN, PLAIN, RED, YELLOW, hanging, paint};
+use words::{BOLD, CYAN, DIM, PLAIN, hanging};
+pub(super) use words::{GREEN, RED, YELLOW, paint};
 
 /// Column where the text of a finding begins.
 const TEXT_COLUMN: usize = 14;
 /// Column where the lines of a verdict begin.
 const VERDICT_COLUMN: usize = 6;
+
+/// The title of a report.
+pub(super) fn title(text: &str) -> String {
+    paint(BOLD, text)
+}
 
 /// The word for a fact, as in the JSON output.
 fn word_of(fact: impl Serialize) -> String {

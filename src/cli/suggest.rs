@@ -67,7 +67,7 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
 }
 
 /// A pod with the image and nothing else: no volumes, no variables, no token.
-fn pod_of(image: &str, namespace: &str) -> Manifest {
+pub(super) fn pod_of(image: &str, namespace: &str) -> Manifest {
     let name = dns_name(repository(image).rsplit('/').next().unwrap_or_default());
     let object = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace},

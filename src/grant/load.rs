@@ -1,4 +1,4 @@
-//! Grants from YAML and JSON: files of a directory, several documents each.
+//! Reads grants from YAML and JSON files of a directory, several documents each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use super::exception::Exceptions;
 use super::index::Grants;
 use super::types::{WasiException, WasiGrant};
 
-/// Bytes of a file that is still read: an etcd object has 1.5 MiB at most, and a file may hold several.
+/// Largest file that is read, in bytes: an etcd object has 1.5 MiB at most, and a file may hold several.
 const FILE_LIMIT: u64 = 16 << 20;
 
-/// Nodes that a text may have beside one for each of its bytes: empty values and documents that are only implied.
+/// Nodes that a text may have in addition to one per byte: empty values and documents that are only implied.
 const ALWAYS_READ: usize = 1024;
 
-/// What a directory of grants holds, indexed.
+/// The content of a directory of grants, indexed.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
     /// `WasiGrant`s and `ClusterWasiGrant`s.
@@ -27,7 +27,7 @@ pub struct Loaded {
     pub exceptions: Exceptions,
 }
 
-/// What a text holds, in its order.
+/// The content of a text, in its order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Documents {
     /// `WasiGrant`s and `ClusterWasiGrant`s.
@@ -45,7 +45,7 @@ pub enum Checked {
     Exception(Arc<WasiException>),
 }
 
-/// Reads and checks one object that came by another way than a file. `origin` is what messages call it.
+/// Reads and checks one object that did not come from a file. `origin` names it in messages.
 pub fn read_object(document: Value, origin: &str) -> Result<Checked, Problems> {
     match check::read(document) {
         Ok(Read::Grant(grant)) => Ok(Checked::Grant(Arc::new(*grant))),
@@ -59,8 +59,8 @@ fn located(findings: Vec<(String, String)>, origin: &str) -> Problems {
     Problems(findings.into_iter().map(problem).collect())
 }
 
-/// Reads every `.yaml`, `.yml` and `.json` file of a directory, several documents each, in the order of the names. Not
-/// its sub-directories, and nothing whose name starts with a dot: a mounted ConfigMap keeps its old versions there.
+/// Reads every `.yaml`, `.yml` and `.json` file of a directory, several documents each, ordered by name. Skips
+/// sub-directories and names that start with a dot: a mounted ConfigMap keeps its old versions there.
 pub fn load_dir(dir: &Path) -> Result<Loaded, Error> {
     let mut all = Documents::default();
     let mut problems = Problems::default();
@@ -124,11 +124,11 @@ pub fn parse_documents(text: &str, origin: &str) -> Result<Vec<WasiGrant>, Error
     Ok(parse(text, origin)?.grants)
 }
 
-/// Reads and checks the documents of a text, empty ones left out. `origin` is what messages call the text.
+/// Reads and checks the documents of a text; skips empty ones. `origin` names the text in messages.
 pub fn parse(text: &str, origin: &str) -> Result<Documents, Error> {
-    // YAML 1.2 booleans: a variable named `NO` or `y` is a name. The snippet of the parser's message would print the file
-    // across several lines of a log. The text bounds its own documents, nodes and events, since each takes a byte; what
-    // aliases repeat is still bounded by the parser.
+    // YAML 1.2 booleans: a variable named `NO` or `y` is a name. The parser's snippet would spread the file over
+    // several lines of a log. The length of the text bounds its documents, nodes and events, since each takes a byte;
+    // the parser's own limits still bound what aliases repeat.
     let most = text.len().saturating_add(ALWAYS_READ);
     let options = serde_saphyr::options! {
         with_snippet: false,
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::capability::{Access, Capability};
 
-    /// The example of the design page, which people copy.
+    /// The example of the documentation, which people copy.
     const EXAMPLE: &str = "\
 apiVersion: wasmgate.dev/v1alpha1
 kind: WasiGrant
@@ -175,7 +175,7 @@ spec:
 ";
 
     #[test]
-    fn the_example_of_the_design_is_read() {
+    fn the_example_of_the_documentation_is_read() {
         let grants = parse_documents(EXAMPLE, "example.yaml").unwrap();
         let [grant] = grants.as_slice() else { panic!("{grants:?}") };
         assert_eq!((grant.label().as_str(), grant.namespace()), ("WasiGrant/orders-api", Some("shop")));
@@ -193,7 +193,7 @@ spec:
     }
 
     #[test]
-    fn what_is_wrong_is_refused_with_its_place_its_value_and_the_fix() {
+    fn problems_are_refused_with_place_value_and_fix() {
         let item = |item: &str| format!("{{ capabilities: [{{ {item} }}] }}");
         for (spec, field, message) in [
             (item("name: http.outbond"), "spec.capabilities[0].name", "unknown capability `http.outbond`"),
@@ -280,7 +280,7 @@ spec:
     }
 
     #[test]
-    fn everything_that_is_wrong_is_said_at_once() {
+    fn all_problems_are_reported_at_once() {
         let text =
             format!("{EXAMPLE}---\n{}---\n{EXAMPLE}", EXAMPLE.replace("/data", "data").replace("env", "enw"));
         let refused = parse_documents(&text, "g.yaml").unwrap_err().to_string();
@@ -293,7 +293,7 @@ spec:
     }
 
     #[test]
-    fn empty_documents_and_null_fields_are_nothing() {
+    fn empty_documents_and_null_fields_count_as_absent() {
         let text =
             format!("# a comment\n---\n---\n{}---\n", EXAMPLE.replace("podSelector: {}", "podSelector: "));
         assert_eq!(parse_documents(&text, "g.yaml").unwrap().len(), 1);
@@ -308,7 +308,7 @@ spec:
     }
 
     #[test]
-    fn aliases_do_not_make_much_of_a_small_file() {
+    fn aliases_do_not_inflate_a_small_file() {
         let line = |n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "));
         let lines = (1..40).map(line).collect::<Vec<_>>().concat();
         let refused = parse_documents(&format!("a0: &a0 [x]\n{lines}"), "g.yaml").unwrap_err();
@@ -316,7 +316,7 @@ spec:
     }
 
     #[test]
-    fn what_a_grant_says_is_written_again_as_it_was() {
+    fn a_grant_is_serialised_as_it_was_written() {
         let text = EXAMPLE.replace("https://payments.example.com", "HTTPS://Payments.Example.com:443/");
         let grants = parse_documents(&text, "g.yaml").unwrap();
         let written = serde_json::to_value(&grants[0]).unwrap();
@@ -341,7 +341,7 @@ spec:
     }
 
     #[test]
-    fn a_directory_is_read_in_the_order_of_its_names() {
+    fn a_directory_is_read_in_the_order_of_names() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         write(

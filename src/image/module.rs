@@ -1,8 +1,13 @@
-//! What the bytes of a module or component say: imports, exports, code, data and memory sizes.
+//! Reads a module or component: imports, exports, and sizes of code, data and memory.
 //!
-//! Sections and types are validated, function bodies are not: their imports are what a verdict rests on, and these
-//! stand in the sections. Validating 18 MB of bodies would cost more than everything else in a look-up together,
-//! and a module with a bad body fails in its own runtime.
+//! Sections and types are validated, but function bodies are not: a verdict depends on the imports, which are in the
+//! sections. Validating 18 MB of bodies would cost more than the rest of the look-up, and a module with a bad body
+//! fails in its own runtime.
+
+mod features;
+mod memory;
+
+pub(super) use features::HTTP_HANDLER_0_3;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,24 +24,24 @@ use super::interpreter::Signs;
 use super::magic::{Magic, magic};
 use super::malformed::Malformed;
 use super::{Feature, Import, ModuleFacts, WasmFormat};
+use features::wasi_0_3;
+use memory::Pages;
 
-/// Most bytes of `.wat` text that are assembled.
+/// Most bytes of `.wat` text that are parsed.
 pub const MAX_TEXT: usize = 1 << 20;
-/// Most bytes of names that are kept of one binary; Wasmtime's whole `wasi:cli` world has about 16 KiB. A few bytes
-/// can name the same large instance type over and over.
+/// Most bytes of names that are kept of one binary; Wasmtime's whole `wasi:cli` world has about 16 KiB. A few bytes can
+/// name the same large instance type again and again.
 const MAX_NAMES: usize = 1 << 20;
-/// Bytes of a linear memory page (WebAssembly core specification, 2.5.5) as a power of two.
-const PAGE_LOG2: u32 = 16;
-/// Most units inside each other. Toolchains nest fewer than ten; every level is read once more by each one around it,
-/// so that the work would grow with the square of the depth.
+/// Deepest nesting of units. Toolchains nest fewer than ten. Every level is read again by each one around it, so the
+/// work would grow with the square of the depth.
 const MAX_NESTED: usize = 100;
 
-/// Reads a binary. `source` is where it came from: a layer digest or a path.
+/// Reads a binary. `source` says where it came from: a layer digest or a path.
 pub fn read(bytes: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
     read_until(bytes, source, &AtomicBool::new(false))
 }
 
-/// [`read`], which ends at the next section once `stop` is set: nobody waits for the answer any more.
+/// [`read`] that stops at the next section once `stop` is set, because the look-up was given up.
 pub fn read_until(bytes: &[u8], source: &str, stop: &AtomicBool) -> Result<ModuleFacts, Malformed> {
     if magic(bytes) != Magic::Wasm {
         return Err(Malformed::new(
@@ -67,12 +72,12 @@ fn walk(bytes: &[u8], stop: &AtomicBool) -> Result<(Walk, Types), Malformed> {
     Ok((walk, types))
 }
 
-/// Reads `.wat` text, which the shims take in place of a binary (`runwasi:crates/containerd-shim-wasm`, `can_handle`).
+/// Reads `.wat` text, which the shims accept instead of a binary (`runwasi:crates/containerd-shim-wasm`, `can_handle`).
 pub fn read_text(text: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
     read_text_until(text, source, &AtomicBool::new(false))
 }
 
-/// [`read_text`], which ends once `stop` is set; the text is assembled in one go, and short.
+/// [`read_text`] that stops once `stop` is set; the text itself is short and parsed in one go.
 pub fn read_text_until(text: &[u8], source: &str, stop: &AtomicBool) -> Result<ModuleFacts, Malformed> {
     if text.len() > MAX_TEXT {
         return Err(Malformed::new(format!(
@@ -95,39 +100,7 @@ impl From<wasmparser::Error> for Malformed {
     }
 }
 
-/// Bytes of memories: at the start, and at most; `None` where one has no maximum.
-#[derive(Debug, Clone, Copy)]
-struct Pages {
-    initial: u64,
-    maximum: Option<u64>,
-}
-
-impl Default for Pages {
-    fn default() -> Self {
-        Self { initial: 0, maximum: Some(0) }
-    }
-}
-
-impl Pages {
-    /// A 64-bit memory can declare 2^64 bytes; a sum then stays at the largest number, which no limit fits.
-    fn plus(self, other: Self, times: u64) -> Self {
-        let add = |sum: u64, more: u64| sum.saturating_add(more.saturating_mul(times));
-        Self {
-            initial: add(self.initial, other.initial),
-            maximum: self.maximum.zip(other.maximum).map(|(sum, more)| add(sum, more)),
-        }
-    }
-
-    fn of(memory: &MemoryType) -> Self {
-        let page = 1_u64.checked_shl(memory.page_size_log2.unwrap_or(PAGE_LOG2)).unwrap_or(u64::MAX);
-        Self {
-            initial: memory.initial.saturating_mul(page),
-            maximum: memory.maximum.map(|maximum| maximum.saturating_mul(page)),
-        }
-    }
-}
-
-/// A nested module or component: what it holds itself, and how often its parent instantiates it.
+/// A nested module or component: its own facts, and how often its parent instantiates it.
 #[derive(Debug, Default)]
 struct Unit {
     memory: Pages,
@@ -135,7 +108,7 @@ struct Unit {
     children: Vec<usize>,
 }
 
-/// A module or component that is being read, and its index spaces of modules and components.
+/// A module or component that is being read, with its index spaces of modules and components.
 #[derive(Debug, Default)]
 struct Frame {
     unit: usize,
@@ -143,7 +116,7 @@ struct Frame {
     components: Vec<Option<usize>>,
 }
 
-/// Facts as they accumulate. Unit 0 is the outermost one; a child's number is always above its parent's.
+/// Facts as they accumulate. Unit 0 is the outermost; a child's number is greater than its parent's.
 #[derive(Debug, Default)]
 struct Walk {
     units: Vec<Unit>,
@@ -157,9 +130,9 @@ struct Walk {
     signs: Signs,
     /// Functions that the outermost module has imported so far: the index of the next one.
     functions: u32,
-    /// Items that were looked at.
+    /// Items that were visited.
     steps: u64,
-    /// The function `sock_accept`, whose number of parameters tells two interfaces apart.
+    /// The function `sock_accept`, whose number of parameters distinguishes two interfaces.
     accept: Option<u32>,
 }
 
@@ -290,7 +263,8 @@ impl Walk {
                 }
                 self.functions = self.functions.saturating_add(1);
             }
-            // The host must bring this memory; one that a nested module imports is another module's, counted there.
+            // The host must provide this memory. One that a nested module imports is another module's, and counted
+            // there.
             TypeRef::Memory(memory) => self.memory(&memory),
             _ => {}
         }
@@ -321,7 +295,7 @@ impl Walk {
         if self.outermost() && export.kind != ComponentExternalKind::Type {
             self.exports.insert(export.name.name.to_string());
         }
-        // An export adds its item to the index space once more.
+        // An export adds its item to the index space again.
         let Some(frame) = self.stack.last_mut() else { return };
         let core = match export.kind {
             ComponentExternalKind::Module => true,
@@ -361,7 +335,7 @@ impl Walk {
         }
     }
 
-    /// Memory of everything that is instantiated; a unit that nothing instantiates counts once.
+    /// Memory of everything that is instantiated; a unit that is never instantiated counts once.
     fn total_memory(&self) -> Pages {
         let mut totals = vec![Pages::default(); self.units.len()];
         for (number, unit) in self.units.iter().enumerate().rev() {
@@ -395,7 +369,7 @@ impl Walk {
         if names > MAX_NAMES {
             return Err(too_many_names());
         }
-        let called = imports.iter().flat_map(|(interface, names)| features_of(interface, names));
+        let called = imports.iter().flat_map(|(interface, names)| features::of_import(interface, names));
         self.features.extend(called.chain(self.exports.iter().filter_map(|name| wasi_0_3(name))));
         Ok(ModuleFacts {
             source: source.to_string(),
@@ -428,58 +402,9 @@ impl Frame {
     }
 }
 
-/// What an import needs beyond the usual.
-fn features_of(interface: &str, functions: &BTreeSet<String>) -> Vec<Feature> {
-    let wasmedge = functions.iter().any(|name| is_wasmedge_socket(name));
-    let found = [
-        (interface == "wasi_unstable", Feature::WasiUnstable),
-        (matches!(interface, "wasix_32v1" | "wasix_64v1"), Feature::Wasix),
-        (interface == "wasi" && functions.contains("thread-spawn"), Feature::WasiThreads),
-        (interface == "wasi_ephemeral_nn", Feature::WasiNn),
-        (interface == "wasi_snapshot_preview1" && wasmedge, Feature::WasmedgeSockets),
-    ];
-    let core = found.into_iter().filter_map(|(seen, feature)| seen.then_some(feature));
-    core.chain(wasi_0_3(interface)).collect()
-}
-
-/// Functions that WasmEdge adds to preview 1, some with a second version `…_v2`
-/// (`WasmEdge:lib/host/wasi/wasimodule.cpp`).
-fn is_wasmedge_socket(function: &str) -> bool {
-    let second = function.strip_prefix("sock_").is_some_and(|name| name.ends_with("_v2"));
-    second
-        || matches!(
-            function,
-            "sock_open"
-                | "sock_bind"
-                | "sock_connect"
-                | "sock_listen"
-                | "sock_send_to"
-                | "sock_recv_from"
-                | "sock_getsockopt"
-                | "sock_setsockopt"
-                | "sock_getlocaladdr"
-                | "sock_getpeeraddr"
-                | "sock_getaddrinfo"
-        )
-}
-
-/// The export of a component that answers HTTP by WASI 0.3 (`wasi-http:wit-0.3.0-draft`).
-pub(super) const HTTP_HANDLER_0_3: &str = "wasi:http/handler";
-
-/// WASI 0.3, by major and minor version; a patch changes nothing.
-fn wasi_0_3(interface: &str) -> Option<Feature> {
-    let Some((name, version)) = interface.split_once('@') else {
-        // Only WASI 0.3 has an interface of this name.
-        return (interface == HTTP_HANDLER_0_3).then_some(Feature::Wasi03);
-    };
-    let version = version.strip_prefix("0.3")?;
-    (name.starts_with("wasi:") && (version.is_empty() || version.starts_with(['.', '-'])))
-        .then_some(Feature::Wasi03)
-}
-
-/// Fills in the functions of a component's imports from their types. An import that stands in for an interface
-/// under a name of its own (`implements`) is listed as that interface; a function that is imported directly is
-/// listed under its own name.
+/// Fills in the functions of a component's imports from their types. An import that implements an interface under
+/// another name (`implements`) is listed as that interface; a function that is imported directly is listed under its
+/// own name.
 fn component_imports(
     names: BTreeMap<String, BTreeSet<String>>,
     types: &Types,
@@ -511,7 +436,7 @@ fn too_many_names() -> Malformed {
     Malformed::new(format!("its imports and exports have names of more than {MAX_NAMES} bytes"))
 }
 
-/// Functions of an instance type; those of an instance inside it carry its name before a dot.
+/// Functions of an instance type; those of a nested instance are prefixed with its name and a dot.
 fn instance_functions(
     types: &Types,
     id: ComponentInstanceTypeId,
@@ -631,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_known_by_their_exports() {
+    fn programs_are_recognised_by_their_exports() {
         let component = |interface: &str| {
             format!(
                 r#"(component (core module $m (func (export "f") (result i32) i32.const 0))
@@ -662,7 +587,7 @@ mod tests {
             let bytes = wat::parse_str(text).unwrap();
             let whole = read(&bytes, "test").unwrap();
             for end in 0..bytes.len() {
-                // A cut between two sections leaves a shorter module; one inside a section must be noticed.
+                // Cutting between two sections leaves a shorter valid module; a cut inside a section must be noticed.
                 let Ok(facts) = read(&bytes[..end], "test") else { continue };
                 assert!(facts.size_bytes < whole.size_bytes && facts.code_bytes <= whole.code_bytes);
                 assert!(facts.imports.iter().all(|import| whole.imports.contains(import)));
@@ -672,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_assembled_within_its_bound() {
+    fn text_is_parsed_up_to_its_bound() {
         let facts = read_text(COMMAND.as_bytes(), "/app.wat").unwrap();
         assert_eq!((facts.source.as_str(), facts.size_bytes), ("/app.wat", COMMAND.len() as u64));
         assert!(read_text(b"hello", "t").unwrap_err().0.contains("not Wasm text"));
@@ -693,7 +618,7 @@ mod tests {
     }
 
     #[test]
-    fn one_large_type_named_over_and_over_is_refused() {
+    fn one_large_type_named_again_and_again_is_refused() {
         use std::fmt::Write as _;
         let mut text = String::from("(component (type $t (instance ");
         for number in 0..5000 {
@@ -718,9 +643,9 @@ mod tests {
         bytes
     }
 
-    /// `depth` component or instance types, each declared inside the one before it.
+    /// `depth` component or instance types, each declared inside the previous one.
     fn nested_types(depth: usize, kind: u8) -> Vec<u8> {
-        // A section of one type; each level is a list of one declaration that is a type, the last one an empty list.
+        // A section with one type; each level declares a list with one type, the innermost an empty list.
         let mut section = vec![1];
         section.extend([kind, 1, 1].repeat(depth));
         section.extend([kind, 0]);
@@ -736,7 +661,7 @@ mod tests {
         }
     }
 
-    /// `depth` empty components inside each other.
+    /// `depth` empty components, each inside the previous one.
     fn nested_components(depth: usize) -> Vec<u8> {
         const HEAD: &[u8] = b"\0asm\x0d\0\x01\0";
         let (mut prefixes, mut inner) = (Vec::new(), HEAD.len());
@@ -759,7 +684,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_up_that_was_given_up_is_read_no_further() {
+    fn an_abandoned_look_up_reads_no_further() {
         let bytes = wat::parse_str(NESTED).unwrap();
         assert!(read_until(&bytes, "t", &AtomicBool::new(false)).is_ok());
         let error = read_until(&bytes, "t", &AtomicBool::new(true)).unwrap_err();
@@ -767,7 +692,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_may_be_started_as_a_command_is_judged_as_one() {
+    fn a_component_that_may_start_as_a_command_is_judged_as_one() {
         let component = |interfaces: &[&str]| {
             let exports: Vec<String> =
                 interfaces.iter().map(|name| format!(r#"(export "{name}" (instance $e))"#)).collect();

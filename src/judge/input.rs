@@ -1,7 +1,12 @@
-//! The input document of the policies. It is versioned; its JSON Schema is `policies/schema/input.v1alpha1.json`.
+//! Builds the input document of the policies from the facts of a review.
 
+mod document;
 mod spec;
 
+pub use document::{
+    API_VERSION, ClassFor, ContainerFacts, Effective, ExpiredGrant, InterpreterFacts, PolicyInput,
+    PolicyOptions, RequestFacts, Resources, RuntimeFacts, UserFacts, WorkloadFacts,
+};
 pub use spec::{HostPath, SpecFacts};
 
 use std::borrow::Cow;
@@ -9,57 +14,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::capability::{self, Entry};
 use crate::cluster::Cluster;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
 use crate::image::annotation::crun_annotation;
-use crate::image::{
-    Claim, Evidence, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program, Shape,
-};
-use crate::inspection::{Container, Inspection, LookupResult, ProgramClass};
+use crate::image::prefix::Unpinned;
+use crate::image::{ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program};
+use crate::inspection::{Container, Inspection, LookupResult};
 use crate::plan::{floor, sizing};
-use crate::review::GroupVersionKind;
 use crate::runtime::{self, Family, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
 use spec::Spec;
-
-/// Version of the document.
-pub const API_VERSION: &str = "wasmgate.dev/v1alpha1";
-
-/// The request, for the rules.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RequestFacts<'a> {
-    /// Id of the review.
-    pub uid: &'a str,
-    /// The verb, in upper case.
-    pub operation: &'a str,
-    /// Kind of the object in the review.
-    pub kind: &'a GroupVersionKind,
-    /// Subresource; empty for the object itself.
-    pub sub_resource: &'a str,
-    /// Namespace of the request.
-    pub namespace: &'a str,
-    /// Name of the object.
-    pub name: &'a str,
-    /// The user of the request.
-    pub user: UserFacts<'a>,
-    /// Whether nothing will be stored.
-    pub dry_run: bool,
-}
-
-/// The user of a request.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct UserFacts<'a> {
-    /// User name.
-    pub username: &'a str,
-    /// Groups.
-    pub groups: &'a [String],
-}
 
 /// Everything that one verdict depends on.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +39,8 @@ pub struct Case<'a> {
     pub workload: &'a Workload,
     /// What its containers start.
     pub inspection: &'a Inspection,
+    /// The names of the ephemeral containers that an update leaves as they are.
+    pub unchanged: &'a BTreeSet<String>,
     /// The runtimes.
     pub runtimes: &'a Runtimes,
     /// The cluster.
@@ -82,198 +51,10 @@ pub struct Case<'a> {
     pub grants: &'a Grants,
     /// Options for the rules: `policies.options` of the configuration.
     pub options: &'a PolicyOptions,
+    /// The images that keep their tags.
+    pub unpinned: &'a Unpinned,
     /// The time, which decides whether a grant has expired.
     pub now: Timestamp,
-}
-
-/// Image kind → the RuntimeClass that pods of that kind are placed on.
-pub type ClassFor = BTreeMap<&'static str, String>;
-
-/// Options for the rules from the platform's configuration; each bundle documents the names that it reads.
-pub type PolicyOptions = BTreeMap<String, Value>;
-
-/// The input document.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PolicyInput<'a> {
-    /// [`API_VERSION`].
-    pub api_version: &'static str,
-    /// The request.
-    pub request: &'a RequestFacts<'a>,
-    /// The whole object; left out for bundles that declare that they do not read it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub object: Option<&'a RawValue>,
-    /// The pod spec and what carries it.
-    pub workload: WorkloadFacts<'a>,
-    /// The containers.
-    pub containers: Vec<ContainerFacts<'a>>,
-    /// Grants that match any of the containers.
-    pub grants: Vec<Arc<WasiGrant>>,
-    /// The runtime of the pod.
-    pub runtime: RuntimeFacts<'a>,
-    /// Options for the rules.
-    pub options: &'a PolicyOptions,
-}
-
-/// The pod spec and what carries it.
-#[expect(clippy::struct_excessive_bools, reason = "the names and types are those of the pod spec")]
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WorkloadFacts<'a> {
-    /// Kind of the object with the pod spec.
-    pub kind: &'static str,
-    /// Name of the object.
-    pub name: &'a str,
-    /// Namespace of the object.
-    pub namespace: &'a str,
-    /// Labels of the namespace; empty if they are not known.
-    pub namespace_labels: Cow<'a, BTreeMap<String, String>>,
-    /// Labels of the pod.
-    pub labels: &'a BTreeMap<String, String>,
-    /// Annotations of the pod.
-    pub annotations: &'a BTreeMap<String, String>,
-    /// ServiceAccount; `default` when the spec names none.
-    pub service_account: &'a str,
-    /// RuntimeClass of the spec.
-    pub runtime_class_name: Option<&'a str>,
-    /// Whether the pod shares the node's network.
-    #[serde(rename = "hostNetwork")]
-    pub host_network: bool,
-    /// Whether the pod shares the node's processes.
-    #[serde(rename = "hostPID")]
-    pub host_pid: bool,
-    /// Whether the pod shares the node's IPC.
-    #[serde(rename = "hostIPC")]
-    pub host_ipc: bool,
-    /// Whether this is a template from which a controller will create pods.
-    pub template: bool,
-}
-
-/// The runtime of the pod.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RuntimeFacts<'a> {
-    /// Profile of the RuntimeClass; `null` for a class that no profile describes.
-    pub profile: Option<&'a str>,
-    /// RuntimeClass of the spec.
-    pub runtime_class: Option<&'a str>,
-    /// Whether the class is a Wasm runtime according to a profile.
-    pub wasm: bool,
-    /// Why a Wasm runtime may start the pod although no profile says so ([`suspicion`]); `null` if there is no reason.
-    pub suspicion: Option<String>,
-    /// Image kinds that the runtime can start.
-    pub runs: BTreeSet<ImageKind>,
-    /// The runtime, which determines what is handed over.
-    pub ambient: Option<Family>,
-    /// Image kind → the class that pods of that kind are placed on.
-    pub class_for: &'a ClassFor,
-}
-
-/// Everything that is known about one container.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ContainerFacts<'a> {
-    /// Name of the container.
-    pub name: &'a str,
-    /// The list of the pod spec that contains it.
-    pub role: Role,
-    /// Image as written.
-    pub image: &'a str,
-    /// Digest that was judged; `null` if the image was not read.
-    pub digest: Option<&'a str>,
-    /// Class of the program.
-    pub class: ProgramClass,
-    /// Kind of the program.
-    pub kind: ImageKind,
-    /// How the image is packed.
-    pub shape: Option<Shape>,
-    /// Who compiles the program.
-    pub packaging: Option<Packaging>,
-    /// Why the program is unknown or the image was not read.
-    pub reason: Option<String>,
-    /// Native code where Wasm was declared.
-    pub native: Vec<NativeCode>,
-    /// Evidence for the kind of the image.
-    pub evidence: &'a [Evidence],
-    /// What will make it fail on some node.
-    pub warnings: Vec<String>,
-    /// False statements of the image's config about its bytes.
-    pub claims: &'a [Claim],
-    /// Interpreters in the program; left out if there is none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub interpreters: Vec<InterpreterFacts<'a>>,
-    /// The runtimes that can start the program, judged by its imports and its packaging.
-    pub runnable_by: BTreeSet<Family>,
-    /// What the program can call.
-    pub requires: Vec<Entry>,
-    /// What the runtime and the pod spec hand over.
-    pub ambient: Vec<Entry>,
-    /// What the program can call and is handed over.
-    pub effective: Vec<Effective>,
-    /// What the program can call and is not handed over.
-    pub missing: Vec<Entry>,
-    /// Memory and CPU.
-    pub resources: Resources,
-    /// Further facts from the pod spec.
-    #[serde(flatten)]
-    pub spec: SpecFacts<'a>,
-}
-
-/// An interpreter in a program: it can call what its library can, whatever the script does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct InterpreterFacts<'a> {
-    /// The name of the interpreter, such as `CPython`.
-    pub engine: &'static str,
-    /// The language that it runs.
-    pub language: &'static str,
-    /// The binary that carries it: a layer digest, or a path.
-    pub source: &'a str,
-    /// Evidence for the interpreter.
-    pub evidence: &'a [Evidence],
-}
-
-/// An effective capability and, if no grant covers it, the grant that would.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Effective {
-    /// The capability.
-    #[serde(flatten)]
-    pub entry: Entry,
-    /// One item of a grant's `capabilities` that would cover it, in YAML flow style.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub needs_grant: Option<String>,
-    /// Grants that would cover it if they had not expired.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub expired_grants: Vec<ExpiredGrant>,
-}
-
-/// A grant that has expired.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ExpiredGrant {
-    /// Kind and name, as in `coveredBy`.
-    pub grant: String,
-    /// When it expired.
-    pub expires_at: Option<Timestamp>,
-}
-
-/// Memory of a container in bytes, and CPU in millicores; `null` where nothing is set.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Resources {
-    /// Requested memory.
-    pub request_bytes: Option<u64>,
-    /// Memory limit.
-    pub limit_bytes: Option<u64>,
-    /// Memory that the program needs to start.
-    pub floor_bytes: Option<u64>,
-    /// Highest memory limit, if the profile clamps.
-    pub cap_bytes: Option<u64>,
-    /// CPU limit.
-    pub limit_millis: Option<u64>,
-    /// Highest CPU limit, if the profile clamps.
-    pub cap_millis: Option<u64>,
 }
 
 /// Builds the input document.
@@ -384,6 +165,8 @@ fn container_facts<'a>(
         role: container.role,
         image: &container.image,
         digest: known.map(|(facts, _)| facts.digest.as_str()),
+        unpinned_by: case.unpinned.entry_for(&container.image).map(ToString::to_string),
+        unchanged: container.role == Role::EphemeralContainer && case.unchanged.contains(&container.name),
         class: container.class(),
         kind,
         shape: known.map(|(facts, _)| facts.shape),

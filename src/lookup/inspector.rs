@@ -1,4 +1,4 @@
-//! From an image name to facts: remembered, or looked up once for all reviews that wait for them.
+//! Answers reviews: from memory or disk, or with a look-up that all reviews of the same image wait for.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::registry::guard::Guard;
 use crate::registry::layout::Layouts;
 use crate::registry::{Asker, NoPullSecrets, PullSecrets, Pulled, Puller, Registry, RegistryOptions};
 
-/// Look-ups that may wait for a manifest, for each one that may hold layers.
+/// How many look-ups may wait for a manifest, for each that may hold layers.
 const ASKING_PER_PLACE: u32 = 16;
 
-/// Looks images up, and remembers what it saw. Cheap to clone.
+/// Looks images up, and remembers the facts. Cheap to clone.
 #[derive(Clone)]
 pub struct Inspector {
     pub(super) shared: Arc<Inner>,
@@ -41,7 +41,7 @@ impl fmt::Debug for Inspector {
 }
 
 impl Inspector {
-    /// An inspector. Reads the CAs and the docker config; asks nobody yet.
+    /// An inspector. Reads the CAs and the docker config; sends no request yet.
     pub fn new(options: LookupOptions) -> Result<Self, Error> {
         let nodes = Nodes::of(&options.node_architectures);
         let detect: Detect = Arc::new(move |slot, source, reference, depth, limits| {
@@ -93,7 +93,7 @@ impl Inspector {
         Ok(Self { shared: Arc::new(shared), pull_secrets: Arc::new(NoPullSecrets) })
     }
 
-    /// The same inspector, which finds the pull secrets of pods here.
+    /// The same inspector, with a source of pods' pull secrets.
     #[must_use]
     pub fn with_pull_secrets(self, pull_secrets: Arc<dyn PullSecrets>) -> Self {
         Self { pull_secrets, ..self }
@@ -101,16 +101,16 @@ impl Inspector {
 
     /// Facts about one image, from the cache or from its source, within `budget`.
     ///
-    /// The first question about an image starts one look-up, which everybody else who asks waits for, and which goes
-    /// on when their budgets run out. Where a registry cannot be asked, a tag means what it meant before for a while.
+    /// The first request for an image starts a look-up. All later ones wait for the same look-up, which goes on when
+    /// their budgets run out. While a registry cannot be asked, a tag resolves for some time to what it resolved to
+    /// before.
     pub async fn inspect(&self, image: &str, depth: Depth, budget: impl Into<LookupBudget>) -> Outcome {
         self.answer(Question::new(image, depth, Asker::default()), budget.into()).await
     }
 
-    /// Facts about one image of a pod: its pull secrets are tried before the platform's own credentials, as the
-    /// kubelet does it. What was seen with them is remembered for pods that hold the same ones only, except for facts
-    /// by digest: those who know a digest are told what it is. What can be seen without any is answered without a look at
-    /// the secrets.
+    /// Facts about one image of a pod. The pod's pull secrets are tried before the platform's own credentials, as in
+    /// the kubelet. Results that needed them are remembered only for pods that hold the same secrets. Facts by digest
+    /// are shared: a caller who knows a digest may know what it is. The secrets are not read when the image is public.
     pub async fn inspect_for(
         &self,
         image: &str,
@@ -148,8 +148,8 @@ impl Inspector {
         }
     }
 
-    /// Facts about an image in a layout that a person named as `oci:PATH[:TAG]`. Nothing is remembered. Not for names
-    /// that a pod holds: the path may be any.
+    /// Facts about an image in a layout that a person named as `oci:PATH[:TAG]`. Remembers nothing. Never call it with
+    /// a name from a pod: the path may be any.
     pub async fn inspect_layout(&self, target: &str, depth: Depth) -> Result<ImageFacts, Error> {
         let (layouts, reference) = Layouts::direct(target)?;
         let reading = detect(&layouts, &reference, depth, &self.shared.limits);
@@ -160,7 +160,7 @@ impl Inspector {
         Ok(read?)
     }
 
-    /// What happened so far.
+    /// The counters so far.
     pub fn stats(&self) -> Stats {
         let counters = &self.shared.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -182,7 +182,7 @@ impl Inspector {
     }
 }
 
-/// The error with what is known of pull secrets that could not be read, where they might have made a difference.
+/// Adds the notes about unreadable pull secrets to an error that those secrets might have prevented.
 fn noted(error: Arc<Error>, notes: &[String]) -> Arc<Error> {
     if notes.is_empty() || is_refused(&error) {
         return error;
@@ -210,7 +210,7 @@ mod tests {
     const AMPLE: Duration = Duration::from_secs(20);
     const IMAGE: &str = "samples.test/app:v1";
 
-    /// A folder that stands in for a registry, holding one image, and how often it was looked into.
+    /// A folder that stands in for a registry and holds one image, and a count of how often it was read.
     struct Fixture {
         root: tempfile::TempDir,
         digest: Digest,
@@ -237,7 +237,7 @@ mod tests {
             self.root.path().join("app")
         }
 
-        /// An inspector whose detection takes a while and then says what the manifest's digest is.
+        /// An inspector whose detection takes some time and then returns the manifest's digest.
         fn inspector(&self, options: LookupOptions, takes: Duration) -> Inspector {
             let detected = Arc::clone(&self.detected);
             let detect: Detect = Arc::new(move |_, source, reference, depth, limits| {
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn a_thousand_questions_about_a_new_image_are_one_look_up() {
+    async fn a_thousand_questions_about_a_new_image_share_one_look_up() {
         let fixture = Fixture::new();
         let inspector =
             Arc::new(fixture.inspector(LookupOptions::default_with(&fixture), Duration::from_millis(30)));
@@ -284,14 +284,14 @@ mod tests {
     }
 
     impl LookupOptions {
-        /// The fixture's folder with times that no test waits for.
+        /// Options for the fixture's folder, with times that no test waits for.
         fn default_with(fixture: &Fixture) -> Self {
             Self { layouts: fixture.options().layouts, ..Self::default() }
         }
     }
 
     #[tokio::test]
-    async fn a_look_up_goes_on_when_the_first_asker_has_no_more_time() {
+    async fn a_look_up_continues_when_its_first_caller_has_timed_out() {
         let fixture = Fixture::new();
         let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::from_millis(150));
         let start = Instant::now();
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_up_has_a_bound_of_its_own() {
+    async fn a_look_up_has_its_own_time_bound() {
         let fixture = Fixture::new();
         let options = LookupOptions {
             lookup_timeout: Duration::from_millis(50),
@@ -318,12 +318,12 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn look_ups_that_are_given_up_keep_their_places_until_their_work_ends() {
+    async fn abandoned_look_ups_keep_their_slots_until_their_work_ends() {
         const PLACES: usize = 2;
         let fixture = Fixture::new();
         let [now, most, ended] = [(); 3].map(|()| Arc::<AtomicUsize>::default());
         let counts = (now, Arc::clone(&most), Arc::clone(&ended));
-        // Work that does not see for a while that nobody waits.
+        // Work that does not notice for a while that its caller is gone.
         let detect: Detect = Arc::new(move |slot, _, _, _, _| {
             let (now, most, ended) = counts.clone();
             let work = move || {
@@ -391,7 +391,7 @@ mod tests {
         let fixture = Fixture::new();
         let app = fixture.app();
         let detect: Detect = Arc::new(move |_, source, reference, _, limits| {
-            // Whatever is fetched from now on cannot come from the folder.
+            // From here on, nothing can be fetched from the folder.
             let _ = fs::remove_dir_all(&app);
             async move { Ok(facts(source.manifest(&reference, limits.manifest).await?.digest.as_str())) }
                 .boxed()
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_tag_meant_is_served_while_nobody_can_be_asked_and_no_longer() {
+    async fn a_stale_tag_is_served_while_its_registry_cannot_be_asked_and_no_longer() {
         let fixture = Fixture::new();
         let options = LookupOptions { stale_ttl: Duration::from_millis(600), ..fixture.options() };
         let inspector = fixture.inspector(options, Duration::ZERO);
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_tag_meant_is_served_when_asking_takes_longer_than_the_budget() {
+    async fn a_stale_tag_is_served_when_asking_takes_longer_than_the_budget() {
         let fixture = Fixture::new();
         let inspector = fixture.inspector(fixture.options(), Duration::from_millis(200));
         digest(&inspector, IMAGE).await.unwrap();
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_image_that_is_gone_is_not_served_stale() {
+    async fn a_deleted_image_is_not_served_stale() {
         let fixture = Fixture::new();
         let gone = registry::Error::FindImage { image: IMAGE.into(), message: "gone".into() };
         let gone = Error::from(gone);
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_restart_with_the_registry_down_what_was_known_is_known() {
+    async fn known_images_survive_a_restart_while_the_registry_is_down() {
         let fixture = Fixture::new();
         let store = fixture.root.path().join("store");
         let options =
@@ -470,7 +470,7 @@ mod tests {
         assert_eq!(
             digest(&inspector, IMAGE).await.unwrap(),
             fixture.digest,
-            "stale, since nobody can be asked"
+            "stale, since no registry can be asked"
         );
         let stats = inspector.stats();
         assert_eq!((stats.disk_hits, stats.stale, stats.lookups), (2, 1, 1), "{stats:?}");
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tag_that_was_read_long_ago_is_not_believed_after_a_restart() {
+    async fn an_old_tag_is_not_used_after_a_restart() {
         let fixture = Fixture::new();
         let store = Some(fixture.root.path().join("store"));
         let short = Duration::from_millis(1);
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_images_to_warm_are_known_before_anybody_asks() {
+    async fn warmed_images_are_known_before_the_first_review() {
         let fixture = Fixture::new();
         let file = fixture.root.path().join("warm.txt");
         fs::write(&file, format!("# ours\n{IMAGE} # the app\n\nsamples.test/absent:1\n")).unwrap();
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_with_a_digest_never_asks_what_its_tag_means() {
+    async fn a_name_with_a_digest_never_resolves_its_tag() {
         let fixture = Fixture::new();
         fs::remove_file(fixture.app().join("index.json")).unwrap();
         let inspector = fixture.inspector(fixture.options(), Duration::ZERO);
@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_question_gets_what_a_look_of_its_depth_sees_whatever_was_asked_before() {
+    async fn a_question_gets_the_facts_of_its_depth_whatever_was_asked_before() {
         let fixture = Fixture::new();
         let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::ZERO);
         let ask = |depth| inspector.inspect(IMAGE, depth, AMPLE);
@@ -553,7 +553,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_is_repeated_for_a_moment_and_then_tried_again() {
+    async fn a_failure_is_remembered_for_a_moment_and_then_retried() {
         let fixture = Fixture::new();
         let inspector = fixture.inspector(fixture.options(), Duration::ZERO);
         let absent = "samples.test/absent:1";
@@ -571,7 +571,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_in_a_look_up_is_an_error_and_blocks_nobody() {
+    async fn a_panic_in_a_look_up_is_an_error_and_blocks_no_caller() {
         let fixture = Fixture::new();
         let first = Arc::new(AtomicUsize::new(0));
         let detect: Detect = Arc::new(move |_, _, _, _, _| {
@@ -588,7 +588,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_registry_is_refused_though_its_digest_is_known() {
+    async fn a_refused_registry_is_refused_although_the_digest_is_known() {
         let fixture = Fixture::new();
         let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::ZERO);
         digest(&inspector, IMAGE).await.unwrap();
@@ -631,7 +631,7 @@ mod tests {
     }
 
     #[test]
-    fn the_options_are_written_as_people_write_them() {
+    fn the_options_accept_the_usual_spellings() {
         let options: LookupOptions = serde_json::from_str(
             r#"{"layouts":{"samples.test":"/srv"},"registries":{"allow":["ghcr.io"]},"tagTtl":"2m","limits":{"layer":1}}"#,
         )

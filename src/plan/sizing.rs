@@ -1,5 +1,5 @@
-//! Requests and limits of the Wasm containers. What a person wrote is kept unless the profile clamps; what is missing,
-//! or was only filled in by a LimitRange, gets the profile's size, raised to what the program needs to start.
+//! Requests and limits of the Wasm containers. What a person wrote is kept, unless the profile clamps. What is missing
+//! or was filled in by a LimitRange gets the profile's size, raised to what the program needs to start.
 
 mod container;
 mod limit_range;
@@ -24,24 +24,24 @@ use settle::{Pair, Proposal};
 use total::{fit_total, warn_of_total};
 
 /// Annotation in which the API server's LimitRanger says what it filled in
-/// (`kubernetes:plugin/pkg/admission/limitranger/admission.go`). A person can write it too: then his own values count
-/// as not chosen, on his own pod, and nothing worse follows.
+/// (`kubernetes:plugin/pkg/admission/limitranger/admission.go`). A person can write it too. Then the sizes in their own
+/// pod count as not chosen, and nothing worse happens.
 const LIMIT_RANGER_ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
-/// What holds for every container of the pod: profile, LimitRanges, and what the LimitRanger filled in.
+/// What applies to every container of the pod: profile, LimitRanges, and what the LimitRanger filled in.
 pub(super) struct SizingContext<'a> {
     profile: &'a Profile,
     namespace: &'a str,
     defaults: Defaults,
     memory_bounds: Bounds,
     cpu_bounds: Bounds,
-    /// What the namespace's `LimitRange`s allow a pod as a whole.
+    /// What the namespace's `LimitRange`s allow the pod as a whole.
     memory_total: Total,
     cpu_total: Total,
     hint: Hint<'a>,
 }
 
-/// The sizes of the profile, in the steps in which they are written.
+/// The sizes of the profile, rounded to the steps in which they are written.
 struct Defaults {
     memory: Pair,
     cpu: Pair,
@@ -147,7 +147,7 @@ fn modules<'a>(facts: &'a ImageFacts, indices: &'a [usize]) -> impl Iterator<Ite
     indices.iter().filter_map(|index| facts.modules.get(*index))
 }
 
-/// What a program should get of both resources under a profile.
+/// The size of both resources that a profile proposes for a program.
 fn proposals(
     defaults: &Defaults,
     compiler: Compiler,
@@ -162,7 +162,7 @@ fn proposals(
     [(Resource::Memory, memory), (Resource::Cpu, cpu)]
 }
 
-/// The highest limits that a profile which clamps leaves a program.
+/// The highest limits that a clamping profile allows a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
     /// Of memory.
@@ -171,8 +171,8 @@ pub struct Caps {
     pub cpu: Quantity,
 }
 
-/// What the plan brings a person's limits down to; `None` where it keeps them, or for a program that it does not size.
-/// A resize comes past the plan, so somebody has to hold it to the same.
+/// The limits to which the plan lowers a person's own; `None` if it keeps them or does not size the program. A resize
+/// does not pass through the plan, so a rule must apply the same limits.
 pub fn caps(
     facts: &ImageFacts,
     program: &Program,
@@ -187,7 +187,7 @@ pub fn caps(
     let defaults = Defaults::of(profile);
     let items = cluster.limit_ranges.get(namespace).map_or(&[][..], Vec::as_slice);
     let top = |(resource, proposal): (Resource, Proposal)| {
-        // What cannot be read is an error of the plan, in the review that makes one.
+        // An unreadable LimitRange is an error of the plan, which reports it in its own review.
         Bounds::read(items, "Container", resource, namespace)
             .ok()
             .map(|bounds| bounds.fit(proposal.size.limit))

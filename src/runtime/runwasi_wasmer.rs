@@ -7,7 +7,7 @@ use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Shape};
 
-/// The row of this family.
+/// This family's entry in the table of runtimes.
 #[derive(Debug)]
 pub(super) struct RunwasiWasmer;
 
@@ -28,8 +28,8 @@ impl Runtime for RunwasiWasmer {
         )
     }
 
-    /// It opens `/` with every mount and hands over every variable. How far its network reaches is not known, so it is
-    /// taken for the whole.
+    /// It opens `/` with every mount and hands over every variable. How far its network reaches is unknown, so it is
+    /// assumed to be unrestricted.
     fn hands_over(&self, kind: ImageKind) -> Handover {
         let things =
             Things { files: Files::Root, network: true, extras: &[Extra::Threads], ..Things::COMMAND };

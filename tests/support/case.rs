@@ -1,6 +1,7 @@
-//! Two whole cases as a review gathers them, from which Rust writes the input that policies read: a pod that every
-//! baseline rule admits, and one that most of them refuse.
+//! Two complete cases as a review gathers them, from which Rust writes the policies' input: a pod that every baseline
+//! rule admits, and one that most of them refuse.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::value::to_raw_value;
@@ -8,6 +9,7 @@ use serde_json::{Value, from_value, json};
 use wasmgate::cluster::Cluster;
 use wasmgate::grant::Grants;
 use wasmgate::image::ImageFacts;
+use wasmgate::image::prefix::Unpinned;
 use wasmgate::inspection::{Container, Inspection, LookupResult};
 use wasmgate::judge::input::UserFacts;
 use wasmgate::judge::{Case, PolicyOptions, RequestFacts, prepare};
@@ -56,7 +58,7 @@ pub fn refused() -> Value {
     input(&pod, lookups, vec![grant("2026-03-31T00:00:00Z")], &options)
 }
 
-/// What Rust writes for the pod, whose images have these findings in the order of its containers.
+/// The input that Rust writes for the pod, whose images have these findings in the order of its containers.
 fn input(pod: &Value, lookups: Vec<LookupResult>, grants: Vec<Value>, options: &PolicyOptions) -> Value {
     let object = to_raw_value(pod).unwrap();
     let workload = workload::read(object.get(), Kind::Pod, "shop").unwrap();
@@ -97,11 +99,13 @@ fn input(pod: &Value, lookups: Vec<LookupResult>, grants: Vec<Value>, options: &
         object: &object,
         workload: &workload,
         inspection: &inspection,
+        unchanged: &BTreeSet::new(),
         runtimes: &runtimes,
         cluster: &cluster,
         class_for: &class_for,
         grants: &grants,
         options,
+        unpinned: &Unpinned::default(),
         now,
     };
     serde_json::to_value(prepare(&case)).unwrap()
@@ -142,7 +146,7 @@ fn orders() -> Value {
     })
 }
 
-/// A Linux container that asks for everything that it should not.
+/// A Linux container that asks for everything that it should not have.
 fn proxy() -> Value {
     json!({
         "name": "proxy", "image": format!("docker.io/library/envoy:v1@{DIGEST}"),
@@ -230,7 +234,7 @@ fn grant(expires_at: &str) -> Value {
     })
 }
 
-/// What opens files beside the process that runs it may run native code.
+/// A program that opens files next to the process that runs it may run native code.
 fn process_grant() -> Value {
     json!({
         "apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
