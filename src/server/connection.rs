@@ -108,7 +108,7 @@ where
             };
             let (stream, service) = done.inspect_err(|error| {
                 gate.observe(Event::HandshakeFailed);
-                tracing::debug!(%error, "TLS handshake failed");
+                tracing::debug!(%error, "a TLS handshake failed");
             })?;
             let begun = Arc::new(AtomicBool::new(false));
             let service = Begun { service, begun: begun.clone() };

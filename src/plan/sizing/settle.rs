@@ -19,7 +19,7 @@ pub(super) struct Proposal {
     pub(super) step: Quantity,
 }
 
-/// What a person chose; `None` where nobody did.
+/// The value in the manifest; `None` if it sets none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Chosen {
     pub(super) request: Option<Quantity>,

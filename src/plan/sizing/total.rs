@@ -10,7 +10,7 @@ use super::resource::{PodResources, Resource, Side, written};
 use super::settle::Chosen;
 use crate::quantity::Quantity;
 
-/// Brings what nobody chose into what the namespace allows a whole pod.
+/// Adjusts the sizes that the manifest does not set to the namespace's limits for a whole pod.
 pub(super) fn fit_total(
     spec: &Object,
     sizings: &mut [ContainerSizing<'_>],
