@@ -143,7 +143,7 @@ impl Registry {
         for site in self.inner.sites(reference) {
             match self.fetch_from(&site, thing, limit).await {
                 Err(trouble) if site.stands_for.is_some() => {
-                    tracing::debug!(mirror = %site.registry, image = %reference, ?trouble, "a mirror did not have the content");
+                    tracing::debug!(mirror = %site.registry, image = %reference, ?trouble, "a mirror did not serve the content");
                 }
                 outcome => return outcome,
             }
