@@ -1,4 +1,4 @@
-//! `wasmgate inspect`: what an image or a Wasm file is, and what it can call.
+//! `wasmgate inspect`: shows what an image or a Wasm file is, and what it can call.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::capability::interpreter;
 use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module, program};
 use crate::runtime;
 
-/// Columns where there is no terminal to measure.
+/// Columns of the output when it is not a terminal.
 const DEFAULT_WIDTH: u16 = 140;
 
 /// Largest local file that is read, in bytes.
@@ -22,14 +22,9 @@ const FILE_LIMIT: u64 = 512 << 20;
 
 /// Prints the facts about one image or file.
 pub async fn run(options: Box<InspectOptions>) -> Result<Exit, Error> {
-    let path = Path::new(&options.target);
-    if path.is_file() {
-        let facts = file(path)?;
+    if is_wasm_file(&options.target)? {
+        let facts = file(Path::new(&options.target))?;
         return show(&facts, options.output, module_text).map(|()| Exit::Success);
-    }
-    if looks_like_a_file(&options.target) {
-        let message = "there is no such file; name an image, `oci:FOLDER[:TAG]` or a Wasm file".to_string();
-        return Err(Error::InspectFile { path: options.target.clone(), message });
     }
     let settings = build::settings(&options.gate)?;
     let inspector = build::inspector(&settings)?;
@@ -42,7 +37,19 @@ pub async fn run(options: Box<InspectOptions>) -> Result<Exit, Error> {
     show(facts.as_ref(), options.output, image_text).map(|()| Exit::Success)
 }
 
-/// Whether the target can only be meant as a path: image names begin with neither, and none ends like this.
+/// Whether the target is an existing file. It is an error if the target can only be a file and does not exist.
+pub(super) fn is_wasm_file(target: &str) -> Result<bool, Error> {
+    if Path::new(target).is_file() {
+        return Ok(true);
+    }
+    if looks_like_a_file(target) {
+        let message = "there is no such file; name an image, `oci:FOLDER[:TAG]` or a Wasm file".to_string();
+        return Err(Error::InspectFile { path: target.to_string(), message });
+    }
+    Ok(false)
+}
+
+/// Whether the target can only be a path: no image name begins or ends like this.
 fn looks_like_a_file(target: &str) -> bool {
     let path = Path::new(target);
     let ending = path.extension().and_then(std::ffi::OsStr::to_str);
@@ -52,7 +59,7 @@ fn looks_like_a_file(target: &str) -> bool {
             || matches!(ending, Some("wasm" | "wat" | "cwasm")))
 }
 
-fn file(path: &Path) -> Result<ModuleFacts, Error> {
+pub(super) fn file(path: &Path) -> Result<ModuleFacts, Error> {
     let failed = |message: String| Error::InspectFile { path: path.display().to_string(), message };
     let size = path.metadata().map_err(|e| failed(e.to_string()))?.len();
     if size > FILE_LIMIT {
@@ -77,7 +84,7 @@ fn show<T: serde::Serialize>(
     }
 }
 
-/// JSON or YAML with a final line break.
+/// The value as JSON or YAML, with a final line break.
 pub fn formatted(value: &Value, output: OutputFormat) -> Result<Vec<u8>, Error> {
     let mut text = match output {
         OutputFormat::Yaml => serde_saphyr::to_string(value).map_err(|e| Error::Format(e.to_string()))?,
@@ -89,14 +96,14 @@ pub fn formatted(value: &Value, output: OutputFormat) -> Result<Vec<u8>, Error> 
     Ok(text.into_bytes())
 }
 
-/// Columns of the terminal: what COLUMNS says, or what standard output is.
+/// Columns of the terminal: `COLUMNS`, or the width of standard output.
 pub fn terminal_width() -> u16 {
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let measured = || terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0);
     said.or_else(measured).unwrap_or(DEFAULT_WIDTH)
 }
 
-/// Lines of `label value`; everything in them is foreign.
+/// Lines of `label value`; all values are foreign text.
 #[derive(Default)]
 struct Lines(String);
 

@@ -1,4 +1,4 @@
-//! How findings look on a terminal. Colour is written always and taken out again where nobody can see it.
+//! Renders findings for a terminal. Colour is always written; the output stream strips it where it is not supported.
 
 mod capabilities;
 mod words;
@@ -18,21 +18,28 @@ use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
 use crate::workload::Role;
 
+pub(super) use capabilities::label as capability;
 pub use words::safe;
-use words::{BOLD, CYAN, DIM, GREEN, PLAIN, RED, YELLOW, hanging, paint};
+use words::{BOLD, CYAN, DIM, PLAIN, hanging};
+pub(super) use words::{GREEN, RED, YELLOW, paint};
 
-/// Where the text of a finding begins.
+/// Column where the text of a finding begins.
 const TEXT_COLUMN: usize = 14;
-/// Where what belongs to a verdict begins.
+/// Column where the lines of a verdict begin.
 const VERDICT_COLUMN: usize = 6;
 
-/// The word for a fact, as JSON writes it.
+/// The title of a report.
+pub(super) fn title(text: &str) -> String {
+    paint(BOLD, text)
+}
+
+/// The word for a fact, as in the JSON output.
 fn word_of(fact: impl Serialize) -> String {
     serde_json::to_value(fact).ok().as_ref().and_then(Value::as_str).unwrap_or_default().to_string()
 }
 
-/// The whole report of one object: the verdict in the title, for those who read from the top, and in full at the end,
-/// where a terminal stops.
+/// The whole report of one object. The title has the verdict for readers who start at the top; the end has all of it,
+/// since that is what a terminal shows.
 pub fn report(report: &ObjectReport, width: u16) -> String {
     let title = safe(&format!("{} {}/{}", report.kind, report.namespace, report.name));
     let origin = paint(DIM, &safe(&report.origin));
@@ -66,7 +73,7 @@ pub fn summary(reports: &[ObjectReport]) -> String {
     format!("{} {}\n", paint(BOLD, &format!("{} objects:", reports.len())), parts.join(", "))
 }
 
-/// A template is admitted whatever its pods would meet: the server only warns.
+/// A template is admitted even when its pods would be denied: the server only warns.
 fn outcome(report: &ObjectReport) -> String {
     match report.outcome {
         ExplainOutcome::Denied if report.kind != "Pod" => {
@@ -100,7 +107,7 @@ fn found(found: &Found, width: u16) -> String {
     let name = paint(BOLD, &safe(&found.name));
     // Writing to a string cannot fail, here and below.
     let _ = writeln!(out, "\n  {role} {name} {}", paint(CYAN, &what));
-    // Not wrapped: it is there to be copied.
+    // Not wrapped, so that it can be copied.
     let _ = writeln!(out, "    image     {}", safe(&found.image));
     let mut line = |style: Style, label: &str, value: &str| {
         let label = format!("    {}", paint(style, &format!("{label:<10}")));
@@ -128,7 +135,7 @@ fn found(found: &Found, width: u16) -> String {
     out
 }
 
-/// An interpreter; `suggest` has how to narrow the image.
+/// The line about an interpreter; `suggest` says how to narrow the image.
 fn carried(engine: &str, seen: Option<&Evidence>) -> String {
     let seen = seen.map(|e| format!(" ({}: {})", e.seen, e.value)).unwrap_or_default();
     format!(
@@ -153,16 +160,16 @@ const fn role_word(role: Role) -> &'static str {
 fn changes(report: &ObjectReport) -> String {
     match &report.before_after {
         Some((before, after)) if !report.changes.is_empty() => {
-            // A template is never patched itself: its pods are, when they are made.
+            // The gate never patches a template but its pods, when they are created.
             let heading =
-                if report.kind == "Pod" { "changes" } else { "changes to the pods that are made of it" };
+                if report.kind == "Pod" { "changes" } else { "changes to the pods that are created from it" };
             format!("\n  {}\n{}", paint(BOLD, heading), diff(before, after))
         }
         _ => String::new(),
     }
 }
 
-/// A unified diff of two objects as YAML, three lines of context.
+/// A unified diff of two objects as YAML, with three lines of context.
 fn diff(before: &Value, after: &Value) -> String {
     let (Some(before), Some(after)) = (yaml(before), yaml(after)) else { return String::new() };
     let diff = TextDiff::from_lines(&before, &after);
@@ -184,7 +191,7 @@ fn diff(before: &Value, after: &Value) -> String {
     out
 }
 
-/// YAML with one line for each value, so that a long image name can be compared at a glance.
+/// YAML with each value on one line, so that long image names are easy to compare.
 fn yaml(value: &Value) -> Option<String> {
     let mut options = SerializerOptions::default();
     options.prefer_block_scalars = false;
@@ -210,7 +217,7 @@ fn verdict(report: &ObjectReport, width: u16) -> String {
     out
 }
 
-/// The message, whose first line says what is wrong; the grant that would help stands in lines of its own.
+/// A message. Its first line says what is wrong; further lines hold the grant that would help.
 fn violation(judged: &JudgedViolation, width: u16) -> String {
     let style = match judged.action {
         EnforcementAction::Deny => RED,

@@ -1,5 +1,5 @@
-//! From an answer to bytes. The crate's own types write it, because kube's write the patch as an array of numbers
-//! where the documented form is base64 (<https://github.com/kube-rs/kube/issues/1781>).
+//! Serialises an answer. It uses its own types, because kube's types write the patch as an array of numbers
+//! instead of base64 as documented (<https://github.com/kube-rs/kube/issues/1781>).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,27 +10,27 @@ use serde::Serialize;
 
 use super::request::{API_VERSION, KIND};
 
-/// Longest warning that the API server passes on when there are many, in characters
+/// Longest warning that the API server passes on if there are many, in characters
 /// (`truncateItemRunes` in `kubernetes:staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go`).
 pub const WARNING_CHARS: usize = 256;
 
-/// All warnings of a request together, in characters; the API server drops what comes after
+/// Limit for all warnings of a request together, in characters; the API server drops the rest
 /// (`truncateAtTotalRunes`, same file).
 pub const WARNINGS_CHARS: usize = 4096;
 
-/// Longest value of an audit annotation, in bytes. The API server sets no bound of its own, and writes the values of all
+/// Longest value of an audit annotation, in bytes. The API server has no limit, and writes the values of all
 /// webhooks into one event of its log.
 pub const ANNOTATION_BYTES: usize = 4096;
 
-/// Characters that are kept free for the line that counts the warnings left out.
+/// Characters that are reserved for the line that counts the omitted warnings.
 const REMAINDER_CHARS: usize = 64;
 
-/// One cause of a refusal, as `status.details.causes` carries it.
+/// One cause of a refusal, for `status.details.causes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
     /// Machine-readable reason: the rule.
     pub reason: String,
-    /// For people to read.
+    /// Human-readable message.
     pub message: String,
     /// Field path such as `spec.containers[name=api]`; empty when the cause is about the whole object.
     pub field: String,
@@ -49,7 +49,7 @@ pub struct Refusal {
     pub causes: Vec<Cause>,
 }
 
-/// What goes back to the API server.
+/// The response to the API server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Response {
     /// The review's uid; empty when it could not be read.
@@ -60,7 +60,7 @@ pub struct Response {
     pub patch: Option<json_patch::Patch>,
     /// Lines that kubectl prints.
     pub warnings: Vec<String>,
-    /// Key → value, the same in both rounds.
+    /// Key → value; the same when the API server calls the webhook again for the same object.
     pub audit_annotations: BTreeMap<String, String>,
 }
 
@@ -79,8 +79,8 @@ struct Envelope<'a> {
 struct Body<'a> {
     uid: &'a str,
     allowed: bool,
-    /// Also on an admission: kube's types cannot read a response without one, and controller-runtime writes the
-    /// same (`kubernetes-sigs/controller-runtime:pkg/webhook/admission/response.go`).
+    /// Present also when the request is allowed: kube's types cannot read a response without it, and controller-runtime
+    /// writes it too (`kubernetes-sigs/controller-runtime:pkg/webhook/admission/response.go`).
     status: Status<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch: Option<String>,
@@ -147,12 +147,12 @@ impl Response {
             audit_annotations: annotations(&self.audit_annotations),
         };
         let envelope = Envelope { api_version: API_VERSION, kind: KIND, response: body };
-        // Strings, numbers and maps with string keys always encode; an empty body would make the API server
-        // follow the webhook's failurePolicy.
+        // Strings, numbers and maps with string keys always encode; on an empty body the API server would
+        // apply the webhook's failurePolicy.
         serde_json::to_vec(&envelope).unwrap_or_default()
     }
 
-    /// The patch in base64. A refusal carries none, because nothing will be stored, and neither does an empty
+    /// The patch in base64. `None` for a refusal, because nothing will be stored, and for an empty
     /// patch, because the API server wants `patch` and `patchType` together or not at all.
     fn encoded_patch(&self) -> Option<String> {
         let patch = self.patch.as_ref().filter(|patch| !patch.0.is_empty() && self.refusal.is_none())?;
@@ -180,8 +180,8 @@ impl Cause {
     }
 }
 
-/// The warnings as the API server will pass them on: one line each; whole, as long as they fit together; otherwise
-/// none over its limit, and a last one that says how many are missing.
+/// The warnings as the API server will pass them on, one line each. If they do not fit together, each is cut to its
+/// limit, and a last one says how many are left out.
 fn fitted(warnings: &[String]) -> Vec<String> {
     let lines: Vec<String> = warnings.iter().map(|text| line(text)).filter(|text| !text.is_empty()).collect();
     let chars = |lines: &[String]| lines.iter().map(|text| text.chars().count()).sum::<usize>();
@@ -204,14 +204,14 @@ fn fitted(warnings: &[String]) -> Vec<String> {
     lines.into_iter().take(kept).chain([format!("{missing} more warnings are left out")]).collect()
 }
 
-/// The annotations as the API server takes them: it drops a key that is no qualified name, and its log shows a line
-/// end in a value as it is. The same value comes out the same in every round.
+/// The annotations as the API server accepts them: it drops a key that is not a qualified name, and writes line breaks in
+/// a value into its log. The result for equal values is equal.
 fn annotations(all: &BTreeMap<String, String>) -> BTreeMap<&str, String> {
     let sound = all.iter().filter(|(key, _)| is_annotation_key(key));
     sound.map(|(key, value)| (key.as_str(), bounded(line(value)))).collect()
 }
 
-/// What may stand after the name of the webhook and a slash: the name part of a qualified name
+/// Whether a key is valid after the name of the webhook and a slash: the name part of a qualified name
 /// (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go`, `IsQualifiedName`).
 fn is_annotation_key(key: &str) -> bool {
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
@@ -228,12 +228,12 @@ fn bounded(mut value: String) -> String {
     value
 }
 
-/// One warning without control characters, which the API server refuses.
+/// A warning on one line without control characters, which the API server refuses.
 fn line(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// A message without control characters, which a terminal obeys; its own line ends stay.
+/// A message without control characters, which a terminal would interpret; its line breaks stay.
 fn lines(text: &str) -> Cow<'_, str> {
     let obeyed = |c: char| c.is_control() && c != '\n';
     if text.contains(obeyed) {
@@ -243,7 +243,7 @@ fn lines(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A warning cut at a character.
+/// A warning cut at a character boundary.
 fn cut(text: &str) -> String {
     if text.chars().nth(WARNING_CHARS).is_none() {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! The plain listener: is the process alive, may it be sent reviews, and what has it counted.
+//! The plain HTTP listener: liveness, readiness and metrics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, phase: Phase, certificat
         .with_state(Arc::new(ProbeRoutes { gate, phase, certificate }))
 }
 
-/// 200 while reviews are welcome. A certificate that could not be replaced is said, but the old one still serves.
+/// 200 while the gate takes reviews. If a certificate could not be replaced, the text says so, but the status stays 200.
 async fn ready<G: AdmissionHandler>(State(routes): State<Arc<ProbeRoutes<G>>>) -> (StatusCode, String) {
     if !routes.phase.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down".to_owned());

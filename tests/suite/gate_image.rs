@@ -123,11 +123,7 @@ fn the_gate_runs_on_what_the_image_holds_and_nothing_else() {
     let outside = |line: &&str| line.contains('/') && !line.contains(inside.to_str().unwrap());
     assert_eq!(linked.lines().filter(outside).collect::<Vec<_>>(), Vec::<&str>::new(), "{linked}");
     let said = command("").arg("--version").output().unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&said.stdout).split_whitespace().next(),
-        Some("wasmgate"),
-        "{said:?}"
-    );
+    assert_eq!(String::from_utf8_lossy(&said.stdout).split_whitespace().next(), Some("wasmgate"), "{said:?}");
     let certificates = fs::read_to_string(inside.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
     assert!(certificates.matches("BEGIN CERTIFICATE").count() > 50, "registries are asked over TLS");
 }

@@ -131,7 +131,8 @@ fn outcome(site: &Site, name: &str) -> Option<String> {
         return Some(started.map_or(format!("nothing: {reason}"), String::from));
     }
     let waiting = state["waiting"]["reason"].as_str()?;
-    let settled = ["ErrImagePull", "ImagePullBackOff", "CreateContainerError", "RunContainerError", "InvalidImageName"];
+    let settled =
+        ["ErrImagePull", "ImagePullBackOff", "CreateContainerError", "RunContainerError", "InvalidImageName"];
     settled.contains(&waiting).then(|| format!("nothing: {waiting}"))
 }
 
