@@ -1,9 +1,33 @@
 //! How the facts about an image come together: what was seen, and what follows from it.
 
+use std::collections::BTreeSet;
+
 use super::config::Config;
 use super::malformed::{harmless, short};
 use super::program::{self, CONCLUSION};
-use super::{Digest, Evidence, ImageFacts, ImageKind, NEEDS_COMMAND, Program, Shape};
+use super::{
+    Digest, Evidence, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, Program, Shape, WasmFormat,
+};
+
+impl ModuleFacts {
+    /// Facts about a binary of which nothing is known yet but where it came from and whether it is a component.
+    pub fn blank(source: impl Into<String>, format: WasmFormat) -> Self {
+        Self {
+            source: source.into(),
+            component: None,
+            format,
+            imports: Vec::new(),
+            exports: BTreeSet::new(),
+            code_bytes: 0,
+            data_bytes: 0,
+            memory_bytes: 0,
+            memory_max_bytes: None,
+            features: BTreeSet::new(),
+            interpreters: Vec::new(),
+            size_bytes: 0,
+        }
+    }
+}
 
 impl ImageFacts {
     /// Whether a deeper look finds nothing more: the files were read already, or there are none to read.
@@ -11,8 +35,9 @@ impl ImageFacts {
         self.scanned || self.shape != Shape::LinuxRootfs
     }
 
-    /// Facts about which nothing is known yet.
-    pub(super) fn blank(digest: &Digest, manifest_digest: &Digest) -> Self {
+    /// Facts about an image of which nothing is known yet but its digest and that of the manifest which was taken, the same
+    /// where the image is no index.
+    pub fn blank(digest: &Digest, manifest_digest: &Digest) -> Self {
         Self {
             digest: digest.clone(),
             manifest_digest: manifest_digest.clone(),

@@ -242,7 +242,7 @@ fn json_bytes(facts: &ImageFacts) -> usize {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::image::{ImageKind, Shape};
+    use crate::image::{ImageKind, ModuleFacts, Shape, WasmFormat};
 
     const BOUNDS: CacheLimits = CacheLimits {
         facts_bytes: 1 << 20,
@@ -259,24 +259,10 @@ pub(super) mod tests {
 
     pub(in crate::lookup) fn facts(digest: &str) -> ImageFacts {
         ImageFacts {
-            digest: named(digest),
-            manifest_digest: named(digest),
             kind: ImageKind::Linux,
             shape: Shape::LinuxRootfs,
             platform: "linux/amd64".into(),
-            evidence: Vec::new(),
-            entrypoint: Vec::new(),
-            cmd: Vec::new(),
-            working_dir: String::new(),
-            env: Vec::new(),
-            search_path: None,
-            modules: Vec::new(),
-            files: Vec::new(),
-            scanned: false,
-            native: Vec::new(),
-            spin: None,
-            warnings: Vec::new(),
-            claims: Vec::new(),
+            ..ImageFacts::blank(&named(digest), &named(digest))
         }
     }
 
@@ -367,11 +353,7 @@ pub(super) mod tests {
     /// Facts as a command of the usual toolchains has them, or those of a root file system with many files.
     fn usual(number: usize, files: bool) -> ImageFacts {
         let import = |name: usize| format!("function_number_{name}");
-        let module = crate::image::ModuleFacts {
-            interpreters: Vec::new(),
-            source: format!("layer sha256:{number:064x}"),
-            component: None,
-            format: crate::image::WasmFormat::Module,
+        let module = ModuleFacts {
             imports: vec![crate::image::Import {
                 interface: "wasi_snapshot_preview1".into(),
                 functions: (0..12).map(import).collect(),
@@ -380,9 +362,8 @@ pub(super) mod tests {
             code_bytes: 70_000,
             data_bytes: 3000,
             memory_bytes: 1 << 20,
-            memory_max_bytes: None,
-            features: std::collections::BTreeSet::new(),
             size_bytes: 80_000,
+            ..ModuleFacts::blank(format!("layer sha256:{number:064x}"), WasmFormat::Module)
         };
         let seen =
             |what: &str| crate::image::Evidence { seen: what.into(), value: "application/wasm".into() };
