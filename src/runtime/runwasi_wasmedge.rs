@@ -18,7 +18,7 @@ impl Runtime for RunwasiWasmedge {
     }
 
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
-        runwasi::unpacks(shape, packaging) && kind == ImageKind::Module
+        runwasi::runs_modules(shape, kind, packaging)
     }
 
     fn provides(&self, feature: Feature) -> bool {
