@@ -102,8 +102,8 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "audit",
-        &["review", "policy", "answer"],
-        "a record holds what was asked, what the rules found, and how it ended",
+        &["review", "policy", "judge", "answer"],
+        "a record holds what was asked, what the rules found, which exception each finding is exempt by, and how it ended",
     ),
     room("certs", &[], "makes key pairs; knows nothing of what they protect"),
     room(

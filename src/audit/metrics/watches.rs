@@ -14,7 +14,9 @@ struct WatchLabels {
     watch: &'static str,
 }
 
-/// How one watch of the cluster fares.
+/// How one watch of the cluster fares, as far as a metric says it. It mirrors [`WatchHealth`](crate::watch::WatchHealth) on
+/// purpose: metrics take plain numbers from every part of the gate, and whoever composes the parts hands them over. A record
+/// of a decision would depend on the client of the API server otherwise.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WatchReport {
     /// What is watched, from a closed list, such as `wasigrants.wasmgate.dev`.
