@@ -36,9 +36,7 @@ impl Unit<'_> {
 /// The units of a program. A program that nobody can name may be any of the image's binaries.
 pub(super) fn units<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<Unit<'a>> {
     let modules: Vec<&ModuleFacts> = match program {
-        Program::Wasm { modules, .. } => {
-            modules.iter().filter_map(|index| facts.modules.get(*index)).collect()
-        }
+        Program::Wasm { modules, .. } => facts.modules_at(modules).collect(),
         Program::Unknown { .. } => facts.modules.iter().collect(),
         Program::Linux | Program::Native { .. } => return Vec::new(),
     };

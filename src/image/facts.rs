@@ -30,6 +30,11 @@ impl ModuleFacts {
 }
 
 impl ImageFacts {
+    /// The modules with these numbers, as a [`Program`] names them; a number without a module is passed over.
+    pub fn modules_at<'a>(&'a self, numbers: &[usize]) -> impl Iterator<Item = &'a ModuleFacts> {
+        numbers.iter().filter_map(|number| self.modules.get(*number))
+    }
+
     /// Whether a deeper look finds nothing more: the files were read already, or there are none to read.
     pub fn is_whole(&self) -> bool {
         self.scanned || self.shape != Shape::LinuxRootfs
