@@ -54,8 +54,8 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "cluster",
-        &["runtime"],
-        "what the cluster has, read from its manifests, and which profile that means",
+        &["quantity", "runtime"],
+        "what the cluster has and allows, read from its manifests, and which profile that means",
     ),
     room(
         "plan",

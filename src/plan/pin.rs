@@ -6,7 +6,7 @@ use crate::image::Digest;
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::workload::Role;
 
-use super::draft::{Error, Notes, Object, container_mut, list_of, not};
+use super::draft::{Error, Notes, Object, container_mut, not};
 
 /// Pins every image that was read, those of Linux sidecars and image volumes too: they share the pod that was judged.
 pub(super) fn pin(spec: &mut Object, inspection: &Inspection, notes: &mut Notes) -> Result<(), Error> {
@@ -56,7 +56,7 @@ fn pin_one(
 
 /// Entry in the annotation, field, and path of an image.
 fn place(role: Role, index: usize, name: &str) -> (String, &'static str, String) {
-    let list = list_of(role);
+    let list = role.list();
     if role == Role::ImageVolume {
         (format!("volume/{name}"), "reference", format!("spec.{list}[{index}].image.reference"))
     } else {
