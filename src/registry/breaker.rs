@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::{Deserialize, Serialize};
 
+use super::clock::Clock;
+
 /// Registries, scopes and accounts that a state is kept of, each. A pod can name any number of new ones, and only those
 /// that fail have a state.
 const MOST_STATES: usize = 4096;
@@ -162,11 +164,12 @@ enum Outcome {
 pub(super) struct Breakers {
     options: BreakerOptions,
     states: Mutex<States>,
+    clock: Clock,
 }
 
 impl Breakers {
     pub(super) fn new(options: BreakerOptions) -> Arc<Self> {
-        Arc::new(Self { options, states: Mutex::default() })
+        Arc::new(Self { options, states: Mutex::default(), clock: Clock::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, States> {
@@ -175,7 +178,7 @@ impl Breakers {
 
     /// Leave to ask a registry once. The permit is told what became of it, or dropped.
     pub(super) fn enter(self: &Arc<Self>, scope: &Scope) -> Result<Permit, BreakerOpen> {
-        let now = Instant::now();
+        let now = self.clock.now();
         let mut states = self.lock();
         if let Some(until) = states.pauses.get(&scope.account).filter(|until| **until > now) {
             return Err(BreakerOpen::RetryAfter { left: until.saturating_duration_since(now) });
@@ -217,6 +220,7 @@ impl Breakers {
     /// Whether a registry cannot be reached, left the last request of this scope unanswered or leaves one unanswered for
     /// long already, or answers nobody.
     pub(super) fn is_suspect(&self, scope: &Scope) -> bool {
+        let now = self.clock.now();
         let states = self.lock();
         let host = states.hosts.get(&scope.account.registry).copied().unwrap_or_default();
         let scoped = states.scopes.get(scope).copied().unwrap_or_default();
@@ -224,7 +228,7 @@ impl Breakers {
         !host.unreachable.is_nothing()
             || self.is_silent(host)
             || !scoped.silent.is_nothing()
-            || since.is_some_and(|since| since.elapsed() >= self.options.suspect_after)
+            || since.is_some_and(|since| now.saturating_duration_since(since) >= self.options.suspect_after)
     }
 
     /// Whether a host answers nobody: so many requests in a row were in vain.
@@ -234,7 +238,7 @@ impl Breakers {
 
     /// A registry said to be left alone.
     pub(super) fn pause(&self, account: &Account, wait: Duration) {
-        let now = Instant::now();
+        let now = self.clock.now();
         let mut states = self.lock();
         if let Some(pause) = entry_or(&mut states.pauses, account, now, |until| *until > now) {
             *pause = now + wait.min(LONGEST_PAUSE);
@@ -243,7 +247,7 @@ impl Breakers {
 
     /// A request is no longer waited for.
     fn settle(&self, scope: &Scope, waited: bool, outcome: Outcome) {
-        let now = Instant::now();
+        let now = self.clock.now();
         let mut states = self.lock();
         match outcome {
             // A registry that answered is one that answers.
@@ -324,7 +328,7 @@ impl Permit {
     pub(super) fn asks(&mut self) {
         self.outcome = Outcome::Silent;
         if !std::mem::replace(&mut self.waiting, true) {
-            self.breakers.wait(&self.scope, Instant::now());
+            self.breakers.wait(&self.scope, self.breakers.clock.now());
         }
     }
 
@@ -360,8 +364,8 @@ mod tests {
     fn breakers(failures: u32) -> Arc<Breakers> {
         Breakers::new(BreakerOptions {
             failures,
-            open_for: Duration::from_millis(50),
-            suspect_after: Duration::from_millis(30),
+            open_for: Duration::from_mins(50),
+            suspect_after: Duration::from_mins(30),
             ..BreakerOptions::default()
         })
     }
@@ -447,7 +451,7 @@ mod tests {
         }
         assert!(matches!(breakers.enter(&app()), Err(BreakerOpen::Silent { failures: 3, .. })));
         assert!(breakers.is_suspect(&app()) && breakers.enter(&elsewhere()).is_ok());
-        std::thread::sleep(Duration::from_millis(60));
+        breakers.clock.put_forward(Duration::from_hours(1));
         let mut probe = breakers.enter(&app()).unwrap();
         assert!(breakers.enter(&of("b", "other")).is_err(), "one probe at a time");
         probe.answered();
@@ -459,7 +463,7 @@ mod tests {
     fn one_request_tries_whether_the_registry_is_back() {
         let breakers = breakers(1);
         fail(&breakers, &app(), 1);
-        std::thread::sleep(Duration::from_millis(60));
+        breakers.clock.put_forward(Duration::from_hours(1));
         let mut probe = breakers.enter(&app()).unwrap();
         assert!(breakers.enter(&app()).is_err(), "one probe at a time");
         probe.answered();
@@ -472,7 +476,7 @@ mod tests {
     fn a_probe_that_fails_opens_it_again() {
         let breakers = breakers(1);
         fail(&breakers, &app(), 1);
-        std::thread::sleep(Duration::from_millis(60));
+        breakers.clock.put_forward(Duration::from_hours(1));
         drop(breakers.enter(&app()).unwrap());
         assert!(matches!(breakers.enter(&app()), Err(BreakerOpen::Silent { failures: 2, .. })));
     }
@@ -481,16 +485,16 @@ mod tests {
     fn a_pause_that_was_asked_for_is_kept_although_others_are_answered() {
         let breakers = breakers(3);
         let mut under_way = breakers.enter(&app()).unwrap();
-        breakers.pause(&app().account, Duration::from_millis(80));
+        breakers.pause(&app().account, Duration::from_mins(50));
         under_way.answered();
         drop(under_way);
         let closed = |scope: &Scope| breakers.enter(scope);
         assert!(
-            matches!(closed(&app()), Err(BreakerOpen::RetryAfter { left }) if left <= Duration::from_millis(80))
+            matches!(closed(&app()), Err(BreakerOpen::RetryAfter { left }) if left <= Duration::from_mins(50))
         );
         assert!(closed(&of("shop", "other")).is_err(), "an account is limited, not a repository");
         assert!(closed(&of("elsewhere", "app")).is_ok(), "and not another account");
-        std::thread::sleep(Duration::from_millis(90));
+        breakers.clock.put_forward(Duration::from_mins(90));
         assert!(closed(&app()).is_ok());
         breakers.pause(&app().account, Duration::MAX);
         assert!(matches!(closed(&app()), Err(BreakerOpen::RetryAfter { left }) if left <= LONGEST_PAUSE));
@@ -501,12 +505,12 @@ mod tests {
         let breakers = breakers(3);
         let hangs = breakers.enter(&app()).unwrap();
         assert!(!breakers.is_suspect(&app()));
-        std::thread::sleep(Duration::from_millis(40));
+        breakers.clock.put_forward(Duration::from_mins(40));
         assert!(breakers.is_suspect(&app()) && !breakers.is_suspect(&elsewhere()));
         assert!(!breakers.is_suspect(&of("other", "app")), "to those who wait for it");
         breakers.enter(&app()).unwrap().answered();
         assert!(!breakers.is_suspect(&app()), "one image may be slow where others are not");
-        std::thread::sleep(Duration::from_millis(40));
+        breakers.clock.put_forward(Duration::from_mins(40));
         assert!(breakers.is_suspect(&app()), "and nothing was answered since");
         drop(hangs);
         assert!(breakers.is_suspect(&app()), "until it answers");
@@ -521,7 +525,7 @@ mod tests {
         fail(&breakers, &app(), 2);
         let mut reads = breakers.enter(&app()).unwrap();
         reads.answered();
-        std::thread::sleep(Duration::from_millis(40));
+        breakers.clock.put_forward(Duration::from_mins(40));
         assert!(!breakers.is_suspect(&app()), "a layer may take its time");
         fail(&breakers, &app(), 1);
         drop(reads);
