@@ -1,5 +1,5 @@
-//! What a container can call (`required`), what its runtime and pod spec hand it anyway (`ambient`), and what it
-//! can therefore really do (`effective`): this last is what a grant must cover.
+//! What a container can call (`required`), what its runtime and pod spec hand over in any case (`ambient`), and what it
+//! can therefore really do (`effective`). The last is what a grant must cover.
 
 pub mod ambient;
 pub mod effective;
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::malformed::acts;
 
-/// Whether files can be changed. Ordered: `read-write` includes `read-only`.
+/// Kind of access to files. Ordered: `read-write` includes `read-only`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
@@ -30,43 +30,43 @@ pub enum Access {
     ReadWrite,
 }
 
-/// One capability with its parameters and where it was seen. A parameter that is absent means "any", so an
-/// entry without parameters is the widest of its capability.
+/// One capability with its parameters and its evidence. An absent parameter means "any", so an entry without parameters
+/// is the widest of its capability.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
     /// Which capability.
     pub capability: Capability,
-    /// `fs`: absolute path of the tree that is reached.
+    /// `fs`: absolute path of the reachable tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// `fs`: what may be done there.
+    /// `fs`: the access to that tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
     /// Network capabilities: `scheme://host:port` in Spin's grammar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<WrittenHost>,
-    /// Everything that has a name: variable, store, database, model, trigger, component, import.
+    /// For everything that has a name: variable, store, database, model, trigger, component, import.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Listening capabilities: the port.
+    /// Listening capabilities: the port number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// `env`, `fs`, `args` and `config`: whether what is reached is a secret (a Secret, or the service-account token).
+    /// `env`, `fs`, `args` and `config`: whether it reveals a secret (a Secret, or the service-account token).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secret: bool,
-    /// Whether the image brought it itself (its own files, its own Env), or the platform puts it into every
-    /// container alike (`HOSTNAME`, service links); granted by default.
+    /// Whether it comes with the image (its own files, its own Env), or the platform puts it into every container alike
+    /// (`HOSTNAME`, service links). Granted by default.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
-    /// Of what a program can call: whether it can open files. Of what it is handed and can do: whether it is reached by
-    /// opening a file that the kernel shows below `/proc`, `/sys` or `/dev`, so that a program which opens no file does
-    /// not reach it.
+    /// In what a program can call: whether the program can open files. In what it is handed and can do: whether it is
+    /// reached only by opening a file that the kernel shows below `/proc`, `/sys` or `/dev`; a program that opens no
+    /// file does not reach it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub opens: bool,
-    /// Where it was seen, such as `import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect`.
+    /// Where it was found, such as `import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect`.
     pub evidence: Vec<String>,
-    /// Names of the grants that cover it, `default` for what everybody has; only on effective entries.
+    /// Names of the grants that cover it; `default` if every container has it. Only on effective entries.
     #[serde(default)]
     pub covered_by: Vec<String>,
 }
@@ -89,14 +89,14 @@ impl Entry {
         }
     }
 
-    /// The same with one more piece of evidence.
+    /// The same with one more item of evidence.
     #[must_use]
     pub fn seen_in(mut self, evidence: impl Into<String>) -> Self {
         self.evidence.push(printable(&evidence.into(), EVIDENCE_CHARS));
         self
     }
 
-    /// The same with a name, control characters escaped; a name that is too long to be shown becomes `*`, any.
+    /// The same with a name, control characters escaped. A name that is too long becomes `*`, any.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         let name = name.into();
@@ -134,7 +134,7 @@ impl Entry {
         self
     }
 
-    /// The same, marked as something that opening a file gives.
+    /// The same, marked as reached by opening a file.
     #[must_use]
     pub const fn by_opening(mut self) -> Self {
         self.opens = true;
@@ -142,14 +142,14 @@ impl Entry {
     }
 }
 
-/// Characters of one piece of evidence.
+/// Most characters of one item of evidence.
 const EVIDENCE_CHARS: usize = 512;
 
-/// Characters of a name, path or host; longer ones are taken for any.
+/// Most characters of a name, path or host; a longer one is taken for any.
 const PARAMETER_CHARS: usize = 1024;
 
-/// Foreign text for one line of a message, a terminal or a record: what a terminal obeys and what hides or reorders text is
-/// escaped, and so is the backslash, so that two texts never look the same. Cut at `max` characters.
+/// Escapes foreign text for one line of a message, a terminal or a record. Terminal controls, invisible and reordering
+/// characters are escaped, and so is the backslash, so that two texts never look alike. Cuts it at `max` characters.
 fn printable(text: &str, max: usize) -> String {
     let mut clean = String::new();
     for (index, c) in text.chars().enumerate() {
@@ -166,20 +166,20 @@ fn printable(text: &str, max: usize) -> String {
     clean
 }
 
-/// A parameter as grants must write it; `None`, which is any, where it is too long: a shortened one would be another.
+/// A parameter as grants must write it; `None`, which is any, if it is too long: a shortened one would be another.
 fn parameter(text: &str) -> Option<String> {
     text.chars().nth(PARAMETER_CHARS).is_none().then(|| printable(text, PARAMETER_CHARS))
 }
 
-/// Entries of one capability in one list. A binary may import as many names as its bytes have space for, and every entry is
-/// judged by every rule and written into every record.
+/// Most entries of one capability in one list. A binary may import as many names as fit into its bytes, and every rule
+/// judges every entry and every record contains it.
 pub const MAX_ENTRIES: usize = 256;
 
-/// Places that an entry names; the rest is counted.
+/// Most places that an entry lists; the rest is counted.
 pub const MAX_EVIDENCE: usize = 8;
 
-/// The entries in a fixed order; those with the same capability and parameters become one that has the evidence of
-/// all of them. Of more than [`MAX_ENTRIES`] of a capability the last become one without parameters, which is wider than
+/// Sorts the entries, and joins those with the same capability and parameters into one with the evidence of all. If a
+/// capability has more than [`MAX_ENTRIES`], the last ones become one entry without parameters, which is wider than
 /// each of them: nothing that needed a grant stops needing one, and a grant by name does not cover it.
 pub fn merge(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
     let mut merged: BTreeMap<Entry, Vec<String>> = BTreeMap::new();
@@ -194,7 +194,7 @@ pub fn merge(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
     collapse(merged.into_iter().map(with_evidence))
 }
 
-/// Evidence sorted and without doubles, the first [`MAX_EVIDENCE`] of it. What was counted before is counted on.
+/// Evidence sorted and without duplicates, cut to [`MAX_EVIDENCE`] items. Adds up earlier counts of further places.
 fn counted(evidence: Vec<String>) -> Vec<String> {
     counted_to(evidence, MAX_EVIDENCE)
 }
@@ -216,8 +216,8 @@ fn counted_to(evidence: Vec<String>, most: usize) -> Vec<String> {
 /// A capability and its marks: own, secret, reached by opening.
 type Group = (Capability, bool, bool, bool);
 
-/// At most [`MAX_ENTRIES`] of each capability with the same marks, beside the widest one, which takes in the others: what
-/// needs no grant, or is no secret, is not mixed with what does and is.
+/// At most [`MAX_ENTRIES`] of each capability with the same marks, plus the widest one, which stands for the others.
+/// Entries with other marks are never mixed in: granted by default or not, secret or not.
 fn collapse(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
     let mut kept = Vec::new();
     let mut groups: BTreeMap<Group, (usize, Option<Entry>)> = BTreeMap::new();
@@ -248,8 +248,8 @@ fn collapse(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
     kept
 }
 
-/// The entry without its parameters. Service chaining keeps a name, which tells it from that of a runtime that nobody
-/// described.
+/// The entry without its parameters. Service chaining keeps a name, because without one it stands for a runtime that no
+/// profile describes.
 fn widest_of(entry: &Entry) -> Entry {
     let any = Entry { evidence: Vec::new(), ..Entry::new(entry.capability, "") };
     let any = Entry { opens: entry.opens, ..any.mark_own(entry.own).mark_secret(entry.secret) };
@@ -303,7 +303,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// Whatever was there is in something that is as wide, as secret, and no more granted by default.
+        /// Every entry stays covered by one that is as wide, as secret, and not granted by default if it was not.
         #[test]
         fn collapsing_never_narrows(
             marks in prop::collection::vec((any::<bool>(), prop::bool::weighted(0.1), 0..2_usize), 0..1500)
@@ -329,10 +329,10 @@ mod tests {
 pub struct Capabilities {
     /// What the program can call.
     pub requires: Vec<Entry>,
-    /// What is handed over whatever the program can call.
+    /// What is handed over, whether or not the program can call it.
     pub ambient: Vec<Entry>,
-    /// What it can call and is handed, with the narrower parameters of the two.
+    /// What it can call and is handed, with the narrower of each two parameters.
     pub effective: Vec<Entry>,
-    /// What it can call and is not handed: the program will fail there.
+    /// What it can call but is not handed: those calls will fail.
     pub missing: Vec<Entry>,
 }

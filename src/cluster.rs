@@ -403,7 +403,7 @@ spec:
             (
                 "{apiVersion: v1, kind: LimitRange, spec: {limits: [{type: Pod, max: {cpu: lots}}]}}"
                     .to_owned(),
-                "`max.cpu` is `lots`, which is no quantity",
+                "`max.cpu` is `lots`, which is not a quantity",
             ),
         ];
         for (text, expected) in table {

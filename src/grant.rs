@@ -1,5 +1,5 @@
-//! Who may do what: `WasiGrant` objects, the index that finds the ones for a container, and coverage. Beside them
-//! `WasiException`, which says whom a rule exempts until when: the same subjects, the same files, the same checks.
+//! Who may do what: `WasiGrant` objects, the index that finds those for a container, and coverage. With them
+//! `WasiException`, which exempts pods from a rule for a time: it has the same subjects, files and checks.
 
 pub mod check;
 pub mod cover;

@@ -377,6 +377,7 @@ pub mod module;
 pub mod names;
 pub mod path;
 pub mod platform;
+pub mod prefix;
 pub mod program;
 pub mod reference;
 pub mod rootfs;

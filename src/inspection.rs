@@ -1,4 +1,4 @@
-//! What every container of a workload really starts: the pod spec's images joined with the facts about them.
+//! What every container of a workload really starts: the images of the pod spec, joined with the facts about them.
 
 use std::sync::Arc;
 
@@ -11,26 +11,26 @@ use crate::workload::Role;
 /// All images of one workload, in the order of [`crate::workload::Workload::images`].
 #[derive(Debug, Clone, Default)]
 pub struct Inspection {
-    /// One entry per image use.
+    /// One entry per use of an image.
     pub containers: Vec<Container>,
 }
 
 /// One container (or image volume) and what is known about it.
 #[derive(Debug, Clone)]
 pub struct Container {
-    /// The list that it stands in.
+    /// The list of the pod spec that it is in.
     pub role: Role,
     /// Its position in that list.
     pub index: usize,
     /// Its name.
     pub name: String,
-    /// The image as written in the object that was reviewed.
+    /// The image as written in the reviewed object.
     pub image: String,
-    /// What was found out about the image.
+    /// The result of the image's look-up.
     pub lookup: LookupResult,
 }
 
-/// The outcome of a look-up.
+/// The result of a look-up.
 #[derive(Debug, Clone)]
 pub enum LookupResult {
     /// The image was read.
@@ -42,12 +42,12 @@ pub enum LookupResult {
     },
     /// The image could not be read.
     Unread {
-        /// Why.
+        /// The error of the look-up.
         error: Arc<lookup::Error>,
     },
 }
 
-/// A one-word summary of a finding, used in records and metrics.
+/// A one-word summary of what a container starts, for records and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProgramClass {
@@ -57,9 +57,9 @@ pub enum ProgramClass {
     Linux,
     /// Native code in an image that is packed as Wasm.
     Native,
-    /// Wasm or not, nobody can tell.
+    /// Unknown whether it is Wasm.
     Unknown,
-    /// Not read.
+    /// The image was not read.
     Unread,
 }
 
@@ -77,7 +77,7 @@ impl ProgramClass {
 }
 
 impl Container {
-    /// The facts and the program, when the image was read.
+    /// The facts and the program, if the image was read.
     pub fn known(&self) -> Option<(&ImageFacts, &Program)> {
         match &self.lookup {
             LookupResult::Known { facts, program } => Some((facts, program)),
@@ -85,14 +85,14 @@ impl Container {
         }
     }
 
-    /// Whether it is not known what the container starts: its image was not read, or its program was not recognised. An
+    /// Whether it is unknown what the container starts: its image was not read, or its program was not recognised. An
     /// image volume starts nothing.
     pub fn is_open(&self) -> bool {
         self.role != Role::ImageVolume
             && self.known().is_none_or(|(_, program)| matches!(program, Program::Unknown { .. }))
     }
 
-    /// Why it is not known what the container starts; `None` where it is.
+    /// Why it is unknown what the container starts; `None` if it is known.
     pub fn reason(&self) -> Option<String> {
         match &self.lookup {
             LookupResult::Unread { error } => Some(error.to_string()),
@@ -101,7 +101,7 @@ impl Container {
         }
     }
 
-    /// Summary of the finding.
+    /// The summary of what it starts.
     pub fn class(&self) -> ProgramClass {
         match &self.lookup {
             LookupResult::Unread { .. } => ProgramClass::Unread,

@@ -5,9 +5,8 @@
 //!                                        └ judge → PolicyInput → Verdict ───────┴→ Answer → bytes
 //!                                                                                 └→ Record → audit sinks, metrics
 //! ```
-//!
-//! One direction: nothing later is read by something earlier. Each module owns one stage and one error enum;
-//! [`admission`] is the only module that knows their order, and the only place where an error becomes an answer.
+//! Data flows in one direction: no stage reads from a later one. Each module owns one stage and one error enum. Only
+//! [`admission`] knows their order, and only there an error becomes an answer.
 //! `ARCHITECTURE.md` has the map, `tests/architecture.rs` holds the code to it.
 
 pub mod admission;

@@ -18,18 +18,18 @@ pub use error::Error;
 pub use inspector::Inspector;
 pub use options::LookupOptions;
 
-/// What happened so far, for metrics. All but `names`, `digests` and `layer_bytes` only grow.
+/// Counters and gauges for metrics. All but `names`, `digests` and `layer_bytes` only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Questions answered from memory.
+    /// Requests answered from memory.
     pub hits: u64,
-    /// Questions that had to wait for a look-up, their own or one that was under way.
+    /// Requests that had to wait for a look-up, their own or one under way.
     pub misses: u64,
-    /// Questions answered with what a tag meant before, because its registry could not be asked.
+    /// Requests answered with what a tag resolved to before, because its registry could not be asked.
     pub stale: u64,
-    /// Questions for which the disk knew what memory did not.
+    /// Requests answered from disk that memory could not answer.
     pub disk_hits: u64,
-    /// Questions answered with a failure that was remembered.
+    /// Requests answered with a remembered failure.
     pub failure_hits: u64,
     /// Look-ups that asked a registry or a folder.
     pub lookups: u64,
@@ -37,15 +37,15 @@ pub struct Stats {
     pub failures: u64,
     /// Image names that are remembered now, approximately.
     pub names: u64,
-    /// Digests that are remembered now, approximately.
+    /// Digests whose facts are remembered now, approximately.
     pub digests: u64,
     /// Memory that is reserved for layers now, in bytes.
     pub layer_bytes: u64,
-    /// The most that was ever reserved for them, in bytes.
+    /// The most memory that was ever reserved for layers, in bytes.
     pub layer_bytes_peak: u64,
 }
 
-/// How long an answer is waited for.
+/// How long a review waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LookupBudget {
     pub(super) whole: Duration,
@@ -53,13 +53,13 @@ pub struct LookupBudget {
 }
 
 impl LookupBudget {
-    /// For a pod that most probably has nothing to do with Wasm: as long, unless the registry is suspect
+    /// The budget of a pod that very likely has nothing to do with Wasm: the same, unless the registry is suspect
     /// ([`BreakerOptions::patience`](crate::registry::BreakerOptions::patience)).
     pub fn doubtful(whole: Duration) -> Self {
         Self { whole, doubtful: true }
     }
 
-    /// What is left of it.
+    /// The rest of the budget.
     fn less(self, spent: Duration) -> Self {
         Self { whole: self.whole.saturating_sub(spent), ..self }
     }

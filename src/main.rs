@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use wasmgate::cli::{self, Exit};
 
-/// Reviews allocate and free many small values; the system allocator of a musl image is several times slower at that.
+/// Reviews allocate and free many small values, and the system allocator of a musl image is several times slower at
+/// that.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -15,7 +16,7 @@ fn main() -> ExitCode {
         Ok(Exit::Unread) => ExitCode::from(3),
         Err(error) if error.was_aborted() => ExitCode::from(130),
         Err(error) => {
-            // Names in it may be foreign; its own line breaks stay.
+            // The message may contain foreign names; its own line breaks stay.
             let message = cli::with_causes(&error);
             let lines: Vec<_> = message.lines().map(cli::render::safe).collect();
             anstream::eprintln!("wasmgate: {}", lines.join("\n"));

@@ -1,5 +1,5 @@
-//! What to change so that the pod runs: runtime class, node affinity, tolerations, size, pinned digests. Pure:
-//! the raw object in, the wanted object and its JSONPatch out.
+//! What to change so that the pod runs: runtime class, node affinity, tolerations, sizes, pinned digests. Pure: takes
+//! the raw object and returns the wanted object and its JSONPatch.
 
 pub mod affinity;
 pub mod draft;
@@ -14,13 +14,16 @@ pub use draft::Error;
 pub use edit::{CHANGED_ANNOTATION, Plan, plan};
 
 use crate::cluster::Cluster;
+use crate::image::prefix::Unpinned;
 use crate::runtime::Runtimes;
 
-/// What a plan depends on besides the object.
+/// What a plan depends on besides the object itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
     /// The runtime profiles.
     pub runtimes: &'a Runtimes,
-    /// The cluster.
+    /// The snapshot of the cluster.
     pub cluster: &'a Cluster,
+    /// The images that keep their tags.
+    pub unpinned: &'a Unpinned,
 }

@@ -1,5 +1,5 @@
-//! Kubernetes quantities as exact integers. A float would turn a limit that a person wrote into another one. What the
-//! configuration writes is parsed when it is loaded, and no review parses it again.
+//! Kubernetes quantities as exact integers; a float would change limits that a person wrote. Quantities of the
+//! configuration are parsed when it is loaded, never in a review.
 
 use std::fmt;
 
@@ -7,26 +7,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-/// Billionths in a whole: the finest step that the API server keeps (`kubernetes/apimachinery:pkg/api/resource/quantity.go`).
+/// Billionths per unit, the finest step that the API server keeps
+/// (`kubernetes/apimachinery:pkg/api/resource/quantity.go`).
 const NANO: i128 = 1_000_000_000;
 
-/// The API server cuts magnitudes to this many wholes.
+/// Largest magnitude that the API server keeps.
 const CAP: i128 = i64::MAX as i128 * NANO;
 
-/// Longest text that is read as a quantity. The longest that anybody means has about thirty characters; foreign
-/// text of megabytes must not cost time.
+/// Longest text that is read as a quantity, in bytes. Real ones have up to about thirty characters; foreign text of
+/// megabytes must not cost time.
 const LONGEST: usize = 256;
 
 /// One mebibyte, in bytes.
 pub const MIB: i128 = 1 << 20;
 
-/// An amount of memory (bytes) or CPU (cores), kept in billionths.
+/// An amount of memory (bytes) or CPU (cores), stored in billionths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Quantity(i128);
 
-/// A text is no quantity.
+/// The text is not a quantity.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{value}` is no quantity; write one such as `32Mi` or `200m`")]
+#[error("`{value}` is not a quantity; write one such as `32Mi` or `200m`")]
 pub struct NotAQuantity {
     /// What was written, cut to 64 characters.
     pub value: String,
@@ -38,7 +39,7 @@ impl NotAQuantity {
     }
 }
 
-/// A quantity of the configuration: the text that was written, parsed once.
+/// A quantity of the configuration: the text as written, parsed once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct WrittenQuantity {
@@ -47,7 +48,7 @@ pub struct WrittenQuantity {
 }
 
 impl WrittenQuantity {
-    /// As it was written.
+    /// The text as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -57,12 +58,12 @@ impl WrittenQuantity {
         self.quantity
     }
 
-    /// An amount of memory, as the gate itself writes it.
+    /// An amount of memory, in the gate's own spelling.
     pub fn memory(quantity: Quantity) -> Self {
         Self { text: quantity.memory(), quantity }
     }
 
-    /// An amount of CPU, as the gate itself writes it.
+    /// An amount of CPU, in the gate's own spelling.
     pub fn cpu(quantity: Quantity) -> Self {
         Self { text: quantity.cpu(), quantity }
     }
@@ -84,24 +85,24 @@ impl From<WrittenQuantity> for String {
 }
 
 impl Quantity {
-    /// Nothing.
+    /// Zero.
     pub const ZERO: Self = Self(0);
     /// One byte: the step in which memory is written.
     pub const BYTE: Self = Self(NANO);
     /// A thousandth of a core: the step in which CPU is written.
     pub const MILLI: Self = Self(NANO / 1000);
 
-    /// So many mebibytes.
+    /// That many mebibytes.
     pub const fn mebibytes(mebibytes: u32) -> Self {
         Self(mebibytes as i128 * MIB * NANO)
     }
 
-    /// So many bytes, cut to what the API server can hold.
+    /// That many bytes, cut to what the API server can hold.
     pub fn from_bytes(bytes: i128) -> Self {
         Self(bytes.saturating_mul(NANO).clamp(-CAP, CAP))
     }
 
-    /// So many thousandths of a core, cut to what the API server can hold.
+    /// That many thousandths of a core, cut to what the API server can hold.
     pub fn from_millis(millis: i128) -> Self {
         Self(millis.saturating_mul(NANO / 1000).clamp(-CAP, CAP))
     }
@@ -120,8 +121,8 @@ impl Quantity {
     }
 
     /// Reads a quantity: `<signed number><suffix>` with the suffixes `Ki…Ei`, `n u m k M G T P E` or a decimal
-    /// exponent. Fractions finer than a billionth are rounded away from zero, and magnitudes are cut at 2⁶³-1, as
-    /// the API server does.
+    /// exponent. Fractions finer than a billionth are rounded away from zero, and magnitudes are cut at 2⁶³-1, as in
+    /// the API server.
     pub fn parse(text: &str) -> Result<Self, NotAQuantity> {
         Self::read(text.trim()).ok_or_else(|| NotAQuantity::new(text))
     }
@@ -160,14 +161,14 @@ impl Quantity {
         }
     }
 
-    /// The next multiple of `step` that is not smaller.
+    /// The smallest multiple of `step` that is not smaller.
     #[must_use]
     pub fn up_to(self, step: Self) -> Self {
         let floor = self.down_to(step);
         if floor == self { floor } else { Self(floor.0.saturating_add(step.0)) }
     }
 
-    /// The next multiple of `step` that is not larger.
+    /// The largest multiple of `step` that is not larger.
     #[must_use]
     pub const fn down_to(self, step: Self) -> Self {
         if step.0 <= 0 {
@@ -176,7 +177,7 @@ impl Quantity {
         Self(self.0.saturating_sub(self.0.rem_euclid(step.0)))
     }
 
-    /// The smallest request that this limit allows under a largest limit-to-request ratio.
+    /// The smallest request that this limit allows under a maximum limit-to-request ratio.
     #[must_use]
     pub fn over(self, ratio: Self) -> Self {
         if ratio.0 <= 0 {
@@ -187,19 +188,19 @@ impl Quantity {
         Self(whole.saturating_add(i128::from(scaled.rem_euclid(ratio.0) != 0)))
     }
 
-    /// The largest limit that this request allows under a largest limit-to-request ratio.
+    /// The largest limit that this request allows under a maximum limit-to-request ratio.
     #[must_use]
     pub const fn times(self, ratio: Self) -> Self {
         Self(self.0.saturating_mul(ratio.0).div_euclid(NANO))
     }
 
-    /// What is left of it without another amount; never less than nothing.
+    /// The difference to another amount, at least zero.
     #[must_use]
     pub fn less(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0).max(0))
     }
 
-    /// As memory is written: in Mi when whole, else in Ki or bytes.
+    /// Spelled as memory: in Mi when whole, else in Ki or bytes.
     pub fn memory(self) -> String {
         let bytes = self.up_to(Self::BYTE).0 / NANO;
         if bytes == 0 {
@@ -213,7 +214,7 @@ impl Quantity {
         }
     }
 
-    /// As CPU is written: in thousandths of a core.
+    /// Spelled as CPU: in thousandths of a core.
     pub fn cpu(self) -> String {
         let millis = self.up_to(Self::MILLI).0 / Self::MILLI.0;
         if millis == 0 { "0".to_owned() } else { format!("{millis}m") }
@@ -228,7 +229,7 @@ impl std::ops::Add for Quantity {
     }
 }
 
-/// For debugging and for quantities of neither memory nor CPU: wholes and billionths.
+/// For debugging, and for quantities of neither memory nor CPU: whole units, or billionths.
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 % NANO == 0 { write!(f, "{}", self.0 / NANO) } else { write!(f, "{}n", self.0) }
@@ -241,7 +242,7 @@ fn digits(text: &str) -> (&str, &str) {
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
-/// What a suffix multiplies by.
+/// The factor of a suffix.
 #[derive(Debug, Clone, Copy)]
 enum Scale {
     /// A power of ten.
@@ -273,8 +274,8 @@ impl Scale {
         })
     }
 
-    /// `whole.fraction` times this, in billionths, rounded up. Worked out on decimal digits, so that nothing is lost
-    /// before the rounding, however many of them there are.
+    /// `whole.fraction` times this, in billionths, rounded up. Computed on decimal digits, so that nothing is lost
+    /// before the rounding, however many there are.
     fn nanos(self, whole: &str, fraction: &str) -> i128 {
         let mut number: Vec<u32> =
             whole.chars().chain(fraction.chars()).filter_map(|c| c.to_digit(10)).collect();
@@ -314,7 +315,7 @@ fn shifted(number: &[u32], power: i64) -> i128 {
     let append =
         |value: i128, digit: u32| value.saturating_mul(10).saturating_add(i128::from(digit)).min(CAP);
     let mut value = kept.iter().fold(0, |value, digit| append(value, *digit));
-    // Past forty zeros every number but zero is over the cap.
+    // With more than forty zeros, every number but zero exceeds the cap.
     for _ in 0..power.clamp(0, 40) {
         value = append(value, 0);
     }
@@ -433,7 +434,7 @@ mod tests {
         assert_eq!(Quantity::from_json(&json!(1e-7)), Ok(Quantity(100)));
         for wrong in [json!(true), json!(["1"]), json!({}), json!("1 Mi")] {
             let error = Quantity::from_json(&wrong).unwrap_err().to_string();
-            assert!(error.contains("is no quantity; write one such as"), "{error}");
+            assert!(error.contains("is not a quantity; write one such as"), "{error}");
         }
         assert_eq!(Quantity::parse(&"x".repeat(500)).unwrap_err().value, "x".repeat(64));
     }
@@ -509,7 +510,7 @@ mod tests {
                 Quantity::parse(&format!("{whole}.{fraction}{suffix}")).unwrap()
             };
             let order = compare(&model(&a.0, &a.1, &a.2), &model(&b.0, &b.1, &b.2));
-            // Rounding up to a billionth may make two values equal; it never turns their order round.
+            // Rounding up to a billionth may make two values equal; it never reverses their order.
             let seen = read(&a).cmp(&read(&b));
             prop_assert!(seen == order || seen == Ordering::Equal);
             let fine = |suffix: &str, fraction: &str| matches!(suffix, "n" | "u" | "m") && !fraction.is_empty();

@@ -1,7 +1,8 @@
 //! Images from registries that speak the distribution API (OCI distribution-spec).
 //!
-//! A cold look-up is as few requests as there are things to read: nobody is asked `GET /v2/` first, how a registry
-//! wants to be asked is learnt from its first refusal and remembered, and tokens are kept while they live.
+//! A cold look-up takes one request for each thing that must be read. It sends no `GET /v2/` first: it learns from a
+//! registry's first refusal which authentication the registry wants, remembers that, and keeps tokens until they
+//! expire.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -53,14 +54,14 @@ pub use secret::SecretText;
 /// How much of an error's body is read, in bytes.
 const ERROR_BODY: usize = 8 << 10;
 
-/// Wait before the second try of a request that failed in a way that may pass.
+/// Pause before the second try of a request that failed in a way that may pass.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Registries, as a source of images. Cheap to clone.
+/// Registries as a source of images. Cheap to clone.
 #[derive(Clone)]
 pub struct Registry {
     inner: Arc<Inner>,
-    /// Credentials of whoever the image is looked at for; tried before the platform's own.
+    /// Credentials of the pod that the image is looked up for; tried before the platform's own.
     asker: Asker,
 }
 
@@ -80,19 +81,20 @@ impl fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// Sets up clients; reads the CAs and the docker config.
+    /// Sets up the clients; reads the CAs and the docker config.
     pub fn new(guard: Guard, options: &RegistryOptions) -> Result<Self, Error> {
         let system: Arc<dyn Resolver> = Arc::new(System);
         Self::with_resolver(guard, options, &system)
     }
 
-    /// The same, with names resolved by somebody else than the operating system.
+    /// The same with another resolver than the operating system's.
     pub fn with_resolver(
         guard: Guard,
         options: &RegistryOptions,
         resolver: &Arc<dyn Resolver>,
     ) -> Result<Self, Error> {
-        // The client takes the process's provider. Whoever installs one first wins, and either is ring.
+        // The client takes the provider of the process. If another thread installs one first, that is fine: either is
+        // ring.
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
@@ -121,8 +123,8 @@ impl Registry {
         Ok(Self { inner: Arc::new(inner), asker: Asker::default() })
     }
 
-    /// The same registries, asked on behalf of a pod: with its credentials before the platform's own, as the kubelet does
-    /// it (`kubernetes:pkg/credentialprovider/secrets/secrets.go`, `MakeDockerKeyring`).
+    /// The same registries, asked for a pod: its credentials are tried before the platform's own, in the order of the
+    /// kubelet (`kubernetes:pkg/credentialprovider/secrets/secrets.go`, `MakeDockerKeyring`).
     #[must_use]
     pub fn asked_by(&self, asker: &Asker) -> Self {
         Self { inner: self.inner.clone(), asker: asker.clone() }
@@ -133,18 +135,17 @@ impl Registry {
         &self.inner.guard
     }
 
-    /// Whether a registry that would be asked for an image on behalf of this pod does not answer.
+    /// Whether one of the registries that would be asked for the image does not answer this pod.
     pub(crate) fn is_suspect(&self, reference: &Reference, asker: &Asker) -> bool {
         self.inner.sites(reference).iter().any(|site| self.inner.breakers.is_suspect(&asker.scope(site)))
     }
 
-    /// Asks the mirrors in order, and at last the registry itself; what a mirror says is believed only when it has
-    /// what is asked for.
+    /// Asks the mirrors in order and the registry itself last. A mirror's answer counts only when it has the content.
     async fn fetch(&self, reference: &Reference, thing: &Thing<'_>, limit: u64) -> Result<Bytes, Trouble> {
         for site in self.inner.sites(reference) {
             match self.fetch_from(&site, thing, limit).await {
                 Err(trouble) if site.stands_for.is_some() => {
-                    tracing::debug!(mirror = %site.registry, image = %reference, ?trouble, "A mirror did not help");
+                    tracing::debug!(mirror = %site.registry, image = %reference, ?trouble, "a mirror did not have the content");
                 }
                 outcome => return outcome,
             }
@@ -152,7 +153,7 @@ impl Registry {
         Err(Trouble::Other("no registry was asked".into()))
     }
 
-    /// Asks one registry, twice where that may help.
+    /// Asks one registry; asks again when a second try may help.
     async fn fetch_from(&self, site: &Site, thing: &Thing<'_>, limit: u64) -> Result<Bytes, Trouble> {
         let first = self.fetch_once(site, thing, limit).await;
         let Err(Trouble::Passing(_)) = first else { return first };
@@ -177,8 +178,8 @@ impl Registry {
             };
             return Err(message::explain(&answer));
         }
-        // A manifest is short and comes from the registry itself: until it is here, the registry has not answered. A blob
-        // may be long, and come from elsewhere.
+        // A manifest is short and the registry serves it itself, so the registry has answered only when the manifest is
+        // here. A blob may be long, and may come from another host.
         if matches!(thing, Thing::Manifest { .. }) {
             asking.permit.asks();
         }

@@ -1,6 +1,6 @@
-//! The runtimes of a cluster: which image kinds each one runs, where its nodes are, and which size a workload gets on it,
-//! from the configuration; and, for each family of them, what it starts from an image and what it hands over, from its
-//! own code ([`family`]).
+//! The runtimes of a cluster. The configuration says which image kinds each one runs, where its nodes are, and which
+//! size a workload gets on it. The runtime's family, from the runtime's own code, says what it starts from an image and
+//! what it hands over ([`family`]).
 
 pub mod answers;
 pub mod choice;
@@ -34,14 +34,14 @@ use crate::quantity::{Quantity, WrittenQuantity};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SizingMode {
-    /// Fill in what is missing, keep what is written.
+    /// Fill in what is missing; keep what is written.
     #[default]
     Fill,
-    /// Also bring what is written between the floor and the profile's limits.
+    /// Also bring what is written into the range from the floor to the profile's limits.
     Clamp,
 }
 
-/// The size that a Wasm container gets on a runtime. Memory in bytes, CPU in thousandths of a core.
+/// The size that a Wasm container gets on a runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Sizing {
@@ -55,8 +55,8 @@ pub struct Sizing {
     pub cpu_limit: WrittenQuantity,
     /// What to do with values that a person wrote.
     pub mode: SizingMode,
-    /// Memory that the runtime itself needs in the container's cgroup before any module is loaded.
-    /// By default 24Mi for Spin and 4Mi for every other runtime.
+    /// Memory that the runtime itself needs in the container's cgroup before it loads a module.
+    /// Default: 24Mi for Spin and 4Mi for every other runtime.
     pub base_memory: Option<WrittenQuantity>,
 }
 
@@ -73,7 +73,7 @@ impl Default for Sizing {
     }
 }
 
-/// One runtime: a RuntimeClass, and what is true of the shim behind it.
+/// One runtime: a RuntimeClass, and the properties of the shim behind it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Profile {
@@ -84,8 +84,8 @@ pub struct Profile {
     /// Other RuntimeClass names that lead to the same shim.
     #[serde(default)]
     pub aliases: BTreeSet<String>,
-    /// Handlers of the node's container runtime that are this shim, beside the names above: a RuntimeClass of any name
-    /// with one of them leads here.
+    /// Handlers of the node's container runtime that lead to this shim, in addition to the names above: a RuntimeClass
+    /// of any name with one of them is this runtime.
     #[serde(default)]
     pub handlers: BTreeSet<String>,
     /// Labels that a RuntimeClass must have to be written on pods; empty for any. For clusters with several classes of
@@ -94,10 +94,10 @@ pub struct Profile {
     pub class_labels: BTreeMap<String, String>,
     /// Image kinds that the shim can start.
     pub runs: BTreeSet<ImageKind>,
-    /// The runtime itself, which says what it starts and what it hands over.
+    /// The runtime's family, which says what it starts and what it hands over.
     pub ambient: Family,
-    /// Whether this build of the shim keeps `/proc`, `/sys` and `/dev` from the programs that it runs, so that a program
-    /// which opens files does not reach the process that runs it. No shim that is published does.
+    /// Whether this build of the shim hides `/proc`, `/sys` and `/dev` from the programs that it runs, so that a
+    /// program which opens files cannot reach the process that runs it. No published shim does.
     #[serde(default)]
     pub hides_host_process: bool,
     /// Requirements that are ANDed into every term of the required node affinity.
@@ -124,18 +124,18 @@ impl Profile {
     }
 }
 
-/// All runtimes, and which one each image kind is placed on.
+/// All runtimes, and the one on which each image kind is placed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Runtimes {
     /// The profiles, in configuration order.
     pub profiles: Vec<Profile>,
-    /// Image kind → name of the profile that it is placed on.
+    /// Image kind → name of the profile on which it is placed.
     pub placement: BTreeMap<ImageKind, String>,
 }
 
 impl Runtimes {
-    /// The profile that `runtime_class` leads to, by name or alias; `None` for a class that is not a Wasm runtime
-    /// as far as the configuration knows.
+    /// The profile of `runtime_class`, by name or alias; `None` for a class that the configuration does not know as a
+    /// Wasm runtime.
     pub fn by_class(&self, runtime_class: &str) -> Option<&Profile> {
         self.profiles.iter().find(|p| p.runtime_class == runtime_class || p.aliases.contains(runtime_class))
     }
@@ -145,7 +145,7 @@ impl Runtimes {
         self.profiles.iter().find(|profile| profile.has_handler(handler))
     }
 
-    /// The profile that images of `kind` are placed on.
+    /// The profile on which images of `kind` are placed.
     pub fn for_kind(&self, kind: ImageKind) -> Option<&Profile> {
         let name = self.placement.get(&kind)?;
         self.profiles.iter().find(|p| &p.name == name)
@@ -167,14 +167,14 @@ impl Default for Runtimes {
     }
 }
 
-/// runwasi's wasmtime shim. `wasmtime` is the name that runwasi's documentation and k3s use, `wasm` runwasi's quick
-/// start, `wasmtime-v1` runtime-class-manager (`k3s-io/k3s:manifests/runtimes.yaml`, `runwasi:test/k8s/deploy.yaml`).
+/// runwasi's wasmtime shim. runwasi's documentation and k3s call it `wasmtime`, runwasi's quick start `wasm`, and
+/// runtime-class-manager `wasmtime-v1` (`k3s-io/k3s:manifests/runtimes.yaml`, `runwasi:test/k8s/deploy.yaml`).
 fn wasmtime() -> Profile {
     let runs = [ImageKind::Module, ImageKind::Component, ImageKind::HttpComponent];
     built_in("wasmtime", "wasmtime", &["wasm", "wasmtime-v1"], &runs, Family::RunwasiWasmtime)
 }
 
-/// The Spin shim. `wasmtime-spin-v2` is the nearest thing to a standard name
+/// The Spin shim. `wasmtime-spin-v2` is the nearest to a standard name
 /// (`containerd-shim-spin:deployments/k8s/all-in-one-demo.yaml`); runtime-class-manager calls the handler `spin-v2`
 /// (`runtime-class-manager:config/samples/sample_shim_spin.yaml`).
 fn spin() -> Profile {
@@ -183,16 +183,17 @@ fn spin() -> Profile {
     Profile { handlers: ["spin-v2".to_string()].into(), ..profile }
 }
 
-/// runwasi's WasmEdge shim, whose class has one name everywhere (`k3s-io/k3s:manifests/runtimes.yaml`,
-/// `KWasm/kwasm-node-installer:example/runtimeclass.yaml`). Nothing is placed here: a class that exists says nothing about nodes.
+/// runwasi's WasmEdge shim, whose class has the same name everywhere (`k3s-io/k3s:manifests/runtimes.yaml`,
+/// `KWasm/kwasm-node-installer:example/runtimeclass.yaml`). No kind is placed here: that a class exists does not mean
+/// that nodes have the shim.
 fn wasmedge() -> Profile {
     built_in("wasmedge", "wasmedge", &[], &[ImageKind::Module], Family::RunwasiWasmedge)
 }
 
-/// Nothing is placed here. The profile says that these classes are Wasm runtimes, so that an image that nobody could
-/// read is refused under them, and that they are taken to hand over everything: of
-/// `wasmer` and `wamr` nobody looked at the network, and behind `crun` may be any of its handlers. Where the platform knows, it
-/// writes a profile of its own, such as `ambient: crun-wasmtime`.
+/// No kind is placed here. The profile only declares these classes to be Wasm runtimes, so that an unreadable image is
+/// refused under them, and assumes that they hand over everything: the network of `wasmer` and `wamr` is not
+/// documented, and `crun` may have any of its handlers. A platform that knows better writes a profile of its own, such
+/// as `ambient: crun-wasmtime`.
 fn other() -> Profile {
     let aliases = [
         "wamr",
@@ -217,7 +218,8 @@ fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambie
         runs: runs.iter().copied().collect(),
         ambient,
         hides_host_process: false,
-        // Every Wasm shim runs on Linux; labels of a provisioner belong into the configuration, where a person knows them.
+        // Every Wasm shim runs on Linux. Labels of a provisioner belong in the configuration, where a person knows
+        // them.
         node_affinity: vec![NodeSelectorRequirement {
             key: "kubernetes.io/os".into(),
             operator: "In".into(),

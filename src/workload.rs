@@ -11,7 +11,7 @@ mod spin_app;
 pub use container::ContainerSpec;
 pub use error::Error;
 pub use kind::{Description, Kind, Kinds};
-pub use read::{as_judged, changed, read};
+pub use read::{as_judged, changed, read, unchanged_ephemeral};
 
 use std::collections::BTreeMap;
 

@@ -2,6 +2,7 @@
 //! come through [`examine`], and [`examine`] has the order of its stages.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -19,7 +20,7 @@ use crate::inspection::{Container, Inspection, LookupResult};
 use crate::judge::input::UserFacts;
 use crate::judge::{self, Case, ExemptionContext, PolicyInput, RequestFacts, Verdict};
 use crate::lookup::{Inspector, LookupBudget};
-use crate::plan::{self, Context, Plan, placement};
+use crate::plan::{self, Plan, placement};
 use crate::policy::Evaluation;
 use crate::registry::Puller;
 use crate::review::Webhook;
@@ -219,8 +220,7 @@ pub async fn inspect(
     if !deep {
         found = look_at_all(inspector, workload, true, budget.saturating_sub(started.elapsed())).await;
     }
-    let context = Context { runtimes: &state.runtimes, cluster: &state.cluster };
-    match placement::expected(&found, &context) {
+    match placement::expected(&found, &state.plan_context()) {
         Some(profile) if class.is_none() => under(profile.ambient, found, workload),
         _ => found,
     }
@@ -294,8 +294,7 @@ fn starts_wasm_file(image: &ImageUse<'_>) -> bool {
 
 /// Plans the changes to an object.
 pub fn plan(state: &State, raw: &Value, workload: &Workload, inspection: &Inspection) -> Result<Plan, Error> {
-    let context = Context { runtimes: &state.runtimes, cluster: &state.cluster };
-    Ok(plan::plan(raw, workload, inspection, &context)?)
+    Ok(plan::plan(raw, workload, inspection, &state.plan_context())?)
 }
 
 fn planned(
@@ -318,16 +317,19 @@ pub async fn judge<K>(
 ) -> Judged<K> {
     let state = asked.state;
     let request = request_facts(asked.review);
+    let unchanged = unchanged_ephemeral(asked.review, workload);
     let case = Case {
         request: &request,
         object,
         workload,
         inspection,
+        unchanged: &unchanged,
         runtimes: &state.runtimes,
         cluster: &state.cluster,
         class_for: state.class_for(),
         grants: &state.grants,
         options: &state.options,
+        unpinned: &state.unpinned,
         now: asked.clock.now(),
     };
     let input = judge::prepare(&case);
@@ -337,6 +339,14 @@ pub async fn judge<K>(
     let verdict = verdict(asked, workload, inspection, evaluation);
     let missing_class = missing_class(state, workload);
     Judged { judgement: Judgement { verdict, failed_bundles, missing_class }, kept }
+}
+
+/// The ephemeral containers that an update leaves as they are.
+fn unchanged_ephemeral(review: &Review, workload: &Workload) -> BTreeSet<String> {
+    let updated = review.operation == Operation::Update && workload.spec.ephemeral_containers.is_some();
+    let old = review.old_object.as_deref().filter(|_| updated);
+    let old = old.and_then(|old| workload::read(old.get(), workload.kind, &review.namespace).ok());
+    old.map_or_else(BTreeSet::new, |old| workload::unchanged_ephemeral(workload, &old))
 }
 
 /// The API server refuses a new pod of such a class by itself; one that runs already may outlive its class.

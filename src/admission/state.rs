@@ -7,7 +7,9 @@ use thiserror::Error;
 
 use crate::cluster::Cluster;
 use crate::grant::{Exceptions, Grants};
+use crate::image::prefix::Unpinned;
 use crate::judge::{ClassFor, Enforcement, EnforcementSettings, PolicyOptions};
+use crate::plan;
 use crate::policy::PolicySet;
 use crate::runtime::{Profile, Runtimes};
 use crate::workload::Kinds;
@@ -53,6 +55,8 @@ pub struct State {
     pub enforcement: EnforcementSettings,
     /// The kinds that make pods.
     pub kinds: Kinds,
+    /// The images that keep their tags.
+    pub unpinned: Unpinned,
     /// Namespaces that the gate never touches, its own among them.
     pub exempt_namespaces: BTreeSet<String>,
     /// Follows from `runtimes` and `cluster`, so it is made where these two are put together and nowhere else.
@@ -72,6 +76,7 @@ impl State {
             options: PolicyOptions::default(),
             enforcement: EnforcementSettings::default(),
             kinds: Kinds::default(),
+            unpinned: Unpinned::default(),
             exempt_namespaces: BTreeSet::new(),
         }
     }
@@ -80,6 +85,11 @@ impl State {
     #[must_use]
     pub fn with_cluster(self, cluster: Arc<Cluster>) -> Self {
         Self { class_for: Arc::new(class_for(&self.runtimes, &cluster)), cluster, ..self }
+    }
+
+    /// What plans depend on besides the object.
+    pub fn plan_context(&self) -> plan::Context<'_> {
+        plan::Context { runtimes: &self.runtimes, cluster: &self.cluster, unpinned: &self.unpinned }
     }
 
     /// Image kind → the class that pods of that kind are placed on.

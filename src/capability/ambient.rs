@@ -1,5 +1,5 @@
-//! What the runtime and the pod spec hand over, one entry per thing: this mount, that variable, the network. Which
-//! things a runtime hands over is its own answer ([`crate::runtime::Runtime::hands_over`]); here they become entries.
+//! What the runtime and the pod spec hand over, one entry each: this mount, that variable, the network. The runtime's
+//! family decides which ([`crate::runtime::Runtime::hands_over`]); this module turns them into entries.
 
 mod pod;
 mod spin;
@@ -18,7 +18,7 @@ use crate::workload::Workload;
 pub(super) use pod::Pod;
 pub use spin::UNRESOLVED;
 
-/// What stands between an image and the things that it is handed.
+/// The facts, pod and runtime that decide what an image is handed.
 #[derive(Debug)]
 pub(super) struct Host<'a> {
     pub facts: &'a ImageFacts,
@@ -37,13 +37,13 @@ impl<'a> Host<'a> {
         Self { facts: known.0, program: known.1, pod: Pod::new(workload, container), profile }
     }
 
-    /// The runtime; one that no profile describes is taken to hand over everything.
+    /// The runtime's family; one that no profile describes is assumed to hand over everything.
     fn family(&self) -> Family {
         self.profile.map_or(Family::Everything, |profile| profile.ambient)
     }
 
-    /// A program that the runtime is not known to run gets the widest treatment: what a shim does with a kind that it was
-    /// not made for is not written down anywhere.
+    /// A program that the runtime is not known to run is assumed to be handed everything: what a shim does with a kind
+    /// that it was not made for is documented nowhere.
     fn handover(&self) -> Handover {
         let Program::Wasm { kind, .. } = self.program else { return Handover::Everything };
         match self.family().runtime().hands_over(*kind) {
@@ -52,7 +52,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// The runtime as messages name it.
+    /// The runtime's name for messages.
     pub fn runtime(&self) -> Cow<'a, str> {
         match (self.profile, self.pod.runtime_class()) {
             (Some(profile), _) => format!("runtime {}", profile.name).into(),
@@ -74,7 +74,7 @@ impl<'a> Host<'a> {
         self.handover() != Handover::SpinManifest || spin::retains(&self.pod, &component.id)
     }
 
-    /// Whether every unit is handed the same, so that it need be worked out once.
+    /// Whether every unit is handed the same, so that one computation is enough.
     pub fn treats_units_alike(&self) -> bool {
         self.handover() != Handover::SpinManifest
     }
@@ -89,7 +89,7 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// What the program as a whole is handed, beside its units: a Spin app's triggers, and what is loaded beside it.
+    /// What the program as a whole is handed beside its units: a Spin app's triggers, and plug-ins loaded beside it.
     pub fn hands_over_to_app(&self) -> Vec<Entry> {
         merge(match self.handover() {
             Handover::SpinManifest | Handover::SpinLayer => spin::app(self),
@@ -100,7 +100,7 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// What starts a single Wasm layer on the Spin shim, which makes up an application around it.
+    /// What starts a single Wasm layer on the Spin shim, which wraps an application around it.
     pub fn starts_layer(&self) -> Option<Entry> {
         (self.handover() == Handover::SpinLayer).then(|| {
             let why = format!("{} gives a single Wasm layer an http trigger", self.runtime());
@@ -113,12 +113,12 @@ impl<'a> Host<'a> {
             || self.family().runtime().native_ways().contains(&NativeWay::PlugIns)
     }
 
-    /// Whether the program is a command component that cannot be linked because of an import of `wasi:http`.
+    /// Whether the program is a command component that cannot be linked because it imports `wasi:http`.
     pub fn lacks_http(&self) -> bool {
         matches!(self.program, Program::Wasm { kind, .. } if self.family().runtime().lacks_http(*kind))
     }
 
-    /// The whole taxonomy without parameters, and what the pod spec names.
+    /// All capabilities without parameters, and what the pod spec names.
     fn everything(&self) -> Vec<Entry> {
         let why = format!("{}: taken to hand over everything", self.runtime());
         let mut entries: Vec<Entry> = Capability::ALL.iter().map(|c| Entry::new(*c, &*why)).collect();
@@ -129,8 +129,8 @@ impl<'a> Host<'a> {
         entries
     }
 
-    /// The container's variables: the pod's, then those of the image that the pod does not replace, then those
-    /// that every container gets.
+    /// The container's variables: the pod's, then those of the image that the pod does not replace, then those that
+    /// every container gets.
     fn variables(&self) -> Vec<Entry> {
         let own =
             |name: &str, evidence: &str| Entry::new(Capability::Env, evidence).named(name).mark_own(true);
@@ -143,9 +143,9 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Variables that load a native plug-in into WasmEdge: the shim sets every `WASMEDGE_*` variable of the container in its
-/// own process (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`). Asked for only where the runtime is not
-/// known to be another one.
+/// Variables that load a native plug-in into WasmEdge: the shim sets every `WASMEDGE_*` variable of the container in
+/// its own process (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`). Called unless the runtime is known to
+/// be another one.
 pub(super) fn plugins(host: &Host<'_>) -> Vec<Entry> {
     if !host.loads_plug_ins() {
         return Vec::new();

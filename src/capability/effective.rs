@@ -1,4 +1,4 @@
-//! What a program can really do: what it can call, of what it is handed.
+//! What a program can really do: what it can call and is handed.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use crate::inspection::Container;
 use crate::runtime::Profile;
 use crate::workload::{Role, Workload};
 
-/// The lists of one container under a runtime; `None` for a runtime that no profile describes, which is taken to hand
-/// over everything. Empty where nothing Wasm is started: Linux programs, image volumes, and images that could not be
-/// read, which a rule of its own judges.
+/// The lists of one container under a runtime; `None` for a runtime that no profile describes, which is assumed to hand
+/// over everything. Empty if no Wasm is started: for Linux programs, image volumes, and images that could not be read,
+/// which have a rule of their own.
 pub fn assess(workload: &Workload, container: &Container, profile: Option<&Profile>) -> Capabilities {
     let Some((facts, program)) = container.known() else { return Capabilities::default() };
     if container.role == Role::ImageVolume {
@@ -27,8 +27,8 @@ pub fn assess(workload: &Workload, container: &Container, profile: Option<&Profi
     }
 }
 
-/// Native code: the shims run it as an ordinary container (runwasi's `executor.rs`, `is_linux_container`), so none of
-/// the other names says anything about it.
+/// Native code: the shims run it as an ordinary container (runwasi's `executor.rs`, `is_linux_container`), so the other
+/// capabilities say nothing about it.
 fn native(host: &Host<'_>, source: &str, magic: &str) -> Capabilities {
     let requires = vec![Entry::new(Capability::NativeExec, format!("{magic} program {source}"))];
     let ambient = vec![Entry::new(
@@ -39,9 +39,9 @@ fn native(host: &Host<'_>, source: &str, magic: &str) -> Capabilities {
     Capabilities { requires, ambient, effective: merge(effective), missing }
 }
 
-/// Nobody can tell what is started, so nobody can tell what it calls.
+/// It is unknown which program starts, so it is unknown what it calls.
 fn unnameable(reason: &str) -> Capabilities {
-    let entry = Entry::new(Capability::UnknownImport, format!("nobody can tell what it calls: {reason}"));
+    let entry = Entry::new(Capability::UnknownImport, format!("it is unknown what it calls: {reason}"));
     Capabilities { requires: vec![entry.clone()], effective: vec![entry], ..Capabilities::default() }
 }
 
@@ -57,7 +57,7 @@ fn wasm(host: &Host<'_>, facts: &ImageFacts, program: &Program) -> Capabilities 
     let units = units(facts, program);
     let started: Vec<&Unit<'_>> = units.iter().filter(|unit| host.starts(unit)).collect();
     if let Some(first) = started.first().filter(|_| host.treats_units_alike()) {
-        // Once for all of them: each would be handed every mount and variable of the pod.
+        // Once for all of them: each would list every mount and variable of the pod.
         let ambient = host.hands_over(first);
         add(merge(started.iter().flat_map(|unit| can_call(unit, &ambient))), ambient);
     } else {
@@ -85,7 +85,7 @@ fn wasm(host: &Host<'_>, facts: &ImageFacts, program: &Program) -> Capabilities 
     }
 }
 
-/// What a unit can call; one whose binary was not read can call everything that it is handed.
+/// What a unit can call; a unit whose binary was not read can call everything that it is handed.
 fn can_call(unit: &Unit<'_>, ambient: &[Entry]) -> Vec<Entry> {
     if !unit.modules.is_empty() {
         return unit.requires();
@@ -99,7 +99,7 @@ fn can_call(unit: &Unit<'_>, ambient: &[Entry]) -> Vec<Entry> {
     capabilities.into_iter().map(any).collect()
 }
 
-/// What can be called and is handed over, and what can be called and is not.
+/// Splits what can be called into what is handed over and what is missing.
 fn meet(requires: &[Entry], ambient: &[Entry], host: &Host<'_>) -> (Vec<Entry>, Vec<Entry>) {
     let (mut effective, mut missing) = (Vec::new(), Vec::new());
     for required in requires {
@@ -109,7 +109,7 @@ fn meet(requires: &[Entry], ambient: &[Entry], host: &Host<'_>) -> (Vec<Entry>, 
             continue;
         }
         if is_always_effective(required.capability) {
-            let why = format!("{} may provide it: nobody knows", host.runtime());
+            let why = format!("{} may provide it: no profile says", host.runtime());
             effective.push(required.clone().seen_in(why));
         } else {
             let why = format!("{} hands over none", host.runtime());
@@ -119,8 +119,8 @@ fn meet(requires: &[Entry], ambient: &[Entry], host: &Host<'_>) -> (Vec<Entry>, 
     (effective, missing)
 }
 
-/// Calls that answer "nothing there" rather than fail: every program that a Rust compiler made reads its environment and
-/// can print, and works without.
+/// Calls that answer "nothing there" rather than fail: every program that a Rust compiler made reads its environment
+/// and can print, and works without either.
 const fn is_quiet(capability: Capability) -> bool {
     matches!(
         capability,
@@ -128,25 +128,26 @@ const fn is_quiet(capability: Capability) -> bool {
     )
 }
 
-/// An import that nobody mapped may be linked by some runtime, and native bytes among Wasm layers may be run by an older
-/// shim (before containerd-shim-wasm 1.0.1): neither is known to fail.
+/// Some runtime may link an import that is not in the taxonomy, and an older shim (before containerd-shim-wasm 1.0.1)
+/// may run native bytes among Wasm layers: neither is known to fail.
 const fn is_always_effective(capability: Capability) -> bool {
     matches!(capability, Capability::UnknownImport | Capability::NativeExec)
 }
 
-/// Whether a call reaches a thing that is handed over, by its capability.
+/// Whether a call reaches something that is handed over, by their capabilities.
 fn reaches(required: &Entry, handed: &Entry) -> bool {
     if handed.opens {
         return required.capability == Capability::Fs && required.opens;
     }
-    // Service chaining is an outgoing HTTP request to `*.spin.internal`; without a name it is the unknown runtime's.
+    // Service chaining is an outgoing HTTP request to `*.spin.internal`; without a name it belongs to an unknown
+    // runtime.
     let chains = required.capability == Capability::HttpOutbound
         && handed.capability == Capability::ServiceChaining
         && handed.name.is_some();
     required.capability == handed.capability || chains
 }
 
-/// What a call and a thing that is handed over have in common, the narrower parameters of the two; `None` for nothing.
+/// What a call and a thing that is handed over have in common: the narrower of each two parameters; `None` for nothing.
 fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
     if !reaches(required, handed) {
         return None;
@@ -160,11 +161,11 @@ fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
     entry.host = narrower_host(required.host.as_ref(), handed.host.as_ref());
     entry.access = match (required.access, handed.access) {
         (Some(a), Some(b)) => Some(a.min(b)),
-        // What a file gives that is no file has no access of its own.
+        // Only files have an access of their own, not what is reached by opening one.
         (a, b) => a.filter(|_| entry.capability == required.capability).or(b),
     };
     entry.secret |= required.secret;
-    // Space is kept for what is handed over: that is what the pod's author can change.
+    // Half of the evidence is reserved for what is handed over, because the pod's author can change that.
     entry.evidence = counted_to(required.evidence.clone(), MAX_EVIDENCE / 2);
     entry.evidence.extend(handed.evidence.iter().cloned());
     Some(entry)
@@ -173,7 +174,7 @@ fn narrower(required: &Entry, handed: &Entry) -> Option<Entry> {
 /// Two parameters that have nothing in common.
 struct Disjoint;
 
-/// The narrower of two parameters, an absent one being the widest.
+/// The narrower of two parameters. An absent one is the widest.
 fn pick<T: Clone>(
     a: Option<&T>,
     b: Option<&T>,
@@ -196,7 +197,7 @@ fn narrower_host(required: Option<&WrittenHost>, handed: Option<&WrittenHost>) -
     }
 }
 
-/// A command that imports any interface of `wasi:http`, be it only the types, cannot be linked.
+/// A command that imports any interface of `wasi:http`, even the types alone, cannot be linked.
 fn unlinked_http(units: &[Unit<'_>], missing: &[Entry], host: &Host<'_>) -> Vec<Entry> {
     if missing.iter().any(|entry| entry.capability == Capability::HttpOutbound) {
         return Vec::new();

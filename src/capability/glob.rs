@@ -1,15 +1,16 @@
-//! Name patterns in which `*` stands for any run of characters, the empty one included, and every other character
-//! for itself.
+//! Name patterns in which `*` matches any run of characters, also an empty one, and every other character matches
+//! itself.
 
-/// Whether every name that `narrow` matches is matched by `wide`. A name without `*` is a pattern that matches
-/// itself alone, so this is also plain matching.
+/// Whether every name that `narrow` matches is matched by `wide`. A name without `*` is a pattern that matches only
+/// itself, so this is also plain matching.
 ///
-/// Sound and complete: a `*` in `narrow` can produce a character that `wide` does not have, so only a `*` of `wide`
-/// can absorb it; and a `*` that absorbs one such character absorbs any run. Inclusion is therefore matching `narrow`
-/// as a text, with its own `*` as a character that no literal equals. Time is at most the product of the lengths.
+/// Sound and complete: a `*` in `narrow` can produce a character that `wide` does not have, so only a `*` of `wide` can
+/// absorb it; and a `*` that absorbs one such character absorbs any run. Inclusion is therefore the same as matching
+/// `narrow` as a text, with its own `*` as a character that equals no literal. Time is at most the product of the
+/// lengths.
 pub fn covers(wide: &str, narrow: &str) -> bool {
     let (mut pattern, mut text) = (wide.chars(), narrow.chars());
-    // Where to go on when a literal fails: after the last `*`, with one character more in its run.
+    // Where to resume when a literal does not match: after the last `*`, whose run is extended by one character.
     let mut retry: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
     loop {
         let mut rest = pattern.clone();

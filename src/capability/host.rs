@@ -1,5 +1,5 @@
-//! Host patterns in Spin's grammar (`spin:crates/outbound-networking-config/src/allowed_hosts.rs`), and which of
-//! them covers which.
+//! Host patterns in Spin's grammar (`spin:crates/outbound-networking-config/src/allowed_hosts.rs`), and whether one
+//! covers another.
 //!
 //! ```text
 //! pattern = scheme "://" host [ ":" port ] [ "/" ]
@@ -7,8 +7,8 @@
 //! host    = "*" | "*." suffix | "self" | "self.alt" | CIDR | IP address | "[" IPv6 "]" | name
 //! port    = "*" | number | number ".." number        (half open)
 //! ```
-//!
-//! A port may be left out where the scheme has a default. Names are compared without regard to case. Nothing is
+//! The port may be omitted if the scheme has a default. Names are compared case-insensitively. Nothing is resolved: a
+//! name never matches a CIDR range, so a grant by address does not cover a need by name.
 //! resolved: a name is never taken to lie in a CIDR range, so a grant by address does not cover a need by name.
 
 use std::fmt;
@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The form that a pattern must have, for messages.
+/// The grammar in short, for messages.
 pub const FORM: &str =
     "scheme://host[:port], such as `https://api.example.com`, `postgres://10.0.0.0/8:5432` or `*://*:*`";
 
@@ -47,7 +47,7 @@ pub struct HostPattern {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Host {
     Any,
-    /// Every name that ends with this, which starts with a dot: `*.example.com` does not contain `example.com`.
+    /// Every name that ends with this suffix, which starts with a dot: `*.example.com` does not contain `example.com`.
     Suffix(String),
     Name(String),
     /// A range of addresses; one address is a range of one.
@@ -60,7 +60,7 @@ impl HostPattern {
     /// `*://*:*`.
     pub const ANY: Self = Self { scheme: None, host: Host::Any, ports: None };
 
-    /// Whether everything in `narrow` is in `self`. Reflexive and transitive.
+    /// Whether `self` contains everything in `narrow`. Reflexive and transitive.
     pub fn covers(&self, narrow: &Self) -> bool {
         let scheme = self.scheme.is_none() || self.scheme == narrow.scheme;
         scheme && self.host.covers(&narrow.host) && ports_cover(self.ports, narrow.ports)
@@ -71,7 +71,7 @@ impl HostPattern {
         self.scheme.as_deref()
     }
 
-    /// As [`Self::covers`], without regard to the schemes: a raw socket has none.
+    /// As [`Self::covers`], but ignores the schemes: a raw socket has none.
     pub fn covers_address(&self, narrow: &Self) -> bool {
         self.host.covers(&narrow.host) && ports_cover(self.ports, narrow.ports)
     }
@@ -84,7 +84,7 @@ impl HostPattern {
     }
 
     /// The component id that a Spin application reaches through it by service chaining: `http://<id>.spin.internal`,
-    /// `*` where it reaches all of them.
+    /// `*` if it reaches all of them.
     pub fn chained_component(&self) -> Option<&str> {
         if !self.scheme().is_none_or(|s| s == "http" || s == "https") {
             return None;
@@ -98,10 +98,9 @@ impl HostPattern {
         }
     }
 
-    /// Whether it reaches nothing but the application itself: service chaining or its own origin. Spin chains only
+    /// Whether it reaches only the application itself: by service chaining, or its own origin. Spin chains only
     /// `<id>.spin.internal` over HTTP (`spin:crates/factor-outbound-networking/src/lib.rs`,
-    /// `parse_service_chaining_target`); a deeper name, another scheme, and what else a pattern may stand for go out over
-    /// the network.
+    /// `parse_service_chaining_target`). A deeper name, another scheme, or a wider pattern leads to the network.
     pub fn is_internal(&self) -> bool {
         match &self.host {
             Host::ToSelf => true,
@@ -165,7 +164,7 @@ fn ports_cover(wide: Option<(u16, u32)>, narrow: Option<(u16, u32)>) -> bool {
     }
 }
 
-/// Ports that Spin knows by scheme (`well_known_port`).
+/// Default ports of the schemes that Spin knows (`well_known_port`).
 fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
         "http" => Some(80),
@@ -224,7 +223,7 @@ impl FromStr for HostPattern {
     }
 }
 
-/// `scheme://host`, with the port where it is not the scheme's default.
+/// `scheme://host`, with the port unless it is the scheme's default.
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.scheme().unwrap_or("*"), self.host)?;
@@ -394,7 +393,7 @@ mod tests {
         }
     }
 
-    /// Few distinct values, so that coverage happens.
+    /// Few distinct values, so that patterns cover each other often enough.
     fn pattern() -> impl Strategy<Value = String> {
         let scheme = prop::sample::select(vec!["*", "http", "https", "tcp"]);
         let host = prop::sample::select(vec![

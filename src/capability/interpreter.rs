@@ -1,16 +1,17 @@
-//! Telling a program whose imports say little about it: an interpreter's component can call whatever the interpreter's
-//! standard library can, though the script inside it is one line.
+//! Recognises programs whose imports say little about them: an interpreter's component can call whatever the
+//! interpreter's standard library can, even if the script inside is one line.
 
 use super::required::of_module;
 use super::{Capability, Entry};
 use crate::image::{InterpreterKind, ModuleFacts, WasmFormat};
 
-/// Bytes of code from which on a program is looked at. A guess between two kinds: interpreters with their libraries are
-/// several times as large (componentize-py makes 18 MB of one line of Python), ordinary services several times smaller.
+/// Least code, in bytes, of a likely interpreter. A guess that separates two kinds: interpreters with their libraries
+/// are several times as large (componentize-py makes 18 MB from one line of Python), ordinary services several times
+/// smaller.
 const CODE_BYTES: u64 = 4 << 20;
 
 /// Whether a binary looks like an interpreter, or a program with a whole standard library in it: much code, and imports
-/// for variables, files and some kind of network. A guess by size, for advice and never for a verdict.
+/// for variables, files and some kind of network. A guess, for advice and never for a verdict.
 pub fn is_likely(module: &ModuleFacts) -> bool {
     if module.code_bytes <= CODE_BYTES {
         return false;
@@ -27,9 +28,9 @@ pub fn is_likely(module: &ModuleFacts) -> bool {
     can(&[Capability::Env]) && can(&[Capability::Fs]) && can(&network)
 }
 
-/// How to make a smaller image of a program that an interpreter runs, in the words of the toolchain that packs it:
-/// componentize-py (`componentize-py:README.md`), ComponentizeJS (`ComponentizeJS:types.d.ts`, `disableFeatures`), and for
-/// what is a component already, WASI-Virt.
+/// How to build an interpreted program into an image with fewer imports, in the terms of its toolchain: componentize-py
+/// (`componentize-py:README.md`), ComponentizeJS (`ComponentizeJS:types.d.ts`, `disableFeatures`), or WASI-Virt for an
+/// existing component.
 pub const fn way_out(engine: InterpreterKind, format: WasmFormat) -> &'static str {
     match (engine, format) {
         (InterpreterKind::Cpython, WasmFormat::Component) => {

@@ -12,13 +12,13 @@ use thiserror::Error;
 pub struct UnknownCapability {
     /// What was written.
     pub name: String,
-    /// What may be written, comma-separated.
+    /// The known names, comma-separated.
     pub known: String,
 }
 
 macro_rules! capabilities {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// A capability of the taxonomy: what a grant can name.
+        /// A capability of the taxonomy, which a grant can name.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Capability { $($(#[$doc])* $variant,)* }
 
@@ -26,7 +26,7 @@ macro_rules! capabilities {
             /// Every capability, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The name as it is written in grants, policies and records.
+            /// The name in grants, policies and records.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
@@ -95,11 +95,11 @@ capabilities! {
     NativeExec = "native.exec",
     /// Native plug-ins loaded into the runtime.
     NativePlugin = "native.plugin",
-    /// An import that nobody mapped, by name.
+    /// An import that the taxonomy does not know, by name.
     UnknownImport = "unknown-import",
 }
 
-/// A parameter that a grant can narrow a capability with; the names are those of the grant's fields.
+/// A parameter by which a grant can narrow a capability; the names are those of the grant's fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Parameter {
     /// Host patterns.
@@ -131,7 +131,7 @@ impl Parameter {
 }
 
 impl Capability {
-    /// The parameters that narrow it; anything else in a grant for it would say nothing, and is refused.
+    /// The parameters that narrow it. A grant with any other would say nothing, and is refused.
     pub const fn parameters(self) -> &'static [Parameter] {
         match self {
             Self::Args => &[Parameter::Secrets],
@@ -166,9 +166,9 @@ impl Capability {
         }
     }
 
-    /// Whether every container has it without a grant: printing, telling the time, random bytes and its own
-    /// arguments harm nobody. Files, variables and the network are not among them; what the image brought itself
-    /// is, through [`super::Entry::own`].
+    /// Whether every container has it without a grant: printing, reading the clock, random bytes and a program's own
+    /// arguments are harmless. Files, variables and the network are not among them. What the image brings itself is
+    /// granted through [`super::Entry::own`].
     pub const fn is_default(self) -> bool {
         matches!(self, Self::Stdio | Self::Clock | Self::Random | Self::Args)
     }

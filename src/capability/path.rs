@@ -1,7 +1,7 @@
 //! Absolute paths as trees of whole segments.
 
 /// `path` as an absolute path without `.`, `..`, doubled or trailing slashes. A relative path starts at the root, as
-/// the kubelet takes a relative `mountPath`, and `..` stops there, as a root file system does.
+/// the kubelet takes a relative `mountPath`, and `..` stops at the root, as in a root file system.
 pub fn clean(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {
@@ -16,7 +16,7 @@ pub fn clean(path: &str) -> String {
     format!("/{}", segments.join("/"))
 }
 
-/// Whether the tree at `narrow` lies in the tree at `wide`: `/data` covers `/data/in` and not `/database`.
+/// Whether the tree at `narrow` is within the tree at `wide`: `/data` covers `/data/in` but not `/database`.
 pub fn covers(wide: &str, narrow: &str) -> bool {
     let mut below = segments(narrow);
     segments(wide).all(|segment| below.next() == Some(segment))

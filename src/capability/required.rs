@@ -1,5 +1,5 @@
-//! What a program can call, by the bytes of its modules and, for Spin, its locked app. Never by the image config:
-//! what a config claims about imports is the pusher's word.
+//! What a program can call, according to the bytes of its modules and, for Spin, its locked app. Never according to the
+//! image config: what a config claims about imports is only the word of the person who pushed it.
 
 mod component;
 mod preview1;
@@ -15,13 +15,13 @@ pub fn required(facts: &ImageFacts, program: &Program) -> Vec<Entry> {
     merge(units.iter().flat_map(Unit::requires).chain(of_app(facts, program, |_| true)))
 }
 
-/// The part of a program that gets capabilities of its own: a Spin component, or the whole program elsewhere.
+/// The part of a program that has capabilities of its own: a Spin component, or else the whole program.
 #[derive(Debug)]
 pub(super) struct Unit<'a> {
-    /// The Spin component.
+    /// The Spin component; `None` for a whole program.
     pub component: Option<&'a SpinComponent>,
-    /// Its binaries, upper bound: one that the locked app does not attribute counts for every component, because a
-    /// component's dependencies may inherit all its capabilities.
+    /// Its binaries, as an upper bound: one that the locked app attributes to no component counts for every component,
+    /// because a component's dependencies may inherit all its capabilities.
     pub modules: Vec<&'a ModuleFacts>,
 }
 
@@ -33,7 +33,7 @@ impl Unit<'_> {
     }
 }
 
-/// The units of a program. A program that nobody can name may be any of the image's binaries.
+/// The units of a program. If the program cannot be determined, any of the image's binaries may be it.
 pub(super) fn units<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<Unit<'a>> {
     let modules: Vec<&ModuleFacts> = match program {
         Program::Wasm { modules, .. } => facts.modules_at(modules).collect(),
@@ -50,7 +50,7 @@ pub(super) fn units<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<Unit<'a
     }
 }
 
-/// The locked app, when it is what is started.
+/// The locked app, if the program is one.
 pub(super) fn spin_app<'a>(facts: &'a ImageFacts, program: &Program) -> Option<&'a SpinApp> {
     match program {
         Program::Wasm { kind: crate::image::ImageKind::SpinApp, .. } => facts.spin.as_ref(),
@@ -58,14 +58,14 @@ pub(super) fn spin_app<'a>(facts: &'a ImageFacts, program: &Program) -> Option<&
     }
 }
 
-/// The binaries of an app by what names their component, so that the work grows with the app and not with its square: a
-/// foreigner chooses how many components there are.
+/// The binaries of an app, indexed by component, so that the work is linear in the size of the app: the person who made
+/// the image chooses the number of components.
 struct Owned<'a> {
     modules: Vec<&'a ModuleFacts>,
-    /// Places in the list, by component id and by digest.
+    /// Indices into the list, by component id and by digest.
     by_id: HashMap<&'a str, Vec<usize>>,
     by_source: HashMap<&'a str, Vec<usize>>,
-    /// Those of no component.
+    /// Indices of those that belong to no component.
     loose: Vec<usize>,
 }
 
@@ -100,8 +100,8 @@ impl<'a> Owned<'a> {
     }
 }
 
-/// What the program as a whole does: the triggers that start the kept components of a Spin app, and native code where Wasm
-/// was declared. A trigger of which no component is known counts.
+/// What the program as a whole does: the triggers that start the kept components of a Spin app, and native code where
+/// Wasm was declared. A trigger without a known component counts.
 pub(super) fn of_app(
     facts: &ImageFacts,
     program: &Program,
@@ -157,13 +157,13 @@ fn is_http_handler(export: &str) -> bool {
     matches!(name, "wasi:http/incoming-handler" | "wasi:http/handler")
 }
 
-/// One capability that an import needs, and the functions that show it; none where the interface alone does.
+/// One capability that an import needs, and the functions that show it; no functions if the interface alone shows it.
 #[derive(Debug)]
 struct Need<'a> {
     capability: Capability,
     name: Option<String>,
     access: Option<Access>,
-    /// Whether it can open files, and not only list and change them.
+    /// Whether it can open files, beyond listing and changing them.
     opens: bool,
     interface: &'a str,
     functions: Vec<&'a str>,
@@ -175,7 +175,7 @@ impl<'a> Need<'a> {
     }
 }
 
-/// The import as a person would look for it: `import wasi_snapshot_preview1.path_open`,
+/// The import as a person would search for it: `import wasi_snapshot_preview1.path_open`,
 /// `import wasi:sockets/tcp@0.2.6 [method]tcp-socket.start-connect`.
 fn seen(format: WasmFormat, need: &Need<'_>) -> String {
     let interface = need.interface;
@@ -187,7 +187,7 @@ fn seen(format: WasmFormat, need: &Need<'_>) -> String {
     }
 }
 
-/// The first names of a list that a foreigner may have made long.
+/// The first names of a list, which the person who made the image may have made long.
 fn listed(names: &[&str]) -> String {
     let shown: Vec<&str> = names.iter().take(MAX_EVIDENCE).copied().collect();
     match names.len().saturating_sub(shown.len()) {
@@ -196,7 +196,7 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
-/// A path as it is; a layer digest as long as people write it.
+/// A path as it is; a layer digest shortened as usual.
 fn place(source: &str) -> String {
     match source.strip_prefix("sha256:") {
         Some(hex) => format!("layer sha256:{}", hex.get(..12).unwrap_or(hex)),

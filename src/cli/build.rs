@@ -95,6 +95,7 @@ pub async fn state(settings: &Settings) -> Result<State, Error> {
     state.options.clone_from(&settings.file.policies.options);
     state.enforcement.clone_from(&settings.file.enforcement);
     state.kinds = Kinds::new(&settings.file.workloads);
+    state.unpinned.clone_from(&settings.unpinned);
     state.exempt_namespaces.clone_from(&settings.file.exempt_namespaces);
     Ok(state)
 }

@@ -61,7 +61,7 @@ impl ResourceBounds {
 
 /// An amount of a LimitRange that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{field}` is `{value}`, which is no quantity; write one such as `64Mi` or `500m`")]
+#[error("`{field}` is `{value}`, which is not a quantity; write one such as `64Mi` or `500m`")]
 pub struct UnreadableAmount {
     /// Field of the item, such as `max.memory`.
     pub field: String,
@@ -163,6 +163,9 @@ mod tests {
     fn an_amount_that_is_none_is_named() {
         let items = from_value(json!([{"type": "Pod", "max": {"memory": "lots"}}])).unwrap();
         let error = LimitRanges::of(items).unwrap_err().to_string();
-        assert_eq!(error, "`max.memory` is `lots`, which is no quantity; write one such as `64Mi` or `500m`");
+        assert_eq!(
+            error,
+            "`max.memory` is `lots`, which is not a quantity; write one such as `64Mi` or `500m`"
+        );
     }
 }

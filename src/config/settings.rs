@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 
 use super::{Error, File};
 use crate::audit::DecisionLogOutput;
+use crate::image::prefix::{RepositoryPrefix, Unpinned};
 use crate::judge::EnforcementSettings;
 use crate::review::GroupVersionKind;
 use crate::runtime::{Profile, Runtimes};
@@ -60,6 +61,8 @@ pub struct Settings {
     pub file: File,
     /// The runtimes.
     pub runtimes: Runtimes,
+    /// The images that keep their tags.
+    pub unpinned: Unpinned,
     /// Longest time for one review.
     pub review_timeout: Duration,
     /// Longest time for one evaluation.
@@ -94,9 +97,21 @@ pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> 
         policy_time_limit: duration("policies.timeLimit", file.policies.time_limit)?,
         shutdown_pause: duration("server.shutdownPause", file.server.shutdown_pause)?,
         drain_deadline: duration("server.drainDeadline", file.server.drain_deadline)?,
+        unpinned: unpinned(&file.images.unpinned)?,
         runtimes,
         file,
     })
+}
+
+fn unpinned(entries: &[String]) -> Result<Unpinned, Error> {
+    let parse = |(index, entry): (usize, &String)| {
+        RepositoryPrefix::parse(entry).map_err(|_| {
+            let message = "write a registry's host, or the host and the beginning of a repository, without a tag, such as \
+                 `mirror.example.com` or `mirror.example.com/team`";
+            wrong(&format!("images.unpinned[{index}]"), entry, message)
+        })
+    };
+    entries.iter().enumerate().map(parse).collect::<Result<_, _>>().map(Unpinned::new)
 }
 
 pub(super) fn wrong(field: &str, value: &impl ToString, message: &str) -> Error {
@@ -271,6 +286,22 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_of_unpinned_images_that_begins_no_name_is_refused_with_its_place() {
+        let settings_of =
+            |entry: &str| settings(&format!("images: {{unpinned: [mirror.example, {entry}]}}\n"));
+        let image = "mirror.example/team/app:1";
+        assert!(settings_of("other.example/team").unwrap().unpinned.entry_for(image).is_some());
+        for entry in ["''", "'*'", "team/app", "mirror.example/team/", "mirror.example/app:1"] {
+            let error = settings_of(entry).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("`images.unpinned[1]` cannot be `{}`", entry.trim_matches('\''))),
+                "{error}"
+            );
+            assert!(error.contains("such as `mirror.example.com`"), "{error}");
+        }
+    }
+
+    #[test]
     fn an_empty_configuration_is_the_embedded_default() {
         let settings = settings("").unwrap();
         let exempt = ["kube-system", "wasmgate-system"].map(String::from).into();
@@ -318,7 +349,7 @@ mod tests {
         let body = "runtimes:\n  placement: {}\n  profiles:\n  - name: a\n    runtimeClass: a\n    runs: []\n    ambient: spin\n    sizing:\n      memoryLimit: 32Mx\n";
         let error = settings(body).unwrap_err().to_string();
         assert!(error.contains("gate.yaml") && error.contains("line 11"), "{error}");
-        assert!(error.contains("`32Mx` is no quantity; write one such as `32Mi`"), "{error}");
+        assert!(error.contains("`32Mx` is not a quantity; write one such as `32Mi`"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Reads one document: its shape first, then what its values mean. What is wrong is said with the path of the field, what
-//! stands there, and what to write instead.
+//! Reads one document: checks its shape first, then its values. Every problem has the path of the field, what was
+//! written, and what to write instead.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -12,14 +12,14 @@ use super::types::{
 };
 use crate::capability::Parameter;
 
-/// What one document holds.
+/// The content of one document.
 #[derive(Debug)]
 pub(super) enum Read {
     Grant(Box<WasiGrant>),
     Exception(Box<WasiException>),
 }
 
-/// Reads one document. Fields that are `null` count as absent, as they do in Kubernetes.
+/// Reads one document. Fields that are `null` count as absent, as in Kubernetes.
 pub(super) fn read(document: Value) -> Result<Read, Vec<FieldError>> {
     let document = without_nulls(document);
     if document.get("kind").and_then(Value::as_str) == Some(EXCEPTION_KIND) {
@@ -55,7 +55,7 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// What is wrong with the values of a grant whose shape is right. Also for grants that came by another way than a file.
+/// The problems in the values of a grant whose shape is right, also of one that did not come from a file.
 pub(super) fn check_grant(grant: &WasiGrant) -> Vec<FieldError> {
     let mut findings = identity(grant);
     findings.extend(reach(grant));
@@ -88,8 +88,8 @@ fn identity(grant: &WasiGrant) -> Vec<FieldError> {
     findings
 }
 
-/// Which namespaces it is for: a `WasiGrant` says it by its own, a `ClusterWasiGrant` by a selector. None is never taken for
-/// all.
+/// Which namespaces it is for: a `WasiGrant` for its own, a `ClusterWasiGrant` for those that its selector matches. A
+/// missing selector never means all.
 fn reach(grant: &WasiGrant) -> Vec<FieldError> {
     let mut findings = Vec::new();
     let mut find = |field: &str, message: String| findings.push((field.to_string(), message));
@@ -120,7 +120,7 @@ fn reach(grant: &WasiGrant) -> Vec<FieldError> {
     findings
 }
 
-/// What is wrong with an exception whose shape is right.
+/// The problems in the values of an exception whose shape is right.
 pub(super) fn check_exception(exception: &WasiException) -> Vec<FieldError> {
     let mut findings = Vec::new();
     let mut find = |field: &str, message: String| findings.push((field.to_string(), message));
@@ -147,7 +147,7 @@ pub(super) fn check_exception(exception: &WasiException) -> Vec<FieldError> {
     findings
 }
 
-/// Rules are named one by one: a pattern would except rules that nobody has written yet.
+/// Rules are named one by one: a pattern would except rules that do not exist yet.
 fn wrong_rule(rule: &str) -> Option<String> {
     if NEVER_EXEMPT.contains(&rule) {
         return Some(format!("`{rule}` says that nothing was judged, so it cannot be excepted; remove it"));
@@ -175,7 +175,7 @@ fn subjects(subjects: Option<&Subjects>) -> Vec<FieldError> {
     findings
 }
 
-/// Why a pattern matches no image, whatever pods name.
+/// Why a pattern can match no image name.
 fn wrong_image(pattern: &str) -> Option<String> {
     if pattern.trim().is_empty() {
         return Some("empty; write an image name or pattern".into());
@@ -198,7 +198,7 @@ fn wrong_image(pattern: &str) -> Option<String> {
     })
 }
 
-/// Whether a pattern without `/` is what stands in front of the first `/` of an image name when it is a registry
+/// Whether a pattern without `/` is what an image name has before its first `/` when that is a registry
 /// (`distribution/reference:normalize.go` `splitDockerDomain`). Docker Hub's own images have no such names.
 fn is_host(pattern: &str) -> bool {
     let host = pattern.split_once(':').map_or(pattern, |(host, _)| host);
@@ -264,7 +264,7 @@ fn of_capability(granted: &GrantedCapability, at: &str) -> Vec<FieldError> {
     findings
 }
 
-/// Parameters that say nothing about the capability.
+/// Parameters that the capability does not take.
 fn unused_parameters(granted: &GrantedCapability, at: &str) -> Vec<FieldError> {
     let given = [
         (Parameter::Hosts, granted.hosts.is_some()),

@@ -1,22 +1,21 @@
 //! Coverage: does this grant allow that entry?
 //!
-//! An entry is covered by one item of one grant as a whole, or not at all: two grants for half of it each do not add
-//! up. So a refusal can always be mended by one line, and a grant can be taken away without asking what it was part of.
+//! One item of one grant covers an entry as a whole, or not at all: two grants for half of it each do not add up. So
+//! one line always mends a refusal, and a grant can be removed without checking what it was part of.
 //!
-//! An absent parameter is the widest on both sides: an entry without a path reaches any file, a grant without paths
-//! grants any. Coverage is reflexive (the grant that an entry asks for covers it, see [`super::suggest`]), transitive, and
-//! total: what cannot be read is taken for the widest in an entry and for nothing in a grant.
+//! An absent parameter is the widest on both sides: an entry without a path reaches any file, and a grant without paths
+//! grants any. Coverage is reflexive (the grant that is suggested for an entry covers it, see [`super::suggest`]),
+//! transitive, and total: an unreadable value counts as the widest in an entry, and as nothing in a grant.
 
 use std::sync::Arc;
 
 use super::types::{GrantedCapability, WasiGrant};
 use crate::capability::{Access, Capability, Entry, HostPattern, WrittenHost, glob, path};
 
-/// What stands in `coveredBy` where every program has it.
+/// The value of `coveredBy` for what every program has.
 pub const DEFAULT: &str = "default";
 
-/// Writes on every entry which grants cover it, by label; `default` where every program has it. What stood there before is
-/// replaced.
+/// Sets on every entry which grants cover it, by label; `default` for what every program has. Replaces earlier values.
 pub fn cover(entries: &mut [Entry], grants: &[Arc<WasiGrant>]) {
     for entry in entries {
         let covering = grants.iter().filter(|grant| grant_covers(grant, entry));
@@ -39,8 +38,8 @@ fn grant_covers(grant: &WasiGrant, entry: &Entry) -> bool {
     grant.spec.capabilities.iter().any(|granted| covers(granted, entry))
 }
 
-/// Whether one item of a grant covers an entry as a whole. Who may run native code has whatever the kernel's files give
-/// anyway, so `native.exec` covers all of these.
+/// Whether one item of a grant covers an entry as a whole. A program that may run native code has everything that the
+/// kernel's files give, so `native.exec` covers all of that.
 pub fn covers(granted: &GrantedCapability, entry: &Entry) -> bool {
     if entry.opens && granted.name == Capability::NativeExec {
         return true;
@@ -55,7 +54,7 @@ pub fn covers(granted: &GrantedCapability, entry: &Entry) -> bool {
         && covers_host(granted, entry.host.as_ref().map_or(&HostPattern::ANY, WrittenHost::pattern))
 }
 
-/// A file entry that does not say what may be done there may do anything.
+/// A file entry that names no access may have any.
 fn least(entry: &Entry) -> Access {
     match (entry.capability, entry.access) {
         (Capability::Fs, None) => Access::ReadWrite,
@@ -67,13 +66,14 @@ fn any<T>(list: Option<&[T]>, covers: impl Fn(&T) -> bool) -> bool {
     list.is_none_or(|items| items.iter().any(covers))
 }
 
-/// A path that is not absolute, or that leads somewhere else than it says, grants nothing.
+/// A path that is relative, or that has `.` or `..` in it, grants nothing.
 fn covers_path(granted: &str, reached: &str) -> bool {
     let plain = granted.starts_with('/') && !granted.split('/').any(|segment| matches!(segment, "." | ".."));
     plain && path::covers(granted, &path::clean(reached))
 }
 
-/// A raw socket and a name look-up have no scheme: `tcp://db:5432`, `postgres://db` and `*://db:5432` are one thing there.
+/// A raw socket and a name look-up have no scheme: there, `tcp://db:5432`, `postgres://db` and `*://db:5432` are the
+/// same.
 fn covers_host(granted: &GrantedCapability, reached: &HostPattern) -> bool {
     let has_scheme =
         !matches!(granted.name, Capability::NetTcpConnect | Capability::NetUdp | Capability::NetDns);

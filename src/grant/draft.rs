@@ -9,7 +9,7 @@ use super::suggest::{smallest_for, to_yaml};
 use super::types::API_VERSION;
 use crate::capability::{Entry, WrittenHost};
 
-/// Places that one comment names; the list of `explain` is whole.
+/// Most places that one comment lists; `explain` lists all of them.
 const PLACES: usize = 4;
 
 /// The grant for one workload.
@@ -19,11 +19,11 @@ pub struct GrantDraft<'a> {
     pub name: &'a str,
     /// `metadata.namespace`.
     pub namespace: &'a str,
-    /// The one service account that it is for.
+    /// The only service account that it is for.
     pub service_account: &'a str,
     /// Patterns of the images that it is for.
     pub images: &'a [String],
-    /// What it must cover.
+    /// The entries that it must cover.
     pub entries: &'a [Entry],
 }
 
@@ -55,7 +55,7 @@ impl GrantDraft<'_> {
     }
 }
 
-/// What an entry reaches, and where that was seen.
+/// What an entry reaches, and where that was found.
 fn why(entry: &Entry) -> String {
     let port = entry.port.map(|port| format!("port {port}"));
     let host = entry.host.as_ref().map(WrittenHost::as_str);
@@ -69,8 +69,8 @@ fn why(entry: &Entry) -> String {
     comment(&format!("{subject}: {places}"))
 }
 
-/// A text that stays on its line as a comment: foreign names and evidence may hold line breaks of any kind, and marks
-/// that turn the direction of writing.
+/// A text that stays on its line as a comment: foreign names and evidence may hold any kind of line break, and marks
+/// that change the direction of writing.
 pub fn comment(text: &str) -> String {
     let breaks = |c: char| {
         c.is_control()
@@ -79,7 +79,7 @@ pub fn comment(text: &str) -> String {
     text.chars().map(|c| if breaks(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// A name as it stands, and quoted where it is none that the API server would take.
+/// A name as it is, or quoted if the API server would refuse it.
 pub fn scalar(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')

@@ -1,4 +1,4 @@
-//! What is wrong with grants: one problem with its place, all of them, and why loading failed.
+//! What is wrong with grants: a problem with its place, the list of all problems, and why loading failed.
 
 use std::fmt;
 use std::io;
@@ -6,11 +6,11 @@ use std::io;
 /// One thing that is wrong with a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The file and the document in it, counted from 1 without empty ones; the grant, when there is no file.
+    /// The file and the document in it, counted from 1 without empty ones; without a file, the grant itself.
     pub origin: String,
     /// Path of the field, such as `spec.capabilities[0].hosts[1]`; empty for the document.
     pub field: String,
-    /// What stands there, what is wrong with it and what to write.
+    /// What was written, what is wrong with it, and what to write instead.
     pub message: String,
 }
 
@@ -21,12 +21,12 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong, in the order of the documents.
+/// All problems, in the order of the documents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    /// What is wrong with objects that are sorted by their origin: each by itself, and those that are given twice.
+    /// The problems of objects that are sorted by their origin: those of each, and duplicates.
     pub(super) fn of<T>(
         sorted: &[T],
         origin: impl Fn(&T) -> String,
@@ -51,7 +51,7 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A message that a person can still read; the list itself is whole.
+        // The message stays readable; the list itself is complete.
         const SHOWN: usize = 20;
         for (index, problem) in self.0.iter().take(SHOWN).enumerate() {
             write!(f, "{}{problem}", if index == 0 { "" } else { "; " })?;
@@ -63,7 +63,7 @@ impl fmt::Display for Problems {
     }
 }
 
-/// Path of a field and what is wrong with it.
+/// Path of a field, and what is wrong with it.
 pub(super) type FieldError = (String, String);
 
 /// Why grants could not be loaded.
@@ -75,7 +75,7 @@ pub enum Error {
     ListDirectory {
         /// The directory.
         directory: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// A file could not be read.
@@ -83,10 +83,10 @@ pub enum Error {
     ReadFile {
         /// The file.
         file: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A file is too large to be grants.
+    /// A file is too large.
     #[error("could not read the grants file `{file}`: it is larger than {limit} bytes; split it")]
     LimitFile {
         /// The file.
@@ -102,10 +102,10 @@ pub enum Error {
         /// What is wrong, with line and column.
         message: String,
     },
-    /// Some grants are wrong; none is taken.
+    /// Some grants are wrong, so none is loaded.
     #[error("could not accept the grants: {problems}")]
     CheckGrants {
-        /// Everything that is wrong with them.
+        /// All problems.
         problems: Problems,
     },
 }

@@ -1,4 +1,4 @@
-//! The `wasmgate.dev/v1alpha1` `WasiException`: a rule that may be broken, by whom, why, and until when.
+//! The `wasmgate.dev/v1alpha1` `WasiException`: which rule may be broken, by which pods, why, and until when.
 //!
 //! ```yaml
 //! apiVersion: wasmgate.dev/v1alpha1
@@ -13,8 +13,8 @@
 //!   expiresAt: 2027-03-31T00:00:00Z
 //! ```
 //!
-//! A violation that an exception is for is recorded with the exception's name and refuses nothing. It is for what no
-//! grant can mend; a capability is better granted.
+//! A violation under an exception is recorded with the exception's name and refuses nothing. Use it for what no grant
+//! can mend; prefer a grant for a capability.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use super::subject::{ByAccount, Subject, image_forms, includes};
 use super::types::{EXCEPTION_KIND, NEVER_EXEMPT, WasiException};
 
 impl WasiException {
-    /// Whether it is for this finding, apart from the pod and the image that it is about.
+    /// Whether it applies to a finding, apart from the pod and the image.
     fn is_for(&self, scope: &ViolationScope<'_>) -> bool {
         let spec = &self.spec;
         let among = |list: &[String], text: Option<&str>| {
@@ -48,30 +48,30 @@ impl WasiException {
             labels: pod.labels,
             image: "",
         };
-        // One image outside of the patterns is enough to be outside of the exception; no image at all is too.
+        // One image that no pattern matches puts the finding outside the exception; so does having no image at all.
         let none = [Vec::new()];
         let images = if images.is_empty() { &none[..] } else { images };
         images.iter().all(|forms| includes(subjects, &subject, forms))
     }
 }
 
-/// What a rule found, as far as an exception looks at it.
+/// The parts of a rule's finding that an exception is compared with.
 #[derive(Debug, Clone, Copy)]
 pub struct ViolationScope<'a> {
     /// Name of the rule.
     pub rule: &'a str,
-    /// Container that it is about; `None` for the pod.
+    /// Container of the finding; `None` for the pod.
     pub container: Option<&'a str>,
-    /// Capability that it is about.
+    /// Capability of the finding.
     pub capability: Option<&'a str>,
 }
 
-/// The pod that a finding is about.
+/// The pod of a finding.
 #[derive(Debug, Clone, Copy)]
 pub struct PodIdentity<'a> {
     /// Its namespace.
     pub namespace: &'a str,
-    /// `ServiceAccount`, `default` when it names none.
+    /// `ServiceAccount`; `default` when the pod names none.
     pub service_account: &'a str,
     /// Labels of the pod.
     pub labels: &'a BTreeMap<String, String>,
@@ -85,7 +85,7 @@ pub struct Exceptions {
 }
 
 impl Exceptions {
-    /// Checks and indexes exceptions; one that is wrong refuses all, and so do two of the same name in a namespace.
+    /// Checks and indexes exceptions. A wrong one refuses all of them, and so do two with the same name in a namespace.
     pub fn new(mut exceptions: Vec<WasiException>) -> Result<Self, Error> {
         exceptions.sort_by_cached_key(|e| (e.namespace().to_string(), e.name().to_string()));
         let problems = problems(&exceptions);
@@ -95,8 +95,8 @@ impl Exceptions {
         Ok(Self::of_checked(exceptions.into_iter().map(Arc::new)))
     }
 
-    /// Indexes exceptions that were checked one by one ([`super::load::read_object`]), no two of which have the same name
-    /// and namespace. They are taken in their order.
+    /// Indexes exceptions that were checked one by one ([`super::load::read_object`]) and have distinct names and
+    /// namespaces. Keeps their order.
     pub fn of_checked(exceptions: impl IntoIterator<Item = Arc<WasiException>>) -> Self {
         let mut index = Self::default();
         for exception in exceptions {
@@ -122,14 +122,14 @@ impl Exceptions {
         self.all.is_empty()
     }
 
-    /// All that have expired, for a note at loading time.
+    /// All that have expired, for a note when they are loaded.
     pub fn expired(&self, now: jiff::Timestamp) -> impl Iterator<Item = &Arc<WasiException>> {
         self.all.iter().filter(move |exception| exception.is_expired(now))
     }
 
-    /// The exception that is for this finding at `now`; of several the first by name. `images` are those of the container
-    /// that the finding is about, or all of the pod when it is about the pod: an exception for some images is for a finding
-    /// only if it is for all of them.
+    /// The exception for this finding at `now`; of several, the first by name. `images` are those of the finding's
+    /// container, or of the whole pod if the finding is about the pod. An exception for some images applies only if it
+    /// is for all of these.
     pub fn of(
         &self,
         pod: &PodIdentity<'_>,
@@ -174,7 +174,7 @@ mod tests {
         ViolationScope { rule: "needs-grant", container: Some("api"), capability: Some("fs") }
     }
 
-    /// The name of the exception for a finding of account `orders` in namespace `shop`.
+    /// The name of the exception for a finding about account `orders` in namespace `shop`.
     fn used(exceptions: &Exceptions, scope: &ViolationScope<'_>, images: &[&str]) -> Option<String> {
         let labels = BTreeMap::from([("app".to_string(), "api".to_string())]);
         let pod = PodIdentity { namespace: "shop", service_account: "orders", labels: &labels };

@@ -1,4 +1,4 @@
-//! Grants from YAML and JSON: files of a directory, several documents each.
+//! Reads grants from YAML and JSON files of a directory, several documents each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use super::exception::Exceptions;
 use super::index::Grants;
 use super::types::{WasiException, WasiGrant};
 
-/// Bytes of a file that is still read: an etcd object has 1.5 MiB at most, and a file may hold several.
+/// Largest file that is read, in bytes: an etcd object has 1.5 MiB at most, and a file may hold several.
 const FILE_LIMIT: u64 = 16 << 20;
 
-/// Nodes that a text may have beside one for each of its bytes: empty values and documents that are only implied.
+/// Nodes that a text may have in addition to one per byte: empty values and documents that are only implied.
 const ALWAYS_READ: usize = 1024;
 
-/// What a directory of grants holds, indexed.
+/// The content of a directory of grants, indexed.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
     /// `WasiGrant`s and `ClusterWasiGrant`s.
@@ -27,7 +27,7 @@ pub struct Loaded {
     pub exceptions: Exceptions,
 }
 
-/// What a text holds, in its order.
+/// The content of a text, in its order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Documents {
     /// `WasiGrant`s and `ClusterWasiGrant`s.
@@ -45,7 +45,7 @@ pub enum Checked {
     Exception(Arc<WasiException>),
 }
 
-/// Reads and checks one object that came by another way than a file. `origin` is what messages call it.
+/// Reads and checks one object that did not come from a file. `origin` names it in messages.
 pub fn read_object(document: Value, origin: &str) -> Result<Checked, Problems> {
     match check::read(document) {
         Ok(Read::Grant(grant)) => Ok(Checked::Grant(Arc::new(*grant))),
@@ -59,8 +59,8 @@ fn located(findings: Vec<(String, String)>, origin: &str) -> Problems {
     Problems(findings.into_iter().map(problem).collect())
 }
 
-/// Reads every `.yaml`, `.yml` and `.json` file of a directory, several documents each, in the order of the names. Not
-/// its sub-directories, and nothing whose name starts with a dot: a mounted ConfigMap keeps its old versions there.
+/// Reads every `.yaml`, `.yml` and `.json` file of a directory, several documents each, ordered by name. Skips
+/// sub-directories and names that start with a dot: a mounted ConfigMap keeps its old versions there.
 pub fn load_dir(dir: &Path) -> Result<Loaded, Error> {
     let mut all = Documents::default();
     let mut problems = Problems::default();
@@ -124,11 +124,11 @@ pub fn parse_documents(text: &str, origin: &str) -> Result<Vec<WasiGrant>, Error
     Ok(parse(text, origin)?.grants)
 }
 
-/// Reads and checks the documents of a text, empty ones left out. `origin` is what messages call the text.
+/// Reads and checks the documents of a text; skips empty ones. `origin` names the text in messages.
 pub fn parse(text: &str, origin: &str) -> Result<Documents, Error> {
-    // YAML 1.2 booleans: a variable named `NO` or `y` is a name. The snippet of the parser's message would print the file
-    // across several lines of a log. The text bounds its own documents, nodes and events, since each takes a byte; what
-    // aliases repeat is still bounded by the parser.
+    // YAML 1.2 booleans: a variable named `NO` or `y` is a name. The parser's snippet would spread the file over
+    // several lines of a log. The length of the text bounds its documents, nodes and events, since each takes a byte;
+    // the parser's own limits still bound what aliases repeat.
     let most = text.len().saturating_add(ALWAYS_READ);
     let options = serde_saphyr::options! {
         with_snippet: false,
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::capability::{Access, Capability};
 
-    /// The example of the design page, which people copy.
+    /// The example of the documentation, which people copy.
     const EXAMPLE: &str = "\
 apiVersion: wasmgate.dev/v1alpha1
 kind: WasiGrant

@@ -1,5 +1,5 @@
-//! The shape of a document: which fields there are, and what each may hold. Said before the values are looked at, so
-//! that a misspelled field is named with the one that was meant.
+//! The shape of a document: which fields it has, and what each may hold. Checked before the values, so that a
+//! misspelled field is reported with the name that was meant.
 
 use serde_json::{Map, Value};
 
@@ -187,15 +187,14 @@ pub(super) fn shortened(value: &Value) -> String {
     if short.len() < text.len() { format!("{short}…") } else { short }
 }
 
-/// The known word that is nearest to an unknown one, when one is near enough to be what was meant.
+/// The known word nearest to an unknown one, if it is near enough to be what was meant.
 fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let nearest = known.map(|k| (distance(word, k), k)).min();
     let near = nearest.filter(|(distance, k)| *distance * 2 <= k.chars().count().max(3));
     near.map(|(_, k)| format!("; did you mean `{k}`?")).unwrap_or_default()
 }
 
-/// Letters to change from one word to the other, without regard to case. Long words are cut: nothing known is half as
-/// long.
+/// Number of edits between two words, case-insensitive. Long words are cut: no known word is half as long.
 fn distance(a: &str, b: &str) -> usize {
     const LONGEST: usize = 64;
     let cut = |word: &str| word.to_lowercase().chars().take(LONGEST).collect::<String>();

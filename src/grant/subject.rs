@@ -1,5 +1,5 @@
-//! Whom a grant or an exception is for: the pod and image that a review is about, the selectors that must match them,
-//! and the buckets by service account that keep a review from looking at every object.
+//! Which pods a grant or an exception is for: the pod and image of a review, the selectors that must match them, and
+//! the buckets by service account with which a review need not look at every object.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,14 +13,14 @@ use crate::image::reference::{repository, spellings};
 /// (`kubernetes:staging/src/k8s.io/api/core/v1/types.go` `LabelMetadataName`).
 const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// Whom a grant must match.
+/// The pod and image that a grant must match.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// Namespace of the pod.
     pub namespace: &'a str,
-    /// Labels of the namespace; empty when they are not known.
+    /// Labels of the namespace; empty when they are unknown.
     pub namespace_labels: &'a BTreeMap<String, String>,
-    /// `ServiceAccount` of the pod, `default` when it names none.
+    /// `ServiceAccount` of the pod; `default` when it names none.
     pub service_account: &'a str,
     /// Labels of the pod.
     pub labels: &'a BTreeMap<String, String>,
@@ -57,7 +57,7 @@ impl<T> ByAccount<T> {
     }
 }
 
-/// Label values one of which a namespace must have: any one of them is enough to find the grant by.
+/// Label values of which a namespace must have at least one; the grant is indexed by each.
 pub(super) fn demanded_labels(selector: &LabelSelector) -> Vec<(String, String)> {
     let by_name = selector.match_labels.get_key_value(NAMESPACE_NAME_LABEL);
     if let Some((key, value)) = by_name.or_else(|| selector.match_labels.first_key_value()) {
@@ -69,7 +69,7 @@ pub(super) fn demanded_labels(selector: &LabelSelector) -> Vec<(String, String)>
     values.into_iter().map(|value| (key.clone(), value.clone())).collect()
 }
 
-/// The namespace's labels, with the one that is always there.
+/// The namespace's labels, with the one that every namespace has.
 pub(super) fn namespace_labels<'a>(subject: &Subject<'a>) -> Cow<'a, BTreeMap<String, String>> {
     if subject.namespace_labels.contains_key(NAMESPACE_NAME_LABEL) {
         return Cow::Borrowed(subject.namespace_labels);
@@ -97,7 +97,7 @@ pub(super) fn image_forms(image: &str) -> Vec<String> {
     spellings.iter().flat_map(|name| endings.iter().map(move |ending| format!("{name}{ending}"))).collect()
 }
 
-/// Whether the subjects include a container, whose image has these [`image_forms`]; its namespace is not looked at.
+/// Whether the subjects include a container, whose image has these [`image_forms`]. Ignores the namespace.
 pub(super) fn includes(subjects: &Subjects, subject: &Subject<'_>, forms: &[String]) -> bool {
     let account = &subjects.service_accounts;
     let covered = |pattern: &String| forms.iter().any(|form| glob::covers(pattern, form));
@@ -106,8 +106,8 @@ pub(super) fn includes(subjects: &Subjects, subject: &Subject<'_>, forms: &[Stri
         && subjects.pod_selector.as_ref().is_none_or(|selector| selects(selector, subject.labels))
 }
 
-/// A namespace whose labels are not known is matched by what its name alone decides, and by nothing else: `NotIn` and
-/// `DoesNotExist` would be satisfied by not knowing.
+/// If the labels of a namespace are unknown, only what its name decides can match: `NotIn` and `DoesNotExist` would
+/// otherwise match because the labels are unknown.
 pub(super) fn selects_namespace(selector: &LabelSelector, subject: &Subject<'_>) -> bool {
     let keys = selector.match_labels.keys().chain(selector.match_expressions.iter().map(|r| &r.key));
     let known =
@@ -115,7 +115,7 @@ pub(super) fn selects_namespace(selector: &LabelSelector, subject: &Subject<'_>)
     known && selects(selector, &namespace_labels(subject))
 }
 
-/// Kubernetes label selectors: every part must hold; an empty one selects everything.
+/// Kubernetes label selectors: every part must match; an empty one selects everything.
 fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
         && selector.match_expressions.iter().all(|requirement| holds(requirement, labels))

@@ -8,7 +8,7 @@ use crate::capability::{Capability, Entry, Parameter, path};
 
 /// The smallest item of a grant that covers `entry`.
 pub fn smallest(entry: &Entry) -> GrantedCapability {
-    // One line for all that the kernel's files give: with less, the program would still fail.
+    // One line for everything that the kernel's files give: with less, the program would still fail.
     let entry = if entry.opens { &Entry::new(Capability::NativeExec, "") } else { entry };
     let takes = |parameter| entry.capability.parameters().contains(&parameter);
     let only = |parameter, value: Option<String>| value.filter(|_| takes(parameter)).map(|value| vec![value]);
@@ -23,8 +23,8 @@ pub fn smallest(entry: &Entry) -> GrantedCapability {
     }
 }
 
-/// The smallest list of items that covers every entry: one that another one's item covers needs none of its own, and
-/// entries that differ in one list share an item.
+/// The smallest list of items that covers every entry. An entry that another one's item covers gets no item of its own,
+/// and entries that differ in one list share an item.
 pub fn smallest_for<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<GrantedCapability> {
     let mut items: Vec<GrantedCapability> = Vec::new();
     for wanted in widest(entries.into_iter().collect()) {
@@ -36,7 +36,7 @@ pub fn smallest_for<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<Gra
     items
 }
 
-/// The smallest item of every entry that no other entry's item covers, in the order of the entries.
+/// The smallest item of each entry that no other entry's item covers, in the order of the entries.
 fn widest(entries: Vec<&Entry>) -> Vec<GrantedCapability> {
     let mut kept: Vec<(&Entry, GrantedCapability)> = Vec::new();
     for entry in entries {
@@ -50,8 +50,8 @@ fn widest(entries: Vec<&Entry>) -> Vec<GrantedCapability> {
     kept.into_iter().map(|(_, item)| item).collect()
 }
 
-/// Two items may become one where that grants nothing more: everything but the lists is the same, and a list is there
-/// in both or in neither. No capability takes two lists.
+/// Two items may be joined if that grants nothing more: everything but the lists is equal, and each list is present in
+/// both or in neither. No capability takes two lists.
 fn can_share(a: &GrantedCapability, b: &GrantedCapability) -> bool {
     a.name == b.name
         && a.access == b.access
@@ -77,7 +77,7 @@ fn add(item: &mut GrantedCapability, more: GrantedCapability) {
     unite(&mut item.ports, more.ports);
 }
 
-/// The line of YAML under `spec.capabilities` that would let an entry in, without the dash:
+/// The line of YAML under `spec.capabilities` that would cover an entry, without the dash:
 /// `{ name: fs, paths: ["/data"], access: read-only }`.
 pub fn needed_grant(entry: &Entry) -> String {
     to_yaml(&smallest(entry))
@@ -86,7 +86,7 @@ pub fn needed_grant(entry: &Entry) -> String {
 /// One item in flow style, on one line.
 pub fn to_yaml(granted: &GrantedCapability) -> String {
     let mut fields = vec![format!("name: {}", granted.name)];
-    // A JSON list is a YAML flow sequence, whatever the strings hold.
+    // A JSON list is a YAML flow sequence, whatever its strings contain.
     let lists = [
         ("hosts", granted.hosts.as_ref().map(|list| json!(list))),
         ("paths", granted.paths.as_ref().map(|list| json!(list))),
@@ -102,7 +102,7 @@ pub fn to_yaml(granted: &GrantedCapability) -> String {
     format!("{{ {} }}", fields.join(", "))
 }
 
-/// A path as a grant may write it: without `..`, and its nearest ancestor without a `*`, which a grant refuses.
+/// A path as a grant may write it: without `..`, and cut to its nearest ancestor without a `*`, which a grant refuses.
 fn grantable_path(reached: &str) -> String {
     let clean = path::clean(reached);
     let segments = clean.split('/').take_while(|segment| !segment.contains('*'));
@@ -335,7 +335,7 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
             })
     }
 
-    /// The widest entry that an item of one element grants.
+    /// The widest entry that a grant with this single item covers.
     fn as_entry(granted: &GrantedCapability) -> Entry {
         let first = |list: &Option<Vec<String>>| list.as_ref().and_then(|l| l.first().cloned());
         Entry {
@@ -349,7 +349,8 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
         }
     }
 
-    /// An entry of this capability with few distinct values for whatever narrows it, so that coverage happens.
+    /// An entry of this capability with few distinct values for each parameter, so that entries cover each other often
+    /// enough.
     fn narrow_entry_of(capability: Capability) -> impl Strategy<Value = Entry> {
         let takes = move |p| capability.parameters().contains(&p);
         let hosts = vec![
@@ -391,7 +392,7 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
             .prop_flat_map(|c| (narrow_entry_of(c), narrow_entry_of(c), narrow_entry_of(c)))
     }
 
-    /// Every item that is one parameter wider: without it, with one value more, or with the widest value.
+    /// Every item that is wider by one parameter: without it, with one value more, or with the widest value.
     fn wider(narrow: &GrantedCapability) -> Vec<GrantedCapability> {
         let more = |list: &Option<Vec<String>>, value: &str| {
             list.clone().map(|list| [list, vec![value.to_string()]].concat())

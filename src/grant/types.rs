@@ -1,9 +1,9 @@
-//! The `wasmgate.dev/v1alpha1` `WasiGrant`, `ClusterWasiGrant` and `WasiException`. What reviews compare is parsed when
-//! an object is loaded; serialised again, it is what its author wrote.
+//! The `wasmgate.dev/v1alpha1` `WasiGrant`, `ClusterWasiGrant` and `WasiException`. The values that reviews compare are
+//! parsed when an object is loaded. Serialised again, an object is as its author wrote it.
 //!
-//! What needs no grant: `stdio`, `clock`, `random`, `args` (unless they carry a secret), and whatever the image brought
+//! These need no grant: `stdio`, `clock`, `random`, `args` (unless they carry a secret), and what the image brings
 //! itself or the platform gives every container ([`crate::capability::Entry::own`]). Serving HTTP and being started by
-//! events are the network and need one: `- name: http.inbound`, `- name: trigger`.
+//! events count as network and need one: `- name: http.inbound`, `- name: trigger`.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub struct WasiGrant {
     pub api_version: String,
     /// `WasiGrant` or `ClusterWasiGrant`.
     pub kind: String,
-    /// Name and namespace; other metadata is carried and not read.
+    /// Name and namespace; other metadata is kept but not read.
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// The grant itself.
     pub spec: GrantSpec,
@@ -42,34 +42,34 @@ impl WasiGrant {
         self.metadata.get("namespace").and_then(serde_json::Value::as_str)
     }
 
-    /// Whether it is for namespaces by selector.
+    /// Whether it selects namespaces by label.
     pub fn is_cluster(&self) -> bool {
         self.kind == "ClusterWasiGrant"
     }
 
-    /// Kind and name, such as `WasiGrant/orders-api`: what stands in `coveredBy`. The namespace is the pod's own, and
-    /// no grant can be mistaken for `default`.
+    /// Kind and name, such as `WasiGrant/orders-api`, as in `coveredBy`. The namespace is the pod's own. No label
+    /// equals `default`.
     pub fn label(&self) -> String {
         format!("{}/{}", self.kind, self.name())
     }
 
-    /// Whether it covers nothing any more; the moment itself is too late.
+    /// Whether it has expired and covers nothing. The time in `expiresAt` itself is too late.
     pub fn is_expired(&self, now: jiff::Timestamp) -> bool {
         self.spec.expires_at.is_some_and(|end| end <= now)
     }
 }
 
-/// What is granted to whom until when.
+/// What is granted, to which pods, and until when.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GrantSpec {
-    /// Who; omitted means every pod of the namespace.
+    /// The pods; omitted means every pod of the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subjects: Option<Subjects>,
-    /// `ClusterWasiGrant` only, and required there: which namespaces; `{}` for all.
+    /// The namespaces; `{}` for all. Required in a `ClusterWasiGrant`, refused in a `WasiGrant`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
-    /// What.
+    /// What is granted.
     pub capabilities: Vec<GrantedCapability>,
     /// RFC 3339 time after which the grant covers nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,11 +82,11 @@ pub struct GrantSpec {
 pub struct Subjects {
     /// Names of `ServiceAccount`s; empty means any.
     pub service_accounts: Vec<String>,
-    /// Patterns of image names, `*` for any run of characters, `/` included; empty means any. A pattern is compared with
-    /// the image as written, and with it without its digest, without its tag, and without both, so that
-    /// `ghcr.io/myorg/orders` is every tag and digest of that repository. The spellings of an image of Docker Hub, such as
-    /// `nginx` and `docker.io/library/nginx`, are one. In front of a digest a tag is the user's word alone: where that
-    /// matters, grant by digest or by repository.
+    /// Patterns of image names, in which `*` matches any run of characters, `/` included; empty means any. A pattern is
+    /// compared with the image as written, without its digest, without its tag, and without both. So
+    /// `ghcr.io/myorg/orders` matches every tag and digest of that repository. The spellings of a Docker Hub image,
+    /// such as `nginx` and `docker.io/library/nginx`, are equal. A tag in front of a digest is only the user's claim:
+    /// where that matters, grant by digest or by repository.
     pub images: Vec<String>,
     /// Labels of the pod.
     pub pod_selector: Option<LabelSelector>,
@@ -96,31 +96,31 @@ pub struct Subjects {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LabelSelector {
-    /// Labels that must be there with these values.
+    /// Labels that must be present with these values.
     pub match_labels: BTreeMap<String, String>,
     /// Requirements with `In`, `NotIn`, `Exists`, `DoesNotExist`.
     pub match_expressions: Vec<LabelRequirement>,
 }
 
-/// What a requirement demands of a label, spelled as Kubernetes does
+/// The operator of a requirement, spelled as in Kubernetes
 /// (`kubernetes:staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/types.go` `LabelSelectorOperator`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operator {
-    /// The label is there with one of the values.
+    /// The label is present with one of the values.
     In,
-    /// The label is not there, or has none of the values.
+    /// The label is absent, or has none of the values.
     NotIn,
-    /// The label is there.
+    /// The label is present.
     Exists,
-    /// The label is not there.
+    /// The label is absent.
     DoesNotExist,
 }
 
 impl Operator {
-    /// All of them, as they are written.
+    /// All operators, as written.
     pub const NAMES: &'static [&'static str] = &["In", "NotIn", "Exists", "DoesNotExist"];
 
-    /// As it is written.
+    /// The operator as written.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::In => "In",
@@ -144,12 +144,12 @@ pub struct LabelRequirement {
     pub values: Vec<String>,
 }
 
-/// One capability with the widest parameters that are granted; an absent list means any, an empty one is refused.
-/// Which parameters a capability takes is [`Capability::parameters`].
+/// One capability with the widest parameters that are granted. An absent list means any, and an empty one is refused.
+/// [`Capability::parameters`] says which parameters a capability takes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GrantedCapability {
-    /// Which.
+    /// The capability.
     pub name: Capability,
     /// Network capabilities: host patterns in Spin's grammar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,7 +160,7 @@ pub struct GrantedCapability {
     /// `fs`: `read-write` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
-    /// Name patterns, `*` for any run of characters.
+    /// Name patterns, in which `*` matches any run of characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<Vec<String>>,
     /// Listening capabilities: ports.
@@ -174,12 +174,12 @@ pub struct GrantedCapability {
 /// The kind of exceptions.
 pub const EXCEPTION_KIND: &str = "WasiException";
 
-/// Rules that no exception is for, because they say that nothing was judged: a bundle that could not be evaluated,
+/// Rules that allow no exception, because they say that the pod was not judged: a bundle that could not be evaluated,
 /// and rules that read another version of the input.
 pub const NEVER_EXEMPT: &[&str] = &["policy-error", "unknown-input"];
 
-/// An exception from rules. Namespaced: there is none for the whole cluster, where the configuration's per-rule enforcement actions are
-/// the means.
+/// An exception from rules. Namespaced: for the whole cluster, use the enforcement actions per rule of the
+/// configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WasiException {
@@ -187,30 +187,30 @@ pub struct WasiException {
     pub api_version: String,
     /// [`EXCEPTION_KIND`].
     pub kind: String,
-    /// Name and namespace; other metadata is carried and not read.
+    /// Name and namespace; other metadata is kept but not read.
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// The exception itself.
     pub spec: ExceptionSpec,
 }
 
-/// Which rules may be broken by whom until when.
+/// Which rules may be broken, by which pods, and until when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExceptionSpec {
-    /// Names of rules, as messages show them; no patterns, and none of [`NEVER_EXEMPT`].
+    /// Names of rules as messages show them. No patterns, and none of [`NEVER_EXEMPT`].
     pub rules: Vec<String>,
-    /// Who; omitted means every pod of the namespace.
+    /// The pods; omitted means every pod of the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subjects: Option<Subjects>,
-    /// Names of containers; empty means any. With names, what a rule says of the pod as a whole is not excepted.
+    /// Names of containers; empty means any. If there are names, findings about the pod as a whole are not excepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub containers: Vec<String>,
-    /// Capabilities that the rule may speak of; empty means any, and findings about none.
+    /// Capabilities of the findings; empty means any, and findings about none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<Capability>,
-    /// Why; it stands in the record of every decision in which the exception was used.
+    /// Why. It is written into the record of every decision that used the exception.
     pub reason: String,
-    /// RFC 3339 time after which nothing is excepted any more.
+    /// RFC 3339 time from which nothing is excepted any more.
     pub expires_at: jiff::Timestamp,
 }
 
@@ -229,7 +229,7 @@ impl WasiException {
         self.metadata.get(key).and_then(serde_json::Value::as_str).unwrap_or_default()
     }
 
-    /// Whether it excepts nothing any more; the moment itself is too late.
+    /// Whether it has expired and excepts nothing. The time in `expiresAt` itself is too late.
     pub fn is_expired(&self, now: jiff::Timestamp) -> bool {
         self.spec.expires_at <= now
     }

@@ -10,7 +10,7 @@ pub use document::{
 pub use spec::{HostPath, SpecFacts};
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -20,11 +20,12 @@ use crate::capability::{self, Capabilities, Entry};
 use crate::cluster::Cluster;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
 use crate::image::annotation::crun_annotation;
+use crate::image::prefix::Unpinned;
 use crate::image::{ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::plan::{floor, sizing};
 use crate::runtime::{self, Family, Profile, Runtimes, runnable_by};
-use crate::workload::Workload;
+use crate::workload::{Role, Workload};
 use spec::Spec;
 
 /// Everything that one judgement depends on.
@@ -38,6 +39,8 @@ pub struct Case<'a> {
     pub workload: &'a Workload,
     /// What its containers start.
     pub inspection: &'a Inspection,
+    /// The names of the ephemeral containers that an update leaves as they are.
+    pub unchanged: &'a BTreeSet<String>,
     /// The runtimes.
     pub runtimes: &'a Runtimes,
     /// The cluster.
@@ -48,6 +51,8 @@ pub struct Case<'a> {
     pub grants: &'a Grants,
     /// What the platform's configuration says to the rules: `policies.options`.
     pub options: &'a PolicyOptions,
+    /// The images that keep their tags.
+    pub unpinned: &'a Unpinned,
     /// The time, which decides whether a grant has expired.
     pub now: Timestamp,
 }
@@ -144,6 +149,8 @@ fn container_facts<'a>(
         role: container.role,
         image: &container.image,
         digest: known.map(|(facts, _)| facts.digest.as_str()),
+        unpinned_by: case.unpinned.entry_for(&container.image).map(ToString::to_string),
+        unchanged: container.role == Role::EphemeralContainer && case.unchanged.contains(&container.name),
         class: container.class(),
         kind,
         shape: known.map(|(facts, _)| facts.shape),

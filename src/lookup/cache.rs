@@ -1,4 +1,4 @@
-//! What was seen before: names and what they resolved to, facts by digest, and failures for a few seconds.
+//! The memory of look-ups: what names resolved to, facts by digest, and failures for a few seconds.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,18 +11,19 @@ use super::Error;
 use crate::image::{Depth, Digest, ImageFacts};
 use crate::registry::Clock;
 
-/// Bytes that an entry is taken to cost beside what it holds: its nodes in the table and in the eviction queues. A
-/// generous guess, so that the bound errs on the low side.
+/// Estimated overhead of an entry in bytes: its nodes in the table and in the eviction queues. Generous, so that memory
+/// stays below the bound.
 const OVERHEAD: usize = 256;
 
-/// Facts in memory take about this many times their JSON: strings have a header each and spare capacity, and sets keep
-/// space in their nodes. Measured by `benches/lookup.rs`: facts with 1.4 KB of JSON and their name cost 4.7 KB.
+/// Facts in memory take about this many times the bytes of their JSON: every string has a header and spare capacity,
+/// and sets have spare space in their nodes. Measured by `benches/lookup.rs`: facts with 1.4 KB of JSON and their name
+/// cost 4.7 KB.
 const MEMORY_PER_JSON_BYTE: usize = 4;
 
 /// Bound on remembered failures, in bytes.
 const FAILURES_BYTES: u64 = 4 << 20;
 
-/// How much is remembered, and how long.
+/// How much is remembered, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CacheLimits {
     /// Facts, approximately, in bytes.
@@ -31,25 +32,25 @@ pub(super) struct CacheLimits {
     pub(super) names_bytes: u64,
     /// How long the digest of a tag is reused before the registry is asked again.
     pub(super) tag_ttl: Duration,
-    /// How long a tag may be taken to mean what it meant while nobody can be asked.
+    /// How long what a tag resolved to may be used while its registry cannot be asked.
     pub(super) stale_ttl: Duration,
     /// How long a failure is repeated without asking again.
     pub(super) failure_ttl: Duration,
 }
 
-/// What is known about an image name.
+/// What memory knows about an image name.
 #[derive(Debug, Clone)]
 pub(super) enum Recall {
     /// Known, and recent enough.
     Fresh(Arc<ImageFacts>),
     /// Known, but the tag may have moved since.
     Stale(Arc<ImageFacts>),
-    /// Nothing, or not as deep as was asked for.
+    /// Nothing, or not in the requested depth.
     Nothing,
 }
 
 impl Recall {
-    /// What was known, when it may be out of date.
+    /// The facts, if they may be out of date.
     pub(super) fn stale(self) -> Option<Arc<ImageFacts>> {
         if let Self::Stale(facts) = self { Some(facts) } else { None }
     }
@@ -59,22 +60,21 @@ impl Recall {
 #[derive(Debug, Clone)]
 struct Named {
     digest: Digest,
-    /// When the tag was read; nothing for a name that holds its digest.
+    /// When the tag was read; `None` for a name that holds its digest.
     read_at: Option<Instant>,
 }
 
-/// What is known about a digest: a question is answered with what a look of its depth sees, also where a deeper one was
-/// taken.
+/// The facts about a digest. A request gets the facts of its own depth, even if a deeper look-up was made before.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Known {
-    /// By manifest and config.
+    /// Facts from the manifest and config.
     pub(super) config: Arc<ImageFacts>,
-    /// By the layers too; the same facts where they add nothing.
+    /// Facts from the layers too; shared with `config` when the layers add nothing.
     pub(super) layers: Option<Arc<ImageFacts>>,
 }
 
 impl Known {
-    /// The facts of this depth, as far as they are known.
+    /// The facts of this depth, if they are known.
     pub(super) fn at(&self, depth: Depth) -> Option<Arc<ImageFacts>> {
         match depth {
             Depth::Config => Some(self.config.clone()),
@@ -82,7 +82,7 @@ impl Known {
         }
     }
 
-    /// The layers, where they are known and add something.
+    /// The facts from the layers, if they are known and add something.
     pub(super) fn deeper(&self) -> Option<&Arc<ImageFacts>> {
         self.layers.as_ref().filter(|layers| !Arc::ptr_eq(layers, &self.config))
     }
@@ -98,7 +98,7 @@ type FailureKey = (Arc<str>, Depth, Arc<str>);
 /// The memory of an inspector.
 #[derive(Debug)]
 pub(super) struct Memory {
-    /// By the name as it is written, so that a hit parses nothing.
+    /// Keyed by the name as written, so that a hit parses nothing.
     names: Cache<Arc<str>, Named>,
     facts: Cache<Digest, Known>,
     /// With the time of each.
@@ -125,7 +125,7 @@ impl Memory {
                 .build(),
             failures: Cache::builder()
                 .max_capacity(FAILURES_BYTES)
-                // A message repeats the name and a bounded piece of foreign text.
+                // A message repeats the name and a bounded excerpt of foreign text.
                 .weigher(|(image, _, namespace): &FailureKey, _| {
                     weight(2 * image.len() + namespace.len() + 512)
                 })
@@ -138,10 +138,10 @@ impl Memory {
         }
     }
 
-    /// What is known about a name. Allocates nothing.
+    /// What memory knows about a name. Allocates nothing.
     pub(super) async fn recall(&self, image: &str, depth: Depth) -> Recall {
         let Some(named) = self.names.get(image).await else { return Recall::Nothing };
-        // One that came from the disk was not young when it was remembered.
+        // A name that was read from disk was old already when memory got it.
         if named.read_at.is_some_and(|read_at| self.age(read_at) > self.stale_ttl) {
             return Recall::Nothing;
         }
@@ -150,7 +150,7 @@ impl Memory {
         if self.is_fresh(&named) { Recall::Fresh(facts) } else { Recall::Stale(facts) }
     }
 
-    /// Digest that a name resolved to not long ago.
+    /// The digest that a name resolved to, if that is recent.
     pub(super) async fn fresh_digest(&self, image: &str) -> Option<Digest> {
         let named = self.names.get(image).await?;
         self.is_fresh(&named).then_some(named.digest)
@@ -169,7 +169,7 @@ impl Memory {
         self.facts.get(digest).await
     }
 
-    /// A failure that happened a moment ago.
+    /// A failure that is still remembered.
     pub(super) async fn failure(
         &self,
         image: &Arc<str>,
@@ -186,7 +186,7 @@ impl Memory {
         self.names.insert(image.clone(), Named { digest: digest.clone(), read_at }).await;
     }
 
-    /// Remembers what a tag was read as so long ago.
+    /// Remembers a digest to which a tag resolved `age` ago.
     pub(super) async fn name_of_age(&self, image: &Arc<str>, digest: &Digest, age: Duration) {
         let Some(read_at) = self.clock.now().checked_sub(age).filter(|_| age <= self.stale_ttl) else {
             return;
@@ -224,13 +224,13 @@ impl Memory {
         self.clock.put_forward(time);
     }
 
-    /// Bytes that the names and the facts are taken to cost now: what the bounds are held against.
+    /// Estimated memory of the names and facts in bytes, which the bounds apply to.
     #[cfg(test)]
     fn weighed(&self) -> u64 {
         self.names.weighted_size() + self.facts.weighted_size()
     }
 
-    /// Lets evictions that are due happen now, so that a test can count.
+    /// Runs pending evictions, so that a test can count.
     #[cfg(test)]
     async fn settle(&self) {
         self.names.run_pending_tasks().await;
@@ -242,7 +242,7 @@ fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes + OVERHEAD).unwrap_or(u32::MAX)
 }
 
-/// Length of the JSON form, which no field that is added later can be forgotten in.
+/// Length of the JSON form: it includes every field, also those that are added later.
 fn json_bytes(facts: &ImageFacts) -> usize {
     struct Count(usize);
     impl Write for Count {
@@ -271,7 +271,7 @@ pub(super) mod tests {
         failure_ttl: Duration::from_mins(40),
     };
 
-    /// A digest as it is, or that of a word which stands for one.
+    /// A text that is a digest, or the digest of any other text.
     pub(in crate::lookup) fn named(text: &str) -> Digest {
         text.parse().unwrap_or_else(|_| Digest::of(text.as_bytes()))
     }
@@ -285,7 +285,7 @@ pub(super) mod tests {
         }
     }
 
-    /// What looks of this depth leave behind; the deep one is told by `scanned`.
+    /// What a look-up of this depth remembers; `scanned` marks the deep one.
     pub(crate) fn known(facts: ImageFacts, depth: Depth) -> Known {
         let layers =
             (depth == Depth::Layers).then(|| Arc::new(ImageFacts { scanned: true, ..facts.clone() }));
@@ -356,10 +356,10 @@ pub(super) mod tests {
         assert!((5..=30).contains(&kept), "{kept} facts of more than 2 000 bytes in 64 KiB");
     }
 
-    /// Set in the process that remembers so much and does nothing else, so that its growth is the memory's.
+    /// Set for a process that only fills this memory, so that its growth is the growth of this memory.
     const ALONE: &str = "WASMGATE_TEST_ALONE";
 
-    /// Entries that are remembered there.
+    /// Number of entries that the process remembers.
     const REMEMBERED: usize = 20_000;
 
     /// Bytes of this process in memory (`proc_pid_status(5)`, `VmRSS`).
@@ -369,7 +369,7 @@ pub(super) mod tests {
         line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
     }
 
-    /// Facts as a command of the usual toolchains has them, or those of a root file system with many files.
+    /// Facts of a typical command, or of a root file system with many files.
     fn usual(number: usize, files: bool) -> ImageFacts {
         let import = |name: usize| format!("function_number_{name}");
         let module = ModuleFacts {

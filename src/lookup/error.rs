@@ -1,10 +1,10 @@
-//! Why a look-up has no facts.
+//! Why a look-up failed.
 
 use thiserror::Error;
 
 use crate::{image, registry};
 
-/// Why a look-up has no facts. Cloneable, because concurrent reviews share one look-up.
+/// Why a look-up failed. Cloneable, because concurrent reviews share one look-up.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,15 +19,15 @@ pub enum Error {
         /// The budget in milliseconds.
         budget_ms: u64,
     },
-    /// The review did not wait for the look-up: its registry does not answer, and nothing says that the pod has to do
-    /// with Wasm.
-    #[error("could not read `{image}` within {waited_ms} ms, and `{registry}` answers nobody now")]
+    /// The review did not wait for the look-up: the registry does not answer, and nothing says that the pod has
+    /// anything to do with Wasm.
+    #[error("could not read `{image}` within {waited_ms} ms, and `{registry}` does not answer now")]
     LeftWaiting {
         /// As written.
         image: String,
         /// Host and port.
         registry: String,
-        /// How long it was waited for, in milliseconds.
+        /// How long the review waited, in milliseconds.
         waited_ms: u64,
     },
     /// The look-up did not get memory for a layer in time.
@@ -41,7 +41,7 @@ pub enum Error {
         /// The budget in milliseconds.
         budget_ms: u64,
     },
-    /// A layer takes more memory than there is for all look-ups together.
+    /// A layer needs more memory than all look-ups have together.
     #[error(
         "could not read layer `{layer}` of `{image}`: it takes up to {bytes} bytes of memory, more than the {total} \
          bytes that all look-ups share; push a smaller image, or raise `images.memoryBytes` together with the memory limit"
@@ -51,20 +51,20 @@ pub enum Error {
         image: String,
         /// Its digest.
         layer: String,
-        /// What it takes, in bytes.
+        /// Memory that it needs, in bytes.
         bytes: u64,
-        /// What there is, in bytes.
+        /// Memory of all look-ups, in bytes.
         total: u64,
     },
-    /// The image could not be read, and neither could pull secrets that might have helped.
+    /// The image could not be read, nor could pull secrets that might have helped.
     #[error("{source}; {notes}")]
     ReadPullSecrets {
-        /// What became of the image without them.
+        /// The error without them.
         source: Box<Error>,
-        /// Which secrets, why, and what to do about it.
+        /// Which secrets, why, and how to mend that.
         notes: String,
     },
-    /// The look-up stopped before its end: a defect of the gate.
+    /// The look-up ended without a result: a defect of the gate.
     #[error("could not look up `{image}`: the look-up stopped before its end; this is a bug")]
     Finish {
         /// As written.

@@ -1,4 +1,4 @@
-//! From an image name to facts: remembered, or looked up once for all reviews that wait for them.
+//! Answers reviews: from memory or disk, or with a look-up that all reviews of the same image wait for.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::registry::guard::Guard;
 use crate::registry::layout::Layouts;
 use crate::registry::{Asker, NoPullSecrets, PullSecrets, Pulled, Puller, Registry, RegistryOptions};
 
-/// Look-ups that may wait for a manifest, for each one that may hold layers.
+/// How many look-ups may wait for a manifest, for each that may hold layers.
 const ASKING_PER_PLACE: u32 = 16;
 
-/// Looks images up, and remembers what it saw. Cheap to clone.
+/// Looks images up, and remembers the facts. Cheap to clone.
 #[derive(Clone)]
 pub struct Inspector {
     pub(super) shared: Arc<Inner>,
@@ -41,7 +41,7 @@ impl fmt::Debug for Inspector {
 }
 
 impl Inspector {
-    /// An inspector. Reads the CAs and the docker config; asks nobody yet.
+    /// An inspector. Reads the CAs and the docker config; sends no request yet.
     pub fn new(options: LookupOptions) -> Result<Self, Error> {
         let nodes = Nodes::of(&options.node_architectures);
         let detect: Detect = Arc::new(move |slot, source, reference, depth, limits| {
@@ -93,7 +93,7 @@ impl Inspector {
         Ok(Self { shared: Arc::new(shared), pull_secrets: Arc::new(NoPullSecrets) })
     }
 
-    /// The same inspector, which finds the pull secrets of pods here.
+    /// The same inspector, with a source of pods' pull secrets.
     #[must_use]
     pub fn with_pull_secrets(self, pull_secrets: Arc<dyn PullSecrets>) -> Self {
         Self { pull_secrets, ..self }
@@ -101,16 +101,16 @@ impl Inspector {
 
     /// Facts about one image, from the cache or from its source, within `budget`.
     ///
-    /// The first question about an image starts one look-up, which everybody else who asks waits for, and which goes
-    /// on when their budgets run out. Where a registry cannot be asked, a tag means what it meant before for a while.
+    /// The first request for an image starts a look-up. All later ones wait for the same look-up, which goes on when
+    /// their budgets run out. While a registry cannot be asked, a tag resolves for some time to what it resolved to
+    /// before.
     pub async fn inspect(&self, image: &str, depth: Depth, budget: impl Into<LookupBudget>) -> Outcome {
         self.answer(Question::new(image, depth, Asker::default()), budget.into()).await
     }
 
-    /// Facts about one image of a pod: its pull secrets are tried before the platform's own credentials, as the
-    /// kubelet does it. What was seen with them is remembered for pods that hold the same ones only, except for facts
-    /// by digest: those who know a digest are told what it is. What can be seen without any is answered without a look at
-    /// the secrets.
+    /// Facts about one image of a pod. The pod's pull secrets are tried before the platform's own credentials, as in
+    /// the kubelet. Results that needed them are remembered only for pods that hold the same secrets. Facts by digest
+    /// are shared: a caller who knows a digest may know what it is. The secrets are not read when the image is public.
     pub async fn inspect_for(
         &self,
         image: &str,
@@ -148,8 +148,8 @@ impl Inspector {
         }
     }
 
-    /// Facts about an image in a layout that a person named as `oci:PATH[:TAG]`. Nothing is remembered. Not for names
-    /// that a pod holds: the path may be any.
+    /// Facts about an image in a layout that a person named as `oci:PATH[:TAG]`. Remembers nothing. Never call it with
+    /// a name from a pod: the path may be any.
     pub async fn inspect_layout(&self, target: &str, depth: Depth) -> Result<ImageFacts, Error> {
         let (layouts, reference) = Layouts::direct(target)?;
         let reading = detect(&layouts, &reference, depth, &self.shared.limits);
@@ -160,7 +160,7 @@ impl Inspector {
         Ok(read?)
     }
 
-    /// What happened so far.
+    /// The counters so far.
     pub fn stats(&self) -> Stats {
         let counters = &self.shared.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -182,7 +182,7 @@ impl Inspector {
     }
 }
 
-/// The error with what is known of pull secrets that could not be read, where they might have made a difference.
+/// Adds the notes about unreadable pull secrets to an error that those secrets might have prevented.
 fn noted(error: Arc<Error>, notes: &[String]) -> Arc<Error> {
     if notes.is_empty() || is_refused(&error) {
         return error;
@@ -211,7 +211,7 @@ mod tests {
     const AMPLE: Duration = Duration::from_secs(20);
     const IMAGE: &str = "samples.test/app:v1";
 
-    /// A folder that stands in for a registry, holding one image, and how often it was looked into.
+    /// A folder that stands in for a registry and holds one image, and a count of how often it was read.
     struct Fixture {
         root: tempfile::TempDir,
         digest: Digest,
@@ -239,7 +239,7 @@ mod tests {
             self.root.path().join("app")
         }
 
-        /// An inspector whose detection takes a while and then says what the manifest's digest is.
+        /// An inspector whose detection takes some time and then returns the manifest's digest.
         fn inspector(&self, options: LookupOptions, takes: Duration) -> Inspector {
             let detected = Arc::clone(&self.detected);
             let detect: Detect = Arc::new(move |_, source, reference, depth, limits| {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     impl LookupOptions {
-        /// The fixture's folder with times that no test waits for.
+        /// Options for the fixture's folder, with times that no test waits for.
         fn default_with(fixture: &Fixture) -> Self {
             Self { layouts: fixture.options().layouts, ..Self::default() }
         }
@@ -339,7 +339,7 @@ mod tests {
         let fixture = Fixture::new();
         let [now, most, ended] = [(); 3].map(|()| Arc::<AtomicUsize>::default());
         let counts = (now, Arc::clone(&most), Arc::clone(&ended));
-        // Work that does not see for a while that nobody waits.
+        // Work that does not notice for a while that its caller is gone.
         let detect: Detect = Arc::new(move |slot, _, _, _, _| {
             let (now, most, ended) = counts.clone();
             let work = move || {
@@ -407,7 +407,7 @@ mod tests {
         let fixture = Fixture::new();
         let app = fixture.app();
         let detect: Detect = Arc::new(move |_, source, reference, _, limits| {
-            // Whatever is fetched from now on cannot come from the folder.
+            // From here on, nothing can be fetched from the folder.
             let _ = fs::remove_dir_all(&app);
             async move { Ok(facts(source.manifest(&reference, limits.manifest).await?.digest.as_str())) }
                 .boxed()

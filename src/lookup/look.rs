@@ -23,11 +23,11 @@ use crate::registry::{self, Asker};
 /// How often a waiting review checks whether the registry became suspect.
 const SUSPECT_POLL: Duration = Duration::from_millis(50);
 
-/// Largest manifest that is held while its look-up waits for a place, in bytes. One of a few layers has a thousand or two;
-/// a larger one is fetched when there is a place.
+/// Largest manifest that is kept while its look-up waits for a slot, in bytes. A manifest with a few layers has one or
+/// two thousand; a larger one is fetched again when there is a slot.
 const SMALL_MANIFEST: u64 = 64 << 10;
 
-/// What an image is, by its bytes.
+/// Detects what an image is from its bytes.
 pub(super) type Detect = Arc<
     dyn Fn(
             Slot,
@@ -57,17 +57,17 @@ pub(super) fn count(counter: &AtomicU64) {
 
 pub(super) fn open_store(options: &LookupOptions) -> Result<Option<Arc<Store>>, Error> {
     let Some(path) = &options.store else { return Ok(None) };
-    // What was too large to look at under other limits may not be now, and what no node reads was not looked at.
+    // Facts depend on these settings: other limits may admit a larger file, and other architectures other platforms.
     let limits = serde_json::to_vec(&(&options.limits, &options.node_architectures)).unwrap_or_default();
     Store::open(path, options.store_bytes, Digest::of(&limits).as_str()).map(|store| Some(Arc::new(store)))
 }
 
-/// A question that a review waits for the answer to.
+/// What a review wants to know.
 #[derive(Debug, Clone)]
 pub(super) struct Question {
-    /// As it is written.
+    /// The image as written.
     image: Arc<str>,
-    /// What the answer is remembered by: the image, and which pull secrets are tried for it.
+    /// The key under which the answer is remembered: the image, and which pull secrets are tried for it.
     pub(super) key: Arc<str>,
     pub(super) depth: Depth,
     asker: Asker,
@@ -77,7 +77,7 @@ impl Question {
     pub(super) fn new(image: &str, depth: Depth, asker: Asker) -> Self {
         let image: Arc<str> = image.into();
         let credentials = asker.credentials();
-        // No image name holds a blank.
+        // No image name contains a space.
         let key =
             if credentials.is_empty() { image.clone() } else { format!("{image} {credentials}").into() };
         Self { image, key, depth, asker }
@@ -88,7 +88,7 @@ impl Question {
     }
 }
 
-/// What look-ups share. They outlive the reviews that started them.
+/// State that look-ups share. They outlive the reviews that started them.
 pub(super) struct Inner {
     pub(super) images: Arc<Images>,
     pub(super) memory: Memory,
@@ -98,9 +98,9 @@ pub(super) struct Inner {
     pub(super) lookup_timeout: Duration,
     pub(super) warm: Vec<String>,
     pub(super) warm_timeout: Duration,
-    /// Places of look-ups that wait for a manifest.
+    /// Slots of look-ups that wait for a manifest.
     pub(super) asking: Shares,
-    /// Places of look-ups that hold an image's config and layers.
+    /// Slots of look-ups that hold an image's config and layers.
     pub(super) slots: Shares,
     /// Memory for those layers.
     pub(super) layers: Arc<LayerMemory>,
@@ -110,7 +110,7 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    /// Answers what memory alone could not. `stale` is what the name meant before.
+    /// Answers what memory alone could not. `stale` is what the name resolved to before.
     pub(super) async fn ask(
         self: &Arc<Self>,
         question: Question,
@@ -145,7 +145,8 @@ impl Inner {
         }
     }
 
-    /// Waits for a look-up until the budget is used up; a doubtful one also ends when the registry stays suspect for too long.
+    /// Waits for a look-up until the budget is used up; for a doubtful pod, also only until the registry was suspect
+    /// too long.
     async fn wait(
         &self,
         mut running: Started,
@@ -180,7 +181,7 @@ impl Inner {
         }
     }
 
-    /// Brings into memory what the disk knows, unless the registry is being asked already.
+    /// Loads what the disk knows into memory, unless the registry is being asked already.
     async fn recall_from_disk(&self, question: &Question, reference: &Reference) -> Recall {
         let running = self.running.contains(&question.id());
         let Some(store) = self.store.clone().filter(|_| !running) else { return Recall::Nothing };
@@ -216,7 +217,7 @@ impl Inner {
         Some(known)
     }
 
-    /// Facts about the digest that the name itself holds, when another name brought them here.
+    /// Facts about the digest in the name itself, if they are known under another name.
     async fn known_digest(&self, question: &Question, reference: &Reference) -> Option<Arc<ImageFacts>> {
         let digest = reference.digest.as_ref()?;
         let facts = self.memory.known(digest).await?.at(question.depth)?;
@@ -247,9 +248,9 @@ impl Inner {
         reference: Reference,
         progress: Arc<Progress>,
     ) -> Outcome {
-        // Dropped after everything is remembered, so that those who no longer find the look-up find its result.
+        // Dropped only after the result is remembered: a caller that no longer finds the look-up finds its result.
         let _end = EndOfLookUp { running: &self.running, id: question.id(), progress: Arc::clone(&progress) };
-        // The asker saw an empty memory before another look-up ended.
+        // Another look-up may have ended since the caller found nothing in memory.
         if let Recall::Fresh(facts) = self.memory.recall(&question.key, question.depth).await {
             return Ok(facts);
         }
@@ -265,8 +266,8 @@ impl Inner {
         }
     }
 
-    /// A failure is remembered for the namespace that asked: the registry may have answered to its credentials, or not
-    /// answered because of what else it asks for. One that was only waited for says nothing about the image.
+    /// Remembers a failure for the namespace that asked: the registry may have refused its credentials, or not answered
+    /// because of its other requests. A timed-out wait says nothing about the image, so it is not remembered.
     async fn remember_failure(&self, question: &Question, error: Error, progress: &Progress) -> Arc<Error> {
         count(&self.counters.failures);
         let error = Arc::new(error);
@@ -283,18 +284,19 @@ impl Inner {
         error
     }
 
-    /// Asks the source: for the manifest, and for more only when its digest is not known.
+    /// Asks the source for the manifest, and for more only if its digest is unknown.
     async fn read(
         &self,
         question: &Question,
         reference: &Reference,
         progress: &Arc<Progress>,
     ) -> Result<Arc<ImageFacts>, Error> {
-        // A look-up that waits for a registry holds next to nothing, and must not keep others from one that answers.
+        // A look-up that waits for a registry holds next to nothing, and must not block look-ups of registries that
+        // answer.
         let asking = self.asking.take(question.asker.namespace(), 1).await;
         progress.begin();
         count(&self.counters.lookups);
-        // A tag that was read a moment ago is not read again for a deeper look at the same image.
+        // A tag that was read a moment ago is not read again for a deeper look-up of the same image.
         let read_before = self.memory.fresh_digest(&question.key).await;
         let asked = match &read_before {
             Some(digest) => reference.with_digest(digest),
@@ -324,7 +326,7 @@ impl Inner {
             let known = self.detect(slot, source, asked, question.depth, known).await?;
             known.at(question.depth).ok_or_else(|| Error::Finish { image: question.image.to_string() })?
         };
-        // The tag's age begins anew only where the registry was asked what the tag means.
+        // The tag's age restarts only when the registry was asked what the tag resolves to.
         if read_before.is_none() {
             self.memory.name(&question.key, &digest, reference.digest.is_none()).await;
             if let Some(store) = self.store.as_ref().filter(|_| reference.digest.is_none()) {
@@ -354,8 +356,8 @@ impl Inner {
         })
     }
 
-    /// Looks as deep as is asked for. A deep look begins with the shallow one and remembers that too: what a shallow
-    /// question is answered with is what a shallow look sees, whether or not others asked for more before.
+    /// Looks as deep as requested. A deep look-up begins with the shallow one and remembers its facts too: a shallow
+    /// question gets the facts of a shallow look-up, whether or not a deeper one was made before.
     async fn detect(
         &self,
         slot: Option<Share>,
@@ -369,7 +371,7 @@ impl Inner {
         let look = async |depth| {
             let looking = (self.detect)(slot.clone(), source.clone(), reference.clone(), depth, self.limits);
             let mut facts = looking.await?;
-            // The key of the memory and what a pod is pinned to must be what was asked for.
+            // Memory is keyed by this digest and pods are pinned to it, so it must be the requested one.
             facts.digest = digest.clone();
             Ok::<_, Error>(compact(&facts))
         };
@@ -391,18 +393,18 @@ impl Inner {
     }
 }
 
-/// Facts as they are remembered: a copy has no spare capacity in its texts and lists, where what was put together piece by
-/// piece has a quarter or more.
+/// Copies facts for remembering: a copy has no spare capacity in its strings and lists, while facts that grew piece by
+/// piece have a quarter or more.
 fn compact(facts: &ImageFacts) -> Arc<ImageFacts> {
     Arc::new(facts.clone())
 }
 
-/// Whether what was known before no longer holds: the image is gone, or may not be asked for.
+/// Whether what was known before no longer holds: the image is gone, or the registry may not be asked for it.
 fn is_final(error: &Error) -> bool {
     matches!(error, Error::Fetch(registry::Error::FindImage { .. })) || is_refused(error)
 }
 
-/// Whether no credentials help.
+/// Whether no credentials can help.
 pub(super) fn is_refused(error: &Error) -> bool {
     let Error::Fetch(error) = error else { return false };
     matches!(

@@ -1,9 +1,9 @@
-//! The memory that look-ups share: what a layer takes is reserved before it is fetched, and given back when its bytes are
-//! dropped.
+//! The memory budget of all look-ups: what a layer needs is reserved before the layer is fetched, and released when its
+//! bytes are dropped.
 //!
-//! A look-up holds one reservation for each layer that it reads, has all of it before the first byte arrives, and needs no
-//! other one to end: so look-ups wait for each other, and never in a circle. What is small and always there is not
-//! reserved, since a place in the look-ups pays for it: manifests, configs, a Spin application's own file.
+//! A look-up holds one reservation for each layer that it reads, has all of it before the first byte arrives, and needs
+//! no other one to finish. So look-ups wait for each other, but never in a circle. Small documents that every look-up
+//! reads are not reserved, because the number of slots bounds them: manifests, configs, a Spin application's own file.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use crate::image::archive::Compression;
 use crate::image::manifest::compression;
 use crate::image::source::Descriptor;
 
-/// What is counted as one.
+/// Bytes per permit of the semaphore.
 const UNIT: u64 = 64 << 10;
 
 /// Memory for the layers of all look-ups.
@@ -37,28 +37,28 @@ pub(super) struct Reservation {
 }
 
 impl LayerMemory {
-    /// So many bytes.
+    /// A budget of so many bytes.
     pub(super) fn new(bytes: u64) -> Arc<Self> {
         let shares = Shares::new(u32::try_from(bytes / UNIT).unwrap_or(u32::MAX));
         Arc::new(Self { shares, total: bytes, held: AtomicU64::new(0), peak: AtomicU64::new(0) })
     }
 
-    /// All that there is, in bytes.
+    /// The whole budget, in bytes.
     pub(super) fn total(&self) -> u64 {
         self.total
     }
 
-    /// Reserved now, and the most that was ever reserved, in bytes.
+    /// Bytes that are reserved now, and the most that ever were.
     pub(super) fn held_and_peak(&self) -> (u64, u64) {
         (self.held.load(Ordering::Relaxed), self.peak.load(Ordering::Relaxed))
     }
 
-    /// Waits for so many bytes for an image of a pod in this namespace; nothing when there are never so many.
+    /// Waits for memory for an image of a pod in this namespace; `None` when it exceeds the whole budget.
     pub(super) async fn reserve(self: &Arc<Self>, namespace: &Arc<str>, bytes: u64) -> Option<Reservation> {
         if bytes > self.total {
             return None;
         }
-        // Rounded down at the last unit, so that all of it can be had at once.
+        // The last unit is rounded down, so that the whole budget can be reserved at once.
         let units = bytes.div_ceil(UNIT).min(self.total / UNIT);
         let share = self.shares.take(namespace, u32::try_from(units).unwrap_or(u32::MAX)).await;
         let held = self.held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
@@ -74,7 +74,7 @@ impl Drop for Reservation {
 }
 
 impl Reservation {
-    /// Bytes that hold the reservation for as long as anything of them is in use, on another thread too.
+    /// Ties the reservation to the bytes: it is released when the last reference to them is dropped, on any thread.
     pub(super) fn hold(self, bytes: Bytes) -> Bytes {
         struct Held {
             bytes: Bytes,
@@ -89,10 +89,9 @@ impl Reservation {
     }
 }
 
-/// What reading a layer takes at most, in bytes: the layer as it is transferred, and beside it what is made of it. A layer
-/// of files is unpacked as a stream, of which one Wasm file at a time is held whole; it is no larger than the layer itself
-/// where that is not compressed. A Wasm layer is parsed where it is, and the tables of its parts are as large as itself at
-/// most.
+/// The most memory that reading a layer takes, in bytes: the layer as transferred, plus what is built from it. A layer
+/// of files is unpacked as a stream, and holds one Wasm file at a time, which in an uncompressed layer is no larger
+/// than the layer. A Wasm layer is parsed in place, and the tables of its parts are at most as large as itself.
 pub(super) fn need(layer: &Descriptor, limits: &SizeLimits) -> u64 {
     let beside = match compression(&layer.media_type) {
         None | Some(Compression::Plain) => layer.size,

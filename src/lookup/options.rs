@@ -1,4 +1,4 @@
-//! Where images come from, how long a look-up may take, and what is remembered of it.
+//! Where images come from, how long a look-up may take, and what is remembered.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,47 +11,47 @@ use crate::image::SizeLimits;
 use crate::registry::guard::GuardOptions;
 use crate::registry::{BreakerOptions, ProxyOptions};
 
-/// Where images come from, how long a look-up may take, and what is remembered of it.
+/// Where images come from, how long a look-up may take, and what is remembered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct LookupOptions {
     /// Folders with OCI layouts, by the registry host or `host/prefix` that they stand in for. Default: none.
     pub layouts: BTreeMap<String, PathBuf>,
-    /// Which registries may be asked, and which of them by plain HTTP. Default: every one at a public address.
+    /// Which registries may be asked, and which of them by plain HTTP. Default: all at public addresses.
     pub registries: GuardOptions,
-    /// PEM files with CAs that are trusted beside the system's. Default: none.
+    /// PEM files with CAs that are trusted in addition to the system's. Default: none.
     pub ca_files: Vec<PathBuf>,
-    /// A docker `config.json` with credentials, read once. Default: none, everything is asked anonymously.
+    /// A docker `config.json` with credentials, read once. Default: none, so that all requests are anonymous.
     pub docker_config: Option<PathBuf>,
     /// Folder of the programs that the docker config's `credHelpers` and `credsStore` name. Default: `PATH`.
     pub credential_helpers: Option<PathBuf>,
-    /// Mirrors by registry, `host[:port][/path]`, tried in order before the registry itself. A mirror may have
-    /// any address, and no pod may name it unless it is on `allow` too. Default: none.
+    /// Mirrors by registry, `host[:port][/path]`, tried in order before the registry itself. A mirror may have any
+    /// address, and no pod may name it unless it is on `allow` too. Default: none.
     pub mirrors: BTreeMap<String, Vec<String>>,
-    /// Hosts of token services, by registry, that are given the registry's credentials although they are elsewhere.
+    /// Hosts of token services, by registry, that are given the registry's credentials although they are other hosts.
     /// They may have any address. Default: none; those of Docker Hub and gitlab.com are known.
     pub token_realms: BTreeMap<String, Vec<String>>,
-    /// When a registry that does not answer is left alone.
+    /// When a registry that does not answer gets no more requests.
     pub breaker: BreakerOptions,
-    /// The proxy that registries are asked through. Default: none, and none of the environment's.
+    /// The proxy for requests to registries. Default: none; the environment's proxies are never used.
     pub proxy: Option<ProxyOptions>,
-    /// Bound on resolving a registry's name, and on opening a connection, each. Default: 3 s.
+    /// Bound on resolving a registry's name and on opening a connection, each. Default: 3 s.
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
     /// Bound on every wait for more bytes. Default: 5 s.
     #[serde(with = "duration")]
     pub read_timeout: Duration,
-    /// Bound on a whole look-up. Reviews wait for their own budget only; the look-up goes on for the next one.
+    /// Bound on a whole look-up. Reviews wait only for their own budget; the look-up continues for the next one.
     /// Default: 10 s.
     #[serde(with = "duration")]
     pub lookup_timeout: Duration,
-    /// Look-ups that read layers at a time, the others wait; each may hold a layer in memory. Sixteen times as many may
-    /// wait for a manifest. One that was given up counts until its
-    /// work on the layer has ended. Default: 32.
+    /// Look-ups that may read layers at the same time; each may hold a layer in memory, and the others wait. Sixteen
+    /// times as many may wait for a manifest. An abandoned look-up counts until its work on the layer has ended.
+    /// Default: 32.
     pub concurrent_lookups: usize,
-    /// Memory for the layers that are being read, in bytes, by all look-ups together: the others wait, and the pods of one
-    /// namespace never hold more than half. A layer takes its own size and that of what is made of it: as much again where
-    /// it is Wasm or not compressed, else as much as `limits.layer`. Default: 768 MiB.
+    /// Memory for the layers that all look-ups together may be reading, in bytes. The others wait, and the pods of one
+    /// namespace never hold more than half. A layer takes its own size plus that of what is built from it: as much
+    /// again if it is Wasm or not compressed, else as much as `limits.layer`. Default: 768 MiB.
     pub memory_bytes: u64,
     /// Memory for facts, approximately, in bytes. Default: 64 MiB.
     pub facts_bytes: u64,
@@ -60,29 +60,32 @@ pub struct LookupOptions {
     /// How long the digest of a tag is reused before the registry is asked again. Default: 60 s.
     #[serde(with = "duration")]
     pub tag_ttl: Duration,
-    /// How long a tag may be taken to mean what it meant while its registry cannot be asked. Default: 1 h.
+    /// How long what a tag resolved to may be used while its registry cannot be asked. Default: 1 h.
     #[serde(with = "duration")]
     pub stale_ttl: Duration,
     /// How long a failure is repeated without asking again. Default: 5 s.
     #[serde(with = "duration")]
     pub failure_ttl: Duration,
-    /// File in which facts and what tags meant are kept over a restart. One for each process. Whoever can write it
-    /// decides what images are taken for. Default: none.
+    /// File in which facts and resolved tags survive a restart. Each process needs its own. Anyone who can write the
+    /// file decides what images are taken for. Default: none.
     pub store: Option<PathBuf>,
-    /// What is kept in that file, approximately, in bytes; the file may be some times larger. Default: 128 MiB.
+    /// Bytes that are kept in that file, approximately; the file itself may be several times larger. Default: 128 MiB.
     pub store_bytes: u64,
-    /// Images that are looked at when the gate starts. Default: none.
+    /// Images that are looked up when the gate starts. Default: none.
     pub warm: Vec<String>,
-    /// A file with more of them, one a line; `#` begins a comment. Default: none.
+    /// A file with more such images, one per line; `#` begins a comment. Default: none.
     pub warm_file: Option<PathBuf>,
-    /// How long a start waits for them; the rest is looked at while the gate serves. Default: 10 s.
+    /// How long a start waits for them; the rest is looked up while the gate serves. Default: 10 s.
     #[serde(with = "duration")]
     pub warm_timeout: Duration,
-    /// Architectures of the cluster's nodes, such as `amd64` and `arm64`, when there are no others. A pod under a Wasm
-    /// runtime is judged by what its images hold for every platform that a node may read, so fewer are read then. One
-    /// that is left out here and joins the cluster later runs what nobody looked at. Default: none, any may be there.
+    /// Architectures of the cluster's nodes, such as `amd64` and `arm64`, if there are no others. A pod under a Wasm
+    /// runtime is judged by the image of every platform that a node may pull, so fewer platforms are read then. A node
+    /// of another architecture that joins later runs images that were not inspected. Default: none, which allows any.
     pub node_architectures: Vec<String>,
-    /// Sizes that are refused.
+    /// Registries, by host or `host/prefix`, whose images keep their tags: no digest is written on pods. For those that
+    /// keep no digest for long. What of such an image was judged is not promised to run. Default: none.
+    pub unpinned: Vec<String>,
+    /// Sizes above which a document, layer or file is refused.
     pub limits: SizeLimits,
 }
 
@@ -114,6 +117,7 @@ impl Default for LookupOptions {
             warm_file: None,
             warm_timeout: Duration::from_secs(10),
             node_architectures: Vec::new(),
+            unpinned: Vec::new(),
             limits: SizeLimits::default(),
         }
     }

@@ -1,4 +1,4 @@
-//! Look-ups that are under way, so that everybody who asks for the same image waits for one.
+//! Look-ups that are under way. All requests for the same image wait for one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,10 +10,10 @@ use futures::future::{BoxFuture, Shared};
 use super::Error;
 use crate::image::{Depth, ImageFacts};
 
-/// What a look-up ends with.
+/// The result of a look-up.
 pub(super) type Outcome = Result<Arc<ImageFacts>, Arc<Error>>;
 
-/// A look-up that others can wait for too.
+/// A look-up that several callers can wait for.
 pub(super) type Waiting = Shared<BoxFuture<'static, Outcome>>;
 
 /// Image (with the pull secrets that are tried for it) and depth.
@@ -22,9 +22,9 @@ pub(super) type Id = (Arc<str>, Depth);
 /// How far a look-up has come.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// It has had a place and asks, or has asked.
+    /// Whether it has a slot and sends, or has sent, requests.
     begun: AtomicBool,
-    /// Layers that wait for memory.
+    /// Number of layers that wait for memory.
     waits_for_memory: AtomicUsize,
 }
 
@@ -33,12 +33,12 @@ impl Progress {
         self.begun.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it still waits behind others for a place.
+    /// Whether it still waits for a slot.
     pub(super) fn is_queued(&self) -> bool {
         !self.begun.load(Ordering::Relaxed)
     }
 
-    /// Runs what waits for memory.
+    /// Awaits a reservation, and counts that as waiting for memory.
     pub(super) async fn waiting_for_memory<T>(&self, waiting: impl Future<Output = T>) -> T {
         struct Counted<'a>(&'a AtomicUsize);
         impl Drop for Counted<'_> {
@@ -62,16 +62,16 @@ impl Progress {
     }
 }
 
-/// One that is under way.
+/// A look-up under way.
 #[derive(Debug, Clone)]
 pub(super) struct Started {
     pub(super) outcome: Waiting,
     pub(super) progress: Arc<Progress>,
-    /// Of the pods that it was begun for, whose places it takes.
+    /// Namespace of the pods that it was started for, whose slots it takes.
     pub(super) namespace: Arc<str>,
 }
 
-/// All that are under way.
+/// All look-ups under way.
 #[derive(Debug, Default)]
 pub(super) struct Running {
     started: Mutex<HashMap<Id, Started>>,
@@ -86,8 +86,8 @@ impl Running {
         self.lock().contains_key(id)
     }
 
-    /// The look-up that is under way, or a new one. One that another namespace began and that still waits for one of that
-    /// namespace's places is not waited for: others must not queue behind a tenant who took too many.
+    /// The look-up under way, or a new one. A look-up that another namespace started and that still waits for one of
+    /// that namespace's slots is not joined: no pod must queue behind a tenant who took too many.
     pub(super) fn join_or_start(
         &self,
         id: Id,
@@ -107,7 +107,7 @@ impl Running {
         started
     }
 
-    /// Takes a look-up off the list, unless another one took its place there.
+    /// Removes a look-up from the list, unless another one has replaced it there.
     fn end(&self, id: &Id, progress: &Arc<Progress>) {
         let mut running = self.lock();
         if running.get(id).is_some_and(|started| Arc::ptr_eq(&started.progress, progress)) {
@@ -116,7 +116,7 @@ impl Running {
     }
 }
 
-/// Takes a look-up off the list when it ends, also by a panic.
+/// Removes a look-up from the list when it ends, also by a panic.
 pub(super) struct EndOfLookUp<'a> {
     pub(super) running: &'a Running,
     pub(super) id: Id,

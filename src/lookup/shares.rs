@@ -1,23 +1,23 @@
-//! What look-ups share, places and memory, of which the pods of one namespace never hold more than half.
+//! Slots and memory that look-ups share. The pods of one namespace never hold more than half of either.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Namespaces between two clean-ups of the table of those that hold something.
+/// Number of namespaces at which the table is cleaned of those that hold nothing.
 const CLEAN_UP_AT: usize = 1024;
 
-/// A number of equal units, and who holds them.
+/// A number of equal units, and which namespace holds how many.
 #[derive(Debug)]
 pub(super) struct Shares {
     all: Arc<Semaphore>,
-    /// The most that one namespace holds, unless it asks for more at once.
+    /// The most that one namespace may hold, unless a single request exceeds it.
     most: u32,
     namespaces: Mutex<HashMap<Arc<str>, Weak<Semaphore>>>,
 }
 
-/// Units that are held until it is dropped.
+/// Units that are held until this is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     _own: OwnedSemaphorePermit,
@@ -34,16 +34,16 @@ impl Shares {
         }
     }
 
-    /// Waits for units, first for those of the namespace and then for those of all, each in the order of asking. Whoever
-    /// waits for the second holds nothing that another namespace waits for, so nobody waits in a circle. The semaphores are
-    /// never closed; if they were, there would be nothing to wait for.
+    /// Waits for units: first for the namespace's own, then for the common ones, each first come, first served. A
+    /// caller that waits for the common ones holds nothing that another namespace waits for, so there is no circle. The
+    /// semaphores are never closed; if they were, there would be nothing to wait for.
     pub(super) async fn take(&self, namespace: &Arc<str>, units: u32) -> Option<Share> {
         let own = self.of(namespace).acquire_many_owned(units.min(self.most)).await.ok()?;
         let of_all = Arc::clone(&self.all).acquire_many_owned(units).await.ok()?;
         Some(Share { _own: own, _of_all: of_all })
     }
 
-    /// The semaphore of a namespace, which lives as long as anything is held or waited for.
+    /// The semaphore of a namespace. It lives as long as units are held or waited for.
     fn of(&self, namespace: &Arc<str>) -> Arc<Semaphore> {
         let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = namespaces.get(namespace).and_then(Weak::upgrade) {

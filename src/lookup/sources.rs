@@ -1,4 +1,4 @@
-//! Everything that images come from, behind one [`Source`]: layouts on disk where one stands in, the registry otherwise.
+//! All sources of images behind one [`Source`]: a layout on disk if one stands in for the registry, else the registry.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use crate::image::{Digest, SizeLimits};
 use crate::registry::layout::Layouts;
 use crate::registry::{Asker, Registry};
 
-/// Everything that images come from.
+/// All sources of images.
 #[derive(Debug)]
 pub(super) struct Images {
     pub(super) registry: Registry,
@@ -22,13 +22,13 @@ pub(super) struct Images {
 }
 
 impl Images {
-    /// The same, asked on behalf of a pod.
+    /// The same, asked for a pod.
     pub(super) fn asked_by(&self, asker: &Asker) -> Arc<Self> {
         Arc::new(Self { registry: self.registry.asked_by(asker), layouts: self.layouts.clone() })
     }
 
-    /// Whether an image may be looked at, as far as its name alone says. Asked also where facts are remembered, so
-    /// that the answer does not depend on what others asked before.
+    /// Whether an image may be looked up, judged by its name alone. Checked even if facts are remembered, so that the
+    /// answer does not depend on earlier requests.
     pub(super) fn admit(&self, reference: &Reference) -> Result<(), Error> {
         if self.layouts.covers(reference) {
             return Ok(());
@@ -59,28 +59,27 @@ impl Source for Images {
     }
 }
 
-/// The images' source for one look-up. What it has fetched and is small it does not fetch again, and a layer only when
-/// there is memory for it.
+/// The source for one look-up. It fetches small documents once, and a layer only when there is memory for it.
 pub(super) struct LookupSource {
     pub(super) images: Arc<Images>,
     pub(super) memory: Arc<LayerMemory>,
     pub(super) limits: SizeLimits,
     pub(super) namespace: Arc<str>,
     pub(super) progress: Arc<Progress>,
-    /// The name by which the manifest was asked for, which leads to it again.
+    /// The name by which the manifest was requested; it finds the manifest again.
     pub(super) reference: Reference,
     pub(super) digest: Digest,
     pub(super) documents: Documents,
 }
 
-/// Manifests and configs that were fetched: two looks at one image, of which the second goes deeper, fetch them once.
+/// Manifests and configs fetched so far: two passes over one image, the second of which goes deeper, fetch them once.
 #[derive(Debug, Default)]
 pub(super) struct Documents {
     kept: Mutex<HashMap<Digest, Bytes>>,
 }
 
 impl Documents {
-    /// With the first one.
+    /// Starts with the manifest.
     pub(super) fn new(manifest: FetchedManifest) -> Self {
         Self { kept: Mutex::new(HashMap::from([(manifest.digest, manifest.bytes)])) }
     }
@@ -89,7 +88,7 @@ impl Documents {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
-    /// Keeps one, as long as all together are no larger than `most`.
+    /// Keeps a document, as long as all together are no larger than `most`.
     fn keep(&self, digest: &Digest, bytes: &Bytes, most: u64) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = kept.values().map(|bytes| bytes.len() as u64).sum::<u64>();
@@ -100,7 +99,7 @@ impl Documents {
 }
 
 impl LookupSource {
-    /// The most that is kept of manifests and configs: as much as the largest of each.
+    /// The most bytes of manifests and configs that are kept: as much as the largest of each.
     fn most_documents(&self) -> u64 {
         self.limits.manifest.saturating_add(self.limits.config)
     }

@@ -1,4 +1,4 @@
-//! Images that are looked up at the start, before the first review asks for them.
+//! Images that are looked up at the start, before the first review needs them.
 
 use std::io::Read;
 use std::time::Instant;
@@ -9,18 +9,18 @@ use super::{Error, Inspector, LookupOptions};
 use crate::image::Depth;
 use crate::image::source::shorten;
 
-/// Images that are warmed at a time.
+/// Images that are warmed at the same time.
 const WARMED_AT_ONCE: usize = 8;
 
-/// Images between two lines of the log about the progress.
+/// Number of images between two log lines about the progress.
 const WARMED_BETWEEN_LINES: usize = 50;
 
 /// Largest file with images to warm, in bytes.
 const LARGEST_WARM_FILE: u64 = 4 << 20;
 
 impl Inspector {
-    /// Looks at the images of `warm` and `warmFile`, at their layers too. Waits for `warmTimeout`; what is left then
-    /// goes on in a task of its own.
+    /// Looks up the images of `warm` and `warmFile`, with their layers. Waits for at most `warmTimeout`; the rest
+    /// continues in a task of its own.
     pub async fn warm(&self) {
         let images = self.shared.warm.clone();
         if images.is_empty() {
@@ -29,13 +29,13 @@ impl Inspector {
         let (inspector, bound) = (self.clone(), self.shared.warm_timeout);
         let task = tokio::spawn(async move { inspector.warm_all(images).await });
         if tokio::time::timeout(bound, task).await.is_err() {
-            tracing::info!(waited = ?bound, "serving while the rest of the images to warm is looked at");
+            tracing::info!(waited = ?bound, "serving while the remaining images are warmed");
         }
     }
 
     async fn warm_all(&self, images: Vec<String>) {
         let (total, start) = (images.len(), Instant::now());
-        tracing::info!(images = total, "looking at the images to warm");
+        tracing::info!(images = total, "warming images");
         let (mut done, mut failed) = (0_usize, 0_usize);
         let mut looks = futures::stream::iter(images)
             .map(|image| async move {
@@ -50,10 +50,10 @@ impl Inspector {
                 tracing::warn!(image = shorten(&image, 200), %error, "could not warm an image");
             }
             if done % WARMED_BETWEEN_LINES == 0 {
-                tracing::info!(done, total, failed, "looking at the images to warm");
+                tracing::info!(done, total, failed, "warming images");
             }
         }
-        tracing::info!(total, failed, took = ?start.elapsed(), "looked at the images to warm");
+        tracing::info!(total, failed, took = ?start.elapsed(), "warmed images");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Node affinity and tolerations of the runtime's nodes, added to what a person wrote.
+//! Adds the node affinity and the tolerations that the runtime's nodes need to those that the pod has.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +14,10 @@ const NODE_AFFINITY: &str = "spec.affinity.nodeAffinity";
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const TERMS: &str = "nodeSelectorTerms";
 
-/// ANDs the profile's requirements into the pod's required node affinity. Any one of its terms is enough, so each one
-/// gets them. A term without expressions matches no node, and a list without terms is refused by the API server
-/// (`kubernetes/api:core/v1/types.go` `NodeSelectorTerm`): both stay as they are, because a requirement in them would
-/// let the pod onto nodes that the person's own words shut out.
+/// ANDs the profile's requirements into the pod's required node affinity. A pod needs to match only one term, so every
+/// term gets them. A term without expressions matches no node, and the API server refuses a list without terms
+/// (`kubernetes/api:core/v1/types.go` `NodeSelectorTerm`). Both stay as they are: with a requirement added they would
+/// admit the pod to nodes that its author excluded.
 pub(super) fn require(spec: &mut Object, profile: &Profile, notes: &mut Notes) -> Result<(), Error> {
     let wanted: Vec<Value> = profile.node_affinity.iter().map(|requirement| json!(requirement)).collect();
     if wanted.is_empty() {
@@ -43,15 +43,15 @@ pub(super) fn require(spec: &mut Object, profile: &Profile, notes: &mut Notes) -
     Ok(())
 }
 
-/// Whether a person wrote a required node affinity. Looks without touching: an edit that turns out to be needless
-/// must leave no empty objects behind.
+/// Whether a person wrote a required node affinity. Only reads: an edit that turns out to be needless must leave no
+/// empty objects behind.
 fn has_required(spec: &Object) -> Result<bool, Error> {
     let Some(affinity) = object(spec, "affinity", "spec")? else { return Ok(false) };
     let Some(node) = object(affinity, "nodeAffinity", "spec.affinity")? else { return Ok(false) };
     Ok(object(node, REQUIRED, NODE_AFFINITY)?.is_some())
 }
 
-/// Adds what is missing to every term that can match a node; says whether anything was.
+/// Adds the missing requirements to every term that can match a node. Returns whether it added any.
 fn complete(required: &mut Object, wanted: &[Value]) -> Result<bool, Error> {
     let path = format!("{NODE_AFFINITY}.{REQUIRED}");
     let Some(terms) = required.get_mut(TERMS).filter(|terms| !terms.is_null()) else { return Ok(false) };
@@ -81,7 +81,7 @@ fn complete_term(term: &mut Object, wanted: &[Value], path: &str) -> Result<bool
     Ok(true)
 }
 
-/// How many entries a list has; none when it is absent or null.
+/// The number of entries in a list; zero when it is absent or null.
 fn entries(term: &Object, key: &str, path: &str) -> Result<usize, Error> {
     match term.get(key) {
         None | Some(Value::Null) => Ok(0),
@@ -90,7 +90,7 @@ fn entries(term: &Object, key: &str, path: &str) -> Result<usize, Error> {
     }
 }
 
-/// Whether two requirements say the same; the order of the values does not matter.
+/// Whether two requirements are equal; the order of the values does not matter.
 fn same(a: &Value, b: &Value) -> bool {
     fn values(one: &Value) -> BTreeSet<&str> {
         one.get("values").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
@@ -107,8 +107,8 @@ pub(super) fn listed(requirements: &[NodeSelectorRequirement]) -> String {
     requirements.iter().map(one).collect::<Vec<_>>().join(" and ")
 }
 
-/// Adds the profile's tolerations that the pod does not have, also in a wider form: the API server's RuntimeClass
-/// plug-in drops the narrower of two, and would do so after every call.
+/// Adds the profile's tolerations unless the pod has the same or a wider one: the API server's RuntimeClass plug-in
+/// drops the narrower of two, and would do so after every call.
 pub(super) fn tolerate(spec: &mut Object, profile: &Profile, notes: &mut Notes) -> Result<(), Error> {
     let own = own_tolerations(spec)?;
     let mut missing: Vec<&Toleration> = Vec::new();

@@ -1,5 +1,5 @@
-//! The tools that every part of the plan uses: reaching into the raw JSON without losing what stands beside, and
-//! noting what was done.
+//! Helpers that every part of the plan shares: editing the raw JSON without losing neighbouring fields, and noting what
+//! was done.
 
 use crate::quantity::{NotAQuantity, Quantity};
 use serde_json::{Map, Value};
@@ -9,21 +9,21 @@ use crate::workload::Role;
 /// A JSON object.
 pub(super) type Object = Map<String, Value>;
 
-/// Why a plan cannot be made. The API server refuses such an object as well; a manifest on disk may hold anything.
+/// Why a plan cannot be made. The API server refuses such objects as well, but a manifest on disk may hold anything.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A field has another type than the API gives it.
+    /// A field has a type that the API does not allow.
     #[error("could not plan: `{field}` is not {expected}; correct it, or leave it out")]
     ReadField {
         /// Path such as `spec.affinity.nodeAffinity`.
         field: String,
-        /// What should stand there.
+        /// What the field should hold.
         expected: &'static str,
     },
     /// A quantity does not parse.
     #[error(
-        "could not plan: `{field}` is `{value}`, which is no quantity; write one such as `50m` or `32Mi`"
+        "could not plan: `{field}` is `{value}`, which is not a quantity; write one such as `50m` or `32Mi`"
     )]
     ReadQuantity {
         /// Path such as `spec.containers[0].resources.limits.memory`.
@@ -31,26 +31,26 @@ pub enum Error {
         /// As written, cut to 64 characters.
         value: String,
     },
-    /// The inspection speaks of a container that the object does not have.
+    /// The inspection describes a container that the object does not have.
     #[error("could not plan: `{field}` is not `{expected}`; inspect the object that is to be planned")]
     FindContainer {
         /// Path such as `spec.containers[0].name`.
         field: String,
-        /// What the inspection saw there.
+        /// What the inspection found there.
         expected: String,
     },
 }
 
-/// What was done so far.
+/// The changes and messages so far.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     /// Entries for the annotation, in the order of the edits.
     pub(super) tokens: Vec<String>,
     /// One line per change.
     pub(super) changes: Vec<String>,
-    /// What will not work as it stands, for the person who applied the object.
+    /// For the person who applied the object: what will not work as it is.
     pub(super) warnings: Vec<String>,
-    /// What was done to values that this person wrote.
+    /// For the person who applied the object: which of their values were changed or completed.
     pub(super) notices: Vec<String>,
 }
 
@@ -63,12 +63,12 @@ impl Notes {
         self.changes.push(line);
     }
 
-    /// Notes something that a person should know.
+    /// Adds a warning.
     pub(super) fn warn(&mut self, line: String) {
         self.warnings.push(line);
     }
 
-    /// Notes that a value which a person wrote was completed or changed.
+    /// Adds a notice that a person's value was changed or completed.
     pub(super) fn tell(&mut self, line: String) {
         self.notices.push(line);
     }
@@ -83,7 +83,7 @@ pub(super) fn object<'a>(parent: &'a Object, key: &str, path: &str) -> Result<Op
     }
 }
 
-/// The object under `key`, made when it is absent or null.
+/// The object under `key`, created when it is absent or null.
 pub(super) fn object_mut<'a>(parent: &'a mut Object, key: &str, path: &str) -> Result<&'a mut Object, Error> {
     let slot = parent.entry(key).or_insert(Value::Null);
     if slot.is_null() {
@@ -92,7 +92,7 @@ pub(super) fn object_mut<'a>(parent: &'a mut Object, key: &str, path: &str) -> R
     slot.as_object_mut().ok_or_else(|| not(joined(path, key), "an object"))
 }
 
-/// The list under `key`, made when it is absent or null.
+/// The list under `key`, created when it is absent or null.
 pub(super) fn list_mut<'a>(
     parent: &'a mut Object,
     key: &str,
@@ -105,7 +105,7 @@ pub(super) fn list_mut<'a>(
     slot.as_array_mut().ok_or_else(|| not(joined(path, key), "a list"))
 }
 
-/// The text under `key`; `None` when it is absent, null or empty, which the API takes for the same.
+/// The text under `key`; `None` when it is absent, null or empty. The API treats the three alike.
 pub(super) fn text<'a>(parent: &'a Object, key: &str, path: &str) -> Result<Option<&'a str>, Error> {
     match parent.get(key) {
         None | Some(Value::Null) => Ok(None),
@@ -118,13 +118,13 @@ fn joined(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// A field that has another type than the API gives it.
+/// The error for a field whose type the API does not allow.
 pub(super) const fn not(field: String, expected: &'static str) -> Error {
     Error::ReadField { field, expected }
 }
 
-/// The container (or volume) at a position, after a look at its name: an inspection of another object would size
-/// and pin the wrong container.
+/// The container (or volume) at a position, after its name was compared: an inspection of another object would make the
+/// plan size and pin the wrong container.
 pub(super) fn container_mut<'a>(
     spec: &'a mut Object,
     role: Role,
@@ -138,13 +138,13 @@ pub(super) fn container_mut<'a>(
     let item = item.ok_or_else(wrong)?;
     match item.get("name") {
         Some(Value::String(found)) if found == name => Ok(item),
-        // Some manifests are still without a name; the API server refuses them later.
+        // The object may have no name yet; the API server refuses it later.
         None | Some(Value::Null) if name.is_empty() => Ok(item),
         _ => Err(wrong()),
     }
 }
 
-/// The quantity that stands in a field of the object.
+/// The quantity in a field of the object.
 pub(super) fn quantity(value: &Value, field: &str) -> Result<Quantity, Error> {
     Quantity::from_json(value)
         .map_err(|NotAQuantity { value }| Error::ReadQuantity { field: field.into(), value })

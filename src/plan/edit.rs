@@ -1,4 +1,4 @@
-//! The plan: every edit on a copy of the raw object, and the patch that leads there.
+//! The plan: makes every edit on a copy of the raw object, and computes the patch from one to the other.
 
 use serde_json::{Value, json};
 
@@ -10,26 +10,27 @@ use super::draft::{Error, Notes, Object, not, object_mut, text};
 use super::{Context, affinity, pin, placement, sizing};
 
 /// Annotation on a pod that lists what wasmgate changed, such as `runtimeClassName,affinity,resources/app,image/app`.
-/// It informs people and nothing reads it for a decision, so forging it wins nothing.
+/// It is for people. No decision reads it, so forging it gains nothing.
 pub const CHANGED_ANNOTATION: &str = "wasmgate.dev/changed";
 
-/// The wanted object and how to get there.
+/// The wanted object, and the patch that produces it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// The object after the patch.
     pub object: Value,
     /// From the raw object to the wanted one; empty when nothing changes.
     pub patch: json_patch::Patch,
-    /// For the person who applied it: what could not be done, and what will not work.
+    /// For the person who applied the object: what could not be done, and what will not work.
     pub warnings: Vec<String>,
-    /// For the person who applied it: what was done to values that a person wrote.
+    /// For the person who applied the object: which of their values were changed or completed.
     pub notices: Vec<String>,
-    /// One line per change, for records and `explain`.
+    /// One line per change, for decision records and `explain`.
     pub changes: Vec<String>,
 }
 
-/// Plans the changes to one object. A workload without a Wasm program, and the mirror of a static pod, yield an empty
-/// patch. A plan for the planned object is empty too, also when the API server's own plug-ins ran in between.
+/// Plans the changes to one object. The patch is empty for a workload without a Wasm program and for the mirror pod of
+/// a static pod. It is also empty for an object that was planned before, even if the API server's plug-ins ran in
+/// between.
 pub fn plan(
     raw: &Value,
     workload: &Workload,
@@ -44,7 +45,7 @@ pub fn plan(
         let pod = pod.ok_or_else(|| not(format!("the object at `{template}`"), "a pod or a pod template"))?;
         edit(pod, workload, inspection, context, &mut notes)?;
     }
-    // The difference of two trees touches only what changed, and appends to lists instead of writing them anew.
+    // A diff of the two trees touches only what changed, and appends to lists instead of replacing them.
     let patch = match notes.tokens.as_slice() {
         [] => json_patch::Patch::default(),
         _ => json_patch::diff(raw, &object),
@@ -53,8 +54,8 @@ pub fn plan(
     Ok(Plan { object, patch, warnings, notices, changes })
 }
 
-/// Whether there is anything to plan: a Wasm program, or a class that is a Wasm runtime. Under one, the image of an
-/// ordinary program is pinned too: its tag may name a Wasm program tomorrow.
+/// Whether there is anything to plan: a Wasm program, or a class that is a Wasm runtime. Under such a class, the image
+/// of a Linux program is pinned too: its tag may name a Wasm program tomorrow.
 fn concerned(workload: &Workload, inspection: &Inspection, context: &Context<'_>) -> bool {
     let class = workload.spec.runtime_class_name.as_deref();
     let under_wasm = class.is_some_and(|class| context.cluster.profile_of(context.runtimes, class).is_some());
@@ -81,19 +82,19 @@ fn edit(
         let site = sizing::SizingContext::new(workload, profile, context.cluster);
         sizing::size(spec, inspection, &site, notes)?;
     }
-    pin::pin(spec, inspection, notes)?;
+    pin::pin(spec, inspection, context.unpinned, notes)?;
     if !workload.kind.is_template() && !notes.tokens.is_empty() {
         annotate(pod, inspection, notes)?;
     }
     Ok(())
 }
 
-/// The controller of a DaemonSet makes a pod for every node that the template fits, and what the plan adds to that pod
-/// is not in the template.
+/// Warns that a DaemonSet's pods may stay pending: its controller makes a pod for every node that fits the template,
+/// and the template lacks what the plan adds to the pod.
 fn warn_of_daemon_set(spec: &Object, profile: &Profile, context: &Context<'_>, notes: &mut Notes) {
     let added = |token: &str| notes.tokens.iter().any(|known| known == token);
     let mut bounds = Vec::new();
-    // Every node that these shims run on is one of Linux, so that this is no surprise.
+    // These shims run on Linux nodes only, so a requirement for Linux is no surprise.
     let surprising: Vec<_> =
         profile.node_affinity.iter().filter(|one| one.key != "kubernetes.io/os").cloned().collect();
     if added("affinity") && !surprising.is_empty() {
@@ -112,8 +113,8 @@ fn warn_of_daemon_set(spec: &Object, profile: &Profile, context: &Context<'_>, n
     }
 }
 
-/// Writes what was changed. Entries of an earlier round stay in front, as far as they are entries that wasmgate
-/// could have written for this pod.
+/// Writes the annotation. Entries from an earlier review stay in front, if wasmgate could have written them for this
+/// pod.
 fn annotate(pod: &mut Object, inspection: &Inspection, notes: &Notes) -> Result<(), Error> {
     let metadata = object_mut(pod, "metadata", "")?;
     let annotations = object_mut(metadata, "annotations", "metadata")?;

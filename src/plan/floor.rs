@@ -1,20 +1,20 @@
-//! The least that a program needs to start, from the bytes of its modules. The formulas are fits of measurements
-//! (`wasmtime` 36 and 48 under `containerd-shim-wasm` 1.0.1); the tests hold them to every measured row.
+//! The least that a program needs to start, computed from the size of its modules. The formulas are fitted to
+//! measurements (`wasmtime` 36 and 48 under `containerd-shim-wasm` 1.0.1); the tests hold them to every measured row.
 
 use crate::image::ModuleFacts;
 use crate::runtime::Compiler;
 
 use crate::quantity::{MIB, Quantity};
 
-/// Memory that is charged to the container for each byte of a code section that the shim compiled beforehand: the
-/// compiled code is mapped and touched. A Go program of 1,601 KB of code peaks at 8.7Mi, of which 2.4Mi are its
-/// linear memory and 0.9Mi what the smallest module needs too: a factor of 3.5. Four also starts it with a cold page
-/// cache (12Mi).
+/// Memory that is charged to the container for each byte of a code section that the shim compiled beforehand, because
+/// the compiled code is mapped and touched. A Go program with 1,601 KB of code peaks at 8.7Mi; 2.4Mi of it are linear
+/// memory and 0.9Mi are what the smallest module needs too. That is a factor of 3.5. A factor of 4 also covers a start
+/// with a cold page cache (12Mi).
 const MAPPED: i128 = 4;
 
 /// Memory that compiling inside the container takes for each byte of code. On a node, 1,601 KB peaked at 60 to 66Mi
 /// (a factor of 35) and failed at 56Mi; in process, 1,953 KB peaked at 121 MB, of which about 17 MB are not charged
-/// to the pod. 48 covers all of them; 40 would not cover the last.
+/// to the pod. 48 covers all of these; 40 would miss the last.
 const COMPILED: i128 = 48;
 
 /// What the container process needs before it compiles anything: a program with 61 KB of code was killed at 12Mi and
@@ -24,11 +24,12 @@ const COMPILER: i128 = 14 * MIB;
 /// CPU seconds for each million bytes of code (1.4 to 1.8 measured), in tenths.
 const TENTHS_OF_A_SECOND: i128 = 17;
 
-/// How long compiling may take under the limit that wasmgate fills in, in seconds. Sample manifests of the field give
-/// a liveness probe a delay of 3 s and three failures of 10 s each before the container is restarted; ten stays clear.
+/// How long compiling may take under the limit that wasmgate fills in, in seconds. Common sample manifests give a
+/// liveness probe a delay of 3 s and three failures 10 s apart before the container is restarted; ten seconds stays
+/// below that.
 pub(super) const COMPILE_SECONDS: i128 = 10;
 
-/// The memory limit under which the program does not start, in whole Mi. `base` is what the runtime needs in the
+/// The memory limit, in whole Mi, below which the program does not start. `base` is what the runtime needs in the
 /// container before it loads a module: measured for runwasi's wasmtime (at most 4Mi), a guess for Spin.
 pub fn memory<'a>(
     compiler: Compiler,
@@ -43,17 +44,17 @@ pub fn memory<'a>(
         let code = i128::from(module.code_bytes).saturating_mul(per_byte);
         sum.saturating_add(i128::from(module.memory_bytes)).saturating_add(code)
     });
-    // The largest number that is a whole number of Mi and that the API server can hold.
+    // The largest whole number of Mi that the API server can hold.
     let most = Quantity::from_bytes(i128::MAX).down_to(Quantity::from_bytes(MIB));
     (base + Quantity::from_bytes(bytes)).up_to(Quantity::from_bytes(MIB)).min(most)
 }
 
-/// CPU seconds, in thousandths, that the container spends on compiling at every start; none when the shim compiles.
+/// CPU time in milliseconds that the container spends on compiling at every start; zero when the shim compiles.
 pub(super) fn compile_millis<'a>(compiler: Compiler, modules: impl Iterator<Item = &'a ModuleFacts>) -> i128 {
     let code = modules.fold(0_i128, |sum, module| sum.saturating_add(i128::from(module.code_bytes)));
     match compiler {
         Compiler::Shim => 0,
-        // Seventeen tenths of a second per million bytes are 17 thousandths per ten thousand bytes.
+        // 1.7 s per million bytes are 17 ms per ten thousand bytes.
         Compiler::Container => code.saturating_mul(TENTHS_OF_A_SECOND).saturating_add(9_999) / 10_000,
     }
 }
@@ -84,8 +85,9 @@ mod tests {
         floor.memory().trim_end_matches("Mi").parse().unwrap()
     }
 
-    /// Code, pages, compiler, the smallest limit that is known to start it, the most that would be wasteful (Mi).
-    /// The compile-only rows carry their peak resident memory less the 16.6 MB that the pod is not charged for.
+    /// Compiler, code bytes, pages, the smallest limit that is known to start it, and the largest that is not yet
+    /// wasteful (both in Mi). The compile-only rows give the peak resident memory less the 16.6 MB that the pod is not
+    /// charged for.
     #[test]
     fn the_floor_is_never_below_a_size_that_is_known_to_be_needed() {
         let (layers, rootfs) = (Compiler::Shim, Compiler::Container);
@@ -109,7 +111,7 @@ mod tests {
         }
     }
 
-    /// Code bytes and the CPU seconds that were measured, in thousandths.
+    /// Code bytes, and the measured CPU time in milliseconds.
     #[test]
     fn the_compile_time_is_within_a_fifth_of_every_measured_row() {
         let table = [
@@ -117,7 +119,7 @@ mod tests {
             (787_000, 1_360),
             (1_953_000, 3_140),
             (9_007_000, 13_000),
-            // On the node 1.6 s with wasmtime 48.
+            // On the node, with wasmtime 48: 1.6 s.
             (1_601_000, 2_300),
         ];
         for (code, measured) in table {

@@ -1,18 +1,26 @@
-//! Images pinned to the digests that were judged: otherwise the tag may name other bytes by the time the node pulls.
+//! Pins images to the digests that were judged. By the time the node pulls, a tag may name another image.
 
 use serde_json::Value;
 
 use crate::image::Digest;
+use crate::image::prefix::Unpinned;
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::workload::Role;
 
 use super::draft::{Error, Notes, Object, container_mut, not};
 
-/// Pins every image that was read, those of Linux sidecars and image volumes too: they share the pod that was judged.
-pub(super) fn pin(spec: &mut Object, inspection: &Inspection, notes: &mut Notes) -> Result<(), Error> {
+/// Pins every image that was read, also those of Linux sidecars and image volumes: they share the pod that was judged.
+/// Left out are those that the platform exempts, whose registries keep no digest for long.
+pub(super) fn pin(
+    spec: &mut Object,
+    inspection: &Inspection,
+    unpinned: &Unpinned,
+    notes: &mut Notes,
+) -> Result<(), Error> {
     let mut pinned = Vec::new();
     for container in &inspection.containers {
         if let LookupResult::Known { facts, .. } = &container.lookup
+            && unpinned.entry_for(&container.image).is_none()
             && pin_one(spec, container, &facts.digest, notes)?
         {
             pinned.push(format!("`{}`", container.name));
@@ -48,13 +56,13 @@ fn pin_one(
     if written.contains('@') {
         return Ok(false);
     }
-    // On the text as written: a short name stays short, and the tag stays for people to read.
+    // Edits the text as written: a short name stays short, and the tag stays for people to read.
     *written = format!("{image}@{digest}");
     notes.change(&token, format!("{path} = {written}"));
     Ok(true)
 }
 
-/// Entry in the annotation, field, and path of an image.
+/// The annotation entry, the field, and the path of an image.
 fn place(role: Role, index: usize, name: &str) -> (String, &'static str, String) {
     let list = role.list();
     if role == Role::ImageVolume {

@@ -1,5 +1,5 @@
-//! Which runtime the pod ends up on. A class that a person set is kept; else the kinds of all programs decide, and
-//! only where the API server will take the class.
+//! Which runtime the pod will run under. A class that a person set is kept. Otherwise the kinds of all programs decide,
+//! and the class is written only if the API server will accept it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +15,8 @@ use super::draft::{Error, Notes, Object, object, text};
 
 const FIELD: &str = "runtimeClassName";
 
-/// The Wasm programs that the pod starts with. An image volume is mounted, never started; an ephemeral container joins
-/// a pod that runs already, whose class can no longer change.
+/// The Wasm programs that the pod starts with. An image volume is mounted, never started. An ephemeral container joins
+/// a pod that already runs and whose class can no longer change.
 pub(super) fn wasm_programs(inspection: &Inspection) -> impl Iterator<Item = (&Container, &Program)> {
     let starts = |role: Role| matches!(role, Role::Container | Role::InitContainer);
     inspection.containers.iter().filter(move |container| starts(container.role)).filter_map(|container| {
@@ -38,13 +38,13 @@ fn kinds_of(inspection: &Inspection) -> Kinds<'_> {
     kinds
 }
 
-/// The profile that a pod without a runtime class is meant for, as far as its programs tell.
+/// The profile that fits a pod without a runtime class, judged by its programs.
 pub fn expected<'a>(inspection: &Inspection, context: &Context<'a>) -> Option<&'a Profile> {
     choose(&kinds_of(inspection), context, &mut Notes::default())
 }
 
-/// Writes the runtime class where nobody did, and returns the profile that the pod will run under; `None` when it
-/// will run under none that the configuration knows.
+/// Writes the runtime class if the pod has none, and returns the profile that the pod will run under; `None` when the
+/// configuration knows no such profile.
 pub(super) fn place<'a>(
     spec: &mut Object,
     inspection: &Inspection,
@@ -66,7 +66,7 @@ pub(super) fn place<'a>(
     Ok(Some(profile))
 }
 
-/// Says which containers the class that a person set cannot run.
+/// Warns about the containers that the class set by a person cannot run.
 fn judge(profile: &Profile, class: &str, kinds: &Kinds<'_>, notes: &mut Notes) {
     for (kind, container) in kinds.iter().filter(|(kind, _)| !profile.runs.contains(kind)) {
         notes.warn(format!(
@@ -77,7 +77,7 @@ fn judge(profile: &Profile, class: &str, kinds: &Kinds<'_>, notes: &mut Notes) {
     }
 }
 
-/// The one profile that runs every kind.
+/// The only profile that runs every kind.
 fn choose<'a>(kinds: &Kinds<'_>, context: &Context<'a>, notes: &mut Notes) -> Option<&'a Profile> {
     let mut wanted: Vec<&Profile> = Vec::new();
     for (kind, container) in kinds {
@@ -109,9 +109,9 @@ fn choose<'a>(kinds: &Kinds<'_>, context: &Context<'a>, notes: &mut Notes) -> Op
     all
 }
 
-/// The first RuntimeClass of the profile that the API server would take on this pod, as far as the snapshot of the
-/// cluster tells (`kubernetes:plugin/pkg/admission/runtimeclass/admission.go`). It would refuse the pod under our name
-/// otherwise.
+/// The first RuntimeClass of the profile that the API server would accept for this pod, judged by the snapshot of the
+/// cluster (`kubernetes:plugin/pkg/admission/runtimeclass/admission.go`). With any other, the API server would refuse
+/// the pod and the user would blame wasmgate.
 fn class_of<'a>(
     profile: &'a Profile,
     spec: &Object,
@@ -139,7 +139,7 @@ fn class_of<'a>(
     Ok(None)
 }
 
-/// What the cluster would need for pods of the profile.
+/// What the cluster must have for pods of the profile.
 fn missing(profile: &Profile) -> String {
     let Profile { name, runtime_class, class_labels, .. } = profile;
     let handlers: BTreeSet<&String> =

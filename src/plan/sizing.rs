@@ -1,5 +1,5 @@
-//! Requests and limits of the Wasm containers. What a person wrote is kept unless the profile clamps; what is missing,
-//! or was only filled in by a LimitRange, gets the profile's size, raised to what the program needs to start.
+//! Requests and limits of the Wasm containers. What a person wrote is kept, unless the profile clamps. What is missing
+//! or was filled in by a LimitRange gets the profile's size, raised to what the program needs to start.
 
 mod container;
 mod limit_range;
@@ -23,23 +23,23 @@ use settle::{Pair, Proposal};
 use total::{fit_total, warn_of_total};
 
 /// Annotation in which the API server's LimitRanger says what it filled in
-/// (`kubernetes:plugin/pkg/admission/limitranger/admission.go`). A person can write it too: then his own values count
-/// as not chosen, on his own pod, and nothing worse follows.
+/// (`kubernetes:plugin/pkg/admission/limitranger/admission.go`). A person can write it too. Then the sizes in their own
+/// pod count as not chosen, and nothing worse happens.
 const LIMIT_RANGER_ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
-/// What holds for every container of the pod: profile, LimitRanges, and what the LimitRanger filled in.
+/// What applies to every container of the pod: profile, LimitRanges, and what the LimitRanger filled in.
 pub(super) struct SizingContext<'a> {
     profile: &'a Profile,
     namespace: &'a str,
     defaults: Defaults,
     /// What the namespace's `LimitRange`s allow a container.
     of_container: ResourceBounds,
-    /// What they allow a pod as a whole.
+    /// What the namespace's `LimitRange`s allow the pod as a whole.
     of_pod: ResourceBounds,
     hint: Hint<'a>,
 }
 
-/// The sizes of the profile, in the steps in which they are written.
+/// The sizes of the profile, rounded to the steps in which they are written.
 struct Defaults {
     memory: Pair,
     cpu: Pair,
@@ -135,7 +135,7 @@ pub(super) fn size(
     Ok(())
 }
 
-/// What a program should get of both resources under a profile.
+/// The size of both resources that a profile proposes for a program.
 fn proposals(
     defaults: &Defaults,
     compiler: Compiler,
@@ -150,7 +150,7 @@ fn proposals(
     [(Resource::Memory, memory), (Resource::Cpu, cpu)]
 }
 
-/// The highest limits that a profile which clamps leaves a program.
+/// The highest limits that a clamping profile allows a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
     /// Of memory.
@@ -159,8 +159,8 @@ pub struct Caps {
     pub cpu: Quantity,
 }
 
-/// What the plan brings a person's limits down to; `None` where it keeps them, or for a program that it does not size.
-/// A resize comes past the plan, so somebody has to hold it to the same.
+/// The limits to which the plan lowers a person's own; `None` if it keeps them or does not size the program. A resize
+/// does not pass through the plan, so a rule must apply the same limits.
 pub fn caps(
     facts: &ImageFacts,
     program: &Program,

@@ -1,49 +1,49 @@
 //! Brings the sizes of a pod's containers into what a LimitRange of type `Pod` allows their sum
-//! (`kubernetes:plugin/pkg/admission/limitranger/admission.go`, `PodValidateLimitFunc`). Only values that nobody chose
-//! are moved, from the front of the pod to its end and each as little as will do, so that doing it again to the outcome
-//! moves nothing, whichever of the values count as chosen then.
+//! (`kubernetes:plugin/pkg/admission/limitranger/admission.go`, `PodValidateLimitFunc`). Moves only values that no
+//! person chose, from the front of the pod to its end, and each by as little as possible. Running it again on the
+//! outcome moves nothing, whichever values then count as chosen.
 
 use crate::cluster::Bounds;
 use crate::quantity::Quantity;
 
-/// What one container has of one resource, as its share of the pod's sum. Shares stand in the order of the pod: init
-/// containers first.
+/// One container's request and limit of one resource: its share of the pod's sum. Shares are in the order of the pod,
+/// init containers first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PodShare {
     /// Whether it runs as long as the pod: an ordinary container, or a sidecar.
     pub(super) stays: bool,
     pub(super) request: Option<Quantity>,
     pub(super) limit: Option<Quantity>,
-    /// What of it may be moved; nothing for a container that is somebody else's.
+    /// How far the sizes may be moved; `None` for a container that wasmgate does not size.
     pub(super) free: Option<Free>,
 }
 
 /// How far a container's sizes may be moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Free {
-    /// Whether nobody chose the request.
+    /// Whether the request may be moved, because no person chose it.
     pub(super) request: bool,
-    /// Whether nobody chose the limit.
+    /// Whether the limit may be moved, because no person chose it.
     pub(super) limit: bool,
-    /// What the program needs and its own LimitRange demands.
+    /// The least value: what the program needs and the LimitRange for containers demands.
     pub(super) least: Quantity,
-    /// The most that its own LimitRange, and a profile that clamps, allow.
+    /// The greatest value that the LimitRange for containers, and a profile that clamps, allow.
     pub(super) most: Option<Quantity>,
-    /// The largest limit for a request of one.
+    /// The greatest allowed ratio of limit to request.
     pub(super) ratio: Option<Quantity>,
-    /// The step in which it is written.
+    /// The step to which values are rounded when written.
     pub(super) step: Quantity,
 }
 
 impl PodShare {
-    /// The least that the limit may become.
+    /// The least value that the limit may take.
     fn least_limit(&self) -> Option<Quantity> {
         let free = self.free.filter(|free| free.limit)?;
         let request = self.request.filter(|_| !free.request).map(|request| request.up_to(free.step));
         Some(request.map_or(free.least, |request| request.max(free.least)))
     }
 
-    /// The least that the request may become under its limit.
+    /// The least value that the request may take under its limit.
     fn least_request(&self) -> Option<Quantity> {
         let free = self.free.filter(|free| free.request)?;
         let by_ratio = self.limit.zip(free.ratio).map(|(limit, ratio)| limit.over(ratio).up_to(free.step));
@@ -51,7 +51,7 @@ impl PodShare {
     }
 }
 
-/// A side of all containers.
+/// Selects the requests or the limits of the containers.
 type Side = fn(&mut PodShare) -> &mut Option<Quantity>;
 
 /// The limits.
@@ -59,7 +59,7 @@ pub(super) const LIMITS: Side = |share| &mut share.limit;
 /// The requests.
 pub(super) const REQUESTS: Side = |share| &mut share.request;
 
-/// The sum of all containers and sidecars, or of one init container and the sidecars before it when that is more
+/// The sum over all containers and sidecars or, if greater, one init container plus the sidecars before it
 /// (`kubernetes/component-helpers:resource/helpers.go` `PodLimits`, without overhead).
 pub(super) fn total(shares: &[PodShare], side: Side) -> Quantity {
     let (mut running, mut most) = (Quantity::ZERO, Quantity::ZERO);
@@ -74,7 +74,7 @@ pub(super) fn total(shares: &[PodShare], side: Side) -> Quantity {
     running.max(most)
 }
 
-/// Lowers the limits that nobody chose until the pod's are within `max`, as far as that goes.
+/// Lowers the limits that no person chose, as far as possible, until the pod's limit is at most `max`.
 pub(super) fn lower_limits(shares: &mut [PodShare], max: Quantity) {
     lower(shares, max, LIMITS, PodShare::least_limit);
 }
@@ -97,7 +97,7 @@ fn lower(shares: &mut [PodShare], max: Quantity, side: Side, least: fn(&PodShare
     }
 }
 
-/// Takes at most `over` from a container; says how much it was.
+/// Takes at most `over` from a container. Returns how much it took.
 fn cut(
     share: &mut PodShare,
     over: Quantity,
@@ -111,8 +111,8 @@ fn cut(
     taken
 }
 
-/// Brings the requests that nobody chose to where the pod's are between what its bounds allow, as far as that goes; limits
-/// that nobody chose are raised where requests under them do not suffice.
+/// Moves the requests that no person chose, as far as possible, until the pod's request is within `bounds`. Raises
+/// limits that no person chose where requests under the present ones do not suffice.
 pub(super) fn fit_requests(shares: &mut [PodShare], bounds: Bounds) {
     if let Some(max) = bounds.max {
         lower(shares, max, REQUESTS, PodShare::least_request);
@@ -126,7 +126,7 @@ pub(super) fn fit_requests(shares: &mut [PodShare], bounds: Bounds) {
     }
 }
 
-/// What the containers that stay lack when the whole pod has less than `wanted`.
+/// How much the containers that stay must gain for the whole pod to reach `wanted`.
 fn lacking(shares: &[PodShare], wanted: Quantity) -> Quantity {
     if total(shares, REQUESTS) >= wanted {
         return Quantity::ZERO;
@@ -135,8 +135,8 @@ fn lacking(shares: &[PodShare], wanted: Quantity) -> Quantity {
     wanted.less(staying.fold(Quantity::ZERO, |sum, amount| sum + amount))
 }
 
-/// By how much the container at `place`, which stays, may be raised before the pod passes `max`: together with all that
-/// stay, and beside each init container that starts after it.
+/// How far the container at `place`, which stays, may be raised before the pod exceeds `max`: counted together with all
+/// containers that stay, and beside each init container that starts after it.
 fn headroom(shares: &[PodShare], side: Side, place: usize, max: Quantity) -> Quantity {
     let (mut running, mut most) = (Quantity::ZERO, Quantity::ZERO);
     for (index, mut share) in shares.iter().copied().enumerate() {
@@ -150,7 +150,7 @@ fn headroom(shares: &[PodShare], side: Side, place: usize, max: Quantity) -> Qua
     max.less(running.max(most))
 }
 
-/// Raises requests under their limits.
+/// Raises requests under their present limits.
 fn raise(shares: &mut [PodShare], wanted: Quantity, max: Option<Quantity>) {
     let mut lack = lacking(shares, wanted);
     for place in 0..shares.len() {

@@ -1,4 +1,4 @@
-//! On whose behalf a registry is asked.
+//! For whom a registry is asked.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use super::breaker::{Account, Scope};
 use super::credentials::fingerprint;
 use super::site::Site;
 
-/// On whose behalf a registry is asked: for the pods of one namespace, with the logins of their pull secrets. The default is
-/// the platform itself. Cheap to clone.
+/// For whom a registry is asked: the pods of one namespace, with the logins of their pull secrets. The default is the
+/// platform itself. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Asker {
     namespace: Arc<str>,
@@ -23,18 +23,18 @@ impl Default for Asker {
 }
 
 impl Asker {
-    /// The pods of a namespace, with logins that are for the image.
+    /// The pods of a namespace, with the logins that cover the image.
     pub fn new(namespace: &str, logins: Vec<Login>) -> Self {
         let credentials = if logins.is_empty() { String::new() } else { fingerprint(&logins) };
         Self { namespace: namespace.into(), logins: logins.into(), credentials: credentials.into() }
     }
 
-    /// Empty for the platform.
+    /// Empty for the platform itself.
     pub fn namespace(&self) -> &Arc<str> {
         &self.namespace
     }
 
-    /// Tells sets of logins apart without holding them; empty without any.
+    /// A fingerprint that tells sets of logins apart without revealing them; empty without logins.
     pub fn credentials(&self) -> &str {
         &self.credentials
     }

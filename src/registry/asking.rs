@@ -1,4 +1,4 @@
-//! One request to one registry, with the credentials and tokens that it wants.
+//! One request to one registry, with the credentials and tokens that the registry wants.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use super::transport::{self, Ask, BodyFailure, Failure};
 use super::{Inner, Login};
 use crate::image::source::shorten;
 
-/// Credentials that are tried for one request. The kubelet tries all; a pod may name any number of Secrets.
+/// Most credentials that are tried for one request. The kubelet tries all, but a pod may name any number of Secrets.
 const MOST_CREDENTIALS: usize = 4;
 
-/// One request to one registry, with what it takes to be let in.
+/// One request to one registry, and what is needed to authenticate it.
 pub(super) struct Asking<'a> {
     pub(super) inner: &'a Inner,
     pub(super) site: &'a Site,
@@ -27,7 +27,7 @@ pub(super) struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Asks the way that the registry wanted the last time, else without credentials; then with whatever it wants.
+    /// Authenticates as the registry wanted the last time, or not at all; then as its refusal demands.
     pub(super) async fn ask(
         &mut self,
         url: Url,
@@ -47,7 +47,7 @@ impl Asking<'_> {
             (challenge, Some(response))
         };
         for credentials in self.candidates(first).await {
-            // A token that was kept may have been revoked, and a service may have moved: then once more.
+            // A cached token may have been revoked, or the token service may have moved: then try once more.
             for _ in 0..2 {
                 let key = self.token_key(&challenge, credentials.as_ref());
                 let Some((header, kept)) = self.authorization(&key, credentials.as_ref()).await? else {
@@ -74,8 +74,8 @@ impl Asking<'_> {
         }
     }
 
-    /// What is tried, in order: the credentials of whoever the image is looked at for, the platform's, and without
-    /// any only where there are none.
+    /// The credentials to try, in order: those of the pod that the image is looked up for, then the platform's. No
+    /// credentials are tried only when there are none of these.
     async fn candidates(&mut self, first: &[Login]) -> Vec<Option<Credentials>> {
         let Site { registry, repository, .. } = self.site;
         let covering = first.iter().filter(|login| login.covers(registry, repository));
@@ -95,7 +95,7 @@ impl Asking<'_> {
         }
     }
 
-    /// What to say who asks, and whether it was kept from before; nothing when these credentials do not help.
+    /// The `Authorization` header, and whether it comes from the cache; `None` when these credentials do not help.
     async fn authorization(
         &mut self,
         key: &TokenKey,
@@ -127,7 +127,7 @@ impl Asking<'_> {
         Ok(Some((header, false)))
     }
 
-    /// A token from a service; nothing when it refuses.
+    /// A token from the token service; `None` when the service refuses.
     async fn token(
         &mut self,
         realm: &Url,
@@ -151,7 +151,7 @@ impl Asking<'_> {
             if is_refusal(status) || status == StatusCode::BAD_REQUEST {
                 return Ok(None);
             }
-            // Its body is not repeated: it may hold what it was sent.
+            // The body is not repeated: it may echo the credentials.
             let words = format!("{name} answered with status {}", status.as_u16());
             return Err(if status.is_server_error() {
                 Trouble::Passing(words)
@@ -169,7 +169,7 @@ impl Asking<'_> {
             .ok_or_else(|| Trouble::Other(format!("{name} answered without a token that can be used")))
     }
 
-    /// Sends a request to the registry, and tells its breaker what became of it.
+    /// Sends a request to the registry, and reports the outcome to its breaker.
     async fn send(&mut self, ask: &Ask) -> Result<Response, Trouble> {
         self.permit.asks();
         let sent = self.inner.transport.send(ask).await;
@@ -186,7 +186,7 @@ impl Asking<'_> {
         Ok(response)
     }
 
-    /// Leaves a registry alone that asks for it.
+    /// Pauses requests to a registry that asks for it (`Retry-After`).
     fn heed_wait(&self, response: &Response) -> Result<(), Trouble> {
         let Some(wait) = transport::retry_after(response) else { return Ok(()) };
         let registry = &self.site.registry;
@@ -212,8 +212,8 @@ fn is_refusal(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
-/// What stands in front of a registry says when there is nobody behind it. A 500 is not among them: one image may
-/// provoke it, and must not close the registry for all others.
+/// The statuses with which a proxy says that the registry behind it does not answer. 500 is not among them: a single
+/// image may provoke it, and must not open the breaker for all others.
 fn is_silence(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }

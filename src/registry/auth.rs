@@ -1,4 +1,4 @@
-//! How registries want to be asked, and the tokens that their token services handed out
+//! How registries want requests to be authenticated, and the tokens that their token services issued
 //! (`distribution:docs/content/spec/auth/token.md`, `oauth.md`).
 
 use std::collections::BTreeMap;
@@ -17,35 +17,35 @@ use super::credentials::{Credentials, DOCKER_HUB};
 use super::secret::SecretText;
 use crate::registry::guard::Guard;
 
-/// Registries whose challenge is remembered, and tokens; anybody can name new ones.
+/// Most challenges and tokens that are remembered. Bounded, because any tenant can name new registries.
 const MOST_REMEMBERED: u64 = 4096;
 
 /// How long a challenge is remembered.
 const CHALLENGE_TTL: Duration = Duration::from_hours(1);
 
-/// How long a token lives that does not say so (`token.md`, `expires_in`).
+/// Lifetime of a token that does not state one (`token.md`, `expires_in`).
 const SHORTEST_TOKEN: Duration = Duration::from_mins(1);
 
-/// Longest time that a token is kept, whatever it says.
+/// Longest time for which a token is kept, whatever lifetime it states.
 const LONGEST_TOKEN: Duration = Duration::from_hours(1);
 
-/// A token is not used for its last seconds: clocks differ, and a request takes time.
+/// A token is not used during its last seconds: clocks differ, and a request takes time.
 const TOKEN_MARGIN: Duration = Duration::from_secs(10);
 
 /// Largest answer of a token service, in bytes. Tokens with many claims have tens of thousands.
 pub(super) const LARGEST_TOKEN: u64 = 256 << 10;
 
-/// Token services on other hosts than their registries' that are those registries' own.
+/// Token services that run on another host than their registry and still belong to it.
 const KNOWN_REALMS: [(&str, &str); 2] =
     [(DOCKER_HUB, "auth.docker.io"), ("registry.gitlab.com", "gitlab.com")];
 
-/// What a token is for.
+/// What a token is valid for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct TokenKey {
     pub(super) registry: String,
     pub(super) challenge: Challenge,
     pub(super) repository: String,
-    /// Of the credentials that it was had for; nothing for an anonymous one.
+    /// Fingerprint of the credentials that it was issued for; `None` for an anonymous token.
     pub(super) credentials: Option<[u8; 32]>,
 }
 
@@ -55,7 +55,7 @@ struct Token {
     until: Instant,
 }
 
-/// Challenges and tokens that were seen.
+/// Challenges and tokens seen so far.
 #[derive(Debug)]
 pub(super) struct Auth {
     challenges: Cache<String, Challenge>,
@@ -73,7 +73,7 @@ impl Auth {
         }
     }
 
-    /// How a registry wanted to be asked the last time.
+    /// The challenge that the registry sent last.
     pub(super) async fn challenge(&self, registry: &str) -> Option<Challenge> {
         self.challenges.get(registry).await
     }
@@ -96,8 +96,8 @@ impl Auth {
         self.tokens.invalidate(key).await;
     }
 
-    /// Whether a token service may be given the credentials for a registry: it is on the registry's own host, known to
-    /// be its own, or configured.
+    /// Whether a token service may be given the credentials for a registry: it runs on the registry's own host, is
+    /// known to belong to the registry, or is configured.
     pub(super) fn trusts(&self, registry: &str, realm: &Url) -> bool {
         let Some(host) = realm.host_str() else { return false };
         let with_port = realm.port().map(|port| format!("{host}:{port}"));
@@ -114,12 +114,12 @@ impl Auth {
     }
 }
 
-/// Whether a token service may be asked at all: never by plain HTTP for a registry that is asked by HTTPS.
+/// Whether asking the token service would be a downgrade: plain HTTP for a registry that is asked by HTTPS.
 pub(super) fn is_downgrade(guard: &Guard, registry: &str, realm: &Url) -> bool {
     realm.scheme() != "https" && !guard.is_insecure(registry)
 }
 
-/// `Basic` with user and password; hidden from logs.
+/// `Basic` with user and password; marked sensitive, so that logs do not show it.
 pub(super) fn basic(user: &str, password: &SecretText) -> Option<HeaderValue> {
     let pair = Zeroizing::new(format!("{user}:{}", password.expose()));
     let encoded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
@@ -133,7 +133,7 @@ fn header(scheme: &str, value: &str) -> Option<HeaderValue> {
     Some(header)
 }
 
-/// URL of a token service for one repository, and the form to send there when there is a refresh token.
+/// URL of a token service for one repository, and the form to post there when there is a refresh token.
 pub(super) fn request(
     realm: &Url,
     service: Option<&str>,
@@ -169,7 +169,7 @@ struct TokenAnswer {
     expires_in: Option<f64>,
 }
 
-/// The header and how long it may be used, from a token service's answer. Nothing of the answer is repeated.
+/// The header, and how long it may be used, from a token service's answer. Errors repeat nothing of the answer.
 pub(super) fn read_token(body: &[u8]) -> Option<(HeaderValue, Duration)> {
     let answer: TokenAnswer = serde_json::from_slice(body).ok()?;
     let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty())?;

@@ -1,15 +1,15 @@
-//! A circuit breaker for each registry: one that does not answer is left alone for a while, and so is one that asked
-//! for it by `Retry-After`. Reviews then fail at once with a clear message instead of one by one after their budgets,
-//! and what tags meant before is served meanwhile.
+//! A circuit breaker for each registry. A registry that does not answer, or asked for a pause with `Retry-After`, gets
+//! no requests for a while. Reviews then fail at once with a clear message, instead of each after its time budget, and
+//! tags are served from what they resolved to before.
 //!
-//! Whom a failure counts against depends on what failed. A host to which no connection can be opened is down for
-//! everybody. A request that was sent and not answered may be the fault of what was asked for, or of the credentials that
-//! it was asked with, which a tenant chooses: it counts against its [`Scope`] alone. Where no scope is answered any more,
-//! the first failure of a scope opens its breaker. So nothing that one tenant asks for keeps a registry from another one,
-//! and a registry that answers nothing costs each scope one wait.
+//! What a failure counts against depends on what failed. A host that accepts no connection is down for every caller. A
+//! request that was sent and not answered may be the fault of the repository or of the credentials, and a tenant
+//! chooses both: it counts against its [`Scope`] alone. Once a host answers no scope any more, the first failure of a
+//! scope opens its breaker. So no request of one tenant cuts another tenant off from a registry, and a registry that
+//! answers nothing costs each scope one wait.
 //!
-//! A request that hangs fails only after seconds. Until then its registry is suspect, and pods that most probably have
-//! nothing to do with Wasm do not wait for it for longer than a moment.
+//! A request that hangs fails only after seconds. Until then its registry is suspect, and pods that very likely have
+//! nothing to do with Wasm wait for it for a moment only.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -21,31 +21,31 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
 
-/// Registries, scopes and accounts that a state is kept of, each. A pod can name any number of new ones, and only those
-/// that fail have a state.
+/// Most registries, scopes and accounts that have a state, each. A pod can name any number of new ones, but only those
+/// that fail get a state.
 const MOST_STATES: usize = 4096;
 
-/// Longest time that a `Retry-After` is honoured for: a registry that means more has made a mistake.
+/// Longest pause that a `Retry-After` gets: a longer one is taken for a mistake of the registry.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
-/// When a registry that does not answer is left alone.
+/// When a registry that does not answer gets no more requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct BreakerOptions {
-    /// Requests in a row before a registry is left alone: connections to it that could not be opened, or requests for one
-    /// repository, for the pods of one namespace with one set of credentials, that it did not answer (no answer in time,
-    /// status 502, 503 or 504). 0 means never. Default: 5.
+    /// Consecutive failures after which a registry gets no more requests: connections to it that could not be opened,
+    /// or unanswered requests for one repository by the pods of one namespace with one set of credentials (no answer in
+    /// time, status 502, 503 or 504). 0 means never. Default: 5.
     pub failures: u32,
-    /// How long it is left alone before one request tries again. Default: 10 s.
+    /// How long the breaker stays open before one request tries again. Default: 10 s.
     #[serde(with = "duration")]
     pub open_for: Duration,
-    /// How long a request may be without an answer before its registry is suspect to those who ask for the same repository
-    /// in the same namespace with the same credentials. A registry that did not answer their last request is suspect to
-    /// them until it answers one. Default: 1 s.
+    /// How long a request may go unanswered before its registry is suspect. It is suspect for requests to the same
+    /// repository from the same namespace with the same credentials. A registry that left the last such request
+    /// unanswered stays suspect until it answers one. Default: 1 s.
     #[serde(with = "duration")]
     pub suspect_after: Duration,
-    /// How long the review of a pod waits for an image of a suspect registry when nothing says that the pod runs on a
-    /// Wasm runtime: no RuntimeClass, no annotation, no Wasm file as its command. The look-up goes on for the next
+    /// How long a pod's review waits for an image of a suspect registry when nothing says that the pod runs on a Wasm
+    /// runtime: no RuntimeClass, no annotation, no Wasm file as its command. The look-up continues for the next
     /// review. Default: 300 ms.
     #[serde(with = "duration")]
     pub patience: Duration,
@@ -62,16 +62,16 @@ impl Default for BreakerOptions {
     }
 }
 
-/// Why a registry is not asked now: its circuit is open.
+/// Why a registry is not asked now: its breaker is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BreakerOpen {
-    /// It did not answer so many requests in a row; it is tried again after this time.
+    /// It left this many requests in a row unanswered, and is tried again after this time.
     Silent { failures: u32, left: Duration },
-    /// It said to be left alone for this much longer.
+    /// It asked for a pause that lasts this much longer.
     RetryAfter { left: Duration },
 }
 
-/// What a request without an answer counts against: one repository, asked for the pods of one namespace with their
+/// What an unanswered request counts against: one repository, asked for the pods of one namespace with their
 /// credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Scope {
@@ -79,27 +79,27 @@ pub(super) struct Scope {
     pub(super) repository: String,
 }
 
-/// What a `Retry-After` is heeded for: a registry limits an account or an address, not a repository.
+/// What a `Retry-After` applies to: registries limit an account or an address, not a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Account {
     pub(super) registry: String,
-    /// Namespace of the pods; empty for the platform's own questions.
+    /// Namespace of the pods; empty for the platform's own requests.
     pub(super) namespace: Arc<str>,
-    /// Of the pull secrets; empty without any.
+    /// Fingerprint of the pull secrets; empty without any.
     pub(super) credentials: Arc<str>,
 }
 
-/// Requests in a row that failed.
+/// Consecutive requests that failed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Failures {
     count: u32,
     last: Option<Instant>,
-    /// One request is trying whether the registry answers again.
+    /// Whether a request is out that tries whether the registry answers again.
     probing: bool,
 }
 
 impl Failures {
-    /// When a request may try again, where there were enough of them to open the breaker.
+    /// When the next request may try, if `enough` failures opened the breaker.
     fn open_until(&self, options: &BreakerOptions, enough: u32) -> Option<Instant> {
         let open = options.failures > 0 && self.count >= enough;
         self.last.filter(|_| open).map(|last| last + options.open_for)
@@ -113,27 +113,27 @@ impl Failures {
         self.count == 0
     }
 
-    /// Whether they may still keep a request back.
+    /// Whether these failures may still hold a request back.
     fn counts(&self, options: &BreakerOptions, now: Instant) -> bool {
         self.last.is_some_and(|last| last + options.open_for > now)
     }
 }
 
-/// A host, whoever asks it.
+/// A host, for all callers.
 #[derive(Debug, Clone, Copy, Default)]
 struct Host {
-    /// Connections that could not be opened.
+    /// Attempts to connect that failed.
     unreachable: Failures,
-    /// Requests in a row that were not answered, of any scope.
+    /// Consecutive unanswered requests, of all scopes.
     silent: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Scoped {
     silent: Failures,
-    /// Requests without an answer yet.
+    /// Requests that have no answer yet.
     waiting: u32,
-    /// When the first of them was sent, or when the registry last answered another one.
+    /// When the first of them was sent, or when the registry last answered another request, if that is later.
     since: Option<Instant>,
 }
 
@@ -147,11 +147,11 @@ impl Scoped {
 struct States {
     hosts: HashMap<String, Host>,
     scopes: HashMap<Scope, Scoped>,
-    /// Not to be asked before.
+    /// When each account may be asked again.
     pauses: HashMap<Account, Instant>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Answered,
@@ -176,7 +176,7 @@ impl Breakers {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leave to ask a registry once. The permit is told what became of it, or dropped.
+    /// Permission for one request to a registry. The caller reports the outcome to the permit, or drops it.
     pub(super) fn enter(self: &Arc<Self>, scope: &Scope) -> Result<Permit, BreakerOpen> {
         let now = self.clock.now();
         let mut states = self.lock();
@@ -199,7 +199,7 @@ impl Breakers {
             }
             open.push(failures);
         }
-        // The request is the one that tries, for all that is open.
+        // This request is the one that tries, for everything that is open.
         for failures in open {
             failures.probing = true;
         }
@@ -217,8 +217,8 @@ impl Breakers {
         scoped.since = scoped.since.or(Some(now));
     }
 
-    /// Whether a registry cannot be reached, left the last request of this scope unanswered or leaves one unanswered for
-    /// long already, or answers nobody.
+    /// Whether requests of this scope are likely to hang: the registry is unreachable, left the scope's last request
+    /// unanswered, has one pending for too long, or answers no scope at all.
     pub(super) fn is_suspect(&self, scope: &Scope) -> bool {
         let now = self.clock.now();
         let states = self.lock();
@@ -231,12 +231,12 @@ impl Breakers {
             || since.is_some_and(|since| now.saturating_duration_since(since) >= self.options.suspect_after)
     }
 
-    /// Whether a host answers nobody: so many requests in a row were in vain.
+    /// Whether a host answers no scope: enough requests in a row were in vain.
     fn is_silent(&self, host: Host) -> bool {
         self.options.failures > 0 && host.silent >= self.options.failures
     }
 
-    /// A registry said to be left alone.
+    /// Records that a registry asked for a pause.
     pub(super) fn pause(&self, account: &Account, wait: Duration) {
         let now = self.clock.now();
         let mut states = self.lock();
@@ -245,12 +245,12 @@ impl Breakers {
         }
     }
 
-    /// A request is no longer waited for.
+    /// Records the outcome of a request; `waited` says whether it was counted as pending.
     fn settle(&self, scope: &Scope, waited: bool, outcome: Outcome) {
         let now = self.clock.now();
         let mut states = self.lock();
         match outcome {
-            // A registry that answered is one that answers.
+            // One answer proves that the host answers.
             Outcome::Answered => {
                 states.hosts.remove(&scope.account.registry);
             }
@@ -278,13 +278,13 @@ impl Breakers {
         if outcome == Outcome::Unreachable {
             host.unreachable.add(now);
         } else {
-            // A connection was opened, so the host is there.
+            // The connection was opened, so the host is up.
             *host = Host { unreachable: Failures::default(), silent: host.silent.saturating_add(1) };
         }
     }
 }
 
-/// The entry of a key, or none where no new one fits.
+/// The entry of a key; `None` when the map is full and the key is new.
 fn entry<'a, K: Clone + Eq + Hash, V: Default>(
     states: &'a mut HashMap<K, V>,
     key: &K,
@@ -308,23 +308,24 @@ fn entry_or<'a, K: Clone + Eq + Hash, V>(
     Some(states.entry(key.clone()).or_insert(new))
 }
 
-/// Leave to ask a registry. Dropped before the registry answered, it counts as a failure: the look-up ran out of time.
+/// Permission to ask a registry. Dropped before the registry answered, it counts as a failure: the look-up ran out of
+/// time.
 #[derive(Debug)]
 pub(super) struct Permit {
     breakers: Arc<Breakers>,
     scope: Scope,
     outcome: Outcome,
-    /// Counted among the requests without an answer.
+    /// Whether it is counted among the pending requests.
     waiting: bool,
 }
 
 impl Permit {
-    /// What it is for.
+    /// The scope that it was given for.
     pub(super) fn scope(&self) -> &Scope {
         &self.scope
     }
 
-    /// The registry is asked again, or for the rest of its answer.
+    /// The registry is asked again, or asked for the rest of its answer.
     pub(super) fn asks(&mut self) {
         self.outcome = Outcome::Silent;
         if !std::mem::replace(&mut self.waiting, true) {
@@ -332,13 +333,13 @@ impl Permit {
         }
     }
 
-    /// The registry answered, whatever it said. It counts at once: what follows is about what it said.
+    /// The registry answered, with whatever status. Call it as soon as the answer is there, before judging the content.
     pub(super) fn answered(&mut self) {
         self.outcome = Outcome::Answered;
         self.breakers.settle(&self.scope, std::mem::take(&mut self.waiting), Outcome::Answered);
     }
 
-    /// The registry did not answer after all: what it sent came from something in front of it.
+    /// The registry did not answer after all: the answer came from a proxy in front of it.
     pub(super) fn silent(&mut self) {
         self.outcome = Outcome::Silent;
     }
@@ -370,7 +371,7 @@ mod tests {
         })
     }
 
-    /// What pods of a namespace ask for.
+    /// The scope of a namespace's pods that ask for a repository.
     fn of(namespace: &str, repository: &str) -> Scope {
         let (registry, namespace, credentials) = ("r".into(), namespace.into(), "".into());
         Scope { account: Account { registry, namespace, credentials }, repository: repository.into() }

@@ -1,4 +1,4 @@
-//! Files of certificate CAs that are trusted beside the system's.
+//! Files with CA certificates that are trusted in addition to the system's.
 
 use std::path::{Path, PathBuf};
 

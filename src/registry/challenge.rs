@@ -1,15 +1,15 @@
-//! What a registry wants before it answers: its `WWW-Authenticate` header (RFC 9110, section 11.6.1;
-//! `distribution:docs/content/spec/auth/token.md`). Parsed by `http-auth`, whose own fuzz target holds it against a
+//! What a registry demands before it answers: its `WWW-Authenticate` header (RFC 9110, section 11.6.1;
+//! `distribution:docs/content/spec/auth/token.md`). Parsed by `http-auth`, whose own fuzz target compares it with a
 //! second parser.
 
 use http_auth::ChallengeRef;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
-/// Longest header that is looked at, in bytes. Real ones have a few hundred.
+/// Longest header that is read, in bytes. Real ones have a few hundred.
 const LONGEST_HEADER: usize = 8 << 10;
 
-/// How a registry wants to be asked.
+/// How a registry wants requests to be authenticated.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Challenge {
     /// User name and password with every request.
@@ -18,12 +18,12 @@ pub(super) enum Challenge {
     Bearer {
         /// The token service.
         realm: Url,
-        /// Name under which the service knows the registry.
+        /// Name by which the service knows the registry.
         service: Option<String>,
     },
 }
 
-/// The challenge that can be met; a token is preferred over a password, as other clients do it.
+/// The challenge that can be answered. Prefers a token to a password, as other clients do.
 pub(super) fn read(headers: &HeaderMap) -> Option<Challenge> {
     let mut basic = None;
     for value in headers.get_all(WWW_AUTHENTICATE) {
@@ -32,7 +32,7 @@ pub(super) fn read(headers: &HeaderMap) -> Option<Challenge> {
             continue;
         }
         for challenge in http_auth::parser::ChallengeParser::new(text) {
-            // What stands before the mistake still counts.
+            // Challenges before the malformed one still count.
             let Ok(challenge) = challenge else { break };
             if let Some(bearer) = bearer(&challenge) {
                 return Some(bearer);
@@ -57,7 +57,7 @@ fn bearer(challenge: &ChallengeRef<'_>) -> Option<Challenge> {
     if !matches!(realm.scheme(), "https" | "http") {
         return None;
     }
-    // A name and password in the URL would be sent as credentials.
+    // A client would send a name and password in the URL as credentials.
     let _ = realm.set_username("");
     let _ = realm.set_password(None);
     realm.set_fragment(None);

@@ -17,7 +17,7 @@ use super::helper::Helpers;
 use super::secret::SecretText;
 use crate::image::reference::Reference;
 
-/// Docker Hub as it is written in image names.
+/// Docker Hub's name in image references.
 pub(super) const DOCKER_HUB: &str = "docker.io";
 
 /// Names by which a `config.json` speaks of Docker Hub; `https://index.docker.io/v1/` is what `docker login` writes.
@@ -26,7 +26,7 @@ const DOCKER_HUB_NAMES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", 
 /// Kubernetes refuses Secrets over 1 MiB (`kubernetes:pkg/apis/core/types.go`, `MaxSecretSize`).
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// What is shown to a registry or to its token service.
+/// What authenticates a request to a registry or to its token service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credentials {
     /// User name and password.
@@ -42,7 +42,7 @@ pub enum Credentials {
 }
 
 impl Credentials {
-    /// Tells credentials apart without holding them.
+    /// A fingerprint that tells credentials apart without revealing them.
     pub(super) fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         match self {
@@ -61,33 +61,33 @@ impl Credentials {
     }
 }
 
-/// One login, and the images that it is for. Its `Debug` form hides the password.
+/// One login, and the images that it covers. Its `Debug` form hides the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
-    /// Host and optional port, as in image names; `*` stands for any part of a label, as the kubelet takes it.
+    /// Host and optional port, as in image names; `*` matches any part of a label, as in the kubelet.
     pub registry: String,
-    /// Repository, or the beginning of it up to a slash; empty for the whole registry.
+    /// Repository, or a prefix of it that ends at a slash; empty for the whole registry.
     pub path: String,
-    /// What is shown.
+    /// The credentials.
     pub credentials: Credentials,
 }
 
 impl Login {
-    /// The logins of a docker `config.json`, such as the value of `.dockerconfigjson` in a Secret; the most specific
-    /// first. Credential helpers that it names are left out: nobody but the platform may have programs run. No
-    /// message holds anything that the file says beyond the names of registries.
+    /// The logins of a docker `config.json`, such as the value of `.dockerconfigjson` in a Secret, the most specific
+    /// first. Leaves out the credential helpers that it names: only the platform may run programs. Messages hold
+    /// nothing of the file but the names of registries.
     pub fn from_docker_config(text: &[u8]) -> Result<Vec<Self>, String> {
         parse(text).map(|file| file.logins)
     }
 
-    /// The same for the older form without `auths` around it, the value of `.dockercfg` in a Secret of type
+    /// The same for the older form without `auths` around the entries: the value of `.dockercfg` in a Secret of type
     /// `kubernetes.io/dockercfg` (`kubernetes:pkg/credentialprovider/config.go`, `DockerConfig`).
     pub fn from_dockercfg(text: &[u8]) -> Result<Vec<Self>, String> {
         let auths = serde_json::from_slice(text).map_err(|error| misread(&error))?;
         logins_of(auths)
     }
 
-    /// Whether the login is for a repository: the same registry, port included, and a repository under the path.
+    /// Whether the login covers a repository: the same registry, port included, and a repository under the path.
     pub(super) fn covers(&self, registry: &str, repository: &str) -> bool {
         let under = |rest: &str| rest.is_empty() || rest.starts_with('/');
         host_matches(&self.registry, registry)
@@ -95,7 +95,8 @@ impl Login {
     }
 }
 
-/// Label by label, so that `*.corp` is not for `a.b.corp` (`kubernetes:pkg/credentialprovider/keyring.go`, `URLsMatch`).
+/// Matches label by label, so that `*.corp` does not cover `a.b.corp` (`kubernetes:pkg/credentialprovider/keyring.go`,
+/// `URLsMatch`).
 fn host_matches(pattern: &str, host: &str) -> bool {
     if !pattern.contains('*') {
         return pattern.eq_ignore_ascii_case(host);
@@ -133,24 +134,24 @@ pub struct Puller {
     pub namespace: String,
     /// `imagePullSecrets` of the pod.
     pub pull_secrets: Vec<String>,
-    /// Service account of the pod; its own `imagePullSecrets` count when the pod has none, as the API server's
-    /// service-account plug-in has it.
+    /// Service account of the pod. If the pod has no `imagePullSecrets`, those of the account count, as the API
+    /// server's service-account plug-in has it.
     pub service_account: String,
 }
 
-/// What a pod's pull secrets hold.
+/// What a pod's pull secrets contain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pulled {
     /// Their logins.
     pub logins: Vec<Login>,
-    /// Which of them could not be read, why, and what to do about it: said where an image cannot be read without them.
+    /// Which of them could not be read, why, and how to mend that. Shown when an image cannot be read without them.
     pub notes: Vec<String>,
 }
 
-/// Where the pull secrets of pods come from. Asked for every look at an image of a pod that not everybody may see, so it
-/// answers from memory where it can.
+/// The source of pods' pull secrets. Asked at every look-up of a pod's image that may be private, so it answers from
+/// memory where it can.
 pub trait PullSecrets: std::fmt::Debug + Send + Sync {
-    /// The logins that a pod's pull secrets hold. What cannot be read is left out, as the kubelet does it, and noted.
+    /// The logins in a pod's pull secrets. A secret that cannot be read is left out, as in the kubelet, and noted.
     fn logins<'a>(&'a self, puller: &'a Puller) -> BoxFuture<'a, Pulled>;
 }
 
@@ -164,8 +165,8 @@ impl PullSecrets for NoPullSecrets {
     }
 }
 
-/// The logins among these that are for an image, the most specific first (stable, so that the order of the secrets
-/// decides among equals).
+/// Those of the logins that cover an image, the most specific first. The sort is stable, so the order of the secrets
+/// decides among equals.
 pub(crate) fn covering(logins: Vec<Login>, reference: &Reference) -> Vec<Login> {
     let covers = |login: &Login| login.covers(&reference.registry, &reference.repository);
     let mut logins: Vec<Login> = logins.into_iter().filter(covers).collect();
@@ -173,7 +174,7 @@ pub(crate) fn covering(logins: Vec<Login>, reference: &Reference) -> Vec<Login> 
     logins
 }
 
-/// Tells sets of logins apart without holding them.
+/// A fingerprint that tells sets of logins apart without revealing them.
 pub(crate) fn fingerprint(logins: &[Login]) -> String {
     let mut hash = Sha256::new();
     for login in logins {
@@ -194,7 +195,7 @@ pub(super) struct Keyring {
 }
 
 impl Keyring {
-    /// Reads a `config.json`. Helpers are looked for in `folder`, else in `PATH`.
+    /// Reads a `config.json`. Helpers are searched in `folder`, or in `PATH` without one.
     pub(super) fn read(path: &Path, folder: Option<PathBuf>) -> Result<Self, Error> {
         let failed =
             |message: String| Error::SetUpClient { message: format!("`{}`: {message}", path.display()) };
@@ -210,8 +211,8 @@ impl Keyring {
         Ok(Self { logins: parsed.logins, helpers })
     }
 
-    /// Credentials for a repository, in the order in which they are tried: the helper of the registry, `auths` from
-    /// the most specific on, and the helper of all registries.
+    /// Credentials for a repository, in the order in which they are tried: from the helper of this registry, from
+    /// `auths` (the most specific first), and from the helper of all registries.
     pub(super) async fn candidates(&self, registry: &str, repository: &str) -> Vec<Credentials> {
         let mut found = Vec::new();
         found.extend(self.helpers.of_registry(registry).await);
@@ -224,7 +225,7 @@ impl Keyring {
     }
 }
 
-/// A name under which docker, its helpers and configs know a registry.
+/// The name by which docker, its helpers and its configs know a registry.
 pub(super) fn docker_name(registry: &str) -> &str {
     if registry == DOCKER_HUB { "https://index.docker.io/v1/" } else { registry }
 }
@@ -248,7 +249,7 @@ struct DockerConfigEntry {
     identity_token: Option<SecretText>,
 }
 
-/// What a `config.json` says.
+/// The content of a `config.json`.
 #[derive(Debug)]
 struct Parsed {
     logins: Vec<Login>,
@@ -257,7 +258,7 @@ struct Parsed {
     store: Option<String>,
 }
 
-/// The parser's own message may quote a password, so only the place is told.
+/// The parser's own message may quote a password, so only the position is given.
 fn misread(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     format!("the docker config is not as docker writes it, at line {line} column {column}")
@@ -270,7 +271,7 @@ fn parse(text: &[u8]) -> Result<Parsed, String> {
     Ok(Parsed { logins: logins_of(file.auths)?, helpers, store })
 }
 
-/// The most specific first.
+/// The logins, the most specific first.
 fn logins_of(auths: BTreeMap<String, DockerConfigEntry>) -> Result<Vec<Login>, String> {
     let mut logins = Vec::new();
     for (key, entry) in auths {
@@ -297,7 +298,7 @@ impl DockerConfigEntry {
             let text = std::str::from_utf8(&decoded).map_err(|_| "`auth` is not UTF-8 inside its base64")?;
             let (user, password) =
                 text.split_once(':').ok_or("`auth` is not the base64 of `user:password`")?;
-            // Docker trims NULs that old versions padded with (`configfile/file.go`, `decodeAuth`).
+            // Docker trims the NULs with which old versions padded (`configfile/file.go`, `decodeAuth`).
             let password = password.trim_matches('\0').into();
             return Ok(Some(Credentials::Password { user: user.into(), password }));
         }
@@ -306,7 +307,7 @@ impl DockerConfigEntry {
     }
 }
 
-/// Host and path of a key of `auths`, which may be a URL with an API version at its end.
+/// Host and path of a key of `auths`, which may be a URL that ends in an API version.
 fn scope(key: &str) -> (String, String) {
     let bare = key.split_once("://").map_or(key, |(_, rest)| rest).trim_end_matches('/');
     let (host, path) = bare.split_once('/').unwrap_or((bare, ""));

@@ -1,10 +1,10 @@
-//! Why a registry or a layout did not hand over what was asked for.
+//! Why a registry or a layout did not deliver what was asked for.
 
 use thiserror::Error;
 
 use crate::image;
 
-/// Why a registry or a layout did not hand over what was asked for. Cloneable, because concurrent reviews share one
+/// Why a registry or a layout did not deliver what was asked for. Cloneable, because concurrent reviews share one
 /// look-up.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -19,8 +19,8 @@ pub enum Error {
         /// Which rule refuses it, and the setting that would allow it.
         message: String,
     },
-    /// The registry answered, and says that there is no such image. Unlike every other failure this one is final:
-    /// what was known about the image before no longer holds.
+    /// The registry answered that there is no such image. Unlike every other failure this one is final: what was known
+    /// about the image before no longer holds.
     #[error("could not find `{image}`: {message}")]
     FindImage {
         /// As written.

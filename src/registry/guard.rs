@@ -1,12 +1,11 @@
-//! Which registries may be asked. Image names come from anybody who may create a pod, so a name is never trusted to
-//! open a connection: its host passes a deny-list and an allow-list, and the addresses that it resolves to must be
-//! public ones unless the platform said otherwise.
+//! Which registries may be asked. Any user who may create a pod chooses image names, so a name alone never opens a
+//! connection: its host must pass a deny-list and an allow-list, and the addresses that it resolves to must be public
+//! unless the platform allows others.
 //!
-//! The address rules are applied where a connection is opened, by the resolver that the HTTP client asks
-//! ([`super::resolver`]), and only addresses that passed are handed to it. So a name server that answers
-//! differently the second time, a redirect and a token service all meet the same rules. Hosts that a registry
-//! redirects to, and its token service, need not be on the allow-list, which is about registries; they may not be on
-//! the deny-list.
+//! The address rules apply where a connection is opened: the HTTP client's resolver ([`super::resolver`]) hands out
+//! only addresses that passed. So a name server that answers differently the second time, a redirect and a token
+//! service all meet the same rules. The allow-list is about registries: hosts that a registry redirects to, and its
+//! token service, need not be on it. They must not be on the deny-list.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use crate::image::reference::Reference;
 
-/// Docker Hub as it is written in image names.
+/// Docker Hub's name in image references.
 const DOCKER_HUB: &str = "docker.io";
 /// Other names of Docker Hub: the one in its credentials' key, and the one that serves its API
 /// (`containerd:core/remotes/docker/resolver.go`, `DefaultHost`).
@@ -28,14 +27,14 @@ const DOCKER_HUB_HOSTS: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct GuardOptions {
-    /// Registries that may be asked: `ghcr.io`, `registry.corp:5000`, `*.example.com`, or `*` for every one. An entry
-    /// without a port means the standard one. Default: `*`. A registry that is listed by its whole name, and not by
-    /// a `*`, may have any address.
+    /// Registries that may be asked: `ghcr.io`, `registry.corp:5000`, `*.example.com`, or `*` for all. An entry without
+    /// a port means the standard port. Default: `*`. A registry that is listed by its whole name, and not by a `*`, may
+    /// have any address.
     pub allow: Vec<String>,
-    /// Registries that may not be asked, whatever `allow` says; an entry without a port means every port. Default:
+    /// Registries that may not be asked, whatever `allow` says. An entry without a port means every port. Default:
     /// none.
     pub deny: Vec<String>,
-    /// Registries that are asked by plain HTTP, by exact `host` or `host:port`. Does not allow anything by itself.
+    /// Registries that are asked by plain HTTP, by exact `host` or `host:port`. An entry here allows nothing by itself.
     /// Default: none.
     pub insecure: Vec<String>,
     /// Networks that registries may be in although their addresses are not public, such as `10.20.0.0/16`.
@@ -56,13 +55,13 @@ pub struct Guard {
     deny: Vec<Pattern>,
     insecure: Vec<String>,
     allowed_cidrs: Vec<IpNet>,
-    /// Mirrors and token services that the platform configured, in lower case: they may have any address, and no pod
+    /// Mirrors and token services that the platform configured, in lower case. They may have any address, and no pod
     /// may name them.
     named: Vec<String>,
 }
 
 impl Guard {
-    /// A guard; refuses entries that could never match.
+    /// A guard. Refuses entries that could never match.
     pub fn new(options: &GuardOptions) -> Result<Self, Error> {
         let patterns = |entries: &[String]| -> Result<Vec<Pattern>, Error> {
             entries.iter().map(|entry| Pattern::parse(entry)).collect()
@@ -81,7 +80,7 @@ impl Guard {
         })
     }
 
-    /// The same, with hosts that the platform configured to be asked on the way to a registry.
+    /// The same guard, with hosts that the platform configured as mirrors, token services or proxies.
     #[must_use]
     pub(super) fn with_named<'a>(self, hosts: impl IntoIterator<Item = &'a str>) -> Self {
         Self { named: hosts.into_iter().map(str::to_ascii_lowercase).collect(), ..self }
@@ -92,13 +91,13 @@ impl Guard {
         self.insecure.iter().any(|entry| entry.eq_ignore_ascii_case(registry))
     }
 
-    /// Whether a registry may be asked, as far as its name alone says. Does no I/O.
+    /// Whether a registry may be asked, judged by its name alone. Does no I/O.
     pub fn check_name(&self, reference: &Reference) -> Result<(), Error> {
         self.name_verdict(reference).map(|_| ())
     }
 
-    /// Whether a URL may be asked for: the registry itself, where it redirects to, or its token service. What may be
-    /// connected to for it; addresses that are written as the host are judged here, since nobody resolves them.
+    /// Whether a URL may be asked: of the registry itself, a redirect or the token service. Returns the addresses that
+    /// are then allowed. A host that is written as an address is judged here, since it is never resolved.
     pub(super) fn check_url(&self, url: &Url) -> Result<Reach, Refusal> {
         let Some((host, address)) = url_host(url) else {
             return Err(Refusal::new(url.as_str(), "it names no host"));
@@ -123,7 +122,7 @@ impl Guard {
         }
     }
 
-    /// Of the addresses that a name resolved to, those that may be connected to.
+    /// Those of the resolved addresses that may be connected to.
     pub(super) fn permitted(
         &self,
         host: &str,
@@ -148,7 +147,7 @@ impl Guard {
         }
     }
 
-    /// An address that is on the deny-list keeps its denial under every name.
+    /// An address on the deny-list stays denied under every name.
     fn denied_address(&self, address: IpAddr) -> Option<String> {
         let spelt = embedded(address).unwrap_or(address).to_string();
         let denies =
@@ -156,7 +155,8 @@ impl Guard {
         self.deny.iter().any(denies).then(|| format!("its address {address} is on the deny-list"))
     }
 
-    /// Applies the lists and looks at addresses that are written as the host. What is left to resolve, if anything.
+    /// Applies the lists, and judges addresses that are written as the host. Returns what remains to be resolved, if
+    /// anything.
     fn name_verdict(&self, reference: &Reference) -> Result<Option<Endpoint>, Error> {
         let registry = &reference.registry;
         let endpoint = Endpoint::parse(registry, self.is_insecure(registry))
@@ -180,12 +180,12 @@ impl Guard {
         }
     }
 
-    /// Whether an address may be connected to for a registry that is not listed by its name.
+    /// Whether a registry that is not listed by its name may have this address.
     fn check_address(&self, reference: &Reference, address: IpAddr) -> Result<(), Error> {
         self.address_problem(address).map_or(Ok(()), |what| Err(refuse_address(reference, &what)))
     }
 
-    /// Why an address may not be connected to for a host that is not listed by its name.
+    /// Why a host that is not listed by its name may not have this address.
     fn address_problem(&self, address: IpAddr) -> Option<String> {
         let inner = embedded(address);
         let in_allowed = |ip: &IpAddr| self.allowed_cidrs.iter().any(|net| net.contains(ip));
@@ -196,10 +196,10 @@ impl Guard {
     }
 }
 
-/// What a host may be connected to at.
+/// The addresses at which a host may be connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// Any address: somebody listed this very host.
+    /// Any address: the configuration lists this very host.
     Anywhere,
     /// Public addresses, and those in `allowedCidrs`.
     Public,
@@ -218,7 +218,7 @@ impl Refusal {
         Self { host: host.to_string(), what: what.to_string() }
     }
 
-    /// The error that it is when the registry itself is refused.
+    /// The error when the registry itself is refused.
     pub(super) fn of(&self, reference: &Reference) -> Error {
         refuse_address(reference, &self.what)
     }
@@ -232,8 +232,8 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Host of a URL as image names write it, and its address where the host is one. URLs spell IPv4 addresses in one way
-/// only, and keep the dot that ends an absolute name.
+/// Host of a URL as image names write it, and its address if the host is one. The URL parser normalises IPv4 addresses,
+/// and keeps the dot that ends an absolute name.
 fn url_host(url: &Url) -> Option<(String, Option<IpAddr>)> {
     let host = url.host_str()?;
     if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
@@ -246,16 +246,16 @@ fn url_host(url: &Url) -> Option<(String, Option<IpAddr>)> {
     Some((host, address))
 }
 
-/// How a registry is on the allow-list. The greater one wins.
+/// How the allow-list names a registry. The greater one wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Listed {
-    /// By `*` or `*.suffix`: whoever owns a name under it chooses the address.
+    /// By `*` or `*.suffix`: the owner of any name under it chooses the address.
     ByPattern,
-    /// By its whole name: somebody meant this very registry.
+    /// By its whole name: the platform means this very registry.
     ByName,
 }
 
-/// Where a registry is reached.
+/// Host and port of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Endpoint {
     /// In lower case.
@@ -281,7 +281,7 @@ struct Pattern {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum RegistryHost {
     Any,
-    /// `*.example.com`, kept as `.example.com`.
+    /// `*.example.com`, stored as `.example.com`.
     Under(String),
     Exact(String),
 }
@@ -298,7 +298,7 @@ impl Pattern {
         let host = match host.strip_prefix("*.") {
             Some(suffix) if is_host(suffix) => RegistryHost::Under(format!(".{suffix}")),
             None if host == "*" => RegistryHost::Any,
-            // Image names never hold the other names of Docker Hub: normalisation rewrites them.
+            // Image references never hold the other names of Docker Hub, because parsing rewrites them.
             None if DOCKER_HUB_HOSTS.contains(&host) => RegistryHost::Exact(DOCKER_HUB.into()),
             None if is_host(host) => RegistryHost::Exact(host.into()),
             _ => return Err(set_up(entry, "write `host`, `host:port`, `*.suffix` or `*`")),
@@ -314,14 +314,14 @@ impl Pattern {
         }
     }
 
-    /// A denied host is denied on every port unless the entry names one.
+    /// Without a port, an entry denies the host on every port.
     fn denies(&self, endpoint: &Endpoint) -> bool {
         let spelt = HostKind::of(&endpoint.host).address().map(|address| address.to_string());
         let host = self.matches_host(&endpoint.host) || spelt.is_some_and(|host| self.matches_host(&host));
         host && self.port.is_none_or(|port| port == endpoint.port)
     }
 
-    /// An allowed host is allowed on the port that the entry names, else on the standard one; `*` on every port.
+    /// Without a port, an entry allows the host on the standard port; `*` allows every port.
     fn allows(&self, registry: &str) -> Option<Listed> {
         let (host, port) = split_port(registry)?;
         let standard = |port: Option<u16>| port.filter(|port| *port != 443);
@@ -335,7 +335,7 @@ impl Pattern {
     }
 }
 
-/// `host` and `port` of `host[:port]`; nothing when the port is none.
+/// `host` and `port` of `host[:port]`; `None` when the port is not valid.
 fn split_port(registry: &str) -> Option<(&str, Option<u16>)> {
     match registry.split_once(':') {
         None => Some((registry, None)),
@@ -363,14 +363,14 @@ fn set_up(entry: &str, message: &str) -> Error {
     Error::SetUpClient { message: format!("the registry pattern `{entry}` is not understood: {message}") }
 }
 
-/// What a host is. URLs read `2130706433`, `0x7f.1` and `0177.0.0.1` as 127.0.0.1 (URL Standard, section 3.5, the
-/// "ends in a number" checker and the IPv4 parser), and so does `getaddrinfo`.
+/// What a host is. URL parsers read `2130706433`, `0x7f.1` and `0177.0.0.1` as 127.0.0.1 (URL Standard, section 3.5,
+/// the "ends in a number" checker and the IPv4 parser), and so does `getaddrinfo`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HostKind {
     Name,
     /// An IPv4 address in any spelling.
     Address(Ipv4Addr),
-    /// It ends in a number, so it can be no name, and yet it is no address.
+    /// It ends in a number, so it cannot be a name, and is not an address either.
     Neither,
 }
 
@@ -391,7 +391,7 @@ impl HostKind {
     }
 }
 
-/// The last part fills all bytes that the parts before it leave.
+/// The last part fills all bytes that the earlier parts leave.
 fn ipv4(parts: &[&str]) -> Option<Ipv4Addr> {
     let (last, first) = parts.split_last()?;
     let mut address: u64 = 0;
@@ -413,7 +413,7 @@ fn number(part: &str) -> Option<u64> {
     }
 }
 
-/// The IPv4 address that traffic to an IPv6 address ends at.
+/// The IPv4 address that an IPv6 address leads to.
 fn embedded(address: IpAddr) -> Option<IpAddr> {
     let IpAddr::V6(v6) = address else { return None };
     let [s0, s1, s2, s3, s4, s5, high, low] = v6.segments();
@@ -431,7 +431,7 @@ fn embedded(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// What an address is, when it is not one of the public Internet (IANA special-purpose address registries).
+/// What kind of address it is, if it is not one of the public Internet (IANA special-purpose address registries).
 fn not_public(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(v4) => v4_not_public(v4),
@@ -463,7 +463,7 @@ fn v6_not_public(address: Ipv6Addr) -> Option<&'static str> {
         [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Some("a private address"),
         [0xff00..=0xffff, ..] => Some("a multicast address"),
         [0x2001, 0xdb8, ..] => Some("a reserved address"),
-        // Only 2000::/3 is handed out to the public Internet (RFC 4291, 2.4); this covers local NAT64 prefixes too.
+        // Only 2000::/3 is assigned to the public Internet (RFC 4291, 2.4). This arm covers local NAT64 prefixes too.
         [0x2000..=0x3fff, ..] => None,
         _ => Some("a reserved address"),
     }
@@ -543,7 +543,7 @@ mod tests {
             ("168.63.129.16", "a cloud platform"),
             ("2001:db8::1", "a reserved"),
             ("4000::1", "a reserved"),
-            // The same in IPv6 clothes.
+            // The same, embedded in IPv6.
             ("::ffff:127.0.0.1", "a loopback"),
             ("::ffff:169.254.169.254", "a link-local"),
             ("::ffff:10.0.0.1", "a private"),

@@ -16,31 +16,31 @@ use super::credentials::{Credentials, docker_name};
 use super::secret::SecretText;
 use crate::image::source::shorten;
 
-/// Bound on one run of a helper. Those of clouds make one or two requests.
+/// Bound on one run of a helper. Helpers of cloud providers make one or two requests.
 const LONGEST_RUN: Duration = Duration::from_secs(5);
 
 /// Most that a helper may write, in bytes; tokens have a few thousand.
 const LARGEST_OUTPUT: u64 = 64 << 10;
 
-/// How long an answer is kept, a failure included. Access tokens of clouds live for an hour at least.
+/// How long an answer is kept, also a failure. Access tokens of cloud providers live for an hour or more.
 const KEPT_FOR: Duration = Duration::from_mins(2);
 
-/// Answers that are kept; anybody can name a new registry.
+/// Most answers that are kept. Bounded, because any tenant can name a new registry.
 const MOST_KEPT: u64 = 1024;
 
-/// User name that says that the secret is an identity token (`docker/cli:cli/config/credentials/native_store.go`).
+/// User name which says that the secret is an identity token (`docker/cli:cli/config/credentials/native_store.go`).
 const TOKEN_USER: &str = "<token>";
 
 /// The helpers that a docker config names.
 #[derive(Debug)]
 pub(super) struct Helpers {
-    /// By registry.
+    /// Helper by registry.
     own: BTreeMap<String, String>,
-    /// For all registries.
+    /// The helper for all registries.
     store: Option<String>,
-    /// Where they are looked for; nothing for `PATH`.
+    /// Folder in which helpers are searched; `None` for `PATH`.
     folder: Option<PathBuf>,
-    /// One run at a time for each helper and registry.
+    /// At most one run at a time for each helper and registry.
     answers: Cache<(String, String), Option<Credentials>>,
 }
 
@@ -52,7 +52,7 @@ impl Default for Helpers {
 }
 
 impl Helpers {
-    /// Refuses names that would run anything else than a helper.
+    /// Refuses names that would run something other than a helper.
     pub(super) fn new(
         own: BTreeMap<String, String>,
         store: Option<String>,
@@ -63,19 +63,19 @@ impl Helpers {
             if name.is_empty() || !name.bytes().all(known) {
                 let shown = shorten(name, 50);
                 return Err(format!(
-                    "the credential helper `{shown}` has a name of other than `a-z`, `0-9` and `-`"
+                    "the credential helper `{shown}` has other characters in its name than `a-z`, `0-9` and `-`"
                 ));
             }
         }
         Ok(Self { own, store, folder, ..Self::default() })
     }
 
-    /// What the helper of this very registry says.
+    /// The answer of the helper that is configured for this registry.
     pub(super) async fn of_registry(&self, registry: &str) -> Option<Credentials> {
         self.ask(self.own.get(registry)?, registry).await
     }
 
-    /// What the helper of all registries says.
+    /// The answer of the helper that is configured for all registries.
     pub(super) async fn of_all(&self, registry: &str) -> Option<Credentials> {
         self.ask(self.store.as_ref()?, registry).await
     }
@@ -92,7 +92,7 @@ impl Helpers {
         self.answers.get_with(key, run).await
     }
 
-    /// Nothing that the helper writes is repeated, since it may be a secret.
+    /// Errors repeat nothing that the helper writes, since it may be a secret.
     async fn run(&self, name: &str, registry: &str) -> Result<Option<Credentials>, String> {
         let program = format!("docker-credential-{name}");
         let program =
@@ -107,7 +107,7 @@ impl Helpers {
             .map_err(|error| format!("it does not start: {error}"))?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let (Some(mut stdin), Some(stdout)) = (stdin, stdout) else { return Err("it has no pipes".into()) };
-        // A helper that does not read is none of our problems.
+        // A helper need not read its input.
         let _ = stdin.write_all(format!("{}\n", docker_name(registry)).as_bytes()).await;
         drop(stdin);
         let mut output = Zeroizing::new(Vec::new());
@@ -130,7 +130,7 @@ impl Helpers {
 
 fn warn(name: &str, registry: &str, what: &str) -> Option<Credentials> {
     let registry = shorten(registry, 200);
-    tracing::warn!(helper = name, %registry, "A credential helper gave no credentials: {what}");
+    tracing::warn!(helper = name, %registry, "a credential helper gave no credentials: {what}");
     None
 }
 

@@ -1,5 +1,5 @@
-//! Images from OCI image-layout folders (OCI image-spec, `image-layout.md`), as `crane pull --format=oci`,
-//! `oras copy --to-oci-layout` and `skopeo copy … oci:` write them, so that the gate can be tried without a registry.
+//! Images from OCI image-layout folders (OCI image-spec, `image-layout.md`), as written by `crane pull --format=oci`,
+//! `oras copy --to-oci-layout` and `skopeo copy … oci:`. With them the gate can be tried without a registry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -25,7 +25,7 @@ const LARGEST_MARKER: u64 = 64 << 10;
 /// Most tags that a message lists.
 const LISTED_TAGS: usize = 10;
 
-/// How the registry of a folder that was named directly begins; no parsed image name holds it.
+/// Pseudo-registry of a folder that was named directly. No parsed image name can hold it.
 const DIRECT: &str = "oci:";
 
 /// Folders that stand in for registries.
@@ -38,14 +38,14 @@ pub struct Layouts {
 /// Where an image's layout is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Place {
-    /// Nothing outside of it is read.
+    /// No file outside this folder is read.
     root: PathBuf,
     folder: PathBuf,
 }
 
 impl Layouts {
-    /// Folders by the registry host, or `host/prefix`, that they stand in for. The rest of the repository's path is
-    /// the path of the layout below the folder.
+    /// Maps each registry host, or `host/prefix`, to the folder that stands in for it. The rest of the repository's
+    /// path is the path of the layout below the folder.
     pub fn new(folders: &BTreeMap<String, PathBuf>) -> Self {
         let mut roots: Vec<_> = folders
             .iter()
@@ -55,11 +55,11 @@ impl Layouts {
         Self { roots }
     }
 
-    /// One layout that a person named, for the command line, and the reference to ask it by: `oci:PATH[:TAG]`, with
-    /// or without `oci:`. Image names in a pod never come this way.
+    /// One layout that a person named on the command line, as `oci:PATH[:TAG]` with or without `oci:`, and the
+    /// reference to ask it by. Image names in a pod never take this way.
     pub fn direct(target: &str) -> Result<(Self, Reference), Error> {
         let bare = target.strip_prefix(DIRECT).unwrap_or(target);
-        // A colon in a folder's name is no tag, `oci:./a:b/c`.
+        // A colon in a folder's name does not start a tag: `oci:./a:b/c`.
         let (path, tag) = match bare.rsplit_once(':') {
             Some((path, tag)) if !tag.contains('/') && !tag.is_empty() => (path, Some(tag.to_string())),
             _ => (bare, None),
@@ -175,7 +175,7 @@ impl ImageLayout {
         Err(self.failed(format!("its layout has version `{version}`; only 1.x is understood")))
     }
 
-    /// Digest of the entry that the tag names.
+    /// Digest of the index entry that the tag names.
     fn choose(&self, limit: u64) -> Result<Digest, Error> {
         let text = self.read(Path::new("index.json"), "`index.json`", limit)?;
         let index: Index = serde_json::from_slice(&text)
@@ -187,7 +187,7 @@ impl ImageLayout {
                 Ok(first.digest.clone())
             }
             ([_, ..], _) => Err(self.failed("several entries of its `index.json` have this tag".into())),
-            // Tools write no annotation unless they are told to, and then there is no doubt either.
+            // Tools write no annotation unless told to. A single entry is unambiguous without one.
             ([], [only]) if !self.is_another_tag(only) => Ok(only.digest.clone()),
             ([], []) => Err(self.failed("its `index.json` lists no image".into())),
             ([], all) => Err(self.failed(self.no_such_tag(all))),
@@ -204,7 +204,7 @@ impl ImageLayout {
             || name(CONTAINERD_NAME).is_some_and(whole)
     }
 
-    /// Whether the entry says that it is another tag than the one that was asked for.
+    /// Whether the entry carries another tag than the requested one.
     fn is_another_tag(&self, entry: &LayoutEntry) -> bool {
         let is_tag = |name: &String| !name.contains(['/', ':']);
         self.reference.tag.is_some() && entry.annotations.get(REF_NAME).is_some_and(is_tag)
@@ -215,7 +215,7 @@ impl ImageLayout {
             let name = entry.annotations.get(REF_NAME).or_else(|| entry.annotations.get(CONTAINERD_NAME));
             name.map(|name| format!("`{}`", shorten(name, 100)))
         };
-        // Tools write them in any order.
+        // Sorted, because tools write them in any order.
         let tags: BTreeSet<String> = entries.iter().filter_map(names).collect();
         let tags: Vec<String> = tags.into_iter().take(LISTED_TAGS).collect();
         let tag = self.reference.tag.as_deref().unwrap_or("latest");
@@ -225,7 +225,7 @@ impl ImageLayout {
         format!("it has no tag `{tag}`; it has {}", tags.join(", "))
     }
 
-    /// A blob, unless it is larger.
+    /// A blob; `None` if it is larger than `limit`.
     fn read_blob(&self, digest: &Digest, what: &str, limit: u64) -> Result<Option<Bytes>, Error> {
         let path = Path::new("blobs").join(digest.algorithm().as_str()).join(digest.encoded());
         let Some(bytes) = self.read_within(&path, what, limit)? else { return Ok(None) };
@@ -237,7 +237,7 @@ impl ImageLayout {
         Ok(Some(bytes.into()))
     }
 
-    /// A file, which must not be larger.
+    /// A file; an error if it is larger than `limit`.
     fn read(&self, path: &Path, what: &str, limit: u64) -> Result<Vec<u8>, Error> {
         self.read_within(path, what, limit)?.ok_or_else(|| self.too_large(what, limit))
     }
@@ -246,11 +246,12 @@ impl ImageLayout {
         image::Error::TooLarge { image: self.reference.to_string(), what: what.into(), limit }.into()
     }
 
-    /// Reads a file below the folder, unless it is larger. Refuses what leads out of the root, and what is no file.
+    /// Reads a file below the folder; `None` if it is larger than `limit`. Refuses paths that lead out of the root, and
+    /// anything that is not a regular file.
     fn read_within(&self, path: &Path, what: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         let file = self.resolve(path)?;
         let failed = |error: std::io::Error| self.failed(format!("could not read {what}: {error}"));
-        // Asked before it is opened: opening a named pipe waits for a writer.
+        // Checked before opening: opening a named pipe would wait for a writer.
         let metadata = std::fs::metadata(&file).map_err(failed)?;
         if !metadata.is_file() {
             return Err(self.failed(format!("`{}` is not a file", path.display())));
@@ -258,7 +259,7 @@ impl ImageLayout {
         if metadata.len() > limit {
             return Ok(None);
         }
-        // In one piece: growing step by step takes twice the memory at the end.
+        // Allocated in one piece: growing step by step takes twice the memory at the end.
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
         let reader = std::fs::File::open(&file).map_err(failed)?;
         reader.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;

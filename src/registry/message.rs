@@ -1,4 +1,4 @@
-//! What a registry or the network said, in a line that a person can act on.
+//! Turns answers and network failures into a line that a person can act on.
 
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
@@ -21,28 +21,28 @@ const QUOTED_CHARS: usize = 160;
 pub(super) enum Trouble {
     /// The client could not be set up.
     SetUp(String),
-    /// The registry says that there is no such thing.
+    /// The registry says that there is no such content.
     Missing,
     /// The registry may not be connected to.
     Refused(Refusal),
     /// More bytes than may be read.
     TooLarge,
-    /// It may go well when it is tried again at once.
+    /// A failure that may pass: worth an immediate second try.
     Passing(String),
     /// Anything else, in words.
     Other(String),
 }
 
-/// How a registry was asked, as far as a message about its refusal needs it.
+/// What a message about a registry's refusal needs to know about the request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Shown {
-    /// Whether credentials were there for it.
+    /// Whether there were credentials for the registry.
     pub(super) credentials: bool,
-    /// Host of a token service that was not given them.
+    /// Host of a token service from which they were withheld.
     pub(super) withheld_from: Option<String>,
 }
 
-/// An answer that is not what was asked for.
+/// An answer other than success.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Answer<'a> {
     pub(super) registry: &'a str,
@@ -65,7 +65,7 @@ struct Item {
     message: Option<String>,
 }
 
-/// Explains an answer by its status and by what the body says about it.
+/// Explains an answer by its status and its body.
 pub(super) fn explain(answer: &Answer<'_>) -> Trouble {
     let Answer { registry, status, .. } = *answer;
     let item =
@@ -91,7 +91,7 @@ pub(super) fn explain(answer: &Answer<'_>) -> Trouble {
     }
 }
 
-/// Large registries answer 401 or 403 for repositories that do not exist too, so both readings are offered.
+/// Large registries answer 401 or 403 for repositories that do not exist, too, so the message offers both readings.
 fn refused(answer: &Answer<'_>) -> String {
     let Answer { registry, status, shown, .. } = *answer;
     let entry = docker_name(registry);
@@ -113,7 +113,7 @@ fn refused(answer: &Answer<'_>) -> String {
     )
 }
 
-/// A registry that limits how often it is asked.
+/// The message for a registry that limits the rate of requests.
 pub(super) fn limited(registry: &str, wait: Option<Duration>) -> String {
     let wait = wait.map_or_else(|| "wait".to_string(), |wait| format!("wait {}", seconds(wait)));
     format!(
@@ -121,12 +121,12 @@ pub(super) fn limited(registry: &str, wait: Option<Duration>) -> String {
     )
 }
 
-/// A registry that is not available and says for how long.
+/// The message for a registry that is unavailable and says for how long.
 pub(super) fn unavailable(registry: &str, wait: Duration) -> String {
     format!("`{registry}` answered with status 503 and is not asked for {}", seconds(wait))
 }
 
-/// A registry that is not asked now.
+/// The message for a registry whose breaker is open.
 pub(super) fn breaker_open(registry: &str, open: BreakerOpen) -> String {
     match open {
         BreakerOpen::RetryAfter { left } => {
@@ -146,11 +146,11 @@ fn seconds(time: Duration) -> String {
     format!("{whole} s")
 }
 
-/// What the network said.
+/// A network failure in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) words: String,
-    /// Whether the connection was cut, so that another one may do better.
+    /// Whether the connection was cut; a new one may work.
     pub(super) cut: bool,
 }
 
@@ -171,7 +171,7 @@ pub(super) fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Ref
     causes(error).into_iter().find_map(|cause| cause.downcast_ref::<Refusal>())
 }
 
-/// Explains a failure below HTTP from its causes: the outer layers say no more than that a request failed.
+/// Explains a failure below HTTP from its causes: the outer layers say only that a request failed.
 pub(super) fn network(error: &(dyn StdError + 'static), registry: &str) -> Said {
     let causes = causes(error);
     for cause in &causes {
@@ -183,8 +183,8 @@ pub(super) fn network(error: &(dyn StdError + 'static), registry: &str) -> Said 
         }
     }
     let last = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
-    // The HTTP client's own time-outs have types that it keeps to itself (`reqwest:src/error.rs`, `TimedOut`; the
-    // connection pool says it of a connection, `tokio:src/time/error.rs`, `Elapsed`).
+    // The HTTP client keeps the types of its time-outs private (`reqwest:src/error.rs`, `TimedOut`; for a connection of
+    // the pool, `tokio:src/time/error.rs`, `Elapsed`), so the texts are compared.
     if last == "operation timed out" || last == "deadline has elapsed" {
         return Said::lasting(format!("`{registry}` did not answer in time"));
     }
@@ -195,7 +195,7 @@ pub(super) fn network(error: &(dyn StdError + 'static), registry: &str) -> Said 
     Said::lasting(format!("`{registry}`: {}", shorten(&last, QUOTED_CHARS)))
 }
 
-/// The causes of an error, outermost first, those inside of I/O errors included.
+/// The causes of an error, outermost first, including those inside I/O errors.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
     let mut causes = vec![error];
     let mut current = error;
@@ -203,7 +203,7 @@ fn causes<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 's
         let inside = current.downcast_ref::<io::Error>().and_then(|io| io.get_ref());
         let next = inside.map(|inner| inner as &'a (dyn StdError + 'static)).or_else(|| current.source());
         match next {
-            // A chain has a handful of links; the bound is for one that bites its tail.
+            // A chain has a handful of links; the bound guards against a circular one.
             Some(cause) if causes.len() < 32 => {
                 causes.push(cause);
                 current = cause;

@@ -11,17 +11,17 @@ use super::BreakerOptions;
 /// How registries are reached.
 #[derive(Debug, Clone)]
 pub struct RegistryOptions {
-    /// PEM files with CAs that are trusted beside the system's.
+    /// PEM files with CAs that are trusted in addition to the system's.
     pub ca_files: Vec<PathBuf>,
     /// A docker `config.json`. Read once.
     pub docker_config: Option<PathBuf>,
     /// Folder of the credential helpers that the docker config names; `PATH` when there is none.
     pub credential_helpers: Option<PathBuf>,
-    /// Bound on resolving a name, and on opening a connection, each.
+    /// Bound on resolving a name and on opening a connection, each.
     pub connect_timeout: Duration,
     /// Bound on every wait for more bytes.
     pub read_timeout: Duration,
-    /// When a registry that does not answer is left alone.
+    /// When a registry that does not answer gets no more requests.
     pub breaker: BreakerOptions,
     /// Mirrors by registry: `host[:port][/path]`, tried in order before the registry itself.
     pub mirrors: BTreeMap<String, Vec<String>>,
@@ -47,12 +47,13 @@ impl Default for RegistryOptions {
     }
 }
 
-/// A proxy. It resolves names in the gate's place, so addresses are then for it to judge; the lists of registries, and
-/// the rules about hosts that are written as addresses, are still applied here. `HTTPS_PROXY` and its kin are not read.
+/// A proxy. It resolves names instead of the gate, so judging addresses is then up to the proxy. The lists of
+/// registries, and the rules about hosts that are written as addresses, still apply here. `HTTPS_PROXY` and its kin are
+/// not read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProxyOptions {
-    /// Where it is, such as `http://proxy.corp:3128`.
+    /// Its URL, such as `http://proxy.corp:3128`.
     pub url: String,
     /// Hosts, domains and networks that are asked directly, as in `NO_PROXY`. Default: none.
     #[serde(default)]

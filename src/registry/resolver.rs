@@ -1,4 +1,4 @@
-//! Names to addresses, and the rules about addresses at the moment when a connection is opened.
+//! Resolves names, and applies the rules about addresses at the moment when a connection is opened.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::registry::guard::{Guard, Reach};
 
-/// Resolves names. A trait, so that tests can answer as a hostile name server does.
+/// Resolves names. A trait, so that tests can act as a hostile name server.
 pub trait Resolver: fmt::Debug + Send + Sync {
     /// All addresses of a host, in the order of preference.
     fn resolve(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
@@ -31,15 +31,15 @@ impl Resolver for System {
     }
 }
 
-/// The resolver that the HTTP client asks when it opens a connection: what it hands out is what is connected to, so
-/// there is no time between the check and the use.
+/// The resolver of the HTTP client. The client connects to the addresses that it returns, so there is no time between
+/// the check and the use.
 #[derive(Debug, Clone)]
 pub(super) struct Guarded {
     pub(super) resolver: Arc<dyn Resolver>,
     pub(super) guard: Arc<Guard>,
     pub(super) reach: Reach,
     pub(super) timeout: Duration,
-    /// Host of the proxy, which the platform named and which may have any address.
+    /// Host of the proxy, which the platform configured and which may have any address.
     pub(super) proxy: Option<String>,
 }
 
@@ -67,7 +67,7 @@ impl Resolve for Guarded {
             let is_proxy = this.proxy.as_deref().is_some_and(|proxy| proxy.eq_ignore_ascii_case(&host));
             let reach = if is_proxy { Reach::Anywhere } else { this.reach };
             let permitted = this.guard.permitted(&host, reach, &addresses)?;
-            // The client puts the URL's port where there is none.
+            // The client fills in the URL's port.
             let addresses = permitted.into_iter().map(|address| SocketAddr::new(address, 0));
             Ok(Box::new(addresses) as Addrs)
         })

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-/// A password or token. Its `Debug` form hides it, and its memory is wiped when it is dropped; what parsers and TLS
-/// copied on the way is out of reach.
+/// A password or token. Its `Debug` form hides it, and its memory is wiped when it is dropped. Copies that parsers and
+/// TLS made on the way are out of reach.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub struct SecretText(Zeroizing<String>);
@@ -17,7 +17,7 @@ impl SecretText {
         &self.0
     }
 
-    /// Whether there is nothing to hide.
+    /// Whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Where an image is asked for: its registry, and the mirrors before it.
+//! The places that are asked for an image: the mirrors, then its registry.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, application/
 /// Host that serves Docker Hub's API (`containerd:core/remotes/docker/registry.go`, `DefaultHost`).
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
 
-/// What is asked for.
+/// The content that is requested.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Thing<'a> {
     Manifest { tag: Option<&'a str>, digest: Option<&'a Digest> },
@@ -46,10 +46,10 @@ impl<'a> Thing<'a> {
     }
 }
 
-/// Where an image is asked for.
+/// A place that is asked for an image: its registry, or a mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Site {
-    /// As credentials and messages name it.
+    /// The name in credentials and messages.
     pub(super) registry: String,
     pub(super) repository: String,
     scheme: &'static str,
@@ -75,7 +75,7 @@ impl Site {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mirror {
     pub(super) host: String,
-    /// Put before the repository; empty or ends in a slash.
+    /// Prefix of the repository; empty or ends in a slash.
     path: String,
 }
 
@@ -86,7 +86,7 @@ pub(super) fn mirrors(
         let (host, path) = entry.split_once('/').unwrap_or((entry, ""));
         let path = path.trim_matches('/');
         let path = if path.is_empty() { String::new() } else { format!("{path}/") };
-        // The grammar of image names is the grammar of what can be asked for.
+        // An image name must be able to hold the mirror, so its grammar decides.
         let probe = Reference::parse(&format!("{host}/{path}a"));
         match probe {
             Ok(probe) if probe.registry == host => Ok(Mirror { host: host.to_string(), path }),
@@ -106,7 +106,7 @@ pub(super) fn mirrors(
         .collect()
 }
 
-/// Where an image is asked for, in order.
+/// The places that are asked for an image, in order.
 pub(super) fn sites(
     guard: &Guard,
     mirrors: &BTreeMap<String, Vec<Mirror>>,

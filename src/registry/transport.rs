@@ -1,5 +1,5 @@
-//! HTTP as foreign image names need it: every connection passes the guard, redirects are followed one by one with the
-//! same rules, credentials stay with the host that they are for, and no body is read past its limit.
+//! An HTTP client for image names that tenants choose: every connection passes the guard, redirects are followed one by
+//! one under the same rules, credentials go only to the host that they are for, and no body is read beyond its limit.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,13 +15,14 @@ use super::resolver::{Guarded, Resolver};
 use crate::image::source::shorten;
 use crate::registry::guard::{Guard, Reach, Refusal};
 
-/// Redirects that are followed. Registries use one, to where their blobs are; some answer that with one more.
+/// Redirects that are followed. Registries redirect once, to where their blobs are stored; some of those redirect
+/// again.
 const MOST_REDIRECTS: usize = 5;
 
-/// Idle connections that are kept to one host.
+/// Most idle connections that are kept to one host.
 const IDLE_CONNECTIONS: usize = 8;
 
-/// How long an idle connection is kept.
+/// How long an idle connection is kept open.
 const IDLE_TIME: Duration = Duration::from_secs(30);
 
 /// A request.
@@ -29,9 +30,9 @@ const IDLE_TIME: Duration = Duration::from_secs(30);
 pub(super) struct Ask {
     pub(super) url: Url,
     pub(super) accept: Option<&'static str>,
-    /// Only for the host of `url`.
+    /// Sent only to the host of `url`.
     pub(super) authorization: Option<HeaderValue>,
-    /// Fields of a form; the request is then a `POST`, and redirects are not followed.
+    /// Fields of a form; with them the request is a `POST`, and redirects are not followed.
     pub(super) form: Option<String>,
 }
 
@@ -47,23 +48,23 @@ impl fmt::Debug for Ask {
     }
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The host that was asked may not be connected to.
+    /// The guard refuses the host.
     Refused(Refusal),
-    /// The registry leads to where it may not be followed, or does not lead anywhere.
+    /// The redirect is invalid, or leads to a host that the guard refuses.
     Redirect(String),
-    /// The network, or what should be HTTP and is not.
+    /// The network failed, or the other side does not speak HTTP.
     Network {
         error: reqwest::Error,
-        /// The host that the registry redirected to; nothing when it was the registry itself.
+        /// The host that the registry redirected to; `None` for the registry itself.
         elsewhere: Option<String>,
     },
 }
 
-/// The clients. Two, so that a connection that was opened for a listed host never serves one that is not: each has its
-/// own connections.
+/// The clients. There are two, each with its own connections, so that a connection to a listed host never serves a host
+/// that is not listed.
 #[derive(Debug)]
 pub(super) struct Transport {
     guard: Arc<Guard>,
@@ -91,7 +92,7 @@ impl Transport {
         Ok(Self { anywhere: client(Reach::Anywhere)?, public: client(Reach::Public)?, guard: guard.clone() })
     }
 
-    /// Asks, and follows redirects. The answer may have any status; its body has not been read.
+    /// Sends the request and follows redirects. The response may have any status; its body has not been read.
     pub(super) async fn send(&self, ask: &Ask) -> Result<Response, Failure> {
         let mut hop = ask.clone();
         for followed in 0..=MOST_REDIRECTS {
@@ -100,7 +101,7 @@ impl Transport {
                 self.send_once(&hop, reach).await.map_err(|error| failed(followed, &hop.url, error))?;
             let Some(to) = target(&hop, &response)? else { return Ok(response) };
             if to.origin() != hop.url.origin() {
-                // Never put back, also when a later redirect leads home.
+                // Never restored, even if a later redirect leads back to the first host.
                 hop.authorization = None;
             }
             hop.url = to;
@@ -130,7 +131,7 @@ impl Transport {
     }
 }
 
-/// A refusal is about the registry when it was asked itself, else about where it leads.
+/// A refusal names the registry when it was asked itself, or the host that it redirects to.
 fn refused(followed: usize, refusal: Refusal) -> Failure {
     if followed == 0 {
         return Failure::Refused(refusal);
@@ -150,7 +151,7 @@ fn failed(followed: usize, url: &Url, error: reqwest::Error) -> Failure {
     Failure::Network { error, elsewhere }
 }
 
-/// Where a response redirects to, if it does.
+/// The target of a redirect; `None` for any other response.
 fn target(hop: &Ask, response: &Response) -> Result<Option<Url>, Failure> {
     const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
     if hop.form.is_some() || !REDIRECTS.contains(&response.status().as_u16()) {
@@ -158,17 +159,17 @@ fn target(hop: &Ask, response: &Response) -> Result<Option<Url>, Failure> {
     }
     let broken = |what: &str| Failure::Redirect(format!("it redirects {what}"));
     let location = response.headers().get(LOCATION).ok_or_else(|| broken("to nowhere"))?;
-    let location = location.to_str().map_err(|_| broken("to what is no URL"))?;
-    let mut to = hop.url.join(location).map_err(|_| broken("to what is no URL"))?;
+    let location = location.to_str().map_err(|_| broken("to something that is not a URL"))?;
+    let mut to = hop.url.join(location).map_err(|_| broken("to something that is not a URL"))?;
     let shown = shorten(to.host_str().unwrap_or_default(), 100);
     match (hop.url.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => {}
         ("https", "http") => {
             return Err(broken(&format!("from HTTPS to plain HTTP at `{shown}`, which is never followed")));
         }
-        _ => return Err(broken("to what is neither HTTPS nor HTTP")),
+        _ => return Err(broken("to a URL that is neither HTTPS nor HTTP")),
     }
-    // They would be sent as credentials.
+    // The client would send them as credentials.
     let _ = to.set_username("");
     let _ = to.set_password(None);
     Ok(Some(to))
@@ -183,13 +184,13 @@ fn client(resolver: Guarded, ca_certs: &[Certificate], options: &RegistryOptions
         .read_timeout(options.read_timeout)
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
         .pool_idle_timeout(IDLE_TIME)
-        // A retry is decided about where the budget is known.
+        // Retries are decided by the caller, which knows the time budget.
         .retry(reqwest::retry::never());
     for ca in ca_certs {
         builder = builder.add_root_certificate(ca.clone());
     }
     let mut resolver = resolver;
-    // The environment's proxies are not asked: they would resolve names, and the guard would not see the addresses.
+    // The proxies of the environment are not used: they would resolve names, and the guard would not see the addresses.
     builder = match &options.proxy {
         None => builder.no_proxy(),
         Some(proxy) => {
@@ -208,17 +209,17 @@ fn client(resolver: Guarded, ca_certs: &[Certificate], options: &RegistryOptions
     })
 }
 
-/// Why a body was not read to its end.
+/// Why a body was not read to the end.
 #[derive(Debug)]
 pub(super) enum BodyFailure {
-    /// It is larger than it may be.
+    /// It exceeds the limit.
     TooLarge,
     /// The network.
     Network(reqwest::Error),
 }
 
-/// Reads a body as it comes, and stops at the limit. The module for it is reserved in one piece, since growing step by step
-/// takes twice the memory at the end; what is not filled costs no memory.
+/// Reads a body as it arrives, and stops at the limit. The buffer is reserved in one piece, because growing it step by
+/// step takes twice the memory at the end; pages that are never filled cost no memory.
 pub(super) async fn read(mut response: Response, limit: u64) -> Result<Bytes, BodyFailure> {
     let expected = response.content_length().unwrap_or(limit);
     if expected > limit {
@@ -234,7 +235,7 @@ pub(super) async fn read(mut response: Response, limit: u64) -> Result<Bytes, Bo
     Ok(bytes.into())
 }
 
-/// As much of a body as a message needs; errors end it, since the status was said already.
+/// As much of a body as a message needs. A network error only ends it, since the status is known already.
 pub(super) async fn read_some(mut response: Response, most: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -247,7 +248,7 @@ pub(super) async fn read_some(mut response: Response, most: usize) -> Vec<u8> {
     bytes
 }
 
-/// What `Retry-After` asks for (RFC 9110, section 10.2.3), with the statuses that mean it.
+/// The pause that `Retry-After` asks for (RFC 9110, section 10.2.3), if the status is one that carries it.
 pub(super) fn retry_after(response: &Response) -> Option<Duration> {
     if !matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         return None;
@@ -256,11 +257,11 @@ pub(super) fn retry_after(response: &Response) -> Option<Duration> {
     wait(text, jiff::Timestamp::now())
 }
 
-/// Seconds, or a date.
+/// Parses seconds or a date.
 fn wait(text: &str, now: jiff::Timestamp) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit mean a long time, which is cut short anyway.
+        // More digits than fit mean a long time; the caller caps it.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
     }
     let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();

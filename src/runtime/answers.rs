@@ -8,32 +8,32 @@ use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Shape};
 use crate::quantity::Quantity;
 
-/// Who compiles a program: this decides its memory floor by a factor of seven.
+/// Who compiles a program. The memory floor differs by a factor of seven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Compiler {
-    /// The shim, once per node and outside of the pod.
+    /// The shim, once per node and outside the pod.
     Shim,
-    /// The container's own process, at every start. Engines that interpret are counted here too: what they need was
-    /// never measured.
+    /// The container's own process, at every start. Interpreting engines count here too; what they need was never
+    /// measured.
     Container,
 }
 
-/// A way from a program to native code outside of its sandbox, beside native programs that are started as such.
+/// A way from a program to native code outside its sandbox, other than being a native program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NativeWay {
-    /// Machine code in a section of the module is mapped and run.
+    /// The runtime maps and runs machine code in a section of the module.
     Section(Feature),
-    /// Variables of the container name plug-ins that are loaded into the runtime.
+    /// Variables of the container name plug-ins, which the runtime loads.
     PlugIns,
 }
 
-/// What one runtime does with an image and a pod. Each answer is read from the runtime's own code; the file of the
-/// family names it.
+/// What one runtime does with an image and a pod. Every answer comes from the runtime's own code, which the family's
+/// file cites.
 pub trait Runtime: Debug + Sync {
     /// Which program starts.
     fn choose(&self, view: &View<'_>) -> Choice;
 
-    /// Whether it can start a program of this kind that is packed like this.
+    /// Whether it can start a program of this kind in this packaging.
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool;
 
     /// Whether it provides what a binary needs beyond plain WASI. Only what it is known to link.
@@ -42,21 +42,21 @@ pub trait Runtime: Debug + Sync {
     /// What it hands to a program of this kind.
     fn hands_over(&self, kind: ImageKind) -> Handover;
 
-    /// Who compiles a program that is packed like this.
+    /// Who compiles a program in this packaging.
     fn compiler(&self, packaging: Packaging) -> Compiler;
 
-    /// Memory that the runtime itself needs in the container's cgroup before any module is loaded.
+    /// Memory that the runtime itself needs in the container's cgroup before it loads a module.
     fn base_memory(&self) -> Quantity {
-        // Measured at most for runwasi's wasmtime; see `plan::floor`.
+        // The highest measured value of runwasi's wasmtime; see `plan::floor`.
         Quantity::mebibytes(4)
     }
 
-    /// The native ways out of the sandbox.
+    /// The ways out of the sandbox to native code.
     fn native_ways(&self) -> &'static [NativeWay] {
         &[]
     }
 
-    /// Whether a command component that imports any interface of `wasi:http` fails to be linked.
+    /// Whether linking a command component fails if it imports any interface of `wasi:http`.
     fn lacks_http(&self, _kind: ImageKind) -> bool {
         false
     }

@@ -1,19 +1,19 @@
-//! What a runtime's own search for a program comes to.
+//! The result of a runtime's search for a program.
 
 use crate::image::Program;
 use crate::image::program;
 
-/// The outcome of a runtime's search.
+/// The result of a runtime's search for a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {
-    /// It starts this, or something of which nothing can be said ([`Program::Unknown`]).
+    /// It starts this program, which may be unknown ([`Program::Unknown`]).
     Starts(Program),
-    /// It starts nothing: the container fails, and this is why.
+    /// It starts nothing, so the container fails; with the reason.
     Nothing(String),
 }
 
 impl Choice {
-    /// Something may start, and nothing can be said of it but why.
+    /// Something may start, but it is unknown what; with the reason.
     pub fn unknown(reason: impl Into<String>) -> Self {
         Self::Starts(program::unknown(reason))
     }

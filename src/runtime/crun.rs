@@ -1,6 +1,6 @@
-//! crun with one of its Wasm handlers (`crun:src/libcrun/handlers/{wasmedge,wasmtime,wasmer,wamr}.c`, `handler-utils.c`).
-//! It knows files only. One build of crun has one or more handlers, so a RuntimeClass that leads to crun says nothing by
-//! itself: the platform's configuration says which one it is.
+//! crun with one of its Wasm handlers (`crun:src/libcrun/handlers/{wasmedge,wasmtime,wasmer,wamr}.c`,
+//! `handler-utils.c`). It starts files only. A build of crun has one or more handlers, so a RuntimeClass that leads to
+//! crun does not tell which; the platform's configuration does.
 
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
@@ -9,7 +9,7 @@ use super::{runwasi, runwasi_wasmedge};
 use crate::image::entry::{self, At, SEARCH_PATH, Variable, View};
 use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Shape, path, program};
 
-/// The row of one handler.
+/// crun with one handler.
 #[derive(Debug)]
 pub(super) struct Crun {
     /// What a core module gets.
@@ -38,7 +38,7 @@ pub(super) const CRUN_WASMTIME: Crun = Crun {
     native_ways: &[],
 };
 
-/// wasmer: no variables, no files, no network, and the arguments joined to one.
+/// wasmer: no variables, no files, no network, and all arguments joined into one.
 pub(super) const CRUN_WASMER: Crun = Crun {
     things: Things { variables: Variables::None, ..Things::COMMAND },
     provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory],
@@ -86,7 +86,7 @@ impl Runtime for Crun {
     }
 }
 
-/// What crun starts, natively or with a Wasm handler. A `#` is a character like any other.
+/// What crun starts, natively or with a Wasm handler. `#` has no special meaning.
 pub(super) fn choose(view: &View<'_>) -> Choice {
     let facts = view.facts;
     match facts.shape {
@@ -111,8 +111,8 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
     found(view, argument)
 }
 
-/// A name with a slash is a path; one without is searched in the container's `PATH`, and is otherwise taken relative to
-/// the working directory (`crun:src/libcrun/utils.c`, `find_executable`; `container.c`, `container_init_setup`).
+/// A name with a slash is a path. One without is searched in the container's `PATH`, and else taken relative to the
+/// working directory (`crun:src/libcrun/utils.c`, `find_executable`; `container.c`, `container_init_setup`).
 fn found(view: &View<'_>, argument: &str) -> Choice {
     let facts = view.facts;
     let here = view.here(argument);
@@ -136,7 +136,7 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
             At::File(..) | At::Nothing => {}
         }
     }
-    // Which of several is executable for the container's user, and so the first, is not known.
+    // Which of several the container's user may execute, and so which comes first, is unknown.
     match files.as_slice() {
         [] => runwasi::nothing(argument),
         [(at, class)] => program_of(facts, at, class, argument),
@@ -152,7 +152,7 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
     }
 }
 
-/// The folders of the container's `PATH`; `None` where its value is not known.
+/// The folders of the container's `PATH`; `None` if its value is unknown.
 fn search_path<'a>(view: &View<'a>) -> Option<Vec<&'a str>> {
     match view.start.path {
         Variable::Literal(path) => Some(path.split(':').collect()),
@@ -164,12 +164,12 @@ fn search_path<'a>(view: &View<'a>) -> Option<Vec<&'a str>> {
     }
 }
 
-/// The program in a file that a handler without functions of its own starts.
+/// The program in a file, as started by a handler that has no functions of its own.
 pub(super) fn program_of(facts: &ImageFacts, at: &str, class: &FileClass, name: &str) -> Choice {
     match class {
         FileClass::Wasm => Choice::Starts(program::run(facts, at, None)),
         FileClass::Native { magic, runs: true } => Choice::Starts(program::native(facts, at, magic)),
-        // Started as a program by who may execute it, and loaded into the engine otherwise.
+        // Users who may execute it start it as a program; for others it is loaded into the engine.
         FileClass::Native { .. } => Choice::unknown(format!(
             "`{at}` is a native program that not every user may execute; add the permission (`chmod +x`)"
         )),
@@ -178,7 +178,7 @@ pub(super) fn program_of(facts: &ImageFacts, at: &str, class: &FileClass, name: 
     }
 }
 
-/// Whichever of these is executable, what starts is native.
+/// Whether it is a native program, whether or not the container's user may execute it.
 const fn is_native(class: &FileClass) -> bool {
     matches!(class, FileClass::Native { .. })
 }

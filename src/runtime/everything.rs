@@ -1,5 +1,5 @@
-//! A runtime that no profile describes. It may be any of the described ones, or none of them, so a program is known only
-//! where all of them would start the same.
+//! A runtime that no profile describes. It may be any of the described ones, or none of them, so a program is known
+//! only if all of them would start the same.
 
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
@@ -12,11 +12,11 @@ use super::youki::YoukiWasmtime;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 
-/// The row of this family.
+/// This family's entry in the table of runtimes.
 #[derive(Debug)]
 pub(super) struct Everything;
 
-/// One runtime for each way of searching for a program; together they run every kind that any runtime does.
+/// One runtime for each way of searching for a program. Together they run every kind that any runtime runs.
 const WAYS: [&dyn Runtime; 4] = [&RunwasiWasmtime, &Spin, &CRUN_WASMTIME, &YoukiWasmtime];
 
 impl Runtime for Everything {

@@ -1,5 +1,5 @@
-//! The families of runtimes by their names. A family is one file beside this one, which answers the questions of
-//! [`Runtime`]; a new runtime is a new file, a name here and a row in [`Family::runtime`].
+//! The families of runtimes by name. Each family is one file beside this one, which implements [`Runtime`]; a new
+//! runtime is a new file, a name here and a row in [`Family::runtime`].
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ use crate::image::entry::{Start, View};
 use crate::image::source::shorten;
 use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Program, path, program};
 
-/// The runtime behind a RuntimeClass, by its own code: what it starts from an image and what it hands over.
+/// The runtime behind a RuntimeClass, which says what it starts from an image and what it hands over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
@@ -43,13 +43,13 @@ pub enum Family {
     YoukiWasmtime,
     /// The Spin shim.
     Spin,
-    /// A runtime that no profile describes: it is taken to start whatever one of the others would, and to hand over
+    /// A runtime that no profile describes: it is assumed to start whatever any of the others would, and to hand over
     /// everything.
     Everything,
 }
 
 impl Family {
-    /// Every family that is described, in the order in which they are listed to people.
+    /// Every described family, in the order of messages and documentation.
     pub const DESCRIBED: [Self; 10] = [
         Self::RunwasiWasmtime,
         Self::RunwasiWasmedge,
@@ -63,7 +63,7 @@ impl Family {
         Self::YoukiWasmtime,
     ];
 
-    /// The table of the families.
+    /// Maps each family to its implementation.
     pub fn runtime(self) -> &'static dyn Runtime {
         match self {
             Self::RunwasiWasmtime => &RunwasiWasmtime,
@@ -80,8 +80,9 @@ impl Family {
         }
     }
 
-    /// The program that a container starts under this runtime. Where it starts nothing, that is what the image is meant
-    /// to start, if it is known and the runtime cannot run it: so the refusal can say what would.
+    /// The program that a container starts under this runtime. If it starts nothing, returns the program that the image
+    /// is meant to start, when that is known and this runtime cannot run it: the refusal can then say which runtime
+    /// can.
     pub fn start(self, facts: &ImageFacts, start: &Start<'_>) -> Program {
         let view = View::new(facts, start);
         if let Some(argument) = view.first_argument().filter(|argument| path::needs_a_folder(argument)) {
@@ -104,7 +105,7 @@ impl Family {
         }
     }
 
-    /// Whether it can start a program, as far as the program and its packaging tell.
+    /// Whether it can start a program, judged by the program and its packaging.
     fn can_start(self, facts: &ImageFacts, program: &Program) -> bool {
         let Program::Wasm { kind, packaging, modules } = program else { return false };
         let mut features = facts.modules_at(modules).flat_map(|module| &module.features);
@@ -114,13 +115,13 @@ impl Family {
     }
 }
 
-/// The described runtimes that can start a program; none for one that is not Wasm. An upper bound: how a node is set up
-/// is not known here.
+/// The described runtimes that can start a program; none if it is not Wasm. An upper bound, because the setup of the
+/// nodes is not known here.
 pub fn runnable_by(facts: &ImageFacts, program: &Program) -> BTreeSet<Family> {
     Family::DESCRIBED.into_iter().filter(|family| family.can_start(facts, program)).collect()
 }
 
-/// Why the shim that modules are placed on by default, runwasi's wasmtime, cannot start a program, for people to read.
+/// Why runwasi's wasmtime, the default placement of modules, cannot start a program; for people to read.
 pub fn warnings(facts: &ImageFacts, program: &Program) -> Vec<String> {
     match program {
         Program::Wasm { kind, modules, .. } if *kind != ImageKind::SpinApp => {
@@ -152,7 +153,7 @@ fn warning(module: &ModuleFacts) -> Option<String> {
     Some(format!("runwasi's wasmtime shim cannot start `{}`: it {what}", module.source))
 }
 
-/// What engines that do not know it read past.
+/// Features that engines without support for them skip.
 const fn is_passed_over(feature: Feature) -> bool {
     matches!(feature, Feature::WasmedgeMachineCode)
 }

@@ -1,4 +1,4 @@
-//! The same image and pod under every family: a table of what starts.
+//! A table of what each family starts from the same image and pod.
 
 use super::Family;
 use crate::image::entry::{Start, Variable, View};
@@ -38,8 +38,8 @@ fn blank(shape: Shape) -> ImageFacts {
     }
 }
 
-/// A root file system. `path` is a Wasm file, `path!` an ELF program, `path~` one that not every user may execute,
-/// `path->target` a link, `path?` a text file.
+/// A root file system. `path` is a Wasm file, `path!` an ELF program, `path~` an ELF program that not every user may
+/// execute, `path->target` a link, `path?` a text file.
 fn rootfs(shape: Shape, files: &str) -> ImageFacts {
     let native = |runs| FileClass::Native { magic: "ELF".into(), runs };
     let file = |word: &str| {
@@ -79,7 +79,7 @@ fn layered(shape: Shape) -> ImageFacts {
     ImageFacts { kind, modules: vec![module], ..blank(shape) }
 }
 
-/// What a family starts, in a word; with `+` where the family is not able to run it and the rules refuse it for that.
+/// What a family starts, in a word; with `+` if the family cannot run it and the rules refuse it for that.
 fn started(family: Family, image: &ImageFacts, start: &Start<'_>) -> String {
     let program = family.start(image, start);
     let able = family == Family::Everything || super::runnable_by(image, &program).contains(&family);
@@ -105,7 +105,7 @@ struct Row {
     command: &'static str,
     working_dir: &'static str,
     mount: &'static str,
-    /// By [`FAMILIES`].
+    /// In the order of [`FAMILIES`].
     starts: [&'static str; 6],
 }
 
@@ -197,7 +197,7 @@ fn names() -> Vec<Row> {
     ]
 }
 
-/// What a shim's check and its start read differently.
+/// Cases that a shim's check and its start read differently.
 fn traps() -> Vec<Row> {
     vec![
         row("a program that not every user may execute", linux("/bin/app~"), "/bin/app", ["?"; 6]),
@@ -234,7 +234,7 @@ fn traps() -> Vec<Row> {
     ]
 }
 
-/// What volumes hide, and what a shim does when reading the layers fails.
+/// Volumes that hide files, and what a shim does when reading the layers fails.
 fn fallbacks() -> Vec<Row> {
     let index = |shape| ImageFacts { manifest_digest: Digest::of(b"m"), ..layered(shape) };
     vec![

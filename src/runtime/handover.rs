@@ -1,4 +1,4 @@
-//! What a runtime hands to a program, whatever the image says, as a table: `capability` turns it into entries with their
+//! What a runtime hands to a program, whatever the image says, as data: `capability` turns it into entries with their
 //! evidence.
 
 /// What one kind of program is handed.
@@ -8,13 +8,13 @@ pub enum Handover {
     Things(Things),
     /// What Spin's manifest names for each component.
     SpinManifest,
-    /// What Spin makes up for a single Wasm layer: an `http` trigger, and nothing else.
+    /// What Spin gives a single Wasm layer: an `http` trigger, and nothing else.
     SpinLayer,
-    /// Not known, so everything.
+    /// Unknown, so everything.
     Everything,
 }
 
-/// The things that a runtime can hand over. Clocks and random bytes are handed over by all of them.
+/// The things that a runtime can hand over. All runtimes hand over clocks and random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Things {
     /// Standard input, output and error, and the arguments.
@@ -25,13 +25,13 @@ pub struct Things {
     pub files: Files,
     /// Sockets to and from anywhere, and name look-ups.
     pub network: bool,
-    /// The HTTP server that the shim runs in front of it; outgoing requests go with it.
+    /// The HTTP server that the shim runs in front of the program; outgoing requests come with it.
     pub http: Option<HttpServer>,
-    /// What some runtimes hand over beside.
+    /// Things that only some runtimes hand over.
     pub extras: &'static [Extra],
 }
 
-/// A thing that few runtimes hand over.
+/// A thing that only some runtimes hand over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extra {
     /// Functions that plug-ins of the node may provide.
@@ -57,7 +57,7 @@ impl Things {
 pub enum Variables {
     /// All of them.
     All,
-    /// All but those of the HTTP server, and the id of the request.
+    /// All but those of the HTTP server, plus the id of the request.
     OfRequest,
     /// None.
     None,
@@ -77,10 +77,10 @@ pub enum Files {
 /// The HTTP server of a shim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HttpServer {
-    /// The variable that moves its address.
+    /// The variable that sets its address.
     pub address: &'static str,
-    /// The other variables that it takes for itself.
+    /// The other variables that configure it; the program does not see them.
     pub own: &'static [&'static str],
-    /// Its port without the variable.
+    /// Its default port.
     pub port: u16,
 }

@@ -1,5 +1,5 @@
-//! What the shims of runwasi have in common, the Spin shim included: they are all built on `containerd-shim-wasm`, which
-//! chooses the source of a program before the engine is asked
+//! What runwasi's shims have in common, the Spin shim included: they are all built on `containerd-shim-wasm`, which
+//! chooses the source of a program before it asks the engine
 //! (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `…/src/sandbox/{context,path,mod}.rs`).
 
 use super::choice::Choice;
@@ -7,7 +7,7 @@ use super::handover::{Extra, Files, Handover, Things};
 use crate::image::entry::{self, At, SEARCH_PATH, View, cut_function};
 use crate::image::{FileClass, ImageFacts, ImageKind, Packaging, Shape, path, program};
 
-/// Layers that runwasi's own shims take (`runwasi:crates/containerd-shim-wasm/src/shim/shim.rs`,
+/// Layers that runwasi's own shims accept (`runwasi:crates/containerd-shim-wasm/src/shim/shim.rs`,
 /// `supported_layers_types`).
 pub(super) const LAYERS: &[Shape] = &[Shape::WasmArtifact, Shape::RunwasiLayers];
 
@@ -15,14 +15,14 @@ pub(super) const LAYERS: &[Shape] = &[Shape::WasmArtifact, Shape::RunwasiLayers]
 pub(super) enum Source<'a> {
     /// The image's Wasm layers, whatever the entry point says.
     Layers,
-    /// A file, which the entry point names; empty where nothing does.
+    /// The file that the entry point names; empty if nothing names one.
     File(&'a str),
-    /// Something else, which needs no engine.
+    /// Decided without the engine.
     Settled(Choice),
 }
 
 /// The order of the executor: Wasm layers win, then a native program, then the engine is asked. `layers` are those that
-/// the shim takes.
+/// the shim accepts.
 pub(super) fn source<'a>(view: &View<'a>, layers: &[Shape]) -> Source<'a> {
     let facts = view.facts;
     if layers.contains(&facts.shape) {
@@ -41,10 +41,10 @@ pub(super) fn source<'a>(view: &View<'a>, layers: &[Shape]) -> Source<'a> {
     }
 }
 
-/// The shim reads the layers of a manifest alone: where the image's name leads to an index, or reading them fails for any
-/// other reason, it takes the image for a root file system
-/// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/instance.rs`, `Instance::new`). An image of Wasm layers has
-/// no files, but a volume may have one where the entry point says.
+/// The shim reads only the layers of a manifest. If the image's name leads to an index, or reading the layers fails for
+/// any other reason, it takes the image for a root file system
+/// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/instance.rs`, `Instance::new`). An image of Wasm layers
+/// has no files, but a volume may provide one at the path of the entry point.
 fn fallback(view: &View<'_>) -> Option<Choice> {
     let facts = view.facts;
     let argument = view.first_argument().unwrap_or_default();
@@ -62,7 +62,7 @@ fn fallback(view: &View<'_>) -> Option<Choice> {
     })
 }
 
-/// What can be said of a root file system before the engine is asked.
+/// What a root file system decides before the engine is asked.
 fn before_the_engine(view: &View<'_>, argument: &str) -> Option<Choice> {
     if !view.facts.scanned {
         return Some(Choice::unknown(format!(
@@ -78,7 +78,7 @@ fn before_the_engine(view: &View<'_>, argument: &str) -> Option<Choice> {
     native(view, argument)
 }
 
-/// A mount whose place depends on what another volume holds.
+/// A mount whose place depends on the content of another volume.
 pub(super) fn nested(mount: &str) -> Choice {
     Choice::unknown(format!(
         "the mount at `{mount}` is inside of another volume, and a link in that volume may lead it over any file of the \
@@ -86,8 +86,8 @@ pub(super) fn nested(mount: &str) -> Choice {
     ))
 }
 
-/// A native program under the whole name, `#` included. A name without a slash is searched in the shim's own `PATH`; the
-/// working directory is not.
+/// A native program under the whole name, `#` included. A name without a slash is searched in the shim's own `PATH`,
+/// not in the working directory.
 fn native(view: &View<'_>, argument: &str) -> Option<Choice> {
     if is_bare(argument) {
         return match search(view, argument) {
@@ -104,8 +104,8 @@ fn native(view: &View<'_>, argument: &str) -> Option<Choice> {
     }
 }
 
-/// A bare name is native where every file of this name is and one of them may be executed: whichever of them the shim
-/// finds first, what starts is native, or nothing does.
+/// A bare name is native if every file with this name is native and at least one is executable: whichever of them the
+/// shim finds first, it starts a native program or nothing.
 fn native_everywhere(view: &View<'_>, argument: &str, files: &[(&str, &FileClass)]) -> Option<Choice> {
     let is_native = |class: &FileClass| matches!(class, FileClass::Native { .. });
     let beside = match view.at(&view.here(argument)) {
@@ -133,8 +133,8 @@ pub(super) fn layers(view: &View<'_>) -> Choice {
     Choice::Starts(program::of_layers(view.facts, function))
 }
 
-/// The program in a file. The check before the start opens one file, relative to the working directory, and the start
-/// reads another, the first in `PATH` and then in the working directory: so all of them must be the same one.
+/// The program in a file. The check before the start opens one file, relative to the working directory; the start
+/// itself reads the first in `PATH`, or else in the working directory. So all of them must be the same file.
 pub(super) fn file(view: &View<'_>, argument: &str) -> Choice {
     let facts = view.facts;
     let (name, function) = cut_function(argument);
@@ -163,7 +163,7 @@ pub(super) fn file(view: &View<'_>, argument: &str) -> Choice {
     }
 }
 
-/// The shim looks for a function without a name then.
+/// The shim then looks for a function without a name.
 fn no_function(argument: &str) -> Choice {
     Choice::Nothing(format!("`{argument}` names no function after `#`; leave the `#` out to start `_start`"))
 }
@@ -187,8 +187,8 @@ pub(super) fn nothing(name: &str) -> Choice {
     Choice::Nothing(format!("`{name}` is neither Wasm nor a program in the layers of the image"))
 }
 
-/// Whether a name has one part, which sends the search to `PATH` (`Path::components` of Rust's standard library): the
-/// root alone is one, a leading `.` counts, a slash at the end does not.
+/// Whether a name has one component, which sends the search to `PATH` (`Path::components` of Rust's standard library):
+/// `/` alone is one, a leading `.` counts, a trailing slash does not.
 pub(super) fn is_bare(name: &str) -> bool {
     let parts = name.split('/').filter(|part| !matches!(*part, "" | ".")).count();
     let leads = usize::from(name.starts_with('/') || name == "." || name.starts_with("./"));
@@ -196,14 +196,14 @@ pub(super) fn is_bare(name: &str) -> bool {
 }
 
 enum Search<'a> {
-    /// A volume is in one of the folders, so what it holds may be found first.
+    /// A volume is mounted in one of the folders, so a file of it may be found first.
     Hidden(String),
-    /// Every file of this name in a folder of programs, those of the usual folders first, links followed.
+    /// Every file of this name in a folder of programs, the usual folders first, links followed.
     Files(Vec<(&'a str, &'a FileClass)>),
 }
 
-/// The shim's `PATH` is that of its own process, which is not known: it has the usual folders, and may have others, such
-/// as `/opt/bin` or a distribution's own. So every folder counts whose name ends with `bin`.
+/// The shim searches the `PATH` of its own process, which is not known: it has the usual folders, and may have others
+/// such as `/opt/bin` or a distribution's own. So every folder whose name ends with `bin` counts.
 fn search<'a>(view: &View<'a>, name: &str) -> Search<'a> {
     let mut found: Vec<(&str, &FileClass)> = Vec::new();
     let usual = SEARCH_PATH.iter().map(|folder| path::join(folder, name));
@@ -223,7 +223,7 @@ fn search<'a>(view: &View<'a>, name: &str) -> Search<'a> {
     Search::Files(found)
 }
 
-/// Whether the shims take an image packed like this: their own layers, or files.
+/// Whether the shims accept an image in this packaging: their own layers, or files.
 pub(super) fn unpacks(shape: Shape, packaging: Packaging) -> bool {
     packaging == Packaging::RootFilesystem || LAYERS.contains(&shape)
 }
@@ -234,7 +234,7 @@ pub(super) fn runs_modules(shape: Shape, kind: ImageKind, packaging: Packaging) 
 }
 
 /// What the shims of WAMR and wasmer hand over: they open `/` with every mount and pass every variable. How far their
-/// network reaches is not known, so it is taken for the whole.
+/// network reaches is unknown, so it is assumed to be unrestricted.
 pub(super) fn hands_over_root_and_network(kind: ImageKind) -> Handover {
     let things = Things { files: Files::Root, network: true, extras: &[Extra::Threads], ..Things::COMMAND };
     if kind == ImageKind::Module { Handover::Things(things) } else { Handover::Everything }

@@ -7,7 +7,7 @@ use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Shape};
 
-/// The row of this family.
+/// This family's entry in the table of runtimes.
 #[derive(Debug)]
 pub(super) struct RunwasiWamr;
 

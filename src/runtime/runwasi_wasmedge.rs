@@ -8,7 +8,7 @@ use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape};
 
-/// The row of this family.
+/// This family's entry in the table of runtimes.
 #[derive(Debug)]
 pub(super) struct RunwasiWasmedge;
 
@@ -57,13 +57,13 @@ pub(super) fn hands_over(kind: ImageKind) -> Handover {
     }
 }
 
-/// The shim sets every `WASMEDGE_*` variable of the container in its own process; in crun WasmEdge runs in the
-/// container's process, where they are set anyway.
+/// The shim sets every `WASMEDGE_*` variable of the container in its own process. In crun, WasmEdge runs in the
+/// container's process, which has them anyway.
 pub(super) const NATIVE_WAYS: &[NativeWay] =
     &[NativeWay::PlugIns, NativeWay::Section(Feature::WasmedgeMachineCode)];
 
-/// The same, but native code where a module carries machine code of WasmEdge's compiler: the engine maps and runs it in
-/// the place of the Wasm, which then says nothing (`WasmEdge:lib/loader/ast/module.cpp`, `loadUniversalWASM`).
+/// The same, but native if a module carries machine code from WasmEdge's compiler: the engine maps and runs that
+/// instead of the Wasm, which then says nothing (`WasmEdge:lib/loader/ast/module.cpp`, `loadUniversalWASM`).
 pub(super) fn with_machine_code(facts: &ImageFacts, choice: Choice) -> Choice {
     let Choice::Starts(Program::Wasm { modules, .. }) = &choice else { return choice };
     let carries = |module: &&ModuleFacts| module.features.contains(&Feature::WasmedgeMachineCode);

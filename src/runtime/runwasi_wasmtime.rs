@@ -7,7 +7,7 @@ use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Shape};
 
-/// The row of this family.
+/// This family's entry in the table of runtimes.
 #[derive(Debug)]
 pub(super) struct RunwasiWasmtime;
 
@@ -25,9 +25,9 @@ impl Runtime for RunwasiWasmtime {
         false
     }
 
-    /// A command gets all variables and arguments and `/` with every mount, and a component the whole network;
-    /// wasmtime's preview-1 `sock_*` answer "not a socket", so core modules have none. A component that answers HTTP
-    /// gets the variables and outgoing requests alone.
+    /// A command gets all variables and arguments, `/` with every mount, and (as a component) the whole network;
+    /// wasmtime's preview-1 `sock_*` answer "not a socket", so core modules have no network. A component that answers
+    /// HTTP gets only the variables and outgoing requests.
     fn hands_over(&self, kind: ImageKind) -> Handover {
         let command = Things { files: Files::Root, ..Things::COMMAND };
         match kind {
@@ -54,7 +54,7 @@ impl Runtime for RunwasiWasmtime {
         }
     }
 
-    /// The shim adds `wasmtime_wasi::p2` alone to a command's linker.
+    /// The shim adds only `wasmtime_wasi::p2` to a command's linker.
     fn lacks_http(&self, kind: ImageKind) -> bool {
         kind == ImageKind::Component
     }

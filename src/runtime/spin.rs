@@ -1,6 +1,6 @@
 //! The Spin shim (`containerd-shim-spin:containerd-shim-spin/src/{engine,source,constants}.rs`). It is built on
-//! `containerd-shim-wasm`, so a native entry point starts as such; for everything else the engine says that it can handle
-//! it. Layers of its own kinds win; else the application is `/spin.toml`, whatever the entry point names.
+//! `containerd-shim-wasm`, so a native entry point starts as native; for everything else the engine claims that it can
+//! handle it. Layers of its own kinds win; otherwise the application is `/spin.toml`, whatever the entry point names.
 
 use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
@@ -11,21 +11,21 @@ use crate::image::names::SPIN_TOML;
 use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 use crate::quantity::Quantity;
 
-/// The row of this family.
+/// This family's entry in the table of runtimes.
 #[derive(Debug)]
 pub(super) struct Spin;
 
-/// The variable by which an application is narrowed to some of its components.
+/// The variable that narrows an application to some of its components.
 const RETAINED: &str = "SPIN_COMPONENTS_TO_RETAIN";
 
-/// Layers that the shim takes (`engine.rs`, `supported_layers_types`): those of `spin registry push`, and a single
+/// Layers that the shim accepts (`engine.rs`, `supported_layers_types`): those of `spin registry push`, and a single
 /// `application/wasm`.
 const LAYERS: &[Shape] = &[Shape::SpinArtifact, Shape::WasmArtifact];
 
 impl Runtime for Spin {
     fn choose(&self, view: &View<'_>) -> Choice {
         match runwasi::source(view, LAYERS) {
-            // A function after `#` means nothing to Spin.
+            // Spin ignores a function after `#`.
             Source::Layers => kept(view, Choice::Starts(program::of_layers(view.facts, None))),
             Source::File(_) => kept(view, application(view)),
             Source::Settled(choice) => choice,
@@ -61,7 +61,7 @@ impl Runtime for Spin {
     }
 
     fn base_memory(&self) -> Quantity {
-        // A guess: no measurement of what the shim's own process is charged for inside the container is published.
+        // A guess: no published measurement says what the shim's own process is charged for inside the container.
         Quantity::mebibytes(24)
     }
 }
@@ -70,15 +70,15 @@ fn application(view: &View<'_>) -> Choice {
     program::application(view).map_or_else(
         || {
             Choice::Nothing(format!(
-                "the image holds neither layers of Spin nor `{SPIN_TOML}`, and its entry point is no native program"
+                "the image holds neither layers of Spin nor `{SPIN_TOML}`, and its entry point is not a native program"
             ))
         },
         Choice::Starts,
     )
 }
 
-/// The shim refuses to start when `SPIN_COMPONENTS_TO_RETAIN` names a component that the application does not have, or
-/// when a kept component may call one that is left out (`spin:crates/app/src/lib.rs`, `retain_components`;
+/// The shim refuses to start if `SPIN_COMPONENTS_TO_RETAIN` names a component that the application does not have, or if
+/// a kept component may call one that is left out (`spin:crates/app/src/lib.rs`, `retain_components`;
 /// `spin:crates/factor-outbound-networking/src/allowed_hosts.rs`).
 fn kept(view: &View<'_>, choice: Choice) -> Choice {
     let (Variable::Literal(list), Some(app)) = (view.start.retained, &view.facts.spin) else { return choice };
@@ -105,7 +105,8 @@ fn kept(view: &View<'_>, choice: Choice) -> Choice {
     }
 }
 
-/// The component that a host of `allowed_outbound_hosts` is; one with a template is not known yet, and not checked.
+/// The component that a host of `allowed_outbound_hosts` names. A host with a template is not known yet, and not
+/// checked.
 fn chained(host: &str) -> Option<&str> {
     let place = host.split_once("://").map_or(host, |(_, rest)| rest);
     let name = place.split(['/', ':']).next()?.strip_suffix(".spin.internal")?;

@@ -1,5 +1,5 @@
 //! youki with its wasmtime executor (`youki:crates/youki/src/workload/{executor,wasmtime}.rs`,
-//! `youki:crates/libcontainer/src/workload/default.rs`). It knows files only.
+//! `youki:crates/libcontainer/src/workload/default.rs`). It starts files only.
 
 use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
@@ -8,7 +8,7 @@ use super::handover::{Handover, Things};
 use crate::image::entry::{self, At, View};
 use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Program, Shape, program};
 
-/// The row of this family.
+/// This family's entry in the table of runtimes.
 #[derive(Debug)]
 pub(super) struct YoukiWasmtime;
 
@@ -38,9 +38,9 @@ impl Runtime for YoukiWasmtime {
     }
 }
 
-/// The executor for Wasm is asked first: the name must end with `.wasm` or `.wat`, one leading slash is cut off, and the
-/// rest is opened relative to the working directory. Without the annotation that asks for it, the same name is started as a
-/// native program, so that must not be something else.
+/// The Wasm executor comes first: the name must end with `.wasm` or `.wat`, one leading slash is removed, and the rest
+/// is opened relative to the working directory. Without the annotation that asks for Wasm, the same name is started as
+/// a native program, so both must be the same file.
 pub(super) fn choose(view: &View<'_>) -> Choice {
     let facts = view.facts;
     let native = crun::choose(view);
@@ -58,7 +58,7 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
     }
 }
 
-/// A name that does not say that it is Wasm is never started as such.
+/// A name without the extension of Wasm is never started as Wasm.
 fn not_wasm(native: Choice, argument: &str) -> Choice {
     match native {
         Choice::Starts(Program::Wasm { .. }) => Choice::Nothing(format!(

@@ -2,7 +2,7 @@
 //! Linux pod of the cluster passes here.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, PodSpec, Volume};
 use serde::Deserialize;
@@ -309,6 +309,15 @@ fn filled(image: Option<&str>) -> Option<&str> {
 pub fn changed(new: &Workload, old: &Workload) -> bool {
     let marked = (&new.labels, &new.annotations) != (&old.labels, &old.annotations);
     new.kind != old.kind || (new.kind.is_template() && marked) || judged(&new.spec) != judged(&old.spec)
+}
+
+/// The names of the ephemeral containers that are in both states of a pod and the same. They run already, and nobody can
+/// change or remove them.
+pub fn unchanged_ephemeral(new: &Workload, old: &Workload) -> BTreeSet<String> {
+    let [new, old] = [new, old].map(|state| state.spec.ephemeral_containers.as_deref().unwrap_or_default());
+    let old: HashMap<&str, &EphemeralContainer> = old.iter().map(|one| (one.name.as_str(), one)).collect();
+    let same = new.iter().filter(|one| old.get(one.name.as_str()) == Some(one));
+    same.map(|one| one.name.clone()).collect()
 }
 
 fn judged(spec: &PodSpec) -> PodSpec {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use wasmgate::cluster::{Cluster, LimitRanges, RuntimeClass};
+use wasmgate::image::prefix::{RepositoryPrefix, Unpinned};
 use wasmgate::image::{ImageFacts, ImageKind, ModuleFacts, Packaging, Program};
 use wasmgate::inspection::{Container, Inspection, LookupResult};
 use wasmgate::lookup;
@@ -84,6 +85,7 @@ fn inspect(workload: &Workload) -> Inspection {
 struct World {
     runtimes: Runtimes,
     cluster: Cluster,
+    unpinned: Unpinned,
 }
 
 impl World {
@@ -114,7 +116,7 @@ impl World {
 
     fn try_plan(&self, kind: Kind, raw: &Value) -> Result<Plan, Error> {
         let workload = workload::read(&raw.to_string(), kind, "shop").unwrap();
-        let context = Context { runtimes: &self.runtimes, cluster: &self.cluster };
+        let context = Context { runtimes: &self.runtimes, cluster: &self.cluster, unpinned: &self.unpinned };
         plan(raw, &workload, &inspect(&workload), &context)
     }
 
@@ -252,7 +254,7 @@ fn templates_are_planned_where_their_pod_stands_and_carry_no_annotation() {
 fn an_inspection_of_another_object_is_refused() {
     let workload = workload::read(&one("go-layer:1").to_string(), Kind::Pod, "shop").unwrap();
     let world = World::default();
-    let context = Context { runtimes: &world.runtimes, cluster: &world.cluster };
+    let context = Context { runtimes: &world.runtimes, cluster: &world.cluster, unpinned: &world.unpinned };
     let mut renamed = one("go-layer:1");
     renamed["spec"]["containers"][0]["name"] = json!("other");
     for other in [renamed, one("linux:1"), pod(json!({ "containers": [] }))] {
@@ -413,7 +415,7 @@ fn terms(plan: &Plan) -> &Value {
 /// Plans an object that the reader would refuse: the plan must not rely on the reader.
 fn unread(world: &World, raw: &Value) -> Result<Plan, Error> {
     let workload = workload::read(&one("go-layer:1").to_string(), Kind::Pod, "shop").unwrap();
-    let context = Context { runtimes: &world.runtimes, cluster: &world.cluster };
+    let context = Context { runtimes: &world.runtimes, cluster: &world.cluster, unpinned: &world.unpinned };
     plan(raw, &workload, &inspect(&workload), &context)
 }
 
@@ -558,6 +560,27 @@ fn every_image_that_was_read_is_pinned_as_it_is_written() {
     assert_eq!(spec["volumes"][1]["image"]["pullPolicy"], "IfNotPresent");
     assert_eq!(changed(&plan), "runtimeClassName,affinity,resources/app,image/setup,image/app,volume/app");
     warned(&plan, &["the images of `setup`, `app`, `app` were pinned"]);
+}
+
+#[test]
+fn an_image_of_an_unpinned_registry_keeps_its_tag_and_is_placed_and_sized_as_any_other() {
+    let raw = pod(json!({
+        "containers": [
+            { "name": "app", "image": "tiny:1.0" },
+            { "name": "side", "image": "linux:2" },
+        ],
+        "volumes": [{ "name": "model", "image": { "reference": "tiny:3" } }],
+    }));
+    let pinned = World::default().plan(&raw);
+    let prefix = RepositoryPrefix::parse("docker.io/library/tiny").unwrap();
+    let plan = World { unpinned: Unpinned::new(vec![prefix]), ..World::default() }.plan(&raw);
+    let mut expected = pinned.object.clone();
+    expected["spec"]["containers"][0]["image"] = json!("tiny:1.0");
+    expected["spec"]["volumes"][0]["image"]["reference"] = json!("tiny:3");
+    expected["metadata"]["annotations"][CHANGED_ANNOTATION] =
+        json!("runtimeClassName,affinity,resources/app,image/side");
+    assert_eq!(plan.object, expected);
+    warned(&plan, &["the images of `side` were pinned"]);
 }
 
 // === size ===

@@ -471,7 +471,7 @@ async fn who_has_nothing_to_do_with_wasm_does_not_wait_for_a_registry_that_hangs
         assert!(took >= breaker.suspect_after && took < AMPLE / 4, "the first one finds out: {took:?}");
         let (error, took) = ask("second:1", LookupBudget::doubtful(AMPLE)).await;
         assert!(matches!(*error, lookup::Error::LeftWaiting { .. }), "{fault:?}: {error}");
-        assert!(error.to_string().contains(&format!("`{}` answers nobody now", server.host)), "{error}");
+        assert!(error.to_string().contains(&format!("`{}` does not answer now", server.host)), "{error}");
         assert!(took >= breaker.patience && took < AMPLE / 4, "{took:?}");
         let whole = Duration::from_millis(700);
         let (error, took) = ask("third:1", whole.into()).await;

@@ -1,6 +1,7 @@
 //! Two whole cases as a review gathers them, from which Rust writes the input that policies read: a pod that every
 //! baseline rule admits, and one that most of them refuse.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::value::to_raw_value;
@@ -8,6 +9,7 @@ use serde_json::{Value, from_value, json};
 use wasmgate::cluster::Cluster;
 use wasmgate::grant::Grants;
 use wasmgate::image::ImageFacts;
+use wasmgate::image::prefix::Unpinned;
 use wasmgate::inspection::{Container, Inspection, LookupResult};
 use wasmgate::judge::input::UserFacts;
 use wasmgate::judge::{Case, PolicyOptions, RequestFacts, prepare};
@@ -97,11 +99,13 @@ fn input(pod: &Value, lookups: Vec<LookupResult>, grants: Vec<Value>, options: &
         object: &object,
         workload: &workload,
         inspection: &inspection,
+        unchanged: &BTreeSet::new(),
         runtimes: &runtimes,
         cluster: &cluster,
         class_for: &class_for,
         grants: &grants,
         options,
+        unpinned: &Unpinned::default(),
         now,
     };
     serde_json::to_value(prepare(&case)).unwrap()

@@ -1,4 +1,4 @@
-//! What a pod spec gives to one container: mounts, variables, the service-account token.
+//! What a pod spec hands to one container: mounts, variables, the service-account token.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::workload::{ContainerSpec, Role, Workload};
 /// Where the `ServiceAccount` admission plug-in mounts the token (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// One container, and the pod around it.
+/// One container of a pod spec, of any role, and the pod around it.
 #[derive(Debug)]
 pub struct Pod<'a> {
     spec: &'a PodSpec,
@@ -23,13 +23,13 @@ pub struct Pod<'a> {
     ephemeral: bool,
     variables: Variables<'a>,
     volumes: HashMap<&'a str, &'a Volume>,
-    /// Where something is mounted.
+    /// The paths of the mounts.
     mounted: HashSet<String>,
 }
 
 impl<'a> Pod<'a> {
-    /// The container of the pod spec that an inspected one stands for, with indices: what names what is asked once per
-    /// mount, variable and template, and a foreigner chooses how many there are of each.
+    /// The container of the pod spec to which an inspected one belongs, with indices: they are queried once per mount,
+    /// variable and template, and a tenant chooses how many there are of each.
     pub fn new(workload: &'a Workload, container: &Container) -> Self {
         let Container { role, index, .. } = container;
         let (spec, container) = (&workload.spec, workload.container(*role, *index).unwrap_or_default());
@@ -38,7 +38,7 @@ impl<'a> Pod<'a> {
             container,
             ephemeral: *role == Role::EphemeralContainer,
             variables: Variables::new(container.env, container.env_from),
-            // Of two volumes of the same name the first; the API server refuses both.
+            // Of two volumes with the same name, the first; the API server refuses such a pod.
             volumes: spec.volumes.iter().flatten().rev().map(|v| (v.name.as_str(), v)).collect(),
             mounted: container.mounts.iter().map(|mount| path::clean(&mount.mount_path)).collect(),
         }
@@ -54,8 +54,8 @@ impl<'a> Pod<'a> {
         self.spec.host_network == Some(true)
     }
 
-    /// Why `/` is more than the image's own files; `None` where it is not. `/proc/<pid>/root` is the root file system of
-    /// any process that can be seen (proc(5)), and a privileged container has the node's devices.
+    /// Why `/` is more than the image's own files; `None` if it is not. `/proc/<pid>/root` is the root file system of
+    /// any visible process (proc(5)), and a privileged container has the node's devices.
     pub fn beyond_root(&self) -> Option<&'static str> {
         if self.container.security.is_some_and(|s| s.privileged == Some(true)) {
             return Some("the container is privileged, so /dev holds the node's devices");
@@ -74,7 +74,7 @@ impl<'a> Pod<'a> {
             .then_some("targetContainerName: /proc holds the root file system of that container")
     }
 
-    /// What may be done in the root file system.
+    /// The access to the root file system.
     pub fn root_access(&self) -> Access {
         match self.container.security.and_then(|s| s.read_only_root_filesystem) {
             Some(true) => Access::ReadOnly,
@@ -82,12 +82,12 @@ impl<'a> Pod<'a> {
         }
     }
 
-    /// The file that the kubelet mounts for a container's last words, read-write.
+    /// The termination-message file that the kubelet mounts read-write.
     pub fn termination_log(&self) -> String {
         path::clean(self.container.termination_log.unwrap_or("/dev/termination-log"))
     }
 
-    /// The working directory that the container sets; without one the image's own counts.
+    /// The working directory that the container sets; without one the image's own applies.
     pub fn working_dir(&self) -> Option<&'a str> {
         self.container.working_dir.filter(|directory| !directory.is_empty())
     }
@@ -131,7 +131,7 @@ impl<'a> Pod<'a> {
 
     fn token(&self) -> Option<Entry> {
         let automount = self.spec.automount_service_account_token != Some(false);
-        // The plug-in compares the text as it is written: a mount at the same place in another spelling does not stop it.
+        // The plug-in compares the path as written: a mount at the same place in another spelling does not stop it.
         let taken = self.container.mounts.iter().any(|mount| mount.mount_path == TOKEN_PATH);
         if !automount || self.ephemeral || taken {
             return None;
@@ -155,8 +155,8 @@ impl<'a> Pod<'a> {
             .mark_secret(self.variables.is_secret(&variable.name))
     }
 
-    /// `command` and `args` that expand a secret variable: the arguments then carry the secret. What stands beside it is
-    /// not quoted: it may be another one.
+    /// The `command` and `args` that expand a secret variable, so that the arguments contain the secret. The text
+    /// around the expansion is not quoted, because it may be a secret too.
     pub fn secret_arguments(&self) -> Option<Entry> {
         let lists = [("command", self.container.command), ("args", self.container.args)];
         let mut arguments = lists
@@ -167,8 +167,8 @@ impl<'a> Pod<'a> {
         Some(Entry::new(Capability::Args, evidence).mark_secret(true))
     }
 
-    /// Name patterns of the variables that every container gets without asking, and where they come from. They say
-    /// where the cluster's services are and nothing that is secret, so they are granted like the image's own.
+    /// Name patterns of the variables that every container gets, and where they come from. They say where the cluster's
+    /// services are and reveal no secret, so they are granted like the image's own.
     pub fn platform_variables(&self) -> Vec<(&'static str, &'static str)> {
         let mut variables = vec![
             ("HOSTNAME", "env HOSTNAME, set by the container runtime"),
@@ -183,14 +183,14 @@ impl<'a> Pod<'a> {
         variables
     }
 
-    /// The value of a variable that the spec writes out; `None` where it is absent, comes from elsewhere, or expands
-    /// another one.
+    /// The value of a variable that the spec writes out; `None` if the variable is absent, comes from elsewhere, or
+    /// expands another one.
     pub fn literal(&self, name: &str) -> Option<&'a str> {
         let variable = self.variables.exact(name)?;
         variable.value.as_deref().filter(|value| variable.value_from.is_none() && !value.contains("$("))
     }
 
-    /// Whether `env` names the variable or `envFrom` may bring it.
+    /// The entry of a variable that `env` names or `envFrom` may set.
     pub fn may_set(&self, name: &str) -> Option<Entry> {
         match self.variables.exact(name) {
             Some(variable) => Some(self.variable(variable)),
@@ -234,7 +234,7 @@ fn describe_variable(variable: &EnvVar) -> String {
     }
 }
 
-/// The volume's type and what it names, as people look for it: `persistentVolumeClaim data`.
+/// The volume's type and source, as people search for it: `persistentVolumeClaim data`.
 fn describe(name: &str, volume: Option<&Volume>) -> String {
     let Some(volume) = volume else { return format!("volume {name}, which the pod does not define") };
     if let Some(claim) = &volume.persistent_volume_claim {
@@ -259,7 +259,7 @@ fn describe(name: &str, volume: Option<&Volume>) -> String {
     }
 }
 
-/// The type of a volume that names nothing.
+/// The type of a volume whose source has no name.
 fn plain_type(volume: &Volume) -> &'static str {
     if volume.empty_dir.is_some() {
         "emptyDir"
@@ -275,7 +275,7 @@ fn plain_type(volume: &Volume) -> &'static str {
 }
 
 /// Volumes that the kubelet mounts read-only whatever the mount says: its own data
-/// (`kubernetes:pkg/kubelet/kubelet_pods.go` `mustMountRO`), images, and sources that say so themselves.
+/// (`kubernetes:pkg/kubelet/kubelet_pods.go` `mustMountRO`), images, and sources that are declared read-only.
 fn is_read_only(volume: &Volume) -> bool {
     let of_kubelet = volume.secret.is_some()
         || volume.config_map.is_some()
@@ -288,7 +288,7 @@ fn is_read_only(volume: &Volume) -> bool {
         || volume.nfs.as_ref().is_some_and(|nfs| nfs.read_only == Some(true))
 }
 
-/// Trees of a node that hold secrets, and which.
+/// Trees of a node that contain secrets, and which.
 const SECRETS_OF_NODE: [(&str, &str); 8] = [
     ("/etc", "keys and password hashes of the node, and its certificates under /etc/kubernetes"),
     ("/root", "keys and kubeconfig files of the node's administrator"),
@@ -300,7 +300,7 @@ const SECRETS_OF_NODE: [(&str, &str); 8] = [
     ("/dev", "disks and memory of the node"),
 ];
 
-/// What is secret in a tree of the node. A tree that holds a secret one is secret too, `/` first of all.
+/// The secret in a tree of the node. A tree that contains a secret tree counts as well, `/` first of all.
 fn secret_of_node(host_path: &str) -> Option<&'static str> {
     let host = path::clean(host_path);
     let meets = |secret: &str| path::covers(secret, &host) || path::covers(&host, secret);
@@ -318,7 +318,7 @@ fn is_secret(volume: &Volume) -> bool {
     volume.secret.is_some()
         || volume.host_path.as_ref().is_some_and(|host| secret_of_node(&host.path).is_some())
         || volume.projected.as_ref().is_some_and(|p| p.sources.iter().flatten().any(projects))
-        // An inline volume of a CSI driver is made for this pod alone; what drivers make so are keys and passwords
-        // (`secrets-store.csi.k8s.io`, `csi.cert-manager.io`, `csi.spiffe.io`).
+        // An inline volume of a CSI driver is made for this pod alone; in practice such drivers provide keys and
+        // passwords (`secrets-store.csi.k8s.io`, `csi.cert-manager.io`, `csi.spiffe.io`).
         || volume.csi.is_some()
 }

@@ -11,19 +11,19 @@ use crate::image::names::RUNTIME_CONFIG;
 /// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
 const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
 
-/// What the evidence of a host says that nobody can know before the app starts.
+/// What the evidence says of a host that cannot be known before the app starts.
 pub const UNRESOLVED: &str = "is not known before start";
 
 /// Whether the app's component is started.
 pub(super) fn retains(pod: &Pod<'_>, id: &str) -> bool {
     match pod.literal("SPIN_COMPONENTS_TO_RETAIN").filter(|list| !list.trim().is_empty()) {
-        // The shim compares the names as they are written.
+        // The shim compares the names as written.
         Some(list) => list.split(',').any(|kept| kept == id),
         None => true,
     }
 }
 
-/// What the shim gives to the application as a whole.
+/// What the shim hands to the application as a whole.
 pub(super) fn app(host: &Host<'_>) -> Vec<Entry> {
     const ADDRESS: &str = "SPIN_HTTP_LISTEN_ADDR";
     let runtime = host.runtime();
@@ -35,15 +35,15 @@ pub(super) fn app(host: &Host<'_>) -> Vec<Entry> {
     entries
 }
 
-/// What the shim gives to a single Wasm layer, for which it makes up an application: `http` alone starts it, and it
-/// names no files, variables or hosts (`spin:crates/loader/src/lib.rs`, `single_file_manifest`).
+/// What the shim hands to a single Wasm layer, around which it wraps an application: only `http` starts it, and it has
+/// no files, variables or hosts (`spin:crates/loader/src/lib.rs`, `single_file_manifest`).
 pub(super) fn layer(host: &Host<'_>) -> Vec<Entry> {
     let mut entries = basics(host);
     entries.extend(app(host).into_iter().filter(|entry| entry.capability == Capability::HttpInbound));
     entries
 }
 
-/// What the shim gives to every component.
+/// What the shim hands to every component.
 fn basics(host: &Host<'_>) -> Vec<Entry> {
     let runtime = host.runtime();
     [
@@ -56,7 +56,7 @@ fn basics(host: &Host<'_>) -> Vec<Entry> {
     .into()
 }
 
-/// What the shim gives to one component.
+/// What the shim hands to one component.
 pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry> {
     let at = format!("locked app component \"{}\":", component.id);
     let mut entries = basics(host);
@@ -76,8 +76,8 @@ pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry
     entries
 }
 
-/// What one entry of `files` opens. In a root file system it is a folder as the container sees it, with what the pod
-/// mounted there, and what the kernel shows there; all of it read-only.
+/// What one entry of `files` opens. In a root file system it is a folder as the container sees it, with the pod's
+/// mounts and the kernel's files in it; all of it read-only.
 fn opened(host: &Host<'_>, source: Option<&String>, place: &str, at: &str) -> Vec<Entry> {
     let how = format!("{at} files {place}");
     let own = |path: &str| Entry::new(Capability::Fs, &*how).at_path(path, Access::ReadOnly).mark_own(true);
@@ -103,7 +103,7 @@ fn opened(host: &Host<'_>, source: Option<&String>, place: &str, at: &str) -> Ve
     entries
 }
 
-/// Where a runtime configuration comes from, which rebinds stores, databases, models and variables to remote providers.
+/// Where a runtime configuration comes from. It can rebind stores, databases, models and variables to remote providers.
 fn reconfigured(host: &Host<'_>) -> Option<&'static str> {
     if host.pod.mounts_at(RUNTIME_CONFIG) || host.pod.mounts_at("/") {
         return Some("is mounted");
@@ -131,8 +131,8 @@ fn stores(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
     lists.into_iter().flat_map(of_list).collect()
 }
 
-/// An application variable. Its value is a variable of the container, else one of a file `.env`, else the image's own
-/// default, unless a mounted runtime configuration names a provider such as Vault. All that may supply it count.
+/// An application variable. Its value is a variable of the container, else one from a file `.env`, else the image's own
+/// default, unless a mounted runtime configuration names a provider such as Vault. All possible sources count.
 fn variable(host: &Host<'_>, name: &str, at: &str) -> Entry {
     let mut entry = Entry::new(Capability::Config, format!("{at} variable \"{name}\"")).named(name);
     let names = environment_names(name);
@@ -153,7 +153,7 @@ fn variable(host: &Host<'_>, name: &str, at: &str) -> Entry {
     entry.mark_own(own)
 }
 
-/// The mounts that may hold a file `.env` in the working directory of the shim or at the root: Spin takes variables from
+/// The mounts that may contain a file `.env` in the shim's working directory or at the root: Spin takes variables from
 /// there that the container does not set (`spin:crates/variables-env/src/lib.rs`).
 fn dotenv(host: &Host<'_>) -> Vec<Entry> {
     let directory = path::clean(host.pod.working_dir().unwrap_or(&host.facts.working_dir));
@@ -164,8 +164,8 @@ fn dotenv(host: &Host<'_>) -> Vec<Entry> {
     host.pod.mounts().into_iter().filter(holds).collect()
 }
 
-/// The container's variables that set an application variable, the one that wins first: the shim copies a variable of the
-/// plain upper-case name over the prefixed one (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`,
+/// The container's variables that set an application variable, the winning one first: the shim copies the variable with
+/// the plain upper-case name over the prefixed one (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`,
 /// `configure_application_variables_from_environment_variables`).
 fn environment_names(name: &str) -> [String; 2] {
     let upper = name.to_ascii_uppercase();
@@ -173,7 +173,7 @@ fn environment_names(name: &str) -> [String; 2] {
     [upper, prefixed]
 }
 
-/// One entry of `allowed_outbound_hosts`, as the capabilities that it hands over.
+/// The capabilities that one entry of `allowed_outbound_hosts` hands over.
 fn outbound(host: &Host<'_>, written: &str, at: &str) -> Vec<Entry> {
     let evidence = format!("{at} allowed_outbound_hosts \"{}\"", without_credentials(written));
     let Some(Resolved { text, variables }) = resolve(host, written) else {
@@ -195,8 +195,8 @@ fn outbound(host: &Host<'_>, written: &str, at: &str) -> Vec<Entry> {
     patterns.iter().flat_map(|pattern| of_pattern(pattern, &note)).collect()
 }
 
-/// What was written, without the user and the password that somebody took for a part of a host pattern. A password may
-/// have a `/` or `@` of its own, so everything up to the last `@` goes.
+/// The text without user and password, which some authors write into a host pattern. A password may contain `/` or `@`,
+/// so everything up to the last `@` is removed.
 fn without_credentials(written: &str) -> String {
     let (scheme, rest) = match written.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
@@ -208,16 +208,16 @@ fn without_credentials(written: &str) -> String {
     }
 }
 
-/// A host whose templates were replaced. The text holds values of the pod, which may be credentials, so it is shown only
-/// where it is a host pattern: that has no space for them.
+/// A host whose templates were replaced. The text contains values of the pod, which may be credentials, so it is shown
+/// only if it is a host pattern: that cannot contain any.
 struct Resolved {
     text: String,
     /// The variables that supplied the values.
     variables: Vec<String>,
 }
 
-/// The host with the pod's literals in place of its templates; `None` where one of them is not written in the pod spec,
-/// or a mounted runtime configuration may overrule it.
+/// The host with the pod's literals in place of its templates; `None` if one of them is not written in the pod spec, or
+/// a mounted runtime configuration may override it.
 fn resolve(host: &Host<'_>, written: &str) -> Option<Resolved> {
     let pod = &host.pod;
     let mut rest = written;
@@ -227,7 +227,7 @@ fn resolve(host: &Host<'_>, written: &str) -> Option<Resolved> {
         if reconfigured(host).is_some() {
             return None;
         }
-        // The first that may be set wins, be it by the image, whose values are not kept.
+        // The first that may be set wins, also one that the image sets, whose values are not stored.
         let of_image = |env: &String| host.facts.env.contains(env);
         let mut names = environment_names(name.trim()).into_iter();
         let set = names.find(|env| pod.may_set(env).is_some() || of_image(env))?;
@@ -240,7 +240,7 @@ fn resolve(host: &Host<'_>, written: &str) -> Option<Resolved> {
     Some(resolved)
 }
 
-/// Everything that a template can become: its scheme when that is written out, any host and port.
+/// Everything that a template can become: its scheme if that is written out, any host and port.
 fn wildcard(written: &str) -> HostPattern {
     let scheme = written.split_once("://").map(|(scheme, _)| scheme);
     match scheme.filter(|s| !s.is_empty() && s.chars().all(char::is_alphabetic)) {
@@ -249,8 +249,8 @@ fn wildcard(written: &str) -> HostPattern {
     }
 }
 
-/// A pattern of `allowed_outbound_hosts`, or a host of the older `allowed_http_hosts`, which means HTTP alone. `None` for what
-/// does not parse, which is taken for any host: Spin refuses it today, and a later one may read more than this gate does.
+/// A pattern of `allowed_outbound_hosts`, or a host of the older `allowed_http_hosts`, which means HTTP alone. `None`
+/// for what does not parse, which counts as any host: Spin refuses it today, but a later version may accept it.
 fn patterns(text: &str) -> Option<Vec<HostPattern>> {
     if text.contains("://") {
         return Some(vec![text.parse().ok()?]);
@@ -271,8 +271,8 @@ fn of_pattern(pattern: &HostPattern, evidence: &str) -> Vec<Entry> {
     entries
 }
 
-/// The capabilities that a scheme opens; `*` opens all of them. A scheme that no Spin interface uses is left with the
-/// raw sockets.
+/// The capabilities that a scheme needs; `*` needs all of them. A scheme that no Spin interface uses needs the raw
+/// sockets.
 fn by_scheme(scheme: Option<&str>) -> &'static [Capability] {
     match scheme {
         None => &[

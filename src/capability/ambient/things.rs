@@ -1,4 +1,4 @@
-//! The things that a runtime hands over, as entries with their evidence.
+//! Turns the things that a runtime hands over into entries with their evidence.
 
 use std::net::SocketAddr;
 
@@ -30,7 +30,7 @@ pub(super) fn of(host: &Host<'_>, things: &Things) -> Vec<Entry> {
         entries.push(Entry::new(Capability::Threads, format!("{} may start threads", host.runtime())));
     }
     if things.extras.contains(&Extra::PlugInFunctions) {
-        // Plug-ins of the node answer these; which ones are installed there is not known here.
+        // Plug-ins of the node provide these; which ones are installed is not known here.
         let plugin = format!("{}: a WasmEdge plug-in of the node may provide it", host.runtime());
         entries.push(Entry::new(Capability::Nn, plugin));
     }
@@ -80,15 +80,15 @@ fn root(host: &Host<'_>) -> Vec<Entry> {
         .collect()
 }
 
-/// What the container runtime mounts of the kernel. It is not the image's own, and a read-only root file system does not
-/// make it read-only.
+/// What the container runtime mounts from the kernel. It is not the image's own, and a read-only root file system does
+/// not make it read-only.
 const KERNEL: [(&str, Access); 3] =
     [("/proc", Access::ReadWrite), ("/sys", Access::ReadOnly), ("/dev", Access::ReadWrite)];
 
-/// What a program that opens files reaches of the kernel through a tree that it was handed. `/proc/self` is the process
-/// that runs the program, whatever user it has: `mem` is its memory, so that whoever writes there runs native code
-/// (proc(5)), and `environ` are the variables that it was started with, which are not the container's.
-/// Where it can only read, the memory is not open to native code.
+/// What a program that opens files reaches of the kernel through a tree that it is handed. `/proc/self` is the process
+/// that runs the program, whatever user it has. `mem` is its memory, so writing there runs native code (proc(5)); a
+/// program that can only read cannot do that. `environ` holds the variables of that process, which are not the
+/// container's.
 pub(super) fn kernel(host: &Host<'_>, opened: &str, how: &str, writes: bool) -> Vec<Entry> {
     if host.profile.is_some_and(|profile| profile.hides_host_process) {
         return Vec::new();
@@ -119,7 +119,8 @@ fn host_process(how: &str) -> [Entry; 2] {
         .map(|(capability, why)| Entry::new(capability, why).by_opening())
 }
 
-/// The tree below the container's working directory, and the mounts in it. Where it lies in a mount, it is a part of that.
+/// The tree below the container's working directory, and the mounts in it. If a mount contains it, it is part of that
+/// mount.
 fn working_directory(host: &Host<'_>) -> Vec<Entry> {
     let directory = path::clean(host.pod.working_dir().unwrap_or(&host.facts.working_dir));
     let opened = format!("{} opens the working directory {directory}", host.runtime());
@@ -130,7 +131,7 @@ fn working_directory(host: &Host<'_>) -> Vec<Entry> {
         .into_iter()
         .filter(|mount| path::covers(&directory, &at(mount)) || path::covers(&at(mount), &directory))
         .partition(|mount| path::covers(&directory, &at(mount)));
-    // A mount at exactly the working directory stands for it, as the innermost of those around it does.
+    // A mount at exactly the working directory replaces it, as does the innermost of the mounts around it.
     let exact = below.iter().any(|mount| at(mount) == directory);
     match around.into_iter().max_by_key(|mount| at(mount).len()) {
         _ if exact => {}
@@ -170,7 +171,7 @@ fn whole_network(host: &Host<'_>) -> Vec<Entry> {
     entries
 }
 
-/// The variables of a component that answers HTTP: those of the server are left out, and each request gets an id.
+/// The variables of a component that answers HTTP: without those of the server, plus an id for each request.
 fn of_request(host: &Host<'_>, server: Option<HttpServer>) -> Vec<Entry> {
     let of_server = |name: &str| server.is_some_and(|s| s.address == name || s.own.contains(&name));
     let kept = |e: &Entry| !e.name.as_deref().is_some_and(of_server);
@@ -190,8 +191,8 @@ fn http(host: &Host<'_>, server: HttpServer) -> [Entry; 2] {
     ]
 }
 
-/// The port of a listening address that a variable may set, and the evidence for it. A port that cannot be told is none:
-/// any. That includes an `envFrom` that may bring the variable.
+/// The port of a listening address that a variable may set, and the evidence for it. A port that cannot be determined
+/// is `None`, any; also when an `envFrom` may set the variable.
 pub(super) fn listening(host: &Host<'_>, variable: &str, default: u16) -> (Option<u16>, String) {
     let set = host.pod.may_set(variable).is_some() || host.facts.env.iter().any(|name| name == variable);
     if !set {

@@ -1,15 +1,15 @@
-//! The variables of one container by name, so that every question about them takes the time of one look-up: a pod spec
-//! may hold thousands of variables, and as many references to them.
+//! The variables of one container by name, so that each query takes constant or logarithmic time: a pod spec may hold
+//! thousands of variables, and as many references to them.
 
 use std::collections::{HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar};
 
-/// Which variables `env` and `envFrom` bring, and which of them are secrets. Names are compared as they are: a `*` in
-/// one is no pattern.
+/// Which variables `env` and `envFrom` set, and which of them are secrets. Names are compared literally: a `*` in a
+/// name is not a pattern.
 #[derive(Debug, Default)]
 pub(super) struct Variables<'a> {
-    /// By name; of several of the same name the last, which wins.
+    /// By name; of several with the same name, the last, which wins.
     exact: HashMap<&'a str, &'a EnvVar>,
     /// Those that come from a Secret, or expand one that does.
     secret: HashSet<&'a str>,
@@ -27,7 +27,7 @@ impl<'a> Variables<'a> {
             secret_sources: Prefixes::new(secret.into_iter()),
             other_sources: Prefixes::new(other),
         };
-        // In order: the kubelet expands only what stands before.
+        // In order: the kubelet expands only variables that precede.
         for variable in env {
             let from_secret = variable.value_from.as_ref().is_some_and(|from| from.secret_key_ref.is_some());
             if from_secret || variable.value.as_deref().is_some_and(|value| variables.expand_in(value)) {
@@ -42,7 +42,7 @@ impl<'a> Variables<'a> {
         self.exact.get(name).copied()
     }
 
-    /// A whole Secret or, failing that, a whole ConfigMap that may bring the variable.
+    /// A whole Secret that may set the variable, or else a whole ConfigMap.
     pub fn source(&self, name: &str) -> Option<&'a EnvFromSource> {
         self.secret_sources.find(name).or_else(|| self.other_sources.find(name))
     }
@@ -52,7 +52,7 @@ impl<'a> Variables<'a> {
         self.secret.contains(name)
     }
 
-    /// Whether the kubelet may expand a secret variable in a text. The escape `$$(NAME)` is taken for the real thing.
+    /// Whether the kubelet may expand a secret variable in a text. The escape `$$(NAME)` is taken for an expansion.
     pub fn expand_in(&self, text: &str) -> bool {
         let mut references =
             text.split("$(").skip(1).filter_map(|rest| rest.split_once(')')).map(|(name, _)| name);
@@ -60,8 +60,8 @@ impl<'a> Variables<'a> {
     }
 }
 
-/// Sources by the prefix of the names that they bring, sorted, and no prefix begins with another: the one that a name
-/// begins with is then the last that is not greater than the name.
+/// Sources by the prefix of the names that they set, sorted. No prefix begins with another, so the prefix of a name is
+/// the greatest one that is not greater than the name.
 #[derive(Debug, Default)]
 struct Prefixes<'a>(Vec<(&'a str, &'a EnvFromSource)>);
 
@@ -108,7 +108,8 @@ mod tests {
         }
     }
 
-    /// 20 000 sources and secrets against 200 000 references: the product takes minutes, and the sum a moment.
+    /// 20 000 sources and secrets against 200 000 references: their product would take minutes, their sum takes a
+    /// moment.
     #[test]
     fn many_references_to_many_secrets_take_the_time_of_their_sum() {
         let mut env: Vec<EnvVar> = (0..20_000).map(|n| secret(format!("SECRET_{n}"))).collect();

@@ -1,6 +1,6 @@
-//! Imports of components, by interface; for files and sockets by function, because the adapter that turns a
-//! preview-1 module into a component imports `wasi:filesystem` and sometimes `wasi:sockets` whatever the program does.
-//! The instance type of an import names every function that can be called, so it is a sound upper bound.
+//! Imports of components, by interface. Files and sockets are judged by function, because the adapter that turns a
+//! preview-1 module into a component always imports `wasi:filesystem` and sometimes `wasi:sockets`. The instance type
+//! of an import names every function that can be called, so it is a sound upper bound.
 
 use super::Need;
 use crate::capability::{Access, Capability};
@@ -36,13 +36,13 @@ fn of_import(import: &Import) -> Vec<Need<'_>> {
 }
 
 /// WASI 0.2 and 0.3, the release candidates that Spin still links, and imports without a version. The functions of
-/// a later line are not known here, so the function-level rules would say nothing about them.
+/// later versions are not known here, so the rules by function do not apply to them.
 fn is_known_line(version: &str) -> bool {
     version.is_empty() || version.starts_with("0.2.") || version.starts_with("0.3.")
 }
 
-/// In the release candidates of WASI 0.3 the import of `handler` is the outgoing client, which Spin still links; since the
-/// final 0.3.0 that is `client`, and an imported `handler` is the next component of a chain of middleware.
+/// In the release candidates of WASI 0.3 the import of `handler` is the outgoing client, which Spin still links. Since
+/// the final 0.3.0 that is `client`, and an imported `handler` is the next component of a middleware chain.
 fn is_client_of_candidate(version: &str) -> bool {
     version.starts_with("0.3.0-rc-")
 }
@@ -54,7 +54,7 @@ fn unknown(import: &Import) -> Need<'_> {
     }
 }
 
-/// What the import of an interface says by itself.
+/// What an interface alone says about the import.
 enum Meaning {
     /// Nothing: types, streams, polling.
     Plumbing,
@@ -93,7 +93,7 @@ fn by_interface(package: &str, interface: &str) -> Meaning {
     })
 }
 
-/// The one package of Spin 1 and 2 (`spin:crates/capabilities/src/lib.rs`).
+/// The only package of Spin 1 and 2 (`spin:crates/capabilities/src/lib.rs`).
 fn fermyon_spin(interface: &str) -> Meaning {
     use Capability as C;
     Meaning::Needs(match interface {
@@ -132,10 +132,10 @@ fn at(capability: Capability, import: &Import, wanted: impl Fn(&str) -> bool) ->
     (!functions.is_empty()).then(|| Need::new(capability, &import.interface, functions))
 }
 
-/// A component uses files if and only if it can reach something by a path or list a directory: what is left is the
-/// adapter's way to standard output.
+/// A component uses files if and only if it can reach something by a path or list a directory: the other functions are
+/// the adapter's way to standard output.
 fn filesystem<'a>(import: &'a Import, interface: &str) -> Vec<Need<'a>> {
-    // `open-at` creates and truncates by its flags, which are not known before it is called.
+    // `open-at` creates and truncates depending on its flags, which are known only when it is called.
     let writes = |f: &str| {
         matches!(
             f,
@@ -171,7 +171,8 @@ fn filesystem<'a>(import: &'a Import, interface: &str) -> Vec<Need<'a>> {
     }
 }
 
-/// Creating a socket does nothing yet: binding, listening, connecting, sending do. WASI 0.3 has one interface, `types`.
+/// Creating a socket does nothing yet; binding, listening, connecting and sending do. WASI 0.3 has one interface,
+/// `types`.
 fn sockets<'a>(import: &'a Import, interface: &str) -> Vec<Need<'a>> {
     let connects = |f: &str| matches!(f, "tcp-socket.start-connect" | "tcp-socket.connect");
     let listens = |f: &str| {

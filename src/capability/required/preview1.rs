@@ -1,4 +1,4 @@
-//! Imports of core modules: WASI preview 1, WasmEdge's sockets, and what came before components.
+//! Imports of core modules: WASI preview 1, WasmEdge's sockets, and Spin's host modules from before components.
 
 use std::collections::BTreeSet;
 
@@ -11,15 +11,15 @@ use crate::image::{Import, ModuleFacts};
 enum Purpose {
     /// No capability: exit, yield, poll, and the scan for pre-opened directories that every libc makes.
     None,
-    /// A capability whatever else is imported.
+    /// A capability, whatever else is imported.
     Needs(Capability),
-    /// Files; `true` where something can be changed.
+    /// Files; `true` if it can change something.
     Files(bool),
-    /// Works on a socket that is open already.
+    /// Works on an open socket.
     OpenSocket,
     /// Makes a socket that does nothing yet.
     NewSocket,
-    /// Not in the list.
+    /// Not in the table.
     Unknown,
 }
 
@@ -41,7 +41,7 @@ fn of_import(import: &Import, threads: bool) -> Vec<Need<'_>> {
             let threads = (!spawn.is_empty()).then(|| Need::new(Capability::Threads, interface, spawn));
             threads.into_iter().chain(unknown(interface, other)).collect()
         }
-        // A threaded module imports its shared memory; the host makes it, and nothing can be called.
+        // A threaded module imports its shared memory. The host creates it, and it cannot be called.
         "env" if threads => unknown(interface, functions(import).filter(|f| *f != "memory").collect()),
         _ => match spin_legacy(interface) {
             Some(capability) => vec![whole(capability, import)],
@@ -59,7 +59,7 @@ fn whole(capability: Capability, import: &Import) -> Need<'_> {
     Need::new(capability, &import.interface, functions(import).collect())
 }
 
-/// One need per function, named `module.function`, so that a grant can name exactly these.
+/// One need per function, named `module.function`, so that a grant can name exactly that function.
 fn unknown<'a>(interface: &'a str, functions: Vec<&'a str>) -> Vec<Need<'a>> {
     functions.into_iter().map(|f| named_unknown(interface, Some(f))).collect()
 }
@@ -107,8 +107,8 @@ fn preview1(import: &Import) -> Vec<Need<'_>> {
     needs
 }
 
-/// Functions on sockets tell nothing by themselves when another import says how the socket comes to be. Alone they
-/// mean a pre-opened socket (or, for `sock_open`, a program that is one call short of a connection).
+/// Functions on sockets mean nothing by themselves if another import shows how the socket comes to be. Alone they mean
+/// a pre-opened socket (or, for `sock_open`, a program that lacks one call to a connection).
 fn idle_sockets<'a>(
     interface: &'a str,
     capabilities: &BTreeSet<Capability>,
@@ -120,8 +120,8 @@ fn idle_sockets<'a>(
     (!explained && !functions.is_empty()).then(|| Need::new(taken_for, interface, functions))
 }
 
-/// The functions of preview 1 (`WASI:legacy/preview1/docs.md`) and WasmEdge's sockets, which live in the same
-/// module, some with a second version `…_v2` (`WasmEdge:lib/host/wasi/wasimodule.cpp`).
+/// The functions of preview 1 (`WASI:legacy/preview1/docs.md`) and WasmEdge's sockets, which are in the same module,
+/// some with a second version `…_v2` (`WasmEdge:lib/host/wasi/wasimodule.cpp`).
 fn purpose(function: &str) -> Purpose {
     use Capability::{Args, Clock, Env, NetDns, NetListen, NetTcpConnect, NetUdp, Random, Stdio};
     match function.strip_suffix("_v2").unwrap_or(function) {
@@ -151,7 +151,7 @@ fn purpose(function: &str) -> Purpose {
         | "fd_tell"
         | "fd_write" => Purpose::Needs(Stdio),
         "fd_readdir" | "path_filestat_get" | "path_readlink" => Purpose::Files(false),
-        // `path_open` creates and truncates by its flags, which are not known before it is called.
+        // `path_open` creates and truncates depending on its flags, which are known only when it is called.
         "path_open"
         | "path_create_directory"
         | "path_filestat_set_times"
@@ -174,7 +174,7 @@ fn purpose(function: &str) -> Purpose {
     }
 }
 
-/// Host modules of Spin's first SDKs, which Spin turns into components at start
+/// Host modules of Spin's first SDKs, which Spin converts to components at start
 /// (`spin:crates/componentize/src/lib.rs`).
 fn spin_legacy(module: &str) -> Option<Capability> {
     Some(match module {

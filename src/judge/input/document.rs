@@ -148,6 +148,12 @@ pub struct ContainerFacts<'a> {
     pub image: &'a str,
     /// Digest that was judged; `null` when the image was not read.
     pub digest: Option<&'a str>,
+    /// The entry of `images.unpinned` for which the image keeps its tag; left out when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unpinned_by: Option<String>,
+    /// Whether it is an ephemeral container that an update leaves as it is; left out when it is not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
     /// Summary of the finding.
     pub class: ProgramClass,
     /// Kind of the program that it starts.

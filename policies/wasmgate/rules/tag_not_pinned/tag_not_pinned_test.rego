@@ -62,3 +62,32 @@ test_an_update_that_cannot_change_an_image_is_not_held_up if {
 		{v.container | some v in both} == {"web", "debug"}
 	}
 }
+
+test_an_ephemeral_container_that_was_there_before_is_not_asked_for_again if {
+	old := object.union(fixture.web, {"name": "old", "image": "a:1", "role": "ephemeralContainer", "unchanged": true})
+	late := object.union(old, {"name": "late", "unchanged": false})
+	every sub_resource in ["ephemeralcontainers", ""] {
+		fixture.rules_of(through(sub_resource, [old])) == set()
+		violations := wasmgate.violations with input as through(sub_resource, [old, late])
+		{v.container | some v in violations} == {"late"}
+	}
+}
+
+test_a_registry_that_keeps_no_digests_is_warned_of if {
+	violations := wasmgate.violations with input as fixture.pod({
+		"image": "mirror.example/orders:1",
+		"unpinnedBy": "mirror.example",
+	})
+	violations == {{
+		"rule": "tag-not-pinned",
+		"mendedBy": "platform",
+		"action": "warn",
+		"container": "web",
+		"message": concat("", [
+			"container `web`: image `mirror.example/orders:1` keeps its tag, since `images.unpinned` in the gate's ",
+			$"configuration names `mirror.example`: `{fixture.digest}` was judged, and it is not promised that the node ",
+			"runs it, because the tag may name another image when it is pulled, and the node may have pulled one before; ",
+			$"write `image: mirror.example/orders:1@{fixture.digest}` to have that promised",
+		]),
+	}}
+}
