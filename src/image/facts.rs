@@ -1,13 +1,15 @@
 //! Collects the facts about an image: observations, and the conclusion from them.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::config::Config;
-use super::malformed::{harmless, short};
+use super::malformed::short;
 use super::program::{self, CONCLUSION};
 use super::{
     Digest, Evidence, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, Program, Shape, WasmFormat,
 };
+use crate::text;
 
 impl ModuleFacts {
     /// Facts about a binary of which nothing is known yet but where it came from and whether it is a component.
@@ -77,7 +79,9 @@ impl ImageFacts {
         let claims =
             self.claims.iter_mut().flat_map(|claim| [&mut claim.field, &mut claim.claimed, &mut claim.found]);
         for text in evidence.chain(claims).chain(&mut self.warnings) {
-            *text = harmless(text);
+            if let Cow::Owned(visible) = text::visible(text) {
+                *text = visible;
+            }
         }
         self
     }

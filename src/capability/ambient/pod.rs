@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 use super::variables::Variables;
 use crate::capability::{Access, Capability, Entry, path};
 use crate::inspection::Container;
+use crate::text;
 use crate::workload::{ContainerSpec, Role, Workload};
 
 /// Where the `ServiceAccount` admission plug-in mounts the token (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
@@ -40,7 +41,7 @@ impl<'a> Pod<'a> {
             variables: Variables::new(container.env, container.env_from),
             // Of two volumes with the same name, the first; the API server refuses such a pod.
             volumes: spec.volumes.iter().flatten().rev().map(|v| (v.name.as_str(), v)).collect(),
-            mounted: container.mounts.iter().map(|mount| path::clean(&mount.mount_path)).collect(),
+            mounted: container.mounts.iter().map(|mount| text::clean_path(&mount.mount_path)).collect(),
         }
     }
 
@@ -84,7 +85,7 @@ impl<'a> Pod<'a> {
 
     /// The termination-message file that the kubelet mounts read-write.
     pub fn termination_log(&self) -> String {
-        path::clean(self.container.termination_log.unwrap_or("/dev/termination-log"))
+        text::clean_path(self.container.termination_log.unwrap_or("/dev/termination-log"))
     }
 
     /// The working directory that the container sets; without one the image's own applies.
@@ -116,7 +117,7 @@ impl<'a> Pod<'a> {
         let evidence = format!("volumeMount {} ({}{part})", mount.mount_path, describe(&mount.name, volume));
         Entry::new(Capability::Fs, evidence)
             .at_path(
-                path::clean(&mount.mount_path),
+                text::clean_path(&mount.mount_path),
                 if writable { Access::ReadWrite } else { Access::ReadOnly },
             )
             .mark_secret(volume.is_some_and(is_secret))
@@ -126,7 +127,7 @@ impl<'a> Pod<'a> {
         let volume = self.volume(&device.name);
         let access = if volume.is_some_and(is_read_only) { Access::ReadOnly } else { Access::ReadWrite };
         let evidence = format!("volumeDevice {} ({})", device.device_path, describe(&device.name, volume));
-        Entry::new(Capability::Fs, evidence).at_path(path::clean(&device.device_path), access)
+        Entry::new(Capability::Fs, evidence).at_path(text::clean_path(&device.device_path), access)
     }
 
     fn token(&self) -> Option<Entry> {
@@ -302,7 +303,7 @@ const SECRETS_OF_NODE: [(&str, &str); 8] = [
 
 /// The secret in a tree of the node. A tree that contains a secret tree counts as well, `/` first of all.
 fn secret_of_node(host_path: &str) -> Option<&'static str> {
-    let host = path::clean(host_path);
+    let host = text::clean_path(host_path);
     let meets = |secret: &str| path::covers(secret, &host) || path::covers(&host, secret);
     if host == "/" {
         return Some("every file of the node");
