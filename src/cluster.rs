@@ -336,7 +336,7 @@ spec:
     }
 
     #[test]
-    fn without_a_runtime_class_nobody_told_which_ones_exist() {
+    fn without_a_runtime_class_the_existing_ones_are_unknown() {
         let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}";
         assert_eq!(load(&[("a.yaml", namespace)]).unwrap().runtime_classes, None);
         assert_eq!(load(&[]).unwrap(), Cluster::default());
