@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::runtime::{Profile, Runtimes};
+use crate::text;
 
 /// The parts of a RuntimeClass that placement needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -205,7 +206,7 @@ impl Place<'_> {
             // The output of `kubectl get -o yaml`. A list contains no lists, so the recursion ends.
             ("v1", "List") => self.list(document, cluster),
             (version, kind) => {
-                let kind = format!("{version}/{kind}").chars().take(64).collect();
+                let kind = text::quoted(&format!("{version}/{kind}"), 64);
                 Err(Error::UseDocument { path: self.path.to_owned(), document: self.document, kind })
             }
         }

@@ -18,6 +18,7 @@ use super::{Outcome, Timings, mask};
 use crate::policy::Violation;
 use crate::review::Webhook;
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review};
+use crate::text;
 
 /// Labels of the process that writes records; equal for all of its records, so they are shared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -323,9 +324,9 @@ impl Record {
             metrics: &self.timings,
             custom: self.uid().map(|request_uid| Custom { request_uid }),
         };
-        let mut line = serde_json::to_vec(&event)?;
-        line.push(b'\n');
-        Ok(line)
+        let line = serde_json::to_string(&event)?;
+        // People read it in a terminal too (`kubectl logs`).
+        Ok([text::json(&line).as_bytes(), b"\n"].concat())
     }
 
     /// The parsed line, for tests and for callers that show a record.

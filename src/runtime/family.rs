@@ -16,8 +16,8 @@ use super::runwasi_wasmtime::RunwasiWasmtime;
 use super::spin::Spin;
 use super::youki::YoukiWasmtime;
 use crate::image::entry::{Start, View};
-use crate::image::source::shorten;
 use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Program, path, program};
+use crate::text;
 
 /// The runtime behind a RuntimeClass, which says what it starts from an image and what it hands over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ impl Family {
             return program::unknown(format!(
                 "`{}` leads through a name that has to be a folder, and files are not told from folders here; write \
                  the path without `..` and without a slash at its end",
-                shorten(argument, 200)
+                text::quoted(argument, 200)
             ));
         }
         match self.runtime().choose(&view) {

@@ -10,9 +10,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde::Serialize;
 
-use crate::capability::path;
 use crate::inspection::Container;
 use crate::quantity::Quantity;
+use crate::text;
 use crate::workload::{Role, Workload};
 
 /// A folder or file of the node in a container.
@@ -152,7 +152,7 @@ fn host_path<'a>(pod: &'a PodSpec, mount: &VolumeMount) -> Option<HostPath<'a>> 
     let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name)?;
     Some(HostPath {
         path: &volume.host_path.as_ref()?.path,
-        mount_path: path::clean(&mount.mount_path),
+        mount_path: text::clean_path(&mount.mount_path),
         read_only: mount.read_only == Some(true),
     })
 }
