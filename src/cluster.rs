@@ -344,7 +344,7 @@ spec:
     }
 
     #[test]
-    fn a_directory_without_a_runtime_class_does_not_say_which_ones_exist() {
+    fn without_a_runtime_class_the_existing_ones_are_unknown() {
         let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}";
         assert_eq!(load(&[("a.yaml", namespace)]).unwrap().runtime_classes, None);
         assert_eq!(load(&[]).unwrap(), Cluster::default());
