@@ -36,20 +36,6 @@ pub enum Exit {
     Added,
 }
 
-/// An error with its causes. A cause that the message already contains is not repeated.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let said = inner.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = inner.source();
-    }
-    text
-}
-
 /// Why a command failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]

@@ -29,12 +29,16 @@ use tokio::time::timeout;
 
 use crate::audit::Metrics;
 use crate::certs;
+use crate::text;
 use leader::Elector;
 use secret::SecretFollower;
 use writer::Writer;
 
 /// Field manager of the gate in `metadata.managedFields`.
 pub const FIELD_MANAGER: &str = "wasmgate-certificates";
+
+/// Characters of an error that are shown: an API server may answer with a page.
+const SHOWN_CHARS: usize = 400;
 
 /// Why the gate cannot register itself.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +100,9 @@ impl Right<'_> {
     pub fn explain(&self, error: &kube::Error) -> String {
         if !error.is_forbidden() {
             return match error {
-                kube::Error::Api(status) => format!("{} (HTTP {})", status.message, status.code),
+                kube::Error::Api(status) => {
+                    format!("{} (HTTP {})", text::excerpt(&status.message, SHOWN_CHARS), status.code)
+                }
                 other => chain(other),
             };
         }
@@ -109,17 +115,8 @@ impl Right<'_> {
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let more = next.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = next.source();
-    }
-    text
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    text::excerpt(&text::chain(error), SHOWN_CHARS)
 }
 
 /// Labels of the objects that the gate creates.

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::record::{Input, Record};
 use super::{Metrics, Outcome, mask};
 use crate::policy::EnforcementAction;
+use crate::text;
 
 /// Reason of an Event about a workload that was refused.
 pub const DENIED: &str = "WasmgateDenied";
@@ -54,7 +55,7 @@ pub struct EventDraft {
     pub regarding: Regarding,
     /// [`DENIED`] or [`WARNED`].
     pub reason: &'static str,
-    /// At most [`NOTE_BYTES`], without control characters and values of variables.
+    /// At most [`NOTE_BYTES`], on one line, without dangerous characters and values of variables.
     pub note: String,
 }
 
@@ -76,7 +77,8 @@ pub fn draft(record: &Record, warnings: bool) -> Option<EventDraft> {
     let input = record.input.as_ref()?;
     let regarding = regarding(input)?;
     let text = format!("{} {}", input.kind.kind, sentence(record, reason));
-    let note = cut(line(&without_secrets(text, input)));
+    let note = text::line(&without_secrets(text, input)).split_whitespace().collect::<Vec<_>>().join(" ");
+    let note = text::shorten_bytes(&note, NOTE_BYTES).into_owned();
     Some(EventDraft { namespace: input.namespace.clone(), regarding, reason, note })
 }
 
@@ -126,7 +128,7 @@ fn regarding(input: &Input) -> Option<Regarding> {
 /// Checks the lengths, since a user can write any owner reference. Names have at most 253 characters
 /// (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go`); the same limit is used for all fields.
 fn sound(found: Regarding) -> Option<Regarding> {
-    let fits = |text: &str| (1..=253).contains(&text.len()) && !text.contains(char::is_control);
+    let fits = |text: &str| (1..=253).contains(&text.len()) && !text.contains(text::is_dangerous);
     let uid_fits = found.uid.as_deref().is_none_or(|uid| uid.is_empty() || fits(uid));
     (fits(&found.api_version) && fits(&found.kind) && fits(&found.name) && uid_fits).then_some(found)
 }
@@ -185,22 +187,6 @@ fn strings(value: Option<&Value>, to: &mut Vec<String>) {
         Some(Value::Object(members)) => members.values().for_each(|member| strings(Some(member), to)),
         _ => {}
     }
-}
-
-fn line(text: &str) -> String {
-    text.split(|c: char| c.is_control() || c == ' ')
-        .filter(|word| !word.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-fn cut(mut note: String) -> String {
-    const ELLIPSIS: &str = "…";
-    if note.len() > NOTE_BYTES {
-        note.truncate(note.floor_char_boundary(NOTE_BYTES - ELLIPSIS.len()));
-        note.push_str(ELLIPSIS);
-    }
-    note
 }
 
 // === the queue ===
@@ -471,7 +457,7 @@ mod tests {
         fn a_note_is_short_and_one_line_whatever_a_rule_says(message in "\\PC{0,2000}[\\n\\t\u{1b}é]{0,40}\\PC{0,200}") {
             let note = quoting(&message, &json!({}));
             prop_assert!(note.len() <= NOTE_BYTES);
-            prop_assert!(!note.contains(char::is_control));
+            prop_assert!(!note.contains(text::is_dangerous));
         }
     }
 }

@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_rule_name_cannot_break_the_page() {
         let page = page(|m| m.violation("a\"} 1\nforged{b=\"\\", EnforcementAction::Warn));
-        assert_line(&page, r#"wasmgate_violations_total{rule="a\"} 1\nforged{b=\"\\",action="warn"} 1"#);
+        assert_line(&page, r#"wasmgate_violations_total{rule="a\"} 1\\nforged{b=\"\\",action="warn"} 1"#);
     }
 
     #[test]

@@ -15,9 +15,10 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Outcome, Timings, mask};
+use crate::judge::Exemption;
 use crate::policy::Violation;
-use crate::review::Webhook;
-use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review};
+use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, Webhook};
+use crate::text;
 
 /// Labels of the process that writes records; equal for all of its records, so they are shared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -175,18 +176,6 @@ pub struct RecordedViolation {
     pub exempted: Option<Exemption>,
 }
 
-/// The exception that exempted a violation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Exemption {
-    /// `namespace/name` of the `WasiException`.
-    pub exception: String,
-    /// Its reason.
-    pub reason: String,
-    /// When it ends.
-    pub expires_at: Timestamp,
-}
-
 /// `result` of the event: what was decided, and on what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -323,9 +312,9 @@ impl Record {
             metrics: &self.timings,
             custom: self.uid().map(|request_uid| Custom { request_uid }),
         };
-        let mut line = serde_json::to_vec(&event)?;
-        line.push(b'\n');
-        Ok(line)
+        let line = serde_json::to_string(&event)?;
+        // People read it in a terminal too (`kubectl logs`).
+        Ok([text::json(&line).as_bytes(), b"\n"].concat())
     }
 
     /// The parsed line, for tests and for callers that show a record.

@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use super::args::{CheckOptions, GateOptions, OutputFormat};
 use super::manifest::{self, Manifest};
-use super::render::safe;
 use super::{Error, Exit, build, inspect, print};
 use crate::cluster;
 use crate::config::{self, Settings};
 use crate::grant::{self, load::Checked};
 use crate::policy::{Bundle, PolicySet};
+use crate::text;
 use crate::workload::{self, Kind, Kinds};
 
 /// One problem.
@@ -75,7 +75,7 @@ impl Report {
             Error::LoadGrants(grant::Error::CheckGrants { problems }) => {
                 self.problems.extend(problems.0.iter().map(of_grants));
             }
-            other => self.problem(origin, super::with_causes(other)),
+            other => self.problem(origin, text::lines(&text::chain(other)).into_owned()),
         }
     }
 }
@@ -207,12 +207,12 @@ fn text(report: &Report) -> String {
     for Problem { origin, field, value, message } in &report.problems {
         let field = field.as_ref().map(|field| format!(", {field}")).unwrap_or_default();
         let value = value.as_ref().map(|value| format!(": cannot be `{value}`")).unwrap_or_default();
-        let lines: Vec<_> = format!("{origin}{field}{value}: {message}").lines().map(safe).collect();
+        let lines = format!("{origin}{field}{value}: {message}");
         // Writing to a string cannot fail, here and below.
-        let _ = writeln!(out, "{}", lines.join("\n  "));
+        let _ = writeln!(out, "{}", text::lines(&lines).replace('\n', "\n  "));
     }
     for document in &report.not_checked {
-        let _ = writeln!(out, "not checked: {}", safe(document));
+        let _ = writeln!(out, "not checked: {}", text::visible(document));
     }
     let read = report.checked.iter().filter(|(_, many)| **many > 0);
     let read: Vec<_> = read.map(|(what, many)| format!("{what}: {many}")).collect();

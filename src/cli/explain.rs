@@ -9,6 +9,7 @@ use super::report::{ExplainOutcome, ObjectReport};
 use super::{Error, Exit, build, inspect, print, rehearse, render, suggest};
 use crate::admission::State;
 use crate::lookup::Inspector;
+use crate::text;
 
 /// Explains every object of the files. The exit code is 1 if an object would be denied; else 3 if an image could not be
 /// read or recognised, since its verdict is not known.
@@ -50,7 +51,7 @@ async fn explain(
 /// Shows progress on the terminal while registries are asked; prints nothing into a pipe.
 fn progress(index: usize, total: usize, manifest: &Manifest) {
     if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[Klooking at {} of {total}: {}", index + 1, render::safe(&manifest.described()));
+        eprint!("\r\x1b[Klooking at {} of {total}: {}", index + 1, text::line(&manifest.described()));
     }
 }
 

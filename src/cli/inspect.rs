@@ -1,5 +1,6 @@
 //! `wasmgate inspect`: shows what an image or a Wasm file is, and what it can call.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,11 +9,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::args::{InspectOptions, OutputFormat};
-use super::render::safe;
 use super::{Error, Exit, build, print};
 use crate::capability::interpreter;
 use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module, program};
 use crate::runtime;
+use crate::text;
 
 /// Columns of the output when it is not a terminal.
 const DEFAULT_WIDTH: u16 = 140;
@@ -86,9 +87,14 @@ fn show<T: serde::Serialize>(
 
 /// The value as JSON or YAML, with a final line break.
 pub fn formatted(value: &Value, output: OutputFormat) -> Result<Vec<u8>, Error> {
+    let json = serde_json::to_string_pretty(value).map_err(|e| Error::Format(e.to_string()))?;
     let mut text = match output {
-        OutputFormat::Yaml => serde_saphyr::to_string(value).map_err(|e| Error::Format(e.to_string()))?,
-        _ => serde_json::to_string_pretty(value).map_err(|e| Error::Format(e.to_string()))?,
+        OutputFormat::Yaml => match text::flow_yaml(&json) {
+            Cow::Borrowed(_) => serde_saphyr::to_string(value).map_err(|e| Error::Format(e.to_string()))?,
+            // JSON is YAML too, and in this style of it strings can hold escapes.
+            Cow::Owned(escaped) => escaped,
+        },
+        _ => text::json(&json).into_owned(),
     };
     if !text.ends_with('\n') {
         text.push('\n');
@@ -110,7 +116,7 @@ struct Lines(String);
 impl Lines {
     fn add(&mut self, label: &str, value: &str) {
         // Writing to a string cannot fail, here and below.
-        let _ = writeln!(self.0, "{label:<10} {}", safe(value));
+        let _ = writeln!(self.0, "{label:<10} {}", text::line(value));
     }
 }
 

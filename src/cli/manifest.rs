@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Error;
 use crate::review::GroupVersionKind;
+use crate::text;
 
 /// Largest manifest file, in bytes: several times what an API server accepts in one request.
 const FILE_LIMIT: u64 = 32 << 20;
@@ -78,7 +79,12 @@ pub fn read_strictly(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
 }
 
 fn display(path: &Path) -> String {
-    if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
+    if path == Path::new("-") {
+        "standard input".into()
+    } else {
+        // A folder may come from elsewhere, and with it the names in it.
+        text::visible(&path.display().to_string()).into_owned()
+    }
 }
 
 fn failed(path: &Path, message: &impl ToString) -> Error {

@@ -16,10 +16,10 @@ use crate::image::Evidence;
 use crate::inspection::ProgramClass;
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
+use crate::text;
 use crate::workload::Role;
 
 pub(super) use capabilities::label as capability;
-pub use words::safe;
 use words::{BOLD, CYAN, DIM, PLAIN, hanging};
 pub(super) use words::{GREEN, RED, YELLOW, paint};
 
@@ -41,8 +41,9 @@ fn word_of(fact: impl Serialize) -> String {
 /// The whole report of one object. The title has the verdict for readers who start at the top; the end has all of it,
 /// since that is what a terminal shows.
 pub fn report(report: &ObjectReport, width: u16) -> String {
-    let title = safe(&format!("{} {}/{}", report.kind, report.namespace, report.name));
-    let origin = paint(DIM, &safe(&report.origin));
+    let title = format!("{} {}/{}", report.kind, report.namespace, report.name);
+    let title = text::visible(&title);
+    let origin = paint(DIM, &text::visible(&report.origin));
     let mut out = format!("{}  {}  {origin}\n", paint(BOLD, &title), outcome(report));
     for container in &report.containers {
         out.push_str(&found(&container.found, width));
@@ -104,14 +105,14 @@ fn found(found: &Found, width: u16) -> String {
         (class, _) => class.as_str().to_string(),
     };
     let role = paint(DIM, role_word(found.role));
-    let name = paint(BOLD, &safe(&found.name));
+    let name = paint(BOLD, &text::visible(&found.name));
     // Writing to a string cannot fail, here and below.
     let _ = writeln!(out, "\n  {role} {name} {}", paint(CYAN, &what));
     // Not wrapped, so that it can be copied.
-    let _ = writeln!(out, "    image     {}", safe(&found.image));
+    let _ = writeln!(out, "    image     {}", text::visible(&found.image));
     let mut line = |style: Style, label: &str, value: &str| {
         let label = format!("    {}", paint(style, &format!("{label:<10}")));
-        out.push_str(&hanging(&label, TEXT_COLUMN, &safe(value), width));
+        out.push_str(&hanging(&label, TEXT_COLUMN, &text::line(value), width));
     };
     if let Some(digest) = found.digest.as_deref().filter(|digest| !found.image.ends_with(digest)) {
         line(PLAIN, "digest", digest);
@@ -145,7 +146,7 @@ fn carried(engine: &str, seen: Option<&Evidence>) -> String {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    {}", safe(line))).collect::<Vec<_>>().join("\n")
+    text.lines().map(|line| format!("    {}", text::visible(line))).collect::<Vec<_>>().join("\n")
 }
 
 const fn role_word(role: Role) -> &'static str {
@@ -184,7 +185,7 @@ fn diff(before: &Value, after: &Value) -> String {
                 ChangeTag::Insert => ('+', GREEN),
                 ChangeTag::Equal => (' ', PLAIN),
             };
-            let line = safe(change.value().trim_end_matches('\n'));
+            let line = text::visible(change.value().trim_end_matches('\n'));
             let _ = writeln!(out, "    {}", paint(style, format!("{sign} {line}").trim_end()));
         }
     }
@@ -206,13 +207,13 @@ fn verdict(report: &ObjectReport, width: u16) -> String {
     if let Some(grant) = &report.suggested_grant {
         let _ = writeln!(out, "    {}", paint(BOLD, "this grant would cover it all:"));
         for line in grant.lines() {
-            let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN, safe(line));
+            let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN, text::line(line));
         }
     }
     let warnings = report.remarks.iter().map(|line| (paint(YELLOW, "[warning]"), line));
     let notices = report.notices.iter().map(|line| (paint(DIM, "[note]"), line));
     for (label, line) in warnings.chain(notices) {
-        out.push_str(&hanging(&format!("    {label} "), VERDICT_COLUMN, &safe(line), width));
+        out.push_str(&hanging(&format!("    {label} "), VERDICT_COLUMN, &text::line(line), width));
     }
     out
 }
@@ -225,19 +226,19 @@ fn violation(judged: &JudgedViolation, width: u16) -> String {
         EnforcementAction::Audit => DIM,
     };
     let mut lines = judged.violation.message.lines();
-    let first = format!("[{}] {}", judged.violation.rule, lines.next().unwrap_or_default());
-    let wrapped = hanging("    ", VERDICT_COLUMN, &safe(&first), width);
-    let rule = format!("[{}]", safe(&judged.violation.rule));
+    let rule = format!("[{}]", text::visible(&judged.violation.rule));
+    let first = format!("{rule} {}", text::line(lines.next().unwrap_or_default()));
+    let wrapped = hanging("    ", VERDICT_COLUMN, &first, width);
     let mut out = wrapped.replacen(&rule, &paint(style, &rule), 1);
     for line in lines {
-        let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, safe(line));
+        let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, text::line(line));
     }
     if let Some(exempted) = &judged.exempted {
         let line = format!(
             "excepted by WasiException {} until {}: {}",
             exempted.exception, exempted.expires_at, exempted.reason
         );
-        let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, paint(DIM, &safe(&line)));
+        let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, paint(DIM, &text::line(&line)));
     }
     out
 }

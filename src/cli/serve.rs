@@ -1,8 +1,8 @@
 //! `wasmgate serve`: serves the two webhooks.
 
 mod cluster;
+mod log;
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,9 +12,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
-use super::args::{LogFormat, ServeOptions};
+use super::args::ServeOptions;
 use super::{Error, Exit, build};
 use crate::admission::Gate;
 use crate::audit::{DecisionLogOutput, Labels, Metrics, Outbox, Sink};
@@ -31,13 +30,9 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the serving certificate's expiry is read again.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Log filter unless `RUST_LOG` sets one. The gate itself logs problems of watches, each once; the Kubernetes client would
-/// also print responses that it cannot parse.
-const QUIET: &str = "info,opa_wasm=off,kube_client=off,kube_runtime=off";
-
 /// Serves until a signal stops it.
 pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
-    start_log(options.log_format);
+    log::start(options.log_format);
     let settings = build::settings_with(&options.gate, overrides(&options))?;
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::open(&settings.file.decision_log, metrics.drops())?;
@@ -155,20 +150,6 @@ fn overrides(options: &ServeOptions) -> Overrides {
         decision_log: options.decision_log.as_deref().map(log_output),
         ..Overrides::default()
     }
-}
-
-/// Starts the gate's own log, on standard error, so that standard output holds only decision records.
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(QUIET));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    // Only tests initialise it twice, when they run several commands in one process; the first one stays.
-    let _ = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
 }
 
 /// `-`, `off`, or a file; `none` is the former name of `off`.

@@ -12,15 +12,16 @@ use serde_json::json;
 use super::args::SuggestOptions;
 use super::manifest::Manifest;
 use super::report::{self, Kept};
-use super::{Error, Exit, build, print, rehearse, render};
+use super::{Error, Exit, build, print, rehearse};
 use crate::admission::{Ending, Examined, Judged, Rehearsal, Skip, State};
 use crate::capability::Entry;
-use crate::grant::draft::{GrantDraft, comment};
-use crate::grant::index::repository;
+use crate::grant::draft::GrantDraft;
+use crate::image::reference::repository;
 use crate::inspection::{Container, Inspection};
 use crate::judge::JudgedViolation;
 use crate::lookup::Inspector;
 use crate::policy::{EnforcementAction, MendedBy, Violation};
+use crate::text;
 use crate::workload::Workload;
 
 /// What would get one object admitted.
@@ -59,7 +60,7 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
     print(documents.join("---\n").as_bytes())?;
     for suggestion in &suggestions {
         for line in suggestion.warnings.iter().chain(&suggestion.blocked) {
-            anstream::eprintln!("{}: {}", render::safe(&suggestion.object), render::safe(line));
+            anstream::eprintln!("{}: {}", text::visible(&suggestion.object), text::line(line));
         }
     }
     let blocked = suggestions.iter().any(|s| !s.blocked.is_empty());
@@ -236,7 +237,7 @@ pub(super) fn grants(state: &State, rehearsal: &Rehearsal<Kept>) -> Vec<String> 
 
 /// One grant for each image, so that a sidecar does not get what the main container needs.
 fn drafts(workload: &Workload, open: &[Open], taken: &mut BTreeSet<(String, String)>) -> Vec<String> {
-    let mut images: Vec<(String, Vec<&Open>)> = Vec::new();
+    let mut images: Vec<(&str, Vec<&Open>)> = Vec::new();
     for one in open {
         let image = repository(&one.image);
         match images.iter_mut().find(|(known, _)| *known == image) {
@@ -245,7 +246,7 @@ fn drafts(workload: &Workload, open: &[Open], taken: &mut BTreeSet<(String, Stri
         }
     }
     let several = images.len() > 1;
-    let draft = |(image, list): (String, Vec<&Open>)| {
+    let draft = |(image, list): (&str, Vec<&Open>)| {
         let entries: Vec<_> = list.iter().flat_map(|open| open.entries.iter().cloned()).collect();
         let container = list.first().map(|open| open.container.as_str()).unwrap_or_default();
         let own = if workload.name.is_empty() { container } else { &workload.name };
@@ -254,7 +255,7 @@ fn drafts(workload: &Workload, open: &[Open], taken: &mut BTreeSet<(String, Stri
             name: &free_name(&dns_name(&wanted), &workload.namespace, taken),
             namespace: &workload.namespace,
             service_account: workload.service_account(),
-            images: &[image],
+            images: &[image.to_string()],
             entries: &entries,
         };
         draft.to_yaml()
@@ -283,7 +284,7 @@ fn dns_name(text: &str) -> String {
 impl Suggestion {
     /// Comments, then one document for each grant.
     pub fn to_yaml(&self) -> String {
-        let mut text = format!("# {}: {}\n", comment(&self.object), comment(&self.summary));
+        let mut text = format!("# {}: {}\n", text::visible(&self.object), text::line(&self.summary));
         for (label, lines) in [("warning", &self.warnings), ("denied", &self.blocked)] {
             for line in lines.iter().flat_map(|text| labelled(label, text)) {
                 // Writing to a string cannot fail.
@@ -298,8 +299,8 @@ impl Suggestion {
 /// The lines of a message; the first has the label in front.
 fn labelled(label: &str, text: &str) -> Vec<String> {
     let line = |(index, line): (usize, &str)| match index {
-        0 => format!("{label}: {}", comment(line)),
-        _ => format!("  {}", comment(line)),
+        0 => format!("{label}: {}", text::line(line)),
+        _ => format!("  {}", text::line(line)),
     };
     text.lines().enumerate().map(line).collect()
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::Error;
-use super::malformed::shorten;
 use super::reference::{Reference, spellings};
+use crate::text;
 
 /// How much of an unparsable entry its error message repeats, in characters.
 const SHOWN_CHARS: usize = 200;
@@ -21,7 +21,10 @@ impl RepositoryPrefix {
         if host != "localhost" && !host.contains(['.', ':']) {
             let message =
                 "it does not begin with a registry's host; write `docker.io/` before a name of Docker Hub";
-            return Err(Error::ParseReference { image: shorten(text, SHOWN_CHARS), message: message.into() });
+            return Err(Error::ParseReference {
+                image: text::quoted(text, SHOWN_CHARS),
+                message: message.into(),
+            });
         }
         // A valid prefix of an image name can be followed by one more segment.
         Reference::parse(&format!("{host}/{path}/x"))?;

@@ -4,9 +4,9 @@
 
 use super::annotation::crun_annotation;
 use super::entry::{self, At, Start, View, cut_function, is_root, names_wasm, needs_layers};
-use super::malformed::harmless;
 use super::names::{SLIGHTFILE, SPIN_TOML, WWS_TOML};
 use super::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, kind};
+use crate::text;
 
 /// Marks the evidence that summarises the rest.
 pub(super) const CONCLUSION: &str = "conclusion";
@@ -47,7 +47,7 @@ pub(super) fn own_class(facts: &ImageFacts) -> Option<&FileClass> {
 
 /// An unknown program, with the reason.
 pub fn unknown(reason: impl Into<String>) -> Program {
-    Program::Unknown { reason: harmless(&reason.into()) }
+    Program::Unknown { reason: text::visible(&reason.into()).into_owned() }
 }
 
 /// What the look-up concluded about the image as a whole.
@@ -246,7 +246,7 @@ fn places(view: &View<'_>, name: &str) -> Vec<String> {
 mod tests {
     use super::super::module;
     use super::*;
-    use crate::image::Evidence;
+    use crate::image::{Digest, Evidence};
 
     fn list(words: &[&str]) -> Vec<String> {
         words.iter().map(|word| (*word).to_string()).collect()
@@ -264,24 +264,13 @@ mod tests {
         let wasm = files.iter().filter(|(_, class)| *class == FileClass::Wasm);
         let modules = wasm.map(|(name, _)| command_module(name)).collect();
         ImageFacts {
-            digest: crate::image::Digest::of(b"d"),
-            manifest_digest: crate::image::Digest::of(b"m"),
             kind: ImageKind::Linux,
             shape,
             platform: "linux/amd64".into(),
-            evidence: Vec::new(),
-            entrypoint: Vec::new(),
-            cmd: Vec::new(),
-            working_dir: String::new(),
-            env: Vec::new(),
-            search_path: None,
             modules,
             files,
             scanned: true,
-            native: Vec::new(),
-            spin: None,
-            warnings: Vec::new(),
-            claims: Vec::new(),
+            ..ImageFacts::blank(&Digest::of(b"d"), &Digest::of(b"m"))
         }
     }
 

@@ -4,8 +4,9 @@ use std::fmt;
 
 use oci_spec::distribution::ParseError;
 
-use super::malformed::{Malformed, shorten};
+use super::malformed::Malformed;
 use super::{Digest, Error};
+use crate::text;
 
 /// Longest name that is parsed, in bytes. Valid names are shorter: a host of 255 and a port, a repository of 255, a tag
 /// of 128 and a `sha512` digest (`distribution:reference/regexp.go`, `reference.go`).
@@ -30,7 +31,8 @@ pub struct Reference {
 impl Reference {
     /// Parses an image name. Trims nothing, as Kubernetes does: a name with a space does not parse.
     pub fn parse(image: &str) -> Result<Self, Error> {
-        let refuse = |message: String| Error::ParseReference { image: shorten(image, SHOWN_CHARS), message };
+        let refuse =
+            |message: String| Error::ParseReference { image: text::quoted(image, SHOWN_CHARS), message };
         obvious_mistake(image).map_or(Ok(()), |message| Err(refuse(message)))?;
         let parsed: oci_spec::distribution::Reference =
             image.parse().map_err(|error| refuse(explain(image, &error)))?;
@@ -79,6 +81,14 @@ const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_OLDER: &str = "index.docker.io";
 const OFFICIAL: &str = "library/";
 
+/// Host and path of an image name as it is written, without tag and digest. Never fails, as [`spellings`] never does.
+pub fn repository(image: &str) -> &str {
+    let tagged = image.split_once('@').map_or(image, |(name, _)| name);
+    let last = tagged.rfind('/').map_or(0, |slash| slash + 1);
+    let colon = tagged.get(last..).and_then(|name| name.find(':'));
+    colon.and_then(|at| tagged.get(..last + at)).unwrap_or(tagged)
+}
+
 /// Every spelling of `host/repository` without tag and digest: `nginx`, `library/nginx` and `docker.io/nginx` are the
 /// same image. A name of another host has one spelling. Never fails, since patterns are compared with names that no
 /// registry would accept.
@@ -107,9 +117,9 @@ fn obvious_mistake(image: &str) -> Option<String> {
     if image.len() > LONGEST_NAME {
         return Some(format!("it has {} bytes and no valid name has more than {LONGEST_NAME}", image.len()));
     }
-    if image.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    if image.chars().any(|c| c.is_whitespace() || text::is_dangerous(c)) {
         return Some(
-            "it contains a space or a control character; Kubernetes trims nothing, remove it".into(),
+            "it contains a space, a control character or an invisible one; Kubernetes trims nothing, remove it".into(),
         );
     }
     if let Some((scheme, _)) = image.split_once("://") {
@@ -198,6 +208,22 @@ mod tests {
         }
         for odd in ["", "/", "docker.io/", "library/", "a//b", "docker.io"] {
             assert!(spellings(odd).contains(&odd.to_string()), "{odd}: {:?}", spellings(odd));
+        }
+    }
+
+    #[test]
+    fn the_repository_of_a_name_ends_before_its_tag_and_its_digest() {
+        for (image, expected) in [
+            ("nginx", "nginx"),
+            ("nginx:1", "nginx"),
+            ("localhost:5000/org/app", "localhost:5000/org/app"),
+            ("localhost:5000/org/app:v1@sha256:aa", "localhost:5000/org/app"),
+            ("ghcr.io/a@sha256:aa", "ghcr.io/a"),
+            ("", ""),
+            ("/", "/"),
+            ("a/:x", "a/"),
+        ] {
+            assert_eq!(repository(image), expected, "{image}");
         }
     }
 

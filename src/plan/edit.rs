@@ -79,7 +79,7 @@ fn edit(
         if workload.kind == Kind::DaemonSet {
             warn_of_daemon_set(spec, profile, context, notes);
         }
-        let site = sizing::SizingContext::new(workload, profile, context.cluster)?;
+        let site = sizing::SizingContext::new(workload, profile, context.cluster);
         sizing::size(spec, inspection, &site, notes)?;
     }
     pin::pin(spec, inspection, context.unpinned, notes)?;

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{ENTRYPOINT, Violation};
+use crate::text;
 
 /// Most characters of an unexpected value that a message shows.
 const SHOWN: usize = 120;
@@ -33,7 +34,8 @@ pub(super) fn violations(result_set: &Value) -> Result<Vec<Violation>, String> {
 
 fn violation(item: &Value) -> Result<Violation, String> {
     let rule = item.get("rule").and_then(Value::as_str);
-    let what = rule.map_or("a violation".into(), |rule| format!("a violation of rule `{}`", cut(rule)));
+    let what = rule
+        .map_or("a violation".into(), |rule| format!("a violation of rule `{}`", text::quoted(rule, SHOWN)));
     let wrong = |reason: &str| Err(format!("{}: {reason}", unexpected(&what, item)));
     // serde would accept an array as the fields in order.
     if !item.is_object() {
@@ -51,7 +53,7 @@ fn violation(item: &Value) -> Result<Violation, String> {
 }
 
 fn unexpected(what: &str, value: &Value) -> String {
-    let shown = cut(&value.to_string());
+    let shown = text::quoted(&value.to_string(), SHOWN);
     let kind = match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -61,14 +63,6 @@ fn unexpected(what: &str, value: &Value) -> String {
         Value::Object(_) => "an object",
     };
     format!("{what} is {kind}, `{shown}`")
-}
-
-fn cut(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]

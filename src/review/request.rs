@@ -12,6 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{GroupVersionKind, GroupVersionResource, Operation, Review};
+use crate::text;
 
 /// The only version of AdmissionReview that the gate supports (`kubernetes:staging/src/k8s.io/api/admission/v1/types.go`).
 pub const API_VERSION: &str = "admission.k8s.io/v1";
@@ -101,7 +102,9 @@ fn explain(body: &[u8], error: &serde_json::Error) -> String {
 fn check_version(api_version: Option<&str>, kind: Option<&str>) -> Result<(), String> {
     match kind {
         Some(KIND) => {}
-        Some(other) => return Err(format!("`kind` is `{}`, it must be `{KIND}`", quoted(other))),
+        Some(other) => {
+            return Err(format!("`kind` is `{}`, it must be `{KIND}`", text::quoted(other, QUOTED_CHARS)));
+        }
         None => return Err(format!("it has no `kind`, which must be `{KIND}`")),
     }
     match api_version {
@@ -109,7 +112,7 @@ fn check_version(api_version: Option<&str>, kind: Option<&str>) -> Result<(), St
         Some(other) => Err(format!(
             "`apiVersion` is `{}`, it must be `{API_VERSION}`; \
              list `v1` in `admissionReviewVersions` of the webhook configuration",
-            quoted(other)
+            text::quoted(other, QUOTED_CHARS)
         )),
         None => Err(format!("it has no `apiVersion`, which must be `{API_VERSION}`")),
     }
@@ -140,20 +143,10 @@ fn operation(text: Option<&str>) -> Result<Operation, String> {
         Some("CONNECT") => Ok(Operation::Connect),
         Some(other) => Err(format!(
             "`request.operation` is `{}`, it must be `CREATE`, `UPDATE`, `DELETE` or `CONNECT`",
-            quoted(other)
+            text::quoted(other, QUOTED_CHARS)
         )),
         None => Err("it has no `request.operation`".to_owned()),
     }
-}
-
-/// Foreign text, shortened and on one line, for a message.
-fn quoted(text: &str) -> String {
-    let mut short: String =
-        text.chars().take(QUOTED_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(QUOTED_CHARS).is_some() {
-        short.push('…');
-    }
-    short
 }
 
 // === the tolerant pass ===

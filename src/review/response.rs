@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::request::{API_VERSION, KIND};
+use crate::text;
 
 /// Longest warning that the API server passes on if there are many, in characters
 /// (`truncateItemRunes` in `kubernetes:staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go`).
@@ -127,10 +128,10 @@ struct Details<'a> {
 
 #[derive(Serialize)]
 struct WireCause<'a> {
-    reason: &'a str,
+    reason: Cow<'a, str>,
     message: Cow<'a, str>,
     #[serde(skip_serializing_if = "str::is_empty")]
-    field: &'a str,
+    field: Cow<'a, str>,
 }
 
 impl Response {
@@ -166,7 +167,7 @@ impl Refusal {
         Status {
             metadata: Empty {},
             outcome: "Failure",
-            message: lines(&self.message),
+            message: text::lines(&self.message),
             reason: self.reason,
             details: (!causes.is_empty()).then_some(Details { causes }),
             code: self.code,
@@ -176,19 +177,26 @@ impl Refusal {
 
 impl Cause {
     fn wire(&self) -> WireCause<'_> {
-        WireCause { reason: &self.reason, message: lines(&self.message), field: &self.field }
+        // Rules are named by their authors, and a field by the name of a container.
+        let (reason, field) = (text::visible(&self.reason), text::visible(&self.field));
+        WireCause { reason, message: text::lines(&self.message), field }
     }
 }
 
 /// The warnings as the API server will pass them on, one line each. If they do not fit together, each is cut to its
 /// limit, and a last one says how many are left out.
 fn fitted(warnings: &[String]) -> Vec<String> {
-    let lines: Vec<String> = warnings.iter().map(|text| line(text)).filter(|text| !text.is_empty()).collect();
+    let lines: Vec<String> = warnings
+        .iter()
+        .map(|text| text::line(text).trim().to_owned())
+        .filter(|text| !text.is_empty())
+        .collect();
     let chars = |lines: &[String]| lines.iter().map(|text| text.chars().count()).sum::<usize>();
     if chars(&lines) <= WARNINGS_CHARS {
         return lines;
     }
-    let lines: Vec<String> = lines.iter().map(|text| cut(text)).collect();
+    let lines: Vec<String> =
+        lines.iter().map(|text| text::shorten(text, WARNING_CHARS).into_owned()).collect();
     if chars(&lines) <= WARNINGS_CHARS {
         return lines;
     }
@@ -208,7 +216,11 @@ fn fitted(warnings: &[String]) -> Vec<String> {
 /// a value into its log. The result for equal values is equal.
 fn annotations(all: &BTreeMap<String, String>) -> BTreeMap<&str, String> {
     let sound = all.iter().filter(|(key, _)| is_annotation_key(key));
-    sound.map(|(key, value)| (key.as_str(), bounded(line(value)))).collect()
+    sound
+        .map(|(key, value)| {
+            (key.as_str(), text::shorten_bytes(text::line(value).trim(), ANNOTATION_BYTES).into_owned())
+        })
+        .collect()
 }
 
 /// Whether a key is valid after the name of the webhook and a slash: the name part of a qualified name
@@ -217,38 +229,6 @@ fn is_annotation_key(key: &str) -> bool {
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     let within = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     key.len() <= 63 && ends(key.chars().next()) && ends(key.chars().last()) && key.chars().all(within)
-}
-
-fn bounded(mut value: String) -> String {
-    const ELLIPSIS: &str = "…";
-    if value.len() > ANNOTATION_BYTES {
-        value.truncate(value.floor_char_boundary(ANNOTATION_BYTES - ELLIPSIS.len()));
-        value.push_str(ELLIPSIS);
-    }
-    value
-}
-
-/// A warning on one line without control characters, which the API server refuses.
-fn line(text: &str) -> String {
-    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// A message without control characters, which a terminal would interpret; its line breaks stay.
-fn lines(text: &str) -> Cow<'_, str> {
-    let obeyed = |c: char| c.is_control() && c != '\n';
-    if text.contains(obeyed) {
-        Cow::Owned(text.chars().map(|c| if obeyed(c) { ' ' } else { c }).collect())
-    } else {
-        Cow::Borrowed(text)
-    }
-}
-
-/// A warning cut at a character boundary.
-fn cut(text: &str) -> String {
-    if text.chars().nth(WARNING_CHARS).is_none() {
-        return text.to_owned();
-    }
-    text.chars().take(WARNING_CHARS - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -268,7 +248,7 @@ mod tests {
         let value: Value = serde_json::from_slice(&bytes).unwrap();
         let status = &value["response"]["status"];
         for message in [&status["message"], &status["details"]["causes"][0]["message"]] {
-            assert_eq!(message, "first\n- second  [31mred  x");
+            assert_eq!(message, "first\n- second \\u{1b}[31mred \\u{9b}x");
         }
     }
 
@@ -394,7 +374,7 @@ mod tests {
         let found = value["response"]["auditAnnotations"].as_object().unwrap();
         let kept: Vec<_> = found.keys().map(String::as_str).collect();
         assert_eq!(kept, ["a.b_c-d", "changed-again", "long", "verdict"]);
-        assert_eq!(found["verdict"], "a b c");
+        assert_eq!(found["verdict"], "a b\\u{1b}c");
         let long = found["long"].as_str().unwrap();
         assert!(long.len() <= ANNOTATION_BYTES && long.ends_with("é…"), "{}", long.len());
         assert_eq!(response.to_bytes(), response.to_bytes());
@@ -405,7 +385,7 @@ mod tests {
         let lines = fitted(&["é".repeat(3000), "a\nb\tc\u{7f}d\n".to_owned(), " \n".to_owned()]);
         assert_eq!(lines.len(), 2, "a warning without text is none");
         assert_eq!(lines[0], "é".repeat(3000));
-        assert_eq!(lines[1], "a b c d");
+        assert_eq!(lines[1], "a b c\\u{7f}d");
     }
 
     #[test]

@@ -16,8 +16,8 @@ use super::runwasi_wasmtime::RunwasiWasmtime;
 use super::spin::Spin;
 use super::youki::YoukiWasmtime;
 use crate::image::entry::{Start, View};
-use crate::image::source::shorten;
 use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Program, path, program};
+use crate::text;
 
 /// The runtime behind a RuntimeClass, which says what it starts from an image and what it hands over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ impl Family {
             return program::unknown(format!(
                 "`{}` leads through a name that has to be a folder, and files are not told from folders here; write \
                  the path without `..` and without a slash at its end",
-                shorten(argument, 200)
+                text::quoted(argument, 200)
             ));
         }
         match self.runtime().choose(&view) {
@@ -108,10 +108,7 @@ impl Family {
     /// Whether it can start a program, judged by the program and its packaging.
     fn can_start(self, facts: &ImageFacts, program: &Program) -> bool {
         let Program::Wasm { kind, packaging, modules } = program else { return false };
-        let mut features = modules
-            .iter()
-            .filter_map(|number| facts.modules.get(*number))
-            .flat_map(|module| &module.features);
+        let mut features = facts.modules_at(modules).flat_map(|module| &module.features);
         let runtime = self.runtime();
         runtime.runs(facts.shape, *kind, *packaging)
             && features.all(|feature| is_passed_over(*feature) || runtime.provides(*feature))
@@ -128,7 +125,7 @@ pub fn runnable_by(facts: &ImageFacts, program: &Program) -> BTreeSet<Family> {
 pub fn warnings(facts: &ImageFacts, program: &Program) -> Vec<String> {
     match program {
         Program::Wasm { kind, modules, .. } if *kind != ImageKind::SpinApp => {
-            modules.iter().filter_map(|number| warning(facts.modules.get(*number)?)).collect()
+            facts.modules_at(modules).filter_map(warning).collect()
         }
         _ => Vec::new(),
     }

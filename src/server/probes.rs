@@ -13,6 +13,7 @@ use axum::routing::get;
 use super::AdmissionHandler;
 use super::shutdown::Phase;
 use super::tls::Problem;
+use crate::text;
 
 /// Content type of the metrics
 /// (<https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>, "Protocol Negotiation").
@@ -42,10 +43,12 @@ async fn ready<G: AdmissionHandler>(State(routes): State<Arc<ProbeRoutes<G>>>) -
     match state
         .unwrap_or_else(|_| Err("the gate failed while it looked at its own state; see the log".to_owned()))
     {
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+        // The kubelet repeats it in an Event of the pod.
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, text::line(&reason).into_owned()),
         Ok(()) => match routes.certificate.load().as_deref() {
             None => (StatusCode::OK, "ok".to_owned()),
             Some(problem) => {
+                let problem = text::line(problem);
                 (StatusCode::OK, format!("ok, but the old certificate is still served: {problem}"))
             }
         },

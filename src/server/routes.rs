@@ -19,6 +19,7 @@ use super::{AdmissionHandler, Event, ServerOptions};
 use crate::review::Webhook;
 use crate::review::response::Refusal;
 use crate::review::{self, uid_of};
+use crate::text;
 
 /// How long after its budget the server stops waiting for the gate; part of [`ServerOptions::margin`].
 pub(super) const GRACE: Duration = Duration::from_millis(100);
@@ -131,7 +132,7 @@ fn json(bytes: Vec<u8>) -> Response {
 }
 
 async fn wrong_path<G: AdmissionHandler>(State(routes): State<Arc<WebhookRoutes<G>>>, uri: Uri) -> Response {
-    routes.refused(Refused::Path(uri.path().chars().take(80).collect()))
+    routes.refused(Refused::Path(text::quoted(uri.path(), 80)))
 }
 
 async fn wrong_method<G: AdmissionHandler>(State(routes): State<Arc<WebhookRoutes<G>>>) -> Response {
@@ -217,7 +218,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    Err(Refused::ContentType(text.chars().take(80).collect()))
+    Err(Refused::ContentType(text::quoted(text, 80)))
 }
 
 /// Budget of the gate: the configured one, or the API server's timeout minus the margin if that is less. A

@@ -7,6 +7,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::Error;
+use crate::text;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -50,17 +51,8 @@ pub fn bounded(mut config: Config, read: Duration) -> Result<Client, Error> {
 }
 
 /// An error and its causes in one line, each said once.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect()
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    text::excerpt(&text::chain(error), LONGEST)
 }
 
 /// Most characters of an error to show: an API server may answer with a whole page.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::client::chain;
 use super::resource::{Key, Watched};
+use crate::text;
 
 /// Health of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,8 +197,7 @@ fn words(watched: Watched, error: &watcher::Error) -> String {
         404 if watched.is_custom() => "not found: apply manifests/crds".into(),
         404 => format!("not found: this API server does not serve {}", watched.resource().api_version),
         code => {
-            let message: String = status.message.chars().take(200).collect();
-            format!("the API server answered {verb} with {code}: {message}")
+            format!("the API server answered {verb} with {code}: {}", text::excerpt(&status.message, 200))
         }
     }
 }

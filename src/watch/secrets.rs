@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use super::client::chain;
 use super::resource::{Item, Store};
 use crate::registry::{Login, PullSecrets, Pulled, Puller};
+use crate::text;
 
 /// Limits for reading pull secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,8 +183,7 @@ impl ApiPullSecrets {
     async fn entry(&self, namespace: &str, name: &str) -> Result<Arc<CachedSecret>, String> {
         // A user chose the name, and it becomes part of a URL path.
         if !is_name(name) || !is_name(namespace) {
-            let shown: String = name.chars().take(64).collect();
-            return Err(format!("`{}` is not the name of a secret", shown.escape_debug()));
+            return Err(format!("`{}` is not the name of a secret", text::quoted(name, 64)));
         }
         let key = (namespace.to_string(), name.to_string());
         if let Some(entry) = self.cache.get(&key).await {
@@ -292,7 +292,7 @@ fn logins(body: &[u8]) -> Result<Vec<Login>, String> {
         "kubernetes.io/dockerconfigjson" => ".dockerconfigjson",
         "kubernetes.io/dockercfg" => ".dockercfg",
         other => {
-            let shown: String = other.chars().take(64).collect();
+            let shown = text::quoted(other, 64);
             return Err(format!(
                 "its type is `{shown}`; registry credentials are in one of type kubernetes.io/dockerconfigjson"
             ));

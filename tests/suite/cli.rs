@@ -3,6 +3,7 @@
 mod check;
 mod diff;
 mod explain;
+mod foreign_text;
 mod real;
 mod serve;
 mod suggest;

@@ -14,6 +14,7 @@ use super::super::{Outcome, Stage, Timings};
 use super::labels::Verb;
 use crate::policy::EnforcementAction;
 use crate::review::{Operation, Webhook};
+use crate::text;
 
 /// Upper bounds of the duration buckets, in seconds: from 50 µs, the target for a Linux pod, to 10 s, the default
 /// webhook timeout of Kubernetes.
@@ -133,7 +134,8 @@ impl Reviews {
 
     /// Counts a violation by rule and enforcement action.
     pub(super) fn violation(&self, rule: &str, action: EnforcementAction) {
-        let rule = if self.admit_rule(rule) { rule } else { OTHER };
+        let rule = shown(rule);
+        let rule = if self.admit_rule(&rule) { &*rule } else { OTHER };
         self.violations.get_or_create(&RuleLabels { rule: rule.to_string(), action }).inc();
     }
 
@@ -148,6 +150,12 @@ impl Reviews {
 
     /// Counts a bundle that could not be evaluated.
     pub(super) fn policy_failure(&self, bundle: &str) {
-        self.policy_failures.get_or_create(&BundleLabels { bundle: bundle.to_string() }).inc();
+        self.policy_failures.get_or_create(&BundleLabels { bundle: shown(bundle) }).inc();
     }
+}
+
+/// A name that a bundle or a rule gives itself, as the value of a label.
+fn shown(name: &str) -> String {
+    const LONGEST: usize = 128;
+    text::shorten(&text::visible(name), LONGEST).into_owned()
 }

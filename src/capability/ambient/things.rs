@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::Host;
 use crate::capability::{Access, Capability, Entry, HostPattern, path};
 use crate::runtime::{Extra, Files, HttpServer, Things, Variables};
+use crate::text;
 
 /// What a program is handed.
 pub(super) fn of(host: &Host<'_>, things: &Things) -> Vec<Entry> {
@@ -122,7 +123,7 @@ fn host_process(how: &str) -> [Entry; 2] {
 /// The tree below the container's working directory, and the mounts in it. If a mount contains it, it is part of that
 /// mount.
 fn working_directory(host: &Host<'_>) -> Vec<Entry> {
-    let directory = path::clean(host.pod.working_dir().unwrap_or(&host.facts.working_dir));
+    let directory = text::clean_path(host.pod.working_dir().unwrap_or(&host.facts.working_dir));
     let opened = format!("{} opens the working directory {directory}", host.runtime());
     let at = |entry: &Entry| entry.path.clone().unwrap_or_default();
     let (mut below, around): (Vec<Entry>, Vec<Entry>) = host
@@ -164,9 +165,8 @@ fn whole_network(host: &Host<'_>) -> Vec<Entry> {
     if host.pod.is_on_host_network() {
         evidence.push_str(" of the node (hostNetwork)");
     }
-    let any = HostPattern::ANY.to_string();
     let mut entries: Vec<Entry> = [Capability::NetTcpConnect, Capability::NetUdp, Capability::NetDns]
-        .map(|capability| Entry::new(capability, &*evidence).to_host(&*any))
+        .map(|capability| Entry::new(capability, &*evidence).to_host(HostPattern::ANY))
         .into();
     entries.push(Entry::new(Capability::NetListen, evidence));
     entries
@@ -187,7 +187,7 @@ fn http(host: &Host<'_>, server: HttpServer) -> [Entry; 2] {
     let outbound = format!("{runtime} sends outgoing requests anywhere");
     let (port, evidence) = listening(host, server.address, server.port);
     [
-        Entry::new(Capability::HttpOutbound, outbound).to_host(HostPattern::ANY.to_string()),
+        Entry::new(Capability::HttpOutbound, outbound).to_host(HostPattern::ANY),
         Entry { port, ..Entry::new(Capability::HttpInbound, format!("{runtime} {evidence}")) },
     ]
 }

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::compare::{Changed, Delta, Difference, Presence, Sizes};
 use crate::capability::Entry;
-use crate::cli::render::{GREEN, RED, YELLOW, capability, paint, safe, title};
+use crate::cli::render::{GREEN, RED, YELLOW, capability, paint, title};
+use crate::text;
 
 /// A line about an added or removed item.
 struct Line {
@@ -25,7 +26,10 @@ fn lines(difference: &Difference) -> Vec<Line> {
 fn of<T>(what: &'static str, delta: &Delta<T>, text: impl Fn(&T) -> String) -> Vec<Line> {
     let added = delta.added.iter().map(|item| (true, item));
     let removed = delta.removed.iter().map(|item| (false, item));
-    added.chain(removed).map(|(added, item)| Line { added, what, text: safe(&text(item)) }).collect()
+    added
+        .chain(removed)
+        .map(|(added, item)| Line { added, what, text: text::visible(&text(item)).into_owned() })
+        .collect()
 }
 
 /// The capability with its first piece of evidence.
@@ -85,7 +89,7 @@ fn heading(difference: &Difference) -> String {
         Presence::Kept => format!("{} -> {}", difference.image.old, difference.image.new),
     };
     let named = if difference.name.is_empty() { images } else { format!("{}  {images}", difference.name) };
-    safe(&named)
+    text::visible(&named).into_owned()
 }
 
 /// The text for a terminal; a pipe gets it without colours.
@@ -95,14 +99,18 @@ pub fn text(differences: &[Difference]) -> String {
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(out, "{}", title(&heading(difference)));
         if let Some(why) = &difference.unread {
-            let _ = writeln!(out, "  {}", paint(YELLOW, &safe(&format!("not known what it can do: {why}"))));
+            let _ = writeln!(
+                out,
+                "  {}",
+                paint(YELLOW, &text::line(&format!("not known what it can do: {why}")))
+            );
         }
         for line in lines(difference) {
             let (sign, style) = if line.added { ('+', RED) } else { ('-', GREEN) };
             let _ = writeln!(out, "  {}", paint(style, &format!("{sign} {} {}", line.what, line.text)));
         }
         for change in changes(difference) {
-            let _ = writeln!(out, "    {}", safe(&change));
+            let _ = writeln!(out, "    {}", text::line(&change));
         }
         if difference.is_empty() {
             let _ = writeln!(out, "    no difference");
@@ -156,7 +164,7 @@ pub fn markdown(differences: &[Difference]) -> String {
 
 /// A code span for a table cell: its fence is longer than any run of backticks in the text, and bars are escaped.
 fn code(text: &str) -> String {
-    let text = safe(text).replace('|', "\\|");
+    let text = text::visible(text).replace('|', "\\|");
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
     let fence = "`".repeat(longest + 1);
     let blank = if longest > 0 { " " } else { "" };

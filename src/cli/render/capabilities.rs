@@ -6,11 +6,12 @@ use std::fmt::Write as _;
 use anstyle::Style;
 
 use super::word_of;
-use super::words::{BOLD, DIM, PLAIN, RED, YELLOW, columns, hanging, paint, safe, wrap};
+use super::words::{BOLD, DIM, PLAIN, RED, YELLOW, columns, hanging, paint, wrap};
 use crate::capability::{Capability, Entry};
 use crate::cli::report::{Capabilities, Container};
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
+use crate::text;
 
 const HEADER: [&str; 5] = ["CAPABILITY", "REQUIRED", "AMBIENT", "EFFECTIVE", "GRANTED BY"];
 const INDENT: usize = 4;
@@ -34,7 +35,7 @@ pub(super) fn table(container: &Container, violations: &[JudgedViolation], width
     if rows.is_empty() && idle.is_empty() {
         return String::new();
     }
-    let mut out = format!("\n  {} {}\n", paint(BOLD, "capabilities of"), safe(name));
+    let mut out = format!("\n  {} {}\n", paint(BOLD, "capabilities of"), text::visible(name));
     if !rows.is_empty() {
         out.push_str(&laid_out(&rows, usize::from(width)));
     }
@@ -86,8 +87,9 @@ fn deciding(container: &str, entry: &Entry, violations: &[JudgedViolation]) -> S
 
 fn row(name: &str, [required, ambient]: [bool; 2], granted: &str, seen: &str, style: Style) -> Row {
     let mark = |yes: bool| if yes { "yes" } else { "no" }.to_string();
-    let cells = [safe(name), mark(required), mark(ambient), mark(required && ambient), safe(granted)];
-    Row { cells, seen: safe(seen), style }
+    let shown = |text: &str| text::visible(text).into_owned();
+    let cells = [shown(name), mark(required), mark(ambient), mark(required && ambient), shown(granted)];
+    Row { cells, seen: shown(seen), style }
 }
 
 fn granters(entry: &Entry) -> String {
@@ -117,7 +119,7 @@ fn grouped(entries: &[&Entry]) -> Vec<(String, String)> {
 fn out_of_reach(capabilities: &Capabilities) -> Vec<String> {
     let effective = || capabilities.effective.iter().map(|effective| &effective.entry);
     let idle = capabilities.ambient.iter().filter(|a| !effective().any(|e| same(a, e)));
-    idle.map(|entry| safe(&label(entry))).collect()
+    idle.map(|entry| text::visible(&label(entry)).into_owned()).collect()
 }
 
 fn same(a: &Entry, b: &Entry) -> bool {
@@ -132,7 +134,7 @@ pub fn label(entry: &Entry) -> String {
 
 fn parameters(entry: &Entry) -> String {
     let access = entry.access.map(word_of);
-    let texts = [entry.path.clone(), access, entry.host.clone(), entry.name.clone()];
+    let texts = [entry.path.clone(), access, entry.host.clone().map(String::from), entry.name.clone()];
     let port = entry.port.map(|port| format!(":{port}"));
     let secret = entry.secret.then(|| "(secret)".to_string());
     let words = texts.into_iter().chain([port, secret]).flatten().filter(|word| !word.is_empty());
