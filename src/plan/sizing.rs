@@ -2,6 +2,7 @@
 //! or was filled in by a LimitRange gets the profile's size, raised to what the program needs to start.
 
 mod container;
+mod filled;
 mod limit_range;
 mod resource;
 mod settle;
@@ -14,11 +15,12 @@ use crate::quantity::Quantity;
 use crate::runtime::{Compiler, Profile, SizingMode};
 use crate::workload::{Role, Workload};
 
-use super::draft::{Error, Notes, Object};
+use super::draft::{CHANGED_ANNOTATION, Error, Notes, Object};
 use super::floor;
 use super::sum::Total;
 use container::ContainerSizing;
-use limit_range::{Bounds, Hint, pod_bounds};
+use filled::Filled;
+use limit_range::{Bounds, pod_bounds};
 use resource::{PodResources, Resource};
 use settle::{Pair, Proposal};
 use total::{fit_total, warn_of_total};
@@ -38,7 +40,7 @@ pub(super) struct SizingContext<'a> {
     /// What the namespace's `LimitRange`s allow the pod as a whole.
     memory_total: Total,
     cpu_total: Total,
-    hint: Hint<'a>,
+    filled: Filled<'a>,
 }
 
 /// The sizes of the profile, rounded to the steps in which they are written.
@@ -68,15 +70,17 @@ impl Defaults {
 }
 
 impl<'a> SizingContext<'a> {
-    /// Gathers what the profile, the namespace and the pod's annotations say.
+    /// Gathers what the profile, the namespace and the pod's metadata say.
     pub(super) fn new(
         workload: &'a Workload,
+        metadata: Option<&Object>,
         profile: &'a Profile,
         cluster: &'a Cluster,
     ) -> Result<Self, Error> {
         let namespace = workload.namespace.as_str();
         let items = cluster.limit_ranges.get(namespace).map_or(&[][..], Vec::as_slice);
-        let annotation = workload.annotations.get(LIMIT_RANGER_ANNOTATION).map_or("", String::as_str);
+        let annotation = |name| workload.annotations.get(name).map_or("", String::as_str);
+        let annotations = (annotation(LIMIT_RANGER_ANNOTATION), annotation(CHANGED_ANNOTATION));
         Ok(Self {
             profile,
             namespace,
@@ -85,7 +89,7 @@ impl<'a> SizingContext<'a> {
             cpu_bounds: Bounds::read(items, "Container", Resource::Cpu, namespace)?,
             memory_total: pod_bounds(items, Resource::Memory, namespace)?,
             cpu_total: pod_bounds(items, Resource::Cpu, namespace)?,
-            hint: Hint::read(annotation),
+            filled: Filled::read(items, namespace, metadata, annotations)?,
         })
     }
 
