@@ -109,8 +109,9 @@ impl Inspector {
     }
 
     /// Facts about one image of a pod. The pod's pull secrets are tried before the platform's own credentials, as in
-    /// the kubelet. Results that needed them are remembered only for pods that hold the same secrets. Facts by digest
-    /// are shared: a caller who knows a digest may know what it is. The secrets are not read when the image is public.
+    /// the kubelet. Results that needed them are remembered only for pods that hold the same secrets, also where the image
+    /// is named by its digest: otherwise the answer would depend on who asked before. Facts are shared, so a second
+    /// look-up costs one request for the manifest. The secrets are not read when the image is public.
     pub async fn inspect_for(
         &self,
         image: &str,

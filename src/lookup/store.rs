@@ -24,7 +24,7 @@ use super::cache::Known;
 use crate::image::{self, ImageFacts};
 
 /// Raised whenever the meaning of a record changes without its form showing it.
-const SCHEMA: u32 = 6;
+const SCHEMA: u32 = 7;
 
 /// Memory of the database for pages, in bytes: what is read often is in the gate's own memory.
 const PAGE_CACHE: usize = 4 << 20;
