@@ -137,6 +137,8 @@ pub enum Feature {
     /// Machine code of WasmEdge's own compiler in a section called `wasmedge`, which other engines pass over
     /// (`WasmEdge:lib/loader/ast/module.cpp`).
     WasmedgeMachineCode,
+    /// Wasm text, which is assembled first.
+    Text,
 }
 
 /// A function or instance that a binary imports or exports.
