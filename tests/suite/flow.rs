@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cases;
+mod gone_class;
 mod laws;
 mod properties;
 mod record;

@@ -9,7 +9,7 @@ import data.wasmgate.lib.text
 #   writes the digest on every new pod under a Wasm class, so an image without one came past it: the webhook did not
 #   run, or the image of a pod was changed, or an ephemeral container added. Every program that such a pod starts
 #   counts, Linux ones too: the tag of one may become a Wasm program. An update that cannot change an image is not held
-#   up by it, and neither is one by an ephemeral container that was there before: nobody can change or remove it. All
+#   up by it, and neither is one by an ephemeral container that was there before: it cannot be changed or removed. All
 #   other rules go on to judge such a container, by what its tag means now.
 # custom:
 #   remedy: Write the image as the message shows it. For a new pod, see that the mutating webhook is called.
