@@ -1,5 +1,5 @@
-# `make` lists what there is. Rust is all that `run`, `fmt`, `lint` and `bench` need; `test`, `cluster` and `policies` need Go too,
-# for the real programs that they build once from their pinned modules under tools/.
+# `make` lists the targets. `run`, `fmt`, `lint` and `bench` need only Rust; `test`, `cluster` and `policies` also need
+# Go, for the real programs that they build once from the pinned modules under tools/.
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -7,7 +7,7 @@ SHELL := bash
 # The programs that tests talk to.
 TOOLS := opa regal registry crane oras crdcheck nodeoracle etcd kube-apiserver kube-controller-manager kube-scheduler kubectl helm
 CARGO ?= cargo
-# Further arguments for cargo test: make test ARGS='--test suite -- flow:: mixed'
+# More arguments for cargo test: make test ARGS='--test suite -- flow:: mixed'
 ARGS ?=
 
 .PHONY: help
@@ -26,15 +26,15 @@ cluster: ## Start a Kubernetes on loopback with the gate in front of it, and pri
 	tools/cluster/up
 
 .PHONY: cluster-down
-cluster-down: ## End that Kubernetes and leave nothing of it
+cluster-down: ## Stop that Kubernetes and remove all its files
 	tools/cluster/down
 
 .PHONY: install
-install: ## Build the gate and put it where cargo puts programs
+install: ## Build the gate and install it with cargo
 	$(CARGO) install --locked --path .
 
 .PHONY: test
-test: tools producers ## Build the real tools if need be and run every test
+test: tools producers ## Build the tools if they are missing, and run all tests
 	paths=$$(tools/build --path $(TOOLS)); \
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
 	$(CARGO) test --locked $(ARGS)
@@ -48,7 +48,7 @@ tools: ## Build opa, regal, a registry, a Kubernetes control plane and the rest 
 	@tools/build $(TOOLS) >/dev/null
 
 .PHONY: producers
-producers: ## Bring binaries of real compilers and toolchains into a cache that is keyed by version
+producers: ## Download binaries of real compilers and toolchains into a cache that is keyed by version
 	@tests/fixtures/producers/fetch
 
 .PHONY: bench

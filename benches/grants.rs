@@ -1,5 +1,5 @@
-//! What finding the grants of a container costs with one, a hundred and ten thousand of them: the same. And what it gives
-//! that their host patterns are parsed when they are loaded.
+//! The time to find the grants of a container among one, a hundred and ten thousand: it stays the same. And what is
+//! gained by parsing host patterns when grants are loaded.
 //!
 //! `cargo bench --bench grants`
 
@@ -38,8 +38,8 @@ fn capabilities() -> Value {
     ])
 }
 
-/// The one grant that matches, among `others` of the shapes that a large cluster has: other namespaces, other accounts of the
-/// same namespace, and grants for namespaces by label.
+/// The only matching grant among `others` of the shapes in a large cluster: for other namespaces, for other accounts of
+/// the same namespace, and for namespaces by label.
 fn grants(others: usize) -> Grants {
     let subjects = |account: &str| json!({"serviceAccounts": [account], "images": ["ghcr.io/myorg/orders*"]});
     let mine = json!({"subjects": subjects("orders"), "capabilities": capabilities()});
@@ -76,7 +76,7 @@ fn matching(criterion: &mut Criterion) {
         Entry::new(Capability::Stdio, "bench"),
     ];
     let mut group = criterion.benchmark_group("grants");
-    // With one grant most of the index is empty, and an empty map hashes nothing: a hundred is the fair neighbour.
+    // With one grant most of the index is empty, and an empty map hashes nothing: a hundred is the fair comparison.
     for others in [0, 99, 9_999] {
         let grants = grants(others);
         let id = BenchmarkId::new("match and cover", grants.len());
@@ -93,8 +93,8 @@ fn matching(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Two hundred host patterns, the last of which covers what is reached: parsed for each question, as a text would have to
-/// be, and parsed once.
+/// Two hundred host patterns, of which the last matches: parsed for each question, as texts would have to be, and
+/// parsed once.
 fn hosts(criterion: &mut Criterion) {
     let texts: Vec<String> = (0..200).map(|n| format!("https://api-{n}.example.com")).collect();
     let parse = |text: &String| text.parse::<HostPattern>().unwrap();

@@ -1,8 +1,8 @@
-//! What it costs to read the bytes of a module: small ones, and real ones of megabytes that
-//! `tests/fixtures/producers/fetch` brought; one that is not there is left out with a note.
+//! The cost of reading a module: small ones, and real ones of megabytes that `tests/fixtures/producers/fetch`
+//! downloaded; skips those that are absent, with a note.
 //!
-//! `cargo bench --bench image`; `cargo bench --bench image -- python` for the component of a Python program alone. What a
-//! reading takes at most beside the bytes is printed first, as the kernel counts it.
+//! `cargo bench --bench image`; `cargo bench --bench image -- python` for the component of a Python program alone. It
+//! first prints the most memory that reading takes besides the bytes, according to the kernel.
 //!
 //! `benches/beside` measures whole processes, start-up included, on that component of 18.4 MB, with the gate's own code
 //! optimised and its dependencies at `opt-level = 1`, on two shared cores:
@@ -46,9 +46,9 @@ fn kernel_count(field: &str) -> usize {
     line.trim_start_matches(':').split_whitespace().next().unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// Prints what reading takes at most beside the bytes themselves.
+/// Prints the most memory that reading takes besides the bytes themselves.
 fn peak(name: &str, bytes: &[u8]) {
-    // Forgets the peak so far (`proc_pid_clear_refs(5)`).
+    // Resets the peak (`proc_pid_clear_refs(5)`).
     fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = kernel_count("VmRSS");
     let facts = module::read(bytes, "bench").unwrap();

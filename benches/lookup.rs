@@ -1,8 +1,8 @@
-//! What a question about an image costs when the answer is known, and what an answer costs to remember.
+//! The time of a look-up whose answer is known, and the memory of a remembered answer.
 //!
-//! `cargo bench --bench lookup`; `LOOKUP_DIGESTS=5000` makes the first part shorter. The memory of 100 000 remembered
-//! digests is measured first and printed: how much the process grew, as the kernel counts it, with facts of a Wasm artifact
-//! with a dozen imports.
+//! `cargo bench --bench lookup`; `LOOKUP_DIGESTS=5000` shortens the first part. It first measures and prints the memory
+//! of 100 000 remembered digests: the growth of the process according to the kernel, with facts of a Wasm artifact with
+//! a dozen imports.
 //!
 //! Measured on two shared cores, with dependencies at `opt-level = 1`, medians of four runs: a warm tag 0.48 µs, a warm
 //! digest 0.46 µs; 4.7 KB for a digest with its name, the facts of which have 1.4 KB of JSON.
@@ -62,7 +62,7 @@ fn module() -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
-/// A layout with one artifact in so many manifests, which differ in an annotation only; their digests.
+/// A layout with one artifact in this many manifests, which differ only in an annotation; their digests.
 fn layout(folder: &Path, manifests: usize) -> Vec<String> {
     fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
     fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();

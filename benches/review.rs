@@ -1,4 +1,4 @@
-//! What a review costs: a whole review in process (without TLS) and each stage alone, with warm image facts.
+//! The time of a review: a whole one in process (without TLS), and each stage alone, with known image facts.
 //!
 //! `cargo bench --bench review`; `cargo bench --bench review -- stage` for the stages alone.
 
@@ -34,8 +34,8 @@ fn samples() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests/samples")
 }
 
-/// The sample images and grants behind the embedded baseline, with the decision log switched off or going to a file
-/// that nobody keeps.
+/// The sample images and grants with the embedded baseline, and the decision log switched off or written to a file that
+/// is not kept.
 fn gate(runtime: &Runtime, output: DecisionLogOutput) -> Gate {
     let layouts = [("samples.example".to_string(), samples().join("images"))].into();
     let images = lookup::LookupOptions {
@@ -58,7 +58,7 @@ fn gate(runtime: &Runtime, output: DecisionLogOutput) -> Gate {
     Gate::new(state, inspector, sink, metrics, Labels::new("bench", &[].into()))
 }
 
-/// A sample review, filled up to the 7 KB that a pod of a real cluster has.
+/// A sample review, padded to the 7 KB of a typical pod in a real cluster.
 fn body(name: &str) -> Vec<u8> {
     let text = std::fs::read(samples().join(format!("reviews/{name}.json"))).unwrap();
     let mut review: Value = serde_json::from_slice(&text).unwrap();

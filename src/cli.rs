@@ -3,6 +3,7 @@
 pub mod args;
 pub mod build;
 pub mod check;
+pub mod diff;
 pub mod explain;
 pub mod inspect;
 pub mod manifest;
@@ -31,6 +32,8 @@ pub enum Exit {
     Unread,
     /// Something that was checked cannot be used.
     Invalid,
+    /// Of two things that were compared, the new one can do more.
+    Added,
 }
 
 /// An error with its causes. Many a message quotes its cause already, which is then not said again.
@@ -140,6 +143,7 @@ pub fn run() -> Result<Exit, Error> {
         Command::Explain(options) => block_on(explain::run(options)),
         Command::Suggest(options) => block_on(suggest::run(options)),
         Command::Check(options) => block_on(check::run(options)),
+        Command::Diff(options) => block_on(diff::run(options)),
         Command::Inspect(options) => block_on(inspect::run(options)),
     }
 }

@@ -1,12 +1,12 @@
-//! What an image is: its digest, its kind and the evidence for it, what its code can call, and what it needs to
-//! start. Facts are keyed by digest and never change. Nothing here touches a registry or a disk: bytes come from a
+//! What an image is: its digest, its kind and the evidence for it, what its code can call, and what it needs to start.
+//! Facts are keyed by digest and never change. Nothing here touches a registry or a disk: bytes come from a
 //! [`source::Source`], which other modules implement.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-/// What kind of program an image holds, as far as placement is concerned.
+/// The kind of program in an image, which decides where a pod is placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImageKind {
@@ -14,13 +14,13 @@ pub enum ImageKind {
     Linux,
     /// A core module (WASI preview 1).
     Module,
-    /// A component that is started as a command (`wasi:cli/run`).
+    /// A component that starts as a command (`wasi:cli/run`).
     Component,
     /// A component that answers HTTP (`wasi:http/incoming-handler`).
     HttpComponent,
-    /// A Spin application, started from its locked app.
+    /// A Spin application, which starts from its locked app.
     SpinApp,
-    /// Wasm or an artifact that no known runtime can start as a pod, or something nobody recognised.
+    /// Wasm or an artifact that no known runtime can start as a pod, or something that was not recognised.
     Unknown,
 }
 
@@ -30,7 +30,7 @@ impl ImageKind {
         matches!(self, Self::Module | Self::Component | Self::HttpComponent | Self::SpinApp)
     }
 
-    /// The kind as it is written in configuration, records and messages.
+    /// The name of the kind in configuration, records and messages.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Linux => "linux",
@@ -43,7 +43,7 @@ impl ImageKind {
     }
 }
 
-/// How the program is packed. The names are those of the field's own tools.
+/// How the program is packed, by the names that the tools themselves use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shape {
@@ -53,7 +53,7 @@ pub enum Shape {
     RunwasiLayers,
     /// `spin registry push`: content layers and a locked app.
     SpinArtifact,
-    /// A Spin app of before Spin 2, whose locked app is the config: no shim starts it.
+    /// A Spin app from before Spin 2, whose locked app is the config: no shim starts it.
     SpinLegacy,
     /// A root file system with `/spin.toml`, started by the command `/`.
     SpinRootfs,
@@ -73,7 +73,7 @@ pub enum Shape {
     Other,
 }
 
-/// Who compiles the module: this decides the memory floor by a factor of seven.
+/// How the module is stored, which decides who compiles it. The memory floor differs by a factor of seven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Packaging {
@@ -83,25 +83,25 @@ pub enum Packaging {
     RootFilesystem,
 }
 
-/// Something that an image's config says of the image's bytes and that is not so. Nobody checks these claims when an
-/// image is pushed or started, so nothing is decided by them; a wrong one says that the image was not made by the
-/// usual tools, or that its layer was exchanged.
+/// A false statement of an image's config about the image's bytes. Nothing checks such statements when an image is
+/// pushed or started, so nothing is decided by them. A false one shows that unusual tools made the image, or that its
+/// layer was exchanged.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Claim {
     /// The config's field, such as `component.imports`.
     pub field: String,
-    /// What only the config says; empty when the bytes have more than it says.
+    /// What only the config states; empty when the bytes have more than it states.
     pub claimed: String,
-    /// What only the bytes say; empty when the config says more than they have.
+    /// What only the bytes have; empty when the config states more than they have.
     pub found: String,
 }
 
-/// One thing that was seen and what follows from it.
+/// One observation, from which the kind follows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Evidence {
     /// Where it was seen, such as `manifest.config.mediaType` or `layer sha256:… bytes 0..8`.
     pub seen: String,
-    /// What stood there.
+    /// What was found there.
     pub value: String,
 }
 
@@ -115,7 +115,7 @@ pub enum WasmFormat {
     Component,
 }
 
-/// What a binary needs of its runtime beyond WASI 0.1 and 0.2 as every shim links them.
+/// What a binary needs from its runtime beyond WASI 0.1 and 0.2 as every shim links them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Feature {
@@ -123,7 +123,7 @@ pub enum Feature {
     WasiUnstable,
     /// WASI 0.3 interfaces.
     Wasi03,
-    /// WasmEdge's sockets inside `wasi_snapshot_preview1`, known by their names and by `sock_accept` with two
+    /// WasmEdge's sockets inside `wasi_snapshot_preview1`, recognised by their names, and by a `sock_accept` with two
     /// parameters.
     WasmedgeSockets,
     /// WASIX.
@@ -134,7 +134,7 @@ pub enum Feature {
     SharedMemory,
     /// `wasi_ephemeral_nn`.
     WasiNn,
-    /// Machine code of WasmEdge's own compiler in a section called `wasmedge`, which other engines pass over
+    /// Machine code from WasmEdge's own compiler in a section named `wasmedge`, which other engines skip
     /// (`WasmEdge:lib/loader/ast/module.cpp`).
     WasmedgeMachineCode,
     /// Wasm text, which is assembled first.
@@ -147,24 +147,24 @@ pub struct Import {
     /// Module name of a core import (`wasi_snapshot_preview1`) or interface of a component import
     /// (`wasi:sockets/tcp@0.2.6`).
     pub interface: String,
-    /// Function names; for a component's instance import every function that its instance type names, so an
-    /// upper bound of what can be called. Resource types and plain types are left out.
+    /// Function names. For a component's instance import, every function that its instance type names: an upper bound
+    /// of what can be called. Resource types and plain types are omitted.
     pub functions: BTreeSet<String>,
 }
 
-/// What the bytes of one module or component say.
+/// Facts from the bytes of one module or component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModuleFacts {
     /// Where the bytes came from: a layer digest, or a path in the root file system.
     pub source: String,
-    /// Spin component id, when the locked app names one for these bytes.
+    /// Spin component id, if the locked app assigns these bytes to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub component: Option<String>,
     /// Module or component.
     pub format: WasmFormat,
-    /// Imports, sorted by interface; nested components that are instantiated with host imports show through the
-    /// outer component's imports.
+    /// Imports, sorted by interface. Nested components that are instantiated with host imports show in the imports of
+    /// the outer component.
     pub imports: Vec<Import>,
     /// Names of the exports, such as `_start` or `wasi:http/incoming-handler@0.2.0`.
     pub exports: BTreeSet<String>,
@@ -174,21 +174,21 @@ pub struct ModuleFacts {
     pub data_bytes: u64,
     /// Initial linear memory of all memories that the binary defines or imports, in bytes.
     pub memory_bytes: u64,
-    /// The most that these memories may grow to, in bytes; `None` when one of them has no maximum of its own. A
-    /// 32-bit memory ends at 4 GiB anyway.
+    /// The most that these memories may grow to, in bytes; `None` when one of them declares no maximum. A 32-bit memory
+    /// ends at 4 GiB in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_max_bytes: Option<u64>,
-    /// What it needs of its runtime beyond the usual.
+    /// What it needs from its runtime beyond WASI 0.1 and 0.2.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub features: BTreeSet<Feature>,
-    /// Interpreters that it carries.
+    /// Interpreters that it contains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interpreters: Vec<Interpreter>,
-    /// Bytes of the binary.
+    /// Size of the binary in bytes.
     pub size_bytes: u64,
 }
 
-/// Native machine code where Wasm was declared or a program is started.
+/// Native machine code in a layer that is declared as Wasm, or as the program that starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NativeCode {
     /// A layer digest or a path.
@@ -197,7 +197,7 @@ pub struct NativeCode {
     pub magic: String,
 }
 
-/// The class of a file that could be an entry point, by its first bytes.
+/// The class of a file that could be an entry point, judged by its first bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "class")]
 pub enum FileClass {
@@ -207,22 +207,22 @@ pub enum FileClass {
     Native {
         /// `ELF` or `#!`.
         magic: String,
-        /// Whether every user may execute it, by which the shims tell a program from other files
+        /// Whether every user may execute it, by which the shims tell programs from other files
         /// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`).
         #[serde(default)]
         runs: bool,
     },
-    /// Was meant to be Wasm and is not valid, or is too much to read.
+    /// Meant to be Wasm, but invalid or too large to read.
     Unreadable {
         /// Why.
         message: String,
     },
-    /// A symbolic link, to be followed inside the image.
+    /// A symbolic link, which is followed inside the image.
     Link {
         /// As written: absolute, or relative to the link's folder.
         target: String,
     },
-    /// None of these.
+    /// Any other file.
     Other,
 }
 
@@ -232,7 +232,7 @@ pub enum FileClass {
 pub struct SpinComponent {
     /// Component id.
     pub id: String,
-    /// Digest of its module layer; the path of its module where the application lies in a root file system.
+    /// Digest of its module's layer; the path of its module if the application is in a root file system.
     pub digest: Option<String>,
     /// `allowed_outbound_hosts` and the legacy `allowed_http_hosts`, as written.
     pub allowed_outbound_hosts: Vec<String>,
@@ -244,7 +244,7 @@ pub struct SpinComponent {
     pub ai_models: Vec<String>,
     /// Guest paths of its files (read-only).
     pub files: Vec<String>,
-    /// Where each of them comes from, in the same order, where the application lies in a root file system: the shim opens the
+    /// The source of each of them, in the same order, if the application is in a root file system: the shim opens the
     /// folder as the container sees it, mounts included. Empty for a locked app, whose files are layers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
@@ -255,7 +255,7 @@ pub struct SpinComponent {
     pub env: Vec<String>,
     /// Names of the application variables that it reads.
     pub variables: Vec<String>,
-    /// Hosts that still hold a `{{ template }}`: what they resolve to is not known before start.
+    /// Hosts that contain a `{{ template }}`, whose value is unknown before start.
     pub templates: Vec<String>,
     /// Digests (or paths) of dependency and middleware modules that run with this component's capabilities; their
     /// [`ModuleFacts`] carry this component's id.
@@ -275,21 +275,21 @@ pub struct SpinApp {
     pub components: Vec<SpinComponent>,
 }
 
-/// Everything that is known about one image. Immutable: the key is its digest.
+/// Everything that is known about one image. Immutable, because it is keyed by its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageFacts {
-    /// Digest that the reference resolved to and that a pod is pinned to: the index's where the tag names an index.
+    /// Digest to which the reference resolved and to which a pod is pinned: the index's if the tag names an index.
     pub digest: Digest,
     /// Digest of the manifest that was read; differs from `digest` under an index.
     pub manifest_digest: Digest,
-    /// What kind of program it holds by its own entry point; a pod's `command` can change that, see [`Program`].
+    /// Kind of the program that its own entry point starts; a pod's `command` can change that, see [`Program`].
     pub kind: ImageKind,
     /// How it is packed.
     pub shape: Shape,
     /// `os/architecture` of the config, lower case; empty when it names none.
     pub platform: String,
-    /// Why it was taken for what it is.
+    /// The observations from which kind and shape follow.
     pub evidence: Vec<Evidence>,
     /// Entrypoint of the image config.
     pub entrypoint: Vec<String>,
@@ -299,31 +299,31 @@ pub struct ImageFacts {
     pub working_dir: String,
     /// Names of the variables in the image config's Env.
     pub env: Vec<String>,
-    /// Its `PATH`, the one variable whose value is kept; `None` where it sets none.
+    /// The value of its `PATH`, the only variable whose value is kept; `None` if it sets none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search_path: Option<String>,
-    /// Every Wasm binary that was found: layers, or files of the root file system.
+    /// Every Wasm binary that was found, in layers or in files of the root file system.
     pub modules: Vec<ModuleFacts>,
-    /// Files of the root file system that were looked at, by absolute path; empty when the layers were not scanned.
+    /// Files of the root file system that were inspected, by absolute path; empty when the layers were not scanned.
     pub files: Vec<(String, FileClass)>,
     /// Whether the layers of the root file system were scanned.
     pub scanned: bool,
-    /// Native code in layers that were declared to be Wasm.
+    /// Native code in layers that are declared as Wasm.
     pub native: Vec<NativeCode>,
     /// The locked app of a Spin image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spin: Option<SpinApp>,
-    /// Things that will make the image fail on some node, for people to read.
+    /// What will make the image fail on some node, for people to read.
     pub warnings: Vec<String>,
-    /// What the config says of the bytes and is not so.
+    /// The false statements of the config about the bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Claim>,
 }
 
-/// The warning of an image without entry point and command; none for a container whose pod spec gives one.
+/// The warning for an image without entry point and command; not given to a container whose pod spec sets one.
 pub const NEEDS_COMMAND: &str = "the image names no command, so the pod must: `command: [\"/\"]` will do";
 
-/// What a container will really start, after `command` and `args` replaced the image's own entry point.
+/// What a container really starts, after `command` and `args` replaced the image's own entry point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "program")]
 pub enum Program {
@@ -336,28 +336,29 @@ pub enum Program {
         /// Which of the image's binaries run.
         modules: Vec<usize>,
     },
-    /// An ordinary program of a Linux image.
+    /// A native program of an ordinary Linux image.
     Linux,
-    /// Native code started from an image that is packed as Wasm.
+    /// Native code that starts from an image that is packed as Wasm.
     Native {
         /// Path or layer.
         source: String,
         /// `ELF` or `#!`.
         magic: String,
     },
-    /// The image is Wasm, or claims to be, but nothing in it can be named as the program.
+    /// The image is or claims to be Wasm, but its program cannot be determined.
     Unknown {
         /// Why, for people to read.
         reason: String,
     },
 }
 
-/// How far to look.
+/// How deep to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Depth {
-    /// Manifest and config; layers only where these say that the image is Wasm.
+    /// Manifest and config; layers only if these say that the image is Wasm.
     Config,
-    /// Also the files of the root file system: the pod will run under a Wasm runtime, or its `command` names a `.wasm` file.
+    /// Also the files of the root file system, because the pod will run under a Wasm runtime or its `command` names a
+    /// `.wasm` file.
     Layers,
 }
 

@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn magnitudes_are_cut_where_the_api_server_cuts_them() {
+    fn magnitudes_are_cut_as_in_the_api_server() {
         for text in ["9223372036854775808", "100E", "9Ei", "1e99", "1e9223372036854775807", "16Ei"] {
             assert_eq!(nanos(text), CAP, "{text}");
             assert_eq!(nanos(&format!("-{text}")), -CAP, "-{text}");
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_quantity_is_refused() {
+    fn an_invalid_quantity_is_refused() {
         let long = "1".repeat(LONGEST + 1);
         let table = [
             "",

@@ -19,7 +19,7 @@ use auth::Auth;
 use breaker::Breakers;
 use credentials::Keyring;
 use guard::Guard;
-use message::{Answer, Shown, Trouble};
+use message::{Answer, AuthContext, Trouble};
 use resolver::{Resolver, System};
 use site::{Mirror, Site, Thing};
 use transport::{BodyFailure, Transport};
@@ -163,17 +163,13 @@ impl Registry {
         let permit = self.inner.breakers.enter(&self.asker.scope(site));
         let permit =
             permit.map_err(|closed| Trouble::Other(message::breaker_open(&site.registry, closed)))?;
-        let mut asking = Asking { inner: &self.inner, site, permit, shown: Shown::default() };
+        let mut asking = Asking { inner: &self.inner, site, permit, auth: AuthContext::default() };
         let response = asking.ask(site.url(thing)?, thing.accept(), self.asker.logins()).await?;
         let status = response.status();
         if status != StatusCode::OK {
             let body = transport::read_some(response, ERROR_BODY).await;
-            let answer = Answer {
-                registry: &site.registry,
-                status: status.as_u16(),
-                body: &body,
-                shown: &asking.shown,
-            };
+            let answer =
+                Answer { registry: &site.registry, status: status.as_u16(), body: &body, auth: &asking.auth };
             return Err(message::explain(&answer));
         }
         // A manifest is short and the registry serves it itself, so the registry has answered only when the manifest is
@@ -271,12 +267,12 @@ mod tests {
     }
 
     #[test]
-    fn a_client_needs_nobody_to_have_set_up_tls_before_it() {
+    fn a_client_sets_up_tls_itself() {
         Registry::new(guard(), &options()).unwrap();
     }
 
     #[test]
-    fn a_ca_that_is_none_is_refused_with_the_file_named() {
+    fn an_invalid_ca_is_refused_with_its_file_name() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ca.pem");
         std::fs::write(&file, "not a certificate").unwrap();
@@ -299,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_asked_for_where_its_mirrors_are_and_then_at_home() {
+    fn mirrors_are_asked_before_the_registry_itself() {
         let entries = vec!["mirror.corp:5000".to_string(), "harbor.corp/hub-proxy/".into()];
         let options =
             RegistryOptions { mirrors: BTreeMap::from([("docker.io".into(), entries)]), ..options() };
@@ -323,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_that_cannot_be_asked_is_refused() {
+    fn an_invalid_mirror_is_refused() {
         for entry in ["https://mirror.corp", "", "mirror", "a b", "mirror.corp/A"] {
             let mirrors = BTreeMap::from([("docker.io".to_string(), vec![entry.to_string()])]);
             let error = Registry::new(guard(), &RegistryOptions { mirrors, ..options() }).unwrap_err();

@@ -1,4 +1,4 @@
-//! Where the pod spec is in an object of any kind, and through which fields images enter it.
+//! Where the pod spec is in an object of any kind, and which of its fields name images.
 
 mod described;
 pub mod error;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{PodSpec, VolumeMount};
 use serde::{Deserialize, Serialize};
 
-/// How many pod templates an object has besides the one that is read: a described kind may have several.
+/// How many pod templates an object has besides the one that is judged: a described kind may have several.
 pub fn further_templates(object: &serde_json::Value, kind: Kind) -> usize {
     match kind {
         Kind::Described(described) => described::further(object, described),
@@ -27,26 +27,26 @@ pub fn further_templates(object: &serde_json::Value, kind: Kind) -> usize {
 /// Annotation that the kubelet puts on the API object of a static pod (`kubernetes:pkg/kubelet/types/pod_update.go`).
 pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
-/// A pod spec together with what carries it.
+/// A pod spec and the object that carries it.
 #[derive(Debug, Clone)]
 pub struct Workload {
     /// Kind of the object that carries the pod spec.
     pub kind: Kind,
     /// Name of the object, or its `generateName`.
     pub name: String,
-    /// Namespace; the request's wins over the object's, which may be unset in a manifest.
+    /// Namespace of the request, or else of the object, which may have none in a manifest.
     pub namespace: String,
     /// Labels of the pod or of the pod template.
     pub labels: BTreeMap<String, String>,
     /// Annotations of the pod or of the pod template.
     pub annotations: BTreeMap<String, String>,
-    /// Whether the object is on its way out; finalizers may still change it.
+    /// Whether the object is being deleted; finalizers may still change it.
     pub terminating: bool,
     /// The pod spec, typed for reading; never written back.
     pub spec: PodSpec,
 }
 
-/// The list in a pod spec through which an image enters.
+/// The list in a pod spec that names an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Role {
@@ -63,7 +63,7 @@ pub enum Role {
 /// One image in a pod spec.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageUse<'a> {
-    /// The list that it stands in.
+    /// The list of the pod spec that it is in.
     pub role: Role,
     /// Its position in that list.
     pub index: usize,
@@ -77,6 +77,6 @@ pub struct ImageUse<'a> {
     pub args: &'a [String],
     /// `workingDir`: replaces the image's WorkingDir.
     pub working_dir: Option<&'a str>,
-    /// `volumeMounts`: they hide the image's own files, the program among them.
+    /// `volumeMounts`, which hide the image's own files, the program included.
     pub mounts: &'a [VolumeMount],
 }

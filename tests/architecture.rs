@@ -1,6 +1,6 @@
-//! Holds the code to the layout of `ARCHITECTURE.md`: which room may use which, how long functions and files may be, where
-//! `anyhow` may stand, and which libraries may never come in. Reads the sources as text, so it needs no compiler
-//! and nothing of the crate; the checker is itself checked against code that breaks each rule.
+//! Holds the code to `ARCHITECTURE.md`: which room may use which, how long functions and files may be, where `anyhow`
+//! is allowed, and which libraries are banned. Reads the sources as text, so it needs neither a compiler nor the crate.
+//! The checker itself is tested on code that breaks each rule.
 
 #![allow(
     clippy::expect_used,
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 #[path = "architecture/retired_words.rs"]
 mod retired_words;
 
-/// A room, the rooms that it may use, and why those.
+/// A room, the rooms that it may use, and why it uses them.
 struct Room {
     name: &'static str,
     may_use: &'static [&'static str],
@@ -26,11 +26,11 @@ const fn room(name: &'static str, may_use: &'static [&'static str], because: &'s
     Room { name, may_use, because }
 }
 
-/// The arrows. A room stands after every room that it may use, so the table cannot hold a circle.
+/// The arrows. Every room comes after those that it may use, so the table cannot contain a circle.
 const ROOMS: &[Room] = &[
     room("review", &[], "the first step: it knows only the API server's envelope"),
     room("workload", &["review"], "a pod spec is found by the kind that the review names"),
-    room("image", &[], "facts about an image are true whoever asks, and are cached by digest"),
+    room("image", &[], "facts about an image do not depend on the caller, and are cached by digest"),
     room(
         "registry",
         &["image"],
@@ -168,7 +168,7 @@ const ROOMS: &[Room] = &[
     room("main", &["cli"], "parses nothing and decides nothing: it runs the command line"),
 ];
 
-/// Crates that may never be in the tree, and why. `deny.toml` bans the same.
+/// Crates that must never be dependencies, and why. `deny.toml` bans the same.
 const BANNED: &[(&str, &str)] = &[
     ("openssl", "C code on the handshake of an admission webhook; rustls with ring does it"),
     ("openssl-sys", "needs OpenSSL's headers where the gate is built and its library where it runs"),
@@ -180,16 +180,16 @@ const BANNED: &[(&str, &str)] = &[
     ("aws-lc-sys", "the C code below aws-lc-rs"),
 ];
 
-/// Files in which `anyhow` may stand, and why: everywhere else an error belongs to a room.
+/// Files in which `anyhow` is allowed, and why: everywhere else an error belongs to a room.
 const ANYHOW: &[(&str, &str)] = &[
     ("main.rs", "prints the chain of errors at the end of the process"),
     ("policy/instance.rs", "opa-wasm's functions return it; it becomes a message before it leaves the file"),
 ];
 
-/// Lines that a function may have, its signature and closing brace included.
+/// Most lines of a function, including its signature and closing brace.
 const LONGEST_FUNCTION: usize = 60;
 
-/// Lines that a file may have besides its tests.
+/// Most lines of a file without its tests.
 const LONGEST_FILE: usize = 500;
 
 // === Reading Rust: tokens, without comments and literals ===
@@ -360,14 +360,14 @@ fn after_group(tokens: &[Token], open: usize) -> usize {
 
 // === Arrows ===
 
-/// What a path of the crate names first below its root, and the line.
+/// The first name after the crate's root in a path, and its line.
 type Arrow = (String, usize);
 
-/// Every path in a file that leads to the root of the crate. `depth` is how far below the root the file's module is,
-/// `root` the words that name the root (`crate`, and the crate's own name in the binary).
+/// Every path in a file that leads to the root of the crate. `depth` is the depth of the file's module below the root;
+/// `root` are the names of the root (`crate`, and in the binary the crate's own name).
 fn arrows(tokens: &[Token], depth: usize, root: &[&str]) -> Vec<Arrow> {
     let mut found = Vec::new();
-    // One entry for each open brace: whether it is that of an inline module.
+    // One entry for each open brace: whether it belongs to an inline module.
     let mut braces = Vec::new();
     for at in 0..tokens.len() {
         if is_sign(tokens, at, '{') {
@@ -420,14 +420,14 @@ fn branches(tokens: &[Token], open: usize, depth: usize, root: &[&str], found: &
     }
 }
 
-/// The room of a source file and how deep its module is: `image/cache.rs` is in `image`, two below the root.
+/// The room of a source file and the depth of its module: `image/cache.rs` is in `image`, two below the root.
 fn place(file: &Path) -> (String, usize) {
     let parts: Vec<_> =
         file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
     (parts[0].clone(), parts.len())
 }
 
-/// What is wrong with a file's arrows.
+/// The arrows of a file that the table forbids.
 fn wrong_arrows(file: &Path, source: &str) -> Vec<String> {
     let (name, depth) = place(file);
     if name == "lib" {
@@ -446,7 +446,7 @@ fn wrong_arrows(file: &Path, source: &str) -> Vec<String> {
     bad.map(told).collect()
 }
 
-/// The crate's root is a map: it declares the rooms, and holds nothing that a room could reach around the table.
+/// The crate's root is a map: it only declares the rooms, so no room can bypass the table through it.
 fn wrong_map(file: &Path, source: &str) -> Vec<String> {
     let tokens = tokens(source);
     let declared: BTreeSet<_> = (0..tokens.len())
@@ -470,20 +470,20 @@ fn wrong_map(file: &Path, source: &str) -> Vec<String> {
 
 // === Circles inside a room ===
 
-/// Files of one room that still need each other, directly or through others. The list may only become shorter.
+/// Files of one room that still depend on each other, directly or indirectly. The list may only shrink.
 const CIRCLES: &[&[&str]] = &[&["registry/credentials", "registry/helper"]];
 
-/// The code of a file without what only its tests are made of, so up to the first `#[cfg(test)]`.
+/// The code of a file without its tests: up to the first `#[cfg(test)]`.
 fn without_tests(source: &str) -> &str {
     source.split("#[cfg(test)]").next().unwrap()
 }
 
-/// A file of a room as the words of its module: `image/layer/place.rs` is `image`, `layer`, `place`.
+/// A file of a room as a module path: `image/layer/place.rs` is `image`, `layer`, `place`.
 fn module_of(file: &Path) -> Vec<String> {
     file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect()
 }
 
-/// Every path of a file in full, as the words from the root of the crate on.
+/// Every path of a file as words from the root of the crate.
 fn full_paths(tokens: &[Token], module: &[String]) -> BTreeSet<Vec<String>> {
     let mut found = BTreeSet::new();
     for at in 0..tokens.len() {
@@ -529,8 +529,8 @@ fn spell(tokens: &[Token], mut at: usize, mut path: Vec<String>, found: &mut BTr
     found.insert(path);
 }
 
-/// File → the files of its room that it names. A file and those in the folder of its name are one thing: the outer one
-/// declares them. The file of the room itself is a map, and holds the types that all of them share.
+/// File → the files of its room that it names. A file and the folder of the same name count as one, because the file
+/// declares those in the folder. The room's own file is a map, and holds types that all of them share.
 fn uses_inside(sources: &BTreeMap<PathBuf, String>) -> BTreeMap<String, BTreeSet<String>> {
     let modules: BTreeSet<Vec<String>> = sources.keys().map(|file| module_of(file)).collect();
     let part = |module: &[String]| (module.len() > 1).then(|| module[..2].join("/"));
@@ -547,7 +547,7 @@ fn uses_inside(sources: &BTreeMap<PathBuf, String>) -> BTreeMap<String, BTreeSet
     uses
 }
 
-/// Sets of files of which each reaches all the others.
+/// Sets of files that all depend on each other.
 fn circles(uses: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
     let reached = |from: &String| {
         let (mut seen, mut todo) = (BTreeSet::new(), vec![from]);
@@ -607,7 +607,7 @@ fn long_functions(file: &Path, source: &str) -> Vec<String> {
     wrong
 }
 
-/// Lines from `fn` to the closing brace; `None` without a body.
+/// Lines from `fn` to the closing brace; `None` if it has no body.
 fn function_lines(tokens: &[Token], start: usize) -> Option<usize> {
     let mut at = start;
     while at < tokens.len() {
@@ -624,7 +624,7 @@ fn function_lines(tokens: &[Token], start: usize) -> Option<usize> {
     None
 }
 
-/// Where the items of a file that only tests are made of (`#[cfg(test)]`) begin and end, as positions of tokens.
+/// Where the test-only items of a file (`#[cfg(test)]`) begin and end, as positions of tokens.
 fn test_items(tokens: &[Token]) -> Vec<(usize, usize)> {
     let mut found: Vec<(usize, usize)> = Vec::new();
     for at in 0..tokens.len() {
@@ -654,7 +654,7 @@ fn after_item(tokens: &[Token], mut at: usize) -> usize {
     at
 }
 
-/// Files that hold nothing but tests, because the file around them says so: `#[cfg(test)] mod name;`.
+/// Test-only files, according to the file that declares them: `#[cfg(test)] mod name;`.
 fn files_of_tests(sources: &BTreeMap<PathBuf, String>) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     for (file, source) in sources {
@@ -692,7 +692,7 @@ fn banned_in(lock: &str) -> Vec<String> {
     banned.map(|(name, because)| format!("`{name}` is in Cargo.lock: {because}")).collect()
 }
 
-// === The code ===
+// === the rules on the code ===
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -764,22 +764,22 @@ fn no_files_of_a_room_need_each_other() {
 }
 
 #[test]
-fn anyhow_stays_where_it_is_allowed() {
+fn anyhow_is_used_only_where_it_is_allowed() {
     assert_none_wrong(wrong_anyhow);
 }
 
 #[test]
-fn every_file_says_what_it_is_for_and_none_is_called_mod() {
+fn every_file_states_its_purpose_and_none_is_called_mod() {
     assert_none_wrong(wrong_name_or_head);
 }
 
 #[test]
-fn no_function_is_longer_than_a_screen() {
+fn no_function_exceeds_its_limit() {
     assert_none_wrong(long_functions);
 }
 
 #[test]
-fn no_file_is_longer_than_what_one_reads_in_one_go() {
+fn no_file_exceeds_its_limit() {
     let wrong = long_files(&sources());
     assert!(wrong.is_empty(), "split these by what their parts are about:\n{}\n", wrong.join("\n"));
 }
@@ -799,7 +799,7 @@ fn deny_toml_bans_the_same_crates() {
     }
 }
 
-// === The checker, checked ===
+// === the checker itself ===
 
 fn bad(file: &str, source: &str) -> Vec<String> {
     wrong_arrows(Path::new(file), source)
@@ -832,7 +832,7 @@ fn a_forbidden_arrow_is_found_in_every_spelling() {
 }
 
 #[test]
-fn allowed_arrows_comments_and_strings_are_no_violations() {
+fn allowed_arrows_comments_and_strings_are_not_violations() {
     let fine = [
         "use crate::policy::{Action, Violation};",
         "use crate::audit::Webhook;",

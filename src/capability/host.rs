@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn spelling_that_means_the_same_is_the_same() {
+    fn equivalent_spellings_are_equal() {
         for (a, b) in [
             ("https://Example.COM", "https://example.com:443/"),
             ("HTTP://example.com", "http://example.com:80"),
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn chaining_is_seen_by_its_domain() {
+    fn chaining_is_recognised_by_its_domain() {
         for (text, component) in [
             ("http://orders.spin.internal", Some("orders")),
             ("http://*.spin.internal", Some("*")),

@@ -15,6 +15,11 @@ pub fn required(facts: &ImageFacts, program: &Program) -> Vec<Entry> {
     merge(units.iter().flat_map(Unit::requires).chain(of_app(facts, program, |_| true)))
 }
 
+/// What the code of these modules can call, wherever they come from.
+pub fn of_modules(modules: &[ModuleFacts]) -> Vec<Entry> {
+    merge(modules.iter().flat_map(|module| of_module(module, "", false)))
+}
+
 /// The part of a program that has capabilities of its own: a Spin component, or else the whole program.
 #[derive(Debug)]
 pub(super) struct Unit<'a> {

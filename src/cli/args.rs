@@ -40,6 +40,9 @@ pub enum Command {
     /// Show what an image or a Wasm file is, and what it can call
     #[command(after_help = INSPECT_HELP)]
     Inspect(Box<InspectOptions>),
+    /// Show what a new image, Wasm file or manifest can do that the old one could not
+    #[command(after_help = DIFF_HELP)]
+    Diff(Box<DiffOptions>),
     /// Print a completion script for a shell
     #[command(after_help = "Example: wasmgate completion bash > /etc/bash_completion.d/wasmgate")]
     Completion {
@@ -82,6 +85,16 @@ Examples:
   wasmgate inspect ghcr.io/myorg/orders:1.4
   wasmgate inspect oci:./layout:1.4
   wasmgate inspect target/wasm32-wasip1/release/orders.wasm -o yaml";
+
+const DIFF_HELP: &str = "\
+Examples:
+  wasmgate diff ghcr.io/myorg/orders:1.4 ghcr.io/myorg/orders:1.5
+  wasmgate diff old/deployment.yaml new/deployment.yaml --grants grants/
+  wasmgate diff main.wasm target/wasm32-wasip1/release/orders.wasm -o markdown >> pull-request.md
+OLD and NEW are images, `oci:FOLDER[:TAG]`, Wasm files, or manifest files and folders. Programs of manifests are paired by \
+object and container.
+Exit codes: 0 nothing was added; 1 a capability, an interpreter or a denial was; 2 the command could not be carried out; 3 \
+nothing was added as far as is known, and an image could not be read.";
 
 /// How a command prints what it found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -229,6 +242,41 @@ pub struct CheckOptions {
     /// What the gate knows
     #[command(flatten)]
     pub gate: GateOptions,
+}
+
+/// Options of `diff`.
+#[derive(Debug, Clone, Parser)]
+pub struct DiffOptions {
+    /// What there was: image name, `oci:PATH[:TAG]`, Wasm file, manifest file or folder
+    #[arg(value_name = "OLD")]
+    pub old: String,
+    /// What there is now
+    #[arg(value_name = "NEW")]
+    pub new: String,
+    /// Namespace for objects that name none, and for images
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
+    pub namespace: String,
+    /// Form of the output
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub output: DiffFormat,
+    /// Longest time to look at the images of one object, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub timeout: u64,
+    /// Sources
+    #[command(flatten)]
+    pub gate: GateOptions,
+}
+
+/// How `diff` prints what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum DiffFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+    /// For the description of a pull request.
+    Markdown,
 }
 
 /// Options of `inspect`.

@@ -22,14 +22,9 @@ const FILE_LIMIT: u64 = 512 << 20;
 
 /// Prints the facts about one image or file.
 pub async fn run(options: Box<InspectOptions>) -> Result<Exit, Error> {
-    let path = Path::new(&options.target);
-    if path.is_file() {
-        let facts = file(path)?;
+    if is_wasm_file(&options.target)? {
+        let facts = file(Path::new(&options.target))?;
         return show(&facts, options.output, module_text).map(|()| Exit::Success);
-    }
-    if looks_like_a_file(&options.target) {
-        let message = "there is no such file; name an image, `oci:FOLDER[:TAG]` or a Wasm file".to_string();
-        return Err(Error::InspectFile { path: options.target.clone(), message });
     }
     let settings = build::settings(&options.gate)?;
     let inspector = build::inspector(&settings)?;
@@ -42,6 +37,18 @@ pub async fn run(options: Box<InspectOptions>) -> Result<Exit, Error> {
     show(facts.as_ref(), options.output, image_text).map(|()| Exit::Success)
 }
 
+/// Whether the target is a file; an error where it can only be meant as one and there is none.
+pub(super) fn is_wasm_file(target: &str) -> Result<bool, Error> {
+    if Path::new(target).is_file() {
+        return Ok(true);
+    }
+    if looks_like_a_file(target) {
+        let message = "there is no such file; name an image, `oci:FOLDER[:TAG]` or a Wasm file".to_string();
+        return Err(Error::InspectFile { path: target.to_string(), message });
+    }
+    Ok(false)
+}
+
 /// Whether the target can only be meant as a path: image names begin with neither, and none ends like this.
 fn looks_like_a_file(target: &str) -> bool {
     let path = Path::new(target);
@@ -52,7 +59,7 @@ fn looks_like_a_file(target: &str) -> bool {
             || matches!(ending, Some("wasm" | "wat" | "cwasm")))
 }
 
-fn file(path: &Path) -> Result<ModuleFacts, Error> {
+pub(super) fn file(path: &Path) -> Result<ModuleFacts, Error> {
     let failed = |message: String| Error::InspectFile { path: path.display().to_string(), message };
     let size = path.metadata().map_err(|e| failed(e.to_string()))?.len();
     if size > FILE_LIMIT {

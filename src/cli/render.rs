@@ -18,13 +18,20 @@ use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
 use crate::workload::Role;
 
+pub(super) use capabilities::label as capability;
 pub use words::safe;
-use words::{BOLD, CYAN, DIM, GREEN, PLAIN, RED, YELLOW, hanging, paint};
+use words::{BOLD, CYAN, DIM, PLAIN, hanging};
+pub(super) use words::{GREEN, RED, YELLOW, paint};
 
 /// Where the text of a finding begins.
 const TEXT_COLUMN: usize = 14;
 /// Where what belongs to a verdict begins.
 const VERDICT_COLUMN: usize = 6;
+
+/// The first line of what is said of one thing.
+pub(super) fn title(text: &str) -> String {
+    paint(BOLD, text)
+}
 
 /// The word for a fact, as JSON writes it.
 fn word_of(fact: impl Serialize) -> String {

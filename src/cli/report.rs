@@ -257,7 +257,7 @@ fn remarks(rehearsal: &Rehearsal<Kept>) -> Vec<String> {
     }
 }
 
-fn containers(ending: &Ending<Kept>) -> Vec<Container> {
+pub(super) fn containers(ending: &Ending<Kept>) -> Vec<Container> {
     if let Some(judged) = ending.judged() {
         return judged.kept.containers.clone();
     }

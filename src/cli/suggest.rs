@@ -67,7 +67,7 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
 }
 
 /// The image alone: what a pod would add by volumes, variables and a token is the pod's.
-fn pod_of(image: &str, namespace: &str) -> Manifest {
+pub(super) fn pod_of(image: &str, namespace: &str) -> Manifest {
     let name = dns_name(repository(image).rsplit('/').next().unwrap_or_default());
     let object = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace},

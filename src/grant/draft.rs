@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_says_why_it_is_there() {
+    fn every_line_has_its_reason() {
         let text = yaml(&[
             Entry::new(Capability::Fs, "volumeMount /data (emptyDir data)")
                 .at_path("/data", Access::ReadWrite),

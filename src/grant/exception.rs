@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_an_exception_must_fit() {
+    fn every_part_of_an_exception_must_match() {
         for (more, expected) in [
             ("", true),
             ("containers: [api]", true),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_about_the_pod_needs_an_exception_for_all_of_its_images_and_for_no_container() {
+    fn a_finding_about_the_pod_needs_an_exception_for_all_images_and_without_containers() {
         let of_pod = ViolationScope { container: None, capability: None, ..scope() };
         let by_image = read(&document("e", &format!("{BASE}, subjects: {{ images: ['a*'] }}"))).unwrap();
         assert!(used(&by_image, &of_pod, &["a1", "a2"]).is_some());
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_refused_with_its_place_and_the_fix() {
+    fn problems_are_refused_with_place_and_fix() {
         for (spec, field, message) in [
             ("rules: [], reason: r, expiresAt: 2026-07-01T00:00:00Z", "spec.rules", "no rule is excepted"),
             (

@@ -1,4 +1,4 @@
-//! Finding the grants for a container, without looking at those of other namespaces and accounts.
+//! Finds the grants for a container without looking at those of other namespaces and accounts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use super::subject::{ByAccount, Subject, demanded_labels, includes, namespace_la
 use super::types::WasiGrant;
 use crate::image::reference::spellings;
 
-/// All grants, indexed so that a review's cost does not grow with their number: `WasiGrant`s by namespace,
-/// `ClusterWasiGrant`s by a label that their selector demands, and both then by service account.
+/// All grants, indexed so that the cost of a review does not grow with their number: `WasiGrant`s by namespace,
+/// `ClusterWasiGrant`s by a label that their selector requires, and both then by service account.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
     all: Vec<Arc<WasiGrant>>,
     namespaces: HashMap<String, ByAccount<WasiGrant>>,
     labels: HashMap<(String, String), ByAccount<WasiGrant>>,
-    /// `ClusterWasiGrant`s whose selector demands no label value.
+    /// `ClusterWasiGrant`s whose selector requires no label value.
     every_namespace: ByAccount<WasiGrant>,
 }
 
 impl Grants {
-    /// Checks and indexes grants; one that is wrong refuses all, and so do two of the same kind and name.
+    /// Checks and indexes grants. A wrong one refuses all of them, and so do two with the same kind and name.
     pub fn new(mut grants: Vec<WasiGrant>) -> Result<Self, Error> {
         grants.sort_by_cached_key(|grant| (grant.label(), grant.namespace().map(str::to_string)));
         let problems = problems(&grants);
@@ -31,8 +31,8 @@ impl Grants {
         Ok(Self::of_checked(grants.into_iter().map(Arc::new)))
     }
 
-    /// Indexes grants that were checked one by one ([`super::load::read_object`]), no two of which have the same kind,
-    /// name and namespace. They are taken in their order.
+    /// Indexes grants that were checked one by one ([`super::load::read_object`]) and differ in kind, name or
+    /// namespace. Keeps their order.
     pub fn of_checked(grants: impl IntoIterator<Item = Arc<WasiGrant>>) -> Self {
         let mut index = Self::default();
         for grant in grants {
@@ -76,12 +76,12 @@ impl Grants {
         self.all.iter()
     }
 
-    /// All that have expired, for a note at loading time.
+    /// All that have expired, for a note when they are loaded.
     pub fn expired(&self, now: jiff::Timestamp) -> impl Iterator<Item = &Arc<WasiGrant>> {
         self.all.iter().filter(move |grant| grant.is_expired(now))
     }
 
-    /// The grants that match a container at `now`, by label; expired ones are left out.
+    /// The grants that match a container at `now`, by label, without expired ones.
     pub fn matching(&self, subject: &Subject<'_>, now: jiff::Timestamp) -> Vec<Arc<WasiGrant>> {
         self.select(subject, |grant| !grant.is_expired(now))
     }
@@ -99,7 +99,7 @@ impl Grants {
         found
     }
 
-    /// The grants that are looked at for a subject.
+    /// The grants that may match a subject.
     fn candidates<'a>(&'a self, subject: &Subject<'a>) -> impl Iterator<Item = &'a Arc<WasiGrant>> {
         let account = subject.service_account;
         let of_namespace = self.namespaces.get(subject.namespace).into_iter();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_without_subjects_is_for_every_pod_of_its_namespace_alone() {
+    fn a_grant_without_subjects_covers_every_pod_of_its_namespace_only() {
         assert!(Pod::default().is_matched("shop", ""));
         assert!(!Pod::default().is_matched("shop2", ""));
     }
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn label_requirements_hold_as_they_do_in_kubernetes() {
+    fn label_requirements_match_as_in_kubernetes() {
         let pod = Pod::default();
         for (requirement, expected) in [
             ("{ key: app, operator: In, values: [api, web] }", true),
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_whose_labels_are_not_known_satisfies_no_condition_on_them() {
+    fn a_namespace_with_unknown_labels_satisfies_no_condition_on_them() {
         let pod = Pod { namespace_labels: BTreeMap::new(), ..Pod::default() };
         for (selector, expected) in [
             ("{}", true),
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn expired_grants_are_left_out_and_can_be_named() {
+    fn expired_grants_do_not_match_and_can_be_listed() {
         let grants = index(&[
             grant("old", "shop", "expiresAt: 2026-06-01T00:00:00Z"),
             grant("new", "shop", "expiresAt: 2026-06-01T00:00:01Z"),

@@ -175,7 +175,7 @@ spec:
 ";
 
     #[test]
-    fn the_example_of_the_design_is_read() {
+    fn the_example_of_the_documentation_is_read() {
         let grants = parse_documents(EXAMPLE, "example.yaml").unwrap();
         let [grant] = grants.as_slice() else { panic!("{grants:?}") };
         assert_eq!((grant.label().as_str(), grant.namespace()), ("WasiGrant/orders-api", Some("shop")));
@@ -193,7 +193,7 @@ spec:
     }
 
     #[test]
-    fn what_is_wrong_is_refused_with_its_place_its_value_and_the_fix() {
+    fn problems_are_refused_with_place_value_and_fix() {
         let item = |item: &str| format!("{{ capabilities: [{{ {item} }}] }}");
         for (spec, field, message) in [
             (item("name: http.outbond"), "spec.capabilities[0].name", "unknown capability `http.outbond`"),
@@ -280,7 +280,7 @@ spec:
     }
 
     #[test]
-    fn everything_that_is_wrong_is_said_at_once() {
+    fn all_problems_are_reported_at_once() {
         let text =
             format!("{EXAMPLE}---\n{}---\n{EXAMPLE}", EXAMPLE.replace("/data", "data").replace("env", "enw"));
         let refused = parse_documents(&text, "g.yaml").unwrap_err().to_string();
@@ -293,7 +293,7 @@ spec:
     }
 
     #[test]
-    fn empty_documents_and_null_fields_are_nothing() {
+    fn empty_documents_and_null_fields_count_as_absent() {
         let text =
             format!("# a comment\n---\n---\n{}---\n", EXAMPLE.replace("podSelector: {}", "podSelector: "));
         assert_eq!(parse_documents(&text, "g.yaml").unwrap().len(), 1);
@@ -308,7 +308,7 @@ spec:
     }
 
     #[test]
-    fn aliases_do_not_make_much_of_a_small_file() {
+    fn aliases_do_not_inflate_a_small_file() {
         let line = |n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "));
         let lines = (1..40).map(line).collect::<Vec<_>>().concat();
         let refused = parse_documents(&format!("a0: &a0 [x]\n{lines}"), "g.yaml").unwrap_err();
@@ -316,7 +316,7 @@ spec:
     }
 
     #[test]
-    fn what_a_grant_says_is_written_again_as_it_was() {
+    fn a_grant_is_serialised_as_it_was_written() {
         let text = EXAMPLE.replace("https://payments.example.com", "HTTPS://Payments.Example.com:443/");
         let grants = parse_documents(&text, "g.yaml").unwrap();
         let written = serde_json::to_value(&grants[0]).unwrap();
@@ -341,7 +341,7 @@ spec:
     }
 
     #[test]
-    fn a_directory_is_read_in_the_order_of_its_names() {
+    fn a_directory_is_read_in_the_order_of_names() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         write(

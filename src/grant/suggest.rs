@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_suggestion_is_one_line_that_names_just_this() {
+    fn the_suggestion_is_one_line_that_names_only_the_entry() {
         for (entry, expected) in [
             (
                 entry(Capability::Fs).at_path("/data", Access::ReadOnly),
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn coverage_is_noted_by_label_and_default_stands_first() {
+    fn coverage_is_noted_by_label_and_default_comes_first() {
         let text = "\
 apiVersion: wasmgate.dev/v1alpha1
 kind: WasiGrant

@@ -1,4 +1,4 @@
-//! The annotations by which crun and youki are asked for a Wasm handler.
+//! The annotations that ask crun and youki for a Wasm handler.
 
 use std::collections::BTreeMap;
 

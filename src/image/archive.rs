@@ -1,8 +1,8 @@
-//! Layer archives as a stream: decompression within a limit, and tar entries of a canonical subset.
+//! Layer archives as a stream: decompression up to a limit, and tar entries of a canonical subset.
 //!
-//! A node reads the same bytes with another reader, and what the two understood differently would start without having
-//! been judged. So only what POSIX and GNU tar leave no doubt about is read here, and the rest is refused with what to do
-//! about it; nothing is skipped or guessed. docs/image-format.md lists it.
+//! A node reads the same bytes with another reader. Whatever the two understood differently would start without having
+//! been judged. So this reader accepts only what POSIX and GNU tar define unambiguously, and refuses the rest with
+//! advice; it skips and guesses nothing. docs/image-format.md lists the subset.
 
 use std::io::{self, BufRead, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,12 +23,12 @@ mod header;
 /// Most bytes of one extended header or long name (Go `archive/tar`, `maxSpecialFileSize`).
 const MAX_EXTENDED: u64 = 1 << 20;
 
-/// Why a layer could not be read to its end.
+/// Why a layer could not be read to the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// It unpacks to more than the limit.
     TooLarge,
-    /// It is not a layer archive, or outside of the subset that is read.
+    /// It is not a layer archive, or not within the accepted subset.
     Malformed(Malformed),
 }
 
@@ -42,7 +42,7 @@ pub(super) fn refused(message: impl Into<String>) -> Fault {
     Fault::Malformed(Malformed::new(message))
 }
 
-/// Bytes that may still be unpacked, and a way to stop from outside.
+/// The bytes that may still be unpacked, and a flag to stop from outside.
 #[derive(Debug)]
 pub struct UnpackBudget<'a> {
     left: u64,
@@ -51,7 +51,7 @@ pub struct UnpackBudget<'a> {
 }
 
 impl<'a> UnpackBudget<'a> {
-    /// `bytes` from now on; setting `stop` ends every read with an error.
+    /// A budget of `bytes`. Setting `stop` ends every read with an error.
     pub fn new(bytes: u64, stop: &'a AtomicBool) -> Self {
         Self { left: bytes, exceeded: false, stop }
     }
@@ -72,7 +72,7 @@ struct Bounded<'b, 'a, R> {
 impl<R: Read> Read for Bounded<'_, '_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.budget.stop.load(Ordering::Relaxed) {
-            return Err(io::Error::other("nobody waits for it any more"));
+            return Err(io::Error::other("the look-up was given up"));
         }
         let count = self.inner.read(buffer)?;
         let Some(left) = self.budget.left.checked_sub(count as u64) else {
@@ -100,13 +100,13 @@ pub struct TarEntry {
     pub size: u64,
 }
 
-/// What visits the entries of an archive. It may read as much of the content as it likes.
+/// Receives the entries of an archive. May read as much of the content as it likes.
 pub trait Visitor {
     /// One entry and its content.
     fn visit(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<(), Fault>;
 }
 
-/// Shows every entry of a layer to a visitor, in order, and returns the digest of what it unpacks to, by which a config
+/// Passes every entry of a layer to a visitor, in order. Returns the digest of the unpacked layer, by which a config
 /// lists its layers (OCI image-spec `config.md`, "Layer `DiffID`").
 pub fn read<'a>(
     blob: impl BufRead + 'a,
@@ -169,15 +169,15 @@ fn visit(
     skip(input, rest.saturating_add(padding(entry.size)))
 }
 
-/// Readers do not agree on whether a file whose name ends with a slash is a folder, nor on whether content follows an
-/// entry that has none.
+/// Readers disagree on whether a file whose name ends with a slash is a folder, and on whether content follows an entry
+/// that should have none.
 fn check(entry: &TarEntry) -> Result<(), Fault> {
     let name = &entry.name;
     if entry.kind != Kind::File && entry.size > 0 {
-        return Err(refused(format!("`{name}` is no regular file and has content; pack it again")));
+        return Err(refused(format!("`{name}` is not a regular file but has content; pack it again")));
     }
     if entry.kind != Kind::Folder && name.ends_with('/') {
-        return Err(refused(format!("`{name}` is no folder and ends with a slash; pack it again")));
+        return Err(refused(format!("`{name}` is not a folder but ends with a slash; pack it again")));
     }
     Ok(())
 }
@@ -207,7 +207,7 @@ fn next_header(input: &mut dyn Read) -> Result<Option<Header>, Fault> {
     if block.iter().all(|byte| *byte == 0) { Ok(None) } else { Header::read(&block).map(Some) }
 }
 
-/// Nothing may follow the end marker: a reader that goes on would find more.
+/// Nothing may follow the end marker: a reader that continues would find more entries.
 fn zeros_only(input: &mut dyn Read) -> Result<(), Fault> {
     let mut buffer = [0_u8; 1 << 13];
     loop {
@@ -261,12 +261,12 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// An archive, block by block, so that hostile ones can be built.
+    /// An archive, built block by block, so that tests can make hostile ones.
     #[derive(Default)]
     pub(crate) struct Blocks(Vec<u8>);
 
     impl Blocks {
-        /// A header that was changed before it got its checksum, and its content.
+        /// A header that is changed before it gets its checksum, and its content.
         pub(crate) fn entry(mut self, mut header: Raw, content: &[u8]) -> Self {
             header.set_size(content.len() as u64);
             header.set_cksum();
@@ -378,7 +378,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_layer_is_compressed_as_its_media_type_says_or_refused() {
+    fn a_layer_whose_compression_contradicts_its_media_type_is_refused() {
         let plain = archive(&[("a", b"12345")]);
         let packed = [
             (Compression::Plain, plain.clone()),
@@ -416,7 +416,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_global_header_is_refused_wherever_it_stands() {
+    fn a_global_header_is_refused_in_any_position() {
         let global =
             |blocks: Blocks, name| blocks.records(EntryType::XGlobalHeader, name, &[("comment", "x")]);
         let between = global(Blocks::default().pax(&[("path", "other")]), "g").file("app.wasm", b"").end();
@@ -475,7 +475,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_readers_of_tar_do_not_agree_on_is_refused() {
+    fn what_tar_readers_disagree_on_is_refused() {
         let folder = named(Raw::new_ustar(), b"d/", EntryType::Directory);
         let slash = named(Raw::new_ustar(), b"app.wasm/", EntryType::Regular);
         let device = named(Raw::new_ustar(), b"app.wasm", EntryType::Char);
@@ -485,8 +485,8 @@ pub(super) mod tests {
         let trailing =
             [Blocks::default().file("a", b"").end(), Blocks::default().file("b", b"").end()].concat();
         for (blob, expected) in [
-            (Blocks::default().entry(folder, b"content").end(), "no regular file and has content"),
-            (Blocks::default().entry(slash, b"").end(), "no folder and ends with a slash"),
+            (Blocks::default().entry(folder, b"content").end(), "not a regular file but has content"),
+            (Blocks::default().entry(slash, b"").end(), "not a folder but ends with a slash"),
             (Blocks::default().entry(device, b"").end(), "character device 0:0"),
             (Blocks::default().entry(large, b"").end(), "numbers that Linux does not have"),
             (Blocks::default().entry(sparse, b"").end(), "sparse"),
@@ -511,14 +511,14 @@ pub(super) mod tests {
         assert!(bomb.len() < 64 << 10, "{}", bomb.len());
         assert_eq!(names(&bomb, 1 << 20), Err(Fault::TooLarge));
         assert_eq!(names(&zstd(&archive(&[("zeros", &vec![0; 8 << 20])])), 1 << 20), Err(Fault::TooLarge));
-        // What follows the end of the archive counts too.
+        // What follows the end of the archive counts towards the limit too.
         let trailing = gzip(&[archive(&[("a", b"")]), vec![0; 8 << 20]].concat());
         assert_eq!(names(&trailing, 1 << 20), Err(Fault::TooLarge));
         assert!(names(&bomb, 16 << 20).is_ok());
     }
 
     #[test]
-    fn reading_stops_when_nobody_waits() {
+    fn reading_stops_once_no_caller_waits() {
         let stop = AtomicBool::new(true);
         let blob = archive(&[("a", b"1")]);
         let mut budget = UnpackBudget::new(1 << 20, &stop);

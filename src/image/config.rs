@@ -8,12 +8,12 @@ use serde_json::Value;
 use super::malformed::{Malformed, Rest, no_lookalikes, short};
 use super::{Claim, ModuleFacts, WasmFormat, platform};
 
-/// What an image config says, as far as detection needs it.
+/// The fields of an image config that detection needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// Operating system as written.
     pub os: String,
-    /// Architecture as written; runwasi looks for Wasm layers only where it is exactly `wasm`.
+    /// Architecture as written; runwasi searches for Wasm layers only if it is exactly `wasm`.
     pub architecture: String,
     /// Entrypoint.
     pub entrypoint: Vec<String>,
@@ -21,30 +21,30 @@ pub struct Config {
     pub cmd: Vec<String>,
     /// `WorkingDir`.
     pub working_dir: String,
-    /// Names of the variables in Env; no value is kept but the next one.
+    /// Names of the variables in Env. No value is kept but that of `PATH`.
     pub env: Vec<String>,
-    /// The value of `PATH` in Env, the last where there are several.
+    /// The value of `PATH` in Env; the last one, if there are several.
     pub search_path: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// `rootfs`: what the layers unpack to.
     pub rootfs: RootFs,
-    /// What the config of a Wasm artifact says of its layer; nobody checks it.
+    /// What the config of a Wasm artifact states about its layer; unverified.
     pub claimed: Claimed,
 }
 
-/// What a config says of the layers of its root file system (OCI image-spec `config.md`).
+/// What a config states about the layers of its root file system (OCI image-spec `config.md`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RootFs {
-    /// `type`; nodes take `layers`, or nothing.
+    /// `type`; nodes accept `layers` or nothing.
     pub kind: String,
-    /// `diff_ids`: digests of the layers as they are unpacked, lowest first.
+    /// `diff_ids`: digests of the unpacked layers, lowest first.
     pub diff_ids: Vec<String>,
 }
 
 impl RootFs {
-    /// Nodes know an unpacked layer by these digests, and take one that they have already instead of unpacking the layer
-    /// that the manifest names (`containerd:core/unpack/unpacker.go`). So both must be of one image.
+    /// Nodes identify an unpacked layer by these digests. If they have one already, they use it instead of unpacking
+    /// the layer that the manifest names (`containerd:core/unpack/unpacker.go`). So both must belong to the same image.
     pub fn check(&self, layers: usize) -> Result<(), Malformed> {
         if !matches!(self.kind.as_str(), "" | "layers") {
             return Err(Malformed::new(format!(
@@ -61,7 +61,7 @@ impl RootFs {
         Ok(())
     }
 
-    /// Checks what a layer was unpacked to.
+    /// Checks the digest of an unpacked layer.
     pub fn check_layer(&self, number: usize, unpacked: &str) -> Result<(), Malformed> {
         match self.diff_ids.get(number) {
             Some(said) if said == unpacked => Ok(()),
@@ -74,7 +74,7 @@ impl RootFs {
     }
 }
 
-/// Fields of a Wasm artifact's config that the pusher computed (`oci-wasm:src/config.rs`).
+/// Fields of a Wasm artifact's config that the client computed when pushing (`oci-wasm:src/config.rs`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claimed {
     /// `layerDigests`.
@@ -86,13 +86,13 @@ pub struct Claimed {
 }
 
 impl Config {
-    /// `os/architecture` in lower case; empty when it names neither.
+    /// `os/architecture` in lower case; empty when it states neither.
     pub fn platform(&self) -> String {
         platform::named(&self.os, &self.architecture)
     }
 
-    /// What a Wasm artifact's config says of its module and is not so. A WIT package, whose exports are types, is left
-    /// out: nothing can start it.
+    /// The false statements of a Wasm artifact's config about its module. None for a WIT package, whose exports are
+    /// types: nothing can start it.
     pub fn claims(&self, module: &ModuleFacts, layer: &str) -> Vec<Claim> {
         if module.code_bytes == 0 && module.format == WasmFormat::Component {
             return Vec::new();
@@ -143,7 +143,7 @@ struct Outer {
     config: Option<Inner>,
     #[serde(default)]
     rootfs: Option<RawRootFs>,
-    // Only read for what they claim: an image is not refused for what it says here.
+    // Read leniently: these fields are never a reason to refuse an image.
     #[serde(default)]
     layer_digests: Value,
     #[serde(default)]
@@ -183,7 +183,7 @@ struct Inner {
     rest: Rest,
 }
 
-/// Reads an image config, or the config of a Wasm artifact, which has only the platform of it.
+/// Reads an image config, or the config of a Wasm artifact, which shares only the platform with it.
 pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
     let outer: Outer = serde_json::from_slice(bytes)?;
     no_lookalikes(&outer.rest, &["os", "architecture", "config", "rootfs"])?;
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nulls_are_absences_and_values_of_variables_are_dropped() {
+    fn nulls_count_as_absent_and_values_of_variables_are_dropped() {
         let config = parse(
             br#"{"os":"linux","architecture":"amd64","config":{"Entrypoint":null,"Cmd":["/a"],"Env":["A=secret","B"],
                 "Labels":{"x":null},"User":"65534"},"rootfs":{"type":"layers"},"history":null}"#,

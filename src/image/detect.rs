@@ -1,4 +1,4 @@
-//! From a reference to facts, against any source: manifest, then config, then as few layers as the answer needs.
+//! From a reference to facts, with any source: manifest, then config, then as few layers as the answer needs.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -19,10 +19,10 @@ mod index;
 mod layers;
 mod rootfs;
 
-/// How many times the limit of one layer all layers of an image may have together.
+/// How large all layers of an image together may be, as a multiple of the limit of one layer.
 const ALL_LAYERS: u64 = 4;
 
-/// Sizes that a look-up refuses to pass, in bytes.
+/// Sizes above which a look-up refuses to read, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct SizeLimits {
@@ -37,30 +37,31 @@ pub struct SizeLimits {
 }
 
 impl Default for SizeLimits {
-    /// Registries refuse manifests over 4 MiB (`distribution:registry/handlers/manifests.go`); interpreters' components reach tens of megabytes.
+    /// Registries refuse manifests over 4 MiB (`distribution:registry/handlers/manifests.go`); components with an
+    /// interpreter reach tens of megabytes.
     fn default() -> Self {
         Self { manifest: 4 << 20, config: 4 << 20, layer: 128 << 20, unpacked: 512 << 20 }
     }
 }
 
-/// One of the concurrent look-ups that are allowed, held until all work of that look-up has ended.
+/// The right of one look-up to run, among the limited number of concurrent ones. Held until all its work has ended.
 ///
-/// Work on another thread cannot be ended from outside: it notices at its next step that its result is no longer
-/// wanted, and until then it uses memory and a processor. So it holds the slot too, and a look-up that was given up makes no space for
-/// another one before its work has ended.
+/// Work on another thread cannot be cancelled from outside: it notices at its next step that its result is no longer
+/// needed, and uses memory and a processor until then. So it holds the slot too, and an abandoned look-up blocks the
+/// next one until its work has ended.
 #[derive(Debug, Clone, Default)]
 pub struct Slot {
     _held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Slot {
-    /// What is given back when the last clone of the slot is dropped.
+    /// A slot that drops `held` together with its last clone.
     pub fn holding(held: impl Any + Send + Sync) -> Self {
         Self { _held: Some(Arc::new(held)) }
     }
 }
 
-/// Reads what is needed of an image, and no more, and says what it is.
+/// Reads as much of an image as is needed, and returns what it is.
 pub async fn detect<S: Source>(
     source: &S,
     reference: &Reference,
@@ -70,7 +71,7 @@ pub async fn detect<S: Source>(
     detect_for(&Nodes::default(), Slot::default(), source, reference, depth, limits).await
 }
 
-/// [`detect`], by a look-up that has a place, and for these nodes.
+/// [`detect`] for a look-up that has a slot, and for these nodes.
 pub async fn detect_for<S: Source>(
     nodes: &Nodes,
     slot: Slot,
@@ -91,7 +92,7 @@ pub async fn detect_for<S: Source>(
     facts.map(ImageFacts::harmless)
 }
 
-/// One look-up.
+/// One inspection of an image.
 struct Look<'a, S> {
     source: &'a S,
     reference: &'a Reference,
@@ -176,7 +177,7 @@ impl<S: Source> Look<'_, S> {
         }
         let kinds: BTreeSet<&str> = manifest.layers.iter().map(|layer| layer.media_type.as_str()).collect();
         facts.saw("manifest.layers[].mediaType", kinds.into_iter().collect::<Vec<_>>().join(", "));
-        // crun and proxy-wasm share the first one: it makes the files be read, and these decide.
+        // crun and proxy-wasm share the first annotation: it only causes the files to be read, which then decide.
         for key in ["module.wasm.image/variant", "run.oci.handler"] {
             if let Some(value) = manifest.annotations.get(key) {
                 facts.saw(format!("manifest.annotations.{key}"), value);
@@ -205,7 +206,7 @@ impl<S: Source> Look<'_, S> {
         }
     }
 
-    /// Parsing is work for another thread: reviews must not wait for each other's images.
+    /// Parses on another thread: reviews must not wait for each other's images.
     async fn aside<T: Send + 'static>(
         &self,
         what: &str,
@@ -221,7 +222,7 @@ impl<S: Source> Look<'_, S> {
         done.map_err(|error| self.error(what, Malformed::new(format!("reading it was interrupted: {error}"))))
     }
 
-    /// What the descriptors claim; what arrives is measured again.
+    /// Checks the sizes in the descriptors; the bytes that arrive are measured again.
     fn check_sizes(&self, layers: &[Descriptor]) -> Result<(), S::Error> {
         if let Some(large) = layers.iter().find(|layer| layer.size > self.limits.layer) {
             return Err(self.too_large(format!("layer {}", large.digest), self.limits.layer));
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_on_another_thread_keeps_the_place_of_a_look_up_that_was_given_up() {
+    async fn work_on_another_thread_keeps_the_slot_of_an_abandoned_look_up() {
         let places = Arc::new(Semaphore::new(1));
         let reference = Reference::parse("samples.test/a:1").unwrap();
         let (begun, go) = (Arc::new(tokio::sync::Notify::new()), mpsc::channel::<()>());
@@ -279,7 +280,7 @@ mod tests {
         }
         drop(work);
         drop(look);
-        assert_eq!(places.available_permits(), 0, "nobody waits, and the work goes on");
+        assert_eq!(places.available_permits(), 0, "no caller waits, but the work goes on");
         go.0.send(()).unwrap();
         let place = tokio::time::timeout(Duration::from_secs(20), places.acquire()).await;
         assert!(place.is_ok(), "the place comes back with the end of the work");

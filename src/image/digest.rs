@@ -1,4 +1,4 @@
-//! Content digests (OCI image-spec, `descriptor.md`, "Digests"): the registered algorithms and no others, parsed once.
+//! Content digests (OCI image-spec, `descriptor.md`, "Digests"): only the registered algorithms, parsed once.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,12 +17,12 @@ pub enum Algorithm {
     Sha256,
     /// Known to container runtimes, rarely used.
     Sha384,
-    /// Registered beside SHA-256.
+    /// Registered in addition to SHA-256.
     Sha512,
 }
 
 impl Algorithm {
-    /// As it is written before the colon.
+    /// The name before the colon.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -31,7 +31,7 @@ impl Algorithm {
         }
     }
 
-    /// Hex digits after the colon.
+    /// Number of hex digits after the colon.
     pub const fn hex_digits(self) -> usize {
         match self {
             Self::Sha256 => 64,
@@ -45,7 +45,7 @@ impl Algorithm {
     }
 }
 
-/// `algorithm:hex`, with lower-case digits of the right number: safe in a URL, in a path and in an image name.
+/// `algorithm:hex`, with the right number of lower-case digits: safe in a URL, in a path and in an image name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest {
@@ -171,7 +171,7 @@ mod tests {
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn bytes_are_held_against_their_digest_by_its_own_algorithm() {
+    fn bytes_are_verified_with_the_digests_own_algorithm() {
         assert_eq!(Digest::of(b"").as_str(), EMPTY);
         for algorithm in [Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512] {
             let digest = Digest::by(algorithm, b"x");

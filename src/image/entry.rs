@@ -1,5 +1,5 @@
-//! What names a container's program, and the file of the image that a path leads to. Each runtime searches in its own
-//! order; how a path is followed, and what a volume hides, is the same for all of them.
+//! What names a container's program, and the file of the image to which a path leads. Each runtime searches in its own
+//! order, but all of them follow paths in the same way, and volumes hide the same files.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,21 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::names::is_wasm_name;
 use super::{FileClass, ImageFacts, path};
 
-/// Where a name without a slash is looked for by a process that has the usual `PATH` of a service
-/// (`systemd:src/basic/path-util.h`, `DEFAULT_PATH_NORMAL`) or of a container (`containerd:pkg/oci/spec.go`).
+/// Where a process with the usual `PATH` of a service (`systemd:src/basic/path-util.h`, `DEFAULT_PATH_NORMAL`) or of a
+/// container (`containerd:pkg/oci/spec.go`) searches for a name without a slash.
 pub const SEARCH_PATH: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// What is mounted into every container beside the pod's volumes: by the container runtime
-/// (`containerd:pkg/oci/mounts.go`), by the CRI plug-in (`containerd:internal/cri/server/container_create_linux.go`) and
-/// by the kubelet. No file of the image is seen there.
+/// What is mounted into every container besides the pod's volumes: by the container runtime
+/// (`containerd:pkg/oci/mounts.go`), by the CRI plug-in (`containerd:internal/cri/server/container_create_linux.go`)
+/// and by the kubelet. The image's own files are hidden there.
 pub const KUBELET_MOUNTS: [&str; 7] =
     ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", TOKEN_FOLDER];
 /// Where the `ServiceAccount` admission plug-in mounts the token
 /// (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
 const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// A variable of a container, as far as its pod says.
+/// A variable of a container, according to its pod.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Variable<'a> {
     /// The pod does not set it; the image may.
@@ -29,7 +29,7 @@ pub enum Variable<'a> {
     Unset,
     /// The pod writes it out.
     Literal(&'a str),
-    /// The pod sets it, or may, from something that is not in the pod spec.
+    /// The pod sets it, or may set it, from something outside the pod spec.
     Elsewhere,
 }
 
@@ -42,41 +42,41 @@ pub struct Start<'a> {
     pub args: &'a [String],
     /// `workingDir`: replaces the image's `WorkingDir`.
     pub working_dir: Option<&'a str>,
-    /// Where something is mounted, which hides the image's own files.
+    /// The paths of mounts, which hide the image's own files.
     pub mounts: &'a [&'a str],
-    /// Those of them whose volumes may hold links: what is mounted inside of one may end anywhere.
+    /// Those whose volumes may contain links: a mount inside such a volume may end up anywhere.
     pub loose: &'a [&'a str],
-    /// The pod's annotations, by which crun and youki can be asked for a Wasm handler
+    /// The pod's annotations, which can ask crun and youki for a Wasm handler
     /// ([`super::annotation::crun_annotation`]).
     pub annotations: Option<&'a BTreeMap<String, String>>,
     /// `PATH`, in which crun and youki search.
     pub path: Variable<'a>,
-    /// `SPIN_COMPONENTS_TO_RETAIN`, by which the Spin shim narrows an application.
+    /// `SPIN_COMPONENTS_TO_RETAIN`, which makes the Spin shim narrow an application.
     pub retained: Variable<'a>,
 }
 
-/// An image as a container of a pod sees it: its files, and what is mounted over them. Made once, so that no question takes
-/// the time of all mounts: a foreigner chooses how many there are.
+/// An image as a container of a pod sees it: its files, and the mounts over them. Built once, so that no query takes
+/// time in proportion to the number of mounts, which a tenant chooses.
 #[derive(Debug)]
 pub struct View<'a> {
     /// The image.
     pub facts: &'a ImageFacts,
     /// What the pod says.
     pub start: &'a Start<'a>,
-    /// Where something is mounted, as written and with the links of the image followed.
+    /// The paths of mounts, as written and with the links of the image followed.
     mounted: BTreeSet<String>,
-    /// A mount inside of another one, whose volume may hold links, so that it may hide any file of the image.
+    /// A mount inside another one whose volume may contain links, so that it may hide any file of the image.
     nested: Option<String>,
 }
 
-/// What is at a path when the container starts.
+/// What a path leads to when the container starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum At<'a> {
-    /// A file of the image, by its path after links, and what it is.
+    /// A file of the image, by its path after links, and its class.
     File(&'a str, &'a FileClass),
-    /// Whatever the volume at this path holds.
+    /// Unknown content of the volume at this path.
     Hidden(String),
-    /// No file that was kept: nothing, a folder, or a file that is neither Wasm nor a program.
+    /// Nothing, a folder, or a file that is neither Wasm nor a program.
     Nothing,
 }
 
@@ -88,12 +88,12 @@ pub fn cut_function(argument: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether an entry point is called like a Wasm file, its `#function` left out.
+/// Whether an entry point is named like a Wasm file, ignoring its `#function`.
 pub fn names_wasm(argument: &str) -> bool {
     is_wasm_name(cut_function(argument).0) || is_wasm_name(argument)
 }
 
-/// Whether a program's name is a reason to read the layers: it is called like Wasm, or it is the root, as in the pods of
+/// Whether a program's name is a reason to read the layers: it is named like Wasm, or it is the root, as in the pods of
 /// Spin (`spin-operator:internal/controller/deployment.go`).
 pub fn needs_layers(argument: &str) -> bool {
     names_wasm(argument) || is_root(argument)
@@ -104,7 +104,8 @@ pub fn is_root(argument: &str) -> bool {
     !argument.is_empty() && path::normalise(argument) == "/" && argument.contains('/')
 }
 
-/// Whether the kubelet may replace a part of the name by a variable of the container, which may come from anywhere.
+/// Whether the kubelet may replace a part of the name with a variable of the container, whose value may come from
+/// anywhere.
 pub fn holds_variable(argument: &str) -> bool {
     argument.contains("$(")
 }
@@ -130,12 +131,12 @@ pub(super) fn candidates(name: &str, working_dir: &str) -> Vec<String> {
     SEARCH_PATH.iter().map(|folder| path::join(folder, name)).chain([here]).collect()
 }
 
-/// The file that a path of the image leads to, volumes left out.
+/// The file to which a path of the image leads, ignoring volumes.
 pub fn find<'a>(facts: &'a ImageFacts, place: &str) -> Option<(&'a str, &'a FileClass)> {
     class(facts, &resolved(facts, place)?)
 }
 
-/// Whether there is a file of this name, also one that is a link to something that was not kept.
+/// Whether a file of this name is known, even as a link to something that was not kept.
 pub fn is_there(facts: &ImageFacts, at: &str) -> bool {
     class(facts, at).is_some() || find(facts, at).is_some()
 }
@@ -173,7 +174,7 @@ impl<'a> View<'a> {
         self.nested.as_deref()
     }
 
-    /// `argv[0]`. A `command` leaves the image's Entrypoint and Cmd out, `args` only its Cmd.
+    /// `argv[0]`. A `command` replaces the image's Entrypoint and Cmd, `args` only its Cmd.
     pub fn first_argument(&self) -> Option<&'a str> {
         let (facts, start) = (self.facts, self.start);
         let lists: &[&[String]] = if start.command.is_empty() {
@@ -196,7 +197,7 @@ impl<'a> View<'a> {
         path::join(self.working_dir(), name)
     }
 
-    /// What a path leads to, mounts included. A path that says by its end that it is a folder leads to no file.
+    /// What a path leads to, mounts included. A path that ends like a folder leads to no file.
     pub fn at(&self, place: &str) -> At<'a> {
         if let Some(mount) = self.hiding(place) {
             return At::Hidden(mount);
@@ -208,7 +209,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The mount that hides a path, or a link on the way from it to its file.
+    /// The mount that hides a path, or that hides a link on the way to its file.
     pub fn hiding(&self, place: &str) -> Option<String> {
         if self.mounted.is_empty() {
             return None;
@@ -227,7 +228,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// The one of these paths that is a path or above it.
+/// The one of these paths that equals a path or is above it.
 fn above<'a>(paths: &'a BTreeSet<String>, place: &str) -> Option<&'a str> {
     let mut at = place;
     loop {

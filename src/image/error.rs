@@ -1,8 +1,9 @@
-//! Why the bytes of an image say nothing.
+//! Why an image could not be read.
 
 use thiserror::Error;
 
-/// Why an image name or the bytes of an image could not be read. Cloneable, because concurrent reviews share one look-up.
+/// Why an image name or the bytes of an image could not be read. Cloneable, because concurrent reviews share one
+/// look-up.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -14,7 +15,7 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
-    /// Something is larger than it may be.
+    /// Something exceeds its limit.
     #[error("{what} of `{image}` is larger than the limit of {limit} bytes")]
     TooLarge {
         /// As written.
@@ -24,7 +25,7 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
-    /// Bytes that were fetched are not what they should be.
+    /// Fetched bytes are malformed.
     #[error("could not read {what} of `{image}`: {message}")]
     Read {
         /// As written.

@@ -1,4 +1,4 @@
-//! How the facts about an image come together: what was seen, and what follows from it.
+//! Collects the facts about an image: observations, and the conclusion from them.
 
 use super::config::Config;
 use super::malformed::{harmless, short};
@@ -6,12 +6,12 @@ use super::program::{self, CONCLUSION};
 use super::{Digest, Evidence, ImageFacts, ImageKind, NEEDS_COMMAND, Program, Shape};
 
 impl ImageFacts {
-    /// Whether a deeper look finds nothing more: the files were read already, or there are none to read.
+    /// Whether a deeper look-up finds nothing more: the files were read already, or there are none.
     pub fn is_whole(&self) -> bool {
         self.scanned || self.shape != Shape::LinuxRootfs
     }
 
-    /// Facts about which nothing is known yet.
+    /// Facts about an image of which nothing is known yet.
     pub(super) fn blank(digest: &Digest, manifest_digest: &Digest) -> Self {
         Self {
             digest: digest.clone(),
@@ -39,8 +39,8 @@ impl ImageFacts {
         self.evidence.push(Evidence { seen: seen.into(), value: short(&value.into()) });
     }
 
-    /// The same, with everything that is only for people to read made harmless, wherever in the image it was found. Names,
-    /// paths and commands stay what they are: they are compared with what a pod says.
+    /// The same with all text that is only for people made harmless, wherever in the image it was found. Names, paths
+    /// and commands stay unchanged, because they are compared with what a pod says.
     pub(super) fn harmless(mut self) -> Self {
         let evidence =
             self.evidence.iter_mut().flat_map(|evidence| [&mut evidence.seen, &mut evidence.value]);
@@ -60,7 +60,7 @@ impl ImageFacts {
         self
     }
 
-    /// Takes the kind from what the image's own entry point starts.
+    /// Derives the kind from what the image's own entry point starts.
     pub(super) fn concluded(mut self) -> Self {
         let (kind, why) = match program::program(&self, &[], &[]) {
             Program::Wasm { kind, .. } => (kind, kind.as_str().to_string()),
@@ -101,7 +101,7 @@ impl ImageFacts {
         );
     }
 
-    /// `kubelet` gives containerd an empty command for an image without an entry point, which it refuses.
+    /// The kubelet passes containerd an empty command for an image without an entry point, and containerd refuses it.
     pub(super) fn needs_command(&mut self) {
         if self.entrypoint.is_empty() && self.cmd.is_empty() {
             self.warnings.push(NEEDS_COMMAND.into());

@@ -1,9 +1,9 @@
-//! Which interpreter a binary carries, by what its bytes say: the toolchains that the `producers` section names
+//! Recognises the interpreter in a binary by what its bytes say: the toolchains that the `producers` section names
 //! (`WebAssembly/tool-conventions:ProducersSection.md`), the functions that an engine exports to its own libraries, and
-//! the names that a linker left. The program that it interprets is data, so the imports say what the interpreter's
-//! library can do and not what the program does.
+//! the names that a linker left. The interpreted program is data, so the imports show what the interpreter's library
+//! can do, not what the program does.
 //!
-//! All of it can be stripped or forged. It is there for people and for rules that ask; it grants nothing.
+//! All of these can be stripped or forged. They inform people and rules, and grant nothing.
 
 use std::collections::BTreeMap;
 
@@ -17,11 +17,11 @@ use super::malformed::{harmless, short};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InterpreterKind {
-    /// CPython, as componentize-py and the WASI builds of Python carry it.
+    /// CPython, as in componentize-py and the WASI builds of Python.
     Cpython,
-    /// SpiderMonkey, as ComponentizeJS carries it inside StarlingMonkey.
+    /// SpiderMonkey, as in StarlingMonkey, which ComponentizeJS uses.
     Spidermonkey,
-    /// QuickJS, as Javy carries it.
+    /// QuickJS, as in Javy.
     Quickjs,
     /// The reference interpreter of Ruby.
     Cruby,
@@ -34,7 +34,7 @@ pub enum InterpreterKind {
 }
 
 impl InterpreterKind {
-    /// The name as its makers write it.
+    /// The name in its makers' spelling.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cpython => "CPython",
@@ -66,19 +66,19 @@ impl InterpreterKind {
 pub struct Interpreter {
     /// Which one.
     pub engine: InterpreterKind,
-    /// Where it showed, at most one item for each sign; never empty.
+    /// Where it was found, at most one item for each sign; never empty.
     pub evidence: Vec<Evidence>,
 }
 
-/// Toolchains that put an interpreter into what they make, as they name themselves under `processed-by`, in lower case.
+/// Toolchains that build an interpreter into their output, as named under `processed-by`, in lower case.
 const TOOLCHAINS: [(&str, InterpreterKind); 3] = [
     ("componentize-py", InterpreterKind::Cpython),
     ("componentizejs", InterpreterKind::Spidermonkey),
     ("javy", InterpreterKind::Quickjs),
 ];
 
-/// Functions of the engines' own embedding interfaces, which no other program defines. C++ names stand in a name section
-/// as the linker demangled them, so a name also matches where its list of parameters begins.
+/// Functions of the engines' own embedding interfaces, which no other program defines. Name sections have C++ names as
+/// the linker demangled them, so a name also matches up to its list of parameters.
 const FUNCTIONS: [(&str, InterpreterKind); 17] = [
     ("PyInit_componentize_py_runtime", InterpreterKind::Cpython),
     ("Py_GetBuildInfo", InterpreterKind::Cpython),
@@ -99,16 +99,16 @@ const FUNCTIONS: [(&str, InterpreterKind); 17] = [
     ("Perl_runops_standard", InterpreterKind::Perl),
 ];
 
-/// Modules of which a program imports its interpreter (`javy:README.md`, dynamic linking).
+/// Modules from which a program imports its interpreter (`javy:README.md`, dynamic linking).
 const PROVIDERS: [(&str, InterpreterKind); 2] =
     [("javy_quickjs_provider", InterpreterKind::Quickjs), ("javy-default-plugin", InterpreterKind::Quickjs)];
 
-/// What was seen so far, of all units of a binary.
+/// The signs found so far in all units of a binary.
 #[derive(Debug, Default)]
 pub(super) struct Signs(BTreeMap<InterpreterKind, Vec<Evidence>>);
 
 impl Signs {
-    /// A custom section. A bad one is no error: a runtime does not look at it either.
+    /// A custom section. A malformed one is not an error, because runtimes ignore it too.
     pub(super) fn custom(&mut self, section: &CustomSectionReader<'_>) {
         match section.as_known() {
             KnownCustom::Producers(fields) => drop(self.producers(fields)),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_toolchain_that_brings_an_interpreter_names_itself_among_the_producers() {
+    fn a_toolchain_that_adds_an_interpreter_is_named_in_the_producers_section() {
         for (tool, engine) in [
             ("componentize-py", InterpreterKind::Cpython),
             ("ComponentizeJS", InterpreterKind::Spidermonkey),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engines_functions_show_it_in_a_nested_module_and_in_the_names_that_a_linker_left() {
+    fn an_engine_is_recognised_by_functions_of_nested_modules_and_by_a_linkers_names() {
         let nested = r#"(component (core module (func (export "Py_GetBuildInfo"))))"#;
         assert_eq!(found(nested), [(InterpreterKind::Cpython, sign("export", "Py_GetBuildInfo"))]);
         let named =
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_section_that_lies_about_its_form_is_passed_over() {
+    fn a_malformed_custom_section_is_skipped() {
         let broken = |name: &str| {
             format!(r#"(module (@custom "{name}" "\ff\ff\ff\ff\ff") (func (export "ruby_init")))"#)
         };

@@ -1,11 +1,11 @@
-//! What a runtime can start a module or component as.
+//! The kind as which a runtime can start a module or component.
 
 use super::malformed::short;
 use super::module::HTTP_HANDLER_0_3;
 use super::{ImageKind, Import, ModuleFacts, WasmFormat};
 
-/// What a runtime can start a binary as, or why none can. `function` is what follows `#` in the entry point, when
-/// something does (`runwasi:crates/containerd-shim-wasm/src/sandbox/context.rs`).
+/// The kind as which a runtime can start a binary, or why no runtime can. `function` is what follows `#` in the entry
+/// point, if anything does (`runwasi:crates/containerd-shim-wasm/src/sandbox/context.rs`).
 pub fn of(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKind, String> {
     match facts.format {
         WasmFormat::Module => module_kind(facts, function),
@@ -25,14 +25,14 @@ fn component_kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKi
     };
     // runwasi takes the first export that it knows, in the order of the binary
     // (`runwasi:crates/containerd-shim-wasmtime/src/instance.rs`, `ComponentTarget::new`). A command is handed more
-    // than an HTTP handler, so what may be either is judged as a command.
+    // than an HTTP handler, so a component that may be either is judged as a command.
     if exports("wasi:cli/run") {
         return Ok(ImageKind::Component);
     }
     if exports("wasi:http/incoming-handler") {
         return Ok(ImageKind::HttpComponent);
     }
-    // It does not know the handler of WASI 0.3, and calls a function that the entry point names like a command.
+    // runwasi does not know the handler of WASI 0.3; it calls a function that the entry point names, like a command.
     if function.is_some_and(|name| facts.exports.contains(name)) {
         return Ok(ImageKind::Component);
     }
@@ -67,7 +67,7 @@ fn module_kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKind,
     }
 }
 
-/// Module names that WASI hosts provide. wasi-threads brings its shared memory as `env`.
+/// Whether WASI hosts provide the module of an import. wasi-threads imports its shared memory from `env`.
 fn is_wasi(import: &Import, threads: bool) -> bool {
     match import.interface.as_str() {
         "wasi_snapshot_preview1" | "wasi_unstable" | "wasi" | "wasix_32v1" | "wasix_64v1" => true,
@@ -83,8 +83,8 @@ fn why_foreign(import: &Import) -> &'static str {
             "which only lunatic provides, whose shim is retired: build it for a WASI target"
         }
         "env" if calls("proxy_") => {
-            "which only a proxy provides: it is a proxy-wasm filter, which Envoy loads; it is no program that a pod \
-             can start"
+            "which only a proxy provides: it is a proxy-wasm filter, which Envoy loads; it is not a program that a \
+             pod can start"
         }
         "env" if calls("napi_") => "which only a JavaScript host provides: it is a Node-API add-on",
 
@@ -95,7 +95,7 @@ fn why_foreign(import: &Import) -> &'static str {
         name if name.ends_with("_bg.js") => {
             "which only the JavaScript of wasm-bindgen provides: build it for a WASI target"
         }
-        // The names that Emscripten's optimiser shortens everything to.
+        // Emscripten's optimiser shortens all names to such.
         "a" if import.functions.iter().all(|name| name.len() <= 2) => {
             "which no WASI host provides: the short names are those of Emscripten's optimised output"
         }
@@ -104,7 +104,7 @@ fn why_foreign(import: &Import) -> &'static str {
     }
 }
 
-/// A few names for a message.
+/// A few names, for a message.
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let shown: Vec<String> = names.take(4).map(|name| format!("`{}`", short(name))).collect();
     if shown.is_empty() { "nothing".into() } else { shown.join(", ") }

@@ -1,4 +1,4 @@
-//! The files of a root file system, as its layers leave them: layers are read as streams, lowest first, and nothing is
+//! The files of a root file system after all its layers: layers are read as streams, lowest first, and nothing is
 //! written to disk.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,16 +14,16 @@ mod content;
 mod place;
 mod reach;
 
-/// Most Wasm files of one image that are read; an image that runs one of them holds one or two.
+/// Most Wasm files that are read of one image; an image that runs one usually has one or two.
 pub const MAX_FILE_MODULES: usize = 64;
-/// Most files, folders and links of one image; a whole distribution holds some ten thousand.
+/// Most files, folders and links of one image; a whole distribution has some ten thousand.
 const MAX_NODES: usize = 200_000;
-/// Most bytes of all their paths and of the targets of links together.
+/// Most bytes of all paths and link targets together.
 const MAX_PATHS: usize = 24 << 20;
-/// How many times the limit of one layer all layers may unpack to together.
+/// How much all layers together may unpack to, as a multiple of the limit of one layer.
 const ALL_LAYERS: u64 = 4;
 
-/// What may be unpacked, in bytes.
+/// Limits on what is unpacked, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct UnpackLimits {
     /// One layer; all layers together may unpack to four times as much.
@@ -35,7 +35,7 @@ pub struct UnpackLimits {
 /// What is at a path.
 #[derive(Debug, Clone)]
 enum Content {
-    /// `touched` is the last layer that has something in it, however deep.
+    /// `touched` is the last layer that has something in it, at any depth.
     Folder {
         touched: usize,
     },
@@ -67,7 +67,7 @@ impl Node {
     }
 }
 
-/// A root file system, as the layers that were applied leave it.
+/// A root file system after the layers that were applied.
 #[derive(Debug)]
 pub struct Tree {
     bounds: UnpackLimits,
@@ -77,7 +77,7 @@ pub struct Tree {
     nodes: BTreeMap<String, Node>,
     /// Bytes of the nodes' paths and of the targets of links.
     paths: usize,
-    /// What the layer that is being applied removed from those below.
+    /// What the layer being applied removed from the layers below.
     removed: BTreeSet<String>,
     modules: Vec<ModuleFacts>,
     texts: usize,
@@ -85,17 +85,17 @@ pub struct Tree {
     stop: Arc<AtomicBool>,
 }
 
-/// The outcome of a scan, sorted by path.
+/// The result of a scan, sorted by path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Files {
-    /// Wasm files, native programs and the links that lead to them.
+    /// Wasm files, native programs, and the links that lead to them.
     pub entries: Vec<(String, FileClass)>,
-    /// What the Wasm files hold; `source` is the path.
+    /// Facts about the Wasm files; `source` is the path.
     pub modules: Vec<ModuleFacts>,
 }
 
 impl Tree {
-    /// An empty tree. Files at `wanted` paths are remembered whatever they are. Setting `stop` ends the work early, with an
+    /// An empty tree. Files at `wanted` paths are kept, whatever they are. Setting `stop` ends the work early with an
     /// error.
     pub fn new(
         bounds: UnpackLimits,
@@ -117,7 +117,7 @@ impl Tree {
         }
     }
 
-    /// Applies the next layer, and returns the digest of what it unpacks to. A tree whose layer failed is of no use any more.
+    /// Applies the next layer, and returns the digest of the unpacked layer. After an error the tree must not be used.
     pub fn apply(&mut self, layer: impl BufRead, compression: Compression) -> Result<String, Fault> {
         self.layer += 1;
         self.removed.clear();
@@ -129,12 +129,12 @@ impl Tree {
         result
     }
 
-    /// Work that was done so far.
+    /// Work done so far.
     pub fn steps(&self) -> &Steps {
         &self.steps
     }
 
-    /// The text of an application's manifest, where a regular file of its name is left in the end.
+    /// The text of an application's manifest, if a regular file of that name is left after the last layer.
     pub fn manifest(&self, name: &str) -> Option<&[u8]> {
         match &self.nodes.get(&self.resolve(name)?)?.content {
             Content::Text(text) => Some(text),
@@ -175,7 +175,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Every node is removed once at most, so this costs no more than inserting them did.
+    /// Every node is removed at most once, so this costs no more than inserting them did.
     fn remove_below(&mut self, folder: &str) -> Result<(), Fault> {
         let below = format!("{folder}/");
         let range = self.nodes.range(below.clone()..).take_while(|(path, _)| path.starts_with(&below));

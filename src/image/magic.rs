@@ -1,17 +1,17 @@
-//! What the first bytes of a file say.
+//! Recognises a file by its first bytes.
 
-/// What the first bytes of a file say.
+/// What the first bytes of a file show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Magic {
     /// `\0asm`: a module or component.
     Wasm,
-    /// `ELF` or `#!`. A `.cwasm` that Wasmtime compiled in advance is an ELF image (wasmtime#3343).
+    /// `ELF` or `#!`. A `.cwasm` that Wasmtime compiled in advance is an ELF file (wasmtime#3343).
     Native(&'static str),
     /// Anything else.
     Other,
 }
 
-/// Reads the first bytes; eight are enough.
+/// Classifies the first bytes; eight are enough.
 pub fn magic(head: &[u8]) -> Magic {
     match head {
         [0, b'a', b's', b'm', ..] => Magic::Wasm,

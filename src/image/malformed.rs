@@ -1,4 +1,4 @@
-//! Foreign bytes that are not what they claim to be, before it is known which image they belong to.
+//! Foreign bytes that are not what they claim to be, before it is known to which image they belong.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,7 +25,7 @@ impl From<serde_json::Error> for Malformed {
     }
 }
 
-/// Keys of an object that no field took, for `#[serde(flatten)]`.
+/// Keys of an object that no field consumed, for `#[serde(flatten)]`.
 #[derive(Debug, Default)]
 pub(super) struct Rest(BTreeSet<String>);
 
@@ -53,8 +53,8 @@ impl<'de> Deserialize<'de> for Rest {
 
 /// Refuses a key that differs from a known one only in letter case.
 ///
-/// containerd and the registries read these documents with Go's `encoding/json`, which matches keys in any letter
-/// case; serde does not. An image that says `Layers` would be one thing to the gate and another to the node.
+/// containerd and the registries read these documents with Go's `encoding/json`, which matches keys in any letter case;
+/// serde does not. An image with `Layers` would be one thing to the gate and another to the node.
 pub(super) fn no_lookalikes(rest: &Rest, known: &[&str]) -> Result<(), Malformed> {
     for key in &rest.0 {
         let folded = fold(key);
@@ -103,7 +103,7 @@ pub fn harmless(text: &str) -> String {
     shown
 }
 
-/// Letter case as Go's `encoding/json` folds it: also the long s, and the Kelvin sign (which lower-cases to `k`).
+/// Folds letter case like Go's `encoding/json`: also the long s, and the Kelvin sign (which lower-cases to `k`).
 fn fold(key: &str) -> String {
     key.to_lowercase().replace('ſ', "s")
 }

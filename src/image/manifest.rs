@@ -1,4 +1,4 @@
-//! Manifests and indexes: which manifest of an index a Linux node reads, and which packaging a manifest is.
+//! Manifests and indexes: which manifest of an index a Linux node pulls, and how a manifest's image is packed.
 //!
 //! Strings are compared exactly; `os` and `architecture` in any letter case (Spin 4.1 writes `Wasip1`).
 
@@ -11,9 +11,9 @@ use super::malformed::{Malformed, Rest, no_lookalikes};
 use super::platform::{self, is_wasm};
 use super::source::Descriptor;
 
-/// Most layers that one image may have. Spin stays under 500 (`spin:crates/oci/src/client.rs`), overlayfs under 128.
+/// Most layers of one image. Spin stays below 500 (`spin:crates/oci/src/client.rs`), overlayfs below 128.
 pub const MAX_LAYERS: usize = 512;
-/// Most entries that one index may have.
+/// Most entries of one index.
 const MAX_INDEX_ENTRIES: usize = 512;
 
 /// OCI image config (OCI image-spec `media-types.md`).
@@ -22,11 +22,11 @@ pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 /// Config of the CNCF Wasm OCI artifact (`tag-runtime:wgs/wasm/deliverables/wasm-oci-artifact`).
 pub const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
-/// Layer of the CNCF Wasm OCI artifact; runwasi takes it beside its own.
+/// Layer of the CNCF Wasm OCI artifact; runwasi accepts it in addition to its own.
 pub const WASM_LAYER: &str = "application/wasm";
 /// runwasi's layer (`runwasi:crates/oci-tar-builder/src/lib.rs`).
 pub const RUNWASI_LAYER: &str = "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm";
-/// Spin's locked app; as a layer now, as the config of old apps (`spin:crates/oci/src/client.rs`).
+/// Spin's locked app: a layer in current apps, the config of old ones (`spin:crates/oci/src/client.rs`).
 pub const SPIN_APPLICATION: &str = "application/vnd.fermyon.spin.application.v1+config";
 /// Spin's module layer, and the layer of wasm-to-oci and Kubewarden.
 pub const SPIN_LAYER: &str = "application/vnd.wasm.content.layer.v1+wasm";
@@ -45,7 +45,7 @@ const PROTOTYPES: [&str; 2] =
 const SPIN_DATA: &str = "application/vnd.wasm.content.layer.v1+data";
 const SPIN_ARCHIVE: &str = "application/vnd.wasm.content.bundle.v1.tar+gzip";
 
-/// Tar layers of a root file system, and how their types say that they are compressed.
+/// Tar layers of a root file system, and the compression that their types state.
 const ROOTFS_LAYERS: [(&str, Compression); 10] = [
     ("application/vnd.oci.image.layer.v1.tar", Compression::Plain),
     ("application/vnd.oci.image.layer.v1.tar+gzip", Compression::Gzip),
@@ -59,18 +59,18 @@ const ROOTFS_LAYERS: [(&str, Compression); 10] = [
     ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Compression::Gzip),
 ];
 
-/// How a tar layer of this media type is compressed; `None` for every other layer.
+/// The compression of a tar layer of this media type; `None` for any other layer.
 pub fn compression(media_type: &str) -> Option<Compression> {
     ROOTFS_LAYERS.iter().find(|(known, _)| *known == media_type).map(|(_, compression)| *compression)
 }
 
-/// Host platforms in the order in which an index is searched for one.
+/// Host platforms, in the order of preference in an index.
 pub const HOST_PLATFORMS: [&str; 2] = ["linux/amd64", "linux/arm64"];
 
-/// An image manifest, as far as detection needs it.
+/// The parts of an image manifest that detection needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageManifest {
-    /// `artifactType`; empty when it says none.
+    /// `artifactType`; empty if there is none.
     pub artifact_type: String,
     /// The config blob.
     pub config: Descriptor,
@@ -87,11 +87,11 @@ pub struct IndexEntry {
     pub descriptor: Descriptor,
     /// `os/architecture`, lower case; empty when the entry has no platform.
     pub platform: String,
-    /// Whether it is for no platform, as the attestations of buildx are, so that no node reads it.
+    /// Whether its platform is unknown, as for attestations of buildx, so that no node pulls it.
     pub attestation: bool,
 }
 
-/// What a reference can lead to.
+/// What a reference can resolve to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
     /// A manifest.
@@ -100,18 +100,18 @@ pub enum Document {
     Index(Vec<IndexEntry>),
 }
 
-/// The entry of an index that a node reads, and why.
+/// The entry of an index that a node pulls, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     /// The entry.
     pub entry: IndexEntry,
     /// Why this one.
     pub reason: String,
-    /// What will go wrong because of the index.
+    /// What will fail because of the index.
     pub warning: Option<String>,
 }
 
-/// The packaging that a manifest's media types say.
+/// How an image is packed, according to its manifest's media types.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ManifestKind {
     /// The CNCF artifact.
@@ -120,11 +120,11 @@ pub enum ManifestKind {
     RunwasiLayers,
     /// A Spin application.
     SpinArtifact,
-    /// A Spin application of before Spin 2.
+    /// A Spin application from before Spin 2.
     SpinLegacy,
-    /// A root file system, be it Wasm or an ordinary image: the config and the files decide.
+    /// A root file system: config and files decide whether it is Wasm or an ordinary image.
     Rootfs,
-    /// Nothing that a pod can start, with what it is.
+    /// Nothing that a pod can start; says what it is.
     Other(String),
 }
 
@@ -187,8 +187,7 @@ pub fn parse(bytes: &[u8]) -> Result<Document, Malformed> {
     if is_index(&raw)? { index(raw).map(Document::Index) } else { manifest(raw).map(Document::Manifest) }
 }
 
-/// A document that could be read as both is refused: one client would run what another did not look at
-/// (CVE-2021-41190).
+/// Refuses a document that could be read as both: one client would run what another did not check (CVE-2021-41190).
 fn is_index(raw: &RawDocument) -> Result<bool, Malformed> {
     let manifest = raw.layers.is_some() || raw.config.is_some();
     if raw.manifests.is_some() && manifest {
@@ -264,15 +263,16 @@ impl RawDescriptor {
             }
             None => String::new(),
         };
-        // By its platform alone: a node does not ask what an annotation calls the entry.
+        // Judged by its platform alone: nodes ignore the annotations of an entry.
         let attestation = platform == "unknown/unknown";
         Ok(IndexEntry { descriptor: self.checked()?, platform, attestation })
     }
 }
 
-/// The entry that a Linux node reads. containerd looks only at entries that match its own platform
-/// (`containerd:core/images/image.go`, `Manifest`), so an entry for Linux wins over one for Wasm; a Wasm entry
-/// alone is taken for what the image is meant to be, with the warning that no CRI runtime can pull it by its index.
+/// The entry that a Linux node pulls. containerd considers only entries that match its own platform
+/// (`containerd:core/images/image.go`, `Manifest`), so an entry for Linux wins over one for Wasm. If there are only
+/// Wasm entries, the first shows what the image is meant to be, with the warning that no CRI runtime can pull it by its
+/// index.
 pub fn choose(entries: &[IndexEntry]) -> Result<Choice, Malformed> {
     let programs: Vec<&IndexEntry> = entries.iter().filter(|entry| !entry.attestation).collect();
     let wasm = programs.iter().find(|entry| is_wasm(&entry.platform));
@@ -329,7 +329,7 @@ fn listed(entries: &[&IndexEntry]) -> String {
     names.join(", ")
 }
 
-/// The packaging that the media types say. The config media type decides where two kinds share a layer type.
+/// How the image is packed, according to its media types. If two kinds share a layer type, the config's type decides.
 pub fn layout(manifest: &ImageManifest) -> ManifestKind {
     match by_media_types(manifest) {
         ManifestKind::Other(_) if PROTOTYPES.contains(&manifest.artifact_type.as_str()) => other(format!(
@@ -349,14 +349,14 @@ fn by_media_types(manifest: &ImageManifest) -> ManifestKind {
             "a wasm-to-oci artifact (Kubewarden, Krustlet), which no shim starts: its config has no platform",
         ),
         PROXY_WASM_CONFIG => {
-            other("a proxy-wasm filter, which Envoy loads; it is no program that a pod can start")
+            other("a proxy-wasm filter, which Envoy loads; it is not a program that a pod can start")
         }
         EMPTY_CONFIG => empty_config(manifest),
         "" => other("a manifest whose config has no media type"),
         unknown if manifest.layers.iter().any(|layer| layer.media_type == MODULE_LAYER) => other(format!(
             "a legacy wasmCloud module with the config `{unknown}`, which only a wasmCloud host starts"
         )),
-        unknown => other(format!("an artifact with the config `{unknown}`, which is no container image")),
+        unknown => other(format!("an artifact with the config `{unknown}`, which is not a container image")),
     }
 }
 
@@ -372,8 +372,8 @@ fn wasm_artifact(layers: &[Descriptor]) -> ManifestKind {
     }
 }
 
-/// An image config says nothing yet; the layers do. An image with Wasm layers is started from these, unless the shim cannot
-/// read them: then it looks for files, so an image that has both may start either
+/// An image config alone decides nothing; the layers do. An image with Wasm layers starts from them, unless the shim
+/// cannot read them: then it looks for files, so an image that has both may start either
 /// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/instance.rs`, `Instance::new`).
 fn image(layers: &[Descriptor]) -> ManifestKind {
     let count = |media_type: &str| layers.iter().filter(|layer| layer.media_type == media_type).count();
@@ -422,7 +422,7 @@ fn empty_config(manifest: &ImageManifest) -> ManifestKind {
              `wkg oci push`"
         ))
     } else {
-        other(format!("the artifact `{named}`, which is no container image"))
+        other(format!("the artifact `{named}`, which is not a container image"))
     }
 }
 
@@ -471,13 +471,13 @@ mod tests {
         assert_eq!(of(OCI_CONFIG, &[ROOTFS_LAYERS[1].0]), ManifestKind::Rootfs);
         assert_eq!(of(DOCKER_CONFIG, &[ROOTFS_LAYERS[7].0]), ManifestKind::Rootfs);
         assert_eq!(of(OCI_CONFIG, &[]), ManifestKind::Rootfs);
-        // Wasm layers win over a root file system beside them.
+        // Wasm layers win over a root file system in the same image.
         let both = of(OCI_CONFIG, &[ROOTFS_LAYERS[1].0, WASM_LAYER]);
         assert!(matches!(both, ManifestKind::Other(why) if why.contains("beside layers of files")));
     }
 
     #[test]
-    fn lookalikes_are_named_for_what_they_are() {
+    fn lookalikes_are_recognised() {
         let cases: [(&str, &[&str], &str); 11] = [
             (WASM_TO_OCI_CONFIG, &[SPIN_LAYER], "wasm-to-oci"),
             (PROXY_WASM_CONFIG, &[MODULE_LAYER], "proxy-wasm"),
@@ -526,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_and_nulls_are_read_past() {
+    fn unknown_fields_and_nulls_are_skipped() {
         let value = json!({"schemaVersion": 2, "subject": {"digest": M}, "config": {"mediaType": OCI_CONFIG,
             "digest": M, "size": 3, "data": "e30="}, "layers": null, "annotations": null});
         let Document::Manifest(manifest) = read(&value).unwrap() else { unreachable!() };
@@ -534,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_reads_the_entry_of_its_own_platform() {
+    fn a_node_pulls_the_entry_of_its_own_platform() {
         let both = chosen(&["wasi/wasm", "linux/arm64", "linux/amd64"]).unwrap();
         assert_eq!(both.entry.platform, "linux/amd64");
         assert!(both.reason.contains("wasi/wasm"), "{}", both.reason);
@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_an_attestation_by_its_platform_and_not_by_its_annotations() {
+    fn an_attestation_is_recognised_by_its_platform_and_not_by_its_annotations() {
         let attested = json!({"vnd.docker.reference.type": "attestation-manifest"});
         let entry = |os: &str, architecture: &str| {
             json!({"digest": M, "annotations": attested,

@@ -1,8 +1,8 @@
-//! What the bytes of a module or component say: imports, exports, code, data and memory sizes.
+//! Reads a module or component: imports, exports, and sizes of code, data and memory.
 //!
-//! Sections and types are validated, function bodies are not: their imports are what a verdict rests on, and these
-//! stand in the sections. Validating 18 MB of bodies would cost more than everything else in a look-up together,
-//! and a module with a bad body fails in its own runtime.
+//! Sections and types are validated, but function bodies are not: a verdict depends on the imports, which are in the
+//! sections. Validating 18 MB of bodies would cost more than the rest of the look-up, and a module with a bad body
+//! fails in its own runtime.
 
 mod features;
 mod memory;
@@ -27,21 +27,21 @@ use super::{Feature, Import, ModuleFacts, WasmFormat};
 use features::wasi_0_3;
 use memory::Pages;
 
-/// Most bytes of `.wat` text that are assembled.
+/// Most bytes of `.wat` text that are parsed.
 pub const MAX_TEXT: usize = 1 << 20;
-/// Most bytes of names that are kept of one binary; Wasmtime's whole `wasi:cli` world has about 16 KiB. A few bytes
-/// can name the same large instance type over and over.
+/// Most bytes of names that are kept of one binary; Wasmtime's whole `wasi:cli` world has about 16 KiB. A few bytes can
+/// name the same large instance type again and again.
 const MAX_NAMES: usize = 1 << 20;
-/// Most units inside each other. Toolchains nest fewer than ten; every level is read once more by each one around it,
-/// so that the work would grow with the square of the depth.
+/// Deepest nesting of units. Toolchains nest fewer than ten. Every level is read again by each one around it, so the
+/// work would grow with the square of the depth.
 const MAX_NESTED: usize = 100;
 
-/// Reads a binary. `source` is where it came from: a layer digest or a path.
+/// Reads a binary. `source` says where it came from: a layer digest or a path.
 pub fn read(bytes: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
     read_until(bytes, source, &AtomicBool::new(false))
 }
 
-/// [`read`], which ends at the next section once `stop` is set: nobody waits for the answer any more.
+/// [`read`] that stops at the next section once `stop` is set, because the look-up was given up.
 pub fn read_until(bytes: &[u8], source: &str, stop: &AtomicBool) -> Result<ModuleFacts, Malformed> {
     if magic(bytes) != Magic::Wasm {
         return Err(Malformed::new(
@@ -78,7 +78,7 @@ pub fn read_text(text: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
     read_text_until(text, source, &AtomicBool::new(false))
 }
 
-/// [`read_text`], which ends once `stop` is set; the text is assembled in one go, and short.
+/// [`read_text`] that stops once `stop` is set; the text itself is short and parsed in one go.
 pub fn read_text_until(text: &[u8], source: &str, stop: &AtomicBool) -> Result<ModuleFacts, Malformed> {
     if text.len() > MAX_TEXT {
         return Err(Malformed::new(format!(
@@ -103,7 +103,7 @@ impl From<wasmparser::Error> for Malformed {
     }
 }
 
-/// A nested module or component: what it holds itself, and how often its parent instantiates it.
+/// A nested module or component: its own facts, and how often its parent instantiates it.
 #[derive(Debug, Default)]
 struct Unit {
     memory: Pages,
@@ -111,7 +111,7 @@ struct Unit {
     children: Vec<usize>,
 }
 
-/// A module or component that is being read, and its index spaces of modules and components.
+/// A module or component that is being read, with its index spaces of modules and components.
 #[derive(Debug, Default)]
 struct Frame {
     unit: usize,
@@ -119,7 +119,7 @@ struct Frame {
     components: Vec<Option<usize>>,
 }
 
-/// Facts as they accumulate. Unit 0 is the outermost one; a child's number is always above its parent's.
+/// Facts as they accumulate. Unit 0 is the outermost; a child's number is greater than its parent's.
 #[derive(Debug, Default)]
 struct Walk {
     units: Vec<Unit>,
@@ -133,9 +133,9 @@ struct Walk {
     signs: Signs,
     /// Functions that the outermost module has imported so far: the index of the next one.
     functions: u32,
-    /// Items that were looked at.
+    /// Items that were visited.
     steps: u64,
-    /// The function `sock_accept`, whose number of parameters tells two interfaces apart.
+    /// The function `sock_accept`, whose number of parameters distinguishes two interfaces.
     accept: Option<u32>,
 }
 
@@ -266,7 +266,8 @@ impl Walk {
                 }
                 self.functions = self.functions.saturating_add(1);
             }
-            // The host must bring this memory; one that a nested module imports is another module's, counted there.
+            // The host must provide this memory. One that a nested module imports is another module's, and counted
+            // there.
             TypeRef::Memory(memory) => self.memory(&memory),
             _ => {}
         }
@@ -297,7 +298,7 @@ impl Walk {
         if self.outermost() && export.kind != ComponentExternalKind::Type {
             self.exports.insert(export.name.name.to_string());
         }
-        // An export adds its item to the index space once more.
+        // An export adds its item to the index space again.
         let Some(frame) = self.stack.last_mut() else { return };
         let core = match export.kind {
             ComponentExternalKind::Module => true,
@@ -337,7 +338,7 @@ impl Walk {
         }
     }
 
-    /// Memory of everything that is instantiated; a unit that nothing instantiates counts once.
+    /// Memory of everything that is instantiated; a unit that is never instantiated counts once.
     fn total_memory(&self) -> Pages {
         let mut totals = vec![Pages::default(); self.units.len()];
         for (number, unit) in self.units.iter().enumerate().rev() {
@@ -404,9 +405,9 @@ impl Frame {
     }
 }
 
-/// Fills in the functions of a component's imports from their types. An import that stands in for an interface
-/// under a name of its own (`implements`) is listed as that interface; a function that is imported directly is
-/// listed under its own name.
+/// Fills in the functions of a component's imports from their types. An import that implements an interface under
+/// another name (`implements`) is listed as that interface; a function that is imported directly is listed under its
+/// own name.
 fn component_imports(
     names: BTreeMap<String, BTreeSet<String>>,
     types: &Types,
@@ -438,7 +439,7 @@ fn too_many_names() -> Malformed {
     Malformed::new(format!("its imports and exports have names of more than {MAX_NAMES} bytes"))
 }
 
-/// Functions of an instance type; those of an instance inside it carry its name before a dot.
+/// Functions of an instance type; those of a nested instance are prefixed with its name and a dot.
 fn instance_functions(
     types: &Types,
     id: ComponentInstanceTypeId,
@@ -558,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_known_by_their_exports() {
+    fn programs_are_recognised_by_their_exports() {
         let component = |interface: &str| {
             format!(
                 r#"(component (core module $m (func (export "f") (result i32) i32.const 0))
@@ -589,7 +590,7 @@ mod tests {
             let bytes = wat::parse_str(text).unwrap();
             let whole = read(&bytes, "test").unwrap();
             for end in 0..bytes.len() {
-                // A cut between two sections leaves a shorter module; one inside a section must be noticed.
+                // Cutting between two sections leaves a shorter valid module; a cut inside a section must be noticed.
                 let Ok(facts) = read(&bytes[..end], "test") else { continue };
                 assert!(facts.size_bytes < whole.size_bytes && facts.code_bytes <= whole.code_bytes);
                 assert!(facts.imports.iter().all(|import| whole.imports.contains(import)));
@@ -599,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_assembled_within_its_bound() {
+    fn text_is_parsed_up_to_its_bound() {
         let facts = read_text(COMMAND.as_bytes(), "/app.wat").unwrap();
         assert_eq!((facts.source.as_str(), facts.size_bytes), ("/app.wat", COMMAND.len() as u64));
         assert!(read_text(b"hello", "t").unwrap_err().0.contains("not Wasm text"));
@@ -620,7 +621,7 @@ mod tests {
     }
 
     #[test]
-    fn one_large_type_named_over_and_over_is_refused() {
+    fn one_large_type_named_again_and_again_is_refused() {
         use std::fmt::Write as _;
         let mut text = String::from("(component (type $t (instance ");
         for number in 0..5000 {
@@ -645,9 +646,9 @@ mod tests {
         bytes
     }
 
-    /// `depth` component or instance types, each declared inside the one before it.
+    /// `depth` component or instance types, each declared inside the previous one.
     fn nested_types(depth: usize, kind: u8) -> Vec<u8> {
-        // A section of one type; each level is a list of one declaration that is a type, the last one an empty list.
+        // A section with one type; each level declares a list with one type, the innermost an empty list.
         let mut section = vec![1];
         section.extend([kind, 1, 1].repeat(depth));
         section.extend([kind, 0]);
@@ -663,7 +664,7 @@ mod tests {
         }
     }
 
-    /// `depth` empty components inside each other.
+    /// `depth` empty components, each inside the previous one.
     fn nested_components(depth: usize) -> Vec<u8> {
         const HEAD: &[u8] = b"\0asm\x0d\0\x01\0";
         let (mut prefixes, mut inner) = (Vec::new(), HEAD.len());
@@ -686,7 +687,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_up_that_was_given_up_is_read_no_further() {
+    fn an_abandoned_look_up_reads_no_further() {
         let bytes = wat::parse_str(NESTED).unwrap();
         assert!(read_until(&bytes, "t", &AtomicBool::new(false)).is_ok());
         let error = read_until(&bytes, "t", &AtomicBool::new(true)).unwrap_err();
@@ -694,7 +695,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_may_be_started_as_a_command_is_judged_as_one() {
+    fn a_component_that_may_start_as_a_command_is_judged_as_one() {
         let component = |interfaces: &[&str]| {
             let exports: Vec<String> =
                 interfaces.iter().map(|name| format!(r#"(export "{name}" (instance $e))"#)).collect();

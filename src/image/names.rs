@@ -1,12 +1,12 @@
-//! Names of files that say what an image is.
+//! Names of files that show what an image is.
 
 use super::path;
 
-/// Spin's manifest, which its shim reads when the image has no Wasm layers
+/// Spin's manifest, which its shim reads if the image has no Wasm layers
 /// (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`, `SPIN_MANIFEST_FILE_PATH`).
 pub const SPIN_TOML: &str = "/spin.toml";
-/// Rebinds stores, databases, models and variables of a Spin application to remote providers; the shim reads it in the
-/// container's root file system (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`).
+/// Rebinds stores, databases, models and variables of a Spin application to remote providers. The shim reads it from
+/// the container's root file system (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`).
 pub const RUNTIME_CONFIG: &str = "/runtime-config.toml";
 /// Manifest of slight (`containerd-wasm-shims:containerd-shim-slight/src/engine.rs`).
 pub const SLIGHTFILE: &str = "/slightfile.toml";
@@ -16,20 +16,20 @@ pub(super) const SLIGHT_PROGRAM: &str = "/app.wasm";
 pub const WWS_TOML: &str = "/.wws.toml";
 /// The filter of a proxy-wasm image in its "compat" form (`solo-io/wasm:spec/spec-compat.md`).
 pub(super) const PLUGIN: &str = "/plugin.wasm";
-/// Files that are looked for in every scan, whose text is kept.
+/// Files that every scan looks for and whose text is kept.
 pub(super) const APPLICATION_FILES: [&str; 4] = [SPIN_TOML, SLIGHTFILE, WWS_TOML, RUNTIME_CONFIG];
 
-/// Whether a name says that the file is Wasm.
+/// Whether a file is named like Wasm.
 pub(super) fn is_wasm_name(name: &str) -> bool {
     [".wasm", ".wat", ".cwasm"].iter().any(|ending| has_ending(name, ending))
 }
 
-/// Whether a name has more than this ending, in any letter case.
+/// Whether a name has this ending, in any letter case, and something before it.
 pub(super) fn has_ending(name: &str, ending: &str) -> bool {
     name.len() > ending.len() && name.to_ascii_lowercase().ends_with(ending)
 }
 
-/// By its name alone, in any folder: a link at the root may lead to it.
+/// Judged by its name in any folder, because a link at the root may lead to it.
 pub(super) fn is_application_file(name: &str) -> bool {
     let base = path::split(name).1;
     APPLICATION_FILES.iter().any(|file| path::split(file).1 == base)

@@ -1,11 +1,11 @@
-//! Paths inside an image: always absolute, never above the root, symbolic links followed inside the image only.
+//! Paths inside an image: always absolute, never above the root, with symbolic links followed only inside the image.
 
 use std::collections::VecDeque;
 
-/// Links that are followed for one path before it is taken for a loop (Linux `MAXSYMLINKS`, `path_resolution(7)`).
+/// Most links that are followed for one path before it counts as a loop (Linux `MAXSYMLINKS`, `path_resolution(7)`).
 const MAX_HOPS: usize = 40;
 
-/// The absolute form of a path, without `.` and `..`; what would climb above the root stays at the root.
+/// The absolute form of a path, without `.` and `..`; `..` at the root stays at the root.
 pub fn normalise(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -18,8 +18,9 @@ pub fn normalise(path: &str) -> String {
     absolute(&parts)
 }
 
-/// Whether a path asks of a part that is a file to be a folder, if it is one: it goes up from a name, or ends with a slash. The
-/// kernel refuses such a path (`path_resolution(7)`, ENOTDIR), where one that is put in order as text leads to a file.
+/// Whether a path requires one of its parts to be a folder: it goes up from a name, or ends with a slash. If that part
+/// is a file, the kernel refuses the path (`path_resolution(7)`, ENOTDIR), although normalised as text it would lead to
+/// a file.
 pub fn needs_a_folder(path: &str) -> bool {
     let named = path.split('/').any(|part| !matches!(part, "" | "." | ".."));
     goes_up(path) || (named && (path.ends_with('/') || path.ends_with("/.")))
@@ -32,7 +33,7 @@ pub fn goes_up(path: &str) -> bool {
     parts.any(|part| part == "..")
 }
 
-/// `name` under `folder`; an absolute `name` stands for itself. Nothing is cleaned up yet.
+/// `name` under `folder`; an absolute `name` replaces it. Normalises nothing.
 pub fn join(folder: &str, name: &str) -> String {
     if name.starts_with('/') { name.to_string() } else { format!("{folder}/{name}") }
 }
@@ -46,8 +47,8 @@ pub fn split(path: &str) -> (&str, &str) {
     }
 }
 
-/// Follows links: `link` gives the target of a path that is one. The last part is followed too when `last` is set.
-/// `None` for a loop. Takes as many steps as the path and the targets of its links have parts.
+/// Follows links: `link` gives the target of a path that is one. Follows the last part too when `last` is set. `None`
+/// for a loop. Takes as many steps as the path and the targets of its links have parts.
 pub fn resolve<'a>(path: &str, last: bool, link: impl FnMut(&str) -> Option<&'a str>) -> Option<String> {
     let mut link = link;
     let mut todo: VecDeque<String> = path.split('/').map(String::from).collect();
@@ -84,7 +85,7 @@ pub fn resolve<'a>(path: &str, last: bool, link: impl FnMut(&str) -> Option<&'a 
     Some(if done.is_empty() { "/".into() } else { done })
 }
 
-/// Drops the last part.
+/// Removes the last part.
 fn climb(path: &mut String) {
     path.truncate(path.rfind('/').unwrap_or_default());
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-/// `os/architecture` in lower case and by its usual name; empty when both are. What names an architecture alone is for the
-/// node's own system, which is Linux (`normalizeOS`).
+/// `os/architecture` in lower case and with its usual name; empty if both are. An architecture without a system means
+/// the node's own system, Linux (`normalizeOS`).
 pub fn named(os: &str, architecture: &str) -> String {
     let architecture = usual(architecture);
     match (os, architecture.as_str()) {
@@ -13,7 +13,7 @@ pub fn named(os: &str, architecture: &str) -> String {
     }
 }
 
-/// An architecture by the name that nodes use, whatever the kernel calls it (`normalizeArch`).
+/// An architecture by the name that nodes use, not the kernel's (`normalizeArch`).
 fn usual(architecture: &str) -> String {
     match architecture.to_lowercase().as_str() {
         "x86_64" | "x86-64" => "amd64".into(),
@@ -25,13 +25,13 @@ fn usual(architecture: &str) -> String {
 }
 
 /// Whether a lower-case `os/architecture` is WebAssembly: `wasi`, `wasip1`, `wasip2` on `wasm`, `wasm32`, `wasm64`.
-/// The architecture alone decides, as it does for runwasi.
+/// Only the architecture counts, as in runwasi.
 pub fn is_wasm(platform: &str) -> bool {
     let (_, architecture) = platform.split_once('/').unwrap_or_default();
     matches!(architecture, "wasm" | "wasm32" | "wasm64")
 }
 
-/// The processor architectures of the nodes, as far as somebody says that there are no others.
+/// The architectures of the nodes, if the configuration says that there are no others.
 #[derive(Debug, Clone, Default)]
 pub struct Nodes {
     /// In Go's names; empty for any.
@@ -39,13 +39,13 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Nodes of these architectures only; of any where the list is empty. The kernel's names are taken too.
+    /// Only nodes of these architectures; an empty list means any. Accepts the kernel's names too.
     pub fn of(architectures: &[String]) -> Self {
         Self { architectures: architectures.iter().map(|name| usual(name)).collect() }
     }
 
-    /// Whether one of them may read this entry of an index. 64-bit nodes take what is built for their 32-bit kin when
-    /// there is nothing better (`platformVector`).
+    /// Whether one of the nodes may pull this entry of an index. 64-bit nodes accept what is built for their 32-bit kin
+    /// if there is nothing better (`platformVector`).
     pub(super) fn may_read(&self, platform: &str) -> bool {
         let Some(("linux", entry)) = platform.split_once('/') else { return true };
         let kin = |node: &String| matches!((node.as_str(), entry), ("amd64", "386") | ("arm64", "arm"));
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_read_what_is_built_for_them_or_their_kin() {
+    fn nodes_pull_what_is_built_for_them_or_their_kin() {
         let nodes = Nodes::of(&["x86_64".into()]);
         let read = ["linux/amd64", "linux/386", "wasi/wasm", ""];
         assert!(read.iter().all(|platform| nodes.may_read(platform)));

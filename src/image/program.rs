@@ -1,6 +1,6 @@
-//! What an image is meant to start: the program that its entry point, or the pod's command, names, whichever runtime
-//! will start it. It decides where a pod is placed while no runtime is known, and nothing else: which program a runtime
-//! really starts, each family of them says itself (`runtime`).
+//! What an image is meant to start: the program that its entry point or the pod's command names, whichever runtime will
+//! start it. Only the placement of a pod without a runtime depends on it. What a runtime really starts is answered by
+//! its family (`runtime`).
 
 use super::annotation::crun_annotation;
 use super::entry::{self, At, Start, View, cut_function, is_root, names_wasm, needs_layers};
@@ -8,7 +8,7 @@ use super::malformed::harmless;
 use super::names::{SLIGHTFILE, SPIN_TOML, WWS_TOML};
 use super::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, kind};
 
-/// Marks the evidence that sums the others up.
+/// Marks the evidence that summarises the rest.
 pub(super) const CONCLUSION: &str = "conclusion";
 
 /// What a container is meant to start from an image, after `command` and `args` replaced its Entrypoint and Cmd.
@@ -16,12 +16,12 @@ pub fn program(facts: &ImageFacts, command: &[String], args: &[String]) -> Progr
     start(facts, &Start { command, args, ..Start::default() })
 }
 
-/// [`program`], with everything that a pod can say about it.
+/// [`program`] with everything that a pod can say about it.
 pub fn start(facts: &ImageFacts, start: &Start<'_>) -> Program {
     meant(&View::new(facts, start))
 }
 
-/// [`start`], of an image that is looked at already.
+/// [`start`] for an existing view of the image.
 pub fn meant(view: &View<'_>) -> Program {
     let facts = view.facts;
     match facts.shape {
@@ -37,7 +37,7 @@ pub fn meant(view: &View<'_>) -> Program {
     }
 }
 
-/// The class of the file that the image's own entry point names, following links.
+/// The class of the file that the image's own entry point names, after following links.
 pub(super) fn own_class(facts: &ImageFacts) -> Option<&FileClass> {
     let start = Start::default();
     let view = View::new(facts, &start);
@@ -45,12 +45,12 @@ pub(super) fn own_class(facts: &ImageFacts) -> Option<&FileClass> {
     places(&view, name).iter().find_map(|place| entry::find(facts, place)).map(|(_, class)| class)
 }
 
-/// A program of which nothing can be said but why.
+/// An unknown program, with the reason.
 pub fn unknown(reason: impl Into<String>) -> Program {
     Program::Unknown { reason: harmless(&reason.into()) }
 }
 
-/// What the look-up says of the image as a whole.
+/// What the look-up concluded about the image as a whole.
 pub fn conclusion(facts: &ImageFacts) -> String {
     let found = facts.evidence.iter().rev().find(|evidence| evidence.seen == CONCLUSION);
     found.map_or_else(|| "it was not recognised".to_string(), |evidence| evidence.value.clone())
@@ -75,7 +75,7 @@ fn layers(view: &View<'_>) -> Program {
     of_layers(view.facts, view.first_argument().and_then(|argument| cut_function(argument).1))
 }
 
-/// Every module that runs with some component's capabilities.
+/// All modules that run with the capabilities of some component.
 fn spin(facts: &ImageFacts) -> Program {
     if facts.kind != ImageKind::SpinApp {
         return unknown(conclusion(facts));
@@ -107,12 +107,12 @@ fn rootfs(view: &View<'_>) -> Program {
     scanned(view, argument, ordinary)
 }
 
-/// A program whose name the kubelet completes.
+/// A program whose name the kubelet completes with a variable.
 pub fn variable(argument: &str) -> Program {
     unknown(format!("`{argument}` holds a variable, so the program is not known before the pod starts"))
 }
 
-/// The layers are read wherever a name or an annotation lets Wasm be expected; where they were not, nothing is known.
+/// The layers are read whenever a name or an annotation suggests Wasm; if they were not, nothing is known.
 fn unread(argument: &str, start: &Start<'_>) -> Program {
     if needs_layers(argument) {
         return unknown(format!(
@@ -128,7 +128,7 @@ fn unread(argument: &str, start: &Start<'_>) -> Program {
     }
 }
 
-/// The application that a shim starts from files at the root when the entry point leads to no program.
+/// The application that a shim starts from files at the root if the entry point leads to no program.
 pub fn application(view: &View<'_>) -> Option<Program> {
     let facts = view.facts;
     if view.hiding(SPIN_TOML).is_some() {
@@ -157,7 +157,7 @@ pub fn application(view: &View<'_>) -> Option<Program> {
     )))
 }
 
-/// A Spin application whose modules are files: the Spin shim compiles them inside the pod.
+/// A Spin application whose modules are files, which the Spin shim compiles inside the pod.
 fn spin_files(view: &View<'_>) -> Program {
     let numbered = view.facts.modules.iter().enumerate().filter(|(_, module)| module.component.is_some());
     let (numbers, modules): (Vec<usize>, Vec<_>) = numbered.unzip();
@@ -168,14 +168,14 @@ fn spin_files(view: &View<'_>) -> Program {
     }
 }
 
-/// A program that a volume may stand in front of.
+/// A program that a volume may hide.
 pub fn hidden_by(name: &str, mount: &str) -> Program {
     unknown(format!("`{name}` is under the volume at `{mount}`, which hides the image's own file"))
 }
 
 fn scanned(view: &View<'_>, argument: &str, ordinary: bool) -> Program {
     let facts = view.facts;
-    // A shim looks for a native program under the whole name first, and only then cuts at `#`.
+    // A shim first looks for a native program under the whole name, and only then cuts it at `#`.
     let whole = lookup(view, argument);
     if let At::File(source, FileClass::Native { magic, .. }) = whole {
         return native(facts, source, magic);
@@ -194,7 +194,7 @@ fn scanned(view: &View<'_>, argument: &str, ordinary: bool) -> Program {
     }
 }
 
-/// A file that was meant to be Wasm.
+/// A file that is meant to be Wasm but cannot be read.
 pub fn unreadable(at: &str, message: &str) -> Program {
     unknown(format!("`{at}` cannot be judged: {message}"))
 }
@@ -206,13 +206,13 @@ fn nothing(argument: &str, linux: bool) -> Program {
     unknown(format!("`{argument}` is neither Wasm nor a program in the layers of the image"))
 }
 
-/// Whether a shim that asks only whether the entry point is native would start an application from the root.
+/// Whether a shim that only checks whether the entry point is native would start an application from the root.
 fn is_application(view: &View<'_>) -> bool {
     view.is_mounted(SPIN_TOML)
         || matches!(view.facts.shape, Shape::SpinRootfs | Shape::SlightRootfs | Shape::WwsRootfs)
 }
 
-/// A native program: an ordinary one of an ordinary image, or native code in one that is packed as Wasm.
+/// A native program: an ordinary one in an ordinary image, or native code in an image that is packed as Wasm.
 pub fn native(facts: &ImageFacts, source: &str, magic: &str) -> Program {
     if facts.shape == Shape::LinuxRootfs {
         return Program::Linux;
@@ -230,7 +230,7 @@ pub fn run(facts: &ImageFacts, at: &str, function: Option<&str>) -> Program {
     }
 }
 
-/// The first place that has something to start, or that a volume hides.
+/// The first candidate path that leads to a program, or that a volume hides.
 fn lookup<'a>(view: &View<'a>, name: &str) -> At<'a> {
     let tells = |found: &At<'_>| {
         !matches!(found, At::Nothing | At::File(_, FileClass::Link { .. } | FileClass::Other))
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_looked_up_as_the_shims_do() {
+    fn paths_are_searched_as_by_the_shims() {
         let image = scratch();
         let at = |name: &str, working_dir: &str| {
             let command = list(&[name]);
@@ -345,14 +345,14 @@ mod tests {
         assert_eq!(at("./app.wasm", "/work"), "/work/app.wasm");
         assert_eq!(at("../app.wasm", "/work"), "/app.wasm");
         assert_eq!(at("/bin/tool", "/"), "/work/app.wasm");
-        // On the search path before the working directory.
+        // The search path comes before the working directory.
         assert_eq!(at("tool", "/"), "/work/app.wasm");
         assert_eq!(at("/app.wasm#main", "/"), "/app.wasm");
         assert!(at("/app.wasm#none", "/").contains("`none`"));
     }
 
     #[test]
-    fn native_code_in_a_wasm_image_is_native_however_it_is_named() {
+    fn native_code_in_a_wasm_image_is_native_whatever_its_name() {
         let mut image = scratch();
         image.files.push(("/zz.wasm#main".into(), elf()));
         image.files.push(("/zz.wasm".into(), FileClass::Wasm));
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_named_as_the_program_is_unknown_with_the_reason() {
+    fn an_undeterminable_program_is_unknown_with_the_reason() {
         let image = scratch();
         for (name, expected) in [
             ("/missing", "neither Wasm nor a program"),
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn something_else_is_unknown_with_the_conclusion_of_the_evidence() {
+    fn any_other_image_is_unknown_with_the_conclusion_of_the_evidence() {
         let mut image = facts(Shape::Other, Vec::new());
         image.evidence = vec![Evidence { seen: CONCLUSION.into(), value: "a proxy-wasm filter".into() }];
         assert_eq!(program(&image, &[], &[]), unknown("a proxy-wasm filter"));

@@ -1,4 +1,4 @@
-//! Image names: `host/repository:tag@digest`, normalised as container runtimes do it.
+//! Image names: `host/repository:tag@digest`, normalised as container runtimes do.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use oci_spec::distribution::ParseError;
 use super::malformed::{Malformed, shorten};
 use super::{Digest, Error};
 
-/// No valid name is longer: a host of 255 and a port, a repository of 255, a tag of 128 and a `sha512` digest
-/// (`distribution:reference/regexp.go`, `reference.go`) stay under it. Longer text is not even parsed.
+/// Longest name that is parsed, in bytes. Valid names are shorter: a host of 255 and a port, a repository of 255, a tag
+/// of 128 and a `sha512` digest (`distribution:reference/regexp.go`, `reference.go`).
 const LONGEST_NAME: usize = 1024;
 
-/// How much of a name that does not parse is repeated in the message about it, in characters.
+/// How much of an unparsable name its error message repeats, in characters.
 const SHOWN_CHARS: usize = 200;
 
 /// A normalised image name: `nginx` is `docker.io/library/nginx:latest`.
@@ -28,7 +28,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Parses an image name. Nothing is trimmed, as Kubernetes trims nothing: a name with a blank does not parse.
+    /// Parses an image name. Trims nothing, as Kubernetes does: a name with a space does not parse.
     pub fn parse(image: &str) -> Result<Self, Error> {
         let refuse = |message: String| Error::ParseReference { image: shorten(image, SHOWN_CHARS), message };
         obvious_mistake(image).map_or(Ok(()), |message| Err(refuse(message)))?;
@@ -61,7 +61,7 @@ impl fmt::Display for Reference {
     }
 }
 
-/// What oci-spec lets through and container runtimes refuse.
+/// What oci-spec accepts and container runtimes refuse.
 fn late_mistake(parsed: &oci_spec::distribution::Reference) -> Option<String> {
     let upper = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
     if upper(parsed.repository()) {
@@ -79,9 +79,9 @@ const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_OLDER: &str = "index.docker.io";
 const OFFICIAL: &str = "library/";
 
-/// Every way to write `host/repository`, which has neither tag nor digest: `nginx`, `library/nginx` and `docker.io/nginx`
-/// are one image. A name of another host is written in one way only. Never fails, since patterns are compared with names
-/// that no registry would take.
+/// Every spelling of `host/repository` without tag and digest: `nginx`, `library/nginx` and `docker.io/nginx` are the
+/// same image. A name of another host has one spelling. Never fails, since patterns are compared with names that no
+/// registry would accept.
 pub fn spellings(repository: &str) -> Vec<String> {
     let (host, path) = repository.split_once('/').unwrap_or(("", repository));
     let path = match host {
@@ -99,7 +99,7 @@ pub fn spellings(repository: &str) -> Vec<String> {
     paths.iter().flat_map(|path| hosts.map(|host| format!("{host}{path}"))).collect()
 }
 
-/// Mistakes that people make and a grammar cannot explain, found before the grammar is tried.
+/// Common mistakes that a grammar cannot explain, checked before the grammar.
 fn obvious_mistake(image: &str) -> Option<String> {
     if image.is_empty() {
         return Some("it is empty; write `registry/repository:tag`".into());
@@ -109,7 +109,7 @@ fn obvious_mistake(image: &str) -> Option<String> {
     }
     if image.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Some(
-            "it contains a blank or a control character; Kubernetes trims nothing, remove it".into(),
+            "it contains a space or a control character; Kubernetes trims nothing, remove it".into(),
         );
     }
     if let Some((scheme, _)) = image.split_once("://") {
@@ -126,7 +126,7 @@ fn obvious_mistake(image: &str) -> Option<String> {
     None
 }
 
-/// Says how to put right what the grammar refused.
+/// Says how to mend what the grammar refused.
 fn explain(image: &str, error: &ParseError) -> String {
     match error {
         ParseError::NameTooLong => "the repository has more than 255 characters; shorten it".into(),
@@ -144,7 +144,7 @@ fn explain(image: &str, error: &ParseError) -> String {
     }
 }
 
-/// Whether the part between the host and the tag has upper-case letters, the commonest reason for a refusal.
+/// Whether the part between host and tag has upper-case letters, the most common mistake.
 fn has_upper_case_path(image: &str) -> bool {
     let name = image.split('@').next().unwrap_or(image);
     let path = name.split_once('/').map_or(name, |(_, path)| path);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn short_names_are_docker_hubs() {
+    fn short_names_belong_to_docker_hub() {
         assert_eq!(normal("nginx"), "docker.io/library/nginx:latest");
         assert_eq!(normal("nginx:1.27"), "docker.io/library/nginx:1.27");
         assert_eq!(normal("myorg/app"), "docker.io/myorg/app:latest");
@@ -201,7 +201,7 @@ mod tests {
         }
     }
 
-    /// What `distribution:reference/normalize_test.go` and `reference_test.go` say of names, against what is read here.
+    /// Names from `distribution:reference/normalize_test.go` and `reference_test.go`, and how they are read.
     #[test]
     fn names_are_normalised_as_container_runtimes_do_it() {
         for (written, normalised) in [
@@ -241,8 +241,8 @@ mod tests {
     }
 
     #[test]
-    fn the_tests_push_by_the_grammar_that_is_read_here() {
-        // One type as long as both resolve to one version of oci-spec; this stops compiling when they do not.
+    fn the_tests_push_with_the_grammar_that_is_read_here() {
+        // One type as long as both resolve to one version of oci-spec; otherwise this does not compile.
         let pushed: oci_client::Reference = "nginx:1".parse().unwrap();
         let read: oci_spec::distribution::Reference = pushed;
         assert_eq!(read.whole(), normal("nginx:1"));
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_says_how_to_put_it_right() {
+    fn every_refusal_says_how_to_mend_it() {
         let long = "a/".repeat(200);
         for (image, part) in [
             (String::new(), "it is empty; write `registry/repository:tag`"),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_holds_no_characters_that_act_on_a_terminal() {
+    fn a_message_contains_no_characters_that_control_a_terminal() {
         assert!(!message("nginx\u{1b}[2J\r\n").contains(char::is_control));
     }
 

@@ -1,5 +1,5 @@
-//! What a root file system is: which of its files the entry point leads to, and the files at its root by which whole
-//! applications are known (`spin.toml`, `slightfile.toml`, `.wws.toml`, `plugin.wasm`).
+//! Classifies a root file system: by the file to which the entry point leads, and by files at its root that mark whole
+//! applications (`spin.toml`, `slightfile.toml`, `.wws.toml`, `plugin.wasm`).
 
 use super::archive::Fault;
 use super::entry::{self, is_root};
@@ -9,14 +9,14 @@ use super::names::{PLUGIN, SLIGHT_PROGRAM, SLIGHTFILE, SPIN_TOML, WWS_TOML};
 use super::spin::{self, manifest};
 use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp, SpinComponent, program};
 
-/// Most pairs of a module and a component that runs it: each pair has facts of its own.
+/// Most pairs of a module and a component that runs it; each pair has facts of its own.
 pub(super) const MAX_USES: usize = 128;
 /// Most Wasm files that are listed as evidence.
 const MAX_SHOWN: usize = 4;
 
 impl ImageFacts {
-    /// Takes over what a scan found. `crun` says that the manifest asks for a Wasm handler. The native programs of an
-    /// ordinary image belong to it, by which a Wasm shim tells it from Wasm: why its layers were read does not matter.
+    /// Adds the result of a scan. `crun` says that the manifest asks for a Wasm handler. In an ordinary image native
+    /// programs are normal, and a Wasm shim recognises it by them, whatever made the gate read its layers.
     pub(super) fn read_tree(mut self, tree: &mut Tree, crun: bool) -> Result<Self, Fault> {
         self.scanned = true;
         let files = tree.files()?;
@@ -26,7 +26,7 @@ impl ImageFacts {
         self.show_files();
         if crun && self.names_no_program() && self.has_file(PLUGIN) && !self.has_file(SPIN_TOML) {
             return Ok(self.not_startable(
-                "a proxy-wasm filter in its `compat` form, which Envoy loads; it is no program that a pod can start",
+                "a proxy-wasm filter in its `compat` form, which Envoy loads; it is not a program that a pod can start",
             ));
         }
         Ok(self.concluded())
@@ -51,17 +51,17 @@ impl ImageFacts {
         }
     }
 
-    /// Whether the image itself names the root for a program, or nothing at all.
+    /// Whether the image's own entry point is the root, or is missing.
     fn names_no_program(&self) -> bool {
         self.entrypoint.first().or(self.cmd.first()).is_none_or(|first| is_root(first))
     }
 
-    /// Whether there is a file of this name, or a link, among those that are kept.
+    /// Whether a kept file or link has this name.
     pub fn has_file(&self, name: &str) -> bool {
         entry::is_there(self, name)
     }
 
-    /// Hands every module of the application to its components; a manifest that cannot be used is marked so.
+    /// Assigns every module of the application to its components; marks an unusable manifest as such.
     fn read_spin_toml(&mut self, tree: &Tree) {
         let Some(text) = tree.manifest(SPIN_TOML) else { return };
         let read = manifest::parse(text).map_err(|malformed| malformed.0).and_then(|app| self.attribute(app));
@@ -84,8 +84,8 @@ impl ImageFacts {
         }
     }
 
-    /// Follows links to the modules, so that the application names them as the scan does, and gives each the ids of the
-    /// components that run it.
+    /// Follows links to the modules, so that the application names them as the scan does, and copies each module for
+    /// the components that run it.
     fn attribute(&mut self, mut app: SpinApp) -> Result<SpinApp, String> {
         let uses =
             |component: &SpinComponent| component.inherited.len() + usize::from(component.digest.is_some());
@@ -103,7 +103,7 @@ impl ImageFacts {
                     _ => {
                         let id = &component.id;
                         return Err(format!(
-                            "component `{id}` names `{source}`, which is no Wasm file of the image"
+                            "component `{id}` names `{source}`, which is not a Wasm file of the image"
                         ));
                     }
                 };

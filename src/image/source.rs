@@ -9,7 +9,7 @@ use super::{Digest, Error, reference::Reference};
 
 pub(crate) use super::malformed::shorten;
 
-/// A content descriptor (OCI image-spec, `descriptor.md`), as far as detection needs it.
+/// A content descriptor (OCI image-spec, `descriptor.md`), with the fields that detection needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
@@ -18,13 +18,14 @@ pub struct Descriptor {
     pub media_type: String,
     /// Digest of the content.
     pub digest: Digest,
-    /// Bytes.
+    /// Size of the content in bytes.
     #[serde(default)]
     pub size: u64,
 }
 
 impl Descriptor {
-    /// How much of the content may be read: never more than the descriptor says. Refuses one that says more than `limit`.
+    /// How many bytes of the content may be read: never more than the descriptor states. Refuses one that states more
+    /// than `limit`.
     pub(crate) fn within(&self, reference: &Reference, limit: u64) -> Result<u64, Error> {
         if self.size <= limit {
             return Ok(self.size);
@@ -33,8 +34,8 @@ impl Descriptor {
         Err(Error::TooLarge { image: reference.to_string(), what, limit })
     }
 
-    /// Says that the content is larger than the descriptor, which is seen without reading on. Container runtimes refuse
-    /// it too (`containerd:core/content/helpers.go`, `Copy`).
+    /// The error for content larger than its descriptor states, which is noticed without reading on. Container runtimes
+    /// refuse it too (`containerd:core/content/helpers.go`, `Copy`).
     pub(crate) fn exceeded(&self, reference: &Reference) -> Error {
         Error::Read {
             image: reference.to_string(),
@@ -44,7 +45,7 @@ impl Descriptor {
     }
 }
 
-/// A manifest or index as it was served.
+/// A manifest or index as served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedManifest {
     /// The bytes; their digest has been verified when the reference named one.
@@ -54,9 +55,9 @@ pub struct FetchedManifest {
     pub digest: Digest,
 }
 
-/// Something that serves manifests and blobs. Every byte that it returns has been verified against the digest it was asked for by.
+/// Serves manifests and blobs. Every byte that it returns has been verified against the requested digest.
 pub trait Source: Send + Sync {
-    /// Why there is nothing to read; what is read and is not as it should be becomes one of these too.
+    /// Why nothing can be read. Errors in the content are converted into it.
     type Error: From<Error> + Send;
 
     /// The manifest or index that a reference names. Refuses more than `limit` bytes.
@@ -66,7 +67,7 @@ pub trait Source: Send + Sync {
         limit: u64,
     ) -> impl Future<Output = Result<FetchedManifest, Self::Error>> + Send;
 
-    /// A config or layer. Refuses more than `limit` bytes, whatever size the descriptor claims.
+    /// A config or layer. Refuses more than `limit` bytes, whatever size the descriptor states.
     fn blob(
         &self,
         reference: &Reference,
@@ -74,7 +75,7 @@ pub trait Source: Send + Sync {
         limit: u64,
     ) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
 
-    /// The same for a layer, which may be large: a source may let it wait for memory.
+    /// The same for a layer, which may be large: a source may make it wait for memory.
     fn layer(
         &self,
         reference: &Reference,

@@ -11,14 +11,14 @@ pub mod manifest;
 
 /// Label of the image config that names the locked app's layer.
 pub const LOCKED_APP_LABEL: &str = "com.fermyon.spin.lockedAppDigest";
-/// What every host is called in Spin's pattern grammar
+/// All hosts in Spin's pattern grammar
 /// (`spin:crates/outbound-networking-config/src/allowed_hosts.rs`).
 const ALL_HOSTS: &str = "*://*:*";
 /// The legacy spelling of [`ALL_HOSTS`] in `allowed_http_hosts`.
 const INSECURE_ALLOW_ALL: &str = "insecure:allow-all";
-/// Parts of a lock file that a reader must not skip, as far as they are known here.
+/// The names in `must_understand` that this reader understands.
 const UNDERSTOOD: [&str; 2] = ["host_requirements", "component_host_requirements"];
-/// Features that a host may be required to have.
+/// The host features that this reader knows.
 const HOST_FEATURES: [&str; 2] = ["local_service_chaining", "middleware"];
 
 /// Reads a locked app.
@@ -57,8 +57,8 @@ pub fn describe(app: &SpinApp) -> String {
     format!("`{}` with {components}, triggered by {}", app.name, triggers.join(", "))
 }
 
-/// A module once for every component that runs it, so that each is judged by what it is handed; once without an owner
-/// when none does.
+/// A copy of the module for every component that runs it, so that each is judged by what it is handed; one without an
+/// owner if no component runs it.
 pub(super) fn for_each_owner(app: &SpinApp, module: ModuleFacts) -> Vec<ModuleFacts> {
     let runs = |component: &&SpinComponent| {
         component.digest.iter().chain(&component.inherited).any(|source| *source == module.source)
@@ -154,7 +154,7 @@ fn digest(at: &At<'_>) -> Result<String, Malformed> {
     at.need("source")?.need("digest")?.text()
 }
 
-/// Both lists, as written but for `insecure:allow-all`.
+/// Both lists as written, except for `insecure:allow-all`.
 fn hosts(metadata: &At<'_>) -> Result<Vec<String>, Malformed> {
     let mut hosts = metadata.list_of_text("allowed_outbound_hosts")?;
     for legacy in metadata.list_of_text("allowed_http_hosts")? {
@@ -163,16 +163,16 @@ fn hosts(metadata: &At<'_>) -> Result<Vec<String>, Malformed> {
     Ok(hosts)
 }
 
-/// Names between `{{` and `}}`; one that is never closed reaches to the end.
+/// Names between `{{` and `}}`; an unclosed one extends to the end.
 fn template_variables(text: &str) -> Vec<String> {
     let pieces = text.split("{{").skip(1);
     pieces.map(|piece| piece.split("}}").next().unwrap_or(piece).trim().to_string()).collect()
 }
 
-/// Digests of the dependencies that run with the component's own capabilities: those that inherit anything at all.
-/// A partial list counts as the whole: Spin knows no way to hand over a part and ends with "granular configuration
-/// inheritance is not yet supported" (`spin:crates/compose/src/lib.rs`, `register_dependency`), so what a list will mean
-/// is not known, and this is an upper bound of it.
+/// Digests of the dependencies that run with the component's own capabilities: those that inherit anything at all. A
+/// partial list counts as all of them, an upper bound: Spin cannot hand over a part yet and fails with "granular
+/// configuration inheritance is not yet supported" (`spin:crates/compose/src/lib.rs`, `register_dependency`), so the
+/// meaning of such a list is not known.
 fn inherited(at: &At<'_>) -> Result<Vec<String>, Malformed> {
     let mut found = Vec::new();
     for (name, value) in at.get("dependencies")?.map(|all| all.map()).transpose()?.into_iter().flatten() {
@@ -196,7 +196,7 @@ fn inherits(dependency: &At<'_>) -> Result<bool, Malformed> {
     }
 }
 
-/// Middleware is composed with the component; it counts whether or not it says that it inherits.
+/// Middleware is composed with the component, so it counts whether or not it says that it inherits.
 fn middleware(at: &At<'_>) -> Result<Vec<String>, Malformed> {
     let mut found = Vec::new();
     let Some(all) = at.get("trigger_dependencies")? else { return Ok(found) };
@@ -208,13 +208,13 @@ fn middleware(at: &At<'_>) -> Result<Vec<String>, Malformed> {
     Ok(found)
 }
 
-/// The component that a trigger starts; `None` for one that names none, which may be any.
+/// The component that a trigger starts; `None` if the trigger names none and may start any.
 fn triggered<'a>(trigger: &At<'a>) -> Result<Option<&'a str>, Malformed> {
     let config = trigger.get("trigger_config")?;
     Ok(config.and_then(|config| config.value.get("component").and_then(Value::as_str)))
 }
 
-/// Middleware that a trigger names belongs to the trigger's component.
+/// Adds the middleware that a trigger names to the trigger's component.
 fn add_middleware(trigger: &At<'_>, components: &mut [SpinComponent]) -> Result<(), Malformed> {
     let found = middleware(trigger)?;
     let id = triggered(trigger)?;
@@ -226,7 +226,7 @@ fn add_middleware(trigger: &At<'_>, components: &mut [SpinComponent]) -> Result<
     Ok(())
 }
 
-/// A JSON value and where it stands, so that an error can name the field.
+/// A JSON value and its path, so that an error can name the field.
 struct At<'a> {
     value: &'a Value,
     path: String,
@@ -246,7 +246,7 @@ impl<'a> At<'a> {
         self.value.as_object().ok_or_else(|| self.wrong("must be an object"))
     }
 
-    /// A field; `null` is an absence.
+    /// A field; `null` counts as absent.
     fn get(&self, key: &str) -> Result<Option<At<'a>>, Malformed> {
         let value = self.map()?.get(key).filter(|value| !value.is_null());
         Ok(value.map(|value| At { value, path: self.child(key) }))
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_that_may_not_be_skipped_is_refused() {
+    fn a_locked_app_with_parts_that_must_be_understood_is_refused() {
         let edit = |key: &str, with: Value| {
             let mut value = app(&json!([]));
             value[key] = with;

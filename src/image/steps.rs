@@ -1,16 +1,16 @@
-//! How much work the bytes of one image may cause, counted and not timed: the same image gets the same answer on a busy
-//! machine and on an idle one.
+//! Bounds the work that the bytes of one image may cause. Work is counted, not timed, so that the same image gets the
+//! same answer on a busy machine and on an idle one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::malformed::Malformed;
 
-/// Most steps that are taken for one image. A step is a path, a part of one, or a node that is looked at: below a
-/// microsecond. A distribution with a hundred thousand files takes about two million.
+/// Most steps for one image. A step is a path, a part of one, or a node, and takes less than a microsecond. A
+/// distribution with a hundred thousand files takes about two million.
 const MOST: u64 = 20_000_000;
 
-/// Steps that were taken, and those that are left.
+/// The steps taken so far, out of the allowed number.
 #[derive(Debug, Clone)]
 pub struct Steps {
     taken: u64,
@@ -18,7 +18,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// None yet. Setting `stop` ends the work at the next one.
+    /// No steps yet. Setting `stop` ends the work at the next one.
     pub fn new(stop: Arc<AtomicBool>) -> Self {
         Self { taken: 0, stop }
     }
@@ -28,7 +28,7 @@ impl Steps {
         self.taken
     }
 
-    /// Takes some more; an error ends the work.
+    /// Takes more steps; an error ends the work.
     pub(super) fn take(&mut self, count: u64) -> Result<(), Malformed> {
         self.taken = self.taken.saturating_add(count);
         if self.stop.load(Ordering::Relaxed) {

@@ -314,7 +314,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_tag_from_the_disk_is_as_old_as_it_is() {
+    async fn a_tag_from_disk_keeps_its_age() {
         let memory = Memory::new(&BOUNDS);
         memory.keep(known(facts("sha256:1"), Depth::Config)).await;
         for (name, age) in [("new:1", 0), ("old:1", 100), ("ancient:1", 500)] {
@@ -328,7 +328,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_shallow_question_gets_what_a_shallow_look_sees_whatever_else_is_known() {
+    async fn a_shallow_question_gets_the_shallow_facts_even_if_deeper_ones_are_known() {
         let memory = Memory::new(&BOUNDS);
         remember(&memory, "a:1", "sha256:1", Depth::Config).await;
         assert!(matches!(memory.recall("a:1", Depth::Layers).await, Recall::Nothing));
@@ -417,8 +417,8 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_remembered_is_weighed_as_what_it_takes() {
-        let name = "lookup::cache::tests::what_is_remembered_is_weighed_as_what_it_takes";
+    async fn remembered_entries_are_weighed_by_the_memory_that_they_take() {
+        let name = "lookup::cache::tests::remembered_entries_are_weighed_by_the_memory_that_they_take";
         let Ok(files) = std::env::var(ALONE) else {
             for files in ["modules", "files"] {
                 let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
@@ -437,7 +437,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn failures_are_repeated_for_a_moment_only() {
+    async fn failures_are_remembered_for_a_moment_only() {
         let memory = Memory::new(&BOUNDS);
         let image: Arc<str> = "a:1".into();
         let error = Arc::new(Error::TimedOut { image: "a:1".into(), budget_ms: 1 });

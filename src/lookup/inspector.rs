@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn a_thousand_questions_about_a_new_image_are_one_look_up() {
+    async fn a_thousand_questions_about_a_new_image_share_one_look_up() {
         let fixture = Fixture::new();
         let inspector =
             Arc::new(fixture.inspector(LookupOptions::default_with(&fixture), Duration::from_millis(30)));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_up_goes_on_when_the_first_asker_has_no_more_time() {
+    async fn a_look_up_continues_when_its_first_caller_has_timed_out() {
         let fixture = Fixture::new();
         let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::from_millis(150));
         let start = Instant::now();
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_up_has_a_bound_of_its_own() {
+    async fn a_look_up_has_its_own_time_bound() {
         let fixture = Fixture::new();
         let options = LookupOptions {
             lookup_timeout: Duration::from_millis(50),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn look_ups_that_are_given_up_keep_their_places_until_their_work_ends() {
+    async fn abandoned_look_ups_keep_their_slots_until_their_work_ends() {
         const PLACES: usize = 2;
         let fixture = Fixture::new();
         let [now, most, ended] = [(); 3].map(|()| Arc::<AtomicUsize>::default());
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_tag_meant_is_served_while_nobody_can_be_asked_and_no_longer() {
+    async fn a_stale_tag_is_served_while_its_registry_cannot_be_asked_and_no_longer() {
         let fixture = Fixture::new();
         let options = LookupOptions { stale_ttl: Duration::from_millis(600), ..fixture.options() };
         let inspector = fixture.inspector(options, Duration::ZERO);
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_tag_meant_is_served_when_asking_takes_longer_than_the_budget() {
+    async fn a_stale_tag_is_served_when_asking_takes_longer_than_the_budget() {
         let fixture = Fixture::new();
         let inspector = fixture.inspector(fixture.options(), Duration::from_millis(200));
         digest(&inspector, IMAGE).await.unwrap();
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_image_that_is_gone_is_not_served_stale() {
+    async fn a_deleted_image_is_not_served_stale() {
         let fixture = Fixture::new();
         let gone = registry::Error::FindImage { image: IMAGE.into(), message: "gone".into() };
         let gone = Error::from(gone);
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_restart_with_the_registry_down_what_was_known_is_known() {
+    async fn known_images_survive_a_restart_while_the_registry_is_down() {
         let fixture = Fixture::new();
         let store = fixture.root.path().join("store");
         let options =
@@ -471,7 +471,7 @@ mod tests {
         assert_eq!(
             digest(&inspector, IMAGE).await.unwrap(),
             fixture.digest,
-            "stale, since nobody can be asked"
+            "stale, since no registry can be asked"
         );
         let stats = inspector.stats();
         assert_eq!((stats.disk_hits, stats.stale, stats.lookups), (2, 1, 1), "{stats:?}");
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tag_that_was_read_long_ago_is_not_believed_after_a_restart() {
+    async fn an_old_tag_is_not_used_after_a_restart() {
         let fixture = Fixture::new();
         let store = Some(fixture.root.path().join("store"));
         let short = Duration::from_millis(1);
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_images_to_warm_are_known_before_anybody_asks() {
+    async fn warmed_images_are_known_before_the_first_review() {
         let fixture = Fixture::new();
         let file = fixture.root.path().join("warm.txt");
         fs::write(&file, format!("# ours\n{IMAGE} # the app\n\nsamples.test/absent:1\n")).unwrap();
@@ -524,7 +524,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_with_a_digest_never_asks_what_its_tag_means() {
+    async fn a_name_with_a_digest_never_resolves_its_tag() {
         let fixture = Fixture::new();
         fs::remove_file(fixture.app().join("index.json")).unwrap();
         let inspector = fixture.inspector(fixture.options(), Duration::ZERO);
@@ -539,7 +539,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_question_gets_what_a_look_of_its_depth_sees_whatever_was_asked_before() {
+    async fn a_question_gets_the_facts_of_its_depth_whatever_was_asked_before() {
         let fixture = Fixture::new();
         let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::ZERO);
         let ask = |depth| inspector.inspect(IMAGE, depth, AMPLE);
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_is_repeated_for_a_moment_and_then_tried_again() {
+    async fn a_failure_is_remembered_for_a_moment_and_then_retried() {
         let fixture = Fixture::new();
         let inspector = fixture.inspector(fixture.options(), Duration::ZERO);
         let absent = "samples.test/absent:1";
@@ -572,7 +572,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_in_a_look_up_is_an_error_and_blocks_nobody() {
+    async fn a_panic_in_a_look_up_is_an_error_and_blocks_no_caller() {
         let fixture = Fixture::new();
         let first = Arc::new(AtomicUsize::new(0));
         let detect: Detect = Arc::new(move |_, _, _, _, _| {
@@ -589,7 +589,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_registry_is_refused_though_its_digest_is_known() {
+    async fn a_refused_registry_is_refused_although_the_digest_is_known() {
         let fixture = Fixture::new();
         let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::ZERO);
         digest(&inspector, IMAGE).await.unwrap();
@@ -632,7 +632,7 @@ mod tests {
     }
 
     #[test]
-    fn the_options_are_written_as_people_write_them() {
+    fn the_options_accept_the_usual_spellings() {
         let options: LookupOptions = serde_json::from_str(
             r#"{"layouts":{"samples.test":"/srv"},"registries":{"allow":["ghcr.io"]},"tagTtl":"2m","limits":{"layer":1}}"#,
         )

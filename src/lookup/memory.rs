@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_needs_its_size_and_what_is_made_of_it() {
+    fn a_layer_needs_its_size_plus_what_is_built_from_it() {
         let limits = SizeLimits { layer: 100, unpacked: 500, ..SizeLimits::default() };
         for (media_type, needed) in [
             ("application/wasm", 40),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_hold_their_reservation_to_the_last_clone() {
+    async fn bytes_hold_their_reservation_until_the_last_clone_is_dropped() {
         let memory = LayerMemory::new(10 * UNIT);
         let namespace: Arc<str> = "shop".into();
         let reservation = memory.reserve(&namespace, 4 * UNIT).await.unwrap();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn there_is_never_more_than_there_is() {
+    async fn the_total_is_never_exceeded() {
         let memory = LayerMemory::new(10 * UNIT);
         let (one, other): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         assert!(memory.reserve(&one, 10 * UNIT + 1).await.is_none(), "never so many");

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_up_is_joined_unless_it_queues_for_the_places_of_another_namespace() {
+    fn a_look_up_is_joined_unless_it_waits_for_slots_of_another_namespace() {
         let (evil, shop): (Arc<str>, Arc<str>) = ("evil".into(), "shop".into());
         let (running, id) = (Running::default(), ("a:1".into(), Depth::Config));
         let first = running.join_or_start(Id::clone(&id), &evil, never);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_time_out_says_what_was_waited_for() {
+    async fn a_time_out_names_what_it_waited_for() {
         let progress = Progress::default();
         let bound = Duration::from_millis(5);
         assert!(matches!(progress.timed_out("a:1", bound), Error::TimedOut { budget_ms: 5, .. }));

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_than_half_is_had_at_once_and_all_comes_back() {
+    async fn a_request_above_half_gets_it_at_once_and_all_is_returned() {
         let shares = Arc::new(Shares::new(10));
         let names: Vec<Arc<str>> = ["a", "b", "c"].map(Arc::from).into();
         let tasks = (0..60_u32).map(|number| {
@@ -99,8 +99,7 @@ mod tests {
             })
         });
         let all = futures::future::join_all(tasks);
-        let done =
-            tokio::time::timeout(Duration::from_secs(20), all).await.expect("nobody waits in a circle");
+        let done = tokio::time::timeout(Duration::from_secs(20), all).await.expect("no circular wait");
         assert!(done.into_iter().all(|one| one.is_ok()));
         assert_eq!(shares.left(), 10);
     }

@@ -1,9 +1,9 @@
-//! What was seen before, on disk, so that a restart while a registry is down still admits what was known.
+//! The memory of look-ups on disk, so that after a restart a gate can admit known images while a registry is down.
 //!
-//! The file is a `redb` database: one file, written by copy and checksummed, so a process that is killed leaves what
-//! its last commit held. Nothing in it is believed blindly: the whole file is checked when it is opened, every record
-//! carries a digest of its own, and a record of another version of the gate is not looked at. Whoever can write the
-//! file can make the gate believe anything about an image, so it is created for its owner only.
+//! The file is a `redb` database: one file, written by copy and checksummed, so a killed process leaves the content of
+//! its last commit. Nothing in it is trusted blindly: the whole file is checked when it is opened, every record carries
+//! its own digest, and records of another version of the gate are ignored. Anyone who can write the file can make the
+//! gate believe anything about an image, so only its owner can access it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -23,29 +23,29 @@ use super::Error;
 use super::cache::Known;
 use crate::image::{self, ImageFacts};
 
-/// Raised whenever the meaning of a record changes without its form showing it.
+/// Raise it whenever a record changes its meaning but not its form.
 const SCHEMA: u32 = 7;
 
-/// Memory of the database for pages, in bytes: what is read often is in the gate's own memory.
+/// Page cache of the database, in bytes. Small, because the gate itself keeps in memory what is read often.
 const PAGE_CACHE: usize = 4 << 20;
 
-/// Records that wait to be written; more are dropped, since the next look-up brings them again.
+/// Most records that wait to be written; further ones are dropped, since the next look-up offers them again.
 const MOST_WAITING: usize = 4096;
 
-/// Records that are written in one commit.
+/// Most records in one commit.
 const MOST_IN_COMMIT: usize = 256;
 
-/// Bytes of a record before what it holds: a digest, and its place in the order of eviction.
+/// Bytes of a record before its content: a digest, and its place in the order of eviction.
 const CHECK_BYTES: usize = 16;
 const PLACE_BYTES: usize = 8;
 
-/// Bytes that a record is taken to cost beside key and value: its places in two trees.
+/// Estimated overhead of a record in bytes, besides key and value: its places in two trees.
 const OVERHEAD: usize = 64;
 
-/// A file that is so many times larger than its records is written anew when it is opened.
+/// A file this many times larger than its records is rewritten when it is opened.
 const SPARSE: u64 = 4;
 
-/// What a name meant.
+/// What a name resolved to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KnownName {
     pub(super) digest: image::Digest,
@@ -62,14 +62,14 @@ struct NameRecord {
 
 #[derive(Serialize, Deserialize)]
 struct FactsRecord<F> {
-    /// By manifest and config.
+    /// Facts from the manifest and config.
     config: F,
-    /// By the layers too, where these add something.
+    /// Facts from the layers too, if they add anything.
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
     layers: Option<F>,
 }
 
-/// Something to write.
+/// A write.
 #[derive(Debug)]
 enum Job {
     Put {
@@ -79,7 +79,7 @@ enum Job {
     Remove {
         key: String,
     },
-    /// Says when everything before it is on the disk.
+    /// Replies when everything before it is on disk.
     #[cfg(test)]
     Flush(SyncSender<()>),
 }
@@ -89,9 +89,9 @@ enum Job {
 struct Tables {
     /// `f DIGEST` and `n NAME` → digest of the record, place, JSON.
     records: String,
-    /// Place → key; the first is the first to go.
+    /// Place → key, in the order of eviction.
     order: String,
-    /// `bytes`: what the records cost together; `place`: the last one that was given.
+    /// `bytes`: the cost of all records; `place`: the last one assigned.
     sums: String,
 }
 
@@ -115,7 +115,7 @@ impl Tables {
     }
 }
 
-/// Facts and names on disk. Reads block; writes are left to a thread of its own.
+/// Facts and names on disk. Reads block; writes run on a thread of their own.
 #[derive(Debug)]
 pub(super) struct Store {
     database: Arc<Database>,
@@ -125,9 +125,9 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens or creates a store of about so many bytes. `context` tells apart settings under which facts differ.
+    /// Opens or creates a store of about this many bytes. `context` distinguishes settings under which facts differ.
     ///
-    /// A file that is damaged is kept beside the new one, which begins empty.
+    /// A damaged file is moved aside, and a new one begins empty.
     pub(super) fn open(path: &Path, most_bytes: u64, context: &str) -> Result<Self, Error> {
         let failed = |message: String| Error::OpenStore { path: path.display().to_string(), message };
         let tables = Tables::new(context);
@@ -154,10 +154,10 @@ impl Store {
         Ok(Self { database, tables, jobs: Some(jobs), writer: Some(writer) })
     }
 
-    /// What is known about a digest.
+    /// The stored facts about a digest.
     pub(super) fn facts(&self, digest: &image::Digest) -> Option<Known> {
         let record: FactsRecord<ImageFacts> = self.read(&facts_key(digest))?;
-        // The key of a record is part of its digest, but not of what a pod is pinned to.
+        // Each record's digest covers its key, but pods are pinned to the digest in the facts, so it is compared too.
         let right = |facts: &ImageFacts| facts.digest == *digest;
         if !right(&record.config) || !record.layers.as_ref().is_none_or(right) {
             return None;
@@ -167,38 +167,38 @@ impl Store {
         Some(Known { config, layers: whole.or_else(|| record.layers.map(Arc::new)) })
     }
 
-    /// What a name meant when it was last read.
+    /// What a name resolved to when it was last read.
     pub(super) fn name(&self, name: &str) -> Option<KnownName> {
         let record: NameRecord = self.read(&name_key(name))?;
-        // A clock that went back makes a tag old, not new.
+        // If the clock went back, the tag counts as old, not as new.
         let age =
             Timestamp::now().as_second().checked_sub(record.read_at).and_then(|age| u64::try_from(age).ok());
         let age = age.map_or(Duration::MAX, Duration::from_secs);
         Some(KnownName { digest: record.digest, age })
     }
 
-    /// Writes facts, some time soon.
+    /// Queues facts for writing.
     pub(super) fn keep(&self, known: &Known) {
         let record = FactsRecord { config: known.config.as_ref(), layers: known.deeper().map(AsRef::as_ref) };
         self.put(facts_key(&known.config.digest), &record);
     }
 
-    /// Writes what a tag means now, some time soon.
+    /// Queues what a tag resolves to now for writing.
     pub(super) fn keep_name(&self, name: &str, digest: &image::Digest) {
         let record = NameRecord { digest: digest.clone(), read_at: Timestamp::now().as_second() };
         self.put(name_key(name), &record);
     }
 
-    /// Forgets what a name meant.
+    /// Queues the removal of a name.
     pub(super) fn forget(&self, name: &str) {
         self.send(Job::Remove { key: name_key(name) });
     }
 
-    /// Waits until everything that was given is on the disk.
+    /// Waits until all queued writes are on disk.
     #[cfg(test)]
     pub(super) fn flush(&self) {
         let (done, wait) = sync_channel(1);
-        // Unlike the others this one waits for its place.
+        // Unlike the others, this one waits for space in the queue.
         if self.jobs.as_ref().is_some_and(|jobs| jobs.send(Job::Flush(done)).is_ok()) {
             let _ = wait.recv();
         }
@@ -207,19 +207,19 @@ impl Store {
     fn put(&self, key: String, record: &impl Serialize) {
         match serde_json::to_vec(record) {
             Ok(value) => self.send(Job::Put { key, value }),
-            Err(error) => tracing::warn!(%error, "A record does not fit into the image store"),
+            Err(error) => tracing::warn!(%error, "a record does not fit into the image store"),
         }
     }
 
     fn send(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
-            // Full or ended: what is lost is looked up again.
+            // The queue may be full or closed: a lost record is looked up again.
             let _ = jobs.try_send(job);
         }
     }
 
     fn read<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Option<T> {
-        // A page that was damaged after it was checked may make the database panic (`redb`, issue 1334).
+        // A page that was damaged after the check may make the database panic (`redb`, issue 1334).
         let read = catch_unwind(AssertUnwindSafe(|| -> Result<Option<Vec<u8>>, redb::Error> {
             let transaction = self.database.begin_read()?;
             let table = transaction.open_table(self.tables.records())?;
@@ -258,9 +258,9 @@ fn name_key(name: &str) -> String {
 
 /// Why a file could not be opened.
 enum Broken {
-    /// It is not what was written.
+    /// Its content is not what was written.
     Damaged(String),
-    /// It may be well, and something else is wrong.
+    /// The file may be intact, but something else failed.
     Elsewhere(String),
 }
 
@@ -268,7 +268,7 @@ fn open_checked(path: &Path, most_bytes: u64, tables: &Tables) -> Result<Databas
     create_private(path).map_err(|error| Broken::Elsewhere(error.to_string()))?;
     let opened = catch_unwind(AssertUnwindSafe(|| -> Result<Database, redb::Error> {
         let mut database = Builder::new().set_cache_size(PAGE_CACHE).create(path)?;
-        // Reads do not check pages (`redb`, issue 1334), so it is done once, here.
+        // Reads do not check pages (`redb`, issue 1334), so all are checked once, here.
         if !database.check_integrity()? {
             tracing::info!(store = %path.display(), "the image store was repaired");
         }
@@ -296,13 +296,13 @@ fn open_checked(path: &Path, most_bytes: u64, tables: &Tables) -> Result<Databas
     }
 }
 
-/// Creates the file for its owner only; leaves one that is there.
+/// Creates the file for its owner only; leaves an existing one as it is.
 fn create_private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(|_| ())
 }
 
-/// Creates the tables of this version, and drops those of others: a version of the gate believes only itself.
+/// Creates the tables of this version, and drops those of others: each version of the gate trusts only its own.
 fn prepare(database: &Database, tables: &Tables) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     let own = [&tables.records, &tables.order, &tables.sums];
@@ -326,7 +326,7 @@ fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// What stands before a record's JSON.
+/// The digest in front of a record's JSON.
 fn check(key: &str, value: &[u8]) -> [u8; CHECK_BYTES] {
     let mut hash = Sha256::new();
     hash.update(key.len().to_le_bytes());
@@ -337,7 +337,7 @@ fn check(key: &str, value: &[u8]) -> [u8; CHECK_BYTES] {
     check
 }
 
-/// The JSON of a record, if it is what was written under this key.
+/// The JSON of a record, if it is intact and was written under this key.
 fn checked<'a>(key: &str, record: &'a [u8]) -> Option<&'a [u8]> {
     let (found, rest) = record.split_first_chunk::<CHECK_BYTES>()?;
     let (_, value) = rest.split_first_chunk::<PLACE_BYTES>()?;
@@ -354,7 +354,7 @@ fn cost(key: &str, record: &[u8]) -> u64 {
     (key.len() + record.len() + OVERHEAD) as u64
 }
 
-/// Writes what it is given, in commits that reach the disk.
+/// Writes queued records, in commits that reach the disk.
 struct Writer {
     database: Arc<Database>,
     tables: Tables,
@@ -431,7 +431,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes what was written longest ago until the rest fits.
+    /// Removes the oldest records until the rest fits.
     fn evict(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
         while self.sum(transaction, "bytes")? > self.most_bytes {
             let first = {
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_there_after_it_was_closed() {
+    fn records_survive_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let store = open(&path);
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_bounded_and_the_oldest_goes_first() {
+    fn the_bytes_are_bounded_and_the_oldest_record_is_evicted_first() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let store = Store::open(&path, 100 << 10, "").unwrap();
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_damaged_is_set_aside() {
+    fn a_damaged_file_is_moved_aside() {
         for damage in ["truncated", "garbage", "half"] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("store");
@@ -557,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_that_flipped_never_makes_facts_that_were_not_written() {
+    fn a_flipped_byte_never_yields_facts_that_were_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         let store = open(&path);
@@ -579,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_under_another_key_is_not_believed() {
+    fn a_record_under_another_key_is_ignored() {
         let value = br#"{"digest":"sha256:1","read_at":0}"#;
         let mut record = check("n a", value).to_vec();
         record.extend_from_slice(&7_u64.to_le_bytes());
@@ -604,7 +604,7 @@ mod tests {
 
     const CHILD: &str = "WASMGATE_TEST_STORE";
 
-    /// Writes until it is killed, when the test below runs it; does nothing otherwise.
+    /// Writes until it is killed, when the test below runs it as a process; does nothing otherwise.
     #[test]
     fn child_that_writes_until_it_is_killed() {
         let Some(path) = std::env::var_os(CHILD) else { return };
@@ -617,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_killed_leaves_everything_that_it_had_committed() {
+    fn a_killed_process_leaves_everything_that_it_committed() {
         use std::io::{BufRead, BufReader};
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");

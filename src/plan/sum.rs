@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_give_way_from_the_front_and_never_below_what_is_needed() {
+    fn limits_are_lowered_from_the_front_and_never_below_what_is_needed() {
         let mut shares = [share(true, 4, 32, true), share(true, 8, 16, false), share(true, 4, 32, true)];
         lower_limits(&mut shares, mi(60));
         assert_eq!(limits(&shares), [mi(12), mi(16), mi(32)]);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_init_container_gives_way_only_where_it_is_too_large_itself() {
+    fn an_init_container_is_lowered_only_if_it_is_too_large_itself() {
         let mut shares = [share(true, 4, 8, false), share(false, 4, 64, true), share(true, 4, 20, true)];
         lower_limits(&mut shares, mi(32));
         assert_eq!(limits(&shares), [mi(8), mi(24), mi(20)]);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_of_the_whole_raises_requests() {
+    fn a_ratio_for_the_pod_raises_requests() {
         let mut shares = [share(true, 4, 32, true), share(true, 4, 32, false)];
         fit_requests(&mut shares, Total { ratio: Some(Quantity::parse("2").unwrap()), ..Total::default() });
         assert_eq!(total(&shares, REQUESTS), mi(32));

@@ -9,7 +9,7 @@ use super::auth::{self, TokenKey};
 use super::breaker::Permit;
 use super::challenge::{self, Challenge};
 use super::credentials::Credentials;
-use super::message::{self, Shown, Trouble};
+use super::message::{self, AuthContext, Trouble};
 use super::site::Site;
 use super::transport::{self, Ask, BodyFailure, Failure};
 use super::{Inner, Login};
@@ -23,7 +23,7 @@ pub(super) struct Asking<'a> {
     pub(super) inner: &'a Inner,
     pub(super) site: &'a Site,
     pub(super) permit: Permit,
-    pub(super) shown: Shown,
+    pub(super) auth: AuthContext,
 }
 
 impl Asking<'_> {
@@ -82,7 +82,7 @@ impl Asking<'_> {
         let mut found: Vec<_> = covering.map(|login| Some(login.credentials.clone())).collect();
         found.extend(self.inner.keyring.candidates(registry, repository).await.into_iter().map(Some));
         found.truncate(MOST_CREDENTIALS);
-        self.shown.credentials = !found.is_empty();
+        self.auth.credentials = !found.is_empty();
         if found.is_empty() { vec![None] } else { found }
     }
 
@@ -118,7 +118,7 @@ impl Asking<'_> {
         }
         let trusted = self.inner.auth.trusts(registry, realm);
         if !trusted && credentials.is_some() {
-            self.shown.withheld_from = Some(host);
+            self.auth.withheld_from = Some(host);
         }
         let credentials = credentials.filter(|_| trusted);
         let token = self.token(realm, service.as_deref(), credentials).await?;

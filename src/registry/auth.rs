@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_go_to_the_registry_s_own_token_service_only() {
+    fn credentials_are_sent_only_to_the_registry_s_own_token_service() {
         let configured =
             BTreeMap::from([("r.corp:5000".to_string(), vec!["sso.corp".to_string(), "b.corp:81".into()])]);
         let auth = Auth::new(configured);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_asked_for_as_the_spec_says() {
+    fn a_token_is_requested_as_specified() {
         let (get, form) = request(&url("https://a.example/token?x=1"), Some("reg istry"), "team/app", None);
         assert_eq!(
             get.as_str(),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_kept_for_its_repository_and_credentials_while_it_lives() {
+    async fn a_token_is_cached_per_repository_and_credentials_until_it_expires() {
         let auth = Auth::new(BTreeMap::new());
         let key = |repository: &str, credentials| TokenKey {
             registry: "r".into(),

@@ -120,7 +120,7 @@ impl Failures {
 /// A host, for all callers.
 #[derive(Debug, Clone, Copy, Default)]
 struct Host {
-    /// Attempts to connect that failed.
+    /// Consecutive attempts to connect that failed.
     unreachable: Failures,
     /// Consecutive unanswered requests, of all scopes.
     silent: u32,
@@ -403,14 +403,17 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_for_one_tenant_opens_no_breaker_for_another() {
+    fn hanging_requests_of_one_tenant_open_no_breaker_for_another() {
         let breakers = breakers(3);
         let hanging: Vec<_> = (0..12).map(|number| of("evil", &format!("slow{number}"))).collect();
         let permits: Vec<_> = hanging.iter().map(|scope| breakers.enter(scope).unwrap()).collect();
         assert!(!breakers.is_suspect(&app()), "while they hang");
         drop(permits);
         for scope in &hanging {
-            assert!(breakers.enter(scope).is_err(), "the registry answers nobody, so one failure is enough");
+            assert!(
+                breakers.enter(scope).is_err(),
+                "the registry answers no scope, so one failure is enough"
+            );
         }
         for other in [of("shop", "slow1"), of("evil", "quick"), app()] {
             let mut permit = breakers.enter(&other).unwrap();
@@ -427,12 +430,12 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_answers_nobody_costs_each_scope_one_wait() {
+    fn a_host_that_answers_no_scope_costs_each_scope_one_wait() {
         let breakers = breakers(3);
         for tenant in ["a", "b", "c"] {
             fail(&breakers, &of(tenant, "app"), 1);
         }
-        assert!(breakers.is_suspect(&app()), "it answers nobody");
+        assert!(breakers.is_suspect(&app()), "it answers no scope");
         fail(&breakers, &app(), 1);
         assert!(matches!(breakers.enter(&app()), Err(BreakerOpen::Silent { .. })));
         breakers.enter(&of("d", "app")).unwrap().answered();
@@ -441,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_cannot_be_reached_is_closed_to_everybody() {
+    fn an_unreachable_host_is_closed_to_all_scopes() {
         let breakers = breakers(3);
         for tenant in ["a", "b", "c"] {
             fail_to_connect(&breakers, &of(tenant, "app"));
@@ -479,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_was_asked_for_is_kept_although_others_are_answered() {
+    fn a_requested_pause_is_kept_although_others_are_answered() {
         let breakers = breakers(3);
         let mut under_way = breakers.enter(&app()).unwrap();
         breakers.pause(&app().account, Duration::from_millis(80));
@@ -498,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_hangs_makes_its_registry_suspect_before_it_fails() {
+    fn a_hanging_request_makes_its_registry_suspect_before_it_fails() {
         let breakers = breakers(3);
         let hangs = breakers.enter(&app()).unwrap();
         assert!(!breakers.is_suspect(&app()));
@@ -517,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_counts_when_it_comes_and_not_when_its_body_ends() {
+    fn an_answer_counts_when_it_arrives_and_not_when_its_body_ends() {
         let breakers = breakers(3);
         fail(&breakers, &app(), 2);
         let mut reads = breakers.enter(&app()).unwrap();

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_preferred_wherever_it_stands() {
+    fn a_token_is_preferred_in_any_position() {
         let bearer = r#"Bearer realm="https://a.example/t",service="s""#;
         let expected = Some(bearer_of("https://a.example/t", "s"));
         assert_eq!(read_texts(&[r#"Basic realm="x""#, bearer]), expected);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_met_is_no_challenge() {
+    fn an_unsupported_challenge_is_ignored() {
         for text in [
             "",
             "Bearer",
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_realm_brings_no_credentials_of_its_own() {
+    fn credentials_in_a_realm_are_removed() {
         let read = read_texts(&[r#"Bearer realm="https://u:p@a.example/t#f",service="s""#]);
         assert_eq!(read, Some(bearer_of("https://a.example/t", "s")));
     }

@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_goes_to_its_own_registry_and_port_only() {
+    fn a_login_is_sent_only_to_its_own_registry_and_port() {
         let text = br#"{"auths":{"ghcr.io":{"username":"u","password":"p"}}}"#;
         let logins = parse(text).unwrap();
         for other in
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_hub_is_known_by_every_name_it_has() {
+    fn docker_hub_is_recognised_by_every_name() {
         for key in ["https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io/v2/"]
         {
             let text = format!(r#"{{"auths":{{"{key}":{{"username":"u","password":"p"}}}}}}"#);
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_a_part_of_a_label_as_for_the_kubelet() {
+    fn a_star_matches_a_part_of_a_label_as_in_the_kubelet() {
         let text = br#"{"auths":{"*.dkr.ecr.*.amazonaws.com":{"username":"u","password":"p"}}}"#;
         let logins = parse(text).unwrap();
         assert!(pick(&logins, "1.dkr.ecr.eu-west-1.amazonaws.com/a").is_some());
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_token_is_taken_before_the_password_beside_it() {
+    fn an_identity_token_is_preferred_to_a_password() {
         let auth = STANDARD.encode("00000000-0000-0000-0000-000000000000:");
         let text = format!(r#"{{"auths":{{"r.azurecr.io":{{"auth":"{auth}","identitytoken":"t0"}}}}}}"#);
         let logins = parse(text.as_bytes()).unwrap();
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_without_a_secret_are_passed_over() {
+    fn entries_without_a_secret_are_skipped() {
         let text = br#"{"auths":{"ghcr.io":{}},"credsStore":"desktop"}"#;
         assert_eq!(parse(text).unwrap(), []);
     }
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn a_missing_file_is_reported_by_name() {
         let message = Keyring::read(Path::new("/nonexistent/config.json"), None).unwrap_err().to_string();
         assert!(message.contains("`/nonexistent/config.json`"), "{message}");
     }

@@ -80,7 +80,7 @@ impl Guard {
         })
     }
 
-    /// The same guard, with hosts that the platform configured as mirrors, token services or proxies.
+    /// The same guard, with hosts that the platform configured as mirrors or token services.
     #[must_use]
     pub(super) fn with_named<'a>(self, hosts: impl IntoIterator<Item = &'a str>) -> Self {
         Self { named: hosts.into_iter().map(str::to_ascii_lowercase).collect(), ..self }
@@ -597,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_ends_in_a_number_and_is_no_address_is_refused() {
+    fn a_host_that_ends_in_a_number_but_is_not_an_address_is_refused() {
         let guard = Guard::new(&GuardOptions::default()).unwrap();
         for nonsense in
             ["1.2.3.4.5", "256.0.0.1", "4294967296:5000", "0400.0.0.1", "08.0.0.1", "foo.1", "foo.0x1"]
@@ -607,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_is_read_as_urls_read_it() {
+    fn a_literal_address_is_read_as_in_urls() {
         let read = |host: &str| HostKind::of(host).address().map(|address| address.to_string());
         assert_eq!(read("0").as_deref(), Some("0.0.0.0"));
         assert_eq!(read("1").as_deref(), Some("0.0.0.1"));
@@ -663,7 +663,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_hub_is_listed_by_either_of_its_names() {
+    fn docker_hub_can_be_listed_by_either_name() {
         for entry in ["docker.io", "index.docker.io"] {
             let nginx = Reference::parse("nginx").unwrap();
             assert_eq!(guard(&[entry], &[], &[]).check_name(&nginx), Ok(()));
@@ -677,7 +677,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_none_is_refused() {
+    fn an_invalid_port_is_refused() {
         for registry in ["ghcr.io:0", "ghcr.io:65536"] {
             assert!(name(&guard(&["*"], &[], &[]), registry).unwrap_err().contains("from 1 to 65535"));
         }
@@ -700,7 +700,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_a_registry_leads_to_meets_the_address_rules_in_every_spelling() {
+    fn a_redirect_is_held_to_the_address_rules_in_every_spelling() {
         let guard = Guard::new(&GuardOptions::default()).unwrap();
         for url in [
             "https://127.0.0.1/x",
@@ -720,7 +720,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_need_not_be_on_the_allow_list_and_may_not_be_on_the_deny_list() {
+    fn a_redirect_need_not_be_on_the_allow_list_but_must_not_be_on_the_deny_list() {
         let guard =
             guard(&["ghcr.io", "registry.corp:5000"], &["*.bad.example", "evil.example", "9.9.9.9"], &[]);
         assert_eq!(hop(&guard, "https://cdn.example.com/x"), Ok(Reach::Public));
@@ -739,7 +739,7 @@ mod tests {
     }
 
     #[test]
-    fn only_permitted_addresses_of_a_name_are_handed_out() {
+    fn only_permitted_addresses_of_a_name_are_returned() {
         let guard = guard(&["*"], &["9.9.9.9"], &["10.1.0.0/16"]);
         let addresses =
             |texts: &[&str]| -> Vec<IpAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_helper_is_asked_by_the_name_that_docker_uses_and_once() {
+    async fn a_helper_is_asked_once_and_by_docker_s_name() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let script = format!(
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_helper_that_hangs_is_ended() {
+    async fn a_hanging_helper_is_killed() {
         let folder = tempfile::tempdir().unwrap();
         let helpers = helpers(folder.path(), "exec sleep 60");
         let start = Instant::now();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_no_helper_s_are_refused() {
+    fn invalid_helper_names_are_refused() {
         for name in ["", "../sh", "a b", "a;b", "A", "a_b", "a/b"] {
             let error = Helpers::new(BTreeMap::from([("r".into(), name.into())]), None, None).unwrap_err();
             assert!(error.contains(&format!("`{name}`")), "{error}");

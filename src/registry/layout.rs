@@ -359,7 +359,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_single_image_answers_to_every_tag_unless_it_says_its_own() {
+    async fn a_single_image_answers_to_every_tag_unless_it_has_one() {
         let root = tempfile::tempdir().unwrap();
         write(&root.path().join("team/app"), &[("", "", "only")]);
         assert_eq!(ask(&mapped(root.path()), "samples.test/team/app:any").await.unwrap().bytes, "only");
@@ -371,7 +371,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_tag_that_is_not_there_gets_the_tags_that_are() {
+    async fn a_missing_tag_is_reported_with_the_existing_ones() {
         let root = tempfile::tempdir().unwrap();
         write(&root.path().join("app"), &[(REF_NAME, "v1", "one"), (REF_NAME, "v2", "two")]);
         let message = ask(&mapped(root.path()), "samples.test/app:v9").await.unwrap_err();
@@ -379,7 +379,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn two_images_under_one_tag_are_not_guessed_between() {
+    async fn two_images_with_one_tag_are_an_error() {
         let root = tempfile::tempdir().unwrap();
         write(&root.path().join("app"), &[(REF_NAME, "v1", "one"), (REF_NAME, "v1", "two")]);
         let message = ask(&mapped(root.path()), "samples.test/app:v1").await.unwrap_err();
@@ -422,7 +422,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn links_and_paths_that_lead_out_are_refused() {
+    async fn links_and_paths_out_of_the_folder_are_refused() {
         let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         write(&outside.path().join("app"), &[("", "", "secret")]);
         std::os::unix::fs::symlink(outside.path().join("app"), root.path().join("app")).unwrap();

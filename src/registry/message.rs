@@ -35,7 +35,7 @@ pub(super) enum Trouble {
 
 /// What a message about a registry's refusal needs to know about the request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Shown {
+pub(super) struct AuthContext {
     /// Whether there were credentials for the registry.
     pub(super) credentials: bool,
     /// Host of a token service from which they were withheld.
@@ -48,7 +48,7 @@ pub(super) struct Answer<'a> {
     pub(super) registry: &'a str,
     pub(super) status: u16,
     pub(super) body: &'a [u8],
-    pub(super) shown: &'a Shown,
+    pub(super) auth: &'a AuthContext,
 }
 
 #[derive(Deserialize)]
@@ -93,15 +93,15 @@ pub(super) fn explain(answer: &Answer<'_>) -> Trouble {
 
 /// Large registries answer 401 or 403 for repositories that do not exist, too, so the message offers both readings.
 fn refused(answer: &Answer<'_>) -> String {
-    let Answer { registry, status, shown, .. } = *answer;
+    let Answer { registry, status, auth, .. } = *answer;
     let entry = docker_name(registry);
-    if let Some(host) = &shown.withheld_from {
+    if let Some(host) = &auth.withheld_from {
         return format!(
             "`{registry}` wants credentials ({status}) by its token service on `{host}`, which gets none; add the \
              host to `tokenRealms` `{registry}` if it is right"
         );
     }
-    if shown.credentials {
+    if auth.credentials {
         return format!(
             "`{registry}` refused the credentials ({status}); correct those under `auths` `{entry}` in the docker \
              config or in the pull secret, or see whether the repository exists"
@@ -148,20 +148,20 @@ fn seconds(time: Duration) -> String {
 
 /// A network failure in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct NetworkFailure {
     pub(super) words: String,
     /// Whether the connection was cut; a new one may work.
     pub(super) cut: bool,
 }
 
-impl Said {
+impl NetworkFailure {
     fn lasting(words: String) -> Self {
         Self { words, cut: false }
     }
 }
 
-impl From<Said> for Trouble {
-    fn from(said: Said) -> Self {
+impl From<NetworkFailure> for Trouble {
+    fn from(said: NetworkFailure) -> Self {
         if said.cut { Self::Passing(said.words) } else { Self::Other(said.words) }
     }
 }
@@ -172,12 +172,16 @@ pub(super) fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Ref
 }
 
 /// Explains a failure below HTTP from its causes: the outer layers say only that a request failed.
-pub(super) fn network(error: &(dyn StdError + 'static), registry: &str) -> Said {
+pub(super) fn network(error: &(dyn StdError + 'static), registry: &str) -> NetworkFailure {
     let causes = causes(error);
     for cause in &causes {
-        let known = (cause.downcast_ref::<rustls::Error>().map(|error| Said::lasting(tls(error, registry))))
-            .or_else(|| cause.downcast_ref::<Unresolved>().map(|error| Said::lasting(error.to_string())))
-            .or_else(|| cause.downcast_ref::<io::Error>().and_then(|error| io_error(error, registry)));
+        let known = (cause
+            .downcast_ref::<rustls::Error>()
+            .map(|error| NetworkFailure::lasting(tls(error, registry))))
+        .or_else(|| {
+            cause.downcast_ref::<Unresolved>().map(|error| NetworkFailure::lasting(error.to_string()))
+        })
+        .or_else(|| cause.downcast_ref::<io::Error>().and_then(|error| io_error(error, registry)));
         if let Some(said) = known {
             return said;
         }
@@ -186,13 +190,13 @@ pub(super) fn network(error: &(dyn StdError + 'static), registry: &str) -> Said 
     // The HTTP client keeps the types of its time-outs private (`reqwest:src/error.rs`, `TimedOut`; for a connection of
     // the pool, `tokio:src/time/error.rs`, `Elapsed`), so the texts are compared.
     if last == "operation timed out" || last == "deadline has elapsed" {
-        return Said::lasting(format!("`{registry}` did not answer in time"));
+        return NetworkFailure::lasting(format!("`{registry}` did not answer in time"));
     }
     // `hyper:src/error.rs`, `Parse`/`IncompleteMessage`: the other side hung up between two requests.
     if last.starts_with("connection closed before message completed") {
         return cut(registry);
     }
-    Said::lasting(format!("`{registry}`: {}", shorten(&last, QUOTED_CHARS)))
+    NetworkFailure::lasting(format!("`{registry}`: {}", shorten(&last, QUOTED_CHARS)))
 }
 
 /// The causes of an error, outermost first, including those inside I/O errors.
@@ -213,22 +217,22 @@ fn causes<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 's
     }
 }
 
-fn cut(registry: &str) -> Said {
-    Said { words: format!("`{registry}` cut the connection"), cut: true }
+fn cut(registry: &str) -> NetworkFailure {
+    NetworkFailure { words: format!("`{registry}` cut the connection"), cut: true }
 }
 
-fn io_error(error: &io::Error, registry: &str) -> Option<Said> {
+fn io_error(error: &io::Error, registry: &str) -> Option<NetworkFailure> {
     match error.kind() {
-        ErrorKind::ConnectionRefused => Some(Said::lasting(format!(
+        ErrorKind::ConnectionRefused => Some(NetworkFailure::lasting(format!(
             "`{registry}` refused the connection; is the registry running, and is the port right?"
         ))),
         ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
         | ErrorKind::BrokenPipe
         | ErrorKind::UnexpectedEof => Some(cut(registry)),
-        ErrorKind::TimedOut => Some(Said::lasting(format!("`{registry}` did not answer in time"))),
+        ErrorKind::TimedOut => Some(NetworkFailure::lasting(format!("`{registry}` did not answer in time"))),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
-            Some(Said::lasting(format!("there is no route to `{registry}`")))
+            Some(NetworkFailure::lasting(format!("there is no route to `{registry}`")))
         }
         _ => None,
     }
@@ -259,8 +263,8 @@ fn tls(error: &rustls::Error, registry: &str) -> String {
 mod tests {
     use super::*;
 
-    fn answer(registry: &str, status: u16, body: &str, shown: &Shown) -> Trouble {
-        explain(&Answer { registry, status, body: body.as_bytes(), shown })
+    fn answer(registry: &str, status: u16, body: &str, auth: &AuthContext) -> Trouble {
+        explain(&Answer { registry, status, body: body.as_bytes(), auth })
     }
 
     fn words(trouble: Trouble) -> String {
@@ -272,48 +276,48 @@ mod tests {
 
     fn coded(status: u16, code: &str, message: &str) -> Trouble {
         let body = format!(r#"{{"errors":[{{"code":"{code}","message":"{message}","detail":null}}]}}"#);
-        answer("r", status, &body, &Shown::default())
+        answer("r", status, &body, &AuthContext::default())
     }
 
     #[test]
-    fn a_refusal_says_where_credentials_go() {
-        let without = words(answer("ghcr.io", 401, "", &Shown::default()));
+    fn a_refusal_says_where_to_add_credentials() {
+        let without = words(answer("ghcr.io", 401, "", &AuthContext::default()));
         assert!(without.contains("`ghcr.io` wants credentials (401)"), "{without}");
         assert!(without.contains("`auths` `ghcr.io`") && without.contains("`dockerConfig`"), "{without}");
-        let shown = Shown { credentials: true, withheld_from: None };
-        let with = words(answer("ghcr.io", 403, "", &shown));
+        let auth = AuthContext { credentials: true, withheld_from: None };
+        let with = words(answer("ghcr.io", 403, "", &auth));
         assert!(with.contains("refused the credentials (403)"), "{with}");
-        let hub = words(answer("docker.io", 401, "", &Shown::default()));
+        let hub = words(answer("docker.io", 401, "", &AuthContext::default()));
         assert!(hub.contains("`auths` `https://index.docker.io/v1/`"), "{hub}");
-        let withheld = Shown { credentials: true, withheld_from: Some("evil.example".into()) };
+        let withheld = AuthContext { credentials: true, withheld_from: Some("evil.example".into()) };
         let withheld = words(answer("ghcr.io", 401, "", &withheld));
         assert!(withheld.contains("`evil.example`") && withheld.contains("`tokenRealms`"), "{withheld}");
     }
 
     #[test]
-    fn what_is_not_there_is_missing_however_it_is_said() {
+    fn every_form_of_not_found_means_missing() {
         for code in ["MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND", "BLOB_UNKNOWN"] {
             assert_eq!(coded(404, code, "x"), Trouble::Missing, "{code}");
             assert_eq!(coded(400, code, "x"), Trouble::Missing, "{code}");
             assert!(matches!(coded(500, code, "x"), Trouble::Passing(_)), "a broken registry knows nothing");
         }
-        assert_eq!(answer("r", 404, "page not found", &Shown::default()), Trouble::Missing);
+        assert_eq!(answer("r", 404, "page not found", &AuthContext::default()), Trouble::Missing);
     }
 
     #[test]
-    fn other_answers_are_repeated_in_one_short_line() {
-        let shown = Shown::default();
-        let text = words(answer("r.corp", 500, &format!("oh\nno{}", "!".repeat(9999)), &shown));
+    fn other_answers_are_quoted_in_one_short_line() {
+        let auth = AuthContext::default();
+        let text = words(answer("r.corp", 500, &format!("oh\nno{}", "!".repeat(9999)), &auth));
         assert!(text.starts_with("`r.corp` answered with status 500: oh no!"), "{text}");
         assert!(text.len() < 300 && !text.contains('\n'));
-        assert!(words(answer("r", 503, "", &shown)).ends_with("status 503"));
-        assert!(words(answer("r", 429, "", &shown)).contains("(429)"));
+        assert!(words(answer("r", 503, "", &auth)).ends_with("status 503"));
+        assert!(words(answer("r", 429, "", &auth)).contains("(429)"));
         assert!(words(coded(429, "TOOMANYREQUESTS", "")).contains("(429)"));
         assert!(words(coded(400, "WHATEVER", "because")).ends_with("status 400: because"));
     }
 
     #[test]
-    fn waits_are_told_in_whole_seconds() {
+    fn waits_are_given_in_whole_seconds() {
         assert!(limited("r", Some(Duration::from_millis(29_200))).contains("wait 30 s"));
         let silent = breaker_open("r", BreakerOpen::Silent { failures: 5, left: Duration::from_millis(900) });
         assert!(silent.contains("5 requests in a row and is tried again in 1 s"), "{silent}");

@@ -1,4 +1,4 @@
-//! The pod template of a kind that the configuration describes, put where [`super::Kind::template_pointer`] finds it.
+//! Copies the pod template of a described kind to where [`super::Kind::template_pointer`] expects it.
 
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::Error;
 use super::kind::Described;
 
-/// The object with its pod template added at `/template`; the rest stays as it was written.
+/// The object with its pod template added at `/template`; the rest stays as written.
 pub(super) fn with_template(
     object: &str,
     kind: &'static str,
@@ -20,7 +20,7 @@ pub(super) fn with_template(
     to_raw_value(&object).map_err(parse)
 }
 
-/// Every object that a pointer leads to, in the order of the document's keys; a step `*` leads to all members.
+/// Every object to which a pointer leads, in the order of the document's keys; a step `*` leads to all members.
 fn templates<'a>(object: &'a Map<String, Value>, pointer: &str) -> Vec<&'a Value> {
     let mut steps = pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
     let first = steps.next().unwrap_or_default();
@@ -41,7 +41,7 @@ fn members<'a>(value: &'a Value, step: &str) -> Vec<&'a Value> {
     }
 }
 
-/// How many templates the object has besides the first, which is the one that is judged.
+/// How many templates the object has besides the first, which is judged.
 pub(super) fn further(object: &Value, described: Described) -> usize {
     let all = object.as_object().map(|object| templates(object, described.pointer()).len());
     all.unwrap_or_default().saturating_sub(1)
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_well_known_kinds_are_read_where_their_projects_keep_the_pod_template() {
+    fn the_well_known_kinds_are_read_at_their_projects_template_paths() {
         let in_spec = |spec: Value| json!({"metadata": {"name": "x"}, "spec": spec});
         for (group, name, spec) in [
             ("serving.knative.dev", "Service", json!({"template": template("a:1")})),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_without_the_template_and_one_with_a_wrong_field_name_the_place_in_the_object() {
+    fn a_missing_template_and_a_wrong_field_are_reported_with_their_path_in_the_object() {
         let rollout = kind("argoproj.io", "Rollout");
         let without = judged(&json!({"spec": {"workloadRef": {"name": "d"}}}), rollout).unwrap_err();
         assert!(

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The text is no JSON.
+    /// The text is not JSON.
     #[error("could not read the {kind}: it is not JSON: {problem}")]
     Parse {
         /// Kind of the object.
@@ -12,7 +12,7 @@ pub enum Error {
         /// What the parser says.
         problem: String,
     },
-    /// A field has another type than the API gives it.
+    /// A field has a type that the API does not allow.
     #[error("could not read the {kind}: field `{field}`: {problem}; see `kubectl explain {field_help}`")]
     ReadField {
         /// Kind of the object.
@@ -24,22 +24,22 @@ pub enum Error {
         /// The argument of `kubectl explain`.
         field_help: String,
     },
-    /// The kind has a pod spec, and the object has none.
+    /// The kind has a pod spec, but the object has none.
     #[error("could not read the {kind}: it has no `{field}`; add the pod spec")]
     FindSpec {
         /// Kind of the object.
         kind: &'static str,
-        /// Path where it should stand.
+        /// Path where it is expected.
         field: String,
     },
-    /// A described kind has its pod template in another object, or nowhere.
+    /// A described kind has its pod template elsewhere, or nowhere.
     #[error(
         "could not read the {kind}: it has no pod template at `{field}`; correct `podTemplate` of its description"
     )]
     FindTemplate {
         /// Kind of the object.
         kind: &'static str,
-        /// Path where it should stand.
+        /// Path where it is expected.
         field: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The kinds that carry a pod spec, and where in them it stands.
+//! The kinds that carry a pod spec, and where it is in them.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,14 +25,14 @@ pub enum Kind {
     Job,
     /// `batch/v1` `CronJob`.
     CronJob,
-    /// `core.spinkube.dev/v1alpha1` `SpinApp`, of which the Spin operator makes a Deployment; before 2024-11 its group was
-    /// `core.spinoperator.dev`.
+    /// `core.spinkube.dev/v1alpha1` `SpinApp`, from which the Spin operator makes a Deployment; before 2024-11 its
+    /// group was `core.spinoperator.dev`.
     SpinApp,
     /// A kind that the configuration describes.
     Described(Described),
 }
 
-/// A kind of a custom resource and where its pod template is, in the configuration: an entry of `workloads`.
+/// A kind of custom resource and the place of its pod template: an entry of `workloads` in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Description {
@@ -40,12 +40,12 @@ pub struct Description {
     pub group: String,
     /// Kind.
     pub kind: String,
-    /// JSON pointer to the object that has the pod's `metadata` and `spec`. A step `*` stands for the first member of an
+    /// JSON pointer to the object that has the pod's `metadata` and `spec`. A step `*` means the first member of an
     /// object or list.
     pub pod_template: String,
 }
 
-/// A described kind. Copied like the kinds that are built in, so it refers to its description, which lives as long as the
+/// A described kind. `Copy` like the built-in kinds, so it refers to its description, which lives as long as the
 /// process: a configuration is read once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Described(&'static Description);
@@ -57,7 +57,7 @@ impl Described {
     }
 }
 
-/// Kinds of other projects that are described without being written down: group, kind, pod template.
+/// Kinds of other projects that need no entry in the configuration: group, kind, pod template.
 const WELL_KNOWN: &[(&str, &str, &str)] = &[
     // knative/serving:pkg/apis/serving/v1
     ("serving.knative.dev", "Service", "/spec/template"),
@@ -79,19 +79,19 @@ const WELL_KNOWN: &[(&str, &str, &str)] = &[
     ("jobset.x-k8s.io", "JobSet", "/spec/replicatedJobs/*/template/spec/template"),
 ];
 
-/// All kinds that the gate knows: those that are built in, and those that are described.
+/// All kinds that the gate knows, built-in and described.
 #[derive(Debug, Clone)]
 pub struct Kinds(Vec<Described>);
 
 impl Default for Kinds {
-    /// The well-known ones.
+    /// The well-known kinds.
     fn default() -> Self {
         Self::new(&[])
     }
 }
 
 impl Kinds {
-    /// The well-known kinds and those of the configuration, which win.
+    /// The well-known kinds, and those of the configuration, which take precedence.
     pub fn new(own: &[Description]) -> Self {
         let well_known = WELL_KNOWN.iter().map(|(group, kind, pod_template)| Description {
             group: (*group).into(),
@@ -99,7 +99,7 @@ impl Kinds {
             pod_template: (*pod_template).into(),
         });
         let all = own.iter().cloned().chain(well_known);
-        // Never freed: as many as a configuration lists, once in a process.
+        // Never freed: there are as many as a configuration lists, once per process.
         Self(all.map(|description| Described(Box::leak(Box::new(description)))).collect())
     }
 
@@ -111,8 +111,9 @@ impl Kinds {
 }
 
 impl Kind {
-    /// The built-in kind of an object, by group and kind; the version does not matter, the pod template stands at the same
-    /// place in all. `extensions` is the group from which three kinds moved to `apps`; old manifests still name it.
+    /// The built-in kind of an object, by group and kind. The version does not matter, because the pod template is at
+    /// the same place in all. `extensions` is the group from which three kinds moved to `apps`; old manifests still
+    /// name it.
     pub fn of(gvk: &GroupVersionKind) -> Option<Self> {
         match (gvk.group.as_str(), gvk.kind.as_str()) {
             ("", "Pod") => Some(Self::Pod),
@@ -129,8 +130,8 @@ impl Kind {
         }
     }
 
-    /// JSON pointer of the object that has the pod's `metadata` and `spec`; empty for a Pod. A SpinApp and a described kind
-    /// have it once [`super::as_judged`] has put it there.
+    /// JSON pointer to the object that has the pod's `metadata` and `spec`; empty for a Pod. For a SpinApp and a
+    /// described kind, valid after [`super::as_judged`].
     pub const fn template_pointer(self) -> &'static str {
         match self {
             Self::Pod => "",
@@ -150,7 +151,7 @@ impl Kind {
         !matches!(self, Self::Pod)
     }
 
-    /// The kind as Kubernetes spells it.
+    /// The kind in Kubernetes' spelling.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Described(described) => &described.0.kind,
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn described_kinds_come_after_the_built_in_ones_and_those_of_the_configuration_first() {
+    fn built_in_kinds_win_over_those_of_the_configuration_and_these_over_the_well_known() {
         let described = |group: &str, kind: &str, pod_template: &str| Description {
             group: group.into(),
             kind: kind.into(),

@@ -1,4 +1,4 @@
-//! Which field of a JSON text stands at a position, for error messages. Runs only after a failure.
+//! Finds the field at a position of a JSON text, for error messages. Runs only after a failure.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ pub(super) struct Path(Vec<Step>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
-    /// An object is open; the last key read, if any.
+    /// An open object, with the last key read, if any.
     Key(Option<String>),
-    /// A list is open; the position of the item being read.
+    /// An open list, with the position of the item being read.
     Index(usize),
 }
 
-/// The path of the value that a parser was reading when it stopped at `line` and `column`, as `serde_json` counts
-/// them: lines from one, columns in bytes read on that line.
+/// The path of the value that a parser was reading when it stopped at `line` and `column`, in `serde_json`'s counting:
+/// lines from one, columns in bytes read on that line.
 pub(super) fn path_at(text: &str, line: usize, column: usize) -> Path {
     let before: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     let mut scan = Scan { open: Vec::new(), wants_key: false };
@@ -66,7 +66,7 @@ impl Scan {
         }
     }
 
-    /// Reads the rest of a string; one that stands for a key is kept as it is written, escapes included.
+    /// Reads the rest of a string; a key is kept as written, escapes included.
     fn string(&mut self, bytes: &mut impl Iterator<Item = u8>) {
         let mut raw = Vec::new();
         while let Some(byte) = bytes.next() {
@@ -85,7 +85,7 @@ impl Scan {
 }
 
 impl Path {
-    /// The path as `kubectl explain` wants it after the kind: `.spec.containers.image`, up to the first map key.
+    /// The path in the form of `kubectl explain` after the kind: `.spec.containers.image`, up to the first map key.
     pub(super) fn help(&self) -> String {
         let keys = self.0.iter().filter_map(|step| match step {
             Step::Key(key) => key.as_deref(),
@@ -110,7 +110,7 @@ impl fmt::Display for Path {
     }
 }
 
-/// Whether a key reads well after a dot; the others are label keys and the like.
+/// Whether a key is readable after a dot; others, such as label keys, go into brackets.
 fn is_plain(key: &str) -> bool {
     !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric())
 }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_outside_the_text_is_no_panic() {
+    fn a_position_outside_the_text_does_not_panic() {
         for (line, column) in [(0, 0), (9, 9), (usize::MAX, usize::MAX), (1, usize::MAX)] {
             assert!(path_at("{\"a\":[", line, column).to_string().len() <= 4);
         }

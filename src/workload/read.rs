@@ -1,4 +1,4 @@
-//! From an object's JSON to a [`Workload`]: only the fields that are needed, straight from the text, because every
+//! Reads a [`Workload`] from an object's JSON. Parses only the needed fields, straight from the text, because every
 //! Linux pod of the cluster passes here.
 
 use std::borrow::Cow;
@@ -14,9 +14,9 @@ use serde_json::value::RawValue;
 use super::path::path_at;
 use super::{Error, ImageUse, Kind, Role, Workload, described, spin_app};
 
-/// The object with its pod template where [`Kind::template_pointer`] says: as it was sent, except for a SpinApp, to
-/// which the template is added that the Spin operator makes of it, and for a described kind, whose template is copied
-/// there. Whatever reads or plans takes this one.
+/// The object with its pod template at [`Kind::template_pointer`]. Most kinds stay as sent. A SpinApp gets the template
+/// that the Spin operator will make of it, and a described kind a copy of its own template. The later stages read and
+/// plan this object.
 pub fn as_judged(object: &RawValue, kind: Kind) -> Result<Cow<'_, RawValue>, Error> {
     match kind {
         Kind::SpinApp => spin_app::with_template(object.get()).map(Cow::Owned),
@@ -27,7 +27,8 @@ pub fn as_judged(object: &RawValue, kind: Kind) -> Result<Cow<'_, RawValue>, Err
     }
 }
 
-/// Reads the pod spec out of an object's JSON, which [`as_judged`] has seen. `namespace` is the request's; the object's own is used when it is empty.
+/// Reads the pod spec from the JSON that [`as_judged`] returned. `namespace` is the request's; the object's own is used
+/// if it is empty.
 pub fn read(object: &str, kind: Kind, namespace: &str) -> Result<Workload, Error> {
     let (outer, template) = match kind {
         Kind::Pod => pod(typed(object, kind)?),
@@ -41,7 +42,7 @@ pub fn read(object: &str, kind: Kind, namespace: &str) -> Result<Workload, Error
     assemble((outer, template), kind, namespace)
 }
 
-// === the light structs ===
+// === structs with the needed fields only ===
 
 /// Metadata of the object, and of the pod template in it.
 #[derive(Default, Deserialize)]
@@ -77,7 +78,7 @@ struct ControllerSpec {
     volume_claim_templates: Option<Vec<ClaimTemplate>>,
 }
 
-/// A claim that a StatefulSet makes for each of its pods; of it only the name counts, which is the volume's.
+/// A claim that a StatefulSet makes for each of its pods. Only its name matters, which the volume gets.
 #[derive(Default, Deserialize)]
 #[serde(default, expecting = "an object")]
 struct ClaimTemplate {
@@ -116,7 +117,7 @@ struct CronJob {
     spec: Option<CronJobSpec>,
 }
 
-/// The object's own metadata, when it is not the template's, and the template.
+/// The object's own metadata, unless they are the template's, and the template.
 type Parts = (Option<Meta>, Option<Template>);
 
 fn pod(object: Template) -> Parts {
@@ -143,15 +144,15 @@ fn stateful_set(mut object: Controller, namespace: &str) -> Result<Workload, Err
     Ok(workload)
 }
 
-/// Adds the volumes that a StatefulSet's controller makes for each of its pods; one of the same name in the template
-/// gives way (`kubernetes:pkg/controller/statefulset/stateful_set_utils.go`, `updateStorage`). It stays in its place, so
-/// that positions in the list are those of the object.
+/// Adds the volumes that a StatefulSet's controller makes for each of its pods. They replace volumes of the template
+/// with the same name (`kubernetes:pkg/controller/statefulset/stateful_set_utils.go`, `updateStorage`), in their place
+/// in the list, so that positions stay those of the object.
 fn claim(workload: &mut Workload, templates: Vec<ClaimTemplate>) {
     if templates.is_empty() {
         return;
     }
     let volumes = workload.spec.volumes.get_or_insert_default();
-    // By an index: a foreigner chooses how many there are of each.
+    // Indexed by name: a tenant chooses how many there are of each.
     let mut places: HashMap<String, usize> =
         volumes.iter().enumerate().rev().map(|(place, volume)| (volume.name.clone(), place)).collect();
     for name in templates.into_iter().filter_map(|template| template.metadata?.name) {
@@ -191,7 +192,7 @@ fn assemble((outer, template): Parts, kind: Kind, namespace: &str) -> Result<Wor
     })
 }
 
-/// Where the pod spec of a kind stands, as a field path.
+/// The field path of a kind's pod spec.
 fn spec_path(kind: Kind) -> String {
     match kind {
         Kind::Described(described) => format!("{}.spec", described::field(described)),
@@ -209,7 +210,7 @@ fn field_error(object: &str, kind: Kind, error: &serde_json::Error) -> Error {
     }
     let path = path_at(object, error.line(), error.column());
     let problem = error.to_string();
-    // The position in a template that the user never wrote would mislead.
+    // A position in the template, which the user never wrote, would mislead.
     let (field, problem, help) = match own_field(kind, &path.to_string()) {
         Some(field) => {
             let help = format!(".{}", field.split('[').next().unwrap_or_default());
@@ -221,8 +222,8 @@ fn field_error(object: &str, kind: Kind, error: &serde_json::Error) -> Error {
     Error::ReadField { kind, field, problem, field_help: format!("{}{help}", kind.to_lowercase()) }
 }
 
-/// The field of the object that a field of a template comes from, which the gate made or copied; `None` for kinds whose
-/// template stays in its place.
+/// The field of the object from which a field of a generated or copied template comes; `None` for kinds whose template
+/// is read in place.
 fn own_field(kind: Kind, field: &str) -> Option<String> {
     match kind {
         Kind::SpinApp => Some(spin_app::own_field(field)),
@@ -238,8 +239,9 @@ fn own_field(kind: Kind, field: &str) -> Option<String> {
 // === impl Workload ===
 
 impl Workload {
-    /// Every image of the pod spec: init containers, containers, ephemeral containers, image volumes, in the kubelet's order. A field without
-    /// an image is passed over: the API server refuses it on a pod, and on a template somebody still has to fill it in.
+    /// Every image of the pod spec, in the kubelet's order: init containers, containers, ephemeral containers, image
+    /// volumes. Skips fields without an image: the API server refuses them on a pod, and in a template they must still
+    /// be filled in.
     pub fn images(&self) -> Vec<ImageUse<'_>> {
         let spec = &self.spec;
         let init =
@@ -250,12 +252,12 @@ impl Workload {
         init.chain(main).chain(late).chain(mounted).collect()
     }
 
-    /// The ServiceAccount that the pod runs as; `default` when the spec names none.
+    /// The ServiceAccount of the pod; `default` when the spec names none.
     pub fn service_account(&self) -> &str {
         self.spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")
     }
 
-    /// Whether this is the API object of a static pod, which runs whatever admission says.
+    /// Whether this is the API object of a static pod, which runs whatever admission decides.
     pub fn is_mirror(&self) -> bool {
         self.annotations.contains_key(super::MIRROR_POD_ANNOTATION)
     }
@@ -314,10 +316,9 @@ fn filled(image: Option<&str>) -> Option<&str> {
 
 /// Whether anything that admission judges differs between two states of one object.
 ///
-/// All of the pod spec counts, except where a pod may run and for how long: those fields change on running pods,
-/// and neither a program nor what it is handed depends on them. A field that nobody thought of counts as judged. The
-/// labels and annotations of a template count, because grants select the pods that it makes by them; those of a pod that
-/// runs already give it nothing new.
+/// All of the pod spec counts, except for where a pod may run and for how long: those fields change on running pods,
+/// and neither programs nor what they are handed depend on them. A field unknown to the gate counts. The labels and
+/// annotations of a template count, because grants select its pods by them; those of a running pod give it nothing new.
 pub fn changed(new: &Workload, old: &Workload) -> bool {
     let marked = (&new.labels, &new.annotations) != (&old.labels, &old.annotations);
     new.kind != old.kind || (new.kind.is_template() && marked) || judged(&new.spec) != judged(&old.spec)
@@ -363,7 +364,7 @@ mod tests {
         Kind::CronJob,
     ];
 
-    /// The template wrapped as a kind wraps it, with noise at every level.
+    /// The template wrapped as in this kind, with unrelated fields at every level.
     fn object(kind: Kind, template: Value) -> Value {
         let mut value = template;
         for step in kind.template_pointer().split('/').filter(|step| !step.is_empty()).rev() {
@@ -413,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_without_pod_spec_names_the_place() {
+    fn an_object_without_pod_spec_is_refused_with_the_expected_path() {
         for kind in KINDS {
             let error = read("{}", kind, "").unwrap_err().to_string();
             assert!(error.contains(&format!("`{}`", spec_path(kind))), "{error}");
@@ -424,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn the_requests_namespace_wins_and_generate_name_stands_in_for_a_name() {
+    fn the_requests_namespace_wins_and_generate_name_replaces_a_missing_name() {
         let text =
             r#"{"metadata":{"generateName":"orders-","name":"","namespace":"own"},"spec":{"containers":[]}}"#;
         let workload = read(text, Kind::Pod, "request").unwrap();
@@ -448,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn images_enter_through_all_four_fields_in_order() {
+    fn images_of_all_four_fields_are_found_in_order() {
         let workload = pod_with(&json!({
             "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "data", "image": {"reference": "v:1"}},
                         {"name": "none", "image": {}}],
@@ -511,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stateful_set_brings_a_volume_for_each_of_its_claims() {
+    fn a_stateful_set_adds_a_volume_for_each_of_its_claims() {
         let set = json!({"metadata": {"name": "db"}, "spec": {
             "volumeClaimTemplates": [{"metadata": {"name": "data"}}, {"metadata": {"name": "log"}}, {}],
             "template": {"spec": {"containers": [], "volumes": [

@@ -1,11 +1,11 @@
-//! The pod template that the Spin operator makes of a SpinApp (`core.spinkube.dev/v1alpha1`, before
-//! 2024-11 `core.spinoperator.dev/v1alpha1`), so that it can be judged
-//! when the SpinApp is applied and not only when its pods are refused.
+//! The pod template that the Spin operator makes of a SpinApp (`core.spinkube.dev/v1alpha1`, before 2024-11
+//! `core.spinoperator.dev/v1alpha1`). With it a SpinApp is judged when it is applied, and not only when its pods are
+//! refused.
 //!
 //! Follows `spinframework/spin-operator:internal/controller/{spinapp_controller,deployment}.go` for an executor with a
-//! `runtimeClassName`. What only the executor knows stays open: the class itself, for which the template has none, so
-//! that placement answers; a mounted CA bundle and OpenTelemetry's variables, which no Spin guest sees, as the cap on its
-//! memory. An executor with a `spinImage` starts an ordinary Linux image instead, and nothing in the SpinApp tells.
+//! `runtimeClassName`. What only the executor knows is left out: the class itself, so that placement decides; a mounted
+//! CA bundle; and OpenTelemetry's variables, which no Spin guest sees, like the cap on its memory. An executor with a
+//! `spinImage` starts an ordinary Linux image instead, which a SpinApp does not show.
 
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::Error;
 use super::Kind;
 
-/// Port on which the operator lets Spin listen (`spin-operator:pkg/spinapp/spinapp.go`).
+/// Port on which Spin listens under the operator (`spin-operator:pkg/spinapp/spinapp.go`).
 const PORT: u16 = 80;
 
 /// The group of the custom resource, which is also the prefix of the labels that the operator puts on pods.
@@ -25,8 +25,8 @@ const OLD_GROUP: &str = "core.spinoperator.dev";
 /// Where the operator mounts a runtime configuration.
 const RUNTIME_CONFIG: &str = "runtime-config.toml";
 
-/// The SpinApp with the operator's pod template added at `/template`, where [`Kind::template_pointer`] finds it. The
-/// rest of the object stays as it was written.
+/// The SpinApp with the operator's pod template added at `/template`, where [`Kind::template_pointer`] expects it. The
+/// rest of the object stays as written.
 pub(super) fn with_template(object: &str) -> Result<Box<RawValue>, Error> {
     let kind = Kind::SpinApp.as_str();
     let parse = |error: serde_json::Error| Error::Parse { kind, problem: error.to_string() };
@@ -44,7 +44,7 @@ pub(super) fn with_template(object: &str) -> Result<Box<RawValue>, Error> {
 
 fn template(group: &str, name: &str, spec: &Map<String, Value>) -> Value {
     let (mut volumes, mut mounts) = (list(spec, "volumes"), list(spec, "volumeMounts"));
-    // After the user's own, so that a message about one of those can name its place in the SpinApp.
+    // After the user's own, so that a message about one of those names its position in the SpinApp.
     if let Some(secret) = runtime_config(name, spec) {
         let items = json!([{"key": RUNTIME_CONFIG, "path": RUNTIME_CONFIG}]);
         let source = json!({"secretName": secret, "optional": true, "items": items});
@@ -84,7 +84,7 @@ fn container(name: &str, spec: &Map<String, Value>, mounts: &[Value]) -> Value {
     })
 }
 
-/// The application's variables first, as the operator has them; what it adds of its own comes after.
+/// The application's variables first, as in the operator; those that the operator adds come after them.
 fn variables(spec: &Map<String, Value>) -> Vec<Value> {
     let prefixed = |mut variable: Value| {
         if let Some(Value::String(name)) = variable.get_mut("name") {
@@ -102,8 +102,8 @@ fn variables(spec: &Map<String, Value>) -> Vec<Value> {
     variables
 }
 
-/// The Secret with the runtime configuration: the user's, or the one that the operator renders when stores, databases
-/// or a model service are configured, whose name ends in a checksum that is not known here.
+/// The Secret with the runtime configuration: the user's, or the one that the operator renders if stores, databases or
+/// a model service are configured. The name of the latter ends in a checksum that is unknown here.
 fn runtime_config(name: &str, spec: &Map<String, Value>) -> Option<String> {
     let config = spec.get("runtimeConfig")?;
     let secret = config.get("loadFromSecret").and_then(Value::as_str).filter(|secret| !secret.is_empty());
@@ -116,7 +116,7 @@ fn runtime_config(name: &str, spec: &Map<String, Value>) -> Option<String> {
     secret.map(String::from).or_else(|| rendered.then(|| format!("{name}-runtime-config")))
 }
 
-/// Also for a liveness check that names only a path: the numbers have their defaults in the custom resource.
+/// A probe of a health check. The path is enough, since the custom resource has defaults for the numbers.
 fn probe(spec: &Map<String, Value>, check: &str) -> Option<Value> {
     let mut probe = spec.get("checks")?.get(check)?.as_object()?.clone();
     let get = probe.get_mut("httpGet").and_then(Value::as_object_mut)?;
@@ -132,7 +132,7 @@ fn object(spec: &Map<String, Value>, key: &str) -> Map<String, Value> {
     spec.get(key).and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
-/// The field of the SpinApp that a field of the template was made from.
+/// The field of the SpinApp from which the operator makes a field of the template.
 pub(super) fn own_field(field: &str) -> String {
     const FROM: [(&str, &str); 9] = [
         ("template.spec.containers[0].env", "spec.variables"),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_from_a_secret_of_the_users_is_mounted_by_its_name() {
+    fn a_users_configuration_secret_is_mounted_by_its_name() {
         let spec =
             json!({"image": "web:1", "runtimeConfig": {"loadFromSecret": "mine", "keyValueStores": []}});
         let volumes = judged(&app(spec)).unwrap().spec.volumes.unwrap();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_object_itself_stays_as_it_was_written() {
+    fn the_object_itself_stays_as_written() {
         let app = app(json!({"image": "web:1", "futureField": [1]}));
         let sent = to_raw_value(&app).unwrap();
         let mut judged: Value = serde_json::from_str(as_judged(&sent, Kind::SpinApp).unwrap().get()).unwrap();

@@ -1,12 +1,12 @@
-//! Words that the code base has given up for those of its field (`docs/glossary.md`), and the check that none comes
-//! back: into names, messages, log fields, metric labels and HELP texts, rule ids, manifests or pages.
+//! Words that this code has replaced with standard terms (`docs/glossary.md`), and the check that none comes back: into
+//! names, messages, log fields, metric labels and HELP texts, rule ids, manifests or pages.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::root;
 
-/// A word that is not used any more, in its forms, and what to write instead.
+/// A word in its retired forms, and what to write instead.
 const RETIRED: &[(&[&str], &str)] = &[
     (&["road", "roads"], "webhook, or the way of a review"),
     (&["picture", "pictures"], "snapshot"),
@@ -27,7 +27,7 @@ const RETIRED: &[(&[&str], &str)] = &[
     (&["sit", "sits"], "be, stand, be written"),
 ];
 
-/// The same for what has more than one word.
+/// The same for phrases.
 const RETIRED_PHRASES: &[(&str, &str)] = &[
     ("will-fail-there", "capability-not-provided"),
     ("will_fail_there", "capability_not_provided"),
@@ -36,15 +36,15 @@ const RETIRED_PHRASES: &[(&str, &str)] = &[
     ("namespace's level", "namespace's enforcement action"),
 ];
 
-/// Names that others gave, which hold such a word.
+/// Names of other projects that contain such a word.
 const FOREIGN: &[&str] =
     &["use_authority_key_identifier_extension", "certificate-authority", "certificate authority"];
 
-/// Folders and pages that are checked. `ARCHITECTURE.md` draws a house, and the changelog tells what was renamed.
+/// Folders and pages that are checked. `ARCHITECTURE.md` speaks of rooms, and the changelog lists what was renamed.
 const CHECKED: &[&str] =
     &["src", "docs", "policies", "manifests", "README.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile"];
 
-/// The words of a text in lower case, with the line of each: `MutatingRoad`, `mutating_road` and "mutating road" are two.
+/// The words of a text in lower case, each with its line: `MutatingRoad`, `mutating_road` and "mutating road" have two.
 fn words(text: &str) -> impl Iterator<Item = (usize, String)> {
     text.lines().enumerate().flat_map(|(line, text)| {
         let mut found: Vec<String> = vec![String::new()];
@@ -64,7 +64,7 @@ fn words(text: &str) -> impl Iterator<Item = (usize, String)> {
     })
 }
 
-/// What a text says that it should not, as `line: word, write …`.
+/// The retired words of a text, as `line: word, write …`.
 fn retired(text: &str) -> Vec<String> {
     let text = FOREIGN.iter().fold(text.to_string(), |text, name| text.replace(name, ""));
     let known: BTreeMap<&str, &str> =
@@ -80,7 +80,7 @@ fn retired(text: &str) -> Vec<String> {
     single.chain(phrases).collect()
 }
 
-/// Every text below a path; what is not UTF-8 is no text.
+/// Every text below a path; skips files that are not UTF-8.
 fn texts(path: &Path, into: &mut Vec<(String, String)>) {
     if path.is_dir() {
         let mut entries: Vec<_> =

@@ -1,5 +1,5 @@
 //! The gate on a real Kubernetes: its own program behind both webhooks of a real API server, with the real controller
-//! manager, scheduler, registry and `kubectl` around it.
+//! manager, scheduler, registry and `kubectl`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -21,10 +21,10 @@ struct Cluster {
 
 static CLUSTER: Shared<Cluster> = Shared::new(Cluster::start);
 
-/// A namespace in which the ServiceAccount `orders` is granted what the sample application calls.
+/// A namespace in which the ServiceAccount `orders` has grants for what the sample application calls.
 const GRANTED: &str = "granted";
 
-/// A namespace whose `LimitRange` allows less memory than the gate gives by default.
+/// A namespace whose `LimitRange` allows less memory than the gate sets by default.
 const BOUNDED: &str = "bounded";
 
 /// A namespace with a `LimitRange` for memory and another one for processors.
@@ -71,7 +71,7 @@ impl Cluster {
         })
     }
 
-    /// The same once the scheduler has bound it.
+    /// The same, once the scheduler has bound it.
     fn bound_pod_of(&self, namespace: &str, app: &str) -> Value {
         self.plane.wait_for("the scheduler to bind the pod", || {
             Some(self.pod_of(namespace, app)).filter(|pod| pod["spec"]["nodeName"].is_string())
@@ -129,7 +129,7 @@ fn limits(resource: &str, limit: &Value, request: &Value) -> Value {
     ]}})
 }
 
-/// A Deployment of one pod with one container of its own name.
+/// A Deployment of one pod with one container of the same name.
 fn deployment(namespace: &str, name: &str, image: &str, more: &Value) -> Value {
     let mut spec = json!({"containers": [{"name": name, "image": image}]});
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -205,7 +205,7 @@ fn a_deployment_of_a_wasm_image_is_placed_sized_pinned_and_bound_to_the_wasm_nod
     let digest = String::from_utf8(cluster.registry.crane(root(), &["digest", &image]).stdout).unwrap();
     assert_eq!(spec["containers"][0]["image"], format!("{image}@{}", digest.trim()));
     assert_eq!(spec["containers"][0]["resources"]["limits"], json!({"cpu": "200m", "memory": "32Mi"}));
-    // The template is left as it was written, so that nothing drifts from its source.
+    // The template stays as written, so that it does not drift from its source.
     let written = cluster.plane.get(&["deployment", "hello", "--namespace", &namespace]);
     assert_eq!(written["spec"]["template"]["spec"]["containers"][0]["image"], image);
     assert!(written["spec"]["template"]["spec"]["runtimeClassName"].is_null());
@@ -228,7 +228,7 @@ fn without_a_wasm_node_the_scheduler_says_that_the_affinity_did_not_match() {
     assert!(message.contains("didn't match Pod's node affinity/selector"), "{message}");
 }
 
-/// A pod without what differs from one creation to the next.
+/// A pod without the fields that differ between any two creations.
 fn comparable(mut pod: Value) -> Value {
     for field in ["uid", "creationTimestamp", "managedFields", "namespace", "name"] {
         pod["metadata"].as_object_mut().unwrap().remove(field);
@@ -257,7 +257,7 @@ fn a_linux_pod_comes_out_as_in_a_namespace_that_the_gate_never_sees() {
 }
 
 #[test]
-fn a_pod_that_nobody_granted_anything_is_refused_with_the_reason_and_leaves_no_object() {
+fn a_pod_without_a_grant_is_refused_with_the_reason_and_not_stored() {
     let cluster = CLUSTER.get();
     let namespace = cluster.plane.namespace("refused", &json!({}));
     let mut pod = bare_pod(&cluster.image("orders"), &json!({}));
@@ -278,7 +278,7 @@ fn a_pod_that_nobody_granted_anything_is_refused_with_the_reason_and_leaves_no_o
 }
 
 #[test]
-fn a_denied_deployment_warns_at_the_keyboard_and_says_why_in_the_replica_sets_event() {
+fn a_denied_deployment_warns_its_user_and_explains_in_the_replica_sets_event() {
     let cluster = CLUSTER.get();
     let namespace = cluster.plane.namespace("denied", &json!({}));
     let image = cluster.image("orders");
@@ -298,7 +298,7 @@ fn a_denied_deployment_warns_at_the_keyboard_and_says_why_in_the_replica_sets_ev
     assert_eq!(cluster.plane.list(&["pods", "--namespace", &namespace]), Vec::<Value>::new());
 }
 
-/// The sample application under the account that is granted what it calls, as it comes back from the API server.
+/// The sample application under the account with its grants, as the API server returns it.
 fn granted_pod(cluster: &Cluster, name: &str) -> Value {
     let mut pod = bare_pod(&cluster.image("orders"), &json!({}));
     pod["metadata"] = json!({"name": name});
@@ -349,7 +349,7 @@ fn sizes_stay_inside_the_limit_range_and_the_quota_counts_them() {
         .json();
     let resources = &pod["spec"]["containers"][0]["resources"];
     assert_eq!(resources["limits"]["memory"], "24Mi", "{resources}");
-    // A request that nobody wrote: without it the quota would have refused the pod.
+    // A request that no person wrote: without it the quota would have refused the pod.
     let request = resources["requests"]["cpu"].as_str().unwrap();
     cluster
         .plane
@@ -377,7 +377,7 @@ fn what_several_limit_ranges_fill_in_is_sized_and_what_a_person_wrote_is_kept() 
 }
 
 #[test]
-fn pod_security_judges_a_wasm_pod_as_if_the_gate_were_not_there() {
+fn pod_security_judges_a_wasm_pod_as_without_the_gate() {
     let cluster = CLUSTER.get();
     let restricted = json!({"pod-security.kubernetes.io/enforce": "restricted"});
     let namespace = cluster.plane.namespace("restricted", &restricted);
@@ -400,7 +400,7 @@ fn an_image_that_is_swapped_or_added_later_is_judged_too() {
     pod["metadata"] = json!({"name": "app"});
     pod["spec"]["containers"][0]["env"] = json!([{"name": "MODE", "value": "fast"}]);
     cluster.plane.create(&pod, &["--namespace", &namespace]).ok();
-    // The other program can call more than the first, and nobody granted that.
+    // The other program can call more than the first, without a grant for that.
     let image = format!("app={}", cluster.image("files"));
     let refused =
         cluster.plane.kubectl(&["set", "image", "pod/app", &image, "--namespace", &namespace]).refused();
@@ -437,7 +437,7 @@ fn the_servers_audit_log_carries_the_gates_annotations_and_both_rounds_agree() {
     let of_validation =
         annotations.as_object().unwrap().keys().filter(|key| key.starts_with("validate.wasmgate.dev/"));
     assert!(of_validation.count() > 0, "{annotations}");
-    // What the API server says of a value that a later round would have changed.
+    // What the API server logs if a later round changed a value.
     let log = cluster.plane.log(Part::ApiServer);
     let overwritten =
         log.lines().find(|line| line.contains("wasmgate.dev/") && line.contains("already been set"));
@@ -445,7 +445,7 @@ fn the_servers_audit_log_carries_the_gates_annotations_and_both_rounds_agree() {
 }
 
 #[test]
-fn while_the_gate_is_down_no_pod_is_made_and_afterwards_it_comes_by_itself() {
+fn while_the_gate_is_down_no_pod_is_created_and_afterwards_it_is_by_itself() {
     let mut cluster = Cluster::start();
     let namespace = cluster.plane.namespace("down", &json!({}));
     cluster.gate.stop();
@@ -475,7 +475,7 @@ fn while_the_gate_is_down_no_pod_is_made_and_afterwards_it_comes_by_itself() {
 }
 
 #[test]
-fn what_was_stored_survives_a_crash_of_etcd_and_of_the_api_server() {
+fn stored_objects_survive_a_crash_of_etcd_and_of_the_api_server() {
     let mut plane =
         ControlPlane::start_with(&Options { users: vec!["dev:team-a".into()], ..Options::default() });
     let whoami = plane.kubectl_with(&plane.user("dev"), &["auth", "whoami", "--output=json"], "").json();
@@ -541,7 +541,7 @@ fn a_killed_test_leaves_neither_a_process_nor_a_folder() {
     wait_for("everything to be gone", || (processes() == 0 && !Path::new(&home).exists()).then_some(()));
 }
 
-/// `tools/cluster/NAME` on a state and ports of its own.
+/// `tools/cluster/NAME` with a state and ports of its own.
 fn cluster_script(name: &str, state: &Path, port: u16) -> Command {
     let mut script = process::own(&format!("tools/cluster/{name}"), &[]);
     script.env("WASMGATE_CLUSTER_DIR", state).env("WASMGATE_CLUSTER_PORT", port.to_string());
@@ -553,10 +553,10 @@ fn text_of(output: &Output) -> String {
 }
 
 #[test]
-fn the_cluster_to_try_things_on_comes_up_once_does_what_it_says_and_goes_without_a_trace() {
+fn the_trial_cluster_starts_works_as_documented_and_leaves_no_trace() {
     let folder = tempfile::tempdir().unwrap();
     let (state, port) = (folder.path().join("the state"), free_port_range(6));
-    // Ends it also when this process is killed.
+    // Ends it also if this process is killed.
     let mut keeper = cluster_script("down", &state, port);
     let down = keeper.get_program().to_owned();
     let environment: Vec<_> = keeper.get_envs().map(|(k, v)| (k.to_owned(), v.unwrap().to_owned())).collect();
@@ -575,7 +575,7 @@ fn the_cluster_to_try_things_on_comes_up_once_does_what_it_says_and_goes_without
     let run = |line: &str| {
         let script = format!("export {export}; {line}");
         let mut shell = Command::new("sh");
-        // The caches of kubectl go where they are removed.
+        // The caches of kubectl are put where they will be removed.
         shell.args(["-c", &script]).current_dir(root()).env("HOME", folder.path());
         let output = shell.output().unwrap();
         (output.status.success(), text_of(&output))

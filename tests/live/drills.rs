@@ -1,5 +1,5 @@
-//! What users see when something is broken, on a real Kubernetes: the gate down, slow, answering garbage, a replica
-//! ended under load, etcd restarted, the registry down. `docs/operations.md` has the table that these tests hold true.
+//! What users see when something fails, on a real Kubernetes: the gate down, slow or answering garbage, a replica ended
+//! under load, etcd restarted, the registry down. These tests verify the table in `docs/operations.md`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +21,8 @@ use crate::support::registry::Registry;
 use crate::support::shared::Shared;
 use crate::support::tls;
 
-/// A control plane with a gate of two replicas behind one address. Drills break it for all, so they take turns.
+/// A control plane with a gate of two replicas behind one address. A drill affects all of it, so they run one at a
+/// time.
 struct Cluster {
     plane: ControlPlane,
     registry: Registry,
@@ -65,7 +66,7 @@ impl Cluster {
         cluster
     }
 
-    /// Registers both webhooks with the address in front, and trusts the CAs of both replicas.
+    /// Registers both webhooks with the front's address and the CAs of both replicas.
     fn register(&self) {
         use base64::Engine as _;
         let both = self.gates.iter().map(LiveGate::ca).collect::<String>();
@@ -79,14 +80,14 @@ impl Cluster {
         self.until_it_judges();
     }
 
-    /// Whatever the last drill left: both replicas, the address in front, the registration.
+    /// Undoes the last drill: restores both replicas, the front and the registration.
     fn repair(&mut self) {
         self.front.set(Mode::Open);
         self.front.lead_to(&self.gates.each_ref().map(|gate| gate.webhooks.parse().unwrap()));
         self.register();
     }
 
-    /// The API server learns of a registration by a watch of its own.
+    /// The API server learns of a registration through a watch of its own.
     fn until_it_judges(&self) {
         self.plane.wait_for("both webhooks to judge", || {
             let changed = self.dry_run("default", "hello", &json!({}));
@@ -100,7 +101,7 @@ impl Cluster {
         self.registry.image(&sample(name, 1))
     }
 
-    /// A new name for a sample, of which no gate has heard.
+    /// A new name for a sample, which no gate has seen.
     fn new_image(&self, name: &str) -> String {
         static NUMBER: AtomicUsize = AtomicUsize::new(2);
         let new = self.registry.image(&sample(name, NUMBER.fetch_add(1, Ordering::Relaxed)));
@@ -133,7 +134,8 @@ fn deployment(namespace: &str, name: &str, image: &str) -> Value {
             "spec": {"automountServiceAccountToken": false, "containers": [{"name": name, "image": image}]}}}})
 }
 
-/// What a drill showed, for the table in `docs/operations.md`: `cargo test --test live -- drills:: --nocapture`.
+/// Prints the result of a drill, for the table in `docs/operations.md`: `cargo test --test live -- drills::
+/// --nocapture`.
 fn seen(drill: &str, who: &str, what: &str) {
     println!("| {drill} | {who} | {} |", what.trim().replace('\n', " "));
 }
@@ -141,7 +143,7 @@ fn seen(drill: &str, who: &str, what: &str) {
 // === the gate is gone ===
 
 #[test]
-fn while_the_gate_is_down_no_pod_is_made_outside_the_exempt_namespaces_and_what_runs_goes_on() {
+fn while_the_gate_is_down_pods_are_created_only_in_exempt_namespaces_and_running_ones_continue() {
     let cluster = turn();
     let plane = &cluster.plane;
     let namespace = plane.namespace("down", &json!({}));
@@ -152,7 +154,8 @@ fn while_the_gate_is_down_no_pod_is_made_outside_the_exempt_namespaces_and_what_
     let refused = cluster.create(&namespace, &cluster.image("web")).refused();
     assert!(refused.contains("failed calling webhook \"validate.wasmgate.dev\""), "{refused}");
     seen("gate down", "new pod, Linux or Wasm", &refused);
-    // What a running pod starts cannot be changed; its labels can, it can be deleted, and so can all without a pod spec.
+    // The program of a running pod cannot be changed; its labels can, it can be deleted, and objects without a pod spec
+    // can be changed freely.
     let image = format!("app={}", cluster.image("web"));
     let refused =
         plane.kubectl(&["set", "image", "pod", &before, "--namespace", &namespace, &image]).refused();
@@ -196,7 +199,7 @@ fn a_wasm_pod_that_the_mutating_webhook_missed_is_refused_by_the_validating_one(
 }
 
 #[test]
-fn without_the_validating_webhook_pods_are_made_again_and_registering_it_judges_again() {
+fn without_the_validating_webhook_pods_are_created_and_registering_it_judges_again() {
     let cluster = turn();
     let plane = &cluster.plane;
     let namespace = plane.namespace("switch", &json!({}));
@@ -212,10 +215,10 @@ fn without_the_validating_webhook_pods_are_made_again_and_registering_it_judges_
     assert!(refused.contains("[needs-grant]"), "{refused}");
 }
 
-// === the gate is not itself ===
+// === the gate misbehaves ===
 
 #[test]
-fn a_gate_that_takes_ten_seconds_is_given_up_at_the_webhooks_timeout() {
+fn a_gate_that_takes_ten_seconds_is_abandoned_at_the_webhooks_timeout() {
     let cluster = turn();
     let namespace = cluster.plane.namespace("slow", &json!({}));
     cluster.front.set(Mode::Slow(Duration::from_secs(10)));
@@ -226,7 +229,7 @@ fn a_gate_that_takes_ten_seconds_is_given_up_at_the_webhooks_timeout() {
 }
 
 #[test]
-fn what_answers_without_tls_is_no_gate() {
+fn an_answer_without_tls_counts_as_no_answer() {
     let cluster = turn();
     let namespace = cluster.plane.namespace("noise", &json!({}));
     cluster.front.set(Mode::Noise);
@@ -235,7 +238,7 @@ fn what_answers_without_tls_is_no_gate() {
     seen("something else listens on the gate's address", "new pod", &refused);
 }
 
-/// A gate with the first replica's certificate that answers each webhook with one text, in which `UID` is filled in.
+/// A server with the first replica's certificate that answers each webhook with a fixed text, with `UID` filled in.
 struct Garbage {
     mutate: &'static str,
     validate: &'static str,
@@ -260,7 +263,7 @@ impl server::AdmissionHandler for Garbage {
 }
 
 const ALLOWED: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"UID","allowed":true}}"#;
-/// `[{"op":"remove","path":"/spec/nowhere"}]`, which decodes and does not apply.
+/// `[{"op":"remove","path":"/spec/nowhere"}]`, which can be decoded but not applied.
 const BAD_PATCH: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"UID","allowed":true,"patchType":"JSONPatch","patch":"W3sib3AiOiJyZW1vdmUiLCJwYXRoIjoiL3NwZWMvbm93aGVyZSJ9XQ=="}}"#;
 
 #[test]
@@ -317,7 +320,7 @@ fn garbage_on_the_validating_webhook_refuses_and_on_the_mutating_webhook_only_a_
 
 // === who may call ===
 
-/// An API server that has a certificate for the callers of one address alone, in the way that `docs/operations.md` says.
+/// An API server with a client certificate for one address only, set up as in `docs/operations.md`.
 fn flag_with_certificate_for(address: &str, folder: &Path, ca: &tls::Ca) -> String {
     let (cert, key) = ca.sign(rcgen::ExtendedKeyUsagePurpose::ClientAuth);
     let write = |name: &str, text: &str| {
@@ -340,8 +343,8 @@ fn flag_with_certificate_for(address: &str, folder: &Path, ca: &tls::Ca) -> Stri
 }
 
 #[test]
-fn a_gate_with_client_cas_hears_an_api_server_with_their_certificate_and_none_without() {
-    // The start of a control plane would slow down the drills that count what a load costs.
+fn a_gate_with_client_cas_answers_only_an_api_server_with_their_certificate() {
+    // Starting a control plane would slow down the drills that count the costs under load.
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let (front, ca) = (Front::start(&[]), tls::Ca::new("callers"));
@@ -349,7 +352,7 @@ fn a_gate_with_client_cas_hears_an_api_server_with_their_certificate_and_none_wi
     std::fs::write(&file, &ca.pem).unwrap();
     let flag = flag_with_certificate_for(&front.address.to_string(), folder.path(), &ca);
     let options = Options { apiserver: vec![flag], ..Options::default() };
-    // The start waits until both webhooks judge through the front, for which there is a certificate.
+    // The start waits until both webhooks judge through the front, for which the API server has a certificate.
     let configuration = format!("server: {{clientCaFile: {}}}\n", file.display());
     let cluster = Cluster::start_with(front, &options, &configuration);
     let plane = &cluster.plane;
@@ -357,7 +360,7 @@ fn a_gate_with_client_cas_hears_an_api_server_with_their_certificate_and_none_wi
     let placed = cluster.create(&namespace, &cluster.image("hello")).json();
     assert_eq!(placed["spec"]["runtimeClassName"], "wasmtime");
 
-    // The same gate at its own address, for which there is none.
+    // The same gate at its own address, for which it has none.
     let direct = cluster.gates[0].webhook_configurations();
     plane.kubectl_with(&plane.kubeconfig(), &["apply", "--filename=-"], &direct).ok();
     plane.wait_for("the API server to call without a certificate", || {
@@ -373,7 +376,7 @@ fn a_gate_with_client_cas_hears_an_api_server_with_their_certificate_and_none_wi
 
 // === replicas ===
 
-/// Creates pods in dry runs from several hands until `stop`; returns how many were made, and every refusal.
+/// Creates pods in dry runs from several threads until `stop`. Returns how many were created, and every refusal.
 fn load(cluster: &Cluster, namespace: &str, stop: &AtomicBool, made: &AtomicUsize) -> Vec<String> {
     std::thread::scope(|scope| {
         let hand = || {
@@ -394,7 +397,7 @@ fn load(cluster: &Cluster, namespace: &str, stop: &AtomicBool, made: &AtomicUsiz
     })
 }
 
-/// Waits until so many more pods were made.
+/// Waits until this many more pods were created.
 fn until_made(made: &AtomicUsize, more: usize) {
     let target = made.load(Ordering::Relaxed) + more;
     process::wait_for("pods to be made under load", || {
@@ -403,7 +406,7 @@ fn until_made(made: &AtomicUsize, more: usize) {
 }
 
 #[test]
-fn a_replica_that_is_asked_to_end_under_load_costs_nobody_anything() {
+fn a_replica_that_is_terminated_under_load_costs_no_request() {
     let mut cluster = turn();
     let namespace = cluster.plane.namespace("drain", &json!({}));
     let (stop, made) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -429,7 +432,7 @@ fn a_replica_that_is_asked_to_end_under_load_costs_nobody_anything() {
 }
 
 #[test]
-fn a_replica_that_is_killed_under_load_costs_at_most_what_it_was_answering() {
+fn a_replica_that_is_killed_under_load_costs_at_most_the_requests_in_flight() {
     let mut cluster = turn();
     let namespace = cluster.plane.namespace("killed", &json!({}));
     let (stop, made) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -442,9 +445,9 @@ fn a_replica_that_is_killed_under_load_costs_at_most_what_it_was_answering() {
         stop.store(true, Ordering::Relaxed);
         hands.join().unwrap()
     });
-    // Three hands, so three reviews at most were with the replica.
+    // Three threads, so the replica had at most three reviews.
     assert!(refused.len() <= 3, "{refused:?}");
-    // It was validating; or it was mutating, which fails open, and the other replica refused what came out.
+    // It was validating; or it was mutating, which fails open, and the other replica refused the resulting pod.
     let told = |text: &String| text.contains("failed calling webhook") || text.contains("[runtime-mismatch]");
     assert!(refused.iter().all(told), "{refused:?}");
     let all = made.load(Ordering::Relaxed) + refused.len();
@@ -462,10 +465,10 @@ fn restart(cluster: &mut Cluster, index: usize) {
     gates[index].start_again(plane);
 }
 
-// === what the gate leans on ===
+// === what the gate depends on ===
 
 #[test]
-fn etcd_can_be_restarted_and_the_gate_judges_on() {
+fn etcd_can_be_restarted_and_the_gate_keeps_judging() {
     let mut cluster = turn();
     let namespace = cluster.plane.namespace("etcd", &json!({}));
     cluster.plane.stop(Part::Etcd);
@@ -479,7 +482,7 @@ fn etcd_can_be_restarted_and_the_gate_judges_on() {
 }
 
 #[test]
-fn with_the_registry_down_what_is_known_is_admitted_and_an_unread_image_only_where_no_wasm_runs() {
+fn with_the_registry_down_known_images_are_admitted_and_unread_ones_only_without_a_wasm_class() {
     let mut cluster = turn();
     let namespace = cluster.plane.namespace("registry", &json!({}));
     let (wasm, linux) = (cluster.new_image("hello"), cluster.new_image("web"));
@@ -498,7 +501,10 @@ fn with_the_registry_down_what_is_known_is_admitted_and_an_unread_image_only_whe
     assert!(said.stderr.contains("without a look at its image"), "{}", said.stderr);
     seen("registry down", "pod of a new image without a Wasm class", &said.stderr);
     let made = said.json();
-    assert_eq!(made["spec"]["containers"][0]["image"], linux, "a pod of which nobody can tell is left alone");
+    assert_eq!(
+        made["spec"]["containers"][0]["image"], linux,
+        "a pod that may have nothing to do with Wasm is left alone"
+    );
     let mut on_wasm = bare_pod(&wasm, &json!({}));
     on_wasm["spec"]["runtimeClassName"] = json!("wasmtime");
     let refused = cluster.plane.create(&on_wasm, &["--namespace", &namespace]).refused();

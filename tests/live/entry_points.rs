@@ -1,5 +1,5 @@
 //! No way around the gate, on a real Kubernetes: every way in which a program gets into a pod, the operator of Spin
-//! applications, and the model of the API server that the fast tests use, held to the real thing.
+//! applications, and the model of the API server in the fast tests, compared with the real one.
 
 mod api;
 mod cluster;

@@ -1,5 +1,5 @@
 //! The tests on a real Kubernetes control plane, in one program. The tests of a module share one control plane, which
-//! ends when those of the next module ask for theirs (`support::shared`), so that one or two run at a time.
+//! ends when those of the next module ask for theirs (`support::shared`), so one or two run at a time.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

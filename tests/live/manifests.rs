@@ -1,5 +1,5 @@
-//! The installation on a real API server. Pods of the gate are made there and never run, so everything that is not left
-//! out of the webhooks meets a gate that is away: what is refused then would have been sent to it, and what passes would not.
+//! The installation on a real API server. The gate's pods are created there but never run, so every request for the
+//! webhooks meets an absent gate: a refusal shows that the request would have been sent, a success that it would not.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -24,7 +24,7 @@ fn kustomized(plane: &ControlPlane, verb: &str, folder: &str, flags: &[&str]) ->
     plane.kubectl(&[&[verb, &path], flags].concat())
 }
 
-/// The namespace alone: a dry run makes none, so nothing in it could be tried.
+/// The namespace alone: a dry run does not create it, so nothing in it could be tried.
 fn make_namespace(plane: &ControlPlane) {
     let namespace = object(&installed(), "Namespace", NAMESPACE).clone();
     plane.apply(&namespace, &[]).ok();
@@ -42,13 +42,14 @@ fn create_in(plane: &ControlPlane, namespace: &str, object: &Value, flags: &[&st
     plane.create(object, &[&["--namespace", namespace], flags].concat())
 }
 
-/// Services have no data plane here. Asked to look for endpoints itself, the API server finds none and connects nowhere.
+/// Services have no data plane here. With this flag the API server looks for endpoints itself, finds none and connects
+/// nowhere.
 fn start() -> ControlPlane {
     let apiserver = vec!["--enable-aggregator-routing=true".to_string()];
     ControlPlane::start_with(&Options { apiserver, ..Options::default() })
 }
 
-/// One control plane with the gate's manifests on it, and one pod that was there before.
+/// A control plane with the gate's manifests, and a pod that existed before.
 static PLANE: Shared<ControlPlane> = Shared::new(|| {
     let plane = start();
     plane.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": JUDGED}}), &[]).ok();
@@ -75,7 +76,7 @@ fn registrations(plane: &ControlPlane) -> usize {
 // === install, again, remove ===
 
 #[test]
-fn everything_is_taken_by_dry_run_and_for_real_and_a_second_time_changes_nothing() {
+fn everything_is_accepted_by_dry_run_and_for_real_and_a_second_apply_changes_nothing() {
     let plane = start();
     make_namespace(&plane);
     let tried = kustomized(&plane, "apply", "manifests", &["--dry-run=server"]).ok();
@@ -87,13 +88,13 @@ fn everything_is_taken_by_dry_run_and_for_real_and_a_second_time_changes_nothing
     kustomized(&plane, "apply", "manifests", &[]).ok();
     assert_eq!(asked_for(&plane), first);
     applying_again_keeps_the_ca_that_the_gate_wrote(&plane);
-    the_emergency_switch_of_the_manual_lets_pods_in_at_once(&plane);
+    the_emergency_switch_of_the_manual_admits_pods_at_once(&plane);
     removing_the_gate_leaves_no_webhook_and_every_grant(&plane);
-    the_chart_comes_and_goes_without_a_trace(&plane);
+    the_chart_is_installed_and_removed_without_a_trace(&plane);
 }
 
-/// What stands in the cluster of the installation, without what others write on it. `kubectl apply` itself says
-/// "configured" of a budget that it did not change, because a list of its patch is replaced and not merged.
+/// The installed objects, without what controllers write into them. `kubectl apply` itself reports "configured" for a
+/// budget that it did not change, because a list of its patch is replaced and not merged.
 fn asked_for(plane: &ControlPlane) -> Vec<Value> {
     let mut objects =
         kustomized(plane, "get", "manifests", &["--output=json"]).json()["items"].as_array().unwrap().clone();
@@ -101,7 +102,7 @@ fn asked_for(plane: &ControlPlane) -> Vec<Value> {
     for object in &mut objects {
         let object = object.as_object_mut().unwrap();
         object.remove("status");
-        // A controller notes its revision among the annotations.
+        // A controller writes its revision into the annotations.
         object["metadata"] = json!({"name": object["metadata"]["name"], "generation": object["metadata"]["generation"],
             "labels": object["metadata"]["labels"]});
     }
@@ -153,7 +154,7 @@ fn follow(plane: &ControlPlane, heading: &str) {
     }
 }
 
-fn the_emergency_switch_of_the_manual_lets_pods_in_at_once(plane: &ControlPlane) {
+fn the_emergency_switch_of_the_manual_admits_pods_at_once(plane: &ControlPlane) {
     assert_sent(create_in(plane, "default", &pod("urgent"), &[]), VALIDATE);
     follow(plane, "Emergency switch");
     // The API server reads its registrations a moment later.
@@ -194,7 +195,7 @@ fn helm_on(plane: &ControlPlane, arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn the_chart_comes_and_goes_without_a_trace(plane: &ControlPlane) {
+fn the_chart_is_installed_and_removed_without_a_trace(plane: &ControlPlane) {
     let chart = manifests("manifests/charts/wasmgate");
     helm_on(plane, &["install", "wasmgate", &chart, "--create-namespace"]);
     assert_eq!(registrations(plane), 2);
@@ -215,7 +216,7 @@ fn the_chart_comes_and_goes_without_a_trace(plane: &ControlPlane) {
 }
 
 #[test]
-fn a_service_monitor_is_taken_where_its_definition_is() {
+fn a_service_monitor_is_accepted_if_its_definition_is_installed() {
     let plane = &PLANE.get();
     let definition: PathBuf = root().join("tests/fixtures/manifests/servicemonitor-definition.yaml");
     plane.kubectl(&["apply", "--filename", definition.to_str().unwrap()]).ok();
@@ -232,7 +233,7 @@ fn a_service_monitor_is_taken_where_its_definition_is() {
 }
 
 #[test]
-fn every_option_of_the_chart_renders_to_what_the_api_server_takes() {
+fn the_api_server_accepts_every_option_of_the_chart() {
     let plane = &PLANE.get();
     let pem = rcgen::generate_simple_self_signed(["ca.example".to_string()]).unwrap().cert.pem();
     let ca = format!("certificates.caBundle={pem}");
@@ -260,7 +261,7 @@ fn every_option_of_the_chart_renders_to_what_the_api_server_takes() {
         assert_ne!(rendered, plain, "{settings:?}");
         let mut objects: Vec<Value> = rendered.into_values().collect();
         for object in &mut objects {
-            // Read for comparing; a ConfigMap holds text.
+            // Parsed for comparing; a ConfigMap holds it as text.
             if let Some(config) = object.pointer_mut("/data/config.yaml") {
                 *config = json!(config.to_string());
             }
@@ -273,7 +274,7 @@ fn every_option_of_the_chart_renders_to_what_the_api_server_takes() {
 // === rights and pod security ===
 
 #[test]
-fn the_account_may_do_what_it_needs_and_read_no_secret_that_nobody_bound() {
+fn the_account_may_do_what_it_needs_and_read_no_secret_without_a_role_binding() {
     let plane = &PLANE.get();
     let may = |arguments: &[&str]| {
         let account = format!("--as=system:serviceaccount:{NAMESPACE}:wasmgate");
@@ -307,7 +308,7 @@ fn the_account_may_do_what_it_needs_and_read_no_secret_that_nobody_bound() {
 }
 
 #[test]
-fn the_gates_own_pods_are_made_while_it_is_away_and_a_lesser_pod_beside_them_is_not() {
+fn the_gates_own_pods_are_created_while_it_is_down_and_an_unprotected_pod_beside_them_is_not() {
     let plane = &PLANE.get();
     wait_for("both replicas", || {
         let pods =
@@ -318,7 +319,7 @@ fn the_gates_own_pods_are_made_while_it_is_away_and_a_lesser_pod_beside_them_is_
     assert!(refused.contains("violates PodSecurity \"restricted:latest\""), "{refused}");
 }
 
-/// The installed configuration, for a gate that runs beside the cluster as the installed account.
+/// The installed configuration, for a gate that runs outside the cluster as the installed account.
 fn beside(plane: &ControlPlane) -> (PathBuf, String) {
     let mut config = object(&installed(), "ConfigMap", "wasmgate")["data"]["config.yaml"].clone();
     let ports = free_ports(2);
@@ -333,7 +334,7 @@ fn beside(plane: &ControlPlane) -> (PathBuf, String) {
     (path, probes)
 }
 
-/// First line of an answer, if there is one.
+/// First line of an answer, if any.
 fn status_of(address: &str, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n").ok()?;
@@ -342,7 +343,7 @@ fn status_of(address: &str, path: &str) -> Option<String> {
     answer.lines().next().map(str::to_string)
 }
 
-/// Nothing of what the gate does with the cluster meets a right that the installation does not give it.
+/// Nothing that the gate does with the cluster lacks a right in the installation.
 #[test]
 fn the_installed_account_and_configuration_are_all_that_a_gate_needs() {
     let plane = start();
@@ -381,7 +382,7 @@ const VALIDATE: &str = "validate.wasmgate.dev";
 const TEMPLATES: &str = "templates.wasmgate.dev";
 
 #[test]
-fn a_pod_of_a_judged_namespace_is_sent_to_the_gate_by_every_way_there_is() {
+fn every_request_about_a_pod_of_a_judged_namespace_is_sent_to_the_gate() {
     let plane = &PLANE.get();
     assert_sent(create_in(plane, JUDGED, &pod("new"), &[]), VALIDATE);
     assert_sent(create_in(plane, JUDGED, &pod("new"), &["--dry-run=server"]), VALIDATE);
@@ -403,7 +404,7 @@ fn a_pod_of_a_judged_namespace_is_sent_to_the_gate_by_every_way_there_is() {
 }
 
 #[test]
-fn what_changes_no_spec_goes_on_while_the_gate_is_away() {
+fn updates_that_change_no_spec_succeed_while_the_gate_is_down() {
     let plane = &PLANE.get();
     let old = |arguments: &[&str]| plane.kubectl(&[arguments, &["--namespace", JUDGED]].concat()).ok();
     old(&["label", "pod", "old", "seen=yes"]);
@@ -422,7 +423,7 @@ fn what_changes_no_spec_goes_on_while_the_gate_is_away() {
 }
 
 #[test]
-fn a_mirror_pod_is_left_alone_when_a_node_shows_it_and_only_then() {
+fn a_mirror_pod_is_left_alone_only_if_a_node_creates_it() {
     let plane = &PLANE.get();
     plane
         .kubectl(&[
@@ -443,7 +444,7 @@ fn a_mirror_pod_is_left_alone_when_a_node_shows_it_and_only_then() {
     assert_sent(create_in(plane, JUDGED, &pod("plain"), &node), VALIDATE);
 }
 
-/// One object of every kind with a pod template, and where the template is.
+/// One object of every kind with a pod template, and the path of the template.
 fn templates() -> Vec<(Value, &'static str)> {
     let of = |version: &str, kind: &str, spec: Value| {
         let name = kind.to_lowercase();
@@ -490,7 +491,7 @@ fn policy_of_templates(plane: &ControlPlane, policy: &str) {
     patch_json(plane, "validatingwebhookconfiguration", &patch);
 }
 
-/// With `Ignore` a template is taken whether it was sent or not; with `Fail` it shows.
+/// With `Ignore` a template is accepted whether it was sent or not; with `Fail` the difference shows.
 #[test]
 fn templates_are_taken_while_the_gate_is_away_and_sent_to_it_when_their_pods_would_change() {
     let plane = &PLANE.get();
@@ -515,7 +516,7 @@ fn templates_are_taken_while_the_gate_is_away_and_sent_to_it_when_their_pods_wou
         create_in(plane, JUDGED, &fresh, &["--dry-run=server"]).ok();
         let name = kind.to_lowercase();
         plane.kubectl(&["annotate", kind, &name, "note=yes", "--namespace", JUDGED]).ok();
-        // The template of a Job is immutable, which is said before any webhook is asked.
+        // The template of a Job is immutable, which the API server checks before it calls any webhook.
         if kind != "Job" {
             let path = format!("{at}/metadata/annotations");
             let patch = json!([{"op": "add", "path": path, "value": {"changed": "yes"}}]);

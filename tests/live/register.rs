@@ -1,5 +1,5 @@
-//! What the gate writes to a cluster, on a real API server: certificates made once, rotated under load and followed by
-//! every replica, the caBundle repaired, Events about refused workloads; with no more rights than it needs.
+//! What the gate writes to a cluster, on a real API server: certificates that are made once, rotated under load and
+//! adopted by every replica; the repaired caBundle; Events about refused workloads. With no more rights than it needs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,9 +24,9 @@ use crate::support::tls::{Client, Http, get};
 
 static PLANE: Shared<ControlPlane> = Shared::new(ControlPlane::start);
 
-// === a gate's place in the cluster ===
+// === the gate's namespace ===
 
-/// A namespace with a ServiceAccount that has exactly the rights that certificates need, and two webhook configurations
+/// A namespace with a ServiceAccount that has exactly the rights for certificates, and with two webhook configurations
 /// of its own.
 struct Site {
     plane: Arc<ControlPlane>,
@@ -57,7 +57,7 @@ impl Site {
         )
     }
 
-    /// Both configurations, without a caBundle as the manifests have them; they see this namespace and no other.
+    /// Both configurations, without a caBundle as in the manifests; they apply to this namespace only.
     fn register(&self, mutating: &Gate, validating: &Gate) {
         for (kind, gate, webhook) in
             [("Mutating", mutating, "mutate"), ("Validating", validating, "validate")]
@@ -79,7 +79,7 @@ impl Site {
         }
     }
 
-    /// The bundles that the API server is told to trust, mutating and validating; empty where there is none.
+    /// The CA bundles in the mutating and the validating configuration; empty if there is none.
     fn bundles(&self) -> [String; 2] {
         ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"].map(|kind| {
             let found = self.plane.get(&[kind, &self.namespace]);
@@ -146,7 +146,7 @@ struct Gate {
     probes: String,
 }
 
-/// A gate that was started and may not listen yet.
+/// A started gate, which may not listen yet.
 struct Starting {
     name: String,
     process: Process,
@@ -193,7 +193,7 @@ impl Gate {
     }
 }
 
-/// A whole handshake with a gate, by whoever trusts this bundle.
+/// A full handshake with a gate, by a client that trusts this bundle.
 async fn shake(gate: &str, bundle: &str) -> Result<(), String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bundle).unwrap();
@@ -209,7 +209,7 @@ fn linux_pod() -> Value {
 // === the tests ===
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_that_start_at_once_make_one_secret_and_a_killed_leader_is_followed() {
+async fn two_replicas_that_start_together_make_one_secret_and_replace_a_killed_leader() {
     let plane = PLANE.get();
     let site = Site::new("two");
     let configuration = site.configuration("");
@@ -237,7 +237,7 @@ async fn two_that_start_at_once_make_one_secret_and_a_killed_leader_is_followed(
     assert_ne!(site.holder(), held);
     assert_eq!(site.ca_certs(), ca_certs, "a new leader goes on with what there is");
 
-    // Blanked, as an apply of a manifest with an empty one does it, and as somebody else's would be.
+    // Cleared, as by applying a manifest with an empty one, or replaced with another CA's.
     for (kind, value) in
         [("mutatingwebhookconfiguration", ""), ("validatingwebhookconfiguration", "T1RIRVI=")]
     {
@@ -245,7 +245,7 @@ async fn two_that_start_at_once_make_one_secret_and_a_killed_leader_is_followed(
         let said =
             plane.kubectl(&["patch", kind, &site.namespace, "--type=json", &format!("--patch={patch}")]);
         if said.code != 0 {
-            // The API server refuses what is no PEM; then there is nothing to repair.
+            // The API server refuses text that is not PEM; then there is nothing to repair.
             assert!(said.stderr.contains("caBundle"), "{}", said.stderr);
         }
         until("the repair", async || site.bundles().iter().all(|bundle| *bundle == ca_certs)).await;
@@ -255,7 +255,7 @@ async fn two_that_start_at_once_make_one_secret_and_a_killed_leader_is_followed(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn three_leaf_rotations_and_one_of_the_ca_under_load_fail_no_handshake() {
+async fn three_leaf_rotations_and_one_ca_rotation_fail_no_handshake_under_load() {
     let plane = PLANE.get();
     let site = Site::new("rotate");
     let configuration = site.configuration(", leafLifetime: 18s, caLifetime: 40s, overlap: 4s");
@@ -266,7 +266,7 @@ async fn three_leaf_rotations_and_one_of_the_ca_under_load_fail_no_handshake() {
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     until("the first pod", async || pods.create(&dry, &pod).await.is_ok()).await;
 
-    // Before it was handed the bundle, the API server trusted nobody.
+    // Without the bundle, the API server trusted no gate.
     let failed = "wasmgate_server_events_total{event=\"handshake-failed\"}";
     let before = [gates[0].metric(failed).await, gates[1].metric(failed).await];
 
@@ -287,7 +287,7 @@ async fn three_leaf_rotations_and_one_of_the_ca_under_load_fail_no_handshake() {
     let (mut handshakes, mut failures) = (0, Vec::new());
     let start = Instant::now();
     loop {
-        // Whoever makes a new connection trusts what the registration says at this moment.
+        // New connections use the CA bundle of the registration at this moment.
         let bundles = tokio::task::block_in_place(|| site.bundles());
         for (gate, bundle) in gates.iter().zip(&bundles) {
             failures.extend(shake(&gate.webhooks, bundle).await.err());
@@ -314,7 +314,7 @@ async fn three_leaf_rotations_and_one_of_the_ca_under_load_fail_no_handshake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_set_whose_pods_are_refused_is_told_so_by_an_event() {
+async fn a_replica_set_whose_pods_are_refused_gets_an_event() {
     let plane = PLANE.get();
     let site = Site::new("events");
     let gate = Starting::new(&site, "a", &site.configuration("")).listening();
@@ -330,7 +330,7 @@ async fn a_replica_set_whose_pods_are_refused_is_told_so_by_an_event() {
                 "env": [{"name": "TOKEN", "value": "hunter2-hunter2"}]}]}}}});
     let bare = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bare"},
         "spec": set["spec"]["template"]["spec"]});
-    // Until the API server asks the gate; and a dry run leaves no event.
+    // Until the API server calls the gate. A dry run leaves no event.
     plane.wait_for("the refusal of a dry run", || {
         let said = plane.create(&bare, &["--dry-run=server", "--namespace", &site.workloads]);
         said.stderr.contains("[not-inspected]").then_some(())
@@ -371,11 +371,11 @@ fn plan(site: &Site, folder: &Path) -> wasmgate::register::CertificatePlan {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_secret_is_repaired_and_the_lease_is_given_up_at_the_end() {
+async fn a_damaged_secret_is_repaired_and_the_lease_is_released_at_the_end() {
     let plane = PLANE.get();
     let site = Site::new("damaged");
     let folder = tempfile::tempdir().unwrap();
-    // Somebody else's: it has a certificate that belongs to another key, and a key that is not ours to touch.
+    // Not the gate's own: it has a certificate for another key, and a further key that the gate must not touch.
     let foreign = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "wasmgate-certs"},
         "stringData": {"tls.crt": "nonsense", "tls.key": "nonsense", "note": "keep me"}});
     plane.create(&foreign, &["--namespace", &site.namespace]).ok();

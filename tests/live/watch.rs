@@ -1,5 +1,5 @@
 //! The current snapshot of a cluster on a real API server: the gate's own program follows what `kubectl` applies, as a
-//! ServiceAccount that may do what it needs and no more.
+//! ServiceAccount with no more rights than it needs.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -68,7 +68,7 @@ fn class(name: &str, handler: &str) -> Value {
     json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": handler})
 }
 
-/// A gate that serves and watches as its own ServiceAccount, behind a registry with the sample `files`.
+/// A running gate that watches as its own ServiceAccount, behind a registry with the sample `files`.
 struct Live {
     gate: LiveGate,
     image: String,
@@ -93,7 +93,7 @@ impl Live {
         get(&self.gate.probes, "/readyz")
     }
 
-    /// A pod that hands its program a volume, which needs a grant.
+    /// A pod that hands a volume to its program, which needs a grant.
     fn pod(&self) -> Value {
         let mut pod = bare_pod(&self.image, &json!({}));
         pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
@@ -101,7 +101,7 @@ impl Live {
         pod
     }
 
-    /// What the API server makes of the pod now; an error says why it was refused.
+    /// The API server's answer to the pod now; an error is the reason of a refusal.
     fn ask(&self, plane: &ControlPlane) -> Result<(Value, String), String> {
         let said = plane.create(&self.pod(), &["--dry-run=server", "--namespace", &self.namespace]);
         if said.code == 0 { Ok((said.clone().json(), said.stderr)) } else { Err(said.stderr) }
@@ -151,7 +151,7 @@ fn without_a_restart_the_gate_follows_what_is_applied_to_a_real_cluster() {
     allow_watches(plane, "wasmgate");
     plane.wait_for("the gate to be ready", || (live.readiness() == (200, "ok".into())).then_some(()));
 
-    // RuntimeClasses: none, one that only its handler says what it is, and none again.
+    // RuntimeClasses: none, one that only its handler identifies, and none again.
     let configurations = live.gate.webhook_configurations();
     plane.kubectl_with(&plane.kubeconfig(), &["apply", "--filename=-"], &configurations).ok();
     live.until_refused(plane, "runtime-mismatch");
@@ -165,7 +165,7 @@ fn without_a_restart_the_gate_follows_what_is_applied_to_a_real_cluster() {
     assert_eq!(pod["spec"]["runtimeClassName"], "our-wasm");
     assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"]["memory"], "32Mi");
 
-    // LimitRanges: the API server fills in its own sizes first, and refuses what is larger than the maximum afterwards.
+    // LimitRanges: the API server first fills in its own sizes, and later refuses what exceeds the maximum.
     let range = json!({"apiVersion": "v1", "kind": "LimitRange",
         "metadata": {"name": "containers", "namespace": live.namespace},
         "spec": {"limits": [{"type": "Container", "max": {"memory": "24Mi"}}]}});
@@ -177,7 +177,7 @@ fn without_a_restart_the_gate_follows_what_is_applied_to_a_real_cluster() {
     });
     assert_eq!(sized["requests"]["memory"], "15Mi", "ours and not the LimitRanger's: {sized}");
 
-    // Grants and labels of namespaces.
+    // Grants, and labels of namespaces.
     plane.kubectl(&["delete", "wasigrant", "hello", "--namespace", &live.namespace]).ok();
     live.until_refused(plane, "needs-grant");
     plane.kubectl(&["label", "namespace", &live.namespace, "wasmgate.dev/enforce=warn"]).ok();
@@ -228,7 +228,7 @@ fn a_gate_that_starts_without_one_of_its_definitions_is_ready_and_notices_when_i
     plane.apply(&grant, &[]).ok();
     live.until_admitted(plane, "a pod that the new definition's grant allows");
 
-    // With the definition go its grants, also out of a gate that runs.
+    // With the definition its grants are gone, also in a running gate.
     plane.kubectl(&["delete", "crd", definition]).ok();
     live.until_refused(plane, "needs-grant");
     let errors = format!("wasmgate_watch_errors_total{{watch=\"{definition}\"}} ");
@@ -241,7 +241,7 @@ fn a_gate_that_starts_without_one_of_its_definitions_is_ready_and_notices_when_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watches_resume_when_the_real_api_server_was_gone() {
+async fn watches_resume_after_the_real_api_server_was_down() {
     let mut plane = ControlPlane::start();
     prepare(&plane);
     let client = watch::connect(Some(&plane.kubeconfig())).await.unwrap();
@@ -333,7 +333,7 @@ async fn a_private_image_is_read_with_the_pod_s_secret_once_a_role_allows_it() {
         look(&[]).await.unwrap_err().contains("wants credentials (401)"),
         "others are not served from it"
     );
-    // By its ServiceAccount, as a template's pods would be.
+    // Through its ServiceAccount, as the pods of a template would.
     let patch = r#"--patch={"imagePullSecrets":[{"name":"regcred"}]}"#;
     plane.kubectl(&["patch", "serviceaccount", "default", "-n", &namespace, patch]).ok();
     let start = std::time::Instant::now();

@@ -1,4 +1,4 @@
-//! What a container can call, is handed, and can really do: the measured import lists and the runtimes of the field.
+//! What a container can call, is handed, and can really do: measured import lists, and real runtimes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -78,7 +78,7 @@ fn workload(spec: Value) -> Workload {
     }
 }
 
-/// A pod with one container `app` and no service-account token, with more fields for the container and the spec.
+/// A pod with one container `app` and no service-account token, and further fields for the container and the spec.
 fn pod(container: &Value, spec: &Value) -> Workload {
     let mut app = json!({"name": "app", "image": "ghcr.io/org/app:v1"});
     app.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
@@ -116,7 +116,7 @@ fn line(entry: &Entry) -> String {
     words.join(" ")
 }
 
-/// The entries but those of the kernel's files, which a test of their own looks at.
+/// The entries without those of the kernel's files, which have a test of their own.
 fn lines(entries: &[Entry]) -> Vec<String> {
     entries.iter().filter(|entry| !of_kernel(entry)).map(line).collect()
 }
@@ -126,7 +126,7 @@ fn of_kernel(entry: &Entry) -> bool {
     entry.opens && (entry.capability != Capability::Fs || entry.path.is_some())
 }
 
-/// What needs a grant.
+/// The entries that need a grant.
 fn to_grant(capabilities: &Capabilities) -> Vec<String> {
     let needs = |e: &&Entry| !(e.own || e.capability.is_default() || of_kernel(e));
     capabilities.effective.iter().filter(needs).map(line).collect()
@@ -143,7 +143,7 @@ fn requires(module: ModuleFacts) -> Vec<String> {
 }
 
 #[test]
-fn core_modules_need_what_was_measured_of_real_programs() {
+fn core_modules_need_what_real_programs_were_measured_to_need() {
     let base = ["environ_get", "environ_sizes_get", "fd_write", "proc_exit"];
     let with = |more: &[&str]| requires(core(&[&base[..], more].concat()));
     assert_eq!(with(&[]), ["stdio", "env"]);
@@ -354,7 +354,7 @@ fn rich_pod() -> Workload {
 }
 
 #[test]
-fn runwasi_hands_a_module_the_file_system_the_variables_and_no_network() {
+fn runwasi_hands_a_module_the_file_system_and_variables_but_no_network() {
     let capabilities = on(
         "wasmtime",
         &rich_pod(),
@@ -407,7 +407,7 @@ fn runwasi_hands_a_module_the_file_system_the_variables_and_no_network() {
 }
 
 #[test]
-fn a_module_that_cannot_open_a_path_is_not_held_to_a_mount() {
+fn a_module_that_cannot_open_a_path_needs_no_grant_for_a_mount() {
     let capabilities =
         on("wasmtime", &rich_pod(), facts(ImageKind::Module, vec![core(&["fd_write", "fd_read"])]));
     assert_eq!(lines(&capabilities.effective), ["stdio"]);
@@ -447,7 +447,7 @@ fn a_read_only_root_file_system_narrows_the_root_and_not_the_mounts() {
 }
 
 #[test]
-fn the_root_is_the_image_s_own_only_where_no_other_can_be_reached_through_it() {
+fn the_root_counts_as_the_image_s_own_only_if_no_other_is_reachable_through_it() {
     let program = || facts(ImageKind::Module, vec![core(&["path_open"])]);
     let cases = [
         (json!({"securityContext": {"privileged": true}}), json!({}), "privileged"),
@@ -516,14 +516,14 @@ fn the_service_account_token_is_in_reach_unless_the_pod_says_no() {
     let volumes = json!({"automountServiceAccountToken": null, "volumes": [
         {"name": "kube-api-access-x", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]});
     assert_eq!(reaches(&volumes, &mounted), [TOKEN]);
-    // In another spelling the plug-in does not see that something is there, and mounts the token as well.
+    // The plug-in does not recognise another spelling of the path, and mounts the token as well.
     let spelt = json!({"volumeMounts": [{"name": "e", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount/"}]});
     let volumes = json!({"automountServiceAccountToken": null, "volumes": [{"name": "e", "emptyDir": {}}]});
     assert!(reaches(&volumes, &spelt).contains(&TOKEN.to_string()));
 }
 
 #[test]
-fn what_a_csi_driver_makes_for_one_pod_is_a_secret_and_a_claim_of_it_is_none() {
+fn an_inline_csi_volume_is_a_secret_and_a_claim_of_the_driver_is_not() {
     for driver in ["secrets-store.csi.k8s.io", "csi.cert-manager.io", "csi.spiffe.io", "example.com/any"] {
         let mount = json!({"volumeMounts": [{"name": "v", "mountPath": "/tls", "readOnly": true}]});
         let inline = json!({"automountServiceAccountToken": false,
@@ -535,7 +535,7 @@ fn what_a_csi_driver_makes_for_one_pod_is_a_secret_and_a_claim_of_it_is_none() {
 }
 
 #[test]
-fn service_links_are_shown_and_force_no_grant() {
+fn service_links_are_shown_and_need_no_grant() {
     let workload = pod(&json!({}), &json!({"enableServiceLinks": null}));
     let capabilities = on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["environ_get"])]));
     assert!(lines(&capabilities.effective).contains(&"env *_SERVICE_HOST own".to_string()));
@@ -612,7 +612,7 @@ fn a_command_component_that_imports_http_cannot_be_linked_on_runwasi() {
 }
 
 #[test]
-fn an_import_that_nobody_mapped_is_effective_everywhere() {
+fn an_unknown_import_is_effective_everywhere() {
     for runtime in ["wasmtime", "spin"] {
         let program =
             facts(ImageKind::Component, vec![component(vec![import("acme:thing/api@1.0.0", &["go"])])]);
@@ -666,11 +666,11 @@ fn foreign_text_cannot_end_a_line_or_command_a_terminal() {
     assert!(long.effective[0].evidence.iter().all(|text| text.chars().count() < 600));
 }
 
-/// The most entries that one capability may have in a list: the named ones and the one for the rest.
+/// The most entries of one capability in a list: the named ones, and one for the rest.
 const MOST: usize = wasmgate::capability::MAX_ENTRIES + 1;
 
 #[test]
-fn a_module_with_a_flood_of_imports_has_few_entries_and_one_that_only_a_wide_grant_covers() {
+fn a_flood_of_imports_becomes_few_entries_and_one_that_only_a_wide_grant_covers() {
     let names: Vec<String> = (0..95_000).map(|n| format!("f{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let flood =
@@ -694,7 +694,7 @@ fn a_module_with_a_flood_of_imports_has_few_entries_and_one_that_only_a_wide_gra
 }
 
 #[test]
-fn a_flood_of_variables_stays_within_reach_of_a_wide_grant_alone() {
+fn a_flood_of_variables_is_covered_only_by_a_wide_grant() {
     let env: Vec<Value> = (0..3000).map(|n| json!({"name": format!("V{n}"), "value": "x"})).collect();
     let workload = pod(&json!({"env": env}), &json!({}));
     let capabilities = on("wasmtime", &workload, facts(ImageKind::Module, vec![core(&["environ_get"])]));
@@ -738,7 +738,7 @@ fn a_variable_that_loads_a_native_plug_in_is_seen_where_wasmedge_may_run() {
     assert_eq!(to_grant(&on("wasmedge", &workload, image())), ["native.plugin WASMEDGE_PLUGIN_PATH"]);
 }
 
-/// A module that tries everything which preview 1 and WasmEdge have, on a runtime that is described like this.
+/// A module that tries everything that preview 1 and WasmEdge have, on a runtime of this family.
 fn on_ambient(ambient: Family, workload: &Workload) -> Capabilities {
     let calls =
         ["fd_write", "args_get", "environ_get", "path_open", "sock_open", "sock_connect", "sock_listen"];
@@ -852,7 +852,7 @@ fn neither_a_user_nor_a_read_only_root_nor_dropped_capabilities_hide_the_process
             "runtime wasmtime preopens /; /proc/self/mem is the memory of the process that runs the program",
         ]
     );
-    // A build of the shim that keeps them from its programs.
+    // A build of the shim that hides them from its programs.
     let closed = Profile { hides_host_process: true, ..profile("wasmtime") };
     let program = wasm(&image());
     let found = assess(&workload, &container(Role::Container, image(), program), Some(&closed));
@@ -874,12 +874,12 @@ fn a_program_that_opens_no_file_does_not_reach_the_process_that_runs_it() {
     let opener = component(vec![import("wasi:filesystem/types@0.2.6", &["[method]descriptor.open-at"])]);
     let of = |kind| on("wasmtime", &plain_pod(), facts(kind, vec![opener.clone()]));
     assert_eq!(through_kernel(&of(ImageKind::Component)), HOST_PROCESS);
-    // The shim hands an HTTP component no files.
+    // The shim hands no files to an HTTP component.
     assert_eq!(through_kernel(&of(ImageKind::HttpComponent)), [""; 0]);
 }
 
 #[test]
-fn only_modules_have_a_known_treatment_on_the_lesser_runtimes() {
+fn what_the_lesser_runtimes_hand_over_is_known_only_for_modules() {
     let image = facts(
         ImageKind::Component,
         vec![component(vec![import("wasi:http/outgoing-handler@0.2.0", &["handle"])])],
@@ -911,7 +911,7 @@ fn native_code_is_its_own_capability() {
 }
 
 #[test]
-fn what_starts_no_wasm_has_no_lists() {
+fn a_container_that_starts_no_wasm_has_no_lists() {
     let image = || facts(ImageKind::Linux, Vec::new());
     let linux = container(Role::Container, image(), Program::Linux);
     let mut volume =
@@ -933,7 +933,7 @@ fn what_starts_no_wasm_has_no_lists() {
 }
 
 #[test]
-fn a_program_that_nobody_can_name_is_never_free() {
+fn an_unknown_program_always_needs_a_grant() {
     let profile = profile("wasmtime");
     let unknown = || Program::Unknown { reason: "no entry point".into() };
     let empty = container(Role::Container, facts(ImageKind::Unknown, Vec::new()), unknown());
@@ -942,7 +942,7 @@ fn a_program_that_nobody_can_name_is_never_free() {
     let some = facts(ImageKind::Unknown, vec![core(&["path_open"])]);
     let capabilities = assess(&plain_pod(), &container(Role::Container, some, unknown()), Some(&profile));
     assert_eq!(to_grant(&capabilities), ["fs rw"]);
-    // A module that was not read can call whatever there is.
+    // A module that was not read can call everything.
     let unread = facts(ImageKind::Module, Vec::new());
     assert!(to_grant(&on("wasmtime", &rich_pod(), unread)).contains(&"fs /data rw".to_string()));
 }
@@ -998,7 +998,7 @@ fn strings(list: &[&str]) -> Vec<String> {
 
 const STARTED: [&str; 2] = ["http.inbound :80", "trigger http"];
 
-/// What needs a grant beside being started by HTTP.
+/// What needs a grant besides being started by HTTP.
 fn beyond_start(capabilities: &Capabilities) -> Vec<String> {
     let lines = to_grant(capabilities);
     assert!(STARTED.iter().all(|wanted| lines.contains(&wanted.to_string())), "{lines:?}");
@@ -1149,7 +1149,7 @@ fn shown(capabilities: &Capabilities) -> String {
 }
 
 #[test]
-fn a_value_that_may_hold_credentials_is_shown_nowhere() {
+fn a_value_that_may_contain_credentials_is_never_shown() {
     let with = |host: &str, value: &str| {
         let workload = pod(&json!({"env": [{"name": "DB_URL", "value": value}]}), &json!({}));
         let capabilities = on("spin", &workload, spin(with_hosts(&[host]), outgoing()));
@@ -1174,7 +1174,7 @@ fn a_value_that_may_hold_credentials_is_shown_nowhere() {
 }
 
 #[test]
-fn a_whole_template_has_any_scheme() {
+fn a_host_that_is_all_template_has_any_scheme() {
     let capabilities = on("spin", &plain_pod(), spin(with_hosts(&["{{ url }}"]), outgoing()));
     assert_eq!(beyond_start(&capabilities), ["http.outbound *://*:*", "service-chaining *"]);
 }
@@ -1236,7 +1236,7 @@ fn a_runtime_config_in_the_image_counts_like_a_mounted_one() {
 }
 
 #[test]
-fn components_that_are_not_retained_count_for_nothing() {
+fn components_that_are_not_retained_do_not_count() {
     let with = |value: Value| {
         let workload = pod(&json!({"env": [value]}), &json!({}));
         beyond_start(&on("spin", &workload, spin(with_hosts(&["https://a.example.com"]), outgoing())))
@@ -1306,7 +1306,7 @@ fn the_plain_variable_wins_over_the_prefixed_one_and_the_images_own_counts() {
     );
     let one = host(json!([prefixed.clone()]), &[]);
     assert!(one.contains(&"http.outbound https://prefixed.example.com".to_string()), "{one:?}");
-    // The image sets the plain one, whose value is not kept, so that any host is meant.
+    // The image sets the plain one, whose value is not kept, so any host is possible.
     let own = host(json!([prefixed]), &["HOST"]);
     assert!(own.contains(&"http.outbound https://*:*".to_string()), "{own:?}");
 }
@@ -1337,7 +1337,7 @@ fn every_source_that_may_supply_a_variable_of_spin_counts() {
 }
 
 #[test]
-fn a_folder_of_a_spin_app_in_files_is_what_the_container_has_there() {
+fn a_mounted_folder_of_a_spin_app_in_files_counts() {
     let files = |source: &str, spec: &Value, mounts: Value| {
         let api = SpinComponent {
             files: strings(&["/www"]),
@@ -1401,7 +1401,7 @@ fn a_spin_component_whose_module_was_not_read_can_use_its_whole_manifest() {
 }
 
 #[test]
-fn a_spin_app_on_a_runtime_that_is_not_spin_is_taken_to_get_everything() {
+fn a_spin_app_on_another_runtime_is_assumed_to_get_everything() {
     let capabilities = on("wasmtime", &plain_pod(), spin(with_hosts(&["https://a.example.com"]), outgoing()));
     assert!(to_grant(&capabilities).contains(&"http.outbound".to_string()));
 }
@@ -1418,8 +1418,8 @@ fn the_lists_are_sorted_and_the_same_every_time() {
     }
 }
 
-/// Each of thousands of components would be handed each of thousands of variables: tens of millions of entries, which neither
-/// the time nor the memory of a review holds.
+/// If each of thousands of components were handed each of thousands of variables, there would be tens of millions of
+/// entries, for which a review has neither the time nor the memory.
 #[test]
 fn many_components_are_handed_what_a_runtime_gives_once() {
     let of = |number: usize| SpinComponent { id: format!("c{number}"), ..SpinComponent::default() };

@@ -1,6 +1,7 @@
-//! The binary as people and machines meet it: its words, exit codes, signals, and the real registry behind it.
+//! The binary as people and machines use it: messages, exit codes, signals, and the real registry behind it.
 
 mod check;
+mod diff;
 mod explain;
 mod real;
 mod serve;
@@ -15,7 +16,7 @@ use serde_json::Value;
 use crate::support::oci;
 use crate::support::process::root;
 
-/// Points `samples.example` at the committed image layouts.
+/// Maps `samples.example` to the committed image layouts.
 fn layouts() -> String {
     format!("samples.example={}", samples("images").display())
 }
@@ -24,7 +25,7 @@ fn samples(rest: &str) -> PathBuf {
     root().join("manifests/samples").join(rest)
 }
 
-/// The binary in an environment where nothing sets its options or its colour.
+/// The binary in an environment that sets neither its options nor its colour.
 fn wasmgate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wasmgate"));
     for name in [
@@ -41,7 +42,7 @@ fn wasmgate() -> Command {
     command
 }
 
-/// What a finished command said.
+/// The output of a finished command.
 #[derive(Debug)]
 struct Said {
     code: i32,
@@ -71,7 +72,7 @@ impl Said {
         self
     }
 
-    /// An error of one kind: nothing on standard output, exit code 2.
+    /// An error has one form: nothing on standard output, exit code 2.
     #[track_caller]
     fn fails(&self, parts: &[&str]) -> &Self {
         assert_eq!((self.code, self.out.as_str()), (2, ""), "{self:?}");
@@ -105,7 +106,7 @@ fn pipe(arguments: &[&str], input: &str) -> Said {
 }
 
 #[test]
-fn help_teaches_what_to_try_first() {
+fn help_shows_what_to_try_first() {
     let help = run(&["--help"]);
     assert_eq!(help.code, 0);
     help.has(&["wasmgate explain -f", "wasmgate inspect", "serve", "completion"]);
@@ -122,7 +123,7 @@ fn help_teaches_what_to_try_first() {
 }
 
 #[test]
-fn a_typing_error_is_exit_code_2_and_says_what_is_expected() {
+fn a_typing_error_gives_exit_code_2_and_the_expected_form() {
     let manifest = samples("workloads/hello.yaml");
     let manifest = manifest.to_str().unwrap();
     run(&["explain", "--no-such-flag"]).fails(&["--no-such-flag", "Usage:"]);
@@ -135,7 +136,7 @@ fn a_typing_error_is_exit_code_2_and_says_what_is_expected() {
 }
 
 #[test]
-fn completions_are_made_for_the_shells() {
+fn completions_are_generated_for_the_shells() {
     for (shell, sign) in
         [("bash", "complete -F"), ("zsh", "#compdef wasmgate"), ("fish", "complete -c wasmgate")]
     {
@@ -178,7 +179,7 @@ fn an_image_layout_is_inspected() {
 }
 
 #[test]
-fn what_cannot_be_inspected_is_an_error_with_the_reason() {
+fn an_uninspectable_target_is_an_error_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let garbage = folder.path().join("garbage.wasm");
     std::fs::write(&garbage, b"\x7fELF\x02\x01\x01 and so on").unwrap();

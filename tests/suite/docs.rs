@@ -1,5 +1,5 @@
-//! The commands of the pages, as a reader types them: what a block marked `<!-- run -->` prints is compared with the page.
-//! `WASMGATE_WRITE_DOCS=1` writes what they print now into the pages.
+//! Runs the commands of the pages as a reader would type them, and compares the output of every block marked `<!-- run
+//! -->` with the page. `WASMGATE_WRITE_DOCS=1` writes the present output into the pages.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,12 +13,12 @@ use crate::support::process::{program, root};
 
 /// Pages whose marked blocks are run; the blocks of one page share a folder and its environment.
 const PAGES: &[&str] = &["docs/tutorial.md"];
-/// What a marked block begins with.
+/// The start of a marked block.
 const MARK: &str = "<!-- run -->\n```console\n";
-/// What a block ends with.
+/// The end of a block.
 const END: &str = "```\n";
 
-/// A reader's shell: a folder with the clone's files in it, `wasmgate` and `opa` on the path.
+/// A reader's shell: a folder with the clone's files, and `wasmgate` and `opa` on the path.
 struct Shell {
     folder: TempDir,
     path: String,
@@ -39,7 +39,7 @@ impl Shell {
         Self { folder, path, exports: String::new() }
     }
 
-    /// What a command prints, on both streams, as on a terminal that is 120 columns wide and shows no colour.
+    /// The output of a command on both streams, as on a terminal of 120 columns without colour.
     fn run(&mut self, command: &str) -> String {
         if command.starts_with("export ") {
             writeln!(self.exports, "{command}").unwrap();
@@ -60,7 +60,7 @@ impl Shell {
     }
 }
 
-/// The commands of a block, with the lines that continue them.
+/// The commands of a block, with their continuation lines.
 fn commands(block: &str) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     for line in block.lines() {
@@ -73,7 +73,7 @@ fn commands(block: &str) -> Vec<String> {
     commands
 }
 
-/// A block as the page should have it: each command, and what it prints now.
+/// The block as the page should have it: each command, and its present output.
 fn rendered(block: &str, shell: &mut Shell) -> String {
     let mut text = String::new();
     for command in commands(block) {
@@ -84,7 +84,7 @@ fn rendered(block: &str, shell: &mut Shell) -> String {
     text
 }
 
-/// A page with every marked block run anew.
+/// A page with the fresh output of every marked block.
 fn run_again(page: &str) -> String {
     let mut shell = Shell::new();
     let (mut text, mut rest) = (String::new(), page);
@@ -112,12 +112,12 @@ fn the_commands_of_a_page_print_what_the_page_says() {
 }
 
 #[test]
-fn a_command_over_several_lines_is_read_as_one() {
+fn a_command_with_continuation_lines_is_read_as_one() {
     let block = "$ cat <<EOF\n> one\n>\n> EOF\none\n$ true\n";
     assert_eq!(commands(block), ["cat <<EOF\none\n\nEOF", "true"]);
 }
 
-/// Paths of the project in backticks, as far as they are whole.
+/// Paths of the project in backticks, if they are complete.
 fn paths(text: &str) -> Vec<&str> {
     const TOPS: [&str; 7] = ["src/", "tests/", "policies/", "manifests/", "docs/", "tools/", "benches/"];
     let quoted = text.split('`').skip(1).step_by(2);
@@ -127,7 +127,7 @@ fn paths(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_file_that_the_map_names_is_there() {
+fn every_file_that_architecture_md_names_exists() {
     let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let glossary = fs::read_to_string(root().join("docs/glossary.md")).unwrap();
     let named: Vec<_> = paths(&map).into_iter().chain(paths(&glossary)).collect();
@@ -171,7 +171,7 @@ fn every_file_and_every_test_that_the_threat_model_names_is_there() {
 }
 
 #[test]
-fn every_link_of_the_index_leads_somewhere() {
+fn every_link_of_the_index_has_a_target() {
     let index = fs::read_to_string(root().join("docs/README.md")).unwrap();
     for link in index.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
         let (file, anchor) = link.split_once('#').unwrap_or((link, ""));

@@ -1,12 +1,12 @@
-//! A whole review, from the bytes that an API server sends to the answer and its record: the corpus of cases in three
-//! ways, the laws, bad input.
+//! Whole reviews, from the bytes that an API server sends to the answer and its record: the corpus in three ways, the
+//! gate's guarantees, malformed input.
 
 mod bad_input;
 mod cases;
+mod explain_matches_serve;
 mod gone_class;
-mod laws;
+mod guarantees;
 mod properties;
 mod record;
-mod rehearsal;
 mod same_answer;
 mod suggest;

@@ -1,19 +1,19 @@
-//! The fuzz targets on a stable compiler, for a bounded time: every input of the committed corpus (`fuzz/corpus`), cuts of
-//! it, and mutations of it that are the same in every run.
+//! Runs the fuzz targets on a stable compiler, for a bounded time: over every input of the committed corpus
+//! (`fuzz/corpus`), over prefixes of it, and over mutations of it that are the same in every run.
 
 use std::fs;
 
 use crate::support::process::root;
 use crate::support::targets;
 
-/// Mutations for each target, spread over the inputs of its corpus.
+/// Mutations per target, spread over the inputs of its corpus.
 const MUTATIONS: usize = 18_000;
 /// Most edits of one mutation.
 const MOST_EDITS: u64 = 6;
-/// Values at which parsers of lengths and counts turn wrong.
+/// Values at which parsers of lengths and counts tend to fail.
 const EDGES: [u8; 8] = [0, 1, 0x7f, 0x80, 0xfe, 0xff, b'{', b'"'];
 
-/// xorshift64*, so that a failure can be repeated by its number.
+/// xorshift64*, so that a failure can be repeated by its seed.
 struct Random(u64);
 
 impl Random {
@@ -29,7 +29,7 @@ impl Random {
     }
 }
 
-/// One edit: a bit, an edge value, a doubled or removed piece, or a piece of another input.
+/// One edit: flips a bit, writes an edge value, doubles or removes a piece, or inserts a piece of another input.
 fn edit(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     let at = random.below(bytes.len());
     let length = random.below(32.min(bytes.len() - at.min(bytes.len())) + 1);
@@ -58,7 +58,7 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn no_bytes_make_a_parser_panic_or_break_its_word() {
+fn no_bytes_make_a_parser_panic_or_break_its_contract() {
     for (name, target) in targets::ALL {
         let inputs = corpus(name);
         assert!(inputs.len() >= 3, "the corpus of `{name}` is too small");
@@ -78,7 +78,7 @@ fn no_bytes_make_a_parser_panic_or_break_its_word() {
 }
 
 #[test]
-fn the_corpus_is_what_its_target_reads_in_earnest() {
+fn every_corpus_has_inputs_that_its_target_reads() {
     let read = |name: &str, reads: fn(&[u8]) -> bool| {
         let inputs = corpus(name);
         let good = inputs.iter().filter(|bytes| reads(bytes)).count();

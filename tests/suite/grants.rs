@@ -1,6 +1,6 @@
-//! Grants and exceptions as Kubernetes objects: the loader and the definitions for the API server say the same about the
-//! same files, whose first line names the field that is wrong and what the loader says of it. `# only the gate` in the
-//! second marks what an API server cannot or need not see.
+//! Grants and exceptions as Kubernetes objects: the loader and the CRDs say the same about the same files. The first
+//! line of a file names the wrong field and the loader's message. `# only the gate` in the second line marks what an
+//! API server cannot or need not check.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ fn schema(plural: &str) -> Value {
 }
 
 #[test]
-fn the_loader_takes_every_good_fixture_and_refuses_every_bad_one_at_the_named_field() {
+fn the_loader_accepts_every_good_fixture_and_refuses_every_bad_one_at_the_named_field() {
     for (path, text) in fixtures() {
         let name = path.file_name().unwrap().to_string_lossy();
         let read = load::parse(&text, &name);
@@ -70,8 +70,8 @@ fn an_api_server_with_the_definitions_agrees_with_the_loader() {
     }
 }
 
-/// A grant with every field set, for one capability with every parameter: no capability takes all of them, so this never
-/// passes a check.
+/// A grant with every field set, for one capability with every parameter. No capability takes all of them, so it would
+/// never pass the checks.
 fn full_grant(kind: &str) -> Value {
     let selector = json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]});
     let mut grant = json!({
@@ -103,7 +103,7 @@ fn full_exception() -> Value {
     serde_json::to_value(typed).unwrap()
 }
 
-/// Paths of all fields of a value; list items and map entries have none of their own.
+/// Paths of all fields of a value; list items and map entries add none.
 fn fields_of(value: &Value, at: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
@@ -120,7 +120,7 @@ fn fields_of(value: &Value, at: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Paths of all fields that a schema names.
+/// Paths of all fields that a schema defines.
 fn fields_in(schema: &Value, at: &str, found: &mut BTreeSet<String>) {
     for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
         let at = format!("{at}.{name}");
@@ -131,7 +131,7 @@ fn fields_in(schema: &Value, at: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_field_of_the_rust_types_is_in_the_schema_and_the_reverse() {
+fn the_rust_types_and_the_schema_have_the_same_fields() {
     for (plural, full) in [
         ("wasigrants", full_grant("WasiGrant")),
         ("clusterwasigrants", full_grant("ClusterWasiGrant")),
@@ -175,7 +175,7 @@ fn the_schemas_know_every_capability_and_which_parameters_narrow_it() {
 }
 
 #[test]
-fn the_two_kinds_of_grants_differ_in_the_namespace_selector_alone() {
+fn the_two_kinds_of_grants_differ_only_in_the_namespace_selector() {
     let spec = |plural| schema(plural)["properties"]["spec"].take();
     let (mut cluster, mut own) = (spec("clusterwasigrants"), spec("wasigrants"));
     assert!(cluster["properties"].as_object_mut().unwrap().remove("namespaceSelector").is_some());
@@ -185,7 +185,7 @@ fn the_two_kinds_of_grants_differ_in_the_namespace_selector_alone() {
 }
 
 #[test]
-fn the_definitions_are_named_for_the_kinds_that_the_loader_reads() {
+fn the_definitions_have_the_names_of_the_kinds_that_the_loader_reads() {
     let expected = BTreeMap::from([
         ("wasigrants", ("WasiGrant", "Namespaced")),
         ("clusterwasigrants", ("ClusterWasiGrant", "Cluster")),
@@ -203,7 +203,7 @@ fn the_definitions_are_named_for_the_kinds_that_the_loader_reads() {
     assert!(NEVER_EXEMPT.iter().all(|rule| never.contains(&format!("'{rule}'"))), "{never}");
 }
 
-/// The words between backticks.
+/// The texts between backticks.
 fn quoted(cell: &str) -> BTreeSet<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }

@@ -19,7 +19,7 @@ use wasmgate::runtime::{Family, runnable_by, warnings};
 
 use crate::support::oci::{self, Image, ImageBuilder, fixtures};
 
-/// An image in memory, and what was asked of it.
+/// An image in memory, and the requests for it.
 struct Memory {
     image: Image,
     asked: Mutex<Vec<String>>,
@@ -101,7 +101,7 @@ fn started(facts: &ImageFacts, command: &[&str]) -> Program {
 }
 
 #[tokio::test]
-async fn a_cncf_artifact_is_known_by_its_media_types_and_read_by_its_bytes() {
+async fn a_cncf_artifact_is_recognised_by_its_media_types_and_judged_by_its_bytes() {
     let module = fixtures::command();
     let image = ImageBuilder::wasm_artifact(&module).build();
     let found = facts(&image).await;
@@ -164,7 +164,7 @@ async fn a_spin_app_lists_what_each_component_is_handed() {
     assert_eq!(app.components[0].inherited, [oci::digest(&shared)]);
     let owners: Vec<Option<&str>> = found.modules.iter().map(|module| module.component.as_deref()).collect();
     assert_eq!(owners, [Some("component-0"), Some("component-1"), None, Some("component-0")]);
-    // The dependency that inherits nothing has no capabilities of its own.
+    // A dependency that inherits nothing has no capabilities.
     let Program::Wasm { kind: ImageKind::SpinApp, modules, .. } = started(&found, &["/"]) else { panic!() };
     assert_eq!(modules, [0, 1, 3]);
 }
@@ -211,14 +211,14 @@ async fn buildx_images_are_read_through_their_index_with_its_warnings() {
     assert!(found.warnings.iter().any(|warning| warning.contains("use_local_image_pull")));
     let Program::Wasm { packaging, .. } = started(&found, &[]) else { panic!() };
     assert_eq!(packaging, Packaging::RootFilesystem);
-    // The demo image of runwasi: the same without an index.
+    // runwasi's demo image: the same without an index.
     let mut builder = ImageBuilder::rootfs("wasip1/wasm", &["/app.wasm"]);
     let found = facts(&builder.files(&[("app.wasm", &fixtures::command())]).build()).await;
     assert_eq!((found.kind, found.warnings.len()), (ImageKind::Module, 1));
 }
 
 #[tokio::test]
-async fn an_index_for_both_is_linux_because_a_node_reads_only_its_own_platform() {
+async fn an_index_with_linux_and_wasm_is_linux_because_a_node_pulls_only_its_own_platform() {
     let mut wasm = ImageBuilder::rootfs("wasi/wasm", &["/app.wasm"]);
     let wasm = wasm.files(&[("app.wasm", &fixtures::command())]).build();
     let mut linux = ImageBuilder::rootfs("linux/amd64", &["/bin/app"]);
@@ -280,12 +280,12 @@ async fn an_ordinary_image_costs_two_requests_and_its_layers_only_when_asked() {
     let found = look(&source, Depth::Layers, &SizeLimits::default()).await.unwrap();
     assert_eq!((found.kind, found.scanned), (ImageKind::Linux, true));
     assert_eq!(started(&found, &["/bin/app"]), Program::Linux);
-    // A file that is Wasm by its bytes is a Wasm program, whatever it is called.
+    // A file whose bytes are Wasm is a Wasm program, whatever its name.
     assert!(matches!(started(&found, &["/opt/tool.bin"]), Program::Wasm { .. }));
 }
 
 #[tokio::test]
-async fn native_code_where_wasm_was_declared_is_said_so() {
+async fn native_code_in_a_wasm_layer_is_reported() {
     let elf = b"\x7fELF precompiled".as_slice();
     for image in [
         ImageBuilder::wasm_artifact(elf).build(),
@@ -361,7 +361,7 @@ async fn sizes_are_refused_before_and_after_the_transfer() {
         "{error}"
     );
     assert_eq!(source.asked(), 2, "the layer must not be asked for");
-    // A descriptor that lies about the size.
+    // A descriptor with a false size.
     let mut document: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
     document["layers"][0]["size"] = json!(1);
     let mut liar = image.clone();
@@ -409,18 +409,18 @@ async fn malformed_parts_are_named() {
     assert!(refused(&image).await.contains("could not read the manifest of"));
     let nested = Image::index(&[("linux/amd64", &Image::index(&[]))]);
     assert!(refused(&nested).await.contains("another index"));
-    // A broken file in a root file system is the entry point's own trouble, not the image's.
+    // A malformed file in a root file system concerns its entry point, not the whole image.
     let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
     let found = facts(&builder.files(&[("app.wasm", &good[..good.len() - 3])]).build()).await;
     assert_eq!((found.kind, found.shape), (ImageKind::Unknown, Shape::ScratchRootfs));
     assert!(conclusion(&found).contains("not a valid Wasm binary"), "{}", conclusion(&found));
 }
 
-/// What an image would write to begin a line of its own, and to hide where it does.
+/// Text with which an image tries to start a line of its own, and to hide that.
 const FORGED: &str = "x\n2026-01-01 INFO admitted\u{1b}[2K\u{202e}\u{2028}";
 
 #[tokio::test]
-async fn nothing_that_an_image_says_can_forge_a_line_of_a_log_or_an_annotation() {
+async fn no_text_of_an_image_can_forge_a_log_line_or_an_annotation() {
     let harmless = |text: &str| {
         assert!(!text.contains(|c: char| c.is_control() || "\u{202e}\u{2028}".contains(c)), "{text:?}");
         text.to_string()
@@ -476,7 +476,7 @@ async fn an_index_whose_platforms_hold_different_wasm_is_unknown() {
 }
 
 #[tokio::test]
-async fn what_no_node_reads_is_not_read_and_what_a_node_may_read_is() {
+async fn only_platforms_that_a_node_may_pull_are_read() {
     let program = |wasm: &[u8]| {
         let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
         builder.files(&[("app.wasm", wasm)]).build()
@@ -487,7 +487,7 @@ async fn what_no_node_reads_is_not_read_and_what_a_node_may_read_is() {
         ("linux/s390x", &[][..], true),
         ("linux/s390x", &["amd64", "arm64"], false),
         ("linux/s390x", &["amd64", "s390x"], true),
-        // A node for which there is nothing better takes them.
+        // A node that finds nothing better takes them.
         ("linux/386", &["x86_64"], true),
         ("linux/arm", &["AArch64"], true),
         ("linux/arm", &["amd64"], false),
@@ -532,7 +532,7 @@ async fn an_index_whose_entries_differ_in_any_shape_is_unknown() {
 }
 
 #[tokio::test]
-async fn every_entry_that_a_node_may_read_is_compared_whatever_it_is_called() {
+async fn every_entry_that_a_node_may_pull_is_compared_whatever_its_name() {
     let with = |module: &[u8]| {
         ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]).files(&[("app.wasm", module)]).build()
     };
@@ -552,7 +552,7 @@ async fn every_entry_that_a_node_may_read_is_compared_whatever_it_is_called() {
 }
 
 #[tokio::test]
-async fn a_manifest_of_another_size_than_its_index_says_is_refused() {
+async fn a_manifest_whose_size_differs_from_its_index_is_refused() {
     let image = ImageBuilder::wasm_artifact(&fixtures::command()).build();
     let mut index = Image::index(&[("linux/amd64", &image)]);
     let mut document: serde_json::Value = serde_json::from_slice(&index.manifest).unwrap();
@@ -563,7 +563,7 @@ async fn a_manifest_of_another_size_than_its_index_says_is_refused() {
     assert!(error.contains("where its descriptor says 60"), "{error}");
 }
 
-/// A root file system of one program, as one uncompressed layer.
+/// A root file system with one program, as one uncompressed layer.
 fn of_files(layer: &[u8], media_type: &str) -> ImageBuilder {
     let mut builder = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
     builder.layer(media_type, layer.to_vec());
@@ -571,7 +571,7 @@ fn of_files(layer: &[u8], media_type: &str) -> ImageBuilder {
 }
 
 #[tokio::test]
-async fn a_layer_whose_bytes_are_not_compressed_as_its_media_type_says_is_refused() {
+async fn a_layer_whose_compression_contradicts_its_media_type_is_refused() {
     let layer = oci::tar_of(&[("app.wasm", &fixtures::command())]);
     let plain = "application/vnd.oci.image.layer.v1.tar";
     let docker = "application/vnd.docker.image.rootfs.diff.tar";
@@ -616,7 +616,7 @@ async fn a_config_that_lists_other_layers_than_the_manifest_is_refused() {
 }
 
 #[tokio::test]
-async fn an_ordinary_image_is_not_refused_for_what_its_layers_hold() {
+async fn an_ordinary_image_is_not_refused_for_the_content_of_its_layers() {
     let mut builder = ImageBuilder::rootfs("linux/amd64", &["/bin/app"]);
     builder.layer(oci::TAR_LAYER, oci::gzip(b"not even an archive"));
     builder.set_config("rootfs", json!(null));
@@ -689,7 +689,7 @@ async fn a_no_op_component_made_by_the_adapter_opens_no_files() {
     let facts = &found.modules[0];
     assert_eq!(facts.format, WasmFormat::Component);
     assert!(facts.exports.iter().any(|name| name.starts_with("wasi:cli/run@")), "{:?}", facts.exports);
-    // It imports the file system interface, but none of the functions that open, list or change anything.
+    // It imports the file system interface, but no function that opens, lists or changes anything.
     let files = functions(facts, "wasi:filesystem/types@");
     assert!(!files.is_empty());
     for opening in ["open-at", "read-directory", "unlink-file-at", "create-directory-at", "stat-at"] {
@@ -824,9 +824,9 @@ async fn a_spin_manifest_at_the_root_is_a_spin_app_of_files() {
         let owners: Vec<_> = modules.iter().map(|at| found.modules[*at].component.as_deref()).collect();
         assert_eq!(owners, [Some("web")], "the other file runs in no component");
         assert_eq!(runnable_by(&found, &program), [Family::Spin].into());
-        // Whatever is not native starts the application, as the Spin shim does.
+        // Any entry point that is not native starts the application, as the Spin shim does.
         assert_eq!(started(&found, &["serve"]), program);
-        // A Wasm file that the pod names is itself.
+        // A Wasm file that the pod names is started itself.
         assert!(matches!(
             started(&found, &["/spare.wasm"]),
             Program::Wasm { kind: ImageKind::HttpComponent, .. }
@@ -835,7 +835,7 @@ async fn a_spin_manifest_at_the_root_is_a_spin_app_of_files() {
 }
 
 #[tokio::test]
-async fn a_pod_can_make_a_spin_app_of_an_ordinary_image() {
+async fn a_pod_can_start_a_spin_app_from_an_ordinary_image() {
     let web = fixtures::http_component();
     let mut builder = ImageBuilder::rootfs("linux/amd64", &["/bin/sh"]);
     let image = builder
@@ -845,7 +845,7 @@ async fn a_pod_can_make_a_spin_app_of_an_ordinary_image() {
     assert_eq!((found.kind, found.shape), (ImageKind::Linux, Shape::LinuxRootfs));
     assert!(matches!(started(&found, &["/"]), Program::Wasm { kind: ImageKind::SpinApp, .. }));
     assert_eq!(started(&found, &[]), Program::Linux);
-    // The application may also come from a volume: then nobody knows it.
+    // A volume may also provide the application: then its content is unknown.
     let plain =
         deep(&ImageBuilder::rootfs("linux/amd64", &["/bin/sh"]).files(&[("bin/sh", b"\x7fELF....")]).build())
             .await;
@@ -880,7 +880,7 @@ async fn a_spin_manifest_that_cannot_be_judged_is_unknown_with_the_reason() {
         let program = started(&found, &["/"]);
         assert!(reason(&program).contains(expected), "{}", reason(&program));
     }
-    // Through a link, and one that leads out of what was kept.
+    // Through a link, also one that leads to a file that was not kept.
     let files: [(&str, &[u8]); 2] = [("app/spin.toml", SPIN_TOML), ("bin/web.wasm", &web)];
     for (target, kind) in [("app/spin.toml", ImageKind::SpinApp), ("etc/passwd", ImageKind::Unknown)] {
         let mut builder = ImageBuilder::rootfs("wasi/wasm", &[]);
@@ -910,7 +910,7 @@ async fn retired_shims_applications_are_recognised_and_refused() {
                     "{program:?}"
                 );
             }
-            // The file itself still is what it is.
+            // The file itself is still what it is.
             assert!(
                 matches!(started(&found, &["/app.wasm"]), Program::Wasm { .. }) || shape == Shape::WwsRootfs
             );
@@ -944,7 +944,7 @@ async fn crun_annotations_make_the_files_be_read_and_the_files_decide() {
             builder.extra = json!({"annotations": {key: value}});
             builder.files(files).build()
         };
-        // Not called like Wasm, so that without the annotation nobody would have looked.
+        // Not named like Wasm, so that without the annotation the layers would not be read.
         let found = facts(&with(&["/app"], &[("app", &module)])).await;
         assert_eq!((found.kind, found.shape), (ImageKind::Module, Shape::CrunRootfs));
         assert_eq!(saw(&found, &format!("manifest.annotations.{key}")), value);
@@ -964,7 +964,7 @@ async fn crun_annotations_make_the_files_be_read_and_the_files_decide() {
     let source = Memory::new(&builder.files(&[("app", &module)]).build());
     let found = look(&source, Depth::Config, &SizeLimits::default()).await.unwrap();
     assert_eq!((found.kind, source.asked()), (ImageKind::Linux, 2));
-    // The pod's own annotation: without the layers nobody knows what crun would start.
+    // The pod's own annotation: without the layers it is unknown what crun would start.
     let annotations = [("module.wasm.image/variant".to_string(), "compat".to_string())].into();
     let pod = Start { annotations: Some(&annotations), ..Start::default() };
     assert!(reason(&program::start(&found, &pod)).contains("`module.wasm.image/variant` is `compat`"));
@@ -972,7 +972,7 @@ async fn crun_annotations_make_the_files_be_read_and_the_files_decide() {
 }
 
 #[tokio::test]
-async fn a_module_for_another_host_is_never_taken_for_one_that_a_pod_can_start() {
+async fn a_module_for_another_host_is_never_startable() {
     for (import, expected) in [
         (r#"(import "env" "proxy_log" (func))"#, "Envoy"),
         (r#"(import "env" "napi_create_object" (func)) (import "wasi" "thread-spawn" (func))"#, "Node-API"),
@@ -989,7 +989,7 @@ async fn a_module_for_another_host_is_never_taken_for_one_that_a_pod_can_start()
 }
 
 #[tokio::test]
-async fn a_config_that_lies_about_its_bytes_is_said_so() {
+async fn a_config_that_contradicts_the_bytes_is_reported() {
     let module = fixtures::http_component();
     let honest = |builder: &mut ImageBuilder| {
         builder.set_config(
@@ -1029,7 +1029,7 @@ async fn a_config_that_lies_about_its_bytes_is_said_so() {
 }
 
 #[tokio::test]
-async fn what_a_module_needs_beyond_wasi_says_which_runtimes_can_start_it() {
+async fn needs_beyond_wasi_decide_which_runtimes_can_start_a_module() {
     use Family::{
         CrunWamr, CrunWasmedge, CrunWasmer, CrunWasmtime, RunwasiWamr, RunwasiWasmedge, RunwasiWasmer,
         RunwasiWasmtime, Spin, YoukiWasmtime,
@@ -1043,7 +1043,7 @@ async fn what_a_module_needs_beyond_wasi_says_which_runtimes_can_start_it() {
         (String::new(), vec![], all.clone()),
         (accept("i32 i32 i32"), vec![], all),
         (accept("i32 i32"), vec![Feature::WasmedgeSockets], vec![RunwasiWasmedge, CrunWasmedge]),
-        // The signature is that of the right import among several.
+        // The signature must be that of the right import among several.
         (
             format!(
                 r#"(import "wasi_snapshot_preview1" "fd_close" (func (param i32) (result i32))) {}"#,
@@ -1086,7 +1086,7 @@ async fn what_a_module_needs_beyond_wasi_says_which_runtimes_can_start_it() {
             .any(|warning| warning.contains("wasmtime shim cannot start"));
         assert_eq!(warned, !features.is_empty(), "{imports}");
     }
-    // Layers are for containerd's shims only, and Spin takes one layer of the artifact that answers HTTP.
+    // Layers work only with containerd's shims, and Spin accepts a one-layer artifact only if it answers HTTP.
     let artifact = facts(&ImageBuilder::wasm_artifact(&fixtures::http_component()).build()).await;
     assert_eq!(runnable_by(&artifact, &started(&artifact, &["/"])), [RunwasiWasmtime, Spin].into());
     let layers = facts(&ImageBuilder::runwasi(&fixtures::http_component(), "a.wasm").build()).await;

@@ -1,5 +1,5 @@
-//! The fast tests, in one program: every stage by itself, the whole way of a review in one process, and the binary as
-//! people call it. Some talk to real programs (`opa`, a registry, `kubectl`), none to a control plane; those are in `live`.
+//! The fast tests, in one program: every stage by itself, whole reviews in one process, and the binary as people call
+//! it. Some use real programs (`opa`, a registry, `kubectl`), none a control plane; those are in `live`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! What a platform team installs: the manifests and the chart are the same objects, every field of the registrations is
-//! there for its reason, the rights are the least, and the configuration is one that the gate takes.
+//! What a platform team installs: manifests and chart are the same objects, every field of the webhook configurations
+//! has its reason, the rights are minimal, and the gate accepts the configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -26,13 +26,13 @@ fn assert_same(left: &Objects, right: &Objects, names: &str) {
     }
 }
 
-// === one installation, two ways ===
+// === one installation in two forms ===
 
 #[test]
 fn the_chart_renders_to_the_objects_of_the_kustomization() {
     let mut manifests = installed();
     assert_same(&manifests, &helm(&["namespace.create=true"]), "kustomize and helm");
-    // Helm itself makes the namespace that it installs into.
+    // Helm creates the namespace itself.
     let namespace = ("Namespace".into(), String::new(), NAMESPACE.into());
     assert!(manifests.remove(&namespace).is_some());
     assert_same(&manifests, &helm(&[]), "kustomize and helm by default");
@@ -87,7 +87,7 @@ fn the_chart_binds_the_right_to_pull_secrets_where_it_is_told_to() {
 }
 
 #[test]
-fn a_certificate_of_ones_own_needs_no_right_to_write_one() {
+fn with_a_certificate_of_its_own_an_installation_has_no_right_to_write_one() {
     let objects = helm(&["certificates.mode=files", "certificates.caBundle=AUTHORITY"]);
     for (name, webhook) in webhooks(&objects) {
         assert_eq!(webhook["clientConfig"]["caBundle"], "QVVUSE9SSVRZ", "{name}");
@@ -95,7 +95,7 @@ fn a_certificate_of_ones_own_needs_no_right_to_write_one() {
     let settings = settings(&objects);
     assert_eq!(settings.file.server.cert_file, Some(PathBuf::from("/run/wasmgate/certs/tls.crt")));
     let roles: Vec<&Key> = objects.keys().filter(|(kind, _, _)| kind.ends_with("Role")).collect();
-    assert_eq!(roles.len(), 2, "what is watched, and what nobody is bound to: {roles:?}");
+    assert_eq!(roles.len(), 2, "what is watched, and what is bound to no account: {roles:?}");
     assert!(of_kind(&objects, "RoleBinding").is_empty());
 }
 
@@ -126,7 +126,7 @@ fn every_value_of_the_chart_is_explained_and_in_its_schema() {
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
 }
 
-// === the registrations ===
+// === the webhook configurations ===
 
 /// Every webhook by name.
 fn webhooks(objects: &Objects) -> BTreeMap<String, Value> {
@@ -137,7 +137,7 @@ fn webhooks(objects: &Objects) -> BTreeMap<String, Value> {
         .collect()
 }
 
-/// What a webhook asks to be sent, one line each.
+/// The requests that a webhook asks for, one per line.
 fn asked(webhook: &Value) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for rule in items(&webhook["rules"]) {
@@ -160,7 +160,7 @@ fn set(lines: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn new_pods_alone_are_changed_and_a_pod_that_came_through_unchanged_is_refused_and_not_lost() {
+fn only_new_pods_are_mutated_and_the_mutating_webhook_fails_open() {
     let all = webhooks(&installed());
     let mutate = &all["mutate.wasmgate.dev"];
     assert_eq!(asked(mutate), set(&["CREATE /v1/pods"]), "everything else of a pod is immutable");
@@ -172,7 +172,7 @@ fn new_pods_alone_are_changed_and_a_pod_that_came_through_unchanged_is_refused_a
 }
 
 #[test]
-fn every_way_to_change_what_a_pod_runs_is_judged() {
+fn every_way_to_change_the_program_of_a_pod_is_judged() {
     let all = webhooks(&installed());
     let validate = &all["validate.wasmgate.dev"];
     let expected = [
@@ -186,7 +186,7 @@ fn every_way_to_change_what_a_pod_runs_is_judged() {
 }
 
 #[test]
-fn every_kind_with_a_pod_template_is_warned_about_and_stopped_by_nothing() {
+fn every_kind_with_a_pod_template_gets_warnings_and_is_never_refused() {
     let all = webhooks(&installed());
     let templates = &all["templates.wasmgate.dev"];
     let kinds = [
@@ -251,9 +251,9 @@ fn a_webhook_is_called_for_the_same_objects_in_every_version_and_answers_in_time
 }
 
 #[test]
-fn only_what_no_user_controls_leaves_a_webhook() {
+fn a_webhook_is_skipped_only_for_what_no_user_controls() {
     for (name, webhook) in webhooks(&installed()) {
-        assert!(webhook.get("objectSelector").is_none(), "{name}: whoever sets labels could leave");
+        assert!(webhook.get("objectSelector").is_none(), "{name}: a label could skip the webhook");
         let selector = &webhook["namespaceSelector"];
         let by_name = json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "NotIn",
             "values": ["kube-system", NAMESPACE]}]});
@@ -264,7 +264,8 @@ fn only_what_no_user_controls_leaves_a_webhook() {
                 !expression.contains("labels") && !expression.contains("wasmgate.dev"),
                 "{name}: {expression}"
             );
-            // An annotation is the user's too: it leaves a pod out only from a node, or else it brings one in.
+            // A user controls annotations too: they exclude a pod only if a node wrote it, and otherwise only include
+            // more.
             let marked = expression.contains("annotations");
             let of_a_node = expression.starts_with("!('system:nodes' in request.userInfo.groups &&");
             let widens = expression.starts_with(
@@ -312,7 +313,7 @@ fn no_right_is_a_wildcard_and_none_reads_secrets_in_the_whole_cluster() {
 }
 
 #[test]
-fn the_gate_reads_what_it_watches_and_writes_what_is_its_own() {
+fn the_gate_may_read_what_it_watches_and_write_its_own_objects() {
     let objects = installed();
     let mut allowed = BTreeSet::new();
     for binding in [of_kind(&objects, "ClusterRoleBinding"), of_kind(&objects, "RoleBinding")].concat() {
@@ -366,7 +367,7 @@ fn pod(objects: &Objects) -> Value {
 }
 
 #[test]
-fn the_configuration_is_one_that_the_program_takes() {
+fn the_program_accepts_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.yaml");
     for objects in [installed(), kustomize("tests/fixtures/manifests/cert-manager")] {
@@ -400,7 +401,7 @@ fn the_cert_manager_component_changes_nothing_but_where_certificates_come_from()
 }
 
 #[test]
-fn certificates_from_files_lie_where_the_secret_is_mounted_and_carry_the_name_that_is_called() {
+fn certificate_files_are_where_the_secret_is_mounted_and_have_the_name_that_is_called() {
     let objects = kustomize("tests/fixtures/manifests/cert-manager");
     let pod = pod(&objects);
     let certificate = object(&objects, "Certificate", "wasmgate");
@@ -425,7 +426,7 @@ fn certificates_from_files_lie_where_the_secret_is_mounted_and_carry_the_name_th
 }
 
 #[test]
-fn a_replica_is_given_the_time_that_an_orderly_end_takes() {
+fn a_replica_has_the_time_for_an_orderly_shutdown() {
     let objects = installed();
     let settings = settings(&objects);
     let grace = Duration::from_secs(pod(&objects)["terminationGracePeriodSeconds"].as_u64().unwrap());
@@ -434,7 +435,7 @@ fn a_replica_is_given_the_time_that_an_orderly_end_takes() {
 }
 
 #[test]
-fn the_gate_writes_only_where_a_volume_is_and_is_asked_where_it_listens() {
+fn the_gate_writes_only_into_volumes_and_is_called_where_it_listens() {
     let objects = installed();
     let file = settings(&objects).file;
     let pod = pod(&objects);
@@ -471,13 +472,13 @@ fn the_largest_images_at_the_same_time_fit_into_the_memory_limit() {
     assert_eq!(container["resources"]["limits"]["memory"], "2Gi");
     let layers = images.concurrent_lookups as u64 * images.limits.layer;
     let caches = images.facts_bytes + images.names_bytes;
-    // What a busy gate was seen to have without either: docs/operations.md, "Size".
+    // Memory of a busy gate besides layers and facts: docs/operations.md, "Size".
     let rest = 192 << 20;
     assert!(layers + caches + rest <= 2 << 30, "{layers} {caches}");
 }
 
 #[test]
-fn the_gate_outlives_a_node_and_an_update() {
+fn the_gate_survives_the_loss_of_a_node_and_an_update() {
     let objects = installed();
     let deployment = &object(&objects, "Deployment", "wasmgate")["spec"];
     assert_eq!(deployment["replicas"], 2);
@@ -500,8 +501,9 @@ fn the_gate_outlives_a_node_and_an_update() {
     );
 }
 
-/// The controls of the level (`kubernetes/website:content/en/docs/concepts/security/pod-security-standards.md`), and a root
-/// file system that nobody writes. The API server's own judgement is below.
+/// The controls of Pod Security's `restricted` level
+/// (`kubernetes/website:content/en/docs/concepts/security/pod-security-standards.md`), and a read-only root file
+/// system. The API server's own judgement is below.
 #[test]
 fn the_gate_keeps_to_the_restricted_level_that_its_namespace_asks_for() {
     let objects = installed();
@@ -526,7 +528,7 @@ fn the_gate_keeps_to_the_restricted_level_that_its_namespace_asks_for() {
 }
 
 #[test]
-fn the_network_policy_lets_the_api_server_in_and_registries_be_asked() {
+fn the_network_policy_admits_the_api_server_and_allows_requests_to_registries() {
     let objects = installed();
     let policy = &object(&objects, "NetworkPolicy", "wasmgate")["spec"];
     assert_eq!(words(&policy["policyTypes"]), BTreeSet::from(["Egress", "Ingress"]));
@@ -540,14 +542,14 @@ fn the_network_policy_lets_the_api_server_in_and_registries_be_asked() {
     for port in items(&policy["egress"]).flat_map(|rule| items(&rule["ports"])) {
         egress.insert(format!("{}/{}", port["port"], text(&port["protocol"])));
     }
-    // DNS, which OpenShift's pods serve on 5353; registries; API servers as kubeadm, minikube and MicroK8s run them.
+    // DNS, which OpenShift's pods serve on 5353; registries; API servers as in kubeadm, minikube and MicroK8s.
     let dns = ["53/UDP", "53/TCP", "5353/UDP", "5353/TCP"];
     let servers = ["443/TCP", "6443/TCP", "8443/TCP", "16443/TCP"];
     assert_eq!(egress, set(&[&dns[..], &servers].concat()));
 }
 
 #[test]
-fn the_image_is_built_by_the_compiler_of_the_manifest_and_runs_as_the_user_of_the_deployment() {
+fn the_image_uses_the_crates_rust_version_and_the_deployments_user() {
     let dockerfile = read("Dockerfile");
     let line = |word: &str| dockerfile.lines().rfind(|line| line.starts_with(word)).unwrap().to_string();
     let user = pod(&installed())["securityContext"]["runAsUser"].to_string();

@@ -1,4 +1,4 @@
-//! What look-ups take: memory that is shared by all of them, and places that one tenant does not keep from another.
+//! Limits on look-ups: memory that all of them share, and slots that one tenant cannot take from another.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::support::web::{Web, never, ok};
 const AMPLE: Duration = Duration::from_mins(1);
 const MIB: usize = 1 << 20;
 
-/// A module of about so many bytes, unlike any other of another number.
+/// A module of about this many bytes, different for each number.
 fn module(number: u8, bytes: usize) -> Vec<u8> {
     let mut module = fixtures::command();
     let mut content = vec![number; bytes];
@@ -32,13 +32,13 @@ fn module(number: u8, bytes: usize) -> Vec<u8> {
     module
 }
 
-/// A layout with so many Spin images of four modules each.
+/// A layout with this many Spin images of four modules each.
 fn spin_images(folder: &Path, images: usize, bytes: usize) {
     let modules: Vec<Vec<u8>> = (0..4).map(|number| module(number, bytes)).collect();
     let modules: Vec<&[u8]> = modules.iter().map(Vec::as_slice).collect();
     for number in 0..images {
         let mut image = ImageBuilder::spin(&fixtures::locked_app(&modules, &json!({})), &modules);
-        // An image of its own, of the same layers.
+        // A different image with the same layers.
         image.set("annotations", json!({"number": number.to_string()}));
         image.build().write_layout(&folder.join(format!("app{number}")), "v1").unwrap();
     }
@@ -65,10 +65,10 @@ async fn look_at_all(inspector: &Inspector, images: usize) -> Vec<Result<ImageKi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn images_with_several_layers_share_the_memory_and_all_end() {
+async fn images_with_several_layers_share_the_memory_and_all_are_read() {
     let folder = tempfile::tempdir().unwrap();
     spin_images(folder.path(), 12, 2 * MIB);
-    // One layer takes twice its size, so that one image alone could take nearly all of it.
+    // A layer takes twice its size, so one image alone could take nearly all of it.
     let memory = 20 * MIB;
     let inspector = Inspector::new(options(folder.path(), memory)).unwrap();
     for outcome in look_at_all(&inspector, 12).await {
@@ -81,7 +81,7 @@ async fn images_with_several_layers_share_the_memory_and_all_end() {
 }
 
 #[tokio::test]
-async fn a_layer_that_takes_more_than_all_of_the_memory_is_refused_with_the_reason() {
+async fn a_layer_that_needs_more_than_the_whole_memory_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     spin_images(folder.path(), 1, 2 * MIB);
     let inspector = Inspector::new(options(folder.path(), 3 * MIB)).unwrap();
@@ -93,7 +93,7 @@ async fn a_layer_that_takes_more_than_all_of_the_memory_is_refused_with_the_reas
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_look_up_that_gets_no_memory_in_time_says_so_and_ends_when_there_is_some() {
+async fn a_look_up_that_waits_too_long_for_memory_is_reported_and_ends_once_there_is_some() {
     let folder = tempfile::tempdir().unwrap();
     spin_images(folder.path(), 1, 2 * MIB);
     let module = module(9, 2 * MIB);
@@ -121,7 +121,7 @@ async fn a_look_up_that_gets_no_memory_in_time_says_so_and_ends_when_there_is_so
     assert!(error.to_string().contains("timed out waiting for memory"), "{error}");
     let error = holds.await.unwrap().unwrap_err();
     assert!(matches!(*error, Error::TimedOut { budget_ms: 4000, .. }), "{error}");
-    // The look-up that waited began a moment later, and may be late itself by now: what was held is there for the next one.
+    // The waiting look-up began a moment later and may have timed out by now; the memory is free for the next one.
     let facts = loop {
         match inspector.inspect(image, Depth::Config, AMPLE).await {
             Err(error) if matches!(*error, Error::TimedOut { .. }) => {
@@ -144,7 +144,7 @@ fn of(namespace: &str) -> Puller {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_of_one_tenant_that_hang_keep_a_registry_from_no_other() {
+async fn hanging_requests_of_one_tenant_do_not_lock_others_out_of_a_registry() {
     let web = Web::start(
         |_, asked| if asked.line.contains("/slow") { never() } else { (404, String::new(), vec![]) },
     );
@@ -181,10 +181,10 @@ async fn requests_of_one_tenant_that_hang_keep_a_registry_from_no_other() {
     assert!(is_answered(&error), "another repository of the same tenant: {error}");
 }
 
-/// Set in the process that looks images up and does nothing else, to the folder that they are in.
+/// Set for a process that only looks images up, to the folder that they are in.
 const ALONE: &str = "WASMGATE_TEST_LOOKUP_FOLDER";
 
-/// The most that this process ever had in memory, in bytes (`proc_pid_status(5)`, `VmHWM`).
+/// The most memory that this process ever had, in bytes (`proc_pid_status(5)`, `VmHWM`).
 fn peak_resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -192,16 +192,16 @@ fn peak_resident() -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_looks_up_large_images_stays_within_its_memory() {
+async fn a_process_that_looks_up_large_images_stays_within_its_memory_limit() {
     const IMAGES: usize = 12;
     const LAYER: usize = 8 * MIB;
     const MEMORY: usize = 64 * MIB;
     let Ok(folder) = std::env::var(ALONE) else {
         let folder = tempfile::tempdir().unwrap();
         spin_images(folder.path(), IMAGES, LAYER);
-        let name = "memory::a_process_that_looks_up_large_images_stays_within_its_memory";
+        let name = "memory::a_process_that_looks_up_large_images_stays_within_its_memory_limit";
         let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
-        // What is freed goes back at once, so that what is measured is what is held and not what glibc keeps for later.
+        // Freed memory is returned at once, so that the measurement shows what is held, not what glibc keeps.
         alone.envs([("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_ARENA_MAX", "1")]);
         let output = alone.args(["--exact", name, "--nocapture"]).env(ALONE, folder.path()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);

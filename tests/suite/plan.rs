@@ -1,5 +1,5 @@
-//! The plan against objects as the API server sends them: what it changes, what it leaves alone, and that a second
-//! round, after the API server's own plug-ins, changes nothing.
+//! The plan on objects as the API server sends them: what it changes, what it leaves alone, and that a second round,
+//! after the API server's own plug-ins, changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ fn go() -> Vec<ModuleFacts> {
     vec![module(1_601_000, 38)]
 }
 
-/// What the image of that name is; everything before the tag counts.
+/// The image of that name; everything before the tag counts.
 fn look_up(image: &str) -> LookupResult {
     let name = image.split([':', '@']).next().unwrap();
     let wasm = |kind, packaging, parts: Vec<ModuleFacts>| {
@@ -121,7 +121,7 @@ impl World {
         plan(raw, &workload, &inspect(&workload), &context)
     }
 
-    /// Plans a pod, and holds every plan to what must be true of all of them.
+    /// Plans a pod, and checks what must be true of every plan.
     fn plan(&self, raw: &Value) -> Plan {
         let plan = self.try_plan(Kind::Pod, raw).unwrap();
         let mut patched = raw.clone();
@@ -167,7 +167,7 @@ fn changed(plan: &Plan) -> &str {
     plan.object["metadata"]["annotations"][CHANGED_ANNOTATION].as_str().unwrap()
 }
 
-// === whom it concerns ===
+// === which objects it concerns ===
 
 #[test]
 fn a_linux_image_under_a_wasm_class_is_pinned_and_nothing_else_is_changed() {
@@ -232,7 +232,7 @@ fn a_wasm_pod_gets_class_affinity_size_and_pin_and_nothing_else_is_in_the_patch(
 }
 
 #[test]
-fn templates_are_planned_where_their_pod_stands_and_carry_no_annotation() {
+fn templates_are_planned_in_place_and_get_no_annotation() {
     let template = json!({ "spec": { "containers": [{ "name": "app", "image": "go-layer:1" }] } });
     let table = [
         (Kind::PodTemplate, json!({ "template": template })),
@@ -278,7 +278,7 @@ fn a_class_that_the_cluster_lacks_is_never_written() {
     assert_eq!(plan.object["spec"].get("affinity"), None);
     assert_eq!(plan.object["spec"]["containers"][0].get("resources"), None);
     warned(&plan, &["RuntimeClass `wasmtime`", "create it"]);
-    // What was judged is what runs, whatever runs it.
+    // What was judged is what runs, whatever runtime runs it.
     assert_eq!(changed(&plan), "image/app");
     let known = World::default().with_class("wasmtime", &[]).plan(&one("go-layer:1"));
     assert_eq!(known.object["spec"]["runtimeClassName"], "wasmtime");
@@ -304,7 +304,7 @@ fn a_class_is_chosen_by_name_then_alias_then_handler_and_by_its_labels() {
     assert_eq!(class(&world), "wasm", "an alias comes before a handler");
     add(&mut world, "wasmtime", "whatever", &[]);
     assert_eq!(class(&world), "wasmtime");
-    // A class that another profile names is not this profile's, whatever its handler.
+    // A class that another profile names does not belong to this profile, whatever its handler.
     add(&mut world, "spin", "wasmtime", &[("pool", "wasm")]);
     world.runtimes.profiles[0].class_labels.insert("pool".into(), "wasm".into());
     assert_eq!(class(&world), "beta");
@@ -345,7 +345,7 @@ fn containers_that_need_different_runtimes_get_none() {
     let plan = World::default().plan(&pod(json!({ "containers": two })));
     assert_eq!(plan.object["spec"].get("runtimeClassName"), None);
     warned(&plan, &["`a` (module) and `b` (spin-app)", "pods of their own"]);
-    // A runtime that runs both is no conflict.
+    // A runtime that runs both resolves the conflict.
     let mut world = World::default();
     world.runtimes.profiles[1].runs.insert(ImageKind::Module);
     let plan = world.plan(&pod(json!({ "containers": two })));
@@ -370,7 +370,7 @@ fn kinds_decide_and_sidecars_image_volumes_and_native_code_do_not() {
 }
 
 #[test]
-fn a_kind_without_a_profile_is_left_where_it_is() {
+fn a_kind_without_a_profile_is_not_placed() {
     let mut world = World::default();
     world.runtimes.placement.remove(&ImageKind::Module);
     let plan = world.plan(&one("go-layer:1"));
@@ -442,7 +442,7 @@ fn the_requirement_is_anded_into_every_term_that_can_match() {
             { "matchFields": [field], "matchExpressions": [linux] },
             { "matchExpressions": [linux, zone] },
             { "matchExpressions": [linux], "matchFields": [field] },
-            // These match no node. A requirement in them would let the pod onto every Linux node.
+            // These terms match no node. With a requirement added they would admit the pod to every Linux node.
             {},
             { "matchExpressions": [], "matchFields": [] },
             null,
@@ -488,7 +488,7 @@ fn an_affinity_without_requirements_gets_one_term_beside_what_is_there() {
 }
 
 #[test]
-fn a_malformed_field_is_named() {
+fn a_malformed_field_is_reported_by_name() {
     let node = |required: Value| json!({ "nodeAffinity": { REQUIRED: required } });
     let fields = json!({ "nodeSelectorTerms": [{ "matchFields": 1 }] });
     let table = [
@@ -536,7 +536,7 @@ fn tolerations_are_appended_unless_the_pod_has_them_or_wider_ones() {
 // === pins ===
 
 #[test]
-fn every_image_that_was_read_is_pinned_as_it_is_written() {
+fn every_image_that_was_read_is_pinned_in_its_own_spelling() {
     let raw = pod(json!({
         "initContainers": [{ "name": "setup", "image": "linux" }],
         "containers": [
@@ -628,7 +628,7 @@ fn sizes_follow_the_table() {
 }
 
 #[test]
-fn a_limit_that_a_person_set_too_low_is_kept_and_said_or_raised_and_said() {
+fn a_limit_that_is_too_low_is_kept_or_raised_with_a_warning() {
     let raw = sized("go-file:1", json!({ "limits": { "memory": "32Mi" } }));
     let kept = World::default().plan(&raw);
     assert_eq!(resources(&kept)["limits"]["memory"], "32Mi");
@@ -641,7 +641,7 @@ fn a_limit_that_a_person_set_too_low_is_kept_and_said_or_raised_and_said() {
 }
 
 #[test]
-fn a_cpu_limit_under_which_compiling_takes_long_is_said() {
+fn a_cpu_limit_that_makes_compiling_slow_causes_a_warning() {
     let low = World::default().plan(&sized("monkey:1", json!({ "limits": { "cpu": 0.1 } })));
     assert_eq!(resources(&low)["limits"]["cpu"], 0.1);
     warned(&low, &["compiles for about 16 CPU seconds", "limit of 100m", "1532m or more"]);
@@ -651,7 +651,7 @@ fn a_cpu_limit_under_which_compiling_takes_long_is_said() {
 }
 
 #[test]
-fn what_the_limit_ranger_filled_in_was_not_chosen() {
+fn a_value_that_the_limit_ranger_filled_in_does_not_count_as_chosen() {
     let with = |annotation: &str| {
         let (requests, limits) =
             (json!({ "cpu": "1", "memory": "256Mi" }), json!({ "cpu": "2", "memory": "512Mi" }));
@@ -661,7 +661,7 @@ fn what_the_limit_ranger_filled_in_was_not_chosen() {
     };
     let both = "cpu, memory request for container app; cpu, memory limit for container app";
     assert_eq!(with(&format!("LimitRanger plugin set: {both}")), "50m/10Mi 200m/32Mi");
-    // The request that a person chose stands, and the limit that nobody chose makes space for it.
+    // The request that a person chose is kept, and the limit, which no person chose, is raised for it.
     let limits = "LimitRanger plugin set: cpu, memory limit for container app";
     assert_eq!(with(limits), "1/256Mi 1000m/256Mi");
     let other =
@@ -735,7 +735,7 @@ fn our_values_stay_inside_the_namespaces_limit_ranges() {
 }
 
 #[test]
-fn a_limit_range_that_no_program_fits_into_is_named() {
+fn a_limit_range_that_is_too_small_for_the_program_is_named() {
     let world = World::default().with_limits(json!([{ "type": "Container", "max": { "memory": "64Mi" } }]));
     let plan = world.plan(&one("go-file:1"));
     assert_eq!(resources(&plan)["limits"]["memory"], "64Mi");
@@ -829,7 +829,7 @@ fn our_values_add_up_to_what_the_namespace_allows_a_pod() {
 }
 
 #[test]
-fn what_leaves_no_way_into_a_pods_limit_range_is_said() {
+fn a_pod_that_cannot_fit_into_its_limit_range_causes_a_warning() {
     let tiny =
         |name: &str, resources: Value| json!({ "name": name, "image": "tiny:1", "resources": resources });
     let wide = tiny("b", json!({ "limits": { "memory": "64Mi" } }));
@@ -851,7 +851,7 @@ fn what_leaves_no_way_into_a_pods_limit_range_is_said() {
 }
 
 #[test]
-fn what_a_clamp_changed_is_quoted_as_it_was_written() {
+fn clamped_values_are_quoted_as_written() {
     for (written, quoted) in
         [(json!("1Gi"), "1Gi"), (json!("1024Mi"), "1024Mi"), (json!(1_073_741_824), "1Gi")]
     {
@@ -928,7 +928,7 @@ fn other_resources_of_the_container_are_left_alone() {
 }
 
 #[test]
-fn a_quantity_that_is_none_is_named_with_its_field() {
+fn an_invalid_quantity_is_reported_with_its_field() {
     let field = "`spec.containers[0].resources.limits.memory` is `lots`";
     let raw = sized("tiny:1", json!({ "limits": { "memory": "lots" } }));
     let error = World::default().try_plan(Kind::Pod, &raw).unwrap_err().to_string();
@@ -946,7 +946,7 @@ fn a_module_of_absurd_size_gets_a_quantity_that_the_api_server_can_read() {
 // === the annotation ===
 
 #[test]
-fn a_forged_annotation_wins_nothing_and_only_sound_entries_stay() {
+fn a_forged_annotation_gains_nothing_and_only_valid_entries_stay() {
     let with = |value: &str, image: &str| {
         let mut raw = one(image);
         raw["metadata"]["annotations"] = json!({ CHANGED_ANNOTATION: value });
@@ -962,8 +962,8 @@ fn a_forged_annotation_wins_nothing_and_only_sound_entries_stay() {
 
 // === the API server between two rounds ===
 
-/// What the API server does to a pod before each call of the webhook, written from its sources and sharing no code
-/// with the plan: defaulting, LimitRanger, RuntimeClass, `DefaultTolerationSeconds`, and respelled quantities.
+/// What the API server does to a pod before each call of the webhook. Written from its sources, and shares no code with
+/// the plan: defaulting, LimitRanger, RuntimeClass, `DefaultTolerationSeconds`, and respelled quantities.
 struct ApiServer<'a> {
     limits: &'a [Value],
     classes: &'a BTreeMap<String, Value>,
@@ -1003,7 +1003,7 @@ impl ApiServer<'_> {
         }
         let mut all = spec["tolerations"].as_array().cloned().unwrap_or_default();
         all.extend(class["tolerations"].as_array().unwrap().clone());
-        // Of two tolerations for one key the one with `Exists` and no effect is wider; the narrower one is dropped.
+        // Of two tolerations for one key, the one with `Exists` and no effect is wider; the narrower one is dropped.
         let wide = |one: &Value| one["operator"] == "Exists" && one.get("effect").is_none();
         let mut merged: Vec<Value> = Vec::new();
         for (index, one) in all.iter().enumerate() {
@@ -1307,7 +1307,7 @@ fn leaves(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
     }
 }
 
-/// Where the plan may replace what stands there: images, sizes of containers, and empty objects that it fills.
+/// Where the plan may replace a value: images, sizes of containers, and empty objects that it fills.
 fn replaceable(path: &str, leaf: &Value) -> bool {
     let container = path.starts_with("/spec/containers/") || path.starts_with("/spec/initContainers/");
     let sized = container && (path.ends_with("/cpu") || path.ends_with("/memory"));
@@ -1352,8 +1352,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn what_a_person_wrote_survives(raw in pods(), (world, _) in worlds()) {
-        // `World::plan` also checks that the patch leads from the one to the other, and that overhead is not written.
+    fn a_persons_values_survive(raw in pods(), (world, _) in worlds()) {
+        // `World::plan` also checks that the patch produces the planned object, and that overhead is not written.
         let plan = world.plan(&raw);
         let mut before = Vec::new();
         leaves(&raw, "", &mut before);
@@ -1399,8 +1399,8 @@ proptest! {
         for one in wasm_containers(&world, &raw, &plan) {
             for name in ["memory", "cpu"] {
                 let pair = |resources| (quantity(resources, "requests", name), quantity(resources, "limits", name));
-                // A LimitRange that fills in a request over the person's limit is the API server's to refuse; where
-                // nothing of ours stands, as under a pod-level size, it stays as it came.
+                // If a LimitRange fills in a request over the person's limit, the API server refuses the pod. If
+                // nothing is ours, as under a pod-level size, it stays as sent.
                 if let (Some(request), Some(limit)) = pair(one.after) {
                     prop_assert!(request <= limit || pair(one.after) == pair(one.before), "{request} > {limit}");
                 }
@@ -1421,7 +1421,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_filled_in_lets_the_program_start(raw in pods(), clamps in any::<bool>()) {
+    fn filled_in_sizes_let_the_program_start(raw in pods(), clamps in any::<bool>()) {
         let world = if clamps { World::clamping() } else { World::default() };
         let mut raw = raw;
         raw["metadata"] = json!({ "name": "orders" });
@@ -1437,7 +1437,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_filled_in_is_inside_the_limit_range(raw in pods(), most in 1_u32..200, clamps in any::<bool>()) {
+    fn filled_in_sizes_are_within_the_limit_range(raw in pods(), most in 1_u32..200, clamps in any::<bool>()) {
         let world = if clamps { World::clamping() } else { World::default() };
         let max = Quantity::from_bytes(i128::from(most) << 20);
         let world = world.with_limits(json!([{ "type": "Container", "max": { "memory": max.memory() } }]));
@@ -1468,7 +1468,7 @@ proptest! {
         raw["spec"].as_object_mut().unwrap().remove("resources");
         let plan = world.plan(&raw);
         let ours = wasm_containers(&world, &raw, &plan);
-        // A pod whose sizes are all a person's is the API server's to refuse.
+        // If all sizes of a pod are a person's, the API server refuses it.
         if !plan.changes.iter().any(|line| line.contains(".resources.")) {
             return Ok(());
         }
@@ -1492,7 +1492,7 @@ proptest! {
     }
 }
 
-/// Memory of one side of all containers and sidecars, and of the pod at its largest.
+/// Memory of one side, summed over all containers and sidecars and for the pod at its largest.
 struct Sum {
     staying: Quantity,
     most: Quantity,

@@ -1,4 +1,4 @@
-//! Policy bundles that the real `opa` compiled, run by the real engine: the good one, and every kind of bad one.
+//! Policy bundles that the real `opa` compiled, in the real engine: the good one, and every kind of bad one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -18,7 +18,7 @@ use wasmgate::policy::{Bundle, Engine, Error, Evaluation, HOST_FUNCTIONS, Limits
 use crate::support::process::{program, root};
 use crate::support::{case, opa};
 
-/// Sources of a bundle that is made for one test.
+/// Sources of a bundle for one test.
 struct Sources {
     rego: String,
     entrypoint: &'static str,
@@ -36,7 +36,7 @@ impl Sources {
         }
     }
 
-    /// The archive that `opa build` makes of them, from an earlier run where nothing has changed.
+    /// The archive that `opa build` makes of them; reused if an earlier run had the same sources.
     fn build(&self) -> PathBuf {
         let manifest = self.manifest.to_string();
         let data = self.data.to_string();
@@ -85,7 +85,7 @@ async fn baseline() -> PolicySet {
     load(vec![Bundle::embedded().unwrap()], GENEROUS).await.unwrap()
 }
 
-/// The only failure of an evaluation that found nothing.
+/// The only failure of an evaluation without findings.
 fn failure(evaluation: &Evaluation) -> &str {
     assert_eq!(evaluation.violations, [], "a failed bundle must not report");
     let [failure] = evaluation.failures.as_slice() else { panic!("{evaluation:?}") };
@@ -125,8 +125,7 @@ fn set(document: &mut Value, pointer: &str, value: Value) {
     *document.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}")) = value;
 }
 
-/// The documents that the tests of the baseline's sources keep for every rule: one that it speaks of, and the nearest
-/// that it does not.
+/// The input documents of the baseline's own tests: for every rule one that violates it, and the nearest that does not.
 fn examples() -> Vec<(String, &'static str, Value)> {
     let mut examples = Vec::new();
     for which in ["refused", "admitted"] {
@@ -140,8 +139,8 @@ fn examples() -> Vec<(String, &'static str, Value)> {
 
 // === The input ===
 
-/// The contract with authors: what Rust writes is what the committed documents show, and those match the schema. Run
-/// with `WASMGATE_WRITE_GOLDEN=1` to write them again after a change that is meant.
+/// The contract with policy authors: the committed documents show what Rust writes, and match the schema. Run with
+/// `WASMGATE_WRITE_GOLDEN=1` to write them again after an intended change.
 #[test]
 fn the_input_is_what_the_golden_documents_and_the_schema_say() {
     for (name, written) in [("admitted", case::admitted()), ("refused", case::refused())] {
@@ -240,7 +239,7 @@ async fn the_compiled_baseline_says_what_the_interpreter_says() {
     }
 }
 
-/// Also shows that no baseline rule reads what its manifest says that none does, such as `input.object`: `policies/lint` looks at every
+/// Also shows that no baseline rule reads what its manifest omits, such as `input.object`: `policies/lint` checks every
 /// reference to the input.
 #[test]
 fn the_committed_baseline_is_what_its_sources_say_and_reads_what_its_manifest_says() {
@@ -295,7 +294,7 @@ async fn a_result_of_another_shape_is_a_failure_and_never_an_admission() {
     }
 }
 
-/// What a rule says of one input must not show in what it says of the next.
+/// A rule's result on one input must not affect the next.
 #[tokio::test]
 async fn after_a_result_of_another_shape_the_next_request_is_clean() {
     let source = r#"
@@ -326,7 +325,7 @@ async fn an_empty_set_admits() {
 
 // === Rules that misbehave ===
 
-/// Loops when the input says so, with little memory.
+/// Loops if the input says so, with little memory.
 const LOOP: &str = r#"
 numbers_to_try := numbers.range(1, 2000)
 
@@ -343,9 +342,9 @@ violations contains {"rule": "loop", "message": "m"} if {
 violations contains {"rule": "fine", "message": "m"} if not input.loop
 "#;
 
-/// Little fuel and all the time in the world.
+/// Little fuel, and ample time.
 const BRIEF: Limits = Limits { fuel: 20_000_000, ..GENEROUS };
-/// More fuel than there is time for.
+/// More fuel than fits into the time.
 const LATE: Limits = Limits { fuel: u64::MAX, time: Duration::from_millis(50), ..GENEROUS };
 
 #[tokio::test]
@@ -362,7 +361,7 @@ async fn a_rule_that_never_ends_is_stopped_and_the_next_request_is_clean() {
 }
 
 #[tokio::test]
-async fn what_has_fuel_left_ends_with_its_time_and_no_rule_is_blamed() {
+async fn an_evaluation_with_fuel_left_ends_with_its_time_and_no_rule_is_blamed() {
     let set = rules(LOOP, LATE).await;
     let evaluation = set.evaluate(&json!({"loop": true})).await;
     assert!(
@@ -373,7 +372,7 @@ async fn what_has_fuel_left_ends_with_its_time_and_no_rule_is_blamed() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_long_rule_does_not_run_on_the_threads_that_answer() {
+async fn a_long_rule_does_not_block_the_threads_that_answer() {
     let set = rules(LOOP, Limits { fuel: u64::MAX, ..GENEROUS }).await;
     let ticks = async {
         for _ in 0..5 {
@@ -386,12 +385,12 @@ async fn a_long_rule_does_not_run_on_the_threads_that_answer() {
         evaluation = set.evaluate(&input) => panic!("the ticks must be first: {evaluation:?}"),
         () = ticks => {}
     }
-    // The evaluation was dropped half-way; its instance must not be used again.
+    // The evaluation was dropped half-way; its instance must not be reused.
     assert_eq!(rules_of(&set.evaluate(&json!({"loop": false})).await), ["fine"]);
 }
 
 #[tokio::test]
-async fn a_bundle_that_never_ends_does_not_silence_the_others() {
+async fn a_bundle_that_never_ends_does_not_hide_the_violations_of_others() {
     let bundles = vec![Sources::new(LOOP).bundle("loop"), Bundle::embedded().unwrap()];
     let set = load(bundles, BRIEF).await.unwrap();
     let mut input = sample();
@@ -409,7 +408,7 @@ fn set_runtime_to_spin(input: &mut Value) {
 }
 
 #[tokio::test]
-async fn more_evaluations_than_may_be_under_way_wait_no_longer_than_the_limit() {
+async fn evaluations_above_the_limit_wait_no_longer_than_the_time_limit() {
     let set = Arc::new(rules(LOOP, LATE).await);
     let evaluations: Vec<_> = (0..64)
         .map(|_| {
@@ -427,8 +426,8 @@ async fn more_evaluations_than_may_be_under_way_wait_no_longer_than_the_limit() 
 }
 
 #[tokio::test]
-async fn the_rule_that_never_ends_is_named_among_others_also_where_it_does_so_in_a_helper() {
-    // It only compares: adding numbers up would allocate, and end at the limit on memory on some machines.
+async fn the_rule_that_never_ends_is_named_even_if_it_loops_in_a_helper() {
+    // It only compares: adding numbers up would allocate, and might end at the memory limit instead.
     let source = r#"
 violations contains {"rule": "first", "message": "m"} if input.first
 
@@ -465,7 +464,7 @@ endless(_) if {
         failure(&evaluation).ends_with("it needs more than 20000000 of fuel, in rule `third`"),
         "{evaluation:?}"
     );
-    // The name is not written out, so nobody knows which rule it will be.
+    // The name is computed, so it is unknown which rule it will be.
     let evaluation = set.evaluate(&json!({"first": true, "second": ["c"]})).await;
     assert!(failure(&evaluation).ends_with("it needs more than 20000000 of fuel"), "{evaluation:?}");
 }
@@ -493,7 +492,7 @@ async fn a_rule_that_allocates_without_end_is_stopped_and_the_next_request_is_cl
 }
 
 #[tokio::test]
-async fn an_instance_that_has_grown_fat_is_not_kept() {
+async fn an_instance_whose_memory_has_grown_is_not_reused() {
     let set = rules(ALLOCATE, GENEROUS).await;
     let lean = set.memory_bytes();
     assert!(lean > 0);
@@ -512,7 +511,7 @@ async fn input_larger_than_the_memory_limit_is_a_failure() {
     assert_eq!(rules_of(&set.evaluate(&json!({"a": "x"})).await), ["r"]);
 }
 
-/// A pod whose own facts are larger than most: a container with so many bytes of them.
+/// A pod with unusually large facts: a container with this many bytes of them.
 fn large(bytes: usize) -> Value {
     let mut input = sample();
     let padding: Vec<String> = (0..bytes / 100).map(|i| format!("{i:098}")).collect();
@@ -521,7 +520,7 @@ fn large(bytes: usize) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_reviews_side_by_side_fail_neither_themselves_nor_a_small_one() {
+async fn concurrent_large_reviews_fail_neither_themselves_nor_a_small_one() {
     let limits = Limits { fuel: Limits::default().fuel, ..GENEROUS };
     let set = Arc::new(load(vec![Bundle::embedded().unwrap()], limits).await.unwrap());
     let evaluate = |input: Value| {
@@ -530,7 +529,7 @@ async fn large_reviews_side_by_side_fail_neither_themselves_nor_a_small_one() {
     };
     let reviews: Vec<_> = (0..16).map(|_| evaluate(large(700 << 10))).collect();
     let (mut left, mut small) = (FuturesUnordered::from_iter(reviews), 0);
-    // Small ones are answered, one after the other, while the large ones wait for each other.
+    // Small ones are answered one after the other, while the large ones wait for each other.
     loop {
         assert_eq!(set.evaluate(&sample()).await, Evaluation::default());
         small += 1;
@@ -544,7 +543,7 @@ async fn large_reviews_side_by_side_fail_neither_themselves_nor_a_small_one() {
 }
 
 #[tokio::test]
-async fn limits_under_which_nothing_could_be_evaluated_are_refused() {
+async fn limits_that_allow_no_evaluation_are_refused() {
     for (limits, field) in [
         (Limits { fuel: 0, ..GENEROUS }, "policies.fuelLimit"),
         (Limits { time: Duration::ZERO, ..GENEROUS }, "policies.timeLimit"),
@@ -610,7 +609,8 @@ async fn a_built_in_that_panics_is_a_failure_and_the_next_request_is_clean() {
     }
 }
 
-/// Every function that the gate says it supplies, with arguments; the random and the current have a test of their own.
+/// Every function that the gate claims to supply, with arguments. Those of time and randomness have a test of their
+/// own.
 const CALLS: &[(&str, &str)] = &[
     ("base64url.encode_no_pad", r#"base64url.encode_no_pad("a?>")"#),
     ("crypto.hmac.md5", r#"crypto.hmac.md5("a", "key")"#),
@@ -634,7 +634,7 @@ const CALLS: &[(&str, &str)] = &[
     ("urlquery.decode_object", r#"urlquery.decode_object("a=1&a=2&b=3")"#),
 ];
 
-/// The result that a violation carries as JSON, which may be spelled in more than one way.
+/// The result of a built-in as a violation carries it: JSON, which may be spelled in more than one way.
 fn decoded(violation: Violation) -> (String, Value) {
     (violation.rule, serde_json::from_str(&violation.message).unwrap())
 }
@@ -670,7 +670,7 @@ async fn sprintf_verbs_of_go_are_a_failure() {
 }
 
 #[tokio::test]
-async fn time_and_chance_stay_the_same_within_one_evaluation() {
+async fn time_and_randomness_are_constant_within_one_evaluation() {
     let source = r#"
 now := time.now_ns()
 
@@ -685,7 +685,7 @@ violations contains {"rule": "now", "message": "m"} if {
 }
 
 #[tokio::test]
-async fn built_ins_that_the_host_lacks_are_refused_when_the_bundle_is_loaded_and_all_named() {
+async fn missing_built_ins_are_all_named_when_the_bundle_is_loaded() {
     let source = r#"
 violations contains {"rule": "r", "message": "m"} if {
 	http.send({"method": "get", "url": "http://example.com"}).status_code == 200
@@ -775,7 +775,7 @@ fn tar_gz(files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o600);
-        // Absolute names, as opa writes them, are not for the safe interface.
+        // The safe interface refuses absolute names, which opa writes.
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_cksum();
         archive.append(&header, *bytes).unwrap();
@@ -790,7 +790,7 @@ fn refused(files: &[(&str, &[u8])]) -> String {
 const WASM: &[u8] = b"\0asm\x01\0\0\0";
 
 #[test]
-fn archives_that_are_not_bundles_are_refused_with_what_to_do() {
+fn archives_that_are_not_bundles_are_refused_with_advice() {
     let garbage = Bundle::from_tar_gz("test", b"not gzip at all").unwrap_err();
     assert!(matches!(garbage, Error::UnpackBundle { .. }), "{garbage}");
     assert!(garbage.to_string().contains("expected a `.tar.gz` as `opa build` writes it"), "{garbage}");
@@ -839,7 +839,7 @@ fn a_gzip_bomb_is_refused_before_it_fills_the_memory() {
 }
 
 #[tokio::test]
-async fn modules_that_are_not_policies_are_refused_with_what_to_do() {
+async fn modules_that_are_not_policies_are_refused_with_advice() {
     let load_wasm = async |wasm: &[u8]| {
         let bundle =
             Bundle::from_tar_gz("test", &tar_gz(&[("/policy.wasm", wasm), ("/data.json", b"{}")])).unwrap();
@@ -873,7 +873,7 @@ async fn modules_that_are_not_policies_are_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_bundle_without_the_entry_point_is_refused_with_those_that_it_has() {
+async fn a_bundle_without_the_entry_point_is_refused_with_the_ones_that_it_has() {
     let mut sources = Sources::new("allow := true");
     sources.entrypoint = "wasmgate/allow";
     let error = load(vec![sources.bundle("test")], GENEROUS).await.unwrap_err();
@@ -893,7 +893,7 @@ async fn two_bundles_of_one_name_are_refused() {
 }
 
 #[test]
-fn a_folder_whose_data_lies_deeper_is_refused_and_a_mounted_config_map_is_not() {
+fn a_folder_with_data_in_subfolders_is_refused_and_a_mounted_config_map_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let write = |path: &str| {
         let path = folder.path().join(path);

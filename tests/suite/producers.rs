@@ -1,5 +1,5 @@
-//! Binaries that real compilers and toolchains made: each is named for what it is, and one that no WASI runtime can
-//! start is never taken for one that can. What `tests/fixtures/producers/fetch` could not bring is skipped with a note.
+//! Binaries from real compilers and toolchains: each is recognised, and one that no WASI runtime can start is never
+//! taken for one that can. What `tests/fixtures/producers/fetch` could not download is skipped with a note.
 
 use std::collections::BTreeSet;
 
@@ -52,7 +52,7 @@ fn go_commands_reactors_and_browser_programs_are_told_apart() {
 }
 
 #[test]
-fn a_program_that_esbuild_ships_for_javascript_is_no_wasi_program() {
+fn the_program_that_esbuild_ships_for_javascript_is_not_a_wasi_program() {
     let Some(bytes) = produced("esbuild") else { return };
     let facts = read(&bytes);
     assert_eq!(interfaces(&facts), ["gojs"]);
@@ -60,7 +60,7 @@ fn a_program_that_esbuild_ships_for_javascript_is_no_wasi_program() {
 }
 
 #[test]
-fn emscripten_and_wasm_bindgen_modules_are_no_wasi_programs() {
+fn emscripten_and_wasm_bindgen_modules_are_not_wasi_programs() {
     for (name, expected) in [("sqljs", "Emscripten"), ("rollup", "wasm-bindgen")] {
         let Some(bytes) = produced(name) else { continue };
         let facts = read(&bytes);
@@ -69,7 +69,7 @@ fn emscripten_and_wasm_bindgen_modules_are_no_wasi_programs() {
 }
 
 #[test]
-fn node_add_ons_with_threads_are_no_wasi_programs_though_they_import_wasi() {
+fn node_add_ons_with_threads_are_not_wasi_programs_although_they_import_wasi() {
     for name in ["crc32", "tailwind"] {
         let Some(bytes) = produced(name) else { continue };
         let facts = read(&bytes);
@@ -83,7 +83,7 @@ fn node_add_ons_with_threads_are_no_wasi_programs_though_they_import_wasi() {
 }
 
 #[test]
-fn a_program_for_the_first_snapshot_of_wasi_says_so() {
+fn a_program_for_the_first_snapshot_of_wasi_is_recognised() {
     let Some(bytes) = produced("cowsay") else { return };
     let facts = read(&bytes);
     assert_eq!(interfaces(&facts), ["wasi_unstable"]);
@@ -114,7 +114,7 @@ fn a_program_that_clang_made_imports_what_its_libc_uses() {
 }
 
 #[test]
-fn an_interpreters_component_can_call_all_that_its_library_can() {
+fn an_interpreters_component_can_call_everything_that_its_library_can() {
     let Some(bytes) = produced("python") else { return };
     assert!(bytes.len() > 10 << 20);
     let facts = read(&bytes);
@@ -122,7 +122,7 @@ fn an_interpreters_component_can_call_all_that_its_library_can() {
     assert!(functions(&facts, "wasi:filesystem/types@0.2").contains(&"[method]descriptor.open-at"));
     assert!(functions(&facts, "wasi:sockets/tcp@0.2").contains(&"[method]tcp-socket.start-connect"));
     assert!(interfaces(&facts).iter().any(|name| name.starts_with("wasi:cli/environment@0.2")));
-    // Its world exports a function, not `wasi:cli/run`: only an entry point that names it starts it.
+    // Its world exports a function, not `wasi:cli/run`, so it starts only by an entry point that names the function.
     assert!(facts.exports.contains("run"), "{:?}", facts.exports);
     assert!(refusal(&facts).contains("`run`"), "{}", refusal(&facts));
     assert_eq!(kind::of(&facts, Some("run")), Ok(ImageKind::Component));
@@ -133,7 +133,7 @@ fn an_interpreters_component_can_call_all_that_its_library_can() {
 }
 
 #[test]
-fn what_carries_no_interpreter_is_never_said_to_however_large_it_is() {
+fn a_program_without_an_interpreter_is_never_taken_for_one_however_large() {
     for name in
         ["esbuild", "sqljs", "rollup", "crc32", "tailwind", "cowsay", "adapter", "yosys", "runwasi", "clang"]
     {
@@ -165,7 +165,7 @@ fn runwasis_own_test_component_is_a_command_that_opens_no_files() {
 }
 
 #[test]
-fn the_adapter_alone_is_no_program() {
+fn the_adapter_alone_is_not_a_program() {
     let Some(bytes) = produced("adapter") else { return };
     let facts = read(&bytes);
     assert_eq!(facts.format, WasmFormat::Module);

@@ -1,4 +1,4 @@
-//! An API server that fails: what is written then, and above all what is not.
+//! An API server that fails: what the gate still writes, and above all what it does not.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ fn status(code: u16, reason: &str) -> Said {
     answer(code, &body)
 }
 
-/// A registration against a fake, which ends when it is dropped.
+/// A registration against a fake API server; it ends when dropped.
 fn start(web: &Web, folder: &Path, webhooks: &Value) -> Registration {
     let mut config = Config::new(format!("http://{}", web.host).parse().unwrap());
     config.default_retry = false;
@@ -47,7 +47,7 @@ fn written(web: &Web, what: &str) -> Vec<Asked> {
     web.asked().into_iter().filter(writes).collect()
 }
 
-/// A Lease that keeps its holder as long as the fake is told so, written over the version that was seen.
+/// A Lease that another holder keeps renewing while the fake is told so, always over the latest version.
 #[derive(Default)]
 struct Leases(Mutex<Option<(u64, Value)>>);
 
@@ -74,8 +74,8 @@ fn is_lease(asked: &Asked) -> bool {
 }
 
 #[tokio::test]
-async fn who_does_not_lead_writes_nothing() {
-    // Renewed before every look, by somebody else.
+async fn a_replica_that_does_not_lead_writes_nothing() {
+    // Another holder renews before every look.
     let web = Web::start(|number, asked| {
         if is_lease(asked) {
             let metadata = json!({"name": "wasmgate", "resourceVersion": number.to_string()});
@@ -95,7 +95,8 @@ async fn who_does_not_lead_writes_nothing() {
 
 #[tokio::test]
 async fn a_leader_that_cannot_renew_stops_writing_before_its_lease_ends() {
-    // The Lease is given once; every renewal fails. The Secret cannot be written either, so the writer tries on.
+    // The Lease is granted once, and every renewal fails. The Secret cannot be written either, so the writer keeps
+    // trying.
     let leases = Leases::default();
     let start_of_all = Instant::now();
     let times = Arc::new(Mutex::new(Vec::new()));
@@ -116,7 +117,7 @@ async fn a_leader_that_cannot_renew_stops_writing_before_its_lease_ends() {
     registration.close().await;
     let times = times.lock().unwrap().clone();
     assert!(!times.is_empty(), "it led, and wrote");
-    // The term is two seconds, and 4/3 s of it are for writing; the bound of this test is the term of the Lease.
+    // The term is two seconds, and the gate may write for 4/3 s of it; the bound of this test is the whole term.
     let first = times[0];
     assert!(times.iter().all(|time| *time < first + Duration::from_secs(2)), "{times:?}");
     let made = web.asked().iter().filter(|asked| is_lease(asked) && asked.line.starts_with("POST")).count();
@@ -143,8 +144,8 @@ async fn half_a_secret_is_never_served() {
 }
 
 #[tokio::test]
-async fn a_secret_that_somebody_else_made_first_is_taken_and_not_written_again() {
-    // The first write meets the other's; what the other wrote is what would have been written.
+async fn a_secret_that_another_replica_made_first_is_used_and_not_overwritten() {
+    // The first write conflicts with another replica's, which wrote what this one would have written.
     let leases = Leases::default();
     let secret: Mutex<Option<Value>> = Mutex::default();
     let web = Web::start(move |_, asked| {
@@ -170,7 +171,7 @@ async fn a_secret_that_somebody_else_made_first_is_taken_and_not_written_again()
 }
 
 #[tokio::test]
-async fn a_configuration_that_is_not_there_is_not_made() {
+async fn a_missing_webhook_configuration_is_not_created() {
     let leases = Leases::default();
     let secret: Mutex<Option<Value>> = Mutex::default();
     let web = Web::start(move |_, asked| {

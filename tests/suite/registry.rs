@@ -1,4 +1,4 @@
-//! Images out of a real registry, out of layouts that real tools wrote, and out of servers that go wrong.
+//! Images from a real registry, from layouts that real tools wrote, and from servers that fail.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,7 +35,7 @@ use crate::support::web::{Asked, Names, Web, bearer, last, ok, redirect};
 const LIMIT: u64 = 4 << 20;
 const AMPLE: Duration = Duration::from_secs(20);
 
-/// A Linux image of one layer with one file in it: blobs and manifest.
+/// A Linux image with one layer that has one file: its blobs and its manifest.
 struct LinuxImage {
     config: Vec<u8>,
     layer: Vec<u8>,
@@ -74,7 +74,7 @@ async fn push_linux(registry: &Registry, rest: &str, entrypoint: &str) -> String
     registry.push(rest, &[&image.config, &image.layer], &image.manifest, OCI_MANIFEST).await
 }
 
-/// Pushes a module in the shape of the CNCF Wasm OCI artifact with `oras`, as wkg's users do by hand.
+/// Pushes a module as a CNCF Wasm OCI artifact with `oras`, as wkg's users do by hand.
 fn push_artifact(registry: &Registry, rest: &str) {
     let folder = tempfile::tempdir().unwrap();
     let module = wat::parse_str(
@@ -92,7 +92,7 @@ fn push_artifact(registry: &Registry, rest: &str) {
     registry.oras(folder.path(), &arguments);
 }
 
-/// Options that let the test's own registries be asked, and whose times no test waits for.
+/// Options that allow the tests' own registries, with times that no test waits for.
 fn options(host: &str) -> LookupOptions {
     LookupOptions {
         registries: GuardOptions {
@@ -104,7 +104,7 @@ fn options(host: &str) -> LookupOptions {
     }
 }
 
-/// The same for servers that go wrong.
+/// The same for servers that fail.
 fn impatient(host: &str) -> LookupOptions {
     LookupOptions {
         connect_timeout: Duration::from_secs(2),
@@ -171,14 +171,14 @@ async fn limits_hold_against_a_real_registry() {
     assert!(error.to_string().contains("the manifest of") && error.to_string().contains("limit of 10 bytes"));
     let error = source.blob(&name, &descriptor(&image.layer), 10).await.unwrap_err();
     assert!(error.to_string().contains("larger than the limit of 10 bytes"), "{error}");
-    // The descriptor's claim is small, the blob is not.
+    // The descriptor states a small size, but the blob is large.
     let claim = Descriptor { size: 1, ..descriptor(&image.layer) };
     let error = source.blob(&name, &claim, LIMIT).await.unwrap_err();
     assert!(error.to_string().contains("more than the 1 bytes that its descriptor says"), "{error}");
 }
 
 #[tokio::test]
-async fn a_blob_is_not_read_further_than_its_descriptor_says() {
+async fn a_blob_is_not_read_beyond_its_descriptors_size() {
     const REAL: usize = 128 << 20;
     for announced in [true, false] {
         let server = Server::start(Fault::Large { bytes: REAL, announced }).await;
@@ -187,20 +187,20 @@ async fn a_blob_is_not_read_further_than_its_descriptor_says() {
         let source = source(&options(&server.host));
         let error = source.blob(&name, &claim, 2 * REAL as u64).await.unwrap_err();
         assert!(error.to_string().contains("more than the 60 bytes that its descriptor says"), "{error}");
-        // The kernel's buffers take some of it before the server sees that the connection was closed.
+        // The kernel buffers some of it before the server notices that the connection was closed.
         assert!(server.sent() < REAL / 4, "{} of {REAL} bytes were sent", server.sent());
     }
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_to_be_missing() {
+async fn a_missing_image_is_reported_as_missing() {
     let registry = Registry::start();
     push_linux(&registry, "app:v1", "/bin/app").await;
     let inspector = inspector(&registry.host);
     let error = inspect(&inspector, &registry.image("app:v2")).await.unwrap_err();
     assert!(matches!(error, lookup::Error::Fetch(Error::FindImage { .. })), "{error}");
     assert!(error.to_string().contains("the tag `v2`"), "{error}");
-    let error = inspect(&inspector, &registry.image("nobody/nothing:v1")).await.unwrap_err();
+    let error = inspect(&inspector, &registry.image("no/thing:v1")).await.unwrap_err();
     assert!(matches!(error, lookup::Error::Fetch(Error::FindImage { .. })), "{error}");
     let absent = descriptor(b"never pushed");
     let name = reference(&registry.image("app:v1"));
@@ -287,7 +287,7 @@ async fn a_layout_answers_the_inspector_in_place_of_its_registry() {
 async fn a_moved_tag_is_new_facts_once_its_time_is_over() {
     let registry = Registry::start();
     let first = push_linux(&registry, "app:v1", "/bin/first").await;
-    // A push may take any time, so one remembers for longer than every test, and one for no time at all.
+    // A push may take any time, so one gate remembers for longer than any test, and one not at all.
     let lasting = |tag_ttl| Inspector::new(LookupOptions { tag_ttl, ..options(&registry.host) }).unwrap();
     let (long, short) = (lasting(Duration::from_hours(1)), lasting(Duration::from_millis(1)));
     let image = registry.image("app:v1");
@@ -303,7 +303,7 @@ async fn a_moved_tag_is_new_facts_once_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_stopped_registry_leaves_known_tags_standing_and_new_images_fail_in_time() {
+async fn with_a_stopped_registry_known_tags_stay_valid_and_new_images_fail_in_time() {
     let mut registry = Registry::start();
     let pushed = push_linux(&registry, "app:v1", "/bin/app").await;
     let options = LookupOptions { tag_ttl: Duration::from_millis(50), ..options(&registry.host) };
@@ -335,7 +335,7 @@ async fn an_image_that_was_deleted_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_thousand_reviews_of_one_new_image_are_one_look_up() {
+async fn a_thousand_reviews_of_one_new_image_share_one_look_up() {
     let registry = Registry::start();
     let pushed = push_linux(&registry, "app:v1", "/bin/app").await;
     let inspector = Arc::new(inspector(&registry.host));
@@ -389,7 +389,7 @@ async fn credentials_and_cas_open_a_closed_registry() {
     let message = fails(Some(wrong), open.ca_files.clone()).await;
     assert!(message.contains("refused the credentials (401)"), "{message}");
     assert!(!message.contains("not-the-password"), "{message}");
-    let elsewhere = docker_config(folder.path(), "other.test", "for-somebody-else");
+    let elsewhere = docker_config(folder.path(), "other.test", "for-another-registry");
     let message = fails(Some(elsewhere), open.ca_files.clone()).await;
     assert!(message.contains("wants credentials (401)"), "{message}");
     let message = fails(open.docker_config.clone(), Vec::new()).await;
@@ -409,8 +409,8 @@ async fn the_wrong_protocol_is_named() {
     assert!(error.contains("does not speak TLS; add it to `insecure`"), "{error}");
 }
 
-/// What an asker with this budget gets from a server with this fault. That it hears of it at all is a bound: the server
-/// never ends what it does not end by itself.
+/// What a caller with this budget gets from a server with this fault. That it gets an answer at all proves the bound,
+/// because the server never ends by itself.
 async fn suffer(fault: Fault, budget: Duration) -> lookup::Error {
     let server = Server::start(fault.clone()).await;
     let inspector = Inspector::new(impatient(&server.host)).unwrap();
@@ -444,13 +444,13 @@ async fn every_fault_is_a_clear_error_within_the_budget() {
 }
 
 #[tokio::test]
-async fn an_asker_without_time_leaves_and_the_look_up_ends_by_itself() {
+async fn a_caller_without_time_leaves_and_the_look_up_ends_by_itself() {
     let error = suffer(Fault::Stall, Duration::from_millis(100)).await;
     assert!(matches!(error, lookup::Error::TimedOut { budget_ms: 100, .. }), "{error}");
 }
 
 #[tokio::test]
-async fn who_has_nothing_to_do_with_wasm_does_not_wait_for_a_registry_that_hangs() {
+async fn a_pod_that_has_nothing_to_do_with_wasm_does_not_wait_for_a_hanging_registry() {
     let breaker = BreakerOptions {
         suspect_after: Duration::from_millis(400),
         patience: Duration::from_millis(100),
@@ -483,7 +483,7 @@ async fn who_has_nothing_to_do_with_wasm_does_not_wait_for_a_registry_that_hangs
 }
 
 #[tokio::test]
-async fn a_registry_that_hangs_does_not_keep_others_waiting() {
+async fn a_hanging_registry_does_not_delay_other_registries() {
     let server = Server::start(Fault::Stall).await;
     let web = Web::start(|_, _| (404, String::new(), Vec::new())).await;
     let mut options = options(&server.host);
@@ -505,7 +505,7 @@ async fn a_registry_that_hangs_does_not_keep_others_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registry_that_is_only_slow_is_waited_for() {
+async fn a_slow_registry_gets_the_whole_budget() {
     let pause = Duration::from_millis(600);
     let web = Web::start(move |_, _| {
         std::thread::sleep(pause);
@@ -524,7 +524,7 @@ async fn a_registry_that_is_only_slow_is_waited_for() {
 }
 
 #[tokio::test]
-async fn bytes_with_another_digest_are_never_handed_out() {
+async fn bytes_with_another_digest_are_never_returned() {
     let body = b"{\"schemaVersion\":2}".to_vec();
     let server = Server::start(Fault::Body(body.clone())).await;
     let source = source(&options(&server.host));
@@ -559,7 +559,8 @@ async fn faults_in_the_middle_of_a_blob_are_errors_of_that_blob() {
 
 // === Other hosts: redirects, name servers, token services ===
 
-/// A registry that resolves names by this server. Everything is plain HTTP, since hosts named here are `insecure`.
+/// A registry whose names this server resolves. Everything is plain HTTP, since the hosts in these tests are
+/// `insecure`.
 fn guarded(allow: &[&str], insecure: &[&str], names: Arc<Names>) -> RegistrySource {
     guarded_with(allow, insecure, names, &RegistryOptions::default())
 }
@@ -596,8 +597,8 @@ async fn a_name_that_resolves_to_a_private_address_is_never_connected_to() {
 
 #[tokio::test]
 async fn a_name_server_that_answers_differently_later_gains_nothing() {
-    // Nobody resolves a name but the connection itself, so there is no earlier answer to be trusted. The first
-    // connection to a public address that does not answer is followed by one to loopback.
+    // Names are resolved only when a connection is opened, so no earlier answer is trusted. The first connection goes
+    // to a public address that does not answer, and the next one would go to loopback.
     let web = Web::start(|_, _| ok("{}")).await;
     let host = format!("rebind.example:{}", web.port);
     let names = Names::new(&[("rebind.example", &["198.51.100.1", "127.0.0.1"])]);
@@ -613,18 +614,18 @@ async fn a_name_server_that_answers_differently_later_gains_nothing() {
     assert!(web.asked().is_empty());
 }
 
-/// Addresses of the machine in a namespace: a public one, and the ones that an attacker would like to reach.
+/// Addresses of the machine in a namespace: a public one, and those that an attacker would like to reach.
 const PUBLIC: &str = "198.51.100.1";
 const METADATA: &str = "169.254.169.254";
 const PRIVATE: &[&str] = &["127.0.0.1", METADATA, "10.96.0.1", "fd00::1", "::1"];
 const MACHINE: &[&str] = &["198.51.100.1/32", "169.254.169.254/32", "10.96.0.1/32", "fd00::1/128"];
 
-/// Where connections came in that asked for something.
+/// The addresses at which requests arrived.
 fn places(asked: &[Asked]) -> Vec<String> {
     asked.iter().map(|asked| asked.at.to_string()).collect()
 }
 
-/// A source as the gate makes it: the operating system resolves its names.
+/// A source as in the gate, with the operating system's resolver.
 fn as_in_production(insecure: &[&str]) -> RegistrySource {
     let guard =
         GuardOptions { insecure: insecure.iter().map(ToString::to_string).collect(), ..Default::default() };
@@ -633,8 +634,8 @@ fn as_in_production(insecure: &[&str]) -> RegistrySource {
 }
 
 #[tokio::test]
-async fn through_a_real_name_server_what_is_connected_to_is_what_was_judged() {
-    if !inside("registry::through_a_real_name_server_what_is_connected_to_is_what_was_judged", MACHINE) {
+async fn with_a_real_name_server_only_judged_addresses_are_connected_to() {
+    if !inside("registry::with_a_real_name_server_only_judged_addresses_are_connected_to", MACHINE) {
         return;
     }
     let web = Web::start_at("[::]:0", |_, _| last(ok("{}"))).await;
@@ -660,15 +661,15 @@ async fn through_a_real_name_server_what_is_connected_to_is_what_was_judged() {
 }
 
 #[tokio::test]
-async fn through_a_real_name_server_a_private_address_among_public_ones_is_never_tried() {
+async fn with_a_real_name_server_a_private_address_among_public_ones_is_never_tried() {
     if !inside(
-        "registry::through_a_real_name_server_a_private_address_among_public_ones_is_never_tried",
+        "registry::with_a_real_name_server_a_private_address_among_public_ones_is_never_tried",
         MACHINE,
     ) {
         return;
     }
     let web = Web::start_at("[::]:0", |_, _| last(ok("{}"))).await;
-    // Nothing leads to the public one, so a client that tries what comes next would arrive.
+    // Nothing leads to the public one, so a client that tried the next address would get through.
     let _dns = Dns::start(&[("mixed.example", &[&["198.51.100.99", "127.0.0.1", METADATA, "fd00::1"]])]);
     let host = format!("mixed.example:{}", web.port);
     let error = manifest_error(&as_in_production(&[&host]), &format!("{host}/a:1")).await;
@@ -677,11 +678,8 @@ async fn through_a_real_name_server_a_private_address_among_public_ones_is_never
 }
 
 #[tokio::test]
-async fn through_a_real_name_server_a_redirect_and_a_token_service_are_judged_again() {
-    if !inside(
-        "registry::through_a_real_name_server_a_redirect_and_a_token_service_are_judged_again",
-        MACHINE,
-    ) {
+async fn with_a_real_name_server_redirects_and_token_services_are_judged_too() {
+    if !inside("registry::with_a_real_name_server_redirects_and_token_services_are_judged_too", MACHINE) {
         return;
     }
     let web = Web::start_at("[::]:0", |_, asked| {
@@ -704,7 +702,7 @@ async fn through_a_real_name_server_a_redirect_and_a_token_service_are_judged_ag
     let source = as_in_production(&insecure);
     let to = |host: &str| format!("{host}_{}", web.port);
     let ask = |host: &str, what: &str, to: String| reference(&format!("{host}/{what}/a:{to}"));
-    // An image's tag says where to; a first look shows that a public place is followed to.
+    // The tag says where to redirect; a first look-up shows that a redirect to a public address is followed.
     source.manifest(&ask(&hosts[0], "redirect", to("inner.example")), LIMIT).await.unwrap();
     for (host, what, target) in [
         (&hosts[0], "redirect", "inner.example"),
@@ -720,7 +718,7 @@ async fn through_a_real_name_server_a_redirect_and_a_token_service_are_judged_ag
 }
 
 #[tokio::test]
-async fn a_registry_that_is_listed_by_name_may_be_anywhere_and_what_it_redirects_to_may_not() {
+async fn a_registry_that_is_listed_by_name_may_have_any_address_and_its_redirects_may_not() {
     let metadata = Web::start(|_, _| ok("secrets")).await;
     for to in [
         format!("http://127.0.0.1:{}/latest", metadata.port),
@@ -782,8 +780,8 @@ async fn redirects_end() {
 }
 
 #[tokio::test]
-async fn https_is_never_left_for_plain_http() {
-    // A registry behind TLS cannot be made to redirect by the real one, so one is put in front of it here.
+async fn a_redirect_from_https_to_plain_http_is_never_followed() {
+    // The real registry cannot be made to redirect, so this server stands in for one behind TLS.
     let registry = Registry::start_with_tls_and_password();
     let (certificate, key) = registry.certificate_and_key();
     let plain = Web::start(|_, _| ok("{}")).await;
@@ -825,7 +823,7 @@ async fn tls_redirect(certificate: &Path, key: &Path, to: &str) -> String {
     host
 }
 
-/// A registry that wants a token from a realm, and lets `Bearer abc` in.
+/// A registry that demands a token from a realm, and accepts `Bearer abc`.
 async fn token_registry(realm: String) -> Web {
     Web::start(move |_, asked| match asked.authorization.as_deref() {
         Some("Bearer abc") => ok("{}"),
@@ -834,7 +832,7 @@ async fn token_registry(realm: String) -> Web {
     .await
 }
 
-/// A token service that lets everybody, or only people with credentials, in.
+/// A token service that serves everyone, or only callers with credentials.
 async fn token_service(anonymous: bool) -> Web {
     Web::start(move |_, asked| {
         if anonymous || asked.authorization.is_some() || asked.body.contains("refresh_token=identity") {
@@ -846,14 +844,14 @@ async fn token_service(anonymous: bool) -> Web {
     .await
 }
 
-/// options under which a registry's token service on another port of loopback may be asked.
+/// Options that allow a registry's token service on another port of loopback.
 fn with_service(mut options: LookupOptions, service: &Web) -> LookupOptions {
     options.registries.allow.push(service.host.clone());
     options
 }
 
 #[tokio::test]
-async fn a_token_is_had_once_and_used_until_it_ends() {
+async fn a_token_is_requested_once_and_used_until_it_expires() {
     let service = token_service(true).await;
     let registry = token_registry(format!("http://{}/token", service.host)).await;
     let source = source(&with_service(options(&registry.host), &service));
@@ -867,11 +865,11 @@ async fn a_token_is_had_once_and_used_until_it_ends() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_revoked_is_had_again_once() {
+async fn a_revoked_token_is_replaced_once() {
     let service = token_service(true).await;
     let realm = format!("http://{}/token", service.host);
     let registry = Web::start(move |number, asked| match (number, asked.authorization.as_deref()) {
-        // The third request comes with the token of the second.
+        // The third request uses the token of the second.
         (2, _) | (_, None) => bearer(&realm),
         _ => ok("{}"),
     })
@@ -906,7 +904,7 @@ async fn a_foreign_token_service_gets_no_credentials_unless_configured() {
     assert!(service.asked().iter().all(|asked| asked.authorization.is_none()), "{:?}", service.asked());
     let token_realms = BTreeMap::from([(host.clone(), vec![auth_host.clone()])]);
     let trusting = RegistryOptions { token_realms, ..options };
-    // What the platform names may have any address.
+    // Hosts that the platform names may have any address.
     let source = guarded_with(&[&host], &[&host], names(), &trusting);
     source.manifest(&reference(&image), LIMIT).await.unwrap();
     assert!(service.asked().last().unwrap().authorization.as_ref().unwrap().starts_with("Basic "));
@@ -924,7 +922,7 @@ async fn a_token_service_meets_the_address_rules() {
     assert!(service.asked().is_empty());
 }
 
-/// The real registry behind a token service under this name of loopback, and options that let both be asked.
+/// The real registry behind a token service under this loopback name, with options that allow both.
 async fn registry_with_tokens(service_host: &str) -> (Registry, Tokens, LookupOptions) {
     let tokens = Tokens::start().await;
     let registry =
@@ -935,7 +933,7 @@ async fn registry_with_tokens(service_host: &str) -> (Registry, Tokens, LookupOp
 }
 
 #[tokio::test]
-async fn a_real_registry_is_opened_by_the_tokens_of_its_service() {
+async fn a_real_registry_accepts_the_tokens_of_its_service() {
     let (registry, tokens, options) = registry_with_tokens("127.0.0.1").await;
     let folder = tempfile::tempdir().unwrap();
     let private = push_linux(&registry, "private/app:v1", "/bin/app").await;
@@ -958,9 +956,9 @@ async fn a_real_registry_is_opened_by_the_tokens_of_its_service() {
 }
 
 #[tokio::test]
-async fn a_token_that_ended_early_is_had_again_and_the_real_registry_opens() {
-    // The registry gives every token a minute more (`distribution:registry/auth/token/token.go`, `Leeway`). The client is
-    // told five minutes.
+async fn a_token_that_expired_early_is_replaced_and_the_real_registry_accepts_it() {
+    // The registry accepts every token for a minute longer (`distribution:registry/auth/token/token.go`, `Leeway`). The
+    // client is told five minutes.
     const LEEWAY: i64 = 60;
     let (registry, tokens, options) = registry_with_tokens("127.0.0.1").await;
     let pushed = push_linux(&registry, "public/app:v1", "/bin/app").await;
@@ -972,7 +970,7 @@ async fn a_token_that_ended_early_is_had_again_and_the_real_registry_opens() {
     let start = Instant::now();
     while tokens.web.asked().len() < before + 2 {
         assert!(start.elapsed() < 2 * AMPLE, "the registry never refused the old token");
-        assert_eq!(client.manifest(&name, LIMIT).await.unwrap().digest, pushed, "nobody sees the change");
+        assert_eq!(client.manifest(&name, LIMIT).await.unwrap().digest, pushed, "the change is invisible");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     for _ in 0..3 {
@@ -1000,7 +998,7 @@ async fn a_real_registry_s_token_service_on_another_host_gets_no_credentials() {
     assert_eq!(inspect(&inspector, &image).await.unwrap(), pushed, "unless the platform says so");
 }
 
-/// Pushes an index of images, each with its `os/architecture`, that were pushed to the same repository.
+/// Pushes an index of images from the same repository, each with its `os/architecture`.
 async fn push_index(registry: &Registry, rest: &str, entries: &[(&str, &str, usize)]) -> String {
     let manifests: Vec<_> = entries
         .iter()
@@ -1015,7 +1013,7 @@ async fn push_index(registry: &Registry, rest: &str, entries: &[(&str, &str, usi
     registry.push(rest, &[], index.as_bytes(), media_type).await
 }
 
-/// What one cold look costs the registry, by its own log.
+/// The requests of one cold look-up, according to the registry's log.
 async fn cold(registry: &Registry, rest: &str, depth: Depth) -> (usize, ImageKind) {
     let before = registry.requests("GET", "/v2/");
     let inspector = inspector(&registry.host);
@@ -1025,13 +1023,13 @@ async fn cold(registry: &Registry, rest: &str, depth: Depth) -> (usize, ImageKin
 }
 
 #[tokio::test]
-async fn an_image_behind_an_index_costs_three_requests_and_one_for_each_layer() {
+async fn an_image_behind_an_index_costs_three_requests_plus_one_per_layer() {
     let registry = Registry::start();
     let image = linux_image("/bin/app");
     let linux = push_linux(&registry, "app:linux", "/bin/app").await;
     let statement = push_linux(&registry, "app:statement", "/bin/statement").await;
     let size = image.manifest.len();
-    // As buildx pushes it: the image, its provenance, and for more platforms than one.
+    // As buildx pushes it: the image, its provenance, and several platforms.
     let entries = [("linux/amd64", linux.as_str(), size), ("unknown/unknown", &statement, 1)];
     push_index(&registry, "app:provenance", &entries).await;
     assert_eq!(cold(&registry, "app:provenance", Depth::Config).await, (3, ImageKind::Linux));
@@ -1100,15 +1098,15 @@ async fn pull_secrets_are_tried_before_the_platform_s_credentials_and_seen_by_th
     let other = inspector.inspect_for(&image, Depth::Config, AMPLE, &puller("other")).await.unwrap_err();
     assert!(other.to_string().contains("refused the credentials (401)"), "{other}");
     assert!(other.to_string().ends_with("; a note"), "what is wrong with the secrets is said: {other}");
-    let nobody = inspector.inspect(&image, Depth::Config, AMPLE).await.unwrap_err();
-    assert!(nobody.to_string().contains("wants credentials (401)"), "{nobody}");
-    for error in [other, nobody] {
+    let anonymous = inspector.inspect(&image, Depth::Config, AMPLE).await.unwrap_err();
+    assert!(anonymous.to_string().contains("wants credentials (401)"), "{anonymous}");
+    for error in [other, anonymous] {
         assert!(!format!("{error} {error:?}").contains(PASSWORD) && !format!("{error:?}").contains("wrong"));
     }
     inspector.inspect_for(&image, Depth::Config, Duration::ZERO, &puller("shop")).await.unwrap();
 }
 
-/// Holds the password of one registry for pods that name the secret `regcred`, and counts how often it is asked.
+/// Holds the password of one registry for pods that name the secret `regcred`, and counts the requests.
 #[derive(Debug)]
 struct OneSecret {
     host: String,
@@ -1133,7 +1131,7 @@ async fn bare_state() -> State {
 }
 
 #[tokio::test]
-async fn the_review_webhook_reads_a_private_image_with_the_pod_s_secret_and_serves_nobody_else_from_it() {
+async fn a_private_image_is_read_with_the_pod_s_secret_and_only_its_holders_get_the_facts() {
     let registry = Registry::start_with_tls_and_password();
     let digest = push_linux(&registry, "private/app:v1", "/bin/app").await;
     let open = Registry::start();
@@ -1164,7 +1162,7 @@ async fn the_review_webhook_reads_a_private_image_with_the_pod_s_secret_and_serv
     assert_eq!(
         look(&private, json!([])).await,
         ProgramClass::Unread,
-        "nobody is served from another's secret"
+        "no pod is served from another's secret"
     );
     assert_eq!(look(&private, json!([{"name": "other"}])).await, ProgramClass::Unread);
     // Nor by its digest, which a pod that was pinned names, and whoever read it may tell.
@@ -1183,7 +1181,7 @@ async fn the_review_webhook_reads_a_private_image_with_the_pod_s_secret_and_serv
         ProgramClass::Unread,
         "nor in a repository that lacks it"
     );
-    // What everybody may see costs no look at a secret once it is known.
+    // A public image costs no look at the secret once it is known.
     let public = open.image("public/app:v1");
     assert_eq!(look(&public, mine.clone()).await, ProgramClass::Linux);
     let before = secrets.asked.load(Ordering::SeqCst);
@@ -1193,10 +1191,10 @@ async fn the_review_webhook_reads_a_private_image_with_the_pod_s_secret_and_serv
     assert_eq!(secrets.asked.load(Ordering::SeqCst), before);
 }
 
-// === Registries that want to be left alone, or are gone ===
+// === Registries that ask for a pause, or are gone ===
 
 #[tokio::test]
-async fn retry_after_is_heeded_for_the_whole_registry() {
+async fn retry_after_pauses_the_whole_registry() {
     for (status, words) in [(429, "wait 2 s"), (503, "503 and is not asked for 2 s")] {
         let web = Web::start(move |_, _| (status, "retry-after: 2\r\n".into(), Vec::new())).await;
         let source = source(&options(&web.host));
@@ -1212,7 +1210,7 @@ async fn retry_after_is_heeded_for_the_whole_registry() {
 }
 
 #[tokio::test]
-async fn a_registry_that_fails_once_is_asked_again_at_once() {
+async fn a_registry_that_fails_once_is_retried_at_once() {
     for first in [500, 502, 503] {
         let web =
             Web::start(move |number, _| if number == 0 { (first, String::new(), vec![]) } else { ok("{}") });
@@ -1226,7 +1224,7 @@ async fn a_registry_that_fails_once_is_asked_again_at_once() {
 }
 
 #[tokio::test]
-async fn a_silent_registry_is_left_alone_and_found_again_and_known_tags_stand_meanwhile() {
+async fn a_silent_registry_gets_no_requests_until_it_recovers_and_known_tags_stay_valid() {
     let mut registry = Registry::start();
     let pushed = push_linux(&registry, "app:v1", "/bin/app").await;
     let options = LookupOptions {
@@ -1255,7 +1253,7 @@ async fn a_silent_registry_is_left_alone_and_found_again_and_known_tags_stand_me
 }
 
 #[tokio::test]
-async fn mirrors_are_asked_in_order_and_what_they_hold_is_verified() {
+async fn mirrors_are_asked_in_order_and_their_content_is_verified() {
     let registry = Registry::start();
     let pushed = push_linux(&registry, "app:v1", "/bin/app").await;
     let liar = Web::start(|_, _| ok("{}")).await;
@@ -1279,7 +1277,7 @@ async fn mirrors_are_asked_in_order_and_what_they_hold_is_verified() {
 }
 
 #[tokio::test]
-async fn a_cold_look_at_an_artifact_is_three_requests() {
+async fn a_cold_look_up_of_an_artifact_takes_three_requests() {
     let registry = Registry::start();
     push_artifact(&registry, "wasm/hello:1");
     let before = registry.requests("GET", "/v2/");
@@ -1300,7 +1298,7 @@ async fn a_cold_look_at_an_artifact_is_three_requests() {
 }
 
 #[tokio::test]
-async fn a_helper_s_credentials_open_a_registry_and_are_never_told() {
+async fn a_helper_s_credentials_open_a_registry_and_are_never_shown() {
     use std::os::unix::fs::PermissionsExt;
     let registry = Registry::start_with_tls_and_password();
     let pushed = push_linux(&registry, "app:v1", "/bin/app").await;
@@ -1329,13 +1327,13 @@ async fn a_helper_s_credentials_open_a_registry_and_are_never_told() {
 }
 
 #[tokio::test]
-async fn a_configured_proxy_is_asked_in_the_registry_s_place() {
+async fn a_configured_proxy_is_asked_instead_of_the_registry() {
     let proxy = Web::start(|_, _| ok("{}")).await;
     let options = RegistryOptions {
         proxy: Some(ProxyOptions { url: format!("http://proxy.corp:{}", proxy.port), except: Vec::new() }),
         ..RegistryOptions::default()
     };
-    // Only the proxy's own name is resolved here, and it may be anywhere; literal addresses still meet the rules.
+    // Only the proxy's own name is resolved here, and it may have any address; literal addresses still meet the rules.
     let names = Names::new(&[("proxy.corp", &["127.0.0.1"])]);
     let source = guarded_with(&["*"], &["registry.example:5000", "10.0.0.1:5000"], names, &options);
     source.manifest(&reference("registry.example:5000/a:1"), LIMIT).await.unwrap();

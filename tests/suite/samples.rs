@@ -1,5 +1,5 @@
-//! The samples of `make run` and the README: the committed image layouts and reviews are what this makes, and each sample
-//! gets the verdict that its comment promises. `WASMGATE_WRITE_SAMPLES=1` writes them (`make samples`).
+//! The samples of `make run` and the README: this code generates the committed image layouts and reviews, and each
+//! sample gets the verdict that its comment promises. `WASMGATE_WRITE_SAMPLES=1` writes them (`make samples`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,7 +35,7 @@ fn program(name: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
-/// A root file system in one layer; not compressed, so that its bytes do not hang on a compressor's version.
+/// A root file system in one layer; uncompressed, so that its bytes do not depend on a compressor's version.
 fn rootfs(entrypoint: &str, program: &[u8]) -> Image {
     let mut builder = ImageBuilder::rootfs("linux/amd64", &[entrypoint]);
     let layer = oci::tar_of(&[(entrypoint, program)]);
@@ -44,7 +44,7 @@ fn rootfs(entrypoint: &str, program: &[u8]) -> Image {
     builder.build()
 }
 
-/// What `spin registry push` locks: one component, reached by HTTP.
+/// The locked app that `spin registry push` writes: one component, reached by HTTP.
 fn orders() -> Image {
     let module = program("orders");
     let locked = json!({
@@ -62,7 +62,7 @@ fn orders() -> Image {
     ImageBuilder::spin(&locked, &[&module]).build()
 }
 
-/// The first bytes of a program for Linux, and nothing behind them.
+/// The first bytes of a Linux program, and nothing after them.
 fn elf() -> Vec<u8> {
     let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
     bytes.resize(64, 0);
@@ -87,7 +87,7 @@ fn layouts() -> TempDir {
     folder
 }
 
-/// Every file below a folder, by its path in it.
+/// Every file below a folder, by its relative path.
 fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -138,7 +138,7 @@ fn review(name: &str) -> Value {
     serde_json::from_slice(&text).unwrap()
 }
 
-/// The review that the validating webhook gets: the same request about the object that the patch makes.
+/// The review for the validating webhook: the same request with the patched object.
 async fn mutated(gate: &Gate, name: &str) -> Value {
     let mut review = review(name);
     let answer = ask(gate, Webhook::Mutate, &review).await;
@@ -205,7 +205,7 @@ async fn the_reviews_get_the_verdicts_that_the_samples_promise() {
 }
 
 #[tokio::test]
-async fn a_mutated_review_is_mutated_no_further() {
+async fn a_mutated_review_is_not_mutated_again() {
     let folder = layouts();
     let gate = gate(folder.path()).await;
     for name in ["orders", "orders-everywhere"] {
@@ -216,7 +216,7 @@ async fn a_mutated_review_is_mutated_no_further() {
 
 // === docs/decision-log.md ===
 
-/// A pod that opens a mounted volume without a grant, as the API server asks about it.
+/// A pod that opens a mounted volume without a grant, as the API server sends it.
 fn denied_review() -> Value {
     let files = images().into_iter().find(|(name, _)| *name == "files").unwrap().1;
     let folder = tempfile::tempdir().unwrap();
@@ -246,7 +246,7 @@ fn denied_review() -> Value {
     })
 }
 
-/// The record that the gate writes of it.
+/// The record that the gate writes about it.
 async fn denied_record() -> Value {
     let folder = layouts();
     let file = folder.path().join("decisions.log");
@@ -263,7 +263,7 @@ async fn denied_record() -> Value {
 }
 
 #[tokio::test]
-async fn the_record_in_the_page_about_the_decision_log_is_one_that_the_gate_wrote() {
+async fn the_record_in_the_decision_log_page_is_one_that_the_gate_wrote() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/decision-log.md");
     let page = fs::read_to_string(&path).unwrap();
     let (before, rest) = page.split_once("```json\n").unwrap();
@@ -276,7 +276,7 @@ async fn the_record_in_the_page_about_the_decision_log_is_one_that_the_gate_wrot
     }
     let mut documented: Value = serde_json::from_str(example).unwrap();
     for event in [&mut documented, &mut written] {
-        // When it was, how long it took, and the checksum of the rules, which changes with each of them.
+        // Replaces time, duration, and the checksum of the rules, which changes with each of them.
         assert!(event["bundles"]["baseline"]["revision"].take().is_string());
         for differs in ["decision_id", "timestamp"] {
             assert!(event[differs].take().is_string());
@@ -288,8 +288,8 @@ async fn the_record_in_the_page_about_the_decision_log_is_one_that_the_gate_wrot
 
 // === docs/configuration.md ===
 
-/// Every key below `path` with its default as JSON; `none` where there is none. A table of names that a person chooses is
-/// one value.
+/// Every key below `path` with its default as JSON; `none` if there is none. A table whose keys a person chooses is one
+/// value.
 fn keys(path: &str, value: &Value, found: &mut BTreeMap<String, String>) {
     match value.as_object().filter(|fields| !fields.is_empty() && path != "runtimes.placement") {
         Some(fields) => {
@@ -304,13 +304,13 @@ fn keys(path: &str, value: &Value, found: &mut BTreeMap<String, String>) {
 }
 
 #[test]
-fn the_page_about_the_configuration_has_every_key_with_its_default_and_no_other() {
+fn the_configuration_page_has_every_key_with_its_default_and_no_other() {
     let mut expected = BTreeMap::new();
     let file = serde_json::to_value(wasmgate::config::File::default()).unwrap();
     keys("", &file, &mut expected);
     keys("runtimes.profiles[]", &file["runtimes"]["profiles"][0], &mut expected);
     expected.insert("runtimes.profiles".into(), "the built-in table".into());
-    // A table that is not there unless somebody writes it.
+    // A table that is absent unless a person writes it.
     let proxy = wasmgate::registry::ProxyOptions { url: String::new(), except: Vec::new() };
     keys("images.proxy", &serde_json::to_value(&proxy).unwrap(), &mut expected);
     expected.insert("images.proxy.url".into(), "must be written".into());

@@ -26,13 +26,13 @@ use crate::support::tls::{Ca, Client, Http, get, post};
 
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// Bound of what must end by itself, on a machine that is busy with other tests.
+/// Bound of everything that must end by itself, on a machine that is busy with other tests.
 const AMPLE: Duration = Duration::from_secs(20);
 
-/// What no test waits for: who waits for it does not end within [`AMPLE`].
+/// Longer than any test runs: a wait of this length does not end within [`AMPLE`].
 const FOR_EVER: Duration = Duration::from_mins(10);
 
-/// A gate that does what the body says, and otherwise answers with what it was asked.
+/// A gate that follows commands in the body, and otherwise echoes the request.
 #[derive(Default)]
 struct Puppet {
     started: AtomicUsize,
@@ -143,8 +143,8 @@ async fn run(dir: TempDir, options: ServerOptions) -> Running {
     Running { dir, address, probes, gate, trigger, task }
 }
 
-/// Waits for the other side to close a connection on which nothing more is sent, and returns how long it was kept at
-/// least; what it sends is thrown away.
+/// Waits until the other side closes a connection on which nothing more is sent, and returns the least time for which
+/// it was kept open. Discards what the other side sends.
 async fn until_closed(mut stream: impl AsyncReadExt + Unpin) -> Duration {
     let start = Instant::now();
     let mut bytes = Vec::new();
@@ -278,10 +278,10 @@ async fn a_body_without_declared_length_has_the_same_limit() {
     }
 }
 
-// === waits ===
+// === time-outs ===
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_peer_is_hung_up_before_and_after_the_handshake() {
+async fn a_silent_peer_is_disconnected_before_and_after_the_handshake() {
     let server = start().await;
     let silent = TcpStream::connect(server.address).await.unwrap();
     assert!(until_closed(silent).await > Duration::from_millis(300), "a handshake has its time");
@@ -293,7 +293,7 @@ async fn a_silent_peer_is_hung_up_before_and_after_the_handshake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_a_request_head_and_an_idle_connection_are_hung_up() {
+async fn half_a_request_head_and_an_idle_connection_are_disconnected() {
     let server = start().await;
     let mut half = server.client(Http::One).connect(server.address).await.unwrap();
     half.write_all(b"POST /mutate HTTP/1.1\r\nhost: ").await.unwrap();
@@ -305,7 +305,7 @@ async fn half_a_request_head_and_an_idle_connection_are_hung_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_head_that_drips_in_is_hung_up_although_something_moves() {
+async fn a_request_head_that_arrives_byte_by_byte_is_disconnected() {
     let server = start().await;
     let mut drip = server.client(Http::One).connect(server.address).await.unwrap();
     drip.write_all(b"POST /mutate HTTP/1.1\r\nx: ").await.unwrap();
@@ -317,7 +317,7 @@ async fn a_request_head_that_drips_in_is_hung_up_although_something_moves() {
     timeout(AMPLE, dripping).await.expect("it is hung up");
 }
 
-/// The head that a fresh connection begins with has the time of a handshake, not that of an idle connection.
+/// The first request head of a connection must arrive within the time of a handshake, not that of an idle connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_request_that_is_not_complete_soon_is_hung_up_but_an_idle_connection_is_kept() {
     let server = start_with(|options| options.idle_timeout = FOR_EVER).await;
@@ -355,7 +355,7 @@ async fn a_slow_body_times_out_with_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_gate_that_waits_or_blocks_too_long_is_given_up() {
+async fn a_review_that_waits_or_blocks_too_long_is_abandoned() {
     let server = start().await;
     for body in ["sleep:600000", "block:3000"] {
         let answer =
@@ -375,7 +375,7 @@ async fn a_panic_in_the_gate_is_an_answer_and_the_connection_lives_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_review_too_many_waits_and_is_then_told_so() {
+async fn one_review_too_many_waits_and_is_then_refused() {
     let server = start_with(|options| options.reviews = 1).await;
     let client = server.client(Http::One);
     let (slow, address) = (client.clone(), server.address);
@@ -403,7 +403,7 @@ async fn one_large_body_too_many_waits_but_small_ones_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_connection_too_many_is_closed_and_a_place_comes_back() {
+async fn one_connection_too_many_is_closed_and_its_slot_is_reused() {
     let server = start_with(|options| options.connections = 2).await;
     let client = server.client(Http::One);
     let mut first = client.open(server.address).await.unwrap();
@@ -418,7 +418,7 @@ async fn one_connection_too_many_is_closed_and_a_place_comes_back() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_with_its_share_of_connections_keeps_no_other_out_and_gets_its_places_back() {
+async fn a_peer_with_its_share_of_connections_locks_no_other_out_and_gets_its_slots_back() {
     let server = start_with(|options| {
         options.connections_per_peer = 2;
         options.handshake_timeout = Duration::from_secs(30);
@@ -482,9 +482,9 @@ async fn probes_and_metrics_are_plain_and_say_why() {
     assert_eq!(get(server.probes, "/livez").await.unwrap().status, 200);
 }
 
-// === callers ===
+// === client certificates ===
 
-/// A server that asks callers for a certificate of the CAs in `clients.crt`.
+/// A server that demands client certificates of the CAs in `clients.crt`.
 async fn start_for_clients_of(ca_certs: &str) -> Running {
     let dir = tempfile::tempdir().unwrap();
     load_or_make(dir.path(), &[]).unwrap();
@@ -495,7 +495,7 @@ async fn start_for_clients_of(ca_certs: &str) -> Running {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_client_cas_nobody_calls_without_a_certificate_and_the_probes_stay_open() {
+async fn with_client_cas_only_callers_with_a_certificate_get_in_and_the_probes_stay_open() {
     let (first, second, foreign) = (Ca::new("first"), Ca::new("second"), Ca::new("foreign"));
     let server = start_for_clients_of(&(first.pem.clone() + &second.pem)).await;
     let ca = server.dir.path().join("ca.crt");
@@ -524,7 +524,7 @@ async fn with_client_cas_nobody_calls_without_a_certificate_and_the_probes_stay_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replaced_client_cas_are_taken_up_and_unusable_ones_keep_the_old() {
+async fn replaced_client_cas_take_effect_and_unusable_ones_keep_the_old() {
     let (old, new) = (Ca::new("old"), Ca::new("new"));
     let server = start_for_clients_of(&old.pem).await;
     let file = server.dir.path().join("clients.crt");
@@ -607,9 +607,9 @@ async fn a_drain_finishes_what_is_in_flight_and_refuses_new_connections() {
         let ready = get(server.probes, "/readyz").await.unwrap();
         assert_eq!((ready.status.as_u16(), ready.text().as_str()), (503, "shutting down"));
         let late = client.send(address, post("/validate", "{}")).await.unwrap();
-        assert_eq!(late.status, 200, "whoever still comes during the pause is served");
+        assert_eq!(late.status, 200, "requests during the pause are served");
         sleep(Duration::from_millis(500)).await;
-        assert!(TcpStream::connect(address).await.is_err(), "after the pause nobody is let in");
+        assert!(TcpStream::connect(address).await.is_err(), "after the pause no connection is accepted");
         assert_eq!(get(server.probes, "/readyz").await.unwrap().status, 503, "probes go on while draining");
         assert_eq!(in_flight.await.unwrap().unwrap().status, 200);
         server.end().await.unwrap();
@@ -664,7 +664,7 @@ async fn a_second_signal_aborts_at_once() {
         server.trigger.send().await;
         sleep(wait).await;
         server.trigger.send().await;
-        // During the pause or the drain alike, neither of which would end.
+        // During the pause or the drain, neither of which would end by itself.
         let error = server.end().await.unwrap_err();
         assert!(matches!(error, Error::Abort), "{error}");
         assert!(cut.await.unwrap().is_err());
@@ -673,7 +673,8 @@ async fn a_second_signal_aborts_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_of_the_process_is_a_signal() {
-    // A process that has listened once never ends by a signal again, so the other tests are not to be in it.
+    // After a process has listened for a signal, the signal no longer ends it, so the other tests must not run in this
+    // one.
     if !alone("server::sigterm_of_the_process_is_a_signal") {
         return;
     }
@@ -689,10 +690,10 @@ async fn sigterm_of_the_process_is_a_signal() {
     timeout(AMPLE, task).await.unwrap().unwrap().unwrap();
 }
 
-// === certificates that are replaced ===
+// === replaced certificates ===
 
-/// A mounted Secret as the kubelet lays it out (`kubernetes:pkg/volume/util/atomic_writer.go`): the files are links
-/// into `..data`, which is a link to a directory with a time in its name.
+/// A mounted Secret in the kubelet's layout (`kubernetes:pkg/volume/util/atomic_writer.go`): the files are links into
+/// `..data`, which is a link to a directory with a time in its name.
 struct Secret {
     mount: PathBuf,
     version: usize,
@@ -707,7 +708,7 @@ impl Secret {
         Self { mount: mount.to_owned(), version: 0 }
     }
 
-    /// Puts a new version in place with one rename and removes the old one.
+    /// Switches to a new version with one rename and removes the old one.
     fn update(&mut self, cert: &[u8], key: &[u8]) {
         let old = self.mount.join(format!("..2026_{}", self.version));
         self.version += 1;
@@ -725,7 +726,7 @@ impl Secret {
     }
 }
 
-/// Development certificates of CAs of their own, and a Secret with the first of them mounted.
+/// Development certificates, each of a CA of its own, and a Secret with the first of them mounted.
 async fn start_on_secret(count: usize) -> (Running, Secret, Vec<PathBuf>) {
     let dir = tempfile::tempdir().unwrap();
     let made: Vec<_> = (0..count).map(|index| dir.path().join(format!("made-{index}"))).collect();
@@ -755,7 +756,7 @@ async fn wait_for_leaf(client: &Client, address: SocketAddr, place: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_rotations_by_symlink_swap_under_load_fail_no_handshake() {
+async fn three_rotations_by_symlink_swap_fail_no_handshake_under_load() {
     let (server, mut secret, made) = start_on_secret(4).await;
     let client = trusting_all(&made);
     let stop = Arc::new(AtomicBool::new(false));
@@ -791,7 +792,7 @@ async fn three_rotations_by_symlink_swap_under_load_fail_no_handshake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_new_certificate_keeps_the_old_one_and_says_so() {
+async fn a_bad_new_certificate_keeps_the_old_one_and_is_logged() {
     let (server, mut secret, made) = start_on_secret(3).await;
     let client = trusting_all(&made);
     let read = |place: &Path, name: &str| fs::read(place.join(name)).unwrap();

@@ -1,4 +1,4 @@
-//! Every shape and every look-alike, pushed to a real registry and read back from there: shape, evidence, kind.
+//! Every shape and every look-alike, pushed to a real registry and read back: shape, evidence, kind.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const SPIN_TOML: &[u8] = b"spin_manifest_version = 2\n[application]\nname = \"sh
 const MODULE_LAYER: &str = "application/vnd.module.wasm.content.layer.v1+wasm";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
-/// Number in the reference, image, what it must be found to be, and words of its evidence.
+/// Name, image, the expected kind and shape, and a part of the evidence.
 type Case = (&'static str, Image, ImageKind, Shape, &'static str);
 
 fn rootfs(platform: &str, entrypoint: &[&str], files: &[(&str, &[u8])]) -> Image {
@@ -36,7 +36,7 @@ fn annotated(entrypoint: &[&str], files: &[(&str, &[u8])]) -> Image {
     builder.files(files).build()
 }
 
-fn that_run() -> Vec<Case> {
+fn shapes_that_start() -> Vec<Case> {
     let (module, http) = (fixtures::command(), fixtures::http_component());
     let app: &[(&str, &[u8])] = &[("app.wasm", &module)];
     let spin: &[(&str, &[u8])] = &[("spin.toml", SPIN_TOML), ("web.wasm", &http)];
@@ -44,64 +44,82 @@ fn that_run() -> Vec<Case> {
     let (module_kind, spin_kind) = (ImageKind::Module, ImageKind::SpinApp);
     vec![
         (
-            "D1 module",
+            "CNCF artifact, module",
             ImageBuilder::wasm_artifact(&module).build(),
             module_kind,
             Shape::WasmArtifact,
             "a core module, imports wasi_snapshot_preview1",
         ),
         (
-            "D1 component",
+            "CNCF artifact, component",
             ImageBuilder::wasm_artifact(&http).build(),
             ImageKind::HttpComponent,
             Shape::WasmArtifact,
             "a component, imports wasi:http/outgoing-handler",
         ),
         (
-            "D1 adapted",
+            "CNCF artifact, adapted module",
             ImageBuilder::wasm_artifact(&fixtures::componentize(&module)).build(),
             ImageKind::Component,
             Shape::WasmArtifact,
             "wasip2/wasm",
         ),
         (
-            "D2",
+            "runwasi layers",
             ImageBuilder::runwasi(&module, "app.wasm").build(),
             module_kind,
             Shape::RunwasiLayers,
             oci::RUNWASI_LAYER,
         ),
         (
-            "D3",
+            "Spin artifact",
             ImageBuilder::spin(&locked, &[&http]).build(),
             spin_kind,
             Shape::SpinArtifact,
             "`app` with 1 component, triggered by http",
         ),
         (
-            "D4",
+            "buildx",
             rootfs("wasi/wasm", &["/app.wasm"], app).with_attestation("wasi/wasm"),
             module_kind,
             Shape::WasmRootfs,
             "the index holds nothing for Linux",
         ),
-        ("D5", rootfs("wasip1/wasm", &["/app.wasm"], app), module_kind, Shape::WasmRootfs, "wasip1/wasm"),
-        ("D6", rootfs("linux/amd64", &["/app.wasm"], app), module_kind, Shape::ScratchRootfs, "/app.wasm"),
         (
-            "D7 wasi",
+            "wasip1 root file system",
+            rootfs("wasip1/wasm", &["/app.wasm"], app),
+            module_kind,
+            Shape::WasmRootfs,
+            "wasip1/wasm",
+        ),
+        (
+            "FROM scratch",
+            rootfs("linux/amd64", &["/app.wasm"], app),
+            module_kind,
+            Shape::ScratchRootfs,
+            "/app.wasm",
+        ),
+        (
+            "spin.toml, wasi",
             rootfs("wasi/wasm", &[], spin),
             spin_kind,
             Shape::SpinRootfs,
             "`shop` with 1 component, triggered by http",
         ),
         (
-            "D7 linux",
+            "spin.toml, linux",
             rootfs("linux/amd64", &["/"], spin),
             spin_kind,
             Shape::SpinRootfs,
             "`shop` with 1 component, triggered by http",
         ),
-        ("D8", annotated(&["/app"], &[("app", &module)]), module_kind, Shape::CrunRootfs, "compat"),
+        (
+            "crun annotation",
+            annotated(&["/app"], &[("app", &module)]),
+            module_kind,
+            Shape::CrunRootfs,
+            "compat",
+        ),
         (
             "linux",
             rootfs("linux/amd64", &["/bin/sh"], &[("bin/sh", b"\x7fELF....")]),
@@ -112,7 +130,7 @@ fn that_run() -> Vec<Case> {
     ]
 }
 
-fn that_do_not() -> Vec<Case> {
+fn shapes_that_do_not_start() -> Vec<Case> {
     let (module, http) = (fixtures::command(), fixtures::http_component());
     let lunatic =
         fixtures::wat(r#"(module (import "lunatic::process" "spawn" (func)) (func (export "_start")))"#);
@@ -122,53 +140,53 @@ fn that_do_not() -> Vec<Case> {
     let wws: &[(&str, &[u8])] = &[(".wws.toml", b"x = 1"), ("index.js", b"1")];
     let config = |name: &str| format!("application/vnd.{name}");
     let cases = vec![
-        ("D3'", legacy, Shape::SpinLegacy, "an old Spin application"),
-        ("D9", rootfs("linux/amd64", &["/"], slight), Shape::SlightRootfs, "slight application"),
-        ("D10", rootfs("wasi/wasm", &[], wws), Shape::WwsRootfs, "Wasm Workers Server"),
+        ("old Spin", legacy, Shape::SpinLegacy, "an old Spin application"),
+        ("slight", rootfs("linux/amd64", &["/"], slight), Shape::SlightRootfs, "slight application"),
+        ("Wasm Workers Server", rootfs("wasi/wasm", &[], wws), Shape::WwsRootfs, "Wasm Workers Server"),
         (
-            "D11",
+            "lunatic",
             rootfs("linux/amd64", &["/a.wasm"], &[("a.wasm", &lunatic)]),
             Shape::ScratchRootfs,
             "lunatic",
         ),
         (
-            "N1",
+            "wasm-to-oci",
             artifact(&config("wasm.config.v1+json"), "", oci::SPIN_LAYER),
             Shape::Other,
             "a wasm-to-oci artifact",
         ),
         (
-            "N2",
+            "proxy-wasm",
             artifact(&config("module.wasm.config.v1+json"), "", MODULE_LAYER),
             Shape::Other,
             "a proxy-wasm filter",
         ),
         (
-            "N2 compat",
+            "proxy-wasm, compat",
             annotated(&[], &[("plugin.wasm", &module)]),
             Shape::Other,
             "a proxy-wasm filter in its `compat` form",
         ),
         (
-            "N3",
+            "wasmCloud",
             artifact(&config("wasmcloud.config"), "", MODULE_LAYER),
             Shape::Other,
             "a legacy wasmCloud module",
         ),
         (
-            "N4",
+            "empty config",
             artifact(EMPTY, &config("wasm.config.v0+json"), oci::WASM_LAYER),
             Shape::Other,
             "with an empty config",
         ),
         (
-            "N5",
+            "runwasi prototype",
             artifact(EMPTY, &config("bytecodealliance.component.v1+wasm"), oci::WASM_LAYER),
             Shape::Other,
             "runwasi's first prototype",
         ),
         (
-            "N6",
+            "WIT package",
             ImageBuilder::wasm_artifact(&fixtures::wit_package()).build(),
             Shape::WasmArtifact,
             "a WIT package",
@@ -202,12 +220,13 @@ fn shown(name: &str, facts: &ImageFacts, program: &Program) -> String {
 }
 
 #[tokio::test]
-async fn every_shape_comes_back_from_a_real_registry_as_what_it_is() {
+async fn every_shape_from_a_real_registry_is_recognised() {
     let registry = Registry::start();
     let host = registry.image("x").split('/').next().unwrap().to_string();
     let options = json!({"registries": {"allow": ["*", host], "insecure": [host]}});
     let inspector = Inspector::new(serde_json::from_value(options).unwrap()).unwrap();
-    for (number, (name, image, kind, shape, words)) in that_run().into_iter().chain(that_do_not()).enumerate()
+    for (number, (name, image, kind, shape, words)) in
+        shapes_that_start().into_iter().chain(shapes_that_do_not_start()).enumerate()
     {
         let reference = pushed(&registry, number, &image).await;
         let facts = inspector.inspect(&reference, Depth::Layers, Duration::from_secs(20)).await.unwrap();
@@ -216,7 +235,7 @@ async fn every_shape_comes_back_from_a_real_registry_as_what_it_is() {
         assert_eq!((facts.kind, facts.shape, facts.digest.as_str()), (kind, shape, &*image.digest), "{name}");
         assert!(facts.evidence.iter().any(|e| e.value.contains(words)), "{name}: {:?}", facts.evidence);
         assert_eq!(facts.claims, [], "{name}");
-        // What no runtime starts is said so, and what is known to run has a runtime.
+        // The reason is given if no runtime starts it, and a program that runs has a runtime.
         match program {
             Program::Unknown { reason } => {
                 assert!(kind == ImageKind::Unknown && !reason.is_empty(), "{name}");
@@ -227,7 +246,7 @@ async fn every_shape_comes_back_from_a_real_registry_as_what_it_is() {
     }
 }
 
-/// The rules are typed by the schema, so a name that it lacks could not be written in one.
+/// The schema types the rules, so no rule could use a name that it lacks.
 #[test]
 fn the_schema_of_the_policies_lists_every_shape_and_runtime() {
     let schema: serde_json::Value =

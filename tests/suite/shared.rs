@@ -1,4 +1,4 @@
-//! What live tests share (`support::shared`), with values that cost nothing.
+//! What live tests share (`support::shared`), with cheap values.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,7 +7,7 @@ use crate::support::shared::Shared;
 static MADE: AtomicUsize = AtomicUsize::new(0);
 static DROPPED: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts what becomes of it.
+/// Records when the value is made and dropped.
 struct Counted;
 
 impl Counted {
@@ -31,7 +31,7 @@ fn counts() -> (usize, usize) {
 }
 
 #[test]
-fn a_value_is_made_once_and_ends_when_another_is_asked_for_and_its_last_holder_is_gone() {
+fn a_value_is_made_once_and_dropped_after_another_is_requested_and_its_last_holder_is_gone() {
     drop(FIRST.get());
     assert_eq!(counts(), (1, 0), "kept for the next test of its module");
     let held = FIRST.get();

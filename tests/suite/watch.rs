@@ -1,4 +1,4 @@
-//! The current snapshot of a cluster, against an API server that lives in the test and goes wrong on demand.
+//! The current snapshot of a cluster, from an API server in the test that fails on demand.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ fn namespace(name: &str, level: &str) -> Value {
 }
 
 #[tokio::test]
-async fn everything_that_a_directory_would_say_is_in_the_snapshot_and_follows_the_cluster() {
+async fn the_snapshot_has_everything_that_a_directory_would_and_follows_the_cluster() {
     let api = Api::start().await;
     api.put("wasigrants", grant("orders"));
     api.put(
@@ -85,7 +85,7 @@ async fn everything_that_a_directory_would_say_is_in_the_snapshot_and_follows_th
 }
 
 #[tokio::test]
-async fn a_bad_object_is_left_out_alone_and_its_older_version_is_not_in_force() {
+async fn only_a_bad_object_is_left_out_and_its_older_version_does_not_stay_in_force() {
     let api = Api::start().await;
     let broken = |name: &str| {
         let mut broken = grant(name);
@@ -142,7 +142,7 @@ async fn readiness_waits_for_every_watch_and_says_which_is_missing_and_why() {
     assert_eq!(watch.report(Watched::WasiGrants).trouble, None);
 }
 
-/// Else a gate that restarts where somebody removed a definition would never be ready, and no pod would start.
+/// Otherwise a gate that restarts after a definition was removed would never be ready, and no pod would start.
 #[tokio::test]
 async fn a_definition_that_is_missing_is_a_kind_without_objects_until_it_is_applied() {
     let api = Api::start().await;
@@ -152,7 +152,7 @@ async fn a_definition_that_is_missing_is_a_kind_without_objects_until_it_is_appl
     }
     let watch = Watch::start(&api);
     watch.ready().await;
-    assert!(watch.grants().is_empty(), "what nobody can grant is denied");
+    assert!(watch.grants().is_empty(), "what no grant can cover is denied");
     let grants = || watch.report(Watched::WasiGrants);
     assert!(grants().trouble.unwrap().contains("apply manifests/crds"));
     eventually(|| "further errors, which an alert counts".into(), || grants().errors >= 3).await;
@@ -164,7 +164,8 @@ async fn a_definition_that_is_missing_is_a_kind_without_objects_until_it_is_appl
     watch.until("a grant of the new definition", |now| names(&now.grants) == ["orders"]).await;
     eventually(|| format!("{:?}", grants()), || grants().trouble.is_none()).await;
 
-    // The definition goes, and with it its grants; when it is back there are others, of an age that a watch could resume from.
+    // The definition is removed, and its grants with it. Once it is back there are new ones, older than the last
+    // version that the watch saw.
     api.fail("wasigrants", Fault::Status(404));
     api.cut("wasigrants");
     watch.until("no grants without a definition", |now| now.grants.is_empty()).await;
@@ -174,7 +175,7 @@ async fn a_definition_that_is_missing_is_a_kind_without_objects_until_it_is_appl
 }
 
 #[tokio::test]
-async fn a_right_that_is_taken_away_leaves_the_last_snapshot_standing() {
+async fn a_revoked_right_leaves_the_last_snapshot_in_force() {
     let api = Api::start().await;
     api.put("wasigrants", grant("orders"));
     let watch = Watch::start(&api);
@@ -192,13 +193,13 @@ async fn a_right_that_is_taken_away_leaves_the_last_snapshot_standing() {
 }
 
 #[tokio::test]
-async fn a_watch_that_is_too_old_lists_anew_and_forgets_what_is_gone() {
+async fn a_watch_that_is_too_old_lists_again_and_forgets_deleted_objects() {
     let api = Api::start().await;
     api.put("wasigrants", grant("gone"));
     api.put("wasigrants", grant("stays"));
     let watch = Watch::start(&api);
     watch.ready().await;
-    // The deletion falls into the gap that the server no longer remembers.
+    // The server no longer remembers the deletion.
     api.forget("wasigrants", "shop", "gone");
     api.expire("wasigrants");
     watch.until("the new list", |now| names(&now.grants) == ["stays"]).await;
@@ -210,7 +211,7 @@ async fn a_watch_that_is_too_old_lists_anew_and_forgets_what_is_gone() {
 }
 
 #[tokio::test]
-async fn a_long_list_comes_in_pages_and_a_burst_is_a_handful_of_snapshots() {
+async fn a_long_list_is_read_in_pages_and_a_burst_makes_a_handful_of_snapshots() {
     let api = Api::start().await;
     for number in 0..250 {
         api.put("wasigrants", grant(&format!("g{number}")));
@@ -251,7 +252,7 @@ async fn a_silent_connection_is_noticed_and_replaced() {
 }
 
 #[tokio::test]
-async fn a_list_that_never_comes_is_given_up_and_tried_again() {
+async fn a_list_that_never_arrives_is_abandoned_and_retried() {
     let api = Api::start().await;
     api.fail("namespaces", Fault::Silent);
     let watching = Watching::new(api.client(Duration::from_millis(300)), options());
@@ -263,7 +264,7 @@ async fn a_list_that_never_comes_is_given_up_and_tried_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_ends_every_watch_at_once_is_not_asked_in_a_tight_loop() {
+async fn a_server_that_ends_every_watch_at_once_is_not_called_in_a_tight_loop() {
     let api = Api::start().await;
     api.fail("namespaces", Fault::EndAtOnce);
     let options = WatchOptions { watch_interval: Duration::from_millis(200), ..options() };
@@ -277,7 +278,7 @@ async fn a_server_that_ends_every_watch_at_once_is_not_asked_in_a_tight_loop() {
 }
 
 #[tokio::test]
-async fn a_directory_s_grants_stand_beside_the_cluster_s_which_win() {
+async fn a_directory_s_grants_count_too_and_the_cluster_s_take_precedence() {
     let api = Api::start().await;
     let mut stricter = grant("both");
     stricter["spec"]["capabilities"] = json!([{"name": "env", "names": ["CLUSTER"]}]);
@@ -305,7 +306,7 @@ async fn a_directory_s_grants_stand_beside_the_cluster_s_which_win() {
 }
 
 #[tokio::test]
-async fn an_object_of_the_cluster_that_became_wrong_does_not_bring_the_directory_s_back_into_force() {
+async fn an_object_of_the_cluster_that_became_invalid_does_not_restore_the_directory_s() {
     let api = Api::start().await;
     let cluster_grant = || {
         json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "ClusterWasiGrant", "metadata": {"name": "all"},
@@ -328,7 +329,7 @@ async fn an_object_of_the_cluster_that_became_wrong_does_not_bring_the_directory
     }
     let loaded = load::load_dir(folder.path()).unwrap();
     let base = Base { grants: Arc::new(loaded.grants), exceptions: Arc::new(loaded.exceptions) };
-    // One is wrong from the start, the others become so.
+    // One is invalid from the start, the others become so.
     api.put("wasigrants", broken(grant("orders")));
     let watch = Watch::start_with(&api, options(), base);
     watch.ready().await;
@@ -337,13 +338,13 @@ async fn an_object_of_the_cluster_that_became_wrong_does_not_bring_the_directory
     api.put("clusterwasigrants", broken(cluster_grant()));
     api.put("wasiexceptions", broken(the_exception()));
     watch.until("neither", |now| now.grants.is_empty() && now.exceptions.is_empty()).await;
-    // A new list, of which the rejection is a part, changes nothing about it.
+    // A new list repeats the rejection and changes nothing.
     api.expire("wasigrants");
     eventually(|| "a list".into(), || watch.report(Watched::WasiGrants).restarts == 1).await;
     api.put("namespaces", namespace("shop", "warn"));
     watch.until("a later snapshot", |now| !now.cluster.namespaces.is_empty()).await;
     assert!(watch.grants().is_empty());
-    // Only where it is gone from the cluster, what the directory says counts again.
+    // The directory's object counts again only when the cluster's is gone.
     api.delete("wasigrants", "shop", "orders");
     api.delete("wasiexceptions", "shop", "legacy");
     watch.until("those", |now| names(&now.grants) == ["orders"] && now.exceptions.len() == 1).await;
@@ -352,7 +353,7 @@ async fn an_object_of_the_cluster_that_became_wrong_does_not_bring_the_directory
 }
 
 #[tokio::test]
-async fn a_kubeconfig_that_cannot_be_used_is_named() {
+async fn an_unusable_kubeconfig_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config");
     let error = async |path: &Path| watch::connect(Some(path)).await.err().unwrap().to_string();
@@ -361,7 +362,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named() {
     std::fs::write(&file, "{{{").unwrap();
     let broken = error(&file).await;
     assert!(broken.starts_with("could not read the kubeconfig"), "{broken}");
-    // The test runs in no pod.
+    // The test does not run in a pod.
     let outside = watch::connect(None).await.err().unwrap().to_string();
     assert!(
         outside.starts_with("not in a cluster: ") && outside.ends_with("; pass --kubeconfig"),
@@ -461,7 +462,7 @@ async fn a_pull_secret_that_cannot_be_read_is_noted_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn the_role_that_is_missing_is_asked_for_the_account_that_the_gate_runs_as() {
+async fn a_missing_role_is_reported_with_the_gates_account() {
     let api = Api::start().await;
     api.fail("secrets", Fault::Status(403));
     let text = |text: &str| Some(text.to_string());
@@ -477,7 +478,7 @@ async fn the_role_that_is_missing_is_asked_for_the_account_that_the_gate_runs_as
 }
 
 #[tokio::test]
-async fn an_api_server_that_does_not_answer_holds_a_review_up_for_a_bounded_time() {
+async fn an_api_server_that_does_not_answer_delays_a_review_for_a_bounded_time() {
     let api = Api::start().await;
     api.fail("secrets", Fault::Silent);
     let secrets = SecretLimits { timeout: Duration::from_millis(200), ..options().secrets };
@@ -487,7 +488,7 @@ async fn an_api_server_that_does_not_answer_holds_a_review_up_for_a_bounded_time
 }
 
 #[tokio::test]
-async fn a_secret_that_changed_is_used_soon_and_no_review_waits_for_it() {
+async fn a_changed_secret_is_used_soon_and_no_review_waits_for_it() {
     let api = Api::start().await;
     let json = "kubernetes.io/dockerconfigjson";
     api.put("secrets", secret("mine", json, ".dockerconfigjson", &docker_config("old")));

@@ -1,4 +1,4 @@
-//! An API server that lives in the test: lists with pages, watches, single objects, and faults on demand.
+//! An API server inside the test: lists with pages, watches, single objects, and faults on demand.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -15,20 +15,20 @@ use futures::channel::mpsc::{UnboundedSender, unbounded};
 use kube::Client;
 use serde_json::{Value, json};
 
-/// What goes wrong with every request about a kind.
+/// How every request about a kind fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// This status.
     Status(u16),
-    /// 200 and no JSON.
+    /// 200 without JSON.
     Garbage,
-    /// No answer at all to a list; a watch that opens and says nothing, not even its end.
+    /// No answer to a list; a watch that opens and sends nothing, not even its end.
     Silent,
-    /// Watches end when they have begun.
+    /// Watches end as soon as they have begun.
     EndAtOnce,
 }
 
-/// What was asked about a kind.
+/// The requests about a kind.
 #[derive(Debug, Clone)]
 pub struct Asked {
     pub query: String,
@@ -38,7 +38,7 @@ pub struct Asked {
 #[derive(Default)]
 struct Kind {
     objects: BTreeMap<(String, String), Value>,
-    /// Everything that happened: version and event.
+    /// Every change: version and event.
     events: Vec<(u64, String)>,
     watches: Vec<UnboundedSender<Result<Bytes, Infallible>>>,
     fault: Option<Fault>,
@@ -80,7 +80,7 @@ impl Api {
         Self { host, inner, task }
     }
 
-    /// A client of it, which waits this long for bytes.
+    /// A client of it with this read timeout.
     pub fn client(&self, read: Duration) -> Client {
         let config = kube::Config::new(format!("http://{}", self.host).parse().unwrap());
         wasmgate::watch::client::bounded(config, read).unwrap()
@@ -107,7 +107,7 @@ impl Api {
         kind.tell(version, &json!({"type": "DELETED", "object": object}));
     }
 
-    /// Deletes an object and tells nobody.
+    /// Deletes an object without telling the watches.
     pub fn forget(&self, plural: &str, namespace: &str, name: &str) {
         let key = (namespace.to_string(), name.to_string());
         self.inner.lock().unwrap().kind(plural).objects.remove(&key).unwrap();
@@ -160,7 +160,7 @@ impl Kind {
         }
         match self.fault {
             Some(Fault::EndAtOnce) => {}
-            // Kept open for ever, and never told anything.
+            // Kept open for ever, without any event.
             Some(Fault::Silent) => std::mem::forget(sender),
             _ => self.watches.push(sender),
         }

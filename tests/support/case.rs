@@ -1,5 +1,5 @@
-//! Two whole cases as a review gathers them, from which Rust writes the input that policies read: a pod that every
-//! baseline rule admits, and one that most of them refuse.
+//! Two complete cases as a review gathers them, from which Rust writes the policies' input: a pod that every baseline
+//! rule admits, and one that most of them refuse.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub fn refused() -> Value {
     input(&pod, lookups, vec![grant("2026-03-31T00:00:00Z")], &options)
 }
 
-/// What Rust writes for the pod, whose images have these findings in the order of its containers.
+/// The input that Rust writes for the pod, whose images have these findings in the order of its containers.
 fn input(pod: &Value, lookups: Vec<LookupResult>, grants: Vec<Value>, options: &PolicyOptions) -> Value {
     let object = to_raw_value(pod).unwrap();
     let workload = workload::read(object.get(), Kind::Pod, "shop").unwrap();
@@ -146,7 +146,7 @@ fn orders() -> Value {
     })
 }
 
-/// A Linux container that asks for everything that it should not.
+/// A Linux container that asks for everything that it should not have.
 fn proxy() -> Value {
     json!({
         "name": "proxy", "image": format!("docker.io/library/envoy:v1@{DIGEST}"),
@@ -234,7 +234,7 @@ fn grant(expires_at: &str) -> Value {
     })
 }
 
-/// What opens files beside the process that runs it may run native code.
+/// A program that opens files next to the process that runs it may run native code.
 fn process_grant() -> Value {
     json!({
         "apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",

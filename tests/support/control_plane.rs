@@ -1,9 +1,9 @@
 //! A real Kubernetes control plane on free loopback ports: etcd, API server, controller manager and scheduler, started
-//! by `tools/cluster/component` as `make cluster` starts them. Nodes are objects without a machine, so pods are bound
-//! and never run. It is gone with the value, or with the test's process.
+//! by `tools/cluster/component` as in `make cluster`. Nodes are objects without a machine, so pods are bound and never
+//! run. It ends with the value, or with the test's process.
 //!
-//! One costs about 320 MB and some seconds: the tests of a module share one, each in a namespace of its own, and only
-//! a test that stops a part of it starts its own.
+//! One costs about 320 MB and some seconds, so the tests of a module share one, each in a namespace of its own. Only a
+//! test that stops a part of it starts its own.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -15,18 +15,18 @@ use serde_json::{Value, json};
 
 use super::process::{Home, PATIENCE, Process, ask_patiently, own, program};
 
-/// Where a control plane is to differ from the usual one.
+/// How a control plane differs from the default.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Further flags of the API server, like `--enable-admission-plugins=…`.
+    /// More flags of the API server, such as `--enable-admission-plugins=…`.
     pub apiserver: Vec<String>,
-    /// An audit policy; [`ControlPlane::audit_log`] then reads the log.
+    /// An audit policy; with one, [`ControlPlane::audit_log`] returns the log.
     pub audit_policy: Option<Value>,
-    /// Further users, as `NAME` or `NAME:GROUP:GROUP`; [`ControlPlane::user`] is how to be one.
+    /// More users, as `NAME` or `NAME:GROUP:GROUP`; [`ControlPlane::user`] returns their kubeconfig.
     pub users: Vec<String>,
 }
 
-/// A part that can be stopped and started again.
+/// A part that can be stopped and restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Etcd,
@@ -46,7 +46,7 @@ impl Part {
     }
 }
 
-/// What a program said.
+/// The output of a program.
 #[derive(Debug, Clone)]
 pub struct Said {
     /// Exit code; -1 when a signal ended it.
@@ -56,7 +56,7 @@ pub struct Said {
 }
 
 impl Said {
-    /// Standard output of a call that must have worked.
+    /// Standard output; panics if the call failed.
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
         self.stdout
@@ -67,14 +67,14 @@ impl Said {
         serde_json::from_str(&self.ok()).unwrap()
     }
 
-    /// Standard error of a call that must have failed.
+    /// Standard error; panics if the call succeeded.
     pub fn refused(self) -> String {
         assert_ne!(self.code, 0, "this was to be refused: {}{}", self.stdout, self.stderr);
         self.stderr
     }
 }
 
-/// A control plane that runs.
+/// A running control plane.
 pub struct ControlPlane {
     parts: [Option<Process>; 4],
     flags: Vec<String>,
@@ -88,7 +88,7 @@ impl ControlPlane {
         Self::start_with(&Options::default())
     }
 
-    /// Starts one and waits until it has answered that it is ready.
+    /// Starts one and waits until it is ready.
     pub fn start_with(options: &Options) -> Self {
         let home = Home::new();
         let mut flags = options.apiserver.clone();
@@ -104,7 +104,7 @@ impl ControlPlane {
         plane
     }
 
-    /// A port that was free may be taken by the time it is used, so a part that ends at once is tried on other ports.
+    /// A port that was free may be taken before it is used, so a part that ends at once is retried on other ports.
     fn bring_up(&mut self, users: &[String]) {
         for _ in 0..5 {
             let ports = free_ports(3);
@@ -129,14 +129,14 @@ impl ControlPlane {
         if part == Part::ApiServer {
             command.args(&self.flags);
         }
-        // Whatever a part keeps for its user stays in here.
+        // Everything that a part stores for its user stays in here.
         command.env("HOME", self.home.path());
         let variable = format!("WASMGATE_{}", part.name().to_uppercase().replace('-', "_"));
         command.env(variable, program(part.name()));
         self.parts[part as usize] = Some(self.home.start(part.name(), &command));
     }
 
-    /// Waits for the API server; `false` when its port, or etcd's, was taken.
+    /// Waits for the API server; `false` if its port, or etcd's, was taken.
     fn until_ready(&mut self) -> bool {
         let start = std::time::Instant::now();
         loop {
@@ -155,34 +155,34 @@ impl ControlPlane {
         }
     }
 
-    /// The ends of all logs, for a failure's message.
+    /// The ends of all logs, for the message of a failure.
     pub fn tails(&self) -> String {
         self.parts.iter().flatten().map(Process::tail).collect()
     }
 
-    /// Asks until there is an answer; after [`PATIENCE`] it panics with what is missing and the ends of all logs.
+    /// Polls until there is an answer. After [`PATIENCE`] it panics with what is missing and the ends of all logs.
     pub fn wait_for<T>(&self, what: &str, ask: impl FnMut() -> Option<T>) -> T {
         ask_patiently(ask).unwrap_or_else(|| panic!("waited {PATIENCE:?} for {what}\n{}", self.tails()))
     }
 
-    /// Everything that a part wrote to its log.
+    /// The whole log of a part.
     pub fn log(&self, part: Part) -> String {
         self.parts[part as usize].as_ref().map(Process::log).unwrap_or_default()
     }
 
-    /// The folder that is removed at the end; other programs of a test may keep theirs below it.
+    /// The folder that is removed at the end; a test may keep files of other programs below it.
     pub fn home(&self) -> &Home {
         &self.home
     }
 
     // === drills ===
 
-    /// Ends a part as a crash would.
+    /// Kills a part, as a crash would.
     pub fn stop(&mut self, part: Part) {
         self.parts[part as usize] = None;
     }
 
-    /// Starts it again on what it left, and waits until the API server is ready when that is up.
+    /// Restarts it on its old state, and waits until the API server is ready if that is running.
     pub fn start_again(&mut self, part: Part) {
         self.launch(part);
         let both = [Part::Etcd, Part::ApiServer].into_iter().all(|part| self.parts[part as usize].is_some());
@@ -191,7 +191,7 @@ impl ControlPlane {
         }
     }
 
-    // === as whom ===
+    // === users ===
 
     /// The administrator's.
     pub fn kubeconfig(&self) -> PathBuf {
@@ -220,12 +220,12 @@ impl ControlPlane {
         self.kubectl_with(&self.kubeconfig(), arguments, "")
     }
 
-    /// Runs `kubectl` as somebody, with something on standard input.
+    /// Runs `kubectl` as a user, with text on standard input.
     pub fn kubectl_with(&self, kubeconfig: &Path, arguments: &[&str], input: &str) -> Said {
         let mut child = Command::new(&self.kubectl)
             .arg("--kubeconfig")
             .arg(kubeconfig)
-            // It would otherwise wait for ever on a server that does not answer; a later flag overrules this one.
+            // Without it, kubectl would wait for ever for a server that does not answer; a later flag overrides it.
             .arg(format!("--request-timeout={}s", PATIENCE.as_secs() + 10))
             .args(arguments)
             .env("HOME", self.home.path())
@@ -235,7 +235,7 @@ impl ControlPlane {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // It may refuse its arguments before it has read anything.
+        // It may refuse its arguments before it reads anything.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
         Said {
@@ -245,13 +245,13 @@ impl ControlPlane {
         }
     }
 
-    /// `kubectl apply` of one object, with further flags.
+    /// `kubectl apply` of one object, with more flags.
     pub fn apply(&self, object: &Value, flags: &[&str]) -> Said {
         let arguments = [&["apply", "--filename=-"], flags].concat();
         self.kubectl_with(&self.kubeconfig(), &arguments, &object.to_string())
     }
 
-    /// `kubectl create` of one object, as JSON comes back.
+    /// `kubectl create` of one object; returns the result as JSON.
     pub fn create(&self, object: &Value, flags: &[&str]) -> Said {
         let arguments = [&["create", "--filename=-", "--output=json"], flags].concat();
         self.kubectl_with(&self.kubeconfig(), &arguments, &object.to_string())
@@ -267,9 +267,9 @@ impl ControlPlane {
         self.get(arguments)["items"].as_array().unwrap().clone()
     }
 
-    // === what tests need in it ===
+    // === objects that tests need ===
 
-    /// A new namespace, in which pods can be made.
+    /// A new namespace in which pods can be created.
     pub fn namespace(&self, name: &str, labels: &Value) -> String {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -280,7 +280,7 @@ impl ControlPlane {
         name
     }
 
-    /// The controller manager makes the ServiceAccount without which no pod is taken.
+    /// The controller manager creates the ServiceAccount, without which no pod is accepted.
     pub fn wait_until_pods_can_be_made(&self, namespace: &str) {
         self.wait_for("the default ServiceAccount", || {
             let asked = self.kubectl(&["get", "serviceaccount", "default", "--namespace", namespace]);
@@ -288,7 +288,7 @@ impl ControlPlane {
         });
     }
 
-    /// A node that is ready and has room, though there is no machine.
+    /// A node that is ready and has capacity, although there is no machine.
     pub fn add_node(&self, name: &str, labels: &Value) {
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
         self.apply(&node, &[]).ok();
@@ -299,21 +299,21 @@ impl ControlPlane {
         self.kubectl(&["patch", "node", name, "--subresource=status", "--type=merge", &patch]).ok();
     }
 
-    /// What the API server wrote about requests so far, when it was given a policy.
+    /// The API server's log of requests so far, if it has an audit policy.
     pub fn audit_log(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.home.path().join("audit.log")).unwrap_or_default();
-        // The last line may be half written.
+        // The last line may be incomplete.
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
 
-/// Ports that nobody listened on a moment ago.
+/// Ports on which nothing listened a moment ago.
 pub fn free_ports(count: usize) -> Vec<u16> {
     let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap()).collect();
     held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
 
-/// The first of several ports in a row that nobody listened on a moment ago.
+/// The first of several consecutive ports on which nothing listened a moment ago.
 pub fn free_port_range(count: u16) -> u16 {
     loop {
         let first = free_ports(1)[0];

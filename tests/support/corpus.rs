@@ -14,21 +14,21 @@ use super::process::root;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Case {
-    /// Taken from the file's name.
+    /// From the file's name.
     #[serde(skip)]
     pub name: String,
     /// What the case proves.
     pub why: String,
-    /// The nearest case that ends better: a denied one names one that is not.
+    /// The nearest case with a better result: a denied one names one that is not denied.
     #[serde(default)]
     pub neighbour: Option<String>,
-    /// The namespace of the request; the case's name when absent.
+    /// The namespace of the request; default: the case's name.
     #[serde(default)]
     pub namespace: Option<String>,
     /// Labels of the namespace.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Body of a configuration file of its own.
+    /// Body of a configuration file for this case alone.
     #[serde(default)]
     pub configuration: String,
     /// `spec` of each grant, or a whole document, which may be an exception.
@@ -39,10 +39,10 @@ pub struct Case {
     pub cluster: Vec<Value>,
     #[serde(default)]
     pub sub_resource: Option<String>,
-    /// The object; `images.test/NAME:v1` are the images of `tests/support/images.rs`, and `images.test/NAME:v1@pinned` is one
-    /// with its digest.
+    /// The object. `images.test/NAME:v1` are the images of `tests/support/images.rs`, and `images.test/NAME:v1@pinned`
+    /// is one with its digest.
     pub object: Value,
-    /// A merge patch: the review is then an UPDATE of `object` to what comes out.
+    /// A merge patch: with it the review is an UPDATE of `object` to the result.
     #[serde(default)]
     pub update: Option<Value>,
     #[serde(default)]
@@ -52,7 +52,7 @@ pub struct Case {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Expect {
-    /// `rule container capability` of everything that the rules find.
+    /// `rule container capability` of every finding of the rules.
     #[serde(default)]
     pub rules: BTreeSet<String>,
     /// Texts in the refusal or the warnings of the validating webhook.
@@ -61,10 +61,10 @@ pub struct Expect {
     /// Texts in the warnings of the mutating webhook.
     #[serde(default)]
     pub mutate_says: Vec<String>,
-    /// The annotation that lists the changes; absent when the object is not patched.
+    /// The annotation that lists the changes; absent if the object is not patched.
     #[serde(default)]
     pub changes: Option<String>,
-    /// Values in the object that comes out, by JSON pointer; `*` at the end of a text stands for anything.
+    /// Values in the resulting object, by JSON pointer; a `*` at the end of a text stands for anything.
     #[serde(default)]
     pub patched: BTreeMap<String, Value>,
 }
@@ -85,14 +85,14 @@ impl Case {
         files.into_iter().map(load).collect()
     }
 
-    /// The cases that one gate can serve at once.
+    /// The cases that can share one gate.
     pub fn load_shared() -> Vec<Self> {
         let mut cases = Self::load_all();
         cases.retain(|case| !case.is_apart());
         cases
     }
 
-    /// A new object that no file has.
+    /// A new object without a case file.
     pub fn of_object(name: &str, namespace: &str, object: &Value) -> Self {
         let case = json!({"why": "", "namespace": namespace, "object": object});
         Self { name: name.to_string(), ..serde_json::from_value(case).unwrap() }
@@ -115,7 +115,7 @@ impl Case {
         self.kind() == Some(Kind::Pod)
     }
 
-    /// Pod template of the object, by JSON pointer; for a pod it is the object itself.
+    /// Pod template of the object, by JSON pointer; empty for a pod.
     pub fn template(&self) -> &'static str {
         self.kind().map_or("", Kind::template_pointer)
     }
@@ -127,18 +127,18 @@ impl Case {
         GroupVersionKind { group: group.into(), version: version.into(), kind }
     }
 
-    /// A case that changes what holds for the whole cluster gets a gate of its own; the others share one, each in a
-    /// namespace of its own.
+    /// A case that changes cluster-wide settings gets a gate of its own. The others share one, each in a namespace of
+    /// its own.
     pub fn is_apart(&self) -> bool {
         !self.configuration.is_empty() || self.cluster.iter().any(|d| d["kind"] == "RuntimeClass")
     }
 
-    /// Whether it is about an object that does not exist yet, and not about a part of one.
+    /// Whether it is about a new object, not a part of an existing one.
     pub fn is_new(&self) -> bool {
         self.update.is_none() && self.sub_resource.is_none() && self.kind().is_some()
     }
 
-    /// The object as a person writes it, after the update where there is one.
+    /// The object as a person writes it, after the update if there is one.
     pub fn written(&self) -> Value {
         let mut object = self.object.clone();
         if let Some(update) = &self.update {
@@ -151,12 +151,12 @@ impl Case {
         grant_documents(&self.grants, self.namespace())
     }
 
-    /// What the case says of the cluster, its LimitRanges in its namespace.
+    /// The case's documents about the cluster, with its LimitRanges in its namespace.
     pub fn cluster(&self) -> Vec<Value> {
         with_limit_ranges_in(&self.cluster, self.namespace())
     }
 
-    /// The same with the namespace itself.
+    /// The same, with the namespace itself.
     pub fn documents(&self) -> Vec<Value> {
         let mut documents = self.cluster();
         documents.push(json!({"apiVersion": "v1", "kind": "Namespace",
@@ -164,7 +164,7 @@ impl Case {
         documents
     }
 
-    /// The object as the webhooks see it first.
+    /// The object as the webhooks first see it.
     pub fn request(&self) -> Request {
         let sent = |object: &Value| {
             let object = defaulted(object, self.namespace(), self.template());

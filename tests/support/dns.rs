@@ -1,5 +1,5 @@
-//! A real name server on loopback, and a network of the test's own in which the operating system asks it: a namespace
-//! with its own `resolv.conf`, and with addresses that are somebody else's everywhere else.
+//! A real name server on loopback, and a network of the test's own in which the operating system uses it: a namespace
+//! with its own `resolv.conf`, and with addresses that belong to other hosts everywhere else.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,16 +11,16 @@ use std::sync::{Arc, Mutex};
 /// Set in the process that runs inside the namespace.
 const INSIDE: &str = "WASMGATE_TEST_NAMESPACE";
 
-/// Set by whoever knows that the machine allows no namespaces; the tests that need one then say that they did nothing.
+/// Set if the machine is known to allow no namespaces; tests that need one then say that they did nothing.
 const WITHOUT: &str = "WASMGATE_TEST_NO_NAMESPACES";
 
-/// What a person must know whose machine cannot do it.
+/// Advice for users whose machine cannot do it.
 const NEEDS: &str = "install util-linux (`unshare`) and iproute2 (`ip`) and allow user namespaces \
                      (`sysctl kernel.unprivileged_userns_clone=1`, and on Ubuntu \
                      `kernel.apparmor_restrict_unprivileged_userns=0`), or set WASMGATE_TEST_NO_NAMESPACES=1 to go without";
 
-/// Makes the network and becomes the test: `$1` is a folder with the two files, `$2` the test binary, `$3` the test,
-/// and the rest are the addresses that the machine has beside loopback.
+/// Sets up the network and becomes the test: `$1` is a folder with the two files, `$2` the test binary, `$3` the test,
+/// and the rest are the machine's addresses besides loopback.
 const ENTER: &str = r#"set -e
 mount --bind "$1/resolv.conf" /etc/resolv.conf
 test ! -e /etc/nsswitch.conf || mount --bind "$1/nsswitch.conf" /etc/nsswitch.conf
@@ -30,8 +30,8 @@ shift 3
 for address in "$@"; do ip address add "$address" dev lo nodad; done
 exec "$binary" --exact "$name" --nocapture --test-threads 1"#;
 
-/// Whether this process is the one inside. Everywhere else it runs the named test again, inside a network where the
-/// machine has these addresses, and fails when that fails or cannot be done.
+/// Whether this process is the one inside. Any other process runs the named test again, in a network where the machine
+/// has these addresses, and fails if that test fails or cannot run.
 pub fn inside(name: &str, addresses: &[&str]) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -67,8 +67,8 @@ fn command(folder: &Path, name: &str, addresses: &[&str]) -> Command {
 const A: u16 = 1;
 const AAAA: u16 = 28;
 
-/// A name server on port 53 of loopback. Each name has its answers one after the other, the last one for ever; they
-/// may not be remembered (TTL 0).
+/// A name server on port 53 of loopback. Each name has a list of answers, used one after the other, the last one for
+/// ever. They must not be cached (TTL 0).
 pub struct Dns {
     asked: Arc<Mutex<HashMap<String, usize>>>,
 }
@@ -95,7 +95,7 @@ impl Dns {
         Self { asked }
     }
 
-    /// How often the IPv4 addresses of a name were asked for; IPv6 is asked for in the same breath.
+    /// How often the IPv4 addresses of a name were asked for; clients ask for IPv6 at the same time.
     pub fn asked(&self, name: &str) -> usize {
         self.asked.lock().unwrap().get(name).copied().unwrap_or_default()
     }
@@ -112,13 +112,13 @@ fn answer(
     let addresses = names.get(&name).map(|answers| {
         let mut asked = asked.lock().unwrap();
         let count = asked.entry(name.clone()).or_default();
-        // A and AAAA of one look-up are one round. glibc sends A first; whichever comes, A counts.
+        // A and AAAA of one look-up belong together. glibc sends A first; whichever arrives first, A counts.
         let round = if kind == A { *count } else { count.saturating_sub(1) };
         *count += usize::from(kind == A);
         &answers[round.min(answers.len() - 1)]
     });
     let records: Vec<Vec<u8>> = addresses.into_iter().flatten().filter_map(|ip| record(*ip, kind)).collect();
-    // A response, authoritative, recursion available; 3 says that there is no such name.
+    // A response, authoritative, recursion available; 3 means that there is no such name.
     let flags: u16 = 0x8580 | if addresses.is_none() { 3 } else { 0 };
     let mut answer = packet.get(..2)?.to_vec();
     answer.extend(flags.to_be_bytes());
@@ -130,7 +130,7 @@ fn answer(
     Some(answer)
 }
 
-/// The name that is asked for, in lower case, and where it ends.
+/// The name in the question, in lower case, and where it ends.
 fn question(packet: &[u8]) -> Option<(String, usize)> {
     let (mut labels, mut at) = (Vec::new(), 12);
     loop {
@@ -144,14 +144,14 @@ fn question(packet: &[u8]) -> Option<(String, usize)> {
     }
 }
 
-/// A record about the name of the question, where the address is of the kind that was asked for.
+/// A record for the name of the question, if the address is of the requested type.
 fn record(ip: IpAddr, kind: u16) -> Option<Vec<u8>> {
     let data = match (ip, kind) {
         (IpAddr::V4(ip), A) => ip.octets().to_vec(),
         (IpAddr::V6(ip), AAAA) => ip.octets().to_vec(),
         _ => return None,
     };
-    // A pointer to the question's name, the kind, class IN, TTL 0.
+    // A pointer to the question's name, the type, class IN, TTL 0.
     let mut record = vec![0xc0, 12];
     record.extend(kind.to_be_bytes());
     record.extend([0, 1, 0, 0, 0, 0]);

@@ -1,5 +1,5 @@
-//! Facts about images, as an inspection finds them. A test names the fields that it is about and takes the rest from here
-//! with `..`.
+//! Facts about images, as an inspection finds them. A test sets the fields that it is about and takes the rest from
+//! here with `..`.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ pub fn module() -> ModuleFacts {
     }
 }
 
-/// An image of this digest, or of that of a word which stands for one, with nothing in it.
+/// An empty image of this digest, or of the digest of any other text.
 pub fn image(digest: &str, kind: ImageKind) -> ImageFacts {
     let digest: Digest = digest.parse().unwrap_or_else(|_| Digest::of(digest.as_bytes()));
     ImageFacts {

@@ -1,4 +1,4 @@
-//! A registry that goes wrong in one way, on a free loopback port, for as long as the value lives.
+//! A registry that fails in one way, on a free loopback port, for as long as the value lives.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What a manifest or a blob is answered with. `/v2/` is always answered well.
+/// The answer to a request for a manifest or a blob. `/v2/` always succeeds.
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// Nothing, and the connection stays open.
@@ -17,11 +17,11 @@ pub enum Fault {
     Reset,
     /// A status, more header lines and a body.
     Status(u16, &'static str, &'static str),
-    /// A body that is shorter than it was announced to be.
+    /// A body that is shorter than announced.
     Truncated(Vec<u8>),
-    /// A body, whatever was asked for.
+    /// A body, whatever was requested.
     Body(Vec<u8>),
-    /// A body of so many bytes, made as it is sent, with or without saying so beforehand.
+    /// A body of this many bytes, generated while it is sent, with or without announcing its length.
     Large { bytes: usize, announced: bool },
     /// A byte now and then, for ever.
     Drip(Duration),
@@ -60,12 +60,12 @@ impl Server {
         format!("{}/{rest}", self.host)
     }
 
-    /// Bytes of large bodies that were handed to the kernel.
+    /// Bytes of large bodies that were passed to the kernel.
     pub fn sent(&self) -> usize {
         self.sent.load(Ordering::SeqCst)
     }
 
-    /// How often a manifest or a blob was asked for.
+    /// Number of requests for a manifest or a blob.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }

@@ -1,5 +1,5 @@
-//! What stands between the API server and the gate's replicas in a cluster: one address, behind it whoever listens. It
-//! can be told to be down, slow or noisy, which no real Service does on demand.
+//! Stands between the API server and the gate's replicas, like a Service: one address, and any number of backends. On
+//! demand it is down, slow or garbled, which no real Service can be.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What becomes of a connection.
+/// What happens to a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
-    /// It is led to the next backend that takes it.
+    /// It is passed to the next backend that accepts it.
     Open,
     /// It is closed at once.
     Down,
-    /// It is led to a backend, but nothing comes back before this long.
+    /// It is passed to a backend, but nothing comes back before this time.
     Slow(Duration),
     /// It is answered with something that is not TLS.
     Noise,
@@ -28,7 +28,7 @@ struct Shared {
     open: Vec<TcpStream>,
 }
 
-/// One address in front of several.
+/// One address in front of several backends.
 #[derive(Debug)]
 pub struct Front {
     pub address: SocketAddr,
@@ -52,7 +52,7 @@ impl Front {
         Self { address, shared }
     }
 
-    /// Changes the mode. Connections that are open end, as the API server keeps one for all its requests.
+    /// Changes the mode, and closes open connections, since the API server reuses one for all its requests.
     pub fn set(&self, mode: Mode) {
         let mut shared = self.shared.lock().unwrap();
         shared.mode = mode;
@@ -61,7 +61,7 @@ impl Front {
         }
     }
 
-    /// Leads new connections elsewhere; the open ones go on.
+    /// Passes new connections to other backends; open ones stay.
     pub fn lead_to(&self, backends: &[SocketAddr]) {
         self.shared.lock().unwrap().backends = backends.to_vec();
     }
@@ -80,7 +80,7 @@ fn lead(mut client: TcpStream, shared: &Arc<Mutex<Shared>>) -> Option<()> {
     let backend = connect(shared)?;
     {
         let mut shared = shared.lock().unwrap();
-        // The mode may have changed while the backend was looked for.
+        // The mode may have changed while a backend was being selected.
         if shared.mode != mode {
             return None;
         }
@@ -93,7 +93,7 @@ fn lead(mut client: TcpStream, shared: &Arc<Mutex<Shared>>) -> Option<()> {
     Some(())
 }
 
-/// The next backend that takes a connection, as a Service leaves out the ones that are gone.
+/// The next backend that accepts a connection, as a Service leaves out the ones that are gone.
 fn connect(shared: &Arc<Mutex<Shared>>) -> Option<TcpStream> {
     let (backends, first) = {
         let mut shared = shared.lock().unwrap();

@@ -1,5 +1,5 @@
-//! The gate and its server in one process: a gate over image layouts, the server in front of it, and a model of what the API
-//! server does before, between and after the two webhooks.
+//! The gate and its server in one process: a gate with image layouts, the server in front of it, and a model of what
+//! the API server does before, between and after the two webhooks.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ const BUDGET: Duration = Duration::from_secs(20);
 
 // === the gate ===
 
-/// What a gate is made of beside the images and the embedded baseline.
+/// What a gate is built from, besides the images and the embedded baseline.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
-    /// Body of the configuration file, without its head.
+    /// Body of the configuration file, without `apiVersion` and `kind`.
     pub configuration: String,
     /// WasiGrant and ClusterWasiGrant documents.
     pub grants: Vec<Value>,
@@ -34,7 +34,7 @@ pub struct Setup {
     pub cluster: Vec<Value>,
 }
 
-/// A gate in this process. Its files live as long as it does.
+/// A gate in this process. Its files live as long as the value.
 pub struct Flow {
     pub gate: Arc<Gate>,
     pub folder: TempDir,
@@ -69,7 +69,7 @@ impl Flow {
         Self { gate, folder, settings: self.settings.clone() }
     }
 
-    /// Sends a review through the gate in this process, and returns `response`.
+    /// Sends a review through the gate in this process; returns `response`.
     pub async fn send(&self, webhook: Webhook, request: &Request) -> Value {
         self.send_within(BUDGET, webhook, request).await
     }
@@ -79,7 +79,7 @@ impl Flow {
         serde_json::from_slice::<Value>(&bytes).unwrap()["response"].take()
     }
 
-    /// Takes a new pod through the mutating webhook and then the validating one: the pod that comes out, and both
+    /// Sends a new pod through the mutating and then the validating webhook. Returns the resulting pod and both
     /// responses.
     pub async fn admit(&self, namespace: &str, pod: &Value) -> (Value, Value, Value) {
         let sent = plug_ins(&defaulted(pod, namespace, ""), namespace, &[]);
@@ -90,14 +90,14 @@ impl Flow {
         (request.object, mutate, validate)
     }
 
-    /// Everything that was recorded so far. Ends the log.
+    /// All records so far. Closes the log.
     pub fn records(&self) -> Vec<Value> {
         self.gate.sink().close(Duration::from_secs(5)).unwrap();
         let text = std::fs::read_to_string(self.folder.path().join("decisions.log")).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Puts the real server in front of it, on free ports of the loopback address.
+    /// Starts the real server in front of it, on free loopback ports.
     pub async fn serve(&self) -> Serving {
         let certs = self.folder.path().join("certs");
         wasmgate::certs::load_or_make(&certs, &[]).unwrap();
@@ -131,7 +131,7 @@ fn settings(setup: &Setup, folder: &TempDir) -> Settings {
     config::resolve(file, overrides).unwrap()
 }
 
-/// A folder with one file for each document.
+/// A folder with one file per document.
 fn documents(folder: &TempDir, name: &str, documents: &[Value]) -> PathBuf {
     let path = folder.path().join(name);
     std::fs::create_dir(&path).unwrap();
@@ -141,7 +141,7 @@ fn documents(folder: &TempDir, name: &str, documents: &[Value]) -> PathBuf {
     path
 }
 
-/// A server that runs, and a connection to it.
+/// A running server, and a connection to it.
 pub struct Serving {
     session: Session,
     _trigger: Trigger,
@@ -154,7 +154,7 @@ impl Serving {
         self.session.send(post(&path, body)).await.unwrap()
     }
 
-    /// Posts a review that can be read, and returns `response`.
+    /// Posts a valid review; returns `response`.
     pub async fn review(&mut self, webhook: Webhook, request: &Request) -> Value {
         let answer = self.post(webhook, request.to_body()).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -166,9 +166,9 @@ impl Serving {
     }
 }
 
-// === what a case of the corpus says of the cluster ===
+// === a case's documents about the cluster ===
 
-/// Whole grant documents: each is one already, or the `spec` of a WasiGrant of this namespace.
+/// Whole grant documents: each is one already, or the `spec` of a WasiGrant in this namespace.
 pub fn grant_documents(grants: &[Value], namespace: &str) -> Vec<Value> {
     let whole = |(number, grant): (usize, &Value)| {
         let mut document = match grant.get("kind") {
@@ -202,7 +202,7 @@ pub fn pod(spec: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app", "labels": {"app": "orders"}}, "spec": spec})
 }
 
-/// A pod of one container `app` that is handed nothing but what it gets by default.
+/// A pod with one container `app` that is handed only what it gets by default.
 pub fn plain_pod(image: &str) -> Value {
     let image = if image.contains('/') { image.to_string() } else { format!("{}/{image}:v1", images::HOST) };
     pod(&json!({"automountServiceAccountToken": false, "containers": [{"name": "app", "image": image}]}))
@@ -264,7 +264,7 @@ impl Request {
     }
 }
 
-/// An object with its fields in the order of the Go structs, as far as the first two levels go.
+/// An object with the fields of its first two levels in the order of the Go structs.
 fn ordered(object: &Value) -> String {
     let fields = object.as_object().unwrap();
     let first = ["kind", "apiVersion", "metadata", "spec", "status"];
@@ -274,8 +274,8 @@ fn ordered(object: &Value) -> String {
     format!("{{{}}}", parts.join(","))
 }
 
-/// What the API server writes on every object before admission: identity, managed fields, and the defaults of a pod
-/// spec (`kubernetes:pkg/apis/core/v1/defaults.go`). Applying it again changes nothing.
+/// What the API server writes into every object before admission: identity, managed fields, and the defaults of a pod
+/// spec (`kubernetes:pkg/apis/core/v1/defaults.go`). Applying it twice changes nothing.
 pub fn defaulted(object: &Value, namespace: &str, template: &str) -> Value {
     let mut object = object.clone();
     let metadata = &mut object["metadata"];
@@ -332,7 +332,7 @@ fn default_spec(spec: &mut Value) {
     items_mut(spec, "volumes").for_each(default_volume);
 }
 
-/// The items of a list that may not be there.
+/// The items of a list that may be absent.
 fn items_mut<'a>(holder: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
     holder.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
 }
@@ -387,7 +387,7 @@ fn default_volume(volume: &mut Value) {
     }
 }
 
-/// On a pod, though not on a template, a limit stands for the request that is missing.
+/// On a pod, but not in a template, a limit also serves as the missing request.
 fn default_requests(spec: &mut Value) {
     for list in ["initContainers", "containers"] {
         for container in items_mut(spec, list) {
@@ -405,13 +405,13 @@ fn set_default(holder: &mut Value, key: &str, value: Value) {
     }
 }
 
-/// What the API server's own mutating plug-ins do to a new pod, before the webhooks and once more when one of them
-/// changed it: LimitRanger, ServiceAccount, Priority, `DefaultTolerationSeconds`, RuntimeClass
-/// (`kubernetes:plugin/pkg/admission`). `cluster` are the documents of the gate's own snapshot.
+/// What the API server's own mutating plug-ins do to a new pod, before the webhooks and again after one of them changed
+/// it: LimitRanger, ServiceAccount, Priority, `DefaultTolerationSeconds`, RuntimeClass
+/// (`kubernetes:plugin/pkg/admission`). `cluster` holds the documents of the gate's own snapshot.
 pub fn plug_ins(pod: &Value, namespace: &str, cluster: &[Value]) -> Value {
     let mut pod = pod.clone();
     limit_ranger(&mut pod, namespace, cluster);
-    // A mirror of a static pod gets neither an account nor a token.
+    // The mirror of a static pod gets neither an account nor a token.
     let mirror = !pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null();
     tidy(&mut pod);
     let spec = &mut pod["spec"];
@@ -429,7 +429,7 @@ pub fn plug_ins(pod: &Value, namespace: &str, cluster: &[Value]) -> Value {
     pod
 }
 
-/// Takes away what looking at a field has made.
+/// Removes the empty fields that reading them has created.
 fn tidy(pod: &mut Value) {
     for pointer in ["", "/metadata", "/spec"] {
         // An object of another kind may have none of them.
@@ -439,7 +439,7 @@ fn tidy(pod: &mut Value) {
     }
 }
 
-/// `kubernetes:plugin/pkg/admission/runtimeclass`, as far as the class and the pod agree.
+/// `kubernetes:plugin/pkg/admission/runtimeclass`, where class and pod agree.
 fn runtime_class(spec: &mut Value, document: &Value) {
     for (key, value) in document["scheduling"]["nodeSelector"].as_object().into_iter().flatten() {
         spec["nodeSelector"][key] = value.clone();
@@ -452,7 +452,7 @@ fn runtime_class(spec: &mut Value, document: &Value) {
     }
 }
 
-/// `kubernetes:plugin/pkg/admission/defaulttolerationseconds`: unless the pod says something of its own.
+/// `kubernetes:plugin/pkg/admission/defaulttolerationseconds`, unless the pod sets these itself.
 fn default_tolerations(spec: &mut Value) {
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let own = spec["tolerations"].as_array().into_iter().flatten().any(|toleration| {
@@ -477,7 +477,7 @@ fn append(spec: &mut Value, list: &str, item: Value) {
     }
 }
 
-/// `kubernetes:plugin/pkg/admission/serviceaccount`: the token comes into every container that mounts nothing there.
+/// `kubernetes:plugin/pkg/admission/serviceaccount`: mounts the token into every container with no mount at that path.
 fn service_account(spec: &mut Value) {
     set_default(spec, "serviceAccountName", json!("default"));
     spec["serviceAccount"] = spec["serviceAccountName"].clone();
@@ -508,7 +508,7 @@ fn service_account(spec: &mut Value) {
     }
 }
 
-/// What a LimitRange fills in for containers, as it is stored: a maximum is the default too, and a default or a minimum
+/// What a LimitRange fills in for containers, as stored: a maximum is also the default, and a default or a minimum also
 /// the default request (`kubernetes:pkg/apis/core/v1/defaults.go`, `SetDefaults_LimitRangeItem`).
 fn defaults_of(range: &Value) -> Value {
     let mut defaults = json!({});
@@ -528,8 +528,8 @@ fn defaults_of(range: &Value) -> Value {
     defaults
 }
 
-/// Fills in defaults and says so in the annotation, which the second run overwrites, as does another LimitRange of the
-/// namespace: the real plug-in takes several in no order.
+/// Fills in defaults and says so in the annotation. A second run, or another LimitRange of the namespace, overwrites
+/// the annotation; the real plug-in takes several in no defined order.
 fn limit_ranger(pod: &mut Value, namespace: &str, cluster: &[Value]) {
     let ranges =
         cluster.iter().filter(|d| d["kind"] == "LimitRange" && d["metadata"]["namespace"] == namespace);
@@ -567,7 +567,7 @@ fn fill_in(container: &mut Value, defaults: &Value, noun: &str) -> Vec<String> {
 
 // === answers ===
 
-/// The patch of a response; `None` when it carries none.
+/// The patch of a response; `None` if there is none.
 pub fn patch_of(response: &Value) -> Option<json_patch::Patch> {
     let text = response.get("patch")?.as_str().unwrap();
     assert_eq!(response["patchType"], "JSONPatch");
@@ -576,7 +576,7 @@ pub fn patch_of(response: &Value) -> Option<json_patch::Patch> {
     Some(patch)
 }
 
-/// The object with a response's patch on it.
+/// The object with a response's patch applied.
 pub fn patched(object: &Value, response: &Value) -> Value {
     let mut object = object.clone();
     if let Some(patch) = patch_of(response) {

@@ -10,7 +10,7 @@ use super::oci::{Image, ImageBuilder, fixtures};
 /// The registry that the layouts stand in for.
 pub const HOST: &str = "images.test";
 
-/// Bytes that begin as an ELF file does.
+/// Bytes that begin like an ELF file.
 const ELF: &[u8] = b"\x7fELF precompiled";
 
 /// The folder with all layouts; written once for each test binary.
@@ -25,7 +25,7 @@ pub fn folder() -> &'static Path {
     })
 }
 
-/// The digest of an image of the catalogue, by its name.
+/// The digest of a named image of the catalogue.
 pub fn digest(name: &str) -> String {
     let index = std::fs::read(folder().join(name).join("index.json")).unwrap();
     let index: Value = serde_json::from_slice(&index).unwrap();
@@ -74,7 +74,7 @@ fn modules() -> Vec<(&'static str, Image)> {
     ]
 }
 
-/// A preview-1 command that imports these functions, each with so many numbers for parameters.
+/// A preview-1 command that imports these functions, each with this number of parameters.
 fn calling(module: &str, functions: &[(&str, usize)]) -> Vec<u8> {
     let import = |(name, parameters): &(&str, usize)| {
         format!(r#"(import "{module}" "{name}" (func (param{}) (result i32)))"#, " i32".repeat(*parameters))
@@ -83,7 +83,7 @@ fn calling(module: &str, functions: &[(&str, usize)]) -> Vec<u8> {
     fixtures::wat(&format!(r#"(module {imports} (memory (export "memory") 1) (func (export "_start")))"#))
 }
 
-/// The artifact of a module that only prints, with a config that says this of its platform.
+/// The artifact of a module that only prints, with this platform in its config.
 fn claiming_os(os: &str) -> Image {
     ImageBuilder::wasm_artifact(&fixtures::command()).set_config("os", json!(os)).build()
 }
@@ -98,7 +98,7 @@ fn answering(interface: &str, function: &str) -> Vec<u8> {
     component(&imported(interface, function), "wasi:http/incoming-handler@0.2.0")
 }
 
-/// The import of one function; a method brings its resource.
+/// The import of one function; a method comes with its resource.
 fn imported(interface: &str, function: &str) -> String {
     let resource = function.strip_prefix("[method]").and_then(|method| method.split('.').next());
     let exports = match resource {
@@ -111,7 +111,7 @@ fn imported(interface: &str, function: &str) -> String {
     format!(r#"(import "{interface}" (instance {exports}))"#)
 }
 
-/// A component with these imports whose one export is this interface.
+/// A component with these imports that exports only this interface.
 fn component(imports: &str, export: &str) -> Vec<u8> {
     let (function, result) = if export.contains("/run") { ("run", "(result)") } else { ("handle", "u32") };
     fixtures::wat(&format!(
@@ -158,7 +158,7 @@ const HTTP_P3: &str = "wasi:http/handler@0.3.0";
 const P3_SOCKETS: &str = "wasi:sockets/types@0.3.0";
 const RUN_P3: &str = "wasi:cli/run@0.3.0";
 
-/// The artifact of a component that looks names up, with a config that claims these imports and exports of it.
+/// The artifact of a component that looks names up, with these claimed imports and exports in its config.
 fn claiming(imports: &[&str], exports: &[&str]) -> Image {
     let mut builder = ImageBuilder::wasm_artifact(&importing(DNS, "resolve-addresses"));
     builder.set_config("component", json!({"imports": imports, "exports": exports}));
@@ -208,7 +208,7 @@ fn spin_apps() -> Vec<(&'static str, Image)> {
     ]
 }
 
-/// What a manifest of version 1 locks onto every component.
+/// What every component of a version 1 manifest gets when it is locked.
 const VERSION_1: [&str; 3] = ["redis://*:*", "mysql://*:*", "postgres://*:*"];
 
 /// An application of one component.
@@ -238,7 +238,7 @@ fn triggered_by(trigger: &str) -> Image {
     ImageBuilder::spin(&locked, &[&module]).build()
 }
 
-/// An application of two components, of which the second alone asks other hosts.
+/// An application of two components, of which only the second reaches other hosts.
 fn two_components() -> Image {
     let (quiet, asking) = (component("", HTTP), fixtures::http_component());
     let mut locked = fixtures::locked_app(&[&quiet, &asking], &json!({}));
@@ -273,7 +273,7 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
         ),
         ("scratch", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files)])),
         ("scratch-with-shell", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files), ("bin/sh", ELF)])),
-        // A Wasm program under the name of a native one, of which only an annotation tells.
+        // A Wasm program with the name of a native one; only an annotation reveals it.
         ("disguised", rootfs("linux/amd64", "/bin/app", &[("bin/app", &files)])),
         ("linux", rootfs("linux/amd64", "/bin/app", &[("bin/app", ELF)])),
         ("linux-with-wasm", rootfs("linux/amd64", "/bin/app", both)),

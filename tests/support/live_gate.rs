@@ -1,5 +1,5 @@
-//! The gate's own program beside a real control plane: `wasmgate serve` on a free loopback port, registered with both
-//! webhooks, over images in a real registry. What the gate knows of the cluster is applied to the API server too.
+//! The gate's own program with a real control plane: `wasmgate serve` on a free loopback port, with both webhooks
+//! registered and images in a real registry. What the gate is told about the cluster is applied to the API server too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,18 +14,18 @@ use super::process::root;
 use super::process::{PATIENCE, Process, wait_for};
 use super::registry::Registry;
 
-/// What a gate is started with.
+/// The settings with which a gate is started.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
-    /// Body of the configuration file, without its head.
+    /// Body of the configuration file, without `apiVersion` and `kind`.
     pub configuration: String,
     /// RuntimeClass, LimitRange, Namespace, WasiGrant, ClusterWasiGrant and `WasiException` objects.
     pub objects: Vec<Value>,
-    /// Further flags of `serve`.
+    /// More flags of `serve`.
     pub flags: Vec<String>,
 }
 
-/// Where a gate learns what is in the cluster.
+/// From where a gate learns what is in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// From directories that hold the same objects.
@@ -34,10 +34,10 @@ pub enum Source {
     Watches,
 }
 
-/// Where gates learn it as long as a test does not say.
+/// The default, unless a test says otherwise.
 pub const SOURCE: Source = Source::Watches;
 
-/// A gate that serves.
+/// A running gate.
 pub struct LiveGate {
     process: Option<Process>,
     folder: PathBuf,
@@ -49,7 +49,8 @@ pub struct LiveGate {
 }
 
 impl LiveGate {
-    /// Starts a gate that may ask this registry, and waits until it listens. `name` tells the gates of one home apart.
+    /// Starts a gate that may ask this registry, and waits until it listens. `name` distinguishes the gates of one
+    /// folder.
     pub fn start(plane: &ControlPlane, registry: &Registry, name: &str, setup: &Setup) -> Self {
         let folder = plane.home().path().join(name);
         fs::create_dir(&folder).unwrap();
@@ -65,7 +66,7 @@ impl LiveGate {
             "--log-format=json".into(),
         ];
         apply_all(plane, &setup.objects);
-        // A test that runs the gate as somebody in particular says so itself.
+        // A test that runs the gate as a particular user sets that itself.
         if !setup.flags.iter().any(|flag| flag.starts_with("--kubeconfig")) {
             flags.extend(source_flags(plane, &folder, &setup.objects));
         }
@@ -80,7 +81,7 @@ impl LiveGate {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wasmgate"));
         command.args(&self.flags).arg(format!("--listen={}", self.webhooks));
         command.arg(format!("--probes={}", self.probes)).current_dir(&self.folder);
-        // The log goes on where an earlier one of this name ended.
+        // Appends to the log of an earlier gate of this name.
         let earlier = fs::read_to_string(plane.home().path().join(format!("{name}.log"))).unwrap_or_default();
         let said_before = earlier.lines().count();
         let mut process = plane.home().start(name, &command);
@@ -96,12 +97,12 @@ impl LiveGate {
         self.process = Some(process);
     }
 
-    /// Ends it as a crash would.
+    /// Kills it, as a crash would.
     pub fn stop(&mut self) {
         self.process = None;
     }
 
-    /// Starts it again on the same ports, so that the registration stays right.
+    /// Starts it again on the same ports, so that the registration stays valid.
     pub fn start_again(&mut self, plane: &ControlPlane) {
         let name = self.folder.file_name().unwrap().to_string_lossy().into_owned();
         self.launch(plane, &name);
@@ -119,7 +120,7 @@ impl LiveGate {
         self.ids().is_empty()
     }
 
-    /// Process ids of what serves with this configuration; the shell around it is not one of them.
+    /// Process ids of the gates with this configuration; the shell around them is not included.
     fn ids(&self) -> Vec<String> {
         let output = Command::new("ps").args(["-axww", "-o", "pid=,comm=,args="]).output().unwrap();
         let configuration = format!("{}/gate.yaml", self.folder.display());
@@ -131,7 +132,7 @@ impl LiveGate {
         own.collect()
     }
 
-    /// What it wrote to its own log.
+    /// Its own log so far.
     pub fn tail(&self) -> String {
         self.process.as_ref().map(Process::tail).unwrap_or_default()
     }
@@ -142,7 +143,7 @@ impl LiveGate {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The CA that the webhooks are verified with, in PEM.
+    /// The CA for verifying the webhooks, in PEM.
     pub fn ca(&self) -> String {
         fs::read_to_string(self.folder.join("certs/ca.crt")).unwrap()
     }
@@ -152,7 +153,7 @@ impl LiveGate {
         let template = root().join("manifests/install/webhooks.yaml");
         let template = fs::read_to_string(template).unwrap();
         let (gate, ca) = (&self.webhooks, STANDARD.encode(self.ca()));
-        // As users install them, but for the address: there is no network behind a Service here.
+        // As users install them, except for the address: no Service has a network here.
         let outside = |line: &str| match line.split_once("path: ").filter(|_| line.contains("service: {")) {
             Some((_, rest)) => {
                 let path = rest.split(',').next().unwrap();
@@ -163,8 +164,8 @@ impl LiveGate {
         template.lines().map(outside).collect()
     }
 
-    /// Registers both webhooks, and waits until the API server asks them: it learns of them by a watch of its own.
-    /// `probe` is an image that is Wasm.
+    /// Registers both webhooks, and waits until the API server calls them, since it learns of them through a watch.
+    /// `probe` is a Wasm image.
     pub fn register(&self, plane: &ControlPlane, probe: &str) {
         let configurations = self.webhook_configurations();
         plane.kubectl_with(&plane.kubeconfig(), &["apply", "--filename=-"], &configurations).ok();
@@ -180,7 +181,7 @@ impl LiveGate {
     }
 }
 
-/// A pod of one container `app` that is handed nothing but what every pod is.
+/// A pod with one container `app` that is handed only what every pod is.
 pub fn bare_pod(image: &str, annotations: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"generateName": "app-", "annotations": annotations},
@@ -210,7 +211,7 @@ fn source_flags(plane: &ControlPlane, folder: &Path, objects: &[Value]) -> Vec<S
     ]
 }
 
-/// Writes a folder with one file for each object.
+/// Writes a folder with one file per object.
 fn documents(folder: &Path, objects: &[&Value]) -> String {
     fs::create_dir(folder).unwrap();
     for (number, object) in objects.iter().enumerate() {

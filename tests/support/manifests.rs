@@ -9,7 +9,7 @@ use super::process::{program, root};
 
 pub const NAMESPACE: &str = "wasmgate-system";
 
-/// What tells an object from all others: kind, namespace, name.
+/// What identifies an object: kind, namespace, name.
 pub type Key = (String, String, String);
 pub type Objects = BTreeMap<Key, Value>;
 
@@ -21,7 +21,7 @@ pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// What a list of words holds, whatever its order.
+/// The words of a list, whatever their order.
 pub fn words(value: &Value) -> BTreeSet<&str> {
     value.as_array().into_iter().flatten().map(|word| word.as_str().unwrap()).collect()
 }
@@ -30,8 +30,8 @@ pub fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// The objects of a stream of documents. The configuration is read where it stands in a ConfigMap: comments in it and the
-/// order of its keys are the writer's affair, and so is the order of volumes.
+/// The objects of a stream of documents. A configuration in a ConfigMap is parsed, because its comments and the order
+/// of its keys do not matter, and neither does the order of volumes.
 pub fn objects(stream: &str) -> Objects {
     let documents: Vec<Value> = serde_saphyr::from_multiple(stream).unwrap();
     let mut found = Objects::new();

@@ -1,5 +1,5 @@
-//! What tests lean on: images, registries, name servers, API servers real and modelled, and the programs that they run.
-//! Both test programs include it, so each leaves a part of it unused.
+//! What tests build on: images, registries, name servers, real and modelled API servers, and the programs that they
+//! run. Both test programs include it, and each leaves a part of it unused.
 
 pub mod api;
 pub mod case;

@@ -1,7 +1,7 @@
-//! Images of every shape, byte for byte as the field's tools write them, for tests and benches.
+//! Images of every shape, byte for byte as the usual tools write them, for tests and benches.
 //!
 //! An [`Image`] is plain data: push its blobs, then its manifests, then its root to a registry, or call
-//! [`Image::write_layout`]. A bench includes this file alone, so it uses nothing of its neighbours.
+//! [`Image::write_layout`]. Benches include this file alone, so it uses nothing of its neighbours.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -65,7 +65,7 @@ impl Image {
         }
     }
 
-    /// An index of images, each with its `os/architecture`; an empty one writes no platform.
+    /// An index of images, each with its `os/architecture`; an empty text writes no platform.
     pub fn index(entries: &[(&str, &Image)]) -> Self {
         let descriptors: Vec<Value> = entries
             .iter()
@@ -128,7 +128,7 @@ impl ImageBuilder {
         Self { config_media_type: config_media_type.into(), config, layers: Vec::new(), extra: json!({}) }
     }
 
-    /// D1: the CNCF artifact, as `wkg oci push` and runwasi's oci-tar-builder write it.
+    /// The CNCF artifact, as `wkg oci push` and runwasi's oci-tar-builder write it.
     pub fn wasm_artifact(module: &[u8]) -> Self {
         let os = if module.get(4) == Some(&0x0d) { "wasip2" } else { "wasip1" };
         let config = json!({"created": "2024-06-25T15:58:49Z", "author": null, "architecture": "wasm", "os": os,
@@ -138,7 +138,7 @@ impl ImageBuilder {
         builder
     }
 
-    /// D2: runwasi's layers.
+    /// runwasi's layers.
     pub fn runwasi(module: &[u8], entrypoint: &str) -> Self {
         let config = json!({"architecture": "wasm", "os": "wasip1", "config": {"Entrypoint": [entrypoint],
             "Labels": {"containerd.runwasi.layers": digest(module)}}, "rootfs": {"type": "layers", "diff_ids": []}});
@@ -147,7 +147,7 @@ impl ImageBuilder {
         builder
     }
 
-    /// D3: a Spin application of these modules.
+    /// A Spin application of these modules.
     pub fn spin(locked: &Value, modules: &[&[u8]]) -> Self {
         let locked = serde_json::to_vec(locked).unwrap();
         let config = json!({"architecture": "wasm", "os": "Wasip1",
@@ -161,8 +161,8 @@ impl ImageBuilder {
         builder
     }
 
-    /// A root file system: D4 with `wasi/wasm` (put it into [`Image::with_attestation`] for buildx), D5 with
-    /// `wasip1/wasm`, D6 or an ordinary image with `linux/amd64`.
+    /// A root file system. `wasi/wasm` is what buildx writes (with [`Image::with_attestation`]), `wasip1/wasm` what
+    /// other builders write, and `linux/amd64` a `FROM scratch` or an ordinary image.
     pub fn rootfs(platform: &str, entrypoint: &[&str]) -> Self {
         let (os, architecture) = platform.split_once('/').unwrap_or((platform, ""));
         let config = json!({"architecture": architecture, "os": os, "config": {"Entrypoint": entrypoint},
@@ -193,7 +193,7 @@ impl ImageBuilder {
         self
     }
 
-    /// The image. A config with `rootfs` lists what the layers of files unpack to, unless it lists something already.
+    /// The image. A config with `rootfs` lists the digests of its unpacked layers, unless it has a list already.
     pub fn build(&self) -> Image {
         let mut config = self.config.clone();
         if config["rootfs"]["diff_ids"] == json!([]) {
@@ -242,7 +242,7 @@ pub fn tar_link(name: &str, target: &str) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// What a layer unpacks to, by its first bytes.
+/// The unpacked layer, recognised by its first bytes.
 fn unpacked(bytes: &[u8]) -> Vec<u8> {
     let mut unpacked = Vec::new();
     let done = match bytes {
@@ -252,7 +252,7 @@ fn unpacked(bytes: &[u8]) -> Vec<u8> {
         }
         plain => return plain.to_vec(),
     };
-    // A layer that is broken on purpose unpacks to nothing in particular.
+    // A deliberately broken layer needs no digest.
     if done.is_ok() { unpacked } else { bytes.to_vec() }
 }
 
@@ -268,7 +268,7 @@ pub fn zstd(bytes: &[u8]) -> Vec<u8> {
     ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
 }
 
-/// Modules and components: written by hand where a corner is to be shown, made by real compilers otherwise.
+/// Modules and components: written by hand for corner cases, made by real compilers otherwise.
 pub mod fixtures {
     use std::path::{Path, PathBuf};
     use std::process::Command;
@@ -307,7 +307,7 @@ pub mod fixtures {
                 (drop (call $e (i32.const 128) (i32.const 256)))))"#)
     }
 
-    /// A component that answers HTTP and may ask other hosts, written by hand.
+    /// A component that answers HTTP and may send requests to other hosts, written by hand.
     pub fn http_component() -> Vec<u8> {
         wat(r#"(component
             (import "wasi:http/outgoing-handler@0.2.0" (instance (export "handle" (func (result u32)))))
@@ -318,7 +318,7 @@ pub mod fixtures {
             (export "wasi:http/incoming-handler@0.2.0" (instance $e)))"#)
     }
 
-    /// A component without code that only names interfaces, as a WIT package is packed.
+    /// A component without code that only declares interfaces, like a packed WIT package.
     pub fn wit_package() -> Vec<u8> {
         wat(
             r#"(component (type (component (type (instance (export "f" (func)))) (export "a:b/c@0.1.0" (instance (type 0)))))
@@ -326,7 +326,7 @@ pub mod fixtures {
         )
     }
 
-    /// Makes a command component of a preview-1 command, as `wasm-tools component new --adapt` does.
+    /// Makes a command component from a preview-1 command, as `wasm-tools component new --adapt` does.
     pub fn componentize(module: &[u8]) -> Vec<u8> {
         wit_component::ComponentEncoder::default()
             .module(module)
@@ -337,7 +337,7 @@ pub mod fixtures {
             .unwrap()
     }
 
-    /// A locked app of one component per module, each reached by HTTP; `metadata` of every component as given.
+    /// A locked app with one component per module, each reached by HTTP, and the given `metadata` for every component.
     pub fn locked_app(modules: &[&[u8]], metadata: &Value) -> Value {
         let components: Vec<Value> = modules
             .iter()
@@ -353,8 +353,8 @@ pub mod fixtures {
             "components": components})
     }
 
-    /// A Go command for WASI preview 1, built from `tests/fixtures/go/<name>` and kept in the cache folder under a
-    /// name that changes with its sources and the compiler.
+    /// A Go command for WASI preview 1, built from `tests/fixtures/go/<name>` and cached under a name that changes with
+    /// its sources and the compiler.
     pub fn go(name: &str) -> Vec<u8> {
         go_for(name, "wasip1", "exe")
     }
@@ -371,8 +371,8 @@ pub mod fixtures {
         std::fs::read(built).unwrap()
     }
 
-    /// A binary that `tests/fixtures/producers/fetch` brought, or `None` with a note. With `WASMGATE_PRODUCERS=required`
-    /// its absence fails the test.
+    /// A binary that `tests/fixtures/producers/fetch` downloaded, or `None` with a note. With
+    /// `WASMGATE_PRODUCERS=required` the test fails if it is absent.
     pub fn produced(name: &str) -> Option<Vec<u8>> {
         let list = include_str!("../fixtures/producers/list");
         let line = list.lines().find(|line| line.split_whitespace().next() == Some(name));
@@ -388,7 +388,7 @@ pub mod fixtures {
 
     fn build(folder: &Path, built: &Path, os: &str, mode: &str) {
         std::fs::create_dir_all(built.parent().unwrap()).unwrap();
-        // Another test binary may build it too: only a whole file may have the name.
+        // Another test binary may build it at the same time, so it is renamed only when complete.
         let partial = built.with_extension(format!("{}.part", std::process::id()));
         let output = Command::new("go")
             .args(["build", "-trimpath", &format!("-buildmode={mode}"), "-o"])

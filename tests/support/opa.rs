@@ -1,4 +1,4 @@
-//! The real `opa`: `$WASMGATE_OPA`, or the one that `tools/build` makes.
+//! The real `opa`: `$WASMGATE_OPA`, or the one that `tools/build` builds.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,20 +7,20 @@ use serde_json::{Value, json};
 
 use super::process::{program, root};
 
-/// Runs opa in the folder of the package and returns what it prints.
+/// Runs opa in the folder of the package. Returns its output.
 pub fn run(arguments: &[&str]) -> Vec<u8> {
     run_in(root(), arguments)
 }
 
-/// Runs opa and returns what it prints.
+/// Runs opa. Returns its output.
 pub fn run_in(folder: &Path, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(program("opa")).args(arguments).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "opa {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
-/// What the baseline's sources say of many inputs by name, and what the schema says of them, in one run of opa:
-/// `{name: {"violations": [...], "schema": [...]}}`.
+/// The violations from the baseline's sources for many inputs by name, and the schema's errors on them, in one run of
+/// opa: `{name: {"violations": [...], "schema": [...]}}`.
 pub fn baseline(inputs: &serde_json::Map<String, Value>) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("inputs.json");

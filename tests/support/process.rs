@@ -1,5 +1,5 @@
-//! Programs that live as long as a test and no longer, also when the test is killed: each runs under a shell that holds
-//! a pipe and ends it when the pipe closes, and a folder is removed by a shell that waits for the last of them.
+//! Programs that end with the test, also when the test is killed: each runs under a shell that holds a pipe and ends
+//! the program when the pipe closes. Folders are removed by a shell that waits for the last of the programs.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -9,11 +9,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Bound of every wait: machines are slow when everything is built at once.
+/// Bound of every wait: machines are slow while everything is being built.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Runs `"$@"` until it ends or standard input closes. The folder `$0` says that it runs. The shell itself outlives
-/// signals to the whole group, since it is the one that cleans up.
+/// Runs `"$@"` until it ends or standard input closes. The folder `$0` shows that it runs. The shell itself ignores
+/// signals to the whole group, since it cleans up.
 const UNTIL_STDIN_CLOSES: &str = r#"
 trap '' INT TERM HUP
 mkdir -p "$0"
@@ -54,7 +54,7 @@ impl Home {
         &self.path
     }
 
-    /// Starts a program; what it writes goes to a log of its name, after what is there.
+    /// Starts a program. Its output is appended to a log of its name.
     pub fn start(&self, name: &str, command: &Command) -> Process {
         let log = self.path.join(format!("{name}.log"));
         let output = open_log(&log);
@@ -91,7 +91,7 @@ fn open_log(path: &Path) -> File {
     OpenOptions::new().create(true).append(true).open(path).unwrap()
 }
 
-/// A program that runs.
+/// A running program.
 pub struct Process {
     name: String,
     shell: Child,
@@ -105,12 +105,12 @@ impl Process {
         let _ = self.shell.wait();
     }
 
-    /// Everything that it wrote.
+    /// All its output.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// The end of what it wrote, under its name.
+    /// The end of its output, under its name.
     pub fn tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -130,12 +130,12 @@ impl Drop for Process {
     }
 }
 
-/// Asks until there is an answer; after [`PATIENCE`] it panics with what is missing.
+/// Polls until there is an answer. After [`PATIENCE`] it panics and says what is missing.
 pub fn wait_for<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     ask_patiently(ask).unwrap_or_else(|| panic!("waited {PATIENCE:?} for {what}"))
 }
 
-/// Asks until there is an answer, for at most [`PATIENCE`].
+/// Polls until there is an answer, for at most [`PATIENCE`].
 pub fn ask_patiently<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
@@ -147,7 +147,7 @@ pub fn ask_patiently<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-/// Waits for something that is asked asynchronously; after [`PATIENCE`] it panics with what is missing.
+/// Polls asynchronously until there is an answer. After [`PATIENCE`] it panics and says what is missing.
 pub async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !ask().await {
@@ -156,11 +156,11 @@ pub async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Set in the process that runs one test for what it does to a process.
+/// Set in a process that runs one test alone, because the test changes its process.
 const ALONE: &str = "WASMGATE_TEST_ALONE";
 
-/// Whether this process runs this test and no other. Everywhere else it runs the test again in a process of its own, and
-/// fails when that fails.
+/// Whether this process runs this test alone. Any other process runs the test again in a process of its own, and fails
+/// if that fails.
 pub fn alone(name: &str) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;
@@ -186,14 +186,14 @@ pub fn own(path: &str, arguments: &[&OsStr]) -> Command {
     command
 }
 
-/// Path of a real program: the one in `$WASMGATE_NAME`, or the one that `tools/build` makes.
+/// Path of a real program: the one in `$WASMGATE_NAME`, or the one that `tools/build` builds.
 pub fn program(name: &str) -> PathBuf {
     static FOUND: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
     let variable = format!("WASMGATE_{}", name.to_uppercase().replace('-', "_"));
     if let Some(path) = std::env::var_os(variable) {
         return path.into();
     }
-    // Held while it is built, so that tests that want the same program do not build it side by side.
+    // Held while it is built, so that tests that need the same program do not build it at the same time.
     let mut found = FOUND.lock().unwrap();
     found.entry(name.to_string()).or_insert_with(|| built(name)).clone()
 }

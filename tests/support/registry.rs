@@ -1,5 +1,5 @@
-//! The registry that the world runs (`distribution`, built by `tools/build`), on a free loopback port, for as long as
-//! the value lives; and the programs that push to it.
+//! The reference registry (`distribution`, built by `tools/build`) on a free loopback port, for as long as the value
+//! lives; and the programs that push to it.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -19,10 +19,10 @@ pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const USER: &str = "wasmgate";
 pub const PASSWORD: &str = "let-me-in";
 
-/// Made by crypt(3) from the password above, which the tests show by logging in.
+/// The crypt(3) hash of the password above; the tests verify it by logging in.
 const HTPASSWD: &str = "wasmgate:$2y$05$wasmgateregistrytestsuMUkIeqwHDUVqoqO1Q03gakmx0Hya78W";
 
-/// Serves until its standard input closes, so that nothing is left behind when the tests are killed.
+/// Serves until its standard input closes, so that nothing is left when the tests are killed.
 const UNTIL_STDIN_CLOSES: &str =
     r#""$0" serve "$1" & child=$!; cat >/dev/null; kill "$child"; wait "$child" 2>/dev/null"#;
 
@@ -45,12 +45,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Plain HTTP, open to everybody.
+    /// Plain HTTP, without authentication.
     pub fn start() -> Self {
         Self::launch(tempfile::tempdir().unwrap(), "", None, RegistryAuth::Anonymous)
     }
 
-    /// The same with its files below a folder that somebody else removes, for a registry that lives in a static.
+    /// The same with its files in a folder that the caller removes, for a registry in a static.
     pub fn start_below(parent: &Path) -> Self {
         Self::launch(tempfile::tempdir_in(parent).unwrap(), "", None, RegistryAuth::Anonymous)
     }
@@ -71,7 +71,7 @@ impl Registry {
         Self::launch(folder, &http, Some(ca), RegistryAuth::Basic(USER.into(), PASSWORD.into()))
     }
 
-    /// Plain HTTP; tokens of this realm are trusted when they are signed with this certificate's key.
+    /// Plain HTTP; accepts tokens of this realm that are signed with this certificate's key.
     pub fn start_with_tokens(realm: &str, service: &str, issuer: &str, certificate: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tokens.pem");
@@ -109,7 +109,7 @@ impl Registry {
         self.wait_until_it_listens();
     }
 
-    /// The kernel chooses the port, and the log says which.
+    /// The kernel chooses the port, and the log names it.
     fn wait_until_it_listens(&self) -> String {
         let start = Instant::now();
         while start.elapsed() < READY_WITHIN {
@@ -126,7 +126,7 @@ impl Registry {
         panic!("the registry was not ready within {READY_WITHIN:?}; it said: {log}");
     }
 
-    /// Stops it. What was pushed is gone with the value, not before.
+    /// Stops it. What was pushed is kept until the value is dropped.
     pub fn stop(&mut self) {
         drop(self.shell.stdin.take());
         let start = Instant::now();
@@ -139,13 +139,13 @@ impl Registry {
         let _ = self.shell.kill();
     }
 
-    /// Requests that it answered so far, one a line, whose path contains `part`.
+    /// Requests that it has answered, one per line, whose path contains `part`.
     pub fn requests(&self, method: &str, part: &str) -> usize {
         let log = fs::read_to_string(self.folder.path().join("access.log")).unwrap();
         log.lines().filter(|line| line.contains(&format!("\"{method} ")) && line.contains(part)).count()
     }
 
-    /// Files with its own certificate and key, when it speaks TLS.
+    /// Files with its own certificate and key, if it speaks TLS.
     pub fn certificate_and_key(&self) -> (PathBuf, PathBuf) {
         (self.folder.path().join("server.pem"), self.folder.path().join("server.key"))
     }
@@ -188,7 +188,7 @@ impl Registry {
         self.run("crane", folder, &[&["--insecure"], arguments].concat())
     }
 
-    /// Runs `oras` in a folder; `--plain-http` is up to the caller, since not every command takes it.
+    /// Runs `oras` in a folder; the caller passes `--plain-http`, which not every command accepts.
     pub fn oras(&self, folder: &Path, arguments: &[&str]) -> Output {
         self.run("oras", folder, arguments)
     }
@@ -197,7 +197,7 @@ impl Registry {
         let output = Command::new(program(name))
             .args(arguments)
             .current_dir(folder)
-            // Neither reads the logins of whoever runs the tests.
+            // Neither may read the logins of the user who runs the tests.
             .env("HOME", self.folder.path())
             .env("DOCKER_CONFIG", self.folder.path())
             .output()
@@ -214,7 +214,7 @@ impl Drop for Registry {
     }
 }
 
-/// Starts the program on the configuration in a folder.
+/// Starts the program with the configuration in a folder.
 fn serve(folder: &Path) -> Child {
     let log = |name: &str| File::create(folder.join(name)).unwrap();
     Command::new("sh")

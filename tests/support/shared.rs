@@ -1,11 +1,11 @@
-//! A value that is dear to make, shared by the tests of a module: made by the first that asks, and dropped once tests of
-//! another module have asked for theirs and the last test that holds it is over. Tests run in the order of their names,
-//! module by module, so each is made once.
+//! A value that is expensive to make, shared by the tests of a module: made by the first that asks, and dropped once
+//! tests of another module have asked for theirs and the last test that holds it has ended. Tests run in the order of
+//! their names, module by module, so each value is made once.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// Keeps the value that was asked for last while no test holds it.
+/// Keeps the value that was requested last while no test holds it.
 static LATEST: Mutex<Option<Arc<dyn Any + Send + Sync>>> = Mutex::new(None);
 
 /// See the module.
@@ -19,11 +19,11 @@ impl<T: Send + Sync + 'static> Shared<T> {
         Self { make, made: Mutex::new(Weak::new()) }
     }
 
-    /// A test calls this first and keeps what it gets until its end. Where making it failed once, all that ask fail.
+    /// A test calls this first and keeps the value until its end. If making it failed once, all callers fail.
     pub fn get(&self) -> Arc<T> {
         let mut made = self.made.lock().expect("it could not be made for an earlier test");
         let value = made.upgrade().unwrap_or_else(|| {
-            // Not both at once, where nobody needs the other any more.
+            // Dropped first, so that two do not exist at the same time unless a test still holds the old one.
             drop(replace_latest(None));
             Arc::new((self.make)())
         });

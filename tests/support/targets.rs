@@ -1,4 +1,4 @@
-//! What foreign bytes must never do, one function for each parser that reads them: shared by the fuzzer (`fuzz/`) and by
+//! What foreign bytes must never cause, one function per parser that reads them. Shared by the fuzzer (`fuzz/`) and
 //! tests/suite/fuzz.rs, which runs them over the same corpus on a stable compiler.
 #![allow(dead_code, reason = "each fuzz target is a program of its own and uses one of them")]
 #![allow(clippy::expect_used, reason = "a fuzz target fails by a panic")]
@@ -12,13 +12,13 @@ use wasmgate::image::reference::Reference;
 use wasmgate::image::spin::{self, manifest as spin_toml};
 use wasmgate::image::{ModuleFacts, config, kind, module};
 
-/// Bytes that a layer may unpack to here: small, so that a bomb is cheap to try.
+/// Most bytes that a layer may unpack to here: few, so that a bomb is cheap to test.
 const UNPACKED: u64 = 1 << 20;
 
-/// A target: its name, which is that of its corpus, and what it does with bytes.
+/// A target: its name, which is also that of its corpus, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const ALL: [Target; 6] = [
     ("reference", reference),
     ("manifest", document),
@@ -28,7 +28,7 @@ pub const ALL: [Target; 6] = [
     ("tar", tar),
 ];
 
-/// An image name: what is read is written back as something that reads the same.
+/// An image name: its normalised form reads as the same.
 pub fn reference(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(read) = Reference::parse(text) {
@@ -61,7 +61,7 @@ pub fn image_config(data: &[u8]) {
     }
 }
 
-/// A locked app, and the manifest that it is made of.
+/// A locked app, and a manifest.
 pub fn locked_app(data: &[u8]) {
     for app in [spin::parse(data), spin_toml::parse(data)].into_iter().flatten() {
         let text = serde_json::to_string(&app).expect("an app is JSON");
@@ -84,7 +84,7 @@ pub fn module_bytes(data: &[u8]) {
     }
 }
 
-/// A layer, applied twice: what is left lies inside the image, sorted.
+/// A layer, applied twice: the resulting paths are inside the image, and sorted.
 pub fn tar(data: &[u8]) {
     let wanted = ["/app.wasm".to_string()];
     let mut tree = Tree::new(UnpackLimits { layer: UNPACKED, file: UNPACKED / 4 }, wanted, Arc::default());

@@ -46,7 +46,7 @@ impl Answer {
     }
 }
 
-/// A client that trusts the CAs it was given.
+/// A client that trusts the given CAs.
 #[derive(Debug, Clone)]
 pub struct Client {
     config: Arc<ClientConfig>,
@@ -76,7 +76,7 @@ impl Client {
             .expect("known versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        // Every connection makes a whole handshake, so that each one sees the certificate.
+        // Every connection makes a full handshake, so that each one sees the certificate.
         config.resumption = rustls::client::Resumption::disabled();
         config.alpn_protocols = vec![match http {
             Http::One => b"http/1.1".to_vec(),
@@ -85,12 +85,12 @@ impl Client {
         Self { config: Arc::new(config), name: "localhost", from: Ipv4Addr::UNSPECIFIED.into() }
     }
 
-    /// Expects a certificate for this name or address in place of `localhost`.
+    /// Expects a certificate for this name or address instead of `localhost`.
     pub fn expecting(self, name: &'static str) -> Self {
         Self { name, ..self }
     }
 
-    /// Shows the server this certificate, when it asks for one.
+    /// Presents this certificate if the server asks for one.
     pub fn showing(mut self, (cert, key): &(String, String)) -> Self {
         let chain: Result<_, _> = CertificateDer::pem_slice_iter(cert.as_bytes()).collect();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
@@ -100,7 +100,7 @@ impl Client {
         self
     }
 
-    /// Connects from this address. All of 127.0.0.0/8 are addresses of a Linux machine.
+    /// Connects from this address. On Linux all of 127.0.0.0/8 are local addresses.
     pub fn from(self, address: [u8; 4]) -> Self {
         Self { from: address.into(), ..self }
     }
@@ -110,13 +110,13 @@ impl Client {
         let socket = TcpSocket::new_v4()?;
         socket.bind((self.from, 0).into())?;
         let stream = socket.connect((Ipv4Addr::LOCALHOST, address.port()).into()).await?;
-        // As Go's client does it; two writes for one request would otherwise wait for each other.
+        // Like Go's client: otherwise two writes for one request would wait for each other.
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(self.name)?;
         Ok(TlsConnector::from(self.config.clone()).connect(name, stream).await?)
     }
 
-    /// The certificate that the server shows.
+    /// The certificate that the server presents.
     pub async fn leaf(&self, address: SocketAddr) -> Result<CertificateDer<'static>, BoxError> {
         let stream = self.connect(address).await?;
         let (_, session) = stream.get_ref();
@@ -185,7 +185,7 @@ pub async fn get(address: SocketAddr, path: &str) -> Result<Answer, BoxError> {
     Session::One(sender).send(Request::get(path).body(Full::default())?).await
 }
 
-/// A CA that signs the certificates of clients.
+/// A CA that signs client certificates.
 pub struct Ca {
     params: CertificateParams,
     key: KeyPair,

@@ -13,19 +13,19 @@ use serde_json::{Value, json};
 use super::registry::{PASSWORD, USER};
 use super::web::{Asked, Said, Web, ok};
 
-/// Its name as an issuer, and the registry's as a service.
+/// Its name as an issuer, and the registry's name as a service.
 pub const ISSUER: &str = "wasmgate-tests";
 pub const SERVICE: &str = "registry";
 
-/// What the client is told about the life of every token, in seconds.
+/// The lifetime in seconds that clients are told for every token.
 const SAID_TO_LIVE: i64 = 300;
 
-/// A token service. Whoever knows the password may do what he asks for, and everybody may read what is in `public/`.
+/// A token service. A client with the password gets everything that it asks for, and all others may read `public/`.
 pub struct Tokens {
     pub web: Web,
-    /// Certificate of the key that tokens are signed with, in PEM.
+    /// Certificate of the key that signs the tokens, in PEM.
     pub certificate: String,
-    /// How long tokens really live from when they are made, in seconds.
+    /// The real lifetime of tokens in seconds.
     pub lifetime: Arc<AtomicI64>,
 }
 
@@ -39,7 +39,7 @@ impl Tokens {
         Self { web, certificate: certificate.pem(), lifetime }
     }
 
-    /// Where it is, under one of the names of loopback.
+    /// Its URL under one of the names of loopback.
     pub fn realm(&self, host: &str) -> String {
         format!("http://{host}:{}/token", self.web.port)
     }
@@ -66,7 +66,7 @@ fn answer(asked: &Asked, key: &KeyPair, certificate: &[u8], lifetime: i64) -> Sa
     ok(json!({"token": token, "expires_in": SAID_TO_LIVE}).to_string())
 }
 
-/// What of `repository:NAME:ACTIONS` somebody gets.
+/// What a client gets of `repository:NAME:ACTIONS`.
 fn grant(scope: &str, known: bool) -> Option<Value> {
     let (kind, rest) = scope.split_once(':')?;
     let (name, actions) = rest.rsplit_once(':')?;

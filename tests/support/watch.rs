@@ -1,4 +1,4 @@
-//! Watches of an API server, and what they published.
+//! Watches of an API server, and the snapshots that they publish.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,10 +12,10 @@ use wasmgate::watch::{Base, SecretLimits, Snapshot, WatchHealth, WatchOptions, W
 
 use super::api::Api;
 
-/// How long anything may take on a machine that is busy.
+/// Bound of every wait, on a busy machine.
 pub const AMPLE: Duration = Duration::from_secs(30);
 
-/// Watches that wait for nothing longer than they must.
+/// Options with waits that are as short as possible.
 pub fn options() -> WatchOptions {
     WatchOptions {
         watch_timeout: Duration::from_secs(20),
@@ -64,7 +64,7 @@ impl Watch {
         self.watching.reports().into_iter().find(|report| report.watched == watched).unwrap()
     }
 
-    /// Waits until the snapshot is as it should be.
+    /// Waits until the snapshot satisfies a condition.
     pub async fn until(&self, what: &str, holds: impl Fn(&Snapshot) -> bool) {
         eventually(|| format!("{what}: {:?}", self.watching), || holds(&self.snapshot())).await;
     }
@@ -91,7 +91,7 @@ pub async fn eventually(what: impl Fn() -> String, holds: impl Fn() -> bool) {
     }
 }
 
-/// What a secret with the login of a registry holds.
+/// A secret's content with the login of a registry.
 pub fn docker_config_for(registry: &str, user: &str, password: &str) -> String {
     json!({"auths": {registry: {"auth": STANDARD.encode(format!("{user}:{password}"))}}}).to_string()
 }

@@ -1,5 +1,5 @@
-//! An HTTP server on a free loopback port that answers as a test wants and writes down what it was asked, and a name
-//! server that lives in the test.
+//! An HTTP server on a free loopback port that answers as a test wants and records the requests, and a name server
+//! inside the test.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,15 +13,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use wasmgate::registry::resolver::Resolver;
 
-/// What was asked.
+/// A request.
 #[derive(Debug, Clone)]
 pub struct Asked {
     /// Method and path.
     pub line: String,
-    /// `authorization`, as it came.
+    /// `authorization`, as received.
     pub authorization: Option<String>,
     pub body: String,
-    /// The address of this machine that was connected to.
+    /// The address of this machine that the client connected to.
     pub at: IpAddr,
 }
 
@@ -40,12 +40,12 @@ pub struct Web {
 }
 
 impl Web {
-    /// Answers every request with what `handler` makes of its number and of itself.
+    /// Answers every request with the result of `handler` on its number and content.
     pub async fn start(handler: impl Fn(usize, &Asked) -> Said + Send + Sync + 'static) -> Self {
         Self::start_at("127.0.0.1:0", handler).await
     }
 
-    /// The same at another address; `[::]:0` is every one.
+    /// The same at another address; `[::]:0` means all.
     pub async fn start_at(
         address: &str,
         handler: impl Fn(usize, &Asked) -> Said + Send + Sync + 'static,
@@ -62,7 +62,7 @@ impl Web {
         Self { host: format!("127.0.0.1:{port}"), port, asked, task }
     }
 
-    /// What was asked so far.
+    /// The requests so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
@@ -115,7 +115,7 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Asked>>>, handler: Hand
     }
 }
 
-/// The status of an answer that does not come.
+/// The status that means no answer.
 const NEVER: u16 = 0;
 
 /// No answer, while the connection stays open.
@@ -128,12 +128,12 @@ pub fn redirect(to: &str) -> Said {
     (307, format!("location: {to}\r\n"), Vec::new())
 }
 
-/// A challenge to get a token.
+/// A challenge for a token.
 pub fn bearer(realm: &str) -> Said {
     (401, format!("www-authenticate: Bearer realm=\"{realm}\",service=\"test\"\r\n"), Vec::new())
 }
 
-/// An answer after which the connection ends, so that the next request opens another one.
+/// An answer that closes the connection, so that the next request opens another one.
 pub fn last((status, headers, body): Said) -> Said {
     (status, headers + "connection: close\r\n", body)
 }
@@ -143,7 +143,7 @@ pub fn ok(body: impl Into<Vec<u8>>) -> Said {
     (200, String::new(), body.into())
 }
 
-/// A name server: for each name the answers one after the other, the last one for ever.
+/// A name server: for each name a list of answers, used one after the other, the last one for ever.
 #[derive(Debug, Default)]
 pub struct Names {
     answers: HashMap<String, Vec<IpAddr>>,

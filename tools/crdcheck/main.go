@@ -1,9 +1,10 @@
-// crdcheck judges custom resources by their CustomResourceDefinition as an API server does: structural schema,
-// OpenAPI validation and CEL rules, with the API server's own code.
+// crdcheck judges custom resources by their CustomResourceDefinition like an API server: structural schema, OpenAPI
+// validation and CEL rules, with the API server's own code.
 //
 //	crdcheck CRDS-FOLDER FILE...
 //
-// Prints one line per document: `ok FILE` or `bad FILE: reasons`; `broken` where the definition itself is refused. The exit code is 2 for a broken definition.
+// Prints one line per document: `ok FILE` or `bad FILE: reasons`; `broken` if the definition itself is refused. The
+// exit code is 2 for a broken definition.
 package main
 
 import (
@@ -145,7 +146,7 @@ func judgeOne(definitions map[string]definition, object map[string]any) error {
 	if !found {
 		return fmt.Errorf("no definition for kind %q", kind)
 	}
-	// `kubectl apply` asks for strict field validation.
+	// `kubectl apply` requests strict field validation.
 	options := structuralschema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true}
 	unknown := structuralpruning.PruneWithOptions(object, known.structural, true, options)
 	if len(unknown) > 0 {

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ask answers one question on a node of its own. An error is this program's; what the node refuses is in the answer.
+// ask answers one question on a node of its own. An error is this program's; a refusal by the node is in the answer.
 func ask(ctx context.Context, work, mode string, number int, asked *question) (*answer, error) {
 	platform, err := platforms.Parse(asked.Platform)
 	if err != nil {
@@ -70,7 +70,7 @@ func describe(pulled *image) *answer {
 	return given
 }
 
-// mountVolumes puts an empty volume at each path, links followed inside the root, as runc does it
+// mountVolumes puts an empty volume at each path, with links followed inside the root, as runc does
 // (`runc:libcontainer/rootfs_linux.go`).
 func mountVolumes(folder, root string, paths []string) (map[string]string, error) {
 	places := map[string]string{}
@@ -98,7 +98,7 @@ func mountVolumes(folder, root string, paths []string) (map[string]string, error
 
 func within(root, path string) string { return filepath.Clean("/" + strings.TrimPrefix(path, root)) }
 
-// look says what each path leads to. The kernel follows the links, as it does in a container.
+// look says what each path leads to. The kernel follows the links, as in a container.
 func look(root string, paths []string) (map[string]file, error) {
 	top, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -118,7 +118,7 @@ func lookAt(top int, root, path string) (file, error) {
 	link := ""
 	if own, err := open(top, path, unix.O_NOFOLLOW); err == nil {
 		target := make([]byte, unix.PathMax)
-		// Anything but a link has none.
+		// Only links have one.
 		if length, err := unix.Readlinkat(own, "", target); err == nil {
 			link = string(target[:length])
 		}
@@ -137,7 +137,7 @@ func lookAt(top int, root, path string) (file, error) {
 	return describeFile(opened, root, link)
 }
 
-// The kernel answers EAGAIN where something was renamed or mounted anywhere meanwhile, and asks to try again (openat2(2)).
+// The kernel answers EAGAIN if anything was renamed or mounted meanwhile, and asks to try again (openat2(2)).
 func open(top int, path string, flags uint64) (opened int, err error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | flags, Resolve: unix.RESOLVE_IN_ROOT}
 	for range mostTries {
@@ -149,7 +149,7 @@ func open(top int, path string, flags uint64) (opened int, err error) {
 	return opened, err
 }
 
-// Tries of one path.
+// Most tries per path.
 const mostTries = 1000
 
 func describeFile(opened int, root, link string) (file, error) {

@@ -1,11 +1,11 @@
-// nodeoracle answers what a node makes of an image, with containerd's own packages: which manifest of an index it takes,
-// what its layers leave in the overlay snapshotter's folders, and which file a path of the container leads to.
+// nodeoracle answers what a node makes of an image, with containerd's own packages: which manifest of an index it
+// selects, what its layers leave in the overlay snapshotter's folders, and which file a path of the container leads to.
 //
 //	nodeoracle WORK-FOLDER
 //
-// Reads one question a line from standard input and writes one answer a line, both in JSON. The first line that it
-// writes says how it runs. It needs the right to mount: root's, or else an own user namespace, in which containerd's
-// whiteouts are written by a substitute (see namespace.go).
+// Reads one question per line from standard input and writes one answer per line, both in JSON. The first line of
+// output says how it runs. It needs the right to mount: as root, or in a user namespace of its own, in which a
+// substitute writes containerd's whiteouts (see namespace.go).
 package main
 
 import (
@@ -21,31 +21,31 @@ import (
 	"github.com/containerd/log"
 )
 
-// question is one image in an OCI image layout, and what is asked of it.
+// question is one image in an OCI image layout, and what to find out about it.
 type question struct {
 	// Layout is the folder of the image layout; the first entry of its `index.json` is pulled.
 	Layout string `json:"layout"`
-	// Before are layouts that the same node ran earlier: what they left there is still there.
+	// Before are layouts that the same node ran earlier, whose snapshots are still there.
 	Before []string `json:"before,omitempty"`
 	// Platform of the node, such as `linux/amd64`.
 	Platform string `json:"platform"`
-	// Pull is `transfer`, as the CRI plugin does by default, or `client`, as with `use_local_image_pull`.
+	// Pull is `transfer`, the CRI plugin's default, or `client`, as with `use_local_image_pull`.
 	Pull string `json:"pull,omitempty"`
-	// Mounts are mount paths of volumes of the pod; each is an empty folder, or an empty file over a file.
+	// Mounts are mount paths of the pod's volumes; each is an empty folder, or an empty file over a file.
 	Mounts []string `json:"mounts,omitempty"`
 	// Ask are absolute paths inside the container.
 	Ask []string `json:"ask"`
 }
 
-// answer is what the node makes of it. Either Refused is set, or the rest.
+// answer is the node's view of the image. Either Refused is set, or the rest.
 type answer struct {
 	Refused string `json:"refused,omitempty"`
 	// Config is the digest of the chosen manifest's config, Layers those of its layers.
 	Config string   `json:"config,omitempty"`
 	Layers []string `json:"layers,omitempty"`
-	// Program is what the image starts by itself.
+	// Program is what the image itself starts.
 	Program *program `json:"program,omitempty"`
-	// Files are by the asked path, Mounted the real places of the volumes by their mount path.
+	// Files are keyed by the asked path; Mounted has the real places of the volumes by their mount path.
 	Files   map[string]file   `json:"files,omitempty"`
 	Mounted map[string]string `json:"mounted,omitempty"`
 }
@@ -58,11 +58,11 @@ type program struct {
 	Env        []string `json:"env"`
 }
 
-// file is what a path leads to, links followed inside the container.
+// file is what a path leads to, with links followed inside the container.
 type file struct {
 	// Kind is `file`, `folder`, `absent`, `loop`, `other`.
 	Kind string `json:"kind"`
-	// Path is where it really is.
+	// Path is its real path.
 	Path string `json:"path,omitempty"`
 	// Digest of its content, `sha256:…`, and its first bytes, in hexadecimal digits.
 	Digest string `json:"digest,omitempty"`
@@ -70,7 +70,7 @@ type file struct {
 	Size   int64  `json:"size,omitempty"`
 	// Mode are its permission bits, in octal.
 	Mode string `json:"mode,omitempty"`
-	// Link is the target of the path's own last part where that is a symbolic link.
+	// Link is the target, if the last part of the path is a symbolic link.
 	Link string `json:"link,omitempty"`
 }
 
@@ -79,7 +79,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: nodeoracle WORK-FOLDER")
 		os.Exit(2)
 	}
-	// containerd tells much that is no error of ours.
+	// containerd logs much that is not an error here.
 	_ = log.SetLevel("panic")
 	mode, err := enterNamespace()
 	if err == nil {

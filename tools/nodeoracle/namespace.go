@@ -25,11 +25,11 @@ const (
 	userNamespace = "user"
 )
 
-// inside tells the process that runs in the namespace which one it is.
+// inside tells the process in the namespace that it is there, and which namespace it is.
 const inside = "NODEORACLE_NAMESPACE"
 
-// enterNamespace runs this program again in a mount namespace of its own, and says in which one it runs: mounts go when
-// the process goes. Without root, an own user namespace gives the right to mount.
+// enterNamespace runs this program again in a mount namespace of its own, and says in which one it runs: mounts end
+// with the process. Without root, a user namespace of its own grants the right to mount.
 func enterNamespace() (string, error) {
 	if mode := os.Getenv(inside); mode != "" {
 		return mode, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
@@ -46,10 +46,10 @@ func enterNamespace() (string, error) {
 	return "", fmt.Errorf("could not get a mount namespace: %w; run it as root, or allow user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)", err)
 }
 
-// again ends this process with the code of its child, or says why there is none.
+// again exits with the code of its child, or says why there is no child.
 func again(mode string, attributes *syscall.SysProcAttr) error {
 	child := exec.Command("/proc/self/exe", os.Args[1:]...)
-	// One decompressor, whatever else the machine has: containerd takes igzip or unpigz where they are.
+	// Always the same decompressor: containerd uses igzip or unpigz if they are installed.
 	child.Env = append(os.Environ(), inside+"="+mode, "CONTAINERD_DISABLE_IGZIP=1", "CONTAINERD_DISABLE_PIGZ=1")
 	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
 	child.SysProcAttr = attributes
@@ -61,7 +61,7 @@ func again(mode string, attributes *syscall.SysProcAttr) error {
 	return nil
 }
 
-// prepareWork mounts a file system in memory over the folder, which holds the folders of overlays.
+// prepareWork mounts a tmpfs over the folder, which holds the folders of overlays.
 func prepareWork(folder string) (string, func(), error) {
 	folder, err := filepath.Abs(folder)
 	if err != nil {
@@ -73,9 +73,9 @@ func prepareWork(folder string) (string, func(), error) {
 	return folder, func() { _ = unix.Unmount(folder, unix.MNT_DETACH) }, nil
 }
 
-// substitute unpacks as containerd's applier does as root, for a user namespace: an opaque folder is marked in the `user.`
-// namespace of attributes, which the mount option `userxattr` reads, and owners are left out. What only root may do, such
-// as setting an attribute of `trusted.`, is refused here and not there.
+// substitute unpacks like containerd's applier as root, but in a user namespace: it marks an opaque folder in the
+// `user.` namespace of attributes, which the mount option `userxattr` reads, and skips owners. What only root may do,
+// such as setting an attribute of `trusted.`, fails here but not there.
 type substitute struct{ store content.Provider }
 
 func (s *substitute) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []mount.Mount, _ ...diff.ApplyOpt) (ocispec.Descriptor, error) {
@@ -107,7 +107,7 @@ func (s *substitute) Apply(ctx context.Context, desc ocispec.Descriptor, mounts 
 	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digester.Digest()}, nil
 }
 
-// folders is where a layer goes: the lowest one into a folder, the others into the upper folder of an overlay
+// folders says where a layer is unpacked: the lowest one into a folder, the others into the upper folder of an overlay
 // (`containerd:core/diff/apply/apply_linux.go`).
 func folders(mounts []mount.Mount) (string, []archive.ApplyOpt) {
 	options := []archive.ApplyOpt{archive.WithNoSameOwner()}

@@ -46,7 +46,7 @@ func newNode(ctx context.Context, folder, mode string, platform ocispec.Platform
 	}
 	var options []overlay.Opt
 	if mode == userNamespace {
-		// containerd does not ask for it on a tmpfs, where older kernels had no such attributes.
+		// containerd does not check for it on a tmpfs, where older kernels had no such attributes.
 		options = append(options, overlay.WithMountOptions([]string{"userxattr"}))
 	}
 	layers, err := overlay.NewSnapshotter(filepath.Join(folder, "snapshots"), options...)
@@ -57,7 +57,7 @@ func newNode(ctx context.Context, folder, mode string, platform ocispec.Platform
 	if err != nil {
 		return nil, err
 	}
-	// By its metadata containerd finds the snapshot that another image left.
+	// Its metadata lets containerd find the snapshot that another image left.
 	database := metadata.NewDB(bolt, blobs, map[string]snapshots.Snapshotter{snapshotterName: layers})
 	if err := database.Init(ctx); err != nil {
 		return nil, err
@@ -70,14 +70,15 @@ func newNode(ctx context.Context, folder, mode string, platform ocispec.Platform
 	return &node{platform, store, database.Snapshotter(snapshotterName), applier, database.Close}, nil
 }
 
-// image is what a pull left.
+// image is the result of a pull.
 type image struct {
 	manifest ocispec.Manifest
 	config   ocispec.Image
 	chain    digest.Digest
 }
 
-// pull does what `containerd:core/transfer/local/pull.go` and the CRI plugin's image store do. An error is the node's.
+// pull does what `containerd:core/transfer/local/pull.go` and the CRI plugin's image store do. Its errors are the
+// node's.
 func (n *node) pull(ctx context.Context, layout, how string) (*image, error) {
 	target, err := entry(layout)
 	if err != nil {
@@ -105,7 +106,7 @@ func (n *node) pull(ctx context.Context, layout, how string) (*image, error) {
 	return n.stored(ctx, target)
 }
 
-// stored reads an image from the content store, as the CRI plugin does before it makes a container
+// stored reads an image from the content store, as the CRI plugin does before it creates a container
 // (`containerd:internal/cri/store/image/image.go`).
 func (n *node) stored(ctx context.Context, target ocispec.Descriptor) (*image, error) {
 	chosen, err := images.Manifest(ctx, n.content, target, platforms.Only(n.platform))
@@ -127,7 +128,7 @@ func (n *node) stored(ctx context.Context, target ocispec.Descriptor) (*image, e
 	return found, nil
 }
 
-// start mounts the root file system of a container, as the CRI plugin asks the snapshotter for it.
+// start mounts the root file system of a container, as the CRI plugin requests it from the snapshotter.
 func (n *node) start(ctx context.Context, image *image, target string) error {
 	mounts, err := n.snapshotter.Prepare(ctx, "container", image.chain.String())
 	if err != nil {

@@ -111,7 +111,7 @@ mod tests {
     /// 20 000 sources and secrets against 200 000 references: their product would take minutes, their sum takes a
     /// moment.
     #[test]
-    fn many_references_to_many_secrets_take_the_time_of_their_sum() {
+    fn many_references_to_many_secrets_take_linear_time() {
         let mut env: Vec<EnvVar> = (0..20_000).map(|n| secret(format!("SECRET_{n}"))).collect();
         let value =
             |text: &str| EnvVar { name: "URL".into(), value: Some(text.repeat(200_000)), value_from: None };
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_expands_a_secret_is_one_and_a_star_in_a_name_is_no_pattern() {
+    fn a_variable_that_expands_a_secret_is_secret_and_a_star_in_a_name_is_not_a_pattern() {
         let plain = |name: &str, value: &str| EnvVar {
             name: name.into(),
             value: Some(value.into()),

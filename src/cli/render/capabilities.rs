@@ -128,7 +128,7 @@ fn same(a: &Entry, b: &Entry) -> bool {
 }
 
 /// The capability with its parameters, such as `fs /data read-write`.
-fn label(entry: &Entry) -> String {
+pub fn label(entry: &Entry) -> String {
     format!("{} {}", entry.capability.as_str(), parameters(entry)).trim_end().to_string()
 }
 

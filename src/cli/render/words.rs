@@ -8,15 +8,15 @@ use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 pub(super) const PLAIN: Style = Style::new();
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
-pub(super) const GREEN: Style = AnsiColor::Green.on_default();
-pub(super) const RED: Style = AnsiColor::Red.on_default();
-pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
+pub(in crate::cli) const GREEN: Style = AnsiColor::Green.on_default();
+pub(in crate::cli) const RED: Style = AnsiColor::Red.on_default();
+pub(in crate::cli) const YELLOW: Style = AnsiColor::Yellow.on_default();
 pub(super) const CYAN: Style = AnsiColor::Cyan.on_default();
 
 /// Columns that are left to text however deep it is indented.
 const NARROWEST: usize = 20;
 
-pub(super) fn paint(style: Style, text: &str) -> String {
+pub(in crate::cli) fn paint(style: Style, text: &str) -> String {
     if style == PLAIN { text.to_string() } else { format!("{style}{text}{style:#}") }
 }
 

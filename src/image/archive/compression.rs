@@ -1,8 +1,8 @@
-//! How a layer is compressed: its media type says so, and its first bytes must say the same.
+//! The compression of a layer: its media type and its first bytes must agree.
 //!
-//! containerd decides by the media type whether to look at the first bytes at all
-//! (`containerd:core/images/mediatypes.go`, `DiffCompression`), Docker and CRI-O look at them always
-//! (`containers/storage:pkg/archive/archive.go`). Where both say the same, so do all of them.
+//! For containerd, the media type decides whether the first bytes matter at all
+//! (`containerd:core/images/mediatypes.go`, `DiffCompression`); Docker and CRI-O always look at them
+//! (`containers/storage:pkg/archive/archive.go`). If both agree, all of these read the same.
 
 use std::io::{self, BufRead, Read};
 
@@ -12,7 +12,7 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::{Fault, refused};
 
-/// What a layer's media type says of its compression.
+/// What a layer's media type says about its compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// None.
@@ -21,7 +21,7 @@ pub enum Compression {
     Gzip,
     /// RFC 8878.
     Zstd,
-    /// It does not say: Docker's type of an uncompressed layer is used for both, and every node looks at the bytes.
+    /// Undefined: Docker's type of an uncompressed layer is used for both, and every node looks at the bytes.
     Any,
 }
 
@@ -64,7 +64,7 @@ pub(super) fn unpack<'a>(
     })
 }
 
-/// Zstandard frames one after another, skippable ones left out (RFC 8878, 3.1).
+/// Consecutive Zstandard frames; skips skippable ones (RFC 8878, 3.1).
 struct Zstd<'a> {
     input: Box<dyn BufRead + 'a>,
     decoder: FrameDecoder,
@@ -72,7 +72,7 @@ struct Zstd<'a> {
 }
 
 impl Zstd<'_> {
-    /// Begins the next frame; `false` at the end of the input.
+    /// Starts the next frame; `false` at the end of the input.
     fn begin(&mut self) -> io::Result<bool> {
         while !self.input.fill_buf()?.is_empty() {
             match self.decoder.init(&mut self.input) {

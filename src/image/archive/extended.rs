@@ -1,16 +1,16 @@
-//! What stands before an entry and belongs to it: pax records, or GNU's long names.
+//! Extended headers, which precede an entry: pax records, or GNU's long names.
 //!
-//! Readers differ in what wins where the same is said twice, where a record is empty, and where both kinds are mixed, so
-//! each of these is refused.
+//! Readers differ on which of two equal records wins, on empty records, and on a mix of both kinds, so each of these is
+//! refused.
 
 use std::collections::BTreeSet;
 
 use super::header::{Header, sparse};
 use super::{Fault, refused};
 
-/// Records that say nothing about where a file lies, how long it is, or what a node makes of it, by their names or the
-/// beginnings of them (`star:star/star.4`, `libarchive:libarchive/archive_write_set_format_pax.c`,
-/// `go-winio:backuptar/tar.go`). Go drops all of these.
+/// Names, or prefixes of names, of records that affect neither a file's path, nor its length, nor how nodes unpack it
+/// (`star:star/star.4`, `libarchive:libarchive/archive_write_set_format_pax.c`, `go-winio:backuptar/tar.go`). Go drops
+/// all of these.
 const HARMLESS: [&str; 13] = [
     "comment",
     "uname",
@@ -27,10 +27,10 @@ const HARMLESS: [&str; 13] = [
     "RHT.security.selinux",
 ];
 const XATTR: &str = "SCHILY.xattr.";
-/// The same again in libarchive's own spelling; Go drops it.
+/// The same attributes in libarchive's own spelling; Go drops them.
 const LIBARCHIVE_XATTR: &str = "LIBARCHIVE.xattr.";
 
-/// What was announced for the next entry.
+/// What extended headers have said about the next entry.
 #[derive(Debug, Default)]
 pub(super) struct Extended {
     records: bool,
@@ -72,7 +72,7 @@ impl Extended {
         Ok(text.to_vec())
     }
 
-    /// Records are `LENGTH KEY=VALUE\n` (POSIX `pax`, "pax Extended Header").
+    /// Records have the form `LENGTH KEY=VALUE\n` (POSIX `pax`, "pax Extended Header").
     pub(super) fn records(&mut self, mut rest: &[u8]) -> Result<(), Fault> {
         if self.is_pending() {
             return Err(twice());
@@ -122,7 +122,7 @@ impl Extended {
         Ok(())
     }
 
-    /// Puts what was announced into the entry's own header.
+    /// Applies the extended headers to the entry's own header.
     pub(super) fn complete(self, header: &mut Header) -> Result<(), Fault> {
         if let Some(name) = self.name {
             header.name = name;
@@ -130,7 +130,7 @@ impl Extended {
         if let Some(target) = self.target {
             header.target = target;
         }
-        // Only where a size has no place in the header a record must say it, and such a file is larger than any limit.
+        // A record may state a size only if the header field cannot hold it, and such a file exceeds every limit.
         match self.size {
             Some(size) if size != header.size => Err(refused(format!(
                 "it has a tar entry of {} bytes by its header and of {size} by its extended header; pack it again",
@@ -171,7 +171,7 @@ fn words(value: &[u8]) -> Option<Vec<u8>> {
     (!value.is_empty() && !value.contains(&0)).then(|| value.to_vec())
 }
 
-/// Seconds with a fraction; before 1970 with a sign.
+/// Seconds with a fraction; negative before 1970.
 fn time(value: &[u8]) -> Option<()> {
     let text = std::str::from_utf8(value).ok()?;
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
@@ -180,7 +180,7 @@ fn time(value: &[u8]) -> Option<()> {
     (!seconds.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit())).then_some(())
 }
 
-/// containerd sets every attribute as root: those by which overlay file systems work would hide and move files, and access
+/// containerd sets every attribute as root. Those that overlay file systems use would hide and move files, and access
 /// lists decide what can be executed.
 fn check_xattr(name: &str) -> Result<(), Fault> {
     let storage = ["user.overlay.", "user.fuseoverlayfs.", "user.containers."];
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tools_write_is_taken() {
+    fn what_tools_write_is_accepted() {
         let read = read(&[
             ("path", "a/b"),
             ("linkpath", "../c"),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_repeated_or_empty_is_refused() {
+    fn a_repeated_or_empty_record_is_refused() {
         assert!(why(read(&[("path", "other"), ("path", "")])).contains("`path` twice"));
         assert!(why(read(&[("path", "")])).contains("`path` cannot be used"));
         assert!(why(read(&[("size", "+5")])).contains("`size` cannot be used"));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn two_kinds_of_extended_headers_are_not_mixed() {
+    fn a_mix_of_two_kinds_of_extended_headers_is_refused() {
         let mut extended = read(&[("path", "a")]).unwrap();
         assert!(why(extended.long_name(b"b\0")).contains("several extended"));
         assert!(why(extended.records(b"")).contains("several extended"));

@@ -1,20 +1,20 @@
-//! One header block of a tar archive, of which only those are taken that every node reads alike: POSIX ustar, GNU, and
-//! version 7 without a prefix, which it does not have.
+//! One header block of a tar archive. Accepts only formats that every node reads alike: POSIX ustar, GNU, and version
+//! 7, which has no prefix.
 //!
-//! What Go's `archive/tar` (containerd, CRI-O and Docker read layers with it or a copy of it) accepts beyond that is
-//! refused: it repairs broken headers by guesses, and a guess can name another file than the one that was judged here.
+//! Go's `archive/tar` (with which, or a copy of it, containerd, CRI-O and Docker read layers) accepts more, which is
+//! refused here: it repairs broken headers by guessing, and a guess can name another file than the one that was judged.
 
 use super::{Fault, refused};
 
 /// Bytes of a block (POSIX `pax`, "ustar Interchange Format").
 pub(super) const BLOCK: usize = 512;
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
     File,
-    /// Another name of a file that the same layer has.
+    /// Another name of a file in the same layer.
     HardLink,
     /// A symbolic link.
     Symlink,
@@ -37,7 +37,7 @@ pub(super) enum Announced {
     LongTarget,
 }
 
-/// A header block.
+/// The fields of a header block that are used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) announced: Announced,
@@ -45,7 +45,7 @@ pub(super) struct Header {
     pub(super) target: Vec<u8>,
     pub(super) mode: u32,
     pub(super) size: u64,
-    /// A file by the flag of version 7, which marks a folder by the slash at the end of its name alone.
+    /// A file according to the flag of version 7, in which only the slash at the end of its name marks a folder.
     pub(super) old_file: bool,
 }
 
@@ -111,10 +111,10 @@ fn check_sum(block: &[u8; BLOCK]) -> Result<(), Fault> {
 
 fn format(block: &[u8; BLOCK]) -> Result<Format, Fault> {
     match field(block, 257, 8) {
-        // The last bytes are where `star` marks a format of its own.
+        // In the last bytes, `star` marks a format of its own.
         b"ustar\x0000" if is_zero(field(block, 500, 12)) => Ok(Format::Ustar),
         b"ustar  \0" => Ok(Format::Gnu),
-        // GNU tar writes device numbers where version 7 has nothing, and nobody reads them there.
+        // GNU tar writes device numbers where version 7 has nothing; readers ignore them there.
         [0, 0, 0, 0, 0, 0, 0, 0] if is_zero(field(block, 345, 167)) => Ok(Format::Version7),
         _ => Err(refused(
             "it has a tar header of a format that is neither POSIX nor GNU; pack it with `tar --format=pax`",
@@ -163,7 +163,8 @@ fn device(block: &[u8; BLOCK], flag: u8, format: Format) -> Result<Kind, Fault> 
     } else {
         (number(field(block, 329, 8), "device")?, number(field(block, 337, 8), "device")?)
     };
-    // Larger numbers do not fit the kernel's (`linux:include/linux/kdev_t.h`), which would make 0:0 of some of them.
+    // Larger numbers do not fit into the kernel's (`linux:include/linux/kdev_t.h`), which would truncate some of them
+    // to 0:0.
     if !(0..1 << 12).contains(&numbers.0) || !(0..1 << 20).contains(&numbers.1) {
         return Err(refused("it holds a device with numbers that Linux does not have; pack it without"));
     }
@@ -175,8 +176,8 @@ fn device(block: &[u8; BLOCK], flag: u8, format: Format) -> Result<Kind, Fault> 
     Ok(Kind::Special)
 }
 
-/// Times of access and change may be set; what belongs to sparse files and to archives of several volumes may not. Go takes
-/// the place of the times for the beginning of a name where they do not parse.
+/// Access and change times may be set; fields of sparse files and of multi-volume archives may not. If the times do not
+/// parse, Go reads their bytes as the beginning of a name.
 fn check_gnu(block: &[u8; BLOCK]) -> Result<(), Fault> {
     for at in [345, 357] {
         number(field(block, at, 12), "time")?;
@@ -197,7 +198,7 @@ fn number(field: &[u8], what: &str) -> Result<i64, Fault> {
     })
 }
 
-/// Octal digits among spaces and NULs; nothing at all is 0.
+/// Octal digits padded with spaces and NULs; an empty field is 0.
 fn octal(field: &[u8]) -> Option<i64> {
     let blank = |byte: &u8| matches!(byte, b' ' | 0);
     let Some(first) = field.iter().position(|byte| !blank(byte)) else { return Some(0) };
@@ -208,7 +209,7 @@ fn octal(field: &[u8]) -> Option<i64> {
     })
 }
 
-/// GNU's numbers of base 256: 0x80 or 0xff, then two's complement (`tar:src/list.c`, `from_header`).
+/// GNU's base-256 numbers: 0x80 or 0xff, then two's complement (`tar:src/list.c`, `from_header`).
 fn binary(field: &[u8]) -> Option<i64> {
     let (sign, digits) = field.split_first()?;
     let fill = match sign {

@@ -1,4 +1,4 @@
-//! Images behind an index, of which every node reads the manifest of its own platform.
+//! Images behind an index: every node pulls the manifest of its own platform.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use super::Look;
 const MAX_PLATFORMS: usize = 16;
 
 impl<S: Source> Look<'_, S> {
-    /// The manifest that an index leads to.
+    /// The manifest of an index entry.
     async fn entry(&self, entry: &manifest::IndexEntry) -> Result<ImageManifest, S::Error> {
         if entry.descriptor.size > self.limits.manifest {
             return Err(self.too_large("a manifest of the index", self.limits.manifest));
@@ -56,7 +56,8 @@ impl<S: Source> Look<'_, S> {
         Ok(facts)
     }
 
-    /// The same look, which goes into the layers where those of the chosen manifest were read: what is compared must have
+    /// The same inspection, including the layers if those of the chosen manifest were read: both must be equally deep
+    /// to be compared.
     /// been looked at alike.
     fn as_deep_as(&self, facts: &ImageFacts) -> Look<'_, S> {
         let depth = if facts.scanned { Depth::Layers } else { self.depth };
@@ -65,8 +66,8 @@ impl<S: Source> Look<'_, S> {
         Look { source, reference, depth, limits, nodes, slot, image }
     }
 
-    /// A pod is pinned to the index, and every node reads the manifest of its own platform: the others must hold
-    /// the same program, or what was judged would not be what runs.
+    /// A pod is pinned to the index, and every node pulls the manifest of its own platform. So the other manifests must
+    /// contain the same program, or what runs would not be what was judged.
     async fn same_everywhere(
         &self,
         mut facts: ImageFacts,
@@ -92,7 +93,7 @@ impl<S: Source> Look<'_, S> {
             let manifest = self.entry(entry).await?;
             let blank = ImageFacts::blank(&facts.digest, &entry.descriptor.digest);
             let other = self.as_deep_as(&facts).image(blank, &manifest).await?;
-            // There may be hundreds of thousands of files.
+            // On a blocking thread, because there may be hundreds of thousands of files.
             let compare = move || {
                 let same = same_program(&facts, &other);
                 if same && facts.shape == Shape::LinuxRootfs {
@@ -115,16 +116,16 @@ impl<S: Source> Look<'_, S> {
     }
 }
 
-/// Whether some node reads this entry where another one reads the chosen one. A Linux node takes an entry for Linux, or
+/// Whether some node pulls this entry where another one pulls the chosen one. A Linux node takes an entry for Linux, or
 /// one without a platform whose config says Linux (`containerd:core/images/image.go`, `Manifest`); nodes of other
-/// systems run no Wasm. Where the index has nothing for Linux, its Wasm entries stand for each other.
+/// systems run no Wasm. If the index has nothing for Linux, its Wasm entries count as alternatives to each other.
 fn may_run_instead(entry: &manifest::IndexEntry, chosen: &manifest::IndexEntry) -> bool {
     let linux = entry.platform.is_empty() || entry.platform.starts_with("linux/");
     let wasm = is_wasm(&chosen.platform) && is_wasm(&entry.platform);
     !entry.attestation && (linux || wasm)
 }
 
-/// Whether two platforms of an index start the same, as far as a verdict rests on it.
+/// Whether two platforms of an index start the same program, in everything that a verdict depends on.
 fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
     one.kind == other.kind
         && one.shape == other.shape
@@ -150,8 +151,8 @@ fn is_of_platform((name, class): &(String, FileClass)) -> bool {
 }
 
 impl ImageFacts {
-    /// Marks the native programs and links that another platform does not have, or has behind a link of its own: a pod that
-    /// starts one of these, or finds it before something else, starts something else there.
+    /// Marks the native programs and links that another platform lacks, or has behind a different link: a pod that
+    /// starts one of these, or finds it first in a search, starts something else there.
     fn keep_common_files(&mut self, other: &Self) {
         let theirs: BTreeMap<&str, &FileClass> =
             other.files.iter().map(|(name, class)| (name.as_str(), class)).collect();

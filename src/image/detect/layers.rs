@@ -19,14 +19,14 @@ const PARALLEL: usize = 4;
 /// Most Wasm layers of one image.
 const MAX_WASM_LAYERS: usize = 128;
 
-/// What a layer that is declared to be Wasm holds.
+/// The content of a layer that is declared as Wasm.
 enum WasmLayer {
     Module(Box<ModuleFacts>),
     Native(NativeCode),
 }
 
 impl<S: Source> Look<'_, S> {
-    /// A Wasm artifact or an image with a Wasm layer: exactly one, which the manifest was checked for.
+    /// A Wasm artifact or an image with a Wasm layer: exactly one layer, as checked when the manifest was read.
     pub(super) async fn single(
         &self,
         mut facts: ImageFacts,
@@ -55,7 +55,8 @@ impl<S: Source> Look<'_, S> {
         Ok(facts.concluded())
     }
 
-    /// A Spin application of before Spin 2 is read for the evidence only. The shim parses the config as an image config, finds no architecture in it, and
+    /// A Spin application from before Spin 2 is read for the evidence only. The shim parses the config as an image
+    /// config, finds no architecture in it, and falls back to files that the image does not have.
     /// falls back to files that the image does not have.
     pub(super) async fn spin_legacy(
         &self,
@@ -63,7 +64,7 @@ impl<S: Source> Look<'_, S> {
         manifest: &ImageManifest,
     ) -> Result<ImageFacts, S::Error> {
         let bytes = self.blob(&manifest.config, "the locked app", self.limits.config).await?;
-        // Nothing starts it, so it does not matter whether it can be read.
+        // Nothing starts it, so it does not matter whether it is readable.
         if let Ok(app) = self.parsed(&bytes, spin::parse, "the locked app").await {
             facts.saw(format!("locked app {}", manifest.config.digest), spin::describe(&app));
             facts.spin = Some(app);
@@ -109,7 +110,7 @@ impl<S: Source> Look<'_, S> {
         })
     }
 
-    /// Spin looks its modules up among the image's own layers.
+    /// Every module of a component must be a layer of this image, where Spin looks for it.
     fn check_components(&self, app: &SpinApp, layers: &[(Descriptor, WasmLayer)]) -> Result<(), S::Error> {
         let held: BTreeSet<&str> = layers.iter().map(|(layer, _)| layer.digest.as_str()).collect();
         let mut uses = 0;
@@ -133,7 +134,7 @@ impl<S: Source> Look<'_, S> {
         Ok(())
     }
 
-    /// The layers of these media types, each digest once, in the manifest's order.
+    /// The layers with these media types, each digest once, in the manifest's order.
     async fn wasm_layers(
         &self,
         manifest: &ImageManifest,

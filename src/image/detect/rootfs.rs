@@ -15,7 +15,7 @@ use super::super::{Depth, ImageFacts, Shape, entry};
 use super::{Look, Stop};
 
 impl<S: Source> Look<'_, S> {
-    /// Wasm in files, or an ordinary image. The layers are read only where Wasm is to be expected.
+    /// Wasm in files, or an ordinary image. Reads the layers only if Wasm is to be expected.
     pub(super) async fn rootfs(
         &self,
         mut facts: ImageFacts,
@@ -63,7 +63,7 @@ impl<S: Source> Look<'_, S> {
             let bytes = self.layer(layer, &what).await?;
             let compression = manifest::compression(&layer.media_type);
             let compression = compression.ok_or_else(|| {
-                self.error(&what, Malformed::new(format!("`{}` is no layer of files", layer.media_type)))
+                self.error(&what, Malformed::new(format!("`{}` is not a layer of files", layer.media_type)))
             })?;
             let apply = move || {
                 let result = tree.apply(&*bytes, compression);

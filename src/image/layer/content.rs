@@ -1,4 +1,4 @@
-//! What a regular file is, by its first bytes, and what its Wasm says.
+//! Classifies a regular file by its first bytes, and reads it if it is Wasm.
 
 use std::io::Read;
 
@@ -9,13 +9,13 @@ use super::super::names::{has_ending, is_application_file};
 use super::super::{ModuleFacts, module};
 use super::{Content, MAX_FILE_MODULES, Tree};
 
-/// Most bytes of an application's manifest; Spin's own are a few kilobytes.
+/// Most bytes of an application's manifest; those of Spin have a few kilobytes.
 const MAX_APPLICATION_FILE: u64 = 1 << 20;
-/// Most files of these names whose text is kept.
+/// Most manifests whose text is kept.
 const MAX_APPLICATION_FILES: usize = 16;
-/// Bytes that are enough to know what a file is.
+/// Number of bytes that are enough to classify a file.
 const HEAD: u64 = 8;
-/// Bytes that a shim reads of a file before it takes it for a native program
+/// Number of bytes that a shim reads of a file before it takes it for a native program
 /// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`).
 const SHORTEST_PROGRAM: u64 = 4;
 
@@ -65,7 +65,7 @@ impl Tree {
             .then(|| Content::Unreadable(format!("the image holds more than {MAX_FILE_MODULES} Wasm files; build an image of the one that starts")))
     }
 
-    /// Too long or one too many: it is remembered without its text.
+    /// A manifest that is too long, or one too many, is kept without its text.
     fn application_file(
         &mut self,
         entry: &TarEntry,
@@ -79,7 +79,7 @@ impl Tree {
         whole(entry, head, content).map(|text| Content::Text(text.into()))
     }
 
-    /// `.wat` text. Whatever else ends like that is a text file, not a program.
+    /// `.wat` text. Any other file with this ending is a text file, not a program.
     fn text(
         &mut self,
         name: &str,

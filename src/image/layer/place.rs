@@ -1,24 +1,24 @@
-//! Where an entry of a layer ends up, by the rules that all nodes share.
+//! Where an entry of a layer ends up, by the rules on which all nodes agree.
 //!
-//! containerd unpacks a layer into an empty folder that overlayfs puts over those below, and the lowest one like any
-//! archive (`containerd:pkg/archive/tar.go`, `core/diff/apply/apply_linux.go`); other snapshotters, Docker's graph drivers
-//! and CRI-O unpack into the merged tree. They differ where a layer writes through a link or a file, where it removes what
-//! it brings itself, and where it removes something at the wrong time. All of that is refused: tools that pack a tree of
-//! files write none of it.
+//! containerd unpacks a layer into an empty folder, which overlayfs puts over the lower ones, and the lowest one like
+//! any archive (`containerd:pkg/archive/tar.go`, `core/diff/apply/apply_linux.go`). Other snapshotters, Docker's graph
+//! drivers and CRI-O unpack into the merged tree. They differ if a layer writes through a link or a file, removes what
+//! it adds itself, or removes something at the wrong time. All of that is refused: tools that pack a tree of files
+//! write none of it.
 
 use super::super::archive::{Fault, Kind, TarEntry, refused};
 use super::super::path;
 use super::{Content, Tree};
 
-/// Bytes of a path and of each of its parts (Linux `limits.h`, `PATH_MAX`, `NAME_MAX`).
+/// Longest path, and longest part of a path, in bytes (Linux `limits.h`, `PATH_MAX`, `NAME_MAX`).
 const MAX_PATH: usize = 4095;
 const MAX_NAME: usize = 255;
 
-/// Removes a file of the layers below (OCI image-spec `layer.md`, "Whiteouts").
+/// Prefix of an entry that removes a file of the layers below (OCI image-spec `layer.md`, "Whiteouts").
 const WHITEOUT: &str = ".wh.";
-/// Removes everything that the layers below have in a folder.
+/// Entry that removes everything that the layers below have in its folder.
 const OPAQUE: &str = ".wh..wh..opq";
-/// What AUFS keeps for itself.
+/// Prefix that AUFS reserves for itself.
 const AUFS: &str = ".wh..wh.";
 
 /// The absolute path of an entry's name; `None` for the root.
@@ -51,7 +51,7 @@ pub(super) fn path(name: &str) -> Result<Option<String>, Fault> {
     Ok((!path.is_empty()).then_some(path))
 }
 
-/// Tools that pack a whole folder write `./` first; nodes make nothing of it.
+/// Tools that pack a whole folder write `./` first; nodes ignore it.
 pub(super) fn root(entry: &TarEntry) -> Result<(), Fault> {
     if entry.kind == Kind::Folder {
         return Ok(());
@@ -71,7 +71,7 @@ pub(super) fn target(entry: &TarEntry) -> Result<String, Fault> {
 }
 
 impl Tree {
-    /// Every folder above a path; those that no entry made come into being.
+    /// Makes every folder above a path that no entry has made.
     pub(super) fn make_parents(&mut self, path: &str) -> Result<(), Fault> {
         let layer = self.layer;
         for (end, _) in path.match_indices('/').skip(1) {
@@ -104,7 +104,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Whether an entry only removes what the layers below have; if so, it is done.
+    /// Whether an entry is a whiteout; if so, applies it.
     pub(super) fn is_whiteout(&mut self, path: &str, entry: &TarEntry) -> Result<bool, Fault> {
         let (folder, base) = path::split(path);
         let Some(name) = base.strip_prefix(WHITEOUT) else { return Ok(false) };
@@ -137,8 +137,8 @@ impl Tree {
         Ok(true)
     }
 
-    /// A folder that hides those of the same path below. Nodes agree on what that leaves only where nothing of its own came
-    /// before, and never for the root, of which overlayfs does not ask.
+    /// Applies an opaque whiteout, which hides the folders of the same path below. Nodes agree on the result only if
+    /// the layer has added nothing there before, and never for the root, for which overlayfs ignores it.
     fn empty(&mut self, folder: &str, touched: bool) -> Result<(), Fault> {
         if folder == "/" || touched {
             return Err(refused(format!(
@@ -156,12 +156,12 @@ impl Tree {
         self.remove(path)
     }
 
-    /// Whether the layer that is being applied has an entry at a path, or something below it.
+    /// Whether the current layer has an entry at a path, or something below it.
     fn is_written(&self, path: &str) -> bool {
         self.nodes.get(path).is_some_and(|node| node.layer == self.layer) || self.is_touched(path)
     }
 
-    /// Whether it has something below a path.
+    /// Whether the current layer has something below a path.
     fn is_touched(&self, path: &str) -> bool {
         let content = self.nodes.get(path).map(|node| &node.content);
         matches!(content, Some(Content::Folder { touched }) if *touched == self.layer)
@@ -186,8 +186,8 @@ impl Tree {
         }
     }
 
-    /// Takes away what a file or link replaces. A layer may hold one twice, as archives do to which was appended; the last
-    /// one counts everywhere.
+    /// Removes what a file or link replaces. A layer may have one twice, as in an archive that was appended to; all
+    /// nodes take the last one.
     pub(super) fn replace(&mut self, path: &str, new: &Content) -> Result<(), Fault> {
         self.steps.take(1)?;
         if self.removed.contains(path) {
@@ -197,7 +197,7 @@ impl Tree {
         if self.is_written(path) && sort(&node.content) != sort(new) {
             return Err(two_things(path));
         }
-        // Nodes that run in a user namespace leave devices out (`containerd:pkg/archive/tar_unix.go`, `skipFile`).
+        // Nodes in a user namespace skip devices (`containerd:pkg/archive/tar_unix.go`, `skipFile`).
         if matches!(new, Content::Special) {
             return Err(refused(format!(
                 "it puts a device or a pipe in the place of `{path}`; remove that with a whiteout instead"
@@ -206,8 +206,8 @@ impl Tree {
         self.remove(path)
     }
 
-    /// What a hard link is another name of: a file of the same layer that came before, since a node looks nowhere else. Both
-    /// names have one mode, that of the last entry.
+    /// The file to which a hard link is another name: an earlier file of the same layer, since nodes look nowhere else.
+    /// Both names share one mode, that of the last entry.
     pub(super) fn linked(&mut self, entry: &TarEntry) -> Result<Content, Fault> {
         self.steps.take(1)?;
         let (name, target) = (&entry.name, &entry.target);
@@ -215,7 +215,7 @@ impl Tree {
         let found =
             found.filter(|node| node.layer == self.layer && !matches!(node.content, Content::Folder { .. }));
         match found {
-            // The mode of a link means nothing.
+            // The mode of a symbolic link is meaningless.
             Some(node) if node.mode == entry.mode || matches!(node.content, Content::Link(_)) => {
                 Ok(node.content.clone())
             }

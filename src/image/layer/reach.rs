@@ -1,4 +1,4 @@
-//! Which files of a root file system are kept for the facts: programs, and the links by which they can be reached.
+//! Selects the files of a root file system that become facts: programs, and the links that lead to them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -7,11 +7,11 @@ use super::super::names::{APPLICATION_FILES, is_wasm_name};
 use super::super::path;
 use super::{Content, FileClass, Files, ModuleFacts, Node, Tree};
 
-/// Most names of Wasm files: hard links give one file many.
+/// Most names of Wasm files: with hard links, one file can have many.
 const MAX_MODULE_NAMES: usize = 128;
 
 impl Tree {
-    /// What is left in the end.
+    /// The facts about the files that are left after the last layer.
     pub fn files(&mut self) -> Result<Files, Fault> {
         self.steps.take(self.nodes.len() as u64)?;
         let mut kept: BTreeMap<String, FileClass> = BTreeMap::new();
@@ -41,9 +41,9 @@ impl Tree {
         match &node.content {
             Content::Module(_) => Some(FileClass::Wasm),
             Content::Unreadable(message) => Some(FileClass::Unreadable { message: message.clone() }),
-            // A shim takes a program for a native one where others may execute it
-            // (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`). What is not executable matters
-            // where it may be found first.
+            // A shim takes a program for native if others may execute it
+            // (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`). A file that is not executable
+            // matters if a search may find it first.
             Content::Native(magic) => {
                 let runs = node.mode & 0o001 != 0;
                 let kept = runs || asked || is_searched(name);
@@ -55,7 +55,7 @@ impl Tree {
         }
     }
 
-    /// Where links lead from the paths that were asked for: that something is there must be known, whatever it is.
+    /// Keeps the files to which the wanted paths lead: it must be known that they exist, whatever they are.
     fn keep_wanted(&self, kept: &mut BTreeMap<String, FileClass>) {
         for end in self.wanted.iter().filter_map(|name| self.resolve(name)) {
             let found = self.nodes.get(&end).map(|node| &node.content);
@@ -65,8 +65,8 @@ impl Tree {
         }
     }
 
-    /// Adds the links that lead to a kept file, to a folder above one, or to such a link. Each link is looked at when the
-    /// place that it leads to is reached, so once.
+    /// Adds the links that lead to a kept file, to a folder above one, or to another such link. Each link is visited
+    /// once, when its target is reached.
     fn keep_links(&mut self, kept: &mut BTreeMap<String, FileClass>) -> Result<(), Fault> {
         let mut reach = Reach::default();
         let links: Vec<(String, String)> = self
@@ -80,7 +80,7 @@ impl Tree {
         for (name, target) in links {
             let way = self.follow(&name, &target);
             self.steps.take(way.steps)?;
-            // Where it leads may be a file that was not kept; that it is there must be known.
+            // Its target may be a file that was not kept; it must be known that it exists.
             if APPLICATION_FILES.contains(&name.as_str()) {
                 kept.insert(name.clone(), FileClass::Link { target: target.clone() });
             }
@@ -106,8 +106,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Where a link leads, and whether a node would get there: `missing/../app` leads to `app` only where there is a folder
-    /// `missing`, which a mount may bring, and `app/` to no file.
+    /// Where a link leads, and whether a node would get there: `missing/../app` leads to `app` only if the folder
+    /// `missing` exists, which a mount may add, and `app/` leads to no file.
     fn follow(&self, name: &str, target: &str) -> Way {
         let (mut steps, mut passed) = (0, Vec::new());
         let end = path::resolve(name, true, |at| {
@@ -128,7 +128,7 @@ impl Tree {
 /// Where a link leads; `None` for a loop.
 struct Way {
     end: Option<String>,
-    /// The first part of the way that is no folder.
+    /// The first part of the path that is not a folder.
     missing: Option<String>,
     steps: u64,
 }
@@ -140,13 +140,13 @@ struct Link {
     missing: Option<String>,
 }
 
-/// Whether a file is in a folder of programs, in which names without a slash are searched for: there it matters what is
-/// found first, whatever it is.
+/// Whether a file is in a folder that is searched for names without a slash: there, the first match matters, whatever
+/// it is.
 fn is_searched(name: &str) -> bool {
     path::split(name).0.ends_with("bin")
 }
 
-/// Places that lead to a kept file, and the links that wait for theirs to become one.
+/// Paths that lead to a kept file, and the links whose targets are not among them yet.
 #[derive(Default)]
 struct Reach {
     places: HashSet<String>,
@@ -155,7 +155,7 @@ struct Reach {
 }
 
 impl Reach {
-    /// A path and the folders above it.
+    /// Adds a path and the folders above it.
     fn add(&mut self, name: &str) {
         let mut at = name;
         while self.places.insert(at.to_string()) {

@@ -1,4 +1,4 @@
-//! Layers that nodes read alike, and layers that are refused because they would not.
+//! Layers that all nodes read alike, and layers that are refused because nodes would not.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use tar::{Builder, EntryType, Header};
 use super::super::archive::tests::{Blocks, named};
 use super::*;
 
-/// A tar layer, entry by entry. Names are written raw, so that hostile ones can be built.
+/// A tar layer, built entry by entry. Names are written raw, so that hostile ones can be built.
 struct Layer(Builder<Vec<u8>>);
 
 impl Layer {
@@ -69,7 +69,7 @@ fn scan(layers: Vec<Layer>) -> Files {
     applied(layers).unwrap().files().unwrap()
 }
 
-/// Why layers are refused.
+/// Why a look-up refuses these layers.
 fn why(layers: Vec<Layer>) -> String {
     match applied(layers) {
         Err(Fault::Malformed(malformed)) => malformed.0,
@@ -90,7 +90,7 @@ fn export(files: &Files, source: &str) -> Option<String> {
 fn a_file_is_not_read_to_its_end_when_nobody_waits() {
     struct Stopping<'a>(&'a [u8], Arc<AtomicBool>);
     impl Read for Stopping<'_> {
-        // The whole file has arrived when the look-up is given up.
+        // When the look-up is given up, the whole file has arrived.
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
             let count = self.0.read(buffer)?;
             self.1.store(self.0.is_empty(), std::sync::atomic::Ordering::Relaxed);
@@ -167,7 +167,7 @@ fn a_native_program_has_four_bytes_and_may_be_executed_by_others() {
             .iter()
             .map(|(_, class)| matches!(class, FileClass::Native { runs: true, .. }))
             .collect();
-        // What was asked for is known to be there; the other one is only kept where it is a program.
+        // A wanted path is known whatever its file is; the other one is kept only if it is a program.
         assert_eq!(found, if native { vec![true, true] } else { vec![false] }, "{mode:o} {content:?}");
     }
 }
@@ -192,10 +192,10 @@ fn later_layers_override_and_white_out_earlier_ones() {
         names(&scan(vec![base(), Layer::new().folder("d").symlink("app.wasm", "d/b.wasm")])),
         ["/app.wasm", "/d/b.wasm"]
     );
-    // A layer that says the same twice, as an archive does to which was appended: the last one counts.
+    // A layer with the same entry twice, as in an archive that was appended to: the last one counts.
     let twice = Layer::new().file("app.wasm", &wasm("one")).file("app.wasm", &wasm("two"));
     assert_eq!(export(&scan(vec![twice]), "/app.wasm").as_deref(), Some("two"));
-    // A folder of its own in the place of a lower link leads nowhere else.
+    // A folder that replaces a link of a lower layer leads nowhere else.
     let low = Layer::new().symlink("b", "a").file("a/app.wasm", &wasm("low"));
     let files = scan(vec![low, Layer::new().folder("b/").file("b/app.wasm", &wasm("own"))]);
     assert_eq!(names(&files), ["/a/app.wasm", "/b/app.wasm"]);
@@ -405,8 +405,8 @@ fn bounds_hold() {
     assert!(matches!(fault, Fault::Malformed(why) if why.0.contains("a path of 4097 bytes")));
 }
 
-/// Links each of which leads to the folder of the next one, and only the last one to a program: in the order of their names
-/// none is known to lead there before the next one is.
+/// A chain of links, each to the folder of the next, and only the last to a program: in the order of their names, none
+/// is known to lead there before the next one is.
 fn adverse_links(count: usize) -> Vec<u8> {
     let link = |blocks: Blocks, name: &str, target: &str| {
         let mut header = named(Header::new_ustar(), name.as_bytes(), EntryType::Symlink);
@@ -439,7 +439,7 @@ fn the_work_grows_no_faster_than_the_bytes() {
         let steps = |count: usize| {
             let mut tree = tree(UnpackLimits { layer: 64 << 20, file: 1 << 20 });
             tree.apply(&*shape(count), Compression::Plain).unwrap();
-            // The same once more, over what is there.
+            // Applies the same layer again, over the files that are there.
             tree.apply(&*shape(count), Compression::Plain).unwrap();
             tree.files().unwrap();
             tree.steps().taken()

@@ -1,10 +1,10 @@
-//! Which features a binary needs beyond the usual, read off the names of its imports and exports.
+//! Features that a binary needs beyond plain WASI, recognised by the names of its imports and exports.
 
 use std::collections::BTreeSet;
 
 use super::super::Feature;
 
-/// What an import needs beyond the usual.
+/// What an import needs beyond plain WASI.
 pub(super) fn of_import(interface: &str, functions: &BTreeSet<String>) -> Vec<Feature> {
     let wasmedge = functions.iter().any(|name| is_wasmedge_socket(name));
     let found = [
@@ -39,10 +39,10 @@ fn is_wasmedge_socket(function: &str) -> bool {
         )
 }
 
-/// The export of a component that answers HTTP by WASI 0.3 (`wasi-http:wit-0.3.0-draft`).
+/// The export of a component that answers HTTP in WASI 0.3 (`wasi-http:wit-0.3.0-draft`).
 pub(in crate::image) const HTTP_HANDLER_0_3: &str = "wasi:http/handler";
 
-/// WASI 0.3, by major and minor version; a patch changes nothing.
+/// WASI 0.3, by major and minor version; the patch version does not matter.
 pub(super) fn wasi_0_3(interface: &str) -> Option<Feature> {
     let Some((name, version)) = interface.split_once('@') else {
         // Only WASI 0.3 has an interface of this name.

@@ -1,11 +1,11 @@
-//! Bytes of linear memories, and how those of several add up.
+//! Sizes of linear memories, and their sums.
 
 use wasmparser::MemoryType;
 
 /// Bytes of a linear memory page (WebAssembly core specification, 2.5.5) as a power of two.
 const PAGE_LOG2: u32 = 16;
 
-/// Bytes of memories: at the start, and at most; `None` where one has no maximum.
+/// Bytes of memories, initially and at most; `None` when one declares no maximum.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pages {
     pub(super) initial: u64,
@@ -19,7 +19,7 @@ impl Default for Pages {
 }
 
 impl Pages {
-    /// A 64-bit memory can declare 2^64 bytes; a sum then stays at the largest number, which no limit fits.
+    /// Saturates: a 64-bit memory can declare 2^64 bytes, which exceeds every limit.
     pub(super) fn plus(self, other: Self, times: u64) -> Self {
         let add = |sum: u64, more: u64| sum.saturating_add(more.saturating_mul(times));
         Self {

@@ -1,6 +1,6 @@
-//! `spin.toml`: the manifest that the Spin shim reads when the application lies in the root file system
-//! (`spin:crates/manifest/src/schema/v2.rs`, `compat.rs` for version 1). It is read as an upper bound of what the
-//! components are handed; what is not known here is refused, because it could hand over more.
+//! `spin.toml`: the manifest that the Spin shim reads if the application is in the root file system
+//! (`spin:crates/manifest/src/schema/v2.rs`, `compat.rs` for version 1). Read as an upper bound of what the components
+//! are handed; unknown keys are refused, because they could hand over more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,15 +33,15 @@ const COMPONENT_KEYS: [&str; 20] = [
     "profile",
     "trigger",
 ];
-/// What a component of version 1 reaches unless it lists `allowed_outbound_hosts`
+/// The hosts that a component of version 1 reaches unless it lists `allowed_outbound_hosts`
 /// (`spin:crates/manifest/src/compat.rs`, `convert_allowed_http_to_allowed_hosts`).
 const VERSION_1_HOSTS: [&str; 3] = ["redis://*:*", "mysql://*:*", "postgres://*:*"];
 
-/// Reads a manifest. The module of a component is named by its path in the root file system, where a locked app has
-/// the digest.
+/// Reads a manifest. A component's module is named by its path in the root file system, where a locked app has its
+/// digest.
 pub fn parse(bytes: &[u8]) -> Result<SpinApp, Malformed> {
     let text =
-        std::str::from_utf8(bytes).map_err(|error| Malformed::new(format!("it is no text: {error}")))?;
+        std::str::from_utf8(bytes).map_err(|error| Malformed::new(format!("it is not text: {error}")))?;
     let root: Value = toml::from_str(text).map_err(|error| Malformed::new(error.message().to_string()))?;
     let root = At { value: &root, path: String::new() };
     let app = if is_version_1(&root)? { version_1(&root) } else { version_2(&root) }?;
@@ -88,7 +88,7 @@ fn version_2(root: &At<'_>) -> Result<SpinApp, Malformed> {
         triggers.insert(kind.clone());
         for trigger in (At { value, path: format!("trigger.{kind}") }).list()? {
             check_trigger(&trigger)?;
-            // A component may stand in the place of its name.
+            // A component may be written inline instead of by name.
             let named = match trigger.get("component")? {
                 Some(at) if at.value.is_object() => {
                     components.push(component(&at, at.path.clone())?);
@@ -103,7 +103,7 @@ fn version_2(root: &At<'_>) -> Result<SpinApp, Malformed> {
     Ok(SpinApp { name: root.need("application")?.need("name")?.text()?, triggers, components })
 }
 
-/// Notes what starts a component; a trigger that names none may start any.
+/// Records what starts a component; a trigger that names none may start any.
 fn triggered_by(kind: &str, id: Option<&str>, components: &mut [SpinComponent]) {
     for component in components.iter_mut().filter(|component| id.is_none_or(|id| component.id == id)) {
         component.triggers.insert(kind.to_string());
@@ -167,7 +167,7 @@ fn local_file(at: &At<'_>, key: Option<&str>) -> Result<String, Malformed> {
     }
 }
 
-/// All dependencies, when any of them may inherit: a list of single capabilities counts as the whole, as in a locked app.
+/// All dependencies, if any of them may inherit: a list of single capabilities counts as all, as in a locked app.
 fn dependencies(at: &At<'_>) -> Result<Vec<String>, Malformed> {
     let all =
         at.get("dependencies_inherit_configuration")?.is_some_and(|flag| flag.value != &Value::Bool(false));
@@ -183,8 +183,8 @@ fn dependencies(at: &At<'_>) -> Result<Vec<String>, Malformed> {
     Ok(found.into_iter().collect())
 }
 
-/// The folders that are opened and where the component sees them: source and destination, or the folder above the first
-/// wildcard of a pattern (`spin:crates/loader/src/local.rs`, `resolve_direct_mount`).
+/// Each folder that is opened and the path at which the component sees it: source and destination, or the folder above
+/// the first wildcard of a pattern (`spin:crates/loader/src/local.rs`, `resolve_direct_mount`).
 fn files(at: &At<'_>) -> Result<Vec<(String, String)>, Malformed> {
     let mut found = Vec::new();
     for file in at.get("files")?.map(|files| files.list()).transpose()?.unwrap_or_default() {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_says_what_each_component_is_handed() {
+    fn a_manifest_lists_what_each_component_is_handed() {
         let app = parse(SHOP.as_bytes()).unwrap();
         assert_eq!(app.name, "shop");
         assert_eq!(app.triggers, BTreeSet::from(["http".to_string(), "redis".to_string()]));
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_hand_over_more_or_is_fetched_later_is_refused() {
+    fn unknown_keys_and_what_is_fetched_later_are_refused() {
         for (from, to, expected) in [
             ("ai_models", "gpu_devices", "`gpu_devices`"),
             (

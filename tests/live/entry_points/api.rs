@@ -1,4 +1,4 @@
-//! The API server as a client library talks to it: what `kubectl` prints is not enough to compare warnings and objects.
+//! The API server as seen by a client library: the output of `kubectl` is not enough to compare warnings and objects.
 
 use std::path::Path;
 
@@ -10,13 +10,13 @@ use serde_json::Value;
 use crate::support::control_plane::ControlPlane;
 use crate::support::tls::{Answer, Client, Http, Session};
 
-/// An open connection of the administrator.
+/// An open connection as the administrator.
 pub struct Api {
     session: Session,
     token: String,
 }
 
-/// What came back: the object or the status, and the warnings.
+/// The answer: the object or the status, and the warnings.
 #[derive(Debug)]
 pub struct Reply {
     pub code: u16,

@@ -15,28 +15,28 @@ use crate::support::shared::Shared;
 
 pub static CLUSTER: Shared<Cluster> = Shared::new(Cluster::start);
 
-/// A namespace whose pods were made before the gate came: no grant covers them, as when a grant has gone.
+/// A namespace whose pods were created before the gate: no grant covers them, as after a grant is removed.
 pub const BEFORE: &str = "before-the-gate";
 
-/// A namespace in which the ServiceAccount `orders` is granted what the images need.
+/// A namespace in which the ServiceAccount `orders` has grants for what the images need.
 pub const GRANTED: &str = "entry-points-granted";
 
 /// Namespaces that the mutating webhook leaves out; the validating one does not.
 pub const UNMUTATED: &str = "unmutated";
-/// The same, with a mutating webhook that nobody answers.
+/// The same, with a mutating webhook that does not answer.
 pub const UNANSWERED: &str = "unanswered";
 
-/// Namespaces whose LimitRange allows less than the profile's limit, and asks for more than its request.
+/// Namespaces whose LimitRange allows less than the profile's limit, and demands more than its request.
 pub const LOW: &str = "low-sizes";
 /// See [`LOW`].
 pub const HIGH: &str = "high-sizes";
-/// A namespace whose LimitRange names a maximum and a minimum, from which the API server makes defaults.
+/// A namespace whose LimitRange sets a maximum and a minimum, from which the API server makes defaults.
 pub const ONLY_MAX: &str = "only-a-maximum";
 
 /// A namespace for pods of the class `wasmtime-clamped`, whose profile clamps sizes.
 pub const CLAMPED: &str = "clamped";
 
-/// The name of a program that would need a grant of `fs` when it is handed a volume, and of `env` with variables.
+/// The name of a program that needs a grant of `fs` if it is handed a volume, and of `env` if it is handed variables.
 pub const FILES: &str = "files";
 
 pub struct Cluster {
@@ -76,7 +76,7 @@ impl Cluster {
             let mut pod = handed_a_volume(&image(FILES));
             pod["metadata"] = json!({"name": name, "finalizers": ["example.com/kept"]});
             pod["spec"]["runtimeClassName"] = json!("wasmtime");
-            pod["spec"]["schedulerName"] = json!("nobody");
+            pod["spec"]["schedulerName"] = json!("none");
             self.plane.create(&pod, &["--namespace", BEFORE]).ok();
         }
     }
@@ -104,7 +104,7 @@ impl Cluster {
         });
     }
 
-    /// A new namespace of a test.
+    /// A new namespace for a test.
     pub fn namespace(&self, name: &str) -> String {
         self.plane.namespace(name, &json!({}))
     }
@@ -114,19 +114,19 @@ impl Cluster {
         self.plane.kubectl(&[&["--namespace", namespace], arguments].concat())
     }
 
-    /// Creates a pod of this name and returns it as it was stored.
+    /// Creates a pod of this name and returns the stored object.
     pub fn pod(&self, namespace: &str, name: &str, mut pod: Value) -> Value {
         pod["metadata"]["name"] = json!(name);
         self.plane.create(&pod, &["--namespace", namespace]).json()
     }
 
-    /// The pod as it is stored now.
+    /// The stored pod.
     pub fn stored(&self, namespace: &str, name: &str) -> Value {
         self.plane.get(&["pod", name, "--namespace", namespace])
     }
 }
 
-/// What the gate and the cluster are told at the start: the corpus and what these tests need beside it.
+/// What the gate and the cluster have at the start: the documents of the corpus, and those of these tests.
 pub fn setup() -> Setup {
     let mut setup = corpus::setup();
     for name in [BEFORE, GRANTED, UNMUTATED, UNANSWERED, LOW, HIGH, ONLY_MAX, CLAMPED] {
@@ -139,7 +139,7 @@ pub fn setup() -> Setup {
     }
     setup.objects.extend(limit_ranges());
     setup.configuration = configuration();
-    // Not one that a program is placed on by itself, so that the corpus is as it would be without it.
+    // Not a class on which programs are placed by default, so that the corpus is unaffected.
     let more = json!({"overhead": {"podFixed": {"cpu": "10m", "memory": "24Mi"}},
         "scheduling": {"nodeSelector": {"example.com/zone": "a"},
             "tolerations": [{"key": "wasm", "operator": "Exists", "effect": "NoSchedule"}]}});
@@ -155,7 +155,7 @@ pub fn setup() -> Setup {
     setup
 }
 
-/// The built-in runtimes, and one beside them that clamps.
+/// The built-in runtimes, and one more that clamps.
 fn configuration() -> String {
     let Runtimes { mut profiles, placement } = Runtimes::default();
     let sizing = Sizing { mode: SizingMode::Clamp, ..Sizing::default() };
@@ -195,7 +195,7 @@ pub fn class(name: &str, handler: &str, more: &Value) -> Value {
     class
 }
 
-/// Name of one of the images that the tests are made with.
+/// Name of one of the images for these tests.
 pub fn image(name: &str) -> String {
     format!("{}/{name}:v1", images::HOST)
 }
@@ -205,7 +205,7 @@ pub fn plain(name: &str) -> Value {
     bare_pod(&image(name), &json!({}))
 }
 
-/// A pod whose container is handed a volume, for which no grant is there.
+/// A pod whose container is handed a volume, without a grant.
 pub fn handed_a_volume(image: &str) -> Value {
     let mut pod = bare_pod(image, &json!({}));
     pod["spec"]["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
@@ -213,7 +213,7 @@ pub fn handed_a_volume(image: &str) -> Value {
     pod
 }
 
-/// Text of a refusal by the validating webhook that names a rule.
+/// Text of the validating webhook's refusal by a rule.
 pub fn assert_denied(said: Said, rule: &str) -> String {
     let text = said.refused();
     assert!(

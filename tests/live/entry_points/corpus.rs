@@ -1,4 +1,4 @@
-//! The corpus under `tests/cases`, as far as it can be put before a real API server.
+//! The cases under `tests/cases` that can be sent to a real API server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ fn pod_spec(case: &Case) -> Option<&Value> {
     case.object.pointer(&format!("{}/spec", case.template()))
 }
 
-/// Name of the ServiceAccount that the pods run under, when it is not the one that every namespace has.
+/// Name of the ServiceAccount of the pods, unless it is the one that every namespace has.
 fn account(case: &Case) -> Option<&str> {
     pod_spec(case)?["serviceAccountName"].as_str().filter(|name| *name != "default")
 }
@@ -22,7 +22,7 @@ fn runtime_class(case: &Case) -> Option<&str> {
     pod_spec(case)?["runtimeClassName"].as_str()
 }
 
-/// Everything that the gate and the API server must know before the cases come. Namespaces first.
+/// Everything that the gate and the API server must know before the cases are sent. Namespaces first.
 pub fn setup() -> Setup {
     let cases = Case::load_shared();
     let mut namespaces: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Every way to make a new pod.
+//! Every way to create a pod.
 
 use serde_json::{Value, json};
 
@@ -8,13 +8,13 @@ fn digest_of(pod: &Value) -> &str {
     first_image(pod).split_once('@').map_or("", |(_, digest)| digest)
 }
 
-/// Spec of a pod that the gate refuses because nobody granted it the volume.
+/// Spec of a pod that the gate refuses because no grant covers the volume.
 fn ungranted() -> Value {
     handed_a_volume(&image(FILES))["spec"].clone()
 }
 
 #[test]
-fn a_pod_is_judged_whichever_list_its_image_stands_in() {
+fn a_pod_is_judged_whichever_list_its_image_is_in() {
     let cluster = CLUSTER.get();
     let namespace = cluster.namespace("lists");
     let wasm = ungranted()["containers"][0].clone();
@@ -39,7 +39,7 @@ fn a_pod_is_judged_whichever_list_its_image_stands_in() {
 }
 
 #[test]
-fn an_image_volume_is_pinned_with_the_pod_and_what_is_in_it_needs_no_runtime() {
+fn an_image_volume_is_pinned_with_the_pod_and_needs_no_runtime() {
     let cluster = CLUSTER.get();
     let namespace = cluster.namespace("image-volume");
     let mounting = |name: &str| {
@@ -53,7 +53,7 @@ fn an_image_volume_is_pinned_with_the_pod_and_what_is_in_it_needs_no_runtime() {
     let linux = cluster.pod(&namespace, "linux", mounting("linux"));
     assert!(linux["spec"]["runtimeClassName"].is_null());
     assert_eq!(linux["spec"]["volumes"][0]["image"]["reference"], image("hello"));
-    // Under a Wasm program it is a mount like another, for which a grant is needed.
+    // In a container with a Wasm program it is a mount like any other, for which a grant is needed.
     let refused = cluster.plane.create(&mounting(FILES), &["--namespace", &namespace]);
     assert_denied(refused, "needs-grant");
     let mut pod = mounting(FILES);
@@ -80,8 +80,8 @@ fn a_class_set_by_hand_is_kept_when_it_fits_and_refused_when_it_does_not() {
     assert!(digest_of(&sneaky).starts_with("sha256:"));
     assert_denied(under("wasmtime-spin-v2", "hello"), "runtime-mismatch");
     assert_denied(under("kata", "hello"), "runtime-mismatch");
-    let unknown = under("nobody-made-it", "hello").refused();
-    assert!(unknown.contains("RuntimeClass \"nobody-made-it\" not found"), "{unknown}");
+    let unknown = under("never-created", "hello").refused();
+    assert!(unknown.contains("RuntimeClass \"never-created\" not found"), "{unknown}");
     let by_handler = |class: &str| {
         let mut pod = handed_a_volume(&image(FILES));
         pod["spec"]["runtimeClassName"] = json!(class);
@@ -92,7 +92,7 @@ fn a_class_set_by_hand_is_kept_when_it_fits_and_refused_when_it_does_not() {
 }
 
 #[test]
-fn no_label_and_no_annotation_claims_to_be_judged_already() {
+fn no_label_or_annotation_can_claim_that_a_pod_was_judged() {
     let cluster = CLUSTER.get();
     let namespace = cluster.namespace("claims");
     let claims = json!({
@@ -174,13 +174,13 @@ fn a_pod_made_by_server_side_apply_is_changed_and_judged() {
     let pod = cluster.stored(&namespace, "taken");
     assert_eq!(pod["spec"]["runtimeClassName"], "wasmtime");
     assert!(digest_of(&pod).starts_with("sha256:"));
-    // A second apply gives the tag back, which is a change of the image.
+    // A second apply restores the tag, which is a change of the image.
     assert_denied(apply(plain("hello"), "taken"), "tag-not-pinned");
     assert_eq!(cluster.stored(&namespace, "taken")["spec"], pod["spec"]);
 }
 
 #[test]
-fn neither_server_nor_gate_lets_a_pod_begin_with_an_ephemeral_container() {
+fn neither_server_nor_gate_admits_a_new_pod_with_an_ephemeral_container() {
     let cluster = CLUSTER.get();
     let namespace = cluster.namespace("ephemeral-first");
     let mut pod = plain("linux");
@@ -190,14 +190,14 @@ fn neither_server_nor_gate_lets_a_pod_begin_with_an_ephemeral_container() {
 }
 
 #[test]
-fn a_forged_mirror_pod_is_bound_to_a_node_for_ever_marked_and_never_changed() {
+fn a_forged_mirror_pod_never_runs_keeps_its_annotation_and_is_never_changed() {
     let cluster = CLUSTER.get();
     let namespace = cluster.namespace("mirror");
     let mut pod = plain(FILES);
     pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "forged"});
     let text = cluster.plane.create(&pod, &["--namespace", &namespace]).refused();
     assert!(text.contains("must set spec.nodeName if mirror pod annotation is set"), "{text}");
-    // No kubelet starts a mirror of a static pod that it does not have, and the mark cannot be taken away again.
+    // No kubelet starts a mirror of a static pod that it does not have, and the annotation cannot be removed again.
     pod["spec"]["nodeName"] = json!("linux");
     let stored = cluster.pod(&namespace, "forged", pod);
     assert_eq!(first_image(&stored), image(FILES));
@@ -210,7 +210,7 @@ fn a_forged_mirror_pod_is_bound_to_a_node_for_ever_marked_and_never_changed() {
     assert!(text.contains("may not add mirror pod annotation"), "{text}");
 }
 
-/// Every kind that makes pods, with the same pod in it.
+/// Every kind that makes pods, each with the same pod in it.
 fn templates(namespace: &str) -> Vec<Value> {
     let mut spec = ungranted();
     let template = |spec: &Value| json!({"metadata": {"labels": {"app": "entry-point"}}, "spec": spec});
@@ -273,7 +273,7 @@ fn the_pods_of_every_controller_are_refused_with_the_reason_in_its_event() {
                     && e["message"].as_str().is_some_and(|text| text.contains("[needs-grant]"))
             };
             let found: Vec<_> = events.iter().filter(of_kind).collect();
-            // The CronJob's pods come from a Job as well, the one made by hand in its name.
+            // The CronJob's pods come from a Job too; this one is created by hand in its name.
             let jobs = found.iter().any(|e| e["involvedObject"]["name"] == "by-hand");
             (!found.is_empty() && (kind != "Job" || jobs)).then_some(())
         });

@@ -1,4 +1,4 @@
-//! A mutating webhook of somebody else, served by the test itself, that changes pods as the test wants.
+//! Another team's mutating webhook, served by the test itself, that changes pods as the test wants.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,20 +15,20 @@ use serde_json::{Value, json};
 
 use super::cluster::{CLUSTER, plain};
 
-/// What it does to a pod: operations of a JSONPatch, by the pod that it is asked about.
+/// What it does to a pod: JSONPatch operations, computed from the pod.
 pub type Meddling = dyn Fn(&Value) -> Value + Send + Sync;
 
 /// A webhook that is registered for one namespace. It ends with the test's process.
 pub struct Meddler {
-    /// The pods that it was asked about.
+    /// The pods of its requests.
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 impl Meddler {
-    /// Registers it after the gate's own webhook, which the API server asks in the order of the names, and waits until
-    /// it is asked.
+    /// Registers it to be called after the gate's own webhook (the API server goes by name), and waits until it is
+    /// called.
     pub fn start(
         namespace: &str,
         reinvocation: &str,
@@ -55,7 +55,7 @@ impl Meddler {
         meddler
     }
 
-    /// The pods of a name that it was asked about.
+    /// Its requests about pods of this name.
     pub fn asked_about(&self, name: &str) -> Vec<Value> {
         let asked = self.asked.lock().unwrap();
         asked.iter().filter(|pod| pod["metadata"]["name"] == name).cloned().collect()

@@ -1,5 +1,5 @@
-//! The model of the API server in `tests/support/gate.rs`, with which the corpus runs in process, held to a real one:
-//! the same cases, the same gate, the same outcome and the same pod.
+//! Compares the model of the API server in `tests/support/gate.rs`, with which the corpus runs in process, with a real
+//! one: the same cases, the same gate, the same outcome and the same pod.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::support::corpus::Case;
 use crate::support::gate::{self, Flow, Request, defaulted, patched, plug_ins};
 use crate::support::live_gate;
 
-/// What the model says of a new object.
+/// The model's result for a new object.
 #[derive(Debug)]
 struct Outcome {
     /// The object that would be stored.
@@ -26,7 +26,7 @@ fn texts(response: &Value) -> impl Iterator<Item = String> + '_ {
     response["warnings"].as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_string())
 }
 
-/// Takes a case down the chain of the model.
+/// Sends a case through the chain of the model.
 async fn model(flow: &Flow, case: &Case, cluster: &[Value]) -> Outcome {
     let namespace = case.namespace();
     let through =
@@ -52,7 +52,7 @@ async fn model(flow: &Flow, case: &Case, cluster: &[Value]) -> Outcome {
     Outcome { object: request.object, warnings, refusal }
 }
 
-/// What the real one said.
+/// The result of the real API server.
 fn real(reply: Reply) -> Outcome {
     let prefix = "admission webhook \"validate.wasmgate.dev\" denied the request: ";
     let refusal = (reply.code >= 400).then(|| {
@@ -62,7 +62,7 @@ fn real(reply: Reply) -> Outcome {
     Outcome { object: reply.body, warnings: reply.warnings.into_iter().collect(), refusal }
 }
 
-/// A text with the names that the ServiceAccount plug-in invents in one form.
+/// A text in which the random names of the ServiceAccount plug-in are replaced.
 fn normal_text(text: &str) -> String {
     let mut parts = text.split("kube-api-access-");
     let mut normal = parts.next().unwrap_or_default().to_string();
@@ -78,7 +78,7 @@ fn normal_texts(texts: &BTreeSet<String>) -> BTreeSet<String> {
     texts.iter().map(|text| normal_text(text)).collect()
 }
 
-/// What of an object is compared: its spec and the annotations, with quantities as numbers.
+/// The compared parts of an object: its spec and annotations, with quantities as numbers.
 fn comparable(object: &Value) -> Value {
     let mut annotations = object["metadata"]["annotations"].clone();
     let mut spec = object["spec"].clone();
@@ -104,7 +104,7 @@ fn normalise(value: &mut Value) {
     }
 }
 
-/// `1000m` and `1` are the same, and the API server writes the shortest.
+/// `1000m` and `1` are equal, and the API server writes the shortest.
 fn quantities(amounts: &mut Value) {
     for amount in amounts.as_object_mut().into_iter().flat_map(Map::values_mut) {
         let text = amount.as_str().map_or_else(|| amount.to_string(), String::from);
@@ -130,8 +130,8 @@ fn differences(path: &str, ours: &Value, theirs: &Value, found: &mut Vec<String>
     }
 }
 
-/// Whether the API server refused by a LimitRange what a person wrote, and the gate had said that it would: the model
-/// does not check what LimitRanger checks after the webhooks.
+/// Whether the API server refused a person's size by a LimitRange, as the gate predicted: the model leaves out what
+/// LimitRanger checks after the webhooks.
 fn foretold(model: &Outcome, real: &Outcome) -> bool {
     let by_limit_range = |text: &String| text.contains("is forbidden: maximum memory usage per Pod");
     let warned = model.warnings.iter().any(|text| text.contains("allows 40Mi at most for a pod"));
@@ -158,13 +158,13 @@ fn compare(case: &Case, model: &Outcome, real: &Outcome) -> Vec<String> {
     wrong
 }
 
-/// The documents of the cluster, as the gate is given them.
+/// The documents about the cluster that the gate gets.
 fn of_the_cluster(objects: &[Value]) -> (Vec<Value>, Vec<Value>) {
     let ours = |object: &Value| object["apiVersion"].as_str().unwrap().starts_with("wasmgate.dev/");
     objects.iter().cloned().partition(ours)
 }
 
-/// What the corpus has no case of: fields that the API server fills in, and bounds that it reads in more than one way.
+/// Cases that the corpus lacks: fields that the API server fills in, and bounds that it reads in more than one way.
 fn further() -> Vec<Case> {
     let with = |name: &str, namespace: &str, spec: Value| {
         let mut pod = plain("hello");

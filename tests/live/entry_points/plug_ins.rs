@@ -1,10 +1,10 @@
-//! The API server's own plug-ins, around the gate: what each adds and refuses with our changes in the pod.
+//! The API server's own plug-ins, before and after the gate: what each adds or refuses when the pod has our changes.
 
 use serde_json::{Value, json};
 
 use super::cluster::{CLUSTER, HIGH, LOW, first_image, image, plain};
 
-/// A pod that the `restricted` level of Pod Security takes.
+/// A pod that the `restricted` level of Pod Security admits.
 fn restricted(image: &str) -> Value {
     let mut pod = plain("hello");
     pod["spec"]["securityContext"] =
@@ -64,7 +64,7 @@ fn a_quota_counts_the_sizes_that_the_gate_gave() {
         quota["status"]["used"]["limits.memory"].is_string().then_some(())
     });
     let create = |name: &str| cluster.plane.create(&plain(name), &["--namespace", &namespace]);
-    // Without a size a pod is refused where a quota counts it.
+    // Where a quota counts sizes, a pod without them is refused.
     let linux = create("linux").refused();
     assert!(linux.contains("must specify limits.memory"), "{linux}");
     create("hello").ok();
@@ -78,7 +78,7 @@ fn a_quota_counts_the_sizes_that_the_gate_gave() {
     assert_eq!(quota["status"]["used"], json!({"limits.memory": "64Mi", "requests.memory": "20Mi"}));
 }
 
-/// What a pod that says nothing of its size gets in a namespace with a LimitRange.
+/// The sizes of a pod that sets none, in a namespace with a LimitRange.
 fn sizes_in(namespace: &str) -> Value {
     let cluster = CLUSTER.get();
     cluster.wait_for_account(namespace, "default");

@@ -1,4 +1,4 @@
-//! Who may do what: with plain rights in a namespace nobody gets past the gate, and nobody but the platform team can
+//! Who may do what: a user with plain rights in a namespace cannot get past the gate, and only the platform team can
 //! grant, exempt or lower an enforcement action.
 
 use std::path::Path;
@@ -56,7 +56,7 @@ fn the_administrator_of_a_namespace_can_neither_grant_nor_exempt_nor_lower_the_e
     let of_the_platform = [
         ("create", "wasigrants.wasmgate.dev"),
         ("update", "wasigrants.wasmgate.dev"),
-        // What these write on a pod is not judged.
+        // What these write to a pod is not judged.
         ("patch", "pods:status"),
         ("create", "pods:binding"),
         ("create", "bindings"),
@@ -90,7 +90,7 @@ fn a_namespace_is_exempt_by_its_name_and_by_no_label() {
         "control-plane": "wasmgate", "pod-security.kubernetes.io/enforce": "privileged",
         "kubernetes.io/metadata.name": "kube-system",
     });
-    // The API server itself keeps the label by which the webhooks leave a namespace out.
+    // The API server itself maintains the label by which the webhooks exclude a namespace.
     let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "claims-to-be-exempt", "labels": claims}});
     cluster.plane.apply(&object, &[]).ok();
     let stored = cluster.plane.get(&["namespace", "claims-to-be-exempt"]);

@@ -1,4 +1,4 @@
-//! Every way to change a pod that is there already, and the ways that must stay open.
+//! Every way to change an existing pod, and the ways that must stay open.
 
 use serde_json::{Value, json};
 
@@ -14,14 +14,14 @@ fn pinned(namespace: &str, name: &str) -> String {
     if found.contains('@') {
         return found;
     }
-    // The gate leaves a Linux pod alone; under a Wasm class it pins it.
+    // The gate leaves a Linux pod alone; under a Wasm class it pins the image.
     let mut pod = plain(name);
     pod["spec"]["runtimeClassName"] = json!("wasmtime");
     let pod = cluster.plane.create(&pod, &["--dry-run=server", "--namespace", namespace]).json();
     first_image(&pod).to_string()
 }
 
-/// A pod in the namespace of the grant, handed a volume; `name` tells the tests' pods apart.
+/// A pod in the namespace with the grant, with a volume; `name` distinguishes the tests' pods.
 fn granted(name: &str) -> Value {
     let cluster = CLUSTER.get();
     let mut pod = handed_a_volume(&image(FILES));
@@ -34,8 +34,8 @@ fn an_image_swap_is_judged_by_whichever_verb_it_comes() {
     let cluster = CLUSTER.get();
     let namespace = cluster.namespace("swap");
     let mut pod = plain("hello");
-    // So that nothing but the test changes it.
-    pod["spec"]["schedulerName"] = json!("nobody");
+    // Keeps the pod from being changed by anything but the test.
+    pod["spec"]["schedulerName"] = json!("none");
     let pod = cluster.pod(&namespace, "app", pod);
     let swap = |image: &str| {
         let spec = json!({"spec": {"containers": [{"name": "app", "image": image}]}});
@@ -61,7 +61,7 @@ fn an_image_swap_is_judged_by_whichever_verb_it_comes() {
     for said in swap(&image("hello-v2")) {
         assert_denied(said, "tag-not-pinned");
     }
-    // By digest, and nobody granted what it can do.
+    // By digest, and without a grant for what it can do.
     for said in swap(&by_digest("dns")) {
         assert_denied(said, "needs-grant");
     }
@@ -75,7 +75,7 @@ fn an_image_swap_is_judged_by_whichever_verb_it_comes() {
     assert_eq!(first_image(&cluster.stored(&namespace, "app")), other, "what is judged well is let in");
 }
 
-/// The digest of an image whose pod is refused for what it can do: from the message.
+/// The digest of an image whose pod was refused, from the message.
 fn by_digest(name: &str) -> String {
     let cluster = CLUSTER.get();
     let mut pod = plain(name);
@@ -85,7 +85,7 @@ fn by_digest(name: &str) -> String {
 }
 
 #[test]
-fn a_wasm_image_does_not_come_into_a_linux_pod_by_an_update() {
+fn a_wasm_image_cannot_enter_a_linux_pod_by_an_update() {
     let cluster = CLUSTER.get();
     let namespace = cluster.namespace("swap-linux");
     let mut pod = plain("linux");
@@ -119,7 +119,7 @@ fn a_linux_pod_is_judged_when_an_annotation_makes_it_wasm() {
 }
 
 #[test]
-fn what_the_verdict_is_about_cannot_be_changed_afterwards() {
+fn what_a_verdict_depends_on_cannot_be_changed_afterwards() {
     let cluster = CLUSTER.get();
     let namespace = cluster.namespace("immutable");
     cluster.pod(&namespace, "app", plain("hello"));
@@ -156,7 +156,7 @@ fn an_ephemeral_container_is_judged_and_can_change_nothing_else() {
     debug(&pinned(GRANTED, "hello"), "by-digest").ok();
     let stored = cluster.stored(GRANTED, "debugged");
     assert_eq!(stored["spec"]["ephemeralContainers"][0]["name"], "by-digest");
-    // The whole pod travels to this subresource; what is not an ephemeral container does not arrive.
+    // The request carries the whole pod; only changes to ephemeral containers take effect.
     let mut sneaky = stored.clone();
     sneaky["spec"]["containers"][0]["image"] = json!(image("linux"));
     sneaky["spec"]["ephemeralContainers"]
@@ -196,7 +196,7 @@ fn a_copy_for_debugging_is_a_new_pod() {
         cluster.kubectl(GRANTED, &[&["debug", "original", &copy, "--attach=false"], more].concat())
     };
     let (hello, swap) = (format!("--image={}", image("hello")), format!("--set-image=app={}", image("dns")));
-    // By default the copy lets its containers see each other's files through /proc, which nobody granted.
+    // By default the copy lets its containers see each other's files through /proc, for which there is no grant.
     let shared = assert_denied(copy("shared", &[&hello, "--container=debug"]), "needs-grant");
     assert!(shared.contains("shareProcessNamespace"), "{shared}");
     copy("copied", &[&hello, "--container=debug", "--share-processes=false"]).ok();
@@ -213,7 +213,7 @@ fn a_copy_for_debugging_is_a_new_pod() {
 }
 
 #[test]
-fn a_resize_is_judged_and_a_bound_of_the_namespace_holds() {
+fn a_resize_is_judged_and_the_namespaces_bound_holds() {
     let cluster = CLUSTER.get();
     let namespace = cluster.namespace("resize");
     let range = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "sizes", "namespace": namespace},
@@ -249,7 +249,7 @@ fn a_resize_is_judged_and_a_bound_of_the_namespace_holds() {
 }
 
 #[test]
-fn where_the_profile_clamps_a_resize_does_not_get_past_it() {
+fn a_resize_cannot_exceed_a_clamping_profile() {
     let cluster = CLUSTER.get();
     let resize = |memory: &str, cpu: &str| {
         let sizes = json!({"memory": memory, "cpu": cpu});
@@ -273,7 +273,7 @@ fn where_the_profile_clamps_a_resize_does_not_get_past_it() {
 }
 
 #[test]
-fn a_pod_whose_grant_has_gone_can_be_bound_edited_and_evicted_but_not_given_another_image() {
+fn a_pod_whose_grant_was_removed_can_be_bound_edited_and_evicted_but_not_get_another_image() {
     let cluster = CLUSTER.get();
     let create = |name: &str, sub_resource: &str, object: Value| {
         let path = format!("--raw=/api/v1/namespaces/{BEFORE}/pods/{name}/{sub_resource}");
@@ -302,7 +302,7 @@ fn a_pod_whose_grant_has_gone_can_be_bound_edited_and_evicted_but_not_given_anot
     create("to-evict", "eviction", eviction);
     let evicted = cluster.stored(BEFORE, "to-evict");
     assert!(evicted["metadata"]["deletionTimestamp"].is_string());
-    // The last step of its removal is an UPDATE, with the image as it was.
+    // The last step of its removal is an UPDATE with the old image.
     let free = ["patch", "pod", "to-evict", "--type=merge", "--patch={\"metadata\":{\"finalizers\":null}}"];
     cluster.kubectl(BEFORE, &free).ok();
     cluster

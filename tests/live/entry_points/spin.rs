@@ -1,5 +1,6 @@
-//! A SpinApp is judged when it is applied, and what the Spin operator makes of it passes the gate unharmed. The
-//! operator is not there: its custom resources are `tests/fixtures/spinkube`, and the tests apply what it would make.
+//! A SpinApp is judged when it is applied, and what the Spin operator makes of it passes the gate unchanged. The
+//! operator itself does not run: its custom resources are `tests/fixtures/spinkube`, and the tests apply what it would
+//! make.
 
 use serde_json::{Value, json};
 
@@ -21,7 +22,7 @@ fn a_spin_app_whose_grant_is_missing_warns_and_is_stored() {
     assert!(text.contains("pods of this SpinApp will be denied by wasmgate"), "{text}");
     assert!(text.contains("[needs-grant]") && text.contains("https://payments.example.com"), "{text}");
     said.ok();
-    // An update of what is not judged says nothing more.
+    // An update that does not matter to the verdict gives no warning again.
     let scaled = cluster.kubectl(&namespace, &["scale", "spinapp", "web", "--replicas=3"]);
     assert_eq!(scaled.stderr, "");
     scaled.ok();
@@ -32,7 +33,7 @@ fn a_spin_app_whose_grant_is_missing_warns_and_is_stored() {
 }
 
 #[test]
-fn a_spin_app_that_is_granted_everything_is_applied_in_silence() {
+fn a_spin_app_with_all_its_grants_is_applied_without_warnings() {
     let cluster = CLUSTER.get();
     let more = json!({"serviceAccountName": "orders", "podLabels": {"team": "shop"},
         "checks": {"liveness": {"httpGet": {"path": "/alive"}}, "readiness": {"httpGet": {"path": "/ready"}}},
@@ -51,7 +52,7 @@ fn a_spin_app_that_is_granted_everything_is_applied_in_silence() {
 fn variables_volumes_and_the_runtime_configuration_of_a_spin_app_count() {
     let cluster = CLUSTER.get();
     let namespace = cluster.namespace("spin-parts");
-    // Its host is a variable of the application: who sets that opens the host.
+    // Its host is a variable of the application: setting that variable opens the host.
     let spin = app(
         "open",
         &namespace,
@@ -61,7 +62,7 @@ fn variables_volumes_and_the_runtime_configuration_of_a_spin_app_count() {
     let said = cluster.plane.apply(&spin, &[]);
     assert!(said.stderr.contains("will be denied by wasmgate"), "{}", said.stderr);
     said.ok();
-    // A program that is no Spin application, under the same custom resource, is handed the volumes.
+    // Under the same custom resource, a program that is not a Spin application is handed the volumes.
     let mounted = json!({"image": image("files"), "volumes": [{"name": "data", "emptyDir": {}}],
         "volumeMounts": [{"name": "data", "mountPath": "/data"}], "runtimeConfig": {"loadFromSecret": "runtime"}});
     let said = cluster.plane.apply(&app("files", &namespace, &mounted), &[]);
@@ -135,7 +136,7 @@ fn the_pods_that_the_operator_makes_pass_unharmed() {
     for (key, value) in template["metadata"]["labels"].as_object().unwrap() {
         assert_eq!(labels.get(key), Some(value), "{key}");
     }
-    // The digest and the size are all that differs in the container.
+    // Nothing but the digest and the size differs in the container.
     let (mut ours, mut theirs) =
         (pod["spec"]["containers"][0].clone(), template["spec"]["containers"][0].clone());
     assert!(first_image(&pod).starts_with(&format!("{}@sha256:", image("spin"))));

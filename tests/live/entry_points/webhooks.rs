@@ -1,5 +1,5 @@
-//! What happens beside and instead of the gate's mutating webhook: another one that comes after it, none, or one that
-//! nobody answers.
+//! What happens around the gate's mutating webhook: another one that comes after it, none at all, or one that does not
+//! answer.
 
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ fn an_image_that_another_webhook_swaps_once_is_pinned_in_the_second_round() {
         "{}",
         first_image(&pod)
     );
-    // It came after the gate: what it saw was pinned.
+    // It came after the gate, so it saw the pinned image.
     let asked = meddler.asked_about("app");
     assert!(first_image(&asked[0]).starts_with(&format!("{}@sha256:", image("hello"))));
     let mut other = plain("hello");
@@ -55,7 +55,7 @@ fn a_webhook_that_has_the_last_word_is_caught_by_the_validating_one() {
     let cluster = CLUSTER.get();
     let namespace = cluster.namespace("last-word");
     let _meddler = Meddler::start(&namespace, "IfNeeded", |pod| match pod["metadata"]["name"].as_str() {
-        // Whatever the gate pins, the tag comes back.
+        // Whatever the gate pins, the other webhook restores the tag.
         Some("unpinned") => replace(IMAGE, image("hello")),
         Some("unplaced") => json!([{"op": "remove", "path": "/spec/runtimeClassName"}]),
         Some("misplaced") => replace("/spec/runtimeClassName", "kata"),
@@ -74,7 +74,7 @@ fn a_webhook_that_has_the_last_word_is_caught_by_the_validating_one() {
 }
 
 #[test]
-fn a_reinvocation_that_somebody_else_causes_changes_nothing_of_ours() {
+fn a_reinvocation_caused_by_another_webhook_changes_nothing_of_ours() {
     let cluster = CLUSTER.get();
     let namespace = cluster.namespace("reinvoked");
     let alone = cluster.pod(&namespace, "app", plain("hello"));
@@ -92,7 +92,7 @@ fn a_reinvocation_that_somebody_else_causes_changes_nothing_of_ours() {
     assert_eq!(together["metadata"]["labels"], json!({"meddled": "yes"}));
 }
 
-/// What the validating webhook says where the mutating one did nothing.
+/// The message of the validating webhook if the mutating one did nothing.
 fn assert_that_only_a_complete_pod_gets_in(namespace: &str) {
     let cluster = CLUSTER.get();
     let create = |pod: &Value| cluster.plane.create(pod, &["--namespace", namespace]);
@@ -103,7 +103,7 @@ fn assert_that_only_a_complete_pod_gets_in(namespace: &str) {
     let mut files = handed_a_volume(&image(FILES));
     files["spec"]["runtimeClassName"] = json!("wasmtime");
     assert_denied(create(&files), "needs-grant");
-    // Everything written by hand, as it comes out where the gate writes it.
+    // Everything that the gate would write, written by hand.
     let written = cluster.plane.create(&plain("hello"), &["--dry-run=server", "--namespace=default"]).json();
     pod["spec"]["containers"][0]["image"] = json!(first_image(&written));
     let said = create(&pod);
@@ -121,7 +121,7 @@ fn without_the_mutating_webhook_no_wasm_pod_gets_in_unless_it_is_complete() {
 }
 
 #[test]
-fn a_mutating_webhook_that_nobody_answers_fails_open_and_the_pod_is_refused_all_the_same() {
+fn a_mutating_webhook_that_does_not_answer_fails_open_and_the_pod_is_still_refused() {
     let cluster = CLUSTER.get();
     let config = cluster.gate.webhook_configurations();
     let mutating: Value = config

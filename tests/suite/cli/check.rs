@@ -1,4 +1,4 @@
-//! `check`: everything that is wrong is said at once, with its place and what to write instead.
+//! `check` reports everything that is wrong at once, with its place and what to write instead.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ fn check(arguments: &[&str]) -> Said {
 }
 
 #[test]
-fn what_is_installed_and_the_samples_have_nothing_wrong() {
+fn the_installation_and_the_samples_pass() {
     let config = root().join("manifests/install/config.yaml");
     let (grants, workloads) = (samples("grants"), samples("workloads"));
     let said = check(&[
@@ -37,7 +37,7 @@ fn what_is_installed_and_the_samples_have_nothing_wrong() {
 }
 
 #[test]
-fn every_field_that_is_wrong_is_named_with_its_value_and_what_to_write() {
+fn every_wrong_field_is_reported_with_its_value_and_what_to_write() {
     let folder = tempfile::tempdir().unwrap();
     let config = configuration(
         folder.path(),
@@ -69,7 +69,7 @@ fn every_field_that_is_wrong_is_named_with_its_value_and_what_to_write() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_does_not_hide_what_is_wrong_with_the_grants() {
+fn an_unreadable_configuration_does_not_hide_problems_of_the_grants() {
     let folder = tempfile::tempdir().unwrap();
     let config = configuration(folder.path(), "sever: {}\n");
     let grants = folder.path().join("grants");
@@ -89,7 +89,7 @@ fn a_configuration_that_cannot_be_read_does_not_hide_what_is_wrong_with_the_gran
 }
 
 #[test]
-fn documents_are_judged_by_their_kind() {
+fn documents_are_checked_by_their_kind() {
     let text = format!(
         "{HEAD}server: {{maxConcurrentReviews: 0}}\n---\napiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\n\
          metadata: {{name: g, namespace: shop}}\nspec: {{capabilities: [{{name: env, names: [NO]}}]}}\n---\n\
@@ -107,6 +107,6 @@ fn documents_are_judged_by_their_kind() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_exit_code_2() {
+fn a_missing_file_gives_exit_code_2() {
     check(&["/no/such/file.yaml"]).fails(&["/no/such/file.yaml"]);
 }

@@ -12,7 +12,7 @@ fn explain(workload: &str, more: &[&str]) -> Said {
     run(&[&fixed, ["--image-layouts", &images].as_slice(), more].concat())
 }
 
-/// Standard input, with the sample images and no grants.
+/// Explains standard input, with the sample images and no grants.
 fn explain_text(manifest: &str, more: &[&str]) -> Said {
     let images = layouts();
     pipe(&[&["explain", "-f", "-", "--image-layouts", &images], more].concat(), manifest)
@@ -101,7 +101,7 @@ fn files_and_secrets_in_reach_are_denied() {
 }
 
 #[test]
-fn an_ordinary_pod_is_left_alone() {
+fn a_linux_pod_is_left_alone() {
     let said = explain("linux", &[]);
     assert_eq!(said.code, 0, "{said:?}");
     said.has(&["container web linux", "no Wasm: left alone"]);
@@ -177,19 +177,19 @@ fn documents_lists_and_objects_without_a_pod_come_from_standard_input() {
 }
 
 #[test]
-fn an_image_that_nobody_could_read_is_not_called_linux() {
+fn an_unreadable_image_is_not_called_linux() {
     let text = POD.replace("samples.example/web:1", "samples.example/none:1");
     let said = explain_text(&text, &[]);
     assert_eq!(said.code, 3, "{said:?}");
     said.has(&["container c unread", "left alone, though an image could not be read", "reason"]);
-    // Under a Wasm runtime it would run unseen.
+    // Under a Wasm runtime it would run without being judged.
     let said = explain_text(&text.replace("spec: {", "spec: {runtimeClassName: wasmtime, "), &[]);
     assert_eq!(said.code, 1, "{said:?}");
     said.has(&["[not-inspected]", "verdict denied"]);
 }
 
 #[test]
-fn a_wrong_manifest_is_named_with_its_place() {
+fn a_wrong_manifest_is_reported_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let bad = folder.path().join("bad.yaml");
     let path = bad.to_str().unwrap();
@@ -205,7 +205,7 @@ fn a_wrong_manifest_is_named_with_its_place() {
 }
 
 #[test]
-fn colour_is_for_terminals_and_for_those_who_ask() {
+fn colour_is_for_terminals_and_on_request() {
     assert!(!explain("hello", &[]).out.contains('\x1b'));
     let file = samples("workloads/hello.yaml");
     let mut command = wasmgate();
@@ -215,7 +215,7 @@ fn colour_is_for_terminals_and_for_those_who_ask() {
 }
 
 #[test]
-fn foreign_text_does_not_reach_the_terminal_as_it_is() {
+fn foreign_text_reaches_the_terminal_only_escaped() {
     let folder = tempfile::tempdir().unwrap();
     let module = wat::parse_str(
         r#"(module (import "a\1b[2Jb" "f\nverdict admitted" (func)) (memory (export "memory") 1) (func (export "_start")))"#,
@@ -236,7 +236,7 @@ fn foreign_text_does_not_reach_the_terminal_as_it_is() {
         assert_ne!(said.code, 2, "{said:?}");
         let foreign = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
         assert!(!said.out.contains(foreign) && !said.err.contains(foreign), "{said:?}");
-        // The verdict stands two columns in; what is broken from a longer line stands further in.
+        // The verdict is indented by two columns; continuations of longer lines are indented further.
         let verdicts = said.out.lines().filter(|line| line.starts_with("  verdict ")).count();
         assert_eq!(verdicts, 1, "{}", said.out);
         command.extend(["-o", "json"]);
@@ -248,7 +248,7 @@ fn foreign_text_does_not_reach_the_terminal_as_it_is() {
 }
 
 #[test]
-fn the_input_of_the_policies_is_shown_to_authors_who_ask_for_it() {
+fn the_policy_input_is_shown_on_request() {
     let json = explain("files", &["-o", "json", "--show-input"]).json();
     let input = &json["objects"][0]["input"];
     assert_eq!(input["apiVersion"], "wasmgate.dev/v1alpha1");
@@ -269,7 +269,7 @@ fn a_template_whose_pods_would_be_denied_is_itself_admitted() {
 }
 
 #[test]
-fn an_image_that_could_not_be_read_has_an_exit_code_of_its_own() {
+fn an_unreadable_image_has_its_own_exit_code() {
     let pod = "{apiVersion: v1, kind: Pod, metadata: {name: app}, spec: {containers: [{name: a, image: \"samples.example/none:1\"}]}}";
     let said = explain_text(pod, &[]);
     assert_eq!(said.code, 3, "{said:?}");
@@ -277,7 +277,7 @@ fn an_image_that_could_not_be_read_has_an_exit_code_of_its_own() {
 }
 
 #[test]
-fn an_action_for_a_rule_that_no_bundle_has_is_refused_with_those_that_there_are() {
+fn an_action_for_an_unknown_rule_is_refused_with_the_known_ones() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gate.yaml");
     let gate = |rules: &str| {
@@ -296,7 +296,7 @@ fn an_action_for_a_rule_that_no_bundle_has_is_refused_with_those_that_there_are(
 }
 
 #[test]
-fn sizes_that_a_person_wrote_as_limits_alone_are_kept_as_the_api_server_completes_them() {
+fn sizes_written_as_limits_only_are_kept_as_the_api_server_completes_them() {
     let spec = "{containers: [{name: a, image: \"samples.example/hello:1\", command: [/], resources: {limits: {cpu: 500m, \
          memory: 256Mi}}}]}";
     let pod = format!("{{apiVersion: v1, kind: Pod, metadata: {{name: app}}, spec: {spec}}}");
@@ -313,9 +313,9 @@ fn sizes_that_a_person_wrote_as_limits_alone_are_kept_as_the_api_server_complete
 }
 
 #[test]
-fn a_program_that_is_not_recognised_is_said_to_be_and_gets_no_grant() {
+fn an_unrecognised_program_is_reported_and_gets_no_grant() {
     let folder = tempfile::tempdir().unwrap();
-    // What wasm-to-oci pushes: the layer of a module under a config that no shim reads.
+    // What wasm-to-oci pushes: a module's layer under a config that no shim reads.
     let config = "application/vnd.wasm.config.v1+json";
     let image = crate::support::oci::ImageBuilder::new(config, json!({}))
         .layer(crate::support::oci::SPIN_LAYER, crate::support::oci::fixtures::command())
@@ -338,7 +338,7 @@ fn a_program_that_is_not_recognised_is_said_to_be_and_gets_no_grant() {
 }
 
 #[test]
-fn a_cause_is_said_once() {
+fn a_cause_is_printed_once() {
     let said = run(&["explain", "-f", samples("workloads").to_str().unwrap(), "--grants", "/nowhere/at/all"]);
     said.fails(&["could not list the grants directory `/nowhere/at/all`: No such file"]);
     assert_eq!(said.err.matches("No such file").count(), 1, "{}", said.err);

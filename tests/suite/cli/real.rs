@@ -1,4 +1,4 @@
-//! The samples out of a real registry, pushed by the programs that people push with.
+//! The samples from a real registry, pushed by the usual tools.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::{Said, pipe, run, samples};
 use crate::support::oci::{ImageBuilder, fixtures};
 use crate::support::registry::Registry;
 
-/// Pushes the sample images from their layouts: two with each program.
+/// Pushes the sample images from their layouts, two with each tool.
 fn push(registry: &Registry) {
     let images = samples("images");
     for name in ["orders", "hello"] {
@@ -20,7 +20,7 @@ fn push(registry: &Registry) {
     }
 }
 
-/// Explains a sample whose images are named after the registry. The grant names images, so it is moved too.
+/// Explains a sample whose images are renamed to the registry. The grant names images, so it is renamed too.
 fn explain(registry: &Registry, folder: &Path, workload: &str, more: &[&str]) -> Said {
     let moved = |from: &str, to: &Path| {
         let text = std::fs::read_to_string(samples(from)).unwrap();
@@ -54,7 +54,7 @@ fn a_real_registry_gives_the_verdicts_of_the_layouts() {
         assert_eq!(said.code, code, "{said:?}");
         said.has(&[title]);
         all.push_str(&said.out);
-        // What is pinned is what was committed, whatever program pushed it.
+        // The pinned digest is that of the committed image, whichever tool pushed it.
         for image in ["orders", "hello", "files", "web"] {
             if said.out.contains(&format!("{}/{image}:1@", registry.host)) {
                 said.has(&[&format!("{}/{image}:1@{}", registry.host, committed(image))]);
@@ -65,7 +65,7 @@ fn a_real_registry_gives_the_verdicts_of_the_layouts() {
 }
 
 #[test]
-fn a_loopback_registry_is_not_asked_unless_it_is_named() {
+fn a_loopback_registry_is_asked_only_if_it_is_listed() {
     let registry = Registry::start();
     push(&registry);
     let image = registry.image("orders:1");
@@ -77,7 +77,7 @@ fn a_loopback_registry_is_not_asked_unless_it_is_named() {
     said.has(&["kind       spin-app", &committed("orders")]);
 }
 
-/// The digest that the committed layout has under its tag.
+/// The digest of the committed layout's tag.
 fn committed(image: &str) -> String {
     let text = std::fs::read(samples(&format!("images/{image}/index.json"))).unwrap();
     let index: serde_json::Value = serde_json::from_slice(&text).unwrap();
@@ -85,7 +85,7 @@ fn committed(image: &str) -> String {
 }
 
 #[test]
-fn a_pushed_image_whose_config_says_less_than_its_bytes_is_refused_for_the_lie() {
+fn a_pushed_image_whose_config_hides_an_import_is_refused() {
     let registry = Registry::start();
     let folder = tempfile::tempdir().unwrap();
     let honest = json!({"imports": ["wasi:http/outgoing-handler@0.2.0"], "exports": ["wasi:http/incoming-handler@0.2.0"]});

@@ -1,4 +1,4 @@
-//! `serve`: the process from its first log line to its exit code, asked over real TLS.
+//! `serve`: the process from its first log line to its exit code, called over real TLS.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -72,7 +72,7 @@ impl Gate {
         assert!(sent.success());
     }
 
-    /// Waits for the end: exit code, and what was written to standard output.
+    /// Waits for the end. Returns the exit code and standard output.
     fn end(mut self) -> (Option<i32>, String) {
         let start = Instant::now();
         let status = loop {
@@ -109,7 +109,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_serves_on_nothing_but_its_defaults() {
+async fn it_serves_with_nothing_but_defaults() {
     let gate = Gate::start(&[]);
     let certs = gate.folder.path().join("certs");
     let mut keys = 0;
@@ -125,7 +125,7 @@ async fn it_serves_on_nothing_but_its_defaults() {
         assert_eq!(get(gate.probes, path).await.unwrap().status, 200, "{path}");
     }
 
-    // The registry is a loopback address, which is refused without a connection.
+    // The registry has a loopback address, which is refused without a connection.
     let mut linux = review("web");
     linux["request"]["object"]["spec"]["containers"][0]["image"] = json!("127.0.0.1:1/web:1");
     let answer = gate.ask("/mutate", &linux).await;
@@ -185,11 +185,11 @@ async fn the_samples_are_answered_and_every_decision_is_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_is_announced_before_it_comes() {
+async fn readiness_ends_before_serving_does() {
     let gate = Gate::start(&["--decision-log", "none"]);
     gate.signal("-INT");
     let start = Instant::now();
-    // Not ready at once, and still serving for a while, so that endpoints can forget the pod.
+    // It stops being ready, but serves for a while, so that endpoints can drop the pod.
     while get(gate.probes, "/readyz").await.unwrap().status == 200 {
         assert!(start.elapsed() < AMPLE);
     }
@@ -215,7 +215,7 @@ fn a_second_signal_cuts_the_drain_short() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_an_error_that_names_it() {
+fn a_port_in_use_is_an_error_that_names_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let folder = tempfile::tempdir().unwrap();
@@ -226,7 +226,7 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
 }
 
 #[test]
-fn an_action_for_a_rule_that_no_bundle_has_ends_the_start() {
+fn an_action_for_an_unknown_rule_stops_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
     for (body, said) in [
@@ -251,7 +251,7 @@ fn an_action_for_a_rule_that_no_bundle_has_ends_the_start() {
 }
 
 #[test]
-fn a_grants_folder_without_manifests_is_said_at_the_start() {
+fn a_grants_folder_without_manifests_is_logged_at_the_start() {
     let grants = tempfile::tempdir().unwrap();
     let folder = grants.path().to_str().unwrap();
     std::fs::write(grants.path().join("orders.yaml.bak"), "kind: WasiGrant").unwrap();

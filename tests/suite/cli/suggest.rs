@@ -1,4 +1,4 @@
-//! `suggest`: what it prints is a file of grants that lets in what was denied.
+//! `suggest` prints a file of grants that admits what was denied.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ fn suggest(what: &[&str]) -> Said {
 }
 
 #[test]
-fn the_output_is_a_grants_file_that_lets_the_manifest_in() {
+fn the_output_is_a_grants_file_that_admits_the_manifest() {
     for workload in ["orders-everywhere", "files"] {
         let file = samples(&format!("workloads/{workload}.yaml"));
         let file = file.to_str().unwrap();
@@ -61,7 +61,7 @@ fn an_image_is_judged_as_a_pod_of_it_alone() {
 }
 
 #[test]
-fn what_no_grant_can_mend_is_said_and_makes_the_exit_code_1() {
+fn what_no_grant_can_mend_is_printed_and_gives_exit_code_1() {
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: app, namespace: shop}\nspec:\n  runtimeClassName: wasmtime\n  \
                containers: [{name: app, image: \"samples.example/orders:1\", command: [\"/\"]}]\n";
     let said = pipe(&["suggest", "-f", "-", "--image-layouts", &layouts()], pod);
@@ -76,13 +76,13 @@ fn what_no_grant_can_mend_is_said_and_makes_the_exit_code_1() {
 }
 
 #[test]
-fn an_image_and_a_file_are_one_too_many_and_neither_is_one_too_few() {
+fn an_image_or_a_file_is_required_and_not_both() {
     assert_eq!(suggest(&["-f", "x.yaml", "image"]).code, 2);
     assert_eq!(suggest(&[]).code, 2);
 }
 
-/// A pod of a binary that a real toolchain made, packed as runwasi's images are, and the layout that it comes from.
-/// `None` where nobody fetched the binary.
+/// A pod with a binary from a real toolchain, packed as runwasi's images are, and its layout. `None` if the binary was
+/// not downloaded.
 fn packed(folder: &Path, name: &str, command: &str) -> Option<(String, String)> {
     let bytes = fixtures::produced(name)?;
     let image = ImageBuilder::runwasi(&bytes, "app.wasm").build();
@@ -96,11 +96,11 @@ fn packed(folder: &Path, name: &str, command: &str) -> Option<(String, String)> 
 }
 
 #[test]
-fn an_interpreter_is_named_by_its_bytes_and_the_way_to_a_narrower_image_by_its_toolchain() {
+fn an_interpreter_is_recognised_by_its_bytes_and_gets_its_toolchains_advice() {
     let folder = tempfile::tempdir().unwrap();
     let expected = [
         ("python", "CPython", "componentize --stub-wasi", "this would let it in"),
-        // Its world leaves out what it does not use, so there is nothing to narrow and nothing to grant.
+        // Its world omits what it does not use, so there is nothing to narrow and nothing to grant.
         ("javascript", "SpiderMonkey", "jco componentize --disable http", "nothing is missing"),
     ];
     for (name, engine, way_out, summary) in expected {
@@ -127,7 +127,7 @@ fn an_interpreter_is_named_by_its_bytes_and_the_way_to_a_narrower_image_by_its_t
 }
 
 #[test]
-fn a_large_program_that_carries_no_interpreter_is_not_called_one() {
+fn a_large_program_without_an_interpreter_is_not_called_one() {
     let folder = tempfile::tempdir().unwrap();
     let Some((pod, layouts)) = packed(folder.path(), "yosys", "app.wasm") else { return };
     for command in ["suggest", "explain"] {

@@ -1,4 +1,4 @@
-//! Input that nobody should send. Every one gets a clear answer over the wire, and the uid back where it can be read.
+//! Malformed input. Each gets a clear answer over TLS, with the uid if the gate can read it.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn review(change: impl FnOnce(&mut Value)) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_review_is_refused_with_the_reason_and_the_uid_that_it_names() {
+async fn a_malformed_review_is_refused_with_the_reason_and_its_uid() {
     let flow = Flow::new(&Setup::default()).await;
     let mut server = flow.serve().await;
     let server = &mut server;
@@ -61,7 +61,7 @@ async fn what_is_no_review_is_refused_with_the_reason_and_the_uid_that_it_names(
     refused(server, &nameless, 400, "", "uid").await;
     let broken_off = review(|_| ());
     let half = broken_off.get(..broken_off.len() * 9 / 10).unwrap();
-    // The uid of a sorted object stands near its end; the API server writes it first.
+    // In a sorted object the uid is near the end; the API server writes it first.
     let request = Request { uid: UID.into(), ..Request::create("shop", plain_pod("hello")) };
     let body = request.to_body();
     refused(server, body.get(..body.len() / 2).unwrap(), 400, UID, "it is not JSON").await;
@@ -78,7 +78,7 @@ async fn a_review_of_eight_mebibytes_is_refused_by_its_uid() {
     wanted["metadata"]["annotations"] = json!({"note": "x".repeat(8 << 20)});
     let request = Request { uid: UID.into(), ..Request::create("shop", wanted) };
     refused(&mut server, &request.to_body(), 413, UID, "larger than 7340032 bytes").await;
-    // The server is none the worse for it.
+    // The server is unaffected.
     let request = Request::create("shop", defaulted(&plain_pod("hello"), "shop", ""));
     assert_eq!(server.review(Webhook::Mutate, &request).await["allowed"], true);
 }
@@ -101,7 +101,7 @@ async fn objects_and_subresources_without_a_pod_are_let_through_with_a_hint() {
                 configuration, or leave it out of the webhook's rules"
         ])
     );
-    // `pods/exec` and kin carry an options object of another kind.
+    // `pods/exec` and the like carry an options object of another kind.
     let options =
         json!({"apiVersion": "v1", "kind": "PodExecOptions", "container": "app", "command": ["sh"]});
     let exec = Request {
@@ -149,7 +149,7 @@ async fn a_pod_that_does_not_fit_its_type_is_refused_only_on_a_wasm_runtime() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_an_image_is_said_where_it_counts() {
+async fn image_problems_are_reported_where_they_matter() {
     let flow = Flow::new(&Setup::default()).await;
     let mut server = flow.serve().await;
     for (image, reason) in [
@@ -172,9 +172,9 @@ async fn what_is_wrong_with_an_image_is_said_where_it_counts() {
     }
 }
 
-// === what is loaded before anything is served ===
+// === what is loaded before the gate serves ===
 
-/// Why a gate with this configuration does not start.
+/// The error with which a gate with this configuration refuses to start.
 async fn start_error(configuration: &str, overrides: Overrides) -> Error {
     let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
     let file = config::parse("gate.yaml", &format!("{head}{configuration}")).unwrap();
@@ -182,7 +182,7 @@ async fn start_error(configuration: &str, overrides: Overrides) -> Error {
 }
 
 #[tokio::test]
-async fn a_grant_with_an_unknown_capability_is_named_with_what_may_be_written() {
+async fn a_grant_with_an_unknown_capability_is_reported_with_the_known_names() {
     let folder = tempfile::tempdir().unwrap();
     let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
         "metadata": {"name": "orders", "namespace": "shop"}, "spec": {"capabilities": [{"name": "teleport"}]}});
@@ -195,7 +195,7 @@ async fn a_grant_with_an_unknown_capability_is_named_with_what_may_be_written() 
 }
 
 #[tokio::test]
-async fn a_bundle_that_cannot_be_used_is_named_with_the_reason() {
+async fn an_unusable_bundle_is_reported_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let other = opa::build(folder.path(), "other", "wasmgate/allow", "allow := true");
     let asks = "violations contains {\"rule\": \"a\", \"message\": \"b\"} if { http.send({\"method\": \"get\", \"url\": input.url}).status_code == 200 }";

@@ -1,6 +1,6 @@
-//! The corpus under `tests/cases`: one file for each case, `<admit|warn|deny|skip>-<what>.yaml`. Every one goes three
-//! webhooks, which must say the same: the Rego sources in the real `opa`, the compiled baseline in this process, and the
-//! real server over TLS.
+//! The corpus under `tests/cases`: one file per case, `<admit|warn|deny|skip>-<what>.yaml`. Every case runs in three
+//! ways, which must agree: the Rego sources in the real `opa`, the compiled baseline in this process, and the real
+//! server over TLS.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,30 +13,30 @@ use wasmgate::policy::{EnforcementAction, Violation};
 use wasmgate::review::{self, Webhook};
 use wasmgate::workload::Kind;
 
-use super::rehearsal;
+use super::explain_matches_serve;
 use crate::support::corpus::Case;
 use crate::support::gate::{Flow, Request, Serving, Setup, patch_of, patched, plug_ins};
 use crate::support::process::root;
 use crate::support::{images, opa};
 
-// === the ways ===
+// === the three ways ===
 
-/// What the server answered over TLS.
+/// The server's answers over TLS.
 pub struct Answered {
-    /// The request of the validating webhook: the object that would be stored.
+    /// The request of the validating webhook, with the object that would be stored.
     last: Request,
-    /// Responses of `/mutate`, of its second call where there was one, and of `/validate`.
+    /// Responses of `/mutate` (of its second call if there was one) and of `/validate`.
     mutate: Vec<Value>,
     pub validate: Value,
 }
 
-/// Walks one case over TLS as the API server would, and collects what is not as the laws have it.
+/// Sends one case over TLS as the API server would, and collects what violates the gate's guarantees.
 pub async fn walk(case: &Case, server: &mut Serving, wrong: &mut Vec<String>) -> Answered {
     let mut request = case.request();
     let mut mutate = vec![server.review(Webhook::Mutate, &request).await];
     let first = patched(&request.object, &mutate[0]);
     if first != request.object {
-        // The API server runs its plug-ins and the webhook once more.
+        // The API server runs its plug-ins and the webhook a second time.
         request.object = plug_ins(&first, case.namespace(), &case.cluster());
         let second = server.review(Webhook::Mutate, &request).await;
         if let Some(patch) = patch_of(&second) {
@@ -57,7 +57,7 @@ pub async fn walk(case: &Case, server: &mut Serving, wrong: &mut Vec<String>) ->
     Answered { last: request, mutate, validate }
 }
 
-/// The input of the policies for the object that would be stored, and what they say of it.
+/// The policies' input for the object that would be stored, and their verdict.
 async fn input_of(state: &State, inspector: &Inspector, request: &Request) -> (Value, Verdict) {
     let review = review::parse(request.to_body().as_bytes()).unwrap();
     let clock = Clock::start(std::time::Duration::from_secs(20));
@@ -71,7 +71,7 @@ async fn input_of(state: &State, inspector: &Inspector, request: &Request) -> (V
     (judged.kept.clone(), judged.judgement.verdict.clone())
 }
 
-// === what must be so ===
+// === what must hold ===
 
 fn texts(response: &Value) -> String {
     let warnings = response["warnings"].as_array().into_iter().flatten();
@@ -128,7 +128,7 @@ fn check_answer(case: &Case, answered: &Answered, wrong: &mut Vec<String>) {
     }
 }
 
-/// The answer over TLS must be what the verdict of this process says.
+/// The answer over TLS must match the verdict of this process.
 fn check_verdict(case: &Case, validate: &Value, verdict: &Verdict, wrong: &mut Vec<String>) {
     let found: BTreeSet<String> =
         verdict.violations.iter().map(|judged| name_of(&judged.violation)).collect();
@@ -153,7 +153,7 @@ fn check_verdict(case: &Case, validate: &Value, verdict: &Verdict, wrong: &mut V
     }
 }
 
-/// What the compiled rules said, as opa prints a set.
+/// The violations of the compiled rules, in the form in which opa prints a set.
 fn printed(verdict: &Verdict, opa: &Value) -> (Vec<Value>, Vec<Value>) {
     let bare = |mut value: Value| {
         value.as_object_mut().unwrap().remove("action");
@@ -195,7 +195,7 @@ async fn every_case_gets_the_same_verdict_from_the_sources_the_compiled_rules_an
         let list = wrong.entry(&case.name).or_default();
         let answered = walk(case, of_own.as_mut().unwrap_or(&mut serving), list).await;
         check_answer(case, &answered, list);
-        rehearsal::differences(flow, case, list).await;
+        explain_matches_serve::differences(flow, case, list).await;
         if outcome_of(&answered.validate) == "skip" {
             continue;
         }
@@ -253,8 +253,8 @@ fn the_corpus_covers_every_rule_every_kind_and_every_entry_point() {
     }
 }
 
-/// The rules of the baseline: a folder each. An input of another version cannot come out of a review, so its guard has
-/// no case.
+/// The rules of the baseline, one folder each. No case covers the guard against another input version, because a review
+/// never produces one.
 fn rules_of_the_baseline() -> BTreeSet<String> {
     let folders = std::fs::read_dir(root().join("policies/wasmgate/rules")).unwrap();
     let names = folders.map(|folder| folder.unwrap().file_name().to_str().unwrap().replace('_', "-"));
@@ -262,7 +262,7 @@ fn rules_of_the_baseline() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_rule_has_a_case_that_it_speaks_in_and_a_neighbour_in_which_it_does_not() {
+fn every_rule_has_a_case_that_breaks_it_and_a_neighbour_that_does_not() {
     let cases = Case::load_all();
     let by_name: BTreeMap<&str, &Case> = cases.iter().map(|case| (case.name.as_str(), case)).collect();
     let rules = |case: &Case| -> BTreeSet<String> {
@@ -286,7 +286,7 @@ fn every_rule_has_a_case_that_it_speaks_in_and_a_neighbour_in_which_it_does_not(
 }
 
 #[test]
-fn no_two_cases_differ_in_their_names_alone() {
+fn no_two_cases_are_equal_but_for_their_names() {
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     for case in Case::load_all() {
         let parts = (&case.labels, &case.configuration, &case.grants, &case.cluster);

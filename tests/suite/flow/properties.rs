@@ -1,4 +1,5 @@
-//! Law 5 on generated pods through the real server: nothing is lost, and mutating twice is mutating once.
+//! Properties of the plan on generated pods through the real server: nothing is lost, and mutating twice is mutating
+//! once.
 
 use std::sync::OnceLock;
 
@@ -53,7 +54,7 @@ fn image() -> impl Strategy<Value = String> {
     ]
 }
 
-/// JSON that no version of the API knows.
+/// JSON that no version of the API has.
 fn foreign() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -168,7 +169,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn law_5_fields_that_nobody_knows_survive_and_nothing_else_is_touched(pod in pods()) {
+    fn unknown_fields_survive_and_nothing_else_is_touched(pod in pods()) {
         let SharedFlow { runtime, flow } = shared_flow();
         let request = sent(&pod);
         let response = runtime.block_on(flow.send(Webhook::Mutate, &request));
@@ -178,7 +179,7 @@ proptest! {
     }
 
     #[test]
-    fn law_5_the_patch_leads_from_the_raw_object_to_the_wanted_one(pod in pods()) {
+    fn the_patch_turns_the_raw_object_into_the_wanted_one(pod in pods()) {
         let SharedFlow { runtime, flow } = shared_flow();
         let request = sent(&pod);
         let (state, raw) = (flow.gate.state(), &request.object);
@@ -196,7 +197,7 @@ proptest! {
     }
 
     #[test]
-    fn law_5_mutating_twice_is_mutating_once_also_after_the_api_servers_plug_ins(pod in pods()) {
+    fn mutating_twice_is_mutating_once_even_after_the_api_servers_plug_ins(pod in pods()) {
         let SharedFlow { runtime, flow } = shared_flow();
         let mut request = sent(&pod);
         let first = runtime.block_on(flow.send(Webhook::Mutate, &request));

@@ -1,4 +1,4 @@
-//! The decision record of a refusal that came over the wire.
+//! The decision record of a refusal that was sent over TLS.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::gate::{Flow, Request, Setup, defaulted, grant_documents, pla
 use crate::support::opa;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_leaves_one_line_with_everything_but_the_secrets() {
+async fn a_refusal_is_one_log_line_with_everything_but_the_secrets() {
     let flow = Flow::new(&Setup::default()).await;
     let mut server = flow.serve().await;
     let env = json!([{"name": "DB_PASSWORD", "value": "hunter2"}, {"name": "MODE", "value": "fast-lane"}]);
@@ -84,7 +84,7 @@ async fn both_rounds_and_both_webhooks_annotate_the_same_images() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_review_that_outlives_its_budget_is_refused_and_on_record() {
+async fn a_review_that_exceeds_its_budget_is_refused_and_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let source = "numbers_to_try := numbers.range(1, 3000)
 violations contains {\"rule\": \"loop\", \"message\": \"m\"} if {
@@ -102,7 +102,7 @@ violations contains {\"rule\": \"loop\", \"message\": \"m\"} if {
         bundle.display()
     );
     let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
-    // The image is known by the time of the review that is late, so that the rules are what takes the time.
+    // The image is known when the late review comes, so the rules are what takes the time.
     let mut request = Request::create("shop", defaulted(&plain_pod("hello"), "shop", ""));
     request.object["spec"]["runtimeClassName"] = json!("wasmtime");
     flow.send(Webhook::Mutate, &request).await;
@@ -130,7 +130,7 @@ async fn a_later_round_that_finds_more_annotates_under_keys_of_its_own() {
     let wanted = pod(&json!({"automountServiceAccountToken": false, "containers": [
         {"name": "app", "image": "images.test/buildx:v1"}]}));
     let (mut object, first, _) = flow.admit("shop", &wanted).await;
-    // Another webhook adds a container in between.
+    // Meanwhile another webhook adds a container.
     let side = json!({"name": "side", "image": "images.test/buildx:v1"});
     object["spec"]["containers"].as_array_mut().unwrap().push(side);
     let second = flow.send(Webhook::Mutate, &Request::create("shop", object)).await;

@@ -1,5 +1,5 @@
-//! The same pod gets the same answer whatever the gate happens to remember: from a gate that knows no image, from one that was
-//! asked the same a moment ago, and from one that has looked at every image as deep as it can.
+//! The same pod gets the same answer whatever the gate remembers: from a gate that knows no image, from one that was
+//! just asked the same, and from one that has read every image as deep as it can.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn answers_to(flow: &Flow, case: &Case) -> [Value; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_corpus_ends_alike_on_a_cold_gate_a_warm_one_and_one_that_saw_everything_else() {
+async fn the_corpus_has_the_same_results_on_a_cold_gate_a_warm_one_and_one_that_knows_every_image() {
     let cases: Vec<Case> = Case::load_all().into_iter().filter(|case| !case.is_apart()).collect();
     assert!(cases.len() > 100, "{} cases", cases.len());
     let warm = Flow::new(&shared_setup(&cases)).await;
@@ -59,7 +59,7 @@ async fn the_corpus_ends_alike_on_a_cold_gate_a_warm_one_and_one_that_saw_everyt
     assert!(wrong.is_empty(), "{} answers differ\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// An image whose entry point is Wasm, and neither its name nor its platform says so.
+/// An image whose entry point is Wasm, although neither its name nor its platform says so.
 fn disguised(folder: &std::path::Path) {
     let mut image = ImageBuilder::rootfs("linux/amd64", &["/app"]);
     image.files(&[("app", &fixtures::command())]);
@@ -67,7 +67,7 @@ fn disguised(folder: &std::path::Path) {
 }
 
 #[tokio::test]
-async fn an_image_that_does_not_say_that_it_is_wasm_is_left_alone_also_after_its_layers_were_read() {
+async fn an_image_that_does_not_claim_to_be_wasm_is_left_alone_even_after_its_layers_were_read() {
     let folder = tempfile::tempdir().unwrap();
     disguised(folder.path());
     let configuration = format!("images: {{layouts: {{memory.test: {}}}}}\n", folder.path().display());

@@ -1,5 +1,5 @@
-//! `suggest` on the corpus: what is denied for want of a grant alone is admitted with the grant that it writes, and the
-//! rest is said to be beyond any grant.
+//! `suggest` on the corpus: a case that lacks only a grant is admitted with the grant that `suggest` writes, and of
+//! every other case it says that no grant mends it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ async fn suggestion(flow: &Flow, case: &Case) -> Suggestion {
     suggest(&state, flow.gate.inspector(), &manifest, case.namespace(), budget, &mut taken).await.unwrap()
 }
 
-/// Cases that are denied, by whether nothing but a grant is missing. Of those that a grant mends none is left out.
+/// Denied cases, by whether only a grant is missing. None that a grant mends may be left out.
 fn denied(cases: &[Case]) -> (Vec<&Case>, Vec<&Case>) {
     const ASKS_FOR_GRANT: [&str; 7] = [
         "ambient-wider-than-grant",
@@ -32,12 +32,12 @@ fn denied(cases: &[Case]) -> (Vec<&Case>, Vec<&Case>) {
         "secret-in-reach",
         "unknown-import",
     ];
-    // What only warns does not stand in a grant's way.
+    // A violation that only warns does not matter here.
     const WARNING: [&str; 3] = ["mixed-pod", "under-floor", "capability-not-provided"];
     let asks = |rule: &String| {
         let mut words = rule.split(' ');
         let name = words.next().unwrap();
-        // Without a capability it speaks of a runtime that nobody described.
+        // Without a capability, the finding is about a runtime that no profile describes.
         let described = name != "ambient-wider-than-grant" || words.nth(1).is_some();
         ASKS_FOR_GRANT.contains(&name) && described || WARNING.contains(&name)
     };
@@ -53,7 +53,7 @@ fn documents(found: &Suggestion) -> Vec<Value> {
     found.grants.iter().map(|text| serde_saphyr::from_str(text).unwrap()).collect()
 }
 
-/// What is wrong with a case whose gate has the suggested grants.
+/// The problems of a case whose gate has the suggested grants.
 async fn wrong_with(granted: &Flow, case: &Case, wrong: &mut BTreeMap<String, String>) {
     let mut serving = granted.serve().await;
     let validate = walk(case, &mut serving, &mut Vec::new()).await.validate;
@@ -64,7 +64,7 @@ async fn wrong_with(granted: &Flow, case: &Case, wrong: &mut BTreeMap<String, St
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_denied_for_want_of_a_grant_alone_is_admitted_with_the_suggested_one() {
+async fn a_pod_that_only_lacks_a_grant_is_admitted_with_the_suggested_one() {
     images::folder();
     let cases = Case::load_all();
     let shared = shared_setup(&cases);
@@ -91,12 +91,12 @@ async fn what_is_denied_for_want_of_a_grant_alone_is_admitted_with_the_suggested
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_grant_can_mend_is_named_and_what_is_admitted_misses_nothing() {
+async fn what_no_grant_can_mend_is_named_and_an_admitted_pod_lacks_nothing() {
     images::folder();
     let cases = Case::load_all();
     let flow = Flow::new(&shared_setup(&cases)).await;
     let (_, beyond) = denied(&cases);
-    // A change of a pod that runs is refused for what a new pod would not be: `suggest` looks at new ones.
+    // An update of a running pod is refused for reasons that a new pod does not have: `suggest` judges new pods.
     for case in beyond.into_iter().filter(|case| case.is_new()) {
         let own = if case.is_apart() { Some(flow_of(case, Vec::new()).await) } else { None };
         let found = suggestion(own.as_ref().unwrap_or(&flow), case).await;
@@ -116,7 +116,7 @@ async fn what_no_grant_can_mend_is_named_and_what_is_admitted_misses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_known_from_the_image_is_a_warning() {
+async fn what_the_image_does_not_tell_is_a_warning() {
     images::folder();
     let cases = Case::load_all();
     let flow = Flow::new(&shared_setup(&cases)).await;
@@ -134,7 +134,7 @@ async fn what_cannot_be_known_from_the_image_is_a_warning() {
     }
 }
 
-/// A rule of a user's own bundle that refuses what no grant covers, and says of it that this mends it.
+/// A rule in a user's own bundle that refuses what no grant covers, and declares that a grant mends it.
 fn own_rule(mended_by: &str) -> String {
     format!(
         "violations contains violation if {{
@@ -150,7 +150,7 @@ fn own_rule(mended_by: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_of_another_bundle_says_itself_whether_a_grant_mends_it() {
+async fn a_rule_of_another_bundle_declares_whether_a_grant_mends_it() {
     images::folder();
     let manifest = Manifest { origin: "pod.yaml".into(), object: plain_pod("tcp-connect") };
     let folder = tempfile::tempdir().unwrap();
@@ -172,7 +172,7 @@ async fn a_rule_of_another_bundle_says_itself_whether_a_grant_mends_it() {
     let (granted, allowed) = under("granted", ", \"mendedBy\": \"grant\"", &documents(&found)).await;
     assert_eq!((granted.summary.as_str(), allowed), ("nothing is missing", json!(true)));
 
-    // The grant covers what the program can use, and the rule goes on for another reason.
+    // The grant covers what the program can use, but the rule still refuses for another reason.
     for (name, mended_by) in [("unsaid", ""), ("pod", ", \"mendedBy\": \"pod\"")] {
         let (found, _) = under(name, mended_by, &[]).await;
         assert_eq!(found.summary, "this is needed and not enough: a rule denies what no grant can mend");
@@ -184,7 +184,7 @@ async fn a_rule_of_another_bundle_says_itself_whether_a_grant_mends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_that_asks_for_a_grant_where_all_is_granted_is_not_said_to_be_mended() {
+async fn a_rule_that_demands_a_grant_although_all_is_granted_does_not_count_as_mended() {
     images::folder();
     let folder = tempfile::tempdir().unwrap();
     let rule = r#"violations contains {

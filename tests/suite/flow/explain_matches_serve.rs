@@ -1,5 +1,5 @@
-//! `explain` says of an object what `serve` says of it: the same verdict, the same patch, the same warnings. Held to the
-//! corpus by `cases.rs`, for every object as the API server hands it over and once more as a person wrote it.
+//! `explain` and `serve` say the same about an object: the same verdict, the same patch, the same warnings. `cases.rs`
+//! runs this on the corpus, for every object as the API server sends it and again as a person wrote it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use super::cases::outcome_of;
 use crate::support::corpus::Case;
 use crate::support::gate::{Flow, Request, patch_of, patched, plug_ins};
 
-/// What came of an object on either way.
+/// The result of either command for an object.
 #[derive(Debug, PartialEq)]
 struct Told {
     /// `deny`, `warn`, `admit` or `skip`.
     outcome: &'static str,
-    /// `rule: message` of what denies a pod.
+    /// `rule: message` of the violations that deny a pod.
     causes: BTreeSet<String>,
     warnings: BTreeSet<String>,
     patch: Value,
 }
 
-/// The webhooks in the order of the API server, asked about a new object.
+/// Calls the webhooks in the order of the API server, about a new object.
 async fn served(flow: &Flow, case: &Case, object: &Value) -> Told {
     let mut request = Request::create(case.namespace(), object.clone());
     let mut answers = vec![flow.send(Webhook::Mutate, &request).await];
@@ -45,13 +45,14 @@ async fn served(flow: &Flow, case: &Case, object: &Value) -> Told {
     Told { outcome, causes, warnings, patch: json!(patch) }
 }
 
-/// What `explain` reports of a manifest.
+/// The report of `explain` on a manifest.
 async fn explained(flow: &Flow, case: &Case, object: &Value) -> ObjectReport {
     let manifest = Manifest { origin: case.name.clone(), object: object.clone() };
     let (state, budget) = (flow.gate.state(), Duration::from_secs(20));
     let inspector = flow.gate.inspector();
-    let rehearsal = rehearsed(&state, inspector, &manifest, case.namespace(), budget, false).await.unwrap();
-    ObjectReport::of(&manifest, case.namespace(), &rehearsal, &[])
+    let rehearsed_pod =
+        rehearsed(&state, inspector, &manifest, case.namespace(), budget, false).await.unwrap();
+    ObjectReport::of(&manifest, case.namespace(), &rehearsed_pod, &[])
 }
 
 fn told(report: &ObjectReport) -> Told {
@@ -78,7 +79,7 @@ fn told(report: &ObjectReport) -> Told {
     }
 }
 
-/// What the rules found, without their words: those name a token volume once the API server has made it.
+/// The rules' findings without their messages, which name a token volume once the API server has added it.
 fn found(report: &ObjectReport) -> BTreeSet<String> {
     let name = |v: &wasmgate::judge::JudgedViolation| {
         let violation = &v.violation;
@@ -87,7 +88,7 @@ fn found(report: &ObjectReport) -> BTreeSet<String> {
     report.violations.iter().map(name).collect()
 }
 
-/// Where `explain` and `serve` differ about a case.
+/// The differences between `explain` and `serve` on a case.
 pub async fn differences(flow: &Flow, case: &Case, wrong: &mut Vec<String>) {
     let object = case.request().object;
     let served = served(flow, case, &object).await;

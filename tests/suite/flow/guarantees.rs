@@ -1,5 +1,4 @@
-//! The laws of the house, one test for each; the number in a name is the law's. Most cases of the corpus lean on them
-//! too.
+//! The gate's guarantees, one or two tests each. Most cases of the corpus rely on them too.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -19,7 +18,7 @@ fn said(response: &Value) -> String {
     response["status"]["message"].as_str().unwrap_or_default().to_string()
 }
 
-/// A gate whose rules are these and no others.
+/// A gate with only these rules.
 async fn ruled_by(rules: &str, more: &str) -> Flow {
     let folder = tempfile::tempdir().unwrap();
     let bundle = opa::build(folder.path(), "own", "wasmgate/violations", rules);
@@ -27,7 +26,7 @@ async fn ruled_by(rules: &str, more: &str) -> Flow {
 }
 
 #[tokio::test]
-async fn law_1_a_verdict_is_a_rule_in_rego_that_its_author_can_change() {
+async fn verdicts_come_only_from_rego_rules_that_the_platform_team_can_change() {
     let rule = r#"violations contains {"rule": "no-orders", "message": "orders are closed"} if {
         input.object.metadata.labels.app == "orders"
     }"#;
@@ -37,19 +36,19 @@ async fn law_1_a_verdict_is_a_rule_in_rego_that_its_author_can_change() {
     native["metadata"]["labels"] = json!({});
     native["spec"]["runtimeClassName"] = json!("wasmtime");
     assert_eq!(flow.admit("shop", &native).await.2["allowed"], true);
-    // And what the baseline lets in is refused by a rule of the author's own, in the author's words.
+    // A rule of the author's own refuses what the baseline admits, in the author's words.
     let (.., validate) = flow.admit("shop", &plain_pod("hello")).await;
     assert_eq!(said(&validate), "Pod `shop/app` breaks 1 rule:\n- [no-orders] orders are closed");
 }
 
 #[tokio::test]
-async fn law_2_what_cannot_be_judged_is_refused_with_the_reason() {
+async fn a_failing_policy_refuses_the_pod_with_the_reason() {
     let cases = [
         ("violations := found if found := input.nothing", "", "is undefined on this input"),
         ("violations := \"none\"", "", "expected a set of violations"),
         (
             "violations contains x if { some n in numbers.range(1, 100000000); n < 0; x := {\"rule\": \"a\", \"message\": \"b\"} }",
-            // The range would fill the memory limit soon after.
+            // Without this limit the range would soon exceed the memory limit.
             ", fuelLimit: 1000000",
             "it needs more than 1000000 of fuel",
         ),
@@ -66,7 +65,7 @@ async fn law_2_what_cannot_be_judged_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn law_2_an_image_that_cannot_be_read_is_refused_only_under_a_wasm_runtime() {
+async fn an_unreadable_image_is_refused_only_under_a_wasm_runtime() {
     let flow = flow("").await;
     for image in ["images.test/gone:v1", "127.0.0.1:1/app:v1", "truncated", "images.test/UPPER:v1"] {
         let mut pod = plain_pod(image);
@@ -78,7 +77,7 @@ async fn law_2_an_image_that_cannot_be_read_is_refused_only_under_a_wasm_runtime
 }
 
 #[tokio::test]
-async fn law_3_linux_pods_are_not_patched_not_refused_and_not_shown_to_the_policies() {
+async fn linux_pods_are_neither_patched_nor_refused_nor_judged() {
     let everything = r#"violations contains {"rule": "no", "message": "no"}"#;
     let flow = ruled_by(everything, "").await;
     for image in ["linux", "linux-with-wasm", "images.test/gone:v1", "127.0.0.1:1/app:v1"] {
@@ -97,7 +96,7 @@ async fn law_3_linux_pods_are_not_patched_not_refused_and_not_shown_to_the_polic
 }
 
 #[tokio::test]
-async fn law_4_what_was_judged_is_what_runs_also_when_the_tag_moves() {
+async fn the_judged_image_runs_even_after_its_tag_moved() {
     let folder = tempfile::tempdir().unwrap();
     let layout = folder.path().join("app");
     let (quiet, loud) = (fixtures::command(), fixtures::file_command());
@@ -113,7 +112,7 @@ async fn law_4_what_was_judged_is_what_runs_also_when_the_tag_moves() {
     let pinned = format!("moving.test/app:v1@{}", quiet.digest);
     assert_eq!(request.object["spec"]["containers"][0]["image"], pinned.as_str());
     loud.write_layout(&layout, "v1").unwrap();
-    // By its tag the pod would be refused now: the image that it names opens files, and a token is mounted.
+    // By its tag the pod would now be refused: the new image opens files, and a token is mounted.
     let unpinned = Request::create("shop", {
         let mut o = request.object.clone();
         o["spec"]["containers"][0]["image"] = json!("moving.test/app:v1");
@@ -130,7 +129,7 @@ async fn law_4_what_was_judged_is_what_runs_also_when_the_tag_moves() {
 }
 
 #[tokio::test]
-async fn law_6_what_a_person_wrote_is_completed_and_what_was_changed_is_said() {
+async fn a_persons_values_are_kept_and_changes_are_listed() {
     let term = json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]});
     let preferred = json!([{"weight": 1, "preference": term}]);
     let mut wanted = plain_pod("hello");
@@ -160,7 +159,7 @@ async fn law_6_what_a_person_wrote_is_completed_and_what_was_changed_is_said() {
 }
 
 #[tokio::test]
-async fn law_6_the_platform_may_overrule_a_size_and_then_it_is_said_in_a_warning() {
+async fn a_clamping_profile_lowers_a_persons_size_with_a_warning() {
     let clamp = "runtimes: {profiles: [{name: wasmtime, runtimeClass: wasmtime, runs: [module], \
         ambient: runwasi-wasmtime, sizing: {mode: clamp}}], placement: {module: wasmtime}}\n";
     let mut wanted = plain_pod("hello");
@@ -173,7 +172,7 @@ async fn law_6_the_platform_may_overrule_a_size_and_then_it_is_said_in_a_warning
 }
 
 #[tokio::test]
-async fn law_7_a_registry_that_never_answers_costs_no_more_than_the_budget() {
+async fn a_silent_registry_costs_no_more_than_the_budget() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = silent.local_addr().unwrap();
     let configuration = format!("images: {{registries: {{allow: [\"{host}\"], insecure: [\"{host}\"]}}}}\n");
@@ -185,7 +184,7 @@ async fn law_7_a_registry_that_never_answers_costs_no_more_than_the_budget() {
         let response = flow.send_within(Duration::from_millis(700), webhook, &request).await;
         let refused = webhook == Webhook::Validate;
         assert_eq!(response["allowed"], !refused);
-        // The look-up was given up while there was time to judge, and not the review when its time was over.
+        // The look-up was given up while there was time to judge; the review itself did not time out.
         assert_eq!(said(&response).contains("could not be read"), refused, "{response}");
     }
     let errors: Vec<_> = flow.records().into_iter().map(|mut record| record["error"].take()).collect();
@@ -193,7 +192,7 @@ async fn law_7_a_registry_that_never_answers_costs_no_more_than_the_budget() {
 }
 
 #[tokio::test]
-async fn law_8_every_decision_leaves_a_record() {
+async fn every_decision_leaves_a_record() {
     let flow = flow("").await;
     let mut expected = Vec::new();
     for (number, image) in ["hello", "files", "linux", "images.test/gone:v1"].into_iter().enumerate() {
@@ -228,7 +227,7 @@ async fn law_8_every_decision_leaves_a_record() {
 }
 
 #[tokio::test]
-async fn law_9_it_is_never_made_worse() {
+async fn no_change_makes_a_pod_worse() {
     let limits = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "tight", "namespace": "tight"},
         "spec": {"limits": [{"type": "Container", "max": {"memory": "24Mi", "cpu": "100m"}, "min": {"memory": "12Mi"}}]}});
     let classes = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "wasmtime"},
@@ -238,23 +237,23 @@ async fn law_9_it_is_never_made_worse() {
         let (object, mutate, _) = flow.admit(namespace, &plain_pod(image)).await;
         (object["spec"]["containers"][0]["resources"].clone(), mutate)
     };
-    // Inside the LimitRange, or the API server would refuse the pod under its own name.
+    // Sizes stay within the LimitRange, or the API server would refuse the pod because of the gate's change.
     let tight =
         json!({"requests": {"memory": "12Mi", "cpu": "50m"}, "limits": {"memory": "24Mi", "cpu": "100m"}});
     assert_eq!(sizes("tight", "hello").await.0, tight);
-    // Where the floor does not fit into it, that is said.
+    // A floor that does not fit into it causes a warning.
     let (resources, mutate) = sizes("tight", "hungry").await;
     assert_eq!(resources["limits"]["memory"], "24Mi");
     assert!(mutate["warnings"].to_string().contains("LimitRange"), "{mutate}");
-    // Elsewhere nothing is under the floor of 60Mi of initial memory and the runtime itself.
+    // Otherwise the limit is at least the floor: 60Mi of initial memory plus the runtime itself.
     let (resources, mutate) = sizes("shop", "hungry").await;
     assert_eq!(resources["limits"]["memory"], "65Mi");
     assert!(resources["requests"]["memory"].is_string(), "{resources}");
     assert!(!patch_of(&mutate).unwrap().to_string().contains("overhead"));
-    // No class that the cluster lacks.
+    // A class that the cluster lacks is not written.
     let (object, ..) = flow.admit("shop", &plain_pod("spin-quiet")).await;
     assert_eq!(object["spec"].get("runtimeClassName"), None);
-    // No mirror pod, and neither the control plane's namespace nor its own.
+    // Mirror pods, the control plane's namespace and the gate's own are left alone.
     let mut mirror = plain_pod("hello");
     mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
     for (namespace, pod) in
@@ -265,14 +264,14 @@ async fn law_9_it_is_never_made_worse() {
     }
 }
 
-/// Whether somebody has connected.
+/// Whether a client has connected.
 fn was_reached(listener: &TcpListener) -> bool {
     listener.set_nonblocking(true).unwrap();
     listener.accept().is_ok()
 }
 
 #[tokio::test]
-async fn law_10_an_image_name_opens_no_connection_to_an_inner_address() {
+async fn an_image_name_opens_no_connection_to_an_internal_address() {
     let inner = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = inner.local_addr().unwrap().port();
     let closed = flow("").await;
@@ -288,12 +287,12 @@ async fn law_10_an_image_name_opens_no_connection_to_an_inner_address() {
         let mut wanted = plain_pod(&format!("{host}:{port}/app:v1"));
         wanted["spec"]["runtimeClassName"] = json!("wasmtime");
         let (.., validate) = closed.admit("shop", &wanted).await;
-        // Refused for what it is, and not because nothing answered there.
+        // Refused because of the address, and not because nothing answered there.
         let said = said(&validate);
         assert!(said.contains("could not be read") && said.contains(why), "{host}: {said}");
     }
     assert!(!was_reached(&inner), "a name in a pod opened a connection");
-    // The same listener is reached where the platform names it.
+    // The same listener is reached if the platform allows it.
     let host = format!("127.0.0.1:{port}");
     let open =
         flow(&format!("images: {{registries: {{allow: [\"{host}\"], insecure: [\"{host}\"]}}}}\n")).await;
@@ -305,7 +304,7 @@ async fn law_10_an_image_name_opens_no_connection_to_an_inner_address() {
 }
 
 #[tokio::test]
-async fn law_10_only_registries_of_the_allow_list_are_asked() {
+async fn only_registries_on_the_allow_list_are_asked() {
     let flow = flow("images: {registries: {allow: [\"ghcr.io\"]}}\n").await;
     let mut wanted = plain_pod("registry.example.com/app:v1");
     wanted["spec"]["runtimeClassName"] = json!("wasmtime");

@@ -1,0 +1,200 @@
+//! `wasmgate diff`: what a new image, file or manifest can do that the old one could not.
+
+mod compare;
+mod render;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::args::{DiffFormat, DiffOptions};
+use super::manifest::Manifest;
+use super::report::{self, Kept};
+use super::{Error, Exit, build, inspect, print, rehearse, suggest};
+use crate::admission::{Rehearsal, State};
+use crate::capability::required;
+use crate::image::{Depth, ImageFacts, ModuleFacts, program};
+use crate::inspection::ProgramClass;
+use crate::lookup::Inspector;
+use crate::policy::EnforcementAction;
+use crate::workload::Role;
+
+use compare::{Difference, Program, Sizes, compare};
+
+/// Compares both sides and prints what came and went.
+pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
+    let settings = build::settings(&options.gate)?;
+    let reader = Reader {
+        state: build::state(&settings).await?,
+        inspector: build::inspector(&settings)?,
+        namespace: options.namespace.clone(),
+        budget: Duration::from_secs(options.timeout),
+    };
+    let old = reader.side(&options.old).await?;
+    let new = reader.side(&options.new).await?;
+    let differences = compare(&old, &new);
+    match options.output {
+        DiffFormat::Text => print(render::text(&differences).as_bytes())?,
+        DiffFormat::Markdown => print(render::markdown(&differences).as_bytes())?,
+        DiffFormat::Json => {
+            let document =
+                json!({ "adds": differences.iter().any(Difference::adds), "programs": differences });
+            print(&inspect::formatted(&document, super::args::OutputFormat::Json)?)?;
+        }
+    }
+    Ok(exit(&differences))
+}
+
+/// What is not known is no reason to say that nothing was added.
+fn exit(differences: &[Difference]) -> Exit {
+    if differences.iter().any(Difference::adds) {
+        Exit::Added
+    } else if differences.iter().any(|difference| difference.unread.is_some()) {
+        Exit::Unread
+    } else {
+        Exit::Success
+    }
+}
+
+/// What reads the two sides.
+struct Reader {
+    state: State,
+    inspector: Inspector,
+    namespace: String,
+    budget: Duration,
+}
+
+/// The programs of a side by name.
+type Side = BTreeMap<String, Program>;
+
+impl Reader {
+    async fn side(&self, target: &str) -> Result<Side, Error> {
+        let path = Path::new(target);
+        if is_manifest(path) {
+            return self.manifests(path).await;
+        }
+        let program = if inspect::is_wasm_file(target)? { file(path)? } else { self.image(target).await? };
+        Ok([(String::new(), program)].into())
+    }
+
+    async fn manifests(&self, path: &Path) -> Result<Side, Error> {
+        let mut side = Side::new();
+        for manifest in rehearse::manifests(&[path.to_path_buf()])? {
+            let namespace = manifest.namespace_or(&self.namespace).to_string();
+            let rehearsal = self.rehearsed(&manifest, &namespace).await?;
+            let object = format!("{} {namespace}/{}", manifest.kind().kind, manifest.name());
+            side.extend(
+                programs(&rehearsal)
+                    .into_iter()
+                    .map(|(name, program)| (format!("{object}: {name}"), program)),
+            );
+        }
+        Ok(side)
+    }
+
+    /// The code of an image, and what the rules say of a pod of it alone.
+    async fn image(&self, image: &str) -> Result<Program, Error> {
+        if image.starts_with("oci:") {
+            let facts = self.inspector.inspect_layout(image, Depth::Layers).await?;
+            return Ok(of_facts(image, &facts));
+        }
+        let facts =
+            self.inspector.inspect(image, Depth::Layers, self.budget).await.map_err(|e| (*e).clone())?;
+        let manifest = suggest::pod_of(image, &self.namespace);
+        let rehearsal = self.rehearsed(&manifest, &self.namespace).await?;
+        Ok(Program { denials: denials(&rehearsal, None), ..of_facts(image, &facts) })
+    }
+
+    async fn rehearsed(&self, manifest: &Manifest, namespace: &str) -> Result<Rehearsal<Kept>, Error> {
+        rehearse::rehearsed(&self.state, &self.inspector, manifest, namespace, self.budget, false).await
+    }
+}
+
+fn is_manifest(path: &Path) -> bool {
+    let ending = path.extension().and_then(std::ffi::OsStr::to_str);
+    path.is_dir() || path == Path::new("-") || matches!(ending, Some("yaml" | "yml" | "json"))
+}
+
+fn file(path: &Path) -> Result<Program, Error> {
+    let module = inspect::file(path)?;
+    let capabilities = required::of_modules(std::slice::from_ref(&module));
+    Ok(Program { capabilities, ..of_modules(&path.display().to_string(), &[module]) })
+}
+
+fn of_facts(image: &str, facts: &ImageFacts) -> Program {
+    let starts = program::program(facts, &[], &[]);
+    Program {
+        digest: Some(facts.digest.to_string()),
+        kind: Some(facts.kind),
+        shape: Some(facts.shape),
+        capabilities: required::required(facts, &starts),
+        ..of_modules(image, &facts.modules)
+    }
+}
+
+fn of_modules(image: &str, modules: &[ModuleFacts]) -> Program {
+    let sum = |of: fn(&ModuleFacts) -> u64| modules.iter().map(of).fold(0, u64::saturating_add);
+    let imports = modules.iter().flat_map(|module| &module.imports).flat_map(|import| {
+        // The version of a WASI release is no capability.
+        let interface = import.interface.split('@').next().unwrap_or_default();
+        import.functions.iter().map(move |function| format!("{interface} {function}"))
+    });
+    let interpreters = modules.iter().flat_map(|module| &module.interpreters);
+    Program {
+        image: image.to_string(),
+        imports: imports.collect(),
+        interpreters: interpreters.map(|found| found.engine.name().to_string()).collect(),
+        sizes: Sizes {
+            binary: sum(|m| m.size_bytes),
+            code: sum(|m| m.code_bytes),
+            data: sum(|m| m.data_bytes),
+            memory: sum(|m| m.memory_bytes),
+        },
+        ..Program::default()
+    }
+}
+
+/// The containers of an object that may start Wasm, by name.
+fn programs(rehearsal: &Rehearsal<Kept>) -> Side {
+    let Some(examined) = rehearsal.validate.ending.examined() else { return Side::new() };
+    let reported = report::containers(&rehearsal.validate.ending);
+    let mut side = Side::new();
+    for (container, reported) in examined.inspection.containers.iter().zip(&reported) {
+        if container.role == Role::ImageVolume || reported.found.class == ProgramClass::Linux {
+            continue;
+        }
+        let known = container.known().map(|(facts, _)| facts);
+        let read = known.map_or_else(
+            || Program { image: container.image.clone(), ..Program::default() },
+            |facts| of_facts(&container.image, facts),
+        );
+        let effective =
+            reported.capabilities.iter().flat_map(|c| &c.effective).map(|e| e.entry.clone()).collect();
+        let program = Program {
+            unread: container.reason(),
+            capabilities: effective,
+            denials: denials(rehearsal, Some(&container.name)),
+            ..read
+        };
+        side.insert(container.name.clone(), program);
+    }
+    side
+}
+
+/// What denies the object because of this container, or because of no container in particular.
+fn denials(rehearsal: &Rehearsal<Kept>, container: Option<&str>) -> BTreeSet<String> {
+    let judged = rehearsal.validate.ending.judged();
+    let violations = judged.iter().flat_map(|judged| &judged.judgement.verdict.violations);
+    let about = |named: Option<&str>| container.is_none() || named.is_none() || named == container;
+    violations
+        .filter(|found| {
+            found.action == EnforcementAction::Deny && about(found.violation.container.as_deref())
+        })
+        .map(|found| match &found.violation.capability {
+            Some(capability) => format!("{} ({capability})", found.violation.rule),
+            None => found.violation.rule.clone(),
+        })
+        .collect()
+}
