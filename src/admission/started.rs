@@ -185,7 +185,7 @@ mod tests {
             volume["name"] = json!("data");
             let mounts = json!([{ "name": "data", "mountPath": "/data" }]);
             let workload = pod(
-                json!({ "containers": [{ "name": "a", "image": "a", "volumeMounts": mounts }], "volumes": [volume] }),
+                &json!({ "containers": [{ "name": "a", "image": "a", "volumeMounts": mounts }], "volumes": [volume] }),
             );
             let found = spec(&workload, Role::Container).loose(&workload);
             assert_eq!(found.is_empty(), !loose, "{source}");
