@@ -1,5 +1,5 @@
-//! The flow of a review: the only module that knows the order of the others, and the only place where an error becomes an
-//! answer. Nothing here decides; it hands each stage's result to the next.
+//! The flow of a review. Only this module knows the order of the others, and only here does an error become an answer. It
+//! decides nothing, but passes the result of each stage to the next.
 
 pub mod api_server;
 pub mod decision;
@@ -26,28 +26,28 @@ use crate::audit::{Labels, Metrics, Outbox, Sink};
 use crate::lookup::Inspector;
 use crate::review::Webhook;
 
-/// Time kept back from the budget for judging and answering after the images were read.
+/// Part of the budget that is reserved for judging and answering after the images were read.
 const JUDGING_RESERVE: Duration = Duration::from_millis(300);
 
-/// The gate: what it knows now, where it looks images up, and where it writes what it decided.
+/// The gate: its current state, the inspector for images, and the outputs for decisions.
 #[derive(Debug)]
 pub struct Gate {
     /// Swapped whole, so that a review sees one consistent set.
     state: ArcSwap<State>,
     /// Looks images up.
     inspector: Inspector,
-    /// Where records go.
+    /// Output of decision records.
     sink: Sink,
-    /// What is counted.
+    /// Counters and histograms.
     metrics: Arc<Metrics>,
-    /// Who writes the records.
+    /// Labels of every decision record.
     labels: Arc<Labels>,
-    /// Where decisions become Events; `None` where there is no cluster to tell.
+    /// Output of Events; `None` if no Events are written.
     events: Option<Outbox>,
 }
 
 impl Gate {
-    /// A gate with everything it needs.
+    /// A gate that writes no Events.
     pub fn new(
         state: State,
         inspector: Inspector,
@@ -66,58 +66,58 @@ impl Gate {
         }
     }
 
-    /// The same gate, which tells of decisions by Events too.
+    /// The same gate, which also writes Events about decisions.
     #[must_use]
     pub fn with_events(self, events: Option<Outbox>) -> Self {
         Self { events, ..self }
     }
 
-    /// Replaces policies, grants, runtimes and cluster facts at once; reviews under way keep what they started with.
+    /// Replaces policies, grants, runtimes and cluster facts in one step; running reviews keep the state they started with.
     pub fn replace(&self, state: State) {
         self.metrics.set_bundles(&state.policies.revisions());
         self.state.store(Arc::new(state));
     }
 
-    /// Replaces some of what the gate knows by what `change` makes of it, which may be called more than once. Another
-    /// replacement at the same moment is not lost.
+    /// Replaces the state by the result of `change`, which may be called more than once, so that a concurrent update is not
+    /// lost.
     pub fn update(&self, change: impl Fn(&State) -> State) {
         self.state.rcu(|state| change(state));
         self.metrics.set_bundles(&self.state.load().policies.revisions());
     }
 
-    /// What the gate knows now.
+    /// The current state.
     pub fn state(&self) -> Arc<State> {
         self.state.load_full()
     }
 
-    /// Looks images up.
+    /// The inspector, which looks images up.
     pub const fn inspector(&self) -> &Inspector {
         &self.inspector
     }
 
-    /// What is counted.
+    /// The gate's metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Where records go.
+    /// Output of decision records.
     pub const fn sink(&self) -> &Sink {
         &self.sink
     }
 
-    /// Answers one review: bytes in, bytes out, within `budget`.
+    /// Answers the review in `body` within `budget`; returns the body of the response.
     pub async fn review(&self, webhook: Webhook, body: &[u8], budget: Duration) -> Vec<u8> {
         flow::answer(self, webhook, body, Clock::start(budget)).await
     }
 
-    /// Everything that is counted, as OpenMetrics text.
+    /// All metrics in the OpenMetrics text format.
     pub fn encode_metrics(&self) -> String {
         self.metrics.set_image_lookups(record::lookups(&self.inspector));
         self.metrics.encode()
     }
 }
 
-/// When a review began and how long it may take. One for each review, so that everything in it is as of the same moment.
+/// When a review began and how long it may take. Each review has one, so that all its stages use the same current time.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     started: Instant,
@@ -126,18 +126,18 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Starts counting now.
+    /// A clock that starts now.
     pub fn start(budget: Duration) -> Self {
         Self { started: Instant::now(), now: Timestamp::now(), budget }
     }
 
-    /// The same moment and the same budget, counted from now on: for a second question about the same object.
+    /// A clock with the same current time and a fresh budget, for a second review of the same object.
     #[must_use]
     pub fn again(self) -> Self {
         Self { started: Instant::now(), ..self }
     }
 
-    /// When the review came; grants and exceptions expire by it.
+    /// Wall-clock time of the review; decides which grants and exceptions have expired.
     pub const fn now(&self) -> Timestamp {
         self.now
     }
@@ -157,7 +157,7 @@ impl Clock {
         self.budget.saturating_sub(self.elapsed())
     }
 
-    /// How long image look-ups may take: what is left, less what judging needs.
+    /// Time for image look-ups: the rest of the budget without the reserve for judging.
     pub fn for_inspection(&self) -> Duration {
         self.left().saturating_sub(JUDGING_RESERVE)
     }

@@ -1,4 +1,4 @@
-//! What goes back: a verdict becomes an allow, warnings or a refusal that says what to change.
+//! Turns a verdict into an answer: an admission, warnings, or a refusal that says what to change.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,20 +17,20 @@ use crate::workload::{Kind, Workload};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// Admitted, nothing to say.
+    /// Admitted without warnings.
     Allow,
     /// Admitted with warnings.
     Warn,
     /// Refused by a rule.
     Deny,
-    /// Not the gate's business: no Wasm in it, or an object that carries no pod.
+    /// There was nothing to judge: no Wasm, or an object without a pod.
     Skip,
-    /// The gate itself failed; the record's `error` says how, and `allowed` which way the answer went.
+    /// The gate itself failed; the record's `error` says how, and `allowed` whether it was admitted.
     Error,
 }
 
 impl Outcome {
-    /// The outcome as records and metrics write it.
+    /// The outcome in records and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -42,16 +42,16 @@ impl Outcome {
     }
 }
 
-/// An answer and its one-word summary.
+/// A response and its outcome.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// What goes back to the API server.
+    /// The response to the API server.
     pub response: Response,
-    /// What became of the review.
+    /// How the review ended.
     pub outcome: Outcome,
 }
 
-/// Admits without a word: there was nothing to judge.
+/// Admits without warnings: there was nothing to judge.
 pub fn skip(uid: &str) -> Answer {
     Answer { response: admitted(uid), outcome: Outcome::Skip }
 }
@@ -74,7 +74,7 @@ pub fn failed(uid: &str, message: String) -> Answer {
     Answer { response: Response { refusal: Some(refusal), ..admitted(uid) }, outcome: Outcome::Error }
 }
 
-/// The mutating webhook: the plan's patch and warnings.
+/// Answer of the mutating webhook: the plan's patch and warnings.
 pub fn of_plan(uid: &str, workload: &Workload, inspection: &Inspection, plan: &Plan) -> Answer {
     let annotations = plan_annotations(workload, inspection, plan);
     let outcome = if plan.warnings.is_empty() { Outcome::Allow } else { Outcome::Warn };
@@ -87,9 +87,9 @@ pub fn of_plan(uid: &str, workload: &Workload, inspection: &Inspection, plan: &P
     Answer { response, outcome }
 }
 
-/// `images`, and `changed`: what the gate changed in the pod, over all rounds. The API server keeps the first value of a
-/// key and complains of another one (`kubernetes:staging/src/k8s.io/apiserver/pkg/audit/context.go`), so a later round
-/// that had more to change says so under `images-again` and `changed-again`.
+/// Audit annotations `images` and `changed`: all changes of the gate to the pod. The API server keeps the first value of a
+/// key and logs an error for a different one (`kubernetes:staging/src/k8s.io/apiserver/pkg/audit/context.go`), so a
+/// reinvocation with further changes writes `images-again` and `changed-again`.
 fn plan_annotations(workload: &Workload, inspection: &Inspection, plan: &Plan) -> BTreeMap<String, String> {
     let mut annotations = image_annotations(inspection);
     let changed = plan.object.pointer("/metadata/annotations").and_then(|a| a.get(CHANGED_ANNOTATION));
@@ -102,8 +102,8 @@ fn plan_annotations(workload: &Workload, inspection: &Inspection, plan: &Plan) -
     annotations.into_iter().map(|(key, value)| (format!("{key}-again"), value)).collect()
 }
 
-/// The validating webhook for a pod: refused when anything denies.
-/// `missing_class` is the RuntimeClass that it names, where the cluster is known to have none of this name.
+/// Answer of the validating webhook for a pod: refused if any violation denies.
+/// `missing_class` is the pod's RuntimeClass, if the cluster is known not to have it.
 pub fn of_verdict(
     uid: &str,
     workload: &Workload,
@@ -126,8 +126,8 @@ pub fn of_verdict(
     Answer { response, outcome }
 }
 
-/// The validating webhook for a template: never refused, so that the person at the keyboard reads as a warning what
-/// the pods' denial would say in a ReplicaSet's events.
+/// Answer of the validating webhook for a template: never refused. The user sees as a warning what
+/// the denial of the pods would say in a ReplicaSet's events.
 pub fn of_template(
     uid: &str,
     workload: &Workload,
@@ -163,7 +163,7 @@ fn admitted(uid: &str) -> Response {
     }
 }
 
-/// Lines for kubectl: `[rule] message`, and the remedy on lines of its own where the rule writes one.
+/// Lines for kubectl: `[rule] message`; further lines of the message follow.
 fn warning_lines(judged: &JudgedViolation) -> Vec<String> {
     format!("[{}] {}", judged.violation.rule, judged.violation.message).lines().map(String::from).collect()
 }
@@ -172,7 +172,7 @@ fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) 
     let denials: Vec<_> = verdict.at(EnforcementAction::Deny).collect();
     let object = format!("{} `{}/{}`", workload.kind.as_str(), workload.namespace, workload.name);
     let rules = rules(denials.len());
-    // What the rules say follows from this, so it comes first.
+    // A missing class causes the violations, so it comes first.
     let mut message = missing_class.map_or_else(
         || format!("{object} breaks {rules}"),
         |class| {
@@ -225,7 +225,8 @@ fn field_of(workload: &Workload, name: &str) -> String {
     })
 }
 
-/// `images`: what was judged, by container; the same in both rounds, because facts are keyed by digest.
+/// Audit annotation `images`: the judged image of each container. Equal in a reinvocation, because facts are keyed by
+/// digest.
 fn image_annotations(inspection: &Inspection) -> BTreeMap<String, String> {
     let images: Vec<_> = inspection
         .containers
@@ -242,8 +243,8 @@ fn image_annotations(inspection: &Inspection) -> BTreeMap<String, String> {
     }
 }
 
-/// `verdict` and `rules`: what the policies said, including what a namespace only audits; `exceptions`: who was exempted
-/// what; `note`: labels of the namespace that could not be taken as written.
+/// Audit annotations `verdict` and `rules`: the violations, including those that are only audited; `exceptions`: the
+/// exceptions that applied; `note`: labels of the namespace with unknown values.
 fn verdict_annotations(verdict: &Verdict) -> BTreeMap<String, String> {
     let word = verdict.strictest().map_or("allow", EnforcementAction::as_str);
     let mut annotations = BTreeMap::from([("verdict".to_string(), word.to_string())]);

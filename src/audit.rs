@@ -1,5 +1,5 @@
-//! What is left of a decision: one record in OPA's decision-log schema, written off the request's path, and the
-//! metrics. Nothing here can change an answer.
+//! Records and metrics of decisions: one record in OPA's decision-log schema, written outside of the request path, and
+//! the metrics. Nothing here can change an answer.
 
 pub mod event;
 pub mod mask;
@@ -33,7 +33,7 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// Standard output could not be taken over.
+    /// Standard output could not be opened for records.
     #[error(
         "could not open standard output for the decision log; name a file instead, or switch the log off"
     )]
@@ -59,7 +59,7 @@ pub enum Error {
     },
 }
 
-/// A part of a review that is timed on its own.
+/// A part of a review that is timed separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
@@ -79,7 +79,7 @@ impl Stage {
     /// All stages, in their order in a review.
     pub const ALL: [Self; 5] = [Self::Read, Self::Inspect, Self::Plan, Self::Judge, Self::Answer];
 
-    /// The stage as metrics label it.
+    /// Value of the `stage` label in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -105,7 +105,7 @@ impl Stage {
 /// OPA's name for the time that a request spent in the server (`opa:v1/metrics/metrics.go`, `ServerHandler`).
 const HANDLER_TIMER: &str = "timer_server_handler_ns";
 
-/// Where the time of one review went. Stages that it never reached are absent.
+/// Time that the stages of one review took. Stages that it did not reach are absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timings {
     /// Stage and wall-clock time, in the order in which they ran.
@@ -115,7 +115,7 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// Notes how long a stage took.
+    /// Adds the time that a stage took.
     pub fn note(&mut self, stage: Stage, took: Duration) {
         self.stages.push((stage, took));
     }
@@ -135,7 +135,7 @@ impl Serialize for Timings {
     }
 }
 
-/// Whole nanoseconds; 584 years are the most that fits.
+/// Whole nanoseconds, at most 584 years.
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::malformed::acts;
+use crate::text;
 
 /// Kind of access to files. Ordered: `read-write` includes `read-only`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -84,7 +84,7 @@ impl Entry {
             secret: false,
             own: false,
             opens: false,
-            evidence: vec![printable(&evidence.into(), EVIDENCE_CHARS)],
+            evidence: vec![evidence_of(&evidence.into())],
             covered_by: Vec::new(),
         }
     }
@@ -92,7 +92,7 @@ impl Entry {
     /// The same with one more item of evidence.
     #[must_use]
     pub fn seen_in(mut self, evidence: impl Into<String>) -> Self {
-        self.evidence.push(printable(&evidence.into(), EVIDENCE_CHARS));
+        self.evidence.push(evidence_of(&evidence.into()));
         self
     }
 
@@ -147,27 +147,14 @@ const EVIDENCE_CHARS: usize = 512;
 /// Most characters of a name, path or host; a longer one is taken for any.
 const PARAMETER_CHARS: usize = 1024;
 
-/// Escapes foreign text for one line of a message, a terminal or a record. Terminal controls, invisible and reordering
-/// characters are escaped, and so is the backslash, so that two texts never look alike. Cuts it at `max` characters.
-fn printable(text: &str, max: usize) -> String {
-    let mut clean = String::new();
-    for (index, c) in text.chars().enumerate() {
-        if index == max {
-            clean.push('…');
-            break;
-        }
-        match c {
-            '\\' => clean.push_str("\\\\"),
-            c if acts(c) => clean.extend(c.escape_default()),
-            c => clean.push(c),
-        }
-    }
-    clean
+/// A piece of evidence: no two that differ within the bound look the same.
+fn evidence_of(text: &str) -> String {
+    text::distinct(&text::shorten(text, EVIDENCE_CHARS)).into_owned()
 }
 
 /// A parameter as grants must write it; `None`, which is any, if it is too long: a shortened one would be another.
 fn parameter(text: &str) -> Option<String> {
-    text.chars().nth(PARAMETER_CHARS).is_none().then(|| printable(text, PARAMETER_CHARS))
+    text.chars().nth(PARAMETER_CHARS).is_none().then(|| text::distinct(text).into_owned())
 }
 
 /// Most entries of one capability in one list. A binary may import as many names as fit into its bytes, and every rule

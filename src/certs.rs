@@ -1,5 +1,5 @@
-//! Certificates: a pair that somebody gives; a development CA with a serving certificate, kept in a
-//! directory and made anew when it is about to expire; or a set that is kept elsewhere and rotated step by step.
+//! Serving certificates from three sources: given files; a development CA with a serving certificate in a
+//! directory, made again before it expires; or a set in a Secret, rotated step by step.
 
 mod develop;
 mod issue;
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file that was named cannot be read.
+    /// A certificate or key file cannot be read.
     #[error("could not read `{}`; check that it exists and that this user may read it", file.display())]
     ReadFile {
         /// The file.
@@ -65,7 +65,7 @@ pub enum Error {
         /// The file.
         file: PathBuf,
     },
-    /// A host name that no certificate can carry.
+    /// A host name that is not valid in a certificate.
     #[error("could not make a certificate for `{name}`; it must be a DNS name or an IP address")]
     NameHost {
         /// The name.

@@ -1,4 +1,4 @@
-//! The command line: what was typed, and which part of the gate answers it.
+//! The command line: parses the arguments and runs the chosen command.
 
 pub mod args;
 pub mod build;
@@ -23,34 +23,20 @@ pub use args::{Args, Command};
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything was done; everything that was explained would be admitted.
+    /// The command succeeded; every explained object would be admitted.
     Success,
-    /// Something that was explained would be denied, whatever is granted where a grant was asked for.
+    /// An explained object would be denied; for `suggest`, even with the suggested grants.
     Denied,
-    /// Nothing would be denied, and of something it is not known whether it is Wasm: an image could not be read, or a
+    /// Nothing would be denied, but for some object it is not known whether it is Wasm: an image could not be read, or a
     /// program was not recognised.
     Unread,
-    /// Something that was checked cannot be used.
+    /// A checked file cannot be used.
     Invalid,
     /// Of two things that were compared, the new one can do more.
     Added,
 }
 
-/// An error with its causes. Many a message quotes its cause already, which is then not said again.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let said = inner.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = inner.source();
-    }
-    text
-}
-
-/// Why a command could not be carried out.
+/// Why a command failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -87,7 +73,7 @@ pub enum Error {
     /// A manifest could not be read.
     #[error("could not read `{path}`: {message}")]
     ReadManifest {
-        /// File, `-` for standard input, and the document where it is known.
+        /// File (`-` for standard input) and, where it is known, the document.
         path: String,
         /// What is wrong.
         message: String,
@@ -124,13 +110,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a second signal cut the drain short, for which shells have an exit code of their own.
+    /// Whether a second signal cut the drain short; this has its own exit code.
     pub const fn was_aborted(&self) -> bool {
         matches!(self, Self::Serve(crate::server::Error::Abort))
     }
 }
 
-/// Parses the command line and carries it out. Argument errors and `--help` end the process as clap does it: 2 and 0.
+/// Parses the command line and runs the command. Argument errors exit with 2 and `--help` with 0, as clap does.
 pub fn run() -> Result<Exit, Error> {
     let args = Args::parse();
     match args.command {
@@ -152,12 +138,12 @@ fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error>
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::StartRuntime)?;
     let outcome = runtime.block_on(work);
-    // A look-up that was abandoned must not hold up the end of the process.
+    // An abandoned look-up must not delay the end of the process.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
     outcome
 }
 
-/// Writes to standard output. A reader that went away (`| head`) is not an error.
+/// Writes to standard output. A closed pipe (`| head`) is not an error.
 fn print(bytes: &[u8]) -> Result<(), Error> {
     let mut out = anstream::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {

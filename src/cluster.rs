@@ -1,6 +1,6 @@
-//! What is known of the cluster besides the object under review: its `RuntimeClass`es, `LimitRange`s and namespace
-//! labels. Read from a directory of ordinary manifests, so that the offline commands and a gate outside a cluster
-//! see the same.
+//! Facts about the cluster besides the object under review: its `RuntimeClass`es, `LimitRange`s and namespace
+//! labels. They can be read from a directory of ordinary manifests, for the offline commands and for a gate outside of a
+//! cluster.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,20 +13,21 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::runtime::{Profile, Runtimes};
+use crate::text;
 
-/// What placement needs to know of a RuntimeClass.
+/// The parts of a RuntimeClass that placement needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuntimeClass {
-    /// Handler that the node's container runtime is configured with.
+    /// Handler in the configuration of the node's container runtime.
     pub handler: String,
-    /// `scheduling.nodeSelector`, merged into the pod by the API server's own plug-in.
+    /// `scheduling.nodeSelector`, which the API server's RuntimeClass plugin merges into the pod.
     pub node_selector: BTreeMap<String, String>,
     /// Labels of the object, by which a profile may choose among several.
     pub labels: BTreeMap<String, String>,
 }
 
 impl RuntimeClass {
-    /// What placement needs of the object. `None` without a handler, which the API server never admits.
+    /// The parts of the object that placement needs. `None` without a handler, which the API server never admits.
     pub fn of(class: node::RuntimeClass) -> Option<Self> {
         let node_selector = class.scheduling.and_then(|s| s.node_selector).unwrap_or_default();
         let labels = class.metadata.labels.unwrap_or_default();
@@ -37,7 +38,7 @@ impl RuntimeClass {
 /// A consistent snapshot of the cluster.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cluster {
-    /// Name → RuntimeClass; `None` when nobody told which ones exist, and the profiles are taken at their word.
+    /// Name → RuntimeClass. `None` if it is not known which ones exist; then all classes of the profiles are assumed to.
     pub runtime_classes: Option<BTreeMap<String, RuntimeClass>>,
     /// Namespace → the items of all its `LimitRange`s.
     pub limit_ranges: BTreeMap<String, Vec<LimitRangeItem>>,
@@ -46,9 +47,9 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The profile behind a RuntimeClass. The node's container runtime goes by the handler and knows no names, so where
-    /// the cluster tells the handler, it decides which runtime that is: by the profile that claims it, or by another class
-    /// with the same handler whose name a profile claims. Among profiles of one runtime the name decides.
+    /// The profile of a RuntimeClass. The node's container runtime knows only handlers and not class names, so a known
+    /// handler decides which runtime it is: the one of the profile that lists the handler, or of a profile that lists
+    /// another class with the same handler. Among profiles of one runtime the class name decides.
     pub fn profile_of<'a>(&self, runtimes: &'a Runtimes, class: &str) -> Option<&'a Profile> {
         let named = runtimes.by_class(class);
         let Some(classes) = &self.runtime_classes else { return named };
@@ -64,8 +65,8 @@ impl Cluster {
         }
     }
 
-    /// The RuntimeClasses that lead to a profile's shim and have the labels that it asks for; `None` when nobody told
-    /// which ones exist. The profile's own class comes first, then its aliases, then those that only have its handler,
+    /// The RuntimeClasses that start a profile's shim and have its `classLabels`; `None` if it is not known which classes
+    /// exist. The profile's own class comes first, then its aliases, then those that only have its handler,
     /// each by name, so that every replica chooses the same one.
     pub fn classes_of(&self, runtimes: &Runtimes, profile: &Profile) -> Option<Vec<(&str, &RuntimeClass)>> {
         let leads = |name: &str| self.profile_of(runtimes, name).is_some_and(|p| p.name == profile.name);
@@ -81,14 +82,14 @@ impl Cluster {
         Some(found)
     }
 
-    /// The RuntimeClass that pods of a profile are given, as far as the cluster alone decides.
+    /// The RuntimeClass for pods of a profile, as far as the cluster alone decides.
     pub fn class_for<'a>(&'a self, runtimes: &Runtimes, profile: &'a Profile) -> &'a str {
         let first = self.classes_of(runtimes, profile).and_then(|found| found.first().map(|(name, _)| *name));
         first.unwrap_or(&profile.runtime_class)
     }
 }
 
-/// A file with more bytes is refused: a dump of every LimitRange of a large cluster is far smaller.
+/// Largest file, in bytes. A dump of every LimitRange of a large cluster is far smaller.
 const LARGEST_FILE: u64 = 16 << 20;
 
 /// Why the snapshot of the cluster could not be read.
@@ -116,22 +117,22 @@ pub enum Error {
     ParseFile {
         /// File.
         path: PathBuf,
-        /// What the parser says, with the line.
+        /// The parser's message, with the line.
         message: String,
     },
-    /// A document is not what it says it is.
+    /// A document does not match its kind.
     #[error("could not read document {document} of `{}` as a {kind}: {message}", path.display())]
     ReadDocument {
         /// File.
         path: PathBuf,
         /// Which document that is not empty, from 1.
         document: usize,
-        /// Kind that it says it is.
+        /// Kind of the document.
         kind: &'static str,
         /// What is wrong.
         message: String,
     },
-    /// A document is of a kind that says nothing about the cluster.
+    /// A document has a kind that the gate does not read.
     #[error(
         "could not use document {document} of `{}`: it is a `{kind}`; keep only RuntimeClass (node.k8s.io/v1), LimitRange \
          and Namespace (v1), or a List of them, in this directory",
@@ -147,9 +148,9 @@ pub enum Error {
     },
 }
 
-/// Reads every `.yaml`, `.yml` and `.json` file of a directory, in the order of their names. Directories in it are
-/// passed over: a mounted ConfigMap keeps its files twice, once below a hidden directory. The `RuntimeClass`es count as
-/// known when the directory holds at least one.
+/// Reads every `.yaml`, `.yml` and `.json` file of a directory, in the order of their names. Subdirectories are
+/// skipped, since a mounted ConfigMap has its files a second time below a hidden directory. The `RuntimeClass`es count as
+/// known if the directory has at least one.
 pub fn load_dir(directory: &Path) -> Result<Cluster, Error> {
     let mut cluster = Cluster::default();
     for path in manifests(directory)? {
@@ -188,7 +189,7 @@ fn documents(path: &Path) -> Result<Vec<Value>, Error> {
     serde_saphyr::from_multiple(&text).map_err(|error| parse(error.to_string()))
 }
 
-/// Where a document stands, for messages.
+/// Place of a document, for messages.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     path: &'a Path,
@@ -202,10 +203,10 @@ impl Place<'_> {
             ("node.k8s.io/v1", "RuntimeClass") => self.runtime_class(document, cluster),
             ("v1", "LimitRange") => self.limit_range(document, cluster),
             ("v1", "Namespace") => self.namespace(document, cluster),
-            // What `kubectl get -o yaml` prints. A list holds no lists, so this ends.
+            // The output of `kubectl get -o yaml`. A list contains no lists, so the recursion ends.
             ("v1", "List") => self.list(document, cluster),
             (version, kind) => {
-                let kind = format!("{version}/{kind}").chars().take(64).collect();
+                let kind = text::quoted(&format!("{version}/{kind}"), 64);
                 Err(Error::UseDocument { path: self.path.to_owned(), document: self.document, kind })
             }
         }

@@ -1,4 +1,4 @@
-//! What the platform team wrote, checked and made ready: flags and file become [`Settings`].
+//! The configuration: reads and checks the file and the flags, and makes [`Settings`] of them.
 
 pub mod file;
 pub mod kubernetes;
@@ -21,7 +21,7 @@ pub enum Error {
     ReadFile {
         /// The file.
         path: String,
-        /// What the system says.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
@@ -38,14 +38,14 @@ pub enum Error {
     CheckField {
         /// Path of the field, or the flag.
         field: String,
-        /// What was written.
+        /// The value.
         value: String,
-        /// What may be written.
+        /// What is allowed.
         message: String,
     },
 }
 
-/// Reads and checks a configuration file; without one, the embedded default.
+/// Reads and checks a configuration file; without a path, returns the embedded default.
 pub fn load(path: Option<&Path>) -> Result<File, Error> {
     let Some(path) = path else { return Ok(File::default()) };
     let name = path.display().to_string();
@@ -54,7 +54,7 @@ pub fn load(path: Option<&Path>) -> Result<File, Error> {
     parse(&name, &text)
 }
 
-/// Checks the text of a configuration file.
+/// Parses and checks the text of a configuration file; `name` is for messages.
 pub fn parse(name: &str, text: &str) -> Result<File, Error> {
     let failed = |message: String| Error::ParseFile { path: name.to_string(), message };
     let file: File = serde_saphyr::from_str(text).map_err(|e| failed(e.to_string()))?;

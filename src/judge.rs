@@ -1,5 +1,5 @@
-//! From what was found to a verdict: the document that Rego reads, and what its violations mean at the level that
-//! the platform set. Rust gathers, Rego decides; nothing here admits or refuses by itself.
+//! From facts to a verdict: builds the input document of the policies, and applies enforcement actions and exceptions to
+//! their violations. Rust gathers facts, Rego decides; nothing here admits or refuses by itself.
 
 pub mod enforcement;
 pub mod input;

@@ -30,5 +30,6 @@ pub mod registry;
 pub mod review;
 pub mod runtime;
 pub mod server;
+pub mod text;
 pub mod watch;
 pub mod workload;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use wasmgate::cli::{self, Exit};
+use wasmgate::text;
 
 /// Reviews allocate and free many small values, and the system allocator of a musl image is several times slower at
 /// that.
@@ -17,9 +18,7 @@ fn main() -> ExitCode {
         Err(error) if error.was_aborted() => ExitCode::from(130),
         Err(error) => {
             // The message may contain foreign names; its own line breaks stay.
-            let message = cli::with_causes(&error);
-            let lines: Vec<_> = message.lines().map(cli::render::safe).collect();
-            anstream::eprintln!("wasmgate: {}", lines.join("\n"));
+            anstream::eprintln!("wasmgate: {}", text::lines(&text::chain(&error)));
             ExitCode::from(2)
         }
     }

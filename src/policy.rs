@@ -1,5 +1,5 @@
-//! Rego bundles compiled to Wasm: loaded, checked, pooled and run within time and memory limits. Knows nothing of
-//! pods: JSON in, violations out.
+//! Rego bundles compiled to Wasm: loads and checks them, pools their instances, and runs them within time and memory
+//! limits. The module knows nothing about pods: it takes JSON and returns violations.
 
 mod builtins;
 pub mod bundle;
@@ -24,20 +24,20 @@ use serde::{Deserialize, Serialize};
 /// Entry point that every bundle must have.
 pub const ENTRYPOINT: &str = "wasmgate/violations";
 
-/// What a rule may ask for, apart from the enforcement action that the namespace sets.
+/// The action on a violation, in ascending order of strictness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EnforcementAction {
     /// Only record it.
     Audit,
-    /// Admit, and tell the user.
+    /// Admit, and warn the user.
     Warn,
     /// Refuse.
     Deny,
 }
 
 impl EnforcementAction {
-    /// The action as it is written in bundles, labels, configuration, records and metrics.
+    /// Name of the action in bundles, labels, configuration, records and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Audit => "audit",
@@ -47,14 +47,14 @@ impl EnforcementAction {
     }
 }
 
-/// What has to change so that a violation goes away, as its rule says it. An exception is none of them: it lifts the
-/// rule and mends nothing.
+/// What has to change so that a violation goes away, according to its rule. Exceptions are not among them: they lift the
+/// rule and fix nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MendedBy {
-    /// A grant for its capability, as the program can use it.
+    /// A grant for its capability, as an effective entry.
     Grant,
-    /// A grant for its capability, as the runtime hands it over out of the program's reach.
+    /// A grant for its capability, as an ambient entry that the program cannot use.
     AmbientGrant,
     /// The image, or access to it.
     Image,
@@ -66,24 +66,24 @@ pub enum MendedBy {
     Platform,
 }
 
-/// One finding of a rule; the shape that the entry point's set must have (`policies/schema/violations.v1alpha1.json`).
+/// One violation; an element of the entry point's set (`policies/schema/violations.v1alpha1.json`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Violation {
-    /// Name of the rule, kebab-case.
+    /// Name of the rule, in kebab-case.
     pub rule: String,
-    /// For the person whose `kubectl apply` failed: what, where, and what would mend it.
+    /// For the person whose `kubectl apply` failed: what, where, and how to fix it.
     pub message: String,
-    /// Container that it is about.
+    /// Container that the violation is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// Capability that it is about.
+    /// Capability that the violation is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<String>,
-    /// At most this; the namespace's enforcement action can lower it and never raise it.
+    /// The strictest action; the namespace's enforcement action can lower it and never raise it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<EnforcementAction>,
-    /// What would mend it.
+    /// What has to change.
     #[serde(default, rename = "mendedBy", skip_serializing_if = "Option::is_none")]
     pub mended_by: Option<MendedBy>,
 }

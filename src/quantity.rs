@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::text;
+
 /// Billionths per unit, the finest step that the API server keeps
 /// (`kubernetes/apimachinery:pkg/api/resource/quantity.go`).
 const NANO: i128 = 1_000_000_000;
@@ -29,13 +31,13 @@ pub struct Quantity(i128);
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("`{value}` is not a quantity; write one such as `32Mi` or `200m`")]
 pub struct NotAQuantity {
-    /// What was written, cut to 64 characters.
+    /// What was written, as a message shows it.
     pub value: String,
 }
 
 impl NotAQuantity {
     fn new(text: &str) -> Self {
-        Self { value: text.chars().take(64).collect() }
+        Self { value: text::quoted(text, 64) }
     }
 }
 
@@ -428,7 +430,7 @@ mod tests {
             let error = Quantity::from_json(&wrong).unwrap_err().to_string();
             assert!(error.contains("is not a quantity; write one such as"), "{error}");
         }
-        assert_eq!(Quantity::parse(&"x".repeat(500)).unwrap_err().value, "x".repeat(64));
+        assert_eq!(Quantity::parse(&"x".repeat(500)).unwrap_err().value, "x".repeat(63) + "…");
     }
 
     #[test]

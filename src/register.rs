@@ -1,6 +1,6 @@
-//! What the gate writes to a cluster: its certificates in a Secret, the CA's certificate in both webhook
-//! configurations, Events about refused workloads. Certificates and configurations have one writer at a time, by
-//! Lease; every replica follows the Secret and serves what is in it.
+//! Writes to a cluster: the gate's certificates into a Secret, the CA's certificate into both webhook
+//! configurations, and Events about refused workloads. A Lease ensures that one replica at a time writes certificates
+//! and configurations; every replica follows the Secret and serves the certificate in it.
 
 pub mod bundle;
 pub mod events;
@@ -29,12 +29,16 @@ use tokio::time::timeout;
 
 use crate::audit::Metrics;
 use crate::certs;
+use crate::text;
 use leader::Elector;
 use secret::SecretFollower;
 use writer::Writer;
 
-/// Owner of the fields that the gate writes, in `metadata.managedFields`.
+/// Field manager of the gate in `metadata.managedFields`.
 pub const FIELD_MANAGER: &str = "wasmgate-certificates";
+
+/// Characters of an error that are shown: an API server may answer with a page.
+const SHOWN_CHARS: usize = 400;
 
 /// Why the gate cannot register itself.
 #[derive(Debug, thiserror::Error)]
@@ -50,12 +54,12 @@ pub enum Error {
         namespace: String,
         /// The Secret.
         secret: String,
-        /// How long it was waited for.
+        /// How long the gate waited.
         seconds: u64,
-        /// What stood in the way last.
+        /// The last problem.
         problem: String,
     },
-    /// Certificates cannot be made, or not be put where the server reads them.
+    /// Certificates cannot be made, or not be written to the server's directory.
     #[error(transparent)]
     MakeCertificates(#[from] certs::Error),
 }
@@ -63,21 +67,21 @@ pub enum Error {
 /// A right that the API server may refuse.
 #[derive(Debug, Clone, Copy)]
 pub struct Right<'a> {
-    /// The verbs, for people to read.
+    /// The verbs, in words.
     pub verbs: &'static str,
     /// The resource in the plural.
     pub resource: &'static str,
     /// Name of the object.
     pub name: &'a str,
-    /// Whether it is the right of a `ClusterRole`.
+    /// Whether a `ClusterRole` grants it.
     pub cluster: bool,
 }
 
-/// A request that was refused because a right is missing.
+/// Status codes of failed requests.
 pub(crate) trait Refused {
     /// 403.
     fn is_forbidden(&self) -> bool;
-    /// 409: somebody else wrote in between, or made it before.
+    /// 409: another client changed or created the object in between.
     fn is_conflict(&self) -> bool;
 }
 
@@ -92,11 +96,13 @@ impl Refused for kube::Error {
 }
 
 impl Right<'_> {
-    /// What went wrong, and which Role mends it when a right is missing.
+    /// What went wrong and, if a right is missing, which Role grants it.
     pub fn explain(&self, error: &kube::Error) -> String {
         if !error.is_forbidden() {
             return match error {
-                kube::Error::Api(status) => format!("{} (HTTP {})", status.message, status.code),
+                kube::Error::Api(status) => {
+                    format!("{} (HTTP {})", text::excerpt(&status.message, SHOWN_CHARS), status.code)
+                }
                 other => chain(other),
             };
         }
@@ -109,27 +115,18 @@ impl Right<'_> {
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let more = next.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = next.source();
-    }
-    text
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    text::excerpt(&text::chain(error), SHOWN_CHARS)
 }
 
-/// Labels of the objects that the gate makes.
+/// Labels of the objects that the gate creates.
 fn labels() -> BTreeMap<String, String> {
     [("app.kubernetes.io/name", "wasmgate"), ("app.kubernetes.io/managed-by", "wasmgate")]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
 }
 
-/// Certificates that are managed in the background, until it is closed.
+/// Manages certificates in the background until it is closed.
 #[derive(Debug)]
 pub struct Registration {
     tasks: JoinSet<()>,
@@ -141,7 +138,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Starts everything. `me` is the name of this replica, and need not be unique.
+    /// Starts the background tasks. `me` is the name of this replica, which need not be unique.
     pub fn start(client: &Client, plan: CertificatePlan, me: &str, metrics: &Arc<Metrics>) -> Self {
         let namespace = &plan.namespace;
         let identity = format!("{me}_{}", uuid::Uuid::new_v4());
@@ -178,12 +175,12 @@ impl Registration {
         Err(Error::AwaitCertificate { namespace, secret, seconds: bound.as_secs(), problem })
     }
 
-    /// How often the server is to look at the files, so that it serves a new certificate well within the overlap.
+    /// How often the server should check the files to serve a new certificate well within the overlap.
     pub fn reload_every(&self) -> Duration {
         (self.plan.rotation.overlap / 8).min(Duration::from_secs(5))
     }
 
-    /// Ends all writing and then gives the Lease up.
+    /// Stops all writes and then releases the Lease.
     pub async fn close(mut self) {
         self.tasks.shutdown().await;
         self.elector.lock().await.release().await;

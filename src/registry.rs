@@ -17,8 +17,8 @@ use crate::image::{self, Digest, reference::Reference};
 use asking::Asking;
 use auth::Auth;
 use breaker::Breakers;
-use credentials::Keyring;
 use guard::Guard;
+use keyring::Keyring;
 use message::{Answer, AuthContext, Trouble};
 use resolver::{Resolver, System};
 use site::{Mirror, Site, Thing};
@@ -34,6 +34,7 @@ pub mod credentials;
 pub mod error;
 pub mod guard;
 mod helper;
+mod keyring;
 pub mod layout;
 mod message;
 mod options;
@@ -143,7 +144,7 @@ impl Registry {
         for site in self.inner.sites(reference) {
             match self.fetch_from(&site, thing, limit).await {
                 Err(trouble) if site.stands_for.is_some() => {
-                    tracing::debug!(mirror = %site.registry, image = %reference, ?trouble, "a mirror did not have the content");
+                    tracing::debug!(mirror = %site.registry, image = %reference, ?trouble, "a mirror did not serve the content");
                 }
                 outcome => return outcome,
             }

@@ -1,5 +1,5 @@
-//! What was asked: one `admission.k8s.io/v1` AdmissionReview, read in two steps so that the uid survives
-//! whatever else is wrong, and the object kept as the bytes that the API server sent.
+//! One `admission.k8s.io/v1` AdmissionReview. It is parsed in two steps, so that the uid is known even if
+//! something else is wrong, and keeps the object as the bytes that the API server sent.
 
 pub mod request;
 pub mod response;
@@ -67,8 +67,8 @@ impl Operation {
     }
 }
 
-/// One review, with its objects still as raw JSON: a patch is built on these bytes, so nothing that a typed
-/// struct does not know can be lost.
+/// One review, with its objects as raw JSON: a patch is built on these bytes, so fields that a typed
+/// struct does not know are not lost.
 #[derive(Debug)]
 pub struct Review {
     /// Id of the request, echoed in the response.
@@ -79,13 +79,13 @@ pub struct Review {
     pub resource: GroupVersionResource,
     /// Subresource such as `ephemeralcontainers`; `None` for the object itself.
     pub sub_resource: Option<String>,
-    /// Name of the object; empty while `generateName` waits for the API server.
+    /// Name of the object; empty with `generateName`, since the API server has not chosen one.
     pub name: String,
     /// Namespace of the request.
     pub namespace: String,
     /// The verb.
     pub operation: Operation,
-    /// Who asks.
+    /// The user of the request.
     pub user: UserInfo,
     /// Whether nothing will be stored.
     pub dry_run: bool,

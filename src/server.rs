@@ -1,8 +1,8 @@
-//! Serving: TLS in front of the two webhooks, plain probes and metrics beside it, limits around everything, and an
-//! orderly end.
+//! The server: the two webhooks over TLS, probes and metrics over plain HTTP, limits on everything, and a graceful
+//! shutdown.
 //!
-//! The module does not know what a gate decides. It owns the sockets and the clocks: every wait is bounded here or
-//! handed down as a budget.
+//! The module does not know what a gate decides. It owns sockets and timeouts: every wait is bounded here or
+//! passed down as a budget.
 
 mod connection;
 mod probes;
@@ -35,26 +35,26 @@ use crate::review::Webhook;
 use connection::Bounded;
 use shutdown::Phase;
 
-/// Something that the gate may want to count.
+/// An event of the server that the gate may count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
-    /// A connection was closed at once, because there are too many, of all peers or of this one.
+    /// A connection was closed at once, because too many are open: in total, or from this peer.
     ConnectionRefused,
     /// A TLS handshake failed or took too long; often a client that does not trust the certificate.
     HandshakeFailed,
-    /// A request was refused by the server itself, with this HTTP status.
+    /// The server itself refused a request, with this HTTP status.
     RequestRefused(u16),
-    /// A new certificate is served from now on.
+    /// The server switched to a new certificate.
     CertificateReplaced,
-    /// A new certificate cannot be used, so the old one is still served.
+    /// A new certificate cannot be used, so the server still uses the old one.
     CertificateRefused,
 }
 
-/// What the server serves.
+/// The gate behind the server.
 pub trait AdmissionHandler: Send + Sync + 'static {
-    /// Answers one review within `budget`: the bytes of an AdmissionReview, whatever the body is. A panic in here
-    /// becomes an HTTP 500, which the API server treats by the webhook's failurePolicy.
+    /// Answers one review within `budget` with the bytes of an AdmissionReview, even if the body is none. A panic
+    /// becomes an HTTP 500, to which the API server applies the webhook's failurePolicy.
     fn answer(&self, webhook: Webhook, body: Bytes, budget: Duration)
     -> impl Future<Output = Vec<u8>> + Send;
 
@@ -64,54 +64,54 @@ pub trait AdmissionHandler: Send + Sync + 'static {
     /// All metrics in the `OpenMetrics` text format.
     fn metrics(&self) -> String;
 
-    /// Called when something happened that only the server can see.
+    /// Called for every [`Event`].
     fn observe(&self, _event: Event) {}
 }
 
 /// How to serve. The defaults suit a webhook with `timeoutSeconds: 10`.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
-    /// Where the webhooks listen, with TLS.
+    /// Address of the webhooks, with TLS.
     pub address: SocketAddr,
-    /// Where probes and metrics listen, without.
+    /// Address of probes and metrics, over plain HTTP.
     pub probes: SocketAddr,
     /// PEM chain of the serving certificate; read again every [`ServerOptions::reload_every`].
     pub cert: PathBuf,
     /// PEM key of that certificate.
     pub key: PathBuf,
-    /// PEM certificates of the CAs, one of which must have signed the certificate of whoever calls a webhook;
-    /// read again with the serving certificate. Without it everybody may call.
+    /// PEM certificates of the CAs of client certificates: callers of the webhooks must show one that they signed. Read
+    /// again with the serving certificate. Without it any client may call.
     pub client_ca: Option<PathBuf>,
-    /// How often the certificate files are compared with what is served.
+    /// How often the certificate files are compared with the certificate in use.
     pub reload_every: Duration,
-    /// How long a TLS handshake may take, after it the first byte of a request, and after that the rest of the first
+    /// Time limit for the TLS handshake, then for the first byte of a request, and then for the rest of the first
     /// request head.
     pub handshake_timeout: Duration,
-    /// How long a connection may stand without a complete request head between requests. It is longer than the
+    /// How long a connection may be idle between requests. Longer than the
     /// 90 s after which the API server itself closes an idle connection
-    /// (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/net/http.go`), so that no request meets a closing one.
+    /// (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/net/http.go`), so that no request hits a closing one.
     pub idle_timeout: Duration,
-    /// How long a request body may take.
+    /// Time limit for reading a request body.
     pub body_timeout: Duration,
     /// Largest request body, in bytes. The API server takes objects up to 3 MiB
     /// (`kubernetes:staging/src/k8s.io/apiserver/pkg/server/config.go`); a review carries two, and the envelope.
     pub body_limit: usize,
-    /// The longest that a review may take, when the request does not ask for less by `?timeout=`.
+    /// Time limit for a review, unless the request asks for less with `?timeout=`.
     pub budget: Duration,
-    /// What is kept back from `?timeout=` for the way to the API server.
+    /// Part of `?timeout=` that is reserved for the response to reach the API server.
     pub margin: Duration,
-    /// Connections at one time; one more is closed at once.
+    /// Most connections at a time; further ones are closed at once.
     pub connections: usize,
-    /// Connections of one peer address at one time; one more is closed at once. An API server multiplexes its reviews
-    /// over few connections, so a quarter of all leaves it enough while others use up their own shares.
+    /// Most connections of one peer address at a time; further ones are closed at once. An API server multiplexes its
+    /// reviews over few connections, so a quarter of all is enough for it, and other peers cannot use up the rest.
     pub connections_per_peer: usize,
-    /// Reviews at one time; one more waits within its budget.
+    /// Most reviews at a time; further ones wait within their budgets.
     pub reviews: usize,
-    /// Bodies over 256 KiB at one time, which bounds memory at this many times [`ServerOptions::body_limit`].
+    /// Most bodies over 256 KiB at a time, which limits their memory to this many times [`ServerOptions::body_limit`].
     pub large_bodies: usize,
-    /// How long the server goes on as before after it said that it is not ready, so that nobody is sent here any more.
+    /// How long the server keeps serving after it reports that it is not ready, until no client is sent here any more.
     pub pause: Duration,
-    /// How long requests in flight may take after the pause.
+    /// Time limit for requests in flight after the pause.
     pub drain: Duration,
 }
 
@@ -141,7 +141,7 @@ impl ServerOptions {
     }
 }
 
-/// Why the server could not start or did not end in good order.
+/// Why the server could not start or did not shut down cleanly.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -150,7 +150,7 @@ pub enum Error {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The certificate cannot be read.
@@ -161,7 +161,7 @@ pub enum Error {
     UseCertificate {
         /// The certificate file.
         cert: PathBuf,
-        /// What the TLS library says.
+        /// The TLS library's error.
         source: rustls::Error,
     },
     /// The CAs of clients cannot be read or used.
@@ -175,7 +175,7 @@ pub enum Error {
     /// Signals cannot be caught.
     #[error("could not install the signal handlers")]
     CatchSignals(#[source] io::Error),
-    /// A listener ended although nobody asked for it.
+    /// A listener ended without a signal.
     #[error("could not go on serving: a listener ended by itself")]
     Serve(#[source] io::Error),
     /// A second signal ended the drain.
@@ -198,7 +198,7 @@ fn advice(error: &io::Error) -> String {
     }
 }
 
-/// A server that holds its sockets and its certificate, and serves nothing yet.
+/// A server with bound sockets and a loaded certificate, which does not serve yet.
 #[derive(Debug)]
 pub struct Server {
     options: ServerOptions,
@@ -209,12 +209,11 @@ pub struct Server {
     probes: SocketAddr,
 }
 
-/// The listeners that run; dropping it ends them.
+/// The running listeners; dropping it stops them.
 type Listeners = JoinSet<io::Result<()>>;
 
 impl Server {
-    /// Loads the certificate and binds both addresses, so that whatever can be wrong is known before anybody is told
-    /// that the gate is here.
+    /// Loads the certificate and binds both addresses, so that errors show before the gate reports that it is ready.
     pub async fn bind(options: ServerOptions) -> Result<Self, Error> {
         let tls = RustlsConfig::from_config(tls::Files::of(&options).configure()?);
         let (main, address) = listen(options.address).await?;
@@ -222,7 +221,7 @@ impl Server {
         Ok(Self { options, tls, main, side, address, probes })
     }
 
-    /// The bound address of the webhooks; its port is a real one when port 0 was asked for.
+    /// The bound address of the webhooks; with the actual port if port 0 was requested.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
@@ -232,8 +231,8 @@ impl Server {
         self.probes
     }
 
-    /// Serves until the first signal, then says that it is not ready, pauses, drains and returns. A second signal
-    /// returns [`Error::Abort`] at once.
+    /// Serves until the first signal, then reports that it is not ready, pauses, drains and returns. On a second signal
+    /// it returns [`Error::Abort`] at once.
     pub async fn run<G: AdmissionHandler>(self, gate: Arc<G>, mut signals: Signals) -> Result<(), Error> {
         let phase = Phase::default();
         let main = Handle::new();
@@ -299,7 +298,7 @@ fn limit_http<A>(server: &mut axum_server::Server<SocketAddr, A>, options: &Serv
 }
 
 impl ServerOptions {
-    /// The idle time-out, but never so short that it ends a connection whose review is still being answered.
+    /// The idle timeout, but long enough that it does not close a connection while a review is being answered.
     fn idle(&self) -> Duration {
         self.idle_timeout.max(self.body_timeout.max(self.budget) + routes::GRACE * 2)
     }
@@ -309,7 +308,8 @@ impl ServerOptions {
     }
 }
 
-/// Pause, then no new connections, then the requests in flight. The probes go on until the caller drops the listeners.
+/// Pauses, closes the webhook listener, and waits for the requests in flight. Probes work until the caller drops the
+/// listeners.
 async fn wind_down(
     main: &Handle<SocketAddr>,
     listeners: &mut Listeners,
@@ -318,12 +318,12 @@ async fn wind_down(
     drain: Duration,
 ) {
     sleep(pause).await;
-    // A connection that has not finished its handshake carries no request.
+    // A connection in its handshake carries no request.
     phase.close();
     let started = Instant::now();
     tracing::info!(connections = main.connection_count(), "draining");
     main.graceful_shutdown(Some(drain));
-    // The webhooks' listener is the only one that ends.
+    // Only the webhook listener ends.
     let _ = listeners.join_next().await;
     if started.elapsed() >= drain {
         tracing::warn!(

@@ -1,11 +1,10 @@
-//! The current snapshot of a Kubernetes cluster: what a directory of manifests says to a gate outside of one, kept up to
-//! date by watches, and the pull secrets of pods, read on demand.
+//! The current snapshot of a Kubernetes cluster, kept up to date by watches, and the pull secrets of pods, read on demand.
+//! A gate outside of a cluster reads the same facts from a directory of manifests.
 //!
-//! Each watch lists and follows one kind ([`Watched`]) and keeps no more of its objects than the gate needs. Changes are
-//! gathered for a moment and then published as one [`Snapshot`], so that a burst of events costs a handful of rebuilds.
-//! Nothing is published before every watch has listed once, save for kinds of the gate's own that have no definition and
-//! hence no objects; after that a watch that is lost leaves the last snapshot
-//! standing, and resumes by itself.
+//! Each watch lists and follows one kind ([`Watched`]) and keeps only what the gate needs of its objects. Changes are
+//! collected for a moment and then published as one [`Snapshot`], so that a burst of events causes few rebuilds.
+//! The first snapshot is published once every watch has listed its kind; a kind of the gate's own without a definition
+//! counts as listed and empty. When a watch is lost later, the last snapshot stays in use, and the watch resumes by itself.
 
 pub mod client;
 mod follow;
@@ -37,7 +36,7 @@ use resource::Store;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The kubeconfig is missing, or is none.
+    /// The kubeconfig is missing or invalid.
     #[error("could not read the kubeconfig `{}`: {message}", path.display())]
     ReadKubeconfig {
         /// The file.
@@ -45,13 +44,13 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
-    /// There is no service account to speak as.
+    /// There is no service account to authenticate as.
     #[error("not in a cluster: {message}; pass --kubeconfig")]
     FindCluster {
         /// What is missing.
         message: String,
     },
-    /// The client could not be made, for instance of a certificate that cannot be read.
+    /// The client could not be created, for instance because a certificate cannot be read.
     #[error("could not set up the client of the API server: {message}")]
     SetUpClient {
         /// What is wrong.
@@ -59,26 +58,26 @@ pub enum Error {
     },
 }
 
-/// Times and sizes of the watches.
+/// Durations and sizes of the watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatchOptions {
-    /// How long a watch runs before the API server ends it and it is resumed. A connection that went silent without an
-    /// end is noticed 5 s after this (`kube-rs/kube:kube-runtime/src/watcher.rs`, `WATCH_IDLE_TIMEOUT_MARGIN`).
+    /// How long a watch runs before the API server ends it and it is resumed. A dead connection is noticed 5 s after this
+    /// (`kube-rs/kube:kube-runtime/src/watcher.rs`, `WATCH_IDLE_TIMEOUT_MARGIN`).
     /// Whole seconds. Default: 50 s.
     pub watch_timeout: Duration,
-    /// Objects per page of a list. Default: 500, as client-go has it.
+    /// Objects per page of a list. Default: 500, as in client-go.
     pub page_size: u32,
-    /// Wait after a first error; doubled with each further one. Default: 500 ms.
+    /// Wait after the first error; doubled with each further one. Default: 500 ms.
     pub first_retry: Duration,
     /// Longest wait after an error. Default: 15 s.
     pub longest_retry: Duration,
     /// Shortest time between two watch requests of one kind, for servers that end every watch at once. Default: 1 s.
     pub watch_interval: Duration,
-    /// How long changes are gathered after the last one. Default: 100 ms.
+    /// How long to wait for further changes after each one. Default: 100 ms.
     pub quiet: Duration,
-    /// How long changes are gathered at most. Default: 1 s.
+    /// Longest time to wait for further changes. Default: 1 s.
     pub longest_gathering: Duration,
-    /// Bounds of reading pull secrets.
+    /// Limits for reading pull secrets.
     pub secrets: SecretLimits,
 }
 
@@ -97,14 +96,14 @@ impl Default for WatchOptions {
     }
 }
 
-/// One kind of object: what is known of it, and how its watch fares.
+/// The known objects of one kind, and the health of its watch.
 #[derive(Debug)]
 struct Kept {
     store: Arc<Store>,
     health: Arc<Health>,
 }
 
-/// What the watches and the builder share.
+/// State that the watches and the builder share.
 #[derive(Debug)]
 struct Shared {
     kinds: Vec<Kept>,
@@ -138,7 +137,7 @@ impl Shared {
     }
 }
 
-/// The watches of one cluster. They end when the value is dropped.
+/// The watches of one cluster. Dropping it stops them.
 pub struct Watching {
     client: Client,
     options: WatchOptions,
@@ -154,12 +153,12 @@ impl std::fmt::Debug for Watching {
 }
 
 impl Watching {
-    /// Prepares the watches; none asks before [`Self::start`]. Must be called within the asynchronous runtime.
+    /// Prepares the watches; they send no request before [`Self::start`]. Must be called within the Tokio runtime.
     pub fn new(client: Client, options: WatchOptions) -> Self {
         Self::with_account(client, options, Account::default())
     }
 
-    /// The same for a gate that speaks as this ServiceAccount, which messages about missing rights name.
+    /// The same for a gate with this ServiceAccount, which messages about missing rights name.
     pub fn with_account(client: Client, options: WatchOptions, account: Account) -> Self {
         let kept = |watched| Kept { store: Arc::default(), health: Arc::new(Health::new(watched)) };
         let shared = Shared {
@@ -181,7 +180,7 @@ impl Watching {
         }
     }
 
-    /// Starts the watches. `publish` is given every snapshot; `base` is what is known without the cluster.
+    /// Starts the watches and calls `publish` with every snapshot. `base` holds the grants and exceptions of a directory.
     pub fn start(&self, base: Base, publish: impl Fn(Snapshot) + Send + Sync + 'static) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         for kept in &self.shared.kinds {
@@ -197,13 +196,13 @@ impl Watching {
         tasks.push(tokio::spawn(building).abort_handle());
     }
 
-    /// Where the pull secrets of pods come from.
+    /// The source of pods' pull secrets.
     pub fn pull_secrets(&self) -> Arc<ApiPullSecrets> {
         Arc::clone(&self.pull_secrets)
     }
 
-    /// Whether the first snapshot was published; else which watch is missing and why. A watch that is lost later changes
-    /// nothing about it: the last snapshot stands.
+    /// Whether the first snapshot was published; else which watch is missing and why. A watch that is lost later does not
+    /// change that, since the last snapshot stays in use.
     pub fn ready(&self) -> Result<(), String> {
         if self.shared.published.load(Ordering::Acquire) {
             return Ok(());
@@ -211,17 +210,17 @@ impl Watching {
         let kinds = self.shared.kinds.iter();
         let missing: Vec<_> = kinds.filter_map(|kept| kept.health.missing()).collect();
         if missing.is_empty() {
-            return Err("waiting for the cluster: the first snapshot is being put together".into());
+            return Err("waiting for the cluster: the first snapshot is being built".into());
         }
         Err(format!("waiting for the cluster: {}", missing.join("; ")))
     }
 
-    /// How each watch fares, in the order of [`Watched::ALL`].
+    /// Health of each watch, in the order of [`Watched::ALL`].
     pub fn reports(&self) -> Vec<WatchHealth> {
         self.shared.kinds.iter().map(|kept| kept.health.report()).collect()
     }
 
-    /// How many snapshots were published.
+    /// Number of published snapshots.
     pub fn rebuilds(&self) -> u64 {
         self.shared.rebuilds.load(Ordering::Relaxed)
     }
@@ -259,7 +258,7 @@ async fn build(
     }
 }
 
-/// Waits until nothing has changed for a moment, but not for ever.
+/// Waits until there are no further changes for a moment, within a time limit.
 async fn gather(shared: &Shared, options: &WatchOptions) {
     let end = Instant::now() + options.longest_gathering;
     loop {

@@ -7,7 +7,7 @@ package lint
 
 # METADATA
 # title: Problems
-# description: Every breach, in words that name the file.
+# description: A message for every breach, which names the file.
 # scope: document
 # entrypoint: true
 problems contains $"{file}: reads the whole `input`, so which parts it needs is not known: name the property" if {
@@ -55,7 +55,7 @@ is_violation(rule) if rule.head.ref[0].value == "violations"
 violation_annotations contains annotation if {
 	some annotation in annotations_of_violations
 
-	# The words about the set as a whole are about no rule.
+	# Annotations of the whole set describe no rule.
 	not annotation.annotations.scope == "document"
 }
 
@@ -64,7 +64,7 @@ annotations_of_violations contains annotation if {
 	annotation.path[count(annotation.path) - 1].value == "violations"
 }
 
-# What unites the rules has none of its own.
+# The entry point unites the rules and has none of its own.
 entry_points contains annotation.location.file if {
 	some annotation in annotations_of_violations
 	annotation.annotations.entrypoint

@@ -1,12 +1,12 @@
-//! What the API server does to a new object before it calls webhooks, as far as the gate and rules read it. `serve` is
-//! sent the result; the offline commands are given a manifest and have to do the same, or they would judge another
-//! object. A template gets here what its pods will get when a controller creates them.
+//! What the API server does to a new object before it calls webhooks, as far as the gate and rules read it. `serve`
+//! receives the result; the offline commands read a manifest and must do the same, or they would judge another
+//! object. A template gets the defaults that its pods will get when a controller creates them.
 //!
 //! Sources: `kubernetes:pkg/apis/core/v1/defaults.go` (defaults of pods and pod specs) and
 //! `kubernetes:plugin/pkg/admission/limitranger/admission.go` (sizes that a LimitRange fills in). Left out, because
 //! nothing here reads them: pod-level requests (a pod-level limit alone already counts as a size of the whole pod),
 //! priorities, the tolerations of not-ready nodes, and the token volume of the ServiceAccount plug-in, which
-//! `capability::ambient` knows of itself. Pure; every function can be applied again and then changes nothing.
+//! `capability::ambient` adds itself. All functions are pure and idempotent.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +20,13 @@ use crate::workload::Kind;
 /// A JSON object.
 type Object = Map<String, Value>;
 
-/// Annotation in which LimitRanger says what it filled in.
+/// Annotation in which LimitRanger lists what it filled in.
 const LIMIT_RANGER_ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
 /// The lists of a pod spec whose containers have resources.
 const SIZED_LISTS: [(&str, &str); 2] = [("containers", "container"), ("initContainers", "init container")];
 
-/// The object as webhooks receive it when somebody creates it in a namespace.
+/// The object as webhooks receive it when it is created in a namespace.
 pub fn received(object: &Value, kind: Kind, namespace: &str, cluster: &Cluster) -> Value {
     let mut object = object.clone();
     if kind == Kind::Pod {
@@ -37,8 +37,8 @@ pub fn received(object: &Value, kind: Kind, namespace: &str, cluster: &Cluster) 
     object
 }
 
-/// The pod of an object, or the pods that a template is for, as webhooks receive them: with the defaults that only pods
-/// get, and with the sizes that the namespace's `LimitRange`s fill in.
+/// Completes a pod, or the pod template of another object, as webhooks receive its pods: with the defaults that only pods
+/// get, and with the sizes from the namespace's `LimitRange`s.
 pub fn as_pod(object: &mut Value, kind: Kind, namespace: &str, cluster: &Cluster) {
     let Some(pod) = pod_at(object, kind) else { return };
     if let Some(spec) = spec_of(pod) {
@@ -66,13 +66,13 @@ fn set(holder: &mut Object, key: &str, value: Value) {
     }
 }
 
-/// The objects in a list that may be absent.
+/// The JSON objects of a list; none if the list is absent.
 fn objects<'a>(holder: &'a mut Object, list: &str) -> impl Iterator<Item = &'a mut Object> {
     let items = holder.get_mut(list).and_then(Value::as_array_mut);
     items.into_iter().flatten().filter_map(Value::as_object_mut)
 }
 
-/// The object under a key; one that is absent or null is made, and anything else is left alone.
+/// The object under a key. Creates it if absent or null; returns `None` for any other type.
 fn made<'a>(holder: &'a mut Object, key: &str) -> Option<&'a mut Object> {
     set(holder, key, json!({}));
     holder.get_mut(key)?.as_object_mut()
@@ -80,7 +80,7 @@ fn made<'a>(holder: &'a mut Object, key: &str) -> Option<&'a mut Object> {
 
 // === defaults of every pod spec ===
 
-/// `SetDefaults_PodSpec`, and the defaults of what is in it.
+/// `SetDefaults_PodSpec`, and the defaults of the objects in it.
 fn default_spec(spec: &mut Object) {
     set(spec, "restartPolicy", json!("Always"));
     set(spec, "terminationGracePeriodSeconds", json!(30));
@@ -115,7 +115,7 @@ fn default_container(container: &mut Object) {
     }
 }
 
-/// `Always` for the tag `latest`, which is also meant where neither a tag nor a digest stands.
+/// `Always` for the tag `latest`, which is also the default without tag and digest; else `IfNotPresent`.
 fn pull_policy(image: &str) -> &'static str {
     let name = image.rsplit('/').next().unwrap_or_default();
     let tagged = name.split_once('@').map_or(name, |(name, _)| name);
@@ -168,8 +168,8 @@ fn default_volume(volume: &mut Object) {
 
 // === what only pods get ===
 
-/// `SetDefaults_Pod`: a limit stands for a request that is missing, service links are on, and on the node's network a
-/// port of the container is one of the node.
+/// `SetDefaults_Pod`: a limit is the default of a missing request, service links are on, and with `hostNetwork` a
+/// container port is also a host port.
 fn default_pod(spec: &mut Object) {
     for (list, _) in SIZED_LISTS {
         objects(spec, list).for_each(request_from_limit);
@@ -207,15 +207,15 @@ fn host_port(port: &mut Object) {
 /// Resource → quantity, as a LimitRange writes it.
 type Amounts = BTreeMap<String, Quantity>;
 
-/// What the `LimitRange`s of a namespace fill in where a container says nothing.
+/// Default sizes from the `LimitRange`s of a namespace, for containers without their own.
 #[derive(Default)]
 struct Sizes {
     requests: Amounts,
     limits: Amounts,
 }
 
-/// The defaults of all items for containers. Those of a LimitRange that the API server stores are complete already; a
-/// manifest on disk is completed here as `SetDefaults_LimitRangeItem` does it: a maximum is the default limit too, and a
+/// The defaults of all items for containers. A LimitRange from the API server is already complete; one from a manifest is
+/// completed here like `SetDefaults_LimitRangeItem` does: a maximum is also the default limit, and a
 /// limit or a minimum the default request.
 fn sizes(items: &[LimitRangeItem]) -> Sizes {
     let mut sizes = Sizes::default();
@@ -235,14 +235,14 @@ fn merged<const N: usize>(lists: [&Option<Amounts>; N]) -> Amounts {
     found
 }
 
-/// Adds the resources that are not there yet.
+/// Adds the resources that are missing.
 fn add(amounts: &mut Amounts, more: Amounts) {
     for (resource, value) in more {
         amounts.entry(resource).or_insert(value);
     }
 }
 
-/// Fills in what is missing and says so in an annotation, from which the gate knows that no person chose it.
+/// Fills in missing sizes and lists them in an annotation, from which the gate knows that the manifest did not set them.
 fn limit_ranger(pod: &mut Object, items: &[LimitRangeItem]) {
     let sizes = sizes(items);
     let mut clauses = Vec::new();
@@ -278,7 +278,7 @@ fn fill_side<'a>(resources: &mut Object, side: &str, amounts: &'a Amounts) -> Ve
         resources.get(side).and_then(|own| own.get(resource)).is_some_and(|value| !value.is_null())
     };
     let missing: Vec<_> = amounts.iter().filter(|(resource, _)| !given(resources, resource)).collect();
-    // An empty object that nobody wrote would show as a change.
+    // An empty object that the manifest does not have would show as a change.
     let Some(own) = (if missing.is_empty() { None } else { made(resources, side) }) else {
         return Vec::new();
     };

@@ -1,4 +1,4 @@
-//! From what happened to what is said: the one place where an ending becomes an answer and the facts of a record.
+//! Turns the ending of a review into its answer and the facts of its record; the only place that does.
 
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
 use super::{Clock, Error};
@@ -9,27 +9,27 @@ use crate::inspection::{Inspection, LookupResult};
 use crate::review::Webhook;
 use crate::review::{self, Review};
 
-/// What was decided, for the record.
+/// A decision: the answer and the facts for the record.
 #[derive(Debug)]
 pub struct Decision {
     /// The answer.
     pub answer: Answer,
-    /// What the images are; empty when nothing was looked at.
+    /// Facts about the images; empty when none was looked up.
     pub inspection: Inspection,
-    /// What the policies said; `None` when they were not asked.
+    /// Verdict of the policies; `None` when they did not run.
     pub judgement: Option<Judgement>,
-    /// One phrase: how it came to this.
+    /// How the decision came about, in one phrase.
     pub note: &'static str,
     /// What was attempted and why it failed.
     pub failure: Option<(&'static str, Error)>,
     /// One line per change.
     pub changes: Vec<String>,
-    /// Where the time went.
+    /// Time that each stage took.
     pub timings: Timings,
 }
 
 impl Decision {
-    /// Puts an examined review into words.
+    /// The decision about an examined review.
     pub fn of(webhook: Webhook, review: &Review, examination: Examination) -> Self {
         let Examination { ending, timings } = examination;
         let said = answer(webhook, review, &ending);
@@ -63,15 +63,15 @@ impl Decision {
         Self { judgement: Some(judged.judgement), ..Self::without_facts(said, note) }
     }
 
-    /// A body that is no review.
+    /// The decision about a body that is not an AdmissionReview.
     pub fn of_no_review(error: &review::Error) -> Self {
         let uid = error.uid.as_deref().unwrap_or_default();
         Self::without_facts(answer::invalid(uid, error.to_string()), "unreadable review")
     }
 
-    /// A review that was not finished: the API server gets an answer that it can match, and the decision log a record.
-    /// A pod whose images are slow to read is answered before; what is late has come as far as the rules, so it has to do
-    /// with Wasm, and the validating webhook refuses it.
+    /// The decision about a review that was not finished: the API server gets an answer with the review's `uid`, and the
+    /// decision log a record. Slow images do not lead here, since look-ups end earlier. A review that is late has reached
+    /// the rules, so the pod has to do with Wasm, and the validating webhook refuses it.
     pub fn of_given_up(webhook: Webhook, uid: &str, clock: &Clock, why: GivenUp) -> Self {
         let message = why.message(clock);
         let failure = Some((why.code(), Error::FinishReview(message.clone())));
@@ -95,7 +95,7 @@ impl Decision {
     }
 }
 
-/// Why a review has no answer of its own.
+/// Why a review was not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivenUp {
     /// The gate panicked. No panic is known to be reachable.
@@ -105,7 +105,7 @@ pub enum GivenUp {
 }
 
 impl GivenUp {
-    /// As the record's `error.code` has it.
+    /// Value of `error.code` in the record.
     const fn code(self) -> &'static str {
         match self {
             Self::Broken => "break-down",
@@ -122,7 +122,7 @@ impl GivenUp {
 
     fn message(self, clock: &Clock) -> String {
         match self {
-            Self::Broken => "wasmgate broke down over this review; its log has the place".to_string(),
+            Self::Broken => "wasmgate failed on this review; its log says where".to_string(),
             Self::Late => format!(
                 "wasmgate did not finish this review within {} ms; raise the webhook's timeoutSeconds and \
                  `server.reviewTimeout`, or lower `policies.timeLimit`",
@@ -132,13 +132,13 @@ impl GivenUp {
     }
 }
 
-/// What the API server is told.
+/// The answer to the API server.
 pub fn answer<K>(webhook: Webhook, review: &Review, ending: &Ending<K>) -> Answer {
     let uid = &review.uid;
     match ending {
         Ending::Skipped(Skip::UnknownKind) => answer::skip_with_warning(uid, unknown_kind(review)),
         Ending::Skipped(_) => answer::skip(uid),
-        // Refused where it would run on a Wasm runtime, and left to the API server's own validation otherwise: a field
+        // Refused if it would run on a Wasm runtime. Otherwise left to the API server's own validation, since a field
         // that this version does not know must not harm a Linux pod.
         Ending::Unreadable { error, under_wasm: true } if webhook == Webhook::Validate => {
             answer::invalid(uid, error.to_string())
@@ -173,7 +173,7 @@ fn answer_examined<K>(webhook: Webhook, uid: &str, examined: &Examined<K>) -> An
         Conclusion::JudgedAsPods { plan, judged, .. } => {
             answer::of_template(uid, workload, inspection, &plan.warnings, &judged.judgement.verdict)
         }
-        // A failure to plan never refuses: the validating webhook judges the pod as it is.
+        // A failed plan refuses nothing: the validating webhook judges the pod as it is.
         Conclusion::Failed { step: Step::Plan, error } => {
             answer::skip_with_warning(uid, format!("wasmgate did not change this pod: {error}"))
         }
@@ -183,8 +183,8 @@ fn answer_examined<K>(webhook: Webhook, uid: &str, examined: &Examined<K>) -> An
     }
 }
 
-/// What the mutating webhook says of the first container whose program is not known: a Wasm pod among such pods would
-/// start on the wrong runtime.
+/// The warning of the mutating webhook about the first container whose program is not known: if it is Wasm, it will start
+/// on the wrong runtime.
 fn doubt(inspection: &Inspection) -> Option<String> {
     inspection.containers.iter().find_map(|container| {
         let name = &container.name;

@@ -1,4 +1,4 @@
-//! How a review ended, in facts. The stages return this; `decision` puts it into words, once.
+//! How a review ended, as facts. The stages return this; `decision` turns it into an answer.
 
 use super::Error;
 use crate::audit::Timings;
@@ -8,12 +8,12 @@ use crate::plan::Plan;
 use crate::workload::Workload;
 use serde_json::Value;
 
-/// What came of a review, and where its time went. `K` is what the caller kept of the document that the policies read.
+/// The result of a review, and the time of its stages. `K` is what the caller kept of the policies' input.
 #[derive(Debug)]
 pub struct Examination<K = ()> {
-    /// How it ended.
+    /// How the review ended.
     pub ending: Ending<K>,
-    /// Stages that were reached, and how long they took.
+    /// The stages that were reached, and how long each took.
     pub timings: Timings,
 }
 
@@ -22,11 +22,11 @@ pub struct Examination<K = ()> {
 pub enum Ending<K = ()> {
     /// Nothing was looked up or judged.
     Skipped(Skip),
-    /// The object is not what its kind says.
+    /// The object does not match its kind.
     Unreadable {
-        /// What is wrong with it.
+        /// What is wrong with the object.
         error: Error,
-        /// Whether it names a RuntimeClass that a profile describes as a Wasm runtime.
+        /// Whether the object names a RuntimeClass that a profile describes as a Wasm runtime.
         under_wasm: bool,
     },
     /// The object was read and its images were looked up.
@@ -34,7 +34,7 @@ pub enum Ending<K = ()> {
 }
 
 impl<K> Ending<K> {
-    /// The examined object; `None` where nothing was looked up.
+    /// The examined object; `None` if nothing was looked up.
     pub fn examined(&self) -> Option<&Examined<K>> {
         match self {
             Self::Examined(examined) => Some(examined),
@@ -42,12 +42,12 @@ impl<K> Ending<K> {
         }
     }
 
-    /// What followed from the facts; `None` where there are none.
+    /// The conclusion from the facts; `None` if nothing was looked up.
     pub fn conclusion(&self) -> Option<&Conclusion<K>> {
         self.examined().map(|examined| &examined.conclusion)
     }
 
-    /// The same, or the error for which the object could not be read, planned or judged.
+    /// The same ending, or the error if the object could not be read, planned or judged.
     pub fn into_result(self) -> Result<Self, Error> {
         match self {
             Self::Unreadable { error, .. } => Err(error),
@@ -59,7 +59,7 @@ impl<K> Ending<K> {
         }
     }
 
-    /// What the policies said; `None` where they were not asked.
+    /// Result of the policies; `None` if they did not run.
     pub fn judged(&self) -> Option<&Judged<K>> {
         match self.conclusion()? {
             Conclusion::Judged(judged) | Conclusion::JudgedAsPods { judged, .. } => Some(judged),
@@ -71,58 +71,58 @@ impl<K> Ending<K> {
 /// An object whose images were looked up.
 #[derive(Debug)]
 pub struct Examined<K = ()> {
-    /// The object as it was sent.
+    /// The object of the review.
     pub workload: Workload,
     /// What its containers start.
     pub inspection: Inspection,
-    /// What followed.
+    /// The conclusion from the facts.
     pub conclusion: Conclusion<K>,
 }
 
-/// What followed from the facts about the images.
+/// The conclusion from the facts about the images.
 #[derive(Debug)]
 pub enum Conclusion<K = ()> {
-    /// It has nothing to do with Wasm, as far as anybody can tell.
+    /// The object has nothing to do with Wasm, as far as the gate can tell.
     NotWasm,
-    /// Changes were planned, or found to be needless.
+    /// The changes were planned; there may be none.
     Planned(Plan),
-    /// The policies were asked about a pod as it stands.
+    /// The policies judged a pod as it is.
     Judged(Judged<K>),
-    /// The policies were asked about the pods that a template is for.
+    /// The policies judged the pods that will be created from a template.
     JudgedAsPods {
-        /// The template as the API server would make pods of it, before the plan.
+        /// The template with the defaults that its pods will get, before the plan.
         before: Value,
-        /// What the mutating webhook would do to these pods.
+        /// What the mutating webhook would change in these pods.
         plan: Plan,
-        /// What the policies say of them then.
+        /// The verdict on the changed pods.
         judged: Judged<K>,
     },
     /// The gate could not go on.
     Failed {
-        /// What it attempted.
+        /// The step that failed.
         step: Step,
         /// Why it failed.
         error: Error,
     },
 }
 
-/// What the policies said.
+/// Result of the policies.
 #[derive(Debug)]
 pub struct Judged<K = ()> {
-    /// What it comes to, and which bundles failed.
+    /// The verdict, and the bundles that failed.
     pub judgement: Judgement,
-    /// What the caller kept of the document that the policies read.
+    /// What the caller kept of the policies' input.
     pub kept: K,
 }
 
-/// What the policies said, and which of them could not be asked.
+/// The verdict of the policies, and which of them failed.
 #[derive(Debug, Clone)]
 pub struct Judgement {
-    /// What it comes to.
+    /// Violations with their enforcement actions.
     pub verdict: Verdict,
     /// Bundles that could not be evaluated.
     pub failed_bundles: Vec<String>,
-    /// The RuntimeClass that the pod names, where the cluster is known to have none of this name.
+    /// The pod's RuntimeClass, if the cluster is known not to have it.
     pub missing_class: Option<String>,
 }
 
@@ -136,7 +136,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The step as `error.code` of a record writes it.
+    /// Value of `error.code` in a record.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Plan => "plan",
@@ -144,7 +144,7 @@ impl Step {
         }
     }
 
-    /// What the record says of a review that ended here.
+    /// The record's note about a review that failed at this step.
     pub const fn note(self) -> &'static str {
         match self {
             Self::Plan => "could not plan",
@@ -153,7 +153,7 @@ impl Step {
     }
 }
 
-/// Why a review was answered without a look at its images.
+/// Why a review was answered without looking up its images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skip {
     /// The namespace is exempt.
@@ -162,11 +162,11 @@ pub enum Skip {
     StartsNothing,
     /// A subresource such as `status` carries no image.
     NoImageInSubresource,
-    /// The mutating webhook changes nothing but new pods.
+    /// The mutating webhook changes only new pods.
     OnlyNewPodsAreChanged,
-    /// The gate does not know the kind, so it cannot say whether there is a pod in it.
+    /// The gate does not know the kind, so it cannot say whether the object contains a pod.
     UnknownKind,
-    /// The object has no pod template where its kind keeps it.
+    /// The object has no pod template at the path of its kind.
     NoTemplate,
     /// The review carries no object.
     NoObject,
@@ -174,7 +174,7 @@ pub enum Skip {
     MirrorPod,
     /// The object is being deleted.
     Terminating,
-    /// An UPDATE that leaves everything as it is that is judged.
+    /// An UPDATE that changes nothing that is judged.
     Unchanged,
 }
 
@@ -190,7 +190,7 @@ impl Skip {
             Self::NoTemplate => "no pod template in it",
             Self::NoObject => "no object",
             Self::MirrorPod => "mirror pod",
-            Self::Terminating => "object on its way out",
+            Self::Terminating => "object that is being deleted",
             Self::Unchanged => "nothing that is judged has changed",
         }
     }

@@ -1,5 +1,5 @@
-//! The examination: one review, from the object in it to facts, a plan or a judgement. `serve` and the offline commands
-//! come through [`examine`], and [`examine`] has the order of its stages.
+//! Examines one review: from its object to facts, a plan or a verdict. `serve` and the offline commands share
+//! [`examine`], which calls the stages in order.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -28,10 +28,10 @@ use crate::review::{Operation, Review};
 use crate::runtime::Family;
 use crate::workload::{self, ImageUse, Kind, Role, Workload};
 
-/// A question to the gate: a review at one of its two webhooks, and everything that the answer depends on.
+/// A review at one of the two webhooks, and everything that its answer depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// What the gate knows.
+    /// The state of the gate.
     pub state: &'a State,
     /// Looks images up.
     pub inspector: &'a Inspector,
@@ -39,12 +39,11 @@ pub struct Asked<'a> {
     pub webhook: Webhook,
     /// The review.
     pub review: &'a Review,
-    /// When it came, and how long it may take.
+    /// When the review came, and how long it may take.
     pub clock: Clock,
 }
 
-/// Examines one review. `keep` sees the document that the policies read, when they are asked; what it returns is handed
-/// on beside the verdict.
+/// Examines one review. If the policies run, `keep` is called with their input; its result is returned with the verdict.
 pub async fn examine<K>(asked: &Asked<'_>, keep: impl FnOnce(&PolicyInput<'_>) -> K) -> Examination<K> {
     let mut timings = Timings::default();
     let (workload, object) = match read(asked) {
@@ -70,7 +69,8 @@ const fn stage_of(webhook: Webhook) -> Stage {
     }
 }
 
-/// The mutating webhook plans, the validating one judges: a pod as it stands, a template as the pods that it is for.
+/// The mutating webhook plans changes. The validating one judges a pod as it is, and a template as the pods that will be
+/// created from it.
 async fn conclude<K>(
     asked: &Asked<'_>,
     object: &RawValue,
@@ -95,7 +95,7 @@ async fn conclude<K>(
 
 // === Reading ===
 
-/// The workload in the review and the object that it was read from, or why there is nothing to examine.
+/// The workload of the review and its JSON, or why there is nothing to examine.
 fn read<'a, K>(asked: &Asked<'a>) -> Result<(Workload, Cow<'a, RawValue>), Ending<K>> {
     let Asked { state, review, .. } = *asked;
     if let Some(skip) = not_ours(asked) {
@@ -118,11 +118,11 @@ fn read<'a, K>(asked: &Asked<'a>) -> Result<(Workload, Cow<'a, RawValue>), Endin
     }
 }
 
-/// Subresources of the kinds with a pod spec that carry no image.
+/// Subresources that carry no image, of kinds with a pod spec.
 const HARMLESS_SUBRESOURCES: &[&str] =
     &["status", "scale", "binding", "eviction", "exec", "attach", "portforward", "log", "proxy", "token"];
 
-/// Reviews that are answered before the object is read.
+/// Why a review can be answered without reading its object; `None` if it cannot.
 fn not_ours(asked: &Asked<'_>) -> Option<Skip> {
     let review = asked.review;
     let sub_resource = review.sub_resource.as_deref();
@@ -139,7 +139,7 @@ fn not_ours(asked: &Asked<'_>) -> Option<Skip> {
     (asked.webhook == Webhook::Mutate && !patched).then_some(Skip::OnlyNewPodsAreChanged)
 }
 
-/// Objects that are read and then left alone.
+/// Why an object that was read is left alone; `None` if it must be examined.
 fn nothing_to_do(asked: &Asked<'_>, workload: &Workload) -> Option<Skip> {
     let review = asked.review;
     if workload.is_mirror() {
@@ -151,19 +151,19 @@ fn nothing_to_do(asked: &Asked<'_>, workload: &Workload) -> Option<Skip> {
     if review.operation != Operation::Update {
         return None;
     }
-    // On CREATE the field is forged: the API server sets it when an object is deleted.
+    // On CREATE the field would be forged: the API server sets it only when an object is deleted.
     if workload.terminating {
         return Some(Skip::Terminating);
     }
     let old = review.old_object.as_deref()?;
     let old = workload::as_judged(old, workload.kind).ok()?;
     let old = workload::read(old.get(), workload.kind, &review.namespace).ok()?;
-    // An annotation that comes before the pod is bound decides what its image is started with.
+    // An annotation that is added before the pod is bound decides which handler starts its image.
     let same_handler = crun_annotation(&workload.annotations) == crun_annotation(&old.annotations);
     (same_handler && !workload::changed(workload, &old)).then_some(Skip::Unchanged)
 }
 
-/// Whether an object that cannot be read as a workload names a Wasm runtime all the same.
+/// Whether an object that cannot be read as a workload still names a Wasm runtime.
 fn names_wasm_class(state: &State, kind: Kind, object: &str) -> bool {
     let value: Value = serde_json::from_str(object).unwrap_or_default();
     let field = format!("{}/spec/runtimeClassName", kind.template_pointer());
@@ -172,8 +172,8 @@ fn names_wasm_class(state: &State, kind: Kind, object: &str) -> bool {
 
 // === Inspecting ===
 
-/// Whether the pod has to do with Wasm at all: it starts a Wasm program, or native code from an image that is packed as
-/// Wasm, or it will run under a class that a profile says is a Wasm runtime; or what it starts is not known, and there
+/// Whether the pod has to do with Wasm: it starts a Wasm program, or native code from an image that is packed as
+/// Wasm, or its class is a Wasm runtime according to a profile; or its program is not known, and there
 /// is reason to suspect that a Wasm runtime will start it ([`judge::suspicion`]).
 pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> bool {
     let native = inspection.containers.iter().any(is_native_in_wasm);
@@ -184,21 +184,22 @@ pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> 
             && judge::suspicion(workload, &state.runtimes, &state.cluster).is_some())
 }
 
-/// A scratch image stays an ordinary Linux image for a pod that starts its native files.
+/// Whether the container starts native code from an image packed as Wasm. A scratch image whose native files a pod starts
+/// counts as an ordinary Linux image.
 fn is_native_in_wasm(container: &Container) -> bool {
     container.known().is_some_and(|(facts, program)| {
         matches!(program, Program::Native { .. }) && facts.shape != Shape::ScratchRootfs
     })
 }
 
-/// Whether the spec names a class that a profile says is a Wasm runtime.
+/// Whether the spec names a class that is a Wasm runtime according to a profile.
 pub fn under_wasm_class(state: &State, workload: &Workload) -> bool {
     workload.spec.runtime_class_name.as_deref().is_some_and(|class| state.profile_of(class).is_some())
 }
 
-/// Looks at every image of the workload side by side. A pod that will be placed on a Wasm runtime is looked at as one
-/// that is there already: down to the files of its ordinary images, and with the programs that its runtime starts, so that
-/// a second call finds what the first one found.
+/// Looks up all images of the workload concurrently. A pod that will be placed on a Wasm runtime is inspected as if it
+/// were placed already: including the files of its ordinary images, and with the programs that its runtime starts. So
+/// a second call gives the same result.
 pub async fn inspect(
     state: &State,
     inspector: &Inspector,
@@ -211,7 +212,7 @@ pub async fn inspect(
         let found = look_at_all(inspector, workload, true, budget).await;
         return under(profile.ambient, found, workload);
     }
-    // An annotation asks crun or youki for a Wasm handler, whatever the image is called.
+    // An annotation asks crun or youki for a Wasm handler, whatever the image says.
     let deep = crun_annotation(&workload.annotations).is_some();
     let mut found = look_at_all(inspector, workload, deep, budget).await;
     if !found.has_wasm() {
@@ -226,7 +227,7 @@ pub async fn inspect(
     }
 }
 
-/// The same, with the programs that a runtime starts.
+/// The inspection with the programs that a runtime of this family starts.
 fn under(family: Family, mut inspection: Inspection, workload: &Workload) -> Inspection {
     for (container, image) in inspection.containers.iter_mut().zip(workload.images()) {
         if let LookupResult::Known { facts, program } = &mut container.lookup {
@@ -243,7 +244,7 @@ async fn look_at_all(inspector: &Inspector, workload: &Workload, deep: bool, bud
     Inspection { containers: futures::future::join_all(looks).await }
 }
 
-/// Whose pull secrets may be used for the images.
+/// The pod and account whose pull secrets may be used for the images.
 fn puller(workload: &Workload) -> Puller {
     let secrets = workload.spec.image_pull_secrets.iter().flatten();
     Puller {
@@ -266,7 +267,7 @@ async fn look(
     } else {
         Depth::Config
     };
-    // Nothing says that this pod has to do with Wasm, so it does not pay for a registry that hangs.
+    // Nothing suggests that this pod has to do with Wasm, so it must not wait for a registry that hangs.
     let doubtful = !deep && depth == Depth::Config;
     let budget = if doubtful { LookupBudget::doubtful(budget) } else { budget.into() };
     let lookup = match inspector.inspect_for(image.image, depth, budget, puller).await {
@@ -285,7 +286,7 @@ async fn look(
     }
 }
 
-/// Whether the pod's own command names a Wasm file, which the image's config would not tell.
+/// Whether the pod's own command names a Wasm file, which the image's config would not show.
 fn starts_wasm_file(image: &ImageUse<'_>) -> bool {
     image.command.first().or_else(|| image.args.first()).is_some_and(|first| needs_layers(first))
 }
@@ -307,7 +308,7 @@ fn planned(
     plan(state, &raw, workload, inspection)
 }
 
-/// Runs the policies on a workload as it stands.
+/// Runs the policies on a workload as it is.
 pub async fn judge<K>(
     asked: &Asked<'_>,
     object: &RawValue,
@@ -349,14 +350,15 @@ fn unchanged_ephemeral(review: &Review, workload: &Workload) -> BTreeSet<String>
     old.map_or_else(BTreeSet::new, |old| workload::unchanged_ephemeral(workload, &old))
 }
 
-/// The API server refuses a new pod of such a class by itself; one that runs already may outlive its class.
+/// The pod's RuntimeClass, if the cluster does not have it. The API server refuses new pods of such a class; a running pod
+/// may outlive its class.
 fn missing_class(state: &State, workload: &Workload) -> Option<String> {
     let class = workload.spec.runtime_class_name.as_ref()?;
     let known = state.cluster.runtime_classes.as_ref()?;
     (!known.contains_key(class)).then(|| class.clone())
 }
 
-/// What the violations come to for this workload: enforcement actions and exceptions applied.
+/// The verdict on this workload: the violations with enforcement actions and exceptions applied.
 fn verdict(
     asked: &Asked<'_>,
     workload: &Workload,
@@ -374,8 +376,8 @@ fn verdict(
     )
 }
 
-/// Judges a template as the pods that a controller would make of it: created, changed by the mutating webhook, and then
-/// judged.
+/// Judges a template as the pods that a controller would create from it: with defaults, changed by the mutating webhook,
+/// and then judged.
 async fn judge_as_pods<K>(
     asked: &Asked<'_>,
     object: &RawValue,
@@ -396,7 +398,7 @@ async fn judge_as_pods<K>(
     Ok(Conclusion::JudgedAsPods { before, plan, judged })
 }
 
-/// What is said of an object with several pod templates.
+/// The warning about an object with several pod templates, of which only the first is judged.
 fn unjudged_templates(object: &Value, kind: Kind) -> Option<String> {
     let further = workload::further_templates(object, kind);
     (further > 0).then(|| {
@@ -408,7 +410,7 @@ fn unjudged_templates(object: &Value, kind: Kind) -> Option<String> {
     })
 }
 
-/// The same facts under the names that the planned object gives the images (`…@sha256:…`).
+/// The inspection with the image names of the planned object (`…@sha256:…`).
 fn renamed(mut inspection: Inspection, workload: &Workload) -> Inspection {
     for (container, image) in inspection.containers.iter_mut().zip(workload.images()) {
         container.image = image.image.to_string();

@@ -1,4 +1,4 @@
-//! One review from bytes to bytes: read, examined, put into words, recorded.
+//! One review from request body to response body: parse, examine, decide, record.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,8 +12,8 @@ use crate::audit::Stage;
 use crate::review::Webhook;
 use crate::review::{self, Review};
 
-/// Answers one review and records what was decided. What does not end in time is given up here and not only by the
-/// server, so that it leaves a record too.
+/// Answers one review and records the decision. The time limit is enforced here and not only by the server, so that a
+/// review that is late leaves a record too.
 pub async fn answer(gate: &Gate, webhook: Webhook, body: &[u8], clock: Clock) -> Vec<u8> {
     let state = gate.state();
     let (review, (decision, bytes)) = match parse(webhook, body, &clock) {
@@ -27,7 +27,7 @@ pub async fn answer(gate: &Gate, webhook: Webhook, body: &[u8], clock: Clock) ->
     bytes
 }
 
-/// The review, or the decision about a body that is none.
+/// The review, or the decision about a body that is not an AdmissionReview.
 fn parse(webhook: Webhook, body: &[u8], clock: &Clock) -> Result<Review, Box<Decision>> {
     match catch_unwind(|| review::parse(body)) {
         Ok(Ok(review)) => Ok(review),
@@ -39,7 +39,7 @@ fn parse(webhook: Webhook, body: &[u8], clock: &Clock) -> Result<Review, Box<Dec
     }
 }
 
-/// The decision about a review, within its time, whatever happens.
+/// The decision about a review, within its budget, even if the gate panics.
 async fn decide(
     gate: &Gate,
     state: &State,
@@ -117,7 +117,7 @@ mod tests {
     #[tokio::test]
     async fn a_pod_without_a_wasm_class_is_admitted_soon_when_its_registry_hangs_and_one_with_a_class_is_not()
     {
-        // The kernel takes the connections, and nobody answers them.
+        // The kernel accepts the connections, but no server answers them.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let host = silent.local_addr().unwrap().to_string();
         let registries = registry::guard::GuardOptions {

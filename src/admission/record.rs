@@ -1,4 +1,4 @@
-//! From a decision to its record and its metrics.
+//! Turns a decision into its record and its metrics.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use crate::review::Webhook;
 use crate::review::{Operation, Review};
 use crate::workload::Kind;
 
-/// Kind label of objects that carry no pod spec: a closed list keeps the number of series bounded.
+/// Kind label of objects without a pod spec: a closed list limits the number of series.
 const OTHER_KIND: &str = "Other";
 
-/// Counts a decision and hands its record to the decision log. Never waits.
+/// Counts a decision and passes its record to the decision log. Never blocks.
 pub fn emit(
     gate: &Gate,
     state: &State,
@@ -78,7 +78,7 @@ fn count(
     log(webhook, review, decision, total);
 }
 
-/// One line of the gate's own log per review; what is of no interest only where somebody asked for it.
+/// Writes one line per review to the gate's own log; uninteresting ones at debug level.
 fn log(webhook: Webhook, review: Option<&Review>, decision: &Decision, total: Duration) {
     let uid = review.map(|r| r.uid.as_str()).unwrap_or_default();
     let namespace = review.map(|r| r.namespace.as_str()).unwrap_or_default();
@@ -141,7 +141,7 @@ fn image(container: &Container) -> ImageSummary {
     }
 }
 
-/// The inspector's totals as the metrics count them.
+/// The inspector's totals, for the metrics.
 pub fn lookups(inspector: &Inspector) -> ImageLookups {
     let stats = inspector.stats();
     ImageLookups {

@@ -1,5 +1,5 @@
-//! What both webhooks would say of a new object, in the order in which the API server asks them: the offline commands'
-//! way in. The object is received, examined and answered as in `serve`; nothing is recorded.
+//! Entry point of the offline commands: the answers of both webhooks to a new object, in the API server's order. The
+//! object is completed, examined and answered as in `serve`, but nothing is recorded.
 
 use std::time::Duration;
 
@@ -17,42 +17,41 @@ use crate::plan::Plan;
 use crate::review::Webhook;
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review};
 
-/// An object that somebody is about to create.
+/// A new object, before it is created.
 #[derive(Debug, Clone, Copy)]
 pub struct NewObject<'a> {
-    /// The object as it was written.
+    /// The object as in the manifest.
     pub object: &'a Value,
-    /// Its kind.
+    /// Its group, version and kind.
     pub kind: &'a GroupVersionKind,
-    /// Its namespace.
+    /// The namespace in which it would be created.
     pub namespace: &'a str,
-    /// Its name; empty while `generateName` waits for the API server.
+    /// Its name; empty with `generateName`, since the API server has not chosen one.
     pub name: &'a str,
 }
 
-/// What one webhook found and said.
+/// Ending and answer of one webhook.
 #[derive(Debug)]
 pub struct Answered<K> {
-    /// What happened.
+    /// How the review ended.
     pub ending: Ending<K>,
-    /// What the API server would be told.
+    /// The answer to the API server.
     pub answer: Answer,
 }
 
-/// What both webhooks found and said. `K` is what the caller kept of the document that the policies read.
+/// Endings and answers of both webhooks. `K` is what the caller kept of the policies' input.
 #[derive(Debug)]
 pub struct Rehearsal<K> {
     /// The object as the mutating webhook receives it.
     pub received: Value,
     /// The mutating webhook.
     pub mutate: Answered<()>,
-    /// The validating webhook, asked about the object that the mutating one leaves.
+    /// The validating webhook, for the object after the mutating one.
     pub validate: Answered<K>,
 }
 
 impl<K> Rehearsal<K> {
-    /// Everything that the person who applies the object is told without being refused. The API server passes the same
-    /// text on once.
+    /// The warnings that a user who applies the object sees. The API server prints equal warnings once.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = Vec::new();
         for line in [&self.mutate.answer, &self.validate.answer].iter().flat_map(|a| &a.response.warnings) {
@@ -63,7 +62,7 @@ impl<K> Rehearsal<K> {
         warnings
     }
 
-    /// The same, or the error for which the object could not be read, planned or judged.
+    /// The same rehearsal, or the error if the object could not be read, planned or judged.
     pub fn into_result(self) -> Result<Self, Error> {
         let Self { received, mutate, validate } = self;
         let mutate = Answered { ending: mutate.ending.into_result()?, ..mutate };
@@ -71,8 +70,8 @@ impl<K> Rehearsal<K> {
         Ok(Self { received, mutate, validate })
     }
 
-    /// What would be changed in the pod, or in the pods of a template, and the object that the change starts from.
-    /// `None` where nothing was planned.
+    /// The plan for the pod, or for the pods of a template, and the object before the change.
+    /// `None` if nothing was planned.
     pub fn plan(&self) -> Option<(&Value, &Plan)> {
         match (self.mutate.ending.conclusion(), self.validate.ending.conclusion()) {
             (Some(Conclusion::Planned(plan)), _) => Some((&self.received, plan)),
@@ -82,7 +81,7 @@ impl<K> Rehearsal<K> {
     }
 }
 
-/// Asks both webhooks about a new object; each may take `budget`, as in a cluster.
+/// Runs both webhooks on a new object; each may take `budget`, as in a cluster.
 pub async fn rehearse<K>(
     state: &State,
     inspector: &Inspector,
@@ -112,7 +111,7 @@ async fn answered<K>(asked: &Asked<'_>, keep: impl FnOnce(&PolicyInput<'_>) -> K
     Answered { ending, answer }
 }
 
-/// The review that the API server would send of a dry run.
+/// The review that the API server would send for a dry run.
 fn review(new: &NewObject<'_>, received: &Value) -> Result<Review, Error> {
     Ok(Review {
         uid: String::new(),

@@ -1,4 +1,4 @@
-//! What a pod says about how its containers start, gathered for the runtime that will start them.
+//! Collects from a pod spec how its containers start, for the runtime that will start them.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use crate::image::{ImageFacts, Program, program};
 use crate::runtime::Family;
 use crate::workload::{ImageUse, Role, Workload};
 
-/// The program that a runtime starts; what the image is meant to start, where none is known yet. An image volume is
-/// mounted and never started, whatever is in it.
+/// The program that the runtime starts; if the runtime is not known, the program that the image's config names. An image
+/// volume is mounted and never started.
 pub(super) fn started(
     workload: &Workload,
     image: &ImageUse<'_>,
@@ -75,14 +75,14 @@ impl<'a> Spec<'a> {
         found.unwrap_or(Self { mounts: &[], devices: &[], termination_log: None, env: &[], env_from: &[] })
     }
 
-    /// Everything that is mounted over the image's own files: by the pod, and by the kubelet on its own.
+    /// All mounts over the image's own files: those of the pod and those that the kubelet adds.
     fn mounts(&self) -> Vec<&'a str> {
         let mounts = self.mounts.iter().map(|mount| mount.mount_path.as_str());
         let devices = self.devices.iter().map(|device| device.device_path.as_str());
         mounts.chain(devices).chain(self.termination_log).chain(KUBELET_MOUNTS).collect()
     }
 
-    /// The mounts of volumes that hold what their author puts there, links among it.
+    /// The mounts of volumes whose authors can put any file there, including links.
     fn loose(&self, workload: &Workload) -> Vec<&'a str> {
         let volumes: BTreeMap<&str, &Volume> =
             workload.spec.volumes.iter().flatten().map(|volume| (volume.name.as_str(), volume)).collect();
@@ -91,7 +91,7 @@ impl<'a> Spec<'a> {
         loose.map(|mount| mount.mount_path.as_str()).collect()
     }
 
-    /// A variable of the container, as far as the pod says.
+    /// A variable of the container, as far as the pod spec shows.
     fn variable(&self, name: &str) -> Variable<'a> {
         if let Some(variable) = self.env.iter().rfind(|variable| variable.name == name) {
             let plain = variable.value_from.is_none();
@@ -105,7 +105,7 @@ impl<'a> Spec<'a> {
     }
 }
 
-/// Whether the kubelet alone writes what is in a volume: no link of its author leads out of it.
+/// Whether only the kubelet writes to the volume, so that it holds no links out of it.
 fn is_plain(volume: &Volume) -> bool {
     volume.config_map.is_some()
         || volume.secret.is_some()

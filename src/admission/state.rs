@@ -1,4 +1,4 @@
-//! What the gate knows at one moment.
+//! The state of the gate at one moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use crate::policy::PolicySet;
 use crate::runtime::{Profile, Runtimes};
 use crate::workload::Kinds;
 
-/// Why a review could not be carried through.
+/// Why a review failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The object is not what its kind says.
+    /// The object does not match its kind.
     #[error(transparent)]
     ReadWorkload(#[from] crate::workload::Error),
     /// No patch could be made.
     #[error(transparent)]
     Plan(#[from] crate::plan::Error),
-    /// The object that was sent is not JSON.
+    /// The object of the review is not JSON.
     #[error("could not read the object as JSON: {0}")]
     ParseObject(#[source] serde_json::Error),
-    /// An object that the gate made is not JSON any more; a defect of the gate.
+    /// An object that the gate changed cannot be written as JSON; a defect of the gate.
     #[error("could not write the object as JSON: {0}")]
     WriteObject(#[source] serde_json::Error),
     /// The review was given up; the text says why.
@@ -35,8 +35,8 @@ pub enum Error {
     FinishReview(String),
 }
 
-/// Everything that a review depends on besides its own bytes and the images. Cheap to clone: what is large is shared, so
-/// that replacing one part costs nothing for the others.
+/// Everything that a review depends on besides its own bytes and the images. Cheap to clone, since large parts are
+/// shared.
 #[derive(Debug, Clone)]
 pub struct State {
     /// The runtimes.
@@ -49,22 +49,22 @@ pub struct State {
     pub exceptions: Arc<Exceptions>,
     /// The policies.
     pub policies: Arc<PolicySet>,
-    /// What the configuration says to the rules.
+    /// Options of the configuration for the rules.
     pub options: PolicyOptions,
-    /// Which action follows a violation.
+    /// Enforcement actions of rules and namespaces.
     pub enforcement: EnforcementSettings,
-    /// The kinds that make pods.
+    /// The kinds that contain or create pods.
     pub kinds: Kinds,
     /// The images that keep their tags.
     pub unpinned: Unpinned,
     /// Namespaces that the gate never touches, its own among them.
     pub exempt_namespaces: BTreeSet<String>,
-    /// Follows from `runtimes` and `cluster`, so it is made where these two are put together and nowhere else.
+    /// Derived from `runtimes` and `cluster`; computed only when one of them is set.
     class_for: Arc<ClassFor>,
 }
 
 impl State {
-    /// Runtimes, cluster and policies; no grants, no exceptions, and the defaults of everything else.
+    /// A state with these runtimes, cluster and policies; without grants and exceptions, and with defaults for the rest.
     pub fn new(runtimes: Runtimes, cluster: Arc<Cluster>, policies: Arc<PolicySet>) -> Self {
         Self {
             class_for: Arc::new(class_for(&runtimes, &cluster)),
@@ -81,7 +81,7 @@ impl State {
         }
     }
 
-    /// The same with another cluster.
+    /// The same state with another cluster.
     #[must_use]
     pub fn with_cluster(self, cluster: Arc<Cluster>) -> Self {
         Self { class_for: Arc::new(class_for(&self.runtimes, &cluster)), cluster, ..self }
@@ -102,7 +102,7 @@ impl State {
         self.cluster.profile_of(&self.runtimes, class)
     }
 
-    /// Which action follows a violation in a namespace.
+    /// The enforcement actions of a namespace.
     pub fn enforcement_of(&self, namespace: &str) -> Enforcement {
         let labels: Option<&BTreeMap<_, _>> = self.cluster.namespaces.get(namespace);
         self.enforcement.of_namespace(namespace, labels)

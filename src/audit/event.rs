@@ -1,4 +1,4 @@
-//! From a decision to what a Kubernetes Event says about it, and how many may be said. Nothing is sent here.
+//! Drafts Kubernetes Events about decisions, and limits their number. `register` sends them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,41 +11,42 @@ use tokio::sync::mpsc;
 use super::record::{Input, Record};
 use super::{Metrics, Outcome, mask};
 use crate::policy::EnforcementAction;
+use crate::text;
 
 /// Reason of an Event about a workload that was refused.
 pub const DENIED: &str = "WasmgateDenied";
 /// Reason of an Event about a workload that was admitted with warnings.
 pub const WARNED: &str = "WasmgateWarned";
 
-/// Longest note that the API server takes, in bytes (`kubernetes:pkg/apis/core/validation/events.go`, `NoteLengthLimit`).
+/// Longest note that the API server accepts, in bytes (`kubernetes:pkg/apis/core/validation/events.go`, `NoteLengthLimit`).
 pub const NOTE_BYTES: usize = 1024;
 
-/// Shortest value that is taken out of a note: anything shorter is part of ordinary words.
+/// Shortest value that is masked in a note, in bytes: shorter ones occur in ordinary words.
 const SHORTEST_SECRET: usize = 6;
 
-/// Records that wait to become Events.
+/// Most records in the queue for Events.
 const WAITING: usize = 64;
 
-/// Largest record that waits, in bytes, so that the queue holds 16 MiB at most.
+/// Largest record in the queue, in bytes, so that the queue holds at most 16 MiB.
 const RECORD_BYTES: usize = 256 << 10;
 
-/// Objects whose last write is remembered.
+/// Most objects whose last write is remembered.
 const OBJECTS: usize = 1024;
 
-/// What an Event is about.
+/// The object that an Event is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Regarding {
-    /// Group and version, as `apiVersion` writes them.
+    /// `apiVersion` of the object.
     pub api_version: String,
     /// Kind.
     pub kind: String,
     /// Name.
     pub name: String,
-    /// Uid, where it is known.
+    /// Uid, if it is known.
     pub uid: Option<String>,
 }
 
-/// What an Event will say.
+/// Content of an Event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventDraft {
     /// Namespace of the workload, and of the Event.
@@ -54,11 +55,11 @@ pub struct EventDraft {
     pub regarding: Regarding,
     /// [`DENIED`] or [`WARNED`].
     pub reason: &'static str,
-    /// At most [`NOTE_BYTES`], without control characters and values of variables.
+    /// At most [`NOTE_BYTES`], on one line, without dangerous characters and values of variables.
     pub note: String,
 }
 
-/// Whether a decision is worth an Event. Costs nothing.
+/// Reason of the Event about a decision; `None` if it gets none. Cheap.
 fn reason(record: &Record, warnings: bool) -> Option<&'static str> {
     let input = record.input.as_ref()?;
     match record.result.action {
@@ -69,14 +70,15 @@ fn reason(record: &Record, warnings: bool) -> Option<&'static str> {
     }
 }
 
-/// What an Event about this decision would say; `None` for one that gets none: a dry run, an object without name and
-/// controller, and what was neither refused nor, with `warnings`, warned about.
+/// The Event about this decision. `None` for a dry run, for an object without name and controller, and for a decision that
+/// neither refuses nor, with `warnings`, warns.
 pub fn draft(record: &Record, warnings: bool) -> Option<EventDraft> {
     let reason = reason(record, warnings)?;
     let input = record.input.as_ref()?;
     let regarding = regarding(input)?;
     let text = format!("{} {}", input.kind.kind, sentence(record, reason));
-    let note = cut(line(&without_secrets(text, input)));
+    let note = text::line(&without_secrets(text, input)).split_whitespace().collect::<Vec<_>>().join(" ");
+    let note = text::shorten_bytes(&note, NOTE_BYTES).into_owned();
     Some(EventDraft { namespace: input.namespace.clone(), regarding, reason, note })
 }
 
@@ -105,7 +107,8 @@ struct Owner {
     controller: bool,
 }
 
-/// The controller, because a refused pod does not exist and nobody could describe it.
+/// The pod's controller, because a refused pod does not exist, so `kubectl describe` would not find the Event; else the
+/// object itself.
 fn regarding(input: &Input) -> Option<Regarding> {
     let Partial { metadata } = serde_json::from_str(input.object.as_ref()?.get()).ok()?;
     if let Some(owner) = metadata.owner_references.into_iter().find(|owner| owner.controller) {
@@ -122,10 +125,10 @@ fn regarding(input: &Input) -> Option<Regarding> {
     })
 }
 
-/// A person can write any owner. Names are at most 253 characters
-/// (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go`), and so is everything else here.
+/// Checks the lengths, since a user can write any owner reference. Names have at most 253 characters
+/// (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go`); the same limit is used for all fields.
 fn sound(found: Regarding) -> Option<Regarding> {
-    let fits = |text: &str| (1..=253).contains(&text.len()) && !text.contains(char::is_control);
+    let fits = |text: &str| (1..=253).contains(&text.len()) && !text.contains(text::is_dangerous);
     let uid_fits = found.uid.as_deref().is_none_or(|uid| uid.is_empty() || fits(uid));
     (fits(&found.api_version) && fits(&found.kind) && fits(&found.name) && uid_fits).then_some(found)
 }
@@ -155,7 +158,7 @@ fn sentence(record: &Record, reason: &str) -> String {
 
 // === what may not be in a note ===
 
-/// Takes out of a text what the record masks: a rule may have quoted the value of a variable.
+/// Removes from a text the values that the record masks, since a rule may have quoted one.
 fn without_secrets(mut text: String, input: &Input) -> String {
     let mut secrets = Vec::new();
     for raw in [&input.object, &input.old_object].into_iter().flatten() {
@@ -163,13 +166,13 @@ fn without_secrets(mut text: String, input: &Input) -> String {
         mask::object(raw.get(), "", &mut report);
         let Ok(document) = serde_json::from_str::<Value>(raw.get()) else { continue };
         for pointer in report.masked.iter().chain(&report.erased) {
-            // Owners of fields are no secrets, and a copy of the manifest holds what is masked elsewhere.
+            // Field owners are no secrets, and values in a copy of the manifest are masked elsewhere.
             if !pointer.ends_with("/managedFields") && !pointer.contains("/annotations/") {
                 strings(document.pointer(pointer), &mut secrets);
             }
         }
     }
-    // The longest first: one may be part of another.
+    // Longest first, since one may be part of another.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     for secret in secrets {
         text = text.replace(&secret, mask::REDACTED);
@@ -186,25 +189,9 @@ fn strings(value: Option<&Value>, to: &mut Vec<String>) {
     }
 }
 
-fn line(text: &str) -> String {
-    text.split(|c: char| c.is_control() || c == ' ')
-        .filter(|word| !word.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-fn cut(mut note: String) -> String {
-    const ELLIPSIS: &str = "…";
-    if note.len() > NOTE_BYTES {
-        note.truncate(note.floor_char_boundary(NOTE_BYTES - ELLIPSIS.len()));
-        note.push_str(ELLIPSIS);
-    }
-    note
-}
-
 // === the queue ===
 
-/// Takes decisions on their way to becoming Events. Never waits: what does not fit is dropped and counted.
+/// Queue of decisions that become Events. Never blocks: a decision that does not fit is dropped and counted.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     queue: mpsc::Sender<Record>,
@@ -213,13 +200,13 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An outbox, and the end from which it is emptied.
+    /// An outbox, and the receiver that empties it.
     pub fn new(warnings: bool, metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<Record>) {
         let (queue, receiver) = mpsc::channel(WAITING);
         (Self { queue, warnings, metrics }, receiver)
     }
 
-    /// Takes a copy of a decision that is worth an Event.
+    /// Queues a copy of the record if it gets an Event.
     pub fn offer(&self, record: &Record) {
         if reason(record, self.warnings).is_none() {
             return;
@@ -233,17 +220,17 @@ impl Outbox {
 
 // === how many ===
 
-/// What may be done about an occurrence.
+/// What to do about an occurrence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admit {
-    /// Write it; so often it happened.
+    /// Write it.
     Write {
-        /// Occurrences so far, this one included.
+        /// Occurrences so far, including this one.
         count: u32,
     },
-    /// It is counted, and the next write will say so.
+    /// Do not write it; the next write includes it in the count.
     Count,
-    /// It is counted, but there are too many writes about all objects.
+    /// Do not write it: the limit for all objects is reached. It is counted too.
     Limited,
 }
 
@@ -257,8 +244,8 @@ struct Known {
 /// Object and reason.
 type Key = (String, Regarding, &'static str);
 
-/// Bounds the writes about one object, and about all: a bucket that holds a minute's writes and fills evenly. Times are
-/// since any moment.
+/// Limits the writes about each object and about all of them: a token bucket with a minute's writes. All times
+/// count from the same arbitrary moment.
 #[derive(Debug)]
 pub struct Limiter {
     per_object: Duration,
@@ -269,13 +256,13 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// A full bucket.
+    /// A limiter with a full bucket.
     pub fn new(per_object: Duration, per_minute: u32) -> Self {
         let per_minute = f64::from(per_minute);
         Self { per_object, per_minute, tokens: per_minute, filled: Duration::ZERO, known: HashMap::new() }
     }
 
-    /// Notes an occurrence at `now`.
+    /// Counts an occurrence at `now`, and says what to do about it.
     pub fn admit(&mut self, draft: &EventDraft, now: Duration) -> Admit {
         let passed = now.saturating_sub(self.filled).as_secs_f64();
         self.tokens = (self.tokens + passed * self.per_minute / 60.0).min(self.per_minute);
@@ -297,7 +284,7 @@ impl Limiter {
         Admit::Write { count: known.count }
     }
 
-    /// Makes space for one more object: the one that was silent for the longest time goes.
+    /// Forgets the object with the oldest write, if there are too many.
     fn forget(&mut self) {
         if self.known.len() < OBJECTS {
             return;
@@ -470,7 +457,7 @@ mod tests {
         fn a_note_is_short_and_one_line_whatever_a_rule_says(message in "\\PC{0,2000}[\\n\\t\u{1b}é]{0,40}\\PC{0,200}") {
             let note = quoting(&message, &json!({}));
             prop_assert!(note.len() <= NOTE_BYTES);
-            prop_assert!(!note.contains(char::is_control));
+            prop_assert!(!note.contains(text::is_dangerous));
         }
     }
 }

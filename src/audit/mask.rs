@@ -1,27 +1,27 @@
-//! What may never be in a log. Works on any object, at any depth, not on the pod spec of the kinds that are known
-//! today: a kind that is added tomorrow, or a custom resource that a wide webhook rule lets through, is masked too.
+//! Masks what must never be in a log. It works on any object at any depth, and not only on known pod specs, so that a
+//! future kind, or a custom resource that a broad webhook rule sends, is masked too.
 //!
-//! | where | what becomes of it | why |
+//! | where | what happens to it | why |
 //! |---|---|---|
-//! | `env[].value` and kin, anywhere | `**REDACTED**` | people put passwords there |
+//! | `env[].value` and similar, anywhere | `**REDACTED**` | people put passwords there |
 //! | `variables[].value`, anywhere | `**REDACTED**` | the variables of a SpinApp |
 //! | `options[].value` below `runtimeConfig` | `**REDACTED**` | tokens and addresses of a SpinApp's stores and databases |
 //! | `httpHeaders[].value`, anywhere | `**REDACTED**` | probes and hooks carry `Authorization` |
-//! | annotations that keep a copy of the applied manifest | erased | the copy holds the same values again |
-//! | `data`, `stringData`, `binaryData` of the object | erased | a Secret that a wide webhook rule lets through |
+//! | annotations with a copy of the applied manifest | erased | the copy contains the same values |
+//! | `data`, `stringData`, `binaryData` of the object | erased | a broad webhook rule may send a Secret |
 //! | `metadata.managedFields` | erased | noise, often half of the object |
 //!
-//! Names of variables, `valueFrom`, `command`, `args` and all other annotations are kept: they are what an auditor
-//! looks for. A secret in a command line is in the record, as it is in `kubectl get pod -o yaml`.
+//! Names of variables, `valueFrom`, `command`, `args` and all other annotations are kept, since auditors look for
+//! them. A secret in a command line is in the record, as it is in `kubectl get pod -o yaml`.
 //!
-//! What was done is reported as OPA's own masking reports it: JSON pointers that begin with `/input`.
+//! Changes are reported like those of OPA's own masking: as JSON pointers that begin with `/input`.
 
 use serde_json::{Map, Value};
 
-/// What stands where a value stood.
+/// Replacement of a masked value.
 pub const REDACTED: &str = "**REDACTED**";
 
-/// Annotations under which tools keep the manifest as it was applied, values of variables included: kubectl, kapp,
+/// Annotations in which tools store the applied manifest with the values of variables: kubectl, kapp,
 /// Rancher's wrangler and Banzai's objectmatcher.
 pub const APPLIED_MANIFESTS: [&str; 4] = [
     "kubectl.kubernetes.io/last-applied-configuration",
@@ -30,20 +30,20 @@ pub const APPLIED_MANIFESTS: [&str; 4] = [
     "banzaicloud.com/last-applied",
 ];
 
-/// Members of an object that hold secrets or configuration, where they stand at its top.
+/// Top-level members of an object that hold secrets or configuration.
 const DATA: [&str; 3] = ["data", "stringData", "binaryData"];
 
-/// What masking did: JSON pointers (RFC 6901).
+/// What was masked, as JSON pointers (RFC 6901).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MaskReport {
-    /// Values that are gone.
+    /// Values that were removed.
     pub erased: Vec<String>,
     /// Values that were replaced.
     pub masked: Vec<String>,
 }
 
-/// Reads an object's JSON and masks it; `at` is the pointer under which it will stand. What cannot be read as a
-/// document (nested deeper than the reader goes, a number that no float can hold) is erased whole.
+/// Parses an object's JSON and masks it; `at` is the object's own pointer in the record. JSON that cannot be parsed
+/// (nested too deep, a number that no float can hold) is erased whole.
 pub fn object(json: &str, at: &str, report: &mut MaskReport) -> Value {
     let Ok(mut document) = serde_json::from_str(json) else {
         report.erased.push(at.to_string());
@@ -58,7 +58,7 @@ pub fn object(json: &str, at: &str, report: &mut MaskReport) -> Value {
     document
 }
 
-/// Recursion ends: the reader refuses documents deeper than 128 levels.
+/// Masks below a value. The recursion is bounded, since the parser refuses documents deeper than 128 levels.
 fn walk(value: &mut Value, at: &mut String, report: &mut MaskReport) {
     match value {
         Value::Object(members) => {
@@ -91,7 +91,8 @@ fn visit(key: &str, member: &mut Value, at: &mut String, report: &mut MaskReport
     walk(member, at, report);
 }
 
-/// A list of names with values in a custom resource: only the values go, since lists of this name may hold other things.
+/// Masks the values in a list of names and values of a custom resource. Other members stay, since lists with this name may
+/// hold other things.
 fn values(list: &mut Value, at: &mut String, report: &mut MaskReport) {
     for (index, item) in list.as_array_mut().into_iter().flatten().enumerate() {
         within(at, &index.to_string(), |at| match item.get_mut("value") {
@@ -101,7 +102,7 @@ fn values(list: &mut Value, at: &mut String, report: &mut MaskReport) {
     }
 }
 
-/// The runtime configuration of a SpinApp: the options of its stores, databases and model service
+/// Masks the runtime configuration of a SpinApp: the options of its stores, databases and model service
 /// (`spin-operator:api/v1alpha1/spinapp_types.go`, `RuntimeConfigOption`).
 fn runtime_config(value: &mut Value, at: &mut String, report: &mut MaskReport) {
     match value {
@@ -122,8 +123,8 @@ fn runtime_config(value: &mut Value, at: &mut String, report: &mut MaskReport) {
     }
 }
 
-/// The three ways in which a list of variables is written: `[{name, value}]`, `["NAME=value"]`, `{NAME: value}`. The
-/// first is Kubernetes'; the others are found in custom resources, and in mistakes.
+/// Masks a list of variables in each of its three forms: `[{name, value}]`, `["NAME=value"]`, `{NAME: value}`. The
+/// first is that of Kubernetes; the others occur in custom resources and by mistake.
 fn variables(list: &mut Value, at: &mut String, report: &mut MaskReport) {
     match list {
         Value::Array(items) => {
@@ -167,7 +168,7 @@ fn erase(members: &mut Map<String, Value>, key: &str, at: &str, report: &mut Mas
     }
 }
 
-/// Runs `step` with one more token on the pointer.
+/// Runs `step` with the pointer extended by one token.
 fn within(at: &mut String, token: &str, step: impl FnOnce(&mut String)) {
     let length = at.len();
     append(at, token);
@@ -175,7 +176,7 @@ fn within(at: &mut String, token: &str, step: impl FnOnce(&mut String)) {
     at.truncate(length);
 }
 
-/// RFC 6901, section 3: `~` and `/` in a token are written `~0` and `~1`.
+/// Appends a token; `~` and `/` in it are written `~0` and `~1` (RFC 6901, section 3).
 fn append(pointer: &mut String, token: &str) {
     pointer.push('/');
     for character in token.chars() {
@@ -304,7 +305,7 @@ mod tests {
         assert!(!value.to_string().contains("hunter2"), "{value}");
     }
 
-    /// Where the pod spec stands in each kind that carries one.
+    /// Paths of the pod spec or template in the kinds that have one.
     const TEMPLATES: [&str; 4] = ["", "/spec/template", "/spec/jobTemplate/spec/template", "/template"];
     const LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 

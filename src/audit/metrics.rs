@@ -1,6 +1,6 @@
 //! The gate's metrics, in the OpenMetrics text format, one file per source. Every label has a closed set of values, so
-//! that no user can make a series: kinds and outcomes come from enums, names of bundles from the configuration, and names
-//! of rules from loaded bundles and never more than [`MAX_RULES`] of them. `docs/metrics.md` lists them all.
+//! that users cannot create series: kinds and outcomes come from enums, names of bundles from the configuration, and names
+//! of rules from loaded bundles, at most [`MAX_RULES`] of them. `docs/metrics.md` lists them all.
 
 mod drops;
 mod labels;
@@ -48,7 +48,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All metrics, at zero. The start of the process is taken to be now.
+    /// All metrics, at zero. The start time of the process is set to now.
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
@@ -72,12 +72,12 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a review that was answered, and where its time went.
+    /// Counts an answered review, and the time of its stages.
     pub fn observe(&self, review: Admission, timings: &Timings) {
         self.reviews.observe(review, timings);
     }
 
-    /// Counts a violation and what was done about it.
+    /// Counts a violation by rule and enforcement action.
     pub fn violation(&self, rule: &str, action: EnforcementAction) {
         self.reviews.violation(rule, action);
     }
@@ -87,48 +87,48 @@ impl Metrics {
         self.reviews.policy_failure(bundle);
     }
 
-    /// Counts something that the server did by itself; `event` comes from a closed list.
+    /// Counts an event of the server; `event` comes from a closed list.
     pub fn server_event(&self, event: &'static str) {
         self.serving.event(event);
     }
 
-    /// Takes over the image module's totals. They only rise: older totals that arrive late change nothing.
+    /// Sets the counters of look-ups to these totals. Counters only rise: older totals that arrive late change nothing.
     pub fn set_image_lookups(&self, totals: ImageLookups) {
         self.lookups.set(totals);
     }
 
-    /// The counter that the decision log's [`super::Sink`] counts its losses in.
+    /// The counter for records that the decision log's [`super::Sink`] loses.
     pub fn drops(&self) -> Drops {
         self.drops.clone()
     }
 
-    /// Whether the gate takes reviews.
+    /// Sets whether the gate takes reviews.
     pub fn set_ready(&self, ready: bool) {
         self.serving.set_ready(ready);
     }
 
-    /// The bundles that judge from now on: name → revision.
+    /// Sets the bundles in use: name → revision.
     pub fn set_bundles(&self, revisions: &BTreeMap<String, String>) {
         self.serving.set_bundles(revisions);
     }
 
-    /// How the watches of the cluster fare, and how many snapshots were made of what they brought. Nothing is shown
-    /// without a cluster.
+    /// Sets the state of the cluster's watches, and the number of snapshots built from them. Without a cluster these
+    /// metrics are absent.
     pub fn set_watches(&self, reports: &[WatchReport], rebuilds: u64) {
         self.watches.set(reports, rebuilds);
     }
 
-    /// When the certificate that is served expires.
+    /// Sets when the serving certificate expires.
     pub fn set_certificate_expiry(&self, expiry: Timestamp) {
         self.serving.set_certificate_expiry(expiry);
     }
 
-    /// Whether this replica is the one that writes certificates and caBundles.
+    /// Sets whether this replica writes certificates and caBundles.
     pub fn set_leader(&self, leader: bool) {
         self.writes.set_leader(leader);
     }
 
-    /// When the CA that signs serving certificates expires; absent when that is not known.
+    /// Sets when the CA that signs serving certificates expires; absent if that is not known.
     pub fn set_ca_expiry(&self, expiry: Option<Timestamp>) {
         self.writes.set_ca_expiry(expiry);
     }
@@ -143,12 +143,12 @@ impl Metrics {
         self.writes.ca_bundle_write(result);
     }
 
-    /// Counts what became of an Event; `result` comes from a closed list.
+    /// Counts the fate of an Event; `result` comes from a closed list.
     pub fn event(&self, result: &'static str) {
         self.writes.event(result);
     }
 
-    /// Everything as OpenMetrics text; see [`CONTENT_TYPE`].
+    /// All metrics as OpenMetrics text; see [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         self.process.measure();
         let mut page = String::new();
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_rule_name_cannot_break_the_page() {
         let page = page(|m| m.violation("a\"} 1\nforged{b=\"\\", EnforcementAction::Warn));
-        assert_line(&page, r#"wasmgate_violations_total{rule="a\"} 1\nforged{b=\"\\",action="warn"} 1"#);
+        assert_line(&page, r#"wasmgate_violations_total{rule="a\"} 1\\nforged{b=\"\\",action="warn"} 1"#);
     }
 
     #[test]
@@ -291,7 +291,7 @@ mod tests {
         assert!(value("process_start_time_seconds") > 1.7e9);
     }
 
-    /// Every metric, with at least one series, so that the encoder names it.
+    /// Every metric with at least one series, since the encoder omits a family without series.
     fn full() -> String {
         page(|m| {
             m.observe(
@@ -333,7 +333,7 @@ mod tests {
         }
     }
 
-    /// `| `name{labels}` | type |` from what the page says of each family.
+    /// `| `name{labels}` | type |` for each family of the encoded page.
     fn families(page: &str) -> BTreeSet<String> {
         let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
         types.map(|(name, kind)| format!("| `{name}{}` | {kind} |", sample(page, name, kind))).collect()

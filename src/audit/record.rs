@@ -1,8 +1,8 @@
 //! One decision as one line of JSON, in the schema of OPA's decision log (`opa:v1/plugins/logs/plugin.go`,
-//! `EventV1`), so that whatever collects OPA's decisions collects these too.
+//! `EventV1`), so that tools that collect OPA's decisions collect these too.
 //!
-//! The line is made by the sink's writer, not on the request's path, and masking is part of making it: there is no
-//! way to write a record that was not masked.
+//! The sink's writer encodes the line outside of the request path. Encoding masks the record, so an unmasked record
+//! cannot be written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,14 +18,15 @@ use super::{Outcome, Timings, mask};
 use crate::policy::Violation;
 use crate::review::Webhook;
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review};
+use crate::text;
 
-/// Who wrote the record. The same for every record of a process, so it is shared.
+/// Labels of the process that writes records; equal for all of its records, so they are shared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Labels(BTreeMap<String, String>);
 
 impl Labels {
-    /// `id` is the name of the pod or host; `more` comes from the configuration (the name of the cluster, say) and
+    /// `id` is the name of the pod or host. `more` comes from the configuration (such as the name of the cluster) and
     /// cannot replace `app`, `version` or `id`.
     pub fn new(id: &str, more: &BTreeMap<String, String>) -> Self {
         let mut labels = more.clone();
@@ -36,7 +37,7 @@ impl Labels {
     }
 }
 
-/// The review as it is recorded.
+/// The recorded review.
 #[derive(Debug, Clone)]
 pub struct Input {
     uid: String,
@@ -88,7 +89,7 @@ impl From<&Review> for Input {
     }
 }
 
-/// An AdmissionReview again, so that the `input` of a record can be fed to `opa eval`; its objects are masked.
+/// The masked request of an AdmissionReview, so that the `input` of a record can be fed to `opa eval`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct MaskedRequest<'a> {
@@ -119,7 +120,7 @@ struct MaskedInput<'a> {
 }
 
 impl Input {
-    /// About how many bytes the record will have.
+    /// Approximate size in memory, in bytes.
     fn weight(&self) -> usize {
         [&self.object, &self.old_object].into_iter().flatten().map(|raw| raw.get().len()).sum()
     }
@@ -147,12 +148,12 @@ impl Input {
     }
 }
 
-/// One image of the workload, as far as a record needs it.
+/// One image of the workload, for the record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageSummary {
     /// Name of the container or volume.
     pub container: String,
-    /// The image as it was written.
+    /// The image as written.
     pub image: String,
     /// Digest that was judged; absent when the image was not read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -164,10 +165,10 @@ pub struct ImageSummary {
     pub kind: Option<&'static str>,
 }
 
-/// One finding of a rule, and who exempted it.
+/// A violation, and the exception that covers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RecordedViolation {
-    /// The finding.
+    /// The violation.
     #[serde(flatten)]
     pub violation: Violation,
     /// The exception that exempted it.
@@ -175,13 +176,13 @@ pub struct RecordedViolation {
     pub exempted: Option<Exemption>,
 }
 
-/// The exception that exempted a finding.
+/// The exception that exempted a violation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exemption {
     /// `namespace/name` of the `WasiException`.
     pub exception: String,
-    /// Why it was made.
+    /// Its reason.
     pub reason: String,
     /// When it ends.
     pub expires_at: Timestamp,
@@ -191,21 +192,21 @@ pub struct Exemption {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedResult {
-    /// What the API server was told.
+    /// Whether the API server was told to allow the request.
     pub allowed: bool,
     /// How the review ended.
     pub action: Outcome,
-    /// What the rules found; the `action` of each is what was done about it.
+    /// The violations; `action` of each is the action that was taken.
     pub violations: Vec<RecordedViolation>,
-    /// What the patch does, for people to read.
+    /// The changes of the patch, in words.
     pub changes: Vec<String>,
     /// Warnings of the answer.
     pub warnings: Vec<String>,
     /// Operations in the JSONPatch.
     pub patch_operations: usize,
-    /// The images that were looked at.
+    /// The images that were looked up.
     pub images: Vec<ImageSummary>,
-    /// One sentence: why this outcome.
+    /// Why this outcome, in one phrase.
     pub reason: String,
 }
 
@@ -215,32 +216,32 @@ pub struct RecordedResult {
 pub struct RecordedError {
     /// What was attempted, kebab-case.
     pub code: String,
-    /// What went wrong, for people to read.
+    /// What went wrong, in words.
     pub message: String,
 }
 
 /// One decision.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Who writes.
+    /// Labels of the process that writes the record.
     pub labels: Arc<Labels>,
-    /// Id of this decision; a new random one for each.
+    /// Random id of this decision.
     pub decision_id: Uuid,
     /// When the decision was made.
     pub timestamp: Timestamp,
-    /// Which webhook was called.
+    /// The webhook that was called.
     pub webhook: Webhook,
     /// Name → revision of the bundles that judged.
     pub bundles: BTreeMap<String, String>,
-    /// The review; `None` when the request was none.
+    /// The review; `None` when the request was no AdmissionReview.
     pub input: Option<Input>,
-    /// The uid of a request that was no review, where it could be read all the same; empty otherwise.
+    /// The uid of a request that was no AdmissionReview, if it could be read; else empty.
     pub stray_uid: String,
     /// What was decided.
     pub result: RecordedResult,
     /// What failed in the gate.
     pub error: Option<RecordedError>,
-    /// Where the time went.
+    /// Time that the stages took.
     pub timings: Timings,
 }
 
@@ -250,13 +251,13 @@ struct BundleInfo<'a> {
     revision: &'a str,
 }
 
-/// OPA's own `req_id` is a number, which a uid is not; `custom` is the schema's place for what it does not name.
+/// The schema's place for further members. It holds the uid, since OPA's `req_id` is a number.
 #[derive(Serialize)]
 struct Custom<'a> {
     request_uid: &'a str,
 }
 
-/// The members and their order are OPA's.
+/// The event, with OPA's members in OPA's order.
 #[derive(Serialize)]
 struct EventV1<'a> {
     labels: &'a Labels,
@@ -286,11 +287,11 @@ fn hyphenated<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error
     serializer.collect_str(id)
 }
 
-/// What a record without its objects takes, for the sink's buffer: a round figure over what the tests measure.
+/// Size of a record without its objects in the sink's buffer, in bytes: a round number above what the tests measure.
 const RECORD_BYTES: usize = 2048;
 
 impl Record {
-    /// About how many bytes the record holds in memory.
+    /// Approximate size of the record in memory, in bytes.
     pub(super) fn weight(&self) -> usize {
         RECORD_BYTES + self.input.as_ref().map_or(0, Input::weight)
     }
@@ -323,19 +324,19 @@ impl Record {
             metrics: &self.timings,
             custom: self.uid().map(|request_uid| Custom { request_uid }),
         };
-        let mut line = serde_json::to_vec(&event)?;
-        line.push(b'\n');
-        Ok(line)
+        let line = serde_json::to_string(&event)?;
+        // People read it in a terminal too (`kubectl logs`).
+        Ok([text::json(&line).as_bytes(), b"\n"].concat())
     }
 
-    /// The line read back: for tests, and for callers that show a record.
+    /// The parsed line, for tests and for callers that show a record.
     pub fn to_value(&self) -> Result<Value, serde_json::Error> {
         self.to_line().and_then(|line| serde_json::from_slice(&line))
     }
 }
 
 impl RecordedResult {
-    /// A decision about which there is nothing more to say than `reason`.
+    /// A result with only a `reason`.
     pub fn plain(action: Outcome, allowed: bool, reason: impl Into<String>) -> Self {
         Self {
             allowed,

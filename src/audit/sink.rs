@@ -1,5 +1,5 @@
-//! Where records go: one line each, written by one thread behind a bounded buffer. A slow disk or a reader that
-//! stopped reading costs records, which are counted, and never delays an admission.
+//! Output of records: a thread writes one line for each, from a bounded buffer. If the disk is slow or the reader has
+//! stopped, records are lost and counted, but no admission is delayed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::metrics::{DropReason, Drops};
 use super::{Error, Record};
 
-/// Where the decision log is written.
+/// Output of the decision log.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DecisionLogOutput {
@@ -24,7 +24,7 @@ pub enum DecisionLogOutput {
     Stdout,
     /// Appended to this file, which is created with mode 0600 when it does not exist.
     File(PathBuf),
-    /// Nowhere.
+    /// No decision log.
     #[serde(alias = "none")]
     Off,
 }
@@ -33,7 +33,7 @@ pub enum DecisionLogOutput {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DecisionLogOptions {
-    /// Where records go.
+    /// The output.
     pub output: DecisionLogOutput,
     /// Bytes of records that may wait to be written; a record that does not fit is dropped and counted.
     pub buffer_bytes: usize,
@@ -42,16 +42,16 @@ pub struct DecisionLogOptions {
 }
 
 impl Default for DecisionLogOptions {
-    /// 16 MiB hold thousands of pods, and two reviews of the largest size.
+    /// A buffer of 16 MiB holds thousands of pods, or two reviews of the largest size.
     fn default() -> Self {
         Self { output: DecisionLogOutput::Stdout, buffer_bytes: 16 << 20, labels: BTreeMap::new() }
     }
 }
 
-/// The decision log. Dropping it stops the writer after what is waiting has been written; [`Sink::close`] waits for that.
+/// The decision log. After it is dropped, the writer writes the waiting records and stops; [`Sink::close`] waits for that.
 #[derive(Debug)]
 pub struct Sink {
-    /// `None` writes nowhere.
+    /// `None` if the log is off.
     shared: Option<Arc<Shared>>,
     capacity: usize,
     drops: Drops,
@@ -60,16 +60,16 @@ pub struct Sink {
 #[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// Told when `queue` got something to do, and when the writer is through.
+    /// Notified when `queue` has new work, and when the writer has finished.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Record>,
-    /// Weight of all that is waiting or being written.
+    /// Total weight of the records that are waiting or being written.
     bytes: usize,
-    /// The writer has taken a record and not written it yet.
+    /// Whether the writer is writing a record.
     writing: bool,
     reopen: bool,
     life: Life,
@@ -79,14 +79,14 @@ struct Queue {
 enum Life {
     #[default]
     Open,
-    /// No more records are taken.
+    /// No more records are accepted.
     Closed,
-    /// The writer is through.
+    /// The writer has finished.
     Ended,
 }
 
 impl Shared {
-    /// No code panics while it holds the lock, so a poisoned one holds a sound queue.
+    /// The queue. No code panics while it holds the lock, so a poisoned lock still protects a valid queue.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -121,7 +121,7 @@ impl Sink {
         Ok(Self { shared: Some(shared), capacity, drops })
     }
 
-    /// Hands a record to the writer. Never waits for it: a record that the buffer has no space for is dropped.
+    /// Passes a record to the writer. Never blocks: a record that does not fit into the buffer is dropped.
     pub fn emit(&self, record: Record) {
         let Some(shared) = &self.shared else { return };
         let weight = record.weight();
@@ -138,7 +138,7 @@ impl Sink {
         shared.changed.notify_all();
     }
 
-    /// Opens the file anew under the same name: what a log rotation asks for after it has moved the file away. When
+    /// Reopens the file under the same name, for log rotation, which has moved the old file away. If
     /// that fails, the old file stays in use.
     pub fn reopen(&self) {
         let Some(shared) = &self.shared else { return };
@@ -146,7 +146,7 @@ impl Sink {
         shared.changed.notify_all();
     }
 
-    /// Takes no more records, and waits until all that were taken are written, at most as long as `deadline`.
+    /// Accepts no more records, and waits until all accepted ones are written, for at most `deadline`.
     pub fn close(&self, deadline: Duration) -> Result<(), Error> {
         let Some(shared) = &self.shared else { return Ok(()) };
         let until = Instant::now() + deadline;
@@ -172,14 +172,14 @@ impl Drop for Sink {
     }
 }
 
-/// What the writer thread owns.
+/// State of the writer thread.
 struct Writer {
     file: File,
-    /// Where to open the file anew; `None` for standard output.
+    /// Path of the file; `None` for standard output.
     path: Option<PathBuf>,
-    /// The last write failed half-way, so the file may end inside a line.
+    /// Whether the last write failed, so that the file may end inside a line.
     torn: bool,
-    /// The failure that is going on was told, and need not be told again for each record.
+    /// Whether the current failure is already in the log; it is not logged again for each record.
     told: bool,
 }
 
@@ -201,7 +201,7 @@ impl Writer {
         shared.changed.notify_all();
     }
 
-    /// Waits for work; `None` when the sink is closed and everything is written.
+    /// Waits for the next record; `None` when the sink is closed and all records are written.
     fn next(&mut self, shared: &Shared) -> Option<Record> {
         let mut queue = shared.lock();
         loop {
@@ -226,7 +226,7 @@ impl Writer {
         let Some(path) = &self.path else { return };
         match open_file(path) {
             Ok(file) => (self.file, self.torn, self.told) = (file, false, false),
-            Err(error) => tracing::warn!(%error, "the decision log goes on in the file that was open"),
+            Err(error) => tracing::warn!(%error, "cannot reopen the decision log, keeping the old file"),
         }
     }
 
@@ -234,15 +234,15 @@ impl Writer {
         let mut line = match record.to_line() {
             Ok(line) => line,
             Err(error) => {
-                tracing::error!(%error, decision_id = %record.decision_id, "a decision could not be encoded");
+                tracing::error!(%error, decision_id = %record.decision_id, "cannot encode a decision record");
                 return drops.count(DropReason::EncodingFailed);
             }
         };
-        // A line of its own for what follows a torn one: one record is lost, not two.
+        // Start a new line after a torn one, so that one record is lost and not two.
         if self.torn {
             line.insert(0, b'\n');
         }
-        // One write for the whole line: appended lines of several processes do not mix.
+        // One write for the whole line, so that lines of several processes do not mix.
         match self.file.write_all(&line) {
             Ok(()) => (self.torn, self.told) = (false, false),
             Err(error) => self.lost(&error, drops),
@@ -253,12 +253,12 @@ impl Writer {
         drops.count(DropReason::WriteFailed);
         self.torn = true;
         if !std::mem::replace(&mut self.told, true) {
-            tracing::error!(%error, "decisions are lost: the decision log cannot be written");
+            tracing::error!(%error, "cannot write the decision log: records are lost");
         }
     }
 }
 
-/// A handle of its own, so that no buffer of the standard library stands between a record and the reader.
+/// A separate handle of standard output, which bypasses the standard library's buffer.
 fn open_stdout() -> Result<File, Error> {
     let handle = std::io::stdout().as_fd().try_clone_to_owned();
     handle.map(File::from).map_err(|source| Error::OpenStdout { source })
@@ -377,7 +377,7 @@ mod tests {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let file = File::from(OwnedFd::from(writer));
         let sink = Sink::start(Writer::new(file, None), 256 << 10, Drops::default()).unwrap();
-        // More than a pipe (64 KiB) and the buffer hold together: who waited for module in either would wait for ever.
+        // More than a pipe (64 KiB) and the buffer hold together: a writer that waited for space would wait for ever.
         (0..1000).for_each(|n| sink.emit(named(&format!("pod-{n}"))));
         let lost = sink.drops.get(DropReason::BufferFull);
         assert!(lost > 0 && lost < 1000, "{lost}");
@@ -386,7 +386,7 @@ mod tests {
         );
         sink.emit(named("too late"));
         assert_eq!(sink.drops.get(DropReason::Closed), 1);
-        // What was taken is there, whole, for a reader that wakes up.
+        // A reader that resumes gets all accepted records.
         let waiting = std::thread::spawn(move || sink.close(SOON));
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();

@@ -1,21 +1,5 @@
 //! Absolute paths as trees of whole segments.
 
-/// `path` as an absolute path without `.`, `..`, doubled or trailing slashes. A relative path starts at the root, as
-/// the kubelet takes a relative `mountPath`, and `..` stops at the root, as in a root file system.
-pub fn clean(path: &str) -> String {
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => {
-                segments.pop();
-            }
-            _ => segments.push(segment),
-        }
-    }
-    format!("/{}", segments.join("/"))
-}
-
 /// Whether the tree at `narrow` is within the tree at `wide`: `/data` covers `/data/in` but not `/database`.
 pub fn covers(wide: &str, narrow: &str) -> bool {
     let mut below = segments(narrow);
@@ -28,7 +12,7 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{clean, covers};
+    use super::covers;
     use proptest::prelude::*;
 
     #[test]
@@ -44,21 +28,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn cleaning_cannot_leave_the_root() {
-        for (path, expected) in
-            [("", "/"), ("data", "/data"), ("./a//b/", "/a/b"), ("/a/../../etc", "/etc"), ("..", "/")]
-        {
-            assert_eq!(clean(path), expected, "{path}");
-        }
-    }
-
     proptest! {
-        #[test]
-        fn cleaning_twice_is_cleaning_once(path in any::<String>()) {
-            prop_assert_eq!(clean(&clean(&path)), clean(&path));
-        }
-
         #[test]
         fn coverage_is_reflexive(path in any::<String>()) {
             prop_assert!(covers(&path, &path));

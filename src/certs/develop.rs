@@ -1,4 +1,4 @@
-//! The development CA: made once, kept in a directory, made anew before it expires.
+//! The development CA: made once, stored in a directory, made again before it expires.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -12,19 +12,19 @@ use super::Error;
 use super::issue::{self, covers};
 use super::pem::{Pair, load, read_chain};
 
-/// Common name of the development CA; it tells the files that wasmgate made from those that it must not touch.
+/// Common name of the development CA; identifies the files that wasmgate made and may replace.
 pub const CA_NAME: &str = "wasmgate development CA";
 
-/// The names that a development certificate always carries; the last is the Service in the manifests.
+/// Names on every development certificate; the last is the Service in the manifests.
 const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", "wasmgate.wasmgate-system.svc"];
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// How long the CA and the certificate last. Both are made together, so they expire together.
+/// Lifetime of the CA and the certificate. Both are made together, so they expire together.
 const LIFETIME: Duration = Duration::from_hours(365 * 24);
 
-/// The certificate in `dir` (`tls.crt`, `tls.key`, issued by `ca.crt`), made when there is none that covers `names`
-/// and lasts another day. Files of other origin are left alone and are an error.
+/// The certificate in `dir` (`tls.crt`, `tls.key`, issued by `ca.crt`). It is made if there is none that covers `names`
+/// and is valid for another day. Files that wasmgate did not make are left alone and are an error.
 pub fn load_or_make(dir: &Path, names: &[String]) -> Result<Pair, Error> {
     let store = Store::new(dir);
     let names = all_names(names)?;
@@ -67,8 +67,8 @@ impl Store {
         }
     }
 
-    /// A certificate that is there must carry the CA's name, and a key must lie beside one that does: a key
-    /// alone could be anybody's.
+    /// Refuses to replace foreign files: a certificate must have the CA's name, and a key must be beside such a
+    /// certificate, since a key alone shows no owner.
     fn refuse_foreign(&self) -> Result<(), Error> {
         let certs: Vec<_> = [&self.ca, &self.cert].into_iter().filter(|file| file.exists()).collect();
         for file in &certs {
@@ -80,7 +80,7 @@ impl Store {
         orphan.map_or(Ok(()), |file| Err(Error::ReplaceForeign { file: file.clone() }))
     }
 
-    /// The pair, when it can serve every name until `when`.
+    /// The pair, if it is valid for every name until `when`.
     fn usable(&self, names: &[String], when: SystemTime) -> Option<Pair> {
         let pair = load(&self.cert, &self.key).ok()?;
         load(&self.ca, &self.ca_key).ok()?;
@@ -88,7 +88,7 @@ impl Store {
         covers(&pair.chain, &[ca], names, when).then_some(pair)
     }
 
-    /// Writes all four. The CA's certificate comes first, so that a set which was cut off is still
+    /// Writes all four files. The CA's certificate comes first, so that an incomplete set is still
     /// recognised as wasmgate's own.
     fn write(&self, made: &Made) -> Result<(), Error> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(failed(&self.dir))?;
@@ -99,7 +99,7 @@ impl Store {
     }
 }
 
-/// Puts a file in place whole, with its mode from the first byte on.
+/// Writes a file atomically, with its mode from the beginning.
 fn put(file: &Path, text: &str, mode: u32) -> Result<(), Error> {
     let draft = file.with_extension(format!("{}.new", uuid::Uuid::new_v4()));
     let write = || {
@@ -109,7 +109,7 @@ fn put(file: &Path, text: &str, mode: u32) -> Result<(), Error> {
         fs::rename(&draft, file)
     };
     write().map_err(|error| {
-        // The draft may hold a key; if it cannot be removed either, the first error says more.
+        // The draft may contain a key. If it cannot be removed either, the first error is the useful one.
         let _ = fs::remove_file(&draft);
         failed(file)(error)
     })
@@ -119,12 +119,12 @@ fn failed(file: &Path) -> impl FnOnce(std::io::Error) -> Error + use<'_> {
     move |source| Error::WriteFile { file: file.to_owned(), source }
 }
 
-/// Whether the CA's name is subject or issuer: it stands in the DER as the plain bytes.
+/// Whether the CA's name is subject or issuer: the DER contains it as plain bytes.
 fn carries_name(cert: &CertificateDer<'static>) -> bool {
     cert.as_ref().windows(CA_NAME.len()).any(|bytes| bytes == CA_NAME.as_bytes())
 }
 
-/// The four texts, PEM.
+/// The four PEM texts.
 struct Made {
     ca: String,
     ca_key: String,

@@ -1,4 +1,4 @@
-//! Making CAs and serving certificates, and asking a client's verifier about them. All keys are ECDSA P-256.
+//! Makes CAs and serving certificates, and verifies them as a client would. All keys are ECDSA P-256.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,10 +16,10 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::Error;
 
-/// How far back validity begins, for clients whose clock is slow.
+/// How far in the past validity begins, for clients whose clocks are slow.
 pub(super) const CLOCK_SKEW: Duration = Duration::from_hours(1);
 
-/// A new CA: certificate and key, both PEM.
+/// A new CA: certificate and key, both in PEM.
 pub(super) fn ca(name: &str, now: SystemTime, lifetime: Duration) -> Result<(String, String), Error> {
     let key = KeyPair::generate().map_err(Error::Make)?;
     let mut params = CertificateParams::default();
@@ -32,7 +32,7 @@ pub(super) fn ca(name: &str, now: SystemTime, lifetime: Duration) -> Result<(Str
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
-/// A new serving certificate that a CA signed: certificate (without the CA's) and key, both PEM.
+/// A new serving certificate signed by a CA: certificate (without the CA's) and key, both in PEM.
 pub(super) fn serving(
     names: &[String],
     ca: &str,
@@ -54,7 +54,7 @@ pub(super) fn serving(
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
-/// Asks a TLS client's own verifier, so that chain, names, usage and time are judged as a client will judge them.
+/// Whether a TLS client's verifier accepts chain, name, usage and time.
 pub(super) fn covers(
     chain: &[CertificateDer<'static>],
     ca_certs: &[CertificateDer<'static>],
@@ -75,7 +75,7 @@ pub(super) fn covers(
     })
 }
 
-/// As [`covers`], without a name.
+/// Like [`covers`], without checking a name.
 pub(super) fn trusted(
     chain: &[CertificateDer<'static>],
     ca_certs: &[CertificateDer<'static>],

@@ -1,4 +1,4 @@
-//! A certificate chain and its key, from PEM files.
+//! Reads a certificate chain and its key from PEM files.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::Error;
 use super::key::Kind;
 
-/// A certificate chain, serving certificate first, and the key of that certificate. The two are known to match.
+/// A certificate chain, serving certificate first, and the matching key of that certificate.
 #[derive(Debug)]
 pub struct Pair {
     /// The serving certificate and the intermediates after it.
@@ -22,20 +22,20 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// When the serving certificate expires, in seconds since 1970; `None` when it does not say so legibly.
+    /// When the serving certificate expires, in seconds since 1970; `None` if that cannot be parsed.
     pub fn expires(&self) -> Option<i64> {
         let (_, certificate) = x509_parser::parse_x509_certificate(self.chain.first()?).ok()?;
         Some(certificate.validity().not_after.timestamp())
     }
 }
 
-/// Reads a chain and its key, and checks that they belong together.
+/// Reads a chain and its key, and checks that they match.
 pub fn load(cert_file: &Path, key_file: &Path) -> Result<Pair, Error> {
     Texts::read(cert_file, key_file)?.pair()
 }
 
-/// The two files as they were at one look. They are compared and parsed from the same bytes, so that what was
-/// compared is what is used, also while somebody replaces the files.
+/// The content of the two files, read once. Comparing and parsing use the same bytes, so that the compared content is the
+/// one in use even while the files are being replaced.
 pub struct Texts<'a> {
     cert_file: &'a Path,
     key_file: &'a Path,
@@ -49,18 +49,18 @@ impl<'a> Texts<'a> {
         Ok(Self { cert_file, key_file, cert: read(cert_file)?, key: read(key_file)? })
     }
 
-    /// Texts that were not read from files; the names stand in messages.
+    /// Content that was not read from files; the names are for messages.
     pub(super) fn of(cert_file: &'a Path, key_file: &'a Path, cert: &[u8], key: &[u8]) -> Self {
         Self { cert_file, key_file, cert: cert.to_vec(), key: key.to_vec() }
     }
 
-    /// SHA-256 of both, so that nobody has to keep a second copy of the key to see a change.
+    /// SHA-256 of both, so that a change can be detected without a second copy of the key.
     pub fn fingerprint(&self) -> [u8; 32] {
         let length = self.cert.len().to_le_bytes();
         Sha256::new().chain_update(length).chain_update(&self.cert).chain_update(&self.key).finalize().into()
     }
 
-    /// Parses both and checks that they belong together.
+    /// Parses both and checks that they match.
     pub fn pair(&self) -> Result<Pair, Error> {
         let chain = parse_chain(&self.cert, self.cert_file)?;
         let key = parse_key(&self.key, self.key_file)?;

@@ -1,10 +1,10 @@
 //! Rotation of a set of certificates that several servers share, one step at a time.
 //!
-//! A new CA is published beside the old one, the serving certificate changes over to it one overlap later, and
-//! the old CA is dropped one more overlap later. When each step was done stands in the certificates, so that
-//! nothing else has to be kept, and whoever becomes the writer next goes on where the last one ended.
+//! A new CA is published beside the old one. One overlap later the serving certificate is issued from it, and
+//! one more overlap later the old CA is dropped. The certificates themselves show when each step was done, so
+//! no other state is needed, and the next writer continues where the last one stopped.
 //!
-//! | state | bundle (`ca.crt`) | signs (`ca.key`) | `next-ca.key` | serving certificate by |
+//! | state | bundle (`ca.crt`) | signs (`ca.key`) | `next-ca.key` | issuer of the serving certificate |
 //! |---|---|---|---|---|
 //! | steady | A | A | – | A |
 //! | begun | B, A | A | B | A |
@@ -26,24 +26,24 @@ use super::Error;
 use super::issue::{self, CLOCK_SKEW, covers, trusted};
 use super::pem::Texts;
 
-/// Key of the CAs that clients are to trust, newest first, PEM.
+/// Key of the CAs that clients should trust, newest first, in PEM.
 pub const CA_CERTIFICATES: &str = "ca.crt";
-/// Key of the private key of the CA that signs.
+/// Key of the private key of the signing CA.
 pub const CA_KEY: &str = "ca.key";
 /// Key of the private key of the CA that will sign after the overlap.
 pub const NEXT_CA_KEY: &str = "next-ca.key";
-/// Key of the serving certificate, with its CA's after it.
+/// Key of the serving certificate, followed by its CA's.
 pub const CERTIFICATE: &str = "tls.crt";
 /// Key of the serving certificate's private key.
 pub const KEY: &str = "tls.key";
 
-/// Most CAs that a bundle keeps; a bundle with more was not made here.
+/// Most CAs in a bundle; wasmgate never makes one with more.
 const MAX_CAS: usize = 4;
 
-/// What a Secret holds: key → bytes.
+/// Data of a Secret: key → bytes.
 pub type Data = BTreeMap<String, Vec<u8>>;
 
-/// How long things last. A third of a lifetime before its end they are replaced.
+/// Names and lifetimes. Certificates are replaced after two thirds of their lifetimes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotation {
     /// Names and addresses of the serving certificate.
@@ -52,29 +52,29 @@ pub struct Rotation {
     pub leaf: Duration,
     /// Lifetime of a CA.
     pub ca: Duration,
-    /// How long a new CA is published before it is used, and an old one after it was.
+    /// How long a new CA is published before it is used, and an old CA after its last use.
     pub overlap: Duration,
 }
 
-/// What to do next.
+/// The next step of rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing.
+    /// Do nothing.
     Keep,
-    /// A new serving certificate by the same CA.
+    /// Issue a new serving certificate from the same CA.
     IssueLeaf(&'static str),
-    /// A new CA, published beside the old one and not used yet.
+    /// Publish a new CA beside the old one, without using it yet.
     BeginCa(&'static str),
-    /// A serving certificate by the new CA, which signs from now on.
+    /// Issue a serving certificate from the new CA, which becomes the signing one.
     SwitchLeaf,
-    /// CAs that sign no more leave the bundle.
+    /// Remove CAs that do not sign any more from the bundle.
     DropOld,
-    /// Nothing can be used: a new CA and a serving certificate by it at once.
+    /// Nothing is usable: make a new CA and a serving certificate at once.
     StartOver(&'static str),
 }
 
 impl Step {
-    /// The step as logs and metrics write it.
+    /// Name of the step in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Keep => "keep",
@@ -86,18 +86,18 @@ impl Step {
         }
     }
 
-    /// Why, for people to read.
+    /// Reason for the step, in words.
     pub const fn because(self) -> &'static str {
         match self {
             Self::Keep => "nothing is due",
             Self::IssueLeaf(because) | Self::BeginCa(because) | Self::StartOver(because) => because,
             Self::SwitchLeaf => "the new CA was published for the whole overlap",
-            Self::DropOld => "nobody serves a certificate of the old CA any more",
+            Self::DropOld => "no replica serves a certificate of the old CA any more",
         }
     }
 }
 
-/// From when to when something is valid.
+/// Validity of a certificate.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     made: SystemTime,
@@ -107,12 +107,12 @@ struct Span {
 impl Span {
     fn of(certificate: &X509Certificate<'_>) -> Self {
         let validity = certificate.validity();
-        // Certificates know whole seconds; rounding up never shortens an overlap.
+        // Certificates have whole seconds; rounding up never shortens an overlap.
         let made = instant(validity.not_before.timestamp()) + CLOCK_SKEW + Duration::from_secs(1);
         Self { made, ends: instant(validity.not_after.timestamp()) }
     }
 
-    /// Whether two thirds of the lifetime are over.
+    /// Whether two thirds of the lifetime have passed.
     fn is_due(&self, now: SystemTime) -> bool {
         let lifetime = self.ends.duration_since(self.made).unwrap_or_default();
         now + lifetime / 3 >= self.ends
@@ -135,23 +135,23 @@ struct Ca {
     public_key: Vec<u8>,
 }
 
-/// A CA whose key is there.
+/// A CA with its key.
 #[derive(Debug, Clone)]
 struct Signer {
     ca: Ca,
     key: String,
 }
 
-/// A serving certificate and its key, which belong together.
+/// A serving certificate and its matching key.
 #[derive(Debug)]
 struct Leaf {
     chain: Vec<CertificateDer<'static>>,
     span: Span,
-    /// As they were read: a key that somebody else made may be in another form than ours.
+    /// The texts as read, since a key from elsewhere may have another form than ours.
     texts: (Vec<u8>, Vec<u8>),
 }
 
-/// What a Secret holds, as far as it can be used.
+/// The usable content of a Secret.
 #[derive(Debug, Default)]
 pub struct Holding {
     bundle: Vec<Ca>,
@@ -162,7 +162,7 @@ pub struct Holding {
 }
 
 impl Holding {
-    /// Reads what a Secret holds. What cannot be used is left out and told by [`Holding::problems`].
+    /// Parses the data of a Secret. Unusable parts are left out and reported by [`Holding::problems`].
     pub fn read(data: &Data) -> Self {
         let mut holding = Self::default();
         holding.bundle = holding.read_bundle(data);
@@ -175,29 +175,29 @@ impl Holding {
         holding
     }
 
-    /// What is wrong with it, a line each; empty for a sound one and for an empty Secret.
+    /// Problems with the Secret, one per line; none if it is intact or empty.
     pub fn problems(&self) -> &[String] {
         &self.problems
     }
 
-    /// The CAs that clients are to trust, PEM.
+    /// The CAs that clients should trust, in PEM.
     pub fn bundle(&self) -> String {
         self.bundle.iter().map(|ca| pem(&ca.der)).collect()
     }
 
-    /// When the CA that signs expires, in seconds since 1970.
+    /// When the signing CA expires, in seconds since 1970.
     pub fn ca_expires(&self) -> Option<i64> {
         let ends = self.signer.as_ref()?.ca.span.ends;
         i64::try_from(ends.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
     }
 
-    /// Whether it can be served: key and certificate belong together, and whoever trusts the bundle accepts them now.
+    /// Whether it can be served: key and certificate match, and clients that trust the bundle accept them for all names.
     pub fn is_served_by(&self, names: &[String], now: SystemTime) -> bool {
         self.leaf_verifies(&self.ca_certs(), names, now)
     }
 
-    /// Whether whoever trusts the bundle accepts the serving certificate now, whatever names it is for: a replica
-    /// whose settings are newer than the writer's must serve what there is.
+    /// Whether clients that trust the bundle accept the serving certificate, for any name: a replica
+    /// whose settings are newer than the writer's must serve the existing certificate.
     pub fn can_be_served(&self, now: SystemTime) -> bool {
         self.leaf.as_ref().is_some_and(|leaf| trusted(&leaf.chain, &self.ca_certs(), now))
     }
@@ -208,7 +208,7 @@ impl Holding {
         for block in CertificateDer::pem_slice_iter(text).take(MAX_CAS) {
             match block.ok().and_then(ca) {
                 Some(ca) => bundle.push(ca),
-                None => self.problems.push(format!("`{CA_CERTIFICATES}` holds what is no CA")),
+                None => self.problems.push(format!("`{CA_CERTIFICATES}` has a non-CA certificate")),
             }
         }
         bundle
@@ -267,8 +267,8 @@ fn ca(der: CertificateDer<'static>) -> Option<Ca> {
 // === the decision ===
 
 impl Holding {
-    /// What to do now. `published` is since when every client is known to be handed this bundle; `None` when it is not
-    /// known, and then a CA is only changed when waiting would end in an expired certificate.
+    /// The step that is due. `published` is the time since which every client is known to get this bundle. If that is not
+    /// known (`None`), a CA is changed only when waiting would lead to an expired certificate.
     pub fn decide(&self, now: SystemTime, published: Option<SystemTime>, rotation: &Rotation) -> Step {
         let signer = self.signer.as_ref().filter(|signer| signer.ca.span.is_valid(now));
         let next = self.next.as_ref().filter(|next| next.ca.span.is_valid(now));
@@ -327,7 +327,7 @@ impl Holding {
         Step::Keep
     }
 
-    /// A serving certificate that cannot be used, or that is due and would last longer when made anew.
+    /// The step for a serving certificate that is unusable, or that is due and would last longer if issued again.
     fn leaf_step(&self, signer: &Signer, sound: bool, now: SystemTime, rotation: &Rotation) -> Option<Step> {
         if !sound {
             return Some(Step::IssueLeaf("the serving certificate cannot be used"));
@@ -355,7 +355,7 @@ fn leaf_end(signer: &Signer, now: SystemTime, rotation: &Rotation) -> SystemTime
 // === carrying it out ===
 
 impl Holding {
-    /// What the Secret is to hold after a step; `None` when the step changes nothing.
+    /// Data of the Secret after a step; `None` if the step changes nothing.
     pub fn after(&self, step: Step, now: SystemTime, rotation: &Rotation) -> Result<Option<Data>, Error> {
         match (step, &self.signer, &self.next) {
             (Step::IssueLeaf(_), Some(signer), next) => {
@@ -378,7 +378,7 @@ impl Holding {
         }
     }
 
-    /// The new CA stands in front of the old ones that are still valid.
+    /// The new CA, followed by the old ones that are still valid.
     fn bundle_with(&self, signer: &Signer, now: SystemTime) -> Vec<Ca> {
         let old = self.bundle.iter().filter(|ca| ca.span.is_valid(now)).cloned();
         [signer.ca.clone()].into_iter().chain(old.take(MAX_CAS - 1)).collect()
@@ -428,7 +428,7 @@ impl Holding {
 }
 
 fn new_signer(now: SystemTime, rotation: &Rotation) -> Result<Signer, Error> {
-    // Each CA has a name of its own, so that a verifier does not have to try two keys for one name.
+    // Each CA has a unique name, so that a verifier never has to try two keys for one name.
     let name = format!("wasmgate CA {}", uuid::Uuid::new_v4().simple());
     let (cert, key) = issue::ca(&name, now, rotation.ca)?;
     let der = CertificateDer::from_pem_slice(cert.as_bytes()).ok().and_then(ca);
@@ -444,7 +444,7 @@ fn new_leaf(signer: &Signer, now: SystemTime, rotation: &Rotation) -> Result<Dat
     Ok(Data::from([(CERTIFICATE.into(), chain), (KEY.into(), key.into_bytes())]))
 }
 
-/// RFC 7468, section 2: lines of 64 characters.
+/// PEM with lines of 64 characters (RFC 7468, section 2).
 fn pem(der: &CertificateDer<'static>) -> String {
     let mut block = "-----BEGIN CERTIFICATE-----\n".to_owned();
     for (index, character) in STANDARD.encode(der).chars().enumerate() {
@@ -536,7 +536,7 @@ mod tests {
         now += DAY + DAY / 4;
         assert_eq!(step(&data, now, published).0, Step::Keep, "made, but not published for long enough");
         now += DAY / 2;
-        assert_eq!(step(&data, now, None).0, Step::Keep, "nobody knows that it is published");
+        assert_eq!(step(&data, now, None).0, Step::Keep, "it is not known to be published");
         let (switched, data) = step(&data, now, published);
         assert_eq!((switched, ca_certs(&data)), (Step::SwitchLeaf, 2));
         assert!(!data.contains_key(NEXT_CA_KEY));
@@ -613,12 +613,12 @@ mod tests {
         assert_eq!(holding.bundle.len(), 1, "its issuer is one, it is not");
     }
 
-    /// What the cluster was handed and when, and what the replicas may be serving.
+    /// The bundles that clients got and when, and the certificates that replicas may serve.
     struct World {
         now: SystemTime,
         rotation: Rotation,
         secret: Data,
-        /// Bundle → from when to when it was the one that clients were handed.
+        /// Bundle, and from when to when clients got it.
         bundles: Vec<(String, SystemTime, SystemTime)>,
         served: Vec<(Vec<CertificateDer<'static>>, SystemTime)>,
         published: Option<SystemTime>,
@@ -702,8 +702,8 @@ mod tests {
                 ..rotation()
             };
             let mut world = World::new(rotation);
-            // A writer that is not there, and a bundle that cannot be written, are not there for a bounded time:
-            // longer, and any certificate expires.
+            // The writer is missing, or a bundle cannot be written, only for a limited time: after a longer time
+            // any certificate expires.
             let (mut unwritten, mut unpublished) = (0, 0);
             for (part, writes, publishes) in ticks {
                 world.now += Duration::from_secs((overlap * part / 400).max(1));

@@ -1,4 +1,4 @@
-//! What may be typed.
+//! The arguments of the command line.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,18 +11,18 @@ use clap::{Parser, Subcommand, ValueEnum};
     name = "wasmgate",
     version,
     about = "Admission gate for WebAssembly on Kubernetes",
-    long_about = "wasmgate sees from the registry that an image is Wasm, places and sizes its pod, and admits it only \
-                  with the WASI capabilities that were granted.\n\n\
-                  Try it without a cluster: `wasmgate explain -f deployment.yaml` says what would happen to a \
-                  manifest, `wasmgate inspect IMAGE` says what an image is and what it can call."
+    long_about = "wasmgate detects from the registry that an image is Wasm, places and sizes its pod, and admits the \
+                  pod only with the WASI capabilities that it was granted.\n\n\
+                  Try it without a cluster: `wasmgate explain -f deployment.yaml` shows what would happen to a \
+                  manifest, `wasmgate inspect IMAGE` shows what an image is and what it can call."
 )]
 pub struct Args {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The command to run.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the mutating and validating webhooks
@@ -52,8 +52,8 @@ pub enum Command {
 }
 
 const SERVE_HELP: &str = "\
-Without any option the gate serves on the embedded default: the baseline policies, the default runtime profiles, no \
-grants, and a development certificate made under ./certs.
+Without options the gate uses the embedded defaults: the baseline policies, the default runtime profiles, no \
+grants, and a development certificate created under ./certs.
 
 Endpoints: POST /mutate and POST /validate over HTTPS; GET /livez, /readyz and /metrics on the probe port.
 Exit codes: 0 after a drained shutdown, 2 on an error, 130 when a second signal cut the drain short.";
@@ -62,14 +62,14 @@ const EXPLAIN_HELP: &str = "\
 Examples:
   wasmgate explain -f deployment.yaml --grants grants/
   kustomize build . | wasmgate explain -f - -o json
-Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be denied; 2 the command could not be \
-carried out; 3 nothing would be denied, and an image could not be read or its program was not recognised.";
+Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be denied; 2 the command failed; \
+3 nothing would be denied, but an image could not be read or its program was not recognised.";
 
 const SUGGEST_HELP: &str = "\
 Examples:
   wasmgate suggest -f deployment.yaml --grants grants/ > grants/orders.yaml
   wasmgate suggest -n shop ghcr.io/myorg/orders:1.4
-Exit codes: 0 when the printed grants, or none, would let everything in; 1 when a rule denies what no grant can mend; 2 on \
+Exit codes: 0 everything would be admitted with the printed grants, if any; 1 a rule denies what no grant can allow; 2 on \
 an error.";
 
 const CHECK_HELP: &str = "\
@@ -77,7 +77,8 @@ Examples:
   wasmgate check --config config.yaml
   wasmgate check --grants grants/ --bundle our-rules.tar.gz
   wasmgate check grants/orders.yaml config.yaml
-FILES are judged by their kind: GateConfiguration, WasiGrant, ClusterWasiGrant, WasiException, and kinds with a pod spec.
+FILES are checked according to their kind: GateConfiguration, WasiGrant, ClusterWasiGrant, WasiException, and kinds with \
+a pod spec.
 Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read.";
 
 const INSPECT_HELP: &str = "\
@@ -93,10 +94,10 @@ Examples:
   wasmgate diff main.wasm target/wasm32-wasip1/release/orders.wasm -o markdown >> pull-request.md
 OLD and NEW are images, `oci:FOLDER[:TAG]`, Wasm files, or manifest files and folders. Programs of manifests are paired by \
 object and container.
-Exit codes: 0 nothing was added; 1 a capability, an interpreter or a denial was; 2 the command could not be carried out; 3 \
-nothing was added as far as is known, and an image could not be read.";
+Exit codes: 0 nothing was added; 1 a capability, an interpreter or a denial was added; 2 the command failed; 3 nothing is \
+known to be added, but an image could not be read.";
 
-/// How a command prints what it found.
+/// Output format of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum OutputFormat {
     /// For people.
@@ -117,7 +118,7 @@ pub struct GateOptions {
     /// Directory of grants and exceptions: WasiGrant, ClusterWasiGrant, WasiException
     #[arg(long, value_name = "DIR", help_heading = "Gate")]
     pub grants: Option<PathBuf>,
-    /// Directory of RuntimeClass, LimitRange and Namespace manifests that stand for the cluster
+    /// Directory of RuntimeClass, LimitRange and Namespace manifests that stand in for the cluster
     #[arg(long, value_name = "DIR", help_heading = "Gate")]
     pub cluster: Option<PathBuf>,
     /// Policy bundle to load beside the baseline: a `.tar.gz` of `opa build -t wasm` or its unpacked folder (repeatable)
@@ -126,13 +127,13 @@ pub struct GateOptions {
     /// Serve images of a registry host (or host/prefix) from OCI image-layout folders below DIR (repeatable)
     #[arg(long = "image-layouts", value_name = "HOST=DIR", help_heading = "Images")]
     pub image_layouts: Vec<String>,
-    /// Registry that may be asked, `*.suffix` for subdomains (repeatable; default: any public one)
+    /// Registry that the gate may ask, `*.suffix` for subdomains (repeatable; default: any public one)
     #[arg(long = "allow-registry", value_name = "HOST", help_heading = "Images")]
     pub allow_registries: Vec<String>,
     /// Registry to ask over plain HTTP, host:port; it is also allowed (repeatable)
     #[arg(long = "insecure-registry", value_name = "HOST", help_heading = "Images")]
     pub insecure_registries: Vec<String>,
-    /// PEM file with a CA to verify registries with, beside the public ones (repeatable)
+    /// PEM file with a CA to verify registries with, in addition to the public ones (repeatable)
     #[arg(long = "registry-ca", value_name = "FILE", help_heading = "Images")]
     pub registry_cas: Vec<PathBuf>,
     /// Docker `config.json` with registry credentials
@@ -164,7 +165,7 @@ pub struct ServeOptions {
     /// Private key in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Server")]
     pub tls_key: Option<PathBuf>,
-    /// Directory for the development CA and certificate, made when no certificate is given [default: certs]
+    /// Directory for the development CA and certificate, created when no certificate is given [default: certs]
     #[arg(long, value_name = "DIR", help_heading = "Server")]
     pub cert_dir: Option<PathBuf>,
     /// Additional name or address on the development certificate (repeatable)
@@ -173,17 +174,17 @@ pub struct ServeOptions {
     /// Where decision records go: `-` for standard output, `off`, or a file [default: -]
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     pub decision_log: Option<String>,
-    /// Form of the gate's own log on standard error
+    /// Format of the gate's own log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text, help_heading = "Server")]
     pub log_format: LogFormat,
 }
 
-/// Form of the gate's own log.
+/// Format of the gate's own log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -199,7 +200,7 @@ pub struct ExplainOptions {
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: OutputFormat,
-    /// Also print the input document of the policies, for authors of rules
+    /// Also print the input document of the policies, for rule authors
     #[arg(long)]
     pub show_input: bool,
     /// Longest time to look at the images of one object, in seconds
@@ -213,7 +214,7 @@ pub struct ExplainOptions {
 /// Options of `suggest`.
 #[derive(Debug, Clone, Parser)]
 pub struct SuggestOptions {
-    /// Image, judged as a pod of it alone: no volumes, no variables, no service-account token
+    /// Image, judged as a pod with this container only: no volumes, no variables, no service-account token
     #[arg(value_name = "IMAGE", required_unless_present = "files", conflicts_with = "files")]
     pub image: Option<String>,
     /// Manifest file, folder, or `-` for standard input (repeatable)
@@ -239,7 +240,7 @@ pub struct CheckOptions {
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: OutputFormat,
-    /// What the gate knows
+    /// Sources
     #[command(flatten)]
     pub gate: GateOptions,
 }
@@ -247,10 +248,10 @@ pub struct CheckOptions {
 /// Options of `diff`.
 #[derive(Debug, Clone, Parser)]
 pub struct DiffOptions {
-    /// What there was: image name, `oci:PATH[:TAG]`, Wasm file, manifest file or folder
+    /// The old image, `oci:PATH[:TAG]`, Wasm file, manifest file or folder
     #[arg(value_name = "OLD")]
     pub old: String,
-    /// What there is now
+    /// The new one
     #[arg(value_name = "NEW")]
     pub new: String,
     /// Namespace for objects that name none, and for images
@@ -267,7 +268,7 @@ pub struct DiffOptions {
     pub gate: GateOptions,
 }
 
-/// How `diff` prints what it found.
+/// Output format of `diff`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum DiffFormat {
     /// For people.
@@ -288,7 +289,7 @@ pub struct InspectOptions {
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: OutputFormat,
-    /// Longest time to look, in seconds
+    /// Longest time to look at the image, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub timeout: u64,
     /// Sources

@@ -1,4 +1,4 @@
-//! From options to a gate's parts; every command builds them the same way.
+//! Builds the parts of a gate from options, in the same way for every command.
 
 use std::collections::BTreeSet;
 
@@ -18,12 +18,12 @@ pub fn settings(options: &GateOptions) -> Result<Settings, Error> {
     settings_with(options, Overrides::default())
 }
 
-/// A configuration that was read already, with the flags of a command that does not serve.
+/// A configuration that was already read, with the flags of a command that does not serve.
 pub fn resolved(file: config::File, options: &GateOptions) -> Result<Settings, Error> {
     Ok(config::resolve(file, overrides(options, Overrides::default()))?)
 }
 
-/// The checked configuration, with the flags that only `serve` has already in `overrides`.
+/// The checked configuration; `more` holds the flags that only `serve` has.
 pub fn settings_with(options: &GateOptions, more: Overrides) -> Result<Settings, Error> {
     let file = config::load(options.config.as_deref())?;
     Ok(config::resolve(file, overrides(options, more))?)
@@ -56,12 +56,12 @@ fn overrides(options: &GateOptions, more: Overrides) -> Overrides {
     }
 }
 
-/// Looks images up as configured.
+/// An inspector as configured, with the image store.
 pub fn serving_inspector(settings: &Settings) -> Result<Inspector, Error> {
     Ok(Inspector::new(settings.file.images.clone())?)
 }
 
-/// The same for a command that ends: the store belongs to the one process that serves.
+/// An inspector for every other command, without the image store: only the serving process may use it.
 pub fn inspector(settings: &Settings) -> Result<Inspector, Error> {
     let images = lookup::LookupOptions {
         store: None,
@@ -100,8 +100,8 @@ pub async fn state(settings: &Settings) -> Result<State, Error> {
     Ok(state)
 }
 
-/// The rules in the configuration that no bundle has. Where a bundle does not tell its rules' names, that cannot be
-/// said.
+/// The rules in the configuration that no bundle has; none when a bundle does not list its rules, since then that is not
+/// known.
 pub fn unknown_rules(
     enforcement: &EnforcementSettings,
     known: Option<&BTreeSet<&str>>,
@@ -131,7 +131,7 @@ async fn policies(settings: &Settings) -> Result<PolicySet, Error> {
     policy_set(settings, baseline.into_iter().chain(own).collect::<Result<Vec<_>, _>>()?).await
 }
 
-/// The bundles, compiled, with the limits of the configuration.
+/// Compiles the bundles, with the limits of the configuration.
 pub async fn policy_set(settings: &Settings, bundles: Vec<Bundle>) -> Result<PolicySet, Error> {
     let policies = &settings.file.policies;
     let limits = Limits {

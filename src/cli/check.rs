@@ -1,5 +1,5 @@
-//! `wasmgate check`: whether a configuration, grants and policies can be used, before they are rolled out. Says everything
-//! that is wrong and not only the first thing, each with its place and what to write instead.
+//! `wasmgate check`: checks a configuration, grants and policies before they are rolled out. Reports all problems and not
+//! only the first, each with its place and what to write instead.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,24 +9,24 @@ use serde_json::Value;
 
 use super::args::{CheckOptions, GateOptions, OutputFormat};
 use super::manifest::{self, Manifest};
-use super::render::safe;
 use super::{Error, Exit, build, inspect, print};
 use crate::cluster;
 use crate::config::{self, Settings};
 use crate::grant::{self, load::Checked};
 use crate::policy::{Bundle, PolicySet};
+use crate::text;
 use crate::workload::{self, Kind, Kinds};
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// The file and the document in it, the directory, or the bundle.
     pub origin: String,
-    /// Path of the field; absent when the whole is meant.
+    /// Path of the field; absent when the problem is about the whole document.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// What stands there, where it is a single value.
+    /// The value of the field, when it is a single value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// What is wrong, and what to write instead.
@@ -37,11 +37,11 @@ pub struct Problem {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Everything that is wrong.
+    /// All problems.
     pub problems: Vec<Problem>,
-    /// What was read → how many of it.
+    /// What was read → how many.
     pub checked: BTreeMap<&'static str, usize>,
-    /// Documents of the files that `check` has no opinion about.
+    /// Documents whose kind `check` does not know.
     pub not_checked: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ impl Report {
             Error::LoadGrants(grant::Error::CheckGrants { problems }) => {
                 self.problems.extend(problems.0.iter().map(of_grants));
             }
-            other => self.problem(origin, super::with_causes(other)),
+            other => self.problem(origin, text::lines(&text::chain(other)).into_owned()),
         }
     }
 }
@@ -89,7 +89,7 @@ fn of_grants(problem: &grant::Problem) -> Problem {
     }
 }
 
-/// Checks everything that was named. Exit code 1 says that something is wrong with it.
+/// Checks everything that the options name. Exit code 1 means that there is a problem.
 pub async fn run(options: Box<CheckOptions>) -> Result<Exit, Error> {
     let report = check(&options).await?;
     let output = match options.output {
@@ -103,7 +103,7 @@ pub async fn run(options: Box<CheckOptions>) -> Result<Exit, Error> {
     Ok(if report.problems.is_empty() { Exit::Success } else { Exit::Invalid })
 }
 
-/// What is wrong with what the options name. An error is a file that cannot be read at all.
+/// The problems of everything that the options name. An error means that a file could not be read at all.
 pub async fn check(options: &CheckOptions) -> Result<Report, Error> {
     let mut report = Report::default();
     let manifests = manifest::read_strictly(&options.files)?;
@@ -124,7 +124,7 @@ pub async fn check(options: &CheckOptions) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// What messages call the configuration.
+/// Name of the configuration in messages.
 fn configuration(options: &GateOptions) -> String {
     let file = options.config.as_ref().map(|path| path.display().to_string());
     file.unwrap_or_else(|| "the embedded default and the flags".to_string())
@@ -133,7 +133,7 @@ fn configuration(options: &GateOptions) -> String {
 fn settings(options: &GateOptions, report: &mut Report) -> Option<Settings> {
     let settings = report.take(&configuration(options), build::settings(options));
     report.count("configurations", usize::from(settings.is_some() && options.config.is_some()));
-    // Flags name grants and bundles of their own, which are checked whatever the file says.
+    // Grants and bundles that flags name are checked even when the configuration file is wrong.
     settings.or_else(|| build::settings(&GateOptions { config: None, ..options.clone() }).ok())
 }
 
@@ -145,7 +145,7 @@ fn grants(settings: &Settings, report: &mut Report) {
     }
 }
 
-/// Every bundle by itself, then all together, then the rule names of the configuration.
+/// Checks every bundle by itself, then all together, then the rule names of the configuration.
 async fn policies(settings: &Settings, configuration: &str, report: &mut Report) {
     let policies = &settings.file.policies;
     let baseline = policies.baseline.then(|| ("the embedded baseline".to_string(), Bundle::embedded()));
@@ -158,7 +158,7 @@ async fn policies(settings: &Settings, configuration: &str, report: &mut Report)
     let loaded = build::policy_set(settings, bundles).await;
     let Some(set) = report.take("the policy bundles", loaded) else { return };
     report.count("policy bundles", set.revisions().len());
-    // A rule of a bundle that could not be read is not a rule that nothing has.
+    // A bundle that could not be read may have the rule.
     if report.problems.len() == before {
         rule_names(settings, &set, configuration, report);
     }
@@ -170,7 +170,7 @@ fn rule_names(settings: &Settings, set: &PolicySet, configuration: &str, report:
     }
 }
 
-/// One document of the files that were named.
+/// Checks one document of the named files.
 fn document(manifest: Manifest, kinds: &Kinds, options: &GateOptions, report: &mut Report) {
     let kind = manifest.kind();
     let origin = manifest.origin.clone();
@@ -193,7 +193,7 @@ fn document(manifest: Manifest, kinds: &Kinds, options: &GateOptions, report: &m
     }
 }
 
-/// Whether the pod spec can be read; what would become of it is for `explain`.
+/// Whether the pod spec can be read; `explain` shows the verdict.
 fn readable(object: &Value, kind: Kind) -> Result<(), Error> {
     let failed =
         |source: workload::Error| Error::Explain { object: kind.as_str().to_string(), source: source.into() };
@@ -207,12 +207,12 @@ fn text(report: &Report) -> String {
     for Problem { origin, field, value, message } in &report.problems {
         let field = field.as_ref().map(|field| format!(", {field}")).unwrap_or_default();
         let value = value.as_ref().map(|value| format!(": cannot be `{value}`")).unwrap_or_default();
-        let lines: Vec<_> = format!("{origin}{field}{value}: {message}").lines().map(safe).collect();
+        let lines = format!("{origin}{field}{value}: {message}");
         // Writing to a string cannot fail, here and below.
-        let _ = writeln!(out, "{}", lines.join("\n  "));
+        let _ = writeln!(out, "{}", text::lines(&lines).replace('\n', "\n  "));
     }
     for document in &report.not_checked {
-        let _ = writeln!(out, "not checked: {}", safe(document));
+        let _ = writeln!(out, "not checked: {}", text::visible(document));
     }
     let read = report.checked.iter().filter(|(_, many)| **many > 0);
     let read: Vec<_> = read.map(|(what, many)| format!("{what}: {many}")).collect();

@@ -1,4 +1,4 @@
-//! `wasmgate diff`: what a new image, file or manifest can do that the old one could not.
+//! `wasmgate diff`: shows what a new image, file or manifest can do that the old one could not.
 
 mod compare;
 mod render;
@@ -23,7 +23,7 @@ use crate::workload::Role;
 
 use compare::{Difference, Program, Sizes, compare};
 
-/// Compares both sides and prints what came and went.
+/// Compares both sides and prints what was added and removed.
 pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
     let settings = build::settings(&options.gate)?;
     let reader = Reader {
@@ -47,7 +47,7 @@ pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
     Ok(exit(&differences))
 }
 
-/// What is not known is no reason to say that nothing was added.
+/// The exit code. An image that could not be read does not count as unchanged.
 fn exit(differences: &[Difference]) -> Exit {
     if differences.iter().any(Difference::adds) {
         Exit::Added
@@ -58,7 +58,7 @@ fn exit(differences: &[Difference]) -> Exit {
     }
 }
 
-/// What reads the two sides.
+/// Reads the programs of both sides.
 struct Reader {
     state: State,
     inspector: Inspector,
@@ -94,7 +94,7 @@ impl Reader {
         Ok(side)
     }
 
-    /// The code of an image, and what the rules say of a pod of it alone.
+    /// The program of an image, and the denials of a pod with this container only.
     async fn image(&self, image: &str) -> Result<Program, Error> {
         if image.starts_with("oci:") {
             let facts = self.inspector.inspect_layout(image, Depth::Layers).await?;
@@ -137,7 +137,7 @@ fn of_facts(image: &str, facts: &ImageFacts) -> Program {
 fn of_modules(image: &str, modules: &[ModuleFacts]) -> Program {
     let sum = |of: fn(&ModuleFacts) -> u64| modules.iter().map(of).fold(0, u64::saturating_add);
     let imports = modules.iter().flat_map(|module| &module.imports).flat_map(|import| {
-        // The version of a WASI release is no capability.
+        // Another version of an interface is not another capability.
         let interface = import.interface.split('@').next().unwrap_or_default();
         import.functions.iter().map(move |function| format!("{interface} {function}"))
     });
@@ -183,7 +183,7 @@ fn programs(rehearsal: &Rehearsal<Kept>) -> Side {
     side
 }
 
-/// What denies the object because of this container, or because of no container in particular.
+/// The denials of the object that are about this container, or about no container in particular.
 fn denials(rehearsal: &Rehearsal<Kept>, container: Option<&str>) -> BTreeSet<String> {
     let judged = rehearsal.validate.ending.judged();
     let violations = judged.iter().flat_map(|judged| &judged.judgement.verdict.violations);

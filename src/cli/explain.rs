@@ -1,4 +1,4 @@
-//! `wasmgate explain`: what would happen to manifests.
+//! `wasmgate explain`: shows what would happen to manifests.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -9,9 +9,10 @@ use super::report::{ExplainOutcome, ObjectReport};
 use super::{Error, Exit, build, inspect, print, rehearse, render, suggest};
 use crate::admission::State;
 use crate::lookup::Inspector;
+use crate::text;
 
-/// Explains every object of the files. Denied objects make the exit code 1; without one, images that could not be read
-/// or recognised make it 3: the answer for these is not known.
+/// Explains every object of the files. The exit code is 1 if an object would be denied; else 3 if an image could not be
+/// read or recognised, since its verdict is not known.
 pub async fn run(options: Box<ExplainOptions>) -> Result<Exit, Error> {
     let settings = build::settings(&options.gate)?;
     let manifests = rehearse::manifests(&options.files)?;
@@ -47,10 +48,10 @@ async fn explain(
     Ok(ObjectReport::of(manifest, namespace, &rehearsal, &grants))
 }
 
-/// A line on the terminal while registries are asked; nothing in a pipe.
+/// Shows progress on the terminal while registries are asked; prints nothing into a pipe.
 fn progress(index: usize, total: usize, manifest: &Manifest) {
     if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[Klooking at {} of {total}: {}", index + 1, render::safe(&manifest.described()));
+        eprint!("\r\x1b[Klooking at {} of {total}: {}", index + 1, text::line(&manifest.described()));
     }
 }
 

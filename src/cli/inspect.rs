@@ -1,5 +1,6 @@
-//! `wasmgate inspect`: what an image or a Wasm file is, and what it can call.
+//! `wasmgate inspect`: shows what an image or a Wasm file is, and what it can call.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,13 +9,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::args::{InspectOptions, OutputFormat};
-use super::render::safe;
 use super::{Error, Exit, build, print};
 use crate::capability::interpreter;
 use crate::image::{Depth, ImageFacts, ModuleFacts, WasmFormat, module, program};
 use crate::runtime;
+use crate::text;
 
-/// Columns where there is no terminal to measure.
+/// Columns of the output when it is not a terminal.
 const DEFAULT_WIDTH: u16 = 140;
 
 /// Largest local file that is read, in bytes.
@@ -37,7 +38,7 @@ pub async fn run(options: Box<InspectOptions>) -> Result<Exit, Error> {
     show(facts.as_ref(), options.output, image_text).map(|()| Exit::Success)
 }
 
-/// Whether the target is a file; an error where it can only be meant as one and there is none.
+/// Whether the target is an existing file. It is an error if the target can only be a file and does not exist.
 pub(super) fn is_wasm_file(target: &str) -> Result<bool, Error> {
     if Path::new(target).is_file() {
         return Ok(true);
@@ -49,7 +50,7 @@ pub(super) fn is_wasm_file(target: &str) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Whether the target can only be meant as a path: image names begin with neither, and none ends like this.
+/// Whether the target can only be a path: no image name begins or ends like this.
 fn looks_like_a_file(target: &str) -> bool {
     let path = Path::new(target);
     let ending = path.extension().and_then(std::ffi::OsStr::to_str);
@@ -84,11 +85,16 @@ fn show<T: serde::Serialize>(
     }
 }
 
-/// JSON or YAML with a final line break.
+/// The value as JSON or YAML, with a final line break.
 pub fn formatted(value: &Value, output: OutputFormat) -> Result<Vec<u8>, Error> {
+    let json = serde_json::to_string_pretty(value).map_err(|e| Error::Format(e.to_string()))?;
     let mut text = match output {
-        OutputFormat::Yaml => serde_saphyr::to_string(value).map_err(|e| Error::Format(e.to_string()))?,
-        _ => serde_json::to_string_pretty(value).map_err(|e| Error::Format(e.to_string()))?,
+        OutputFormat::Yaml => match text::flow_yaml(&json) {
+            Cow::Borrowed(_) => serde_saphyr::to_string(value).map_err(|e| Error::Format(e.to_string()))?,
+            // JSON is YAML too, and in this style of it strings can hold escapes.
+            Cow::Owned(escaped) => escaped,
+        },
+        _ => text::json(&json).into_owned(),
     };
     if !text.ends_with('\n') {
         text.push('\n');
@@ -96,21 +102,21 @@ pub fn formatted(value: &Value, output: OutputFormat) -> Result<Vec<u8>, Error> 
     Ok(text.into_bytes())
 }
 
-/// Columns of the terminal: what COLUMNS says, or what standard output is.
+/// Columns of the terminal: `COLUMNS`, or the width of standard output.
 pub fn terminal_width() -> u16 {
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let measured = || terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0);
     said.or_else(measured).unwrap_or(DEFAULT_WIDTH)
 }
 
-/// Lines of `label value`; everything in them is foreign.
+/// Lines of `label value`; all values are foreign text.
 #[derive(Default)]
 struct Lines(String);
 
 impl Lines {
     fn add(&mut self, label: &str, value: &str) {
         // Writing to a string cannot fail, here and below.
-        let _ = writeln!(self.0, "{label:<10} {}", safe(value));
+        let _ = writeln!(self.0, "{label:<10} {}", text::line(value));
     }
 }
 

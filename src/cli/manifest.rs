@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use super::Error;
 use crate::review::GroupVersionKind;
+use crate::text;
 
-/// Largest manifest file, in bytes: what an API server would take in one request several times over.
+/// Largest manifest file, in bytes: several times what an API server accepts in one request.
 const FILE_LIMIT: u64 = 32 << 20;
 
-/// One object and where it stood.
+/// One object and its place in the files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
     /// File and document, for messages.
@@ -28,7 +29,7 @@ impl Manifest {
         GroupVersionKind { group: group.into(), version: version.into(), kind: self.text("/kind").into() }
     }
 
-    /// Its name; empty when it has none.
+    /// Name of the object; empty when it has none.
     pub fn name(&self) -> &str {
         self.text("/metadata/name")
     }
@@ -38,7 +39,7 @@ impl Manifest {
         format!("{} `{}` ({})", self.kind().kind, self.name(), self.origin)
     }
 
-    /// Its namespace, or the one of objects that name none.
+    /// Namespace of the object, or `fallback` when it names none.
     pub fn namespace_or<'a>(&'a self, fallback: &'a str) -> &'a str {
         match self.text("/metadata/namespace") {
             "" => fallback,
@@ -46,13 +47,13 @@ impl Manifest {
         }
     }
 
-    /// A string at a JSON pointer; empty when there is none.
+    /// The string at a JSON pointer; empty when there is none.
     pub fn text(&self, pointer: &str) -> &str {
         self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
 }
 
-/// Reads every object of the paths; folders are read recursively, `kind: List` is opened.
+/// Reads every object of the paths. Folders are read recursively, and a `kind: List` yields its items.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
     let mut manifests = Vec::new();
     for path in paths {
@@ -63,7 +64,8 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
     Ok(manifests)
 }
 
-/// The same with the booleans of YAML 1.2, as grants are read: a name such as `NO` stays a text.
+/// Reads every object like [`read`], but with the booleans of YAML 1.2, as grants are read: a name such as `NO` stays a
+/// string.
 pub fn read_strictly(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
     let mut manifests = Vec::new();
     for path in paths {
@@ -77,7 +79,12 @@ pub fn read_strictly(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
 }
 
 fn display(path: &Path) -> String {
-    if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
+    if path == Path::new("-") {
+        "standard input".into()
+    } else {
+        // A folder may come from elsewhere, and with it the names in it.
+        text::visible(&path.display().to_string()).into_owned()
+    }
 }
 
 fn failed(path: &Path, message: &impl ToString) -> Error {

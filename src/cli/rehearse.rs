@@ -1,4 +1,4 @@
-//! What `explain` and `suggest` begin with: the manifests, and what both webhooks would say of each.
+//! The common part of `explain` and `suggest`: reads the manifests, and asks both webhooks about each.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::admission::{NewObject, Rehearsal, State, rehearse};
 use crate::judge::PolicyInput;
 use crate::lookup::Inspector;
 
-/// The objects of the files; none at all is an error.
+/// The objects of the files. It is an error if there are none.
 pub fn manifests(files: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
     let manifests = manifest::read(files)?;
     if manifests.is_empty() {
@@ -20,8 +20,8 @@ pub fn manifests(files: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
     Ok(manifests)
 }
 
-/// What both webhooks would say of a manifest. One that is not what its kind says is an error here, so that it is
-/// mended before anybody applies it.
+/// What both webhooks would answer for a manifest. A manifest that does not match its kind is an error, so that the user
+/// fixes it before applying it.
 pub async fn rehearsed(
     state: &State,
     inspector: &Inspector,

@@ -1,4 +1,4 @@
-//! How findings look on a terminal. Colour is written always and taken out again where nobody can see it.
+//! Renders findings for a terminal. Colour is always written; the output stream strips it where it is not supported.
 
 mod capabilities;
 mod words;
@@ -16,33 +16,34 @@ use crate::image::Evidence;
 use crate::inspection::ProgramClass;
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
+use crate::text;
 use crate::workload::Role;
 
 pub(super) use capabilities::label as capability;
-pub use words::safe;
 use words::{BOLD, CYAN, DIM, PLAIN, hanging};
 pub(super) use words::{GREEN, RED, YELLOW, paint};
 
-/// Where the text of a finding begins.
+/// Column where the text of a finding begins.
 const TEXT_COLUMN: usize = 14;
-/// Where what belongs to a verdict begins.
+/// Column where the lines of a verdict begin.
 const VERDICT_COLUMN: usize = 6;
 
-/// The first line of what is said of one thing.
+/// The title of a report.
 pub(super) fn title(text: &str) -> String {
     paint(BOLD, text)
 }
 
-/// The word for a fact, as JSON writes it.
+/// The word for a fact, as in the JSON output.
 fn word_of(fact: impl Serialize) -> String {
     serde_json::to_value(fact).ok().as_ref().and_then(Value::as_str).unwrap_or_default().to_string()
 }
 
-/// The whole report of one object: the verdict in the title, for those who read from the top, and in full at the end,
-/// where a terminal stops.
+/// The whole report of one object. The title has the verdict for readers who start at the top; the end has all of it,
+/// since that is what a terminal shows.
 pub fn report(report: &ObjectReport, width: u16) -> String {
-    let title = safe(&format!("{} {}/{}", report.kind, report.namespace, report.name));
-    let origin = paint(DIM, &safe(&report.origin));
+    let title = format!("{} {}/{}", report.kind, report.namespace, report.name);
+    let title = text::visible(&title);
+    let origin = paint(DIM, &text::visible(&report.origin));
     let mut out = format!("{}  {}  {origin}\n", paint(BOLD, &title), outcome(report));
     for container in &report.containers {
         out.push_str(&found(&container.found, width));
@@ -73,7 +74,7 @@ pub fn summary(reports: &[ObjectReport]) -> String {
     format!("{} {}\n", paint(BOLD, &format!("{} objects:", reports.len())), parts.join(", "))
 }
 
-/// A template is admitted whatever its pods would meet: the server only warns.
+/// A template is admitted even when its pods would be denied: the server only warns.
 fn outcome(report: &ObjectReport) -> String {
     match report.outcome {
         ExplainOutcome::Denied if report.kind != "Pod" => {
@@ -104,14 +105,14 @@ fn found(found: &Found, width: u16) -> String {
         (class, _) => class.as_str().to_string(),
     };
     let role = paint(DIM, role_word(found.role));
-    let name = paint(BOLD, &safe(&found.name));
+    let name = paint(BOLD, &text::visible(&found.name));
     // Writing to a string cannot fail, here and below.
     let _ = writeln!(out, "\n  {role} {name} {}", paint(CYAN, &what));
-    // Not wrapped: it is there to be copied.
-    let _ = writeln!(out, "    image     {}", safe(&found.image));
+    // Not wrapped, so that it can be copied.
+    let _ = writeln!(out, "    image     {}", text::visible(&found.image));
     let mut line = |style: Style, label: &str, value: &str| {
         let label = format!("    {}", paint(style, &format!("{label:<10}")));
-        out.push_str(&hanging(&label, TEXT_COLUMN, &safe(value), width));
+        out.push_str(&hanging(&label, TEXT_COLUMN, &text::line(value), width));
     };
     if let Some(digest) = found.digest.as_deref().filter(|digest| !found.image.ends_with(digest)) {
         line(PLAIN, "digest", digest);
@@ -135,7 +136,7 @@ fn found(found: &Found, width: u16) -> String {
     out
 }
 
-/// An interpreter; `suggest` has how to narrow the image.
+/// The line about an interpreter; `suggest` says how to narrow the image.
 fn carried(engine: &str, seen: Option<&Evidence>) -> String {
     let seen = seen.map(|e| format!(" ({}: {})", e.seen, e.value)).unwrap_or_default();
     format!(
@@ -145,7 +146,7 @@ fn carried(engine: &str, seen: Option<&Evidence>) -> String {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    {}", safe(line))).collect::<Vec<_>>().join("\n")
+    text.lines().map(|line| format!("    {}", text::visible(line))).collect::<Vec<_>>().join("\n")
 }
 
 const fn role_word(role: Role) -> &'static str {
@@ -160,16 +161,16 @@ const fn role_word(role: Role) -> &'static str {
 fn changes(report: &ObjectReport) -> String {
     match &report.before_after {
         Some((before, after)) if !report.changes.is_empty() => {
-            // A template is never patched itself: its pods are, when they are made.
+            // The gate never patches a template but its pods, when they are created.
             let heading =
-                if report.kind == "Pod" { "changes" } else { "changes to the pods that are made of it" };
+                if report.kind == "Pod" { "changes" } else { "changes to the pods that are created from it" };
             format!("\n  {}\n{}", paint(BOLD, heading), diff(before, after))
         }
         _ => String::new(),
     }
 }
 
-/// A unified diff of two objects as YAML, three lines of context.
+/// A unified diff of two objects as YAML, with three lines of context.
 fn diff(before: &Value, after: &Value) -> String {
     let (Some(before), Some(after)) = (yaml(before), yaml(after)) else { return String::new() };
     let diff = TextDiff::from_lines(&before, &after);
@@ -184,14 +185,14 @@ fn diff(before: &Value, after: &Value) -> String {
                 ChangeTag::Insert => ('+', GREEN),
                 ChangeTag::Equal => (' ', PLAIN),
             };
-            let line = safe(change.value().trim_end_matches('\n'));
+            let line = text::visible(change.value().trim_end_matches('\n'));
             let _ = writeln!(out, "    {}", paint(style, format!("{sign} {line}").trim_end()));
         }
     }
     out
 }
 
-/// YAML with one line for each value, so that a long image name can be compared at a glance.
+/// YAML with each value on one line, so that long image names are easy to compare.
 fn yaml(value: &Value) -> Option<String> {
     let mut options = SerializerOptions::default();
     options.prefer_block_scalars = false;
@@ -206,18 +207,18 @@ fn verdict(report: &ObjectReport, width: u16) -> String {
     if let Some(grant) = &report.suggested_grant {
         let _ = writeln!(out, "    {}", paint(BOLD, "this grant would cover it all:"));
         for line in grant.lines() {
-            let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN, safe(line));
+            let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN, text::line(line));
         }
     }
     let warnings = report.remarks.iter().map(|line| (paint(YELLOW, "[warning]"), line));
     let notices = report.notices.iter().map(|line| (paint(DIM, "[note]"), line));
     for (label, line) in warnings.chain(notices) {
-        out.push_str(&hanging(&format!("    {label} "), VERDICT_COLUMN, &safe(line), width));
+        out.push_str(&hanging(&format!("    {label} "), VERDICT_COLUMN, &text::line(line), width));
     }
     out
 }
 
-/// The message, whose first line says what is wrong; the grant that would help stands in lines of its own.
+/// A message. Its first line says what is wrong; further lines hold the grant that would help.
 fn violation(judged: &JudgedViolation, width: u16) -> String {
     let style = match judged.action {
         EnforcementAction::Deny => RED,
@@ -225,19 +226,19 @@ fn violation(judged: &JudgedViolation, width: u16) -> String {
         EnforcementAction::Audit => DIM,
     };
     let mut lines = judged.violation.message.lines();
-    let first = format!("[{}] {}", judged.violation.rule, lines.next().unwrap_or_default());
-    let wrapped = hanging("    ", VERDICT_COLUMN, &safe(&first), width);
-    let rule = format!("[{}]", safe(&judged.violation.rule));
+    let rule = format!("[{}]", text::visible(&judged.violation.rule));
+    let first = format!("{rule} {}", text::line(lines.next().unwrap_or_default()));
+    let wrapped = hanging("    ", VERDICT_COLUMN, &first, width);
     let mut out = wrapped.replacen(&rule, &paint(style, &rule), 1);
     for line in lines {
-        let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, safe(line));
+        let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, text::line(line));
     }
     if let Some(exempted) = &judged.exempted {
         let line = format!(
             "excepted by WasiException {} until {}: {}",
             exempted.exception, exempted.expires_at, exempted.reason
         );
-        let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, paint(DIM, &safe(&line)));
+        let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, paint(DIM, &text::line(&line)));
     }
     out
 }

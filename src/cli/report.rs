@@ -1,4 +1,4 @@
-//! What `explain` says of one object, in a form that scripts can rely on.
+//! The report of `explain` about one object, in a stable form for scripts.
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -14,31 +14,31 @@ use crate::policy::EnforcementAction;
 use crate::runtime::Family;
 use crate::workload::{ImageUse, Role};
 
-/// What would become of the object.
+/// The outcome for the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExplainOutcome {
-    /// The gate does not know its kind, so it cannot say whether there is a pod in it.
+    /// The gate does not know the kind, so it cannot say whether the object contains a pod.
     NotJudged,
-    /// It has nothing to do with Wasm and is left alone.
+    /// The object has nothing to do with Wasm; the gate leaves it alone.
     NotWasm,
-    /// Its namespace is exempt: the gate leaves it alone.
+    /// The namespace is exempt; the gate leaves the object alone.
     Exempt,
-    /// The gate leaves it alone for another reason, such as a mirror pod.
+    /// The gate leaves the object alone for another reason, such as a mirror pod.
     Skipped,
-    /// It is left alone, but whether it is Wasm is not known: an image could not be read.
+    /// The gate leaves the object alone, but it may be Wasm: an image could not be read.
     Unread,
-    /// It is left alone, but whether it is Wasm is not known: a program was not recognised.
+    /// The gate leaves the object alone, but it may be Wasm: a program was not recognised.
     Unrecognised,
-    /// It would be admitted.
+    /// The object would be admitted.
     Admitted,
-    /// It would be admitted, and a rule warns.
+    /// The object would be admitted, and a rule warns.
     Warned,
-    /// It, or the pods that a controller makes of it, would be denied.
+    /// The object, or the pods that a controller creates from it, would be denied.
     Denied,
 }
 
-/// One object.
+/// The report about one object.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectReport {
@@ -46,31 +46,31 @@ pub struct ObjectReport {
     pub origin: String,
     /// Kind of the object.
     pub kind: String,
-    /// Namespace that it was judged in.
+    /// Namespace in which the object was judged.
     pub namespace: String,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
-    /// What would become of it.
+    /// What would happen to the object.
     pub outcome: ExplainOutcome,
-    /// What was found out about the images; with capabilities where the policies were asked.
+    /// Facts about the images; with capabilities if the policies ran.
     pub containers: Vec<Container>,
     /// One line per change.
     pub changes: Vec<String>,
     /// The JSONPatch for the pod, or for the pods of a template.
     pub patch: json_patch::Patch,
-    /// What both webhooks would tell the person who applies the object, as `kubectl` prints it.
+    /// Warnings of both webhooks, as `kubectl` prints them.
     pub warnings: Vec<String>,
-    /// What would be done to values that a person wrote.
+    /// Changes to values that the manifest contained.
     pub notices: Vec<String>,
-    /// WasiGrants, as YAML, that would cover what no grant covers: those of `suggest`.
+    /// WasiGrants, as YAML, that would cover what no grant covers: the output of `suggest`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggested_grant: Option<String>,
-    /// What the rules found.
+    /// Violations of the rules.
     pub violations: Vec<JudgedViolation>,
-    /// The document that the policies read, with `--show-input`.
+    /// The input document of the policies, with `--show-input`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<Value>,
-    /// Warnings that no rule wrote: what could not be done, and what will not work.
+    /// Warnings that do not come from a rule: what the gate could not do, and what will not work.
     #[serde(skip)]
     pub remarks: Vec<String>,
     /// The object before and after, for the diff.
@@ -78,81 +78,82 @@ pub struct ObjectReport {
     pub before_after: Option<(Value, Value)>,
 }
 
-/// One container: what it was taken for, and what the policies were shown of it.
+/// One container: what was found in its image, and what the policies saw of it.
 #[derive(Debug, Clone)]
 pub struct Container {
-    /// What was found out about its image.
+    /// Facts about its image.
     pub found: Found,
-    /// What it can call; `None` where the policies were not asked.
+    /// What the program can call; `None` if the policies did not run.
     pub capabilities: Option<Capabilities>,
-    /// Everything that the policies read of it, for scripts.
+    /// The policies' input about the container, for scripts.
     document: Option<Value>,
 }
 
-/// What was found out about the image of a container.
+/// Facts about the image of a container.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Found {
     /// Name of the container or volume.
     pub name: String,
-    /// The list that it stands in.
+    /// The list of the pod spec that contains it.
     pub role: Role,
-    /// Its image.
+    /// Image as written.
     pub image: String,
-    /// Summary of what was found.
+    /// Class of the program.
     pub class: ProgramClass,
-    /// Digest of the image; `None` where it was not read, as below.
+    /// Digest of the image. Like the following fields, `None` if the image was not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// Kind of its program.
+    /// Kind of the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<ImageKind>,
-    /// How it is packed.
+    /// How the image is packed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<Shape>,
     /// Who compiles the program.
     #[serde(skip)]
     pub packaging: Option<Packaging>,
-    /// Why it was taken for what it is.
+    /// Evidence for the class and the kind.
     pub evidence: Vec<Evidence>,
-    /// Why it is unknown or was not read.
+    /// Why the program is unknown or the image was not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What will make it fail on some node.
     pub warnings: Vec<String>,
-    /// The interpreters in its program, and where the first sign of each was seen.
+    /// The interpreters in the program, each with the first evidence for it.
     #[serde(skip)]
     pub interpreters: Vec<(&'static str, Option<Evidence>)>,
 }
 
-/// What a container can call.
+/// Capabilities of a container.
 #[derive(Debug, Clone)]
 pub struct Capabilities {
-    /// What it can really do.
+    /// What the program can call and the runtime hands over.
     pub effective: Vec<Effective>,
-    /// What it can call and is not handed.
+    /// What the program can call and the runtime does not hand over.
     pub missing: Vec<Entry>,
-    /// What it is handed.
+    /// What the runtime and the pod spec hand over.
     pub ambient: Vec<Entry>,
 }
 
-/// What `explain` and `suggest` keep of the document that the policies read.
+/// What `explain` and `suggest` keep of the policies' input.
 #[derive(Debug, Clone)]
 pub struct Kept {
     /// The containers.
     pub containers: Vec<Container>,
-    /// RuntimeClass of the pod that was judged.
+    /// RuntimeClass of the judged pod.
     pub runtime_class: Option<String>,
     /// Whether a profile describes what this class hands over.
     pub is_described: bool,
-    /// The whole document, where it was asked for.
+    /// The whole input document, if it was requested.
     pub input: Option<Value>,
 }
 
 impl Kept {
-    /// Takes it out of the document. One that cannot be written as JSON fails the evaluation too, which says so.
+    /// Extracts it from the input; `whole` keeps the document too. An input that cannot be written as JSON makes the
+    /// evaluation fail, which reports it.
     pub fn of(input: &PolicyInput<'_>, whole: bool) -> Self {
-        // By way of text, because the object in it is raw JSON.
+        // Through text, because the input contains the object as raw JSON.
         let text = whole.then(|| serde_json::to_string(input).unwrap_or_default());
         Self {
             containers: input.containers.iter().map(Container::judged).collect(),
@@ -164,7 +165,7 @@ impl Kept {
 }
 
 impl Container {
-    /// A container that the policies were asked about.
+    /// A container that the policies judged.
     fn judged(facts: &ContainerFacts<'_>) -> Self {
         let first = |evidence: &[Evidence]| evidence.first().cloned();
         let found = Found {
@@ -190,7 +191,7 @@ impl Container {
         Self { found, capabilities: Some(capabilities), document }
     }
 
-    /// A container that no policy was asked about.
+    /// A container that no policy judged.
     fn unjudged(container: &inspection::Container, starts: &ImageUse<'_>) -> Self {
         let known = container.known().map(|(facts, _)| facts);
         let names_command = !starts.command.is_empty() || !starts.args.is_empty();
@@ -223,7 +224,7 @@ impl Serialize for Container {
 }
 
 impl ObjectReport {
-    /// An object that both webhooks were asked about. `grants` would cover what no grant covers.
+    /// The report about an object that both webhooks examined. `grants` would cover what no grant covers.
     pub fn of(manifest: &Manifest, namespace: &str, rehearsal: &Rehearsal<Kept>, grants: &[String]) -> Self {
         let validated = &rehearsal.validate.ending;
         let judged = validated.judged();
@@ -248,7 +249,7 @@ impl ObjectReport {
     }
 }
 
-/// Violations have lines of their own, and a kind that is not judged is in the title.
+/// Warnings except those of violations, which are listed separately, and except the unknown kind, which the title names.
 fn remarks(rehearsal: &Rehearsal<Kept>) -> Vec<String> {
     match (rehearsal.plan(), rehearsal.validate.ending.conclusion()) {
         (Some((_, plan)), _) => plan.warnings.clone(),
@@ -266,7 +267,7 @@ pub(super) fn containers(ending: &Ending<Kept>) -> Vec<Container> {
     inspection.containers.iter().zip(&uses).map(|(c, starts)| Container::unjudged(c, starts)).collect()
 }
 
-/// What a rule says decides; that a person is told of a change is no reason to worry about the verdict.
+/// Rules decide the outcome; a notice about a change does not affect it.
 fn outcome(ending: &Ending<Kept>) -> ExplainOutcome {
     let examined = match ending {
         Ending::Skipped(Skip::UnknownKind) => return ExplainOutcome::NotJudged,

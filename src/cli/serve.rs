@@ -1,8 +1,8 @@
-//! `wasmgate serve`: the gate behind its two webhooks.
+//! `wasmgate serve`: serves the two webhooks.
 
 mod cluster;
+mod log;
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,9 +12,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
-use super::args::{LogFormat, ServeOptions};
+use super::args::ServeOptions;
 use super::{Error, Exit, build};
 use crate::admission::Gate;
 use crate::audit::{DecisionLogOutput, Labels, Metrics, Outbox, Sink};
@@ -25,19 +24,15 @@ use crate::review::Webhook;
 use crate::server::{self, Event, Server, Signals};
 use crate::watch;
 
-/// Longest time for writing the last records at the end.
+/// Longest time to write the last records at shutdown.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How often the serving certificate's expiry is read again.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What is said when nobody says otherwise. Of the watches the gate says itself what matters, each thing once; the
-/// client would also print answers that it cannot read.
-const QUIET: &str = "info,opa_wasm=off,kube_client=off,kube_runtime=off";
-
-/// Serves until a signal ends it.
+/// Serves until a signal stops it.
 pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
-    start_log(options.log_format);
+    log::start(options.log_format);
     let settings = build::settings_with(&options.gate, overrides(&options))?;
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::open(&settings.file.decision_log, metrics.drops())?;
@@ -63,7 +58,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     if let Some(registration) = registration {
         registration.close().await;
     }
-    // The last records are written whatever became of the listeners; a loss is said and changes no exit code.
+    // Write the last records even if the listeners failed. A loss is logged and does not change the exit code.
     let flushed = tokio::task::spawn_blocking(move || gate.sink().close(FLUSH_DEADLINE)).await;
     if let Ok(Err(error)) = flushed {
         tracing::error!(%error, "lost records");
@@ -71,10 +66,10 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     served.map(|()| Exit::Success)
 }
 
-/// SIGHUP opens the decision log anew, which is what log rotation asks for after it has moved the file away.
+/// SIGHUP reopens the decision log; log rotation sends it after moving the file away.
 async fn reopen_on_hangup(gate: Arc<Gate>) {
     let Ok(mut hangups) = signal(SignalKind::hangup()) else {
-        tracing::warn!("SIGHUP cannot be caught, the decision log is not reopened by it");
+        tracing::warn!("cannot catch SIGHUP, so it will not reopen the decision log");
         return;
     };
     while hangups.recv().await.is_some() {
@@ -91,8 +86,8 @@ impl Expiry {
         self.0.store(seconds, Ordering::Relaxed);
     }
 
-    /// Whether the API server can still call the gate: it trusts no expired certificate, so that a replica with one has to
-    /// leave the Service to others.
+    /// Whether the API server can still call this replica. It trusts no expired certificate, so a replica with one must
+    /// leave the Service.
     fn check(&self, now: Timestamp) -> Result<(), String> {
         let seconds = self.0.load(Ordering::Relaxed);
         match Timestamp::from_second(seconds) {
@@ -104,7 +99,8 @@ impl Expiry {
     }
 }
 
-/// Shows in the metrics and to readiness when the serving certificate expires; looks again now and then, because files are replaced.
+/// Passes the expiry of the serving certificate to metrics and readiness. Reads it repeatedly, because the files may be
+/// replaced.
 async fn watch_expiry(gate: Arc<Gate>, certificate: Expiry, cert: PathBuf, key: PathBuf) {
     loop {
         let expires = certs::load(&cert, &key).ok().and_then(|pair| pair.expires());
@@ -156,21 +152,7 @@ fn overrides(options: &ServeOptions) -> Overrides {
     }
 }
 
-/// The gate's own log goes to standard error, so that standard output holds decision records and nothing else.
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(QUIET));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    // A second initialisation can only come from a test that runs commands in one process; the first one stays.
-    let _ = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
-}
-
-/// `-`, `off`, or a file; `none` was the word before `off`.
+/// `-`, `off`, or a file; `none` is the former name of `off`.
 fn log_output(flag: &str) -> DecisionLogOutput {
     match flag {
         "-" => DecisionLogOutput::Stdout,
@@ -188,7 +170,7 @@ async fn client(settings: &Settings) -> Result<Option<Client>, Error> {
     Ok(Some(watch::connect(kubernetes.kubeconfig.as_deref()).await?))
 }
 
-/// Begins to manage certificates in the cluster, when the configuration asks for it.
+/// Starts managing certificates in the cluster, if configured.
 fn register(
     settings: &Settings,
     client: Option<&Client>,
@@ -204,7 +186,7 @@ fn register(
     Ok(Some(Registration::start(client, plan, &instance(), metrics)))
 }
 
-/// Begins to write Events, when the configuration asks for it. What is in the queue at the end of the process is lost.
+/// Starts writing Events, if configured. Events in the queue are lost when the process ends.
 fn events(settings: &Settings, client: Option<Client>, metrics: &Arc<Metrics>) -> Option<Outbox> {
     let kubernetes = &settings.file.kubernetes;
     let client = client.filter(|_| kubernetes.events)?;
@@ -214,8 +196,8 @@ fn events(settings: &Settings, client: Option<Client>, metrics: &Arc<Metrics>) -
     Some(outbox)
 }
 
-/// The configured certificate files, those that the cluster's Secret holds, or a development certificate that is made
-/// on the spot.
+/// The serving certificate: configured files, files with the content of the cluster's Secret, or a new development
+/// certificate.
 async fn certificate(
     settings: &Settings,
     registration: Option<&mut Registration>,
@@ -233,14 +215,14 @@ async fn certificate(
     Ok((server.cert_dir.join("tls.crt"), server.cert_dir.join("tls.key")))
 }
 
-/// Name of this replica: a pod's host name is its own name.
+/// Name of this replica: `POD_NAME`, or the host name, which in a pod is the pod's name.
 fn instance() -> String {
     let from_file = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = std::env::var("POD_NAME").ok().or_else(from_file).unwrap_or_default();
     name.trim().to_string()
 }
 
-/// The event as metrics label it.
+/// Value of the metric label for an event.
 const fn event_word(event: Event) -> &'static str {
     match event {
         Event::ConnectionRefused => "connection-refused",
@@ -254,7 +236,7 @@ const fn event_word(event: Event) -> &'static str {
     }
 }
 
-/// The gate as the server sees it.
+/// The gate as handler of the server.
 #[derive(Debug)]
 pub struct Served {
     gate: Arc<Gate>,
@@ -262,7 +244,7 @@ pub struct Served {
 }
 
 impl Served {
-    /// Of a gate without a certificate that could expire.
+    /// Handler for a gate without a certificate that could expire.
     pub fn new(gate: Arc<Gate>) -> Self {
         Self { gate, certificate: Expiry::default() }
     }
@@ -274,7 +256,7 @@ impl server::AdmissionHandler for Served {
     }
 
     fn ready(&self) -> Result<(), String> {
-        // Policies, grants and certificates were loaded before anything was bound.
+        // Policies, grants and certificates were loaded before the listeners were bound.
         self.certificate.check(Timestamp::now())
     }
 
@@ -286,8 +268,8 @@ impl server::AdmissionHandler for Served {
     fn observe(&self, event: Event) {
         let word = event_word(event);
         self.gate.metrics().server_event(word);
-        // A port scanner makes many of these, a platform engineer wants few lines.
-        tracing::debug!(event = word, "the server acted by itself");
+        // At debug level: a port scanner causes many of these.
+        tracing::debug!(event = word, "server event");
     }
 }
 

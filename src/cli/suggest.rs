@@ -1,5 +1,5 @@
-//! `wasmgate suggest`: the smallest grant that would let a workload in, why each line is there, and what nobody can know
-//! from the image alone.
+//! `wasmgate suggest`: writes the smallest grant that would admit a workload, the reason for each line, and what cannot be
+//! known from the image alone.
 
 mod advice;
 
@@ -12,18 +12,19 @@ use serde_json::json;
 use super::args::SuggestOptions;
 use super::manifest::Manifest;
 use super::report::{self, Kept};
-use super::{Error, Exit, build, print, rehearse, render};
+use super::{Error, Exit, build, print, rehearse};
 use crate::admission::{Ending, Examined, Judged, Rehearsal, Skip, State};
 use crate::capability::Entry;
-use crate::grant::draft::{GrantDraft, comment};
+use crate::grant::draft::GrantDraft;
 use crate::grant::index::repository;
 use crate::inspection::{Container, Inspection};
 use crate::judge::JudgedViolation;
 use crate::lookup::Inspector;
 use crate::policy::{EnforcementAction, MendedBy, Violation};
+use crate::text;
 use crate::workload::Workload;
 
-/// What would let one object in.
+/// What would get one object admitted.
 #[derive(Debug, Clone, Default)]
 pub struct Suggestion {
     /// Kind, namespace and name.
@@ -32,14 +33,14 @@ pub struct Suggestion {
     pub summary: String,
     /// `WasiGrant`s in YAML, one for each image.
     pub grants: Vec<String>,
-    /// What cannot be known from the image, and how to know or narrow it.
+    /// What cannot be known from the image, and how to find out or narrow it.
     pub warnings: Vec<String>,
-    /// What denies and no grant can mend, as the rules say it.
+    /// Denials that no grant can lift, as the rules word them.
     pub blocked: Vec<String>,
 }
 
-/// Prints the grants. Standard output is a file of manifests; warnings are comments in it, and stand on standard error
-/// for whoever redirects it.
+/// Prints the grants. Standard output is a file of manifests with warnings as comments. The warnings also go to standard
+/// error, for users who redirect the output.
 pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
     let settings = build::settings(&options.gate)?;
     let manifests = match &options.image {
@@ -59,14 +60,14 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
     print(documents.join("---\n").as_bytes())?;
     for suggestion in &suggestions {
         for line in suggestion.warnings.iter().chain(&suggestion.blocked) {
-            anstream::eprintln!("{}: {}", render::safe(&suggestion.object), render::safe(line));
+            anstream::eprintln!("{}: {}", text::visible(&suggestion.object), text::line(line));
         }
     }
     let blocked = suggestions.iter().any(|s| !s.blocked.is_empty());
     Ok(if blocked { Exit::Denied } else { Exit::Success })
 }
 
-/// The image alone: what a pod would add by volumes, variables and a token is the pod's.
+/// A pod with the image and nothing else: no volumes, no variables, no token.
 pub(super) fn pod_of(image: &str, namespace: &str) -> Manifest {
     let name = dns_name(repository(image).rsplit('/').next().unwrap_or_default());
     let object = json!({
@@ -79,13 +80,13 @@ pub(super) fn pod_of(image: &str, namespace: &str) -> Manifest {
     Manifest { origin: image.to_string(), object }
 }
 
-/// Namespace and name of every `WasiGrant` that is there already, so that a new one replaces none.
+/// Namespace and name of every existing `WasiGrant`, so that a new one replaces none.
 pub fn names_of_grants(state: &State) -> BTreeSet<(String, String)> {
     let grants = state.grants.iter().filter(|grant| !grant.is_cluster());
     grants.map(|g| (g.namespace().unwrap_or_default().to_string(), g.name().to_string())).collect()
 }
 
-/// What would let one object in. `taken` are the names that new grants may not have; the new ones are added.
+/// What would get one object admitted. New grants get no name in `taken`; their names are added to it.
 pub async fn suggest(
     state: &State,
     inspector: &Inspector,
@@ -134,21 +135,21 @@ fn of_judged(
     Suggestion { summary: summary.to_string(), grants, warnings, blocked, ..Suggestion::default() }
 }
 
-/// Whether a grant would mend it, as its rule says.
+/// Whether the rule says that a grant would lift the violation.
 pub fn is_mendable(violation: &Violation) -> bool {
     matches!(violation.mended_by, Some(MendedBy::Grant | MendedBy::AmbientGrant))
 }
 
-/// Whether it keeps its container out of the grant: with another image or under another runtime it would need another.
+/// Whether the violation excludes its container from the grant: another image or another runtime would need another grant.
 fn prevents(violation: &Violation) -> bool {
     matches!(violation.mended_by, Some(MendedBy::Image | MendedBy::Runtime))
 }
 
-/// What denies and the grants for `open` leave as it is.
+/// The denials that remain with the grants for `open`.
 fn blocked(violations: &[JudgedViolation], open: &[Open]) -> Vec<String> {
     let denied = || violations.iter().filter(|v| v.action == EnforcementAction::Deny).map(|v| &v.violation);
     let left = |violation: &&Violation| !is_mendable(violation) || is_unanswered(violation, open);
-    // A container that was left out is named by what prevents it.
+    // The denial that excludes a container already names it.
     let left_out = |violation: &Violation| {
         is_mendable(violation)
             && denied().any(|other| prevents(other) && other.container == violation.container)
@@ -164,7 +165,7 @@ fn blocked(violations: &[JudgedViolation], open: &[Open]) -> Vec<String> {
     denied().filter(left).filter(|violation| !left_out(violation)).map(line).collect()
 }
 
-/// Whether no entry that a grant is written for is what the rule asks a grant for.
+/// Whether no entry in the suggested grants is one that the rule asks for.
 fn is_unanswered(violation: &Violation, open: &[Open]) -> bool {
     let container = |open: &&Open| violation.container.as_ref().is_none_or(|name| *name == open.container);
     let capability =
@@ -172,7 +173,7 @@ fn is_unanswered(violation: &Violation, open: &[Open]) -> bool {
     !open.iter().filter(container).any(|open| open.entries.iter().any(capability))
 }
 
-/// An object that no policy was asked about. Where an image could not be read or recognised, it may be Wasm all the same.
+/// The suggestion for an object that no policy judged. If an image could not be read or recognised, it may still be Wasm.
 fn of_unjudged(inspection: &Inspection) -> Suggestion {
     let unknown = |c: &Container| {
         Some(format!("container `{}`: what it would need is not known: {}", c.name, c.reason()?))
@@ -187,25 +188,25 @@ fn of_unjudged(inspection: &Inspection) -> Suggestion {
     Suggestion { summary: summary.to_string(), blocked, ..Suggestion::default() }
 }
 
-/// What one container can really do without a grant for it.
+/// The effective capabilities of one container that no grant covers.
 #[derive(Debug, Clone, PartialEq)]
 struct Open {
     /// Name of the container.
     container: String,
-    /// Its image.
+    /// Image as written.
     image: String,
-    /// The effective entries without a grant; none where everything is covered.
+    /// The effective entries without a grant; empty if everything is covered.
     entries: Vec<Entry>,
 }
 
-/// What a grant would change.
+/// The containers for which a grant would change the verdict.
 fn grantable(judged: &Judged<Kept>) -> Vec<Open> {
     let violations = &judged.judgement.verdict.violations;
     judged.kept.containers.iter().filter_map(|container| grantable_of(container, violations)).collect()
 }
 
-/// What of a container a grant would change: not one that something prevents from starting at all, and nothing that an
-/// exception exempts.
+/// The entries of a container for which a grant would change the verdict. `None` if another denial excludes the container;
+/// entries that an exception exempts are left out.
 fn grantable_of(container: &report::Container, violations: &[JudgedViolation]) -> Option<Open> {
     let (found, capabilities) = (&container.found, container.capabilities.as_ref()?);
     let own = |v: &&JudgedViolation| v.violation.container.as_deref() == Some(found.name.as_str());
@@ -227,14 +228,14 @@ fn grantable_of(container: &report::Container, violations: &[JudgedViolation]) -
     (!open.entries.is_empty()).then_some(open)
 }
 
-/// The `WasiGrant`s that would cover what no grant covers, for `explain`; none where the policies were not asked.
+/// The `WasiGrant`s that would cover what no grant covers, for `explain`; empty if the policies did not run.
 pub(super) fn grants(state: &State, rehearsal: &Rehearsal<Kept>) -> Vec<String> {
     let ending = &rehearsal.validate.ending;
     let Some((examined, judged)) = ending.examined().zip(ending.judged()) else { return Vec::new() };
     drafts(&examined.workload, &grantable(judged), &mut names_of_grants(state))
 }
 
-/// A grant for each image: a sidecar does not get what the main container needs.
+/// One grant for each image, so that a sidecar does not get what the main container needs.
 fn drafts(workload: &Workload, open: &[Open], taken: &mut BTreeSet<(String, String)>) -> Vec<String> {
     let mut images: Vec<(String, Vec<&Open>)> = Vec::new();
     for one in open {
@@ -272,7 +273,7 @@ fn free_name(wanted: &str, namespace: &str, taken: &mut BTreeSet<(String, String
     name
 }
 
-/// A text as a name that the API server takes (RFC 1123 subdomain, shortened).
+/// The text as a name that the API server accepts (RFC 1123 subdomain, shortened).
 fn dns_name(text: &str) -> String {
     let lower = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let name: String = text.chars().map(lower).take(63).collect();
@@ -283,7 +284,7 @@ fn dns_name(text: &str) -> String {
 impl Suggestion {
     /// Comments, then one document for each grant.
     pub fn to_yaml(&self) -> String {
-        let mut text = format!("# {}: {}\n", comment(&self.object), comment(&self.summary));
+        let mut text = format!("# {}: {}\n", text::visible(&self.object), text::line(&self.summary));
         for (label, lines) in [("warning", &self.warnings), ("denied", &self.blocked)] {
             for line in lines.iter().flat_map(|text| labelled(label, text)) {
                 // Writing to a string cannot fail.
@@ -295,11 +296,11 @@ impl Suggestion {
     }
 }
 
-/// The lines of a message, the first one behind its label.
+/// The lines of a message; the first has the label in front.
 fn labelled(label: &str, text: &str) -> Vec<String> {
     let line = |(index, line): (usize, &str)| match index {
-        0 => format!("{label}: {}", comment(line)),
-        _ => format!("  {}", comment(line)),
+        0 => format!("{label}: {}", text::line(line)),
+        _ => format!("  {}", text::line(line)),
     };
     text.lines().enumerate().map(line).collect()
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use jiff::SignedDuration;
+use jiff::fmt::serde::duration::friendly::compact::required as compact;
 use serde::{Deserialize, Serialize};
 
 use super::Kubernetes;
@@ -28,10 +29,10 @@ pub struct File {
     pub api_version: String,
     /// [`KIND`].
     pub kind: String,
-    /// Listening, certificates, time limits.
+    /// Listeners, certificates, time limits.
     #[serde(default)]
     pub server: ServerSettings,
-    /// Registries, image layouts, caches and bounds.
+    /// Registries, image layouts, caches and limits.
     #[serde(default)]
     pub images: lookup::LookupOptions,
     /// Runtimes and placement; the built-in table when absent.
@@ -43,22 +44,22 @@ pub struct File {
     /// Directory of WasiGrant and ClusterWasiGrant manifests.
     #[serde(default)]
     pub grants: Option<PathBuf>,
-    /// Directory of RuntimeClass, LimitRange and Namespace manifests that stand for the cluster.
+    /// Directory of RuntimeClass, LimitRange and Namespace manifests that stand in for the cluster.
     #[serde(default)]
     pub cluster: Option<PathBuf>,
-    /// Kinds of custom resources that make pods, beside those that are built in.
+    /// Kinds of custom resources that create pods, in addition to the built-in ones.
     #[serde(default)]
     pub workloads: Vec<Description>,
     /// The Kubernetes cluster that the gate belongs to.
     #[serde(default)]
     pub kubernetes: Kubernetes,
-    /// How hard violations bite.
+    /// Enforcement actions of rules and namespaces.
     #[serde(default)]
     pub enforcement: EnforcementSettings,
     /// Further namespaces that the gate never touches; `kube-system` and its own are always among them.
     #[serde(default)]
     pub exempt_namespaces: BTreeSet<String>,
-    /// Where decision records go, and what is written on each.
+    /// Output and labels of decision records.
     #[serde(default)]
     pub decision_log: audit::DecisionLogOptions,
 }
@@ -83,14 +84,15 @@ impl Default for File {
     }
 }
 
-/// Namespaces that are exempt whatever the file says. The control plane and the gate itself: a gate that judges its own pods cannot come back after an outage
-/// (`kubernetes/website:content/en/docs/concepts/cluster-administration/admission-webhooks-good-practices.md`). Where the
-/// gate knows its namespace, only that one: under the usual name anybody could make another.
+/// Namespaces that are always exempt: those of the control plane and of the gate itself. A gate that judges its own pods
+/// cannot come back after an outage
+/// (`kubernetes/website:content/en/docs/concepts/cluster-administration/admission-webhooks-good-practices.md`). The default
+/// name counts only if the gate does not know its namespace, since otherwise a user could create that namespace.
 pub(super) fn always_exempt(own: Option<String>) -> [String; 2] {
     ["kube-system".into(), own.unwrap_or_else(|| "wasmgate-system".into())]
 }
 
-/// Listening, certificates, time limits.
+/// Listeners, certificates, time limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ServerSettings {
@@ -102,20 +104,22 @@ pub struct ServerSettings {
     pub cert_file: Option<PathBuf>,
     /// Private key.
     pub key_file: Option<PathBuf>,
-    /// Where a development certificate is made when no files are given.
+    /// Directory of the development certificate, which is created when no files are given.
     pub cert_dir: PathBuf,
     /// Further names on the development certificate.
     pub cert_names: Vec<String>,
-    /// CAs (PEM) that sign the certificates by which callers of the webhooks prove who they are; without them
-    /// everybody may call.
+    /// CAs (PEM) of the client certificates that callers of the webhooks must show; without it any client may call.
     pub client_ca_file: Option<PathBuf>,
     /// Longest time for one review; the API server's own timeout wins when it is shorter.
+    #[serde(serialize_with = "compact")]
     pub review_timeout: SignedDuration,
-    /// Reviews that are answered side by side.
+    /// Most reviews at a time.
     pub max_concurrent_reviews: usize,
     /// Time between "not ready" and the end of listening.
+    #[serde(serialize_with = "compact")]
     pub shutdown_pause: SignedDuration,
-    /// Longest time for reviews that are under way at the end.
+    /// Longest time to finish running reviews at shutdown.
+    #[serde(serialize_with = "compact")]
     pub drain_deadline: SignedDuration,
 }
 
@@ -162,14 +166,15 @@ pub struct Policies {
     pub baseline: bool,
     /// Further bundles.
     pub bundles: Vec<PathBuf>,
-    /// Given to the rules of all bundles as `input.options`. The baseline reads `strictAmbient`: `true` refuses what a
-    /// runtime hands over without a grant even where the program cannot use it.
+    /// Passed to the rules of all bundles as `input.options`. The baseline reads `strictAmbient`: `true` also refuses what a
+    /// runtime hands over without a grant and the program cannot use.
     pub options: PolicyOptions,
-    /// Most work for one evaluation of one bundle, in wasmtime's fuel, of which an instruction costs about one. It does
+    /// Most work for one evaluation of one bundle, in wasmtime's fuel; an instruction costs about one unit. It does
     /// not depend on how busy the machine is.
     pub fuel_limit: u64,
-    /// Longest time for the evaluation of all bundles, waiting for a turn included: the last bound, which only a machine
-    /// that has too much to do reaches.
+    /// Longest time for the evaluation of all bundles, including the wait in the queue: the last limit, which only an
+    /// overloaded machine reaches.
+    #[serde(serialize_with = "compact")]
     pub time_limit: SignedDuration,
     /// Most memory for one evaluation of one bundle, in bytes.
     pub memory_limit_bytes: usize,

@@ -1,4 +1,4 @@
-//! What the configuration says about the Kubernetes cluster that the gate belongs to.
+//! The part of the configuration about the Kubernetes cluster that the gate belongs to.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::register::{CertificatePlan, Certificates, EventLimits, LeaseOptions, 
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Kubernetes {
     /// Whether `serve` watches the cluster: RuntimeClasses, LimitRanges, namespaces, service accounts, grants and
-    /// exceptions, and reads pull secrets. Default: no, the directories are all that is known.
+    /// exceptions, and reads pull secrets. Default: no; the gate knows only the directories.
     pub watch: bool,
     /// Kubeconfig whose current context is the cluster. Default: the service account of the pod that the gate runs in.
     pub kubeconfig: Option<PathBuf>,
@@ -34,7 +34,7 @@ pub struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// Checks what is written. The names that depend on the namespace come later, with [`Kubernetes::plan`].
+    /// Checks the values. Names that depend on the gate's namespace are checked by [`Kubernetes::plan`].
     pub fn check(&self) -> Result<(), Error> {
         self.plan("default", Path::new("certs"))?;
         let limits = &self.event_limits;
@@ -46,7 +46,7 @@ impl Kubernetes {
         Ok(())
     }
 
-    /// All that managing certificates needs, for a gate in this namespace that keeps its files in this folder.
+    /// The checked settings for certificates, for a gate in this namespace that writes its files to this folder.
     pub fn plan(&self, namespace: &str, folder: &Path) -> Result<CertificatePlan, Error> {
         let written = &self.certificates;
         let at_least = |field: &str, value, least: Duration, message: &str| {
@@ -76,7 +76,7 @@ impl Kubernetes {
         })
     }
 
-    /// The API server asks for `<service>.<namespace>.svc`
+    /// Names on the serving certificate. The API server connects to `<service>.<namespace>.svc`
     /// (`kubernetes:staging/src/k8s.io/apiserver/pkg/util/webhook/client.go`).
     fn names(&self, namespace: &str) -> Result<Vec<String>, Error> {
         let written = &self.certificates;

@@ -1,4 +1,4 @@
-//! What flags and file mean together, checked.
+//! Merges flags and file, and checks the result.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::review::GroupVersionKind;
 use crate::runtime::{Profile, Runtimes};
 use crate::workload::{Description, Kind};
 
-/// What the command line says beside the file; every flag wins over its field, lists are added to the file's.
+/// Flags of the command line. Each wins over its field of the file; lists are added to those of the file.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// `--grants`.
@@ -54,7 +54,7 @@ pub struct Overrides {
     pub own_namespace: Option<String>,
 }
 
-/// The whole configuration, checked: what is left can only fail on something outside of it.
+/// The whole configuration, checked. What still fails later depends on something outside of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The file with all overrides in it.
@@ -65,15 +65,15 @@ pub struct Settings {
     pub unpinned: Unpinned,
     /// Longest time for one review.
     pub review_timeout: Duration,
-    /// Longest time for one evaluation.
+    /// Longest time for the evaluation of all bundles.
     pub policy_time_limit: Duration,
     /// Time between "not ready" and the end of listening.
     pub shutdown_pause: Duration,
-    /// Longest time for reviews that are under way at the end.
+    /// Longest time to finish running reviews at shutdown.
     pub drain_deadline: Duration,
 }
 
-/// Merges and checks.
+/// Merges the overrides into the file and checks the result.
 pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> {
     apply(&mut file, overrides)?;
     let runtimes =
@@ -153,7 +153,7 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
     if !allow_registries.is_empty() {
         file.images.registries.allow = allow_registries;
     }
-    // A registry on plain HTTP is named to be used, and lives at an address that is not public.
+    // A registry over plain HTTP is listed to be used, and usually has a private address, which `*` does not allow.
     file.images.registries.allow.extend(insecure_registries.iter().cloned());
     file.images.registries.insecure.extend(insecure_registries);
     file.images.ca_files.extend(registry_cas);
@@ -181,7 +181,7 @@ fn layouts(flags: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
     flags.iter().map(pair).collect()
 }
 
-/// An enforcement action below the floor is never reached, so whoever wrote it meant something else.
+/// An enforcement action below the floor would have no effect, so it is an error.
 fn check_enforcement(enforcement: &EnforcementSettings) -> Result<(), Error> {
     let written = enforcement.namespaces.iter().map(|(name, action)| (format!("namespaces.{name}"), *action));
     for (field, action) in written.chain([("default".to_string(), enforcement.default)]) {

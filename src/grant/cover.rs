@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::types::{GrantedCapability, WasiGrant};
 use crate::capability::{Access, Capability, Entry, HostPattern, Parameter, glob, path};
+use crate::text;
 
 /// The value of `coveredBy` for what every program has.
 pub const DEFAULT: &str = "default";
@@ -82,7 +83,7 @@ fn any<T>(list: Option<&[T]>, covers: impl Fn(&T) -> bool) -> bool {
 /// A path that is relative, or that has `.` or `..` in it, grants nothing.
 fn covers_path(granted: &str, reached: &str) -> bool {
     let plain = granted.starts_with('/') && !granted.split('/').any(|segment| matches!(segment, "." | ".."));
-    plain && path::covers(granted, &path::clean(reached))
+    plain && path::covers(granted, &text::clean_path(reached))
 }
 
 /// A raw socket and a name look-up have no scheme: there, `tcp://db:5432`, `postgres://db` and `*://db:5432` are the

@@ -8,6 +8,7 @@ use super::cover::covers;
 use super::suggest::{smallest_for, to_yaml};
 use super::types::API_VERSION;
 use crate::capability::Entry;
+use crate::text;
 
 /// Most places that one comment lists; `explain` lists all of them.
 const PLACES: usize = 4;
@@ -38,7 +39,7 @@ impl GrantDraft<'_> {
             scalar(self.name),
             scalar(self.namespace),
             scalar(self.service_account),
-            Value::Array(images),
+            text::flow_yaml(&Value::Array(images).to_string()),
         );
         let mut left: Vec<&Entry> = self.entries.iter().collect();
         for item in smallest_for(self.entries) {
@@ -65,17 +66,8 @@ fn why(entry: &Entry) -> String {
         let _ = write!(places, "; and {more} more");
     }
     let subject = if parameters.is_empty() { "any" } else { &parameters.join(" ") };
-    comment(&format!("{subject}: {places}"))
-}
-
-/// A text that stays on its line as a comment: foreign names and evidence may hold any kind of line break, and marks
-/// that change the direction of writing.
-pub fn comment(text: &str) -> String {
-    let breaks = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
-    text.chars().map(|c| if breaks(c) { '\u{fffd}' } else { c }).collect()
+    // A comment ends with its line, and evidence is foreign.
+    text::visible(&format!("{subject}: {places}")).into_owned()
 }
 
 /// A name as it is, or quoted if the API server would refuse it.
@@ -83,7 +75,7 @@ pub fn scalar(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
         && !matches!(text, "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n");
-    if plain { text.to_string() } else { Value::from(text).to_string() }
+    if plain { text.to_string() } else { text::flow_yaml(&Value::from(text).to_string()).into_owned() }
 }
 
 #[cfg(test)]

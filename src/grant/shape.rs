@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::error::FieldError;
 use super::types::{API_VERSION, EXCEPTION_KIND, Operator};
 use crate::capability::{Capability, HostPattern};
+use crate::text;
 
 /// What a field may hold.
 pub(super) enum FieldShape {
@@ -183,8 +184,7 @@ pub(super) fn shortened(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let short: String = text.chars().take(60).collect();
-    if short.len() < text.len() { format!("{short}…") } else { short }
+    text::quoted(&text, 60)
 }
 
 /// The known word nearest to an unknown one, if it is near enough to be what was meant.

@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::cover::covers;
 use super::types::{GrantedCapability, GrantedHost};
-use crate::capability::{Capability, Entry, HostPattern, Parameter, path};
+use crate::capability::{Capability, Entry, HostPattern, Parameter};
+use crate::text;
 
 /// The smallest item of a grant that covers `entry`.
 pub fn smallest(entry: &Entry) -> GrantedCapability {
@@ -103,7 +104,7 @@ pub fn to_yaml(granted: &GrantedCapability) -> String {
         fields.push(format!("access: {text}"));
     }
     fields.extend(granted.secrets.map(|secrets| format!("secrets: {secrets}")));
-    format!("{{ {} }}", fields.join(", "))
+    text::flow_yaml(&format!("{{ {} }}", fields.join(", "))).into_owned()
 }
 
 /// A host as a grant may write it; an unreadable one counts as any, as in coverage.
@@ -113,9 +114,9 @@ fn grantable_host(host: &str) -> GrantedHost {
 
 /// A path as a grant may write it: without `..`, and cut to its nearest ancestor without a `*`, which a grant refuses.
 fn grantable_path(reached: &str) -> String {
-    let clean = path::clean(reached);
+    let clean = text::clean_path(reached);
     let segments = clean.split('/').take_while(|segment| !segment.contains('*'));
-    path::clean(&segments.collect::<Vec<_>>().join("/"))
+    text::clean_path(&segments.collect::<Vec<_>>().join("/"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-use super::malformed::{Malformed, shorten};
+use super::malformed::Malformed;
+use crate::text;
 
 /// An algorithm that the OCI image-spec registers and that container runtimes verify
 /// (`opencontainers/go-digest:algorithm.go`).
@@ -108,7 +109,7 @@ impl FromStr for Digest {
             Some(algorithm) => Ok(Self { algorithm, text: text.into() }),
             None => Err(Malformed::new(format!(
                 "`{}` is not a digest; write `sha256:` and 64 hex digits",
-                shorten(text, 100)
+                text::quoted(text, 100)
             ))),
         }
     }

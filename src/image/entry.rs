@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::is_wasm_name;
 use super::{FileClass, ImageFacts, path};
+use crate::text;
 
 /// Where a process with the usual `PATH` of a service (`systemd:src/basic/path-util.h`, `DEFAULT_PATH_NORMAL`) or of a
 /// container (`containerd:pkg/oci/spec.go`) searches for a name without a slash.
@@ -101,7 +102,7 @@ pub fn needs_layers(argument: &str) -> bool {
 
 /// Whether a program's name is the root folder.
 pub fn is_root(argument: &str) -> bool {
-    !argument.is_empty() && path::normalise(argument) == "/" && argument.contains('/')
+    !argument.is_empty() && text::clean_path(argument) == "/" && argument.contains('/')
 }
 
 /// Whether the kubelet may replace a part of the name with a variable of the container, whose value may come from
@@ -115,7 +116,7 @@ pub(super) fn wanted(entrypoint: &[String], cmd: &[String], working_dir: &str) -
     let Some(first) = entrypoint.first().or(cmd.first()) else { return Vec::new() };
     let mut wanted = candidates(first, working_dir);
     wanted.extend(candidates(cut_function(first).0, working_dir));
-    wanted.iter().map(|path| path::normalise(path)).collect()
+    wanted.iter().map(|path| text::clean_path(path)).collect()
 }
 
 /// A name with a slash is relative to the working directory; one without is searched for first
@@ -162,7 +163,7 @@ fn target<'a>(facts: &'a ImageFacts, at: &str) -> Option<&'a str> {
 impl<'a> View<'a> {
     /// The image in the pod.
     pub fn new(facts: &'a ImageFacts, start: &'a Start<'a>) -> Self {
-        let ends = |mount: &&str| [Some(path::normalise(mount)), resolved(facts, mount)];
+        let ends = |mount: &&str| [Some(text::clean_path(mount)), resolved(facts, mount)];
         let all = |mounts: &[&str]| mounts.iter().flat_map(ends).flatten().collect::<BTreeSet<String>>();
         let (mounted, loose) = (all(start.mounts), all(start.loose));
         let nested = mounted.iter().find(|mount| above(&loose, path::split(mount).0).is_some()).cloned();
@@ -214,7 +215,7 @@ impl<'a> View<'a> {
         if self.mounted.is_empty() {
             return None;
         }
-        let passed = RefCell::new(vec![path::normalise(place)]);
+        let passed = RefCell::new(vec![text::clean_path(place)]);
         path::resolve(place, true, |at| {
             passed.borrow_mut().push(at.to_string());
             target(self.facts, at)

@@ -1,9 +1,12 @@
 //! Collects the facts about an image: observations, and the conclusion from them.
 
+use std::borrow::Cow;
+
 use super::config::Config;
-use super::malformed::{harmless, short};
+use super::malformed::short;
 use super::program::{self, CONCLUSION};
 use super::{Digest, Evidence, ImageFacts, ImageKind, NEEDS_COMMAND, Program, Shape};
+use crate::text;
 
 impl ImageFacts {
     /// Whether a deeper look-up finds nothing more: the files were read already, or there are none.
@@ -47,7 +50,9 @@ impl ImageFacts {
         let claims =
             self.claims.iter_mut().flat_map(|claim| [&mut claim.field, &mut claim.claimed, &mut claim.found]);
         for text in evidence.chain(claims).chain(&mut self.warnings) {
-            *text = harmless(text);
+            if let Cow::Owned(visible) = text::visible(text) {
+                *text = visible;
+            }
         }
         self
     }

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use wasmparser::{CustomSectionReader, KnownCustom, Name, NameSectionReader, ProducersSectionReader};
 
 use super::Evidence;
-use super::malformed::{harmless, short};
+use super::malformed::short;
+use crate::text;
 
 /// An interpreter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -169,7 +170,7 @@ impl Signs {
 
     fn saw(&mut self, engine: InterpreterKind, seen: &str, value: &str) {
         let list = self.0.entry(engine).or_default();
-        let evidence = Evidence { seen: seen.to_string(), value: harmless(&short(value)) };
+        let evidence = Evidence { seen: seen.to_string(), value: text::visible(&short(value)).into_owned() };
         // A forged section may repeat itself; no engine has as many signs as the tables together.
         if list.len() < FUNCTIONS.len() && !list.contains(&evidence) {
             list.push(evidence);

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use thiserror::Error;
 
+use crate::text;
+
 /// What is wrong with some bytes. [`super::Error::Read`] adds the image and what was read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
@@ -15,7 +17,7 @@ pub struct Malformed(pub String);
 impl Malformed {
     /// From anything that can be shown.
     pub fn new(message: impl Into<String>) -> Self {
-        Self(harmless(&message.into()))
+        Self(text::visible(&message.into()).into_owned())
     }
 }
 
@@ -70,37 +72,7 @@ pub(super) fn no_lookalikes(rest: &Rest, known: &[&str]) -> Result<(), Malformed
 /// Foreign text cut to what fits a message.
 pub(super) fn short(text: &str) -> String {
     const LONGEST: usize = 160;
-    match text.char_indices().nth(LONGEST).and_then(|(end, _)| text.get(..end)) {
-        Some(head) => format!("{head}…"),
-        None => text.to_string(),
-    }
-}
-
-/// Foreign text made fit for a message: on one line, short, without characters that act on a terminal or reorder text.
-pub(crate) fn shorten(text: &str, chars: usize) -> String {
-    let mut shown: String = text.trim().chars().take(chars).map(|c| if acts(c) { ' ' } else { c }).collect();
-    if text.trim().chars().nth(chars).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
-/// What a terminal or a log obeys, and what hides or reorders text: control characters, line breaks among them, and of
-/// Unicode the characters without width, the separators of lines and paragraphs, and the marks of UAX #9.
-pub fn acts(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
-        || matches!(c, '\u{61c}' | '\u{feff}')
-}
-
-/// Foreign text as it may stand in a line of a log, in an annotation or in a warning: it cannot end the line and begin one
-/// of its own. Harmless text is left as it is, so that it does not matter how often this is done.
-pub fn harmless(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if acts(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    shown
+    text::shorten(text, LONGEST).into_owned()
 }
 
 /// Folds letter case like Go's `encoding/json`: also the long s, and the Kelvin sign (which lower-cases to `k`).
@@ -115,16 +87,11 @@ mod tests {
     #[test]
     fn long_foreign_text_is_cut_between_characters() {
         assert_eq!(short("ä"), "ä");
-        assert_eq!(short(&"ä".repeat(500)).chars().count(), 161);
+        assert_eq!(short(&"ä".repeat(500)).chars().count(), 160);
     }
 
     #[test]
     fn foreign_text_cannot_forge_a_line() {
-        let text = "a\nb\r\u{1b}[2J\u{2028}\u{202e}\u{feff}\u{85}c";
-        let shown = harmless(text);
-        assert_eq!(shown, r"a\nb\r\u{1b}[2J\u{2028}\u{202e}\u{feff}\u{85}c");
-        assert_eq!(harmless(&shown), shown);
-        assert_eq!(harmless("`/ä b`: 日本"), "`/ä b`: 日本");
         assert_eq!(Malformed::new("a\nb").0, r"a\nb");
         let json = serde_json::from_str::<u8>("\"a\nb\"").unwrap_err();
         assert!(!Malformed::from(json).0.contains('\n'));

@@ -1,12 +1,12 @@
-//! A group of images by the beginning of their names, as a configuration writes it: `host` or `host/prefix`.
+//! A group of images by a prefix of their names, as written in the configuration: `host` or `host/prefix`.
 
 use std::fmt;
 
 use super::Error;
-use super::malformed::shorten;
 use super::reference::{Reference, spellings};
+use crate::text;
 
-/// How much of an entry that does not parse is repeated in the message about it, in characters.
+/// How much of an unparsable entry its error message repeats, in characters.
 const SHOWN_CHARS: usize = 200;
 
 /// A registry's host, or the host and whole segments of a repository's path.
@@ -21,14 +21,17 @@ impl RepositoryPrefix {
         if host != "localhost" && !host.contains(['.', ':']) {
             let message =
                 "it does not begin with a registry's host; write `docker.io/` before a name of Docker Hub";
-            return Err(Error::ParseReference { image: shorten(text, SHOWN_CHARS), message: message.into() });
+            return Err(Error::ParseReference {
+                image: text::quoted(text, SHOWN_CHARS),
+                message: message.into(),
+            });
         }
-        // Whatever begins the name of an image can be followed by one more segment.
+        // A valid prefix of an image name can be followed by one more segment.
         Reference::parse(&format!("{host}/{path}/x"))?;
         Ok(Self(text.to_string()))
     }
 
-    /// Whether a repository is the one that is named, or below it. Every spelling of Docker Hub's names counts.
+    /// Whether a repository equals the prefix or is below it. Every spelling of Docker Hub's names counts.
     pub fn covers(&self, reference: &Reference) -> bool {
         let name = format!("{}/{}", reference.registry, reference.repository);
         let below = |name: &String| {
@@ -49,13 +52,13 @@ impl fmt::Display for RepositoryPrefix {
 pub struct Unpinned(Vec<RepositoryPrefix>);
 
 impl Unpinned {
-    /// Images below one of these.
+    /// Images below any of these prefixes.
     pub const fn new(prefixes: Vec<RepositoryPrefix>) -> Self {
         Self(prefixes)
     }
 
-    /// The first entry that covers an image; `None` for one with a digest, to which no entry can matter, and for a name
-    /// that does not parse.
+    /// The first entry that covers an image; `None` for an image with a digest, to which no entry applies, and for a
+    /// name that does not parse.
     pub fn entry_for(&self, image: &str) -> Option<&RepositoryPrefix> {
         if self.0.is_empty() {
             return None;

@@ -4,9 +4,9 @@
 
 use super::annotation::crun_annotation;
 use super::entry::{self, At, Start, View, cut_function, is_root, names_wasm, needs_layers};
-use super::malformed::harmless;
 use super::names::{SLIGHTFILE, SPIN_TOML, WWS_TOML};
 use super::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, kind};
+use crate::text;
 
 /// Marks the evidence that summarises the rest.
 pub(super) const CONCLUSION: &str = "conclusion";
@@ -47,7 +47,7 @@ pub(super) fn own_class(facts: &ImageFacts) -> Option<&FileClass> {
 
 /// An unknown program, with the reason.
 pub fn unknown(reason: impl Into<String>) -> Program {
-    Program::Unknown { reason: harmless(&reason.into()) }
+    Program::Unknown { reason: text::visible(&reason.into()).into_owned() }
 }
 
 /// What the look-up concluded about the image as a whole.

@@ -4,8 +4,9 @@ use std::fmt;
 
 use oci_spec::distribution::ParseError;
 
-use super::malformed::{Malformed, shorten};
+use super::malformed::Malformed;
 use super::{Digest, Error};
+use crate::text;
 
 /// Longest name that is parsed, in bytes. Valid names are shorter: a host of 255 and a port, a repository of 255, a tag
 /// of 128 and a `sha512` digest (`distribution:reference/regexp.go`, `reference.go`).
@@ -30,7 +31,8 @@ pub struct Reference {
 impl Reference {
     /// Parses an image name. Trims nothing, as Kubernetes does: a name with a space does not parse.
     pub fn parse(image: &str) -> Result<Self, Error> {
-        let refuse = |message: String| Error::ParseReference { image: shorten(image, SHOWN_CHARS), message };
+        let refuse =
+            |message: String| Error::ParseReference { image: text::quoted(image, SHOWN_CHARS), message };
         obvious_mistake(image).map_or(Ok(()), |message| Err(refuse(message)))?;
         let parsed: oci_spec::distribution::Reference =
             image.parse().map_err(|error| refuse(explain(image, &error)))?;
@@ -107,9 +109,9 @@ fn obvious_mistake(image: &str) -> Option<String> {
     if image.len() > LONGEST_NAME {
         return Some(format!("it has {} bytes and no valid name has more than {LONGEST_NAME}", image.len()));
     }
-    if image.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    if image.chars().any(|c| c.is_whitespace() || text::is_dangerous(c)) {
         return Some(
-            "it contains a space or a control character; Kubernetes trims nothing, remove it".into(),
+            "it contains a space, a control character or an invisible one; Kubernetes trims nothing, remove it".into(),
         );
     }
     if let Some((scheme, _)) = image.split_once("://") {

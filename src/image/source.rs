@@ -7,8 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Digest, Error, reference::Reference};
 
-pub(crate) use super::malformed::shorten;
-
 /// A content descriptor (OCI image-spec, `descriptor.md`), with the fields that detection needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -83,16 +81,5 @@ pub trait Source: Send + Sync {
         limit: u64,
     ) -> impl Future<Output = Result<Bytes, Self::Error>> + Send {
         self.blob(reference, descriptor, limit)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn foreign_text_is_shortened_to_one_harmless_line() {
-        assert_eq!(shorten(" a\u{1b}[2Jb\nc ", 100), "a [2Jb c");
-        assert_eq!(shorten("abcdef", 3), "abc…");
     }
 }

@@ -1,8 +1,8 @@
-//! How hard a violation bites: the enforcement action, per namespace and per rule.
+//! Enforcement actions per namespace and per rule.
 //!
-//! In this order: what the rule asks; what the configuration lets the rule ask (`rules`); the namespace's enforcement action, which is
-//! that of the configuration (`namespaces`), else of the namespace's label, else the default, and never below the floor.
-//! The lowest of the three counts.
+//! The action of a violation is the lowest of three: what the rule asks for; the most that the configuration lets the rule
+//! ask for (`rules`); and the namespace's enforcement action. The last is that of the configuration (`namespaces`), else
+//! of the namespace's label, else the default, and never below the floor.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,37 +13,37 @@ use crate::policy::EnforcementAction;
 /// Namespace label that sets the enforcement action.
 pub const ENFORCE_LABEL: &str = "wasmgate.dev/enforce";
 
-/// Namespace label that sets which version of the baseline bites: `latest`, which is also the default, or a version such as
-/// `v1alpha1`. A rule that joined the baseline after that version is only recorded there, so an update of the gate does not
-/// refuse what ran before. Its idea and spelling are Pod Security Admission's (`pod-security.kubernetes.io/enforce-version`).
+/// Namespace label that sets which version of the baseline is enforced: `latest`, which is also the default, or a version
+/// such as `v1alpha1`. A rule that was added to the baseline after that version is only recorded, so an update of the gate
+/// does not refuse what ran before. Modelled on Pod Security Admission (`pod-security.kubernetes.io/enforce-version`).
 pub const ENFORCE_VERSION_LABEL: &str = "wasmgate.dev/enforce-version";
 
-/// A version of the baseline, in the order in which they came.
+/// A version of the baseline; later versions are greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Version {
     /// The first one.
     V1Alpha1,
-    /// Whatever this gate brings.
+    /// The version of this gate.
     #[default]
     Latest,
 }
 
-/// Rules that joined the baseline after its first version, and with which. None so far.
+/// Rules that were added to the baseline after its first version, and the version that added them. None so far.
 const JOINED: &[(&str, Version)] = &[];
 
 /// Enforcement actions from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct EnforcementSettings {
-    /// Where neither the namespace nor this configuration says otherwise.
+    /// The action where neither the namespace nor this configuration says otherwise.
     pub default: EnforcementAction,
     /// Namespace → enforcement action; wins over the namespace's own label.
     pub namespaces: BTreeMap<String, EnforcementAction>,
     /// Rule → the most that it may ask for. The floor is about namespaces and does not raise it.
     pub rules: BTreeMap<String, EnforcementAction>,
-    /// The least that every namespace gets: neither a label nor `namespaces` goes below it.
+    /// The lowest action of any namespace: neither a label nor `namespaces` can go below it.
     pub floor: EnforcementAction,
-    /// Rules that no `WasiException` covers, beside those that none ever does.
+    /// Rules that no `WasiException` covers, in addition to those that can never be exempted.
     pub never_exempt: BTreeSet<String>,
 }
 
@@ -59,27 +59,26 @@ impl Default for EnforcementSettings {
     }
 }
 
-/// How hard violations bite in one namespace.
+/// Enforcement in one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enforcement {
-    /// The most that a violation comes to.
+    /// The strictest action of a violation.
     pub action: EnforcementAction,
-    /// Which version of the baseline bites.
+    /// The enforced version of the baseline.
     pub version: Version,
-    /// What the labels say that could not be taken as written.
+    /// Notes about labels with unknown values.
     pub notes: Vec<String>,
 }
 
 impl Enforcement {
-    /// This enforcement action, and the latest baseline.
+    /// Enforcement with this action and the latest baseline.
     pub const fn at(action: EnforcementAction) -> Self {
         Self { action, version: Version::Latest, notes: Vec::new() }
     }
 }
 
 impl EnforcementSettings {
-    /// How hard violations bite in a namespace whose labels are `labels`. A label with an unknown value counts as the default,
-    /// and is noted.
+    /// Enforcement in a namespace with these labels. A label with an unknown value counts as absent, and is noted.
     pub fn of_namespace(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Enforcement {
         let mut notes = Vec::new();
         let version = label(labels, ENFORCE_VERSION_LABEL, &mut notes, "v1alpha1 or latest", parse_version);
@@ -88,7 +87,7 @@ impl EnforcementSettings {
         Enforcement { action: action.max(self.floor), version: version.unwrap_or_default(), notes }
     }
 
-    /// What a violation comes to: the lowest of what the rule asks, what the configuration allows the rule, and the
+    /// The action of a violation: the lowest of what the rule asks for, what the configuration allows the rule, and the
     /// namespace's enforcement action.
     pub fn action(
         &self,
@@ -101,19 +100,19 @@ impl EnforcementSettings {
         asked.min(allowed).min(enforcement.action).min(of_version(JOINED, enforcement.version, rule))
     }
 
-    /// Whether the platform lets a `WasiException` exempt from this rule.
+    /// Whether the configuration allows a `WasiException` for this rule.
     pub fn may_exempt(&self, rule: &str) -> bool {
         !self.never_exempt.contains(rule)
     }
 }
 
-/// The most that a rule comes to in a namespace that is pinned to a version of the baseline.
+/// The strictest action of a rule in a namespace that is pinned to a version of the baseline.
 fn of_version(joined: &[(&str, Version)], pinned: Version, rule: &str) -> EnforcementAction {
     let since = joined.iter().find(|(name, _)| *name == rule).map_or(Version::V1Alpha1, |(_, since)| *since);
     if since <= pinned { EnforcementAction::Deny } else { EnforcementAction::Audit }
 }
 
-/// The value of a label, when it is there and means something.
+/// The parsed value of a label; `None` if absent. An unknown value is noted and counts as absent.
 fn label<T>(
     labels: Option<&BTreeMap<String, String>>,
     name: &str,

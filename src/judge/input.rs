@@ -1,4 +1,4 @@
-//! The document that Rego reads, put together from every fact that a review has found.
+//! Builds the input document of the policies from the facts of a review.
 
 mod document;
 mod spec;
@@ -28,7 +28,7 @@ use crate::runtime::{self, Family, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
 use spec::Spec;
 
-/// Everything that one judgement depends on.
+/// Everything that one verdict depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Case<'a> {
     /// The request.
@@ -45,11 +45,11 @@ pub struct Case<'a> {
     pub runtimes: &'a Runtimes,
     /// The cluster.
     pub cluster: &'a Cluster,
-    /// Image kind → the class that pods of that kind are placed on, which follows from the two.
+    /// Image kind → the class that pods of that kind are placed on; derived from runtimes and cluster.
     pub class_for: &'a ClassFor,
     /// The grants.
     pub grants: &'a Grants,
-    /// What the platform's configuration says to the rules: `policies.options`.
+    /// Options for the rules: `policies.options` of the configuration.
     pub options: &'a PolicyOptions,
     /// The images that keep their tags.
     pub unpinned: &'a Unpinned,
@@ -57,7 +57,7 @@ pub struct Case<'a> {
     pub now: Timestamp,
 }
 
-/// Gathers everything that the rules may read.
+/// Builds the input document.
 pub fn prepare<'a>(case: &Case<'a>) -> PolicyInput<'a> {
     let class = case.workload.spec.runtime_class_name.as_deref();
     let profile = class.and_then(|name| case.cluster.profile_of(case.runtimes, name));
@@ -102,9 +102,8 @@ fn workload_facts<'a>(case: &Case<'a>) -> WorkloadFacts<'a> {
 }
 
 /// Why a Wasm runtime may start the pod although no profile describes its class: an annotation asks for a Wasm handler
-/// on the nodes whose ordinary runtime is crun or youki; or the class is not among those that the cluster is known to
-/// have, because it is that new, or was deleted under pods that go on. Completes the sentence "nobody knows what it may
-/// call …".
+/// on nodes whose ordinary runtime is crun or youki; or the cluster is not known to have the class, because it is too
+/// new, or was deleted under running pods. Completes the sentence "what it may call is not known …".
 pub fn suspicion(workload: &Workload, runtimes: &Runtimes, cluster: &Cluster) -> Option<String> {
     let class = workload.spec.runtime_class_name.as_deref();
     if class.is_some_and(|class| cluster.profile_of(runtimes, class).is_some()) {
@@ -190,13 +189,13 @@ fn container_facts<'a>(
     }
 }
 
-/// What will make an image fail on some node. That it names no command is no matter for a container that does.
+/// What will make an image fail on some node. That an image names no command does not matter if the container does.
 pub fn image_warnings(facts: &ImageFacts, names_command: bool) -> Vec<String> {
     let counts = |warning: &&String| !(names_command && warning.as_str() == NEEDS_COMMAND);
     facts.warnings.iter().filter(counts).cloned().collect()
 }
 
-/// Adds what would mend an entry that nobody covers. Expired grants are looked for only then.
+/// Adds to each entry that no grant covers the grant that would, and expired grants that did.
 fn with_remedies(case: &Case<'_>, subject: &Subject<'_>, entries: Vec<Entry>) -> Vec<Effective> {
     let uncovered = entries.iter().any(|entry| entry.covered_by.is_empty());
     let expired = if uncovered { case.grants.expired_matching(subject, case.now) } else { Vec::new() };
@@ -237,7 +236,7 @@ fn summarise(container: &Container) -> (ImageKind, Option<Packaging>, Option<Str
     }
 }
 
-/// What the look-up found, and what the program needs that its runtime does not link.
+/// Warnings of the look-up, and about imports that the runtime does not link.
 fn warnings(
     facts: &ImageFacts,
     program: &Program,
@@ -263,7 +262,7 @@ fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<Interpreter
     modules.flat_map(of_module).collect()
 }
 
-/// Sizes as written in the spec, and the bounds of the pod's profile.
+/// Sizes of the spec, and the limits of the pod's profile.
 fn resources(case: &Case<'_>, spec: Spec<'_>, container: &Container, profile: Option<&Profile>) -> Resources {
     let (request_bytes, limit_bytes) = spec.memory();
     let of_pod = spec::pod_memory_limit(&case.workload.spec);
@@ -282,8 +281,8 @@ fn resources(case: &Case<'_>, spec: Spec<'_>, container: &Container, profile: Op
     }
 }
 
-/// The limit that ends the container first: its own, or the pod's where that is lower. Without one of its own the pod's
-/// counts where the program cannot start under it; above that it limits the containers together, and none of them alone.
+/// The limit that the container hits first: its own, or the pod's if that is lower. For a container without its own limit,
+/// the pod's counts only if the program cannot start with it; otherwise it limits the containers together.
 fn narrowest(own: Option<u64>, of_pod: Option<u64>, floor: Option<u64>) -> Option<u64> {
     match (own, of_pod) {
         (Some(own), Some(of_pod)) => Some(own.min(of_pod)),

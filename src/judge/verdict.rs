@@ -1,4 +1,4 @@
-//! What the policies' findings come to.
+//! Turns the violations of the policies into a verdict.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::workload::Workload;
 /// Rule name of the violation that stands for a bundle that could not be evaluated.
 pub const POLICY_ERROR: &str = "policy-error";
 
-/// The exception that a violation is exempt by.
+/// The exception that covers a violation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exemption {
@@ -27,26 +27,26 @@ pub struct Exemption {
     pub expires_at: Timestamp,
 }
 
-/// A violation and what it comes to here.
+/// A violation and its action.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct JudgedViolation {
-    /// What it comes to after enforcement actions, overrides and exceptions: an exempted one is only recorded.
+    /// The action after enforcement actions, overrides and exceptions: an exempted violation is only recorded.
     #[serde(rename = "enforced")]
     pub action: EnforcementAction,
     /// The exception that covers it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exempted: Option<Exemption>,
-    /// The rule's own words.
+    /// The violation from the rule.
     #[serde(flatten)]
     pub violation: Violation,
 }
 
-/// Everything the policies found, the strictest first.
+/// All violations of the policies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Verdict {
     /// Judged violations, denials first, then by rule and container.
     pub violations: Vec<JudgedViolation>,
-    /// What the namespace's labels say that could not be taken as written.
+    /// Notes about labels of the namespace with unknown values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -57,12 +57,12 @@ impl Verdict {
         self.at(EnforcementAction::Deny).next().is_some()
     }
 
-    /// The violations that came to exactly `action`.
+    /// The violations with exactly this action.
     pub fn at(&self, action: EnforcementAction) -> impl Iterator<Item = &JudgedViolation> {
         self.violations.iter().filter(move |v| v.action == action)
     }
 
-    /// The strictest action; `None` when nothing was found.
+    /// The strictest action; `None` without violations.
     pub fn strictest(&self) -> Option<EnforcementAction> {
         self.violations.iter().map(|v| v.action).max()
     }
@@ -77,7 +77,7 @@ impl Verdict {
     }
 }
 
-/// What exceptions are looked up with: the pod, its images, and the time.
+/// What decides which exceptions apply: the pod, its images, and the time.
 #[derive(Debug, Clone, Copy)]
 pub struct ExemptionContext<'a> {
     /// All exceptions.
@@ -91,7 +91,7 @@ pub struct ExemptionContext<'a> {
 }
 
 impl ExemptionContext<'_> {
-    /// The exception that is for a violation.
+    /// The exception that covers a violation.
     fn of(&self, violation: &Violation) -> Option<Exemption> {
         if self.exceptions.is_empty() {
             return None;
@@ -115,7 +115,7 @@ impl ExemptionContext<'_> {
         })
     }
 
-    /// The images of a container; those of all for a finding that is about the pod, or about a container that it does not have.
+    /// The images of a container; all images for a violation about the pod or about a container that it does not have.
     fn images(&self, container: Option<&str>) -> Vec<&str> {
         let all = || self.inspection.containers.iter();
         let named: Vec<&str> =
@@ -124,8 +124,8 @@ impl ExemptionContext<'_> {
     }
 }
 
-/// Applies enforcement actions and exceptions to what the policies said. A bundle that could not be evaluated denies whatever the enforcement action and
-/// whatever is excepted: nobody knows what it would have said.
+/// Applies enforcement actions and exceptions to the violations. A bundle that could not be evaluated denies, whatever the
+/// enforcement action and the exceptions are, since its verdict is not known.
 pub fn decide(
     evaluation: Evaluation,
     settings: &EnforcementSettings,
@@ -303,7 +303,7 @@ mod tests {
         let verdict =
             decide_with(failed(), &EnforcementSettings::default(), EnforcementAction::Deny, &every_rule);
         assert!(verdict.denied());
-        // A rule of a bundle may call itself anything.
+        // A rule of a bundle may have any name.
         let impostor = Evaluation { violations: vec![violation(POLICY_ERROR, None)], failures: Vec::new() };
         assert!(
             decide_with(impostor, &EnforcementSettings::default(), EnforcementAction::Deny, &every_rule)

@@ -7,7 +7,7 @@ use futures::StreamExt;
 
 use super::{Error, Inspector, LookupOptions};
 use crate::image::Depth;
-use crate::image::source::shorten;
+use crate::text;
 
 /// Images that are warmed at the same time.
 const WARMED_AT_ONCE: usize = 8;
@@ -47,7 +47,7 @@ impl Inspector {
             done += 1;
             if let Err(error) = outcome {
                 failed += 1;
-                tracing::warn!(image = shorten(&image, 200), %error, "could not warm an image");
+                tracing::warn!(image = text::quoted(&image, 200), %error, "could not warm an image");
             }
             if done % WARMED_BETWEEN_LINES == 0 {
                 tracing::info!(done, total, failed, "warming images");

@@ -1,13 +1,13 @@
-//! The functions of Rego that a compiled module asks its host for. The others are compiled into the module
+//! Built-in functions of Rego that the host provides to a compiled module. The others are compiled into the module
 //! (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`).
 
-/// Names of those that rules may call, sorted. opa-wasm (`opa-wasm:src/builtins/impls`) knows more names, which are left out so that a
-/// bundle that needs one is refused when it is loaded:
-/// - what it answers with "not implemented" would only be noticed when a rule first reaches it;
-/// - some answer otherwise than OPA does on sound arguments, so a rule would pass its tests and decide something else
+/// Names of the functions that rules may call, sorted. opa-wasm (`opa-wasm:src/builtins/impls`) has more, which are left
+/// out so that a bundle that needs one is refused when it is loaded:
+/// - a function that is "not implemented" would otherwise fail only when a rule first calls it;
+/// - some return other results than OPA for valid arguments, so a rule would pass its tests and decide differently
 ///   here: `units.parse` ("1.5" is 2), `time.add_date` (a month after 31 January), `urlquery.decode` (`+`),
 ///   `urlquery.encode` and `urlquery.encode_object` (`*` and `~`);
-/// - `opa.runtime` would hand the gate's environment to rules, and through their messages to everybody who may create
+/// - `opa.runtime` would give the gate's environment to rules, and through their messages to every user who may create
 ///   a pod.
 pub const HOST_FUNCTIONS: &[&str] = &[
     "base64url.encode_no_pad",
@@ -34,7 +34,7 @@ pub const HOST_FUNCTIONS: &[&str] = &[
     "urlquery.decode_object",
 ];
 
-/// Whether a rule may call it.
+/// Whether rules may call the function.
 pub(super) fn is_supplied(name: &str) -> bool {
     HOST_FUNCTIONS.binary_search(&name).is_ok()
 }

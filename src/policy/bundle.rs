@@ -1,5 +1,5 @@
-//! Bundles as `opa build` writes them (`open-policy-agent/opa:v1/bundle/bundle.go`), read from an archive or an
-//! unpacked directory within bounds. What is inside the module is looked at in [`super::PolicySet::load`].
+//! Reads bundles of `opa build` (`open-policy-agent/opa:v1/bundle/bundle.go`) from an archive or an
+//! unpacked directory, within limits. [`super::PolicySet::load`] checks the module itself.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,14 +15,14 @@ use serde_json::Value;
 use super::Error;
 use super::memory::raise_minimum;
 
-/// An archive of more bytes is not read. The baseline has 60 KiB; data is what makes bundles large.
+/// Largest archive, in bytes. The baseline has 60 KiB; bundles are large because of their data.
 pub const MAX_PACKED_BYTES: u64 = 64 << 20;
-/// Nor is one that unpacks to more. OPA itself stops at 1 GiB, which is more than a pod of the gate gets.
+/// Most bytes that an archive unpacks to. OPA's own limit is 1 GiB, which is more than the gate's pod gets.
 pub const MAX_UNPACKED_BYTES: u64 = 256 << 20;
-/// Files and folders below a folder that is a bundle. OPA writes four, and the sources beside them are a few hundred.
+/// Most files and folders in a bundle folder. OPA writes four files; sources beside them may be a few hundred.
 const MAX_WALKED: usize = 10_000;
 
-/// The keys of the input that a bundle may do without.
+/// Top-level keys of the input that a bundle does not read.
 pub(super) type Omit = BTreeSet<String>;
 
 /// An OPA bundle: the compiled module, its data and its manifest.
@@ -34,13 +34,13 @@ pub struct Bundle {
     pub revision: String,
     /// Bytes of `policy.wasm`.
     pub(super) module: Arc<[u8]>,
-    /// What the rules see as `data`.
+    /// `data` of the rules.
     pub(super) data: Arc<Value>,
-    /// Top-level keys of the input that no rule reads, so that the gate need not send them.
+    /// Top-level keys of the input that no rule reads, so that the gate need not pass them.
     pub(super) omit: Arc<Omit>,
 }
 
-// The module is a few hundred kilobytes that nobody wants in a log.
+// The module is a few hundred kilobytes, which do not belong in a log.
 impl fmt::Debug for Bundle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bundle")
@@ -52,7 +52,7 @@ impl fmt::Debug for Bundle {
     }
 }
 
-/// The files of a bundle that matter here.
+/// The files of a bundle that the gate reads.
 #[derive(Default)]
 struct Files {
     module: Option<Vec<u8>>,
@@ -68,7 +68,7 @@ struct BundleManifest {
     metadata: Metadata,
 }
 
-/// OPA leaves `metadata` to the users of bundles; this is what the gate's users may write there.
+/// The gate's part of `metadata`, which OPA leaves to users of bundles.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Metadata {
@@ -82,7 +82,7 @@ struct GateMetadata {
 }
 
 impl Bundle {
-    /// The baseline rules, compiled into the gate. Their sources are under `policies/wasmgate`.
+    /// The baseline rules, embedded in the gate. Their sources are in `policies/wasmgate`.
     pub fn embedded() -> Result<Self, Error> {
         let files = Files {
             module: Some(include_bytes!("../../policies/baseline/policy.wasm").to_vec()),
@@ -92,7 +92,7 @@ impl Bundle {
         Self::assemble("baseline", files)
     }
 
-    /// Reads a bundle from a file or directory, whose name without `.tar.gz` becomes the bundle's. Blocks on the disk.
+    /// Reads a bundle from a file or directory; its name without `.tar.gz` becomes the bundle's name. Blocks on the disk.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::ReadBundle { path: path.to_path_buf(), source };
         if std::fs::metadata(path).map_err(failed)?.is_dir() {
@@ -105,10 +105,10 @@ impl Bundle {
         Self::from_tar_gz(name, &bytes)
     }
 
-    /// Reads a directory that holds an unpacked bundle. Blocks on the disk.
+    /// Reads a directory with an unpacked bundle. Blocks on the disk.
     pub fn from_dir(path: &Path) -> Result<Self, Error> {
         let name = file_name(path);
-        // Another folder was meant, and may be of any size.
+        // This is not a bundle, and may be of any size, so do not walk it.
         if !path.join("policy.wasm").exists() {
             return Err(Error::FindModule { bundle: name });
         }
@@ -123,7 +123,7 @@ impl Bundle {
         Self::assemble(&name, files)
     }
 
-    /// Reads an archive as `opa build` writes it.
+    /// Reads an archive of `opa build`.
     pub fn from_tar_gz(name: &str, bytes: &[u8]) -> Result<Self, Error> {
         if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_PACKED_BYTES {
             return Err(too_large(name, "an archive", MAX_PACKED_BYTES));
@@ -156,14 +156,14 @@ impl Bundle {
 }
 
 impl Files {
-    /// Where the bytes of `file` go; `None` for a file that the gate has no use for, such as the Rego sources.
+    /// The field for the bytes of `file`; `None` for a file that the gate does not read, such as the Rego sources.
     fn slot(&mut self, bundle: &str, file: &str) -> Result<Option<&mut Option<Vec<u8>>>, Error> {
         let refuse = |fix| Err(Error::AcceptFile { bundle: bundle.into(), file: file.into(), fix });
         let slot = match file {
             "policy.wasm" => &mut self.module,
             "data.json" => &mut self.data,
             ".manifest" => &mut self.manifest,
-            // Without them the rules would run on less data than their author meant.
+            // Without these files the rules would run on less data than intended.
             "data.yaml" | "data.yml" => return refuse("`opa build` turns it into `data.json`"),
             "patch.json" => return refuse("delta bundles are not supported, pack a whole one"),
             nested if nested.ends_with("/data.json") || nested.ends_with("/policy.wasm") => {
@@ -188,12 +188,12 @@ fn unpack(name: &str, bytes: &[u8]) -> Result<Files, Error> {
         tar::Archive::new(Bounded { inner: MultiGzDecoder::new(bytes), left: MAX_UNPACKED_BYTES });
     for entry in archive.entries().map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        // Sparse files stay out too: their holes do not come from the archive, so its bound would not hold for them.
+        // Sparse files are skipped too: their holes are not in the archive, so its size limit would not cover them.
         if !entry.header().entry_type().is_file() {
             continue;
         }
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        // opa writes absolute names, tar writes relative ones.
+        // opa writes absolute names, tar relative ones.
         let file = path.trim_start_matches("./").trim_start_matches('/');
         let Some(slot) = files.slot(name, file)? else { continue };
         let bytes = read_bounded(entry, MAX_UNPACKED_BYTES).map_err(failed)?;
@@ -202,8 +202,8 @@ fn unpack(name: &str, bytes: &[u8]) -> Result<Files, Error> {
     Ok(files)
 }
 
-/// Every file below a folder, by its path from there. What begins with two dots is how the kubelet mounts a ConfigMap:
-/// the files stand beside it once more.
+/// Every file below a folder, with its relative path. Names that begin with two dots are skipped: the kubelet uses them
+/// for ConfigMap volumes, and links beside them lead to the same files.
 fn walk(bundle: &str, root: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     let (mut files, mut folders, mut seen) = (Vec::new(), vec![(String::new(), root.to_path_buf())], 0_usize);
     while let Some((prefix, folder)) = folders.pop() {
@@ -216,7 +216,7 @@ fn walk(bundle: &str, root: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
                 return Err(Error::WalkFolder { bundle: bundle.into(), limit: MAX_WALKED });
             }
             let name = file_name(&path);
-            // A link to a folder is not followed: it may lead in circles.
+            // Links to folders are not followed, since they may form a cycle.
             let is_folder = entry_type.is_dir();
             if name.starts_with("..") || (!is_folder && path.is_dir()) {
                 continue;
@@ -231,7 +231,7 @@ fn walk(bundle: &str, root: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     Ok(files)
 }
 
-/// A reader that fails once more than `left` bytes have come out of it.
+/// A reader that fails after `left` bytes.
 struct Bounded<R> {
     inner: R,
     left: u64,
@@ -246,7 +246,7 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// The whole of `reader`, or `None` when it has more than `limit` bytes.
+/// All bytes of `reader`, or `None` if it has more than `limit`.
 fn read_bounded(reader: impl Read, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let read = reader.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -266,7 +266,7 @@ fn too_large(bundle: &str, what: &'static str, limit: u64) -> Error {
 }
 
 fn file_name(path: &Path) -> String {
-    // `.` and `..` have no name of their own.
+    // `.` and `..` have no file name.
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     name.or_else(|| Some(path.canonicalize().ok()?.file_name()?.to_string_lossy().into_owned()))
         .unwrap_or_else(|| path.display().to_string())

@@ -14,38 +14,38 @@ use wasmtime::{Config, ResourceLimiter, Store};
 use super::Error;
 use super::lanes::Lanes;
 
-/// Fuel between two looks at the clock: about a millisecond.
+/// Fuel between two checks of the clock: about a millisecond.
 const SLICE: u64 = 1_000_000;
-/// Calls of a stopped evaluation that are looked at. Rules do not recurse; what does is OPA's own walk through a value, and
-/// the innermost calls come first.
+/// Most stack frames of a stopped evaluation that are examined. Rules do not recurse, but OPA's own walk through a value
+/// does; the innermost frames come first.
 const MAX_FRAMES: usize = 512;
-/// Elements of a table; a compiled policy has one table of a few hundred.
+/// Most elements of a table; a compiled policy has one table of a few hundred.
 const MAX_TABLE_ELEMENTS: usize = 100_000;
 
 /// Limits on one evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// What one evaluation of one bundle may do, in wasmtime's fuel, of which an instruction costs about one. The same
+    /// Most work for one evaluation of one bundle, in wasmtime's fuel; an instruction costs about one unit. The same
     /// rules use the same fuel on the same input, to one part in a hundred, however busy the machine is.
     pub fuel: u64,
-    /// Wall-clock time for all bundles together, waiting for a turn included: the last bound, which only a machine that
-    /// is overloaded reaches.
+    /// Wall-clock time for all bundles together, including the wait in the queue: the last limit, which only an overloaded
+    /// machine reaches.
     pub time: Duration,
-    /// Linear memory in bytes, of each instance of each bundle.
+    /// Most linear memory of each instance of a bundle, in bytes.
     pub memory_bytes: usize,
 }
 
 impl Default for Limits {
-    /// A rule takes well under a millisecond (OPA's own guidance is "on the order of 1 ms",
-    /// `open-policy-agent/opa:docs/docs/policy-performance.md`). The baseline uses a hundredth of this fuel on a pod of
-    /// four containers that breaks most rules, a third on one of 700 KiB. Two seconds leave the webhook time to answer.
+    /// A rule takes well under a millisecond (OPA's guidance is "on the order of 1 ms",
+    /// `open-policy-agent/opa:docs/docs/policy-performance.md`). The baseline uses a hundredth of this fuel on a pod with
+    /// four containers that breaks most rules, and a third on a pod of 700 KiB. Two seconds leave the webhook time to answer.
     fn default() -> Self {
         Self { fuel: 500_000_000, time: Duration::from_secs(2), memory_bytes: 64 << 20 }
     }
 }
 
 impl Limits {
-    /// Refuses limits under which nothing could be evaluated.
+    /// Refuses limits of zero, with which nothing could be evaluated.
     pub(super) fn check(&self) -> Result<(), Error> {
         let zero = [
             ("policies.fuelLimit", self.fuel == 0),
@@ -58,13 +58,13 @@ impl Limits {
         }
     }
 
-    /// Those for loading data into a new instance, which is the platform's own and may be large.
+    /// The limits for loading data into a new instance. The platform provides the data, and it may be large.
     pub(super) fn for_start(self) -> Self {
         Self { fuel: u64::MAX, ..self }
     }
 }
 
-/// The Wasm engine that all bundles share. Clones are the same engine.
+/// The Wasm engine that all bundles share. Clones share the engine.
 #[derive(Clone)]
 pub struct Engine {
     pub(super) wasm: wasmtime::Engine,
@@ -82,7 +82,7 @@ impl Engine {
     pub fn new() -> Result<Self, Error> {
         let mut config = Config::new();
         config.consume_fuel(true);
-        // Wasm frames are shown in no message; they tell which rule was at work when one is stopped.
+        // No message shows Wasm frames; they tell which rule ran when an evaluation was stopped.
         config.wasm_backtrace_max_frames(NonZeroUsize::new(MAX_FRAMES));
         let failed = |error: wasmtime::Error| Error::StartEngine { reason: error.to_string() };
         let wasm = wasmtime::Engine::new(&config).map_err(failed)?;
@@ -100,14 +100,14 @@ impl Engine {
     }
 }
 
-/// What one instance may use, and whether it asked for more.
+/// Limits and memory use of one instance.
 #[derive(Debug)]
 pub(super) struct EvaluationBudget {
     /// The limits, for messages and for memory.
     pub limits: Limits,
-    /// Bytes of linear memory now.
+    /// Current linear memory, in bytes.
     pub memory: usize,
-    /// Whether more memory was asked for than the limit.
+    /// Whether the instance asked for more memory than the limit.
     pub out_of_memory: bool,
 }
 
@@ -121,7 +121,7 @@ impl ResourceLimiter for EvaluationBudget {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         if desired > self.limits.memory_bytes {
             self.out_of_memory = true;
-            // A trap: OPA's allocator would go on with a null pointer where it may.
+            // A trap, since OPA's allocator would otherwise continue with a null pointer.
             return Err(wasmtime::Error::msg("memory limit"));
         }
         self.memory = desired;
@@ -133,16 +133,16 @@ impl ResourceLimiter for EvaluationBudget {
     }
 }
 
-/// When work on a thread of its own has to end, however far it is.
+/// When work on a separate thread must stop, even if it is not finished.
 #[derive(Debug, Clone)]
 pub(super) struct Stop {
-    /// The last moment.
+    /// Latest time.
     pub deadline: Instant,
     abandoned: Arc<AtomicBool>,
 }
 
 impl Stop {
-    /// Stops at a moment, and earlier where the guard is dropped.
+    /// Stops at `deadline`, or earlier when the guard is dropped.
     pub fn at(deadline: Instant) -> (Self, AbandonOnDrop) {
         let abandoned = Arc::new(AtomicBool::new(false));
         (Self { deadline, abandoned: Arc::clone(&abandoned) }, AbandonOnDrop(abandoned))
@@ -153,7 +153,7 @@ impl Stop {
     }
 }
 
-/// Tells work that its result is not wanted any more.
+/// Stops work when its result is not needed any more.
 #[derive(Debug)]
 pub(super) struct AbandonOnDrop(Arc<AtomicBool>);
 
@@ -163,8 +163,8 @@ impl Drop for AbandonOnDrop {
     }
 }
 
-/// Runs Wasm on this thread to its end; `None` when it had to stop before. It gives way after each slice of fuel and
-/// waits for nothing, so it is asked again at once.
+/// Runs Wasm on this thread until it ends; `None` if it had to stop earlier. The work yields after each slice of fuel and
+/// never waits, so it is polled again at once.
 pub(super) fn drive<T>(work: impl Future<Output = T>, stop: &Stop) -> Option<T> {
     let mut work = pin!(work);
     let mut context = Context::from_waker(Waker::noop());
@@ -182,7 +182,7 @@ pub(super) fn drive<T>(work: impl Future<Output = T>, stop: &Stop) -> Option<T> 
 mod tests {
     use super::*;
 
-    /// Work that gives way so many times before it is done.
+    /// Work that yields this many times before it is done.
     fn giving_way(times: usize) -> impl Future<Output = usize> {
         let mut left = times;
         std::future::poll_fn(move |_| {

@@ -1,4 +1,4 @@
-//! What can go wrong before a bundle is in service. What goes wrong later is a [`super::Failure`].
+//! Errors of loading a bundle. Errors of evaluating one are [`super::BundleFailure`]s.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ pub enum Error {
     /// The engine refused its own settings.
     #[error("cannot start the policy engine: {reason}")]
     StartEngine {
-        /// What the system or the engine said.
+        /// Error of the system or the engine.
         reason: String,
     },
     /// A file of the bundle could not be read.
@@ -31,10 +31,10 @@ pub enum Error {
     UnpackBundle {
         /// Name of the bundle.
         bundle: String,
-        /// What the archive reader said.
+        /// Error of the archive reader.
         reason: String,
     },
-    /// The bundle is larger than anybody needs; most likely a decompression bomb.
+    /// The bundle is larger than any sensible one, and may be a decompression bomb.
     #[error(
         "policy bundle `{bundle}` is refused: {what} of more than {limit} bytes, leave out what no rule reads"
     )]
@@ -46,7 +46,7 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
-    /// There is no compiled module in it.
+    /// The bundle has no compiled module.
     #[error(
         "policy bundle `{bundle}` has no `policy.wasm`, build it with `opa build -t wasm -e {ENTRYPOINT}`"
     )]
@@ -54,7 +54,7 @@ pub enum Error {
         /// Name of the bundle.
         bundle: String,
     },
-    /// There is no data in it.
+    /// The bundle has no data.
     #[error(
         "policy bundle `{bundle}` has no file `data.json`, so its rules would run without the data that they may need; \
          `opa build` always writes one: build the bundle again, or add the file with `{{}}` where there is no data"
@@ -63,7 +63,7 @@ pub enum Error {
         /// Name of the bundle.
         bundle: String,
     },
-    /// A folder with more in it than a bundle has.
+    /// A folder with more files than a bundle has.
     #[error(
         "policy bundle `{bundle}` is a folder with more than {limit} files and folders, name the one that `opa build` \
          wrote or its archive"
@@ -74,7 +74,7 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
-    /// A limit under which nothing could be evaluated.
+    /// A limit of zero, with which nothing could be evaluated.
     #[error(
         "`{field}` is zero, under which every evaluation would fail; write a larger one or leave the key out"
     )]
@@ -82,7 +82,7 @@ pub enum Error {
         /// The key of the configuration.
         field: &'static str,
     },
-    /// A file that the gate would have to read and does not.
+    /// A file that affects the rules and that the gate does not read.
     #[error("policy bundle `{bundle}` holds `{file}`, which is not read: {fix}")]
     AcceptFile {
         /// Name of the bundle.
@@ -92,7 +92,7 @@ pub enum Error {
         /// What to do instead.
         fix: &'static str,
     },
-    /// `.manifest` or `data.json` does not hold what it should.
+    /// `.manifest` or `data.json` is not valid.
     #[error("cannot read `{file}` of policy bundle `{bundle}`: {reason}")]
     ParseFile {
         /// Name of the bundle.
@@ -118,7 +118,7 @@ pub enum Error {
     RecognisePolicy {
         /// Name of the bundle.
         bundle: String,
-        /// What gave it away.
+        /// Why not.
         reason: String,
     },
     /// A policy for another version of the interface between module and host.
@@ -132,7 +132,7 @@ pub enum Error {
         /// The version of the module.
         found: String,
     },
-    /// The rules have another name.
+    /// The bundle has other entry points.
     #[error(
         "policy bundle `{bundle}` lacks the entry point `{ENTRYPOINT}` and has {found}, \
          build it with `opa build -t wasm -e {ENTRYPOINT}`"
@@ -140,7 +140,7 @@ pub enum Error {
     FindEntrypoint {
         /// Name of the bundle.
         bundle: String,
-        /// The entry points that it has, for people to read.
+        /// The entry points that it has, in words.
         found: String,
     },
     /// The rules call functions that the gate does not have.
@@ -162,7 +162,7 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// Two bundles that records could not tell apart.
+    /// Two bundles have the same name, so records could not distinguish them.
     #[error("two policy bundles are named `{bundle}`, rename one")]
     NameBundle {
         /// The name.

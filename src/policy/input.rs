@@ -1,5 +1,5 @@
-//! The input as JSON, without the keys that a bundle says it does not read: what is not sent need not be parsed in
-//! the guest, which is where the time goes.
+//! Writes the input as JSON, without the keys that a bundle declares that it does not read. Parsing in the guest takes
+//! most of the time, so it pays to leave them out.
 
 use serde::ser::{Error, Impossible, Serialize, SerializeMap, SerializeStruct, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
@@ -22,7 +22,7 @@ impl<I: Serialize> Serialize for Without<'_, I> {
     }
 }
 
-/// A serialiser that takes an object only, and drops some of its keys before their values are looked at.
+/// A serialiser that accepts only an object, and drops some of its keys without serialising their values.
 struct Top<'a, S> {
     inner: S,
     omit: &'a Omit,
@@ -129,7 +129,7 @@ impl<'a, S: Serializer> Serializer for Top<'a, S> {
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
-        // The length is left open: some keys may not be written.
+        // The length is not known, since some keys may be dropped.
         Ok(Keys { inner: self.inner.serialize_map(None)?, omit: self.omit, skipping: false })
     }
 

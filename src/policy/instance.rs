@@ -1,4 +1,4 @@
-//! One started module: checked when its bundle is loaded, run for one input after another.
+//! A module instance: checks the module when its bundle is loaded, and evaluates one input after another.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use super::engine::{Engine, EvaluationBudget, Stop, drive};
 use super::locations::{self, RuleLocations};
 use super::{Bundle, ENTRYPOINT, Error, Limits};
 
-/// An instance whose memory has grown by more than this since it was started is not used again.
+/// Most growth of an instance's memory since its start, in bytes; an instance that grew more is not used again.
 const MAX_GROWTH: usize = 4 << 20;
 
-/// A compiled bundle that was checked.
+/// A compiled and checked bundle.
 pub(super) struct Program {
     pub bundle: Bundle,
     pub module: Module,
-    /// Remark on the functions that the rules call in the host; empty when they call none.
+    /// Note for messages about the host functions that the rules call; empty if they call none.
     pub host_functions: Arc<str>,
-    /// Where the rules lie in the module.
+    /// Locations of the rules in the module.
     pub locations: Arc<RuleLocations>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// Starts a module. The error is for people to read.
+    /// Starts a module. The error is a message for users.
     pub fn start(engine: &Engine, program: &Program, limits: Limits, stop: &Stop) -> Result<Self, String> {
         let mut store = engine.store(limits.for_start()).map_err(|error| error.to_string())?;
         let policy = drive(Self::policy(&mut store, &program.module, &program.bundle.data), stop);
@@ -60,7 +60,7 @@ impl Instance {
         runtime.with_data(&mut *store, data).await
     }
 
-    /// The result set of the entry point. The error is for people to read; after one, the instance is spent.
+    /// The result set of the entry point. The error is a message for users; after one, the instance must not be reused.
     pub fn evaluate(&mut self, input: &RawValue, limits: Limits, stop: &Stop) -> Result<Value, String> {
         self.store.data_mut().limits = limits;
         self.store.set_fuel(limits.fuel).map_err(|error| error.to_string())?;
@@ -68,8 +68,8 @@ impl Instance {
         outcome.ok_or_else(|| timed_out(limits))?.map_err(|error| self.explain(&error))
     }
 
-    /// A failed function of the host does not say which one it was. The rule is the one on whose account the stack was
-    /// built.
+    /// The message about a failed evaluation. The error of a host function does not say which function it was; the rule
+    /// is found from the stack.
     fn explain(&self, error: &anyhow::Error) -> String {
         let budget = self.store.data();
         let reason = describe(error, budget);
@@ -78,25 +78,25 @@ impl Instance {
         if in_module { reason + &rule } else { reason + &rule + &self.host_functions }
     }
 
-    /// Bytes of linear memory.
+    /// Linear memory, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.store.data().memory
     }
 
-    /// Whether the instance is as good as new.
+    /// Whether the instance has grown so little that it can be reused.
     pub fn is_lean(&self) -> bool {
         self.memory_bytes().saturating_sub(self.memory_at_start) <= MAX_GROWTH
     }
 }
 
-/// Where in the module an evaluation was, from the innermost call outwards.
+/// Code offsets of the stack of a stopped evaluation, innermost call first.
 fn stack(error: &anyhow::Error) -> Vec<u64> {
     let backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>();
     let frames = backtrace.map(wasmtime::WasmBacktrace::frames).unwrap_or_default();
     frames.iter().filter_map(|frame| u64::try_from(frame.module_offset()?).ok()).collect()
 }
 
-/// What stopped an evaluation, without the frames and types of the machinery.
+/// What stopped an evaluation, without stack frames and internal types.
 fn describe(error: &anyhow::Error, budget: &EvaluationBudget) -> String {
     if budget.out_of_memory {
         return format!("it needs more than {} of memory", mebibytes(budget.limits.memory_bytes));
@@ -108,7 +108,8 @@ fn describe(error: &anyhow::Error, budget: &EvaluationBudget) -> String {
     }
 }
 
-/// What is said of one that was not done in time: the fuel that it used is within the limit, so no rule is to blame.
+/// The message about an evaluation that was not done in time. The fuel that it used is within the limit, so it names no
+/// rule.
 fn timed_out(limits: Limits) -> String {
     format!("it was not done within {:?}, since the machine has too much to do", limits.time)
 }
@@ -117,7 +118,7 @@ fn mebibytes(bytes: usize) -> String {
     format!("{}Mi", bytes >> 20)
 }
 
-/// What a module says of itself.
+/// Names in a module's own tables.
 struct Probe {
     store: Store<EvaluationBudget>,
     instance: wasmtime::Instance,
@@ -125,7 +126,7 @@ struct Probe {
 }
 
 impl Program {
-    /// Refuses a module that could not be evaluated here, before anything depends on it.
+    /// Refuses a module that the gate could not evaluate.
     pub fn check(
         engine: &Engine,
         bundle: Bundle,
@@ -151,7 +152,7 @@ impl Program {
     }
 }
 
-/// Names of what a module has and needs, as it says itself.
+/// Reads a module's own tables of entry points and host functions.
 struct Tables {
     entrypoints: BTreeMap<String, i32>,
     builtins: BTreeMap<String, i32>,
@@ -173,7 +174,7 @@ fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
 }
 
 impl Probe {
-    /// Starts the module with a memory and nothing else that works: its tables are all that is asked for.
+    /// Starts the module with a memory and with imports that trap, since only its tables are read.
     async fn start(engine: &Engine, module: &Module, limits: Limits) -> Result<Self, String> {
         let ty = module.imports().find(|import| import.module() == "env" && import.name() == "memory");
         let ty = ty.and_then(|import| import.ty().memory().cloned());
@@ -197,7 +198,7 @@ impl Probe {
         Ok((linker.instantiate_async(&mut *store, module).await?, memory))
     }
 
-    /// 1.2 brought the evaluation in one call, which is the one that resets the heap between evaluations.
+    /// Requires version 1.2, which added evaluation in one call; that call resets the heap between evaluations.
     fn check_abi(&mut self, bundle: &str) -> Result<(), Error> {
         let major = self.global("opa_wasm_abi_version");
         let minor = self.global("opa_wasm_abi_minor_version");
@@ -217,7 +218,7 @@ impl Probe {
         self.instance.get_global(&mut self.store, name)?.get(&mut self.store).i32()
     }
 
-    /// Calls an export that returns an object, and reads it.
+    /// Calls an export that returns an object, and parses the object.
     async fn table<T: DeserializeOwned>(&mut self, export: &str) -> Result<T, String> {
         let value = self.call(export, ()).await?;
         let text = self.call("opa_json_dump", value).await?;

@@ -1,24 +1,24 @@
-//! Who evaluates next. Evaluations of large inputs take turns on all processors but one, so that any number of them
-//! keeps no small one waiting, which most are.
+//! Scheduling of evaluations. Those of large inputs share all CPUs but one, so that the many small ones never wait for
+//! them.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// An input of more bytes is large. The input of a pod of three containers has about 20 KiB.
+/// Largest small input, in bytes. The input of a pod with three containers has about 20 KiB.
 const SMALL_BYTES: usize = 128 << 10;
-/// A large input takes a slot for each of these, because reading it takes time in proportion.
+/// A large input takes one slot per this many bytes, because the time to parse it is proportional to its size.
 const SLOT_BYTES: usize = 256 << 10;
-/// Slots for one processor, which are the most that one input takes.
+/// Slots per CPU, and the most that one input takes.
 const SLOTS: usize = 4;
-/// Small evaluations for each processor. More of them would not be quicker, and each has an instance of its own.
+/// Concurrent small evaluations per CPU. More would not be faster, and each needs an instance of its own.
 const SMALL_PER_PROCESSOR: usize = 2;
 
-/// Leave to evaluate, given back by dropping it.
+/// Permit to evaluate, returned when it is dropped.
 pub(super) type Leave = OwnedSemaphorePermit;
 
-/// The evaluations that may be under way at once.
+/// Permits for concurrent evaluations.
 #[derive(Debug)]
 pub(super) struct Lanes {
     small: Arc<Semaphore>,
@@ -26,7 +26,7 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Lanes for a machine with so many processors.
+    /// Lanes for a machine with this many CPUs.
     pub fn new(processors: usize) -> Self {
         let for_large = processors.saturating_sub(1).max(1);
         Self {
@@ -35,7 +35,7 @@ impl Lanes {
         }
     }
 
-    /// Waits for its turn, in the order of arrival within its lane; `None` when that does not come before the deadline.
+    /// Waits for a permit, first come first served within a lane; `None` if the deadline passes first.
     pub async fn enter(&self, input_bytes: usize, deadline: Instant) -> Option<Leave> {
         let (lane, slots) = match input_bytes {
             ..=SMALL_BYTES => (&self.small, 1),
@@ -58,7 +58,7 @@ mod tests {
         Instant::now() + Duration::from_mins(1)
     }
 
-    /// Leave for an input of this size, if it is to be had at once.
+    /// A permit for an input of this size, if one is free.
     fn at_once(lanes: &Lanes, input_bytes: usize) -> Option<Leave> {
         lanes.enter(input_bytes, later()).now_or_never().flatten()
     }

@@ -1,30 +1,29 @@
-//! Which rule an offset in the code of a compiled bundle belongs to, so that the message about an evaluation that was
-//! stopped can name the rule.
+//! Maps offsets in the code of a compiled bundle to rules, so that the message about a stopped evaluation can name
+//! the rule.
 //!
-//! OPA compiles all definitions of a rule to one function, each to a block of its own at the top of the function's body
+//! OPA compiles all definitions of a rule to one function, each to its own block at the top level of the function's body
 //! (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`, `compileFunc`), and names functions in the module's name section. The
-//! entry point may unite sets of several packages, each of which is a function of its own. The name of a rule of ours is
-//! the text that a definition, or a function that it calls, puts under the key `rule`.
+//! entry point may unite sets of several packages, each of which is a function of its own. The rule name is
+//! the string that a definition, or a function that it calls, stores under the key `rule`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use wasmparser::{DataKind, FunctionBody, KnownCustom, Name, Operator, Parser, Payload, TypeRef};
 
-/// What OPA's compiler puts before the names of rules.
+/// Prefix of rule names from OPA's compiler.
 const RULE_PREFIX: &str = "g0.";
 /// The function of the entry point.
 const ENTRY: &str = "g0.data.wasmgate.violations";
-/// How the function of a set of violations is named that the entry point unites with others: the baseline has a package
-/// for each rule.
+/// Suffix of the functions of violation sets that the entry point unites; the baseline has a package for each rule.
 const SET_SUFFIX: &str = ".violations";
 /// The function of OPA's runtime that sets a key of an object.
 const INSERT: &str = "opa_object_insert";
-/// Type tag of a text in a module's data (`open-policy-agent/opa:wasm/src/value.h`, `OPA_STRING_INTERNED`); its length and
-/// address stand four and eight bytes further.
+/// Type tag of a string in a module's data (`open-policy-agent/opa:wasm/src/value.h`, `OPA_STRING_INTERNED`); its length and
+/// address follow at offsets four and eight.
 const STRING: u8 = 8;
 
-/// The definitions of the entry point by where their code lies.
+/// The definitions of the entry point with the locations of their code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct RuleLocations {
     definitions: Vec<Definition>,
@@ -32,33 +31,33 @@ pub(super) struct RuleLocations {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Definition {
-    /// Bytes of the module.
+    /// Byte range in the module.
     code: Range<u64>,
-    /// Names that its violations may have; none where they are not written out.
+    /// Possible rule names of its violations; empty if they are not literals.
     rules: BTreeSet<String>,
-    /// Whether it may call a function of the host.
+    /// Whether it may call a host function.
     calls_host: bool,
 }
 
 impl RuleLocations {
-    /// Reads a module. One that OPA did not write, or a later OPA otherwise, has no places: nothing depends on them but a
-    /// message.
+    /// Parses a module. If OPA did not write it, or a later OPA writes it differently, the result is empty; only messages
+    /// depend on it.
     pub fn of(module: &[u8]) -> Self {
         Code::read(module).and_then(|code| code.locations()).unwrap_or_default()
     }
 
-    /// The names of all rules; `None` where a definition does not say its name, or nothing is known of any.
+    /// The names of all rules; `None` if the name of a definition is not known, or there are no definitions.
     pub fn known(&self) -> Option<BTreeSet<&str>> {
         let whole = !self.definitions.is_empty() && self.definitions.iter().all(|d| !d.rules.is_empty());
         whole.then(|| self.rules(|_| true))
     }
 
-    /// The rules whose code lies at one of these offsets in the module.
+    /// The rules whose code contains one of these offsets.
     pub fn rules_at(&self, offsets: &[u64]) -> BTreeSet<&str> {
         self.rules(|definition| offsets.iter().any(|offset| definition.code.contains(offset)))
     }
 
-    /// The rules that may call a function of the host.
+    /// The rules that may call a host function.
     pub fn rules_that_call_the_host(&self) -> BTreeSet<&str> {
         self.rules(|definition| definition.calls_host)
     }
@@ -69,7 +68,7 @@ impl RuleLocations {
     }
 }
 
-/// How a message names the rules that something comes from; empty where that is not known.
+/// The rules as named in a message; empty if they are not known.
 pub(super) fn in_rules(rules: &BTreeSet<&str>) -> String {
     let names: Vec<String> = rules.iter().map(|rule| format!("`{rule}`")).collect();
     match names.as_slice() {
@@ -79,27 +78,27 @@ pub(super) fn in_rules(rules: &BTreeSet<&str>) -> String {
     }
 }
 
-/// The parts of a module that tell.
+/// The parts of a module that are needed.
 #[derive(Default)]
 struct Code<'a> {
-    /// Functions of the host that are rules' to call.
+    /// Host functions that rules may call.
     host: BTreeSet<u32>,
     names: BTreeMap<u32, &'a str>,
     bodies: BTreeMap<u32, FunctionBody<'a>>,
     data: Vec<(usize, &'a [u8])>,
 }
 
-/// What a stretch of code does itself.
+/// Summary of a piece of code, without the functions that it calls.
 #[derive(Debug, Default)]
 struct CodeSummary {
     rules: BTreeSet<String>,
     calls: BTreeSet<u32>,
 }
 
-/// A block at the top of a function's body: where it lies, and what it does.
+/// A block at the top level of a function's body: its location and its summary.
 type Block = (Range<u64>, CodeSummary);
 
-/// What several blocks do together.
+/// The union of several summaries.
 fn sum(blocks: &[Block]) -> CodeSummary {
     let mut all = CodeSummary::default();
     for (_, summary) in blocks {
@@ -160,7 +159,7 @@ impl<'a> Code<'a> {
             bodies.map(|(index, body)| Some((index, self.blocks(body)?))).collect::<Option<_>>()?;
         let summary = blocks.iter().map(|(index, blocks)| (*index, sum(blocks))).collect();
         let sets = self.united_by(entry, &summary);
-        // What unites sets speaks of no rule itself.
+        // A definition that unites sets names no rule itself.
         let unites = |(_, summary): &&Block| summary.calls.iter().any(|function| sets.contains(function));
         let own = sets.iter().filter_map(|set| blocks.get(set)).flatten().filter(|block| !unites(block));
         let definitions = own.map(|(code, own)| self.definition(code.clone(), own, &summary)).collect();
@@ -180,7 +179,7 @@ impl<'a> Code<'a> {
         sets
     }
 
-    /// A definition with what the functions that it calls do; their names count where it has none itself.
+    /// A definition including the functions that it calls; their rule names count if it has none itself.
     fn definition(
         &self,
         code: Range<u64>,
@@ -198,7 +197,7 @@ impl<'a> Code<'a> {
         Definition { code, rules, calls_host: reached.iter().any(|function| self.host.contains(function)) }
     }
 
-    /// The blocks at the top of a function's body, by where they lie.
+    /// The blocks at the top level of a function's body, by location.
     fn blocks(&self, body: &FunctionBody<'_>) -> Option<Vec<Block>> {
         let mut reader = body.get_operators_reader().ok()?;
         let (mut blocks, mut depth, mut start, mut summary) = (Vec::new(), 0_u32, 0, CodeSummary::default());
@@ -218,7 +217,7 @@ impl<'a> Code<'a> {
                 // The last `end` is the function's own.
                 Operator::End if depth > 0 => {
                     depth -= 1;
-                    // What is no block looks whether the set was made before.
+                    // Code outside of blocks checks whether the set was already built.
                     if depth == 0 && definition {
                         blocks.push((start..reader.original_position(), std::mem::take(&mut summary)));
                     }
@@ -237,12 +236,12 @@ impl<'a> Code<'a> {
         Some(blocks)
     }
 
-    /// The value of the key `rule`, where the operands are that key and a text.
+    /// The value for the key `rule`, if the operands are that key and a string.
     fn rule_in(&self, [key, value]: [Option<i32>; 2]) -> Option<String> {
         (self.text(key?)? == "rule").then(|| self.text(value?)).flatten().map(String::from)
     }
 
-    /// The string that lies at an address.
+    /// The string at an address.
     fn text(&self, address: i32) -> Option<&'a str> {
         let address = usize::try_from(address).ok()?;
         let number = |at: usize| -> Option<usize> {

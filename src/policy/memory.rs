@@ -1,4 +1,4 @@
-//! Enough memory for the data of a module. OPA's compiler counts the pages of the memory that a module imports before it has laid out
+//! Provides enough memory for the data of a module. OPA's compiler counts the pages of the memory that a module imports before it has laid out
 //! all data (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`, `addImportMemoryDecl`), so that in one module of about thirty
 //! the last of it lies outside. OPA's own host brings a larger memory; opa-wasm brings what the module asks for.
 
@@ -6,11 +6,11 @@ use wasmparser::{DataKind, Operator, Parser, Payload, TypeRef};
 
 /// Bytes of a page.
 const PAGE: u64 = 1 << 16;
-/// The pages that one byte of a module can ask for, without anything else moving: 8 MiB, and a compiled policy has
+/// Most pages that the one byte of the declaration can express, so that nothing else moves: 8 MiB. A compiled policy has
 /// a few hundred kilobytes of data.
 const MAX_PAGES: u64 = 0x7f;
 
-/// Raises what a module asks for to what its data needs. Anything that OPA did not write stays as it is.
+/// Raises the declared minimum of the memory to what the data needs. Does not change modules of other compilers.
 pub(super) fn raise_minimum(module: &mut [u8]) {
     if let Some((place, pages)) = missing(module)
         && let Some(byte) = module.get_mut(place)
@@ -19,7 +19,7 @@ pub(super) fn raise_minimum(module: &mut [u8]) {
     }
 }
 
-/// Where a module asks for too few pages, and how many it needs.
+/// Offset of a page count that is too small, and the number of pages needed.
 fn missing(module: &[u8]) -> Option<(usize, u8)> {
     let (mut asked, mut needed) = (None, 0);
     for payload in Parser::new(0).parse_all(module) {
@@ -28,7 +28,7 @@ fn missing(module: &[u8]) -> Option<(usize, u8)> {
                 for import in imports.into_imports_with_offsets() {
                     let (start, import) = import.ok()?;
                     if let TypeRef::Memory(memory) = import.ty {
-                        // Two names, each behind a byte for its length, then a byte for the kind and one for flags.
+                        // Two names, each after a length byte; then a byte for the kind and one for flags.
                         let names = import.module.len().checked_add(import.name.len())?;
                         let place = usize::try_from(start).ok()?.checked_add(names)?.checked_add(4)?;
                         asked = Some((place, memory.initial));

@@ -1,15 +1,16 @@
-//! What came out of the entry point: a set of violations in exactly the agreed shape, or the reason why it is not one.
-//! Anything else must not pass for "no violations".
+//! Parses the result of the entry point: a set of violations of exactly the expected shape, or the reason why it is not.
+//! Nothing else may count as "no violations".
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{ENTRYPOINT, Violation};
+use crate::text;
 
-/// How much of an unexpected value a message shows, in characters.
+/// Most characters of an unexpected value that a message shows.
 const SHOWN: usize = 120;
 
-/// Reads OPA's result set, `[{"result": [violation, …]}]`.
+/// Parses OPA's result set, `[{"result": [violation, …]}]`.
 pub(super) fn violations(result_set: &Value) -> Result<Vec<Violation>, String> {
     let results = result_set.as_array().ok_or_else(|| unexpected("the result set", result_set))?;
     let [result] = results.as_slice() else {
@@ -33,14 +34,15 @@ pub(super) fn violations(result_set: &Value) -> Result<Vec<Violation>, String> {
 
 fn violation(item: &Value) -> Result<Violation, String> {
     let rule = item.get("rule").and_then(Value::as_str);
-    let what = rule.map_or("a violation".into(), |rule| format!("a violation of rule `{}`", cut(rule)));
+    let what = rule
+        .map_or("a violation".into(), |rule| format!("a violation of rule `{}`", text::quoted(rule, SHOWN)));
     let wrong = |reason: &str| Err(format!("{}: {reason}", unexpected(&what, item)));
-    // An array would be taken for the fields in order.
+    // serde would accept an array as the fields in order.
     if !item.is_object() {
         return wrong("expected an object with `rule` and `message`");
     }
     match Violation::deserialize(item) {
-        // Neither overrides nor people could name it.
+        // No override and no user could name it.
         Ok(found) if found.rule.trim().is_empty() => wrong("its `rule` is empty, give the rule a name"),
         Ok(found) if found.message.trim().is_empty() => {
             wrong("its `message` is empty, say what is wrong and what would mend it")
@@ -51,7 +53,7 @@ fn violation(item: &Value) -> Result<Violation, String> {
 }
 
 fn unexpected(what: &str, value: &Value) -> String {
-    let shown = cut(&value.to_string());
+    let shown = text::quoted(&value.to_string(), SHOWN);
     let kind = match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -61,14 +63,6 @@ fn unexpected(what: &str, value: &Value) -> String {
         Value::Object(_) => "an object",
     };
     format!("{what} is {kind}, `{shown}`")
-}
-
-fn cut(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! All bundles together: compiled and checked once, then run on every input by instances that are used again.
+//! All bundles: compiles and checks them once, then runs them on every input with reused instances.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,21 +18,21 @@ use super::instance::{Instance, Program};
 use super::locations;
 use super::{Bundle, Engine, Error, Limits, Violation, input, outcome};
 
-/// Time for checking and starting a module when its bundle is loaded. No review waits then, and large data
-/// takes its time.
+/// Time limit for checking and starting a module when its bundle is loaded. No review waits for that, and large data
+/// needs time.
 const START_TIME: Duration = Duration::from_secs(10);
 
-/// A bundle that could not be evaluated: counts as a deny.
+/// A bundle that could not be evaluated, which counts as a denial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleFailure {
     /// Name of the bundle.
     pub bundle: String,
-    /// What went wrong, for people to read.
+    /// What went wrong, in words.
     pub message: String,
 }
 
 impl BundleFailure {
-    /// Parsers like to draw arrows under their input; a message is one line.
+    /// A failure. The reason is reduced to one line, since parser errors may have several.
     fn new(bundle: &str, reason: &str) -> Self {
         let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
         Self {
@@ -42,7 +42,7 @@ impl BundleFailure {
     }
 }
 
-/// The united outcome of all bundles.
+/// The combined outcome of all bundles.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evaluation {
     /// Violations of all bundles, sorted, without duplicates.
@@ -59,10 +59,10 @@ pub struct PolicySet {
     loaded: Vec<Arc<LoadedBundle>>,
 }
 
-/// One bundle in service.
+/// One loaded bundle and its instances.
 struct LoadedBundle {
     program: Program,
-    /// Instances that wait for work.
+    /// Idle instances.
     idle: Mutex<Vec<Instance>>,
 }
 
@@ -73,8 +73,8 @@ impl std::fmt::Debug for LoadedBundle {
 }
 
 impl PolicySet {
-    /// Compiles, checks and warms up every bundle; the first one that cannot be used is the error. Compiling takes a
-    /// large part of a second for each bundle and is done on threads of its own. Needs a Tokio runtime.
+    /// Compiles, checks and warms up every bundle; the first unusable one is the error. Compiling takes a
+    /// large part of a second for each bundle and runs on blocking threads. Needs a Tokio runtime.
     pub async fn load(engine: &Engine, bundles: Vec<Bundle>, limits: Limits) -> Result<Self, Error> {
         limits.check()?;
         let mut names = BTreeSet::new();
@@ -99,29 +99,29 @@ impl PolicySet {
             .collect()
     }
 
-    /// The names of all rules of all bundles; `None` where one of them does not tell.
+    /// The names of all rules of all bundles; `None` if those of one bundle are not known.
     pub fn rules(&self) -> Option<BTreeSet<&str>> {
         let each = self.loaded.iter().map(|loaded| loaded.program.locations.known());
         Some(each.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
-    /// Linear memory of the instances that wait for work, in bytes.
+    /// Linear memory of the idle instances, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.loaded.iter().map(|loaded| loaded.memory_bytes()).sum()
     }
 
-    /// Runs every bundle on `input`, which must be a struct or a map. Never fails and takes no longer than the limits
-    /// allow: what cannot be evaluated is a [`BundleFailure`]. The work is done on threads of its own, and ends soon after this
-    /// future is dropped.
+    /// Runs every bundle on `input`, which must be a struct or a map. Never fails, and takes no longer than the limits
+    /// allow: a bundle that cannot be evaluated is a [`BundleFailure`]. The work runs on blocking threads, and stops soon
+    /// after this future is dropped.
     pub async fn evaluate<I: Serialize + Sync>(&self, input: &I) -> Evaluation {
         let (stop, _guard) = Stop::at(Instant::now() + self.limits.time);
         let inputs = self.inputs(input);
-        // Together and not one after the other: a bundle that never ends must not take the others' time.
+        // Concurrently, so that a bundle that never ends does not use up the others' time.
         let runs = self.loaded.iter().zip(inputs).map(|(loaded, input)| self.run(loaded, input, &stop));
         self.unite(join_all(runs).await)
     }
 
-    /// Waits for its turn, and runs one bundle.
+    /// Waits for a permit, and runs one bundle.
     async fn run(
         &self,
         loaded: &Arc<LoadedBundle>,
@@ -134,14 +134,14 @@ impl PolicySet {
         let (engine, limits, loaded, stop) =
             (self.engine.clone(), self.limits, Arc::clone(loaded), stop.clone());
         let work = spawn_blocking(move || {
-            // Held until the work has really ended, also where its result is not wanted any more.
+            // Held until the work has really ended, even if its result is not needed any more.
             let _leave = leave;
             loaded.run(&engine, &input, limits, &stop)
         });
         work.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    /// The input of each bundle, written once for all bundles that want the same keys.
+    /// The input of each bundle, serialised once for all bundles that read the same keys.
     fn inputs<I: Serialize>(&self, input: &I) -> Vec<Result<Arc<RawValue>, String>> {
         let mut written: Vec<(&Omit, Result<Arc<RawValue>, String>)> = Vec::new();
         let mut inputs = Vec::with_capacity(self.loaded.len());
@@ -191,8 +191,8 @@ impl LoadedBundle {
         Ok(loaded)
     }
 
-    /// The first evaluation touches code and memory that no later one should wait for. What the rules make of an empty
-    /// input is their affair.
+    /// Runs a first evaluation, so that no later one waits for cold code and memory. The result for the empty input is
+    /// ignored.
     fn warm_up(&self, engine: &Engine, limits: Limits, patient: Limits, stop: &Stop) -> Result<(), String> {
         let mut instance = self.caught(|| Instance::start(engine, &self.program, patient, stop))?;
         let empty = RawValue::from_string("{}".into()).map_err(|error| error.to_string())?;
@@ -202,7 +202,7 @@ impl LoadedBundle {
         Ok(())
     }
 
-    /// What the rules say to `input`, or why they do not.
+    /// The violations of the rules on `input`, or why they could not be evaluated.
     fn run(
         &self,
         engine: &Engine,
@@ -220,8 +220,8 @@ impl LoadedBundle {
         outcome::violations(&result_set)
     }
 
-    /// A panic in a host function fails the evaluation of this bundle and does not stop the gate. Its message goes to the
-    /// log, for developers of the gate.
+    /// Runs `work`. A panic in a host function makes the evaluation of this bundle fail and does not stop the gate. The
+    /// panic's message is logged, for developers of the gate.
     fn caught<T>(&self, work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref().copied());
@@ -261,7 +261,7 @@ mod tests {
 
     const REFUSED: &str = include_str!("../../tests/fixtures/policies/refused.v1alpha1.json");
 
-    /// The baseline, what it says of a pod with so much fuel, and how often it may be asked.
+    /// The baseline, evaluated on a pod with limited fuel.
     struct Baseline {
         engine: Engine,
         loaded: LoadedBundle,
@@ -281,7 +281,7 @@ mod tests {
             self.loaded.run(&self.engine, &self.input, limits, &stop)
         }
 
-        /// The least fuel with which it says anything, to one part in a thousand.
+        /// The least fuel with which the evaluation succeeds, to one part in a thousand.
         fn least_fuel(&self) -> u64 {
             let (mut enough, mut too_little) = (Limits::default().fuel, 0);
             while enough - too_little > enough / 1000 {
@@ -297,7 +297,7 @@ mod tests {
         let baseline = Baseline::open();
         let fuel = baseline.least_fuel();
         assert!(fuel < Limits::default().fuel / 50, "{fuel}");
-        // What is left of the heap by an instance's earlier evaluations makes a little difference.
+        // The heap after an instance's earlier evaluations makes a small difference.
         let (enough, too_little) = (fuel + fuel / 100, fuel - fuel / 100);
         let wanted = baseline.with(enough).unwrap();
         assert!(!wanted.is_empty());

@@ -1,25 +1,25 @@
-//! The CA's certificate in a webhook configuration: which fields are ours, and the patch that mends them.
+//! The CA's certificate in a webhook configuration: the fields that the gate writes, and the patch that repairs them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-/// Only webhooks whose names end so are touched: a configuration may hold other people's.
+/// Suffix of the webhooks that the gate changes; a configuration may contain others.
 pub const SUFFIX: &str = ".wasmgate.dev";
 
-/// What is to be done with a configuration.
+/// What to change in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repair {
-    /// Webhooks that are ours.
+    /// Number of the gate's webhooks.
     pub ours: usize,
-    /// How many of them had another `caBundle`.
+    /// How many of them have another `caBundle`.
     pub wrong: usize,
-    /// A JSONPatch (RFC 6902) that gives them this one; empty when they have it. It tests the name at each place, so
-    /// that it fails when somebody put the webhooks into another order in between.
+    /// A JSONPatch (RFC 6902) that sets the `caBundle`; empty if all have it. It tests the name at each index, so
+    /// that it fails if the webhooks were reordered in between.
     pub patch: Vec<Value>,
 }
 
-/// Compares a configuration, as the API server shows it, with the bundle that it should carry, PEM.
+/// Compares a configuration from the API server with the bundle that it should have, in PEM.
 pub fn repair(configuration: &Value, bundle: &str) -> Repair {
     let wanted = STANDARD.encode(bundle);
     let webhooks = configuration.get("webhooks").and_then(Value::as_array);
@@ -36,7 +36,7 @@ pub fn repair(configuration: &Value, bundle: &str) -> Repair {
         }
         wrong += 1;
         patch.push(json!({"op": "test", "path": format!("/webhooks/{index}/name"), "value": name}));
-        // `add` replaces what is there (RFC 6902, section 4.1).
+        // `add` replaces an existing value (RFC 6902, section 4.1).
         patch.push(
             json!({"op": "add", "path": format!("/webhooks/{index}/clientConfig/caBundle"), "value": wanted}),
         );

@@ -1,4 +1,4 @@
-//! Events about refused workloads: `events.k8s.io/v1`, each replica its own, within limits.
+//! Events about refused workloads (`events.k8s.io/v1`). Each replica writes its own, within limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use super::{EventLimits, FIELD_MANAGER, Refused};
 use crate::audit::event::{Admit, EventDraft, Limiter, draft};
 use crate::audit::{Metrics, Record};
 
-/// Who reports, as `reportingController` wants it: a qualified name.
+/// `reportingController` of Events: a qualified name.
 const CONTROLLER: &str = "wasmgate.dev/gate";
 
-/// Longest time for one write.
+/// Time limit for one write.
 const WRITE: Duration = Duration::from_secs(5);
 
-/// Writes what comes out of an outbox.
+/// Writes the Events of an outbox.
 pub struct Sender {
     client: Client,
     limits: EventLimits,
@@ -36,7 +36,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender in the name of a replica.
+    /// A sender for the replica named `instance`.
     pub fn new(client: Client, limits: EventLimits, instance: &str, metrics: Arc<Metrics>) -> Self {
         let per_object = Duration::try_from(limits.per_object).unwrap_or_default();
         let limiter = Limiter::new(per_object, limits.per_minute);
@@ -46,7 +46,7 @@ impl Sender {
         Self { client, limits, limiter, instance, metrics, told: None }
     }
 
-    /// Writes until nothing can come any more.
+    /// Writes until the outbox is closed.
     pub async fn run(mut self, mut records: Receiver<Record>) {
         let start = Instant::now();
         while let Some(record) = records.recv().await {
@@ -75,12 +75,12 @@ impl Sender {
         };
         self.metrics.event("failed");
         if self.told.as_ref() != Some(&problem) {
-            tracing::warn!(%problem, "could not write an event");
+            tracing::warn!(%problem, "cannot write an event");
             self.told = Some(problem);
         }
     }
 
-    /// The first occurrence makes an Event; later ones count it up, and make it anew when its time to live is over.
+    /// The first occurrence creates an Event. Later ones increase its count, or create it again after it has expired.
     async fn try_write(&self, draft: &EventDraft, count: u32) -> Result<(), kube::Error> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &draft.namespace);
         let name = self.name(draft);
@@ -98,13 +98,13 @@ impl Sender {
     }
 
     async fn count_up(&self, api: &Api<Event>, name: &str, count: u32) -> Result<(), kube::Error> {
-        // The least that the API server takes for a series is two.
+        // The API server requires a series count of at least two.
         let series = json!({"count": count.max(2), "lastObservedTime": MicroTime(Timestamp::now())});
         let how = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         api.patch(name, &how, &Patch::Merge(json!({"series": series}))).await.map(drop)
     }
 
-    /// The same for every occurrence, so that nothing has to be remembered to find it again.
+    /// Name of the Event: the same for every occurrence, so that the sender need not remember it.
     fn name(&self, draft: &EventDraft) -> String {
         let text = format!("{:?}", (&self.instance, &draft.regarding, draft.reason, &draft.note));
         let digest = Sha256::digest(text.as_bytes());

@@ -1,5 +1,5 @@
-//! Putting a certificate and its key where the server reads them, as the kubelet puts a Secret into a volume: a new
-//! folder, and one rename that makes both files new at once (`kubernetes:pkg/volume/util/atomic_writer.go`).
+//! Writes a certificate and its key for the server, in the way in which the kubelet writes a Secret volume: into a new
+//! folder, with one rename that replaces both files at once (`kubernetes:pkg/volume/util/atomic_writer.go`).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -11,7 +11,7 @@ use crate::certs::Error;
 /// The link that is renamed.
 const CURRENT: &str = "..data";
 
-/// Puts the files into `dir` all at once. They are readable for this user only.
+/// Replaces the files in `dir` atomically. Only this user can read them.
 pub fn put(dir: &Path, files: &[(&str, &[u8])]) -> Result<(), Error> {
     write(dir, files).map_err(|source| Error::WriteFile { file: dir.to_owned(), source })
 }
@@ -38,7 +38,7 @@ fn write(dir: &Path, files: &[(&str, &[u8])]) -> io::Result<()> {
     Ok(())
 }
 
-/// `tls.crt` leads to `..data/tls.crt`; made once, and again when something else stands there.
+/// Makes `tls.crt` a link to `..data/tls.crt`, unless it is one.
 fn link(dir: &Path, file: &str) -> io::Result<()> {
     let (path, target) = (dir.join(file), PathBuf::from(CURRENT).join(file));
     if fs::read_link(&path).is_ok_and(|to| to == target) {
@@ -50,7 +50,7 @@ fn link(dir: &Path, file: &str) -> io::Result<()> {
     fs::rename(&draft, &path)
 }
 
-/// Removes what earlier writes left, the last one's folder too: a reader that has a file open keeps it.
+/// Removes the folders of earlier writes; a reader with an open file can still read it.
 fn clear(dir: &Path, name: &str, old: Option<&Path>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
@@ -58,7 +58,7 @@ fn clear(dir: &Path, name: &str, old: Option<&Path>) {
         let ours =
             found.to_str().is_some_and(|found| found.starts_with("..") && found != CURRENT && found != name);
         if ours || old.is_some_and(|old| old.as_os_str() == found) {
-            // A key that stays behind is private still; the next write tries again.
+            // A key that could not be removed is still private; the next write tries again.
             let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
         }
     }

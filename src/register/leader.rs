@@ -1,4 +1,4 @@
-//! Holding the Lease: what `lease` decides, asked of the API server.
+//! Acquires and renews the Lease: sends the requests that `lease` decides on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use super::lease::{Act, Candidate, Timing};
 use super::{FIELD_MANAGER, Refused, Right, labels};
 use crate::audit::Metrics;
 
-/// Whether this process is the writer now; clones see the same.
+/// Whether this process is the writer; clones share the state.
 #[derive(Debug, Clone)]
 pub struct Leadership(watch::Receiver<Option<Instant>>);
 
 impl Leadership {
-    /// Whether this process may begin to write now.
+    /// Whether this process may start a write now.
     pub fn holds(&self) -> bool {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
     }
 
-    /// Waits for the next change; for ever when nobody leads any more.
+    /// Waits for the next change; for ever once the elector is gone.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -53,12 +53,12 @@ impl Elector {
         Self { api, name, candidate, timing, start: Instant::now(), term, metrics, told: None }
     }
 
-    /// Whether this process leads, as everybody else in it sees it.
+    /// The leadership of this process, for its other tasks.
     pub fn leadership(&self) -> Leadership {
         Leadership(self.term.subscribe())
     }
 
-    /// Looks at the Lease once and does what is to be done.
+    /// Reads the Lease once, and creates, takes or renews it as decided.
     pub async fn round(&mut self) {
         let outcome = timeout(self.timing.request() * 2, self.attempt()).await;
         match outcome {
@@ -77,7 +77,7 @@ impl Elector {
             Act::Wait => Ok(()),
             Act::Yield => {
                 self.publish();
-                tracing::warn!("another replica took the lease over, this one stops writing");
+                tracing::warn!("another replica took over the lease, this one stops writing");
                 Ok(())
             }
             Act::Create => {
@@ -91,12 +91,12 @@ impl Elector {
         }
     }
 
-    /// Somebody else was quicker: no error, the next look will see whom.
+    /// Notes the result of a write. A conflict is no error: another replica was faster, as the next round will see.
     fn won(&mut self, written: Result<Lease, kube::Error>, sent: Duration) -> Result<(), kube::Error> {
         match written {
             Ok(lease) => {
                 if self.candidate.term(sent).is_none() {
-                    tracing::info!(lease = %self.name, identity = %self.candidate.me(), "this replica writes from now on");
+                    tracing::info!(lease = %self.name, identity = %self.candidate.me(), "this replica is the writer now");
                 }
                 self.candidate.won(version(&lease), sent);
                 Ok(())
@@ -109,7 +109,7 @@ impl Elector {
     fn publish(&self) {
         let term = self.candidate.term(self.start.elapsed()).map(|until| self.start + until);
         self.metrics.set_leader(term.is_some());
-        // Whoever waits is woken when leading begins or ends, not by each renewal.
+        // Wake waiting tasks when leadership begins or ends, and not on each renewal.
         self.term.send_if_modified(|known| {
             let turned = known.is_some() != term.is_some();
             *known = term;
@@ -139,7 +139,7 @@ impl Elector {
         lease
     }
 
-    /// Gives the Lease up, so that nobody has to wait for its end. Call it when nothing is written any more.
+    /// Releases the Lease, so that other replicas need not wait until it expires. Call it after the last write.
     pub async fn release(&mut self) {
         self.candidate.resign();
         self.publish();
@@ -164,12 +164,12 @@ impl Elector {
 
     fn tell(&mut self, problem: &str) {
         if self.told.as_deref() != Some(problem) {
-            tracing::warn!(lease = %self.name, problem, "could not renew or acquire the lease");
+            tracing::warn!(lease = %self.name, problem, "cannot acquire or renew the lease");
             self.told = Some(problem.to_owned());
         }
     }
 
-    /// Looks again and again; never returns.
+    /// Repeats [`Self::round`]; never returns.
     pub async fn run(elector: Arc<tokio::sync::Mutex<Self>>) {
         loop {
             let pause = {

@@ -1,52 +1,52 @@
-//! Who may write: one candidate at a time, by a `coordination.k8s.io/v1` Lease. This file decides and does nothing.
+//! Leader election with a `coordination.k8s.io/v1` Lease: decides which replica may write. Sends no requests.
 //!
-//! No clock is compared with another one: a candidate takes a Lease over when it has not seen it change for a whole
+//! Clocks of different nodes are never compared: a candidate takes a Lease over when it has not seen it change for a whole
 //! term by its own clock, as client-go does (`kubernetes:staging/src/k8s.io/client-go/tools/leaderelection`).
 //! kube-leader-election compares the holder's wall clock with its own, and kubert's lease is tied to kube 1.
 
 use std::time::Duration;
 
-/// How long terms last.
+/// Durations of leader election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How long a Lease that nobody renews keeps others away.
+    /// How long a Lease lasts without renewal before another replica may take it.
     pub term: Duration,
 }
 
 impl Timing {
-    /// How long a holder may act after the last renewal that it knows of: two thirds of a term, so that whatever it
-    /// began ends within the term.
+    /// How long a holder may write after its last successful renewal: two thirds of a term, so that every request that it
+    /// started ends within the term.
     pub fn deadline(self) -> Duration {
         self.term * 2 / 3
     }
 
-    /// Time between two looks at the Lease.
+    /// Time between two reads of the Lease.
     pub fn retry(self) -> Duration {
         self.term / 6
     }
 
-    /// Longest time for one request of a holder.
+    /// Time limit for one request of a holder.
     pub fn request(self) -> Duration {
         self.term / 4
     }
 }
 
-/// What to do with the Lease now.
+/// What to do with the Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// There is none: make it.
+    /// It does not exist: create it.
     Create,
-    /// Nobody holds it, or its holder is silent: put one's own name on it.
+    /// It has no holder, or the holder does not renew it: take it.
     Take,
-    /// It is one's own: renew it.
+    /// This candidate holds it: renew it.
     Renew,
-    /// Somebody else holds it.
+    /// Another candidate holds it.
     Wait,
-    /// Somebody else holds it although one's own term was not over: stop at once.
+    /// Another candidate holds it although this one's term was not over: stop at once.
     Yield,
 }
 
-/// The Lease as it was last seen. All times are of the candidate's own clock, since any moment.
+/// The Lease as it was last seen. All times are of the candidate's own clock, since an arbitrary moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     version: String,
@@ -54,28 +54,28 @@ struct Seen {
     since: Duration,
 }
 
-/// One of those who would write.
+/// A replica that wants to write.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     me: String,
     timing: Timing,
     seen: Option<Seen>,
-    /// End of one's own term; `None` when one has none.
+    /// End of this candidate's term; `None` if it does not hold the Lease.
     until: Option<Duration>,
 }
 
 impl Candidate {
-    /// A candidate with a name that nobody else has, not even its own earlier process.
+    /// A candidate. Its name must be unique, even among earlier processes of the same replica.
     pub fn new(me: String, timing: Timing) -> Self {
         Self { me, timing, seen: None, until: None }
     }
 
-    /// The name.
+    /// Name of the candidate.
     pub fn me(&self) -> &str {
         &self.me
     }
 
-    /// Notes the Lease as it was read, `None` when there is none, and says what to do.
+    /// Notes the Lease as it was read (`None` if it does not exist), and says what to do.
     pub fn look(&mut self, lease: Option<(&str, &str)>, now: Duration) -> Act {
         let Some((version, holder)) = lease else {
             (self.seen, self.until) = (None, None);
@@ -97,18 +97,18 @@ impl Candidate {
         }
     }
 
-    /// Notes that a request that was sent at `sent` put one's own name on the Lease, which now has this version.
+    /// Notes that a request sent at `sent` made this candidate the holder; the Lease now has this version.
     pub fn won(&mut self, version: &str, sent: Duration) {
         self.seen = Some(Seen { version: version.into(), holder: self.me.clone(), since: sent });
         self.until = Some(sent + self.timing.deadline());
     }
 
-    /// Ends one's own term.
+    /// Ends this candidate's term.
     pub fn resign(&mut self) {
         self.until = None;
     }
 
-    /// End of one's own term by one's own clock, when there is one that goes on.
+    /// End of this candidate's term by its own clock, if it is not over.
     pub fn term(&self, now: Duration) -> Option<Duration> {
         self.until.filter(|until| now < *until)
     }
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(one.term(at(1)), None);
     }
 
-    /// The API server's side: one object that is only written over the version that the writer saw.
+    /// The API server: one object that can only be updated from the version that the writer saw.
     #[derive(Default)]
     struct Server {
         lease: Option<(u64, String)>,
@@ -203,7 +203,7 @@ mod tests {
                 };
                 now += pause;
                 prop_assert!(!check(&both, now));
-                // The answer to a read is as old as its way back.
+                // The response to a read may be outdated when it arrives.
                 let read = server.lease.clone();
                 now += there;
                 let seen = read.as_ref().map(|(version, holder)| (version.to_string(), holder.as_str()));
@@ -218,7 +218,7 @@ mod tests {
                     }
                     let version = server.put(read.map(|(version, _)| version), &name);
                     now += back;
-                    // Fate 2: the answer is lost.
+                    // Fate 2: the response is lost.
                     if let Some(version) = version.filter(|_| fate > 2) {
                         both[who].won(&version.to_string(), sent);
                     }

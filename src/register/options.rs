@@ -1,9 +1,10 @@
-//! What can be set about the things that the gate writes to a cluster.
+//! Settings for what the gate writes to a cluster.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use jiff::fmt::serde::duration::friendly::compact::required as compact;
 use serde::{Deserialize, Serialize};
 
 use super::lease::Timing;
@@ -13,7 +14,7 @@ use crate::certs::Rotation;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Certificates {
-    /// Whether the gate does that. Default: no, the certificate comes from files.
+    /// Whether the gate manages certificates. Default: no; the certificate comes from files.
     pub manage: bool,
     /// The Secret, in the namespace of the gate.
     pub secret_name: String,
@@ -22,12 +23,16 @@ pub struct Certificates {
     /// Further names and addresses on the certificate.
     pub extra_names: Vec<String>,
     /// Lifetime of a serving certificate; renewed after two thirds.
+    #[serde(serialize_with = "compact")]
     pub leaf_lifetime: SignedDuration,
     /// Lifetime of a CA; a new one is begun after two thirds.
+    #[serde(serialize_with = "compact")]
     pub ca_lifetime: SignedDuration,
-    /// How long a new CA is published before it is used, and an old one after it was.
+    /// How long a new CA is published before it is used, and an old CA after its last use.
+    #[serde(serialize_with = "compact")]
     pub overlap: SignedDuration,
     /// How long the gate waits for a certificate when it starts.
+    #[serde(serialize_with = "compact")]
     pub start_timeout: SignedDuration,
 }
 
@@ -47,7 +52,7 @@ impl Default for Certificates {
     }
 }
 
-/// The webhook configurations into which the CA's certificate is written. `null` leaves one alone.
+/// The webhook configurations whose `caBundle` the gate writes; `null` for none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Webhooks {
@@ -63,18 +68,19 @@ impl Default for Webhooks {
     }
 }
 
-/// The Lease of the one writer.
+/// The Lease of the replica that writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LeaseOptions {
     /// Its name, in the namespace of the gate.
     pub name: String,
-    /// How long a writer that is silent keeps others away.
+    /// How long the Lease lasts without renewal before another replica may take it.
+    #[serde(serialize_with = "compact")]
     pub duration: SignedDuration,
 }
 
 impl Default for LeaseOptions {
-    /// 15 s are what client-go and the controllers of Kubernetes use
+    /// 15 s, the default of client-go and of Kubernetes' controllers
     /// (`kubernetes:staging/src/k8s.io/component-base/config/v1alpha1/defaults.go`).
     fn default() -> Self {
         Self { name: "wasmgate".into(), duration: SignedDuration::from_secs(15) }
@@ -88,6 +94,7 @@ pub struct EventLimits {
     /// Whether a warning is an Event too.
     pub warnings: bool,
     /// Least time between two writes about one object; what happens in between is counted.
+    #[serde(serialize_with = "compact")]
     pub per_object: SignedDuration,
     /// Most writes in a minute, about all objects.
     pub per_minute: u32,
@@ -99,7 +106,7 @@ impl Default for EventLimits {
     }
 }
 
-/// All that certificates need, checked.
+/// The checked settings for certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificatePlan {
     /// Namespace of the gate.
@@ -112,17 +119,16 @@ pub struct CertificatePlan {
     pub webhooks: Webhooks,
     /// The Lease.
     pub lease_name: String,
-    /// How long terms last.
+    /// Durations of leader election.
     pub timing: Timing,
-    /// How long to wait for a certificate at the start.
+    /// How long a starting replica waits for a certificate.
     pub start_timeout: Duration,
-    /// Below which directory the served files are put.
+    /// Directory below which the served files are written.
     pub folder: PathBuf,
 }
 
 impl CertificatePlan {
-    /// How often everything is looked at, whatever was or was not heard: an eighth of the overlap, and half a minute at
-    /// most.
+    /// Interval for checking everything, in addition to watches: an eighth of the overlap, and at most half a minute.
     pub fn look_every(&self) -> Duration {
         (self.rotation.overlap / 8).min(Duration::from_secs(30))
     }

@@ -1,4 +1,4 @@
-//! The Secret that holds the certificates: reading it, writing it over the version that was read, and following it.
+//! The Secret with the certificates: reads it, updates the version that was read, and follows its changes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use super::{CertificatePlan, FIELD_MANAGER, Right, files, labels};
 use crate::certs::Holding;
 use crate::certs::rotate::{CA_CERTIFICATES, CA_KEY, CERTIFICATE, Data, KEY, NEXT_CA_KEY};
 
-/// Longest time for one request.
+/// Time limit for one request.
 pub(super) const REQUEST: Duration = Duration::from_secs(10);
 
-/// Folder below the certificate directory, so that files of other origin are never touched.
+/// Folder below the certificate directory, so that files of other tools are never touched.
 const FOLDER: &str = "managed";
 
 /// The keys that the gate writes; others are left as they are.
 const KEYS: [&str; 5] = [CA_CERTIFICATES, CA_KEY, NEXT_CA_KEY, CERTIFICATE, KEY];
 
-/// The right to the Secret.
+/// The rights that the Secret needs.
 pub(super) fn right(name: &str) -> Right<'_> {
     Right { verbs: "get, create and update", resource: "secrets", name, cluster: false }
 }
 
-/// What of a Secret concerns certificates.
+/// The certificate data of a Secret.
 pub fn data(secret: &Secret) -> Data {
     let all = secret.data.iter().flatten();
     all.filter(|(key, _)| KEYS.contains(&key.as_str()))
@@ -37,7 +37,7 @@ pub fn data(secret: &Secret) -> Data {
         .collect()
 }
 
-/// The Secret with other certificates in it. Everything else in it stays.
+/// The Secret with new certificate data; everything else in it stays.
 pub fn with(name: &str, old: Option<Secret>, data: &Data) -> Secret {
     let mut secret = old.unwrap_or_else(|| Secret {
         metadata: ObjectMeta { name: Some(name.to_owned()), labels: Some(labels()), ..ObjectMeta::default() },
@@ -50,7 +50,7 @@ pub fn with(name: &str, old: Option<Secret>, data: &Data) -> Secret {
     secret
 }
 
-/// Writes a Secret over the version that was read, or makes it. A conflict is an error as any other.
+/// Updates the version of the Secret that was read, or creates it. A conflict is an error like any other.
 pub async fn write(api: &Api<Secret>, name: &str, secret: &Secret) -> Result<Secret, kube::Error> {
     let how = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
     if secret.metadata.resource_version.is_some() {
@@ -60,7 +60,7 @@ pub async fn write(api: &Api<Secret>, name: &str, secret: &Secret) -> Result<Sec
     }
 }
 
-/// Puts what the Secret holds where the server reads it.
+/// Writes the certificate of the Secret to the server's directory.
 #[derive(Debug)]
 pub struct SecretFollower {
     api: Api<Secret>,
@@ -73,7 +73,7 @@ pub struct SecretFollower {
 }
 
 impl SecretFollower {
-    /// A follower that looks at once when `changed` is notified.
+    /// A follower that also reads the Secret when `changed` is notified.
     pub fn new(api: Api<Secret>, plan: &CertificatePlan, changed: Arc<Notify>) -> Self {
         Self {
             api,
@@ -86,12 +86,12 @@ impl SecretFollower {
         }
     }
 
-    /// The file of the chain.
+    /// Path of the certificate chain.
     pub fn cert(&self) -> PathBuf {
         self.folder.join(CERTIFICATE)
     }
 
-    /// The file of the key.
+    /// Path of the private key.
     pub fn key(&self) -> PathBuf {
         self.folder.join(KEY)
     }
@@ -101,7 +101,7 @@ impl SecretFollower {
         self.state.subscribe()
     }
 
-    /// Looks again and again; never returns.
+    /// Follows the Secret; never returns.
     pub async fn run(mut self) {
         loop {
             let seen = self.look().await;
@@ -111,7 +111,7 @@ impl SecretFollower {
                 tracing::warn!(secret = %self.name, %problem, "no new certificate from the Secret");
             }
             self.state.send_if_modified(|known| {
-                // A certificate that is served stays good when the Secret cannot be read.
+                // A served certificate stays valid when the Secret cannot be read.
                 let better = known.is_err() && *known != seen;
                 if better {
                     *known = seen;

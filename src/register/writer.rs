@@ -1,4 +1,4 @@
-//! The one writer: keeps the Secret sound, and the CA's certificate in both webhook configurations.
+//! The writer: maintains the Secret, and the CA's certificate in both webhook configurations.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use super::{CertificatePlan, FIELD_MANAGER, Refused, Right, bundle, secret};
 use crate::audit::Metrics;
 use crate::certs::{Holding, Step};
 
-/// Least time between two rounds: somebody who undoes every repair at once must not make the two of them spin.
+/// Least time between two rounds, so that another client that reverts every repair does not cause a busy loop.
 const MIN_PAUSE: Duration = Duration::from_millis(500);
 
 /// One of the two webhook configurations.
@@ -61,20 +61,20 @@ impl Target {
     }
 }
 
-/// How a configuration was found and left.
+/// State of the `caBundle` in a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BundleState {
-    /// It has the bundle.
+    /// It has the current bundle.
     Current,
-    /// It has it since now.
+    /// The bundle was just written.
     Written,
-    /// There is none, so nobody is called with it.
+    /// The configuration does not exist, so no webhook is called through it.
     Missing,
-    /// It does not have it.
+    /// It has another bundle.
     Outdated,
 }
 
-/// Keeps everything in order while this process leads.
+/// Maintains Secret and configurations while this process leads.
 #[derive(Debug)]
 pub struct Writer {
     secrets: Api<Secret>,
@@ -82,13 +82,13 @@ pub struct Writer {
     targets: Vec<Target>,
     leadership: Leadership,
     metrics: Arc<Metrics>,
-    /// Told when the Secret was written.
+    /// Notified when the Secret was written.
     changed: Arc<Notify>,
-    /// Tells when a configuration was changed.
+    /// Wakes the writer when a configuration was changed.
     wake: Arc<Notify>,
-    /// Since when every configuration has this bundle.
+    /// The bundle that every configuration has, and since when.
     published: Option<(String, SystemTime)>,
-    /// What was said about each thing, so that it is not said again every round.
+    /// The last logged problem per subject, so that it is not logged again every round.
     told: BTreeMap<String, String>,
 }
 
@@ -108,7 +108,7 @@ impl Writer {
         Self { secrets, plan: plan.clone(), targets, leadership, metrics, changed, wake, published, told }
     }
 
-    /// One task for each configuration that wakes the writer when somebody changes it.
+    /// One task for each configuration, which wakes the writer when it changes.
     pub fn watchers(&self) -> Vec<Pin<Box<dyn Future<Output = ()> + Send>>> {
         let watch = |target: &Target| {
             let (target, wake) = (target.clone(), Arc::clone(&self.wake));
@@ -118,7 +118,7 @@ impl Writer {
         self.targets.iter().map(watch).collect()
     }
 
-    /// Writes what is due, again and again; never returns.
+    /// Repeats writing what is due; never returns.
     pub async fn run(mut self) {
         loop {
             if self.leadership.holds() {
@@ -151,7 +151,7 @@ impl Writer {
 
     // === the Secret ===
 
-    /// Does the step that is due, and returns what the Secret holds after it.
+    /// Does the step that is due, and returns the content of the Secret after it.
     async fn keep_secret(&mut self) -> Result<Holding, String> {
         let name = self.plan.secret.clone();
         let explain = |error: kube::Error| secret::right(&name).explain(&error);
@@ -164,13 +164,13 @@ impl Writer {
         let step = holding.decide(now, since, &self.plan.rotation);
         let after = holding.after(step, now, &self.plan.rotation).map_err(|error| super::chain(&error))?;
         let Some(after) = after else { return Ok(holding) };
-        // Making keys takes a moment, and the term may have ended in it.
+        // Making keys takes a moment, in which the term may have ended.
         if !self.leadership.holds() {
-            return Err("this replica does not write any more".into());
+            return Err("this replica is not the writer any more".into());
         }
         match secret::write(&self.secrets, &name, &secret::with(&name, old, &after)).await {
             Ok(_) => self.wrote(step, &holding),
-            Err(error) if error.is_conflict() => return Err("somebody else wrote it at the same time".into()),
+            Err(error) if error.is_conflict() => return Err("another client wrote it meanwhile".into()),
             Err(error) => return Err(explain(error)),
         }
         Ok(Holding::read(&after))
@@ -182,7 +182,7 @@ impl Writer {
             tracing::info!(%secret, step, because, "wrote certificates");
         } else {
             let problems = before.problems().join("; ");
-            tracing::warn!(%secret, step, because, %problems, "repaired certificates that were damaged or of other origin");
+            tracing::warn!(%secret, step, because, %problems, "repaired certificates that were damaged or from elsewhere");
         }
         self.metrics.certificate_step(step);
         self.changed.notify_one();
@@ -198,7 +198,7 @@ impl Writer {
             match left {
                 Ok(BundleState::Current | BundleState::Written) => drop(self.told.remove(target.kind)),
                 Ok(BundleState::Missing) => {
-                    self.tell(target.kind, "there is none; apply the manifests, the gate makes none");
+                    self.tell(target.kind, "it does not exist; apply the manifests");
                 }
                 Ok(BundleState::Outdated) => everywhere = false,
                 Err(problem) => {
@@ -242,7 +242,7 @@ impl Writer {
 
     fn tell(&mut self, about: &str, problem: &str) {
         if self.told.get(about).is_none_or(|told| told != problem) {
-            tracing::warn!(about, problem, "could not keep certificates in order");
+            tracing::warn!(about, problem, "cannot maintain certificates");
             self.told.insert(about.to_owned(), problem.to_owned());
         }
     }
@@ -257,7 +257,7 @@ async fn wake_on_change(target: Target, wake: Arc<Notify>) {
             Ok(_) => wake.notify_one(),
             Err(error) if !told => {
                 told = true;
-                tracing::warn!(kind = target.kind, name = %target.name, %error, "cannot watch it, it is looked at now and then");
+                tracing::warn!(kind = target.kind, name = %target.name, %error, "cannot watch it, polling instead");
             }
             Err(_) => {}
         }

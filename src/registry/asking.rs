@@ -13,7 +13,7 @@ use super::message::{self, AuthContext, Trouble};
 use super::site::Site;
 use super::transport::{self, Ask, BodyFailure, Failure};
 use super::{Inner, Login};
-use crate::image::source::shorten;
+use crate::text;
 
 /// Most credentials that are tried for one request. The kubelet tries all, but a pod may name any number of Secrets.
 const MOST_CREDENTIALS: usize = 4;
@@ -109,7 +109,7 @@ impl Asking<'_> {
             return Ok(Some((header, true)));
         }
         let registry = &self.site.registry;
-        let host = shorten(realm.host_str().unwrap_or_default(), 100);
+        let host = text::quoted(realm.host_str().unwrap_or_default(), 100);
         if auth::is_downgrade(&self.inner.guard, registry, realm) {
             return Err(Trouble::Other(format!(
                 "the token service of `{registry}` on `{host}` speaks plain HTTP, which is never asked for a registry \

@@ -2,8 +2,6 @@
 //! `crane auth login` and `oras login` write, and that a Secret of type `kubernetes.io/dockerconfigjson` holds.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,19 +10,15 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::Error;
-use super::helper::Helpers;
 use super::secret::SecretText;
 use crate::image::reference::Reference;
+use crate::text;
 
 /// Docker Hub's name in image references.
 pub(super) const DOCKER_HUB: &str = "docker.io";
 
 /// Names by which a `config.json` speaks of Docker Hub; `https://index.docker.io/v1/` is what `docker login` writes.
 const DOCKER_HUB_NAMES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
-
-/// Kubernetes refuses Secrets over 1 MiB (`kubernetes:pkg/apis/core/types.go`, `MaxSecretSize`).
-const LARGEST_FILE: u64 = 1 << 20;
 
 /// What authenticates a request to a registry or to its token service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,44 +181,6 @@ pub(crate) fn fingerprint(logins: &[Login]) -> String {
     format!("{:x}", hash.finalize())
 }
 
-/// The platform's own credentials: those of a docker config and of the helpers that it names.
-#[derive(Debug, Default)]
-pub(super) struct Keyring {
-    logins: Vec<Login>,
-    helpers: Helpers,
-}
-
-impl Keyring {
-    /// Reads a `config.json`. Helpers are searched in `folder`, or in `PATH` without one.
-    pub(super) fn read(path: &Path, folder: Option<PathBuf>) -> Result<Self, Error> {
-        let failed =
-            |message: String| Error::SetUpClient { message: format!("`{}`: {message}", path.display()) };
-        let mut text = Zeroizing::new(Vec::new());
-        std::fs::File::open(path)
-            .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut text))
-            .map_err(|error| failed(format!("could not read the docker config: {error}")))?;
-        if text.len() as u64 > LARGEST_FILE {
-            return Err(failed(format!("the docker config is larger than {LARGEST_FILE} bytes")));
-        }
-        let parsed = parse(&text).map_err(failed)?;
-        let helpers = Helpers::new(parsed.helpers, parsed.store, folder).map_err(failed)?;
-        Ok(Self { logins: parsed.logins, helpers })
-    }
-
-    /// Credentials for a repository, in the order in which they are tried: from the helper of this registry, from
-    /// `auths` (the most specific first), and from the helper of all registries.
-    pub(super) async fn candidates(&self, registry: &str, repository: &str) -> Vec<Credentials> {
-        let mut found = Vec::new();
-        found.extend(self.helpers.of_registry(registry).await);
-        let covering = self.logins.iter().filter(|login| login.covers(registry, repository));
-        found.extend(covering.map(|login| login.credentials.clone()));
-        if found.is_empty() {
-            found.extend(self.helpers.of_all(registry).await);
-        }
-        found
-    }
-}
-
 /// The name by which docker, its helpers and its configs know a registry.
 pub(super) fn docker_name(registry: &str) -> &str {
     if registry == DOCKER_HUB { "https://index.docker.io/v1/" } else { registry }
@@ -251,11 +207,12 @@ struct DockerConfigEntry {
 
 /// The content of a `config.json`.
 #[derive(Debug)]
-struct Parsed {
-    logins: Vec<Login>,
+pub(super) struct Parsed {
+    pub(super) logins: Vec<Login>,
     /// Names of helpers by registry.
-    helpers: BTreeMap<String, String>,
-    store: Option<String>,
+    pub(super) helpers: BTreeMap<String, String>,
+    /// Name of the helper of all registries.
+    pub(super) store: Option<String>,
 }
 
 /// The parser's own message may quote a password, so only the position is given.
@@ -264,7 +221,8 @@ fn misread(error: &serde_json::Error) -> String {
     format!("the docker config is not as docker writes it, at line {line} column {column}")
 }
 
-fn parse(text: &[u8]) -> Result<Parsed, String> {
+/// Reads a `config.json`, helpers included.
+pub(super) fn parse(text: &[u8]) -> Result<Parsed, String> {
     let file: ConfigFile = serde_json::from_slice(text).map_err(|error| misread(&error))?;
     let helpers = file.helpers.into_iter().map(|(key, name)| (scope(&key).0, name)).collect();
     let store = file.store.filter(|store| !store.is_empty());
@@ -276,7 +234,8 @@ fn logins_of(auths: BTreeMap<String, DockerConfigEntry>) -> Result<Vec<Login>, S
     let mut logins = Vec::new();
     for (key, entry) in auths {
         // `docker login` with a credential store leaves an empty entry behind.
-        let Some(credentials) = entry.credentials().map_err(|what| format!("`auths` `{key}`: {what}"))?
+        let Some(credentials) =
+            entry.credentials().map_err(|what| format!("`auths` `{}`: {what}", text::quoted(&key, 100)))?
         else {
             continue;
         };
@@ -443,11 +402,5 @@ mod tests {
         assert!(!format!("{login:?}").contains("hunter2"));
         let token = Credentials::IdentityToken("hunter2".into());
         assert!(!format!("{token:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn a_missing_file_is_reported_by_name() {
-        let message = Keyring::read(Path::new("/nonexistent/config.json"), None).unwrap_err().to_string();
-        assert!(message.contains("`/nonexistent/config.json`"), "{message}");
     }
 }

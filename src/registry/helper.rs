@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::credentials::{Credentials, docker_name};
 use super::secret::SecretText;
-use crate::image::source::shorten;
+use crate::text;
 
 /// Bound on one run of a helper. Helpers of cloud providers make one or two requests.
 const LONGEST_RUN: Duration = Duration::from_secs(5);
@@ -61,7 +61,7 @@ impl Helpers {
         for name in own.values().chain(store.as_ref()) {
             let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
             if name.is_empty() || !name.bytes().all(known) {
-                let shown = shorten(name, 50);
+                let shown = text::quoted(name, 50);
                 return Err(format!(
                     "the credential helper `{shown}` has other characters in its name than `a-z`, `0-9` and `-`"
                 ));
@@ -129,7 +129,7 @@ impl Helpers {
 }
 
 fn warn(name: &str, registry: &str, what: &str) -> Option<Credentials> {
-    let registry = shorten(registry, 200);
+    let registry = text::quoted(registry, 200);
     tracing::warn!(helper = name, %registry, "a credential helper gave no credentials: {what}");
     None
 }

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::Error;
-use crate::image::source::{Descriptor, FetchedManifest, Source, shorten};
+use crate::image::source::{Descriptor, FetchedManifest, Source};
 use crate::image::{self, Digest, reference::Reference};
+use crate::text;
 
 /// Annotation of an index entry that holds its tag (OCI image-spec, `annotations.md`); `crane` and older `skopeo`
 /// write the whole reference.
@@ -68,7 +69,7 @@ impl Layouts {
         let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
         if name.is_empty() || bare.contains('\0') {
             let message = "write `oci:PATH` or `oci:PATH:TAG`".to_string();
-            return Err(image::Error::ParseReference { image: shorten(target, 200), message }.into());
+            return Err(image::Error::ParseReference { image: text::quoted(target, 200), message }.into());
         }
         let (registry, repository) = (format!("{DIRECT}{parent}"), name.to_string());
         let roots = vec![(format!("{registry}/{repository}"), PathBuf::from(path))];
@@ -171,7 +172,7 @@ impl ImageLayout {
         if marker.version.starts_with("1.") {
             return Ok(());
         }
-        let version = shorten(&marker.version, 20);
+        let version = text::quoted(&marker.version, 20);
         Err(self.failed(format!("its layout has version `{version}`; only 1.x is understood")))
     }
 
@@ -213,7 +214,7 @@ impl ImageLayout {
     fn no_such_tag(&self, entries: &[LayoutEntry]) -> String {
         let names = |entry: &LayoutEntry| {
             let name = entry.annotations.get(REF_NAME).or_else(|| entry.annotations.get(CONTAINERD_NAME));
-            name.map(|name| format!("`{}`", shorten(name, 100)))
+            name.map(|name| format!("`{}`", text::quoted(name, 100)))
         };
         // Sorted, because tools write them in any order.
         let tags: BTreeSet<String> = entries.iter().filter_map(names).collect();

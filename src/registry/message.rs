@@ -10,8 +10,8 @@ use serde::Deserialize;
 use super::breaker::BreakerOpen;
 use super::credentials::docker_name;
 use super::resolver::Unresolved;
-use crate::image::source::shorten;
 use crate::registry::guard::Refusal;
+use crate::text;
 
 /// How much of a registry's own text is repeated, in characters.
 const QUOTED_CHARS: usize = 160;
@@ -83,7 +83,7 @@ pub(super) fn explain(answer: &Answer<'_>) -> Trouble {
             let said = if said.trim().is_empty() {
                 String::new()
             } else {
-                format!(": {}", shorten(&said, QUOTED_CHARS))
+                format!(": {}", text::excerpt(&said, QUOTED_CHARS))
             };
             let words = format!("`{registry}` answered with status {status}{said}");
             if status >= 500 { Trouble::Passing(words) } else { Trouble::Other(words) }
@@ -168,12 +168,12 @@ impl From<NetworkFailure> for Trouble {
 
 /// The guard's refusal among the causes of an error.
 pub(super) fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Refusal> {
-    causes(error).into_iter().find_map(|cause| cause.downcast_ref::<Refusal>())
+    text::causes(error).find_map(|cause| cause.downcast_ref::<Refusal>())
 }
 
 /// Explains a failure below HTTP from its causes: the outer layers say only that a request failed.
 pub(super) fn network(error: &(dyn StdError + 'static), registry: &str) -> NetworkFailure {
-    let causes = causes(error);
+    let causes: Vec<_> = text::causes(error).collect();
     for cause in &causes {
         let known = (cause
             .downcast_ref::<rustls::Error>()
@@ -196,25 +196,7 @@ pub(super) fn network(error: &(dyn StdError + 'static), registry: &str) -> Netwo
     if last.starts_with("connection closed before message completed") {
         return cut(registry);
     }
-    NetworkFailure::lasting(format!("`{registry}`: {}", shorten(&last, QUOTED_CHARS)))
-}
-
-/// The causes of an error, outermost first, including those inside I/O errors.
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
-    let mut causes = vec![error];
-    let mut current = error;
-    loop {
-        let inside = current.downcast_ref::<io::Error>().and_then(|io| io.get_ref());
-        let next = inside.map(|inner| inner as &'a (dyn StdError + 'static)).or_else(|| current.source());
-        match next {
-            // A chain has a handful of links; the bound guards against a circular one.
-            Some(cause) if causes.len() < 32 => {
-                causes.push(cause);
-                current = cause;
-            }
-            _ => return causes,
-        }
-    }
+    NetworkFailure::lasting(format!("`{registry}`: {}", text::excerpt(&last, QUOTED_CHARS)))
 }
 
 fn cut(registry: &str) -> NetworkFailure {
@@ -254,7 +236,10 @@ fn tls(error: &rustls::Error, registry: &str) -> String {
             format!("`{registry}` does not speak TLS; add it to `insecure` to ask it by plain HTTP")
         }
         other => {
-            format!("could not set up TLS with `{registry}`: {}", shorten(&other.to_string(), QUOTED_CHARS))
+            format!(
+                "could not set up TLS with `{registry}`: {}",
+                text::excerpt(&other.to_string(), QUOTED_CHARS)
+            )
         }
     }
 }

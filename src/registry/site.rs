@@ -8,8 +8,8 @@ use super::Error;
 use super::credentials::DOCKER_HUB;
 use super::guard::Guard;
 use super::message::Trouble;
-use crate::image::source::shorten;
 use crate::image::{Digest, reference::Reference};
+use crate::text;
 
 /// Manifests and indexes, in OCI's media types and in Docker's.
 const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
@@ -93,7 +93,7 @@ pub(super) fn mirrors(
             _ => Err(Error::SetUpClient {
                 message: format!(
                     "the mirror `{}` is not understood: write `host`, `host:port` or `host/path`",
-                    shorten(entry, 100)
+                    text::quoted(entry, 100)
                 ),
             }),
         }

@@ -12,8 +12,8 @@ use reqwest::{Certificate, Client, Method, NoProxy, Proxy, Response, StatusCode,
 use super::RegistryOptions;
 use super::message::Trouble;
 use super::resolver::{Guarded, Resolver};
-use crate::image::source::shorten;
 use crate::registry::guard::{Guard, Reach, Refusal};
+use crate::text;
 
 /// Redirects that are followed. Registries redirect once, to where their blobs are stored; some of those redirect
 /// again.
@@ -147,7 +147,7 @@ fn failed(followed: usize, url: &Url, error: reqwest::Error) -> Failure {
     if let Some(refusal) = super::message::refusal(&error) {
         return refused(followed, refusal.clone());
     }
-    let elsewhere = (followed > 0).then(|| shorten(url.host_str().unwrap_or_default(), 100));
+    let elsewhere = (followed > 0).then(|| text::quoted(url.host_str().unwrap_or_default(), 100));
     Failure::Network { error, elsewhere }
 }
 
@@ -161,7 +161,7 @@ fn target(hop: &Ask, response: &Response) -> Result<Option<Url>, Failure> {
     let location = response.headers().get(LOCATION).ok_or_else(|| broken("to nowhere"))?;
     let location = location.to_str().map_err(|_| broken("to something that is not a URL"))?;
     let mut to = hop.url.join(location).map_err(|_| broken("to something that is not a URL"))?;
-    let shown = shorten(to.host_str().unwrap_or_default(), 100);
+    let shown = text::quoted(to.host_str().unwrap_or_default(), 100);
     match (hop.url.scheme(), to.scheme()) {
         (_, "https") | ("http", "http") => {}
         ("https", "http") => {

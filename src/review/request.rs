@@ -1,7 +1,7 @@
-//! From bytes to a [`Review`].
+//! Parses bytes into a [`Review`].
 //!
-//! The common path is one pass with typed structs. Only when that fails, a second and tolerant pass looks for
-//! the uid and the version, so that the answer names its request and the message says the real reason.
+//! Normally one pass with typed structs is enough. If it fails, a second, tolerant pass looks for
+//! the uid and the version, so that the answer names its request and the message gives the real reason.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,37 +12,38 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{GroupVersionKind, GroupVersionResource, Operation, Review};
+use crate::text;
 
-/// The one version of the review that the gate speaks (`kubernetes:staging/src/k8s.io/api/admission/v1/types.go`).
+/// The only version of AdmissionReview that the gate supports (`kubernetes:staging/src/k8s.io/api/admission/v1/types.go`).
 pub const API_VERSION: &str = "admission.k8s.io/v1";
 
-/// The kind of the envelope, in both directions.
+/// The kind of requests and responses.
 pub const KIND: &str = "AdmissionReview";
 
-/// Longest piece of foreign text that a message repeats, in characters.
+/// Longest foreign text that a message quotes, in characters.
 const QUOTED_CHARS: usize = 64;
 
-/// Why a body is not a review. It is always the sender's fault, so one code (400) serves all of them.
+/// Why a body is not a review. It is always the sender's fault, so the code is always 400.
 #[derive(Debug, thiserror::Error)]
 #[error("the request body is not a review: {message}")]
 pub struct Error {
-    /// The uid, when it could be read all the same.
+    /// The uid, if it could still be read.
     pub uid: Option<String>,
-    /// What is wrong and what would be right, for people to read.
+    /// What is wrong and what would be right.
     pub message: String,
 }
 
-/// Reads an AdmissionReview.
+/// Parses an AdmissionReview.
 pub fn parse(body: &[u8]) -> Result<Review, Error> {
     read(body).map_err(|message| Error { uid: uid_of(body), message })
 }
 
-/// The uid of a review, also when the bytes are cut off or wrong after it; the API server writes it first.
+/// The uid of a review, even if the bytes after it are cut off or wrong; the API server writes it first.
 pub fn uid_of(body: &[u8]) -> Option<String> {
     sketch(body).uid
 }
 
-/// The envelope with everything optional, so that a missing part gets our message and not the parser's.
+/// The envelope with all parts optional, so that a missing part gets our message and not the parser's.
 #[derive(Deserialize)]
 #[serde(expecting = "an AdmissionReview")]
 struct Envelope<'a> {
@@ -54,8 +55,8 @@ struct Envelope<'a> {
     request: Option<Request<'a>>,
 }
 
-/// `AdmissionRequest`, as far as it is read. `requestKind`, `requestResource` and `options` are not: the gate
-/// judges what would be stored, and that is what `kind` and `object` describe.
+/// The parts of `AdmissionRequest` that the gate reads. It ignores `requestKind`, `requestResource` and `options`: it
+/// judges what would be stored, which `kind` and `object` describe.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "an AdmissionRequest")]
 struct Request<'a> {
@@ -81,7 +82,7 @@ fn read(body: &[u8]) -> Result<Review, String> {
     review(request)
 }
 
-/// The parser's words, unless the wrong version or kind explains why the rest does not fit.
+/// The parser's message, unless a wrong version or kind explains the error.
 fn explain(body: &[u8], error: &serde_json::Error) -> String {
     let seen = sketch(body);
     let is_envelope = seen.api_version.is_some() || seen.kind.is_some();
@@ -101,7 +102,9 @@ fn explain(body: &[u8], error: &serde_json::Error) -> String {
 fn check_version(api_version: Option<&str>, kind: Option<&str>) -> Result<(), String> {
     match kind {
         Some(KIND) => {}
-        Some(other) => return Err(format!("`kind` is `{}`, it must be `{KIND}`", quoted(other))),
+        Some(other) => {
+            return Err(format!("`kind` is `{}`, it must be `{KIND}`", text::quoted(other, QUOTED_CHARS)));
+        }
         None => return Err(format!("it has no `kind`, which must be `{KIND}`")),
     }
     match api_version {
@@ -109,7 +112,7 @@ fn check_version(api_version: Option<&str>, kind: Option<&str>) -> Result<(), St
         Some(other) => Err(format!(
             "`apiVersion` is `{}`, it must be `{API_VERSION}`; \
              list `v1` in `admissionReviewVersions` of the webhook configuration",
-            quoted(other)
+            text::quoted(other, QUOTED_CHARS)
         )),
         None => Err(format!("it has no `apiVersion`, which must be `{API_VERSION}`")),
     }
@@ -140,25 +143,15 @@ fn operation(text: Option<&str>) -> Result<Operation, String> {
         Some("CONNECT") => Ok(Operation::Connect),
         Some(other) => Err(format!(
             "`request.operation` is `{}`, it must be `CREATE`, `UPDATE`, `DELETE` or `CONNECT`",
-            quoted(other)
+            text::quoted(other, QUOTED_CHARS)
         )),
         None => Err("it has no `request.operation`".to_owned()),
     }
 }
 
-/// Foreign text, short enough and on one line, for a message.
-fn quoted(text: &str) -> String {
-    let mut short: String =
-        text.chars().take(QUOTED_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(QUOTED_CHARS).is_some() {
-        short.push('…');
-    }
-    short
-}
-
 // === the tolerant pass ===
 
-/// What could be read before the reading stopped.
+/// What could be read before the error.
 #[derive(Default)]
 struct Sketch {
     uid: Option<String>,
@@ -166,7 +159,7 @@ struct Sketch {
     kind: Option<String>,
 }
 
-/// Reads as far as it goes. The error is dropped on purpose: the strict pass has reported it already.
+/// Reads up to the error, which is dropped: the strict pass has already reported it.
 fn sketch(body: &[u8]) -> Sketch {
     let mut seen = Sketch::default();
     let mut parser = serde_json::Deserializer::from_slice(body);
@@ -174,7 +167,7 @@ fn sketch(body: &[u8]) -> Sketch {
     seen
 }
 
-/// Visits the envelope, or with `inside` the request, and notes what it finds before the rest can fail.
+/// Visits the envelope, or with `inside` the request, and stores each field before the rest can fail.
 struct Fields<'a> {
     seen: &'a mut Sketch,
     inside: bool,

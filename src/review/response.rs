@@ -1,5 +1,5 @@
-//! From an answer to bytes. The crate's own types write it, because kube's write the patch as an array of numbers
-//! where the documented form is base64 (<https://github.com/kube-rs/kube/issues/1781>).
+//! Serialises an answer. It uses its own types, because kube's types write the patch as an array of numbers
+//! instead of base64 as documented (<https://github.com/kube-rs/kube/issues/1781>).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,28 +9,29 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::request::{API_VERSION, KIND};
+use crate::text;
 
-/// Longest warning that the API server passes on when there are many, in characters
+/// Longest warning that the API server passes on if there are many, in characters
 /// (`truncateItemRunes` in `kubernetes:staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go`).
 pub const WARNING_CHARS: usize = 256;
 
-/// All warnings of a request together, in characters; the API server drops what comes after
+/// Limit for all warnings of a request together, in characters; the API server drops the rest
 /// (`truncateAtTotalRunes`, same file).
 pub const WARNINGS_CHARS: usize = 4096;
 
-/// Longest value of an audit annotation, in bytes. The API server sets no bound of its own, and writes the values of all
+/// Longest value of an audit annotation, in bytes. The API server has no limit, and writes the values of all
 /// webhooks into one event of its log.
 pub const ANNOTATION_BYTES: usize = 4096;
 
-/// Characters that are kept free for the line that counts the warnings left out.
+/// Characters that are reserved for the line that counts the omitted warnings.
 const REMAINDER_CHARS: usize = 64;
 
-/// One cause of a refusal, as `status.details.causes` carries it.
+/// One cause of a refusal, for `status.details.causes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
     /// Machine-readable reason: the rule.
     pub reason: String,
-    /// For people to read.
+    /// Human-readable message.
     pub message: String,
     /// Field path such as `spec.containers[name=api]`; empty when the cause is about the whole object.
     pub field: String,
@@ -49,7 +50,7 @@ pub struct Refusal {
     pub causes: Vec<Cause>,
 }
 
-/// What goes back to the API server.
+/// The response to the API server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Response {
     /// The review's uid; empty when it could not be read.
@@ -60,7 +61,7 @@ pub struct Response {
     pub patch: Option<json_patch::Patch>,
     /// Lines that kubectl prints.
     pub warnings: Vec<String>,
-    /// Key → value, the same in both rounds.
+    /// Key → value; the same when the API server calls the webhook again for the same object.
     pub audit_annotations: BTreeMap<String, String>,
 }
 
@@ -79,8 +80,8 @@ struct Envelope<'a> {
 struct Body<'a> {
     uid: &'a str,
     allowed: bool,
-    /// Also on an admission: kube's types cannot read a response without one, and controller-runtime writes the
-    /// same (`kubernetes-sigs/controller-runtime:pkg/webhook/admission/response.go`).
+    /// Present also when the request is allowed: kube's types cannot read a response without it, and controller-runtime
+    /// writes it too (`kubernetes-sigs/controller-runtime:pkg/webhook/admission/response.go`).
     status: Status<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch: Option<String>,
@@ -127,10 +128,10 @@ struct Details<'a> {
 
 #[derive(Serialize)]
 struct WireCause<'a> {
-    reason: &'a str,
+    reason: Cow<'a, str>,
     message: Cow<'a, str>,
     #[serde(skip_serializing_if = "str::is_empty")]
-    field: &'a str,
+    field: Cow<'a, str>,
 }
 
 impl Response {
@@ -147,12 +148,12 @@ impl Response {
             audit_annotations: annotations(&self.audit_annotations),
         };
         let envelope = Envelope { api_version: API_VERSION, kind: KIND, response: body };
-        // Strings, numbers and maps with string keys always encode; an empty body would make the API server
-        // follow the webhook's failurePolicy.
+        // Strings, numbers and maps with string keys always encode; on an empty body the API server would
+        // apply the webhook's failurePolicy.
         serde_json::to_vec(&envelope).unwrap_or_default()
     }
 
-    /// The patch in base64. A refusal carries none, because nothing will be stored, and neither does an empty
+    /// The patch in base64. `None` for a refusal, because nothing will be stored, and for an empty
     /// patch, because the API server wants `patch` and `patchType` together or not at all.
     fn encoded_patch(&self) -> Option<String> {
         let patch = self.patch.as_ref().filter(|patch| !patch.0.is_empty() && self.refusal.is_none())?;
@@ -166,7 +167,7 @@ impl Refusal {
         Status {
             metadata: Empty {},
             outcome: "Failure",
-            message: lines(&self.message),
+            message: text::lines(&self.message),
             reason: self.reason,
             details: (!causes.is_empty()).then_some(Details { causes }),
             code: self.code,
@@ -176,19 +177,26 @@ impl Refusal {
 
 impl Cause {
     fn wire(&self) -> WireCause<'_> {
-        WireCause { reason: &self.reason, message: lines(&self.message), field: &self.field }
+        // Rules are named by their authors, and a field by the name of a container.
+        let (reason, field) = (text::visible(&self.reason), text::visible(&self.field));
+        WireCause { reason, message: text::lines(&self.message), field }
     }
 }
 
-/// The warnings as the API server will pass them on: one line each; whole, as long as they fit together; otherwise
-/// none over its limit, and a last one that says how many are missing.
+/// The warnings as the API server will pass them on, one line each. If they do not fit together, each is cut to its
+/// limit, and a last one says how many are left out.
 fn fitted(warnings: &[String]) -> Vec<String> {
-    let lines: Vec<String> = warnings.iter().map(|text| line(text)).filter(|text| !text.is_empty()).collect();
+    let lines: Vec<String> = warnings
+        .iter()
+        .map(|text| text::line(text).trim().to_owned())
+        .filter(|text| !text.is_empty())
+        .collect();
     let chars = |lines: &[String]| lines.iter().map(|text| text.chars().count()).sum::<usize>();
     if chars(&lines) <= WARNINGS_CHARS {
         return lines;
     }
-    let lines: Vec<String> = lines.iter().map(|text| cut(text)).collect();
+    let lines: Vec<String> =
+        lines.iter().map(|text| text::shorten(text, WARNING_CHARS).into_owned()).collect();
     if chars(&lines) <= WARNINGS_CHARS {
         return lines;
     }
@@ -204,51 +212,23 @@ fn fitted(warnings: &[String]) -> Vec<String> {
     lines.into_iter().take(kept).chain([format!("{missing} more warnings are left out")]).collect()
 }
 
-/// The annotations as the API server takes them: it drops a key that is no qualified name, and its log shows a line
-/// end in a value as it is. The same value comes out the same in every round.
+/// The annotations as the API server accepts them: it drops a key that is not a qualified name, and writes line breaks in
+/// a value into its log. The result for equal values is equal.
 fn annotations(all: &BTreeMap<String, String>) -> BTreeMap<&str, String> {
     let sound = all.iter().filter(|(key, _)| is_annotation_key(key));
-    sound.map(|(key, value)| (key.as_str(), bounded(line(value)))).collect()
+    sound
+        .map(|(key, value)| {
+            (key.as_str(), text::shorten_bytes(text::line(value).trim(), ANNOTATION_BYTES).into_owned())
+        })
+        .collect()
 }
 
-/// What may stand after the name of the webhook and a slash: the name part of a qualified name
+/// Whether a key is valid after the name of the webhook and a slash: the name part of a qualified name
 /// (`kubernetes:staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go`, `IsQualifiedName`).
 fn is_annotation_key(key: &str) -> bool {
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     let within = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     key.len() <= 63 && ends(key.chars().next()) && ends(key.chars().last()) && key.chars().all(within)
-}
-
-fn bounded(mut value: String) -> String {
-    const ELLIPSIS: &str = "…";
-    if value.len() > ANNOTATION_BYTES {
-        value.truncate(value.floor_char_boundary(ANNOTATION_BYTES - ELLIPSIS.len()));
-        value.push_str(ELLIPSIS);
-    }
-    value
-}
-
-/// One warning without control characters, which the API server refuses.
-fn line(text: &str) -> String {
-    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// A message without control characters, which a terminal obeys; its own line ends stay.
-fn lines(text: &str) -> Cow<'_, str> {
-    let obeyed = |c: char| c.is_control() && c != '\n';
-    if text.contains(obeyed) {
-        Cow::Owned(text.chars().map(|c| if obeyed(c) { ' ' } else { c }).collect())
-    } else {
-        Cow::Borrowed(text)
-    }
-}
-
-/// A warning cut at a character.
-fn cut(text: &str) -> String {
-    if text.chars().nth(WARNING_CHARS).is_none() {
-        return text.to_owned();
-    }
-    text.chars().take(WARNING_CHARS - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -268,7 +248,7 @@ mod tests {
         let value: Value = serde_json::from_slice(&bytes).unwrap();
         let status = &value["response"]["status"];
         for message in [&status["message"], &status["details"]["causes"][0]["message"]] {
-            assert_eq!(message, "first\n- second  [31mred  x");
+            assert_eq!(message, "first\n- second \\u{1b}[31mred \\u{9b}x");
         }
     }
 
@@ -394,7 +374,7 @@ mod tests {
         let found = value["response"]["auditAnnotations"].as_object().unwrap();
         let kept: Vec<_> = found.keys().map(String::as_str).collect();
         assert_eq!(kept, ["a.b_c-d", "changed-again", "long", "verdict"]);
-        assert_eq!(found["verdict"], "a b c");
+        assert_eq!(found["verdict"], "a b\\u{1b}c");
         let long = found["long"].as_str().unwrap();
         assert!(long.len() <= ANNOTATION_BYTES && long.ends_with("é…"), "{}", long.len());
         assert_eq!(response.to_bytes(), response.to_bytes());
@@ -405,7 +385,7 @@ mod tests {
         let lines = fitted(&["é".repeat(3000), "a\nb\tc\u{7f}d\n".to_owned(), " \n".to_owned()]);
         assert_eq!(lines.len(), 2, "a warning without text is none");
         assert_eq!(lines[0], "é".repeat(3000));
-        assert_eq!(lines[1], "a b c d");
+        assert_eq!(lines[1], "a b c\\u{7f}d");
     }
 
     #[test]

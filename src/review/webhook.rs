@@ -13,7 +13,7 @@ pub enum Webhook {
 }
 
 impl Webhook {
-    /// The webhook as metrics and the log label it.
+    /// Value of the `webhook` label in metrics and the log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Mutate => "mutate",
@@ -29,7 +29,7 @@ impl Webhook {
         }
     }
 
-    /// `path` of a decision-log event: OPA writes the path of the queried document there.
+    /// `path` of a decision-log event, where OPA writes the path of the queried document.
     pub const fn decision_path(self) -> &'static str {
         match self {
             Self::Mutate => "wasmgate/mutate",

@@ -16,8 +16,8 @@ use super::runwasi_wasmtime::RunwasiWasmtime;
 use super::spin::Spin;
 use super::youki::YoukiWasmtime;
 use crate::image::entry::{Start, View};
-use crate::image::source::shorten;
 use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Program, path, program};
+use crate::text;
 
 /// The runtime behind a RuntimeClass, which says what it starts from an image and what it hands over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -121,7 +121,7 @@ fn needs_folders(view: &View<'_>) -> Option<String> {
         return Some(format!(
             "`{}` leads through a name that has to be a folder, and files are not told from folders here; write the \
              path without `..` and without a slash at its end",
-            shorten(argument, 200)
+            text::quoted(argument, 200)
         ));
     }
     let folder = view.working_dir();
@@ -129,7 +129,7 @@ fn needs_folders(view: &View<'_>) -> Option<String> {
         format!(
             "the working directory `{}` leads through a name that has to be a folder, and files and links are not told \
              from folders here; write it without `..`",
-            shorten(folder, 200)
+            text::quoted(folder, 200)
         )
     })
 }

@@ -1,4 +1,4 @@
-//! One connection: counted, without Nagle's delay, and closed when nothing moves on it.
+//! Connections: limits on their number, no Nagle delay, and timeouts when nothing is read or written.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,7 +21,7 @@ use tower::Service;
 use super::shutdown::Phase;
 use super::{AdmissionHandler, Event, ServerOptions};
 
-/// An acceptor that takes so many connections and no more, and so many of one peer.
+/// An acceptor that limits connections in total and per peer.
 #[derive(Debug)]
 pub(super) struct Bounded<A, G> {
     inner: A,
@@ -68,11 +68,11 @@ impl<A, G: AdmissionHandler> Bounded<A, G> {
         let refused = |said: bool| {
             self.gate.observe(Event::ConnectionRefused);
             if !said {
-                tracing::warn!(%peer, "a connection was closed at once: too many are open");
+                tracing::warn!(%peer, "closed a connection at once: too many are open");
             }
             io::Error::other("too many connections")
         };
-        // The peer's share first: whoever is over it takes no place from anybody, not even for a moment.
+        // The peer's share first: a peer over its share must not take a place of another one, not even for a moment.
         let share = Peers::take(&self.peers, peer).map_err(|full| refused(full.said))?;
         let all = self.places.clone().try_acquire_owned().map_err(|_| refused(false))?;
         Ok(Place { _share: share, _all: all })
@@ -96,7 +96,7 @@ where
             Ok(place) => place,
             Err(error) => return Box::pin(std::future::ready(Err(error))),
         };
-        // Without it an answer may wait for the peer's delayed acknowledgement; a failure costs only that.
+        // Without TCP_NODELAY a response may wait for the peer's delayed acknowledgement; a failure here costs only that.
         let _ = stream.set_nodelay(true);
         let (first, idle) = (self.first, self.idle);
         let (gate, phase) = (self.gate.clone(), self.phase.clone());
@@ -108,7 +108,7 @@ where
             };
             let (stream, service) = done.inspect_err(|error| {
                 gate.observe(Event::HandshakeFailed);
-                tracing::debug!(%error, "a handshake failed");
+                tracing::debug!(%error, "a TLS handshake failed");
             })?;
             let begun = Arc::new(AtomicBool::new(false));
             let service = Begun { service, begun: begun.clone() };
@@ -119,15 +119,15 @@ where
 
 // === places ===
 
-/// The place of one connection, among all and in its peer's share.
+/// The place of one connection in the total and in its peer's share; dropping it frees both.
 #[derive(Debug)]
 struct Place {
     _share: Share,
     _all: OwnedSemaphorePermit,
 }
 
-/// How many connections each peer has open. An IPv6 address counts whole: a pod has one, and the pods of a node, which
-/// share a prefix, are not one peer.
+/// Number of open connections per peer. A peer is a full IPv6 address: a pod has one, and the pods of a node share a
+/// prefix but are different peers.
 #[derive(Debug)]
 struct Peers {
     most: usize,
@@ -137,8 +137,8 @@ struct Peers {
 #[derive(Debug, Default)]
 struct Held {
     connections: usize,
-    /// Whether it was said that this peer is over its share. Said once until it has closed all: a peer that goes on
-    /// trying would write the log.
+    /// Whether the log already says that this peer is over its share. Logged once until it has closed all connections,
+    /// since a peer that keeps trying would fill the log.
     said: bool,
 }
 
@@ -180,7 +180,7 @@ impl Drop for Share {
 
 // === time ===
 
-/// A service that notes when it is first called, which is when the first request head was complete.
+/// A service that notes its first call, which is when the first request head is complete.
 #[derive(Debug, Clone)]
 pub(super) struct Begun<S> {
     service: S,
@@ -202,19 +202,19 @@ impl<S: Service<R>, R> Service<R> for Begun<S> {
     }
 }
 
-/// How far a connection has come.
+/// Stage of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Nothing was read.
     Silent,
-    /// The first request head is on its way. What moves meanwhile buys no time.
+    /// The first request head is being read. Further bytes do not extend its deadline.
     Head,
-    /// There was a request.
+    /// A request has arrived.
     Begun,
 }
 
-/// A stream that ends with an error when its first request head does not come soon, or when nothing is read or written
-/// for too long after that. It holds the connection's place among the others.
+/// A stream that fails when its first request head is late, or when nothing is read or written
+/// for too long after that. It holds the connection's place.
 #[derive(Debug)]
 pub(super) struct Timed<S> {
     stream: S,
@@ -238,7 +238,7 @@ impl<S> Timed<S> {
         }
     }
 
-    /// Turns a wait into an error once the time is up; what moves starts the time again.
+    /// Turns a pending poll into an error once the time is up; progress restarts the timer.
     fn bound<T>(&mut self, poll: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         let began = self.stage != Stage::Begun && self.begun.load(Ordering::Acquire);
         if began {
@@ -295,7 +295,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A flush that has nothing to do is no movement, so it does not rewind.
+        // A flush without pending data is no progress, so it does not restart the timer.
         match Pin::new(&mut self.stream).poll_flush(context) {
             Poll::Pending => self.bound(Poll::Pending, context),
             done @ Poll::Ready(_) => done,

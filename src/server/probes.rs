@@ -1,4 +1,4 @@
-//! The plain listener: is the process alive, may it be sent reviews, and what has it counted.
+//! The plain HTTP listener: liveness, readiness and metrics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use axum::routing::get;
 use super::AdmissionHandler;
 use super::shutdown::Phase;
 use super::tls::Problem;
+use crate::text;
 
 /// Content type of the metrics
 /// (<https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>, "Protocol Negotiation").
@@ -33,7 +34,7 @@ pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, phase: Phase, certificat
         .with_state(Arc::new(ProbeRoutes { gate, phase, certificate }))
 }
 
-/// 200 while reviews are welcome. A certificate that could not be replaced is said, but the old one still serves.
+/// 200 while the gate takes reviews. If a certificate could not be replaced, the text says so, but the status stays 200.
 async fn ready<G: AdmissionHandler>(State(routes): State<Arc<ProbeRoutes<G>>>) -> (StatusCode, String) {
     if !routes.phase.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down".to_owned());
@@ -42,10 +43,12 @@ async fn ready<G: AdmissionHandler>(State(routes): State<Arc<ProbeRoutes<G>>>) -
     match state
         .unwrap_or_else(|_| Err("the gate failed while it looked at its own state; see the log".to_owned()))
     {
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+        // The kubelet repeats it in an Event of the pod.
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, text::line(&reason).into_owned()),
         Ok(()) => match routes.certificate.load().as_deref() {
             None => (StatusCode::OK, "ok".to_owned()),
             Some(problem) => {
+                let problem = text::line(problem);
                 (StatusCode::OK, format!("ok, but the old certificate is still served: {problem}"))
             }
         },

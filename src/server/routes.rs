@@ -1,4 +1,4 @@
-//! The two webhooks: from an HTTP request to the gate and back, within limits.
+//! The routes of the two webhooks: pass HTTP requests to the gate, within limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,22 +19,23 @@ use super::{AdmissionHandler, Event, ServerOptions};
 use crate::review::Webhook;
 use crate::review::response::Refusal;
 use crate::review::{self, uid_of};
+use crate::text;
 
-/// How long after its budget the gate is given up; it is part of what [`ServerOptions::margin`] keeps back.
+/// How long after its budget the server stops waiting for the gate; part of [`ServerOptions::margin`].
 pub(super) const GRACE: Duration = Duration::from_millis(100);
 
-/// A longer wait than any webhook can have (`timeoutSeconds` is at most 30 in
+/// Longest timeout of a webhook (`timeoutSeconds` is at most 30 in
 /// `kubernetes:pkg/apis/admissionregistration/validation/validation.go`).
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Bodies up to this size are read without asking; of larger ones only some at a time.
+/// Bodies up to this size, in bytes, are always read; the number of larger ones at a time is limited.
 const SMALL_BODY: usize = 256 << 10;
 
-/// So much of a body that is too large is kept, because the uid stands at its beginning.
+/// Bytes to keep of a body that is too large; the uid is at its beginning.
 const START: usize = 64 << 10;
 
-/// So much of a body that is too large is read and thrown away, so that its sender reads the answer instead of
-/// meeting a closed connection while it still writes.
+/// Bytes to read and discard of a body that is too large, so that its sender gets the response and not a
+/// connection that closes while it still writes.
 const DISCARD: usize = 16 << 20;
 
 struct WebhookRoutes<G> {
@@ -60,8 +61,8 @@ pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, options: Arc<ServerOptio
         .with_state(Arc::new(WebhookRoutes { gate, options, reviews, large }))
 }
 
-/// Why the server itself answers, and not the gate. The texts are read by the person whose `kubectl apply` failed:
-/// the API server copies them into its own message.
+/// Why the server itself answers instead of the gate. The API server copies these texts into its own message, so the
+/// reader is the person whose `kubectl apply` failed.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("nothing is served at `{0}`; the webhooks are `POST /mutate` and `POST /validate`")]
@@ -101,8 +102,8 @@ impl Refused {
         }
     }
 
-    /// A review that is too large is refused in a review, when its uid is known, because trying again or another
-    /// replica cannot help. Everything else is an HTTP error, so that the API server follows the failurePolicy.
+    /// A review that is too large is refused with an AdmissionReview if its uid is known, because neither a retry nor
+    /// another replica can help. Everything else is an HTTP error, so that the API server applies the failurePolicy.
     fn respond(self) -> Response {
         let status = self.status();
         match &self {
@@ -131,7 +132,7 @@ fn json(bytes: Vec<u8>) -> Response {
 }
 
 async fn wrong_path<G: AdmissionHandler>(State(routes): State<Arc<WebhookRoutes<G>>>, uri: Uri) -> Response {
-    routes.refused(Refused::Path(uri.path().chars().take(80).collect()))
+    routes.refused(Refused::Path(text::quoted(uri.path(), 80)))
 }
 
 async fn wrong_method<G: AdmissionHandler>(State(routes): State<Arc<WebhookRoutes<G>>>) -> Response {
@@ -149,7 +150,7 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
     fn refused(&self, refused: Refused) -> Response {
         let status = refused.status();
         self.gate.observe(Event::RequestRefused(status.as_u16()));
-        tracing::warn!(status = status.as_u16(), reason = %refused, "a request was refused");
+        tracing::warn!(status = status.as_u16(), reason = %refused, "refused a request");
         refused.respond()
     }
 
@@ -166,7 +167,7 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
         self.ask(webhook, body, deadline, place).await
     }
 
-    /// Asks for leave to hold a body that is large or may become so.
+    /// Acquires a permit for a body that is large or may become so.
     async fn claim_large(
         &self,
         size: &Size,
@@ -178,8 +179,8 @@ impl<G: AdmissionHandler> WebhookRoutes<G> {
         }
     }
 
-    /// Runs the gate on a task of its own: its panic ends the task and not the connection, and a client that hangs
-    /// up does not cut off a decision half-way to its record. The outer limit holds even when the gate blocks.
+    /// Runs the gate on a task of its own: a panic ends the task and not the connection, and when the client hangs
+    /// up, the decision is still recorded. The outer time limit holds even when the gate blocks.
     async fn ask(
         &self,
         webhook: Webhook,
@@ -217,18 +218,18 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    Err(Refused::ContentType(text.chars().take(80).collect()))
+    Err(Refused::ContentType(text::quoted(text, 80)))
 }
 
-/// How long the gate may take: what is configured, or what the API server says that it waits, less the margin. A
-/// wait that is all margin leaves half of itself.
+/// Budget of the gate: the configured one, or the API server's timeout minus the margin if that is less. A
+/// timeout shorter than the margin gives half of the timeout.
 fn budget(options: &ServerOptions, query: Option<&str>) -> Duration {
     let asked =
         query.and_then(asked_timeout).map(|asked| asked.saturating_sub(options.margin).max(asked / 2));
     asked.unwrap_or(LONGEST).min(options.budget).min(LONGEST)
 }
 
-/// `timeout=10s` or `timeout=500ms` in a query, as Go prints a duration; anything else is as if it were not there.
+/// `timeout=10s` or `timeout=500ms` of a query, as Go prints a duration; `None` for anything else.
 fn asked_timeout(query: &str) -> Option<Duration> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("timeout="))?;
     match value.strip_suffix("ms") {
@@ -237,7 +238,7 @@ fn asked_timeout(query: &str) -> Option<Duration> {
     }
 }
 
-/// What the head says about the length of the body.
+/// Length of the body according to the request head.
 struct Size {
     declared: Option<usize>,
 }
@@ -249,11 +250,11 @@ impl Size {
     }
 }
 
-/// Reads a body up to `limit` bytes. Of a larger one only the start is kept.
+/// Reads a body up to `limit` bytes. Keeps only the start of a larger one.
 async fn read_body(body: Body, size: &Size, limit: usize, deadline: Instant) -> Result<Bytes, Refused> {
     let mut stream = body.into_data_stream();
     let mut over = size.declared.is_some_and(|declared| declared > limit);
-    // The declared length is only a claim, so no more than a small body is set aside for it.
+    // The declared length is only a claim, so reserve no more than for a small body.
     let mut kept = BytesMut::with_capacity(size.declared.unwrap_or_default().min(SMALL_BODY));
     let mut total = 0_usize;
     while let Some(chunk) = next_chunk(&mut stream, deadline, over).await? {
@@ -275,7 +276,7 @@ async fn read_body(body: Body, size: &Size, limit: usize, deadline: Instant) -> 
     Ok(kept.freeze())
 }
 
-/// The next piece. Once the body is known to be too large, that is what will be said, however it ends.
+/// The next chunk. Once the body is known to be too large, that is the error, however reading ends.
 async fn next_chunk(
     stream: &mut BodyDataStream,
     deadline: Instant,

@@ -1,4 +1,4 @@
-//! When to end, and who has to know.
+//! Signals that stop the server, and the phase of the shutdown.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,17 +8,17 @@ use tokio::sync::{mpsc, watch};
 
 use super::Error;
 
-/// Requests to end the server: the first one drains, the second aborts.
+/// Requests to stop the server: the first one drains, the second aborts.
 #[derive(Debug)]
 pub struct Signals(mpsc::Receiver<()>);
 
-/// Asks a server to end, as a signal does.
+/// Asks a server to stop, as a signal does.
 #[derive(Debug, Clone)]
 pub struct Trigger(mpsc::Sender<()>);
 
 impl Signals {
-    /// SIGTERM and SIGINT of this process. The handlers are installed before this returns; a process with PID 1 has no
-    /// default ones, so without them the kernel would drop the signals.
+    /// SIGTERM and SIGINT of this process. The handlers are installed before this returns. A process with PID 1 has no
+    /// default handlers, so without these the kernel would drop the signals.
     pub fn from_process() -> Result<Self, Error> {
         let mut terminate = signal(SignalKind::terminate()).map_err(Error::CatchSignals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::CatchSignals)?;
@@ -37,13 +37,13 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Signals that the caller sends.
+    /// Signals that the caller sends with the trigger.
     pub fn manual() -> (Trigger, Self) {
         let (sender, receiver) = mpsc::channel(2);
         (Trigger(sender), Self(receiver))
     }
 
-    /// Waits for the next one; for ever when nobody can send any more.
+    /// Waits for the next signal; for ever if no sender is left.
     pub(super) async fn next(&mut self) {
         if self.0.recv().await.is_none() {
             std::future::pending::<()>().await;
@@ -52,13 +52,13 @@ impl Signals {
 }
 
 impl Trigger {
-    /// Sends one signal. It is lost when the server is gone already.
+    /// Sends one signal. It is lost if the server has stopped.
     pub async fn send(&self) {
         let _ = self.0.send(()).await;
     }
 }
 
-/// How far the end has come; clones share it.
+/// Phase of the shutdown; clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Phase {
     ready: Arc<AtomicBool>,
@@ -80,7 +80,7 @@ impl Phase {
         self.ready.store(false, Ordering::Relaxed);
     }
 
-    /// From now on no handshake is waited for.
+    /// From now on the server does not wait for handshakes.
     pub(super) fn close(&self) {
         self.closed.send_replace(true);
     }

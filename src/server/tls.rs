@@ -1,4 +1,4 @@
-//! The TLS configuration, and its replacement while connections go on.
+//! The TLS configuration, and its replacement without closing connections.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ use sha2::{Digest, Sha256};
 use super::{AdmissionHandler, Error, Event, ServerOptions};
 use crate::certs;
 
-/// Why the newest certificate is not the one that is served; empty when it is.
+/// Why the newest certificate is not in use; empty when it is.
 pub(super) type Problem = Arc<ArcSwapOption<String>>;
 
-/// The files that a configuration is made of.
+/// The files of a TLS configuration.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
     cert: PathBuf,
@@ -30,7 +30,7 @@ pub(super) struct Files {
     client_ca: Option<PathBuf>,
 }
 
-/// The fingerprint of the files, `None` when one cannot be read, and the configuration made of the same bytes.
+/// The fingerprint of the files (`None` if one cannot be read), and the configuration from the same bytes.
 type Look = (Option<[u8; 32]>, Result<Arc<ServerConfig>, Error>);
 
 impl Files {
@@ -38,7 +38,7 @@ impl Files {
         Self { cert: options.cert.clone(), key: options.key.clone(), client_ca: options.client_ca.clone() }
     }
 
-    /// The configuration that the files say now.
+    /// The configuration from the current content of the files.
     pub(super) fn configure(&self) -> Result<Arc<ServerConfig>, Error> {
         self.read().1
     }
@@ -82,7 +82,7 @@ fn unusable(file: &Path, problem: &impl ToString) -> Error {
     Error::LoadClientCas { file: file.to_owned(), problem: problem.to_string() }
 }
 
-/// Demands a certificate for clients of one of these CAs. Names in it are not looked at.
+/// Requires a client certificate from one of these CAs. Names in it are ignored.
 fn verifier(file: &Path, text: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, Error> {
     let mut roots = RootCertStore::empty();
     for ca in CertificateDer::pem_slice_iter(text) {
@@ -97,8 +97,8 @@ fn verifier(file: &Path, text: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, Err
         .map_err(|error| unusable(file, &error))
 }
 
-/// Compares the certificate files with what is served, by content: the kubelet replaces a mounted Secret by renaming
-/// a symbolic link two directories up, which a watch on the file sees once and then never again.
+/// Compares the certificate files with the certificate in use, by content. A file watch would not do: the kubelet replaces
+/// a mounted Secret by renaming a symbolic link two directories up, which a watch on the file sees only once.
 pub(super) struct Follow {
     files: Files,
     every: Duration,
@@ -122,8 +122,8 @@ impl Follow {
         self.problem.clone()
     }
 
-    /// Looks again and again; never returns. The first look replaces the certificate by itself, unless the files
-    /// changed since they were loaded.
+    /// Compares at every interval; never returns. The first comparison replaces the certificate by itself, unless the
+    /// files changed since they were loaded.
     pub(super) async fn run<G: AdmissionHandler>(mut self, gate: Arc<G>) -> io::Result<()> {
         let mut first = true;
         loop {
@@ -141,7 +141,7 @@ impl Follow {
         }
         match found {
             Ok(config) => self.replace(gate, config, first),
-            // The files cannot be read at one moment; when they are being replaced, the next look finds all.
+            // The files cannot be read atomically; if they are being replaced, the next comparison sees the new ones.
             Err(_) if now != self.files.read().0 => return,
             Err(error) => self.keep(gate, &error),
         }
@@ -157,7 +157,7 @@ impl Follow {
         }
     }
 
-    /// Says once why the old certificate stays.
+    /// Logs once why the old certificate stays in use.
     fn keep<G: AdmissionHandler>(&self, gate: &G, error: &Error) {
         let reason = match error {
             Error::LoadCertificate(source) => source.to_string(),
@@ -168,7 +168,7 @@ impl Follow {
             return;
         }
         gate.observe(Event::CertificateRefused);
-        tracing::error!(%reason, "the new certificate is not used, the old one is still served");
+        tracing::error!(%reason, "cannot use the new certificate, still serving the old one");
         self.problem.store(Some(Arc::new(reason)));
     }
 }

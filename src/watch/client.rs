@@ -7,19 +7,20 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::Error;
+use crate::text;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Longest wait for the next bytes of a connection. Longer than a watch without events, which the API server ends
-/// before ([`super::Options::watch_timeout`]), so that it cuts off dead connections only.
+/// Longest wait for the next bytes of a connection. The API server ends a watch without events earlier
+/// ([`super::WatchOptions::watch_timeout`]), so this closes only dead connections.
 const READ: Duration = Duration::from_mins(1);
 
-/// Longest wait for a connection to take a request.
+/// Longest wait for sending a request.
 const WRITE: Duration = Duration::from_secs(10);
 
-/// A client for the current context of a kubeconfig; without one, for the cluster that the process runs in. Nothing is
-/// asked yet.
+/// A client for the current context of a kubeconfig; without one, for the cluster that the process runs in. Sends no
+/// request.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, Error> {
     let config = match kubeconfig {
         Some(path) => from_file(path).await?,
@@ -37,31 +38,22 @@ async fn from_file(path: &Path) -> Result<Config, Error> {
     Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(failed)
 }
 
-/// A client whose every wait has a bound; `read` is the longest one for further bytes.
+/// A client with a limit on every wait; `read` is the one for further bytes.
 pub fn bounded(mut config: Config, read: Duration) -> Result<Client, Error> {
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(read);
     config.write_timeout = Some(WRITE);
-    // Else the time that a connection lay idle in the pool would count against its next answer.
+    // Otherwise the idle time of a pooled connection would count against its next response.
     config.reset_reader_on_write = true;
-    // Errors are to be seen and counted; the watches wait between their own retries.
+    // The watches count errors and wait between their own retries.
     config.default_retry = false;
     Client::try_from(config).map_err(|error| Error::SetUpClient { message: chain(&error) })
 }
 
 /// An error and its causes in one line, each said once.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect()
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    text::excerpt(&text::chain(error), LONGEST)
 }
 
-/// Characters of an error that are shown: an API server may answer with a page.
+/// Most characters of an error to show: an API server may answer with a whole page.
 const LONGEST: usize = 400;

@@ -1,4 +1,4 @@
-//! One watch: lists, follows, waits after errors, and keeps its part of the snapshot.
+//! One watch: lists and follows its kind, backs off after errors, and maintains its part of the snapshot.
 
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::pin::pin;
@@ -28,7 +28,7 @@ pub(super) struct Follower {
     pub options: WatchOptions,
 }
 
-/// What a list has brought so far.
+/// Objects of a list that is being received.
 #[derive(Default)]
 struct Listing {
     items: Items,
@@ -56,8 +56,8 @@ impl Follower {
         }
     }
 
-    /// Follows until everything has to be listed anew because the kind itself went away under the watch: a definition that
-    /// comes back brings other objects, and a watch that went on where it was would know of no difference.
+    /// Follows until the definition of the kind is deleted, after which everything must be listed again: a new definition
+    /// has other objects, and a watch that resumed would not notice.
     async fn follow(&self, events: impl Stream<Item = watcher::Result<Event<DynamicObject>>>) {
         let mut events = pin!(events);
         let mut listing = Listing::default();
@@ -71,7 +71,7 @@ impl Follower {
                     self.take(event, &mut listing);
                 }
                 Err(error) => {
-                    // What was heard since the last error counts as a success, though it was no event.
+                    // Any contact since the last error counts as a success, even without an event.
                     if self.health.last_contact() > failed_at {
                         failures = 0;
                     }
@@ -92,7 +92,7 @@ impl Follower {
         }
     }
 
-    /// Doubled with each failure, and not the same for all replicas.
+    /// Time to wait before the next attempt: doubled with each failure, with jitter so that replicas differ.
     fn pause(&self, failures: u32) -> Duration {
         let doubled = self.options.first_retry.saturating_mul(1_u32 << failures.min(16));
         let bounded = doubled.min(self.options.longest_retry);
@@ -117,7 +117,7 @@ impl Follower {
     fn list(&self, object: DynamicObject, listing: &mut Listing) {
         let key = key(&object);
         match keep(self.health.watched(), object) {
-            // An earlier rejection is lifted when the object counts, at the end of the list.
+            // An earlier rejection is lifted at the end of the list, when the object takes effect.
             Ok(item) => listing.items.extend(item.map(|item| (key, item))),
             Err(problem) => {
                 self.health.reject(&key, problem);
@@ -139,8 +139,8 @@ impl Follower {
         self.shared.note_change(self.health.watched());
     }
 
-    /// A kind without a definition has no objects, which is all that there is to know of it. Waiting for the definition
-    /// instead would leave a gate that was restarted never ready, and with it every pod of the cluster refused.
+    /// Records that a kind without a definition has no objects. If the gate waited for the definition instead, a restarted
+    /// gate would never be ready, and every pod of the cluster would be refused.
     fn nothing(&self) {
         let forgotten = self.store.write(|items| !std::mem::take(items).is_empty());
         let forgiven = self.health.keep_rejected(|_| false);
@@ -150,9 +150,9 @@ impl Follower {
         }
     }
 
-    /// An object that is wrong now is left out, also where an earlier version of it was right: what somebody changed
-    /// must not be in force as it was. At no moment is an object neither kept nor rejected, for then one of its name out of
-    /// a directory would be in force.
+    /// Applies a changed object. An invalid one is ignored even if an earlier version was valid, since a replaced version
+    /// must not stay in effect. An object is always either kept or rejected: otherwise one of the same name from a
+    /// directory would take effect in between.
     fn apply(&self, object: DynamicObject) {
         let key = key(&object);
         match keep(self.health.watched(), object) {
@@ -198,9 +198,9 @@ fn without_data(object: PartialObjectMeta<DynamicObject>) -> DynamicObject {
     DynamicObject { types: object.types, metadata: object.metadata, data: Value::Null }
 }
 
-/// The same client, which notes whenever the API server sends something: bookmarks and the ends of watches, of which
-/// the watcher tells nobody, too. It holds back watch requests that follow too closely, because the watcher repeats
-/// one at once that the server ended.
+/// The client with two additions. It notes every response of the API server, including bookmarks and the ends of watches,
+/// which the watcher does not report. And it delays watch requests that follow too closely, because the watcher
+/// immediately repeats one that the server ended.
 fn observed(base: Client, health: Arc<Health>, interval: Duration) -> Client {
     let earliest = Arc::new(Mutex::new(Instant::now()));
     let service = tower::service_fn(move |request: Request<client::Body>| {
@@ -215,7 +215,7 @@ fn observed(base: Client, health: Arc<Health>, interval: Duration) -> Client {
             let response = base.send(request).await?;
             if response.status().is_success() {
                 health.note_contact();
-                // A watch that was resumed may have nothing to tell for a long time.
+                // A resumed watch may have no events for a long time.
                 if watch {
                     health.note_success(false);
                 }

@@ -1,4 +1,4 @@
-//! How one watch fares, for readiness, metrics and the log.
+//! Health of one watch, for readiness, metrics and the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,25 +10,26 @@ use tokio::time::Instant;
 
 use super::client::chain;
 use super::resource::{Key, Watched};
+use crate::text;
 
-/// How a watch fares.
+/// Health of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchHealth {
-    /// What is watched.
+    /// The watched kind.
     pub watched: Watched,
-    /// Whether all objects were listed once, or their kind was found to have no definition.
+    /// Whether all objects were listed once, or the kind has no definition.
     pub synced: bool,
-    /// Objects that are known, and of which something is kept.
+    /// Number of known objects with relevant content.
     pub objects: usize,
-    /// Objects that are left out because they are wrong.
+    /// Number of objects that are ignored because they are invalid.
     pub rejected: usize,
-    /// Time since the API server last sent anything; `None` before it ever did.
+    /// Time since the API server last sent anything; `None` if it never did.
     pub silence: Option<Duration>,
-    /// Errors so far.
+    /// Number of errors so far.
     pub errors: u64,
-    /// How often everything was listed anew.
+    /// Number of full relists.
     pub restarts: u64,
-    /// What is wrong now.
+    /// The current problem.
     pub trouble: Option<String>,
 }
 
@@ -41,7 +42,7 @@ pub(super) struct Health {
     restarts: AtomicU64,
     contact: Mutex<Option<Instant>>,
     trouble: Mutex<Option<String>>,
-    /// What is wrong with objects that are left out.
+    /// Ignored objects, and what is wrong with each.
     rejected: Mutex<BTreeMap<Key, String>>,
 }
 
@@ -71,7 +72,7 @@ impl Health {
         self.synced.load(Ordering::Acquire)
     }
 
-    /// The API server sent something.
+    /// Notes that the API server sent something.
     pub fn note_contact(&self) {
         *locked(&self.contact) = Some(Instant::now());
     }
@@ -88,7 +89,7 @@ impl Health {
         self.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Everything was listed, or something new came: nothing is wrong any more.
+    /// Notes that a list ended or an event came, so the problem is over.
     pub fn note_success(&self, listed: bool) {
         if listed {
             self.note_listed();
@@ -98,12 +99,12 @@ impl Health {
         }
     }
 
-    /// All that there is to know is known. Whether that is new.
+    /// Notes that all objects were listed. Returns whether that is new.
     pub fn note_listed(&self) -> bool {
         !self.synced.swap(true, Ordering::AcqRel)
     }
 
-    /// Counts an error, and says it unless it is the one that was said last.
+    /// Counts an error, and logs it unless it is the same as the last one.
     pub fn note_error(&self, error: &watcher::Error) {
         self.errors.fetch_add(1, Ordering::Relaxed);
         let words = words(self.watched, error);
@@ -115,34 +116,34 @@ impl Health {
                 (false, true) => "the last snapshot stands",
                 (false, false) => "the gate is not ready",
             };
-            tracing::warn!(watch, error = words, "could not watch a part of the cluster; {stands}");
+            tracing::warn!(watch, error = words, "cannot watch a part of the cluster: {stands}");
             *trouble = Some(words);
         }
     }
 
-    /// Leaves an object out, and says so once for each thing that is wrong with it. Whether it was not left out before.
+    /// Rejects an object, and logs each problem with it once. Returns whether it was not rejected before.
     pub fn reject(&self, key: &Key, problem: String) -> bool {
         let mut rejected = locked(&self.rejected);
         if rejected.get(key) != Some(&problem) {
             let (name, namespace) = key;
             let watch = self.watched.name();
-            tracing::warn!(watch, namespace, name, problem, "left out an object that is wrong");
+            tracing::warn!(watch, namespace, name, problem, "ignored an invalid object");
             return rejected.insert(key.clone(), problem).is_none();
         }
         false
     }
 
-    /// The object is right now, or gone. Whether it was left out before.
+    /// Notes that the object is valid or gone. Returns whether it was rejected before.
     pub fn accept(&self, key: &Key) -> bool {
         locked(&self.rejected).remove(key).is_some()
     }
 
-    /// The objects that are left out.
+    /// The rejected objects.
     pub fn rejected(&self) -> BTreeSet<Key> {
         locked(&self.rejected).keys().cloned().collect()
     }
 
-    /// Forgets rejected objects that are not there any more. Whether there were any.
+    /// Forgets rejected objects that do not exist any more. Returns whether there were any.
     pub fn keep_rejected(&self, still: impl Fn(&Key) -> bool) -> bool {
         let mut rejected = locked(&self.rejected);
         let before = rejected.len();
@@ -150,7 +151,7 @@ impl Health {
         rejected.len() != before
     }
 
-    /// What a start waits for, and why.
+    /// What readiness waits for, and why; `None` if nothing is missing.
     pub fn missing(&self) -> Option<String> {
         let why = || locked(&self.trouble).clone().unwrap_or_else(|| "not listed yet".into());
         (!self.is_synced()).then(|| format!("{}: {}", self.watched.name(), why()))
@@ -170,7 +171,7 @@ impl Health {
     }
 }
 
-/// The API server's own answer to a request, and what was asked.
+/// The verb of the request and the API server's error status; `None` for other errors.
 const fn answer(error: &watcher::Error) -> Option<(&'static str, &kube::core::Status)> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status)) => Some(("list", status)),
@@ -181,13 +182,13 @@ const fn answer(error: &watcher::Error) -> Option<(&'static str, &kube::core::St
     }
 }
 
-/// Whether the API server does not know one of the gate's own kinds. It answers 503 and not 404 while it has not yet
-/// learnt which kinds are defined (`kubernetes:staging/src/k8s.io/apiserver/pkg/util/notfoundhandler/not_found_handler.go`).
+/// Whether the API server does not know one of the gate's own kinds. While it is still loading the definitions it answers
+/// 503 and not 404 (`kubernetes:staging/src/k8s.io/apiserver/pkg/util/notfoundhandler/not_found_handler.go`).
 pub(super) fn is_undefined(watched: Watched, error: &watcher::Error) -> bool {
     watched.is_custom() && answer(error).is_some_and(|(_, status)| status.code == 404)
 }
 
-/// What went wrong, and what to do where somebody can do something.
+/// What went wrong and, where an operator can fix it, how.
 fn words(watched: Watched, error: &watcher::Error) -> String {
     let Some((verb, status)) = answer(error) else { return chain(error) };
     match status.code {
@@ -196,8 +197,7 @@ fn words(watched: Watched, error: &watcher::Error) -> String {
         404 if watched.is_custom() => "not found: apply manifests/crds".into(),
         404 => format!("not found: this API server does not serve {}", watched.resource().api_version),
         code => {
-            let message: String = status.message.chars().take(200).collect();
-            format!("the API server answered {verb} with {code}: {message}")
+            format!("the API server answered {verb} with {code}: {}", text::excerpt(&status.message, 200))
         }
     }
 }

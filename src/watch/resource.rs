@@ -1,4 +1,4 @@
-//! What is watched, and what is kept of each object.
+//! The watched kinds, and what the gate keeps of each object.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,24 +17,24 @@ use crate::grant::{WasiException, WasiGrant};
 /// The kinds of objects that are watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Watched {
-    /// Which classes a pod may be given.
+    /// RuntimeClasses, with handler, node selector and labels.
     RuntimeClasses,
-    /// Sizes that a namespace allows.
+    /// LimitRanges, with their items.
     LimitRanges,
-    /// Labels of namespaces, and nothing else of them.
+    /// Namespaces; only their labels are kept.
     Namespaces,
-    /// Pull secrets of service accounts, and nothing else of them.
+    /// Service accounts; only the names of their pull secrets are kept.
     ServiceAccounts,
-    /// Grants of namespaces.
+    /// Namespaced grants.
     WasiGrants,
-    /// Grants of the cluster.
+    /// Cluster-wide grants.
     ClusterWasiGrants,
     /// Exceptions from rules.
     WasiExceptions,
 }
 
 impl Watched {
-    /// All of them.
+    /// All watched kinds.
     pub const ALL: [Self; 7] = [
         Self::RuntimeClasses,
         Self::LimitRanges,
@@ -45,7 +45,7 @@ impl Watched {
         Self::WasiExceptions,
     ];
 
-    /// Group, version, kind and plural, and the name that RBAC, logs and metrics know it by.
+    /// Group, version, kind and plural, and the name in RBAC, logs and metrics.
     const fn names(self) -> [&'static str; 5] {
         match self {
             Self::RuntimeClasses => {
@@ -76,17 +76,17 @@ impl Watched {
         name
     }
 
-    /// Whether it is one of the gate's own kinds, which somebody has to install.
+    /// Whether it is one of the gate's own kinds, whose definition has to be installed.
     pub(super) const fn is_custom(self) -> bool {
         matches!(self, Self::WasiGrants | Self::ClusterWasiGrants | Self::WasiExceptions)
     }
 
-    /// Whether an object's metadata is all that matters.
+    /// Whether only the objects' metadata is requested.
     pub(super) const fn is_metadata_only(self) -> bool {
         matches!(self, Self::Namespaces)
     }
 
-    /// How the API server names it.
+    /// The resource of the API server.
     pub(super) fn resource(self) -> ApiResource {
         let [group, version, kind, plural, _] = self.names();
         let api_version = if group.is_empty() { version.to_string() } else { format!("{group}/{version}") };
@@ -100,7 +100,7 @@ impl Watched {
     }
 }
 
-/// Name and namespace of an object; the namespace is empty where there is none.
+/// Name and namespace of an object; the namespace is empty for cluster-scoped objects.
 pub(super) type Key = (String, String);
 
 /// What is kept of an object.
@@ -121,12 +121,12 @@ pub(super) type Items = BTreeMap<Key, Item>;
 pub(super) struct Store(RwLock<Items>);
 
 impl Store {
-    /// Looks at them; not for long, because the watch waits meanwhile.
+    /// Reads the objects. Keep `look` short, because the watch waits meanwhile.
     pub fn read<T>(&self, look: impl FnOnce(&Items) -> T) -> T {
         look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes them.
+    /// Changes the objects.
     pub fn write<T>(&self, change: impl FnOnce(&mut Items) -> T) -> T {
         change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
     }
@@ -138,7 +138,7 @@ pub(super) fn key(object: &DynamicObject) -> Key {
     (metadata.name.clone().unwrap_or_default(), metadata.namespace.clone().unwrap_or_default())
 }
 
-/// What is kept of an object: nothing where it holds nothing that matters. The error is for people.
+/// What the gate keeps of an object; `None` if it has nothing relevant. The error says what is wrong with the object.
 pub(super) fn keep(watched: Watched, object: DynamicObject) -> Result<Option<Item>, String> {
     match watched {
         Watched::RuntimeClasses => {
@@ -174,7 +174,7 @@ pub(super) fn keep(watched: Watched, object: DynamicObject) -> Result<Option<Ite
     }
 }
 
-/// The object as a file would have it: with the kind that was asked for, and of the metadata what says which one it is.
+/// The object as in a manifest: with its kind, and only the identifying part of the metadata.
 fn document(watched: Watched, object: DynamicObject) -> Value {
     let ApiResource { api_version, kind, .. } = watched.resource();
     let mut metadata = Map::new();
@@ -186,7 +186,7 @@ fn document(watched: Watched, object: DynamicObject) -> Value {
         Value::Object(fields) => fields,
         _ => Map::new(),
     };
-    // The API server's half of the object, which no file has.
+    // Written by controllers; manifests do not have it.
     document.remove("status");
     document.insert("apiVersion".into(), json!(api_version));
     document.insert("kind".into(), json!(kind));

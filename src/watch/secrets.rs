@@ -1,5 +1,5 @@
-//! Pull secrets, read when a pod that names them is reviewed. Nothing is listed and nothing watched: the gate needs no
-//! right over the Secrets of a cluster, and where it lacks the right to one, says which Role would give it.
+//! Pull secrets, read when a pod that names them is reviewed. The gate neither lists nor watches Secrets, so it needs no
+//! cluster-wide right to them. If it may not read a pull secret, the message says which Role would allow it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,17 +20,18 @@ use zeroize::Zeroizing;
 use super::client::chain;
 use super::resource::{Item, Store};
 use crate::registry::{Login, PullSecrets, Pulled, Puller};
+use crate::text;
 
-/// Bounds of reading pull secrets.
+/// Limits for reading pull secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SecretLimits {
-    /// Longest time for reading one. Default: 1 s, which leaves a review time for the image.
+    /// Time limit for reading a secret. Default: 1 s, which leaves the review time for the image.
     pub timeout: Duration,
-    /// How long one is used before it is read again, beside the reviews. Default: 30 s.
+    /// How long a secret is used before it is read again in the background. Default: 30 s.
     pub fresh: Duration,
-    /// How long a failure is repeated before a review tries again. Default: 5 s.
+    /// How long a failure is cached. Default: 5 s.
     pub failure: Duration,
-    /// How long one is used at most after it was read. Default: 10 min.
+    /// How long a secret is used at most. Default: 10 min.
     pub stale: Duration,
 }
 
@@ -45,16 +46,16 @@ impl Default for SecretLimits {
     }
 }
 
-/// Memory for secrets that are remembered, approximately, in bytes.
+/// Memory for cached secrets, approximately, in bytes.
 const MEMORY: u64 = 16 << 20;
 
-/// Secrets that are read at a time.
+/// Most secrets that are read at a time.
 const SIDE_BY_SIDE: usize = 16;
 
-/// Pull secrets of one pod that are looked at; a pod with more of them is no ordinary pod.
+/// Most pull secrets of one pod that are read; ordinary pods have far fewer.
 const MOST_SECRETS: usize = 32;
 
-/// Bytes of an answer that are read: a Secret holds 1 MiB at most (`kubernetes:pkg/apis/core/types.go`, `MaxSecretSize`),
+/// Largest response, in bytes: a Secret holds 1 MiB at most (`kubernetes:pkg/apis/core/types.go`, `MaxSecretSize`),
 /// a third more in base64.
 const LARGEST: usize = 2 << 20;
 
@@ -62,7 +63,7 @@ const LARGEST: usize = 2 << 20;
 /// `DNS1123SubdomainMaxLength`).
 const LONGEST_NAME: usize = 253;
 
-/// The ServiceAccount that the gate speaks as: whom a message asks to bind a Role to.
+/// The gate's ServiceAccount, for messages that ask to bind a Role to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// Its name.
@@ -72,14 +73,14 @@ pub struct Account {
 }
 
 impl Default for Account {
-    /// As `manifests/install` has it.
+    /// The account in `manifests/install`.
     fn default() -> Self {
         Self { name: "wasmgate".into(), namespace: "wasmgate-system".into() }
     }
 }
 
 impl Account {
-    /// With what is known of it; the default for the rest.
+    /// The account with the given name and namespace; the default for those that are not known.
     pub fn known_as(name: Option<String>, namespace: Option<String>) -> Self {
         let default = Self::default();
         Self { name: name.unwrap_or(default.name), namespace: namespace.unwrap_or(default.namespace) }
@@ -89,7 +90,7 @@ impl Account {
 /// Namespace and name.
 type Key = (String, String);
 
-/// Pull secrets out of the API server, remembered for a short time.
+/// Pull secrets from the API server, cached for a short time.
 #[derive(Clone)]
 pub struct ApiPullSecrets {
     client: Client,
@@ -106,13 +107,13 @@ impl std::fmt::Debug for ApiPullSecrets {
     }
 }
 
-/// What reading a secret came to.
+/// The result of reading a secret.
 struct CachedSecret {
     outcome: Result<Vec<Login>, String>,
     /// Size of the answer, in bytes.
     size: usize,
     read: Instant,
-    /// Whether somebody reads it again.
+    /// Whether a task is reading it again.
     refreshing: AtomicBool,
 }
 
@@ -127,7 +128,8 @@ impl PullSecrets for ApiPullSecrets {
 }
 
 impl ApiPullSecrets {
-    /// Reads with `client`, as `own_account`; `accounts` are the service accounts with pull secrets of their own.
+    /// A source that reads with `client`. `accounts` are the service accounts with pull secrets; messages name
+    /// `own_account`.
     pub(super) fn new(
         client: Client,
         accounts: Arc<Store>,
@@ -143,8 +145,8 @@ impl ApiPullSecrets {
         Self { client, accounts, own_account, limits, cache, slots: Arc::new(Semaphore::new(SIDE_BY_SIDE)) }
     }
 
-    /// The secrets of the pod; those of its account where it has none, which is how the API server's own plug-in
-    /// completes pods, but not the templates that they are made of.
+    /// The pod's secrets, or those of its account if it has none. The API server's admission plugin completes pods in this
+    /// way, but not the templates from which they are created.
     fn names(&self, puller: &Puller) -> Vec<String> {
         if !puller.pull_secrets.is_empty() {
             return puller.pull_secrets.clone();
@@ -177,12 +179,11 @@ impl ApiPullSecrets {
         pulled
     }
 
-    /// A secret from memory, or read for everybody who waits for it.
+    /// A secret from the cache, or read once for all reviews that wait for it.
     async fn entry(&self, namespace: &str, name: &str) -> Result<Arc<CachedSecret>, String> {
-        // The name is a user's, and becomes a part of a path.
+        // A user chose the name, and it becomes part of a URL path.
         if !is_name(name) || !is_name(namespace) {
-            let shown: String = name.chars().take(64).collect();
-            return Err(format!("`{}` is not the name of a secret", shown.escape_debug()));
+            return Err(format!("`{}` is not the name of a secret", text::quoted(name, 64)));
         }
         let key = (namespace.to_string(), name.to_string());
         if let Some(entry) = self.cache.get(&key).await {
@@ -198,7 +199,7 @@ impl ApiPullSecrets {
         Ok(self.cache.get_with(key.clone(), self.read(key)).await)
     }
 
-    /// Reads a secret again while reviews go on with what is known.
+    /// Reads a secret again in the background, while reviews use the cached one.
     fn refresh(&self, key: Key) {
         let this = self.clone();
         tokio::spawn(async move {
@@ -228,7 +229,7 @@ impl ApiPullSecrets {
         Arc::new(CachedSecret { outcome, size, read, refreshing })
     }
 
-    /// Not by the client's own typed calls: they write an answer that they cannot read into the log.
+    /// Reads a secret. It does not use the client's typed calls, since they log a response that they cannot parse.
     async fn fetch(&self, namespace: &str, name: &str) -> Result<(Vec<Login>, usize), String> {
         let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
         let request = Request::get(path).body(client::Body::empty()).map_err(|error| chain(&error))?;
@@ -251,7 +252,7 @@ impl ApiPullSecrets {
     }
 }
 
-/// The whole body, wiped when it is dropped.
+/// The whole body, zeroed when it is dropped.
 async fn collect(body: Body) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut stream = body.into_data_stream();
     let (mut chunks, mut size) = (Vec::new(), 0);
@@ -263,7 +264,7 @@ async fn collect(body: Body) -> Result<Zeroizing<Vec<u8>>, String> {
         }
         chunks.push(chunk);
     }
-    // One buffer for all of it: growing would leave copies behind.
+    // One buffer for the whole body, since growing it would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(size));
     for chunk in chunks {
         bytes.extend_from_slice(&chunk);
@@ -271,8 +272,8 @@ async fn collect(body: Body) -> Result<Zeroizing<Vec<u8>>, String> {
     Ok(bytes)
 }
 
-/// A Secret as the API server writes it. Everything is borrowed, so that no copy of a value is left behind; base64 has
-/// nothing in it that JSON would escape.
+/// A Secret as the API server sends it. All values are borrowed, so that no copies are left behind; base64 has no
+/// characters that JSON would escape.
 #[derive(Deserialize)]
 struct Secret<'a> {
     #[serde(rename = "type", default, borrow)]
@@ -281,7 +282,7 @@ struct Secret<'a> {
     data: std::collections::BTreeMap<&'a str, &'a str>,
 }
 
-/// The logins of a Secret. No message holds anything of its values.
+/// The logins of a Secret. Error messages contain nothing of its values.
 fn logins(body: &[u8]) -> Result<Vec<Login>, String> {
     let secret: Secret<'_> = serde_json::from_slice(body).map_err(|error| {
         format!("the answer is not a Secret, at line {} column {}", error.line(), error.column())
@@ -291,7 +292,7 @@ fn logins(body: &[u8]) -> Result<Vec<Login>, String> {
         "kubernetes.io/dockerconfigjson" => ".dockerconfigjson",
         "kubernetes.io/dockercfg" => ".dockercfg",
         other => {
-            let shown: String = other.chars().take(64).collect();
+            let shown = text::quoted(other, 64);
             return Err(format!(
                 "its type is `{shown}`; registry credentials are in one of type kubernetes.io/dockerconfigjson"
             ));
@@ -303,7 +304,7 @@ fn logins(body: &[u8]) -> Result<Vec<Login>, String> {
     if old { Login::from_dockercfg(&text) } else { Login::from_docker_config(&text) }
 }
 
-/// Whether it can be the name of an object: a DNS-1123 subdomain, loosely.
+/// Whether the text can be the name of an object: roughly a DNS-1123 subdomain.
 fn is_name(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! From what is kept of each object to what a review asks.
+//! Builds snapshots for reviews from the watched objects.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use super::{Shared, Watched};
 use crate::cluster::Cluster;
 use crate::grant::{Exceptions, Grants, WasiException, WasiGrant};
 
-/// What is known without the cluster: grants and exceptions of a directory. They stand beside those of the cluster; where
-/// one of the cluster has the same kind, name and namespace, it is the one that counts, also when it is wrong and hence in
-/// force no more: what somebody takes back in the cluster must not come back from a file.
+/// Grants and exceptions of a directory, which are used together with those of the cluster. On the same kind, name and
+/// namespace the cluster's object wins, even if it is invalid and therefore ignored: a grant that was withdrawn in the
+/// cluster must not come back from a file.
 #[derive(Debug, Clone, Default)]
 pub struct Base {
     /// Grants of the directory.
@@ -19,18 +19,18 @@ pub struct Base {
     pub exceptions: Arc<Exceptions>,
 }
 
-/// The cluster at one moment. Parts that did not change since the last snapshot are the same ones.
+/// The cluster at one moment. Snapshots share the parts that did not change.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// RuntimeClasses, LimitRanges, labels of namespaces: those of the cluster and no others.
+    /// RuntimeClasses, LimitRanges and namespace labels, only from the cluster.
     pub cluster: Arc<Cluster>,
     /// Grants of the cluster and of the directory.
     pub grants: Arc<Grants>,
-    /// The same of exceptions.
+    /// Exceptions of the cluster and of the directory.
     pub exceptions: Arc<Exceptions>,
 }
 
-/// Puts snapshots together.
+/// Builds snapshots.
 #[derive(Debug)]
 pub(super) struct Builder {
     base: Base,
@@ -42,7 +42,7 @@ impl Builder {
         Self { base, last: None }
     }
 
-    /// The snapshot now. Only parts with a change in them are built anew, except for the first time.
+    /// The current snapshot. After the first one, only changed parts are rebuilt.
     pub fn build(&mut self, shared: &Shared, changes: &[Watched]) -> Snapshot {
         let mut snapshot = self.last.take();
         let first = snapshot.is_none();
@@ -76,7 +76,7 @@ impl Builder {
             let identity = |grant: &WasiGrant| (grant.label(), grant.namespace().map(str::to_string));
             let own: BTreeSet<_> = grants.iter().map(|grant| identity(grant)).collect();
             left_out.extend(rejected(shared, &kinds));
-            // Only a grant of the cluster has no namespace, so the keys of both kinds are told apart.
+            // Only a ClusterWasiGrant has no namespace, so keys of the two kinds differ.
             let key = |grant: &WasiGrant| {
                 (grant.name().to_string(), grant.namespace().unwrap_or_default().to_string())
             };
@@ -109,13 +109,13 @@ impl Builder {
     }
 }
 
-/// Takes something out of every object of a kind, and lets the watch go on.
+/// Extracts a value from every object of a kind, holding the lock only briefly.
 fn collect<T>(shared: &Shared, kind: Watched, take: impl Fn(&Item) -> Option<T>) -> Vec<T> {
     each(shared, kind, |items| items.values().filter_map(take).collect())
 }
 
-/// Objects of the cluster that are left out because they are wrong. To be asked before and after the objects themselves:
-/// one that becomes wrong is rejected before it is dropped, and one that becomes right is kept before it is accepted.
+/// Objects of the cluster that are ignored because they are invalid. Must be read before and after the objects themselves:
+/// an object that becomes invalid is rejected before it is dropped, and one that becomes valid is kept before it is accepted.
 fn rejected(shared: &Shared, kinds: &[Watched]) -> BTreeSet<Key> {
     kinds.iter().filter_map(|kind| shared.kept(*kind)).flat_map(|kept| kept.health.rejected()).collect()
 }

@@ -324,8 +324,8 @@ pub fn changed(new: &Workload, old: &Workload) -> bool {
     new.kind != old.kind || (new.kind.is_template() && marked) || judged(&new.spec) != judged(&old.spec)
 }
 
-/// The names of the ephemeral containers that are in both states of a pod and the same. They run already, and can
-/// neither be changed nor removed.
+/// The names of the ephemeral containers that are equal in both states of a pod. They run already, and the API server
+/// lets no user change or remove them.
 pub fn unchanged_ephemeral(new: &Workload, old: &Workload) -> BTreeSet<String> {
     let [new, old] = [new, old].map(|state| state.spec.ephemeral_containers.as_deref().unwrap_or_default());
     let old: HashMap<&str, &EphemeralContainer> = old.iter().map(|one| (one.name.as_str(), one)).collect();

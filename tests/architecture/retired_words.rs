@@ -25,6 +25,7 @@ const RETIRED: &[(&[&str], &str)] = &[
     (&["stranger", "strangers"], "what it is: unused, undescribed"),
     (&["breath", "hope", "hopeless"], "say it plainly"),
     (&["sit", "sits"], "be, stand, be written"),
+    (&["nobody", "whoever"], "who it is: no client, no grant, the user who …"),
 ];
 
 /// The same for phrases.

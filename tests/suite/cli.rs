@@ -3,6 +3,7 @@
 mod check;
 mod diff;
 mod explain;
+mod foreign_text;
 mod real;
 mod serve;
 mod suggest;
@@ -117,7 +118,7 @@ fn help_shows_what_to_try_first() {
         "--grants",
         "--image-layouts",
     ]);
-    run(&["serve", "--help"]).has(&["Without any option", "POST /mutate", "130", "--listen"]);
+    run(&["serve", "--help"]).has(&["Without options", "POST /mutate", "130", "--listen"]);
     run(&["inspect", "--help"]).has(&["oci:./layout:1.4", ".wasm -o yaml"]);
     run(&["--version"]).has(&[concat!("wasmgate ", env!("CARGO_PKG_VERSION"))]);
 }

@@ -4,6 +4,7 @@
 mod bad_input;
 mod cases;
 mod explain_matches_serve;
+mod foreign_text;
 mod gone_class;
 mod guarantees;
 mod properties;

@@ -216,7 +216,7 @@ fn the_documentation_has_every_capability_with_its_parameters_and_defaults() {
     for row in table.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         for name in quoted(cells[1]) {
-            rows.insert(name, (quoted(cells[3]), cells[4].starts_with("everybody")));
+            rows.insert(name, (quoted(cells[3]), cells[4].starts_with("allowed")));
         }
     }
     let expected = Capability::ALL.iter().map(|capability| {

@@ -869,7 +869,7 @@ async fn a_spin_manifest_that_cannot_be_judged_is_unknown_with_the_reason() {
             text.replace("\"bin/web.wasm\"", "{ url = \"https://x\", digest = \"sha256:1\" }"),
             "fetched by Spin at every start",
         ),
-        (text.replace("bin/web.wasm", "bin/none.wasm"), "`/bin/none.wasm`, which is no Wasm file"),
+        (text.replace("bin/web.wasm", "bin/none.wasm"), "`/bin/none.wasm`, which is not a Wasm file"),
         (format!("#!comment\n{}", text.replace("key_value_stores", "new_power")), "`new_power`"),
         (text.replace("[component.web]", ""), "without components"),
         ("spin_manifest_version = ".into(), "cannot be used"),

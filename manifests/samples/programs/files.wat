@@ -1,4 +1,4 @@
-;; Opens data/orders.txt below the first directory that it was handed, and reads its variables.
+;; Opens data/orders.txt below the first preopened directory, and reads its environment variables.
 (module
   (import "wasi_snapshot_preview1" "path_open"
     (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))

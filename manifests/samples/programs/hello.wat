@@ -1,5 +1,4 @@
-;; Prints a line and ends. The only thing that it can do is write to streams that are open already, which every
-;; program is granted.
+;; Prints a line and ends. It can only write to streams that are already open, which every program is granted.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)

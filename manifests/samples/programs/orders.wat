@@ -1,5 +1,5 @@
-;; The outline of a component that answers HTTP, asks another host and keeps values: the interfaces that it imports and
-;; exports are those of a Spin component, which is all that the gate reads. The functions are not Spin's: it does not run.
+;; The outline of a component that answers HTTP, calls another host and stores values. It imports and exports the
+;; interfaces of a Spin component, which is all that the gate reads. The functions are not Spin's, so it does not run.
 (component
   (import "wasi:http/outgoing-handler@0.2.0" (instance (export "handle" (func (result u32)))))
   (import "fermyon:spin/key-value@2.0.0" (instance (export "open" (func (result u32)))))

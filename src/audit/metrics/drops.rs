@@ -36,12 +36,12 @@ struct DropLabels {
     reason: DropReason,
 }
 
-/// Counts records that were lost. Clones count together.
+/// Counts lost records. Clones share the counter.
 #[derive(Debug, Clone)]
 pub struct Drops(Family<DropLabels, Counter>);
 
 impl Default for Drops {
-    /// All reasons stand at zero from the start, so that the first loss is a rise and not a new series.
+    /// All reasons start at zero, so that the first loss is an increase and not a new series.
     fn default() -> Self {
         let family = Family::default();
         for reason in DropReason::ALL {
@@ -52,7 +52,7 @@ impl Default for Drops {
 }
 
 impl Drops {
-    /// Counts one.
+    /// Counts one lost record.
     pub fn count(&self, reason: DropReason) {
         self.0.get_or_create(&DropLabels { reason }).inc();
     }

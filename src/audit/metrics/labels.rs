@@ -1,4 +1,4 @@
-//! Values of labels that more than one metric has.
+//! Label values that several metrics share.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::drops::DropReason;
 use crate::policy::EnforcementAction;
 use crate::review::{Operation, Webhook};
 
-/// The verb of a review that may not have been read.
+/// The verb of a review; `None` if the review could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Verb(pub(super) Option<Operation>);
 
@@ -19,7 +19,7 @@ impl Verb {
     }
 }
 
-/// A label's value is the name that records use too.
+/// Encodes a label value under the same name as in records.
 macro_rules! label_value {
     ($($type:ty => $name:expr),* $(,)?) => {$(
         impl EncodeLabelValue for $type {
@@ -34,7 +34,7 @@ label_value! {
     Verb => Verb::as_str, EnforcementAction => EnforcementAction::as_str,
 }
 
-/// The label set of a metric that has none and is absent until it is known.
+/// The empty label set, for a metric that is absent until its value is known.
 pub(super) type NoLabels = [(&'static str, &'static str); 0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -1,4 +1,4 @@
-//! Image look-ups, as `crate::lookup` counts them.
+//! Metrics of image look-ups, counted by `crate::lookup`.
 
 use std::sync::atomic::Ordering;
 
@@ -8,18 +8,18 @@ use prometheus_client::registry::Registry;
 
 use super::labels::ResultLabels;
 
-/// Totals since the start of the process, as the image module counts them.
+/// Numbers of look-ups since the start of the process, by result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ImageLookups {
     /// Answered from memory.
     pub hit: u64,
-    /// Answered by the disk, which knew what memory did not.
+    /// Answered from the image store on disk.
     pub disk: u64,
-    /// Asked the registry.
+    /// Answered by the registry.
     pub miss: u64,
-    /// Answered with a tag that could not be refreshed.
+    /// Answered with an older digest of a tag that could not be refreshed.
     pub stale: u64,
-    /// Not answered.
+    /// Failed.
     pub failure: u64,
 }
 

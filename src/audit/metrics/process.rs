@@ -1,4 +1,4 @@
-//! The process itself, under the names that every Prometheus client library uses for one.
+//! Metrics of the process, under the standard names of Prometheus client libraries.
 
 use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,7 +20,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// The start of the process is taken to be now.
+    /// Registers the metrics; the start time is set to now.
     pub(super) fn register(&self, to: &mut Registry) {
         let version = env!("CARGO_PKG_VERSION");
         to.register("wasmgate_build", "The version that runs", Info::new(BuildLabels { version }));
@@ -32,7 +32,7 @@ impl Process {
         to.register_with_unit("process_resident_memory", help, Unit::Bytes, self.resident.clone());
     }
 
-    /// Measures what changes by itself.
+    /// Updates the metrics that change by themselves.
     pub(super) fn measure(&self) {
         if let Some(bytes) = resident_bytes() {
             self.resident.set(bytes);
@@ -40,7 +40,7 @@ impl Process {
     }
 }
 
-/// `VmRSS` of `/proc/self/status`, which is in kB of 1024 bytes (`proc_pid_status(5)`); `None` where there is none.
+/// `VmRSS` of `/proc/self/status` in bytes; the file has it in units of 1024 bytes (`proc_pid_status(5)`). `None` if absent.
 fn resident_bytes() -> Option<i64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

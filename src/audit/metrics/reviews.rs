@@ -1,4 +1,4 @@
-//! What reviews come to, and where their time goes.
+//! Metrics of reviews: outcomes and durations.
 
 use std::collections::BTreeSet;
 use std::sync::{PoisonError, RwLock};
@@ -14,30 +14,31 @@ use super::super::{Outcome, Stage, Timings};
 use super::labels::Verb;
 use crate::policy::EnforcementAction;
 use crate::review::{Operation, Webhook};
+use crate::text;
 
-/// Upper bounds of the duration buckets, in seconds: from 50 µs, where a Linux pod should be, to 10 s, the webhook
-/// time-out that Kubernetes assumes when none is set.
+/// Upper bounds of the duration buckets, in seconds: from 50 µs, the target for a Linux pod, to 10 s, the default
+/// webhook timeout of Kubernetes.
 pub const BUCKETS: [f64; 17] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
 ];
 
-/// Distinct rule names that get a series of their own; violations of all further ones are counted under `other`.
+/// Most rule names with a series of their own; violations of further rules are counted under `other`.
 pub const MAX_RULES: usize = 200;
 
-/// Rule label once [`MAX_RULES`] is reached.
+/// Rule label for further rules once [`MAX_RULES`] is reached.
 const OTHER: &str = "other";
 
-/// The end of one review.
+/// Labels of one answered review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Admission {
-    /// Which webhook was called.
+    /// The webhook that was called.
     pub webhook: Webhook,
-    /// Kind of the object, from a closed list: the kinds that carry a pod spec, and one word for all others.
+    /// Kind of the object, from a closed list: the kinds that carry a pod spec, and one value for all others.
     pub kind: &'static str,
     /// The verb; `None` when the review could not be read.
     pub operation: Option<Operation>,
-    /// How it ended.
+    /// How the review ended.
     pub outcome: Outcome,
 }
 
@@ -102,7 +103,7 @@ impl Default for Reviews {
 }
 
 impl Reviews {
-    /// The encoder adds `_total` to counters and the unit to what has one.
+    /// Registers the metrics; the encoder adds `_total` to counters, and the unit to metrics that have one.
     pub(super) fn register(&self, to: &mut Registry) {
         to.register("wasmgate_admission_requests", "Reviews that were answered", self.requests.clone());
         let help = "Time from the first byte of a review to the last byte of its answer";
@@ -115,7 +116,7 @@ impl Reviews {
         to.register("wasmgate_policy_evaluation_failures", help, self.policy_failures.clone());
     }
 
-    /// Counts a review that was answered, and where its time went.
+    /// Counts an answered review, and the time of its stages.
     pub(super) fn observe(&self, review: Admission, timings: &Timings) {
         let Admission { webhook, kind, operation, outcome } = review;
         let labels = RequestLabels { webhook, kind, operation: Verb(operation), outcome };
@@ -131,13 +132,14 @@ impl Reviews {
         self.stages.get_or_create(&StageLabels { stage }).observe(took.as_secs_f64());
     }
 
-    /// Counts a violation and what was done about it.
+    /// Counts a violation by rule and enforcement action.
     pub(super) fn violation(&self, rule: &str, action: EnforcementAction) {
-        let rule = if self.admit_rule(rule) { rule } else { OTHER };
+        let rule = shown(rule);
+        let rule = if self.admit_rule(&rule) { &*rule } else { OTHER };
         self.violations.get_or_create(&RuleLabels { rule: rule.to_string(), action }).inc();
     }
 
-    /// Whether the rule has a series of its own, or may have one.
+    /// Whether the rule has a series of its own, or may get one.
     fn admit_rule(&self, rule: &str) -> bool {
         if self.rules.read().unwrap_or_else(PoisonError::into_inner).contains(rule) {
             return true;
@@ -148,6 +150,12 @@ impl Reviews {
 
     /// Counts a bundle that could not be evaluated.
     pub(super) fn policy_failure(&self, bundle: &str) {
-        self.policy_failures.get_or_create(&BundleLabels { bundle: bundle.to_string() }).inc();
+        self.policy_failures.get_or_create(&BundleLabels { bundle: shown(bundle) }).inc();
     }
+}
+
+/// A name that a bundle or a rule gives itself, as the value of a label.
+fn shown(name: &str) -> String {
+    const LONGEST: usize = 128;
+    text::shorten(&text::visible(name), LONGEST).into_owned()
 }

@@ -1,4 +1,4 @@
-//! What the gate serves with: readiness, bundles, its certificate, and what the server does by itself.
+//! Metrics of serving: readiness, bundles, the certificate, and events of the server.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ struct EventLabels {
     event: &'static str,
 }
 
-/// The metrics of the server and of what it answers with.
+/// The metrics of serving.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
     ready: Gauge,

@@ -1,4 +1,4 @@
-//! The watches of the cluster.
+//! Metrics of the cluster's watches.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,22 +14,22 @@ struct WatchLabels {
     watch: &'static str,
 }
 
-/// How one watch of the cluster fares.
+/// State of one watch of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WatchReport {
-    /// What is watched, from a closed list, such as `wasigrants.wasmgate.dev`.
+    /// The watched resource, from a closed list, such as `wasigrants.wasmgate.dev`.
     pub watch: &'static str,
     /// Whether all objects were listed once.
     pub synced: bool,
-    /// Objects that are known.
+    /// Number of known objects.
     pub objects: usize,
-    /// Objects that are left out because they are wrong.
+    /// Number of objects that are ignored because they are invalid.
     pub rejected: usize,
-    /// Time since the API server last sent anything; `None` before it ever did.
+    /// Time since the API server last sent anything; `None` if it never did.
     pub silence: Option<Duration>,
-    /// Errors so far.
+    /// Number of errors so far.
     pub errors: u64,
-    /// How often everything was listed anew.
+    /// Number of full relists.
     pub restarts: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What the gate writes to the cluster: certificates, caBundles and Events.
+//! Metrics of the gate's writes to the cluster: certificates, caBundles and Events.
 
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
 use super::variables::Variables;
 use crate::capability::{Access, Capability, Entry, path};
 use crate::inspection::Container;
+use crate::text;
 use crate::workload::{Role, Workload};
 
 /// Where the `ServiceAccount` admission plug-in mounts the token (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
@@ -102,7 +103,7 @@ impl<'a> Pod<'a> {
         self.variables = Variables::new(self.env, self.env_from);
         // Of two volumes with the same name, the first; the API server refuses such a pod.
         self.volumes = self.spec.volumes.iter().flatten().rev().map(|v| (v.name.as_str(), v)).collect();
-        self.mounted = self.mounts.iter().map(|mount| path::clean(&mount.mount_path)).collect();
+        self.mounted = self.mounts.iter().map(|mount| text::clean_path(&mount.mount_path)).collect();
         self
     }
 
@@ -143,7 +144,7 @@ impl<'a> Pod<'a> {
 
     /// The termination-message file that the kubelet mounts read-write.
     pub fn termination_log(&self) -> String {
-        path::clean(self.termination_log.unwrap_or("/dev/termination-log"))
+        text::clean_path(self.termination_log.unwrap_or("/dev/termination-log"))
     }
 
     /// The working directory that the container sets; without one the image's own applies.
@@ -175,7 +176,7 @@ impl<'a> Pod<'a> {
         let evidence = format!("volumeMount {} ({}{part})", mount.mount_path, describe(&mount.name, volume));
         Entry::new(Capability::Fs, evidence)
             .at_path(
-                path::clean(&mount.mount_path),
+                text::clean_path(&mount.mount_path),
                 if writable { Access::ReadWrite } else { Access::ReadOnly },
             )
             .mark_secret(volume.is_some_and(is_secret))
@@ -185,7 +186,7 @@ impl<'a> Pod<'a> {
         let volume = self.volume(&device.name);
         let access = if volume.is_some_and(is_read_only) { Access::ReadOnly } else { Access::ReadWrite };
         let evidence = format!("volumeDevice {} ({})", device.device_path, describe(&device.name, volume));
-        Entry::new(Capability::Fs, evidence).at_path(path::clean(&device.device_path), access)
+        Entry::new(Capability::Fs, evidence).at_path(text::clean_path(&device.device_path), access)
     }
 
     fn token(&self) -> Option<Entry> {
@@ -361,7 +362,7 @@ const SECRETS_OF_NODE: [(&str, &str); 8] = [
 
 /// The secret in a tree of the node. A tree that contains a secret tree counts as well, `/` first of all.
 fn secret_of_node(host_path: &str) -> Option<&'static str> {
-    let host = path::clean(host_path);
+    let host = text::clean_path(host_path);
     let meets = |secret: &str| path::covers(secret, &host) || path::covers(&host, secret);
     if host == "/" {
         return Some("every file of the node");

@@ -7,6 +7,7 @@ use super::{Host, Pod};
 use crate::capability::{Access, Capability, Entry, HostPattern, path};
 use crate::image::SpinComponent;
 use crate::image::names::RUNTIME_CONFIG;
+use crate::text;
 
 /// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
 const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
@@ -81,8 +82,8 @@ pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry
 fn opened(host: &Host<'_>, source: Option<&String>, place: &str, at: &str) -> Vec<Entry> {
     let how = format!("{at} files {place}");
     let own = |path: &str| Entry::new(Capability::Fs, &*how).at_path(path, Access::ReadOnly).mark_own(true);
-    let place = path::clean(place);
-    let Some(source) = source.map(|source| path::clean(source)) else { return vec![own(&place)] };
+    let place = text::clean_path(place);
+    let Some(source) = source.map(|source| text::clean_path(source)) else { return vec![own(&place)] };
     let mut entries = Vec::new();
     let mut inside = false;
     for mount in host.pod.mounts() {
@@ -91,7 +92,7 @@ fn opened(host: &Host<'_>, source: Option<&String>, place: &str, at: &str) -> Ve
         inside |= path::covers(&mounted, &source);
         if below || path::covers(&mounted, &source) {
             let rest = mounted.strip_prefix(source.as_str()).filter(|_| below).unwrap_or_default();
-            let seen = path::clean(&format!("{place}/{rest}"));
+            let seen = text::clean_path(&format!("{place}/{rest}"));
             entries.push(mount.at_path(seen, Access::ReadOnly).seen_in(&*how));
         }
     }
@@ -156,8 +157,8 @@ fn variable(host: &Host<'_>, name: &str, at: &str) -> Entry {
 /// The mounts that may contain a file `.env` in the shim's working directory or at the root: Spin takes variables from
 /// there that the container does not set (`spin:crates/variables-env/src/lib.rs`).
 fn dotenv(host: &Host<'_>) -> Vec<Entry> {
-    let directory = path::clean(host.pod.working_dir().unwrap_or(&host.facts.working_dir));
-    let files = [path::clean(&format!("{directory}/.env")), "/.env".to_string()];
+    let directory = text::clean_path(host.pod.working_dir().unwrap_or(&host.facts.working_dir));
+    let files = [text::clean_path(&format!("{directory}/.env")), "/.env".to_string()];
     let holds = |mount: &Entry| {
         mount.path.as_deref().is_some_and(|tree| files.iter().any(|file| path::covers(tree, file)))
     };

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::Host;
 use crate::capability::{Access, Capability, Entry, HostPattern, path};
 use crate::runtime::{Extra, Files, HttpServer, Things, Variables};
+use crate::text;
 
 /// What a program is handed.
 pub(super) fn of(host: &Host<'_>, things: &Things) -> Vec<Entry> {
@@ -122,7 +123,7 @@ fn host_process(how: &str) -> [Entry; 2] {
 /// The tree below the container's working directory, and the mounts in it. If a mount contains it, it is part of that
 /// mount.
 fn working_directory(host: &Host<'_>) -> Vec<Entry> {
-    let directory = path::clean(host.pod.working_dir().unwrap_or(&host.facts.working_dir));
+    let directory = text::clean_path(host.pod.working_dir().unwrap_or(&host.facts.working_dir));
     let opened = format!("{} opens the working directory {directory}", host.runtime());
     let at = |entry: &Entry| entry.path.clone().unwrap_or_default();
     let (mut below, around): (Vec<Entry>, Vec<Entry>) = host

@@ -1,4 +1,4 @@
-//! What one program can do that another cannot. Pure: both sides are read by the caller.
+//! Compares what two programs can do. Pure: the caller reads both sides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +7,12 @@ use serde::Serialize;
 use crate::capability::Entry;
 use crate::image::{ImageKind, Shape};
 
-/// A program, as far as it is compared.
+/// The compared facts about a program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Program {
     /// Image reference or file.
     pub image: String,
-    /// Digest of the image; `None` for a file, and for an image that was not read.
+    /// Digest of the image; `None` for a file and for an image that was not read.
     pub digest: Option<String>,
     /// Kind of the program.
     pub kind: Option<ImageKind>,
@@ -20,15 +20,15 @@ pub struct Program {
     pub shape: Option<Shape>,
     /// Why nothing is known about it.
     pub unread: Option<String>,
-    /// What it can do: of an image or a file what its code can call, of a manifest what is also handed to it.
+    /// Its capabilities: for an image or a file those that its code can call; for a manifest, those that are also handed over.
     pub capabilities: Vec<Entry>,
     /// `interface function` of every import, without the version of the interface.
     pub imports: BTreeSet<String>,
-    /// Interpreters that it carries.
+    /// Interpreters in it.
     pub interpreters: BTreeSet<String>,
     /// Its sizes.
     pub sizes: Sizes,
-    /// Rules that deny it, with the capability that each is about; messages name digests, which differ anyway.
+    /// Rules that deny it, each with its capability; without messages, since they name digests, which always differ.
     pub denials: BTreeSet<String>,
 }
 
@@ -42,11 +42,11 @@ pub struct Sizes {
     pub code: u64,
     /// Their data sections.
     pub data: u64,
-    /// The linear memory that they start with.
+    /// Their initial linear memory.
     pub memory: u64,
 }
 
-/// What came and what went.
+/// Items that were added and removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Delta<T> {
     /// Only in the new one.
@@ -55,7 +55,7 @@ pub struct Delta<T> {
     pub removed: Vec<T>,
 }
 
-/// A value that is another now.
+/// A changed value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Changed<T> {
     /// Before.
@@ -76,7 +76,7 @@ pub enum Presence {
     Kept,
 }
 
-/// One program of both sides.
+/// The differences of one program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Difference {
@@ -94,7 +94,7 @@ pub struct Difference {
     /// How it is packed, where it changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<Changed<Option<Shape>>>,
-    /// Why the new one could not be read. What it can do is not known then.
+    /// Why the new one could not be read, so that its capabilities are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unread: Option<String>,
     /// Capabilities. One that the old program had with wider parameters is not added.
@@ -103,7 +103,7 @@ pub struct Difference {
     pub imports: Delta<String>,
     /// Interpreters.
     pub interpreters: Delta<String>,
-    /// Denials by the rules, with the grants that there are.
+    /// Denials by the rules, with the loaded grants.
     pub denials: Delta<String>,
     /// Sizes in bytes.
     pub sizes: Changed<Sizes>,
@@ -117,7 +117,7 @@ impl Difference {
             && self.denials.added.is_empty())
     }
 
-    /// Whether there is nothing to tell.
+    /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
         let none = |delta: &Delta<String>| delta.added.is_empty() && delta.removed.is_empty();
         self.presence == Presence::Kept
@@ -131,7 +131,7 @@ impl Difference {
     }
 }
 
-/// Compares the programs of two sides by their names. One program on each side is the same one, whatever its name.
+/// Compares the programs of two sides by their names. If each side has one program, they are compared whatever their names.
 pub fn compare(old: &BTreeMap<String, Program>, new: &BTreeMap<String, Program>) -> Vec<Difference> {
     if let (1, 1, Some(before), Some((name, after))) =
         (old.len(), new.len(), old.values().next(), new.iter().next())
@@ -180,7 +180,7 @@ fn capabilities(old: &[Entry], new: &[Entry]) -> Delta<Entry> {
     Delta { added: only(new, old), removed: only(old, new) }
 }
 
-/// Whether an entry allows all that another does. An absent parameter is any.
+/// Whether an entry includes another. An absent parameter means any.
 fn covers(wide: &Entry, narrow: &Entry) -> bool {
     let any_or_same = |wide: &Option<String>, narrow: &Option<String>| wide.is_none() || wide == narrow;
     wide.capability == narrow.capability
@@ -196,7 +196,7 @@ fn covers(wide: &Entry, narrow: &Entry) -> bool {
             .is_none_or(|tree| narrow.path.as_deref().is_some_and(|path| is_below(path, tree)))
 }
 
-/// Whether a clean path is the tree or lies in it.
+/// Whether a normalised path is the tree or below it.
 fn is_below(path: &str, tree: &str) -> bool {
     let tree = tree.trim_end_matches('/');
     path.strip_prefix(tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -1,12 +1,13 @@
-//! Differences in words: for a terminal, and for the description of a pull request.
+//! Renders differences for a terminal and for the description of a pull request.
 
 use std::fmt::Write as _;
 
 use super::compare::{Changed, Delta, Difference, Presence, Sizes};
 use crate::capability::Entry;
-use crate::cli::render::{GREEN, RED, YELLOW, capability, paint, safe, title};
+use crate::cli::render::{GREEN, RED, YELLOW, capability, paint, title};
+use crate::text;
 
-/// A line with what came or went.
+/// A line about an added or removed item.
 struct Line {
     added: bool,
     what: &'static str,
@@ -25,16 +26,19 @@ fn lines(difference: &Difference) -> Vec<Line> {
 fn of<T>(what: &'static str, delta: &Delta<T>, text: impl Fn(&T) -> String) -> Vec<Line> {
     let added = delta.added.iter().map(|item| (true, item));
     let removed = delta.removed.iter().map(|item| (false, item));
-    added.chain(removed).map(|(added, item)| Line { added, what, text: safe(&text(item)) }).collect()
+    added
+        .chain(removed)
+        .map(|(added, item)| Line { added, what, text: text::visible(&text(item)).into_owned() })
+        .collect()
 }
 
-/// The capability, and the first place where it shows.
+/// The capability with its first piece of evidence.
 fn capability_text(entry: &Entry) -> String {
     let seen = entry.evidence.first().map(|seen| format!(" ({seen})")).unwrap_or_default();
     format!("{}{seen}", capability(entry))
 }
 
-/// Facts that are others now, as `name old -> new`.
+/// Changed facts, as `name old -> new`.
 fn changes(difference: &Difference) -> Vec<String> {
     let mut changes = Vec::new();
     let word = |value: Option<&str>| value.unwrap_or("none").to_string();
@@ -71,13 +75,13 @@ fn sizes(sizes: &Changed<Sizes>) -> impl Iterator<Item = String> + use<> {
     })
 }
 
-/// The growth in whole per cent, with its sign.
+/// Growth in whole percent, with its sign.
 fn percent(old: u64, new: u64) -> String {
     let growth = (i128::from(new) - i128::from(old)) * 100 / i128::from(old);
     format!("{growth:+} %")
 }
 
-/// What both sides are, or which side has the program.
+/// The images of both sides, or which side has the program.
 fn heading(difference: &Difference) -> String {
     let images = match difference.presence {
         Presence::Added => format!("new: {}", difference.image.new),
@@ -85,24 +89,28 @@ fn heading(difference: &Difference) -> String {
         Presence::Kept => format!("{} -> {}", difference.image.old, difference.image.new),
     };
     let named = if difference.name.is_empty() { images } else { format!("{}  {images}", difference.name) };
-    safe(&named)
+    text::visible(&named).into_owned()
 }
 
-/// For a terminal, or a pipe without the colours.
+/// The text for a terminal; a pipe gets it without colours.
 pub fn text(differences: &[Difference]) -> String {
     let mut out = String::new();
     for difference in differences {
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(out, "{}", title(&heading(difference)));
         if let Some(why) = &difference.unread {
-            let _ = writeln!(out, "  {}", paint(YELLOW, &safe(&format!("not known what it can do: {why}"))));
+            let _ = writeln!(
+                out,
+                "  {}",
+                paint(YELLOW, &text::line(&format!("not known what it can do: {why}")))
+            );
         }
         for line in lines(difference) {
             let (sign, style) = if line.added { ('+', RED) } else { ('-', GREEN) };
             let _ = writeln!(out, "  {}", paint(style, &format!("{sign} {} {}", line.what, line.text)));
         }
         for change in changes(difference) {
-            let _ = writeln!(out, "    {}", safe(&change));
+            let _ = writeln!(out, "    {}", text::line(&change));
         }
         if difference.is_empty() {
             let _ = writeln!(out, "    no difference");
@@ -126,7 +134,7 @@ fn conclusion(differences: &[Difference]) -> String {
     if said.is_empty() { "nothing was added".to_string() } else { format!("added: {}", said.join(", ")) }
 }
 
-/// For a pull request: a table per program. Text of the image stands in code spans, where Markdown means nothing.
+/// Markdown for a pull request: a table per program. Foreign text is in code spans, so that Markdown in it has no effect.
 pub fn markdown(differences: &[Difference]) -> String {
     let mut out = format!("### Wasm capabilities: {}\n", conclusion(differences));
     for difference in differences {
@@ -154,9 +162,9 @@ pub fn markdown(differences: &[Difference]) -> String {
     out
 }
 
-/// A code span that holds in a table's cell: a fence longer than any run of backticks, and no bar that would end the cell.
+/// A code span for a table cell: its fence is longer than any run of backticks in the text, and bars are escaped.
 fn code(text: &str) -> String {
-    let text = safe(text).replace('|', "\\|");
+    let text = text::visible(text).replace('|', "\\|");
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
     let fence = "`".repeat(longest + 1);
     let blank = if longest > 0 { " " } else { "" };

@@ -1,4 +1,4 @@
-//! The table of capabilities: what needs a decision first, what nobody has to think about in one line.
+//! The table of capabilities: first what needs a decision; what needs none fits on one line.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,16 +6,17 @@ use std::fmt::Write as _;
 use anstyle::Style;
 
 use super::word_of;
-use super::words::{BOLD, DIM, PLAIN, RED, YELLOW, columns, hanging, paint, safe, wrap};
+use super::words::{BOLD, DIM, PLAIN, RED, YELLOW, columns, hanging, paint, wrap};
 use crate::capability::{Capability, Entry};
 use crate::cli::report::{Capabilities, Container};
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
+use crate::text;
 
 const HEADER: [&str; 5] = ["CAPABILITY", "REQUIRED", "AMBIENT", "EFFECTIVE", "GRANTED BY"];
 const INDENT: usize = 4;
 const GAP: usize = 2;
-/// What stands in `coveredBy` for capabilities that need no grant.
+/// Value of `coveredBy` for capabilities that need no grant.
 const DEFAULT: &str = "default";
 
 struct Row {
@@ -24,8 +25,8 @@ struct Row {
     style: Style,
 }
 
-/// One row per capability that the program can call: whether it is handed over, and who grants it or which rule says
-/// that no grant does. What is only handed over follows in one line.
+/// One row per capability that the program can call: whether the runtime hands it over, and the grant that covers it or
+/// the rule that reports it. One line at the end lists what is handed over but never called.
 pub(super) fn table(container: &Container, violations: &[JudgedViolation], width: u16) -> String {
     let Some(capabilities) = &container.capabilities else { return String::new() };
     let name = container.found.name.as_str();
@@ -34,7 +35,7 @@ pub(super) fn table(container: &Container, violations: &[JudgedViolation], width
     if rows.is_empty() && idle.is_empty() {
         return String::new();
     }
-    let mut out = format!("\n  {} {}\n", paint(BOLD, "capabilities of"), safe(name));
+    let mut out = format!("\n  {} {}\n", paint(BOLD, "capabilities of"), text::visible(name));
     if !rows.is_empty() {
         out.push_str(&laid_out(&rows, usize::from(width)));
     }
@@ -54,8 +55,7 @@ fn rows(container: &str, capabilities: &Capabilities, violations: &[JudgedViolat
         covered.into_iter().partition(|entry| granters(entry) == DEFAULT);
     let mut rows = Vec::new();
     rows.extend(
-        open.into_iter()
-            .map(|e| row(&label(e), [true, true], &format!("nobody{}", decided(e)), &seen(e), RED)),
+        open.into_iter().map(|e| row(&label(e), [true, true], &format!("none{}", decided(e)), &seen(e), RED)),
     );
     rows.extend(
         capabilities.missing.iter().map(|e| {
@@ -69,10 +69,9 @@ fn rows(container: &str, capabilities: &Capabilities, violations: &[JudgedViolat
     rows
 }
 
-/// ` [rule]` for every rule that found something about this capability of the container, with what became of it unless it
-/// denies.
+/// ` [rule]` for every rule that reports this capability of the container, with the action unless it denies.
 fn deciding(container: &str, entry: &Entry, violations: &[JudgedViolation]) -> String {
-    // What the kernel's files give is decided as one, with the native code that they open the way to.
+    // Capabilities by way of the kernel's files are decided together with the native code that they enable.
     let capability = if entry.opens { Capability::NativeExec } else { entry.capability };
     let about = |v: &&JudgedViolation| {
         v.violation.container.as_deref() == Some(container)
@@ -88,8 +87,9 @@ fn deciding(container: &str, entry: &Entry, violations: &[JudgedViolation]) -> S
 
 fn row(name: &str, [required, ambient]: [bool; 2], granted: &str, seen: &str, style: Style) -> Row {
     let mark = |yes: bool| if yes { "yes" } else { "no" }.to_string();
-    let cells = [safe(name), mark(required), mark(ambient), mark(required && ambient), safe(granted)];
-    Row { cells, seen: safe(seen), style }
+    let shown = |text: &str| text::visible(text).into_owned();
+    let cells = [shown(name), mark(required), mark(ambient), mark(required && ambient), shown(granted)];
+    Row { cells, seen: shown(seen), style }
 }
 
 fn granters(entry: &Entry) -> String {
@@ -100,7 +100,7 @@ fn seen(entry: &Entry) -> String {
     entry.evidence.join("; ")
 }
 
-/// One line for each capability that needs no grant, whatever its parameters.
+/// One line for each capability that needs no grant, for all of its parameters.
 fn grouped(entries: &[&Entry]) -> Vec<(String, String)> {
     let mut groups: BTreeMap<&str, (Vec<String>, String)> = BTreeMap::new();
     for entry in entries {
@@ -119,7 +119,7 @@ fn grouped(entries: &[&Entry]) -> Vec<(String, String)> {
 fn out_of_reach(capabilities: &Capabilities) -> Vec<String> {
     let effective = || capabilities.effective.iter().map(|effective| &effective.entry);
     let idle = capabilities.ambient.iter().filter(|a| !effective().any(|e| same(a, e)));
-    idle.map(|entry| safe(&label(entry))).collect()
+    idle.map(|entry| text::visible(&label(entry)).into_owned()).collect()
 }
 
 fn same(a: &Entry, b: &Entry) -> bool {
@@ -141,8 +141,8 @@ fn parameters(entry: &Entry) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Columns as wide as they need to be, but for the first, which gets what the others leave. Where a capability was seen
-/// stands below its row: beside it there would be no space for it.
+/// Lays out the columns. Each is as wide as its content; the first gets the remaining width. The evidence follows below
+/// its row, because there is no space beside it.
 fn laid_out(rows: &[Row], width: usize) -> String {
     let widest = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.cells.get(column)).map(|cell| columns(cell));

@@ -1,4 +1,4 @@
-//! Text for a terminal: colour, foreign text made harmless, lines of a width.
+//! Text for a terminal: colour, lines of a width.
 
 use std::borrow::Cow;
 
@@ -18,17 +18,6 @@ const NARROWEST: usize = 20;
 
 pub(in crate::cli) fn paint(style: Style, text: &str) -> String {
     if style == PLAIN { text.to_string() } else { format!("{style}{text}{style:#}") }
-}
-
-/// Foreign text (image names, evidence) with everything made visible that could drive the terminal: control characters,
-/// line breaks among them, and the marks that turn the direction of writing.
-pub fn safe(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// The bidirectional controls of Unicode (UAX #9, section 2).
-const fn turns(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Lines of at most `width` columns, broken at blanks, and within a word where it is longer than a line.
@@ -61,10 +50,5 @@ mod tests {
         assert_eq!(wrap("one two three four five six", 20), ["one two three four", "five six"]);
         assert_eq!(wrap(&"x".repeat(45), 20), ["x".repeat(20), "x".repeat(20), "x".repeat(5)]);
         assert_eq!(wrap("", 20), [""]);
-    }
-
-    #[test]
-    fn foreign_text_cannot_drive_the_terminal() {
-        assert_eq!(safe("a\x1b[31m\r\nb\u{202e}c\u{9b}"), "a\u{fffd}[31m\u{fffd}\u{fffd}b\u{fffd}c\u{fffd}");
     }
 }

@@ -1,4 +1,4 @@
-//! The current snapshot of the cluster behind a serving gate: started, swapped into it, and shown.
+//! Connects a serving gate to its cluster: starts the watches, passes each snapshot to the gate, and reports on them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,19 +17,20 @@ use crate::review::Webhook;
 use crate::server::{self, Event};
 use crate::watch::{self, Account, Base, WatchOptions, Watching};
 
-/// The watches, where the configuration wants them.
+/// The watches, if configured.
 pub fn prepare(settings: &Settings, client: Option<&Client>) -> Option<Watching> {
     let client = client.filter(|_| settings.file.kubernetes.watch)?;
     if settings.file.cluster.is_some() {
-        tracing::warn!("the cluster is watched: what the cluster directory says counts until it was listed");
+        tracing::warn!(
+            "the cluster is watched: the cluster directory is used only until the cluster was listed"
+        );
     }
     let known = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
     let account = Account::known_as(known("POD_SERVICE_ACCOUNT"), known("POD_NAMESPACE"));
     Some(Watching::with_account(client.clone(), WatchOptions::default(), account))
 }
 
-/// What is known before the cluster was listed: of RuntimeClasses that there is none, so that none is written that may be
-/// missing.
+/// The state before the cluster was listed: without any RuntimeClass, so that the gate writes none that may be missing.
 pub fn before_the_first_snapshot(state: State, watched: bool) -> State {
     if !watched || state.cluster.runtime_classes.is_some() {
         return state;
@@ -38,7 +39,7 @@ pub fn before_the_first_snapshot(state: State, watched: bool) -> State {
     state.with_cluster(cluster.into())
 }
 
-/// The inspector with the pull secrets of the cluster's pods.
+/// The inspector, with access to the pull secrets of the cluster's pods if it is watched.
 pub fn with_pull_secrets(inspector: Inspector, watching: Option<&Watching>) -> Inspector {
     match watching {
         Some(watching) => inspector.with_pull_secrets(watching.pull_secrets()),
@@ -46,7 +47,7 @@ pub fn with_pull_secrets(inspector: Inspector, watching: Option<&Watching>) -> I
     }
 }
 
-/// Starts the watches: every snapshot replaces cluster, grants and exceptions of the gate at once.
+/// Starts the watches. Every snapshot replaces cluster, grants and exceptions of the gate in one step.
 pub fn start(gate: &Arc<Gate>, certificate: Expiry, watching: Option<Watching>) -> WatchedGate {
     if let Some(watching) = &watching {
         let state = gate.state();

@@ -1,4 +1,4 @@
-//! What cannot be known from the image and the manifest, and what to do about it.
+//! Advice about what cannot be known from the image and the manifest.
 
 use super::Open;
 use crate::admission::Examined;
@@ -22,18 +22,18 @@ pub(super) fn of(examined: &Examined<Kept>, kept: &Kept, open: &[Open]) -> Vec<S
     advice
 }
 
-/// A runtime that no profile describes is taken to hand over everything.
+/// A runtime that no profile describes is assumed to hand over everything.
 fn runtime(kept: &Kept, open: &[Open]) -> Option<String> {
     (!kept.is_described && !open.is_empty()).then(|| {
         format!(
-            "no profile describes what RuntimeClass `{}` hands over, so it was taken to be everything; describe it under \
+            "no profile describes what RuntimeClass `{}` hands over, so everything was assumed; describe it under \
              `runtimes.profiles` of the configuration, or use a class that is described",
             kept.runtime_class.as_deref().unwrap_or_default()
         )
     })
 }
 
-/// Programs that carry an interpreter, or look as if they did.
+/// Advice about programs that contain an interpreter or seem to.
 fn interpreters(examined: &Examined<Kept>, open: &Open) -> Vec<String> {
     let container = examined.inspection.containers.iter().find(|c| c.name == open.container);
     let Some((facts, program)) = container.and_then(|c| c.known()) else { return Vec::new() };
@@ -49,7 +49,7 @@ fn interpreters_of(module: &ModuleFacts) -> Vec<String> {
     module.interpreters.iter().map(|found| narrow(module, found)).collect()
 }
 
-/// One that the bytes name.
+/// Advice about an interpreter that its bytes identify.
 fn narrow(module: &ModuleFacts, found: &Interpreter) -> String {
     let seen = found.evidence.first().map(|e| format!(" ({}: {})", e.seen, e.value)).unwrap_or_default();
     let engine = found.engine;
@@ -63,7 +63,7 @@ fn narrow(module: &ModuleFacts, found: &Interpreter) -> String {
     )
 }
 
-/// One that has the size and the imports of one.
+/// Advice about a program that has the size and the imports of an interpreter.
 fn library(module: &ModuleFacts) -> String {
     format!(
         "{} holds {} MiB of code and can reach variables, files and the network, as a program with its whole standard library \
@@ -74,7 +74,7 @@ fn library(module: &ModuleFacts) -> String {
     )
 }
 
-/// Hosts of a Spin app that a variable decides.
+/// Advice about hosts of a Spin app that depend on a variable.
 fn unresolved(entries: &[Entry]) -> Vec<String> {
     let mut found: Vec<String> = entries
         .iter()
@@ -92,7 +92,7 @@ fn unresolved(entries: &[Entry]) -> Vec<String> {
     found
 }
 
-/// Sockets and requests of a runtime that asks nobody which hosts are meant.
+/// Advice about sockets and requests on a runtime that does not restrict hosts.
 fn any_host(entries: &[Entry]) -> Option<String> {
     let any = HostPattern::ANY.to_string();
     let wide = |entry: &&Entry| {
@@ -102,8 +102,9 @@ fn any_host(entries: &[Entry]) -> Option<String> {
     names.dedup();
     (!names.is_empty()).then(|| {
         format!(
-            "{} reaches any host: the image does not say which it means, and the runtime asks nobody, so a grant for some \
-             hosts would not cover it; fence it with a NetworkPolicy, or build the program without these imports",
+            "{} reaches any host: the image does not say which hosts it needs, and the runtime does not restrict them, so a \
+             grant for some hosts would not cover it; restrict it with a NetworkPolicy, or build the program without these \
+             imports",
             names.join(", ")
         )
     })
@@ -112,10 +113,10 @@ fn any_host(entries: &[Entry]) -> Option<String> {
 fn unread(entries: &[Entry]) -> Option<String> {
     let evidence =
         entries.iter().flat_map(|entry| &entry.evidence).find(|e| e.ends_with("module was not read"))?;
-    Some(format!("{evidence}, so it was taken to use everything that it is handed"))
+    Some(format!("{evidence}, so it was assumed to use everything that it is handed"))
 }
 
-/// Variables that come as a whole ConfigMap or Secret.
+/// Advice about variables from a whole ConfigMap or Secret.
 fn patterns(entries: &[Entry]) -> Vec<String> {
     let is_pattern = |entry: &&Entry| {
         entry.capability == Capability::Env && entry.name.as_ref().is_some_and(|name| name.contains('*'))

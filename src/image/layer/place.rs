@@ -9,6 +9,7 @@
 use super::super::archive::{Fault, Kind, TarEntry, refused};
 use super::super::path;
 use super::{Content, Tree};
+use crate::text;
 
 /// Longest path, and longest part of a path, in bytes (Linux `limits.h`, `PATH_MAX`, `NAME_MAX`).
 const MAX_PATH: usize = 4095;
@@ -132,7 +133,7 @@ impl Tree {
                     "it holds `{base}`, which only AUFS understands; build the image again"
                 )));
             }
-            name => self.white_out(&path::normalise(&path::join(folder, name)))?,
+            name => self.white_out(&text::clean_path(&path::join(folder, name)))?,
         }
         Ok(true)
     }

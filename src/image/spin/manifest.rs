@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use super::{At, check_ids, hosts, template_variables};
 use crate::image::malformed::Malformed;
-use crate::image::{SpinApp, SpinComponent, path};
+use crate::image::{SpinApp, SpinComponent};
+use crate::text;
 
 /// Keys of a component, in both versions.
 const COMPONENT_KEYS: [&str; 20] = [
@@ -160,7 +161,7 @@ fn local_file(at: &At<'_>, key: Option<&str>) -> Result<String, Malformed> {
         None => at.value.is_string().then_some(At { value: at.value, path: at.path.clone() }),
     };
     match path {
-        Some(path) => Ok(path::normalise(&path.text()?)),
+        Some(path) => Ok(text::clean_path(&path.text()?)),
         None => Err(at.wrong(
             "is fetched by Spin at every start, so what will run is not known; put the file into the image",
         )),
@@ -201,7 +202,7 @@ fn files(at: &At<'_>) -> Result<Vec<(String, String)>, Malformed> {
 fn fixed(pattern: &str) -> String {
     let parts: Vec<&str> =
         pattern.split('/').take_while(|part| !part.contains(['*', '?', '[', '{'])).collect();
-    path::normalise(&parts.join("/"))
+    text::clean_path(&parts.join("/"))
 }
 
 #[cfg(test)]

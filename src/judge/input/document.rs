@@ -1,4 +1,4 @@
-//! The shape of the document: what stands in it and what it is called. Versioned; its JSON Schema is
+//! The types of the policies' input document. It is versioned; its JSON Schema is
 //! `policies/schema/input.v1alpha1.json`.
 
 use std::borrow::Cow;
@@ -22,7 +22,7 @@ use crate::workload::Role;
 /// Version of the document.
 pub const API_VERSION: &str = "wasmgate.dev/v1alpha1";
 
-/// The document.
+/// The input document.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyInput<'a> {
@@ -30,7 +30,7 @@ pub struct PolicyInput<'a> {
     pub api_version: &'static str,
     /// The request.
     pub request: &'a RequestFacts<'a>,
-    /// The whole object, for rules that ask for it; left out for bundles that declare that they do not.
+    /// The whole object; left out for bundles that declare that they do not read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<&'a RawValue>,
     /// The pod spec and what carries it.
@@ -39,19 +39,19 @@ pub struct PolicyInput<'a> {
     pub containers: Vec<ContainerFacts<'a>>,
     /// Grants that match any of the containers.
     pub grants: Vec<Arc<WasiGrant>>,
-    /// Where the pod will run.
+    /// The runtime of the pod.
     pub runtime: RuntimeFacts<'a>,
-    /// What the platform says to the rules.
+    /// Options for the rules.
     pub options: &'a PolicyOptions,
 }
 
-/// What the rules may know of the request.
+/// The request, for the rules.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestFacts<'a> {
     /// Id of the review.
     pub uid: &'a str,
-    /// The verb, upper case.
+    /// The verb, in upper case.
     pub operation: &'a str,
     /// Kind of the object in the review.
     pub kind: &'a GroupVersionKind,
@@ -61,13 +61,13 @@ pub struct RequestFacts<'a> {
     pub namespace: &'a str,
     /// Name of the object.
     pub name: &'a str,
-    /// Who asks.
+    /// The user of the request.
     pub user: UserFacts<'a>,
     /// Whether nothing will be stored.
     pub dry_run: bool,
 }
 
-/// Who asks.
+/// The user of a request.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct UserFacts<'a> {
     /// User name.
@@ -76,7 +76,7 @@ pub struct UserFacts<'a> {
     pub groups: &'a [String],
 }
 
-/// What the platform's configuration says to the rules; each bundle documents the names that it reads.
+/// Options for the rules from the platform's configuration; each bundle documents the names that it reads.
 pub type PolicyOptions = BTreeMap<String, Value>;
 
 /// Image kind → the RuntimeClass that pods of that kind are placed on.
@@ -87,13 +87,13 @@ pub type ClassFor = BTreeMap<&'static str, String>;
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadFacts<'a> {
-    /// Kind that carries the pod spec.
+    /// Kind of the object with the pod spec.
     pub kind: &'static str,
-    /// Its name.
+    /// Name of the object.
     pub name: &'a str,
-    /// Its namespace.
+    /// Namespace of the object.
     pub namespace: &'a str,
-    /// Labels of the namespace, as far as they are known.
+    /// Labels of the namespace; empty if they are not known.
     pub namespace_labels: Cow<'a, BTreeMap<String, String>>,
     /// Labels of the pod.
     pub labels: &'a BTreeMap<String, String>,
@@ -112,11 +112,11 @@ pub struct WorkloadFacts<'a> {
     /// Whether the pod shares the node's IPC.
     #[serde(rename = "hostIPC")]
     pub host_ipc: bool,
-    /// Whether this is a template from which a controller will make pods.
+    /// Whether this is a template from which a controller will create pods.
     pub template: bool,
 }
 
-/// Where the pod will run.
+/// The runtime of the pod.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuntimeFacts<'a> {
@@ -124,31 +124,31 @@ pub struct RuntimeFacts<'a> {
     pub profile: Option<&'a str>,
     /// RuntimeClass of the spec.
     pub runtime_class: Option<&'a str>,
-    /// Whether a profile says that the class is a Wasm runtime.
+    /// Whether the class is a Wasm runtime according to a profile.
     pub wasm: bool,
-    /// Why a Wasm runtime may start the pod although no profile says so ([`suspicion`]); `null` when nothing does.
+    /// Why a Wasm runtime may start the pod although no profile says so ([`suspicion`]); `null` if there is no reason.
     pub suspicion: Option<String>,
-    /// Image kinds that it can start.
+    /// Image kinds that the runtime can start.
     pub runs: BTreeSet<ImageKind>,
-    /// What it hands over.
+    /// The runtime, which determines what is handed over.
     pub ambient: Option<Family>,
-    /// Image kind → the class that this platform places it on.
+    /// Image kind → the class that pods of that kind are placed on.
     pub class_for: &'a ClassFor,
 }
 
-/// One container and everything that is known about it.
+/// Everything that is known about one container.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerFacts<'a> {
-    /// Its name.
+    /// Name of the container.
     pub name: &'a str,
-    /// The list that it stands in.
+    /// The list of the pod spec that contains it.
     pub role: Role,
-    /// Its image as written.
+    /// Image as written.
     pub image: &'a str,
-    /// Digest that was judged; `null` when the image was not read.
+    /// Digest that was judged; `null` if the image was not read.
     pub digest: Option<&'a str>,
-    /// The entry of `images.unpinned` for which the image keeps its tag; left out when there is none.
+    /// The entry of `images.unpinned` because of which the image keeps its tag; left out if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unpinned_by: Option<String>,
     /// Whether it is an ephemeral container that an update leaves as it is; left out when it is not.
@@ -162,32 +162,32 @@ pub struct ContainerFacts<'a> {
     pub shape: Option<Shape>,
     /// Who compiles the program.
     pub packaging: Option<Packaging>,
-    /// Why it is unknown or was not read.
+    /// Why the program is unknown or the image was not read.
     pub reason: Option<String>,
     /// Native code where Wasm was declared.
     pub native: Vec<NativeCode>,
-    /// Why the image was taken for what it is.
+    /// Evidence for the kind of the image.
     pub evidence: &'a [Evidence],
     /// What will make it fail on some node.
     pub warnings: Vec<String>,
-    /// What the image's config says of its bytes and is not so.
+    /// False statements of the image's config about its bytes.
     pub claims: &'a [Claim],
-    /// Interpreters in what it starts; left out when there is none.
+    /// Interpreters in the program; left out if there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interpreters: Vec<InterpreterFacts<'a>>,
-    /// The runtimes that can start the program, as far as it and its packaging tell.
+    /// The runtimes that can start the program, judged by its imports and its packaging.
     pub runnable_by: BTreeSet<Family>,
     /// What the program can call.
     pub requires: Vec<Entry>,
-    /// What is handed over anyway.
+    /// What the runtime and the pod spec hand over.
     pub ambient: Vec<Entry>,
-    /// What it can really do.
+    /// What the program can call and is handed over.
     pub effective: Vec<Effective>,
-    /// What it can call and is not handed.
+    /// What the program can call and is not handed over.
     pub missing: Vec<Entry>,
-    /// Its memory.
+    /// Memory and CPU.
     pub resources: Resources,
-    /// What else the pod spec says of it.
+    /// Further facts from the pod spec.
     #[serde(flatten)]
     pub spec: SpecFacts<'a>,
 }
@@ -202,11 +202,11 @@ pub struct InterpreterFacts<'a> {
     pub language: &'static str,
     /// The binary that carries it: a layer digest, or a path.
     pub source: &'a str,
-    /// Where it showed.
+    /// Evidence for the interpreter.
     pub evidence: &'a [Evidence],
 }
 
-/// An effective capability and, when nobody covers it, the grant that would.
+/// An effective capability and, if no grant covers it, the grant that would.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Effective {
@@ -221,17 +221,17 @@ pub struct Effective {
     pub expired_grants: Vec<ExpiredGrant>,
 }
 
-/// A grant whose time is over.
+/// A grant that has expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExpiredGrant {
     /// Kind and name, as in `coveredBy`.
     pub grant: String,
-    /// When it ended.
+    /// When it expired.
     pub expires_at: Option<Timestamp>,
 }
 
-/// Memory of a container in bytes, and processors in thousandths; `null` where nothing is set.
+/// Memory of a container in bytes, and CPU in millicores; `null` where nothing is set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
@@ -239,12 +239,12 @@ pub struct Resources {
     pub request_bytes: Option<u64>,
     /// Memory limit.
     pub limit_bytes: Option<u64>,
-    /// What the program needs to start.
+    /// Memory that the program needs to start.
     pub floor_bytes: Option<u64>,
-    /// The highest memory limit that a profile which clamps leaves it.
+    /// Highest memory limit, if the profile clamps.
     pub cap_bytes: Option<u64>,
-    /// Limit of processors.
+    /// CPU limit.
     pub limit_millis: Option<u64>,
-    /// The highest one that a profile which clamps leaves it.
+    /// Highest CPU limit, if the profile clamps.
     pub cap_millis: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! What the pod spec says of one container, as far as rules ask: facts of a few bytes, so that nobody has to read the
+//! Facts about one container from the pod spec, as far as rules need them: a few bytes, so that rules need not read the
 //! whole object.
 
 use std::collections::BTreeMap;
@@ -10,9 +10,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde::Serialize;
 
-use crate::capability::path;
 use crate::inspection::Container;
 use crate::quantity::Quantity;
+use crate::text;
 use crate::workload::{Role, Workload};
 
 /// A folder or file of the node in a container.
@@ -27,24 +27,24 @@ pub struct HostPath<'a> {
     pub read_only: bool,
 }
 
-/// What the pod spec says of one container; nothing at all for an image volume.
+/// Facts about one container from the pod spec; none for an image volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpecFacts<'a> {
     /// `securityContext.privileged`.
     pub privileged: bool,
-    /// Ports of the node that lead to it: `ports[].hostPort`.
+    /// Ports of the node that lead to the container: `ports[].hostPort`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub host_ports: Vec<i32>,
-    /// `hostPath` volumes that it mounts; one that nobody mounts reaches nothing.
+    /// `hostPath` volumes that the container mounts. One that no container mounts gives no access.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub host_paths: Vec<HostPath<'a>>,
-    /// Probes and lifecycle hooks that run a command in it, such as `livenessProbe` or `lifecycle.preStop`.
+    /// Probes and lifecycle hooks that run a command in the container, such as `livenessProbe` or `lifecycle.preStop`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exec_hooks: Vec<&'static str>,
 }
 
-/// One container of a pod spec; ordinary, init and ephemeral ones look alike.
+/// One container of a pod spec: an ordinary, init or ephemeral one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Spec<'a> {
     command: &'a [String],
@@ -80,7 +80,7 @@ macro_rules! view {
 }
 
 impl<'a> Spec<'a> {
-    /// The container of the pod spec that an inspected one stands for.
+    /// The part of the pod spec for an inspected container.
     pub fn of(workload: &'a Workload, container: &Container) -> Self {
         let of = |list: &'a [PodContainer]| list.get(container.index).map(|c| view!(c));
         let spec = &workload.spec;
@@ -96,7 +96,7 @@ impl<'a> Spec<'a> {
         found.unwrap_or_default()
     }
 
-    /// The facts.
+    /// The facts for the rules.
     pub fn facts(&self, pod: &'a PodSpec) -> SpecFacts<'a> {
         SpecFacts {
             privileged: self.security.and_then(|s| s.privileged) == Some(true),
@@ -106,7 +106,7 @@ impl<'a> Spec<'a> {
         }
     }
 
-    /// Whether the pod says what the container starts.
+    /// Whether the pod spec names a command.
     pub const fn names_command(&self) -> bool {
         !self.command.is_empty() || !self.args.is_empty()
     }
@@ -121,13 +121,13 @@ impl<'a> Spec<'a> {
         probes.map(|(name, _)| name).chain(handlers.map(|(name, _)| name)).collect()
     }
 
-    /// Limit of processors in thousandths. A limit of zero is none for the kubelet.
+    /// CPU limit in millicores. Zero means no limit, as for the kubelet.
     pub fn cpu_limit(&self) -> Option<u64> {
         let limits = self.resources?.limits.as_ref();
         Some(amount(limits, "cpu")?.millis()).filter(|millis| *millis != 0)
     }
 
-    /// Requested memory and memory limit in bytes. A limit of zero is none for the kubelet.
+    /// Requested memory and memory limit in bytes. A limit of zero means no limit, as for the kubelet.
     pub fn memory(&self) -> (Option<u64>, Option<u64>) {
         let Some(resources) = self.resources else { return (None, None) };
         let request = amount(resources.requests.as_ref(), "memory").map(Quantity::bytes);
@@ -135,7 +135,7 @@ impl<'a> Spec<'a> {
     }
 }
 
-/// The memory limit of the pod as a whole, in bytes; as [`Spec::memory`].
+/// The memory limit of the whole pod, in bytes; zero means no limit.
 pub(super) fn pod_memory_limit(pod: &PodSpec) -> Option<u64> {
     memory_limit(pod.resources.as_ref()?)
 }
@@ -152,7 +152,7 @@ fn host_path<'a>(pod: &'a PodSpec, mount: &VolumeMount) -> Option<HostPath<'a>> 
     let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name)?;
     Some(HostPath {
         path: &volume.host_path.as_ref()?.path,
-        mount_path: path::clean(&mount.mount_path),
+        mount_path: text::clean_path(&mount.mount_path),
         read_only: mount.read_only == Some(true),
     })
 }

@@ -1,4 +1,4 @@
-//! One container: what it should get, written, with what its author should know of it.
+//! Sizes one container: what it should get, how it is written, and what its author should know about it.
 
 use serde_json::{Value, json};
 
@@ -15,13 +15,13 @@ use crate::quantity::Quantity;
 use crate::runtime::SizingMode;
 use crate::workload::Role;
 
-/// One container, with what it should get of each resource.
+/// One container, with the resources that it should get.
 pub(super) struct ContainerSizing<'a> {
     container: &'a Container,
     path: String,
     memory: ResourceSizing,
     cpu: ResourceSizing,
-    /// CPU time that its program compiles for in the container, and the limit under which that does not take long.
+    /// CPU time that the container spends on compiling its program, and the limit with which that stays short.
     compiles: (i128, Quantity),
 }
 
@@ -30,11 +30,11 @@ pub(super) struct ContainerSizing<'a> {
 pub(super) struct ResourceSizing {
     resource: Resource,
     proposal: Proposal,
-    /// What stands in the spec.
+    /// The values in the spec.
     before: Chosen,
-    /// What of it a person chose.
+    /// Those of them that a person chose.
     chosen: Chosen,
-    /// What shall stand there.
+    /// The values to write.
     pub(super) wanted: Chosen,
 }
 
@@ -106,8 +106,8 @@ impl<'a> ContainerSizing<'a> {
 }
 
 impl ResourceSizing {
-    /// Writes its sizes, and how far they may be moved, into the pod's share. A person's values stand, unless the
-    /// profile clamps.
+    /// Puts its sizes, and how far they may be moved, into the pod's share. A person's values stay, unless the profile
+    /// clamps.
     pub(super) fn fill_share(&self, context: &SizingContext<'_>, share: &mut PodShare) {
         let bounds = context.bounds(self.resource);
         let clamps = context.profile.sizing.mode == SizingMode::Clamp;
@@ -116,16 +116,16 @@ impl ResourceSizing {
         share.free = Some(Free {
             request: clamps || self.chosen.request.is_none(),
             limit: clamps || self.chosen.limit.is_none(),
-            // No limit of zero: it would be none.
+            // Never zero: the kubelet takes a limit of zero for none.
             least: bounds.fit(self.proposal.floor).max(self.proposal.step),
-            // What passes the profile's limit would be clamped the next time.
+            // A value above the profile's limit would be clamped in the next round.
             most: if clamps { Some(bounds.fit(self.proposal.size.limit)) } else { bounds.max },
             ratio: bounds.ratio,
             step: self.proposal.step,
         });
     }
 
-    /// The request that goes with a limit that was lowered: the same as if a person had written it so.
+    /// Computes the request that goes with a lowered limit, as if a person had written that limit.
     pub(super) fn settle_again(&self, context: &SizingContext<'_>, share: &mut PodShare) {
         if share.limit != self.wanted.limit {
             let chosen = Chosen { request: self.chosen.request, limit: share.limit };
@@ -136,7 +136,7 @@ impl ResourceSizing {
     }
 }
 
-/// Where one resource of one container is looked up and written.
+/// Where one resource of one container is read and written.
 struct ResourceField<'a> {
     container: &'a Container,
     resource: Resource,
@@ -174,7 +174,7 @@ impl ResourceField<'_> {
         self.context.filled.holds(container, (side, self.resource), value)
     }
 
-    /// Under a pod-level size: what is missing stays so, and clamping only lowers.
+    /// Under a pod-level size: missing values stay missing, and clamping only lowers.
     fn under_pod(&self, proposal: Proposal, request: Option<Quantity>, limit: Option<Quantity>) -> Chosen {
         if self.mode() == SizingMode::Fill {
             return Chosen { request, limit };
@@ -188,8 +188,8 @@ impl ResourceField<'_> {
         self.context.profile.sizing.mode
     }
 
-    /// Writes a value where another one, or none, stands. Equal quantities that are spelled differently are equal:
-    /// the API server respells them between its calls.
+    /// Writes a value unless an equal one is there already. Spelling does not matter: the API server respells
+    /// quantities between its calls.
     fn write(
         &self,
         item: &mut Object,
@@ -221,7 +221,7 @@ impl ResourceField<'_> {
         Ok(())
     }
 
-    /// What a person can do about a memory limit under the floor.
+    /// What a person can do about a memory limit below the floor.
     fn remedy(&self, floor: Quantity) -> String {
         let (needed, namespace) = (floor.memory(), self.context.namespace);
         let bounds = self.context.memory_bounds;
@@ -238,7 +238,7 @@ impl ResourceField<'_> {
         }
     }
 
-    /// A limit of zero is none for the kubelet.
+    /// The kubelet takes a limit of zero for none.
     fn warn_of_floor(&self, limit: Option<Quantity>, floor: Quantity, notes: &mut Notes) {
         let Some(limit) = limit.filter(|limit| *limit != Quantity::ZERO && *limit < floor) else { return };
         let container = &self.container.name;
@@ -251,7 +251,7 @@ impl ResourceField<'_> {
     }
 }
 
-/// Says how long a program compiles in its container when that is longer than a probe waits.
+/// Warns if a program compiles in its container for longer than a probe waits.
 fn warn_of_slow_start(
     item: &Object,
     container: &Container,

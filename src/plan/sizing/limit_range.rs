@@ -86,8 +86,8 @@ pub(super) struct Hint<'a> {
 }
 
 impl<'a> Hint<'a> {
-    /// Reads `LimitRanger plugin set: cpu, memory request for container X; cpu limit for init container Y`. What does
-    /// not fit is passed over: it is only a hint.
+    /// Reads `LimitRanger plugin set: cpu, memory request for container X; cpu limit for init container Y`. Skips what
+    /// does not parse, since it is only a hint.
     pub(super) fn read(annotation: &'a str) -> Self {
         let Some(clauses) = annotation.strip_prefix("LimitRanger plugin set:") else {
             return Self::default();
@@ -114,8 +114,8 @@ impl<'a> Hint<'a> {
         found
     }
 
-    /// Whether a value of a container is no choice of the pod's author, as far as the plug-in tells; `init` says whether
-    /// it is an init container.
+    /// Whether the annotation shows that a value of a container was filled in, not chosen; `init` says whether it is an
+    /// init container.
     pub(super) fn is_filled(&self, (init, name): (bool, &str), side: Side, resource: Resource) -> bool {
         self.named.contains(&(init, name, side, resource))
     }

@@ -1,4 +1,4 @@
-//! The resources and sides of a size, and what stands of them in an object.
+//! The resources and sides of a size, and how an object states them.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::draft::{Error, Object, object, quantity};
 use crate::quantity::Quantity;
 
-/// The two resources that a Wasm workload is sized by.
+/// The two resources by which a Wasm workload is sized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Resource {
     Memory,
@@ -44,7 +44,7 @@ impl Resource {
     }
 }
 
-/// The two sides of a resource, as they are spelled under `resources`.
+/// The two sides of a resource, with their names under `resources`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
     Requests,
@@ -62,9 +62,9 @@ impl Side {
     }
 }
 
-/// Limits and requests of the pod as a whole (`spec.resources`). Where a person sized a resource there, nothing is
-/// filled in for the containers: their sum must not pass it, and the API server turns a limit without a request into
-/// a request.
+/// Limits and requests of the pod as a whole (`spec.resources`). If a person sized a resource there, nothing is filled
+/// in for the containers: their sum must not exceed it, and the API server turns a limit without a request into a
+/// request.
 pub(super) struct PodResources {
     pub(super) named: BTreeSet<Resource>,
     pub(super) memory_limit: Option<Quantity>,
@@ -88,7 +88,7 @@ impl PodResources {
     }
 }
 
-/// What stands in `resources` on one side; `None` when it is absent or null.
+/// The value in `resources` on one side; `None` when it is absent or null.
 pub(super) fn written(
     resources: &Object,
     side: Side,

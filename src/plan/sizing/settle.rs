@@ -1,4 +1,4 @@
-//! Request and limit of one resource of one container, from what is proposed, allowed and chosen.
+//! Decides request and limit of one resource of one container, from what is proposed, allowed and chosen.
 
 use super::limit_range::Bounds;
 use crate::quantity::Quantity;
@@ -11,7 +11,7 @@ pub(super) struct Pair {
     pub(super) limit: Quantity,
 }
 
-/// What one container should get of one resource when the pod spec says nothing about it.
+/// What one container should get of one resource if the pod spec does not mention it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Proposal {
     pub(super) floor: Quantity,
@@ -19,14 +19,15 @@ pub(super) struct Proposal {
     pub(super) step: Quantity,
 }
 
-/// What a person chose; `None` where nobody did.
+/// The values that a person chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Chosen {
     pub(super) request: Option<Quantity>,
     pub(super) limit: Option<Quantity>,
 }
 
-/// Settles request and limit. Settling the outcome again changes nothing, whichever of its values count as chosen.
+/// Decides request and limit. Applied to its own result it changes nothing, whichever of the values then count as
+/// chosen.
 pub(super) fn settle(proposal: Proposal, bounds: Bounds, chosen: Chosen, mode: SizingMode) -> Pair {
     let clamps = mode == SizingMode::Clamp;
     let top = bounds.fit(proposal.size.limit);
@@ -38,7 +39,7 @@ pub(super) fn settle(proposal: Proposal, bounds: Bounds, chosen: Chosen, mode: S
         .map_or_else(|| request.map_or(top, |request| top.max(request.up_to(proposal.step))), keep);
     let headroom = limit.down_to(proposal.step);
     let mut request = match request {
-        // Two LimitRanges may leave a request over a limit, with only one of them named in the annotation.
+        // Two LimitRanges may leave a request above a limit, with only one of them named in the annotation.
         Some(request) if clamps => request.min(headroom),
         Some(request) => request,
         None => bounds.fit(proposal.size.request).min(headroom),

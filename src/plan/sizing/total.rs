@@ -1,4 +1,4 @@
-//! What the containers of a pod come to together, and what the namespace allows of it.
+//! What the containers of a pod add up to, and what the namespace allows the pod.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use super::resource::{PodResources, Resource, Side, written};
 use super::settle::Chosen;
 use crate::quantity::Quantity;
 
-/// Brings what nobody chose into what the namespace allows a whole pod.
+/// Moves values that no person chose until the pod as a whole is within what the namespace allows.
 pub(super) fn fit_total(
     spec: &Object,
     sizings: &mut [ContainerSizing<'_>],
@@ -46,7 +46,7 @@ pub(super) fn fit_total(
     Ok(())
 }
 
-/// Says what the API server will refuse all the same: what a person chose, or what the programs need, leaves no way.
+/// Warns about what the API server will still refuse, because of what a person chose or what the programs need.
 pub(super) fn warn_of_total(
     spec: &Object,
     context: &SizingContext<'_>,
@@ -59,7 +59,7 @@ pub(super) fn warn_of_total(
         let (requests, limits) = (sum::total(&shares, sum::REQUESTS), sum::total(&shares, sum::LIMITS));
         let sums = [(Side::Limits, limits), (Side::Requests, requests)];
         let over = sums.into_iter().find(|(_, sum)| max.is_some_and(|max| *sum > max));
-        // Under a pod-level size the API server counts that.
+        // Under a pod-level size the API server counts that size.
         let under = sums.into_iter().rev().find(|(_, sum)| min.is_some_and(|min| *sum < min));
         let under = under.filter(|_| !pod.named.contains(&resource));
         let told = |(side, sum): (Side, Quantity), bound: Option<Quantity>, words: &str, fix: &str| {

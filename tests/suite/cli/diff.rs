@@ -22,7 +22,7 @@ fn module(folder: &Path, name: &str, functions: &[&str]) -> String {
 }
 
 #[test]
-fn an_image_that_can_do_more_is_told_from_one_that_can_do_less_by_the_exit_code() {
+fn the_exit_code_tells_whether_an_image_can_do_more() {
     let more = diff(&[HELLO, FILES]);
     assert_eq!((more.code, more.err.as_str()), (1, ""), "{more:?}");
     more.has(&["samples.example/hello:1 -> samples.example/files:1", "+ capability fs", "added: "]);
@@ -68,7 +68,7 @@ fn a_manifest_is_compared_container_by_container_with_what_denies_it() {
 }
 
 #[test]
-fn a_manifest_whose_image_cannot_be_read_is_not_said_to_add_nothing() {
+fn a_manifest_with_an_unreadable_image_does_not_count_as_adding_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pod.yaml");
     let pod = |image: &str| {

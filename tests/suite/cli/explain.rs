@@ -24,7 +24,7 @@ fn a_module_is_placed_sized_and_admitted() {
     assert_eq!(said.code, 0, "{said:?}");
     said.has(&[
         "Deployment shop/hello  admitted",
-        "changes to the pods that are made of it",
+        "changes to the pods that are created from it",
         "container hello wasm module",
         "manifest.layers[].mediaType = application/wasm",
         "+       runtimeClassName: wasmtime\n",
@@ -46,7 +46,7 @@ fn a_granted_spin_app_is_admitted_and_the_grant_is_named() {
     ]);
     let granted = said.out.lines().filter(|line| line.ends_with("WasiGrant/orders")).count();
     assert_eq!(granted, 4, "{}", said.out);
-    assert!(!said.out.contains("nobody"), "{}", said.out);
+    assert!(!said.out.contains("none ["), "{}", said.out);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn files_and_secrets_in_reach_are_denied() {
         "[host-process-in-reach] container `files` opens files",
         "volumeMount /data (emptyDir data)",
     ]);
-    let open = said.out.lines().filter(|line| line.ends_with("nobody [needs-grant]")).count();
+    let open = said.out.lines().filter(|line| line.ends_with("none [needs-grant]")).count();
     assert_eq!(open, 2, "{}", said.out);
 }
 
@@ -212,39 +212,6 @@ fn colour_is_for_terminals_and_on_request() {
     command.args(["explain", "-f", file.to_str().unwrap(), "--image-layouts", &layouts()]);
     let said = Said::of(command.env("CLICOLOR_FORCE", "1"));
     said.has(&["\x1b[32madmitted\x1b[0m", "\x1b[32m+       runtimeClassName: wasmtime\x1b[0m"]);
-}
-
-#[test]
-fn foreign_text_reaches_the_terminal_only_escaped() {
-    let folder = tempfile::tempdir().unwrap();
-    let module = wat::parse_str(
-        r#"(module (import "a\1b[2Jb" "f\nverdict admitted" (func)) (memory (export "memory") 1) (func (export "_start")))"#,
-    )
-    .unwrap();
-    let image = crate::support::oci::ImageBuilder::wasm_artifact(&module).build();
-    image.write_layout(&folder.path().join("evil"), "1").unwrap();
-    let images = format!("evil.example={}", folder.path().display());
-    let pod = |image: &str| {
-        format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: \"x\\e[31m\"}}\nspec: {{containers: [{{name: \"c\\e]0;t\\a\", \
-             image: \"{image}\", command: [/]}}]}}\n"
-        )
-    };
-    for image in ["evil.example/evil:1", "evil\\e[2J/\\nverdict admitted", "\\u202eevil/x"] {
-        let mut command = vec!["explain", "-f", "-", "--image-layouts", &images];
-        let said = pipe(&command, &pod(image));
-        assert_ne!(said.code, 2, "{said:?}");
-        let foreign = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
-        assert!(!said.out.contains(foreign) && !said.err.contains(foreign), "{said:?}");
-        // The verdict is indented by two columns; continuations of longer lines are indented further.
-        let verdicts = said.out.lines().filter(|line| line.starts_with("  verdict ")).count();
-        assert_eq!(verdicts, 1, "{}", said.out);
-        command.extend(["-o", "json"]);
-        assert!(!pipe(&command, &pod(image)).out.contains('\x1b'));
-    }
-    let inspected = run(&["inspect", "evil.example/evil:1", "--image-layouts", &images]);
-    assert!(!inspected.out.contains('\x1b') && inspected.out.contains("[2Jb"), "{inspected:?}");
-    assert!(!inspected.out.lines().any(|line| line.starts_with("verdict")), "{inspected:?}");
 }
 
 #[test]

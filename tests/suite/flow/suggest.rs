@@ -125,7 +125,7 @@ async fn what_the_image_does_not_tell_is_a_warning() {
         ("deny-network", "reaches any host: the image does not say which it means"),
         ("deny-unknown-import", "grant it only if you know which host function answers"),
         ("deny-variables", "brings is not known here"),
-        ("deny-http-outbound", "fence it with a NetworkPolicy"),
+        ("deny-http-outbound", "restrict it with a NetworkPolicy"),
     ] {
         let case = cases.iter().find(|case| case.name == name).unwrap();
         let found = suggestion(&flow, case).await;

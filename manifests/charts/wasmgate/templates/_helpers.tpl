@@ -2,7 +2,7 @@
 app.kubernetes.io/name: wasmgate
 {{- end }}
 
-{{/* The configuration file: the values, with what the source of certificates asks for set over them. */}}
+{{/* The configuration file: the values, overridden by what the source of certificates needs. */}}
 {{- define "wasmgate.config" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- if ne .Values.certificates.mode "managed" -}}
@@ -23,7 +23,7 @@ app.kubernetes.io/name: wasmgate
 {{- toYaml $config -}}
 {{- end }}
 
-{{/* What every webhook has: where it is called, and in which namespaces. */}}
+{{/* What all webhooks share: their address and their namespaces. */}}
 {{- define "wasmgate.webhook" -}}
 admissionReviewVersions: [v1]
 clientConfig:

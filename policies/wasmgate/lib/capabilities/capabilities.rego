@@ -5,8 +5,8 @@ package wasmgate.lib.capabilities
 
 # METADATA
 # description: |
-#   What the programs can use and no grant covers, as `{container, entry}`. A list, because the entries are large to
-#   compare; a rule that reports one of them in the place of `needs-grant` names it by its index.
+#   What the programs can use and no grant covers, as `{container, entry}`. A list and not a set, because entries are
+#   expensive to compare. A rule that reports one of them instead of `needs-grant` names it by its index.
 uncovered := [{"container": container, "entry": entry} |
 	some container in input.containers
 	some entry in container.effective
@@ -18,5 +18,5 @@ uncovered := [{"container": container, "entry": entry} |
 covered(entry) if count(entry.coveredBy) > 0
 
 # METADATA
-# description: Whether a grant covered an entry and has expired.
+# description: Whether an expired grant would cover an entry.
 expired(entry) if count(entry.expiredGrants) > 0

@@ -14,8 +14,8 @@ name := $"runtime class `{input.runtime.runtimeClass}`" if {
 
 # METADATA
 # description: |
-#   Whether the runtime is known not to start the container's program, by how it is packed or by what it needs. Of a
-#   runtime that no profile describes nothing is known.
+#   Whether the runtime is known not to start the container's program, because of its packaging or its imports. Nothing
+#   is known of a runtime that no profile describes.
 cannot_start(container) if {
 	is_string(input.runtime.ambient)
 	not input.runtime.ambient == "everything"

@@ -4,7 +4,7 @@
 package wasmgate.lib.text
 
 # METADATA
-# description: The words for the list of the pod spec that an image stands in.
+# description: The name of the list of the pod spec that contains an image.
 roles := {
 	"container": "container",
 	"initContainer": "init container",
@@ -13,7 +13,7 @@ roles := {
 }
 
 # METADATA
-# description: The words for the kind of a program.
+# description: The kind of a program, in words.
 kinds := {
 	"module": "a Wasm module",
 	"component": "a Wasm component",
@@ -63,8 +63,7 @@ grant(entry) := concat("", [
 
 # METADATA
 # description: |
-#   The image as people know it: with its tag alone where it has a tag and a digest, which a person did not write and
-#   need not read.
+#   The image as its users know it. With both a tag and a digest, only the tag is shown: the gate wrote the digest.
 image(c) := tagged if {
 	[tagged, _] := split(c.image, "@")
 	segments := split(tagged, "/")
@@ -72,7 +71,7 @@ image(c) := tagged if {
 } else := c.image
 
 # METADATA
-# description: Bytes as people write them in a pod spec.
+# description: Bytes as a pod spec has them, such as `32Mi`; bytes that are not whole mebibytes as a number.
 memory(bytes) := mebibytes(bytes) if {
 	bytes % 1048576 == 0
 } else := $"{bytes} bytes"

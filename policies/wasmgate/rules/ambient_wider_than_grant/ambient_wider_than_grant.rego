@@ -7,11 +7,11 @@ import data.wasmgate.lib.text
 # METADATA
 # title: Nothing is handed over without a grant
 # description: |
-#   The rest of what a runtime hands over: mounts, variables and networks that the program cannot use as it is now, and
-#   the next version of it may. Off unless the configuration says `policies: {options: {strictAmbient: true}}`; what the
-#   program can use today is for the other rules.
+#   Reports mounts, variables and networks that the runtime hands over and this build of the program cannot use, since
+#   the next build may. Off unless the configuration says `policies: {options: {strictAmbient: true}}`. Other rules
+#   report what the program can use today.
 # custom:
-#   remedy: Take away what the message names, or ask the platform team for a grant that covers it.
+#   remedy: Remove what the message names, or ask the platform team for a grant that covers it.
 #   severity: medium
 violations contains violation if {
 	strict(input.options)
@@ -30,10 +30,10 @@ violations contains violation if {
 }
 
 # METADATA
-# title: No runtime is taken to hand over everything
+# title: The runtime is described by a profile
 # description: |
-#   A runtime that no profile describes is taken to hand over every capability. One violation names all that a program
-#   cannot use as it is now and no grant covers. Off unless the configuration says
+#   A runtime that no profile describes is assumed to hand over every capability. One violation names all capabilities
+#   that this build of the program cannot use and no grant covers. Off unless the configuration says
 #   `policies: {options: {strictAmbient: true}}`.
 # custom:
 #   remedy: Describe what the runtime hands over in its profile, or place the pod on a runtime that is described.
@@ -58,12 +58,12 @@ handed(container, what) := concat("", [
 	"the platform team for a grant",
 ])
 
-# Anything but a plain `false` is strict: a misspelt value must not switch the rule off unseen.
+# Every value except `false` is strict: a misspelt value must not silently switch the rule off.
 strict(options) if not object.get(options, "strictAmbient", false) == false
 
-# Whether an entry is neither granted nor within the program's reach, where the other rules would speak of it.
+# Whether an entry is neither granted nor usable by the program; other rules report usable ones.
 idle(container, entry) if {
-	# What the kernel shows comes with every root file system, and a program that opens no file does not reach it.
+	# Every root file system has the kernel's files, and a program that opens no file does not reach them.
 	not entry.opens
 	not capabilities.covered(entry)
 	every other in container.effective {
@@ -71,7 +71,7 @@ idle(container, entry) if {
 	}
 }
 
-# Whether an entry is there only because the runtime is taken to hand over everything.
+# Whether an entry exists only because the runtime is assumed to hand over everything.
 anything(entry) if {
 	input.runtime.ambient == "everything"
 	every parameter in parameters {

@@ -6,10 +6,10 @@ import data.wasmgate.lib.text
 # METADATA
 # title: The runtime hands over what the program needs
 # description: |
-#   A program that can call something which its runtime does not hand over fails when it does. This never refuses:
-#   it may be code that is linked in and never runs.
+#   A call fails when the runtime does not hand over what it needs. This rule only warns, because the code may be linked
+#   in and never run.
 # custom:
-#   remedy: Mount, configure or trigger what is missing, or choose a runtime class that hands it over.
+#   remedy: Mount or configure what is missing, add the trigger, or choose a runtime class that provides it.
 #   severity: low
 violations contains violation if {
 	some container in input.containers
@@ -28,5 +28,5 @@ violations contains violation if {
 	}
 }
 
-# Nearly every toolchain links these in, used or not. Unknown imports have a rule of their own.
+# Nearly every toolchain links these in, used or not. `unknown-import` reports unknown imports.
 plumbing := {"stdio", "args", "clock", "random", "unknown-import"}

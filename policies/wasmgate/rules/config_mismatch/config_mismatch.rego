@@ -3,11 +3,11 @@ package wasmgate.rules.config_mismatch
 import data.wasmgate.lib.text
 
 # METADATA
-# title: The image's config says what its bytes say
+# title: The image's config matches its module
 # description: |
-#   Some images carry a list of their imports and exports beside the module. The gate reads the module and never the
-#   list, but scanners and people read the list. One that says something else was made by a broken tool, or to
-#   hide what the module does.
+#   Some images list the imports and exports of their module in the config. The gate reads the module and ignores the
+#   list, but scanners and people read the list. A list that differs from the module comes from a broken tool, or hides
+#   what the module does.
 # custom:
 #   remedy: Build the image again with a tool that writes the config from the module, such as `wkg oci push`.
 #   severity: high

@@ -4,13 +4,13 @@ import data.wasmgate.lib.runtime
 import data.wasmgate.lib.text
 
 # METADATA
-# title: No probe or hook runs a command where the shim cannot
+# title: Probes and hooks run no command where the shim cannot
 # description: |
-#   The runwasi and Spin shims cannot run a command in a container that runs, not even in a Linux container of the pod:
-#   exec probes and lifecycle hooks fail every time, and the container is restarted or killed for it. A `preStop` hook
-#   never runs, which is a warning, as is any such hook on a runtime that no profile describes.
+#   The runwasi and Spin shims cannot run a command in a running container, not even in a Linux container of the pod.
+#   Exec probes and lifecycle hooks fail every time, and the kubelet restarts or kills the container. A `preStop` hook
+#   never runs; that is only a warning, as is any such hook on a runtime that no profile describes.
 # custom:
-#   remedy: Use `httpGet`, `tcpSocket` or `grpc` in the place of `exec`, or leave the hook out.
+#   remedy: Use `httpGet`, `tcpSocket` or `grpc` instead of `exec`, or remove the hook.
 #   severity: medium
 violations contains violation if {
 	input.runtime.wasm
@@ -28,7 +28,7 @@ violations contains violation if {
 	}
 }
 
-# Known not to (`containerd-shimkit:src/shim/local.rs`).
+# These are known to have no exec (`containerd-shimkit:src/shim/local.rs`).
 shims_without_exec := {"runwasi-wasmtime", "spin"}
 
 exec_action(hook) := "deny" if {

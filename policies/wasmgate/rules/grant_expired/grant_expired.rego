@@ -4,10 +4,10 @@ import data.wasmgate.lib.capabilities
 import data.wasmgate.lib.text
 
 # METADATA
-# title: A grant that has expired allows nothing
+# title: An expired grant allows nothing
 # description: |
-#   The program can use a capability that a grant covered until its `expiresAt`. The pods that run already are left
-#   alone; new ones are refused until the grant is renewed.
+#   The program can use a capability that a grant covered until its `expiresAt`. Running pods are left alone; new ones
+#   are refused until the grant is renewed.
 # custom:
 #   remedy: Ask the platform team to move `spec.expiresAt` of the grant that the message names, or to replace it.
 #   severity: high
@@ -28,7 +28,7 @@ violations contains violation if {
 }
 
 # METADATA
-# description: The uncovered capabilities that this rule reports in the place of `needs-grant`.
+# description: The uncovered capabilities that this rule reports instead of `needs-grant`.
 reports contains i if {
 	some i, found in capabilities.uncovered
 	has_expired(found.entry)

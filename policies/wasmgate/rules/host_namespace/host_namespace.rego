@@ -3,10 +3,11 @@ package wasmgate.rules.host_namespace
 import data.wasmgate.lib.text
 
 # METADATA
-# title: A Wasm pod keeps to itself on its node
+# title: A Wasm pod shares no namespace with its node
 # description: |
-#   The node's network, processes, shared memory, files and devices are behind the `/` and the network that a runtime
-#   hands over, and a grant cannot tell them from the pod's own. Every container of the pod counts, a Linux one too.
+#   With `hostNetwork`, `hostPID` or `hostIPC` the `/` and the network that a runtime hands over include the node's
+#   network, processes and shared memory, and a grant cannot tell these from the pod's own. This counts for every
+#   container of the pod, also a Linux one.
 # custom:
 #   remedy: Leave out the field that the message names; use a Service for a port, and a persistent volume for files.
 #   severity: critical
@@ -26,10 +27,10 @@ violations contains violation if {
 }
 
 # METADATA
-# title: A container of a Wasm pod keeps to itself on its node
+# title: A container of a Wasm pod uses no files, devices or ports of its node
 # description: |
-#   The node's files, devices and ports that a single container asks for are behind what a runtime hands over, and a
-#   grant cannot tell them from the pod's own. Every container of the pod counts, a Linux one too.
+#   When a container asks for files, devices or ports of the node, the runtime hands them over with the pod's own, and a
+#   grant cannot tell them apart. This counts for every container of the pod, also a Linux one.
 # custom:
 #   remedy: Leave out the field that the message names; use a Service for a port, and a persistent volume for files.
 #   severity: critical
@@ -46,7 +47,7 @@ violations contains violation if {
 	}
 }
 
-# A Linux pod may use its node as it likes.
+# Pods without Wasm are not restricted here.
 may_run_wasm if input.runtime.wasm
 
 may_run_wasm if {
@@ -55,7 +56,7 @@ may_run_wasm if {
 	not container.role == "imageVolume"
 }
 
-# Few do, and looking is cheaper than making three sets.
+# Few containers do, and this check is cheaper than building three sets.
 asks_for_node(container) if container.privileged
 
 asks_for_node(container) if count(container.hostPaths) > 0

@@ -7,16 +7,16 @@ import data.wasmgate.lib.text
 # METADATA
 # title: No program reaches the process that runs it
 # description: |
-#   A runtime that opens `/` for its programs opens `/proc` with it. So a program that opens files can read the
-#   variables of the process that runs it, and write into its memory through `/proc/self/mem`: that is native code
-#   outside of the sandbox, and every other capability is void after it. Not affected are programs that open no file,
+#   A runtime that opens `/` for its programs also opens `/proc`. So a program that opens files can read the
+#   variables of the process that runs it, and write into its memory through `/proc/self/mem`: that amounts to native
+#   code outside of the sandbox, and no other capability limits it. Not affected are programs that open no file,
 #   applications of the Spin shim, HTTP components on runwasi's wasmtime, youki with wasmtime, crun with wasmer, and
-#   crun with wasmtime where the working directory is not `/`. Reports in the place of `needs-grant`.
+#   crun with wasmtime where the working directory is not `/`. Reported instead of `needs-grant`.
 # custom:
 #   remedy: |
 #     Ship a program that opens no file, or use a runtime that is not affected. The platform team may trust the image
-#     as it trusts a native one, by a grant for `native.exec`; give the rule a lower action (`enforcement.rules`); or,
-#     where its own build of the shim keeps `/proc` from its programs, say so in the profile
+#     like a native one, with a grant for `native.exec`; give the rule a lower action (`enforcement.rules`); or,
+#     where its own build of the shim hides `/proc` from its programs, say so in the profile
 #     (`hidesHostProcess: true`).
 #   severity: critical
 violations contains violation if {
@@ -38,7 +38,7 @@ violations contains violation if {
 }
 
 # METADATA
-# description: The uncovered capabilities that this rule reports in the place of `needs-grant`.
+# description: The uncovered capabilities that this rule reports instead of `needs-grant`.
 reports contains i if {
 	some i, found in capabilities.uncovered
 	found.entry.opens

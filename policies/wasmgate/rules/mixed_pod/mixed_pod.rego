@@ -5,13 +5,13 @@ import data.wasmgate.lib.runtime
 import data.wasmgate.lib.text
 
 # METADATA
-# title: Linux containers in a Wasm pod are pointed out
+# title: Linux containers in a Wasm pod are reported
 # description: |
-#   A pod has one runtime class, so the Linux containers beside a Wasm program go through the same shim, which starts
-#   them as it would under runc. Nothing limits them to WASI and no grant bounds them, and they share the pod's network
-#   and volumes with the Wasm program. That is often wanted (a proxy, a log shipper), so this warns and does not refuse.
+#   A pod has one runtime class, so the shim also starts the Linux containers of a Wasm pod, as runc would.
+#   Neither WASI nor a grant limits them, and they share the pod's network and volumes with the Wasm program. That is
+#   often intended (a proxy, a log shipper), so this rule warns and does not deny.
 # custom:
-#   remedy: Give the Linux program a pod of its own where it need not share this one.
+#   remedy: Move the Linux program to a pod of its own, unless it must share this one.
 #   severity: low
 violations contains violation if {
 	input.runtime.wasm

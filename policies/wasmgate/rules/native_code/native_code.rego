@@ -6,8 +6,8 @@ import data.wasmgate.lib.text
 # METADATA
 # title: No native code where Wasm was declared
 # description: |
-#   Native machine code in a Wasm layer (a precompiled module, for one), or a native program that is started from an
-#   image packed as Wasm. Imports say nothing about native code, so no grant can bound it.
+#   A Wasm layer holds native machine code (such as a precompiled module), or an image packed as Wasm starts a native
+#   program. Imports say nothing about native code, so no grant can limit it.
 # custom:
 #   remedy: Ship the portable `.wasm` file, and let the runtime compile it.
 #   severity: critical
@@ -36,14 +36,14 @@ native(container) := [$"`{file.magic}` in `{file.source}`" | some file in contai
 	container.class == "native"
 } else := [text.places(entry) | some entry in container.effective; of_the_image(entry)]
 
-# What the kernel's files give is not in the image: `host-process-in-reach` reports it.
+# Native code by way of the kernel's files is not in the image: `host-process-in-reach` reports it.
 of_the_image(entry) if {
 	entry.capability == "native.exec"
 	not entry.opens
 }
 
 # METADATA
-# description: The uncovered capabilities that this rule reports in the place of `needs-grant`.
+# description: The uncovered capabilities that this rule reports instead of `needs-grant`.
 reports contains i if {
 	some i, found in capabilities.uncovered
 	of_the_image(found.entry)

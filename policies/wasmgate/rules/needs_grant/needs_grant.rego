@@ -6,9 +6,9 @@ import data.wasmgate.lib.text
 # METADATA
 # title: Every capability needs a grant
 # description: |
-#   What a program can call and its runtime hands over must be covered by a grant. Nothing is allowed by default but the
-#   image's own files, standard streams, clocks, random numbers and arguments. Where another rule can say more about a
-#   capability, that rule reports it in the place of this one.
+#   A grant must cover what a program can call and its runtime hands over. By default only the image's own files,
+#   standard streams, clocks, random numbers and arguments are allowed. Where another rule can say more about a
+#   capability, that rule reports it instead of this one.
 # custom:
 #   remedy: Ask the platform team for the WasiGrant that the message shows, or ship a program that does without.
 #   severity: high
@@ -27,7 +27,7 @@ violations contains violation if {
 	}
 }
 
-# A rule that says more has a set `reports`, so a new one need not be named here.
+# A rule that reports instead of this one has a set `reports`, so a new rule need not be named here.
 reported_elsewhere contains i if {
 	some rule
 	some i in data.wasmgate.rules[rule].reports

@@ -4,11 +4,11 @@ import data.wasmgate.lib.containers
 import data.wasmgate.lib.text
 
 # METADATA
-# title: What runs on a Wasm runtime was inspected
+# title: Every image on a Wasm runtime was inspected
 # description: |
-#   Every image that a pod starts on a Wasm runtime must have been read and its program recognised. What was not read
-#   could call anything. The same holds where a Wasm runtime may start it: an annotation asks crun or youki for a Wasm
-#   handler, or the cluster is not known to have the runtime class.
+#   The gate must have read every image that a pod starts on a Wasm runtime, and recognised its program. A program that
+#   was not read could call anything. The same holds where a Wasm runtime may start the image: an annotation asks crun
+#   or youki for a Wasm handler, or the gate does not know the runtime class in the cluster.
 # custom:
 #   remedy: Name an image that the gate can read, or give the gate access to its registry.
 #   severity: high

@@ -6,11 +6,11 @@ import data.wasmgate.lib.text
 # METADATA
 # title: Limits stay within a profile that clamps
 # description: |
-#   Where the platform's runtime profile says `mode: clamp`, the mutating webhook brings limits down to the profile's. A
-#   resize comes past that webhook, and so does a new pod while it is not called. An update that cannot change a size is
-#   not held up by it.
+#   Where the platform's runtime profile says `mode: clamp`, the mutating webhook lowers limits to those of the profile.
+#   A resize bypasses that webhook, and so does a new pod while the webhook is not called. An update that cannot change
+#   sizes is not affected.
 # custom:
-#   remedy: Stay at what the message names, or ask the platform team for another profile.
+#   remedy: Use the limit that the message names, or ask the platform team for another profile.
 #   severity: medium
 violations contains violation if {
 	some container in input.containers
@@ -33,10 +33,10 @@ may_change_sizes if input.request.operation == "CREATE"
 
 may_change_sizes if input.request.subResource == "resize"
 
-# Judged as the pods that will be made of it.
+# A template is judged as the pods that will be created from it.
 may_change_sizes if input.workload.template
 
-# Few are, and looking is cheaper than making two sets.
+# Few containers are, and this check is cheaper than building two sets.
 is_capped(resources) if is_number(resources.capBytes)
 
 is_capped(resources) if is_number(resources.capMillis)

@@ -8,10 +8,10 @@ import data.wasmgate.lib.text
 # title: No variable loads a native plug-in into the runtime
 # description: |
 #   WasmEdge's shim sets every `WASMEDGE_*` variable of the container in its own process, so `WASMEDGE_PLUGIN_PATH` and
-#   `WASMEDGE_WASINN_PRELOAD` choose native code that runs beside the sandbox, on the node. Reports in the
-#   place of `needs-grant` where such a variable is set. Runtimes that are known to be other ones ignore them.
+#   `WASMEDGE_WASINN_PRELOAD` load native code that runs on the node, outside of the sandbox. Where such a variable is
+#   set, this rule reports it instead of `needs-grant`. Other known runtimes ignore these variables.
 # custom:
-#   remedy: Leave the variable out, and name the variables of a ConfigMap or Secret one by one.
+#   remedy: Remove the variable, and list the variables of a ConfigMap or Secret one by one.
 #   severity: critical
 violations contains violation if {
 	some found in capabilities.uncovered
@@ -23,12 +23,12 @@ violations contains violation if {
 }
 
 # METADATA
-# title: No unnamed variables where one could load a native plug-in
+# title: No whole ConfigMap or Secret as variables where one could load a native plug-in
 # description: |
 #   A ConfigMap or Secret that `envFrom` takes as a whole may hold `WASMEDGE_PLUGIN_PATH` or `WASMEDGE_WASINN_PRELOAD`,
-#   which choose native code that WasmEdge's shim loads beside the sandbox. Warns, since the names are not known.
+#   with which WasmEdge's shim loads native code outside of the sandbox. This rule warns, since the names are not known.
 # custom:
-#   remedy: Name the variables of a ConfigMap or Secret one by one.
+#   remedy: List the variables of a ConfigMap or Secret one by one.
 #   severity: medium
 violations contains violation if {
 	input.runtime.ambient == "everything"
@@ -54,7 +54,7 @@ plugin(container, rest) := object.union(rest, {
 })
 
 # METADATA
-# description: The uncovered capabilities that this rule reports in the place of `needs-grant`.
+# description: The uncovered capabilities that this rule reports instead of `needs-grant`.
 reports contains i if {
 	some i, found in capabilities.uncovered
 	is_open_plugin(found.entry)

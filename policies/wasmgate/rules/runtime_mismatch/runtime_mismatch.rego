@@ -30,10 +30,10 @@ violations contains violation if {
 # METADATA
 # title: The runtime of the class can start the program
 # description: |
-#   A runtime that runs a kind of program may still not start this one: crun and youki start no Wasm layers, only
-#   WasmEdge provides its own sockets, and so on. The container would fail on the node.
+#   A runtime that runs a kind of program may still be unable to start this one: crun and youki do not start Wasm
+#   layers, only WasmEdge provides its own sockets, and so on. The container would fail on the node.
 # custom:
-#   remedy: Ship the image in a form that the runtime starts, or use a class of a runtime that the message names.
+#   remedy: Package the image in a form that the runtime starts, or use a class of a runtime that the message names.
 #   severity: high
 violations contains violation if {
 	some container in input.containers

@@ -4,15 +4,15 @@ import data.wasmgate.lib.capabilities
 import data.wasmgate.lib.text
 
 # METADATA
-# title: No secret lies where a program that opens files can read it
+# title: A program that opens files finds no secret that it was not granted
 # description: |
-#   runwasi preopens `/` with every mount in it, so a program that opens files can read each Secret volume and the
-#   service-account token, wanted or not. Reports in the place of `needs-grant`, because most of these need no grant:
-#   they need not be mounted.
+#   runwasi preopens `/` with every mount below it, so a program that opens files can read every Secret volume and the
+#   service-account token. Reported instead of `needs-grant`, because most of these secrets should not get a grant but
+#   should not be mounted.
 # custom:
 #   remedy: |
-#     Write `automountServiceAccountToken: false`, or do not mount the Secret. A program that needs it gets a grant for
-#     `fs` with the path and `secrets: true`.
+#     Write `automountServiceAccountToken: false`, or do not mount the Secret. If the program needs it, ask for a grant
+#     for `fs` with the path and `secrets: true`.
 #   severity: critical
 violations contains violation if {
 	some found in capabilities.uncovered
@@ -40,7 +40,7 @@ how_to_hide(entry) := "write `automountServiceAccountToken: false` in the pod sp
 } else := "leave out the mount"
 
 # METADATA
-# description: The uncovered capabilities that this rule reports in the place of `needs-grant`.
+# description: The uncovered capabilities that this rule reports instead of `needs-grant`.
 reports contains i if {
 	some i, found in capabilities.uncovered
 	is_open_secret(found.entry)

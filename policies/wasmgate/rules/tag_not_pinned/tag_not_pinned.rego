@@ -3,16 +3,16 @@ package wasmgate.rules.tag_not_pinned
 import data.wasmgate.lib.text
 
 # METADATA
-# title: What was judged is what runs
+# title: The judged image is the one that runs
 # description: |
-#   The verdict is about a digest, and a tag may name other bytes by the time the node pulls it. The mutating webhook
-#   writes the digest on every new pod under a Wasm class, so an image without one came past it: the webhook did not
-#   run, or the image of a pod was changed, or an ephemeral container added. Every program that such a pod starts
-#   counts, Linux ones too: the tag of one may become a Wasm program. An update that cannot change an image is not held
-#   up by it, and neither is one by an ephemeral container that was there before: it cannot be changed or removed. All
-#   other rules go on to judge such a container, by what its tag means now.
+#   The verdict is about a digest, and a tag may point to other bytes by the time the node pulls it. The mutating
+#   webhook writes the digest on every new pod under a Wasm class. An image without one bypassed it: the webhook did not
+#   run, the image of an existing pod was changed, or an ephemeral container was added. Linux containers count too,
+#   since the tag of one may become a Wasm program. An update that cannot change an image is not affected. Nor is one
+#   refused because of an earlier ephemeral container, since it can be neither changed nor removed; all other rules
+#   still judge such a container, by the image that its tag names now.
 # custom:
-#   remedy: Write the image as the message shows it. For a new pod, see that the mutating webhook is called.
+#   remedy: Write the image as the message shows it. For a new pod, make sure that the mutating webhook is called.
 #   severity: high
 violations contains violation if {
 	some container in input.containers
@@ -31,12 +31,12 @@ violations contains violation if {
 }
 
 # METADATA
-# title: What was judged may not be what runs
+# title: The judged image may not be the one that runs
 # description: |
-#   `images.unpinned` in the gate's configuration exempts registries that keep no digest for long. No digest is written
-#   on pods with their images, and it is no longer promised that the node runs what was judged. Warns.
+#   `images.unpinned` in the gate's configuration exempts registries that delete digests soon. The gate does not write
+#   digests of their images on pods, so the node may run another image than the judged one. This rule warns.
 # custom:
-#   remedy: Take the registry out of `images.unpinned`, or write the digest on the image.
+#   remedy: Remove the registry from `images.unpinned`, or write the digest on the image.
 #   severity: medium
 violations contains violation if {
 	some container in input.containers
@@ -56,7 +56,7 @@ violations contains violation if {
 	}
 }
 
-# A container that starts what a tag names, and whose image this request can bring or change.
+# Whether a container starts an image by its tag, and this request can add or change that image.
 starts_by_tag(container) if {
 	input.runtime.wasm
 	not contains(container.image, "@")
@@ -65,7 +65,7 @@ starts_by_tag(container) if {
 	not container.unchanged
 }
 
-# An image volume is mounted and never started. A subresource changes its own part of the pod and nothing else.
+# An image volume is mounted and never started. A subresource can change only its own part of the pod.
 default roles_that_may_change := {"container", "initContainer", "ephemeralContainer"}
 
 roles_that_may_change := set() if {

@@ -5,8 +5,8 @@ import data.wasmgate.lib.text
 # METADATA
 # title: The memory limit is enough to start
 # description: |
-#   A memory limit below what the program needs to start ends in an out-of-memory kill. The floor comes from the size
-#   of its code, its initial memory and who compiles it.
+#   With a memory limit below what the program needs to start, the kernel kills it (OOM). The floor depends on the size
+#   of its code, its initial memory, and whether the shim or the container compiles it.
 # custom:
 #   remedy: Raise `resources.limits.memory`, or leave it out so that the gate sets it.
 #   severity: medium

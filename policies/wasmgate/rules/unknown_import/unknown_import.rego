@@ -7,8 +7,8 @@ import data.wasmgate.lib.text
 # METADATA
 # title: Every import is mapped to a capability
 # description: |
-#   An import that the gate maps to no capability may be anything, so it is refused where a runtime may provide it.
-#   Reports in the place of `needs-grant`.
+#   An import that the gate maps to no capability could do anything, so it is refused where the runtime may provide it.
+#   Reported instead of `needs-grant`.
 # custom:
 #   remedy: |
 #     Build for interfaces that the gate knows, choose a runtime class that is known not to provide this one, or ask the
@@ -32,7 +32,7 @@ violations contains violation if {
 # METADATA
 # title: The runtime links every import
 # description: |
-#   An import that the runtime is known not to provide stops the program before its first instruction.
+#   If the runtime does not provide an import, the program stops before its first instruction.
 # custom:
 #   remedy: Build for the interfaces that the runtime provides, or choose a runtime class that provides this one.
 #   severity: medium
@@ -58,7 +58,7 @@ imported(entry) := $"`{entry.name}`" if {
 } else := text.places(entry)
 
 # METADATA
-# description: The uncovered capabilities that this rule reports in the place of `needs-grant`.
+# description: The uncovered capabilities that this rule reports instead of `needs-grant`.
 reports contains i if {
 	some i, found in capabilities.uncovered
 	is_open_import(found.entry)

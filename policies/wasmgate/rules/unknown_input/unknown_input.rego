@@ -1,11 +1,11 @@
 package wasmgate.rules.unknown_input
 
 # METADATA
-# title: The input is of a version that the rules read
+# title: The input has the version that the rules read
 # description: |
-#   Guards all other rules: on a document of another version they would be undefined, and that would admit.
+#   Guards all other rules: with an input of another version they would be undefined, and the pod would be admitted.
 # custom:
-#   remedy: Run a gate and a bundle that speak the same version of the input.
+#   remedy: Use a gate and a bundle of the same input version.
 #   severity: high
 violations contains violation if {
 	not input.apiVersion == "wasmgate.dev/v1alpha1"

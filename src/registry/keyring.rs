@@ -1,0 +1,63 @@
+//! The platform's own credentials: those of the docker config that `images.dockerConfig` names, and of the helpers that it
+//! names in turn.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::Error;
+use super::credentials::{self, Credentials, Login};
+use super::helper::Helpers;
+
+/// Kubernetes refuses Secrets over 1 MiB (`kubernetes:pkg/apis/core/types.go`, `MaxSecretSize`).
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// The platform's own credentials: those of a docker config and of the helpers that it names.
+#[derive(Debug, Default)]
+pub(super) struct Keyring {
+    logins: Vec<Login>,
+    helpers: Helpers,
+}
+
+impl Keyring {
+    /// Reads a `config.json`. Helpers are searched in `folder`, or in `PATH` without one.
+    pub(super) fn read(path: &Path, folder: Option<PathBuf>) -> Result<Self, Error> {
+        let failed =
+            |message: String| Error::SetUpClient { message: format!("`{}`: {message}", path.display()) };
+        let mut text = Zeroizing::new(Vec::new());
+        std::fs::File::open(path)
+            .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut text))
+            .map_err(|error| failed(format!("could not read the docker config: {error}")))?;
+        if text.len() as u64 > LARGEST_FILE {
+            return Err(failed(format!("the docker config is larger than {LARGEST_FILE} bytes")));
+        }
+        let parsed = credentials::parse(&text).map_err(failed)?;
+        let helpers = Helpers::new(parsed.helpers, parsed.store, folder).map_err(failed)?;
+        Ok(Self { logins: parsed.logins, helpers })
+    }
+
+    /// Credentials for a repository, in the order in which they are tried: from the helper of this registry, from
+    /// `auths` (the most specific first), and from the helper of all registries.
+    pub(super) async fn candidates(&self, registry: &str, repository: &str) -> Vec<Credentials> {
+        let mut found = Vec::new();
+        found.extend(self.helpers.of_registry(registry).await);
+        let covering = self.logins.iter().filter(|login| login.covers(registry, repository));
+        found.extend(covering.map(|login| login.credentials.clone()));
+        if found.is_empty() {
+            found.extend(self.helpers.of_all(registry).await);
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_reported_by_name() {
+        let message = Keyring::read(Path::new("/nonexistent/config.json"), None).unwrap_err().to_string();
+        assert!(message.contains("`/nonexistent/config.json`"), "{message}");
+    }
+}

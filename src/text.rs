@@ -1,0 +1,32 @@
+//! Foreign text on its way to people: names of images and objects, messages of rules, registries and the API server.
+//! An attacker writes them, and terminals, logs, `kubectl` and Events show them. Everything that shows foreign text calls
+//! this module, so that there is one set of dangerous characters ([`is_dangerous`]) and one way to make each harmless:
+//!
+//! | for | call | line breaks, tabs | other dangerous characters |
+//! |---|---|---|---|
+//! | one line of prose: log, warning, annotation, Event, table | [`line`], [`excerpt`] | a blank | `\u{202e}` |
+//! | prose of several lines: refusal, error of a command | [`lines`] | line feeds stay, others are a blank | `\u{202e}` |
+//! | a name or a value in a sentence | [`quoted`] | `\n` | `\u{202e}` |
+//! | evidence | [`visible`] | `\n` | `\u{202e}` |
+//! | a name that is compared | [`distinct`] | `\n` | `\u{202e}`, and `\` is `\\` |
+//! | JSON or YAML that people read too | [`json`], [`flow_yaml`] | as they are | `\u202e`: the same document |
+//!
+//! Also here, because every module needs them and they are text alone: shortening ([`shorten`], [`shorten_bytes`]), the
+//! causes of an error ([`chain`]), and paths in order ([`clean_path`]).
+
+mod chain;
+mod characters;
+mod foreign;
+mod json;
+mod path;
+mod short;
+
+pub use chain::{causes, chain};
+pub use characters::is_dangerous;
+pub use foreign::{distinct, excerpt, line, lines, quoted, visible};
+pub use json::{flow_yaml, json};
+pub use path::clean_path;
+pub use short::{shorten, shorten_bytes};
+
+#[cfg(test)]
+mod tests;

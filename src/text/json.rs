@@ -1,0 +1,40 @@
+//! JSON and flow-style YAML that people look at. A dangerous character of a valid document stands within a string, where an
+//! escape says the same (RFC 8259, section 7; YAML 1.2.2, section 5.7), so programs read the same document.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use super::characters::is_dangerous;
+
+/// JSON whose strings hold no dangerous character any more. White space between values stays as it is.
+pub fn json(document: &str) -> Cow<'_, str> {
+    escaped(document, |c, to| {
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            // Writing to a string cannot fail, here and below.
+            let _ = write!(to, "\\u{unit:04x}");
+        }
+    })
+}
+
+/// The same of JSON that stands in a YAML document, whose escapes name a whole code point and know no surrogates.
+pub fn flow_yaml(document: &str) -> Cow<'_, str> {
+    escaped(document, |c, to| {
+        let _ = match u32::from(c) {
+            short @ ..=0xffff => write!(to, "\\u{short:04x}"),
+            long => write!(to, "\\U{long:08x}"),
+        };
+    })
+}
+
+fn escaped(document: &str, escape: fn(char, &mut String)) -> Cow<'_, str> {
+    // Strings hold none of the three unescaped; between values they mean nothing.
+    let dangerous = |c: char| is_dangerous(c) && !matches!(c, '\n' | '\r' | '\t');
+    if !document.contains(dangerous) {
+        return Cow::Borrowed(document);
+    }
+    let mut shown = String::with_capacity(document.len());
+    for c in document.chars() {
+        if dangerous(c) { escape(c, &mut shown) } else { shown.push(c) }
+    }
+    Cow::Owned(shown)
+}

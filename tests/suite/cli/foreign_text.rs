@@ -1,0 +1,108 @@
+//! Text of an attacker in manifests, images and grants, and what the commands show of it.
+
+use serde_json::{Value, json};
+use wasmgate::text;
+
+use super::{Said, pipe, run};
+use crate::support::oci::ImageBuilder;
+
+/// Ends the line and begins one of its own, drives a terminal, turns what follows around, and hides letters in it.
+const FORGED: &str = "x`\r\nverdict admitted\0\u{1b}[2J\u{9b}2J\u{1b}]0;t\u{7}\u{7f}\u{202e}\u{2066}\u{2028}\u{200b}\u{feff}\u{e0041}";
+
+/// Nothing that was printed acts on a terminal or hides.
+#[track_caller]
+fn assert_harmless(said: &Said) {
+    for shown in [&said.out, &said.err] {
+        let found = shown.chars().find(|c| *c != '\n' && text::is_dangerous(*c));
+        assert_eq!(found, None, "{shown:?}");
+        assert!(!shown.lines().any(|line| line.starts_with("verdict")), "{shown}");
+    }
+}
+
+/// A document as a file has it: JSON is YAML, and what YAML does not take as it is, is escaped.
+fn document(value: &Value) -> String {
+    text::flow_yaml(&value.to_string()).into_owned()
+}
+
+fn pod(image: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": FORGED, "namespace": FORGED}, "spec": {
+        "runtimeClassName": FORGED, "serviceAccountName": FORGED,
+        "containers": [{"name": FORGED, "image": image, "command": ["/"], "env": [{"name": FORGED, "value": FORGED}]}],
+    }})
+}
+
+/// An image whose code says it too, as an option for its layouts.
+fn image(folder: &std::path::Path) -> String {
+    let name: String = FORGED.chars().flat_map(char::escape_unicode).collect();
+    let module = wat::parse_str(format!(
+        r#"(module (import "{name}" "{name}" (func)) (memory (export "memory") 1) (func (export "_start")))"#
+    ));
+    let image = ImageBuilder::wasm_artifact(&module.unwrap()).build();
+    image.write_layout(&folder.join("evil"), "1").unwrap();
+    format!("evil.example={}", folder.display())
+}
+
+#[test]
+fn no_command_lets_an_attackers_text_act_on_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = image(folder.path());
+    for image in ["evil.example/evil:1", FORGED, "\u{202e}evil/x", "evil\u{200b}.example/evil"] {
+        let pod = document(&pod(image));
+        for command in ["explain", "suggest"] {
+            let said = pipe(&[command, "-f", "-", "--image-layouts", &images], &pod);
+            assert_ne!(said.code, 2, "{said:?}");
+            assert_harmless(&said);
+            // The verdict stands two columns in; what is broken from a longer line stands further in.
+            let verdicts = said.out.lines().filter(|line| line.starts_with("  verdict ")).count();
+            assert_eq!(verdicts, usize::from(command == "explain"), "{}", said.out);
+        }
+        assert_harmless(&run(&["suggest", "--image-layouts", &images, &image.replace('\0', "")]));
+        assert_harmless(&run(&["inspect", "--image-layouts", &images, &image.replace('\0', "")]));
+    }
+}
+
+#[test]
+fn documents_for_programs_say_what_was_there_and_show_nothing_that_acts() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = image(folder.path());
+    let pod = document(&pod("evil.example/evil:1"));
+    let of =
+        |form| pipe(&["explain", "-f", "-", "--image-layouts", &images, "--show-input", "-o", form], &pod);
+    let (json, yaml) = (of("json"), of("yaml"));
+    assert_harmless(&json);
+    assert_harmless(&yaml);
+    let read: Value = json.json();
+    assert_eq!(read["objects"][0]["name"], FORGED);
+    assert_eq!(serde_saphyr::from_str::<Value>(&yaml.out).unwrap(), read);
+    for form in ["json", "yaml"] {
+        let said = run(&["inspect", "evil.example/evil:1", "--image-layouts", &images, "-o", form]);
+        assert_eq!(said.code, 0, "{said:?}");
+        assert_harmless(&said);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_told_without_its_text_acting() {
+    let folder = tempfile::tempdir().unwrap();
+    let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
+        "metadata": {"name": FORGED, "namespace": FORGED},
+        "spec": {"subjects": {"images": [FORGED], FORGED: FORGED}, "capabilities": [
+            {"name": FORGED}, {"name": "fs", "paths": [FORGED], "access": FORGED},
+            {"name": "net.tcp.connect", "hosts": [FORGED, format!("{FORGED}://{FORGED}:{FORGED}")]}]}});
+    let grants = folder.path().to_str().unwrap();
+    let file = folder.path().join("grant.yaml");
+    std::fs::write(&file, document(&grant)).unwrap();
+    for arguments in [&["check", "--grants", grants][..], &["explain", "-f", "/dev/null", "--grants", grants]]
+    {
+        let said = run(arguments);
+        assert!(said.code != 0 && !(said.out + &said.err).is_empty());
+        assert_harmless(&run(arguments));
+    }
+    for text in [format!("{FORGED}: [\n"), format!("kind: {FORGED}\n"), document(&json!({"kind": FORGED}))] {
+        assert_harmless(&pipe(&["explain", "-f", "-"], &text));
+        let config = folder.path().join("config.yaml");
+        std::fs::write(&config, &text).unwrap();
+        assert_harmless(&run(&["check", "-c", config.to_str().unwrap()]));
+    }
+    assert_harmless(&run(&["explain", "-f", &FORGED.replace('\0', "")]));
+}
