@@ -598,8 +598,15 @@ mod tests {
             digest(&inspector, &elsewhere).await,
             Err(Error::Fetch(registry::Error::RefuseRegistry { .. }))
         ));
-        let public = format!("ghcr.io/app@{}", fixture.digest);
-        assert_eq!(digest(&inspector, &public).await.unwrap(), fixture.digest);
+    }
+
+    #[tokio::test]
+    async fn a_digest_that_was_read_in_one_repository_is_asked_for_in_another() {
+        let fixture = Fixture::new();
+        let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::ZERO);
+        digest(&inspector, IMAGE).await.unwrap();
+        let elsewhere = format!("samples.test/other@{}", fixture.digest);
+        assert!(digest(&inspector, &elsewhere).await.is_err(), "that repository lacks it");
     }
 
     #[tokio::test]
