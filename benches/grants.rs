@@ -70,7 +70,8 @@ fn matching(criterion: &mut Criterion) {
     };
     let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
     let entries = vec![
-        Entry::new(Capability::HttpOutbound, "bench").to_host("https://payments.example.com"),
+        Entry::new(Capability::HttpOutbound, "bench")
+            .to_host("https://payments.example.com".parse().unwrap()),
         Entry::new(Capability::Fs, "bench").at_path("/data/in", Access::ReadOnly),
         Entry::new(Capability::Env, "bench").named("ORDERS_DB"),
         Entry::new(Capability::Stdio, "bench"),

@@ -214,15 +214,11 @@ fn field_of(workload: &Workload, name: &str) -> String {
     }
     let base = workload.kind.template_pointer().trim_start_matches('/').replace('/', ".");
     let spec = if base.is_empty() { "spec".to_string() } else { format!("{base}.spec") };
-    workload.images().into_iter().find(|image| image.name == name).map_or(String::new(), |image| {
-        let list = match image.role {
-            crate::workload::Role::Container => "containers",
-            crate::workload::Role::InitContainer => "initContainers",
-            crate::workload::Role::EphemeralContainer => "ephemeralContainers",
-            crate::workload::Role::ImageVolume => "volumes",
-        };
-        format!("{spec}.{list}[{}]", image.index)
-    })
+    workload
+        .images()
+        .into_iter()
+        .find(|image| image.name == name)
+        .map_or(String::new(), |image| format!("{spec}.{}[{}]", image.role.list(), image.index))
 }
 
 /// Audit annotation `images`: the judged image of each container. Equal in a reinvocation, because facts are keyed by

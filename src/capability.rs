@@ -11,7 +11,7 @@ pub mod path;
 pub mod required;
 
 pub use effective::assess;
-pub use host::HostPattern;
+pub use host::{HostPattern, WrittenHost};
 pub use name::{Capability, Parameter};
 
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ pub struct Entry {
     pub access: Option<Access>,
     /// Network capabilities: `scheme://host:port` in Spin's grammar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
+    pub host: Option<WrittenHost>,
     /// For everything that has a name: variable, store, database, model, trigger, component, import.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -104,10 +104,11 @@ impl Entry {
         self
     }
 
-    /// The same with a host pattern.
+    /// The same with a host pattern; with none, which is any host, where a grant could not write it as it is.
     #[must_use]
-    pub fn to_host(mut self, host: impl Into<String>) -> Self {
-        self.host = parameter(&host.into());
+    pub fn to_host(mut self, host: HostPattern) -> Self {
+        let host = WrittenHost::from(host);
+        self.host = (parameter(host.as_str()).as_deref() == Some(host.as_str())).then_some(host);
         self
     }
 

@@ -2,12 +2,16 @@
 //! labels. They can be read from a directory of ordinary manifests, for the offline commands and for a gate outside of a
 //! cluster.
 
+mod limit_range;
+
+pub use limit_range::{Bounds, LimitRanges, ResourceBounds, UnreadableAmount};
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, Namespace};
+use k8s_openapi::api::core::v1::{LimitRange, Namespace};
 use k8s_openapi::api::node::v1 as node;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -40,8 +44,8 @@ impl RuntimeClass {
 pub struct Cluster {
     /// Name → RuntimeClass. `None` if it is not known which ones exist; then all classes of the profiles are assumed to.
     pub runtime_classes: Option<BTreeMap<String, RuntimeClass>>,
-    /// Namespace → the items of all its `LimitRange`s.
-    pub limit_ranges: BTreeMap<String, Vec<LimitRangeItem>>,
+    /// Namespace → what all its `LimitRange`s allow.
+    pub limit_ranges: BTreeMap<String, LimitRanges>,
     /// Namespace → its labels.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -244,7 +248,8 @@ impl Place<'_> {
         let range: LimitRange = self.typed(document, "LimitRange")?;
         let namespace = range.metadata.namespace.unwrap_or_else(|| "default".to_owned());
         let items = range.spec.map(|spec| spec.limits).unwrap_or_default();
-        cluster.limit_ranges.entry(namespace).or_default().extend(items);
+        let ranges = LimitRanges::of(items).map_err(|error| self.wrong("LimitRange", &error.to_string()))?;
+        cluster.limit_ranges.entry(namespace).or_default().add(ranges);
         Ok(())
     }
 
@@ -285,6 +290,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::quantity::Quantity;
 
     const CLASSES: &str = "
 # what a cluster with runwasi and Spin has
@@ -329,15 +335,16 @@ spec:
         let classes = cluster.runtime_classes.unwrap();
         assert_eq!(classes.keys().collect::<Vec<_>>(), ["wasm", "wasmtime-spin-v2"]);
         assert_eq!(classes["wasmtime-spin-v2"].node_selector["spin"], "true");
-        assert_eq!(cluster.limit_ranges["shop"].len(), 2);
-        let max = cluster.limit_ranges["shop"][0].max.as_ref().unwrap();
-        assert_eq!((max["memory"].0.as_str(), max["cpu"].0.as_str()), ("1Gi", "2"));
-        assert_eq!(cluster.limit_ranges["default"].len(), 1);
+        assert_eq!(cluster.limit_ranges["shop"].items.len(), 2);
+        let of_shop = cluster.limit_ranges["shop"].container;
+        assert_eq!(of_shop.memory.max, Some(Quantity::mebibytes(1024)));
+        assert_eq!(of_shop.cpu.max, Some(Quantity::from_millis(2000)));
+        assert_eq!(cluster.limit_ranges["default"].items.len(), 1);
         assert_eq!(cluster.namespaces["shop"]["team"], "a");
     }
 
     #[test]
-    fn without_a_runtime_class_nobody_told_which_ones_exist() {
+    fn without_a_runtime_class_the_existing_ones_are_unknown() {
         let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}";
         assert_eq!(load(&[("a.yaml", namespace)]).unwrap().runtime_classes, None);
         assert_eq!(load(&[]).unwrap(), Cluster::default());
@@ -394,6 +401,11 @@ spec:
             ("{apiVersion: v1, kind: List}".to_owned(), "no `items`"),
             ("{apiVersion: v1, kind: List, items: [{kind: List}]}".to_owned(), "another list"),
             ("{apiVersion: v1, kind: LimitRange, spec: {limits: 3}}".to_owned(), "as a LimitRange"),
+            (
+                "{apiVersion: v1, kind: LimitRange, spec: {limits: [{type: Pod, max: {cpu: lots}}]}}"
+                    .to_owned(),
+                "`max.cpu` is `lots`, which is not a quantity",
+            ),
         ];
         for (text, expected) in table {
             let message = load(&[("a.yaml", &text)]).unwrap_err().to_string();

@@ -155,6 +155,14 @@ impl Quantity {
         }
     }
 
+    /// The smaller of two bounds, each of which may be missing.
+    pub fn lesser(a: Option<Self>, b: Option<Self>) -> Option<Self> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, other) => one.or(other),
+        }
+    }
+
     /// The smallest multiple of `step` that is not smaller.
     #[must_use]
     pub fn up_to(self, step: Self) -> Self {

@@ -30,6 +30,7 @@ mod auth;
 mod breaker;
 mod ca_files;
 mod challenge;
+mod clock;
 pub mod credentials;
 pub mod error;
 pub mod guard;
@@ -45,6 +46,7 @@ mod transport;
 
 pub use asker::Asker;
 pub use breaker::BreakerOptions;
+pub(crate) use clock::Clock;
 pub use credentials::{Credentials, Login, NoPullSecrets, PullSecrets, Pulled, Puller};
 pub use error::Error;
 pub use options::{ProxyOptions, RegistryOptions};

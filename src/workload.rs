@@ -1,5 +1,6 @@
 //! Where the pod spec is in an object of any kind, and which of its fields name images.
 
+mod container;
 mod described;
 pub mod error;
 pub mod kind;
@@ -7,6 +8,7 @@ mod path;
 pub mod read;
 mod spin_app;
 
+pub use container::ContainerSpec;
 pub use error::Error;
 pub use kind::{Description, Kind, Kinds};
 pub use read::{as_judged, changed, read, unchanged_ephemeral};
@@ -58,6 +60,18 @@ pub enum Role {
     EphemeralContainer,
     /// `spec.volumes[].image.reference`: mounted, never started.
     ImageVolume,
+}
+
+impl Role {
+    /// The list of a pod spec that it stands for, as it is written there.
+    pub const fn list(self) -> &'static str {
+        match self {
+            Self::Container => "containers",
+            Self::InitContainer => "initContainers",
+            Self::EphemeralContainer => "ephemeralContainers",
+            Self::ImageVolume => "volumes",
+        }
+    }
 }
 
 /// One image in a pod spec.

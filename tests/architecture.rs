@@ -55,8 +55,8 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "cluster",
-        &["runtime", "text"],
-        "what the cluster has, read from its manifests, and which profile that means",
+        &["quantity", "runtime", "text"],
+        "what the cluster has and allows, read from its manifests, and which profile that means",
     ),
     room(
         "plan",
@@ -104,8 +104,8 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "audit",
-        &["review", "policy", "answer", "text"],
-        "a record holds what was asked, what the rules found, and how it ended",
+        &["review", "policy", "judge", "answer", "text"],
+        "a record holds what was asked, what the rules found, which exception each finding is exempt by, and how it ended",
     ),
     room("certs", &[], "makes key pairs; knows nothing of what they protect"),
     room(

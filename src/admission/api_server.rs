@@ -45,8 +45,8 @@ pub fn as_pod(object: &mut Value, kind: Kind, namespace: &str, cluster: &Cluster
         default_spec(spec);
         default_pod(spec);
     }
-    if let Some(items) = cluster.limit_ranges.get(namespace) {
-        limit_ranger(pod, items);
+    if let Some(ranges) = cluster.limit_ranges.get(namespace) {
+        limit_ranger(pod, &ranges.items);
     }
 }
 
@@ -293,12 +293,13 @@ mod tests {
     use serde_json::from_value;
 
     use super::*;
+    use crate::cluster::LimitRanges;
 
     const NAMESPACE: &str = "shop";
 
     fn cluster(limits: Value) -> Cluster {
-        let items: Vec<LimitRangeItem> = from_value(limits).unwrap();
-        Cluster { limit_ranges: [(NAMESPACE.to_owned(), items)].into(), ..Cluster::default() }
+        let ranges = LimitRanges::of(from_value(limits).unwrap()).unwrap();
+        Cluster { limit_ranges: [(NAMESPACE.to_owned(), ranges)].into(), ..Cluster::default() }
     }
 
     fn received_pod(spec: &Value, cluster: &Cluster) -> Value {

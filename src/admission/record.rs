@@ -9,7 +9,7 @@ use super::decision::Decision;
 use super::{Clock, Gate, State};
 use crate::answer::Outcome;
 use crate::audit::{
-    self, Admission, Exemption, ImageLookups, ImageSummary, Input, Record, RecordedError, RecordedViolation,
+    self, Admission, ImageLookups, ImageSummary, Input, Record, RecordedError, RecordedViolation,
 };
 use crate::image::Program;
 use crate::inspection::Container;
@@ -119,12 +119,8 @@ fn result(decision: Decision) -> audit::RecordedResult {
 }
 
 fn recorded(judged: JudgedViolation) -> RecordedViolation {
-    let exempted = judged.exempted.map(|e| Exemption {
-        exception: e.exception,
-        reason: e.reason,
-        expires_at: e.expires_at,
-    });
-    RecordedViolation { violation: Violation { action: Some(judged.action), ..judged.violation }, exempted }
+    let violation = Violation { action: Some(judged.action), ..judged.violation };
+    RecordedViolation { violation, exempted: judged.exempted }
 }
 
 fn image(container: &Container) -> ImageSummary {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, Volume, VolumeDevice, VolumeMount};
+use k8s_openapi::api::core::v1::{EnvFromSource, Volume, VolumeMount};
 
 use crate::image::entry::{KUBELET_MOUNTS, Start, Variable};
 use crate::image::{ImageFacts, Program, program};
 use crate::runtime::Family;
-use crate::workload::{ImageUse, Role, Workload};
+use crate::workload::{ContainerSpec, ImageUse, Role, Workload};
 
 /// The program that the runtime starts; if the runtime is not known, the program that the image's config names. An image
 /// volume is mounted and never started.
@@ -20,7 +20,7 @@ pub(super) fn started(
     if image.role == Role::ImageVolume {
         return Program::Linux;
     }
-    let spec = Spec::of(workload, image);
+    let spec = Spec(workload.container(image.role, image.index).unwrap_or_default());
     let (mounts, loose) = (spec.mounts(), spec.loose(workload));
     let start = Start {
         command: image.command,
@@ -39,47 +39,14 @@ pub(super) fn started(
 }
 
 /// The parts of a container that say how it starts.
-struct Spec<'a> {
-    mounts: &'a [VolumeMount],
-    devices: &'a [VolumeDevice],
-    termination_log: Option<&'a str>,
-    env: &'a [EnvVar],
-    env_from: &'a [EnvFromSource],
-}
-
-macro_rules! parts {
-    ($container:expr) => {
-        Spec {
-            mounts: $container.volume_mounts.as_deref().unwrap_or_default(),
-            devices: $container.volume_devices.as_deref().unwrap_or_default(),
-            termination_log: $container.termination_message_path.as_deref(),
-            env: $container.env.as_deref().unwrap_or_default(),
-            env_from: $container.env_from.as_deref().unwrap_or_default(),
-        }
-    };
-}
+struct Spec<'a>(ContainerSpec<'a>);
 
 impl<'a> Spec<'a> {
-    fn of(workload: &'a Workload, image: &ImageUse<'_>) -> Self {
-        let spec = &workload.spec;
-        let found = match image.role {
-            Role::Container => spec.containers.get(image.index).map(|c| parts!(c)),
-            Role::InitContainer => {
-                spec.init_containers.as_deref().and_then(|list| list.get(image.index)).map(|c| parts!(c))
-            }
-            Role::EphemeralContainer => {
-                spec.ephemeral_containers.as_deref().and_then(|list| list.get(image.index)).map(|c| parts!(c))
-            }
-            Role::ImageVolume => None,
-        };
-        found.unwrap_or(Self { mounts: &[], devices: &[], termination_log: None, env: &[], env_from: &[] })
-    }
-
     /// All mounts over the image's own files: those of the pod and those that the kubelet adds.
     fn mounts(&self) -> Vec<&'a str> {
-        let mounts = self.mounts.iter().map(|mount| mount.mount_path.as_str());
-        let devices = self.devices.iter().map(|device| device.device_path.as_str());
-        mounts.chain(devices).chain(self.termination_log).chain(KUBELET_MOUNTS).collect()
+        let mounts = self.0.mounts.iter().map(|mount| mount.mount_path.as_str());
+        let devices = self.0.devices.iter().map(|device| device.device_path.as_str());
+        mounts.chain(devices).chain(self.0.termination_log).chain(KUBELET_MOUNTS).collect()
     }
 
     /// The mounts of volumes whose authors can put any file there, including links.
@@ -87,13 +54,13 @@ impl<'a> Spec<'a> {
         let volumes: BTreeMap<&str, &Volume> =
             workload.spec.volumes.iter().flatten().map(|volume| (volume.name.as_str(), volume)).collect();
         let of_kubelet = |mount: &&VolumeMount| volumes.get(mount.name.as_str()).is_some_and(|v| is_plain(v));
-        let loose = self.mounts.iter().filter(|mount| !of_kubelet(mount));
+        let loose = self.0.mounts.iter().filter(|mount| !of_kubelet(mount));
         loose.map(|mount| mount.mount_path.as_str()).collect()
     }
 
     /// A variable of the container, as far as the pod spec shows.
     fn variable(&self, name: &str) -> Variable<'a> {
-        if let Some(variable) = self.env.iter().rfind(|variable| variable.name == name) {
+        if let Some(variable) = self.0.env.iter().rfind(|variable| variable.name == name) {
             let plain = variable.value_from.is_none();
             let value = variable.value.as_deref().unwrap_or_default();
             let known = plain && !value.contains("$(");
@@ -101,7 +68,7 @@ impl<'a> Spec<'a> {
         }
         let may_bring =
             |source: &EnvFromSource| name.starts_with(source.prefix.as_deref().unwrap_or_default());
-        if self.env_from.iter().any(may_bring) { Variable::Elsewhere } else { Variable::Unset }
+        if self.0.env_from.iter().any(may_bring) { Variable::Elsewhere } else { Variable::Unset }
     }
 }
 

@@ -15,9 +15,9 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Outcome, Timings, mask};
+use crate::judge::Exemption;
 use crate::policy::Violation;
-use crate::review::Webhook;
-use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review};
+use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, Webhook};
 use crate::text;
 
 /// Labels of the process that writes records; equal for all of its records, so they are shared.
@@ -174,18 +174,6 @@ pub struct RecordedViolation {
     /// The exception that exempted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exempted: Option<Exemption>,
-}
-
-/// The exception that exempted a violation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Exemption {
-    /// `namespace/name` of the `WasiException`.
-    pub exception: String,
-    /// Its reason.
-    pub reason: String,
-    /// When it ends.
-    pub expires_at: Timestamp,
 }
 
 /// `result` of the event: what was decided, and on what.

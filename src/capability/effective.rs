@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::ambient::{Host, plugins};
 use super::required::{Unit, of_app, units};
-use super::{Capabilities, Capability, Entry, HostPattern, MAX_EVIDENCE, counted_to, glob, merge, path};
+use super::{Capabilities, Capability, Entry, MAX_EVIDENCE, WrittenHost, counted_to, glob, merge, path};
 use crate::image::{ImageFacts, Program};
 use crate::inspection::Container;
 use crate::runtime::Profile;
@@ -189,15 +189,11 @@ fn pick<T: Clone>(
 }
 
 /// Hosts may overlap without one covering the other; then what is handed over is the upper bound.
-fn narrower_host(required: Option<&String>, handed: Option<&String>) -> Option<String> {
-    let parse = |text: &String| text.parse::<HostPattern>().ok();
+fn narrower_host(required: Option<&WrittenHost>, handed: Option<&WrittenHost>) -> Option<WrittenHost> {
     match (required, handed) {
-        (Some(a), Some(b)) if a == b => Some(a.clone()),
-        (Some(a), Some(b)) => match (parse(a), parse(b)) {
-            (Some(narrow), Some(wide)) if wide.covers(&narrow) => Some(a.clone()),
-            _ => Some(b.clone()),
-        },
-        (a, b) => a.or(b).cloned(),
+        (Some(narrow), Some(wide)) if wide.pattern().covers(narrow.pattern()) => Some(narrow.clone()),
+        (_, Some(handed)) => Some(handed.clone()),
+        (required, None) => required.cloned(),
     }
 }
 

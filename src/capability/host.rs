@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The grammar in short, for messages.
@@ -248,6 +249,47 @@ impl fmt::Display for Host {
             Self::Net(IpNet::V6(net)) => write!(f, "[{net}]"),
             Self::Net(net) => write!(f, "{net}"),
         }
+    }
+}
+
+/// A host pattern with its text, parsed once: what the author of a grant wrote, or what a program reaches.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WrittenHost {
+    text: String,
+    pattern: HostPattern,
+}
+
+impl WrittenHost {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What it matches.
+    pub const fn pattern(&self) -> &HostPattern {
+        &self.pattern
+    }
+}
+
+impl TryFrom<String> for WrittenHost {
+    type Error = ParseHostError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let pattern = text.parse()?;
+        Ok(Self { text, pattern })
+    }
+}
+
+impl From<HostPattern> for WrittenHost {
+    fn from(pattern: HostPattern) -> Self {
+        Self { text: pattern.to_string(), pattern }
+    }
+}
+
+impl From<WrittenHost> for String {
+    fn from(host: WrittenHost) -> Self {
+        host.text
     }
 }
 

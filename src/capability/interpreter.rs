@@ -62,18 +62,11 @@ mod tests {
             functions: functions.iter().map(ToString::to_string).collect(),
         };
         ModuleFacts {
-            source: "/app.wasm".into(),
-            component: None,
-            format: WasmFormat::Component,
             imports: imports.iter().map(import).collect(),
             exports: ["wasi:cli/run@0.2.0".to_string()].into(),
             code_bytes,
-            data_bytes: 0,
-            memory_bytes: 0,
             size_bytes: code_bytes,
-            features: std::collections::BTreeSet::new(),
-            interpreters: Vec::new(),
-            memory_max_bytes: None,
+            ..ModuleFacts::blank("/app.wasm", WasmFormat::Component)
         }
     }
 

@@ -41,9 +41,7 @@ impl Unit<'_> {
 /// The units of a program. If the program cannot be determined, any of the image's binaries may be it.
 pub(super) fn units<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<Unit<'a>> {
     let modules: Vec<&ModuleFacts> = match program {
-        Program::Wasm { modules, .. } => {
-            modules.iter().filter_map(|index| facts.modules.get(*index)).collect()
-        }
+        Program::Wasm { modules, .. } => facts.modules_at(modules).collect(),
         Program::Unknown { .. } => facts.modules.iter().collect(),
         Program::Linux | Program::Native { .. } => return Vec::new(),
     };

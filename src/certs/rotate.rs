@@ -15,8 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use pem::{EncodeConfig, LineEnding, Pem};
 use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -444,16 +443,10 @@ fn new_leaf(signer: &Signer, now: SystemTime, rotation: &Rotation) -> Result<Dat
     Ok(Data::from([(CERTIFICATE.into(), chain), (KEY.into(), key.into_bytes())]))
 }
 
-/// PEM with lines of 64 characters (RFC 7468, section 2).
+/// PEM with line feeds (RFC 7468, section 2).
 fn pem(der: &CertificateDer<'static>) -> String {
-    let mut block = "-----BEGIN CERTIFICATE-----\n".to_owned();
-    for (index, character) in STANDARD.encode(der).chars().enumerate() {
-        if index > 0 && index % 64 == 0 {
-            block.push('\n');
-        }
-        block.push(character);
-    }
-    block + "\n-----END CERTIFICATE-----\n"
+    let lines = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    pem::encode_config(&Pem::new("CERTIFICATE", &**der), lines)
 }
 
 #[cfg(test)]

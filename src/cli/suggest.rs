@@ -16,7 +16,7 @@ use super::{Error, Exit, build, print, rehearse};
 use crate::admission::{Ending, Examined, Judged, Rehearsal, Skip, State};
 use crate::capability::Entry;
 use crate::grant::draft::GrantDraft;
-use crate::grant::index::repository;
+use crate::image::reference::repository;
 use crate::inspection::{Container, Inspection};
 use crate::judge::JudgedViolation;
 use crate::lookup::Inspector;
@@ -237,7 +237,7 @@ pub(super) fn grants(state: &State, rehearsal: &Rehearsal<Kept>) -> Vec<String> 
 
 /// One grant for each image, so that a sidecar does not get what the main container needs.
 fn drafts(workload: &Workload, open: &[Open], taken: &mut BTreeSet<(String, String)>) -> Vec<String> {
-    let mut images: Vec<(String, Vec<&Open>)> = Vec::new();
+    let mut images: Vec<(&str, Vec<&Open>)> = Vec::new();
     for one in open {
         let image = repository(&one.image);
         match images.iter_mut().find(|(known, _)| *known == image) {
@@ -246,7 +246,7 @@ fn drafts(workload: &Workload, open: &[Open], taken: &mut BTreeSet<(String, Stri
         }
     }
     let several = images.len() > 1;
-    let draft = |(image, list): (String, Vec<&Open>)| {
+    let draft = |(image, list): (&str, Vec<&Open>)| {
         let entries: Vec<_> = list.iter().flat_map(|open| open.entries.iter().cloned()).collect();
         let container = list.first().map(|open| open.container.as_str()).unwrap_or_default();
         let own = if workload.name.is_empty() { container } else { &workload.name };
@@ -255,7 +255,7 @@ fn drafts(workload: &Workload, open: &[Open], taken: &mut BTreeSet<(String, Stri
             name: &free_name(&dns_name(&wanted), &workload.namespace, taken),
             namespace: &workload.namespace,
             service_account: workload.service_account(),
-            images: &[image],
+            images: &[image.to_string()],
             entries: &entries,
         };
         draft.to_yaml()

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::types::{GrantedCapability, WasiGrant};
-use crate::capability::{Access, Capability, Entry, HostPattern, Parameter, glob, path};
+use crate::capability::{Access, Capability, Entry, HostPattern, WrittenHost, glob, path};
 use crate::text;
 
 /// The value of `coveredBy` for what every program has.
@@ -19,8 +19,7 @@ pub const DEFAULT: &str = "default";
 /// Sets on every entry which grants cover it, by label; `default` for what every program has. Replaces earlier values.
 pub fn cover(entries: &mut [Entry], grants: &[Arc<WasiGrant>]) {
     for entry in entries {
-        let host = reached_host(entry);
-        let covering = grants.iter().filter(|grant| grant_covers(grant, entry, host.as_ref()));
+        let covering = grants.iter().filter(|grant| grant_covers(grant, entry));
         let mut covered_by: Vec<String> = covering.map(|grant| grant.label()).collect();
         covered_by.sort();
         covered_by.dedup();
@@ -36,25 +35,13 @@ pub fn is_default(entry: &Entry) -> bool {
     entry.own || (entry.capability.is_default() && !entry.secret)
 }
 
-fn grant_covers(grant: &WasiGrant, entry: &Entry, host: Option<&HostPattern>) -> bool {
-    grant.spec.capabilities.iter().any(|granted| covers_reached(granted, entry, host))
+fn grant_covers(grant: &WasiGrant, entry: &Entry) -> bool {
+    grant.spec.capabilities.iter().any(|granted| covers(granted, entry))
 }
 
 /// Whether one item of a grant covers an entry as a whole. A program that may run native code has everything that the
 /// kernel's files give, so `native.exec` covers all of that.
 pub fn covers(granted: &GrantedCapability, entry: &Entry) -> bool {
-    covers_reached(granted, entry, reached_host(entry).as_ref())
-}
-
-/// The host of an entry, parsed once for all grants; any host if it names none or an unreadable one. `None` for a
-/// capability that has nothing to do with hosts.
-fn reached_host(entry: &Entry) -> Option<HostPattern> {
-    let takes_hosts = entry.capability.parameters().contains(&Parameter::Hosts);
-    let parse = || entry.host.as_deref().and_then(|host| host.parse().ok()).unwrap_or(HostPattern::ANY);
-    takes_hosts.then(parse)
-}
-
-fn covers_reached(granted: &GrantedCapability, entry: &Entry, host: Option<&HostPattern>) -> bool {
     if entry.opens && granted.name == Capability::NativeExec {
         return true;
     }
@@ -65,7 +52,7 @@ fn covers_reached(granted: &GrantedCapability, entry: &Entry, host: Option<&Host
         && any(granted.names.as_deref(), |name| glob::covers(name, entry.name.as_deref().unwrap_or("*")))
         && any(granted.paths.as_deref(), |tree| covers_path(tree, entry.path.as_deref().unwrap_or("/")))
         && any(granted.ports.as_deref(), |port| entry.port == Some(*port))
-        && covers_host(granted, host.unwrap_or(&HostPattern::ANY))
+        && covers_host(granted, entry.host.as_ref().map_or(&HostPattern::ANY, WrittenHost::pattern))
 }
 
 /// A file entry that names no access may have any.

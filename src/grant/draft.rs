@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::cover::covers;
 use super::suggest::{smallest_for, to_yaml};
 use super::types::API_VERSION;
-use crate::capability::Entry;
+use crate::capability::{Entry, WrittenHost};
 use crate::text;
 
 /// Most places that one comment lists; `explain` lists all of them.
@@ -59,8 +59,9 @@ impl GrantDraft<'_> {
 /// What an entry reaches, and where that was found.
 fn why(entry: &Entry) -> String {
     let port = entry.port.map(|port| format!("port {port}"));
-    let parameters = [&entry.path, &entry.host, &entry.name, &port];
-    let parameters: Vec<&str> = parameters.into_iter().flatten().map(String::as_str).collect();
+    let host = entry.host.as_ref().map(WrittenHost::as_str);
+    let parameters = [entry.path.as_deref(), host, entry.name.as_deref(), port.as_deref()];
+    let parameters: Vec<&str> = parameters.into_iter().flatten().collect();
     let mut places = entry.evidence.iter().take(PLACES).cloned().collect::<Vec<_>>().join("; ");
     if let Some(more) = entry.evidence.len().checked_sub(PLACES).filter(|more| *more > 0) {
         let _ = write!(places, "; and {more} more");

@@ -21,8 +21,7 @@ use std::sync::Arc;
 
 use super::check;
 use super::error::{Error, Problems};
-use super::index::image_forms;
-use super::subject::{ByAccount, Subject, includes};
+use super::subject::{ByAccount, Subject, image_forms, includes};
 use super::types::{EXCEPTION_KIND, NEVER_EXEMPT, WasiException};
 
 impl WasiException {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::check;
 use super::error::{Error, Problems};
-use super::subject::{ByAccount, Subject, demanded_labels, includes, namespace_labels, selects_namespace};
+use super::subject::{
+    ByAccount, Subject, demanded_labels, image_forms, includes, namespace_labels, selects_namespace,
+};
 use super::types::WasiGrant;
-use crate::image::reference::spellings;
 
 /// All grants, indexed so that the cost of a review does not grow with their number: `WasiGrant`s by namespace,
 /// `ClusterWasiGrant`s by a label that their selector requires, and both then by service account.
@@ -125,33 +126,6 @@ fn matches(grant: &WasiGrant, subject: &Subject<'_>, forms: &[String]) -> bool {
         None => grant.namespace() == Some(subject.namespace),
     };
     in_namespace && grant.spec.subjects.as_ref().is_none_or(|subjects| includes(subjects, subject, forms))
-}
-
-/// Host and path of an image name, without tag and digest: as a pattern it matches every tag and digest of the repository.
-pub fn repository(image: &str) -> String {
-    let tagged = image.split_once('@').map_or(image, |(name, _)| name);
-    match tagged.rsplit_once('/') {
-        Some((folder, last)) => format!("{folder}/{}", last.split_once(':').map_or(last, |(name, _)| name)),
-        None => tagged.split_once(':').map_or(tagged, |(name, _)| name).to_string(),
-    }
-}
-
-/// The forms of an image name that a pattern may match: as written, without its digest, without its tag, without both,
-/// and with `:latest` where it has neither; each in every spelling of its repository.
-pub(super) fn image_forms(image: &str) -> Vec<String> {
-    let (tagged, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
-    let repository = repository(image);
-    let tag = tagged.get(repository.len()..).unwrap_or_default();
-    let mut endings = vec![String::new(), tag.to_string()];
-    match digest {
-        Some(digest) => endings.extend([format!("@{digest}"), format!("{tag}@{digest}")]),
-        None if tag.is_empty() => endings.push(":latest".into()),
-        None => {}
-    }
-    endings.sort();
-    endings.dedup();
-    let spellings = spellings(&repository);
-    spellings.iter().flat_map(|name| endings.iter().map(move |ending| format!("{name}{ending}"))).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::types::{LabelRequirement, LabelSelector, Operator, Subjects};
 use crate::capability::glob;
+use crate::image::reference::{repository, spellings};
 
 /// Label that the API server puts on every namespace with the namespace's own name
 /// (`kubernetes:staging/src/k8s.io/api/core/v1/types.go` `LabelMetadataName`).
@@ -76,6 +77,24 @@ pub(super) fn namespace_labels<'a>(subject: &Subject<'a>) -> Cow<'a, BTreeMap<St
     let mut labels = subject.namespace_labels.clone();
     labels.insert(NAMESPACE_NAME_LABEL.into(), subject.namespace.into());
     Cow::Owned(labels)
+}
+
+/// The forms of an image name that a pattern may match: as written, without its digest, without its tag, without both,
+/// and with `:latest` where it has neither; each in every spelling of its repository.
+pub(super) fn image_forms(image: &str) -> Vec<String> {
+    let (tagged, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    let repository = repository(image);
+    let tag = tagged.get(repository.len()..).unwrap_or_default();
+    let mut endings = vec![String::new(), tag.to_string()];
+    match digest {
+        Some(digest) => endings.extend([format!("@{digest}"), format!("{tag}@{digest}")]),
+        None if tag.is_empty() => endings.push(":latest".into()),
+        None => {}
+    }
+    endings.sort();
+    endings.dedup();
+    let spellings = spellings(repository);
+    spellings.iter().flat_map(|name| endings.iter().map(move |ending| format!("{name}{ending}"))).collect()
 }
 
 /// Whether the subjects include a container, whose image has these [`image_forms`]. Ignores the namespace.

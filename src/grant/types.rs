@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::capability::host::ParseHostError;
-use crate::capability::{Access, Capability, HostPattern};
+use crate::capability::{Access, Capability, WrittenHost};
 
 /// The only API version so far.
 pub const API_VERSION: &str = "wasmgate.dev/v1alpha1";
@@ -154,7 +153,7 @@ pub struct GrantedCapability {
     pub name: Capability,
     /// Network capabilities: host patterns in Spin's grammar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hosts: Option<Vec<GrantedHost>>,
+    pub hosts: Option<Vec<WrittenHost>>,
     /// `fs`: absolute paths; each covers the tree below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paths: Option<Vec<String>>,
@@ -170,42 +169,6 @@ pub struct GrantedCapability {
     /// `env`, `fs`, `args` and `config`: whether secrets are included; `false` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<bool>,
-}
-
-/// A host pattern of a grant: the text as its author wrote it, parsed once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct GrantedHost {
-    written: String,
-    pattern: HostPattern,
-}
-
-impl GrantedHost {
-    /// The parsed pattern.
-    pub const fn pattern(&self) -> &HostPattern {
-        &self.pattern
-    }
-}
-
-impl TryFrom<String> for GrantedHost {
-    type Error = ParseHostError;
-
-    fn try_from(written: String) -> Result<Self, Self::Error> {
-        let pattern = written.parse()?;
-        Ok(Self { written, pattern })
-    }
-}
-
-impl From<HostPattern> for GrantedHost {
-    fn from(pattern: HostPattern) -> Self {
-        Self { written: pattern.to_string(), pattern }
-    }
-}
-
-impl From<GrantedHost> for String {
-    fn from(host: GrantedHost) -> Self {
-        host.written
-    }
 }
 
 /// The kind of exceptions.

@@ -1,21 +1,50 @@
 //! Collects the facts about an image: observations, and the conclusion from them.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use super::config::Config;
 use super::malformed::short;
 use super::program::{self, CONCLUSION};
-use super::{Digest, Evidence, ImageFacts, ImageKind, NEEDS_COMMAND, Program, Shape};
+use super::{
+    Digest, Evidence, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, Program, Shape, WasmFormat,
+};
 use crate::text;
 
+impl ModuleFacts {
+    /// Facts about a binary of which nothing is known yet but where it came from and whether it is a component.
+    pub fn blank(source: impl Into<String>, format: WasmFormat) -> Self {
+        Self {
+            source: source.into(),
+            component: None,
+            format,
+            imports: Vec::new(),
+            exports: BTreeSet::new(),
+            code_bytes: 0,
+            data_bytes: 0,
+            memory_bytes: 0,
+            memory_max_bytes: None,
+            features: BTreeSet::new(),
+            interpreters: Vec::new(),
+            size_bytes: 0,
+        }
+    }
+}
+
 impl ImageFacts {
+    /// The modules with these numbers, as a [`Program`] names them; a number without a module is passed over.
+    pub fn modules_at<'a>(&'a self, numbers: &[usize]) -> impl Iterator<Item = &'a ModuleFacts> {
+        numbers.iter().filter_map(|number| self.modules.get(*number))
+    }
+
     /// Whether a deeper look-up finds nothing more: the files were read already, or there are none.
     pub fn is_whole(&self) -> bool {
         self.scanned || self.shape != Shape::LinuxRootfs
     }
 
-    /// Facts about an image of which nothing is known yet.
-    pub(super) fn blank(digest: &Digest, manifest_digest: &Digest) -> Self {
+    /// Facts about an image of which nothing is known yet but its digest and that of the manifest which was taken, the same
+    /// where the image is no index.
+    pub fn blank(digest: &Digest, manifest_digest: &Digest) -> Self {
         Self {
             digest: digest.clone(),
             manifest_digest: manifest_digest.clone(),

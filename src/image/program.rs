@@ -246,7 +246,7 @@ fn places(view: &View<'_>, name: &str) -> Vec<String> {
 mod tests {
     use super::super::module;
     use super::*;
-    use crate::image::Evidence;
+    use crate::image::{Digest, Evidence};
 
     fn list(words: &[&str]) -> Vec<String> {
         words.iter().map(|word| (*word).to_string()).collect()
@@ -264,24 +264,13 @@ mod tests {
         let wasm = files.iter().filter(|(_, class)| *class == FileClass::Wasm);
         let modules = wasm.map(|(name, _)| command_module(name)).collect();
         ImageFacts {
-            digest: crate::image::Digest::of(b"d"),
-            manifest_digest: crate::image::Digest::of(b"m"),
             kind: ImageKind::Linux,
             shape,
             platform: "linux/amd64".into(),
-            evidence: Vec::new(),
-            entrypoint: Vec::new(),
-            cmd: Vec::new(),
-            working_dir: String::new(),
-            env: Vec::new(),
-            search_path: None,
             modules,
             files,
             scanned: true,
-            native: Vec::new(),
-            spin: None,
-            warnings: Vec::new(),
-            claims: Vec::new(),
+            ..ImageFacts::blank(&Digest::of(b"d"), &Digest::of(b"m"))
         }
     }
 

@@ -81,6 +81,14 @@ const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_OLDER: &str = "index.docker.io";
 const OFFICIAL: &str = "library/";
 
+/// Host and path of an image name as it is written, without tag and digest. Never fails, as [`spellings`] never does.
+pub fn repository(image: &str) -> &str {
+    let tagged = image.split_once('@').map_or(image, |(name, _)| name);
+    let last = tagged.rfind('/').map_or(0, |slash| slash + 1);
+    let colon = tagged.get(last..).and_then(|name| name.find(':'));
+    colon.and_then(|at| tagged.get(..last + at)).unwrap_or(tagged)
+}
+
 /// Every spelling of `host/repository` without tag and digest: `nginx`, `library/nginx` and `docker.io/nginx` are the
 /// same image. A name of another host has one spelling. Never fails, since patterns are compared with names that no
 /// registry would accept.
@@ -200,6 +208,22 @@ mod tests {
         }
         for odd in ["", "/", "docker.io/", "library/", "a//b", "docker.io"] {
             assert!(spellings(odd).contains(&odd.to_string()), "{odd}: {:?}", spellings(odd));
+        }
+    }
+
+    #[test]
+    fn the_repository_of_a_name_ends_before_its_tag_and_its_digest() {
+        for (image, expected) in [
+            ("nginx", "nginx"),
+            ("nginx:1", "nginx"),
+            ("localhost:5000/org/app", "localhost:5000/org/app"),
+            ("localhost:5000/org/app:v1@sha256:aa", "localhost:5000/org/app"),
+            ("ghcr.io/a@sha256:aa", "ghcr.io/a"),
+            ("", ""),
+            ("/", "/"),
+            ("a/:x", "a/"),
+        ] {
+            assert_eq!(repository(image), expected, "{image}");
         }
     }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
-use crate::capability::{self, Entry};
+use crate::capability::{self, Capabilities, Entry};
 use crate::cluster::Cluster;
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
 use crate::image::annotation::crun_annotation;
@@ -139,24 +139,7 @@ fn container_facts<'a>(
     container: &'a Container,
     grants: &mut Vec<Arc<WasiGrant>>,
 ) -> ContainerFacts<'a> {
-    let labels = namespace_labels(case);
-    let subject = Subject {
-        namespace: &case.workload.namespace,
-        namespace_labels: &labels,
-        service_account: case.workload.service_account(),
-        labels: &case.workload.labels,
-        image: &container.image,
-    };
-    let matching = case.grants.matching(&subject, case.now);
-    let mut capabilities = capability::assess(case.workload, container, profile);
-    cover::cover(&mut capabilities.effective, &matching);
-    cover::cover(&mut capabilities.ambient, &matching);
-    for grant in matching {
-        if !grants.iter().any(|known| Arc::ptr_eq(known, &grant)) {
-            grants.push(grant);
-        }
-    }
-    let effective = with_remedies(case, &subject, capabilities.effective);
+    let (capabilities, effective) = covered(case, profile, container, grants);
     let spec = Spec::of(case.workload, container);
     let known = container.known();
     let (kind, packaging, reason, native) = summarise(container);
@@ -187,6 +170,35 @@ fn container_facts<'a>(
         resources: resources(case, spec, container, profile),
         spec: spec.facts(&case.workload.spec),
     }
+}
+
+/// What a container can call and is handed, and apart from it what it can really do, each with the grants that cover it. These
+/// are added to those of the document.
+fn covered(
+    case: &Case<'_>,
+    profile: Option<&Profile>,
+    container: &Container,
+    grants: &mut Vec<Arc<WasiGrant>>,
+) -> (Capabilities, Vec<Effective>) {
+    let labels = namespace_labels(case);
+    let subject = Subject {
+        namespace: &case.workload.namespace,
+        namespace_labels: &labels,
+        service_account: case.workload.service_account(),
+        labels: &case.workload.labels,
+        image: &container.image,
+    };
+    let matching = case.grants.matching(&subject, case.now);
+    let mut capabilities = capability::assess(case.workload, container, profile);
+    cover::cover(&mut capabilities.effective, &matching);
+    cover::cover(&mut capabilities.ambient, &matching);
+    for grant in matching {
+        if !grants.iter().any(|known| Arc::ptr_eq(known, &grant)) {
+            grants.push(grant);
+        }
+    }
+    let effective = with_remedies(case, &subject, std::mem::take(&mut capabilities.effective));
+    (capabilities, effective)
 }
 
 /// What will make an image fail on some node. That an image names no command does not matter if the container does.
@@ -250,7 +262,6 @@ fn warnings(
 
 fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<InterpreterFacts<'a>> {
     let Program::Wasm { modules, .. } = program else { return Vec::new() };
-    let modules = modules.iter().filter_map(|index| facts.modules.get(*index));
     let of_module = |module: &'a ModuleFacts| {
         module.interpreters.iter().map(|found| InterpreterFacts {
             engine: found.engine.name(),
@@ -259,7 +270,7 @@ fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<Interpreter
             evidence: &found.evidence,
         })
     };
-    modules.flat_map(of_module).collect()
+    facts.modules_at(modules).flat_map(of_module).collect()
 }
 
 /// Sizes of the spec, and the limits of the pod's profile.
@@ -294,9 +305,8 @@ fn narrowest(own: Option<u64>, of_pod: Option<u64>, floor: Option<u64>) -> Optio
 fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<u64> {
     let Program::Wasm { packaging, modules, .. } = program else { return None };
     let profile = profile?;
-    let modules = modules.iter().filter_map(|index| facts.modules.get(*index));
     let compiler = profile.ambient.runtime().compiler(*packaging);
-    Some(floor::memory(compiler, profile.base_memory(), modules).bytes())
+    Some(floor::memory(compiler, profile.base_memory(), facts.modules_at(modules)).bytes())
 }
 
 #[cfg(test)]

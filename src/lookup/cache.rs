@@ -9,6 +9,7 @@ use moka::ops::compute::Op;
 
 use super::Error;
 use crate::image::{Depth, Digest, ImageFacts};
+use crate::registry::Clock;
 
 /// Estimated overhead of an entry in bytes: its nodes in the table and in the eviction queues. Generous, so that memory
 /// stays below the bound.
@@ -100,9 +101,12 @@ pub(super) struct Memory {
     /// Keyed by the name as written, so that a hit parses nothing.
     names: Cache<Arc<str>, Named>,
     facts: Cache<Digest, Known>,
-    failures: Cache<FailureKey, Arc<Error>>,
+    /// With the time of each.
+    failures: Cache<FailureKey, (Instant, Arc<Error>)>,
     tag_ttl: Duration,
     stale_ttl: Duration,
+    failure_ttl: Duration,
+    clock: Clock,
 }
 
 impl Memory {
@@ -129,6 +133,8 @@ impl Memory {
                 .build(),
             tag_ttl: bounds.tag_ttl,
             stale_ttl: bounds.stale_ttl.max(bounds.tag_ttl),
+            failure_ttl: bounds.failure_ttl,
+            clock: Clock::default(),
         }
     }
 
@@ -136,7 +142,7 @@ impl Memory {
     pub(super) async fn recall(&self, image: &str, depth: Depth) -> Recall {
         let Some(named) = self.names.get(image).await else { return Recall::Nothing };
         // A name that was read from disk was old already when memory got it.
-        if named.read_at.is_some_and(|read_at| read_at.elapsed() > self.stale_ttl) {
+        if named.read_at.is_some_and(|read_at| self.age(read_at) > self.stale_ttl) {
             return Recall::Nothing;
         }
         let known = self.facts.get(&named.digest).await;
@@ -151,7 +157,11 @@ impl Memory {
     }
 
     fn is_fresh(&self, named: &Named) -> bool {
-        named.read_at.is_none_or(|read_at| read_at.elapsed() < self.tag_ttl)
+        named.read_at.is_none_or(|read_at| self.age(read_at) < self.tag_ttl)
+    }
+
+    fn age(&self, since: Instant) -> Duration {
+        self.clock.now().saturating_duration_since(since)
     }
 
     /// What is known about a digest.
@@ -166,18 +176,21 @@ impl Memory {
         depth: Depth,
         namespace: &Arc<str>,
     ) -> Option<Arc<Error>> {
-        self.failures.get(&(image.clone(), depth, namespace.clone())).await
+        let (at, error) = self.failures.get(&(image.clone(), depth, namespace.clone())).await?;
+        (self.age(at) < self.failure_ttl).then_some(error)
     }
 
     /// Remembers what a name resolved to. `moves` says whether it is a tag, which may resolve to something else later.
     pub(super) async fn name(&self, image: &Arc<str>, digest: &Digest, moves: bool) {
-        let read_at = moves.then(Instant::now);
+        let read_at = moves.then(|| self.clock.now());
         self.names.insert(image.clone(), Named { digest: digest.clone(), read_at }).await;
     }
 
     /// Remembers a digest to which a tag resolved `age` ago.
     pub(super) async fn name_of_age(&self, image: &Arc<str>, digest: &Digest, age: Duration) {
-        let Some(read_at) = Instant::now().checked_sub(age).filter(|_| age <= self.stale_ttl) else { return };
+        let Some(read_at) = self.clock.now().checked_sub(age).filter(|_| age <= self.stale_ttl) else {
+            return;
+        };
         self.names.insert(image.clone(), Named { digest: digest.clone(), read_at: Some(read_at) }).await;
     }
 
@@ -192,7 +205,7 @@ impl Memory {
 
     /// Remembers a failure.
     pub(super) async fn fail(&self, image: &Arc<str>, depth: Depth, namespace: &Arc<str>, error: Arc<Error>) {
-        self.failures.insert((image.clone(), depth, namespace.clone()), error).await;
+        self.failures.insert((image.clone(), depth, namespace.clone()), (self.clock.now(), error)).await;
     }
 
     /// Forgets what a name resolved to: its registry says that there is no such image.
@@ -203,6 +216,12 @@ impl Memory {
     /// Names and digests that are remembered now, approximately.
     pub(super) fn sizes(&self) -> (u64, u64) {
         (self.names.entry_count(), self.facts.entry_count())
+    }
+
+    /// Lets everything that is remembered grow older.
+    #[cfg(test)]
+    pub(super) fn age_by(&self, time: Duration) {
+        self.clock.put_forward(time);
     }
 
     /// Estimated memory of the names and facts in bytes, which the bounds apply to.
@@ -242,14 +261,14 @@ fn json_bytes(facts: &ImageFacts) -> usize {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::image::{ImageKind, Shape};
+    use crate::image::{ImageKind, ModuleFacts, Shape, WasmFormat};
 
     const BOUNDS: CacheLimits = CacheLimits {
         facts_bytes: 1 << 20,
         names_bytes: 1 << 20,
-        tag_ttl: Duration::from_millis(40),
-        stale_ttl: Duration::from_millis(400),
-        failure_ttl: Duration::from_millis(40),
+        tag_ttl: Duration::from_mins(40),
+        stale_ttl: Duration::from_mins(400),
+        failure_ttl: Duration::from_mins(40),
     };
 
     /// A text that is a digest, or the digest of any other text.
@@ -259,24 +278,10 @@ pub(super) mod tests {
 
     pub(in crate::lookup) fn facts(digest: &str) -> ImageFacts {
         ImageFacts {
-            digest: named(digest),
-            manifest_digest: named(digest),
             kind: ImageKind::Linux,
             shape: Shape::LinuxRootfs,
             platform: "linux/amd64".into(),
-            evidence: Vec::new(),
-            entrypoint: Vec::new(),
-            cmd: Vec::new(),
-            working_dir: String::new(),
-            env: Vec::new(),
-            search_path: None,
-            modules: Vec::new(),
-            files: Vec::new(),
-            scanned: false,
-            native: Vec::new(),
-            spin: None,
-            warnings: Vec::new(),
-            claims: Vec::new(),
+            ..ImageFacts::blank(&named(digest), &named(digest))
         }
     }
 
@@ -297,9 +302,9 @@ pub(super) mod tests {
         let memory = Memory::new(&BOUNDS);
         remember(&memory, "a:1", "sha256:1", Depth::Config).await;
         assert!(matches!(memory.recall("a:1", Depth::Config).await, Recall::Fresh(_)));
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        memory.age_by(Duration::from_hours(1));
         assert!(matches!(memory.recall("a:1", Depth::Config).await, Recall::Stale(_)));
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        memory.age_by(Duration::from_mins(400));
         assert!(matches!(memory.recall("a:1", Depth::Config).await, Recall::Nothing));
         assert!(memory.known(&named("sha256:1")).await.is_some(), "facts do not age");
     }
@@ -309,7 +314,7 @@ pub(super) mod tests {
         let memory = Memory::new(&BOUNDS);
         memory.name(&"a@sha256:1".into(), &named("sha256:1"), false).await;
         memory.keep(known(facts("sha256:1"), Depth::Config)).await;
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        memory.age_by(Duration::from_hours(1));
         assert!(matches!(memory.recall("a@sha256:1", Depth::Config).await, Recall::Fresh(_)));
     }
 
@@ -318,12 +323,12 @@ pub(super) mod tests {
         let memory = Memory::new(&BOUNDS);
         memory.keep(known(facts("sha256:1"), Depth::Config)).await;
         for (name, age) in [("new:1", 0), ("old:1", 100), ("ancient:1", 500)] {
-            memory.name_of_age(&name.into(), &named("sha256:1"), Duration::from_millis(age)).await;
+            memory.name_of_age(&name.into(), &named("sha256:1"), Duration::from_mins(age)).await;
         }
         assert!(matches!(memory.recall("new:1", Depth::Config).await, Recall::Fresh(_)));
         assert!(matches!(memory.recall("old:1", Depth::Config).await, Recall::Stale(_)));
         assert!(matches!(memory.recall("ancient:1", Depth::Config).await, Recall::Nothing));
-        tokio::time::sleep(Duration::from_millis(350)).await;
+        memory.age_by(Duration::from_mins(350));
         assert!(matches!(memory.recall("old:1", Depth::Config).await, Recall::Nothing));
     }
 
@@ -367,11 +372,7 @@ pub(super) mod tests {
     /// Facts of a typical command, or of a root file system with many files.
     fn usual(number: usize, files: bool) -> ImageFacts {
         let import = |name: usize| format!("function_number_{name}");
-        let module = crate::image::ModuleFacts {
-            interpreters: Vec::new(),
-            source: format!("layer sha256:{number:064x}"),
-            component: None,
-            format: crate::image::WasmFormat::Module,
+        let module = ModuleFacts {
             imports: vec![crate::image::Import {
                 interface: "wasi_snapshot_preview1".into(),
                 functions: (0..12).map(import).collect(),
@@ -380,9 +381,8 @@ pub(super) mod tests {
             code_bytes: 70_000,
             data_bytes: 3000,
             memory_bytes: 1 << 20,
-            memory_max_bytes: None,
-            features: std::collections::BTreeSet::new(),
             size_bytes: 80_000,
+            ..ModuleFacts::blank(format!("layer sha256:{number:064x}"), WasmFormat::Module)
         };
         let seen =
             |what: &str| crate::image::Evidence { seen: what.into(), value: "application/wasm".into() };
@@ -450,7 +450,7 @@ pub(super) mod tests {
             None,
             "another namespace asks itself"
         );
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        memory.age_by(Duration::from_hours(1));
         assert_eq!(memory.failure(&image, Depth::Config, &shop).await, None);
     }
 }

@@ -201,6 +201,7 @@ mod tests {
     use std::time::Duration;
 
     use futures::FutureExt;
+    use tokio::sync::Semaphore;
 
     use super::super::cache::tests::facts;
     use super::*;
@@ -228,8 +229,9 @@ mod tests {
         fn options(&self) -> LookupOptions {
             LookupOptions {
                 layouts: BTreeMap::from([("samples.test".into(), self.root.path().into())]),
-                tag_ttl: Duration::from_millis(50),
-                failure_ttl: Duration::from_millis(100),
+                tag_ttl: Duration::from_mins(50),
+                stale_ttl: Duration::from_hours(10),
+                failure_ttl: Duration::from_mins(100),
                 ..LookupOptions::default()
             }
         }
@@ -255,6 +257,22 @@ mod tests {
             });
             Inspector::with_detect(options, detect).unwrap()
         }
+    }
+
+    /// A detection that does not end before it is let.
+    fn held(options: LookupOptions) -> (Inspector, Arc<Semaphore>) {
+        let gate = Arc::new(Semaphore::new(0));
+        let held = Arc::clone(&gate);
+        let detect: Detect = Arc::new(move |_, source, reference, depth, limits| {
+            let held = Arc::clone(&held);
+            async move {
+                held.acquire().await.unwrap().forget();
+                let manifest = source.manifest(&reference, limits.manifest).await?;
+                Ok(ImageFacts { scanned: depth == Depth::Layers, ..facts(manifest.digest.as_str()) })
+            }
+            .boxed()
+        });
+        (Inspector::with_detect(options, detect).unwrap(), gate)
     }
 
     async fn digest(inspector: &Inspector, image: &str) -> Result<Digest, Error> {
@@ -294,15 +312,13 @@ mod tests {
     #[tokio::test]
     async fn a_look_up_continues_when_its_first_caller_has_timed_out() {
         let fixture = Fixture::new();
-        let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::from_millis(150));
-        let start = Instant::now();
+        let (inspector, gate) = held(LookupOptions::default_with(&fixture));
         let error = inspector.inspect(IMAGE, Depth::Config, Duration::from_millis(20)).await.unwrap_err();
         assert_eq!(*error, Error::TimedOut { image: IMAGE.into(), budget_ms: 20 });
-        assert!(start.elapsed() < Duration::from_millis(120), "{:?}", start.elapsed());
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        gate.add_permits(1);
+        inspector.inspect(IMAGE, Depth::Config, AMPLE).await.unwrap();
         inspector.inspect(IMAGE, Depth::Config, Duration::ZERO).await.unwrap();
-        let stats = inspector.stats();
-        assert_eq!((stats.lookups, stats.hits, stats.misses), (1, 1, 1));
+        assert_eq!((inspector.stats().lookups, inspector.stats().hits), (1, 1));
     }
 
     #[tokio::test]
@@ -371,7 +387,7 @@ mod tests {
         assert_eq!(digest(&inspector, IMAGE).await.unwrap(), fixture.digest);
         remove(&fixture.app());
         let moved = write(&fixture.app(), &[("", "", "two")]).remove(0);
-        tokio::time::sleep(Duration::from_millis(70)).await;
+        inspector.shared.memory.age_by(Duration::from_mins(70));
         assert_eq!(digest(&inspector, IMAGE).await.unwrap(), moved);
     }
 
@@ -381,7 +397,7 @@ mod tests {
         let inspector = fixture.inspector(fixture.options(), Duration::ZERO);
         for _ in 0..3 {
             digest(&inspector, IMAGE).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(70)).await;
+            inspector.shared.memory.age_by(Duration::from_mins(70));
         }
         assert_eq!(fixture.detected.load(Ordering::SeqCst), 1);
         assert_eq!(inspector.stats().lookups, 3);
@@ -404,11 +420,10 @@ mod tests {
     #[tokio::test]
     async fn a_stale_tag_is_served_while_its_registry_cannot_be_asked_and_no_longer() {
         let fixture = Fixture::new();
-        let options = LookupOptions { stale_ttl: Duration::from_millis(600), ..fixture.options() };
-        let inspector = fixture.inspector(options, Duration::ZERO);
+        let inspector = fixture.inspector(fixture.options(), Duration::ZERO);
         digest(&inspector, IMAGE).await.unwrap();
         remove(&fixture.app());
-        tokio::time::sleep(Duration::from_millis(70)).await;
+        inspector.shared.memory.age_by(Duration::from_mins(70));
         assert_eq!(digest(&inspector, IMAGE).await.unwrap(), fixture.digest);
         assert_eq!(
             digest(&inspector, IMAGE).await.unwrap(),
@@ -417,7 +432,7 @@ mod tests {
         );
         assert_eq!(inspector.stats().stale, 2);
         assert_eq!(inspector.stats().failures, 1);
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        inspector.shared.memory.age_by(Duration::from_mins(700));
         assert!(matches!(
             digest(&inspector, IMAGE).await,
             Err(Error::Fetch(registry::Error::ReadLayout { .. }))
@@ -427,11 +442,12 @@ mod tests {
     #[tokio::test]
     async fn a_stale_tag_is_served_when_asking_takes_longer_than_the_budget() {
         let fixture = Fixture::new();
-        let inspector = fixture.inspector(fixture.options(), Duration::from_millis(200));
+        let (inspector, gate) = held(fixture.options());
+        gate.add_permits(1);
         digest(&inspector, IMAGE).await.unwrap();
         remove(&fixture.app());
         write(&fixture.app(), &[("", "", "two")]);
-        tokio::time::sleep(Duration::from_millis(70)).await;
+        inspector.shared.memory.age_by(Duration::from_mins(70));
         let facts = inspector.inspect(IMAGE, Depth::Config, Duration::from_millis(20)).await.unwrap();
         assert_eq!(facts.digest, fixture.digest);
         assert_eq!(inspector.stats().stale, 1);
@@ -451,7 +467,7 @@ mod tests {
         digest(&inspector, IMAGE).await.unwrap();
         remove(&fixture.app());
         write(&fixture.app(), &[("", "", "two")]);
-        tokio::time::sleep(Duration::from_millis(70)).await;
+        inspector.shared.memory.age_by(Duration::from_mins(70));
         assert_eq!(digest(&inspector, IMAGE).await, Err(gone));
     }
 
@@ -513,12 +529,14 @@ mod tests {
         inspector.warm().await;
         assert!(inspector.inspect(IMAGE, Depth::Layers, Duration::ZERO).await.unwrap().scanned);
         assert_eq!(inspector.stats().hits, 1);
-        let slow = fixture.inspector(options, Duration::from_millis(500));
-        let start = Instant::now();
+        let (slow, gate) = held(options);
         slow.warm().await;
-        assert!(start.elapsed() < Duration::from_millis(450), "the start goes on: {:?}", start.elapsed());
-        tokio::time::sleep(Duration::from_millis(1200)).await;
-        assert!(slow.inspect(IMAGE, Depth::Layers, Duration::ZERO).await.is_ok(), "and so does the warming");
+        assert_eq!(slow.stats().hits, 0, "the start goes on before anything was seen");
+        // A deep look begins with a shallow one.
+        gate.add_permits(2);
+        slow.inspect(IMAGE, Depth::Layers, AMPLE).await.unwrap();
+        slow.inspect(IMAGE, Depth::Layers, Duration::ZERO).await.unwrap();
+        assert_eq!(slow.stats().lookups, 2, "the warming went on: its look-up was joined");
         let absent = LookupOptions { warm_file: Some("/nonexistent".into()), ..LookupOptions::default() };
         assert!(Inspector::new(absent).unwrap_err().to_string().contains("`/nonexistent`"));
     }
@@ -531,7 +549,7 @@ mod tests {
         let pinned = format!("{IMAGE}@{}", fixture.digest);
         assert_eq!(digest(&inspector, &pinned).await.unwrap(), fixture.digest);
         remove(&fixture.app());
-        tokio::time::sleep(Duration::from_millis(70)).await;
+        inspector.shared.memory.age_by(Duration::from_mins(70));
         assert_eq!(digest(&inspector, &pinned).await.unwrap(), fixture.digest);
         let other_tag = format!("samples.test/app:other@{}", fixture.digest);
         assert_eq!(digest(&inspector, &other_tag).await.unwrap(), fixture.digest);
@@ -567,7 +585,7 @@ mod tests {
         assert_eq!(inspector.stats().lookups, 1);
         assert_eq!(inspector.stats().failure_hits, 4);
         write(&fixture.root.path().join("absent"), &[("", "", "late")]);
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        inspector.shared.memory.age_by(Duration::from_mins(150));
         digest(&inspector, absent).await.unwrap();
     }
 

@@ -31,7 +31,7 @@ pub enum Error {
         "could not plan: `{field}` is `{value}`, which is not a quantity; write one such as `50m` or `32Mi`"
     )]
     ReadQuantity {
-        /// Path in the object, setting of a runtime profile, or field of a LimitRange.
+        /// Path such as `spec.containers[0].resources.limits.memory`.
         field: String,
         /// As written, cut to 64 characters.
         value: String,
@@ -128,16 +128,6 @@ pub(super) const fn not(field: String, expected: &'static str) -> Error {
     Error::ReadField { field, expected }
 }
 
-/// The list of the pod spec that holds containers of a role.
-pub(super) const fn list_of(role: Role) -> &'static str {
-    match role {
-        Role::Container => "containers",
-        Role::InitContainer => "initContainers",
-        Role::EphemeralContainer => "ephemeralContainers",
-        Role::ImageVolume => "volumes",
-    }
-}
-
 /// The container (or volume) at a position, after its name was compared: an inspection of another object would make the
 /// plan size and pin the wrong container.
 pub(super) fn container_mut<'a>(
@@ -146,7 +136,7 @@ pub(super) fn container_mut<'a>(
     index: usize,
     name: &str,
 ) -> Result<&'a mut Object, Error> {
-    let list = list_of(role);
+    let list = role.list();
     let wrong =
         || Error::FindContainer { field: format!("spec.{list}[{index}].name"), expected: name.to_owned() };
     let item = spec.get_mut(list).and_then(|items| items.get_mut(index)).and_then(Value::as_object_mut);

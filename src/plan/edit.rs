@@ -77,7 +77,7 @@ fn edit(
         if workload.kind == Kind::DaemonSet {
             warn_of_daemon_set(spec, profile, context, notes);
         }
-        let site = sizing::SizingContext::new(workload, metadata, profile, context.cluster)?;
+        let site = sizing::SizingContext::new(workload, metadata, profile, context.cluster);
         sizing::size(spec, inspection, &site, notes)?;
     }
     pin::pin(spec, inspection, context.unpinned, notes)?;

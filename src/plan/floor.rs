@@ -67,25 +67,15 @@ pub fn cpu<'a>(compiler: Compiler, modules: impl Iterator<Item = &'a ModuleFacts
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::image::WasmFormat;
 
     fn module(code_bytes: u64, memory_bytes: u64) -> ModuleFacts {
         ModuleFacts {
-            source: "/app.wasm".into(),
-            component: None,
-            format: WasmFormat::Module,
-            imports: Vec::new(),
-            exports: BTreeSet::new(),
             code_bytes,
-            data_bytes: 0,
             memory_bytes,
-            memory_max_bytes: None,
-            features: BTreeSet::new(),
-            interpreters: Vec::new(),
             size_bytes: code_bytes,
+            ..ModuleFacts::blank("/app.wasm", WasmFormat::Module)
         }
     }
 

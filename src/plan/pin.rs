@@ -7,7 +7,7 @@ use crate::image::prefix::Unpinned;
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::workload::Role;
 
-use super::draft::{Error, Notes, Object, container_mut, list_of, not};
+use super::draft::{Error, Notes, Object, container_mut, not};
 
 /// Pins every image that was read, also those of Linux sidecars and image volumes: they share the pod that was judged.
 /// Left out are those that the platform exempts, whose registries keep no digest for long.
@@ -64,7 +64,7 @@ fn pin_one(
 
 /// The annotation entry, the field, and the path of an image.
 fn place(role: Role, index: usize, name: &str) -> (String, &'static str, String) {
-    let list = list_of(role);
+    let list = role.list();
     if role == Role::ImageVolume {
         (format!("volume/{name}"), "reference", format!("spec.{list}[{index}].image.reference"))
     } else {

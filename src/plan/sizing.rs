@@ -8,8 +8,8 @@ mod resource;
 mod settle;
 mod total;
 
-use crate::cluster::Cluster;
-use crate::image::{ImageFacts, ModuleFacts, Program};
+use crate::cluster::{Bounds, Cluster, ResourceBounds};
+use crate::image::{ImageFacts, Program};
 use crate::inspection::{Inspection, LookupResult};
 use crate::quantity::Quantity;
 use crate::runtime::{Compiler, Profile, SizingMode};
@@ -17,10 +17,8 @@ use crate::workload::{Role, Workload};
 
 use super::draft::{CHANGED_ANNOTATION, Error, Notes, Object};
 use super::floor;
-use super::sum::Total;
 use container::ContainerSizing;
 use filled::Filled;
-use limit_range::{Bounds, pod_bounds};
 use resource::{PodResources, Resource};
 use settle::{Pair, Proposal};
 use total::{fit_total, warn_of_total};
@@ -35,11 +33,10 @@ pub(super) struct SizingContext<'a> {
     profile: &'a Profile,
     namespace: &'a str,
     defaults: Defaults,
-    memory_bounds: Bounds,
-    cpu_bounds: Bounds,
+    /// What the namespace's `LimitRange`s allow a container.
+    of_container: ResourceBounds,
     /// What the namespace's `LimitRange`s allow the pod as a whole.
-    memory_total: Total,
-    cpu_total: Total,
+    of_pod: ResourceBounds,
     filled: Filled<'a>,
 }
 
@@ -76,34 +73,34 @@ impl<'a> SizingContext<'a> {
         metadata: Option<&Object>,
         profile: &'a Profile,
         cluster: &'a Cluster,
-    ) -> Result<Self, Error> {
+    ) -> Self {
         let namespace = workload.namespace.as_str();
-        let items = cluster.limit_ranges.get(namespace).map_or(&[][..], Vec::as_slice);
+        let ranges = cluster.limit_ranges.get(namespace);
+        let (of_container, of_pod) = ranges.map(|ranges| (ranges.container, ranges.pod)).unwrap_or_default();
+        let items = ranges.map_or(&[][..], |ranges| &ranges.items);
         let annotation = |name| workload.annotations.get(name).map_or("", String::as_str);
         let annotations = (annotation(LIMIT_RANGER_ANNOTATION), annotation(CHANGED_ANNOTATION));
-        Ok(Self {
+        Self {
             profile,
             namespace,
             defaults: Defaults::of(profile),
-            memory_bounds: Bounds::read(items, "Container", Resource::Memory, namespace)?,
-            cpu_bounds: Bounds::read(items, "Container", Resource::Cpu, namespace)?,
-            memory_total: pod_bounds(items, Resource::Memory, namespace)?,
-            cpu_total: pod_bounds(items, Resource::Cpu, namespace)?,
-            filled: Filled::read(items, namespace, metadata, annotations)?,
-        })
+            of_container,
+            of_pod,
+            filled: Filled::read(items, metadata, annotations),
+        }
     }
 
     const fn bounds(&self, resource: Resource) -> Bounds {
         match resource {
-            Resource::Memory => self.memory_bounds,
-            Resource::Cpu => self.cpu_bounds,
+            Resource::Memory => self.of_container.memory,
+            Resource::Cpu => self.of_container.cpu,
         }
     }
 
-    const fn total(&self, resource: Resource) -> Total {
+    const fn total(&self, resource: Resource) -> Bounds {
         match resource {
-            Resource::Memory => self.memory_total,
-            Resource::Cpu => self.cpu_total,
+            Resource::Memory => self.of_pod.memory,
+            Resource::Cpu => self.of_pod.cpu,
         }
     }
 }
@@ -146,11 +143,6 @@ pub(super) fn size(
     Ok(())
 }
 
-/// The modules that a program runs.
-fn modules<'a>(facts: &'a ImageFacts, indices: &'a [usize]) -> impl Iterator<Item = &'a ModuleFacts> {
-    indices.iter().filter_map(|index| facts.modules.get(*index))
-}
-
 /// The size of both resources that a profile proposes for a program.
 fn proposals(
     defaults: &Defaults,
@@ -158,9 +150,9 @@ fn proposals(
     facts: &ImageFacts,
     indices: &[usize],
 ) -> [(Resource, Proposal); 2] {
-    let floor = floor::memory(compiler, defaults.base, modules(facts, indices));
+    let floor = floor::memory(compiler, defaults.base, facts.modules_at(indices));
     let memory = Proposal { floor, size: raised(defaults.memory, floor), step: Quantity::BYTE };
-    let compile = floor::cpu(compiler, modules(facts, indices));
+    let compile = floor::cpu(compiler, facts.modules_at(indices));
     let cpu = Pair { limit: defaults.cpu.limit.max(compile), ..defaults.cpu };
     let cpu = Proposal { floor: Quantity::ZERO, size: cpu, step: Quantity::MILLI };
     [(Resource::Memory, memory), (Resource::Cpu, cpu)]
@@ -189,16 +181,10 @@ pub fn caps(
         return None;
     }
     let defaults = Defaults::of(profile);
-    let items = cluster.limit_ranges.get(namespace).map_or(&[][..], Vec::as_slice);
-    let top = |(resource, proposal): (Resource, Proposal)| {
-        // An unreadable LimitRange is an error of the plan, which reports it in its own review.
-        Bounds::read(items, "Container", resource, namespace)
-            .ok()
-            .map(|bounds| bounds.fit(proposal.size.limit))
-    };
+    let bounds = cluster.limit_ranges.get(namespace).map(|ranges| ranges.container).unwrap_or_default();
     let compiler = profile.ambient.runtime().compiler(*packaging);
-    let [memory, cpu] = proposals(&defaults, compiler, facts, indices).map(top);
-    Some(Caps { memory: memory?, cpu: cpu? })
+    let [(_, memory), (_, cpu)] = proposals(&defaults, compiler, facts, indices);
+    Some(Caps { memory: bounds.memory.fit(memory.size.limit), cpu: bounds.cpu.fit(cpu.size.limit) })
 }
 
 fn raised(size: Pair, floor: Quantity) -> Pair {

@@ -3,15 +3,8 @@
 //! person chose, from the front of the pod to its end, and each by as little as possible. Running it again on the
 //! outcome moves nothing, whichever values then count as chosen.
 
+use crate::cluster::Bounds;
 use crate::quantity::Quantity;
-
-/// The narrowest bounds that the LimitRanges of a namespace set for a pod.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Total {
-    pub(super) min: Option<Quantity>,
-    pub(super) max: Option<Quantity>,
-    pub(super) ratio: Option<Quantity>,
-}
 
 /// One container's request and limit of one resource: its share of the pod's sum. Shares are in the order of the pod,
 /// init containers first.
@@ -120,7 +113,7 @@ fn cut(
 
 /// Moves the requests that no person chose, as far as possible, until the pod's request is within `bounds`. Raises
 /// limits that no person chose where requests under the present ones do not suffice.
-pub(super) fn fit_requests(shares: &mut [PodShare], bounds: Total) {
+pub(super) fn fit_requests(shares: &mut [PodShare], bounds: Bounds) {
     if let Some(max) = bounds.max {
         lower(shares, max, REQUESTS, PodShare::least_request);
     }
@@ -239,7 +232,7 @@ mod tests {
 
     #[test]
     fn requests_are_raised_below_their_limits_first() {
-        let bounds = |min, max| Total { min: Some(mi(min)), max: Some(mi(max)), ratio: None };
+        let bounds = |min, max| Bounds { min: Some(mi(min)), max: Some(mi(max)), ratio: None };
         let mut shares = [share(true, 4, 16, true), share(true, 4, 16, true)];
         fit_requests(&mut shares, bounds(24, 64));
         assert_eq!((shares[0].request, shares[1].request), (Some(mi(16)), Some(mi(8))));
@@ -253,7 +246,7 @@ mod tests {
     #[test]
     fn a_ratio_for_the_pod_raises_requests() {
         let mut shares = [share(true, 4, 32, true), share(true, 4, 32, false)];
-        fit_requests(&mut shares, Total { ratio: Some(Quantity::parse("2").unwrap()), ..Total::default() });
+        fit_requests(&mut shares, Bounds { ratio: Some(Quantity::parse("2").unwrap()), ..Bounds::default() });
         assert_eq!(total(&shares, REQUESTS), mi(32));
     }
 }

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::{Deserialize, Serialize};
 
+use super::clock::Clock;
+
 /// Most registries, scopes and accounts that have a state, each. A pod can name any number of new ones, but only those
 /// that fail get a state.
 const MOST_STATES: usize = 4096;
@@ -162,11 +164,12 @@ enum Outcome {
 pub(super) struct Breakers {
     options: BreakerOptions,
     states: Mutex<States>,
+    clock: Clock,
 }
 
 impl Breakers {
     pub(super) fn new(options: BreakerOptions) -> Arc<Self> {
-        Arc::new(Self { options, states: Mutex::default() })
+        Arc::new(Self { options, states: Mutex::default(), clock: Clock::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, States> {
@@ -175,7 +178,7 @@ impl Breakers {
 
     /// Permission for one request to a registry. The caller reports the outcome to the permit, or drops it.
     pub(super) fn enter(self: &Arc<Self>, scope: &Scope) -> Result<Permit, BreakerOpen> {
-        let now = Instant::now();
+        let now = self.clock.now();
         let mut states = self.lock();
         if let Some(until) = states.pauses.get(&scope.account).filter(|until| **until > now) {
             return Err(BreakerOpen::RetryAfter { left: until.saturating_duration_since(now) });
@@ -217,6 +220,7 @@ impl Breakers {
     /// Whether requests of this scope are likely to hang: the registry is unreachable, left the scope's last request
     /// unanswered, has one pending for too long, or answers no scope at all.
     pub(super) fn is_suspect(&self, scope: &Scope) -> bool {
+        let now = self.clock.now();
         let states = self.lock();
         let host = states.hosts.get(&scope.account.registry).copied().unwrap_or_default();
         let scoped = states.scopes.get(scope).copied().unwrap_or_default();
@@ -224,7 +228,7 @@ impl Breakers {
         !host.unreachable.is_nothing()
             || self.is_silent(host)
             || !scoped.silent.is_nothing()
-            || since.is_some_and(|since| since.elapsed() >= self.options.suspect_after)
+            || since.is_some_and(|since| now.saturating_duration_since(since) >= self.options.suspect_after)
     }
 
     /// Whether a host answers no scope: enough requests in a row were in vain.
@@ -234,7 +238,7 @@ impl Breakers {
 
     /// Records that a registry asked for a pause.
     pub(super) fn pause(&self, account: &Account, wait: Duration) {
-        let now = Instant::now();
+        let now = self.clock.now();
         let mut states = self.lock();
         if let Some(pause) = entry_or(&mut states.pauses, account, now, |until| *until > now) {
             *pause = now + wait.min(LONGEST_PAUSE);
@@ -243,7 +247,7 @@ impl Breakers {
 
     /// Records the outcome of a request; `waited` says whether it was counted as pending.
     fn settle(&self, scope: &Scope, waited: bool, outcome: Outcome) {
-        let now = Instant::now();
+        let now = self.clock.now();
         let mut states = self.lock();
         match outcome {
             // One answer proves that the host answers.
@@ -325,7 +329,7 @@ impl Permit {
     pub(super) fn asks(&mut self) {
         self.outcome = Outcome::Silent;
         if !std::mem::replace(&mut self.waiting, true) {
-            self.breakers.wait(&self.scope, Instant::now());
+            self.breakers.wait(&self.scope, self.breakers.clock.now());
         }
     }
 
@@ -361,8 +365,8 @@ mod tests {
     fn breakers(failures: u32) -> Arc<Breakers> {
         Breakers::new(BreakerOptions {
             failures,
-            open_for: Duration::from_millis(50),
-            suspect_after: Duration::from_millis(30),
+            open_for: Duration::from_mins(50),
+            suspect_after: Duration::from_mins(30),
             ..BreakerOptions::default()
         })
     }
@@ -451,7 +455,7 @@ mod tests {
         }
         assert!(matches!(breakers.enter(&app()), Err(BreakerOpen::Silent { failures: 3, .. })));
         assert!(breakers.is_suspect(&app()) && breakers.enter(&elsewhere()).is_ok());
-        std::thread::sleep(Duration::from_millis(60));
+        breakers.clock.put_forward(Duration::from_hours(1));
         let mut probe = breakers.enter(&app()).unwrap();
         assert!(breakers.enter(&of("b", "other")).is_err(), "one probe at a time");
         probe.answered();
@@ -463,7 +467,7 @@ mod tests {
     fn one_request_tries_whether_the_registry_is_back() {
         let breakers = breakers(1);
         fail(&breakers, &app(), 1);
-        std::thread::sleep(Duration::from_millis(60));
+        breakers.clock.put_forward(Duration::from_hours(1));
         let mut probe = breakers.enter(&app()).unwrap();
         assert!(breakers.enter(&app()).is_err(), "one probe at a time");
         probe.answered();
@@ -476,7 +480,7 @@ mod tests {
     fn a_probe_that_fails_opens_it_again() {
         let breakers = breakers(1);
         fail(&breakers, &app(), 1);
-        std::thread::sleep(Duration::from_millis(60));
+        breakers.clock.put_forward(Duration::from_hours(1));
         drop(breakers.enter(&app()).unwrap());
         assert!(matches!(breakers.enter(&app()), Err(BreakerOpen::Silent { failures: 2, .. })));
     }
@@ -485,16 +489,16 @@ mod tests {
     fn a_requested_pause_is_kept_although_others_are_answered() {
         let breakers = breakers(3);
         let mut under_way = breakers.enter(&app()).unwrap();
-        breakers.pause(&app().account, Duration::from_millis(80));
+        breakers.pause(&app().account, Duration::from_mins(50));
         under_way.answered();
         drop(under_way);
         let closed = |scope: &Scope| breakers.enter(scope);
         assert!(
-            matches!(closed(&app()), Err(BreakerOpen::RetryAfter { left }) if left <= Duration::from_millis(80))
+            matches!(closed(&app()), Err(BreakerOpen::RetryAfter { left }) if left <= Duration::from_mins(50))
         );
         assert!(closed(&of("shop", "other")).is_err(), "an account is limited, not a repository");
         assert!(closed(&of("elsewhere", "app")).is_ok(), "and not another account");
-        std::thread::sleep(Duration::from_millis(90));
+        breakers.clock.put_forward(Duration::from_mins(90));
         assert!(closed(&app()).is_ok());
         breakers.pause(&app().account, Duration::MAX);
         assert!(matches!(closed(&app()), Err(BreakerOpen::RetryAfter { left }) if left <= LONGEST_PAUSE));
@@ -505,12 +509,12 @@ mod tests {
         let breakers = breakers(3);
         let hangs = breakers.enter(&app()).unwrap();
         assert!(!breakers.is_suspect(&app()));
-        std::thread::sleep(Duration::from_millis(40));
+        breakers.clock.put_forward(Duration::from_mins(40));
         assert!(breakers.is_suspect(&app()) && !breakers.is_suspect(&elsewhere()));
         assert!(!breakers.is_suspect(&of("other", "app")), "to those who wait for it");
         breakers.enter(&app()).unwrap().answered();
         assert!(!breakers.is_suspect(&app()), "one image may be slow where others are not");
-        std::thread::sleep(Duration::from_millis(40));
+        breakers.clock.put_forward(Duration::from_mins(40));
         assert!(breakers.is_suspect(&app()), "and nothing was answered since");
         drop(hangs);
         assert!(breakers.is_suspect(&app()), "until it answers");
@@ -525,7 +529,7 @@ mod tests {
         fail(&breakers, &app(), 2);
         let mut reads = breakers.enter(&app()).unwrap();
         reads.answered();
-        std::thread::sleep(Duration::from_millis(40));
+        breakers.clock.put_forward(Duration::from_mins(40));
         assert!(!breakers.is_suspect(&app()), "a layer may take its time");
         fail(&breakers, &app(), 1);
         drop(reads);

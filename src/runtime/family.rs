@@ -104,10 +104,7 @@ impl Family {
     /// Whether it can start a program, judged by the program and its packaging.
     fn can_start(self, facts: &ImageFacts, program: &Program) -> bool {
         let Program::Wasm { kind, packaging, modules } = program else { return false };
-        let mut features = modules
-            .iter()
-            .filter_map(|number| facts.modules.get(*number))
-            .flat_map(|module| &module.features);
+        let mut features = facts.modules_at(modules).flat_map(|module| &module.features);
         let runtime = self.runtime();
         runtime.runs(facts.shape, *kind, *packaging)
             && features.all(|feature| is_passed_over(*feature) || runtime.provides(*feature))
@@ -144,7 +141,7 @@ pub fn runnable_by(facts: &ImageFacts, program: &Program) -> BTreeSet<Family> {
 pub fn warnings(facts: &ImageFacts, program: &Program) -> Vec<String> {
     match program {
         Program::Wasm { kind, modules, .. } if *kind != ImageKind::SpinApp => {
-            modules.iter().filter_map(|number| warning(facts.modules.get(*number)?)).collect()
+            facts.modules_at(modules).filter_map(warning).collect()
         }
         _ => Vec::new(),
     }

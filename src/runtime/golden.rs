@@ -18,41 +18,23 @@ const FAMILIES: [Family; 6] = [
 
 fn module(source: &str) -> ModuleFacts {
     ModuleFacts {
-        source: source.into(),
-        component: None,
-        format: WasmFormat::Module,
-        imports: Vec::new(),
         exports: ["_start", "main"].map(String::from).into(),
         code_bytes: 100,
-        data_bytes: 0,
         memory_bytes: 65_536,
-        memory_max_bytes: None,
-        features: [].into(),
-        interpreters: Vec::new(),
         size_bytes: 200,
+        ..ModuleFacts::blank(source, WasmFormat::Module)
     }
 }
 
 fn blank(shape: Shape) -> ImageFacts {
+    let digest = Digest::of(b"golden");
     ImageFacts {
-        digest: Digest::of(b"golden"),
-        manifest_digest: Digest::of(b"golden"),
         kind: ImageKind::Linux,
         shape,
         platform: "linux/amd64".into(),
         evidence: vec![Evidence { seen: "conclusion".into(), value: "an artifact".into() }],
-        entrypoint: Vec::new(),
-        cmd: Vec::new(),
-        working_dir: String::new(),
-        env: Vec::new(),
-        search_path: None,
-        modules: Vec::new(),
-        files: Vec::new(),
         scanned: true,
-        native: Vec::new(),
-        spin: None,
-        warnings: Vec::new(),
-        claims: Vec::new(),
+        ..ImageFacts::blank(&digest, &digest)
     }
 }
 

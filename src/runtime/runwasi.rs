@@ -3,8 +3,9 @@
 //! (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `…/src/sandbox/{context,path,mod}.rs`).
 
 use super::choice::Choice;
+use super::handover::{Extra, Files, Handover, Things};
 use crate::image::entry::{self, At, SEARCH_PATH, View, cut_function};
-use crate::image::{FileClass, ImageFacts, Packaging, Shape, path, program};
+use crate::image::{FileClass, ImageFacts, ImageKind, Packaging, Shape, path, program};
 
 /// Layers that runwasi's own shims accept (`runwasi:crates/containerd-shim-wasm/src/shim/shim.rs`,
 /// `supported_layers_types`).
@@ -225,6 +226,18 @@ fn search<'a>(view: &View<'a>, name: &str) -> Search<'a> {
 /// Whether the shims accept an image in this packaging: their own layers, or files.
 pub(super) fn unpacks(shape: Shape, packaging: Packaging) -> bool {
     packaging == Packaging::RootFilesystem || LAYERS.contains(&shape)
+}
+
+/// Whether the shims whose engines know no components run such an image.
+pub(super) fn runs_modules(shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
+    unpacks(shape, packaging) && kind == ImageKind::Module
+}
+
+/// What the shims of WAMR and wasmer hand over: they open `/` with every mount and pass every variable. How far their
+/// network reaches is unknown, so it is assumed to be unrestricted.
+pub(super) fn hands_over_root_and_network(kind: ImageKind) -> Handover {
+    let things = Things { files: Files::Root, network: true, extras: &[Extra::Threads], ..Things::COMMAND };
+    if kind == ImageKind::Module { Handover::Things(things) } else { Handover::Everything }
 }
 
 /// What runwasi's own shims start.

@@ -6,7 +6,7 @@ use super::choice::Choice;
 use super::handover::{Extra, Files, Handover, Things};
 use super::runwasi;
 use crate::image::entry::View;
-use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Program, Shape};
+use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape};
 
 /// This family's entry in the table of runtimes.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl Runtime for RunwasiWasmedge {
     }
 
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
-        runwasi::unpacks(shape, packaging) && kind == ImageKind::Module
+        runwasi::runs_modules(shape, kind, packaging)
     }
 
     fn provides(&self, feature: Feature) -> bool {
@@ -66,12 +66,10 @@ pub(super) const NATIVE_WAYS: &[NativeWay] =
 /// instead of the Wasm, which then says nothing (`WasmEdge:lib/loader/ast/module.cpp`, `loadUniversalWASM`).
 pub(super) fn with_machine_code(facts: &ImageFacts, choice: Choice) -> Choice {
     let Choice::Starts(Program::Wasm { modules, .. }) = &choice else { return choice };
-    let mut started = modules.iter().filter_map(|number| facts.modules.get(*number));
-    match started.find(|module| module.features.contains(&Feature::WasmedgeMachineCode)) {
-        Some(module) => Choice::Starts(Program::Native {
-            source: module.source.clone(),
-            magic: "section wasmedge".into(),
-        }),
+    let carries = |module: &&ModuleFacts| module.features.contains(&Feature::WasmedgeMachineCode);
+    let source = facts.modules_at(modules).find(carries).map(|module| module.source.clone());
+    match source {
+        Some(source) => Choice::Starts(Program::Native { source, magic: "section wasmedge".into() }),
         None => choice,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
-use super::handover::{Extra, Files, Handover, Things};
+use super::handover::Handover;
 use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Shape};
@@ -17,7 +17,7 @@ impl Runtime for RunwasiWasmer {
     }
 
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
-        runwasi::unpacks(shape, packaging) && kind == ImageKind::Module
+        runwasi::runs_modules(shape, kind, packaging)
     }
 
     /// WASIX and threads are features of the engine, which a build may leave out.
@@ -28,12 +28,8 @@ impl Runtime for RunwasiWasmer {
         )
     }
 
-    /// It opens `/` with every mount and hands over every variable. How far its network reaches is unknown, so it is
-    /// assumed to be unrestricted.
     fn hands_over(&self, kind: ImageKind) -> Handover {
-        let things =
-            Things { files: Files::Root, network: true, extras: &[Extra::Threads], ..Things::COMMAND };
-        if kind == ImageKind::Module { Handover::Things(things) } else { Handover::Everything }
+        runwasi::hands_over_root_and_network(kind)
     }
 
     /// The shim has no compiler of its own: Cranelift compiles in the container, layers too.

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use k8s_openapi::api::core::v1::{LimitRangeItem, LimitRangeSpec};
+use k8s_openapi::api::core::v1::LimitRangeSpec;
 use k8s_openapi::api::node::v1 as node;
 use kube::core::{ApiResource, DynamicObject};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::cluster::RuntimeClass;
+use crate::cluster::{LimitRanges, RuntimeClass};
 use crate::grant::load::{Checked, read_object};
 use crate::grant::{WasiException, WasiGrant};
 
@@ -107,7 +107,7 @@ pub(super) type Key = (String, String);
 #[derive(Debug, Clone)]
 pub(super) enum Item {
     Class(RuntimeClass),
-    Limits(Vec<LimitRangeItem>),
+    Limits(Box<LimitRanges>),
     Labels(BTreeMap<String, String>),
     PullSecrets(Arc<[String]>),
     Grant(Arc<WasiGrant>),
@@ -149,7 +149,10 @@ pub(super) fn keep(watched: Watched, object: DynamicObject) -> Result<Option<Ite
         }
         Watched::LimitRanges => {
             let spec: Option<LimitRangeSpec> = field(object.data, "spec")?;
-            Ok(spec.map(|spec| Item::Limits(spec.limits)))
+            let ranges = spec.map(|spec| LimitRanges::of(spec.limits)).transpose();
+            ranges
+                .map(|ranges| ranges.map(|ranges| Item::Limits(Box::new(ranges))))
+                .map_err(|error| error.to_string())
         }
         Watched::Namespaces => Ok(Some(Item::Labels(object.metadata.labels.unwrap_or_default()))),
         Watched::ServiceAccounts => {

@@ -136,7 +136,7 @@ fn cluster(shared: &Shared) -> Cluster {
     each(shared, Watched::LimitRanges, |items| {
         for ((_, namespace), item) in items {
             if let Item::Limits(limits) = item {
-                built.limit_ranges.entry(namespace.clone()).or_default().extend(limits.iter().cloned());
+                built.limit_ranges.entry(namespace.clone()).or_default().add((**limits).clone());
             }
         }
     });

@@ -4,15 +4,13 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use k8s_openapi::api::core::v1::{
-    Container, EphemeralContainer, PersistentVolumeClaimVolumeSource, PodSpec, Volume,
-};
+use k8s_openapi::api::core::v1::{EphemeralContainer, PersistentVolumeClaimVolumeSource, PodSpec, Volume};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::path::path_at;
-use super::{Error, ImageUse, Kind, Role, Workload, described, spin_app};
+use super::{ContainerSpec, Error, ImageUse, Kind, Role, Workload, described, spin_app};
 
 /// The object with its pod template at [`Kind::template_pointer`]. Most kinds stay as sent. A SpinApp gets the template
 /// that the Spin operator will make of it, and a described kind a copy of its own template. The later stages read and
@@ -244,10 +242,13 @@ impl Workload {
     /// be filled in.
     pub fn images(&self) -> Vec<ImageUse<'_>> {
         let spec = &self.spec;
-        let init =
-            each(spec.init_containers.as_deref(), |index, item| container(Role::InitContainer, index, item));
-        let main = each(Some(&spec.containers), |index, item| container(Role::Container, index, item));
-        let late = each(spec.ephemeral_containers.as_deref(), ephemeral);
+        let init = each(spec.init_containers.as_deref(), |index, item| {
+            container(Role::InitContainer, index, item.into())
+        });
+        let main = each(Some(&spec.containers), |index, item| container(Role::Container, index, item.into()));
+        let late = each(spec.ephemeral_containers.as_deref(), |index, item| {
+            container(Role::EphemeralContainer, index, item.into())
+        });
         let mounted = each(spec.volumes.as_deref(), volume);
         init.chain(main).chain(late).chain(mounted).collect()
     }
@@ -270,29 +271,16 @@ where
     items.unwrap_or_default().iter().enumerate().filter_map(move |(index, item)| view(index, item))
 }
 
-fn container(role: Role, index: usize, item: &Container) -> Option<ImageUse<'_>> {
+fn container(role: Role, index: usize, spec: ContainerSpec<'_>) -> Option<ImageUse<'_>> {
     Some(ImageUse {
         role,
         index,
-        name: &item.name,
-        image: filled(item.image.as_deref())?,
-        command: item.command.as_deref().unwrap_or_default(),
-        args: item.args.as_deref().unwrap_or_default(),
-        working_dir: filled(item.working_dir.as_deref()),
-        mounts: item.volume_mounts.as_deref().unwrap_or_default(),
-    })
-}
-
-fn ephemeral(index: usize, item: &EphemeralContainer) -> Option<ImageUse<'_>> {
-    Some(ImageUse {
-        role: Role::EphemeralContainer,
-        index,
-        name: &item.name,
-        image: filled(item.image.as_deref())?,
-        command: item.command.as_deref().unwrap_or_default(),
-        args: item.args.as_deref().unwrap_or_default(),
-        working_dir: filled(item.working_dir.as_deref()),
-        mounts: item.volume_mounts.as_deref().unwrap_or_default(),
+        name: spec.name,
+        image: filled(spec.image)?,
+        command: spec.command,
+        args: spec.args,
+        working_dir: filled(spec.working_dir),
+        mounts: spec.mounts,
     })
 }
 

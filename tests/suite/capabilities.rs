@@ -106,7 +106,8 @@ const TOKEN: &str = "fs /var/run/secrets/kubernetes.io/serviceaccount ro secret"
 /// An entry as one line: capability, parameters, marks.
 fn line(entry: &Entry) -> String {
     let mut words = vec![entry.capability.to_string()];
-    words.extend([&entry.path, &entry.host, &entry.name].into_iter().flatten().cloned());
+    let host = entry.host.clone().map(String::from);
+    words.extend([entry.path.clone(), host, entry.name.clone()].into_iter().flatten());
     words.extend(entry.port.map(|port| format!(":{port}")));
     words.extend(
         entry.access.map(|a| if a == Access::ReadOnly { "ro".to_string() } else { "rw".to_string() }),
@@ -628,7 +629,8 @@ fn foreign_text_cannot_end_a_line_or_command_a_terminal() {
         let lists =
             [&capabilities.requires, &capabilities.ambient, &capabilities.effective, &capabilities.missing];
         for entry in lists.into_iter().flatten() {
-            let texts = [&entry.name, &entry.path, &entry.host].into_iter().flatten().chain(&entry.evidence);
+            let host = entry.host.clone().map(String::from);
+            let texts = [&entry.name, &entry.path, &host].into_iter().flatten().chain(&entry.evidence);
             for text in texts {
                 assert!(!text.contains(|c: char| c.is_control() || c == '\u{202e}'), "{text:?}");
             }

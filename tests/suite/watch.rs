@@ -60,7 +60,7 @@ async fn the_snapshot_has_everything_that_a_directory_would_and_follows_the_clus
     assert_eq!(classes["wasmtime"].node_selector["wasm"], "true");
     assert_eq!(classes["wasmtime"].labels["pool"], "wasm");
     assert_eq!(snapshot.cluster.namespaces["shop"]["wasmgate.dev/enforce"], "warn");
-    assert_eq!(snapshot.cluster.limit_ranges["shop"].len(), 1);
+    assert_eq!(snapshot.cluster.limit_ranges["shop"].items.len(), 1);
     assert_eq!(watch.grants(), ["all", "orders"]);
     assert_eq!(snapshot.exceptions.len(), 1);
 

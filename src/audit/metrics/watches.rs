@@ -14,7 +14,9 @@ struct WatchLabels {
     watch: &'static str,
 }
 
-/// State of one watch of the cluster.
+/// State of one watch of the cluster, as far as metrics show it. It mirrors [`WatchHealth`](crate::watch::WatchHealth) on
+/// purpose: metrics take plain numbers from every part of the gate, and `cli` hands them over. Otherwise `audit` would
+/// depend on the client of the API server.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WatchReport {
     /// The watched resource, from a closed list, such as `wasigrants.wasmgate.dev`.

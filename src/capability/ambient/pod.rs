@@ -3,108 +3,46 @@
 use std::collections::{HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::{
-    Container as PodContainer, EnvFromSource, EnvVar, PodSpec, SecurityContext, Volume, VolumeDevice,
-    VolumeMount, VolumeProjection,
+    EnvFromSource, EnvVar, PodSpec, Volume, VolumeDevice, VolumeMount, VolumeProjection,
 };
 
 use super::variables::Variables;
 use crate::capability::{Access, Capability, Entry, path};
 use crate::inspection::Container;
 use crate::text;
-use crate::workload::{Role, Workload};
+use crate::workload::{ContainerSpec, Role, Workload};
 
 /// Where the `ServiceAccount` admission plug-in mounts the token (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// One container of a pod spec, of any role.
+/// One container of a pod spec, of any role, and the pod around it.
 #[derive(Debug)]
 pub struct Pod<'a> {
     spec: &'a PodSpec,
-    env: &'a [EnvVar],
-    env_from: &'a [EnvFromSource],
-    mounts: &'a [VolumeMount],
-    devices: &'a [VolumeDevice],
-    command: &'a [String],
-    args: &'a [String],
-    security: Option<&'a SecurityContext>,
-    termination_log: Option<&'a str>,
-    working_dir: Option<&'a str>,
+    container: ContainerSpec<'a>,
     /// The `ServiceAccount` plug-in mounts no token into ephemeral containers.
     ephemeral: bool,
-    /// Whether it is an ephemeral container in the process namespace of another one.
-    targets: bool,
     variables: Variables<'a>,
     volumes: HashMap<&'a str, &'a Volume>,
     /// The paths of the mounts.
     mounted: HashSet<String>,
 }
 
-macro_rules! view {
-    ($spec:expr, $container:expr, $ephemeral:literal) => {
-        Pod {
-            spec: $spec,
-            env: $container.env.as_deref().unwrap_or_default(),
-            env_from: $container.env_from.as_deref().unwrap_or_default(),
-            mounts: $container.volume_mounts.as_deref().unwrap_or_default(),
-            devices: $container.volume_devices.as_deref().unwrap_or_default(),
-            command: $container.command.as_deref().unwrap_or_default(),
-            args: $container.args.as_deref().unwrap_or_default(),
-            security: $container.security_context.as_ref(),
-            termination_log: $container.termination_message_path.as_deref(),
-            working_dir: $container.working_dir.as_deref(),
-            ephemeral: $ephemeral,
-            targets: false,
-            variables: Variables::default(),
-            volumes: HashMap::new(),
-            mounted: HashSet::new(),
-        }
-    };
-}
-
 impl<'a> Pod<'a> {
-    /// The container of the pod spec to which an inspected one belongs.
+    /// The container of the pod spec to which an inspected one belongs, with indices: they are queried once per mount,
+    /// variable and template, and a tenant chooses how many there are of each.
     pub fn new(workload: &'a Workload, container: &Container) -> Self {
-        let spec = &workload.spec;
-        let of = |list: &'a [PodContainer]| list.get(container.index).map(|c| view!(spec, c, false));
-        let found = match container.role {
-            Role::Container => of(&spec.containers),
-            Role::InitContainer => of(spec.init_containers.as_deref().unwrap_or_default()),
-            Role::EphemeralContainer => {
-                let list = spec.ephemeral_containers.as_deref().unwrap_or_default();
-                list.get(container.index)
-                    .map(|c| Pod { targets: c.target_container_name.is_some(), ..view!(spec, c, true) })
-            }
-            Role::ImageVolume => None,
-        };
-        found
-            .unwrap_or(Self {
-                spec,
-                env: &[],
-                env_from: &[],
-                mounts: &[],
-                devices: &[],
-                command: &[],
-                args: &[],
-                security: None,
-                termination_log: None,
-                working_dir: None,
-                ephemeral: container.role == Role::EphemeralContainer,
-                targets: false,
-                variables: Variables::default(),
-                volumes: HashMap::new(),
-                mounted: HashSet::new(),
-            })
-            .indexed()
-    }
-
-    /// Builds its indices: they are queried once per mount, variable and template, and a tenant chooses how many there
-    /// are of each.
-    fn indexed(mut self) -> Self {
-        self.variables = Variables::new(self.env, self.env_from);
-        // Of two volumes with the same name, the first; the API server refuses such a pod.
-        self.volumes = self.spec.volumes.iter().flatten().rev().map(|v| (v.name.as_str(), v)).collect();
-        self.mounted = self.mounts.iter().map(|mount| text::clean_path(&mount.mount_path)).collect();
-        self
+        let Container { role, index, .. } = container;
+        let (spec, container) = (&workload.spec, workload.container(*role, *index).unwrap_or_default());
+        Self {
+            spec,
+            container,
+            ephemeral: *role == Role::EphemeralContainer,
+            variables: Variables::new(container.env, container.env_from),
+            // Of two volumes with the same name, the first; the API server refuses such a pod.
+            volumes: spec.volumes.iter().flatten().rev().map(|v| (v.name.as_str(), v)).collect(),
+            mounted: container.mounts.iter().map(|mount| text::clean_path(&mount.mount_path)).collect(),
+        }
     }
 
     /// The RuntimeClass that the pod names.
@@ -120,7 +58,7 @@ impl<'a> Pod<'a> {
     /// Why `/` is more than the image's own files; `None` if it is not. `/proc/<pid>/root` is the root file system of
     /// any visible process (proc(5)), and a privileged container has the node's devices.
     pub fn beyond_root(&self) -> Option<&'static str> {
-        if self.security.is_some_and(|s| s.privileged == Some(true)) {
+        if self.container.security.is_some_and(|s| s.privileged == Some(true)) {
             return Some("the container is privileged, so /dev holds the node's devices");
         }
         if self.spec.host_pid == Some(true) {
@@ -131,12 +69,15 @@ impl<'a> Pod<'a> {
                 "shareProcessNamespace: /proc holds the root file systems of the pod's other containers",
             );
         }
-        self.targets.then_some("targetContainerName: /proc holds the root file system of that container")
+        self.container
+            .target
+            .is_some()
+            .then_some("targetContainerName: /proc holds the root file system of that container")
     }
 
     /// The access to the root file system.
     pub fn root_access(&self) -> Access {
-        match self.security.and_then(|s| s.read_only_root_filesystem) {
+        match self.container.security.and_then(|s| s.read_only_root_filesystem) {
             Some(true) => Access::ReadOnly,
             _ => Access::ReadWrite,
         }
@@ -144,12 +85,12 @@ impl<'a> Pod<'a> {
 
     /// The termination-message file that the kubelet mounts read-write.
     pub fn termination_log(&self) -> String {
-        text::clean_path(self.termination_log.unwrap_or("/dev/termination-log"))
+        text::clean_path(self.container.termination_log.unwrap_or("/dev/termination-log"))
     }
 
     /// The working directory that the container sets; without one the image's own applies.
     pub fn working_dir(&self) -> Option<&'a str> {
-        self.working_dir.filter(|directory| !directory.is_empty())
+        self.container.working_dir.filter(|directory| !directory.is_empty())
     }
 
     /// Whether something is mounted at exactly this path.
@@ -159,8 +100,8 @@ impl<'a> Pod<'a> {
 
     /// Every mount, device and the service-account token.
     pub fn mounts(&self) -> Vec<Entry> {
-        let mounts = self.mounts.iter().map(|mount| self.mount(mount));
-        let devices = self.devices.iter().map(|device| self.device(device));
+        let mounts = self.container.mounts.iter().map(|mount| self.mount(mount));
+        let devices = self.container.devices.iter().map(|device| self.device(device));
         mounts.chain(devices).chain(self.token()).collect()
     }
 
@@ -192,7 +133,7 @@ impl<'a> Pod<'a> {
     fn token(&self) -> Option<Entry> {
         let automount = self.spec.automount_service_account_token != Some(false);
         // The plug-in compares the path as written: a mount at the same place in another spelling does not stop it.
-        let taken = self.mounts.iter().any(|mount| mount.mount_path == TOKEN_PATH);
+        let taken = self.container.mounts.iter().any(|mount| mount.mount_path == TOKEN_PATH);
         if !automount || self.ephemeral || taken {
             return None;
         }
@@ -204,8 +145,8 @@ impl<'a> Pod<'a> {
 
     /// The variables of `env` and `envFrom`; a whole ConfigMap or Secret is a name pattern.
     pub fn variables(&self) -> Vec<Entry> {
-        let named = self.env.iter().map(|variable| self.variable(variable));
-        self.env_from.iter().filter_map(env_from).chain(named).collect()
+        let named = self.container.env.iter().map(|variable| self.variable(variable));
+        self.container.env_from.iter().filter_map(env_from).chain(named).collect()
     }
 
     fn variable(&self, variable: &EnvVar) -> Entry {
@@ -218,7 +159,7 @@ impl<'a> Pod<'a> {
     /// The `command` and `args` that expand a secret variable, so that the arguments contain the secret. The text
     /// around the expansion is not quoted, because it may be a secret too.
     pub fn secret_arguments(&self) -> Option<Entry> {
-        let lists = [("command", self.command), ("args", self.args)];
+        let lists = [("command", self.container.command), ("args", self.container.args)];
         let mut arguments = lists
             .into_iter()
             .flat_map(|(list, texts)| texts.iter().enumerate().map(move |(i, t)| (list, i, t)));

@@ -263,8 +263,8 @@ fn patterns(text: &str) -> Option<Vec<HostPattern>> {
 fn of_pattern(pattern: &HostPattern, evidence: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
     if !pattern.is_internal() {
-        let host = pattern.to_string();
-        entries.extend(by_scheme(pattern.scheme()).iter().map(|c| Entry::new(*c, evidence).to_host(&*host)));
+        let to_host = |capability: &Capability| Entry::new(*capability, evidence).to_host(pattern.clone());
+        entries.extend(by_scheme(pattern.scheme()).iter().map(to_host));
     }
     if let Some(id) = pattern.chained_component() {
         entries.push(Entry::new(Capability::ServiceChaining, evidence).named(id));

@@ -165,9 +165,8 @@ fn whole_network(host: &Host<'_>) -> Vec<Entry> {
     if host.pod.is_on_host_network() {
         evidence.push_str(" of the node (hostNetwork)");
     }
-    let any = HostPattern::ANY.to_string();
     let mut entries: Vec<Entry> = [Capability::NetTcpConnect, Capability::NetUdp, Capability::NetDns]
-        .map(|capability| Entry::new(capability, &*evidence).to_host(&*any))
+        .map(|capability| Entry::new(capability, &*evidence).to_host(HostPattern::ANY))
         .into();
     entries.push(Entry::new(Capability::NetListen, evidence));
     entries
@@ -188,7 +187,7 @@ fn http(host: &Host<'_>, server: HttpServer) -> [Entry; 2] {
     let outbound = format!("{runtime} sends outgoing requests anywhere");
     let (port, evidence) = listening(host, server.address, server.port);
     [
-        Entry::new(Capability::HttpOutbound, outbound).to_host(HostPattern::ANY.to_string()),
+        Entry::new(Capability::HttpOutbound, outbound).to_host(HostPattern::ANY),
         Entry { port, ..Entry::new(Capability::HttpInbound, format!("{runtime} {evidence}")) },
     ]
 }

@@ -186,7 +186,7 @@ fn covers(wide: &Entry, narrow: &Entry) -> bool {
     wide.capability == narrow.capability
         && wide.secret >= narrow.secret
         && wide.own <= narrow.own
-        && any_or_same(&wide.host, &narrow.host)
+        && (wide.host.is_none() || wide.host == narrow.host)
         && (wide.name.as_deref() == Some("*") || any_or_same(&wide.name, &narrow.name))
         && wide.port.is_none_or(|port| narrow.port == Some(port))
         && wide.access.is_none_or(|access| narrow.access.is_some_and(|other| access >= other))

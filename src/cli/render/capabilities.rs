@@ -134,7 +134,7 @@ pub fn label(entry: &Entry) -> String {
 
 fn parameters(entry: &Entry) -> String {
     let access = entry.access.map(word_of);
-    let texts = [entry.path.clone(), access, entry.host.clone(), entry.name.clone()];
+    let texts = [entry.path.clone(), access, entry.host.clone().map(String::from), entry.name.clone()];
     let port = entry.port.map(|port| format!(":{port}"));
     let secret = entry.secret.then(|| "(secret)".to_string());
     let words = texts.into_iter().chain([port, secret]).flatten().filter(|word| !word.is_empty());

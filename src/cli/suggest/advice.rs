@@ -38,8 +38,7 @@ fn interpreters(examined: &Examined<Kept>, open: &Open) -> Vec<String> {
     let container = examined.inspection.containers.iter().find(|c| c.name == open.container);
     let Some((facts, program)) = container.and_then(|c| c.known()) else { return Vec::new() };
     let Program::Wasm { modules, .. } = program else { return Vec::new() };
-    let modules = modules.iter().filter_map(|index| facts.modules.get(*index));
-    modules.flat_map(interpreters_of).collect()
+    facts.modules_at(modules).flat_map(interpreters_of).collect()
 }
 
 fn interpreters_of(module: &ModuleFacts) -> Vec<String> {
@@ -94,9 +93,9 @@ fn unresolved(entries: &[Entry]) -> Vec<String> {
 
 /// Advice about sockets and requests on a runtime that does not restrict hosts.
 fn any_host(entries: &[Entry]) -> Option<String> {
-    let any = HostPattern::ANY.to_string();
     let wide = |entry: &&Entry| {
-        entry.host.as_ref() == Some(&any) && !entry.evidence.iter().any(|e| e.contains(UNRESOLVED))
+        entry.host.as_ref().is_some_and(|host| *host.pattern() == HostPattern::ANY)
+            && !entry.evidence.iter().any(|e| e.contains(UNRESOLVED))
     };
     let mut names: Vec<&str> = entries.iter().filter(wide).map(|entry| entry.capability.as_str()).collect();
     names.dedup();

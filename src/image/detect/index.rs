@@ -90,18 +90,7 @@ impl<S: Source> Look<'_, S> {
         for entry in others {
             let platform =
                 if entry.platform.is_empty() { "an entry without a platform" } else { &entry.platform };
-            let manifest = self.entry(entry).await?;
-            let blank = ImageFacts::blank(&facts.digest, &entry.descriptor.digest);
-            let other = self.as_deep_as(&facts).image(blank, &manifest).await?;
-            // On a blocking thread, because there may be hundreds of thousands of files.
-            let compare = move || {
-                let same = same_program(&facts, &other);
-                if same && facts.shape == Shape::LinuxRootfs {
-                    facts.keep_common_files(&other);
-                }
-                (facts, same)
-            };
-            let (back, same) = self.aside("the index", compare).await?;
+            let (back, same) = self.compared(facts, entry).await?;
             facts = back;
             if !same {
                 let why = format!(
@@ -113,6 +102,26 @@ impl<S: Source> Look<'_, S> {
             facts.saw("index.manifests", format!("{platform} holds the same program"));
         }
         Ok(facts)
+    }
+
+    /// The facts, of whose files only those are left that the entry has too, and whether it holds the same program.
+    async fn compared(
+        &self,
+        mut facts: ImageFacts,
+        entry: &manifest::IndexEntry,
+    ) -> Result<(ImageFacts, bool), S::Error> {
+        let manifest = self.entry(entry).await?;
+        let blank = ImageFacts::blank(&facts.digest, &entry.descriptor.digest);
+        let other = self.as_deep_as(&facts).image(blank, &manifest).await?;
+        // On a blocking thread, because there may be hundreds of thousands of files.
+        let compare = move || {
+            let same = same_program(&facts, &other);
+            if same && facts.shape == Shape::LinuxRootfs {
+                facts.keep_common_files(&other);
+            }
+            (facts, same)
+        };
+        self.aside("the index", compare).await
     }
 }
 

@@ -88,7 +88,7 @@ fn export(files: &Files, source: &str) -> Option<String> {
 }
 
 #[test]
-fn a_file_is_not_read_to_its_end_when_nobody_waits() {
+fn a_file_is_not_read_to_its_end_when_its_result_is_not_wanted() {
     struct Stopping<'a>(&'a [u8], Arc<AtomicBool>);
     impl Read for Stopping<'_> {
         // When the look-up is given up, the whole file has arrived.

@@ -3,17 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Container as PodContainer, ContainerPort, Lifecycle, PodSpec, Probe, ResourceRequirements,
-    SecurityContext, VolumeMount,
-};
+use k8s_openapi::api::core::v1::{PodSpec, Probe, ResourceRequirements, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde::Serialize;
 
 use crate::inspection::Container;
 use crate::quantity::Quantity;
 use crate::text;
-use crate::workload::{Role, Workload};
+use crate::workload::{ContainerSpec, Workload};
 
 /// A folder or file of the node in a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,78 +41,39 @@ pub struct SpecFacts<'a> {
     pub exec_hooks: Vec<&'static str>,
 }
 
-/// One container of a pod spec: an ordinary, init or ephemeral one.
+/// One container of a pod spec, and the facts about it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Spec<'a> {
-    command: &'a [String],
-    args: &'a [String],
-    resources: Option<&'a ResourceRequirements>,
-    security: Option<&'a SecurityContext>,
-    ports: &'a [ContainerPort],
-    mounts: &'a [VolumeMount],
-    probes: [Option<&'a Probe>; 3],
-    lifecycle: Option<&'a Lifecycle>,
-}
+pub(super) struct Spec<'a>(ContainerSpec<'a>);
 
-/// The names of [`Spec::probes`], in their order.
+/// The names of [`ContainerSpec::probes`], in their order.
 const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
-
-macro_rules! view {
-    ($container:expr) => {
-        Spec {
-            command: $container.command.as_deref().unwrap_or_default(),
-            args: $container.args.as_deref().unwrap_or_default(),
-            resources: $container.resources.as_ref(),
-            security: $container.security_context.as_ref(),
-            ports: $container.ports.as_deref().unwrap_or_default(),
-            mounts: $container.volume_mounts.as_deref().unwrap_or_default(),
-            probes: [
-                $container.liveness_probe.as_ref(),
-                $container.readiness_probe.as_ref(),
-                $container.startup_probe.as_ref(),
-            ],
-            lifecycle: $container.lifecycle.as_ref(),
-        }
-    };
-}
 
 impl<'a> Spec<'a> {
     /// The part of the pod spec for an inspected container.
     pub fn of(workload: &'a Workload, container: &Container) -> Self {
-        let of = |list: &'a [PodContainer]| list.get(container.index).map(|c| view!(c));
-        let spec = &workload.spec;
-        let found = match container.role {
-            Role::Container => of(&spec.containers),
-            Role::InitContainer => of(spec.init_containers.as_deref().unwrap_or_default()),
-            Role::EphemeralContainer => {
-                let list = spec.ephemeral_containers.as_deref().unwrap_or_default();
-                list.get(container.index).map(|c| view!(c))
-            }
-            Role::ImageVolume => None,
-        };
-        found.unwrap_or_default()
+        Self(workload.container(container.role, container.index).unwrap_or_default())
     }
 
     /// The facts for the rules.
     pub fn facts(&self, pod: &'a PodSpec) -> SpecFacts<'a> {
         SpecFacts {
-            privileged: self.security.and_then(|s| s.privileged) == Some(true),
-            host_ports: self.ports.iter().filter_map(|port| port.host_port).filter(|p| *p != 0).collect(),
-            host_paths: self.mounts.iter().filter_map(|mount| host_path(pod, mount)).collect(),
+            privileged: self.0.security.and_then(|s| s.privileged) == Some(true),
+            host_ports: self.0.ports.iter().filter_map(|port| port.host_port).filter(|p| *p != 0).collect(),
+            host_paths: self.0.mounts.iter().filter_map(|mount| host_path(pod, mount)).collect(),
             exec_hooks: self.exec_hooks(),
         }
     }
 
     /// Whether the pod spec names a command.
     pub const fn names_command(&self) -> bool {
-        !self.command.is_empty() || !self.args.is_empty()
+        !self.0.command.is_empty() || !self.0.args.is_empty()
     }
 
     fn exec_hooks(&self) -> Vec<&'static str> {
         let runs = |probe: Option<&Probe>| probe.is_some_and(|p| p.exec.is_some());
-        let probes = PROBES.into_iter().zip(self.probes).filter(|(_, probe)| runs(*probe));
-        let start = self.lifecycle.and_then(|l| l.post_start.as_ref());
-        let stop = self.lifecycle.and_then(|l| l.pre_stop.as_ref());
+        let probes = PROBES.into_iter().zip(self.0.probes).filter(|(_, probe)| runs(*probe));
+        let start = self.0.lifecycle.and_then(|l| l.post_start.as_ref());
+        let stop = self.0.lifecycle.and_then(|l| l.pre_stop.as_ref());
         let handlers = [("lifecycle.postStart", start), ("lifecycle.preStop", stop)];
         let handlers = handlers.into_iter().filter(|(_, handler)| handler.is_some_and(|h| h.exec.is_some()));
         probes.map(|(name, _)| name).chain(handlers.map(|(name, _)| name)).collect()
@@ -123,13 +81,13 @@ impl<'a> Spec<'a> {
 
     /// CPU limit in millicores. Zero means no limit, as for the kubelet.
     pub fn cpu_limit(&self) -> Option<u64> {
-        let limits = self.resources?.limits.as_ref();
+        let limits = self.0.resources?.limits.as_ref();
         Some(amount(limits, "cpu")?.millis()).filter(|millis| *millis != 0)
     }
 
     /// Requested memory and memory limit in bytes. A limit of zero means no limit, as for the kubelet.
     pub fn memory(&self) -> (Option<u64>, Option<u64>) {
-        let Some(resources) = self.resources else { return (None, None) };
+        let Some(resources) = self.0.resources else { return (None, None) };
         let request = amount(resources.requests.as_ref(), "memory").map(Quantity::bytes);
         (request, memory_limit(resources))
     }
@@ -168,7 +126,7 @@ mod tests {
             |limits| serde_json::from_value(json!({"limits": limits, "requests": {"memory": "0"}})).unwrap();
         let (zero, some): (ResourceRequirements, ResourceRequirements) =
             (resources(json!({"memory": "0", "cpu": 0})), resources(json!({"memory": "1Mi", "cpu": "2"})));
-        let spec = |resources| Spec { resources: Some(resources), ..Spec::default() };
+        let spec = |resources| Spec(ContainerSpec { resources: Some(resources), ..ContainerSpec::default() });
         assert_eq!((spec(&zero).memory(), spec(&zero).cpu_limit()), ((Some(0), None), None));
         assert_eq!((spec(&some).memory(), spec(&some).cpu_limit()), ((Some(0), Some(1 << 20)), Some(2000)));
         let pod = |resources| PodSpec { resources: Some(resources), ..PodSpec::default() };

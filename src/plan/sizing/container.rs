@@ -2,13 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::super::draft::{Error, Notes, Object, container_mut, list_of, object, object_mut};
+use super::super::draft::{Error, Notes, Object, container_mut, object, object_mut};
 use super::super::floor;
 use super::super::sum::{Free, PodShare};
-use super::limit_range::lesser;
 use super::resource::{PodResources, Resource, Side, written};
 use super::settle::{Chosen, Proposal, settle};
-use super::{SizingContext, modules, proposals};
+use super::{SizingContext, proposals};
 use crate::image::{ImageFacts, Packaging};
 use crate::inspection::Container;
 use crate::quantity::Quantity;
@@ -46,11 +45,11 @@ impl<'a> ContainerSizing<'a> {
         context: &SizingContext<'_>,
         pod: &PodResources,
     ) -> Result<Self, Error> {
-        let path = format!("spec.{}[{}].resources", list_of(container.role), container.index);
+        let path = format!("spec.{}[{}].resources", container.role.list(), container.index);
         let item = container_mut(spec, container.role, container.index, &container.name)?;
         let compiler = context.profile.ambient.runtime().compiler(packaging);
         let [(_, memory), (_, cpu)] = proposals(&context.defaults, compiler, facts, indices);
-        let compile = floor::cpu(compiler, modules(facts, indices));
+        let compile = floor::cpu(compiler, facts.modules_at(indices));
         let sized = |resource, proposal| {
             ResourceField { container, resource, context, path: &path }.plan(
                 item,
@@ -59,12 +58,12 @@ impl<'a> ContainerSizing<'a> {
             )
         };
         let (memory, cpu) = (sized(Resource::Memory, memory)?, sized(Resource::Cpu, cpu)?);
-        let compiles = (floor::compile_millis(compiler, modules(facts, indices)), compile);
+        let compiles = (floor::compile_millis(compiler, facts.modules_at(indices)), compile);
         Ok(Self { container, path, memory, cpu, compiles })
     }
 
     pub(super) const fn place(&self) -> (&'static str, usize) {
-        (list_of(self.container.role), self.container.index)
+        (self.container.role.list(), self.container.index)
     }
 
     pub(super) const fn resource(&self, resource: Resource) -> &ResourceSizing {
@@ -97,7 +96,7 @@ impl<'a> ContainerSizing<'a> {
             if sized.resource == Resource::Memory {
                 let governed = pod.named.contains(&sized.resource);
                 let limit = sized.wanted.limit;
-                let limit = if governed { lesser(limit, pod.memory_limit) } else { limit };
+                let limit = if governed { Quantity::lesser(limit, pod.memory_limit) } else { limit };
                 field.warn_of_floor(limit, sized.proposal.floor, notes);
             }
         }
@@ -224,7 +223,7 @@ impl ResourceField<'_> {
     /// What a person can do about a memory limit below the floor.
     fn remedy(&self, floor: Quantity) -> String {
         let (needed, namespace) = (floor.memory(), self.context.namespace);
-        let bounds = self.context.memory_bounds;
+        let bounds = self.context.of_container.memory;
         match (bounds.max.filter(|max| *max < floor), bounds.ratio) {
             (Some(max), _) => format!(
                 "a LimitRange of namespace `{namespace}` allows {} at most; raise that to {needed} or more",

@@ -1,12 +1,13 @@
 //! Which of the sizes in a pod were filled in by `LimitRange`s, and chosen by no person.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::LimitRangeItem;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde_json::Value;
 
-use super::super::draft::{Error, Object};
-use super::limit_range::{Hint, limit};
+use super::super::draft::Object;
+use super::limit_range::Hint;
 use super::resource::{Resource, Side};
 use crate::quantity::Quantity;
 
@@ -33,21 +34,17 @@ impl<'a> Filled<'a> {
     /// From the `LimitRange`s of the namespace, the pod's metadata, LimitRanger's annotation and the gate's own.
     pub(super) fn read(
         items: &[LimitRangeItem],
-        namespace: &str,
         metadata: Option<&Object>,
         (hint, changed): (&'a str, &'a str),
-    ) -> Result<Self, Error> {
+    ) -> Self {
         let hint = Hint::read(hint);
         let items: Vec<_> = items.iter().filter(|item| item.type_ == "Container").collect();
         if items.len() < 2 {
-            return Ok(Self { hint, ..Self::default() });
+            return Self { hint, ..Self::default() };
         }
-        let mut defaults = BTreeSet::new();
-        for item in items {
-            defaults.extend(defaults_of(item, namespace)?);
-        }
+        let defaults = items.into_iter().flat_map(defaults_of).collect();
         let sized = changed.split(',').filter_map(|entry| entry.strip_prefix("resources/")).collect();
-        Ok(Self { hint, defaults, owned: metadata.and_then(owned), sized })
+        Self { hint, defaults, owned: metadata.and_then(owned), sized }
     }
 
     /// Whether a value of a container was filled in.
@@ -69,16 +66,19 @@ impl<'a> Filled<'a> {
 
 /// What one item fills in. A stored one is complete; in a manifest a maximum is the default limit too, and a limit or a
 /// minimum the default request (`kubernetes:pkg/apis/core/v1/defaults.go`, `SetDefaults_LimitRangeItem`).
-fn defaults_of(item: &LimitRangeItem, namespace: &str) -> Result<Vec<(Side, Resource, Quantity)>, Error> {
+fn defaults_of(item: &LimitRangeItem) -> Vec<(Side, Resource, Quantity)> {
     let mut found = Vec::new();
     for resource in Resource::BOTH {
-        let read = |map: &Option<_>, name| limit(map.as_ref(), name, resource, namespace);
-        let most = read(&item.default, "default")?.or(read(&item.max, "max")?);
-        let least = read(&item.default_request, "defaultRequest")?.or(most).or(read(&item.min, "min")?);
+        let read = |map: &Option<BTreeMap<String, ApiQuantity>>| {
+            let written = map.as_ref()?.get(resource.name())?;
+            Quantity::parse(&written.0).ok()
+        };
+        let most = read(&item.default).or_else(|| read(&item.max));
+        let least = read(&item.default_request).or(most).or_else(|| read(&item.min));
         found.extend(most.map(|value| (Side::Limits, resource, value)));
         found.extend(least.map(|value| (Side::Requests, resource, value)));
     }
-    Ok(found)
+    found
 }
 
 /// The sizes that the pod's field managers own; `None` where none of them owns a container, so that the list was cut out
@@ -130,7 +130,7 @@ mod tests {
         .unwrap();
         let metadata = metadata.as_object().cloned();
         move |side, amount| {
-            let filled = Filled::read(&items, "shop", metadata.as_ref(), ("", changed)).unwrap();
+            let filled = Filled::read(&items, metadata.as_ref(), ("", changed));
             let side = if side == "limit" { Side::Limits } else { Side::Requests };
             let resource = if amount.ends_with("Mi") { Resource::Memory } else { Resource::Cpu };
             filled.holds((false, "app"), (side, resource), Quantity::parse(amount).unwrap())

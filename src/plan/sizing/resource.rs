@@ -28,14 +28,6 @@ impl Resource {
         Self::BOTH.into_iter().find(|resource| resource.name() == name)
     }
 
-    /// The step in which it is written.
-    pub(super) const fn step(self) -> Quantity {
-        match self {
-            Self::Memory => Quantity::BYTE,
-            Self::Cpu => Quantity::MILLI,
-        }
-    }
-
     pub(super) fn written(self, quantity: Quantity) -> String {
         match self {
             Self::Memory => quantity.memory(),

@@ -1,6 +1,6 @@
 //! Decides request and limit of one resource of one container, from what is proposed, allowed and chosen.
 
-use super::limit_range::Bounds;
+use crate::cluster::Bounds;
 use crate::quantity::Quantity;
 use crate::runtime::SizingMode;
 

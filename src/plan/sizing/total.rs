@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use super::super::draft::{Error, Notes, Object, not, object};
-use super::super::sum::{self, PodShare, Total};
+use super::super::sum::{self, PodShare};
 use super::SizingContext;
 use super::container::ContainerSizing;
 use super::resource::{PodResources, Resource, Side, written};
 use super::settle::Chosen;
+use crate::cluster::Bounds;
 use crate::quantity::Quantity;
 
 /// Moves values that no person chose until the pod as a whole is within what the namespace allows.
@@ -18,7 +19,7 @@ pub(super) fn fit_total(
     resource: Resource,
 ) -> Result<(), Error> {
     let total = context.total(resource);
-    if total == Total::default() {
+    if total == Bounds::default() {
         return Ok(());
     }
     let mut found = shares(spec, resource)?;
@@ -54,7 +55,7 @@ pub(super) fn warn_of_total(
     notes: &mut Notes,
 ) -> Result<(), Error> {
     for resource in Resource::BOTH {
-        let Total { min, max, ratio } = context.total(resource);
+        let Bounds { min, max, ratio } = context.total(resource);
         let shares: Vec<PodShare> = shares(spec, resource)?.into_iter().map(|(_, share)| share).collect();
         let (requests, limits) = (sum::total(&shares, sum::REQUESTS), sum::total(&shares, sum::LIMITS));
         let sums = [(Side::Limits, limits), (Side::Requests, requests)];
@@ -62,22 +63,12 @@ pub(super) fn warn_of_total(
         // Under a pod-level size the API server counts that size.
         let under = sums.into_iter().rev().find(|(_, sum)| min.is_some_and(|min| *sum < min));
         let under = under.filter(|_| !pod.named.contains(&resource));
-        let told = |(side, sum): (Side, Quantity), bound: Option<Quantity>, words: &str, fix: &str| {
-            let bound = resource.written(bound.unwrap_or_default());
-            format!(
-                "the {} {} of the pod add up to {}, and a LimitRange of namespace `{}` {words} {bound} {fix}",
-                resource.name(),
-                side.name(),
-                resource.written(sum),
-                context.namespace,
-            )
-        };
         if let Some(over) = over {
             let fix = "at most for a pod; lower a container's limit or raise that";
-            notes.warn(told(over, max, "allows", fix));
+            notes.warn(told(context, resource, over, ("allows", max, fix)));
         } else if let Some(under) = under {
             let fix = "at least of a pod; raise a container's request and limit or lower that";
-            notes.warn(told(under, min, "demands", fix));
+            notes.warn(told(context, resource, under, ("demands", min, fix)));
         } else if let Some(ratio) = ratio.filter(|ratio| limits > requests.times(*ratio))
             && !pod.named.contains(&resource)
         {
@@ -92,6 +83,23 @@ pub(super) fn warn_of_total(
         }
     }
     Ok(())
+}
+
+/// A sum that is outside of a bound, and what mends it.
+fn told(
+    context: &SizingContext<'_>,
+    resource: Resource,
+    (side, sum): (Side, Quantity),
+    (words, bound, fix): (&str, Option<Quantity>, &str),
+) -> String {
+    let bound = resource.written(bound.unwrap_or_default());
+    format!(
+        "the {} {} of the pod add up to {}, and a LimitRange of namespace `{}` {words} {bound} {fix}",
+        resource.name(),
+        side.name(),
+        resource.written(sum),
+        context.namespace,
+    )
 }
 
 /// Where a container stands: its list and its position there.

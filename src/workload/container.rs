@@ -1,0 +1,99 @@
+//! What a pod spec says of one container. Ordinary, init and ephemeral ones have the same fields, in two types of the API.
+
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, EnvFromSource, EnvVar, EphemeralContainer, Lifecycle, Probe,
+    ResourceRequirements, SecurityContext, VolumeDevice, VolumeMount,
+};
+
+use super::{Role, Workload};
+
+/// One container of a pod spec; lists that are absent are empty.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ContainerSpec<'a> {
+    /// `name`.
+    pub name: &'a str,
+    /// `image`.
+    pub image: Option<&'a str>,
+    /// `command`.
+    pub command: &'a [String],
+    /// `args`.
+    pub args: &'a [String],
+    /// `workingDir`.
+    pub working_dir: Option<&'a str>,
+    /// `env`.
+    pub env: &'a [EnvVar],
+    /// `envFrom`.
+    pub env_from: &'a [EnvFromSource],
+    /// `volumeMounts`.
+    pub mounts: &'a [VolumeMount],
+    /// `volumeDevices`.
+    pub devices: &'a [VolumeDevice],
+    /// `resources`.
+    pub resources: Option<&'a ResourceRequirements>,
+    /// `securityContext`.
+    pub security: Option<&'a SecurityContext>,
+    /// `ports`.
+    pub ports: &'a [ContainerPort],
+    /// `livenessProbe`, `readinessProbe` and `startupProbe`.
+    pub probes: [Option<&'a Probe>; 3],
+    /// `lifecycle`.
+    pub lifecycle: Option<&'a Lifecycle>,
+    /// `terminationMessagePath`.
+    pub termination_log: Option<&'a str>,
+    /// `targetContainerName` of an ephemeral container: whose processes it sees.
+    pub target: Option<&'a str>,
+}
+
+macro_rules! spec_of {
+    ($container:expr, $target:expr) => {
+        ContainerSpec {
+            name: &$container.name,
+            image: $container.image.as_deref(),
+            command: $container.command.as_deref().unwrap_or_default(),
+            args: $container.args.as_deref().unwrap_or_default(),
+            working_dir: $container.working_dir.as_deref(),
+            env: $container.env.as_deref().unwrap_or_default(),
+            env_from: $container.env_from.as_deref().unwrap_or_default(),
+            mounts: $container.volume_mounts.as_deref().unwrap_or_default(),
+            devices: $container.volume_devices.as_deref().unwrap_or_default(),
+            resources: $container.resources.as_ref(),
+            security: $container.security_context.as_ref(),
+            ports: $container.ports.as_deref().unwrap_or_default(),
+            probes: [
+                $container.liveness_probe.as_ref(),
+                $container.readiness_probe.as_ref(),
+                $container.startup_probe.as_ref(),
+            ],
+            lifecycle: $container.lifecycle.as_ref(),
+            termination_log: $container.termination_message_path.as_deref(),
+            target: $target,
+        }
+    };
+}
+
+impl<'a> From<&'a Container> for ContainerSpec<'a> {
+    fn from(container: &'a Container) -> Self {
+        spec_of!(container, None)
+    }
+}
+
+impl<'a> From<&'a EphemeralContainer> for ContainerSpec<'a> {
+    fn from(container: &'a EphemeralContainer) -> Self {
+        spec_of!(container, container.target_container_name.as_deref())
+    }
+}
+
+impl Workload {
+    /// The container at this position of the list that `role` names; `None` for an image volume, and where the list is
+    /// shorter.
+    pub fn container(&self, role: Role, index: usize) -> Option<ContainerSpec<'_>> {
+        match role {
+            Role::Container => self.spec.containers.get(index).map(ContainerSpec::from),
+            Role::InitContainer => self.spec.init_containers.as_ref()?.get(index).map(ContainerSpec::from),
+            Role::EphemeralContainer => {
+                self.spec.ephemeral_containers.as_ref()?.get(index).map(ContainerSpec::from)
+            }
+            Role::ImageVolume => None,
+        }
+    }
+}
