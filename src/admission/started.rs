@@ -97,7 +97,7 @@ mod tests {
     /// What a container says, by its list.
     fn spec(workload: &Workload, role: Role) -> Spec<'_> {
         let image = workload.images().into_iter().find(|image| image.role == role).unwrap();
-        Spec::of(workload, &image)
+        Spec(workload.container(image.role, image.index).unwrap_or_default())
     }
 
     #[test]
