@@ -3,6 +3,7 @@
 
 mod develop;
 mod issue;
+mod key;
 mod pem;
 pub mod rotate;
 
@@ -39,6 +40,14 @@ pub enum Error {
         file: PathBuf,
         /// What is wrong.
         problem: String,
+    },
+    /// The key is of a kind that cannot be served.
+    #[error("could not use the private key in `{}`: it is {kind}, which the TLS library cannot sign with; make a key and a certificate for it: {}", file.display(), key::USABLE)]
+    UseKey {
+        /// The file.
+        file: PathBuf,
+        /// Its kind, with the article.
+        kind: String,
     },
     /// The key belongs to another certificate.
     #[error("could not use `{}` with `{}`: {problem}; the key must be that of the first certificate in the file", key.display(), cert.display())]

@@ -137,6 +137,8 @@ pub enum Feature {
     /// Machine code from WasmEdge's own compiler in a section named `wasmedge`, which other engines skip
     /// (`WasmEdge:lib/loader/ast/module.cpp`).
     WasmedgeMachineCode,
+    /// Wasm text, which is assembled first.
+    Text,
 }
 
 /// A function or instance that a binary imports or exports.

@@ -10,8 +10,8 @@ pub mod placement;
 pub mod sizing;
 mod sum;
 
-pub use draft::Error;
-pub use edit::{CHANGED_ANNOTATION, Plan, plan};
+pub use draft::{CHANGED_ANNOTATION, Error};
+pub use edit::{Plan, plan};
 
 use crate::cluster::Cluster;
 use crate::image::prefix::Unpinned;

@@ -79,3 +79,111 @@ fn is_plain(volume: &Volume) -> bool {
         || volume.downward_api.is_some()
         || volume.projected.is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::workload::{self, Kind};
+
+    const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+    fn pod(spec: &Value) -> Workload {
+        workload::read(&json!({ "metadata": { "name": "a" }, "spec": spec }).to_string(), Kind::Pod, "shop")
+            .unwrap()
+    }
+
+    /// What a container says, by its list.
+    fn spec(workload: &Workload, role: Role) -> Spec<'_> {
+        let image = workload.images().into_iter().find(|image| image.role == role).unwrap();
+        Spec(workload.container(image.role, image.index).unwrap_or_default())
+    }
+
+    #[test]
+    fn everything_that_hides_a_file_counts_as_mounted_in_every_list() {
+        let own = |name: &str| {
+            json!([{
+                "name": name, "image": "a", "terminationMessagePath": "/log",
+                "volumeMounts": [{ "name": "data", "mountPath": format!("/{name}") }],
+                "volumeDevices": [{ "name": "disk", "devicePath": "/raw" }],
+            }])
+        };
+        let workload = pod(&json!({
+            "containers": own("main"), "initContainers": own("init"), "ephemeralContainers": own("late"),
+            "volumes": [{ "name": "model", "image": { "reference": "b" } }],
+        }));
+        for (role, mount) in
+            [(Role::Container, "/main"), (Role::InitContainer, "/init"), (Role::EphemeralContainer, "/late")]
+        {
+            let mounts = spec(&workload, role).mounts();
+            for hidden in [mount, "/raw", "/log", "/proc", "/etc/hosts"] {
+                assert!(mounts.contains(&hidden), "{role:?} {hidden}: {mounts:?}");
+            }
+            assert_eq!(
+                spec(&workload, role).loose(&workload),
+                [mount],
+                "no volume of that name is one of the kubelet's"
+            );
+        }
+        let volume = workload.images().into_iter().find(|image| image.role == Role::ImageVolume).unwrap();
+        let facts: ImageFacts = serde_json::from_value(json!({
+            "digest": DIGEST, "manifestDigest": DIGEST, "kind": "module", "shape": "wasm-artifact", "platform": "",
+            "evidence": [], "entrypoint": [], "cmd": [], "workingDir": "", "env": [], "modules": [], "files": [],
+            "scanned": false, "native": [], "warnings": [],
+        }))
+        .unwrap();
+        assert_eq!(started(&workload, &volume, Some(Family::Spin), &facts), Program::Linux);
+    }
+
+    #[test]
+    fn only_volumes_that_the_kubelet_writes_hold_no_links_of_their_author() {
+        for (source, loose) in [
+            (json!({ "configMap": { "name": "a" } }), false),
+            (json!({ "secret": { "secretName": "a" } }), false),
+            (json!({ "downwardAPI": {} }), false),
+            (json!({ "projected": { "sources": [] } }), false),
+            (json!({ "emptyDir": {} }), true),
+            (json!({ "persistentVolumeClaim": { "claimName": "a" } }), true),
+            (json!({ "hostPath": { "path": "/" } }), true),
+            (json!({ "image": { "reference": "b" } }), true),
+        ] {
+            let mut volume = source.clone();
+            volume["name"] = json!("data");
+            let mounts = json!([{ "name": "data", "mountPath": "/data" }]);
+            let workload = pod(
+                &json!({ "containers": [{ "name": "a", "image": "a", "volumeMounts": mounts }], "volumes": [volume] }),
+            );
+            let found = spec(&workload, Role::Container).loose(&workload);
+            assert_eq!(found.is_empty(), !loose, "{source}");
+        }
+    }
+
+    #[test]
+    fn a_variable_is_known_only_where_the_pod_writes_it_out() {
+        let variable = |env: Value, from: Value| {
+            let containers = json!([{ "name": "a", "image": "a", "env": env, "envFrom": from }]);
+            let workload = pod(&json!({ "containers": containers }));
+            format!("{:?}", spec(&workload, Role::Container).variable("PATH"))
+        };
+        let secret = json!({ "name": "PATH", "valueFrom": { "secretKeyRef": { "name": "s", "key": "k" } } });
+        let from = |prefix: &str| json!([{ "prefix": prefix, "configMapRef": { "name": "c" } }]);
+        let written = |value: &str| json!({ "name": "PATH", "value": value });
+        let literal = r#"Literal("/opt")"#;
+        for (env, from, expected) in [
+            (json!([]), json!([]), "Unset"),
+            (json!([written("/opt")]), json!([]), literal),
+            (json!([written("/opt")]), from(""), literal),
+            (json!([{ "name": "PATH" }]), json!([]), r#"Literal("")"#),
+            // Of two of one name the last counts.
+            (json!([written("/bin"), written("/opt")]), json!([]), literal),
+            (json!([written("/opt"), secret]), json!([]), "Elsewhere"),
+            (json!([written("$(HOME)/bin")]), json!([]), "Elsewhere"),
+            (json!([]), from(""), "Elsewhere"),
+            (json!([]), from("PA"), "Elsewhere"),
+            (json!([]), from("X_"), "Unset"),
+        ] {
+            assert_eq!(variable(env.clone(), from.clone()), expected, "{env} {from}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
 use super::Error;
+use super::key::Kind;
 
 /// A certificate chain, serving certificate first, and the matching key of that certificate.
 #[derive(Debug)]
@@ -107,7 +108,7 @@ fn check_match(
     let signing = default_provider()
         .key_provider
         .load_private_key(key.clone_key())
-        .map_err(|error| Error::ParseKey { file: key_file.to_owned(), problem: error.to_string() })?;
+        .map_err(|error| unusable(key, key_file, &error))?;
     match CertifiedKey::new(chain.to_vec(), signing).keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
         Err(rustls::Error::InconsistentKeys(_)) => Err(Error::MatchKey {
@@ -116,6 +117,14 @@ fn check_match(
             problem: "it is the key of another certificate".to_owned(),
         }),
         Err(error) => Err(Error::ParseChain { file: cert_file.to_owned(), problem: error.to_string() }),
+    }
+}
+
+/// Why a key is not taken: for what it is, or because it is damaged.
+fn unusable(key: &PrivateKeyDer<'_>, file: &Path, error: &rustls::Error) -> Error {
+    match Kind::of(key).filter(|kind| !kind.is_usable()) {
+        Some(kind) => Error::UseKey { file: file.to_owned(), kind: kind.describe() },
+        None => Error::ParseKey { file: file.to_owned(), problem: error.to_string() },
     }
 }
 
@@ -172,6 +181,22 @@ mod tests {
         fs::write(&cert, include_str!("testdata/pkcs1.crt")).unwrap();
         fs::write(&key, include_str!("testdata/pkcs1.key")).unwrap();
         assert!(matches!(load(&cert, &key).unwrap().key, PrivateKeyDer::Pkcs1(_)));
+    }
+
+    #[test]
+    fn a_key_of_a_kind_that_cannot_be_served_is_named_as_that() {
+        let pair = made();
+        for (text, kind) in [
+            (include_str!("testdata/p521.key"), "an EC key on curve P-521"),
+            (include_str!("testdata/p521-sec1.key"), "an EC key on curve P-521"),
+            (include_str!("testdata/rsa8192.key"), "an RSA key of 8192 bits"),
+            (include_str!("testdata/ed448.key"), "a key of algorithm Ed448"),
+        ] {
+            fs::write(&pair.key, text).unwrap();
+            let message = message(&pair);
+            assert!(message.contains(&format!("tls.key`: it is {kind}, which")), "{message}");
+            assert!(message.contains("P-256 or P-384, Ed25519, or RSA with 2048 to 4096 bits"), "{message}");
+        }
     }
 
     #[test]

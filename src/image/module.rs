@@ -72,7 +72,8 @@ fn walk(bytes: &[u8], stop: &AtomicBool) -> Result<(Walk, Types), Malformed> {
     Ok((walk, types))
 }
 
-/// Reads `.wat` text, which the shims accept instead of a binary (`runwasi:crates/containerd-shim-wasm`, `can_handle`).
+/// Reads `.wat` text, which some runtimes take in place of a binary, and others only in the check before the start
+/// ([`Feature::Text`]).
 pub fn read_text(text: &[u8], source: &str) -> Result<ModuleFacts, Malformed> {
     read_text_until(text, source, &AtomicBool::new(false))
 }
@@ -91,7 +92,9 @@ pub fn read_text_until(text: &[u8], source: &str, stop: &AtomicBool) -> Result<M
         Malformed::new(format!("it is not Wasm text: {}", shown.lines().next().unwrap_or_default()))
     })?;
     let size_bytes = text.len() as u64;
-    read_until(&binary, source, stop).map(|facts| ModuleFacts { size_bytes, ..facts })
+    let mut facts = read_until(&binary, source, stop)?;
+    facts.features.insert(Feature::Text);
+    Ok(ModuleFacts { size_bytes, ..facts })
 }
 
 impl From<wasmparser::Error> for Malformed {

@@ -9,15 +9,15 @@ const MAX_HOPS: usize = 40;
 /// is a file, the kernel refuses the path (`path_resolution(7)`, ENOTDIR), although normalised as text it would lead to
 /// a file.
 pub fn needs_a_folder(path: &str) -> bool {
-    let mut named = false;
-    for part in path.split('/') {
-        match part {
-            ".." if named => return true,
-            "" | "." | ".." => {}
-            _ => named = true,
-        }
-    }
-    named && (path.ends_with('/') || path.ends_with("/."))
+    let named = path.split('/').any(|part| !matches!(part, "" | "." | ".."));
+    goes_up(path) || (named && (path.ends_with('/') || path.ends_with("/.")))
+}
+
+/// Whether a path goes up from a name. Where that leads depends on whether the name is a folder, a file or a link to a
+/// folder elsewhere.
+pub fn goes_up(path: &str) -> bool {
+    let mut parts = path.split('/').skip_while(|part| matches!(*part, "" | "." | ".."));
+    parts.any(|part| part == "..")
 }
 
 /// `name` under `folder`; an absolute `name` replaces it. Normalises nothing.

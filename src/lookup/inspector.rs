@@ -109,8 +109,9 @@ impl Inspector {
     }
 
     /// Facts about one image of a pod. The pod's pull secrets are tried before the platform's own credentials, as in
-    /// the kubelet. Results that needed them are remembered only for pods that hold the same secrets. Facts by digest
-    /// are shared: a caller who knows a digest may know what it is. The secrets are not read when the image is public.
+    /// the kubelet. Results that needed them are remembered only for pods that hold the same secrets, also where the image
+    /// is named by its digest: otherwise the answer would depend on who asked before. Facts are shared, so a second
+    /// look-up costs one request for the manifest. The secrets are not read when the image is public.
     pub async fn inspect_for(
         &self,
         image: &str,
@@ -615,8 +616,15 @@ mod tests {
             digest(&inspector, &elsewhere).await,
             Err(Error::Fetch(registry::Error::RefuseRegistry { .. }))
         ));
-        let public = format!("ghcr.io/app@{}", fixture.digest);
-        assert_eq!(digest(&inspector, &public).await.unwrap(), fixture.digest);
+    }
+
+    #[tokio::test]
+    async fn a_digest_that_was_read_in_one_repository_is_asked_for_in_another() {
+        let fixture = Fixture::new();
+        let inspector = fixture.inspector(LookupOptions::default_with(&fixture), Duration::ZERO);
+        digest(&inspector, IMAGE).await.unwrap();
+        let elsewhere = format!("samples.test/other@{}", fixture.digest);
+        assert!(digest(&inspector, &elsewhere).await.is_err(), "that repository lacks it");
     }
 
     #[tokio::test]

@@ -76,15 +76,24 @@ pub(super) struct Question {
 impl Question {
     pub(super) fn new(image: &str, depth: Depth, asker: Asker) -> Self {
         let image: Arc<str> = image.into();
-        let credentials = asker.credentials();
-        // No image name contains a space.
-        let key =
-            if credentials.is_empty() { image.clone() } else { format!("{image} {credentials}").into() };
+        let key = Self::keyed(image.clone(), asker.credentials());
         Self { image, key, depth, asker }
     }
 
     fn id(&self) -> Id {
         (self.key.clone(), self.depth)
+    }
+
+    /// The key under which it is remembered that these pull secrets open a digest in a repository, whatever tag stands
+    /// beside it.
+    fn key_at(&self, reference: &Reference, digest: &Digest) -> Arc<str> {
+        let name = format!("{}/{}@{digest}", reference.registry, reference.repository);
+        Self::keyed(name.into(), self.asker.credentials())
+    }
+
+    fn keyed(name: Arc<str>, credentials: &str) -> Arc<str> {
+        // No image name contains a space.
+        if credentials.is_empty() { name } else { format!("{name} {credentials}").into() }
     }
 }
 
@@ -185,13 +194,13 @@ impl Inner {
     async fn recall_from_disk(&self, question: &Question, reference: &Reference) -> Recall {
         let running = self.running.contains(&question.id());
         let Some(store) = self.store.clone().filter(|_| !running) else { return Recall::Nothing };
-        let (key, pinned) = (question.key.clone(), reference.digest.clone());
+        let pinned = reference.digest.as_ref();
+        let key = pinned.map_or_else(|| question.key.clone(), |digest| question.key_at(reference, digest));
+        // What a digest names does not age.
+        let ages = pinned.is_none();
         let read = tokio::task::spawn_blocking(move || {
-            let (digest, age) = match pinned {
-                Some(digest) => (digest, None),
-                None => store.name(&key).map(|name| (name.digest, Some(name.age)))?,
-            };
-            store.facts(&digest).map(|known| (known, digest, age))
+            let name = store.name(&key)?;
+            store.facts(&name.digest).map(|known| (known, name.digest, ages.then_some(name.age)))
         });
         let Ok(Some((known, digest, age))) = read.await else { return Recall::Nothing };
         match age {
@@ -217,9 +226,11 @@ impl Inner {
         Some(known)
     }
 
-    /// Facts about the digest in the name itself, if they are known under another name.
+    /// Facts about the digest in the name itself, if the same pull secrets have opened it in the same repository, such as
+    /// by its tag. What others could read there does not count: the answer would depend on who asked before.
     async fn known_digest(&self, question: &Question, reference: &Reference) -> Option<Arc<ImageFacts>> {
         let digest = reference.digest.as_ref()?;
+        self.memory.fresh_digest(&question.key_at(reference, digest)).await?;
         let facts = self.memory.known(digest).await?.at(question.depth)?;
         self.memory.name(&question.key, digest, false).await;
         Some(facts)
@@ -328,12 +339,23 @@ impl Inner {
         };
         // The tag's age restarts only when the registry was asked what the tag resolves to.
         if read_before.is_none() {
-            self.memory.name(&question.key, &digest, reference.digest.is_none()).await;
-            if let Some(store) = self.store.as_ref().filter(|_| reference.digest.is_none()) {
-                store.keep_name(&question.key, &digest);
-            }
+            self.remember_name(question, reference, &digest).await;
         }
         Ok(facts)
+    }
+
+    /// Remembers what a name resolved to, and that the digest may be asked for in the same repository.
+    async fn remember_name(&self, question: &Question, reference: &Reference, digest: &Digest) {
+        let moves = reference.digest.is_none();
+        let readable = question.key_at(reference, digest);
+        self.memory.name(&question.key, digest, moves).await;
+        self.memory.name(&readable, digest, false).await;
+        if let Some(store) = &self.store {
+            store.keep_name(&readable, digest);
+            if moves {
+                store.keep_name(&question.key, digest);
+            }
+        }
     }
 
     fn source(

@@ -6,12 +6,8 @@ use crate::inspection::Inspection;
 use crate::runtime::Profile;
 use crate::workload::{Kind, Workload};
 
-use super::draft::{Error, Notes, Object, not, object_mut, text};
+use super::draft::{CHANGED_ANNOTATION, Error, Notes, Object, not, object_mut, text};
 use super::{Context, affinity, pin, placement, sizing};
-
-/// Annotation on a pod that lists what wasmgate changed, such as `runtimeClassName,affinity,resources/app,image/app`.
-/// It is for people. No decision reads it, so forging it gains nothing.
-pub const CHANGED_ANNOTATION: &str = "wasmgate.dev/changed";
 
 /// The wanted object, and the patch that produces it.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +39,8 @@ pub fn plan(
         let template = workload.kind.template_pointer();
         let pod = object.pointer_mut(template).and_then(Value::as_object_mut);
         let pod = pod.ok_or_else(|| not(format!("the object at `{template}`"), "a pod or a pod template"))?;
-        edit(pod, workload, inspection, context, &mut notes)?;
+        let metadata = raw.pointer(template).and_then(|pod| pod.get("metadata")).and_then(Value::as_object);
+        edit(pod, metadata, workload, inspection, context, &mut notes)?;
     }
     // A diff of the two trees touches only what changed, and appends to lists instead of replacing them.
     let patch = match notes.tokens.as_slice() {
@@ -64,6 +61,7 @@ fn concerned(workload: &Workload, inspection: &Inspection, context: &Context<'_>
 
 fn edit(
     pod: &mut Object,
+    metadata: Option<&Object>,
     workload: &Workload,
     inspection: &Inspection,
     context: &Context<'_>,
@@ -79,7 +77,7 @@ fn edit(
         if workload.kind == Kind::DaemonSet {
             warn_of_daemon_set(spec, profile, context, notes);
         }
-        let site = sizing::SizingContext::new(workload, profile, context.cluster);
+        let site = sizing::SizingContext::new(workload, metadata, profile, context.cluster);
         sizing::size(spec, inspection, &site, notes)?;
     }
     pin::pin(spec, inspection, context.unpinned, notes)?;

@@ -2,6 +2,7 @@
 //! or was filled in by a LimitRange gets the profile's size, raised to what the program needs to start.
 
 mod container;
+mod filled;
 mod limit_range;
 mod resource;
 mod settle;
@@ -14,10 +15,10 @@ use crate::quantity::Quantity;
 use crate::runtime::{Compiler, Profile, SizingMode};
 use crate::workload::{Role, Workload};
 
-use super::draft::{Error, Notes, Object};
+use super::draft::{CHANGED_ANNOTATION, Error, Notes, Object};
 use super::floor;
 use container::ContainerSizing;
-use limit_range::Hint;
+use filled::Filled;
 use resource::{PodResources, Resource};
 use settle::{Pair, Proposal};
 use total::{fit_total, warn_of_total};
@@ -36,7 +37,7 @@ pub(super) struct SizingContext<'a> {
     of_container: ResourceBounds,
     /// What the namespace's `LimitRange`s allow the pod as a whole.
     of_pod: ResourceBounds,
-    hint: Hint<'a>,
+    filled: Filled<'a>,
 }
 
 /// The sizes of the profile, rounded to the steps in which they are written.
@@ -66,19 +67,26 @@ impl Defaults {
 }
 
 impl<'a> SizingContext<'a> {
-    /// Gathers what the profile, the namespace and the pod's annotations say.
-    pub(super) fn new(workload: &'a Workload, profile: &'a Profile, cluster: &'a Cluster) -> Self {
+    /// Gathers what the profile, the namespace and the pod's metadata say.
+    pub(super) fn new(
+        workload: &'a Workload,
+        metadata: Option<&Object>,
+        profile: &'a Profile,
+        cluster: &'a Cluster,
+    ) -> Self {
         let namespace = workload.namespace.as_str();
         let ranges = cluster.limit_ranges.get(namespace);
         let (of_container, of_pod) = ranges.map(|ranges| (ranges.container, ranges.pod)).unwrap_or_default();
-        let annotation = workload.annotations.get(LIMIT_RANGER_ANNOTATION).map_or("", String::as_str);
+        let items = ranges.map_or(&[][..], |ranges| &ranges.items);
+        let annotation = |name| workload.annotations.get(name).map_or("", String::as_str);
+        let annotations = (annotation(LIMIT_RANGER_ANNOTATION), annotation(CHANGED_ANNOTATION));
         Self {
             profile,
             namespace,
             defaults: Defaults::of(profile),
             of_container,
             of_pod,
-            hint: Hint::read(annotation),
+            filled: Filled::read(items, metadata, annotations),
         }
     }
 

@@ -31,17 +31,18 @@ pub(super) const CRUN_WASMEDGE: Crun = Crun {
     native_ways: runwasi_wasmedge::NATIVE_WAYS,
 };
 
-/// wasmtime: all variables and arguments, the working directory opened as `.`, no sockets.
+/// wasmtime: all variables and arguments, the working directory opened as `.`, no sockets. Text in a file called `.wat` is
+/// assembled, as by wasmer.
 pub(super) const CRUN_WASMTIME: Crun = Crun {
     things: Things { files: Files::WorkingDirectory, ..Things::COMMAND },
-    provides: &[],
+    provides: &[Feature::Text],
     native_ways: &[],
 };
 
 /// wasmer: no variables, no files, no network, and all arguments joined into one.
 pub(super) const CRUN_WASMER: Crun = Crun {
     things: Things { variables: Variables::None, ..Things::COMMAND },
-    provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory],
+    provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory, Feature::Text],
     native_ways: &[],
 };
 

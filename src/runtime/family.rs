@@ -85,12 +85,8 @@ impl Family {
     /// can.
     pub fn start(self, facts: &ImageFacts, start: &Start<'_>) -> Program {
         let view = View::new(facts, start);
-        if let Some(argument) = view.first_argument().filter(|argument| path::needs_a_folder(argument)) {
-            return program::unknown(format!(
-                "`{}` leads through a name that has to be a folder, and files are not told from folders here; write \
-                 the path without `..` and without a slash at its end",
-                text::quoted(argument, 200)
-            ));
+        if let Some(reason) = needs_folders(&view) {
+            return program::unknown(reason);
         }
         match self.runtime().choose(&view) {
             Choice::Starts(program) => program,
@@ -113,6 +109,26 @@ impl Family {
         runtime.runs(facts.shape, *kind, *packaging)
             && features.all(|feature| is_passed_over(*feature) || runtime.provides(*feature))
     }
+}
+
+/// Why it cannot be said where the name of the program leads. Files and links that lead to no program are not told from
+/// folders, so a path that goes up from a name may lead elsewhere on a node.
+fn needs_folders(view: &View<'_>) -> Option<String> {
+    if let Some(argument) = view.first_argument().filter(|argument| path::needs_a_folder(argument)) {
+        return Some(format!(
+            "`{}` leads through a name that has to be a folder, and files are not told from folders here; write the \
+             path without `..` and without a slash at its end",
+            text::quoted(argument, 200)
+        ));
+    }
+    let folder = view.working_dir();
+    path::goes_up(folder).then(|| {
+        format!(
+            "the working directory `{}` leads through a name that has to be a folder, and files and links are not told \
+             from folders here; write it without `..`",
+            text::quoted(folder, 200)
+        )
+    })
 }
 
 /// The described runtimes that can start a program; none if it is not Wasm. An upper bound, because the setup of the
@@ -149,6 +165,7 @@ fn warning(module: &ModuleFacts) -> Option<String> {
         }
         Feature::WasiNn => "calls wasi-nn; place it on a runtime that has a back end for it",
         Feature::WasmedgeMachineCode => return None,
+        Feature::Text => "is Wasm text, which the shim accepts and its engine does not; ship the binary",
     };
     Some(format!("runwasi's wasmtime shim cannot start `{}`: it {what}", module.source))
 }

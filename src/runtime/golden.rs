@@ -401,6 +401,28 @@ fn spin_refuses_components_that_it_would_not_start() {
     assert!(kept(Variable::Literal("all,web,front")).contains("may call `*`"));
 }
 
+/// runwasi's check before the start assembles text (`runwasi:crates/containerd-shim-wasm/src/shim/shim.rs`, `can_handle`), and
+/// its engines take binaries alone (`runwasi:crates/containerd-shim-{wasmtime,wasmer,wamr}/src/instance.rs`).
+#[test]
+fn text_is_started_by_runtimes_that_assemble_it_and_refused_elsewhere() {
+    let mut image = scratch("/app.wat");
+    let text = crate::image::module::read_text(b"(module (func (export \"_start\")))", "/app.wat").unwrap();
+    image.modules = vec![text];
+    let command = ["/app.wat".to_string()];
+    let started = |family| started(family, &image, &Start { command: &command, ..Start::default() });
+    for family in
+        [Family::RunwasiWasmtime, Family::RunwasiWasmedge, Family::RunwasiWasmer, Family::RunwasiWamr]
+    {
+        assert_eq!(started(family), "/app.wat+", "{family:?}");
+    }
+    for family in [Family::CrunWasmedge, Family::CrunWamr] {
+        assert_eq!(started(family), "/app.wat+", "{family:?}");
+    }
+    for family in [Family::CrunWasmtime, Family::CrunWasmer, Family::YoukiWasmtime] {
+        assert_eq!(started(family), "/app.wat", "{family:?}");
+    }
+}
+
 #[test]
 fn a_path_through_a_file_is_followed_by_no_runtime_and_leads_to_no_verdict() {
     let image = spin_files(Shape::LinuxRootfs, "/web.wasm /elf!");
@@ -417,4 +439,33 @@ fn a_path_through_a_file_is_followed_by_no_runtime_and_leads_to_no_verdict() {
     let command = ["/../elf".to_string()];
     let program = Family::YoukiWasmtime.start(&image, &Start { command: &command, ..Start::default() });
     assert!(!matches!(program, Program::Unknown { .. }), "the root is a folder: {program:?}");
+}
+
+#[test]
+fn a_working_directory_that_leads_through_a_file_leads_to_no_verdict() {
+    let image = spin_files(Shape::LinuxRootfs, "/web.wasm /elf!");
+    let command = ["./elf".to_string()];
+    let started = |image: &ImageFacts, family: Family, working_dir: Option<&str>| {
+        family.start(image, &Start { command: &command, working_dir, ..Start::default() })
+    };
+    // What is at `/folder` may be a link to a folder elsewhere, which leads to no program and is not remembered.
+    for folder in ["/web.wasm/..", "/folder/..", "/folder/../", "folder/.././", "/a/b/../.."] {
+        let own = ImageFacts { working_dir: folder.into(), ..image.clone() };
+        for family in FAMILIES {
+            for program in [started(&image, family, Some(folder)), started(&own, family, None)] {
+                let Program::Unknown { reason } = &program else {
+                    panic!("{folder} under {family:?}: {program:?}")
+                };
+                assert!(reason.contains(&format!("working directory `{folder}`")), "{reason}");
+            }
+        }
+    }
+    for folder in ["/web.wasm", "/web.wasm/"] {
+        let program = started(&image, Family::RunwasiWasmtime, Some(folder));
+        assert!(matches!(program, Program::Unknown { .. }), "{folder} is no folder: {program:?}");
+    }
+    for folder in ["", "/", "/..", "/./"] {
+        let program = started(&image, Family::CrunWasmtime, Some(folder));
+        assert!(matches!(program, Program::Linux | Program::Native { .. }), "{folder}: {program:?}");
+    }
 }

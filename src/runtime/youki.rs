@@ -21,8 +21,9 @@ impl Runtime for YoukiWasmtime {
         packaging == Packaging::RootFilesystem && kind == ImageKind::Module
     }
 
-    fn provides(&self, _feature: Feature) -> bool {
-        false
+    /// wasmtime's `Module::from_file` assembles text.
+    fn provides(&self, feature: Feature) -> bool {
+        feature == Feature::Text
     }
 
     /// Standard input and output, variables and arguments, and nothing else.

@@ -27,6 +27,9 @@ const GRANTED: &str = "granted";
 /// A namespace whose `LimitRange` allows less memory than the gate sets by default.
 const BOUNDED: &str = "bounded";
 
+/// A namespace with a `LimitRange` for memory and another one for processors.
+const DIVIDED: &str = "divided";
+
 /// The label of nodes that have a Wasm runtime.
 const WASM_NODE: &str = "example.com/wasm";
 
@@ -110,9 +113,20 @@ fn setup() -> Setup {
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": BOUNDED}}),
             json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small", "namespace": BOUNDED},
                 "spec": {"limits": [{"type": "Container", "max": {"memory": "24Mi"}}]}}),
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": DIVIDED}}),
+            limits("memory", &json!("512Mi"), &json!("256Mi")),
+            limits("cpu", &json!("2"), &json!("1")),
         ],
         ..Setup::default()
     }
+}
+
+/// What containers of [`DIVIDED`] get of one resource when they say nothing.
+fn limits(resource: &str, limit: &Value, request: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": resource, "namespace": DIVIDED},
+    "spec": {"limits": [
+        {"type": "Container", "default": {resource: limit}, "defaultRequest": {resource: request}},
+    ]}})
 }
 
 /// A Deployment of one pod with one container of the same name.
@@ -340,6 +354,26 @@ fn sizes_stay_inside_the_limit_range_and_the_quota_counts_them() {
     cluster
         .plane
         .wait_for("the quota to hold the request", || used("requests.cpu").filter(|cpu| cpu == request));
+}
+
+#[test]
+fn what_several_limit_ranges_fill_in_is_sized_and_what_a_person_wrote_is_kept() {
+    let cluster = CLUSTER.get();
+    cluster.plane.wait_until_pods_can_be_made(DIVIDED);
+    let made = |resources: &Value| {
+        let mut pod = bare_pod(&cluster.image("hello"), &json!({}));
+        pod["spec"]["containers"][0]["resources"] = resources.clone();
+        let pod = cluster.plane.create(&pod, &["--namespace", DIVIDED]).json();
+        pod["spec"]["containers"][0]["resources"].clone()
+    };
+    let sized =
+        json!({"limits": {"cpu": "200m", "memory": "32Mi"}, "requests": {"cpu": "50m", "memory": "10Mi"}});
+    assert_eq!(made(&json!({})), sized);
+    // The same values that the LimitRange fills in, from a person.
+    let own = json!({"limits": {"memory": "512Mi"}, "requests": {"memory": "256Mi"}});
+    let kept =
+        json!({"limits": {"cpu": "200m", "memory": "512Mi"}, "requests": {"cpu": "50m", "memory": "256Mi"}});
+    assert_eq!(made(&own), kept);
 }
 
 #[test]

@@ -136,6 +136,40 @@ fn every_file_that_architecture_md_names_exists() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// `path::test` in backticks: the file, and the name of a function in it.
+fn tests_named(text: &str) -> Vec<(&str, &str)> {
+    paths(text).into_iter().filter_map(|path| path.split_once("::")).collect()
+}
+
+#[test]
+fn every_file_and_every_test_that_the_threat_model_names_is_there() {
+    let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let tests = tests_named(&page);
+    assert!(tests.len() > 50, "{tests:?}");
+    let is_test = |source: &str, name: &str| {
+        let lines: Vec<&str> = source.lines().map(str::trim).collect();
+        let named = |line: &str| {
+            let rest = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+            rest.and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| rest.starts_with('('))
+        };
+        let place = lines.iter().position(|line| named(line));
+        place.and_then(|place| lines.get(place.checked_sub(1)?)).is_some_and(|above| above.starts_with("#["))
+    };
+    for (file, name) in tests {
+        let source = fs::read_to_string(root().join(file)).unwrap_or_else(|_| panic!("{file} is not there"));
+        assert!(is_test(&source, name), "{file} has no test `{name}`");
+    }
+    let files: Vec<_> = paths(&page).into_iter().filter(|path| !path.contains("::")).collect();
+    let missing: Vec<_> = files.iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(files.len() > 40 && missing.is_empty(), "{missing:?}");
+    // Every line of a table names a file, and what shows it.
+    for line in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Attack")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, _, closed, shown, _] = cells.as_slice() else { panic!("{line}") };
+        assert!(!paths(closed).is_empty() && !paths(shown).is_empty(), "{line}");
+    }
+}
+
 #[test]
 fn every_link_of_the_index_has_a_target() {
     let index = fs::read_to_string(root().join("docs/README.md")).unwrap();

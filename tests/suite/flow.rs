@@ -5,6 +5,7 @@ mod bad_input;
 mod cases;
 mod explain_matches_serve;
 mod foreign_text;
+mod gone_class;
 mod guarantees;
 mod properties;
 mod record;

@@ -674,6 +674,36 @@ fn a_value_that_the_limit_ranger_filled_in_does_not_count_as_chosen() {
     }
 }
 
+/// Two LimitRanges in one namespace: the plug-in's annotation names what the last of them filled in.
+#[test]
+fn what_any_of_several_limit_ranges_filled_in_was_not_chosen() {
+    let limits = [
+        json!({ "type": "Container", "default": { "memory": "512Mi" }, "defaultRequest": { "memory": "256Mi" } }),
+        json!({ "type": "Container", "default": { "cpu": "2" }, "defaultRequest": { "cpu": "1" } }),
+    ];
+    let world = World::default().with_limits(json!(limits));
+    let server = ApiServer { limits: &limits, classes: &BTreeMap::new() };
+    let planned = |written: &Value, other: Option<&str>| {
+        let mut raw = sized("tiny:1", written.clone());
+        manage(&mut raw);
+        check_rounds_with(&world, &server, &raw, other);
+        server.round(&mut raw);
+        if let Some(memory) = other {
+            resize_by_another_webhook(&mut raw, memory);
+        }
+        world.plan(&raw)
+    };
+    let nothing = planned(&json!({}), None);
+    assert_eq!(brief(&nothing), "50m/10Mi 200m/32Mi");
+    assert!(nothing.notices.iter().all(|line| !line.contains("clamps")), "{:?}", nothing.notices);
+    let was = "spec.containers[0].resources.limits.memory = 32Mi (was 512Mi, filled in by a LimitRange)";
+    assert!(nothing.changes.iter().any(|line| line == was), "{:?}", nothing.changes);
+    // A person may write what a LimitRange would have filled in.
+    let own = json!({ "limits": { "memory": "512Mi" }, "requests": { "memory": "256Mi" } });
+    assert_eq!(brief(&planned(&own, None)), "50m/256Mi 200m/512Mi");
+    assert_eq!(brief(&planned(&json!({}), Some("100Mi"))), "50m/100Mi 200m/100Mi", "so may another webhook");
+}
+
 #[test]
 fn our_values_stay_inside_the_namespaces_limit_ranges() {
     let container = |extra: Value| {
@@ -1052,9 +1082,44 @@ fn respell(pod: &mut Value) {
     }
 }
 
+/// What the API server lists of a new pod before the plug-ins run: the sizes that came with the request, defaults among
+/// them.
+fn manage(pod: &mut Value) {
+    default_requests(pod);
+    let mut fields = json!({});
+    for (what, container) in containers_of(pod) {
+        let list = if what == "container" { "f:containers" } else { "f:initContainers" };
+        let own = &mut fields["f:spec"][list][format!("k:{{\"name\":{}}}", container["name"])];
+        *own = json!({ ".": {}, "f:image": {}, "f:name": {} });
+        for side in ["requests", "limits"] {
+            for name in
+                container["resources"][side].as_object().into_iter().flat_map(|amounts| amounts.keys())
+            {
+                own["f:resources"][format!("f:{side}")][format!("f:{name}")] = json!({});
+            }
+        }
+    }
+    pod["metadata"]["managedFields"] = json!([{ "manager": "kubectl", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": fields }]);
+}
+
+/// Another webhook that chooses the sizes of containers, and is called before ours.
+fn resize_by_another_webhook(pod: &mut Value, memory: &str) {
+    for (_, container) in containers_of(pod) {
+        container["resources"]["limits"]["memory"] = json!(memory);
+        container["resources"]["requests"]["memory"] = json!(memory);
+    }
+}
+
 fn check_rounds(world: &World, server: &ApiServer<'_>, raw: &Value) {
+    check_rounds_with(world, server, raw, None);
+}
+
+fn check_rounds_with(world: &World, server: &ApiServer<'_>, raw: &Value, other: Option<&str>) {
     let mut object = raw.clone();
     server.round(&mut object);
+    if let Some(memory) = other {
+        resize_by_another_webhook(&mut object, memory);
+    }
     let first = world.plan(&object);
     let mut object = first.object.clone();
     server.round(&mut object);
@@ -1187,6 +1252,11 @@ fn limit_ranges() -> impl Strategy<Value = Vec<Value>> {
             json!({ "type": "Container", "default": { "memory": "16Mi" }, "defaultRequest": { "memory": "16Mi" } })
         ),
         Just(json!({ "type": "Container", "defaultRequest": { "memory": "8Mi", "cpu": "10m" } })),
+        // What the gate itself writes: the sizes of its profile, and what a program needs to start.
+        Just(json!({ "type": "Container", "default": { "memory": "32Mi", "cpu": "200m" },
+            "defaultRequest": { "memory": "10Mi", "cpu": "50m" } })),
+        Just(json!({ "type": "Container", "default": { "memory": "90Mi", "cpu": "273m" },
+            "defaultRequest": { "memory": "13Mi" } })),
         Just(json!({ "type": "Container", "max": { "memory": "24Mi", "cpu": "150m" } })),
         Just(json!({ "type": "Container", "min": { "memory": "40Mi", "cpu": "60m" } })),
         Just(json!({ "type": "Container", "maxLimitRequestRatio": { "memory": "1500m", "cpu": "3" } })),
@@ -1297,13 +1367,23 @@ proptest! {
     }
 
     #[test]
-    fn mutating_twice_is_mutating_once(raw in pods(), (world, limits) in worlds(), brings in any::<bool>()) {
+    fn mutating_twice_is_mutating_once(
+        raw in pods(),
+        (world, limits) in worlds(),
+        brings in any::<bool>(),
+        managed in any::<bool>(),
+        other in proptest::option::weighted(0.2, proptest::sample::select(&MEMORY[..])),
+    ) {
+        let mut raw = raw;
+        if managed {
+            manage(&mut raw);
+        }
         let wide = if brings { json!([{ "key": "wasm", "operator": "Exists" }]) } else { json!([]) };
         let classes = BTreeMap::from([
             ("wasmtime".to_owned(), class("32Mi", json!({ "pool": "wasm" }), wide)),
             ("wasm".to_owned(), class("24Mi", json!({}), json!([]))),
         ]);
-        check_rounds(&world, &ApiServer { limits: &limits, classes: &classes }, &raw);
+        check_rounds_with(&world, &ApiServer { limits: &limits, classes: &classes }, &raw, other);
     }
 
     #[test]

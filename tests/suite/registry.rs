@@ -1133,7 +1133,7 @@ async fn bare_state() -> State {
 #[tokio::test]
 async fn a_private_image_is_read_with_the_pod_s_secret_and_only_its_holders_get_the_facts() {
     let registry = Registry::start_with_tls_and_password();
-    push_linux(&registry, "private/app:v1", "/bin/app").await;
+    let digest = push_linux(&registry, "private/app:v1", "/bin/app").await;
     let open = Registry::start();
     push_linux(&open, "public/app:v1", "/bin/app").await;
     let secrets = Arc::new(OneSecret { host: registry.host.clone(), asked: AtomicUsize::new(0) });
@@ -1165,6 +1165,22 @@ async fn a_private_image_is_read_with_the_pod_s_secret_and_only_its_holders_get_
         "no pod is served from another's secret"
     );
     assert_eq!(look(&private, json!([{"name": "other"}])).await, ProgramClass::Unread);
+    // Nor by its digest, which a pod that was pinned names, and whoever read it may tell.
+    let pinned = format!("{private}@{digest}");
+    assert_eq!(look(&pinned, json!([])).await, ProgramClass::Unread, "nor by the digest");
+    let lookups = inspector.stats().lookups;
+    assert_eq!(look(&pinned, mine.clone()).await, ProgramClass::Linux);
+    assert_eq!(
+        inspector.stats().lookups,
+        lookups,
+        "the secret has opened the tag, so its digest costs no request"
+    );
+    let elsewhere = format!("{}@{digest}", open.image("public/other"));
+    assert_eq!(
+        look(&elsewhere, mine.clone()).await,
+        ProgramClass::Unread,
+        "nor in a repository that lacks it"
+    );
     // A public image costs no look at the secret once it is known.
     let public = open.image("public/app:v1");
     assert_eq!(look(&public, mine.clone()).await, ProgramClass::Linux);

@@ -282,10 +282,6 @@ pub fn defaulted(object: &Value, namespace: &str, template: &str) -> Value {
     set_default(metadata, "namespace", json!(namespace));
     set_default(metadata, "uid", json!("1b0d7c3e-8d3c-4c57-9d0c-5f1f5d5ad2c9"));
     set_default(metadata, "creationTimestamp", json!("2026-05-04T10:00:00Z"));
-    let managed = json!([{"manager": "kubectl-client-side-apply", "operation": "Update", "apiVersion": "v1",
-        "time": "2026-05-04T10:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:containers": {
-            "k:{\"name\":\"app\"}": {".": {}, "f:image": {}, "f:name": {}}}}}}]);
-    set_default(metadata, "managedFields", managed);
     set_default(&mut object, "status", json!({}));
     if let Some(spec) = object.pointer_mut(&format!("{template}/spec")) {
         default_spec(spec);
@@ -293,7 +289,30 @@ pub fn defaulted(object: &Value, namespace: &str, template: &str) -> Value {
             default_requests(spec);
         }
     }
+    let fields = managed_fields(&object);
+    set_default(&mut object["metadata"], "managedFields", fields);
     object
+}
+
+/// What the API server lists before the plug-ins run: every field that came with the request, and its defaults; here
+/// images, names and sizes of a pod's containers.
+fn managed_fields(object: &Value) -> Value {
+    let mut fields = json!({"f:spec": {"f:containers": {}}});
+    for list in ["containers", "initContainers"] {
+        for container in object["spec"][list].as_array().into_iter().flatten() {
+            let mut own = json!({".": {}, "f:image": {}, "f:name": {}});
+            for side in ["requests", "limits"] {
+                for resource in
+                    container["resources"][side].as_object().into_iter().flat_map(|sizes| sizes.keys())
+                {
+                    own["f:resources"][format!("f:{side}")][format!("f:{resource}")] = json!({});
+                }
+            }
+            fields["f:spec"][format!("f:{list}")][format!("k:{{\"name\":{}}}", container["name"])] = own;
+        }
+    }
+    json!([{"manager": "kubectl-client-side-apply", "operation": "Update", "apiVersion": "v1",
+        "time": "2026-05-04T10:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": fields}])
 }
 
 fn default_spec(spec: &mut Value) {

@@ -150,7 +150,7 @@ impl ResourceField<'_> {
             object(item, "resources", self.path.trim_end_matches(".resources"))?.unwrap_or(&empty);
         let request = written(resources, Side::Requests, self.resource, self.path)?;
         let limit = written(resources, Side::Limits, self.resource, self.path)?;
-        let chosen = |side, value: Option<Quantity>| value.filter(|_| !self.is_filled(side));
+        let chosen = |side, value: Option<Quantity>| value.filter(|value| !self.is_filled(side, *value));
         let chosen = Chosen { request: chosen(Side::Requests, request), limit: chosen(Side::Limits, limit) };
         let wanted = if governed {
             self.under_pod(proposal, request, limit)
@@ -168,9 +168,9 @@ impl ResourceField<'_> {
     }
 
     /// Whether a value is no choice of the pod's author, as far as the API server tells.
-    fn is_filled(&self, side: Side) -> bool {
+    fn is_filled(&self, side: Side, value: Quantity) -> bool {
         let container = (self.container.role == Role::InitContainer, self.container.name.as_str());
-        self.context.hint.is_filled(container, side, self.resource)
+        self.context.filled.holds(container, (side, self.resource), value)
     }
 
     /// Under a pod-level size: missing values stay missing, and clamping only lowers.
@@ -204,7 +204,7 @@ impl ResourceField<'_> {
         // In the person's own spelling.
         let spelled = amounts.insert(name.to_owned(), json!(text));
         let field = format!("{}.{name}", side.name());
-        let hinted = before.is_some() && self.is_filled(side);
+        let hinted = before.is_some_and(|before| self.is_filled(side, before));
         let was = before.map_or_else(String::new, |before| {
             let by = if hinted { ", filled in by a LimitRange" } else { "" };
             let own = spelled.as_ref().and_then(Value::as_str).map(String::from);

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use super::resource::{Resource, Side};
 
 /// Values that the LimitRanger says it filled in. Where a namespace has several LimitRanges, the plug-in takes one after the
-/// other and its annotation names what the last of them filled in. The defaults of the others cannot be told from what a
-/// person wrote: a value that equals one may also be what the gate itself wrote at an earlier call.
+/// other, and its annotation names what the last of them filled in.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Hint<'a> {
     named: BTreeSet<(bool, &'a str, Side, Resource)>,
