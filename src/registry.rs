@@ -33,6 +33,8 @@ mod challenge;
 mod clock;
 pub mod credentials;
 pub mod error;
+#[doc(hidden)]
+pub mod foreign;
 pub mod guard;
 mod helper;
 mod keyring;

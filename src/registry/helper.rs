@@ -141,7 +141,7 @@ struct Output {
     secret: SecretText,
 }
 
-fn parse(output: &[u8]) -> Result<Credentials, String> {
+pub(super) fn parse(output: &[u8]) -> Result<Credentials, String> {
     let output: Output = serde_json::from_slice(output)
         .map_err(|error| format!("its output is not as the protocol says, at column {}", error.column()))?;
     Ok(if output.username == TOKEN_USER {

@@ -116,18 +116,10 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
 /// working directory (`crun:src/libcrun/utils.c`, `find_executable`; `container.c`, `container_init_setup`).
 fn found(view: &View<'_>, argument: &str) -> Choice {
     let facts = view.facts;
-    let here = view.here(argument);
-    let places: Vec<String> = match (argument, search_path(view)) {
-        ("", _) => Vec::new(),
-        (path, _) if path.contains('/') => vec![here],
-        (name, Some(folders)) => {
-            folders.iter().map(|folder| path::join(&view.here(folder), name)).chain([here]).collect()
-        }
-        (name, None) => {
-            return Choice::unknown(format!(
-                "`{name}` is searched in the container's PATH, whose value is not in the pod spec; write the whole path"
-            ));
-        }
+    let Some(places) = places(view, argument) else {
+        return Choice::unknown(format!(
+            "`{argument}` is searched in the container's PATH, whose value is not in the pod spec; write the whole path"
+        ));
     };
     let mut files: Vec<(&str, &FileClass)> = Vec::new();
     for place in &places {
@@ -151,6 +143,31 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
              write the whole path"
         )),
     }
+}
+
+/// Where a name is looked for, in order; `None` where the container's `PATH` is not known.
+fn places(view: &View<'_>, argument: &str) -> Option<Vec<String>> {
+    let here = view.here(argument);
+    Some(match argument {
+        "" => Vec::new(),
+        path if path.contains('/') => vec![here],
+        name => {
+            let folders = search_path(view)?;
+            folders.iter().map(|folder| path::join(&view.here(folder), name)).chain([here]).collect()
+        }
+    })
+}
+
+/// Whether one of the files that a name may lead to is something else than Wasm, so that it may start as it is where no
+/// handler is asked for: the kernel runs programs and scripts, and some C libraries hand every other text to a shell.
+pub(super) fn may_start_as_it_is(view: &View<'_>, argument: &str) -> bool {
+    places(view, argument).is_none_or(|places| {
+        places.iter().any(|place| match view.at(place) {
+            At::Hidden(_) => true,
+            At::File(_, class) => !matches!(class, FileClass::Wasm),
+            At::Nothing => false,
+        })
+    })
 }
 
 /// The folders of the container's `PATH`; `None` if its value is unknown.

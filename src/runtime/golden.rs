@@ -208,6 +208,24 @@ fn traps() -> Vec<Row> {
             ["?", "?", "spin app", "?", "?", "?"],
         ),
         row(
+            "a native program that is searched for, beside an application of Spin",
+            spin_files(Shape::LinuxRootfs, "/web.wasm /usr/local/sbin/tool!"),
+            "tool",
+            ["linux", "linux", "?", "linux", "linux", "?"],
+        ),
+        row(
+            "the same, where something else of that name may be found first",
+            spin_files(Shape::LinuxRootfs, "/web.wasm /usr/local/bin/tool? /usr/local/sbin/tool!"),
+            "tool",
+            ["?"; 6],
+        ),
+        row(
+            "a native program of the search path, which youki starts where no handler is asked for",
+            scratch("/usr/local/sbin/a.wasm! /a.wasm"),
+            "a.wasm",
+            ["?", "?", "?", "?", "?", "?"],
+        ),
+        row(
             "the entry point of a Docker image beside an application of Spin",
             spin_files(Shape::ScratchRootfs, "/web.wasm"),
             "/web.wasm",
@@ -223,7 +241,7 @@ fn traps() -> Vec<Row> {
             "a text file first in the search path",
             scratch("/usr/local/bin/a.wasm? /a.wasm"),
             "a.wasm",
-            ["?", "?", "/a.wasm+", "?", "/a.wasm", "?"],
+            ["?", "?", "/a.wasm+", "?", "?", "?"],
         ),
         row(
             "no function after `#`",

@@ -104,6 +104,16 @@ fn native(view: &View<'_>, argument: &str) -> Option<Choice> {
     }
 }
 
+/// Whether a bare name leads to a native program in one of the folders in which it may be found first.
+pub(super) fn may_be_native(view: &View<'_>, argument: &str) -> bool {
+    let native = |class: &FileClass| matches!(class, FileClass::Native { .. } | FileClass::Unreadable { .. });
+    is_bare(argument)
+        && match search(view, argument) {
+            Search::Hidden(_) => true,
+            Search::Files(files) => files.iter().any(|(_, class)| native(class)),
+        }
+}
+
 /// A bare name is native if every file with this name is native and at least one is executable: whichever of them the
 /// shim finds first, it starts a native program or nothing.
 fn native_everywhere(view: &View<'_>, argument: &str, files: &[(&str, &FileClass)]) -> Option<Choice> {

@@ -27,7 +27,13 @@ impl Runtime for Spin {
         match runwasi::source(view, LAYERS) {
             // Spin ignores a function after `#`.
             Source::Layers => kept(view, Choice::Starts(program::of_layers(view.facts, None))),
+            Source::File(argument) if runwasi::may_be_native(view, argument) => unsure(argument),
             Source::File(_) => kept(view, application(view)),
+            Source::Settled(Choice::Starts(Program::Linux | Program::Native { .. }))
+                if may_be_missed(view) =>
+            {
+                unsure(view.first_argument().unwrap_or_default())
+            }
             Source::Settled(choice) => choice,
         }
     }
@@ -66,6 +72,11 @@ impl Runtime for Spin {
     }
 }
 
+/// Whether a shim that does not find a native program has something else to start.
+fn may_be_missed(view: &View<'_>) -> bool {
+    runwasi::is_bare(view.first_argument().unwrap_or_default()) && program::application(view).is_some()
+}
+
 fn application(view: &View<'_>) -> Choice {
     program::application(view).map_or_else(
         || {
@@ -75,6 +86,15 @@ fn application(view: &View<'_>) -> Choice {
         },
         Choice::Starts,
     )
+}
+
+/// A native program by a name without a slash is searched in the shim's own `PATH`, which is not known. What is not found
+/// there is no native program to the shim, and it starts the application instead.
+fn unsure(argument: &str) -> Choice {
+    Choice::unknown(format!(
+        "`{argument}` is searched in the shim's own PATH, which is not known here, and where it is not found the shim \
+         starts `{SPIN_TOML}`; write the whole path"
+    ))
 }
 
 /// The shim refuses to start if `SPIN_COMPONENTS_TO_RETAIN` names a component that the application does not have, or if

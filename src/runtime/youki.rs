@@ -48,7 +48,13 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
     let argument = view.first_argument().unwrap_or_default();
     let wasm = matches!(argument.rsplit_once('.'), Some((_, "wasm" | "wat")));
     let refused = matches!(&native, Choice::Starts(Program::Linux | Program::Native { .. }));
-    if !wasm || refused || !has_files(facts) || entry::holds_variable(argument) || view.nested().is_some() {
+    if !wasm
+        || refused
+        || crun::may_start_as_it_is(view, argument)
+        || !has_files(facts)
+        || entry::holds_variable(argument)
+        || view.nested().is_some()
+    {
         return not_wasm(native, argument);
     }
     let cut = argument.strip_prefix('/').unwrap_or(argument);

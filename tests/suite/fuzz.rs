@@ -3,11 +3,13 @@
 
 use std::fs;
 
+use wasmgate::workload::Kind;
+
 use crate::support::process::root;
 use crate::support::targets;
 
 /// Mutations per target, spread over the inputs of its corpus.
-const MUTATIONS: usize = 18_000;
+const MUTATIONS: usize = 8_000;
 /// Most edits of one mutation.
 const MOST_EDITS: u64 = 6;
 /// Values at which parsers of lengths and counts tend to fail.
@@ -98,5 +100,30 @@ fn every_corpus_has_inputs_that_its_target_reads() {
     read("reference", |bytes| {
         std::str::from_utf8(bytes)
             .is_ok_and(|text| wasmgate::image::reference::Reference::parse(text).is_ok())
+    });
+    read("tree", |bytes| targets::applied(bytes).is_some_and(|files| !files.entries.is_empty()));
+    read("credentials", |bytes| {
+        wasmgate::registry::Login::from_docker_config(bytes).is_ok_and(|logins| !logins.is_empty())
+            || wasmgate::registry::Login::from_dockercfg(bytes).is_ok_and(|logins| !logins.is_empty())
+    });
+    read("registry", |bytes| wasmgate::registry::foreign::challenge(bytes).is_some());
+    read("review", |bytes| wasmgate::review::parse(bytes).is_ok());
+    read("workload", |bytes| {
+        let text = std::str::from_utf8(bytes).unwrap();
+        let read = |kind| {
+            wasmgate::workload::read(text, kind, "default").is_ok_and(|read| !read.images().is_empty())
+        };
+        [Kind::Pod, Kind::Deployment, Kind::CronJob].into_iter().any(read)
+    });
+    read("bundle", |bytes| wasmgate::policy::Bundle::from_tar_gz("corpus", &targets::packed(bytes)).is_ok());
+    read("quantity", |bytes| {
+        std::str::from_utf8(bytes).is_ok_and(|text| wasmgate::quantity::Quantity::parse(text).is_ok())
+    });
+    read("host", |bytes| {
+        std::str::from_utf8(bytes).is_ok_and(|text| text.parse::<wasmgate::capability::HostPattern>().is_ok())
+    });
+    read("grants", |bytes| {
+        let text = std::str::from_utf8(bytes).unwrap();
+        wasmgate::grant::load::parse(text, "corpus").is_ok_and(|read| !read.grants.is_empty())
     });
 }

@@ -3,9 +3,15 @@
 //! (`tools/nodeoracle`).
 mod archive;
 mod compare;
+mod coverage;
+mod document;
+mod forms;
 mod gate;
 mod generate;
 mod image;
 mod node;
 mod oracle_itself;
+mod property;
+mod required;
+mod starts;
 mod writers;

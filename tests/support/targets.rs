@@ -3,14 +3,25 @@
 #![allow(dead_code, reason = "each fuzz target is a program of its own and uses one of them")]
 #![allow(clippy::expect_used, reason = "a fuzz target fails by a panic")]
 
-use std::sync::Arc;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
+use serde_json::value::RawValue;
+use wasmgate::capability::HostPattern;
+use wasmgate::grant::load;
 use wasmgate::image::archive::Compression;
-use wasmgate::image::layer::{Tree, UnpackLimits};
+use wasmgate::image::layer::{Files, Tree, UnpackLimits};
 use wasmgate::image::manifest::{self, Document};
 use wasmgate::image::reference::Reference;
 use wasmgate::image::spin::{self, manifest as spin_toml};
-use wasmgate::image::{ModuleFacts, config, kind, module};
+use wasmgate::image::{Depth, ModuleFacts, SizeLimits, config, detect, kind, module};
+use wasmgate::policy::Bundle;
+use wasmgate::quantity::Quantity;
+use wasmgate::registry::layout::Layouts;
+use wasmgate::registry::{Login, foreign};
+use wasmgate::review;
+use wasmgate::workload::{self, Kind, Kinds};
 
 /// Most bytes that a layer may unpack to here: few, so that a bomb is cheap to test.
 const UNPACKED: u64 = 1 << 20;
@@ -19,13 +30,23 @@ const UNPACKED: u64 = 1 << 20;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const ALL: [Target; 6] = [
+pub const ALL: [Target; 16] = [
     ("reference", reference),
     ("manifest", document),
     ("config", image_config),
     ("locked_app", locked_app),
     ("module", module_bytes),
     ("tar", tar),
+    ("tree", tree),
+    ("layout", layout),
+    ("credentials", credentials),
+    ("registry", registry),
+    ("review", admission_review),
+    ("workload", workload_object),
+    ("bundle", bundle),
+    ("quantity", quantity),
+    ("host", host),
+    ("grants", grants),
 ];
 
 /// An image name: its normalised form reads as the same.
@@ -95,4 +116,213 @@ pub fn tar(data: &[u8]) {
     let names: Vec<&String> = files.entries.iter().map(|(name, _)| name).collect();
     assert!(names.is_sorted());
     assert!(names.iter().all(|name| name.starts_with('/') && !name.split('/').any(|part| part == "..")));
+}
+
+/// Names that meet in a tree, and link targets.
+const NAMES: [&str; 8] = ["a", "b", "a/b", "app.wasm", "a/app.wasm", "spin.toml", ".wh.a", "a/.wh..wh..opq"];
+const TARGETS: [&str; 8] = ["a", "/", "..", "../a", "/b", "app.wasm", "a/b", "b/.."];
+const EMPTY_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+/// Layers of files, folders and links, three bytes an entry: what is left in the end lies inside the image, and so does
+/// every link that is kept.
+pub fn tree(data: &[u8]) {
+    let Some(files) = applied(data) else { return };
+    let names: Vec<&String> = files.entries.iter().map(|(name, _)| name).collect();
+    assert!(names.is_sorted() && names.iter().all(|name| name.starts_with('/')));
+    assert!(files.modules.iter().all(|module| names.contains(&&module.source)));
+}
+
+/// What these layers leave, where they can be read.
+pub fn applied(data: &[u8]) -> Option<Files> {
+    let mut layers = vec![Vec::new()];
+    for bytes in data.chunks_exact(3).take(300) {
+        let [what, name, target] = bytes else { continue };
+        if what & 0x80 != 0 && layers.len() < 6 {
+            layers.push(Vec::new());
+        }
+        if let Some(layer) = layers.last_mut() {
+            layer.extend(entry(*what, *name, *target));
+        }
+    }
+    let wanted = ["/app.wasm".to_string(), "/a/b".to_string()];
+    let mut tree = Tree::new(UnpackLimits { layer: UNPACKED, file: UNPACKED / 4 }, wanted, Arc::default());
+    for layer in layers {
+        tree.apply(layer.as_slice(), Compression::Plain).ok()?;
+    }
+    tree.files().ok()
+}
+
+/// One entry of an archive, with a header as POSIX has it.
+fn entry(what: u8, name: u8, target: u8) -> Vec<u8> {
+    let pick = |list: &[&str; 8], number: u8| {
+        list.get(usize::from(number & 7)).copied().unwrap_or_default().to_string()
+    };
+    let name = if name & 0x40 == 0 {
+        pick(&NAMES, name)
+    } else {
+        format!("{}/{}", pick(&NAMES, name), pick(&NAMES, name >> 3))
+    };
+    let (flag, target, content) = match what & 7 {
+        _ if name.contains(".wh.") => (b'0', String::new(), &b""[..]),
+        0 | 1 => (b'0', String::new(), EMPTY_MODULE),
+        2 => (b'5', String::new(), &b""[..]),
+        3 => (b'1', pick(&NAMES, target), &b""[..]),
+        4 => (b'0', String::new(), &b"\x7fELF"[..]),
+        _ => (b'2', pick(&TARGETS, target) + if target & 8 == 0 { "" } else { "/b" }, &b""[..]),
+    };
+    let mut block = vec![0_u8; 512];
+    let mut put = |at: usize, bytes: &[u8]| {
+        for (to, from) in block.iter_mut().skip(at).zip(bytes) {
+            *to = *from;
+        }
+    };
+    put(0, name.as_bytes());
+    put(100, if what & 8 == 0 { b"0000755\0" } else { b"0000644\0" });
+    put(124, format!("{:011o}", content.len()).as_bytes());
+    put(148, b"        ");
+    put(156, &[flag]);
+    put(157, target.as_bytes());
+    put(257, b"ustar\x0000");
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    for (to, from) in block.iter_mut().skip(148).zip(format!("{sum:06o}\0 ").bytes()) {
+        *to = from;
+    }
+    block.extend(content);
+    block.resize(if content.is_empty() { 512 } else { 1024 }, 0);
+    block
+}
+
+/// `index.json` of an image layout, and what it leads to: a folder of this process, which holds the corpus's own image.
+pub fn layout(data: &[u8]) {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("wasmgate-layout-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("blobs/sha256")).expect("a folder can be made");
+        std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
+            .expect("and written to");
+        folder
+    });
+    std::fs::write(folder.join("index.json"), data).expect("the folder can be written to");
+    let Ok((layouts, reference)) = Layouts::direct(&folder.to_string_lossy()) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
+    let limits = SizeLimits::default();
+    let read = runtime.block_on(detect::detect(&layouts, &reference, Depth::Layers, &limits));
+    assert!(read.is_err(), "an image was read that is not there");
+}
+
+/// Logins, as docker and the kubelet keep them, and as a credential helper prints them.
+pub fn credentials(data: &[u8]) {
+    for logins in [Login::from_docker_config(data), Login::from_dockercfg(data)] {
+        match logins {
+            Ok(logins) => assert!(logins.is_sorted_by_key(|login| std::cmp::Reverse(login.path.len()))),
+            Err(message) => assert!(!message.is_empty()),
+        }
+    }
+    drop(foreign::credentials(data));
+}
+
+/// What a registry or its token service sends: a challenge, a token, an error.
+pub fn registry(data: &[u8]) {
+    if let Some(realm) = foreign::challenge(data).filter(|realm| !realm.is_empty()) {
+        assert!(realm.starts_with("http://") || realm.starts_with("https://"), "`{realm}`");
+        assert!(
+            !realm.split('/').nth(2).is_some_and(|host| host.contains('@')),
+            "`{realm}` holds a password"
+        );
+    }
+    let _ = foreign::token_lives(data);
+    for status in [401, 404, 429, 500] {
+        let words = foreign::explained(status, data);
+        assert!(!words.contains(['\n', '\r', '\u{1b}']), "{words:?} has several lines");
+    }
+}
+
+/// A review, and the workload in it.
+pub fn admission_review(data: &[u8]) {
+    let uid = review::uid_of(data);
+    match review::parse(data) {
+        Ok(read) => {
+            assert_eq!(uid.as_ref(), Some(&read.uid));
+            let kind = Kinds::default().of(&read.kind);
+            for object in [&read.object, &read.old_object].into_iter().flatten() {
+                read_as(object, kind.unwrap_or(Kind::Pod));
+            }
+        }
+        Err(error) => assert!(!error.message.is_empty()),
+    }
+}
+
+/// An object, read as each kind that makes pods.
+pub fn workload_object(data: &[u8]) {
+    let Ok(object) = serde_json::from_slice::<&RawValue>(data) else { return };
+    for kind in
+        [Kind::Pod, Kind::PodTemplate, Kind::Deployment, Kind::StatefulSet, Kind::CronJob, Kind::SpinApp]
+    {
+        read_as(object, kind);
+    }
+}
+
+fn read_as(object: &RawValue, kind: Kind) {
+    let Ok(judged) = workload::as_judged(object, kind) else { return };
+    if let Ok(read) = workload::read(judged.get(), kind, "default") {
+        assert!(!workload::changed(&read, &read));
+        assert!(read.images().len() <= judged.get().len());
+    }
+}
+
+/// A bundle, packed or as the archive that is packed in it.
+pub fn bundle(data: &[u8]) {
+    match Bundle::from_tar_gz("fuzz", &packed(data)) {
+        Ok(bundle) => assert_eq!(bundle.name, "fuzz"),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// The same bytes where they are packed already.
+pub fn packed(data: &[u8]) -> Vec<u8> {
+    if data.starts_with(&[0x1f, 0x8b]) {
+        return data.to_vec();
+    }
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    encoder.write_all(data).expect("memory can be written to");
+    encoder.finish().expect("and ended")
+}
+
+/// A quantity of Kubernetes: written as memory or CPU it is never less than what was read.
+pub fn quantity(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(read) = Quantity::parse(text) {
+        let memory = Quantity::parse(&read.memory()).expect("what is written is read");
+        assert_eq!(memory.bytes(), read.bytes(), "`{text}` is written as `{}`", read.memory());
+        let cpu = Quantity::parse(&read.cpu()).expect("what is written is read");
+        assert_eq!(cpu.millis(), read.millis(), "`{text}` is written as `{}`", read.cpu());
+        assert_eq!(Quantity::parse(&read.to_string()).expect("what is shown is read"), read, "`{text}`");
+    }
+    if let Ok(value) = serde_json::from_str(text) {
+        drop(Quantity::from_json(&value));
+    }
+}
+
+/// A host pattern: it covers itself, and is written back as what reads the same.
+pub fn host(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(read) = text.parse::<HostPattern>() else { return };
+    assert!(read.covers(&read), "`{text}` does not cover itself");
+    assert_eq!(read.to_string().parse().as_ref(), Ok(&read), "`{text}` is written as `{read}`");
+    assert!(HostPattern::ANY.covers(&read), "`{text}` is not covered by everything");
+}
+
+/// Grants and exceptions: one that was read is read again as it is written.
+pub fn grants(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match load::parse(text, "fuzz") {
+        Ok(read) => {
+            for grant in read.grants {
+                let written = serde_json::to_value(&grant).expect("a grant is JSON");
+                let again = load::read_object(written, "fuzz").expect("and is read back");
+                assert_eq!(again, load::Checked::Grant(Arc::new(grant)));
+            }
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
 }

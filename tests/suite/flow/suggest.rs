@@ -122,7 +122,7 @@ async fn what_the_image_does_not_tell_is_a_warning() {
     let flow = Flow::new(&shared_setup(&cases)).await;
     for (name, expected) in [
         ("deny-spin-template", "is not known before start"),
-        ("deny-network", "reaches any host: the image does not say which it means"),
+        ("deny-network", "reaches any host: the image does not say which hosts it needs"),
         ("deny-unknown-import", "grant it only if you know which host function answers"),
         ("deny-variables", "brings is not known here"),
         ("deny-http-outbound", "restrict it with a NetworkPolicy"),

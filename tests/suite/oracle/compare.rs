@@ -1,202 +1,236 @@
-//! The property, and how often it was shown.
+//! What is shown of each kind of case: the gate judges what the node has, or nothing.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use serde_json::{Value, json};
 use wasmgate::runtime::Family;
 
-use super::archive::{Archive, Item};
-use super::gate::{Gate, Judged};
-use super::generate::{self, Case, IndexCase, IndexEntry, PATHS};
+use super::archive::{Archive, Entry, Item};
+use super::coverage::Outcome;
+use super::document::Object;
+use super::gate::{Gate, Judged, Packed, Pod};
+use super::generate::documents::{self, DocumentCase};
+use super::generate::indexes::{self, IndexCase, IndexEntry};
+use super::generate::packed::{self, PackedCase};
+use super::generate::searches::{self, SearchCase};
+use super::generate::{self, Case, PATHS};
 use super::image::{INDEX, Image, Layer, Layout, MODULES, digest, module, spin_manifest};
 use super::node::{Answer, Found, Node, Question};
+use super::property::{Difference, Property};
+use super::starts::{CONTAINER_PATH, Container, Started, Way};
+use super::{forms, required};
 
-/// One runtime of each kind, by which programs are chosen.
-const FAMILIES: [Family; 5] =
-    [Family::RunwasiWasmtime, Family::CrunWasmedge, Family::YoukiWasmtime, Family::Spin, Family::Everything];
-
-/// What became of one case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Outcome {
-    /// Some program was judged, and it is the node's.
-    Same,
-    /// The gate judges nothing, and the node would start something or not.
-    Refused,
-    /// The node starts nothing.
-    NodeRefuses,
-}
-
-/// What must not be.
-type Difference = String;
-
-/// How often each form of each field was there, and what became of the case.
-#[derive(Debug, Default)]
-struct Counts {
-    outcomes: BTreeMap<Outcome, usize>,
-    forms: BTreeMap<String, BTreeMap<Outcome, usize>>,
-}
-
-impl Counts {
-    fn add(&mut self, forms: Vec<String>, outcome: Outcome) {
-        *self.outcomes.entry(outcome).or_default() += 1;
-        for form in forms {
-            *self.forms.entry(form).or_default().entry(outcome).or_default() += 1;
-        }
-    }
-
-    /// Says how often what was seen, and that the generator still makes images of which something is shown.
-    fn close(&self) {
-        println!("{}", self.table());
-        let of = |outcome| self.outcomes.get(&outcome).copied().unwrap_or_default();
-        let all: usize = self.outcomes.values().sum();
-        assert!(of(Outcome::Same) * 6 > all, "too few programs are judged: {:?} of {all}", self.outcomes);
-        assert!(of(Outcome::Refused) * 10 > all, "too little is refused: {:?} of {all}", self.outcomes);
-    }
-
-    fn table(&self) -> String {
-        let row = |counts: &BTreeMap<Outcome, usize>| {
-            let of = |outcome| counts.get(&outcome).copied().unwrap_or_default();
-            format!("{:>7} {:>7} {:>12}", of(Outcome::Same), of(Outcome::Refused), of(Outcome::NodeRefuses))
-        };
-        let mut table = format!("{:48} {:>7} {:>7} {:>12}\n", "form", "same", "refused", "node refuses");
-        for (form, counts) in &self.forms {
-            let _ = writeln!(table, "{form:48} {}", row(counts));
-        }
-        let _ = writeln!(table, "{:48} {}", "cases", row(&self.outcomes));
-        table
-    }
-}
-
-/// Runs so many cases from a fixed seed, or from the one in `WASMGATE_ORACLE_SEED`; `WASMGATE_ORACLE_CASES` sets how many.
-fn runner(cases: u32) -> TestRunner {
-    let set = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let cases = set("WASMGATE_ORACLE_CASES").map_or(cases, |cases| u32::try_from(cases).unwrap());
-    let mut seed = [7_u8; 32];
-    seed[..8].copy_from_slice(&set("WASMGATE_ORACLE_SEED").unwrap_or_default().to_le_bytes());
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 4096, ..Config::default() };
-    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
-}
+/// One runtime of each kind, and the ways in which it may choose a program.
+const FAMILIES: [(Family, &[Way]); 5] = [
+    (Family::RunwasiWasmtime, &[Way::Runwasi]),
+    (Family::CrunWasmtime, &[Way::Crun]),
+    (Family::YoukiWasmtime, &[Way::Youki]),
+    (Family::Spin, &[Way::Spin]),
+    (Family::Everything, &[Way::Runwasi, Way::Crun, Way::Youki, Way::Spin]),
+];
 
 #[test]
 fn the_gate_judges_what_a_node_unpacks_or_nothing() {
-    let Some(mut node) = Node::start() else { return };
-    let mut counts = Counts::default();
-    let mut failed = false;
-    let node_and_counts = std::cell::RefCell::new((&mut node, &mut counts, &mut failed));
-    let result = runner(2000).run(&generate::case(), |case| {
-        let (node, counts, failed) = &mut *node_and_counts.borrow_mut();
-        let result = compare(node, &case);
-        // While a failure is made smaller nothing is counted.
-        match result {
-            Ok(outcome) if !**failed => counts.add(forms(&case), outcome),
-            Ok(_) => {}
-            Err(difference) => {
-                **failed = true;
-                return Err(TestCaseError::fail(difference));
-            }
-        }
-        Ok(())
-    });
-    if let Err(TestError::Fail(reason, case)) = result {
-        panic!("{reason}\n{case:#?}\n{} cases before it", counts.outcomes.values().sum::<usize>());
-    }
-    result.unwrap();
-    counts.close();
+    let property = Property {
+        cases: 2000,
+        compare: compare_image,
+        forms: forms::of_image,
+        required: required::OF_IMAGES,
+    };
+    property.hold(&generate::case());
 }
 
-fn compare(node: &mut Node, case: &Case) -> Result<Outcome, Difference> {
+#[test]
+fn the_gate_judges_the_manifest_that_a_node_takes_from_an_index_or_nothing() {
+    let property = Property {
+        cases: 600,
+        compare: compare_index,
+        forms: forms::of_index,
+        required: required::OF_INDEXES,
+    };
+    property.hold(&indexes::case());
+}
+
+#[test]
+fn the_gate_reads_the_documents_of_an_image_as_a_node_does_or_not_at_all() {
+    let property = Property {
+        cases: 800,
+        compare: compare_documents,
+        forms: forms::of_documents,
+        required: required::OF_DOCUMENTS,
+    };
+    property.hold(&documents::case());
+}
+
+#[test]
+fn the_gate_judges_the_layer_of_wasm_that_a_shim_takes_or_nothing() {
+    let property = Property {
+        cases: 400,
+        compare: compare_packed,
+        forms: forms::of_packed,
+        required: required::OF_PACKED,
+    };
+    property.hold(&packed::case());
+}
+
+#[test]
+fn the_gate_finds_by_a_name_what_each_runtime_finds_or_nothing() {
+    let property = Property {
+        cases: 800,
+        compare: compare_search,
+        forms: forms::of_search,
+        required: required::OF_SEARCHES,
+    };
+    property.hold(&searches::case());
+}
+
+fn compare_image(node: &mut Node, case: &Case) -> Result<Outcome, Difference> {
     let folder = tempfile::tempdir().unwrap();
     let layout = folder.path().join("image");
     Layout::write(&layout, &case.image);
-    let mut question = Question::about(&layout, &PATHS);
-    question.mounts = case.mounts.iter().map(ToString::to_string).collect();
+    let mounts: Vec<String> = case.mounts.iter().map(ToString::to_string).collect();
+    let pods = PATHS.map(|command| Pod { command, working_dir: "/", path: None, mounts: &mounts });
+    let mut question = Question::about(&layout, &[]);
     let gate = Gate::inspect(&layout);
-    question.ask.extend(gate.sources());
-    let mut outcome = judge(&gate, &node.ask(&question), &question)?;
+    let mut outcome = judge(node, &gate, &mut question, &pods)?;
     if let Some(earlier) = case.image.earlier() {
         let before = folder.path().join("earlier");
         Layout::write(&before, &earlier);
         // What does not unpack leaves nothing behind.
         if node.ask(&Question::about(&before, &[])).refused.is_none() {
             question.before.push(before);
-            outcome = judge(&gate, &node.ask(&question), &question)?;
+            outcome = judge(node, &gate, &mut question, &pods)?;
         }
     }
     Ok(outcome)
 }
 
-fn judge(gate: &Gate, answer: &Answer, question: &Question) -> Result<Outcome, Difference> {
-    let why = std::env::var_os("WASMGATE_ORACLE_WHY").is_some();
-    if let (true, Some(refusal)) = (why, gate.refusal()) {
-        println!("the gate refuses: {refusal}");
-    }
-    if let Some(refusal) = &answer.refused {
-        if why {
-            println!("the node refuses: {refusal}");
-        }
+fn compare_search(node: &mut Node, case: &SearchCase) -> Result<Outcome, Difference> {
+    let folder = tempfile::tempdir().unwrap();
+    Layout::write(folder.path(), &case.image);
+    let mounts: Vec<String> = case.mounts.iter().map(ToString::to_string).collect();
+    let pod = Pod { command: case.command, working_dir: case.working_dir, path: case.path, mounts: &mounts };
+    judge(node, &Gate::inspect(folder.path()), &mut Question::about(folder.path(), &[]), &[pod])
+}
+
+fn compare_index(node: &mut Node, case: &IndexCase) -> Result<Outcome, Difference> {
+    let folder = tempfile::tempdir().unwrap();
+    write_index(folder.path(), &case.entries);
+    let mut question = Question::about(folder.path(), &[]);
+    question.platform = case.node.into();
+    question.pull = case.pull.into();
+    let pod = Pod { command: "/app.wasm", working_dir: "/", ..Pod::default() };
+    judge(node, &Gate::inspect(folder.path()), &mut question, &[pod])
+}
+
+/// The gate's word on some pods, held against what the node has.
+fn judge(
+    node: &mut Node,
+    gate: &Gate,
+    question: &mut Question,
+    pods: &[Pod<'_>],
+) -> Result<Outcome, Difference> {
+    let path = |pod: &Pod<'_>| pod.path.or(gate.search_path()).unwrap_or(CONTAINER_PATH).to_string();
+    question.mounts = pods.first().map(|pod| pod.mounts.to_vec()).unwrap_or_default();
+    question.ask = pods
+        .iter()
+        .flat_map(|pod| Container::places(pod.command, pod.working_dir, &path(pod)))
+        .chain(gate.sources())
+        .collect();
+    question.ask.sort();
+    question.ask.dedup();
+    let answer = node.ask(question);
+    tell(gate, &answer);
+    if answer.refused.is_some() {
         return Ok(Outcome::NodeRefuses);
     }
-    if let Some(entrypoint) = gate.entrypoint()
-        && entrypoint != answer.program.entrypoint.clone().unwrap_or_default()
-    {
-        return Err(format!("the gate reads the entry point {entrypoint:?}, the node {:?}", answer.program));
-    }
+    check_entrypoint(gate, &answer)?;
     let mut same = false;
-    for family in FAMILIES {
-        for path in &question.ask {
-            same |= judge_path(gate, answer, family, path, &question.mounts)?;
+    for pod in pods {
+        for (family, ways) in FAMILIES {
+            let (argument, working_dir, path) = (pod.command, pod.working_dir, path(pod));
+            let container = Container { files: &answer.files, argument, working_dir, path: &path };
+            let outcomes = ways.iter().flat_map(|way| container.outcomes(*way));
+            let judged = gate.program(family, pod);
+            same |= agree(&judged, outcomes, &answer)
+                .map_err(|difference| format!("{pod:?} under {family:?}: {difference}"))?;
         }
     }
-    judge_spin(gate, answer, &question.mounts)?;
+    judge_spin(gate, &answer, &question.mounts)?;
     Ok(if same { Outcome::Same } else { Outcome::Refused })
 }
 
-/// Whether the gate judges a program at this path, which must be the node's.
-fn judge_path(
-    gate: &Gate,
+/// Shows why something is refused, where a person asks for it.
+fn tell(gate: &Gate, answer: &Answer) {
+    if std::env::var_os("WASMGATE_ORACLE_WHY").is_none() {
+        return;
+    }
+    if let Some(refusal) = gate.refusal() {
+        println!("the gate refuses: {refusal}");
+    }
+    if let Some(refusal) = &answer.refused {
+        println!("the node refuses: {refusal}");
+    }
+}
+
+fn check_entrypoint(gate: &Gate, answer: &Answer) -> Result<(), Difference> {
+    match gate.entrypoint() {
+        Some(entrypoint) if entrypoint != answer.program.entrypoint.clone().unwrap_or_default() => {
+            Err(format!("the gate reads the entry point {entrypoint:?}, the node {:?}", answer.program))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a program is judged, which must be what the runtime starts, whatever is not known of it.
+fn agree(
+    judged: &Judged,
+    mut outcomes: impl Iterator<Item = Started>,
     answer: &Answer,
-    family: Family,
-    path: &str,
-    mounts: &[String],
 ) -> Result<bool, Difference> {
-    let there = answer.files.get(path).cloned().unwrap_or_default();
-    match gate.program(family, path, mounts) {
-        Judged::Refused(_) => Ok(false),
-        Judged::Native if is_native(&there) => Ok(true),
-        Judged::Native => {
-            Err(format!("`{path}` under {family:?}: the gate takes it for native, the node has {there:?}"))
+    let expected = match judged {
+        Judged::Refused(_) => return Ok(false),
+        Judged::Native => Started::Linux,
+        Judged::Wasm { packed: Packed::Application, modules } => {
+            Started::Application(application(modules, answer)?)
         }
-        Judged::Wasm { application, modules } => {
-            for (source, exports) in modules {
-                // A path that is the program itself leads to it, by whatever links.
-                let asked = if application { source.as_str() } else { path };
-                let there = answer.files.get(asked).cloned().unwrap_or_default();
-                let expected = (0..MODULES).find(|number| exports.contains(&format!("id-{number}")));
-                if expected.map(|number| digest(module(number))) != Some(there.digest.clone()) {
-                    return Err(format!(
-                        "`{path}` under {family:?}: the gate judges module {expected:?} at `{source}`, the node has {}",
-                        described(&there)
-                    ));
-                }
-            }
-            Ok(true)
+        Judged::Wasm { modules, .. } => Started::Wasm(judged_module(modules)?),
+    };
+    match outcomes.find(|started| *started != expected && *started != Started::Nothing) {
+        None => Ok(true),
+        Some(other) => {
+            Err(format!("the gate judges {judged:?}, and the runtime starts {}", described(&other, answer)))
         }
     }
 }
 
-/// Whether a shim could take it for a program of Linux: ELF, or a script.
-fn is_native(found: &Found) -> bool {
-    found.head == "7f454c46" || found.head.starts_with("2321") && found.head.len() == 8
+/// The digest of the only module that was judged.
+fn judged_module(modules: &[(String, Vec<String>)]) -> Result<String, Difference> {
+    let [(_, exports)] = modules else { return Err(format!("several modules for one file: {modules:?}")) };
+    number_of(exports)
+        .map(|number| digest(module(number)))
+        .ok_or_else(|| format!("an unknown module: {exports:?}"))
 }
 
-fn described(found: &Found) -> String {
-    match (0..MODULES).find(|number| digest(module(*number)) == found.digest) {
-        Some(number) => format!("module {number} ({found:?})"),
-        None => format!("{found:?}"),
+fn number_of(exports: &[String]) -> Option<usize> {
+    (0..MODULES).find(|number| exports.contains(&format!("id-{number}")))
+}
+
+/// The digest of the application's manifest, whose modules must be those that were judged.
+fn application(modules: &[(String, Vec<String>)], answer: &Answer) -> Result<String, Difference> {
+    let program = answer.files.get("/app.wasm").cloned().unwrap_or_default();
+    if judged_module(modules)? != program.digest {
+        return Err(format!("the application runs {program:?}, the gate judges {modules:?}"));
     }
+    Ok(answer.files.get("/spin.toml").cloned().unwrap_or_default().digest)
+}
+
+fn described(started: &Started, answer: &Answer) -> String {
+    let of = |found: &Found| (0..MODULES).find(|number| digest(module(*number)) == found.digest);
+    let there = answer.files.iter().filter(|(_, found)| found.kind == "file");
+    let there = there
+        .map(|(path, found)| format!("\n  {path} is {} {} module {:?}", found.path, found.mode, of(found)));
+    format!("{started:?}; the node has {}", there.collect::<String>())
 }
 
 /// The Spin shim starts `/spin.toml` wherever it is, so the gate must know it, and that there is none.
@@ -211,153 +245,81 @@ fn judge_spin(gate: &Gate, answer: &Answer, mounts: &[String]) -> Result<(), Dif
     }
 }
 
-/// The forms of everything in a case, by field.
-fn forms(case: &Case) -> Vec<String> {
-    let mut forms = vec![
-        format!("image.diff_ids {}", variant(&case.image.diff_ids)),
-        format!("image.layers {}", case.image.layers.len()),
-        format!("image.rootfs.type {:?}", case.image.rootfs),
-        format!("mounts {}", case.mounts.len()),
-    ];
-    for layer in &case.image.layers {
-        forms.push(format!("layer.media_type {}", layer.media_type.trim_start_matches("application/vnd.")));
-        forms.push(format!("layer.compression {:?}", layer.compression));
-        forms.push(format!("layer.size {:?}", layer.size));
-        forms.push(format!("tar.end {:?}", layer.archive.end));
-        for item in &layer.archive.items {
-            item_forms(item, &mut forms);
-        }
-    }
-    forms.sort();
-    forms.dedup();
-    forms
-}
-
-fn item_forms(item: &Item, forms: &mut Vec<String>) {
-    match item {
-        Item::Global(_, records) => {
-            forms.push("tar.global".into());
-            forms.extend(records.iter().map(|record| format!("tar.global.{}", record.key)));
-        }
-        Item::Chain(count, _) => forms.push(format!("tar.links {count}")),
-        Item::Entry(entry) => {
-            forms.push(format!("tar.typeflag {:?}", char::from(entry.kind)));
-            forms.push(format!("tar.name {}", name_form(&entry.name.0)));
-            if entry.name.0.len() > 100 {
-                forms.push(format!("tar.name long, {:?}", entry.long));
-            }
-            forms.extend(entry.odd.iter().map(|odd| match format!("{odd:?}").split_once('(') {
-                Some(("Prefix" | "Names" | "Longer" | "Shorter", _)) => {
-                    format!("tar.header {}", variant(odd))
-                }
-                _ => format!("tar.header {odd:?}"),
-            }));
-            for extension in &entry.before {
-                extension_forms(extension, forms);
-            }
-        }
-    }
-}
-
-fn extension_forms(extension: &super::archive::Extension, forms: &mut Vec<String>) {
-    use super::archive::Extension::{GnuLink, GnuName, Pax};
-    match extension {
-        GnuName(_, tail) => forms.push(format!("tar.gnu name {tail:?}")),
-        GnuLink(_, tail) => forms.push(format!("tar.gnu link {tail:?}")),
-        Pax(records) => {
-            for record in records {
-                let empty = if record.value.0.is_empty() { " empty" } else { "" };
-                forms.push(format!("tar.pax.{}{empty}", record.key));
-                forms.push(format!("tar.pax record {:?}", record.form));
-            }
-            let mut keys: Vec<&str> = records.iter().map(|record| record.key).collect();
-            keys.sort_unstable();
-            let all = keys.len();
-            keys.dedup();
-            if keys.len() < all {
-                forms.push("tar.pax repeated key".into());
-            }
-        }
-    }
-}
-
-fn name_form(name: &[u8]) -> &'static str {
-    let text = String::from_utf8_lossy(name);
-    match () {
-        () if std::str::from_utf8(name).is_err() => "not UTF-8",
-        () if text.contains(".wh.") => "whiteout",
-        () if text.contains('\0') => "null inside",
-        () if text.is_empty() => "empty",
-        () if text.starts_with("./") => "./ in front",
-        () if text.starts_with('/') => "absolute",
-        () if text.split('/').any(|part| part == "..") => "dot dot",
-        () if text.ends_with('/') => "slash at the end",
-        () if text.contains("//") || text.contains("/.") => "not clean",
-        () => "plain",
-    }
-}
-
-fn variant(value: &impl std::fmt::Debug) -> String {
-    let text = format!("{value:?}");
-    text.split(['(', ' ', '{']).next().unwrap_or_default().to_string()
-}
-
-#[test]
-fn the_gate_judges_the_manifest_that_a_node_takes_from_an_index_or_nothing() {
-    let Some(mut node) = Node::start() else { return };
-    let mut counts = Counts::default();
-    let shared = std::cell::RefCell::new((&mut node, &mut counts, false));
-    let result = runner(600).run(&generate::index_case(), |case| {
-        let (node, counts, failed) = &mut *shared.borrow_mut();
-        match compare_index(node, &case) {
-            Ok(outcome) if !*failed => counts.add(index_forms(&case), outcome),
-            Ok(_) => {}
-            Err(difference) => {
-                *failed = true;
-                return Err(TestCaseError::fail(difference));
-            }
-        }
-        Ok(())
-    });
-    if let Err(TestError::Fail(reason, case)) = result {
-        panic!("{reason}\n{case:#?}\n{} cases before it", counts.outcomes.values().sum::<usize>());
-    }
-    result.unwrap();
-    counts.close();
-}
-
-fn compare_index(node: &mut Node, case: &IndexCase) -> Result<Outcome, Difference> {
+/// Both the image and the other one are in the layout, and the node ran the other one before, or did not.
+fn compare_documents(node: &mut Node, case: &DocumentCase) -> Result<Outcome, Difference> {
     let folder = tempfile::tempdir().unwrap();
-    write_index(folder.path(), &case.entries);
-    let mut question = Question::about(folder.path(), &["/app.wasm"]);
-    question.platform = case.node.into();
-    question.pull = case.pull.into();
-    judge(&Gate::inspect(folder.path()), &node.ask(&question), &question)
+    let (other, path) = (folder.path().join("other"), folder.path().join("image"));
+    Layout::write(&other, &case.other);
+    write_documents(&path, case);
+    let pods = PATHS.map(|command| Pod { command, working_dir: "/", ..Pod::default() });
+    let mut question = Question::about(&path, &[]);
+    let gate = Gate::inspect(&path);
+    judge(node, &gate, &mut question, &pods)?;
+    question.before.push(other);
+    judge(node, &gate, &mut question, &pods)
+}
+
+fn write_documents(path: &Path, case: &DocumentCase) {
+    let layout = Layout::new(path);
+    let other = layout.image(&case.other);
+    let mut image = case.image.clone();
+    let twist = image.twist.as_mut().unwrap();
+    let described = |image: &Value| {
+        let mut image = image.clone();
+        image["platform"] = json!({"os": "linux", "architecture": "amd64"});
+        image
+    };
+    if twist.value.is_none() {
+        let manifest: Value = serde_json::from_slice(&layout.get(&other)).unwrap();
+        let config: Value = serde_json::from_slice(&layout.get(&manifest["config"])).unwrap();
+        let value = match twist.of {
+            Object::Index => json!([described(&other)]),
+            Object::IndexDescriptor => other["digest"].clone(),
+            Object::LayerDescriptor => manifest["layers"][0][twist.key].clone(),
+            Object::RootFs => config["rootfs"][twist.key].clone(),
+            _ => manifest[twist.key].clone(),
+        };
+        twist.value = Some(value.to_string());
+    }
+    let (twist, mut root) = (twist.clone(), layout.image(&image));
+    if matches!(twist.of, Object::Index | Object::IndexDescriptor | Object::Platform) {
+        let text = |of, value: &Value| if twist.of == of { twist.write(value) } else { value.to_string() };
+        let platform = text(Object::Platform, &described(&root)["platform"]);
+        root["platform"] = "PLATFORM".into();
+        let descriptor = text(Object::IndexDescriptor, &root).replace("\"PLATFORM\"", &platform);
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": ["DESCRIPTOR"]});
+        let index = text(Object::Index, &index).replace("\"DESCRIPTOR\"", &descriptor);
+        root = layout.put(INDEX, index.as_bytes());
+    }
+    layout.finish(&root);
+}
+
+fn index(entries: &[Value]) -> Vec<u8> {
+    json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string().into_bytes()
 }
 
 fn write_index(folder: &Path, entries: &[IndexEntry]) {
     let layout = Layout::new(folder);
-    let index = |entries: Vec<Value>| {
-        json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string().into_bytes()
-    };
-    let entries = entries.iter().map(|entry| {
-        let file = super::archive::Entry::file("app.wasm", module(entry.module));
+    let entry = |entry: &IndexEntry| {
+        let file = Entry::file("app.wasm", module(entry.module));
         let archive = Archive { items: vec![Item::Entry(file)], ..Archive::default() };
         let mut image = Image::of(vec![Layer::gzip(archive)]);
         image.platform = entry.own.clone();
+        image.config_size = entry.sizes.1;
         let mut descriptor = layout.image(&image);
         if entry.nested {
             describe(&mut descriptor, entry);
-            descriptor = layout.put(INDEX, &index(vec![descriptor]));
+            descriptor = layout.put(INDEX, &index(&[descriptor]));
         }
         describe(&mut descriptor, entry);
         descriptor
-    });
-    let entries = entries.collect();
-    layout.finish(&layout.put(INDEX, &index(entries)));
+    };
+    let entries: Vec<Value> = entries.iter().map(entry).collect();
+    layout.finish(&layout.put(INDEX, &index(&entries)));
 }
 
 fn describe(descriptor: &mut Value, entry: &IndexEntry) {
+    entry.sizes.0.apply(descriptor);
     if let Some(platform) = &entry.platform {
         descriptor["platform"] = json!({});
         platform.add_to(&mut descriptor["platform"]);
@@ -370,26 +332,43 @@ fn describe(descriptor: &mut Value, entry: &IndexEntry) {
     }
 }
 
-fn index_forms(case: &IndexCase) -> Vec<String> {
-    let mut forms = vec![
-        format!("index.entries {}", case.entries.len()),
-        format!("node {}", case.node),
-        format!("pull {}", case.pull),
-    ];
-    for entry in &case.entries {
-        match &entry.platform {
-            None => forms.push("index.platform none".into()),
-            Some(platform) => {
-                forms.push(format!("index.os {:?}", platform.os));
-                forms.push(format!("index.architecture {:?}", platform.architecture));
-                forms.push(format!("index.variant {:?}", platform.variant));
-            }
-        }
-        forms.extend(entry.annotations.iter().map(|(key, value)| format!("index.annotation {key}={value}")));
-        forms.extend(entry.media_type.map(|media_type| format!("index.media_type {media_type:?}")));
-        forms.extend(entry.nested.then(|| "index.nested".into()));
+/// Layers that runwasi's own shims take (`runwasi:crates/containerd-shim-wasm/src/shim/shim.rs`).
+const SHIM_LAYERS: [&str; 2] =
+    ["application/vnd.bytecodealliance.wasm.component.layer.v0+wasm", "application/wasm"];
+
+/// A shim takes the image's Wasm layers where its parser reads manifest and config, and files otherwise
+/// (`runwasi:crates/containerd-shim-wasm/src/containerd/client.rs`, `load_modules`; `…/instance.rs`, `Instance::new`). What
+/// is judged must be right for both.
+fn compare_packed(node: &mut Node, case: &PackedCase) -> Result<Outcome, Difference> {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(folder.path());
+    let image = layout.image(&case.image);
+    layout.finish(&if case.index { layout.put(INDEX, &index(&[image])) } else { image });
+    let gate = Gate::inspect(folder.path());
+    let command = case.image.entrypoint[0].as_str();
+    let pod = Pod { command, working_dir: "/", ..Pod::default() };
+    let mut question = Question::about(folder.path(), &[]);
+    question.ask = Container::places(command, "/", CONTAINER_PATH);
+    // So a config for Wasm is unpacked too.
+    question.pull = "client".into();
+    let answer = node.ask(&question);
+    tell(&gate, &answer);
+    if answer.refused.is_some() {
+        return Ok(Outcome::NodeRefuses);
     }
-    forms.sort();
-    forms.dedup();
-    forms
+    let container =
+        Container { files: &answer.files, argument: command, working_dir: "/", path: CONTAINER_PATH };
+    let files = container.outcomes(Way::Runwasi);
+    let taken: Vec<String> = case
+        .image
+        .layers
+        .iter()
+        .filter(|layer| SHIM_LAYERS.contains(&layer.media_type))
+        .map(|layer| digest(&layer.blob()))
+        .collect();
+    // More than one is refused by every engine.
+    let layers = (taken.len() == 1).then(|| Started::Wasm(taken[0].clone()));
+    let judged = gate.program(Family::RunwasiWasmtime, &pod);
+    let same = agree(&judged, files.into_iter().chain(layers), &answer)?;
+    Ok(if same { Outcome::Same } else { Outcome::Refused })
 }

@@ -3,20 +3,42 @@
 use std::path::Path;
 
 use wasmgate::image::detect::detect;
-use wasmgate::image::entry::Start;
-use wasmgate::image::{Depth, ImageFacts, ImageKind, Program, SizeLimits};
+use wasmgate::image::entry::{Start, Variable};
+use wasmgate::image::{Depth, ImageFacts, ImageKind, Packaging, Program, SizeLimits};
 use wasmgate::registry::layout::Layouts;
 use wasmgate::runtime::Family;
 
 /// What the gate would judge where a path is the program of a container under a Wasm runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judged {
-    /// Wasm: where each binary is, and what it exports. In an application of Spin the path itself is none of them.
-    Wasm { application: bool, modules: Vec<(String, Vec<String>)> },
+    /// Wasm: where each binary is, and what it exports.
+    Wasm { packed: Packed, modules: Vec<(String, Vec<String>)> },
     /// A program that the runtime hands to Linux.
     Native,
     /// Nothing: the pod is denied.
     Refused(String),
+}
+
+/// Where a program of Wasm comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packed {
+    /// A file, which the pod's command leads to.
+    File,
+    /// The files of an application of Spin, whatever the command says.
+    Application,
+    /// Layers.
+    Layers,
+}
+
+/// What a pod says of a container.
+#[derive(Debug, Clone, Default)]
+pub struct Pod<'a> {
+    pub command: &'a str,
+    pub working_dir: &'a str,
+    /// `PATH` among its variables.
+    pub path: Option<&'a str>,
+    /// Mount paths of volumes.
+    pub mounts: &'a [String],
 }
 
 /// What the gate knows of an image.
@@ -52,23 +74,41 @@ impl Gate {
         self.facts.as_ref().ok().filter(|facts| facts.scanned).map(|facts| facts.entrypoint.as_slice())
     }
 
-    /// What a runtime starts where the pod's command is this.
-    pub fn program(&self, family: Family, command: &str, mounts: &[String]) -> Judged {
+    /// `PATH` as the image sets it.
+    pub fn search_path(&self) -> Option<&str> {
+        self.facts.as_ref().ok()?.search_path.as_deref()
+    }
+
+    /// What a runtime starts in a pod.
+    pub fn program(&self, family: Family, pod: &Pod<'_>) -> Judged {
         let facts = match &self.facts {
             Ok(facts) => facts,
             Err(error) => return Judged::Refused(error.clone()),
         };
-        let mounts: Vec<&str> = mounts.iter().map(String::as_str).collect();
-        let command = [command.to_string()];
-        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        let mounts: Vec<&str> = pod.mounts.iter().map(String::as_str).collect();
+        let command = [pod.command.to_string()];
+        let start = Start {
+            command: &command,
+            working_dir: Some(pod.working_dir),
+            mounts: &mounts,
+            path: pod.path.map_or(Variable::Unset, Variable::Literal),
+            ..Start::default()
+        };
         match family.start(facts, &start) {
-            Program::Wasm { kind, modules, .. } => {
+            program @ Program::Wasm { .. } if !may_start(family, facts, &program) => {
+                Judged::Refused("the runtime cannot start it".into())
+            }
+            Program::Wasm { kind, packaging, modules } => {
                 let module = |number: &usize| {
                     let module = &facts.modules[*number];
                     (module.source.clone(), module.exports.iter().cloned().collect())
                 };
-                let modules = modules.iter().map(module).collect();
-                Judged::Wasm { application: kind == ImageKind::SpinApp, modules }
+                let packed = match (packaging, kind) {
+                    (Packaging::Layers, _) => Packed::Layers,
+                    (_, ImageKind::SpinApp) => Packed::Application,
+                    _ => Packed::File,
+                };
+                Judged::Wasm { packed, modules: modules.iter().map(module).collect() }
             }
             Program::Linux | Program::Native { .. } => Judged::Native,
             Program::Unknown { reason } => Judged::Refused(reason),
@@ -88,4 +128,9 @@ impl Gate {
             None => Err(()),
         }
     }
+}
+
+/// A runtime that is not among those that can run a program is refused by the rules (`runnable_by`).
+fn may_start(family: Family, facts: &ImageFacts, program: &Program) -> bool {
+    family == Family::Everything || wasmgate::runtime::runnable_by(facts, program).contains(&family)
 }

@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::archive::Archive;
+use super::document::{Object, Twist};
 
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
 /// Wasm modules that can be told apart by what they export.
 pub const MODULES: usize = 6;
@@ -50,14 +51,26 @@ pub struct Image {
     pub platform: Platform,
     /// What the image starts by itself.
     pub entrypoint: Vec<String>,
+    /// `Env` of its config.
+    pub env: Vec<String>,
     /// `rootfs.type`.
     pub rootfs: &'static str,
+    /// Media type of the config.
+    pub config_type: &'static str,
+    /// What the manifest says of the config's size.
+    pub config_size: Size,
+    /// Annotations of the manifest, as text.
+    pub annotations: Option<&'static str>,
+    /// What one of its documents has otherwise than usual.
+    pub twist: Option<Twist>,
 }
 
 /// One layer.
 #[derive(Clone)]
 pub struct Layer {
     pub archive: Archive,
+    /// A Wasm module in the place of the archive.
+    pub module: Option<usize>,
     pub media_type: &'static str,
     pub compression: Compression,
     pub size: Size,
@@ -101,6 +114,20 @@ pub enum Size {
     Zero,
 }
 
+impl Size {
+    /// Says it in a descriptor whose size is right.
+    pub fn apply(self, descriptor: &mut Value) {
+        let size = descriptor["size"].as_u64().unwrap();
+        descriptor["size"] = match self {
+            Self::Right => size,
+            Self::Less => size.saturating_sub(1),
+            Self::More => size + 1,
+            Self::Zero => 0,
+        }
+        .into();
+    }
+}
+
 /// `rootfs.diff_ids`.
 #[derive(Debug, Clone)]
 pub enum DiffIds {
@@ -111,6 +138,8 @@ pub enum DiffIds {
     OneLess,
     OneMore,
     Swapped,
+    /// Wasm layers left out.
+    Archives,
     /// Of the compressed bytes.
     Compressed,
 }
@@ -141,7 +170,10 @@ impl Platform {
 impl fmt::Debug for Layer {
     /// An entry a line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { archive, media_type, compression, size } = self;
+        let Self { archive, module, media_type, compression, size } = self;
+        if let Some(number) = module {
+            return write!(f, "{media_type}, module {number}, size {size:?}");
+        }
         write!(f, "{media_type}, {compression:?}, size {size:?}, end {:?}", archive.end)?;
         archive.items.iter().try_for_each(|item| write!(f, "\n    {item:?}"))
     }
@@ -151,14 +183,26 @@ impl Layer {
     pub fn gzip(archive: Archive) -> Self {
         Self {
             archive,
+            module: None,
             media_type: "application/vnd.oci.image.layer.v1.tar+gzip",
             compression: Compression::Gzip,
             size: Size::Right,
         }
     }
 
-    fn blob(&self) -> Vec<u8> {
-        self.compression.of(&self.archive.bytes())
+    /// A module as a layer, which is no archive.
+    pub fn wasm(media_type: &'static str, number: usize) -> Self {
+        Self { module: Some(number), media_type, ..Self::gzip(Archive::default()) }
+    }
+
+    pub fn blob(&self) -> Vec<u8> {
+        self.module
+            .map_or_else(|| self.compression.of(&self.archive.bytes()), |number| module(number).to_vec())
+    }
+
+    /// What the blob unpacks to.
+    fn unpacked(&self) -> Vec<u8> {
+        self.module.map_or_else(|| self.archive.bytes(), |number| module(number).to_vec())
     }
 }
 
@@ -170,13 +214,17 @@ impl Image {
             diff_ids: DiffIds::Right,
             platform: Platform::of("linux", "amd64"),
             entrypoint: vec!["/app.wasm".into()],
+            env: Vec::new(),
             rootfs: "layers",
+            config_type: CONFIG,
+            config_size: Size::Right,
+            annotations: None,
+            twist: None,
         }
     }
 
     fn diff_ids(&self) -> Vec<String> {
-        let of =
-            |layers: &[Layer]| layers.iter().map(|layer| digest(&layer.archive.bytes())).collect::<Vec<_>>();
+        let of = |layers: &[Layer]| layers.iter().map(|layer| digest(&layer.unpacked())).collect::<Vec<_>>();
         let mut right = of(&self.layers);
         match &self.diff_ids {
             DiffIds::Right => {}
@@ -185,9 +233,21 @@ impl Image {
             DiffIds::OneLess => drop(right.pop()),
             DiffIds::OneMore => right.push(digest(b"more")),
             DiffIds::Swapped => right.reverse(),
+            // Only what is an archive is unpacked.
+            DiffIds::Archives => {
+                let archives = self.layers.iter().filter(|layer| layer.module.is_none());
+                return archives.map(|layer| digest(&layer.unpacked())).collect();
+            }
             DiffIds::Compressed => return self.layers.iter().map(|layer| digest(&layer.blob())).collect(),
         }
         right
+    }
+
+    fn text(&self, of: Object, value: &Value) -> String {
+        match &self.twist {
+            Some(twist) if twist.of == of => twist.write(value),
+            _ => value.to_string(),
+        }
     }
 
     /// What the node ran before, by which its diff ids are known there.
@@ -217,28 +277,45 @@ impl<'a> Layout<'a> {
         json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
     }
 
+    /// The bytes of a descriptor.
+    pub fn get(&self, descriptor: &Value) -> Vec<u8> {
+        let digest = descriptor["digest"].as_str().unwrap();
+        std::fs::read(self.folder.join("blobs").join(digest.replace(':', "/"))).unwrap()
+    }
+
     /// Writes config, layers and manifest, and returns the manifest's descriptor.
     pub fn image(&self, image: &Image) -> Value {
-        let mut config = json!({"config": {"Entrypoint": image.entrypoint},
-            "rootfs": {"type": image.rootfs, "diff_ids": image.diff_ids()}});
+        let mut config = json!({"config": "PROGRAM", "rootfs": "ROOTFS"});
         image.platform.add_to(&mut config);
-        let config = self.put(CONFIG, &serde_json::to_vec(&config).unwrap());
-        let layers: Vec<Value> = image.layers.iter().map(|layer| self.layer(layer)).collect();
-        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
-        self.put(MANIFEST, &serde_json::to_vec(&manifest).unwrap())
+        let mut program = json!({"Entrypoint": image.entrypoint, "Cmd": ["x"], "WorkingDir": "/"});
+        if !image.env.is_empty() {
+            program["Env"] = image.env.clone().into();
+        }
+        let program = image.text(Object::Program, &program);
+        let rootfs = json!({"type": image.rootfs, "diff_ids": image.diff_ids()});
+        let rootfs = image.text(Object::RootFs, &rootfs);
+        let config = image.text(Object::Config, &config);
+        let config = config.replace("\"PROGRAM\"", &program).replace("\"ROOTFS\"", &rootfs);
+        let mut config = self.put(image.config_type, config.as_bytes());
+        image.config_size.apply(&mut config);
+        self.manifest(image, &config)
+    }
+
+    fn manifest(&self, image: &Image, config: &Value) -> Value {
+        let layers = image.layers.iter().map(|layer| image.text(Object::LayerDescriptor, &self.layer(layer)));
+        let layers = format!("[{}]", layers.collect::<Vec<_>>().join(","));
+        let mut manifest =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": "LAYERS"});
+        if let Some(annotations) = image.annotations {
+            manifest["annotations"] = serde_json::from_str(annotations).unwrap();
+        }
+        let manifest = image.text(Object::Manifest, &manifest).replace("\"LAYERS\"", &layers);
+        self.put(MANIFEST, manifest.as_bytes())
     }
 
     fn layer(&self, layer: &Layer) -> Value {
-        let blob = layer.blob();
-        let mut descriptor = self.put(layer.media_type, &blob);
-        let size = blob.len() as u64;
-        descriptor["size"] = match layer.size {
-            Size::Right => size,
-            Size::Less => size.saturating_sub(1),
-            Size::More => size + 1,
-            Size::Zero => 0,
-        }
-        .into();
+        let mut descriptor = self.put(layer.media_type, &layer.blob());
+        layer.size.apply(&mut descriptor);
         descriptor
     }
 

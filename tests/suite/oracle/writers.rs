@@ -4,7 +4,7 @@
 use wasmgate::runtime::Family;
 
 use super::archive::{Archive, Bytes, End, Entry, Extension, Item, Long, Magic, Number, Odd, Record, Tail};
-use super::gate::{Gate, Judged};
+use super::gate::{Gate, Judged, Pod};
 use super::image::{Compression, Image, Layer, Layout, digest, module};
 use super::node::{Node, Question};
 
@@ -197,7 +197,8 @@ fn what_the_fields_writers_make_is_judged_as_the_node_reads_it() {
         if there != Some(digest(module(0))) {
             wrong.push(format!("{}: the node has {answer:?}", shape.writer));
         }
-        match Gate::inspect(folder.path()).program(Family::RunwasiWasmtime, &shape.program, &[]) {
+        let pod = Pod { command: &shape.program, working_dir: "/", ..Pod::default() };
+        match Gate::inspect(folder.path()).program(Family::RunwasiWasmtime, &pod) {
             Judged::Wasm { modules, .. }
                 if modules.len() == 1 && modules[0].1.contains(&"id-0".to_string()) => {}
             other => wrong.push(format!("{}: the gate has {other:?}", shape.writer)),

@@ -1,0 +1,124 @@
+//! Programs by a name that has to be searched for, and what is where a runtime looks.
+
+use proptest::collection::vec;
+use proptest::option::weighted;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::super::archive::{Archive, Entry, Item, Odd};
+use super::super::image::{Image, Layer, spin_manifest};
+use super::entries::content;
+
+/// A pod, and the image that it names.
+#[derive(Debug, Clone)]
+pub struct SearchCase {
+    pub image: Image,
+    pub command: &'static str,
+    pub working_dir: &'static str,
+    /// `PATH` as the pod sets it.
+    pub path: Option<&'static str>,
+    pub mounts: Vec<&'static str>,
+}
+
+const COMMANDS: [&str; 20] = [
+    "app.wasm",
+    "app.wasm",
+    "app",
+    "app",
+    "app.wasm#run",
+    "app#run",
+    "/app.wasm",
+    "/app.wasm#id-0",
+    "./app.wasm",
+    "w/app.wasm",
+    "../app.wasm",
+    "/usr/bin/app",
+    "bin/app.wasm",
+    "app.wasm/",
+    "./app",
+    "/q/app.wasm",
+    "/w/../app.wasm",
+    "",
+    "/",
+    "#run",
+];
+
+const FOLDERS: [&str; 8] =
+    ["usr/local/sbin/", "usr/local/bin/", "usr/sbin/", "usr/bin/", "sbin/", "bin/", "opt/bin/", "w/"];
+
+const SEARCH_PATHS: [&str; 5] = [
+    "/opt/bin:/usr/bin",
+    "/usr/bin:/bin",
+    "/w",
+    "/bin",
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+];
+
+fn file() -> impl Strategy<Value = Entry> {
+    let folder = prop_oneof![2 => Just(""), 3 => select(&FOLDERS[..])];
+    let mode = prop_oneof![4 => Just(0o755), 1 => select(vec![0o644_u32, 0o744, 0o711, 0o111, 0])];
+    (folder, select(vec!["app.wasm", "app"]), content(), mode).prop_map(|(folder, name, content, mode)| {
+        Entry::file(name, &content).below(folder).with(Odd::Permissions(mode))
+    })
+}
+
+fn link() -> impl Strategy<Value = Entry> {
+    let links = vec![
+        ("bin", "usr/bin"),
+        ("sbin", "usr/sbin"),
+        ("q", "/"),
+        ("w", "usr/bin"),
+        ("w", "/bin"),
+        ("usr/bin/app.wasm", "/app.wasm"),
+        ("usr/bin/app", "../../app"),
+        ("app", "app.wasm"),
+        ("app.wasm", "usr/bin/app.wasm"),
+        ("app.wasm", "w/missing/../app.wasm"),
+        ("usr/local", "../usr"),
+        ("opt", "/usr"),
+    ];
+    select(links).prop_map(|(name, target)| Entry::link(name, target))
+}
+
+fn entries() -> impl Strategy<Value = Vec<Entry>> {
+    let spin = select(vec!["one", "two"]).prop_map(|app| Entry::file("spin.toml", &spin_manifest(app)));
+    vec(prop_oneof![8 => file(), 3 => link(), 1 => spin], 1..6)
+}
+
+pub fn case() -> impl Strategy<Value = SearchCase> {
+    let layers = vec(entries(), 1..3).prop_map(|layers| {
+        let layer = |entries: Vec<Entry>| {
+            let items = entries.into_iter().map(Item::Entry).collect();
+            Layer::gzip(Archive { items, ..Archive::default() })
+        };
+        layers.into_iter().map(layer).collect::<Vec<_>>()
+    });
+    let working_dir = select(vec!["/", "/", "", "/w", "/usr/bin", "w"]);
+    let mount = select(vec![
+        "/usr/local/bin",
+        "/usr/bin",
+        "/bin",
+        "/q/app.wasm",
+        "/q/usr/bin",
+        "/w",
+        "/app.wasm",
+        "/data",
+        "/usr/bin/app",
+        "/q/spin.toml",
+    ]);
+    let mounts = prop_oneof![4 => Just(Vec::new()), 1 => vec(mount, 1..3)];
+    let paths = (weighted(0.3, select(&SEARCH_PATHS[..])), weighted(0.2, select(&SEARCH_PATHS[..])));
+    (layers, select(&COMMANDS[..]), select(&COMMANDS[..]), working_dir, paths, mounts).prop_map(
+        |(layers, command, own, working_dir, (path, own_path), mounts)| SearchCase {
+            image: Image {
+                entrypoint: vec![own.into()],
+                env: own_path.map(|path| format!("PATH={path}")).into_iter().collect(),
+                ..Image::of(layers)
+            },
+            command,
+            working_dir,
+            path,
+            mounts,
+        },
+    )
+}

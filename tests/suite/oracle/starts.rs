@@ -1,0 +1,197 @@
+//! What runtimes start from the files of a container, written once more from their sources and by nothing of the gate:
+//! the node says what each path leads to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::node::Found;
+
+/// What starts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Started {
+    /// Nothing: the container fails.
+    Nothing,
+    /// A program of Linux.
+    Linux,
+    /// A Wasm file with this digest.
+    Wasm(String),
+    /// The application of a `/spin.toml` with this digest.
+    Application(String),
+}
+
+/// One way in which each kind of runtime chooses a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Runwasi,
+    Spin,
+    Crun,
+    Youki,
+}
+
+/// A container as a runtime finds it.
+#[derive(Debug)]
+pub struct Container<'a> {
+    /// What the node has, by every path of [`Container::places`].
+    pub files: &'a BTreeMap<String, Found>,
+    /// `process.args[0]`.
+    pub argument: &'a str,
+    /// `process.cwd`, which containerd makes `/` where it is empty.
+    pub working_dir: &'a str,
+    /// `PATH` among the variables of the process.
+    pub path: &'a str,
+}
+
+/// What a shim's own `PATH` may be: that of a service manager, of an unusual distribution, or none. Nobody knows.
+const SHIM_PATHS: [&str; 5] = [
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin",
+    "/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin",
+    "/usr/bin:/bin",
+    "",
+];
+
+/// What containerd gives a container that names no `PATH` (`containerd:pkg/oci/spec.go`, `defaultUnixEnv`).
+pub const CONTAINER_PATH: &str = SHIM_PATHS[0];
+
+/// The first bytes of a Wasm binary.
+const WASM: &str = "0061736d";
+
+impl Container<'_> {
+    /// Every path that some runtime looks at.
+    pub fn places(argument: &str, working_dir: &str, path: &str) -> Vec<String> {
+        let name = argument.split('#').next().unwrap_or_default();
+        let stripped = argument.strip_prefix('/').unwrap_or(argument);
+        let mut places = vec!["/spin.toml".to_string(), "/app.wasm".to_string()];
+        for name in [argument, name, stripped] {
+            places.push(join(working_dir, name));
+            if is_bare(name) {
+                let folders = SHIM_PATHS.iter().chain([&path, &"."]).flat_map(|path| path.split(':'));
+                places.extend(folders.map(|folder| join(&join(working_dir, folder), name)));
+            }
+        }
+        places
+    }
+
+    /// Everything that may start, whatever is not known of the node.
+    pub fn outcomes(&self, way: Way) -> BTreeSet<Started> {
+        match way {
+            Way::Runwasi => SHIM_PATHS.iter().map(|path| self.runwasi(path)).collect(),
+            Way::Spin => SHIM_PATHS.iter().map(|path| self.spin(path)).collect(),
+            Way::Crun => [0o111, 0o001].into_iter().map(|bits| self.crun(bits)).collect(),
+            Way::Youki => self.youki(),
+        }
+    }
+
+    fn at(&self, path: &str) -> &Found {
+        self.files.get(path).unwrap_or_else(|| panic!("the node was not asked for `{path}`"))
+    }
+
+    fn here(&self, name: &str) -> &Found {
+        self.at(&join(self.working_dir, name))
+    }
+
+    /// `runwasi:crates/containerd-shim-wasm/src/sandbox/path.rs`, `resolve_in_dirs`: files, executable or not.
+    fn resolve(&self, name: &str, folders: &[&str]) -> Vec<&Found> {
+        let places = if is_bare(name) {
+            folders.iter().map(|folder| join(&join(self.working_dir, folder), name)).collect()
+        } else {
+            vec![join(self.working_dir, name)]
+        };
+        places.iter().map(|place| self.at(place)).filter(|found| found.kind == "file").collect()
+    }
+
+    /// `runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `is_linux_container`.
+    fn is_linux(&self, folders: &[&str]) -> bool {
+        let files = self.resolve(self.argument, folders);
+        files.into_iter().find(|found| found.allows(0o001)).is_some_and(Found::is_native)
+    }
+
+    /// The same, `Executor::ty` and `exec`, with what `Sandbox::can_handle` and `Source::as_bytes` do by default
+    /// (`…/src/sandbox/{mod,context}.rs`): the one opens the name, the other what the search finds first.
+    fn runwasi(&self, path: &str) -> Started {
+        let folders: Vec<&str> = path.split(':').filter(|folder| !folder.is_empty()).collect();
+        if self.is_linux(&folders) {
+            return Started::Linux;
+        }
+        let (name, function) = self.argument.split_once('#').unwrap_or((self.argument, "_start"));
+        let folders: Vec<&str> = folders.into_iter().chain(["."]).collect();
+        let Some(first) = self.resolve(name, &folders).first().copied() else { return Started::Nothing };
+        let checked = self.here(name);
+        // No module exports a function without a name.
+        if checked.kind != "file" || checked.head != WASM || function.is_empty() {
+            return Started::Nothing;
+        }
+        first.as_wasm()
+    }
+
+    /// `containerd-shim-spin:containerd-shim-spin/src/{engine,source}.rs`: whatever is not Linux is an application.
+    fn spin(&self, path: &str) -> Started {
+        let folders: Vec<&str> = path.split(':').filter(|folder| !folder.is_empty()).collect();
+        if self.is_linux(&folders) {
+            return Started::Linux;
+        }
+        let manifest = self.at("/spin.toml");
+        if manifest.kind == "file" { Started::Application(manifest.digest.clone()) } else { Started::Nothing }
+    }
+
+    /// `crun:src/libcrun/utils.c`, `find_executable`, and `container.c`, `container_init_setup`: what may not be executed
+    /// is opened by the handler under the name as it is. A handler loads Wasm, the kernel Linux.
+    fn crun(&self, bits: u32) -> Started {
+        let executable = |found: &&Found| found.kind == "file" && found.allows(bits);
+        let found = match self.argument {
+            "" => return Started::Nothing,
+            name if name.contains('/') => Some(self.here(name)).filter(executable),
+            name => {
+                let folders = self.path.split(':');
+                let mut places = folders.map(|folder| self.at(&join(&join(self.working_dir, folder), name)));
+                places.find(executable)
+            }
+        };
+        let found = found.unwrap_or_else(|| self.here(self.argument));
+        if found.is_native() && found.allows(bits) { Started::Linux } else { found.as_wasm() }
+    }
+
+    /// `youki:crates/youki/src/workload/{executor,wasmtime}.rs`: with the annotation Wasm, and Linux without it.
+    fn youki(&self) -> BTreeSet<Started> {
+        let name = self.argument;
+        let wasm = if matches!(name.rsplit_once('.'), Some((_, "wasm" | "wat"))) {
+            self.here(name.strip_prefix('/').unwrap_or(name)).as_wasm()
+        } else {
+            Started::Nothing
+        };
+        let native = [0o111, 0o001].into_iter().map(|bits| self.crun(bits));
+        native.filter(|started| *started == Started::Linux).chain([wasm]).collect()
+    }
+}
+
+impl Found {
+    fn allows(&self, bits: u32) -> bool {
+        u32::from_str_radix(&self.mode, 8).is_ok_and(|mode| mode & bits != 0)
+    }
+
+    /// Whether a shim takes it for a program of Linux: ELF, or a script of four bytes and more.
+    fn is_native(&self) -> bool {
+        self.head == "7f454c46" || self.head.starts_with("2321") && self.head.len() == 8
+    }
+
+    fn as_wasm(&self) -> Started {
+        if self.kind == "file" && self.head == WASM {
+            Started::Wasm(self.digest.clone())
+        } else {
+            Started::Nothing
+        }
+    }
+}
+
+fn is_bare(name: &str) -> bool {
+    Path::new(name).components().count() <= 1
+}
+
+/// A path as a process in `folder` opens it; never put in order, since the kernel does not.
+fn join(folder: &str, name: &str) -> String {
+    match (name.starts_with('/'), folder) {
+        (true, _) => name.to_string(),
+        (false, "" | "/") => format!("/{name}"),
+        (false, _) => format!("{}{folder}/{name}", if folder.starts_with('/') { "" } else { "/" }),
+    }
+}
