@@ -22,7 +22,7 @@ struct Site {
     // Before the registry, from which it pulls.
     node: Node,
     registry: Registry,
-    _gate: LiveGate,
+    gate: LiveGate,
 }
 
 static SITE: Shared<Site> = Shared::new(Site::start);
@@ -44,9 +44,9 @@ impl Site {
         let node = Node::join(&plane, &registry, NODE);
         plane.add_node("without", &json!({"kubernetes.io/os": "linux"}));
         let gate = LiveGate::start(&plane, &registry, "gate", &setup());
-        let site = Self { plane, node, registry, _gate: gate };
+        let site = Self { plane, node, registry, gate };
         let hello = site.push("hello", &layers("hello"));
-        site._gate.register(&site.plane, &site.registry.image("hello:1"));
+        site.gate.register(&site.plane, &site.registry.image("hello:1"));
         assert!(hello.starts_with("sha256:"));
         site
     }
