@@ -3,6 +3,7 @@
 pub mod file;
 pub mod kubernetes;
 pub mod settings;
+mod value;
 
 pub use file::File;
 pub use kubernetes::Kubernetes;
