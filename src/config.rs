@@ -4,6 +4,7 @@ mod check;
 pub mod file;
 pub mod kubernetes;
 pub mod settings;
+mod value;
 
 pub use file::File;
 pub use kubernetes::Kubernetes;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Toleration};
 
-use super::settings::{duration, wrong};
+use super::value::{duration, wrong};
 use super::{Error, File};
 use crate::image::reference::Reference;
 use crate::lookup::LookupOptions;

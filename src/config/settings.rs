@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::SignedDuration;
-
 use super::check::{self, Problems};
+use super::value::{duration, wrong};
 use super::{Error, File};
 use crate::audit::DecisionLogOutput;
 use crate::image::prefix::{RepositoryPrefix, Unpinned};
@@ -138,15 +137,6 @@ fn unpinned(entries: &[String], problems: &mut Problems) -> Unpinned {
     Unpinned::new(prefixes)
 }
 
-pub(super) fn wrong(field: &str, value: &impl ToString, message: &str) -> Error {
-    Error::CheckField { field: field.to_string(), value: value.to_string(), message: message.to_string() }
-}
-
-pub(super) fn duration(field: &str, value: SignedDuration) -> Result<Duration, Error> {
-    Duration::try_from(value)
-        .map_err(|_| wrong(field, &format!("-{:?}", value.unsigned_abs()), "a time span is not negative"))
-}
-
 fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
     // Destructured, so that a new flag cannot be forgotten here.
     let Overrides {
@@ -168,7 +158,7 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
         kubeconfig,
         own_namespace,
     } = overrides;
-    file.exempt_namespaces.extend(super::file::always_exempt(own_namespace));
+    file.exempt_namespaces.extend(always_exempt(own_namespace));
     file.grants = grants.or(file.grants.take());
     file.cluster = cluster.or(file.cluster.take());
     file.kubernetes.watch |= kubeconfig.is_some();
@@ -194,6 +184,14 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
     file.server.cert_names.extend(cert_names);
     file.decision_log.output = decision_log.unwrap_or_else(|| file.decision_log.output.clone());
     Ok(())
+}
+
+/// Namespaces that are always exempt: those of the control plane and of the gate itself. A gate that judges its own pods
+/// cannot come back after an outage
+/// (`kubernetes/website:content/en/docs/concepts/cluster-administration/admission-webhooks-good-practices.md`). The default
+/// name counts only if the gate does not know its namespace, since otherwise a user could create that namespace.
+fn always_exempt(own: Option<String>) -> [String; 2] {
+    ["kube-system".into(), own.unwrap_or_else(|| "wasmgate-system".into())]
 }
 
 fn layouts(flags: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
