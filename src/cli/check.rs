@@ -69,7 +69,9 @@ impl Report {
             }),
             // One level deep: the problems of fields hold no further list.
             config::Error::CheckFields { problems } => {
-                problems.iter().for_each(|problem| self.configuration(origin, problem));
+                for problem in problems {
+                    self.configuration(origin, problem);
+                }
             }
             config::Error::ParseFile { message, .. } => self.problem(origin, message.clone()),
             other => self.problem(origin, text::lines(&text::chain(other)).into_owned()),
