@@ -1,6 +1,7 @@
 //! Turns a verdict into an answer: an admission, warnings, or a refusal that says what to change.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -11,7 +12,15 @@ use crate::plan::{CHANGED_ANNOTATION, Plan};
 use crate::policy::EnforcementAction;
 use crate::review::Response;
 use crate::review::response::{Cause, Refusal};
+use crate::text;
 use crate::workload::{Kind, Workload};
+
+/// Most violations that a refusal lists; the record has all of them.
+const LISTED: usize = 32;
+/// Bytes of the messages of all listed violations: one screen or two, and far less than an API server passes on.
+const LISTED_BYTES: usize = 16 << 10;
+/// Bytes of one message, since a rule can quote what it read.
+const MESSAGE_BYTES: usize = 4 << 10;
 
 /// How a review ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -170,8 +179,9 @@ fn warning_lines(judged: &JudgedViolation) -> Vec<String> {
 
 fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) -> Refusal {
     let denials: Vec<_> = verdict.at(EnforcementAction::Deny).collect();
+    let listed = listed(&denials);
     let object = format!("{} `{}/{}`", workload.kind.as_str(), workload.namespace, workload.name);
-    let rules = rules(denials.len());
+    let rules = count(&denials);
     // A missing class causes the violations, so it comes first.
     let mut message = missing_class.map_or_else(
         || format!("{object} breaks {rules}"),
@@ -182,27 +192,54 @@ fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) 
             )
         },
     );
-    for judged in &denials {
-        // Writing to a string cannot fail.
-        let _ = write!(message, "\n- {}", warning_lines(judged).join("\n    "));
+    for judged in listed {
+        // Writing to a string cannot fail, here and below.
+        let _ = write!(message, "\n- {}", shortened(&warning_lines(judged).join("\n    ")));
+    }
+    if let Some(more) = denials.len().checked_sub(listed.len()).filter(|more| *more > 0) {
+        let _ = write!(message, "\n… and {more} more");
     }
     Refusal {
         code: 403,
         reason: "Forbidden",
         message,
-        causes: denials.into_iter().map(|d| cause(workload, d)).collect(),
+        causes: listed.iter().map(|d| cause(workload, d)).collect(),
     }
 }
 
-fn rules(count: usize) -> String {
-    if count == 1 { "1 rule:".to_string() } else { format!("{count} rules:") }
+/// The violations that a refusal lists: as many as fit into both limits.
+fn listed<'a, 'b>(denials: &'a [&'b JudgedViolation]) -> &'a [&'b JudgedViolation] {
+    let mut left = LISTED_BYTES;
+    let fits = |judged: &&&JudgedViolation| {
+        let bytes = judged.violation.message.len().min(MESSAGE_BYTES);
+        let fits = bytes <= left;
+        left = left.saturating_sub(bytes);
+        fits
+    };
+    let count = denials.iter().take(LISTED).take_while(fits).count();
+    denials.get(..count).unwrap_or_default()
+}
+
+fn shortened(message: &str) -> Cow<'_, str> {
+    text::shorten_bytes(message, MESSAGE_BYTES)
+}
+
+/// `2 rules:`, or `2 rules, 5 violations:` where a rule is broken more than once.
+fn count(denials: &[&JudgedViolation]) -> String {
+    let rules = denials.iter().map(|judged| judged.violation.rule.as_str()).collect::<BTreeSet<_>>().len();
+    let plural = if rules == 1 { "" } else { "s" };
+    if rules == denials.len() {
+        format!("{rules} rule{plural}:")
+    } else {
+        format!("{rules} rule{plural}, {} violations:", denials.len())
+    }
 }
 
 fn cause(workload: &Workload, judged: &JudgedViolation) -> Cause {
     let violation = &judged.violation;
     Cause {
         reason: violation.rule.clone(),
-        message: violation.message.clone(),
+        message: shortened(&violation.message).into_owned(),
         field: violation.container.as_deref().map(|name| field_of(workload, name)).unwrap_or_default(),
     }
 }
@@ -244,8 +281,7 @@ fn image_annotations(inspection: &Inspection) -> BTreeMap<String, String> {
 fn verdict_annotations(verdict: &Verdict) -> BTreeMap<String, String> {
     let word = verdict.strictest().map_or("allow", EnforcementAction::as_str);
     let mut annotations = BTreeMap::from([("verdict".to_string(), word.to_string())]);
-    let rules: std::collections::BTreeSet<_> =
-        verdict.violations.iter().map(|v| v.violation.rule.as_str()).collect();
+    let rules: BTreeSet<_> = verdict.violations.iter().map(|v| v.violation.rule.as_str()).collect();
     if !rules.is_empty() {
         annotations.insert("rules".to_string(), rules.into_iter().collect::<Vec<_>>().join(","));
     }

@@ -98,6 +98,16 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// A manifest and a program alone cannot be compared.
+    #[error(
+        "could not compare `{old}` with `{new}`: one is a manifest and the other is not; compare two manifests or two images"
+    )]
+    CompareSides {
+        /// The old side.
+        old: String,
+        /// The new side.
+        new: String,
+    },
     /// The output could not be written.
     #[error("could not write the output: {0}")]
     Write(#[source] std::io::Error),

@@ -34,9 +34,18 @@ impl Manifest {
         self.text("/metadata/name")
     }
 
+    /// Name of the object, or `prefix*` when the API server will generate one; for people.
+    pub fn shown_name(&self) -> String {
+        match (self.name(), self.text("/metadata/generateName")) {
+            ("", "") => String::new(),
+            ("", prefix) => format!("{prefix}*"),
+            (name, _) => name.to_string(),
+        }
+    }
+
     /// Kind, name and place, for messages.
     pub fn described(&self) -> String {
-        format!("{} `{}` ({})", self.kind().kind, self.name(), self.origin)
+        format!("{} `{}` ({})", self.kind().kind, self.shown_name(), self.origin)
     }
 
     /// Namespace of the object, or `fallback` when it names none.
