@@ -81,6 +81,9 @@ pub enum Error {
     /// Nothing was given to explain.
     #[error("found no Kubernetes objects in {0}; give files, folders or `-` with `-f`")]
     NothingToExplain(String),
+    /// Nothing was given to check.
+    #[error("found nothing to check{0}; name files, --config, --grants or --bundle")]
+    NothingToCheck(String),
     /// An object could not be explained.
     #[error("could not explain {object}: {source}")]
     Explain {

@@ -18,6 +18,7 @@ mod chain;
 mod characters;
 mod foreign;
 mod json;
+mod nearest;
 mod path;
 mod short;
 
@@ -25,6 +26,7 @@ pub use chain::{causes, chain};
 pub use characters::is_dangerous;
 pub use foreign::{distinct, excerpt, line, lines, quoted, visible};
 pub use json::{flow_yaml, json};
+pub use nearest::did_you_mean;
 pub use path::clean_path;
 pub use short::{shorten, shorten_bytes};
 

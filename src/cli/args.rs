@@ -81,7 +81,9 @@ Examples:
   wasmgate check grants/orders.yaml config.yaml
 FILES are checked according to their kind: GateConfiguration, WasiGrant, ClusterWasiGrant, WasiException, and kinds with \
 a pod spec.
-Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read.";
+All wrong fields of a configuration are reported; a file that cannot be parsed ends at its first error. Bundles are loaded, \
+and not evaluated: try their rules with `explain --bundle`.
+Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read, or nothing was given.";
 
 const INSPECT_HELP: &str = "\
 Examples:
