@@ -773,7 +773,7 @@ fn our_values_add_up_to_what_the_namespace_allows_a_pod() {
     };
     let max = |text: &str| json!({ "max": { "memory": text } });
     let table = [
-        ("room enough", max("64Mi"), json!({ "containers": [a, b] }), vec!["10Mi/32Mi", "10Mi/32Mi"]),
+        ("memory enough", max("64Mi"), json!({ "containers": [a, b] }), vec!["10Mi/32Mi", "10Mi/32Mi"]),
         ("the first gives way", max("48Mi"), json!({ "containers": [a, b] }), vec!["10Mi/16Mi", "10Mi/32Mi"]),
         ("with its request", max("40Mi"), json!({ "containers": [a, b] }), vec!["8Mi/8Mi", "10Mi/32Mi"]),
         (
@@ -870,7 +870,7 @@ fn clamped_values_are_quoted_as_written() {
 }
 
 #[test]
-fn a_ratio_that_leaves_no_room_for_the_program_is_named() {
+fn a_ratio_that_leaves_too_little_for_the_program_is_named() {
     let world = World::default()
         .with_limits(json!([{ "type": "Container", "maxLimitRequestRatio": { "memory": "2" } }]));
     let plan = world.plan(&sized("go-file:1", json!({ "requests": { "memory": "10Mi" } })));
