@@ -145,7 +145,7 @@ fn image_text(facts: &ImageFacts) -> String {
         out.add(label, &format!("{} = {}", evidence.seen, evidence.value));
     }
     let own = program::program(facts, &[], &[]);
-    for warning in facts.warnings.iter().chain(&runtime::warnings(facts, &own)) {
+    for warning in facts.warnings.iter().chain(&runtime::warnings(None, facts, &own)) {
         out.add("warning", warning);
     }
     for native in &facts.native {

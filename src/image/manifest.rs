@@ -102,7 +102,7 @@ pub enum Document {
 
 /// The entry of an index that a node pulls, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub struct EntryChoice {
     /// The entry.
     pub entry: IndexEntry,
     /// Why this one.
@@ -273,7 +273,7 @@ impl RawDescriptor {
 /// (`containerd:core/images/image.go`, `Manifest`), so an entry for Linux wins over one for Wasm. If there are only
 /// Wasm entries, the first shows what the image is meant to be, with the warning that no CRI runtime can pull it by its
 /// index.
-pub fn choose(entries: &[IndexEntry]) -> Result<Choice, Malformed> {
+pub fn choose(entries: &[IndexEntry]) -> Result<EntryChoice, Malformed> {
     let programs: Vec<&IndexEntry> = entries.iter().filter(|entry| !entry.attestation).collect();
     let wasm = programs.iter().find(|entry| is_wasm(&entry.platform));
     let host = HOST_PLATFORMS
@@ -291,7 +291,7 @@ pub fn choose(entries: &[IndexEntry]) -> Result<Choice, Malformed> {
     }
 }
 
-fn choose_host(host: &IndexEntry, wasm: Option<&IndexEntry>, programs: usize) -> Choice {
+fn choose_host(host: &IndexEntry, wasm: Option<&IndexEntry>, programs: usize) -> EntryChoice {
     let named = if host.platform.is_empty() { "without a platform" } else { &host.platform };
     let reason = match wasm {
         Some(wasm) => format!(
@@ -306,11 +306,11 @@ fn choose_host(host: &IndexEntry, wasm: Option<&IndexEntry>, programs: usize) ->
             wasm.platform
         )
     });
-    Choice { entry: host.clone(), reason, warning }
+    EntryChoice { entry: host.clone(), reason, warning }
 }
 
-fn choose_wasm(wasm: &IndexEntry) -> Choice {
-    Choice {
+fn choose_wasm(wasm: &IndexEntry) -> EntryChoice {
+    EntryChoice {
         entry: wasm.clone(),
         reason: format!("{}: the index holds nothing for Linux", wasm.platform),
         warning: Some(format!(
@@ -449,7 +449,7 @@ mod tests {
         }
     }
 
-    fn chosen(platforms: &[&str]) -> Result<Choice, Malformed> {
+    fn chosen(platforms: &[&str]) -> Result<EntryChoice, Malformed> {
         let entries: Vec<Value> = platforms
             .iter()
             .map(|text| {

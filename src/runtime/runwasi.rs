@@ -11,6 +11,11 @@ use crate::image::{FileClass, ImageFacts, ImageKind, Packaging, Shape, path, pro
 /// `supported_layers_types`).
 pub(super) const LAYERS: &[Shape] = &[Shape::WasmArtifact, Shape::RunwasiLayers];
 
+/// How a container that was killed for memory is shown under containerd-shim-wasm, as seen on a kubelet. runc and youki
+/// show `OOMKilled`.
+pub(super) const OUT_OF_MEMORY: &str =
+    "which runwasi's shims show as `Error` with exit code 137, not as `OOMKilled`";
+
 /// Where the program comes from.
 pub(super) enum Source<'a> {
     /// The image's Wasm layers, whatever the entry point says.

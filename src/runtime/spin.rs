@@ -70,6 +70,10 @@ impl Runtime for Spin {
         // A guess: no published measurement says what the shim's own process is charged for inside the container.
         Quantity::mebibytes(24)
     }
+
+    fn out_of_memory(&self) -> Option<&'static str> {
+        Some(runwasi::OUT_OF_MEMORY)
+    }
 }
 
 /// Whether a shim that does not find a native program has something else to start.

@@ -1081,7 +1081,7 @@ async fn needs_beyond_wasi_decide_which_runtimes_can_start_a_module() {
                 .await;
         assert_eq!(found.modules[0].features, features.iter().copied().collect(), "{imports}");
         assert_eq!(runnable_by(&found, &started(&found, &[])), runs.into_iter().collect(), "{imports}");
-        let warned = warnings(&found, &started(&found, &[]))
+        let warned = warnings(None, &found, &started(&found, &[]))
             .iter()
             .any(|warning| warning.contains("wasmtime shim cannot start"));
         assert_eq!(warned, !features.is_empty(), "{imports}");
