@@ -130,7 +130,7 @@ pub const OF_DOCUMENTS: Required = &[
 pub const OF_PACKED: Required = &[
     ("layers 1 of Wasm, 0 of files", 50, Both),
     ("layers 1 of Wasm, 1 of files", 5, Somehow),
-    ("layers 2 of Wasm", 5, Refused),
+    ("layers 2 of Wasm", 5, Somehow),
     ("layer.media_type application/wasm", 50, Both),
     ("layer.media_type application/vnd.bytecodealliance.wasm.component.layer.v0+wasm", 50, Both),
     ("layer.media_type application/WASM", 2, Somehow),
