@@ -140,7 +140,7 @@ fn every_file_that_architecture_md_names_exists() {
 fn items(recipes: &str) -> Vec<(&str, &str)> {
     fn item<'a>(window: &[&'a str]) -> Option<(&'a str, &'a str)> {
         match window {
-            [name, " in ", file] if file.contains('/') || file.ends_with(".md") => Some((*name, *file)),
+            [name, " in ", file] if file.contains(['/', '.']) => Some((*name, *file)),
             _ => None,
         }
     }
