@@ -223,6 +223,13 @@ impl<'a> View<'a> {
         passed.into_inner().iter().find_map(|place| above(&self.mounted, place)).map(String::from)
     }
 
+    /// A mount at, above or below a path.
+    pub fn touching(&self, place: &str) -> Option<&str> {
+        let inside = |mount: &&String| mount.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'));
+        let below = || self.mounted.range(format!("{place}/")..).next().filter(inside);
+        above(&self.mounted, place).or_else(|| below().map(String::as_str))
+    }
+
     /// Whether something is mounted at exactly this path.
     pub fn is_mounted(&self, place: &str) -> bool {
         self.mounted.contains(place)
