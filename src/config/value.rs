@@ -13,5 +13,6 @@ pub(super) fn wrong(field: &str, value: &impl ToString, message: &str) -> Error 
 
 /// A time span that is not negative.
 pub(super) fn duration(field: &str, value: SignedDuration) -> Result<Duration, Error> {
-    Duration::try_from(value).map_err(|_| wrong(field, &value, "a time span is not negative"))
+    Duration::try_from(value)
+        .map_err(|_| wrong(field, &format!("-{:?}", value.unsigned_abs()), "a time span is not negative"))
 }

@@ -1,7 +1,6 @@
 //! What names a container's program, and the file of the image to which a path leads. Each runtime searches in its own
 //! order, but all of them follow paths in the same way, and volumes hide the same files.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::is_wasm_name;
@@ -164,7 +163,12 @@ impl<'a> View<'a> {
     /// The image in the pod.
     pub fn new(facts: &'a ImageFacts, start: &'a Start<'a>) -> Self {
         let ends = |mount: &&str| [Some(text::clean_path(mount)), resolved(facts, mount)];
-        let all = |mounts: &[&str]| mounts.iter().flat_map(ends).flatten().collect::<BTreeSet<String>>();
+        // The kernel mounts nothing at a longer path, so the container does not start.
+        let all = |mounts: &[&str]| {
+            let possible =
+                mounts.iter().filter(|mount| mount.len() <= path::MAX_LENGTH && !path::is_deep(mount));
+            possible.flat_map(ends).flatten().collect::<BTreeSet<String>>()
+        };
         let (mounted, loose) = (all(start.mounts), all(start.loose));
         let nested = mounted.iter().find(|mount| above(&loose, path::split(mount).0).is_some()).cloned();
         Self { facts, start, mounted, nested }
@@ -215,12 +219,21 @@ impl<'a> View<'a> {
         if self.mounted.is_empty() {
             return None;
         }
-        let passed = RefCell::new(vec![text::clean_path(place)]);
+        if place.len() > path::MAX_LENGTH {
+            return None;
+        }
+        if let Some(mount) = above(&self.mounted, &text::clean_path(place)) {
+            return Some(mount.to_string());
+        }
+        // Every folder on the way is visited, so that a mount above the path is met as one of them.
+        let mut hiding = None;
         path::resolve(place, true, |at| {
-            passed.borrow_mut().push(at.to_string());
+            if hiding.is_none() {
+                hiding = self.mounted.get(at).cloned();
+            }
             target(self.facts, at)
         });
-        passed.into_inner().iter().find_map(|place| above(&self.mounted, place)).map(String::from)
+        hiding
     }
 
     /// A mount at, above or below a path.

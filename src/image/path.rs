@@ -5,6 +5,15 @@ use std::collections::VecDeque;
 /// Most links that are followed for one path before it counts as a loop (Linux `MAXSYMLINKS`, `path_resolution(7)`).
 const MAX_HOPS: usize = 40;
 
+/// Longest path that is followed, in bytes: a working directory and a name, each as long as the kernel takes them
+/// (`PATH_MAX`, `linux/limits.h`). A longer one leads nowhere.
+pub const MAX_LENGTH: usize = 2 * 4096;
+
+/// Whether the path of a mount has more parts than are followed. The kubelet and people write a handful.
+pub fn is_deep(mount: &str) -> bool {
+    mount.split('/').count() > 255
+}
+
 /// Whether a path requires one of its parts to be a folder: it goes up from a name, or ends with a slash. If that part
 /// is a file, the kernel refuses the path (`path_resolution(7)`, ENOTDIR), although normalised as text it would lead to
 /// a file.
@@ -35,8 +44,11 @@ pub fn split(path: &str) -> (&str, &str) {
 }
 
 /// Follows links: `link` gives the target of a path that is one. Follows the last part too when `last` is set. `None`
-/// for a loop. Takes as many steps as the path and the targets of its links have parts.
+/// for a loop, and for a path of more than [`MAX_LENGTH`] bytes. Takes as many steps as the path and the targets of its links have parts.
 pub fn resolve<'a>(path: &str, last: bool, link: impl FnMut(&str) -> Option<&'a str>) -> Option<String> {
+    if path.len() > MAX_LENGTH {
+        return None;
+    }
     let mut link = link;
     let mut todo: VecDeque<String> = path.split('/').map(String::from).collect();
     let mut done = String::new();
