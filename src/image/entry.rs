@@ -163,7 +163,8 @@ fn target<'a>(facts: &'a ImageFacts, at: &str) -> Option<&'a str> {
 impl<'a> View<'a> {
     /// The image in the pod.
     pub fn new(facts: &'a ImageFacts, start: &'a Start<'a>) -> Self {
-        let ends = |mount: &&str| [Some(text::clean_path(mount)), resolved(facts, mount)];
+        let end = |mount| path::resolve_within(path::MOUNT_HOPS, mount, true, |at| target(facts, at));
+        let ends = |mount: &&str| [Some(text::clean_path(mount)), end(mount)];
         let all = |mounts: &[&str]| mounts.iter().flat_map(ends).flatten().collect::<BTreeSet<String>>();
         let (mounted, loose) = (all(start.mounts), all(start.loose));
         let nested = mounted.iter().find(|mount| above(&loose, path::split(mount).0).is_some()).cloned();
@@ -221,6 +222,11 @@ impl<'a> View<'a> {
             target(self.facts, at)
         });
         passed.into_inner().iter().find_map(|place| above(&self.mounted, place)).map(String::from)
+    }
+
+    /// The paths of all mounts, as written and with the links of the image followed.
+    pub fn mounts(&self) -> impl Iterator<Item = &str> {
+        self.mounted.iter().map(String::as_str)
     }
 
     /// Whether something is mounted at exactly this path.

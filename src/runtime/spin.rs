@@ -24,18 +24,7 @@ const LAYERS: &[Shape] = &[Shape::SpinArtifact, Shape::WasmArtifact];
 
 impl Runtime for Spin {
     fn choose(&self, view: &View<'_>) -> Choice {
-        match runwasi::source(view, LAYERS) {
-            // Spin ignores a function after `#`.
-            Source::Layers => kept(view, Choice::Starts(program::of_layers(view.facts, None))),
-            Source::File(argument) if runwasi::may_be_native(view, argument) => unsure(argument),
-            Source::File(_) => kept(view, application(view)),
-            Source::Settled(Choice::Starts(Program::Linux | Program::Native { .. }))
-                if may_be_missed(view) =>
-            {
-                unsure(view.first_argument().unwrap_or_default())
-            }
-            Source::Settled(choice) => choice,
-        }
+        choose(view)
     }
 
     /// A single layer gets an `http` trigger, so it must answer HTTP.
@@ -69,6 +58,19 @@ impl Runtime for Spin {
     fn base_memory(&self) -> Quantity {
         // A guess: no published measurement says what the shim's own process is charged for inside the container.
         Quantity::mebibytes(24)
+    }
+}
+
+fn choose(view: &View<'_>) -> Choice {
+    match runwasi::source(view, LAYERS, choose) {
+        // Spin ignores a function after `#`.
+        Source::Layers => kept(view, Choice::Starts(program::of_layers(view.facts, None))),
+        Source::File(argument) if runwasi::may_be_native(view, argument) => unsure(argument),
+        Source::File(_) => kept(view, application(view)),
+        Source::Settled(Choice::Starts(Program::Linux | Program::Native { .. })) if may_be_missed(view) => {
+            unsure(view.first_argument().unwrap_or_default())
+        }
+        Source::Settled(choice) => choice,
     }
 }
 
