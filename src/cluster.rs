@@ -4,7 +4,7 @@
 
 mod limit_range;
 
-pub use limit_range::{Bounds, LimitRanges, ResourceBounds, UnreadableAmount};
+pub use limit_range::{Bounds, DefaultSize, DefaultSizes, LimitRanges, ResourceBounds, UnreadableAmount};
 
 use std::collections::BTreeMap;
 use std::fs::File;

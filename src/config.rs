@@ -1,8 +1,10 @@
 //! The configuration: reads and checks the file and the flags, and makes [`Settings`] of them.
 
+mod check;
 pub mod file;
 pub mod kubernetes;
 pub mod settings;
+mod value;
 
 pub use file::File;
 pub use kubernetes::Kubernetes;
@@ -43,6 +45,16 @@ pub enum Error {
         /// What is allowed.
         message: String,
     },
+    /// Several fields hold values that cannot be used.
+    #[error("{}", joined(.problems))]
+    CheckFields {
+        /// The problems, in the order of the checks.
+        problems: Vec<Self>,
+    },
+}
+
+fn joined(problems: &[Error]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Reads and checks a configuration file; without a path, returns the embedded default.

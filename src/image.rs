@@ -306,6 +306,9 @@ pub struct ImageFacts {
     pub modules: Vec<ModuleFacts>,
     /// Files of the root file system that were inspected, by absolute path; empty when the layers were not scanned.
     pub files: Vec<(String, FileClass)>,
+    /// The same by the last part of their paths; made when it is first asked for.
+    #[serde(skip)]
+    pub by_name: ByName,
     /// Whether the layers of the root file system were scanned.
     pub scanned: bool,
     /// Native code in layers that are declared as Wasm.
@@ -364,6 +367,7 @@ pub enum Depth {
 
 pub mod annotation;
 pub mod archive;
+pub mod by_name;
 pub mod config;
 pub mod detect;
 pub mod digest;
@@ -388,6 +392,7 @@ pub mod source;
 pub mod spin;
 pub mod steps;
 
+pub use by_name::ByName;
 pub use detect::SizeLimits;
 pub use digest::Digest;
 pub use error::Error;

@@ -476,9 +476,12 @@ fn wrong_map(file: &Path, source: &str) -> Vec<String> {
 /// Files of one room that still depend on each other, directly or indirectly. The list may only shrink.
 const CIRCLES: &[&[&str]] = &[];
 
-/// The code of a file without its tests: up to the first `#[cfg(test)]`.
-fn without_tests(source: &str) -> &str {
-    source.split("#[cfg(test)]").next().unwrap()
+/// The tokens of a file without those of its test-only items.
+fn without_tests(mut tokens: Vec<Token>) -> Vec<Token> {
+    for (start, end) in test_items(&tokens).into_iter().rev() {
+        tokens.drain(start..end);
+    }
+    tokens
 }
 
 /// A file of a room as a module path: `image/layer/place.rs` is `image`, `layer`, `place`.
@@ -496,10 +499,26 @@ fn full_paths(tokens: &[Token], module: &[String]) -> BTreeSet<Vec<String>> {
             spell(tokens, at, module.to_vec(), &mut found);
         }
     }
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// The names that the file of a room imports, and where each is from: `pub use file::File;` in `config.rs` makes
+/// `config::File` stand for `config::file::File`.
+fn imports(tokens: &[Token], module: &[String]) -> BTreeSet<(String, Vec<String>)> {
+    let mut found = BTreeSet::new();
+    for at in (0..tokens.len()).filter(|at| word_at(tokens, *at) == Some("use")) {
+        spell(tokens, at + 1, module.to_vec(), &mut found);
+    }
     found
 }
 
-fn spell(tokens: &[Token], mut at: usize, mut path: Vec<String>, found: &mut BTreeSet<Vec<String>>) {
+/// Adds every path that begins at a token, with the name that it has after `as`, or else its last word.
+fn spell(
+    tokens: &[Token],
+    mut at: usize,
+    mut path: Vec<String>,
+    found: &mut BTreeSet<(String, Vec<String>)>,
+) {
     loop {
         match word_at(tokens, at) {
             Some("super") => drop(path.pop()),
@@ -522,6 +541,7 @@ fn spell(tokens: &[Token], mut at: usize, mut path: Vec<String>, found: &mut BTr
                 }
                 return;
             }
+            None if is_sign(tokens, at, '*') => path.push("*".into()),
             None => break,
         }
         if !is_path_separator(tokens, at + 1) {
@@ -529,22 +549,32 @@ fn spell(tokens: &[Token], mut at: usize, mut path: Vec<String>, found: &mut BTr
         }
         at += 3;
     }
-    found.insert(path);
+    let renamed = (word_at(tokens, at + 1) == Some("as")).then(|| word_at(tokens, at + 2)).flatten();
+    let name = renamed.or(path.last().map(String::as_str)).unwrap_or_default().to_string();
+    found.insert((name, path));
 }
 
-/// File → the files of its room that it names. A file and the folder of the same name count as one, because the file
-/// declares those in the folder. The room's own file is a map, and holds types that all of them share.
+/// File → the files of its room that it names, directly or by a name that the room's own file imports. A file and the
+/// folder of the same name count as one, because the file declares those in the folder. The room's own file is a map, and
+/// holds types that all of them share.
 fn uses_inside(sources: &BTreeMap<PathBuf, String>) -> BTreeMap<String, BTreeSet<String>> {
-    let modules: BTreeSet<Vec<String>> = sources.keys().map(|file| module_of(file)).collect();
-    let part = |module: &[String]| (module.len() > 1).then(|| module[..2].join("/"));
+    let code: BTreeMap<Vec<String>, Vec<Token>> =
+        sources.iter().map(|(file, source)| (module_of(file), without_tests(tokens(source)))).collect();
+    let part =
+        |path: &[String]| (path.len() > 1 && code.contains_key(&path[..2])).then(|| path[..2].join("/"));
     let mut uses = BTreeMap::new();
-    for (file, source) in sources {
-        let module = module_of(file);
-        let Some(own) = part(&module) else { continue };
+    for (module, tokens) in code.iter().filter(|(module, _)| module.len() > 1) {
+        let map = &module[..1];
+        let imported = code.get(map).map(|tokens| imports(tokens, map)).unwrap_or_default();
+        let own = module[..2].join("/");
         let used: &mut BTreeSet<String> = uses.entry(own.clone()).or_default();
-        for path in full_paths(&tokens(without_tests(source)), &module) {
-            let inside = path.len() > 1 && path[0] == module[0] && modules.contains(&path[..2]);
-            used.extend(part(&path).filter(|to| inside && *to != own));
+        for path in full_paths(tokens, module).into_iter().filter(|path| path.starts_with(map)) {
+            let Some(name) = path.get(1) else { continue };
+            // A glob on either side may bring any name.
+            let meant = |(shown, _): &&(String, Vec<String>)| shown == name || shown == "*" || name == "*";
+            let targets = imported.iter().filter(meant).filter_map(|(_, target)| part(target));
+            let named: Vec<String> = part(&path).map_or_else(|| targets.collect(), |file| vec![file]);
+            used.extend(named.into_iter().filter(|to| *to != own));
         }
     }
     uses
@@ -885,6 +915,43 @@ fn a_circle_is_found_through_other_files_and_folders_and_not_through_tests() {
         room(&[(a, "use super::T;"), ("plan.rs", "pub mod a; pub use a::f; pub struct T;")]),
         Vec::<String>::new()
     );
+    let between = "#[cfg(test)]\nmod tests { use super::super::a; }\n#[cfg(test)]\nuse super::a::X;\n";
+    assert_eq!(room(&[(a, "use super::b;"), (b, &format!("{between}fn f() {{}}"))]), Vec::<String>::new());
+    assert_eq!(
+        room(&[(a, "use super::b;"), (b, &format!("{between}fn f() {{ super::a::f() }}"))]),
+        ["plan/a plan/b"],
+        "the code after a test counts"
+    );
+}
+
+#[test]
+fn a_circle_is_found_through_the_names_that_the_file_of_a_room_imports() {
+    let through = |map: &str, user: &str| {
+        let files =
+            [("plan.rs", map), ("plan/a.rs", "use super::b;"), ("plan/b.rs", user), ("plan/c.rs", "")];
+        let sources = files.iter().map(|(file, text)| (PathBuf::from(file), (*text).to_string())).collect();
+        circles(&uses_inside(&sources)).into_iter().map(|circle| circle.join(" ")).collect::<Vec<_>>()
+    };
+    for (map, user) in [
+        ("pub use a::X;", "use super::X;"),
+        ("pub use a::{Y, X};", "use super::{X, T};"),
+        ("pub(crate) use self::a::X;", "fn f(x: crate::plan::X) {}"),
+        ("use crate::plan::a::Y as X;", "use super::X as Z;"),
+        ("pub use a::deep::{self, Y};", "fn f() { super::deep::f() }"),
+        ("pub use a::*;", "use super::X;"),
+        ("pub use a::X;", "use super::*;"),
+    ] {
+        assert_eq!(through(map, user), ["plan/a plan/b"], "{map} {user}");
+    }
+    for (map, user) in [
+        ("pub use a::X; pub use c::Y;", "use super::Y;"),
+        ("use a::Y as X;", "use super::Y;"),
+        ("pub use a::X; pub struct T;", "use super::T;"),
+        ("#[cfg(test)]\npub use a::X;", "use super::X;"),
+        ("pub use a::X;", "use super::c::X;"),
+    ] {
+        assert_eq!(through(map, user), Vec::<String>::new(), "{map} {user}");
+    }
 }
 
 #[test]

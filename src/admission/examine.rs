@@ -3,23 +3,24 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
-use super::started::started;
+use super::started;
 use super::state::{Error, State};
 use super::{Clock, api_server};
 use crate::audit::{Stage, Timings};
 use crate::image::annotation::crun_annotation;
 use crate::image::entry::needs_layers;
-use crate::image::{Depth, Program, Shape};
+use crate::image::{Depth, ImageFacts, Program, Shape};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::judge::input::UserFacts;
 use crate::judge::{self, Case, ExemptionContext, PolicyInput, RequestFacts, Verdict};
-use crate::lookup::{Inspector, LookupBudget};
+use crate::lookup::{self, Inspector, LookupBudget};
 use crate::plan::{self, Plan, placement};
 use crate::policy::Evaluation;
 use crate::registry::Puller;
@@ -210,7 +211,7 @@ pub async fn inspect(
     let class = workload.spec.runtime_class_name.as_deref();
     if let Some(profile) = class.and_then(|class| state.profile_of(class)) {
         let found = look_at_all(inspector, workload, true, budget).await;
-        return under(profile.ambient, found, workload);
+        return under(profile.ambient, found, workload, budget.saturating_sub(started.elapsed())).await;
     }
     // An annotation asks crun or youki for a Wasm handler, whatever the image says.
     let deep = crun_annotation(&workload.annotations).is_some();
@@ -222,26 +223,53 @@ pub async fn inspect(
         found = look_at_all(inspector, workload, true, budget.saturating_sub(started.elapsed())).await;
     }
     match placement::expected(&found, &state.plan_context()) {
-        Some(profile) if class.is_none() => under(profile.ambient, found, workload),
+        Some(profile) if class.is_none() => {
+            under(profile.ambient, found, workload, budget.saturating_sub(started.elapsed())).await
+        }
         _ => found,
     }
 }
 
 /// The inspection with the programs that a runtime of this family starts.
-fn under(family: Family, mut inspection: Inspection, workload: &Workload) -> Inspection {
-    for (container, image) in inspection.containers.iter_mut().zip(workload.images()) {
-        if let LookupResult::Known { facts, program } = &mut container.lookup {
-            *program = started(workload, &image, Some(family), facts);
+async fn under(
+    family: Family,
+    mut inspection: Inspection,
+    workload: &Workload,
+    budget: Duration,
+) -> Inspection {
+    let facts = inspection.containers.iter().map(|container| match &container.lookup {
+        LookupResult::Known { facts, .. } => Some(Arc::clone(facts)),
+        LookupResult::Unread { .. } => None,
+    });
+    let programs = started::programs(workload, Some(family), facts.collect(), budget).await;
+    for (container, starts) in inspection.containers.iter_mut().zip(programs) {
+        if let (LookupResult::Known { program, .. }, Some(starts)) = (&mut container.lookup, starts) {
+            *program = starts;
         }
     }
     inspection
 }
 
 async fn look_at_all(inspector: &Inspector, workload: &Workload, deep: bool, budget: Duration) -> Inspection {
+    let begin = Instant::now();
     let images = workload.images();
     let puller = puller(workload);
-    let looks = images.iter().map(|image| look(inspector, workload, image, &puller, deep, budget));
-    Inspection { containers: futures::future::join_all(looks).await }
+    let looks = images.iter().map(|image| look(inspector, image, &puller, deep, budget));
+    let found = futures::future::join_all(looks).await;
+    let facts = found.iter().map(|found| found.as_ref().ok().cloned()).collect();
+    let left = budget.saturating_sub(begin.elapsed());
+    let programs = started::programs(workload, None, facts, left).await;
+    let containers = images.iter().zip(found).zip(programs).map(|((image, found), starts)| Container {
+        role: image.role,
+        index: image.index,
+        name: image.name.to_string(),
+        image: image.image.to_string(),
+        lookup: match found {
+            Ok(facts) => LookupResult::Known { facts, program: starts.unwrap_or_else(started::undecided) },
+            Err(error) => LookupResult::Unread { error },
+        },
+    });
+    Inspection { containers: containers.collect() }
 }
 
 /// The pod and account whose pull secrets may be used for the images.
@@ -256,12 +284,11 @@ fn puller(workload: &Workload) -> Puller {
 
 async fn look(
     inspector: &Inspector,
-    workload: &Workload,
     image: &ImageUse<'_>,
     puller: &Puller,
     deep: bool,
     budget: Duration,
-) -> Container {
+) -> Result<Arc<ImageFacts>, Arc<lookup::Error>> {
     let depth = if image.role != Role::ImageVolume && (deep || starts_wasm_file(image)) {
         Depth::Layers
     } else {
@@ -270,20 +297,7 @@ async fn look(
     // Nothing suggests that this pod has to do with Wasm, so it must not wait for a registry that hangs.
     let doubtful = !deep && depth == Depth::Config;
     let budget = if doubtful { LookupBudget::doubtful(budget) } else { budget.into() };
-    let lookup = match inspector.inspect_for(image.image, depth, budget, puller).await {
-        Ok(facts) => {
-            let program = started(workload, image, None, &facts);
-            LookupResult::Known { facts, program }
-        }
-        Err(error) => LookupResult::Unread { error },
-    };
-    Container {
-        role: image.role,
-        index: image.index,
-        name: image.name.to_string(),
-        image: image.image.to_string(),
-        lookup,
-    }
+    inspector.inspect_for(image.image, depth, budget, puller).await
 }
 
 /// Whether the pod's own command names a Wasm file, which the image's config would not show.

@@ -1,13 +1,97 @@
 //! Collects from a pod spec how its containers start, for the runtime that will start them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{EnvFromSource, Volume, VolumeMount};
+use tokio::sync::Semaphore;
 
-use crate::image::entry::{KUBELET_MOUNTS, Start, Variable};
+use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Start, Variable};
 use crate::image::{ImageFacts, Program, program};
 use crate::runtime::Family;
 use crate::workload::{ContainerSpec, ImageUse, Role, Workload};
+
+/// Most of [`weight`] that is worked on where other reviews wait for it. Pods of real clusters have a few hundred each
+/// container; this much takes less than ten milliseconds in the worst image.
+const LIGHT: usize = 16 << 10;
+
+/// Reviews whose heavy work is done at the same time. It runs beside the threads that answer reviews and probes.
+static HEAVY: Semaphore = Semaphore::const_new(2);
+
+/// What each container starts, in the order of [`Workload::images`]; `None` where there are no facts. How a container
+/// starts is a person's word, and following its paths through the files of an image takes time in proportion to both, so
+/// that long ones are followed on a thread of their own, until the budget ends.
+pub(super) async fn programs(
+    workload: &Workload,
+    family: Option<Family>,
+    facts: Vec<Option<Arc<ImageFacts>>>,
+    budget: Duration,
+) -> Vec<Option<Program>> {
+    if weight(workload, &facts) <= LIGHT {
+        return all(workload, family, &facts, None);
+    }
+    let deadline = Instant::now() + budget;
+    let late = |facts: &[Option<Arc<ImageFacts>>]| {
+        facts.iter().map(|facts| facts.as_ref().map(|_| undecided())).collect::<Vec<_>>()
+    };
+    let Ok(Ok(place)) = tokio::time::timeout(budget, HEAVY.acquire()).await else { return late(&facts) };
+    let (workload, known) = (workload.clone(), facts.clone());
+    let work = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        all(&workload, family, &known, Some(deadline))
+    });
+    work.await.unwrap_or_else(|_| late(&facts))
+}
+
+fn all(
+    workload: &Workload,
+    family: Option<Family>,
+    facts: &[Option<Arc<ImageFacts>>],
+    deadline: Option<Instant>,
+) -> Vec<Option<Program>> {
+    let is_late = || deadline.is_some_and(|deadline| Instant::now() > deadline);
+    let one = |(image, facts): (ImageUse<'_>, &Option<Arc<ImageFacts>>)| {
+        let facts = facts.as_ref()?;
+        Some(if is_late() { undecided() } else { started(workload, &image, family, facts) })
+    };
+    workload.images().into_iter().zip(facts).map(one).collect()
+}
+
+/// What starts was not found out in time.
+pub(super) fn undecided() -> Program {
+    program::unknown(
+        "following the paths of the pod through the files of the image took longer than the review may; shorten `command`, \
+         `workingDir`, `PATH` and the mount paths",
+    )
+}
+
+/// How much there is to follow: bytes of paths, counted as often as they are followed, and volumes, which every container
+/// goes through.
+fn weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usize {
+    let volumes = workload.spec.volumes.iter().flatten().count();
+    let of = |(image, facts): (&ImageUse<'_>, &Option<Arc<ImageFacts>>)| {
+        let spec = Spec(workload.container(image.role, image.index).unwrap_or_default());
+        let own = |list: fn(&ImageFacts) -> &[String]| facts.as_deref().and_then(|facts| list(facts).first());
+        let names = [image.command.first(), image.args.first(), own(|f| &f.entrypoint), own(|f| &f.cmd)];
+        let name = names.into_iter().flatten().map(String::len).sum::<usize>();
+        let folder =
+            image.working_dir.map_or(0, str::len) + facts.as_ref().map_or(0, |f| f.working_dir.len());
+        let written = match spec.variable("PATH") {
+            Variable::Literal(path) => path,
+            Variable::Unset | Variable::Elsewhere => "",
+        };
+        let path = [Some(written), facts.as_deref().and_then(|f| f.search_path.as_deref())];
+        let (folders, bytes) =
+            path.iter().flatten().fold((SEARCH_PATH.len(), 0), |(folders, bytes), path| {
+                (folders + path.split(':').count(), bytes + path.len())
+            });
+        let mounts: usize = image.mounts.iter().map(|mount| mount.mount_path.len()).sum();
+        let searched = folders.saturating_mul(name.saturating_add(folder)).saturating_add(bytes);
+        searched.saturating_add(2 * mounts).saturating_add(volumes)
+    };
+    workload.images().iter().zip(facts).map(of).fold(0, usize::saturating_add)
+}
 
 /// The program that the runtime starts; if the runtime is not known, the program that the image's config names. An image
 /// volume is mounted and never started.
@@ -92,6 +176,57 @@ mod tests {
     fn pod(spec: &Value) -> Workload {
         workload::read(&json!({ "metadata": { "name": "a" }, "spec": spec }).to_string(), Kind::Pod, "shop")
             .unwrap()
+    }
+
+    /// A pod of these containers, each with so many mounts, and the same facts for all.
+    fn heavy(containers: usize, mounts: usize) -> (Workload, Vec<Option<Arc<ImageFacts>>>) {
+        let mounts: Vec<_> =
+            (0..mounts).map(|n| json!({ "name": "data", "mountPath": format!("/data/{n}") })).collect();
+        let container = |n: usize| json!({ "name": format!("c{n}"), "image": "a", "command": ["/app.wasm"], "volumeMounts": mounts });
+        let containers: Vec<_> = (0..containers).map(container).collect();
+        let workload =
+            pod(&json!({ "containers": containers, "volumes": [{ "name": "data", "emptyDir": {} }] }));
+        let digest: crate::image::Digest = DIGEST.parse().unwrap();
+        let mut module = crate::image::ModuleFacts::blank("/app.wasm", crate::image::WasmFormat::Module);
+        module.exports = ["_start".to_string()].into();
+        let facts = ImageFacts {
+            files: vec![("/app.wasm".into(), crate::image::FileClass::Wasm)],
+            scanned: true,
+            shape: crate::image::Shape::ScratchRootfs,
+            modules: vec![module],
+            ..ImageFacts::blank(&digest, &digest)
+        };
+        let facts = vec![Some(Arc::new(facts)); workload.images().len()];
+        (workload, facts)
+    }
+
+    #[tokio::test]
+    async fn heavy_pods_start_what_light_ones_do_and_end_in_time() {
+        let family = Some(Family::RunwasiWasmtime);
+        let (light, facts) = heavy(1, 1);
+        assert!(weight(&light, &facts) < LIGHT);
+        let expected = programs(&light, family, facts, Duration::ZERO).await;
+        assert!(matches!(&expected[0], Some(Program::Wasm { .. })), "{expected:?}");
+        let (heavy, facts) = heavy(20, 200);
+        assert!(weight(&heavy, &facts) > LIGHT);
+        let started = programs(&heavy, family, facts.clone(), Duration::from_mins(1)).await;
+        assert!(started.len() == 20 && started.iter().all(|starts| *starts == expected[0]), "{started:?}");
+        let late = programs(&heavy, family, facts, Duration::ZERO).await;
+        assert!(late.iter().all(|starts| *starts == Some(undecided())), "{late:?}");
+    }
+
+    #[test]
+    fn the_weight_grows_with_every_path_that_is_followed() {
+        let (small, facts) = heavy(2, 10);
+        let (large, more) = heavy(2, 100);
+        assert!(weight(&large, &more) > 8 * weight(&small, &facts));
+        let searched = |path: &str| {
+            let env = json!([{ "name": "PATH", "value": path }]);
+            let spec =
+                json!({ "containers": [{ "name": "a", "image": "a", "command": ["app"], "env": env }] });
+            weight(&pod(&spec), &[None])
+        };
+        assert!(searched(&"/a:".repeat(10_000)) > LIGHT && searched("/bin:/usr/bin") < LIGHT);
     }
 
     /// What a container says, by its list.

@@ -291,6 +291,15 @@ mod tests {
         assert!(value("process_start_time_seconds") > 1.7e9);
     }
 
+    #[test]
+    fn foreign_text_in_the_name_and_revision_of_a_bundle_is_made_harmless() {
+        let bundles = BTreeMap::from([("our\u{1b}[2J".to_string(), "1\u{202e}2".to_string())]);
+        let page = page(|m| m.set_bundles(&bundles));
+        assert!(!page.contains(['\u{1b}', '\u{202e}']), "{page:?}");
+        let line = page.lines().find(|line| line.starts_with("wasmgate_policy_bundle_info{")).unwrap();
+        assert!(line.contains("u{202e}2") && line.contains("u{1b}[2J"), "{line}");
+    }
+
     /// Every metric with at least one series, since the encoder omits a family without series.
     fn full() -> String {
         page(|m| {

@@ -20,13 +20,28 @@ pub fn settings(options: &GateOptions) -> Result<Settings, Error> {
 
 /// A configuration that was already read, with the flags of a command that does not serve.
 pub fn resolved(file: config::File, options: &GateOptions) -> Result<Settings, Error> {
-    Ok(config::resolve(file, overrides(options, Overrides::default()))?)
+    with_folders(config::resolve(file, overrides(options, Overrides::default()))?)
 }
 
 /// The checked configuration; `more` holds the flags that only `serve` has.
 pub fn settings_with(options: &GateOptions, more: Overrides) -> Result<Settings, Error> {
     let file = config::load(options.config.as_deref())?;
-    Ok(config::resolve(file, overrides(options, more))?)
+    with_folders(config::resolve(file, overrides(options, more))?)
+}
+
+/// The settings, if the folders of image layouts exist: without its folder no image of the registry can be read.
+fn with_folders(settings: Settings) -> Result<Settings, Error> {
+    for (host, folder) in &settings.file.images.layouts {
+        if !folder.is_dir() {
+            return Err(config::Error::CheckField {
+                field: format!("images.layouts.{host}"),
+                value: folder.display().to_string(),
+                message: "no such folder; name one with an OCI image layout".into(),
+            }
+            .into());
+        }
+    }
+    Ok(settings)
 }
 
 fn overrides(options: &GateOptions, more: Overrides) -> Overrides {

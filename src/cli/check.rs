@@ -59,19 +59,28 @@ impl Report {
         step.map_err(|error| self.failed(origin, &error.into())).ok()
     }
 
+    fn configuration(&mut self, origin: &str, error: &config::Error) {
+        match error {
+            config::Error::CheckField { field, value, message } => self.problems.push(Problem {
+                origin: origin.to_string(),
+                field: Some(field.clone()),
+                value: Some(value.clone()),
+                message: message.clone(),
+            }),
+            // One level deep: the problems of fields hold no further list.
+            config::Error::CheckFields { problems } => {
+                for problem in problems {
+                    self.configuration(origin, problem);
+                }
+            }
+            config::Error::ParseFile { message, .. } => self.problem(origin, message.clone()),
+            other => self.problem(origin, text::lines(&text::chain(other)).into_owned()),
+        }
+    }
+
     fn failed(&mut self, origin: &str, error: &Error) {
         match error {
-            Error::Configure(config::Error::CheckField { field, value, message }) => {
-                self.problems.push(Problem {
-                    origin: origin.to_string(),
-                    field: Some(field.clone()),
-                    value: Some(value.clone()),
-                    message: message.clone(),
-                });
-            }
-            Error::Configure(config::Error::ParseFile { message, .. }) => {
-                self.problem(origin, message.clone());
-            }
+            Error::Configure(error) => self.configuration(origin, error),
             Error::LoadGrants(grant::Error::CheckGrants { problems }) => {
                 self.problems.extend(problems.0.iter().map(of_grants));
             }

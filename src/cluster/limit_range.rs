@@ -69,6 +69,30 @@ pub struct UnreadableAmount {
     pub value: String,
 }
 
+/// What an item fills in for one resource where a container says nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DefaultSize {
+    /// The limit.
+    pub limit: Option<Quantity>,
+    /// The request.
+    pub request: Option<Quantity>,
+}
+
+/// What an item for containers fills in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DefaultSizes {
+    /// For memory.
+    pub memory: DefaultSize,
+    /// For processors.
+    pub cpu: DefaultSize,
+}
+
+impl DefaultSizes {
+    fn of(item: &LimitRangeItem) -> Result<Self, UnreadableAmount> {
+        Ok(Self { memory: default_size(item, "memory")?, cpu: default_size(item, "cpu")? })
+    }
+}
+
 /// The `LimitRange`s of a namespace.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LimitRanges {
@@ -78,6 +102,8 @@ pub struct LimitRanges {
     pub container: ResourceBounds,
     /// What they allow the containers of a pod together.
     pub pod: ResourceBounds,
+    /// What each item for containers fills in, in their order.
+    pub defaults: Vec<DefaultSizes>,
 }
 
 impl LimitRanges {
@@ -86,7 +112,10 @@ impl LimitRanges {
         let mut read = Self::default();
         for item in &items {
             match item.type_.as_str() {
-                "Container" => read.container = read.container.and(ResourceBounds::of(item)?),
+                "Container" => {
+                    read.container = read.container.and(ResourceBounds::of(item)?);
+                    read.defaults.push(DefaultSizes::of(item)?);
+                }
                 "Pod" => read.pod = read.pod.and(ResourceBounds::of(item)?),
                 _ => {}
             }
@@ -99,25 +128,42 @@ impl LimitRanges {
         self.items.extend(other.items);
         self.container = self.container.and(other.container);
         self.pod = self.pod.and(other.pod);
+        self.defaults.extend(other.defaults);
     }
 }
 
 /// The amounts of an item by resource.
 type Amounts = BTreeMap<String, ApiQuantity>;
 
+/// The amount of a resource in a field of an item.
+fn amount(
+    amounts: Option<&Amounts>,
+    name: &str,
+    resource: &str,
+) -> Result<Option<Quantity>, UnreadableAmount> {
+    let unreadable = |NotAQuantity { value }| UnreadableAmount { field: format!("{name}.{resource}"), value };
+    let written = amounts.and_then(|amounts| amounts.get(resource));
+    written.map(|written| Quantity::parse(&written.0)).transpose().map_err(unreadable)
+}
+
 /// What an item allows of one resource, in the step in which the gate writes it: inside of what the API server checks.
 fn bounds(item: &LimitRangeItem, resource: &str, step: Quantity) -> Result<Bounds, UnreadableAmount> {
-    let read = |amounts: &Option<Amounts>, name: &str| {
-        let amount = amounts.as_ref().and_then(|amounts| amounts.get(resource));
-        let unreadable =
-            |NotAQuantity { value }| UnreadableAmount { field: format!("{name}.{resource}"), value };
-        amount.map(|amount| Quantity::parse(&amount.0)).transpose().map_err(unreadable)
-    };
+    let ratio = item.max_limit_request_ratio.as_ref();
     Ok(Bounds {
-        min: read(&item.min, "min")?.map(|min| min.up_to(step)),
-        max: read(&item.max, "max")?.map(|max| max.down_to(step)),
-        ratio: read(&item.max_limit_request_ratio, "maxLimitRequestRatio")?,
+        min: amount(item.min.as_ref(), "min", resource)?.map(|min| min.up_to(step)),
+        max: amount(item.max.as_ref(), "max", resource)?.map(|max| max.down_to(step)),
+        ratio: amount(ratio, "maxLimitRequestRatio", resource)?,
     })
+}
+
+/// What an item fills in for one resource. A stored one is complete; in a manifest a maximum is the default limit too, and a
+/// limit or a minimum the default request (`kubernetes:pkg/apis/core/v1/defaults.go`, `SetDefaults_LimitRangeItem`).
+fn default_size(item: &LimitRangeItem, resource: &str) -> Result<DefaultSize, UnreadableAmount> {
+    let default = amount(item.default.as_ref(), "default", resource)?;
+    let limit = default.or(amount(item.max.as_ref(), "max", resource)?);
+    let request = amount(item.default_request.as_ref(), "defaultRequest", resource)?;
+    let least = amount(item.min.as_ref(), "min", resource)?;
+    Ok(DefaultSize { limit, request: request.or(limit).or(least) })
 }
 
 #[cfg(test)]
@@ -157,6 +203,34 @@ mod tests {
         let amounts = |bounds: Bounds| (bounds.min.unwrap(), bounds.max.unwrap());
         assert_eq!(amounts(read.container.cpu), (Quantity::from_millis(2), Quantity::from_millis(2)));
         assert_eq!(amounts(read.container.memory), (Quantity::from_bytes(2), Quantity::from_bytes(2)));
+    }
+
+    #[test]
+    fn an_unreadable_default_is_named_when_the_range_is_loaded() {
+        for (item, expected) in [
+            (json!({"type": "Container", "default": {"memory": "lots"}}), "`default.memory` is `lots`"),
+            (json!({"type": "Container", "defaultRequest": {"cpu": "few"}}), "`defaultRequest.cpu` is `few`"),
+        ] {
+            let error = LimitRanges::of(vec![from_value(item).unwrap()]).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_maximum_is_the_default_limit_and_a_limit_or_a_minimum_the_default_request() {
+        let read = ranges(json!([
+            {"type": "Container", "max": {"memory": "64Mi"}, "min": {"cpu": "10m"}},
+            {"type": "Pod", "max": {"memory": "1Gi"}},
+            {"type": "Container", "default": {"memory": "32Mi"}, "defaultRequest": {"memory": "8Mi"}},
+        ]));
+        let (eight, thirty_two) = (Quantity::mebibytes(8), Quantity::mebibytes(32));
+        let most = Some(Quantity::mebibytes(64));
+        let first = DefaultSizes {
+            memory: DefaultSize { limit: most, request: most },
+            cpu: DefaultSize { limit: None, request: Some(Quantity::from_millis(10)) },
+        };
+        let second = DefaultSize { limit: Some(thirty_two), request: Some(eight) };
+        assert_eq!(read.defaults, [first, DefaultSizes { memory: second, ..DefaultSizes::default() }]);
     }
 
     #[test]

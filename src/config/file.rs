@@ -84,14 +84,6 @@ impl Default for File {
     }
 }
 
-/// Namespaces that are always exempt: those of the control plane and of the gate itself. A gate that judges its own pods
-/// cannot come back after an outage
-/// (`kubernetes/website:content/en/docs/concepts/cluster-administration/admission-webhooks-good-practices.md`). The default
-/// name counts only if the gate does not know its namespace, since otherwise a user could create that namespace.
-pub(super) fn always_exempt(own: Option<String>) -> [String; 2] {
-    ["kube-system".into(), own.unwrap_or_else(|| "wasmgate-system".into())]
-}
-
 /// Listeners, certificates, time limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

@@ -7,7 +7,7 @@ use rustls_pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::settings::{duration, wrong};
+use super::value::{duration, wrong};
 use crate::certs::Rotation;
 use crate::register::lease::Timing;
 use crate::register::{CertificatePlan, Certificates, EventLimits, LeaseOptions, Webhooks};

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::SignedDuration;
-
+use super::check::{self, Problems};
+use super::value::{duration, wrong};
 use super::{Error, File};
 use crate::audit::DecisionLogOutput;
 use crate::image::prefix::{RepositoryPrefix, Unpinned};
 use crate::judge::EnforcementSettings;
 use crate::review::GroupVersionKind;
-use crate::runtime::{Profile, Runtimes};
+use crate::runtime::Runtimes;
 use crate::workload::{Description, Kind};
 
 /// Flags of the command line. Each wins over its field of the file; lists are added to those of the file.
@@ -73,53 +73,68 @@ pub struct Settings {
     pub drain_deadline: Duration,
 }
 
-/// Merges the overrides into the file and checks the result.
+/// Merges the overrides into the file and checks the result. The error has all problems of the fields.
 pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> {
     apply(&mut file, overrides)?;
     let runtimes =
         Runtimes { profiles: file.runtimes.profiles.clone(), placement: file.runtimes.placement.clone() };
-    check_runtimes(&runtimes)?;
-    check_enforcement(&file.enforcement)?;
-    check_workloads(&file.workloads)?;
-    if file.server.cert_file.is_some() != file.server.key_file.is_some() {
-        return Err(wrong("server.certFile", &"alone", "give `server.keyFile` with it, or neither"));
+    let mut problems = Problems::default();
+    check_runtimes(&runtimes, &mut problems);
+    check_enforcement(&file.enforcement, &mut problems);
+    for (index, description) in file.workloads.iter().enumerate() {
+        problems.take(check_workload(index, description));
     }
-    file.kubernetes.check()?;
-    if file.kubernetes.certificates.manage && file.server.cert_file.is_some() {
-        let message = "the certificate comes from `server.certFile`; leave one of the two out";
-        return Err(wrong("kubernetes.certificates.manage", &"true", message));
+    problems.take(file.kubernetes.check());
+    check_server(&file, &mut problems);
+    check::file(&file, &mut problems);
+    let server = &file.server;
+    let review_timeout = problems.take(check::limit("server.reviewTimeout", server.review_timeout));
+    let time_limit = problems.take(check::limit("policies.timeLimit", file.policies.time_limit));
+    let pause = problems.take(duration("server.shutdownPause", server.shutdown_pause));
+    let drain = problems.take(duration("server.drainDeadline", server.drain_deadline));
+    let unpinned = unpinned(&file.images.unpinned, &mut problems);
+    if let Some(error) = problems.error() {
+        return Err(error);
     }
-    if file.server.max_concurrent_reviews == 0 {
-        return Err(wrong("server.maxConcurrentReviews", &"0", "at least one review must be possible"));
-    }
+    // None of these is absent without a problem.
     Ok(Settings {
-        review_timeout: duration("server.reviewTimeout", file.server.review_timeout)?,
-        policy_time_limit: duration("policies.timeLimit", file.policies.time_limit)?,
-        shutdown_pause: duration("server.shutdownPause", file.server.shutdown_pause)?,
-        drain_deadline: duration("server.drainDeadline", file.server.drain_deadline)?,
-        unpinned: unpinned(&file.images.unpinned)?,
+        review_timeout: review_timeout.unwrap_or_default(),
+        policy_time_limit: time_limit.unwrap_or_default(),
+        shutdown_pause: pause.unwrap_or_default(),
+        drain_deadline: drain.unwrap_or_default(),
+        unpinned,
         runtimes,
         file,
     })
 }
 
-fn unpinned(entries: &[String]) -> Result<Unpinned, Error> {
-    let parse = |(index, entry): (usize, &String)| {
-        RepositoryPrefix::parse(entry).map_err(|_| {
+fn check_server(file: &File, problems: &mut Problems) {
+    let server = &file.server;
+    if server.cert_file.is_some() != server.key_file.is_some() {
+        let message = "give `server.keyFile` with it, or neither";
+        problems.add(wrong("server.certFile", &"alone", message));
+    }
+    if file.kubernetes.certificates.manage && server.cert_file.is_some() {
+        let message = "the certificate comes from `server.certFile`; leave one of the two out";
+        problems.add(wrong("kubernetes.certificates.manage", &"true", message));
+    }
+    if server.max_concurrent_reviews == 0 {
+        let message = "at least one review must be possible";
+        problems.add(wrong("server.maxConcurrentReviews", &"0", message));
+    }
+}
+
+fn unpinned(entries: &[String], problems: &mut Problems) -> Unpinned {
+    let mut prefixes = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let read = RepositoryPrefix::parse(entry).map_err(|_| {
             let message = "write a registry's host, or the host and the beginning of a repository, without a tag, such as \
                  `mirror.example.com` or `mirror.example.com/team`";
             wrong(&format!("images.unpinned[{index}]"), entry, message)
-        })
-    };
-    entries.iter().enumerate().map(parse).collect::<Result<_, _>>().map(Unpinned::new)
-}
-
-pub(super) fn wrong(field: &str, value: &impl ToString, message: &str) -> Error {
-    Error::CheckField { field: field.to_string(), value: value.to_string(), message: message.to_string() }
-}
-
-pub(super) fn duration(field: &str, value: SignedDuration) -> Result<Duration, Error> {
-    Duration::try_from(value).map_err(|_| wrong(field, &value, "a time span is not negative"))
+        });
+        prefixes.extend(problems.take(read));
+    }
+    Unpinned::new(prefixes)
 }
 
 fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
@@ -143,7 +158,7 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
         kubeconfig,
         own_namespace,
     } = overrides;
-    file.exempt_namespaces.extend(super::file::always_exempt(own_namespace));
+    file.exempt_namespaces.extend(always_exempt(own_namespace));
     file.grants = grants.or(file.grants.take());
     file.cluster = cluster.or(file.cluster.take());
     file.kubernetes.watch |= kubeconfig.is_some();
@@ -171,6 +186,14 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
     Ok(())
 }
 
+/// Namespaces that are always exempt: those of the control plane and of the gate itself. A gate that judges its own pods
+/// cannot come back after an outage
+/// (`kubernetes/website:content/en/docs/concepts/cluster-administration/admission-webhooks-good-practices.md`). The default
+/// name counts only if the gate does not know its namespace, since otherwise a user could create that namespace.
+fn always_exempt(own: Option<String>) -> [String; 2] {
+    ["kube-system".into(), own.unwrap_or_else(|| "wasmgate-system".into())]
+}
+
 fn layouts(flags: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
     let pair = |flag: &String| match flag.split_once('=') {
         Some((host, dir)) if !host.is_empty() && !dir.is_empty() => {
@@ -182,7 +205,7 @@ fn layouts(flags: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
 }
 
 /// An enforcement action below the floor would have no effect, so it is an error.
-fn check_enforcement(enforcement: &EnforcementSettings) -> Result<(), Error> {
+fn check_enforcement(enforcement: &EnforcementSettings, problems: &mut Problems) {
     let written = enforcement.namespaces.iter().map(|(name, action)| (format!("namespaces.{name}"), *action));
     for (field, action) in written.chain([("default".to_string(), enforcement.default)]) {
         if action < enforcement.floor {
@@ -190,68 +213,49 @@ fn check_enforcement(enforcement: &EnforcementSettings) -> Result<(), Error> {
                 "`enforcement.floor` is `{}`; lower the floor or raise this",
                 enforcement.floor.as_str()
             );
-            return Err(wrong(&format!("enforcement.{field}"), &action.as_str(), &message));
+            problems.add(wrong(&format!("enforcement.{field}"), &action.as_str(), &message));
         }
+    }
+}
+
+fn check_workload(index: usize, description: &Description) -> Result<(), Error> {
+    let Description { group, kind, pod_template } = description;
+    let field = |name: &str| format!("workloads[{index}].{name}");
+    if group.is_empty() {
+        return Err(wrong(&field("group"), group, "write the API group of the custom resource"));
+    }
+    if kind.is_empty() {
+        return Err(wrong(&field("kind"), kind, "write the kind of the custom resource"));
+    }
+    let named = GroupVersionKind { group: group.clone(), version: String::new(), kind: kind.clone() };
+    if Kind::of(&named).is_some() {
+        return Err(wrong(&field("kind"), kind, "the gate knows this kind; leave it out"));
+    }
+    let steps: Vec<&str> = pod_template.split('/').collect();
+    if !pod_template.starts_with('/') || steps.iter().skip(1).any(|step| step.is_empty()) {
+        let message = "write a JSON pointer to the object with the pod's `spec`, such as `/spec/template`";
+        return Err(wrong(&field("podTemplate"), pod_template, message));
     }
     Ok(())
 }
 
-fn check_workloads(workloads: &[Description]) -> Result<(), Error> {
-    for (index, Description { group, kind, pod_template }) in workloads.iter().enumerate() {
-        let field = |name: &str| format!("workloads[{index}].{name}");
-        if group.is_empty() {
-            return Err(wrong(&field("group"), group, "write the API group of the custom resource"));
-        }
-        if kind.is_empty() {
-            return Err(wrong(&field("kind"), kind, "write the kind of the custom resource"));
-        }
-        let named = GroupVersionKind { group: group.clone(), version: String::new(), kind: kind.clone() };
-        if Kind::of(&named).is_some() {
-            return Err(wrong(&field("kind"), kind, "the gate knows this kind; leave it out"));
-        }
-        let steps: Vec<&str> = pod_template.split('/').collect();
-        if !pod_template.starts_with('/') || steps.iter().skip(1).any(|step| step.is_empty()) {
-            let message =
-                "write a JSON pointer to the object with the pod's `spec`, such as `/spec/template`";
-            return Err(wrong(&field("podTemplate"), pod_template, message));
-        }
-    }
-    Ok(())
-}
-
-fn check_runtimes(runtimes: &Runtimes) -> Result<(), Error> {
+fn check_runtimes(runtimes: &Runtimes, problems: &mut Problems) {
     for (index, profile) in runtimes.profiles.iter().enumerate() {
-        check_profile(&format!("runtimes.profiles[{index}]"), profile)?;
-        let twin = runtimes.profiles.iter().take(index).any(|p| p.name == profile.name);
-        if twin {
-            return Err(wrong(
-                &format!("runtimes.profiles[{index}].name"),
-                &profile.name,
-                "the name is taken",
-            ));
+        if runtimes.profiles.iter().take(index).any(|p| p.name == profile.name) {
+            let field = format!("runtimes.profiles[{index}].name");
+            problems.add(wrong(&field, &profile.name, "the name is taken"));
         }
     }
     for (kind, name) in &runtimes.placement {
         let field = format!("runtimes.placement.{}", kind.as_str());
-        let Some(profile) = runtimes.profiles.iter().find(|p| &p.name == name) else {
-            return Err(wrong(&field, &name, "no profile has this name"));
-        };
-        if !profile.runs.contains(kind) {
-            return Err(wrong(&field, &name, "this profile does not run the kind, see its `runs`"));
+        match runtimes.profiles.iter().find(|p| &p.name == name) {
+            None => problems.add(wrong(&field, name, "no profile has this name")),
+            Some(profile) if !profile.runs.contains(kind) => {
+                problems.add(wrong(&field, name, "this profile does not run the kind, see its `runs`"));
+            }
+            Some(_) => {}
         }
     }
-    Ok(())
-}
-
-fn check_profile(field: &str, profile: &Profile) -> Result<(), Error> {
-    if profile.runtime_class.is_empty() {
-        return Err(wrong(
-            &format!("{field}.runtimeClass"),
-            &"",
-            "name the RuntimeClass that pods are given",
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -192,10 +192,15 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
     let inner = outer.config.unwrap_or_default();
     no_lookalikes(&inner.rest, &["Entrypoint", "Cmd", "WorkingDir", "Env", "Labels"])?;
     let labels = inner.labels.unwrap_or_default();
+    if inner.env.iter().flatten().any(|variable| variable == "PATH") {
+        return Err(Malformed(
+            "the Env has a `PATH` without a value, which unsets it on a node; leave it out".into(),
+        ));
+    }
     Ok(Config {
         os: outer.os.unwrap_or_default(),
         architecture: outer.architecture.unwrap_or_default(),
-        entrypoint: inner.entrypoint.unwrap_or_default(),
+        entrypoint: entrypoint(inner.entrypoint.unwrap_or_default()),
         cmd: inner.cmd.unwrap_or_default(),
         working_dir: inner.working_dir.unwrap_or_default(),
         search_path: search_path(inner.env.as_deref().unwrap_or_default()),
@@ -211,6 +216,12 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
             exports: outer.component.get("exports").and_then(texts),
         },
     })
+}
+
+/// An Entrypoint of one empty string, as `ENTRYPOINT [""]` leaves it, counts as none: `Cmd` and the pod's `args` name the
+/// program then (`containerd:internal/cri/opts/spec_opts.go`, `WithProcessArgs`).
+fn entrypoint(words: Vec<String>) -> Vec<String> {
+    if words == [""] { Vec::new() } else { words }
 }
 
 fn search_path(env: &[String]) -> Option<String> {
@@ -238,6 +249,20 @@ mod tests {
         assert!(!format!("{config:?}").contains("secret"));
         assert_eq!(parse(b"{}").unwrap(), Config::default());
         assert_eq!(parse(br#"{"config":null,"os":null}"#).unwrap().platform(), "");
+    }
+
+    #[test]
+    fn an_entry_point_of_one_empty_string_is_none_and_a_path_without_a_value_is_refused() {
+        let entrypoint = |json: &str| {
+            parse(format!(r#"{{"config":{{"Entrypoint":{json},"Cmd":["/a"]}}}}"#).as_bytes())
+                .unwrap()
+                .entrypoint
+        };
+        assert!(entrypoint(r#"[""]"#).is_empty());
+        assert_eq!(entrypoint(r#"["",""]"#), ["", ""]);
+        assert_eq!(entrypoint(r#"["","/b"]"#), ["", "/b"]);
+        let unset = parse(br#"{"config":{"Env":["PATH=/a","PATH"]}}"#).unwrap_err();
+        assert!(unset.0.contains("without a value"), "{}", unset.0);
     }
 
     #[test]

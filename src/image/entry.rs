@@ -1,7 +1,6 @@
 //! What names a container's program, and the file of the image to which a path leads. Each runtime searches in its own
 //! order, but all of them follow paths in the same way, and volumes hide the same files.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::is_wasm_name;
@@ -163,9 +162,14 @@ fn target<'a>(facts: &'a ImageFacts, at: &str) -> Option<&'a str> {
 impl<'a> View<'a> {
     /// The image in the pod.
     pub fn new(facts: &'a ImageFacts, start: &'a Start<'a>) -> Self {
-        let end = |mount| path::resolve_within(path::MOUNT_HOPS, mount, true, |at| target(facts, at));
+        let end = |mount: &str| path::resolve_within(path::MOUNT_HOPS, mount, true, |at| target(facts, at));
         let ends = |mount: &&str| [Some(text::clean_path(mount)), end(mount)];
-        let all = |mounts: &[&str]| mounts.iter().flat_map(ends).flatten().collect::<BTreeSet<String>>();
+        // The kernel mounts nothing at a longer path, so the container does not start.
+        let all = |mounts: &[&str]| {
+            let possible =
+                mounts.iter().filter(|mount| mount.len() <= path::MAX_LENGTH && !path::is_deep(mount));
+            possible.flat_map(ends).flatten().collect::<BTreeSet<String>>()
+        };
         let (mounted, loose) = (all(start.mounts), all(start.loose));
         let nested = mounted.iter().find(|mount| above(&loose, path::split(mount).0).is_some()).cloned();
         Self { facts, start, mounted, nested }
@@ -216,12 +220,21 @@ impl<'a> View<'a> {
         if self.mounted.is_empty() {
             return None;
         }
-        let passed = RefCell::new(vec![text::clean_path(place)]);
+        if place.len() > path::MAX_LENGTH {
+            return None;
+        }
+        if let Some(mount) = above(&self.mounted, &text::clean_path(place)) {
+            return Some(mount.to_string());
+        }
+        // Every folder on the way is visited, so that a mount above the path is met as one of them.
+        let mut hiding = None;
         path::resolve(place, true, |at| {
-            passed.borrow_mut().push(at.to_string());
+            if hiding.is_none() {
+                hiding = self.mounted.get(at).cloned();
+            }
             target(self.facts, at)
         });
-        passed.into_inner().iter().find_map(|place| above(&self.mounted, place)).map(String::from)
+        hiding
     }
 
     /// The paths of all mounts, as written and with the links of the image followed.

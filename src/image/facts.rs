@@ -7,7 +7,7 @@ use super::config::Config;
 use super::malformed::short;
 use super::program::{self, CONCLUSION};
 use super::{
-    Digest, Evidence, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, Program, Shape, WasmFormat,
+    ByName, Digest, Evidence, ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, Program, Shape, WasmFormat,
 };
 use crate::text;
 
@@ -59,6 +59,7 @@ impl ImageFacts {
             search_path: None,
             modules: Vec::new(),
             files: Vec::new(),
+            by_name: ByName::default(),
             scanned: false,
             native: Vec::new(),
             spin: None,

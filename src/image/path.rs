@@ -7,6 +7,15 @@ pub const KERNEL_HOPS: usize = 40;
 /// Most links that a container runtime follows where it mounts (`cyphar/filepath-securejoin:join.go`, `maxSymlinkLimit`).
 pub const MOUNT_HOPS: usize = 255;
 
+/// Longest path that is followed, in bytes: a working directory and a name, each as long as the kernel takes them
+/// (`PATH_MAX`, `linux/limits.h`). A longer one leads nowhere.
+pub const MAX_LENGTH: usize = 2 * 4096;
+
+/// Whether the path of a mount has more parts than are followed. The kubelet and people write a handful.
+pub fn is_deep(mount: &str) -> bool {
+    mount.split('/').count() > 255
+}
+
 /// Whether a path requires one of its parts to be a folder: it goes up from a name, or ends with a slash. If that part
 /// is a file, the kernel refuses the path (`path_resolution(7)`, ENOTDIR), although normalised as text it would lead to
 /// a file.
@@ -37,19 +46,22 @@ pub fn split(path: &str) -> (&str, &str) {
 }
 
 /// Follows links: `link` gives the target of a path that is one. Follows the last part too when `last` is set. `None`
-/// where the kernel would follow too many. Takes as many steps as the path and the targets of its links have parts.
+/// where the kernel would follow too many, and for a path of more than [`MAX_LENGTH`] bytes. Takes as many steps as the
+/// path and the targets of its links have parts.
 pub fn resolve<'a>(path: &str, last: bool, link: impl FnMut(&str) -> Option<&'a str>) -> Option<String> {
     resolve_within(KERNEL_HOPS, path, last, link)
 }
 
 /// [`resolve`] with at most so many links; `None` where there are more.
 pub fn resolve_within<'a>(
-    hops: usize,
+    most: usize,
     path: &str,
     last: bool,
     link: impl FnMut(&str) -> Option<&'a str>,
 ) -> Option<String> {
-    let most = hops;
+    if path.len() > MAX_LENGTH {
+        return None;
+    }
     let mut link = link;
     let mut todo: VecDeque<String> = path.split('/').map(String::from).collect();
     let mut done = String::new();

@@ -1,11 +1,10 @@
 //! Images that are looked up at the start, before the first review needs them.
 
-use std::io::Read;
 use std::time::Instant;
 
 use futures::StreamExt;
 
-use super::{Error, Inspector, LookupOptions};
+use super::Inspector;
 use crate::image::Depth;
 use crate::text;
 
@@ -14,9 +13,6 @@ const WARMED_AT_ONCE: usize = 8;
 
 /// Number of images between two log lines about the progress.
 const WARMED_BETWEEN_LINES: usize = 50;
-
-/// Largest file with images to warm, in bytes.
-const LARGEST_WARM_FILE: u64 = 4 << 20;
 
 impl Inspector {
     /// Looks up the images of `warm` and `warmFile`, with their layers. Waits for at most `warmTimeout`; the rest
@@ -55,21 +51,4 @@ impl Inspector {
         }
         tracing::info!(total, failed, took = ?start.elapsed(), "warmed images");
     }
-}
-
-/// The images of `warm` and of `warmFile`.
-pub(super) fn warm_list(options: &LookupOptions) -> Result<Vec<String>, Error> {
-    let mut images = options.warm.clone();
-    let Some(path) = &options.warm_file else { return Ok(images) };
-    let failed = |message: String| Error::ReadWarmFile { path: path.display().to_string(), message };
-    let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(LARGEST_WARM_FILE + 1).read_to_string(&mut text))
-        .map_err(|error| failed(error.to_string()))?;
-    if text.len() as u64 > LARGEST_WARM_FILE {
-        return Err(failed(format!("it is larger than {LARGEST_WARM_FILE} bytes")));
-    }
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or(line).trim());
-    images.extend(lines.filter(|line| !line.is_empty()).map(String::from));
-    Ok(images)
 }

@@ -77,7 +77,7 @@ impl<'a> SizingContext<'a> {
         let namespace = workload.namespace.as_str();
         let ranges = cluster.limit_ranges.get(namespace);
         let (of_container, of_pod) = ranges.map(|ranges| (ranges.container, ranges.pod)).unwrap_or_default();
-        let items = ranges.map_or(&[][..], |ranges| &ranges.items);
+        let filled_in = ranges.map_or(&[][..], |ranges| &ranges.defaults);
         let annotation = |name| workload.annotations.get(name).map_or("", String::as_str);
         let annotations = (annotation(LIMIT_RANGER_ANNOTATION), annotation(CHANGED_ANNOTATION));
         Self {
@@ -86,7 +86,7 @@ impl<'a> SizingContext<'a> {
             defaults: Defaults::of(profile),
             of_container,
             of_pod,
-            filled: Filled::read(items, metadata, annotations),
+            filled: Filled::read(filled_in, metadata, annotations),
         }
     }
 

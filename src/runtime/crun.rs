@@ -121,6 +121,9 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
             "`{argument}` is searched in the container's PATH, whose value is not in the pod spec; write the whole path"
         ));
     };
+    if places.len() > runwasi::MAX_PLACES {
+        return runwasi::too_many(argument);
+    }
     let mut files: Vec<(&str, &FileClass)> = Vec::new();
     for place in &places {
         match view.at(place) {
@@ -153,7 +156,8 @@ fn places(view: &View<'_>, argument: &str) -> Option<Vec<String>> {
         path if path.contains('/') => vec![here],
         name => {
             let folders = search_path(view)?;
-            folders.iter().map(|folder| path::join(&view.here(folder), name)).chain([here]).collect()
+            let folders = folders.iter().take(runwasi::MAX_PLACES).map(|f| path::join(&view.here(f), name));
+            folders.chain([here]).collect()
         }
     })
 }
@@ -162,11 +166,13 @@ fn places(view: &View<'_>, argument: &str) -> Option<Vec<String>> {
 /// handler is asked for: the kernel runs programs and scripts, and some C libraries hand every other text to a shell.
 pub(super) fn may_start_as_it_is(view: &View<'_>, argument: &str) -> bool {
     places(view, argument).is_none_or(|places| {
-        places.iter().any(|place| match view.at(place) {
-            At::Hidden(_) => true,
-            At::File(_, class) => !matches!(class, FileClass::Wasm),
-            At::Nothing => false,
-        })
+        let looks_at_all = places.len() <= runwasi::MAX_PLACES;
+        !looks_at_all
+            || places.iter().any(|place| match view.at(place) {
+                At::Hidden(_) => true,
+                At::File(_, class) => !matches!(class, FileClass::Wasm),
+                At::Nothing => false,
+            })
     })
 }
 

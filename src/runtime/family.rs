@@ -121,6 +121,12 @@ fn needs_folders(view: &View<'_>) -> Option<String> {
             text::quoted(argument, 200)
         ));
     }
+    if let Some(mount) = view.start.mounts.iter().find(|mount| path::is_deep(mount)) {
+        return Some(format!(
+            "the mount path `{}` has more than 255 parts, and what it hides is not followed; mount it elsewhere",
+            text::quoted(mount, 200)
+        ));
+    }
     let folder = view.working_dir();
     path::goes_up(folder).then(|| {
         format!(

@@ -438,6 +438,44 @@ fn machine_code_of_wasmedge_is_native_where_wasmedge_may_run_it() {
 }
 
 #[test]
+fn a_name_in_more_places_than_are_looked_at_leads_to_no_verdict() {
+    let folders = |count: usize| (0..count).map(|n| format!("/opt/{n}/bin"));
+    let files = |count: usize| {
+        folders(count).map(|folder| format!("{folder}/app.wasm")).collect::<Vec<_>>().join(" ")
+    };
+    let command = ["app.wasm".to_string()];
+    let start = Start { command: &command, working_dir: Some("/nowhere"), ..Start::default() };
+    assert_eq!(started(Family::RunwasiWasmtime, &scratch(&files(1)), &start), "/opt/0/bin/app.wasm");
+    for family in [Family::RunwasiWasmtime, Family::RunwasiWasmedge, Family::Spin] {
+        assert_eq!(started(family, &scratch(&files(40_000)), &start), "?", "{family:?}");
+    }
+    let path = folders(300).chain(["/bin".to_string()]).collect::<Vec<_>>().join(":");
+    let searched = Start { path: Variable::Literal(&path), ..start };
+    assert_eq!(started(Family::CrunWasmtime, &scratch("/opt/299/bin/app.wasm"), &searched), "?");
+}
+
+#[test]
+fn a_path_that_no_kernel_takes_leads_nowhere_and_hides_nothing() {
+    let image = scratch("/a/a/app.wasm");
+    let long = format!("{}/app.wasm", "/a".repeat(50_000));
+    let deep = format!("{}/x", "/a".repeat(300));
+    let command = [long.clone()];
+    let mounts = [long.as_str()];
+    for family in FAMILIES {
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        assert_eq!(started(family, &image, &start), "?", "{family:?}");
+        let named = ["/a/a/app.wasm".to_string()];
+        let mounts = [deep.as_str()];
+        let under = Start { command: &named, mounts: &mounts, ..Start::default() };
+        assert_eq!(
+            started(family, &image, &under),
+            "?",
+            "what a deep mount hides is not followed: {family:?}"
+        );
+    }
+}
+
+#[test]
 fn a_mount_of_a_foreigner_costs_the_logarithm_of_all_of_them() {
     let image = scratch("/app.wasm");
     let paths: Vec<String> = (0..20_000).map(|number| format!("/data/{number}/x")).collect();

@@ -112,6 +112,7 @@ fn native(view: &View<'_>, argument: &str) -> Option<Choice> {
         return match search(view, argument) {
             Search::Hidden(mount) => Some(Choice::Starts(program::hidden_by(argument, &mount))),
             Search::Files(files) => native_everywhere(view, argument, &files),
+            Search::TooMany => Some(too_many(argument)),
         };
     }
     match view.at(&view.here(argument)) {
@@ -128,7 +129,7 @@ pub(super) fn may_be_native(view: &View<'_>, argument: &str) -> bool {
     let native = |class: &FileClass| matches!(class, FileClass::Native { .. } | FileClass::Unreadable { .. });
     is_bare(argument)
         && match search(view, argument) {
-            Search::Hidden(_) => true,
+            Search::Hidden(_) | Search::TooMany => true,
             Search::Files(files) => files.iter().any(|(_, class)| native(class)),
         }
 }
@@ -176,6 +177,7 @@ pub(super) fn file(view: &View<'_>, argument: &str) -> Choice {
     let mut files = match search(view, name) {
         Search::Hidden(mount) => return Choice::Starts(program::hidden_by(name, &mount)),
         Search::Files(files) => files,
+        Search::TooMany => return too_many(name),
     };
     match view.at(&view.here(name)) {
         At::Hidden(mount) => return Choice::Starts(program::hidden_by(name, &mount)),
@@ -190,6 +192,12 @@ pub(super) fn file(view: &View<'_>, argument: &str) -> Choice {
              whole path"
         )),
     }
+}
+
+pub(super) fn too_many(name: &str) -> Choice {
+    Choice::unknown(format!(
+        "`{name}` is searched in more than {MAX_PLACES} places, which are not all looked at; write the whole path"
+    ))
 }
 
 /// The shim then looks for a function without a name.
@@ -232,20 +240,30 @@ enum Search<'a> {
     Hidden(String),
     /// Every file of this name in a folder of programs, the usual folders first, links followed.
     Files(Vec<(&'a str, &'a FileClass)>),
+    /// More files of this name than are compared.
+    TooMany,
 }
+
+/// Most files of one name that are looked at. The usual folders are six, and an image that has a program in a few hundred
+/// of them is not made by any tool; each container would pay for all of them.
+pub(super) const MAX_PLACES: usize = 256;
 
 /// The shim searches the `PATH` of its own process, which is not known: it has the usual folders, and others that only
 /// the node's setup tells (k3s adds `…/bin/aux` below its data folder, `k3s-io/k3s:cmd/k3s/main.go`, `stageAndRun`). A
 /// link may lead to any folder from there. So every file of this name counts, and every mount in such a place.
 fn search<'a>(view: &View<'a>, name: &str) -> Search<'a> {
-    let mut found: Vec<(&str, &FileClass)> = Vec::new();
     let named = !name.is_empty() && !name.starts_with('/');
     if let Some(mount) = view.mounts().find(|mount| named && is_of_programs(mount)) {
         return Search::Hidden(mount.to_string());
     }
     let usual = SEARCH_PATH.iter().chain(&HOST_FOLDERS).map(|folder| path::join(folder, name));
-    let other = view.facts.files.iter().map(|(path, _)| path).filter(|file| path::split(file).1 == name);
-    for place in usual.chain(other.cloned()) {
+    let other = view.facts.named(name).map(String::from);
+    let places: Vec<String> = usual.chain(other).take(MAX_PLACES + 1).collect();
+    if places.len() > MAX_PLACES {
+        return Search::TooMany;
+    }
+    let mut found: Vec<(&str, &FileClass)> = Vec::new();
+    for place in places {
         match view.at(&place) {
             At::Hidden(mount) => return Search::Hidden(mount),
             At::File(at, class) if found.iter().all(|(known, _)| *known != at) => {

@@ -3,6 +3,7 @@
 //! left out unless they are asked for: `make test-node`.
 
 mod golden;
+mod install;
 
 use serde_json::{Value, json};
 

@@ -7,6 +7,9 @@ use super::control_plane::ControlPlane;
 use super::process::{Process, own};
 use super::registry::Registry;
 
+/// Where pods of a node reach what is on it, and by its port the registry (`tools/cluster/node`).
+pub const ADDRESS: &str = "10.255.77.2";
+
 /// A node that runs pods.
 pub struct Node {
     process: Process,

@@ -155,7 +155,7 @@ impl Reviews {
 }
 
 /// A name that a bundle or a rule gives itself, as the value of a label.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     const LONGEST: usize = 128;
     text::shorten(&text::visible(name), LONGEST).into_owned()
 }

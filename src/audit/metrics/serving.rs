@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::NoLabels;
+use super::reviews::shown;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RevisionLabels {
@@ -51,7 +52,7 @@ impl Serving {
     pub(super) fn set_bundles(&self, revisions: &BTreeMap<String, String>) {
         self.bundles.clear();
         for (name, revision) in revisions {
-            let labels = RevisionLabels { name: name.clone(), revision: revision.clone() };
+            let labels = RevisionLabels { name: shown(name), revision: shown(revision) };
             self.bundles.get_or_create(&labels).set(1);
         }
     }

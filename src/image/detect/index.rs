@@ -155,6 +155,7 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         spin,
         warnings: _,
         claims: _,
+        by_name: _,
     } = one;
     let names = |env: &[String]| env.iter().cloned().collect::<BTreeSet<String>>();
     (kind, shape, scanned) == (&other.kind, &other.shape, &other.scanned)

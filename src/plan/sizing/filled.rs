@@ -1,14 +1,13 @@
 //! Which of the sizes in a pod were filled in by `LimitRange`s, and chosen by no person.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::LimitRangeItem;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde_json::Value;
 
 use super::super::draft::Object;
 use super::limit_range::Hint;
 use super::resource::{Resource, Side};
+use crate::cluster::{DefaultSize, DefaultSizes};
 use crate::quantity::Quantity;
 
 /// A container: whether it is an init container, and its name.
@@ -31,18 +30,17 @@ pub(super) struct Filled<'a> {
 }
 
 impl<'a> Filled<'a> {
-    /// From the `LimitRange`s of the namespace, the pod's metadata, LimitRanger's annotation and the gate's own.
+    /// From what the `LimitRange`s of the namespace fill in, the pod's metadata, LimitRanger's annotation and the gate's own.
     pub(super) fn read(
-        items: &[LimitRangeItem],
+        items: &[DefaultSizes],
         metadata: Option<&Object>,
         (hint, changed): (&'a str, &'a str),
     ) -> Self {
         let hint = Hint::read(hint);
-        let items: Vec<_> = items.iter().filter(|item| item.type_ == "Container").collect();
         if items.len() < 2 {
             return Self { hint, ..Self::default() };
         }
-        let defaults = items.into_iter().flat_map(defaults_of).collect();
+        let defaults = items.iter().flat_map(defaults_of).collect();
         let sized = changed.split(',').filter_map(|entry| entry.strip_prefix("resources/")).collect();
         Self { hint, defaults, owned: metadata.and_then(owned), sized }
     }
@@ -64,19 +62,14 @@ impl<'a> Filled<'a> {
     }
 }
 
-/// What one item fills in. A stored one is complete; in a manifest a maximum is the default limit too, and a limit or a
-/// minimum the default request (`kubernetes:pkg/apis/core/v1/defaults.go`, `SetDefaults_LimitRangeItem`).
-fn defaults_of(item: &LimitRangeItem) -> Vec<(Side, Resource, Quantity)> {
+/// What one item fills in.
+fn defaults_of(item: &DefaultSizes) -> Vec<(Side, Resource, Quantity)> {
     let mut found = Vec::new();
-    for resource in Resource::BOTH {
-        let read = |map: &Option<BTreeMap<String, ApiQuantity>>| {
-            let written = map.as_ref()?.get(resource.name())?;
-            Quantity::parse(&written.0).ok()
-        };
-        let most = read(&item.default).or_else(|| read(&item.max));
-        let least = read(&item.default_request).or(most).or_else(|| read(&item.min));
-        found.extend(most.map(|value| (Side::Limits, resource, value)));
-        found.extend(least.map(|value| (Side::Requests, resource, value)));
+    for (resource, DefaultSize { limit, request }) in
+        [(Resource::Memory, item.memory), (Resource::Cpu, item.cpu)]
+    {
+        found.extend(limit.map(|value| (Side::Limits, resource, value)));
+        found.extend(request.map(|value| (Side::Requests, resource, value)));
     }
     found
 }
@@ -121,13 +114,15 @@ mod tests {
     use serde_json::{from_value, json};
 
     use super::*;
+    use crate::cluster::LimitRanges;
 
     fn filled(metadata: &Value, changed: &'static str) -> impl Fn(&str, &str) -> bool + use<> {
-        let items: Vec<LimitRangeItem> = from_value(json!([
+        let items = from_value(json!([
             { "type": "Container", "default": { "memory": "512Mi" }, "defaultRequest": { "memory": "256Mi" } },
             { "type": "Container", "max": { "cpu": "1" } },
         ]))
         .unwrap();
+        let items = LimitRanges::of(items).unwrap().defaults;
         let metadata = metadata.as_object().cloned();
         move |side, amount| {
             let filled = Filled::read(&items, metadata.as_ref(), ("", changed));

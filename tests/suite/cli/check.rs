@@ -51,6 +51,20 @@ fn every_wrong_field_is_reported_with_its_value_and_what_to_write() {
         "cannot read policy bundle",
         "2 problems",
     ]);
+    let config = configuration(
+        folder.path(),
+        "server: {reviewTimeout: 0s, maxConcurrentReviews: 0}\nexemptNamespaces: ['team-*']\n",
+    );
+    let said = check(&["-c", &config]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "gate.yaml, server.maxConcurrentReviews: cannot be `0`",
+        "gate.yaml, exemptNamespaces: cannot be `team-*`",
+        "gate.yaml, server.reviewTimeout: cannot be `0s`",
+        "3 problems",
+    ]);
+    let config = configuration(folder.path(), "images: {layouts: {reg.example: /no/such/folder}}\n");
+    check(&["-c", &config]).has(&["images.layouts.reg.example: cannot be `/no/such/folder`: no such folder"]);
     let config =
         configuration(folder.path(), "enforcement: {rules: {need-grant: warn}, neverExempt: [native]}\n");
     let said = check(&["-c", &config]);

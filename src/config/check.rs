@@ -1,0 +1,306 @@
+//! Checks of single fields whose wrong values would be found only when the gate judges a pod, or by the API server when a
+//! pod was patched with them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Toleration};
+
+use super::value::{duration, wrong};
+use super::{Error, File};
+use crate::image::reference::Reference;
+use crate::lookup::LookupOptions;
+use crate::quantity::{Quantity, WrittenQuantity};
+use crate::runtime::{Profile, Sizing};
+
+/// Problems of a configuration, in the order of its checks.
+#[derive(Debug, Default)]
+pub(super) struct Problems(Vec<Error>);
+
+impl Problems {
+    pub(super) fn add(&mut self, problem: Error) {
+        self.0.push(problem);
+    }
+
+    /// The value of a check; `None`, and one problem more, if it failed.
+    pub(super) fn take<T>(&mut self, checked: Result<T, Error>) -> Option<T> {
+        checked.map_err(|problem| self.add(problem)).ok()
+    }
+
+    /// The problems as one error; `None` when there are none.
+    pub(super) fn error(mut self) -> Option<Error> {
+        match self.0.len() {
+            0 | 1 => self.0.pop(),
+            _ => Some(Error::CheckFields { problems: self.0 }),
+        }
+    }
+}
+
+/// The shortest time in which a review or an evaluation of the rules can end on an idle machine, with a margin.
+const SHORTEST: Duration = Duration::from_millis(10);
+
+/// A time span in which work must end: with less than ten milliseconds no work would.
+pub(super) fn limit(field: &str, value: SignedDuration) -> Result<Duration, Error> {
+    let read = duration(field, value)?;
+    at_least_shortest(field, read).map(|()| read)
+}
+
+fn at_least_shortest(field: &str, value: Duration) -> Result<(), Error> {
+    if value < SHORTEST {
+        let message = "nothing ends in so short a time, so everything would fail; write at least `10ms`";
+        let written = if value.is_zero() { "0s".to_string() } else { format!("{value:?}") };
+        return Err(wrong(field, &written, message));
+    }
+    Ok(())
+}
+
+/// The values that no other check reads.
+pub(super) fn file(file: &File, problems: &mut Problems) {
+    zeros(file, problems);
+    for (field, value) in [
+        ("images.connectTimeout", file.images.connect_timeout),
+        ("images.readTimeout", file.images.read_timeout),
+        ("images.lookupTimeout", file.images.lookup_timeout),
+    ] {
+        problems.take(at_least_shortest(field, value));
+    }
+    let exempt = file.exempt_namespaces.iter().map(|name| (String::from("exemptNamespaces"), name));
+    let enforced = file.enforcement.namespaces.keys();
+    let enforced = enforced.map(|name| (format!("enforcement.namespaces.{name}"), name));
+    for (field, name) in exempt.chain(enforced).filter(|(_, name)| !is_label(name)) {
+        let message = "write the name of one namespace: lower-case letters, digits and `-`; patterns are not \
+                       supported";
+        problems.add(wrong(&field, name, message));
+    }
+    warm(&file.images, problems);
+    for (index, profile) in file.runtimes.profiles.iter().enumerate() {
+        profile_values(&format!("runtimes.profiles[{index}]"), profile, problems);
+    }
+}
+
+/// Limits with which every image, rule or record would be refused.
+fn zeros(file: &File, problems: &mut Problems) {
+    let limits = &file.images.limits;
+    let images = "no image could be read; write a number of bytes, or leave the field out for the default";
+    let rules = "no rule could be evaluated; write a number, or leave the field out for the default";
+    for (field, is_zero, message) in [
+        ("images.memoryBytes", file.images.memory_bytes == 0, images),
+        ("images.limits.manifest", limits.manifest == 0, images),
+        ("images.limits.config", limits.config == 0, images),
+        ("images.limits.layer", limits.layer == 0, images),
+        ("images.limits.unpacked", limits.unpacked == 0, images),
+        ("images.concurrentLookups", file.images.concurrent_lookups == 0, "write at least `1`"),
+        ("policies.fuelLimit", file.policies.fuel_limit == 0, rules),
+        ("policies.memoryLimitBytes", file.policies.memory_limit_bytes == 0, rules),
+        (
+            "decisionLog.bufferBytes",
+            file.decision_log.buffer_bytes == 0,
+            "every record would be dropped; `decisionLog.output: off` writes none",
+        ),
+    ] {
+        if is_zero {
+            problems.add(wrong(field, &"0", message));
+        }
+    }
+}
+
+fn warm(images: &LookupOptions, problems: &mut Problems) {
+    for (index, image) in images.warm.iter().enumerate() {
+        if let Err(error) = Reference::parse(image) {
+            let message = format!("write an image such as `ghcr.io/team/app:1.0`: {error}");
+            problems.add(wrong(&format!("images.warm[{index}]"), image, &message));
+        }
+    }
+}
+
+/// What the gate writes on pods of the profile, by the rules of the API server
+/// (`kubernetes:pkg/apis/core/validation/validation.go`).
+fn profile_values(field: &str, profile: &Profile, problems: &mut Problems) {
+    let class = "name a RuntimeClass: lower-case letters, digits, `-` and `.`, such as `wasmtime-spin-v2`";
+    let aliases = profile.aliases.iter().map(|alias| ("aliases", alias));
+    for (name, value) in aliases.chain([("runtimeClass", &profile.runtime_class)]) {
+        if !is_subdomain(value) {
+            problems.add(wrong(&format!("{field}.{name}"), value, class));
+        }
+    }
+    for (index, requirement) in profile.node_affinity.iter().enumerate() {
+        problems.take(node_requirement(&format!("{field}.nodeAffinity[{index}]"), requirement));
+    }
+    for (index, toleration) in profile.tolerations.iter().enumerate() {
+        problems.take(tolerated(&format!("{field}.tolerations[{index}]"), toleration));
+    }
+    sizing(&format!("{field}.sizing"), &profile.sizing, problems);
+}
+
+fn node_requirement(field: &str, requirement: &NodeSelectorRequirement) -> Result<(), Error> {
+    if requirement.key.is_empty() {
+        return Err(wrong(&format!("{field}.key"), &"", "write the key of a node's label"));
+    }
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let one_number = matches!(values, [one] if one.parse::<i64>().is_ok());
+    let (fits, message) = match requirement.operator.as_str() {
+        "In" | "NotIn" => (!values.is_empty(), "give at least one value to `In` and `NotIn`"),
+        "Exists" | "DoesNotExist" => (values.is_empty(), "`Exists` and `DoesNotExist` take no values"),
+        "Gt" | "Lt" => (one_number, "`Gt` and `Lt` take one whole number"),
+        other => {
+            let message = "write In, NotIn, Exists, DoesNotExist, Gt or Lt";
+            return Err(wrong(&format!("{field}.operator"), &other, message));
+        }
+    };
+    if fits { Ok(()) } else { Err(wrong(&format!("{field}.values"), &values.join(", "), message)) }
+}
+
+fn tolerated(field: &str, toleration: &Toleration) -> Result<(), Error> {
+    let known = |name: &str, value: Option<&String>, allowed: &[&str]| {
+        let value = value.map_or("", String::as_str);
+        if value.is_empty() || allowed.contains(&value) {
+            return Ok(());
+        }
+        Err(wrong(&format!("{field}.{name}"), &value, &format!("write {}", allowed.join(" or "))))
+    };
+    known("operator", toleration.operator.as_ref(), &["Equal", "Exists"])?;
+    known("effect", toleration.effect.as_ref(), &["NoSchedule", "PreferNoSchedule", "NoExecute"])
+}
+
+fn sizing(field: &str, sizing: &Sizing, problems: &mut Problems) {
+    let written = [
+        ("memoryRequest", Some(&sizing.memory_request)),
+        ("memoryLimit", Some(&sizing.memory_limit)),
+        ("cpuRequest", Some(&sizing.cpu_request)),
+        ("cpuLimit", Some(&sizing.cpu_limit)),
+        ("baseMemory", sizing.base_memory.as_ref()),
+    ];
+    let mut negative = BTreeSet::new();
+    for (name, value) in written {
+        let Some(value) = value.filter(|value| value.quantity() < Quantity::ZERO) else { continue };
+        negative.insert(name);
+        problems.add(wrong(&format!("{field}.{name}"), &value.as_str(), "a size is not negative"));
+    }
+    let mut pair = |(request, asked): (&str, &WrittenQuantity), (limit, most): (&str, &WrittenQuantity)| {
+        if asked.quantity() > most.quantity() && !negative.contains(limit) {
+            let message = format!("`{limit}` is `{}`; a request is at most its limit", most.as_str());
+            problems.add(wrong(&format!("{field}.{request}"), &asked.as_str(), &message));
+        }
+    };
+    pair(("memoryRequest", &sizing.memory_request), ("memoryLimit", &sizing.memory_limit));
+    pair(("cpuRequest", &sizing.cpu_request), ("cpuLimit", &sizing.cpu_limit));
+}
+
+/// Whether the text is a DNS label (RFC 1123), as the name of a namespace is.
+fn is_label(text: &str) -> bool {
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let edges = [text.bytes().next(), text.bytes().next_back()];
+    text.len() <= 63
+        && text.bytes().all(|byte| alphanumeric(byte) || byte == b'-')
+        && edges.into_iter().all(|edge| edge.is_some_and(alphanumeric))
+}
+
+/// Whether the text is a DNS subdomain (RFC 1123), as the name of a RuntimeClass is. A part of it may be longer than a
+/// label.
+fn is_subdomain(text: &str) -> bool {
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let part = |part: &str| {
+        let edges = [part.bytes().next(), part.bytes().next_back()];
+        part.bytes().all(|byte| alphanumeric(byte) || byte == b'-')
+            && edges.into_iter().all(|edge| edge.is_some_and(alphanumeric))
+    };
+    text.len() <= 253 && text.split('.').all(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Overrides, parse, resolve};
+
+    fn problem(body: &str) -> String {
+        let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+        let file = parse("gate.yaml", &format!("{head}{body}\n")).unwrap();
+        resolve(file, Overrides::default()).map_or_else(|error| error.to_string(), |_| String::new())
+    }
+
+    #[test]
+    fn a_limit_with_which_nothing_works_is_refused() {
+        for (body, expected) in [
+            ("server: {reviewTimeout: 0s}", "`server.reviewTimeout` cannot be `0s`"),
+            ("server: {reviewTimeout: 9ms}", "write at least `10ms`"),
+            ("server: {reviewTimeout: -1s}", "`server.reviewTimeout` cannot be `-1s`"),
+            ("policies: {timeLimit: 0s}", "`policies.timeLimit` cannot be"),
+            ("policies: {fuelLimit: 0}", "`policies.fuelLimit` cannot be `0`"),
+            ("policies: {memoryLimitBytes: 0}", "`policies.memoryLimitBytes` cannot be `0`"),
+            ("images: {connectTimeout: 0s}", "`images.connectTimeout` cannot be"),
+            ("images: {readTimeout: 0s}", "`images.readTimeout` cannot be"),
+            ("images: {lookupTimeout: 0s}", "`images.lookupTimeout` cannot be"),
+            ("images: {memoryBytes: 0}", "`images.memoryBytes` cannot be `0`"),
+            ("images: {concurrentLookups: 0}", "`images.concurrentLookups` cannot be `0`"),
+            ("images: {limits: {manifest: 0}}", "`images.limits.manifest` cannot be `0`"),
+            ("images: {limits: {layer: 0}}", "`images.limits.layer` cannot be `0`"),
+            ("decisionLog: {bufferBytes: 0}", "`decisionLog.bufferBytes` cannot be `0`"),
+        ] {
+            let said = problem(body);
+            assert!(said.contains(expected), "{body}: {said}");
+        }
+        for body in [
+            "server: {reviewTimeout: 10ms, shutdownPause: 0s, drainDeadline: 0s}",
+            "images: {tagTtl: 0s, failureTtl: 0s, warmTimeout: 0s, factsBytes: 0, breaker: {failures: 0}}",
+        ] {
+            assert_eq!(problem(body), "", "{body}");
+        }
+    }
+
+    #[test]
+    fn a_profile_whose_patch_no_api_server_accepts_is_refused() {
+        let profile = |fields: &str| {
+            let given = format!("name: a, runs: [spin-app], ambient: spin, {fields}");
+            problem(&format!("runtimes: {{placement: {{}}, profiles: [{{{given}}}]}}"))
+        };
+        let affinity = |rest: &str| format!("runtimeClass: a, nodeAffinity: [{{key: k, {rest}}}]");
+        for (fields, expected) in [
+            ("runtimeClass: X_y".to_string(), "profiles[0].runtimeClass` cannot be `X_y`"),
+            ("runtimeClass: ''".to_string(), "profiles[0].runtimeClass` cannot be ``"),
+            ("runtimeClass: a, aliases: [b.]".to_string(), "profiles[0].aliases` cannot be `b.`"),
+            (affinity("operator: in, values: [a]"), "operator` cannot be `in`: write In, NotIn"),
+            (affinity("operator: In"), "values` cannot be ``: give at least one value"),
+            (affinity("operator: Exists, values: [a]"), "values` cannot be `a`"),
+            (affinity("operator: Gt, values: [a]"), "take one whole number"),
+            ("runtimeClass: a, tolerations: [{operator: equal}]".into(), "operator` cannot be `equal`"),
+            ("runtimeClass: a, tolerations: [{effect: NoRun}]".into(), "effect` cannot be `NoRun`"),
+            ("runtimeClass: a, sizing: {memoryLimit: -5Mi}".into(), "memoryLimit` cannot be `-5Mi`"),
+            (
+                "runtimeClass: a, sizing: {memoryRequest: 64Mi}".into(),
+                "memoryRequest` cannot be `64Mi`: `memoryLimit` is `32Mi`",
+            ),
+            ("runtimeClass: a, sizing: {cpuRequest: '1'}".into(), "cpuRequest` cannot be `1`"),
+        ] {
+            let said = profile(&fields);
+            assert!(said.contains(expected), "{fields}: {said}");
+        }
+        assert_eq!(profile(&affinity("operator: NotIn, values: [a]")), "");
+        assert_eq!(profile("runtimeClass: wasm.example.com, sizing: {memoryRequest: 32Mi}"), "");
+    }
+
+    #[test]
+    fn a_name_that_no_namespace_has_and_an_image_that_is_none_are_refused() {
+        let said = problem("exemptNamespaces: ['team-*']");
+        assert!(said.contains("`exemptNamespaces` cannot be `team-*`"), "{said}");
+        let said = problem("enforcement: {namespaces: {Sand_Box: deny}}");
+        assert!(said.contains("`enforcement.namespaces.Sand_Box` cannot be `Sand_Box`"), "{said}");
+        let said = problem("images: {warm: ['ghcr.io/a/b:1', 'UPPER:::']}");
+        assert!(said.contains("`images.warm[1]` cannot be `UPPER:::`"), "{said}");
+    }
+
+    #[test]
+    fn all_problems_of_the_fields_are_reported_at_once() {
+        let body = "server: {reviewTimeout: 0s, maxConcurrentReviews: 0}\nimages: {unpinned: ['a:b@c']}\n\
+                    runtimes: {placement: {spin-app: nothing}}\nenforcement: {floor: deny, default: warn}";
+        let said = problem(body);
+        for field in [
+            "server.reviewTimeout",
+            "server.maxConcurrentReviews",
+            "images.unpinned[0]",
+            "runtimes.placement.spin-app",
+            "enforcement.default",
+        ] {
+            assert!(said.contains(&format!("`{field}` cannot be")), "{field}: {said}");
+        }
+    }
+}
