@@ -398,7 +398,7 @@ fn what_a_shim_finds_among_the_mounts_when_it_cannot_read_the_layers_leads_to_no
 fn a_mount_through_more_links_than_the_kernel_follows_hides_the_program() {
     let links: Vec<String> = (0..100).map(|n| format!("/l{n}->/")).collect();
     let image = scratch(&format!("/app.wasm {}", links.join(" ")));
-    let mount: String = (0..100).map(|n| format!("/l{n}")).collect();
+    let mount = (0..100).map(|n| format!("/l{n}")).collect::<Vec<_>>().concat();
     let (command, mounts) = (["/app.wasm".to_string()], [format!("{mount}/app.wasm")]);
     let mounts = mounts.each_ref().map(String::as_str);
     let start = Start { command: &command, mounts: &mounts, ..Start::default() };
