@@ -34,7 +34,17 @@ impl<'a> Host<'a> {
         known: (&'a ImageFacts, &'a Program),
         profile: Option<&'a Profile>,
     ) -> Self {
-        Self { facts: known.0, program: known.1, pod: Pod::new(workload, container), profile }
+        Self {
+            facts: known.0,
+            program: known.1,
+            pod: Pod::new(workload, container).in_image(known.0),
+            profile,
+        }
+    }
+
+    /// Where the container's working directory leads through the links of the image.
+    pub fn working_directory(&self) -> String {
+        pod::real(self.facts, self.pod.working_dir().unwrap_or(&self.facts.working_dir))
     }
 
     /// The runtime's family; one that no profile describes is assumed to hand over everything.
@@ -122,7 +132,7 @@ impl<'a> Host<'a> {
     fn everything(&self) -> Vec<Entry> {
         let why = format!("{}: taken to hand over everything", self.runtime());
         let mut entries: Vec<Entry> = Capability::ALL.iter().map(|c| Entry::new(*c, &*why)).collect();
-        entries.extend(self.pod.mounts());
+        entries.extend_from_slice(self.pod.mounts());
         entries.extend(self.variables());
         entries.extend(self.pod.secret_arguments());
         entries.extend(things::kernel(self, "/", &why, true));
