@@ -24,19 +24,7 @@ const LAYERS: &[Shape] = &[Shape::SpinArtifact, Shape::WasmArtifact];
 
 impl Runtime for Spin {
     fn choose(&self, view: &View<'_>) -> Choice {
-        match runwasi::source(view, LAYERS) {
-            Source::Layers if let Some(choice) = exchanged(view) => choice,
-            // Spin ignores a function after `#`.
-            Source::Layers => kept(view, Choice::Starts(program::of_layers(view.facts, None))),
-            Source::File(argument) if runwasi::may_be_native(view, argument) => unsure(argument),
-            Source::File(_) => kept(view, application(view)),
-            Source::Settled(Choice::Starts(Program::Linux | Program::Native { .. }))
-                if may_be_missed(view) =>
-            {
-                unsure(view.first_argument().unwrap_or_default())
-            }
-            Source::Settled(choice) => choice,
-        }
+        choose(view)
     }
 
     /// A single layer gets an `http` trigger, so it must answer HTTP.
@@ -88,6 +76,20 @@ fn exchanged(view: &View<'_>) -> Option<Choice> {
         "the Spin shim unpacks the layers of the image to `{place}` and starts what it finds there, and the volume at \
          `{mount}` may hold something else; mount it elsewhere"
     )))
+}
+
+fn choose(view: &View<'_>) -> Choice {
+    match runwasi::source(view, LAYERS, choose) {
+        Source::Layers if let Some(choice) = exchanged(view) => choice,
+        // Spin ignores a function after `#`.
+        Source::Layers => kept(view, Choice::Starts(program::of_layers(view.facts, None))),
+        Source::File(argument) if runwasi::may_be_native(view, argument) => unsure(argument),
+        Source::File(_) => kept(view, application(view)),
+        Source::Settled(Choice::Starts(Program::Linux | Program::Native { .. })) if may_be_missed(view) => {
+            unsure(view.first_argument().unwrap_or_default())
+        }
+        Source::Settled(choice) => choice,
+    }
 }
 
 /// Whether a shim that does not find a native program has something else to start.

@@ -57,7 +57,6 @@ impl<S: Source> Look<'_, S> {
 
     /// A Spin application from before Spin 2 is read for the evidence only. The shim parses the config as an image
     /// config, finds no architecture in it, and falls back to files that the image does not have.
-    /// falls back to files that the image does not have.
     pub(super) async fn spin_legacy(
         &self,
         mut facts: ImageFacts,
