@@ -201,7 +201,7 @@ fn names() -> Vec<Row> {
         row("an ordinary program in two folders", linux("/usr/bin/sh! /bin/sh!"), "sh", ["linux"; 6]),
         Row {
             working_dir: "/work",
-            ..row("one of the working directory", scratch("/app.wasm /work/app.wasm"), "app.wasm", work)
+            ..row("one of the working directory", scratch("/other.wasm /work/app.wasm"), "app.wasm", work)
         },
         row(
             "one of the search path and one of the working directory",
@@ -423,7 +423,103 @@ fn a_mount_inside_of_another_volume_may_hide_any_file() {
         assert_ne!(started(family, &image, &plain), "?", "{family:?}");
     }
     let layers = layered(Shape::WasmArtifact);
-    assert_eq!(started(Family::RunwasiWasmtime, &layers, &nested), "layers", "layers are no files");
+    for family in [Family::RunwasiWasmtime, Family::Spin, Family::Everything] {
+        let image = if family == Family::Spin { layered(Shape::SpinArtifact) } else { layers.clone() };
+        assert_eq!(started(family, &image, &nested), "?", "{family:?}: the shim may fall back to files");
+    }
+}
+
+/// A shim that cannot read the layers takes the image for files, of which the pod's mounts may bring some.
+#[test]
+fn what_a_shim_finds_among_the_mounts_when_it_cannot_read_the_layers_leads_to_no_verdict() {
+    let layers = layered(Shape::WasmArtifact);
+    for (command, mount, expected) in [
+        ("app", "/data", "layers"),
+        ("app", "/usr/local/bin", "?"),
+        ("app", "/usr", "?"),
+        ("app", "/opt", "?"),
+        ("app", "/var/lib/rancher/k3s/data/abc/bin/aux", "?"),
+        ("/app", "/usr/local/bin", "layers"),
+        ("/", "/usr/local/bin", "layers"),
+        ("/data/app", "/data", "?"),
+        ("$(APP)", "/data", "?"),
+        ("$(APP)", "/proc", "?"),
+    ] {
+        let (command, mounts) = ([command.to_string()], [mount]);
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        let found = started(Family::RunwasiWasmtime, &layers, &start);
+        assert_eq!(found, expected, "{command:?} with a mount at {mount}");
+    }
+    let app = layered(Shape::SpinArtifact);
+    for (mount, expected) in [("/spin.toml", "?"), ("/data", "spin app"), ("/web.wasm", "spin app")] {
+        let (command, mounts) = (["/".to_string()], [mount]);
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        assert_eq!(started(Family::Spin, &app, &start), expected, "{mount}");
+    }
+}
+
+#[test]
+fn a_mount_through_more_links_than_the_kernel_follows_hides_the_program() {
+    let links: Vec<String> = (0..100).map(|n| format!("/l{n}->/")).collect();
+    let image = scratch(&format!("/app.wasm {}", links.join(" ")));
+    let mount = (0..100).map(|n| format!("/l{n}")).collect::<Vec<_>>().concat();
+    let (command, mounts) = (["/app.wasm".to_string()], [format!("{mount}/app.wasm")]);
+    let mounts = mounts.each_ref().map(String::as_str);
+    let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+    for family in FAMILIES {
+        assert_eq!(started(family, &image, &start), "?", "{family:?}");
+    }
+}
+
+/// The `PATH` of a shim is that of its node.
+#[test]
+fn a_bare_name_is_judged_by_every_file_of_that_name() {
+    let command = ["app".to_string()];
+    for (files, mount, expected) in [
+        ("/app /var/lib/rancher/k3s/data/abc/bin/aux/app", "/data", "?"),
+        ("/app /x/app /opt/bin->/x", "/data", "?"),
+        ("/app", "/opt", "?"),
+        ("/app", "/data", "/app"),
+    ] {
+        let mounts = [mount];
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        assert_eq!(started(Family::RunwasiWasmtime, &scratch(files), &start), expected, "{files}, {mount}");
+    }
+}
+
+#[test]
+fn the_spin_shim_does_not_start_what_a_volume_may_exchange_after_it_unpacked_the_layers() {
+    let with = |shape: Shape, mount: &str| {
+        let mounts = ["/proc", mount];
+        let start = Start { mounts: &mounts, ..Start::default() };
+        started(Family::Spin, &layered(shape), &start)
+    };
+    for place in ["/.cache", "/.cache/registry/wasm/", "/spin.json", "/assets/web/s", "/./assets", "/"] {
+        assert_eq!(with(Shape::SpinArtifact, place), "?", "{place}");
+        assert_eq!(with(Shape::WasmArtifact, place), "?", "{place}");
+    }
+    for place in ["/.cached", "/spin.jsonx", "/assets-of-web", "/data", "/.spin"] {
+        assert_eq!(with(Shape::SpinArtifact, place), "spin app", "{place}");
+    }
+    let (mounts, loose) = (["/data", "/data/in"], ["/data"]);
+    let nested = Start { mounts: &mounts, loose: &loose, ..Start::default() };
+    assert_eq!(started(Family::Spin, &layered(Shape::SpinArtifact), &nested), "?");
+}
+
+#[test]
+fn a_volume_over_the_link_to_a_module_of_spin_hides_the_module() {
+    let mut image = spin_files(Shape::SpinRootfs, "/web.wasm /l/x.wasm->/web.wasm");
+    let with = |image: &ImageFacts, mount: &str| {
+        let (command, mounts) = (["/".to_string()], [mount]);
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        started(Family::Spin, image, &start)
+    };
+    assert_eq!(with(&image, "/l"), "spin app", "the application does not use the link");
+    image.spin.as_mut().unwrap().components[0].ways = vec!["/l/x.wasm".into()];
+    assert_eq!(with(&image, "/data"), "spin app");
+    for mount in ["/l", "/l/x.wasm", "/web.wasm"] {
+        assert_eq!(with(&image, mount), "?", "{mount}");
+    }
 }
 
 #[test]
