@@ -99,8 +99,8 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "answer",
-        &["review", "workload", "inspection", "plan", "policy", "judge"],
-        "words for what was found, changed and refused",
+        &["review", "workload", "inspection", "plan", "policy", "judge", "text"],
+        "words for what was found, changed and refused, which foreign names are part of",
     ),
     room(
         "audit",
@@ -120,8 +120,11 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "config",
-        &["review", "workload", "image", "lookup", "runtime", "judge", "audit", "certs", "register"],
-        "composes the settings that the rooms define; no room reads it",
+        &[
+            "review", "workload", "image", "lookup", "runtime", "judge", "audit", "certs", "register",
+            "quantity", "text",
+        ],
+        "composes the settings that the rooms define and checks their quantities; no room reads it",
     ),
     room(
         "admission",
