@@ -237,6 +237,13 @@ impl<'a> View<'a> {
         hiding
     }
 
+    /// A mount at, above or below a path.
+    pub fn touching(&self, place: &str) -> Option<&str> {
+        let inside = |mount: &&String| mount.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'));
+        let below = || self.mounted.range(format!("{place}/")..).next().filter(inside);
+        above(&self.mounted, place).or_else(|| below().map(String::as_str))
+    }
+
     /// The paths of all mounts, as written and with the links of the image followed.
     pub fn mounts(&self) -> impl Iterator<Item = &str> {
         self.mounted.iter().map(String::as_str)

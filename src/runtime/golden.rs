@@ -431,6 +431,41 @@ fn a_bare_name_is_judged_by_every_file_of_that_name() {
 }
 
 #[test]
+fn the_spin_shim_does_not_start_what_a_volume_may_exchange_after_it_unpacked_the_layers() {
+    let with = |shape: Shape, mount: &str| {
+        let mounts = ["/proc", mount];
+        let start = Start { mounts: &mounts, ..Start::default() };
+        started(Family::Spin, &layered(shape), &start)
+    };
+    for place in ["/.cache", "/.cache/registry/wasm/", "/spin.json", "/assets/web/s", "/./assets", "/"] {
+        assert_eq!(with(Shape::SpinArtifact, place), "?", "{place}");
+        assert_eq!(with(Shape::WasmArtifact, place), "?", "{place}");
+    }
+    for place in ["/.cached", "/spin.jsonx", "/assets-of-web", "/data", "/.spin"] {
+        assert_eq!(with(Shape::SpinArtifact, place), "spin app", "{place}");
+    }
+    let (mounts, loose) = (["/data", "/data/in"], ["/data"]);
+    let nested = Start { mounts: &mounts, loose: &loose, ..Start::default() };
+    assert_eq!(started(Family::Spin, &layered(Shape::SpinArtifact), &nested), "?");
+}
+
+#[test]
+fn a_volume_over_the_link_to_a_module_of_spin_hides_the_module() {
+    let mut image = spin_files(Shape::SpinRootfs, "/web.wasm /l/x.wasm->/web.wasm");
+    let with = |image: &ImageFacts, mount: &str| {
+        let (command, mounts) = (["/".to_string()], [mount]);
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        started(Family::Spin, image, &start)
+    };
+    assert_eq!(with(&image, "/l"), "spin app", "the application does not use the link");
+    image.spin.as_mut().unwrap().components[0].ways = vec!["/l/x.wasm".into()];
+    assert_eq!(with(&image, "/data"), "spin app");
+    for mount in ["/l", "/l/x.wasm", "/web.wasm"] {
+        assert_eq!(with(&image, mount), "?", "{mount}");
+    }
+}
+
+#[test]
 fn machine_code_of_wasmedge_is_native_where_wasmedge_may_run_it() {
     let mut image = scratch("/app.wasm");
     image.modules[0].features = [Feature::WasmedgeMachineCode].into();

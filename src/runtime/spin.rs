@@ -61,8 +61,26 @@ impl Runtime for Spin {
     }
 }
 
+/// Where the shim unpacks layers before it reads them again (`containerd-shim-spin:containerd-shim-spin/src/source.rs`,
+/// `…/src/utils.rs`; `spin:crates/oci/src/loader.rs`): the locked app, the modules, and the files of the components.
+const UNPACKED: [&str; 3] = ["/spin.json", "/.cache", "/assets"];
+
+/// A volume where the shim unpacks the layers: another container may exchange what it unpacked, and files of the volume
+/// become files of a component.
+fn exchanged(view: &View<'_>) -> Option<Choice> {
+    if let Some(mount) = view.nested() {
+        return Some(runwasi::nested(mount));
+    }
+    let (place, mount) = UNPACKED.iter().find_map(|place| Some((place, view.touching(place)?)))?;
+    Some(Choice::unknown(format!(
+        "the Spin shim unpacks the layers of the image to `{place}` and starts what it finds there, and the volume at \
+         `{mount}` may hold something else; mount it elsewhere"
+    )))
+}
+
 fn choose(view: &View<'_>) -> Choice {
     match runwasi::source(view, LAYERS, choose) {
+        Source::Layers if let Some(choice) = exchanged(view) => choice,
         // Spin ignores a function after `#`.
         Source::Layers => kept(view, Choice::Starts(program::of_layers(view.facts, None))),
         Source::File(argument) if runwasi::may_be_native(view, argument) => unsure(argument),

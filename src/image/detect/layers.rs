@@ -114,7 +114,7 @@ impl<S: Source> Look<'_, S> {
         let held: BTreeSet<&str> = layers.iter().map(|(layer, _)| layer.digest.as_str()).collect();
         let mut uses = 0;
         for component in &app.components {
-            for digest in component.digest.iter().chain(&component.inherited) {
+            for digest in component.modules() {
                 uses += 1;
                 if !held.contains(digest.as_str()) {
                     let malformed = Malformed::new(format!(
