@@ -443,6 +443,13 @@ fn what_a_shim_finds_among_the_mounts_when_it_cannot_read_the_layers_leads_to_no
         ("/", "/usr/local/bin", "layers"),
         ("/data/app", "/data", "?"),
         ("$(APP)", "/data", "?"),
+        ("./$(APP)", "/data", "?"),
+        (".$(APP)", "/data", "?"),
+        ("/da$(APP)", "/data", "?"),
+        ("/data/$(APP)", "/data", "?"),
+        ("--password=$(PASSWORD)", "/data", "layers"),
+        ("--password=$(PASSWORD)", "/--password=x", "?"),
+        ("--password=$(PASSWORD)", "/usr", "?"),
         ("$(APP)", "/proc", "?"),
     ] {
         let (command, mounts) = ([command.to_string()], [mount]);

@@ -4,9 +4,10 @@
 
 use super::choice::Choice;
 use super::handover::{Extra, Files, Handover, Things};
-use crate::image::entry::{self, At, SEARCH_PATH, View, cut_function};
+use crate::image::entry::{At, SEARCH_PATH, View, cut_function};
 use crate::image::names::is_of_programs;
 use crate::image::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, path, program};
+use crate::text;
 
 /// Layers that runwasi's own shims accept (`runwasi:crates/containerd-shim-wasm/src/shim/shim.rs`,
 /// `supported_layers_types`).
@@ -96,10 +97,28 @@ fn before_the_engine(view: &View<'_>, argument: &str) -> Option<Choice> {
     if let Some(mount) = view.nested() {
         return Some(nested(mount));
     }
-    if entry::holds_variable(argument) {
-        return Some(Choice::Starts(program::variable(argument)));
+    if let Some((before, _)) = argument.split_once("$(") {
+        return variable(view, argument, before);
     }
     native(view, argument)
+}
+
+/// A name that the kubelet completes. Whatever the value, an image without files starts nothing if no mount is where
+/// the text before the value leads, so that text must begin a name: of dots alone, or at the end of a folder, it does
+/// not say which.
+fn variable(view: &View<'_>, argument: &str, before: &str) -> Option<Choice> {
+    let unknown = Some(Choice::Starts(program::variable(argument)));
+    let begun = before.rsplit('/').next().is_some_and(|part| !part.trim_matches('.').is_empty());
+    if !view.facts.files.is_empty() || !view.facts.modules.is_empty() || !begun {
+        return unknown;
+    }
+    let start = text::clean_path(&view.here(before));
+    let searched = || SEARCH_PATH.iter().chain(&HOST_FOLDERS).any(|folder| view.hiding(folder).is_some());
+    let bare = !before.contains('/');
+    let found = view.hiding(&start).is_some()
+        || view.mounts().any(|mount| mount.starts_with(&start) || (bare && is_of_programs(mount)))
+        || (bare && searched());
+    if found { unknown } else { Some(nothing(argument)) }
 }
 
 /// A mount whose place depends on the content of another volume.
