@@ -4,7 +4,7 @@
 //!
 //! | for | call | line breaks, tabs | other dangerous characters |
 //! |---|---|---|---|
-//! | one line of prose: log, warning, annotation, Event, table | [`line`], [`excerpt`] | a blank | `\u{202e}` |
+//! | one line of prose: log, warning, annotation, Event, table | [`line()`], [`excerpt`] | a blank | `\u{202e}` |
 //! | prose of several lines: refusal, error of a command | [`lines`] | line feeds stay, others are a blank | `\u{202e}` |
 //! | a name or a value in a sentence | [`quoted`] | `\n` | `\u{202e}` |
 //! | evidence | [`visible`] | `\n` | `\u{202e}` |
