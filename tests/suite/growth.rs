@@ -30,13 +30,16 @@ const MOST_TIMES: u64 = 2 * TIMES as u64;
 const MOST_PER_BYTE: u64 = 200;
 const MOST_FIXED: u64 = 64 << 10;
 
+/// Whether a parser reads an input.
+type Reads = fn(&[u8]) -> bool;
+
 /// A parser, and one shape of its input.
 struct Growth {
     what: &'static str,
     /// The input with so many of what there are many of.
     bytes: fn(usize) -> Vec<u8>,
     /// Whether it was read: an input that is refused at once shows nothing.
-    read: fn(&[u8]) -> bool,
+    read: Reads,
     /// Number in the smaller input.
     few: usize,
 }
@@ -73,7 +76,7 @@ fn read_index(bytes: &[u8]) -> bool {
 }
 
 fn documents() -> Vec<Growth> {
-    let (read, few) = (read_manifest as fn(&[u8]) -> bool, 60);
+    let (read, few) = (read_manifest as Reads, 60);
     vec![
         Growth { what: "manifest, layers", bytes: |n| manifest_of(&list(n, &layer()), ""), read, few },
         Growth {
@@ -85,7 +88,7 @@ fn documents() -> Vec<Growth> {
             few: 500,
         },
         Growth {
-            what: "manifest, members that nobody reads",
+            what: "manifest, members that no reader knows",
             bytes: |n| manifest_of(&layer(), &format!(",{}", list(n, r#""x#":[{"a":[1,2]},"text"]"#))),
             read,
             few: 500,
@@ -165,7 +168,7 @@ fn toml_component(count: usize, more: &str) -> Vec<u8> {
 }
 
 fn applications() -> Vec<Growth> {
-    let (read, few) = ((|bytes| spin::parse(bytes).is_ok()) as fn(&[u8]) -> bool, 100);
+    let (read, few) = ((|bytes| spin::parse(bytes).is_ok()) as Reads, 100);
     let read_toml = |bytes: &[u8]| spin_toml::parse(bytes).is_ok();
     vec![
         Growth {
@@ -231,7 +234,9 @@ fn with_records(records: &[u8]) -> Vec<u8> {
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_entry_type(tar::EntryType::new(kind));
         header.set_mode(0o644);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(size as u64);
         header.set_cksum();
         header.as_bytes().to_vec()
@@ -375,7 +380,7 @@ fn review_of(object: &[u8], more: &str) -> Vec<u8> {
 }
 
 fn objects() -> Vec<Growth> {
-    let (read, few) = ((|bytes| read_as(bytes, Kind::Pod)) as fn(&[u8]) -> bool, 200);
+    let (read, few) = ((|bytes| read_as(bytes, Kind::Pod)) as Reads, 200);
     vec![
         Growth {
             what: "pod, containers",
@@ -459,9 +464,11 @@ fn texts() -> Vec<Growth> {
         Growth {
             what: "grants, capabilities of one",
             bytes: |n| {
-                let items: String = (0..n)
-                    .map(|number| format!("  - {{ name: env, names: [A{number}, \"B_*\"] }}\n"))
-                    .collect();
+                let item = |mut text: String, number| {
+                    let _ = writeln!(text, "  - {{ name: env, names: [A{number}, \"B_*\"] }}");
+                    text
+                };
+                let items = (0..n).fold(String::new(), item);
                 format!("{GRANT}spec:\n  capabilities:\n{items}").into_bytes()
             },
             read: read_grants,
@@ -495,7 +502,7 @@ fn read_grants(bytes: &[u8]) -> bool {
     load::parse(&String::from_utf8_lossy(bytes), "test").is_ok_and(|read| !read.grants.is_empty())
 }
 
-fn work(read: fn(&[u8]) -> bool, bytes: &[u8]) -> (AllocationInfo, bool) {
+fn work(read: Reads, bytes: &[u8]) -> (AllocationInfo, bool) {
     let mut was_read = false;
     let info = measure(|| was_read = read(bytes));
     (info, was_read)
@@ -509,7 +516,8 @@ fn no_parser_s_work_grows_faster_than_its_bytes() {
     {
         let (small, large) = (bytes(few), bytes(few * TIMES));
         // What is made once in a process is not of this input.
-        (work(read, &small), work(read, &large));
+        work(read, &small);
+        work(read, &large);
         let ((less, first), (more, second)) = (work(read, &small), work(read, &large));
         println!(
             "{what}: {} bytes allocated for {}, {} for {}",
@@ -562,7 +570,7 @@ fn what_is_too_long_is_refused_before_it_is_read() {
     let parameters =
         format!(r#"Bearer realm="https://a.example/t",{}"#, list(LONG / 8, r#"p="v""#)).into_bytes();
     let records = with_records(record("SCHILY.xattr.user.a", &"v".repeat(LONG)).as_bytes());
-    let cases: [(&str, Vec<u8>, fn(&[u8]) -> bool); 4] = [
+    let cases: [(&str, Vec<u8>, Reads); 4] = [
         ("quantity", nines.clone(), |bytes| Quantity::parse(&String::from_utf8_lossy(bytes)).is_ok()),
         ("image name", nines, |bytes| Reference::parse(&String::from_utf8_lossy(bytes)).is_ok()),
         ("WWW-Authenticate", parameters, |bytes| foreign::challenge(bytes).is_some()),
