@@ -21,6 +21,9 @@ pub const KUBELET_MOUNTS: [&str; 7] =
 /// (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
 const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+/// How often mounts over links that other mounts hide are followed. Once is usual, and all that people write.
+const MOST_PASSES: usize = 4;
+
 /// A variable of a container, according to its pod.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Variable<'a> {
@@ -167,9 +170,18 @@ pub enum Leads {
 /// `volume` says whether there is a volume at exactly this place, and whether it may hold links. A loop, to which
 /// nothing leads, stays as it is written.
 pub fn leads(facts: &ImageFacts, place: &str, volume: impl Fn(&str) -> Option<bool>) -> Leads {
+    leads_within(path::KERNEL_HOPS, facts, place, volume)
+}
+
+fn leads_within(
+    most: usize,
+    facts: &ImageFacts,
+    place: &str,
+    volume: impl Fn(&str) -> Option<bool>,
+) -> Leads {
     let mut inside: Option<(String, bool)> = None;
     let mut anywhere = place.len() > path::MAX_LENGTH;
-    let end = path::resolve(place, true, |at| {
+    let end = path::resolve_within(most, place, true, |at| {
         if let Some(loose) = volume(at) {
             inside = Some((at.to_string(), loose));
             return None;
@@ -217,9 +229,37 @@ impl<'a> View<'a> {
             possible.flat_map(&mut ends).flatten().collect::<BTreeSet<String>>()
         };
         let (mounted, loose) = (all(start.mounts), all(start.loose));
-        let inside = mounted.iter().find(|mount| above(&loose, path::split(mount).0).is_some()).cloned();
-        let nested = inside.or(unread);
-        Self { facts, start, mounted, nested }
+        let mut view = Self { facts, start, mounted, nested: None };
+        let inside = view.mounted.iter().find(|mount| above(&loose, path::split(mount).0).is_some());
+        view.nested = inside.cloned().or(unread);
+        view.follow_over_mounts(loose);
+        view
+    }
+
+    /// Adds the places to which mounts lead if other mounts hide links on their way. If that may be any place, or one
+    /// leads to the next again and again, a mount may hide any file.
+    fn follow_over_mounts(&mut self, mut loose: BTreeSet<String>) {
+        for _ in 0..MOST_PASSES {
+            let mut more = BTreeSet::new();
+            for mount in self.start.mounts.iter().filter(|mount| !path::is_deep(mount)) {
+                let volume = |at: &str| self.mounted.contains(at).then(|| loose.contains(at));
+                match leads_within(path::MOUNT_HOPS, self.facts, mount, volume) {
+                    Leads::To(place) if self.mounted.contains(&place) => {}
+                    Leads::To(place) => {
+                        more.insert((place, self.start.loose.contains(mount)));
+                    }
+                    Leads::Anywhere => {
+                        self.nested.get_or_insert_with(|| text::clean_path(mount));
+                    }
+                }
+            }
+            if more.is_empty() || self.nested.is_some() {
+                return;
+            }
+            loose.extend(more.iter().filter(|(_, is_loose)| *is_loose).map(|(place, _)| place.clone()));
+            self.mounted.extend(more.into_iter().map(|(place, _)| place));
+        }
+        self.nested = self.mounted.first().cloned();
     }
 
     /// A mount that may hide any file of the image.
