@@ -52,7 +52,8 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
     if may_be_a_script(view, &native, argument) {
         return Choice::unknown(format!(
             "where no annotation that reaches youki asks for Wasm, it starts `{}` as it is, and the C library gives what the \
-             kernel does not start to `{SHELL}`; leave the shell out of the image",
+             kernel does not start to `{SHELL}`; leave the shell out of the image, or describe the class by a profile \
+             (`runtimes.profiles`) if it leads to another runtime",
             text::quoted(argument, 200)
         ));
     }
