@@ -36,7 +36,7 @@ pub enum Error {
         /// What the registry or the network said.
         message: String,
     },
-    /// The registry refused the manifest to whoever asked: without credentials, or with those that it was given.
+    /// The registry refused the manifest: it got no credentials, or not the right ones.
     #[error("could not fetch the manifest of `{image}`: {message}")]
     AuthorizeFetch {
         /// As written.
