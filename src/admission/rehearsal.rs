@@ -91,7 +91,7 @@ pub async fn rehearse<K>(
 ) -> Result<Rehearsal<K>, Error> {
     let received = state.kinds.of(new.kind).map_or_else(
         || new.object.clone(),
-        |kind| api_server::received(new.object, kind, new.namespace, &state.cluster),
+        |kind| api_server::received(new.object, kind, new.namespace, state.cluster()),
     );
     let mut review = review(new, &received)?;
     let clock = Clock::start(budget);
