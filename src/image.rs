@@ -320,6 +320,7 @@ pub struct ImageFacts {
     /// Every Wasm binary that was found, in layers or in files of the root file system.
     pub modules: Vec<ModuleFacts>,
     /// Files of the root file system that were inspected, by absolute path; empty when the layers were not scanned.
+    #[serde(with = "files")]
     pub files: Vec<(String, FileClass)>,
     /// The same by the last part of their paths; made when it is first asked for.
     #[serde(skip)]
@@ -389,6 +390,7 @@ pub mod digest;
 pub mod entry;
 pub mod error;
 mod facts;
+mod files;
 pub mod interpreter;
 pub mod kind;
 pub mod layer;
