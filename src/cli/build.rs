@@ -11,6 +11,7 @@ use crate::grant::{self, Loaded};
 use crate::judge::{EnforcementSettings, verdict::POLICY_ERROR};
 use crate::lookup::{self, Inspector};
 use crate::policy::{Bundle, Engine, Limits, PolicySet};
+use crate::text;
 use crate::workload::Kinds;
 
 /// The checked configuration of a command that does not serve.
@@ -132,11 +133,16 @@ pub fn unknown_rules(
         return Vec::new();
     };
     let unknown = |(field, rule): (&str, &String)| {
-        let names = known.iter().copied().chain([POLICY_ERROR]).collect::<Vec<_>>().join(", ");
-        let message = format!("no loaded bundle has this rule; write one of {names}");
+        let message = no_such_rule(rule, known.iter().copied().chain([POLICY_ERROR]));
         config::Error::CheckField { field: field.into(), value: rule.clone(), message }
     };
     written.filter(|(_, rule)| !known.contains(rule.as_str())).map(unknown).collect()
+}
+
+/// What to write instead of a rule that is in no bundle.
+pub fn no_such_rule<'a>(rule: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    let near = text::did_you_mean(rule, known.clone());
+    format!("no loaded bundle has this rule; write one of {}{near}", known.collect::<Vec<_>>().join(", "))
 }
 
 async fn policies(settings: &Settings) -> Result<PolicySet, Error> {
