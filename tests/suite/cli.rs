@@ -4,6 +4,7 @@ mod check;
 mod diff;
 mod explain;
 mod foreign_text;
+mod output;
 mod real;
 mod serve;
 mod suggest;
