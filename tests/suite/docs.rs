@@ -244,7 +244,9 @@ fn wrong_command(command: &str, targets: &[&str]) -> Option<String> {
         ["wasmgate", ..] => {
             let alone = command.split(['|', '>']).next().unwrap_or_default();
             let parsed = Args::try_parse_from(alone.split_whitespace());
-            let error = parsed.err().filter(|error| error.kind() != ErrorKind::DisplayHelp)?;
+            // The text may name an option alone.
+            let fine = [ErrorKind::DisplayHelp, ErrorKind::MissingRequiredArgument];
+            let error = parsed.err().filter(|error| !fine.contains(&error.kind()))?;
             Some(format!("{command}: {error}"))
         }
         _ => None,

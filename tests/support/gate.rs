@@ -409,6 +409,7 @@ fn set_default(holder: &mut Value, key: &str, value: Value) {
 /// The pod that the controllers create from the pod template of an object, as the webhooks receive it
 /// (`kubernetes:pkg/controller/controller_utils.go` `GetPodFromTemplate`). A StatefulSet adds the volumes of its claims
 /// (`kubernetes:pkg/controller/statefulset/stateful_set_utils.go` `updateStorage`), in place of those with the same name.
+/// A DaemonSet also binds each pod to its node, by a term of affinity that is left out here.
 pub fn created_pod(object: &Value, kind: Kind, namespace: &str, cluster: &[Value]) -> Value {
     let template = object.pointer(kind.template_pointer()).unwrap();
     let name = object["metadata"]["name"].as_str().unwrap_or("app");

@@ -30,15 +30,15 @@ fn quoted(text: &str) -> Vec<String> {
 fn rows(title: &str, heading: &str) -> Rows {
     let section = section(title);
     let head = format!("| {heading} |");
-    let table = section.lines().skip_while(|line| !line.starts_with(&head)).skip(2);
-    let table = table.take_while(|line| line.starts_with('|'));
+    let lines: Vec<&str> = section.lines().collect();
+    let is_head = |pair: &[&str]| pair[0].starts_with(&head) && pair[1].starts_with("|---");
+    let start = lines.windows(2).position(is_head).unwrap_or_else(|| panic!("no table {heading} in {title}"));
+    let table = lines[start + 2..].iter().copied().take_while(|line| line.starts_with('|'));
     let row = |line: &str| {
         let (names, rest) = line.trim_start_matches("| ").split_once(" | ").unwrap();
         quoted(names).into_iter().map(|name| (name, rest.to_string())).collect::<Vec<_>>()
     };
-    let rows: Rows = table.flat_map(row).collect();
-    assert!(!rows.is_empty(), "no table {heading} in {title}");
-    rows
+    table.flat_map(row).collect()
 }
 
 fn keys<'a>(objects: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> {
