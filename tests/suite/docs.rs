@@ -181,8 +181,9 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
 /// The pages of the project.
 fn pages() -> Vec<String> {
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
-    let docs =
-        docs.map(|name| format!("docs/{}", name.to_str().unwrap())).filter(|name| name.ends_with(".md"));
+    let docs = docs
+        .map(|name| format!("docs/{}", name.to_str().unwrap()))
+        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"));
     let others = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "ARCHITECTURE.md", "policies/README.md"];
     docs.chain(others.map(String::from)).collect()
 }
