@@ -218,7 +218,7 @@ mod tests {
             ),
             ("servr: {}", "servr", None),
             ("server: {lisen: x}", "server.lisen", None),
-            ("server: {listen: x", "", None),
+            ("grants: a\ngrants: b", "", None),
         ] {
             assert_eq!(parts(body), (field.to_string(), value), "{body}");
         }
