@@ -5,6 +5,8 @@ mod diff;
 mod explain;
 mod foreign_text;
 mod real;
+mod scan;
+mod scan_forms;
 mod serve;
 mod suggest;
 
