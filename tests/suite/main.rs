@@ -24,6 +24,7 @@ mod grants;
 mod image;
 mod manifests;
 mod memory;
+mod monitoring;
 mod oracle;
 mod plan;
 mod policy;

@@ -122,7 +122,7 @@ fn matrix(workloads: &[&Workload]) -> String {
          scope=\"col\">Workload</th><th scope=\"col\">Pods</th><th scope=\"col\">Outcome</th>",
     );
     for capability in &used {
-        let _ = write!(out, "<th scope=\"col\" class=\"can\">{}</th>", capability.as_str());
+        let _ = write!(out, "<th scope=\"col\" class=\"can\"><span>{}</span></th>", capability.as_str());
     }
     out.push_str("</tr></thead>\n<tbody>\n");
     for (index, (workload, covers)) in rows.iter().enumerate() {

@@ -13,6 +13,7 @@ use crate::cli::report::ExplainOutcome;
 use crate::image::ImageKind;
 use crate::inspection::ProgramClass;
 use crate::judge::JudgedViolation;
+use crate::text;
 use crate::workload::Role;
 
 /// The result of a scan.
@@ -249,7 +250,7 @@ impl Workload {
         for judged in self.judged.iter().filter(|judged| is_open(judged.spec.outcome)) {
             let own = judged.spec.reason.iter().cloned();
             let programs = judged.spec.containers.iter().filter_map(|program| {
-                Some(format!("container `{}`: {}", program.name, program.reason.as_ref()?))
+                Some(format!("container `{}`: {}", text::visible(&program.name), program.reason.as_ref()?))
             });
             for reason in own.chain(programs) {
                 if !reasons.contains(&reason) {

@@ -140,7 +140,12 @@ fn programs(programs: &[Program], namespace: &str, until: &Until<'_>) -> String 
             "<table><thead><tr><th scope=\"col\">Can</th><th scope=\"col\">Why</th><th scope=\"col\">Granted \
              by</th></tr></thead><tbody>\n",
         );
-        for entry in &program.effective {
+        let mut entries: Vec<&Entry> = program.effective.iter().collect();
+        // What needs a decision comes first, and what every program has comes last.
+        entries.sort_by_key(|entry| {
+            (!entry.covered_by.is_empty(), entry.covered_by.iter().any(|label| label == "default"))
+        });
+        for entry in entries {
             let _ = writeln!(
                 out,
                 "<tr><th scope=\"row\">{}</th><td>{}</td>{}</tr>",
