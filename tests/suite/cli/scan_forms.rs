@@ -181,7 +181,7 @@ fn the_page_is_well_formed_loads_nothing_and_shows_who_granted_what() {
                 }
             }
             Event::Text(text) if (inside == "th" || inside == "span") && header => {
-                columns.push(text.as_ref().to_string())
+                columns.push(text.as_ref().to_string());
             }
             Event::End(end) if end.name().as_ref() == "style" => style.1 = position - "</style>".len(),
             Event::End(end) if end.name().as_ref() == "script" => script.1 = position - "</script>".len(),
