@@ -12,6 +12,9 @@ use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
 use crate::text;
 
+/// What `coveredBy` has for capabilities that need no grant.
+const DEFAULT: &str = "default";
+
 /// A grant that ends within this time ends soon.
 const SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
 
@@ -140,23 +143,31 @@ fn programs(programs: &[Program], namespace: &str, until: &Until<'_>) -> String 
             "<table><thead><tr><th scope=\"col\">Can</th><th scope=\"col\">Why</th><th scope=\"col\">Granted \
              by</th></tr></thead><tbody>\n",
         );
-        let mut entries: Vec<&Entry> = program.effective.iter().collect();
-        // What needs a decision comes first, and what every program has comes last.
-        entries.sort_by_key(|entry| {
-            (!entry.covered_by.is_empty(), entry.covered_by.iter().any(|label| label == "default"))
-        });
-        for entry in entries {
-            let _ = writeln!(
-                out,
-                "<tr><th scope=\"row\">{}</th><td>{}</td>{}</tr>",
-                escaped(&capability(entry)),
-                escaped(&entry.evidence.join("; ")),
-                granted(entry, namespace, until)
-            );
+        // What every program has is one line: it needs no decision.
+        let (default, decided): (Vec<&Entry>, Vec<&Entry>) =
+            program.effective.iter().partition(|entry| entry.covered_by.iter().any(|label| label == DEFAULT));
+        let (open, covered): (Vec<&Entry>, Vec<&Entry>) =
+            decided.into_iter().partition(|entry| entry.covered_by.is_empty());
+        for entry in open.into_iter().chain(covered) {
+            let by = granted(entry, namespace, until);
+            out.push_str(&capability_row(&capability(entry), &entry.evidence.join("; "), &by));
+        }
+        if !default.is_empty() {
+            let all: Vec<String> = default.into_iter().map(capability).collect();
+            let by = "<td class=\"dim\">needs no grant</td>";
+            out.push_str(&capability_row(
+                &all.join(", "),
+                "the image's own, or given to every container",
+                by,
+            ));
         }
         out.push_str("</tbody></table>\n");
     }
     out
+}
+
+fn capability_row(can: &str, why: &str, by: &str) -> String {
+    format!("<tr><th scope=\"row\">{}</th><td>{}</td>{by}</tr>\n", escaped(can), escaped(why))
 }
 
 fn granted(entry: &Entry, namespace: &str, until: &Until<'_>) -> String {
@@ -165,7 +176,6 @@ fn granted(entry: &Entry, namespace: &str, until: &Until<'_>) -> String {
     }
     let by = |label: &String| match until.of(namespace, label) {
         Some(end) => format!("{label} until {end}"),
-        None if label == "default" => "needs no grant".to_owned(),
         None => label.clone(),
     };
     let by: Vec<String> = entry.covered_by.iter().map(by).collect();
