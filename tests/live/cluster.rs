@@ -271,10 +271,8 @@ fn a_pod_without_a_grant_is_refused_with_the_reason_and_not_stored() {
     );
     let missing = cluster.plane.kubectl(&["get", "pod", "orders", "--namespace", &namespace]).refused();
     assert!(missing.contains("NotFound"), "{missing}");
-    let of_this = |r: &&Value| r["input"]["request"]["namespace"] == namespace.as_str();
-    let records = cluster.gate.records();
-    let denied = records.iter().filter(of_this).any(|r| r["result"]["allowed"] == json!(false));
-    assert!(denied, "no record of the denial\n{}", cluster.gate.tail());
+    let of_this = |r: &Value| r["input"]["request"]["namespace"] == namespace.as_str();
+    cluster.gate.wait_for_record("the denial", |r| of_this(r) && r["result"]["allowed"] == json!(false));
 }
 
 #[test]
@@ -406,13 +404,11 @@ fn an_image_that_is_swapped_or_added_later_is_judged_too() {
         cluster.plane.kubectl(&["set", "image", "pod/app", &image, "--namespace", &namespace]).refused();
     assert!(refused.contains("denied the request") && refused.contains("`MODE`"), "{refused}");
     let more = format!("--image={}", cluster.image("web"));
-    let debugged =
-        cluster.plane.kubectl(&["debug", "app", &more, "--namespace", &namespace, "--container=aside"]);
-    let seen = cluster.gate.records().into_iter().any(|record| {
+    cluster.plane.kubectl(&["debug", "app", &more, "--namespace", &namespace, "--container=aside"]);
+    cluster.gate.wait_for_record("the ephemeral container", |record| {
         let request = &record["input"]["request"];
         request["subResource"] == "ephemeralcontainers" && request["namespace"] == namespace.as_str()
     });
-    assert!(seen, "the ephemeral container was not judged: {}{}", debugged.stdout, debugged.stderr);
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod flow;
 mod fuzz;
 mod gate_image;
 mod grants;
+mod growth;
 mod image;
 mod manifests;
 mod memory;

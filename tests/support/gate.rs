@@ -1,6 +1,7 @@
 //! The gate and its server in one process: a gate with image layouts, the server in front of it, and a model of what
 //! the API server does before, between and after the two webhooks.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use wasmgate::admission::Gate;
 use wasmgate::audit::{self, DecisionLogOutput, Labels, Metrics, Sink};
 use wasmgate::cli::{build, serve::Served};
@@ -101,7 +103,7 @@ impl Flow {
     pub async fn serve(&self) -> Serving {
         let certs = self.folder.path().join("certs");
         wasmgate::certs::load_or_make(&certs, &[]).unwrap();
-        let local = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let options = server::ServerOptions {
             address: local,
             probes: local,
@@ -110,12 +112,12 @@ impl Flow {
             ..server::ServerOptions::new(certs.join("tls.crt"), certs.join("tls.key"))
         };
         let server = Server::bind(options).await.unwrap();
-        let address = server.address();
+        let (address, probes) = (server.address(), server.probes_address());
         let (trigger, signals) = Signals::manual();
         tokio::spawn(server.run(Arc::new(Served::new(Arc::clone(&self.gate))), signals));
         let client = Client::trusting(&[&certs.join("ca.crt")], Http::Two);
         let session = client.open(address).await.unwrap();
-        Serving { session, _trigger: trigger }
+        Serving { session, client, address, probes, _trigger: trigger }
     }
 }
 
@@ -144,10 +146,21 @@ fn documents(folder: &TempDir, name: &str, documents: &[Value]) -> PathBuf {
 /// A running server, and a connection to it.
 pub struct Serving {
     session: Session,
+    client: Client,
+    address: SocketAddr,
+    /// Where probes and metrics are answered.
+    pub probes: SocketAddr,
     _trigger: Trigger,
 }
 
 impl Serving {
+    /// Posts a review to a webhook on a connection of its own.
+    pub async fn post_alone(&self, webhook: Webhook, request: &Request) -> JoinHandle<Answer> {
+        let mut session = self.client.open(self.address).await.unwrap();
+        let request = post(&format!("/{}?timeout=30s", webhook.as_str()), request.to_body());
+        tokio::spawn(async move { session.send(request).await.unwrap() })
+    }
+
     /// Posts a body to a webhook, as the API server does.
     pub async fn post(&mut self, webhook: Webhook, body: impl Into<bytes::Bytes>) -> Answer {
         let path = format!("/{}?timeout=10s", webhook.as_str());
