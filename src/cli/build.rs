@@ -1,6 +1,7 @@
 //! Builds the parts of a gate from options, in the same way for every command.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::Error;
 use super::args::GateOptions;
@@ -13,6 +14,9 @@ use crate::lookup::{self, Inspector};
 use crate::policy::{Bundle, Engine, Limits, PolicySet};
 use crate::text;
 use crate::workload::Kinds;
+
+/// Longer than a scan takes.
+const SCAN: Duration = Duration::from_hours(24);
 
 /// The checked configuration of a command that does not serve.
 pub fn settings(options: &GateOptions) -> Result<Settings, Error> {
@@ -84,6 +88,22 @@ pub fn inspector(settings: &Settings) -> Result<Inspector, Error> {
         warm: Vec::new(),
         warm_file: None,
         ..settings.file.images.clone()
+    };
+    Ok(Inspector::new(images)?)
+}
+
+/// An inspector for a scan, which asks about each image once: nothing that it learned expires before it ends. `stored` says
+/// that a store was named for it; that of the configuration belongs to the serving process.
+pub fn scanning_inspector(settings: &Settings, stored: bool) -> Result<Inspector, Error> {
+    let configured = settings.file.images.clone();
+    let images = lookup::LookupOptions {
+        store: configured.store.clone().filter(|_| stored),
+        warm: Vec::new(),
+        warm_file: None,
+        tag_ttl: SCAN,
+        stale_ttl: SCAN,
+        failure_ttl: SCAN,
+        ..configured
     };
     Ok(Inspector::new(images)?)
 }

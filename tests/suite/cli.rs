@@ -6,6 +6,8 @@ mod explain;
 mod foreign_text;
 mod output;
 mod real;
+mod scan;
+mod scan_forms;
 mod serve;
 mod suggest;
 

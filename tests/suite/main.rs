@@ -25,6 +25,7 @@ mod growth;
 mod image;
 mod manifests;
 mod memory;
+mod monitoring;
 mod oracle;
 mod plan;
 mod policy;
