@@ -20,8 +20,8 @@ use crate::text;
 use crate::workload::Role;
 
 pub(super) use capabilities::label as capability;
-use words::{BOLD, CYAN, DIM, PLAIN, hanging};
-pub(super) use words::{GREEN, RED, YELLOW, paint};
+pub(super) use words::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, paint, wrap};
+use words::{CYAN, hanging};
 
 /// Column where the text of a finding begins.
 const TEXT_COLUMN: usize = 14;

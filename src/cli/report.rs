@@ -140,7 +140,7 @@ pub struct Capabilities {
     pub ambient: Vec<Entry>,
 }
 
-/// What `explain` and `suggest` keep of the policies' input.
+/// What `explain`, `suggest` and `scan` keep of the policies' input.
 #[derive(Debug, Clone)]
 pub struct Kept {
     /// The containers.
@@ -272,7 +272,7 @@ pub(super) fn containers(ending: &Ending<Kept>) -> Vec<Container> {
 }
 
 /// Rules decide the outcome; a notice about a change does not affect it.
-fn outcome(ending: &Ending<Kept>) -> ExplainOutcome {
+pub(super) fn outcome(ending: &Ending<Kept>) -> ExplainOutcome {
     let examined = match ending {
         Ending::Skipped(Skip::UnknownKind) => return ExplainOutcome::NotJudged,
         Ending::Skipped(Skip::CompletedByOthers) => return ExplainOutcome::CompletedByOthers,

@@ -483,6 +483,64 @@ fn what_a_shim_finds_among_the_mounts_when_it_cannot_read_the_layers_leads_to_no
     }
 }
 
+/// A folder without a program is one all the same: a volume may bring the program, and hide another one.
+#[test]
+fn a_link_to_a_folder_is_followed_whatever_the_folder_holds() {
+    let image = |links: &str| {
+        let mut image = scratch(&format!("/usr/bin/app /other.wasm {links}"));
+        image.program_folders = vec!["/volume".into()];
+        image
+    };
+    let path = |path| Variable::Literal(path);
+    let mounts = ["/volume"];
+    for (family, command, links, working_dir, path, expected) in [
+        (Family::CrunWasmtime, "app", "/w->/volume", "/", path("/w:/usr/bin"), "?"),
+        (Family::CrunWasmtime, "app", "/w->volume", "/", path("w:/usr/bin"), "?"),
+        (Family::CrunWasmtime, "app", "/w->/x /x->/volume/in", "/", path("/w:/usr/bin"), "?"),
+        (Family::CrunWasmtime, "app", "/w->/empty", "/nowhere", path("/w:/usr/bin"), "/usr/bin/app"),
+        (Family::RunwasiWasmtime, "app", "/opt/bin->/volume", "/nowhere", Variable::Unset, "?"),
+        (Family::RunwasiWasmtime, "app", "/x/bin->/volume", "/nowhere", Variable::Unset, "?"),
+        (Family::RunwasiWasmtime, "app", "/w->/volume", "/w", Variable::Unset, "?"),
+        (Family::RunwasiWasmtime, "/other.wasm", "/x/bin->/volume", "/", Variable::Unset, "/other.wasm"),
+    ] {
+        let command = [command.to_string()];
+        let start = Start {
+            command: &command,
+            mounts: &mounts,
+            working_dir: Some(working_dir),
+            path,
+            ..Start::default()
+        };
+        let found = started(family, &image(links), &start);
+        assert_eq!(found, expected, "{family:?} {command:?} in {working_dir} with {links}");
+    }
+    // The volume may hold a native program, which starts in the place of the application.
+    let app = spin_files(Shape::LinuxRootfs, "/web.wasm /w->/volume");
+    for (command, working_dir) in [("/w/app", "/"), ("./app", "/w")] {
+        let command = [command.to_string()];
+        let start =
+            Start { command: &command, mounts: &mounts, working_dir: Some(working_dir), ..Start::default() };
+        assert_eq!(started(Family::Spin, &app, &start), "?", "{command:?}");
+    }
+}
+
+/// An index may lead nodes of another platform to another link.
+#[test]
+fn a_path_through_what_differs_between_platforms_leads_to_no_verdict() {
+    let mut image = scratch("/usr/bin/app /other.wasm /w->/x");
+    let link = image.files.iter_mut().find(|(name, _)| name == "/w").unwrap();
+    link.1 = FileClass::Unreadable { message: "it is not the same on every platform".into() };
+    let started = |command: &str, path, mounts: &[&str]| {
+        let command = [command.to_string()];
+        let start = Start { command: &command, path, mounts, ..Start::default() };
+        started(Family::CrunWasmtime, &image, &start)
+    };
+    assert_eq!(started("/w/app", Variable::Unset, &[]), "?");
+    assert_eq!(started("app", Variable::Literal("/w:/usr/bin"), &[]), "?");
+    assert_eq!(started("/other.wasm", Variable::Unset, &["/w/in"]), "?", "the mount may be over the program");
+    assert_eq!(started("/other.wasm", Variable::Unset, &["/data"]), "/other.wasm");
+}
+
 #[test]
 fn a_mount_through_more_links_than_the_kernel_follows_hides_the_program() {
     let links: Vec<String> = (0..100).map(|n| format!("/l{n}->/")).collect();

@@ -129,6 +129,11 @@ impl Kinds {
         Self(all.map(|description| Described(Box::leak(Box::new(description)))).collect())
     }
 
+    /// Group and kind of every kind that is not built in.
+    pub fn described(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.0.iter().map(|described| (described.0.group.as_str(), described.0.kind.as_str()))
+    }
+
     /// The kind of an object, by group and kind.
     pub fn of(&self, gvk: &GroupVersionKind) -> Option<Kind> {
         let described = || self.0.iter().find(|one| one.0.group == gvk.group && one.0.kind == gvk.kind);
