@@ -321,6 +321,7 @@ pub struct ImageFacts {
     pub modules: Vec<ModuleFacts>,
     /// Files of the root file system that were inspected, and all its links, by absolute path; empty when the layers were
     /// not scanned.
+    #[serde(with = "files")]
     pub files: Vec<(String, FileClass)>,
     /// The same by the last part of their paths; made when it is first asked for.
     #[serde(skip)]
@@ -336,6 +337,9 @@ pub struct ImageFacts {
     /// The locked app of a Spin image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spin: Option<SpinApp>,
+    /// The Wasm platform of an image behind an index that holds nothing for Linux: no node's CRI runtime pulls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmatched_platform: Option<String>,
     /// What will make the image fail on some node, for people to read.
     pub warnings: Vec<String>,
     /// The false statements of the config about the bytes.
@@ -394,6 +398,7 @@ pub mod digest;
 pub mod entry;
 pub mod error;
 mod facts;
+mod files;
 pub mod interpreter;
 pub mod kind;
 pub mod layer;

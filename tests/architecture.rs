@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "architecture/retired_words.rs"]
 mod retired_words;
+#[path = "architecture/sleeps.rs"]
+mod sleeps;
 
 /// A room, the rooms that it may use, and why it uses them.
 struct Room {
@@ -95,7 +97,8 @@ const ROOMS: &[Room] = &[
             "policy",
             "text",
         ],
-        "writes what Rego sees, from every fact there is; of the plan only the floor and the caps of a size",
+        "writes what Rego sees, from every fact there is; of the plan only the floor and the caps of a size, the name of a \
+         pinned image, and what it may take away",
     ),
     room(
         "answer",

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -84,8 +85,9 @@ async fn conclude<K>(
     }
     let failed = |step| move |error| Conclusion::Failed { step, error };
     match asked.webhook {
-        Webhook::Mutate => planned(asked.state, object, workload, inspection)
-            .map_or_else(failed(Step::Plan), Conclusion::Planned),
+        Webhook::Mutate => {
+            planned(asked, object, workload, inspection).map_or_else(failed(Step::Plan), Conclusion::Planned)
+        }
         Webhook::Validate if workload.kind.is_template() => {
             let judged = judge_as_pods(asked, object, workload, inspection, keep).await;
             judged.unwrap_or_else(failed(Step::JudgeTemplate))
@@ -102,7 +104,10 @@ fn read<'a, K>(asked: &Asked<'a>) -> Result<(Workload, Cow<'a, RawValue>), Endin
     if let Some(skip) = not_ours(asked) {
         return Err(Ending::Skipped(skip));
     }
-    let kind = state.kinds.of(&review.kind).ok_or(Ending::Skipped(Skip::UnknownKind))?;
+    let kind = state.kinds.of(&review.kind).ok_or_else(|| {
+        let by_others = workload::is_completed_by_others(&review.kind);
+        Ending::Skipped(if by_others { Skip::CompletedByOthers } else { Skip::UnknownKind })
+    })?;
     let object = review.object.as_deref().ok_or(Ending::Skipped(Skip::NoObject))?;
     let judged = workload::as_judged(object, kind);
     let read = judged.and_then(|object| Ok((workload::read(object.get(), kind, &review.namespace)?, object)));
@@ -182,7 +187,7 @@ pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> 
         || inspection.has_wasm()
         || under_wasm_class(state, workload)
         || (inspection.containers.iter().any(Container::is_open)
-            && judge::suspicion(workload, &state.runtimes, &state.cluster).is_some())
+            && judge::suspicion(workload, state.runtimes(), state.cluster()).is_some())
 }
 
 /// Whether the container starts native code from an image packed as Wasm. A scratch image whose native files a pod starts
@@ -315,19 +320,26 @@ fn starts_wasm_file(image: &ImageUse<'_>) -> bool {
 
 // === Planning and judging ===
 
-/// Plans the changes to an object.
-pub fn plan(state: &State, raw: &Value, workload: &Workload, inspection: &Inspection) -> Result<Plan, Error> {
-    Ok(plan::plan(raw, workload, inspection, &state.plan_context())?)
+/// Plans the changes to an object. The time decides which grants have expired.
+pub fn plan(
+    state: &State,
+    raw: &Value,
+    workload: &Workload,
+    inspection: &Inspection,
+    now: Timestamp,
+) -> Result<Plan, Error> {
+    let surplus = state.surplus(raw, workload, inspection, now);
+    Ok(plan::plan(raw, workload, inspection, &state.plan_context(), &surplus)?)
 }
 
 fn planned(
-    state: &State,
+    asked: &Asked<'_>,
     object: &RawValue,
     workload: &Workload,
     inspection: &Inspection,
 ) -> Result<Plan, Error> {
     let raw: Value = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
-    plan(state, &raw, workload, inspection)
+    plan(asked.state, &raw, workload, inspection, asked.clock.now())
 }
 
 /// Runs the policies on a workload as it is.
@@ -347,8 +359,8 @@ pub async fn judge<K>(
         workload,
         inspection,
         unchanged: &unchanged,
-        runtimes: &state.runtimes,
-        cluster: &state.cluster,
+        runtimes: state.runtimes(),
+        cluster: state.cluster(),
         class_for: state.class_for(),
         grants: &state.grants,
         options: &state.options,
@@ -376,7 +388,7 @@ fn unchanged_ephemeral(review: &Review, workload: &Workload) -> BTreeSet<String>
 /// may outlive its class.
 fn missing_class(state: &State, workload: &Workload) -> Option<String> {
     let class = workload.spec.runtime_class_name.as_ref()?;
-    let known = state.cluster.runtime_classes.as_ref()?;
+    let known = state.cluster().runtime_classes.as_ref()?;
     (!known.contains_key(class)).then(|| class.clone())
 }
 
@@ -409,9 +421,9 @@ async fn judge_as_pods<K>(
 ) -> Result<Conclusion<K>, Error> {
     let (state, kind, namespace) = (asked.state, workload.kind, workload.namespace.as_str());
     let mut before: Value = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
-    api_server::as_pod(&mut before, kind, namespace, &state.cluster);
+    api_server::as_pod(&mut before, kind, namespace, state.cluster());
     let sent = workload::read(&before.to_string(), kind, namespace)?;
-    let mut plan = plan(state, &before, &sent, inspection)?;
+    let mut plan = plan(state, &before, &sent, inspection, asked.clock.now())?;
     plan.warnings.extend(unjudged_templates(&before, kind));
     let object = to_raw_value(&plan.object).map_err(Error::WriteObject)?;
     let workload = workload::read(object.get(), kind, namespace)?;

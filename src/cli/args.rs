@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::capability::Capability;
+
 /// Admission gate for WebAssembly on Kubernetes.
 #[derive(Debug, Parser)]
 #[command(
@@ -43,6 +45,9 @@ pub enum Command {
     /// Show what a new image, Wasm file or manifest can do that the old one could not
     #[command(after_help = DIFF_HELP)]
     Diff(Box<DiffOptions>),
+    /// Judge every pod and template of a cluster, or of manifests, as it stands
+    #[command(after_help = SCAN_HELP)]
+    Scan(Box<ScanOptions>),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETION_HELP)]
     Completion {
@@ -69,8 +74,11 @@ const SUGGEST_HELP: &str = "\
 Examples:
   wasmgate suggest -f deployment.yaml --grants grants/ > grants/orders.yaml
   wasmgate suggest -n shop ghcr.io/myorg/orders:1.4
+  wasmgate suggest --network-policy -f deployment.yaml --grants grants/ > policy.yaml
 IMAGE is a name, since a grant names the images that it is for: neither `oci:FOLDER` nor a .wasm file. `--image-layouts` \
 gives an image on disk a name.
+`--network-policy` writes the NetworkPolicies for the grants that there are, instead of new grants; what these allow by name \
+it cannot express, and then exits 1.
 Exit codes: 0 everything would be admitted with the printed grants, if any; 1 a rule denies what no grant can allow; 2 on \
 an error; 3 nothing is denied, but an image could not be read or its program was not recognised.";
 
@@ -105,6 +113,18 @@ OLD and NEW are images, `oci:FOLDER[:TAG]` or Wasm files; or both are manifest f
 by object and container.
 Exit codes: 0 nothing was added; 1 a capability, an interpreter or a denial was added; 2 the command failed; 3 nothing is \
 known to be added, but an image could not be read.";
+
+const SCAN_HELP: &str = "\
+Examples:
+  wasmgate scan                                        # the cluster of the current context
+  wasmgate scan -n shop --capability net.tcp.connect   # what of a namespace can open connections
+  helm template . | wasmgate scan -f - -o github
+  wasmgate scan -o html > report.html
+Nothing is changed. Pods are judged as they are and listed under their top owner; a template is judged as the pods that would \
+be made of it. docs/scan.md lists the rights and the outputs.
+Exit codes: 0 nothing would be denied; 1 a pod, or the pods of a template, would be denied; 2 the command failed; 3 nothing \
+would be denied, but something could not be judged, such as an image that could not be read. With --rule or --capability only \
+their findings count.";
 
 /// Output format of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -229,6 +249,9 @@ pub struct SuggestOptions {
     /// Manifest file, folder, or `-` for standard input (repeatable)
     #[arg(long = "filename", short = 'f', value_name = "PATH")]
     pub files: Vec<PathBuf>,
+    /// Write network policies instead, which hold pods to the addresses of their grants where the runtime does not
+    #[arg(long, conflicts_with = "image")]
+    pub network_policy: bool,
     /// Namespace for objects that name none, and for an image
     #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
     pub namespace: String,
@@ -303,6 +326,70 @@ pub struct InspectOptions {
     /// Longest time to look at the image, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub timeout: u64,
+    /// Sources
+    #[command(flatten)]
+    pub gate: GateOptions,
+}
+
+/// Output format of `scan`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ScanFormat {
+    /// A table for people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
+    /// One page for a browser, which loads nothing.
+    Html,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// `JUnit` XML, for CI servers.
+    Junit,
+    /// Workflow commands of GitHub Actions, for annotations.
+    Github,
+}
+
+/// Options of `scan`.
+#[derive(Debug, Clone, Parser)]
+pub struct ScanOptions {
+    /// Manifest file, folder, or `-` for standard input, instead of a cluster (repeatable)
+    #[arg(long = "filename", short = 'f', value_name = "PATH", conflicts_with_all = ["kubeconfig", "context"])]
+    pub files: Vec<PathBuf>,
+    /// Kubeconfig of the cluster [default: KUBECONFIG, ~/.kube/config, or the cluster that it runs in]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Only this namespace (repeatable); a single one is also that of manifests that name none
+    #[arg(long = "namespace", short = 'n', value_name = "NAME", help_heading = "Filters")]
+    pub namespaces: Vec<String>,
+    /// Only findings of this rule (repeatable)
+    #[arg(long = "rule", value_name = "RULE", help_heading = "Filters")]
+    pub rules: Vec<String>,
+    /// Only what can use this capability, and findings about it (repeatable)
+    #[arg(long = "capability", value_name = "NAME", help_heading = "Filters")]
+    pub capabilities: Vec<Capability>,
+    /// Only pods and templates with this image: a name, or a pattern with `*` as in grants (repeatable)
+    #[arg(long = "image", value_name = "PATTERN", help_heading = "Filters")]
+    pub images: Vec<String>,
+    /// Also list workloads that the gate leaves alone
+    #[arg(long)]
+    pub all: bool,
+    /// Judge every pod on its own, and not once those of one template that differ in nothing that the built-in rules read
+    #[arg(long)]
+    pub every_pod: bool,
+    /// Form of the output
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub output: ScanFormat,
+    /// Longest time to look at the images of one object, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub timeout: u64,
+    /// Keep facts about images in FILE, so that the next scan does not read them again
+    #[arg(long, value_name = "FILE", help_heading = "Images")]
+    pub image_store: Option<PathBuf>,
     /// Sources
     #[command(flatten)]
     pub gate: GateOptions,

@@ -1,11 +1,14 @@
 //! The report of `explain` about one object, in a stable form for scripts.
 
+use std::sync::Arc;
+
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::manifest::Manifest;
 use crate::admission::{Conclusion, Ending, Examined, Rehearsal, Skip};
 use crate::capability::Entry;
+use crate::grant::WasiGrant;
 use crate::image::{Evidence, ImageKind, Packaging, Shape};
 use crate::inspection::{self, LookupResult, ProgramClass};
 use crate::judge::input::{ContainerFacts, Effective, image_warnings};
@@ -20,6 +23,10 @@ use crate::workload::{ImageUse, Role};
 pub enum ExplainOutcome {
     /// The gate does not know the kind, so it cannot say whether the object contains a pod.
     NotJudged,
+    /// Parts of the kind's pods come from other objects, so the object does not say what they start. To scripts the same
+    /// as an unknown kind.
+    #[serde(rename = "not-judged")]
+    CompletedByOthers,
     /// The object has nothing to do with Wasm; the gate leaves it alone.
     NotWasm,
     /// The namespace is exempt; the gate leaves the object alone.
@@ -136,7 +143,7 @@ pub struct Capabilities {
     pub ambient: Vec<Entry>,
 }
 
-/// What `explain` and `suggest` keep of the policies' input.
+/// What `explain`, `suggest` and `scan` keep of the policies' input.
 #[derive(Debug, Clone)]
 pub struct Kept {
     /// The containers.
@@ -145,6 +152,8 @@ pub struct Kept {
     pub runtime_class: Option<String>,
     /// Whether a profile describes what this class hands over.
     pub is_described: bool,
+    /// The grants that match a container of the pod.
+    pub grants: Vec<Arc<WasiGrant>>,
     /// The whole input document, if it was requested.
     pub input: Option<Value>,
 }
@@ -159,6 +168,7 @@ impl Kept {
             containers: input.containers.iter().map(Container::judged).collect(),
             runtime_class: input.runtime.runtime_class.map(String::from),
             is_described: input.runtime.ambient.is_some_and(|ambient| ambient != Family::Everything),
+            grants: input.grants.clone(),
             input: text.map(|text| serde_json::from_str(&text).unwrap_or_default()),
         }
     }
@@ -268,9 +278,10 @@ pub(super) fn containers(ending: &Ending<Kept>) -> Vec<Container> {
 }
 
 /// Rules decide the outcome; a notice about a change does not affect it.
-fn outcome(ending: &Ending<Kept>) -> ExplainOutcome {
+pub(super) fn outcome(ending: &Ending<Kept>) -> ExplainOutcome {
     let examined = match ending {
         Ending::Skipped(Skip::UnknownKind) => return ExplainOutcome::NotJudged,
+        Ending::Skipped(Skip::CompletedByOthers) => return ExplainOutcome::CompletedByOthers,
         Ending::Skipped(Skip::ExemptNamespace) => return ExplainOutcome::Exempt,
         Ending::Skipped(_) | Ending::Unreadable { .. } => return ExplainOutcome::Skipped,
         Ending::Examined(examined) => examined,

@@ -18,6 +18,11 @@ pub(super) const LAYERS: &[Shape] = &[Shape::WasmArtifact, Shape::RunwasiLayers]
 pub(super) const OUT_OF_MEMORY: &str =
     "which runwasi's shims show as `Error` with exit code 137, not as `OOMKilled`";
 
+/// containerd takes the `NOT_FOUND` with which containerd-shim-wasm answers `Task/Update` for a task that has exited: the
+/// API reports the resize as completed, and the container's cgroup keeps its old values. Seen on a kubelet with the
+/// wasmtime shim; the other shims are built on the same crate.
+pub(super) const IGNORES_RESIZE: bool = true;
+
 /// Where the program comes from.
 pub(super) enum Source<'a> {
     /// The image's Wasm layers, whatever the entry point says.
@@ -256,8 +261,10 @@ pub(super) fn is_bare(name: &str) -> bool {
     leads + parts <= 1
 }
 
-/// Folders that distributions of nodes add to the `PATH` of a shim. A volume above one of them may bring a program.
-const HOST_FOLDERS: [&str; 3] = ["/opt/bin", "/snap/bin", "/var/lib/rancher/k3s/data/current/bin"];
+/// Folders that distributions of nodes add to the `PATH` of a shim. A volume above one of them may bring a program. Those of
+/// games are in the `PATH` of Debian's logins (`shadow:etc/login.defs`, `ENV_PATH`), from which a service may be started.
+const HOST_FOLDERS: [&str; 5] =
+    ["/opt/bin", "/snap/bin", "/var/lib/rancher/k3s/data/current/bin", "/usr/games", "/usr/local/games"];
 
 enum Search<'a> {
     /// A volume is mounted in one of the folders, so a file of it may be found first.

@@ -4,7 +4,10 @@ mod check;
 mod diff;
 mod explain;
 mod foreign_text;
+mod output;
 mod real;
+mod scan;
+mod scan_forms;
 mod serve;
 mod suggest;
 

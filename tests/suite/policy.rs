@@ -184,6 +184,7 @@ async fn the_embedded_baseline_admits_a_covered_pod_and_says_why_it_refuses_anot
     let found: BTreeSet<&str> = rules_of(&evaluation).into_iter().collect();
     let expected = [
         "ambient-wider-than-grant",
+        "command-missing",
         "config-mismatch",
         "exec-probe-on-wasm-shim",
         "grant-expired",
@@ -376,6 +377,7 @@ async fn a_long_rule_does_not_block_the_threads_that_answer() {
     let set = rules(LOOP, Limits { fuel: u64::MAX, ..GENEROUS }).await;
     let ticks = async {
         for _ in 0..5 {
+            // A tick that the executor must be free for.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -17,6 +17,7 @@ use wasmgate::cli::{build, serve::Served};
 use wasmgate::config::{self, Overrides, Settings};
 use wasmgate::review::Webhook;
 use wasmgate::server::{self, Server, Signals, Trigger};
+use wasmgate::workload::Kind;
 
 use super::images;
 use super::tls::{Answer, Client, Http, Session, post};
@@ -308,7 +309,7 @@ pub fn defaulted(object: &Value, namespace: &str, template: &str) -> Value {
 }
 
 /// What the API server lists before the plug-ins run: every field that came with the request, and its defaults; here
-/// images, names and sizes of a pod's containers.
+/// images, names and sizes of a pod's containers, and the names of its volumes.
 fn managed_fields(object: &Value) -> Value {
     let mut fields = json!({"f:spec": {"f:containers": {}}});
     for list in ["containers", "initContainers"] {
@@ -323,6 +324,10 @@ fn managed_fields(object: &Value) -> Value {
             }
             fields["f:spec"][format!("f:{list}")][format!("k:{{\"name\":{}}}", container["name"])] = own;
         }
+    }
+    for volume in object["spec"]["volumes"].as_array().into_iter().flatten() {
+        fields["f:spec"]["f:volumes"][format!("k:{{\"name\":{}}}", volume["name"])] =
+            json!({".": {}, "f:name": {}});
     }
     json!([{"manager": "kubectl-client-side-apply", "operation": "Update", "apiVersion": "v1",
         "time": "2026-05-04T10:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": fields}])
@@ -416,6 +421,33 @@ fn set_default(holder: &mut Value, key: &str, value: Value) {
     if holder[key].is_null() {
         holder[key] = value;
     }
+}
+
+/// The pod that the controllers create from the pod template of an object, as the webhooks receive it
+/// (`kubernetes:pkg/controller/controller_utils.go` `GetPodFromTemplate`). A StatefulSet adds the volumes of its claims
+/// (`kubernetes:pkg/controller/statefulset/stateful_set_utils.go` `updateStorage`), in place of those with the same name.
+/// A DaemonSet also binds each pod to its node, by a term of affinity that is left out here.
+pub fn created_pod(object: &Value, kind: Kind, namespace: &str, cluster: &[Value]) -> Value {
+    let template = object.pointer(kind.template_pointer()).unwrap();
+    let name = object["metadata"]["name"].as_str().unwrap_or("app");
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
+    let metadata = &mut pod["metadata"];
+    metadata["generateName"] = json!(format!("{name}-"));
+    metadata["labels"]["pod-template-hash"] = json!("6d4cf56db6");
+    metadata["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": "4f5c",
+        "controller": true, "blockOwnerDeletion": true}]);
+    if let Some(claims) = object["spec"]["volumeClaimTemplates"].as_array() {
+        let named = |claim: &Value| claim["metadata"]["name"].clone();
+        let volume = |claim: &Value| {
+            let claim_name = format!("{}-{name}-0", named(claim).as_str().unwrap());
+            json!({"name": named(claim), "persistentVolumeClaim": {"claimName": claim_name}})
+        };
+        let own = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+        let kept = own.into_iter().filter(|own| !claims.iter().any(|claim| named(claim) == own["name"]));
+        let volumes: Vec<Value> = claims.iter().map(volume).chain(kept).collect();
+        pod["spec"]["volumes"] = json!(volumes);
+    }
+    plug_ins(&defaulted(&pod, namespace, ""), namespace, cluster)
 }
 
 /// What the API server's own mutating plug-ins do to a new pod, before the webhooks and again after one of them changed

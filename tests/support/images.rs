@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use super::oci::{Image, ImageBuilder, fixtures};
+use super::oci::{self, Image, ImageBuilder, fixtures};
 
 /// The registry that the layouts stand in for.
 pub const HOST: &str = "images.test";
@@ -37,8 +37,9 @@ fn catalogue() -> Vec<(&'static str, Image)> {
     [modules(), components(), spin_apps(), root_file_systems(), broken()].into_iter().flatten().collect()
 }
 
+/// The CNCF artifact, with an entry point in its config: without one, every pod would have to name a command.
 fn artifact(module: &[u8]) -> Image {
-    ImageBuilder::wasm_artifact(module).build()
+    ImageBuilder::wasm_artifact(module).set("Entrypoint", json!(["/"])).build()
 }
 
 fn modules() -> Vec<(&'static str, Image)> {
@@ -52,6 +53,7 @@ fn modules() -> Vec<(&'static str, Image)> {
         ("hello", artifact(&fixtures::command())),
         ("hello-v2", artifact(&fixtures::wat(r#"(module (func (export "_start") nop))"#))),
         ("files", artifact(&fixtures::file_command())),
+        ("without-command", ImageBuilder::wasm_artifact(&fixtures::command()).build()),
         ("go", artifact(&fixtures::go("hello"))),
         ("acme", artifact(&acme)),
         ("hungry", artifact(&hungry)),
@@ -85,7 +87,8 @@ fn calling(module: &str, functions: &[(&str, usize)]) -> Vec<u8> {
 
 /// The artifact of a module that only prints, with this platform in its config.
 fn claiming_os(os: &str) -> Image {
-    ImageBuilder::wasm_artifact(&fixtures::command()).set_config("os", json!(os)).build()
+    let mut builder = ImageBuilder::wasm_artifact(&fixtures::command());
+    builder.set("Entrypoint", json!(["/"])).set_config("os", json!(os)).build()
 }
 
 /// A command component that imports one function of one interface.
@@ -162,7 +165,7 @@ const RUN_P3: &str = "wasi:cli/run@0.3.0";
 fn claiming(imports: &[&str], exports: &[&str]) -> Image {
     let mut builder = ImageBuilder::wasm_artifact(&importing(DNS, "resolve-addresses"));
     builder.set_config("component", json!({"imports": imports, "exports": exports}));
-    builder.build()
+    builder.set("Entrypoint", json!(["/"])).build()
 }
 
 fn spin_apps() -> Vec<(&'static str, Image)> {
@@ -205,6 +208,15 @@ fn spin_apps() -> Vec<(&'static str, Image)> {
         ("spin-variable", variable_app()),
         ("spin-redis-trigger", triggered_by("redis")),
         ("spin-two", two_components()),
+        ("spin-id", with_id("orders_api.v2")),
+        ("spin-id-path", with_id("a/../../.cache")),
+        ("spin-file", with_file(&oci::digest(PAGE))),
+        ("spin-digest-path", with_file("../../../var/run/secrets/token")),
+        ("spin-files", spin_files("web.wasm", "static")),
+        ("spin-files-proc", spin_files("web.wasm", "/proc")),
+        ("spin-files-sys", spin_files("web.wasm", "/sys/kernel")),
+        ("spin-files-dev", spin_files("web.wasm", "/dev")),
+        ("spin-link", spin_files("shortcut/web.wasm", "static")),
     ]
 }
 
@@ -213,7 +225,12 @@ const VERSION_1: [&str; 3] = ["redis://*:*", "mysql://*:*", "postgres://*:*"];
 
 /// An application of one component.
 fn app(module: &[u8], metadata: &Value) -> Image {
-    ImageBuilder::spin(&fixtures::locked_app(&[module], metadata), &[module]).build()
+    locked(&fixtures::locked_app(&[module], metadata), &[module])
+}
+
+/// An application with an entry point in its config: without one, every pod would have to name a command.
+fn locked(app: &Value, modules: &[&[u8]]) -> Image {
+    ImageBuilder::spin(app, modules).set("Entrypoint", json!(["/"])).build()
 }
 
 fn stores(list: &str) -> Value {
@@ -223,27 +240,63 @@ fn stores(list: &str) -> Value {
 /// An application whose component reads the variable `api_key`, which has a default.
 fn variable_app() -> Image {
     let module = answering("fermyon:spin/variables@2.0.0", "get");
-    let mut locked = fixtures::locked_app(&[&module], &json!({}));
-    locked["variables"] = json!({"api_key": {"default": "none"}});
-    locked["components"][0]["config"] = json!({"key": "{{ api_key }}"});
-    ImageBuilder::spin(&locked, &[&module]).build()
+    let mut app = fixtures::locked_app(&[&module], &json!({}));
+    app["variables"] = json!({"api_key": {"default": "none"}});
+    app["components"][0]["config"] = json!({"key": "{{ api_key }}"});
+    locked(&app, &[&module])
 }
 
 /// An application that messages start.
 fn triggered_by(trigger: &str) -> Image {
     let module = component("", HTTP);
-    let mut locked = fixtures::locked_app(&[&module], &json!({}));
-    locked["triggers"][0]["trigger_type"] = json!(trigger);
-    locked["triggers"][0]["trigger_config"] = json!({"component": "component-0", "channel": "orders"});
-    ImageBuilder::spin(&locked, &[&module]).build()
+    let mut app = fixtures::locked_app(&[&module], &json!({}));
+    app["triggers"][0]["trigger_type"] = json!(trigger);
+    app["triggers"][0]["trigger_config"] = json!({"component": "component-0", "channel": "orders"});
+    locked(&app, &[&module])
 }
 
 /// An application of two components, of which only the second reaches other hosts.
 fn two_components() -> Image {
     let (quiet, asking) = (component("", HTTP), fixtures::http_component());
-    let mut locked = fixtures::locked_app(&[&quiet, &asking], &json!({}));
-    locked["components"][1]["metadata"] = json!({"allowed_outbound_hosts": ["https://payments.example.com"]});
-    ImageBuilder::spin(&locked, &[&quiet, &asking]).build()
+    let mut app = fixtures::locked_app(&[&quiet, &asking], &json!({}));
+    app["components"][1]["metadata"] = json!({"allowed_outbound_hosts": ["https://payments.example.com"]});
+    locked(&app, &[&quiet, &asking])
+}
+
+/// A quiet application whose component has this id.
+fn with_id(id: &str) -> Image {
+    let module = component("", HTTP);
+    let mut locked = fixtures::locked_app(&[&module], &json!({}));
+    locked["components"][0]["id"] = json!(id);
+    locked["triggers"][0]["trigger_config"]["component"] = json!(id);
+    ImageBuilder::spin(&locked, &[&module]).build()
+}
+
+/// The content of a file of an application.
+const PAGE: &[u8] = b"<p>Hello</p>";
+
+/// A quiet application with one file, which its locked app names by this digest.
+fn with_file(digest: &str) -> Image {
+    let module = component("", HTTP);
+    let mut locked = fixtures::locked_app(&[&module], &json!({}));
+    locked["components"][0]["files"] = json!([{"path": "static/page.html", "digest": digest}]);
+    ImageBuilder::spin(&locked, &[&module])
+        .layer("application/vnd.wasm.content.layer.v1+data", PAGE.to_vec())
+        .build()
+}
+
+/// An application in a root file system, whose module opens files. `shortcut/web.wasm` is a link to `web.wasm`.
+fn spin_files(module: &str, opened: &str) -> Image {
+    let manifest = format!(
+        "spin_manifest_version = 2\n[application]\nname = \"shop\"\n[[trigger.http]]\nroute = \"/...\"\n\
+         component = \"web\"\n[component.web]\nsource = \"{module}\"\n\
+         files = [{{source = \"{opened}\", destination = \"/www\"}}]\n"
+    );
+    let web = answering("wasi:filesystem/types@0.2.0", "[method]descriptor.open-at");
+    ImageBuilder::rootfs("linux/amd64", &["/"])
+        .files(&[("spin.toml", manifest.as_bytes()), ("web.wasm", &web), ("static/page.html", PAGE)])
+        .layer(oci::TAR_LAYER, oci::tar_link("shortcut/web.wasm", "../web.wasm"))
+        .build()
 }
 
 fn root_file_systems() -> Vec<(&'static str, Image)> {
@@ -273,6 +326,8 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
         ),
         ("scratch", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files)])),
         ("scratch-with-shell", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files), ("bin/sh", ELF)])),
+        // Compiled in its container.
+        ("go-rootfs", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &fixtures::go("hello"))])),
         // A Wasm program with the name of a native one; only an annotation reveals it.
         ("disguised", rootfs("linux/amd64", "/bin/app", &[("bin/app", &files)])),
         ("linux", rootfs("linux/amd64", "/bin/app", &[("bin/app", ELF)])),

@@ -171,9 +171,20 @@ fn documents_lists_and_objects_without_a_pod_come_from_standard_input() {
     said.has(&[
         "Pod shop/one  no Wasm: left alone  standard input, document 1",
         "Service own/two  not judged: the gate does not know this kind  standard input, document 2",
-        "Pod shop/three  admitted  standard input, document 3, item 1",
+        "Pod shop/three  admitted with warnings  standard input, document 3, item 1",
         "the image names no command",
     ]);
+}
+
+#[test]
+fn a_kind_whose_pods_are_made_of_several_objects_is_not_judged_and_said_to_be_so() {
+    let text = "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nmetadata: {name: iris}\n\
+                spec: {predictor: {model: {modelFormat: {name: sklearn}}}}\n";
+    let said = explain_text(text, &["-n", "shop"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["InferenceService shop/iris  not judged: parts of its pods come from other objects"]);
+    let said = explain_text(text, &["-n", "shop", "-o", "json"]);
+    said.has(&["\"not-judged\""]);
 }
 
 #[test]
