@@ -432,11 +432,8 @@ fn tests_named(text: &str) -> Vec<(&str, &str)> {
     paths(text).into_iter().filter_map(|path| path.split_once("::")).collect()
 }
 
-#[test]
-fn every_file_and_every_test_that_the_threat_model_names_is_there() {
-    let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
-    let tests = tests_named(&page);
-    assert!(tests.len() > 50, "{tests:?}");
+/// Fails for a test that is not where the page says.
+fn check_tests(tests: Vec<(&str, &str)>) {
     let is_test = |source: &str, name: &str| {
         let lines: Vec<&str> = source.lines().map(str::trim).collect();
         let named = |line: &str| {
@@ -450,6 +447,33 @@ fn every_file_and_every_test_that_the_threat_model_names_is_there() {
         let source = fs::read_to_string(root().join(file)).unwrap_or_else(|_| panic!("{file} is not there"));
         assert!(is_test(&source, name), "{file} has no test `{name}`");
     }
+}
+
+#[test]
+fn every_promise_names_a_test_that_is_there() {
+    let page = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let (_, promises) = page.split_once("## What is promised").unwrap();
+    let (promises, _) = promises.split_once("\n## ").unwrap();
+    let starts =
+        |line: &&str| line.split_once(". **").is_some_and(|(number, _)| number.parse::<u8>().is_ok());
+    let lines: Vec<&str> = promises.lines().collect();
+    let numbers: Vec<usize> =
+        lines.iter().enumerate().filter(|(_, line)| starts(line)).map(|(number, _)| number).collect();
+    assert_eq!(numbers.len(), 9, "{numbers:?}");
+    for (number, start) in numbers.iter().enumerate() {
+        let end = numbers.get(number + 1).copied().unwrap_or(lines.len());
+        let promise = lines[*start..end].join("\n");
+        assert!(!tests_named(&promise).is_empty(), "nothing shows: {promise}");
+    }
+    check_tests(tests_named(promises));
+}
+
+#[test]
+fn every_file_and_every_test_that_the_threat_model_names_is_there() {
+    let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let tests = tests_named(&page);
+    assert!(tests.len() > 50, "{tests:?}");
+    check_tests(tests);
     let files: Vec<_> = paths(&page).into_iter().filter(|path| !path.contains("::")).collect();
     let missing: Vec<_> = files.iter().filter(|path| !root().join(path).exists()).collect();
     assert!(files.len() > 40 && missing.is_empty(), "{missing:?}");
