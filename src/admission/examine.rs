@@ -102,7 +102,10 @@ fn read<'a, K>(asked: &Asked<'a>) -> Result<(Workload, Cow<'a, RawValue>), Endin
     if let Some(skip) = not_ours(asked) {
         return Err(Ending::Skipped(skip));
     }
-    let kind = state.kinds.of(&review.kind).ok_or(Ending::Skipped(Skip::UnknownKind))?;
+    let kind = state.kinds.of(&review.kind).ok_or_else(|| {
+        let by_others = workload::is_completed_by_others(&review.kind);
+        Ending::Skipped(if by_others { Skip::CompletedByOthers } else { Skip::UnknownKind })
+    })?;
     let object = review.object.as_deref().ok_or(Ending::Skipped(Skip::NoObject))?;
     let judged = workload::as_judged(object, kind);
     let read = judged.and_then(|object| Ok((workload::read(object.get(), kind, &review.namespace)?, object)));

@@ -20,6 +20,10 @@ use crate::workload::{ImageUse, Role};
 pub enum ExplainOutcome {
     /// The gate does not know the kind, so it cannot say whether the object contains a pod.
     NotJudged,
+    /// Parts of the kind's pods come from other objects, so the object does not say what they start. To scripts the same
+    /// as an unknown kind.
+    #[serde(rename = "not-judged")]
+    CompletedByOthers,
     /// The object has nothing to do with Wasm; the gate leaves it alone.
     NotWasm,
     /// The namespace is exempt; the gate leaves the object alone.
@@ -271,6 +275,7 @@ pub(super) fn containers(ending: &Ending<Kept>) -> Vec<Container> {
 pub(super) fn outcome(ending: &Ending<Kept>) -> ExplainOutcome {
     let examined = match ending {
         Ending::Skipped(Skip::UnknownKind) => return ExplainOutcome::NotJudged,
+        Ending::Skipped(Skip::CompletedByOthers) => return ExplainOutcome::CompletedByOthers,
         Ending::Skipped(Skip::ExemptNamespace) => return ExplainOutcome::Exempt,
         Ending::Skipped(_) | Ending::Unreadable { .. } => return ExplainOutcome::Skipped,
         Ending::Examined(examined) => examined,

@@ -112,6 +112,9 @@ pub async fn suggest(
         Ending::Skipped(Skip::UnknownKind) => {
             summary("not judged: the gate does not know this kind, so what it needs is not known")
         }
+        Ending::Skipped(Skip::CompletedByOthers) => {
+            summary("not judged: parts of its pods come from other objects, so what they need is not known")
+        }
         Ending::Skipped(skip) => summary(&format!("left alone ({}), so nothing is needed", skip.note())),
         Ending::Unreadable { error, .. } => summary(&error.to_string()),
     };

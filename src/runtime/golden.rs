@@ -165,6 +165,24 @@ fn paths() -> Vec<Row> {
         row("nothing that is named", linux(""), "", ["?"; 6]),
         row("a variable", scratch("/app.wasm"), "$(APP)", ["?"; 6]),
         row(
+            "a module beside a shell, which runs what the kernel does not start for youki",
+            scratch("/app.wasm /bin/sh!"),
+            "/app.wasm",
+            ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "?", "?"],
+        ),
+        row(
+            "a module beside a link to a shell that only its owner may execute",
+            scratch("/app.wasm /bin/sh->/opt/sh /opt/sh~"),
+            "/app.wasm",
+            ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "?", "?"],
+        ),
+        row(
+            "an application of Spin beside a shell, with an entry point that may be a script",
+            spin_files(Shape::SpinRootfs, "/web.wasm /bin/sh!"),
+            "/serve",
+            ["spin app+", "spin app+", "spin app", "spin app+", "?", "?"],
+        ),
+        row(
             "a name that does not say that it is Wasm",
             scratch("/app"),
             "/app",
@@ -544,6 +562,7 @@ fn a_bare_name_is_judged_by_every_file_of_that_name() {
         ("/app /var/lib/rancher/k3s/data/abc/bin/aux/app", "/data", "?"),
         ("/app /x/app /opt/bin->/x", "/data", "?"),
         ("/app", "/opt", "?"),
+        ("/app", "/usr/local/games", "?"),
         ("/app", "/data", "/app"),
     ] {
         let mounts = [mount];
@@ -696,11 +715,78 @@ fn text_is_started_by_runtimes_that_assemble_it_and_refused_elsewhere() {
     {
         assert_eq!(started(family), "/app.wat+", "{family:?}");
     }
-    for family in [Family::CrunWasmedge, Family::CrunWamr] {
+    for family in [Family::CrunWasmedge, Family::CrunWasmtime, Family::CrunWamr] {
         assert_eq!(started(family), "/app.wat+", "{family:?}");
     }
-    for family in [Family::CrunWasmtime, Family::CrunWasmer, Family::YoukiWasmtime] {
+    for family in [Family::CrunWasmer, Family::YoukiWasmtime] {
         assert_eq!(started(family), "/app.wat", "{family:?}");
+    }
+}
+
+/// A build of crun may have handlers besides the one that the profile describes.
+#[test]
+fn an_annotation_that_asks_crun_for_another_handler_leads_to_no_verdict() {
+    let key = "run.oci.handler";
+    let command = ["/app.wasm".to_string()];
+    let by = |family: Family, handler: &str| {
+        let annotations = [(key.to_string(), handler.to_string())].into();
+        let of_pod = Start { command: &command, annotations: Some(&annotations), ..Start::default() };
+        let found = started(family, &scratch("/app.wasm"), &of_pod);
+        let mut image = scratch("/app.wasm");
+        let seen = format!("manifest.annotations.{key}");
+        image.evidence.push(Evidence { seen, value: handler.into() });
+        let plain = Start { command: &command, ..Start::default() };
+        assert_eq!(started(family, &image, &plain), found, "the image's annotation may reach crun too");
+        found
+    };
+    for handler in ["wasm", "wasm-smart", "wasmtime"] {
+        assert_eq!(by(Family::CrunWasmtime, handler), "/app.wasm", "{handler}");
+    }
+    for handler in ["wasmedge", "wamr", "krun", "dotnet", "spin", "compat", "x"] {
+        assert_eq!(by(Family::CrunWasmtime, handler), "?", "{handler}");
+    }
+    assert_eq!(
+        by(Family::RunwasiWasmtime, "krun"),
+        "/app.wasm",
+        "another runtime does not know the annotation"
+    );
+    assert_eq!(by(Family::Everything, "wasmedge"), "/app.wasm", "one of them is that handler");
+    assert_eq!(by(Family::Everything, "krun"), "?");
+    let image = linux("/bin/app!");
+    let (command, annotations) = (["/bin/app".to_string()], [(key.to_string(), "krun".to_string())].into());
+    let start = Start { command: &command, annotations: Some(&annotations), ..Start::default() };
+    assert_eq!(
+        started(Family::CrunWasmtime, &image, &start),
+        "linux",
+        "in a virtual machine, but the same program"
+    );
+}
+
+#[test]
+fn crun_with_a_handler_for_spin_starts_the_application_of_the_working_directory() {
+    let image = spin_files(Shape::SpinRootfs, "/web.wasm");
+    let command = ["/".to_string()];
+    for (folder, spin, every) in
+        [("/", "spin app", "spin app"), ("", "spin app", "spin app"), ("/in", "spin app", "?")]
+    {
+        let start = Start { command: &command, working_dir: Some(folder), ..Start::default() };
+        assert_eq!(started(Family::Spin, &image, &start), spin, "{folder}");
+        assert_eq!(started(Family::Everything, &image, &start), every, "{folder}");
+    }
+}
+
+/// Up to 1.29.1 every handler of crun loads core modules alone, as do the engines of youki.
+#[test]
+fn components_are_refused_under_crun_and_youki() {
+    let mut image = scratch("/app.wasm");
+    image.modules[0].format = WasmFormat::Component;
+    image.modules[0].exports = ["wasi:cli/run@0.2.0".to_string()].into();
+    let command = ["/app.wasm".to_string()];
+    let start = Start { command: &command, ..Start::default() };
+    for family in Family::DESCRIBED {
+        let able = family == Family::RunwasiWasmtime;
+        let expected = if able { "/app.wasm" } else { "/app.wasm+" };
+        assert_eq!(started(family, &image, &start), expected, "{family:?}");
     }
 }
 

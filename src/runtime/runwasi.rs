@@ -256,8 +256,10 @@ pub(super) fn is_bare(name: &str) -> bool {
     leads + parts <= 1
 }
 
-/// Folders that distributions of nodes add to the `PATH` of a shim. A volume above one of them may bring a program.
-const HOST_FOLDERS: [&str; 3] = ["/opt/bin", "/snap/bin", "/var/lib/rancher/k3s/data/current/bin"];
+/// Folders that distributions of nodes add to the `PATH` of a shim. A volume above one of them may bring a program. Those of
+/// games are in the `PATH` of Debian's logins (`shadow:etc/login.defs`, `ENV_PATH`), from which a service may be started.
+const HOST_FOLDERS: [&str; 5] =
+    ["/opt/bin", "/snap/bin", "/var/lib/rancher/k3s/data/current/bin", "/usr/games", "/usr/local/games"];
 
 enum Search<'a> {
     /// A volume is mounted in one of the folders, so a file of it may be found first.

@@ -77,7 +77,33 @@ const WELL_KNOWN: &[(&str, &str, &str)] = &[
     ("kubeflow.org", "Notebook", "/spec/template"),
     // kubernetes-sigs/jobset:api/jobset/v1alpha2
     ("jobset.x-k8s.io", "JobSet", "/spec/replicatedJobs/*/template/spec/template"),
+    // kubeflow/trainer:pkg/apis/trainer/v1alpha1/trainingruntime_types.go
+    (
+        "trainer.kubeflow.org",
+        "TrainingRuntime",
+        "/spec/template/spec/replicatedJobs/*/template/spec/template",
+    ),
 ];
+
+/// Kinds whose controllers make pods of several objects, so that no one of them says what the pods start: group, kind.
+const COMPLETED_BY_OTHERS: &[(&str, &str)] = &[
+    // A TrainJob changes the template of the runtime that it names, and a ClusterTrainingRuntime is for TrainJobs of any
+    // namespace (kubeflow/trainer:pkg/apis/trainer/v1alpha1/trainjob_types.go, trainingruntime_types.go).
+    ("trainer.kubeflow.org", "TrainJob"),
+    ("trainer.kubeflow.org", "ClusterTrainingRuntime"),
+    // The containers of a predictor and of its runtime are merged (kserve/kserve:pkg/apis/serving/v1beta1/predictor.go,
+    // pkg/apis/serving/v1alpha1/servingruntime_types.go, pkg/apis/serving/v1alpha2/llm_inference_service_types.go).
+    ("serving.kserve.io", "InferenceService"),
+    ("serving.kserve.io", "ServingRuntime"),
+    ("serving.kserve.io", "ClusterServingRuntime"),
+    ("serving.kserve.io", "LLMInferenceService"),
+    ("serving.kserve.io", "LLMInferenceServiceConfig"),
+];
+
+/// Whether parts of the kind's pods are known to come from other objects.
+pub fn is_completed_by_others(gvk: &GroupVersionKind) -> bool {
+    COMPLETED_BY_OTHERS.contains(&(gvk.group.as_str(), gvk.kind.as_str()))
+}
 
 /// All kinds that the gate knows, built-in and described.
 #[derive(Debug, Clone)]

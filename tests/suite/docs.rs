@@ -171,6 +171,12 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ("docs/operations.md", "kubectl get endpoints ", "needs a cluster"),
     ("docs/operations.md", "kubectl delete validatingwebhookconfiguration,", "needs a cluster"),
     (
+        "docs/scan.md",
+        "wasmgate scan ",
+        "needs a cluster or the reader's chart: cli/scan.rs runs both kinds with others",
+    ),
+    ("docs/scan.md", "# Any shell", "needs a cluster: cli/scan.rs reads the same JSON"),
+    (
         "policies/README.md",
         "policies/build ",
         "writes files that other tests read; the CI runs it with `--check`",
@@ -188,20 +194,25 @@ fn pages() -> Vec<String> {
     docs.chain(others.map(String::from)).collect()
 }
 
-/// The blocks of commands of a page, each with whether it is run.
-fn blocks(page: &str) -> Vec<(String, bool)> {
+/// The blocks of a page in these languages, each with whether it is run.
+fn blocks_in(page: &str, languages: &[&str]) -> Vec<(String, bool)> {
     let (mut blocks, mut run) = (Vec::new(), false);
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
         if let Some(language) = line.strip_prefix("```") {
             let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-            if COMMANDS.contains(&language) {
+            if languages.contains(&language) {
                 blocks.push((block.join("\n"), run));
             }
         }
         run = line.starts_with(MARK);
     }
     blocks
+}
+
+/// The blocks of commands of a page.
+fn blocks(page: &str) -> Vec<(String, bool)> {
+    blocks_in(page, COMMANDS)
 }
 
 #[test]
@@ -270,6 +281,41 @@ fn the_targets_and_options_that_the_pages_name_exist() {
     assert!(seen > 40, "{seen}");
     assert!(wrong_command("make nothing", &targets).is_some());
     assert!(wrong_command("wasmgate explain --gants x -f y", &targets).is_some());
+}
+
+#[test]
+fn every_object_and_every_piece_of_a_configuration_in_the_pages_passes_check() {
+    const HEAD: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+    const KEYS: &[&str] = &[
+        "server",
+        "images",
+        "runtimes",
+        "policies",
+        "grants",
+        "cluster",
+        "workloads",
+        "kubernetes",
+        "enforcement",
+        "exemptNamespaces",
+        "decisionLog",
+    ];
+    let mut shell = Shell::new();
+    let mut checked = 0;
+    for name in pages() {
+        for (block, _) in blocks_in(&fs::read_to_string(root().join(&name)).unwrap(), &["yaml"]) {
+            // Others are objects and pipelines of other projects.
+            let text = match block.split(':').next().unwrap_or_default() {
+                "apiVersion" if block.starts_with("apiVersion: wasmgate.dev/") => block,
+                key if KEYS.contains(&key) => format!("{HEAD}{block}"),
+                _ => continue,
+            };
+            fs::write(shell.folder.path().join("block.yaml"), &text).unwrap();
+            let said = shell.run("wasmgate check block.yaml");
+            assert!(said.starts_with("nothing is wrong"), "{name}:\n{text}\n{said}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 9, "{checked}");
 }
 
 #[test]
@@ -386,11 +432,8 @@ fn tests_named(text: &str) -> Vec<(&str, &str)> {
     paths(text).into_iter().filter_map(|path| path.split_once("::")).collect()
 }
 
-#[test]
-fn every_file_and_every_test_that_the_threat_model_names_is_there() {
-    let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
-    let tests = tests_named(&page);
-    assert!(tests.len() > 50, "{tests:?}");
+/// Fails for a test that is not where the page says.
+fn check_tests(tests: Vec<(&str, &str)>) {
     let is_test = |source: &str, name: &str| {
         let lines: Vec<&str> = source.lines().map(str::trim).collect();
         let named = |line: &str| {
@@ -404,6 +447,33 @@ fn every_file_and_every_test_that_the_threat_model_names_is_there() {
         let source = fs::read_to_string(root().join(file)).unwrap_or_else(|_| panic!("{file} is not there"));
         assert!(is_test(&source, name), "{file} has no test `{name}`");
     }
+}
+
+#[test]
+fn every_promise_names_a_test_that_is_there() {
+    let page = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let (_, promises) = page.split_once("## What is promised").unwrap();
+    let (promises, _) = promises.split_once("\n## ").unwrap();
+    let starts =
+        |line: &&str| line.split_once(". **").is_some_and(|(number, _)| number.parse::<u8>().is_ok());
+    let lines: Vec<&str> = promises.lines().collect();
+    let numbers: Vec<usize> =
+        lines.iter().enumerate().filter(|(_, line)| starts(line)).map(|(number, _)| number).collect();
+    assert_eq!(numbers.len(), 9, "{numbers:?}");
+    for (number, start) in numbers.iter().enumerate() {
+        let end = numbers.get(number + 1).copied().unwrap_or(lines.len());
+        let promise = lines[*start..end].join("\n");
+        assert!(!tests_named(&promise).is_empty(), "nothing shows: {promise}");
+    }
+    check_tests(tests_named(promises));
+}
+
+#[test]
+fn every_file_and_every_test_that_the_threat_model_names_is_there() {
+    let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let tests = tests_named(&page);
+    assert!(tests.len() > 50, "{tests:?}");
+    check_tests(tests);
     let files: Vec<_> = paths(&page).into_iter().filter(|path| !path.contains("::")).collect();
     let missing: Vec<_> = files.iter().filter(|path| !root().join(path).exists()).collect();
     assert!(files.len() > 40 && missing.is_empty(), "{missing:?}");

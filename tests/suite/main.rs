@@ -20,6 +20,7 @@ mod docs;
 mod flow;
 mod fuzz;
 mod gate_image;
+mod granted;
 mod grants;
 mod growth;
 mod image;

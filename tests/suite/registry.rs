@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -1187,6 +1187,61 @@ async fn a_private_image_is_read_with_the_pod_s_secret_and_only_its_holders_get_
         assert_eq!(look(&public, mine.clone()).await, ProgramClass::Linux);
     }
     assert_eq!(secrets.asked.load(Ordering::SeqCst), before);
+}
+
+#[tokio::test]
+async fn what_a_revoked_pull_secret_had_opened_is_refused_once_the_registry_is_asked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (image, status) = (linux_image("/bin/app"), Arc::new(AtomicU16::new(200)));
+    let known = Digest::of(&image.manifest);
+    let config = image.config.clone();
+    let web = Web::start({
+        let status = Arc::clone(&status);
+        move |_, asked| match (&asked.authorization, status.load(Ordering::SeqCst)) {
+            (None, _) => (401, "www-authenticate: Basic realm=\"r\"\r\n".into(), Vec::new()),
+            (Some(_), 200) if asked.line.contains("/blobs/") => ok(config.clone()),
+            (Some(_), 200) => ok(image.manifest.clone()),
+            (Some(_), status) => (status, String::new(), Vec::new()),
+        }
+    })
+    .await;
+    let gate = || {
+        let store = Some(folder.path().join("store"));
+        // Everything that ages is asked for again at once.
+        let options = LookupOptions {
+            store,
+            tag_ttl: Duration::ZERO,
+            failure_ttl: Duration::ZERO,
+            ..options(&web.host)
+        };
+        let secrets = OneSecret { host: web.host.clone(), asked: AtomicUsize::new(0) };
+        Inspector::new(options).unwrap().with_pull_secrets(Arc::new(secrets))
+    };
+    let puller = Puller {
+        namespace: "shop".into(),
+        pull_secrets: vec!["regcred".into()],
+        service_account: String::new(),
+    };
+    let tag = web.image("private/app:v1");
+    let pinned = format!("{tag}@{known}");
+    let look = async |gate: &Inspector, image: &str| {
+        gate.inspect_for(image, Depth::Config, AMPLE, &puller).await.map(|facts| facts.digest.clone())
+    };
+    let first = gate();
+    for image in [&tag, &pinned] {
+        assert_eq!(look(&first, image).await.unwrap(), known, "{image}");
+    }
+    status.store(503, Ordering::SeqCst);
+    assert_eq!(look(&first, &pinned).await.unwrap(), known, "the registry says nothing about the secret");
+    drop(first);
+    status.store(403, Ordering::SeqCst);
+    let restarted = gate();
+    for image in [&pinned, &tag] {
+        for _ in 0..2 {
+            let error = look(&restarted, image).await.unwrap_err();
+            assert!(matches!(*error, lookup::Error::Fetch(Error::AuthorizeFetch { .. })), "{image}: {error}");
+        }
+    }
 }
 
 // === Registries that ask for a pause, or are gone ===

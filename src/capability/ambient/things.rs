@@ -72,7 +72,10 @@ fn root(host: &Host<'_>, files: &str) -> Vec<Entry> {
     let log =
         Entry::new(Capability::Fs, log).at_path(host.pod.termination_log(), Access::ReadWrite).mark_own(true);
     let mounts = host.pod.mounts().iter().map(|mount| mount.clone().seen_in(files));
-    [root.at_path("/", access), log].into_iter().chain(mounts).chain(kernel(host, "/", files, true)).collect()
+    // A volume at `/` is in the place of all that the image brought.
+    let replaced = host.pod.mounts().iter().any(|mount| mount.path.as_deref() == Some("/"));
+    let root = Some(root.at_path("/", access)).filter(|root| !(replaced && root.own));
+    root.into_iter().chain([log]).chain(mounts).chain(kernel(host, "/", files, true)).collect()
 }
 
 /// What the container runtime mounts from the kernel. It is not the image's own, and a read-only root file system does
@@ -147,9 +150,10 @@ fn working_directory(host: &Host<'_>) -> Vec<Entry> {
             let of_kernel = KERNEL.iter().any(|(tree, _)| path::covers(tree, &directory));
             let own = Entry::new(Capability::Fs, &*opened).at_path(&*directory, access).mark_own(true);
             below.extend(Some(own).filter(|_| !of_kernel));
-            below.extend(kernel(host, &directory, &opened, true));
         }
     }
+    // Mounted by the container runtime after a volume at or above the directory.
+    below.extend(kernel(host, &directory, &opened, true));
     let log = host.pod.termination_log();
     if path::covers(&directory, &log) && log != directory {
         let why = format!("{opened}; terminationMessagePath, mounted by the kubelet");

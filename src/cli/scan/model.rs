@@ -302,13 +302,19 @@ impl Scan {
 
 /// Whether it is not known what would happen.
 pub const fn is_open(outcome: ExplainOutcome) -> bool {
-    matches!(outcome, ExplainOutcome::Unread | ExplainOutcome::Unrecognised | ExplainOutcome::NotJudged)
+    matches!(
+        outcome,
+        ExplainOutcome::Unread
+            | ExplainOutcome::Unrecognised
+            | ExplainOutcome::NotJudged
+            | ExplainOutcome::CompletedByOthers
+    )
 }
 
 /// The word for an outcome, as in JSON.
 pub const fn word(outcome: ExplainOutcome) -> &'static str {
     match outcome {
-        ExplainOutcome::NotJudged => "not-judged",
+        ExplainOutcome::NotJudged | ExplainOutcome::CompletedByOthers => "not-judged",
         ExplainOutcome::NotWasm => "not-wasm",
         ExplainOutcome::Exempt => "exempt",
         ExplainOutcome::Skipped => "skipped",
@@ -324,7 +330,7 @@ pub const fn word(outcome: ExplainOutcome) -> &'static str {
 pub const fn rank(outcome: ExplainOutcome) -> u8 {
     match outcome {
         ExplainOutcome::Denied => 0,
-        ExplainOutcome::NotJudged => 1,
+        ExplainOutcome::NotJudged | ExplainOutcome::CompletedByOthers => 1,
         ExplainOutcome::Unread => 2,
         ExplainOutcome::Unrecognised => 3,
         ExplainOutcome::Warned => 4,

@@ -52,7 +52,7 @@ fn row(workload: &Workload) -> Row {
 const fn outcome(outcome: ExplainOutcome) -> &'static str {
     match outcome {
         ExplainOutcome::NotWasm => "no Wasm",
-        ExplainOutcome::NotJudged => "not judged",
+        ExplainOutcome::NotJudged | ExplainOutcome::CompletedByOthers => "not judged",
         other => word(other),
     }
 }

@@ -119,6 +119,38 @@ fn the_fields_and_outcomes_of_explain_are_those_of_the_page() {
 }
 
 #[test]
+fn the_fields_of_scan_are_those_of_the_page() {
+    let (workloads, grants, images) = (samples("workloads"), samples("grants"), layouts());
+    let fixed =
+        ["scan", "--all", "-o", "json", "--image-layouts", &images, "--grants", grants.to_str().unwrap()];
+    let found = run(&[&fixed[..], &["-f", workloads.to_str().unwrap()]].concat()).json();
+    let unknown = "{apiVersion: example.com/v1, kind: Fleet, metadata: {name: f}, spec: {pods: {containers: [{name: a, \
+                   image: a}]}}}";
+    let broken = pod("shop", "a", "samples.example/hello").replace("name: a,", "name: 7,");
+    let others = format!("{unknown}\n---\n{broken}\n---\n{}", pod("shop", "a", "samples.example/none"));
+    let others = pipe(&[&fixed[..], &["-f", "-"]].concat(), &others).json();
+    let reports = [found, others];
+    let page = rows("scan", "Field");
+    let top = |name: &String| !name.contains('.') && !["suggestedGrant", "warnings"].contains(&name.as_str());
+    let top: BTreeSet<String> =
+        page.keys().filter(|name| top(name)).map(|name| name.replace("[]", "")).collect();
+    assert_eq!(top, keys(&reports), "docs/output.md (left) and the output (right) differ");
+    let without = |mut keys: BTreeSet<String>, rows: &[&str]| {
+        keys.retain(|key| !rows.contains(&key.as_str()));
+        keys
+    };
+    let workloads: Vec<Value> = all(&reports, "workloads").into_iter().cloned().collect();
+    let judged: Vec<Value> = all(&workloads, "judged").into_iter().cloned().collect();
+    let rows_of_judged = ["containers", "violations", "suggestedGrant", "warnings"];
+    named_in_row(&page, "summary", &keys(reports.iter().map(|report| &report["summary"])));
+    named_in_row(&page, "workloads[]", &without(keys(&workloads), &["judged"]));
+    named_in_row(&page, "workloads[].judged[]", &without(keys(&judged), &rows_of_judged));
+    named_in_row(&page, "workloads[].judged[].containers[]", &keys(all(&judged, "containers")));
+    named_in_row(&page, "notJudged[]", &keys(all(&reports, "notJudged")));
+    named_in_row(&page, "grants[]", &keys(all(&reports[..1], "grants")));
+}
+
+#[test]
 fn the_fields_of_check_are_those_of_the_page() {
     let grant = |name: &str, spec: &str| {
         format!(
@@ -219,6 +251,13 @@ fn every_exit_code_of_the_page_occurs_and_has_its_meaning() {
         .replace("spec: {", "spec: {runtimeClassName: wasmtime, ")
         .replace("name: a,", "name: a, command: [/],");
     let suggest = [&files, &wrong_class, "kind: [", &unread].map(|text| ask("suggest", text));
+    // A document that cannot be read is one that is not judged.
+    let scan = [
+        ask("scan", &hello),
+        ask("scan", &files),
+        run(&["scan", "-f", "/no/such/file.yaml"]),
+        ask("scan", &unread),
+    ];
     let check = [
         pipe(&["check", "-"], &hello),
         pipe(&["check", "-"], &hello.replace("name: a,", "name: 7,")),
@@ -233,14 +272,16 @@ fn every_exit_code_of_the_page_occurs_and_has_its_meaning() {
     let inspect = ["samples.example/hello:1", "./none.wasm"]
         .map(|target| run(&["inspect", "--image-layouts", &images, target]));
     let completion = [run(&["completion", "bash"]), run(&["completion"])];
-    for (command, runs) in [
+    let tried = [
         ("explain", &explain[..]),
         ("suggest", &suggest),
+        ("scan", &scan),
         ("check", &check),
         ("diff", &diff),
         ("inspect", &inspect),
         ("completion", &completion),
-    ] {
+    ];
+    for (command, runs) in tried {
         let each: Vec<i32> = runs.iter().map(|said| said.code).collect();
         assert!(each.is_sorted(), "`{command}` in the order of the columns: {each:?}, {runs:?}");
         assert_eq!(documented_codes(command), codes(runs), "{command}");
@@ -248,5 +289,7 @@ fn every_exit_code_of_the_page_occurs_and_has_its_meaning() {
         assert!(failed.clone().all(|said| said.out.is_empty() && !said.err.is_empty()), "{runs:?}");
     }
     // What `serve` ends with takes signals: `serve.rs`.
+    let tried = tried.iter().map(|(command, _)| *command).chain(["serve"]);
+    same(&rows("Exit codes", "Command"), &tried.map(String::from).collect());
     assert_eq!(documented_codes("serve"), [0, 2].into());
 }
