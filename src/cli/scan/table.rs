@@ -1,7 +1,7 @@
 //! The result of a scan as a table for a terminal. Colour is always written; the output stream strips it where it is not
 //! supported. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anstyle::Style;
@@ -67,7 +67,7 @@ const fn style(outcome: ExplainOutcome) -> Style {
     }
 }
 
-/// The rules that it breaks, or why something about it is not known.
+/// The rules that it breaks, why something about it is not known, and how many warnings there are beside the rules.
 fn findings(workload: &Workload) -> String {
     let found = workload.findings();
     let mut rules: BTreeMap<(std::cmp::Reverse<EnforcementAction>, &str), Vec<&Finding<'_>>> =
@@ -77,7 +77,10 @@ fn findings(workload: &Workload) -> String {
         rules.entry(key).or_default().push(finding);
     }
     let rules = rules.iter().map(|((_, rule), found)| format!("{rule}{}", scope(workload, found)));
-    let said: Vec<String> = rules.chain(workload.reasons()).collect();
+    let warnings: BTreeSet<&String> =
+        workload.judged.iter().flat_map(|judged| &judged.spec.warnings).collect();
+    let warnings = (!warnings.is_empty()).then(|| counted(warnings.len(), "warning"));
+    let said: Vec<String> = rules.chain(workload.reasons()).chain(warnings).collect();
     if said.is_empty() { "-".to_owned() } else { said.join(", ") }
 }
 
