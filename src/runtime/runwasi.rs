@@ -18,6 +18,10 @@ pub(super) const LAYERS: &[Shape] = &[Shape::WasmArtifact, Shape::RunwasiLayers]
 pub(super) const OUT_OF_MEMORY: &str =
     "which runwasi's shims show as `Error` with exit code 137, not as `OOMKilled`";
 
+/// All shims are built on one library whose task service refuses to start another process in a container
+/// (`containerd-shimkit:src/shim/local.rs`).
+pub(super) const HAS_NO_EXEC: bool = true;
+
 /// Where the program comes from.
 pub(super) enum Source<'a> {
     /// The image's Wasm layers, whatever the entry point says.

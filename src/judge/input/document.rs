@@ -132,6 +132,10 @@ pub struct RuntimeFacts<'a> {
     pub runs: BTreeSet<ImageKind>,
     /// The runtime, which determines what is handed over.
     pub ambient: Option<Family>,
+    /// Whether the runtime is known to run no command in a running container.
+    pub no_exec: bool,
+    /// Variables of a container that make the runtime load native plug-ins.
+    pub plugin_variables: Vec<&'static str>,
     /// Image kind → the class that pods of that kind are placed on.
     pub class_for: &'a ClassFor,
 }
