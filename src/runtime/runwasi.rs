@@ -22,6 +22,11 @@ pub(super) const OUT_OF_MEMORY: &str =
 /// (`containerd-shimkit:src/shim/local.rs`).
 pub(super) const HAS_NO_EXEC: bool = true;
 
+/// containerd takes the `NOT_FOUND` with which containerd-shim-wasm answers `Task/Update` for a task that has exited: the
+/// API reports the resize as completed, and the container's cgroup keeps its old values. Seen on a kubelet with the
+/// wasmtime shim; the other shims are built on the same crate.
+pub(super) const IGNORES_RESIZE: bool = true;
+
 /// Where the program comes from.
 pub(super) enum Source<'a> {
     /// The image's Wasm layers, whatever the entry point says.
