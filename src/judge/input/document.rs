@@ -119,7 +119,10 @@ pub struct WorkloadFacts<'a> {
 /// The runtime of the pod.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_excessive_bools, reason = "each is an answer of the runtime, which rules read by its name")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an answer of the runtime, which rules read by its name"
+)]
 pub struct RuntimeFacts<'a> {
     /// Profile of the RuntimeClass; `null` for a class that no profile describes.
     pub profile: Option<&'a str>,
