@@ -20,7 +20,7 @@ mod spin;
 mod youki;
 
 pub use answers::{Compiler, NativeWay, Runtime};
-pub use family::{Family, runnable_by, warnings};
+pub use family::{Family, runnable_by, start_undescribed, warnings};
 pub use handover::{Extra, Files, Handover, HttpServer, Things, Variables};
 pub use hardening::{Hardening, HardeningMode};
 

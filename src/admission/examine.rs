@@ -187,7 +187,7 @@ pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> 
         || inspection.has_wasm()
         || under_wasm_class(state, workload)
         || (inspection.containers.iter().any(Container::is_open)
-            && judge::suspicion(workload, state.runtimes(), state.cluster()).is_some())
+            && judge::suspicion(workload, inspection, state.runtimes(), state.cluster()).is_some())
 }
 
 /// Whether the container starts native code from an image packed as Wasm. A scratch image whose native files a pod starts
@@ -255,8 +255,8 @@ async fn under(
     inspection
 }
 
-/// Looks up all images, and says what a runtime of this family starts from each; the program that the image's config names
-/// where the runtime is not known.
+/// Looks up all images, and says what a runtime of this family starts from each. Where the runtime is not known, it is the
+/// program that the image's config names, or under a class what any runtime may start.
 async fn look_at_all(
     inspector: &Inspector,
     workload: &Workload,

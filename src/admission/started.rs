@@ -8,8 +8,9 @@ use k8s_openapi::api::core::v1::{EnvFromSource, Volume, VolumeMount};
 use tokio::sync::Semaphore;
 
 use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Start, Variable};
+use crate::image::names::SPIN_RETAINED;
 use crate::image::{ImageFacts, Program, program};
-use crate::runtime::Family;
+use crate::runtime::{self, Family};
 use crate::workload::{ContainerSpec, ImageUse, Role, Workload, may_hold_links};
 
 /// Most of [`weight`] that is worked on where other reviews wait for it. Pods of real clusters have a few hundred each
@@ -93,8 +94,8 @@ fn weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usize {
     workload.images().iter().zip(facts).map(of).fold(0, usize::saturating_add)
 }
 
-/// The program that the runtime starts; if the runtime is not known, the program that the image's config names. An image
-/// volume is mounted and never started.
+/// The program that the runtime starts; for a class that no profile describes, what any runtime may start; without a class,
+/// the program that the image's config names. An image volume is mounted and never started.
 pub(super) fn started(
     workload: &Workload,
     image: &ImageUse<'_>,
@@ -114,10 +115,11 @@ pub(super) fn started(
         loose: &loose,
         annotations: Some(&workload.annotations),
         path: spec.variable("PATH"),
-        retained: spec.variable("SPIN_COMPONENTS_TO_RETAIN"),
+        retained: spec.variable(SPIN_RETAINED),
     };
     match family {
         Some(family) => family.start(facts, &start),
+        None if workload.spec.runtime_class_name.is_some() => runtime::start_undescribed(facts, &start),
         None => program::start(facts, &start),
     }
 }

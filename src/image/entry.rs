@@ -54,7 +54,7 @@ pub struct Start<'a> {
     pub annotations: Option<&'a BTreeMap<String, String>>,
     /// `PATH`, in which crun and youki search.
     pub path: Variable<'a>,
-    /// `SPIN_COMPONENTS_TO_RETAIN`, which makes the Spin shim narrow an application.
+    /// [`super::names::SPIN_RETAINED`], which makes the Spin shim narrow an application.
     pub retained: Variable<'a>,
 }
 

@@ -42,6 +42,20 @@ impl ImageFacts {
         self.scanned || self.shape != Shape::LinuxRootfs
     }
 
+    /// Whether the image may be meant for a Wasm runtime: it is packed as Wasm, or its files were read, which an ordinary
+    /// image gives no reason for. What no node unpacks counts by its media types, since layers of container images may
+    /// be encrypted.
+    pub fn suggests_wasm(&self) -> bool {
+        match self.shape {
+            Shape::LinuxRootfs => self.scanned,
+            Shape::Other => self.evidence.iter().any(|evidence| {
+                let names = |word| evidence.value.contains(word);
+                evidence.seen.ends_with("ediaType") && (names("wasm") || names("spin"))
+            }),
+            _ => true,
+        }
+    }
+
     /// Facts about an image of which nothing is known yet but its digest and that of the manifest which was taken, the same
     /// where the image is no index.
     pub fn blank(digest: &Digest, manifest_digest: &Digest) -> Self {

@@ -103,8 +103,14 @@ fn workload_facts<'a>(case: &Case<'a>) -> WorkloadFacts<'a> {
 
 /// Why a Wasm runtime may start the pod although no profile describes its class: an annotation asks for a Wasm handler
 /// on nodes whose ordinary runtime is crun or youki; or the cluster is not known to have the class, because it is too
-/// new, or was deleted under running pods. Completes the sentence "what it may call is not known …".
-pub fn suspicion(workload: &Workload, runtimes: &Runtimes, cluster: &Cluster) -> Option<String> {
+/// new, or was deleted under running pods; or the program of an image that suggests Wasm was not recognised. Completes
+/// the sentence "what it may call is not known …".
+pub fn suspicion(
+    workload: &Workload,
+    inspection: &Inspection,
+    runtimes: &Runtimes,
+    cluster: &Cluster,
+) -> Option<String> {
     let class = workload.spec.runtime_class_name.as_deref();
     if class.is_some_and(|class| cluster.profile_of(runtimes, class).is_some()) {
         return None;
@@ -112,9 +118,14 @@ pub fn suspicion(workload: &Workload, runtimes: &Runtimes, cluster: &Cluster) ->
     if let Some((key, value)) = crun_annotation(&workload.annotations) {
         return Some(format!("when annotation `{key}: {value}` asks the node's runtime for a Wasm handler"));
     }
-    let known = cluster.runtime_classes.as_ref()?;
-    let missing = class.filter(|class| !known.contains_key(*class))?;
-    Some(format!("under runtime class `{missing}`, which the cluster is not known to have"))
+    let class = class?;
+    if cluster.runtime_classes.as_ref().is_some_and(|known| !known.contains_key(class)) {
+        return Some(format!("under runtime class `{class}`, which the cluster is not known to have"));
+    }
+    let may_be_wasm = inspection.containers.iter().any(|container| {
+        container.is_open() && container.known().is_some_and(|(facts, _)| facts.suggests_wasm())
+    });
+    may_be_wasm.then(|| format!("under runtime class `{class}`, which no profile describes"))
 }
 
 fn runtime_facts<'a>(
@@ -126,11 +137,13 @@ fn runtime_facts<'a>(
         profile: profile.map(|p| p.name.as_str()),
         runtime_class: class,
         wasm: profile.is_some(),
-        suspicion: suspicion(case.workload, case.runtimes, case.cluster),
+        suspicion: suspicion(case.workload, case.inspection, case.runtimes, case.cluster),
         ignores_resize: profile.is_some_and(|p| p.ambient.runtime().ignores_resize()),
         hides_out_of_memory: profile.is_some_and(|p| p.ambient.runtime().out_of_memory().is_some()),
         runs: profile.map(|p| p.runs.clone()).unwrap_or_default(),
         ambient: profile.map(|p| p.ambient),
+        no_exec: profile.is_some_and(|p| p.ambient.runtime().has_no_exec()),
+        plugin_variables: profile.map(|p| p.ambient.plugin_variables()).unwrap_or_default(),
         class_for: case.class_for,
     }
 }

@@ -21,8 +21,13 @@ pub enum Compiler {
 /// A way from a program to native code outside its sandbox, other than being a native program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NativeWay {
-    /// The runtime maps and runs machine code in a section of the module.
-    Section(Feature),
+    /// The runtime maps and runs machine code in a custom section of the module.
+    Section {
+        /// What the look-up calls a module with such a section.
+        feature: Feature,
+        /// The section's name.
+        name: &'static str,
+    },
     /// These variables of the container name plug-ins, which the runtime loads.
     PlugIns(&'static [&'static str]),
 }
@@ -30,7 +35,7 @@ pub enum NativeWay {
 /// What one runtime does with an image and a pod. Every answer comes from the runtime's own code, which the family's
 /// file cites.
 pub trait Runtime: Debug + Sync {
-    /// Which program starts.
+    /// Which program starts. That a module carries machine code is left to [`Self::native_ways`].
     fn choose(&self, view: &View<'_>) -> Choice;
 
     /// Whether it can start a program of this kind in this packaging.
@@ -52,8 +57,13 @@ pub trait Runtime: Debug + Sync {
     }
 
     /// The ways out of the sandbox to native code.
-    fn native_ways(&self) -> &'static [NativeWay] {
-        &[]
+    fn native_ways(&self) -> Vec<NativeWay> {
+        Vec::new()
+    }
+
+    /// Whether it is known to run no command in a running container, not even in a Linux one.
+    fn has_no_exec(&self) -> bool {
+        false
     }
 
     /// How a container that was killed for memory is shown, if not as `OOMKilled`; it ends a sentence.

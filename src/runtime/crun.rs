@@ -4,7 +4,7 @@
 
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
-use super::handover::{Extra, Files, Handover, Things, Variables};
+use super::handover::{Files, Handover, Things, Variables};
 use super::{runwasi, runwasi_wasmedge};
 use crate::image::entry::{self, At, SEARCH_PATH, Variable, View};
 use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, path, program};
@@ -29,7 +29,7 @@ pub(super) const CRUN_WASMEDGE: Crun = Crun {
     things: Things {
         files: Files::Root,
         network: true,
-        extras: &[Extra::PlugInFunctions],
+        extras: runwasi_wasmedge::PLUG_INS,
         ..Things::COMMAND
     },
     provides: &[Feature::WasmedgeSockets, Feature::WasiNn],
@@ -68,11 +68,7 @@ pub(super) const CRUN_WAMR: Crun = Crun {
 
 impl Runtime for Crun {
     fn choose(&self, view: &View<'_>) -> Choice {
-        let chosen = self.asked(view, choose(view));
-        if self.native_ways.contains(&NativeWay::Section(Feature::WasmedgeMachineCode)) {
-            return runwasi_wasmedge::with_machine_code(view.facts, chosen);
-        }
-        chosen
+        self.asked(view, choose(view))
     }
 
     /// Every handler loads core modules (`wasmtime_module_new` and its kin). Components under wasmtime are a proposal
@@ -96,8 +92,8 @@ impl Runtime for Crun {
         Compiler::Container
     }
 
-    fn native_ways(&self) -> &'static [NativeWay] {
-        self.native_ways
+    fn native_ways(&self) -> Vec<NativeWay> {
+        self.native_ways.into()
     }
 
     fn compiles_with_wasmtime(&self) -> bool {

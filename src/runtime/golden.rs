@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use super::Family;
 use super::choice::Choice;
+use super::start_undescribed;
 use crate::image::entry::{Start, Variable, View};
 use crate::image::{
     Digest, Evidence, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
-    SpinApp, SpinComponent, WasmFormat,
+    SpinApp, SpinComponent, WasmFormat, program,
 };
 
 /// The families with a column of their own in the table.
@@ -368,6 +369,59 @@ fn the_same_image_and_pod_start_what_each_runtime_starts() {
             assert_eq!(Some(found), said, "{} under {family:?}", row.why);
         }
     }
+}
+
+/// What an image is meant to start does not make it harmless where any runtime may be behind the class.
+#[test]
+fn under_a_class_without_a_profile_an_image_that_suggests_wasm_is_judged_as_strictly_as_any_runtime_asks() {
+    let open = |program: &Program| matches!(program, Program::Wasm { .. } | Program::Unknown { .. });
+    let (mut stricter, mut ordinary) = (0, 0);
+    for row in rows() {
+        let ask = |image: &ImageFacts| {
+            with_start(&row, |start| {
+                let every = Family::Everything.start(image, start);
+                (program::start(image, start), every, start_undescribed(image, start))
+            })
+        };
+        let (meant, every, judged) = ask(&row.image);
+        let suggests = row.image.suggests_wasm();
+        assert!(!suggests || open(&judged) || !(open(&meant) || open(&every)), "{}: {judged:?}", row.why);
+        assert!(suggests || judged == meant, "{}: {judged:?}", row.why);
+        stricter += usize::from(!open(&meant) && open(&judged));
+        let unread = ImageFacts { shape: Shape::LinuxRootfs, scanned: false, ..row.image.clone() };
+        let (meant, _, judged) = ask(&unread);
+        assert_eq!(judged, meant, "{}: nothing was read of it", row.why);
+        ordinary += usize::from(judged == Program::Linux);
+    }
+    assert!(stricter > 0 && ordinary > 0, "{stricter} {ordinary}");
+}
+
+#[test]
+fn what_no_node_unpacks_suggests_wasm_only_by_its_media_types() {
+    let of = |layers: &str| {
+        let evidence = |seen: &str, value: &str| Evidence { seen: seen.into(), value: value.into() };
+        ImageFacts {
+            evidence: vec![
+                evidence("manifest.config.mediaType", "application/vnd.oci.image.config.v1+json"),
+                evidence("manifest.layers[].mediaType", layers),
+                evidence("conclusion", "nothing that spins wasm"),
+            ],
+            ..blank(Shape::Other)
+        }
+    };
+    assert!(!of("application/vnd.oci.image.layer.v1.tar+gzip+encrypted").suggests_wasm());
+    assert!(
+        of("application/vnd.fermyon.spin.layer.v1+wasm, application/vnd.oci.image.layer.v1.tar")
+            .suggests_wasm()
+    );
+}
+
+#[test]
+fn a_runtime_that_no_profile_describes_has_every_way_to_native_code_that_any_has() {
+    let all = Family::Everything.runtime().native_ways();
+    let of_each = Family::DESCRIBED.map(|family| family.runtime().native_ways());
+    assert!(of_each.iter().flatten().all(|way| all.contains(way)), "{all:?}");
+    assert!(all.iter().all(|way| of_each.iter().flatten().any(|known| known == way)), "{all:?}");
 }
 
 /// A class that no profile describes may lead to any of the families.

@@ -37,6 +37,10 @@ impl Runtime for RunwasiWasmer {
         Compiler::Container
     }
 
+    fn has_no_exec(&self) -> bool {
+        runwasi::HAS_NO_EXEC
+    }
+
     fn out_of_memory(&self) -> Option<&'static str> {
         Some(runwasi::OUT_OF_MEMORY)
     }

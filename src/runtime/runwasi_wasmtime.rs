@@ -59,6 +59,10 @@ impl Runtime for RunwasiWasmtime {
         kind == ImageKind::Component
     }
 
+    fn has_no_exec(&self) -> bool {
+        runwasi::HAS_NO_EXEC
+    }
+
     fn out_of_memory(&self) -> Option<&'static str> {
         Some(runwasi::OUT_OF_MEMORY)
     }

@@ -9,7 +9,7 @@ use super::{Host, Pod};
 use crate::capability::{Access, Capability, Entry, HostPattern, MAX_ENTRIES, MAX_EVIDENCE, path};
 use crate::image::SpinComponent;
 use crate::image::entry::Leads;
-use crate::image::names::RUNTIME_CONFIG;
+use crate::image::names::{RUNTIME_CONFIG, SPIN_RETAINED};
 use crate::text;
 
 /// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
@@ -20,7 +20,7 @@ pub const UNRESOLVED: &str = "is not known before start";
 
 /// Whether the app's component is started.
 pub(super) fn retains(pod: &Pod<'_>, id: &str) -> bool {
-    match pod.literal("SPIN_COMPONENTS_TO_RETAIN").filter(|list| !list.trim().is_empty()) {
+    match pod.literal(SPIN_RETAINED).filter(|list| !list.trim().is_empty()) {
         // The shim compares the names as written.
         Some(list) => list.split(',').any(|kept| kept == id),
         None => true,

@@ -119,6 +119,10 @@ pub struct WorkloadFacts<'a> {
 /// The runtime of the pod.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an answer of the runtime, which rules read by its name"
+)]
 pub struct RuntimeFacts<'a> {
     /// Profile of the RuntimeClass; `null` for a class that no profile describes.
     pub profile: Option<&'a str>,
@@ -138,6 +142,10 @@ pub struct RuntimeFacts<'a> {
     pub runs: BTreeSet<ImageKind>,
     /// The runtime, which determines what is handed over.
     pub ambient: Option<Family>,
+    /// Whether the runtime is known to run no command in a running container.
+    pub no_exec: bool,
+    /// Variables of a container that make the runtime load native plug-ins.
+    pub plugin_variables: Vec<&'static str>,
     /// Image kind → the class that pods of that kind are placed on.
     pub class_for: &'a ClassFor,
 }
