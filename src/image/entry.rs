@@ -45,7 +45,7 @@ pub struct Start<'a> {
     /// The paths of mounts, which hide the image's own files.
     pub mounts: &'a [&'a str],
     /// Those whose volumes may contain links: a mount inside such a volume may end up anywhere.
-    pub loose: &'a [&'a str],
+    pub with_links: &'a [&'a str],
     /// The pod's annotations, which can ask crun and youki for a Wasm handler
     /// ([`super::annotation::crun_annotation`]).
     pub annotations: Option<&'a BTreeMap<String, String>>,
@@ -170,12 +170,12 @@ pub fn leads(facts: &ImageFacts, place: &str, volume: impl Fn(&str) -> Option<bo
     let mut inside: Option<(String, bool)> = None;
     let mut anywhere = place.len() > path::MAX_LENGTH;
     let end = path::resolve(place, true, |at| {
-        if let Some(loose) = volume(at) {
-            inside = Some((at.to_string(), loose));
+        if let Some(with_links) = volume(at) {
+            inside = Some((at.to_string(), with_links));
             return None;
         }
-        if let Some((_, loose)) = inside.as_ref().filter(|(root, _)| path::is_below(at, root)) {
-            anywhere |= loose;
+        if let Some((_, with_links)) = inside.as_ref().filter(|(root, _)| path::is_below(at, root)) {
+            anywhere |= with_links;
             return None;
         }
         inside = None;
@@ -216,8 +216,8 @@ impl<'a> View<'a> {
                 mounts.iter().filter(|mount| mount.len() <= path::MAX_LENGTH && !path::is_deep(mount));
             possible.flat_map(&mut ends).flatten().collect::<BTreeSet<String>>()
         };
-        let (mounted, loose) = (all(start.mounts), all(start.loose));
-        let inside = mounted.iter().find(|mount| above(&loose, path::split(mount).0).is_some()).cloned();
+        let (mounted, with_links) = (all(start.mounts), all(start.with_links));
+        let inside = mounted.iter().find(|mount| above(&with_links, path::split(mount).0).is_some()).cloned();
         let nested = inside.or(unread);
         Self { facts, start, mounted, nested }
     }

@@ -96,8 +96,13 @@ impl<'a> Pod<'a> {
     /// The places of the mounts, which begin as those of [`Self::written_mounts`] do.
     fn places_of(&self, mounts: &[Entry]) -> HashMap<String, bool> {
         let volumes = self.container.mounts.iter().map(|mount| self.volume(&mount.name));
-        let loose = volumes.map(|volume| volume.is_none_or(may_hold_links)).chain(std::iter::repeat(false));
-        mounts.iter().zip(loose).filter_map(|(mount, loose)| Some((mount.path.clone()?, loose))).collect()
+        let with_links =
+            volumes.map(|volume| volume.is_none_or(may_hold_links)).chain(std::iter::repeat(false));
+        mounts
+            .iter()
+            .zip(with_links)
+            .filter_map(|(mount, with_links)| Some((mount.path.clone()?, with_links)))
+            .collect()
     }
 
     /// The RuntimeClass that the pod names.
