@@ -4,6 +4,7 @@ mod container;
 mod described;
 pub mod error;
 pub mod kind;
+pub mod managed;
 mod path;
 pub mod read;
 mod spin_app;

@@ -76,8 +76,11 @@ const SUGGEST_HELP: &str = "\
 Examples:
   wasmgate suggest -f deployment.yaml --grants grants/ > grants/orders.yaml
   wasmgate suggest -n shop ghcr.io/myorg/orders:1.4
+  wasmgate suggest --network-policy -f deployment.yaml --grants grants/ > policy.yaml
 IMAGE is a name, since a grant names the images that it is for: neither `oci:FOLDER` nor a .wasm file. `--image-layouts` \
 gives an image on disk a name.
+`--network-policy` writes the NetworkPolicies for the grants that there are, instead of new grants; what these allow by name \
+it cannot express, and then exits 1.
 Exit codes: 0 everything would be admitted with the printed grants, if any; 1 a rule denies what no grant can allow; 2 on \
 an error; 3 nothing is denied, but an image could not be read or its program was not recognised.";
 
@@ -264,6 +267,9 @@ pub struct SuggestOptions {
     /// Manifest file, folder, or `-` for standard input (repeatable)
     #[arg(long = "filename", short = 'f', value_name = "PATH")]
     pub files: Vec<PathBuf>,
+    /// Write network policies instead, which hold pods to the addresses of their grants where the runtime does not
+    #[arg(long, conflicts_with = "image")]
+    pub network_policy: bool,
     /// Namespace for objects that name none, and for an image
     #[arg(long, short = 'n', value_name = "NAME", default_value = "default", value_parser = namespace)]
     pub namespace: String,

@@ -21,6 +21,9 @@ pub const KUBELET_MOUNTS: [&str; 7] =
 /// (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
 const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+/// How often mounts over links that other mounts hide are followed. Once is usual, and all that people write.
+const MOST_PASSES: usize = 4;
+
 /// A variable of a container, according to its pod.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Variable<'a> {
@@ -167,9 +170,18 @@ pub enum Leads {
 /// `volume` says whether there is a volume at exactly this place, and whether it may hold links. A loop, to which
 /// nothing leads, stays as it is written.
 pub fn leads(facts: &ImageFacts, place: &str, volume: impl Fn(&str) -> Option<bool>) -> Leads {
+    leads_within(path::KERNEL_HOPS, facts, place, volume)
+}
+
+fn leads_within(
+    most: usize,
+    facts: &ImageFacts,
+    place: &str,
+    volume: impl Fn(&str) -> Option<bool>,
+) -> Leads {
     let mut inside: Option<(String, bool)> = None;
     let mut anywhere = place.len() > path::MAX_LENGTH;
-    let end = path::resolve(place, true, |at| {
+    let end = path::resolve_within(most, place, true, |at| {
         if let Some(with_links) = volume(at) {
             inside = Some((at.to_string(), with_links));
             return None;
@@ -201,25 +213,51 @@ impl<'a> View<'a> {
     /// The image in the pod.
     pub fn new(facts: &'a ImageFacts, start: &'a Start<'a>) -> Self {
         let mut unread = None;
-        let mut ends = |mount: &&str| {
-            let end = path::resolve_within(path::MOUNT_HOPS, mount, true, |at| {
+        let mut end = |mount: &&str| {
+            path::resolve_within(path::MOUNT_HOPS, mount, true, |at| {
                 if class(facts, at).is_some_and(|file| is_unread(&file)) {
                     unread.get_or_insert_with(|| text::clean_path(mount));
                 }
                 target(facts, at)
-            });
-            [Some(text::clean_path(mount)), end]
+            })
         };
-        // The kernel mounts nothing at a longer path, so the container does not start.
-        let mut all = |mounts: &[&str]| {
-            let possible =
-                mounts.iter().filter(|mount| mount.len() <= path::MAX_LENGTH && !path::is_deep(mount));
-            possible.flat_map(&mut ends).flatten().collect::<BTreeSet<String>>()
-        };
-        let (mounted, with_links) = (all(start.mounts), all(start.with_links));
-        let inside = mounted.iter().find(|mount| above(&with_links, path::split(mount).0).is_some()).cloned();
-        let nested = inside.or(unread);
-        Self { facts, start, mounted, nested }
+        let mut all = |mounts: &[&str]| possible(mounts).filter_map(&mut end).collect::<BTreeSet<String>>();
+        let (places, mut with_links) = (all(start.mounts), all(start.with_links));
+        let mut view = Self { facts, start, mounted: places.clone(), nested: None };
+        view.follow_over_mounts(places, &with_links);
+        view.mounted.extend(possible(start.mounts).map(|mount| text::clean_path(mount)));
+        with_links.extend(possible(start.with_links).map(|mount| text::clean_path(mount)));
+        let inside = view.mounted.iter().find(|mount| above(&with_links, path::split(mount).0).is_some());
+        view.nested = view.nested.take().or_else(|| inside.cloned()).or(unread);
+        view
+    }
+
+    /// Adds the places to which mounts lead if other mounts hide links on their way. If that may be any place, or one
+    /// leads to the next again and again, a mount may hide any file.
+    fn follow_over_mounts(&mut self, mut places: BTreeSet<String>, with_links: &BTreeSet<String>) {
+        let mut with_links = with_links.clone();
+        for _ in 0..MOST_PASSES {
+            let mut more = BTreeSet::new();
+            for mount in possible(self.start.mounts) {
+                let volume = |at: &str| places.contains(at).then(|| with_links.contains(at));
+                match leads_within(path::MOUNT_HOPS, self.facts, mount, volume) {
+                    Leads::To(place) if places.contains(&place) => {}
+                    Leads::To(place) => {
+                        more.insert((place, self.start.with_links.contains(mount)));
+                    }
+                    Leads::Anywhere => {
+                        self.nested.get_or_insert_with(|| text::clean_path(mount));
+                    }
+                }
+            }
+            if more.is_empty() || self.nested.is_some() {
+                return;
+            }
+            with_links.extend(more.iter().filter(|(_, may_link)| *may_link).map(|(place, _)| place.clone()));
+            places.extend(more.into_iter().map(|(place, _)| place));
+            self.mounted.extend(places.iter().cloned());
+        }
+        self.nested = places.pop_first();
     }
 
     /// A mount that may hide any file of the image.
@@ -300,6 +338,11 @@ impl<'a> View<'a> {
     pub fn is_mounted(&self, place: &str) -> bool {
         self.mounted.contains(place)
     }
+}
+
+/// The mounts that a node makes: the kernel mounts nothing at a longer path, so the container does not start.
+fn possible<'a>(mounts: &'a [&'a str]) -> impl Iterator<Item = &'a &'a str> {
+    mounts.iter().filter(|mount| mount.len() <= path::MAX_LENGTH && !path::is_deep(mount))
 }
 
 /// The one of these paths that equals a path or is above it.

@@ -59,6 +59,7 @@ impl ImageFacts {
             search_path: None,
             modules: Vec::new(),
             files: Vec::new(),
+            unmatched_platform: None,
             program_folders: Vec::new(),
             by_name: ByName::default(),
             scanned: false,
@@ -80,7 +81,7 @@ impl ImageFacts {
             self.evidence.iter_mut().flat_map(|evidence| [&mut evidence.seen, &mut evidence.value]);
         let claims =
             self.claims.iter_mut().flat_map(|claim| [&mut claim.field, &mut claim.claimed, &mut claim.found]);
-        for text in evidence.chain(claims).chain(&mut self.warnings) {
+        for text in evidence.chain(claims).chain(&mut self.unmatched_platform).chain(&mut self.warnings) {
             if let Cow::Owned(visible) = text::visible(text) {
                 *text = visible;
             }
@@ -126,6 +127,11 @@ impl ImageFacts {
                 self.saw(name, words.join(" "));
             }
         }
+    }
+
+    /// Notes that an index holds nothing for a node, but this.
+    pub(super) fn matches_no_node(&mut self, platform: &str) {
+        self.unmatched_platform = Some(short(platform));
     }
 
     /// `containerd` #9142, in 1.6.25 and 1.7.7.

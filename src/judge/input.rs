@@ -24,7 +24,7 @@ use crate::image::prefix::Unpinned;
 use crate::image::{ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::plan::{floor, sizing};
-use crate::runtime::{self, Profile, Runtimes, runnable_by};
+use crate::runtime::{self, Compiler, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
 use spec::Spec;
 
@@ -127,6 +127,8 @@ fn runtime_facts<'a>(
         runtime_class: class,
         wasm: profile.is_some(),
         suspicion: suspicion(case.workload, case.runtimes, case.cluster),
+        ignores_resize: profile.is_some_and(|p| p.ambient.runtime().ignores_resize()),
+        hides_out_of_memory: profile.is_some_and(|p| p.ambient.runtime().out_of_memory().is_some()),
         runs: profile.map(|p| p.runs.clone()).unwrap_or_default(),
         ambient: profile.map(|p| p.ambient),
         class_for: case.class_for,
@@ -160,6 +162,8 @@ fn container_facts<'a>(
         warnings: known
             .map(|(facts, program)| warnings(facts, program, profile, spec.names_command()))
             .unwrap_or_default(),
+        unmatched_platform: known.and_then(|(facts, _)| facts.unmatched_platform.as_deref()),
+        names_no_command: known.is_some_and(|(facts, _)| !names_command(facts, spec)),
         claims: known.map_or(&[], |(facts, _)| facts.claims.as_slice()),
         interpreters: known.map(|(facts, program)| interpreters(facts, program)).unwrap_or_default(),
         runnable_by: known.map(|(facts, program)| runnable_by(facts, program)).unwrap_or_default(),
@@ -205,6 +209,12 @@ fn covered(
 pub fn image_warnings(facts: &ImageFacts, names_command: bool) -> Vec<String> {
     let counts = |warning: &&String| !(names_command && warning.as_str() == NEEDS_COMMAND);
     facts.warnings.iter().filter(counts).cloned().collect()
+}
+
+/// Whether the image or the pod names a command. Without one, containerd creates no container
+/// (`containerd:internal/cri/opts/spec_opts.go`, `WithProcessArgs`).
+const fn names_command(facts: &ImageFacts, spec: Spec<'_>) -> bool {
+    spec.names_command() || !facts.entrypoint.is_empty() || !facts.cmd.is_empty()
 }
 
 /// Adds to each entry that no grant covers the grant that would, and expired grants that did.
@@ -287,6 +297,7 @@ fn resources(case: &Case<'_>, spec: Spec<'_>, container: &Container, profile: Op
         floor_bytes,
         cap_bytes: caps.map(|caps| caps.memory.bytes()),
         limit_millis: spec.cpu_limit(),
+        compile_millis: known.and_then(|(facts, program)| compile_millis(facts, program, profile)),
         cap_millis: caps.map(|caps| caps.cpu.millis()),
     }
 }
@@ -306,6 +317,17 @@ fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>
     let profile = profile?;
     let compiler = profile.ambient.runtime().compiler(*packaging);
     Some(floor::memory(compiler, profile.base_memory(), facts.modules_at(modules)).bytes())
+}
+
+/// CPU time for compiling in the container; `None` where the shim compiles, and for an engine of which nothing was measured.
+fn compile_millis(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<u64> {
+    let Program::Wasm { packaging, modules, .. } = program else { return None };
+    let runtime = profile?.ambient.runtime();
+    if !runtime.compiles_with_wasmtime() || runtime.compiler(*packaging) == Compiler::Shim {
+        return None;
+    }
+    let millis = floor::compile_millis(Compiler::Container, facts.modules_at(modules));
+    Some(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

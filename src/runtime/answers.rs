@@ -61,6 +61,16 @@ pub trait Runtime: Debug + Sync {
         None
     }
 
+    /// Whether a change of a running container's sizes is reported as done and changes nothing.
+    fn ignores_resize(&self) -> bool {
+        false
+    }
+
+    /// Whether the engine is wasmtime, the only one whose time for compiling was measured (`plan::floor`).
+    fn compiles_with_wasmtime(&self) -> bool {
+        false
+    }
+
     /// What to tell people about a program that needs a feature which this runtime lacks. `None` leaves it to the rules.
     fn cannot_start(&self, _program: &str, _lacking: Feature) -> Option<String> {
         None

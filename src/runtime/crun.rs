@@ -20,6 +20,7 @@ pub(super) struct Crun {
     /// What the engine links beyond WASI.
     provides: &'static [Feature],
     native_ways: &'static [NativeWay],
+    wasmtime: bool,
 }
 
 /// WasmEdge: the same as behind runwasi's shim.
@@ -33,6 +34,7 @@ pub(super) const CRUN_WASMEDGE: Crun = Crun {
     },
     provides: &[Feature::WasmedgeSockets, Feature::WasiNn],
     native_ways: runwasi_wasmedge::NATIVE_WAYS,
+    wasmtime: false,
 };
 
 /// wasmtime: all variables and arguments, the working directory opened as `.`, no sockets. Text does not start: up to
@@ -43,6 +45,7 @@ pub(super) const CRUN_WASMTIME: Crun = Crun {
     things: Things { files: Files::WorkingDirectory, ..Things::COMMAND },
     provides: &[],
     native_ways: &[],
+    wasmtime: true,
 };
 
 /// wasmer: no variables, no files, no network, and all arguments joined into one.
@@ -51,6 +54,7 @@ pub(super) const CRUN_WASMER: Crun = Crun {
     things: Things { variables: Variables::None, ..Things::COMMAND },
     provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory, Feature::Text],
     native_ways: &[],
+    wasmtime: false,
 };
 
 /// WAMR: variables, arguments, `/`, and an address pool of `0.0.0.0/0` and `::/0` with look-ups of any name.
@@ -59,6 +63,7 @@ pub(super) const CRUN_WAMR: Crun = Crun {
     things: Things { files: Files::Root, network: true, ..Things::COMMAND },
     provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory],
     native_ways: &[],
+    wasmtime: false,
 };
 
 impl Runtime for Crun {
@@ -93,6 +98,10 @@ impl Runtime for Crun {
 
     fn native_ways(&self) -> &'static [NativeWay] {
         self.native_ways
+    }
+
+    fn compiles_with_wasmtime(&self) -> bool {
+        self.wasmtime
     }
 }
 

@@ -1,5 +1,7 @@
 //! A table of what each family starts from the same image and pod.
 
+use std::collections::BTreeSet;
+
 use super::Family;
 use super::choice::Choice;
 use crate::image::entry::{Start, Variable, View};
@@ -522,6 +524,22 @@ fn a_link_to_a_folder_is_followed_whatever_the_folder_holds() {
             Start { command: &command, mounts: &mounts, working_dir: Some(working_dir), ..Start::default() };
         assert_eq!(started(Family::Spin, &app, &start), "?", "{command:?}");
     }
+}
+
+/// The node mounts `/data` first, and its volume has no link `in`, or another one: over `/`, for example.
+#[test]
+fn a_mount_over_a_link_that_another_volume_hides_may_be_anywhere() {
+    let image = scratch("/app.wasm /other/app.wasm /srv->/data /data/in->/srv /data/up->/other");
+    let start = |command: &str, mounts: &[&str], with_links: &[&str]| {
+        let command = [command.to_string()];
+        let start = Start { command: &command, mounts, with_links, ..Start::default() };
+        every_family().map(|family| started(family, &image, &start)).collect::<BTreeSet<String>>()
+    };
+    let refused = BTreeSet::from(["?".to_string()]);
+    assert_eq!(start("/app.wasm", &["/data", "/srv/in"], &["/data"]), refused);
+    assert_eq!(start("/app.wasm", &["/data", "/data/up"], &["/data"]), refused);
+    assert_eq!(start("/other/app.wasm", &["/data", "/data/up"], &[]), refused, "if it is mounted first");
+    assert_ne!(start("/app.wasm", &["/data", "/srv/in"], &[]), refused);
 }
 
 /// An index may lead nodes of another platform to another link.

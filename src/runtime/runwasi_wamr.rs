@@ -36,4 +36,8 @@ impl Runtime for RunwasiWamr {
     fn out_of_memory(&self) -> Option<&'static str> {
         Some(runwasi::OUT_OF_MEMORY)
     }
+
+    fn ignores_resize(&self) -> bool {
+        runwasi::IGNORES_RESIZE
+    }
 }

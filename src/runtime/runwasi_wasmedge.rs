@@ -41,6 +41,10 @@ impl Runtime for RunwasiWasmedge {
     fn out_of_memory(&self) -> Option<&'static str> {
         Some(runwasi::OUT_OF_MEMORY)
     }
+
+    fn ignores_resize(&self) -> bool {
+        runwasi::IGNORES_RESIZE
+    }
 }
 
 /// What WasmEdge links beyond WASI; wasi-nn is a plug-in of the node.

@@ -40,4 +40,8 @@ impl Runtime for RunwasiWasmer {
     fn out_of_memory(&self) -> Option<&'static str> {
         Some(runwasi::OUT_OF_MEMORY)
     }
+
+    fn ignores_resize(&self) -> bool {
+        runwasi::IGNORES_RESIZE
+    }
 }

@@ -63,6 +63,14 @@ impl Runtime for RunwasiWasmtime {
         Some(runwasi::OUT_OF_MEMORY)
     }
 
+    fn ignores_resize(&self) -> bool {
+        runwasi::IGNORES_RESIZE
+    }
+
+    fn compiles_with_wasmtime(&self) -> bool {
+        true
+    }
+
     fn cannot_start(&self, program: &str, lacking: Feature) -> Option<String> {
         let what = match lacking {
             Feature::WasiUnstable => {

@@ -63,6 +63,14 @@ impl Runtime for Spin {
     fn out_of_memory(&self) -> Option<&'static str> {
         Some(runwasi::OUT_OF_MEMORY)
     }
+
+    fn ignores_resize(&self) -> bool {
+        runwasi::IGNORES_RESIZE
+    }
+
+    fn compiles_with_wasmtime(&self) -> bool {
+        true
+    }
 }
 
 /// Where the shim unpacks layers before it reads them again (`containerd-shim-spin:containerd-shim-spin/src/source.rs`,

@@ -72,14 +72,15 @@ impl<'a> Pod<'a> {
         self.mounts =
             written.iter().map(|mount| led(mount, &unhidden).unwrap_or_else(|| mount.clone())).collect();
         self.places = self.places_of(&self.mounts);
-        let more: Vec<Entry> = written
-            .iter()
-            .zip(&self.mounts)
-            .filter_map(|(mount, followed)| {
-                led(mount, &self.places).filter(|other| other.path != followed.path)
-            })
-            .collect();
-        self.mounts.extend(more);
+        let followed = self.mounts.clone();
+        let again: Vec<Entry> =
+            written.iter().map(|mount| led(mount, &self.places).unwrap_or_else(|| mount.clone())).collect();
+        for (place, with_links) in self.places_of(&again) {
+            *self.places.entry(place).or_default() |= with_links;
+        }
+        let differs = |(other, followed): &(Entry, Entry)| other.path != followed.path;
+        let both = again.into_iter().zip(followed).filter(differs);
+        self.mounts.extend(both.map(|(other, _)| other));
         self.mounted.extend(self.mounts.iter().filter_map(|mount| mount.path.clone()));
         self
     }
@@ -93,16 +94,16 @@ impl<'a> Pod<'a> {
         entry::leads(facts, path, volume)
     }
 
-    /// The places of the mounts, which begin as those of [`Self::written_mounts`] do.
+    /// The places of the mounts of [`Self::written_mounts`], in the same order, and whether their volumes may hold links.
     fn places_of(&self, mounts: &[Entry]) -> HashMap<String, bool> {
         let volumes = self.container.mounts.iter().map(|mount| self.volume(&mount.name));
         let with_links =
             volumes.map(|volume| volume.is_none_or(may_hold_links)).chain(std::iter::repeat(false));
-        mounts
-            .iter()
-            .zip(with_links)
-            .filter_map(|(mount, with_links)| Some((mount.path.clone()?, with_links)))
-            .collect()
+        let mut places = HashMap::new();
+        for (mount, with_links) in mounts.iter().zip(with_links) {
+            *places.entry(mount.path.clone().unwrap_or_default()).or_default() |= with_links;
+        }
+        places
     }
 
     /// The RuntimeClass that the pod names.

@@ -171,7 +171,7 @@ fn documents_lists_and_objects_without_a_pod_come_from_standard_input() {
     said.has(&[
         "Pod shop/one  no Wasm: left alone  standard input, document 1",
         "Service own/two  not judged: the gate does not know this kind  standard input, document 2",
-        "Pod shop/three  admitted  standard input, document 3, item 1",
+        "Pod shop/three  admitted with warnings  standard input, document 3, item 1",
         "the image names no command",
     ]);
 }

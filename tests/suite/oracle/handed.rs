@@ -47,6 +47,7 @@ fn compare_handed(node: &mut Node, case: &HandedCase) -> Result<Outcome, Differe
     let question = Question {
         mounts: case.mounts.iter().map(|mount| mount.path.to_string()).collect(),
         contents,
+        working_dir: case.working_dir.into(),
         ..Question::about(&layout, &[case.working_dir, &from_root, &below])
     };
     let answer = node.ask(&question);
