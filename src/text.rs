@@ -26,7 +26,7 @@ pub use chain::{causes, chain};
 pub use characters::is_dangerous;
 pub use foreign::{distinct, excerpt, line, lines, quoted, visible};
 pub use json::{flow_yaml, json};
-pub use nearest::did_you_mean;
+pub use nearest::{did_you_mean, is_misspelling_of};
 pub use path::clean_path;
 pub use short::{shorten, shorten_bytes};
 

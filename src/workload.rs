@@ -11,7 +11,7 @@ mod spin_app;
 
 pub use container::{ContainerSpec, may_hold_links};
 pub use error::Error;
-pub use kind::{Description, Kind, Kinds, is_completed_by_others};
+pub use kind::{Description, Kind, Kinds, is_built_in, is_completed_by_others};
 pub use read::{as_judged, changed, read, unchanged_ephemeral};
 
 use std::collections::BTreeMap;

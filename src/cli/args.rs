@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::capability::Capability;
+use crate::config::is_label;
+use crate::text;
 
 /// Admission gate for WebAssembly on Kubernetes.
 #[derive(Debug, Parser)]
@@ -89,9 +91,12 @@ Examples:
   wasmgate check grants/orders.yaml config.yaml
 FILES are checked according to their kind: GateConfiguration, WasiGrant, ClusterWasiGrant, WasiException, and kinds with \
 a pod spec.
-All wrong fields of a configuration are reported; a file that cannot be parsed ends at its first error. Bundles are loaded, \
-and not evaluated: try their rules with `explain --bundle`.
-Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read, or nothing was given.";
+All wrong fields are reported; of a list, of `runtimes` and of `enforcement` in a configuration, the first that cannot be \
+parsed. A file that is no YAML ends at its first error. Of a configuration among FILES the fields are checked, and not the \
+folders and bundles that it names: give it with --config for these. Bundles are loaded, and not evaluated: try their rules \
+with `explain --bundle`.
+Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read, nothing was given, or no document is of a kind \
+that can be checked.";
 
 const INSPECT_HELP: &str = "\
 Examples:
@@ -217,6 +222,19 @@ pub enum LogFormat {
     Json,
 }
 
+fn namespace(name: &str) -> Result<String, String> {
+    if is_label(name) {
+        return Ok(name.to_string());
+    }
+    Err("write the name of a namespace: at most 63 lower-case letters, digits and `-`".into())
+}
+
+fn capability(name: &str) -> Result<Capability, String> {
+    name.parse().map_err(|unknown| {
+        format!("{unknown}{}", text::did_you_mean(name, Capability::ALL.iter().map(|one| one.as_str())))
+    })
+}
+
 /// Options of `explain`.
 #[derive(Debug, Clone, Parser)]
 pub struct ExplainOptions {
@@ -224,7 +242,7 @@ pub struct ExplainOptions {
     #[arg(long = "filename", short = 'f', value_name = "PATH", required = true)]
     pub files: Vec<PathBuf>,
     /// Namespace for objects that name none
-    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "default", value_parser = namespace)]
     pub namespace: String,
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
@@ -233,7 +251,7 @@ pub struct ExplainOptions {
     #[arg(long)]
     pub show_input: bool,
     /// Longest time to look at the images of one object, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// Sources
     #[command(flatten)]
@@ -244,7 +262,7 @@ pub struct ExplainOptions {
 #[derive(Debug, Clone, Parser)]
 pub struct SuggestOptions {
     /// Image, judged as a pod with this container only: no volumes, no variables, no service-account token
-    #[arg(value_name = "IMAGE", required_unless_present = "files", conflicts_with = "files")]
+    #[arg(value_name = "IMAGE", conflicts_with = "files")]
     pub image: Option<String>,
     /// Manifest file, folder, or `-` for standard input (repeatable)
     #[arg(long = "filename", short = 'f', value_name = "PATH")]
@@ -253,10 +271,10 @@ pub struct SuggestOptions {
     #[arg(long, conflicts_with = "image")]
     pub network_policy: bool,
     /// Namespace for objects that name none, and for an image
-    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "default", value_parser = namespace)]
     pub namespace: String,
     /// Longest time to look at the images of one object, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// Sources
     #[command(flatten)]
@@ -287,13 +305,13 @@ pub struct DiffOptions {
     #[arg(value_name = "NEW")]
     pub new: String,
     /// Namespace for objects that name none, and for images
-    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "default", value_parser = namespace)]
     pub namespace: String,
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: DiffFormat,
     /// Longest time to look at the images of one object, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// Sources
     #[command(flatten)]
@@ -324,7 +342,7 @@ pub struct InspectOptions {
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: OutputFormat,
     /// Longest time to look at the image, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// Sources
     #[command(flatten)]
@@ -345,7 +363,8 @@ pub enum ScanFormat {
     Html,
     /// SARIF 2.1.0, for code scanning.
     Sarif,
-    /// `JUnit` XML, for CI servers.
+    /// The report of a test run, for CI servers.
+    #[value(help = "JUnit XML, for CI servers")]
     Junit,
     /// Workflow commands of GitHub Actions, for annotations.
     Github,
@@ -364,13 +383,13 @@ pub struct ScanOptions {
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
     /// Only this namespace (repeatable); a single one is also that of manifests that name none
-    #[arg(long = "namespace", short = 'n', value_name = "NAME", help_heading = "Filters")]
+    #[arg(long = "namespace", short = 'n', value_name = "NAME", value_parser = namespace, help_heading = "Filters")]
     pub namespaces: Vec<String>,
     /// Only findings of this rule (repeatable)
     #[arg(long = "rule", value_name = "RULE", help_heading = "Filters")]
     pub rules: Vec<String>,
     /// Only what can use this capability, and findings about it (repeatable)
-    #[arg(long = "capability", value_name = "NAME", help_heading = "Filters")]
+    #[arg(long = "capability", value_name = "NAME", value_parser = capability, help_heading = "Filters")]
     pub capabilities: Vec<Capability>,
     /// Only pods and templates with this image: a name, or a pattern with `*` as in grants (repeatable)
     #[arg(long = "image", value_name = "PATTERN", help_heading = "Filters")]
@@ -385,7 +404,7 @@ pub struct ScanOptions {
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: ScanFormat,
     /// Longest time to look at the images of one object, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// Keep facts about images in FILE, so that the next scan does not read them again
     #[arg(long, value_name = "FILE", help_heading = "Images")]

@@ -6,6 +6,7 @@ mod network;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
@@ -47,7 +48,9 @@ pub struct Suggestion {
 pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
     let settings = build::settings(&options.gate)?;
     let manifests = match &options.image {
+        Some(file) if is_file(file) => return Err(Error::SuggestFile { path: file.clone() }),
         Some(image) => vec![pod_of(image, &options.namespace)],
+        None if options.files.is_empty() => return Err(Error::NothingToSuggest),
         None => rehearse::manifests(&options.files)?,
     };
     let state = build::state(&settings).await?;
@@ -76,6 +79,12 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
         (false, true) => Exit::Unread,
         (false, false) => Exit::Success,
     })
+}
+
+/// Whether the name is that of a manifest; a registry would be asked for it in vain.
+fn is_file(name: &str) -> bool {
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+    name == "-" || matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
 /// A pod with the image and nothing else: no volumes, no variables, no token.

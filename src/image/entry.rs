@@ -48,7 +48,7 @@ pub struct Start<'a> {
     /// The paths of mounts, which hide the image's own files.
     pub mounts: &'a [&'a str],
     /// Those whose volumes may contain links: a mount inside such a volume may end up anywhere.
-    pub loose: &'a [&'a str],
+    pub with_links: &'a [&'a str],
     /// The pod's annotations, which can ask crun and youki for a Wasm handler
     /// ([`super::annotation::crun_annotation`]).
     pub annotations: Option<&'a BTreeMap<String, String>>,
@@ -182,12 +182,12 @@ fn leads_within(
     let mut inside: Option<(String, bool)> = None;
     let mut anywhere = place.len() > path::MAX_LENGTH;
     let end = path::resolve_within(most, place, true, |at| {
-        if let Some(loose) = volume(at) {
-            inside = Some((at.to_string(), loose));
+        if let Some(with_links) = volume(at) {
+            inside = Some((at.to_string(), with_links));
             return None;
         }
-        if let Some((_, loose)) = inside.as_ref().filter(|(root, _)| path::is_below(at, root)) {
-            anywhere |= loose;
+        if let Some((_, with_links)) = inside.as_ref().filter(|(root, _)| path::is_below(at, root)) {
+            anywhere |= with_links;
             return None;
         }
         inside = None;
@@ -222,28 +222,28 @@ impl<'a> View<'a> {
             })
         };
         let mut all = |mounts: &[&str]| possible(mounts).filter_map(&mut end).collect::<BTreeSet<String>>();
-        let (places, mut loose) = (all(start.mounts), all(start.loose));
+        let (places, mut with_links) = (all(start.mounts), all(start.with_links));
         let mut view = Self { facts, start, mounted: places.clone(), nested: None };
-        view.follow_over_mounts(places, &loose);
+        view.follow_over_mounts(places, &with_links);
         view.mounted.extend(possible(start.mounts).map(|mount| text::clean_path(mount)));
-        loose.extend(possible(start.loose).map(|mount| text::clean_path(mount)));
-        let inside = view.mounted.iter().find(|mount| above(&loose, path::split(mount).0).is_some());
+        with_links.extend(possible(start.with_links).map(|mount| text::clean_path(mount)));
+        let inside = view.mounted.iter().find(|mount| above(&with_links, path::split(mount).0).is_some());
         view.nested = view.nested.take().or_else(|| inside.cloned()).or(unread);
         view
     }
 
     /// Adds the places to which mounts lead if other mounts hide links on their way. If that may be any place, or one
     /// leads to the next again and again, a mount may hide any file.
-    fn follow_over_mounts(&mut self, mut places: BTreeSet<String>, loose: &BTreeSet<String>) {
-        let mut loose = loose.clone();
+    fn follow_over_mounts(&mut self, mut places: BTreeSet<String>, with_links: &BTreeSet<String>) {
+        let mut with_links = with_links.clone();
         for _ in 0..MOST_PASSES {
             let mut more = BTreeSet::new();
             for mount in possible(self.start.mounts) {
-                let volume = |at: &str| places.contains(at).then(|| loose.contains(at));
+                let volume = |at: &str| places.contains(at).then(|| with_links.contains(at));
                 match leads_within(path::MOUNT_HOPS, self.facts, mount, volume) {
                     Leads::To(place) if places.contains(&place) => {}
                     Leads::To(place) => {
-                        more.insert((place, self.start.loose.contains(mount)));
+                        more.insert((place, self.start.with_links.contains(mount)));
                     }
                     Leads::Anywhere => {
                         self.nested.get_or_insert_with(|| text::clean_path(mount));
@@ -253,7 +253,7 @@ impl<'a> View<'a> {
             if more.is_empty() || self.nested.is_some() {
                 return;
             }
-            loose.extend(more.iter().filter(|(_, is_loose)| *is_loose).map(|(place, _)| place.clone()));
+            with_links.extend(more.iter().filter(|(_, may_link)| *may_link).map(|(place, _)| place.clone()));
             places.extend(more.into_iter().map(|(place, _)| place));
             self.mounted.extend(places.iter().cloned());
         }

@@ -489,8 +489,8 @@ fn crun_searches_the_path_of_the_container_and_no_other() {
 fn a_mount_inside_of_another_volume_may_hide_any_file() {
     let image = scratch("/app.wasm");
     let command = ["/app.wasm".to_string()];
-    let (mounts, loose) = (["/data", "/data/in"], ["/data"]);
-    let nested = Start { command: &command, mounts: &mounts, loose: &loose, ..Start::default() };
+    let (mounts, with_links) = (["/data", "/data/in"], ["/data"]);
+    let nested = Start { command: &command, mounts: &mounts, with_links: &with_links, ..Start::default() };
     let plain = Start { command: &command, mounts: &mounts, ..Start::default() };
     for family in every_family() {
         assert_eq!(started(family, &image, &nested), "?", "{family:?}");
@@ -584,9 +584,9 @@ fn a_link_to_a_folder_is_followed_whatever_the_folder_holds() {
 #[test]
 fn a_mount_over_a_link_that_another_volume_hides_may_be_anywhere() {
     let image = scratch("/app.wasm /other/app.wasm /srv->/data /data/in->/srv /data/up->/other");
-    let start = |command: &str, mounts: &[&str], loose: &[&str]| {
+    let start = |command: &str, mounts: &[&str], with_links: &[&str]| {
         let command = [command.to_string()];
-        let start = Start { command: &command, mounts, loose, ..Start::default() };
+        let start = Start { command: &command, mounts, with_links, ..Start::default() };
         every_family().map(|family| started(family, &image, &start)).collect::<BTreeSet<String>>()
     };
     let refused = BTreeSet::from(["?".to_string()]);
@@ -657,8 +657,8 @@ fn the_spin_shim_does_not_start_what_a_volume_may_exchange_after_it_unpacked_the
     for place in ["/.cached", "/spin.jsonx", "/assets-of-web", "/data", "/.spin"] {
         assert_eq!(with(Shape::SpinArtifact, place), "spin app", "{place}");
     }
-    let (mounts, loose) = (["/data", "/data/in"], ["/data"]);
-    let nested = Start { mounts: &mounts, loose: &loose, ..Start::default() };
+    let (mounts, with_links) = (["/data", "/data/in"], ["/data"]);
+    let nested = Start { mounts: &mounts, with_links: &with_links, ..Start::default() };
     assert_eq!(started(Family::Spin, &layered(Shape::SpinArtifact), &nested), "?");
 }
 

@@ -75,8 +75,8 @@ impl<'a> Pod<'a> {
         let followed = self.mounts.clone();
         let again: Vec<Entry> =
             written.iter().map(|mount| led(mount, &self.places).unwrap_or_else(|| mount.clone())).collect();
-        for (place, loose) in self.places_of(&again) {
-            *self.places.entry(place).or_default() |= loose;
+        for (place, with_links) in self.places_of(&again) {
+            *self.places.entry(place).or_default() |= with_links;
         }
         let differs = |(other, followed): &(Entry, Entry)| other.path != followed.path;
         let both = again.into_iter().zip(followed).filter(differs);
@@ -97,10 +97,11 @@ impl<'a> Pod<'a> {
     /// The places of the mounts of [`Self::written_mounts`], in the same order, and whether their volumes may hold links.
     fn places_of(&self, mounts: &[Entry]) -> HashMap<String, bool> {
         let volumes = self.container.mounts.iter().map(|mount| self.volume(&mount.name));
-        let loose = volumes.map(|volume| volume.is_none_or(may_hold_links)).chain(std::iter::repeat(false));
+        let with_links =
+            volumes.map(|volume| volume.is_none_or(may_hold_links)).chain(std::iter::repeat(false));
         let mut places = HashMap::new();
-        for (mount, loose) in mounts.iter().zip(loose) {
-            *places.entry(mount.path.clone().unwrap_or_default()).or_default() |= loose;
+        for (mount, with_links) in mounts.iter().zip(with_links) {
+            *places.entry(mount.path.clone().unwrap_or_default()).or_default() |= with_links;
         }
         places
     }

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::admission::State;
 use crate::grant::types::{LabelSelector, Subjects};
+use crate::workload::Role;
 
 /// What two objects with the same verdict have in common, as a digest.
 pub type Identity = [u8; 32];
@@ -156,8 +157,8 @@ fn forget_the_volumes(spec: &mut Map<String, Value>, pod: &str) {
             *claim = template.to_owned();
         }
     }
-    for list in ["containers", "initContainers", "ephemeralContainers"] {
-        for container in items(spec.get_mut(list)) {
+    for role in [Role::Container, Role::InitContainer, Role::EphemeralContainer] {
+        for container in items(spec.get_mut(role.list())) {
             items(container.get_mut("volumeMounts")).for_each(shorten_token_name);
         }
     }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use anstyle::Style;
 
-use super::model::{Finding, Scan, Workload, is_open, rank, word};
+use super::model::{FoundViolation, Scan, Workload, is_open, rank, word};
 use crate::cli::render::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, paint, wrap};
 use crate::cli::report::ExplainOutcome;
 use crate::policy::EnforcementAction;
@@ -70,7 +70,7 @@ const fn style(outcome: ExplainOutcome) -> Style {
 /// The rules that it breaks, why something about it is not known, and how many warnings there are beside the rules.
 fn findings(workload: &Workload) -> String {
     let found = workload.findings();
-    let mut rules: BTreeMap<(std::cmp::Reverse<EnforcementAction>, &str), Vec<&Finding<'_>>> =
+    let mut rules: BTreeMap<(std::cmp::Reverse<EnforcementAction>, &str), Vec<&FoundViolation<'_>>> =
         BTreeMap::new();
     for finding in &found {
         let key = (std::cmp::Reverse(finding.judged.action), finding.judged.violation.rule.as_str());
@@ -85,7 +85,7 @@ fn findings(workload: &Workload) -> String {
 }
 
 /// How many findings, and which part of the workload has them, unless all of it has.
-fn scope(workload: &Workload, found: &[&Finding<'_>]) -> String {
+fn scope(workload: &Workload, found: &[&FoundViolation<'_>]) -> String {
     let has_template = workload.judged.iter().any(|judged| judged.pods == 0);
     let template = found.iter().any(|finding| finding.template);
     let pods = found.iter().map(|finding| finding.pods).max().unwrap_or_default();

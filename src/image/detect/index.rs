@@ -123,7 +123,7 @@ impl<S: Source> Look<'_, S> {
             }
             (facts, same)
         };
-        self.aside("the index", compare).await
+        self.on_blocking_thread("the index", compare).await
     }
 }
 

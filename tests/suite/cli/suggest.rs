@@ -145,6 +145,14 @@ fn a_large_program_without_an_interpreter_is_not_called_one() {
     }
 }
 
+#[test]
+fn without_an_image_or_with_a_manifest_in_its_place_the_message_names_the_flag() {
+    run(&["suggest"])
+        .fails(&["found nothing to suggest grants for; name an image, or files, folders or `-` with `-f`"]);
+    run(&["suggest", "some/file.yaml"])
+        .fails(&["`some/file.yaml` as an image: it names a file; write `-f some/file.yaml`"]);
+}
+
 fn policy_for(grants: &str, workload: &str) -> Said {
     let folder = tempfile::tempdir().unwrap();
     let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {name: g, namespace: shop}\n";
