@@ -17,6 +17,9 @@ use crate::workload::{ContainerSpec, ImageUse, Role, Workload, may_hold_links};
 /// container; this much takes less than ten milliseconds in the worst image.
 const LIGHT: usize = 16 << 10;
 
+/// What a mount counts beside its path, since it may go through links of the image. Pods have a handful of mounts.
+const LINKS_OF_A_MOUNT: usize = 512;
+
 /// Reviews whose heavy work is done at the same time. It runs beside the threads that answer reviews and probes.
 static HEAVY: Semaphore = Semaphore::const_new(2);
 
@@ -87,7 +90,7 @@ fn weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usize {
             path.iter().flatten().fold((SEARCH_PATH.len(), 0), |(folders, bytes), path| {
                 (folders + path.split(':').count(), bytes + path.len())
             });
-        let mounts: usize = image.mounts.iter().map(|mount| mount.mount_path.len()).sum();
+        let mounts: usize = image.mounts.iter().map(|mount| mount.mount_path.len() + LINKS_OF_A_MOUNT).sum();
         let searched = folders.saturating_mul(name.saturating_add(folder)).saturating_add(bytes);
         searched.saturating_add(2 * mounts).saturating_add(volumes)
     };

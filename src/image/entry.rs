@@ -21,6 +21,25 @@ pub const KUBELET_MOUNTS: [&str; 7] =
 /// (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
 const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+/// What the container runtime mounts from the kernel, with links of its own: `/proc/self/root`, `/dev/fd`,
+/// `/sys/class/net/lo/subsystem` (proc(5), sysfs(5)).
+const OF_KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
+/// Files of `/proc` over which runc lets volumes be mounted, as lxcfs does (`runc:libcontainer/rootfs_linux.go`,
+/// `checkProcMount`). None of them is a link.
+const FILES_OF_PROC: [&str; 8] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+];
+/// The links that container runtimes make in `/dev` (`runc:libcontainer/rootfs_linux.go`, `setupDevSymlinks`).
+const LINKS_OF_DEV: [&str; 6] =
+    ["/dev/core", "/dev/fd", "/dev/ptmx", "/dev/stdin", "/dev/stdout", "/dev/stderr"];
+
 /// How often mounts over links that other mounts hide are followed. Once is usual, and all that people write.
 const MOST_PASSES: usize = 4;
 
@@ -68,8 +87,8 @@ pub struct View<'a> {
     pub start: &'a Start<'a>,
     /// The paths of mounts, as written and with the links of the image followed.
     mounted: BTreeSet<String>,
-    /// A mount that may hide any file of the image: inside another one whose volume may contain links, or through something
-    /// of the image that is not known.
+    /// A mount that may hide any file of the image: inside another one whose volume may contain links, through something
+    /// of the image that is not known, or through links of the kernel.
     nested: Option<String>,
 }
 
@@ -166,6 +185,40 @@ pub enum Leads {
     Anywhere,
 }
 
+/// A way through what the kernel shows: nothing of the image is there, and whether a part is a link is up to the kernel.
+#[derive(Default)]
+struct KernelWay {
+    /// The place that was reached last, if it is the kernel's.
+    last: Option<String>,
+    /// A link of the kernel may have led the way to any place.
+    anywhere: bool,
+}
+
+impl KernelWay {
+    /// Goes on to a place. Whether it is one of the kernel's, where no link of the image is.
+    fn enters(&mut self, at: &str) -> bool {
+        self.climbs_to(at);
+        let Some(tree) = OF_KERNEL.iter().find(|tree| at == **tree || path::is_below(at, tree)) else {
+            return false;
+        };
+        self.anywhere |= *tree == "/proc" && at != *tree && !FILES_OF_PROC.contains(&at);
+        self.anywhere |= LINKS_OF_DEV.iter().any(|link| at == *link || path::is_below(at, link));
+        self.last = Some(at.to_string());
+        true
+    }
+
+    /// Sysfs links from one of its folders to another, so that a way which goes up in it may go up from anywhere.
+    fn climbs_to(&mut self, at: &str) {
+        self.anywhere |= self.last.take().is_some_and(|last| at != last && !path::is_below(at, &last));
+    }
+
+    /// Whether a link of the kernel may have led the way, which ends here, to any place.
+    fn leads_anywhere(mut self, end: Option<&str>) -> bool {
+        self.climbs_to(end.unwrap_or("/"));
+        self.anywhere
+    }
+}
+
 /// Follows a path through the links of the image. A volume hides the links below its place, and may hold others:
 /// `volume` says whether there is a volume at exactly this place, and whether it may hold links. A loop, to which
 /// nothing leads, stays as it is written.
@@ -181,7 +234,9 @@ fn leads_within(
 ) -> Leads {
     let mut inside: Option<(String, bool)> = None;
     let mut anywhere = place.len() > path::MAX_LENGTH;
+    let mut kernel = KernelWay::default();
     let end = path::resolve_within(most, place, true, |at| {
+        let of_kernel = kernel.enters(at);
         if let Some(with_links) = volume(at) {
             inside = Some((at.to_string(), with_links));
             return None;
@@ -191,10 +246,17 @@ fn leads_within(
             return None;
         }
         inside = None;
+        if of_kernel {
+            return None;
+        }
         anywhere |= class(facts, at).is_some_and(|file| is_unread(&file));
         target(facts, at)
     });
-    if anywhere { Leads::Anywhere } else { Leads::To(end.unwrap_or_else(|| text::clean_path(place))) }
+    if anywhere || kernel.leads_anywhere(end.as_deref()) {
+        Leads::Anywhere
+    } else {
+        Leads::To(end.unwrap_or_else(|| text::clean_path(place)))
+    }
 }
 
 /// Whether it is not known what is there: what differs between the platforms may be a link.

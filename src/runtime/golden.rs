@@ -626,6 +626,30 @@ fn a_mount_through_more_links_than_the_kernel_follows_hides_the_program() {
     }
 }
 
+/// `/sys/class/net/lo/subsystem` leads to `/sys/class/net`, and `/proc/self/root` to `/`.
+#[test]
+fn a_mount_through_links_of_the_kernel_may_hide_any_file() {
+    let command = ["/app.wasm".to_string()];
+    for (files, mount, expected) in [
+        ("/app.wasm", "/sys/devices/virtual/net/lo/subsystem/../../../app.wasm", "?"),
+        ("/app.wasm", "/sys/class/net/lo/subsystem/../x", "?"),
+        ("/app.wasm /q->/sys/class/net/lo/subsystem/../../../app.wasm", "/q", "?"),
+        ("/app.wasm /q->/sys/class/net/lo/subsystem/..", "/q", "?"),
+        ("/app.wasm /q->/proc/self/root", "/q/app.wasm", "?"),
+        ("/app.wasm", "/proc/self/root/app.wasm", "?"),
+        ("/app.wasm", "/dev/fd/3", "?"),
+        ("/app.wasm /sys/x->/app.wasm", "/sys/fs/cgroup", "/app.wasm"),
+        ("/app.wasm", "/dev/shm", "/app.wasm"),
+        ("/app.wasm", "/proc/cpuinfo", "/app.wasm"),
+    ] {
+        let mounts = ["/proc", "/sys", "/dev", mount];
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        for family in FAMILIES {
+            assert_eq!(started(family, &scratch(files), &start), expected, "{family:?}: {files}, {mount}");
+        }
+    }
+}
+
 /// The `PATH` of a shim is that of its node.
 #[test]
 fn a_bare_name_is_judged_by_every_file_of_that_name() {

@@ -85,13 +85,9 @@ impl<'a> Pod<'a> {
         self
     }
 
-    /// Where a path leads in the container, with the links of the image followed outside of its mounts. `/proc` has
-    /// links of its own, such as `/proc/self/root`, and `/dev/fd` leads there.
+    /// Where a path leads in the container, with the links of the image followed outside of its mounts.
     pub fn leads(&self, facts: &ImageFacts, path: &str) -> Leads {
-        const OF_KERNEL: [&str; 2] = ["/proc", "/dev/fd"];
-        let volume =
-            |at: &str| self.places.get(at).copied().or_else(|| OF_KERNEL.contains(&at).then_some(true));
-        entry::leads(facts, path, volume)
+        entry::leads(facts, path, |at| self.places.get(at).copied())
     }
 
     /// The places of the mounts of [`Self::written_mounts`], in the same order, and whether their volumes may hold links.
