@@ -65,11 +65,12 @@ fn values_beside<T: DeserializeOwned>(
         let below = |field: &str, above: &str| {
             field.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        let parent = |field: &str| field.rsplit_once('.').map(|(parent, _)| parent.to_string());
-        let is_list_item = wrong.rsplit_once('.').is_some_and(|(parent, _)| parent.ends_with(']'));
-        below(at, wrong)
-            || below(wrong, at)
-            || (is_list_item && !at.ends_with(']') && parent(at) == parent(wrong))
+        // The name of a capability decides which parameters it takes, and an operator whether it takes values.
+        let decided = |by: &str, fields: &str| {
+            let beside = wrong.strip_suffix(by).and_then(|item| at.strip_prefix(item));
+            beside.is_some_and(|field| !field.contains('[') && field.starts_with(fields))
+        };
+        below(at, wrong) || below(wrong, at) || decided("].name", "].") || decided("].operator", "].values")
     };
     let independent = |(at, _): &FieldError| !shape.iter().any(|(wrong, _)| depends(at, wrong));
     check(&object).into_iter().filter(independent).collect()

@@ -496,12 +496,13 @@ spec:
 
         write("c.yaml", &EXAMPLE.replace("orders-api", "two"));
         let twice = load_dir(dir.path()).unwrap_err().to_string();
-        assert!(
-            twice.contains(
-                "c.yaml document 1, metadata.name: `WasiGrant shop/two` is given twice: here and in b.yml document 2"
-            ),
-            "{twice}"
+        let place = |name: &str| dir.path().join(name).display().to_string();
+        let expected = format!(
+            "{} document 1, metadata.name: `WasiGrant shop/two` is given twice: here and in {} document 2",
+            place("c.yaml"),
+            place("b.yml")
         );
+        assert!(twice.contains(&expected), "{twice}");
         write("c.yaml", "kind: [");
         assert!(load_dir(dir.path()).unwrap_err().to_string().contains("c.yaml"));
         let gone = load_dir(&dir.path().join("gone")).unwrap_err().to_string();
