@@ -88,7 +88,8 @@ fn case(workload: &Workload) -> Case {
 }
 
 fn told(judged: &JudgedViolation) -> String {
-    format!("[{}] {}", judged.violation.rule, judged.violation.message)
+    // Indented, so that a line of a name reads as a part of the message.
+    format!("[{}] {}", judged.violation.rule, judged.violation.message.replace('\n', "\n  "))
 }
 
 fn first_line(text: &str) -> String {

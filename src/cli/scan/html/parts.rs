@@ -117,7 +117,8 @@ fn violation(judged: &JudgedViolation) -> String {
         "<li><span class=\"{class}\">{} [{}]</span> <span class=\"message\">{}</span>{}</li>\n",
         judged.action.as_str(),
         escaped(&judged.violation.rule),
-        escaped_lines(&judged.violation.message),
+        // Indented, so that a line of a name reads as a part of the message.
+        escaped_lines(&judged.violation.message).replace('\n', "\n  "),
         exempted.unwrap_or_default()
     )
 }
