@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use super::choice::Choice;
 use super::handover::Handover;
+use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Shape};
 use crate::quantity::Quantity;
@@ -61,19 +62,28 @@ pub trait Runtime: Debug + Sync {
         Vec::new()
     }
 
-    /// Whether it is known to run no command in a running container, not even in a Linux one.
-    fn has_no_exec(&self) -> bool {
+    /// Whether it is a shim on runwasi's library, which decides how the shim's tasks answer containerd.
+    fn is_built_on_runwasi(&self) -> bool {
         false
+    }
+
+    /// Whether it is known to run no command in a running container, not even in a Linux one. runwasi's task service
+    /// refuses to start another process in a container (`containerd-shimkit:src/shim/local.rs`).
+    fn has_no_exec(&self) -> bool {
+        self.is_built_on_runwasi()
     }
 
     /// How a container that was killed for memory is shown, if not as `OOMKilled`; it ends a sentence.
     fn out_of_memory(&self) -> Option<&'static str> {
-        None
+        self.is_built_on_runwasi().then_some(runwasi::OUT_OF_MEMORY)
     }
 
-    /// Whether a change of a running container's sizes is reported as done and changes nothing.
+    /// Whether a change of a running container's sizes is reported as done and changes nothing. containerd takes the
+    /// `NOT_FOUND` with which containerd-shim-wasm answers `Task/Update` for a task that has exited: the API reports the
+    /// resize as completed, and the container's cgroup keeps its old values. Seen on a kubelet with the wasmtime shim; the
+    /// other shims are built on the same crate.
     fn ignores_resize(&self) -> bool {
-        false
+        self.is_built_on_runwasi()
     }
 
     /// Whether the engine is wasmtime, the only one whose time for compiling was measured (`plan::floor`).

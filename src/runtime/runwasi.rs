@@ -18,15 +18,6 @@ pub(super) const LAYERS: &[Shape] = &[Shape::WasmArtifact, Shape::RunwasiLayers]
 pub(super) const OUT_OF_MEMORY: &str =
     "which runwasi's shims show as `Error` with exit code 137, not as `OOMKilled`";
 
-/// All shims are built on one library whose task service refuses to start another process in a container
-/// (`containerd-shimkit:src/shim/local.rs`).
-pub(super) const HAS_NO_EXEC: bool = true;
-
-/// containerd takes the `NOT_FOUND` with which containerd-shim-wasm answers `Task/Update` for a task that has exited: the
-/// API reports the resize as completed, and the container's cgroup keeps its old values. Seen on a kubelet with the
-/// wasmtime shim; the other shims are built on the same crate.
-pub(super) const IGNORES_RESIZE: bool = true;
-
 /// Where the program comes from.
 pub(super) enum Source<'a> {
     /// The image's Wasm layers, whatever the entry point says.

@@ -33,15 +33,7 @@ impl Runtime for RunwasiWamr {
         Compiler::Container
     }
 
-    fn has_no_exec(&self) -> bool {
-        runwasi::HAS_NO_EXEC
-    }
-
-    fn out_of_memory(&self) -> Option<&'static str> {
-        Some(runwasi::OUT_OF_MEMORY)
-    }
-
-    fn ignores_resize(&self) -> bool {
-        runwasi::IGNORES_RESIZE
+    fn is_built_on_runwasi(&self) -> bool {
+        true
     }
 }

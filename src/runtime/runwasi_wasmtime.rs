@@ -59,16 +59,8 @@ impl Runtime for RunwasiWasmtime {
         kind == ImageKind::Component
     }
 
-    fn has_no_exec(&self) -> bool {
-        runwasi::HAS_NO_EXEC
-    }
-
-    fn out_of_memory(&self) -> Option<&'static str> {
-        Some(runwasi::OUT_OF_MEMORY)
-    }
-
-    fn ignores_resize(&self) -> bool {
-        runwasi::IGNORES_RESIZE
+    fn is_built_on_runwasi(&self) -> bool {
+        true
     }
 
     fn compiles_with_wasmtime(&self) -> bool {
