@@ -158,7 +158,7 @@ impl Problem {
         let field = field.as_ref().map(|field| format!(", {field}")).unwrap_or_default();
         let value = value.as_ref().filter(|_| !repeats_value);
         let value = value.map(|value| format!(": cannot be `{value}`")).unwrap_or_default();
-        text::lines(&format!("{origin}{field}{value}: {word}{message}")).replace('\n', "\n  ")
+        text::hanging(&format!("{origin}{field}{value}: {word}{message}"))
     }
 }
 

@@ -88,8 +88,7 @@ fn case(workload: &Workload) -> Case {
 }
 
 fn told(judged: &JudgedViolation) -> String {
-    // Indented, so that a line of a name reads as a part of the message.
-    format!("[{}] {}", judged.violation.rule, judged.violation.message.replace('\n', "\n  "))
+    format!("[{}] {}", judged.violation.rule, text::hanging(&judged.violation.message))
 }
 
 fn first_line(text: &str) -> String {

@@ -117,8 +117,7 @@ fn violation(judged: &JudgedViolation) -> String {
         "<li><span class=\"{class}\">{} [{}]</span> <span class=\"message\">{}</span>{}</li>\n",
         judged.action.as_str(),
         escaped(&judged.violation.rule),
-        // Indented, so that a line of a name reads as a part of the message.
-        escaped_lines(&judged.violation.message).replace('\n', "\n  "),
+        escaped_lines(&text::hanging(&judged.violation.message)),
         exempted.unwrap_or_default()
     )
 }
