@@ -30,6 +30,10 @@ pub fn further_templates(object: &serde_json::Value, kind: Kind) -> usize {
 /// Annotation that the kubelet puts on the API object of a static pod (`kubernetes:pkg/kubelet/types/pod_update.go`).
 pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
+/// What the name of the service-account token's volume begins with; random letters follow
+/// (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`, `ServiceAccountVolumeName`).
+pub const TOKEN_VOLUME: &str = "kube-api-access-";
+
 /// A pod spec and the object that carries it.
 #[derive(Debug, Clone)]
 pub struct Workload {

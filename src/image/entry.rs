@@ -19,7 +19,7 @@ pub const KUBELET_MOUNTS: [&str; 7] =
     ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", TOKEN_FOLDER];
 /// Where the `ServiceAccount` admission plug-in mounts the token
 /// (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
-const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+pub const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// What the container runtime mounts from the kernel, with links of its own: `/proc/self/root`, `/dev/fd`,
 /// `/sys/class/net/lo/subsystem` (proc(5), sysfs(5)).
@@ -194,14 +194,17 @@ struct KernelWay {
     anywhere: bool,
 }
 
+/// The tree of the kernel in which a normalised path is.
+pub fn kernel_tree(at: &str) -> Option<&'static str> {
+    OF_KERNEL.into_iter().find(|tree| at == *tree || path::is_below(at, tree))
+}
+
 impl KernelWay {
     /// Goes on to a place. Whether it is one of the kernel's, where no link of the image is.
     fn enters(&mut self, at: &str) -> bool {
         self.climbs_to(at);
-        let Some(tree) = OF_KERNEL.iter().find(|tree| at == **tree || path::is_below(at, tree)) else {
-            return false;
-        };
-        self.anywhere |= *tree == "/proc" && at != *tree && !FILES_OF_PROC.contains(&at);
+        let Some(tree) = kernel_tree(at) else { return false };
+        self.anywhere |= tree == "/proc" && at != tree && !FILES_OF_PROC.contains(&at);
         self.anywhere |= LINKS_OF_DEV.iter().any(|link| at == *link || path::is_below(at, link));
         self.last = Some(at.to_string());
         true

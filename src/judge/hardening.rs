@@ -27,7 +27,7 @@ use crate::plan::{Surplus, pin};
 use crate::policy::EnforcementAction;
 use crate::runtime::{HardeningMode, Profile};
 use crate::text;
-use crate::workload::{Role, Workload, managed};
+use crate::workload::{Role, TOKEN_VOLUME, Workload, managed};
 
 /// The rules of the baseline that refuse a file which no grant covers.
 const REFUSE_FILES: [&str; 2] = ["secret-in-reach", "needs-grant"];
@@ -334,5 +334,5 @@ fn is_of_plug_in(volume: &Volume) -> bool {
             .is_some_and(|token| token.audience.is_none() && token.path == "token")
     };
     let sources = volume.projected.as_ref().and_then(|projected| projected.sources.as_deref());
-    volume.name.starts_with("kube-api-access-") && sources.is_some_and(|sources| sources.iter().any(token))
+    volume.name.starts_with(TOKEN_VOLUME) && sources.is_some_and(|sources| sources.iter().any(token))
 }

@@ -9,13 +9,10 @@ use k8s_openapi::api::core::v1::{
 use super::variables::Variables;
 use crate::capability::{Access, Capability, Entry, path};
 use crate::image::ImageFacts;
-use crate::image::entry::{self, Leads};
+use crate::image::entry::{self, Leads, TOKEN_FOLDER};
 use crate::inspection::Container;
 use crate::text;
 use crate::workload::{ContainerSpec, Role, Workload, may_hold_links};
-
-/// Where the `ServiceAccount` admission plug-in mounts the token (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
-const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// One container of a pod spec, of any role, and the pod around it.
 #[derive(Debug)]
@@ -194,14 +191,14 @@ impl<'a> Pod<'a> {
     fn token(&self) -> Option<Entry> {
         let automount = self.spec.automount_service_account_token != Some(false);
         // The plug-in compares the path as written: a mount at the same place in another spelling does not stop it.
-        let taken = self.container.mounts.iter().any(|mount| mount.mount_path == TOKEN_PATH);
+        let taken = self.container.mounts.iter().any(|mount| mount.mount_path == TOKEN_FOLDER);
         if !automount || self.ephemeral || taken {
             return None;
         }
         let evidence = "service-account token: automountServiceAccountToken of the pod is not false \
                         (what the ServiceAccount itself says is not looked at)";
         let entry = Entry::new(Capability::Fs, evidence);
-        Some(entry.at_path(TOKEN_PATH, Access::ReadOnly).mark_secret(true))
+        Some(entry.at_path(TOKEN_FOLDER, Access::ReadOnly).mark_secret(true))
     }
 
     /// The variables of `env` and `envFrom`; a whole ConfigMap or Secret is a name pattern.

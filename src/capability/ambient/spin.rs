@@ -8,7 +8,7 @@ use super::things::{self, listening};
 use super::{Host, Pod};
 use crate::capability::{Access, Capability, Entry, HostPattern, MAX_ENTRIES, MAX_EVIDENCE, path};
 use crate::image::SpinComponent;
-use crate::image::entry::Leads;
+use crate::image::entry::{self, Leads};
 use crate::image::names::{RUNTIME_CONFIG, SPIN_RETAINED};
 use crate::text;
 
@@ -112,9 +112,8 @@ fn files(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
 /// its own, such as `/proc/self/root`.
 fn sources(host: &Host<'_>, source: &str) -> BTreeSet<(String, &'static str)> {
     let below = below_working_directory(host, source.trim_start_matches('/'));
-    let of_kernel = |source: &String| ["/proc", "/sys", "/dev"].iter().any(|tree| path::covers(tree, source));
     let folder = |source: &str| match host.leads(source) {
-        Leads::To(place) if !of_kernel(&place) => (place, ""),
+        Leads::To(place) if entry::kernel_tree(&place).is_none() => (place, ""),
         _ => ("/".to_string(), ", which a link in a volume or in /proc may lead anywhere"),
     };
     [source, &below].into_iter().map(folder).collect()
