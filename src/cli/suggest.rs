@@ -35,6 +35,8 @@ pub struct Suggestion {
     pub summary: String,
     /// `WasiGrant`s in YAML, one for each image; or a `NetworkPolicy`, if that was asked for.
     pub grants: Vec<String>,
+    /// What the mutating webhook takes from the pods because no grant covers it, so that the grants do not name it.
+    pub taken: Vec<String>,
     /// What cannot be known from the image, and how to find out or narrow it.
     pub warnings: Vec<String>,
     /// Denials that no grant can lift, as the rules word them.
@@ -69,7 +71,7 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
     let documents: Vec<String> = suggestions.iter().map(Suggestion::to_yaml).collect();
     print(documents.join("---\n").as_bytes())?;
     for suggestion in &suggestions {
-        for line in suggestion.warnings.iter().chain(&suggestion.blocked).chain(&suggestion.unknown) {
+        for line in suggestion.lines().flat_map(|(_, lines)| lines) {
             anstream::eprintln!("{}: {}", text::visible(&suggestion.object), text::line(line));
         }
     }
@@ -119,7 +121,8 @@ pub async fn suggest(
     let object = format!("{} {namespace}/{}", manifest.kind().kind, manifest.shown_name());
     let rehearsal = rehearse::rehearsed(state, inspector, manifest, namespace, budget, false).await?;
     let judged = |examined: &Examined<Kept>, judged: &Judged<Kept>| of_judged(examined, judged, taken);
-    Ok(Suggestion { object, ..of_ending(&rehearsal.validate.ending, judged) })
+    let hardened = rehearsal.plan().map(|(_, plan)| plan.taken.clone()).unwrap_or_default();
+    Ok(Suggestion { object, taken: hardened, ..of_ending(&rehearsal.validate.ending, judged) })
 }
 
 /// The `NetworkPolicy` for one object.
@@ -327,12 +330,21 @@ fn dns_name(text: &str) -> String {
 }
 
 impl Suggestion {
+    /// What there is to say beside the grants, with the label of each kind.
+    fn lines(&self) -> impl Iterator<Item = (&'static str, &Vec<String>)> {
+        [
+            ("taken", &self.taken),
+            ("warning", &self.warnings),
+            ("denied", &self.blocked),
+            ("unknown", &self.unknown),
+        ]
+        .into_iter()
+    }
+
     /// Comments, then one document for each grant.
     pub fn to_yaml(&self) -> String {
         let mut text = format!("# {}: {}\n", text::visible(&self.object), text::line(&self.summary));
-        for (label, lines) in
-            [("warning", &self.warnings), ("denied", &self.blocked), ("unknown", &self.unknown)]
-        {
+        for (label, lines) in self.lines() {
             for line in lines.iter().flat_map(|text| labelled(label, text)) {
                 // Writing to a string cannot fail.
                 let _ = writeln!(text, "# {line}");

@@ -58,6 +58,8 @@ pub(super) struct Notes {
     pub(super) warnings: Vec<String>,
     /// For the person who applied the object: which of their values were changed or completed.
     pub(super) notices: Vec<String>,
+    /// Those of both that say what no grant covers and was taken away.
+    pub(super) taken: Vec<String>,
 }
 
 impl Notes {

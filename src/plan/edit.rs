@@ -20,6 +20,8 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// For the person who applied the object: which of their values were changed or completed.
     pub notices: Vec<String>,
+    /// Those of both that say what no grant covers and was taken away.
+    pub taken: Vec<String>,
     /// One line per change, for decision records and `explain`.
     pub changes: Vec<String>,
 }
@@ -48,8 +50,8 @@ pub fn plan(
         [] => json_patch::Patch::default(),
         _ => json_patch::diff(raw, &object),
     };
-    let Notes { warnings, notices, changes, .. } = notes;
-    Ok(Plan { object, patch, warnings, notices, changes })
+    let Notes { warnings, notices, taken, changes, .. } = notes;
+    Ok(Plan { object, patch, warnings, notices, taken, changes })
 }
 
 /// Whether there is anything to plan: a Wasm program, or a class that is a Wasm runtime. Under such a class, the image

@@ -70,10 +70,12 @@ pub(super) fn harden(spec: &mut Object, surplus: &Surplus, notes: &mut Notes) ->
     if surplus.service_links {
         spec.insert(LINKS.to_owned(), Value::Bool(false));
         notes.change(LINKS, format!("spec.{LINKS} = false"));
-        notes.tell(format!(
+        let said = format!(
             "`{LINKS}: false` was set: no grant allows the programs of this pod a variable, and these would name the \
              services of the namespace to them"
-        ));
+        );
+        notes.taken.push(said.clone());
+        notes.tell(said);
     }
     Ok(())
 }
@@ -88,11 +90,13 @@ fn without_token(spec: &mut Object, token: &Token, notes: &mut Notes) -> Result<
         remove_volumes(spec, volumes)?;
     }
     let names: Vec<String> = containers.iter().map(|name| format!("`{name}`")).collect();
-    notes.warn(format!(
+    let said = format!(
         "the service-account token is not mounted, `{TOKEN}: false` was set: the program of {} could read it and no grant \
          allows that; if it needs the token, ask for a WasiGrant with {needs_grant}",
         names.join(", ")
-    ));
+    );
+    notes.taken.push(said.clone());
+    notes.warn(said);
     Ok(())
 }
 
@@ -141,10 +145,13 @@ fn read_only(spec: &mut Object, mount: &WritableMount, notes: &mut Notes) -> Res
         "container `{container}`: the mount at `{mount_path}` is now `readOnly: true`, as its grant says"
     );
     if *written {
-        notes.warn(format!(
+        let said = format!(
             "{said}: the program could write there; a grant with `access: read-write` would allow it"
-        ));
+        );
+        notes.taken.push(said.clone());
+        notes.warn(said);
     } else {
+        notes.taken.push(said.clone());
         notes.tell(said);
     }
     Ok(())

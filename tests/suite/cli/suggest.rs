@@ -67,6 +67,32 @@ fn an_image_is_judged_as_a_pod_of_it_alone() {
 }
 
 #[test]
+fn a_token_that_hardening_takes_is_said_to_be_taken_and_is_granted_only_where_the_manifest_asks_for_it() {
+    let pod = |asked: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: app, namespace: shop}}\nspec:\n  {asked}\n  \
+             containers: [{{name: app, image: \"samples.example/files:1\"}}]\n"
+        )
+    };
+    let suggested = |asked: &str| pipe(&["suggest", "-f", "-", "--image-layouts", &layouts()], &pod(asked));
+    let taken = suggested("");
+    taken.has(&[
+        "# taken: the service-account token is not mounted, `automountServiceAccountToken: false` was set",
+        "{ name: native.exec }",
+    ]);
+    assert!(taken.err.starts_with("Pod shop/app: the service-account token is not mounted"), "{}", taken.err);
+    let token =
+        "paths: [\"/var/run/secrets/kubernetes.io/serviceaccount\"], access: read-only, secrets: true }\n";
+    let granted = |said: &Said| {
+        said.out.lines().any(|line| line.starts_with("    - {") && format!("{line}\n").ends_with(token))
+    };
+    assert!(!granted(&taken), "{}", taken.out);
+    let asked = suggested("automountServiceAccountToken: true");
+    assert!(granted(&asked) && !asked.out.contains("taken:"), "{}", asked.out);
+    assert_eq!((taken.code, asked.code), (0, 0));
+}
+
+#[test]
 fn what_no_grant_can_mend_is_printed_and_gives_exit_code_1() {
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: app, namespace: shop}\nspec:\n  runtimeClassName: wasmtime\n  \
                containers: [{name: app, image: \"samples.example/orders:1\", command: [\"/\"]}]\n";
