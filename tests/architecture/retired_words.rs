@@ -39,8 +39,14 @@ const RETIRED_PHRASES: &[(&str, &str)] = &[
 ];
 
 /// Names of other projects that contain such a word.
-const FOREIGN: &[&str] =
-    &["use_authority_key_identifier_extension", "certificate-authority", "certificate authority"];
+const FOREIGN: &[&str] = &[
+    "use_authority_key_identifier_extension",
+    "certificate-authority",
+    "certificate authority",
+    // WASI's word for the host and port of a request.
+    "outgoing-request.set-authority",
+    "set-authority: func(authority: ",
+];
 
 /// Folders and pages that are checked. `ARCHITECTURE.md` speaks of rooms, and the changelog lists what was renamed.
 const CHECKED: &[&str] = &[

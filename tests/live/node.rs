@@ -2,6 +2,7 @@
 //! containerd and runwasi's wasmtime shim run. They need root on Linux and parts that take minutes to build, so they are
 //! left out unless they are asked for: `make test-node`.
 
+mod capabilities;
 mod golden;
 mod install;
 
@@ -11,6 +12,7 @@ use crate::support::control_plane::{ControlPlane, Options, Said};
 use crate::support::live_gate::{LiveGate, Setup, bare_pod};
 use crate::support::node::Node;
 use crate::support::oci::{Image, ImageBuilder, fixtures};
+use crate::support::probes::greeter;
 use crate::support::process::{ask_patiently, root};
 use crate::support::registry::Registry;
 use crate::support::shared::Shared;
@@ -29,9 +31,10 @@ struct Site {
 static SITE: Shared<Site> = Shared::new(Site::start);
 
 fn setup() -> Setup {
-    let configuration = "runtimes:\n  placement: {module: wasmtime, component: wasmtime}\n  profiles:\n    \
-         - name: wasmtime\n      runtimeClass: wasmtime\n      runs: [module, component]\n      \
-         ambient: runwasi-wasmtime\n      nodeAffinity: [{key: wasmtime, operator: In, values: [provisioned]}]\n"
+    let configuration = "runtimes:\n  placement: {module: wasmtime, component: wasmtime, http-component: wasmtime}\n  \
+         profiles:\n    - name: wasmtime\n      runtimeClass: wasmtime\n      runs: [module, component, http-component]\n      \
+         ambient: runwasi-wasmtime\n      nodeAffinity: [{key: wasmtime, operator: In, values: [provisioned]}]\n      \
+         hardening: {enableServiceLinks: fill}\n"
         .to_string();
     let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "wasmtime"},
         "handler": "wasmtime"});
@@ -192,6 +195,61 @@ fn a_pod_that_is_denied_never_reaches_the_node() {
     let refused = site.apply(&pod).refused();
     assert!(refused.contains("denied the request") && refused.contains("[needs-grant]"), "{refused}");
     assert_eq!(site.plane.list(&["pods", "--namespace", &namespace]), Vec::<Value>::new());
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_component_that_answers_http_is_reached_through_its_service() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("http", &json!({}));
+    let greeting = "hello from an HTTP component\n";
+    site.push("greeter", &ImageBuilder::wasm_artifact(&greeter(greeting)).build());
+    let deployment = deployment(&namespace, "greeter", &site.registry.image("greeter:1"));
+    let warned = site.apply(&deployment);
+    assert!(warned.stderr.contains("http.inbound"), "{}", warned.stderr);
+    let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
+        "metadata": {"name": "greeter", "namespace": namespace},
+        "spec": {"capabilities": [{"name": "http.inbound", "ports": [8080]}]}});
+    site.apply(&grant).ok();
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "greeter", "namespace": namespace},
+        "spec": {"selector": {"app": "greeter"}, "ports": [{"port": 80, "targetPort": 8080}]}});
+    site.apply(&service).ok();
+    let path = format!("--raw=/api/v1/namespaces/{namespace}/services/greeter:80/proxy/");
+    let answer = ask_patiently(|| Some(site.plane.kubectl(&["get", &path])).filter(|said| said.code == 0));
+    let answer = answer.unwrap_or_else(|| panic!("no answer\n{}", site.story(&namespace)));
+    assert_eq!(answer.stdout, greeting);
+    site.plane.kubectl(&["delete", "deployment", "greeter", "--namespace", &namespace]).ok();
+}
+
+/// The shim runs both, each as it would alone.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_linux_container_runs_beside_a_wasm_one_in_a_pod_of_which_the_gate_warns() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("mixed", &json!({}));
+    let mut image = ImageBuilder::rootfs(platform(), &["/native"]);
+    image.files(&[("native", &golden::native())]);
+    site.push("sidecar", &image.build());
+    site.push("main", &layers("hello from beside Linux"));
+    let mut pod = bare_pod(&site.registry.image("main:1"), &json!({}));
+    pod["metadata"] = json!({"name": "mixed", "namespace": namespace});
+    pod["spec"]["restartPolicy"] = json!("Never");
+    pod["spec"]["containers"][0]["args"] = json!(["main"]);
+    let sidecar = json!({"name": "sidecar", "image": site.registry.image("sidecar:1")});
+    pod["spec"]["containers"].as_array_mut().unwrap().push(sidecar);
+    let applied = site.apply(&pod);
+    assert!(applied.stderr.contains("[mixed-pod]"), "{}", applied.stderr);
+    applied.ok();
+    let said = |container: &str| {
+        site.plane.kubectl(&["logs", "--namespace", &namespace, "mixed", "--container", container]).stdout
+    };
+    site.plane.wait_for("both containers to say something", || {
+        (said("app") == "hello from beside Linux\n" && said("sidecar") == "started native /native\n")
+            .then_some(())
+    });
+    let ran = site.plane.get(&["pod", "mixed", "--namespace", &namespace]);
+    assert_eq!(ran["spec"]["runtimeClassName"], "wasmtime");
+    assert_eq!(ran["spec"]["containers"][1]["resources"], json!({}), "the sidecar keeps its size");
 }
 
 /// A program of this machine in an image.

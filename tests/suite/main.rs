@@ -30,6 +30,7 @@ mod monitoring;
 mod oracle;
 mod plan;
 mod policy;
+mod probes;
 mod producers;
 mod register;
 mod registry;

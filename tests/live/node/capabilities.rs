@@ -1,0 +1,248 @@
+//! What the wasmtime shim hands over, and what the gate says of it, by programs that try each thing; and what hardening
+//! takes from pods, by the same programs.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::{SITE, Site, platform};
+use crate::support::node::ADDRESS;
+use crate::support::probes::{
+    Cell, Form, LINKS, PAGE, PROBES, Peer, Probe, SAID, cut, explained, named, table, with_table,
+};
+use crate::support::process::{ask_patiently, root};
+
+/// One probe in one form, and what `explain` says of its pod.
+struct Trial {
+    probe: &'static Probe,
+    form: Form,
+    name: String,
+    pod: Value,
+    said: Value,
+}
+
+/// The registry, as pods reach it.
+fn peer(site: &Site) -> Peer {
+    let parts: Vec<u8> = ADDRESS.split('.').map(|part| part.parse().unwrap()).collect();
+    let port = site.registry.host.rsplit(':').next().unwrap().parse().unwrap();
+    Peer { address: parts.try_into().unwrap(), port }
+}
+
+/// Pushes a probe, and returns its pod.
+fn pod_of(site: &Site, probe: &Probe, form: Form, namespace: &str) -> Value {
+    let name = format!("{}-{}", probe.name, form.name());
+    site.push(&name, &probe.image(&probe.build(form, peer(site)), platform()));
+    let mut pod = probe.pod(&name, &site.registry.image(&format!("{name}:1")));
+    pod["metadata"]["namespace"] = json!(namespace);
+    pod
+}
+
+fn trials(site: &Site, namespace: &str) -> Vec<Trial> {
+    let tried = PROBES.iter().flat_map(|probe| probe.forms().map(move |form| (probe, form)));
+    let pods: Vec<_> =
+        tried.map(|(probe, form)| (probe, form, pod_of(site, probe, form, namespace))).collect();
+    let folder = site.plane.home().path();
+    let flags = [
+        format!("--config={}", folder.join("gate/gate.yaml").display()),
+        format!("--insecure-registry={}", site.registry.host),
+    ];
+    let objects: Vec<Value> = pods.iter().map(|(_, _, pod)| pod.clone()).collect();
+    let said = explained(folder, &objects, &flags);
+    let trial = |((probe, form, pod), said): ((_, _, Value), Value)| {
+        let name = pod["metadata"]["name"].as_str().unwrap().to_string();
+        Trial { probe, form, name, pod, said }
+    };
+    pods.into_iter().zip(said).map(trial).collect()
+}
+
+impl Trial {
+    /// Whether the API server refuses it, which must be what `explain` said, with the same rules.
+    fn is_refused_as_explained(&self, site: &Site) {
+        let asked = site.plane.apply(&self.pod, &["--dry-run=server"]);
+        assert_eq!(asked.code != 0, self.said["outcome"] == "denied", "{}: {}", self.name, asked.stderr);
+        let violations = self.said["violations"].as_array().into_iter().flatten();
+        for violation in violations.filter(|violation| violation["enforced"] == "deny") {
+            let rule = format!("[{}]", violation["rule"].as_str().unwrap());
+            assert!(asked.stderr.contains(&rule), "{}: {rule} in {}", self.name, asked.stderr);
+        }
+    }
+
+    fn start(&self, site: &Site) {
+        let tried = ask_patiently(|| (site.apply(&self.pod).code == 0).then_some(()));
+        tried.unwrap_or_else(|| panic!("{} with its grant: {}", self.name, site.apply(&self.pod).stderr));
+    }
+
+    /// The program's own words.
+    fn outcome(&self, site: &Site, namespace: &str) -> String {
+        let words = match self.form {
+            Form::Http => answer(site, namespace, &self.name),
+            Form::Module | Form::Component => self.said_at_the_end(site, namespace),
+        };
+        if self.probe.name == "stdio" { site.logs(namespace, &self.name) } else { words }
+    }
+
+    /// On a busy node the shim was seen to miss the layers of an image that was just pulled, so a program that said
+    /// nothing is started again, which one that cannot start does not help.
+    fn said_at_the_end(&self, site: &Site, namespace: &str) -> String {
+        for _ in 0..2 {
+            site.finished(namespace, &self.name);
+            let said = site.logs(namespace, &self.name);
+            if said.contains("probe ") {
+                return said;
+            }
+            site.plane.kubectl(&["delete", "pod", &self.name, "--namespace", namespace, "--now"]).ok();
+            self.start(site);
+        }
+        site.finished(namespace, &self.name);
+        site.logs(namespace, &self.name)
+    }
+
+    fn could(&self, words: &str) -> bool {
+        if self.probe.name == "stdio" { words.contains(SAID) } else { words.contains("probe 00") }
+    }
+}
+
+/// What a program that answers HTTP says, by the API server's proxy to its pod.
+fn answer(site: &Site, namespace: &str, name: &str) -> String {
+    let path = format!("--raw=/api/v1/namespaces/{namespace}/pods/{name}:8080/proxy/");
+    let asked = ask_patiently(|| {
+        let said = site.plane.kubectl(&["get", &path]);
+        (said.code == 0).then_some(said.stdout)
+    });
+    asked.unwrap_or_else(|| panic!("{name} gave no answer\n{}", site.story(namespace)))
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn programs_can_do_on_the_shim_what_the_gate_says_and_nothing_else_and_the_page_has_it() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("probes", &json!({}));
+    let trials = trials(&site, &namespace);
+    for trial in &trials {
+        trial.is_refused_as_explained(&site);
+    }
+    let grants: Vec<String> = trials
+        .iter()
+        .filter_map(|trial| trial.said["suggestedGrant"].as_str())
+        .map(|grant| format!("---\n{grant}"))
+        .collect();
+    site.plane.kubectl_with(&site.plane.kubeconfig(), &["apply", "--filename=-"], &grants.concat()).ok();
+    for trial in &trials {
+        trial.start(&site);
+    }
+    let mut wrong = Vec::new();
+    let cells: Vec<Cell> = trials
+        .iter()
+        .map(|trial| {
+            let words = trial.outcome(&site, &namespace);
+            let (claimed, seen) = (
+                Cell::claimed(trial.probe, &trial.said),
+                Cell::of(trial.could(&words), trial.probe, &trial.said),
+            );
+            println!("{:<18} {:<14} {}", trial.name, seen.text(), words.trim().replace('\n', " "));
+            if claimed != seen {
+                wrong.push(format!("{}: claimed {}, seen {words}", trial.name, claimed.text()));
+            }
+            seen
+        })
+        .collect();
+    assert_eq!(wrong, Vec::<String>::new());
+    let of = |probe: &Probe, form: Form| {
+        let place = trials.iter().position(|trial| trial.probe.name == probe.name && trial.form == form);
+        place.map_or(Cell::Absent, |place| cells[place])
+    };
+    let rows: Vec<Vec<Cell>> =
+        PROBES.iter().map(|probe| Form::ALL.map(|form| of(probe, form)).to_vec()).collect();
+    compare(&table(&rows));
+    site.plane.kubectl(&["delete", "pods", "--all", "--wait=false", "--namespace", &namespace]).ok();
+}
+
+/// With the page, which `WASMGATE_WRITE_DOCS=1` writes.
+fn compare(table: &str) {
+    let path = root().join(PAGE);
+    let page = fs::read_to_string(&path).unwrap();
+    if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
+        fs::write(&path, with_table(&page, table)).unwrap();
+        return;
+    }
+    assert_eq!(table, cut(&page).1);
+}
+
+// === Hardening ===
+
+fn grant(site: &Site, namespace: &str, capabilities: &Value) {
+    let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
+        "metadata": {"name": "tried", "namespace": namespace}, "spec": {"capabilities": capabilities}});
+    site.apply(&grant).ok();
+}
+
+/// Applies the pod of a probe until a condition holds for what was admitted, and returns what its program said.
+fn ran(
+    site: &Site,
+    namespace: &str,
+    mut pod: Value,
+    name: &str,
+    admitted: impl Fn(&Value) -> bool,
+) -> String {
+    pod["metadata"]["name"] = json!(name);
+    site.plane.wait_for("the gate to know the grant", || {
+        let tried = site.plane.apply(&pod, &["--dry-run=server", "--output=json"]);
+        (tried.code == 0 && admitted(&tried.json())).then_some(())
+    });
+    site.apply(&pod).ok();
+    site.finished(namespace, name);
+    site.logs(namespace, name)
+}
+
+/// `ENOENT` of preview 1; and `EIO`, which wasmtime makes of `EROFS`.
+const NO_SUCH_FILE: &str = "probe 44\n";
+const READ_ONLY: &str = "probe 29\n";
+const DONE: &str = "probe 00\n";
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_token_that_hardening_takes_cannot_be_read_and_one_that_is_granted_can() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("token", &json!({}));
+    let mut pod = pod_of(&site, named("token"), Form::Module, &namespace);
+    pod["spec"].as_object_mut().unwrap().remove("automountServiceAccountToken");
+    let mounts = |pod: &Value| pod["spec"]["automountServiceAccountToken"] != false;
+    grant(&site, &namespace, &json!([{"name": "native.exec"}]));
+    assert_eq!(ran(&site, &namespace, pod.clone(), "taken", |pod| !mounts(pod)), NO_SUCH_FILE);
+    let token = json!({"name": "fs", "paths": ["/var/run/secrets/kubernetes.io/serviceaccount"],
+        "access": "read-only", "secrets": true});
+    grant(&site, &namespace, &json!([{"name": "native.exec"}, token]));
+    assert_eq!(ran(&site, &namespace, pod, "granted", mounts), DONE);
+}
+
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn a_mount_that_hardening_makes_read_only_takes_no_writes() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("mount", &json!({}));
+    let pod = pod_of(&site, named("mount"), Form::Module, &namespace);
+    let read_only = |pod: &Value| pod["spec"]["containers"][0]["volumeMounts"][0]["readOnly"] == true;
+    let data =
+        |access: &str| json!([{"name": "native.exec"}, {"name": "fs", "paths": ["/data"], "access": access}]);
+    grant(&site, &namespace, &data("read-only"));
+    assert_eq!(ran(&site, &namespace, pod.clone(), "taken", read_only), READ_ONLY);
+    grant(&site, &namespace, &data("read-write"));
+    assert_eq!(ran(&site, &namespace, pod, "granted", |pod| !read_only(pod)), DONE);
+}
+
+/// The profile of this cluster asks for it (`setup`); by default it is off.
+#[test]
+#[ignore = "needs a real node: make test-node"]
+fn where_hardening_switches_service_links_off_no_variable_names_a_service() {
+    let site = SITE.get();
+    let namespace = site.plane.namespace("links", &json!({}));
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "probe", "namespace": namespace},
+        "spec": {"ports": [{"port": 80}]}});
+    site.apply(&service).ok();
+    let pod = pod_of(&site, &LINKS, Form::Module, &namespace);
+    let off = |pod: &Value| pod["spec"]["enableServiceLinks"] == false;
+    // `99`: no variable begins so.
+    assert_eq!(ran(&site, &namespace, pod.clone(), "taken", off), "probe 99\n");
+    grant(&site, &namespace, &json!([{"name": "env", "names": ["ANY"]}]));
+    assert_eq!(ran(&site, &namespace, pod, "granted", |pod| !off(pod)), DONE);
+}
