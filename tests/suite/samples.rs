@@ -16,7 +16,8 @@ use wasmgate::cli::args::GateOptions;
 use wasmgate::cli::build;
 use wasmgate::review::Webhook;
 
-use crate::support::oci::{self, Image, ImageBuilder};
+use crate::support::oci::{self, Image, ImageBuilder, fixtures};
+use crate::support::probes::greeter;
 use crate::support::process::root;
 
 const AMPLE: Duration = Duration::from_secs(20);
@@ -72,6 +73,11 @@ fn elf() -> Vec<u8> {
 fn images() -> Vec<(&'static str, Image)> {
     vec![
         ("hello", ImageBuilder::wasm_artifact(&program("hello")).build()),
+        (
+            "component",
+            ImageBuilder::runwasi(&fixtures::componentize(&program("hello")), "hello.wasm").build(),
+        ),
+        ("greeter", ImageBuilder::wasm_artifact(&greeter("hello from an HTTP component\n")).build()),
         ("orders", orders()),
         ("files", rootfs("/files.wasm", &program("files"))),
         ("web", rootfs("/usr/bin/web", &elf())),
