@@ -1,6 +1,7 @@
 //! Builds the parts of a gate from options, in the same way for every command.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
@@ -118,22 +119,36 @@ pub fn scanning_inspector(settings: &Settings, stored: bool) -> Result<Inspector
 
 /// Loads grants, cluster facts and policies.
 pub async fn state(settings: &Settings) -> Result<State, Error> {
-    let Loaded { grants, exceptions } = settings
-        .file
-        .grants
-        .as_ref()
-        .map_or_else(|| Ok(Loaded::default()), |dir| grant::load::load_dir(dir))?;
-    let cluster = settings
-        .file
-        .cluster
-        .as_ref()
-        .map_or_else(|| Ok(Cluster::default()), |dir| cluster::load_dir(dir))?;
+    let objects = objects(settings)?;
     let policies = policies(settings).await?;
+    assemble(settings, objects, policies.into())
+}
+
+/// Loads grants and cluster facts; the policies are compiled already, from the bundles and with the limits of these settings.
+pub fn state_with(settings: &Settings, policies: Arc<PolicySet>) -> Result<State, Error> {
+    assemble(settings, objects(settings)?, policies)
+}
+
+/// What the folders of the configuration hold.
+fn objects(settings: &Settings) -> Result<(Loaded, Cluster), Error> {
+    let file = &settings.file;
+    let loaded =
+        file.grants.as_ref().map_or_else(|| Ok(Loaded::default()), |dir| grant::load::load_dir(dir))?;
+    let cluster =
+        file.cluster.as_ref().map_or_else(|| Ok(Cluster::default()), |dir| cluster::load_dir(dir))?;
+    Ok((loaded, cluster))
+}
+
+fn assemble(
+    settings: &Settings,
+    (Loaded { grants, exceptions }, cluster): (Loaded, Cluster),
+    policies: Arc<PolicySet>,
+) -> Result<State, Error> {
     let unknown = unknown_rules(&settings.file.enforcement, policies.rules().as_ref());
     if let Some(error) = unknown.into_iter().next() {
         return Err(error.into());
     }
-    let mut state = State::new(settings.runtimes.clone(), cluster.into(), policies.into());
+    let mut state = State::new(settings.runtimes.clone(), cluster.into(), policies);
     state.grants = grants.into();
     state.exceptions = exceptions.into();
     state.options.clone_from(&settings.file.policies.options);
