@@ -117,10 +117,17 @@ pub fn scanning_inspector(settings: &Settings, stored: bool) -> Result<Inspector
     Ok(Inspector::new(images)?)
 }
 
-/// Loads grants, cluster facts and policies.
+/// Loads grants, cluster facts and policies for a gate that serves.
+pub async fn serving_state(settings: &Settings) -> Result<State, Error> {
+    let objects = objects(settings)?;
+    let policies = policies(&Engine::new()?, settings).await?;
+    assemble(settings, objects, policies.into())
+}
+
+/// The same for every other command.
 pub async fn state(settings: &Settings) -> Result<State, Error> {
     let objects = objects(settings)?;
-    let policies = policies(settings).await?;
+    let policies = policies(&Engine::for_command()?, settings).await?;
     assemble(settings, objects, policies.into())
 }
 
@@ -188,20 +195,24 @@ pub fn no_such_rule<'a>(rule: &str, known: impl Iterator<Item = &'a str> + Clone
     format!("no loaded bundle has this rule; write one of {}{near}", known.collect::<Vec<_>>().join(", "))
 }
 
-async fn policies(settings: &Settings) -> Result<PolicySet, Error> {
+async fn policies(engine: &Engine, settings: &Settings) -> Result<PolicySet, Error> {
     let policies = &settings.file.policies;
     let baseline = policies.baseline.then(Bundle::embedded);
     let own = policies.bundles.iter().map(|path| Bundle::load(path));
-    policy_set(settings, baseline.into_iter().chain(own).collect::<Result<Vec<_>, _>>()?).await
+    compiled(engine, settings, baseline.into_iter().chain(own).collect::<Result<Vec<_>, _>>()?).await
 }
 
-/// Compiles the bundles, with the limits of the configuration.
+/// Compiles the bundles for a command that does not serve, with the limits of the configuration.
 pub async fn policy_set(settings: &Settings, bundles: Vec<Bundle>) -> Result<PolicySet, Error> {
+    compiled(&Engine::for_command()?, settings, bundles).await
+}
+
+async fn compiled(engine: &Engine, settings: &Settings, bundles: Vec<Bundle>) -> Result<PolicySet, Error> {
     let policies = &settings.file.policies;
     let limits = Limits {
         fuel: policies.fuel_limit,
         time: settings.policy_time_limit,
         memory_bytes: policies.memory_limit_bytes,
     };
-    Ok(PolicySet::load(&Engine::new()?, bundles, limits).await?)
+    Ok(PolicySet::load(engine, bundles, limits).await?)
 }

@@ -29,7 +29,7 @@ pub async fn baseline() -> Arc<PolicySet> {
 pub async fn state(settings: &Settings) -> State {
     let wanted = &settings.file.policies;
     if *wanted != (file::Policies { options: wanted.options.clone(), ..file::Policies::default() }) {
-        return build::state(settings).await.unwrap();
+        return build::serving_state(settings).await.unwrap();
     }
     let policies = BY_DEFAULT.get_or_init(|| compile(Limits::default())).await.clone();
     build::state_with(settings, policies).unwrap()
