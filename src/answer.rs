@@ -1,6 +1,6 @@
 //! Turns a verdict into an answer: an admission, warnings, or a refusal that says what to change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -12,6 +12,13 @@ use crate::policy::EnforcementAction;
 use crate::review::Response;
 use crate::review::response::{Cause, Refusal};
 use crate::workload::{Kind, Workload};
+
+/// Violations that one answer shows; a person mends a few and tries again, and the record has them all.
+const MAX_SHOWN: usize = 20;
+/// Bytes of their messages together.
+const MAX_SHOWN_BYTES: usize = 16 << 10;
+/// Names of rules in an annotation of the audit log.
+const MAX_NAMED: usize = 50;
 
 /// How a review ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -114,7 +121,7 @@ pub fn of_verdict(
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
     let mut response = Response { audit_annotations: annotations, ..admitted(uid) };
-    response.warnings = verdict.at(EnforcementAction::Warn).flat_map(warning_lines).collect();
+    response.warnings = Shown::of(verdict.at(EnforcementAction::Warn)).lines();
     let outcome = if verdict.denied() {
         response.refusal = Some(refusal(workload, verdict, missing_class));
         Outcome::Deny
@@ -140,12 +147,8 @@ pub fn of_template(
         let kind = workload.kind.as_str();
         warnings.push(format!("pods of this {kind} will be denied by wasmgate:"));
     }
-    warnings.extend(
-        verdict
-            .at(EnforcementAction::Deny)
-            .chain(verdict.at(EnforcementAction::Warn))
-            .flat_map(warning_lines),
-    );
+    let denied = verdict.at(EnforcementAction::Deny);
+    warnings.extend(Shown::of(denied.chain(verdict.at(EnforcementAction::Warn))).lines());
     warnings.extend(plan_warnings.iter().cloned());
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
@@ -163,17 +166,63 @@ fn admitted(uid: &str) -> Response {
     }
 }
 
+/// The violations that an answer shows, in their order, and how many it leaves out.
+struct Shown<'a> {
+    judged: Vec<&'a JudgedViolation>,
+    left_out: usize,
+}
+
+impl<'a> Shown<'a> {
+    /// As many as fit into an answer, and one at least.
+    fn of(all: impl Iterator<Item = &'a JudgedViolation>) -> Self {
+        let (mut judged, mut bytes, mut left_out) = (Vec::new(), 0_usize, 0);
+        for one in all {
+            bytes = bytes.saturating_add(one.violation.message.len());
+            let fits = judged.len() < MAX_SHOWN && bytes <= MAX_SHOWN_BYTES;
+            if left_out == 0 && (fits || judged.is_empty()) {
+                judged.push(one);
+            } else {
+                left_out += 1;
+            }
+        }
+        Self { judged, left_out }
+    }
+
+    /// What stands for those that are left out.
+    fn rest(&self) -> Option<String> {
+        (self.left_out > 0).then(|| format!("… and {} more", self.left_out))
+    }
+
+    /// Lines for kubectl.
+    fn lines(&self) -> Vec<String> {
+        self.judged.iter().flat_map(|judged| warning_lines(judged)).chain(self.rest()).collect()
+    }
+}
+
+/// A message as far as it fits into an answer.
+fn message(judged: &JudgedViolation) -> String {
+    let message = &judged.violation.message;
+    if message.len() <= MAX_SHOWN_BYTES {
+        return message.clone();
+    }
+    let mut shown: String = message.chars().take(MAX_SHOWN_BYTES / 4).collect();
+    shown.push('…');
+    shown
+}
+
 /// Lines for kubectl: `[rule] message`; further lines of the message follow.
 fn warning_lines(judged: &JudgedViolation) -> Vec<String> {
-    format!("[{}] {}", judged.violation.rule, judged.violation.message).lines().map(String::from).collect()
+    format!("[{}] {}", judged.violation.rule, message(judged)).lines().map(String::from).collect()
 }
 
 fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) -> Refusal {
-    let denials: Vec<_> = verdict.at(EnforcementAction::Deny).collect();
+    let denials = Shown::of(verdict.at(EnforcementAction::Deny));
     let object = format!("{} `{}/{}`", workload.kind.as_str(), workload.namespace, workload.name);
-    let rules = rules(denials.len());
+    let broken: BTreeSet<_> =
+        verdict.at(EnforcementAction::Deny).map(|judged| judged.violation.rule.as_str()).collect();
+    let rules = rules(broken.len());
     // A missing class causes the violations, so it comes first.
-    let mut message = missing_class.map_or_else(
+    let mut text = missing_class.map_or_else(
         || format!("{object} breaks {rules}"),
         |class| {
             format!(
@@ -182,15 +231,18 @@ fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) 
             )
         },
     );
-    for judged in &denials {
+    for judged in &denials.judged {
         // Writing to a string cannot fail.
-        let _ = write!(message, "\n- {}", warning_lines(judged).join("\n    "));
+        let _ = write!(text, "\n- {}", warning_lines(judged).join("\n    "));
+    }
+    if let Some(rest) = denials.rest() {
+        let _ = write!(text, "\n- {rest}");
     }
     Refusal {
         code: 403,
         reason: "Forbidden",
-        message,
-        causes: denials.into_iter().map(|d| cause(workload, d)).collect(),
+        message: text,
+        causes: denials.judged.into_iter().map(|d| cause(workload, d)).collect(),
     }
 }
 
@@ -202,7 +254,7 @@ fn cause(workload: &Workload, judged: &JudgedViolation) -> Cause {
     let violation = &judged.violation;
     Cause {
         reason: violation.rule.clone(),
-        message: violation.message.clone(),
+        message: message(judged),
         field: violation.container.as_deref().map(|name| field_of(workload, name)).unwrap_or_default(),
     }
 }
@@ -244,10 +296,12 @@ fn image_annotations(inspection: &Inspection) -> BTreeMap<String, String> {
 fn verdict_annotations(verdict: &Verdict) -> BTreeMap<String, String> {
     let word = verdict.strictest().map_or("allow", EnforcementAction::as_str);
     let mut annotations = BTreeMap::from([("verdict".to_string(), word.to_string())]);
-    let rules: std::collections::BTreeSet<_> =
-        verdict.violations.iter().map(|v| v.violation.rule.as_str()).collect();
+    let rules: BTreeSet<_> = verdict.violations.iter().map(|v| v.violation.rule.as_str()).collect();
     if !rules.is_empty() {
-        annotations.insert("rules".to_string(), rules.into_iter().collect::<Vec<_>>().join(","));
+        let left_out = rules.len().saturating_sub(MAX_NAMED);
+        let rest = (left_out > 0).then(|| format!("… and {left_out} more"));
+        let named: Vec<_> = rules.into_iter().take(MAX_NAMED).map(String::from).chain(rest).collect();
+        annotations.insert("rules".to_string(), named.join(","));
     }
     let exemptions = verdict.exemptions();
     if !exemptions.is_empty() {
@@ -257,4 +311,60 @@ fn verdict_annotations(verdict: &Verdict) -> BTreeMap<String, String> {
         annotations.insert("note".to_string(), verdict.notes.join("; "));
     }
     annotations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Violation;
+
+    fn judged(rule: &str, message: &str) -> JudgedViolation {
+        let violation = Violation {
+            rule: rule.into(),
+            message: message.into(),
+            container: None,
+            capability: None,
+            action: None,
+            mended_by: None,
+        };
+        JudgedViolation { action: EnforcementAction::Deny, exempted: None, violation }
+    }
+
+    fn workload() -> Workload {
+        let pod = br#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"}, "spec": {"containers": []}}"#;
+        crate::workload::read(std::str::from_utf8(pod).unwrap(), Kind::Pod, "shop").unwrap()
+    }
+
+    #[test]
+    fn a_refusal_counts_rules_and_shows_as_many_violations_as_a_person_reads() {
+        let violations = (0..37).map(|index| judged(if index < 30 { "a" } else { "b" }, &index.to_string()));
+        let verdict = Verdict { violations: violations.collect(), ..Verdict::default() };
+        let refusal = refusal(&workload(), &verdict, None);
+        assert!(
+            refusal.message.starts_with("Pod `shop/web` breaks 2 rules:\n- [a] 0\n"),
+            "{}",
+            refusal.message
+        );
+        assert!(refusal.message.ends_with("\n- [a] 19\n- … and 17 more"), "{}", refusal.message);
+        assert_eq!(refusal.causes.len(), 20);
+    }
+
+    #[test]
+    fn long_messages_are_cut_and_few() {
+        let long = "é".repeat(1 << 20);
+        let verdict =
+            Verdict { violations: vec![judged("a", &long), judged("b", &long)], ..Verdict::default() };
+        let refusal = refusal(&workload(), &verdict, None);
+        assert!(refusal.message.len() < 10_000, "{}", refusal.message.len());
+        assert!(refusal.message.ends_with("é…\n- … and 1 more"));
+        assert!(refusal.causes[0].message.len() < 10_000);
+    }
+
+    #[test]
+    fn an_annotation_names_a_bounded_number_of_rules() {
+        let violations = (0..60).map(|index| judged(&format!("rule-{index:02}"), "m")).collect();
+        let verdict = Verdict { violations, ..Verdict::default() };
+        let named = &verdict_annotations(&verdict)["rules"];
+        assert!(named.ends_with(",rule-49,… and 10 more"), "{named}");
+    }
 }
