@@ -153,6 +153,7 @@ pub async fn policy_set(settings: &Settings, bundles: Vec<Bundle>) -> Result<Pol
         fuel: policies.fuel_limit,
         time: settings.policy_time_limit,
         memory_bytes: policies.memory_limit_bytes,
+        strict_builtins: policies.strict_builtins,
     };
     Ok(PolicySet::load(&Engine::new()?, bundles, limits).await?)
 }
