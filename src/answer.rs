@@ -1,5 +1,6 @@
 //! Turns a verdict into an answer: an admission, warnings, or a refusal that says what to change.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -11,14 +12,17 @@ use crate::plan::{CHANGED_ANNOTATION, Plan};
 use crate::policy::EnforcementAction;
 use crate::review::Response;
 use crate::review::response::{Cause, Refusal};
+use crate::text;
 use crate::workload::{Kind, Workload};
 
-/// Violations that one answer shows; a person mends a few and tries again, and the record has them all.
-const MAX_SHOWN: usize = 20;
-/// Bytes of their messages together.
-const MAX_SHOWN_BYTES: usize = 16 << 10;
-/// Names of rules in an annotation of the audit log.
-const MAX_NAMED: usize = 50;
+/// Most violations that an answer lists; the record has all of them.
+const LISTED: usize = 32;
+/// Bytes of the messages of all listed violations: one screen or two, and far less than an API server passes on.
+const LISTED_BYTES: usize = 16 << 10;
+/// Bytes of one message, since a rule can quote what it read.
+const MESSAGE_BYTES: usize = 4 << 10;
+/// Most names of rules in an annotation of the audit log.
+const NAMED: usize = 50;
 
 /// How a review ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -121,7 +125,7 @@ pub fn of_verdict(
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
     let mut response = Response { audit_annotations: annotations, ..admitted(uid) };
-    response.warnings = Shown::of(verdict.at(EnforcementAction::Warn)).lines();
+    response.warnings = lines(&verdict.at(EnforcementAction::Warn).collect::<Vec<_>>());
     let outcome = if verdict.denied() {
         response.refusal = Some(refusal(workload, verdict, missing_class));
         Outcome::Deny
@@ -148,7 +152,7 @@ pub fn of_template(
         warnings.push(format!("pods of this {kind} will be denied by wasmgate:"));
     }
     let denied = verdict.at(EnforcementAction::Deny);
-    warnings.extend(Shown::of(denied.chain(verdict.at(EnforcementAction::Warn))).lines());
+    warnings.extend(lines(&denied.chain(verdict.at(EnforcementAction::Warn)).collect::<Vec<_>>()));
     warnings.extend(plan_warnings.iter().cloned());
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
@@ -166,63 +170,31 @@ fn admitted(uid: &str) -> Response {
     }
 }
 
-/// The violations that an answer shows, in their order, and how many it leaves out.
-struct Shown<'a> {
-    judged: Vec<&'a JudgedViolation>,
-    left_out: usize,
-}
-
-impl<'a> Shown<'a> {
-    /// As many as fit into an answer, and one at least.
-    fn of(all: impl Iterator<Item = &'a JudgedViolation>) -> Self {
-        let (mut judged, mut bytes, mut left_out) = (Vec::new(), 0_usize, 0);
-        for one in all {
-            bytes = bytes.saturating_add(one.violation.message.len());
-            let fits = judged.len() < MAX_SHOWN && bytes <= MAX_SHOWN_BYTES;
-            if left_out == 0 && (fits || judged.is_empty()) {
-                judged.push(one);
-            } else {
-                left_out += 1;
-            }
-        }
-        Self { judged, left_out }
-    }
-
-    /// What stands for those that are left out.
-    fn rest(&self) -> Option<String> {
-        (self.left_out > 0).then(|| format!("… and {} more", self.left_out))
-    }
-
-    /// Lines for kubectl.
-    fn lines(&self) -> Vec<String> {
-        self.judged.iter().flat_map(|judged| warning_lines(judged)).chain(self.rest()).collect()
-    }
-}
-
-/// A message as far as it fits into an answer.
-fn message(judged: &JudgedViolation) -> String {
-    let message = &judged.violation.message;
-    if message.len() <= MAX_SHOWN_BYTES {
-        return message.clone();
-    }
-    let mut shown: String = message.chars().take(MAX_SHOWN_BYTES / 4).collect();
-    shown.push('…');
-    shown
-}
-
 /// Lines for kubectl: `[rule] message`; further lines of the message follow.
 fn warning_lines(judged: &JudgedViolation) -> Vec<String> {
-    format!("[{}] {}", judged.violation.rule, message(judged)).lines().map(String::from).collect()
+    let message = format!("[{}] {}", judged.violation.rule, judged.violation.message);
+    shortened(&message).lines().map(String::from).collect()
+}
+
+/// Lines for kubectl of as many violations as an answer lists, and how many more there are.
+fn lines(all: &[&JudgedViolation]) -> Vec<String> {
+    let listed = listed(all);
+    listed.iter().flat_map(|judged| warning_lines(judged)).chain(more(all, listed)).collect()
+}
+
+/// What stands for the violations that are not listed.
+fn more(all: &[&JudgedViolation], listed: &[&JudgedViolation]) -> Option<String> {
+    let more = all.len().checked_sub(listed.len()).filter(|more| *more > 0)?;
+    Some(format!("… and {more} more"))
 }
 
 fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) -> Refusal {
-    let denials = Shown::of(verdict.at(EnforcementAction::Deny));
+    let denials: Vec<_> = verdict.at(EnforcementAction::Deny).collect();
+    let listed = listed(&denials);
     let object = format!("{} `{}/{}`", workload.kind.as_str(), workload.namespace, workload.name);
-    let broken: BTreeSet<_> =
-        verdict.at(EnforcementAction::Deny).map(|judged| judged.violation.rule.as_str()).collect();
-    let rules = rules(broken.len());
+    let rules = count(&denials);
     // A missing class causes the violations, so it comes first.
-    let mut text = missing_class.map_or_else(
+    let mut message = missing_class.map_or_else(
         || format!("{object} breaks {rules}"),
         |class| {
             format!(
@@ -231,30 +203,54 @@ fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) 
             )
         },
     );
-    for judged in &denials.judged {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "\n- {}", warning_lines(judged).join("\n    "));
+    for judged in listed {
+        // Writing to a string cannot fail, here and below.
+        let _ = write!(message, "\n- {}", warning_lines(judged).join("\n    "));
     }
-    if let Some(rest) = denials.rest() {
-        let _ = write!(text, "\n- {rest}");
+    if let Some(more) = more(&denials, listed) {
+        let _ = write!(message, "\n{more}");
     }
     Refusal {
         code: 403,
         reason: "Forbidden",
-        message: text,
-        causes: denials.judged.into_iter().map(|d| cause(workload, d)).collect(),
+        message,
+        causes: listed.iter().map(|d| cause(workload, d)).collect(),
     }
 }
 
-fn rules(count: usize) -> String {
-    if count == 1 { "1 rule:".to_string() } else { format!("{count} rules:") }
+/// The violations that an answer lists: as many as fit into both limits.
+fn listed<'a, 'b>(denials: &'a [&'b JudgedViolation]) -> &'a [&'b JudgedViolation] {
+    let mut left = LISTED_BYTES;
+    let fits = |judged: &&&JudgedViolation| {
+        let bytes = judged.violation.message.len().min(MESSAGE_BYTES);
+        let fits = bytes <= left;
+        left = left.saturating_sub(bytes);
+        fits
+    };
+    let count = denials.iter().take(LISTED).take_while(fits).count();
+    denials.get(..count).unwrap_or_default()
+}
+
+fn shortened(message: &str) -> Cow<'_, str> {
+    text::shorten_bytes(message, MESSAGE_BYTES)
+}
+
+/// `2 rules:`, or `2 rules, 5 violations:` where a rule is broken more than once.
+fn count(denials: &[&JudgedViolation]) -> String {
+    let rules = denials.iter().map(|judged| judged.violation.rule.as_str()).collect::<BTreeSet<_>>().len();
+    let plural = if rules == 1 { "" } else { "s" };
+    if rules == denials.len() {
+        format!("{rules} rule{plural}:")
+    } else {
+        format!("{rules} rule{plural}, {} violations:", denials.len())
+    }
 }
 
 fn cause(workload: &Workload, judged: &JudgedViolation) -> Cause {
     let violation = &judged.violation;
     Cause {
         reason: violation.rule.clone(),
-        message: message(judged),
+        message: shortened(&violation.message).into_owned(),
         field: violation.container.as_deref().map(|name| field_of(workload, name)).unwrap_or_default(),
     }
 }
@@ -298,9 +294,9 @@ fn verdict_annotations(verdict: &Verdict) -> BTreeMap<String, String> {
     let mut annotations = BTreeMap::from([("verdict".to_string(), word.to_string())]);
     let rules: BTreeSet<_> = verdict.violations.iter().map(|v| v.violation.rule.as_str()).collect();
     if !rules.is_empty() {
-        let left_out = rules.len().saturating_sub(MAX_NAMED);
-        let rest = (left_out > 0).then(|| format!("… and {left_out} more"));
-        let named: Vec<_> = rules.into_iter().take(MAX_NAMED).map(String::from).chain(rest).collect();
+        let rest = rules.len().checked_sub(NAMED).filter(|rest| *rest > 0);
+        let rest = rest.map(|rest| format!("… and {rest} more"));
+        let named: Vec<_> = rules.into_iter().take(NAMED).map(String::from).chain(rest).collect();
         annotations.insert("rules".to_string(), named.join(","));
     }
     let exemptions = verdict.exemptions();
@@ -311,60 +307,4 @@ fn verdict_annotations(verdict: &Verdict) -> BTreeMap<String, String> {
         annotations.insert("note".to_string(), verdict.notes.join("; "));
     }
     annotations
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::Violation;
-
-    fn judged(rule: &str, message: &str) -> JudgedViolation {
-        let violation = Violation {
-            rule: rule.into(),
-            message: message.into(),
-            container: None,
-            capability: None,
-            action: None,
-            mended_by: None,
-        };
-        JudgedViolation { action: EnforcementAction::Deny, exempted: None, violation }
-    }
-
-    fn workload() -> Workload {
-        let pod = br#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"}, "spec": {"containers": []}}"#;
-        crate::workload::read(std::str::from_utf8(pod).unwrap(), Kind::Pod, "shop").unwrap()
-    }
-
-    #[test]
-    fn a_refusal_counts_rules_and_shows_as_many_violations_as_a_person_reads() {
-        let violations = (0..37).map(|index| judged(if index < 30 { "a" } else { "b" }, &index.to_string()));
-        let verdict = Verdict { violations: violations.collect(), ..Verdict::default() };
-        let refusal = refusal(&workload(), &verdict, None);
-        assert!(
-            refusal.message.starts_with("Pod `shop/web` breaks 2 rules:\n- [a] 0\n"),
-            "{}",
-            refusal.message
-        );
-        assert!(refusal.message.ends_with("\n- [a] 19\n- … and 17 more"), "{}", refusal.message);
-        assert_eq!(refusal.causes.len(), 20);
-    }
-
-    #[test]
-    fn long_messages_are_cut_and_few() {
-        let long = "é".repeat(1 << 20);
-        let verdict =
-            Verdict { violations: vec![judged("a", &long), judged("b", &long)], ..Verdict::default() };
-        let refusal = refusal(&workload(), &verdict, None);
-        assert!(refusal.message.len() < 10_000, "{}", refusal.message.len());
-        assert!(refusal.message.ends_with("é…\n- … and 1 more"));
-        assert!(refusal.causes[0].message.len() < 10_000);
-    }
-
-    #[test]
-    fn an_annotation_names_a_bounded_number_of_rules() {
-        let violations = (0..60).map(|index| judged(&format!("rule-{index:02}"), "m")).collect();
-        let verdict = Verdict { violations, ..Verdict::default() };
-        let named = &verdict_annotations(&verdict)["rules"];
-        assert!(named.ends_with(",rule-49,… and 10 more"), "{named}");
-    }
 }

@@ -81,6 +81,9 @@ pub enum Error {
     /// Nothing was given to explain.
     #[error("found no Kubernetes objects in {0}; give files, folders or `-` with `-f`")]
     NothingToExplain(String),
+    /// Nothing was given to check.
+    #[error("found nothing to check{0}; name files, --config, --grants or --bundle")]
+    NothingToCheck(String),
     /// An object could not be explained.
     #[error("could not explain {object}: {source}")]
     Explain {
@@ -97,6 +100,16 @@ pub enum Error {
         path: String,
         /// What is wrong.
         message: String,
+    },
+    /// A manifest and a program alone cannot be compared.
+    #[error(
+        "could not compare `{old}` with `{new}`: one is a manifest and the other is not; compare two manifests or two images"
+    )]
+    CompareSides {
+        /// The old side.
+        old: String,
+        /// The new side.
+        new: String,
     },
     /// The output could not be written.
     #[error("could not write the output: {0}")]

@@ -3,6 +3,7 @@
 mod check;
 pub mod file;
 pub mod kubernetes;
+mod message;
 pub mod settings;
 mod value;
 
@@ -12,7 +13,10 @@ pub use settings::{Overrides, Settings, resolve};
 
 use std::path::Path;
 
+use serde::Deserialize;
 use thiserror::Error;
+
+use crate::text;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
@@ -69,15 +73,28 @@ pub fn load(path: Option<&Path>) -> Result<File, Error> {
 /// Parses and checks the text of a configuration file; `name` is for messages.
 pub fn parse(name: &str, text: &str) -> Result<File, Error> {
     let failed = |message: String| Error::ParseFile { path: name.to_string(), message };
-    let file: File = serde_saphyr::from_str(text).map_err(|e| failed(e.to_string()))?;
-    if file.api_version != file::API_VERSION || file.kind != file::KIND {
+    // The fields of another kind are not those of a configuration, so its kind is checked first.
+    if let Ok(Head { api_version: Some(api_version), kind: Some(kind) }) = serde_saphyr::from_str(text)
+        && (api_version != file::API_VERSION || kind != file::KIND)
+    {
         return Err(failed(format!(
             "expected apiVersion `{}` and kind `{}`, found `{}` and `{}`",
             file::API_VERSION,
             file::KIND,
-            file.api_version,
-            file.kind
+            text::quoted(&api_version, LONGEST_NAME),
+            text::quoted(&kind, LONGEST_NAME)
         )));
     }
-    Ok(file)
+    serde_saphyr::from_str(text).map_err(|error| failed(message::of(&error, text)))
+}
+
+/// Longest name that a message repeats, in characters.
+const LONGEST_NAME: usize = 64;
+
+/// What tells a configuration from other documents.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    api_version: Option<String>,
+    kind: Option<String>,
 }

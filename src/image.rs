@@ -248,6 +248,10 @@ pub struct SpinComponent {
     /// folder as the container sees it, mounts included. Empty for a locked app, whose files are layers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
+    /// The paths of its modules as the application writes them, where they lead over links: whatever hides one of the
+    /// links hides the module. Empty for a locked app.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ways: Vec<String>,
     /// Types of the triggers that start it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub triggers: BTreeSet<String>,
@@ -261,6 +265,17 @@ pub struct SpinComponent {
     /// [`ModuleFacts`] carry this component's id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inherited: Vec<String>,
+    /// Digests (or paths) of dependency modules that run without any capability of this component. Like all others, they
+    /// must be in the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub isolated: Vec<String>,
+}
+
+impl SpinComponent {
+    /// Digests (or paths) of all its modules.
+    pub fn modules(&self) -> impl Iterator<Item = &String> {
+        self.digest.iter().chain(&self.inherited).chain(&self.isolated)
+    }
 }
 
 /// The locked app of a Spin image.

@@ -4,7 +4,7 @@
 //!
 //! | for | call | line breaks, tabs | other dangerous characters |
 //! |---|---|---|---|
-//! | one line of prose: log, warning, annotation, Event, table | [`line`], [`excerpt`] | a blank | `\u{202e}` |
+//! | one line of prose: log, warning, annotation, Event, table | [`line()`], [`excerpt`] | a blank | `\u{202e}` |
 //! | prose of several lines: refusal, error of a command | [`lines`] | line feeds stay, others are a blank | `\u{202e}` |
 //! | a name or a value in a sentence | [`quoted`] | `\n` | `\u{202e}` |
 //! | evidence | [`visible`] | `\n` | `\u{202e}` |
@@ -18,6 +18,7 @@ mod chain;
 mod characters;
 mod foreign;
 mod json;
+mod nearest;
 mod path;
 mod short;
 
@@ -25,6 +26,7 @@ pub use chain::{causes, chain};
 pub use characters::is_dangerous;
 pub use foreign::{distinct, excerpt, line, lines, quoted, visible};
 pub use json::{flow_yaml, json};
+pub use nearest::did_you_mean;
 pub use path::clean_path;
 pub use short::{shorten, shorten_bytes};
 

@@ -100,8 +100,8 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "answer",
-        &["review", "workload", "inspection", "plan", "policy", "judge"],
-        "words for what was found, changed and refused",
+        &["review", "workload", "inspection", "plan", "policy", "judge", "text"],
+        "words for what was found, changed and refused, which foreign names are part of",
     ),
     room(
         "audit",
@@ -121,8 +121,11 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "config",
-        &["review", "workload", "image", "lookup", "runtime", "judge", "audit", "certs", "register"],
-        "composes the settings that the rooms define; no room reads it",
+        &[
+            "review", "workload", "image", "lookup", "runtime", "judge", "audit", "certs", "register",
+            "quantity", "text",
+        ],
+        "composes the settings that the rooms define and checks their quantities; no room reads it",
     ),
     room(
         "admission",
@@ -593,6 +596,80 @@ fn circles(uses: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
         reaches.contains(*one).then(|| reaches.iter().filter(back).cloned().collect())
     };
     all.iter().filter_map(circle).collect()
+}
+
+// === Rooms that touch nothing outside ===
+
+/// Modules of the standard library that reach outside of the process.
+const OUTSIDE: &[&str] = &["fs", "env", "process", "os"];
+
+/// Types whose `now` reads a clock.
+const CLOCKS: &[&str] = &["Instant", "SystemTime", "Timestamp", "Zoned"];
+
+/// The rooms that ARCHITECTURE.md marks with "no" in the column "Touches the outside?".
+fn marked_rooms(map: &str) -> Vec<&str> {
+    let rows = map.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" | no |"));
+    rows.filter_map(|row| row.split('`').next()).collect()
+}
+
+/// Where the code of a file waits, or reads a clock, the environment or the disk.
+fn touches_outside(file: &Path, source: &str) -> Vec<String> {
+    let tokens = without_tests(tokens(source));
+    let mut wrong = Vec::new();
+    for at in 0..tokens.len() {
+        let mut paths = BTreeSet::new();
+        if word_at(&tokens, at) == Some("std") && is_path_separator(&tokens, at + 1) {
+            spell(&tokens, at, Vec::new(), &mut paths);
+        }
+        let reached =
+            paths.iter().any(|(_, path)| path.get(1).is_some_and(|m| OUTSIDE.contains(&m.as_str())));
+        let clock = word_at(&tokens, at).is_some_and(|word| CLOCKS.contains(&word))
+            && is_path_separator(&tokens, at + 1)
+            && word_at(&tokens, at + 3) == Some("now");
+        if reached || clock || word_at(&tokens, at) == Some("async") {
+            wrong.push(format!("{}:{}", file.display(), tokens[at].line));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn rooms_that_touch_nothing_outside_read_neither_clock_nor_environment_nor_disk() {
+    let map = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let marked = marked_rooms(&map);
+    assert!(marked.len() > 5 && marked.iter().all(|name| ROOMS.iter().any(|room| room.name == *name)));
+    let sources = sources();
+    let of_tests = files_of_tests(&sources);
+    let code = sources
+        .iter()
+        .filter(|(file, _)| marked.contains(&place(file).0.as_str()) && !of_tests.contains(*file));
+    let wrong: Vec<_> = code.flat_map(|(file, source)| touches_outside(file, source)).collect();
+    assert!(wrong.is_empty(), "take it as an argument, or change the table of ARCHITECTURE.md: {wrong:?}");
+}
+
+#[test]
+fn a_look_outside_is_found_in_every_spelling_and_not_in_tests() {
+    let found = |source: &str| touches_outside(Path::new("plan.rs"), source).len();
+    for bad in [
+        "use std::fs;",
+        "use std::{fmt, env::var};",
+        "fn f() { std::fs::read(p) }",
+        "async fn f() {}",
+        "fn f() { Instant::now() }",
+        "fn f() { jiff::Timestamp::now() }",
+        "fn f() -> T { g.unwrap_or_else(std::time::SystemTime::now) }",
+    ] {
+        assert_eq!(found(bad), 1, "{bad}");
+    }
+    for good in [
+        "use std::time::Instant;",
+        "use std::{fmt, collections::BTreeMap};",
+        "#[cfg(test)]\nmod tests { use std::fs; fn f() { Instant::now() } }",
+        "fn f(fs: &Fs) { fs::read() }",
+    ] {
+        assert_eq!(found(good), 0, "{good}");
+    }
+    assert_eq!(marked_rooms("| `plan` | what | no |\n| `certs` | what | disk |\n"), ["plan"]);
 }
 
 // === The other rules ===

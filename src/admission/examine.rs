@@ -210,17 +210,17 @@ pub async fn inspect(
     let started = Instant::now();
     let class = workload.spec.runtime_class_name.as_deref();
     if let Some(profile) = class.and_then(|class| state.profile_of(class)) {
-        let found = look_at_all(inspector, workload, true, budget).await;
-        return under(profile.ambient, found, workload, budget.saturating_sub(started.elapsed())).await;
+        return look_at_all(inspector, workload, Some(profile.ambient), true, budget).await;
     }
     // An annotation asks crun or youki for a Wasm handler, whatever the image says.
     let deep = crun_annotation(&workload.annotations).is_some();
-    let mut found = look_at_all(inspector, workload, deep, budget).await;
+    let mut found = look_at_all(inspector, workload, None, deep, budget).await;
     if !found.has_wasm() {
         return found;
     }
     if !deep {
-        found = look_at_all(inspector, workload, true, budget.saturating_sub(started.elapsed())).await;
+        let left = budget.saturating_sub(started.elapsed());
+        found = look_at_all(inspector, workload, None, true, left).await;
     }
     match placement::expected(&found, &state.plan_context()) {
         Some(profile) if class.is_none() => {
@@ -250,7 +250,15 @@ async fn under(
     inspection
 }
 
-async fn look_at_all(inspector: &Inspector, workload: &Workload, deep: bool, budget: Duration) -> Inspection {
+/// Looks up all images, and says what a runtime of this family starts from each; the program that the image's config names
+/// where the runtime is not known.
+async fn look_at_all(
+    inspector: &Inspector,
+    workload: &Workload,
+    family: Option<Family>,
+    deep: bool,
+    budget: Duration,
+) -> Inspection {
     let begin = Instant::now();
     let images = workload.images();
     let puller = puller(workload);
@@ -258,7 +266,7 @@ async fn look_at_all(inspector: &Inspector, workload: &Workload, deep: bool, bud
     let found = futures::future::join_all(looks).await;
     let facts = found.iter().map(|found| found.as_ref().ok().cloned()).collect();
     let left = budget.saturating_sub(begin.elapsed());
-    let programs = started::programs(workload, None, facts, left).await;
+    let programs = started::programs(workload, family, facts, left).await;
     let containers = images.iter().zip(found).zip(programs).map(|((image, found), starts)| Container {
         role: image.role,
         index: image.index,

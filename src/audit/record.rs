@@ -71,24 +71,6 @@ impl From<Review> for Input {
     }
 }
 
-impl From<&Review> for Input {
-    fn from(review: &Review) -> Self {
-        Self {
-            uid: review.uid.clone(),
-            kind: review.kind.clone(),
-            resource: review.resource.clone(),
-            sub_resource: review.sub_resource.clone(),
-            name: review.name.clone(),
-            namespace: review.namespace.clone(),
-            operation: review.operation,
-            user: review.user.clone(),
-            dry_run: review.dry_run,
-            object: review.object.clone(),
-            old_object: review.old_object.clone(),
-        }
-    }
-}
-
 /// The masked request of an AdmissionReview, so that the `input` of a record can be fed to `opa eval`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -400,7 +382,7 @@ pub(super) mod tests {
             webhook: Webhook::Validate,
             bundles: [("baseline".to_string(), "2026.3.0".to_string())].into(),
             stray_uid: String::new(),
-            input: Some(Input::from(&review(object))),
+            input: Some(Input::from(review(object))),
             result: RecordedResult {
                 violations: vec![RecordedViolation { violation, exempted: None }],
                 images: vec![image],

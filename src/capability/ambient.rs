@@ -34,7 +34,17 @@ impl<'a> Host<'a> {
         known: (&'a ImageFacts, &'a Program),
         profile: Option<&'a Profile>,
     ) -> Self {
-        Self { facts: known.0, program: known.1, pod: Pod::new(workload, container), profile }
+        Self {
+            facts: known.0,
+            program: known.1,
+            pod: Pod::new(workload, container).in_image(known.0),
+            profile,
+        }
+    }
+
+    /// Where the container's working directory leads through the links of the image.
+    pub fn working_directory(&self) -> String {
+        pod::real(self.facts, self.pod.working_dir().unwrap_or(&self.facts.working_dir))
     }
 
     /// The runtime's family; one that no profile describes is assumed to hand over everything.
@@ -109,8 +119,14 @@ impl<'a> Host<'a> {
     }
 
     fn loads_plug_ins(&self) -> bool {
-        self.handover() == Handover::Everything
-            || self.family().runtime().native_ways().contains(&NativeWay::PlugIns)
+        self.native_ways().iter().any(|way| matches!(way, NativeWay::PlugIns(_)))
+    }
+
+    /// The ways to native code, all that any runtime has for a program that is handed everything.
+    fn native_ways(&self) -> &'static [NativeWay] {
+        let all = self.handover() == Handover::Everything;
+        let family = if all { Family::Everything } else { self.family() };
+        family.runtime().native_ways()
     }
 
     /// Whether the program is a command component that cannot be linked because it imports `wasi:http`.
@@ -122,7 +138,7 @@ impl<'a> Host<'a> {
     fn everything(&self) -> Vec<Entry> {
         let why = format!("{}: taken to hand over everything", self.runtime());
         let mut entries: Vec<Entry> = Capability::ALL.iter().map(|c| Entry::new(*c, &*why)).collect();
-        entries.extend(self.pod.mounts());
+        entries.extend_from_slice(self.pod.mounts());
         entries.extend(self.variables());
         entries.extend(self.pod.secret_arguments());
         entries.extend(things::kernel(self, "/", &why, true));
@@ -143,14 +159,13 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Variables that load a native plug-in into WasmEdge: the shim sets every `WASMEDGE_*` variable of the container in
-/// its own process (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`). Called unless the runtime is known to
-/// be another one.
+/// Variables of the container that load a native plug-in into the runtime.
 pub(super) fn plugins(host: &Host<'_>) -> Vec<Entry> {
-    if !host.loads_plug_ins() {
-        return Vec::new();
-    }
-    let loads = |name: &str| matches!(name, "WASMEDGE_PLUGIN_PATH" | "WASMEDGE_WASINN_PRELOAD");
+    let loads = |name: &str| {
+        host.native_ways()
+            .iter()
+            .any(|way| matches!(way, NativeWay::PlugIns(variables) if variables.contains(&name)))
+    };
     let to_entry = |variable: Entry| {
         let name = variable.name.filter(|name| loads(name))?;
         Some(Entry { evidence: variable.evidence, ..Entry::new(Capability::NativePlugin, "").named(name) })

@@ -44,7 +44,7 @@ pub enum Command {
     #[command(after_help = DIFF_HELP)]
     Diff(Box<DiffOptions>),
     /// Print a completion script for a shell
-    #[command(after_help = "Example: wasmgate completion bash > /etc/bash_completion.d/wasmgate")]
+    #[command(after_help = COMPLETION_HELP)]
     Completion {
         /// The shell
         shell: clap_complete::Shell,
@@ -69,8 +69,10 @@ const SUGGEST_HELP: &str = "\
 Examples:
   wasmgate suggest -f deployment.yaml --grants grants/ > grants/orders.yaml
   wasmgate suggest -n shop ghcr.io/myorg/orders:1.4
+IMAGE is a name, since a grant names the images that it is for: neither `oci:FOLDER` nor a .wasm file. `--image-layouts` \
+gives an image on disk a name.
 Exit codes: 0 everything would be admitted with the printed grants, if any; 1 a rule denies what no grant can allow; 2 on \
-an error.";
+an error; 3 nothing is denied, but an image could not be read or its program was not recognised.";
 
 const CHECK_HELP: &str = "\
 Examples:
@@ -79,21 +81,28 @@ Examples:
   wasmgate check grants/orders.yaml config.yaml
 FILES are checked according to their kind: GateConfiguration, WasiGrant, ClusterWasiGrant, WasiException, and kinds with \
 a pod spec.
-Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read.";
+All wrong fields of a configuration are reported; a file that cannot be parsed ends at its first error. Bundles are loaded, \
+and not evaluated: try their rules with `explain --bundle`.
+Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read, or nothing was given.";
 
 const INSPECT_HELP: &str = "\
 Examples:
   wasmgate inspect ghcr.io/myorg/orders:1.4
   wasmgate inspect oci:./layout:1.4
-  wasmgate inspect target/wasm32-wasip1/release/orders.wasm -o yaml";
+  wasmgate inspect target/wasm32-wasip1/release/orders.wasm -o yaml
+Exit codes: 0 the facts were printed; 2 the image or the file could not be read.";
+
+const COMPLETION_HELP: &str = "\
+Example: wasmgate completion bash > /etc/bash_completion.d/wasmgate
+Exit codes: 0 the script was printed; 2 on an error.";
 
 const DIFF_HELP: &str = "\
 Examples:
   wasmgate diff ghcr.io/myorg/orders:1.4 ghcr.io/myorg/orders:1.5
   wasmgate diff old/deployment.yaml new/deployment.yaml --grants grants/
   wasmgate diff main.wasm target/wasm32-wasip1/release/orders.wasm -o markdown >> pull-request.md
-OLD and NEW are images, `oci:FOLDER[:TAG]`, Wasm files, or manifest files and folders. Programs of manifests are paired by \
-object and container.
+OLD and NEW are images, `oci:FOLDER[:TAG]` or Wasm files; or both are manifest files or folders, whose programs are paired \
+by object and container.
 Exit codes: 0 nothing was added; 1 a capability, an interpreter or a denial was added; 2 the command failed; 3 nothing is \
 known to be added, but an image could not be read.";
 
@@ -276,6 +285,8 @@ pub enum DiffFormat {
     Text,
     /// One JSON document.
     Json,
+    /// One YAML document.
+    Yaml,
     /// For the description of a pull request.
     Markdown,
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -84,6 +85,7 @@ impl Report {
             Error::LoadGrants(grant::Error::CheckGrants { problems }) => {
                 self.problems.extend(problems.0.iter().map(of_grants));
             }
+            Error::ReadManifest { path, message } => self.problem(path, text::lines(message).into_owned()),
             other => self.problem(origin, text::lines(&text::chain(other)).into_owned()),
         }
     }
@@ -115,7 +117,8 @@ pub async fn run(options: Box<CheckOptions>) -> Result<Exit, Error> {
 /// The problems of everything that the options name. An error means that a file could not be read at all.
 pub async fn check(options: &CheckOptions) -> Result<Report, Error> {
     let mut report = Report::default();
-    let manifests = manifest::read_strictly(&options.files)?;
+    let files = manifest::read_strictly(&options.files)?;
+    something_to_check(options, &files)?;
     let mut kinds = Kinds::default();
     if let Some(settings) = settings(&options.gate, &mut report) {
         kinds = Kinds::new(&settings.file.workloads);
@@ -127,10 +130,33 @@ pub async fn check(options: &CheckOptions) -> Result<Report, Error> {
         policies(&settings, &configuration(&options.gate), &mut report).await;
         report.take(&configuration(&options.gate), build::inspector(&settings));
     }
-    for manifest in manifests {
-        document(manifest, &kinds, &options.gate, &mut report);
+    for file in files {
+        for manifest in report.take("", file).into_iter().flatten() {
+            document(manifest, &kinds, &options.gate, &mut report);
+        }
     }
     Ok(report)
+}
+
+/// Whether the paths that were named exist, and whether there is anything in them.
+fn something_to_check(options: &CheckOptions, files: &[Result<Vec<Manifest>, Error>]) -> Result<(), Error> {
+    let GateOptions { config, grants, cluster, bundles, .. } = &options.gate;
+    let mut named = config.iter().chain(grants).chain(cluster).chain(bundles).peekable();
+    let in_flags = named.peek().is_some();
+    for path in named {
+        std::fs::metadata(path).map_err(|error| Error::ReadManifest {
+            path: text::visible(&path.display().to_string()).into_owned(),
+            message: error.to_string(),
+        })?;
+    }
+    let in_files = files.iter().any(|file| file.as_ref().map_or(true, |manifests| !manifests.is_empty()));
+    if in_flags || in_files {
+        return Ok(());
+    }
+    let quoted = |path: &PathBuf| format!("`{}`", text::visible(&path.display().to_string()));
+    let paths: Vec<_> = options.files.iter().map(quoted).collect();
+    let place = if paths.is_empty() { String::new() } else { format!(" in {}", paths.join(", ")) };
+    Err(Error::NothingToCheck(place))
 }
 
 /// Name of the configuration in messages.
@@ -230,6 +256,7 @@ fn text(report: &Report) -> String {
         1 => "1 problem".to_string(),
         many => format!("{many} problems"),
     };
-    let _ = writeln!(out, "{verdict} ({})", read.join(", "));
+    let read = if read.is_empty() { String::new() } else { format!(" ({})", read.join(", ")) };
+    let _ = writeln!(out, "{verdict}{read}");
     out
 }

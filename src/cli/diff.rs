@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::args::{DiffFormat, DiffOptions};
+use super::args::{DiffFormat, DiffOptions, OutputFormat};
 use super::manifest::Manifest;
 use super::report::{self, Kept};
 use super::{Error, Exit, build, inspect, print, rehearse, suggest};
@@ -32,19 +32,30 @@ pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
         namespace: options.namespace.clone(),
         budget: Duration::from_secs(options.timeout),
     };
+    comparable(&options.old, &options.new)?;
     let old = reader.side(&options.old).await?;
     let new = reader.side(&options.new).await?;
     let differences = compare(&old, &new);
     match options.output {
         DiffFormat::Text => print(render::text(&differences).as_bytes())?,
         DiffFormat::Markdown => print(render::markdown(&differences).as_bytes())?,
-        DiffFormat::Json => {
-            let document =
-                json!({ "adds": differences.iter().any(Difference::adds), "programs": differences });
-            print(&inspect::formatted(&document, super::args::OutputFormat::Json)?)?;
-        }
+        DiffFormat::Json => print(&document(&differences, OutputFormat::Json)?)?,
+        DiffFormat::Yaml => print(&document(&differences, OutputFormat::Yaml)?)?,
     }
     Ok(exit(&differences))
+}
+
+/// Refuses to compare what a manifest is handed with what an image alone can call: that would report everything as a change.
+fn comparable(old: &str, new: &str) -> Result<(), Error> {
+    if is_manifest(Path::new(old)) == is_manifest(Path::new(new)) {
+        return Ok(());
+    }
+    Err(Error::CompareSides { old: old.to_string(), new: new.to_string() })
+}
+
+fn document(differences: &[Difference], output: OutputFormat) -> Result<Vec<u8>, Error> {
+    let adds = differences.iter().any(Difference::adds);
+    inspect::formatted(&json!({ "adds": adds, "programs": differences }), output)
 }
 
 /// The exit code. An image that could not be read does not count as unchanged.
@@ -84,7 +95,7 @@ impl Reader {
         for manifest in rehearse::manifests(&[path.to_path_buf()])? {
             let namespace = manifest.namespace_or(&self.namespace).to_string();
             let rehearsal = self.rehearsed(&manifest, &namespace).await?;
-            let object = format!("{} {namespace}/{}", manifest.kind().kind, manifest.name());
+            let object = format!("{} {namespace}/{}", manifest.kind().kind, manifest.shown_name());
             side.extend(
                 programs(&rehearsal)
                     .into_iter()

@@ -16,7 +16,7 @@ use crate::runtime;
 use crate::text;
 
 /// Columns of the output when it is not a terminal.
-const DEFAULT_WIDTH: u16 = 140;
+const DEFAULT_WIDTH: u16 = 120;
 
 /// Largest local file that is read, in bytes.
 const FILE_LIMIT: u64 = 512 << 20;
@@ -44,7 +44,11 @@ pub(super) fn is_wasm_file(target: &str) -> Result<bool, Error> {
         return Ok(true);
     }
     if looks_like_a_file(target) {
-        let message = "there is no such file; name an image, `oci:FOLDER[:TAG]` or a Wasm file".to_string();
+        let message = if Path::new(target).is_dir() {
+            format!("it is a folder; for an image layout write `oci:{target}`")
+        } else {
+            "there is no such file; name an image, `oci:FOLDER[:TAG]` or a Wasm file".to_string()
+        };
         return Err(Error::InspectFile { path: target.to_string(), message });
     }
     Ok(false)
@@ -131,15 +135,17 @@ fn image_text(facts: &ImageFacts) -> String {
     if !facts.platform.is_empty() {
         out.add("platform", &facts.platform);
     }
-    if !facts.entrypoint.is_empty() || !facts.cmd.is_empty() {
-        out.add("starts", &format!("{:?} {:?}", facts.entrypoint, facts.cmd));
+    for (label, words) in [("entrypoint", &facts.entrypoint), ("cmd", &facts.cmd)] {
+        if !words.is_empty() {
+            out.add(label, &format!("{words:?}"));
+        }
     }
     for (index, evidence) in facts.evidence.iter().enumerate() {
         let label = if index == 0 { "because" } else { "" };
         out.add(label, &format!("{} = {}", evidence.seen, evidence.value));
     }
     let own = program::program(facts, &[], &[]);
-    for warning in facts.warnings.iter().chain(&runtime::warnings(facts, &own)) {
+    for warning in facts.warnings.iter().chain(&runtime::warnings(None, facts, &own)) {
         out.add("warning", warning);
     }
     for native in &facts.native {

@@ -34,9 +34,18 @@ impl Manifest {
         self.text("/metadata/name")
     }
 
+    /// Name of the object, or `prefix*` when the API server will generate one; for people.
+    pub fn shown_name(&self) -> String {
+        match (self.name(), self.text("/metadata/generateName")) {
+            ("", "") => String::new(),
+            ("", prefix) => format!("{prefix}*"),
+            (name, _) => name.to_string(),
+        }
+    }
+
     /// Kind, name and place, for messages.
     pub fn described(&self) -> String {
-        format!("{} `{}` ({})", self.kind().kind, self.name(), self.origin)
+        format!("{} `{}` ({})", self.kind().kind, self.shown_name(), self.origin)
     }
 
     /// Namespace of the object, or `fallback` when it names none.
@@ -65,17 +74,18 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
 }
 
 /// Reads every object like [`read`], but with the booleans of YAML 1.2, as grants are read: a name such as `NO` stays a
-/// string.
-pub fn read_strictly(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
-    let mut manifests = Vec::new();
+/// string. Each file stands for itself: the outer error is about a file that cannot be read, an inner one about its text.
+pub fn read_strictly(paths: &[PathBuf]) -> Result<Vec<Result<Vec<Manifest>, Error>>, Error> {
+    let mut read = Vec::new();
     for path in paths {
         for file in files(path)? {
             let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
             let values = serde_saphyr::from_multiple_with_options(&text_of(&file)?, options);
-            manifests.extend(objects(&display(&file), values.map_err(|e| failed(&file, &e))?)?);
+            let values = values.map_err(|e| failed(&file, &e));
+            read.push(values.and_then(|values| objects(&display(&file), values)));
         }
     }
-    Ok(manifests)
+    Ok(read)
 }
 
 fn display(path: &Path) -> String {

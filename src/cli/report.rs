@@ -48,7 +48,7 @@ pub struct ObjectReport {
     pub kind: String,
     /// Namespace in which the object was judged.
     pub namespace: String,
-    /// Name of the object.
+    /// Name of the object; `prefix*` when the API server will generate one.
     pub name: String,
     /// What would happen to the object.
     pub outcome: ExplainOutcome,
@@ -233,7 +233,7 @@ impl ObjectReport {
             origin: manifest.origin.clone(),
             kind: manifest.kind().kind,
             namespace: namespace.to_string(),
-            name: manifest.name().to_string(),
+            name: manifest.shown_name(),
             outcome: outcome(validated),
             containers: containers(validated),
             changes: plan.map(|(_, plan)| plan.changes.clone()).unwrap_or_default(),

@@ -37,6 +37,8 @@ pub struct Suggestion {
     pub warnings: Vec<String>,
     /// Denials that no grant can lift, as the rules word them.
     pub blocked: Vec<String>,
+    /// Why it is not known what the object needs: an image that could not be read or recognised.
+    pub unknown: Vec<String>,
 }
 
 /// Prints the grants. Standard output is a file of manifests with warnings as comments. The warnings also go to standard
@@ -59,12 +61,16 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
     let documents: Vec<String> = suggestions.iter().map(Suggestion::to_yaml).collect();
     print(documents.join("---\n").as_bytes())?;
     for suggestion in &suggestions {
-        for line in suggestion.warnings.iter().chain(&suggestion.blocked) {
+        for line in suggestion.warnings.iter().chain(&suggestion.blocked).chain(&suggestion.unknown) {
             anstream::eprintln!("{}: {}", text::visible(&suggestion.object), text::line(line));
         }
     }
-    let blocked = suggestions.iter().any(|s| !s.blocked.is_empty());
-    Ok(if blocked { Exit::Denied } else { Exit::Success })
+    let any = |is: fn(&Suggestion) -> bool| suggestions.iter().any(is);
+    Ok(match (any(|s| !s.blocked.is_empty()), any(|s| !s.unknown.is_empty())) {
+        (true, _) => Exit::Denied,
+        (false, true) => Exit::Unread,
+        (false, false) => Exit::Success,
+    })
 }
 
 /// A pod with the image and nothing else: no volumes, no variables, no token.
@@ -96,7 +102,7 @@ pub async fn suggest(
     taken: &mut BTreeSet<(String, String)>,
 ) -> Result<Suggestion, Error> {
     let namespace = manifest.namespace_or(namespace);
-    let object = format!("{} {namespace}/{}", manifest.kind().kind, manifest.name());
+    let object = format!("{} {namespace}/{}", manifest.kind().kind, manifest.shown_name());
     let rehearsal = rehearse::rehearsed(state, inspector, manifest, namespace, budget, false).await?;
     let suggestion = match &rehearsal.validate.ending {
         Ending::Examined(examined) => match rehearsal.validate.ending.judged() {
@@ -128,9 +134,9 @@ fn of_judged(
     let grants = drafts(&examined.workload, &open, taken);
     let summary = match (grants.is_empty(), blocked.is_empty()) {
         (true, true) => "nothing is missing",
-        (false, true) => "this would let it in",
-        (true, false) => "no grant would let it in",
-        (false, false) => "this is needed and not enough: a rule denies what no grant can mend",
+        (false, true) => "this grant would admit it",
+        (true, false) => "no grant can admit it",
+        (false, false) => "this grant is needed, but a rule also denies what no grant can allow",
     };
     Suggestion { summary: summary.to_string(), grants, warnings, blocked, ..Suggestion::default() }
 }
@@ -158,7 +164,7 @@ fn blocked(violations: &[JudgedViolation], open: &[Open]) -> Vec<String> {
         let why = if is_mendable(violation) {
             "its rule asks for a grant, and nothing of the kind is without one"
         } else {
-            "no grant can mend this"
+            "no grant can allow this"
         };
         format!("[{}] {} ({why})", violation.rule, violation.message)
     };
@@ -175,17 +181,17 @@ fn is_unanswered(violation: &Violation, open: &[Open]) -> bool {
 
 /// The suggestion for an object that no policy judged. If an image could not be read or recognised, it may still be Wasm.
 fn of_unjudged(inspection: &Inspection) -> Suggestion {
-    let unknown = |c: &Container| {
+    let reason = |c: &Container| {
         Some(format!("container `{}`: what it would need is not known: {}", c.name, c.reason()?))
     };
-    let blocked: Vec<String> = inspection.containers.iter().filter_map(unknown).collect();
+    let unknown: Vec<String> = inspection.containers.iter().filter_map(reason).collect();
     let unread = inspection.containers.iter().any(|c| c.known().is_none());
-    let summary = match (blocked.is_empty(), unread) {
+    let summary = match (unknown.is_empty(), unread) {
         (true, _) => "no Wasm in it, so nothing is needed",
         (false, true) => "an image could not be read",
         (false, false) => "a program was not recognised, so no grant would help",
     };
-    Suggestion { summary: summary.to_string(), blocked, ..Suggestion::default() }
+    Suggestion { summary: summary.to_string(), unknown, ..Suggestion::default() }
 }
 
 /// The effective capabilities of one container that no grant covers.
@@ -285,7 +291,9 @@ impl Suggestion {
     /// Comments, then one document for each grant.
     pub fn to_yaml(&self) -> String {
         let mut text = format!("# {}: {}\n", text::visible(&self.object), text::line(&self.summary));
-        for (label, lines) in [("warning", &self.warnings), ("denied", &self.blocked)] {
+        for (label, lines) in
+            [("warning", &self.warnings), ("denied", &self.blocked), ("unknown", &self.unknown)]
+        {
             for line in lines.iter().flat_map(|text| labelled(label, text)) {
                 // Writing to a string cannot fail.
                 let _ = writeln!(text, "# {line}");

@@ -7,11 +7,15 @@ use serde_json::Value;
 use super::cover::covers;
 use super::suggest::{smallest_for, to_yaml};
 use super::types::API_VERSION;
-use crate::capability::{Entry, WrittenHost};
+use crate::capability::{Capability, Entry, Parameter, WrittenHost};
 use crate::text;
 
 /// Most places that one comment lists; `explain` lists all of them.
 const PLACES: usize = 4;
+
+/// The comment above a grant of native code.
+const NATIVE_CAUTION: &str = "native.exec: as trusted as a native program; grant it only to images that you trust like one \
+                              (docs/capabilities.md)";
 
 /// The grant for one workload.
 #[derive(Debug, Clone)]
@@ -50,6 +54,9 @@ impl GrantDraft<'_> {
                 // Writing to a string cannot fail, here and below.
                 let _ = writeln!(text, "    # {}", why(entry));
             }
+            if item.name == Capability::NativeExec {
+                let _ = writeln!(text, "    # {NATIVE_CAUTION}");
+            }
             let _ = writeln!(text, "    - {}", to_yaml(&item));
         }
         text
@@ -66,9 +73,16 @@ fn why(entry: &Entry) -> String {
     if let Some(more) = entry.evidence.len().checked_sub(PLACES).filter(|more| *more > 0) {
         let _ = write!(places, "; and {more} more");
     }
-    let subject = if parameters.is_empty() { "any" } else { &parameters.join(" ") };
+    let any = match entry.capability {
+        Capability::Env => "(any name)",
+        Capability::Fs => "(any path)",
+        capability if capability.parameters().contains(&Parameter::Hosts) => "(any host)",
+        _ => "",
+    };
+    let parameters = if parameters.is_empty() { any } else { &parameters.join(" ") };
+    let subject = format!("{} {parameters}", entry.capability.as_str());
     // A comment ends with its line, and evidence is foreign.
-    text::visible(&format!("{subject}: {places}")).into_owned()
+    text::visible(&format!("{}: {places}", subject.trim_end())).into_owned()
 }
 
 /// A name as it is, or quoted if the API server would refuse it.
@@ -82,7 +96,7 @@ pub fn scalar(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capability::{Access, Capability};
+    use crate::capability::Access;
     use crate::grant::WasiGrant;
     use proptest::prelude::*;
 
@@ -104,9 +118,9 @@ mod tests {
         let (_, capabilities) = text.split_once("  capabilities:\n").unwrap();
         assert_eq!(
             capabilities,
-            "    # /data: volumeMount /data (emptyDir data)\n    # /logs: volumeMount /logs (emptyDir logs)\n    \
+            "    # fs /data: volumeMount /data (emptyDir data)\n    # fs /logs: volumeMount /logs (emptyDir logs)\n    \
              - { name: fs, paths: [\"/data\",\"/logs\"], access: read-write }\n    \
-             # any: import wasi:sockets/tcp@0.2.0\n    - { name: net.listen }\n"
+             # net.listen: import wasi:sockets/tcp@0.2.0\n    - { name: net.listen }\n"
         );
     }
 

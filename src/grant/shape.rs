@@ -116,7 +116,7 @@ pub(super) fn check_shape(value: &Value, expected: &FieldShape, at: &str, findin
         (FieldShape::Name, Value::String(text)) => match text.parse::<Capability>() {
             Ok(_) => return,
             Err(unknown) => {
-                format!("{unknown}{}", did_you_mean(text, Capability::ALL.iter().map(|c| c.as_str())))
+                format!("{unknown}{}", text::did_you_mean(text, Capability::ALL.iter().map(|c| c.as_str())))
             }
         },
         (FieldShape::Host, Value::String(text)) => match text.parse::<HostPattern>() {
@@ -150,7 +150,7 @@ fn check_fields(
         }
         let names = || fields.iter().map(|(name, _, _)| *name);
         let known = names().collect::<Vec<_>>().join(", ");
-        let near = did_you_mean(key, names());
+        let near = text::did_you_mean(key, names());
         findings.push((join(at, key), format!("unknown field `{key}`, expected one of {known}{near}")));
     }
     for (name, expected, required) in fields {
@@ -185,18 +185,4 @@ pub(super) fn shortened(value: &Value) -> String {
         other => other.to_string(),
     };
     text::quoted(&text, 60)
-}
-
-/// The known word nearest to an unknown one, if it is near enough to be what was meant.
-fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let nearest = known.map(|k| (distance(word, k), k)).min();
-    let near = nearest.filter(|(distance, k)| *distance * 2 <= k.chars().count().max(3));
-    near.map(|(_, k)| format!("; did you mean `{k}`?")).unwrap_or_default()
-}
-
-/// Number of edits between two words, case-insensitive. Long words are cut: no known word is half as long.
-fn distance(a: &str, b: &str) -> usize {
-    const LONGEST: usize = 64;
-    let cut = |word: &str| word.to_lowercase().chars().take(LONGEST).collect::<String>();
-    strsim::levenshtein(&cut(a), &cut(b))
 }

@@ -194,6 +194,14 @@ impl<S: Source> Look<'_, S> {
         facts.adopt(&config);
         match layout {
             ManifestKind::Rootfs => self.rootfs(facts, manifest, &config.rootfs).await,
+            _ if manifest.unreadable_by_shims.is_some() => Ok(facts.not_startable(format!(
+                "the shims cannot read its manifest, and would start files instead of the Wasm layers: {}; push it again \
+                 with a current tool",
+                manifest.unreadable_by_shims.as_deref().unwrap_or_default()
+            ))),
+            _ if config.os.is_empty() => Ok(facts.not_startable(
+                "its config names no `os`, without which the shims cannot read it; push it again with a current tool",
+            )),
             _ if config.architecture != "wasm" => Ok(facts.not_startable(format!(
                 "its config says the architecture `{}`; the shims take Wasm layers only where it is `wasm`",
                 config.architecture

@@ -162,7 +162,8 @@ fn target<'a>(facts: &'a ImageFacts, at: &str) -> Option<&'a str> {
 impl<'a> View<'a> {
     /// The image in the pod.
     pub fn new(facts: &'a ImageFacts, start: &'a Start<'a>) -> Self {
-        let ends = |mount: &&str| [Some(text::clean_path(mount)), resolved(facts, mount)];
+        let end = |mount: &str| path::resolve_within(path::MOUNT_HOPS, mount, true, |at| target(facts, at));
+        let ends = |mount: &&str| [Some(text::clean_path(mount)), end(mount)];
         // The kernel mounts nothing at a longer path, so the container does not start.
         let all = |mounts: &[&str]| {
             let possible =
@@ -234,6 +235,18 @@ impl<'a> View<'a> {
             target(self.facts, at)
         });
         hiding
+    }
+
+    /// A mount at, above or below a path.
+    pub fn touching(&self, place: &str) -> Option<&str> {
+        let inside = |mount: &&String| mount.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'));
+        let below = || self.mounted.range(format!("{place}/")..).next().filter(inside);
+        above(&self.mounted, place).or_else(|| below().map(String::as_str))
+    }
+
+    /// The paths of all mounts, as written and with the links of the image followed.
+    pub fn mounts(&self) -> impl Iterator<Item = &str> {
+        self.mounted.iter().map(String::as_str)
     }
 
     /// Whether something is mounted at exactly this path.

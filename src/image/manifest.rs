@@ -78,6 +78,8 @@ pub struct ImageManifest {
     pub layers: Vec<Descriptor>,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
+    /// Why the shims cannot read it, although containerd can; then they start no layer of it.
+    pub unreadable_by_shims: Option<String>,
 }
 
 /// One entry of an index.
@@ -102,7 +104,7 @@ pub enum Document {
 
 /// The entry of an index that a node pulls, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub struct EntryChoice {
     /// The entry.
     pub entry: IndexEntry,
     /// Why this one.
@@ -172,6 +174,47 @@ struct RawPlatform {
     rest: Rest,
 }
 
+/// A manifest as the shims read it, whose parser takes less than Go's does: no null but for a whole optional field, and
+/// no descriptor without its type or size (`youki-dev/oci-spec-rs:src/image/{manifest,descriptor}.rs`).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(dead_code, reason = "only whether it can be read is asked")]
+struct ShimManifest {
+    schema_version: u32,
+    media_type: Option<String>,
+    artifact_type: Option<String>,
+    config: ShimDescriptor,
+    layers: Vec<ShimDescriptor>,
+    subject: Option<ShimDescriptor>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(dead_code, reason = "only whether it can be read is asked")]
+struct ShimDescriptor {
+    media_type: String,
+    digest: String,
+    size: u64,
+    urls: Option<Vec<String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    platform: Option<ShimPlatform>,
+    artifact_type: Option<String>,
+    data: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "only whether it can be read is asked")]
+struct ShimPlatform {
+    architecture: String,
+    os: String,
+    #[serde(rename = "os.version")]
+    os_version: Option<String>,
+    #[serde(rename = "os.features")]
+    os_features: Option<Vec<String>>,
+    variant: Option<String>,
+}
+
 /// Reads a manifest or an index.
 pub fn parse(bytes: &[u8]) -> Result<Document, Malformed> {
     let raw: RawDocument = serde_json::from_slice(bytes)?;
@@ -184,7 +227,12 @@ pub fn parse(bytes: &[u8]) -> Result<Document, Malformed> {
             raw.schema_version
         )));
     }
-    if is_index(&raw)? { index(raw).map(Document::Index) } else { manifest(raw).map(Document::Manifest) }
+    if is_index(&raw)? {
+        return index(raw).map(Document::Index);
+    }
+    let unreadable_by_shims =
+        serde_json::from_slice::<ShimManifest>(bytes).err().map(|error| Malformed::from(error).0);
+    Ok(Document::Manifest(ImageManifest { unreadable_by_shims, ..manifest(raw)? }))
 }
 
 /// Refuses a document that could be read as both: one client would run what another did not check (CVE-2021-41190).
@@ -231,6 +279,7 @@ fn manifest(raw: RawDocument) -> Result<ImageManifest, Malformed> {
         config: config.checked()?,
         layers: layers.iter().map(RawDescriptor::checked).collect::<Result<_, _>>()?,
         annotations: annotations.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
+        unreadable_by_shims: None,
     })
 }
 
@@ -273,7 +322,7 @@ impl RawDescriptor {
 /// (`containerd:core/images/image.go`, `Manifest`), so an entry for Linux wins over one for Wasm. If there are only
 /// Wasm entries, the first shows what the image is meant to be, with the warning that no CRI runtime can pull it by its
 /// index.
-pub fn choose(entries: &[IndexEntry]) -> Result<Choice, Malformed> {
+pub fn choose(entries: &[IndexEntry]) -> Result<EntryChoice, Malformed> {
     let programs: Vec<&IndexEntry> = entries.iter().filter(|entry| !entry.attestation).collect();
     let wasm = programs.iter().find(|entry| is_wasm(&entry.platform));
     let host = HOST_PLATFORMS
@@ -291,7 +340,7 @@ pub fn choose(entries: &[IndexEntry]) -> Result<Choice, Malformed> {
     }
 }
 
-fn choose_host(host: &IndexEntry, wasm: Option<&IndexEntry>, programs: usize) -> Choice {
+fn choose_host(host: &IndexEntry, wasm: Option<&IndexEntry>, programs: usize) -> EntryChoice {
     let named = if host.platform.is_empty() { "without a platform" } else { &host.platform };
     let reason = match wasm {
         Some(wasm) => format!(
@@ -306,11 +355,11 @@ fn choose_host(host: &IndexEntry, wasm: Option<&IndexEntry>, programs: usize) ->
             wasm.platform
         )
     });
-    Choice { entry: host.clone(), reason, warning }
+    EntryChoice { entry: host.clone(), reason, warning }
 }
 
-fn choose_wasm(wasm: &IndexEntry) -> Choice {
-    Choice {
+fn choose_wasm(wasm: &IndexEntry) -> EntryChoice {
+    EntryChoice {
         entry: wasm.clone(),
         reason: format!("{}: the index holds nothing for Linux", wasm.platform),
         warning: Some(format!(
@@ -449,7 +498,7 @@ mod tests {
         }
     }
 
-    fn chosen(platforms: &[&str]) -> Result<Choice, Malformed> {
+    fn chosen(platforms: &[&str]) -> Result<EntryChoice, Malformed> {
         let entries: Vec<Value> = platforms
             .iter()
             .map(|text| {
@@ -531,6 +580,37 @@ mod tests {
             "digest": M, "size": 3, "data": "e30="}, "layers": null, "annotations": null});
         let Document::Manifest(manifest) = read(&value).unwrap() else { unreachable!() };
         assert_eq!((manifest.config.size, manifest.layers.len()), (3, 0));
+    }
+
+    #[test]
+    fn what_the_shims_cannot_read_is_told() {
+        let layer = |more: Value| {
+            let mut layer = json!({"mediaType": WASM_LAYER, "digest": M, "size": 1});
+            layer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            layer
+        };
+        let told = |layers: Value, annotations: Value| {
+            let config = json!({"mediaType": OCI_CONFIG, "digest": M, "size": 1});
+            let value =
+                json!({"schemaVersion": 2, "config": config, "layers": layers, "annotations": annotations});
+            match read(&value).unwrap() {
+                Document::Manifest(manifest) => manifest.unreadable_by_shims,
+                Document::Index(_) => unreachable!("a manifest was built"),
+            }
+        };
+        assert_eq!(told(json!([layer(json!({"urls": null, "x": null}))]), json!({"a": "b"})), None);
+        assert_eq!(told(json!([]), Value::Null), None);
+        for (layers, annotations) in [
+            (json!([]), json!({"a": null})),
+            (Value::Null, json!({})),
+            (json!([layer(json!({"annotations": {"a": null}}))]), Value::Null),
+            (json!([layer(json!({"mediaType": null}))]), Value::Null),
+            (json!([layer(json!({"urls": [null]}))]), Value::Null),
+            (json!([layer(json!({"platform": {"os": "wasip1"}}))]), Value::Null),
+            (json!([{"mediaType": WASM_LAYER, "digest": M}]), Value::Null),
+        ] {
+            assert!(told(layers.clone(), annotations.clone()).is_some(), "{layers} {annotations}");
+        }
     }
 
     #[test]

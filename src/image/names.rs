@@ -34,3 +34,8 @@ pub(super) fn is_application_file(name: &str) -> bool {
     let base = path::split(name).1;
     APPLICATION_FILES.iter().any(|file| path::split(file).1 == base)
 }
+
+/// Whether a path is a folder that may be in a `PATH`, or below one: k3s has `bin/aux` in it.
+pub fn is_of_programs(folder: &str) -> bool {
+    folder.split('/').any(|part| part.ends_with("bin"))
+}

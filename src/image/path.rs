@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
-/// Most links that are followed for one path before it counts as a loop (Linux `MAXSYMLINKS`, `path_resolution(7)`).
-const MAX_HOPS: usize = 40;
+/// Most links that the kernel follows for one path (Linux `MAXSYMLINKS`, `path_resolution(7)`).
+pub const KERNEL_HOPS: usize = 40;
+/// Most links that a container runtime follows where it mounts (`cyphar/filepath-securejoin:join.go`, `maxSymlinkLimit`).
+pub const MOUNT_HOPS: usize = 255;
 
 /// Longest path that is followed, in bytes: a working directory and a name, each as long as the kernel takes them
 /// (`PATH_MAX`, `linux/limits.h`). A longer one leads nowhere.
@@ -44,8 +46,19 @@ pub fn split(path: &str) -> (&str, &str) {
 }
 
 /// Follows links: `link` gives the target of a path that is one. Follows the last part too when `last` is set. `None`
-/// for a loop, and for a path of more than [`MAX_LENGTH`] bytes. Takes as many steps as the path and the targets of its links have parts.
+/// where the kernel would follow too many, and for a path of more than [`MAX_LENGTH`] bytes. Takes as many steps as the
+/// path and the targets of its links have parts.
 pub fn resolve<'a>(path: &str, last: bool, link: impl FnMut(&str) -> Option<&'a str>) -> Option<String> {
+    resolve_within(KERNEL_HOPS, path, last, link)
+}
+
+/// [`resolve`] with at most so many links; `None` where there are more.
+pub fn resolve_within<'a>(
+    most: usize,
+    path: &str,
+    last: bool,
+    link: impl FnMut(&str) -> Option<&'a str>,
+) -> Option<String> {
     if path.len() > MAX_LENGTH {
         return None;
     }
@@ -70,7 +83,7 @@ pub fn resolve<'a>(path: &str, last: bool, link: impl FnMut(&str) -> Option<&'a 
         }
         let Some(target) = link(&done) else { continue };
         hops += 1;
-        if hops > MAX_HOPS {
+        if hops > most {
             return None;
         }
         climb(&mut done);

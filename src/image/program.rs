@@ -161,9 +161,13 @@ pub fn application(view: &View<'_>) -> Option<Program> {
 fn spin_files(view: &View<'_>) -> Program {
     let numbered = view.facts.modules.iter().enumerate().filter(|(_, module)| module.component.is_some());
     let (numbers, modules): (Vec<usize>, Vec<_>) = numbered.unzip();
-    let hidden = modules.iter().find_map(|module| Some((module, view.hiding(&module.source)?)));
-    match hidden {
-        Some((module, mount)) => hidden_by(&module.source, &mount),
+    let (modules, components) = (modules.iter(), view.facts.spin.iter().flat_map(|app| &app.components));
+    let isolated = components.clone().flat_map(|component| &component.isolated);
+    // A path over a link is hidden by what hides the link, wherever it leads in the image.
+    let written = components.flat_map(|component| &component.ways);
+    let mut paths = modules.map(|module| &module.source).chain(isolated).chain(written);
+    match paths.find_map(|path| Some((path, view.hiding(path)?))) {
+        Some((path, mount)) => hidden_by(path, &mount),
         None => wasm(ImageKind::SpinApp, Packaging::RootFilesystem, numbers),
     }
 }

@@ -87,27 +87,12 @@ impl ImageFacts {
     /// Follows links to the modules, so that the application names them as the scan does, and copies each module for
     /// the components that run it.
     fn attribute(&mut self, mut app: SpinApp) -> Result<SpinApp, String> {
-        let uses =
-            |component: &SpinComponent| component.inherited.len() + usize::from(component.digest.is_some());
-        let uses: usize = app.components.iter().map(uses).sum();
+        let uses: usize = app.components.iter().map(|component| component.modules().count()).sum();
         if uses > MAX_USES {
             return Err(format!("its components name {uses} modules; at most {MAX_USES} are read"));
         }
         for component in &mut app.components {
-            for source in component.digest.iter_mut().chain(&mut component.inherited) {
-                *source = match entry::find(self, source) {
-                    Some((at, FileClass::Wasm)) => at.to_string(),
-                    Some((at, FileClass::Unreadable { message })) => {
-                        return Err(format!("`{at}`: {message}"));
-                    }
-                    _ => {
-                        let id = &component.id;
-                        return Err(format!(
-                            "component `{id}` names `{source}`, which is not a Wasm file of the image"
-                        ));
-                    }
-                };
-            }
+            self.follow(component)?;
         }
         let modules = std::mem::take(&mut self.modules);
         self.modules = modules.into_iter().flat_map(|module| spin::for_each_owner(&app, module)).collect();
@@ -115,6 +100,26 @@ impl ImageFacts {
             Some(why) => Err(why),
             None => Ok(app),
         }
+    }
+
+    /// Replaces the paths of a component's modules by those to which they lead, and keeps the paths that lead over links.
+    fn follow(&self, component: &mut SpinComponent) -> Result<(), String> {
+        let SpinComponent { id, digest, inherited, isolated, ways, .. } = component;
+        for source in digest.iter_mut().chain(inherited).chain(isolated) {
+            let at = match entry::find(self, source) {
+                Some((at, FileClass::Wasm)) => at.to_string(),
+                Some((at, FileClass::Unreadable { message })) => return Err(format!("`{at}`: {message}")),
+                _ => {
+                    return Err(format!(
+                        "component `{id}` names `{source}`, which is not a Wasm file of the image"
+                    ));
+                }
+            };
+            if at != *source {
+                ways.push(std::mem::replace(source, at));
+            }
+        }
+        Ok(())
     }
 
     fn show_files(&mut self) {
@@ -148,4 +153,38 @@ pub(super) fn described(facts: &ModuleFacts) -> String {
     };
     let names: Vec<&str> = facts.imports.iter().map(|import| import.interface.as_str()).collect();
     if names.is_empty() { what.to_string() } else { short(&format!("{what}, imports {}", names.join(", "))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Digest, module};
+
+    #[test]
+    fn a_module_is_named_by_its_file_and_the_links_on_the_way_are_kept() {
+        let digest = Digest::of(b"image");
+        let mut facts = ImageFacts::blank(&digest, &digest);
+        let link = FileClass::Link { target: "/real/y.wasm".into() };
+        facts.files = vec![("/l/x.wasm".into(), link), ("/real/y.wasm".into(), FileClass::Wasm)];
+        let binary = wat::parse_str(r#"(module (func (export "f") nop))"#).unwrap();
+        facts.modules = vec![module::read(&binary, "/real/y.wasm").unwrap()];
+        let component = |source: &str| SpinComponent {
+            id: "a".into(),
+            digest: Some(source.into()),
+            isolated: vec![source.into()],
+            ..SpinComponent::default()
+        };
+        let app = SpinApp { components: vec![component("/l/x.wasm")], ..SpinApp::default() };
+        let component_of = |app: SpinApp| app.components.into_iter().next().unwrap();
+        let found = component_of(facts.attribute(app).unwrap());
+        assert_eq!(found.digest.as_deref(), Some("/real/y.wasm"));
+        assert_eq!(
+            (found.isolated, found.ways),
+            (vec!["/real/y.wasm".into()], vec!["/l/x.wasm".to_string(); 2])
+        );
+        let app = SpinApp { components: vec![component("/real/y.wasm")], ..SpinApp::default() };
+        assert_eq!(component_of(facts.attribute(app).unwrap()).ways, Vec::<String>::new());
+        let app = SpinApp { components: vec![component("/none.wasm")], ..SpinApp::default() };
+        assert!(facts.attribute(app).unwrap_err().contains("`/none.wasm`"));
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::malformed::Malformed;
-use super::{ModuleFacts, SpinApp, SpinComponent};
+use super::{Digest, ModuleFacts, SpinApp, SpinComponent};
 
 pub mod manifest;
 
@@ -123,20 +123,18 @@ fn read_component(at: &At<'_>) -> Result<SpinComponent, Malformed> {
     let metadata = at.get("metadata")?.unwrap_or(At { value: &nothing, path: at.child("metadata") });
     let hosts = hosts(&metadata)?;
     let config = at.map_of_text("config")?;
-    let mut files = Vec::new();
-    for file in at.get("files")?.map(|files| files.list()).transpose()?.unwrap_or_default() {
-        files.push(file.need("path")?.text()?);
-    }
+    let dependencies = dependencies(at)?;
     Ok(SpinComponent {
-        id: at.need("id")?.text()?,
+        id: folder_name(&at.need("id")?)?,
         digest: Some(digest(at)?),
         templates: hosts.iter().filter(|host| host.contains("{{")).cloned().collect(),
         allowed_outbound_hosts: hosts,
         key_value_stores: metadata.list_of_text("key_value_stores")?,
         sqlite_databases: metadata.list_of_text("databases")?,
         ai_models: metadata.list_of_text("ai_models")?,
-        files,
+        files: files(at)?,
         sources: Vec::new(),
+        ways: Vec::new(),
         triggers: BTreeSet::new(),
         env: at.map_of_text("env")?.into_keys().collect(),
         variables: config
@@ -145,13 +143,71 @@ fn read_component(at: &At<'_>) -> Result<SpinComponent, Malformed> {
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect(),
-        inherited: inherited(at)?,
+        inherited: dependencies.inherited,
+        isolated: dependencies.isolated,
     })
+}
+
+/// The id of a component. Spin copies the component's files into a folder of this name
+/// (`spin:crates/oci/src/loader.rs`, `resolve_component_content_refs`), so an id with a slash would lead it over the
+/// module that was judged. Spin itself makes words of letters and digits with `-` between them
+/// (`spin:crates/serde/src/id.rs`); older releases took any text, so `_` and `.` are read too.
+fn folder_name(at: &At<'_>) -> Result<String, Malformed> {
+    let id = at.text()?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.chars().all(plain) {
+        return Ok(id);
+    }
+    Err(at.wrong(&format!(
+        "is `{id}`, and Spin makes a folder of this name; write letters, digits and `-`, beginning with a letter"
+    )))
+}
+
+/// The guest paths of a component's files. Spin copies each to its path below the component's folder, from the layer
+/// with its digest.
+fn files(at: &At<'_>) -> Result<Vec<String>, Malformed> {
+    let mut found = Vec::new();
+    for file in at.get("files")?.map(|files| files.list()).transpose()?.unwrap_or_default() {
+        found.push(below(&file.need("path")?)?);
+        if file.get("inline")?.is_none() || file.get("digest")?.is_some() {
+            digest_of(&file)?;
+        }
+    }
+    Ok(found)
+}
+
+/// A path that stays below the folder to which it is joined (`spin:crates/oci/src/loader.rs`, `is_safe_to_join`, which
+/// older releases lack).
+fn below(at: &At<'_>) -> Result<String, Malformed> {
+    let path = at.text()?;
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(at.wrong(&format!(
+            "is `{path}`, which may lead out of the component's folder; write a relative path without `.` and `..`"
+        )));
+    }
+    Ok(path)
 }
 
 /// Spin loads modules by digest only (`spin:crates/oci/src/loader.rs`, `content_digest`).
 fn digest(at: &At<'_>) -> Result<String, Malformed> {
-    at.need("source")?.need("digest")?.text()
+    digest_of(&at.need("source")?)
+}
+
+/// The digest of some content. Spin makes a path of it (`spin:crates/loader/src/cache.rs`, `data_path`), so nothing
+/// but a digest may be there.
+fn digest_of(content: &At<'_>) -> Result<String, Malformed> {
+    let at = content.need("digest")?;
+    let text = at.text()?;
+    match text.parse::<Digest>() {
+        Ok(_) => Ok(text),
+        Err(malformed) => Err(at.wrong(&format!("is no digest of a layer: {malformed}"))),
+    }
+}
+
+/// What the dependencies of a component run with.
+struct Dependencies {
+    inherited: Vec<String>,
+    isolated: Vec<String>,
 }
 
 /// Both lists as written, except for `insecure:allow-all`.
@@ -169,22 +225,19 @@ fn template_variables(text: &str) -> Vec<String> {
     pieces.map(|piece| piece.split("}}").next().unwrap_or(piece).trim().to_string()).collect()
 }
 
-/// Digests of the dependencies that run with the component's own capabilities: those that inherit anything at all. A
-/// partial list counts as all of them, an upper bound: Spin cannot hand over a part yet and fails with "granular
-/// configuration inheritance is not yet supported" (`spin:crates/compose/src/lib.rs`, `register_dependency`), so the
-/// meaning of such a list is not known.
-fn inherited(at: &At<'_>) -> Result<Vec<String>, Malformed> {
-    let mut found = Vec::new();
+/// Digests of the dependencies: those that run with the component's own capabilities because they inherit anything at
+/// all, and the others. A partial list counts as all of them, an upper bound: Spin cannot hand over a part yet and fails
+/// with "granular configuration inheritance is not yet supported" (`spin:crates/compose/src/lib.rs`,
+/// `register_dependency`), so the meaning of such a list is not known.
+fn dependencies(at: &At<'_>) -> Result<Dependencies, Malformed> {
+    let (mut inherited, mut isolated) = (BTreeSet::new(), BTreeSet::new());
     for (name, value) in at.get("dependencies")?.map(|all| all.map()).transpose()?.into_iter().flatten() {
         let dependency = At { value, path: format!("{}.{name}", at.child("dependencies")) };
-        if inherits(&dependency)? {
-            found.push(digest(&dependency)?);
-        }
+        let list = if inherits(&dependency)? { &mut inherited } else { &mut isolated };
+        list.insert(digest(&dependency)?);
     }
-    found.extend(middleware(at)?);
-    found.sort();
-    found.dedup();
-    Ok(found)
+    inherited.extend(middleware(at)?);
+    Ok(Dependencies { inherited: inherited.into_iter().collect(), isolated: isolated.into_iter().collect() })
 }
 
 fn inherits(dependency: &At<'_>) -> Result<bool, Malformed> {
@@ -293,21 +346,25 @@ mod tests {
         parse(&serde_json::to_vec(value).unwrap())
     }
 
+    fn digest_of(name: &str) -> String {
+        Digest::of(name.as_bytes()).to_string()
+    }
+
     fn source(name: &str) -> Value {
-        json!({"content_type": "application/wasm", "digest": name})
+        json!({"content_type": "application/wasm", "digest": digest_of(name)})
     }
 
     #[test]
     fn everything_that_a_component_is_handed_is_listed() {
         let value = app(&json!([{
-            "id": "a", "source": source("sha256:1"),
+            "id": "a", "source": source("1"),
             "metadata": {
                 "allowed_outbound_hosts": ["https://api.example.com", "{{ scheme }}://{{host}}:443"],
                 "allowed_http_hosts": ["insecure:allow-all"],
                 "key_value_stores": ["default"], "databases": ["main"], "ai_models": ["llama2-chat"]
             },
             "env": {"B": "secret", "A": "2"}, "config": {"url": "{{ base }}/x?k={{key }}", "plain": "no"},
-            "files": [{"path": "/static/x", "digest": "sha256:f"}]
+            "files": [{"path": "static/x", "digest": digest_of("f")}, {"path": "y", "inline": "eA=="}]
         }]));
         let app = read(&value).unwrap();
         assert_eq!((app.name.as_str(), app.triggers.len()), ("shop", 1));
@@ -316,26 +373,74 @@ mod tests {
         assert_eq!(component.templates, ["{{ scheme }}://{{host}}:443"]);
         assert_eq!(component.env, ["A", "B"]);
         assert_eq!(component.variables, ["base", "key"]);
-        assert_eq!(component.files, ["/static/x"]);
+        assert_eq!(component.files, ["static/x", "y"]);
         assert_eq!(component.key_value_stores, ["default"]);
         assert_eq!(component.sqlite_databases, ["main"]);
         assert_eq!(component.ai_models, ["llama2-chat"]);
-        assert_eq!(component.digest.as_deref(), Some("sha256:1"));
+        assert_eq!(component.digest.as_deref(), Some(&*digest_of("1")));
         assert!(!format!("{app:?}").contains("secret"));
     }
 
     #[test]
     fn dependencies_that_inherit_count_for_their_component() {
-        let mut value = app(&json!([{"id": "a", "source": source("sha256:1"), "dependencies": {
-            "all": {"source": source("sha256:all"), "inherit": "All"},
-            "some": {"source": source("sha256:some"), "inherit": {"Some": ["ai_models"]}},
-            "none": {"source": source("sha256:none"), "inherit": {"Some": []}},
-            "plain": {"source": source("sha256:plain")}},
-            "trigger_dependencies": {"middleware": [{"source": source("sha256:mw")}]}}]));
-        value["triggers"][0]["trigger_dependencies"] =
-            json!({"middleware": [{"source": source("sha256:tr")}]});
+        let mut value = app(&json!([{"id": "a", "source": source("1"), "dependencies": {
+            "all": {"source": source("all"), "inherit": "All"},
+            "some": {"source": source("some"), "inherit": {"Some": ["ai_models"]}},
+            "none": {"source": source("none"), "inherit": {"Some": []}},
+            "plain": {"source": source("plain")}},
+            "trigger_dependencies": {"middleware": [{"source": source("mw")}]}}]));
+        value["triggers"][0]["trigger_dependencies"] = json!({"middleware": [{"source": source("tr")}]});
         let app = read(&value).unwrap();
-        assert_eq!(app.components[0].inherited, ["sha256:all", "sha256:mw", "sha256:some", "sha256:tr"]);
+        let all = |names: &[&str]| names.iter().map(|name| digest_of(name)).collect::<BTreeSet<String>>();
+        let found = |list: &[String]| list.iter().cloned().collect::<BTreeSet<String>>();
+        assert_eq!(found(&app.components[0].inherited), all(&["all", "mw", "some", "tr"]));
+        assert_eq!(found(&app.components[0].isolated), all(&["none", "plain"]));
+    }
+
+    #[test]
+    fn no_name_of_a_locked_app_leads_out_of_the_folders_of_its_component() {
+        let with = |id: &str, path: &str, digest: &str| {
+            let files = json!([{"path": path, "digest": digest}]);
+            read(&app(&json!([{"id": id, "source": source("d"), "files": files}])))
+        };
+        let fine = digest_of("f");
+        for id in [
+            "a",
+            "order-api",
+            "component-0",
+            "hello_world",
+            "A.b",
+            "..",
+            ".",
+            "",
+            "/",
+            "a/b",
+            "../a",
+            "a\0",
+            "ä",
+            ".a",
+        ] {
+            let plain = ["a", "order-api", "component-0", "hello_world", "A.b"].contains(&id);
+            let found = with(id, "x", &fine).map(|_| ());
+            assert_eq!(found.is_ok(), plain, "{id}: {found:?}");
+            assert!(found.err().is_none_or(|error| error.0.contains("`components[0].id` is")), "{id}");
+        }
+        for path in ["", "/", "/x", "..", "x/..", "../x", "x/../../y", "./x", "x//y", "x/"] {
+            let error = with("a", path, &fine).unwrap_err();
+            assert!(error.0.contains("`components[0].files[0].path` is"), "{path}: {error}");
+        }
+        for digest in ["../../../secret/token", "/secret/token", "sha256:../x", "sha256:", ""] {
+            let error = with("a", "x", digest).unwrap_err();
+            assert!(error.0.contains("`components[0].files[0].digest` is no digest"), "{digest}: {error}");
+            let module = json!({"digest": digest});
+            let dependency = json!({"a:b/c": {"source": module}});
+            let error = read(&app(&json!([{"id": "a", "source": source("d"), "dependencies": dependency}])));
+            assert!(error.unwrap_err().0.contains("source.digest` is no digest"), "{digest}");
+            let error = read(&app(&json!([{"id": "a", "source": module}]))).unwrap_err();
+            assert!(error.0.contains("`components[0].source.digest` is no digest"), "{digest}: {error}");
+        }
+        let error = read(&app(&json!([{"id": "a", "source": source("d"), "files": [{"path": "x"}]}])));
+        assert!(error.unwrap_err().0.contains("`components[0].files[0].digest` is missing"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::image::prefix::Unpinned;
 use crate::image::{ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::plan::{floor, sizing};
-use crate::runtime::{self, Family, Profile, Runtimes, runnable_by};
+use crate::runtime::{self, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
 use spec::Spec;
 
@@ -255,9 +255,8 @@ fn warnings(
     profile: Option<&Profile>,
     names_command: bool,
 ) -> Vec<String> {
-    let default = profile.is_none_or(|profile| profile.ambient == Family::RunwasiWasmtime);
-    let of_default = if default { runtime::warnings(facts, program) } else { Vec::new() };
-    image_warnings(facts, names_command).into_iter().chain(of_default).collect()
+    let of_runtime = runtime::warnings(profile.map(|profile| profile.ambient), facts, program);
+    image_warnings(facts, names_command).into_iter().chain(of_runtime).collect()
 }
 
 fn interpreters<'a>(facts: &'a ImageFacts, program: &Program) -> Vec<InterpreterFacts<'a>> {

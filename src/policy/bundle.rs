@@ -181,7 +181,11 @@ impl Files {
 fn unpack(name: &str, bytes: &[u8]) -> Result<Files, Error> {
     let failed = |error: io::Error| match error.kind() {
         ErrorKind::FileTooLarge => too_large(name, "contents", MAX_UNPACKED_BYTES),
-        _ => Error::UnpackBundle { bundle: name.into(), reason: error.to_string() },
+        // The reader's own message repeats bytes of the file.
+        ErrorKind::UnexpectedEof => Error::UnpackBundle { bundle: name.into(), reason: "it is cut short" },
+        _ => {
+            Error::UnpackBundle { bundle: name.into(), reason: "it is not a gzipped tar archive, or damaged" }
+        }
     };
     let mut files = Files::default();
     let mut archive =

@@ -31,8 +31,8 @@ pub enum Error {
     UnpackBundle {
         /// Name of the bundle.
         bundle: String,
-        /// Error of the archive reader.
-        reason: String,
+        /// What is wrong with the archive.
+        reason: &'static str,
     },
     /// The bundle is larger than any sensible one, and may be a decompression bomb.
     #[error(

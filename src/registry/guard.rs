@@ -162,7 +162,10 @@ impl Guard {
         let endpoint = Endpoint::parse(registry, self.is_insecure(registry))
             .ok_or_else(|| refuse(reference, "the port is not a number from 1 to 65535".into()))?;
         if self.deny.iter().any(|pattern| pattern.denies(&endpoint)) {
-            return Err(refuse(reference, "it is on the deny-list; take it off `deny` to ask it".into()));
+            return Err(refuse(
+                reference,
+                "it is on the deny-list; take it off `images.registries.deny` to ask it".into(),
+            ));
         }
         let Some(strongest) = self.allow.iter().filter_map(|pattern| pattern.allows(registry)).max() else {
             let message = format!("it is not on the allow-list; add `{registry}` to `allow` to ask it");
@@ -289,6 +292,10 @@ enum RegistryHost {
 impl Pattern {
     fn parse(entry: &str) -> Result<Self, Error> {
         let lower = entry.to_ascii_lowercase();
+        if let Some((scheme, rest)) = lower.split_once("://") {
+            let host = rest.split('/').next().unwrap_or_default();
+            return Err(set_up(entry, &format!("it starts with `{scheme}://`; write `{host}`")));
+        }
         let (host, port) =
             split_port(&lower).ok_or_else(|| set_up(entry, "the port is not a number from 1 to 65535"))?;
         let is_host = |text: &str| {
@@ -352,9 +359,12 @@ fn refuse(reference: &Reference, message: String) -> Error {
 fn refuse_address(reference: &Reference, what: &str) -> Error {
     let registry = &reference.registry;
     let fix = if what.ends_with("deny-list") {
-        "take it off `deny` to ask it".to_string()
+        "take it off `images.registries.deny` to ask it".to_string()
     } else {
-        format!("add `{registry}` to `allow` or its network to `allowedCidrs` to ask it")
+        format!(
+            "add `{registry}` to `images.registries.allow` (`--allow-registry`) or its network to \
+             `images.registries.allowedCidrs` to ask it"
+        )
     };
     refuse(reference, format!("{what}; {fix}"))
 }
@@ -558,7 +568,7 @@ mod tests {
         ] {
             let message = address(&guard, refused).unwrap_err();
             assert!(message.contains(what), "{refused}: {message}");
-            assert!(message.contains("`allowedCidrs`"), "{message}");
+            assert!(message.contains("`images.registries.allowedCidrs`"), "{message}");
         }
     }
 
@@ -750,7 +760,9 @@ mod tests {
         assert!(refused.to_string().contains("loopback"), "{refused}");
         assert_eq!(permit(Reach::Anywhere, &["127.0.0.1", "9.9.9.9"]).unwrap(), addresses(&["127.0.0.1"]));
         let denied = permit(Reach::Anywhere, &["9.9.9.9", "::ffff:9.9.9.9"]).unwrap_err();
-        assert!(denied.of(&image("r.example")).to_string().contains("take it off `deny`"));
+        let scheme = Pattern::parse("https://ghcr.io/").unwrap_err().to_string();
+        assert!(scheme.contains("it starts with `https://`; write `ghcr.io`"), "{scheme}");
+        assert!(denied.of(&image("r.example")).to_string().contains("take it off `images.registries.deny`"));
     }
 
     #[test]

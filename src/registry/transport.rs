@@ -140,7 +140,10 @@ fn refused(followed: usize, refusal: Refusal) -> Failure {
 }
 
 fn elsewhere(refusal: &Refusal) -> String {
-    format!("is refused: {refusal}; if it is right, add the host to `allow` or its network to `allowedCidrs`")
+    format!(
+        "is refused: {refusal}; if it is right, add the host to `images.registries.allow` (`--allow-registry`) \
+         or its network to `images.registries.allowedCidrs`"
+    )
 }
 
 fn failed(followed: usize, url: &Url, error: reqwest::Error) -> Failure {

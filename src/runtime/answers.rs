@@ -23,8 +23,8 @@ pub enum Compiler {
 pub enum NativeWay {
     /// The runtime maps and runs machine code in a section of the module.
     Section(Feature),
-    /// Variables of the container name plug-ins, which the runtime loads.
-    PlugIns,
+    /// These variables of the container name plug-ins, which the runtime loads.
+    PlugIns(&'static [&'static str]),
 }
 
 /// What one runtime does with an image and a pod. Every answer comes from the runtime's own code, which the family's
@@ -54,6 +54,16 @@ pub trait Runtime: Debug + Sync {
     /// The ways out of the sandbox to native code.
     fn native_ways(&self) -> &'static [NativeWay] {
         &[]
+    }
+
+    /// How a container that was killed for memory is shown, if not as `OOMKilled`; it ends a sentence.
+    fn out_of_memory(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What to tell people about a program that needs a feature which this runtime lacks. `None` leaves it to the rules.
+    fn cannot_start(&self, _program: &str, _lacking: Feature) -> Option<String> {
+        None
     }
 
     /// Whether linking a command component fails if it imports any interface of `wasi:http`.

@@ -3,28 +3,21 @@
 
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
-use super::crun::CRUN_WASMTIME;
 use super::handover::Handover;
-use super::runwasi_wasmedge;
-use super::runwasi_wasmtime::RunwasiWasmtime;
-use super::spin::Spin;
-use super::youki::YoukiWasmtime;
+use super::{runwasi, runwasi_wasmedge};
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 
-/// This family's entry in the table of runtimes.
+/// This family's entry in the table of runtimes. It holds every described runtime.
 #[derive(Debug)]
-pub(super) struct Everything;
-
-/// One runtime for each way of searching for a program. Together they run every kind that any runtime runs.
-const WAYS: [&dyn Runtime; 4] = [&RunwasiWasmtime, &Spin, &CRUN_WASMTIME, &YoukiWasmtime];
+pub(super) struct Everything(pub(super) &'static [&'static dyn Runtime]);
 
 impl Runtime for Everything {
     fn choose(&self, view: &View<'_>) -> Choice {
         let mut found: Option<Program> = None;
         let mut nothing = String::new();
-        for runtime in WAYS {
-            match runtime.choose(view) {
+        for runtime in self.0 {
+            match runwasi_wasmedge::with_machine_code(view.facts, runtime.choose(view)) {
                 Choice::Nothing(reason) if nothing.is_empty() => nothing = reason,
                 Choice::Nothing(_) => {}
                 Choice::Starts(unknown @ Program::Unknown { .. }) => return Choice::Starts(unknown),
@@ -39,12 +32,11 @@ impl Runtime for Everything {
                 },
             }
         }
-        let found = found.map_or(Choice::Nothing(nothing), Choice::Starts);
-        runwasi_wasmedge::with_machine_code(view.facts, found)
+        found.map_or(Choice::Nothing(nothing), Choice::Starts)
     }
 
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
-        WAYS.into_iter().any(|runtime| runtime.runs(shape, kind, packaging))
+        self.0.iter().any(|runtime| runtime.runs(shape, kind, packaging))
     }
 
     fn provides(&self, _feature: Feature) -> bool {
@@ -64,5 +56,9 @@ impl Runtime for Everything {
 
     fn native_ways(&self) -> &'static [NativeWay] {
         runwasi_wasmedge::NATIVE_WAYS
+    }
+
+    fn out_of_memory(&self) -> Option<&'static str> {
+        Some(runwasi::OUT_OF_MEMORY)
     }
 }

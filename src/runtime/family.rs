@@ -1,5 +1,5 @@
 //! The families of runtimes by name. Each family is one file beside this one, which implements [`Runtime`]; a new
-//! runtime is a new file, a name here and a row in [`Family::runtime`].
+//! runtime is a new file and a row in the table here.
 
 use std::collections::BTreeSet;
 
@@ -19,66 +19,66 @@ use crate::image::entry::{Start, View};
 use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Program, path, program};
 use crate::text;
 
-/// The runtime behind a RuntimeClass, which says what it starts from an image and what it hands over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Family {
+/// Declares every described family once: its name in the configuration, and its implementation. All lists of families
+/// follow from this one, so that none can be forgotten in any of them.
+macro_rules! families {
+    ($($(#[$meaning:meta])* $name:ident = $runtime:expr,)*) => {
+        /// The runtime behind a RuntimeClass, which says what it starts from an image and what it hands over.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Family {
+            $($(#[$meaning])* $name,)*
+            /// A runtime that no profile describes: it is assumed to start whatever any of the others would, and to
+            /// hand over everything.
+            Everything,
+        }
+
+        /// The implementations, in the order of [`Family::DESCRIBED`].
+        static RUNTIMES: &[&dyn Runtime] = &[$(&$runtime,)*];
+
+        static EVERYTHING: Everything = Everything(RUNTIMES);
+
+        impl Family {
+            /// Every described family, in the order of messages and documentation.
+            pub const DESCRIBED: [Self; [$(stringify!($name)),*].len()] = [$(Self::$name,)*];
+
+            /// Maps each family to its implementation.
+            pub fn runtime(self) -> &'static dyn Runtime {
+                match self {
+                    $(Self::$name => &$runtime,)*
+                    Self::Everything => &EVERYTHING,
+                }
+            }
+        }
+    };
+}
+
+families! {
     /// runwasi's wasmtime shim.
-    RunwasiWasmtime,
+    RunwasiWasmtime = RunwasiWasmtime,
     /// runwasi's WasmEdge shim.
-    RunwasiWasmedge,
+    RunwasiWasmedge = RunwasiWasmedge,
     /// runwasi's wasmer shim.
-    RunwasiWasmer,
+    RunwasiWasmer = RunwasiWasmer,
     /// runwasi's WAMR shim.
-    RunwasiWamr,
-    /// crun with WasmEdge.
-    CrunWasmedge,
-    /// crun with wasmtime.
-    CrunWasmtime,
-    /// crun with wasmer.
-    CrunWasmer,
-    /// crun with WAMR.
-    CrunWamr,
-    /// youki with wasmtime.
-    YoukiWasmtime,
+    RunwasiWamr = RunwasiWamr,
     /// The Spin shim.
-    Spin,
-    /// A runtime that no profile describes: it is assumed to start whatever any of the others would, and to hand over
-    /// everything.
-    Everything,
+    Spin = Spin,
+    /// crun with WasmEdge.
+    CrunWasmedge = CRUN_WASMEDGE,
+    /// crun with wasmtime.
+    CrunWasmtime = CRUN_WASMTIME,
+    /// crun with wasmer.
+    CrunWasmer = CRUN_WASMER,
+    /// crun with WAMR.
+    CrunWamr = CRUN_WAMR,
+    /// youki with wasmtime.
+    YoukiWasmtime = YoukiWasmtime,
 }
 
 impl Family {
-    /// Every described family, in the order of messages and documentation.
-    pub const DESCRIBED: [Self; 10] = [
-        Self::RunwasiWasmtime,
-        Self::RunwasiWasmedge,
-        Self::RunwasiWasmer,
-        Self::RunwasiWamr,
-        Self::Spin,
-        Self::CrunWasmedge,
-        Self::CrunWasmtime,
-        Self::CrunWasmer,
-        Self::CrunWamr,
-        Self::YoukiWasmtime,
-    ];
-
-    /// Maps each family to its implementation.
-    pub fn runtime(self) -> &'static dyn Runtime {
-        match self {
-            Self::RunwasiWasmtime => &RunwasiWasmtime,
-            Self::RunwasiWasmedge => &RunwasiWasmedge,
-            Self::RunwasiWasmer => &RunwasiWasmer,
-            Self::RunwasiWamr => &RunwasiWamr,
-            Self::CrunWasmedge => &CRUN_WASMEDGE,
-            Self::CrunWasmtime => &CRUN_WASMTIME,
-            Self::CrunWasmer => &CRUN_WASMER,
-            Self::CrunWamr => &CRUN_WAMR,
-            Self::YoukiWasmtime => &YoukiWasmtime,
-            Self::Spin => &Spin,
-            Self::Everything => &Everything,
-        }
-    }
+    /// The family on which modules are placed by default.
+    const DEFAULT: Self = Self::RunwasiWasmtime;
 
     /// The program that a container starts under this runtime. If it starts nothing, returns the program that the image
     /// is meant to start, when that is known and this runtime cannot run it: the refusal can then say which runtime
@@ -143,37 +143,22 @@ pub fn runnable_by(facts: &ImageFacts, program: &Program) -> BTreeSet<Family> {
     Family::DESCRIBED.into_iter().filter(|family| family.can_start(facts, program)).collect()
 }
 
-/// Why runwasi's wasmtime, the default placement of modules, cannot start a program; for people to read.
-pub fn warnings(facts: &ImageFacts, program: &Program) -> Vec<String> {
+/// What a family tells people about a program that it cannot start. Without a family, the default placement of modules
+/// answers.
+pub fn warnings(family: Option<Family>, facts: &ImageFacts, program: &Program) -> Vec<String> {
+    let runtime = family.unwrap_or(Family::DEFAULT).runtime();
     match program {
         Program::Wasm { kind, modules, .. } if *kind != ImageKind::SpinApp => {
-            facts.modules_at(modules).filter_map(warning).collect()
+            facts.modules_at(modules).filter_map(|module| warning(runtime, module)).collect()
         }
         _ => Vec::new(),
     }
 }
 
-fn warning(module: &ModuleFacts) -> Option<String> {
-    let runtime = Family::RunwasiWasmtime.runtime();
+fn warning(runtime: &dyn Runtime, module: &ModuleFacts) -> Option<String> {
     let lacks = |feature: &&Feature| !is_passed_over(**feature) && !runtime.provides(**feature);
     let feature = module.features.iter().find(lacks)?;
-    let what = match feature {
-        Feature::WasiUnstable => {
-            "imports `wasi_unstable`, WASI's first snapshot; build it with a current toolchain"
-        }
-        Feature::Wasi03 => "uses WASI 0.3, which the Spin shim links; build it for WASI 0.2",
-        Feature::WasmedgeSockets => {
-            "calls the sockets of WasmEdge; place it on WasmEdge, or use WASI 0.2 sockets"
-        }
-        Feature::Wasix => "calls WASIX, which wasmer provides; place it on wasmer, or build it for WASI",
-        Feature::WasiThreads | Feature::SharedMemory => {
-            "needs threads with shared memory; build it without them"
-        }
-        Feature::WasiNn => "calls wasi-nn; place it on a runtime that has a back end for it",
-        Feature::WasmedgeMachineCode => return None,
-        Feature::Text => "is Wasm text, which the shim accepts and its engine does not; ship the binary",
-    };
-    Some(format!("runwasi's wasmtime shim cannot start `{}`: it {what}", module.source))
+    runtime.cannot_start(&module.source, *feature)
 }
 
 /// Features that engines without support for them skip.

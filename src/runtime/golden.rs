@@ -1,12 +1,14 @@
 //! A table of what each family starts from the same image and pod.
 
 use super::Family;
+use super::choice::Choice;
 use crate::image::entry::{Start, Variable, View};
 use crate::image::{
     Digest, Evidence, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
     SpinApp, SpinComponent, WasmFormat,
 };
 
+/// The families with a column of their own in the table.
 const FAMILIES: [Family; 6] = [
     Family::RunwasiWasmtime,
     Family::RunwasiWasmedge,
@@ -15,6 +17,25 @@ const FAMILIES: [Family; 6] = [
     Family::YoukiWasmtime,
     Family::Everything,
 ];
+
+/// The family whose column says what this one starts. A new family has to be put into one, or be given its own.
+const fn column(family: Family) -> Family {
+    match family {
+        Family::RunwasiWasmtime | Family::RunwasiWasmer | Family::RunwasiWamr => Family::RunwasiWasmtime,
+        Family::CrunWasmedge | Family::CrunWasmtime | Family::CrunWasmer | Family::CrunWamr => {
+            Family::CrunWasmtime
+        }
+        Family::RunwasiWasmedge | Family::Spin | Family::YoukiWasmtime | Family::Everything => family,
+    }
+}
+
+fn every_family() -> impl Iterator<Item = Family> {
+    Family::DESCRIBED.into_iter().chain([Family::Everything])
+}
+
+fn rows() -> impl Iterator<Item = Row> {
+    [paths(), names(), traps(), fallbacks(), shapes()].into_iter().flatten()
+}
 
 fn module(source: &str) -> ModuleFacts {
     ModuleFacts {
@@ -180,7 +201,7 @@ fn names() -> Vec<Row> {
         row("an ordinary program in two folders", linux("/usr/bin/sh! /bin/sh!"), "sh", ["linux"; 6]),
         Row {
             working_dir: "/work",
-            ..row("one of the working directory", scratch("/app.wasm /work/app.wasm"), "app.wasm", work)
+            ..row("one of the working directory", scratch("/other.wasm /work/app.wasm"), "app.wasm", work)
         },
         row(
             "one of the search path and one of the working directory",
@@ -309,17 +330,60 @@ fn shapes() -> Vec<Row> {
     ]
 }
 
+/// Asks about the image and the pod of a row.
+fn with_start<T>(row: &Row, ask: impl FnOnce(&Start<'_>) -> T) -> T {
+    let command: Vec<String> = row.command.split_whitespace().map(String::from).collect();
+    let mounts = [row.mount];
+    let working_dir = Some(row.working_dir);
+    ask(&Start { command: &command, working_dir, mounts: &mounts, ..Start::default() })
+}
+
 #[test]
 fn the_same_image_and_pod_start_what_each_runtime_starts() {
-    for Row { why, image, command, working_dir, mount, starts } in
-        [paths(), names(), traps(), fallbacks(), shapes()].into_iter().flatten()
-    {
-        let command: Vec<String> = command.split_whitespace().map(String::from).collect();
-        let mounts = [mount];
-        let start =
-            Start { command: &command, working_dir: Some(working_dir), mounts: &mounts, ..Start::default() };
-        let found = FAMILIES.map(|family| started(family, &image, &start));
-        assert_eq!(found, starts, "{why}");
+    for row in rows() {
+        for family in every_family() {
+            let place = FAMILIES.iter().position(|known| *known == column(family));
+            let said = place.map(|place| row.starts[place].to_string());
+            let found = with_start(&row, |start| started(family, &row.image, start));
+            assert_eq!(Some(found), said, "{} under {family:?}", row.why);
+        }
+    }
+}
+
+/// A class that no profile describes may lead to any of the families.
+#[test]
+fn a_runtime_that_no_profile_describes_starts_only_what_every_other_would_if_anything() {
+    let mut known = 0;
+    for row in rows() {
+        let chosen =
+            |family: Family| with_start(&row, |start| family.runtime().choose(&View::new(&row.image, start)));
+        let every = chosen(Family::Everything);
+        if matches!(every, Choice::Starts(Program::Unknown { .. })) {
+            continue;
+        }
+        known += 1;
+        for family in Family::DESCRIBED {
+            match chosen(family) {
+                Choice::Nothing(_) => {}
+                started @ Choice::Starts(_) => assert_eq!(started, every, "{} under {family:?}", row.why),
+            }
+        }
+    }
+    assert!(known > 5, "{known}");
+}
+
+/// Whatever a described runtime can run, one that no profile describes is said to run as well.
+#[test]
+fn a_runtime_that_no_profile_describes_runs_what_any_other_runs() {
+    for row in rows() {
+        for packaging in [Packaging::Layers, Packaging::RootFilesystem] {
+            for kind in
+                [ImageKind::Module, ImageKind::Component, ImageKind::HttpComponent, ImageKind::SpinApp]
+            {
+                let runs = |family: Family| family.runtime().runs(row.image.shape, kind, packaging);
+                assert_eq!(runs(Family::Everything), Family::DESCRIBED.into_iter().any(runs));
+            }
+        }
     }
 }
 
@@ -354,12 +418,115 @@ fn a_mount_inside_of_another_volume_may_hide_any_file() {
     let (mounts, loose) = (["/data", "/data/in"], ["/data"]);
     let nested = Start { command: &command, mounts: &mounts, loose: &loose, ..Start::default() };
     let plain = Start { command: &command, mounts: &mounts, ..Start::default() };
-    for family in FAMILIES {
+    for family in every_family() {
         assert_eq!(started(family, &image, &nested), "?", "{family:?}");
         assert_ne!(started(family, &image, &plain), "?", "{family:?}");
     }
     let layers = layered(Shape::WasmArtifact);
-    assert_eq!(started(Family::RunwasiWasmtime, &layers, &nested), "layers", "layers are no files");
+    for family in [Family::RunwasiWasmtime, Family::Spin, Family::Everything] {
+        let image = if family == Family::Spin { layered(Shape::SpinArtifact) } else { layers.clone() };
+        assert_eq!(started(family, &image, &nested), "?", "{family:?}: the shim may fall back to files");
+    }
+}
+
+/// A shim that cannot read the layers takes the image for files, of which the pod's mounts may bring some.
+#[test]
+fn what_a_shim_finds_among_the_mounts_when_it_cannot_read_the_layers_leads_to_no_verdict() {
+    let layers = layered(Shape::WasmArtifact);
+    for (command, mount, expected) in [
+        ("app", "/data", "layers"),
+        ("app", "/usr/local/bin", "?"),
+        ("app", "/usr", "?"),
+        ("app", "/opt", "?"),
+        ("app", "/var/lib/rancher/k3s/data/abc/bin/aux", "?"),
+        ("/app", "/usr/local/bin", "layers"),
+        ("/", "/usr/local/bin", "layers"),
+        ("/data/app", "/data", "?"),
+        ("$(APP)", "/data", "?"),
+        ("./$(APP)", "/data", "?"),
+        (".$(APP)", "/data", "?"),
+        ("/da$(APP)", "/data", "?"),
+        ("/data/$(APP)", "/data", "?"),
+        ("--password=$(PASSWORD)", "/data", "layers"),
+        ("--password=$(PASSWORD)", "/--password=x", "?"),
+        ("--password=$(PASSWORD)", "/usr", "?"),
+        ("$(APP)", "/proc", "?"),
+    ] {
+        let (command, mounts) = ([command.to_string()], [mount]);
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        let found = started(Family::RunwasiWasmtime, &layers, &start);
+        assert_eq!(found, expected, "{command:?} with a mount at {mount}");
+    }
+    let app = layered(Shape::SpinArtifact);
+    for (mount, expected) in [("/spin.toml", "?"), ("/data", "spin app"), ("/web.wasm", "spin app")] {
+        let (command, mounts) = (["/".to_string()], [mount]);
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        assert_eq!(started(Family::Spin, &app, &start), expected, "{mount}");
+    }
+}
+
+#[test]
+fn a_mount_through_more_links_than_the_kernel_follows_hides_the_program() {
+    let links: Vec<String> = (0..100).map(|n| format!("/l{n}->/")).collect();
+    let image = scratch(&format!("/app.wasm {}", links.join(" ")));
+    let mount = (0..100).map(|n| format!("/l{n}")).collect::<Vec<_>>().concat();
+    let (command, mounts) = (["/app.wasm".to_string()], [format!("{mount}/app.wasm")]);
+    let mounts = mounts.each_ref().map(String::as_str);
+    let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+    for family in FAMILIES {
+        assert_eq!(started(family, &image, &start), "?", "{family:?}");
+    }
+}
+
+/// The `PATH` of a shim is that of its node.
+#[test]
+fn a_bare_name_is_judged_by_every_file_of_that_name() {
+    let command = ["app".to_string()];
+    for (files, mount, expected) in [
+        ("/app /var/lib/rancher/k3s/data/abc/bin/aux/app", "/data", "?"),
+        ("/app /x/app /opt/bin->/x", "/data", "?"),
+        ("/app", "/opt", "?"),
+        ("/app", "/data", "/app"),
+    ] {
+        let mounts = [mount];
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        assert_eq!(started(Family::RunwasiWasmtime, &scratch(files), &start), expected, "{files}, {mount}");
+    }
+}
+
+#[test]
+fn the_spin_shim_does_not_start_what_a_volume_may_exchange_after_it_unpacked_the_layers() {
+    let with = |shape: Shape, mount: &str| {
+        let mounts = ["/proc", mount];
+        let start = Start { mounts: &mounts, ..Start::default() };
+        started(Family::Spin, &layered(shape), &start)
+    };
+    for place in ["/.cache", "/.cache/registry/wasm/", "/spin.json", "/assets/web/s", "/./assets", "/"] {
+        assert_eq!(with(Shape::SpinArtifact, place), "?", "{place}");
+        assert_eq!(with(Shape::WasmArtifact, place), "?", "{place}");
+    }
+    for place in ["/.cached", "/spin.jsonx", "/assets-of-web", "/data", "/.spin"] {
+        assert_eq!(with(Shape::SpinArtifact, place), "spin app", "{place}");
+    }
+    let (mounts, loose) = (["/data", "/data/in"], ["/data"]);
+    let nested = Start { mounts: &mounts, loose: &loose, ..Start::default() };
+    assert_eq!(started(Family::Spin, &layered(Shape::SpinArtifact), &nested), "?");
+}
+
+#[test]
+fn a_volume_over_the_link_to_a_module_of_spin_hides_the_module() {
+    let mut image = spin_files(Shape::SpinRootfs, "/web.wasm /l/x.wasm->/web.wasm");
+    let with = |image: &ImageFacts, mount: &str| {
+        let (command, mounts) = (["/".to_string()], [mount]);
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        started(Family::Spin, image, &start)
+    };
+    assert_eq!(with(&image, "/l"), "spin app", "the application does not use the link");
+    image.spin.as_mut().unwrap().components[0].ways = vec!["/l/x.wasm".into()];
+    assert_eq!(with(&image, "/data"), "spin app");
+    for mount in ["/l", "/l/x.wasm", "/web.wasm"] {
+        assert_eq!(with(&image, mount), "?", "{mount}");
+    }
 }
 
 #[test]
@@ -400,7 +567,7 @@ fn a_path_that_no_kernel_takes_leads_nowhere_and_hides_nothing() {
     let deep = format!("{}/x", "/a".repeat(300));
     let command = [long.clone()];
     let mounts = [long.as_str()];
-    for family in FAMILIES {
+    for family in every_family() {
         let start = Start { command: &command, mounts: &mounts, ..Start::default() };
         assert_eq!(started(family, &image, &start), "?", "{family:?}");
         let named = ["/a/a/app.wasm".to_string()];
@@ -415,7 +582,7 @@ fn a_path_that_no_kernel_takes_leads_nowhere_and_hides_nothing() {
 }
 
 #[test]
-fn a_mount_of_a_foreigner_costs_the_logarithm_of_all_of_them() {
+fn looking_for_a_mount_takes_the_logarithm_of_their_number() {
     let image = scratch("/app.wasm");
     let paths: Vec<String> = (0..20_000).map(|number| format!("/data/{number}/x")).collect();
     let mounts: Vec<&str> = paths.iter().map(String::as_str).collect();
@@ -484,7 +651,7 @@ fn a_path_through_a_file_is_followed_by_no_runtime_and_leads_to_no_verdict() {
     let image = spin_files(Shape::LinuxRootfs, "/web.wasm /elf!");
     for path in ["/web.wasm/../elf", "/elf/", "/elf/.", "missing/../elf"] {
         let command = [path.to_string()];
-        for family in FAMILIES {
+        for family in every_family() {
             let program = family.start(&image, &Start { command: &command, ..Start::default() });
             let Program::Unknown { reason } = &program else {
                 panic!("{path} under {family:?}: {program:?}")
@@ -501,9 +668,7 @@ fn a_path_through_a_file_is_followed_by_no_runtime_and_leads_to_no_verdict() {
 /// what runwasi's wasmtime shim is said to start of it. `WASMGATE_WRITE_SAMPLES=1` writes the file.
 #[test]
 fn the_rows_that_a_real_node_runs_are_these() {
-    let rows: Vec<serde_json::Value> = [paths(), names(), traps(), fallbacks(), shapes()]
-        .into_iter()
-        .flatten()
+    let rows: Vec<serde_json::Value> = rows()
         .map(|row| {
             let files: Vec<String> = row.image.files.iter().map(written).collect();
             serde_json::json!({"why": row.why, "shape": format!("{:?}", row.image.shape),
@@ -541,7 +706,7 @@ fn a_working_directory_that_leads_through_a_file_leads_to_no_verdict() {
     // What is at `/folder` may be a link to a folder elsewhere, which leads to no program and is not remembered.
     for folder in ["/web.wasm/..", "/folder/..", "/folder/../", "folder/.././", "/a/b/../.."] {
         let own = ImageFacts { working_dir: folder.into(), ..image.clone() };
-        for family in FAMILIES {
+        for family in every_family() {
             for program in [started(&image, family, Some(folder)), started(&own, family, None)] {
                 let Program::Unknown { reason } = &program else {
                     panic!("{folder} under {family:?}: {program:?}")

@@ -4,12 +4,19 @@
 
 use super::choice::Choice;
 use super::handover::{Extra, Files, Handover, Things};
-use crate::image::entry::{self, At, SEARCH_PATH, View, cut_function};
-use crate::image::{FileClass, ImageFacts, ImageKind, Packaging, Shape, path, program};
+use crate::image::entry::{At, SEARCH_PATH, View, cut_function};
+use crate::image::names::is_of_programs;
+use crate::image::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, path, program};
+use crate::text;
 
 /// Layers that runwasi's own shims accept (`runwasi:crates/containerd-shim-wasm/src/shim/shim.rs`,
 /// `supported_layers_types`).
 pub(super) const LAYERS: &[Shape] = &[Shape::WasmArtifact, Shape::RunwasiLayers];
+
+/// How a container that was killed for memory is shown under containerd-shim-wasm, as seen on a kubelet. runc and youki
+/// show `OOMKilled`.
+pub(super) const OUT_OF_MEMORY: &str =
+    "which runwasi's shims show as `Error` with exit code 137, not as `OOMKilled`";
 
 /// Where the program comes from.
 pub(super) enum Source<'a> {
@@ -22,11 +29,11 @@ pub(super) enum Source<'a> {
 }
 
 /// The order of the executor: Wasm layers win, then a native program, then the engine is asked. `layers` are those that
-/// the shim accepts.
-pub(super) fn source<'a>(view: &View<'a>, layers: &[Shape]) -> Source<'a> {
+/// the shim accepts, `choose` is its whole choice.
+pub(super) fn source<'a>(view: &View<'a>, layers: &[Shape], choose: fn(&View<'_>) -> Choice) -> Source<'a> {
     let facts = view.facts;
     if layers.contains(&facts.shape) {
-        return fallback(view).map_or(Source::Layers, Source::Settled);
+        return fallback(view, choose).map_or(Source::Layers, Source::Settled);
     }
     if matches!(facts.shape, Shape::SpinLegacy | Shape::Other) {
         return Source::Settled(Choice::unknown(program::conclusion(facts)));
@@ -44,13 +51,17 @@ pub(super) fn source<'a>(view: &View<'a>, layers: &[Shape]) -> Source<'a> {
 /// The shim reads only the layers of a manifest. If the image's name leads to an index, or reading the layers fails for
 /// any other reason, it takes the image for a root file system
 /// (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/instance.rs`, `Instance::new`). An image of Wasm layers
-/// has no files, but a volume may provide one at the path of the entry point.
-fn fallback(view: &View<'_>) -> Option<Choice> {
+/// has no files, but the pod's mounts may provide what the shim then starts.
+fn fallback(view: &View<'_>, choose: fn(&View<'_>) -> Choice) -> Option<Choice> {
     let facts = view.facts;
-    let argument = view.first_argument().unwrap_or_default();
-    if let At::Hidden(mount) = view.at(&view.here(cut_function(argument).0)) {
+    if let Choice::Starts(program) = choose(&View::new(&without_layers(facts), view.start)) {
+        let why = match program {
+            Program::Unknown { reason } => reason,
+            _ => "a program is found among the mounts".into(),
+        };
         return Some(Choice::unknown(format!(
-            "`{argument}` is under the volume at `{mount}`, from which the shim starts it when it cannot read the layers"
+            "when the shim cannot read the layers, it looks for files, and mounts or variables of the pod can give it \
+             some: {why}"
         )));
     }
     (facts.digest != facts.manifest_digest).then(|| {
@@ -60,6 +71,20 @@ fn fallback(view: &View<'_>) -> Option<Choice> {
             facts.manifest_digest
         ))
     })
+}
+
+/// The image as a shim sees it that could not read the layers: its config, and no file.
+fn without_layers(facts: &ImageFacts) -> ImageFacts {
+    ImageFacts {
+        shape: Shape::ScratchRootfs,
+        scanned: true,
+        entrypoint: facts.entrypoint.clone(),
+        cmd: facts.cmd.clone(),
+        working_dir: facts.working_dir.clone(),
+        env: facts.env.clone(),
+        search_path: facts.search_path.clone(),
+        ..ImageFacts::blank(&facts.digest, &facts.manifest_digest)
+    }
 }
 
 /// What a root file system decides before the engine is asked.
@@ -72,10 +97,28 @@ fn before_the_engine(view: &View<'_>, argument: &str) -> Option<Choice> {
     if let Some(mount) = view.nested() {
         return Some(nested(mount));
     }
-    if entry::holds_variable(argument) {
-        return Some(Choice::Starts(program::variable(argument)));
+    if let Some((before, _)) = argument.split_once("$(") {
+        return variable(view, argument, before);
     }
     native(view, argument)
+}
+
+/// A name that the kubelet completes. Whatever the value, an image without files starts nothing if no mount is where
+/// the text before the value leads, so that text must begin a name: of dots alone, or at the end of a folder, it does
+/// not say which.
+fn variable(view: &View<'_>, argument: &str, before: &str) -> Option<Choice> {
+    let unknown = Some(Choice::Starts(program::variable(argument)));
+    let begun = before.rsplit('/').next().is_some_and(|part| !part.trim_matches('.').is_empty());
+    if !view.facts.files.is_empty() || !view.facts.modules.is_empty() || !begun {
+        return unknown;
+    }
+    let start = text::clean_path(&view.here(before));
+    let searched = || SEARCH_PATH.iter().chain(&HOST_FOLDERS).any(|folder| view.hiding(folder).is_some());
+    let bare = !before.contains('/');
+    let found = view.hiding(&start).is_some()
+        || view.mounts().any(|mount| mount.starts_with(&start) || (bare && is_of_programs(mount)))
+        || (bare && searched());
+    if found { unknown } else { Some(nothing(argument)) }
 }
 
 /// A mount whose place depends on the content of another volume.
@@ -213,6 +256,9 @@ pub(super) fn is_bare(name: &str) -> bool {
     leads + parts <= 1
 }
 
+/// Folders that distributions of nodes add to the `PATH` of a shim. A volume above one of them may bring a program.
+const HOST_FOLDERS: [&str; 3] = ["/opt/bin", "/snap/bin", "/var/lib/rancher/k3s/data/current/bin"];
+
 enum Search<'a> {
     /// A volume is mounted in one of the folders, so a file of it may be found first.
     Hidden(String),
@@ -226,12 +272,17 @@ enum Search<'a> {
 /// of them is not made by any tool; each container would pay for all of them.
 pub(super) const MAX_PLACES: usize = 256;
 
-/// The shim searches the `PATH` of its own process, which is not known: it has the usual folders, and may have others
-/// such as `/opt/bin` or a distribution's own. So every folder whose name ends with `bin` counts.
+/// The shim searches the `PATH` of its own process, which is not known: it has the usual folders, and others that only
+/// the node's setup tells (k3s adds `…/bin/aux` below its data folder, `k3s-io/k3s:cmd/k3s/main.go`, `stageAndRun`). A
+/// link may lead to any folder from there. So every file of this name counts, and every mount in such a place.
 fn search<'a>(view: &View<'a>, name: &str) -> Search<'a> {
-    let usual = SEARCH_PATH.iter().map(|folder| path::join(folder, name));
-    let other = view.facts.named(name).filter(|file| path::split(file).0.ends_with("bin"));
-    let places: Vec<String> = usual.chain(other.map(String::from)).take(MAX_PLACES + 1).collect();
+    let named = !name.is_empty() && !name.starts_with('/');
+    if let Some(mount) = view.mounts().find(|mount| named && is_of_programs(mount)) {
+        return Search::Hidden(mount.to_string());
+    }
+    let usual = SEARCH_PATH.iter().chain(&HOST_FOLDERS).map(|folder| path::join(folder, name));
+    let other = view.facts.named(name).map(String::from);
+    let places: Vec<String> = usual.chain(other).take(MAX_PLACES + 1).collect();
     if places.len() > MAX_PLACES {
         return Search::TooMany;
     }
@@ -267,7 +318,7 @@ pub(super) fn hands_over_root_and_network(kind: ImageKind) -> Handover {
 
 /// What runwasi's own shims start.
 pub(super) fn choose(view: &View<'_>) -> Choice {
-    match source(view, LAYERS) {
+    match source(view, LAYERS, choose) {
         Source::Layers => layers(view),
         Source::File(argument) => file(view, argument),
         Source::Settled(choice) => choice,

@@ -32,4 +32,8 @@ impl Runtime for RunwasiWamr {
     fn compiler(&self, _packaging: Packaging) -> Compiler {
         Compiler::Container
     }
+
+    fn out_of_memory(&self) -> Option<&'static str> {
+        Some(runwasi::OUT_OF_MEMORY)
+    }
 }

@@ -37,6 +37,10 @@ impl Runtime for RunwasiWasmedge {
     fn native_ways(&self) -> &'static [NativeWay] {
         NATIVE_WAYS
     }
+
+    fn out_of_memory(&self) -> Option<&'static str> {
+        Some(runwasi::OUT_OF_MEMORY)
+    }
 }
 
 /// What WasmEdge links beyond WASI; wasi-nn is a plug-in of the node.
@@ -57,10 +61,13 @@ pub(super) fn hands_over(kind: ImageKind) -> Handover {
     }
 }
 
-/// The shim sets every `WASMEDGE_*` variable of the container in its own process. In crun, WasmEdge runs in the
+/// The shim sets every `WASMEDGE_*` variable of the container in its own process
+/// (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`). In crun, WasmEdge runs in the
 /// container's process, which has them anyway.
-pub(super) const NATIVE_WAYS: &[NativeWay] =
-    &[NativeWay::PlugIns, NativeWay::Section(Feature::WasmedgeMachineCode)];
+pub(super) const NATIVE_WAYS: &[NativeWay] = &[
+    NativeWay::PlugIns(&["WASMEDGE_PLUGIN_PATH", "WASMEDGE_WASINN_PRELOAD"]),
+    NativeWay::Section(Feature::WasmedgeMachineCode),
+];
 
 /// The same, but native if a module carries machine code from WasmEdge's compiler: the engine maps and runs that
 /// instead of the Wasm, which then says nothing (`WasmEdge:lib/loader/ast/module.cpp`, `loadUniversalWASM`).

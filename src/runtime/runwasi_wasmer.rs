@@ -36,4 +36,8 @@ impl Runtime for RunwasiWasmer {
     fn compiler(&self, _packaging: Packaging) -> Compiler {
         Compiler::Container
     }
+
+    fn out_of_memory(&self) -> Option<&'static str> {
+        Some(runwasi::OUT_OF_MEMORY)
+    }
 }

@@ -58,4 +58,28 @@ impl Runtime for RunwasiWasmtime {
     fn lacks_http(&self, kind: ImageKind) -> bool {
         kind == ImageKind::Component
     }
+
+    fn out_of_memory(&self) -> Option<&'static str> {
+        Some(runwasi::OUT_OF_MEMORY)
+    }
+
+    fn cannot_start(&self, program: &str, lacking: Feature) -> Option<String> {
+        let what = match lacking {
+            Feature::WasiUnstable => {
+                "imports `wasi_unstable`, WASI's first snapshot; build it with a current toolchain"
+            }
+            Feature::Wasi03 => "uses WASI 0.3, which the Spin shim links; build it for WASI 0.2",
+            Feature::WasmedgeSockets => {
+                "calls the sockets of WasmEdge; place it on WasmEdge, or use WASI 0.2 sockets"
+            }
+            Feature::Wasix => "calls WASIX, which wasmer provides; place it on wasmer, or build it for WASI",
+            Feature::WasiThreads | Feature::SharedMemory => {
+                "needs threads with shared memory; build it without them"
+            }
+            Feature::WasiNn => "calls wasi-nn; place it on a runtime that has a back end for it",
+            Feature::WasmedgeMachineCode => return None,
+            Feature::Text => "is Wasm text, which the shim accepts and its engine does not; ship the binary",
+        };
+        Some(format!("runwasi's wasmtime shim cannot start `{program}`: it {what}"))
+    }
 }

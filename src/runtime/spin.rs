@@ -24,18 +24,7 @@ const LAYERS: &[Shape] = &[Shape::SpinArtifact, Shape::WasmArtifact];
 
 impl Runtime for Spin {
     fn choose(&self, view: &View<'_>) -> Choice {
-        match runwasi::source(view, LAYERS) {
-            // Spin ignores a function after `#`.
-            Source::Layers => kept(view, Choice::Starts(program::of_layers(view.facts, None))),
-            Source::File(argument) if runwasi::may_be_native(view, argument) => unsure(argument),
-            Source::File(_) => kept(view, application(view)),
-            Source::Settled(Choice::Starts(Program::Linux | Program::Native { .. }))
-                if may_be_missed(view) =>
-            {
-                unsure(view.first_argument().unwrap_or_default())
-            }
-            Source::Settled(choice) => choice,
-        }
+        choose(view)
     }
 
     /// A single layer gets an `http` trigger, so it must answer HTTP.
@@ -69,6 +58,41 @@ impl Runtime for Spin {
     fn base_memory(&self) -> Quantity {
         // A guess: no published measurement says what the shim's own process is charged for inside the container.
         Quantity::mebibytes(24)
+    }
+
+    fn out_of_memory(&self) -> Option<&'static str> {
+        Some(runwasi::OUT_OF_MEMORY)
+    }
+}
+
+/// Where the shim unpacks layers before it reads them again (`containerd-shim-spin:containerd-shim-spin/src/source.rs`,
+/// `…/src/utils.rs`; `spin:crates/oci/src/loader.rs`): the locked app, the modules, and the files of the components.
+const UNPACKED: [&str; 3] = ["/spin.json", "/.cache", "/assets"];
+
+/// A volume where the shim unpacks the layers: another container may exchange what it unpacked, and files of the volume
+/// become files of a component.
+fn exchanged(view: &View<'_>) -> Option<Choice> {
+    if let Some(mount) = view.nested() {
+        return Some(runwasi::nested(mount));
+    }
+    let (place, mount) = UNPACKED.iter().find_map(|place| Some((place, view.touching(place)?)))?;
+    Some(Choice::unknown(format!(
+        "the Spin shim unpacks the layers of the image to `{place}` and starts what it finds there, and the volume at \
+         `{mount}` may hold something else; mount it elsewhere"
+    )))
+}
+
+fn choose(view: &View<'_>) -> Choice {
+    match runwasi::source(view, LAYERS, choose) {
+        Source::Layers if let Some(choice) = exchanged(view) => choice,
+        // Spin ignores a function after `#`.
+        Source::Layers => kept(view, Choice::Starts(program::of_layers(view.facts, None))),
+        Source::File(argument) if runwasi::may_be_native(view, argument) => unsure(argument),
+        Source::File(_) => kept(view, application(view)),
+        Source::Settled(Choice::Starts(Program::Linux | Program::Native { .. })) if may_be_missed(view) => {
+            unsure(view.first_argument().unwrap_or_default())
+        }
+        Source::Settled(choice) => choice,
     }
 }
 

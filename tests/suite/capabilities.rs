@@ -1338,6 +1338,101 @@ fn every_source_that_may_supply_a_variable_of_spin_counts() {
     assert!(!found.secret && !found.own, "a file .env from a ConfigMap: {found:?}");
 }
 
+fn container_of(facts: ImageFacts, program: Program) -> Container {
+    container(Role::Container, facts, program)
+}
+
+/// The facts with links, sorted by path as the scan leaves them.
+fn linked(mut facts: ImageFacts, links: &[(&str, &str)]) -> ImageFacts {
+    let link = |(name, target): &(&str, &str)| {
+        ((*name).to_string(), FileClass::Link { target: (*target).to_string() })
+    };
+    facts.files.extend(links.iter().map(link));
+    facts.files.sort_by(|one, other| one.0.cmp(&other.0));
+    facts
+}
+
+#[test]
+fn what_is_handed_over_is_what_the_links_of_the_image_lead_to() {
+    let secret = json!({"volumes": [{"name": "v", "secret": {"secretName": "s"}}]});
+    let at = |path: &str| json!({"volumeMounts": [{"name": "v", "mountPath": path}]});
+    let files = |found: &Capabilities| {
+        lines(&found.effective).into_iter().filter(|line| line.starts_with("fs ")).collect::<Vec<_>>()
+    };
+    let links = [("/p", "/proc/self"), ("/q", "/"), ("/w", "mnt/secret")];
+    let command = |family, directory: &str, mount: &str| {
+        let mut container = at(mount);
+        container["workingDir"] = json!(directory);
+        let image = linked(facts(ImageKind::Module, vec![core(&["path_open"])]), &links);
+        let described = Profile { ambient: family, ..profile("wasmtime") };
+        let program = wasm(&image);
+        let workload = pod(&container, &secret);
+        let found = assess(&workload, &container_of(image, program), Some(&described));
+        (files(&found), found.effective.iter().any(|entry| entry.capability == Capability::NativeExec))
+    };
+    let (reached, _) = command(Family::CrunWasmtime, "/w", "/mnt/secret");
+    assert_eq!(reached, ["fs /mnt/secret ro secret"]);
+    let (reached, _) = command(Family::CrunWasmtime, "/mnt", "/q/mnt/secret");
+    assert!(reached.contains(&"fs /mnt/secret ro secret".to_string()), "{reached:?}");
+    assert!(command(Family::CrunWasmtime, "/p", "/mnt/secret").1, "the host process is in reach");
+    assert!(command(Family::CrunWasmtime, "/q", "/mnt/secret").1);
+    let component = |source: &str, container: &Value| {
+        let api = SpinComponent {
+            files: strings(&["/www"]),
+            sources: strings(&[source]),
+            variables: strings(&["token"]),
+            ..SpinComponent::default()
+        };
+        let opener = vec![import("wasi:filesystem/types@0.2.6", &["[method]descriptor.open-at"])];
+        let image = linked(spin(api, opener), &[("/data", "mnt"), ("/p", "/proc"), ("/q", "/")]);
+        on("spin", &pod(container, &secret), image)
+    };
+    for (source, container) in [
+        ("data", at("/mnt")),
+        ("/data", at("/q/mnt")),
+        ("in", json!({"workingDir": "/mnt", "volumeMounts": [{"name": "v", "mountPath": "/mnt/in"}]})),
+        ("proc/self/root", at("/mnt")),
+        ("p", at("/mnt")),
+    ] {
+        let found = files(&component(source, &container));
+        assert!(found.iter().any(|line| line.ends_with(" ro secret")), "{source} {container}: {found:?}");
+    }
+    let config = |container: &Value| {
+        let found = component("static", container);
+        found.ambient.into_iter().find(|entry| entry.capability == Capability::Config).unwrap()
+    };
+    assert!(config(&at("/q/.env")).secret, "a file .env by way of a link");
+    assert!(!config(&at("/q/runtime-config.toml")).own, "a provider may supply the variable");
+    let device = json!({"volumeDevices": [{"name": "v", "devicePath": "/runtime-config.toml"}]});
+    assert!(!config(&device).own);
+    assert!(config(&at("/elsewhere")).own);
+}
+
+#[test]
+fn many_files_of_an_app_and_many_mounts_in_them_become_a_bounded_number_of_entries() {
+    let many = |count: usize| {
+        let names = |name: &str| (0..count).map(|n| format!("{name}{n}")).collect::<Vec<_>>();
+        let api = SpinComponent {
+            files: names("/www"),
+            sources: vec!["/data".to_string(); count],
+            variables: names("v"),
+            ..SpinComponent::default()
+        };
+        let mounts: Vec<Value> =
+            (0..count).map(|n| json!({"name": "v", "mountPath": format!("/data/{n}")})).collect();
+        let spec = json!({"volumes": [{"name": "v", "secret": {"secretName": "s"}}]});
+        let opener = vec![import("wasi:filesystem/types@0.2.6", &["[method]descriptor.open-at"])];
+        on("spin", &pod(&json!({"volumeMounts": mounts}), &spec), spin(api, opener))
+    };
+    let found = many(1_500);
+    let files: Vec<_> = found.effective.iter().filter(|entry| entry.capability == Capability::Fs).collect();
+    assert!(files.len() < 2_000, "{}", files.len());
+    assert!(
+        files.iter().any(|entry| entry.path.is_none() && entry.secret),
+        "one stands for all that are left out"
+    );
+}
+
 #[test]
 fn a_mounted_folder_of_a_spin_app_in_files_counts() {
     let files = |source: &str, spec: &Value, mounts: Value| {
@@ -1365,8 +1460,8 @@ fn a_mounted_folder_of_a_spin_app_in_files_counts() {
     );
     assert_eq!(
         files("/proc/self", &volumes, at("/elsewhere")),
-        ["fs /proc/self ro"],
-        "read-only, so no native code"
+        ["fs /dev ro", "fs /proc ro", "fs /sys ro", "fs /www ro own", "fs /www/elsewhere ro"],
+        "`/proc/self/root` is the whole file system; read-only, so no native code"
     );
 }
 

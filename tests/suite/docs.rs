@@ -136,6 +136,48 @@ fn every_file_that_architecture_md_names_exists() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// The names that a recipe says to look for, each with its file: "`Shape` in `src/image.rs`".
+fn items(recipes: &str) -> Vec<(&str, &str)> {
+    fn item<'a>(window: &[&'a str]) -> Option<(&'a str, &'a str)> {
+        match window {
+            [name, " in ", file] if file.contains(['/', '.']) => Some((*name, *file)),
+            _ => None,
+        }
+    }
+    let pieces: Vec<&str> = recipes.split('`').collect();
+    // Pieces at odd places are in backticks.
+    pieces.windows(3).skip(1).step_by(2).filter_map(item).collect()
+}
+
+/// Whether a text has a name as a whole word.
+fn has_word(text: &str, name: &str) -> bool {
+    let inside = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + name.len()..]);
+        !before.ends_with(inside) && !after.starts_with(inside)
+    })
+}
+
+#[test]
+fn every_file_of_a_recipe_has_the_name_that_the_recipe_says_to_look_for() {
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let recipes = map.split("\n## Recipes\n").nth(1).unwrap();
+    let items = items(recipes);
+    assert!(items.len() > 25, "{items:?}");
+    for (name, file) in items {
+        let text = fs::read_to_string(root().join(file)).unwrap_or_else(|_| panic!("{file} is not there"));
+        assert!(has_word(&text, name), "{file} does not have `{name}`");
+    }
+}
+
+#[test]
+fn the_name_that_a_recipe_says_to_look_for_is_read_with_its_file() {
+    let text =
+        "1. `Shape` in `src/image.rs`, and `a.b` in `docs/x.md`; `src/y.rs`: no name. In `src/z.rs` `T` is.";
+    assert_eq!(items(text), [("Shape", "src/image.rs"), ("a.b", "docs/x.md")]);
+    assert!(has_word("enum Shape {", "Shape") && !has_word("ShapeOf Shapes", "Shape"));
+}
+
 /// `path::test` in backticks: the file, and the name of a function in it.
 fn tests_named(text: &str) -> Vec<(&str, &str)> {
     paths(text).into_iter().filter_map(|path| path.split_once("::")).collect()

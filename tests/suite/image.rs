@@ -532,6 +532,44 @@ async fn an_index_whose_entries_differ_in_any_shape_is_unknown() {
 }
 
 #[tokio::test]
+async fn an_index_whose_entries_differ_in_what_a_runtime_reads_of_the_config_is_unknown() {
+    let with = |platform: &str, entrypoint: &str, env: &[&str]| {
+        let mut builder = ImageBuilder::rootfs(platform, &[entrypoint]);
+        builder.files(&[("bin/sh", b"\x7fELF...."), ("a/app.wasm", &fixtures::command())]);
+        builder.set("Env", json!(env)).build()
+    };
+    let both = async |entrypoint: &str, one: &[&str], other: &[&str]| {
+        let (amd, arm) = (with("linux/amd64", entrypoint, one), with("linux/arm64", entrypoint, other));
+        deep(&Image::index(&[("linux/amd64", &amd), ("linux/arm64", &arm)])).await
+    };
+    for (entrypoint, one, other) in [
+        ("app.wasm", ["PATH=/a"], ["PATH=/b"]),
+        ("/bin/sh", ["A=1"], ["WASMEDGE_PLUGIN_PATH=/evil.so"]),
+        ("/bin/sh", ["PATH=/a"], ["PATH=/b"]),
+    ] {
+        let found = both(entrypoint, &one, &other).await;
+        assert_eq!(found.kind, ImageKind::Unknown, "{entrypoint} {one:?} {other:?}");
+        assert!(conclusion(&found).contains("another program"), "{}", conclusion(&found));
+    }
+    let same = both("/bin/sh", &["A=1", "B=2"], &["B=3", "A=1"]).await;
+    assert_eq!(same.kind, ImageKind::Linux, "the order and the values of other variables decide nothing");
+}
+
+#[tokio::test]
+async fn wasm_layers_that_the_shims_cannot_read_are_unknown_and_files_are_not_harmed() {
+    let mut layers = ImageBuilder::runwasi(&fixtures::command(), "/app.wasm");
+    assert_eq!(facts(&layers.build()).await.kind, ImageKind::Module);
+    layers.extra = json!({"annotations": {"a": null}});
+    let found = facts(&layers.build()).await;
+    assert_eq!(found.kind, ImageKind::Unknown);
+    assert!(conclusion(&found).contains("the shims cannot read its manifest"), "{}", conclusion(&found));
+    let mut linux = ImageBuilder::rootfs("linux/amd64", &["/bin/sh"]);
+    linux.extra = json!({"annotations": {"a": null}});
+    linux.files(&[("bin/sh", b"\x7fELF....")]);
+    assert_eq!(deep(&linux.build()).await.kind, ImageKind::Linux);
+}
+
+#[tokio::test]
 async fn every_entry_that_a_node_may_pull_is_compared_whatever_its_name() {
     let with = |module: &[u8]| {
         ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]).files(&[("app.wasm", module)]).build()
@@ -1081,7 +1119,7 @@ async fn needs_beyond_wasi_decide_which_runtimes_can_start_a_module() {
                 .await;
         assert_eq!(found.modules[0].features, features.iter().copied().collect(), "{imports}");
         assert_eq!(runnable_by(&found, &started(&found, &[])), runs.into_iter().collect(), "{imports}");
-        let warned = warnings(&found, &started(&found, &[]))
+        let warned = warnings(None, &found, &started(&found, &[]))
             .iter()
             .any(|warning| warning.contains("wasmtime shim cannot start"));
         assert_eq!(warned, !features.is_empty(), "{imports}");

@@ -68,7 +68,11 @@ fn the_chart_follows_its_namespace_and_refuses_a_misspelt_value() {
     for webhook in items(webhooks) {
         assert_eq!(webhook["clientConfig"]["service"]["namespace"], "gates");
         let left_out = words(&webhook["namespaceSelector"]["matchExpressions"][0]["values"]);
-        assert_eq!(left_out, BTreeSet::from(["gates", "kube-system"]), "its own and not a stranger's");
+        assert_eq!(
+            left_out,
+            BTreeSet::from(["gates", "kube-system"]),
+            "the namespace of the release, and not the default one"
+        );
     }
     for wrong in ["replica=3", "webhooks.validate.failurepolicy=Ignore", "certificates.mode=manual"] {
         let refused = template(&[wrong]);
@@ -88,9 +92,9 @@ fn the_chart_binds_the_right_to_pull_secrets_where_it_is_told_to() {
 
 #[test]
 fn with_a_certificate_of_its_own_an_installation_has_no_right_to_write_one() {
-    let objects = helm(&["certificates.mode=files", "certificates.caBundle=AUTHORITY"]);
+    let objects = helm(&["certificates.mode=files", "certificates.caBundle=CABUNDLE"]);
     for (name, webhook) in webhooks(&objects) {
-        assert_eq!(webhook["clientConfig"]["caBundle"], "QVVUSE9SSVRZ", "{name}");
+        assert_eq!(webhook["clientConfig"]["caBundle"], "Q0FCVU5ETEU=", "{name}");
     }
     let settings = settings(&objects);
     assert_eq!(settings.file.server.cert_file, Some(PathBuf::from("/run/wasmgate/certs/tls.crt")));

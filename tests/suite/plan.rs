@@ -14,7 +14,7 @@ use wasmgate::lookup;
 use wasmgate::plan::sizing::{self, Caps};
 use wasmgate::plan::{CHANGED_ANNOTATION, Context, Error, Plan, floor, plan};
 use wasmgate::quantity::Quantity;
-use wasmgate::runtime::{Runtimes, SizingMode};
+use wasmgate::runtime::{Family, Runtimes, SizingMode};
 use wasmgate::workload::{self, Kind, Workload};
 
 use crate::support::facts;
@@ -632,6 +632,11 @@ fn a_limit_that_is_too_low_is_kept_or_raised_with_a_warning() {
     let kept = World::default().plan(&raw);
     assert_eq!(resources(&kept)["limits"]["memory"], "32Mi");
     warned(&kept, &["`app`", "32Mi", "137", "OOMKilled", "90Mi or more"]);
+    let mut crun = World::default();
+    crun.runtimes.profiles.iter_mut().for_each(|profile| profile.ambient = Family::CrunWasmtime);
+    let kept = crun.plan(&raw);
+    warned(&kept, &["`app`", "killed for memory; set a memory limit"]);
+    assert!(!kept.warnings.iter().any(|line| line.contains("runwasi")), "{:?}", kept.warnings);
     let raised = World::clamping().plan(&raw);
     assert_eq!(resources(&raised)["limits"]["memory"], "90Mi");
     warned(&raised, &["`app`", "limits.memory is now 90Mi (was 32Mi)", "clamps"]);
@@ -768,7 +773,7 @@ fn our_values_add_up_to_what_the_namespace_allows_a_pod() {
     };
     let max = |text: &str| json!({ "max": { "memory": text } });
     let table = [
-        ("room enough", max("64Mi"), json!({ "containers": [a, b] }), vec!["10Mi/32Mi", "10Mi/32Mi"]),
+        ("memory enough", max("64Mi"), json!({ "containers": [a, b] }), vec!["10Mi/32Mi", "10Mi/32Mi"]),
         ("the first gives way", max("48Mi"), json!({ "containers": [a, b] }), vec!["10Mi/16Mi", "10Mi/32Mi"]),
         ("with its request", max("40Mi"), json!({ "containers": [a, b] }), vec!["8Mi/8Mi", "10Mi/32Mi"]),
         (
@@ -865,7 +870,7 @@ fn clamped_values_are_quoted_as_written() {
 }
 
 #[test]
-fn a_ratio_that_leaves_no_room_for_the_program_is_named() {
+fn a_ratio_that_leaves_too_little_for_the_program_is_named() {
     let world = World::default()
         .with_limits(json!([{ "type": "Container", "maxLimitRequestRatio": { "memory": "2" } }]));
     let plan = world.plan(&sized("go-file:1", json!({ "requests": { "memory": "10Mi" } })));

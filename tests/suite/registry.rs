@@ -1165,7 +1165,7 @@ async fn a_private_image_is_read_with_the_pod_s_secret_and_only_its_holders_get_
         "no pod is served from another's secret"
     );
     assert_eq!(look(&private, json!([{"name": "other"}])).await, ProgramClass::Unread);
-    // Nor by its digest, which a pod that was pinned names, and whoever read it may tell.
+    // Nor by its digest, which a pod that was pinned names, and which a reader of that pod may pass on.
     let pinned = format!("{private}@{digest}");
     assert_eq!(look(&pinned, json!([])).await, ProgramClass::Unread, "nor by the digest");
     let lookups = inspector.stats().lookups;

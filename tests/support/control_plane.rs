@@ -300,8 +300,8 @@ impl ControlPlane {
     pub fn add_node(&self, name: &str, labels: &Value) {
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
         self.apply(&node, &[]).ok();
-        let room = json!({"cpu": "8", "memory": "16Gi", "ephemeral-storage": "64Gi", "pods": "110"});
-        let status = json!({"status": {"capacity": room, "allocatable": room, "conditions": [
+        let capacity = json!({"cpu": "8", "memory": "16Gi", "ephemeral-storage": "64Gi", "pods": "110"});
+        let status = json!({"status": {"capacity": capacity, "allocatable": capacity, "conditions": [
             {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "no machine, only an object"}]}});
         let patch = format!("--patch={status}");
         self.kubectl(&["patch", "node", name, "--subresource=status", "--type=merge", &patch]).ok();

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::variables::Variables;
 use crate::capability::{Access, Capability, Entry, path};
+use crate::image::{ImageFacts, entry};
 use crate::inspection::Container;
 use crate::text;
 use crate::workload::{ContainerSpec, Role, Workload};
@@ -24,7 +25,9 @@ pub struct Pod<'a> {
     ephemeral: bool,
     variables: Variables<'a>,
     volumes: HashMap<&'a str, &'a Volume>,
-    /// The paths of the mounts.
+    /// Every mount, device and the service-account token, where the links of the image lead them.
+    mounts: Vec<Entry>,
+    /// The paths of the mounts and devices, as written and with the links of the image followed.
     mounted: HashSet<String>,
 }
 
@@ -34,15 +37,28 @@ impl<'a> Pod<'a> {
     pub fn new(workload: &'a Workload, container: &Container) -> Self {
         let Container { role, index, .. } = container;
         let (spec, container) = (&workload.spec, workload.container(*role, *index).unwrap_or_default());
-        Self {
+        let mut pod = Self {
             spec,
             container,
             ephemeral: *role == Role::EphemeralContainer,
             variables: Variables::new(container.env, container.env_from),
             // Of two volumes with the same name, the first; the API server refuses such a pod.
             volumes: spec.volumes.iter().flatten().rev().map(|v| (v.name.as_str(), v)).collect(),
-            mounted: container.mounts.iter().map(|mount| text::clean_path(&mount.mount_path)).collect(),
+            mounts: Vec::new(),
+            mounted: HashSet::new(),
+        };
+        pod.mounts = pod.written_mounts();
+        pod.mounted = pod.mounts.iter().filter_map(|mount| mount.path.clone()).collect();
+        pod
+    }
+
+    /// Follows the links of the image: the node mounts where they lead (`runc:libcontainer/rootfs_linux.go`).
+    pub fn in_image(mut self, facts: &ImageFacts) -> Self {
+        for mount in &mut self.mounts {
+            mount.path = mount.path.take().map(|path| real(facts, &path));
         }
+        self.mounted.extend(self.mounts.iter().filter_map(|mount| mount.path.clone()));
+        self
     }
 
     /// The RuntimeClass that the pod names.
@@ -99,7 +115,11 @@ impl<'a> Pod<'a> {
     }
 
     /// Every mount, device and the service-account token.
-    pub fn mounts(&self) -> Vec<Entry> {
+    pub fn mounts(&self) -> &[Entry] {
+        &self.mounts
+    }
+
+    fn written_mounts(&self) -> Vec<Entry> {
         let mounts = self.container.mounts.iter().map(|mount| self.mount(mount));
         let devices = self.container.devices.iter().map(|device| self.device(device));
         mounts.chain(devices).chain(self.token()).collect()
@@ -203,6 +223,11 @@ impl<'a> Pod<'a> {
     pub fn sets(&self, name: &str) -> bool {
         self.variables.exact(name).is_some()
     }
+}
+
+/// Where a path leads through the links of the image. A loop, which no node mounts over, stays as it is written.
+pub(super) fn real(facts: &ImageFacts, path: &str) -> String {
+    entry::resolved(facts, path).unwrap_or_else(|| text::clean_path(path))
 }
 
 fn env_from(source: &EnvFromSource) -> Option<Entry> {

@@ -2,9 +2,12 @@
 //! (`containerd-shim-spin` issues 106 and 108). The pod's variables do reach the shim's own process, where they are
 //! the values of application variables (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`).
 
+use std::collections::BTreeSet;
+
+use super::pod::real;
 use super::things::{self, listening};
 use super::{Host, Pod};
-use crate::capability::{Access, Capability, Entry, HostPattern, path};
+use crate::capability::{Access, Capability, Entry, HostPattern, MAX_ENTRIES, MAX_EVIDENCE, path};
 use crate::image::SpinComponent;
 use crate::image::names::RUNTIME_CONFIG;
 use crate::text;
@@ -64,11 +67,10 @@ pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry
     let own =
         |name: &String| Entry::new(Capability::Env, format!("{at} env {name}")).named(name).mark_own(true);
     entries.extend(component.env.iter().map(own));
-    for (number, file) in component.files.iter().enumerate() {
-        entries.extend(opened(host, component.sources.get(number), file, &at));
-    }
+    entries.extend(files(host, component, &at));
     entries.extend(stores(host, component, &at));
-    entries.extend(component.variables.iter().map(|name| variable(host, name, &at)));
+    let dotenv = dotenv(host);
+    entries.extend(component.variables.iter().map(|name| variable(host, name, dotenv.as_ref(), &at)));
     let mut hosts: Vec<&String> =
         component.allowed_outbound_hosts.iter().chain(&component.templates).collect();
     hosts.sort();
@@ -77,13 +79,51 @@ pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry
     entries
 }
 
+/// Most entries of `files` and of the mounts in them that are told apart. More become one that stands for all files.
+const MAX_OPENED: usize = 4 * MAX_ENTRIES;
+
+/// What `files` opens. Where the source is written relative, the shim looks for it below `/` and hands over what it finds
+/// below its working directory (`spin:crates/loader/src/local.rs`, `resolve_direct_mount`), so that both count.
+fn files(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for (number, place) in component.files.iter().enumerate() {
+        match component.sources.get(number) {
+            None => entries.extend(opened(host, None, place, at)),
+            Some(source) => {
+                for source in sources(host, source) {
+                    entries.extend(opened(host, Some(source.as_str()), place, at));
+                }
+            }
+        }
+        if entries.len() > MAX_OPENED {
+            let secret = host.pod.mounts().iter().any(|mount| mount.secret);
+            let how = format!("{at} files {}", component.files.len());
+            let any = Entry::new(Capability::Fs, &*how).mark_secret(secret);
+            entries.push(Entry { access: Some(Access::ReadOnly), ..any });
+            entries.extend(things::kernel(host, "/", &how, false));
+            break;
+        }
+    }
+    entries
+}
+
+/// The folders that a source may name, with the links of the image followed. What the kernel shows has links of its own,
+/// such as `/proc/self/root`, so that a source in it may be any folder.
+fn sources(host: &Host<'_>, source: &str) -> BTreeSet<String> {
+    let below = format!("{}/{}", host.working_directory(), source.trim_start_matches('/'));
+    let all = [source, &below].map(|source| real(host.facts, source));
+    let of_kernel = |source: &String| ["/proc", "/sys", "/dev"].iter().any(|tree| path::covers(tree, source));
+    let wide = |source: String| if of_kernel(&source) { "/".to_string() } else { source };
+    all.into_iter().map(wide).collect()
+}
+
 /// What one entry of `files` opens. In a root file system it is a folder as the container sees it, with the pod's
 /// mounts and the kernel's files in it; all of it read-only.
-fn opened(host: &Host<'_>, source: Option<&String>, place: &str, at: &str) -> Vec<Entry> {
+fn opened(host: &Host<'_>, source: Option<&str>, place: &str, at: &str) -> Vec<Entry> {
     let how = format!("{at} files {place}");
     let own = |path: &str| Entry::new(Capability::Fs, &*how).at_path(path, Access::ReadOnly).mark_own(true);
     let place = text::clean_path(place);
-    let Some(source) = source.map(|source| text::clean_path(source)) else { return vec![own(&place)] };
+    let Some(source) = source.map(String::from) else { return vec![own(&place)] };
     let mut entries = Vec::new();
     let mut inside = false;
     for mount in host.pod.mounts() {
@@ -93,7 +133,7 @@ fn opened(host: &Host<'_>, source: Option<&String>, place: &str, at: &str) -> Ve
         if below || path::covers(&mounted, &source) {
             let rest = mounted.strip_prefix(source.as_str()).filter(|_| below).unwrap_or_default();
             let seen = text::clean_path(&format!("{place}/{rest}"));
-            entries.push(mount.at_path(seen, Access::ReadOnly).seen_in(&*how));
+            entries.push(mount.clone().at_path(seen, Access::ReadOnly).seen_in(&*how));
         }
     }
     let kernel = things::kernel(host, &source, &how, false);
@@ -106,7 +146,8 @@ fn opened(host: &Host<'_>, source: Option<&String>, place: &str, at: &str) -> Ve
 
 /// Where a runtime configuration comes from. It can rebind stores, databases, models and variables to remote providers.
 fn reconfigured(host: &Host<'_>) -> Option<&'static str> {
-    if host.pod.mounts_at(RUNTIME_CONFIG) || host.pod.mounts_at("/") {
+    let led_to = real(host.facts, RUNTIME_CONFIG);
+    if [RUNTIME_CONFIG, &led_to, "/"].iter().any(|place| host.pod.mounts_at(place)) {
         return Some("is mounted");
     }
     host.facts.has_file(RUNTIME_CONFIG).then_some("is in the image")
@@ -134,14 +175,14 @@ fn stores(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
 
 /// An application variable. Its value is a variable of the container, else one from a file `.env`, else the image's own
 /// default, unless a mounted runtime configuration names a provider such as Vault. All possible sources count.
-fn variable(host: &Host<'_>, name: &str, at: &str) -> Entry {
+fn variable(host: &Host<'_>, name: &str, dotenv: Option<&Entry>, at: &str) -> Entry {
     let mut entry = Entry::new(Capability::Config, format!("{at} variable \"{name}\"")).named(name);
     let names = environment_names(name);
     let remote = reconfigured(host);
     if let Some(place) = remote {
         entry = entry.seen_in(format!("{RUNTIME_CONFIG} {place}: a variables provider may supply it"));
     }
-    let set = names.iter().filter_map(|env| host.pod.may_set(env)).chain(dotenv(host));
+    let set = names.iter().filter_map(|env| host.pod.may_set(env)).chain(dotenv.cloned());
     let mut own = remote.is_none();
     for source in set {
         own = false;
@@ -156,13 +197,21 @@ fn variable(host: &Host<'_>, name: &str, at: &str) -> Entry {
 
 /// The mounts that may contain a file `.env` in the shim's working directory or at the root: Spin takes variables from
 /// there that the container does not set (`spin:crates/variables-env/src/lib.rs`).
-fn dotenv(host: &Host<'_>) -> Vec<Entry> {
-    let directory = text::clean_path(host.pod.working_dir().unwrap_or(&host.facts.working_dir));
-    let files = [text::clean_path(&format!("{directory}/.env")), "/.env".to_string()];
-    let holds = |mount: &Entry| {
+fn dotenv(host: &Host<'_>) -> Option<Entry> {
+    let files = [format!("{}/.env", host.working_directory()), "/.env".to_string()];
+    let files = files.map(|file| real(host.facts, &file));
+    let holds = |mount: &&Entry| {
         mount.path.as_deref().is_some_and(|tree| files.iter().any(|file| path::covers(tree, file)))
     };
-    host.pod.mounts().into_iter().filter(holds).collect()
+    let mut holding = host.pod.mounts().iter().filter(holds);
+    let mut all = holding.next()?.clone();
+    for mount in holding {
+        all.secret |= mount.secret;
+        if all.evidence.len() <= MAX_EVIDENCE {
+            all.evidence.extend(mount.evidence.iter().cloned());
+        }
+    }
+    Some(all)
 }
 
 /// The container's variables that set an application variable, the winning one first: the shim copies the variable with

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use super::Host;
 use crate::capability::{Access, Capability, Entry, HostPattern, path};
 use crate::runtime::{Extra, Files, HttpServer, Things, Variables};
-use crate::text;
 
 /// What a program is handed.
 pub(super) fn of(host: &Host<'_>, things: &Things) -> Vec<Entry> {
@@ -73,7 +72,7 @@ fn root(host: &Host<'_>) -> Vec<Entry> {
     let log = format!("{files}; terminationMessagePath, mounted by the kubelet");
     let log =
         Entry::new(Capability::Fs, log).at_path(host.pod.termination_log(), Access::ReadWrite).mark_own(true);
-    let mounts = host.pod.mounts().into_iter().map(|mount| mount.seen_in(&*files));
+    let mounts = host.pod.mounts().iter().map(|mount| mount.clone().seen_in(&*files));
     [root.at_path("/", access), log]
         .into_iter()
         .chain(mounts)
@@ -123,14 +122,15 @@ fn host_process(how: &str) -> [Entry; 2] {
 /// The tree below the container's working directory, and the mounts in it. If a mount contains it, it is part of that
 /// mount.
 fn working_directory(host: &Host<'_>) -> Vec<Entry> {
-    let directory = text::clean_path(host.pod.working_dir().unwrap_or(&host.facts.working_dir));
+    let directory = host.working_directory();
     let opened = format!("{} opens the working directory {directory}", host.runtime());
     let at = |entry: &Entry| entry.path.clone().unwrap_or_default();
     let (mut below, around): (Vec<Entry>, Vec<Entry>) = host
         .pod
         .mounts()
-        .into_iter()
+        .iter()
         .filter(|mount| path::covers(&directory, &at(mount)) || path::covers(&at(mount), &directory))
+        .cloned()
         .partition(|mount| path::covers(&directory, &at(mount)));
     // A mount at exactly the working directory replaces it, as does the innermost of the mounts around it.
     let exact = below.iter().any(|mount| at(mount) == directory);

@@ -134,9 +134,21 @@ fn conclusion(differences: &[Difference]) -> String {
     if said.is_empty() { "nothing was added".to_string() } else { format!("added: {}", said.join(", ")) }
 }
 
+/// The heading of the table: the capabilities that were added, and what else was.
+fn counted(differences: &[Difference]) -> String {
+    let sum = |of: fn(&Difference) -> usize| differences.iter().map(of).sum::<usize>();
+    let noun =
+        |count: usize, word: &str| format!("{count} {word}{} added", if count == 1 { "" } else { "s" });
+    let (interpreters, denials) = (sum(|d| d.interpreters.added.len()), sum(|d| d.denials.added.len()));
+    let mut said = vec![format!("{} added", sum(|d| d.capabilities.added.len()))];
+    said.extend((interpreters > 0).then(|| noun(interpreters, "interpreter")));
+    said.extend((denials > 0).then(|| noun(denials, "denial")));
+    said.join(", ")
+}
+
 /// Markdown for a pull request: a table per program. Foreign text is in code spans, so that Markdown in it has no effect.
 pub fn markdown(differences: &[Difference]) -> String {
-    let mut out = format!("### Wasm capabilities: {}\n", conclusion(differences));
+    let mut out = format!("### Wasm capabilities: {}\n", counted(differences));
     for difference in differences {
         let _ = write!(out, "\n{}\n\n", code(&heading(difference)));
         if let Some(why) = &difference.unread {

@@ -37,7 +37,7 @@ pub(super) fn table(container: &Container, violations: &[JudgedViolation], width
     }
     let mut out = format!("\n  {} {}\n", paint(BOLD, "capabilities of"), text::visible(name));
     if !rows.is_empty() {
-        out.push_str(&laid_out(&rows, usize::from(width)));
+        out.push_str(&in_columns(&rows, usize::from(width)));
     }
     if !idle.is_empty() {
         let label = format!("    {} ", paint(DIM, "handed over, never called:"));
@@ -141,9 +141,9 @@ fn parameters(entry: &Entry) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Lays out the columns. Each is as wide as its content; the first gets the remaining width. The evidence follows below
+/// The rows in columns. Each is as wide as its content; the first gets the remaining width. The evidence follows below
 /// its row, because there is no space beside it.
-fn laid_out(rows: &[Row], width: usize) -> String {
+fn in_columns(rows: &[Row], width: usize) -> String {
     let widest = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.cells.get(column)).map(|cell| columns(cell));
         cells.chain(HEADER.get(column).map(|h| columns(h))).max().unwrap_or_default()

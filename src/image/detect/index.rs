@@ -58,7 +58,6 @@ impl<S: Source> Look<'_, S> {
 
     /// The same inspection, including the layers if those of the chosen manifest were read: both must be equally deep
     /// to be compared.
-    /// been looked at alike.
     fn as_deep_as(&self, facts: &ImageFacts) -> Look<'_, S> {
         let depth = if facts.scanned { Depth::Layers } else { self.depth };
         let (slot, image) = (self.slot.clone(), self.image.clone());
@@ -134,24 +133,46 @@ fn may_run_instead(entry: &manifest::IndexEntry, chosen: &manifest::IndexEntry) 
     !entry.attestation && (linux || wasm)
 }
 
-/// Whether two platforms of an index start the same program, in everything that a verdict depends on.
+/// Whether two platforms of an index start the same program, in everything that a verdict depends on. A new fact has to
+/// be compared here, or named as one that no verdict depends on.
 fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
-    one.kind == other.kind
-        && one.shape == other.shape
-        && one.modules == other.modules
-        && one.native == other.native
-        && one.spin == other.spin
-        && (&one.entrypoint, &one.cmd, &one.working_dir)
-            == (&other.entrypoint, &other.cmd, &other.working_dir)
-        && if one.shape == Shape::LinuxRootfs {
-            // Native programs and links differ between the platforms of every ordinary image.
-            one.files
-                .iter()
-                .filter(|file| !is_of_platform(file))
-                .eq(other.files.iter().filter(|file| !is_of_platform(file)))
-        } else {
-            one.files == other.files && one.env == other.env
-        }
+    let ImageFacts {
+        digest: _,
+        manifest_digest: _,
+        kind,
+        shape,
+        platform: _,
+        evidence: _,
+        entrypoint,
+        cmd,
+        working_dir,
+        env,
+        search_path,
+        modules,
+        files,
+        scanned,
+        native,
+        spin,
+        warnings: _,
+        claims: _,
+        by_name: _,
+    } = one;
+    let names = |env: &[String]| env.iter().cloned().collect::<BTreeSet<String>>();
+    (kind, shape, scanned) == (&other.kind, &other.shape, &other.scanned)
+        && (entrypoint, cmd, working_dir) == (&other.entrypoint, &other.cmd, &other.working_dir)
+        && search_path == &other.search_path
+        && names(env) == names(&other.env)
+        && (modules, native, spin) == (&other.modules, &other.native, &other.spin)
+        && same_files(*shape, files, &other.files)
+}
+
+/// Native programs and links differ between the platforms of every ordinary image.
+fn same_files(shape: Shape, ours: &[(String, FileClass)], theirs: &[(String, FileClass)]) -> bool {
+    if shape != Shape::LinuxRootfs {
+        return ours == theirs;
+    }
+    let kept = |file: &&(String, FileClass)| !is_of_platform(file);
+    ours.iter().filter(kept).eq(theirs.iter().filter(kept))
 }
 
 fn is_of_platform((name, class): &(String, FileClass)) -> bool {

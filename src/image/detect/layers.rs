@@ -57,7 +57,6 @@ impl<S: Source> Look<'_, S> {
 
     /// A Spin application from before Spin 2 is read for the evidence only. The shim parses the config as an image
     /// config, finds no architecture in it, and falls back to files that the image does not have.
-    /// falls back to files that the image does not have.
     pub(super) async fn spin_legacy(
         &self,
         mut facts: ImageFacts,
@@ -115,7 +114,7 @@ impl<S: Source> Look<'_, S> {
         let held: BTreeSet<&str> = layers.iter().map(|(layer, _)| layer.digest.as_str()).collect();
         let mut uses = 0;
         for component in &app.components {
-            for digest in component.digest.iter().chain(&component.inherited) {
+            for digest in component.modules() {
                 uses += 1;
                 if !held.contains(digest.as_str()) {
                     let malformed = Malformed::new(format!(

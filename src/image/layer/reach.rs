@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::super::archive::{Fault, refused};
-use super::super::names::{APPLICATION_FILES, is_wasm_name};
+use super::super::names::{APPLICATION_FILES, is_of_programs, is_wasm_name};
 use super::super::path;
 use super::{Content, FileClass, Files, ModuleFacts, Node, Tree};
 
@@ -16,8 +16,9 @@ impl Tree {
         self.steps.take(self.nodes.len() as u64)?;
         let mut kept: BTreeMap<String, FileClass> = BTreeMap::new();
         let mut modules = Vec::new();
+        let searched = Searched(self.linked_folders());
         for (name, node) in &self.nodes {
-            if let Some(class) = self.class(name, node) {
+            if let Some(class) = self.class(name, node, &searched) {
                 kept.insert(name.clone(), class);
             }
             if let Content::Module(number) = node.content
@@ -36,7 +37,20 @@ impl Tree {
         Ok(Files { entries: kept.into_iter().collect(), modules })
     }
 
-    fn class(&self, name: &str, node: &Node) -> Option<FileClass> {
+    /// The folders to which links lead that are, or are in, a folder of programs.
+    fn linked_folders(&self) -> HashSet<String> {
+        let links = self
+            .nodes
+            .iter()
+            .filter(|(name, node)| matches!(node.content, Content::Link(_)) && is_of_programs(name));
+        let ends = links.filter_map(|(name, _)| self.resolve(name));
+        ends.filter(|end| {
+            end == "/" || matches!(self.nodes.get(end), Some(Node { content: Content::Folder { .. }, .. }))
+        })
+        .collect()
+    }
+
+    fn class(&self, name: &str, node: &Node, searched: &Searched) -> Option<FileClass> {
         let asked = self.wanted.contains(name) || is_wasm_name(name);
         match &node.content {
             Content::Module(_) => Some(FileClass::Wasm),
@@ -46,10 +60,10 @@ impl Tree {
             // matters if a search may find it first.
             Content::Native(magic) => {
                 let runs = node.mode & 0o001 != 0;
-                let kept = runs || asked || is_searched(name);
+                let kept = runs || asked || searched.holds(name);
                 kept.then(|| FileClass::Native { magic: (*magic).to_string(), runs })
             }
-            Content::Other | Content::Special if asked || is_searched(name) => Some(FileClass::Other),
+            Content::Other | Content::Special if asked || searched.holds(name) => Some(FileClass::Other),
             Content::Text(_) => Some(FileClass::Other),
             _ => None,
         }
@@ -80,6 +94,14 @@ impl Tree {
         for (name, target) in links {
             let way = self.follow(&name, &target);
             self.steps.take(way.steps)?;
+            if way.end.is_some() && way.hops > path::KERNEL_HOPS {
+                return Err(refused(format!(
+                    "the link `{name}` leads over {} links, of which the kernel follows {} and a mount all; make it lead \
+                     to its target directly",
+                    way.hops,
+                    path::KERNEL_HOPS
+                )));
+            }
             // Its target may be a file that was not kept; it must be known that it exists.
             if APPLICATION_FILES.contains(&name.as_str()) {
                 kept.insert(name.clone(), FileClass::Link { target: target.clone() });
@@ -109,28 +131,32 @@ impl Tree {
     /// Where a link leads, and whether a node would get there: `missing/../app` leads to `app` only if the folder
     /// `missing` exists, which a mount may add, and `app/` leads to no file.
     fn follow(&self, name: &str, target: &str) -> Way {
-        let (mut steps, mut passed) = (0, Vec::new());
-        let end = path::resolve(name, true, |at| {
+        let (mut steps, mut hops, mut passed) = (0, 0, Vec::new());
+        let end = path::resolve_within(path::MOUNT_HOPS, name, true, |at| {
             steps += 1;
             let found = self.nodes.get(at).map(|node| &node.content);
             if !matches!(found, Some(Content::Folder { .. } | Content::Link(_))) {
                 passed.push(at.to_string());
             }
-            self.link(at)
+            let link = self.link(at);
+            hops += usize::from(link.is_some());
+            link
         });
         let folder = target.ends_with('/') || target.ends_with("/.");
         let is_end = |at: &String| end.as_ref() == Some(at) && !folder;
         let missing = passed.into_iter().find(|at| !is_end(at));
-        Way { end, missing, steps }
+        Way { end, missing, steps, hops }
     }
 }
 
-/// Where a link leads; `None` for a loop.
+/// Where a link leads.
 struct Way {
+    /// `None` for a loop, and for so many links that no mount follows them either.
     end: Option<String>,
     /// The first part of the path that is not a folder.
     missing: Option<String>,
     steps: u64,
+    hops: usize,
 }
 
 /// A link that may lead to something.
@@ -140,10 +166,26 @@ struct Link {
     missing: Option<String>,
 }
 
-/// Whether a file is in a folder that is searched for names without a slash: there, the first match matters, whatever
-/// it is.
-fn is_searched(name: &str) -> bool {
-    path::split(name).0.ends_with("bin")
+/// Folders that are searched for names without a slash because a link leads to them. There, and in every folder that is
+/// called like one of programs, the first match matters, whatever it is.
+struct Searched(HashSet<String>);
+
+impl Searched {
+    fn holds(&self, name: &str) -> bool {
+        let mut folder = path::split(name).0;
+        if is_of_programs(folder) {
+            return true;
+        }
+        loop {
+            if self.0.contains(folder) {
+                return true;
+            }
+            if folder == "/" || folder.is_empty() {
+                return false;
+            }
+            folder = path::split(folder).0;
+        }
+    }
 }
 
 /// Paths that lead to a kept file, and the links whose targets are not among them yet.

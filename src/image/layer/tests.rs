@@ -239,6 +239,31 @@ fn a_chain_of_fifty_links_is_not_written_through() {
 }
 
 #[test]
+fn a_chain_that_a_mount_follows_and_the_kernel_does_not_is_refused() {
+    let chain = |count: usize| {
+        let layer = Layer::new().file("app.wasm", &wasm("_start")).symlink(&format!("l{count}"), "/");
+        (0..count).fold(layer, |layer, n| layer.symlink(&format!("l{n}"), &format!("l{}", n + 1)))
+    };
+    assert!(names(&scan(vec![chain(39)])).contains(&"/l0"), "forty links are followed by both");
+    for count in [40, 50, 300] {
+        let fault = applied(vec![chain(count)]).unwrap().files().unwrap_err();
+        let Fault::Malformed(error) = fault else { panic!("{count}: {fault:?}") };
+        assert!(error.0.contains("make it lead to its target directly"), "{count}: {error}");
+    }
+    let looped = chain(3).symlink("m", "n").symlink("n", "m/x");
+    assert!(!names(&scan(vec![looped])).contains(&"/m"), "a loop leads nowhere");
+}
+
+#[test]
+fn whatever_is_where_a_link_in_a_folder_of_programs_leads_is_known() {
+    let layer =
+        Layer::new().folder("x").file("x/app", b"text").file("y/app", b"text").symlink("opt/bin", "/x");
+    let aux = Layer::new().file("var/k3s/bin/aux/app", b"text");
+    assert_eq!(names(&scan(vec![layer])), ["/opt/bin", "/x/app"]);
+    assert_eq!(names(&scan(vec![aux])), ["/var/k3s/bin/aux/app"]);
+}
+
+#[test]
 fn what_a_layer_removes_and_brings_is_refused() {
     let low = || Layer::new().file("d/app.wasm", &wasm("low")).file("app.wasm", &wasm("low"));
     let both = "removes `/d` and brings it too";
@@ -497,7 +522,8 @@ proptest! {
         let bytes = layer.bytes();
         let _ = tree.apply(&*bytes, Compression::Plain);
         let _ = tree.apply(&*bytes, Compression::Plain);
-        for (name, _) in tree.files().unwrap().entries {
+        // A link through what is no folder is refused.
+        for (name, _) in tree.files().map(|files| files.entries).unwrap_or_default() {
             prop_assert_eq!(text::clean_path(&name), name);
         }
     }

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::{At, check_ids, hosts, template_variables};
+use super::{At, Dependencies, check_ids, hosts, template_variables};
 use crate::image::malformed::Malformed;
+use crate::image::path;
 use crate::image::{SpinApp, SpinComponent};
 use crate::text;
 
@@ -135,6 +136,7 @@ fn component(at: &At<'_>, id: String) -> Result<SpinComponent, Malformed> {
     }
     let hosts = hosts(at)?;
     let files = files(at)?;
+    let dependencies = dependencies(at)?;
     let read: BTreeSet<String> = variables.values().flat_map(|value| template_variables(value)).collect();
     Ok(SpinComponent {
         id,
@@ -146,10 +148,12 @@ fn component(at: &At<'_>, id: String) -> Result<SpinComponent, Malformed> {
         ai_models: at.list_of_text("ai_models")?,
         files: files.iter().map(|(_, place)| place.clone()).collect(),
         sources: files.into_iter().map(|(source, _)| source).collect(),
+        ways: Vec::new(),
         triggers: BTreeSet::new(),
         env: at.map_of_text("environment")?.into_keys().collect(),
         variables: read.into_iter().collect(),
-        inherited: dependencies(at)?,
+        inherited: dependencies.inherited,
+        isolated: dependencies.isolated,
     })
 }
 
@@ -161,27 +165,34 @@ fn local_file(at: &At<'_>, key: Option<&str>) -> Result<String, Malformed> {
         None => at.value.is_string().then_some(At { value: at.value, path: at.path.clone() }),
     };
     match path {
-        Some(path) => Ok(text::clean_path(&path.text()?)),
+        Some(path) => Ok(text::clean_path(&forward(&path)?)),
         None => Err(at.wrong(
             "is fetched by Spin at every start, so what will run is not known; put the file into the image",
         )),
     }
 }
 
+/// A path that does not go up from a name: where that leads depends on links, and as text it leads elsewhere.
+fn forward(at: &At<'_>) -> Result<String, Malformed> {
+    let text = at.text()?;
+    if path::goes_up(&text) {
+        return Err(at.wrong(&format!("is `{text}`, which goes up from a name; write the path without `..`")));
+    }
+    Ok(text)
+}
+
 /// All dependencies, if any of them may inherit: a list of single capabilities counts as all, as in a locked app.
-fn dependencies(at: &At<'_>) -> Result<Vec<String>, Malformed> {
+fn dependencies(at: &At<'_>) -> Result<Dependencies, Malformed> {
     let all =
         at.get("dependencies_inherit_configuration")?.is_some_and(|flag| flag.value != &Value::Bool(false));
-    let mut found = BTreeSet::new();
+    let (mut inherited, mut isolated) = (BTreeSet::new(), BTreeSet::new());
     for (name, value) in entries(at, "dependencies")? {
         let dependency = At { value, path: format!("{}.{name}", at.child("dependencies")) };
         let own = value.get("inherit_configuration").is_some_and(|flag| flag != &Value::Bool(false));
-        let file = local_file(&dependency, Some("path"))?;
-        if all || own {
-            found.insert(file);
-        }
+        let list = if all || own { &mut inherited } else { &mut isolated };
+        list.insert(local_file(&dependency, Some("path"))?);
     }
-    Ok(found.into_iter().collect())
+    Ok(Dependencies { inherited: inherited.into_iter().collect(), isolated: isolated.into_iter().collect() })
 }
 
 /// Each folder that is opened and the path at which the component sees it: source and destination, or the folder above
@@ -190,9 +201,10 @@ fn files(at: &At<'_>) -> Result<Vec<(String, String)>, Malformed> {
     let mut found = Vec::new();
     for file in at.get("files")?.map(|files| files.list()).transpose()?.unwrap_or_default() {
         let (source, place) = if file.value.is_object() {
-            (file.need("source")?.text()?, file.need("destination")?.text()?)
+            (forward(&file.need("source")?)?, file.need("destination")?.text()?)
         } else {
-            (file.text()?, file.text()?)
+            let pattern = forward(&file)?;
+            (pattern.clone(), pattern)
         };
         found.push((fixed(&source), fixed(&place)));
     }
@@ -257,7 +269,10 @@ mod tests {
             (&web.env[0], &web.sqlite_databases[0], &web.ai_models[0]),
             (&"LOG".into(), &"orders".into(), &"llama2-chat".into())
         );
-        assert_eq!(web.inherited, Vec::<String>::new());
+        assert_eq!(
+            (web.inherited.as_slice(), web.isolated.as_slice()),
+            (&[][..], &["/lib/dep.wasm".to_string()][..])
+        );
         let worker = &app.components[1];
         assert_eq!(
             (worker.digest.as_deref(), worker.key_value_stores.as_slice()),
@@ -315,6 +330,10 @@ mod tests {
             ),
             ("spin_manifest_version = 2", "spin_manifest_version = 3", "only 1 and 2"),
             ("channel = \"orders\"", "components = { x = \"web\" }", "is not read here"),
+            ("web.wasm", "l/../web.wasm", "`component.web.source` is `l/../web.wasm`, which goes up"),
+            ("lib/dep.wasm", "lib/../dep.wasm", "which goes up"),
+            ("source = \"static\"", "source = \"l/../proc\"", "which goes up"),
+            ("assets/**", "assets/../**", "which goes up"),
             ("[application]", "[application", "table"),
             ("name = \"shop\"", "", "`application.name` is missing"),
         ] {

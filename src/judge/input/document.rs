@@ -126,7 +126,7 @@ pub struct RuntimeFacts<'a> {
     pub runtime_class: Option<&'a str>,
     /// Whether the class is a Wasm runtime according to a profile.
     pub wasm: bool,
-    /// Why a Wasm runtime may start the pod although no profile says so ([`suspicion`]); `null` if there is no reason.
+    /// Why a Wasm runtime may start the pod although no profile says so ([`super::suspicion`]); `null` if there is no reason.
     pub suspicion: Option<String>,
     /// Image kinds that the runtime can start.
     pub runs: BTreeSet<ImageKind>,

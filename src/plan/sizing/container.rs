@@ -242,9 +242,11 @@ impl ResourceField<'_> {
         let Some(limit) = limit.filter(|limit| *limit != Quantity::ZERO && *limit < floor) else { return };
         let container = &self.container.name;
         let fix = self.remedy(floor);
+        let shown = self.context.profile.ambient.runtime().out_of_memory();
+        let shown = shown.map(|shown| format!(", {shown}")).unwrap_or_default();
         notes.warn(format!(
-            "container `{container}`: with a memory limit of {} it cannot start: it will be killed for memory, which \
-             runwasi's shims show as `Error` with exit code 137, not as `OOMKilled`; {fix}",
+            "container `{container}`: with a memory limit of {} it cannot start: it will be killed for \
+             memory{shown}; {fix}",
             limit.memory()
         ));
     }

@@ -56,11 +56,11 @@ fn a_quota_counts_the_sizes_that_the_gate_gave() {
     let cluster = CLUSTER.get();
     let namespace = cluster.namespace("quota");
     let hard = json!({"limits.memory": "64Mi", "requests.memory": "64Mi"});
-    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "room", "namespace": namespace},
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "memory", "namespace": namespace},
         "spec": {"hard": hard}});
     cluster.plane.apply(&quota, &[]).ok();
     cluster.plane.wait_for("the quota to be counted", || {
-        let quota = cluster.plane.get(&["resourcequota", "room", "--namespace", &namespace]);
+        let quota = cluster.plane.get(&["resourcequota", "memory", "--namespace", &namespace]);
         quota["status"]["used"]["limits.memory"].is_string().then_some(())
     });
     let create = |name: &str| cluster.plane.create(&plain(name), &["--namespace", &namespace]);
@@ -71,10 +71,10 @@ fn a_quota_counts_the_sizes_that_the_gate_gave() {
     create("hello").ok();
     let third = create("hello").refused();
     assert!(
-        third.contains("exceeded quota: room") && third.contains("requested: limits.memory=32Mi"),
+        third.contains("exceeded quota: memory") && third.contains("requested: limits.memory=32Mi"),
         "{third}"
     );
-    let quota = cluster.plane.get(&["resourcequota", "room", "--namespace", &namespace]);
+    let quota = cluster.plane.get(&["resourcequota", "memory", "--namespace", &namespace]);
     assert_eq!(quota["status"]["used"], json!({"limits.memory": "64Mi", "requests.memory": "20Mi"}));
 }
 

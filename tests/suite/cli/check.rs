@@ -32,8 +32,6 @@ fn the_installation_and_the_samples_pass() {
     ]);
     assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
     said.has(&["nothing is wrong (configurations: 1", "policy bundles: 1", "workloads: 6"]);
-    let plain = check(&[]);
-    assert_eq!(plain.code, 0, "{plain:?}");
 }
 
 #[test]
@@ -121,6 +119,39 @@ fn documents_are_checked_by_their_kind() {
 }
 
 #[test]
+fn a_broken_file_is_a_problem_and_does_not_hide_those_of_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configuration(folder.path(), "server: {maxConcurrentReviews: 0}\n");
+    let broken = folder.path().join("broken.yaml");
+    std::fs::write(&broken, "a: [\n").unwrap();
+    let said = check(&[broken.to_str().unwrap(), &config]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["broken.yaml: ", "server.maxConcurrentReviews: cannot be `0`", "2 problems"]);
+}
+
+#[test]
+fn nothing_to_check_gives_exit_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    check(&[]).fails(&["found nothing to check; name files, --config, --grants or --bundle"]);
+    check(&[folder.path().to_str().unwrap()]).fails(&["found nothing to check in `"]);
+    let said = pipe(&["check", "-"], "");
+    assert_eq!(said.code, 2, "{said:?}");
+}
+
+#[test]
+fn a_file_that_is_no_bundle_is_named_without_its_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("ours.tar.gz");
+    std::fs::write(&bundle, "no archive at all").unwrap();
+    let said = check(&["--bundle", bundle.to_str().unwrap()]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["it is not a gzipped tar archive, or damaged"]);
+}
+
+#[test]
 fn a_missing_file_gives_exit_code_2() {
     check(&["/no/such/file.yaml"]).fails(&["/no/such/file.yaml"]);
+    for flag in ["--config", "--grants", "--bundle"] {
+        check(&[flag, "/no/such/path"]).fails(&["/no/such/path"]);
+    }
 }

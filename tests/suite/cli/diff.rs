@@ -63,6 +63,8 @@ fn a_manifest_is_compared_container_by_container_with_what_denies_it() {
     assert_eq!(program["presence"], "kept");
     let added = program["capabilities"]["added"].as_array().unwrap();
     assert!(added.iter().any(|entry| entry["capability"] == "fs"), "{added:?}");
+    let yaml = diff(&[&old, &new, "-o", "yaml", "--grants", granted.to_str().unwrap()]);
+    assert_eq!(serde_saphyr::from_str::<serde_json::Value>(&yaml.out).unwrap(), document);
     let fewer = diff(&[&new, &new, "-o", "json"]);
     assert_eq!(fewer.code, 0);
 }
@@ -83,12 +85,26 @@ fn a_manifest_with_an_unreadable_image_does_not_count_as_adding_nothing() {
 }
 
 #[test]
+fn a_manifest_is_not_compared_with_an_image() {
+    // A manifest adds what its runtime and its mounts hand over, so the same image would seem to have grown.
+    let manifest = samples("workloads/hello.yaml");
+    let manifest = manifest.to_str().unwrap();
+    for sides in [[manifest, HELLO], [HELLO, manifest]] {
+        diff(&sides).fails(&["one is a manifest and the other is not; compare two manifests or two images"]);
+    }
+}
+
+#[test]
 fn a_file_is_compared_with_an_image_and_the_markdown_is_a_table() {
     let folder = tempfile::tempdir().unwrap();
     let file = module(folder.path(), "program.wasm", &["fd_write"]);
     let said = diff(&[&file, FILES, "-o", "markdown"]);
     assert_eq!(said.code, 1, "{said:?}");
-    said.has(&["### Wasm capabilities: added: ", "| **added** | capability | `fs", "- `binary "]);
+    said.has(&[
+        "### Wasm capabilities: 2 added, 1 denial added\n",
+        "| **added** | capability | `fs",
+        "- `binary ",
+    ]);
     let missing = diff(&["./none.wasm", FILES]);
     assert_eq!(missing.code, 2);
     assert!(missing.err.contains("there is no such file"), "{missing:?}");

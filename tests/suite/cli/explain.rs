@@ -181,11 +181,18 @@ fn an_unreadable_image_is_not_called_linux() {
     let text = POD.replace("samples.example/web:1", "samples.example/none:1");
     let said = explain_text(&text, &[]);
     assert_eq!(said.code, 3, "{said:?}");
-    said.has(&["container c unread", "left alone, though an image could not be read", "reason"]);
+    said.has(&["container c unread", "admitted unchanged; an image could not be read", "reason"]);
     // Under a Wasm runtime it would run without being judged.
     let said = explain_text(&text.replace("spec: {", "spec: {runtimeClassName: wasmtime, "), &[]);
     assert_eq!(said.code, 1, "{said:?}");
     said.has(&["[not-inspected]", "verdict denied"]);
+}
+
+#[test]
+fn a_generated_name_is_shown_by_its_prefix() {
+    let text = POD.replace("name: one", "generateName: a-");
+    assert_ne!(text, POD);
+    explain_text(&text, &["-n", "shop"]).has(&["Pod shop/a-*  "]);
 }
 
 #[test]
@@ -240,7 +247,7 @@ fn an_unreadable_image_has_its_own_exit_code() {
     let pod = "{apiVersion: v1, kind: Pod, metadata: {name: app}, spec: {containers: [{name: a, image: \"samples.example/none:1\"}]}}";
     let said = explain_text(pod, &[]);
     assert_eq!(said.code, 3, "{said:?}");
-    said.has(&["left alone, though an image could not be read"]);
+    said.has(&["admitted unchanged; an image could not be read"]);
 }
 
 #[test]
@@ -294,13 +301,14 @@ fn an_unrecognised_program_is_reported_and_gets_no_grant() {
     let said = pipe(&["explain", "-f", "-", "--image-layouts", &images], pod);
     assert_eq!(said.code, 3, "{said:?}");
     said.has(&[
-        "left alone, though a program was not recognised",
+        "admitted unchanged; a program was not recognised",
         "[warning] container `a` was admitted as it is, because its program was not recognised",
         "wasm-to-oci",
     ]);
     assert!(!said.out.contains("kind: WasiGrant"), "{}", said.out);
     let suggested = pipe(&["suggest", "-f", "-", "--image-layouts", &images], pod);
-    suggested.has(&["a program was not recognised, so no grant would help"]);
+    suggested.has(&["a program was not recognised, so no grant would help", "# unknown: container `a`: "]);
+    assert_eq!(suggested.code, 3, "{suggested:?}");
     assert!(!suggested.out.contains("kind: WasiGrant"), "{}", suggested.out);
 }
 

@@ -22,7 +22,7 @@ fn the_output_is_a_grants_file_that_admits_the_manifest() {
         let said = suggest(&["-f", file]);
         assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
         assert!(
-            said.out.starts_with(&format!("# Pod shop/{workload}: this would let it in\n")),
+            said.out.starts_with(&format!("# Pod shop/{workload}: this grant would admit it\n")),
             "{}",
             said.out
         );
@@ -40,7 +40,7 @@ fn every_line_of_a_grant_says_where_it_comes_from() {
     let said = suggest(&["-f", samples("workloads/files.yaml").to_str().unwrap()]);
     said.has(&[
         "    images: [\"samples.example/files\"]\n",
-        "    # DB_PASSWORD: env DB_PASSWORD from secret db key password; import wasi_snapshot_preview1.",
+        "    # env DB_PASSWORD: env DB_PASSWORD from secret db key password; import wasi_snapshot_preview1.",
         "\n    - { name: env, names: [\"DB_PASSWORD\"], secrets: true }\n",
         "\n    - { name: fs, paths: [\"/data\"], access: read-write }\n",
     ]);
@@ -51,13 +51,18 @@ fn an_image_is_judged_as_a_pod_of_it_alone() {
     let said = suggest(&["-n", "shop", "samples.example/orders:1"]);
     assert_eq!(said.code, 0, "{said:?}");
     said.has(&[
-        "# Pod shop/orders: this would let it in",
+        "# Pod shop/orders: this grant would admit it",
         "  namespace: shop\n",
         "{ name: trigger, names: [\"http\"] }",
     ]);
     let quiet = suggest(&["samples.example/hello:1"]);
     assert_eq!((quiet.code, quiet.out.as_str()), (0, "# Pod default/hello: nothing is missing\n"));
-    suggest(&["samples.example/files:1"]).has(&["- { name: native.exec }"]);
+    suggest(&["samples.example/files:1"]).has(&[
+        "    # env (any name): import ",
+        "    # fs /dev: import ",
+        "    # native.exec: as trusted as a native program; grant it only to images that you trust like one \
+         (docs/capabilities.md)\n    - { name: native.exec }\n",
+    ]);
 }
 
 #[test]
@@ -67,7 +72,7 @@ fn what_no_grant_can_mend_is_printed_and_gives_exit_code_1() {
     let said = pipe(&["suggest", "-f", "-", "--image-layouts", &layouts()], pod);
     assert_eq!(said.code, 1, "{said:?}");
     said.has(&[
-        "# Pod shop/app: no grant would let it in\n",
+        "# Pod shop/app: no grant can admit it\n",
         "# denied: [runtime-mismatch]",
         "runtimeClassName: wasmtime-spin-v2",
     ]);
@@ -99,7 +104,7 @@ fn packed(folder: &Path, name: &str, command: &str) -> Option<(String, String)> 
 fn an_interpreter_is_recognised_by_its_bytes_and_gets_its_toolchains_advice() {
     let folder = tempfile::tempdir().unwrap();
     let expected = [
-        ("python", "CPython", "componentize --stub-wasi", "this would let it in"),
+        ("python", "CPython", "componentize --stub-wasi", "this grant would admit it"),
         // Its world omits what it does not use, so there is nothing to narrow and nothing to grant.
         ("javascript", "SpiderMonkey", "jco componentize --disable http", "nothing is missing"),
     ];
@@ -110,7 +115,7 @@ fn an_interpreter_is_recognised_by_its_bytes_and_gets_its_toolchains_advice() {
         let can = "which can call everything that its standard library can";
         let carries = format!("carries the interpreter {engine} (");
         said.has(&[summary]);
-        if summary == "this would let it in" {
+        if summary == "this grant would admit it" {
             said.has(&["kind: WasiGrant", &carries, can, way_out, "wasi-virt"]);
             assert!(said.err.contains(&carries), "{}", said.err);
         }

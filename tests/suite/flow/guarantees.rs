@@ -42,6 +42,29 @@ async fn verdicts_come_only_from_rego_rules_that_the_platform_team_can_change() 
 }
 
 #[tokio::test]
+async fn a_refusal_counts_rules_and_lists_no_more_violations_than_can_be_read() {
+    for (violations, message, listed, more) in
+        [(49, r#"sprintf("number %d", [n])"#, 32, 17), (20, r#"sprintf("%d %s", [n, long])"#, 4, 16)]
+    {
+        let rule = format!(
+            "long := concat(\"\", [\"long \" | some n in numbers.range(1, 2000)])\n\
+             violations contains violation if {{
+    some n in numbers.range(1, {violations})
+    violation := {{\"rule\": \"many\", \"message\": {message}}}
+}}"
+        );
+        let flow = ruled_by(&rule, "").await;
+        let (.., validate) = flow.admit("shop", &plain_pod("hello")).await;
+        let text = said(&validate);
+        let start = format!("Pod `shop/app` breaks 1 rule, {violations} violations:\n- [many] ");
+        assert!(text.starts_with(&start) && text.ends_with(&format!("\n… and {more} more")), "{text}");
+        assert!(text.len() < 20_000, "{} bytes", text.len());
+        assert_eq!(text.matches("\n- ").count(), listed);
+        assert_eq!(validate["status"]["details"]["causes"].as_array().unwrap().len(), listed);
+    }
+}
+
+#[tokio::test]
 async fn a_failing_policy_refuses_the_pod_with_the_reason() {
     let cases = [
         ("violations := found if found := input.nothing", "", "is undefined on this input"),

@@ -167,7 +167,7 @@ async fn a_rule_of_another_bundle_declares_whether_a_grant_mends_it() {
     };
 
     let (found, allowed) = under("grant", ", \"mendedBy\": \"grant\"", &[]).await;
-    assert_eq!((found.summary.as_str(), found.blocked.len()), ("this would let it in", 0));
+    assert_eq!((found.summary.as_str(), found.blocked.len()), ("this grant would admit it", 0));
     assert_eq!(allowed, json!(false));
     let (granted, allowed) = under("granted", ", \"mendedBy\": \"grant\"", &documents(&found)).await;
     assert_eq!((granted.summary.as_str(), allowed), ("nothing is missing", json!(true)));
@@ -175,12 +175,12 @@ async fn a_rule_of_another_bundle_declares_whether_a_grant_mends_it() {
     // The grant covers what the program can use, but the rule still refuses for another reason.
     for (name, mended_by) in [("unsaid", ""), ("pod", ", \"mendedBy\": \"pod\"")] {
         let (found, _) = under(name, mended_by, &[]).await;
-        assert_eq!(found.summary, "this is needed and not enough: a rule denies what no grant can mend");
-        assert_eq!(found.blocked, ["[house-grants] not granted (no grant can mend this)"]);
+        assert_eq!(found.summary, "this grant is needed, but a rule also denies what no grant can allow");
+        assert_eq!(found.blocked, ["[house-grants] not granted (no grant can allow this)"]);
     }
     let (found, _) = under("image", ", \"mendedBy\": \"image\"", &[]).await;
-    assert_eq!((found.summary.as_str(), found.grants.len()), ("no grant would let it in", 0));
-    assert_eq!(found.blocked, ["[house-grants] not granted (no grant can mend this)"]);
+    assert_eq!((found.summary.as_str(), found.grants.len()), ("no grant can admit it", 0));
+    assert_eq!(found.blocked, ["[house-grants] not granted (no grant can allow this)"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,7 +197,7 @@ async fn a_rule_that_demands_a_grant_although_all_is_granted_does_not_count_as_m
     let manifest = Manifest { origin: "pod.yaml".into(), object: plain_pod("hello") };
     let (mut taken, budget) = (names_of_grants(&state), Duration::from_secs(20));
     let found = suggest(&state, flow.gate.inspector(), &manifest, "shop", budget, &mut taken).await.unwrap();
-    assert_eq!(found.summary, "no grant would let it in");
+    assert_eq!(found.summary, "no grant can admit it");
     assert_eq!(
         found.blocked,
         ["[never] no (its rule asks for a grant, and nothing of the kind is without one)"]

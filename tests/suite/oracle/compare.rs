@@ -175,7 +175,11 @@ fn tell(gate: &Gate, answer: &Answer) {
 
 fn check_entrypoint(gate: &Gate, answer: &Answer) -> Result<(), Difference> {
     match gate.entrypoint() {
-        Some(entrypoint) if entrypoint != answer.program.entrypoint.clone().unwrap_or_default() => {
+        // One empty string counts as none (`containerd:internal/cri/opts/spec_opts.go`, `WithProcessArgs`).
+        Some(entrypoint)
+            if entrypoint
+                != answer.program.entrypoint.clone().filter(|words| words != &[""]).unwrap_or_default() =>
+        {
             Err(format!("the gate reads the entry point {entrypoint:?}, the node {:?}", answer.program))
         }
         _ => Ok(()),

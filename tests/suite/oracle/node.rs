@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::process::program;
 
-/// Set by whoever knows that the machine allows no namespaces.
+/// Set where the machine is known to allow no namespaces.
 const WITHOUT: &str = "WASMGATE_TEST_NO_NAMESPACES";
 
 /// One image, and what is asked of it.

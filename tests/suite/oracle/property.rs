@@ -66,6 +66,8 @@ impl<C: Debug> Property<C> {
             panic!("{reason}\n{case:#?}\n{} cases before it", counts.cases());
         }
         result.unwrap();
-        counts.close(if cases < self.cases { &[] } else { self.required });
+        // Other seeds have other counts of what is rare.
+        let usual = cases >= self.cases && set("WASMGATE_ORACLE_SEED").is_none();
+        counts.close(if usual { self.required } else { &[] });
     }
 }

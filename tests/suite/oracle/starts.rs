@@ -41,7 +41,7 @@ pub struct Container<'a> {
     pub path: &'a str,
 }
 
-/// What a shim's own `PATH` may be: that of a service manager, of an unusual distribution, or none. Nobody knows.
+/// What a shim's own `PATH` may be: that of a service manager, of an unusual distribution, or none. The gate cannot know.
 const SHIM_PATHS: [&str; 5] = [
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin",

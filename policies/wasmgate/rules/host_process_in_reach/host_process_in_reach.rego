@@ -38,6 +38,40 @@ violations contains violation if {
 }
 
 # METADATA
+# title: No program reads the process that runs it
+# description: |
+#   A program that is handed a folder of the kernel read-only, such as by `files` of a Spin application in a root file
+#   system, cannot write into the memory of the process that runs it. It still reads the variables of that process, and
+#   what the kernel says of the node. Reported instead of `needs-grant`.
+# custom:
+#   remedy: Hand over folders of the image alone, or ask the platform team for a grant for `native.exec`.
+#   severity: high
+violations contains violation if {
+	some i in reports
+	found := capabilities.uncovered[i]
+	not found.container.name in rewritten
+	violation := {
+		"rule": "host-process-in-reach",
+		"container": found.container.name,
+		"capability": found.entry.capability,
+		"mendedBy": "grant",
+		"message": concat("", [
+			$"{text.container(found.container)} opens files, and {runtime.name} shows it {text.capability(found.entry)} ",
+			"of the kernel or of the process that runs it, and no grant allows it",
+			$"{text.grounds(found.entry)}; hand over folders of the image alone (docs/capabilities.md); ",
+			text.grant(found.entry),
+		]),
+	}
+}
+
+# The containers of which the first rule says everything: who writes into the process has all that it has.
+rewritten contains found.container.name if {
+	some i in reports
+	found := capabilities.uncovered[i]
+	found.entry.capability == "native.exec"
+}
+
+# METADATA
 # description: The uncovered capabilities that this rule reports instead of `needs-grant`.
 reports contains i if {
 	some i, found in capabilities.uncovered

@@ -65,6 +65,28 @@ test_what_is_left_after_a_grant_for_files_is_still_refused if {
 	fixture.rules_of(fixture.pod({"effective": [memory, variables, granted]})) == {"host-process-in-reach"}
 }
 
+test_what_a_program_only_reads_is_reported_by_itself if {
+	read := object.union(files, {"access": "read-only"})
+	violations := wasmgate.violations with input as fixture.pod({"effective": [variables, read]})
+	{[v.rule, v.capability] | some v in violations} == {
+		["host-process-in-reach", "env"],
+		["host-process-in-reach", "fs"],
+	}
+	{contains(v.message, "shows it `fs` on `/proc` (read-only) of the kernel or of the process that") |
+		some v in violations
+		v.capability == "fs"
+	} == {true}
+}
+
+test_a_container_that_only_reads_is_reported_beside_one_that_writes if {
+	document := fixture.with_containers(fixture.pod({}), [
+		object.union(fixture.web, {"name": "a", "effective": reached}),
+		object.union(fixture.web, {"name": "b", "effective": [variables]}),
+	])
+	violations := wasmgate.violations with input as document
+	{[v.container, v.capability] | some v in violations} == {["a", "native.exec"], ["b", "env"]}
+}
+
 test_native_code_in_the_image_is_for_native_code if {
 	exec := {"capability": "native.exec", "evidence": ["ELF bytes in layer sha256:2c26"], "coveredBy": []}
 	fixture.rules_of(fixture.pod({"effective": [exec]})) == {"native-code"}
