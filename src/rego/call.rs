@@ -75,7 +75,7 @@ impl Call {
         if let Some(known) = self.expressions.get(pattern) {
             return Ok(Arc::clone(known));
         }
-        let compiled = super::expression::compile(pattern).map_err(Failure::Error)?;
+        let compiled = super::expression::compile(pattern)?;
         if self.expressions.len() >= MAX_EXPRESSIONS {
             self.expressions.clear();
         }

@@ -5,27 +5,45 @@ use std::fmt::Write as _;
 
 use regex::bytes::{Regex, RegexBuilder};
 
+use super::call::Failure;
+
 /// Bytes of a compiled expression.
 const MAX_COMPILED: usize = 4 << 20;
 /// Times that a part may be repeated.
 const MAX_REPEAT: u32 = 1000;
 
-/// Compiles a pattern; the error says what is wrong with it.
-pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
-    let translated = translate(pattern)?;
-    let built = RegexBuilder::new(&translated).size_limit(MAX_COMPILED).build();
-    built.map_err(|error| {
-        format!("error parsing regexp `{pattern}`: {}", error.to_string().replace('\n', " "))
-    })
+/// Groups in one another. Go takes a thousand.
+const MAX_NESTED: u32 = 200;
+
+/// Compiles a pattern. One that Go does not read is an error of the call. One that Go reads and that is too large here ends the
+/// evaluation: undefined would be another answer than Go's, and an undefined rule admits.
+pub(super) fn compile(pattern: &str) -> Result<Regex, Failure> {
+    let wrong = |reason: String| Failure::Error(format!("error parsing regexp `{pattern}`: {reason}"));
+    let too_large = || Failure::Halt(format!("the regular expression `{pattern}` is too large here"));
+    let translator = translate(pattern).map_err(wrong)?;
+    if translator.deepest > MAX_NESTED {
+        return Err(too_large());
+    }
+    match RegexBuilder::new(&translator.out).size_limit(MAX_COMPILED).build() {
+        Ok(compiled) => Ok(compiled),
+        Err(regex::Error::CompiledTooBig(_)) => Err(too_large()),
+        Err(error) => Err(wrong(error.to_string().replace('\n', " "))),
+    }
 }
 
 /// The same pattern in the other grammar.
-fn translate(pattern: &str) -> Result<String, String> {
-    let mut translator = Translator { rest: pattern, out: String::new(), repeatable: Repeatable::No };
+fn translate(pattern: &str) -> Result<Translator<'_>, String> {
+    let mut translator = Translator {
+        rest: pattern,
+        out: String::new(),
+        repeatable: Repeatable::No,
+        open: 0,
+        deepest: 0,
+    };
     while !translator.rest.is_empty() {
-        translator.step().map_err(|reason| format!("error parsing regexp `{pattern}`: {reason}"))?;
+        translator.step()?;
     }
-    Ok(translator.out)
+    Ok(translator)
 }
 
 /// Whether a repetition may follow.
@@ -41,6 +59,10 @@ struct Translator<'a> {
     rest: &'a str,
     out: String,
     repeatable: Repeatable,
+    /// Groups that are open.
+    open: u32,
+    /// Most groups that were open at once.
+    deepest: u32,
 }
 
 impl Translator<'_> {
@@ -69,8 +91,13 @@ impl Translator<'_> {
                 self.class()?;
                 self.repeatable = Repeatable::Yes;
             }
-            '(' => self.group()?,
+            '(' => {
+                self.open = self.open.saturating_add(1);
+                self.deepest = self.deepest.max(self.open);
+                self.group()?;
+            }
             ')' => {
+                self.open = self.open.saturating_sub(1);
                 self.out.push(')');
                 self.repeatable = Repeatable::Yes;
             }
@@ -160,6 +187,9 @@ impl Translator<'_> {
             return Err(format!("invalid or unsupported Perl syntax: `(?{flags}`"));
         }
         let closes = after.starts_with(')');
+        if closes {
+            self.open = self.open.saturating_sub(1);
+        }
         if flags.is_empty() && closes {
             return Err("missing argument to repetition operator: `?`".into());
         }
@@ -419,7 +449,16 @@ mod tests {
             "(?P<n>a)(?P<n>b)",
         ];
         for pattern in wrong {
-            assert!(compile(pattern).is_err(), "{pattern}");
+            assert!(matches!(compile(pattern), Err(Failure::Error(_))), "{pattern}");
         }
+    }
+
+    #[test]
+    fn what_go_reads_and_is_too_large_here_ends_the_evaluation() {
+        let nested = format!("{}a{}", "(".repeat(201), ")".repeat(201));
+        for pattern in [r"(\pL{1000}){1}", r"[\pL\pN]{900}", &nested] {
+            assert!(matches!(compile(pattern), Err(Failure::Halt(_))), "{pattern}");
+        }
+        assert!(compile(&format!("{}a", "(?i)".repeat(300))).is_ok());
     }
 }

@@ -13,7 +13,11 @@ fn text(bytes: &[u8]) -> Value {
 }
 
 pub(super) fn is_valid(_: &mut Call, operands: Operands<'_>) -> Outcome {
-    Ok(Value::Bool(operands.text(0).is_ok_and(|pattern| expression::compile(pattern).is_ok())))
+    let Ok(pattern) = operands.text(0) else { return Ok(Value::Bool(false)) };
+    match expression::compile(pattern) {
+        Err(Failure::Halt(reason)) => Err(Failure::Halt(reason)),
+        compiled => Ok(Value::Bool(compiled.is_ok())),
+    }
 }
 
 pub(super) fn matches(call: &mut Call, operands: Operands<'_>) -> Outcome {
