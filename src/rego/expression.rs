@@ -33,13 +33,8 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, Failure> {
 
 /// The same pattern in the other grammar.
 fn translate(pattern: &str) -> Result<Translator<'_>, String> {
-    let mut translator = Translator {
-        rest: pattern,
-        out: String::new(),
-        repeatable: Repeatable::No,
-        open: 0,
-        deepest: 0,
-    };
+    let mut translator =
+        Translator { rest: pattern, out: String::new(), repeatable: Repeatable::No, open: 0, deepest: 0 };
     while !translator.rest.is_empty() {
         translator.step()?;
     }

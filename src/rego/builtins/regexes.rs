@@ -127,7 +127,7 @@ pub(super) fn template_match(call: &mut Call, operands: Operands<'_>) -> Outcome
             depth = depth.checked_sub(1).ok_or_else(unbalanced)?;
             if depth == 0 {
                 let inside = template.get(from..at).ok_or_else(unbalanced)?;
-                expression::compile(&format!("^{inside}$")).map_err(Failure::Error)?;
+                expression::compile(&format!("^{inside}$"))?;
                 let _ = write!(pattern, "({inside})");
                 from = at.saturating_add(1);
             }
