@@ -4,12 +4,14 @@
 mod builtins;
 mod call;
 mod expression;
+mod failure;
 mod json;
 mod number;
 mod quote;
 mod value;
 
 pub use builtins::{BUILTINS, Builtin, CORRECTED, Correction, REFUSED, builtin};
-pub use call::{Call, Failure};
+pub use call::Call;
+pub use failure::Failure;
 pub use number::Number;
 pub use value::{Object, Value};

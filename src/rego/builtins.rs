@@ -20,7 +20,8 @@ mod strings;
 mod time;
 mod token;
 
-use super::call::{Call, Failure, Operands, Outcome};
+use super::call::{Call, Operands, Outcome};
+use super::failure::Failure;
 use super::value::Value;
 
 /// A built-in function.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use num_bigint::BigInt;
 use regex::bytes::Regex;
 
+use super::failure::Failure;
 use super::number::Number;
 use super::value::{Object, Value};
 
@@ -13,25 +14,6 @@ use super::value::{Object, Value};
 const MAX_EXPRESSIONS: usize = 100;
 /// Bytes that a value takes in a module at least.
 pub(super) const VALUE_BYTES: usize = 32;
-
-/// Why a call has no value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// It is undefined, and nothing is wrong.
-    Undefined,
-    /// An operand is not what the function takes: undefined, as in OPA, or the end of the evaluation where that is asked
-    /// for.
-    Error(String),
-    /// Whatever was asked for, the evaluation cannot go on.
-    Halt(String),
-}
-
-impl Failure {
-    /// An error that undefines the call.
-    pub(super) fn error<T>(message: impl Into<String>) -> Result<T, Self> {
-        Err(Self::Error(message.into()))
-    }
-}
 
 /// How a call ends.
 pub(super) type Outcome = Result<Value, Failure>;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::call::Failure;
+use super::failure::Failure;
 
 /// Bytes of a compiled expression.
 const MAX_COMPILED: usize = 4 << 20;

@@ -6,7 +6,8 @@ use sha1::Sha1;
 use sha2_for_hmac::{Digest, Sha256, Sha512};
 
 use super::encoding::hex;
-use crate::rego::call::{Call, Failure, Operands, Outcome};
+use crate::rego::call::{Call, Operands, Outcome};
+use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
 fn digest<D: Digest>(operands: Operands<'_>) -> Outcome {

@@ -8,7 +8,8 @@ use base64::engine::general_purpose::{
     GeneralPurpose, GeneralPurposeConfig, STANDARD, URL_SAFE, URL_SAFE_NO_PAD,
 };
 
-use crate::rego::call::{Call, Failure, Operands, Outcome, VALUE_BYTES};
+use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
+use crate::rego::failure::Failure;
 use crate::rego::json;
 use crate::rego::number::Number;
 use crate::rego::value::{Object, Value};
@@ -278,7 +279,7 @@ pub(super) fn yaml_marshal(call: &mut Call, operands: Operands<'_>) -> Outcome {
     Ok(Value::String(written))
 }
 
-/// A value in block style, on lines of its own, as `sigs.k8s.io/yaml` lays it out.
+/// A value in block style, on lines of its own, as `sigs.k8s.io/yaml` writes it.
 fn block(value: &Value, depth: usize, out: &mut String) -> Result<(), Failure> {
     if depth > MAX_DEPTH {
         return Failure::error("too many values within one another");

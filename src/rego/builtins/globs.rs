@@ -6,7 +6,8 @@ use std::iter::Peekable;
 use std::ops::RangeInclusive;
 use std::str::Chars;
 
-use crate::rego::call::{Call, Failure, Operands, Outcome};
+use crate::rego::call::{Call, Operands, Outcome};
+use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
 /// What one place of a pattern matches, and how often.

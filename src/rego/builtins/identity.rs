@@ -2,7 +2,8 @@
 
 use uuid::{Uuid, Variant};
 
-use crate::rego::call::{self, Call, Failure, Operands, Outcome};
+use crate::rego::call::{self, Call, Operands, Outcome};
+use crate::rego::failure::Failure;
 use crate::rego::value::{Object, Value};
 
 /// Hundreds of nanoseconds from the start of the Gregorian calendar to 1970.

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::rego::call::{self, Call, Failure, Operands, Outcome, VALUE_BYTES};
+use crate::rego::call::{self, Call, Operands, Outcome, VALUE_BYTES};
+use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
 /// A network: its first address as a number of so many bits, and how many of them are fixed.

@@ -2,7 +2,8 @@
 
 use num_bigint::{BigInt, Sign};
 
-use crate::rego::call::{Call, Failure, Operands, Outcome, VALUE_BYTES};
+use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
+use crate::rego::failure::Failure;
 use crate::rego::number::{Number, Ratio};
 use crate::rego::value::Value;
 

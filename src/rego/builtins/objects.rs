@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::rego::call::{Call, Failure, Operands, Outcome, VALUE_BYTES};
+use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
+use crate::rego::failure::Failure;
 use crate::rego::value::{Object, Value};
 
 pub(super) fn subset(_: &mut Call, operands: Operands<'_>) -> Outcome {

@@ -1,6 +1,7 @@
 //! `json.patch` (RFC 6902) as OPA applies it: sets are patched too, and a path may be an array of keys.
 
-use crate::rego::call::{Call, Failure, Operands, Outcome};
+use crate::rego::call::{Call, Operands, Outcome};
+use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
 fn fail<T>(reason: impl Into<String>) -> Result<T, Failure> {

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use regex::bytes::Regex;
 
-use crate::rego::call::{Call, Failure, Operands, Outcome, VALUE_BYTES};
+use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
 use crate::rego::expression;
+use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
 fn text(bytes: &[u8]) -> Value {

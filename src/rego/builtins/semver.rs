@@ -2,7 +2,8 @@
 
 use std::cmp::Ordering;
 
-use crate::rego::call::{Call, Failure, Operands, Outcome};
+use crate::rego::call::{Call, Operands, Outcome};
+use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
 struct Version<'a> {

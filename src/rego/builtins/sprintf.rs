@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use num_bigint::{BigInt, Sign};
 
 use super::float;
-use crate::rego::call::{Call, Failure, Operands, Outcome};
+use crate::rego::call::{Call, Operands, Outcome};
+use crate::rego::failure::Failure;
 use crate::rego::number::Number;
 use crate::rego::quote;
 use crate::rego::value::Value;

@@ -2,7 +2,8 @@
 
 use num_bigint::BigInt;
 
-use crate::rego::call::{Call, Failure, Operands, Outcome, VALUE_BYTES};
+use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
+use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
 /// Texts or one text, as `strings.any_prefix_match` takes them.

@@ -3,7 +3,8 @@
 use jiff::Zoned;
 
 use super::clock;
-use crate::rego::call::{Call, Failure, Operands, Outcome};
+use crate::rego::call::{Call, Operands, Outcome};
+use crate::rego::failure::Failure;
 use crate::rego::value::Value;
 
 /// The layouts that Go has names for.

@@ -4,7 +4,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2_for_hmac::{Sha256, Sha384, Sha512};
 
 use super::encoding::{base64url, hex};
-use crate::rego::call::{Call, Failure, Operands, Outcome};
+use crate::rego::call::{Call, Operands, Outcome};
+use crate::rego::failure::Failure;
 use crate::rego::json;
 use crate::rego::value::Value;
 
