@@ -160,6 +160,7 @@ const ROOMS: &[Room] = &[
             "capability",
             "grant",
             "watch",
+            "rego",
             "policy",
             "judge",
             "audit",

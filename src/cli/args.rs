@@ -43,6 +43,13 @@ pub enum Command {
     /// Show what a new image, Wasm file or manifest can do that the old one could not
     #[command(after_help = DIFF_HELP)]
     Diff(Box<DiffOptions>),
+    /// Check, test and build policies of your own
+    #[command(after_help = POLICY_HELP)]
+    Policy {
+        /// What to do
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Print a completion script for a shell
     #[command(after_help = COMPLETION_HELP)]
     Completion {
@@ -91,6 +98,42 @@ Examples:
   wasmgate inspect oci:./layout:1.4
   wasmgate inspect target/wasm32-wasip1/release/orders.wasm -o yaml
 Exit codes: 0 the facts were printed; 2 the image or the file could not be read.";
+
+const POLICY_HELP: &str = "\
+RULES is a folder with Rego in the package `wasmgate`, whose set `violations` says what is wrong with a pod. The Rego is \
+parsed, tested and compiled by your own opa (--opa, or the one on PATH), and run by the engine of the gate.
+A first rule, its tests and its bundle, step by step: docs/policy-authors.md.
+Exit codes of all: 0 nothing is wrong; 1 something is; 2 the command failed.";
+
+const POLICY_CHECK_HELP: &str = "\
+Types against the schema of `input`, strict mode, format, functions that do not run in the gate; and whether the gate loads \
+what `opa build` makes of it.
+Example: wasmgate policy check rules/
+Exit codes: 0 nothing is wrong; 1 something is; 2 the command failed.";
+
+const POLICY_TEST_HELP: &str = "\
+Runs the tests of `opa test`, and the cases in files named *_cases.yaml: each has an `input` or a `manifest`, and the \
+`violations` that are expected, which the compiled rules must find on the gate's engine, and `opa eval` too:
+
+  apiVersion: wasmgate.dev/v1alpha1
+  kind: PolicyCases
+  cases:
+  - name: an image from elsewhere is refused
+    manifest: testdata/pod.yaml
+    violations: [{rule: our-registry, container: web, message: is not from}]
+
+`rule` has to be equal, and so have `container` and `capability` if they are given; `message` is a part of the message.
+Example: wasmgate policy test rules/ --junit report.xml
+Exit codes: 0 all passed; 1 a test or a case failed; 2 the command failed, or there was nothing to run.";
+
+const POLICY_BUILD_HELP: &str = "\
+Compiles RULES without their tests (`opa build --target wasm`), and writes the archive only if the gate loads it.
+Example: wasmgate policy build rules/ --revision \"$(git rev-parse HEAD)\" -f rules.tar.gz
+Exit codes: 0 it was written; 2 it was not.";
+
+const POLICY_CAPABILITIES_HELP: &str = "\
+Example: wasmgate policy capabilities > capabilities.json && opa build --capabilities ./capabilities.json …
+Exit codes: 0 it was printed; 2 on an error.";
 
 const COMPLETION_HELP: &str = "\
 Example: wasmgate completion bash > /etc/bash_completion.d/wasmgate
@@ -306,4 +349,86 @@ pub struct InspectOptions {
     /// Sources
     #[command(flatten)]
     pub gate: GateOptions,
+}
+
+/// The commands of `policy`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Say what is wrong with rules, before anything ships
+    #[command(after_help = POLICY_CHECK_HELP)]
+    Check(PolicyCheckOptions),
+    /// Run the tests of rules, and cases on the compiled rules
+    #[command(after_help = POLICY_TEST_HELP)]
+    Test(Box<PolicyTestOptions>),
+    /// Compile rules to a bundle that the gate loads
+    #[command(after_help = POLICY_BUILD_HELP)]
+    Build(PolicyBuildOptions),
+    /// Print what rules may call in the gate, for `opa build --capabilities`
+    #[command(after_help = POLICY_CAPABILITIES_HELP)]
+    Capabilities,
+}
+
+/// Where rules are, and what reads them.
+#[derive(Debug, Clone, Parser)]
+pub struct PolicySources {
+    /// Folder of the rules
+    #[arg(value_name = "RULES")]
+    pub rules: PathBuf,
+    /// Leave out files and folders of this name, `*` stands for anything (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub ignore: Vec<String>,
+    /// The opa to use
+    #[arg(long, value_name = "FILE", env = "WASMGATE_OPA", default_value = "opa")]
+    pub opa: PathBuf,
+}
+
+/// Options of `policy check`.
+#[derive(Debug, Clone, Parser)]
+pub struct PolicyCheckOptions {
+    /// The rules
+    #[command(flatten)]
+    pub sources: PolicySources,
+    /// Form of the output
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub output: OutputFormat,
+}
+
+/// Options of `policy test`.
+#[derive(Debug, Clone, Parser)]
+pub struct PolicyTestOptions {
+    /// The rules
+    #[command(flatten)]
+    pub sources: PolicySources,
+    /// Also write the results to FILE, in the XML that CI systems read
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Form of the output
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub output: OutputFormat,
+    /// Namespace for manifests that name none
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
+    pub namespace: String,
+    /// Longest time to look at the images of one manifest, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub timeout: u64,
+    /// Sources
+    #[command(flatten)]
+    pub gate: GateOptions,
+}
+
+/// Options of `policy build`.
+#[derive(Debug, Clone, Parser)]
+pub struct PolicyBuildOptions {
+    /// The rules
+    #[command(flatten)]
+    pub sources: PolicySources,
+    /// The archive to write
+    #[arg(long = "archive", short = 'f', value_name = "FILE", default_value = "bundle.tar.gz")]
+    pub archive: PathBuf,
+    /// Revision of the bundle, which each record of a decision names
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub revision: String,
+    /// Form of the output
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub output: OutputFormat,
 }

@@ -4,6 +4,7 @@ mod check;
 mod diff;
 mod explain;
 mod foreign_text;
+mod policy;
 mod real;
 mod serve;
 mod suggest;
@@ -36,6 +37,7 @@ fn wasmgate() -> Command {
         "NO_COLOR",
         "RUST_LOG",
         "RUST_BACKTRACE",
+        "WASMGATE_OPA",
     ] {
         command.env_remove(name);
     }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::support::process::{program, root};
 
 /// Pages whose marked blocks are run; the blocks of one page share a folder and its environment.
-const PAGES: &[&str] = &["docs/tutorial.md"];
+const PAGES: &[&str] = &["docs/tutorial.md", "docs/policy-authors.md"];
 /// The start of a marked block.
 const MARK: &str = "<!-- run -->\n```console\n";
 /// The end of a block.

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use wasmgate::policy::{Bundle, Engine, Limits, PolicySet};
 use wasmgate::rego::{BUILTINS, CORRECTED, REFUSED};
 
+use crate::support::opa;
 use crate::support::process::{program, root};
 
 /// One case (`tools/opacases/main.go`).
@@ -241,12 +242,34 @@ async fn opas_compliance_cases_come_out_as_in_opa() {
 }
 
 fn assert_page(page: &str) {
-    let path = root().join("docs/policy-functions.md");
+    assert_written("docs/policy-functions.md", page);
+}
+
+fn assert_written(file: &str, text: &str) {
+    let path = root().join(file);
     if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
-        fs::write(&path, page).unwrap();
+        fs::write(&path, text).unwrap();
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == page, "docs/policy-functions.md is out of date; `WASMGATE_WRITE_DOCS=1` writes it");
+    assert!(written == text, "{file} is out of date; `WASMGATE_WRITE_DOCS=1` writes it");
+}
+
+/// What `wasmgate policy capabilities` prints is what the pinned opa can do, without what the gate refuses.
+#[test]
+fn the_capabilities_are_those_of_opa_without_what_is_refused() {
+    let printed = opa::run(&["capabilities", "--current"]);
+    let mut capabilities: Value = serde_json::from_slice(&printed).unwrap();
+    let all = capabilities["builtins"].as_array_mut().unwrap();
+    all.retain(|builtin| !is_refused(builtin["name"].as_str().unwrap()));
+    // A line for each, so that a change of one is seen.
+    let lines: Vec<_> = all.iter().map(Value::to_string).collect();
+    let mut text = format!("{{\"builtins\":[\n{}\n]", lines.join(",\n"));
+    for (key, value) in capabilities.as_object().unwrap().iter().filter(|(key, _)| *key != "builtins") {
+        write!(text, ",\n\"{key}\":{value}").unwrap();
+    }
+    text.push_str("}\n");
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), capabilities);
+    assert_written("policies/capabilities.json", &text);
 }
 
 /// How the page describes what is done with a function.
