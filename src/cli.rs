@@ -5,12 +5,14 @@ pub mod build;
 pub mod check;
 pub mod diff;
 pub mod explain;
+mod help;
 pub mod inspect;
 pub mod manifest;
 pub mod policy;
 pub mod rehearse;
 pub mod render;
 pub mod report;
+pub mod scan;
 pub mod serve;
 pub mod suggest;
 
@@ -26,10 +28,10 @@ pub use args::{Args, Command};
 pub enum Exit {
     /// The command succeeded; every explained object would be admitted.
     Success,
-    /// An explained object would be denied; for `suggest`, even with the suggested grants.
+    /// An explained or scanned object would be denied; for `suggest`, even with the suggested grants.
     Denied,
     /// Nothing would be denied, but for some object it is not known whether it is Wasm: an image could not be read, or a
-    /// program was not recognised.
+    /// program was not recognised. For `scan` also that something could not be judged.
     Unread,
     /// A checked file cannot be used, or a test of a policy failed.
     Invalid,
@@ -77,6 +79,28 @@ pub enum Error {
         /// File (`-` for standard input) and, where it is known, the document.
         path: String,
         /// What is wrong.
+        message: String,
+    },
+    /// A document is no Kubernetes object.
+    #[error("could not read `{path}`: not a Kubernetes object: it has no `kind`")]
+    NoKind {
+        /// File and document.
+        path: String,
+    },
+    /// A filter names a rule that no bundle has.
+    #[error("no loaded bundle has rule `{rule}`{meant}; write one of {known}")]
+    FindRule {
+        /// What was written.
+        rule: String,
+        /// The known rules.
+        known: String,
+        /// What was probably meant, as a question, or empty.
+        meant: String,
+    },
+    /// What verdicts depend on could not be read from the cluster.
+    #[error("could not read the cluster: {message}")]
+    ReadCluster {
+        /// What is missing and why.
         message: String,
     },
     /// Nothing was given to explain.
@@ -200,6 +224,7 @@ pub fn run() -> Result<Exit, Error> {
         Command::Explain(options) => block_on(explain::run(options)),
         Command::Suggest(options) => block_on(suggest::run(options)),
         Command::Check(options) => block_on(check::run(options)),
+        Command::Scan(options) => block_on(scan::run(options)),
         Command::Diff(options) => block_on(diff::run(options)),
         Command::Inspect(options) => block_on(inspect::run(options)),
         Command::Policy { command } => block_on(policy::run(command)),

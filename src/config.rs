@@ -9,6 +9,7 @@ mod value;
 
 pub use file::File;
 pub use kubernetes::Kubernetes;
+pub use message::ParseProblem;
 pub use settings::{Overrides, Settings, resolve};
 
 use std::path::Path;
@@ -32,12 +33,12 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The file is not a configuration.
-    #[error("could not read the configuration `{path}`: {message}")]
+    #[error("could not read the configuration `{path}`: {problem}")]
     ParseFile {
         /// The file.
         path: String,
         /// Place and reason.
-        message: String,
+        problem: ParseProblem,
     },
     /// A field holds a value that cannot be used.
     #[error("`{field}` cannot be `{value}`: {message}")]
@@ -57,6 +58,19 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The same error without the line and column of a text that the user did not write.
+    #[must_use]
+    pub fn without_place(self) -> Self {
+        match self {
+            Self::ParseFile { path, problem } => {
+                Self::ParseFile { path, problem: ParseProblem { place: None, ..problem } }
+            }
+            other => other,
+        }
+    }
+}
+
 fn joined(problems: &[Error]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
@@ -72,20 +86,27 @@ pub fn load(path: Option<&Path>) -> Result<File, Error> {
 
 /// Parses and checks the text of a configuration file; `name` is for messages.
 pub fn parse(name: &str, text: &str) -> Result<File, Error> {
-    let failed = |message: String| Error::ParseFile { path: name.to_string(), message };
+    let failed = |problem| Error::ParseFile { path: name.to_string(), problem };
     // The fields of another kind are not those of a configuration, so its kind is checked first.
     if let Ok(Head { api_version: Some(api_version), kind: Some(kind) }) = serde_saphyr::from_str(text)
         && (api_version != file::API_VERSION || kind != file::KIND)
     {
-        return Err(failed(format!(
+        return Err(failed(ParseProblem::of_document(format!(
             "expected apiVersion `{}` and kind `{}`, found `{}` and `{}`",
             file::API_VERSION,
             file::KIND,
             text::quoted(&api_version, LONGEST_NAME),
             text::quoted(&kind, LONGEST_NAME)
-        )));
+        ))));
     }
-    serde_saphyr::from_str(text).map_err(|error| failed(message::of(&error, text)))
+    let mut field = String::new();
+    let read = serde_saphyr::with_deserializer_from_str(text, |yaml| {
+        serde_path_to_error::deserialize(yaml).map_err(|error| {
+            field = error.path().to_string();
+            error.into_inner()
+        })
+    });
+    read.map_err(|error| failed(message::of(&error, text, &field)))
 }
 
 /// Longest name that a message repeats, in characters.

@@ -17,5 +17,5 @@ pub use error::{Error, Problem, Problems};
 pub use exception::Exceptions;
 pub use index::Grants;
 pub use load::Loaded;
-pub use subject::Subject;
+pub use subject::{Subject, matches_image};
 pub use types::{GrantSpec, GrantedCapability, WasiException, WasiGrant};

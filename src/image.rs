@@ -319,11 +319,17 @@ pub struct ImageFacts {
     pub search_path: Option<String>,
     /// Every Wasm binary that was found, in layers or in files of the root file system.
     pub modules: Vec<ModuleFacts>,
-    /// Files of the root file system that were inspected, by absolute path; empty when the layers were not scanned.
+    /// Files of the root file system that were inspected, and all its links, by absolute path; empty when the layers were
+    /// not scanned.
+    #[serde(with = "files")]
     pub files: Vec<(String, FileClass)>,
     /// The same by the last part of their paths; made when it is first asked for.
     #[serde(skip)]
     pub by_name: ByName,
+    /// Folders that are searched for programs because a link in the place of such a folder leads to them. Those that the
+    /// image does not have may be a volume's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub program_folders: Vec<String>,
     /// Whether the layers of the root file system were scanned.
     pub scanned: bool,
     /// Native code in layers that are declared as Wasm.
@@ -389,6 +395,7 @@ pub mod digest;
 pub mod entry;
 pub mod error;
 mod facts;
+mod files;
 pub mod interpreter;
 pub mod kind;
 pub mod layer;

@@ -218,6 +218,7 @@ impl Source for Registry {
             Trouble::TooLarge => {
                 image::Error::TooLarge { image: image(), what: "the manifest".into(), limit }.into()
             }
+            Trouble::Denied(message) => Error::AuthorizeFetch { image: image(), message },
             Trouble::SetUp(message) | Trouble::Passing(message) | Trouble::Other(message) => {
                 Error::FetchManifest { image: image(), message }
             }
@@ -236,9 +237,10 @@ impl Source for Registry {
             }
             Trouble::Refused(refusal) => refusal.of(reference),
             Trouble::TooLarge => descriptor.exceeded(reference).into(),
-            Trouble::SetUp(message) | Trouble::Passing(message) | Trouble::Other(message) => {
-                blob_error(reference, descriptor, message)
-            }
+            Trouble::SetUp(message)
+            | Trouble::Passing(message)
+            | Trouble::Denied(message)
+            | Trouble::Other(message) => blob_error(reference, descriptor, message),
         })
     }
 }

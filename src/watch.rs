@@ -1,4 +1,5 @@
-//! The current snapshot of a Kubernetes cluster, kept up to date by watches, and the pull secrets of pods, read on demand.
+//! The current snapshot of a Kubernetes cluster, kept up to date by watches, and the pull secrets of pods, read on demand;
+//! and lists that are read once ([`Pages`]).
 //! A gate outside of a cluster reads the same facts from a directory of manifests.
 //!
 //! Each watch lists and follows one kind ([`Watched`]) and keeps only what the gate needs of its objects. Changes are
@@ -9,12 +10,14 @@
 pub mod client;
 mod follow;
 mod health;
+pub mod pages;
 mod resource;
 mod secrets;
 mod snapshot;
 
-pub use client::connect;
+pub use client::{connect, connect_user};
 pub use health::WatchHealth;
+pub use pages::{Pages, resource_of};
 pub use resource::Watched;
 pub use secrets::{Account, ApiPullSecrets, SecretLimits};
 pub use snapshot::{Base, Snapshot};
@@ -48,6 +51,20 @@ pub enum Error {
     #[error("not in a cluster: {message}; pass --kubeconfig")]
     FindCluster {
         /// What is missing.
+        message: String,
+    },
+    /// A user has neither a kubeconfig nor a cluster that the process runs in.
+    #[error("could not find a cluster: {message}; pass --kubeconfig, or name manifests with -f")]
+    FindUserCluster {
+        /// What is missing.
+        message: String,
+    },
+    /// Objects of a kind could not be listed.
+    #[error("could not list {name}: {message}")]
+    ListKind {
+        /// Resource and group.
+        name: String,
+        /// What is wrong.
         message: String,
     },
     /// The client could not be created, for instance because a certificate cannot be read.

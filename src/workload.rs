@@ -8,9 +8,9 @@ mod path;
 pub mod read;
 mod spin_app;
 
-pub use container::ContainerSpec;
+pub use container::{ContainerSpec, may_hold_links};
 pub use error::Error;
-pub use kind::{Description, Kind, Kinds};
+pub use kind::{Description, Kind, Kinds, is_completed_by_others};
 pub use read::{as_judged, changed, read, unchanged_ephemeral};
 
 use std::collections::BTreeMap;

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "architecture/retired_words.rs"]
 mod retired_words;
+#[path = "architecture/sleeps.rs"]
+mod sleeps;
 
 /// A room, the rooms that it may use, and why it uses them.
 struct Room {

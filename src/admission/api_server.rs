@@ -41,6 +41,8 @@ pub fn received(object: &Value, kind: Kind, namespace: &str, cluster: &Cluster) 
 /// get, and with the sizes from the namespace's `LimitRange`s.
 pub fn as_pod(object: &mut Value, kind: Kind, namespace: &str, cluster: &Cluster) {
     let Some(pod) = pod_at(object, kind) else { return };
+    // A pod always has some; a template may leave them out.
+    set(pod, "metadata", json!({}));
     if let Some(spec) = spec_of(pod) {
         default_spec(spec);
         default_pod(spec);
@@ -323,6 +325,7 @@ mod tests {
         assert_eq!(template["spec"]["template"]["spec"]["terminationGracePeriodSeconds"], 30);
         as_pod(&mut template, Kind::Deployment, NAMESPACE, &Cluster::default());
         assert_eq!(template.pointer(requests).unwrap(), &expected);
+        assert_eq!(template["spec"]["template"]["metadata"], json!({}), "a pod has metadata");
     }
 
     #[test]
@@ -361,7 +364,7 @@ mod tests {
             "LimitRanger plugin set: memory, storage request for container c; memory limit for container c"
         );
         let elsewhere = received(&json!({"spec": spec}), Kind::Pod, "other", &cluster);
-        assert!(elsewhere.get("metadata").is_none(), "{elsewhere}");
+        assert_eq!(elsewhere["metadata"], json!({}));
     }
 
     #[test]

@@ -137,6 +137,9 @@ pub fn answer<K>(webhook: Webhook, review: &Review, ending: &Ending<K>) -> Answe
     let uid = &review.uid;
     match ending {
         Ending::Skipped(Skip::UnknownKind) => answer::skip_with_warning(uid, unknown_kind(review)),
+        Ending::Skipped(Skip::CompletedByOthers) => {
+            answer::skip_with_warning(uid, completed_by_others(review))
+        }
         Ending::Skipped(_) => answer::skip(uid),
         // Refused if it would run on a Wasm runtime. Otherwise left to the API server's own validation, since a field
         // that this version does not know must not harm a Linux pod.
@@ -154,6 +157,13 @@ fn unknown_kind(review: &Review) -> String {
     format!(
         "wasmgate did not judge {} `{}`: it does not know this kind; describe it under `workloads` of the configuration, or \
          leave it out of the webhook's rules",
+        review.kind.kind, review.name
+    )
+}
+
+fn completed_by_others(review: &Review) -> String {
+    format!(
+        "wasmgate did not judge {} `{}`: parts of its pods come from other objects; the pods are judged when they are created",
         review.kind.kind, review.name
     )
 }

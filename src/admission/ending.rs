@@ -166,6 +166,8 @@ pub enum Skip {
     OnlyNewPodsAreChanged,
     /// The gate does not know the kind, so it cannot say whether the object contains a pod.
     UnknownKind,
+    /// Parts of the kind's pods come from other objects, so the object does not say what they start.
+    CompletedByOthers,
     /// The object has no pod template at the path of its kind.
     NoTemplate,
     /// The review carries no object.
@@ -187,6 +189,7 @@ impl Skip {
             Self::NoImageInSubresource => "subresource that carries no image",
             Self::OnlyNewPodsAreChanged => "only new pods are changed",
             Self::UnknownKind => "kind that the gate does not know",
+            Self::CompletedByOthers => "kind whose pods take parts from other objects",
             Self::NoTemplate => "no pod template in it",
             Self::NoObject => "no object",
             Self::MirrorPod => "mirror pod",

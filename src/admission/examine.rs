@@ -102,7 +102,10 @@ fn read<'a, K>(asked: &Asked<'a>) -> Result<(Workload, Cow<'a, RawValue>), Endin
     if let Some(skip) = not_ours(asked) {
         return Err(Ending::Skipped(skip));
     }
-    let kind = state.kinds.of(&review.kind).ok_or(Ending::Skipped(Skip::UnknownKind))?;
+    let kind = state.kinds.of(&review.kind).ok_or_else(|| {
+        let by_others = workload::is_completed_by_others(&review.kind);
+        Ending::Skipped(if by_others { Skip::CompletedByOthers } else { Skip::UnknownKind })
+    })?;
     let object = review.object.as_deref().ok_or(Ending::Skipped(Skip::NoObject))?;
     let judged = workload::as_judged(object, kind);
     let read = judged.and_then(|object| Ok((workload::read(object.get(), kind, &review.namespace)?, object)));
@@ -182,7 +185,7 @@ pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> 
         || inspection.has_wasm()
         || under_wasm_class(state, workload)
         || (inspection.containers.iter().any(Container::is_open)
-            && judge::suspicion(workload, &state.runtimes, &state.cluster).is_some())
+            && judge::suspicion(workload, state.runtimes(), state.cluster()).is_some())
 }
 
 /// Whether the container starts native code from an image packed as Wasm. A scratch image whose native files a pod starts
@@ -347,8 +350,8 @@ pub async fn judge<K>(
         workload,
         inspection,
         unchanged: &unchanged,
-        runtimes: &state.runtimes,
-        cluster: &state.cluster,
+        runtimes: state.runtimes(),
+        cluster: state.cluster(),
         class_for: state.class_for(),
         grants: &state.grants,
         options: &state.options,
@@ -376,7 +379,7 @@ fn unchanged_ephemeral(review: &Review, workload: &Workload) -> BTreeSet<String>
 /// may outlive its class.
 fn missing_class(state: &State, workload: &Workload) -> Option<String> {
     let class = workload.spec.runtime_class_name.as_ref()?;
-    let known = state.cluster.runtime_classes.as_ref()?;
+    let known = state.cluster().runtime_classes.as_ref()?;
     (!known.contains_key(class)).then(|| class.clone())
 }
 
@@ -409,7 +412,7 @@ async fn judge_as_pods<K>(
 ) -> Result<Conclusion<K>, Error> {
     let (state, kind, namespace) = (asked.state, workload.kind, workload.namespace.as_str());
     let mut before: Value = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
-    api_server::as_pod(&mut before, kind, namespace, &state.cluster);
+    api_server::as_pod(&mut before, kind, namespace, state.cluster());
     let sent = workload::read(&before.to_string(), kind, namespace)?;
     let mut plan = plan(state, &before, &sent, inspection)?;
     plan.warnings.extend(unjudged_templates(&before, kind));

@@ -133,7 +133,7 @@ mod tests {
         let gate =
             gate_with(lookup::LookupOptions { registries, breaker, ..lookup::LookupOptions::default() })
                 .await;
-        let class = gate.state().runtimes.profiles[0].runtime_class.clone();
+        let class = gate.state().runtimes().profiles[0].runtime_class.clone();
         let review = |class: Option<&str>, number: usize| {
             let spec = serde_json::json!({
                 "runtimeClassName": class,

@@ -1,5 +1,6 @@
 //! Entry point of the offline commands: the answers of both webhooks to a new object, in the API server's order. The
-//! object is completed, examined and answered as in `serve`, but nothing is recorded.
+//! object is completed, examined and answered as in `serve`, but nothing is recorded. An object that exists is judged as it
+//! is.
 
 use std::time::Duration;
 
@@ -91,7 +92,7 @@ pub async fn rehearse<K>(
 ) -> Result<Rehearsal<K>, Error> {
     let received = state.kinds.of(new.kind).map_or_else(
         || new.object.clone(),
-        |kind| api_server::received(new.object, kind, new.namespace, &state.cluster),
+        |kind| api_server::received(new.object, kind, new.namespace, state.cluster()),
     );
     let mut review = review(new, &received)?;
     let clock = Clock::start(budget);
@@ -103,6 +104,21 @@ pub async fn rehearse<K>(
     let asked = Asked { state, inspector, webhook: Webhook::Validate, review: &review, clock: clock.again() };
     let validate = answered(&asked, keep).await;
     Ok(Rehearsal { received, mutate, validate })
+}
+
+/// How the validating webhook would end for an object that exists already, if it were created now as it is: nothing is
+/// completed or changed. A template is judged as the pods that would be made of it.
+pub async fn judge_as_is<K>(
+    state: &State,
+    inspector: &Inspector,
+    existing: &NewObject<'_>,
+    budget: Duration,
+    keep: impl FnOnce(&PolicyInput<'_>) -> K,
+) -> Result<Ending<K>, Error> {
+    let review = review(existing, existing.object)?;
+    let clock = Clock::start(budget);
+    let asked = Asked { state, inspector, webhook: Webhook::Validate, review: &review, clock };
+    Ok(examine(&asked, keep).await.ending)
 }
 
 async fn answered<K>(asked: &Asked<'_>, keep: impl FnOnce(&PolicyInput<'_>) -> K) -> Answered<K> {

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Start, Variable};
 use crate::image::{ImageFacts, Program, program};
 use crate::runtime::Family;
-use crate::workload::{ContainerSpec, ImageUse, Role, Workload};
+use crate::workload::{ContainerSpec, ImageUse, Role, Workload, may_hold_links};
 
 /// Most of [`weight`] that is worked on where other reviews wait for it. Pods of real clusters have a few hundred each
 /// container; this much takes less than ten milliseconds in the worst image.
@@ -137,7 +137,8 @@ impl<'a> Spec<'a> {
     fn loose(&self, workload: &Workload) -> Vec<&'a str> {
         let volumes: BTreeMap<&str, &Volume> =
             workload.spec.volumes.iter().flatten().map(|volume| (volume.name.as_str(), volume)).collect();
-        let of_kubelet = |mount: &&VolumeMount| volumes.get(mount.name.as_str()).is_some_and(|v| is_plain(v));
+        let of_kubelet =
+            |mount: &&VolumeMount| volumes.get(mount.name.as_str()).is_some_and(|v| !may_hold_links(v));
         let loose = self.0.mounts.iter().filter(|mount| !of_kubelet(mount));
         loose.map(|mount| mount.mount_path.as_str()).collect()
     }
@@ -154,14 +155,6 @@ impl<'a> Spec<'a> {
             |source: &EnvFromSource| name.starts_with(source.prefix.as_deref().unwrap_or_default());
         if self.0.env_from.iter().any(may_bring) { Variable::Elsewhere } else { Variable::Unset }
     }
-}
-
-/// Whether only the kubelet writes to the volume, so that it holds no links out of it.
-fn is_plain(volume: &Volume) -> bool {
-    volume.config_map.is_some()
-        || volume.secret.is_some()
-        || volume.downward_api.is_some()
-        || volume.projected.is_some()
 }
 
 #[cfg(test)]

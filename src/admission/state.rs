@@ -39,10 +39,10 @@ pub enum Error {
 /// shared.
 #[derive(Debug, Clone)]
 pub struct State {
-    /// The runtimes.
-    pub runtimes: Runtimes,
-    /// The cluster; replaced by [`State::with_cluster`].
-    pub cluster: Arc<Cluster>,
+    /// Set with `cluster` and `class_for`, which follows from both: [`State::new`], [`State::with_cluster`].
+    runtimes: Runtimes,
+    /// Replaced by [`State::with_cluster`].
+    cluster: Arc<Cluster>,
     /// The grants.
     pub grants: Arc<Grants>,
     /// The exceptions from rules.
@@ -85,6 +85,16 @@ impl State {
     #[must_use]
     pub fn with_cluster(self, cluster: Arc<Cluster>) -> Self {
         Self { class_for: Arc::new(class_for(&self.runtimes, &cluster)), cluster, ..self }
+    }
+
+    /// The runtimes.
+    pub fn runtimes(&self) -> &Runtimes {
+        &self.runtimes
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
     }
 
     /// What plans depend on besides the object.

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 
 use super::required::{Unit, spin_app};
 use super::{Capability, Entry, merge};
+use crate::image::entry::Leads;
 use crate::image::{ImageFacts, Program, SpinComponent};
 use crate::inspection::Container;
 use crate::runtime::{Family, Handover, NativeWay, Profile};
@@ -42,9 +43,14 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Where the container's working directory leads through the links of the image.
-    pub fn working_directory(&self) -> String {
-        pod::real(self.facts, self.pod.working_dir().unwrap_or(&self.facts.working_dir))
+    /// The container's working directory, as it is written.
+    pub fn working_directory(&self) -> &'a str {
+        self.pod.working_dir().unwrap_or(&self.facts.working_dir)
+    }
+
+    /// Where a path leads in the container.
+    pub fn leads(&self, path: &str) -> Leads {
+        self.pod.leads(self.facts, path)
     }
 
     /// The runtime's family; one that no profile describes is assumed to hand over everything.

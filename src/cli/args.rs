@@ -5,6 +5,14 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::help::{
+    CHECK_HELP, COMPLETION_HELP, DIFF_HELP, EXPLAIN_HELP, INSPECT_HELP, POLICY_BUILD_HELP,
+    POLICY_CAPABILITIES_HELP, POLICY_CHECK_HELP, POLICY_HELP, POLICY_TEST_HELP, SCAN_HELP, SERVE_HELP,
+    SUGGEST_HELP,
+};
+
+use crate::capability::Capability;
+
 /// Admission gate for WebAssembly on Kubernetes.
 #[derive(Debug, Parser)]
 #[command(
@@ -50,6 +58,9 @@ pub enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Judge every pod and template of a cluster, or of manifests, as it stands
+    #[command(after_help = SCAN_HELP)]
+    Scan(Box<ScanOptions>),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETION_HELP)]
     Completion {
@@ -57,97 +68,6 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
 }
-
-const SERVE_HELP: &str = "\
-Without options the gate uses the embedded defaults: the baseline policies, the default runtime profiles, no \
-grants, and a development certificate created under ./certs.
-
-Endpoints: POST /mutate and POST /validate over HTTPS; GET /livez, /readyz and /metrics on the probe port.
-Exit codes: 0 after a drained shutdown, 2 on an error, 130 when a second signal cut the drain short.";
-
-const EXPLAIN_HELP: &str = "\
-Examples:
-  wasmgate explain -f deployment.yaml --grants grants/
-  kustomize build . | wasmgate explain -f - -o json
-Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be denied; 2 the command failed; \
-3 nothing would be denied, but an image could not be read or its program was not recognised.";
-
-const SUGGEST_HELP: &str = "\
-Examples:
-  wasmgate suggest -f deployment.yaml --grants grants/ > grants/orders.yaml
-  wasmgate suggest -n shop ghcr.io/myorg/orders:1.4
-IMAGE is a name, since a grant names the images that it is for: neither `oci:FOLDER` nor a .wasm file. `--image-layouts` \
-gives an image on disk a name.
-Exit codes: 0 everything would be admitted with the printed grants, if any; 1 a rule denies what no grant can allow; 2 on \
-an error; 3 nothing is denied, but an image could not be read or its program was not recognised.";
-
-const CHECK_HELP: &str = "\
-Examples:
-  wasmgate check --config config.yaml
-  wasmgate check --grants grants/ --bundle our-rules.tar.gz
-  wasmgate check grants/orders.yaml config.yaml
-FILES are checked according to their kind: GateConfiguration, WasiGrant, ClusterWasiGrant, WasiException, and kinds with \
-a pod spec.
-All wrong fields of a configuration are reported; a file that cannot be parsed ends at its first error. Bundles are loaded, \
-and not evaluated: try their rules with `explain --bundle`.
-Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read, or nothing was given.";
-
-const INSPECT_HELP: &str = "\
-Examples:
-  wasmgate inspect ghcr.io/myorg/orders:1.4
-  wasmgate inspect oci:./layout:1.4
-  wasmgate inspect target/wasm32-wasip1/release/orders.wasm -o yaml
-Exit codes: 0 the facts were printed; 2 the image or the file could not be read.";
-
-const POLICY_HELP: &str = "\
-RULES is a folder with Rego in the package `wasmgate`, whose set `violations` says what is wrong with a pod. The Rego is \
-parsed, tested and compiled by your own opa (--opa, or the one on PATH), and run by the engine of the gate.
-A first rule, its tests and its bundle, step by step: docs/policy-authors.md.
-Exit codes of all: 0 nothing is wrong; 1 something is; 2 the command failed.";
-
-const POLICY_CHECK_HELP: &str = "\
-Types against the schema of `input`, strict mode, format, functions that do not run in the gate; and whether the gate loads \
-what `opa build` makes of it.
-Example: wasmgate policy check rules/
-Exit codes: 0 nothing is wrong; 1 something is; 2 the command failed.";
-
-const POLICY_TEST_HELP: &str = "\
-Runs the tests of `opa test`, and the cases in files named *_cases.yaml: each has an `input` or a `manifest`, and the \
-`violations` that are expected, which the compiled rules must find on the gate's engine, and `opa eval` too:
-
-  apiVersion: wasmgate.dev/v1alpha1
-  kind: PolicyCases
-  cases:
-  - name: an image from elsewhere is refused
-    manifest: testdata/pod.yaml
-    violations: [{rule: our-registry, container: web, message: is not from}]
-
-`rule` has to be equal, and so have `container` and `capability` if they are given; `message` is a part of the message.
-Example: wasmgate policy test rules/ --junit report.xml
-Exit codes: 0 all passed; 1 a test or a case failed; 2 the command failed, or there was nothing to run.";
-
-const POLICY_BUILD_HELP: &str = "\
-Compiles RULES without their tests (`opa build --target wasm`), and writes the archive only if the gate loads it.
-Example: wasmgate policy build rules/ --revision \"$(git rev-parse HEAD)\" -f rules.tar.gz
-Exit codes: 0 it was written; 2 it was not.";
-
-const POLICY_CAPABILITIES_HELP: &str = "\
-Example: wasmgate policy capabilities > capabilities.json && opa build --capabilities ./capabilities.json …
-Exit codes: 0 it was printed; 2 on an error.";
-
-const COMPLETION_HELP: &str = "\
-Example: wasmgate completion bash > /etc/bash_completion.d/wasmgate
-Exit codes: 0 the script was printed; 2 on an error.";
-
-const DIFF_HELP: &str = "\
-Examples:
-  wasmgate diff ghcr.io/myorg/orders:1.4 ghcr.io/myorg/orders:1.5
-  wasmgate diff old/deployment.yaml new/deployment.yaml --grants grants/
-  wasmgate diff main.wasm target/wasm32-wasip1/release/orders.wasm -o markdown >> pull-request.md
-OLD and NEW are images, `oci:FOLDER[:TAG]` or Wasm files; or both are manifest files or folders, whose programs are paired \
-by object and container.
-Exit codes: 0 nothing was added; 1 a capability, an interpreter or a denial was added; 2 the command failed; 3 nothing is \
-known to be added, but an image could not be read.";
 
 /// Output format of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -346,6 +266,70 @@ pub struct InspectOptions {
     /// Longest time to look at the image, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub timeout: u64,
+    /// Sources
+    #[command(flatten)]
+    pub gate: GateOptions,
+}
+
+/// Output format of `scan`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ScanFormat {
+    /// A table for people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
+    /// One page for a browser, which loads nothing.
+    Html,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// `JUnit` XML, for CI servers.
+    Junit,
+    /// Workflow commands of GitHub Actions, for annotations.
+    Github,
+}
+
+/// Options of `scan`.
+#[derive(Debug, Clone, Parser)]
+pub struct ScanOptions {
+    /// Manifest file, folder, or `-` for standard input, instead of a cluster (repeatable)
+    #[arg(long = "filename", short = 'f', value_name = "PATH", conflicts_with_all = ["kubeconfig", "context"])]
+    pub files: Vec<PathBuf>,
+    /// Kubeconfig of the cluster [default: KUBECONFIG, ~/.kube/config, or the cluster that it runs in]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Only this namespace (repeatable); a single one is also that of manifests that name none
+    #[arg(long = "namespace", short = 'n', value_name = "NAME", help_heading = "Filters")]
+    pub namespaces: Vec<String>,
+    /// Only findings of this rule (repeatable)
+    #[arg(long = "rule", value_name = "RULE", help_heading = "Filters")]
+    pub rules: Vec<String>,
+    /// Only what can use this capability, and findings about it (repeatable)
+    #[arg(long = "capability", value_name = "NAME", help_heading = "Filters")]
+    pub capabilities: Vec<Capability>,
+    /// Only pods and templates with this image: a name, or a pattern with `*` as in grants (repeatable)
+    #[arg(long = "image", value_name = "PATTERN", help_heading = "Filters")]
+    pub images: Vec<String>,
+    /// Also list workloads that the gate leaves alone
+    #[arg(long)]
+    pub all: bool,
+    /// Judge every pod on its own, and not once those of one template that differ in nothing that the built-in rules read
+    #[arg(long)]
+    pub every_pod: bool,
+    /// Form of the output
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub output: ScanFormat,
+    /// Longest time to look at the images of one object, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub timeout: u64,
+    /// Keep facts about images in FILE, so that the next scan does not read them again
+    #[arg(long, value_name = "FILE", help_heading = "Images")]
+    pub image_store: Option<PathBuf>,
     /// Sources
     #[command(flatten)]
     pub gate: GateOptions,

@@ -1,6 +1,7 @@
 //! Builds the parts of a gate from options, in the same way for every command.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::Error;
 use super::args::GateOptions;
@@ -11,7 +12,11 @@ use crate::grant::{self, Loaded};
 use crate::judge::{EnforcementSettings, verdict::POLICY_ERROR};
 use crate::lookup::{self, Inspector};
 use crate::policy::{Bundle, Engine, Limits, PolicySet};
+use crate::text;
 use crate::workload::Kinds;
+
+/// Longer than a scan takes.
+const SCAN: Duration = Duration::from_hours(24);
 
 /// The checked configuration of a command that does not serve.
 pub fn settings(options: &GateOptions) -> Result<Settings, Error> {
@@ -87,6 +92,22 @@ pub fn inspector(settings: &Settings) -> Result<Inspector, Error> {
     Ok(Inspector::new(images)?)
 }
 
+/// An inspector for a scan, which asks about each image once: nothing that it learned expires before it ends. `stored` says
+/// that a store was named for it; that of the configuration belongs to the serving process.
+pub fn scanning_inspector(settings: &Settings, stored: bool) -> Result<Inspector, Error> {
+    let configured = settings.file.images.clone();
+    let images = lookup::LookupOptions {
+        store: configured.store.clone().filter(|_| stored),
+        warm: Vec::new(),
+        warm_file: None,
+        tag_ttl: SCAN,
+        stale_ttl: SCAN,
+        failure_ttl: SCAN,
+        ..configured
+    };
+    Ok(Inspector::new(images)?)
+}
+
 /// Loads grants, cluster facts and policies.
 pub async fn state(settings: &Settings) -> Result<State, Error> {
     let Loaded { grants, exceptions } = settings
@@ -132,11 +153,16 @@ pub fn unknown_rules(
         return Vec::new();
     };
     let unknown = |(field, rule): (&str, &String)| {
-        let names = known.iter().copied().chain([POLICY_ERROR]).collect::<Vec<_>>().join(", ");
-        let message = format!("no loaded bundle has this rule; write one of {names}");
+        let message = no_such_rule(rule, known.iter().copied().chain([POLICY_ERROR]));
         config::Error::CheckField { field: field.into(), value: rule.clone(), message }
     };
     written.filter(|(_, rule)| !known.contains(rule.as_str())).map(unknown).collect()
+}
+
+/// What to write instead of a rule that is in no bundle.
+pub fn no_such_rule<'a>(rule: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    let near = text::did_you_mean(rule, known.clone());
+    format!("no loaded bundle has this rule; write one of {}{near}", known.collect::<Vec<_>>().join(", "))
 }
 
 async fn policies(settings: &Settings) -> Result<PolicySet, Error> {

@@ -1,110 +1,33 @@
 //! `wasmgate check`: checks a configuration, grants and policies before they are rolled out. Reports all problems and not
 //! only the first, each with its place and what to write instead.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+mod report;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use serde::Serialize;
+use jiff::Timestamp;
 use serde_json::Value;
+
+use report::of_grants;
+pub use report::{Problem, Report};
 
 use super::args::{CheckOptions, GateOptions, OutputFormat};
 use super::manifest::{self, Manifest};
 use super::{Error, Exit, build, inspect, print};
 use crate::cluster;
 use crate::config::{self, Settings};
-use crate::grant::{self, load::Checked};
-use crate::policy::{Bundle, PolicySet};
+use crate::grant::WasiException;
+use crate::grant::load::{self, Checked, Located, Places};
+use crate::policy::Bundle;
 use crate::text;
 use crate::workload::{self, Kind, Kinds};
-
-/// One problem.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Problem {
-    /// The file and the document in it, the directory, or the bundle.
-    pub origin: String,
-    /// Path of the field; absent when the problem is about the whole document.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub field: Option<String>,
-    /// The value of the field, when it is a single value.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
-    /// What is wrong, and what to write instead.
-    pub message: String,
-}
-
-/// What was checked, and what is wrong with it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// All problems.
-    pub problems: Vec<Problem>,
-    /// What was read → how many.
-    pub checked: BTreeMap<&'static str, usize>,
-    /// Documents whose kind `check` does not know.
-    pub not_checked: Vec<String>,
-}
-
-impl Report {
-    fn count(&mut self, what: &'static str, many: usize) {
-        *self.checked.entry(what).or_default() += many;
-    }
-
-    fn problem(&mut self, origin: &str, message: String) {
-        self.problems.push(Problem { origin: origin.to_string(), field: None, value: None, message });
-    }
-
-    /// The value of a step, or its error as a problem.
-    fn take<T, E: Into<Error>>(&mut self, origin: &str, step: Result<T, E>) -> Option<T> {
-        step.map_err(|error| self.failed(origin, &error.into())).ok()
-    }
-
-    fn configuration(&mut self, origin: &str, error: &config::Error) {
-        match error {
-            config::Error::CheckField { field, value, message } => self.problems.push(Problem {
-                origin: origin.to_string(),
-                field: Some(field.clone()),
-                value: Some(value.clone()),
-                message: message.clone(),
-            }),
-            // One level deep: the problems of fields hold no further list.
-            config::Error::CheckFields { problems } => {
-                for problem in problems {
-                    self.configuration(origin, problem);
-                }
-            }
-            config::Error::ParseFile { message, .. } => self.problem(origin, message.clone()),
-            other => self.problem(origin, text::lines(&text::chain(other)).into_owned()),
-        }
-    }
-
-    fn failed(&mut self, origin: &str, error: &Error) {
-        match error {
-            Error::Configure(error) => self.configuration(origin, error),
-            Error::LoadGrants(grant::Error::CheckGrants { problems }) => {
-                self.problems.extend(problems.0.iter().map(of_grants));
-            }
-            Error::ReadManifest { path, message } => self.problem(path, text::lines(message).into_owned()),
-            other => self.problem(origin, text::lines(&text::chain(other)).into_owned()),
-        }
-    }
-}
-
-fn of_grants(problem: &grant::Problem) -> Problem {
-    Problem {
-        origin: problem.origin.clone(),
-        field: Some(problem.field.clone()).filter(|field| !field.is_empty()),
-        value: None,
-        message: problem.message.clone(),
-    }
-}
 
 /// Checks everything that the options name. Exit code 1 means that there is a problem.
 pub async fn run(options: Box<CheckOptions>) -> Result<Exit, Error> {
     let report = check(&options).await?;
     let output = match options.output {
-        OutputFormat::Text => text(&report).into_bytes(),
+        OutputFormat::Text => report::text(&report).into_bytes(),
         other => {
             let value = serde_json::to_value(&report).map_err(|e| Error::Format(e.to_string()))?;
             inspect::formatted(&value, other)?
@@ -119,21 +42,28 @@ pub async fn check(options: &CheckOptions) -> Result<Report, Error> {
     let mut report = Report::default();
     let files = manifest::read_strictly(&options.files)?;
     something_to_check(options, &files)?;
-    let mut kinds = Kinds::default();
+    let (mut kinds, mut rules, mut objects) = (Kinds::default(), None, Vec::new());
     if let Some(settings) = settings(&options.gate, &mut report) {
         kinds = Kinds::new(&settings.file.workloads);
-        grants(&settings, &mut report);
+        objects = grants(&settings, &mut report);
         if let Some(directory) = &settings.file.cluster {
             let cluster = report.take(&directory.display().to_string(), cluster::load_dir(directory));
             report.count("cluster directories", usize::from(cluster.is_some()));
         }
-        policies(&settings, &configuration(&options.gate), &mut report).await;
+        rules = policies(&settings, &configuration(&options.gate), &mut report).await;
         report.take(&configuration(&options.gate), build::inspector(&settings));
     }
+    let mut places = Places::default();
     for file in files {
         for manifest in report.take("", file).into_iter().flatten() {
-            document(manifest, &kinds, &options.gate, &mut report);
+            if let Some(object) = document(manifest, &kinds, &options.gate, &mut report) {
+                report.problems.extend(places.add(&object).as_ref().map(of_grants));
+                objects.push(object);
+            }
         }
+    }
+    for object in &objects {
+        granted(object, rules.as_ref(), Timestamp::now(), &mut report);
     }
     Ok(report)
 }
@@ -172,52 +102,120 @@ fn settings(options: &GateOptions, report: &mut Report) -> Option<Settings> {
     settings.or_else(|| build::settings(&GateOptions { config: None, ..options.clone() }).ok())
 }
 
-fn grants(settings: &Settings, report: &mut Report) {
-    let Some(directory) = &settings.file.grants else { return };
-    if let Some(loaded) = report.take(&directory.display().to_string(), grant::load::load_dir(directory)) {
-        report.count("grants", loaded.grants.len());
-        report.count("exceptions", loaded.exceptions.len());
+/// The grants and exceptions of the directory that the settings name.
+fn grants(settings: &Settings, report: &mut Report) -> Vec<Located> {
+    let Some(directory) = &settings.file.grants else { return Vec::new() };
+    let read = report.take(&directory.display().to_string(), load::read_dir(directory)).unwrap_or_default();
+    for located in &read {
+        count_granted(&located.object, report);
+    }
+    read
+}
+
+fn count_granted(object: &Checked, report: &mut Report) {
+    match object {
+        Checked::Grant(_) => report.count("grants", 1),
+        Checked::Exception(_) => report.count("exceptions", 1),
     }
 }
 
-/// Checks every bundle by itself, then all together, then the rule names of the configuration.
-async fn policies(settings: &Settings, configuration: &str, report: &mut Report) {
+/// Checks what a grant or exception alone does not show: whether it still has an effect, and whether the rules that it
+/// names exist. `rules` are those of all bundles, if they are known.
+fn granted(located: &Located, rules: Option<&BTreeSet<String>>, now: Timestamp, report: &mut Report) {
+    let Located { origin, object } = located;
+    let (expired, end) = match object {
+        Checked::Grant(grant) => (grant.is_expired(now), grant.spec.expires_at),
+        Checked::Exception(exception) => (exception.is_expired(now), Some(exception.spec.expires_at)),
+    };
+    if let Some(end) = end.filter(|_| expired) {
+        report.warnings.push(Problem {
+            field: Some("spec.expiresAt".into()),
+            value: Some(end.to_string()),
+            repeats_value: true,
+            ..Problem::new(origin, format!("expired at `{end}` and has no effect; renew it or remove it"))
+        });
+    }
+    if let (Checked::Exception(exception), Some(rules)) = (object, rules) {
+        report.problems.extend(unknown_rules(exception, origin, rules));
+    }
+}
+
+fn unknown_rules<'a>(
+    exception: &'a WasiException,
+    origin: &'a str,
+    known: &'a BTreeSet<String>,
+) -> impl Iterator<Item = Problem> + 'a {
+    let rules = exception.spec.rules.iter().enumerate();
+    rules.filter(|(_, rule)| !known.contains(*rule)).map(move |(index, rule)| Problem {
+        field: Some(format!("spec.rules[{index}]")),
+        value: Some(rule.clone()),
+        ..Problem::new(origin, build::no_such_rule(rule, known.iter().map(String::as_str)))
+    })
+}
+
+/// Checks every bundle by itself, then all together, then the rule names of the configuration. Returns the names of all
+/// rules, if they are known.
+async fn policies(settings: &Settings, configuration: &str, report: &mut Report) -> Option<BTreeSet<String>> {
     let policies = &settings.file.policies;
     let baseline = policies.baseline.then(|| ("the embedded baseline".to_string(), Bundle::embedded()));
     let own = policies.bundles.iter().map(|path| (path.display().to_string(), Bundle::load(path)));
-    let mut bundles = Vec::new();
+    let (mut bundles, mut origins) = (Vec::new(), BTreeMap::new());
     let before = report.problems.len();
     for (origin, bundle) in baseline.into_iter().chain(own) {
-        bundles.extend(report.take(&origin, bundle));
+        if let Some(bundle) = report.take(&origin, bundle) {
+            origins.insert(bundle.name.clone(), origin);
+            bundles.push(bundle);
+        }
     }
-    let loaded = build::policy_set(settings, bundles).await;
-    let Some(set) = report.take("the policy bundles", loaded) else { return };
+    let set = match build::policy_set(settings, bundles).await {
+        Ok(set) => set,
+        Err(error) => {
+            report.failed(origin_of(&error, &origins), &error);
+            return None;
+        }
+    };
     report.count("policy bundles", set.revisions().len());
     // A bundle that could not be read may have the rule.
-    if report.problems.len() == before {
-        rule_names(settings, &set, configuration, report);
+    if report.problems.len() > before {
+        return None;
     }
-}
-
-fn rule_names(settings: &Settings, set: &PolicySet, configuration: &str, report: &mut Report) {
-    for error in build::unknown_rules(&settings.file.enforcement, set.rules().as_ref()) {
+    let rules = set.rules();
+    for error in build::unknown_rules(&settings.file.enforcement, rules.as_ref()) {
         report.failed(configuration, &error.into());
     }
+    rules.map(|rules| rules.into_iter().map(String::from).collect())
 }
 
-/// Checks one document of the named files.
-fn document(manifest: Manifest, kinds: &Kinds, options: &GateOptions, report: &mut Report) {
+/// The bundle that an error is about, or all of them.
+fn origin_of<'a>(error: &Error, origins: &'a BTreeMap<String, String>) -> &'a str {
+    let name = match error {
+        Error::LoadPolicies(error) => error.bundle(),
+        _ => None,
+    };
+    name.and_then(|name| origins.get(name)).map_or("the policy bundles", String::as_str)
+}
+
+/// Checks one document of the named files. Returns it if it is a grant or an exception.
+fn document(
+    manifest: Manifest,
+    kinds: &Kinds,
+    options: &GateOptions,
+    report: &mut Report,
+) -> Option<Located> {
     let kind = manifest.kind();
     let origin = manifest.origin.clone();
     if (kind.group.as_str(), kind.kind.as_str()) == ("wasmgate.dev", config::file::KIND) {
-        let file = config::parse(&origin, &manifest.object.to_string());
+        // The document is one line of JSON by now, so a place in it says nothing.
+        let file = config::parse(&origin, &manifest.object.to_string()).map_err(config::Error::without_place);
         let resolved = file.map_err(Error::from).and_then(|file| build::resolved(file, options));
         let checked = report.take(&origin, resolved);
         report.count("configurations", usize::from(checked.is_some()));
     } else if kind.group == "wasmgate.dev" {
-        match grant::load::read_object(manifest.object, &origin) {
-            Ok(Checked::Grant(_)) => report.count("grants", 1),
-            Ok(Checked::Exception(_)) => report.count("exceptions", 1),
+        match load::read_object(manifest.object, &origin) {
+            Ok(object) => {
+                count_granted(&object, report);
+                return Some(Located { origin, object });
+            }
             Err(problems) => report.problems.extend(problems.0.iter().map(of_grants)),
         }
     } else if let Some(kind) = kinds.of(&kind) {
@@ -226,6 +224,7 @@ fn document(manifest: Manifest, kinds: &Kinds, options: &GateOptions, report: &m
     } else {
         report.not_checked.push(format!("{} ({origin})", kind.kind));
     }
+    None
 }
 
 /// Whether the pod spec can be read; `explain` shows the verdict.
@@ -235,28 +234,4 @@ fn readable(object: &Value, kind: Kind) -> Result<(), Error> {
     let raw = serde_json::value::to_raw_value(object).map_err(|e| Error::Format(e.to_string()))?;
     let judged = workload::as_judged(&raw, kind).map_err(failed)?;
     workload::read(judged.get(), kind, "").map(drop).map_err(failed)
-}
-
-fn text(report: &Report) -> String {
-    let mut out = String::new();
-    for Problem { origin, field, value, message } in &report.problems {
-        let field = field.as_ref().map(|field| format!(", {field}")).unwrap_or_default();
-        let value = value.as_ref().map(|value| format!(": cannot be `{value}`")).unwrap_or_default();
-        let lines = format!("{origin}{field}{value}: {message}");
-        // Writing to a string cannot fail, here and below.
-        let _ = writeln!(out, "{}", text::lines(&lines).replace('\n', "\n  "));
-    }
-    for document in &report.not_checked {
-        let _ = writeln!(out, "not checked: {}", text::visible(document));
-    }
-    let read = report.checked.iter().filter(|(_, many)| **many > 0);
-    let read: Vec<_> = read.map(|(what, many)| format!("{what}: {many}")).collect();
-    let verdict = match report.problems.len() {
-        0 => "nothing is wrong".to_string(),
-        1 => "1 problem".to_string(),
-        many => format!("{many} problems"),
-    };
-    let read = if read.is_empty() { String::new() } else { format!(" ({})", read.join(", ")) };
-    let _ = writeln!(out, "{verdict}{read}");
-    out
 }

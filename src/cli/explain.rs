@@ -44,7 +44,7 @@ async fn explain(
     let budget = Duration::from_secs(options.timeout);
     let rehearsal =
         rehearse::rehearsed(state, inspector, manifest, namespace, budget, options.show_input).await?;
-    let grants = suggest::grants(state, &rehearsal);
+    let grants = suggest::grants(state, &rehearsal.validate.ending);
     Ok(ObjectReport::of(manifest, namespace, &rehearsal, &grants))
 }
 

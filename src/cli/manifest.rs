@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use serde_saphyr::Spanned;
 
 use super::Error;
 use crate::review::GroupVersionKind;
@@ -88,6 +89,45 @@ pub fn read_strictly(paths: &[PathBuf]) -> Result<Vec<Result<Vec<Manifest>, Erro
     Ok(read)
 }
 
+/// A file with its objects, each with the line on which its document begins.
+#[derive(Debug)]
+pub struct Placed {
+    /// The file, for messages.
+    pub origin: String,
+    /// Its text.
+    pub text: String,
+    /// The line of a document from 1, and its objects or what is wrong with it.
+    pub documents: Vec<(usize, Result<Vec<Manifest>, Error>)>,
+}
+
+/// The files that the paths stand for. Folders are read recursively.
+pub fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let mut found = Vec::new();
+    for path in paths {
+        found.extend(files(path)?);
+    }
+    Ok(found)
+}
+
+/// Reads one file like [`read`], with the line of each object. A document that is wrong does not hide the others; a file that
+/// cannot be parsed has one, with what is wrong.
+pub fn placed(file: &Path) -> Result<Placed, Error> {
+    let (origin, text) = (display(file), text_of(file)?);
+    let values: Result<Vec<Spanned<Value>>, _> = serde_saphyr::from_multiple(&text);
+    let documents = match values {
+        Ok(values) => {
+            let several = values.len() > 1;
+            let document = |(index, value): (usize, Spanned<Value>)| {
+                let line = usize::try_from(value.referenced.line()).unwrap_or_default();
+                (line, document(&origin, several.then_some(index), value.value))
+            };
+            values.into_iter().enumerate().map(document).collect()
+        }
+        Err(error) => vec![(1, Err(failed(file, &error)))],
+    };
+    Ok(Placed { origin, text, documents })
+}
+
 fn display(path: &Path) -> String {
     if path == Path::new("-") {
         "standard input".into()
@@ -151,9 +191,17 @@ fn objects(origin: &str, values: Vec<Value>) -> Result<Vec<Manifest>, Error> {
     let several = values.len() > 1;
     let mut manifests = Vec::new();
     for (index, value) in values.into_iter().enumerate() {
-        let origin = if several { format!("{origin}, document {}", index + 1) } else { origin.to_string() };
-        flatten(origin, value, &mut manifests)?;
+        manifests.extend(document(origin, several.then_some(index), value)?);
     }
+    Ok(manifests)
+}
+
+/// The objects of one document; `index` is its place among several.
+fn document(origin: &str, index: Option<usize>, value: Value) -> Result<Vec<Manifest>, Error> {
+    let origin =
+        index.map_or_else(|| origin.to_string(), |index| format!("{origin}, document {}", index + 1));
+    let mut manifests = Vec::new();
+    flatten(origin, value, &mut manifests)?;
     Ok(manifests)
 }
 
@@ -163,8 +211,7 @@ fn flatten(origin: String, value: Value, manifests: &mut Vec<Manifest>) -> Resul
     }
     let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default();
     if !value.is_object() || kind.is_empty() {
-        let message = "not a Kubernetes object: it has no `kind`".to_string();
-        return Err(Error::ReadManifest { path: origin, message });
+        return Err(Error::NoKind { path: origin });
     }
     match value.get("items") {
         Some(Value::Array(items)) if kind.ends_with("List") => {
@@ -194,6 +241,19 @@ mod tests {
     fn a_document_that_is_no_object_is_named_with_its_place() {
         let error = documents("x.yaml", "kind: Pod\n---\n[1, 2]\n").unwrap_err().to_string();
         assert!(error.contains("x.yaml, document 2"), "{error}");
+    }
+
+    #[test]
+    fn each_document_is_placed_by_the_line_on_which_it_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.yaml");
+        std::fs::write(&file, "# head\nkind: Pod\n---\n\nkind: Job\n---\n[1]\n").unwrap();
+        let placed = placed(&file).unwrap();
+        let lines: Vec<_> = placed.documents.iter().map(|(line, found)| (*line, found.is_ok())).collect();
+        assert_eq!(lines, [(2, true), (5, true), (7, false)]);
+        std::fs::write(&file, "a: {{ b }}: [\n").unwrap();
+        let broken = super::placed(&file).unwrap();
+        assert!(matches!(broken.documents.as_slice(), [(1, Err(_))]), "{:?}", broken.documents);
     }
 
     #[test]

@@ -20,8 +20,8 @@ use crate::text;
 use crate::workload::Role;
 
 pub(super) use capabilities::label as capability;
-use words::{BOLD, CYAN, DIM, PLAIN, hanging};
-pub(super) use words::{GREEN, RED, YELLOW, paint};
+pub(super) use words::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, paint, wrap};
+use words::{CYAN, hanging};
 
 /// Column where the text of a finding begins.
 const TEXT_COLUMN: usize = 14;
@@ -87,6 +87,10 @@ fn outcome(report: &ObjectReport) -> String {
 fn word(outcome: ExplainOutcome) -> String {
     match outcome {
         ExplainOutcome::NotJudged => paint(DIM, "not judged: the gate does not know this kind"),
+        ExplainOutcome::CompletedByOthers => paint(
+            DIM,
+            "not judged: parts of its pods come from other objects, and the pods are judged when created",
+        ),
         ExplainOutcome::NotWasm => paint(DIM, "no Wasm: left alone"),
         ExplainOutcome::Exempt => paint(DIM, "exempt namespace: left alone"),
         ExplainOutcome::Skipped => paint(DIM, "left alone"),

@@ -20,6 +20,10 @@ use crate::workload::{ImageUse, Role};
 pub enum ExplainOutcome {
     /// The gate does not know the kind, so it cannot say whether the object contains a pod.
     NotJudged,
+    /// Parts of the kind's pods come from other objects, so the object does not say what they start. To scripts the same
+    /// as an unknown kind.
+    #[serde(rename = "not-judged")]
+    CompletedByOthers,
     /// The object has nothing to do with Wasm; the gate leaves it alone.
     NotWasm,
     /// The namespace is exempt; the gate leaves the object alone.
@@ -136,7 +140,7 @@ pub struct Capabilities {
     pub ambient: Vec<Entry>,
 }
 
-/// What `explain` and `suggest` keep of the policies' input.
+/// What `explain`, `suggest` and `scan` keep of the policies' input.
 #[derive(Debug, Clone)]
 pub struct Kept {
     /// The containers.
@@ -268,9 +272,10 @@ pub(super) fn containers(ending: &Ending<Kept>) -> Vec<Container> {
 }
 
 /// Rules decide the outcome; a notice about a change does not affect it.
-fn outcome(ending: &Ending<Kept>) -> ExplainOutcome {
+pub(super) fn outcome(ending: &Ending<Kept>) -> ExplainOutcome {
     let examined = match ending {
         Ending::Skipped(Skip::UnknownKind) => return ExplainOutcome::NotJudged,
+        Ending::Skipped(Skip::CompletedByOthers) => return ExplainOutcome::CompletedByOthers,
         Ending::Skipped(Skip::ExemptNamespace) => return ExplainOutcome::Exempt,
         Ending::Skipped(_) | Ending::Unreadable { .. } => return ExplainOutcome::Skipped,
         Ending::Examined(examined) => examined,

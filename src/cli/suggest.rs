@@ -13,7 +13,7 @@ use super::args::SuggestOptions;
 use super::manifest::Manifest;
 use super::report::{self, Kept};
 use super::{Error, Exit, build, print, rehearse};
-use crate::admission::{Ending, Examined, Judged, Rehearsal, Skip, State};
+use crate::admission::{Ending, Examined, Judged, Skip, State};
 use crate::capability::Entry;
 use crate::grant::draft::GrantDraft;
 use crate::image::reference::repository;
@@ -111,6 +111,9 @@ pub async fn suggest(
         },
         Ending::Skipped(Skip::UnknownKind) => {
             summary("not judged: the gate does not know this kind, so what it needs is not known")
+        }
+        Ending::Skipped(Skip::CompletedByOthers) => {
+            summary("not judged: parts of its pods come from other objects, so what they need is not known")
         }
         Ending::Skipped(skip) => summary(&format!("left alone ({}), so nothing is needed", skip.note())),
         Ending::Unreadable { error, .. } => summary(&error.to_string()),
@@ -234,9 +237,8 @@ fn grantable_of(container: &report::Container, violations: &[JudgedViolation]) -
     (!open.entries.is_empty()).then_some(open)
 }
 
-/// The `WasiGrant`s that would cover what no grant covers, for `explain`; empty if the policies did not run.
-pub(super) fn grants(state: &State, rehearsal: &Rehearsal<Kept>) -> Vec<String> {
-    let ending = &rehearsal.validate.ending;
+/// The `WasiGrant`s that would cover what no grant covers, for `explain` and `scan`; empty if the policies did not run.
+pub(super) fn grants(state: &State, ending: &Ending<Kept>) -> Vec<String> {
     let Some((examined, judged)) = ending.examined().zip(ending.judged()) else { return Vec::new() };
     drafts(&examined.workload, &grantable(judged), &mut names_of_grants(state))
 }

@@ -1,23 +1,78 @@
 //! Messages about a file that cannot be parsed, in the words of its writer: what is there, and what to write instead.
 
+use std::fmt;
+
 use serde_saphyr::Error;
 
 use crate::text;
 
-/// What is wrong with the text, with line and column.
-pub(super) fn of(error: &Error, text: &str) -> String {
+/// What is wrong with a file that cannot be parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseProblem {
+    /// Line and column, both counted from one, where they are known and not part of the message.
+    pub place: Option<(u64, u64)>,
+    /// Path of the field; empty for the document.
+    pub field: String,
+    /// The value of the field, when it is a single value and what is wrong.
+    pub value: Option<String>,
+    /// What was written, what is wrong with it, and what to write instead.
+    pub message: String,
+}
+
+impl ParseProblem {
+    /// A problem of the whole document.
+    pub(super) const fn of_document(message: String) -> Self {
+        Self { place: None, field: String::new(), value: None, message }
+    }
+}
+
+impl fmt::Display for ParseProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((line, column)) = self.place {
+            write!(f, "line {line} column {column}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// What is wrong with the text. `path` is the field that was being read.
+pub(super) fn of(error: &Error, text: &str, path: &str) -> ParseProblem {
     if text.lines().all(|line| matches!(line.trim(), "" | "---") || line.trim().starts_with('#')) {
-        return "the file is empty; write `apiVersion`, `kind` and the fields that differ from their defaults"
-            .into();
+        let message =
+            "the file is empty; write `apiVersion`, `kind` and the fields that differ from their defaults";
+        return ParseProblem::of_document(message.into());
     }
     let error = error.without_snippet();
-    let Some(place) = error.location() else { return error.to_string() };
+    let Some(place) = error.location() else { return ParseProblem::of_document(error.to_string()) };
     let written = text::quoted(written_at(text, place.line(), place.column()), LONGEST);
     let message = meaning(error, &written);
-    if message.starts_with("line ") {
-        return message;
-    }
-    format!("line {} column {}: {message}", place.line(), place.column())
+    let place = (!message.starts_with("line ")).then(|| (place.line(), place.column()));
+    let value = is_of_value(error) && !written.is_empty() && message.contains(&written);
+    let field = if is_of_field(error) { field_of(path) } else { String::new() };
+    ParseProblem { place, field, value: value.then_some(written), message }
+}
+
+/// Whether the error is about the value of a field.
+const fn is_of_value(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::SerdeUnknownVariant { .. }
+            | Error::InvalidScalar { .. }
+            | Error::Unexpected { .. }
+            | Error::Message { .. }
+            | Error::ExternalMessage { .. }
+    )
+}
+
+/// Whether the error is about a field; after an error of the syntax it is not known in which field the parser was.
+const fn is_of_field(error: &Error) -> bool {
+    is_of_value(error) || matches!(error, Error::SerdeUnknownField { .. })
+}
+
+/// A path of `serde_path_to_error` as the other messages write it: without the dot that stands for the document, and
+/// without the question mark for a step that is not known.
+fn field_of(path: &str) -> String {
+    path.trim_end_matches(['?', '.']).to_string()
 }
 
 /// Longest value that a message repeats, in characters.
@@ -103,7 +158,7 @@ fn written_at(text: &str, line: u64, column: u64) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::parse;
+    use crate::config::{Error, parse};
 
     const HEAD: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
 
@@ -137,6 +192,35 @@ mod tests {
             assert!(said.contains(expected), "{body}: {said}");
             assert_eq!(said.lines().count(), 1, "{said}");
             assert!(!said.contains("<input>"), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_field_and_the_value_are_named_apart_from_the_message() {
+        let parts = |body: &str| match parse("gate.yaml", &format!("{HEAD}{body}\n")) {
+            Err(Error::ParseFile { problem, .. }) => (problem.field, problem.value),
+            other => panic!("{other:?}"),
+        };
+        let value = |value: &str| Some(value.to_string());
+        for (body, field, value) in [
+            ("server: {reviewTimeout: soon}", "server.reviewTimeout", value("soon")),
+            (
+                "images: {registries: {allowedCidrs: [10.0.0.0/8, 10.0.0/8]}}",
+                "images.registries.allowedCidrs[1]",
+                value("10.0.0/8"),
+            ),
+            ("images: {registries: {allow: ghcr.io}}", "images.registries.allow", value("ghcr.io")),
+            ("enforcement: {rules: {needs-grant: deni}}", "enforcement.rules.needs-grant", value("deni")),
+            (
+                "runtimes: {profiles: [{name: a, runtimeClass: b, runs: [modul]}]}",
+                "runtimes.profiles[0].runs[0]",
+                value("modul"),
+            ),
+            ("servr: {}", "servr", None),
+            ("server: {lisen: x}", "server.lisen", None),
+            ("grants: a\ngrants: b", "", None),
+        ] {
+            assert_eq!(parts(body), (field.to_string(), value), "{body}");
         }
     }
 

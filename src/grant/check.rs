@@ -4,7 +4,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::error::FieldError;
+use super::error::{FieldError, Problem, Problems};
 use super::shape::{EXCEPTION, FieldShape, GRANT, check_shape, shortened};
 use super::types::{
     API_VERSION, EXCEPTION_KIND, GrantedCapability, KINDS, LabelSelector, NEVER_EXEMPT, Operator, Subjects,
@@ -19,27 +19,30 @@ pub(super) enum Read {
     Exception(Box<WasiException>),
 }
 
-/// Reads one document. Fields that are `null` count as absent, as in Kubernetes.
-pub(super) fn read(document: Value) -> Result<Read, Vec<FieldError>> {
+/// Reads one document. Fields that are `null` count as absent, as in Kubernetes. `origin` names it in messages.
+pub(super) fn read(document: Value, origin: &str) -> Result<Read, Problems> {
     let document = without_nulls(document);
-    if document.get("kind").and_then(Value::as_str) == Some(EXCEPTION_KIND) {
-        let exception = typed(document, &EXCEPTION, check_exception)?;
-        return Ok(Read::Exception(Box::new(exception)));
-    }
-    Ok(Read::Grant(Box::new(typed(document, &GRANT, check_grant)?)))
+    let is_exception = document.get("kind").and_then(Value::as_str) == Some(EXCEPTION_KIND);
+    let read = if is_exception {
+        typed(&document, &EXCEPTION, check_exception).map(|exception| Read::Exception(Box::new(exception)))
+    } else {
+        typed(&document, &GRANT, check_grant).map(|grant| Read::Grant(Box::new(grant)))
+    };
+    let located = |finding| Problem::in_document(origin, &document, finding);
+    read.map_err(|findings| Problems(findings.into_iter().map(located).collect()))
 }
 
 fn typed<T: DeserializeOwned>(
-    document: Value,
+    document: &Value,
     expected: &FieldShape,
     check: impl Fn(&T) -> Vec<FieldError>,
 ) -> Result<T, Vec<FieldError>> {
     let mut findings = Vec::new();
-    check_shape(&document, expected, "", &mut findings);
+    check_shape(document, expected, "", &mut findings);
     if !findings.is_empty() {
         return Err(findings);
     }
-    let object: T = serde_json::from_value(document).map_err(|e| vec![(String::new(), e.to_string())])?;
+    let object = T::deserialize(document).map_err(|e| vec![(String::new(), e.to_string())])?;
     let findings = check(&object);
     if findings.is_empty() { Ok(object) } else { Err(findings) }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use serde_json::Value;
+
 /// One thing that is wrong with a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -10,8 +12,34 @@ pub struct Problem {
     pub origin: String,
     /// Path of the field, such as `spec.capabilities[0].hosts[1]`; empty for the document.
     pub field: String,
+    /// The value of the field, when it is a single value and came from a document.
+    pub value: Option<String>,
     /// What was written, what is wrong with it, and what to write instead.
     pub message: String,
+}
+
+impl Problem {
+    /// A problem in a document, with the value that the field has there.
+    pub(super) fn in_document(origin: &str, document: &Value, (field, message): FieldError) -> Self {
+        let value = value_at(document, &field);
+        Self { origin: origin.to_string(), field, value, message }
+    }
+}
+
+/// The single value at a path such as `spec.capabilities[0].name`; `None` if there is none, or a list or an object.
+fn value_at(document: &Value, field: &str) -> Option<String> {
+    let mut at = document;
+    for step in field.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
+        at = match at {
+            Value::Array(items) => items.get(step.parse::<usize>().ok()?)?,
+            holder => holder.get(step)?,
+        };
+    }
+    match at {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(at.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 impl fmt::Display for Problem {
@@ -34,7 +62,7 @@ impl Problems {
     ) -> Self {
         let mut problems = Vec::new();
         for object in sorted {
-            let problem = |(field, message)| Problem { origin: origin(object), field, message };
+            let problem = |(field, message)| Problem { origin: origin(object), field, value: None, message };
             problems.extend(check(object).into_iter().map(problem));
         }
         for pair in sorted.windows(2) {
@@ -42,7 +70,12 @@ impl Problems {
                 && origin(a) == origin(b)
             {
                 let message = "given twice; rename one or remove it".into();
-                problems.push(Problem { origin: origin(b), field: "metadata.name".into(), message });
+                problems.push(Problem {
+                    origin: origin(b),
+                    field: "metadata.name".into(),
+                    value: None,
+                    message,
+                });
             }
         }
         Self(problems)

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use super::check;
 use super::error::{Error, Problems};
 use super::subject::{ByAccount, Subject, image_forms, includes};
-use super::types::{EXCEPTION_KIND, NEVER_EXEMPT, WasiException};
+use super::types::{NEVER_EXEMPT, WasiException};
 
 impl WasiException {
     /// Whether it applies to a finding, apart from the pod and the image.
@@ -146,8 +146,7 @@ impl Exceptions {
 }
 
 fn problems(sorted: &[WasiException]) -> Problems {
-    let origin = |e: &WasiException| format!("{EXCEPTION_KIND} {}/{}", e.namespace(), e.name());
-    Problems::of(sorted, origin, check::check_exception)
+    Problems::of(sorted, WasiException::identity, check::check_exception)
 }
 
 #[cfg(test)]

@@ -113,11 +113,7 @@ impl Grants {
 }
 
 fn problems(sorted: &[WasiGrant]) -> Problems {
-    let origin = |grant: &WasiGrant| match grant.namespace() {
-        Some(namespace) => format!("{} {namespace}/{}", grant.kind, grant.name()),
-        None => format!("{} {}", grant.kind, grant.name()),
-    };
-    Problems::of(sorted, origin, check::check_grant)
+    Problems::of(sorted, WasiGrant::identity, check::check_grant)
 }
 
 fn matches(grant: &WasiGrant, subject: &Subject<'_>, forms: &[String]) -> bool {

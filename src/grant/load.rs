@@ -1,5 +1,6 @@
 //! Reads grants from YAML and JSON files of a directory, several documents each.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,21 @@ pub struct Documents {
     pub exceptions: Vec<WasiException>,
 }
 
+impl Documents {
+    fn of(all: Vec<Located>) -> Self {
+        let mut documents = Self::default();
+        for located in all {
+            match located.object {
+                Checked::Grant(grant) => documents.grants.push(Arc::unwrap_or_clone(grant)),
+                Checked::Exception(exception) => {
+                    documents.exceptions.push(Arc::unwrap_or_clone(exception));
+                }
+            }
+        }
+        documents
+    }
+}
+
 /// One object, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Checked {
@@ -45,41 +61,84 @@ pub enum Checked {
     Exception(Arc<WasiException>),
 }
 
-/// Reads and checks one object that did not come from a file. `origin` names it in messages.
-pub fn read_object(document: Value, origin: &str) -> Result<Checked, Problems> {
-    match check::read(document) {
-        Ok(Read::Grant(grant)) => Ok(Checked::Grant(Arc::new(*grant))),
-        Ok(Read::Exception(exception)) => Ok(Checked::Exception(Arc::new(*exception))),
-        Err(findings) => Err(located(findings, origin)),
+impl Checked {
+    /// Kind, namespace and name. No two objects have the same.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Grant(grant) => grant.identity(),
+            Self::Exception(exception) => exception.identity(),
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Grant(grant) => grant.name(),
+            Self::Exception(exception) => exception.name(),
+        }
     }
 }
 
-fn located(findings: Vec<(String, String)>, origin: &str) -> Problems {
-    let problem = |(field, message)| Problem { origin: origin.to_string(), field, message };
-    Problems(findings.into_iter().map(problem).collect())
+/// One object, checked, and its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Located {
+    /// The file and the document in it.
+    pub origin: String,
+    /// The object.
+    pub object: Checked,
+}
+
+/// The place of every object so far, so that the problem of one that is given twice names both.
+#[derive(Debug, Clone, Default)]
+pub struct Places(BTreeMap<String, String>);
+
+impl Places {
+    /// Remembers the place of an object. A problem if it was given before.
+    pub fn add(&mut self, located: &Located) -> Option<Problem> {
+        let identity = located.object.identity();
+        let message = |first: &String| {
+            format!("`{identity}` is given twice: here and in {first}; rename one or remove it")
+        };
+        let message = self.0.get(&identity).map(message);
+        self.0.entry(identity).or_insert_with(|| located.origin.clone());
+        message.map(|message| Problem {
+            origin: located.origin.clone(),
+            field: "metadata.name".into(),
+            value: Some(located.object.name().to_string()),
+            message,
+        })
+    }
+}
+
+/// Reads and checks one object that did not come from a file. `origin` names it in messages.
+pub fn read_object(document: Value, origin: &str) -> Result<Checked, Problems> {
+    check::read(document, origin).map(|read| match read {
+        Read::Grant(grant) => Checked::Grant(Arc::new(*grant)),
+        Read::Exception(exception) => Checked::Exception(Arc::new(*exception)),
+    })
+}
+
+/// Reads a directory as [`read_dir`] does, and indexes what is in it.
+pub fn load_dir(dir: &Path) -> Result<Loaded, Error> {
+    let all = Documents::of(read_dir(dir)?);
+    Ok(Loaded { grants: Grants::new(all.grants)?, exceptions: Exceptions::new(all.exceptions)? })
 }
 
 /// Reads every `.yaml`, `.yml` and `.json` file of a directory, several documents each, ordered by name. Skips
-/// sub-directories and names that start with a dot: a mounted ConfigMap keeps its old versions there.
-pub fn load_dir(dir: &Path) -> Result<Loaded, Error> {
-    let mut all = Documents::default();
-    let mut problems = Problems::default();
+/// sub-directories and names that start with a dot: a mounted ConfigMap keeps its old versions there. No object is there
+/// twice.
+pub fn read_dir(dir: &Path) -> Result<Vec<Located>, Error> {
+    let (mut all, mut problems) = (Vec::new(), Problems::default());
     for file in grant_files(dir)? {
         let origin = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        match parse(&read_file(&file)?, &origin) {
-            Ok(read) => {
-                all.grants.extend(read.grants);
-                all.exceptions.extend(read.exceptions);
-            }
+        match read_documents(&read_file(&file)?, &origin) {
+            Ok(read) => all.extend(read),
             Err(Error::CheckGrants { problems: more }) => problems.0.extend(more.0),
             Err(other) => return Err(other),
         }
     }
-    if problems.0.is_empty() {
-        Ok(Loaded { grants: Grants::new(all.grants)?, exceptions: Exceptions::new(all.exceptions)? })
-    } else {
-        Err(Error::CheckGrants { problems })
-    }
+    let mut places = Places::default();
+    problems.0.extend(all.iter().filter_map(|located| places.add(located)));
+    if problems.0.is_empty() { Ok(all) } else { Err(Error::CheckGrants { problems }) }
 }
 
 fn grant_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -126,6 +185,10 @@ pub fn parse_documents(text: &str, origin: &str) -> Result<Vec<WasiGrant>, Error
 
 /// Reads and checks the documents of a text; skips empty ones. `origin` names the text in messages.
 pub fn parse(text: &str, origin: &str) -> Result<Documents, Error> {
+    Ok(Documents::of(read_documents(text, origin)?))
+}
+
+fn read_documents(text: &str, origin: &str) -> Result<Vec<Located>, Error> {
     // YAML 1.2 booleans: a variable named `NO` or `y` is a name. The parser's snippet would spread the file over
     // several lines of a log. The length of the text bounds its documents, nodes and events, since each takes a byte;
     // the parser's own limits still bound what aliases repeat.
@@ -137,15 +200,12 @@ pub fn parse(text: &str, origin: &str) -> Result<Documents, Error> {
     };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|e| Error::ParseDocuments { origin: origin.to_string(), message: e.to_string() })?;
-    let mut read = Documents::default();
-    let mut problems = Problems::default();
+    let (mut read, mut problems) = (Vec::new(), Problems::default());
     for (index, document) in documents.into_iter().enumerate() {
-        match check::read(document) {
-            Ok(Read::Grant(grant)) => read.grants.push(*grant),
-            Ok(Read::Exception(exception)) => read.exceptions.push(*exception),
-            Err(findings) => {
-                problems.0.extend(located(findings, &format!("{origin} document {}", index + 1)).0);
-            }
+        let origin = format!("{origin} document {}", index + 1);
+        match read_object(document, &origin) {
+            Ok(object) => read.push(Located { origin, object }),
+            Err(more) => problems.0.extend(more.0),
         }
     }
     if problems.0.is_empty() { Ok(read) } else { Err(Error::CheckGrants { problems }) }
@@ -243,6 +303,24 @@ spec:
             assert!(refused.contains(&format!("g.yaml document 1, {field}: ")), "{spec}: {refused}");
             assert!(refused.contains(message), "{spec}: {refused}");
         }
+    }
+
+    #[test]
+    fn a_problem_has_the_single_value_of_its_field() {
+        let text = EXAMPLE
+            .replace("http.outbound", "http.outbond")
+            .replace("names: [\"ORDERS_*\"]", "names: [7]")
+            .replace("access:", "acces:");
+        let Err(Error::CheckGrants { problems }) = parse_documents(&text, "g.yaml") else { panic!() };
+        let parts = problems.0.iter().map(|p| (p.field.as_str(), p.value.as_deref()));
+        assert_eq!(
+            parts.collect::<Vec<_>>(),
+            [
+                ("spec.capabilities[0].name", Some("http.outbond")),
+                ("spec.capabilities[1].acces", Some("read-only")),
+                ("spec.capabilities[2].names[0]", Some("7")),
+            ]
+        );
     }
 
     const CLUSTER: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: ClusterWasiGrant\n";
@@ -359,11 +437,12 @@ spec:
         assert_eq!(names, ["one", "orders-api", "two"]);
 
         write("c.yaml", &EXAMPLE.replace("orders-api", "two"));
+        let twice = load_dir(dir.path()).unwrap_err().to_string();
         assert!(
-            load_dir(dir.path())
-                .unwrap_err()
-                .to_string()
-                .contains("WasiGrant shop/two, metadata.name: given twice")
+            twice.contains(
+                "c.yaml document 1, metadata.name: `WasiGrant shop/two` is given twice: here and in b.yml document 2"
+            ),
+            "{twice}"
         );
         write("c.yaml", "kind: [");
         assert!(load_dir(dir.path()).unwrap_err().to_string().contains("c.yaml"));

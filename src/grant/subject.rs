@@ -97,6 +97,11 @@ pub(super) fn image_forms(image: &str) -> Vec<String> {
     spellings.iter().flat_map(|name| endings.iter().map(move |ending| format!("{name}{ending}"))).collect()
 }
 
+/// Whether a pattern, as in `subjects.images` of a grant, matches an image as written.
+pub fn matches_image(pattern: &str, image: &str) -> bool {
+    image_forms(image).iter().any(|form| glob::covers(pattern, form))
+}
+
 /// Whether the subjects include a container, whose image has these [`image_forms`]. Ignores the namespace.
 pub(super) fn includes(subjects: &Subjects, subject: &Subject<'_>, forms: &[String]) -> bool {
     let account = &subjects.service_accounts;

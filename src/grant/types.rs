@@ -53,6 +53,14 @@ impl WasiGrant {
         format!("{}/{}", self.kind, self.name())
     }
 
+    /// Kind, namespace and name, such as `WasiGrant shop/orders-api`. No two objects have the same.
+    pub fn identity(&self) -> String {
+        match self.namespace() {
+            Some(namespace) => format!("{} {namespace}/{}", self.kind, self.name()),
+            None => format!("{} {}", self.kind, self.name()),
+        }
+    }
+
     /// Whether it has expired and covers nothing. The time in `expiresAt` itself is too late.
     pub fn is_expired(&self, now: jiff::Timestamp) -> bool {
         self.spec.expires_at.is_some_and(|end| end <= now)
@@ -227,6 +235,11 @@ impl WasiException {
 
     fn text(&self, key: &str) -> &str {
         self.metadata.get(key).and_then(serde_json::Value::as_str).unwrap_or_default()
+    }
+
+    /// Kind, namespace and name; as [`WasiGrant::identity`].
+    pub fn identity(&self) -> String {
+        format!("{} {}/{}", self.kind, self.namespace(), self.name())
     }
 
     /// Whether it has expired and excepts nothing. The time in `expiresAt` itself is too late.

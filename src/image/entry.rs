@@ -65,7 +65,8 @@ pub struct View<'a> {
     pub start: &'a Start<'a>,
     /// The paths of mounts, as written and with the links of the image followed.
     mounted: BTreeSet<String>,
-    /// A mount inside another one whose volume may contain links, so that it may hide any file of the image.
+    /// A mount that may hide any file of the image: inside another one whose volume may contain links, or through something
+    /// of the image that is not known.
     nested: Option<String>,
 }
 
@@ -131,9 +132,15 @@ pub(super) fn candidates(name: &str, working_dir: &str) -> Vec<String> {
     SEARCH_PATH.iter().map(|folder| path::join(folder, name)).chain([here]).collect()
 }
 
-/// The file to which a path of the image leads, ignoring volumes.
+/// The file to which a path of the image leads, ignoring volumes. If something on the way may be a link that is not the
+/// same on every platform, that is what it leads to.
 pub fn find<'a>(facts: &'a ImageFacts, place: &str) -> Option<(&'a str, &'a FileClass)> {
-    class(facts, &resolved(facts, place)?)
+    let mut unread = None;
+    let end = path::resolve(place, true, |at| {
+        unread = unread.or_else(|| class(facts, at).filter(is_unread));
+        target(facts, at)
+    });
+    unread.or_else(|| class(facts, &end?))
 }
 
 /// Whether a file of this name is known, even as a link to something that was not kept.
@@ -147,9 +154,40 @@ pub(super) fn class<'a>(facts: &'a ImageFacts, at: &str) -> Option<(&'a str, &'a
     facts.files.get(found).map(|(name, class)| (name.as_str(), class))
 }
 
-/// The path without its links; `None` for a loop.
-pub fn resolved(facts: &ImageFacts, place: &str) -> Option<String> {
-    path::resolve(place, true, |at| target(facts, at))
+/// Where a path leads in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leads {
+    /// To this place.
+    To(String),
+    /// To any place: below a volume that may hold links, or through something of the image that is not known.
+    Anywhere,
+}
+
+/// Follows a path through the links of the image. A volume hides the links below its place, and may hold others:
+/// `volume` says whether there is a volume at exactly this place, and whether it may hold links. A loop, to which
+/// nothing leads, stays as it is written.
+pub fn leads(facts: &ImageFacts, place: &str, volume: impl Fn(&str) -> Option<bool>) -> Leads {
+    let mut inside: Option<(String, bool)> = None;
+    let mut anywhere = place.len() > path::MAX_LENGTH;
+    let end = path::resolve(place, true, |at| {
+        if let Some(loose) = volume(at) {
+            inside = Some((at.to_string(), loose));
+            return None;
+        }
+        if let Some((_, loose)) = inside.as_ref().filter(|(root, _)| path::is_below(at, root)) {
+            anywhere |= loose;
+            return None;
+        }
+        inside = None;
+        anywhere |= class(facts, at).is_some_and(|file| is_unread(&file));
+        target(facts, at)
+    });
+    if anywhere { Leads::Anywhere } else { Leads::To(end.unwrap_or_else(|| text::clean_path(place))) }
+}
+
+/// Whether it is not known what is there: what differs between the platforms may be a link.
+fn is_unread((_, class): &(&str, &FileClass)) -> bool {
+    matches!(class, FileClass::Unreadable { .. })
 }
 
 fn target<'a>(facts: &'a ImageFacts, at: &str) -> Option<&'a str> {
@@ -162,16 +200,25 @@ fn target<'a>(facts: &'a ImageFacts, at: &str) -> Option<&'a str> {
 impl<'a> View<'a> {
     /// The image in the pod.
     pub fn new(facts: &'a ImageFacts, start: &'a Start<'a>) -> Self {
-        let end = |mount: &str| path::resolve_within(path::MOUNT_HOPS, mount, true, |at| target(facts, at));
-        let ends = |mount: &&str| [Some(text::clean_path(mount)), end(mount)];
+        let mut unread = None;
+        let mut ends = |mount: &&str| {
+            let end = path::resolve_within(path::MOUNT_HOPS, mount, true, |at| {
+                if class(facts, at).is_some_and(|file| is_unread(&file)) {
+                    unread.get_or_insert_with(|| text::clean_path(mount));
+                }
+                target(facts, at)
+            });
+            [Some(text::clean_path(mount)), end]
+        };
         // The kernel mounts nothing at a longer path, so the container does not start.
-        let all = |mounts: &[&str]| {
+        let mut all = |mounts: &[&str]| {
             let possible =
                 mounts.iter().filter(|mount| mount.len() <= path::MAX_LENGTH && !path::is_deep(mount));
-            possible.flat_map(ends).flatten().collect::<BTreeSet<String>>()
+            possible.flat_map(&mut ends).flatten().collect::<BTreeSet<String>>()
         };
         let (mounted, loose) = (all(start.mounts), all(start.loose));
-        let nested = mounted.iter().find(|mount| above(&loose, path::split(mount).0).is_some()).cloned();
+        let inside = mounted.iter().find(|mount| above(&loose, path::split(mount).0).is_some()).cloned();
+        let nested = inside.or(unread);
         Self { facts, start, mounted, nested }
     }
 

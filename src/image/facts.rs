@@ -59,6 +59,7 @@ impl ImageFacts {
             search_path: None,
             modules: Vec::new(),
             files: Vec::new(),
+            program_folders: Vec::new(),
             by_name: ByName::default(),
             scanned: false,
             native: Vec::new(),

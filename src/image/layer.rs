@@ -88,10 +88,12 @@ pub struct Tree {
 /// The result of a scan, sorted by path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Files {
-    /// Wasm files, native programs, and the links that lead to them.
+    /// Wasm files, native programs, and all links.
     pub entries: Vec<(String, FileClass)>,
     /// Facts about the Wasm files; `source` is the path.
     pub modules: Vec<ModuleFacts>,
+    /// Where links lead that are, or are in, folders of programs, if that is a folder or nothing.
+    pub program_folders: Vec<String>,
 }
 
 impl Tree {

@@ -16,6 +16,9 @@ pub(super) const SLIGHT_PROGRAM: &str = "/app.wasm";
 pub const WWS_TOML: &str = "/.wws.toml";
 /// The filter of a proxy-wasm image in its "compat" form (`solo-io/wasm:spec/spec-compat.md`).
 pub(super) const PLUGIN: &str = "/plugin.wasm";
+/// The shell to which glibc gives a file that the kernel does not start (`sysdeps/unix/sysv/linux/paths.h`,
+/// `_PATH_BSHELL`).
+pub const SHELL: &str = "/bin/sh";
 /// Files that every scan looks for and whose text is kept.
 pub(super) const APPLICATION_FILES: [&str; 4] = [SPIN_TOML, SLIGHTFILE, WWS_TOML, RUNTIME_CONFIG];
 

@@ -45,6 +45,11 @@ pub fn split(path: &str) -> (&str, &str) {
     }
 }
 
+/// Whether a normalised path lies below a folder.
+pub fn is_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| folder == "/" || rest.starts_with('/'))
+}
+
 /// Follows links: `link` gives the target of a path that is one. Follows the last part too when `last` is set. `None`
 /// where the kernel would follow too many, and for a path of more than [`MAX_LENGTH`] bytes. Takes as many steps as the
 /// path and the targets of its links have parts.

@@ -20,7 +20,8 @@ impl ImageFacts {
     pub(super) fn read_tree(mut self, tree: &mut Tree, crun: bool) -> Result<Self, Fault> {
         self.scanned = true;
         let files = tree.files()?;
-        (self.files, self.modules) = (files.entries, files.modules);
+        (self.files, self.modules, self.program_folders) =
+            (files.entries, files.modules, files.program_folders);
         self.read_spin_toml(tree);
         self.shape = self.shape_of_files(crun);
         self.show_files();

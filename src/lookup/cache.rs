@@ -60,7 +60,7 @@ impl Recall {
 #[derive(Debug, Clone)]
 struct Named {
     digest: Digest,
-    /// When the tag was read; `None` for a name that holds its digest.
+    /// When the registry named the digest; `None` for a digest that anybody may read, which does not age.
     read_at: Option<Instant>,
 }
 
@@ -180,13 +180,20 @@ impl Memory {
         (self.age(at) < self.failure_ttl).then_some(error)
     }
 
-    /// Remembers what a name resolved to. `moves` says whether it is a tag, which may resolve to something else later.
-    pub(super) async fn name(&self, image: &Arc<str>, digest: &Digest, moves: bool) {
-        let read_at = moves.then(|| self.clock.now());
+    /// Remembers what a name resolved to. `ages` says whether the answer may be another one later.
+    pub(super) async fn name(&self, image: &Arc<str>, digest: &Digest, ages: bool) {
+        let read_at = ages.then(|| self.clock.now());
         self.names.insert(image.clone(), Named { digest: digest.clone(), read_at }).await;
     }
 
-    /// Remembers a digest to which a tag resolved `age` ago.
+    /// Remembers for a name what is known about another one, with its age.
+    pub(super) async fn name_like(&self, image: &Arc<str>, other: &Arc<str>) {
+        if let Some(named) = self.names.get(other).await {
+            self.names.insert(image.clone(), named).await;
+        }
+    }
+
+    /// Remembers a digest to which a name resolved `age` ago.
     pub(super) async fn name_of_age(&self, image: &Arc<str>, digest: &Digest, age: Duration) {
         let Some(read_at) = self.clock.now().checked_sub(age).filter(|_| age <= self.stale_ttl) else {
             return;

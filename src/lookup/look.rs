@@ -91,6 +91,17 @@ impl Question {
         Self::keyed(name.into(), self.asker.credentials())
     }
 
+    /// Whether an answer ages. What a tag names may change, and a pull secret may be revoked: then the registry is asked
+    /// again, for no more than the manifest.
+    fn ages(&self, reference: &Reference) -> bool {
+        reference.digest.is_none() || self.is_private()
+    }
+
+    /// Whether pull secrets are tried for the image.
+    fn is_private(&self) -> bool {
+        !self.asker.credentials().is_empty()
+    }
+
     fn keyed(name: Arc<str>, credentials: &str) -> Arc<str> {
         // No image name contains a space.
         if credentials.is_empty() { name } else { format!("{name} {credentials}").into() }
@@ -146,7 +157,7 @@ impl Inner {
         count(&self.counters.misses);
         let running = self.join_or_start(&question, &reference);
         match self.wait(running, budget, &question, &reference).await {
-            Err(error) if stale.is_some() && !is_final(&error) => {
+            Err(error) if stale.is_some() && !is_final(&error, &question) => {
                 count(&self.counters.stale);
                 stale.ok_or(error)
             }
@@ -196,8 +207,7 @@ impl Inner {
         let Some(store) = self.store.clone().filter(|_| !running) else { return Recall::Nothing };
         let pinned = reference.digest.as_ref();
         let key = pinned.map_or_else(|| question.key.clone(), |digest| question.key_at(reference, digest));
-        // What a digest names does not age.
-        let ages = pinned.is_none();
+        let ages = question.ages(reference);
         let read = tokio::task::spawn_blocking(move || {
             let name = store.name(&key)?;
             store.facts(&name.digest).map(|known| (known, name.digest, ages.then_some(name.age)))
@@ -230,9 +240,10 @@ impl Inner {
     /// by its tag. What others could read there does not count: the answer would depend on who asked before.
     async fn known_digest(&self, question: &Question, reference: &Reference) -> Option<Arc<ImageFacts>> {
         let digest = reference.digest.as_ref()?;
-        self.memory.fresh_digest(&question.key_at(reference, digest)).await?;
+        let opened = question.key_at(reference, digest);
+        self.memory.fresh_digest(&opened).await?;
         let facts = self.memory.known(digest).await?.at(question.depth)?;
-        self.memory.name(&question.key, digest, false).await;
+        self.memory.name_like(&question.key, &opened).await;
         Some(facts)
     }
 
@@ -273,19 +284,28 @@ impl Inner {
         let outcome = read.unwrap_or_else(|_| Err(progress.timed_out(&question.image, bound)));
         match outcome {
             Ok(facts) => Ok(facts),
-            Err(error) => Err(self.remember_failure(&question, error, &progress).await),
+            Err(error) => Err(self.remember_failure(&question, &reference, error, &progress).await),
         }
     }
 
     /// Remembers a failure for the namespace that asked: the registry may have refused its credentials, or not answered
     /// because of its other requests. A timed-out wait says nothing about the image, so it is not remembered.
-    async fn remember_failure(&self, question: &Question, error: Error, progress: &Progress) -> Arc<Error> {
+    async fn remember_failure(
+        &self,
+        question: &Question,
+        reference: &Reference,
+        error: Error,
+        progress: &Progress,
+    ) -> Arc<Error> {
         count(&self.counters.failures);
         let error = Arc::new(error);
-        if is_final(&error) {
-            self.memory.forget(&question.key).await;
-            if let Some(store) = &self.store {
-                store.forget(&question.key);
+        if is_final(&error, question) {
+            let opened = reference.digest.as_ref().map(|digest| question.key_at(reference, digest));
+            for key in [Some(question.key.clone()), opened].into_iter().flatten() {
+                self.memory.forget(&key).await;
+                if let Some(store) = &self.store {
+                    store.forget(&key);
+                }
             }
         }
         if !progress.is_queued() && !matches!(*error, Error::WaitForMemory { .. }) {
@@ -346,13 +366,12 @@ impl Inner {
 
     /// Remembers what a name resolved to, and that the digest may be asked for in the same repository.
     async fn remember_name(&self, question: &Question, reference: &Reference, digest: &Digest) {
-        let moves = reference.digest.is_none();
         let readable = question.key_at(reference, digest);
-        self.memory.name(&question.key, digest, moves).await;
-        self.memory.name(&readable, digest, false).await;
+        self.memory.name(&question.key, digest, question.ages(reference)).await;
+        self.memory.name(&readable, digest, question.is_private()).await;
         if let Some(store) = &self.store {
             store.keep_name(&readable, digest);
-            if moves {
+            if reference.digest.is_none() {
                 store.keep_name(&question.key, digest);
             }
         }
@@ -421,9 +440,12 @@ fn compact(facts: &ImageFacts) -> Arc<ImageFacts> {
     Arc::new(facts.clone())
 }
 
-/// Whether what was known before no longer holds: the image is gone, or the registry may not be asked for it.
-fn is_final(error: &Error) -> bool {
-    matches!(error, Error::Fetch(registry::Error::FindImage { .. })) || is_refused(error)
+/// Whether what was known before no longer holds: the image is gone, the registry refuses it to the pod's pull secrets, or
+/// the registry may not be asked for it. A refusal to the platform itself may come from a limit on requests.
+fn is_final(error: &Error, question: &Question) -> bool {
+    let is_denied = matches!(error, Error::Fetch(registry::Error::AuthorizeFetch { .. }));
+    let is_gone = matches!(error, Error::Fetch(registry::Error::FindImage { .. }));
+    is_gone || (is_denied && question.is_private()) || is_refused(error)
 }
 
 /// Whether no credentials can help.

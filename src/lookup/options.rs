@@ -80,7 +80,7 @@ pub struct LookupOptions {
     pub warm: Vec<String>,
     /// A file with more such images, one per line; `#` begins a comment. Default: none.
     pub warm_file: Option<PathBuf>,
-    /// How long a start waits for them; the rest is looked up while the gate serves. Default: 10 s.
+    /// How long a start waits for these images; the rest is looked up while the gate serves. Default: 10 s.
     #[serde(with = "duration")]
     pub warm_timeout: Duration,
     /// Architectures of the cluster's nodes, such as `amd64` and `arm64`, if there are no others. A pod under a Wasm

@@ -81,7 +81,7 @@ fn edit(
         sizing::size(spec, inspection, &site, notes)?;
     }
     pin::pin(spec, inspection, context.unpinned, notes)?;
-    if !workload.kind.is_template() && !notes.tokens.is_empty() {
+    if !notes.tokens.is_empty() {
         annotate(pod, inspection, notes)?;
     }
     Ok(())

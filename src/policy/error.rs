@@ -178,3 +178,29 @@ pub enum Error {
         bundle: String,
     },
 }
+
+impl Error {
+    /// Name of the bundle, as the message has it; `None` for an error of no bundle or of two.
+    pub fn bundle(&self) -> Option<&str> {
+        match self {
+            Self::UnpackBundle { bundle, .. }
+            | Self::SizeBundle { bundle, .. }
+            | Self::FindModule { bundle }
+            | Self::FindData { bundle }
+            | Self::WalkFolder { bundle, .. }
+            | Self::AcceptFile { bundle, .. }
+            | Self::ParseFile { bundle, .. }
+            | Self::CompileModule { bundle, .. }
+            | Self::RecognisePolicy { bundle, .. }
+            | Self::SpeakAbi { bundle, .. }
+            | Self::FindEntrypoint { bundle, .. }
+            | Self::NameFunctions { bundle }
+            | Self::SupplyBuiltins { bundle, .. }
+            | Self::StartModule { bundle, .. } => Some(bundle),
+            Self::StartEngine { .. }
+            | Self::ReadBundle { .. }
+            | Self::SetLimit { .. }
+            | Self::NameBundle { .. } => None,
+        }
+    }
+}

@@ -36,6 +36,14 @@ pub enum Error {
         /// What the registry or the network said.
         message: String,
     },
+    /// The registry refused the manifest: it got no credentials, or not the right ones.
+    #[error("could not fetch the manifest of `{image}`: {message}")]
+    AuthorizeFetch {
+        /// As written.
+        image: String,
+        /// What the registry said, and which credentials it may lack.
+        message: String,
+    },
     /// A config or layer could not be fetched.
     #[error("could not fetch blob `{digest}` of `{image}`: {message}")]
     FetchBlob {

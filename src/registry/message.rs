@@ -29,6 +29,8 @@ pub(super) enum Trouble {
     TooLarge,
     /// A failure that may pass: worth an immediate second try.
     Passing(String),
+    /// The registry wants credentials, or refuses those that it got.
+    Denied(String),
     /// Anything else, in words.
     Other(String),
 }
@@ -72,7 +74,7 @@ pub(super) fn explain(answer: &Answer<'_>) -> Trouble {
         serde_json::from_slice::<Envelope>(answer.body).ok().and_then(|all| all.errors.into_iter().next());
     let code = item.as_ref().map_or("", |item| item.code.as_str());
     match (status, code) {
-        (401 | 403, _) | (400..=499, "UNAUTHORIZED" | "DENIED") => Trouble::Other(refused(answer)),
+        (401 | 403, _) | (400..=499, "UNAUTHORIZED" | "DENIED") => Trouble::Denied(refused(answer)),
         (429, _) | (400..=499, "TOOMANYREQUESTS") => Trouble::Other(limited(registry, None)),
         (404, _) | (400..=499, "MANIFEST_UNKNOWN" | "NAME_UNKNOWN" | "NOT_FOUND" | "BLOB_UNKNOWN") => {
             Trouble::Missing
@@ -254,7 +256,7 @@ mod tests {
 
     fn words(trouble: Trouble) -> String {
         match trouble {
-            Trouble::Passing(words) | Trouble::Other(words) => words,
+            Trouble::Passing(words) | Trouble::Denied(words) | Trouble::Other(words) => words,
             other => format!("{other:?}"),
         }
     }

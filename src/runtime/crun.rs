@@ -1,17 +1,20 @@
 //! crun with one of its Wasm handlers (`crun:src/libcrun/handlers/{wasmedge,wasmtime,wasmer,wamr}.c`,
-//! `handler-utils.c`). It starts files only. A build of crun has one or more handlers, so a RuntimeClass that leads to
-//! crun does not tell which; the platform's configuration does.
+//! `handler-utils.c`, read at 1.29.1). It starts files only. A build of crun has one or more handlers, so a RuntimeClass
+//! that leads to crun does not tell which; the platform's configuration does.
 
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
 use super::handover::{Extra, Files, Handover, Things, Variables};
 use super::{runwasi, runwasi_wasmedge};
 use crate::image::entry::{self, At, SEARCH_PATH, Variable, View};
-use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Shape, path, program};
+use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, path, program};
+use crate::text;
 
 /// crun with one handler.
 #[derive(Debug)]
 pub(super) struct Crun {
+    /// Its name for crun.
+    handler: &'static str,
     /// What a core module gets.
     things: Things,
     /// What the engine links beyond WASI.
@@ -21,6 +24,7 @@ pub(super) struct Crun {
 
 /// WasmEdge: the same as behind runwasi's shim.
 pub(super) const CRUN_WASMEDGE: Crun = Crun {
+    handler: "wasmedge",
     things: Things {
         files: Files::Root,
         network: true,
@@ -31,16 +35,19 @@ pub(super) const CRUN_WASMEDGE: Crun = Crun {
     native_ways: runwasi_wasmedge::NATIVE_WAYS,
 };
 
-/// wasmtime: all variables and arguments, the working directory opened as `.`, no sockets. Text in a file called `.wat` is
-/// assembled, as by wasmer.
+/// wasmtime: all variables and arguments, the working directory opened as `.`, no sockets. Text does not start: up to
+/// 1.29.1 the handler gives the assembler another address than that of the text it has read. Only wasmer's handler
+/// assembles text.
 pub(super) const CRUN_WASMTIME: Crun = Crun {
+    handler: "wasmtime",
     things: Things { files: Files::WorkingDirectory, ..Things::COMMAND },
-    provides: &[Feature::Text],
+    provides: &[],
     native_ways: &[],
 };
 
 /// wasmer: no variables, no files, no network, and all arguments joined into one.
 pub(super) const CRUN_WASMER: Crun = Crun {
+    handler: "wasmer",
     things: Things { variables: Variables::None, ..Things::COMMAND },
     provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory, Feature::Text],
     native_ways: &[],
@@ -48,6 +55,7 @@ pub(super) const CRUN_WASMER: Crun = Crun {
 
 /// WAMR: variables, arguments, `/`, and an address pool of `0.0.0.0/0` and `::/0` with look-ups of any name.
 pub(super) const CRUN_WAMR: Crun = Crun {
+    handler: "wamr",
     things: Things { files: Files::Root, network: true, ..Things::COMMAND },
     provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory],
     native_ways: &[],
@@ -55,14 +63,15 @@ pub(super) const CRUN_WAMR: Crun = Crun {
 
 impl Runtime for Crun {
     fn choose(&self, view: &View<'_>) -> Choice {
-        let chosen = choose(view);
+        let chosen = self.asked(view, choose(view));
         if self.native_ways.contains(&NativeWay::Section(Feature::WasmedgeMachineCode)) {
             return runwasi_wasmedge::with_machine_code(view.facts, chosen);
         }
         chosen
     }
 
-    /// Every handler loads core modules (`wasmtime_module_new` and its kin).
+    /// Every handler loads core modules (`wasmtime_module_new` and its kin). Components under wasmtime are a proposal
+    /// that no release has (crun pull request 1877), so whether a build runs them is not known here.
     fn runs(&self, _shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
         packaging == Packaging::RootFilesystem && kind == ImageKind::Module
     }
@@ -85,6 +94,55 @@ impl Runtime for Crun {
     fn native_ways(&self) -> &'static [NativeWay] {
         self.native_ways
     }
+}
+
+/// The annotation that names a handler.
+const HANDLER: &str = "run.oci.handler";
+
+/// The handlers that run Wasm.
+const WASM_HANDLERS: [&str; 4] = ["wasmedge", "wasmtime", "wasmer", "wamr"];
+
+impl Crun {
+    /// The choice, unless another handler may make it. An annotation names any handler of the build, before the handlers
+    /// are asked whether they take the container; that of Spin takes every container whose command is `/`, and starts the
+    /// application of the working directory (`crun:src/libcrun/custom-handler.c`, `libcrun_configure_handler`;
+    /// `handlers/spin.c`).
+    fn asked(&self, view: &View<'_>, chosen: Choice) -> Choice {
+        let wasm = matches!(&chosen, Choice::Starts(Program::Wasm { .. }));
+        if !wasm && !matches!(&chosen, Choice::Nothing(_)) {
+            return chosen;
+        }
+        let known = ["wasm", "wasm-smart", self.handler];
+        let mut others = named_handlers(view).filter(|handler| !known.contains(handler));
+        match others.next() {
+            Some(other) if WASM_HANDLERS.contains(&other) => Choice::Nothing(format!(
+                "the annotation `{HANDLER}: {other}` asks crun for another handler than `{}`, which the profile of the class \
+                 describes",
+                self.handler
+            )),
+            Some(other) => Choice::unknown(format!(
+                "the annotation `{HANDLER}: {}` asks crun for a handler of which it is not known here what it starts; write \
+                 `wasm`",
+                text::quoted(other, 200)
+            )),
+            None if view.first_argument() == Some("/") && text::clean_path(view.working_dir()) != "/" => {
+                Choice::unknown(
+                    "crun's handler for Spin starts the application of the working directory, which is not `/`, and others \
+                     start that of `/`; leave `workingDir` out",
+                )
+            }
+            None => chosen,
+        }
+    }
+}
+
+/// The handlers that annotations of the pod and of the image's manifest name; which of them reach crun depends on the
+/// configuration of the node's container runtime.
+fn named_handlers<'a>(view: &View<'a>) -> impl Iterator<Item = &'a str> {
+    let of_pod = view.start.annotations.and_then(|annotations| annotations.get(HANDLER));
+    let seen = format!("manifest.annotations.{HANDLER}");
+    let of_image = view.facts.evidence.iter().filter(move |evidence| evidence.seen == seen);
+    of_pod.into_iter().chain(of_image.map(|evidence| &evidence.value)).map(String::as_str)
 }
 
 /// What crun starts, natively or with a Wasm handler. `#` has no special meaning.

@@ -165,6 +165,24 @@ fn paths() -> Vec<Row> {
         row("nothing that is named", linux(""), "", ["?"; 6]),
         row("a variable", scratch("/app.wasm"), "$(APP)", ["?"; 6]),
         row(
+            "a module beside a shell, which runs what the kernel does not start for youki",
+            scratch("/app.wasm /bin/sh!"),
+            "/app.wasm",
+            ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "?", "?"],
+        ),
+        row(
+            "a module beside a link to a shell that only its owner may execute",
+            scratch("/app.wasm /bin/sh->/opt/sh /opt/sh~"),
+            "/app.wasm",
+            ["/app.wasm", "/app.wasm", "/app.wasm+", "/app.wasm", "?", "?"],
+        ),
+        row(
+            "an application of Spin beside a shell, with an entry point that may be a script",
+            spin_files(Shape::SpinRootfs, "/web.wasm /bin/sh!"),
+            "/serve",
+            ["spin app+", "spin app+", "spin app", "spin app+", "?", "?"],
+        ),
+        row(
             "a name that does not say that it is Wasm",
             scratch("/app"),
             "/app",
@@ -465,6 +483,64 @@ fn what_a_shim_finds_among_the_mounts_when_it_cannot_read_the_layers_leads_to_no
     }
 }
 
+/// A folder without a program is one all the same: a volume may bring the program, and hide another one.
+#[test]
+fn a_link_to_a_folder_is_followed_whatever_the_folder_holds() {
+    let image = |links: &str| {
+        let mut image = scratch(&format!("/usr/bin/app /other.wasm {links}"));
+        image.program_folders = vec!["/volume".into()];
+        image
+    };
+    let path = |path| Variable::Literal(path);
+    let mounts = ["/volume"];
+    for (family, command, links, working_dir, path, expected) in [
+        (Family::CrunWasmtime, "app", "/w->/volume", "/", path("/w:/usr/bin"), "?"),
+        (Family::CrunWasmtime, "app", "/w->volume", "/", path("w:/usr/bin"), "?"),
+        (Family::CrunWasmtime, "app", "/w->/x /x->/volume/in", "/", path("/w:/usr/bin"), "?"),
+        (Family::CrunWasmtime, "app", "/w->/empty", "/nowhere", path("/w:/usr/bin"), "/usr/bin/app"),
+        (Family::RunwasiWasmtime, "app", "/opt/bin->/volume", "/nowhere", Variable::Unset, "?"),
+        (Family::RunwasiWasmtime, "app", "/x/bin->/volume", "/nowhere", Variable::Unset, "?"),
+        (Family::RunwasiWasmtime, "app", "/w->/volume", "/w", Variable::Unset, "?"),
+        (Family::RunwasiWasmtime, "/other.wasm", "/x/bin->/volume", "/", Variable::Unset, "/other.wasm"),
+    ] {
+        let command = [command.to_string()];
+        let start = Start {
+            command: &command,
+            mounts: &mounts,
+            working_dir: Some(working_dir),
+            path,
+            ..Start::default()
+        };
+        let found = started(family, &image(links), &start);
+        assert_eq!(found, expected, "{family:?} {command:?} in {working_dir} with {links}");
+    }
+    // The volume may hold a native program, which starts in the place of the application.
+    let app = spin_files(Shape::LinuxRootfs, "/web.wasm /w->/volume");
+    for (command, working_dir) in [("/w/app", "/"), ("./app", "/w")] {
+        let command = [command.to_string()];
+        let start =
+            Start { command: &command, mounts: &mounts, working_dir: Some(working_dir), ..Start::default() };
+        assert_eq!(started(Family::Spin, &app, &start), "?", "{command:?}");
+    }
+}
+
+/// An index may lead nodes of another platform to another link.
+#[test]
+fn a_path_through_what_differs_between_platforms_leads_to_no_verdict() {
+    let mut image = scratch("/usr/bin/app /other.wasm /w->/x");
+    let link = image.files.iter_mut().find(|(name, _)| name == "/w").unwrap();
+    link.1 = FileClass::Unreadable { message: "it is not the same on every platform".into() };
+    let started = |command: &str, path, mounts: &[&str]| {
+        let command = [command.to_string()];
+        let start = Start { command: &command, path, mounts, ..Start::default() };
+        started(Family::CrunWasmtime, &image, &start)
+    };
+    assert_eq!(started("/w/app", Variable::Unset, &[]), "?");
+    assert_eq!(started("app", Variable::Literal("/w:/usr/bin"), &[]), "?");
+    assert_eq!(started("/other.wasm", Variable::Unset, &["/w/in"]), "?", "the mount may be over the program");
+    assert_eq!(started("/other.wasm", Variable::Unset, &["/data"]), "/other.wasm");
+}
+
 #[test]
 fn a_mount_through_more_links_than_the_kernel_follows_hides_the_program() {
     let links: Vec<String> = (0..100).map(|n| format!("/l{n}->/")).collect();
@@ -486,6 +562,7 @@ fn a_bare_name_is_judged_by_every_file_of_that_name() {
         ("/app /var/lib/rancher/k3s/data/abc/bin/aux/app", "/data", "?"),
         ("/app /x/app /opt/bin->/x", "/data", "?"),
         ("/app", "/opt", "?"),
+        ("/app", "/usr/local/games", "?"),
         ("/app", "/data", "/app"),
     ] {
         let mounts = [mount];
@@ -638,11 +715,78 @@ fn text_is_started_by_runtimes_that_assemble_it_and_refused_elsewhere() {
     {
         assert_eq!(started(family), "/app.wat+", "{family:?}");
     }
-    for family in [Family::CrunWasmedge, Family::CrunWamr] {
+    for family in [Family::CrunWasmedge, Family::CrunWasmtime, Family::CrunWamr] {
         assert_eq!(started(family), "/app.wat+", "{family:?}");
     }
-    for family in [Family::CrunWasmtime, Family::CrunWasmer, Family::YoukiWasmtime] {
+    for family in [Family::CrunWasmer, Family::YoukiWasmtime] {
         assert_eq!(started(family), "/app.wat", "{family:?}");
+    }
+}
+
+/// A build of crun may have handlers besides the one that the profile describes.
+#[test]
+fn an_annotation_that_asks_crun_for_another_handler_leads_to_no_verdict() {
+    let key = "run.oci.handler";
+    let command = ["/app.wasm".to_string()];
+    let by = |family: Family, handler: &str| {
+        let annotations = [(key.to_string(), handler.to_string())].into();
+        let of_pod = Start { command: &command, annotations: Some(&annotations), ..Start::default() };
+        let found = started(family, &scratch("/app.wasm"), &of_pod);
+        let mut image = scratch("/app.wasm");
+        let seen = format!("manifest.annotations.{key}");
+        image.evidence.push(Evidence { seen, value: handler.into() });
+        let plain = Start { command: &command, ..Start::default() };
+        assert_eq!(started(family, &image, &plain), found, "the image's annotation may reach crun too");
+        found
+    };
+    for handler in ["wasm", "wasm-smart", "wasmtime"] {
+        assert_eq!(by(Family::CrunWasmtime, handler), "/app.wasm", "{handler}");
+    }
+    for handler in ["wasmedge", "wamr", "krun", "dotnet", "spin", "compat", "x"] {
+        assert_eq!(by(Family::CrunWasmtime, handler), "?", "{handler}");
+    }
+    assert_eq!(
+        by(Family::RunwasiWasmtime, "krun"),
+        "/app.wasm",
+        "another runtime does not know the annotation"
+    );
+    assert_eq!(by(Family::Everything, "wasmedge"), "/app.wasm", "one of them is that handler");
+    assert_eq!(by(Family::Everything, "krun"), "?");
+    let image = linux("/bin/app!");
+    let (command, annotations) = (["/bin/app".to_string()], [(key.to_string(), "krun".to_string())].into());
+    let start = Start { command: &command, annotations: Some(&annotations), ..Start::default() };
+    assert_eq!(
+        started(Family::CrunWasmtime, &image, &start),
+        "linux",
+        "in a virtual machine, but the same program"
+    );
+}
+
+#[test]
+fn crun_with_a_handler_for_spin_starts_the_application_of_the_working_directory() {
+    let image = spin_files(Shape::SpinRootfs, "/web.wasm");
+    let command = ["/".to_string()];
+    for (folder, spin, every) in
+        [("/", "spin app", "spin app"), ("", "spin app", "spin app"), ("/in", "spin app", "?")]
+    {
+        let start = Start { command: &command, working_dir: Some(folder), ..Start::default() };
+        assert_eq!(started(Family::Spin, &image, &start), spin, "{folder}");
+        assert_eq!(started(Family::Everything, &image, &start), every, "{folder}");
+    }
+}
+
+/// Up to 1.29.1 every handler of crun loads core modules alone, as do the engines of youki.
+#[test]
+fn components_are_refused_under_crun_and_youki() {
+    let mut image = scratch("/app.wasm");
+    image.modules[0].format = WasmFormat::Component;
+    image.modules[0].exports = ["wasi:cli/run@0.2.0".to_string()].into();
+    let command = ["/app.wasm".to_string()];
+    let start = Start { command: &command, ..Start::default() };
+    for family in Family::DESCRIBED {
+        let able = family == Family::RunwasiWasmtime;
+        let expected = if able { "/app.wasm" } else { "/app.wasm+" };
+        assert_eq!(started(family, &image, &start), expected, "{family:?}");
     }
 }
 

@@ -121,11 +121,11 @@ fn variable(view: &View<'_>, argument: &str, before: &str) -> Option<Choice> {
     if found { unknown } else { Some(nothing(argument)) }
 }
 
-/// A mount whose place depends on the content of another volume.
+/// A mount whose place depends on the content of another volume, or on the platform of the node.
 pub(super) fn nested(mount: &str) -> Choice {
     Choice::unknown(format!(
-        "the mount at `{mount}` is inside of another volume, and a link in that volume may lead it over any file of the \
-         image; mount it elsewhere"
+        "the mount at `{mount}` is inside of another volume, or goes through a file of the image that is not the same on \
+         every platform, and a link there may lead it over any file of the image; mount it elsewhere"
     ))
 }
 
@@ -256,8 +256,10 @@ pub(super) fn is_bare(name: &str) -> bool {
     leads + parts <= 1
 }
 
-/// Folders that distributions of nodes add to the `PATH` of a shim. A volume above one of them may bring a program.
-const HOST_FOLDERS: [&str; 3] = ["/opt/bin", "/snap/bin", "/var/lib/rancher/k3s/data/current/bin"];
+/// Folders that distributions of nodes add to the `PATH` of a shim. A volume above one of them may bring a program. Those of
+/// games are in the `PATH` of Debian's logins (`shadow:etc/login.defs`, `ENV_PATH`), from which a service may be started.
+const HOST_FOLDERS: [&str; 5] =
+    ["/opt/bin", "/snap/bin", "/var/lib/rancher/k3s/data/current/bin", "/usr/games", "/usr/local/games"];
 
 enum Search<'a> {
     /// A volume is mounted in one of the folders, so a file of it may be found first.
@@ -280,9 +282,11 @@ fn search<'a>(view: &View<'a>, name: &str) -> Search<'a> {
     if let Some(mount) = view.mounts().find(|mount| named && is_of_programs(mount)) {
         return Search::Hidden(mount.to_string());
     }
-    let usual = SEARCH_PATH.iter().chain(&HOST_FOLDERS).map(|folder| path::join(folder, name));
+    let usual = SEARCH_PATH.iter().chain(&HOST_FOLDERS).copied();
+    let linked = view.facts.program_folders.iter().map(String::as_str);
+    let folders = usual.chain(linked).map(|folder| path::join(folder, name));
     let other = view.facts.named(name).map(String::from);
-    let places: Vec<String> = usual.chain(other).take(MAX_PLACES + 1).collect();
+    let places: Vec<String> = folders.chain(other).take(MAX_PLACES + 1).collect();
     if places.len() > MAX_PLACES {
         return Search::TooMany;
     }

@@ -5,8 +5,10 @@ use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
 use super::crun;
 use super::handover::{Handover, Things};
-use crate::image::entry::{self, At, View};
+use crate::image::entry::{self, At, View, is_root};
+use crate::image::names::SHELL;
 use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Program, Shape, program};
+use crate::text;
 
 /// This family's entry in the table of runtimes.
 #[derive(Debug)]
@@ -41,12 +43,20 @@ impl Runtime for YoukiWasmtime {
 
 /// The Wasm executor comes first: the name must end with `.wasm` or `.wat`, one leading slash is removed, and the rest
 /// is opened relative to the working directory. Without the annotation that asks for Wasm, the same name is started as
-/// a native program, so both must be the same file.
+/// a native program, so both must be the same file, and no shell may be there to take it for a script.
 pub(super) fn choose(view: &View<'_>) -> Choice {
     let facts = view.facts;
     let native = crun::choose(view);
     let argument = view.first_argument().unwrap_or_default();
     let wasm = matches!(argument.rsplit_once('.'), Some((_, "wasm" | "wat")));
+    if may_be_a_script(view, &native, argument) {
+        return Choice::unknown(format!(
+            "where no annotation that reaches youki asks for Wasm, it starts `{}` as it is, and the C library gives what the \
+             kernel does not start to `{SHELL}`; leave the shell out of the image, or describe the class by a profile \
+             (`runtimes.profiles`) if it leads to another runtime",
+            text::quoted(argument, 200)
+        ));
+    }
     let refused = matches!(&native, Choice::Starts(Program::Linux | Program::Native { .. }));
     if !wasm
         || refused
@@ -63,6 +73,16 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
         At::File(at, class) => crun::program_of(facts, at, class, argument),
         At::Nothing => super::runwasi::nothing(argument),
     }
+}
+
+/// Whether a file that is no native program would run in a shell: `execvp` of glibc does that (`posix/execvpe.c`,
+/// `maybe_script_execute`), that of musl does not. Bytes of Wasm may well be a script too. That the pod has the annotation
+/// does not help, because containerd passes on only those that its configuration lists. Files that are neither Wasm nor
+/// programs are not known here, so a name that leads to nothing may be a script as well.
+fn may_be_a_script(view: &View<'_>, native: &Choice, argument: &str) -> bool {
+    let open = matches!(native, Choice::Nothing(_) | Choice::Starts(Program::Wasm { .. }));
+    let starts = !argument.is_empty() && !is_root(argument);
+    open && starts && has_files(view.facts) && !matches!(view.at(SHELL), At::Nothing)
 }
 
 /// A name without the extension of Wasm is never started as Wasm.

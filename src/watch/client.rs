@@ -29,13 +29,36 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, Error> {
     bounded(config, READ)
 }
 
+/// A client for a person, as `kubectl` finds its cluster: the named kubeconfig, else `KUBECONFIG`, `~/.kube/config`, or
+/// the cluster that the process runs in. `context` names one of the kubeconfig's. Sends no request.
+pub async fn connect_user(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Client, Error> {
+    let options = KubeConfigOptions { context: context.map(String::from), ..KubeConfigOptions::default() };
+    let config = match kubeconfig {
+        Some(path) => from_file_with(path, &options).await?,
+        None => match Config::from_kubeconfig(&options).await {
+            Ok(config) => config,
+            Err(error) if context.is_some() => return Err(not_found(&error)),
+            Err(error) => Config::incluster().map_err(|_| not_found(&error))?,
+        },
+    };
+    bounded(config, READ)
+}
+
+fn not_found(error: &kube::config::KubeconfigError) -> Error {
+    Error::FindUserCluster { message: chain(error) }
+}
+
 async fn from_file(path: &Path) -> Result<Config, Error> {
+    from_file_with(path, &KubeConfigOptions::default()).await
+}
+
+async fn from_file_with(path: &Path, options: &KubeConfigOptions) -> Result<Config, Error> {
     let failed = |error: kube::config::KubeconfigError| Error::ReadKubeconfig {
         path: path.to_owned(),
         message: chain(&error),
     };
     let file = Kubeconfig::read_from(path).map_err(failed)?;
-    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(failed)
+    Config::from_custom_kubeconfig(file, options).await.map_err(failed)
 }
 
 /// A client with a limit on every wait; `read` is the one for further bytes.

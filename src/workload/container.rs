@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvFromSource, EnvVar, EphemeralContainer, Lifecycle, Probe,
-    ResourceRequirements, SecurityContext, VolumeDevice, VolumeMount,
+    ResourceRequirements, SecurityContext, Volume, VolumeDevice, VolumeMount,
 };
 
 use super::{Role, Workload};
@@ -96,4 +96,13 @@ impl Workload {
             Role::ImageVolume => None,
         }
     }
+}
+
+/// Whether people or programs can write to the volume, so that it may hold links out of it. The kubelet alone writes to
+/// the others.
+pub fn may_hold_links(volume: &Volume) -> bool {
+    volume.config_map.is_none()
+        && volume.secret.is_none()
+        && volume.downward_api.is_none()
+        && volume.projected.is_none()
 }

@@ -111,6 +111,12 @@ mod tests {
                 "JobSet",
                 json!({"replicatedJobs": [{"name": "w", "template": {"spec": {"template": template("a:1")}}}]}),
             ),
+            (
+                "trainer.kubeflow.org",
+                "TrainingRuntime",
+                json!({"template": {"spec": {"replicatedJobs":
+                    [{"name": "node", "template": {"spec": {"template": template("a:1")}}}]}}}),
+            ),
         ] {
             let workload = judged(&in_spec(spec), kind(group, name)).unwrap();
             assert_eq!(workload.images()[0].image, "a:1", "{name}");

@@ -77,7 +77,33 @@ const WELL_KNOWN: &[(&str, &str, &str)] = &[
     ("kubeflow.org", "Notebook", "/spec/template"),
     // kubernetes-sigs/jobset:api/jobset/v1alpha2
     ("jobset.x-k8s.io", "JobSet", "/spec/replicatedJobs/*/template/spec/template"),
+    // kubeflow/trainer:pkg/apis/trainer/v1alpha1/trainingruntime_types.go
+    (
+        "trainer.kubeflow.org",
+        "TrainingRuntime",
+        "/spec/template/spec/replicatedJobs/*/template/spec/template",
+    ),
 ];
+
+/// Kinds whose controllers make pods of several objects, so that no one of them says what the pods start: group, kind.
+const COMPLETED_BY_OTHERS: &[(&str, &str)] = &[
+    // A TrainJob changes the template of the runtime that it names, and a ClusterTrainingRuntime is for TrainJobs of any
+    // namespace (kubeflow/trainer:pkg/apis/trainer/v1alpha1/trainjob_types.go, trainingruntime_types.go).
+    ("trainer.kubeflow.org", "TrainJob"),
+    ("trainer.kubeflow.org", "ClusterTrainingRuntime"),
+    // The containers of a predictor and of its runtime are merged (kserve/kserve:pkg/apis/serving/v1beta1/predictor.go,
+    // pkg/apis/serving/v1alpha1/servingruntime_types.go, pkg/apis/serving/v1alpha2/llm_inference_service_types.go).
+    ("serving.kserve.io", "InferenceService"),
+    ("serving.kserve.io", "ServingRuntime"),
+    ("serving.kserve.io", "ClusterServingRuntime"),
+    ("serving.kserve.io", "LLMInferenceService"),
+    ("serving.kserve.io", "LLMInferenceServiceConfig"),
+];
+
+/// Whether parts of the kind's pods are known to come from other objects.
+pub fn is_completed_by_others(gvk: &GroupVersionKind) -> bool {
+    COMPLETED_BY_OTHERS.contains(&(gvk.group.as_str(), gvk.kind.as_str()))
+}
 
 /// All kinds that the gate knows, built-in and described.
 #[derive(Debug, Clone)]
@@ -101,6 +127,11 @@ impl Kinds {
         let all = own.iter().cloned().chain(well_known);
         // Never freed: there are as many as a configuration lists, once per process.
         Self(all.map(|description| Described(Box::leak(Box::new(description)))).collect())
+    }
+
+    /// Group and kind of every kind that is not built in.
+    pub fn described(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.0.iter().map(|described| (described.0.group.as_str(), described.0.kind.as_str()))
     }
 
     /// The kind of an object, by group and kind.

@@ -1,6 +1,9 @@
-//! Finds the field at a position of a JSON text, for error messages. Runs only after a failure.
+//! The field in which a JSON text does not match its type, for error messages. Runs only after a failure.
 
 use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
 
 /// A field path such as `spec.containers[0].image`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,87 +11,29 @@ pub(super) struct Path(Vec<Step>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
-    /// An open object, with the last key read, if any.
-    Key(Option<String>),
-    /// An open list, with the position of the item being read.
+    /// A field of an object.
+    Key(String),
+    /// An item of a list.
     Index(usize),
 }
 
-/// The path of the value that a parser was reading when it stopped at `line` and `column`, in `serde_json`'s counting:
-/// lines from one, columns in bytes read on that line.
-pub(super) fn path_at(text: &str, line: usize, column: usize) -> Path {
-    let before: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    let mut scan = Scan { open: Vec::new(), wants_key: false };
-    let end = before.saturating_add(column);
-    let mut bytes = text.bytes().take(end);
-    let mut last = b' ';
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => scan.string(&mut bytes),
-            other => scan.punctuation(other),
-        }
-        last = byte;
-    }
-    // A parser that stops right after a bracket refuses the whole list or object.
-    if matches!(last, b'[' | b'{') {
-        scan.open.pop();
-    }
-    Path(scan.open)
-}
-
-struct Scan {
-    open: Vec<Step>,
-    wants_key: bool,
-}
-
-impl Scan {
-    fn punctuation(&mut self, byte: u8) {
-        match byte {
-            b'{' => self.enter(Step::Key(None)),
-            b'[' => self.enter(Step::Index(0)),
-            b'}' | b']' => drop(self.open.pop()),
-            b':' => self.wants_key = false,
-            b',' => self.next_item(),
-            _ => {}
-        }
-    }
-
-    fn enter(&mut self, step: Step) {
-        self.wants_key = matches!(step, Step::Key(_));
-        self.open.push(step);
-    }
-
-    fn next_item(&mut self) {
-        match self.open.last_mut() {
-            Some(Step::Index(index)) => *index += 1,
-            Some(Step::Key(_)) => self.wants_key = true,
-            None => {}
-        }
-    }
-
-    /// Reads the rest of a string; a key is kept as written, escapes included.
-    fn string(&mut self, bytes: &mut impl Iterator<Item = u8>) {
-        let mut raw = Vec::new();
-        while let Some(byte) = bytes.next() {
-            match byte {
-                b'"' => break,
-                b'\\' => raw.extend([byte].into_iter().chain(bytes.next())),
-                other => raw.push(other),
-            }
-        }
-        if self.wants_key
-            && let Some(Step::Key(key)) = self.open.last_mut()
-        {
-            *key = Some(String::from_utf8_lossy(&raw).into_owned());
-        }
-    }
+/// Where a text is wrong as a `T`: reads it once more, and notes the way to each value. Empty for the whole text.
+pub(super) fn wrong_field<T: DeserializeOwned>(text: &str) -> Path {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut json) else { return Path(Vec::new()) };
+    let step = |segment: &Segment| match segment {
+        Segment::Seq { index } => Some(Step::Index(*index)),
+        Segment::Map { key } | Segment::Enum { variant: key } => Some(Step::Key(key.clone())),
+        Segment::Unknown => None,
+    };
+    Path(error.path().iter().filter_map(step).collect())
 }
 
 impl Path {
     /// The path in the form of `kubectl explain` after the kind: `.spec.containers.image`, up to the first map key.
     pub(super) fn help(&self) -> String {
         let keys = self.0.iter().filter_map(|step| match step {
-            Step::Key(key) => key.as_deref(),
+            Step::Key(key) => Some(key.as_str()),
             Step::Index(_) => None,
         });
         keys.take_while(|key| is_plain(key)).flat_map(|key| [".", key]).collect()
@@ -99,10 +44,9 @@ impl fmt::Display for Path {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (depth, step) in self.0.iter().enumerate() {
             match step {
-                Step::Key(None) => {}
-                Step::Key(Some(key)) if !is_plain(key) => write!(formatter, "[\"{key}\"]")?,
-                Step::Key(Some(key)) if depth == 0 => formatter.write_str(key)?,
-                Step::Key(Some(key)) => write!(formatter, ".{key}")?,
+                Step::Key(key) if !is_plain(key) => write!(formatter, "[\"{key}\"]")?,
+                Step::Key(key) if depth == 0 => formatter.write_str(key)?,
+                Step::Key(key) => write!(formatter, ".{key}")?,
                 Step::Index(index) => write!(formatter, "[{index}]")?,
             }
         }
@@ -117,21 +61,24 @@ fn is_plain(key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
-    fn strings_with_brackets_and_escapes_do_not_confuse_the_path() {
-        let text = "{\"a\":\"},{[\\\"\",\n \"b\":[ {\"c\":1}, {\"d\":\"x\\\\\",\"e\":7}]}";
-        let column = text.lines().nth(1).unwrap().find('7').unwrap() + 1;
-        assert_eq!(path_at(text, 2, column).to_string(), "b[1].e");
-        assert_eq!(path_at(text, 2, column).help(), ".b.e");
+    fn the_path_leads_over_keys_lists_and_names_that_are_no_field() {
+        type Lists = BTreeMap<String, Vec<BTreeMap<String, String>>>;
+        let text = r#"{"a": [], "b": [{"c": "},{[\""}, {"d": "x\\", "a/b": 7}]}"#;
+        let path = wrong_field::<Lists>(text);
+        assert_eq!(path.to_string(), "b[1][\"a/b\"]");
+        assert_eq!(path.help(), ".b");
+        assert_eq!(wrong_field::<Lists>(&text.replace("a/b", "e")).to_string(), "b[1].e");
     }
 
     #[test]
-    fn a_position_outside_the_text_does_not_panic() {
-        for (line, column) in [(0, 0), (9, 9), (usize::MAX, usize::MAX), (1, usize::MAX)] {
-            assert!(path_at("{\"a\":[", line, column).to_string().len() <= 4);
+    fn a_text_that_is_wrong_as_a_whole_has_no_path() {
+        for text in ["7", "", "{}", "]}\"\\"] {
+            assert_eq!(wrong_field::<BTreeMap<String, String>>(text).to_string(), "", "{text}");
         }
-        assert_eq!(path_at("]}\"\\", 1, 4).to_string(), "");
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 
-use super::path::path_at;
+use super::path::wrong_field;
 use super::{ContainerSpec, Error, ImageUse, Kind, Role, Workload, described, spin_app};
 
 /// The object with its pod template at [`Kind::template_pointer`]. Most kinds stay as sent. A SpinApp gets the template
@@ -199,14 +199,14 @@ fn spec_path(kind: Kind) -> String {
 }
 
 fn typed<T: DeserializeOwned>(object: &str, kind: Kind) -> Result<T, Error> {
-    serde_json::from_str(object).map_err(|error| field_error(object, kind, &error))
+    serde_json::from_str(object).map_err(|error| field_error::<T>(object, kind, &error))
 }
 
-fn field_error(object: &str, kind: Kind, error: &serde_json::Error) -> Error {
+fn field_error<T: DeserializeOwned>(object: &str, kind: Kind, error: &serde_json::Error) -> Error {
     if !error.is_data() {
         return Error::Parse { kind: kind.as_str(), problem: error.to_string() };
     }
-    let path = path_at(object, error.line(), error.column());
+    let path = wrong_field::<T>(object);
     let problem = error.to_string();
     // A position in the template, which the user never wrote, would mislead.
     let (field, problem, help) = match own_field(kind, &path.to_string()) {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::control_plane::{ControlPlane, Options, Part, free_port_range};
 use crate::support::live_gate::{LiveGate, Setup, bare_pod};
-use crate::support::process::{self, root, wait_for};
+use crate::support::process::{self, ask_patiently, root, wait_for};
 use crate::support::registry::Registry;
 use crate::support::shared::Shared;
 
@@ -271,10 +271,8 @@ fn a_pod_without_a_grant_is_refused_with_the_reason_and_not_stored() {
     );
     let missing = cluster.plane.kubectl(&["get", "pod", "orders", "--namespace", &namespace]).refused();
     assert!(missing.contains("NotFound"), "{missing}");
-    let of_this = |r: &&Value| r["input"]["request"]["namespace"] == namespace.as_str();
-    let records = cluster.gate.records();
-    let denied = records.iter().filter(of_this).any(|r| r["result"]["allowed"] == json!(false));
-    assert!(denied, "no record of the denial\n{}", cluster.gate.tail());
+    let of_this = |r: &Value| r["input"]["request"]["namespace"] == namespace.as_str();
+    cluster.gate.wait_for_record("the denial", |r| of_this(r) && r["result"]["allowed"] == json!(false));
 }
 
 #[test]
@@ -406,13 +404,11 @@ fn an_image_that_is_swapped_or_added_later_is_judged_too() {
         cluster.plane.kubectl(&["set", "image", "pod/app", &image, "--namespace", &namespace]).refused();
     assert!(refused.contains("denied the request") && refused.contains("`MODE`"), "{refused}");
     let more = format!("--image={}", cluster.image("web"));
-    let debugged =
-        cluster.plane.kubectl(&["debug", "app", &more, "--namespace", &namespace, "--container=aside"]);
-    let seen = cluster.gate.records().into_iter().any(|record| {
+    cluster.plane.kubectl(&["debug", "app", &more, "--namespace", &namespace, "--container=aside"]);
+    cluster.gate.wait_for_record("the ephemeral container", |record| {
         let request = &record["input"]["request"];
         request["subResource"] == "ephemeralcontainers" && request["namespace"] == namespace.as_str()
     });
-    assert!(seen, "the ephemeral container was not judged: {}{}", debugged.stdout, debugged.stderr);
 }
 
 #[test]
@@ -552,6 +548,51 @@ fn text_of(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// Whether a line of output is the one of a page, in which names end, ages and lengths of lines differ from run to run, and
+/// `…` stands for the rest.
+fn is_as_shown(shown: &str, real: &str) -> bool {
+    let alike = |shown: &str, real: &str| {
+        let generated = shown.starts_with("orders-") && shown.split('-').count() == 3;
+        let age = |word: &str| word.strip_suffix('s').is_some_and(|number| number.parse::<u32>().is_ok());
+        shown == real || (generated && real.starts_with("orders-")) || (age(shown) && age(real))
+    };
+    let (shown, whole) = shown.strip_suffix(" …").map_or((shown, true), |start| (start, false));
+    let (shown, real): (Vec<&str>, Vec<&str>) =
+        (shown.split_whitespace().collect(), real.split_whitespace().collect());
+    (!whole || shown.len() == real.len())
+        && shown.len() <= real.len()
+        && shown.iter().zip(&real).all(|(shown, real)| alike(shown, real))
+}
+
+/// Runs the commands that the README shows on the trial cluster, and compares what they print.
+fn compare_with_the_readme(run: &dyn Fn(&str) -> (bool, String)) {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, block) = readme.split_once("```console\n$ kubectl apply -f manifests/samples/").unwrap();
+    let block = format!("$ kubectl apply -f manifests/samples/{}", block.split("```").next().unwrap());
+    let commands: Vec<(&str, &str)> =
+        block.split("$ ").skip(1).map(|part| part.split_once('\n').unwrap()).collect();
+    assert_eq!(commands.len(), 3, "{block}");
+    for (command, shown) in commands {
+        let mut last = String::new();
+        let found = ask_patiently(|| {
+            last = run(command).1;
+            // Applying a second time prints something else; only a pod takes its time.
+            (is_as_shown(shown.trim(), last.trim()) || !command.contains(" get ")).then_some(())
+        });
+        assert!(found.is_some() && is_as_shown(shown.trim(), last.trim()), "{command}\n{shown}\n{last}");
+    }
+}
+
+#[test]
+fn a_line_of_a_page_fits_other_names_and_ages_and_nothing_else() {
+    let shown = "orders-6c95679fff-fdx4v   0/1     Pending   3s   wasm-1";
+    assert!(is_as_shown(shown, "orders-5-a 0/1 Pending 12s wasm-1"));
+    assert!(!is_as_shown(shown, "orders-5-a 0/1 Pending 12s wasm-2"));
+    assert!(!is_as_shown(shown, "orders-5-a 0/1 Pending 12s"));
+    assert!(is_as_shown("denied the\nrequest: …", "denied the request: because"));
+    assert!(!is_as_shown("denied the request: …", "denied the demand: because"));
+}
+
 #[test]
 fn the_trial_cluster_starts_works_as_documented_and_leaves_no_trace() {
     let folder = tempfile::tempdir().unwrap();
@@ -580,6 +621,7 @@ fn the_trial_cluster_starts_works_as_documented_and_leaves_no_trace() {
         let output = shell.output().unwrap();
         (output.status.success(), text_of(&output))
     };
+    compare_with_the_readme(&run);
     for line in commands {
         let (worked, text) = run(line);
         let denied = line.contains("denied");

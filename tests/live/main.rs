@@ -19,4 +19,5 @@ mod entry_points;
 mod manifests;
 mod node;
 mod register;
+mod scan;
 mod watch;

@@ -14,7 +14,7 @@ use wasmgate::watch::{self, Base, Watching};
 
 use crate::support::control_plane::{ControlPlane, Part};
 use crate::support::live_gate::{LiveGate, Setup, bare_pod};
-use crate::support::process::root;
+use crate::support::process::{ask_patiently, root, until};
 use crate::support::registry::{OCI_MANIFEST, PASSWORD, Registry, USER, digest};
 use crate::support::shared::Shared;
 use crate::support::watch::{AMPLE, Watch, docker_config_for, eventually, options};
@@ -113,15 +113,9 @@ impl Live {
         what: &str,
         wanted: impl Fn(&Result<(Value, String), String>) -> Option<T>,
     ) -> T {
-        let start = std::time::Instant::now();
-        loop {
-            let asked = self.ask(plane);
-            if let Some(found) = wanted(&asked) {
-                return found;
-            }
-            assert!(start.elapsed() < AMPLE, "never {what}: {asked:?}\n{}", self.gate.tail());
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
+        let mut asked = None;
+        let found = ask_patiently(|| wanted(asked.insert(self.ask(plane))));
+        found.unwrap_or_else(|| panic!("never {what}: {asked:?}\n{}", self.gate.tail()))
     }
 
     fn until_refused(&self, plane: &ControlPlane, words: &str) {
@@ -320,15 +314,8 @@ async fn a_private_image_is_read_with_the_pod_s_secret_once_a_role_allows_it() {
         .ok();
     let to = "--serviceaccount=wasmgate-system:puller";
     plane.kubectl(&["create", "rolebinding", "pull", "--role=pull", to, "-n", &namespace]).ok();
-    let start = std::time::Instant::now();
-    let found = loop {
-        match look(&["regcred"]).await {
-            Ok(found) => break found,
-            Err(error) => assert!(start.elapsed() < AMPLE, "{error}"),
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    };
-    assert_eq!(found, pushed);
+    until("the pull secret", async || look(&["regcred"]).await.is_ok()).await;
+    assert_eq!(look(&["regcred"]).await.unwrap(), pushed);
     assert!(
         look(&[]).await.unwrap_err().contains("wants credentials (401)"),
         "others are not served from it"
@@ -336,9 +323,5 @@ async fn a_private_image_is_read_with_the_pod_s_secret_once_a_role_allows_it() {
     // Through its ServiceAccount, as the pods of a template would.
     let patch = r#"--patch={"imagePullSecrets":[{"name":"regcred"}]}"#;
     plane.kubectl(&["patch", "serviceaccount", "default", "-n", &namespace, patch]).ok();
-    let start = std::time::Instant::now();
-    while look(&[]).await.is_err() {
-        assert!(start.elapsed() < AMPLE);
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    until("the account's pull secret", async || look(&[]).await.is_ok()).await;
 }

@@ -785,7 +785,6 @@ fn crun_s_wasmtime_opens_the_working_directory_and_no_more() {
         ("/", &["fs /data rw", "fs /logs ro", "fs / rw own", "fs /dev/termination-log rw own"][..]),
         ("/app", &["fs /app rw own"]),
         ("/data", &["fs /data rw"]),
-        ("/data/in", &["fs /data/in rw"]),
         ("/logs/../logs", &["fs /logs ro"]),
         ("", &["fs /data rw", "fs /logs ro", "fs / rw own", "fs /dev/termination-log rw own"]),
     ] {
@@ -835,7 +834,11 @@ fn a_program_that_opens_files_reaches_the_process_that_runs_it_where_that_is_in_
     {
         assert_eq!(reached(family, directory), [""; 0], "{family:?} in {directory}");
     }
-    assert_eq!(reached(CrunWasmtime, "/proc/self"), ["env", "fs /proc/self rw", "native.exec"]);
+    assert_eq!(reached(CrunWasmtime, "/proc"), ["env", "fs /proc rw", "native.exec"]);
+    // A link of the kernel, or of a volume, may lead anywhere.
+    for directory in ["/proc/self", "/proc/self/cwd/../../..", "/dev/fd/3", "/data/in", "/logs/in/../.."] {
+        assert_eq!(reached(CrunWasmtime, directory), HOST_PROCESS, "{directory}");
+    }
     assert_eq!(reached(CrunWasmtime, "/sys"), ["fs /sys ro"]);
 }
 
@@ -1408,6 +1411,53 @@ fn what_is_handed_over_is_what_the_links_of_the_image_lead_to() {
     assert!(config(&at("/elsewhere")).own);
 }
 
+/// A secret at this path, and a ConfigMap at another, in a container of crun's wasmtime: whether the secret is reached.
+fn reaches_secret(links: &[(&str, &str)], directory: &str, mounts: [&str; 2]) -> bool {
+    let spec = json!({"volumes": [{"name": "s", "secret": {"secretName": "s"}}, {"name": "m", "configMap": {"name": "m"}}]});
+    let mounts = json!([{"name": "s", "mountPath": mounts[0]}, {"name": "m", "mountPath": mounts[1]}]);
+    let image = linked(facts(ImageKind::Module, vec![core(&["path_open"])]), links);
+    let described = Profile { ambient: Family::CrunWasmtime, ..profile("wasmtime") };
+    let program = wasm(&image);
+    let workload = pod(&json!({"workingDir": directory, "volumeMounts": mounts}), &spec);
+    let found = assess(&workload, &container_of(image, program), Some(&described));
+    found.effective.iter().any(|entry| entry.capability == Capability::Fs && entry.secret)
+}
+
+#[test]
+fn a_link_that_a_mount_hides_is_not_followed() {
+    let links = [("/m/w", "/elsewhere"), ("/m/s", "/elsewhere"), ("/var/run", "/run")];
+    for (directory, mounts, reached) in [
+        // The working directory is in the volume at `/m`, where no link of the image is left.
+        ("/m/w", ["/m/w", "/m"], true),
+        ("/m/w", ["/m", "/x"], true),
+        ("/m", ["/m/s", "/m"], true),
+        ("/m", ["/m/s", "/x"], false),
+        ("/elsewhere", ["/m/s", "/x"], true),
+        ("/elsewhere", ["/m/w/in", "/x"], true),
+        ("/run", ["/var/run/secrets/token", "/x"], true),
+        ("/var/run/secrets/token", ["/run/secrets/token", "/x"], true),
+        ("/elsewhere", ["/s", "/x"], false),
+    ] {
+        assert_eq!(reaches_secret(&links, directory, mounts), reached, "{directory} with {mounts:?}");
+    }
+}
+
+#[test]
+fn a_file_of_variables_is_the_volume_s_where_a_mount_hides_the_link_of_the_image() {
+    let config = |directory: &str, mount: &str| {
+        let api = SpinComponent { variables: strings(&["token"]), ..SpinComponent::default() };
+        let links = [("/m/.env", "/elsewhere"), ("/.env", "/l/env"), ("/l", "/secret")];
+        let container = json!({"workingDir": directory, "volumeMounts": [{"name": "v", "mountPath": mount}]});
+        let spec = json!({"volumes": [{"name": "v", "secret": {"secretName": "s"}}]});
+        let found = on("spin", &pod(&container, &spec), linked(spin(api, Vec::new()), &links));
+        found.ambient.into_iter().find(|entry| entry.capability == Capability::Config).unwrap().secret
+    };
+    assert!(config("/m", "/m"), "the volume brings its own file");
+    assert!(config("/", "/secret"), "the link of the image leads into the volume");
+    assert!(config("/m", "/elsewhere"));
+    assert!(!config("/m", "/other"));
+}
+
 #[test]
 fn many_files_of_an_app_and_many_mounts_in_them_become_a_bounded_number_of_entries() {
     let many = |count: usize| {
@@ -1453,11 +1503,15 @@ fn a_mounted_folder_of_a_spin_app_in_files_counts() {
     let at = |path: &str| json!([{"name": "v", "mountPath": path}]);
     assert_eq!(files("/static", &volumes, at("/elsewhere")), ["fs /www ro own"]);
     assert_eq!(files("/data", &volumes, at("/data")), ["fs /www ro"], "what the pod mounted there");
-    assert_eq!(files("/data/in", &volumes, at("/data")), ["fs /www ro"]);
+    let everything = ["fs /dev ro", "fs /proc ro", "fs /sys ro", "fs /www ro own", "fs /www/data ro"];
     assert_eq!(
-        files("/", &volumes, at("/data")),
-        ["fs /dev ro", "fs /proc ro", "fs /sys ro", "fs /www ro own", "fs /www/data ro"]
+        files("/data/in", &volumes, at("/data")),
+        everything,
+        "a link in the volume may lead anywhere"
     );
+    let map = json!({"volumes": [{"name": "v", "configMap": {"name": "m"}}]});
+    assert_eq!(files("/data/in", &map, at("/data")), ["fs /www ro"], "the kubelet alone writes there");
+    assert_eq!(files("/", &volumes, at("/data")), everything);
     assert_eq!(
         files("/proc/self", &volumes, at("/elsewhere")),
         ["fs /dev ro", "fs /proc ro", "fs /sys ro", "fs /www ro own", "fs /www/elsewhere ro"],

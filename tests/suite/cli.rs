@@ -4,8 +4,11 @@ mod check;
 mod diff;
 mod explain;
 mod foreign_text;
+mod output;
 mod policy;
 mod real;
+mod scan;
+mod scan_forms;
 mod serve;
 mod suggest;
 

@@ -1,5 +1,6 @@
 //! Runs the commands of the pages as a reader would type them, and compares the output of every block marked `<!-- run
-//! -->` with the page. `WASMGATE_WRITE_DOCS=1` writes the present output into the pages.
+//! -->` with the page. `WASMGATE_WRITE_DOCS=1` writes the present output into the pages. A block of commands that is not run
+//! has its reason here, and its commands have at least programs, options and targets that exist.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,14 +8,23 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::Parser as _;
+use clap::error::ErrorKind;
 use tempfile::TempDir;
+use wasmgate::cli::Args;
 
 use crate::support::process::{program, root};
 
 /// Pages whose marked blocks are run; the blocks of one page share a folder and its environment.
-const PAGES: &[&str] = &["docs/tutorial.md", "docs/policy-authors.md"];
-/// The start of a marked block.
-const MARK: &str = "<!-- run -->\n```console\n";
+const PAGES: &[&str] = &["README.md", "docs/tutorial.md", "docs/policy-authors.md"];
+/// The start of a marked block: this, options, and [`CONSOLE`].
+const MARK: &str = "<!-- run";
+/// The rest of the start.
+const CONSOLE: &str = " -->\n```console\n";
+/// The option of a block in which a line of [`CUT`] stands for any lines.
+const WITH_CUTS: &str = ", with lines left out at …";
+/// The line for what is left out.
+const CUT: &str = "  …";
 /// The end of a block.
 const END: &str = "```\n";
 
@@ -84,16 +94,255 @@ fn rendered(block: &str, shell: &mut Shell) -> String {
     text
 }
 
+/// The fresh output without what the block leaves out: as many lines as before the cut, and from where those after it
+/// begin. If they are not there, the whole output.
+fn with_cut(block: &str, fresh: &str) -> String {
+    let (old, new): (Vec<&str>, Vec<&str>) = (block.lines().collect(), fresh.lines().collect());
+    let at = old.iter().position(|line| *line == CUT).expect("a line that stands for others");
+    let next: Vec<&str> = old[at + 1..].iter().copied().take(2).collect();
+    let Some(end) = (at..new.len()).find(|end| new[*end..].starts_with(&next)) else {
+        return fresh.to_string();
+    };
+    let kept = new[..at].iter().chain(&[CUT]).chain(&new[end..]);
+    kept.fold(String::new(), |text, line| text + line + "\n")
+}
+
 /// A page with the fresh output of every marked block.
 fn run_again(page: &str) -> String {
     let mut shell = Shell::new();
     let (mut text, mut rest) = (String::new(), page);
     while let Some((before, after)) = rest.split_once(MARK) {
+        let (options, after) = after.split_once(CONSOLE).expect("a block of commands");
         let (block, after) = after.split_once(END).expect("a block that ends");
-        write!(text, "{before}{MARK}{}{END}", rendered(block, &mut shell)).unwrap();
+        let fresh = rendered(block, &mut shell);
+        let fresh = if options == WITH_CUTS { with_cut(block, &fresh) } else { fresh };
+        write!(text, "{before}{MARK}{options}{CONSOLE}{fresh}{END}").unwrap();
         rest = after;
     }
     text + rest
+}
+
+#[test]
+fn what_a_block_leaves_out_may_change_and_nothing_else() {
+    let block = "$ a\none\n  …\n\nlast\n";
+    assert_eq!(with_cut(block, "$ a\none\ntwo\nthree\n\nlast\n"), block);
+    assert_eq!(with_cut(block, "$ a\nONE\ntwo\n\nlast\n"), block.replace("one", "ONE"));
+    assert_eq!(with_cut(block, "$ a\none\ntwo\n\nother\n"), "$ a\none\ntwo\n\nother\n");
+}
+
+// === What is not run ===
+
+/// Languages of blocks that hold commands.
+const COMMANDS: &[&str] = &["sh", "console"];
+
+/// The blocks of commands that are not run: the page, the beginning of the block, and why not.
+const NOT_RUN: &[(&str, &str, &str)] = &[
+    ("README.md", "make run ", "builds everything; what it starts is held by samples.rs and cli/serve.rs"),
+    (
+        "README.md",
+        "make install ",
+        "the files are the reader's; the commands are run with others by the tests of cli",
+    ),
+    ("README.md", "make cluster ", "needs Kubernetes: run by tests/live/cluster.rs"),
+    ("README.md", "$ kubectl apply ", "needs Kubernetes: run and compared by tests/live/cluster.rs"),
+    (
+        "README.md",
+        "$ cat hello.yaml",
+        "needs a node that runs Wasm: compared below with what `make demo` runs",
+    ),
+    (
+        "README.md",
+        "kubectl apply -k manifests/",
+        "needs a cluster: tests/live/manifests.rs applies the same objects",
+    ),
+    ("docs/cluster.md", "kubectl create role ", "needs a cluster: tests/live/watch.rs makes such a Role"),
+    ("docs/operations.md", "make image ", "builds a release: gate_image.rs holds the image"),
+    ("docs/operations.md", "kubectl apply -k .", "needs a cluster and the reader's folder"),
+    ("docs/operations.md", "helm install ", "needs a cluster: run by tests/live/manifests.rs"),
+    ("docs/operations.md", "kubectl rollout restart ", "needs a cluster"),
+    ("docs/operations.md", "kubectl create rolebinding ", "needs a cluster: run by tests/live/manifests.rs"),
+    ("docs/operations.md", "kubectl create role ", "needs a cluster: tests/live/watch.rs makes such a Role"),
+    (
+        "docs/operations.md",
+        "kubectl delete validatingwebhookconfiguration wasmgate",
+        "needs a cluster: run by tests/live/drills.rs",
+    ),
+    ("docs/operations.md", "argocd app set ", "needs the reader's delivery tool"),
+    ("docs/operations.md", "kubectl get endpoints ", "needs a cluster"),
+    ("docs/operations.md", "kubectl delete validatingwebhookconfiguration,", "needs a cluster"),
+    (
+        "docs/scan.md",
+        "wasmgate scan ",
+        "needs a cluster or the reader's chart: cli/scan.rs runs both kinds with others",
+    ),
+    ("docs/scan.md", "# Any shell", "needs a cluster: cli/scan.rs reads the same JSON"),
+    (
+        "policies/README.md",
+        "policies/build ",
+        "writes files that other tests read; the CI runs it with `--check`",
+    ),
+    ("policies/README.md", "opa build ", "the rules are the reader's: the tutorial builds a bundle"),
+];
+
+/// The pages of the project.
+fn pages() -> Vec<String> {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
+    let docs = docs
+        .map(|name| format!("docs/{}", name.to_str().unwrap()))
+        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"));
+    let others = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "ARCHITECTURE.md", "policies/README.md"];
+    docs.chain(others.map(String::from)).collect()
+}
+
+/// The blocks of a page in these languages, each with whether it is run.
+fn blocks_in(page: &str, languages: &[&str]) -> Vec<(String, bool)> {
+    let (mut blocks, mut run) = (Vec::new(), false);
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if let Some(language) = line.strip_prefix("```") {
+            let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            if languages.contains(&language) {
+                blocks.push((block.join("\n"), run));
+            }
+        }
+        run = line.starts_with(MARK);
+    }
+    blocks
+}
+
+/// The blocks of commands of a page.
+fn blocks(page: &str) -> Vec<(String, bool)> {
+    blocks_in(page, COMMANDS)
+}
+
+#[test]
+fn every_block_of_commands_is_run_or_says_why_not() {
+    let mut wrong = Vec::new();
+    let mut used = vec![0; NOT_RUN.len()];
+    for name in pages() {
+        for (block, run) in blocks(&fs::read_to_string(root().join(&name)).unwrap()) {
+            let here = |(page, start, _): &(&str, &str, &str)| *page == name && block.starts_with(start);
+            let at = NOT_RUN.iter().position(here);
+            if let Some(at) = at {
+                used[at] += 1;
+            }
+            if run == at.is_some() || (run && !PAGES.contains(&name.as_str())) {
+                wrong.push(format!("{name}: {}", block.lines().next().unwrap_or_default()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let stale: Vec<_> = NOT_RUN.iter().zip(&used).filter(|(_, used)| **used != 1).collect();
+    assert!(stale.is_empty(), "{stale:#?}");
+}
+
+/// The commands of a page, in blocks and in the text.
+fn all_commands(page: &str) -> Vec<String> {
+    let block = |(block, _): (String, bool)| {
+        let lines = block.lines().map(|line| line.trim_start_matches("$ ").trim().to_string());
+        lines.map(|line| line.split(" #").next().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    let inside = page.split("```").step_by(2).flat_map(|text| text.split('`').skip(1).step_by(2));
+    blocks(page).into_iter().flat_map(block).chain(inside.map(|text| text.replace('\n', " "))).collect()
+}
+
+/// What is wrong with a command of this project; the programs of others are not looked at.
+fn wrong_command(command: &str, targets: &[&str]) -> Option<String> {
+    let words: Vec<&str> = command.split([' ', '|', '>']).filter(|word| !word.is_empty()).collect();
+    match words.as_slice() {
+        ["make", target, ..] if !targets.contains(target) => Some(format!("no target: {command}")),
+        // A command that is only named, or whose arguments are only hinted at.
+        ["wasmgate", ..] if words.len() < 3 || command.contains('…') => None,
+        ["wasmgate", ..] => {
+            let alone = command.split(['|', '>']).next().unwrap_or_default();
+            let parsed = Args::try_parse_from(alone.split_whitespace());
+            // The text may name an option alone.
+            let fine = [ErrorKind::DisplayHelp, ErrorKind::MissingRequiredArgument];
+            let error = parsed.err().filter(|error| !fine.contains(&error.kind()))?;
+            Some(format!("{command}: {error}"))
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn the_targets_and_options_that_the_pages_name_exist() {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let targets: Vec<&str> = makefile.lines().filter_map(|line| line.strip_prefix(".PHONY: ")).collect();
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for name in pages() {
+        for command in all_commands(&fs::read_to_string(root().join(&name)).unwrap()) {
+            seen += usize::from(command.starts_with("make ") || command.starts_with("wasmgate "));
+            wrong.extend(wrong_command(&command, &targets).map(|wrong| format!("{name}: {wrong}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(seen > 40, "{seen}");
+    assert!(wrong_command("make nothing", &targets).is_some());
+    assert!(wrong_command("wasmgate explain --gants x -f y", &targets).is_some());
+}
+
+#[test]
+fn every_object_and_every_piece_of_a_configuration_in_the_pages_passes_check() {
+    const HEAD: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+    const KEYS: &[&str] = &[
+        "server",
+        "images",
+        "runtimes",
+        "policies",
+        "grants",
+        "cluster",
+        "workloads",
+        "kubernetes",
+        "enforcement",
+        "exemptNamespaces",
+        "decisionLog",
+    ];
+    let mut shell = Shell::new();
+    let mut checked = 0;
+    for name in pages() {
+        for (block, _) in blocks_in(&fs::read_to_string(root().join(&name)).unwrap(), &["yaml"]) {
+            // Others are objects and pipelines of other projects.
+            let text = match block.split(':').next().unwrap_or_default() {
+                "apiVersion" if block.starts_with("apiVersion: wasmgate.dev/") => block,
+                key if KEYS.contains(&key) => format!("{HEAD}{block}"),
+                _ => continue,
+            };
+            fs::write(shell.folder.path().join("block.yaml"), &text).unwrap();
+            let said = shell.run("wasmgate check block.yaml");
+            assert!(said.starts_with("nothing is wrong"), "{name}:\n{text}\n{said}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 9, "{checked}");
+}
+
+#[test]
+fn the_job_of_the_readme_is_the_one_that_the_demonstration_runs() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let demo = fs::read_to_string(root().join("tools/cluster/demo")).unwrap();
+    let (_, block) = readme.split_once("$ cat hello.yaml\n").unwrap();
+    let (job, rest) = block.split_once("$ kubectl apply -f hello.yaml\n").unwrap();
+    let (_, text) = demo.split_once("<<TEXT\n").unwrap();
+    let (template, _) = text.split_once("TEXT\n").unwrap();
+    assert_eq!(job, template.replace("$1", "hello").replace("$2", "samples.example/hello:1"));
+    assert!(demo.contains("job hello samples.example/hello:1\n"), "the job is run");
+    for part in [
+        "kubectl get pods -n shop -l app=hello -o ",
+        "custom-columns=POD:.metadata.name,CLASS:.spec.runtimeClassName,NODE:.spec.nodeName,",
+        "kubectl logs -n shop job/hello",
+    ] {
+        assert!(rest.contains(part) && demo.contains(part), "{part}");
+    }
+    let index = fs::read_to_string(root().join("manifests/samples/images/hello/index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap();
+    assert_eq!(
+        rest.matches("sha256:").count(),
+        rest.matches(digest).count(),
+        "{digest} is what was pinned and pulled"
+    );
 }
 
 #[test]
@@ -183,11 +432,8 @@ fn tests_named(text: &str) -> Vec<(&str, &str)> {
     paths(text).into_iter().filter_map(|path| path.split_once("::")).collect()
 }
 
-#[test]
-fn every_file_and_every_test_that_the_threat_model_names_is_there() {
-    let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
-    let tests = tests_named(&page);
-    assert!(tests.len() > 50, "{tests:?}");
+/// Fails for a test that is not where the page says.
+fn check_tests(tests: Vec<(&str, &str)>) {
     let is_test = |source: &str, name: &str| {
         let lines: Vec<&str> = source.lines().map(str::trim).collect();
         let named = |line: &str| {
@@ -201,6 +447,33 @@ fn every_file_and_every_test_that_the_threat_model_names_is_there() {
         let source = fs::read_to_string(root().join(file)).unwrap_or_else(|_| panic!("{file} is not there"));
         assert!(is_test(&source, name), "{file} has no test `{name}`");
     }
+}
+
+#[test]
+fn every_promise_names_a_test_that_is_there() {
+    let page = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let (_, promises) = page.split_once("## What is promised").unwrap();
+    let (promises, _) = promises.split_once("\n## ").unwrap();
+    let starts =
+        |line: &&str| line.split_once(". **").is_some_and(|(number, _)| number.parse::<u8>().is_ok());
+    let lines: Vec<&str> = promises.lines().collect();
+    let numbers: Vec<usize> =
+        lines.iter().enumerate().filter(|(_, line)| starts(line)).map(|(number, _)| number).collect();
+    assert_eq!(numbers.len(), 9, "{numbers:?}");
+    for (number, start) in numbers.iter().enumerate() {
+        let end = numbers.get(number + 1).copied().unwrap_or(lines.len());
+        let promise = lines[*start..end].join("\n");
+        assert!(!tests_named(&promise).is_empty(), "nothing shows: {promise}");
+    }
+    check_tests(tests_named(promises));
+}
+
+#[test]
+fn every_file_and_every_test_that_the_threat_model_names_is_there() {
+    let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let tests = tests_named(&page);
+    assert!(tests.len() > 50, "{tests:?}");
+    check_tests(tests);
     let files: Vec<_> = paths(&page).into_iter().filter(|path| !path.contains("::")).collect();
     let missing: Vec<_> = files.iter().filter(|path| !root().join(path).exists()).collect();
     assert!(files.len() > 40 && missing.is_empty(), "{missing:?}");

@@ -2,6 +2,7 @@
 //! gate's guarantees, malformed input.
 
 mod bad_input;
+mod busy;
 mod cases;
 mod explain_matches_serve;
 mod foreign_text;

@@ -218,6 +218,7 @@ fn every_kind_with_a_pod_template_gets_warnings_and_is_never_refused() {
         ("kubeflow.org", "*", "jaxjobs", "JAXJob"),
         ("kubeflow.org", "*", "notebooks", "Notebook"),
         ("jobset.x-k8s.io", "*", "jobsets", "JobSet"),
+        ("trainer.kubeflow.org", "*", "trainingruntimes", "TrainingRuntime"),
     ];
     let mut expected = BTreeSet::new();
     let known = Kinds::default();

@@ -11,6 +11,7 @@ use wasmgate::lookup::{Error, Inspector, LookupOptions};
 use wasmgate::registry::{self, Puller, guard::GuardOptions};
 
 use crate::support::oci::{self, ImageBuilder, fixtures};
+use crate::support::process::until;
 use crate::support::web::{Web, never, ok};
 
 const AMPLE: Duration = Duration::from_mins(1);
@@ -112,9 +113,7 @@ async fn a_look_up_that_waits_too_long_for_memory_is_reported_and_ends_once_ther
     let inspector = Inspector::new(options).unwrap();
     let (held, image) = (inspector.clone(), slow.image("slow:1"));
     let holds = tokio::spawn(async move { held.inspect(&image, Depth::Config, AMPLE).await });
-    while inspector.stats().layer_bytes == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("a layer", async || inspector.stats().layer_bytes > 0).await;
     let image = "large.test/app0:v1";
     let error = inspector.inspect(image, Depth::Config, Duration::from_millis(300)).await.unwrap_err();
     assert!(matches!(*error, Error::WaitForMemory { budget_ms: 300, .. }), "{error}");
@@ -122,15 +121,13 @@ async fn a_look_up_that_waits_too_long_for_memory_is_reported_and_ends_once_ther
     let error = holds.await.unwrap().unwrap_err();
     assert!(matches!(*error, Error::TimedOut { budget_ms: 4000, .. }), "{error}");
     // The waiting look-up began a moment later and may have timed out by now; the memory is free for the next one.
-    let facts = loop {
+    until("what was held to come back", async || {
         match inspector.inspect(image, Depth::Config, AMPLE).await {
-            Err(error) if matches!(*error, Error::TimedOut { .. }) => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            facts => break facts.unwrap(),
+            Err(error) if matches!(*error, Error::TimedOut { .. }) => false,
+            facts => facts.unwrap().kind == ImageKind::SpinApp,
         }
-    };
-    assert_eq!(facts.kind, ImageKind::SpinApp, "what was held came back");
+    })
+    .await;
 }
 
 fn with_registry(web: &Web, options: LookupOptions) -> LookupOptions {
@@ -163,9 +160,7 @@ async fn hanging_requests_of_one_tenant_do_not_lock_others_out_of_a_registry() {
     let is_answered = |error: &Error| matches!(error, Error::Fetch(registry::Error::FindImage { .. }));
     let hanging: Vec<_> =
         (0..12).map(|number| tokio::spawn(ask("evil", format!("slow/app{number}:1")))).collect();
-    while web.asked().len() < 8 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("requests that hang", async || web.asked().len() >= 8).await;
     let error = ask("shop", "shop/app:1".into()).await;
     assert!(is_answered(&error), "while twelve hang: {error}");
     for error in futures::future::join_all(hanging).await {

@@ -8,6 +8,7 @@ mod document;
 mod forms;
 mod gate;
 mod generate;
+mod handed;
 mod image;
 mod node;
 mod oracle_itself;

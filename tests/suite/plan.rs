@@ -231,7 +231,7 @@ fn a_wasm_pod_gets_class_affinity_size_and_pin_and_nothing_else_is_in_the_patch(
 }
 
 #[test]
-fn templates_are_planned_in_place_and_get_no_annotation() {
+fn templates_are_planned_in_place_as_their_pods_will_be() {
     let template = json!({ "spec": { "containers": [{ "name": "app", "image": "go-layer:1" }] } });
     let table = [
         (Kind::PodTemplate, json!({ "template": template })),
@@ -245,7 +245,8 @@ fn templates_are_planned_in_place_and_get_no_annotation() {
         let pod = plan.object.pointer(kind.template_pointer()).unwrap();
         assert_eq!(pod["spec"]["runtimeClassName"], "wasmtime", "{kind:?}");
         assert_eq!(pod["spec"]["containers"][0]["image"], format!("go-layer:1@{}", digest("go-layer")));
-        assert_eq!(pod.get("metadata"), None, "{kind:?}");
+        let changed = &pod["metadata"]["annotations"][CHANGED_ANNOTATION];
+        assert_eq!(changed, "runtimeClassName,affinity,resources/app,image/app", "{kind:?}");
         assert_eq!(plan.object.get("metadata"), None, "{kind:?}");
     }
 }

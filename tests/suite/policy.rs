@@ -402,6 +402,7 @@ async fn a_long_rule_does_not_block_the_threads_that_answer() {
     let set = rules(LOOP, Limits { fuel: u64::MAX, ..GENEROUS }).await;
     let ticks = async {
         for _ in 0..5 {
+            // A tick that the executor must be free for.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

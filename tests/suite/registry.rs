@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -28,6 +28,7 @@ use wasmgate::workload::{self, Kind};
 
 use crate::support::dns::{Dns, inside};
 use crate::support::fault::{Fault, Server};
+use crate::support::process::until;
 use crate::support::registry::{OCI_MANIFEST, PASSWORD, Registry, USER, digest};
 use crate::support::token::{ISSUER, SERVICE, Tokens};
 use crate::support::web::{Asked, Names, Web, bearer, last, ok, redirect};
@@ -289,14 +290,13 @@ async fn a_moved_tag_is_new_facts_once_its_time_is_over() {
     let first = push_linux(&registry, "app:v1", "/bin/first").await;
     // A push may take any time, so one gate remembers for longer than any test, and one not at all.
     let lasting = |tag_ttl| Inspector::new(LookupOptions { tag_ttl, ..options(&registry.host) }).unwrap();
-    let (long, short) = (lasting(Duration::from_hours(1)), lasting(Duration::from_millis(1)));
+    let (long, short) = (lasting(Duration::from_hours(1)), lasting(Duration::ZERO));
     let image = registry.image("app:v1");
     for inspector in [&long, &short] {
         assert_eq!(inspect(inspector, &image).await.unwrap(), first);
     }
     let second = push_linux(&registry, "app:v1", "/bin/second").await;
     assert_eq!(inspect(&long, &image).await.unwrap(), first, "the tag is remembered");
-    tokio::time::sleep(Duration::from_millis(5)).await;
     assert_eq!(inspect(&short, &image).await.unwrap(), second);
     let pinned = format!("{image}@{first}");
     assert_eq!(inspect(&short, &pinned).await.unwrap(), first, "a digest does not move");
@@ -306,12 +306,11 @@ async fn a_moved_tag_is_new_facts_once_its_time_is_over() {
 async fn with_a_stopped_registry_known_tags_stay_valid_and_new_images_fail_in_time() {
     let mut registry = Registry::start();
     let pushed = push_linux(&registry, "app:v1", "/bin/app").await;
-    let options = LookupOptions { tag_ttl: Duration::from_millis(50), ..options(&registry.host) };
+    let options = LookupOptions { tag_ttl: Duration::ZERO, ..options(&registry.host) };
     let inspector = Inspector::new(options).unwrap();
     let image = registry.image("app:v1");
     assert_eq!(inspect(&inspector, &image).await.unwrap(), pushed);
     registry.stop();
-    tokio::time::sleep(Duration::from_millis(80)).await;
     assert_eq!(inspect(&inspector, &image).await.unwrap(), pushed);
     assert_eq!(inspector.stats().stale, 1);
     let error = inspector.inspect(&registry.image("new:v1"), Depth::Config, AMPLE).await.unwrap_err();
@@ -323,13 +322,12 @@ async fn with_a_stopped_registry_known_tags_stay_valid_and_new_images_fail_in_ti
 async fn an_image_that_was_deleted_is_gone() {
     let registry = Registry::start();
     let pushed = push_linux(&registry, "app:v1", "/bin/app").await;
-    let options = LookupOptions { tag_ttl: Duration::from_millis(50), ..options(&registry.host) };
+    let options = LookupOptions { tag_ttl: Duration::ZERO, ..options(&registry.host) };
     let inspector = Inspector::new(options).unwrap();
     let image = registry.image("app:v1");
     inspect(&inspector, &image).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     registry.crane(folder.path(), &["delete", &registry.image(&format!("app@{pushed}"))]);
-    tokio::time::sleep(Duration::from_millis(80)).await;
     let error = inspect(&inspector, &image).await.unwrap_err();
     assert!(matches!(error, lookup::Error::Fetch(Error::FindImage { .. })), "{error}");
 }
@@ -508,6 +506,7 @@ async fn a_hanging_registry_does_not_delay_other_registries() {
 async fn a_slow_registry_gets_the_whole_budget() {
     let pause = Duration::from_millis(600);
     let web = Web::start(move |_, _| {
+        // The registry is slow.
         std::thread::sleep(pause);
         (404, String::new(), Vec::new())
     })
@@ -967,12 +966,11 @@ async fn a_token_that_expired_early_is_replaced_and_the_real_registry_accepts_it
     tokens.lifetime.store(6 - LEEWAY, std::sync::atomic::Ordering::SeqCst);
     client.manifest(&name, LIMIT).await.unwrap();
     tokens.lifetime.store(300, std::sync::atomic::Ordering::SeqCst);
-    let start = Instant::now();
-    while tokens.web.asked().len() < before + 2 {
-        assert!(start.elapsed() < 2 * AMPLE, "the registry never refused the old token");
+    until("the registry to refuse the old token", async || {
         assert_eq!(client.manifest(&name, LIMIT).await.unwrap().digest, pushed, "the change is invisible");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+        tokens.web.asked().len() == before + 2
+    })
+    .await;
     for _ in 0..3 {
         client.manifest(&name, LIMIT).await.unwrap();
     }
@@ -1191,6 +1189,61 @@ async fn a_private_image_is_read_with_the_pod_s_secret_and_only_its_holders_get_
     assert_eq!(secrets.asked.load(Ordering::SeqCst), before);
 }
 
+#[tokio::test]
+async fn what_a_revoked_pull_secret_had_opened_is_refused_once_the_registry_is_asked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (image, status) = (linux_image("/bin/app"), Arc::new(AtomicU16::new(200)));
+    let known = Digest::of(&image.manifest);
+    let config = image.config.clone();
+    let web = Web::start({
+        let status = Arc::clone(&status);
+        move |_, asked| match (&asked.authorization, status.load(Ordering::SeqCst)) {
+            (None, _) => (401, "www-authenticate: Basic realm=\"r\"\r\n".into(), Vec::new()),
+            (Some(_), 200) if asked.line.contains("/blobs/") => ok(config.clone()),
+            (Some(_), 200) => ok(image.manifest.clone()),
+            (Some(_), status) => (status, String::new(), Vec::new()),
+        }
+    })
+    .await;
+    let gate = || {
+        let store = Some(folder.path().join("store"));
+        // Everything that ages is asked for again at once.
+        let options = LookupOptions {
+            store,
+            tag_ttl: Duration::ZERO,
+            failure_ttl: Duration::ZERO,
+            ..options(&web.host)
+        };
+        let secrets = OneSecret { host: web.host.clone(), asked: AtomicUsize::new(0) };
+        Inspector::new(options).unwrap().with_pull_secrets(Arc::new(secrets))
+    };
+    let puller = Puller {
+        namespace: "shop".into(),
+        pull_secrets: vec!["regcred".into()],
+        service_account: String::new(),
+    };
+    let tag = web.image("private/app:v1");
+    let pinned = format!("{tag}@{known}");
+    let look = async |gate: &Inspector, image: &str| {
+        gate.inspect_for(image, Depth::Config, AMPLE, &puller).await.map(|facts| facts.digest.clone())
+    };
+    let first = gate();
+    for image in [&tag, &pinned] {
+        assert_eq!(look(&first, image).await.unwrap(), known, "{image}");
+    }
+    status.store(503, Ordering::SeqCst);
+    assert_eq!(look(&first, &pinned).await.unwrap(), known, "the registry says nothing about the secret");
+    drop(first);
+    status.store(403, Ordering::SeqCst);
+    let restarted = gate();
+    for image in [&pinned, &tag] {
+        for _ in 0..2 {
+            let error = look(&restarted, image).await.unwrap_err();
+            assert!(matches!(*error, lookup::Error::Fetch(Error::AuthorizeFetch { .. })), "{image}: {error}");
+        }
+    }
+}
+
 // === Registries that ask for a pause, or are gone ===
 
 #[tokio::test]
@@ -1203,9 +1256,11 @@ async fn retry_after_pauses_the_whole_registry() {
         let error = manifest_error(&source, &web.image("other:1")).await.to_string();
         assert!(error.contains("asked to be left alone for another"), "{error}");
         assert_eq!(web.asked().len(), 1);
-        tokio::time::sleep(Duration::from_millis(2100)).await;
-        let _ = manifest_error(&source, &web.image("a:1")).await;
-        assert_eq!(web.asked().len(), 2, "its time is over");
+        until("the end of the pause", async || {
+            let _ = manifest_error(&source, &web.image("a:1")).await;
+            web.asked().len() == 2
+        })
+        .await;
     }
 }
 
@@ -1247,9 +1302,13 @@ async fn a_silent_registry_gets_no_requests_until_it_recovers_and_known_tags_sta
     let error = inspect(&inspector, &registry.image("new:9")).await.unwrap_err().to_string();
     assert!(error.contains("did not answer 3 requests in a row and is tried again in 1 s"), "{error}");
     assert_eq!(inspect(&inspector, &image).await.unwrap(), pushed, "what a tag meant is still served");
-    tokio::time::sleep(Duration::from_millis(800)).await;
-    let error = inspect(&inspector, &registry.image("new:10")).await.unwrap_err().to_string();
-    assert!(error.contains("refused the connection"), "one request tries: {error}");
+    let mut number = 10;
+    until("one request that tries", async || {
+        number += 1;
+        let error = inspect(&inspector, &registry.image(&format!("new:{number}"))).await.unwrap_err();
+        error.to_string().contains("refused the connection")
+    })
+    .await;
 }
 
 #[tokio::test]

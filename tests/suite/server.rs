@@ -21,7 +21,7 @@ use wasmgate::certs::load_or_make;
 use wasmgate::review::Webhook;
 use wasmgate::server::{AdmissionHandler, Error, Event, Server, ServerOptions, Signals, Trigger};
 
-use crate::support::process::alone;
+use crate::support::process::{alone, until};
 use crate::support::tls::{Ca, Client, Http, get, post};
 
 const MOMENT: Duration = Duration::from_millis(50);
@@ -45,6 +45,7 @@ impl AdmissionHandler for Puppet {
         self.started.fetch_add(1, Ordering::SeqCst);
         let start = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
         match start.trim().split_once(':') {
+            // A review that takes this long, without and with a thread of its own.
             Some(("sleep", millis)) => sleep(Duration::from_millis(millis.parse().unwrap())).await,
             Some(("block", millis)) => std::thread::sleep(Duration::from_millis(millis.parse().unwrap())),
             Some(("panic", why)) => panic!("{why}"),
@@ -78,9 +79,7 @@ impl Puppet {
     }
 
     async fn wait_for_reviews(&self, count: usize) {
-        while self.started.load(Ordering::SeqCst) < count {
-            sleep(Duration::from_millis(5)).await;
-        }
+        until("reviews", async || self.started.load(Ordering::SeqCst) >= count).await;
     }
 }
 
@@ -97,6 +96,15 @@ struct Running {
 impl Running {
     fn client(&self, http: Http) -> Client {
         Client::trusting(&[&self.dir.path().join("ca.crt")], http)
+    }
+
+    /// Waits until the first signal is taken: the pause has begun.
+    async fn until_it_shuts_down(&self) {
+        until("the end of readiness", async || {
+            let ready = get(self.probes, "/readyz").await.unwrap();
+            (ready.status.as_u16(), ready.text().as_str()) == (503, "shutting down")
+        })
+        .await;
     }
 
     async fn end(self) -> Result<(), Error> {
@@ -311,6 +319,7 @@ async fn a_request_head_that_arrives_byte_by_byte_is_disconnected() {
     drip.write_all(b"POST /mutate HTTP/1.1\r\nx: ").await.unwrap();
     let dripping = async {
         while drip.write_all(b"x").await.is_ok() {
+            // More often than any bound on a pause between two bytes.
             sleep(MOMENT * 2).await;
         }
     };
@@ -333,6 +342,7 @@ async fn a_first_request_that_is_not_complete_soon_is_hung_up_but_an_idle_connec
         let mut session = server.client(http).open(server.address).await.unwrap();
         for _ in 0..2 {
             assert_eq!(session.send(post("/mutate", "sleep:600")).await.unwrap().status, 200);
+            // Idle for longer than the time of a handshake.
             sleep(Duration::from_millis(900)).await;
         }
     }
@@ -412,8 +422,9 @@ async fn one_connection_too_many_is_closed_and_its_slot_is_reused() {
     assert!(server.gate.saw(Event::ConnectionRefused));
     assert_eq!(first.send(post("/mutate", "{}")).await.unwrap().status, 200);
     drop(second);
-    sleep(MOMENT * 2).await;
-    assert_eq!(client.send(server.address, post("/mutate", "{}")).await.unwrap().status, 200);
+    let served =
+        async || client.send(server.address, post("/mutate", "{}")).await.is_ok_and(|a| a.status == 200);
+    until("the slot", served).await;
 }
 
 #[cfg(target_os = "linux")]
@@ -441,12 +452,8 @@ async fn a_peer_with_its_share_of_connections_locks_no_other_out_and_gets_its_sl
         assert_eq!(other.send(server.address, post("/validate", "{}")).await.unwrap().status, 200);
     }
     drop(held);
-    let back = async {
-        while greedy.send(server.address, post("/validate", "{}")).await.is_err() {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(Duration::from_secs(30), back).await.expect("the places come back");
+    let back = async || greedy.send(server.address, post("/validate", "{}")).await.is_ok();
+    until("the places to come back", back).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -455,13 +462,11 @@ async fn closed_connections_leave_no_task_behind() {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let client = server.client(Http::One);
     client.send(server.address, post("/mutate", "{}")).await.unwrap();
-    sleep(MOMENT).await;
     let before = tasks();
     for _ in 0..100 {
         client.send(server.address, post("/mutate", "{}")).await.unwrap();
     }
-    sleep(MOMENT * 4).await;
-    assert!(tasks() <= before + 2, "{before} tasks became {}", tasks());
+    until("the end of the tasks", async || tasks() <= before + 2).await;
 }
 
 // === probes ===
@@ -533,23 +538,14 @@ async fn replaced_client_cas_take_effect_and_unusable_ones_keep_the_old() {
     assert!(new.send(server.address, post("/validate", "{}")).await.is_err());
 
     fs::write(&file, "no CA").unwrap();
-    let refused = async {
-        while !server.gate.saw(Event::CertificateRefused) {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(Duration::from_secs(30), refused).await.expect("the file is looked at");
+    until("a look at the file", async || server.gate.saw(Event::CertificateRefused)).await;
     let ready = get(server.probes, "/readyz").await.unwrap();
     assert!(ready.status == 200 && ready.text().contains("server.clientCaFile"), "{}", ready.text());
     assert_eq!(old.send(server.address, post("/validate", "{}")).await.unwrap().status, 200);
 
     fs::write(&file, new_pem).unwrap();
-    let taken = async {
-        while new.send(server.address, post("/validate", "{}")).await.is_err() {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(Duration::from_secs(30), taken).await.expect("the new CA is taken up");
+    let taken = async || new.send(server.address, post("/validate", "{}")).await.is_ok();
+    until("the new CA to be taken up", taken).await;
     assert!(old.send(server.address, post("/validate", "{}")).await.is_err());
 }
 
@@ -603,13 +599,10 @@ async fn a_drain_finishes_what_is_in_flight_and_refuses_new_connections() {
         let in_flight = tokio::spawn(async move { session.send(post("/validate", "sleep:1200")).await });
         server.gate.wait_for_reviews(1).await;
         server.trigger.send().await;
-        sleep(MOMENT * 2).await;
-        let ready = get(server.probes, "/readyz").await.unwrap();
-        assert_eq!((ready.status.as_u16(), ready.text().as_str()), (503, "shutting down"));
+        server.until_it_shuts_down().await;
         let late = client.send(address, post("/validate", "{}")).await.unwrap();
         assert_eq!(late.status, 200, "requests during the pause are served");
-        sleep(Duration::from_millis(500)).await;
-        assert!(TcpStream::connect(address).await.is_err(), "after the pause no connection is accepted");
+        until("the end of the pause", async || TcpStream::connect(address).await.is_err()).await;
         assert_eq!(get(server.probes, "/readyz").await.unwrap().status, 503, "probes go on while draining");
         assert_eq!(in_flight.await.unwrap().unwrap().status, 200);
         server.end().await.unwrap();
@@ -643,6 +636,7 @@ async fn the_drain_has_a_deadline_and_neither_idle_nor_silent_peers_hold_it_up()
     .await;
     let idle = server.client(Http::One).open(server.address).await.unwrap();
     let silent = TcpStream::connect(server.address).await.unwrap();
+    // Until the server has accepted the silent peer, which nothing shows.
     sleep(MOMENT).await;
     server.trigger.send().await;
     server.end().await.unwrap();
@@ -651,9 +645,9 @@ async fn the_drain_has_a_deadline_and_neither_idle_nor_silent_peers_hold_it_up()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_aborts_at_once() {
-    for wait in [Duration::ZERO, Duration::from_millis(300)] {
+    for in_the_pause in [true, false] {
         let server = start_with(|options| {
-            options.pause = if wait.is_zero() { FOR_EVER } else { options.pause };
+            options.pause = if in_the_pause { FOR_EVER } else { options.pause };
             options.drain = FOR_EVER;
             options.budget = FOR_EVER;
         })
@@ -662,9 +656,12 @@ async fn a_second_signal_aborts_at_once() {
         let cut = tokio::spawn(async move { client.send(address, post("/mutate", "sleep:600000")).await });
         server.gate.wait_for_reviews(1).await;
         server.trigger.send().await;
-        sleep(wait).await;
+        server.until_it_shuts_down().await;
+        if !in_the_pause {
+            until("the drain", async || TcpStream::connect(address).await.is_err()).await;
+        }
         server.trigger.send().await;
-        // During the pause or the drain, neither of which would end by itself.
+        // Neither the pause nor the drain would end by itself.
         let error = server.end().await.unwrap_err();
         assert!(matches!(error, Error::Abort), "{error}");
         assert!(cut.await.unwrap().is_err());
@@ -747,45 +744,37 @@ fn trusting_all(made: &[PathBuf]) -> Client {
 async fn wait_for_leaf(client: &Client, address: SocketAddr, place: &Path) {
     let wanted =
         wasmgate::certs::load(&place.join("tls.crt"), &place.join("tls.key")).unwrap().chain[0].clone();
-    let served = async {
-        while client.leaf(address).await.unwrap() != wanted {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(Duration::from_secs(3), served).await.expect("the new certificate is served");
+    until("the new certificate", async || client.leaf(address).await.unwrap() == wanted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_rotations_by_symlink_swap_fail_no_handshake_under_load() {
     let (server, mut secret, made) = start_on_secret(4).await;
     let client = trusting_all(&made);
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let load: Vec<_> = (0..3)
         .map(|_| {
-            let (client, stop, address) = (client.clone(), stop.clone(), server.address);
+            let (client, stop, done, address) = (client.clone(), stop.clone(), done.clone(), server.address);
             tokio::spawn(async move {
-                let mut done = 0_usize;
                 while !stop.load(Ordering::SeqCst) {
                     let answer =
                         client.send(address, post("/validate", "{}")).await.expect("no handshake fails");
                     assert_eq!(answer.status, 200);
-                    done += 1;
+                    done.fetch_add(1, Ordering::SeqCst);
                 }
-                done
             })
         })
         .collect();
     for place in &made[1..] {
-        sleep(MOMENT * 2).await;
+        let before = done.load(Ordering::SeqCst);
+        until("load", async || done.load(Ordering::SeqCst) >= before + 8).await;
         secret.take(place);
         wait_for_leaf(&client, server.address, place).await;
     }
     stop.store(true, Ordering::SeqCst);
-    let mut done = 0;
     for task in load {
-        done += task.await.expect("no request fails");
+        task.await.expect("no request fails");
     }
-    assert!(done > 20, "there was load: {done} requests");
     let replaced =
         server.gate.events.lock().unwrap().iter().filter(|e| **e == Event::CertificateReplaced).count();
     assert_eq!(replaced, 3);
@@ -797,16 +786,19 @@ async fn a_bad_new_certificate_keeps_the_old_one_and_is_logged() {
     let client = trusting_all(&made);
     let read = |place: &Path, name: &str| fs::read(place.join(name)).unwrap();
     secret.update(&read(&made[1], "tls.crt"), &read(&made[0], "tls.key"));
+    let refused =
+        || server.gate.events.lock().unwrap().iter().filter(|e| **e == Event::CertificateRefused).count();
+    until("a look at the certificate", async || refused() > 0).await;
+    // Several more looks, which must say nothing new.
     sleep(MOMENT * 4).await;
     wait_for_leaf(&client, server.address, &made[0]).await;
     let ready = get(server.probes, "/readyz").await.unwrap();
     assert_eq!(ready.status, 200);
     assert!(ready.text().contains("old certificate"), "{}", ready.text());
-    let refused =
-        || server.gate.events.lock().unwrap().iter().filter(|e| **e == Event::CertificateRefused).count();
     assert_eq!(refused(), 1, "said once, not at every look");
 
     fs::remove_dir_all(secret.mount.join(format!("..2026_{}", secret.version))).unwrap();
+    // Several looks at files that are gone, which change nothing that could be waited for.
     sleep(MOMENT * 4).await;
     wait_for_leaf(&client, server.address, &made[0]).await;
 

@@ -13,7 +13,8 @@ use wasmgate::registry::{PullSecrets as _, Pulled, Puller};
 use wasmgate::watch::{self, Account, Base, SecretLimits, WatchOptions, Watched, Watching};
 
 use crate::support::api::{Api, Fault};
-use crate::support::watch::{AMPLE, Watch, docker_config_for, eventually, names, options};
+use crate::support::process::until;
+use crate::support::watch::{Watch, docker_config_for, eventually, names, options};
 
 fn grant(name: &str) -> Value {
     json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",
@@ -454,11 +455,8 @@ async fn a_pull_secret_that_cannot_be_read_is_noted_with_what_to_do() {
     // With the Role it is read, soon after.
     api.heal("secrets");
     api.put("secrets", secret("mine", json, ".dockerconfigjson", &docker_config("hunter2")));
-    let start = Instant::now();
-    while pulled(&watch.watching, &["mine"], "default").await.logins.is_empty() {
-        assert!(start.elapsed() < AMPLE);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("the secret", async || !pulled(&watch.watching, &["mine"], "default").await.logins.is_empty())
+        .await;
 }
 
 #[tokio::test]
@@ -496,9 +494,5 @@ async fn a_changed_secret_is_used_soon_and_no_review_waits_for_it() {
     let watch = Watch::start_with(&api, WatchOptions { secrets, ..options() }, Base::default());
     let first = pulled(&watch.watching, &["mine"], "default").await;
     api.put("secrets", secret("mine", json, ".dockerconfigjson", &docker_config("new")));
-    let start = Instant::now();
-    while pulled(&watch.watching, &["mine"], "default").await == first {
-        assert!(start.elapsed() < AMPLE);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("the new secret", async || pulled(&watch.watching, &["mine"], "default").await != first).await;
 }

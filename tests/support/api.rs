@@ -86,6 +86,17 @@ impl Api {
         wasmgate::watch::client::bounded(config, read).unwrap()
     }
 
+    /// A kubeconfig for it, below a folder.
+    pub fn kubeconfig(&self, folder: &std::path::Path) -> std::path::PathBuf {
+        let path = folder.join("kubeconfig.json");
+        let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": format!("http://{}", self.host)}}],
+            "users": [{"name": "test", "user": {}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}]});
+        std::fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+
     /// Creates or changes an object.
     pub fn put(&self, plural: &str, mut object: Value) {
         let mut inner = self.inner.lock().unwrap();
@@ -198,6 +209,10 @@ async fn answer(State(inner): State<Arc<Mutex<Inner>>>, request: Request) -> Res
         kind.asked.push(Asked { query: query.clone(), accept: accept.unwrap_or_default() });
         kind.fault
     };
+    // No group besides those of Kubernetes itself.
+    if plural == "apis" {
+        return json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []}).to_string().into_response();
+    }
     let watch = parameter("watch").is_some();
     match fault {
         Some(Fault::Status(code)) => return status(code),

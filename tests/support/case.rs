@@ -58,8 +58,19 @@ pub fn refused() -> Value {
     input(&pod, lookups, vec![grant("2026-03-31T00:00:00Z")], &options)
 }
 
-/// The input that Rust writes for the pod, whose images have these findings in the order of its containers.
+/// The input that Rust writes for the pod under the default runtimes.
 fn input(pod: &Value, lookups: Vec<LookupResult>, grants: Vec<Value>, options: &PolicyOptions) -> Value {
+    input_under(&Runtimes::default(), pod, lookups, grants, options)
+}
+
+/// The input that Rust writes for the pod, whose images have these findings in the order of its containers.
+pub fn input_under(
+    runtimes: &Runtimes,
+    pod: &Value,
+    lookups: Vec<LookupResult>,
+    grants: Vec<Value>,
+    options: &PolicyOptions,
+) -> Value {
     let object = to_raw_value(pod).unwrap();
     let workload = workload::read(object.get(), Kind::Pod, "shop").unwrap();
     let containers = workload.images().into_iter().zip(lookups).map(|(image, lookup)| Container {
@@ -89,8 +100,7 @@ fn input(pod: &Value, lookups: Vec<LookupResult>, grants: Vec<Value>, options: &
     let labels = labels.map(|(key, value)| (key.to_string(), value.to_string()));
     let cluster = Cluster { namespaces: [("shop".into(), labels.into())].into(), ..Cluster::default() };
     let grants = Grants::new(grants.into_iter().map(|g| from_value(g).unwrap()).collect()).unwrap();
-    let runtimes = Runtimes::default();
-    let class = |kind| Some(cluster.class_for(&runtimes, runtimes.for_kind(kind)?).to_owned());
+    let class = |kind| Some(cluster.class_for(runtimes, runtimes.for_kind(kind)?).to_owned());
     let class_for =
         runtimes.placement.keys().filter_map(|kind| Some((kind.as_str(), class(*kind)?))).collect();
     let now = "2026-11-22T12:00:00Z".parse().unwrap();
@@ -100,7 +110,7 @@ fn input(pod: &Value, lookups: Vec<LookupResult>, grants: Vec<Value>, options: &
         workload: &workload,
         inspection: &inspection,
         unchanged: &BTreeSet::new(),
-        runtimes: &runtimes,
+        runtimes,
         cluster: &cluster,
         class_for: &class_for,
         grants: &grants,

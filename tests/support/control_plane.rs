@@ -146,21 +146,18 @@ impl ControlPlane {
 
     /// Waits for the API server; `false` if its port, or etcd's, was taken.
     fn until_ready(&mut self) -> bool {
-        let start = std::time::Instant::now();
-        loop {
+        let ready = ask_patiently(|| {
             let ready = self.kubectl(&["get", "--raw", "/readyz"]).code == 0;
             let ended = self.parts.iter_mut().flatten().any(Process::has_ended);
-            if ready && !ended {
-                return true;
-            }
-            let logs = self.tails();
-            if ended {
-                assert!(logs.contains("address already in use"), "a part of the control plane ended\n{logs}");
-                return false;
-            }
-            assert!(start.elapsed() < PATIENCE, "the API server never was ready\n{logs}");
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
+            (ready || ended).then_some(ready && !ended)
+        });
+        let logs = self.tails();
+        let ready = ready.unwrap_or_else(|| panic!("the API server never was ready\n{logs}"));
+        assert!(
+            ready || logs.contains("address already in use"),
+            "a part of the control plane ended\n{logs}"
+        );
+        ready
     }
 
     /// The ends of all logs, for the message of a failure.

@@ -135,6 +135,7 @@ async fn answer(mut stream: TcpStream, fault: &Fault, sent: &AtomicUsize) -> std
             stream.write_all(format!("HTTP/1.1 200 OK\r\n{CLOSE}\r\n").as_bytes()).await?;
             loop {
                 stream.write_all(b" ").await?;
+                // The pause is the fault.
                 tokio::time::sleep(*pause).await;
             }
         }

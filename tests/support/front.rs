@@ -108,6 +108,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
     let _ = to.set_nodelay(true);
     let mut buffer = vec![0; 1 << 16];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
+        // The way to the backend is this long.
         thread::sleep(delay);
         if to.write_all(&buffer[..read]).is_err() {
             break;

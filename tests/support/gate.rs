@@ -1,6 +1,7 @@
 //! The gate and its server in one process: a gate with image layouts, the server in front of it, and a model of what
 //! the API server does before, between and after the two webhooks.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +10,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use wasmgate::admission::Gate;
 use wasmgate::audit::{self, DecisionLogOutput, Labels, Metrics, Sink};
 use wasmgate::cli::{build, serve::Served};
 use wasmgate::config::{self, Overrides, Settings};
 use wasmgate::review::Webhook;
 use wasmgate::server::{self, Server, Signals, Trigger};
+use wasmgate::workload::Kind;
 
 use super::images;
 use super::tls::{Answer, Client, Http, Session, post};
@@ -101,7 +104,7 @@ impl Flow {
     pub async fn serve(&self) -> Serving {
         let certs = self.folder.path().join("certs");
         wasmgate::certs::load_or_make(&certs, &[]).unwrap();
-        let local = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let options = server::ServerOptions {
             address: local,
             probes: local,
@@ -110,12 +113,12 @@ impl Flow {
             ..server::ServerOptions::new(certs.join("tls.crt"), certs.join("tls.key"))
         };
         let server = Server::bind(options).await.unwrap();
-        let address = server.address();
+        let (address, probes) = (server.address(), server.probes_address());
         let (trigger, signals) = Signals::manual();
         tokio::spawn(server.run(Arc::new(Served::new(Arc::clone(&self.gate))), signals));
         let client = Client::trusting(&[&certs.join("ca.crt")], Http::Two);
         let session = client.open(address).await.unwrap();
-        Serving { session, _trigger: trigger }
+        Serving { session, client, address, probes, _trigger: trigger }
     }
 }
 
@@ -144,10 +147,21 @@ fn documents(folder: &TempDir, name: &str, documents: &[Value]) -> PathBuf {
 /// A running server, and a connection to it.
 pub struct Serving {
     session: Session,
+    client: Client,
+    address: SocketAddr,
+    /// Where probes and metrics are answered.
+    pub probes: SocketAddr,
     _trigger: Trigger,
 }
 
 impl Serving {
+    /// Posts a review to a webhook on a connection of its own.
+    pub async fn post_alone(&self, webhook: Webhook, request: &Request) -> JoinHandle<Answer> {
+        let mut session = self.client.open(self.address).await.unwrap();
+        let request = post(&format!("/{}?timeout=30s", webhook.as_str()), request.to_body());
+        tokio::spawn(async move { session.send(request).await.unwrap() })
+    }
+
     /// Posts a body to a webhook, as the API server does.
     pub async fn post(&mut self, webhook: Webhook, body: impl Into<bytes::Bytes>) -> Answer {
         let path = format!("/{}?timeout=10s", webhook.as_str());
@@ -403,6 +417,33 @@ fn set_default(holder: &mut Value, key: &str, value: Value) {
     if holder[key].is_null() {
         holder[key] = value;
     }
+}
+
+/// The pod that the controllers create from the pod template of an object, as the webhooks receive it
+/// (`kubernetes:pkg/controller/controller_utils.go` `GetPodFromTemplate`). A StatefulSet adds the volumes of its claims
+/// (`kubernetes:pkg/controller/statefulset/stateful_set_utils.go` `updateStorage`), in place of those with the same name.
+/// A DaemonSet also binds each pod to its node, by a term of affinity that is left out here.
+pub fn created_pod(object: &Value, kind: Kind, namespace: &str, cluster: &[Value]) -> Value {
+    let template = object.pointer(kind.template_pointer()).unwrap();
+    let name = object["metadata"]["name"].as_str().unwrap_or("app");
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
+    let metadata = &mut pod["metadata"];
+    metadata["generateName"] = json!(format!("{name}-"));
+    metadata["labels"]["pod-template-hash"] = json!("6d4cf56db6");
+    metadata["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": "4f5c",
+        "controller": true, "blockOwnerDeletion": true}]);
+    if let Some(claims) = object["spec"]["volumeClaimTemplates"].as_array() {
+        let named = |claim: &Value| claim["metadata"]["name"].clone();
+        let volume = |claim: &Value| {
+            let claim_name = format!("{}-{name}-0", named(claim).as_str().unwrap());
+            json!({"name": named(claim), "persistentVolumeClaim": {"claimName": claim_name}})
+        };
+        let own = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+        let kept = own.into_iter().filter(|own| !claims.iter().any(|claim| named(claim) == own["name"]));
+        let volumes: Vec<Value> = claims.iter().map(volume).chain(kept).collect();
+        pod["spec"]["volumes"] = json!(volumes);
+    }
+    plug_ins(&defaulted(&pod, namespace, ""), namespace, cluster)
 }
 
 /// What the API server's own mutating plug-ins do to a new pod, before the webhooks and again after one of them changed

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use super::oci::{Image, ImageBuilder, fixtures};
+use super::oci::{self, Image, ImageBuilder, fixtures};
 
 /// The registry that the layouts stand in for.
 pub const HOST: &str = "images.test";
@@ -205,6 +205,15 @@ fn spin_apps() -> Vec<(&'static str, Image)> {
         ("spin-variable", variable_app()),
         ("spin-redis-trigger", triggered_by("redis")),
         ("spin-two", two_components()),
+        ("spin-id", with_id("orders_api.v2")),
+        ("spin-id-path", with_id("a/../../.cache")),
+        ("spin-file", with_file(&oci::digest(PAGE))),
+        ("spin-digest-path", with_file("../../../var/run/secrets/token")),
+        ("spin-files", spin_files("web.wasm", "static")),
+        ("spin-files-proc", spin_files("web.wasm", "/proc")),
+        ("spin-files-sys", spin_files("web.wasm", "/sys/kernel")),
+        ("spin-files-dev", spin_files("web.wasm", "/dev")),
+        ("spin-link", spin_files("shortcut/web.wasm", "static")),
     ]
 }
 
@@ -244,6 +253,42 @@ fn two_components() -> Image {
     let mut locked = fixtures::locked_app(&[&quiet, &asking], &json!({}));
     locked["components"][1]["metadata"] = json!({"allowed_outbound_hosts": ["https://payments.example.com"]});
     ImageBuilder::spin(&locked, &[&quiet, &asking]).build()
+}
+
+/// A quiet application whose component has this id.
+fn with_id(id: &str) -> Image {
+    let module = component("", HTTP);
+    let mut locked = fixtures::locked_app(&[&module], &json!({}));
+    locked["components"][0]["id"] = json!(id);
+    locked["triggers"][0]["trigger_config"]["component"] = json!(id);
+    ImageBuilder::spin(&locked, &[&module]).build()
+}
+
+/// The content of a file of an application.
+const PAGE: &[u8] = b"<p>Hello</p>";
+
+/// A quiet application with one file, which its locked app names by this digest.
+fn with_file(digest: &str) -> Image {
+    let module = component("", HTTP);
+    let mut locked = fixtures::locked_app(&[&module], &json!({}));
+    locked["components"][0]["files"] = json!([{"path": "static/page.html", "digest": digest}]);
+    ImageBuilder::spin(&locked, &[&module])
+        .layer("application/vnd.wasm.content.layer.v1+data", PAGE.to_vec())
+        .build()
+}
+
+/// An application in a root file system, whose module opens files. `shortcut/web.wasm` is a link to `web.wasm`.
+fn spin_files(module: &str, opened: &str) -> Image {
+    let manifest = format!(
+        "spin_manifest_version = 2\n[application]\nname = \"shop\"\n[[trigger.http]]\nroute = \"/...\"\n\
+         component = \"web\"\n[component.web]\nsource = \"{module}\"\n\
+         files = [{{source = \"{opened}\", destination = \"/www\"}}]\n"
+    );
+    let web = answering("wasi:filesystem/types@0.2.0", "[method]descriptor.open-at");
+    ImageBuilder::rootfs("linux/amd64", &["/"])
+        .files(&[("spin.toml", manifest.as_bytes()), ("web.wasm", &web), ("static/page.html", PAGE)])
+        .layer(oci::TAR_LAYER, oci::tar_link("shortcut/web.wasm", "../web.wasm"))
+        .build()
 }
 
 fn root_file_systems() -> Vec<(&'static str, Image)> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::control_plane::ControlPlane;
 use super::process::root;
-use super::process::{PATIENCE, Process, wait_for};
+use super::process::{PATIENCE, Process, ask_patiently, wait_for};
 use super::registry::Registry;
 
 /// The settings with which a gate is started.
@@ -141,6 +141,12 @@ impl LiveGate {
     pub fn records(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.folder.join("decisions.log")).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits for a record: the decision log is written after the answer, not before it.
+    pub fn wait_for_record(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = ask_patiently(|| self.records().into_iter().find(&wanted));
+        found.unwrap_or_else(|| panic!("no record of {what}\n{}", self.tail()))
     }
 
     /// The CA for verifying the webhooks, in PEM.

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// Bound of every wait: machines are slow while everything is being built.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
+/// Time between two looks of a test that waits for a condition.
+const POLL: Duration = Duration::from_millis(10);
+
 /// Runs `"$@"` until it ends or standard input closes. The folder `$0` shows that it runs. The shell itself ignores
 /// signals to the whole group, since it cleans up.
 const UNTIL_STDIN_CLOSES: &str = r#"
@@ -143,7 +146,8 @@ pub fn ask_patiently<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
         if answer.is_some() || start.elapsed() > PATIENCE {
             return answer;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        // The time between two looks of every test that waits for a condition without an executor.
+        std::thread::sleep(POLL);
     }
 }
 
@@ -152,7 +156,8 @@ pub async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !ask().await {
         assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // The same for those with one.
+        tokio::time::sleep(POLL).await;
     }
 }
 

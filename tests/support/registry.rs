@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use oci_client::Reference;
 use oci_client::client::{Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol};
@@ -13,7 +12,7 @@ use oci_client::secrets::RegistryAuth;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::process::program;
+use super::process::{ask_patiently, program};
 
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const USER: &str = "wasmgate";
@@ -25,8 +24,6 @@ const HTPASSWD: &str = "wasmgate:$2y$05$wasmgateregistrytestsuMUkIeqwHDUVqoqO1Q0
 /// Serves until its standard input closes, so that nothing is left when the tests are killed.
 const UNTIL_STDIN_CLOSES: &str =
     r#""$0" serve "$1" & child=$!; cat >/dev/null; kill "$child"; wait "$child" 2>/dev/null"#;
-
-const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// `sha256:…` of bytes.
 pub fn digest(bytes: &[u8]) -> String {
@@ -111,32 +108,22 @@ impl Registry {
 
     /// The kernel chooses the port, and the log names it.
     fn wait_until_it_listens(&self) -> String {
-        let start = Instant::now();
-        while start.elapsed() < READY_WITHIN {
-            let log = fs::read_to_string(self.folder.path().join("server.log")).unwrap();
-            if let Some((_, rest)) = log.split_once("listening on ") {
-                let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':');
-                if let Some(end) = end {
-                    return rest[..end].to_string();
-                }
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let log = fs::read_to_string(self.folder.path().join("server.log")).unwrap();
-        panic!("the registry was not ready within {READY_WITHIN:?}; it said: {log}");
+        let log = || fs::read_to_string(self.folder.path().join("server.log")).unwrap();
+        let address = ask_patiently(|| {
+            let log = log();
+            let (_, rest) = log.split_once("listening on ")?;
+            let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':')?;
+            Some(rest[..end].to_string())
+        });
+        address.unwrap_or_else(|| panic!("the registry never was ready; it said: {}", log()))
     }
 
     /// Stops it. What was pushed is kept until the value is dropped.
     pub fn stop(&mut self) {
         drop(self.shell.stdin.take());
-        let start = Instant::now();
-        while start.elapsed() < READY_WITHIN {
-            if self.shell.try_wait().unwrap().is_some() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
+        if ask_patiently(|| self.shell.try_wait().unwrap()).is_none() {
+            let _ = self.shell.kill();
         }
-        let _ = self.shell.kill();
     }
 
     /// Requests that it has answered, one per line, whose path contains `part`.

@@ -87,6 +87,7 @@ pub async fn eventually(what: impl Fn() -> String, holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < AMPLE, "never: {}", what());
+        // The time between two looks.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -51,7 +51,7 @@ func ask(ctx context.Context, work, mode string, number int, asked *question) (*
 		return &answer{Refused: err.Error()}, nil
 	}
 	given := describe(pulled)
-	if given.Mounted, err = mountVolumes(folder, root, asked.Mounts); err != nil {
+	if given.Mounted, err = mountVolumes(folder, root, asked); err != nil {
 		return &answer{Refused: err.Error()}, nil
 	}
 	given.Files, err = look(root, asked.Ask)
@@ -70,22 +70,26 @@ func describe(pulled *image) *answer {
 	return given
 }
 
-// mountVolumes puts an empty volume at each path, with links followed inside the root, as runc does
+// mountVolumes puts a volume at each path, with links followed inside the root, as runc does
 // (`runc:libcontainer/rootfs_linux.go`).
-func mountVolumes(folder, root string, paths []string) (map[string]string, error) {
+func mountVolumes(folder, root string, asked *question) (map[string]string, error) {
 	places := map[string]string{}
-	for number, path := range paths {
+	for number, path := range asked.Mounts {
 		place, err := securejoin.SecureJoin(root, path)
 		if err != nil {
 			return nil, fmt.Errorf("volume at %s: %w", path, err)
 		}
+		content := ""
+		if number < len(asked.Contents) {
+			content = asked.Contents[number]
+		}
 		volume := filepath.Join(folder, "volume"+strconv.Itoa(number))
 		if info, err := os.Lstat(place); err == nil && !info.IsDir() {
-			err = os.WriteFile(volume, nil, 0o600)
+			err = fileVolume(volume, content)
 			if err != nil {
 				return nil, err
 			}
-		} else if err := errors.Join(os.MkdirAll(place, 0o755), os.Mkdir(volume, 0o755)); err != nil {
+		} else if err := errors.Join(os.MkdirAll(place, 0o755), folderVolume(volume, content)); err != nil {
 			return nil, fmt.Errorf("volume at %s: %w", path, err)
 		}
 		if err := unix.Mount(volume, place, "", unix.MS_BIND, ""); err != nil {
@@ -94,6 +98,21 @@ func mountVolumes(folder, root string, paths []string) (map[string]string, error
 		places[path] = within(root, place)
 	}
 	return places, nil
+}
+
+func fileVolume(volume, content string) error {
+	if content == "" {
+		return os.WriteFile(volume, nil, 0o600)
+	}
+	bytes, err := os.ReadFile(filepath.Join(content, "app.wasm"))
+	return errors.Join(err, os.WriteFile(volume, bytes, 0o755))
+}
+
+func folderVolume(volume, content string) error {
+	if content == "" {
+		return os.Mkdir(volume, 0o755)
+	}
+	return os.CopyFS(volume, os.DirFS(content))
 }
 
 func within(root, path string) string { return filepath.Clean("/" + strings.TrimPrefix(path, root)) }

@@ -33,6 +33,9 @@ type question struct {
 	Pull string `json:"pull,omitempty"`
 	// Mounts are mount paths of the pod's volumes; each is an empty folder, or an empty file over a file.
 	Mounts []string `json:"mounts,omitempty"`
+	// Contents are folders that the volumes are copies of, in the order of Mounts; over a file, a volume is a copy of the
+	// folder's `app.wasm`.
+	Contents []string `json:"contents,omitempty"`
 	// Ask are absolute paths inside the container.
 	Ask []string `json:"ask"`
 }

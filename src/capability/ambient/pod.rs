@@ -8,10 +8,11 @@ use k8s_openapi::api::core::v1::{
 
 use super::variables::Variables;
 use crate::capability::{Access, Capability, Entry, path};
-use crate::image::{ImageFacts, entry};
+use crate::image::ImageFacts;
+use crate::image::entry::{self, Leads};
 use crate::inspection::Container;
 use crate::text;
-use crate::workload::{ContainerSpec, Role, Workload};
+use crate::workload::{ContainerSpec, Role, Workload, may_hold_links};
 
 /// Where the `ServiceAccount` admission plug-in mounts the token (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -27,8 +28,10 @@ pub struct Pod<'a> {
     volumes: HashMap<&'a str, &'a Volume>,
     /// Every mount, device and the service-account token, where the links of the image lead them.
     mounts: Vec<Entry>,
-    /// The paths of the mounts and devices, as written and with the links of the image followed.
+    /// Their paths, as written and with the links of the image followed.
     mounted: HashSet<String>,
+    /// Where they really are, and whether their volumes may hold links.
+    places: HashMap<String, bool>,
 }
 
 impl<'a> Pod<'a> {
@@ -46,19 +49,55 @@ impl<'a> Pod<'a> {
             volumes: spec.volumes.iter().flatten().rev().map(|v| (v.name.as_str(), v)).collect(),
             mounts: Vec::new(),
             mounted: HashSet::new(),
+            places: HashMap::new(),
         };
         pod.mounts = pod.written_mounts();
         pod.mounted = pod.mounts.iter().filter_map(|mount| mount.path.clone()).collect();
+        pod.places = pod.places_of(&pod.mounts);
         pod
     }
 
-    /// Follows the links of the image: the node mounts where they lead (`runc:libcontainer/rootfs_linux.go`).
+    /// Follows the links of the image: the node mounts where they lead (`runc:libcontainer/rootfs_linux.go`). A link that
+    /// another mount hides may or may not be followed, by the order of the two, so both places count.
     pub fn in_image(mut self, facts: &ImageFacts) -> Self {
-        for mount in &mut self.mounts {
-            mount.path = mount.path.take().map(|path| real(facts, &path));
-        }
+        let written = std::mem::take(&mut self.mounts);
+        let led = |mount: &Entry, places: &HashMap<String, bool>| {
+            let path = mount.path.as_deref()?;
+            match entry::leads(facts, path, |at| places.get(at).map(|_| false)) {
+                Leads::To(place) => Some(Entry { path: Some(place), ..mount.clone() }),
+                Leads::Anywhere => None,
+            }
+        };
+        let unhidden = HashMap::new();
+        self.mounts =
+            written.iter().map(|mount| led(mount, &unhidden).unwrap_or_else(|| mount.clone())).collect();
+        self.places = self.places_of(&self.mounts);
+        let more: Vec<Entry> = written
+            .iter()
+            .zip(&self.mounts)
+            .filter_map(|(mount, followed)| {
+                led(mount, &self.places).filter(|other| other.path != followed.path)
+            })
+            .collect();
+        self.mounts.extend(more);
         self.mounted.extend(self.mounts.iter().filter_map(|mount| mount.path.clone()));
         self
+    }
+
+    /// Where a path leads in the container, with the links of the image followed outside of its mounts. `/proc` has
+    /// links of its own, such as `/proc/self/root`, and `/dev/fd` leads there.
+    pub fn leads(&self, facts: &ImageFacts, path: &str) -> Leads {
+        const OF_KERNEL: [&str; 2] = ["/proc", "/dev/fd"];
+        let volume =
+            |at: &str| self.places.get(at).copied().or_else(|| OF_KERNEL.contains(&at).then_some(true));
+        entry::leads(facts, path, volume)
+    }
+
+    /// The places of the mounts, which begin as those of [`Self::written_mounts`] do.
+    fn places_of(&self, mounts: &[Entry]) -> HashMap<String, bool> {
+        let volumes = self.container.mounts.iter().map(|mount| self.volume(&mount.name));
+        let loose = volumes.map(|volume| volume.is_none_or(may_hold_links)).chain(std::iter::repeat(false));
+        mounts.iter().zip(loose).filter_map(|(mount, loose)| Some((mount.path.clone()?, loose))).collect()
     }
 
     /// The RuntimeClass that the pod names.
@@ -223,11 +262,6 @@ impl<'a> Pod<'a> {
     pub fn sets(&self, name: &str) -> bool {
         self.variables.exact(name).is_some()
     }
-}
-
-/// Where a path leads through the links of the image. A loop, which no node mounts over, stays as it is written.
-pub(super) fn real(facts: &ImageFacts, path: &str) -> String {
-    entry::resolved(facts, path).unwrap_or_else(|| text::clean_path(path))
 }
 
 fn env_from(source: &EnvFromSource) -> Option<Entry> {

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use super::pod::real;
 use super::things::{self, listening};
 use super::{Host, Pod};
 use crate::capability::{Access, Capability, Entry, HostPattern, MAX_ENTRIES, MAX_EVIDENCE, path};
 use crate::image::SpinComponent;
+use crate::image::entry::Leads;
 use crate::image::names::RUNTIME_CONFIG;
 use crate::text;
 
@@ -107,14 +107,20 @@ fn files(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
     entries
 }
 
-/// The folders that a source may name, with the links of the image followed. What the kernel shows has links of its own,
-/// such as `/proc/self/root`, so that a source in it may be any folder.
+/// The folders that a source may name; `/` for one that may be any. What the kernel shows has links of its own, such as
+/// `/proc/self/root`.
 fn sources(host: &Host<'_>, source: &str) -> BTreeSet<String> {
-    let below = format!("{}/{}", host.working_directory(), source.trim_start_matches('/'));
-    let all = [source, &below].map(|source| real(host.facts, source));
+    let below = below_working_directory(host, source.trim_start_matches('/'));
     let of_kernel = |source: &String| ["/proc", "/sys", "/dev"].iter().any(|tree| path::covers(tree, source));
-    let wide = |source: String| if of_kernel(&source) { "/".to_string() } else { source };
-    all.into_iter().map(wide).collect()
+    let folder = |source: &str| match host.leads(source) {
+        Leads::To(place) if !of_kernel(&place) => place,
+        _ => "/".to_string(),
+    };
+    [source, &below].into_iter().map(folder).collect()
+}
+
+fn below_working_directory(host: &Host<'_>, name: &str) -> String {
+    format!("{}/{name}", host.working_directory())
 }
 
 /// What one entry of `files` opens. In a root file system it is a folder as the container sees it, with the pod's
@@ -146,11 +152,19 @@ fn opened(host: &Host<'_>, source: Option<&str>, place: &str, at: &str) -> Vec<E
 
 /// Where a runtime configuration comes from. It can rebind stores, databases, models and variables to remote providers.
 fn reconfigured(host: &Host<'_>) -> Option<&'static str> {
-    let led_to = real(host.facts, RUNTIME_CONFIG);
-    if [RUNTIME_CONFIG, &led_to, "/"].iter().any(|place| host.pod.mounts_at(place)) {
+    let is_mounted = |place: &str| host.pod.mounts_at(place);
+    if is_mounted(RUNTIME_CONFIG) || is_mounted("/") || led_to_volume(host, RUNTIME_CONFIG) {
         return Some("is mounted");
     }
     host.facts.has_file(RUNTIME_CONFIG).then_some("is in the image")
+}
+
+/// Whether a file is, or may be, one of a volume.
+fn led_to_volume(host: &Host<'_>, file: &str) -> bool {
+    match host.leads(file) {
+        Leads::To(place) => host.pod.mounts_at(&place),
+        Leads::Anywhere => true,
+    }
 }
 
 fn stores(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
@@ -198,10 +212,13 @@ fn variable(host: &Host<'_>, name: &str, dotenv: Option<&Entry>, at: &str) -> En
 /// The mounts that may contain a file `.env` in the shim's working directory or at the root: Spin takes variables from
 /// there that the container does not set (`spin:crates/variables-env/src/lib.rs`).
 fn dotenv(host: &Host<'_>) -> Option<Entry> {
-    let files = [format!("{}/.env", host.working_directory()), "/.env".to_string()];
-    let files = files.map(|file| real(host.facts, &file));
+    let files = [below_working_directory(host, ".env"), "/.env".to_string()].map(|file| host.leads(&file));
     let holds = |mount: &&Entry| {
-        mount.path.as_deref().is_some_and(|tree| files.iter().any(|file| path::covers(tree, file)))
+        let tree = mount.path.as_deref().unwrap_or_default();
+        files.iter().any(|file| match file {
+            Leads::To(file) => path::covers(tree, file),
+            Leads::Anywhere => true,
+        })
     };
     let mut holding = host.pod.mounts().iter().filter(holds);
     let mut all = holding.next()?.clone();

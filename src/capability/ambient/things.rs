@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 
 use super::Host;
 use crate::capability::{Access, Capability, Entry, HostPattern, path};
+use crate::image::entry::Leads;
 use crate::runtime::{Extra, Files, HttpServer, Things, Variables};
 
 /// What a program is handed.
 pub(super) fn of(host: &Host<'_>, things: &Things) -> Vec<Entry> {
     let mut entries = basics(host, things.command_line);
     match things.files {
-        Files::Root => entries.extend(root(host)),
+        Files::Root => entries.extend(root(host, &format!("{} preopens /", host.runtime()))),
         Files::WorkingDirectory => entries.extend(working_directory(host)),
         Files::None => {}
     }
@@ -61,23 +62,20 @@ fn basics(host: &Host<'_>, command_line: bool) -> Vec<Entry> {
 }
 
 /// `/`, what the kubelet always mounts into it, and every mount.
-fn root(host: &Host<'_>) -> Vec<Entry> {
-    let runtime = host.runtime();
+fn root(host: &Host<'_>, files: &str) -> Vec<Entry> {
     let access = host.pod.root_access();
-    let files = format!("{runtime} preopens /");
     let root = match host.pod.beyond_root() {
         Some(reason) => Entry::new(Capability::Fs, format!("{files}; {reason}")),
-        None => Entry::new(Capability::Fs, &*files).mark_own(true),
+        None => Entry::new(Capability::Fs, files).mark_own(true),
     };
     let log = format!("{files}; terminationMessagePath, mounted by the kubelet");
     let log =
         Entry::new(Capability::Fs, log).at_path(host.pod.termination_log(), Access::ReadWrite).mark_own(true);
-    let mounts = host.pod.mounts().iter().map(|mount| mount.clone().seen_in(&*files));
-    [root.at_path("/", access), log]
-        .into_iter()
-        .chain(mounts)
-        .chain(kernel(host, "/", &files, true))
-        .collect()
+    let mounts = host.pod.mounts().iter().map(|mount| mount.clone().seen_in(files));
+    // A volume at `/` is in the place of all that the image brought.
+    let replaced = host.pod.mounts().iter().any(|mount| mount.path.as_deref() == Some("/"));
+    let root = Some(root.at_path("/", access)).filter(|root| !(replaced && root.own));
+    root.into_iter().chain([log]).chain(mounts).chain(kernel(host, "/", files, true)).collect()
 }
 
 /// What the container runtime mounts from the kernel. It is not the image's own, and a read-only root file system does
@@ -122,7 +120,14 @@ fn host_process(how: &str) -> [Entry; 2] {
 /// The tree below the container's working directory, and the mounts in it. If a mount contains it, it is part of that
 /// mount.
 fn working_directory(host: &Host<'_>) -> Vec<Entry> {
-    let directory = host.working_directory();
+    let written = host.working_directory();
+    let Leads::To(directory) = host.leads(written) else {
+        let why = format!(
+            "{} opens the working directory {written}, which a link in a volume or in /proc may lead anywhere",
+            host.runtime()
+        );
+        return root(host, &why);
+    };
     let opened = format!("{} opens the working directory {directory}", host.runtime());
     let at = |entry: &Entry| entry.path.clone().unwrap_or_default();
     let (mut below, around): (Vec<Entry>, Vec<Entry>) = host
@@ -145,9 +150,10 @@ fn working_directory(host: &Host<'_>) -> Vec<Entry> {
             let of_kernel = KERNEL.iter().any(|(tree, _)| path::covers(tree, &directory));
             let own = Entry::new(Capability::Fs, &*opened).at_path(&*directory, access).mark_own(true);
             below.extend(Some(own).filter(|_| !of_kernel));
-            below.extend(kernel(host, &directory, &opened, true));
         }
     }
+    // Mounted by the container runtime after a volume at or above the directory.
+    below.extend(kernel(host, &directory, &opened, true));
     let log = host.pod.termination_log();
     if path::covers(&directory, &log) && log != directory {
         let why = format!("{opened}; terminationMessagePath, mounted by the kubelet");

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use anstyle::{AnsiColor, Style};
 use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
-pub(super) const PLAIN: Style = Style::new();
-pub(super) const BOLD: Style = Style::new().bold();
-pub(super) const DIM: Style = Style::new().dimmed();
+pub(in crate::cli) const PLAIN: Style = Style::new();
+pub(in crate::cli) const BOLD: Style = Style::new().bold();
+pub(in crate::cli) const DIM: Style = Style::new().dimmed();
 pub(in crate::cli) const GREEN: Style = AnsiColor::Green.on_default();
 pub(in crate::cli) const RED: Style = AnsiColor::Red.on_default();
 pub(in crate::cli) const YELLOW: Style = AnsiColor::Yellow.on_default();
@@ -21,7 +21,7 @@ pub(in crate::cli) fn paint(style: Style, text: &str) -> String {
 }
 
 /// Lines of at most `width` columns, broken at blanks, and within a word where it is longer than a line.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(in crate::cli) fn wrap(text: &str, width: usize) -> Vec<String> {
     let options = Options::new(width.max(NARROWEST))
         .word_separator(WordSeparator::AsciiSpace)
         .word_splitter(WordSplitter::NoHyphenation)
@@ -37,7 +37,7 @@ pub(super) fn hanging(label: &str, indent: usize, text: &str, width: u16) -> Str
 }
 
 /// Columns that a text takes on a terminal.
-pub(super) fn columns(text: &str) -> usize {
+pub(in crate::cli) fn columns(text: &str) -> usize {
     textwrap::core::display_width(text)
 }
 

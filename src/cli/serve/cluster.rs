@@ -32,10 +32,10 @@ pub fn prepare(settings: &Settings, client: Option<&Client>) -> Option<Watching>
 
 /// The state before the cluster was listed: without any RuntimeClass, so that the gate writes none that may be missing.
 pub fn before_the_first_snapshot(state: State, watched: bool) -> State {
-    if !watched || state.cluster.runtime_classes.is_some() {
+    if !watched || state.cluster().runtime_classes.is_some() {
         return state;
     }
-    let cluster = Cluster { runtime_classes: Some(BTreeMap::new()), ..Cluster::clone(&state.cluster) };
+    let cluster = Cluster { runtime_classes: Some(BTreeMap::new()), ..Cluster::clone(state.cluster()) };
     state.with_cluster(cluster.into())
 }
 

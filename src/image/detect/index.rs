@@ -150,6 +150,7 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         search_path,
         modules,
         files,
+        program_folders,
         scanned,
         native,
         spin,
@@ -164,6 +165,7 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         && names(env) == names(&other.env)
         && (modules, native, spin) == (&other.modules, &other.native, &other.spin)
         && same_files(*shape, files, &other.files)
+        && (*shape == Shape::LinuxRootfs || program_folders == &other.program_folders)
 }
 
 /// Native programs and links differ between the platforms of every ordinary image.
@@ -209,5 +211,8 @@ impl ImageFacts {
         let unreadable = |name| (name, FileClass::Unreadable { message: message.into() });
         self.files.extend(more.into_iter().map(unreadable));
         self.files.sort_by(|a, b| a.0.cmp(&b.0));
+        self.program_folders.extend_from_slice(&other.program_folders);
+        self.program_folders.sort();
+        self.program_folders.dedup();
     }
 }

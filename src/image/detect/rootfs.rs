@@ -8,7 +8,7 @@ use super::super::config::RootFs;
 use super::super::layer::{Tree, UnpackLimits};
 use super::super::malformed::Malformed;
 use super::super::manifest::{self, ImageManifest};
-use super::super::names::APPLICATION_FILES;
+use super::super::names::{APPLICATION_FILES, SHELL};
 use super::super::platform::is_wasm;
 use super::super::source::Source;
 use super::super::{Depth, ImageFacts, Shape, entry};
@@ -56,7 +56,7 @@ impl<S: Source> Look<'_, S> {
         unpacked.check(count).map_err(|malformed| self.error("the config", malformed))?;
         let bounds = UnpackLimits { layer: self.limits.unpacked, file: self.limits.layer };
         let wanted = entry::wanted(&facts.entrypoint, &facts.cmd, &facts.working_dir);
-        let wanted = wanted.into_iter().chain(APPLICATION_FILES.map(String::from));
+        let wanted = wanted.into_iter().chain(APPLICATION_FILES.into_iter().chain([SHELL]).map(String::from));
         let mut tree = Tree::new(bounds, wanted, Arc::clone(&stop.0));
         for (number, layer) in manifest.layers.iter().enumerate() {
             let what = format!("layer {}", layer.digest);

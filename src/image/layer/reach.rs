@@ -1,9 +1,10 @@
-//! Selects the files of a root file system that become facts: programs, and the links that lead to them.
+//! Selects the files of a root file system that become facts: programs, and all links. A link that leads to no program
+//! counts too: to a folder that a volume hides, or that a pod takes for its working directory.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::super::archive::{Fault, refused};
-use super::super::names::{APPLICATION_FILES, is_of_programs, is_wasm_name};
+use super::super::names::{is_of_programs, is_wasm_name};
 use super::super::path;
 use super::{Content, FileClass, Files, ModuleFacts, Node, Tree};
 
@@ -16,7 +17,8 @@ impl Tree {
         self.steps.take(self.nodes.len() as u64)?;
         let mut kept: BTreeMap<String, FileClass> = BTreeMap::new();
         let mut modules = Vec::new();
-        let searched = Searched(self.linked_folders());
+        let linked = self.linked_folders()?;
+        let searched = Searched(&linked);
         for (name, node) in &self.nodes {
             if let Some(class) = self.class(name, node, &searched) {
                 kept.insert(name.clone(), class);
@@ -34,23 +36,36 @@ impl Tree {
         }
         self.keep_wanted(&mut kept);
         self.keep_links(&mut kept)?;
-        Ok(Files { entries: kept.into_iter().collect(), modules })
+        let program_folders = linked.into_iter().collect();
+        Ok(Files { entries: kept.into_iter().collect(), modules, program_folders })
     }
 
-    /// The folders to which links lead that are, or are in, a folder of programs.
-    fn linked_folders(&self) -> HashSet<String> {
-        let links = self
-            .nodes
-            .iter()
-            .filter(|(name, node)| matches!(node.content, Content::Link(_)) && is_of_programs(name));
-        let ends = links.filter_map(|(name, _)| self.resolve(name));
-        ends.filter(|end| {
-            end == "/" || matches!(self.nodes.get(end), Some(Node { content: Content::Folder { .. }, .. }))
+    /// The folders to which links lead that are, or are in, a folder of programs. What is not in the image may be a
+    /// folder of a volume.
+    fn linked_folders(&mut self) -> Result<BTreeSet<String>, Fault> {
+        let links: Vec<(String, String)> =
+            self.links().filter(|(name, _)| is_of_programs(name)).map(owned).collect();
+        let mut folders = BTreeSet::new();
+        for (name, target) in links {
+            let way = self.follow(&name, &target);
+            self.steps.take(way.steps)?;
+            let may_be_folder = |end: &String| {
+                matches!(self.nodes.get(end), None | Some(Node { content: Content::Folder { .. }, .. }))
+            };
+            folders.extend(way.end.filter(may_be_folder));
+        }
+        Ok(folders)
+    }
+
+    /// All links, with their targets.
+    fn links(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.nodes.iter().filter_map(|(name, node)| match &node.content {
+            Content::Link(target) => Some((name, target)),
+            _ => None,
         })
-        .collect()
     }
 
-    fn class(&self, name: &str, node: &Node, searched: &Searched) -> Option<FileClass> {
+    fn class(&self, name: &str, node: &Node, searched: &Searched<'_>) -> Option<FileClass> {
         let asked = self.wanted.contains(name) || is_wasm_name(name);
         match &node.content {
             Content::Module(_) => Some(FileClass::Wasm),
@@ -79,18 +94,14 @@ impl Tree {
         }
     }
 
-    /// Adds the links that lead to a kept file, to a folder above one, or to another such link. Each link is visited
-    /// once, when its target is reached.
+    /// Adds the links. Those that lead to a kept file, to a folder above one, or to another such link, must lead there on
+    /// every node; each is visited once, when its target is reached.
     fn keep_links(&mut self, kept: &mut BTreeMap<String, FileClass>) -> Result<(), Fault> {
         let mut reach = Reach::default();
-        let links: Vec<(String, String)> = self
-            .nodes
-            .iter()
-            .filter_map(|(name, node)| match &node.content {
-                Content::Link(target) => Some((name.clone(), target.clone())),
-                _ => None,
-            })
-            .collect();
+        for name in kept.keys() {
+            reach.add(name);
+        }
+        let links: Vec<(String, String)> = self.links().map(owned).collect();
         for (name, target) in links {
             let way = self.follow(&name, &target);
             self.steps.take(way.steps)?;
@@ -102,19 +113,12 @@ impl Tree {
                     path::KERNEL_HOPS
                 )));
             }
-            // Its target may be a file that was not kept; it must be known that it exists.
-            if APPLICATION_FILES.contains(&name.as_str()) {
-                kept.insert(name.clone(), FileClass::Link { target: target.clone() });
-            }
             if let Some(end) = way.end {
-                let link = Link { name, target, missing: way.missing };
-                reach.waiting.entry(end).or_default().push(link);
+                reach.wait(end, Link { name: name.clone(), missing: way.missing });
             }
+            kept.insert(name, FileClass::Link { target });
         }
-        for name in kept.keys() {
-            reach.add(name);
-        }
-        while let Some(Link { name, target, missing }) = reach.found.pop() {
+        while let Some(Link { name, missing }) = reach.found.pop() {
             self.steps.take(1)?;
             if let Some(missing) = missing {
                 return Err(refused(format!(
@@ -123,7 +127,6 @@ impl Tree {
                 )));
             }
             reach.add(&name);
-            kept.insert(name, FileClass::Link { target });
         }
         Ok(())
     }
@@ -149,6 +152,10 @@ impl Tree {
     }
 }
 
+fn owned((name, target): (&String, &String)) -> (String, String) {
+    (name.clone(), target.clone())
+}
+
 /// Where a link leads.
 struct Way {
     /// `None` for a loop, and for so many links that no mount follows them either.
@@ -162,15 +169,14 @@ struct Way {
 /// A link that may lead to something.
 struct Link {
     name: String,
-    target: String,
     missing: Option<String>,
 }
 
 /// Folders that are searched for names without a slash because a link leads to them. There, and in every folder that is
 /// called like one of programs, the first match matters, whatever it is.
-struct Searched(HashSet<String>);
+struct Searched<'a>(&'a BTreeSet<String>);
 
-impl Searched {
+impl Searched<'_> {
     fn holds(&self, name: &str) -> bool {
         let mut folder = path::split(name).0;
         if is_of_programs(folder) {
@@ -197,6 +203,15 @@ struct Reach {
 }
 
 impl Reach {
+    /// Adds a link that leads to a path, which may be reached already.
+    fn wait(&mut self, end: String, link: Link) {
+        if self.places.contains(&end) {
+            self.found.push(link);
+        } else {
+            self.waiting.entry(end).or_default().push(link);
+        }
+    }
+
     /// Adds a path and the folders above it.
     fn add(&mut self, name: &str) {
         let mut at = name;

@@ -134,10 +134,11 @@ fn a_dry_run_gets_the_same_answer_and_leaves_nothing() {
     let tried = assert_denied(cluster.plane.create(&refused, &dry), "needs-grant");
     let for_real = assert_denied(cluster.plane.create(&refused, &["--namespace", &namespace]), "needs-grant");
     assert_eq!(tried, for_real);
-    let records = cluster.gate.records();
-    let of_this = records.iter().filter(|r| r["input"]["request"]["namespace"] == namespace.as_str());
-    let dry_runs: Vec<_> = of_this.map(|r| r["input"]["request"]["dryRun"].clone()).collect();
-    assert!(dry_runs.contains(&json!(true)) && dry_runs.contains(&json!(false)), "{dry_runs:?}");
+    let of_this = |r: &Value| r["input"]["request"]["namespace"] == namespace.as_str();
+    for dry in [true, false] {
+        let wanted = |r: &Value| of_this(r) && r["input"]["request"]["dryRun"] == json!(dry);
+        cluster.gate.wait_for_record(&format!("a request with `dryRun: {dry}`"), wanted);
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn every_wrong_field_is_reported_with_its_value_and_what_to_write() {
     assert_eq!(said.code, 1, "{said:?}");
     said.has(&[
         "could not list the grants directory `/no/such/folder`",
-        "cannot read policy bundle",
+        "/no/such/bundle.tar.gz: cannot read the bundle: ",
         "2 problems",
     ]);
     let config = configuration(
@@ -145,7 +145,115 @@ fn a_file_that_is_no_bundle_is_named_without_its_bytes() {
     std::fs::write(&bundle, "no archive at all").unwrap();
     let said = check(&["--bundle", bundle.to_str().unwrap()]);
     assert_eq!(said.code, 1, "{said:?}");
-    said.has(&["it is not a gzipped tar archive, or damaged"]);
+    said.has(&[
+        "ours.tar.gz: cannot unpack the bundle, ",
+        "it is not a gzipped tar archive, or damaged",
+        "1 problem",
+    ]);
+    assert_eq!(said.out.matches("ours").count(), 1, "{said:?}");
+}
+
+#[test]
+fn a_bundle_that_cannot_be_compiled_is_named_by_its_file_and_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("ours");
+    std::fs::create_dir(&bundle).unwrap();
+    std::fs::write(bundle.join("policy.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    std::fs::write(bundle.join("data.json"), "{}").unwrap();
+    let json = check(&["--bundle", bundle.to_str().unwrap(), "-o", "json"]).json();
+    assert_eq!(json["problems"].as_array().unwrap().len(), 1, "{json}");
+    assert_eq!(json["problems"][0]["origin"], bundle.to_str().unwrap());
+    let message = json["problems"][0]["message"].as_str().unwrap();
+    assert!(message.contains("the bundle") && !message.contains("ours"), "{message}");
+}
+
+/// A grant or an exception of namespace `shop`.
+fn granted(kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: wasmgate.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{{spec}}}\n"
+    )
+}
+
+const ENV: &str = "capabilities: [{name: env}]";
+
+#[test]
+fn what_has_expired_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let grants = folder.path().join("grants");
+    std::fs::create_dir(&grants).unwrap();
+    let old = |spec: &str| format!("{spec}, expiresAt: 2020-01-01T00:00:00Z");
+    std::fs::write(grants.join("old.yaml"), granted("WasiGrant", "old", &old(ENV))).unwrap();
+    let excused = folder.path().join("excused.yaml");
+    let spec = old("rules: [needs-grant], reason: r");
+    std::fs::write(&excused, granted("WasiException", "excused", &spec)).unwrap();
+    let arguments = ["--grants", grants.to_str().unwrap(), excused.to_str().unwrap()];
+    let said = check(&arguments);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&[
+        "old.yaml document 1, spec.expiresAt: warning: expired at `2020-01-01T00:00:00Z` and has no effect",
+        "excused.yaml, spec.expiresAt: warning: expired at",
+        "nothing is wrong, 2 warnings (exceptions: 1, grants: 1",
+    ]);
+    let json = check(&[&arguments[..], &["-o", "json"]].concat()).json();
+    assert_eq!(
+        (&json["problems"], &json["warnings"][0]["value"]),
+        (&json!([]), &json!("2020-01-01T00:00:00Z"))
+    );
+}
+
+#[test]
+fn an_exception_from_a_rule_that_no_bundle_has_is_a_problem() {
+    let spec = "rules: [needs-grant, need-grants], reason: r, expiresAt: 2999-01-01T00:00:00Z";
+    let json = pipe(&["check", "-", "-o", "json"], &granted("WasiException", "e", spec)).json();
+    let problem = &json["problems"][0];
+    assert_eq!((&problem["field"], &problem["value"]), (&json!("spec.rules[1]"), &json!("need-grants")));
+    let message = problem["message"].as_str().unwrap();
+    assert!(message.starts_with("no loaded bundle has this rule; write one of "), "{message}");
+    assert!(message.ends_with("; did you mean `needs-grant`?"), "{message}");
+    assert_eq!(json["problems"].as_array().unwrap().len(), 1, "{json}");
+}
+
+#[test]
+fn an_object_in_two_files_is_a_problem_that_names_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let one = file("one.yaml", &granted("WasiGrant", "g", ENV));
+    let other =
+        file("other.yaml", &[granted("WasiGrant", "h", ENV), granted("WasiGrant", "g", ENV)].concat());
+    let said = check(&[&one, &other]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "other.yaml, document 2, metadata.name: `WasiGrant shop/g` is given twice: here and in ",
+        "one.yaml; rename one or remove it",
+        "1 problem (grants: 3",
+    ]);
+}
+
+#[test]
+fn what_cannot_be_parsed_has_its_field_and_its_value_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configuration(folder.path(), "server:\n  reviewTimeout: soon\n");
+    let wrong = |json: &serde_json::Value, field: &str, value: &str, message: &str| {
+        let problem = &json["problems"][0];
+        assert_eq!((&problem["field"], &problem["value"]), (&json!(field), &json!(value)), "{json}");
+        assert!(problem["message"].as_str().unwrap().starts_with(message), "{json}");
+    };
+    let json = check(&["-c", &config, "-o", "json"]).json();
+    wrong(&json, "server.reviewTimeout", "soon", "line 4 column 18: `soon` is not a time span");
+    check(&["-c", &config])
+        .has(&["gate.yaml, server.reviewTimeout: line 4 column 18: `soon` is not a time span"]);
+    let json = check(&[&config, "-o", "json"]).json();
+    wrong(&json, "server.reviewTimeout", "soon", "`soon` is not a time span");
+    let grant = granted("WasiGrant", "g", "capabilities: [{name: http.outbond}]");
+    let json = pipe(&["check", "-", "-o", "json"], &grant).json();
+    wrong(&json, "spec.capabilities[0].name", "http.outbond", "unknown capability `http.outbond`");
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: 7}]}\n";
+    let json = pipe(&["check", "-", "-o", "json"], pod).json();
+    assert_eq!(json["problems"][0]["field"], "spec.containers[0].name", "{json}");
 }
 
 #[test]

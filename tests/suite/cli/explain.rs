@@ -177,6 +177,17 @@ fn documents_lists_and_objects_without_a_pod_come_from_standard_input() {
 }
 
 #[test]
+fn a_kind_whose_pods_are_made_of_several_objects_is_not_judged_and_said_to_be_so() {
+    let text = "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nmetadata: {name: iris}\n\
+                spec: {predictor: {model: {modelFormat: {name: sklearn}}}}\n";
+    let said = explain_text(text, &["-n", "shop"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["InferenceService shop/iris  not judged: parts of its pods come from other objects"]);
+    let said = explain_text(text, &["-n", "shop", "-o", "json"]);
+    said.has(&["\"not-judged\""]);
+}
+
+#[test]
 fn an_unreadable_image_is_not_called_linux() {
     let text = POD.replace("samples.example/web:1", "samples.example/none:1");
     let said = explain_text(&text, &[]);

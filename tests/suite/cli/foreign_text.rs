@@ -82,6 +82,40 @@ fn documents_for_programs_say_what_was_there_and_show_nothing_that_acts() {
 }
 
 #[test]
+fn no_output_of_a_scan_lets_an_attackers_text_act() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = image(folder.path());
+    let marked =
+        format!("{FORGED}<script>alert(1)</script>]]>&amp;\"'::error::%0A<img src=x onerror=alert(1)>");
+    let mut unread = pod(&marked);
+    unread["metadata"] = json!({"name": marked, "namespace": marked});
+    let fleet = json!({"kind": marked, "apiVersion": "v1", "metadata": {"name": marked}, "spec": pod(&marked)["spec"]});
+    let objects = [pod("evil.example/evil:1"), unread, fleet].map(|object| document(&object)).join("\n---\n");
+    for form in ["text", "json", "yaml", "html", "sarif", "junit", "github"] {
+        let said = pipe(
+            &["scan", "-f", "-", "--image-layouts", &images, "--all", "-o", form, "--image", "*"],
+            &objects,
+        );
+        assert!(matches!(said.code, 1 | 3), "{said:?}");
+        assert_harmless(&said);
+        match form {
+            "github" => {
+                let commands = said.out.lines().filter(|line| line.starts_with("::")).count();
+                assert_eq!(commands + 1, said.out.lines().count(), "{}", said.out);
+                assert!(!said.out.contains("::error::%0A"), "{}", said.out);
+            }
+            "html" | "junit" => {
+                let elements = super::scan_forms::elements(&said.out);
+                let scripts = elements.iter().filter(|element| *element == "script").count();
+                assert_eq!(scripts, usize::from(form == "html"), "{}", said.out);
+                assert!(!elements.contains(&"img".to_string()), "{}", said.out);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_file_is_told_without_its_text_acting() {
     let folder = tempfile::tempdir().unwrap();
     let grant = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "WasiGrant",

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{layouts, samples, wasmgate};
+use crate::support::process::{ask_patiently, wait_for};
 use crate::support::tls::{Client, Http, get, post};
 
 const AMPLE: Duration = Duration::from_secs(30);
@@ -74,14 +75,8 @@ impl Gate {
 
     /// Waits for the end. Returns the exit code and standard output.
     fn end(mut self) -> (Option<i32>, String) {
-        let start = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(start.elapsed() < AMPLE, "still running: {}", self.log.lock().unwrap());
-            std::thread::sleep(Duration::from_millis(20));
-        };
+        let status = ask_patiently(|| self.child.try_wait().unwrap());
+        let status = status.unwrap_or_else(|| panic!("still running: {}", self.log.lock().unwrap()));
         let mut out = String::new();
         self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
         (status.code(), out)
@@ -205,11 +200,7 @@ async fn readiness_ends_before_serving_does() {
 fn a_second_signal_cuts_the_drain_short() {
     let gate = Gate::start(&[]);
     gate.signal("-TERM");
-    let start = Instant::now();
-    while !gate.log.lock().unwrap().contains("SIGTERM") {
-        assert!(start.elapsed() < AMPLE);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for("the first signal", || gate.log.lock().unwrap().contains("SIGTERM").then_some(()));
     gate.signal("-TERM");
     assert_eq!(gate.end().0, Some(130));
 }
@@ -284,18 +275,13 @@ fn a_gate_whose_certificate_expired_is_not_ready_until_it_is_renewed() {
     write(2021);
     let gate = Gate::start(&["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()]);
     let until = |status: &str, words: &str| {
-        let start = Instant::now();
-        loop {
+        wait_for(words, || {
             let mut stream = std::net::TcpStream::connect(gate.probes).unwrap();
             stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: gate\r\nconnection: close\r\n\r\n").unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).unwrap();
-            if answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.ends_with(words) {
-                return;
-            }
-            assert!(start.elapsed() < AMPLE, "{answer}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            (answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.ends_with(words)).then_some(())
+        });
     };
     until("503", "the serving certificate expired at 2021-01-01T00:00:00Z: renew it");
     write(2099);

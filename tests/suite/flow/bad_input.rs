@@ -101,6 +101,20 @@ async fn objects_and_subresources_without_a_pod_are_let_through_with_a_hint() {
                 configuration, or leave it out of the webhook's rules"
         ])
     );
+    for (api_version, kind) in [
+        ("trainer.kubeflow.org/v1alpha1", "TrainJob"),
+        ("serving.kserve.io/v1beta1", "InferenceService"),
+        ("serving.kserve.io/v1alpha1", "ServingRuntime"),
+    ] {
+        let object =
+            json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "model"}, "spec": {}});
+        let response = server.review(Webhook::Validate, &Request::create("shop", object)).await;
+        let said = format!(
+            "wasmgate did not judge {kind} `model`: parts of its pods come from other objects; the pods are judged when they \
+             are created"
+        );
+        assert_eq!((&response["allowed"], &response["warnings"]), (&json!(true), &json!([said])));
+    }
     // `pods/exec` and the like carry an options object of another kind.
     let options =
         json!({"apiVersion": "v1", "kind": "PodExecOptions", "container": "app", "command": ["sh"]});

@@ -4,15 +4,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use wasmgate::cli::manifest::Manifest;
 use wasmgate::cli::rehearse::rehearsed;
 use wasmgate::cli::report::{ExplainOutcome, ObjectReport};
 use wasmgate::review::Webhook;
+use wasmgate::workload::{self, Kind};
 
 use super::cases::outcome_of;
 use crate::support::corpus::Case;
-use crate::support::gate::{Flow, Request, patch_of, patched, plug_ins};
+use crate::support::gate::{Flow, Request, created_pod, patch_of, patched, plug_ins};
 
 /// The result of either command for an object.
 #[derive(Debug, PartialEq)]
@@ -34,6 +36,10 @@ async fn served(flow: &Flow, case: &Case, object: &Value) -> Told {
         request.object = plug_ins(&patched(object, &answers[0]), case.namespace(), &case.cluster());
         answers.push(flow.send(Webhook::Mutate, &request).await);
     }
+    let patch = match case.kind().filter(|kind| kind.is_template()) {
+        Some(kind) => served_for_pods(flow, case, object, kind).await,
+        None => json!(patch),
+    };
     let validate = flow.send(Webhook::Validate, &request).await;
     let causes = validate["status"]["details"]["causes"].as_array().into_iter().flatten();
     let cause = |c: &Value| format!("{}: {}", c["reason"].as_str().unwrap(), c["message"].as_str().unwrap());
@@ -42,7 +48,27 @@ async fn served(flow: &Flow, case: &Case, object: &Value) -> Told {
     answers.push(validate);
     let warnings = answers.iter().flat_map(|answer| answer["warnings"].as_array().into_iter().flatten());
     let warnings = warnings.map(|text| text.as_str().unwrap().to_string()).collect();
-    Told { outcome, causes, warnings, patch: json!(patch) }
+    Told { outcome, causes, warnings, patch }
+}
+
+/// The patch that `/mutate` answers for the first pod that a controller creates from a template.
+async fn served_for_pods(flow: &Flow, case: &Case, object: &Value, kind: Kind) -> Value {
+    let object = to_raw_value(object).unwrap();
+    let object = workload::as_judged(&object, kind).unwrap();
+    let object: Value = serde_json::from_str(object.get()).unwrap();
+    let pod = created_pod(&object, kind, case.namespace(), &case.cluster());
+    let answer = flow.send(Webhook::Mutate, &Request::create(case.namespace(), pod)).await;
+    json!(patch_of(&answer).unwrap_or_default())
+}
+
+/// A patch of a template as one of its pods.
+fn of_pod(patch: &Value, template: &str) -> Value {
+    let mut patch = patch.clone();
+    for operation in patch.as_array_mut().into_iter().flatten() {
+        let path = operation["path"].as_str().unwrap();
+        operation["path"] = json!(path.strip_prefix(template).unwrap());
+    }
+    patch
 }
 
 /// The report of `explain` on a manifest.
@@ -55,7 +81,7 @@ async fn explained(flow: &Flow, case: &Case, object: &Value) -> ObjectReport {
     ObjectReport::of(&manifest, case.namespace(), &rehearsed_pod, &[])
 }
 
-fn told(report: &ObjectReport) -> Told {
+fn told(report: &ObjectReport, template_at: &str) -> Told {
     let template = report.kind != "Pod";
     let denies = report.violations.iter().filter(|v| v.action == wasmgate::policy::EnforcementAction::Deny);
     let outcome = match report.outcome {
@@ -74,8 +100,7 @@ fn told(report: &ObjectReport) -> Told {
             .map(|v| format!("{}: {}", v.violation.rule, v.violation.message))
             .collect(),
         warnings: report.warnings.iter().cloned().collect(),
-        // No patch is sent for a template.
-        patch: if template { json!([]) } else { json!(report.patch) },
+        patch: of_pod(&json!(report.patch), template_at),
     }
 }
 
@@ -93,7 +118,7 @@ pub async fn differences(flow: &Flow, case: &Case, wrong: &mut Vec<String>) {
     let object = case.request().object;
     let served = served(flow, case, &object).await;
     let received = explained(flow, case, &object).await;
-    let ours = told(&received);
+    let ours = told(&received, case.template());
     if ours != served {
         wrong.push(format!("explain says {ours:#?}\nserve says {served:#?}"));
     }

@@ -14,7 +14,7 @@ use super::generate::indexes::{self, IndexCase, IndexEntry};
 use super::generate::packed::{self, PackedCase};
 use super::generate::searches::{self, SearchCase};
 use super::generate::{self, Case, PATHS};
-use super::image::{INDEX, Image, Layer, Layout, MODULES, digest, module, spin_manifest};
+use super::image::{INDEX, Image, Layer, Layout, MODULES, digest, module, spin_manifest, write_volume};
 use super::node::{Answer, Found, Node, Question};
 use super::property::{Difference, Property};
 use super::starts::{CONTAINER_PATH, Container, Started, Way};
@@ -107,10 +107,17 @@ fn compare_image(node: &mut Node, case: &Case) -> Result<Outcome, Difference> {
 
 fn compare_search(node: &mut Node, case: &SearchCase) -> Result<Outcome, Difference> {
     let folder = tempfile::tempdir().unwrap();
-    Layout::write(folder.path(), &case.image);
+    let layout = folder.path().join("image");
+    Layout::write(&layout, &case.image);
     let mounts: Vec<String> = case.mounts.iter().map(ToString::to_string).collect();
     let pod = Pod { command: case.command, working_dir: case.working_dir, path: case.path, mounts: &mounts };
-    judge(node, &Gate::inspect(folder.path()), &mut Question::about(folder.path(), &[]), &[pod])
+    let mut question = Question::about(&layout, &[]);
+    if case.filled {
+        let volume = folder.path().join("volume");
+        write_volume(&volume, None);
+        question.contents = vec![volume; mounts.len()];
+    }
+    judge(node, &Gate::inspect(&layout), &mut question, &[pod])
 }
 
 fn compare_index(node: &mut Node, case: &IndexCase) -> Result<Outcome, Difference> {

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use super::archive::{Entry, Extension, Item, Record};
 use super::generate::Case;
 use super::generate::documents::DocumentCase;
+use super::generate::handed::HandedCase;
 use super::generate::indexes::IndexCase;
 use super::generate::packed::PackedCase;
 use super::generate::searches::SearchCase;
@@ -268,16 +269,33 @@ pub fn of_search(case: &SearchCase) -> Vec<String> {
         format!("PATH of the image {:?}", case.image.env.first()),
         format!("mounts {}", case.mounts.len()),
     ];
-    forms.extend(case.mounts.iter().map(|mount| format!("mount {mount}")));
+    forms.extend(case.mounts.iter().map(|mount| format!("mount {mount}, filled {}", case.filled)));
     for entry in case.image.layers.iter().flat_map(entries) {
         let name = clean(&entry.name.0);
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
         forms.push(format!("{} in `/{folder}`", kind(entry.kind)));
         forms.extend(entry.odd.iter().map(|odd| format!("{odd:?}")));
+        if entry.kind == b'2' {
+            forms.push(format!("link `/{name}` -> `{}`", entry.link.0.escape_ascii()));
+        }
         if entry.kind == b'0' {
             let head = &entry.content[..entry.content.len().min(4)];
             forms.push(format!("content {}", head.escape_ascii()));
         }
     }
+    forms
+}
+
+pub fn of_handed(case: &HandedCase) -> Vec<String> {
+    let mut forms = vec![
+        format!("working directory {}", case.working_dir),
+        format!("source {}", case.source),
+        format!("mounts {}", case.mounts.len()),
+    ];
+    forms.extend(case.mounts.iter().map(|mount| format!("mount {}, link {:?}", mount.path, mount.link)));
+    let links = case.image.layers.iter().flat_map(entries).filter(|entry| entry.kind == b'2');
+    forms.extend(
+        links.map(|link| format!("link `{}` -> `{}`", clean(&link.name.0), link.link.0.escape_ascii())),
+    );
     forms
 }

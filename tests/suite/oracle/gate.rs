@@ -64,6 +64,11 @@ impl Gate {
         self.facts.as_ref().err().map(String::as_str)
     }
 
+    /// What is known of the image, where the gate read it.
+    pub fn facts(&self) -> Option<&ImageFacts> {
+        self.facts.as_ref().ok()
+    }
+
     /// Where the binaries are that it may judge.
     pub fn sources(&self) -> Vec<String> {
         self.facts.iter().flat_map(|facts| &facts.modules).map(|module| module.source.clone()).collect()

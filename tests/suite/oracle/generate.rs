@@ -10,6 +10,7 @@ use super::image::{Compression, DiffIds, Image, Layer, Size};
 
 pub mod documents;
 mod entries;
+pub mod handed;
 pub mod indexes;
 pub mod packed;
 pub mod searches;

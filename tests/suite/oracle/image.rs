@@ -1,7 +1,9 @@
 //! Images as plain data, and as image layouts that both sides read.
 
 use std::fmt;
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -37,6 +39,20 @@ pub fn spin_manifest(name: &str) -> Vec<u8> {
          route = \"/...\"\ncomponent = \"c\"\n[component.c]\nsource = \"app.wasm\"\n"
     )
     .into_bytes()
+}
+
+/// What a volume may bring: programs of its own under the names that are searched for, and a link if it may hold any.
+pub fn write_volume(folder: &Path, link: Option<&str>) {
+    let own = wat::parse_str(r#"(module (func (export "_start")) (func (export "id-volume")))"#).unwrap();
+    std::fs::create_dir(folder).unwrap();
+    for name in ["app", "app.wasm"] {
+        let path = folder.join(name);
+        std::fs::write(&path, &own).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    }
+    if let Some(target) = link {
+        std::os::unix::fs::symlink(target, folder.join("in")).unwrap();
+    }
 }
 
 pub fn digest(bytes: &[u8]) -> String {

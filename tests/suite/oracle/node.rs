@@ -23,8 +23,10 @@ pub struct Question {
     pub platform: String,
     /// `transfer` or `client`.
     pub pull: String,
-    /// Mount paths of empty volumes.
+    /// Mount paths of volumes.
     pub mounts: Vec<String>,
+    /// Folders that the volumes are copies of, in the same order; without, they are empty.
+    pub contents: Vec<PathBuf>,
     /// Paths inside the container.
     pub ask: Vec<String>,
 }

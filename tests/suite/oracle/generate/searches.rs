@@ -18,6 +18,8 @@ pub struct SearchCase {
     /// `PATH` as the pod sets it.
     pub path: Option<&'static str>,
     pub mounts: Vec<&'static str>,
+    /// The volumes bring programs of their own.
+    pub filled: bool,
 }
 
 const COMMANDS: [&str; 20] = [
@@ -46,7 +48,10 @@ const COMMANDS: [&str; 20] = [
 const FOLDERS: [&str; 8] =
     ["usr/local/sbin/", "usr/local/bin/", "usr/sbin/", "usr/bin/", "sbin/", "bin/", "opt/bin/", "w/"];
 
-const SEARCH_PATHS: [&str; 5] = [
+const SEARCH_PATHS: [&str; 8] = [
+    "/w:/usr/bin",
+    "/opt/bin:/l/in:/usr/bin",
+    "w:/bin",
     "/opt/bin:/usr/bin",
     "/usr/bin:/bin",
     "/w",
@@ -76,13 +81,25 @@ fn link() -> impl Strategy<Value = Entry> {
         ("app.wasm", "w/missing/../app.wasm"),
         ("usr/local", "../usr"),
         ("opt", "/usr"),
+        // To folders that hold no program, and to some that are not there.
+        ("w", "/data"),
+        ("w", "l/in"),
+        ("l", "data"),
+        ("l", "/gone"),
+        ("bin", "data"),
+        ("usr/bin", "../data"),
+        ("usr/local/bin", "/gone"),
+        ("opt/bin", "/data/in"),
+        ("usr/sbin", "l"),
+        ("data", "gone"),
     ];
     select(links).prop_map(|(name, target)| Entry::link(name, target))
 }
 
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
     let spin = select(vec!["one", "two"]).prop_map(|app| Entry::file("spin.toml", &spin_manifest(app)));
-    vec(prop_oneof![8 => file(), 3 => link(), 1 => spin], 1..6)
+    let folder = select(vec!["data", "data/in"]).prop_map(Entry::folder);
+    vec(prop_oneof![16 => file(), 8 => link(), 2 => spin, 1 => folder], 1..6)
 }
 
 pub fn case() -> impl Strategy<Value = SearchCase> {
@@ -93,7 +110,7 @@ pub fn case() -> impl Strategy<Value = SearchCase> {
         };
         layers.into_iter().map(layer).collect::<Vec<_>>()
     });
-    let working_dir = select(vec!["/", "/", "", "/w", "/usr/bin", "w"]);
+    let working_dir = select(vec!["/", "/", "", "/w", "/w", "/usr/bin", "w", "/l/in"]);
     let mount = select(vec![
         "/usr/local/bin",
         "/usr/bin",
@@ -103,13 +120,17 @@ pub fn case() -> impl Strategy<Value = SearchCase> {
         "/w",
         "/app.wasm",
         "/data",
+        "/data",
+        "/data/in",
+        "/gone",
+        "/l/in",
         "/usr/bin/app",
         "/q/spin.toml",
     ]);
-    let mounts = prop_oneof![4 => Just(Vec::new()), 1 => vec(mount, 1..3)];
+    let mounts = (prop_oneof![2 => Just(Vec::new()), 1 => vec(mount, 1..3)], any::<bool>());
     let paths = (weighted(0.3, select(&SEARCH_PATHS[..])), weighted(0.2, select(&SEARCH_PATHS[..])));
     (layers, select(&COMMANDS[..]), select(&COMMANDS[..]), working_dir, paths, mounts).prop_map(
-        |(layers, command, own, working_dir, (path, own_path), mounts)| SearchCase {
+        |(layers, command, own, working_dir, (path, own_path), (mounts, filled))| SearchCase {
             image: Image {
                 entrypoint: vec![own.into()],
                 env: own_path.map(|path| format!("PATH={path}")).into_iter().collect(),
@@ -119,6 +140,7 @@ pub fn case() -> impl Strategy<Value = SearchCase> {
             working_dir,
             path,
             mounts,
+            filled,
         },
     )
 }

@@ -1,0 +1,322 @@
+//! Takes objects as they come, judges each distinct one once, and gathers the verdicts by workload. Holds verdicts and
+//! workloads, and no object longer than its batch.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream};
+use serde_json::Value;
+
+use super::filter::Filter;
+use super::identity::{Identities, Identity};
+use super::judge::{Judge, Subject};
+use super::model::{
+    GrantUse, Judged, JudgedSpec, NotJudged, Place, Scan, Summary, What, Workload, word, workload,
+};
+use super::owner::{Chains, Controller, Reference, controller, reference};
+use super::progress::Progress;
+use crate::grant::WasiGrant;
+use crate::review::GroupVersionKind;
+use crate::workload::Kind;
+
+/// Objects that are judged at the same time. Most of their time is spent on waiting for registries.
+const AT_ONCE: usize = 16;
+
+/// Namespace of objects that name none.
+const NO_NAMESPACE: &str = "default";
+
+/// An object of the source.
+#[derive(Debug)]
+pub struct Found {
+    /// The object.
+    pub object: Value,
+    /// Its kind.
+    pub kind: GroupVersionKind,
+    /// Its name as it is written; empty when the API server will generate it.
+    pub name: String,
+    /// Where it is written.
+    pub place: Place,
+}
+
+/// Everything that was found so far.
+#[derive(Debug)]
+pub struct Collector {
+    judge: Judge,
+    filter: Filter,
+    identities: Identities,
+    /// Namespace of objects that name none.
+    namespace: String,
+    /// The verdict on each distinct object; `None` where the filters leave nothing of it.
+    verdicts: HashMap<Identity, Option<Arc<JudgedSpec>>>,
+    groups: BTreeMap<Reference, Group>,
+    chains: Chains,
+    copies: Vec<Copied>,
+    not_judged: Vec<NotJudged>,
+    other_kinds: BTreeMap<String, usize>,
+    pods: usize,
+    templates: usize,
+    progress: Progress,
+}
+
+/// The verdicts of a workload, or of what a controller in the middle of a chain made.
+#[derive(Debug, Default)]
+struct Group {
+    /// The controller, if it is one whose own controller may be known.
+    controller: Option<Controller>,
+    judged: BTreeMap<Identity, Judged>,
+}
+
+/// A template that a controller copied from its own.
+#[derive(Debug)]
+struct Copied {
+    what: String,
+    from: Controller,
+    place: Place,
+}
+
+/// An object of the present batch that is judged or was judged before.
+struct Accepted {
+    found: Found,
+    namespace: String,
+    identity: Identity,
+    controller: Option<Controller>,
+    is_template: bool,
+}
+
+impl Collector {
+    /// Nothing yet. `apart` judges every pod on its own.
+    pub fn new(
+        judge: Judge,
+        filter: Filter,
+        namespace: Option<&str>,
+        apart: bool,
+        progress: Progress,
+    ) -> Self {
+        Self {
+            identities: Identities::new(&judge.state, apart),
+            judge,
+            filter,
+            namespace: namespace.unwrap_or(NO_NAMESPACE).to_owned(),
+            verdicts: HashMap::new(),
+            groups: BTreeMap::new(),
+            chains: Chains::default(),
+            copies: Vec::new(),
+            not_judged: Vec::new(),
+            other_kinds: BTreeMap::new(),
+            pods: 0,
+            templates: 0,
+            progress,
+        }
+    }
+
+    /// Judges what is new among these objects, and gathers all of them.
+    pub async fn take(&mut self, batch: Vec<Found>) {
+        let accepted: Vec<Accepted> = batch.into_iter().filter_map(|found| self.accept(found)).collect();
+        let mut seen = HashSet::new();
+        let fresh: Vec<&Accepted> = accepted
+            .iter()
+            .filter(|one| !self.verdicts.contains_key(&one.identity) && seen.insert(one.identity))
+            .collect();
+        let (judge, filter, progress) = (&self.judge, &self.filter, &self.progress);
+        let verdicts = stream::iter(fresh).map(|one| async move {
+            let Found { object, kind, name, .. } = &one.found;
+            let subject = Subject { object, kind, namespace: &one.namespace, name };
+            let verdict = judge.judge(&subject).await;
+            progress.judged();
+            (one.identity, filter.narrowed(verdict).map(Arc::new))
+        });
+        let verdicts: Vec<_> = verdicts.buffer_unordered(AT_ONCE).collect().await;
+        self.verdicts.extend(verdicts);
+        for one in accepted {
+            self.gather(one);
+        }
+    }
+
+    /// Notes something that could not be judged.
+    pub fn note(&mut self, what: String, reason: String, place: Place) {
+        self.not_judged.push(NotJudged { what, reason, place });
+    }
+
+    /// Counts an object that starts nothing.
+    pub fn count_other(&mut self, kind: &str) {
+        *self.other_kinds.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// The object, if it is to be judged; else it is counted or noted.
+    fn accept(&mut self, found: Found) -> Option<Accepted> {
+        let namespace = match found.object.pointer("/metadata/namespace").and_then(Value::as_str) {
+            Some(own) if !own.is_empty() => own.to_owned(),
+            _ => self.namespace.clone(),
+        };
+        if !self.filter.has_namespace(&namespace) || !self.filter.has_image(&found.object) {
+            return None;
+        }
+        let Some(kind) = self.judge.state.kinds.of(&found.kind) else {
+            self.unknown(found, &namespace);
+            return None;
+        };
+        let controller = controller(&found.object, &namespace);
+        let is_template = kind.is_template();
+        if is_template {
+            self.chains.add(&found.object, controller.clone());
+            if let Some(from) = controller.as_ref().filter(|from| self.is_judged_itself(from)) {
+                let what = title(&reference(&found.object, &found.kind, &namespace));
+                self.copies.push(Copied { what, from: from.clone(), place: found.place });
+                return None;
+            }
+            self.templates += 1;
+        } else {
+            self.pods += 1;
+        }
+        self.progress.seen();
+        let shared = controller.is_some() && !is_template;
+        let identity = self.identities.of(&found.object, &namespace, shared);
+        Some(Accepted { found, namespace, identity, controller, is_template })
+    }
+
+    /// Whether the kind has a template that is judged, from which its controller makes others.
+    fn is_judged_itself(&self, controller: &Controller) -> bool {
+        let Reference { group, kind, .. } = &controller.reference;
+        let kind = GroupVersionKind { group: group.clone(), version: String::new(), kind: kind.clone() };
+        self.judge.state.kinds.of(&kind).is_some_and(Kind::is_template)
+    }
+
+    /// An object of a kind that the gate does not know: harmless, unless it has containers.
+    fn unknown(&mut self, found: Found, namespace: &str) {
+        let Some(at) = containers_in(&found.object) else {
+            return self.count_other(&found.kind.kind);
+        };
+        let reason = format!(
+            "the gate does not know this kind, and there are containers at `{at}`; describe the kind under `workloads` in the \
+             configuration"
+        );
+        self.note(title(&reference(&found.object, &found.kind, namespace)), reason, found.place);
+    }
+
+    fn gather(&mut self, one: Accepted) {
+        let Some(Some(spec)) = self.verdicts.get(&one.identity) else { return };
+        let own = reference(&one.found.object, &one.found.kind, &one.namespace);
+        let example = own.name.clone();
+        let key = one.controller.as_ref().map_or(own, |controller| controller.reference.clone());
+        let group = self.groups.entry(key).or_default();
+        group.controller = group.controller.take().or(one.controller);
+        let judged = group.judged.entry(one.identity).or_insert_with(|| Judged {
+            what: if one.is_template { What::Template } else { What::Pods },
+            pods: 0,
+            example,
+            place: one.found.place,
+            spec: Arc::clone(spec),
+        });
+        judged.pods += usize::from(!one.is_template);
+    }
+
+    /// The result, with every pod under its top owner.
+    pub fn finish(mut self) -> Scan {
+        self.progress.end();
+        let copies = self.copies.len();
+        for copied in std::mem::take(&mut self.copies) {
+            if !self.chains.has(&copied.from.uid) {
+                let owner = title(&copied.from.reference);
+                let reason = format!("it is a copy of the template of {owner}, which was not read");
+                self.note(copied.what, reason, copied.place);
+            }
+        }
+        let workloads = self.workloads();
+        let mut summary = Summary {
+            workloads: workloads.len(),
+            pods: self.pods,
+            templates: self.templates,
+            copies,
+            judged: self.verdicts.len(),
+            outcomes: BTreeMap::new(),
+        };
+        for workload in &workloads {
+            *summary.outcomes.entry(word(workload.outcome)).or_default() += 1;
+        }
+        let grants = self.grants(&workloads);
+        self.not_judged.sort();
+        Scan { summary, workloads, not_judged: self.not_judged, other_kinds: self.other_kinds, grants }
+    }
+
+    fn workloads(&mut self) -> Vec<Workload> {
+        let mut tops: BTreeMap<Reference, BTreeMap<Identity, Judged>> = BTreeMap::new();
+        for (own, group) in std::mem::take(&mut self.groups) {
+            let top = group.controller.as_ref().map(|first| self.chains.top(first).reference.clone());
+            let known = tops.entry(top.unwrap_or(own)).or_default();
+            for (identity, judged) in group.judged {
+                let pods = judged.pods;
+                // Pods of one template may have had different controllers, such as two Jobs of a CronJob.
+                known.entry(identity).and_modify(|same| same.pods += pods).or_insert(judged);
+            }
+        }
+        tops.into_iter().map(|(top, judged)| workload(top, judged.into_values().collect())).collect()
+    }
+
+    /// The grants, and how many workloads use each.
+    fn grants(&self, workloads: &[Workload]) -> Vec<GrantUse> {
+        let mut used: HashMap<(&str, &str), usize> = HashMap::new();
+        for workload in workloads {
+            let programs = workload.judged.iter().flat_map(|judged| &judged.spec.containers);
+            let labels = programs.flat_map(|program| &program.effective).flat_map(|entry| &entry.covered_by);
+            let labels: HashSet<&str> = labels.map(String::as_str).collect();
+            for label in labels {
+                *used.entry((&workload.namespace, label)).or_default() += 1;
+            }
+        }
+        let count = |grant: &WasiGrant| {
+            let label = grant.label();
+            let everywhere = || used.iter().filter(|((_, of), _)| *of == label).map(|(_, count)| count).sum();
+            let within = |namespace| used.get(&(namespace, label.as_str())).copied().unwrap_or_default();
+            grant.namespace().map_or_else(everywhere, within)
+        };
+        let grants = self.judge.state.grants.iter();
+        let used = |grant: &Arc<WasiGrant>| GrantUse {
+            grant: grant.label(),
+            namespace: grant.namespace().map(str::to_owned),
+            expires_at: grant.spec.expires_at,
+            workloads: self.filter.is_empty().then(|| count(grant)),
+        };
+        grants.map(used).collect()
+    }
+}
+
+/// Kind, namespace and name, for messages.
+fn title(reference: &Reference) -> String {
+    let Reference { namespace, kind, name, .. } = reference;
+    format!("{kind} {namespace}/{name}")
+}
+
+/// Field path of the first list of containers with images, at any depth. JSON from a parser has a bounded depth.
+fn containers_in(value: &Value) -> Option<String> {
+    let has_image = |item: &Value| item.get("image").is_some_and(Value::is_string);
+    let step = |name: &str, below: String| {
+        if below.is_empty() { name.to_owned() } else { format!("{name}.{below}") }
+    };
+    match value {
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| match value {
+            Value::Array(items) if name == "containers" && items.iter().any(has_image) => Some(name.clone()),
+            value => containers_in(value).map(|below| step(name, below)),
+        }),
+        Value::Array(items) => items.iter().find_map(containers_in),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn containers_are_found_in_any_object_that_has_some_and_not_in_schemas_or_text() {
+        let found = |value: &Value| containers_in(value);
+        let fleet = json!({"spec": {"pools": [{"pod": {"containers": [{"image": "a"}]}}]}});
+        assert_eq!(found(&fleet).as_deref(), Some("spec.pools.pod.containers"));
+        let schema =
+            json!({"spec": {"properties": {"containers": {"type": "array", "items": {"image": "x"}}}}});
+        assert_eq!(found(&schema), None);
+        assert_eq!(found(&json!({"data": {"pod": "containers: [{image: a}]"}})), None);
+        assert_eq!(found(&json!({"containers": ["a"]})), None);
+    }
+}

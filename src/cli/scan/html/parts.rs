@@ -1,0 +1,233 @@
+//! The parts of the page below the matrix. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::capability::Entry;
+use crate::cli::render::capability;
+use crate::cli::scan::model::{Judged, Program, Scan, What, Workload, word};
+use crate::judge::JudgedViolation;
+use crate::policy::EnforcementAction;
+use crate::text;
+
+/// What `coveredBy` has for capabilities that need no grant.
+const DEFAULT: &str = "default";
+
+/// A grant that ends within this time ends soon.
+const SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Foreign text as the text of an element or the value of an attribute, on one line.
+pub fn escaped(text: &str) -> String {
+    quick_xml::escape::escape(text::visible(text)).into_owned()
+}
+
+/// The same for text of several lines.
+fn escaped_lines(text: &str) -> String {
+    quick_xml::escape::escape(text::lines(text)).into_owned()
+}
+
+/// When grants end, by label and namespace; the namespace is empty for a `ClusterWasiGrant`, whose label no `WasiGrant` has.
+pub struct Until<'a>(BTreeMap<&'a str, BTreeMap<&'a str, Timestamp>>);
+
+impl<'a> Until<'a> {
+    pub fn new(scan: &'a Scan) -> Self {
+        let mut ends: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for grant in &scan.grants {
+            let namespace = grant.namespace.as_deref().unwrap_or_default();
+            let of = ends.entry(grant.grant.as_str()).or_default();
+            of.extend(grant.expires_at.map(|end| (namespace, end)));
+        }
+        Self(ends)
+    }
+
+    fn of(&self, namespace: &str, label: &str) -> Option<Timestamp> {
+        let ends = self.0.get(label)?;
+        ends.get(namespace).or_else(|| ends.get("")).copied()
+    }
+}
+
+/// A workload, folded.
+pub fn details(workload: &Workload, index: usize, open: bool, find: &str, until: &Until<'_>) -> String {
+    let outcome = word(workload.outcome);
+    let open = if open { " open=\"open\"" } else { "" };
+    let mut out = format!(
+        "<details data-outcome=\"{outcome}\" data-find=\"{find}\"{open}><summary>{} <span \
+         class=\"{outcome}\">{outcome}</span></summary>\n",
+        escaped(&workload.full_name())
+    );
+    for (part, judged) in workload.judged.iter().enumerate() {
+        let id = if part == 0 { format!(" id=\"w{index}\"") } else { String::new() };
+        // Writing to a string cannot fail, here and below.
+        let _ = writeln!(out, "<h3{id}>{}</h3>", escaped(&heading(judged)));
+        out.push_str(&spec(judged, &workload.namespace, until));
+    }
+    out.push_str("</details>\n");
+    out
+}
+
+fn heading(judged: &Judged) -> String {
+    let what = match (judged.what, judged.pods) {
+        (What::Template, _) => "The pods of its template".to_owned(),
+        (What::Pods, 1) => format!("Pod {}", judged.example),
+        (What::Pods, pods) => format!("{pods} pods, such as {}", judged.example),
+    };
+    format!("{what}: {}", word(judged.spec.outcome))
+}
+
+fn spec(judged: &Judged, namespace: &str, until: &Until<'_>) -> String {
+    let spec = &judged.spec;
+    let mut out = String::new();
+    if let Some(reason) = &spec.reason {
+        let _ = writeln!(out, "<p>{}</p>", escaped(reason));
+    }
+    if !spec.violations.is_empty() {
+        let items: String = spec.violations.iter().map(violation).collect();
+        let _ = write!(out, "<ul>\n{items}</ul>\n");
+    }
+    for warning in &spec.warnings {
+        let _ = writeln!(out, "<p class=\"warned\">{}</p>", escaped(warning));
+    }
+    out.push_str(&programs(&spec.containers, namespace, until));
+    if let Some(grant) = &spec.suggested_grant {
+        let _ = write!(
+            out,
+            "<p>This grant would cover what no grant covers:</p>\n<pre tabindex=\"0\">{}</pre>\n",
+            escaped_lines(grant)
+        );
+    }
+    out
+}
+
+fn violation(judged: &JudgedViolation) -> String {
+    let class = match judged.action {
+        EnforcementAction::Deny => "denied",
+        EnforcementAction::Warn => "warned",
+        EnforcementAction::Audit => "dim",
+    };
+    let exempted = judged.exempted.as_ref().map(|exemption| {
+        let why = format!(
+            "excepted by WasiException {} until {}: {}",
+            exemption.exception, exemption.expires_at, exemption.reason
+        );
+        format!("<br/><span class=\"dim\">{}</span>", escaped(&why))
+    });
+    format!(
+        "<li><span class=\"{class}\">{} [{}]</span> <span class=\"message\">{}</span>{}</li>\n",
+        judged.action.as_str(),
+        escaped(&judged.violation.rule),
+        escaped_lines(&judged.violation.message),
+        exempted.unwrap_or_default()
+    )
+}
+
+/// A table of the containers and of what each can do.
+fn programs(programs: &[Program], namespace: &str, until: &Until<'_>) -> String {
+    let mut out = String::new();
+    for program in programs {
+        let kind = program.kind.map_or_else(|| program.class.as_str(), crate::image::ImageKind::as_str);
+        let _ = writeln!(
+            out,
+            "<p><strong>{}</strong> <code>{}</code> <span class=\"dim\">{kind}</span></p>",
+            escaped(&program.name),
+            escaped(&program.image)
+        );
+        if let Some(reason) = &program.reason {
+            let _ = writeln!(out, "<p class=\"unread\">{}</p>", escaped(reason));
+        }
+        if program.effective.is_empty() {
+            continue;
+        }
+        out.push_str(
+            "<table><thead><tr><th scope=\"col\">Can</th><th scope=\"col\">Why</th><th scope=\"col\">Granted \
+             by</th></tr></thead><tbody>\n",
+        );
+        // What every program has is one line: it needs no decision.
+        let (default, decided): (Vec<&Entry>, Vec<&Entry>) =
+            program.effective.iter().partition(|entry| entry.covered_by.iter().any(|label| label == DEFAULT));
+        let (open, covered): (Vec<&Entry>, Vec<&Entry>) =
+            decided.into_iter().partition(|entry| entry.covered_by.is_empty());
+        for entry in open.into_iter().chain(covered) {
+            let by = granted(entry, namespace, until);
+            out.push_str(&capability_row(&capability(entry), &entry.evidence.join("; "), &by));
+        }
+        if !default.is_empty() {
+            let all: Vec<String> = default.into_iter().map(capability).collect();
+            let by = "<td class=\"dim\">needs no grant</td>";
+            out.push_str(&capability_row(
+                &all.join(", "),
+                "the image's own, or given to every container",
+                by,
+            ));
+        }
+        out.push_str("</tbody></table>\n");
+    }
+    out
+}
+
+fn capability_row(can: &str, why: &str, by: &str) -> String {
+    format!("<tr><th scope=\"row\">{}</th><td>{}</td>{by}</tr>\n", escaped(can), escaped(why))
+}
+
+fn granted(entry: &Entry, namespace: &str, until: &Until<'_>) -> String {
+    if entry.covered_by.is_empty() {
+        return "<td class=\"none\">no grant</td>".to_owned();
+    }
+    let by = |label: &String| match until.of(namespace, label) {
+        Some(end) => format!("{label} until {end}"),
+        None => label.clone(),
+    };
+    let by: Vec<String> = entry.covered_by.iter().map(by).collect();
+    format!("<td class=\"granted\">{}</td>", escaped(&by.join(", ")))
+}
+
+/// What could not be judged; nothing where everything could.
+pub fn not_judged(scan: &Scan) -> String {
+    if scan.not_judged.is_empty() {
+        return String::new();
+    }
+    let item = |what: &str, reason: &str| {
+        format!("<li><strong>{}</strong>: {}</li>\n", escaped(what), escaped(reason))
+    };
+    let items: String = scan.not_judged.iter().map(|one| item(&one.what, &one.reason)).collect();
+    format!("<h2>Not judged</h2>\n<ul>\n{items}</ul>\n")
+}
+
+/// The grants with their ends, and which of them no workload uses.
+pub fn grants(scan: &Scan, now: Timestamp) -> String {
+    if scan.grants.is_empty() {
+        return String::new();
+    }
+    let mut out = String::from(
+        "<h2>Grants</h2>\n<table><thead><tr><th scope=\"col\">Grant</th><th scope=\"col\">Namespace</th><th \
+         scope=\"col\">Ends</th><th scope=\"col\">Workloads that use it</th></tr></thead><tbody>\n",
+    );
+    for grant in &scan.grants {
+        let ends = grant.expires_at.map_or_else(|| "<td>never</td>".to_owned(), |end| ends(end, now));
+        let used = match grant.workloads {
+            Some(0) => "<td class=\"soon\">none</td>".to_owned(),
+            Some(count) => format!("<td>{count}</td>"),
+            None => "<td>not known, with filters</td>".to_owned(),
+        };
+        let namespace = grant.namespace.as_deref().unwrap_or("all that it selects");
+        let _ = writeln!(
+            out,
+            "<tr><th scope=\"row\">{}</th><td>{}</td>{ends}{used}</tr>",
+            escaped(&grant.grant),
+            escaped(namespace)
+        );
+    }
+    out.push_str("</tbody></table>\n");
+    out
+}
+
+fn ends(end: Timestamp, now: Timestamp) -> String {
+    let left = end.duration_since(now);
+    let (class, note) = match left {
+        left if left <= SignedDuration::ZERO => ("none", " (ended)"),
+        left if left <= SOON => ("soon", " (soon)"),
+        _ => ("", ""),
+    };
+    format!("<td class=\"{class}\">{end}{note}</td>")
+}

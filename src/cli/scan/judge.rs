@@ -1,0 +1,116 @@
+//! Judges one object as it stands, by the examination that `serve` uses.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::model::{JudgedSpec, Program};
+use crate::admission::{Conclusion, Ending, NewObject, State, judge_as_is, rehearse};
+use crate::cli::report::{self, ExplainOutcome, Kept};
+use crate::cli::suggest;
+use crate::judge::PolicyInput;
+use crate::lookup::Inspector;
+use crate::review::GroupVersionKind;
+use crate::text;
+
+/// Most characters of an error that is quoted.
+const LONGEST_REASON: usize = 600;
+
+/// What is needed to judge.
+#[derive(Debug)]
+pub struct Judge {
+    /// The state of the gate.
+    pub state: State,
+    /// Looks images up.
+    pub inspector: Inspector,
+    /// Longest time to look at the images of one object.
+    pub budget: Duration,
+}
+
+/// An object that is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The object.
+    pub object: &'a Value,
+    /// Its kind.
+    pub kind: &'a GroupVersionKind,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name; empty when the API server will generate it.
+    pub name: &'a str,
+}
+
+impl Judge {
+    /// The verdict on an object. One that an API server has made (it has a uid) is judged as it is. A new one is judged as
+    /// the mutating webhook would change it, as in `explain`.
+    pub async fn judge(&self, subject: &Subject<'_>) -> JudgedSpec {
+        let Subject { object, kind, namespace, name } = *subject;
+        let new = NewObject { object, kind, namespace, name };
+        let exists = object.pointer("/metadata/uid").is_some();
+        let keep = |input: &PolicyInput<'_>| Kept::of(input, false);
+        let (state, inspector, budget) = (&self.state, &self.inspector, self.budget);
+        let ending = if exists {
+            judge_as_is(state, inspector, &new, budget, keep).await
+        } else {
+            rehearse(state, inspector, &new, budget, keep).await.map(|rehearsal| rehearsal.validate.ending)
+        };
+        match ending.and_then(Ending::into_result) {
+            Ok(ending) => self.report(&ending),
+            Err(error) => not_judged(text::excerpt(&text::chain(&error), LONGEST_REASON)),
+        }
+    }
+
+    fn report(&self, ending: &Ending<Kept>) -> JudgedSpec {
+        let grants = suggest::grants(&self.state, ending);
+        let violations = ending.judged().map(|judged| judged.judgement.verdict.violations.clone());
+        JudgedSpec {
+            outcome: report::outcome(ending),
+            reason: match ending {
+                Ending::Skipped(skip) => Some(skip.note().to_owned()),
+                Ending::Unreadable { .. } | Ending::Examined(_) => None,
+            },
+            containers: report::containers(ending).into_iter().map(program).collect(),
+            violations: violations.unwrap_or_default(),
+            suggested_grant: (!grants.is_empty()).then(|| grants.join("---\n")),
+            warnings: warnings(ending),
+        }
+    }
+}
+
+/// The verdict on what could not be judged.
+fn not_judged(reason: String) -> JudgedSpec {
+    JudgedSpec {
+        outcome: ExplainOutcome::NotJudged,
+        reason: Some(reason),
+        containers: Vec::new(),
+        violations: Vec::new(),
+        suggested_grant: None,
+        warnings: Vec::new(),
+    }
+}
+
+fn program(container: report::Container) -> Program {
+    let report::Found { name, role, image, class, digest, kind, reason, .. } = container.found;
+    let effective = container.capabilities.map(|capabilities| capabilities.effective).unwrap_or_default();
+    Program {
+        name,
+        role,
+        image,
+        class,
+        kind,
+        digest,
+        reason,
+        effective: effective.into_iter().map(|effective| effective.entry).collect(),
+    }
+}
+
+/// What a rule does not say: of a template what the plan for its pods warns of, and a class that the cluster lacks.
+fn warnings(ending: &Ending<Kept>) -> Vec<String> {
+    let planned = match ending.conclusion() {
+        Some(Conclusion::JudgedAsPods { plan, .. }) => plan.warnings.clone(),
+        _ => Vec::new(),
+    };
+    let missing = ending.judged().and_then(|judged| judged.judgement.missing_class.as_deref());
+    let missing = missing.map(|class| format!("the cluster has no RuntimeClass `{class}`"));
+    planned.into_iter().chain(missing).collect()
+}

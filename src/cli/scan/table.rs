@@ -1,0 +1,190 @@
+//! The result of a scan as a table for a terminal. Colour is always written; the output stream strips it where it is not
+//! supported. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anstyle::Style;
+
+use super::model::{Finding, Scan, Workload, is_open, rank, word};
+use crate::cli::render::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, paint, wrap};
+use crate::cli::report::ExplainOutcome;
+use crate::policy::EnforcementAction;
+use crate::text;
+
+const HEADER: [&str; 5] = ["NAMESPACE", "WORKLOAD", "PODS", "OUTCOME", "FINDINGS"];
+const GAP: usize = 2;
+/// Columns that are left to the findings on a narrow terminal.
+const NARROWEST: usize = 30;
+
+struct Row {
+    cells: [String; 5],
+    style: Style,
+}
+
+/// The table, what could not be judged, and one line about everything.
+pub fn text(scan: &Scan, all: bool, width: u16) -> String {
+    let mut workloads = scan.shown(all);
+    workloads.sort_by_key(|workload| rank(workload.outcome));
+    let rows: Vec<Row> = workloads.into_iter().map(row).collect();
+    let mut out = if rows.is_empty() { String::new() } else { format!("{}\n", table(&rows, width.into())) };
+    out.push_str(&not_judged(scan, width.into()));
+    // Writing to a string cannot fail, here and below.
+    let _ = writeln!(out, "{}", summary(scan, all));
+    out
+}
+
+fn row(workload: &Workload) -> Row {
+    let shown = |text: &str| text::visible(text).into_owned();
+    let pods = if workload.pods == 0 { "-".to_owned() } else { workload.pods.to_string() };
+    Row {
+        cells: [
+            shown(&workload.namespace),
+            shown(&workload.title()),
+            pods,
+            outcome(workload.outcome).to_owned(),
+            text::line(&findings(workload)).into_owned(),
+        ],
+        style: style(workload.outcome),
+    }
+}
+
+const fn outcome(outcome: ExplainOutcome) -> &'static str {
+    match outcome {
+        ExplainOutcome::NotWasm => "no Wasm",
+        ExplainOutcome::NotJudged | ExplainOutcome::CompletedByOthers => "not judged",
+        other => word(other),
+    }
+}
+
+const fn style(outcome: ExplainOutcome) -> Style {
+    match outcome {
+        ExplainOutcome::Denied => RED,
+        ExplainOutcome::Admitted => GREEN,
+        ExplainOutcome::Warned => YELLOW,
+        other if is_open(other) => YELLOW,
+        _ => DIM,
+    }
+}
+
+/// The rules that it breaks, or why something about it is not known.
+fn findings(workload: &Workload) -> String {
+    let found = workload.findings();
+    let mut rules: BTreeMap<(std::cmp::Reverse<EnforcementAction>, &str), Vec<&Finding<'_>>> =
+        BTreeMap::new();
+    for finding in &found {
+        let key = (std::cmp::Reverse(finding.judged.action), finding.judged.violation.rule.as_str());
+        rules.entry(key).or_default().push(finding);
+    }
+    let rules = rules.iter().map(|((_, rule), found)| format!("{rule}{}", scope(workload, found)));
+    let said: Vec<String> = rules.chain(workload.reasons()).collect();
+    if said.is_empty() { "-".to_owned() } else { said.join(", ") }
+}
+
+/// How many findings, and which part of the workload has them, unless all of it has.
+fn scope(workload: &Workload, found: &[&Finding<'_>]) -> String {
+    let has_template = workload.judged.iter().any(|judged| judged.pods == 0);
+    let template = found.iter().any(|finding| finding.template);
+    let pods = found.iter().map(|finding| finding.pods).max().unwrap_or_default();
+    let mut parts = Vec::new();
+    if found.len() > 1 {
+        parts.push(found.len().to_string());
+    }
+    match (template, pods) {
+        (true, 0) if workload.pods > 0 => parts.push("template only".to_owned()),
+        (false, pods) if has_template && pods == workload.pods => parts.push("pods only".to_owned()),
+        (_, pods) if pods > 0 && pods < workload.pods => {
+            parts.push(format!("{pods} of {} pods", workload.pods));
+        }
+        _ => {}
+    }
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+}
+
+/// The rows in columns: each as wide as its content, and the last as wide as what is left.
+fn table(rows: &[Row], width: usize) -> String {
+    let widest = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.cells.get(column)).map(|cell| columns(cell));
+        cells.chain(HEADER.get(column).map(|name| columns(name))).max().unwrap_or_default()
+    };
+    let mut widths: Vec<usize> = (0..HEADER.len()).map(widest).collect();
+    let others: usize = widths.iter().take(HEADER.len() - 1).map(|own| own + GAP).sum();
+    if let Some(last) = widths.last_mut() {
+        *last = width.saturating_sub(others).max(NARROWEST);
+    }
+    let mut out = lines(&HEADER.map(String::from), BOLD, BOLD, &widths);
+    for row in rows {
+        out.push_str(&lines(&row.cells, PLAIN, row.style, &widths));
+    }
+    out
+}
+
+/// One row; its outcome has a style of its own.
+fn lines(cells: &[String], style: Style, outcome: Style, widths: &[usize]) -> String {
+    let last = cells.len().saturating_sub(1);
+    let cells: Vec<Vec<String>> = cells
+        .iter()
+        .zip(widths)
+        .enumerate()
+        .map(|(index, (cell, width))| if index == last { wrap(cell, *width) } else { vec![cell.clone()] })
+        .collect();
+    let mut out = String::new();
+    for index in 0..cells.iter().map(Vec::len).max().unwrap_or_default() {
+        let mut line = String::new();
+        for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
+            let part = cell.get(index).map(String::as_str).unwrap_or_default();
+            let blanks = if column == last { 0 } else { width.saturating_sub(columns(part)) + GAP };
+            let own = if HEADER.get(column) == Some(&"OUTCOME") { outcome } else { style };
+            let shown = if part.is_empty() { String::new() } else { paint(own, part) };
+            let _ = write!(line, "{shown}{:blanks$}", "");
+        }
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    out
+}
+
+/// What could not be judged, a line for each.
+fn not_judged(scan: &Scan, width: usize) -> String {
+    let mut out = String::new();
+    for one in &scan.not_judged {
+        let line = format!("not judged: {}: {}", text::visible(&one.what), text::line(&one.reason));
+        for (index, part) in wrap(&line, width.saturating_sub(2)).iter().enumerate() {
+            let _ = writeln!(out, "{:1$}{2}", "", if index == 0 { 0 } else { 2 }, paint(YELLOW, part));
+        }
+    }
+    out
+}
+
+/// Counts of everything that was seen, so that nothing is left out silently.
+pub fn summary(scan: &Scan, all: bool) -> String {
+    let summary = &scan.summary;
+    let counts: Vec<String> = summary
+        .outcomes
+        .iter()
+        .map(|(outcome, count)| {
+            format!("{count} {}", if *outcome == "not-wasm" { "without Wasm" } else { outcome })
+        })
+        .collect();
+    let outcomes = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
+    let mut said = format!(
+        "{}, {}, {}{outcomes}",
+        counted(summary.workloads, "workload"),
+        counted(summary.pods, "pod"),
+        counted(summary.templates, "template")
+    );
+    if !scan.not_judged.is_empty() {
+        let _ = write!(said, "; {} not judged", scan.not_judged.len());
+    }
+    let others: usize = scan.other_kinds.values().sum();
+    if others > 0 {
+        let _ = write!(said, "; {} without pods", counted(others, "other object"));
+    }
+    if !all && scan.workloads.iter().any(Workload::is_plain) {
+        said.push_str("; --all lists those that are left alone too");
+    }
+    said
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,212 @@
+//! All objects of a kind, page by page, as the API server wrote them: for what is read once and never followed.
+
+use std::time::Duration;
+
+use kube::Client;
+use kube::Resource as _;
+use kube::api::{ListParams, Request};
+use kube::core::{ApiResource, DynamicObject, Status};
+use kube::discovery;
+use kube::error::DiscoveryError;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Error;
+use super::client::chain;
+use crate::text;
+
+/// Objects per page, as in client-go.
+const PAGE: u32 = 500;
+
+/// Attempts for one page. Their waits add up to 7.5 s.
+const ATTEMPTS: u32 = 5;
+
+/// Wait after the first failed attempt; doubled with each further one.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+
+/// A list in parts.
+#[derive(Debug)]
+pub struct Pages {
+    resource: ApiResource,
+    namespace: Option<String>,
+    /// Where the next page begins; `None` before the first one, and empty after the last one.
+    token: Option<String>,
+}
+
+/// One page, with what the gate reads of its head.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    metadata: Head,
+    #[serde(default)]
+    items: Vec<Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct Head {
+    #[serde(default, rename = "continue")]
+    token: Option<String>,
+}
+
+impl Pages {
+    /// The objects of a kind, in a namespace or in all. Sends no request yet.
+    pub const fn new(resource: ApiResource, namespace: Option<String>) -> Self {
+        Self { resource, namespace, token: None }
+    }
+
+    /// The kind that is listed.
+    pub const fn resource(&self) -> &ApiResource {
+        &self.resource
+    }
+
+    /// The next objects; `None` after the last one. Each has its `apiVersion` and `kind`, which a list leaves out.
+    pub async fn next(&mut self, client: &Client) -> Result<Option<Vec<Value>>, Error> {
+        if self.token.as_deref() == Some("") {
+            return Ok(None);
+        }
+        let page = self.patiently(client).await?;
+        self.token = Some(page.metadata.token.unwrap_or_default());
+        let mut items = page.items;
+        for item in items.iter_mut().filter_map(Value::as_object_mut) {
+            item.insert("apiVersion".into(), Value::String(self.resource.api_version.clone()));
+            item.insert("kind".into(), Value::String(self.resource.kind.clone()));
+        }
+        Ok(Some(items))
+    }
+
+    /// The next page, asked for again where the API server was only busy.
+    async fn patiently(&mut self, client: &Client) -> Result<Page, Error> {
+        let mut wait = FIRST_RETRY;
+        let mut attempts = 1;
+        loop {
+            let error = match client.request(self.request()?).await {
+                Ok(page) => return Ok(page),
+                Err(error) => error,
+            };
+            let resumed = self.resume(&error);
+            if attempts >= ATTEMPTS || !(resumed || is_passing(&error)) {
+                return Err(self.failed(&error));
+            }
+            if !resumed {
+                tokio::time::sleep(wait).await;
+                wait = wait.saturating_mul(2);
+            }
+            attempts += 1;
+        }
+    }
+
+    fn request(&self) -> Result<axum::http::Request<Vec<u8>>, Error> {
+        let path = DynamicObject::url_path(&self.resource, self.namespace.as_deref());
+        let token = self.token.clone().filter(|token| !token.is_empty());
+        let page = ListParams { limit: Some(PAGE), continue_token: token, ..ListParams::default() };
+        Request::new(path)
+            .list(&page)
+            .map_err(|error| Error::ListKind { name: name(&self.resource), message: chain(&error) })
+    }
+
+    /// A page that is asked for too late has expired with its version. The API server then says where to go on with the
+    /// present version: what changed in between may be missing or old, and nothing comes twice
+    /// (`kubernetes:staging/src/k8s.io/apiserver/pkg/storage/errors.go`, `handleCompactedErrorForPaging`).
+    fn resume(&mut self, error: &kube::Error) -> bool {
+        let kube::Error::Api(status) = error else { return false };
+        let token = status.metadata.as_ref().and_then(|metadata| metadata.continue_.clone());
+        let token = token.filter(|token| status.code == 410 && !token.is_empty());
+        let resumes = token.is_some();
+        if resumes {
+            self.token = token;
+        }
+        resumes
+    }
+
+    fn failed(&self, error: &kube::Error) -> Error {
+        let message = match error {
+            kube::Error::Api(status) => refusal(status, &self.resource),
+            error => chain(error),
+        };
+        Error::ListKind { name: name(&self.resource), message }
+    }
+}
+
+/// Resource and group, such as `deployments.apps`, as in RBAC.
+fn name(resource: &ApiResource) -> String {
+    let ApiResource { plural, group, .. } = resource;
+    if group.is_empty() { plural.clone() } else { format!("{plural}.{group}") }
+}
+
+fn refusal(status: &Status, resource: &ApiResource) -> String {
+    match status.code {
+        401 => "unauthorized: the API server does not accept this user's token or certificate".into(),
+        403 => format!("forbidden: the ClusterRole lacks list on {}", name(resource)),
+        404 => format!("not found: this API server does not serve {}", resource.api_version),
+        code => format!("the API server answered list with {code}: {}", text::excerpt(&status.message, 200)),
+    }
+}
+
+/// Whether the same request may succeed soon.
+fn is_passing(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code == 429 || status.code >= 500,
+        kube::Error::HyperError(_) | kube::Error::Service(_) => true,
+        _ => false,
+    }
+}
+
+/// The resource of a kind in the version that the API server prefers; `None` where it does not have the kind.
+pub async fn resource_of(client: &Client, group: &str, kind: &str) -> Result<Option<ApiResource>, Error> {
+    match discovery::group(client, group).await {
+        Ok(found) => Ok(found.recommended_kind(kind).map(|(resource, _)| resource)),
+        Err(kube::Error::Discovery(DiscoveryError::MissingApiGroup(_))) => Ok(None),
+        Err(error) => Err(Error::ListKind { name: format!("{kind}.{group}"), message: chain(&error) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pages() -> Pages {
+        let resource = ApiResource {
+            group: "apps".into(),
+            version: "v1".into(),
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            plural: "deployments".into(),
+        };
+        Pages::new(resource, Some("shop".into()))
+    }
+
+    fn refused(code: u16, token: &str) -> kube::Error {
+        let status =
+            serde_json::json!({"code": code, "message": "m", "reason": "r", "metadata": {"continue": token}});
+        kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))
+    }
+
+    #[test]
+    fn a_page_is_asked_for_by_size_and_token() {
+        let mut pages = pages();
+        assert_eq!(pages.request().unwrap().uri(), "/apis/apps/v1/namespaces/shop/deployments?&limit=500");
+        pages.token = Some("a b".into());
+        let uri = pages.request().unwrap().uri().to_string();
+        assert!(uri.ends_with("&limit=500&continue=a+b"), "{uri}");
+    }
+
+    #[test]
+    fn an_expired_page_goes_on_where_the_server_says() {
+        let mut pages = pages();
+        assert!(pages.resume(&refused(410, "on")));
+        assert_eq!(pages.token.as_deref(), Some("on"));
+        assert!(!pages.resume(&refused(410, "")) && !pages.resume(&refused(500, "other")));
+        assert_eq!(pages.token.as_deref(), Some("on"));
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again_and_a_missing_right_is_named() {
+        assert!(is_passing(&refused(429, "")) && is_passing(&refused(503, "")));
+        assert!(!is_passing(&refused(403, "")) && !is_passing(&refused(404, "")));
+        let said = pages().failed(&refused(403, "")).to_string();
+        assert_eq!(
+            said,
+            "could not list deployments.apps: forbidden: the ClusterRole lacks list on deployments.apps"
+        );
+    }
+}

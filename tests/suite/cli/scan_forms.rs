@@ -1,0 +1,215 @@
+//! The forms of `scan` for other programs: what each of them must find there.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use quick_xml::Reader;
+use quick_xml::events::Event;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::{Said, layouts, run, samples};
+
+fn scan(form: &str) -> Said {
+    let (files, grants) = (samples("workloads"), samples("grants"));
+    let (files, grants) = (files.to_str().unwrap(), grants.to_str().unwrap());
+    run(&["scan", "-f", files, "--grants", grants, "--image-layouts", &layouts(), "-o", form])
+}
+
+/// The line of a sample on which a text stands.
+fn line_of(workload: &str, text: &str) -> usize {
+    let file = std::fs::read_to_string(samples(&format!("workloads/{workload}.yaml"))).unwrap();
+    file.lines().position(|line| line.contains(text)).unwrap() + 1
+}
+
+/// The names of all elements of a well-formed document, in order.
+pub fn elements(document: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    each(document, |event, _| {
+        if let Event::Start(start) | Event::Empty(start) = event {
+            names.push(start.name().as_ref().to_string());
+        }
+    });
+    names
+}
+
+/// Calls `look` with every event and the position after it; panics where the document is not well-formed.
+fn each(document: &str, mut look: impl FnMut(&Event<'_>, usize)) {
+    let mut reader = Reader::from_str(document);
+    reader.config_mut().check_end_names = true;
+    loop {
+        match reader
+            .read_event()
+            .unwrap_or_else(|error| panic!("{error} at {}: {document}", reader.error_position()))
+        {
+            Event::Eof => return,
+            event => look(&event, usize::try_from(reader.buffer_position()).unwrap()),
+        }
+    }
+}
+
+fn attribute(event: &Event<'_>, name: &str) -> Option<String> {
+    let (Event::Start(start) | Event::Empty(start)) = event else { return None };
+    let found = start.attributes().map(Result::unwrap).find(|one| one.key.as_ref() == name)?;
+    Some(quick_xml::escape::unescape(&found.value).unwrap().into_owned())
+}
+
+fn is(event: &Event<'_>, element: &str) -> bool {
+    matches!(event, Event::Start(start) | Event::Empty(start) if start.name().as_ref() == element)
+}
+
+/// Sections of the standard say what must be there.
+#[test]
+fn the_sarif_log_has_what_the_standard_requires() {
+    let said = scan("sarif");
+    assert_eq!(said.code, 1, "{said:?}");
+    let log = said.json();
+    assert_eq!(log["version"], "2.1.0", "section 3.13.2");
+    let run = &log["runs"][0];
+    let driver = &run["tool"]["driver"];
+    assert_eq!(driver["name"], "wasmgate", "section 3.19.8");
+    assert!(run["invocations"][0]["executionSuccessful"].is_boolean(), "section 3.20.14");
+    let rules = driver["rules"].as_array().unwrap();
+    let ids: BTreeSet<&str> = rules.iter().map(|rule| rule["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), rules.len(), "section 3.49.3: an id is unique");
+    let results = run["results"].as_array().unwrap();
+    let mut fingerprints = BTreeSet::new();
+    for result in results {
+        let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
+        assert_eq!(rules[index]["id"], result["ruleId"], "section 3.27.6");
+        assert!(
+            matches!(result["level"].as_str(), Some("error" | "warning" | "note")),
+            "section 3.27.10: {result}"
+        );
+        assert!(!result["message"]["text"].as_str().unwrap().is_empty(), "section 3.11.8");
+        let location = &result["locations"][0]["physicalLocation"];
+        let uri = location["artifactLocation"]["uri"].as_str().unwrap();
+        assert!(uri.starts_with("file:///") && uri.contains("/workloads/"), "section 3.4.3: {uri}");
+        assert!(location["region"]["startLine"].as_u64().unwrap() > 0, "section 3.30.5");
+        assert!(
+            fingerprints.insert(result["partialFingerprints"]["wasmgate/v1"].clone().to_string()),
+            "{result}"
+        );
+    }
+    let found = |rule: &str, file: &str| {
+        results
+            .iter()
+            .filter(|result| {
+                let uri = &result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"];
+                result["ruleId"] == rule && uri.as_str().unwrap().ends_with(file)
+            })
+            .map(|result| result["locations"][0]["physicalLocation"]["region"]["startLine"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let line = u64::try_from(line_of("files", "image: samples.example/files:1")).unwrap();
+    assert_eq!(found("needs-grant", "/files.yaml"), [line, line]);
+    assert_eq!(scan("sarif").json(), log, "the same scan again gives the same log");
+}
+
+#[test]
+fn the_junit_report_has_a_case_for_each_workload_and_a_failure_for_each_that_would_be_denied() {
+    let said = scan("junit");
+    assert_eq!(said.code, 1, "{said:?}");
+    let (mut cases, mut failures, mut totals) = (Vec::new(), Vec::new(), Vec::new());
+    each(&said.out, |event, _| {
+        if is(event, "testsuites") || is(event, "testsuite") {
+            let number = |name: &str| attribute(event, name).unwrap().parse::<usize>().unwrap();
+            totals.push((number("tests"), number("failures"), number("errors")));
+        } else if is(event, "testcase") {
+            let of = |name: &str| attribute(event, name).unwrap();
+            cases.push((of("classname"), of("name"), of("file").contains("/workloads/")));
+        } else if is(event, "failure") {
+            failures.push(attribute(event, "message").unwrap());
+        }
+    });
+    assert_eq!(totals, [(5, 2, 0), (5, 2, 0)]);
+    let expected =
+        ["Deployment/hello", "Deployment/orders", "Pod/files", "Pod/mixed", "Pod/orders-everywhere"];
+    assert_eq!(cases, expected.map(|name| ("wasmgate.shop".to_string(), name.to_string(), true)));
+    assert_eq!(failures, ["host-process-in-reach, needs-grant", "needs-grant"]);
+    assert!(said.out.starts_with("<?xml version=\"1.0\" encoding=\"UTF-8\"?>"), "{}", said.out);
+}
+
+#[test]
+fn a_workflow_command_names_the_line_of_the_image() {
+    let said = scan("github");
+    assert_eq!(said.code, 1, "{said:?}");
+    let file = samples("workloads/files.yaml");
+    let line = line_of("files", "image: samples.example/files:1");
+    let start = format!("::error file={},line={line},title=needs-grant shop/Pod/files::", file.display());
+    assert_eq!(said.out.lines().filter(|line| line.starts_with(&start)).count(), 2, "{}", said.out);
+    assert!(
+        said.out.lines().all(|line| line.starts_with("::") || line.starts_with("6 workloads")),
+        "{}",
+        said.out
+    );
+    assert!(said.out.contains("::warning file="), "a rule that warns: {}", said.out);
+}
+
+#[test]
+fn the_page_is_well_formed_loads_nothing_and_shows_who_granted_what() {
+    let said = scan("html");
+    assert_eq!(said.code, 1);
+    let page = &said.out;
+    let (mut policy, mut style, mut script) = (String::new(), (0, 0), (0, 0));
+    let (mut links, mut ids, mut rows, mut columns) = (BTreeSet::new(), BTreeSet::new(), 0, Vec::new());
+    let (mut inside, mut header) = (String::new(), false);
+    each(page, |event, position| {
+        for element in ["link", "img", "iframe", "object", "base", "video", "source"] {
+            assert!(!is(event, element), "{element}");
+        }
+        assert_eq!(
+            (attribute(event, "src"), attribute(event, "style"), attribute(event, "onclick")),
+            (None, None, None)
+        );
+        links.extend(attribute(event, "href"));
+        if let Some(id) = attribute(event, "id") {
+            assert!(ids.insert(id.clone()), "{id} twice");
+        }
+        if attribute(event, "http-equiv").as_deref() == Some("Content-Security-Policy") {
+            policy = attribute(event, "content").unwrap();
+        }
+        rows += usize::from(is(event, "tr") && attribute(event, "data-outcome").is_some());
+        header |= is(event, "thead") && rows == 0;
+        match event {
+            Event::Start(start) => {
+                inside = start.name().as_ref().to_string();
+                let place = if inside == "style" { &mut style } else { &mut script };
+                if inside == "style" || inside == "script" {
+                    place.0 = position;
+                }
+            }
+            Event::Text(text) if (inside == "th" || inside == "span") && header => {
+                columns.push(text.as_ref().to_string());
+            }
+            Event::End(end) if end.name().as_ref() == "style" => style.1 = position - "</style>".len(),
+            Event::End(end) if end.name().as_ref() == "script" => script.1 = position - "</script>".len(),
+            Event::End(end) if end.name().as_ref() == "thead" => header = false,
+            _ => {}
+        }
+    });
+    for (what, place) in [("style-src", style), ("script-src", script)] {
+        let hash = STANDARD.encode(Sha256::digest(&page.as_bytes()[place.0..place.1]));
+        assert!(policy.contains(&format!("{what} 'sha256-{hash}'")), "{what}: {policy}");
+    }
+    assert!(policy.starts_with("default-src 'none';"), "{policy}");
+    assert!(
+        links.iter().all(|link| link.strip_prefix('#').is_some_and(|id| ids.contains(id))),
+        "{links:?} {ids:?}"
+    );
+    assert_eq!(rows, 5, "the Linux workload is only counted");
+    for column in ["Workload", "fs", "http.outbound", "native.exec"] {
+        assert!(columns.iter().any(|found| found == column), "{column}: {columns:?}");
+    }
+    for text in [
+        "<td class=\"granted\">WasiGrant/orders</td>",
+        "This grant would cover what no grant covers",
+        "import wasi_snapshot_preview1.path_open in /files.wasm",
+        "<h2>Grants</h2>",
+    ] {
+        assert!(page.contains(text), "no `{text}` in {page}");
+    }
+    let all: Value = scan("json").json();
+    assert_eq!(all["workloads"].as_array().unwrap().len(), rows);
+}

@@ -1,0 +1,597 @@
+//! How much a parser of foreign bytes works, by the size of what it reads. Measured is what it allocates, in bytes and in
+//! number, since that is the same in every run and on every machine. What a loop does without allocating is not seen by
+//! that: where the gate's own code goes through lists again and again (layers, modules, files and mounts, names), its
+//! steps are counted instead (`image::steps` and the tests that are called `the_work_grows_no_faster_than_the_bytes`).
+//! Before a parser there is a bound on the bytes, so that its worst case is known.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use allocation_counter::{AllocationInfo, measure};
+use serde_json::value::RawValue;
+use wasmgate::capability::HostPattern;
+use wasmgate::grant::load;
+use wasmgate::image::archive::Compression;
+use wasmgate::image::config;
+use wasmgate::image::layer::{Tree, UnpackLimits};
+use wasmgate::image::manifest::{self, Document};
+use wasmgate::image::reference::Reference;
+use wasmgate::image::spin::{self, manifest as spin_toml};
+use wasmgate::quantity::Quantity;
+use wasmgate::registry::{Login, foreign};
+use wasmgate::review;
+use wasmgate::workload::{self, Kind};
+
+/// How many times larger the larger input is.
+const TIMES: usize = 8;
+/// How many times more it may take: a list that grows by doubling may have just doubled. What is quadratic takes 64 times.
+const MOST_TIMES: u64 = 2 * TIMES as u64;
+/// Most bytes allocated for each byte of the larger input, and on top whatever its size.
+const MOST_PER_BYTE: u64 = 200;
+const MOST_FIXED: u64 = 64 << 10;
+
+/// Whether a parser reads an input.
+type Reads = fn(&[u8]) -> bool;
+
+/// A parser, and one shape of its input.
+struct Growth {
+    what: &'static str,
+    /// The input with so many of what there are many of.
+    bytes: fn(usize) -> Vec<u8>,
+    /// Whether it was read: an input that is refused at once shows nothing.
+    read: Reads,
+    /// Number in the smaller input.
+    few: usize,
+}
+
+const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// So many items, each with its number in the place of `#`, with commas between them.
+fn list(count: usize, item: &str) -> String {
+    let items: Vec<String> = (0..count).map(|number| item.replace('#', &number.to_string())).collect();
+    items.join(",")
+}
+
+fn manifest_of(layers: &str, more: &str) -> Vec<u8> {
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json",
+        "digest":"{DIGEST}","size":2}},"layers":[{layers}]{more}}}"#
+    )
+    .into_bytes()
+}
+
+fn layer() -> String {
+    format!(r#"{{"mediaType":"{LAYER}","digest":"{DIGEST}","size":2,"annotations":{{"a":"b"}}}}"#)
+}
+
+fn read_manifest(bytes: &[u8]) -> bool {
+    matches!(manifest::parse(bytes), Ok(Document::Manifest(read)) if { drop(manifest::layout(&read)); true })
+}
+
+fn read_index(bytes: &[u8]) -> bool {
+    let Ok(Document::Index(entries)) = manifest::parse(bytes) else { return false };
+    manifest::choose(&entries).is_ok()
+}
+
+fn documents() -> Vec<Growth> {
+    let (read, few) = (read_manifest as Reads, 60);
+    vec![
+        Growth { what: "manifest, layers", bytes: |n| manifest_of(&list(n, &layer()), ""), read, few },
+        Growth {
+            what: "manifest, annotations",
+            bytes: |n| {
+                manifest_of(&layer(), &format!(r#","annotations":{{{}}}"#, list(n, r#""a.#":"value #""#)))
+            },
+            read,
+            few: 500,
+        },
+        Growth {
+            what: "manifest, members that no reader knows",
+            bytes: |n| manifest_of(&layer(), &format!(",{}", list(n, r#""x#":[{"a":[1,2]},"text"]"#))),
+            read,
+            few: 500,
+        },
+        Growth {
+            what: "index, entries",
+            bytes: |n| {
+                let entry = format!(
+                    r#"{{"mediaType":"{MANIFEST}","digest":"{DIGEST}","size":2,"platform":{{"os":"linux","architecture":"a#"}}}}"#
+                );
+                let own = entry.replace("a#", "amd64");
+                format!(r#"{{"schemaVersion":2,"manifests":[{},{own}]}}"#, list(n, &entry)).into_bytes()
+            },
+            read: read_index,
+            few: 60,
+        },
+        Growth {
+            what: "config, variables and labels",
+            bytes: |n| {
+                let (env, labels) = (list(n, r#""NAME_#=value""#), list(n, r#""label.#":"value""#));
+                format!(
+                    r#"{{"os":"linux","architecture":"amd64","config":{{"Env":[{env}],"Labels":{{{labels}}}}},"rootfs":{{"type":"layers","diff_ids":[]}}}}"#
+                )
+                .into_bytes()
+            },
+            read: |bytes| config::parse(bytes).is_ok_and(|config| !config.env.is_empty()),
+            few: 500,
+        },
+        Growth {
+            what: "config, diff ids and history",
+            bytes: |n| {
+                let (ids, history) =
+                    (list(n, &format!("\"{DIGEST}\"")), list(n, r#"{"created_by":"step #"}"#));
+                format!(
+                    r#"{{"os":"linux","architecture":"amd64","history":[{history}],"rootfs":{{"type":"layers","diff_ids":[{ids}]}}}}"#
+                )
+                .into_bytes()
+            },
+            read: |bytes| config::parse(bytes).is_ok(),
+            few: 500,
+        },
+    ]
+}
+
+fn locked(components: &str, triggers: &str) -> Vec<u8> {
+    format!(
+        r#"{{"spin_lock_version":1,"metadata":{{"name":"shop"}},"triggers":[{triggers}],"components":[{components}]}}"#
+    )
+    .into_bytes()
+}
+
+const COMPONENT: &str = r#"{"id":"c#","source":{"content_type":"application/wasm","digest":"DIGEST"}MORE}"#;
+
+fn locked_component(more: &str) -> String {
+    COMPONENT.replace("DIGEST", DIGEST).replace("MORE", more)
+}
+
+fn one_locked(more: &str) -> Vec<u8> {
+    let trigger = r#"{"id":"t","trigger_type":"http","trigger_config":{"component":"c0"}}"#;
+    locked(&locked_component(more).replace('#', "0"), trigger)
+}
+
+fn toml(components: &str) -> Vec<u8> {
+    format!("spin_manifest_version = 2\n[application]\nname = \"shop\"\n{components}").into_bytes()
+}
+
+fn toml_component(count: usize, more: &str) -> Vec<u8> {
+    let mut text = String::new();
+    for number in 0..count {
+        let _ = write!(
+            text,
+            "[[trigger.http]]\nroute = \"/{number}\"\ncomponent = \"c{number}\"\n[component.c{number}]\nsource = \
+             \"a.wasm\"\n{more}"
+        );
+    }
+    toml(&text)
+}
+
+fn applications() -> Vec<Growth> {
+    let (read, few) = ((|bytes| spin::parse(bytes).is_ok()) as Reads, 100);
+    let read_toml = |bytes: &[u8]| spin_toml::parse(bytes).is_ok();
+    vec![
+        Growth {
+            what: "locked app, components with a trigger each",
+            bytes: |n| {
+                let trigger = r#"{"id":"t#","trigger_type":"http","trigger_config":{"component":"c#"}}"#;
+                locked(&list(n, &locked_component("")), &list(n, trigger))
+            },
+            read,
+            few,
+        },
+        Growth {
+            what: "locked app, hosts, variables and files of one component",
+            bytes: |n| {
+                one_locked(&format!(
+                    r#","metadata":{{"allowed_outbound_hosts":[{}]}},"config":{{{}}},"files":[{}]"#,
+                    list(n, r#""https://h#.example""#),
+                    list(n, r#""k#":"{{ v# }}""#),
+                    list(n, &format!(r#"{{"path":"f#","digest":"{DIGEST}"}}"#)),
+                ))
+            },
+            read,
+            few: 200,
+        },
+        Growth {
+            what: "locked app, a value of many templates",
+            bytes: |n| one_locked(&format!(r#","config":{{"k":"{}"}}"#, "{{ v }}".repeat(n))),
+            read,
+            few: 1000,
+        },
+        Growth { what: "spin.toml, components", bytes: |n| toml_component(n, ""), read: read_toml, few },
+        Growth {
+            what: "spin.toml, hosts, variables and files of one component",
+            bytes: |n| {
+                let more = format!(
+                    "allowed_outbound_hosts = [{}]\nfiles = [{}]\n[component.c0.variables]\n{}\n",
+                    list(n, "\"https://h#.example\""),
+                    list(n, "{ source = \"s#\", destination = \"/d#\" }"),
+                    list(n, "k# = \"{{ v# }}\"").replace(',', "\n"),
+                );
+                let variables = list(n, "v# = { default = \"x\" }").replace(',', "\n");
+                [toml_component(1, &more), format!("[variables]\n{variables}\n").into_bytes()].concat()
+            },
+            read: read_toml,
+            few: 200,
+        },
+        Growth {
+            what: "spin.toml, a long comment and a long text",
+            bytes: |n| {
+                let more = format!("description = \"{}\"\n# {}\n", "é\\n".repeat(n), "-".repeat(n));
+                toml_component(1, &more)
+            },
+            read: read_toml,
+            few: 2000,
+        },
+    ]
+}
+
+/// An entry of an archive with an extended header of these records.
+fn with_records(records: &[u8]) -> Vec<u8> {
+    let header = |name: &str, kind: u8, size: usize| {
+        let mut header = tar::Header::new_ustar();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(tar::EntryType::new(kind));
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(size as u64);
+        header.set_cksum();
+        header.as_bytes().to_vec()
+    };
+    let mut archive = header("PaxHeader", b'x', records.len());
+    archive.extend(records);
+    archive.resize(archive.len().next_multiple_of(512), 0);
+    archive.extend(header("a", b'0', 0));
+    archive.resize(archive.len() + 1024, 0);
+    archive
+}
+
+/// A record of a pax header, which begins with its own length.
+fn record(key: &str, value: &str) -> String {
+    let body = format!(" {key}={value}\n");
+    let mut length = body.len();
+    while length != body.len() + length.to_string().len() {
+        length = body.len() + length.to_string().len();
+    }
+    format!("{length}{body}")
+}
+
+fn read_layer(bytes: &[u8]) -> bool {
+    let mut tree = Tree::new(UnpackLimits { layer: 64 << 20, file: 1 << 20 }, [], Arc::default());
+    tree.apply(bytes, Compression::Plain).is_ok() && tree.files().is_ok()
+}
+
+fn headers() -> Vec<Growth> {
+    vec![
+        Growth {
+            what: "pax header, records",
+            bytes: |n| {
+                let records = (0..n).map(|number| record(&format!("SCHILY.xattr.user.a{number}"), "value"));
+                with_records(records.collect::<String>().as_bytes())
+            },
+            read: read_layer,
+            few: 500,
+        },
+        Growth {
+            what: "pax header, one long value",
+            bytes: |n| with_records(record("SCHILY.xattr.user.a", &"v".repeat(n)).as_bytes()),
+            read: read_layer,
+            few: 20_000,
+        },
+        Growth {
+            what: "WWW-Authenticate, parameters",
+            bytes: |n| {
+                let parameters = list(n, r##"p#="v\"#""##);
+                format!(r#"Bearer realm="https://a.example/t",{parameters}"#).into_bytes()
+            },
+            read: |bytes| foreign::challenge(bytes).is_some(),
+            few: 60,
+        },
+        Growth {
+            what: "WWW-Authenticate, challenges",
+            bytes: |n| {
+                format!(r#"{}, Bearer realm="https://a.example/t""#, list(n, r#"Scheme# realm="r""#))
+                    .into_bytes()
+            },
+            read: |bytes| foreign::challenge(bytes).is_some(),
+            few: 30,
+        },
+        Growth {
+            what: "answer of a token service",
+            bytes: |n| format!(r#"{{"token":"{}",{}}}"#, "t".repeat(n), list(n, r#""m#":[{}]"#)).into_bytes(),
+            read: |bytes| foreign::token_lives(bytes).is_some(),
+            few: 500,
+        },
+        Growth {
+            what: "errors of a registry",
+            bytes: |n| {
+                let error = r#"{"code":"UNKNOWN","message":"message #\n","detail":{"a":[#]}}"#;
+                format!(r#"{{"errors":[{}]}}"#, list(n, error)).into_bytes()
+            },
+            read: |bytes| !foreign::explained(500, bytes).is_empty(),
+            few: 200,
+        },
+        Growth {
+            what: "a page in the place of a registry's errors",
+            bytes: |n| "<p>\u{202e}&amp;\n</p>".repeat(n).into_bytes(),
+            read: |bytes| !foreign::explained(502, bytes).is_empty(),
+            few: 500,
+        },
+    ]
+}
+
+fn logins() -> Vec<Growth> {
+    vec![
+        Growth {
+            what: "docker config, logins",
+            bytes: |n| {
+                let login = r#""r#.example/org/#":{"auth":"dXNlcjpwYXNz"}"#;
+                format!(r#"{{"auths":{{{}}},"credHelpers":{{{}}}}}"#, list(n, login), list(n, r#""h#":"x""#))
+                    .into_bytes()
+            },
+            read: |bytes| Login::from_docker_config(bytes).is_ok_and(|logins| !logins.is_empty()),
+            few: 200,
+        },
+        Growth {
+            what: "dockercfg, logins",
+            bytes: |n| {
+                format!("{{{}}}", list(n, r#""r#.example":{"username":"u","password":"p#"}"#)).into_bytes()
+            },
+            read: |bytes| Login::from_dockercfg(bytes).is_ok_and(|logins| !logins.is_empty()),
+            few: 200,
+        },
+        Growth {
+            what: "output of a credential helper",
+            bytes: |n| format!(r#"{{"Username":"u","Secret":"{}"}}"#, "s\\n".repeat(n)).into_bytes(),
+            read: |bytes| foreign::credentials(bytes).is_some(),
+            few: 2000,
+        },
+    ]
+}
+
+fn pod(container: &str, spec: &str, metadata: &str) -> Vec<u8> {
+    format!(
+        r#"{{"metadata":{{"name":"a"{metadata}}},"spec":{{"containers":[{{"name":"c","image":"a"{container}}}]{spec}}}}}"#
+    )
+    .into_bytes()
+}
+
+fn read_as(bytes: &[u8], kind: Kind) -> bool {
+    let Ok(object) = serde_json::from_slice::<&RawValue>(bytes) else { return false };
+    let Ok(judged) = workload::as_judged(object, kind) else { return false };
+    workload::read(judged.get(), kind, "shop").is_ok_and(|read| !workload::changed(&read, &read))
+}
+
+fn read_review(bytes: &[u8]) -> bool {
+    review::uid_of(bytes).is_some() && review::parse(bytes).is_ok()
+}
+
+fn review_of(object: &[u8], more: &str) -> Vec<u8> {
+    format!(
+        r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"{more},"request":{{"uid":"u","kind":{{"group":"","version":"v1",
+        "kind":"Pod"}},"resource":{{"group":"","version":"v1","resource":"pods"}},"namespace":"shop","operation":"CREATE",
+        "userInfo":{{"username":"a"}},"object":{}}}}}"#,
+        String::from_utf8_lossy(object)
+    )
+    .into_bytes()
+}
+
+fn objects() -> Vec<Growth> {
+    let (read, few) = ((|bytes| read_as(bytes, Kind::Pod)) as Reads, 200);
+    vec![
+        Growth {
+            what: "pod, containers",
+            bytes: |n| {
+                let more = list(n, r#"{"name":"c#","image":"r.example/a#:1","command":["/a"]}"#);
+                pod("", &format!(r#","initContainers":[{more}]"#), "")
+            },
+            read,
+            few,
+        },
+        Growth {
+            what: "pod, variables, mounts and volumes",
+            bytes: |n| {
+                let env = list(n, r#"{"name":"A#","value":"$(A)-#"}"#);
+                let mounts = list(n, r#"{"name":"v#","mountPath":"/data/#"}"#);
+                let volumes = list(n, r#"{"name":"v#","emptyDir":{}}"#);
+                pod(
+                    &format!(r#","env":[{env}],"volumeMounts":[{mounts}]"#),
+                    &format!(r#","volumes":[{volumes}]"#),
+                    "",
+                )
+            },
+            read,
+            few,
+        },
+        Growth {
+            what: "pod, labels and annotations",
+            bytes: |n| {
+                let (labels, notes) = (list(n, r#""l#":"v""#), list(n, r#""a.example/#":"v\"\\u0041""#));
+                pod("", "", &format!(r#","labels":{{{labels}}},"annotations":{{{notes}}}"#))
+            },
+            read,
+            few: 500,
+        },
+        Growth {
+            what: "SpinApp, variables",
+            bytes: |n| {
+                let variables = list(n, r#"{"name":"v#","value":"x"}"#);
+                format!(
+                    r#"{{"metadata":{{"name":"a"}},"spec":{{"image":"a","executor":"e","replicas":1,"variables":[{variables}]}}}}"#
+                )
+                .into_bytes()
+            },
+            read: |bytes| read_as(bytes, Kind::SpinApp),
+            few,
+        },
+        Growth {
+            what: "review, a large object",
+            bytes: |n| {
+                let notes = list(n, r#""a.example/#":"v\"\\u0041""#);
+                review_of(&pod("", "", &format!(r#","annotations":{{{notes}}}"#)), "")
+            },
+            read: read_review,
+            few: 500,
+        },
+        Growth {
+            what: "review, members before the uid",
+            bytes: |n| review_of(&pod("", "", ""), &format!(",{}", list(n, r#""x#":[{"uid":"no"},"\"{"]"#))),
+            read: read_review,
+            few: 500,
+        },
+    ]
+}
+
+fn texts() -> Vec<Growth> {
+    const GRANT: &str =
+        "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: { name: g, namespace: shop }\n";
+    vec![
+        Growth {
+            what: "grants, documents",
+            bytes: |n| {
+                let one = format!(
+                    "{}spec:\n  capabilities:\n  - name: http.outbound\n    hosts: [\"https://h#.example\"]\n---\n",
+                    GRANT.replace("name: g", "name: g#")
+                );
+                (0..n).map(|number| one.replace('#', &number.to_string())).collect::<String>().into_bytes()
+            },
+            read: read_grants,
+            few: 50,
+        },
+        Growth {
+            what: "grants, capabilities of one",
+            bytes: |n| {
+                let item = |mut text: String, number| {
+                    let _ = writeln!(text, "  - {{ name: env, names: [A{number}, \"B_*\"] }}");
+                    text
+                };
+                let items = (0..n).fold(String::new(), item);
+                format!("{GRANT}spec:\n  capabilities:\n{items}").into_bytes()
+            },
+            read: read_grants,
+            few: 100,
+        },
+        Growth {
+            what: "host pattern",
+            bytes: |n| format!("https://{}example:443", "a.".repeat(n)).into_bytes(),
+            read: |bytes| {
+                let text = String::from_utf8_lossy(bytes);
+                text.parse::<HostPattern>().is_ok_and(|read| read.covers(&read))
+            },
+            few: 100,
+        },
+        Growth {
+            what: "quantity",
+            bytes: |n| format!("{}1Mi", "0".repeat(n)).into_bytes(),
+            read: |bytes| Quantity::parse(&String::from_utf8_lossy(bytes)).is_ok(),
+            few: 31,
+        },
+        Growth {
+            what: "image name",
+            bytes: |n| format!("r.example/{}a:1", "a/".repeat(n)).into_bytes(),
+            read: |bytes| Reference::parse(&String::from_utf8_lossy(bytes)).is_ok(),
+            few: 14,
+        },
+    ]
+}
+
+fn read_grants(bytes: &[u8]) -> bool {
+    load::parse(&String::from_utf8_lossy(bytes), "test").is_ok_and(|read| !read.grants.is_empty())
+}
+
+fn work(read: Reads, bytes: &[u8]) -> (AllocationInfo, bool) {
+    let mut was_read = false;
+    let info = measure(|| was_read = read(bytes));
+    (info, was_read)
+}
+
+#[test]
+fn no_parser_s_work_grows_faster_than_its_bytes() {
+    let mut wrong = Vec::new();
+    for Growth { what, bytes, read, few } in
+        [documents(), applications(), headers(), logins(), objects(), texts()].into_iter().flatten()
+    {
+        let (small, large) = (bytes(few), bytes(few * TIMES));
+        // What is made once in a process is not of this input.
+        work(read, &small);
+        work(read, &large);
+        let ((less, first), (more, second)) = (work(read, &small), work(read, &large));
+        println!(
+            "{what}: {} bytes allocated for {}, {} for {}",
+            less.bytes_total,
+            small.len(),
+            more.bytes_total,
+            large.len()
+        );
+        if !(first && second) {
+            wrong.push(format!("{what}: not read ({first}, {second})"));
+        }
+        let bounds = [
+            (more.bytes_total, less.bytes_total * MOST_TIMES, "bytes"),
+            (more.count_total, less.count_total * MOST_TIMES, "allocations"),
+            (more.bytes_total, MOST_PER_BYTE * large.len() as u64 + MOST_FIXED, "bytes for all of the input"),
+        ];
+        let over = bounds.iter().filter(|(took, most, _)| took > most);
+        wrong.extend(over.map(|(took, most, of)| format!("{what}: {took} {of}, of at most {most}")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Aliases multiply what a short text stands for.
+#[test]
+fn aliases_of_yaml_do_not_multiply_the_work() {
+    let bomb = |depth: usize| {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_string();
+        for level in 1..=depth {
+            let _ = writeln!(text, "a{level}: &a{level} [{}]", list(9, &format!("*a{}", level - 1)));
+        }
+        text
+    };
+    for depth in [3, 6, 9] {
+        let text = bomb(depth);
+        let (info, read) = work(read_grants, text.as_bytes());
+        assert!(!read);
+        assert!(
+            info.bytes_total < 8 << 20,
+            "{} bytes for a text of {} with aliases {depth} deep",
+            info.bytes_total,
+            text.len()
+        );
+    }
+}
+
+#[test]
+fn what_is_too_long_is_refused_before_it_is_read() {
+    const LONG: usize = 2 << 20;
+    let nines = "9".repeat(LONG).into_bytes();
+    let parameters =
+        format!(r#"Bearer realm="https://a.example/t",{}"#, list(LONG / 8, r#"p="v""#)).into_bytes();
+    let records = with_records(record("SCHILY.xattr.user.a", &"v".repeat(LONG)).as_bytes());
+    let cases: [(&str, Vec<u8>, Reads); 4] = [
+        ("quantity", nines.clone(), |bytes| Quantity::parse(&String::from_utf8_lossy(bytes)).is_ok()),
+        ("image name", nines, |bytes| Reference::parse(&String::from_utf8_lossy(bytes)).is_ok()),
+        ("WWW-Authenticate", parameters, |bytes| foreign::challenge(bytes).is_some()),
+        ("pax header", records, read_layer),
+    ];
+    for (what, bytes, read) in cases {
+        let (info, was_read) = work(read, &bytes);
+        assert!(!was_read, "{what}");
+        let most = bytes.len() as u64 + MOST_FIXED;
+        assert!(info.bytes_total <= most, "{what}: {} bytes, of at most one copy ({most})", info.bytes_total);
+    }
+}
+
+/// That what is measured is the work: a parser that goes through everything before it, for every item, is found.
+#[test]
+fn work_that_grows_with_the_square_is_found() {
+    let square = |bytes: &[u8]| {
+        let mut seen: Vec<Vec<u8>> = Vec::new();
+        bytes.chunks(10).for_each(|chunk| seen = seen.iter().cloned().chain([chunk.to_vec()]).collect());
+        !seen.is_empty()
+    };
+    let ((less, _), (more, _)) = (work(square, &[0; 400]), work(square, &[0; 400 * TIMES]));
+    assert!(more.bytes_total > less.bytes_total * MOST_TIMES);
+}

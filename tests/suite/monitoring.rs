@@ -1,0 +1,145 @@
+//! The Grafana dashboard and the Prometheus alerts: they name metrics and labels that the gate has, and the alerts are those of
+//! `docs/metrics.md`, whose table is compared with the code.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::support::process::root;
+
+/// Labels that Prometheus puts on every series of a target.
+const OF_THE_TARGET: [&str; 4] = ["instance", "job", "namespace", "pod"];
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// Metric → its labels, from the table of the page.
+fn documented() -> BTreeMap<String, BTreeSet<String>> {
+    let page = read("docs/metrics.md");
+    let row = |line: &str| {
+        let cell = line.strip_prefix("| `")?.split('`').next()?.to_string();
+        let (name, labels) = cell.split_once('{').unwrap_or((&cell, ""));
+        let labels =
+            labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty()).map(String::from);
+        Some((name.to_string(), labels.collect()))
+    };
+    page.lines().filter_map(row).filter(|(name, _)| name.contains('_')).collect()
+}
+
+/// The name as in the table: the parts of a histogram are series of their own.
+fn family(name: &str, known: &BTreeMap<String, BTreeSet<String>>) -> String {
+    let part = ["_bucket", "_sum", "_count"].iter().find_map(|ending| name.strip_suffix(ending));
+    part.filter(|base| known.contains_key(*base)).unwrap_or(name).to_string()
+}
+
+/// The words of an expression, each with what follows it.
+fn words(expression: &str) -> Vec<(&str, &str)> {
+    let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    let mut rest = expression;
+    while let Some(start) = rest.find(letter) {
+        rest = &rest[start..];
+        let end = rest.find(|c| !letter(c)).unwrap_or(rest.len());
+        found.push((&rest[..end], &rest[end..]));
+        rest = &rest[end..];
+    }
+    found
+}
+
+/// What an expression names that the gate does not have.
+fn unknown(expression: &str, known: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut labels: BTreeSet<&str> = OF_THE_TARGET.into_iter().chain(["le"]).collect();
+    let mut metrics = 0;
+    for (word, after) in words(expression).iter().filter(|(word, _)| word.contains('_') && word.len() > 12) {
+        if *word == "histogram_quantile" || *word == "__rate_interval" {
+            continue;
+        }
+        metrics += 1;
+        let Some(own) = known.get(&family(word, known)) else {
+            wrong.push((*word).to_string());
+            continue;
+        };
+        labels.extend(own.iter().map(String::as_str));
+        let matchers = after.strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or_default();
+        let names = matchers.split(',').filter_map(|one| Some(one.split(['=', '!']).next()?.trim()));
+        let names = names.filter(|name| !name.is_empty() && !OF_THE_TARGET.contains(name));
+        wrong.extend(names.filter(|name| !own.contains(*name)).map(|name| format!("{word}{{{name}}}")));
+    }
+    for list in expression.split("by (").skip(1) {
+        let names = list.split(')').next().unwrap_or_default().split(',').map(str::trim);
+        wrong.extend(names.filter(|name| !labels.contains(name)).map(|name| format!("by ({name})")));
+    }
+    if metrics == 0 {
+        wrong.push(format!("no metric in `{expression}`"));
+    }
+    wrong
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&read("manifests/grafana/wasmgate.json")).unwrap()
+}
+
+#[test]
+fn every_expression_names_metrics_and_labels_that_the_gate_has() {
+    let known = documented();
+    assert!(known.len() > 20, "{known:?}");
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let shown = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let shown: Vec<String> = shown.map(|target| target["expr"].as_str().unwrap().to_string()).collect();
+    for expression in shown.iter().chain(&alerts()) {
+        assert_eq!(unknown(expression, &known), Vec::<String>::new(), "{expression}");
+    }
+    for (bad, wrong) in [
+        ("sum(wasmgate_admission_request_total)", "wasmgate_admission_request_total"),
+        ("wasmgate_violations_total{rules=\"a\"}", "wasmgate_violations_total{rules}"),
+        ("sum by (webhook) (wasmgate_violations_total)", "by (webhook)"),
+    ] {
+        assert_eq!(unknown(bad, &known), [wrong], "the check itself");
+    }
+}
+
+/// The expressions of the rule, with their alerts checked.
+fn alerts() -> Vec<String> {
+    let rule: Value =
+        serde_saphyr::from_str(&read("manifests/components/prometheus-rules/prometheusrule.yaml")).unwrap();
+    let rules = rule["spec"]["groups"][0]["rules"].as_array().unwrap();
+    let mut names = BTreeSet::new();
+    for alert in rules {
+        assert!(names.insert(alert["alert"].as_str().unwrap()), "{alert}");
+        assert!(matches!(alert["labels"]["severity"].as_str(), Some("warning" | "critical")), "{alert}");
+        for text in ["summary", "description"] {
+            assert!(!alert["annotations"][text].as_str().unwrap().is_empty(), "{alert}");
+        }
+    }
+    rules.iter().map(|alert| alert["expr"].as_str().unwrap().to_string()).collect()
+}
+
+#[test]
+fn the_alerts_are_those_of_the_page() {
+    let page = read("docs/metrics.md");
+    let block = page.split("```promql\n").nth(1).unwrap().split("```").next().unwrap();
+    let documented: BTreeSet<&str> = block.lines().filter(|line| !line.starts_with('#')).collect();
+    let alerts = alerts();
+    assert_eq!(alerts.iter().map(String::as_str).collect::<BTreeSet<_>>(), documented);
+}
+
+#[test]
+fn the_panels_of_the_dashboard_have_places_of_their_own() {
+    let dashboard = dashboard();
+    let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel}");
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "the reader chooses it");
+        let of = |name: &str| panel["gridPos"][name].as_u64().unwrap();
+        assert!(of("x") + of("w") <= 24, "{panel}");
+        for x in of("x")..of("x") + of("w") {
+            for y in of("y")..of("y") + of("h") {
+                assert!(taken.insert((x, y)), "{panel} overlaps another");
+            }
+        }
+    }
+    assert_eq!(dashboard["templating"]["list"][0]["name"], "datasource");
+}
