@@ -119,7 +119,8 @@ fn stages(criterion: &mut Criterion) {
     let pod = workload::read(object.get(), Kind::Pod, "shop").unwrap();
     let inspection = runtime.block_on(examine::inspect(&state, gate.inspector(), &pod, BUDGET));
     let raw: Value = serde_json::from_str(object.get()).unwrap();
-    let plan = examine::plan(&state, &raw, &pod, &inspection).unwrap();
+    let now = jiff::Timestamp::now();
+    let plan = examine::plan(&state, &raw, &pod, &inspection, now).unwrap();
     let planned = serde_json::value::to_raw_value(&plan.object).unwrap();
     let placed = workload::read(planned.get(), Kind::Pod, "shop").unwrap();
     let asked = Asked {
@@ -141,7 +142,7 @@ fn stages(criterion: &mut Criterion) {
         b.iter(|| serde_json::from_str::<Value>(black_box(object.get())).unwrap());
     });
     group.bench_function("plan", |b| {
-        b.iter(|| examine::plan(&state, black_box(&raw), &pod, &inspection).unwrap());
+        b.iter(|| examine::plan(&state, black_box(&raw), &pod, &inspection, now).unwrap());
     });
     group.bench_function("judge", |b| {
         b.iter(|| {

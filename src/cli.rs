@@ -21,6 +21,8 @@ use std::io::Write as _;
 use clap::{CommandFactory as _, Parser as _};
 use thiserror::Error;
 
+use crate::text;
+
 pub use args::{Args, Command};
 
 /// How the process ends.
@@ -109,6 +111,20 @@ pub enum Error {
     /// Nothing was given to check.
     #[error("found nothing to check{0}; name files, --config, --grants or --bundle")]
     NothingToCheck(String),
+    /// No document of the named files is of a kind that can be checked.
+    #[error(
+        "could not check any of {0}: these kinds are not known; name a GateConfiguration, grants, or kinds with a pod spec"
+    )]
+    NothingChecked(String),
+    /// `suggest` was given neither an image nor manifests.
+    #[error("found nothing to suggest grants for; name an image, or files, folders or `-` with `-f`")]
+    NothingToSuggest,
+    /// `suggest` was given a file in the place of an image.
+    #[error("could not take `{path}` as an image: it names a file; write `-f {path}`")]
+    SuggestFile {
+        /// What was written.
+        path: String,
+    },
     /// An object could not be explained.
     #[error("could not explain {object}: {source}")]
     Explain {
@@ -205,6 +221,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// The message for people: several problems have a line each.
+    pub fn message(&self) -> String {
+        let lines: Vec<String> = match self {
+            Self::LoadGrants(crate::grant::Error::CheckGrants { problems }) => {
+                problems.0.iter().map(ToString::to_string).collect()
+            }
+            Self::Configure(crate::config::Error::CheckFields { problems }) => {
+                problems.iter().map(ToString::to_string).collect()
+            }
+            _ => Vec::new(),
+        };
+        match lines.as_slice() {
+            [] | [_] => text::chain(self),
+            several => format!("found {} problems:\n  {}", several.len(), several.join("\n  ")),
+        }
+    }
+
     /// Whether a second signal cut the drain short; this has its own exit code.
     pub const fn was_aborted(&self) -> bool {
         matches!(self, Self::Serve(crate::server::Error::Abort))

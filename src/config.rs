@@ -4,13 +4,16 @@ mod check;
 pub mod file;
 pub mod kubernetes;
 mod message;
+mod partial;
 pub mod settings;
 mod value;
 
+pub use check::is_label;
 pub use file::File;
 pub use kubernetes::Kubernetes;
 pub use message::ParseProblem;
-pub use settings::{Overrides, Settings, resolve};
+pub use partial::parse_in_part;
+pub use settings::{Overrides, Settings, resolve, resolve_in_part};
 
 use std::path::Path;
 
@@ -59,6 +62,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the error is about a field of this section.
+    #[must_use]
+    pub fn is_about(&self, section: &str) -> bool {
+        let field = match self {
+            Self::ParseFile { problem, .. } => &problem.field,
+            Self::CheckField { field, .. } => field,
+            Self::ReadFile { .. } | Self::CheckFields { .. } => return false,
+        };
+        field.split(['.', '[']).next() == Some(section)
+    }
+
     /// The same error without the line and column of a text that the user did not write.
     #[must_use]
     pub fn without_place(self) -> Self {
@@ -78,10 +92,13 @@ fn joined(problems: &[Error]) -> String {
 /// Reads and checks a configuration file; without a path, returns the embedded default.
 pub fn load(path: Option<&Path>) -> Result<File, Error> {
     let Some(path) = path else { return Ok(File::default()) };
-    let name = path.display().to_string();
-    let text =
-        std::fs::read_to_string(path).map_err(|source| Error::ReadFile { path: name.clone(), source })?;
-    parse(&name, &text)
+    parse(&path.display().to_string(), &text_of(path)?)
+}
+
+/// The text of a configuration file.
+pub fn text_of(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path)
+        .map_err(|source| Error::ReadFile { path: path.display().to_string(), source })
 }
 
 /// Parses and checks the text of a configuration file; `name` is for messages.

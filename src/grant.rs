@@ -8,6 +8,7 @@ pub mod error;
 pub mod exception;
 pub mod index;
 pub mod load;
+pub mod network;
 mod shape;
 mod subject;
 pub mod suggest;

@@ -337,6 +337,9 @@ pub struct ImageFacts {
     /// The locked app of a Spin image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spin: Option<SpinApp>,
+    /// The Wasm platform of an image behind an index that holds nothing for Linux: no node's CRI runtime pulls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmatched_platform: Option<String>,
     /// What will make the image fail on some node, for people to read.
     pub warnings: Vec<String>,
     /// The false statements of the config about the bytes.

@@ -2,9 +2,11 @@
 //! their violations. Rust gathers facts, Rego decides; nothing here admits or refuses by itself.
 
 pub mod enforcement;
+pub mod hardening;
 pub mod input;
 pub mod verdict;
 
 pub use enforcement::{Enforcement, EnforcementSettings};
+pub use hardening::{HardeningCase, surplus};
 pub use input::{Case, ClassFor, PolicyInput, PolicyOptions, RequestFacts, prepare, suspicion};
 pub use verdict::{Exemption, ExemptionContext, JudgedViolation, Verdict, decide};

@@ -1,10 +1,11 @@
-//! What to change so that the pod runs: runtime class, node affinity, tolerations, sizes, pinned digests. Pure: takes
-//! the raw object and returns the wanted object and its JSONPatch.
+//! What to change so that the pod runs, with no more than it was granted: runtime class, node affinity, tolerations, sizes,
+//! pinned digests, rights without a grant. Pure: takes the raw object and returns the wanted object and its JSONPatch.
 
 pub mod affinity;
 pub mod draft;
 pub mod edit;
 pub mod floor;
+pub mod harden;
 pub mod pin;
 pub mod placement;
 pub mod sizing;
@@ -12,6 +13,7 @@ mod sum;
 
 pub use draft::{CHANGED_ANNOTATION, Error};
 pub use edit::{Plan, plan};
+pub use harden::Surplus;
 
 use crate::cluster::Cluster;
 use crate::image::prefix::Unpinned;

@@ -1,6 +1,6 @@
 //! Images from registries that speak the distribution API (OCI distribution-spec).
 //!
-//! A cold look-up takes one request for each thing that must be read. It sends no `GET /v2/` first: it learns from a
+//! A cold look-up takes one request for each manifest and blob that must be read. It sends no `GET /v2/` first: it learns from a
 //! registry's first refusal which authentication the registry wants, remembers that, and keeps tokens until they
 //! expire.
 
@@ -19,9 +19,9 @@ use auth::Auth;
 use breaker::Breakers;
 use guard::Guard;
 use keyring::Keyring;
-use message::{Answer, AuthContext, Trouble};
+use message::{Answer, AuthContext, FetchFailure};
 use resolver::{Resolver, System};
-use site::{Mirror, Site, Thing};
+use site::{Mirror, Requested, Site};
 use transport::{BodyFailure, Transport};
 
 mod asker;
@@ -108,8 +108,12 @@ impl Registry {
         let guard = Arc::new(guard);
         let ca_certs = ca_files::ca_certs(&options.ca_files)?;
         let transport = Transport::new(&guard, resolver, &ca_certs, options);
-        let transport = transport.map_err(|trouble| Error::SetUpClient {
-            message: if let Trouble::SetUp(message) = trouble { message } else { format!("{trouble:?}") },
+        let transport = transport.map_err(|failure| Error::SetUpClient {
+            message: if let FetchFailure::SetUp(message) = failure {
+                message
+            } else {
+                format!("{failure:?}")
+            },
         })?;
         let keyring = options.docker_config.as_deref().map_or_else(
             || Ok(Keyring::default()),
@@ -144,32 +148,47 @@ impl Registry {
     }
 
     /// Asks the mirrors in order and the registry itself last. A mirror's answer counts only when it has the content.
-    async fn fetch(&self, reference: &Reference, thing: &Thing<'_>, limit: u64) -> Result<Bytes, Trouble> {
+    async fn fetch(
+        &self,
+        reference: &Reference,
+        requested: &Requested<'_>,
+        limit: u64,
+    ) -> Result<Bytes, FetchFailure> {
         for site in self.inner.sites(reference) {
-            match self.fetch_from(&site, thing, limit).await {
-                Err(trouble) if site.stands_for.is_some() => {
-                    tracing::debug!(mirror = %site.registry, image = %reference, ?trouble, "a mirror did not serve the content");
+            match self.fetch_from(&site, requested, limit).await {
+                Err(failure) if site.stands_for.is_some() => {
+                    tracing::debug!(mirror = %site.registry, image = %reference, ?failure, "a mirror did not serve the content");
                 }
                 outcome => return outcome,
             }
         }
-        Err(Trouble::Other("no registry was asked".into()))
+        Err(FetchFailure::Other("no registry was asked".into()))
     }
 
     /// Asks one registry; asks again when a second try may help.
-    async fn fetch_from(&self, site: &Site, thing: &Thing<'_>, limit: u64) -> Result<Bytes, Trouble> {
-        let first = self.fetch_once(site, thing, limit).await;
-        let Err(Trouble::Passing(_)) = first else { return first };
+    async fn fetch_from(
+        &self,
+        site: &Site,
+        requested: &Requested<'_>,
+        limit: u64,
+    ) -> Result<Bytes, FetchFailure> {
+        let first = self.fetch_once(site, requested, limit).await;
+        let Err(FetchFailure::Passing(_)) = first else { return first };
         tokio::time::sleep(RETRY_PAUSE).await;
-        self.fetch_once(site, thing, limit).await
+        self.fetch_once(site, requested, limit).await
     }
 
-    async fn fetch_once(&self, site: &Site, thing: &Thing<'_>, limit: u64) -> Result<Bytes, Trouble> {
+    async fn fetch_once(
+        &self,
+        site: &Site,
+        requested: &Requested<'_>,
+        limit: u64,
+    ) -> Result<Bytes, FetchFailure> {
         let permit = self.inner.breakers.enter(&self.asker.scope(site));
         let permit =
-            permit.map_err(|closed| Trouble::Other(message::breaker_open(&site.registry, closed)))?;
+            permit.map_err(|closed| FetchFailure::Other(message::breaker_open(&site.registry, closed)))?;
         let mut asking = Asking { inner: &self.inner, site, permit, auth: AuthContext::default() };
-        let response = asking.ask(site.url(thing)?, thing.accept(), self.asker.logins()).await?;
+        let response = asking.ask(site.url(requested)?, requested.accept(), self.asker.logins()).await?;
         let status = response.status();
         if status != StatusCode::OK {
             let body = transport::read_some(response, ERROR_BODY).await;
@@ -179,7 +198,7 @@ impl Registry {
         }
         // A manifest is short and the registry serves it itself, so the registry has answered only when the manifest is
         // here. A blob may be long, and may come from another host.
-        if matches!(thing, Thing::Manifest { .. }) {
+        if matches!(requested, Requested::Manifest { .. }) {
             asking.permit.asks();
         }
         let read = transport::read(response, limit).await;
@@ -187,13 +206,13 @@ impl Registry {
             asking.permit.answered();
         }
         let bytes = read.map_err(|failure| match failure {
-            BodyFailure::TooLarge => Trouble::TooLarge,
+            BodyFailure::TooLarge => FetchFailure::TooLarge,
             BodyFailure::Network(error) => message::network(&error, &site.registry).into(),
         })?;
-        thing
+        requested
             .digest()
             .map_or(Ok(()), |digest| digest.verify(&bytes))
-            .map_err(|wrong| Trouble::Other(wrong.0))?;
+            .map_err(|wrong| FetchFailure::Other(wrong.0))?;
         Ok(bytes)
     }
 }
@@ -211,15 +230,15 @@ impl Source for Registry {
         self.guard().check_name(reference)?;
         let image = || reference.to_string();
         let (tag, digest) = (reference.tag.as_deref(), reference.digest.as_ref());
-        let fetched = self.fetch(reference, &Thing::Manifest { tag, digest }, limit).await;
-        let bytes = fetched.map_err(|trouble| match trouble {
-            Trouble::Missing => Error::FindImage { image: image(), message: missing(reference) },
-            Trouble::Refused(refusal) => refusal.of(reference),
-            Trouble::TooLarge => {
+        let fetched = self.fetch(reference, &Requested::Manifest { tag, digest }, limit).await;
+        let bytes = fetched.map_err(|failure| match failure {
+            FetchFailure::Missing => Error::FindImage { image: image(), message: missing(reference) },
+            FetchFailure::Refused(refusal) => refusal.of(reference),
+            FetchFailure::TooLarge => {
                 image::Error::TooLarge { image: image(), what: "the manifest".into(), limit }.into()
             }
-            Trouble::Denied(message) => Error::AuthorizeFetch { image: image(), message },
-            Trouble::SetUp(message) | Trouble::Passing(message) | Trouble::Other(message) => {
+            FetchFailure::Denied(message) => Error::AuthorizeFetch { image: image(), message },
+            FetchFailure::SetUp(message) | FetchFailure::Passing(message) | FetchFailure::Other(message) => {
                 Error::FetchManifest { image: image(), message }
             }
         })?;
@@ -230,17 +249,17 @@ impl Source for Registry {
     async fn blob(&self, reference: &Reference, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Error> {
         let size = descriptor.within(reference, limit)?;
         self.guard().check_name(reference)?;
-        let fetched = self.fetch(reference, &Thing::Blob { digest: &descriptor.digest }, size).await;
-        fetched.map_err(|trouble| match trouble {
-            Trouble::Missing => {
+        let fetched = self.fetch(reference, &Requested::Blob { digest: &descriptor.digest }, size).await;
+        fetched.map_err(|failure| match failure {
+            FetchFailure::Missing => {
                 blob_error(reference, descriptor, format!("`{}` does not have it", reference.registry))
             }
-            Trouble::Refused(refusal) => refusal.of(reference),
-            Trouble::TooLarge => descriptor.exceeded(reference).into(),
-            Trouble::SetUp(message)
-            | Trouble::Passing(message)
-            | Trouble::Denied(message)
-            | Trouble::Other(message) => blob_error(reference, descriptor, message),
+            FetchFailure::Refused(refusal) => refusal.of(reference),
+            FetchFailure::TooLarge => descriptor.exceeded(reference).into(),
+            FetchFailure::SetUp(message)
+            | FetchFailure::Passing(message)
+            | FetchFailure::Denied(message)
+            | FetchFailure::Other(message) => blob_error(reference, descriptor, message),
         })
     }
 }
@@ -310,9 +329,9 @@ mod tests {
         let registry = Registry::new(Guard::new(&guard).unwrap(), &options).unwrap();
         let urls = |image: &str| -> Vec<String> {
             let reference = Reference::parse(image).unwrap();
-            let thing = Thing::Manifest { tag: reference.tag.as_deref(), digest: None };
+            let requested = Requested::Manifest { tag: reference.tag.as_deref(), digest: None };
             let sites = registry.inner.sites(&reference);
-            sites.iter().map(|site| site.url(&thing).unwrap().to_string()).collect()
+            sites.iter().map(|site| site.url(&requested).unwrap().to_string()).collect()
         };
         assert_eq!(
             urls("nginx:1"),

@@ -10,6 +10,7 @@ pub mod family;
 #[cfg(test)]
 mod golden;
 pub mod handover;
+pub mod hardening;
 mod runwasi;
 mod runwasi_wamr;
 mod runwasi_wasmedge;
@@ -19,8 +20,9 @@ mod spin;
 mod youki;
 
 pub use answers::{Compiler, NativeWay, Runtime};
-pub use family::{Family, runnable_by, warnings};
+pub use family::{Family, runnable_by, start_undescribed, warnings};
 pub use handover::{Extra, Files, Handover, HttpServer, Things, Variables};
+pub use hardening::{Hardening, HardeningMode};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,6 +111,9 @@ pub struct Profile {
     /// The size that workloads get.
     #[serde(default)]
     pub sizing: Sizing,
+    /// What is taken from pods where no grant covers it.
+    #[serde(default)]
+    pub hardening: Hardening,
 }
 
 impl Profile {
@@ -227,5 +232,6 @@ fn built_in(name: &str, class: &str, aliases: &[&str], runs: &[ImageKind], ambie
         }],
         tolerations: Vec::new(),
         sizing: Sizing::default(),
+        hardening: Hardening::default(),
     }
 }

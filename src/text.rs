@@ -5,7 +5,7 @@
 //! | for | call | line breaks, tabs | other dangerous characters |
 //! |---|---|---|---|
 //! | one line of prose: log, warning, annotation, Event, table | [`line()`], [`excerpt`] | a blank | `\u{202e}` |
-//! | prose of several lines: refusal, error of a command | [`lines`] | line feeds stay, others are a blank | `\u{202e}` |
+//! | prose of several lines: refusal, error of a command | [`lines`], [`hanging`] | line feeds stay, others are a blank | `\u{202e}` |
 //! | a name or a value in a sentence | [`quoted`] | `\n` | `\u{202e}` |
 //! | evidence | [`visible`] | `\n` | `\u{202e}` |
 //! | a name that is compared | [`distinct`] | `\n` | `\u{202e}`, and `\` is `\\` |
@@ -24,9 +24,9 @@ mod short;
 
 pub use chain::{causes, chain};
 pub use characters::is_dangerous;
-pub use foreign::{distinct, excerpt, line, lines, quoted, visible};
+pub use foreign::{distinct, excerpt, hanging, line, lines, quoted, visible};
 pub use json::{flow_yaml, json};
-pub use nearest::did_you_mean;
+pub use nearest::{did_you_mean, is_misspelling_of};
 pub use path::clean_path;
 pub use short::{shorten, shorten_bytes};
 

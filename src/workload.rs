@@ -4,13 +4,14 @@ mod container;
 mod described;
 pub mod error;
 pub mod kind;
+pub mod managed;
 mod path;
 pub mod read;
 mod spin_app;
 
 pub use container::{ContainerSpec, may_hold_links};
 pub use error::Error;
-pub use kind::{Description, Kind, Kinds, is_completed_by_others};
+pub use kind::{Description, Kind, Kinds, is_built_in, is_completed_by_others};
 pub use read::{as_judged, changed, read, unchanged_ephemeral};
 
 use std::collections::BTreeMap;
@@ -28,6 +29,10 @@ pub fn further_templates(object: &serde_json::Value, kind: Kind) -> usize {
 
 /// Annotation that the kubelet puts on the API object of a static pod (`kubernetes:pkg/kubelet/types/pod_update.go`).
 pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+/// What the name of the service-account token's volume begins with; random letters follow
+/// (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`, `ServiceAccountVolumeName`).
+pub const TOKEN_VOLUME: &str = "kube-api-access-";
 
 /// A pod spec and the object that carries it.
 #[derive(Debug, Clone)]

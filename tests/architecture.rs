@@ -98,7 +98,8 @@ const ROOMS: &[Room] = &[
             "policy",
             "text",
         ],
-        "writes what Rego sees, from every fact there is; of the plan only the floor and the caps of a size",
+        "writes what Rego sees, from every fact there is; of the plan only the floor and the caps of a size, the name of a \
+         pinned image, and what it may take away",
     ),
     room(
         "answer",

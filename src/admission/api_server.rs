@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::Cluster;
-use crate::workload::Kind;
+use crate::workload::{Kind, Role};
 
 /// A JSON object.
 type Object = Map<String, Value>;
@@ -24,7 +24,8 @@ type Object = Map<String, Value>;
 const LIMIT_RANGER_ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
 /// The lists of a pod spec whose containers have resources.
-const SIZED_LISTS: [(&str, &str); 2] = [("containers", "container"), ("initContainers", "init container")];
+const SIZED_LISTS: [(&str, &str); 2] =
+    [(Role::Container.list(), "container"), (Role::InitContainer.list(), "init container")];
 
 /// The object as webhooks receive it when it is created in a namespace.
 pub fn received(object: &Value, kind: Kind, namespace: &str, cluster: &Cluster) -> Value {
@@ -89,8 +90,8 @@ fn default_spec(spec: &mut Object) {
     set(spec, "dnsPolicy", json!("ClusterFirst"));
     set(spec, "securityContext", json!({}));
     set(spec, "schedulerName", json!("default-scheduler"));
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
-        objects(spec, list).for_each(default_container);
+    for role in [Role::InitContainer, Role::Container, Role::EphemeralContainer] {
+        objects(spec, role.list()).for_each(default_container);
     }
     objects(spec, "volumes").for_each(default_volume);
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -84,8 +85,9 @@ async fn conclude<K>(
     }
     let failed = |step| move |error| Conclusion::Failed { step, error };
     match asked.webhook {
-        Webhook::Mutate => planned(asked.state, object, workload, inspection)
-            .map_or_else(failed(Step::Plan), Conclusion::Planned),
+        Webhook::Mutate => {
+            planned(asked, object, workload, inspection).map_or_else(failed(Step::Plan), Conclusion::Planned)
+        }
         Webhook::Validate if workload.kind.is_template() => {
             let judged = judge_as_pods(asked, object, workload, inspection, keep).await;
             judged.unwrap_or_else(failed(Step::JudgeTemplate))
@@ -185,7 +187,7 @@ pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> 
         || inspection.has_wasm()
         || under_wasm_class(state, workload)
         || (inspection.containers.iter().any(Container::is_open)
-            && judge::suspicion(workload, state.runtimes(), state.cluster()).is_some())
+            && judge::suspicion(workload, inspection, state.runtimes(), state.cluster()).is_some())
 }
 
 /// Whether the container starts native code from an image packed as Wasm. A scratch image whose native files a pod starts
@@ -253,8 +255,8 @@ async fn under(
     inspection
 }
 
-/// Looks up all images, and says what a runtime of this family starts from each; the program that the image's config names
-/// where the runtime is not known.
+/// Looks up all images, and says what a runtime of this family starts from each. Where the runtime is not known, it is the
+/// program that the image's config names, or under a class what any runtime may start.
 async fn look_at_all(
     inspector: &Inspector,
     workload: &Workload,
@@ -318,19 +320,26 @@ fn starts_wasm_file(image: &ImageUse<'_>) -> bool {
 
 // === Planning and judging ===
 
-/// Plans the changes to an object.
-pub fn plan(state: &State, raw: &Value, workload: &Workload, inspection: &Inspection) -> Result<Plan, Error> {
-    Ok(plan::plan(raw, workload, inspection, &state.plan_context())?)
+/// Plans the changes to an object. The time decides which grants have expired.
+pub fn plan(
+    state: &State,
+    raw: &Value,
+    workload: &Workload,
+    inspection: &Inspection,
+    now: Timestamp,
+) -> Result<Plan, Error> {
+    let surplus = state.surplus(raw, workload, inspection, now);
+    Ok(plan::plan(raw, workload, inspection, &state.plan_context(), &surplus)?)
 }
 
 fn planned(
-    state: &State,
+    asked: &Asked<'_>,
     object: &RawValue,
     workload: &Workload,
     inspection: &Inspection,
 ) -> Result<Plan, Error> {
     let raw: Value = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
-    plan(state, &raw, workload, inspection)
+    plan(asked.state, &raw, workload, inspection, asked.clock.now())
 }
 
 /// Runs the policies on a workload as it is.
@@ -414,7 +423,7 @@ async fn judge_as_pods<K>(
     let mut before: Value = serde_json::from_str(object.get()).map_err(Error::ParseObject)?;
     api_server::as_pod(&mut before, kind, namespace, state.cluster());
     let sent = workload::read(&before.to_string(), kind, namespace)?;
-    let mut plan = plan(state, &before, &sent, inspection)?;
+    let mut plan = plan(state, &before, &sent, inspection, asked.clock.now())?;
     plan.warnings.extend(unjudged_templates(&before, kind));
     let object = to_raw_value(&plan.object).map_err(Error::WriteObject)?;
     let workload = workload::read(object.get(), kind, namespace)?;

@@ -8,19 +8,23 @@ use k8s_openapi::api::core::v1::{EnvFromSource, Volume, VolumeMount};
 use tokio::sync::Semaphore;
 
 use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Start, Variable};
+use crate::image::names::SPIN_RETAINED;
 use crate::image::{ImageFacts, Program, program};
-use crate::runtime::Family;
+use crate::runtime::{self, Family};
 use crate::workload::{ContainerSpec, ImageUse, Role, Workload, may_hold_links};
 
 /// Most of [`weight`] that is worked on where other reviews wait for it. Pods of real clusters have a few hundred each
 /// container; this much takes less than ten milliseconds in the worst image.
 const LIGHT: usize = 16 << 10;
 
+/// What a mount counts beside its path, since it may go through links of the image. Pods have a handful of mounts.
+const LINKS_OF_A_MOUNT: usize = 512;
+
 /// Reviews whose heavy work is done at the same time. It runs beside the threads that answer reviews and probes.
 static HEAVY: Semaphore = Semaphore::const_new(2);
 
-/// What each container starts, in the order of [`Workload::images`]; `None` where there are no facts. How a container
-/// starts is a person's word, and following its paths through the files of an image takes time in proportion to both, so
+/// What each container starts, in the order of [`Workload::images`]; `None` where there are no facts. The pod spec
+/// decides how a container starts, and following its paths through the files of an image takes time in proportion to both, so
 /// that long ones are followed on a thread of their own, until the budget ends.
 pub(super) async fn programs(
     workload: &Workload,
@@ -86,15 +90,15 @@ fn weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usize {
             path.iter().flatten().fold((SEARCH_PATH.len(), 0), |(folders, bytes), path| {
                 (folders + path.split(':').count(), bytes + path.len())
             });
-        let mounts: usize = image.mounts.iter().map(|mount| mount.mount_path.len()).sum();
+        let mounts: usize = image.mounts.iter().map(|mount| mount.mount_path.len() + LINKS_OF_A_MOUNT).sum();
         let searched = folders.saturating_mul(name.saturating_add(folder)).saturating_add(bytes);
         searched.saturating_add(2 * mounts).saturating_add(volumes)
     };
     workload.images().iter().zip(facts).map(of).fold(0, usize::saturating_add)
 }
 
-/// The program that the runtime starts; if the runtime is not known, the program that the image's config names. An image
-/// volume is mounted and never started.
+/// The program that the runtime starts; for a class that no profile describes, what any runtime may start; without a class,
+/// the program that the image's config names. An image volume is mounted and never started.
 pub(super) fn started(
     workload: &Workload,
     image: &ImageUse<'_>,
@@ -105,19 +109,20 @@ pub(super) fn started(
         return Program::Linux;
     }
     let spec = Spec(workload.container(image.role, image.index).unwrap_or_default());
-    let (mounts, loose) = (spec.mounts(), spec.loose(workload));
+    let (mounts, with_links) = (spec.mounts(), spec.with_links(workload));
     let start = Start {
         command: image.command,
         args: image.args,
         working_dir: image.working_dir,
         mounts: &mounts,
-        loose: &loose,
+        with_links: &with_links,
         annotations: Some(&workload.annotations),
         path: spec.variable("PATH"),
-        retained: spec.variable("SPIN_COMPONENTS_TO_RETAIN"),
+        retained: spec.variable(SPIN_RETAINED),
     };
     match family {
         Some(family) => family.start(facts, &start),
+        None if workload.spec.runtime_class_name.is_some() => runtime::start_undescribed(facts, &start),
         None => program::start(facts, &start),
     }
 }
@@ -134,13 +139,13 @@ impl<'a> Spec<'a> {
     }
 
     /// The mounts of volumes whose authors can put any file there, including links.
-    fn loose(&self, workload: &Workload) -> Vec<&'a str> {
+    fn with_links(&self, workload: &Workload) -> Vec<&'a str> {
         let volumes: BTreeMap<&str, &Volume> =
             workload.spec.volumes.iter().flatten().map(|volume| (volume.name.as_str(), volume)).collect();
         let of_kubelet =
             |mount: &&VolumeMount| volumes.get(mount.name.as_str()).is_some_and(|v| !may_hold_links(v));
-        let loose = self.0.mounts.iter().filter(|mount| !of_kubelet(mount));
-        loose.map(|mount| mount.mount_path.as_str()).collect()
+        let with_links = self.0.mounts.iter().filter(|mount| !of_kubelet(mount));
+        with_links.map(|mount| mount.mount_path.as_str()).collect()
     }
 
     /// A variable of the container, as far as the pod spec shows.
@@ -249,7 +254,7 @@ mod tests {
                 assert!(mounts.contains(&hidden), "{role:?} {hidden}: {mounts:?}");
             }
             assert_eq!(
-                spec(&workload, role).loose(&workload),
+                spec(&workload, role).with_links(&workload),
                 [mount],
                 "no volume of that name is one of the kubelet's"
             );
@@ -266,7 +271,7 @@ mod tests {
 
     #[test]
     fn only_volumes_that_the_kubelet_writes_hold_no_links_of_their_author() {
-        for (source, loose) in [
+        for (source, with_links) in [
             (json!({ "configMap": { "name": "a" } }), false),
             (json!({ "secret": { "secretName": "a" } }), false),
             (json!({ "downwardAPI": {} }), false),
@@ -282,8 +287,8 @@ mod tests {
             let workload = pod(
                 &json!({ "containers": [{ "name": "a", "image": "a", "volumeMounts": mounts }], "volumes": [volume] }),
             );
-            let found = spec(&workload, Role::Container).loose(&workload);
-            assert_eq!(found.is_empty(), !loose, "{source}");
+            let found = spec(&workload, Role::Container).with_links(&workload);
+            assert_eq!(found.is_empty(), !with_links, "{source}");
         }
     }
 

@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::cluster::Cluster;
 use crate::grant::{Exceptions, Grants};
 use crate::image::prefix::Unpinned;
-use crate::judge::{ClassFor, Enforcement, EnforcementSettings, PolicyOptions};
-use crate::plan;
+use crate::inspection::Inspection;
+use crate::judge::{self, ClassFor, Enforcement, EnforcementSettings, HardeningCase, PolicyOptions};
+use crate::plan::{self, Surplus, placement};
 use crate::policy::PolicySet;
 use crate::runtime::{Profile, Runtimes};
-use crate::workload::Kinds;
+use crate::workload::{Kinds, Workload};
 
 /// Why a review failed.
 #[derive(Debug, Error)]
@@ -100,6 +103,39 @@ impl State {
     /// What plans depend on besides the object.
     pub fn plan_context(&self) -> plan::Context<'_> {
         plan::Context { runtimes: &self.runtimes, cluster: &self.cluster, unpinned: &self.unpinned }
+    }
+
+    /// The profile of the class that the pod names, or else of the one on which its programs are placed.
+    fn profile_for(&self, workload: &Workload, inspection: &Inspection) -> Option<&Profile> {
+        match workload.spec.runtime_class_name.as_deref() {
+            Some(class) => self.profile_of(class),
+            None => placement::expected(inspection, &self.plan_context()),
+        }
+    }
+
+    /// What no grant covers and may be taken from the pod.
+    pub fn surplus(
+        &self,
+        object: &Value,
+        workload: &Workload,
+        inspection: &Inspection,
+        now: Timestamp,
+    ) -> Surplus {
+        let Some(profile) = self.profile_for(workload, inspection) else { return Surplus::default() };
+        judge::surplus(&HardeningCase {
+            object,
+            workload,
+            inspection,
+            profile,
+            cluster: &self.cluster,
+            grants: &self.grants,
+            exceptions: &self.exceptions,
+            rules: self.policies.rules(),
+            settings: &self.enforcement,
+            enforcement: &self.enforcement_of(&workload.namespace),
+            unpinned: &self.unpinned,
+            now,
+        })
     }
 
     /// Image kind → the class that pods of that kind are placed on.

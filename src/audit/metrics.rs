@@ -143,7 +143,7 @@ impl Metrics {
         self.writes.ca_bundle_write(result);
     }
 
-    /// Counts the fate of an Event; `result` comes from a closed list.
+    /// Counts what became of an Event; `result` comes from a closed list.
     pub fn event(&self, result: &'static str) {
         self.writes.event(result);
     }

@@ -13,7 +13,7 @@ use super::{Capability, Entry, merge};
 use crate::image::entry::Leads;
 use crate::image::{ImageFacts, Program, SpinComponent};
 use crate::inspection::Container;
-use crate::runtime::{Family, Handover, NativeWay, Profile};
+use crate::runtime::{Family, Handover, Profile};
 use crate::workload::Workload;
 
 pub(super) use pod::Pod;
@@ -77,7 +77,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Whether this unit is started at all: `SPIN_COMPONENTS_TO_RETAIN` narrows a Spin app.
+    /// Whether this unit is started at all: a variable of the container narrows a Spin app.
     pub fn starts(&self, unit: &Unit<'_>) -> bool {
         match (self.handover(), unit.component) {
             (Handover::SpinManifest, Some(component)) => self.keeps(component),
@@ -125,14 +125,14 @@ impl<'a> Host<'a> {
     }
 
     fn loads_plug_ins(&self) -> bool {
-        self.native_ways().iter().any(|way| matches!(way, NativeWay::PlugIns(_)))
+        !self.plugin_variables().is_empty()
     }
 
-    /// The ways to native code, all that any runtime has for a program that is handed everything.
-    fn native_ways(&self) -> &'static [NativeWay] {
+    /// The variables that load native plug-ins, those of any runtime for a program that is handed everything.
+    fn plugin_variables(&self) -> Vec<&'static str> {
         let all = self.handover() == Handover::Everything;
         let family = if all { Family::Everything } else { self.family() };
-        family.runtime().native_ways()
+        family.plugin_variables()
     }
 
     /// Whether the program is a command component that cannot be linked because it imports `wasi:http`.
@@ -167,13 +167,9 @@ impl<'a> Host<'a> {
 
 /// Variables of the container that load a native plug-in into the runtime.
 pub(super) fn plugins(host: &Host<'_>) -> Vec<Entry> {
-    let loads = |name: &str| {
-        host.native_ways()
-            .iter()
-            .any(|way| matches!(way, NativeWay::PlugIns(variables) if variables.contains(&name)))
-    };
+    let loading = host.plugin_variables();
     let to_entry = |variable: Entry| {
-        let name = variable.name.filter(|name| loads(name))?;
+        let name = variable.name.filter(|name| loading.contains(&name.as_str()))?;
         Some(Entry { evidence: variable.evidence, ..Entry::new(Capability::NativePlugin, "").named(name) })
     };
     host.variables().into_iter().filter_map(to_entry).collect()

@@ -56,6 +56,19 @@ enum Host {
     ToSelf,
 }
 
+/// Where a pattern leads, as far as a packet filter can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// Any address.
+    Any,
+    /// The addresses of a range.
+    Net(IpNet),
+    /// A host, or hosts, by name.
+    Name,
+    /// The application itself, without the network.
+    Itself,
+}
+
 impl HostPattern {
     /// `*://*:*`.
     pub const ANY: Self = Self { scheme: None, host: Host::Any, ports: None };
@@ -74,6 +87,22 @@ impl HostPattern {
     /// As [`Self::covers`], but ignores the schemes: a raw socket has none.
     pub fn covers_address(&self, narrow: &Self) -> bool {
         self.host.covers(&narrow.host) && ports_cover(self.ports, narrow.ports)
+    }
+
+    /// Where it leads.
+    pub fn destination(&self) -> Destination {
+        match &self.host {
+            _ if self.is_internal() => Destination::Itself,
+            Host::Any => Destination::Any,
+            Host::Net(net) => Destination::Net(*net),
+            Host::Suffix(_) | Host::Name(_) | Host::ToSelf => Destination::Name,
+        }
+    }
+
+    /// The first and the last port; `None` for any.
+    pub fn ports(&self) -> Option<(u16, u16)> {
+        let (first, end) = self.ports?;
+        Some((first, u16::try_from(end.saturating_sub(1)).unwrap_or(u16::MAX)))
     }
 
     /// The same with this scheme.

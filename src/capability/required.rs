@@ -71,7 +71,7 @@ struct Owned<'a> {
     by_id: HashMap<&'a str, Vec<usize>>,
     by_source: HashMap<&'a str, Vec<usize>>,
     /// Indices of those that belong to no component.
-    loose: Vec<usize>,
+    unowned: Vec<usize>,
 }
 
 impl<'a> Owned<'a> {
@@ -79,12 +79,12 @@ impl<'a> Owned<'a> {
         let ids: HashSet<&str> = app.components.iter().map(|c| c.id.as_str()).collect();
         let digests: HashSet<&str> = app.components.iter().filter_map(|c| c.digest.as_deref()).collect();
         let (by_id, by_source) = (HashMap::new(), HashMap::new());
-        let mut owned = Self { modules: modules.to_vec(), by_id, by_source, loose: Vec::new() };
+        let mut owned = Self { modules: modules.to_vec(), by_id, by_source, unowned: Vec::new() };
         for (place, module) in modules.iter().enumerate() {
             let id = module.component.as_deref().filter(|id| ids.contains(id));
             let digest = Some(module.source.as_str()).filter(|source| digests.contains(source));
             if id.is_none() && digest.is_none() {
-                owned.loose.push(place);
+                owned.unowned.push(place);
             }
             if let Some(id) = id {
                 owned.by_id.entry(id).or_default().push(place);
@@ -100,7 +100,7 @@ impl<'a> Owned<'a> {
         let by_id = self.by_id.get(component.id.as_str());
         let by_source = component.digest.as_deref().and_then(|digest| self.by_source.get(digest));
         let places: BTreeSet<usize> =
-            [by_id, by_source, Some(&self.loose)].into_iter().flatten().flatten().copied().collect();
+            [by_id, by_source, Some(&self.unowned)].into_iter().flatten().flatten().copied().collect();
         places.into_iter().filter_map(|place| self.modules.get(place).copied()).collect()
     }
 }

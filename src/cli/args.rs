@@ -12,6 +12,8 @@ use super::help::{
 };
 
 use crate::capability::Capability;
+use crate::config::is_label;
+use crate::text;
 
 /// Admission gate for WebAssembly on Kubernetes.
 #[derive(Debug, Parser)]
@@ -160,6 +162,19 @@ pub enum LogFormat {
     Json,
 }
 
+fn namespace(name: &str) -> Result<String, String> {
+    if is_label(name) {
+        return Ok(name.to_string());
+    }
+    Err("write the name of a namespace: at most 63 lower-case letters, digits and `-`".into())
+}
+
+fn capability(name: &str) -> Result<Capability, String> {
+    name.parse().map_err(|unknown| {
+        format!("{unknown}{}", text::did_you_mean(name, Capability::ALL.iter().map(|one| one.as_str())))
+    })
+}
+
 /// Options of `explain`.
 #[derive(Debug, Clone, Parser)]
 pub struct ExplainOptions {
@@ -167,7 +182,7 @@ pub struct ExplainOptions {
     #[arg(long = "filename", short = 'f', value_name = "PATH", required = true)]
     pub files: Vec<PathBuf>,
     /// Namespace for objects that name none
-    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "default", value_parser = namespace)]
     pub namespace: String,
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
@@ -176,7 +191,7 @@ pub struct ExplainOptions {
     #[arg(long)]
     pub show_input: bool,
     /// Longest time to look at the images of one object, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// Sources
     #[command(flatten)]
@@ -187,16 +202,19 @@ pub struct ExplainOptions {
 #[derive(Debug, Clone, Parser)]
 pub struct SuggestOptions {
     /// Image, judged as a pod with this container only: no volumes, no variables, no service-account token
-    #[arg(value_name = "IMAGE", required_unless_present = "files", conflicts_with = "files")]
+    #[arg(value_name = "IMAGE", conflicts_with = "files")]
     pub image: Option<String>,
     /// Manifest file, folder, or `-` for standard input (repeatable)
     #[arg(long = "filename", short = 'f', value_name = "PATH")]
     pub files: Vec<PathBuf>,
+    /// Write network policies instead, which hold pods to the addresses of their grants where the runtime does not
+    #[arg(long, conflicts_with = "image")]
+    pub network_policy: bool,
     /// Namespace for objects that name none, and for an image
-    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "default", value_parser = namespace)]
     pub namespace: String,
     /// Longest time to look at the images of one object, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// Sources
     #[command(flatten)]
@@ -227,13 +245,13 @@ pub struct DiffOptions {
     #[arg(value_name = "NEW")]
     pub new: String,
     /// Namespace for objects that name none, and for images
-    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "default", value_parser = namespace)]
     pub namespace: String,
     /// Form of the output
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: DiffFormat,
     /// Longest time to look at the images of one object, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// Sources
     #[command(flatten)]
@@ -264,7 +282,7 @@ pub struct InspectOptions {
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: OutputFormat,
     /// Longest time to look at the image, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// Sources
     #[command(flatten)]
@@ -285,7 +303,8 @@ pub enum ScanFormat {
     Html,
     /// SARIF 2.1.0, for code scanning.
     Sarif,
-    /// `JUnit` XML, for CI servers.
+    /// The report of a test run, for CI servers.
+    #[value(help = "JUnit XML, for CI servers")]
     Junit,
     /// Workflow commands of GitHub Actions, for annotations.
     Github,
@@ -304,13 +323,13 @@ pub struct ScanOptions {
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
     /// Only this namespace (repeatable); a single one is also that of manifests that name none
-    #[arg(long = "namespace", short = 'n', value_name = "NAME", help_heading = "Filters")]
+    #[arg(long = "namespace", short = 'n', value_name = "NAME", value_parser = namespace, help_heading = "Filters")]
     pub namespaces: Vec<String>,
     /// Only findings of this rule (repeatable)
     #[arg(long = "rule", value_name = "RULE", help_heading = "Filters")]
     pub rules: Vec<String>,
     /// Only what can use this capability, and findings about it (repeatable)
-    #[arg(long = "capability", value_name = "NAME", help_heading = "Filters")]
+    #[arg(long = "capability", value_name = "NAME", value_parser = capability, help_heading = "Filters")]
     pub capabilities: Vec<Capability>,
     /// Only pods and templates with this image: a name, or a pattern with `*` as in grants (repeatable)
     #[arg(long = "image", value_name = "PATTERN", help_heading = "Filters")]
@@ -325,7 +344,7 @@ pub struct ScanOptions {
     #[arg(long, short = 'o', value_enum, default_value_t)]
     pub output: ScanFormat,
     /// Longest time to look at the images of one object, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// Keep facts about images in FILE, so that the next scan does not read them again
     #[arg(long, value_name = "FILE", help_heading = "Images")]

@@ -23,30 +23,38 @@ pub fn settings(options: &GateOptions) -> Result<Settings, Error> {
     settings_with(options, Overrides::default())
 }
 
-/// A configuration that was already read, with the flags of a command that does not serve.
-pub fn resolved(file: config::File, options: &GateOptions) -> Result<Settings, Error> {
-    with_folders(config::resolve(file, overrides(options, Overrides::default()))?)
-}
-
 /// The checked configuration; `more` holds the flags that only `serve` has.
 pub fn settings_with(options: &GateOptions, more: Overrides) -> Result<Settings, Error> {
     let file = config::load(options.config.as_deref())?;
     with_folders(config::resolve(file, overrides(options, more))?)
 }
 
-/// The settings, if the folders of image layouts exist: without its folder no image of the registry can be read.
+/// A configuration that was already read, with the flags of a command that does not serve, for a report: the settings with which the other checks can go on, and what is wrong with the fields.
+pub fn resolved_in_part(file: config::File, options: &GateOptions) -> (Settings, Vec<config::Error>) {
+    let (mut settings, mut problems) =
+        config::resolve_in_part(file, overrides(options, Overrides::default()));
+    problems.extend(missing_folders(&settings));
+    settings.file.images.layouts.retain(|_, folder| folder.is_dir());
+    (settings, problems)
+}
+
+/// The settings, if the folders of image layouts exist.
 fn with_folders(settings: Settings) -> Result<Settings, Error> {
-    for (host, folder) in &settings.file.images.layouts {
-        if !folder.is_dir() {
-            return Err(config::Error::CheckField {
-                field: format!("images.layouts.{host}"),
-                value: folder.display().to_string(),
-                message: "no such folder; name one with an OCI image layout".into(),
-            }
-            .into());
-        }
+    match missing_folders(&settings).into_iter().next() {
+        Some(error) => Err(error.into()),
+        None => Ok(settings),
     }
-    Ok(settings)
+}
+
+/// The folders of image layouts that do not exist: without its folder no image of the registry can be read.
+fn missing_folders(settings: &Settings) -> Vec<config::Error> {
+    let missing = settings.file.images.layouts.iter().filter(|(_, folder)| !folder.is_dir());
+    let error = |(host, folder): (&String, &std::path::PathBuf)| config::Error::CheckField {
+        field: format!("images.layouts.{host}"),
+        value: folder.display().to_string(),
+        message: "no such folder; name one with an OCI image layout".into(),
+    };
+    missing.map(error).collect()
 }
 
 fn overrides(options: &GateOptions, more: Overrides) -> Overrides {

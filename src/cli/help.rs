@@ -18,8 +18,11 @@ pub(super) const SUGGEST_HELP: &str = "\
 Examples:
   wasmgate suggest -f deployment.yaml --grants grants/ > grants/orders.yaml
   wasmgate suggest -n shop ghcr.io/myorg/orders:1.4
+  wasmgate suggest --network-policy -f deployment.yaml --grants grants/ > policy.yaml
 IMAGE is a name, since a grant names the images that it is for: neither `oci:FOLDER` nor a .wasm file. `--image-layouts` \
 gives an image on disk a name.
+`--network-policy` writes the NetworkPolicies for the grants that there are, instead of new grants; what these allow by name \
+it cannot express, and then exits 1.
 Exit codes: 0 everything would be admitted with the printed grants, if any; 1 a rule denies what no grant can allow; 2 on \
 an error; 3 nothing is denied, but an image could not be read or its program was not recognised.";
 
@@ -30,9 +33,12 @@ Examples:
   wasmgate check grants/orders.yaml config.yaml
 FILES are checked according to their kind: GateConfiguration, WasiGrant, ClusterWasiGrant, WasiException, and kinds with \
 a pod spec.
-All wrong fields of a configuration are reported; a file that cannot be parsed ends at its first error. Bundles are loaded, \
-and not evaluated: try their rules with `explain --bundle`.
-Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read, or nothing was given.";
+All wrong fields are reported; of a list, of `runtimes` and of `enforcement` in a configuration, the first that cannot be \
+parsed. A file that is no YAML ends at its first error. Of a configuration among FILES the fields are checked, and not the \
+folders and bundles that it names: give it with --config for these. Bundles are loaded, and not evaluated: try their rules \
+with `explain --bundle`.
+Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read, nothing was given, or no document is of a kind \
+that can be checked.";
 
 pub(super) const INSPECT_HELP: &str = "\
 Examples:

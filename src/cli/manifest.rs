@@ -75,15 +75,16 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
 }
 
 /// Reads every object like [`read`], but with the booleans of YAML 1.2, as grants are read: a name such as `NO` stays a
-/// string. Each file stands for itself: the outer error is about a file that cannot be read, an inner one about its text.
+/// string. Each document stands for itself: the outer error is about a file that cannot be read, an inner one about its text.
 pub fn read_strictly(paths: &[PathBuf]) -> Result<Vec<Result<Vec<Manifest>, Error>>, Error> {
     let mut read = Vec::new();
     for path in paths {
         for file in files(path)? {
             let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
-            let values = serde_saphyr::from_multiple_with_options(&text_of(&file)?, options);
-            let values = values.map_err(|e| failed(&file, &e));
-            read.push(values.and_then(|values| objects(&display(&file), values)));
+            match serde_saphyr::from_multiple_with_options(&text_of(&file)?, options) {
+                Ok(values) => read.extend(each(&display(&file), values)),
+                Err(error) => read.push(Err(failed(&file, &error))),
+            }
         }
     }
     Ok(read)
@@ -113,7 +114,7 @@ pub fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
 /// cannot be parsed has one, with what is wrong.
 pub fn placed(file: &Path) -> Result<Placed, Error> {
     let (origin, text) = (display(file), text_of(file)?);
-    let values: Result<Vec<Spanned<Value>>, _> = serde_saphyr::from_multiple(&text);
+    let values: Result<Vec<Spanned<Value>>, _> = serde_saphyr::from_multiple_with_options(&text, plain());
     let documents = match values {
         Ok(values) => {
             let several = values.len() > 1;
@@ -182,18 +183,25 @@ fn text_of(path: &Path) -> Result<String, Error> {
 
 /// The objects of one file.
 pub fn documents(origin: &str, text: &str) -> Result<Vec<Manifest>, Error> {
-    let values: Vec<Value> = serde_saphyr::from_multiple(text)
+    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, plain())
         .map_err(|e| Error::ReadManifest { path: origin.to_string(), message: e.to_string() })?;
-    objects(origin, values)
-}
-
-fn objects(origin: &str, values: Vec<Value>) -> Result<Vec<Manifest>, Error> {
-    let several = values.len() > 1;
     let mut manifests = Vec::new();
-    for (index, value) in values.into_iter().enumerate() {
-        manifests.extend(document(origin, several.then_some(index), value)?);
+    for objects in each(origin, values) {
+        manifests.extend(objects?);
     }
     Ok(manifests)
+}
+
+/// Options without the parser's snippet, which spreads a message over several lines and calls the file `<input>`.
+fn plain() -> serde_saphyr::Options {
+    serde_saphyr::options! { with_snippet: false }
+}
+
+/// The objects of each document, or what is wrong with it.
+fn each(origin: &str, values: Vec<Value>) -> impl Iterator<Item = Result<Vec<Manifest>, Error>> {
+    let several = values.len() > 1;
+    let documents = values.into_iter().enumerate();
+    documents.map(move |(index, value)| document(origin, several.then_some(index), value))
 }
 
 /// The objects of one document; `index` is its place among several.

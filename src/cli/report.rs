@@ -1,11 +1,14 @@
 //! The report of `explain` about one object, in a stable form for scripts.
 
+use std::sync::Arc;
+
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::manifest::Manifest;
 use crate::admission::{Conclusion, Ending, Examined, Rehearsal, Skip};
 use crate::capability::Entry;
+use crate::grant::WasiGrant;
 use crate::image::{Evidence, ImageKind, Packaging, Shape};
 use crate::inspection::{self, LookupResult, ProgramClass};
 use crate::judge::input::{ContainerFacts, Effective, image_warnings};
@@ -149,6 +152,8 @@ pub struct Kept {
     pub runtime_class: Option<String>,
     /// Whether a profile describes what this class hands over.
     pub is_described: bool,
+    /// The grants that match a container of the pod.
+    pub grants: Vec<Arc<WasiGrant>>,
     /// The whole input document, if it was requested.
     pub input: Option<Value>,
 }
@@ -163,6 +168,7 @@ impl Kept {
             containers: input.containers.iter().map(Container::judged).collect(),
             runtime_class: input.runtime.runtime_class.map(String::from),
             is_described: input.runtime.ambient.is_some_and(|ambient| ambient != Family::Everything),
+            grants: input.grants.clone(),
             input: text.map(|text| serde_json::from_str(&text).unwrap_or_default()),
         }
     }

@@ -2,9 +2,11 @@
 //! known from the image alone.
 
 mod advice;
+mod network;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
@@ -31,7 +33,7 @@ pub struct Suggestion {
     pub object: String,
     /// The answer in one sentence.
     pub summary: String,
-    /// `WasiGrant`s in YAML, one for each image.
+    /// `WasiGrant`s in YAML, one for each image; or a `NetworkPolicy`, if that was asked for.
     pub grants: Vec<String>,
     /// What cannot be known from the image, and how to find out or narrow it.
     pub warnings: Vec<String>,
@@ -46,7 +48,9 @@ pub struct Suggestion {
 pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
     let settings = build::settings(&options.gate)?;
     let manifests = match &options.image {
+        Some(file) if is_file(file) => return Err(Error::SuggestFile { path: file.clone() }),
         Some(image) => vec![pod_of(image, &options.namespace)],
+        None if options.files.is_empty() => return Err(Error::NothingToSuggest),
         None => rehearse::manifests(&options.files)?,
     };
     let state = build::state(&settings).await?;
@@ -55,8 +59,12 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
     let mut suggestions = Vec::new();
     for manifest in &manifests {
         let budget = Duration::from_secs(options.timeout);
-        suggestions
-            .push(suggest(&state, &inspector, manifest, &options.namespace, budget, &mut taken).await?);
+        let namespace = &options.namespace;
+        suggestions.push(if options.network_policy {
+            suggest_policy(&state, &inspector, manifest, namespace, budget).await?
+        } else {
+            suggest(&state, &inspector, manifest, namespace, budget, &mut taken).await?
+        });
     }
     let documents: Vec<String> = suggestions.iter().map(Suggestion::to_yaml).collect();
     print(documents.join("---\n").as_bytes())?;
@@ -71,6 +79,12 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
         (false, true) => Exit::Unread,
         (false, false) => Exit::Success,
     })
+}
+
+/// Whether the name is that of a manifest; a registry would be asked for it in vain.
+fn is_file(name: &str) -> bool {
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+    name == "-" || matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
 /// A pod with the image and nothing else: no volumes, no variables, no token.
@@ -104,9 +118,33 @@ pub async fn suggest(
     let namespace = manifest.namespace_or(namespace);
     let object = format!("{} {namespace}/{}", manifest.kind().kind, manifest.shown_name());
     let rehearsal = rehearse::rehearsed(state, inspector, manifest, namespace, budget, false).await?;
-    let suggestion = match &rehearsal.validate.ending {
-        Ending::Examined(examined) => match rehearsal.validate.ending.judged() {
-            Some(judged) => of_judged(examined, judged, taken),
+    let judged = |examined: &Examined<Kept>, judged: &Judged<Kept>| of_judged(examined, judged, taken);
+    Ok(Suggestion { object, ..of_ending(&rehearsal.validate.ending, judged) })
+}
+
+/// The `NetworkPolicy` for one object.
+pub async fn suggest_policy(
+    state: &State,
+    inspector: &Inspector,
+    manifest: &Manifest,
+    namespace: &str,
+    budget: Duration,
+) -> Result<Suggestion, Error> {
+    let namespace = manifest.namespace_or(namespace);
+    let object = format!("{} {namespace}/{}", manifest.kind().kind, manifest.shown_name());
+    let rehearsal = rehearse::rehearsed(state, inspector, manifest, namespace, budget, false).await?;
+    let judged = |examined: &Examined<Kept>, judged: &Judged<Kept>| network::of(manifest, examined, judged);
+    Ok(Suggestion { object, ..of_ending(&rehearsal.validate.ending, judged) })
+}
+
+/// What there is to say about an object, with `of_judged` for one that the policies judged.
+fn of_ending(
+    ending: &Ending<Kept>,
+    of_judged: impl FnOnce(&Examined<Kept>, &Judged<Kept>) -> Suggestion,
+) -> Suggestion {
+    match ending {
+        Ending::Examined(examined) => match ending.judged() {
+            Some(judged) => of_judged(examined, judged),
             None => of_unjudged(&examined.inspection),
         },
         Ending::Skipped(Skip::UnknownKind) => {
@@ -117,8 +155,7 @@ pub async fn suggest(
         }
         Ending::Skipped(skip) => summary(&format!("left alone ({}), so nothing is needed", skip.note())),
         Ending::Unreadable { error, .. } => summary(&error.to_string()),
-    };
-    Ok(Suggestion { object, ..suggestion })
+    }
 }
 
 fn summary(text: &str) -> Suggestion {

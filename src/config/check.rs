@@ -28,6 +28,11 @@ impl Problems {
         checked.map_err(|problem| self.add(problem)).ok()
     }
 
+    /// The problems, one by one.
+    pub(super) fn into_list(self) -> Vec<Error> {
+        self.0
+    }
+
     /// The problems as one error; `None` when there are none.
     pub(super) fn error(mut self) -> Option<Error> {
         match self.0.len() {
@@ -48,7 +53,7 @@ pub(super) fn limit(field: &str, value: SignedDuration) -> Result<Duration, Erro
 
 fn at_least_shortest(field: &str, value: Duration) -> Result<(), Error> {
     if value < SHORTEST {
-        let message = "nothing ends in so short a time, so everything would fail; write at least `10ms`";
+        let message = "no work can end in so short a time; write at least `10ms`";
         let written = if value.is_zero() { "0s".to_string() } else { format!("{value:?}") };
         return Err(wrong(field, &written, message));
     }
@@ -102,6 +107,25 @@ fn zeros(file: &File, problems: &mut Problems) {
         if is_zero {
             problems.add(wrong(field, &"0", message));
         }
+    }
+}
+
+/// Puts defaults in the place of values with which the checks of images and rules would fail in turn.
+pub(super) fn replace_unusable(file: &mut File) {
+    let default = File::default();
+    for (value, default) in [
+        (&mut file.images.memory_bytes, default.images.memory_bytes),
+        (&mut file.policies.fuel_limit, default.policies.fuel_limit),
+    ] {
+        if *value == 0 {
+            *value = default;
+        }
+    }
+    if file.policies.memory_limit_bytes == 0 {
+        file.policies.memory_limit_bytes = default.policies.memory_limit_bytes;
+    }
+    if limit("policies.timeLimit", file.policies.time_limit).is_err() {
+        file.policies.time_limit = default.policies.time_limit;
     }
 }
 
@@ -188,7 +212,7 @@ fn sizing(field: &str, sizing: &Sizing, problems: &mut Problems) {
 }
 
 /// Whether the text is a DNS label (RFC 1123), as the name of a namespace is.
-fn is_label(text: &str) -> bool {
+pub fn is_label(text: &str) -> bool {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let edges = [text.bytes().next(), text.bytes().next_back()];
     text.len() <= 63

@@ -75,11 +75,29 @@ pub struct Settings {
 }
 
 /// Merges the overrides into the file and checks the result. The error has all problems of the fields.
-pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> {
-    apply(&mut file, overrides)?;
+pub fn resolve(file: File, overrides: Overrides) -> Result<Settings, Error> {
+    let (settings, problems) = examine(file, overrides);
+    problems.error().map_or(Ok(settings), Err)
+}
+
+/// Like [`resolve`], for a report: the settings with which the other checks can go on, and what is wrong with the fields.
+/// A gate must not run with these settings.
+pub fn resolve_in_part(mut file: File, overrides: Overrides) -> (Settings, Vec<Error>) {
+    let (settings, problems) = examine(file.clone(), overrides.clone());
+    let problems = problems.into_list();
+    if problems.is_empty() {
+        return (settings, problems);
+    }
+    check::replace_unusable(&mut file);
+    (examine(file, overrides).0, problems)
+}
+
+/// The settings, with zero or nothing where a field is wrong, and the problems.
+fn examine(mut file: File, overrides: Overrides) -> (Settings, Problems) {
+    let mut problems = Problems::default();
+    apply(&mut file, overrides, &mut problems);
     let runtimes =
         Runtimes { profiles: file.runtimes.profiles.clone(), placement: file.runtimes.placement.clone() };
-    let mut problems = Problems::default();
     check_runtimes(&runtimes, &mut problems);
     check_enforcement(&file.enforcement, &mut problems);
     for (index, description) in file.workloads.iter().enumerate() {
@@ -95,11 +113,8 @@ pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> 
     let pause = problems.take(duration("server.shutdownPause", server.shutdown_pause));
     let drain = problems.take(duration("server.drainDeadline", server.drain_deadline));
     let unpinned = unpinned(&file.images.unpinned, &mut problems);
-    if let Some(error) = problems.error() {
-        return Err(error);
-    }
     // None of these is absent without a problem.
-    Ok(Settings {
+    let settings = Settings {
         review_timeout: review_timeout.unwrap_or_default(),
         policy_time_limit: time_limit.unwrap_or_default(),
         shutdown_pause: pause.unwrap_or_default(),
@@ -107,7 +122,8 @@ pub fn resolve(mut file: File, overrides: Overrides) -> Result<Settings, Error> 
         unpinned,
         runtimes,
         file,
-    })
+    };
+    (settings, problems)
 }
 
 /// Without any rule, every pod would be admitted.
@@ -148,7 +164,7 @@ fn unpinned(entries: &[String], problems: &mut Problems) -> Unpinned {
     Unpinned::new(prefixes)
 }
 
-fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
+fn apply(file: &mut File, overrides: Overrides, problems: &mut Problems) {
     // Destructured, so that a new flag cannot be forgotten here.
     let Overrides {
         grants,
@@ -175,7 +191,7 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
     file.kubernetes.watch |= kubeconfig.is_some();
     file.kubernetes.kubeconfig = kubeconfig.or(file.kubernetes.kubeconfig.take());
     file.policies.bundles.extend(bundles);
-    file.images.layouts.extend(layouts(&image_layouts)?);
+    file.images.layouts.extend(problems.take(layouts(&image_layouts)).unwrap_or_default());
     if !allow_registries.is_empty() {
         file.images.registries.allow = allow_registries;
     }
@@ -194,7 +210,6 @@ fn apply(file: &mut File, overrides: Overrides) -> Result<(), Error> {
     file.server.cert_dir = cert_dir.unwrap_or_else(|| file.server.cert_dir.clone());
     file.server.cert_names.extend(cert_names);
     file.decision_log.output = decision_log.unwrap_or_else(|| file.decision_log.output.clone());
-    Ok(())
 }
 
 /// Namespaces that are always exempt: those of the control plane and of the gate itself. A gate that judges its own pods

@@ -1,11 +1,11 @@
-//! Reads one document: checks its shape first, then its values. Every problem has the path of the field, what was
+//! Reads one document: checks its shape, and the values wherever the shape is right. Every problem has the path of the field, what was
 //! written, and what to write instead.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::{FieldError, Problem, Problems};
-use super::shape::{EXCEPTION, FieldShape, GRANT, check_shape, shortened};
+use super::shape::{EXCEPTION, FieldShape, GRANT, check_shape, repaired, shortened};
 use super::types::{
     API_VERSION, EXCEPTION_KIND, GrantedCapability, KINDS, LabelSelector, NEVER_EXEMPT, Operator, Subjects,
     WasiException, WasiGrant,
@@ -40,11 +40,40 @@ fn typed<T: DeserializeOwned>(
     let mut findings = Vec::new();
     check_shape(document, expected, "", &mut findings);
     if !findings.is_empty() {
+        findings.extend(values_beside(&findings, document, expected, check));
         return Err(findings);
     }
     let object = T::deserialize(document).map_err(|e| vec![(String::new(), e.to_string())])?;
     let findings = check(&object);
     if findings.is_empty() { Ok(object) } else { Err(findings) }
+}
+
+/// What is wrong with the values of a document whose shape is wrong in places. These have stand-ins, about which nothing is
+/// said, nor about what their meaning decides.
+fn values_beside<T: DeserializeOwned>(
+    shape: &[FieldError],
+    document: &Value,
+    expected: &FieldShape,
+    check: impl Fn(&T) -> Vec<FieldError>,
+) -> Vec<FieldError> {
+    // The kind decides what every other field means.
+    if shape.iter().any(|(field, _)| field.is_empty() || field == "kind") {
+        return Vec::new();
+    }
+    let Ok(object) = T::deserialize(repaired(document, expected)) else { return Vec::new() };
+    let depends = |at: &str, wrong: &str| {
+        let below = |field: &str, above: &str| {
+            field.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        // The name of a capability decides which parameters it takes, and an operator whether it takes values.
+        let decided = |by: &str, fields: &str| {
+            let beside = wrong.strip_suffix(by).and_then(|item| at.strip_prefix(item));
+            beside.is_some_and(|field| !field.contains('[') && field.starts_with(fields))
+        };
+        below(at, wrong) || below(wrong, at) || decided("].name", "].") || decided("].operator", "].values")
+    };
+    let independent = |(at, _): &FieldError| !shape.iter().any(|(wrong, _)| depends(at, wrong));
+    check(&object).into_iter().filter(independent).collect()
 }
 
 fn without_nulls(value: Value) -> Value {

@@ -127,18 +127,39 @@ pub fn load_dir(dir: &Path) -> Result<Loaded, Error> {
 /// sub-directories and names that start with a dot: a mounted ConfigMap keeps its old versions there. No object is there
 /// twice.
 pub fn read_dir(dir: &Path) -> Result<Vec<Located>, Error> {
-    let (mut all, mut problems) = (Vec::new(), Problems::default());
+    let (all, errors) = read_dir_in_part(dir)?;
+    let mut problems = Problems::default();
+    for error in errors {
+        match error {
+            Error::CheckGrants { problems: more } => problems.0.extend(more.0),
+            other => return Err(other),
+        }
+    }
+    accepted(all, problems)
+}
+
+/// Like [`read_dir`], for a report: the objects that are right, and everything that is wrong.
+pub fn read_dir_in_part(dir: &Path) -> Result<(Vec<Located>, Vec<Error>), Error> {
+    let (mut all, mut errors) = (Vec::new(), Vec::new());
     for file in grant_files(dir)? {
-        let origin = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        match read_documents(&read_file(&file)?, &origin) {
-            Ok(read) => all.extend(read),
-            Err(Error::CheckGrants { problems: more }) => problems.0.extend(more.0),
-            Err(other) => return Err(other),
+        let text = read_file(&file);
+        match text.and_then(|text| read_documents(&text, &file.display().to_string())) {
+            Ok((read, problems)) => {
+                all.extend(read);
+                errors.extend(accepted((), problems).err());
+            }
+            Err(error) => errors.push(error),
         }
     }
     let mut places = Places::default();
-    problems.0.extend(all.iter().filter_map(|located| places.add(located)));
-    if problems.0.is_empty() { Ok(all) } else { Err(Error::CheckGrants { problems }) }
+    let twice = Problems(all.iter().filter_map(|located| places.add(located)).collect());
+    errors.extend(accepted((), twice).err());
+    Ok((all, errors))
+}
+
+/// The content, unless there are problems.
+fn accepted<T>(content: T, problems: Problems) -> Result<T, Error> {
+    if problems.0.is_empty() { Ok(content) } else { Err(Error::CheckGrants { problems }) }
 }
 
 fn grant_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -185,10 +206,12 @@ pub fn parse_documents(text: &str, origin: &str) -> Result<Vec<WasiGrant>, Error
 
 /// Reads and checks the documents of a text; skips empty ones. `origin` names the text in messages.
 pub fn parse(text: &str, origin: &str) -> Result<Documents, Error> {
-    Ok(Documents::of(read_documents(text, origin)?))
+    let (read, problems) = read_documents(text, origin)?;
+    accepted(Documents::of(read), problems)
 }
 
-fn read_documents(text: &str, origin: &str) -> Result<Vec<Located>, Error> {
+/// The objects of a text that are right, and the problems of the others.
+fn read_documents(text: &str, origin: &str) -> Result<(Vec<Located>, Problems), Error> {
     // YAML 1.2 booleans: a variable named `NO` or `y` is a name. The parser's snippet would spread the file over
     // several lines of a log. The length of the text bounds its documents, nodes and events, since each takes a byte;
     // the parser's own limits still bound what aliases repeat.
@@ -208,7 +231,7 @@ fn read_documents(text: &str, origin: &str) -> Result<Vec<Located>, Error> {
             Err(more) => problems.0.extend(more.0),
         }
     }
-    if problems.0.is_empty() { Ok(read) } else { Err(Error::CheckGrants { problems }) }
+    Ok((read, problems))
 }
 
 #[cfg(test)]
@@ -323,6 +346,43 @@ spec:
         );
     }
 
+    /// The fields of the problems of a grant with this spec.
+    fn wrong_fields(spec: &str) -> Vec<String> {
+        let text = format!(
+            "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {{ name: g, namespace: shop }}\nspec: {spec}\n"
+        );
+        let Err(Error::CheckGrants { problems }) = parse(&text, "g.yaml") else { panic!("{spec}") };
+        problems.0.into_iter().map(|problem| problem.field).collect()
+    }
+
+    #[test]
+    fn a_wrong_shape_hides_no_wrong_value_and_makes_none() {
+        let of = |item: &str| wrong_fields(&format!("{{ capabilities: [{{ {item} }}] }}"));
+        assert_eq!(
+            of("name: http.outbond, hosts: ['http://a:80'], paths: [a, 7], ports: []"),
+            ["spec.capabilities[0].name", "spec.capabilities[0].paths[1]", "spec.capabilities[0].paths[0]"],
+            "which parameters an unknown capability takes is not known"
+        );
+        assert_eq!(
+            wrong_fields(
+                "{ subjects: { images: ['a b'], serviceAccounts: [1], \
+                 podSelector: { matchExpressions: [{ key: '', operator: Is, values: [] }] } }, \
+                 capabilities: [{ name: fs, paths: [x] }, { name: http.outbound, ports: [1] }], expiresAt: soon, extra: 1 }"
+            ),
+            [
+                "spec.expiresAt",
+                "spec.extra",
+                "spec.subjects.podSelector.matchExpressions[0].operator",
+                "spec.subjects.serviceAccounts[0]",
+                "spec.subjects.images[0]",
+                "spec.subjects.podSelector.matchExpressions[0].key",
+                "spec.capabilities[0].paths[0]",
+                "spec.capabilities[1].ports",
+            ]
+        );
+        assert_eq!(of("name: env, names: [a], access: 1"), ["spec.capabilities[0].access"], "once");
+    }
+
     const CLUSTER: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: ClusterWasiGrant\n";
 
     #[test]
@@ -363,8 +423,6 @@ spec:
             format!("{EXAMPLE}---\n{}---\n{EXAMPLE}", EXAMPLE.replace("/data", "data").replace("env", "enw"));
         let refused = parse_documents(&text, "g.yaml").unwrap_err().to_string();
         assert!(refused.contains("g.yaml document 2, spec.capabilities[2].name"), "{refused}");
-        let fixed = text.replace("enw", "env");
-        let refused = parse_documents(&fixed, "g.yaml").unwrap_err().to_string();
         assert!(refused.contains("g.yaml document 2, spec.capabilities[1].paths[0]"), "{refused}");
         let many = format!("{{ capabilities: [{}] }}", "{ name: x },".repeat(30));
         assert!(refusal(&many).contains("and 10 more"));
@@ -438,12 +496,13 @@ spec:
 
         write("c.yaml", &EXAMPLE.replace("orders-api", "two"));
         let twice = load_dir(dir.path()).unwrap_err().to_string();
-        assert!(
-            twice.contains(
-                "c.yaml document 1, metadata.name: `WasiGrant shop/two` is given twice: here and in b.yml document 2"
-            ),
-            "{twice}"
+        let place = |name: &str| dir.path().join(name).display().to_string();
+        let expected = format!(
+            "{} document 1, metadata.name: `WasiGrant shop/two` is given twice: here and in {} document 2",
+            place("c.yaml"),
+            place("b.yml")
         );
+        assert!(twice.contains(&expected), "{twice}");
         write("c.yaml", "kind: [");
         assert!(load_dir(dir.path()).unwrap_err().to_string().contains("c.yaml"));
         let gone = load_dir(&dir.path().join("gone")).unwrap_err().to_string();

@@ -137,6 +137,46 @@ pub(super) fn check_shape(value: &Value, expected: &FieldShape, at: &str, findin
     findings.push((at.to_string(), message));
 }
 
+/// The value with stand-ins where its shape is wrong and without unknown fields, so that it can be read.
+pub(super) fn repaired(value: &Value, expected: &FieldShape) -> Value {
+    match (expected, value) {
+        (FieldShape::Labels, Value::Object(labels)) => {
+            labels.iter().map(|(key, value)| (key.clone(), repaired(value, &FieldShape::Text))).collect()
+        }
+        (FieldShape::List(item), Value::Array(items)) => {
+            items.iter().map(|value| repaired(value, item)).collect()
+        }
+        (FieldShape::Fields(fields), Value::Object(object)) => {
+            let given = |(name, expected, required): &(&str, FieldShape, bool)| {
+                let value = object.get(*name).map(|value| repaired(value, expected));
+                Some((name.to_string(), value.or_else(|| required.then(|| stand_in(expected)))?))
+            };
+            fields.iter().filter_map(given).collect()
+        }
+        _ => {
+            let mut findings = Vec::new();
+            check_shape(value, expected, "", &mut findings);
+            if findings.is_empty() { value.clone() } else { stand_in(expected) }
+        }
+    }
+}
+
+/// Some value of a shape.
+fn stand_in(expected: &FieldShape) -> Value {
+    match expected {
+        FieldShape::Text => "x".into(),
+        FieldShape::Flag => false.into(),
+        FieldShape::Port => 1.into(),
+        FieldShape::Time => "9999-01-01T00:00:00Z".into(),
+        FieldShape::OneOf(allowed) => allowed.iter().copied().next().into(),
+        FieldShape::Name => Capability::Stdio.as_str().into(),
+        FieldShape::Host => "https://example.com".into(),
+        FieldShape::List(_) => Value::Array(Vec::new()),
+        FieldShape::Labels | FieldShape::Open => Value::Object(Map::new()),
+        FieldShape::Fields(_) => repaired(&Value::Object(Map::new()), expected),
+    }
+}
+
 fn check_fields(
     object: &Map<String, Value>,
     fields: &[(&str, FieldShape, bool)],

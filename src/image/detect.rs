@@ -128,7 +128,7 @@ impl<S: Source> Look<'_, S> {
         what: &str,
     ) -> Result<T, S::Error> {
         let bytes = bytes.clone();
-        let read = self.aside(what, move || parse(&bytes)).await?;
+        let read = self.on_blocking_thread(what, move || parse(&bytes)).await?;
         read.map_err(|malformed| self.error(what, malformed))
     }
 
@@ -215,7 +215,7 @@ impl<S: Source> Look<'_, S> {
     }
 
     /// Parses on another thread: reviews must not wait for each other's images.
-    async fn aside<T: Send + 'static>(
+    async fn on_blocking_thread<T: Send + 'static>(
         &self,
         what: &str,
         work: impl FnOnce() -> T + Send + 'static,
@@ -278,7 +278,7 @@ mod tests {
             image: reference.to_string(),
         };
         let (begin, wait) = (Arc::clone(&begun), go.1);
-        let mut work = Box::pin(look.aside("a layer", move || {
+        let mut work = Box::pin(look.on_blocking_thread("a layer", move || {
             begin.notify_one();
             wait.recv().unwrap();
         }));

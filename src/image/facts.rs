@@ -42,6 +42,20 @@ impl ImageFacts {
         self.scanned || self.shape != Shape::LinuxRootfs
     }
 
+    /// Whether the image may be meant for a Wasm runtime: it is packed as Wasm, or its files were read, which an ordinary
+    /// image gives no reason for. What no node unpacks counts by its media types, since layers of container images may
+    /// be encrypted.
+    pub fn suggests_wasm(&self) -> bool {
+        match self.shape {
+            Shape::LinuxRootfs => self.scanned,
+            Shape::Other => self.evidence.iter().any(|evidence| {
+                let names = |word| evidence.value.contains(word);
+                evidence.seen.ends_with("ediaType") && (names("wasm") || names("spin"))
+            }),
+            _ => true,
+        }
+    }
+
     /// Facts about an image of which nothing is known yet but its digest and that of the manifest which was taken, the same
     /// where the image is no index.
     pub fn blank(digest: &Digest, manifest_digest: &Digest) -> Self {
@@ -59,6 +73,7 @@ impl ImageFacts {
             search_path: None,
             modules: Vec::new(),
             files: Vec::new(),
+            unmatched_platform: None,
             program_folders: Vec::new(),
             by_name: ByName::default(),
             scanned: false,
@@ -80,7 +95,7 @@ impl ImageFacts {
             self.evidence.iter_mut().flat_map(|evidence| [&mut evidence.seen, &mut evidence.value]);
         let claims =
             self.claims.iter_mut().flat_map(|claim| [&mut claim.field, &mut claim.claimed, &mut claim.found]);
-        for text in evidence.chain(claims).chain(&mut self.warnings) {
+        for text in evidence.chain(claims).chain(&mut self.unmatched_platform).chain(&mut self.warnings) {
             if let Cow::Owned(visible) = text::visible(text) {
                 *text = visible;
             }
@@ -126,6 +141,11 @@ impl ImageFacts {
                 self.saw(name, words.join(" "));
             }
         }
+    }
+
+    /// Notes that an index holds nothing for a node, but this.
+    pub(super) fn matches_no_node(&mut self, platform: &str) {
+        self.unmatched_platform = Some(short(platform));
     }
 
     /// `containerd` #9142, in 1.6.25 and 1.7.7.

@@ -111,6 +111,8 @@ pub struct EntryChoice {
     pub reason: String,
     /// What will fail because of the index.
     pub warning: Option<String>,
+    /// Whether no node's platform matches, so that none pulls it (`containerd:core/images/image.go`, `Manifest`).
+    pub unmatched: bool,
 }
 
 /// How an image is packed, according to its manifest's media types.
@@ -355,7 +357,7 @@ fn choose_host(host: &IndexEntry, wasm: Option<&IndexEntry>, programs: usize) ->
             wasm.platform
         )
     });
-    EntryChoice { entry: host.clone(), reason, warning }
+    EntryChoice { entry: host.clone(), reason, warning, unmatched: false }
 }
 
 fn choose_wasm(wasm: &IndexEntry) -> EntryChoice {
@@ -367,6 +369,7 @@ fn choose_wasm(wasm: &IndexEntry) -> EntryChoice {
              pull it; push the manifest itself (buildx: `--provenance=false`)",
             wasm.platform
         )),
+        unmatched: true,
     }
 }
 

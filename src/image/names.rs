@@ -1,4 +1,4 @@
-//! Names of files that show what an image is.
+//! Names of files that show what an image is, and of the variable that chooses among its components.
 
 use super::path;
 
@@ -8,6 +8,9 @@ pub const SPIN_TOML: &str = "/spin.toml";
 /// Rebinds stores, databases, models and variables of a Spin application to remote providers. The shim reads it from
 /// the container's root file system (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`).
 pub const RUNTIME_CONFIG: &str = "/runtime-config.toml";
+/// The variable of the container that narrows a Spin application to some of its components
+/// (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`, `SPIN_COMPONENTS_TO_RETAIN_ENV`).
+pub const SPIN_RETAINED: &str = "SPIN_COMPONENTS_TO_RETAIN";
 /// Manifest of slight (`containerd-wasm-shims:containerd-shim-slight/src/engine.rs`).
 pub const SLIGHTFILE: &str = "/slightfile.toml";
 /// The program of slight.

@@ -119,7 +119,7 @@ fn obvious_mistake(image: &str) -> Option<String> {
     }
     if image.chars().any(|c| c.is_whitespace() || text::is_dangerous(c)) {
         return Some(
-            "it contains a space, a control character or an invisible one; Kubernetes trims nothing, remove it".into(),
+            "it contains a space, a control character or an invisible one, which Kubernetes does not trim; remove it".into(),
         );
     }
     if let Some((scheme, _)) = image.split_once("://") {

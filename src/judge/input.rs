@@ -24,7 +24,7 @@ use crate::image::prefix::Unpinned;
 use crate::image::{ImageFacts, ImageKind, ModuleFacts, NEEDS_COMMAND, NativeCode, Packaging, Program};
 use crate::inspection::{Container, Inspection, LookupResult};
 use crate::plan::{floor, sizing};
-use crate::runtime::{self, Profile, Runtimes, runnable_by};
+use crate::runtime::{self, Compiler, Profile, Runtimes, runnable_by};
 use crate::workload::{Role, Workload};
 use spec::Spec;
 
@@ -103,8 +103,14 @@ fn workload_facts<'a>(case: &Case<'a>) -> WorkloadFacts<'a> {
 
 /// Why a Wasm runtime may start the pod although no profile describes its class: an annotation asks for a Wasm handler
 /// on nodes whose ordinary runtime is crun or youki; or the cluster is not known to have the class, because it is too
-/// new, or was deleted under running pods. Completes the sentence "what it may call is not known …".
-pub fn suspicion(workload: &Workload, runtimes: &Runtimes, cluster: &Cluster) -> Option<String> {
+/// new, or was deleted under running pods; or the program of an image that suggests Wasm was not recognised. Completes
+/// the sentence "what it may call is not known …".
+pub fn suspicion(
+    workload: &Workload,
+    inspection: &Inspection,
+    runtimes: &Runtimes,
+    cluster: &Cluster,
+) -> Option<String> {
     let class = workload.spec.runtime_class_name.as_deref();
     if class.is_some_and(|class| cluster.profile_of(runtimes, class).is_some()) {
         return None;
@@ -112,9 +118,14 @@ pub fn suspicion(workload: &Workload, runtimes: &Runtimes, cluster: &Cluster) ->
     if let Some((key, value)) = crun_annotation(&workload.annotations) {
         return Some(format!("when annotation `{key}: {value}` asks the node's runtime for a Wasm handler"));
     }
-    let known = cluster.runtime_classes.as_ref()?;
-    let missing = class.filter(|class| !known.contains_key(*class))?;
-    Some(format!("under runtime class `{missing}`, which the cluster is not known to have"))
+    let class = class?;
+    if cluster.runtime_classes.as_ref().is_some_and(|known| !known.contains_key(class)) {
+        return Some(format!("under runtime class `{class}`, which the cluster is not known to have"));
+    }
+    let may_be_wasm = inspection.containers.iter().any(|container| {
+        container.is_open() && container.known().is_some_and(|(facts, _)| facts.suggests_wasm())
+    });
+    may_be_wasm.then(|| format!("under runtime class `{class}`, which no profile describes"))
 }
 
 fn runtime_facts<'a>(
@@ -126,9 +137,13 @@ fn runtime_facts<'a>(
         profile: profile.map(|p| p.name.as_str()),
         runtime_class: class,
         wasm: profile.is_some(),
-        suspicion: suspicion(case.workload, case.runtimes, case.cluster),
+        suspicion: suspicion(case.workload, case.inspection, case.runtimes, case.cluster),
+        ignores_resize: profile.is_some_and(|p| p.ambient.runtime().ignores_resize()),
+        hides_out_of_memory: profile.is_some_and(|p| p.ambient.runtime().out_of_memory().is_some()),
         runs: profile.map(|p| p.runs.clone()).unwrap_or_default(),
         ambient: profile.map(|p| p.ambient),
+        no_exec: profile.is_some_and(|p| p.ambient.runtime().has_no_exec()),
+        plugin_variables: profile.map(|p| p.ambient.plugin_variables()).unwrap_or_default(),
         class_for: case.class_for,
     }
 }
@@ -160,6 +175,8 @@ fn container_facts<'a>(
         warnings: known
             .map(|(facts, program)| warnings(facts, program, profile, spec.names_command()))
             .unwrap_or_default(),
+        unmatched_platform: known.and_then(|(facts, _)| facts.unmatched_platform.as_deref()),
+        names_no_command: known.is_some_and(|(facts, _)| !names_command(facts, spec)),
         claims: known.map_or(&[], |(facts, _)| facts.claims.as_slice()),
         interpreters: known.map(|(facts, program)| interpreters(facts, program)).unwrap_or_default(),
         runnable_by: known.map(|(facts, program)| runnable_by(facts, program)).unwrap_or_default(),
@@ -205,6 +222,12 @@ fn covered(
 pub fn image_warnings(facts: &ImageFacts, names_command: bool) -> Vec<String> {
     let counts = |warning: &&String| !(names_command && warning.as_str() == NEEDS_COMMAND);
     facts.warnings.iter().filter(counts).cloned().collect()
+}
+
+/// Whether the image or the pod names a command. Without one, containerd creates no container
+/// (`containerd:internal/cri/opts/spec_opts.go`, `WithProcessArgs`).
+const fn names_command(facts: &ImageFacts, spec: Spec<'_>) -> bool {
+    spec.names_command() || !facts.entrypoint.is_empty() || !facts.cmd.is_empty()
 }
 
 /// Adds to each entry that no grant covers the grant that would, and expired grants that did.
@@ -287,6 +310,7 @@ fn resources(case: &Case<'_>, spec: Spec<'_>, container: &Container, profile: Op
         floor_bytes,
         cap_bytes: caps.map(|caps| caps.memory.bytes()),
         limit_millis: spec.cpu_limit(),
+        compile_millis: known.and_then(|(facts, program)| compile_millis(facts, program, profile)),
         cap_millis: caps.map(|caps| caps.cpu.millis()),
     }
 }
@@ -306,6 +330,17 @@ fn memory_floor(facts: &ImageFacts, program: &Program, profile: Option<&Profile>
     let profile = profile?;
     let compiler = profile.ambient.runtime().compiler(*packaging);
     Some(floor::memory(compiler, profile.base_memory(), facts.modules_at(modules)).bytes())
+}
+
+/// CPU time for compiling in the container; `None` where the shim compiles, and for an engine of which nothing was measured.
+fn compile_millis(facts: &ImageFacts, program: &Program, profile: Option<&Profile>) -> Option<u64> {
+    let Program::Wasm { packaging, modules, .. } = program else { return None };
+    let runtime = profile?.ambient.runtime();
+    if !runtime.compiles_with_wasmtime() || runtime.compiler(*packaging) == Compiler::Shim {
+        return None;
+    }
+    let millis = floor::compile_millis(Compiler::Container, facts.modules_at(modules));
+    Some(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

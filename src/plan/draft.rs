@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::workload::Role;
 
-/// Annotation on a pod that lists what wasmgate changed, such as `runtimeClassName,affinity,resources/app,image/app`.
+/// Annotation on a pod that lists what wasmgate changed, such as
+/// `runtimeClassName,affinity,resources/app,automountServiceAccountToken,image/app`.
 /// It is for people. Sizing reads from it which containers an earlier call has sized, so forging it gains nothing: the
 /// sizes that LimitRanges filled in for that pod then stay as they are.
 pub const CHANGED_ANNOTATION: &str = "wasmgate.dev/changed";

@@ -7,7 +7,7 @@ use crate::runtime::Profile;
 use crate::workload::{Kind, Workload};
 
 use super::draft::{CHANGED_ANNOTATION, Error, Notes, Object, not, object_mut, text};
-use super::{Context, affinity, pin, placement, sizing};
+use super::{Context, Surplus, affinity, harden, pin, placement, sizing};
 
 /// The wanted object, and the patch that produces it.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +24,7 @@ pub struct Plan {
     pub changes: Vec<String>,
 }
 
-/// Plans the changes to one object. The patch is empty for a workload without a Wasm program and for the mirror pod of
+/// Plans the changes to one object; `surplus` is what no grant covers and is to go. The patch is empty for a workload without a Wasm program and for the mirror pod of
 /// a static pod. It is also empty for an object that was planned before, even if the API server's plug-ins ran in
 /// between.
 pub fn plan(
@@ -32,6 +32,7 @@ pub fn plan(
     workload: &Workload,
     inspection: &Inspection,
     context: &Context<'_>,
+    surplus: &Surplus,
 ) -> Result<Plan, Error> {
     let mut object = raw.clone();
     let mut notes = Notes::default();
@@ -40,7 +41,7 @@ pub fn plan(
         let pod = object.pointer_mut(template).and_then(Value::as_object_mut);
         let pod = pod.ok_or_else(|| not(format!("the object at `{template}`"), "a pod or a pod template"))?;
         let metadata = raw.pointer(template).and_then(|pod| pod.get("metadata")).and_then(Value::as_object);
-        edit(pod, metadata, workload, inspection, context, &mut notes)?;
+        edit(pod, metadata, (workload, inspection), context, surplus, &mut notes)?;
     }
     // A diff of the two trees touches only what changed, and appends to lists instead of replacing them.
     let patch = match notes.tokens.as_slice() {
@@ -62,9 +63,9 @@ fn concerned(workload: &Workload, inspection: &Inspection, context: &Context<'_>
 fn edit(
     pod: &mut Object,
     metadata: Option<&Object>,
-    workload: &Workload,
-    inspection: &Inspection,
+    (workload, inspection): (&Workload, &Inspection),
     context: &Context<'_>,
+    surplus: &Surplus,
     notes: &mut Notes,
 ) -> Result<(), Error> {
     let spec = pod.get_mut("spec").and_then(Value::as_object_mut);
@@ -79,6 +80,7 @@ fn edit(
         }
         let site = sizing::SizingContext::new(workload, metadata, profile, context.cluster);
         sizing::size(spec, inspection, &site, notes)?;
+        harden::harden(spec, surplus, notes)?;
     }
     pin::pin(spec, inspection, context.unpinned, notes)?;
     if !notes.tokens.is_empty() {
@@ -131,8 +133,11 @@ fn annotate(pod: &mut Object, inspection: &Inspection, notes: &Notes) -> Result<
 
 fn could_be_ours(entry: &str, inspection: &Inspection) -> bool {
     match entry.split_once('/') {
-        None => matches!(entry, "runtimeClassName" | "affinity" | "tolerations"),
-        Some(("resources" | "image" | "volume", name)) => {
+        None => {
+            matches!(entry, "runtimeClassName" | "affinity" | "tolerations")
+                || harden::OF_POD.contains(&entry)
+        }
+        Some(("resources" | "image" | "volume" | harden::READ_ONLY, name)) => {
             inspection.containers.iter().any(|c| c.name == name)
         }
         Some(_) => false,

@@ -35,6 +35,17 @@ pub(super) fn pin(
     Ok(())
 }
 
+/// The name of an image as the plan leaves it: grants and exceptions may name its digest.
+pub fn pinned(container: &Container, unpinned: &Unpinned) -> String {
+    let image = &container.image;
+    match &container.lookup {
+        LookupResult::Known { facts, .. } if !image.contains('@') && unpinned.entry_for(image).is_none() => {
+            format!("{image}@{}", facts.digest)
+        }
+        _ => image.clone(),
+    }
+}
+
 fn pin_one(
     spec: &mut Object,
     container: &Container,

@@ -9,7 +9,7 @@ use super::auth::{self, TokenKey};
 use super::breaker::Permit;
 use super::challenge::{self, Challenge};
 use super::credentials::Credentials;
-use super::message::{self, AuthContext, Trouble};
+use super::message::{self, AuthContext, FetchFailure};
 use super::site::Site;
 use super::transport::{self, Ask, BodyFailure, Failure};
 use super::{Inner, Login};
@@ -33,7 +33,7 @@ impl Asking<'_> {
         url: Url,
         accept: Option<&'static str>,
         first: &[Login],
-    ) -> Result<Response, Trouble> {
+    ) -> Result<Response, FetchFailure> {
         let ask = Ask { accept, ..Ask::get(url) };
         let known = self.inner.auth.challenge(&self.site.registry).await;
         let (mut challenge, mut last) = if let Some(challenge) = known {
@@ -100,7 +100,7 @@ impl Asking<'_> {
         &mut self,
         key: &TokenKey,
         credentials: Option<&Credentials>,
-    ) -> Result<Option<(HeaderValue, bool)>, Trouble> {
+    ) -> Result<Option<(HeaderValue, bool)>, FetchFailure> {
         let Challenge::Bearer { realm, service } = &key.challenge else {
             let Some(Credentials::Password { user, password }) = credentials else { return Ok(None) };
             return Ok(auth::basic(user, password).map(|header| (header, false)));
@@ -111,7 +111,7 @@ impl Asking<'_> {
         let registry = &self.site.registry;
         let host = text::quoted(realm.host_str().unwrap_or_default(), 100);
         if auth::is_downgrade(&self.inner.guard, registry, realm) {
-            return Err(Trouble::Other(format!(
+            return Err(FetchFailure::Other(format!(
                 "the token service of `{registry}` on `{host}` speaks plain HTTP, which is never asked for a registry \
                  that speaks HTTPS"
             )));
@@ -133,7 +133,7 @@ impl Asking<'_> {
         realm: &Url,
         service: Option<&str>,
         credentials: Option<&Credentials>,
-    ) -> Result<Option<(HeaderValue, Duration)>, Trouble> {
+    ) -> Result<Option<(HeaderValue, Duration)>, FetchFailure> {
         let (url, form) = auth::request(realm, service, &self.site.repository, credentials);
         let authorization = match credentials {
             Some(Credentials::Password { user, password }) => auth::basic(user, password),
@@ -142,8 +142,8 @@ impl Asking<'_> {
         let name = format!("the token service of {}", self.site.registry);
         let sent = self.inner.transport.send(&Ask { url, accept: None, authorization, form }).await;
         let response = sent.map_err(|failure| match failure {
-            Failure::Refused(refusal) => Trouble::Other(format!("{name}: {refusal}")),
-            failure => trouble(failure, &name),
+            Failure::Refused(refusal) => FetchFailure::Other(format!("{name}: {refusal}")),
+            failure => fetch_failure(failure, &name),
         })?;
         self.heed_wait(&response)?;
         let status = response.status();
@@ -154,23 +154,23 @@ impl Asking<'_> {
             // The body is not repeated: it may echo the credentials.
             let words = format!("{name} answered with status {}", status.as_u16());
             return Err(if status.is_server_error() {
-                Trouble::Passing(words)
+                FetchFailure::Passing(words)
             } else {
-                Trouble::Other(words)
+                FetchFailure::Other(words)
             });
         }
         let body = transport::read(response, auth::LARGEST_TOKEN).await.map_err(|failure| match failure {
-            BodyFailure::TooLarge => Trouble::Other(format!("{name} answered with more than a token")),
+            BodyFailure::TooLarge => FetchFailure::Other(format!("{name} answered with more than a token")),
             BodyFailure::Network(error) => message::network(&error, &name).into(),
         })?;
         let token = auth::read_token(&body);
         token
             .map(Some)
-            .ok_or_else(|| Trouble::Other(format!("{name} answered without a token that can be used")))
+            .ok_or_else(|| FetchFailure::Other(format!("{name} answered without a token that can be used")))
     }
 
     /// Sends a request to the registry, and reports the outcome to its breaker.
-    async fn send(&mut self, ask: &Ask) -> Result<Response, Trouble> {
+    async fn send(&mut self, ask: &Ask) -> Result<Response, FetchFailure> {
         self.permit.asks();
         let sent = self.inner.transport.send(ask).await;
         match &sent {
@@ -181,17 +181,17 @@ impl Asking<'_> {
             Ok(response) if is_silence(response.status()) => self.permit.silent(),
             _ => self.permit.answered(),
         }
-        let response = sent.map_err(|failure| trouble(failure, &self.site.registry))?;
+        let response = sent.map_err(|failure| fetch_failure(failure, &self.site.registry))?;
         self.heed_wait(&response)?;
         Ok(response)
     }
 
     /// Pauses requests to a registry that asks for it (`Retry-After`).
-    fn heed_wait(&self, response: &Response) -> Result<(), Trouble> {
+    fn heed_wait(&self, response: &Response) -> Result<(), FetchFailure> {
         let Some(wait) = transport::retry_after(response) else { return Ok(()) };
         let registry = &self.site.registry;
         self.inner.breakers.pause(&self.permit.scope().account, wait);
-        Err(Trouble::Other(if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        Err(FetchFailure::Other(if response.status() == StatusCode::TOO_MANY_REQUESTS {
             message::limited(registry, Some(wait))
         } else {
             message::unavailable(registry, wait)
@@ -199,10 +199,10 @@ impl Asking<'_> {
     }
 }
 
-fn trouble(failure: Failure, name: &str) -> Trouble {
+fn fetch_failure(failure: Failure, name: &str) -> FetchFailure {
     match failure {
-        Failure::Refused(refusal) => Trouble::Refused(refusal),
-        Failure::Redirect(what) => Trouble::Other(format!("`{name}`: {what}")),
+        Failure::Refused(refusal) => FetchFailure::Refused(refusal),
+        Failure::Redirect(what) => FetchFailure::Other(format!("`{name}`: {what}")),
         Failure::Network { error, elsewhere: Some(host) } => message::network(&error, &host).into(),
         Failure::Network { error, elsewhere: None } => message::network(&error, name).into(),
     }

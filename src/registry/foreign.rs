@@ -7,7 +7,7 @@ use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 
 use super::challenge::{self, Challenge};
 use super::credentials::Credentials;
-use super::message::{self, Answer, AuthContext, Trouble};
+use super::message::{self, Answer, AuthContext, FetchFailure};
 use super::{auth, helper};
 
 /// The token service that a `WWW-Authenticate` header names; empty where a password is wanted, none where the header holds
@@ -30,7 +30,7 @@ pub fn token_lives(body: &[u8]) -> Option<Duration> {
 pub fn explained(status: u16, body: &[u8]) -> String {
     let auth = AuthContext::default();
     match message::explain(&Answer { registry: "registry.example", status, body, auth: &auth }) {
-        Trouble::Passing(words) | Trouble::Other(words) => words,
+        FetchFailure::Passing(words) | FetchFailure::Other(words) => words,
         _ => String::new(),
     }
 }

@@ -18,7 +18,7 @@ const QUOTED_CHARS: usize = 160;
 
 /// What went wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum FetchFailure {
     /// The client could not be set up.
     SetUp(String),
     /// The registry says that there is no such content.
@@ -68,16 +68,16 @@ struct Item {
 }
 
 /// Explains an answer by its status and its body.
-pub(super) fn explain(answer: &Answer<'_>) -> Trouble {
+pub(super) fn explain(answer: &Answer<'_>) -> FetchFailure {
     let Answer { registry, status, .. } = *answer;
     let item =
         serde_json::from_slice::<Envelope>(answer.body).ok().and_then(|all| all.errors.into_iter().next());
     let code = item.as_ref().map_or("", |item| item.code.as_str());
     match (status, code) {
-        (401 | 403, _) | (400..=499, "UNAUTHORIZED" | "DENIED") => Trouble::Denied(refused(answer)),
-        (429, _) | (400..=499, "TOOMANYREQUESTS") => Trouble::Other(limited(registry, None)),
+        (401 | 403, _) | (400..=499, "UNAUTHORIZED" | "DENIED") => FetchFailure::Denied(refused(answer)),
+        (429, _) | (400..=499, "TOOMANYREQUESTS") => FetchFailure::Other(limited(registry, None)),
         (404, _) | (400..=499, "MANIFEST_UNKNOWN" | "NAME_UNKNOWN" | "NOT_FOUND" | "BLOB_UNKNOWN") => {
-            Trouble::Missing
+            FetchFailure::Missing
         }
         _ => {
             let said = item.and_then(|item| item.message).filter(|message| !message.trim().is_empty());
@@ -88,7 +88,7 @@ pub(super) fn explain(answer: &Answer<'_>) -> Trouble {
                 format!(": {}", text::excerpt(&said, QUOTED_CHARS))
             };
             let words = format!("`{registry}` answered with status {status}{said}");
-            if status >= 500 { Trouble::Passing(words) } else { Trouble::Other(words) }
+            if status >= 500 { FetchFailure::Passing(words) } else { FetchFailure::Other(words) }
         }
     }
 }
@@ -162,7 +162,7 @@ impl NetworkFailure {
     }
 }
 
-impl From<NetworkFailure> for Trouble {
+impl From<NetworkFailure> for FetchFailure {
     fn from(said: NetworkFailure) -> Self {
         if said.cut { Self::Passing(said.words) } else { Self::Other(said.words) }
     }
@@ -250,18 +250,18 @@ fn tls(error: &rustls::Error, registry: &str) -> String {
 mod tests {
     use super::*;
 
-    fn answer(registry: &str, status: u16, body: &str, auth: &AuthContext) -> Trouble {
+    fn answer(registry: &str, status: u16, body: &str, auth: &AuthContext) -> FetchFailure {
         explain(&Answer { registry, status, body: body.as_bytes(), auth })
     }
 
-    fn words(trouble: Trouble) -> String {
-        match trouble {
-            Trouble::Passing(words) | Trouble::Denied(words) | Trouble::Other(words) => words,
+    fn words(failure: FetchFailure) -> String {
+        match failure {
+            FetchFailure::Passing(words) | FetchFailure::Denied(words) | FetchFailure::Other(words) => words,
             other => format!("{other:?}"),
         }
     }
 
-    fn coded(status: u16, code: &str, message: &str) -> Trouble {
+    fn coded(status: u16, code: &str, message: &str) -> FetchFailure {
         let body = format!(r#"{{"errors":[{{"code":"{code}","message":"{message}","detail":null}}]}}"#);
         answer("r", status, &body, &AuthContext::default())
     }
@@ -284,11 +284,14 @@ mod tests {
     #[test]
     fn every_form_of_not_found_means_missing() {
         for code in ["MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND", "BLOB_UNKNOWN"] {
-            assert_eq!(coded(404, code, "x"), Trouble::Missing, "{code}");
-            assert_eq!(coded(400, code, "x"), Trouble::Missing, "{code}");
-            assert!(matches!(coded(500, code, "x"), Trouble::Passing(_)), "a broken registry knows nothing");
+            assert_eq!(coded(404, code, "x"), FetchFailure::Missing, "{code}");
+            assert_eq!(coded(400, code, "x"), FetchFailure::Missing, "{code}");
+            assert!(
+                matches!(coded(500, code, "x"), FetchFailure::Passing(_)),
+                "a broken registry knows nothing"
+            );
         }
-        assert_eq!(answer("r", 404, "page not found", &AuthContext::default()), Trouble::Missing);
+        assert_eq!(answer("r", 404, "page not found", &AuthContext::default()), FetchFailure::Missing);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use reqwest::Url;
 use super::Error;
 use super::credentials::DOCKER_HUB;
 use super::guard::Guard;
-use super::message::Trouble;
+use super::message::FetchFailure;
 use crate::image::{Digest, reference::Reference};
 use crate::text;
 
@@ -20,12 +20,12 @@ const DOCKER_HUB_API: &str = "registry-1.docker.io";
 
 /// The content that is requested.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Thing<'a> {
+pub(super) enum Requested<'a> {
     Manifest { tag: Option<&'a str>, digest: Option<&'a Digest> },
     Blob { digest: &'a Digest },
 }
 
-impl<'a> Thing<'a> {
+impl<'a> Requested<'a> {
     pub(super) fn digest(&self) -> Option<&'a Digest> {
         match self {
             Self::Manifest { digest, .. } => *digest,
@@ -58,11 +58,11 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn url(&self, thing: &Thing<'_>) -> Result<Url, Trouble> {
+    pub(super) fn url(&self, requested: &Requested<'_>) -> Result<Url, FetchFailure> {
         let host = if self.registry == DOCKER_HUB { DOCKER_HUB_API } else { &self.registry };
-        let text = format!("{}://{host}/v2/{}/{}", self.scheme, self.repository, thing.path());
+        let text = format!("{}://{host}/v2/{}/{}", self.scheme, self.repository, requested.path());
         let mut url = Url::parse(&text)
-            .map_err(|error| Trouble::Other(format!("`{}` makes no URL: {error}", self.registry)))?;
+            .map_err(|error| FetchFailure::Other(format!("`{}` makes no URL: {error}", self.registry)))?;
         // So that one mirror can serve several registries (`containerd:docs/hosts.md`).
         if let Some(registry) = &self.stands_for {
             url.query_pairs_mut().append_pair("ns", registry);

@@ -10,7 +10,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValu
 use reqwest::{Certificate, Client, Method, NoProxy, Proxy, Response, StatusCode, Url, redirect};
 
 use super::RegistryOptions;
-use super::message::Trouble;
+use super::message::FetchFailure;
 use super::resolver::{Guarded, Resolver};
 use crate::registry::guard::{Guard, Reach, Refusal};
 use crate::text;
@@ -78,7 +78,7 @@ impl Transport {
         resolver: &Arc<dyn Resolver>,
         ca_certs: &[Certificate],
         options: &RegistryOptions,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Self, FetchFailure> {
         let client = |reach| {
             let resolver = Guarded {
                 resolver: resolver.clone(),
@@ -178,7 +178,11 @@ fn target(hop: &Ask, response: &Response) -> Result<Option<Url>, Failure> {
     Ok(Some(to))
 }
 
-fn client(resolver: Guarded, ca_certs: &[Certificate], options: &RegistryOptions) -> Result<Client, Trouble> {
+fn client(
+    resolver: Guarded,
+    ca_certs: &[Certificate],
+    options: &RegistryOptions,
+) -> Result<Client, FetchFailure> {
     let mut builder = Client::builder()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
@@ -198,7 +202,7 @@ fn client(resolver: Guarded, ca_certs: &[Certificate], options: &RegistryOptions
         None => builder.no_proxy(),
         Some(proxy) => {
             // The URL may hold a password, so it is not repeated.
-            let wrong = |what: String| Trouble::SetUp(format!("`proxy` `url`: {what}"));
+            let wrong = |what: String| FetchFailure::SetUp(format!("`proxy` `url`: {what}"));
             let url = Url::parse(&proxy.url).map_err(|error| wrong(format!("it is no URL: {error}")))?;
             resolver.proxy = url.host_str().map(String::from);
             let except = NoProxy::from_string(&proxy.except.join(","));
@@ -208,7 +212,7 @@ fn client(resolver: Guarded, ca_certs: &[Certificate], options: &RegistryOptions
     };
     builder.dns_resolver(Arc::new(resolver)).build().map_err(|error| {
         let causes = super::message::network(&error, "client");
-        Trouble::SetUp(format!("{}; does this system have CA certificates?", causes.words))
+        FetchFailure::SetUp(format!("{}; does this system have CA certificates?", causes.words))
     })
 }
 

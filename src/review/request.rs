@@ -40,7 +40,7 @@ pub fn parse(body: &[u8]) -> Result<Review, Error> {
 
 /// The uid of a review, even if the bytes after it are cut off or wrong; the API server writes it first.
 pub fn uid_of(body: &[u8]) -> Option<String> {
-    sketch(body).uid
+    head_of(body).uid
 }
 
 /// The envelope with all parts optional, so that a missing part gets our message and not the parser's.
@@ -84,7 +84,7 @@ fn read(body: &[u8]) -> Result<Review, String> {
 
 /// The parser's message, unless a wrong version or kind explains the error.
 fn explain(body: &[u8], error: &serde_json::Error) -> String {
-    let seen = sketch(body);
+    let seen = head_of(body);
     let is_envelope = seen.api_version.is_some() || seen.kind.is_some();
     if is_envelope
         && error.is_data()
@@ -153,15 +153,15 @@ fn operation(text: Option<&str>) -> Result<Operation, String> {
 
 /// What could be read before the error.
 #[derive(Default)]
-struct Sketch {
+struct Head {
     uid: Option<String>,
     api_version: Option<String>,
     kind: Option<String>,
 }
 
 /// Reads up to the error, which is dropped: the strict pass has already reported it.
-fn sketch(body: &[u8]) -> Sketch {
-    let mut seen = Sketch::default();
+fn head_of(body: &[u8]) -> Head {
+    let mut seen = Head::default();
     let mut parser = serde_json::Deserializer::from_slice(body);
     let _ = Fields { seen: &mut seen, inside: false }.deserialize(&mut parser);
     seen
@@ -169,7 +169,7 @@ fn sketch(body: &[u8]) -> Sketch {
 
 /// Visits the envelope, or with `inside` the request, and stores each field before the rest can fail.
 struct Fields<'a> {
-    seen: &'a mut Sketch,
+    seen: &'a mut Head,
     inside: bool,
 }
 

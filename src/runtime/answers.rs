@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use super::choice::Choice;
 use super::handover::Handover;
+use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Shape};
 use crate::quantity::Quantity;
@@ -21,8 +22,13 @@ pub enum Compiler {
 /// A way from a program to native code outside its sandbox, other than being a native program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NativeWay {
-    /// The runtime maps and runs machine code in a section of the module.
-    Section(Feature),
+    /// The runtime maps and runs machine code in a custom section of the module.
+    Section {
+        /// What the look-up calls a module with such a section.
+        feature: Feature,
+        /// The section's name.
+        name: &'static str,
+    },
     /// These variables of the container name plug-ins, which the runtime loads.
     PlugIns(&'static [&'static str]),
 }
@@ -30,7 +36,7 @@ pub enum NativeWay {
 /// What one runtime does with an image and a pod. Every answer comes from the runtime's own code, which the family's
 /// file cites.
 pub trait Runtime: Debug + Sync {
-    /// Which program starts.
+    /// Which program starts. That a module carries machine code is left to [`Self::native_ways`].
     fn choose(&self, view: &View<'_>) -> Choice;
 
     /// Whether it can start a program of this kind in this packaging.
@@ -52,13 +58,37 @@ pub trait Runtime: Debug + Sync {
     }
 
     /// The ways out of the sandbox to native code.
-    fn native_ways(&self) -> &'static [NativeWay] {
-        &[]
+    fn native_ways(&self) -> Vec<NativeWay> {
+        Vec::new()
+    }
+
+    /// Whether it is a shim on runwasi's library, which decides how the shim's tasks answer containerd.
+    fn is_built_on_runwasi(&self) -> bool {
+        false
+    }
+
+    /// Whether it is known to run no command in a running container, not even in a Linux one. runwasi's task service
+    /// refuses to start another process in a container (`containerd-shimkit:src/shim/local.rs`).
+    fn has_no_exec(&self) -> bool {
+        self.is_built_on_runwasi()
     }
 
     /// How a container that was killed for memory is shown, if not as `OOMKilled`; it ends a sentence.
     fn out_of_memory(&self) -> Option<&'static str> {
-        None
+        self.is_built_on_runwasi().then_some(runwasi::OUT_OF_MEMORY)
+    }
+
+    /// Whether a change of a running container's sizes is reported as done and changes nothing. containerd takes the
+    /// `NOT_FOUND` with which containerd-shim-wasm answers `Task/Update` for a task that has exited: the API reports the
+    /// resize as completed, and the container's cgroup keeps its old values. Seen on a kubelet with the wasmtime shim; the
+    /// other shims are built on the same crate.
+    fn ignores_resize(&self) -> bool {
+        self.is_built_on_runwasi()
+    }
+
+    /// Whether the engine is wasmtime, the only one whose time for compiling was measured (`plan::floor`).
+    fn compiles_with_wasmtime(&self) -> bool {
+        false
     }
 
     /// What to tell people about a program that needs a feature which this runtime lacks. `None` leaves it to the rules.

@@ -4,7 +4,7 @@
 
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
-use super::handover::{Extra, Files, Handover, Things, Variables};
+use super::handover::{Files, Handover, Things, Variables};
 use super::{runwasi, runwasi_wasmedge};
 use crate::image::entry::{self, At, SEARCH_PATH, Variable, View};
 use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, path, program};
@@ -20,6 +20,7 @@ pub(super) struct Crun {
     /// What the engine links beyond WASI.
     provides: &'static [Feature],
     native_ways: &'static [NativeWay],
+    wasmtime: bool,
 }
 
 /// WasmEdge: the same as behind runwasi's shim.
@@ -28,11 +29,12 @@ pub(super) const CRUN_WASMEDGE: Crun = Crun {
     things: Things {
         files: Files::Root,
         network: true,
-        extras: &[Extra::PlugInFunctions],
+        extras: runwasi_wasmedge::PLUG_INS,
         ..Things::COMMAND
     },
     provides: &[Feature::WasmedgeSockets, Feature::WasiNn],
     native_ways: runwasi_wasmedge::NATIVE_WAYS,
+    wasmtime: false,
 };
 
 /// wasmtime: all variables and arguments, the working directory opened as `.`, no sockets. Text does not start: up to
@@ -43,6 +45,7 @@ pub(super) const CRUN_WASMTIME: Crun = Crun {
     things: Things { files: Files::WorkingDirectory, ..Things::COMMAND },
     provides: &[],
     native_ways: &[],
+    wasmtime: true,
 };
 
 /// wasmer: no variables, no files, no network, and all arguments joined into one.
@@ -51,6 +54,7 @@ pub(super) const CRUN_WASMER: Crun = Crun {
     things: Things { variables: Variables::None, ..Things::COMMAND },
     provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory, Feature::Text],
     native_ways: &[],
+    wasmtime: false,
 };
 
 /// WAMR: variables, arguments, `/`, and an address pool of `0.0.0.0/0` and `::/0` with look-ups of any name.
@@ -59,15 +63,12 @@ pub(super) const CRUN_WAMR: Crun = Crun {
     things: Things { files: Files::Root, network: true, ..Things::COMMAND },
     provides: &[Feature::WasiUnstable, Feature::WasiThreads, Feature::SharedMemory],
     native_ways: &[],
+    wasmtime: false,
 };
 
 impl Runtime for Crun {
     fn choose(&self, view: &View<'_>) -> Choice {
-        let chosen = self.asked(view, choose(view));
-        if self.native_ways.contains(&NativeWay::Section(Feature::WasmedgeMachineCode)) {
-            return runwasi_wasmedge::with_machine_code(view.facts, chosen);
-        }
-        chosen
+        self.asked(view, choose(view))
     }
 
     /// Every handler loads core modules (`wasmtime_module_new` and its kin). Components under wasmtime are a proposal
@@ -91,8 +92,12 @@ impl Runtime for Crun {
         Compiler::Container
     }
 
-    fn native_ways(&self) -> &'static [NativeWay] {
-        self.native_ways
+    fn native_ways(&self) -> Vec<NativeWay> {
+        self.native_ways.into()
+    }
+
+    fn compiles_with_wasmtime(&self) -> bool {
+        self.wasmtime
     }
 }
 

@@ -4,7 +4,7 @@
 use super::answers::{Compiler, NativeWay, Runtime};
 use super::choice::Choice;
 use super::handover::Handover;
-use super::{runwasi, runwasi_wasmedge};
+use super::runwasi;
 use crate::image::entry::View;
 use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 
@@ -17,7 +17,7 @@ impl Runtime for Everything {
         let mut found: Option<Program> = None;
         let mut nothing = String::new();
         for runtime in self.0 {
-            match runwasi_wasmedge::with_machine_code(view.facts, runtime.choose(view)) {
+            match runtime.choose(view) {
                 Choice::Nothing(reason) if nothing.is_empty() => nothing = reason,
                 Choice::Nothing(_) => {}
                 Choice::Starts(unknown @ Program::Unknown { .. }) => return Choice::Starts(unknown),
@@ -54,8 +54,15 @@ impl Runtime for Everything {
         }
     }
 
-    fn native_ways(&self) -> &'static [NativeWay] {
-        runwasi_wasmedge::NATIVE_WAYS
+    /// Those of all of them.
+    fn native_ways(&self) -> Vec<NativeWay> {
+        let mut ways = Vec::new();
+        for way in self.0.iter().flat_map(|runtime| runtime.native_ways()) {
+            if !ways.contains(&way) {
+                ways.push(way);
+            }
+        }
+        ways
     }
 
     fn out_of_memory(&self) -> Option<&'static str> {

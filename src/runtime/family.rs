@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::answers::Runtime;
+use super::answers::{NativeWay, Runtime};
 use super::choice::Choice;
 use super::crun::{CRUN_WAMR, CRUN_WASMEDGE, CRUN_WASMER, CRUN_WASMTIME};
 use super::everything::Everything;
@@ -89,7 +89,7 @@ impl Family {
             return program::unknown(reason);
         }
         match self.runtime().choose(&view) {
-            Choice::Starts(program) => program,
+            Choice::Starts(program) => with_machine_code(facts, &self.runtime().native_ways(), program),
             Choice::Nothing(reason) => match program::meant(&view) {
                 Program::Wasm { kind, packaging, modules }
                     if !self.runtime().runs(facts.shape, kind, packaging) =>
@@ -101,6 +101,16 @@ impl Family {
         }
     }
 
+    /// The variables of a container that name native plug-ins for this runtime to load.
+    pub fn plugin_variables(self) -> Vec<&'static str> {
+        let ways = self.runtime().native_ways();
+        let variables = ways.into_iter().filter_map(|way| match way {
+            NativeWay::PlugIns(variables) => Some(variables),
+            NativeWay::Section { .. } => None,
+        });
+        variables.flatten().copied().collect()
+    }
+
     /// Whether it can start a program, judged by the program and its packaging.
     fn can_start(self, facts: &ImageFacts, program: &Program) -> bool {
         let Program::Wasm { kind, packaging, modules } = program else { return false };
@@ -109,6 +119,42 @@ impl Family {
         runtime.runs(facts.shape, *kind, *packaging)
             && features.all(|feature| is_passed_over(*feature) || runtime.provides(*feature))
     }
+}
+
+/// The program that a container may start under a class that no profile describes: the one that the image is meant to
+/// start, or a stricter answer of [`Family::Everything`]. An ordinary Linux image of which nothing suggests Wasm is
+/// meant for a runtime of Linux programs.
+pub fn start_undescribed(facts: &ImageFacts, start: &Start<'_>) -> Program {
+    let meant = program::start(facts, start);
+    if !facts.suggests_wasm() || matches!(meant, Program::Wasm { .. }) {
+        return meant;
+    }
+    let any = Family::Everything.start(facts, start);
+    if strictness(&any) > strictness(&meant) { any } else { meant }
+}
+
+/// How much the rules ask of a program: nothing of Linux, everything of Wasm. Of what is unknown only that it becomes
+/// known.
+const fn strictness(program: &Program) -> u8 {
+    match program {
+        Program::Linux => 0,
+        Program::Native { .. } => 1,
+        Program::Unknown { .. } => 2,
+        Program::Wasm { .. } => 3,
+    }
+}
+
+/// The same, but native if a module carries machine code that the runtime runs instead of the Wasm.
+fn with_machine_code(facts: &ImageFacts, ways: &[NativeWay], program: Program) -> Program {
+    let Program::Wasm { modules, .. } = &program else { return program };
+    let found = ways.iter().find_map(|way| match way {
+        NativeWay::Section { feature, name } => {
+            let module = facts.modules_at(modules).find(|module| module.features.contains(feature))?;
+            Some(Program::Native { source: module.source.clone(), magic: format!("section {name}") })
+        }
+        NativeWay::PlugIns(_) => None,
+    });
+    found.unwrap_or(program)
 }
 
 /// Why it cannot be said where the name of the program leads. Files and links that lead to no program are not told from

@@ -1,11 +1,14 @@
 //! A table of what each family starts from the same image and pod.
 
+use std::collections::BTreeSet;
+
 use super::Family;
 use super::choice::Choice;
+use super::start_undescribed;
 use crate::image::entry::{Start, Variable, View};
 use crate::image::{
     Digest, Evidence, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
-    SpinApp, SpinComponent, WasmFormat,
+    SpinApp, SpinComponent, WasmFormat, program,
 };
 
 /// The families with a column of their own in the table.
@@ -368,6 +371,59 @@ fn the_same_image_and_pod_start_what_each_runtime_starts() {
     }
 }
 
+/// What an image is meant to start does not make it harmless where any runtime may be behind the class.
+#[test]
+fn under_a_class_without_a_profile_an_image_that_suggests_wasm_is_judged_as_strictly_as_any_runtime_asks() {
+    let open = |program: &Program| matches!(program, Program::Wasm { .. } | Program::Unknown { .. });
+    let (mut stricter, mut ordinary) = (0, 0);
+    for row in rows() {
+        let ask = |image: &ImageFacts| {
+            with_start(&row, |start| {
+                let every = Family::Everything.start(image, start);
+                (program::start(image, start), every, start_undescribed(image, start))
+            })
+        };
+        let (meant, every, judged) = ask(&row.image);
+        let suggests = row.image.suggests_wasm();
+        assert!(!suggests || open(&judged) || !(open(&meant) || open(&every)), "{}: {judged:?}", row.why);
+        assert!(suggests || judged == meant, "{}: {judged:?}", row.why);
+        stricter += usize::from(!open(&meant) && open(&judged));
+        let unread = ImageFacts { shape: Shape::LinuxRootfs, scanned: false, ..row.image.clone() };
+        let (meant, _, judged) = ask(&unread);
+        assert_eq!(judged, meant, "{}: nothing was read of it", row.why);
+        ordinary += usize::from(judged == Program::Linux);
+    }
+    assert!(stricter > 0 && ordinary > 0, "{stricter} {ordinary}");
+}
+
+#[test]
+fn what_no_node_unpacks_suggests_wasm_only_by_its_media_types() {
+    let of = |layers: &str| {
+        let evidence = |seen: &str, value: &str| Evidence { seen: seen.into(), value: value.into() };
+        ImageFacts {
+            evidence: vec![
+                evidence("manifest.config.mediaType", "application/vnd.oci.image.config.v1+json"),
+                evidence("manifest.layers[].mediaType", layers),
+                evidence("conclusion", "nothing that spins wasm"),
+            ],
+            ..blank(Shape::Other)
+        }
+    };
+    assert!(!of("application/vnd.oci.image.layer.v1.tar+gzip+encrypted").suggests_wasm());
+    assert!(
+        of("application/vnd.fermyon.spin.layer.v1+wasm, application/vnd.oci.image.layer.v1.tar")
+            .suggests_wasm()
+    );
+}
+
+#[test]
+fn a_runtime_that_no_profile_describes_has_every_way_to_native_code_that_any_has() {
+    let all = Family::Everything.runtime().native_ways();
+    let of_each = Family::DESCRIBED.map(|family| family.runtime().native_ways());
+    assert!(of_each.iter().flatten().all(|way| all.contains(way)), "{all:?}");
+    assert!(all.iter().all(|way| of_each.iter().flatten().any(|known| known == way)), "{all:?}");
+}
+
 /// A class that no profile describes may lead to any of the families.
 #[test]
 fn a_runtime_that_no_profile_describes_starts_only_what_every_other_would_if_anything() {
@@ -433,8 +489,8 @@ fn crun_searches_the_path_of_the_container_and_no_other() {
 fn a_mount_inside_of_another_volume_may_hide_any_file() {
     let image = scratch("/app.wasm");
     let command = ["/app.wasm".to_string()];
-    let (mounts, loose) = (["/data", "/data/in"], ["/data"]);
-    let nested = Start { command: &command, mounts: &mounts, loose: &loose, ..Start::default() };
+    let (mounts, with_links) = (["/data", "/data/in"], ["/data"]);
+    let nested = Start { command: &command, mounts: &mounts, with_links: &with_links, ..Start::default() };
     let plain = Start { command: &command, mounts: &mounts, ..Start::default() };
     for family in every_family() {
         assert_eq!(started(family, &image, &nested), "?", "{family:?}");
@@ -524,6 +580,22 @@ fn a_link_to_a_folder_is_followed_whatever_the_folder_holds() {
     }
 }
 
+/// The node mounts `/data` first, and its volume has no link `in`, or another one: over `/`, for example.
+#[test]
+fn a_mount_over_a_link_that_another_volume_hides_may_be_anywhere() {
+    let image = scratch("/app.wasm /other/app.wasm /srv->/data /data/in->/srv /data/up->/other");
+    let start = |command: &str, mounts: &[&str], with_links: &[&str]| {
+        let command = [command.to_string()];
+        let start = Start { command: &command, mounts, with_links, ..Start::default() };
+        every_family().map(|family| started(family, &image, &start)).collect::<BTreeSet<String>>()
+    };
+    let refused = BTreeSet::from(["?".to_string()]);
+    assert_eq!(start("/app.wasm", &["/data", "/srv/in"], &["/data"]), refused);
+    assert_eq!(start("/app.wasm", &["/data", "/data/up"], &["/data"]), refused);
+    assert_eq!(start("/other/app.wasm", &["/data", "/data/up"], &[]), refused, "if it is mounted first");
+    assert_ne!(start("/app.wasm", &["/data", "/srv/in"], &[]), refused);
+}
+
 /// An index may lead nodes of another platform to another link.
 #[test]
 fn a_path_through_what_differs_between_platforms_leads_to_no_verdict() {
@@ -551,6 +623,31 @@ fn a_mount_through_more_links_than_the_kernel_follows_hides_the_program() {
     let start = Start { command: &command, mounts: &mounts, ..Start::default() };
     for family in FAMILIES {
         assert_eq!(started(family, &image, &start), "?", "{family:?}");
+    }
+}
+
+/// `/sys/class/net/lo/subsystem` leads to `/sys/class/net`, and `/proc/self/root` to `/`.
+#[test]
+fn a_mount_through_links_of_the_kernel_may_hide_any_file() {
+    let command = ["/app.wasm".to_string()];
+    for (files, mount, expected) in [
+        ("/app.wasm", "/sys/devices/virtual/net/lo/subsystem/../../../app.wasm", "?"),
+        ("/app.wasm", "/sys/class/net/lo/subsystem/../x", "?"),
+        ("/app.wasm /q->/sys/class/net/lo/subsystem/../../../app.wasm", "/q", "?"),
+        ("/app.wasm /q->/sys/class/net/lo/subsystem/..", "/q", "?"),
+        ("/app.wasm /q->/proc/self/root", "/q/app.wasm", "?"),
+        ("/app.wasm", "/proc/self/root/app.wasm", "?"),
+        ("/app.wasm", "/dev/fd/3", "?"),
+        ("/app.wasm /sys/x->/app.wasm", "/sys/fs/cgroup", "/app.wasm"),
+        ("/app.wasm", "/dev/shm", "/app.wasm"),
+        ("/app.wasm", "/proc/cpuinfo", "/app.wasm"),
+    ] {
+        let mounts = ["/proc", "/sys", "/dev", mount];
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        for family in FAMILIES {
+            let found = started(family, &scratch(files), &start);
+            assert_eq!(found.trim_end_matches('+'), expected, "{family:?}: {files}, {mount}");
+        }
     }
 }
 
@@ -585,8 +682,8 @@ fn the_spin_shim_does_not_start_what_a_volume_may_exchange_after_it_unpacked_the
     for place in ["/.cached", "/spin.jsonx", "/assets-of-web", "/data", "/.spin"] {
         assert_eq!(with(Shape::SpinArtifact, place), "spin app", "{place}");
     }
-    let (mounts, loose) = (["/data", "/data/in"], ["/data"]);
-    let nested = Start { mounts: &mounts, loose: &loose, ..Start::default() };
+    let (mounts, with_links) = (["/data", "/data/in"], ["/data"]);
+    let nested = Start { mounts: &mounts, with_links: &with_links, ..Start::default() };
     assert_eq!(started(Family::Spin, &layered(Shape::SpinArtifact), &nested), "?");
 }
 

@@ -35,7 +35,10 @@ pub struct Things {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extra {
     /// Functions that plug-ins of the node may provide.
-    PlugInFunctions,
+    PlugInFunctions {
+        /// The engine that loads them, for messages.
+        engine: &'static str,
+    },
     /// Threads.
     Threads,
 }

@@ -6,7 +6,7 @@ use super::choice::Choice;
 use super::handover::{Extra, Files, Handover, Things};
 use super::runwasi;
 use crate::image::entry::View;
-use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape};
+use crate::image::{Feature, ImageKind, Packaging, Shape};
 
 /// This family's entry in the table of runtimes.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(super) struct RunwasiWasmedge;
 
 impl Runtime for RunwasiWasmedge {
     fn choose(&self, view: &View<'_>) -> Choice {
-        with_machine_code(view.facts, runwasi::choose(view))
+        runwasi::choose(view)
     }
 
     fn runs(&self, shape: Shape, kind: ImageKind, packaging: Packaging) -> bool {
@@ -34,12 +34,12 @@ impl Runtime for RunwasiWasmedge {
         Compiler::Container
     }
 
-    fn native_ways(&self) -> &'static [NativeWay] {
-        NATIVE_WAYS
+    fn native_ways(&self) -> Vec<NativeWay> {
+        NATIVE_WAYS.into()
     }
 
-    fn out_of_memory(&self) -> Option<&'static str> {
-        Some(runwasi::OUT_OF_MEMORY)
+    fn is_built_on_runwasi(&self) -> bool {
+        true
     }
 }
 
@@ -48,13 +48,16 @@ pub(super) const fn provides(feature: Feature) -> bool {
     matches!(feature, Feature::WasmedgeSockets | Feature::WasiNn)
 }
 
+/// Functions that plug-ins of the node provide.
+pub(super) const PLUG_INS: &[Extra] = &[Extra::PlugInFunctions { engine: "WasmEdge" }];
+
 /// What WasmEdge hands over, behind runwasi's shim and in crun.
 pub(super) fn hands_over(kind: ImageKind) -> Handover {
     match kind {
         ImageKind::Module => Handover::Things(Things {
             files: Files::Root,
             network: true,
-            extras: &[Extra::PlugInFunctions],
+            extras: PLUG_INS,
             ..Things::COMMAND
         }),
         _ => Handover::Everything,
@@ -62,21 +65,10 @@ pub(super) fn hands_over(kind: ImageKind) -> Handover {
 }
 
 /// The shim sets every `WASMEDGE_*` variable of the container in its own process
-/// (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`). In crun, WasmEdge runs in the
-/// container's process, which has them anyway.
+/// (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`). In crun, WasmEdge runs in the container's
+/// process, which has them anyway. Machine code of its compiler is mapped and run instead of the Wasm, which
+/// then says nothing (`WasmEdge:lib/loader/ast/module.cpp`, `loadUniversalWASM`).
 pub(super) const NATIVE_WAYS: &[NativeWay] = &[
     NativeWay::PlugIns(&["WASMEDGE_PLUGIN_PATH", "WASMEDGE_WASINN_PRELOAD"]),
-    NativeWay::Section(Feature::WasmedgeMachineCode),
+    NativeWay::Section { feature: Feature::WasmedgeMachineCode, name: "wasmedge" },
 ];
-
-/// The same, but native if a module carries machine code from WasmEdge's compiler: the engine maps and runs that
-/// instead of the Wasm, which then says nothing (`WasmEdge:lib/loader/ast/module.cpp`, `loadUniversalWASM`).
-pub(super) fn with_machine_code(facts: &ImageFacts, choice: Choice) -> Choice {
-    let Choice::Starts(Program::Wasm { modules, .. }) = &choice else { return choice };
-    let carries = |module: &&ModuleFacts| module.features.contains(&Feature::WasmedgeMachineCode);
-    let source = facts.modules_at(modules).find(carries).map(|module| module.source.clone());
-    match source {
-        Some(source) => Choice::Starts(Program::Native { source, magic: "section wasmedge".into() }),
-        None => choice,
-    }
-}

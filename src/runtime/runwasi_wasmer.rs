@@ -37,7 +37,7 @@ impl Runtime for RunwasiWasmer {
         Compiler::Container
     }
 
-    fn out_of_memory(&self) -> Option<&'static str> {
-        Some(runwasi::OUT_OF_MEMORY)
+    fn is_built_on_runwasi(&self) -> bool {
+        true
     }
 }

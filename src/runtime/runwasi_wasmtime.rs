@@ -59,8 +59,12 @@ impl Runtime for RunwasiWasmtime {
         kind == ImageKind::Component
     }
 
-    fn out_of_memory(&self) -> Option<&'static str> {
-        Some(runwasi::OUT_OF_MEMORY)
+    fn is_built_on_runwasi(&self) -> bool {
+        true
+    }
+
+    fn compiles_with_wasmtime(&self) -> bool {
+        true
     }
 
     fn cannot_start(&self, program: &str, lacking: Feature) -> Option<String> {

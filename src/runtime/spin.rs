@@ -7,16 +7,13 @@ use super::choice::Choice;
 use super::handover::Handover;
 use super::runwasi::{self, Source};
 use crate::image::entry::{Variable, View};
-use crate::image::names::SPIN_TOML;
+use crate::image::names::{SPIN_RETAINED, SPIN_TOML};
 use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 use crate::quantity::Quantity;
 
 /// This family's entry in the table of runtimes.
 #[derive(Debug)]
 pub(super) struct Spin;
-
-/// The variable that narrows an application to some of its components.
-const RETAINED: &str = "SPIN_COMPONENTS_TO_RETAIN";
 
 /// Layers that the shim accepts (`engine.rs`, `supported_layers_types`): those of `spin registry push`, and a single
 /// `application/wasm`.
@@ -60,8 +57,12 @@ impl Runtime for Spin {
         Quantity::mebibytes(24)
     }
 
-    fn out_of_memory(&self) -> Option<&'static str> {
-        Some(runwasi::OUT_OF_MEMORY)
+    fn is_built_on_runwasi(&self) -> bool {
+        true
+    }
+
+    fn compiles_with_wasmtime(&self) -> bool {
+        true
     }
 }
 
@@ -121,7 +122,7 @@ fn unsure(argument: &str) -> Choice {
     ))
 }
 
-/// The shim refuses to start if `SPIN_COMPONENTS_TO_RETAIN` names a component that the application does not have, or if
+/// The shim refuses to start if [`SPIN_RETAINED`] names a component that the application does not have, or if
 /// a kept component may call one that is left out (`spin:crates/app/src/lib.rs`, `retain_components`;
 /// `spin:crates/factor-outbound-networking/src/allowed_hosts.rs`).
 fn kept(view: &View<'_>, choice: Choice) -> Choice {
@@ -133,7 +134,7 @@ fn kept(view: &View<'_>, choice: Choice) -> Choice {
     let unknown = names.iter().find(|name| app.components.iter().all(|component| component.id != **name));
     if let Some(name) = unknown {
         return Choice::Nothing(format!(
-            "`{RETAINED}` names the component `{name}`, which the application does not have, so the shim does not start it"
+            "`{SPIN_RETAINED}` names the component `{name}`, which the application does not have, so the shim does not start it"
         ));
     }
     let kept = app.components.iter().filter(|component| names.contains(&component.id.as_str()));
@@ -142,7 +143,7 @@ fn kept(view: &View<'_>, choice: Choice) -> Choice {
     });
     match chains.find(|(_, target)| !names.contains(target)) {
         Some((component, target)) => Choice::Nothing(format!(
-            "component `{}` may call `{target}`, which `{RETAINED}` leaves out, so the shim does not start the application",
+            "component `{}` may call `{target}`, which `{SPIN_RETAINED}` leaves out, so the shim does not start the application",
             component.id
         )),
         None => choice,

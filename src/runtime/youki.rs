@@ -39,6 +39,10 @@ impl Runtime for YoukiWasmtime {
     fn compiler(&self, _packaging: Packaging) -> Compiler {
         Compiler::Container
     }
+
+    fn compiles_with_wasmtime(&self) -> bool {
+        true
+    }
 }
 
 /// The Wasm executor comes first: the name must end with `.wasm` or `.wat`, one leading slash is removed, and the rest

@@ -17,6 +17,11 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     shown(text, |c| c != '\n' && is_dangerous(c), prose)
 }
 
+/// The same with its further lines indented, so that a line of a foreign name reads as a part of the message.
+pub fn hanging(text: &str) -> String {
+    lines(text).replace('\n', "\n  ")
+}
+
 /// A foreign message within a sentence: one line without blanks around it, of at most `most` characters. Doing it again
 /// changes nothing.
 pub fn excerpt(text: &str, most: usize) -> String {

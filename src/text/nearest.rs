@@ -7,6 +7,13 @@ pub fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Str
     near.map(|(_, k)| format!("; did you mean `{k}`?")).unwrap_or_default()
 }
 
+/// Whether a word is a slip of the pen away from a known one: another case, an edit, or two edits of a long word.
+pub fn is_misspelling_of(word: &str, known: &str) -> bool {
+    /// From here on two edits, which may be two letters in the wrong order.
+    const LONG: usize = 6;
+    word != known && distance(word, known) <= if known.chars().count() < LONG { 1 } else { 2 }
+}
+
 /// Number of edits between two words, case-insensitive. Long words are cut: no known word is half as long.
 fn distance(a: &str, b: &str) -> usize {
     const LONGEST: usize = 64;

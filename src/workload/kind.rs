@@ -100,10 +100,29 @@ const COMPLETED_BY_OTHERS: &[(&str, &str)] = &[
     ("serving.kserve.io", "LLMInferenceServiceConfig"),
 ];
 
+/// Whether the kind is one of those that are built in.
+pub fn is_built_in(group: &str, kind: &str) -> bool {
+    BUILT_IN.contains(&(group, kind))
+}
+
 /// Whether parts of the kind's pods are known to come from other objects.
 pub fn is_completed_by_others(gvk: &GroupVersionKind) -> bool {
     COMPLETED_BY_OTHERS.contains(&(gvk.group.as_str(), gvk.kind.as_str()))
 }
+
+/// Group and kind of every built-in kind, without groups that are no longer written.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("", "Pod"),
+    ("", "PodTemplate"),
+    ("", "ReplicationController"),
+    ("apps", "Deployment"),
+    ("apps", "ReplicaSet"),
+    ("apps", "DaemonSet"),
+    ("apps", "StatefulSet"),
+    ("batch", "Job"),
+    ("batch", "CronJob"),
+    ("core.spinkube.dev", "SpinApp"),
+];
 
 /// All kinds that the gate knows, built-in and described.
 #[derive(Debug, Clone)]
@@ -127,6 +146,11 @@ impl Kinds {
         let all = own.iter().cloned().chain(well_known);
         // Never freed: there are as many as a configuration lists, once per process.
         Self(all.map(|description| Described(Box::leak(Box::new(description)))).collect())
+    }
+
+    /// Group and kind of every kind.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        BUILT_IN.iter().copied().chain(self.described())
     }
 
     /// Group and kind of every kind that is not built in.
@@ -211,19 +235,8 @@ mod tests {
 
     #[test]
     fn every_kind_is_found_by_group_and_name_and_no_other() {
-        let table = [
-            ("", "Pod"),
-            ("", "PodTemplate"),
-            ("", "ReplicationController"),
-            ("apps", "Deployment"),
-            ("apps", "ReplicaSet"),
-            ("apps", "StatefulSet"),
-            ("apps", "DaemonSet"),
-            ("batch", "Job"),
-            ("batch", "CronJob"),
-            ("core.spinkube.dev", "SpinApp"),
-        ];
-        for (group, name) in table {
+        assert_eq!(BUILT_IN.len(), 10);
+        for (group, name) in BUILT_IN.iter().copied() {
             let kind = of(group, name).unwrap();
             assert_eq!(kind.as_str(), name);
             assert_eq!(kind.is_template(), name != "Pod");

@@ -56,6 +56,7 @@ const CHECKED: &[&str] = &[
     "CONTRIBUTING.md",
     "SECURITY.md",
     "Makefile",
+    "Cargo.toml",
 ];
 
 /// What is not: this list itself, bytes that a fuzzer made, and what other programs wrote.

@@ -1,6 +1,8 @@
 //! The gate on a real Kubernetes: its own program behind both webhooks of a real API server, with the real controller
 //! manager, scheduler, registry and `kubectl`.
 
+mod hardening;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 

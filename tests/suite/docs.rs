@@ -175,6 +175,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "wasmgate scan ",
         "needs a cluster or the reader's chart: cli/scan.rs runs both kinds with others",
     ),
+    (
+        "docs/operations.md",
+        "wasmgate suggest --network-policy ",
+        "the files are the reader's: cli/suggest.rs runs it with others",
+    ),
     ("docs/scan.md", "# Any shell", "needs a cluster: cli/scan.rs reads the same JSON"),
     (
         "policies/README.md",

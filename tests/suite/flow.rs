@@ -8,6 +8,7 @@ mod explain_matches_serve;
 mod foreign_text;
 mod gone_class;
 mod guarantees;
+mod hardening;
 mod properties;
 mod record;
 mod same_answer;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::support::manifests::kustomize;
 use crate::support::process::root;
 
 /// Labels that Prometheus puts on every series of a target.
@@ -124,6 +125,15 @@ fn the_alerts_are_those_of_the_page() {
     let documented: BTreeSet<&str> = block.lines().filter(|line| !line.starts_with('#')).collect();
     let alerts = alerts();
     assert_eq!(alerts.iter().map(String::as_str).collect::<BTreeSet<_>>(), documented);
+}
+
+#[test]
+fn the_rule_is_added_by_its_component() {
+    let with = kustomize("tests/fixtures/manifests/prometheus-rules");
+    let added = with.keys().filter(|(kind, _, _)| kind == "PrometheusRule").collect::<Vec<_>>();
+    let expected = ("PrometheusRule".to_string(), "wasmgate-system".to_string(), "wasmgate".to_string());
+    assert_eq!(added, [&expected]);
+    assert_eq!(with.len(), kustomize("manifests").len() + 1);
 }
 
 #[test]

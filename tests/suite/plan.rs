@@ -12,7 +12,7 @@ use wasmgate::image::{ImageFacts, ImageKind, ModuleFacts, Packaging, Program};
 use wasmgate::inspection::{Container, Inspection, LookupResult};
 use wasmgate::lookup;
 use wasmgate::plan::sizing::{self, Caps};
-use wasmgate::plan::{CHANGED_ANNOTATION, Context, Error, Plan, floor, plan};
+use wasmgate::plan::{CHANGED_ANNOTATION, Context, Error, Plan, Surplus, floor, plan};
 use wasmgate::quantity::Quantity;
 use wasmgate::runtime::{Family, Runtimes, SizingMode};
 use wasmgate::workload::{self, Kind, Workload};
@@ -89,6 +89,10 @@ struct World {
 }
 
 impl World {
+    fn context(&self) -> Context<'_> {
+        Context { runtimes: &self.runtimes, cluster: &self.cluster, unpinned: &self.unpinned }
+    }
+
     fn clamping() -> Self {
         let mut world = Self::default();
         world.runtimes.profiles.iter_mut().for_each(|profile| profile.sizing.mode = SizingMode::Clamp);
@@ -116,8 +120,8 @@ impl World {
 
     fn try_plan(&self, kind: Kind, raw: &Value) -> Result<Plan, Error> {
         let workload = workload::read(&raw.to_string(), kind, "shop").unwrap();
-        let context = Context { runtimes: &self.runtimes, cluster: &self.cluster, unpinned: &self.unpinned };
-        plan(raw, &workload, &inspect(&workload), &context)
+        let context = self.context();
+        plan(raw, &workload, &inspect(&workload), &context, &Surplus::default())
     }
 
     /// Plans a pod, and checks what must be true of every plan.
@@ -255,15 +259,15 @@ fn templates_are_planned_in_place_as_their_pods_will_be() {
 fn an_inspection_of_another_object_is_refused() {
     let workload = workload::read(&one("go-layer:1").to_string(), Kind::Pod, "shop").unwrap();
     let world = World::default();
-    let context = Context { runtimes: &world.runtimes, cluster: &world.cluster, unpinned: &world.unpinned };
+    let context = world.context();
     let mut renamed = one("go-layer:1");
     renamed["spec"]["containers"][0]["name"] = json!("other");
     for other in [renamed, one("linux:1"), pod(json!({ "containers": [] }))] {
-        let error = plan(&other, &workload, &inspect(&workload), &context).unwrap_err();
+        let error = plan(&other, &workload, &inspect(&workload), &context, &Surplus::default()).unwrap_err();
         assert!(matches!(error, Error::FindContainer { .. }), "{error}");
     }
     for broken in [json!({}), json!({ "spec": 3 }), json!(null)] {
-        let error = plan(&broken, &workload, &inspect(&workload), &context).unwrap_err();
+        let error = plan(&broken, &workload, &inspect(&workload), &context, &Surplus::default()).unwrap_err();
         assert!(matches!(error, Error::ReadField { .. }), "{error}");
     }
 }
@@ -416,8 +420,8 @@ fn terms(plan: &Plan) -> &Value {
 /// Plans an object that the reader would refuse: the plan must not rely on the reader.
 fn unread(world: &World, raw: &Value) -> Result<Plan, Error> {
     let workload = workload::read(&one("go-layer:1").to_string(), Kind::Pod, "shop").unwrap();
-    let context = Context { runtimes: &world.runtimes, cluster: &world.cluster, unpinned: &world.unpinned };
-    plan(raw, &workload, &inspect(&workload), &context)
+    let context = world.context();
+    plan(raw, &workload, &inspect(&workload), &context, &Surplus::default())
 }
 
 #[test]

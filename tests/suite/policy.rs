@@ -189,6 +189,7 @@ async fn the_embedded_baseline_admits_a_covered_pod_and_says_why_it_refuses_anot
     let found: BTreeSet<&str> = rules_of(&evaluation).into_iter().collect();
     let expected = [
         "ambient-wider-than-grant",
+        "command-missing",
         "config-mismatch",
         "exec-probe-on-wasm-shim",
         "grant-expired",

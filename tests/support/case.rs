@@ -146,7 +146,7 @@ fn pod(containers: &Value) -> Value {
 /// A command component that reads variables, opens files and connects to its database.
 fn orders() -> Value {
     json!({
-        "name": "orders", "image": format!("ghcr.io/myorg/orders:1.4@{DIGEST}"),
+        "name": "orders", "image": format!("ghcr.io/myorg/orders:1.4@{DIGEST}"), "command": ["/"],
         "env": [
             {"name": "ORDERS_URL", "value": "https://orders.example.com"},
             {"name": "ORDERS_DB_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}},

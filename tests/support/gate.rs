@@ -309,7 +309,7 @@ pub fn defaulted(object: &Value, namespace: &str, template: &str) -> Value {
 }
 
 /// What the API server lists before the plug-ins run: every field that came with the request, and its defaults; here
-/// images, names and sizes of a pod's containers.
+/// images, names and sizes of a pod's containers, and the names of its volumes.
 fn managed_fields(object: &Value) -> Value {
     let mut fields = json!({"f:spec": {"f:containers": {}}});
     for list in ["containers", "initContainers"] {
@@ -324,6 +324,10 @@ fn managed_fields(object: &Value) -> Value {
             }
             fields["f:spec"][format!("f:{list}")][format!("k:{{\"name\":{}}}", container["name"])] = own;
         }
+    }
+    for volume in object["spec"]["volumes"].as_array().into_iter().flatten() {
+        fields["f:spec"]["f:volumes"][format!("k:{{\"name\":{}}}", volume["name"])] =
+            json!({".": {}, "f:name": {}});
     }
     json!([{"manager": "kubectl-client-side-apply", "operation": "Update", "apiVersion": "v1",
         "time": "2026-05-04T10:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": fields}])

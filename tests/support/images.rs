@@ -37,8 +37,9 @@ fn catalogue() -> Vec<(&'static str, Image)> {
     [modules(), components(), spin_apps(), root_file_systems(), broken()].into_iter().flatten().collect()
 }
 
+/// The CNCF artifact, with an entry point in its config: without one, every pod would have to name a command.
 fn artifact(module: &[u8]) -> Image {
-    ImageBuilder::wasm_artifact(module).build()
+    ImageBuilder::wasm_artifact(module).set("Entrypoint", json!(["/"])).build()
 }
 
 fn modules() -> Vec<(&'static str, Image)> {
@@ -52,6 +53,7 @@ fn modules() -> Vec<(&'static str, Image)> {
         ("hello", artifact(&fixtures::command())),
         ("hello-v2", artifact(&fixtures::wat(r#"(module (func (export "_start") nop))"#))),
         ("files", artifact(&fixtures::file_command())),
+        ("without-command", ImageBuilder::wasm_artifact(&fixtures::command()).build()),
         ("go", artifact(&fixtures::go("hello"))),
         ("acme", artifact(&acme)),
         ("hungry", artifact(&hungry)),
@@ -85,7 +87,8 @@ fn calling(module: &str, functions: &[(&str, usize)]) -> Vec<u8> {
 
 /// The artifact of a module that only prints, with this platform in its config.
 fn claiming_os(os: &str) -> Image {
-    ImageBuilder::wasm_artifact(&fixtures::command()).set_config("os", json!(os)).build()
+    let mut builder = ImageBuilder::wasm_artifact(&fixtures::command());
+    builder.set("Entrypoint", json!(["/"])).set_config("os", json!(os)).build()
 }
 
 /// A command component that imports one function of one interface.
@@ -162,7 +165,7 @@ const RUN_P3: &str = "wasi:cli/run@0.3.0";
 fn claiming(imports: &[&str], exports: &[&str]) -> Image {
     let mut builder = ImageBuilder::wasm_artifact(&importing(DNS, "resolve-addresses"));
     builder.set_config("component", json!({"imports": imports, "exports": exports}));
-    builder.build()
+    builder.set("Entrypoint", json!(["/"])).build()
 }
 
 fn spin_apps() -> Vec<(&'static str, Image)> {
@@ -222,7 +225,12 @@ const VERSION_1: [&str; 3] = ["redis://*:*", "mysql://*:*", "postgres://*:*"];
 
 /// An application of one component.
 fn app(module: &[u8], metadata: &Value) -> Image {
-    ImageBuilder::spin(&fixtures::locked_app(&[module], metadata), &[module]).build()
+    locked(&fixtures::locked_app(&[module], metadata), &[module])
+}
+
+/// An application with an entry point in its config: without one, every pod would have to name a command.
+fn locked(app: &Value, modules: &[&[u8]]) -> Image {
+    ImageBuilder::spin(app, modules).set("Entrypoint", json!(["/"])).build()
 }
 
 fn stores(list: &str) -> Value {
@@ -232,27 +240,27 @@ fn stores(list: &str) -> Value {
 /// An application whose component reads the variable `api_key`, which has a default.
 fn variable_app() -> Image {
     let module = answering("fermyon:spin/variables@2.0.0", "get");
-    let mut locked = fixtures::locked_app(&[&module], &json!({}));
-    locked["variables"] = json!({"api_key": {"default": "none"}});
-    locked["components"][0]["config"] = json!({"key": "{{ api_key }}"});
-    ImageBuilder::spin(&locked, &[&module]).build()
+    let mut app = fixtures::locked_app(&[&module], &json!({}));
+    app["variables"] = json!({"api_key": {"default": "none"}});
+    app["components"][0]["config"] = json!({"key": "{{ api_key }}"});
+    locked(&app, &[&module])
 }
 
 /// An application that messages start.
 fn triggered_by(trigger: &str) -> Image {
     let module = component("", HTTP);
-    let mut locked = fixtures::locked_app(&[&module], &json!({}));
-    locked["triggers"][0]["trigger_type"] = json!(trigger);
-    locked["triggers"][0]["trigger_config"] = json!({"component": "component-0", "channel": "orders"});
-    ImageBuilder::spin(&locked, &[&module]).build()
+    let mut app = fixtures::locked_app(&[&module], &json!({}));
+    app["triggers"][0]["trigger_type"] = json!(trigger);
+    app["triggers"][0]["trigger_config"] = json!({"component": "component-0", "channel": "orders"});
+    locked(&app, &[&module])
 }
 
 /// An application of two components, of which only the second reaches other hosts.
 fn two_components() -> Image {
     let (quiet, asking) = (component("", HTTP), fixtures::http_component());
-    let mut locked = fixtures::locked_app(&[&quiet, &asking], &json!({}));
-    locked["components"][1]["metadata"] = json!({"allowed_outbound_hosts": ["https://payments.example.com"]});
-    ImageBuilder::spin(&locked, &[&quiet, &asking]).build()
+    let mut app = fixtures::locked_app(&[&quiet, &asking], &json!({}));
+    app["components"][1]["metadata"] = json!({"allowed_outbound_hosts": ["https://payments.example.com"]});
+    locked(&app, &[&quiet, &asking])
 }
 
 /// A quiet application whose component has this id.
@@ -318,6 +326,8 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
         ),
         ("scratch", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files)])),
         ("scratch-with-shell", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files), ("bin/sh", ELF)])),
+        // Compiled in its container.
+        ("go-rootfs", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &fixtures::go("hello"))])),
         // A Wasm program with the name of a native one; only an annotation reveals it.
         ("disguised", rootfs("linux/amd64", "/bin/app", &[("bin/app", &files)])),
         ("linux", rootfs("linux/amd64", "/bin/app", &[("bin/app", ELF)])),

@@ -54,6 +54,9 @@ func ask(ctx context.Context, work, mode string, number int, asked *question) (*
 	if given.Mounted, err = mountVolumes(folder, root, asked); err != nil {
 		return &answer{Refused: err.Error()}, nil
 	}
+	if err := makeWorkingDir(root, asked.WorkingDir); err != nil {
+		return &answer{Refused: err.Error()}, nil
+	}
 	given.Files, err = look(root, asked.Ask)
 	return given, err
 }
@@ -98,6 +101,16 @@ func mountVolumes(folder, root string, asked *question) (map[string]string, erro
 		places[path] = within(root, place)
 	}
 	return places, nil
+}
+
+// makeWorkingDir makes the folder in which the program starts, as runc does (`runc:libcontainer/rootfs_linux.go`,
+// `prepareRootfs`).
+func makeWorkingDir(root, path string) error {
+	place, err := securejoin.SecureJoin(root, path)
+	if err != nil {
+		return err
+	}
+	return os.MkdirAll(place, 0o755)
 }
 
 func fileVolume(volume, content string) error {

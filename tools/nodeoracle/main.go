@@ -36,6 +36,8 @@ type question struct {
 	// Contents are folders that the volumes are copies of, in the order of Mounts; over a file, a volume is a copy of the
 	// folder's `app.wasm`.
 	Contents []string `json:"contents,omitempty"`
+	// WorkingDir is the container's; the runtime makes it where there is none.
+	WorkingDir string `json:"workingDir,omitempty"`
 	// Ask are absolute paths inside the container.
 	Ask []string `json:"ask"`
 }

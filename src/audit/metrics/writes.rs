@@ -35,7 +35,7 @@ impl Writes {
         to.register("wasmgate_certificate_steps", help, self.certificate_steps.clone());
         let help = "Writes of the caBundle into a webhook configuration";
         to.register("wasmgate_ca_bundle_writes", help, self.ca_bundles.clone());
-        let help = "Refused workloads by the fate of their Event";
+        let help = "Refused workloads, by what became of their Event";
         to.register("wasmgate_events", help, self.events.clone());
     }
 

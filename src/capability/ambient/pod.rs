@@ -9,13 +9,10 @@ use k8s_openapi::api::core::v1::{
 use super::variables::Variables;
 use crate::capability::{Access, Capability, Entry, path};
 use crate::image::ImageFacts;
-use crate::image::entry::{self, Leads};
+use crate::image::entry::{self, Leads, TOKEN_FOLDER};
 use crate::inspection::Container;
 use crate::text;
 use crate::workload::{ContainerSpec, Role, Workload, may_hold_links};
-
-/// Where the `ServiceAccount` admission plug-in mounts the token (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
-const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// One container of a pod spec, of any role, and the pod around it.
 #[derive(Debug)]
@@ -72,32 +69,34 @@ impl<'a> Pod<'a> {
         self.mounts =
             written.iter().map(|mount| led(mount, &unhidden).unwrap_or_else(|| mount.clone())).collect();
         self.places = self.places_of(&self.mounts);
-        let more: Vec<Entry> = written
-            .iter()
-            .zip(&self.mounts)
-            .filter_map(|(mount, followed)| {
-                led(mount, &self.places).filter(|other| other.path != followed.path)
-            })
-            .collect();
-        self.mounts.extend(more);
+        let followed = self.mounts.clone();
+        let again: Vec<Entry> =
+            written.iter().map(|mount| led(mount, &self.places).unwrap_or_else(|| mount.clone())).collect();
+        for (place, with_links) in self.places_of(&again) {
+            *self.places.entry(place).or_default() |= with_links;
+        }
+        let differs = |(other, followed): &(Entry, Entry)| other.path != followed.path;
+        let both = again.into_iter().zip(followed).filter(differs);
+        self.mounts.extend(both.map(|(other, _)| other));
         self.mounted.extend(self.mounts.iter().filter_map(|mount| mount.path.clone()));
         self
     }
 
-    /// Where a path leads in the container, with the links of the image followed outside of its mounts. `/proc` has
-    /// links of its own, such as `/proc/self/root`, and `/dev/fd` leads there.
+    /// Where a path leads in the container, with the links of the image followed outside of its mounts.
     pub fn leads(&self, facts: &ImageFacts, path: &str) -> Leads {
-        const OF_KERNEL: [&str; 2] = ["/proc", "/dev/fd"];
-        let volume =
-            |at: &str| self.places.get(at).copied().or_else(|| OF_KERNEL.contains(&at).then_some(true));
-        entry::leads(facts, path, volume)
+        entry::leads(facts, path, |at| self.places.get(at).copied())
     }
 
-    /// The places of the mounts, which begin as those of [`Self::written_mounts`] do.
+    /// The places of the mounts of [`Self::written_mounts`], in the same order, and whether their volumes may hold links.
     fn places_of(&self, mounts: &[Entry]) -> HashMap<String, bool> {
         let volumes = self.container.mounts.iter().map(|mount| self.volume(&mount.name));
-        let loose = volumes.map(|volume| volume.is_none_or(may_hold_links)).chain(std::iter::repeat(false));
-        mounts.iter().zip(loose).filter_map(|(mount, loose)| Some((mount.path.clone()?, loose))).collect()
+        let with_links =
+            volumes.map(|volume| volume.is_none_or(may_hold_links)).chain(std::iter::repeat(false));
+        let mut places = HashMap::new();
+        for (mount, with_links) in mounts.iter().zip(with_links) {
+            *places.entry(mount.path.clone().unwrap_or_default()).or_default() |= with_links;
+        }
+        places
     }
 
     /// The RuntimeClass that the pod names.
@@ -192,14 +191,14 @@ impl<'a> Pod<'a> {
     fn token(&self) -> Option<Entry> {
         let automount = self.spec.automount_service_account_token != Some(false);
         // The plug-in compares the path as written: a mount at the same place in another spelling does not stop it.
-        let taken = self.container.mounts.iter().any(|mount| mount.mount_path == TOKEN_PATH);
+        let taken = self.container.mounts.iter().any(|mount| mount.mount_path == TOKEN_FOLDER);
         if !automount || self.ephemeral || taken {
             return None;
         }
         let evidence = "service-account token: automountServiceAccountToken of the pod is not false \
                         (what the ServiceAccount itself says is not looked at)";
         let entry = Entry::new(Capability::Fs, evidence);
-        Some(entry.at_path(TOKEN_PATH, Access::ReadOnly).mark_secret(true))
+        Some(entry.at_path(TOKEN_FOLDER, Access::ReadOnly).mark_secret(true))
     }
 
     /// The variables of `env` and `envFrom`; a whole ConfigMap or Secret is a name pattern.

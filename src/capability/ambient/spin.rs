@@ -8,8 +8,8 @@ use super::things::{self, listening};
 use super::{Host, Pod};
 use crate::capability::{Access, Capability, Entry, HostPattern, MAX_ENTRIES, MAX_EVIDENCE, path};
 use crate::image::SpinComponent;
-use crate::image::entry::Leads;
-use crate::image::names::RUNTIME_CONFIG;
+use crate::image::entry::{self, Leads};
+use crate::image::names::{RUNTIME_CONFIG, SPIN_RETAINED};
 use crate::text;
 
 /// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
@@ -20,7 +20,7 @@ pub const UNRESOLVED: &str = "is not known before start";
 
 /// Whether the app's component is started.
 pub(super) fn retains(pod: &Pod<'_>, id: &str) -> bool {
-    match pod.literal("SPIN_COMPONENTS_TO_RETAIN").filter(|list| !list.trim().is_empty()) {
+    match pod.literal(SPIN_RETAINED).filter(|list| !list.trim().is_empty()) {
         // The shim compares the names as written.
         Some(list) => list.split(',').any(|kept| kept == id),
         None => true,
@@ -88,10 +88,11 @@ fn files(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (number, place) in component.files.iter().enumerate() {
         match component.sources.get(number) {
-            None => entries.extend(opened(host, None, place, at)),
+            None => entries.extend(opened(host, None, place, &format!("{at} files {place}"))),
             Some(source) => {
-                for source in sources(host, source) {
-                    entries.extend(opened(host, Some(source.as_str()), place, at));
+                for (folder, why) in sources(host, source) {
+                    let how = format!("{at} files {place}{why}");
+                    entries.extend(opened(host, Some(&folder), place, &how));
                 }
             }
         }
@@ -107,14 +108,13 @@ fn files(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
     entries
 }
 
-/// The folders that a source may name; `/` for one that may be any. What the kernel shows has links of its own, such as
-/// `/proc/self/root`.
-fn sources(host: &Host<'_>, source: &str) -> BTreeSet<String> {
+/// The folders that a source may name; `/` for one that may be any, with the reason. What the kernel shows has links of
+/// its own, such as `/proc/self/root`.
+fn sources(host: &Host<'_>, source: &str) -> BTreeSet<(String, &'static str)> {
     let below = below_working_directory(host, source.trim_start_matches('/'));
-    let of_kernel = |source: &String| ["/proc", "/sys", "/dev"].iter().any(|tree| path::covers(tree, source));
     let folder = |source: &str| match host.leads(source) {
-        Leads::To(place) if !of_kernel(&place) => place,
-        _ => "/".to_string(),
+        Leads::To(place) if entry::kernel_tree(&place).is_none() => (place, ""),
+        _ => ("/".to_string(), ", which a link in a volume or in /proc may lead anywhere"),
     };
     [source, &below].into_iter().map(folder).collect()
 }
@@ -125,9 +125,8 @@ fn below_working_directory(host: &Host<'_>, name: &str) -> String {
 
 /// What one entry of `files` opens. In a root file system it is a folder as the container sees it, with the pod's
 /// mounts and the kernel's files in it; all of it read-only.
-fn opened(host: &Host<'_>, source: Option<&str>, place: &str, at: &str) -> Vec<Entry> {
-    let how = format!("{at} files {place}");
-    let own = |path: &str| Entry::new(Capability::Fs, &*how).at_path(path, Access::ReadOnly).mark_own(true);
+fn opened(host: &Host<'_>, source: Option<&str>, place: &str, how: &str) -> Vec<Entry> {
+    let own = |path: &str| Entry::new(Capability::Fs, how).at_path(path, Access::ReadOnly).mark_own(true);
     let place = text::clean_path(place);
     let Some(source) = source.map(String::from) else { return vec![own(&place)] };
     let mut entries = Vec::new();
@@ -139,10 +138,10 @@ fn opened(host: &Host<'_>, source: Option<&str>, place: &str, at: &str) -> Vec<E
         if below || path::covers(&mounted, &source) {
             let rest = mounted.strip_prefix(source.as_str()).filter(|_| below).unwrap_or_default();
             let seen = text::clean_path(&format!("{place}/{rest}"));
-            entries.push(mount.clone().at_path(seen, Access::ReadOnly).seen_in(&*how));
+            entries.push(mount.clone().at_path(seen, Access::ReadOnly).seen_in(how));
         }
     }
-    let kernel = things::kernel(host, &source, &how, false);
+    let kernel = things::kernel(host, &source, how, false);
     if !inside && kernel.iter().all(|entry| entry.path.as_ref() != Some(&source)) {
         entries.push(own(&place));
     }

@@ -27,20 +27,26 @@ pub(super) fn of(host: &Host<'_>, things: &Things) -> Vec<Entry> {
         entries.extend(whole_network(host));
     }
     entries.extend(things.http.map(|server| http(host, server)).into_iter().flatten());
-    if things.extras.contains(&Extra::Threads) {
-        entries.push(Entry::new(Capability::Threads, format!("{} may start threads", host.runtime())));
-    }
-    if things.extras.contains(&Extra::PlugInFunctions) {
-        // Plug-ins of the node provide these; which ones are installed is not known here.
-        let plugin = format!("{}: a WasmEdge plug-in of the node may provide it", host.runtime());
-        entries.push(Entry::new(Capability::Nn, plugin));
-    }
+    entries.extend(things.extras.iter().map(|extra| of_extra(host, extra)));
     entries
+}
+
+fn of_extra(host: &Host<'_>, extra: &Extra) -> Entry {
+    let runtime = host.runtime();
+    match extra {
+        Extra::Threads => Entry::new(Capability::Threads, format!("{runtime} may start threads")),
+        // Which plug-ins are installed is not known here.
+        Extra::PlugInFunctions { engine } => {
+            let why = format!("{runtime}: a plug-in of {engine} on the node may provide it");
+            Entry::new(Capability::Nn, why)
+        }
+    }
 }
 
 /// What is loaded beside the program.
 pub(super) fn plug_ins(host: &Host<'_>) -> Entry {
-    let why = format!("{} loads the plug-ins that the container's WASMEDGE_* variables name", host.runtime());
+    let variables = host.plugin_variables().join(", ");
+    let why = format!("{} loads the plug-ins that these variables name: {variables}", host.runtime());
     Entry::new(Capability::NativePlugin, why)
 }
 

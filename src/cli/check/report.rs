@@ -27,7 +27,29 @@ pub struct Problem {
     pub(super) repeats_value: bool,
 }
 
+/// What `checked` calls the built-in rules; there is only one such bundle.
+pub(super) const BASELINE: &str = "built-in baseline";
+
 impl Problem {
+    /// The problem of a field of a configuration.
+    pub(super) fn of_configuration(origin: &str, error: &config::Error) -> Self {
+        let message = text::lines(&text::chain(error)).into_owned();
+        match error {
+            config::Error::CheckField { field, value, message } => Self {
+                field: Some(field.clone()),
+                value: Some(value.clone()),
+                ..Self::new(origin, message.clone())
+            },
+            config::Error::ParseFile { problem, .. } => Self {
+                field: Some(problem.field.clone()).filter(|field| !field.is_empty()),
+                value: problem.value.clone(),
+                repeats_value: true,
+                ..Self::new(origin, problem.to_string())
+            },
+            config::Error::ReadFile { .. } | config::Error::CheckFields { .. } => Self::new(origin, message),
+        }
+    }
+
     pub(super) fn new(origin: &str, message: String) -> Self {
         Self { origin: origin.to_string(), field: None, value: None, message, repeats_value: false }
     }
@@ -39,7 +61,7 @@ impl Problem {
 pub struct Report {
     /// All problems.
     pub problems: Vec<Problem>,
-    /// What can be loaded and has no effect.
+    /// What can be loaded and has no effect, and what cannot be known because something else is wrong.
     pub warnings: Vec<Problem>,
     /// What was read → how many.
     pub checked: BTreeMap<&'static str, usize>,
@@ -61,27 +83,27 @@ impl Report {
         step.map_err(|error| self.failed(origin, &error.into())).ok()
     }
 
-    fn configuration(&mut self, origin: &str, error: &config::Error) {
+    /// Adds the problem of a configuration, or those of all its fields.
+    pub(super) fn configuration(&mut self, origin: &str, error: &config::Error) {
+        let problem = |error| Problem::of_configuration(origin, error);
         match error {
-            config::Error::CheckField { field, value, message } => self.problems.push(Problem {
-                field: Some(field.clone()),
-                value: Some(value.clone()),
-                ..Problem::new(origin, message.clone())
-            }),
-            // One level deep: the problems of fields hold no further list.
-            config::Error::CheckFields { problems } => {
-                for problem in problems {
-                    self.configuration(origin, problem);
-                }
-            }
-            config::Error::ParseFile { problem, .. } => self.problems.push(Problem {
-                field: Some(problem.field.clone()).filter(|field| !field.is_empty()),
-                value: problem.value.clone(),
-                repeats_value: true,
-                ..Problem::new(origin, problem.to_string())
-            }),
-            other => self.problem(origin, text::lines(&text::chain(other)).into_owned()),
+            // The problems of fields hold no further list.
+            config::Error::CheckFields { problems } => self.problems.extend(problems.iter().map(problem)),
+            other => self.problems.push(problem(other)),
         }
+    }
+
+    /// Adds the problem of a rule that no bundle has; a warning if not all bundles could be loaded.
+    pub(super) fn unknown_rule(&mut self, mut problem: Problem, all_loaded: bool) {
+        if all_loaded {
+            return self.problems.push(problem);
+        }
+        if let Some(rule) = &problem.value {
+            problem.message =
+                format!("`{rule}` may be unknown, since not all bundles were loaded: {}", problem.message);
+            problem.repeats_value = true;
+        }
+        self.warnings.push(problem);
     }
 
     /// Adds an error as a problem, or as one for each field that it is about.
@@ -105,6 +127,7 @@ impl Report {
                     text::lines(&format!("{problem}; see `kubectl explain {field_help}`")).into_owned(),
                 )
             }),
+            Error::NoKind { path } => self.problem(path, "not a Kubernetes object: it has no `kind`".into()),
             Error::ReadManifest { path, message } => self.problem(path, text::lines(message).into_owned()),
             other => self.problem(origin, text::lines(&text::chain(other)).into_owned()),
         }
@@ -135,7 +158,7 @@ impl Problem {
         let field = field.as_ref().map(|field| format!(", {field}")).unwrap_or_default();
         let value = value.as_ref().filter(|_| !repeats_value);
         let value = value.map(|value| format!(": cannot be `{value}`")).unwrap_or_default();
-        text::lines(&format!("{origin}{field}{value}: {word}{message}")).replace('\n', "\n  ")
+        text::hanging(&format!("{origin}{field}{value}: {word}{message}"))
     }
 }
 
@@ -151,7 +174,12 @@ pub(super) fn text(report: &Report) -> String {
         let _ = writeln!(out, "not checked: {}", text::visible(document));
     }
     let read = report.checked.iter().filter(|(_, many)| **many > 0);
-    let read: Vec<_> = read.map(|(what, many)| format!("{what}: {many}")).collect();
+    let read: Vec<_> = read
+        .map(|(what, many)| match *what {
+            BASELINE => format!("the {BASELINE}"),
+            what => format!("{what}: {many}"),
+        })
+        .collect();
     let verdict = match report.problems.len() {
         0 => "nothing is wrong".to_string(),
         many => counted(many, "problem"),

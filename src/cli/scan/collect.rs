@@ -17,7 +17,7 @@ use super::owner::{Chains, Controller, Reference, controller, reference};
 use super::progress::Progress;
 use crate::grant::WasiGrant;
 use crate::review::GroupVersionKind;
-use crate::workload::Kind;
+use crate::workload::{Kind, further_templates};
 
 /// Objects that are judged at the same time. Most of their time is spent on waiting for registries.
 const AT_ONCE: usize = 16;
@@ -165,6 +165,7 @@ impl Collector {
                 return None;
             }
             self.templates += 1;
+            self.note_further(&found, kind, &namespace);
         } else {
             self.pods += 1;
         }
@@ -174,11 +175,25 @@ impl Collector {
         Some(Accepted { found, namespace, identity, controller, is_template })
     }
 
-    /// Whether the kind has a template that is judged, from which its controller makes others.
+    /// Notes the templates of an object besides its first, which is the one that is judged.
+    fn note_further(&mut self, found: &Found, kind: Kind, namespace: &str) {
+        let further = further_templates(&found.object, kind);
+        if further > 0 {
+            let what = title(&reference(&found.object, &found.kind, namespace));
+            let reason = format!(
+                "only its first pod template was judged, and not the other {further}; what was made of them is"
+            );
+            self.note(what, reason, found.place.clone());
+        }
+    }
+
+    /// Whether the kind has a template that is judged and that its controller only copies. An operator's resource may have
+    /// several templates, or be translated, so what is made of it is judged too.
     fn is_judged_itself(&self, controller: &Controller) -> bool {
         let Reference { group, kind, .. } = &controller.reference;
         let kind = GroupVersionKind { group: group.clone(), version: String::new(), kind: kind.clone() };
-        self.judge.state.kinds.of(&kind).is_some_and(Kind::is_template)
+        let kind = self.judge.state.kinds.of(&kind);
+        kind.is_some_and(|kind| kind.is_template() && !matches!(kind, Kind::SpinApp | Kind::Described(_)))
     }
 
     /// An object of a kind that the gate does not know: harmless, unless it has containers.

@@ -39,7 +39,7 @@ pub fn page(scan: &Scan, all: bool, now: Timestamp) -> String {
     );
     out.push_str(&form(&workloads));
     out.push_str(&matrix(&workloads));
-    out.push_str("<h2 id=\"details\">Why, by whom, and what would mend it</h2>\n");
+    out.push_str("<h2 id=\"details\">Reasons, grants, and how to fix it</h2>\n");
     for (index, workload) in workloads.iter().enumerate() {
         let open = workloads.len() <= FEW && workload.outcome == ExplainOutcome::Denied;
         out.push_str(&details(workload, index, open, &found_by(workload), &until));

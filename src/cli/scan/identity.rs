@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::admission::State;
 use crate::grant::types::{LabelSelector, Subjects};
+use crate::workload::{Role, TOKEN_VOLUME};
 
 /// What two objects with the same verdict have in common, as a digest.
 pub type Identity = [u8; 32];
@@ -45,10 +46,6 @@ const ANNOTATIONS_OF_ONE_POD: &[&str] = &[
     "k8s.v1.cni.cncf.io/network-status",
     "ovn.kubernetes.io/",
 ];
-
-/// The volume of the service-account token, whose name ends in random letters
-/// (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`, `ServiceAccountVolumeName`).
-const TOKEN_VOLUME: &str = "kube-api-access-";
 
 /// Decides which objects are judged together.
 #[derive(Debug, Default)]
@@ -156,8 +153,8 @@ fn forget_the_volumes(spec: &mut Map<String, Value>, pod: &str) {
             *claim = template.to_owned();
         }
     }
-    for list in ["containers", "initContainers", "ephemeralContainers"] {
-        for container in items(spec.get_mut(list)) {
+    for role in [Role::Container, Role::InitContainer, Role::EphemeralContainer] {
+        for container in items(spec.get_mut(role.list())) {
             items(container.get_mut("volumeMounts")).for_each(shorten_token_name);
         }
     }

@@ -1,8 +1,11 @@
 //! Judges one object as it stands, by the examination that `serve` uses.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::model::{JudgedSpec, Program};
 use crate::admission::{Conclusion, Ending, NewObject, State, judge_as_is, rehearse};
@@ -49,14 +52,24 @@ impl Judge {
         let exists = object.pointer("/metadata/uid").is_some();
         let keep = |input: &PolicyInput<'_>| Kept::of(input, false);
         let (state, inspector, budget) = (&self.state, &self.inspector, self.budget);
-        let ending = if exists {
-            judge_as_is(state, inspector, &new, budget, keep).await
-        } else {
-            rehearse(state, inspector, &new, budget, keep).await.map(|rehearsal| rehearsal.validate.ending)
+        let work = async {
+            if exists {
+                judge_as_is(state, inspector, &new, budget, keep).await
+            } else {
+                rehearse(state, inspector, &new, budget, keep)
+                    .await
+                    .map(|rehearsal| rehearsal.validate.ending)
+            }
         };
-        match ending.and_then(Ending::into_result) {
-            Ok(ending) => self.report(&ending),
-            Err(error) => not_judged(text::excerpt(&text::chain(&error), LONGEST_REASON)),
+        // As in `serve`: one object, however it is made, must not end the scan of all others. A new one has two reviews.
+        let most = budget.saturating_mul(2);
+        match timeout(most, AssertUnwindSafe(work).catch_unwind()).await {
+            Ok(Ok(ending)) => match ending.and_then(Ending::into_result) {
+                Ok(ending) => self.report(&ending),
+                Err(error) => not_judged(text::excerpt(&text::chain(&error), LONGEST_REASON)),
+            },
+            Ok(Err(_)) => not_judged("the gate failed at this object; report it as a defect".to_owned()),
+            Err(_) => not_judged(format!("it took longer than {} s; raise --timeout", most.as_secs())),
         }
     }
 

@@ -193,7 +193,7 @@ pub struct GrantUse {
 
 /// A violation of a workload, and where it applies.
 #[derive(Debug)]
-pub struct Finding<'a> {
+pub struct FoundViolation<'a> {
     /// The violation.
     pub judged: &'a JudgedViolation,
     /// Whether the template has it.
@@ -226,12 +226,12 @@ impl Workload {
     }
 
     /// Every violation once, denials first, with where it applies.
-    pub fn findings(&self) -> Vec<Finding<'_>> {
-        let mut found: BTreeMap<_, Finding<'_>> = BTreeMap::new();
+    pub fn findings(&self) -> Vec<FoundViolation<'_>> {
+        let mut found: BTreeMap<_, FoundViolation<'_>> = BTreeMap::new();
         for judged in &self.judged {
             for violation in &judged.spec.violations {
                 let key = (std::cmp::Reverse(violation.action), &violation.violation);
-                let finding = found.entry(key).or_insert_with(|| Finding {
+                let finding = found.entry(key).or_insert_with(|| FoundViolation {
                     judged: violation,
                     template: false,
                     pods: 0,

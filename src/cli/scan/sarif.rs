@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::model::{Finding, Place, Scan, Workload};
+use super::model::{FoundViolation, Place, Scan, Workload};
 use crate::judge::JudgedViolation;
 use crate::policy::EnforcementAction;
 use crate::text;
@@ -67,7 +67,7 @@ fn rule(id: &str) -> Value {
     json!({"id": text::visible(id), "name": text::visible(id), "shortDescription": {"text": about}, "helpUri": link})
 }
 
-fn of_finding(workload: &Workload, finding: &Finding<'_>) -> Value {
+fn of_finding(workload: &Workload, finding: &FoundViolation<'_>) -> Value {
     let JudgedViolation { action, exempted, violation } = finding.judged;
     let level = match action {
         EnforcementAction::Deny => "error",

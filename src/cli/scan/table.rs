@@ -1,12 +1,12 @@
 //! The result of a scan as a table for a terminal. Colour is always written; the output stream strips it where it is not
 //! supported. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anstyle::Style;
 
-use super::model::{Finding, Scan, Workload, is_open, rank, word};
+use super::model::{FoundViolation, Scan, Workload, is_open, rank, word};
 use crate::cli::render::{BOLD, DIM, GREEN, PLAIN, RED, YELLOW, columns, paint, wrap};
 use crate::cli::report::ExplainOutcome;
 use crate::policy::EnforcementAction;
@@ -67,22 +67,25 @@ const fn style(outcome: ExplainOutcome) -> Style {
     }
 }
 
-/// The rules that it breaks, or why something about it is not known.
+/// The rules that it breaks, why something about it is not known, and how many warnings there are beside the rules.
 fn findings(workload: &Workload) -> String {
     let found = workload.findings();
-    let mut rules: BTreeMap<(std::cmp::Reverse<EnforcementAction>, &str), Vec<&Finding<'_>>> =
+    let mut rules: BTreeMap<(std::cmp::Reverse<EnforcementAction>, &str), Vec<&FoundViolation<'_>>> =
         BTreeMap::new();
     for finding in &found {
         let key = (std::cmp::Reverse(finding.judged.action), finding.judged.violation.rule.as_str());
         rules.entry(key).or_default().push(finding);
     }
     let rules = rules.iter().map(|((_, rule), found)| format!("{rule}{}", scope(workload, found)));
-    let said: Vec<String> = rules.chain(workload.reasons()).collect();
+    let warnings: BTreeSet<&String> =
+        workload.judged.iter().flat_map(|judged| &judged.spec.warnings).collect();
+    let warnings = (!warnings.is_empty()).then(|| counted(warnings.len(), "warning"));
+    let said: Vec<String> = rules.chain(workload.reasons()).chain(warnings).collect();
     if said.is_empty() { "-".to_owned() } else { said.join(", ") }
 }
 
 /// How many findings, and which part of the workload has them, unless all of it has.
-fn scope(workload: &Workload, found: &[&Finding<'_>]) -> String {
+fn scope(workload: &Workload, found: &[&FoundViolation<'_>]) -> String {
     let has_template = workload.judged.iter().any(|judged| judged.pods == 0);
     let template = found.iter().any(|finding| finding.template);
     let pods = found.iter().map(|finding| finding.pods).max().unwrap_or_default();

@@ -46,6 +46,9 @@ impl<S: Source> Look<'_, S> {
         let mut facts = ImageFacts::blank(digest, &choice.entry.descriptor.digest);
         facts.saw("index.manifests", choice.reason);
         facts.warnings.extend(choice.warning);
+        if choice.unmatched {
+            facts.matches_no_node(&choice.entry.platform);
+        }
         let facts = self.image(facts, &chosen).await?;
         // An ordinary image under an ordinary runtime runs no Wasm on any platform.
         let ordinary = facts.shape == Shape::LinuxRootfs && !facts.scanned;
@@ -120,7 +123,7 @@ impl<S: Source> Look<'_, S> {
             }
             (facts, same)
         };
-        self.aside("the index", compare).await
+        self.on_blocking_thread("the index", compare).await
     }
 }
 
@@ -154,6 +157,7 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         scanned,
         native,
         spin,
+        unmatched_platform: _,
         warnings: _,
         claims: _,
         by_name: _,

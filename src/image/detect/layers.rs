@@ -167,7 +167,9 @@ impl<S: Source> Look<'_, S> {
         let digest = layer.digest.clone();
         let stop = Stop(Arc::default());
         let flag = Arc::clone(&stop.0);
-        let facts = self.aside(&what, move || module::read_until(&bytes, digest.as_str(), &flag)).await?;
+        let facts = self
+            .on_blocking_thread(&what, move || module::read_until(&bytes, digest.as_str(), &flag))
+            .await?;
         let facts = facts.map_err(|malformed| self.error(&what, malformed))?;
         Ok((layer, WasmLayer::Module(Box::new(facts))))
     }

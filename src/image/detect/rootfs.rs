@@ -40,7 +40,7 @@ impl<S: Source> Look<'_, S> {
         let stop = Stop(Arc::default());
         let mut tree = self.scan(&facts, manifest, unpacked, &stop).await?;
         let what = "the root file system";
-        let read = self.aside(what, move || facts.read_tree(&mut tree, crun)).await?;
+        let read = self.on_blocking_thread(what, move || facts.read_tree(&mut tree, crun)).await?;
         read.map_err(|fault| self.fault(what, fault))
     }
 
@@ -69,7 +69,7 @@ impl<S: Source> Look<'_, S> {
                 let result = tree.apply(&*bytes, compression);
                 (tree, result)
             };
-            let (back, result) = self.aside(&what, apply).await?;
+            let (back, result) = self.on_blocking_thread(&what, apply).await?;
             tree = back;
             let digest = result.map_err(|fault| self.fault(&what, fault))?;
             unpacked.check_layer(number, &digest).map_err(|malformed| self.error(&what, malformed))?;

@@ -13,6 +13,8 @@ use crate::text;
 
 /// Longest path, and longest part of a path, in bytes (Linux `limits.h`, `PATH_MAX`, `NAME_MAX`).
 const MAX_PATH: usize = 4095;
+/// Most parts of a link's target. Build tools write up to twenty.
+const MAX_TARGET_PARTS: usize = 64;
 const MAX_NAME: usize = 255;
 
 /// Prefix of an entry that removes a file of the layers below (OCI image-spec `layer.md`, "Whiteouts").
@@ -65,6 +67,13 @@ pub(super) fn target(entry: &TarEntry) -> Result<String, Fault> {
     if entry.target.len() > MAX_PATH {
         return Err(refused(format!(
             "the link `{}` has a target of more than {MAX_PATH} bytes; shorten it",
+            entry.name
+        )));
+    }
+    // Every part of a target is work each time that a path goes through the link.
+    if entry.target.split('/').count() > MAX_TARGET_PARTS {
+        return Err(refused(format!(
+            "the link `{}` has a target of more than {MAX_TARGET_PARTS} parts; shorten it",
             entry.name
         )));
     }

@@ -134,7 +134,7 @@ impl Tree {
     /// Where a link leads, and whether a node would get there: `missing/../app` leads to `app` only if the folder
     /// `missing` exists, which a mount may add, and `app/` leads to no file.
     fn follow(&self, name: &str, target: &str) -> Way {
-        let (mut steps, mut hops, mut passed) = (0, 0, Vec::new());
+        let (mut steps, mut hops, mut passed) = (0_u64, 0, Vec::new());
         let end = path::resolve_within(path::MOUNT_HOPS, name, true, |at| {
             steps += 1;
             let found = self.nodes.get(at).map(|node| &node.content);
@@ -142,6 +142,7 @@ impl Tree {
                 passed.push(at.to_string());
             }
             let link = self.link(at);
+            steps += link.map_or(0, |target| target.split('/').count() as u64);
             hops += usize::from(link.is_some());
             link
         });

@@ -239,6 +239,14 @@ fn a_chain_of_fifty_links_is_not_written_through() {
 }
 
 #[test]
+fn a_link_whose_target_is_work_without_end_is_refused() {
+    let linked = |parts: usize| Layer::new().symlink("l", &format!("{}x", "/".repeat(parts)));
+    assert!(names(&scan(vec![linked(63)])).contains(&"/l"));
+    let error = why(vec![linked(64)]);
+    assert!(error.contains("`l` has a target of more than 64 parts; shorten it"), "{error}");
+}
+
+#[test]
 fn a_chain_that_a_mount_follows_and_the_kernel_does_not_is_refused() {
     let chain = |count: usize| {
         let layer = Layer::new().file("app.wasm", &wasm("_start")).symlink(&format!("l{count}"), "/");

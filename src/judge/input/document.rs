@@ -119,6 +119,10 @@ pub struct WorkloadFacts<'a> {
 /// The runtime of the pod.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an answer of the runtime, which rules read by its name"
+)]
 pub struct RuntimeFacts<'a> {
     /// Profile of the RuntimeClass; `null` for a class that no profile describes.
     pub profile: Option<&'a str>,
@@ -128,10 +132,20 @@ pub struct RuntimeFacts<'a> {
     pub wasm: bool,
     /// Why a Wasm runtime may start the pod although no profile says so ([`super::suspicion`]); `null` if there is no reason.
     pub suspicion: Option<String>,
+    /// Whether changing the sizes of a running container changes nothing there; left out when it does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ignores_resize: bool,
+    /// Whether a container that was killed for memory is not shown as `OOMKilled`; left out when it is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hides_out_of_memory: bool,
     /// Image kinds that the runtime can start.
     pub runs: BTreeSet<ImageKind>,
     /// The runtime, which determines what is handed over.
     pub ambient: Option<Family>,
+    /// Whether the runtime is known to run no command in a running container.
+    pub no_exec: bool,
+    /// Variables of a container that make the runtime load native plug-ins.
+    pub plugin_variables: Vec<&'static str>,
     /// Image kind → the class that pods of that kind are placed on.
     pub class_for: &'a ClassFor,
 }
@@ -170,6 +184,12 @@ pub struct ContainerFacts<'a> {
     pub evidence: &'a [Evidence],
     /// What will make it fail on some node.
     pub warnings: Vec<String>,
+    /// The Wasm platform of an image behind an index that holds nothing for Linux; left out for any other image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmatched_platform: Option<&'a str>,
+    /// Whether neither the image nor the pod names a command; left out when one does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub names_no_command: bool,
     /// False statements of the image's config about its bytes.
     pub claims: &'a [Claim],
     /// Interpreters in the program; left out if there is none.
@@ -245,6 +265,10 @@ pub struct Resources {
     pub cap_bytes: Option<u64>,
     /// CPU limit.
     pub limit_millis: Option<u64>,
+    /// CPU time for compiling the program in the container at every start, in milliseconds, where it was measured for the
+    /// runtime's engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compile_millis: Option<u64>,
     /// Highest CPU limit, if the profile clamps.
     pub cap_millis: Option<u64>,
 }

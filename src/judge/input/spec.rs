@@ -39,6 +39,20 @@ pub struct SpecFacts<'a> {
     /// Probes and lifecycle hooks that run a command in the container, such as `livenessProbe` or `lifecycle.preStop`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exec_hooks: Vec<&'static str>,
+    /// The first probe for which the kubelet restarts the container; left out where none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_restart: Option<Restart>,
+}
+
+/// A probe that restarts the container if it has not succeeded by a certain time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restart {
+    /// `startupProbe`, or `livenessProbe` where there is none: it waits for the other
+    /// (`kubernetes:pkg/kubelet/prober/worker.go`, `doProbe`).
+    pub probe: &'static str,
+    /// Seconds from the container's start to the last failure that is allowed, at the earliest.
+    pub after_seconds: u64,
 }
 
 /// One container of a pod spec, and the facts about it.
@@ -61,7 +75,15 @@ impl<'a> Spec<'a> {
             host_ports: self.0.ports.iter().filter_map(|port| port.host_port).filter(|p| *p != 0).collect(),
             host_paths: self.0.mounts.iter().filter_map(|mount| host_path(pod, mount)).collect(),
             exec_hooks: self.exec_hooks(),
+            first_restart: self.first_restart(),
         }
+    }
+
+    fn first_restart(&self) -> Option<Restart> {
+        let [liveness, _, startup] = self.0.probes;
+        let named = startup.map(|probe| ("startupProbe", probe));
+        let (name, probe) = named.or_else(|| liveness.map(|probe| ("livenessProbe", probe)))?;
+        Some(Restart { probe: name, after_seconds: last_failure(probe) })
     }
 
     /// Whether the pod spec names a command.
@@ -93,6 +115,18 @@ impl<'a> Spec<'a> {
     }
 }
 
+/// When the last failure that a probe allows comes at the earliest. The API server fills in ten seconds and three
+/// failures; a zero means the same (`kubernetes:pkg/apis/core/v1/defaults.go`, `SetDefaults_Probe`).
+fn last_failure(probe: &Probe) -> u64 {
+    let given = |value: Option<i32>, default: u64| match u64::try_from(value.unwrap_or(0)) {
+        Ok(0) | Err(_) => default,
+        Ok(value) => value,
+    };
+    let between = given(probe.failure_threshold, 3).saturating_sub(1);
+    let period = given(probe.period_seconds, 10);
+    given(probe.initial_delay_seconds, 0).saturating_add(between.saturating_mul(period))
+}
+
 /// The memory limit of the whole pod, in bytes; zero means no limit.
 pub(super) fn pod_memory_limit(pod: &PodSpec) -> Option<u64> {
     memory_limit(pod.resources.as_ref()?)
@@ -119,6 +153,30 @@ fn host_path<'a>(pod: &'a PodSpec, mount: &VolumeMount) -> Option<HostPath<'a>> 
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_last_failure_counts_from_the_delay_and_a_startup_probe_comes_first() {
+        let of = |probe: serde_json::Value| serde_json::from_value::<Probe>(probe).unwrap();
+        for (probe, seconds) in [
+            (json!({}), 20),
+            (json!({"initialDelaySeconds": 3}), 23),
+            (json!({"initialDelaySeconds": 3, "periodSeconds": 10, "failureThreshold": 3}), 23),
+            (json!({"periodSeconds": 0, "failureThreshold": 0}), 20),
+            (json!({"initialDelaySeconds": 5, "failureThreshold": 1}), 5),
+            (
+                json!({"initialDelaySeconds": -1, "periodSeconds": 2_147_483_647, "failureThreshold": 2_147_483_647}),
+                4_611_686_011_984_936_962,
+            ),
+        ] {
+            assert_eq!(last_failure(&of(probe.clone())), seconds, "{probe}");
+        }
+        let (liveness, startup) = (of(json!({})), of(json!({"failureThreshold": 30})));
+        let first = |probes| Spec(ContainerSpec { probes, ..ContainerSpec::default() }).first_restart();
+        let named = |probe, after_seconds| Some(Restart { probe, after_seconds });
+        assert_eq!(first([Some(&liveness), None, None]), named("livenessProbe", 20));
+        assert_eq!(first([Some(&liveness), None, Some(&startup)]), named("startupProbe", 290));
+        assert_eq!(first([None, Some(&liveness), None]), None, "nothing is restarted for readiness");
+    }
 
     #[test]
     fn a_limit_of_zero_is_none() {

@@ -9,6 +9,7 @@ use super::limit_range::Hint;
 use super::resource::{Resource, Side};
 use crate::cluster::{DefaultSize, DefaultSizes};
 use crate::quantity::Quantity;
+use crate::workload::managed;
 
 /// A container: whether it is an init container, and its name.
 pub(super) type Sized<'a> = (bool, &'a str);
@@ -77,27 +78,19 @@ fn defaults_of(item: &DefaultSizes) -> Vec<(Side, Resource, Quantity)> {
 /// The sizes that the pod's field managers own; `None` where none of them owns a container, so that the list was cut out
 /// or never made. Forging it moves only sizes of the forger's own pod, within the namespace's bounds.
 fn owned(metadata: &Object) -> Option<BTreeSet<(bool, String, Side, Resource)>> {
-    let managers = metadata.get("managedFields")?.as_array()?;
     let mut found = BTreeSet::new();
     let mut known = false;
-    for manager in managers {
-        let Some(spec) = manager.pointer("/fieldsV1/f:spec") else { continue };
+    for spec in managed::owned_specs(metadata) {
         for (list, init) in [("f:containers", false), ("f:initContainers", true)] {
             let containers = spec.get(list).and_then(Value::as_object);
             for (key, fields) in containers.into_iter().flatten() {
-                let Some(name) = name_of(key) else { continue };
+                let Some(name) = managed::name_in(key) else { continue };
                 known = true;
                 found.extend(sizes_in(fields).map(|(side, resource)| (init, name.clone(), side, resource)));
             }
         }
     }
     known.then_some(found)
-}
-
-/// The name in a key such as `k:{"name":"app"}`.
-fn name_of(key: &str) -> Option<String> {
-    let key: Value = serde_json::from_str(key.strip_prefix("k:")?).ok()?;
-    key.get("name")?.as_str().map(String::from)
 }
 
 /// The sizes among the fields of a container.

@@ -10,6 +10,7 @@ use super::resource::{PodResources, Resource, Side, written};
 use super::settle::Chosen;
 use crate::cluster::Bounds;
 use crate::quantity::Quantity;
+use crate::workload::Role;
 
 /// Moves values that no person chose until the pod as a whole is within what the namespace allows.
 pub(super) fn fit_total(
@@ -108,7 +109,7 @@ type Place = (&'static str, usize);
 /// What every container of the pod has of one resource, in the order in which they start.
 fn shares(spec: &Object, resource: Resource) -> Result<Vec<(Place, PodShare)>, Error> {
     let mut found = Vec::new();
-    for (list, init) in [("initContainers", true), ("containers", false)] {
+    for (list, init) in [(Role::InitContainer.list(), true), (Role::Container.list(), false)] {
         let items = match spec.get(list) {
             None | Some(Value::Null) => continue,
             Some(items) => items.as_array().ok_or_else(|| not(format!("spec.{list}"), "a list"))?,

@@ -158,6 +158,17 @@ fn compare(case: &Case, model: &Outcome, real: &Outcome) -> Vec<String> {
     wrong
 }
 
+/// How the real outcome differs from the model's, with the LimitRanges in the order of the documents: the real plug-in
+/// takes those of a namespace in no defined order, and its annotation names the last one's sizes alone.
+async fn against_the_model(flow: &Flow, case: &Case, cluster: &[Value], real: &Outcome) -> Vec<String> {
+    let model = model(flow, case, cluster).await;
+    let mut found = compare(case, &model, real);
+    if (case.outcome() == "deny") != real.refusal.is_some() && !foretold(&model, real) {
+        found.push(format!("the real chain says otherwise: {:?} {:?}", real.refusal, real.warnings));
+    }
+    found
+}
+
 /// The documents about the cluster that the gate gets.
 fn of_the_cluster(objects: &[Value]) -> (Vec<Value>, Vec<Value>) {
     let ours = |object: &Value| object["apiVersion"].as_str().unwrap().starts_with("wasmgate.dev/");
@@ -229,10 +240,12 @@ async fn every_case_of_the_corpus_comes_out_of_the_real_chain_as_out_of_the_mode
     let mut wrong = Vec::new();
     for case in &cases {
         let reply = api.dry_run(case.namespace(), &case.object).await;
-        let (model, real) = (model(&flow, case, &cluster).await, real(reply));
-        let mut found = compare(case, &model, &real);
-        if (case.outcome() == "deny") != real.refusal.is_some() && !foretold(&model, &real) {
-            found.push(format!("the real chain says otherwise: {:?} {:?}", real.refusal, real.warnings));
+        let real = real(reply);
+        let mut found = against_the_model(&flow, case, &cluster, &real).await;
+        if !found.is_empty() {
+            let reversed: Vec<Value> = cluster.iter().rev().cloned().collect();
+            let again = against_the_model(&flow, case, &reversed, &real).await;
+            found = if again.is_empty() { again } else { found };
         }
         if !found.is_empty() {
             wrong.push(format!("== {}\n{}", case.name, found.join("\n")));

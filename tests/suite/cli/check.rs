@@ -31,7 +31,8 @@ fn the_installation_and_the_samples_pass() {
         workloads.to_str().unwrap(),
     ]);
     assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
-    said.has(&["nothing is wrong (configurations: 1", "policy bundles: 1", "workloads: 6"]);
+    said.has(&["nothing is wrong (the built-in baseline, configurations: 1", "workloads: 6"]);
+    assert!(!said.out.contains("policy bundles"), "none was given: {said:?}");
 }
 
 #[test]
@@ -47,7 +48,11 @@ fn every_wrong_field_is_reported_with_its_value_and_what_to_write() {
     said.has(&[
         "could not list the grants directory `/no/such/folder`",
         "/no/such/bundle.tar.gz: cannot read the bundle: ",
-        "2 problems",
+        // The bundle that could not be read may have these rules.
+        "gate.yaml, enforcement.rules: warning: `need-grant` may be unknown, since not all bundles were loaded",
+        "did you mean `needs-grant`?",
+        "gate.yaml, enforcement.neverExempt: warning: `native` may be unknown",
+        "2 problems, 2 warnings",
     ]);
     let config = configuration(
         folder.path(),
@@ -78,6 +83,129 @@ fn every_wrong_field_is_reported_with_its_value_and_what_to_write() {
     assert!(json["problems"][0]["message"].as_str().unwrap().contains("needs-grant"), "{json}");
     let yaml: serde_json::Value = serde_saphyr::from_str(&check(&["-c", &config, "-o", "yaml"]).out).unwrap();
     assert_eq!(yaml, json);
+}
+
+#[test]
+fn problems_of_several_stages_do_not_hide_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let stages = "server: {reviewTimeout: 0s, maxConcurrentReviews: many}\n\
+                  enforcement: {rules: {need-grant: warn}, neverExempt: [native]}\n\
+                  grants: /no/such/folder\nimages: {registries: {allow: ['http://x']}, memoryBytes: 0, \
+                  layouts: {a.example: /no/such/a, b.example: /no/such/b}}\npolicies: {timeLimit: 0s}\nsever: {}\n";
+    let config = configuration(folder.path(), stages);
+    let said = check(&["-c", &config]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "gate.yaml, sever: ",
+        "gate.yaml, server.maxConcurrentReviews: ",
+        "gate.yaml, server.reviewTimeout: cannot be `0s`",
+        "gate.yaml, policies.timeLimit: cannot be `0s`",
+        "gate.yaml, images.memoryBytes: cannot be `0`",
+        "gate.yaml, images.layouts.a.example: cannot be `/no/such/a`",
+        "gate.yaml, images.layouts.b.example: cannot be `/no/such/b`",
+        "could not list the grants directory `/no/such/folder`",
+        "gate.yaml, enforcement.rules: cannot be `need-grant`",
+        "gate.yaml, enforcement.neverExempt: cannot be `native`",
+        "http://x",
+        "11 problems",
+    ]);
+}
+
+#[test]
+fn a_configuration_has_the_same_first_problem_whichever_way_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configuration(folder.path(), "sever: {}\naudit: {}\nserver: {reviewTimeout: soon}\n");
+    let fields = |arguments: &[&str]| -> Vec<serde_json::Value> {
+        let json = check(&[arguments, &["-o", "json"]].concat()).json();
+        json["problems"].as_array().unwrap().iter().map(|problem| problem["field"].clone()).collect()
+    };
+    let named = fields(&["-c", &config]);
+    assert_eq!((named.len(), &named), (3, &fields(&[&config])));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_configuration_that_cannot_be_read_gives_exit_code_2_whichever_way_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("gate.yaml");
+    std::fs::write(&config, [0xff, 0xfe]).unwrap();
+    let config = config.to_str().unwrap();
+    check(&["-c", config]).fails(&["gate.yaml"]);
+    check(&[config]).fails(&["gate.yaml"]);
+}
+
+#[test]
+fn documents_of_unknown_kinds_alone_are_not_called_right() {
+    let config_map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n";
+    pipe(&["check", "-"], config_map).fails(&[
+        "could not check any of ConfigMap (standard input): these kinds are not known",
+        "name a GateConfiguration, grants, or kinds with a pod spec",
+    ]);
+    let with_grant = [config_map, &granted("WasiGrant", "g", ENV)].concat();
+    let said = pipe(&["check", "-"], &with_grant);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["not checked: ConfigMap (standard input, document 1)", "nothing is wrong"]);
+}
+
+#[test]
+fn a_misspelled_group_or_kind_is_a_problem() {
+    let grant = granted("WasiGrant", "g", ENV).replace("wasmgate.dev", "wasmgat.dev");
+    let said = pipe(&["check", "-"], &grant);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "apiVersion: cannot be `wasmgat.dev/v1alpha1`: `WasiGrant` is a kind of the group `wasmgate.dev`",
+    ]);
+    let said = pipe(&["check", "-"], "apiVersion: v1\nkind: pod\n");
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["kind: cannot be `pod`: this kind is not known; did you mean `Pod`?"]);
+    let said = pipe(&["check", "-"], "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrent\n");
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["did you mean `WasiGrant`?"]);
+}
+
+#[test]
+fn an_image_with_an_impossible_name_is_a_problem() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n\
+                spec: {containers: [{name: a, image: 'Bad Name'}, {name: b, image: 'ok:1'}]}\n---\n\
+                apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: c}\n\
+                spec: {jobTemplate: {spec: {template: {spec: {containers: [{name: a, image: 'https://r.example/a'}]}}}}}\n";
+    let json = pipe(&["check", "-", "-o", "json"], text).json();
+    let fields: Vec<_> = json["problems"].as_array().unwrap().iter().map(|p| p["field"].clone()).collect();
+    let cron = "spec.jobTemplate.spec.template.spec.containers[0].image";
+    assert_eq!(fields, [json!("spec.containers[0].image"), json!(cron)], "{json}");
+    assert_eq!(json["problems"][0]["value"], "Bad Name");
+}
+
+#[test]
+fn a_document_that_is_no_object_has_its_place_and_does_not_hide_the_others() {
+    let text = format!("a: 1\n{}", granted("WasiGrant", "g", "capabilities: [{name: fs, paths: [x]}]"));
+    let json = pipe(&["check", "-", "-o", "json"], &text).json();
+    let origins: Vec<_> = json["problems"].as_array().unwrap().iter().map(|p| p["origin"].clone()).collect();
+    assert_eq!(origins, [json!("standard input, document 1"), json!("standard input, document 2")], "{json}");
+    assert_eq!(json["problems"][0]["message"], "not a Kubernetes object: it has no `kind`");
+}
+
+#[test]
+fn problems_of_a_grant_do_not_hide_each_other_or_those_of_other_files() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("broken.yaml"), "a: [\n").unwrap();
+    let spec = "subjects: {images: ['https://r.example/a']}, capabilities: [{name: fs, paths: [x], acces: 1}, \
+                {name: http.outbound, ports: [1]}]";
+    let expired = "capabilities: [{name: env}], expiresAt: 2020-01-01T00:00:00Z";
+    let grants = [granted("WasiGrant", "g", spec), granted("WasiGrant", "h", expired)].concat();
+    std::fs::write(folder.path().join("g.yaml"), grants).unwrap();
+    let said = check(&["--grants", folder.path().to_str().unwrap()]);
+    assert_eq!(said.code, 1, "{said:?}");
+    let place = folder.path().join("g.yaml");
+    said.has(&[
+        "broken.yaml",
+        &format!("{} document 1, spec.capabilities[0].acces: ", place.display()),
+        "document 1, spec.subjects.images[0]: ",
+        "document 1, spec.capabilities[0].paths[0]: ",
+        "document 1, spec.capabilities[1].ports: ",
+        "document 2, spec.expiresAt: warning: ",
+        "5 problems, 1 warning",
+    ]);
 }
 
 #[test]
@@ -192,7 +320,7 @@ fn what_has_expired_is_a_warning() {
     said.has(&[
         "old.yaml document 1, spec.expiresAt: warning: expired at `2020-01-01T00:00:00Z` and has no effect",
         "excused.yaml, spec.expiresAt: warning: expired at",
-        "nothing is wrong, 2 warnings (exceptions: 1, grants: 1",
+        "nothing is wrong, 2 warnings (the built-in baseline, exceptions: 1, grants: 1",
     ]);
     let json = check(&[&arguments[..], &["-o", "json"]].concat()).json();
     assert_eq!(
@@ -229,7 +357,7 @@ fn an_object_in_two_files_is_a_problem_that_names_both() {
     said.has(&[
         "other.yaml, document 2, metadata.name: `WasiGrant shop/g` is given twice: here and in ",
         "one.yaml; rename one or remove it",
-        "1 problem (grants: 3",
+        "1 problem (the built-in baseline, grants: 3",
     ]);
 }
 

@@ -53,7 +53,7 @@ fn a_manifest_is_compared_container_by_container_with_what_denies_it() {
     let (old, new) = (manifest("old.yaml", HELLO), manifest("new.yaml", FILES));
     let said = diff(&[&old, &new]);
     assert_eq!(said.code, 1, "{said:?}");
-    said.has(&["Deployment shop/app: main", "+ denied by secret-in-reach (fs)"]);
+    said.has(&["Deployment shop/app: main", "+ denied by host-process-in-reach (native.exec)"]);
     let granted = samples("grants");
     let json = diff(&[&old, &new, "-o", "json", "--grants", granted.to_str().unwrap()]);
     let document: serde_json::Value = serde_json::from_str(&json.out).unwrap();

@@ -171,7 +171,7 @@ fn documents_lists_and_objects_without_a_pod_come_from_standard_input() {
     said.has(&[
         "Pod shop/one  no Wasm: left alone  standard input, document 1",
         "Service own/two  not judged: the gate does not know this kind  standard input, document 2",
-        "Pod shop/three  admitted  standard input, document 3, item 1",
+        "Pod shop/three  admitted with warnings  standard input, document 3, item 1",
         "the image names no command",
     ]);
 }
@@ -330,4 +330,44 @@ fn a_cause_is_printed_once() {
     let said = run(&["explain", "-f", samples("workloads").to_str().unwrap(), "--grants", "/nowhere/at/all"]);
     said.fails(&["could not list the grants directory `/nowhere/at/all`: No such file"]);
     assert_eq!(said.err.matches("No such file").count(), 1, "{}", said.err);
+}
+
+#[test]
+fn flags_with_which_no_answer_is_possible_are_refused() {
+    let said = run(&["explain", "-f", "-", "--timeout", "0"]);
+    said.fails(&["invalid value '0' for '--timeout <SECONDS>'"]);
+    for name in ["Bad NS", "", "a.b", "Shop"] {
+        run(&["explain", "-f", "-", "-n", name]).fails(&["write the name of a namespace"]);
+    }
+    run(&["scan", "-f", "-", "--capability", "fss"]).fails(&["fss", "did you mean `fs`?"]);
+}
+
+#[test]
+fn an_error_of_the_syntax_names_the_file_and_the_place_in_one_line() {
+    let said = pipe(&["explain", "-f", "-"], "apiVersion: v1\nkind: [\n");
+    said.fails(&["could not read `standard input`: "]);
+    assert!(!said.err.contains("<input>"), "{said:?}");
+    assert_eq!(said.err.trim_end().lines().count(), 1, "{said:?}");
+}
+
+#[test]
+fn problems_of_a_folder_of_grants_have_a_line_each_with_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.yaml", "b.yaml"] {
+        std::fs::write(folder.path().join(name), "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n")
+            .unwrap();
+    }
+    let said = run(&[
+        "explain",
+        "-f",
+        samples("workloads").to_str().unwrap(),
+        "--grants",
+        folder.path().to_str().unwrap(),
+    ]);
+    said.fails(&["problems:\n  "]);
+    let place = folder.path().join("b.yaml");
+    assert!(
+        said.err.lines().any(|line| line.starts_with(&format!("  {} document 1", place.display()))),
+        "{said:?}"
+    );
 }

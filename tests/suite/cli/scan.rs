@@ -261,6 +261,36 @@ fn pods_are_listed_under_their_top_owner_and_judged_as_they_are() {
     assert_eq!((&document["summary"]["judged"], &apart["summary"]["judged"]), (&json!(3), &json!(4)));
 }
 
+#[test]
+fn an_operators_resource_owns_what_was_made_of_it_and_its_other_templates_are_noted() {
+    let image = "samples.example/hello:1";
+    let template = |image: &str| {
+        let mut pod = pod("x", image);
+        pod["metadata"] = json!({"labels": {"app": "x"}});
+        pod
+    };
+    let jobs = json!({"apiVersion": "kubeflow.org/v1", "kind": "TFJob", "metadata": {"name": "train", "namespace": "shop", "uid": "TFJob-train"},
+        "spec": {"tfReplicaSpecs": {"Chief": {"template": template(image)}, "Worker": {"template": template("samples.example/files:1")}}}});
+    let made = controller(
+        "batch/v1",
+        "Job",
+        "train-worker",
+        "samples.example/files:1",
+        Some(("kubeflow.org/v1", "TFJob", "train")),
+    );
+    let said = scan_text(&documents(&[jobs, made]), &["-o", "json"]);
+    assert_eq!(said.code, 1, "the worker's job is judged, although the resource is too: {said:?}");
+    let document = said.json();
+    let train = workload(&document, "TFJob", "train");
+    assert_eq!(
+        (document["workloads"].as_array().unwrap().len(), train["judged"].as_array().unwrap().len()),
+        (1, 2)
+    );
+    assert_eq!(document["notJudged"][0]["what"], "TFJob shop/train");
+    let reason = document["notJudged"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("not the other 1"), "{reason}");
+}
+
 // === a cluster ===
 
 /// Fills a cluster with deployments of these sample images, and this many pods each.

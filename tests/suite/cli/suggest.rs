@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Said, layouts, pipe, run, samples};
+use crate::support::images;
 use crate::support::oci::{ImageBuilder, fixtures};
 
 fn suggest(what: &[&str]) -> Said {
@@ -142,4 +143,65 @@ fn a_large_program_without_an_interpreter_is_not_called_one() {
         let all = format!("{}{}", said.out, said.err).to_lowercase();
         assert!(!all.contains("interpreter") && !all.contains("carries"), "{all}");
     }
+}
+
+#[test]
+fn without_an_image_or_with_a_manifest_in_its_place_the_message_names_the_flag() {
+    run(&["suggest"])
+        .fails(&["found nothing to suggest grants for; name an image, or files, folders or `-` with `-f`"]);
+    run(&["suggest", "some/file.yaml"])
+        .fails(&["`some/file.yaml` as an image: it names a file; write `-f some/file.yaml`"]);
+}
+
+fn policy_for(grants: &str, workload: &str) -> Said {
+    let folder = tempfile::tempdir().unwrap();
+    let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {name: g, namespace: shop}\n";
+    let grants = format!("{head}spec: {{capabilities: [{grants}]}}\n");
+    std::fs::write(folder.path().join("grants.yaml"), grants).unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let images = format!("{}={}", images::HOST, images::folder().display());
+    pipe(
+        &["suggest", "--network-policy", "-f", "-", "--grants", folder, "--image-layouts", &images],
+        workload,
+    )
+}
+
+fn web(metadata: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web, namespace: shop{metadata}}}\nspec:\n  \
+         containers: [{{name: web, image: \"images.test/http:v1\"}}]\n"
+    )
+}
+
+const LABELLED: &str = ", labels: {app: web}";
+
+#[test]
+fn a_network_policy_holds_a_pod_to_the_addresses_of_its_grants_and_names_what_it_cannot_say() {
+    let said = policy_for("{name: http.outbound, hosts: ['https://10.0.0.0/8']}", &web(LABELLED));
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&[
+        "# Pod shop/web: this policy holds it to the addresses of its grants\n",
+        "kind: NetworkPolicy\nmetadata:\n  name: web-egress\n  namespace: shop\n",
+        "    # WasiGrant/g: http.outbound to https://10.0.0.0/8\n    - to: [{ ipBlock: { cidr: \"10.0.0.0/8\" } }]\n",
+        "ports: [{ protocol: TCP, port: 443 }]",
+    ]);
+    let said = policy_for("{name: http.outbound, hosts: ['https://api.example.com']}", &web(LABELLED));
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["WasiGrant/g: http.outbound to `https://api.example.com` is cut off", "k8s-app: kube-dns"]);
+    assert!(said.err.contains("is cut off"), "{}", said.err);
+}
+
+#[test]
+fn no_network_policy_is_written_that_would_bind_other_pods_or_other_programs() {
+    let grant = "{name: http.outbound}";
+    let none = |workload: &str, code: i32, why: &str| {
+        let said = policy_for(grant, workload);
+        assert_eq!(said.code, code, "{said:?}");
+        assert!(said.out.contains(why) && !said.out.contains("kind: NetworkPolicy"), "{}", said.out);
+    };
+    none(&web(""), 1, "have no label");
+    let spin = web(LABELLED).replace("/http:", "/spin:");
+    none(&spin, 0, "limits the hosts by itself");
+    none(&web(LABELLED).replace("/http:", "/hello:"), 0, "hands over no network");
+    assert_eq!(suggest(&["--network-policy", "samples.example/hello:1"]).code, 2);
 }

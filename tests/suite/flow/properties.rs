@@ -10,7 +10,9 @@ use wasmgate::admission::examine;
 use wasmgate::review::Webhook;
 use wasmgate::workload::{self, Kind};
 
-use crate::support::gate::{Flow, Request, Setup, defaulted, patch_of, patched, plug_ins, pod};
+use crate::support::gate::{
+    Flow, Request, Setup, defaulted, grant_documents, patch_of, patched, plug_ins, pod,
+};
 
 const NAMESPACE: &str = "shop";
 
@@ -35,7 +37,24 @@ fn shared_flow() -> &'static SharedFlow {
     static FLOW: OnceLock<SharedFlow> = OnceLock::new();
     FLOW.get_or_init(|| {
         let runtime = Runtime::new().unwrap();
-        let setup = Setup { cluster: cluster(), ..Setup::default() };
+        // Every item of a profile's hardening is on, and grants cover some of what the pods have.
+        let hardening = "{automountServiceAccountToken: fill, readOnly: fill, enableServiceLinks: fill}";
+        let profile = |name: &str, class: &str, runs: &str, ambient: &str| {
+            format!("{{name: {name}, runtimeClass: {class}, runs: [{runs}], ambient: {ambient}, hardening: {hardening}, \
+                     nodeAffinity: [{{key: kubernetes.io/os, operator: In, values: [linux]}}]}}")
+        };
+        let kinds = "module, component, http-component";
+        let profiles = [profile("wasmtime", "wasmtime", kinds, "runwasi-wasmtime"),
+            profile("spin", "wasmtime-spin-v2", "spin-app", "spin")];
+        let configuration = format!("runtimes: {{profiles: [{}]}}\n", profiles.join(", "));
+        let granted = json!([
+            {"capabilities": [{"name": "native.exec"}]},
+            {"capabilities": [{"name": "fs", "paths": ["/data"], "access": "read-only"}]},
+            {"subjects": {"images": ["images.test/component"]},
+                "capabilities": [{"name": "fs", "paths": ["/"], "secrets": true}, {"name": "env"}]},
+        ]);
+        let grants = grant_documents(granted.as_array().unwrap(), NAMESPACE);
+        let setup = Setup { configuration, grants, cluster: cluster() };
         let flow = runtime.block_on(Flow::new(&setup));
         SharedFlow { runtime, flow }
     })
@@ -85,9 +104,20 @@ fn quantities(memory: &'static [&'static str], cpu: &'static [&'static str]) -> 
 fn container(name: &'static str) -> impl Strategy<Value = Value> {
     let requests = quantities(&["5Mi", "16M", "100Mi"], &["10m", "0.1"]);
     let limits = quantities(&["128Mi", "1e8", "0.5Gi"], &["500m", "1"]);
-    (image(), requests, limits, foreign(), any::<bool>()).prop_map(
-        move |(image, requests, limits, extra, own)| {
+    let mount = prop::option::of((
+        prop::sample::select(vec!["/data", "/data/in", "/other"]),
+        prop::option::of(any::<bool>()),
+    ));
+    (image(), requests, limits, foreign(), any::<bool>(), mount).prop_map(
+        move |(image, requests, limits, extra, own, mount)| {
             let mut container = json!({"name": name, "image": image, "futureContainerField": extra});
+            if let Some((path, read_only)) = mount {
+                let mut mount = json!({"name": "data", "mountPath": path, "futureMountField": 1});
+                if let Some(read_only) = read_only {
+                    mount["readOnly"] = json!(read_only);
+                }
+                container["volumeMounts"] = json!([mount]);
+            }
             if own {
                 container["resources"] = json!({"requests": requests, "limits": limits, "claims": []});
             }
@@ -118,10 +148,14 @@ fn pods() -> impl Strategy<Value = Value> {
         affinity(),
         foreign(),
         foreign(),
+        prop::option::weighted(0.3, any::<bool>()),
     );
-    parts.prop_map(|(app, side, init, class, affinity, extra, top)| {
-        let mut spec =
-            json!({"containers": [app], "futureSpecField": extra, "nodeSelector": {"disk": "ssd"}});
+    parts.prop_map(|(app, side, init, class, affinity, extra, top, token)| {
+        let mut spec = json!({"containers": [app], "futureSpecField": extra, "nodeSelector": {"disk": "ssd"},
+                "volumes": [{"name": "data", "emptyDir": {}}]});
+        if let Some(token) = token {
+            spec["automountServiceAccountToken"] = json!(token);
+        }
         spec["containers"].as_array_mut().unwrap().extend(side);
         if let Some(init) = init {
             spec["initContainers"] = json!([init]);
@@ -147,13 +181,25 @@ fn stripped(pod: &Value) -> Value {
     let annotations = pod["metadata"]["annotations"].as_object_mut().unwrap();
     annotations.remove("wasmgate.dev/changed");
     let spec = pod["spec"].as_object_mut().unwrap();
-    for field in ["runtimeClassName", "affinity"] {
+    for field in ["runtimeClassName", "affinity", "automountServiceAccountToken", "enableServiceLinks"] {
         spec.remove(field);
     }
+    // The token of the API server's plug-in, and what is read-only.
+    let token = |item: &Value| item["name"] == "kube-api-access-x7k2p";
+    spec["volumes"].as_array_mut().unwrap().retain(|volume| !token(volume));
     for list in ["initContainers", "containers"] {
         for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             let image = container["image"].as_str().unwrap();
             container["image"] = json!(image.split('@').next());
+            let mounts = container.get_mut("volumeMounts").and_then(Value::as_array_mut);
+            if let Some(mounts) = mounts {
+                mounts.retain(|mount| !token(mount));
+                for mount in mounts {
+                    mount.as_object_mut().unwrap().remove("readOnly");
+                }
+            }
+            let container = container.as_object_mut().unwrap();
+            container.retain(|key, value| key != "volumeMounts" || *value != json!([]));
             let resources = container["resources"].as_object_mut().unwrap();
             resources.retain(|key, _| !matches!(key.as_str(), "requests" | "limits"));
         }
@@ -163,6 +209,18 @@ fn stripped(pod: &Value) -> Value {
 
 fn sent(pod: &Value) -> Request {
     Request::create(NAMESPACE, plug_ins(&defaulted(pod, NAMESPACE, ""), NAMESPACE, &cluster()))
+}
+
+/// Whether a container with this image is not known to start a Wasm program.
+fn is_other(container: &Value) -> bool {
+    let image = container["image"].as_str().unwrap();
+    ["linux", "gone", "native-in-layer"].iter().any(|name| image.contains(&format!("/{name}:")))
+}
+
+fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
+    ["containers", "initContainers"]
+        .into_iter()
+        .flat_map(|list| pod["spec"][list].as_array().into_iter().flatten())
 }
 
 proptest! {
@@ -187,13 +245,51 @@ proptest! {
             let workload = workload::read(&raw.to_string(), Kind::Pod, NAMESPACE).unwrap();
             let budget = std::time::Duration::from_secs(20);
             let inspection = examine::inspect(&state, flow.gate.inspector(), &workload, budget).await;
-            examine::plan(&state, raw, &workload, &inspection).unwrap()
+            examine::plan(&state, raw, &workload, &inspection, jiff::Timestamp::now()).unwrap()
         });
         let mut after = raw.clone();
         json_patch::patch(&mut after, &plan.patch).unwrap();
         prop_assert_eq!(&after, &plan.object);
         let response = runtime.block_on(flow.send(Webhook::Mutate, &request));
         prop_assert_eq!(patched(raw, &response), after);
+    }
+
+    #[test]
+    fn what_a_person_wrote_stays_and_nothing_is_taken_from_a_pod_that_does_not_only_run_wasm(pod in pods()) {
+        let SharedFlow { runtime, flow } = shared_flow();
+        let request = sent(&pod);
+        let response = runtime.block_on(flow.send(Webhook::Mutate, &request));
+        let after = patched(&request.object, &response);
+        let (before, spec) = (&request.object["spec"], &after["spec"]);
+        let own = &pod["spec"]["automountServiceAccountToken"];
+        let other = containers(&pod).any(is_other);
+        if !own.is_null() || other {
+            prop_assert_eq!(&spec["automountServiceAccountToken"], own);
+            prop_assert_eq!(&spec["volumes"], &before["volumes"]);
+        }
+        if other {
+            prop_assert_eq!(&spec["enableServiceLinks"], &before["enableServiceLinks"]);
+        }
+        for (before, after) in containers(&request.object).zip(containers(&after)) {
+            let mounts = |container: &Value| {
+                let mounts = container["volumeMounts"].as_array().cloned().unwrap_or_default();
+                mounts.into_iter().filter(|mount| mount["name"] == "data").collect::<Vec<_>>()
+            };
+            for (before, after) in mounts(before).iter().zip(mounts(after)) {
+                if !before["readOnly"].is_null() {
+                    prop_assert_eq!(before, &after);
+                }
+            }
+            if is_other(before) {
+                prop_assert_eq!(mounts(before), mounts(after));
+            }
+        }
+        // Every change is in the annotation.
+        let said = after["metadata"]["annotations"]["wasmgate.dev/changed"].as_str().unwrap_or_default();
+        let token = spec["automountServiceAccountToken"] != before["automountServiceAccountToken"];
+        prop_assert_eq!(said.contains("automountServiceAccountToken"), token);
+        let links = spec["enableServiceLinks"] != before["enableServiceLinks"];
+        prop_assert_eq!(said.contains("enableServiceLinks"), links);
     }
 
     #[test]

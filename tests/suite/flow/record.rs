@@ -80,7 +80,7 @@ async fn both_rounds_and_both_webhooks_annotate_the_same_images() {
     let second = flow.send(Webhook::Mutate, &Request::create("shop", object)).await;
     assert_eq!(first["auditAnnotations"], second["auditAnnotations"]);
     assert_eq!(first["auditAnnotations"]["images"], validate["auditAnnotations"]["images"]);
-    assert_eq!(validate["auditAnnotations"]["rules"], "mixed-pod");
+    assert_eq!(validate["auditAnnotations"]["rules"], "image-not-pullable,mixed-pod");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wasmgate::cli::manifest::Manifest;
-use wasmgate::cli::suggest::{Suggestion, names_of_grants, suggest};
+use wasmgate::cli::suggest::{Suggestion, names_of_grants, suggest, suggest_policy};
 
 use super::cases::{apart, shared_setup, walk};
 use crate::support::corpus::Case;
-use crate::support::gate::{Flow, Setup, plain_pod};
+use crate::support::gate::{Flow, Setup, plain_pod, pod};
 use crate::support::{images, opa};
 
 async fn suggestion(flow: &Flow, case: &Case) -> Suggestion {
@@ -202,4 +202,27 @@ async fn a_rule_that_demands_a_grant_although_all_is_granted_does_not_count_as_m
         found.blocked,
         ["[never] no (its rule asks for a grant, and nothing of the kind is without one)"]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_network_policy_is_written_for_a_pod_with_a_linux_program() {
+    images::folder();
+    let flow = Flow::new(&Setup::default()).await;
+    let containers = |names: &[&str]| {
+        let container = |name: &&str| json!({"name": name, "image": format!("images.test/{name}:v1")});
+        pod(
+            &json!({"automountServiceAccountToken": false, "containers": names.iter().map(container).collect::<Vec<_>>()}),
+        )
+    };
+    for (names, policies, blocked) in [
+        (&["tcp-connect"][..], 1, None),
+        (&["tcp-connect", "linux"], 0, Some("container `linux` starts something else")),
+    ] {
+        let manifest = Manifest { origin: "pod.yaml".into(), object: containers(names) };
+        let (state, budget) = (flow.gate.state(), Duration::from_secs(20));
+        let found = suggest_policy(&state, flow.gate.inspector(), &manifest, "shop", budget).await.unwrap();
+        assert_eq!(found.grants.len(), policies, "{found:?}");
+        let said = found.blocked.join("");
+        assert!(blocked.map_or(said.is_empty(), |blocked| said.contains(blocked)), "{found:?}");
+    }
 }

@@ -139,6 +139,7 @@ fn judge(
 ) -> Result<Outcome, Difference> {
     let path = |pod: &Pod<'_>| pod.path.or(gate.search_path()).unwrap_or(CONTAINER_PATH).to_string();
     question.mounts = pods.first().map(|pod| pod.mounts.to_vec()).unwrap_or_default();
+    question.working_dir = pods.first().map(|pod| pod.working_dir.to_string()).unwrap_or_default();
     question.ask = pods
         .iter()
         .flat_map(|pod| Container::places(pod.command, pod.working_dir, &path(pod)))

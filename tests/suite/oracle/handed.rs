@@ -47,6 +47,7 @@ fn compare_handed(node: &mut Node, case: &HandedCase) -> Result<Outcome, Differe
     let question = Question {
         mounts: case.mounts.iter().map(|mount| mount.path.to_string()).collect(),
         contents,
+        working_dir: case.working_dir.into(),
         ..Question::about(&layout, &[case.working_dir, &from_root, &below])
     };
     let answer = node.ask(&question);
@@ -70,16 +71,16 @@ fn agree(
     opened: &[&str],
 ) -> Result<bool, Difference> {
     let workload = workload(case, command);
-    let (all, loose): (Vec<&Mount>, Vec<&Mount>) =
+    let (all, with_links): (Vec<&Mount>, Vec<&Mount>) =
         (case.mounts.iter().collect(), case.mounts.iter().filter(|mount| mount.link.is_some()).collect());
     let paths = |mounts: &[&Mount]| mounts.iter().map(|mount| mount.path).collect::<Vec<_>>();
-    let (mounts, loose) = (paths(&all), paths(&loose));
+    let (mounts, with_links) = (paths(&all), paths(&with_links));
     let command = [command.to_string()];
     let start = Start {
         command: &command,
         working_dir: Some(case.working_dir),
         mounts: &mounts,
-        loose: &loose,
+        with_links: &with_links,
         ..Start::default()
     };
     let program = family.start(facts, &start);

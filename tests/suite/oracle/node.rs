@@ -14,6 +14,7 @@ const WITHOUT: &str = "WASMGATE_TEST_NO_NAMESPACES";
 
 /// One image, and what is asked of it.
 #[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Question {
     /// Folder of an image layout.
     pub layout: PathBuf,
@@ -27,6 +28,8 @@ pub struct Question {
     pub mounts: Vec<String>,
     /// Folders that the volumes are copies of, in the same order; without, they are empty.
     pub contents: Vec<PathBuf>,
+    /// The container's working directory, which the runtime makes where there is none.
+    pub working_dir: String,
     /// Paths inside the container.
     pub ask: Vec<String>,
 }

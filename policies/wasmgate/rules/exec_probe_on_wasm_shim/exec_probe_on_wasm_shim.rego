@@ -8,7 +8,8 @@ import data.wasmgate.lib.text
 # description: |
 #   The runwasi and Spin shims cannot run a command in a running container, not even in a Linux container of the pod.
 #   Exec probes and lifecycle hooks fail every time, and the kubelet restarts or kills the container. A `preStop` hook
-#   never runs; that is only a warning, as is any such hook on a runtime that no profile describes.
+#   never runs; that is only a warning, as is any such hook on a runtime of which that is not known (crun, youki, and
+#   those that no profile describes).
 # custom:
 #   remedy: Use `httpGet`, `tcpSocket` or `grpc` instead of `exec`, or remove the hook.
 #   severity: medium
@@ -28,17 +29,14 @@ violations contains violation if {
 	}
 }
 
-# These are known to have no exec (`containerd-shimkit:src/shim/local.rs`).
-shims_without_exec := {"runwasi-wasmtime", "spin"}
-
 exec_action(hook) := "deny" if {
-	input.runtime.ambient in shims_without_exec
+	input.runtime.noExec
 	not hook == "lifecycle.preStop"
 } else := "warn"
 
 default cannot_exec := "probably cannot"
 
-cannot_exec := "cannot" if input.runtime.ambient in shims_without_exec
+cannot_exec := "cannot" if input.runtime.noExec
 
 consequence := {
 	"livenessProbe": "the container is restarted again and again",

@@ -44,6 +44,12 @@ test_the_hooks_of_a_linux_sidecar_count if {
 	exec_actions(fixture.with_containers(fixture.pod({}), [fixture.web, sidecar])) == {["proxy", "deny"]}
 }
 
+test_a_probe_is_refused_on_every_runtime_that_is_known_to_run_no_command if {
+	document := fixture.on(fixture.wasmedge, {"kind": "module", "execHooks": ["readinessProbe"]})
+	known := object.union(fixture.wasmedge, {"runs": ["module"], "ambient": "runwasi-wamr", "noExec": true})
+	exec_actions(object.union(document, {"runtime": known})) == {["web", "deny"]}
+}
+
 test_a_runtime_that_no_profile_describes_is_warned_of if {
 	document := fixture.on(fixture.wasmedge, {"kind": "module", "execHooks": ["readinessProbe"]})
 	wasmgate.violations == exec_probe("web", "warn", concat("", [

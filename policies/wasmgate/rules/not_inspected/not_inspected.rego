@@ -8,7 +8,8 @@ import data.wasmgate.lib.text
 # description: |
 #   The gate must have read every image that a pod starts on a Wasm runtime, and recognised its program. A program that
 #   was not read could call anything. The same holds where a Wasm runtime may start the image: an annotation asks crun
-#   or youki for a Wasm handler, or the gate does not know the runtime class in the cluster.
+#   or youki for a Wasm handler, the gate does not know the runtime class in the cluster, or no profile describes the
+#   class and the image or its command suggests Wasm.
 # custom:
 #   remedy: Name an image that the gate can read, or give the gate access to its registry.
 #   severity: high

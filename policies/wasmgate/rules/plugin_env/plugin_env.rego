@@ -31,21 +31,18 @@ violations contains violation if {
 #   remedy: List the variables of a ConfigMap or Secret one by one.
 #   severity: medium
 violations contains violation if {
-	input.runtime.ambient == "everything"
 	some container in input.containers
 	some entry in container.ambient
 	entry.capability == "env"
 	endswith(entry.name, "*")
 	not entry.own
-	brought := [$"`{name}`" | some name in plugin_variables; startswith(name, trim_suffix(entry.name, "*"))]
+	brought := [$"`{name}`" | some name in input.runtime.pluginVariables; startswith(name, trim_suffix(entry.name, "*"))]
 	count(brought) > 0
 	violation := plugin(container, {"action": "warn", "mendedBy": "pod", "message": concat("", [
 		$"{text.container(container)} takes all variables of {text.places(entry)}; one named {concat(" or ", brought)} ",
 		$"would load native code into {runtime.name}: name the variables that it needs one by one",
 	])})
 }
-
-plugin_variables := ["WASMEDGE_PLUGIN_PATH", "WASMEDGE_WASINN_PRELOAD"]
 
 plugin(container, rest) := object.union(rest, {
 	"rule": "plugin-env",

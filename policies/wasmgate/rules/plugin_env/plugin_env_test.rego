@@ -61,6 +61,11 @@ test_what_the_platform_gives_every_container_is_no_danger if {
 	fixture.rules_of(document) == set()
 }
 
+test_the_warning_does_not_depend_on_the_name_of_the_runtime if {
+	document := object.union(takes_all("*"), {"runtime": object.union(fixture.wasmedge, {"ambient": "crun-wasmedge"})})
+	fixture.rules_of(document) == {"plugin-env"}
+}
+
 test_other_runtimes_ignore_the_variables if {
 	every runtime in [fixture.wasmtime, fixture.spin] {
 		document := object.union(takes_all("*"), {"runtime": object.union(runtime, {"runs": ["module"]})})

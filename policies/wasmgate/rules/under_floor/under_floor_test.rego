@@ -16,8 +16,8 @@ test_a_limit_under_the_floor_is_warned_of if {
 		"container": "web",
 		"action": "warn",
 		"message": concat("", [
-			"container `web` has a memory limit of 20971519 bytes and needs about 20Mi to start; ",
-			"write `resources.limits.memory: 20Mi` or leave it out",
+			"container `web` has a memory limit of 20971519 bytes and needs about 20Mi to start: it will be killed, ",
+			"which shows as `OOMKilled`; write `resources.limits.memory: 20Mi` or leave it out",
 		]),
 	}} with input as sized(20971519, 20971520)
 }
@@ -25,6 +25,13 @@ test_a_limit_under_the_floor_is_warned_of if {
 test_a_limit_is_named_as_it_is_written if {
 	violations := wasmgate.violations with input as sized(16777216, 20971520)
 	{startswith(v.message, "container `web` has a memory limit of 16Mi and needs") | some v in violations} == {true}
+}
+
+test_a_runtime_that_hides_the_reason_of_the_kill_is_said_to if {
+	document := object.union(refused, {"runtime": {"hidesOutOfMemory": true}})
+	violations := wasmgate.violations with input as document
+	shown := "it will be killed, which this runtime shows as `Error` with exit code 137, and not as `OOMKilled`; write"
+	{contains(v.message, shown) | some v in violations} == {true}
 }
 
 test_a_limit_at_the_floor_is_fine if {

@@ -1,0 +1,30 @@
+package wasmgate.rules.image_not_pullable
+
+import data.wasmgate.lib.text
+
+# METADATA
+# title: The node can pull the image
+# description: |
+#   containerd pulls from an index only the entry of the node's own platform. An index that holds nothing for Linux
+#   cannot be pulled by a kubelet, although the same manifest can be pulled without the index.
+# custom:
+#   remedy: |
+#     Push the manifest itself instead of an index: with buildx, `--provenance=false` and one platform. Or name the
+#     manifest by its digest.
+#   severity: medium
+violations contains violation if {
+	some container in input.containers
+	container.class == "wasm"
+	is_string(container.unmatchedPlatform)
+	violation := {
+		"rule": "image-not-pullable",
+		"container": container.name,
+		"action": "warn",
+		"mendedBy": "image",
+		"message": concat("", [
+			$"{text.container(container)} names an index that holds nothing for Linux, only `{container.unmatchedPlatform}`: ",
+			"containerd finds no match for the node's platform and does not pull it; push the manifest itself ",
+			"(buildx: `--provenance=false`), or name the manifest by its digest",
+		]),
+	}
+}

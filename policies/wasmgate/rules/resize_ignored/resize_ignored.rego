@@ -1,0 +1,25 @@
+package wasmgate.rules.resize_ignored
+
+import data.wasmgate.lib.runtime
+
+# METADATA
+# title: A resize reaches the running container
+# description: |
+#   The runwasi and Spin shims do not change the sizes of a running container. The API server accepts the resize and
+#   reports it as completed, and the container's cgroup keeps its old limits.
+# custom:
+#   remedy: Change the sizes in the workload's template, or delete the pod and create it with the new ones.
+#   severity: medium
+violations contains violation if {
+	input.request.subResource == "resize"
+	input.runtime.ignoresResize
+	violation := {
+		"rule": "resize-ignored",
+		"action": "warn",
+		"mendedBy": "pod",
+		"message": concat("", [
+			$"{runtime.name} ignores a resize: the API will report it as completed, and the containers keep the limits ",
+			"with which they started; create the pod again with the new sizes",
+		]),
+	}
+}

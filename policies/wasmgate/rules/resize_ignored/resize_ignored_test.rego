@@ -1,0 +1,29 @@
+package wasmgate.rules.resize_ignored_test
+
+import data.wasmgate
+import data.wasmgate.fixture
+
+refused := resized({"ignoresResize": true})
+
+admitted := resized({})
+
+resized(runtime) := object.union(fixture.pod({}), {
+	"request": {"operation": "UPDATE", "subResource": "resize"},
+	"runtime": runtime,
+})
+
+test_a_resize_that_changes_nothing_on_the_node_is_warned_of if {
+	wasmgate.violations == {{
+		"rule": "resize-ignored",
+		"action": "warn",
+		"mendedBy": "pod",
+		"message": concat("", [
+			"runtime class `wasmtime` ignores a resize: the API will report it as completed, and the containers keep the ",
+			"limits with which they started; create the pod again with the new sizes",
+		]),
+	}} with input as refused
+}
+
+test_a_new_pod_of_the_same_runtime_is_fine if {
+	wasmgate.violations == set() with input as object.union(fixture.pod({}), {"runtime": {"ignoresResize": true}})
+}

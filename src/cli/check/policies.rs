@@ -1,0 +1,92 @@
+//! Checks the bundles, and that the rules that are named somewhere are in one of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::report::{BASELINE, Problem, Report};
+use crate::cli::{Error, build};
+use crate::config::Settings;
+use crate::grant::WasiException;
+use crate::policy::{Bundle, PolicySet};
+
+/// The rules of the bundles that could be loaded.
+pub(super) struct Rules {
+    names: BTreeSet<String>,
+    /// Whether those are all bundles; else another one may have the rule.
+    complete: bool,
+}
+
+impl Rules {
+    pub(super) fn check_exception(&self, exception: &WasiException, origin: &str, report: &mut Report) {
+        for (index, rule) in exception.spec.rules.iter().enumerate() {
+            if !self.names.contains(rule) {
+                let problem = Problem {
+                    field: Some(format!("spec.rules[{index}]")),
+                    value: Some(rule.clone()),
+                    ..Problem::new(origin, build::no_such_rule(rule, self.names.iter().map(String::as_str)))
+                };
+                report.unknown_rule(problem, self.complete);
+            }
+        }
+    }
+}
+
+/// Checks every bundle by itself, then all together, then the rule names of the configuration. `known` says whether the
+/// settings name all bundles. Returns the rules, if they are known.
+pub(super) async fn check(
+    settings: &Settings,
+    configuration: &str,
+    known: bool,
+    report: &mut Report,
+) -> Option<Rules> {
+    let before = report.problems.len();
+    let (bundles, origins) = read(settings, report);
+    let set = compiled(settings, bundles, &origins, report).await?;
+    let baseline = usize::from(settings.file.policies.baseline);
+    report.count(BASELINE, baseline);
+    report.count("policy bundles", set.revisions().len().saturating_sub(baseline));
+    let complete = known && report.problems.len() == before;
+    let names = set.rules();
+    for error in build::unknown_rules(&settings.file.enforcement, names.as_ref()) {
+        report.unknown_rule(Problem::of_configuration(configuration, &error), complete);
+    }
+    names.map(|names| Rules { names: names.into_iter().map(String::from).collect(), complete })
+}
+
+/// The bundles that can be read, and the file or folder of each by its name.
+fn read(settings: &Settings, report: &mut Report) -> (Vec<Bundle>, BTreeMap<String, String>) {
+    let policies = &settings.file.policies;
+    let baseline = policies.baseline.then(|| ("the built-in baseline".to_string(), Bundle::embedded()));
+    let own = policies.bundles.iter().map(|path| (path.display().to_string(), Bundle::load(path)));
+    let (mut bundles, mut origins) = (Vec::new(), BTreeMap::new());
+    for (origin, bundle) in baseline.into_iter().chain(own) {
+        if let Some(bundle) = report.take(&origin, bundle) {
+            origins.insert(bundle.name.clone(), origin);
+            bundles.push(bundle);
+        }
+    }
+    (bundles, origins)
+}
+
+/// The bundles that can be loaded together. One that cannot is reported, and does not hide what is wrong with the others.
+async fn compiled(
+    settings: &Settings,
+    mut bundles: Vec<Bundle>,
+    origins: &BTreeMap<String, String>,
+    report: &mut Report,
+) -> Option<PolicySet> {
+    // Each turn leaves out a bundle.
+    loop {
+        let error = match build::policy_set(settings, bundles.clone()).await {
+            Ok(set) => return Some(set),
+            Err(error) => error,
+        };
+        let name = match &error {
+            Error::LoadPolicies(error) => error.bundle().map(String::from),
+            _ => None,
+        };
+        let origin = name.as_ref().and_then(|name| origins.get(name));
+        report.failed(origin.map_or("the policy bundles", String::as_str), &error);
+        let position = bundles.iter().position(|bundle| Some(&bundle.name) == name.as_ref())?;
+        bundles.remove(position);
+    }
+}

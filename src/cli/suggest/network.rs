@@ -1,0 +1,92 @@
+//! `wasmgate suggest --network-policy`: holds pods to the addresses of their grants where the runtime does not.
+
+use std::collections::BTreeMap;
+
+use super::{Suggestion, dns_name, summary};
+use crate::admission::{Examined, Judged};
+use crate::capability::{Entry, HostPattern, WrittenHost};
+use crate::cli::manifest::Manifest;
+use crate::cli::report::{Container, Kept};
+use crate::grant::network::{NetworkDraft, is_outgoing};
+use crate::inspection::ProgramClass;
+use crate::workload::{Role, Workload};
+
+/// The policy for the pods of one object, or why there is none.
+pub(super) fn of(manifest: &Manifest, examined: &Examined<Kept>, judged: &Judged<Kept>) -> Suggestion {
+    let (workload, kept) = (&examined.workload, &judged.kept);
+    if let Some(other) = other_program(kept) {
+        return blocked(format!(
+            "a NetworkPolicy binds the whole pod, and container `{}` starts something else than Wasm, whose connections no \
+             grant lists; write one by hand, or give it a pod of its own",
+            other.found.name
+        ));
+    }
+    if !kept.containers.iter().any(reaches_any_host) {
+        return summary(
+            "its runtime hands over no network, or limits the hosts by itself: no policy is needed",
+        );
+    }
+    let labels = selecting(manifest, workload);
+    if labels.is_empty() {
+        return blocked(
+            "the pods have no label by which a NetworkPolicy could select them; add one".to_string(),
+        );
+    }
+    drafted(workload, &labels, kept)
+}
+
+fn drafted(workload: &Workload, labels: &BTreeMap<String, String>, kept: &Kept) -> Suggestion {
+    let name = if workload.name.is_empty() { "new" } else { &workload.name };
+    let draft = NetworkDraft {
+        name: &format!("{}-egress", dns_name(name)),
+        namespace: &workload.namespace,
+        labels,
+        grants: &kept.grants,
+    }
+    .draft();
+    let cut = |host: &String| {
+        format!(
+            "{host} is cut off: a NetworkPolicy knows addresses and no names; add the addresses, or use a policy of the network \
+             plug-in that knows names (Cilium `toFQDNs`)"
+        )
+    };
+    let blocked: Vec<String> = draft.unexpressed.iter().map(cut).collect();
+    let summary = if blocked.is_empty() {
+        "this policy holds it to the addresses of its grants"
+    } else {
+        "this policy cuts off what its grants allow by name"
+    };
+    let warnings = vec![
+        "a NetworkPolicy sees addresses after Service translation: for a Service, grant the addresses of its pods; it does \
+         nothing where the network plug-in does not enforce it"
+            .to_string(),
+    ];
+    let grants = vec![draft.yaml];
+    Suggestion { summary: summary.to_string(), grants, warnings, blocked, ..Suggestion::default() }
+}
+
+fn blocked(why: String) -> Suggestion {
+    Suggestion { blocked: vec![why], ..summary("no policy can be written") }
+}
+
+/// The first container with a program to which no grant applies.
+fn other_program(kept: &Kept) -> Option<&Container> {
+    let starts = |container: &&Container| container.found.role != Role::ImageVolume;
+    kept.containers.iter().filter(starts).find(|container| container.found.class != ProgramClass::Wasm)
+}
+
+/// Whether the runtime hands a program connections to anywhere.
+fn reaches_any_host(container: &Container) -> bool {
+    let wide = |entry: &Entry| {
+        let any = entry.host.as_ref().map(WrittenHost::pattern).is_none_or(|host| *host == HostPattern::ANY);
+        any && is_outgoing(entry.capability)
+    };
+    container.capabilities.as_ref().is_some_and(|found| found.ambient.iter().any(wide))
+}
+
+/// The labels that select the pods: those by which a controller knows its own, which cannot change, or else all of the pod's.
+fn selecting(manifest: &Manifest, workload: &Workload) -> BTreeMap<String, String> {
+    let own = manifest.object.pointer("/spec/selector/matchLabels").cloned();
+    let own: Option<BTreeMap<String, String>> = own.and_then(|own| serde_json::from_value(own).ok());
+    own.filter(|own| !own.is_empty()).unwrap_or_else(|| workload.labels.clone())
+}

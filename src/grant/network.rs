@@ -1,0 +1,258 @@
+//! The `NetworkPolicy` that holds a pod to the addresses in its grants, where its runtime does not. A `NetworkPolicy` knows
+//! addresses and ports; what grants say in names it cannot express, and that is said.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde_json::json;
+
+use super::draft::scalar;
+use super::types::{GrantedCapability, WasiGrant};
+use crate::capability::host::Destination;
+use crate::capability::{Capability, HostPattern, WrittenHost};
+use crate::text;
+
+/// The policy for the pods of one workload.
+#[derive(Debug, Clone)]
+pub struct NetworkDraft<'a> {
+    /// `metadata.name`.
+    pub name: &'a str,
+    /// `metadata.namespace`.
+    pub namespace: &'a str,
+    /// The labels that select the pods; not empty, since an empty selector selects every pod of the namespace.
+    pub labels: &'a BTreeMap<String, String>,
+    /// The grants of the pods.
+    pub grants: &'a [Arc<WasiGrant>],
+}
+
+/// A policy, and what it does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DraftedPolicy {
+    /// The `NetworkPolicy`, one document without `---`.
+    pub yaml: String,
+    /// What grants allow and the policy cuts off, since it cannot express it.
+    pub unexpressed: Vec<String>,
+}
+
+/// One way out of the pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Rule {
+    /// `None` for any address.
+    to: Option<IpNet>,
+    protocol: &'static str,
+    /// First and last port; `None` for any.
+    ports: Option<(u16, u16)>,
+}
+
+/// What the grants of a pod say about its outgoing connections.
+#[derive(Debug, Default)]
+struct Egress {
+    /// Each rule, and the grants that it comes from.
+    rules: BTreeMap<Rule, BTreeSet<String>>,
+    unexpressed: BTreeSet<String>,
+    /// Whether names are looked up.
+    names: bool,
+}
+
+/// Capabilities that are outgoing connections, and their protocol.
+const fn protocol(capability: Capability) -> Option<&'static str> {
+    match capability {
+        Capability::NetTcpConnect
+        | Capability::HttpOutbound
+        | Capability::DbRedis
+        | Capability::DbMysql
+        | Capability::DbPostgres
+        | Capability::Mqtt => Some("TCP"),
+        Capability::NetUdp => Some("UDP"),
+        _ => None,
+    }
+}
+
+/// Whether a capability reaches the network outside of the pod.
+pub fn is_outgoing(capability: Capability) -> bool {
+    capability == Capability::NetDns || protocol(capability).is_some()
+}
+
+impl Egress {
+    fn add(&mut self, grant: &str, item: &GrantedCapability) {
+        self.names |= item.name == Capability::NetDns;
+        let Some(protocol) = protocol(item.name) else { return };
+        match &item.hosts {
+            None => self.allow(grant, &HostPattern::ANY.into(), (item.name, protocol)),
+            Some(hosts) => hosts.iter().for_each(|host| self.allow(grant, host, (item.name, protocol))),
+        }
+    }
+
+    fn allow(&mut self, grant: &str, host: &WrittenHost, (name, protocol): (Capability, &'static str)) {
+        let pattern = host.pattern();
+        let to = match pattern.destination() {
+            Destination::Any => None,
+            Destination::Net(net) => Some(net),
+            Destination::Itself => return,
+            Destination::Name => {
+                self.names = true;
+                self.unexpressed.insert(format!("{grant}: {name} to `{}`", host.as_str()));
+                return;
+            }
+        };
+        // Port 0 is no port of a NetworkPolicy.
+        let ports = match pattern.ports() {
+            None => None,
+            Some((_, 0)) => return,
+            Some((first, last)) => Some((first.max(1), last)),
+        };
+        let from = format!("{grant}: {name} to {}", host.as_str());
+        self.rules.entry(Rule { to, protocol, ports }).or_default().insert(from);
+    }
+}
+
+impl NetworkDraft<'_> {
+    /// Writes the policy. Everything that no rule allows is cut off, and look-ups are allowed at the cluster's DNS where a
+    /// grant needs them.
+    pub fn draft(&self) -> DraftedPolicy {
+        let mut egress = Egress::default();
+        for grant in self.grants {
+            grant.spec.capabilities.iter().for_each(|item| egress.add(&grant.label(), item));
+        }
+        let mut yaml = format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: {}\n  namespace: {}\nspec:\n  \
+             podSelector:\n    matchLabels: {}\n  policyTypes: [Egress]\n",
+            scalar(self.name),
+            scalar(self.namespace),
+            text::flow_yaml(&json!(self.labels).to_string()),
+        );
+        yaml.push_str(if egress.names || !egress.rules.is_empty() {
+            "  egress:\n"
+        } else {
+            "  egress: []\n"
+        });
+        if egress.names {
+            yaml.push_str(DNS);
+        }
+        for (rule, grants) in &egress.rules {
+            for grant in grants {
+                // Writing to a string cannot fail. A comment ends with its line, and the names of grants are foreign.
+                let _ = writeln!(yaml, "    # {}", text::visible(grant));
+            }
+            yaml.push_str(&rule.to_yaml());
+        }
+        DraftedPolicy { yaml, unexpressed: egress.unexpressed.into_iter().collect() }
+    }
+}
+
+/// The DNS of most clusters. It answers for every name.
+const DNS: &str = "    # look-ups of any name; change this where the cluster's DNS is elsewhere (a cache on the node, port 5353 on OpenShift)
+    - to:
+        - namespaceSelector: { matchLabels: { kubernetes.io/metadata.name: kube-system } }
+          podSelector: { matchLabels: { k8s-app: kube-dns } }
+      ports: [{ protocol: UDP, port: 53 }, { protocol: TCP, port: 53 }]
+";
+
+impl Rule {
+    fn to_yaml(&self) -> String {
+        let Self { to, protocol, ports } = self;
+        let ports = match ports {
+            None => String::new(),
+            Some((first, last)) if first == last => format!(", port: {first}"),
+            Some((first, last)) => format!(", port: {first}, endPort: {last}"),
+        };
+        let ports = format!("ports: [{{ protocol: {protocol}{ports} }}]");
+        match to {
+            Some(net) => format!("    - to: [{{ ipBlock: {{ cidr: \"{net}\" }} }}]\n      {ports}\n"),
+            None => format!("    - {ports}\n"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::grant::load::parse_documents;
+
+    fn drafted(capabilities: &str) -> DraftedPolicy {
+        let grant = format!(
+            "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: {{ name: orders, namespace: shop }}\n\
+             spec: {{ capabilities: [{capabilities}] }}\n"
+        );
+        let grants: Vec<_> = parse_documents(&grant, "test").unwrap().into_iter().map(Arc::new).collect();
+        let labels = [("app".to_string(), "orders".to_string())].into();
+        NetworkDraft { name: "orders-egress", namespace: "shop", labels: &labels, grants: &grants }.draft()
+    }
+
+    fn egress(capabilities: &str) -> Value {
+        let policy: Value = serde_saphyr::from_str(&drafted(capabilities).yaml).unwrap();
+        assert_eq!(policy["spec"]["podSelector"], json!({"matchLabels": {"app": "orders"}}));
+        assert_eq!(policy["spec"]["policyTypes"], json!(["Egress"]));
+        policy["spec"]["egress"].clone()
+    }
+
+    fn dns() -> Value {
+        egress("{ name: net.dns }")[0].clone()
+    }
+
+    #[test]
+    fn addresses_and_ports_of_grants_become_rules_and_everything_else_is_cut_off() {
+        let to = |net: &str, ports: Value| json!({"to": [{"ipBlock": {"cidr": net}}], "ports": [ports]});
+        for (capabilities, expected) in [
+            ("{ name: clock }", json!([])),
+            (
+                "{ name: net.tcp.connect, hosts: ['postgres://10.1.0.0/16'] }",
+                json!([to("10.1.0.0/16", json!({"protocol": "TCP", "port": 5432}))]),
+            ),
+            (
+                "{ name: http.outbound, hosts: ['https://10.1.2.3', 'http://[2001:db8::1]:8000..9000'] }",
+                json!([
+                    to("10.1.2.3/32", json!({"protocol": "TCP", "port": 443})),
+                    to("2001:db8::1/128", json!({"protocol": "TCP", "port": 8000, "endPort": 8999})),
+                ]),
+            ),
+            (
+                "{ name: net.udp, hosts: ['*://10.0.0.0/8:*'] }",
+                json!([to("10.0.0.0/8", json!({"protocol": "UDP"}))]),
+            ),
+            ("{ name: net.tcp.connect }", json!([{"ports": [{"protocol": "TCP"}]}])),
+            (
+                "{ name: net.tcp.connect, hosts: ['tcp://*:53'] }",
+                json!([{"ports": [{"protocol": "TCP", "port": 53}]}]),
+            ),
+            ("{ name: http.outbound, hosts: ['http://self', 'http://stock.spin.internal'] }", json!([])),
+            ("{ name: net.tcp.connect, hosts: ['tcp://10.0.0.1:0'] }", json!([])),
+        ] {
+            assert_eq!(egress(capabilities), expected, "{capabilities}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_looked_up_and_said_to_be_cut_off() {
+        let policy = drafted("{ name: http.outbound, hosts: ['https://*.example.com', 'https://10.0.0.1'] }");
+        assert_eq!(policy.unexpressed, ["WasiGrant/orders: http.outbound to `https://*.example.com`"]);
+        let rules = egress("{ name: http.outbound, hosts: ['https://*.example.com', 'https://10.0.0.1'] }");
+        assert_eq!(rules.as_array().unwrap().len(), 2);
+        assert_eq!(rules[0], dns());
+    }
+
+    #[test]
+    fn two_grants_for_one_address_are_one_rule_that_names_both() {
+        let twice = "{ name: net.tcp.connect, hosts: ['tcp://10.0.0.1:80'] }, { name: http.outbound, hosts: ['http://10.0.0.1'] }";
+        assert_eq!(egress(twice).as_array().unwrap().len(), 1);
+        let yaml = drafted(twice).yaml;
+        assert!(yaml.contains("# WasiGrant/orders: net.tcp.connect to tcp://10.0.0.1:80\n"), "{yaml}");
+        assert!(yaml.contains("# WasiGrant/orders: http.outbound to http://10.0.0.1\n"), "{yaml}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_label_can_leave_its_value(key in any::<String>(), value in any::<String>()) {
+            let labels = [(key, value)].into();
+            let policy = NetworkDraft { name: "a", namespace: "b", labels: &labels, grants: &[] }.draft();
+            let read: Value = serde_saphyr::from_str(&policy.yaml).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            prop_assert_eq!(&read["spec"]["podSelector"]["matchLabels"], &json!(labels));
+            prop_assert_eq!(&read["spec"]["egress"], &json!([]));
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! What the pod spec hands to programs and no grant covers, as far as the gate may take it away
+//! (`runtimes.profiles[].hardening`). Facts only; `plan::harden` writes the changes.
+//!
+//! The token, and writing to a mount, are taken only where the validating webhook would refuse the pod because of them. So
+//! nothing is taken from a pod that would run with it: under an exception, in a namespace whose enforcement action only
+//! warns, or with a rule whose action was lowered, the pod keeps them. Nor is anything taken that an expired grant covered:
+//! a person said that the program needs it, and a refusal says why it has it no longer.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Volume, VolumeProjection};
+use serde_json::{Map, Value};
+
+use super::enforcement::{Enforcement, EnforcementSettings};
+use crate::capability::{self, Access, Capabilities, Capability, Entry};
+use crate::cluster::Cluster;
+use crate::grant::exception::{Exceptions, PodIdentity, ViolationScope};
+use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
+use crate::image::entry::{self, Leads};
+use crate::image::prefix::Unpinned;
+use crate::image::{ImageFacts, Program};
+use crate::inspection::{Container, Inspection};
+use crate::plan::harden::{Token, WritableMount};
+use crate::plan::{Surplus, pin};
+use crate::policy::EnforcementAction;
+use crate::runtime::{HardeningMode, Profile};
+use crate::text;
+use crate::workload::{Role, TOKEN_VOLUME, Workload, managed};
+
+/// The rules of the baseline that refuse a file which no grant covers.
+const REFUSE_FILES: [&str; 2] = ["secret-in-reach", "needs-grant"];
+
+/// Everything on which it depends what may be taken from a pod.
+#[derive(Debug)]
+pub struct HardeningCase<'a> {
+    /// The object as it was sent.
+    pub object: &'a Value,
+    /// Its pod spec.
+    pub workload: &'a Workload,
+    /// What its containers start.
+    pub inspection: &'a Inspection,
+    /// The runtime of the pod.
+    pub profile: &'a Profile,
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// The grants.
+    pub grants: &'a Grants,
+    /// The exceptions.
+    pub exceptions: &'a Exceptions,
+    /// The rules of all bundles; `None` if a bundle does not list them.
+    pub rules: Option<BTreeSet<&'a str>>,
+    /// The enforcement actions of rules.
+    pub settings: &'a EnforcementSettings,
+    /// Enforcement in the pod's namespace.
+    pub enforcement: &'a Enforcement,
+    /// The images that keep their tags.
+    pub unpinned: &'a Unpinned,
+    /// The time, which decides whether a grant has expired.
+    pub now: Timestamp,
+}
+
+/// A container with a Wasm program, and what is granted to it.
+struct Looked<'a> {
+    container: &'a Container,
+    image: String,
+    grants: Vec<Arc<WasiGrant>>,
+    expired: Vec<Arc<WasiGrant>>,
+    capabilities: Capabilities,
+}
+
+/// What is to be taken from the pod.
+pub fn surplus(case: &HardeningCase<'_>) -> Surplus {
+    let looked: Vec<Looked<'_>> = case.wasm().map(|container| case.look(container)).collect();
+    if looked.is_empty() {
+        return Surplus::default();
+    }
+    let (token, token_stays) = case.token(&looked);
+    Surplus {
+        token,
+        token_stays,
+        mounts: looked.iter().flat_map(|looked| case.writable(looked)).collect(),
+        service_links: case.service_links(&looked),
+    }
+}
+
+impl<'a> HardeningCase<'a> {
+    /// The containers that start a Wasm program with the pod.
+    fn wasm(&self) -> impl Iterator<Item = &'a Container> {
+        let starts = |role: Role| matches!(role, Role::Container | Role::InitContainer);
+        self.inspection
+            .containers
+            .iter()
+            .filter(move |container| starts(container.role) && is_wasm(container))
+    }
+
+    /// A container that starts anything but Wasm, as far as is known: what is taken from the pod is taken from it too.
+    fn other(&self) -> Option<&'a Container> {
+        let starts = |container: &&Container| container.role != Role::ImageVolume;
+        self.inspection.containers.iter().filter(starts).find(|container| !is_wasm(container))
+    }
+
+    fn look(&self, container: &'a Container) -> Looked<'a> {
+        let image = pin::pinned(container, self.unpinned);
+        let none = std::collections::BTreeMap::new();
+        let subject = Subject {
+            namespace: &self.workload.namespace,
+            namespace_labels: self.cluster.namespaces.get(&self.workload.namespace).unwrap_or(&none),
+            service_account: self.workload.service_account(),
+            labels: &self.workload.labels,
+            image: &image,
+        };
+        let grants = self.grants.matching(&subject, self.now);
+        let expired = self.grants.expired_matching(&subject, self.now);
+        let capabilities = self.assess(self.workload, container, &grants);
+        Looked { container, image, grants, expired, capabilities }
+    }
+
+    fn assess(&self, workload: &Workload, container: &Container, grants: &[Arc<WasiGrant>]) -> Capabilities {
+        let mut found = capability::assess(workload, container, Some(self.profile));
+        cover::cover(&mut found.effective, grants);
+        cover::cover(&mut found.ambient, grants);
+        found
+    }
+
+    /// Whether the validating webhook would refuse a container for a file that no grant covers.
+    fn refuses_files(&self, looked: &Looked<'_>) -> bool {
+        let pod = PodIdentity {
+            namespace: &self.workload.namespace,
+            service_account: self.workload.service_account(),
+            labels: &self.workload.labels,
+        };
+        let exempted = |rule| {
+            let scope = ViolationScope {
+                rule,
+                container: Some(&looked.container.name),
+                capability: Some(Capability::Fs.as_str()),
+            };
+            let images = [looked.image.as_str()];
+            self.settings.may_exempt(rule) && self.exceptions.of(&pod, &images, &scope, self.now).is_some()
+        };
+        REFUSE_FILES.into_iter().all(|rule| {
+            self.rules.as_ref().is_none_or(|known| known.contains(rule))
+                && self.settings.action(self.enforcement, rule, None) == EnforcementAction::Deny
+                && !exempted(rule)
+        })
+    }
+
+    // === The token ===
+
+    /// The token, or why it stays although no grant covers it.
+    fn token(&self, looked: &[Looked<'_>]) -> (Option<Token>, Option<String>) {
+        let kept = (None, None);
+        let mode = self.profile.hardening.automount_service_account_token;
+        if mode == HardeningMode::Off || self.workload.spec.automount_service_account_token.is_some() {
+            return kept;
+        }
+        let volumes = self.volumes_of_plug_in();
+        let without = without_token(self.workload, &volumes);
+        let (mut containers, mut needs_grant) = (Vec::new(), None);
+        for looked in looked {
+            let left = self.assess(&without, looked.container, &looked.grants);
+            let ambient = lost(&looked.capabilities.ambient, &left.ambient);
+            let effective = lost(&looked.capabilities.effective, &left.effective);
+            let both = || ambient.iter().chain(&effective);
+            if both().any(|entry| !entry.covered_by.is_empty() || covers(&looked.expired, entry)) {
+                return kept;
+            }
+            let Some(reached) = effective.first() else { continue };
+            if !self.refuses_files(looked) {
+                return kept;
+            }
+            containers.push(looked.container.name.clone());
+            needs_grant.get_or_insert_with(|| suggest::needed_grant(reached));
+        }
+        match (needs_grant, self.other()) {
+            (None, _) => kept,
+            (Some(_), Some(other)) => (None, Some(stays_for(other))),
+            (Some(needs_grant), None) => (Some(Token { containers, volumes, needs_grant }), None),
+        }
+    }
+
+    /// The volumes that the ServiceAccount plug-in added: named and made as it does, and owned by no field manager. Of a
+    /// pod without a list of owners none counts, since a person may have copied it from one that ran.
+    fn volumes_of_plug_in(&self) -> BTreeSet<String> {
+        let template = self.workload.kind.template_pointer();
+        let metadata =
+            self.object.pointer(template).and_then(|pod| pod.get("metadata")).and_then(Value::as_object);
+        let Some(owned) = metadata.and_then(owned_volumes) else { return BTreeSet::new() };
+        let volumes = self.workload.spec.volumes.iter().flatten();
+        let made = volumes.filter(|volume| is_of_plug_in(volume) && !owned.contains(&volume.name));
+        made.map(|volume| volume.name.clone()).collect()
+    }
+
+    // === Mounts ===
+
+    /// The writable mounts of a container of which its grants allow reading only.
+    fn writable(&self, looked: &Looked<'_>) -> Vec<WritableMount> {
+        let Container { role, index, name, .. } = looked.container;
+        let Some((facts, _)) = looked.container.known() else { return Vec::new() };
+        let trees = looked.readable();
+        if self.profile.hardening.read_only == HardeningMode::Off || trees.is_empty() {
+            return Vec::new();
+        }
+        let mounts = self.workload.container(*role, *index).unwrap_or_default().mounts.iter();
+        // A person's `false` is seen in a manifest only: the API server leaves it out.
+        let unsaid = mounts.filter(|mount| mount.read_only.is_none());
+        let found = unsaid.filter_map(|mount| {
+            let written = &mount.mount_path;
+            let path = place_of(facts, written);
+            let writes = looked.writes(&path);
+            let harmless = !writes || self.refuses_files(looked);
+            (trees.contains(path.as_str()) && harmless).then(|| WritableMount {
+                role: *role,
+                index: *index,
+                container: name.clone(),
+                mount_path: written.clone(),
+                written: writes,
+            })
+        });
+        found.collect()
+    }
+
+    // === Service links ===
+
+    fn service_links(&self, looked: &[Looked<'_>]) -> bool {
+        let grants_variable = |looked: &Looked<'_>| {
+            looked
+                .grants
+                .iter()
+                .flat_map(|grant| &grant.spec.capabilities)
+                .any(|one| one.name == Capability::Env)
+        };
+        self.profile.hardening.enable_service_links == HardeningMode::Fill
+            && self.workload.spec.enable_service_links != Some(false)
+            && self.other().is_none()
+            && !looked.iter().any(grants_variable)
+    }
+}
+
+impl Looked<'_> {
+    /// The trees that are handed over for writing and that only grants for reading cover.
+    fn readable(&self) -> BTreeSet<&str> {
+        let handed = self.capabilities.ambient.iter().filter(|entry| entry.capability == Capability::Fs);
+        let (open, kept): (Vec<&Entry>, Vec<&Entry>) = handed.partition(|entry| {
+            let reading = Entry { access: Some(Access::ReadOnly), ..(*entry).clone() };
+            entry.access == Some(Access::ReadWrite)
+                && entry.covered_by.is_empty()
+                && covers(&self.grants, &reading)
+                && !covers(&self.expired, entry)
+        });
+        let kept: BTreeSet<&str> = kept.into_iter().filter_map(|entry| entry.path.as_deref()).collect();
+        let open = open.into_iter().filter_map(|entry| entry.path.as_deref());
+        open.filter(|path| !kept.contains(path)).collect()
+    }
+
+    /// Whether the program can write at a path.
+    fn writes(&self, path: &str) -> bool {
+        self.capabilities.effective.iter().any(|entry| {
+            entry.capability == Capability::Fs
+                && entry.access != Some(Access::ReadOnly)
+                && entry.path.as_deref() == Some(path)
+        })
+    }
+}
+
+/// Where a mount really is: through the links of the image.
+fn place_of(facts: &ImageFacts, written: &str) -> String {
+    match entry::leads(facts, written, |_| None) {
+        Leads::To(place) => place,
+        Leads::Anywhere => text::clean_path(written),
+    }
+}
+
+fn is_wasm(container: &Container) -> bool {
+    matches!(container.known(), Some((_, Program::Wasm { .. })))
+}
+
+fn covers(grants: &[Arc<WasiGrant>], entry: &Entry) -> bool {
+    grants.iter().flat_map(|grant| &grant.spec.capabilities).any(|granted| cover::covers(granted, entry))
+}
+
+/// The secret files that are handed over before and not after.
+fn lost<'e>(before: &'e [Entry], after: &[Entry]) -> Vec<&'e Entry> {
+    let after: BTreeSet<&Entry> = after.iter().collect();
+    let secret = |entry: &&Entry| entry.capability == Capability::Fs && entry.secret && entry.path.is_some();
+    before.iter().filter(secret).filter(|entry| !after.contains(entry)).collect()
+}
+
+fn stays_for(other: &Container) -> String {
+    format!(
+        "the service-account token stays mounted in the whole pod: container `{}` starts something else than Wasm and may \
+         need it; write `automountServiceAccountToken: false` if it does not",
+        other.name
+    )
+}
+
+/// The workload as if its author had written `automountServiceAccountToken: false`.
+fn without_token(workload: &Workload, volumes: &BTreeSet<String>) -> Workload {
+    let mut without = workload.clone();
+    let spec = &mut without.spec;
+    spec.automount_service_account_token = Some(false);
+    if let Some(list) = &mut spec.volumes {
+        list.retain(|volume| !volumes.contains(&volume.name));
+    }
+    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+        if let Some(list) = &mut container.volume_mounts {
+            list.retain(|mount| !volumes.contains(&mount.name));
+        }
+    }
+    without
+}
+
+/// The volumes that came with the request; `None` where no field manager owns a container, so that the list was cut out or
+/// never made.
+fn owned_volumes(metadata: &Map<String, Value>) -> Option<BTreeSet<String>> {
+    let (mut found, mut known) = (BTreeSet::new(), false);
+    for spec in managed::owned_specs(metadata) {
+        known |= spec.get("f:containers").is_some();
+        let volumes = spec.get("f:volumes").and_then(Value::as_object);
+        found.extend(volumes.into_iter().flatten().filter_map(|(key, _)| managed::name_in(key)));
+    }
+    known.then_some(found)
+}
+
+/// Whether a volume looks like the one that the ServiceAccount plug-in makes
+/// (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`, `TokenVolumeSource`).
+fn is_of_plug_in(volume: &Volume) -> bool {
+    let token = |source: &VolumeProjection| {
+        source
+            .service_account_token
+            .as_ref()
+            .is_some_and(|token| token.audience.is_none() && token.path == "token")
+    };
+    let sources = volume.projected.as_ref().and_then(|projected| projected.sources.as_deref());
+    volume.name.starts_with(TOKEN_VOLUME) && sources.is_some_and(|sources| sources.iter().any(token))
+}

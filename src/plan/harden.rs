@@ -1,0 +1,151 @@
+//! Takes away what the pod spec hands to its programs and no grant covers. What that is, is found before
+//! (`judge::hardening`); here it is written.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::draft::{Error, Notes, Object, container_mut, list_mut, not};
+use crate::workload::Role;
+
+/// What no grant covers and the gate may take away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surplus {
+    /// The service-account token.
+    pub token: Option<Token>,
+    /// Why the token stays although no grant covers it.
+    pub token_stays: Option<String>,
+    /// Mounts that are writable and of which the grants allow reading only.
+    pub mounts: Vec<WritableMount>,
+    /// Whether the variables of service links can go.
+    pub service_links: bool,
+}
+
+/// A service-account token that no grant covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The containers whose programs could read it.
+    pub containers: Vec<String>,
+    /// The volumes that the API server's ServiceAccount plug-in has already added for it.
+    pub volumes: BTreeSet<String>,
+    /// The item of a grant that would allow it.
+    pub needs_grant: String,
+}
+
+/// A mount of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WritableMount {
+    /// The list of the container.
+    pub role: Role,
+    /// Its position there.
+    pub index: usize,
+    /// Its name.
+    pub container: String,
+    /// `mountPath` as written.
+    pub mount_path: String,
+    /// Whether the program can write there.
+    pub written: bool,
+}
+
+const TOKEN: &str = "automountServiceAccountToken";
+const LINKS: &str = "enableServiceLinks";
+
+/// The entry of the annotation for the mounts of a container, before its name.
+pub(super) const READ_ONLY: &str = "readOnly";
+
+/// The entries of the annotation for the whole pod.
+pub(super) const OF_POD: [&str; 2] = [TOKEN, LINKS];
+
+/// Writes what closes the surplus.
+pub(super) fn harden(spec: &mut Object, surplus: &Surplus, notes: &mut Notes) -> Result<(), Error> {
+    if let Some(token) = &surplus.token {
+        without_token(spec, token, notes)?;
+    }
+    if let Some(why) = &surplus.token_stays {
+        notes.tell(why.clone());
+    }
+    for mount in &surplus.mounts {
+        read_only(spec, mount, notes)?;
+    }
+    if surplus.service_links {
+        spec.insert(LINKS.to_owned(), Value::Bool(false));
+        notes.change(LINKS, format!("spec.{LINKS} = false"));
+        notes.tell(format!(
+            "`{LINKS}: false` was set: no grant allows the programs of this pod a variable, and these would name the \
+             services of the namespace to them"
+        ));
+    }
+    Ok(())
+}
+
+/// The plug-in ran before the webhook and mounted the token, and leaves the pod alone when it runs again after the field
+/// was set (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`, `shouldAutomount`).
+fn without_token(spec: &mut Object, token: &Token, notes: &mut Notes) -> Result<(), Error> {
+    spec.insert(TOKEN.to_owned(), Value::Bool(false));
+    notes.change(TOKEN, format!("spec.{TOKEN} = false"));
+    let Token { containers, volumes, needs_grant } = token;
+    if !volumes.is_empty() {
+        remove_volumes(spec, volumes)?;
+    }
+    let names: Vec<String> = containers.iter().map(|name| format!("`{name}`")).collect();
+    notes.warn(format!(
+        "the service-account token is not mounted, `{TOKEN}: false` was set: the program of {} could read it and no grant \
+         allows that; if it needs the token, ask for a WasiGrant with {needs_grant}",
+        names.join(", ")
+    ));
+    Ok(())
+}
+
+fn remove_volumes(spec: &mut Object, volumes: &BTreeSet<String>) -> Result<(), Error> {
+    retain(spec, "volumes", "spec", volumes)?;
+    for list in [Role::Container.list(), Role::InitContainer.list()] {
+        if spec.get(list).is_none_or(Value::is_null) {
+            continue;
+        }
+        for (index, container) in list_mut(spec, list, "spec")?.iter_mut().enumerate() {
+            let path = format!("spec.{list}[{index}]");
+            let container = container.as_object_mut().ok_or_else(|| not(path.clone(), "an object"))?;
+            retain(container, "volumeMounts", &path, volumes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Leaves these names out of a list, and the list where nothing is left.
+fn retain(holder: &mut Object, key: &str, path: &str, names: &BTreeSet<String>) -> Result<(), Error> {
+    if holder.get(key).is_none_or(Value::is_null) {
+        return Ok(());
+    }
+    let list = list_mut(holder, key, path)?;
+    list.retain(|item| !item.get("name").and_then(Value::as_str).is_some_and(|name| names.contains(name)));
+    if list.is_empty() {
+        holder.remove(key);
+    }
+    Ok(())
+}
+
+fn read_only(spec: &mut Object, mount: &WritableMount, notes: &mut Notes) -> Result<(), Error> {
+    let WritableMount { role, index, container, mount_path, written } = mount;
+    let item = container_mut(spec, *role, *index, container)?;
+    let path = format!("spec.{}[{index}]", role.list());
+    for (place, found) in list_mut(item, "volumeMounts", &path)?.iter_mut().enumerate() {
+        if found.get("mountPath").and_then(Value::as_str) != Some(mount_path) {
+            continue;
+        }
+        let path = format!("{path}.volumeMounts[{place}]");
+        let found = found.as_object_mut().ok_or_else(|| not(path.clone(), "an object"))?;
+        found.insert("readOnly".to_owned(), Value::Bool(true));
+        notes.change(&format!("{READ_ONLY}/{container}"), format!("{path}.readOnly = true"));
+    }
+    let said = format!(
+        "container `{container}`: the mount at `{mount_path}` is now `readOnly: true`, as its grant says"
+    );
+    if *written {
+        notes.warn(format!(
+            "{said}: the program could write there; a grant with `access: read-write` would allow it"
+        ));
+    } else {
+        notes.tell(said);
+    }
+    Ok(())
+}
