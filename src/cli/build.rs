@@ -208,11 +208,16 @@ pub async fn policy_set(settings: &Settings, bundles: Vec<Bundle>) -> Result<Pol
 }
 
 async fn compiled(engine: &Engine, settings: &Settings, bundles: Vec<Bundle>) -> Result<PolicySet, Error> {
+    Ok(PolicySet::load(engine, bundles, limits(settings)).await?)
+}
+
+/// The limits of the configuration on an evaluation.
+pub fn limits(settings: &Settings) -> Limits {
     let policies = &settings.file.policies;
-    let limits = Limits {
+    Limits {
         fuel: policies.fuel_limit,
         time: settings.policy_time_limit,
         memory_bytes: policies.memory_limit_bytes,
-    };
-    Ok(PolicySet::load(engine, bundles, limits).await?)
+        strict_builtins: policies.strict_builtins,
+    }
 }
