@@ -244,7 +244,7 @@ async fn the_compiled_baseline_says_what_the_interpreter_says() {
 /// Another author's engine on the same module.
 #[tokio::test]
 async fn the_compiled_baseline_says_what_opa_wasm_says() {
-    let set = baseline().await;
+    let set = policies::baseline().await;
     let engine = wasmtime::Engine::default();
     let module = wasmtime::Module::from_file(&engine, root().join("policies/baseline/policy.wasm")).unwrap();
     let data = std::fs::read(root().join("policies/baseline/data.json")).unwrap();
