@@ -14,8 +14,8 @@ use super::shares::{Share, Shares};
 use super::sources::{Documents, Images, LookupSource};
 use super::store::Store;
 use super::{Error, LookupBudget, LookupOptions};
-use crate::image::detect::Slot;
 use crate::image::reference::Reference;
+use crate::image::source::Slot;
 use crate::image::source::{FetchedManifest, Source};
 use crate::image::{self, Depth, Digest, ImageFacts, SizeLimits};
 use crate::registry::{self, Asker};
@@ -124,6 +124,9 @@ pub(super) struct Inner {
     pub(super) slots: Shares,
     /// Memory for those layers.
     pub(super) layers: Arc<LayerMemory>,
+    /// Slots of look-ups that hold the names of all files of a root file system. Who has one waits for memory, and who has
+    /// memory waits for none, so that there is no circle.
+    pub(super) names: Arc<Shares>,
     pub(super) patience: Duration,
     pub(super) running: Running,
     pub(super) counters: Counters,
@@ -388,6 +391,7 @@ impl Inner {
         Arc::new(LookupSource {
             images,
             memory: Arc::clone(&self.layers),
+            names: Arc::clone(&self.names),
             limits: self.limits,
             namespace: Arc::clone(question.asker.namespace()),
             progress: Arc::clone(progress),

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use super::Error;
 use super::memory::{LayerMemory, need};
 use super::running::Progress;
+use super::shares::Shares;
 use crate::image::reference::Reference;
+use crate::image::source::Slot;
 use crate::image::source::{Descriptor, FetchedManifest, Source};
 use crate::image::{Digest, SizeLimits};
 use crate::registry::layout::Layouts;
@@ -63,6 +65,7 @@ impl Source for Images {
 pub(super) struct LookupSource {
     pub(super) images: Arc<Images>,
     pub(super) memory: Arc<LayerMemory>,
+    pub(super) names: Arc<Shares>,
     pub(super) limits: SizeLimits,
     pub(super) namespace: Arc<str>,
     pub(super) progress: Arc<Progress>,
@@ -148,5 +151,10 @@ impl Source for LookupSource {
             total: self.memory.total(),
         })?;
         Ok(reservation.hold(self.images.blob(reference, descriptor, limit).await?))
+    }
+
+    async fn names(&self, _reference: &Reference) -> Result<Slot, Error> {
+        let taking = self.names.take(&self.namespace, 1);
+        Ok(Slot::holding(self.progress.waiting_for_memory(taking).await))
     }
 }
