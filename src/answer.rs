@@ -15,12 +15,14 @@ use crate::review::response::{Cause, Refusal};
 use crate::text;
 use crate::workload::{Kind, Workload};
 
-/// Most violations that a refusal lists; the record has all of them.
+/// Most violations that an answer lists; the record has all of them.
 const LISTED: usize = 32;
 /// Bytes of the messages of all listed violations: one screen or two, and far less than an API server passes on.
 const LISTED_BYTES: usize = 16 << 10;
 /// Bytes of one message, since a rule can quote what it read.
 const MESSAGE_BYTES: usize = 4 << 10;
+/// Most names of rules in an annotation of the audit log.
+const NAMED: usize = 50;
 
 /// How a review ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -123,7 +125,7 @@ pub fn of_verdict(
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
     let mut response = Response { audit_annotations: annotations, ..admitted(uid) };
-    response.warnings = verdict.at(EnforcementAction::Warn).flat_map(warning_lines).collect();
+    response.warnings = lines(&verdict.at(EnforcementAction::Warn).collect::<Vec<_>>());
     let outcome = if verdict.denied() {
         response.refusal = Some(refusal(workload, verdict, missing_class));
         Outcome::Deny
@@ -149,12 +151,8 @@ pub fn of_template(
         let kind = workload.kind.as_str();
         warnings.push(format!("pods of this {kind} will be denied by wasmgate:"));
     }
-    warnings.extend(
-        verdict
-            .at(EnforcementAction::Deny)
-            .chain(verdict.at(EnforcementAction::Warn))
-            .flat_map(warning_lines),
-    );
+    let denied = verdict.at(EnforcementAction::Deny);
+    warnings.extend(lines(&denied.chain(verdict.at(EnforcementAction::Warn)).collect::<Vec<_>>()));
     warnings.extend(plan_warnings.iter().cloned());
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
@@ -174,7 +172,20 @@ fn admitted(uid: &str) -> Response {
 
 /// Lines for kubectl: `[rule] message`; further lines of the message follow.
 fn warning_lines(judged: &JudgedViolation) -> Vec<String> {
-    format!("[{}] {}", judged.violation.rule, judged.violation.message).lines().map(String::from).collect()
+    let message = format!("[{}] {}", judged.violation.rule, judged.violation.message);
+    shortened(&message).lines().map(String::from).collect()
+}
+
+/// Lines for kubectl of as many violations as an answer lists, and how many more there are.
+fn lines(all: &[&JudgedViolation]) -> Vec<String> {
+    let listed = listed(all);
+    listed.iter().flat_map(|judged| warning_lines(judged)).chain(more(all, listed)).collect()
+}
+
+/// What stands for the violations that are not listed.
+fn more(all: &[&JudgedViolation], listed: &[&JudgedViolation]) -> Option<String> {
+    let more = all.len().checked_sub(listed.len()).filter(|more| *more > 0)?;
+    Some(format!("… and {more} more"))
 }
 
 fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) -> Refusal {
@@ -194,10 +205,10 @@ fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) 
     );
     for judged in listed {
         // Writing to a string cannot fail, here and below.
-        let _ = write!(message, "\n- {}", shortened(&warning_lines(judged).join("\n    ")));
+        let _ = write!(message, "\n- {}", warning_lines(judged).join("\n    "));
     }
-    if let Some(more) = denials.len().checked_sub(listed.len()).filter(|more| *more > 0) {
-        let _ = write!(message, "\n… and {more} more");
+    if let Some(more) = more(&denials, listed) {
+        let _ = write!(message, "\n{more}");
     }
     Refusal {
         code: 403,
@@ -207,7 +218,7 @@ fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) 
     }
 }
 
-/// The violations that a refusal lists: as many as fit into both limits.
+/// The violations that an answer lists: as many as fit into both limits.
 fn listed<'a, 'b>(denials: &'a [&'b JudgedViolation]) -> &'a [&'b JudgedViolation] {
     let mut left = LISTED_BYTES;
     let fits = |judged: &&&JudgedViolation| {
@@ -283,7 +294,10 @@ fn verdict_annotations(verdict: &Verdict) -> BTreeMap<String, String> {
     let mut annotations = BTreeMap::from([("verdict".to_string(), word.to_string())]);
     let rules: BTreeSet<_> = verdict.violations.iter().map(|v| v.violation.rule.as_str()).collect();
     if !rules.is_empty() {
-        annotations.insert("rules".to_string(), rules.into_iter().collect::<Vec<_>>().join(","));
+        let rest = rules.len().checked_sub(NAMED).filter(|rest| *rest > 0);
+        let rest = rest.map(|rest| format!("… and {rest} more"));
+        let named: Vec<_> = rules.into_iter().take(NAMED).map(String::from).chain(rest).collect();
+        annotations.insert("rules".to_string(), named.join(","));
     }
     let exemptions = verdict.exemptions();
     if !exemptions.is_empty() {

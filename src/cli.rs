@@ -5,8 +5,10 @@ pub mod build;
 pub mod check;
 pub mod diff;
 pub mod explain;
+mod help;
 pub mod inspect;
 pub mod manifest;
+pub mod policy;
 pub mod rehearse;
 pub mod render;
 pub mod report;
@@ -33,7 +35,7 @@ pub enum Exit {
     /// Nothing would be denied, but for some object it is not known whether it is Wasm: an image could not be read, or a
     /// program was not recognised. For `scan` also that something could not be judged.
     Unread,
-    /// A checked file cannot be used.
+    /// A checked file cannot be used, or a test of a policy failed.
     Invalid,
     /// Of two things that were compared, the new one can do more.
     Added,
@@ -150,6 +152,63 @@ pub enum Error {
         /// The new side.
         new: String,
     },
+    /// What is to be checked, tested or built is no folder of rules.
+    #[error("found no folder of rules at `{}`; name the folder that holds the Rego files", path.display())]
+    FindRules {
+        /// What was named.
+        path: std::path::PathBuf,
+    },
+    /// There is no `opa`.
+    #[error(
+        "could not find `{}`; install opa (https://www.openpolicyagent.org/docs#1-download-opa) so that it is on PATH, or name it \
+         with --opa",
+        program.display()
+    )]
+    FindOpa {
+        /// What was looked for.
+        program: std::path::PathBuf,
+    },
+    /// `opa` did not do what was asked.
+    #[error("`{command}` failed: {message}")]
+    RunOpa {
+        /// What was asked.
+        command: String,
+        /// What it says.
+        message: String,
+    },
+    /// A folder for the time of the command could not be used.
+    #[error("could not use `{}` for temporary files; set TMPDIR to a folder that can be written", path.display())]
+    UseFolder {
+        /// The file or folder.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A bundle or a report could not be written.
+    #[error("could not write `{}`", path.display())]
+    WriteBundle {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file of cases is wrong.
+    #[error("could not read the cases in `{path}`: {message}")]
+    ReadCases {
+        /// The file.
+        path: String,
+        /// What is wrong, and what to write.
+        message: String,
+    },
+    /// There is nothing to test.
+    #[error(
+        "found nothing to test in `{path}`: neither a rule whose name begins with `test_` in a file `*_test.rego`, nor a file \
+         `*_cases.yaml`; see `wasmgate policy test --help`"
+    )]
+    NothingToTest {
+        /// The folder.
+        path: String,
+    },
     /// The output could not be written.
     #[error("could not write the output: {0}")]
     Write(#[source] std::io::Error),
@@ -201,6 +260,7 @@ pub fn run() -> Result<Exit, Error> {
         Command::Scan(options) => block_on(scan::run(options)),
         Command::Diff(options) => block_on(diff::run(options)),
         Command::Inspect(options) => block_on(inspect::run(options)),
+        Command::Policy { command } => block_on(policy::run(command)),
     }
 }
 

@@ -27,6 +27,7 @@ pub mod policy;
 pub mod quantity;
 pub mod register;
 pub mod registry;
+pub mod rego;
 pub mod review;
 pub mod runtime;
 pub mod server;

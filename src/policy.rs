@@ -1,19 +1,22 @@
 //! Rego bundles compiled to Wasm: loads and checks them, pools their instances, and runs them within time and memory
 //! limits. The module knows nothing about pods: it takes JSON and returns violations.
 
-mod builtins;
 pub mod bundle;
 pub mod engine;
 mod error;
+mod guest;
+mod host;
 mod input;
 mod instance;
 mod lanes;
 mod locations;
 mod memory;
 mod outcome;
+mod program;
+mod rewrite;
 pub mod set;
+mod store;
 
-pub use builtins::HOST_FUNCTIONS;
 pub use bundle::Bundle;
 pub use engine::{Engine, Limits};
 pub use error::Error;

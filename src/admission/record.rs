@@ -15,7 +15,7 @@ use crate::image::Program;
 use crate::inspection::Container;
 use crate::judge::JudgedViolation;
 use crate::lookup::Inspector;
-use crate::policy::Violation;
+use crate::policy::{EnforcementAction, Violation};
 use crate::review::Webhook;
 use crate::review::{Operation, Review};
 use crate::workload::Kind;
@@ -70,7 +70,7 @@ fn count(
     let timings = audit::Timings { total, ..decision.timings.clone() };
     gate.metrics.observe(admission, &timings);
     for judged in decision.judgement.iter().flat_map(|j| &j.verdict.violations) {
-        gate.metrics.violation(&judged.violation.rule, judged.action);
+        gate.metrics.violation(&judged.violation.rule, done(judged.action, decision));
     }
     for bundle in decision.judgement.iter().flat_map(|j| &j.failed_bundles) {
         gate.metrics.policy_failure(bundle);
@@ -103,13 +103,25 @@ fn failure(decision: &Decision) -> Option<RecordedError> {
     invalid.then(|| RecordedError { code: "read-review".to_string(), message: message.unwrap_or_default() })
 }
 
-fn result(decision: Decision) -> audit::RecordedResult {
+/// What was done about a violation: a workload whose pods will be refused is admitted with a warning.
+fn done(action: EnforcementAction, decision: &Decision) -> EnforcementAction {
+    let allowed = decision.answer.response.refusal.is_none();
+    if allowed { action.min(EnforcementAction::Warn) } else { action }
+}
+
+fn result(mut decision: Decision) -> audit::RecordedResult {
+    let judgement = decision.judgement.take();
+    let violations = judgement.map(|j| j.verdict.violations).unwrap_or_default();
+    let violations = violations.into_iter().map(|judged| {
+        let action = done(judged.action, &decision);
+        recorded(JudgedViolation { action, ..judged })
+    });
+    let violations = violations.collect();
     let response = decision.answer.response;
-    let violations = decision.judgement.map(|j| j.verdict.violations).unwrap_or_default();
     audit::RecordedResult {
         allowed: response.refusal.is_none(),
         action: decision.answer.outcome,
-        violations: violations.into_iter().map(recorded).collect(),
+        violations,
         changes: decision.changes,
         warnings: response.warnings,
         patch_operations: response.patch.map_or(0, |patch| patch.0.len()),

@@ -5,6 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::help::{
+    CHECK_HELP, COMPLETION_HELP, DIFF_HELP, EXPLAIN_HELP, INSPECT_HELP, POLICY_BUILD_HELP,
+    POLICY_CAPABILITIES_HELP, POLICY_CHECK_HELP, POLICY_HELP, POLICY_TEST_HELP, SCAN_HELP, SERVE_HELP,
+    SUGGEST_HELP,
+};
+
 use crate::capability::Capability;
 use crate::config::is_label;
 use crate::text;
@@ -47,6 +53,13 @@ pub enum Command {
     /// Show what a new image, Wasm file or manifest can do that the old one could not
     #[command(after_help = DIFF_HELP)]
     Diff(Box<DiffOptions>),
+    /// Check, test and build policies of your own
+    #[command(after_help = POLICY_HELP)]
+    Policy {
+        /// What to do
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Judge every pod and template of a cluster, or of manifests, as it stands
     #[command(after_help = SCAN_HELP)]
     Scan(Box<ScanOptions>),
@@ -57,79 +70,6 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
 }
-
-const SERVE_HELP: &str = "\
-Without options the gate uses the embedded defaults: the baseline policies, the default runtime profiles, no \
-grants, and a development certificate created under ./certs.
-
-Endpoints: POST /mutate and POST /validate over HTTPS; GET /livez, /readyz and /metrics on the probe port.
-Exit codes: 0 after a drained shutdown, 2 on an error, 130 when a second signal cut the drain short.";
-
-const EXPLAIN_HELP: &str = "\
-Examples:
-  wasmgate explain -f deployment.yaml --grants grants/
-  kustomize build . | wasmgate explain -f - -o json
-Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be denied; 2 the command failed; \
-3 nothing would be denied, but an image could not be read or its program was not recognised.";
-
-const SUGGEST_HELP: &str = "\
-Examples:
-  wasmgate suggest -f deployment.yaml --grants grants/ > grants/orders.yaml
-  wasmgate suggest -n shop ghcr.io/myorg/orders:1.4
-  wasmgate suggest --network-policy -f deployment.yaml --grants grants/ > policy.yaml
-IMAGE is a name, since a grant names the images that it is for: neither `oci:FOLDER` nor a .wasm file. `--image-layouts` \
-gives an image on disk a name.
-`--network-policy` writes the NetworkPolicies for the grants that there are, instead of new grants; what these allow by name \
-it cannot express, and then exits 1.
-Exit codes: 0 everything would be admitted with the printed grants, if any; 1 a rule denies what no grant can allow; 2 on \
-an error; 3 nothing is denied, but an image could not be read or its program was not recognised.";
-
-const CHECK_HELP: &str = "\
-Examples:
-  wasmgate check --config config.yaml
-  wasmgate check --grants grants/ --bundle our-rules.tar.gz
-  wasmgate check grants/orders.yaml config.yaml
-FILES are checked according to their kind: GateConfiguration, WasiGrant, ClusterWasiGrant, WasiException, and kinds with \
-a pod spec.
-All wrong fields are reported; of a list, of `runtimes` and of `enforcement` in a configuration, the first that cannot be \
-parsed. A file that is no YAML ends at its first error. Of a configuration among FILES the fields are checked, and not the \
-folders and bundles that it names: give it with --config for these. Bundles are loaded, and not evaluated: try their rules \
-with `explain --bundle`.
-Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read, nothing was given, or no document is of a kind \
-that can be checked.";
-
-const INSPECT_HELP: &str = "\
-Examples:
-  wasmgate inspect ghcr.io/myorg/orders:1.4
-  wasmgate inspect oci:./layout:1.4
-  wasmgate inspect target/wasm32-wasip1/release/orders.wasm -o yaml
-Exit codes: 0 the facts were printed; 2 the image or the file could not be read.";
-
-const COMPLETION_HELP: &str = "\
-Example: wasmgate completion bash > /etc/bash_completion.d/wasmgate
-Exit codes: 0 the script was printed; 2 on an error.";
-
-const DIFF_HELP: &str = "\
-Examples:
-  wasmgate diff ghcr.io/myorg/orders:1.4 ghcr.io/myorg/orders:1.5
-  wasmgate diff old/deployment.yaml new/deployment.yaml --grants grants/
-  wasmgate diff main.wasm target/wasm32-wasip1/release/orders.wasm -o markdown >> pull-request.md
-OLD and NEW are images, `oci:FOLDER[:TAG]` or Wasm files; or both are manifest files or folders, whose programs are paired \
-by object and container.
-Exit codes: 0 nothing was added; 1 a capability, an interpreter or a denial was added; 2 the command failed; 3 nothing is \
-known to be added, but an image could not be read.";
-
-const SCAN_HELP: &str = "\
-Examples:
-  wasmgate scan                                        # the cluster of the current context
-  wasmgate scan -n shop --capability net.tcp.connect   # what of a namespace can open connections
-  helm template . | wasmgate scan -f - -o github
-  wasmgate scan -o html > report.html
-Nothing is changed. Pods are judged as they are and listed under their top owner; a template is judged as the pods that would \
-be made of it. docs/scan.md lists the rights and the outputs.
-Exit codes: 0 nothing would be denied; 1 a pod, or the pods of a template, would be denied; 2 the command failed; 3 nothing \
-would be denied, but something could not be judged, such as an image that could not be read. With --rule or --capability only \
-their findings count.";
 
 /// Output format of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -412,4 +352,86 @@ pub struct ScanOptions {
     /// Sources
     #[command(flatten)]
     pub gate: GateOptions,
+}
+
+/// The commands of `policy`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Say what is wrong with rules, before anything ships
+    #[command(after_help = POLICY_CHECK_HELP)]
+    Check(PolicyCheckOptions),
+    /// Run the tests of rules, and cases on the compiled rules
+    #[command(after_help = POLICY_TEST_HELP)]
+    Test(Box<PolicyTestOptions>),
+    /// Compile rules to a bundle that the gate loads
+    #[command(after_help = POLICY_BUILD_HELP)]
+    Build(PolicyBuildOptions),
+    /// Print what rules may call in the gate, for `opa build --capabilities`
+    #[command(after_help = POLICY_CAPABILITIES_HELP)]
+    Capabilities,
+}
+
+/// Where rules are, and what reads them.
+#[derive(Debug, Clone, Parser)]
+pub struct PolicySources {
+    /// Folder of the rules
+    #[arg(value_name = "RULES")]
+    pub rules: PathBuf,
+    /// Leave out files and folders of this name, `*` stands for anything (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub ignore: Vec<String>,
+    /// The opa to use
+    #[arg(long, value_name = "FILE", env = "WASMGATE_OPA", default_value = "opa")]
+    pub opa: PathBuf,
+}
+
+/// Options of `policy check`.
+#[derive(Debug, Clone, Parser)]
+pub struct PolicyCheckOptions {
+    /// The rules
+    #[command(flatten)]
+    pub sources: PolicySources,
+    /// Form of the output
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub output: OutputFormat,
+}
+
+/// Options of `policy test`.
+#[derive(Debug, Clone, Parser)]
+pub struct PolicyTestOptions {
+    /// The rules
+    #[command(flatten)]
+    pub sources: PolicySources,
+    /// Also write the results to FILE, in the XML that CI systems read
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Form of the output
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub output: OutputFormat,
+    /// Namespace for manifests that name none
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
+    pub namespace: String,
+    /// Longest time to look at the images of one manifest, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub timeout: u64,
+    /// Sources
+    #[command(flatten)]
+    pub gate: GateOptions,
+}
+
+/// Options of `policy build`.
+#[derive(Debug, Clone, Parser)]
+pub struct PolicyBuildOptions {
+    /// The rules
+    #[command(flatten)]
+    pub sources: PolicySources,
+    /// The archive to write
+    #[arg(long = "archive", short = 'f', value_name = "FILE", default_value = "bundle.tar.gz")]
+    pub archive: PathBuf,
+    /// Revision of the bundle, which each record of a decision names
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub revision: String,
+    /// Form of the output
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub output: OutputFormat,
 }

@@ -182,11 +182,16 @@ async fn policies(settings: &Settings) -> Result<PolicySet, Error> {
 
 /// Compiles the bundles, with the limits of the configuration.
 pub async fn policy_set(settings: &Settings, bundles: Vec<Bundle>) -> Result<PolicySet, Error> {
+    Ok(PolicySet::load(&Engine::new()?, bundles, limits(settings)).await?)
+}
+
+/// The limits of the configuration on an evaluation.
+pub fn limits(settings: &Settings) -> Limits {
     let policies = &settings.file.policies;
-    let limits = Limits {
+    Limits {
         fuel: policies.fuel_limit,
         time: settings.policy_time_limit,
         memory_bytes: policies.memory_limit_bytes,
-    };
-    Ok(PolicySet::load(&Engine::new()?, bundles, limits).await?)
+        strict_builtins: policies.strict_builtins,
+    }
 }

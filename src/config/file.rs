@@ -170,6 +170,8 @@ pub struct Policies {
     pub time_limit: SignedDuration,
     /// Most memory for one evaluation of one bundle, in bytes.
     pub memory_limit_bytes: usize,
+    /// Whether an error of a built-in function denies. Otherwise the call is undefined, as in OPA.
+    pub strict_builtins: bool,
 }
 
 impl Default for Policies {
@@ -181,6 +183,7 @@ impl Default for Policies {
             fuel_limit: 500_000_000,
             time_limit: SignedDuration::from_secs(2),
             memory_limit_bytes: 64 << 20,
+            strict_builtins: false,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{Error, File};
 use crate::audit::DecisionLogOutput;
 use crate::image::prefix::{RepositoryPrefix, Unpinned};
 use crate::judge::EnforcementSettings;
+use crate::judge::verdict::POLICY_ERROR;
 use crate::review::GroupVersionKind;
 use crate::runtime::Runtimes;
 use crate::workload::{Description, Kind};
@@ -104,6 +105,7 @@ fn examine(mut file: File, overrides: Overrides) -> (Settings, Problems) {
     }
     problems.take(file.kubernetes.check());
     check_server(&file, &mut problems);
+    check_policies(&file, &mut problems);
     check::file(&file, &mut problems);
     let server = &file.server;
     let review_timeout = problems.take(check::limit("server.reviewTimeout", server.review_timeout));
@@ -122,6 +124,15 @@ fn examine(mut file: File, overrides: Overrides) -> (Settings, Problems) {
         file,
     };
     (settings, problems)
+}
+
+/// Without any rule, every pod would be admitted.
+fn check_policies(file: &File, problems: &mut Problems) {
+    if !file.policies.baseline && file.policies.bundles.is_empty() {
+        let message = "there would be no rule at all, and every pod would be admitted; name a bundle in `policies.bundles`, \
+                       or leave this out";
+        problems.add(wrong("policies.baseline", &"false", message));
+    }
 }
 
 fn check_server(file: &File, problems: &mut Problems) {
@@ -221,6 +232,10 @@ fn layouts(flags: &[String]) -> Result<BTreeMap<String, PathBuf>, Error> {
 
 /// An enforcement action below the floor would have no effect, so it is an error.
 fn check_enforcement(enforcement: &EnforcementSettings, problems: &mut Problems) {
+    if enforcement.rules.get(POLICY_ERROR).is_some_and(|action| action.as_str() != "deny") {
+        let message = "a bundle that cannot be evaluated denies whatever is written here; leave it out";
+        problems.add(wrong("enforcement.rules", &POLICY_ERROR, message));
+    }
     let written = enforcement.namespaces.iter().map(|(name, action)| (format!("namespaces.{name}"), *action));
     for (field, action) in written.chain([("default".to_string(), enforcement.default)]) {
         if action < enforcement.floor {
@@ -345,6 +360,28 @@ mod tests {
     fn a_wrong_kind_says_what_was_expected() {
         let error = parse("gate.yaml", "apiVersion: v1\nkind: Pod\n").unwrap_err().to_string();
         assert!(error.contains("GateConfiguration") && error.contains("`Pod`"), "{error}");
+    }
+
+    #[test]
+    fn what_would_admit_everything_or_do_nothing_is_refused_with_what_to_write() {
+        let cases = [
+            (
+                "policies: {baseline: false}",
+                "`policies.baseline` cannot be `false`",
+                "name a bundle in `policies.bundles`",
+            ),
+            (
+                "enforcement: {rules: {policy-error: audit}}",
+                "`enforcement.rules` cannot be `policy-error`",
+                "leave it out",
+            ),
+        ];
+        for (text, place, cure) in cases {
+            let error = settings(&format!("{text}\n")).unwrap_err().to_string();
+            assert!(error.contains(place) && error.contains(cure), "{error}");
+        }
+        assert!(settings("policies: {baseline: false, bundles: [own.tar.gz]}\n").is_ok());
+        assert!(settings("enforcement: {rules: {policy-error: deny}}\n").is_ok());
     }
 
     #[test]

@@ -192,14 +192,15 @@ fn unpack(name: &str, bytes: &[u8]) -> Result<Files, Error> {
         tar::Archive::new(Bounded { inner: MultiGzDecoder::new(bytes), left: MAX_UNPACKED_BYTES });
     for entry in archive.entries().map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        // Sparse files are skipped too: their holes are not in the archive, so its size limit would not cover them.
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         // opa writes absolute names, tar relative ones.
         let file = path.trim_start_matches("./").trim_start_matches('/');
         let Some(slot) = files.slot(name, file)? else { continue };
+        // Sparse files stay out too: their holes do not come from the archive, so its bound would not hold for them.
+        if !entry.header().entry_type().is_file() {
+            let fix = "it is a link or another special file, pack the file itself";
+            return Err(Error::AcceptFile { bundle: name.into(), file: file.into(), fix });
+        }
         let bytes = read_bounded(entry, MAX_UNPACKED_BYTES).map_err(failed)?;
         *slot = Some(bytes.ok_or_else(|| too_large(name, "contents", MAX_UNPACKED_BYTES))?);
     }

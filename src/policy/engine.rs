@@ -9,18 +9,14 @@ use std::task::{Context, Poll, Waker};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use wasmtime::{Config, ResourceLimiter, Store};
+use wasmtime::Config;
 
 use super::Error;
 use super::lanes::Lanes;
 
-/// Fuel between two checks of the clock: about a millisecond.
-const SLICE: u64 = 1_000_000;
 /// Most stack frames of a stopped evaluation that are examined. Rules do not recurse, but OPA's own walk through a value
 /// does; the innermost frames come first.
 const MAX_FRAMES: usize = 512;
-/// Most elements of a table; a compiled policy has one table of a few hundred.
-const MAX_TABLE_ELEMENTS: usize = 100_000;
 
 /// Limits on one evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +29,9 @@ pub struct Limits {
     pub time: Duration,
     /// Most linear memory of each instance of a bundle, in bytes.
     pub memory_bytes: usize,
+    /// Whether an error of a built-in function ends the evaluation, which denies. Otherwise the call is undefined, as in OPA
+    /// (`opa eval` without `--strict-builtin-errors`).
+    pub strict_builtins: bool,
 }
 
 impl Default for Limits {
@@ -40,7 +39,12 @@ impl Default for Limits {
     /// `open-policy-agent/opa:docs/docs/policy-performance.md`). The baseline uses a hundredth of this fuel on a pod with
     /// four containers that breaks most rules, and a third on a pod of 700 KiB. Two seconds leave the webhook time to answer.
     fn default() -> Self {
-        Self { fuel: 500_000_000, time: Duration::from_secs(2), memory_bytes: 64 << 20 }
+        Self {
+            fuel: 500_000_000,
+            time: Duration::from_secs(2),
+            memory_bytes: 64 << 20,
+            strict_builtins: false,
+        }
     }
 }
 
@@ -89,48 +93,6 @@ impl Engine {
         let processors = available_parallelism().map_or(2, usize::from);
         Ok(Self { wasm, lanes: Arc::new(Lanes::new(processors)) })
     }
-
-    /// A store whose code stops at the limits.
-    pub(super) fn store(&self, limits: Limits) -> wasmtime::Result<Store<EvaluationBudget>> {
-        let mut store = Store::new(&self.wasm, EvaluationBudget::new(limits));
-        store.limiter(|budget| budget);
-        store.set_fuel(limits.fuel)?;
-        store.fuel_async_yield_interval(Some(SLICE))?;
-        Ok(store)
-    }
-}
-
-/// Limits and memory use of one instance.
-#[derive(Debug)]
-pub(super) struct EvaluationBudget {
-    /// The limits, for messages and for memory.
-    pub limits: Limits,
-    /// Current linear memory, in bytes.
-    pub memory: usize,
-    /// Whether the instance asked for more memory than the limit.
-    pub out_of_memory: bool,
-}
-
-impl EvaluationBudget {
-    fn new(limits: Limits) -> Self {
-        Self { limits, memory: 0, out_of_memory: false }
-    }
-}
-
-impl ResourceLimiter for EvaluationBudget {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        if desired > self.limits.memory_bytes {
-            self.out_of_memory = true;
-            // A trap, since OPA's allocator would otherwise continue with a null pointer.
-            return Err(wasmtime::Error::msg("memory limit"));
-        }
-        self.memory = desired;
-        Ok(true)
-    }
-
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE_ELEMENTS)
-    }
 }
 
 /// When work on a separate thread must stop, even if it is not finished.
@@ -148,7 +110,8 @@ impl Stop {
         (Self { deadline, abandoned: Arc::clone(&abandoned) }, AbandonOnDrop(abandoned))
     }
 
-    fn is_due(&self) -> bool {
+    /// Whether it has to end now.
+    pub fn is_due(&self) -> bool {
         self.abandoned.load(Relaxed) || Instant::now() >= self.deadline
     }
 }

@@ -143,6 +143,15 @@ pub enum Error {
         /// The entry points that it has, in words.
         found: String,
     },
+    /// Its functions have no names, so that those which compute otherwise than OPA cannot be found.
+    #[error(
+        "`policy.wasm` of policy bundle `{bundle}` has lost the names of its functions, without which some of them would \
+         compute otherwise than `opa eval`; take it as `opa build` writes it, or strip nothing from it"
+    )]
+    NameFunctions {
+        /// Name of the bundle.
+        bundle: String,
+    },
     /// The rules call functions that the gate does not have.
     #[error(
         "policy bundle `{bundle}` calls built-in functions that the gate does not have: {names}; \
@@ -185,6 +194,7 @@ impl Error {
             | Self::RecognisePolicy { bundle, .. }
             | Self::SpeakAbi { bundle, .. }
             | Self::FindEntrypoint { bundle, .. }
+            | Self::NameFunctions { bundle }
             | Self::SupplyBuiltins { bundle, .. }
             | Self::StartModule { bundle, .. } => Some(bundle),
             Self::StartEngine { .. }

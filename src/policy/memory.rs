@@ -1,6 +1,6 @@
 //! Provides enough memory for the data of a module. OPA's compiler counts the pages of the memory that a module imports before it has placed
 //! all data (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`, `addImportMemoryDecl`), so that in one module of about thirty
-//! the last of it lies outside. OPA's own host brings a larger memory; opa-wasm brings what the module asks for.
+//! the last of it lies outside. OPA's own host brings a larger memory; the gate brings what the module asks for.
 
 use wasmparser::{DataKind, Operator, Parser, Payload, TypeRef};
 

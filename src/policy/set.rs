@@ -10,13 +10,13 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::task::{JoinError, spawn_blocking};
-use wasmtime::Module;
 
 use super::bundle::Omit;
 use super::engine::Stop;
-use super::instance::{Instance, Program};
+use super::instance::Instance;
 use super::locations;
-use super::{Bundle, Engine, Error, Limits, Violation, input, outcome};
+use super::program::Program;
+use super::{Bundle, ENTRYPOINT, Engine, Error, Limits, Violation, input, outcome};
 
 /// Time limit for checking and starting a module when its bundle is loaded. No review waits for that, and large data
 /// needs time.
@@ -62,6 +62,8 @@ pub struct PolicySet {
 /// One loaded bundle and its instances.
 struct LoadedBundle {
     program: Program,
+    /// Number of [`ENTRYPOINT`].
+    entrypoint: i32,
     /// Idle instances.
     idle: Mutex<Vec<Instance>>,
 }
@@ -136,8 +138,28 @@ impl PolicySet {
         let work = spawn_blocking(move || {
             // Held until the work has really ended, even if its result is not needed any more.
             let _leave = leave;
-            loaded.run(&engine, &input, limits, &stop)
+            loaded.run(&engine, input.get(), limits, &stop)
         });
+        work.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    /// The result set of one entry point of the bundle of this name, for tests of rules. The error is for people to read.
+    pub async fn query<I: Serialize + Sync>(
+        &self,
+        bundle: &str,
+        entrypoint: &str,
+        input: Option<&I>,
+    ) -> Result<Value, String> {
+        let loaded = self.loaded.iter().find(|loaded| loaded.program.bundle.name == bundle);
+        let loaded = Arc::clone(loaded.ok_or_else(|| format!("there is no bundle `{bundle}`"))?);
+        let number = loaded.program.entrypoints.get(entrypoint).copied();
+        let number = number.ok_or_else(|| format!("bundle `{bundle}` has no entry point `{entrypoint}`"))?;
+        // No input at all is undefined.
+        let input = input.map(serde_json::to_string).transpose().map_err(|error| error.to_string())?;
+        let input = input.unwrap_or_default();
+        let (engine, limits) = (self.engine.clone(), self.limits);
+        let (stop, _guard) = Stop::at(Instant::now() + limits.time);
+        let work = spawn_blocking(move || loaded.result_set(&engine, number, &input, limits, &stop));
         work.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
@@ -176,15 +198,11 @@ impl PolicySet {
 
 impl LoadedBundle {
     fn open(engine: &Engine, bundle: Bundle, limits: Limits) -> Result<Self, Error> {
-        let compiled = Module::new(&engine.wasm, &bundle.module);
-        let module = compiled.map_err(|error| Error::CompileModule {
-            bundle: bundle.name.clone(),
-            reason: error.root_cause().to_string(),
-        })?;
         let patient = Limits { time: START_TIME, ..limits.for_start() };
         let (stop, _guard) = Stop::at(Instant::now() + START_TIME);
-        let program = Program::check(engine, bundle, module, patient, &stop)?;
-        let loaded = Self { program, idle: Mutex::default() };
+        let program = Program::check(engine, bundle, patient, &stop)?;
+        let entrypoint = program.entrypoints.get(ENTRYPOINT).copied().unwrap_or_default();
+        let loaded = Self { program, entrypoint, idle: Mutex::default() };
         loaded
             .warm_up(engine, limits, patient, &stop)
             .map_err(|reason| Error::StartModule { bundle: loaded.program.bundle.name.clone(), reason })?;
@@ -195,8 +213,7 @@ impl LoadedBundle {
     /// ignored.
     fn warm_up(&self, engine: &Engine, limits: Limits, patient: Limits, stop: &Stop) -> Result<(), String> {
         let mut instance = self.caught(|| Instance::start(engine, &self.program, patient, stop))?;
-        let empty = RawValue::from_string("{}".into()).map_err(|error| error.to_string())?;
-        if self.caught(|| instance.evaluate(&empty, limits, stop)).is_ok() {
+        if self.caught(|| instance.evaluate(self.entrypoint, "{}", limits, stop)).is_ok() {
             self.put_back(instance);
         }
         Ok(())
@@ -206,18 +223,30 @@ impl LoadedBundle {
     fn run(
         &self,
         engine: &Engine,
-        input: &RawValue,
+        input: &str,
         limits: Limits,
         stop: &Stop,
     ) -> Result<Vec<Violation>, String> {
+        outcome::violations(&self.result_set(engine, self.entrypoint, input, limits, stop)?)
+    }
+
+    /// The result set of an entry point.
+    fn result_set(
+        &self,
+        engine: &Engine,
+        entrypoint: i32,
+        input: &str,
+        limits: Limits,
+        stop: &Stop,
+    ) -> Result<Value, String> {
         let mut instance = match self.take() {
             Some(instance) => instance,
             None => self.caught(|| Instance::start(engine, &self.program, limits, stop))?,
         };
         // An instance that failed is not put back.
-        let result_set: Value = self.caught(|| instance.evaluate(input, limits, stop))?;
+        let result_set = self.caught(|| instance.evaluate(entrypoint, input, limits, stop))?;
         self.put_back(instance);
-        outcome::violations(&result_set)
+        Ok(result_set)
     }
 
     /// Runs `work`. A panic in a host function makes the evaluation of this bundle fail and does not stop the gate. The
@@ -231,7 +260,7 @@ impl LoadedBundle {
                 "a host function panicked"
             );
             let rule = locations::in_rules(&self.program.locations.rules_that_call_the_host());
-            Err(format!("a function of the host broke down{rule}{}", self.program.host_functions))
+            Err(format!("a function of the host broke down{rule}"))
         })
     }
 
@@ -278,7 +307,7 @@ mod tests {
         fn with(&self, fuel: u64) -> Result<Vec<Violation>, String> {
             let limits = Limits { fuel, ..Limits::default() };
             let (stop, _guard) = Stop::at(Instant::now() + Duration::from_mins(10));
-            self.loaded.run(&self.engine, &self.input, limits, &stop)
+            self.loaded.run(&self.engine, self.input.get(), limits, &stop)
         }
 
         /// The least fuel with which the evaluation succeeds, to one part in a thousand.

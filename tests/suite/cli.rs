@@ -5,6 +5,7 @@ mod diff;
 mod explain;
 mod foreign_text;
 mod output;
+mod policy;
 mod real;
 mod scan;
 mod scan_forms;
@@ -39,6 +40,7 @@ fn wasmgate() -> Command {
         "NO_COLOR",
         "RUST_LOG",
         "RUST_BACKTRACE",
+        "WASMGATE_OPA",
     ] {
         command.env_remove(name);
     }

@@ -16,7 +16,7 @@ use wasmgate::cli::Args;
 use crate::support::process::{program, root};
 
 /// Pages whose marked blocks are run; the blocks of one page share a folder and its environment.
-const PAGES: &[&str] = &["README.md", "docs/tutorial.md"];
+const PAGES: &[&str] = &["README.md", "docs/tutorial.md", "docs/policy-authors.md"];
 /// The start of a marked block: this, options, and [`CONSOLE`].
 const MARK: &str = "<!-- run";
 /// The rest of the start.

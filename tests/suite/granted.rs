@@ -338,7 +338,12 @@ fn violations(scene: &Scene, grants: Vec<Value>) -> Vec<Violation> {
     static BASELINE: OnceLock<(Runtime, PolicySet)> = OnceLock::new();
     let (runtime, baseline) = BASELINE.get_or_init(|| {
         let runtime = Runtime::new().unwrap();
-        let limits = Limits { fuel: 500_000_000, time: Duration::from_mins(1), memory_bytes: 64 << 20 };
+        let limits = Limits {
+            fuel: 500_000_000,
+            time: Duration::from_mins(1),
+            memory_bytes: 64 << 20,
+            ..Limits::default()
+        };
         let engine = Engine::new().unwrap();
         let loading = PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], limits);
         let baseline = runtime.block_on(loading).unwrap();

@@ -18,6 +18,7 @@ mod capabilities;
 mod cli;
 mod docs;
 mod flow;
+mod functions;
 mod fuzz;
 mod gate_image;
 mod granted;

@@ -13,7 +13,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use wasmgate::policy::{Bundle, Engine, Error, Evaluation, HOST_FUNCTIONS, Limits, PolicySet, Violation};
+use wasmgate::policy::{Bundle, Engine, Error, Evaluation, Limits, PolicySet, Violation};
 
 use crate::support::process::{program, root};
 use crate::support::{case, opa};
@@ -70,7 +70,12 @@ impl Sources {
 
 // === Helpers ===
 
-const GENEROUS: Limits = Limits { fuel: 500_000_000, time: Duration::from_mins(1), memory_bytes: 64 << 20 };
+const GENEROUS: Limits = Limits {
+    fuel: 500_000_000,
+    time: Duration::from_mins(1),
+    memory_bytes: 64 << 20,
+    strict_builtins: false,
+};
 
 async fn load(bundles: Vec<Bundle>, limits: Limits) -> Result<PolicySet, Error> {
     PolicySet::load(&Engine::new().unwrap(), bundles, limits).await
@@ -240,7 +245,28 @@ async fn the_compiled_baseline_says_what_the_interpreter_says() {
     }
 }
 
-/// Also shows that no baseline rule reads what its manifest omits, such as `input.object`: `policies/lint` checks every
+/// Another author's engine on the same module.
+#[tokio::test]
+async fn the_compiled_baseline_says_what_opa_wasm_says() {
+    let set = baseline().await;
+    let engine = wasmtime::Engine::default();
+    let module = wasmtime::Module::from_file(&engine, root().join("policies/baseline/policy.wasm")).unwrap();
+    let data = std::fs::read(root().join("policies/baseline/data.json")).unwrap();
+    let data: Value = serde_json::from_slice(&data).unwrap();
+    let mut store = wasmtime::Store::new(&engine, ());
+    let policy = opa_wasm::Runtime::new(&mut store, &module).await.unwrap();
+    let policy = policy.with_data(&mut store, &data).await.unwrap();
+    let mut inputs = vec![sample(), refused_sample(), json!({})];
+    inputs.extend(examples().into_iter().map(|(_, _, document)| document));
+    for input in inputs {
+        let found: Value = policy.evaluate(&mut store, "wasmgate/violations", &input).await.unwrap();
+        let mut wanted: Vec<Violation> = serde_json::from_value(found[0]["result"].clone()).unwrap();
+        wanted.sort();
+        assert_eq!(set.evaluate(&input).await, Evaluation { violations: wanted, failures: Vec::new() });
+    }
+}
+
+/// Also shows that no baseline rule reads what its manifest says that none does, such as `input.object`: `policies/lint` looks at every
 /// reference to the input.
 #[test]
 fn the_committed_baseline_is_what_its_sources_say_and_reads_what_its_manifest_says() {
@@ -582,73 +608,122 @@ async fn a_conflict_between_rules_is_a_failure_that_names_the_place() {
 
 // === Built-in functions of the host ===
 
-#[tokio::test]
-async fn a_built_in_that_fails_is_a_failure() {
-    let source =
-        r#"violations contains {"rule": "r", "message": "m"} if time.parse_rfc3339_ns(input.when) > 0"#;
-    let set = rules(source, GENEROUS).await;
-    let evaluation = set.evaluate(&json!({"when": "yesterday"})).await;
-    assert!(
-        failure(&evaluation)
-            .contains("premature end of input, in rule `r` (it may call `time.parse_rfc3339_ns`)"),
-        "{evaluation:?}"
-    );
-    assert_eq!(rules_of(&set.evaluate(&json!({"when": "2026-11-22T00:00:00Z"})).await), ["r"]);
-}
-
-#[tokio::test]
-async fn a_built_in_that_panics_is_a_failure_and_the_next_request_is_clean() {
-    let source = r#"violations contains {"rule": "r", "message": sprintf(input.format, [1])}"#;
-    let set = rules(source, GENEROUS).await;
-    for _ in 0..2 {
-        let evaluation = set.evaluate(&json!({"format": "%99999999999d"})).await;
-        assert!(
-            failure(&evaluation)
-                .contains("a function of the host broke down, in rule `r` (it may call `sprintf`)"),
-            "{evaluation:?}"
-        );
-        assert_eq!(rules_of(&set.evaluate(&json!({"format": "%d"})).await), ["r"]);
-    }
-}
-
-/// Every function that the gate claims to supply, with arguments. Those of time and randomness have a test of their
-/// own.
-const CALLS: &[(&str, &str)] = &[
-    ("base64url.encode_no_pad", r#"base64url.encode_no_pad("a?>")"#),
-    ("crypto.hmac.md5", r#"crypto.hmac.md5("a", "key")"#),
-    ("crypto.hmac.sha1", r#"crypto.hmac.sha1("a", "key")"#),
-    ("crypto.hmac.sha256", r#"crypto.hmac.sha256("a", "key")"#),
-    ("crypto.hmac.sha512", r#"crypto.hmac.sha512("a", "key")"#),
-    ("crypto.md5", r#"crypto.md5("a")"#),
-    ("crypto.sha1", r#"crypto.sha1("a")"#),
-    ("crypto.sha256", r#"crypto.sha256("a")"#),
-    ("hex.decode", r#"hex.decode("6869")"#),
-    ("hex.encode", r#"hex.encode("hi")"#),
-    ("semver.compare", r#"semver.compare("1.2.3", "1.10.0-rc1")"#),
-    ("semver.is_valid", r#"semver.is_valid("1.2")"#),
-    ("sprintf", r#"sprintf("%s has %d of %.1f", ["a", 2, 3.5])"#),
-    ("time.clock", r#"time.clock([1700000000000000000, "Europe/Berlin"])"#),
-    ("time.date", "time.date(1700000000000000000)"),
-    ("time.parse_duration_ns", r#"time.parse_duration_ns("1h30m")"#),
-    ("time.parse_rfc3339_ns", r#"time.parse_rfc3339_ns("2026-11-22T10:00:00.5+02:00")"#),
-    ("time.weekday", "time.weekday(1700000000000000000)"),
-    ("units.parse_bytes", r#"[units.parse_bytes("10MiB"), units.parse_bytes("10MB")]"#),
-    ("urlquery.decode_object", r#"urlquery.decode_object("a=1&a=2&b=3")"#),
+/// Calls whose value is the same in `opa eval`; an undefined one finds no violation in either. The compliance cases
+/// (`functions.rs`) have many more; these are what people's rules call, and what compiled modules have been wrong about.
+const CALLS: &[&str] = &[
+    r#"base64.decode("YQ")"#,
+    r#"base64.decode("YQ==")"#,
+    r#"base64.is_valid("YQ")"#,
+    r#"base64url.encode_no_pad("a?>")"#,
+    r#"concat(",", {"b", "c", "a"})"#,
+    r#"crypto.hmac.equal("a", "a")"#,
+    r#"crypto.hmac.md5("a", "key")"#,
+    r#"crypto.hmac.sha1("a", "key")"#,
+    r#"crypto.hmac.sha256("a", "key")"#,
+    r#"crypto.hmac.sha512("a", "key")"#,
+    r#"crypto.md5("a")"#,
+    r#"crypto.sha1("a")"#,
+    r#"crypto.sha256(json.marshal({"b": 1, "a": {3, 1, 2}}))"#,
+    "2 / 3 * 3 == 2",
+    "2 / 3",
+    "0.1 + 0.2",
+    "1 - 0.9",
+    "9007199254740993 * 3",
+    "format_int(4294967296, 16)",
+    "format_int(-15.9, 10)",
+    r#"glob.quote_meta("*.a.[b]")"#,
+    r#"hex.decode("6869")"#,
+    r#"hex.decode("zz")"#,
+    r#"hex.encode("hi")"#,
+    r#"indexof("abc", "")"#,
+    r#"indexof("äbc", "c")"#,
+    r#"indexof_n("abab", "b")"#,
+    r#"json.is_valid("{} x")"#,
+    r#"json.marshal({"<": [1.50, "\u2028"], "a": {2, 1}})"#,
+    r#"json.marshal_with_options({"a": [1]}, {"indent": " "})"#,
+    r#"json.patch({"a": [1]}, [{"op": "add", "path": "/a/-", "value": 2}, {"op": "remove", "path": "a/0"}])"#,
+    r#"json.unmarshal("[1,]")"#,
+    r#"json.unmarshal("01")"#,
+    r#"net.cidr_contains("169.254.0.0/16", "::ffff:169.254.169.254")"#,
+    r#"net.cidr_contains("10.0.0.0/8", "no")"#,
+    r#"net.cidr_expand("10.0.0.0/30")"#,
+    r#"net.cidr_intersects("::ffff:10.0.0.0/104", "10.1.0.0/16")"#,
+    r#"net.cidr_is_valid("10.0.0.0/33")"#,
+    r#"net.cidr_merge(["10.0.0.0/25", "10.0.0.128/25"])"#,
+    "numbers.range_step(0, 10, 3)",
+    r#"object.subset({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}})"#,
+    "object.union_n([])",
+    r#"object.union_n([{"a": {"b": 1}}, {"a": 2}, {"a": {"c": 3}}])"#,
+    r#"regex.find_all_string_submatch_n("(?<n>a)(b)?", "aab", -1)"#,
+    r#"regex.find_n("a.", "abacad", 2)"#,
+    r#"regex.is_valid("\\C")"#,
+    r#"regex.match("^(?<host>samples\\.example)/", "samples.example/web")"#,
+    r#"regex.match("[", "a")"#,
+    r#"regex.replace("abc", "(b)(c)", "${2}$1x$$")"#,
+    r#"regex.split("a*", "baac")"#,
+    r#"regex.template_match("urn:{.*}:x", "urn:a:x", "{", "}")"#,
+    r#"replace("abc", "", "-")"#,
+    r#"semver.compare("1.2.3", "1.10.0-rc1")"#,
+    r#"semver.compare("1.2.3", "no")"#,
+    r#"semver.compare("v1.2.3+a", "1.2.3+b")"#,
+    r#"semver.is_valid("1.2")"#,
+    r#"sprintf("%s has %d of %.1f", ["a", 2, 3.5])"#,
+    r#"sprintf("%v %v %v %v", [true, null, [1, {"a"}], {"k": {2, 1}}])"#,
+    r#"sprintf("%d %d", [1.5, "a"])"#,
+    r#"sprintf("%q %t %c %T %x %08.3f|%-4s|%+d", ["a", true, 65, 1, 255, 2.5, "b", 1])"#,
+    r#"sprintf("%d %d", [1])"#,
+    r#"sprintf("%d", [1, 2])"#,
+    r#"strings.any_prefix_match(["ab", "cd"], {"c", "x"})"#,
+    r#"strings.any_suffix_match("abc", ["bc"])"#,
+    r#"strings.count("abab", "")"#,
+    r#"strings.replace_n({"a": "b", "b": "a"}, "ab")"#,
+    "time.add_date(1675123200000000000, 0, 1, 0)",
+    r#"time.clock([1700000000000000000, "Europe/Berlin"])"#,
+    r#"time.clock([1700000000000000000, ""])"#,
+    "time.date(1700000000000000000)",
+    "time.diff(1700000000000000000, 1600000000123456789)",
+    r#"time.format([1700000000000000000, "America/New_York", "Mon Jan _2 3:04PM MST 2006"])"#,
+    r#"time.parse_duration_ns("1h30m")"#,
+    r#"time.parse_duration_ns("1.5h")"#,
+    r#"time.parse_duration_ns("-1h")"#,
+    r#"time.parse_duration_ns("90")"#,
+    r#"time.parse_duration_ns("1M")"#,
+    r#"time.parse_ns("2006-01-02", "2026-11-22")"#,
+    r#"time.parse_rfc3339_ns("2026-11-22T10:00:00.5+02:00")"#,
+    r#"time.parse_rfc3339_ns("2026-11-22 10:00:00Z")"#,
+    r#"time.parse_rfc3339_ns("2026-11-22T10:00:60Z")"#,
+    "time.weekday(1700000000000000000)",
+    r#"units.parse("1.5")"#,
+    r#"units.parse("100m")"#,
+    r#"units.parse_bytes("1.1Mi")"#,
+    r#"units.parse_bytes("1 Gi")"#,
+    r#"units.parse_bytes("1B")"#,
+    r#"units.parse_bytes("")"#,
+    r#"[units.parse_bytes("10MiB"), units.parse_bytes("10MB")]"#,
+    r#"uri.parse("https://user@example.com:8443/a%20b?c=d#e")"#,
+    r#"urlquery.decode("a+b%20c")"#,
+    r#"urlquery.decode_object("a=1&a=2&b=3")"#,
+    r#"urlquery.decode_object("%zz")"#,
+    r#"urlquery.encode("a b*~")"#,
+    r#"urlquery.encode_object({"b": ["2", "1"], "a": "x y"})"#,
+    r#"uuid.parse("f47ac10b-58cc-4372-a567-0e02b2c3d479")"#,
+    r#"yaml.unmarshal("a: [1, b]")"#,
+    r#"[x | some x in {"c", "a", "b"}]"#,
+    r#"[k | some k, _ in {"c": 1, "a": 2, "b": 3}]"#,
+    r#"[x | walk({"b": {"d": 1, "c": 2}, "a": 3}, [x, _])]"#,
 ];
 
-/// The result of a built-in as a violation carries it: JSON, which may be spelled in more than one way.
+/// The value that a violation carries as JSON.
 fn decoded(violation: Violation) -> (String, Value) {
     (violation.rule, serde_json::from_str(&violation.message).unwrap())
 }
 
 #[tokio::test]
-async fn built_ins_of_the_host_answer_as_opa_does() {
-    let called = CALLS.iter().map(|(name, _)| *name).chain(["rand.intn", "time.now_ns"]);
-    assert_eq!(called.collect::<BTreeSet<_>>(), HOST_FUNCTIONS.iter().copied().collect());
-    let rule = |(name, call): &(&str, &str)| {
-        format!("violations contains {{\"rule\": \"{name}\", \"message\": json.marshal({call})}}")
+async fn built_in_functions_say_what_they_say_in_opa() {
+    let rule = |(index, call): (usize, &&str)| {
+        format!("violations contains {{\"rule\": \"{index}\", \"message\": json.marshal(x)}} if x := {call}")
     };
-    let source = CALLS.iter().map(rule).collect::<Vec<_>>().join("\n\n");
+    let source = CALLS.iter().enumerate().map(rule).collect::<Vec<_>>().join("\n\n");
     let evaluation = rules(&source, GENEROUS).await.evaluate(&json!({})).await;
     assert_eq!(evaluation.failures, []);
     let found: BTreeMap<_, _> = evaluation.violations.into_iter().map(decoded).collect();
@@ -657,18 +732,71 @@ async fn built_ins_of_the_host_answer_as_opa_does() {
     let arguments = ["eval", "-f", "raw", "-d", "rules.rego", "data.wasmgate.violations"];
     let wanted: Vec<Violation> = serde_json::from_slice(&opa::run_in(directory.path(), &arguments)).unwrap();
     let wanted: BTreeMap<_, _> = wanted.into_iter().map(decoded).collect();
-    assert_eq!(wanted.len(), CALLS.len());
-    assert_eq!(found, wanted);
+    let mut wrong = Vec::new();
+    for (index, call) in CALLS.iter().enumerate() {
+        let index = index.to_string();
+        if found.get(&index) != wanted.get(&index) {
+            wrong.push(format!("{call}: {:?}, in OPA {:?}", found.get(&index), wanted.get(&index)));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(wanted.len() > CALLS.len() / 2);
 }
 
-/// opa-wasm formats as C does. What it cannot format must not pass for an empty message or an undefined rule.
 #[tokio::test]
-async fn sprintf_verbs_of_go_are_a_failure() {
-    for call in ["sprintf(\"%v\", [\"a\"])", "sprintf(\"%q\", [\"a\"])", "sprintf(\"%s\", [null])"] {
-        let source = format!("violations contains {{\"rule\": \"r\", \"message\": {call}}}");
-        let evaluation = rules(&source, GENEROUS).await.evaluate(&json!({})).await;
-        assert!(failure(&evaluation).ends_with("(it may call `sprintf`)"), "{call}: {evaluation:?}");
-    }
+async fn an_error_of_a_built_in_function_is_undefined_and_denies_where_that_is_asked_for() {
+    let source = r#"
+violations contains {"rule": "one", "message": "m"} if units.parse_bytes(input.size) > 1
+
+violations contains {"rule": "two", "message": "m"} if regex.match(input.pattern, "a")"#;
+    let input = json!({"size": "1 Gi", "pattern": "a"});
+    assert_eq!(rules_of(&rules(source, GENEROUS).await.evaluate(&input).await), ["two"]);
+    let strict = rules(source, Limits { strict_builtins: true, ..GENEROUS }).await;
+    let evaluation = strict.evaluate(&input).await;
+    assert!(
+        failure(&evaluation).ends_with(
+            "could not be evaluated: `units.parse_bytes`: units.parse_bytes: spaces not allowed in resource strings, in rule `one`"
+        ),
+        "{evaluation:?}"
+    );
+    assert_eq!(rules_of(&strict.evaluate(&json!({"size": "1Gi", "pattern": "a"})).await), ["one", "two"]);
+}
+
+#[tokio::test]
+async fn work_of_the_host_uses_up_fuel_and_its_results_are_bounded() {
+    let source = r#"
+violations contains {"rule": "many", "message": "m"} if {
+	some i in numbers.range(1, input.times)
+	regex.replace(input.text, "a", input.with) == sprintf("%d", [i])
+}"#;
+    let set = rules(source, BRIEF).await;
+    let evaluation = set.evaluate(&json!({"times": 100_000, "text": "aaaa", "with": "b"})).await;
+    assert!(
+        failure(&evaluation).contains("it needs more than 20000000 of fuel, in rule `many`"),
+        "{evaluation:?}"
+    );
+    let large = json!({"times": 1, "text": "a".repeat(100_000), "with": "b".repeat(100_000)});
+    let evaluation = set.evaluate(&large).await;
+    assert!(failure(&evaluation).contains("it needs more than 64Mi of memory"), "{evaluation:?}");
+}
+
+/// Its functions are found by their names.
+#[tokio::test]
+async fn a_module_that_has_lost_the_names_of_its_functions_is_refused() {
+    let archive = Sources::new("violations := set()").build();
+    let directory = tempfile::tempdir().unwrap();
+    let unpacked =
+        Command::new("tar").arg("xzf").arg(&archive).current_dir(directory.path()).status().unwrap();
+    assert!(unpacked.success());
+    let path = directory.path().join("policy.wasm");
+    let module = std::fs::read(&path).unwrap();
+    let name =
+        module.windows(6).rposition(|bytes| bytes == b"\x04name\x01" || bytes == b"\x04name\x00").unwrap();
+    let mut stripped = module;
+    stripped[name + 1] = b'g';
+    std::fs::write(&path, stripped).unwrap();
+    let error = load(vec![Bundle::from_dir(directory.path()).unwrap()], GENEROUS).await.unwrap_err();
+    assert!(error.to_string().contains("has lost the names of its functions"), "{error}");
 }
 
 #[tokio::test]
@@ -691,9 +819,7 @@ async fn missing_built_ins_are_all_named_when_the_bundle_is_loaded() {
     let source = r#"
 violations contains {"rule": "r", "message": "m"} if {
 	http.send({"method": "get", "url": "http://example.com"}).status_code == 200
-	time.parse_ns("2006", input.a) > 0
 	regex.replace(input.a, "b", "c") == "d"
-	units.parse(input.a) > 1
 	opa.runtime().env.HOME == input.a
 	time.now_ns() > 0
 }"#;
@@ -701,8 +827,9 @@ violations contains {"rule": "r", "message": "m"} if {
     assert!(matches!(error, Error::SupplyBuiltins { .. }));
     assert_eq!(
         error.to_string(),
-        "policy bundle `test` calls built-in functions that the gate does not have: `http.send`, `opa.runtime`, \
-         `regex.replace`, `time.parse_ns`, `units.parse`; write the rules without them"
+        "policy bundle `test` calls built-in functions that the gate does not have: `http.send` (it would touch the \
+         network), `opa.runtime` (it would hand the gate's environment to rules, and through their messages to users); \
+         write the rules without them"
     );
 }
 
@@ -819,6 +946,24 @@ fn archives_that_are_not_bundles_are_refused_with_advice() {
     assert!(refused(&[("/policy.wasm", WASM), ("/.manifest", omit)]).contains("expected a sequence"));
     let unknown = br#"{"metadata": {"wasmgate": {"omits": []}}}"#;
     assert!(refused(&[("/policy.wasm", WASM), ("/.manifest", unknown)]).contains("unknown field `omits`"));
+}
+
+/// A link leads to what is not in the archive, and rules that run without their data admit.
+#[test]
+fn an_archive_whose_data_is_a_link_is_refused_and_named() {
+    for kind in [tar::EntryType::Symlink, tar::EntryType::Link] {
+        let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        let mut header = tar::Header::new_gnu();
+        header.set_size(WASM.len() as u64);
+        archive.append_data(&mut header, "policy.wasm", WASM).unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        archive.append_link(&mut header, "data.json", "other.json").unwrap();
+        let bytes = archive.into_inner().unwrap().finish().unwrap();
+        let error = Bundle::from_tar_gz("test", &bytes).unwrap_err().to_string();
+        assert!(error.contains("holds `data.json`, which is not read: it is a link"), "{error}");
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::text;
 
 /// What is said when nothing else is asked for. Of the watches the gate says itself what matters, each thing once; the
 /// client would also print answers that it cannot read.
-const QUIET: &str = "info,opa_wasm=off,kube_client=off,kube_runtime=off";
+const QUIET: &str = "info,kube_client=off,kube_runtime=off";
 
 /// Starts the log of this process.
 pub(super) fn start(format: LogFormat) {

@@ -304,7 +304,9 @@ fn an_action_for_an_unknown_rule_is_refused_with_the_known_ones() {
         "needs-grant",
     ]);
     gate("{neverExempt: [native]}").fails(&["`enforcement.neverExempt` cannot be `native`", "native-code"]);
-    assert_eq!(gate("{rules: {needs-grant: warn, policy-error: warn}}").code, 0);
+    gate("{rules: {policy-error: warn}}")
+        .fails(&["`enforcement.rules` cannot be `policy-error`", "leave it out"]);
+    assert_eq!(gate("{rules: {needs-grant: warn, policy-error: deny}}").code, 0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json, to_value};
 use wasmgate::image::{Claim, Digest, ImageFacts, ModuleFacts, SpinApp, WasmFormat};
 
-use super::{Said, layouts, pipe, run, samples};
+use super::{Said, layouts, pipe, policy, run, samples};
 use crate::support::oci::{ImageBuilder, SPIN_LAYER, fixtures};
 use crate::support::process::root;
 
@@ -281,7 +281,10 @@ fn every_exit_code_of_the_page_occurs_and_has_its_meaning() {
         ("inspect", &inspect),
         ("completion", &completion),
     ];
-    for (command, runs) in tried {
+    let of_policy = policy::runs_for_every_exit_code();
+    let tried = tried.into_iter().chain(of_policy.iter().map(|(command, runs)| (*command, runs.as_slice())));
+    let tried: Vec<_> = tried.collect();
+    for (command, runs) in tried.iter().copied() {
         let each: Vec<i32> = runs.iter().map(|said| said.code).collect();
         assert!(each.is_sorted(), "`{command}` in the order of the columns: {each:?}, {runs:?}");
         assert_eq!(documented_codes(command), codes(runs), "{command}");

@@ -1,0 +1,110 @@
+//! What `--help` says after the options of a command: examples and exit codes.
+
+pub(super) const SERVE_HELP: &str = "\
+Without options the gate uses the embedded defaults: the baseline policies, the default runtime profiles, no \
+grants, and a development certificate created under ./certs.
+
+Endpoints: POST /mutate and POST /validate over HTTPS; GET /livez, /readyz and /metrics on the probe port.
+Exit codes: 0 after a drained shutdown, 2 on an error, 130 when a second signal cut the drain short.";
+
+pub(super) const EXPLAIN_HELP: &str = "\
+Examples:
+  wasmgate explain -f deployment.yaml --grants grants/
+  kustomize build . | wasmgate explain -f - -o json
+Exit codes: 0 nothing would be denied; 1 an object, or the pods of a template, would be denied; 2 the command failed; \
+3 nothing would be denied, but an image could not be read or its program was not recognised.";
+
+pub(super) const SUGGEST_HELP: &str = "\
+Examples:
+  wasmgate suggest -f deployment.yaml --grants grants/ > grants/orders.yaml
+  wasmgate suggest -n shop ghcr.io/myorg/orders:1.4
+  wasmgate suggest --network-policy -f deployment.yaml --grants grants/ > policy.yaml
+IMAGE is a name, since a grant names the images that it is for: neither `oci:FOLDER` nor a .wasm file. `--image-layouts` \
+gives an image on disk a name.
+`--network-policy` writes the NetworkPolicies for the grants that there are, instead of new grants; what these allow by name \
+it cannot express, and then exits 1.
+Exit codes: 0 everything would be admitted with the printed grants, if any; 1 a rule denies what no grant can allow; 2 on \
+an error; 3 nothing is denied, but an image could not be read or its program was not recognised.";
+
+pub(super) const CHECK_HELP: &str = "\
+Examples:
+  wasmgate check --config config.yaml
+  wasmgate check --grants grants/ --bundle our-rules.tar.gz
+  wasmgate check grants/orders.yaml config.yaml
+FILES are checked according to their kind: GateConfiguration, WasiGrant, ClusterWasiGrant, WasiException, and kinds with \
+a pod spec.
+All wrong fields are reported; of a list, of `runtimes` and of `enforcement` in a configuration, the first that cannot be \
+parsed. A file that is no YAML ends at its first error. Of a configuration among FILES the fields are checked, and not the \
+folders and bundles that it names: give it with --config for these. Bundles are loaded, and not evaluated: try their rules \
+with `explain --bundle`.
+Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read, nothing was given, or no document is of a kind \
+that can be checked.";
+
+pub(super) const INSPECT_HELP: &str = "\
+Examples:
+  wasmgate inspect ghcr.io/myorg/orders:1.4
+  wasmgate inspect oci:./layout:1.4
+  wasmgate inspect target/wasm32-wasip1/release/orders.wasm -o yaml
+Exit codes: 0 the facts were printed; 2 the image or the file could not be read.";
+
+pub(super) const POLICY_HELP: &str = "\
+RULES is a folder with Rego in the package `wasmgate`, whose set `violations` says what is wrong with a pod. The Rego is \
+parsed, tested and compiled by your own opa (--opa, or the one on PATH), and run by the engine of the gate.
+A first rule, its tests and its bundle, step by step: docs/policy-authors.md.
+Exit codes of all: 0 nothing is wrong; 1 something is; 2 the command failed.";
+
+pub(super) const POLICY_CHECK_HELP: &str = "\
+Types against the schema of `input`, strict mode, format, functions that do not run in the gate; and whether the gate loads \
+what `opa build` makes of it.
+Example: wasmgate policy check rules/
+Exit codes: 0 nothing is wrong; 1 something is; 2 the command failed.";
+
+pub(super) const POLICY_TEST_HELP: &str = "\
+Runs the tests of `opa test`, and the cases in files named *_cases.yaml: each has an `input` or a `manifest`, and the \
+`violations` that are expected, which the compiled rules must find on the gate's engine, and `opa eval` too:
+
+  apiVersion: wasmgate.dev/v1alpha1
+  kind: PolicyCases
+  cases:
+  - name: an image from elsewhere is refused
+    manifest: testdata/pod.yaml
+    violations: [{rule: our-registry, container: web, message: is not from}]
+
+`rule` has to be equal, and so have `container` and `capability` if they are given; `message` is a part of the message.
+Example: wasmgate policy test rules/ --junit report.xml
+Exit codes: 0 all passed; 1 a test or a case failed; 2 the command failed, or there was nothing to run.";
+
+pub(super) const POLICY_BUILD_HELP: &str = "\
+Compiles RULES without their tests (`opa build --target wasm`), and writes the archive only if the gate loads it.
+Example: wasmgate policy build rules/ --revision \"$(git rev-parse HEAD)\" -f rules.tar.gz
+Exit codes: 0 it was written; 2 it was not.";
+
+pub(super) const POLICY_CAPABILITIES_HELP: &str = "\
+Example: wasmgate policy capabilities > capabilities.json && opa build --capabilities ./capabilities.json …
+Exit codes: 0 it was printed; 2 on an error.";
+
+pub(super) const COMPLETION_HELP: &str = "\
+Example: wasmgate completion bash > /etc/bash_completion.d/wasmgate
+Exit codes: 0 the script was printed; 2 on an error.";
+
+pub(super) const DIFF_HELP: &str = "\
+Examples:
+  wasmgate diff ghcr.io/myorg/orders:1.4 ghcr.io/myorg/orders:1.5
+  wasmgate diff old/deployment.yaml new/deployment.yaml --grants grants/
+  wasmgate diff main.wasm target/wasm32-wasip1/release/orders.wasm -o markdown >> pull-request.md
+OLD and NEW are images, `oci:FOLDER[:TAG]` or Wasm files; or both are manifest files or folders, whose programs are paired \
+by object and container.
+Exit codes: 0 nothing was added; 1 a capability, an interpreter or a denial was added; 2 the command failed; 3 nothing is \
+known to be added, but an image could not be read.";
+
+pub(super) const SCAN_HELP: &str = "\
+Examples:
+  wasmgate scan                                        # the cluster of the current context
+  wasmgate scan -n shop --capability net.tcp.connect   # what of a namespace can open connections
+  helm template . | wasmgate scan -f - -o github
+  wasmgate scan -o html > report.html
+Nothing is changed. Pods are judged as they are and listed under their top owner; a template is judged as the pods that would \
+be made of it. docs/scan.md lists the rights and the outputs.
+Exit codes: 0 nothing would be denied; 1 a pod, or the pods of a template, would be denied; 2 the command failed; 3 nothing \
+would be denied, but something could not be judged, such as an image that could not be read. With --rule or --capability only \
+their findings count.";

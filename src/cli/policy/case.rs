@@ -1,0 +1,226 @@
+//! Cases for rules: what is judged, and which violations are expected.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cli::Error;
+use crate::policy::Violation;
+use crate::text;
+
+/// Most folders and files that are gone through for cases.
+const MAX_WALKED: usize = 10_000;
+/// Largest file that is read, in bytes.
+const MAX_BYTES: u64 = 8 << 20;
+
+/// A file of cases.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CaseFile {
+    api_version: String,
+    kind: String,
+    cases: Vec<Case>,
+}
+
+/// One case.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// What it shows.
+    pub name: String,
+    /// The document that the rules read: a file, or the document itself.
+    #[serde(default)]
+    pub input: Option<Value>,
+    /// The object that is applied: a file, or the object itself.
+    #[serde(default)]
+    pub manifest: Option<Value>,
+    /// What the rules find; nothing else.
+    pub violations: Vec<Expected>,
+    /// The file that has the case.
+    #[serde(skip)]
+    pub file: PathBuf,
+}
+
+/// A violation that is expected.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    rule: String,
+    #[serde(default)]
+    container: Option<String>,
+    #[serde(default)]
+    capability: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// What a case is about.
+pub enum Subject {
+    /// The document that the rules read.
+    Input(Value),
+    /// A manifest.
+    Manifest(Value),
+}
+
+impl Case {
+    /// What it is about, read from its file if it names one.
+    pub fn subject(&self) -> Result<Subject, Error> {
+        match (&self.input, &self.manifest) {
+            (Some(input), None) => self.document(input).map(Subject::Input),
+            (None, Some(manifest)) => self.document(manifest).map(Subject::Manifest),
+            _ => {
+                Err(self
+                    .wrong(&format!("case `{}` needs either `input` or `manifest`, and not both", self.name)))
+            }
+        }
+    }
+
+    /// A document as it is written, or from the file whose name is written instead, beside the file of cases.
+    fn document(&self, written: &Value) -> Result<Value, Error> {
+        let Value::String(path) = written else { return Ok(written.clone()) };
+        let path = self.file.parent().unwrap_or(Path::new("")).join(path);
+        let mut documents: Vec<Value> = parsed(&path)?;
+        documents.retain(|document| !document.is_null());
+        match (documents.pop(), documents.is_empty()) {
+            (Some(document), true) => Ok(document),
+            _ => Err(failed(&path, &"a case is about one document, write one into the file")),
+        }
+    }
+
+    fn wrong(&self, message: &str) -> Error {
+        failed(&self.file, &message)
+    }
+
+    /// What is wrong with what was found; nothing where it is what is expected.
+    pub fn differences(&self, found: &[Violation]) -> Vec<String> {
+        let mut left: Vec<&Violation> = found.iter().collect();
+        let mut differences = Vec::new();
+        for expected in &self.violations {
+            match left.iter().position(|violation| expected.matches(violation)) {
+                Some(place) => {
+                    left.remove(place);
+                }
+                None => differences.push(format!("not found: {}", expected.described())),
+            }
+        }
+        differences
+            .extend(left.into_iter().map(|violation| format!("not expected: {}", described(violation))));
+        differences
+    }
+}
+
+impl Expected {
+    fn matches(&self, found: &Violation) -> bool {
+        let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        self.rule == found.rule
+            && same(&self.container, &found.container)
+            && same(&self.capability, &found.capability)
+            && self.message.as_ref().is_none_or(|part| found.message.contains(part))
+    }
+
+    fn described(&self) -> String {
+        let parts =
+            [("container", &self.container), ("capability", &self.capability), ("message", &self.message)];
+        let parts =
+            parts.into_iter().filter_map(|(name, value)| Some(format!(", {name} `{}`", value.as_ref()?)));
+        format!("rule `{}`{}", self.rule, parts.collect::<String>())
+    }
+}
+
+/// A violation, in words.
+pub fn described(violation: &Violation) -> String {
+    let container =
+        violation.container.as_ref().map(|name| format!(", container `{name}`")).unwrap_or_default();
+    format!("rule `{}`{container}: {}", violation.rule, text::shorten(&violation.message, 300))
+}
+
+/// The cases of all files below a folder whose names end with `_cases.yaml`, `_cases.yml` or `_cases.json`.
+pub fn read(folder: &Path) -> Result<Vec<Case>, Error> {
+    let mut cases = Vec::new();
+    for path in files(folder)? {
+        for file in parsed::<CaseFile>(&path)? {
+            if file.api_version != "wasmgate.dev/v1alpha1" || file.kind != "PolicyCases" {
+                let message = "it is not a `PolicyCases` of `wasmgate.dev/v1alpha1`: write these as `kind` and `apiVersion`";
+                return Err(failed(&path, &message));
+            }
+            cases.extend(file.cases.into_iter().map(|case| Case { file: path.clone(), ..case }));
+        }
+    }
+    Ok(cases)
+}
+
+fn files(root: &Path) -> Result<Vec<PathBuf>, Error> {
+    let (mut found, mut folders, mut seen) = (Vec::new(), vec![root.to_path_buf()], 0_usize);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(|error| failed(&folder, &error))? {
+            let entry = entry.map_err(|error| failed(&folder, &error))?;
+            seen = seen.saturating_add(1);
+            if seen > MAX_WALKED {
+                let message =
+                    format!("more than {MAX_WALKED} files and folders; name the folder of the rules");
+                return Err(failed(root, &message));
+            }
+            let (path, name) = (entry.path(), entry.file_name());
+            let is_folder = entry.file_type().map_err(|error| failed(&path, &error))?.is_dir();
+            let name = name.to_string_lossy();
+            let is_case = ["_cases.yaml", "_cases.yml", "_cases.json"].iter().any(|end| name.ends_with(end));
+            if is_folder {
+                folders.push(path);
+            } else if is_case {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> {
+    let size = path.metadata().map_err(|error| failed(path, &error))?.len();
+    if size > MAX_BYTES {
+        return Err(failed(path, &format!("larger than {MAX_BYTES} bytes")));
+    }
+    let written = std::fs::read_to_string(path).map_err(|error| failed(path, &error))?;
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_multiple_with_options(&written, options).map_err(|error| failed(path, &error))
+}
+
+fn failed(path: &Path, message: &impl ToString) -> Error {
+    Error::ReadCases { path: path.display().to_string(), message: message.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn violation(rule: &str, container: Option<&str>, message: &str) -> Violation {
+        Violation {
+            rule: rule.into(),
+            message: message.into(),
+            container: container.map(String::from),
+            capability: None,
+            action: None,
+            mended_by: None,
+        }
+    }
+
+    #[test]
+    fn a_case_tells_what_is_missing_from_what_is_too_many() {
+        let text = "apiVersion: wasmgate.dev/v1alpha1\nkind: PolicyCases\ncases:\n- name: one\n  input: {}\n  violations:\n  \
+                    - {rule: a, container: web, message: is not}\n  - {rule: b}\n";
+        let file: CaseFile = serde_saphyr::from_str(text).unwrap();
+        let case = &file.cases[0];
+        let good = [violation("a", Some("web"), "it is not so"), violation("b", None, "m")];
+        assert_eq!(case.differences(&good), Vec::<String>::new());
+        let other = [violation("a", Some("db"), "it is not so"), violation("b", None, "m")];
+        assert_eq!(
+            case.differences(&other),
+            [
+                "not found: rule `a`, container `web`, message `is not`",
+                "not expected: rule `a`, container `db`: it is not so"
+            ]
+        );
+        assert_eq!(case.differences(&[]).len(), 2);
+    }
+}

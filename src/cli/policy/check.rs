@@ -1,0 +1,76 @@
+//! `wasmgate policy check`: what is wrong with rules, before anything ships.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::opa::{Finding, Opa};
+use super::trial;
+use crate::cli::args::{OutputFormat, PolicyCheckOptions};
+use crate::cli::{Error, Exit, inspect, print};
+use crate::policy::Limits;
+use crate::text;
+
+/// What is wrong.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+struct Report {
+    problems: Vec<Finding>,
+}
+
+/// Checks types, strictness, format and functions, and loads the compiled rules.
+pub async fn run(options: &PolicyCheckOptions) -> Result<Exit, Error> {
+    let report = check(options).await?;
+    let output = match options.output {
+        OutputFormat::Text => text(&report).into_bytes(),
+        other => {
+            let value = serde_json::to_value(&report).map_err(|e| Error::Format(e.to_string()))?;
+            inspect::formatted(&value, other)?
+        }
+    };
+    print(&output)?;
+    Ok(if report.problems.is_empty() { Exit::Success } else { Exit::Invalid })
+}
+
+async fn check(options: &PolicyCheckOptions) -> Result<Report, Error> {
+    let sources = &options.sources;
+    let rules = trial::folder(sources)?;
+    let opa = Opa::new(&sources.opa)?;
+    let mut problems = opa.check(rules, &sources.ignore, false)?;
+    if problems.is_empty() {
+        problems = opa.check(rules, &sources.ignore, true)?;
+    }
+    if problems.is_empty() {
+        problems.extend(unusable(&opa, options).await?);
+        problems.extend(opa.unformatted(rules)?);
+    }
+    problems.sort();
+    Ok(Report { problems })
+}
+
+/// Why the gate would not load them, if it would not.
+async fn unusable(opa: &Opa, options: &PolicyCheckOptions) -> Result<Option<Finding>, Error> {
+    let rules = options.sources.rules.display().to_string();
+    match trial::compiled(opa, &options.sources, "", Limits::default()).await {
+        Ok(_) => Ok(None),
+        Err(Error::LoadPolicies(error)) => {
+            Ok(Some(Finding::of_file(&rules, "gate_load", text::chain(&error))))
+        }
+        Err(Error::RunOpa { message, .. }) => Ok(Some(Finding::of_file(&rules, "opa_build", message))),
+        Err(error) => Err(error),
+    }
+}
+
+fn text(report: &Report) -> String {
+    let mut out = String::new();
+    for Finding { file, row, column, message, .. } in &report.problems {
+        let place = if *row == 0 { String::new() } else { format!(":{row}:{column}") };
+        // Writing to a string cannot fail, here and below.
+        let _ = writeln!(out, "{}", text::lines(&format!("{file}{place}: {message}")).replace('\n', "\n  "));
+    }
+    let _ = match report.problems.len() {
+        0 => writeln!(out, "nothing is wrong"),
+        1 => writeln!(out, "1 problem"),
+        many => writeln!(out, "{many} problems"),
+    };
+    out
+}

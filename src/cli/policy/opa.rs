@@ -1,0 +1,330 @@
+//! The author's `opa`: finds it, gives it what it needs to know of the gate, and reads what it says.
+
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::cli::Error;
+use crate::policy::ENTRYPOINT;
+use crate::rego::REFUSED;
+
+/// What rules may call in the gate, as `opa build --capabilities` takes it.
+pub const CAPABILITIES: &str = include_str!("../../../policies/capabilities.json");
+/// JSON Schema of `input`.
+const SCHEMA: &str = include_str!("../../../policies/schema/input.v1alpha1.json");
+/// Files that are no part of a bundle.
+const TESTS: &str = "*_test.rego";
+
+/// The program, and a folder with what it is given.
+pub struct Opa {
+    program: PathBuf,
+    folder: Folder,
+}
+
+/// A folder that ends with its owner.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // It is below the system's folder for such files, which is emptied anyway.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Something that `opa` objects to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// The file; empty where it is not known.
+    pub file: String,
+    /// Line, from 1; 0 where it is not known.
+    pub row: u64,
+    /// Column, from 1; 0 where it is not known.
+    pub column: u64,
+    /// Class of the problem, such as `rego_type_error`.
+    pub code: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl Finding {
+    /// A problem of a whole file.
+    pub fn of_file(file: &str, code: &str, message: String) -> Self {
+        Self { file: file.into(), row: 0, column: 0, code: code.into(), message }
+    }
+}
+
+#[derive(Deserialize)]
+struct Errors {
+    errors: Vec<RegoError>,
+}
+
+#[derive(Deserialize)]
+struct RegoError {
+    message: String,
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    location: Location,
+    #[serde(default)]
+    details: serde_json::Value,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Location {
+    file: String,
+    row: u64,
+    col: u64,
+}
+
+impl From<RegoError> for Finding {
+    fn from(error: RegoError) -> Self {
+        let RegoError { mut message, code, location, details } = error;
+        if let Some(reason) = refused(&message) {
+            message = format!("{message}: it does not run in the gate ({reason})");
+        }
+        // OPA's own words for a reference that the schema does not have.
+        if details.get("have").is_some() && message.contains("undefined ref: input") {
+            message.push_str(": `input` has no such field, see policies/schema/input.v1alpha1.json");
+        }
+        Self { file: location.file, row: location.row, column: location.col, code, message }
+    }
+}
+
+/// Why the function of `undefined function NAME` is not in the gate.
+fn refused(message: &str) -> Option<&'static str> {
+    let name = message.strip_prefix("undefined function ")?.split_whitespace().next()?;
+    REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, reason)| *reason)
+}
+
+impl Opa {
+    /// Prepares the program of this name or path.
+    pub fn new(program: &Path) -> Result<Self, Error> {
+        let folder = std::env::temp_dir().join(format!("wasmgate-policy-{}", Uuid::new_v4()));
+        let failed = |source| Error::UseFolder { path: folder.clone(), source };
+        std::fs::create_dir(&folder).map_err(failed)?;
+        let opa = Self { program: program.into(), folder: Folder(folder.clone()) };
+        for (name, text) in [("schema.json", SCHEMA), ("capabilities.json", CAPABILITIES)] {
+            std::fs::write(opa.file(name), text).map_err(failed)?;
+        }
+        Ok(opa)
+    }
+
+    /// A file of its own.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.0.join(name)
+    }
+
+    fn run(&self, arguments: &[OsString]) -> Result<Output, Error> {
+        let mut command = Command::new(&self.program);
+        // The schema is not to be fetched from anywhere, and nothing is to be asked of a terminal.
+        command.args(arguments).stdin(std::process::Stdio::null());
+        command.output().map_err(|source| match source.kind() {
+            ErrorKind::NotFound => Error::FindOpa { program: self.program.clone() },
+            _ => Error::RunOpa { command: shown(arguments), message: source.to_string() },
+        })
+    }
+
+    /// What it prints where it succeeds.
+    fn printed(&self, arguments: &[OsString]) -> Result<Vec<u8>, Error> {
+        let output = self.run(arguments)?;
+        if output.status.success() { Ok(output.stdout) } else { Err(failed(arguments, &output)) }
+    }
+
+    /// Types and strict mode over everything, tests included; with `in_gate` also whether what is called runs in the gate,
+    /// for all but the tests.
+    pub fn check(&self, rules: &Path, ignored: &[String], in_gate: bool) -> Result<Vec<Finding>, Error> {
+        let mut arguments = words(&["check", "--strict", "--format", "json", "--bundle"]);
+        arguments.extend([OsString::from("--schema"), self.file("schema.json").into()]);
+        if in_gate {
+            arguments.extend([OsString::from("--capabilities"), self.file("capabilities.json").into()]);
+        }
+        ignore(&mut arguments, ignored, in_gate);
+        arguments.push(rules.into());
+        let output = self.run(&arguments)?;
+        if output.status.success() {
+            return Ok(Vec::new());
+        }
+        let errors = errors(&output).ok_or_else(|| failed(&arguments, &output))?;
+        Ok(errors.into_iter().map(Finding::from).collect())
+    }
+
+    /// The files that `opa fmt` would change.
+    pub fn unformatted(&self, rules: &Path) -> Result<Vec<Finding>, Error> {
+        let mut arguments = words(&["fmt", "--list"]);
+        arguments.push(rules.into());
+        let printed = self.printed(&arguments)?;
+        let finding = |file: &str| {
+            let message = format!("it is not formatted, run `opa fmt --write {file}`");
+            Finding::of_file(file, "opa_fmt", message)
+        };
+        Ok(String::from_utf8_lossy(&printed).lines().map(finding).collect())
+    }
+
+    /// Compiles the rules for the gate, without their tests.
+    pub fn build(&self, rules: &Path, ignored: &[String], revision: &str, to: &Path) -> Result<(), Error> {
+        let mut arguments = words(&["build", "--target", "wasm", "--entrypoint", ENTRYPOINT]);
+        arguments.extend(words(&["--revision", revision, "--capabilities"]));
+        arguments.push(self.file("capabilities.json").into());
+        ignore(&mut arguments, ignored, true);
+        arguments.extend([OsString::from("--output"), to.into(), OsString::from("--bundle"), rules.into()]);
+        self.printed(&arguments).map(drop)
+    }
+
+    /// What `opa test` says of each test.
+    pub fn tests(&self, rules: &Path, ignored: &[String]) -> Result<Vec<RegoTest>, Error> {
+        let mut arguments = words(&["test", "--format", "json", "--bundle"]);
+        arguments.extend([OsString::from("--schema"), self.file("schema.json").into()]);
+        ignore(&mut arguments, ignored, false);
+        arguments.push(rules.into());
+        let output = self.run(&arguments)?;
+        // Nothing at all is printed where there are no tests.
+        if output.status.success() && output.stdout.is_empty() {
+            return Ok(Vec::new());
+        }
+        let read: Option<Option<Vec<RegoTest>>> = serde_json::from_slice(&output.stdout).ok();
+        Ok(read.ok_or_else(|| failed(&arguments, &output))?.unwrap_or_default())
+    }
+
+    /// The values of the entry point for many inputs by name, from the sources; an undefined one is missing.
+    pub fn evaluate(
+        &self,
+        rules: &Path,
+        ignored: &[String],
+        inputs: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<serde_json::Map<String, serde_json::Value>, Error> {
+        let path = self.file("inputs.json");
+        let text = serde_json::to_vec(inputs).map_err(|error| Error::Format(error.to_string()))?;
+        std::fs::write(&path, text).map_err(|source| Error::UseFolder { path: path.clone(), source })?;
+        let mut arguments = words(&["eval", "--format", "raw", "--bundle"]);
+        arguments.push(rules.into());
+        ignore(&mut arguments, ignored, true);
+        arguments.extend([OsString::from("--input"), path.into()]);
+        let query = format!(
+            "{{name: value | some name, document in input; value := data.{} with input as document}}",
+            ENTRYPOINT.replace('/', ".")
+        );
+        arguments.push(query.into());
+        let printed = self.printed(&arguments)?;
+        serde_json::from_slice(&printed)
+            .map_err(|error| Error::RunOpa { command: shown(&arguments), message: error.to_string() })
+    }
+}
+
+/// One test of `opa test` (`open-policy-agent/opa:v1/tester/runner.go`).
+#[derive(Debug, Deserialize)]
+pub struct RegoTest {
+    /// Its package.
+    pub package: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it failed.
+    #[serde(default)]
+    pub fail: bool,
+    /// Whether it was left out, as its name begins with `todo_`.
+    #[serde(default)]
+    pub skip: bool,
+    /// What stopped it.
+    #[serde(default)]
+    pub error: Option<serde_json::Value>,
+    /// In nanoseconds.
+    #[serde(default)]
+    pub duration: u64,
+    /// What it printed, in base64.
+    #[serde(default)]
+    pub output: Option<String>,
+    /// Where it is.
+    #[serde(default)]
+    location: Location,
+}
+
+impl RegoTest {
+    /// File and line.
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.location.file, self.location.row)
+    }
+}
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+fn ignore(arguments: &mut Vec<OsString>, ignored: &[String], tests: bool) {
+    let names = ignored.iter().map(String::as_str).chain(tests.then_some(TESTS));
+    for name in names {
+        arguments.extend(words(&["--ignore", name]));
+    }
+}
+
+fn errors(output: &Output) -> Option<Vec<RegoError>> {
+    let read = |bytes: &[u8]| serde_json::from_slice::<Errors>(bytes).ok();
+    read(&output.stdout).or_else(|| read(&output.stderr)).map(|errors| errors.errors)
+}
+
+fn failed(arguments: &[OsString], output: &Output) -> Error {
+    let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+    // Its usage follows what it says of a wrong flag.
+    let said = String::from_utf8_lossy(said);
+    let said = said.split("\nUsage:").next().unwrap_or_default().trim().to_string();
+    let message = said.lines().map(with_reason).collect::<Vec<_>>().join("\n");
+    Error::RunOpa { command: shown(arguments), message }
+}
+
+/// The reason behind a line about a function that the gate does not have.
+fn with_reason(line: &str) -> String {
+    let function = line.find("undefined function ").and_then(|at| refused(line.get(at..)?));
+    function
+        .map_or_else(|| line.to_string(), |reason| format!("{line}: it does not run in the gate ({reason})"))
+}
+
+/// The command for people: its first word says enough.
+fn shown(arguments: &[OsString]) -> String {
+    let first = arguments.first().map(|word| word.to_string_lossy().into_owned());
+    format!("opa {}", first.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_that_does_not_run_in_the_gate_is_named_with_the_reason() {
+        let text = r#"{"errors": [{"message": "undefined function http.send", "code": "rego_type_error",
+            "location": {"file": "a.rego", "row": 4, "col": 2}}]}"#;
+        let errors: Errors = serde_json::from_str(text).unwrap();
+        let found: Vec<_> = errors.errors.into_iter().map(Finding::from).collect();
+        let message =
+            "undefined function http.send: it does not run in the gate (it would touch the network)";
+        assert_eq!(
+            found,
+            [Finding {
+                file: "a.rego".into(),
+                row: 4,
+                column: 2,
+                code: "rego_type_error".into(),
+                message: message.into()
+            }]
+        );
+        let line = "1 error occurred: a.rego:4: rego_type_error: undefined function http.send";
+        assert!(
+            with_reason(line)
+                .ends_with("http.send: it does not run in the gate (it would touch the network)")
+        );
+        assert_eq!(with_reason("undefined function my.own"), "undefined function my.own");
+    }
+
+    #[test]
+    fn the_capabilities_leave_out_what_the_gate_refuses() {
+        let read: serde_json::Value = serde_json::from_str(CAPABILITIES).unwrap();
+        let names: Vec<_> =
+            read["builtins"].as_array().unwrap().iter().map(|b| b["name"].as_str().unwrap()).collect();
+        for (refused, _) in REFUSED {
+            assert!(!names.contains(refused), "{refused}");
+        }
+        assert!(names.contains(&"sprintf") && names.contains(&"regex.match"));
+    }
+}

@@ -1,0 +1,193 @@
+//! `wasmgate policy test`: the tests of `opa test`, and cases on the compiled rules, compared with `opa eval`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use super::case::{self, Case, Subject, described};
+use super::junit;
+use super::opa::{Opa, RegoTest};
+use super::result::{Outcome, TestResult};
+use super::trial;
+use crate::admission::State;
+use crate::cli::args::{GateOptions, OutputFormat, PolicyTestOptions};
+use crate::cli::manifest::Manifest;
+use crate::cli::{Error, Exit, build, inspect, print, rehearse};
+use crate::lookup::Inspector;
+use crate::policy::{PolicySet, Violation};
+use crate::text;
+
+/// Runs everything. Exit code 1 means that something failed.
+pub async fn run(options: &PolicyTestOptions) -> Result<Exit, Error> {
+    let rules = trial::folder(&options.sources)?;
+    let opa = Opa::new(&options.sources.opa)?;
+    let tests = opa.tests(rules, &options.sources.ignore)?;
+    let mut results: Vec<_> = tests.into_iter().map(of_rego).collect();
+    results.sort_by(|a, b| (&a.suite, &a.name).cmp(&(&b.suite, &b.name)));
+    let cases = case::read(rules)?;
+    if results.is_empty() && cases.is_empty() {
+        return Err(Error::NothingToTest { path: rules.display().to_string() });
+    }
+    results.extend(judged(&opa, options, &cases).await?);
+    if let Some(path) = &options.junit {
+        let failed = |source| Error::WriteBundle { path: path.clone(), source };
+        std::fs::write(path, junit::document(&results)).map_err(failed)?;
+    }
+    let output = match options.output {
+        OutputFormat::Text => text(&results).into_bytes(),
+        other => inspect::formatted(&json!({ "tests": results }), other)?,
+    };
+    print(&output)?;
+    let failed = results.iter().any(|result| result.outcome == Outcome::Failed);
+    Ok(if failed { Exit::Invalid } else { Exit::Success })
+}
+
+fn of_rego(test: RegoTest) -> TestResult {
+    let place = test.place();
+    let printed = test.output.and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
+    let outcome = match (test.skip, test.fail || test.error.is_some()) {
+        (true, _) => Outcome::Skipped,
+        (false, true) => Outcome::Failed,
+        (false, false) => Outcome::Passed,
+    };
+    let reason =
+        test.error.map_or_else(|| format!("{place}: it is not true"), |error| format!("{place}: {error}"));
+    TestResult {
+        suite: test.package,
+        name: test.name,
+        outcome,
+        reasons: (outcome == Outcome::Failed).then_some(reason).into_iter().collect(),
+        output: String::from_utf8_lossy(&printed).into_owned(),
+        seconds: Duration::from_nanos(test.duration).as_secs_f64(),
+    }
+}
+
+/// The cases, on the compiled rules and in `opa eval`.
+async fn judged(opa: &Opa, options: &PolicyTestOptions, cases: &[Case]) -> Result<Vec<TestResult>, Error> {
+    if cases.is_empty() {
+        return Ok(Vec::new());
+    }
+    let settings = build::settings(&options.gate)?;
+    let limits = build::limits(&settings);
+    let compiled = trial::compiled(opa, &options.sources, "", limits).await?;
+    let inputs = inputs(options, cases).await?;
+    let known = |(place, input): (usize, &Result<Value, String>)| {
+        Some((place.to_string(), input.as_ref().ok()?.clone()))
+    };
+    let documents: Map<String, Value> = inputs.iter().enumerate().filter_map(known).collect();
+    let wanted = opa.evaluate(&options.sources.rules, &options.sources.ignore, &documents)?;
+    let mut results = Vec::new();
+    for (place, (case, input)) in cases.iter().zip(&inputs).enumerate() {
+        let started = Instant::now();
+        let reasons = match input {
+            Ok(input) => reasons(case, &compiled.set, input, wanted.get(&place.to_string())).await,
+            Err(reason) => vec![reason.clone()],
+        };
+        let outcome = if reasons.is_empty() { Outcome::Passed } else { Outcome::Failed };
+        results.push(TestResult {
+            suite: case.file.display().to_string(),
+            name: case.name.clone(),
+            outcome,
+            reasons,
+            output: String::new(),
+            seconds: started.elapsed().as_secs_f64(),
+        });
+    }
+    Ok(results)
+}
+
+/// Why a case failed: what the compiled rules found is not what is expected, or not what `opa eval` finds.
+async fn reasons(case: &Case, set: &PolicySet, input: &Value, in_opa: Option<&Value>) -> Vec<String> {
+    let evaluation = set.evaluate(input).await;
+    if !evaluation.failures.is_empty() {
+        return evaluation.failures.into_iter().map(|failure| failure.message).collect();
+    }
+    let mut reasons = case.differences(&evaluation.violations);
+    let read = |value: &Value| serde_json::from_value::<Vec<Violation>>(value.clone()).ok();
+    let Some(mut in_opa) = in_opa.and_then(read) else {
+        reasons.push("`opa eval` finds no set of violations".into());
+        return reasons;
+    };
+    in_opa.sort();
+    let only = |these: &[Violation], those: &[Violation], place: &str| -> Vec<String> {
+        let only = these.iter().filter(|violation| !those.contains(violation));
+        only.map(|violation| format!("only {place}: {}", described(violation))).collect()
+    };
+    reasons.extend(only(&evaluation.violations, &in_opa, "in the gate"));
+    reasons.extend(only(&in_opa, &evaluation.violations, "in `opa eval`"));
+    reasons
+}
+
+/// What the rules read in each case, or why they read nothing.
+async fn inputs(options: &PolicyTestOptions, cases: &[Case]) -> Result<Vec<Result<Value, String>>, Error> {
+    let subjects = cases.iter().map(Case::subject).collect::<Result<Vec<_>, _>>()?;
+    let gate = if subjects.iter().any(|subject| matches!(subject, Subject::Manifest(_))) {
+        Some(Gate::new(&options.gate).await?)
+    } else {
+        None
+    };
+    let mut inputs = Vec::new();
+    for (case, subject) in cases.iter().zip(subjects) {
+        inputs.push(match (subject, &gate) {
+            (Subject::Manifest(object), Some(gate)) => gate.input(options, case, object).await?,
+            (Subject::Input(input) | Subject::Manifest(input), _) => Ok(input),
+        });
+    }
+    Ok(inputs)
+}
+
+/// What makes an input of a manifest.
+struct Gate {
+    state: State,
+    inspector: Inspector,
+}
+
+impl Gate {
+    async fn new(options: &GateOptions) -> Result<Self, Error> {
+        let settings = build::settings(options)?;
+        Ok(Self { state: build::state(&settings).await?, inspector: build::inspector(&settings)? })
+    }
+
+    /// The document that rules read of a manifest; the inner error says why none does.
+    async fn input(
+        &self,
+        options: &PolicyTestOptions,
+        case: &Case,
+        object: Value,
+    ) -> Result<Result<Value, String>, Error> {
+        let manifest = Manifest { origin: format!("{}, case `{}`", case.file.display(), case.name), object };
+        let namespace = manifest.namespace_or(&options.namespace);
+        let budget = Duration::from_secs(options.timeout);
+        let (state, inspector) = (&self.state, &self.inspector);
+        let rehearsal = rehearse::rehearsed(state, inspector, &manifest, namespace, budget, true).await?;
+        let input = rehearsal.validate.ending.judged().and_then(|judged| judged.kept.input.clone());
+        let unseen = "no rule sees this object, since it starts no Wasm that the gate knows; see `wasmgate explain -f`";
+        Ok(input.ok_or_else(|| unseen.to_string()))
+    }
+}
+
+fn text(results: &[TestResult]) -> String {
+    let mut out = String::new();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for TestResult { suite, name, outcome, reasons, output, .. } in results {
+        let word = match outcome {
+            Outcome::Passed => "PASS",
+            Outcome::Failed => "FAIL",
+            Outcome::Skipped => "SKIPPED",
+        };
+        *counts.entry(word).or_default() += 1;
+        // Writing to a string cannot fail, here and below.
+        let _ = writeln!(out, "{}: {}: {word}", text::line(suite), text::line(name));
+        for line in reasons.iter().flat_map(|reason| reason.lines()).chain(output.lines()) {
+            let _ = writeln!(out, "  {}", text::line(line));
+        }
+    }
+    for (word, count) in counts {
+        let _ = writeln!(out, "{word}: {count}/{}", results.len());
+    }
+    out
+}

@@ -1,0 +1,217 @@
+//! Values as they stand in the memory of a module (`open-policy-agent/opa:wasm/src/value.h`). A module is foreign, so nothing
+//! that it says is followed out of its memory, in circles, or for ever.
+
+use std::collections::HashMap;
+
+use crate::rego::{Number, Value};
+
+/// Values within one another.
+const MAX_DEPTH: usize = 256;
+
+/// What is not a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Broken;
+
+/// The memory of a module, and how many values may still be read from it.
+pub(super) struct Guest<'a> {
+    memory: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Guest<'a> {
+    /// Reads from a memory, which has no more values than bytes.
+    pub const fn new(memory: &'a [u8]) -> Self {
+        Self { memory, left: memory.len() }
+    }
+
+    /// How much has been read, in values.
+    pub const fn read_so_far(&self) -> usize {
+        self.memory.len().saturating_sub(self.left)
+    }
+
+    fn bytes(&self, address: u32, length: u32) -> Result<&'a [u8], Broken> {
+        let start = usize::try_from(address).map_err(|_| Broken)?;
+        let length = usize::try_from(length).map_err(|_| Broken)?;
+        self.memory.get(start..start.checked_add(length).ok_or(Broken)?).ok_or(Broken)
+    }
+
+    fn byte(&self, address: u32, offset: u32) -> Result<u8, Broken> {
+        self.bytes(address.checked_add(offset).ok_or(Broken)?, 1)?.first().copied().ok_or(Broken)
+    }
+
+    fn word(&self, address: u32, offset: u32) -> Result<u32, Broken> {
+        let bytes = self.bytes(address.checked_add(offset).ok_or(Broken)?, 4)?;
+        Ok(u32::from_le_bytes(bytes.try_into().map_err(|_| Broken)?))
+    }
+
+    /// The text that ends with a zero byte.
+    pub fn text(&self, address: u32) -> Result<&'a [u8], Broken> {
+        let start = usize::try_from(address).map_err(|_| Broken)?;
+        let rest = self.memory.get(start..).ok_or(Broken)?;
+        rest.iter().position(|byte| *byte == 0).and_then(|end| rest.get(..end)).ok_or(Broken)
+    }
+
+    /// The value at an address.
+    pub fn value(&mut self, address: u32) -> Result<Value, Broken> {
+        self.value_within(address, 0)
+    }
+
+    fn value_within(&mut self, address: u32, depth: usize) -> Result<Value, Broken> {
+        self.left = self.left.checked_sub(1).ok_or(Broken)?;
+        if depth > MAX_DEPTH {
+            return Err(Broken);
+        }
+        let inner = depth.saturating_add(1);
+        match self.byte(address, 0)? {
+            1 => Ok(Value::Null),
+            2 | 9 => Ok(Value::Bool(self.byte(address, 1)? != 0)),
+            3 => self.number(address),
+            4 | 8 => {
+                let bytes = self.bytes(self.word(address, 8)?, self.word(address, 4)?)?;
+                self.left = self.left.checked_sub(bytes.len() / 64).ok_or(Broken)?;
+                Ok(Value::String(String::from_utf8_lossy(bytes).into_owned()))
+            }
+            5 => {
+                let (items, length) = (self.word(address, 4)?, self.word(address, 8)?);
+                (0..length)
+                    .map(|item| self.value_within(self.word(slot(items, item, 8)?, 4)?, inner))
+                    .collect::<Result<_, _>>()
+                    .map(Value::Array)
+            }
+            6 => {
+                let nodes = self.nodes(address)?;
+                let pair = |node| {
+                    Ok((
+                        self.value_within(self.word(node, 0)?, inner)?,
+                        self.value_within(self.word(node, 4)?, inner)?,
+                    ))
+                };
+                nodes.into_iter().map(pair).collect::<Result<_, _>>().map(Value::Object)
+            }
+            7 => {
+                let nodes = self.nodes(address)?;
+                nodes
+                    .into_iter()
+                    .map(|node| self.value_within(self.word(node, 0)?, inner))
+                    .collect::<Result<_, _>>()
+                    .map(Value::Set)
+            }
+            _ => Err(Broken),
+        }
+    }
+
+    fn number(&self, address: u32) -> Result<Value, Broken> {
+        let number = match self.byte(address, 1)? {
+            1 => {
+                let bytes = self.bytes(address.checked_add(8).ok_or(Broken)?, 8)?;
+                Number::Int(i64::from_le_bytes(bytes.try_into().map_err(|_| Broken)?))
+            }
+            2 => {
+                let bytes = self.bytes(self.word(address, 8)?, self.word(address, 12)?)?;
+                Number::from_text(std::str::from_utf8(bytes).map_err(|_| Broken)?)
+            }
+            _ => return Err(Broken),
+        };
+        Ok(Value::Number(number))
+    }
+
+    /// The nodes of an object's or a set's table: in each, the key stands first.
+    fn nodes(&mut self, address: u32) -> Result<Vec<u32>, Broken> {
+        let (buckets, count, length) =
+            (self.word(address, 4)?, self.word(address, 8)?, self.word(address, 12)?);
+        let next_offset = if self.byte(address, 0)? == 6 { 8 } else { 4 };
+        let mut nodes = Vec::new();
+        for bucket in 0..count {
+            let mut node = self.word(slot(buckets, bucket, 4)?, 0)?;
+            while node != 0 {
+                self.left = self.left.checked_sub(1).ok_or(Broken)?;
+                nodes.push(node);
+                node = self.word(node, next_offset)?;
+            }
+        }
+        if u32::try_from(nodes.len()) == Ok(length) { Ok(nodes) } else { Err(Broken) }
+    }
+
+    /// The addresses of the keys of an object or the items of a set, as they lie.
+    fn keys(&mut self, address: u32) -> Result<Vec<u32>, Broken> {
+        let nodes = self.nodes(address)?;
+        nodes.into_iter().map(|node| self.word(node, 0)).collect()
+    }
+}
+
+fn slot(start: u32, index: u32, size: u32) -> Result<u32, Broken> {
+    index.checked_mul(size).and_then(|offset| start.checked_add(offset)).ok_or(Broken)
+}
+
+/// The order of the objects and sets that one evaluation has gone through.
+#[derive(Debug, Default)]
+pub(super) struct Orders(HashMap<u32, Order>);
+
+#[derive(Debug)]
+struct Order {
+    /// The keys as they lie.
+    found: Vec<u32>,
+    sorted: Vec<u32>,
+    /// Where the last one was that was asked for.
+    last: usize,
+}
+
+impl Orders {
+    /// Begins an evaluation, which fills the memory anew.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The key after another in OPA's order, and zero after the last; `previous` is zero for the first.
+    pub fn next(&mut self, guest: &mut Guest<'_>, collection: u32, previous: u32) -> Result<u32, Broken> {
+        if previous == 0 {
+            let found = guest.keys(collection)?;
+            let known = self.0.get(&collection).is_some_and(|order| order.found == found);
+            if !known {
+                let sorted = sort(guest, &found)?;
+                self.0.insert(collection, Order { found, sorted, last: 0 });
+            }
+        }
+        let order = self.0.get_mut(&collection).ok_or(Broken)?;
+        let place = if previous == 0 {
+            0
+        } else {
+            let at_last = order.sorted.get(order.last) == Some(&previous);
+            let place =
+                if at_last { Some(order.last) } else { order.sorted.iter().position(|key| *key == previous) };
+            place.and_then(|place| place.checked_add(1)).ok_or(Broken)?
+        };
+        order.last = place;
+        Ok(order.sorted.get(place).copied().unwrap_or(0))
+    }
+}
+
+fn sort(guest: &mut Guest<'_>, keys: &[u32]) -> Result<Vec<u32>, Broken> {
+    let mut values = Vec::with_capacity(keys.len());
+    for key in keys {
+        values.push((guest.value(*key)?, *key));
+    }
+    values.sort_unstable();
+    Ok(values.into_iter().map(|(_, key)| key).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_out_of_the_memory_or_in_circles_is_no_value() {
+        // An array of one item, which is the array itself.
+        let mut circle = vec![5, 0, 0, 0, 16, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0];
+        circle.extend([0; 8]);
+        for memory in [
+            &circle[..],
+            &[5, 0, 0, 0, 255, 255, 255, 255, 1, 0, 0, 0],
+            &[4, 0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0],
+            &[42],
+            &[],
+        ] {
+            assert_eq!(Guest::new(memory).value(0), Err(Broken));
+        }
+    }
+}

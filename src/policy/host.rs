@@ -1,0 +1,135 @@
+//! What a module asks its host for while it runs: the built-in functions that it has no code for, or the wrong one.
+
+use wasmtime::{AsContextMut, Caller, Linker, Memory, StoreContextMut, Trap};
+
+use super::engine::Stop;
+use super::guest::{Broken, Guest};
+use super::rewrite::ITERATE;
+use super::store::{EvaluationBudget, Exports};
+use crate::rego::{Failure, Value};
+
+/// Fuel for a call that reads and writes nothing.
+const CALL_FUEL: u64 = 20;
+/// Fuel for a value that is read.
+const VALUE_FUEL: u64 = 20;
+/// Fuel for a byte of a result.
+const BYTE_FUEL: u64 = 4;
+/// Fuel that is paid at once: paying has a price of its own, and the clock is looked at then.
+const PAID_AT_ONCE: u64 = 100_000;
+
+/// Gives a module what it imports.
+pub(super) fn link(linker: &mut Linker<EvaluationBudget>, memory: Memory) -> wasmtime::Result<()> {
+    linker.func_wrap("env", "opa_abort", move |caller: Caller<'_, EvaluationBudget>, text: u32| {
+        let said = Guest::new(memory.data(&caller)).text(text).map_err(broken)?;
+        Err::<(), _>(wasmtime::Error::msg(String::from_utf8_lossy(said).into_owned()))
+    })?;
+    linker.func_wrap("env", "opa_println", |_: Caller<'_, EvaluationBudget>, _: u32| {})?;
+    linker.func_wrap_async("env", "opa_builtin0", |caller, (id, _): (i32, i32)| {
+        Box::new(async move { answer(caller, id, []).await })
+    })?;
+    linker.func_wrap_async("env", "opa_builtin1", |caller, (id, _, a): (i32, i32, u32)| {
+        Box::new(async move { answer(caller, id, [a]).await })
+    })?;
+    linker.func_wrap_async("env", "opa_builtin2", |caller, (id, _, a, b): (i32, i32, u32, u32)| {
+        Box::new(async move { answer(caller, id, [a, b]).await })
+    })?;
+    linker.func_wrap_async(
+        "env",
+        "opa_builtin3",
+        |caller, (id, _, a, b, c): (i32, i32, u32, u32, u32)| {
+            Box::new(async move { answer(caller, id, [a, b, c]).await })
+        },
+    )?;
+    linker.func_wrap_async(
+        "env",
+        "opa_builtin4",
+        |caller, (id, _, a, b, c, d): (i32, i32, u32, u32, u32, u32)| {
+            Box::new(async move { answer(caller, id, [a, b, c, d]).await })
+        },
+    )?;
+    Ok(())
+}
+
+fn broken(_: Broken) -> wasmtime::Error {
+    wasmtime::Error::msg("the module hands over what is no value")
+}
+
+/// Answers one call; zero is undefined.
+async fn answer<const N: usize>(
+    mut caller: Caller<'_, EvaluationBudget>,
+    id: i32,
+    operands: [u32; N],
+) -> wasmtime::Result<u32> {
+    let mut store = caller.as_context_mut();
+    let exports = store.data().host.exports.clone();
+    let exports = exports.ok_or_else(|| wasmtime::Error::msg("the module calls before it is started"))?;
+    if let (ITERATE, [collection, previous]) = (id, operands.as_slice()) {
+        return next(&mut store, &exports, *collection, *previous);
+    }
+    let Some(text) = compute(&mut store, &exports, id, operands)? else { return Ok(0) };
+    exports.give(&mut store, text.as_bytes()).await
+}
+
+/// The next item in OPA's order.
+fn next(
+    store: &mut StoreContextMut<'_, EvaluationBudget>,
+    exports: &Exports,
+    collection: u32,
+    previous: u32,
+) -> wasmtime::Result<u32> {
+    let (memory, budget) = exports.memory.data_and_store_mut(&mut *store);
+    let mut guest = Guest::new(memory);
+    let found = budget.host.orders.next(&mut guest, collection, previous).map_err(broken)?;
+    let read = u64::try_from(guest.read_so_far()).unwrap_or(u64::MAX);
+    pay(store, read.saturating_mul(VALUE_FUEL).saturating_add(CALL_FUEL))?;
+    Ok(found)
+}
+
+/// What a built-in function says, as the module reads values; `None` for undefined.
+fn compute<const N: usize>(
+    store: &mut StoreContextMut<'_, EvaluationBudget>,
+    exports: &Exports,
+    id: i32,
+    operands: [u32; N],
+) -> wasmtime::Result<Option<String>> {
+    let (memory, budget) = exports.memory.data_and_store_mut(&mut *store);
+    let host = &mut budget.host;
+    let builtin = host.functions.get(&id).copied();
+    let builtin =
+        builtin.ok_or_else(|| wasmtime::Error::msg("the module calls a function that it did not name"))?;
+    let mut guest = Guest::new(memory);
+    let operands =
+        operands.into_iter().map(|operand| guest.value(operand)).collect::<Result<Vec<Value>, _>>();
+    let operands = operands.map_err(broken)?;
+    let result = builtin.call(&mut host.call, &operands);
+    let read = u64::try_from(guest.read_so_far()).unwrap_or(u64::MAX);
+    let strict = host.strict;
+    let text = match result {
+        Ok(value) => Some(value.to_module_text()),
+        Err(Failure::Undefined) => None,
+        Err(Failure::Error(_)) if !strict => None,
+        Err(Failure::Error(reason) | Failure::Halt(reason)) => return Err(wasmtime::Error::msg(reason)),
+    };
+    let written = text.as_ref().map_or(0, |text| u64::try_from(text.len()).unwrap_or(u64::MAX));
+    let fuel = read.saturating_mul(VALUE_FUEL).saturating_add(written.saturating_mul(BYTE_FUEL));
+    pay(store, fuel.saturating_add(CALL_FUEL))?;
+    Ok(text)
+}
+
+/// Takes fuel for the host's work, and ends the evaluation where there is none left or no time.
+fn pay(store: &mut StoreContextMut<'_, EvaluationBudget>, fuel: u64) -> wasmtime::Result<()> {
+    let owed = store.data().host.owed.saturating_add(fuel);
+    if owed < PAID_AT_ONCE {
+        store.data_mut().host.owed = owed;
+        return Ok(());
+    }
+    store.data_mut().host.owed = 0;
+    let left = store.get_fuel()?.checked_sub(owed).ok_or(Trap::OutOfFuel)?;
+    store.set_fuel(left)?;
+    // Paying starts a new slice, after which the clock would be looked at otherwise.
+    if store.data().host.stop.as_ref().is_some_and(Stop::is_due) {
+        store.data_mut().host.timed_out = true;
+        return Err(wasmtime::Error::msg("no time is left"));
+    }
+    Ok(())
+}

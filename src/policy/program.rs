@@ -1,0 +1,170 @@
+//! A compiled bundle that was checked: what it has, what it calls, and where its rules lie.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use wasmtime::{Linker, Memory, Module, Store, TypedFunc};
+
+use super::engine::{Engine, Stop, drive};
+use super::host;
+use super::locations::RuleLocations;
+use super::rewrite::{Rewritten, rewrite};
+use super::store::{EvaluationBudget, Exports, Functions, describe, store, timed_out};
+use super::{Bundle, ENTRYPOINT, Error, Limits};
+use crate::rego::{REFUSED, builtin};
+
+/// A compiled bundle that was checked.
+pub(super) struct Program {
+    pub bundle: Bundle,
+    pub module: Module,
+    /// Built-in functions that the module may ask for.
+    pub functions: Arc<Functions>,
+    /// Entry points and their numbers.
+    pub entrypoints: BTreeMap<String, i32>,
+    /// Where the rules lie in the module.
+    pub locations: Arc<RuleLocations>,
+}
+
+/// What a module says of itself.
+struct Probe {
+    store: Store<EvaluationBudget>,
+    instance: wasmtime::Instance,
+    memory: Memory,
+}
+
+impl Program {
+    /// Compiles a module, and refuses one that could not be evaluated here before anything depends on it.
+    pub fn check(engine: &Engine, mut bundle: Bundle, limits: Limits, stop: &Stop) -> Result<Self, Error> {
+        let Rewritten { module, mut functions, named } = rewrite(&bundle.module);
+        bundle.module = module.into();
+        let compiled = Module::new(&engine.wasm, &bundle.module);
+        let module = compiled.map_err(|error| Error::CompileModule {
+            bundle: bundle.name.clone(),
+            reason: error.root_cause().to_string(),
+        })?;
+        let tables = drive(Tables::read(engine, &bundle.name, &module, limits), stop);
+        let foreign = |reason| Error::RecognisePolicy { bundle: bundle.name.clone(), reason };
+        let Tables { entrypoints, builtins } = tables.ok_or_else(|| foreign(timed_out(limits)))??;
+        if !entrypoints.contains_key(ENTRYPOINT) {
+            let found = if entrypoints.is_empty() { "none".into() } else { list(entrypoints.keys()) };
+            return Err(Error::FindEntrypoint { bundle: bundle.name, found });
+        }
+        if !named {
+            return Err(Error::NameFunctions { bundle: bundle.name });
+        }
+        functions.extend(supplied(&bundle.name, &builtins)?);
+        let locations = Arc::new(RuleLocations::of(&bundle.module));
+        Ok(Self { bundle, module, functions: functions.into(), entrypoints, locations })
+    }
+}
+
+/// The functions that a module names, by its numbers for them.
+fn supplied(bundle: &str, builtins: &BTreeMap<String, i32>) -> Result<Functions, Error> {
+    let lacking = builtins.keys().filter(|name| builtin(name).is_none());
+    let lacking: Vec<_> = lacking.map(|name| format!("`{name}`{}", why_refused(name))).collect();
+    if !lacking.is_empty() {
+        return Err(Error::SupplyBuiltins { bundle: bundle.into(), names: lacking.join(", ") });
+    }
+    Ok(builtins.iter().filter_map(|(name, id)| Some((*id, *builtin(name)?))).collect())
+}
+
+/// The reason that a function is not here, in brackets; empty where OPA itself does not have it.
+fn why_refused(name: &str) -> String {
+    let known = REFUSED.iter().find(|(refused, _)| *refused == name);
+    known.map(|(_, reason)| format!(" ({reason})")).unwrap_or_default()
+}
+
+/// Names of what a module has and needs, as it says itself.
+struct Tables {
+    entrypoints: BTreeMap<String, i32>,
+    builtins: BTreeMap<String, i32>,
+}
+
+impl Tables {
+    async fn read(engine: &Engine, bundle: &str, module: &Module, limits: Limits) -> Result<Self, Error> {
+        let foreign = |reason| Error::RecognisePolicy { bundle: bundle.into(), reason };
+        let mut probe = Probe::start(engine, module, limits).await.map_err(foreign)?;
+        probe.check_abi(bundle)?;
+        let entrypoints = probe.table("entrypoints").await.map_err(foreign)?;
+        let builtins = probe.table("builtins").await.map_err(foreign)?;
+        Ok(Self { entrypoints, builtins })
+    }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+impl Probe {
+    /// Starts the module with a memory and nothing else that works: its tables are all that is asked for.
+    async fn start(engine: &Engine, module: &Module, limits: Limits) -> Result<Self, String> {
+        let ty = module.imports().find(|import| import.module() == "env" && import.name() == "memory");
+        let ty = ty.and_then(|import| import.ty().memory().cloned());
+        let ty = ty.ok_or("it does not import `env.memory`")?;
+        let mut store = store(engine, limits).map_err(|error| error.to_string())?;
+        match Self::instantiate(&mut store, module, ty).await {
+            Ok((instance, memory)) => Ok(Self { store, instance, memory }),
+            Err(error) => Err(describe(&error, store.data())),
+        }
+    }
+
+    async fn instantiate(
+        store: &mut Store<EvaluationBudget>,
+        module: &Module,
+        ty: wasmtime::MemoryType,
+    ) -> wasmtime::Result<(wasmtime::Instance, Memory)> {
+        let memory = Memory::new_async(&mut *store, ty).await?;
+        let mut linker = Linker::new(store.engine());
+        linker.define(&*store, "env", "memory", memory)?;
+        host::link(&mut linker, memory)?;
+        linker.define_unknown_imports_as_traps(module)?;
+        let instance = linker.instantiate_async(&mut *store, module).await?;
+        // Tables are gone through in order, which the host knows. A foreign module may have none of it.
+        if let Ok(exports) = Exports::of(&instance, &mut *store, memory) {
+            store.data_mut().host.serve(Arc::default(), exports);
+        }
+        Ok((instance, memory))
+    }
+
+    /// 1.2 brought the evaluation in one call, which is the one that resets the heap between evaluations.
+    fn check_abi(&mut self, bundle: &str) -> Result<(), Error> {
+        let major = self.global("opa_wasm_abi_version");
+        let minor = self.global("opa_wasm_abi_minor_version");
+        match (major, minor) {
+            (Some(1), Some(2..)) => Ok(()),
+            (Some(major), Some(minor)) => {
+                Err(Error::SpeakAbi { bundle: bundle.into(), found: format!("{major}.{minor}") })
+            }
+            _ => {
+                let reason = "it does not export `opa_wasm_abi_version`".into();
+                Err(Error::RecognisePolicy { bundle: bundle.into(), reason })
+            }
+        }
+    }
+
+    fn global(&mut self, name: &str) -> Option<i32> {
+        self.instance.get_global(&mut self.store, name)?.get(&mut self.store).i32()
+    }
+
+    /// Calls an export that returns an object, and reads it.
+    async fn table<T: DeserializeOwned>(&mut self, export: &str) -> Result<T, String> {
+        let value = self.call(export, ()).await?;
+        let text = self.call("opa_json_dump", value).await?;
+        let text = usize::try_from(text).ok().and_then(|start| self.memory.data(&self.store).get(start..));
+        let text = text.and_then(|text| text.split(|byte| *byte == 0).next());
+        let text = text.ok_or_else(|| format!("`{export}` points outside of its memory"))?;
+        serde_json::from_slice(text).map_err(|error| format!("`{export}` is not readable: {error}"))
+    }
+
+    async fn call<P: wasmtime::WasmParams + Sync>(
+        &mut self,
+        export: &str,
+        parameters: P,
+    ) -> Result<i32, String> {
+        let function: Result<TypedFunc<P, i32>, _> = self.instance.get_typed_func(&mut self.store, export);
+        let function = function.map_err(|_| format!("it does not export the function `{export}`"))?;
+        let result = function.call_async(&mut self.store, parameters).await;
+        result.map_err(|error| format!("`{export}` fails: {}", describe(&error, self.store.data())))
+    }
+}

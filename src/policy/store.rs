@@ -1,0 +1,169 @@
+//! What belongs to one instance: the limits on it, what it has used, and the host's side of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use wasmtime::{AsContextMut, Memory, ResourceLimiter, Store, StoreContextMut, Trap, TypedFunc};
+
+use super::Limits;
+use super::engine::{Engine, Stop};
+use super::guest::Orders;
+use crate::rego::{Builtin, Call};
+
+/// Fuel between two looks at the clock: about a millisecond.
+const SLICE: u64 = 1_000_000;
+/// Elements of a table; a compiled policy has one table of a few hundred.
+const MAX_TABLE_ELEMENTS: usize = 100_000;
+
+/// A store whose code stops at the limits.
+pub(super) fn store(engine: &Engine, limits: Limits) -> wasmtime::Result<Store<EvaluationBudget>> {
+    let mut store = Store::new(&engine.wasm, EvaluationBudget::new(limits));
+    store.limiter(|budget| budget);
+    store.set_fuel(limits.fuel)?;
+    store.fuel_async_yield_interval(Some(SLICE))?;
+    Ok(store)
+}
+
+/// What one instance may use, and whether it asked for more.
+#[derive(Debug)]
+pub(super) struct EvaluationBudget {
+    /// The limits, for messages and for memory.
+    pub limits: Limits,
+    /// Bytes of linear memory now.
+    pub memory: usize,
+    /// Whether more memory was asked for than the limit.
+    pub out_of_memory: bool,
+    /// What the instance calls.
+    pub host: Host,
+}
+
+impl EvaluationBudget {
+    fn new(limits: Limits) -> Self {
+        Self { limits, memory: 0, out_of_memory: false, host: Host::default() }
+    }
+}
+
+impl ResourceLimiter for EvaluationBudget {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > self.limits.memory_bytes {
+            self.out_of_memory = true;
+            // A trap: OPA's allocator would go on with a null pointer where it may.
+            return Err(wasmtime::Error::msg("memory limit"));
+        }
+        self.memory = desired;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE_ELEMENTS)
+    }
+}
+
+/// Built-in functions by the numbers that a module has for them.
+pub(super) type Functions = BTreeMap<i32, Builtin>;
+
+/// The host's side of an instance.
+#[derive(Debug, Default)]
+pub(super) struct Host {
+    pub functions: Arc<Functions>,
+    pub exports: Option<Exports>,
+    /// What the calls of one evaluation share.
+    pub call: Call,
+    /// The orders that were found.
+    pub orders: Orders,
+    /// Fuel that calls have used and not paid for.
+    pub owed: u64,
+    /// Whether an error of a built-in function ends the evaluation.
+    pub strict: bool,
+    /// When the evaluation has to end.
+    pub stop: Option<Stop>,
+    /// Whether the evaluation was ended for want of time.
+    pub timed_out: bool,
+}
+
+/// The functions of a module by which it is given a value.
+#[derive(Clone)]
+pub(super) struct Exports {
+    pub memory: Memory,
+    malloc: TypedFunc<u32, u32>,
+    free: TypedFunc<u32, ()>,
+    parse: TypedFunc<(u32, u32), u32>,
+}
+
+impl fmt::Debug for Exports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exports").finish_non_exhaustive()
+    }
+}
+
+impl Exports {
+    /// Finds them in an instance.
+    pub fn of(
+        instance: &wasmtime::Instance,
+        mut store: impl AsContextMut,
+        memory: Memory,
+    ) -> wasmtime::Result<Self> {
+        Ok(Self {
+            memory,
+            malloc: instance.get_typed_func(&mut store, "opa_malloc")?,
+            free: instance.get_typed_func(&mut store, "opa_free")?,
+            parse: instance.get_typed_func(&mut store, "opa_value_parse")?,
+        })
+    }
+
+    /// Gives the module a value, written as it reads them; its address comes back.
+    pub async fn give(
+        &self,
+        store: &mut StoreContextMut<'_, EvaluationBudget>,
+        text: &[u8],
+    ) -> wasmtime::Result<u32> {
+        let length = u32::try_from(text.len())?;
+        let place = self.malloc.call_async(&mut *store, length).await?;
+        self.memory.write(&mut *store, usize::try_from(place)?, text)?;
+        let value = self.parse.call_async(&mut *store, (place, length)).await?;
+        self.free.call_async(&mut *store, place).await?;
+        if value == 0 {
+            Err(wasmtime::Error::msg("a value is not readable for the module"))
+        } else {
+            Ok(value)
+        }
+    }
+}
+
+impl Host {
+    /// What a module may call from now on.
+    pub fn serve(&mut self, functions: Arc<Functions>, exports: Exports) {
+        (self.functions, self.exports) = (functions, Some(exports));
+    }
+
+    /// Begins an evaluation.
+    pub fn begin(&mut self, strict: bool, max_bytes: usize, stop: &Stop) {
+        let now = jiff::Timestamp::now().as_nanosecond();
+        self.call.begin(i64::try_from(now).unwrap_or(i64::MAX), max_bytes);
+        self.orders.clear();
+        (self.owed, self.strict, self.timed_out) = (0, strict, false);
+        self.stop = Some(stop.clone());
+    }
+}
+
+/// What stopped an evaluation, without the frames and types of the machinery.
+pub(super) fn describe(error: &wasmtime::Error, budget: &EvaluationBudget) -> String {
+    if budget.out_of_memory {
+        return format!("it needs more than {} of memory", mebibytes(budget.limits.memory_bytes));
+    }
+    let cause = error.root_cause();
+    match cause.downcast_ref() {
+        Some(Trap::OutOfFuel) => format!("it needs more than {} of fuel", budget.limits.fuel),
+        _ => cause.to_string(),
+    }
+}
+
+/// What is said of one that was not done in time: the fuel that it used is within the limit, so no rule is to blame.
+pub(super) fn timed_out(limits: Limits) -> String {
+    format!("it was not done within {:?}, since the machine has too much to do", limits.time)
+}
+
+fn mebibytes(bytes: usize) -> String {
+    format!("{}Mi", bytes >> 20)
+}

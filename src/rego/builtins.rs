@@ -1,0 +1,260 @@
+//! Every built-in function that is here, by name; and those that are not, with the reason.
+
+#![allow(clippy::unnecessary_wraps, reason = "all have one type, by which they are called")]
+
+mod clock;
+mod crypto;
+mod encoding;
+mod float;
+mod globs;
+mod identity;
+mod layout;
+mod net;
+mod numbers;
+mod objects;
+mod patch;
+mod regexes;
+mod semver;
+mod sprintf;
+mod strings;
+mod time;
+mod token;
+
+use super::call::{Call, Operands, Outcome};
+use super::failure::Failure;
+use super::value::Value;
+
+/// A built-in function.
+#[derive(Clone, Copy)]
+pub struct Builtin {
+    /// Its name in Rego.
+    pub name: &'static str,
+    run: fn(&mut Call, Operands<'_>) -> Outcome,
+}
+
+impl std::fmt::Debug for Builtin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Builtin {
+    const fn new(name: &'static str, run: fn(&mut Call, Operands<'_>) -> Outcome) -> Self {
+        Self { name, run }
+    }
+
+    /// Calls it; what it says of an error begins with its name.
+    pub fn call(&self, call: &mut Call, operands: &[Value]) -> Result<Value, Failure> {
+        (self.run)(call, Operands(operands)).map_err(|failure| match failure {
+            Failure::Error(reason) => Failure::Error(format!("`{}`: {reason}", self.name)),
+            Failure::Halt(reason) => Failure::Halt(format!("`{}`: {reason}", self.name)),
+            Failure::Undefined => Failure::Undefined,
+        })
+    }
+}
+
+/// The functions that a compiled module asks its host for, sorted by name.
+pub const BUILTINS: &[Builtin] = &[
+    Builtin::new("base64url.encode_no_pad", encoding::base64url_encode_no_pad),
+    Builtin::new("cast_array", objects::cast_array),
+    Builtin::new("cast_boolean", objects::cast_boolean),
+    Builtin::new("cast_null", objects::cast_null),
+    Builtin::new("cast_object", objects::cast_object),
+    Builtin::new("cast_set", objects::cast_set),
+    Builtin::new("cast_string", objects::cast_string),
+    Builtin::new("crypto.hmac.equal", crypto::hmac_equal),
+    Builtin::new("crypto.hmac.md5", crypto::hmac_md5),
+    Builtin::new("crypto.hmac.sha1", crypto::hmac_sha1),
+    Builtin::new("crypto.hmac.sha256", crypto::hmac_sha256),
+    Builtin::new("crypto.hmac.sha512", crypto::hmac_sha512),
+    Builtin::new("crypto.md5", crypto::md5),
+    Builtin::new("crypto.sha1", crypto::sha1),
+    Builtin::new("crypto.sha256", crypto::sha256),
+    Builtin::new("glob.quote_meta", regexes::glob_quote_meta),
+    Builtin::new("graph.reachable_paths", objects::reachable_paths),
+    Builtin::new("hex.decode", encoding::hex_decode),
+    Builtin::new("hex.encode", encoding::hex_encode),
+    Builtin::new("indexof_n", strings::indexof_n),
+    Builtin::new("internal.print", strings::print),
+    Builtin::new("io.jwt.decode", token::decode),
+    Builtin::new("io.jwt.verify_hs256", token::verify_hs256),
+    Builtin::new("io.jwt.verify_hs384", token::verify_hs384),
+    Builtin::new("io.jwt.verify_hs512", token::verify_hs512),
+    Builtin::new("json.marshal_with_options", encoding::json_marshal_with_options),
+    Builtin::new("json.patch", patch::patch),
+    Builtin::new("net.cidr_contains_matches", net::contains_matches),
+    Builtin::new("net.cidr_expand", net::expand),
+    Builtin::new("net.cidr_is_valid", net::is_valid),
+    Builtin::new("net.cidr_merge", net::merge),
+    Builtin::new("numbers.range_step", numbers::range_step),
+    Builtin::new("object.subset", objects::subset),
+    Builtin::new("rand.intn", numbers::random),
+    Builtin::new("regex.find_n", regexes::find_n),
+    Builtin::new("regex.globs_match", globs::matches),
+    Builtin::new("regex.replace", regexes::replace),
+    Builtin::new("regex.split", regexes::split),
+    Builtin::new("regex.template_match", regexes::template_match),
+    Builtin::new("semver.compare", semver::compare),
+    Builtin::new("semver.is_valid", semver::is_valid),
+    Builtin::new("sprintf", sprintf::sprintf),
+    Builtin::new("strings.any_prefix_match", strings::any_prefix_match),
+    Builtin::new("strings.any_suffix_match", strings::any_suffix_match),
+    Builtin::new("strings.count", strings::count),
+    Builtin::new("strings.split_n", strings::split_n),
+    Builtin::new("time.add_date", time::add_date),
+    Builtin::new("time.clock", time::clock),
+    Builtin::new("time.date", time::date),
+    Builtin::new("time.diff", time::difference),
+    Builtin::new("time.format", time::format),
+    Builtin::new("time.now_ns", time::now),
+    Builtin::new("time.parse_duration_ns", time::parse_duration),
+    Builtin::new("time.parse_ns", time::parse),
+    Builtin::new("time.parse_rfc3339_ns", time::parse_rfc3339),
+    Builtin::new("time.weekday", time::weekday),
+    Builtin::new("trace", strings::trace),
+    Builtin::new("units.parse", numbers::parse_units),
+    Builtin::new("units.parse_bytes", numbers::parse_bytes),
+    Builtin::new("uri.is_valid", identity::uri_is_valid),
+    Builtin::new("uri.parse", identity::uri_parse),
+    Builtin::new("urlquery.decode", encoding::query_decode),
+    Builtin::new("urlquery.decode_object", encoding::query_decode_object),
+    Builtin::new("urlquery.encode", encoding::query_encode),
+    Builtin::new("urlquery.encode_object", encoding::query_encode_object),
+    Builtin::new("uuid.parse", identity::parse),
+    Builtin::new("uuid.rfc4122", identity::random),
+    Builtin::new("yaml.is_valid", encoding::yaml_is_valid),
+    Builtin::new("yaml.marshal", encoding::yaml_marshal),
+    Builtin::new("yaml.unmarshal", encoding::yaml_unmarshal),
+];
+
+/// A function of OPA's library that is compiled into modules and computes otherwise than OPA's interpreter.
+#[derive(Debug, Clone, Copy)]
+pub struct Correction {
+    /// Its name in the module (`open-policy-agent/opa:internal/compiler/wasm/wasm.go`).
+    pub function: &'static str,
+    /// What is computed instead.
+    pub builtin: Builtin,
+    /// Whether the module's own code is right where all operands are integers of 64 bits.
+    pub integers_stay: bool,
+}
+
+const fn instead(
+    function: &'static str,
+    name: &'static str,
+    run: fn(&mut Call, Operands<'_>) -> Outcome,
+) -> Correction {
+    Correction { function, builtin: Builtin::new(name, run), integers_stay: false }
+}
+
+const fn arithmetic(
+    function: &'static str,
+    name: &'static str,
+    run: fn(&mut Call, Operands<'_>) -> Outcome,
+) -> Correction {
+    Correction { function, builtin: Builtin::new(name, run), integers_stay: true }
+}
+
+/// The functions whose calls go to the host although the module has code for them.
+pub const CORRECTED: &[Correction] = &[
+    instead("opa_base64_decode", "base64.decode", encoding::base64_decode),
+    instead("opa_base64_encode", "base64.encode", encoding::base64_encode),
+    instead("opa_base64_is_valid", "base64.is_valid", encoding::base64_is_valid),
+    instead("opa_base64_url_decode", "base64url.decode", encoding::base64url_decode),
+    instead("opa_base64_url_encode", "base64url.encode", encoding::base64url_encode),
+    instead("builtin_object_union_n", "object.union_n", objects::union_n),
+    instead("opa_cidr_contains", "net.cidr_contains", net::contains),
+    instead("opa_cidr_intersects", "net.cidr_intersects", net::intersects),
+    instead("opa_json_is_valid", "json.is_valid", encoding::json_is_valid),
+    instead("opa_json_marshal", "json.marshal", encoding::json_marshal),
+    instead("opa_json_unmarshal", "json.unmarshal", encoding::json_unmarshal),
+    instead("opa_numbers_range", "numbers.range", numbers::range),
+    instead(
+        "opa_regex_find_all_string_submatch",
+        "regex.find_all_string_submatch_n",
+        regexes::find_all_submatches,
+    ),
+    instead("opa_regex_is_valid", "regex.is_valid", regexes::is_valid),
+    instead("opa_regex_match", "regex.match", regexes::matches),
+    instead("opa_strings_concat", "concat", strings::concat),
+    instead("opa_strings_format_int", "format_int", strings::format_int),
+    instead("opa_strings_indexof", "indexof", strings::indexof),
+    instead("opa_strings_replace", "replace", strings::replace),
+    instead("opa_strings_replace_n", "strings.replace_n", strings::replace_n),
+    arithmetic("opa_arith_divide", "div", numbers::divide),
+    arithmetic("opa_arith_minus", "minus", numbers::minus),
+    arithmetic("opa_arith_multiply", "mul", numbers::times),
+    arithmetic("opa_arith_plus", "plus", numbers::plus),
+];
+
+/// The functions that no rule may call here, sorted by name, and why.
+pub const REFUSED: &[(&str, &str)] = &[
+    ("crypto.parse_private_keys", KEYS),
+    ("crypto.x509.parse_and_verify_certificates", KEYS),
+    ("crypto.x509.parse_and_verify_certificates_with_options", KEYS),
+    ("crypto.x509.parse_certificate_request", KEYS),
+    ("crypto.x509.parse_certificates", KEYS),
+    ("crypto.x509.parse_keypair", KEYS),
+    ("crypto.x509.parse_rsa_private_key", KEYS),
+    ("graphql.is_valid", GRAPHQL),
+    ("graphql.parse", GRAPHQL),
+    ("graphql.parse_and_verify", GRAPHQL),
+    ("graphql.parse_query", GRAPHQL),
+    ("graphql.parse_schema", GRAPHQL),
+    ("graphql.schema_is_valid", GRAPHQL),
+    ("http.send", "it would touch the network"),
+    ("io.jwt.decode_verify", KEYS),
+    ("io.jwt.encode_sign", KEYS),
+    ("io.jwt.encode_sign_raw", KEYS),
+    ("io.jwt.verify_eddsa", KEYS),
+    ("io.jwt.verify_es256", KEYS),
+    ("io.jwt.verify_es384", KEYS),
+    ("io.jwt.verify_es512", KEYS),
+    ("io.jwt.verify_ps256", KEYS),
+    ("io.jwt.verify_ps384", KEYS),
+    ("io.jwt.verify_ps512", KEYS),
+    ("io.jwt.verify_rs256", KEYS),
+    ("io.jwt.verify_rs384", KEYS),
+    ("io.jwt.verify_rs512", KEYS),
+    ("json.match_schema", "JSON schemas are not read in the gate"),
+    ("json.verify_schema", "JSON schemas are not read in the gate"),
+    ("net.lookup_ip_addr", "it would touch the network"),
+    ("opa.runtime", "it would hand the gate's environment to rules, and through their messages to users"),
+    ("providers.aws.sign_req", "it would handle secrets"),
+    ("rego.parse_module", "there is no Rego compiler in the gate"),
+    ("strings.render_template", "Go's templates are not read in the gate, use `$\"…\"` or `sprintf`"),
+];
+
+const KEYS: &str = "certificates and keys are not read in the gate";
+const GRAPHQL: &str = "no pod holds GraphQL";
+
+/// The function of this name that modules may ask for.
+pub fn builtin(name: &str) -> Option<&'static Builtin> {
+    let place = BUILTINS.binary_search_by_key(&name, |builtin| builtin.name).ok()?;
+    BUILTINS.get(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_sorted_so_that_they_are_found_and_none_is_refused_too() {
+        assert!(BUILTINS.is_sorted_by_key(|builtin| builtin.name));
+        assert!(REFUSED.is_sorted_by_key(|(name, _)| *name));
+        for known in BUILTINS {
+            assert_eq!(builtin(known.name).unwrap().name, known.name);
+            assert!(REFUSED.iter().all(|(name, _)| *name != known.name));
+        }
+        assert!(builtin("http.send").is_none());
+    }
+
+    #[test]
+    fn an_error_names_the_function() {
+        let mut call = Call::within(1 << 20);
+        let error = builtin("strings.count").unwrap().call(&mut call, &[Value::Null, Value::text("a")]);
+        assert_eq!(
+            error,
+            Err(Failure::Error("`strings.count`: operand 1 must be string but got null".into()))
+        );
+    }
+}

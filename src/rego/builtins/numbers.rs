@@ -1,0 +1,260 @@
+//! Functions on numbers: ranges, random ones, amounts with units, and arithmetic on what is no integer of 64 bits.
+
+use num_bigint::{BigInt, Sign};
+
+use crate::rego::call::{Call, Operands, Outcome, VALUE_BYTES};
+use crate::rego::failure::Failure;
+use crate::rego::number::{Number, Ratio};
+use crate::rego::value::Value;
+
+/// Digits of an exponent in an amount.
+const MAX_EXPONENT_DIGITS: usize = 6;
+
+pub(super) fn range(call: &mut Call, operands: Operands<'_>) -> Outcome {
+    span(call, &operands.big(0)?, &operands.big(1)?, &BigInt::from(1))
+}
+
+pub(super) fn range_step(call: &mut Call, operands: Operands<'_>) -> Outcome {
+    let step = operands.big(2)?;
+    if step.sign() != Sign::Plus {
+        return Failure::error("numbers.range_step: step must be a positive integer");
+    }
+    span(call, &operands.big(0)?, &operands.big(1)?, &step)
+}
+
+fn span(call: &Call, from: &BigInt, to: &BigInt, step: &BigInt) -> Outcome {
+    let distance = if from <= to { to - from } else { from - to };
+    let count = usize::try_from(distance / step).unwrap_or(usize::MAX).saturating_add(1);
+    call.fits(count.saturating_mul(VALUE_BYTES))?;
+    let mut at = from.clone();
+    let mut numbers = Vec::with_capacity(count);
+    for _ in 0..count {
+        numbers.push(Value::Number(Number::from_big(&at)));
+        if from <= to {
+            at += step;
+        } else {
+            at -= step;
+        }
+    }
+    Ok(Value::Array(numbers))
+}
+
+/// The same number for the same operands in one evaluation.
+pub(super) fn random(call: &mut Call, operands: Operands<'_>) -> Outcome {
+    let (name, bound) = (operands.text(0)?, operands.integer(1)?);
+    let bound = bound.unsigned_abs();
+    if bound == 0 {
+        return Ok(Value::int(0));
+    }
+    let key = format!("rand {name}-{bound}");
+    let drawn = call.drawn.entry(key).or_insert_with(|| {
+        let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+        // Six bits of a UUID are fixed: those of one half are made up for by the other.
+        let random = (high ^ low.rotate_left(17)) % bound;
+        Value::int(i64::try_from(random).unwrap_or_default())
+    });
+    Ok(drawn.clone())
+}
+
+// === Arithmetic (`open-policy-agent/opa:v1/topdown/arithmetic.go`) ===
+
+fn ratios(operands: Operands<'_>) -> Result<(Ratio, Ratio), Failure> {
+    Ok((ratio(operands, 0)?, ratio(operands, 1)?))
+}
+
+fn ratio(operands: Operands<'_>, place: usize) -> Result<Ratio, Failure> {
+    let number = operands.number(place)?.to_ratio();
+    Ok(number.ok_or_else(|| Failure::Error("illegal value".into()))?.rounded())
+}
+
+fn computed(ratio: &Ratio) -> Outcome {
+    Ok(Value::Number(ratio.rounded().to_number()))
+}
+
+/// Both operands where they are integers by value, which OPA computes exactly.
+fn integers(operands: Operands<'_>) -> Option<(BigInt, BigInt)> {
+    Some((operands.big(0).ok()?, operands.big(1).ok()?))
+}
+
+pub(super) fn plus(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    if let Some((a, b)) = integers(operands) {
+        return Ok(Value::Number(Number::from_big(&(a + b))));
+    }
+    let (a, b) = ratios(operands)?;
+    computed(&a.plus(&b))
+}
+
+pub(super) fn minus(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    if let (Value::Set(a), Value::Set(b)) = (operands.at(0)?, operands.at(1)?) {
+        return Ok(Value::Set(a.difference(b).cloned().collect()));
+    }
+    if let Some((a, b)) = integers(operands) {
+        return Ok(Value::Number(Number::from_big(&(a - b))));
+    }
+    let (a, b) = ratios(operands)?;
+    computed(&a.plus(&b.times(&Ratio::integer(BigInt::from(-1)))))
+}
+
+pub(super) fn times(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    if let Some((a, b)) = integers(operands) {
+        return Ok(Value::Number(Number::from_big(&(a * b))));
+    }
+    let (a, b) = ratios(operands)?;
+    computed(&a.times(&b))
+}
+
+pub(super) fn divide(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    let (a, b) = ratios(operands)?;
+    let quotient = a.over(&b).ok_or_else(|| Failure::Error("divide by zero".into()))?;
+    computed(&quotient)
+}
+
+// === Amounts with units (`parse_bytes.go`, `parse_units.go`) ===
+
+/// The number and the unit of an amount; the error is an exponent of too many digits.
+fn split_amount(text: &str) -> Result<(&str, &str), ()> {
+    let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    let sign = |at: usize| matches!(bytes.get(at), Some(b'+' | b'-'));
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let next = at.saturating_add(1);
+        match byte {
+            b'0'..=b'9' | b'.' | b'+' | b'-' => {}
+            b'e' | b'E' if digit(next) || sign(next) => {
+                at = at.saturating_add(usize::from(sign(next)));
+                let digits = bytes.iter().skip(at.saturating_add(1)).take_while(|byte| byte.is_ascii_digit());
+                if digits.count() > MAX_EXPONENT_DIGITS {
+                    return Err(());
+                }
+            }
+            _ => break,
+        }
+        at = at.saturating_add(1);
+    }
+    Ok(text.split_at_checked(at).unwrap_or((text, "")))
+}
+
+/// A power of a base; `unit` is its first letter in lower case.
+fn power(unit: &str, base: u64) -> Option<Ratio> {
+    let exponent = ["", "k", "m", "g", "t", "p", "e"].iter().position(|known| *known == unit)?;
+    Some(Ratio::integer(BigInt::from(base).pow(u32::try_from(exponent).ok()?)))
+}
+
+pub(super) fn parse_bytes(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    let text = operands.text(0)?.to_lowercase().replace('"', "");
+    let fail = |reason: &str| Failure::Error(format!("units.parse_bytes: {reason}"));
+    if text.contains(' ') {
+        return Err(fail("spaces not allowed in resource strings"));
+    }
+    let (number, unit) = split_amount(&text).map_err(|()| fail("exponent too large"))?;
+    if number.is_empty() {
+        return Err(fail("no byte amount provided"));
+    }
+    let factor = match unit.strip_suffix("ib").or_else(|| unit.strip_suffix('i')) {
+        Some(unit) if !unit.is_empty() => power(unit, 1024),
+        Some(_) => None,
+        None if unit == "b" => None,
+        None => power(unit.strip_suffix('b').unwrap_or(unit), 1000),
+    };
+    let factor = factor.ok_or_else(|| fail(&format!("byte unit {unit} not recognized")))?;
+    let number = Ratio::parse(number).ok_or_else(|| fail("could not parse byte amount to a number"))?;
+    // As `big.Float` multiplies.
+    let bytes = number.rounded().times(&factor).rounded().truncated();
+    Ok(Value::Number(Number::from_big(&bytes)))
+}
+
+pub(super) fn parse_units(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    let text = operands.text(0)?.replace('"', "");
+    let fail = |reason: &str| Failure::Error(format!("units.parse: {reason}"));
+    if text.contains(' ') {
+        return Err(fail("spaces not allowed in resource strings"));
+    }
+    let (number, unit) = split_amount(&text).map_err(|()| fail("exponent too large"))?;
+    if number.is_empty() {
+        return Err(fail("no amount provided"));
+    }
+    let factor = si_factor(unit).ok_or_else(|| fail(&format!("unit {unit} not recognized")))?;
+    let number = Ratio::parse(number).ok_or_else(|| fail("could not parse amount to a number"))?;
+    let amount = number.times(&factor);
+    Ok(Value::Number(match amount.to_integer() {
+        Some(whole) => Number::from_big(&whole),
+        None => Number::from_text(&amount.to_fixed(10)),
+    }))
+}
+
+/// The first letter keeps its case: `m` is a thousandth and `M` a million.
+fn si_factor(unit: &str) -> Option<Ratio> {
+    let mut letters = unit.chars();
+    let first = letters.next().map(String::from).unwrap_or_default();
+    let rest = letters.as_str().to_lowercase();
+    match (first.as_str(), rest.as_str()) {
+        // The float nearest to a thousandth, as OPA takes it.
+        ("m", "") => thousandth(),
+        ("k" | "K" | "M" | "g" | "G" | "t" | "T" | "p" | "P" | "e" | "E", "") => {
+            power(&first.to_lowercase(), 1000)
+        }
+        ("", "") => power("", 1000),
+        (_, "i") => power(&first.to_lowercase(), 1024),
+        _ => None,
+    }
+}
+
+/// `big.Rat.SetFloat64(0.001)`: exactly what the float holds.
+fn thousandth() -> Option<Ratio> {
+    let mantissa = Ratio::integer(BigInt::from(0x0010_624d_d2f1_a9fc_u64));
+    mantissa.over(&Ratio::integer(BigInt::from(1) << 62_u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(function: fn(&mut Call, Operands<'_>) -> Outcome, operands: &[Value]) -> String {
+        let mut call = Call::within(1 << 20);
+        match function(&mut call, Operands(operands)) {
+            Ok(value) => value.to_rego(),
+            Err(failure) => format!("{failure:?}"),
+        }
+    }
+
+    #[test]
+    fn amounts_are_read_as_opa_reads_them() {
+        let bytes = |text: &str| run(parse_bytes, &[Value::text(text)]);
+        let cases = [
+            ("1.1Mi", "1153433"),
+            ("10MB", "10000000"),
+            ("1e3k", "1000000"),
+            ("\"1\"Gi", "1073741824"),
+            ("12", "12"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+        for wrong in ["", "1 Gi", "1B", "GB", "1foo", "1i", "1ib", "1e1234567", "1.2.3"] {
+            assert!(bytes(wrong).contains("Error"), "{wrong}");
+        }
+        let units = |text: &str| run(parse_units, &[Value::text(text)]);
+        assert_eq!(units("100m"), "0.1000000000");
+        assert_eq!(units("1.5"), "1.5000000000");
+        assert_eq!(units("2Ki"), "2048");
+        assert_eq!(units("1M"), "1000000");
+    }
+
+    #[test]
+    fn a_range_that_would_fill_the_memory_ends_the_evaluation() {
+        assert_eq!(run(range, &[Value::int(3), Value::int(1)]), "[3, 2, 1]");
+        assert_eq!(run(range_step, &[Value::int(0), Value::int(7), Value::int(3)]), "[0, 3, 6]");
+        assert!(run(range, &[Value::int(0), Value::int(i64::MAX)]).contains("Halt"));
+    }
+
+    #[test]
+    fn arithmetic_is_that_of_opas_floats() {
+        let number = |text: &str| Value::Number(Number::from_text(text));
+        let third = run(divide, &[number("2"), number("3")]);
+        assert_eq!(run(times, &[number(&third), number("3")]), "2");
+        assert_eq!(run(plus, &[number("0.1"), number("0.2")]), "0.3");
+        assert_eq!(run(minus, &[number("9223372036854775807"), number("-1")]), "9223372036854775808");
+        assert!(run(divide, &[number("1"), number("0")]).contains("divide by zero"));
+    }
+}

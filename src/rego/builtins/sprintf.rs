@@ -1,0 +1,454 @@
+//! `sprintf`, with every verb, flag and complaint of Go's `fmt.Sprintf` on what OPA hands to it: integers, floats, and texts,
+//! to which everything else is turned before (`open-policy-agent/opa:v1/topdown/strings.go`, Go's `fmt/print.go`).
+
+use std::fmt::Write as _;
+
+use num_bigint::{BigInt, Sign};
+
+use super::float;
+use crate::rego::call::{Call, Operands, Outcome};
+use crate::rego::failure::Failure;
+use crate::rego::number::Number;
+use crate::rego::quote;
+use crate::rego::value::Value;
+
+/// Widths and precisions beyond this are a mistake in Go.
+const MAX_WIDTH: i64 = 1_000_000;
+
+/// An argument as Go sees it.
+enum Argument {
+    Int(i64),
+    Big(BigInt),
+    Float(f64),
+    Text(String),
+}
+
+impl Argument {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Number(Number::Int(integer)) => Self::Int(*integer),
+            Value::Number(number) => Self::of_number(&number.text()),
+            Value::String(text) => Self::Text(text.clone()),
+            other => Self::Text(other.to_rego()),
+        }
+    }
+
+    fn of_number(text: &str) -> Self {
+        if text.contains(['.', 'e', 'E']) {
+            return match text.parse::<f64>() {
+                Ok(float) if float.is_finite() => Self::Float(float),
+                _ => Self::Text(text.into()),
+            };
+        }
+        match (text.parse(), text.parse()) {
+            (Ok(integer), _) => Self::Int(integer),
+            (_, Ok(big)) => Self::Big(big),
+            _ => Self::Text(text.into()),
+        }
+    }
+
+    const fn type_name(&self) -> &'static str {
+        match self {
+            Self::Int(_) => "int64",
+            Self::Big(_) => "*big.Int",
+            Self::Float(_) => "float64",
+            Self::Text(_) => "string",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "they are the flags of the format, each a letter of its own"
+)]
+struct Spec {
+    plus: bool,
+    minus: bool,
+    sharp: bool,
+    space: bool,
+    zero: bool,
+    width: Option<usize>,
+    precision: Option<usize>,
+}
+
+struct Formatter<'a> {
+    rest: &'a str,
+    arguments: &'a [Argument],
+    next: usize,
+    reordered: bool,
+    good_index: bool,
+    out: String,
+}
+
+pub(super) fn sprintf(call: &mut Call, operands: Operands<'_>) -> Outcome {
+    let (format, values) = (operands.text(0)?, operands.array(1)?);
+    let arguments: Vec<_> = values.iter().map(Argument::of).collect();
+    let mut formatter = Formatter {
+        rest: format,
+        arguments: &arguments,
+        next: 0,
+        reordered: false,
+        good_index: true,
+        out: String::new(),
+    };
+    formatter.run(call)?;
+    Ok(Value::String(formatter.out))
+}
+
+impl Formatter<'_> {
+    fn run(&mut self, call: &Call) -> Result<(), Failure> {
+        while let Some((before, after)) = self.rest.split_once('%') {
+            self.out.push_str(before);
+            self.rest = after;
+            self.good_index = true;
+            self.directive();
+            call.fits(self.out.len())?;
+        }
+        self.out.push_str(self.rest);
+        if !self.reordered && self.next < self.arguments.len() {
+            self.complain_of_extras();
+        }
+        Ok(())
+    }
+
+    fn complain_of_extras(&mut self) {
+        let extras = self.arguments.get(self.next..).unwrap_or_default();
+        let written: Vec<_> =
+            extras.iter().map(|argument| format!("{}={}", argument.type_name(), plain(argument))).collect();
+        let _ = write!(self.out, "%!(EXTRA {})", written.join(", "));
+    }
+
+    fn directive(&mut self) {
+        let mut spec = Spec::default();
+        self.flags(&mut spec);
+        self.argument_index();
+        self.width(&mut spec);
+        self.precision(&mut spec);
+        let mut letters = self.rest.chars();
+        let Some(verb) = letters.next() else {
+            self.out.push_str("%!(NOVERB)");
+            return;
+        };
+        self.rest = letters.as_str();
+        if verb == '%' {
+            self.out.push('%');
+        } else if !self.good_index {
+            let _ = write!(self.out, "%!{verb}(BADINDEX)");
+        } else if let Some(argument) = self.arguments.get(self.next) {
+            self.next = self.next.saturating_add(1);
+            self.out.push_str(&write(argument, verb, &spec));
+        } else {
+            let _ = write!(self.out, "%!{verb}(MISSING)");
+        }
+    }
+
+    fn flags(&mut self, spec: &mut Spec) {
+        loop {
+            let Some(letter) = self.rest.chars().next() else { return };
+            match letter {
+                '#' => spec.sharp = true,
+                '0' => spec.zero = true,
+                '+' => spec.plus = true,
+                '-' => spec.minus = true,
+                ' ' => spec.space = true,
+                _ => return,
+            }
+            self.rest = self.rest.get(1..).unwrap_or_default();
+        }
+    }
+
+    /// `[n]`: which argument comes next.
+    fn argument_index(&mut self) -> bool {
+        let Some(inside) = self.rest.strip_prefix('[') else { return false };
+        self.reordered = true;
+        let Some((number, after)) = inside.split_once(']') else {
+            self.good_index = false;
+            self.rest = inside;
+            return false;
+        };
+        self.rest = after;
+        let index = number.parse::<usize>().ok().and_then(|index| index.checked_sub(1));
+        match index.filter(|index| *index < self.arguments.len()) {
+            Some(index) => self.next = index,
+            None => self.good_index = false,
+        }
+        true
+    }
+
+    fn star(&mut self) -> Option<i64> {
+        let found = match self.arguments.get(self.next) {
+            Some(Argument::Int(integer)) if integer.abs() <= MAX_WIDTH => Some(*integer),
+            _ => None,
+        };
+        self.next = self.next.saturating_add(1);
+        found
+    }
+
+    fn width(&mut self, spec: &mut Spec) {
+        if let Some(after) = self.rest.strip_prefix('*') {
+            self.rest = after;
+            match self.star() {
+                Some(width) => {
+                    spec.minus |= width < 0;
+                    spec.width = usize::try_from(width.unsigned_abs()).ok();
+                }
+                None => self.out.push_str("%!(BADWIDTH)"),
+            }
+            return;
+        }
+        spec.width = self.digits();
+    }
+
+    fn digits(&mut self) -> Option<usize> {
+        let end = self.rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(self.rest.len());
+        let (digits, after) = self.rest.split_at_checked(end).filter(|(digits, _)| !digits.is_empty())?;
+        let number = digits.parse::<i64>().ok().filter(|number| *number <= MAX_WIDTH);
+        // Go gives up on the rest of the format.
+        self.rest = if number.is_some() { after } else { "" };
+        usize::try_from(number?).ok()
+    }
+
+    fn precision(&mut self, spec: &mut Spec) {
+        if let Some(after) = self.rest.strip_prefix('.') {
+            self.rest = after;
+            self.argument_index();
+            if let Some(after) = self.rest.strip_prefix('*') {
+                self.rest = after;
+                match self.star() {
+                    Some(precision) => spec.precision = usize::try_from(precision).ok(),
+                    None => self.out.push_str("%!(BADPREC)"),
+                }
+            } else {
+                spec.precision = Some(self.digits().unwrap_or(0));
+            }
+        }
+        self.argument_index();
+    }
+}
+
+/// As `%v` writes it.
+fn plain(argument: &Argument) -> String {
+    write(argument, 'v', &Spec::default())
+}
+
+fn write(argument: &Argument, verb: char, spec: &Spec) -> String {
+    if verb == 'T' {
+        return pad(argument.type_name(), spec, false);
+    }
+    let written = match argument {
+        Argument::Int(integer) => integer_verb(&BigInt::from(*integer), Some(*integer), verb, spec),
+        Argument::Big(integer) => integer_verb(integer, None, verb, spec),
+        Argument::Float(float) => float_verb(*float, verb, spec),
+        Argument::Text(text) => text_verb(text, verb, spec),
+    };
+    // A big integer formats itself, and leaves out that it is a pointer.
+    let name = argument.type_name().trim_start_matches('*');
+    written.unwrap_or_else(|| format!("%!{verb}({name}={})", plain(argument)))
+}
+
+/// Fills up to the width, counted in letters.
+fn pad(text: &str, spec: &Spec, zeros: bool) -> String {
+    let missing = spec.width.unwrap_or(0).saturating_sub(text.chars().count());
+    if spec.minus {
+        return format!("{text}{}", " ".repeat(missing));
+    }
+    let filler = if zeros { "0" } else { " " };
+    format!("{}{text}", filler.repeat(missing))
+}
+
+fn integer_verb(integer: &BigInt, small: Option<i64>, verb: char, spec: &Spec) -> Option<String> {
+    match verb {
+        'v' | 'd' => Some(integer_text(integer, 10, verb, spec)),
+        'b' => Some(integer_text(integer, 2, verb, spec)),
+        'o' | 'O' => Some(integer_text(integer, 8, verb, spec)),
+        'x' | 'X' => Some(integer_text(integer, 16, verb, spec)),
+        'c' => Some(pad(&letter_of(small?).to_string(), spec, spec.zero)),
+        'q' => Some(pad(&quote::go_letter(letter_of(small?), spec.plus), spec, spec.zero)),
+        'U' => Some(pad(&unicode_text(small?, spec), spec, false)),
+        's' if small.is_none() => Some(integer_text(integer, 10, verb, spec)),
+        _ => None,
+    }
+}
+
+fn letter_of(code: i64) -> char {
+    u32::try_from(code).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+fn unicode_text(code: i64, spec: &Spec) -> String {
+    let digits = spec.precision.unwrap_or(4).max(4);
+    let text = format!("U+{code:0digits$X}");
+    if spec.sharp { format!("{text} '{}'", letter_of(code)) } else { text }
+}
+
+fn integer_text(integer: &BigInt, radix: u32, verb: char, spec: &Spec) -> String {
+    let negative = integer.sign() == Sign::Minus;
+    let sign = match (negative, spec.plus, spec.space) {
+        (true, ..) => "-",
+        (false, true, _) => "+",
+        (false, false, true) => " ",
+        _ => "",
+    };
+    let mut digits = integer.magnitude().to_str_radix(radix);
+    if verb == 'X' {
+        digits = digits.to_uppercase();
+    }
+    // A precision of zero writes nothing for zero.
+    if spec.precision == Some(0) && integer.sign() == Sign::NoSign {
+        return " ".repeat(spec.width.unwrap_or(0));
+    }
+    let prefix = match (verb, spec.sharp) {
+        ('O', _) => "0o",
+        ('b', true) => "0b",
+        ('o', true) if !digits.starts_with('0') => "0",
+        ('x', true) => "0x",
+        ('X', true) => "0X",
+        _ => "",
+    };
+    let wanted = match (spec.precision, spec.width) {
+        (Some(precision), _) => precision,
+        // Zeros count the sign and not the prefix, as in Go.
+        (None, Some(width)) if spec.zero && !spec.minus => width.saturating_sub(sign.len()),
+        _ => 0,
+    };
+    let zeros = "0".repeat(wanted.saturating_sub(digits.len()));
+    pad(&format!("{sign}{prefix}{zeros}{digits}"), spec, false)
+}
+
+fn float_verb(float: f64, verb: char, spec: &Spec) -> Option<String> {
+    let text = match verb {
+        'v' => float::general(float, spec.precision, false),
+        'g' => with_sharp(float::general(float, spec.precision, false), spec),
+        'G' => with_sharp(float::general(float, spec.precision, true), spec),
+        'e' => float::exponent(float, Some(spec.precision.unwrap_or(6)), false),
+        'E' => float::exponent(float, Some(spec.precision.unwrap_or(6)), true),
+        'f' | 'F' => float::fixed(float, spec.precision.unwrap_or(6)),
+        'b' => float::binary(float),
+        'x' => float::hexadecimal(float, spec.precision, false),
+        'X' => float::hexadecimal(float, spec.precision, true),
+        _ => return None,
+    };
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None if spec.plus => ("+", text.as_str()),
+        None if spec.space => (" ", text.as_str()),
+        None => ("", text.as_str()),
+    };
+    let missing = spec.width.unwrap_or(0).saturating_sub(sign.len()).saturating_sub(digits.len());
+    if spec.zero && !spec.minus {
+        return Some(format!("{sign}{}{digits}", "0".repeat(missing)));
+    }
+    Some(pad(&format!("{sign}{digits}"), spec, false))
+}
+
+/// `#` keeps the zeros at the end, up to six digits.
+fn with_sharp(text: String, spec: &Spec) -> String {
+    if !spec.sharp {
+        return text;
+    }
+    let (mantissa, exponent) = match text.find(['e', 'E']).and_then(|at| text.split_at_checked(at)) {
+        Some((mantissa, exponent)) => (mantissa.to_string(), exponent.to_string()),
+        None => (text, String::new()),
+    };
+    let digits = mantissa.trim_start_matches(['-', '0', '.']).bytes().filter(u8::is_ascii_digit).count();
+    let dot = if mantissa.contains('.') { "" } else { "." };
+    let zeros = "0".repeat(spec.precision.unwrap_or(6).saturating_sub(digits.max(1)));
+    format!("{mantissa}{dot}{zeros}{exponent}")
+}
+
+fn text_verb(text: &str, verb: char, spec: &Spec) -> Option<String> {
+    let cut: String = text.chars().take(spec.precision.unwrap_or(usize::MAX)).collect();
+    match verb {
+        'v' if spec.sharp => Some(pad(&quoted(text, spec), spec, false)),
+        'v' | 's' => Some(pad(&cut, spec, spec.zero)),
+        'q' => Some(pad(&quoted(&cut, spec), spec, spec.zero)),
+        'x' | 'X' => Some(pad(&hexadecimal(text, verb == 'X', spec), spec, spec.zero)),
+        _ => None,
+    }
+}
+
+fn quoted(text: &str, spec: &Spec) -> String {
+    let backquotable =
+        !text.contains('`') && !text.chars().any(|letter| letter.is_control() && letter != '\t');
+    if spec.sharp && backquotable {
+        return format!("`{text}`");
+    }
+    if spec.plus { quote::go_ascii(text) } else { quote::go(text) }
+}
+
+fn hexadecimal(text: &str, upper: bool, spec: &Spec) -> String {
+    let bytes = text.bytes().take(spec.precision.unwrap_or(usize::MAX));
+    let digits = bytes.map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") });
+    let prefix = if upper { "0X" } else { "0x" };
+    match (spec.space, spec.sharp) {
+        (true, true) => digits.map(|byte| format!("{prefix}{byte}")).collect::<Vec<_>>().join(" "),
+        (true, false) => digits.collect::<Vec<_>>().join(" "),
+        (false, sharp) => {
+            let digits: String = digits.collect();
+            if sharp && !digits.is_empty() { format!("{prefix}{digits}") } else { digits }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(format: &str, arguments: &str) -> String {
+        let arguments = crate::rego::json::parse(arguments).unwrap();
+        let operands = [Value::text(format), arguments];
+        let mut call = Call::within(1 << 20);
+        match sprintf(&mut call, Operands(&operands)).unwrap() {
+            Value::String(text) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Each line is what `opa eval` 1.22.2 prints for the same call.
+    #[test]
+    fn every_verb_and_flag_is_gos() {
+        let cases = [
+            ("%v %v %v %v %v", r#"[1, 1.5, "a", [1, "b"], {"k": true}]"#, r#"1 1.5 a [1, "b"] {"k": true}"#),
+            ("%s %s %s", r"[true, null, [1]]", "true null [1]"),
+            ("%d", "[1.5]", "%!d(float64=1.5)"),
+            ("%d", r#"["a"]"#, "%!d(string=a)"),
+            ("%s", "[1]", "%!s(int64=1)"),
+            ("%t", "[true]", "%!t(string=true)"),
+            ("%T %T %T", r#"[1, 1.0, "a"]"#, "int64 float64 string"),
+            ("%q %c %U %x %X %o %b %O", "[65, 65, 65, 255, 255, 8, 5, 8]", "'A' A U+0041 ff FF 10 101 0o10"),
+            ("%q %+q %#q", r#"["aé", "aé", "a"]"#, "\"aé\" \"a\\u00e9\" `a`"),
+            ("%5d|%-5d|%05d|%+d|% d", "[42, 42, 42, 42, 42]", "   42|42   |00042|+42| 42"),
+            (
+                "%6.2f|%-8.1f|%08.3f|%e|%g",
+                "[3.14159, 2.5, 3.14159, 1234.5678, 1e21]",
+                "  3.14|2.5     |0003.142|1.234568e+03|1e+21",
+            ),
+            ("%.2s|%5s|%-5s|%x", r#"["héllo", "é", "a", "hi"]"#, "hé|    é|a    |6869"),
+            ("%d %d", "[1]", "1 %!d(MISSING)"),
+            ("%d", "[1, 2]", "1%!(EXTRA int64=2)"),
+            ("%[2]d %[1]d", "[1, 2]", "2 1"),
+            ("%[3]d", "[1]", "%!d(BADINDEX)"),
+            ("%*d|%.*f", "[5, 42, 2, 3.14159]", "   42|3.14"),
+            ("100%%", "[]", "100%"),
+            ("100%", "[]", "100%!(NOVERB)"),
+            ("%!", "[]", "%!!(MISSING)"),
+            ("%z", "[1]", "%!z(int64=1)"),
+            (
+                "%d %s",
+                "[18446744073709551616, 18446744073709551616]",
+                "18446744073709551616 18446744073709551616",
+            ),
+            ("%v %v", "[1000000.0, 123456789.0]", "1e+06 1.23456789e+08"),
+        ];
+        for (format, arguments, expected) in cases {
+            assert_eq!(written(format, arguments), expected, "{format} {arguments}");
+        }
+    }
+
+    #[test]
+    fn a_width_that_would_fill_the_memory_ends_the_evaluation() {
+        let operands = [Value::text("%1000000d%1000000d"), Value::Array(vec![Value::int(1), Value::int(1)])];
+        let mut call = Call::within(1 << 20);
+        assert!(matches!(sprintf(&mut call, Operands(&operands)), Err(Failure::Halt(_))));
+    }
+}

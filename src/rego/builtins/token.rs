@@ -1,0 +1,82 @@
+//! `io.jwt.decode`, and the verification of tokens that are signed with a shared secret.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2_for_hmac::{Sha256, Sha384, Sha512};
+
+use super::encoding::{base64url, hex};
+use crate::rego::call::{Call, Operands, Outcome};
+use crate::rego::failure::Failure;
+use crate::rego::json;
+use crate::rego::value::Value;
+
+/// Tokens within one another.
+const MAX_NESTED: usize = 8;
+
+fn parts(token: &str) -> Result<[&str; 3], Failure> {
+    let mut parts = token.split('.');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(header), Some(payload), Some(signature), None) => Ok([header, payload, signature]),
+        _ => Failure::error("encoded JWT must have 3 parts"),
+    }
+}
+
+/// A part that holds a JSON object.
+fn object(part: &str, what: &str) -> Result<Value, Failure> {
+    let bytes = base64url(part)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Failure::Error(format!("JWT {what} is not UTF-8")))?;
+    match json::parse(text) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        _ => Failure::error(format!("invalid JWT {what}")),
+    }
+}
+
+fn header(part: &str) -> Result<Value, Failure> {
+    let header = object(part, "header")?;
+    if header.get("enc").is_some() {
+        return Failure::error("JWT is a JWE object, which is not supported");
+    }
+    Ok(header)
+}
+
+pub(super) fn decode(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    let mut token = operands.text(0)?.to_string();
+    for _ in 0..MAX_NESTED {
+        let [head, payload, signature] = parts(&token)?;
+        let head = header(head)?;
+        let nested = match head.get("cty") {
+            None => false,
+            Some(Value::String(kind)) => kind == "JWT",
+            Some(_) => return Failure::error("the content type of the JWT is no string"),
+        };
+        if !nested {
+            let signature = Value::String(hex(&base64url(signature)?));
+            return Ok(Value::Array(vec![head, object(payload, "payload")?, signature]));
+        }
+        let inner = String::from_utf8_lossy(&base64url(payload)?).into_owned();
+        token = inner.trim_matches(['"', '\'']).to_string();
+    }
+    Failure::error("too many tokens within one another")
+}
+
+fn verify<M: Mac + KeyInit>(operands: Operands<'_>) -> Outcome {
+    let (token, secret) = (operands.text(0)?, operands.text(1)?);
+    let [head, payload, signature] = parts(token)?;
+    header(head)?;
+    let signature = base64url(signature)?;
+    let mut code = <M as KeyInit>::new_from_slice(secret.as_bytes())
+        .map_err(|error| Failure::Error(format!("the secret is refused: {error}")))?;
+    code.update(format!("{head}.{payload}").as_bytes());
+    Ok(Value::Bool(code.verify_slice(&signature).is_ok()))
+}
+
+pub(super) fn verify_hs256(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    verify::<Hmac<Sha256>>(operands)
+}
+
+pub(super) fn verify_hs384(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    verify::<Hmac<Sha384>>(operands)
+}
+
+pub(super) fn verify_hs512(_: &mut Call, operands: Operands<'_>) -> Outcome {
+    verify::<Hmac<Sha512>>(operands)
+}

@@ -1,0 +1,170 @@
+//! One call of a built-in function: its operands, what it may use, and how it ends without a value.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use num_bigint::BigInt;
+use regex::bytes::Regex;
+
+use super::failure::Failure;
+use super::number::Number;
+use super::value::{Object, Value};
+
+/// Compiled expressions that are kept.
+const MAX_EXPRESSIONS: usize = 100;
+/// Bytes that a value takes in a module at least.
+pub(super) const VALUE_BYTES: usize = 32;
+
+/// How a call ends.
+pub(super) type Outcome = Result<Value, Failure>;
+
+/// What the calls of one evaluation share.
+#[derive(Debug, Default)]
+pub struct Call {
+    /// Now, in nanoseconds since 1970; the same for the whole evaluation.
+    pub now: i64,
+    /// Bytes that one result may have.
+    pub max_bytes: usize,
+    /// Random values by what they were asked for with: the same in one evaluation.
+    pub(super) drawn: BTreeMap<String, Value>,
+    /// Expressions by their text, kept from one evaluation to the next.
+    expressions: HashMap<String, Arc<Regex>>,
+}
+
+impl Call {
+    /// Calls whose results have so many bytes at most.
+    pub fn within(max_bytes: usize) -> Self {
+        Self { max_bytes, ..Self::default() }
+    }
+
+    /// Begins an evaluation.
+    pub fn begin(&mut self, now: i64, max_bytes: usize) {
+        self.now = now;
+        self.max_bytes = max_bytes;
+        self.drawn.clear();
+    }
+
+    /// Ends the evaluation where a result would be larger than the memory of a module.
+    pub(super) fn fits(&self, bytes: usize) -> Result<(), Failure> {
+        if bytes <= self.max_bytes {
+            return Ok(());
+        }
+        Err(Failure::Halt(format!("it needs more than {}Mi of memory", self.max_bytes >> 20)))
+    }
+
+    /// The expression that a pattern in Go's grammar means.
+    pub(super) fn expression(&mut self, pattern: &str) -> Result<Arc<Regex>, Failure> {
+        if let Some(known) = self.expressions.get(pattern) {
+            return Ok(Arc::clone(known));
+        }
+        let compiled = super::expression::compile(pattern)?;
+        if self.expressions.len() >= MAX_EXPRESSIONS {
+            self.expressions.clear();
+        }
+        let compiled = Arc::new(compiled);
+        self.expressions.insert(pattern.into(), Arc::clone(&compiled));
+        Ok(compiled)
+    }
+}
+
+/// The operands of a call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Operands<'a>(pub &'a [Value]);
+
+impl<'a> Operands<'a> {
+    /// The operand at a place, counted from zero.
+    pub fn at(self, place: usize) -> Result<&'a Value, Failure> {
+        self.0
+            .get(place)
+            .ok_or_else(|| Failure::Error(format!("operand {} is missing", place.saturating_add(1))))
+    }
+
+    /// A text.
+    pub fn text(self, place: usize) -> Result<&'a str, Failure> {
+        match self.at(place)? {
+            Value::String(text) => Ok(text),
+            other => wrong_type(place, other, "string"),
+        }
+    }
+
+    /// A number.
+    pub fn number(self, place: usize) -> Result<&'a Number, Failure> {
+        match self.at(place)? {
+            Value::Number(number) => Ok(number),
+            other => wrong_type(place, other, "number"),
+        }
+    }
+
+    /// A whole number of 64 bits.
+    pub fn integer(self, place: usize) -> Result<i64, Failure> {
+        let number = self.number(place)?;
+        let not = || Failure::Error(format!("operand {} must be integer number", place.saturating_add(1)));
+        number.to_i64().ok_or_else(not)
+    }
+
+    /// A whole number of any size.
+    pub fn big(self, place: usize) -> Result<BigInt, Failure> {
+        let number = self.number(place)?;
+        let not = || Failure::Error(format!("operand {} must be integer number", place.saturating_add(1)));
+        number.to_big().ok_or_else(not)
+    }
+
+    /// An array.
+    pub fn array(self, place: usize) -> Result<&'a [Value], Failure> {
+        match self.at(place)? {
+            Value::Array(items) => Ok(items),
+            other => wrong_type(place, other, "array"),
+        }
+    }
+
+    /// An object.
+    pub fn object(self, place: usize) -> Result<&'a Object, Failure> {
+        match self.at(place)? {
+            Value::Object(members) => Ok(members),
+            other => wrong_type(place, other, "object"),
+        }
+    }
+
+    /// The items of an array or a set.
+    pub fn items(self, place: usize) -> Result<Vec<&'a Value>, Failure> {
+        match self.at(place)? {
+            Value::Array(items) => Ok(items.iter().collect()),
+            Value::Set(items) => Ok(items.iter().collect()),
+            other => wrong_type(place, other, "array or set"),
+        }
+    }
+
+    /// The texts of an array or a set.
+    pub fn texts(self, place: usize) -> Result<Vec<&'a str>, Failure> {
+        self.items(place)?.into_iter().map(|item| text_in(place, item)).collect()
+    }
+}
+
+fn text_in(place: usize, item: &Value) -> Result<&str, Failure> {
+    match item {
+        Value::String(text) => Ok(text),
+        other => Failure::error(format!(
+            "operand {} must hold strings but has {}",
+            place.saturating_add(1),
+            other.type_name()
+        )),
+    }
+}
+
+fn wrong_type<T>(place: usize, found: &Value, wanted: &str) -> Result<T, Failure> {
+    Failure::error(format!(
+        "operand {} must be {wanted} but got {}",
+        place.saturating_add(1),
+        found.type_name()
+    ))
+}
+
+/// A set of values.
+pub(super) fn set(items: impl IntoIterator<Item = Value>) -> Value {
+    Value::Set(items.into_iter().collect::<BTreeSet<_>>())
+}
+
+/// An object with texts for keys.
+pub(super) fn object<'a>(members: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
+    Value::Object(members.into_iter().map(|(key, value)| (Value::text(key), value)).collect())
+}

@@ -1,0 +1,361 @@
+//! Numbers as OPA has them: the decimal text that somebody wrote, of any size, compared by value; and its arithmetic on
+//! floats of 64 bits of mantissa (`math/big.Float` at its default precision).
+
+use std::cmp::Ordering;
+
+use num_bigint::{BigInt, BigUint, Sign};
+
+/// A decimal exponent beyond this is not written out: the digits would fill the memory.
+const MAX_EXPONENT: i64 = 20_000;
+/// Bits of mantissa of `big.Float` by default.
+const MANTISSA_BITS: u64 = 64;
+
+/// A number, which keeps its text where that is not a plain integer of 64 bits.
+#[derive(Debug, Clone)]
+pub enum Number {
+    /// An integer of 64 bits.
+    Int(i64),
+    /// Anything else, in JSON's grammar.
+    Text(Box<str>),
+}
+
+impl Number {
+    /// From text in JSON's grammar, which may also begin with `+`-less digits as Go writes them.
+    pub fn from_text(text: &str) -> Self {
+        match text.parse::<i64>() {
+            Ok(integer) if integer.to_string() == text => Self::Int(integer),
+            _ => Self::Text(text.into()),
+        }
+    }
+
+    /// From an integer of any size.
+    pub fn from_big(integer: &BigInt) -> Self {
+        Self::from_text(&integer.to_string())
+    }
+
+    /// The text that OPA writes.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Int(integer) => integer.to_string(),
+            Self::Text(text) => text.to_string(),
+        }
+    }
+
+    /// The nearest float of 64 bits.
+    pub fn to_f64(&self) -> f64 {
+        match self {
+            #[allow(clippy::cast_precision_loss, reason = "the nearest float is what is asked for")]
+            Self::Int(integer) => *integer as f64,
+            Self::Text(text) => text.parse().unwrap_or(f64::NAN),
+        }
+    }
+
+    /// Numerator and denominator; `None` where the exponent is beyond reason.
+    pub fn to_ratio(&self) -> Option<Ratio> {
+        match self {
+            Self::Int(integer) => Some(Ratio::integer(BigInt::from(*integer))),
+            Self::Text(text) => Ratio::parse(text),
+        }
+    }
+
+    /// As an integer of any size, where it is one by value.
+    pub fn to_big(&self) -> Option<BigInt> {
+        match self {
+            Self::Int(integer) => Some(BigInt::from(*integer)),
+            Self::Text(_) => self.to_ratio()?.to_integer(),
+        }
+    }
+
+    /// As an integer of 64 bits, where it is one by value.
+    pub fn to_i64(&self) -> Option<i64> {
+        match self {
+            Self::Int(integer) => Some(*integer),
+            Self::Text(_) => i64::try_from(self.to_big()?).ok(),
+        }
+    }
+}
+
+impl Ord for Number {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if let (Self::Int(a), Self::Int(b)) = (self, other) {
+            return a.cmp(b);
+        }
+        match (self.to_ratio(), other.to_ratio()) {
+            (Some(a), Some(b)) => a.cmp(&b),
+            _ => self.to_f64().total_cmp(&other.to_f64()),
+        }
+    }
+}
+
+impl PartialOrd for Number {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Number {}
+
+/// An exact fraction; the denominator is above zero.
+#[derive(Debug, Clone)]
+pub struct Ratio {
+    numerator: BigInt,
+    denominator: BigUint,
+}
+
+impl Ratio {
+    /// A whole number.
+    pub fn integer(numerator: BigInt) -> Self {
+        Self { numerator, denominator: BigUint::from(1_u8) }
+    }
+
+    /// From decimal text with a fraction and an exponent.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+            None => (text, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let unsigned = whole.trim_start_matches(['-', '+']);
+        let digits = format!("{unsigned}{fraction}");
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let magnitude: BigUint = digits.parse().ok()?;
+        let sign = if whole.starts_with('-') { Sign::Minus } else { Sign::Plus };
+        let numerator = BigInt::from_biguint(sign, magnitude);
+        let exponent = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+        if exponent.abs() > MAX_EXPONENT {
+            return None;
+        }
+        let power = BigUint::from(10_u8).pow(u32::try_from(exponent.unsigned_abs()).ok()?);
+        Some(if exponent < 0 {
+            Self { numerator, denominator: power }
+        } else {
+            Self::integer(numerator * BigInt::from(power))
+        })
+    }
+
+    /// The sum.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let scaled = |part: &BigInt, by: &BigUint| part * BigInt::from(by.clone());
+        Self {
+            numerator: scaled(&self.numerator, &other.denominator)
+                + scaled(&other.numerator, &self.denominator),
+            denominator: &self.denominator * &other.denominator,
+        }
+    }
+
+    /// The product.
+    #[must_use]
+    pub fn times(&self, other: &Self) -> Self {
+        Self {
+            numerator: &self.numerator * &other.numerator,
+            denominator: &self.denominator * &other.denominator,
+        }
+    }
+
+    /// The quotient; `None` when the divisor is zero.
+    pub fn over(&self, other: &Self) -> Option<Self> {
+        if other.numerator.sign() == Sign::NoSign {
+            return None;
+        }
+        let numerator =
+            &self.numerator * BigInt::from_biguint(other.numerator.sign(), other.denominator.clone());
+        Some(Self { numerator, denominator: other.numerator.magnitude() * &self.denominator })
+    }
+
+    /// The value, where it is whole.
+    pub fn to_integer(&self) -> Option<BigInt> {
+        let denominator = BigInt::from(self.denominator.clone());
+        let rest = &self.numerator % &denominator;
+        (rest.sign() == Sign::NoSign).then(|| &self.numerator / denominator)
+    }
+
+    /// The value without its fraction.
+    pub fn truncated(&self) -> BigInt {
+        &self.numerator / BigInt::from(self.denominator.clone())
+    }
+
+    /// With so many digits behind the point, halves away from zero (`big.Rat.FloatString`).
+    pub fn to_fixed(&self, digits: u32) -> String {
+        let power = BigUint::from(10_u8).pow(digits);
+        let doubled = self.numerator.magnitude() * &power * 2_u8 + &self.denominator;
+        let scaled = (doubled / (&self.denominator * 2_u8)).to_string();
+        let digits = usize::try_from(digits).unwrap_or_default();
+        let padded = format!("{scaled:0>width$}", width = digits.saturating_add(1));
+        let (whole, fraction) =
+            padded.split_at_checked(padded.len().saturating_sub(digits)).unwrap_or(("0", ""));
+        let sign = if self.numerator.sign() == Sign::Minus { "-" } else { "" };
+        if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+    }
+
+    /// The nearest value that `big.Float` of 64 bits of mantissa holds, halves to even.
+    #[must_use]
+    pub fn rounded(&self) -> Self {
+        let magnitude = self.numerator.magnitude();
+        if self.numerator.sign() == Sign::NoSign {
+            return self.clone();
+        }
+        // The quotient gets 64 or 65 bits.
+        let have = i128::from(magnitude.bits()) - i128::from(self.denominator.bits());
+        let shift = i128::from(MANTISSA_BITS) - have;
+        let mut shift = i64::try_from(shift).unwrap_or_default();
+        let quotient = |shift: i64| {
+            let up = u64::try_from(shift).unwrap_or_default();
+            let down = u64::try_from(shift.saturating_neg()).unwrap_or_default();
+            let (numerator, denominator) = (magnitude << up, &self.denominator << down);
+            (&numerator / &denominator, &numerator % &denominator, denominator)
+        };
+        let mut parts = quotient(shift);
+        if parts.0.bits() > MANTISSA_BITS {
+            shift = shift.saturating_sub(1);
+            parts = quotient(shift);
+        }
+        let (mut mantissa, rest, denominator) = parts;
+        let half = (&rest * 2_u8).cmp(&denominator);
+        if half == Ordering::Greater || (half == Ordering::Equal && mantissa.bit(0)) {
+            mantissa += 1_u8;
+        }
+        let numerator = BigInt::from_biguint(self.numerator.sign(), mantissa);
+        let up = u64::try_from(shift.saturating_neg()).unwrap_or_default();
+        let down = u64::try_from(shift).unwrap_or_default();
+        Self { numerator: numerator << up, denominator: BigUint::from(1_u8) << down }
+    }
+
+    /// As OPA writes a `big.Float`: an integer in full, anything else in the fewest digits that are read back as the same,
+    /// and with an exponent where Go's `%g` has one.
+    pub fn to_number(&self) -> Number {
+        if let Some(integer) = self.to_integer() {
+            return Number::from_big(&integer);
+        }
+        Number::Text(self.shortest().into())
+    }
+
+    fn shortest(&self) -> String {
+        for digits in 1..=24 {
+            let (mantissa, exponent) = self.decimal(digits);
+            let text = format!("{mantissa}e{exponent}");
+            if Self::parse(&text).is_some_and(|read| read.rounded().cmp(self) == Ordering::Equal) {
+                return general(&mantissa, exponent);
+            }
+        }
+        self.to_fixed(24)
+    }
+
+    /// The nearest decimal of so many digits, as an integer and a power of ten.
+    fn decimal(&self, digits: i64) -> (String, i64) {
+        let ten = |power: i64| BigUint::from(10_u8).pow(u32::try_from(power).unwrap_or_default());
+        let magnitude = self.numerator.magnitude();
+        let scaled = |exponent: i64| {
+            let (numerator, denominator) =
+                (magnitude * ten(exponent.saturating_neg().max(0)), &self.denominator * ten(exponent.max(0)));
+            (&numerator * 2_u8 + &denominator) / (denominator * 2_u8)
+        };
+        let length = |number: &BigUint| i64::try_from(number.to_string().len()).unwrap_or_default();
+        let estimate = length(magnitude) - length(&self.denominator) - digits;
+        let mut exponent = estimate.saturating_sub(1);
+        while length(&scaled(exponent)) > digits {
+            exponent = exponent.saturating_add(1);
+        }
+        let sign = if self.numerator.sign() == Sign::Minus { "-" } else { "" };
+        (format!("{sign}{}", scaled(exponent)), exponent)
+    }
+}
+
+/// A decimal as Go's `%g` with the shortest precision writes it.
+fn general(mantissa: &str, exponent: i64) -> String {
+    let (sign, digits) = mantissa.strip_prefix('-').map_or(("", mantissa), |digits| ("-", digits));
+    let trimmed = digits.trim_end_matches('0');
+    let length = i64::try_from(digits.len()).unwrap_or_default();
+    // Place of the point, counted from the first digit.
+    let point = length.saturating_add(exponent);
+    // Go turns to an exponent below 1e-4 and from 1e6 on.
+    if (-3..=6).contains(&point) {
+        let at = usize::try_from(point).unwrap_or_default();
+        return match trimmed.split_at_checked(at) {
+            Some(("", fraction)) => {
+                let zeros = usize::try_from(point.saturating_neg()).unwrap_or_default();
+                format!("{sign}0.{}{fraction}", "0".repeat(zeros))
+            }
+            Some((whole, "")) => format!("{sign}{whole}"),
+            Some((whole, fraction)) => format!("{sign}{whole}.{fraction}"),
+            None => format!("{sign}{trimmed}{}", "0".repeat(at.saturating_sub(trimmed.len()))),
+        };
+    }
+    let (first, rest) = trimmed.split_at_checked(1).unwrap_or((trimmed, ""));
+    let dot = if rest.is_empty() { "" } else { "." };
+    let power = point.saturating_sub(1);
+    let sign_of = if power < 0 { '-' } else { '+' };
+    format!("{sign}{first}{dot}{rest}e{sign_of}{:02}", power.unsigned_abs())
+}
+
+impl Ord for Ratio {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let left = &self.numerator * BigInt::from(other.denominator.clone());
+        left.cmp(&(&other.numerator * BigInt::from(self.denominator.clone())))
+    }
+}
+
+impl PartialOrd for Ratio {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ratio {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Ratio {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ratio(text: &str) -> Ratio {
+        Ratio::parse(text).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_equal_by_value_and_keep_their_text() {
+        assert_eq!(Number::from_text("1.0"), Number::Int(1));
+        assert_eq!(Number::from_text("1.0").text(), "1.0");
+        assert!(Number::from_text("1e400") > Number::from_text("1e399"));
+        assert!(Number::from_text("-0.1") < Number::from_text("-0.01"));
+        assert_eq!(Number::from_text("1e3").to_i64(), Some(1000));
+        assert_eq!(Number::from_text("1.5").to_i64(), None);
+        assert_eq!(
+            Number::from_text("18446744073709551616").to_big().unwrap().to_string(),
+            "18446744073709551616"
+        );
+    }
+
+    /// What `opa eval` 1.22.2 says of the same.
+    #[test]
+    fn a_quotient_is_rounded_and_written_as_go_does() {
+        let divided = |a: &str, b: &str| ratio(a).over(&ratio(b)).unwrap().rounded().to_number().text();
+        assert_eq!(divided("2", "3"), "0.6666666666666666667");
+        assert_eq!(divided("1", "3"), "0.33333333333333333334");
+        assert_eq!(divided("10", "4"), "2.5");
+        assert_eq!(divided("-1", "8"), "-0.125");
+        assert_eq!(divided("1", "100000"), "1e-05");
+        let back = ratio("2").over(&ratio("3")).unwrap().rounded().times(&ratio("3")).rounded();
+        assert_eq!(back.to_number().text(), "2");
+    }
+
+    #[test]
+    fn fixed_digits_round_halves_away_from_zero() {
+        assert_eq!(ratio("0.00005").to_fixed(4), "0.0001");
+        assert_eq!(ratio("-1.25").to_fixed(1), "-1.3");
+        assert_eq!(ratio("7").to_fixed(0), "7");
+    }
+}

@@ -1,0 +1,336 @@
+//! OPA's own compliance cases, run by the gate's engine: what every built-in function says here is what it says in OPA.
+//! `tools/opacases` hands them out, many to a module. `docs/policy-functions.md` is written from the run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use wasmgate::policy::{Bundle, Engine, Limits, PolicySet};
+use wasmgate::rego::{BUILTINS, CORRECTED, REFUSED};
+
+use crate::support::opa;
+use crate::support::process::{program, root};
+
+/// One case (`tools/opacases/main.go`).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    note: String,
+    builtins: Option<Vec<String>>,
+    #[serde(default)]
+    skipped: String,
+    #[serde(default)]
+    bundle: String,
+    #[serde(default)]
+    entrypoint: String,
+    #[serde(default)]
+    input: Option<Value>,
+    #[serde(default)]
+    want: Option<Vec<Map<String, Value>>>,
+    #[serde(default)]
+    want_error: bool,
+    #[serde(default)]
+    strict: bool,
+    #[serde(default)]
+    sort: bool,
+}
+
+/// Cases that come out otherwise, and why. What comes out as in OPA must not be listed.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("aggregates/count error null", STRICT),
+    ("aggregates/count error number", STRICT),
+    ("arithmetic/remainder+error", STRICT),
+    ("arithmetic/remainder+error+floating", STRICT),
+    ("array/concat: err", STRICT),
+    ("array/concat: err rhs", STRICT),
+    ("array/flatten type error", STRICT),
+    ("array/reverse_object_error", STRICT),
+    ("bitsand/lhs (float) error", STRICT),
+    ("bitsnegate/float error", STRICT),
+    ("bitsor/lhs (float) error", STRICT),
+    ("bitsshiftleft/lhs (float) error", STRICT),
+    ("bitsshiftleft/rhs must be unsigned", STRICT),
+    ("bitsshiftright/lhs (float) error", STRICT),
+    ("bitsshiftright/rhs must be unsigned", STRICT),
+    ("bitsxor/lhs (float) error", STRICT),
+    ("casts/to_number: -Infinity input", STRICT),
+    ("casts/to_number: -NaN input", STRICT),
+    ("casts/to_number: -inf input", STRICT),
+    ("casts/to_number: -nan input", STRICT),
+    ("casts/to_number: Infinity input", STRICT),
+    ("casts/to_number: bad input", STRICT),
+    ("casts/to_number: iNf input", STRICT),
+    ("casts/to_number: inf input", STRICT),
+    ("casts/to_number: nan input", STRICT),
+    ("jsonremove/error invalid paths type array with numbers", STRICT),
+    ("jsonremove/error invalid paths type array with objects", STRICT),
+    ("jsonremove/error invalid paths type boolean", STRICT),
+    ("jsonremove/error invalid paths type number", STRICT),
+    ("jsonremove/error invalid paths type object", STRICT),
+    ("jsonremove/error invalid paths type set with numbers", STRICT),
+    ("jsonremove/error invalid paths type set with objects", STRICT),
+    ("jsonremove/error invalid paths type string", STRICT),
+    ("jsonremove/error invalid target type array input", STRICT),
+    ("jsonremove/error invalid target type boolean input", STRICT),
+    ("jsonremove/error invalid target type number input", STRICT),
+    ("jsonremove/error invalid target type string input", STRICT),
+    ("logic_op/and/short-circuit: lhs succeeds, rhs builtin error surfaces", STRICT),
+    ("logic_op/or/short-circuit: lhs fails, rhs builtin error surfaces", STRICT),
+    ("objectfilter/error invalid key param type boolean input", STRICT),
+    ("objectfilter/error invalid key param type nil input", STRICT),
+    ("objectfilter/error invalid key param type number input", STRICT),
+    ("objectfilter/error invalid key param type string input", STRICT),
+    ("objectfilter/error invalid object param type array input", STRICT),
+    ("objectfilter/error invalid object param type bool input", STRICT),
+    ("objectfilter/error invalid object param type nil input", STRICT),
+    ("objectfilter/error invalid object param type number input", STRICT),
+    ("objectfilter/error invalid object param type string input", STRICT),
+    ("objectget/get_for_non_object", STRICT),
+    ("objectkeys/error_on_non_object", STRICT),
+    ("objectremove/error invalid key param type boolean input", STRICT),
+    ("objectremove/error invalid key param type nil input", STRICT),
+    ("objectremove/error invalid key param type number input", STRICT),
+    ("objectremove/error invalid key param type string input", STRICT),
+    ("objectremove/error invalid object param type array input", STRICT),
+    ("objectremove/error invalid object param type bool input", STRICT),
+    ("objectremove/error invalid object param type nil input", STRICT),
+    ("objectremove/error invalid object param type number input", STRICT),
+    ("objectremove/error invalid object param type string input", STRICT),
+    ("objectunion/error wrong lhs type input", STRICT),
+    ("objectunion/error wrong rhs type input", STRICT),
+    ("reachable/malformed 1", STRICT),
+    ("reachable/malformed 3", STRICT),
+    ("strings/reverse_number_error", STRICT),
+    ("strings/reverse_object_error", STRICT),
+    ("strings/substring: offset negative", STRICT),
+    ("strings/substring: offset negative unicode", STRICT),
+    ("data/nested integer", NUMBER_KEY),
+    ("data/toplevel integer", NUMBER_KEY),
+    ("jsonbuiltins/yaml is_valid unreachable content", "the reader of YAML is stricter than Go's"),
+    ("regometadatachain/package spanning modules", MOVED),
+    ("regometadatachain/rule mixed scope", MOVED),
+    ("regometadatachain/simple", MOVED),
+];
+const STRICT: &str = "the module computes the function and does not tell an error from undefined: `policies.strictBuiltins` does not see it";
+const NUMBER_KEY: &str =
+    "a compiled module does not take a number for the text that is the key of a document";
+const MOVED: &str = "the case looks at the path of its package, which the test moves";
+
+fn exception(note: &str) -> Option<&'static str> {
+    EXCEPTIONS.iter().find(|(known, _)| note == *known).map(|(_, reason)| *reason)
+}
+
+/// The cases as bundles, from an earlier run where neither the program nor what is refused has changed.
+fn handed_out() -> PathBuf {
+    let program = program("opacases");
+    let refused: Vec<_> = REFUSED.iter().map(|(name, _)| *name).collect();
+    let built = program.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{built}-{}", refused.len()));
+    if !folder.join("cases.json").exists() {
+        let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let status =
+            Command::new(&program).arg("-refuse").arg(refused.join(",")).arg(work.path()).status().unwrap();
+        assert!(status.success());
+        // Another test may have been quicker.
+        let _ = fs::rename(work.path(), &folder);
+    }
+    folder
+}
+
+/// How one case came out: nothing where it is what OPA says.
+fn wrong(case: &Case, result: Result<Value, String>) -> Option<String> {
+    match result {
+        Ok(found) if case.want_error => Some(format!("wanted an error, found {found}")),
+        Err(_) if case.want_error => None,
+        Err(error) => Some(error),
+        Ok(found) => {
+            let bindings = found[0]["result"].as_array().cloned().unwrap_or_default();
+            let normal = |bindings: &Map<String, Value>| -> Value {
+                let generated = |name: &str| name.starts_with("__localq");
+                bindings
+                    .iter()
+                    .filter(|(name, _)| !generated(name))
+                    .map(|(name, value)| (name.clone(), normalised(value, case.sort)))
+                    .collect::<Map<_, _>>()
+                    .into()
+            };
+            let found: BTreeSet<_> =
+                bindings.iter().map(|found| normal(found.as_object().unwrap()).to_string()).collect();
+            let wanted: BTreeSet<_> =
+                case.want.iter().flatten().map(|wanted| normal(wanted).to_string()).collect();
+            (found != wanted).then(|| format!("wanted {wanted:?}, found {found:?}"))
+        }
+    }
+}
+
+/// Numbers by their value, and arrays in order where a case says that theirs does not count.
+fn normalised(value: &Value, sort: bool) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64().unwrap()),
+        Value::Array(items) => {
+            let mut items: Vec<_> = items.iter().map(|item| normalised(item, false)).collect();
+            if sort {
+                items.sort_by_key(Value::to_string);
+            }
+            items.into()
+        }
+        Value::Object(members) => {
+            members.iter().map(|(key, value)| (key.clone(), normalised(value, false))).collect()
+        }
+        other => other.clone(),
+    }
+}
+
+async fn load(folder: &Path, strict: bool) -> PolicySet {
+    let prefix = format!("cases-{strict}-");
+    let mut bundles = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with(&prefix) {
+            bundles.push(Bundle::from_dir(&path).unwrap());
+        }
+    }
+    let limits = Limits { time: Duration::from_mins(1), strict_builtins: strict, ..Limits::default() };
+    PolicySet::load(&Engine::new().unwrap(), bundles, limits).await.unwrap()
+}
+
+/// Passed and run, by name.
+type Counts = BTreeMap<String, (usize, usize)>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opas_compliance_cases_come_out_as_in_opa() {
+    let folder = handed_out();
+    let cases: Vec<Case> = serde_json::from_slice(&fs::read(folder.join("cases.json")).unwrap()).unwrap();
+    let (lenient, strict) = tokio::join!(load(&folder, false), load(&folder, true));
+    let (mut counts, mut failed, mut skipped) = (Counts::new(), BTreeMap::new(), Vec::new());
+    for case in &cases {
+        if !case.skipped.is_empty() {
+            skipped.push((case.note.as_str(), case.skipped.as_str()));
+            continue;
+        }
+        let set = if case.strict { &strict } else { &lenient };
+        let result = set.query(&case.bundle, &case.entrypoint, case.input.as_ref()).await;
+        let wrong = wrong(case, result);
+        for name in case.builtins.iter().flatten() {
+            let count = counts.entry(name.clone()).or_default();
+            count.0 += usize::from(wrong.is_none());
+            count.1 += 1;
+        }
+        if let Some(reason) = wrong {
+            failed.insert(case.note.as_str(), reason);
+        }
+    }
+    for (name, (passed, run)) in &counts {
+        println!("{name}: {passed} of {run}");
+    }
+    println!(
+        "all: {} of {}, {} not run",
+        cases.len() - skipped.len() - failed.len(),
+        cases.len(),
+        skipped.len()
+    );
+    let unexpected: Vec<_> = failed.iter().filter(|(note, _)| exception(note).is_none()).collect();
+    assert!(unexpected.is_empty(), "{} cases:\n{unexpected:#?}", unexpected.len());
+    let passes = EXCEPTIONS.iter().filter(|(note, _)| !failed.contains_key(note)).collect::<Vec<_>>();
+    assert!(passes.is_empty(), "these come out as in OPA, take them off the list: {passes:?}");
+    assert_page(&page(&cases, &counts, &skipped));
+}
+
+fn assert_page(page: &str) {
+    assert_written("docs/policy-functions.md", page);
+}
+
+fn assert_written(file: &str, text: &str) {
+    let path = root().join(file);
+    if std::env::var_os("WASMGATE_WRITE_DOCS").is_some_and(|value| value == "1") {
+        fs::write(&path, text).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == text, "{file} is out of date; `WASMGATE_WRITE_DOCS=1` writes it");
+}
+
+/// What `wasmgate policy capabilities` prints is what the pinned opa can do, without what the gate refuses.
+#[test]
+fn the_capabilities_are_those_of_opa_without_what_is_refused() {
+    let printed = opa::run(&["capabilities", "--current"]);
+    let mut capabilities: Value = serde_json::from_slice(&printed).unwrap();
+    let all = capabilities["builtins"].as_array_mut().unwrap();
+    all.retain(|builtin| !is_refused(builtin["name"].as_str().unwrap()));
+    // A line for each, so that a change of one is seen.
+    let lines: Vec<_> = all.iter().map(Value::to_string).collect();
+    let mut text = format!("{{\"builtins\":[\n{}\n]", lines.join(",\n"));
+    for (key, value) in capabilities.as_object().unwrap().iter().filter(|(key, _)| *key != "builtins") {
+        write!(text, ",\n\"{key}\":{value}").unwrap();
+    }
+    text.push_str("}\n");
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), capabilities);
+    assert_written("policies/capabilities.json", &text);
+}
+
+/// How the page describes what is done with a function.
+fn kind(name: &str) -> &'static str {
+    if BUILTINS.iter().any(|builtin| builtin.name == name) {
+        "host"
+    } else if CORRECTED.iter().any(|correction| correction.builtin.name == name) {
+        "host, in place of the module's own code"
+    } else {
+        "module"
+    }
+}
+
+fn page(cases: &[Case], counts: &Counts, skipped: &[(&str, &str)]) -> String {
+    let mut page = String::from(include_str!("functions.md"));
+    let run = cases.len() - skipped.len();
+    let passed = run - EXCEPTIONS.len();
+    writeln!(
+        page,
+        "{passed} of the {run} cases that can be run come out as OPA says; {} cannot be run.\n",
+        skipped.len()
+    )
+    .unwrap();
+    page.push_str("## Functions\n\n| Function | Computed by | Cases passed |\n|---|---|---|\n");
+    let mut names: BTreeMap<&str, (usize, usize)> =
+        counts.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    for name in BUILTINS.iter().chain(CORRECTED.iter().map(|correction| &correction.builtin)).map(|b| b.name)
+    {
+        names.entry(name).or_default();
+    }
+    for (name, (passed, run)) in names.iter().filter(|(name, _)| !is_refused(name)) {
+        let cases = if *run == 0 { "no case".into() } else { format!("{passed} of {run}") };
+        writeln!(page, "| `{name}` | {} | {cases} |", kind(name)).unwrap();
+    }
+    page.push_str("\n## Refused when a bundle is loaded\n\n| Function | Reason |\n|---|---|\n");
+    for (name, reason) in REFUSED {
+        writeln!(page, "| `{name}` | {reason} |").unwrap();
+    }
+    page.push_str("\n## Cases that come out otherwise\n\n| Case | Reason |\n|---|---|\n");
+    let mut exceptions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (note, reason) in EXCEPTIONS {
+        exceptions.entry(reason).or_default().push(note);
+    }
+    for (reason, notes) in exceptions {
+        writeln!(page, "| {} | {reason} |", notes.join("; ")).unwrap();
+    }
+    page.push_str("\n## Cases that are not run\n\n| Case | Reason |\n|---|---|\n");
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (note, reason) in skipped {
+        by_reason.entry(reason).or_default().push(note);
+    }
+    for (reason, notes) in by_reason {
+        let shown = match notes.as_slice() {
+            [one] => (*one).to_string(),
+            several => format!("{} cases", several.len()),
+        };
+        writeln!(page, "| {shown} | {reason} |").unwrap();
+    }
+    page
+}
+
+fn is_refused(name: &str) -> bool {
+    REFUSED.iter().any(|(refused, _)| *refused == name)
+}
