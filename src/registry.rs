@@ -12,8 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::StatusCode;
 
-use crate::image::source::{Descriptor, FetchedManifest, Source};
+use crate::image::descriptor::Descriptor;
 use crate::image::{self, Digest, reference::Reference};
+use crate::registry::source::{FetchedManifest, Source};
 use asking::Asking;
 use auth::Auth;
 use breaker::Breakers;
@@ -44,6 +45,7 @@ mod options;
 pub mod resolver;
 mod secret;
 mod site;
+pub mod source;
 mod transport;
 
 pub use asker::Asker;

@@ -40,7 +40,8 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let mut registration = register(&settings, client.as_ref(), &metrics)?;
     let (cert, key) = certificate(&settings, registration.as_mut()).await?;
     let watching = cluster::prepare(&settings, client.as_ref());
-    let state = cluster::before_the_first_snapshot(build::state(&settings).await?, watching.is_some());
+    let state =
+        cluster::before_the_first_snapshot(build::serving_state(&settings).await?, watching.is_some());
     let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
     let inspector = cluster::with_pull_secrets(build::serving_inspector(&settings)?, watching.as_ref());
     inspector.warm().await;

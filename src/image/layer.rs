@@ -17,9 +17,9 @@ mod reach;
 /// Most Wasm files that are read of one image; an image that runs one usually has one or two.
 pub const MAX_FILE_MODULES: usize = 64;
 /// Most files, folders and links of one image; a whole distribution has some ten thousand.
-pub(super) const MAX_NODES: usize = 200_000;
+pub const MAX_NODES: usize = 200_000;
 /// Most bytes of all paths and link targets together.
-pub(super) const MAX_PATHS: usize = 24 << 20;
+pub const MAX_PATHS: usize = 24 << 20;
 /// How much all layers together may unpack to, as a multiple of the limit of one layer.
 const ALL_LAYERS: u64 = 4;
 

@@ -22,7 +22,7 @@ const LINKS_OF_DEV: [&str; 6] =
     ["/dev/core", "/dev/fd", "/dev/ptmx", "/dev/stdin", "/dev/stdout", "/dev/stderr"];
 
 /// The file at exactly this path. The files are sorted by path.
-pub(super) fn class<'a>(facts: &'a ImageFacts, at: &str) -> Option<(&'a str, &'a FileClass)> {
+pub fn class<'a>(facts: &'a ImageFacts, at: &str) -> Option<(&'a str, &'a FileClass)> {
     let found = facts.files.binary_search_by(|(name, _)| name.as_str().cmp(at)).ok()?;
     facts.files.get(found).map(|(name, class)| (name.as_str(), class))
 }
@@ -108,7 +108,8 @@ pub(super) fn is_unread((_, class): &(&str, &FileClass)) -> bool {
     matches!(class, FileClass::Unreadable { .. } | FileClass::PerPlatform { .. })
 }
 
-pub(super) fn target<'a>(facts: &'a ImageFacts, at: &str) -> Option<&'a str> {
+/// Where the link leads that is at exactly this path, as it is written; `None` for anything else.
+pub fn target<'a>(facts: &'a ImageFacts, at: &str) -> Option<&'a str> {
     match class(facts, at)?.1 {
         FileClass::Link { target } => Some(target.as_str()),
         _ => None,

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::layer::{MAX_NODES, MAX_PATHS};
-use super::super::malformed::Malformed;
-use super::super::manifest::{self, Document, ImageManifest};
-use super::super::names::APPLICATION_FILES;
-use super::super::path;
-use super::super::platform::is_wasm;
-use super::super::source::Source;
-use super::super::{Depth, Digest, FileClass, ImageFacts, Shape, entry};
 use super::Look;
+use crate::image::layer::{MAX_NODES, MAX_PATHS};
+use crate::image::malformed::Malformed;
+use crate::image::manifest::{self, Document, ImageManifest};
+use crate::image::names::APPLICATION_FILES;
+use crate::image::path;
+use crate::image::platform::is_wasm;
+use crate::image::{Depth, Digest, FileClass, ImageFacts, Shape, leads};
+use crate::registry::source::Source;
 
 /// Most other entries of one index whose programs are compared; official images are built for up to nine platforms.
 const MAX_PLATFORMS: usize = 16;
@@ -230,17 +230,17 @@ impl Left {
         let mut places = BTreeSet::new();
         let mut known = true;
         let end = path::resolve(name, true, |at| {
-            let target = entry::target(facts, at);
+            let target = leads::target(facts, at);
             let parts = 1 + target.map_or(0, |target| target.split('/').count());
             known &= self.steps >= parts;
             self.steps = self.steps.saturating_sub(parts);
-            known &= !matches!(entry::class(facts, at), Some((_, FileClass::Unreadable { .. })));
+            known &= !matches!(leads::class(facts, at), Some((_, FileClass::Unreadable { .. })));
             if target.is_some() {
                 places.insert(at.to_string());
             }
             target.filter(|_| known)
         })?;
-        let (at, class) = entry::class(facts, &end).filter(|_| known)?;
+        let (at, class) = leads::class(facts, &end).filter(|_| known)?;
         places.insert(at.to_string());
         match class {
             FileClass::Native { runs: true, .. } => Some((class, places)),
