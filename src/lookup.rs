@@ -15,7 +15,7 @@ pub mod store;
 mod warm;
 
 pub use error::Error;
-pub use inspector::Inspector;
+pub use inspector::{Inspector, registry};
 pub use options::LookupOptions;
 
 /// Counters and gauges for metrics. All but `names`, `digests` and `layer_bytes` only grow.

@@ -38,4 +38,5 @@ mod samples;
 mod server;
 mod shapes;
 mod shared;
+mod sources;
 mod watch;
