@@ -1,6 +1,6 @@
 //! What an image is: its digest, its kind and the evidence for it, what its code can call, and what it needs to start.
-//! Facts are keyed by digest and never change. Nothing here touches a registry or a disk: bytes come from a
-//! [`source::Source`], which other modules implement.
+//! Facts are keyed by digest and never change. Nothing here touches a registry, a disk or a thread: `lookup` brings the
+//! bytes, and decides which.
 
 use std::collections::BTreeSet;
 
@@ -393,7 +393,7 @@ pub mod annotation;
 pub mod archive;
 pub mod by_name;
 pub mod config;
-pub mod detect;
+pub mod descriptor;
 pub mod digest;
 pub mod entry;
 pub mod error;
@@ -413,12 +413,10 @@ pub mod prefix;
 pub mod program;
 pub mod reference;
 pub mod rootfs;
-pub mod source;
 pub mod spin;
 pub mod steps;
 
 pub use by_name::ByName;
-pub use detect::SizeLimits;
 pub use digest::Digest;
 pub use error::Error;
 pub use interpreter::{Interpreter, InterpreterKind};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 mod cache;
+pub mod detect;
 pub mod error;
 mod inspector;
 mod look;
@@ -14,6 +15,7 @@ mod sources;
 pub mod store;
 mod warm;
 
+pub use detect::SizeLimits;
 pub use error::Error;
 pub use inspector::{Inspector, registry};
 pub use options::LookupOptions;

@@ -12,8 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::StatusCode;
 
-use crate::image::source::{Descriptor, FetchedManifest, Source};
+use crate::image::descriptor::Descriptor;
 use crate::image::{self, Digest, reference::Reference};
+use crate::registry::source::{FetchedManifest, Source};
 use asking::Asking;
 use auth::Auth;
 use breaker::Breakers;
@@ -44,6 +45,7 @@ mod options;
 pub mod resolver;
 mod secret;
 mod site;
+pub mod source;
 mod transport;
 
 pub use asker::Asker;
@@ -83,6 +85,14 @@ impl fmt::Debug for Registry {
     }
 }
 
+/// Installs what the clients of this process make TLS with. If another thread installs one first, that is fine: either is
+/// ring.
+pub fn install_tls_provider() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
 impl Registry {
     /// Sets up the clients; reads the CAs and the docker config.
     pub fn new(guard: Guard, options: &RegistryOptions) -> Result<Self, Error> {
@@ -96,11 +106,7 @@ impl Registry {
         options: &RegistryOptions,
         resolver: &Arc<dyn Resolver>,
     ) -> Result<Self, Error> {
-        // The client takes the provider of the process. If another thread installs one first, that is fine: either is
-        // ring.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
+        install_tls_provider();
         let mirrors = site::mirrors(&options.mirrors)?;
         let realms = options.token_realms.values().flatten().map(String::as_str);
         let guard =

@@ -7,6 +7,7 @@
 mod disk;
 mod error;
 mod fetch;
+mod fetched;
 mod follow;
 mod http;
 mod kept;

@@ -1,6 +1,7 @@
 //! Builds the parts of a gate from options, in the same way for every command.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
@@ -117,28 +118,45 @@ pub fn scanning_inspector(settings: &Settings, stored: bool) -> Result<Inspector
     Ok(Inspector::new(images)?)
 }
 
-/// Loads grants, cluster facts and policies; each bundle as its source has it now.
-pub async fn state(settings: &Settings) -> Result<State, Error> {
-    state_with(settings, policies(settings).await?)
+/// Loads grants, cluster facts and policies, each bundle as its source has it now, with the engine of a gate that serves.
+pub async fn serving_state(settings: &Settings) -> Result<State, Error> {
+    let objects = objects(settings)?;
+    let policies = policies(&Engine::new()?, settings).await?;
+    assemble(settings, objects, policies.into())
 }
 
-/// Loads grants and cluster facts.
-pub fn state_with(settings: &Settings, policies: PolicySet) -> Result<State, Error> {
-    let Loaded { grants, exceptions } = settings
-        .file
-        .grants
-        .as_ref()
-        .map_or_else(|| Ok(Loaded::default()), |dir| grant::load::load_dir(dir))?;
-    let cluster = settings
-        .file
-        .cluster
-        .as_ref()
-        .map_or_else(|| Ok(Cluster::default()), |dir| cluster::load_dir(dir))?;
+/// The same for every other command.
+pub async fn state(settings: &Settings) -> Result<State, Error> {
+    let objects = objects(settings)?;
+    let policies = policies(&Engine::for_command()?, settings).await?;
+    assemble(settings, objects, policies.into())
+}
+
+/// Loads grants and cluster facts; the policies are compiled already, from the bundles and with the limits of these settings.
+pub fn state_with(settings: &Settings, policies: Arc<PolicySet>) -> Result<State, Error> {
+    assemble(settings, objects(settings)?, policies)
+}
+
+/// What the folders of the configuration hold.
+fn objects(settings: &Settings) -> Result<(Loaded, Cluster), Error> {
+    let file = &settings.file;
+    let loaded =
+        file.grants.as_ref().map_or_else(|| Ok(Loaded::default()), |dir| grant::load::load_dir(dir))?;
+    let cluster =
+        file.cluster.as_ref().map_or_else(|| Ok(Cluster::default()), |dir| cluster::load_dir(dir))?;
+    Ok((loaded, cluster))
+}
+
+fn assemble(
+    settings: &Settings,
+    (Loaded { grants, exceptions }, cluster): (Loaded, Cluster),
+    policies: Arc<PolicySet>,
+) -> Result<State, Error> {
     let unknown = unknown_rules(&settings.file.enforcement, policies.rules().as_ref());
     if let Some(error) = unknown.into_iter().next() {
         return Err(error.into());
     }
-    let mut state = State::new(settings.runtimes.clone(), cluster.into(), policies.into());
+    let mut state = State::new(settings.runtimes.clone(), cluster.into(), policies);
     state.grants = grants.into();
     state.exceptions = exceptions.into();
     state.options.clone_from(&settings.file.policies.options);
@@ -178,13 +196,13 @@ pub fn no_such_rule<'a>(rule: &str, known: impl Iterator<Item = &'a str> + Clone
     format!("no loaded bundle has this rule; write one of {}{near}", known.collect::<Vec<_>>().join(", "))
 }
 
-async fn policies(settings: &Settings) -> Result<PolicySet, Error> {
+async fn policies(engine: &Engine, settings: &Settings) -> Result<PolicySet, Error> {
     let policies = &settings.file.policies;
     let mut bundles = Vec::from_iter(policies.baseline.then(Bundle::embedded).transpose()?);
-    for follower in followers(settings, &Engine::new()?)? {
+    for follower in followers(settings, engine)? {
         bundles.push(follower.once().await?);
     }
-    policy_set(settings, bundles).await
+    compiled(engine, settings, bundles).await
 }
 
 /// What fetches the bundles of the configuration.
@@ -205,9 +223,13 @@ pub fn follower(settings: &Settings, source: &BundleSource, engine: &Engine) -> 
     Ok(Follower::new(source.clone(), terms, registry.as_ref())?)
 }
 
-/// Compiles the bundles, with the limits of the configuration.
+/// Compiles the bundles for a command that does not serve, with the limits of the configuration.
 pub async fn policy_set(settings: &Settings, bundles: Vec<Bundle>) -> Result<PolicySet, Error> {
-    Ok(PolicySet::load(&Engine::new()?, bundles, limits(settings)).await?)
+    compiled(&Engine::for_command()?, settings, bundles).await
+}
+
+async fn compiled(engine: &Engine, settings: &Settings, bundles: Vec<Bundle>) -> Result<PolicySet, Error> {
+    Ok(PolicySet::load(engine, bundles, limits(settings)).await?)
 }
 
 /// The limits of the configuration on an evaluation.

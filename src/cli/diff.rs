@@ -26,13 +26,13 @@ use compare::{Difference, Program, Sizes, compare};
 /// Compares both sides and prints what was added and removed.
 pub async fn run(options: Box<DiffOptions>) -> Result<Exit, Error> {
     let settings = build::settings(&options.gate)?;
+    comparable(&options.old, &options.new)?;
     let reader = Reader {
         state: build::state(&settings).await?,
         inspector: build::inspector(&settings)?,
         namespace: options.namespace.clone(),
         budget: Duration::from_secs(options.timeout),
     };
-    comparable(&options.old, &options.new)?;
     let old = reader.side(&options.old).await?;
     let new = reader.side(&options.new).await?;
     let differences = compare(&old, &new);

@@ -42,8 +42,10 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let (cert, key) = certificate(&settings, registration.as_mut()).await?;
     let watching = cluster::prepare(&settings, client.as_ref());
     let (policies, supply) = supply::start(&settings).await?;
-    let state =
-        cluster::before_the_first_snapshot(build::state_with(&settings, policies)?, watching.is_some());
+    let state = cluster::before_the_first_snapshot(
+        build::state_with(&settings, policies.into())?,
+        watching.is_some(),
+    );
     let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
     let inspector = cluster::with_pull_secrets(build::serving_inspector(&settings)?, watching.as_ref());
     inspector.warm().await;

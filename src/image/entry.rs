@@ -134,7 +134,7 @@ pub fn holds_variable(argument: &str) -> bool {
 }
 
 /// The paths at which the image's own entry point may be.
-pub(super) fn wanted(entrypoint: &[String], cmd: &[String], working_dir: &str) -> Vec<String> {
+pub(crate) fn wanted(entrypoint: &[String], cmd: &[String], working_dir: &str) -> Vec<String> {
     let Some(first) = entrypoint.first().or(cmd.first()) else { return Vec::new() };
     let mut wanted = candidates(first, working_dir);
     wanted.extend(candidates(cut_function(first).0, working_dir));

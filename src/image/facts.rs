@@ -84,13 +84,13 @@ impl ImageFacts {
         }
     }
 
-    pub(super) fn saw(&mut self, seen: impl Into<String>, value: impl Into<String>) {
+    pub(crate) fn saw(&mut self, seen: impl Into<String>, value: impl Into<String>) {
         self.evidence.push(Evidence { seen: seen.into(), value: short(&value.into()) });
     }
 
     /// The same with all text that is only for people made harmless, wherever in the image it was found. Names, paths
     /// and commands stay unchanged, because they are compared with what a pod says.
-    pub(super) fn harmless(mut self) -> Self {
+    pub(crate) fn harmless(mut self) -> Self {
         let evidence =
             self.evidence.iter_mut().flat_map(|evidence| [&mut evidence.seen, &mut evidence.value]);
         let claims =
@@ -104,7 +104,7 @@ impl ImageFacts {
     }
 
     /// The same, as something that no runtime can start.
-    pub(super) fn not_startable(mut self, why: impl Into<String>) -> Self {
+    pub(crate) fn not_startable(mut self, why: impl Into<String>) -> Self {
         self.kind = ImageKind::Unknown;
         self.shape = Shape::Other;
         self.saw(CONCLUSION, why);
@@ -112,7 +112,7 @@ impl ImageFacts {
     }
 
     /// Derives the kind from what the image's own entry point starts.
-    pub(super) fn concluded(mut self) -> Self {
+    pub(crate) fn concluded(mut self) -> Self {
         let (kind, why) = match program::program(&self, &[], &[]) {
             Program::Wasm { kind, .. } => (kind, kind.as_str().to_string()),
             Program::Linux => (ImageKind::Linux, "an ordinary container image".to_string()),
@@ -127,7 +127,7 @@ impl ImageFacts {
         self
     }
 
-    pub(super) fn adopt(&mut self, config: &Config) {
+    pub(crate) fn adopt(&mut self, config: &Config) {
         self.platform = config.platform();
         let platform = if self.platform.is_empty() { "none" } else { &self.platform };
         self.saw("config platform", platform.to_string());
@@ -144,12 +144,12 @@ impl ImageFacts {
     }
 
     /// Notes that an index holds nothing for a node, but this.
-    pub(super) fn matches_no_node(&mut self, platform: &str) {
+    pub(crate) fn matches_no_node(&mut self, platform: &str) {
         self.unmatched_platform = Some(short(platform));
     }
 
     /// `containerd` #9142, in 1.6.25 and 1.7.7.
-    pub(super) fn needs_containerd(&mut self) {
+    pub(crate) fn needs_containerd(&mut self) {
         self.warnings.push(
             "containerd before 1.6.25, and 1.7 before 1.7.7, refuses Wasm layers with `mismatched image rootfs and \
              manifest layers`"
@@ -158,7 +158,7 @@ impl ImageFacts {
     }
 
     /// The kubelet passes containerd an empty command for an image without an entry point, and containerd refuses it.
-    pub(super) fn needs_command(&mut self) {
+    pub(crate) fn needs_command(&mut self) {
         if self.entrypoint.is_empty() && self.cmd.is_empty() {
             self.warnings.push(NEEDS_COMMAND.into());
         }

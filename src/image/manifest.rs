@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::archive::Compression;
+use super::descriptor::Descriptor;
 use super::malformed::{Malformed, Rest, no_lookalikes};
 use super::platform::{self, is_wasm};
-use super::source::Descriptor;
 
 /// Most layers of one image. Spin stays below 500 (`spin:crates/oci/src/client.rs`), overlayfs below 128.
 pub const MAX_LAYERS: usize = 512;

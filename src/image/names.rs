@@ -23,7 +23,7 @@ pub(super) const PLUGIN: &str = "/plugin.wasm";
 /// `_PATH_BSHELL`).
 pub const SHELL: &str = "/bin/sh";
 /// Files that every scan looks for and whose text is kept.
-pub(super) const APPLICATION_FILES: [&str; 4] = [SPIN_TOML, SLIGHTFILE, WWS_TOML, RUNTIME_CONFIG];
+pub(crate) const APPLICATION_FILES: [&str; 4] = [SPIN_TOML, SLIGHTFILE, WWS_TOML, RUNTIME_CONFIG];
 
 /// Whether a file is named like Wasm.
 pub(super) fn is_wasm_name(name: &str) -> bool {

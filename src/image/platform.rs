@@ -46,7 +46,7 @@ impl Nodes {
 
     /// Whether one of the nodes may pull this entry of an index. 64-bit nodes accept what is built for their 32-bit kin
     /// if there is nothing better (`platformVector`).
-    pub(super) fn may_read(&self, platform: &str) -> bool {
+    pub(crate) fn may_read(&self, platform: &str) -> bool {
         let Some(("linux", entry)) = platform.split_once('/') else { return true };
         let kin = |node: &String| matches!((node.as_str(), entry), ("amd64", "386") | ("arm64", "arm"));
         self.architectures.is_empty() || self.architectures.iter().any(|node| node == entry || kin(node))

@@ -10,14 +10,14 @@ use super::spin::{self, manifest};
 use super::{FileClass, ImageFacts, ModuleFacts, Shape, SpinApp, SpinComponent, program};
 
 /// Most pairs of a module and a component that runs it; each pair has facts of its own.
-pub(super) const MAX_USES: usize = 128;
+pub(crate) const MAX_USES: usize = 128;
 /// Most Wasm files that are listed as evidence.
 const MAX_SHOWN: usize = 4;
 
 impl ImageFacts {
     /// Adds the result of a scan. `crun` says that the manifest asks for a Wasm handler. In an ordinary image native
     /// programs are normal, and a Wasm shim recognises it by them, whatever made the gate read its layers.
-    pub(super) fn read_tree(mut self, tree: &mut Tree, crun: bool) -> Result<Self, Fault> {
+    pub(crate) fn read_tree(mut self, tree: &mut Tree, crun: bool) -> Result<Self, Fault> {
         self.scanned = true;
         let files = tree.files()?;
         (self.files, self.modules, self.program_folders) =
@@ -147,7 +147,7 @@ impl ImageFacts {
 }
 
 /// Format and imported interfaces of a binary, in one line.
-pub(super) fn described(facts: &ModuleFacts) -> String {
+pub(crate) fn described(facts: &ModuleFacts) -> String {
     let what = match facts.format {
         super::WasmFormat::Module => "a core module",
         super::WasmFormat::Component => "a component",

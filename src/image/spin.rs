@@ -59,7 +59,7 @@ pub fn describe(app: &SpinApp) -> String {
 
 /// A copy of the module for every component that runs it, so that each is judged by what it is handed; one without an
 /// owner if no component runs it.
-pub(super) fn for_each_owner(app: &SpinApp, module: ModuleFacts) -> Vec<ModuleFacts> {
+pub(crate) fn for_each_owner(app: &SpinApp, module: ModuleFacts) -> Vec<ModuleFacts> {
     let runs = |component: &&SpinComponent| {
         component.digest.iter().chain(&component.inherited).any(|source| *source == module.source)
     };
@@ -72,7 +72,7 @@ pub(super) fn for_each_owner(app: &SpinApp, module: ModuleFacts) -> Vec<ModuleFa
 }
 
 /// Why Spin cannot start an app whose modules were read.
-pub(super) fn refusal(modules: &[ModuleFacts], app: &SpinApp) -> Option<String> {
+pub(crate) fn refusal(modules: &[ModuleFacts], app: &SpinApp) -> Option<String> {
     if app.components.is_empty() {
         return Some("a Spin application without components".into());
     }

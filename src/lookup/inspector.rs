@@ -8,6 +8,7 @@ use std::time::Instant;
 use futures::FutureExt;
 
 use super::cache::{CacheLimits, Memory, Recall};
+use super::detect::{detect, detect_for};
 use super::look::{Counters, Detect, Inner, Question, count, is_refused, open_store};
 use super::memory::LayerMemory;
 use super::options::warm_list;
@@ -15,7 +16,6 @@ use super::running::{Outcome, Progress, Running};
 use super::shares::Shares;
 use super::sources::Images;
 use super::{Error, LookupBudget, LookupOptions, Stats};
-use crate::image::detect::{detect, detect_for};
 use crate::image::platform::Nodes;
 use crate::image::reference::Reference;
 use crate::image::{Depth, ImageFacts};
@@ -213,9 +213,11 @@ mod tests {
 
     use super::super::cache::tests::facts;
     use super::*;
-    use crate::image::{Digest, SizeLimits, source::Source};
+    use crate::image::Digest;
+    use crate::lookup::SizeLimits;
     use crate::registry;
     use crate::registry::layout::tests::write;
+    use crate::registry::source::Source;
 
     const AMPLE: Duration = Duration::from_secs(20);
     const IMAGE: &str = "samples.test/app:v1";

@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::SizeLimits;
 use super::cache::{Known, Memory, Recall};
+use super::detect::Slot;
 use super::memory::LayerMemory;
 use super::running::{EndOfLookUp, Id, Outcome, Progress, Running, Started};
 use super::shares::{Share, Shares};
 use super::sources::{Documents, Images, LookupSource};
 use super::store::Store;
 use super::{Error, LookupBudget, LookupOptions};
-use crate::image::detect::Slot;
 use crate::image::reference::Reference;
-use crate::image::source::{FetchedManifest, Source};
-use crate::image::{self, Depth, Digest, ImageFacts, SizeLimits};
+use crate::image::{self, Depth, Digest, ImageFacts};
+use crate::registry::source::{FetchedManifest, Source};
 use crate::registry::{self, Asker};
 
 /// How often a waiting review checks whether the registry became suspect.

@@ -9,7 +9,7 @@ use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::image::SizeLimits;
+use super::SizeLimits;
 use crate::registry::guard::GuardOptions;
 use crate::registry::{BreakerOptions, ProxyOptions};
 

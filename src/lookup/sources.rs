@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::Error;
+use super::SizeLimits;
 use super::memory::{LayerMemory, need};
 use super::running::Progress;
+use crate::image::Digest;
+use crate::image::descriptor::Descriptor;
 use crate::image::reference::Reference;
-use crate::image::source::{Descriptor, FetchedManifest, Source};
-use crate::image::{Digest, SizeLimits};
 use crate::registry::layout::Layouts;
+use crate::registry::source::{FetchedManifest, Source};
 use crate::registry::{Asker, Registry};
 
 /// All sources of images.

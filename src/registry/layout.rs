@@ -9,8 +9,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::Error;
-use crate::image::source::{Descriptor, FetchedManifest, Source};
+use crate::image::descriptor::Descriptor;
 use crate::image::{self, Digest, reference::Reference};
+use crate::registry::source::{FetchedManifest, Source};
 use crate::text;
 
 /// Annotation of an index entry that holds its tag (OCI image-spec, `annotations.md`); `crane` and older `skopeo`

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 
 use super::Error;
-use super::fetch::Fetched;
+use super::fetched::Fetched;
 use crate::policy::{self, Contents, contents};
 
 /// Time between two looks.

@@ -3,27 +3,12 @@
 use std::time::Duration;
 
 use super::disk::Disk;
+use super::fetched::Fetched;
 use super::http::Http;
 use super::oci::Oci;
 use super::options::{BundleSource, Origin};
 use super::{Error, disk};
-use crate::policy::Contents;
 use crate::registry::Registry;
-
-/// What a source says.
-#[derive(Debug)]
-pub(super) enum Fetched {
-    /// The bundle is the one of the version that the source was asked with.
-    Unchanged,
-    /// Nothing can be said yet: a change has not come to rest, or is known to be unusable.
-    Waiting,
-    /// Another bundle.
-    New {
-        contents: Contents,
-        /// What the source will know it by: a fingerprint, an `ETag`, a digest; empty if it knows it by nothing.
-        version: String,
-    },
-}
 
 /// One source.
 #[derive(Debug)]

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::spawn_blocking;
 
-use super::fetch::{Fetched, Fetcher};
+use super::fetch::Fetcher;
+use super::fetched::Fetched;
 use super::kept::Record;
 use super::options::BundleSource;
 use super::{BundleStatus, Error, Kept, Statuses};

@@ -15,10 +15,11 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::Error;
-use super::fetch::Fetched;
+use super::fetched::Fetched;
 use super::options::BundleSource;
 use crate::policy::Contents;
 use crate::policy::contents::MAX_PACKED_BYTES;
+use crate::registry::install_tls_provider;
 use crate::text;
 
 /// Bound on resolving a name and on opening a connection.
@@ -113,6 +114,7 @@ impl Http {
 
     /// A new one for each request, since the files may have changed.
     async fn client(&self, wait: Duration) -> Result<Client, Error> {
+        install_tls_provider();
         let mut builder = Client::builder()
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .no_proxy()

@@ -4,12 +4,13 @@
 use serde::Deserialize;
 
 use super::Error;
-use super::fetch::Fetched;
+use super::fetched::Fetched;
+use crate::image::descriptor::Descriptor;
 use crate::image::reference::Reference;
-use crate::image::source::{Descriptor, FetchedManifest, Source as _};
 use crate::policy::Contents;
 use crate::policy::contents::MAX_PACKED_BYTES;
 use crate::registry::Registry;
+use crate::registry::source::{FetchedManifest, Source as _};
 use crate::text;
 
 /// Type of the layer with the archive.

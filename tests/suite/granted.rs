@@ -3,8 +3,7 @@
 //! image brought, whatever the pod mounts and wherever links lead.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -19,12 +18,12 @@ use wasmgate::image::{
     WasmFormat,
 };
 use wasmgate::inspection::{Container, LookupResult};
-use wasmgate::policy::{Bundle, EnforcementAction, Engine, Limits, PolicySet, Violation};
+use wasmgate::policy::{EnforcementAction, Violation};
 use wasmgate::runtime::{Family, Profile, Runtimes};
 use wasmgate::workload::{self, Kind, Role};
 
 use crate::support::case::input_under;
-use crate::support::facts;
+use crate::support::{facts, policies};
 
 const CLASS: &str = "tested";
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -335,23 +334,11 @@ fn documents(given: &[Given]) -> (Vec<Value>, [Vec<GrantedCapability>; 2]) {
 
 /// What the compiled rules find.
 fn violations(scene: &Scene, grants: Vec<Value>) -> Vec<Violation> {
-    static BASELINE: OnceLock<(Runtime, PolicySet)> = OnceLock::new();
-    let (runtime, baseline) = BASELINE.get_or_init(|| {
-        let runtime = Runtime::new().unwrap();
-        let limits = Limits {
-            fuel: 500_000_000,
-            time: Duration::from_mins(1),
-            memory_bytes: 64 << 20,
-            ..Limits::default()
-        };
-        let engine = Engine::new().unwrap();
-        let loading = PolicySet::load(&engine, vec![Bundle::embedded().unwrap()], limits);
-        let baseline = runtime.block_on(loading).unwrap();
-        (runtime, baseline)
-    });
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+    let baseline = RUNTIME.block_on(policies::baseline());
     let input =
         input_under(&scene.runtimes(), &scene.pod(), vec![scene.found()], grants, &BTreeMap::default());
-    let evaluation = runtime.block_on(baseline.evaluate(&input));
+    let evaluation = RUNTIME.block_on(baseline.evaluate(&input));
     assert_eq!(evaluation.failures, []);
     evaluation.violations
 }

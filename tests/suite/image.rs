@@ -4,17 +4,15 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use serde_json::json;
+use wasmgate::image::descriptor::Descriptor;
 use wasmgate::image::reference::Reference;
-use wasmgate::image::source::{Descriptor, FetchedManifest, Source};
 use wasmgate::image::{
     Claim, Depth, Error, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
-    SizeLimits, WasmFormat,
-    detect::{Slot, detect, detect_for},
-    entry::Start,
-    module,
-    platform::Nodes,
-    program,
+    WasmFormat, entry::Start, module, platform::Nodes, program,
 };
+use wasmgate::lookup::SizeLimits;
+use wasmgate::lookup::detect::{Slot, detect, detect_for};
+use wasmgate::registry::source::{FetchedManifest, Source};
 use wasmgate::runtime::{Family, runnable_by, warnings};
 
 use crate::support::oci::{self, Image, ImageBuilder, fixtures};

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use wasmgate::policy::{Bundle, Engine, Error, Evaluation, Limits, PolicySet, Violation};
 
 use crate::support::process::{program, root};
-use crate::support::{case, opa};
+use crate::support::{case, opa, policies};
 
 /// Sources of a bundle for one test.
 struct Sources {
@@ -84,10 +84,6 @@ async fn load(bundles: Vec<Bundle>, limits: Limits) -> Result<PolicySet, Error> 
 /// A set of one bundle with these rules.
 async fn rules(rules: &str, limits: Limits) -> PolicySet {
     load(vec![Sources::new(rules).bundle("test")], limits).await.unwrap()
-}
-
-async fn baseline() -> PolicySet {
-    load(vec![Bundle::embedded().unwrap()], GENEROUS).await.unwrap()
 }
 
 /// The only failure of an evaluation without findings.
@@ -183,7 +179,7 @@ fn the_input_has_what_an_images_config_claims_and_which_interpreter_its_program_
 
 #[tokio::test]
 async fn the_embedded_baseline_admits_a_covered_pod_and_says_why_it_refuses_another() {
-    let set = baseline().await;
+    let set = policies::baseline().await;
     assert_eq!(set.evaluate(&sample()).await, Evaluation::default());
     let evaluation = set.evaluate(&refused_sample()).await;
     let found: BTreeSet<&str> = rules_of(&evaluation).into_iter().collect();
@@ -221,14 +217,14 @@ async fn the_embedded_baseline_admits_a_covered_pod_and_says_why_it_refuses_anot
 
 #[tokio::test]
 async fn the_embedded_baseline_refuses_input_of_another_version() {
-    let set = baseline().await;
+    let set = policies::baseline().await;
     assert_eq!(rules_of(&set.evaluate(&json!({"apiVersion": "wasmgate.dev/v2"})).await), ["unknown-input"]);
     assert_eq!(rules_of(&set.evaluate(&json!({})).await), ["unknown-input"]);
 }
 
 #[tokio::test]
 async fn the_compiled_baseline_says_what_the_interpreter_says() {
-    let set = baseline().await;
+    let set = policies::baseline().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("input.json");
     let mut inputs =
@@ -248,7 +244,7 @@ async fn the_compiled_baseline_says_what_the_interpreter_says() {
 /// Another author's engine on the same module.
 #[tokio::test]
 async fn the_compiled_baseline_says_what_opa_wasm_says() {
-    let set = baseline().await;
+    let set = policies::baseline().await;
     let engine = wasmtime::Engine::default();
     let module = wasmtime::Module::from_file(&engine, root().join("policies/baseline/policy.wasm")).unwrap();
     let data = std::fs::read(root().join("policies/baseline/data.json")).unwrap();
@@ -837,7 +833,8 @@ violations contains {"rule": "r", "message": "m"} if {
 
 #[tokio::test]
 async fn a_thousand_evaluations_keep_memory_flat() {
-    let set = baseline().await;
+    // A set of its own: other tests would change its memory.
+    let set = load(vec![Bundle::embedded().unwrap()], GENEROUS).await.unwrap();
     let input = refused_sample();
     let first = set.evaluate(&input).await;
     let memory = set.memory_bytes();

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use serde_json::json;
 use wasmgate::admission::{State, examine};
+use wasmgate::image::descriptor::Descriptor;
 use wasmgate::image::reference::Reference;
-use wasmgate::image::source::{Descriptor, Source};
 use wasmgate::image::{Depth, Digest, ImageKind, Shape};
 use wasmgate::inspection::ProgramClass;
 use wasmgate::lookup::{self, Inspector, LookupBudget, LookupOptions};
@@ -19,6 +19,7 @@ use wasmgate::policy::{self, Limits, PolicySet};
 use wasmgate::registry::guard::{Guard, GuardOptions};
 use wasmgate::registry::layout::Layouts;
 use wasmgate::registry::resolver::Resolver;
+use wasmgate::registry::source::Source;
 use wasmgate::registry::{
     BreakerOptions, Error, Login, ProxyOptions, PullSecrets, Pulled, Puller, Registry as RegistrySource,
     RegistryOptions,

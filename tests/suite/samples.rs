@@ -17,6 +17,7 @@ use wasmgate::cli::build;
 use wasmgate::review::Webhook;
 
 use crate::support::oci::{self, Image, ImageBuilder};
+use crate::support::policies;
 use crate::support::process::root;
 
 const AMPLE: Duration = Duration::from_secs(20);
@@ -122,7 +123,7 @@ async fn gate_with(images: &Path, log: &DecisionLogOptions) -> Gate {
     let settings = build::settings(&options).unwrap();
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::open(log, metrics.drops()).unwrap();
-    let state = build::state(&settings).await.unwrap();
+    let state = policies::state(&settings).await;
     let inspector = build::inspector(&settings).unwrap();
     Gate::new(state, inspector, sink, metrics, Labels::new("wasmgate-0", &log.labels))
 }

@@ -20,6 +20,7 @@ use wasmgate::server::{self, Server, Signals, Trigger};
 use wasmgate::workload::Kind;
 
 use super::images;
+use super::policies;
 use super::tls::{Answer, Client, Http, Session, post};
 
 const BUDGET: Duration = Duration::from_secs(20);
@@ -55,7 +56,7 @@ impl Flow {
             metrics.drops(),
         )
         .unwrap();
-        let state = build::state(&settings).await.unwrap();
+        let state = policies::state(&settings).await;
         let inspector = build::inspector(&settings).unwrap();
         let gate = Arc::new(Gate::new(state, inspector, sink, metrics, Labels::new("test", &[].into())));
         Self { gate, folder, settings }

@@ -16,6 +16,7 @@ pub mod manifests;
 pub mod node;
 pub mod oci;
 pub mod opa;
+pub mod policies;
 pub mod process;
 pub mod registry;
 pub mod shared;

@@ -55,7 +55,7 @@ pub(super) async fn check(
 /// The bundles that can be read, and the file or folder of each by its name.
 async fn read(settings: &Settings, report: &mut Report) -> Option<(Vec<Bundle>, BTreeMap<String, String>)> {
     let policies = &settings.file.policies;
-    let engine = report.take("the policy engine", Engine::new())?;
+    let engine = report.take("the policy engine", Engine::for_command())?;
     let mut read = Vec::new();
     if policies.baseline {
         read.push(("the built-in baseline".to_string(), Bundle::embedded().map_err(Error::from)));

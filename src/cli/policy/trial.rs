@@ -24,7 +24,7 @@ pub async fn compiled(
 ) -> Result<Compiled, Error> {
     let archive = opa.file(&format!("{}.tar.gz", name(&sources.rules)));
     opa.build(&sources.rules, &sources.ignore, revision, &archive)?;
-    let set = PolicySet::load(&Engine::new()?, vec![Bundle::load(&archive)?], limits).await?;
+    let set = PolicySet::load(&Engine::for_command()?, vec![Bundle::load(&archive)?], limits).await?;
     Ok(Compiled { archive, set })
 }
 

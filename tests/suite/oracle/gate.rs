@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use wasmgate::image::detect::detect;
 use wasmgate::image::entry::{Start, Variable};
-use wasmgate::image::{Depth, ImageFacts, ImageKind, Packaging, Program, SizeLimits};
+use wasmgate::image::{Depth, ImageFacts, ImageKind, Packaging, Program};
+use wasmgate::lookup::{SizeLimits, detect::detect};
 use wasmgate::registry::layout::Layouts;
 use wasmgate::runtime::Family;
 

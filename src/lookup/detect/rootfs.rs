@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::super::annotation::crun_annotation;
-use super::super::archive::Fault;
-use super::super::config::RootFs;
-use super::super::layer::{Tree, UnpackLimits};
-use super::super::malformed::Malformed;
-use super::super::manifest::{self, ImageManifest};
-use super::super::names::{APPLICATION_FILES, SHELL};
-use super::super::platform::is_wasm;
-use super::super::source::Source;
-use super::super::{Depth, ImageFacts, Shape, entry};
 use super::{Look, Stop};
+use crate::image::annotation::crun_annotation;
+use crate::image::archive::Fault;
+use crate::image::config::RootFs;
+use crate::image::layer::{Tree, UnpackLimits};
+use crate::image::malformed::Malformed;
+use crate::image::manifest::{self, ImageManifest};
+use crate::image::names::{APPLICATION_FILES, SHELL};
+use crate::image::platform::is_wasm;
+use crate::image::{Depth, ImageFacts, Shape, entry};
+use crate::registry::source::Source;
 
 impl<S: Source> Look<'_, S> {
     /// Wasm in files, or an ordinary image. Reads the layers only if Wasm is to be expected.

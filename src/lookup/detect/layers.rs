@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::super::config::Config;
-use super::super::magic::{Magic, magic};
-use super::super::malformed::Malformed;
-use super::super::manifest::{self, ImageManifest};
-use super::super::rootfs::{MAX_USES, described};
-use super::super::source::{Descriptor, Source};
-use super::super::{ImageFacts, ImageKind, ModuleFacts, NativeCode, Shape, SpinApp, module, spin};
 use super::{Look, Stop};
+use crate::image::config::Config;
+use crate::image::descriptor::Descriptor;
+use crate::image::magic::{Magic, magic};
+use crate::image::malformed::Malformed;
+use crate::image::manifest::{self, ImageManifest};
+use crate::image::rootfs::{MAX_USES, described};
+use crate::image::{ImageFacts, ImageKind, ModuleFacts, NativeCode, Shape, SpinApp, module, spin};
+use crate::registry::source::Source;
 
 /// Layers that are fetched at the same time.
 const PARALLEL: usize = 4;

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::config;
-use super::malformed::Malformed;
-use super::manifest::{self, Document, ImageManifest, ManifestKind};
-use super::platform::Nodes;
-use super::reference::Reference;
-use super::source::{Descriptor, FetchedManifest, Source};
-use super::{Depth, Error, ImageFacts, Shape};
+use crate::image::config;
+use crate::image::descriptor::Descriptor;
+use crate::image::malformed::Malformed;
+use crate::image::manifest::{self, Document, ImageManifest, ManifestKind};
+use crate::image::platform::Nodes;
+use crate::image::reference::Reference;
+use crate::image::{Depth, Error, ImageFacts, Shape};
+use crate::registry::source::{FetchedManifest, Source};
 
 mod index;
 mod layers;

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::malformed::Malformed;
-use super::super::manifest::{self, Document, ImageManifest};
-use super::super::names::APPLICATION_FILES;
-use super::super::path;
-use super::super::platform::is_wasm;
-use super::super::source::Source;
-use super::super::{Depth, Digest, FileClass, ImageFacts, Shape};
 use super::Look;
+use crate::image::malformed::Malformed;
+use crate::image::manifest::{self, Document, ImageManifest};
+use crate::image::names::APPLICATION_FILES;
+use crate::image::path;
+use crate::image::platform::is_wasm;
+use crate::image::{Depth, Digest, FileClass, ImageFacts, Shape};
+use crate::registry::source::Source;
 
 /// Most other entries of one index whose programs are compared; official images are built for up to nine platforms.
 const MAX_PLATFORMS: usize = 16;

@@ -1,0 +1,36 @@
+//! The compiled baseline, once for all tests: compiling it takes longer than most of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use wasmgate::admission::State;
+use wasmgate::cli::build;
+use wasmgate::config::{Settings, file};
+use wasmgate::policy::{Bundle, Engine, Limits, PolicySet};
+
+/// The limits of a configuration that says nothing about them.
+static BY_DEFAULT: OnceCell<Arc<PolicySet>> = OnceCell::const_new();
+/// Limits that no busy machine reaches.
+static WITH_TIME: OnceCell<Arc<PolicySet>> = OnceCell::const_new();
+
+async fn compile(limits: Limits) -> Arc<PolicySet> {
+    let bundles = vec![Bundle::embedded().unwrap()];
+    Arc::new(PolicySet::load(&Engine::new().unwrap(), bundles, limits).await.unwrap())
+}
+
+/// The baseline with a minute for each evaluation.
+pub async fn baseline() -> Arc<PolicySet> {
+    let limits = Limits { time: Duration::from_mins(1), ..Limits::default() };
+    WITH_TIME.get_or_init(|| compile(limits)).await.clone()
+}
+
+/// The state of these settings, with policies of its own only where the settings want others than by default.
+pub async fn state(settings: &Settings) -> State {
+    let wanted = &settings.file.policies;
+    if *wanted != (file::Policies { options: wanted.options.clone(), ..file::Policies::default() }) {
+        return build::serving_state(settings).await.unwrap();
+    }
+    let policies = BY_DEFAULT.get_or_init(|| compile(Limits::default())).await.clone();
+    build::state_with(settings, policies).unwrap()
+}
