@@ -222,6 +222,14 @@ pub enum FileClass {
         /// As written: absolute, or relative to the link's folder.
         target: String,
     },
+    /// A native program on every platform of an index, or a link to one, by which every user may execute it; but not the same
+    /// file, or not at the same place.
+    PerPlatform {
+        /// What it is on one of them, a [`FileClass::Native`].
+        program: Box<FileClass>,
+        /// Every path on the way to it, on any platform. A volume at or above one of them may hide it.
+        places: Vec<String>,
+    },
     /// Any other file.
     Other,
 }
@@ -402,10 +410,12 @@ mod files;
 pub mod interpreter;
 pub mod kind;
 pub mod layer;
+pub mod leads;
 pub mod magic;
 pub mod malformed;
 pub mod manifest;
 pub mod module;
+pub mod mounts;
 pub mod names;
 pub mod path;
 pub mod platform;

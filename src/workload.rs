@@ -9,7 +9,7 @@ mod path;
 pub mod read;
 mod spin_app;
 
-pub use container::{ContainerSpec, may_hold_links};
+pub use container::{ContainerSpec, may_hold_links, volumes_of_one_container};
 pub use error::Error;
 pub use kind::{Description, Kind, Kinds, is_built_in, is_completed_by_others};
 pub use read::{as_judged, changed, read, unchanged_ephemeral};
@@ -24,6 +24,17 @@ pub fn further_templates(object: &serde_json::Value, kind: Kind) -> usize {
     match kind {
         Kind::Described(described) => described::further(object, described),
         _ => 0,
+    }
+}
+
+/// The object once for each of its pod templates, with the place of that one and without the others; as it is, without a
+/// place, if it has no more than one.
+pub fn one_by_one(object: &serde_json::Value, kind: Kind) -> Vec<(String, serde_json::Value)> {
+    match kind {
+        Kind::Described(described) if described::further(object, described) > 0 => {
+            described::one_by_one(object, described)
+        }
+        _ => vec![(String::new(), object.clone())],
     }
 }
 

@@ -86,7 +86,9 @@ async fn conclude<K>(
     let failed = |step| move |error| Conclusion::Failed { step, error };
     match asked.webhook {
         Webhook::Mutate => {
-            planned(asked, object, workload, inspection).map_or_else(failed(Step::Plan), Conclusion::Planned)
+            let plan =
+                started::beside(workload, inspection, || planned(asked, object, workload, inspection)).await;
+            plan.map_or_else(failed(Step::Plan), Conclusion::Planned)
         }
         Webhook::Validate if workload.kind.is_template() => {
             let judged = judge_as_pods(asked, object, workload, inspection, keep).await;
@@ -367,7 +369,7 @@ pub async fn judge<K>(
         unpinned: &state.unpinned,
         now: asked.clock.now(),
     };
-    let input = judge::prepare(&case);
+    let input = started::beside(workload, inspection, || judge::prepare(&case)).await;
     let kept = keep(&input);
     let evaluation = state.policies.evaluate(&input).await;
     let failed_bundles = evaluation.failures.iter().map(|f| f.bundle.clone()).collect();

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{EnvFromSource, Volume, VolumeMount};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
 use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Start, Variable};
 use crate::image::names::SPIN_RETAINED;
 use crate::image::{ImageFacts, Program, program};
+use crate::inspection::{Inspection, LookupResult};
 use crate::runtime::{self, Family};
-use crate::workload::{ContainerSpec, ImageUse, Role, Workload, may_hold_links};
+use crate::workload::{self, ContainerSpec, ImageUse, Role, Workload, may_hold_links};
 
 /// Most of [`weight`] that is worked on where other reviews wait for it. Pods of real clusters have a few hundred each
 /// container; this much takes less than ten milliseconds in the worst image.
@@ -19,6 +21,9 @@ const LIGHT: usize = 16 << 10;
 
 /// What a mount counts beside its path, since it may go through links of the image. Pods have a handful of mounts.
 const LINKS_OF_A_MOUNT: usize = 512;
+
+/// What a source of Spin's `files` counts. Applications have a few.
+const LINKS_OF_A_SOURCE: usize = 64;
 
 /// Reviews whose heavy work is done at the same time. It runs beside the threads that answer reviews and probes.
 static HEAVY: Semaphore = Semaphore::const_new(2);
@@ -46,6 +51,21 @@ pub(super) async fn programs(
         all(&workload, family, &known, Some(deadline))
     });
     work.await.unwrap_or_else(|_| late(&facts))
+}
+
+/// Does work in proportion to a pod and its images. Where that is much, two at a time do it, and other tasks of this thread go
+/// on elsewhere meanwhile.
+pub(super) async fn beside<T>(workload: &Workload, inspection: &Inspection, work: impl FnOnce() -> T) -> T {
+    let known = inspection.containers.iter().map(|container| match &container.lookup {
+        LookupResult::Known { facts, .. } => Some(Arc::clone(facts)),
+        LookupResult::Unread { .. } => None,
+    });
+    let threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if !threads || weight(workload, &known.collect::<Vec<_>>()) <= LIGHT {
+        return work();
+    }
+    let _place = HEAVY.acquire().await;
+    tokio::task::block_in_place(work)
 }
 
 fn all(
@@ -91,7 +111,10 @@ fn weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usize {
                 (folders + path.split(':').count(), bytes + path.len())
             });
         let mounts: usize = image.mounts.iter().map(|mount| mount.mount_path.len() + LINKS_OF_A_MOUNT).sum();
+        let components = facts.iter().filter_map(|facts| facts.spin.as_ref()).flat_map(|app| &app.components);
+        let sources: usize = components.map(|component| component.sources.len()).sum();
         let searched = folders.saturating_mul(name.saturating_add(folder)).saturating_add(bytes);
+        let searched = searched.saturating_add(sources.saturating_mul(LINKS_OF_A_SOURCE));
         searched.saturating_add(2 * mounts).saturating_add(volumes)
     };
     workload.images().iter().zip(facts).map(of).fold(0, usize::saturating_add)
@@ -109,13 +132,14 @@ pub(super) fn started(
         return Program::Linux;
     }
     let spec = Spec(workload.container(image.role, image.index).unwrap_or_default());
-    let (mounts, with_links) = (spec.mounts(), spec.with_links(workload));
+    let (mounts, [with_links, with_own_links]) = (spec.mounts(), spec.with_links(workload));
     let start = Start {
         command: image.command,
         args: image.args,
         working_dir: image.working_dir,
         mounts: &mounts,
         with_links: &with_links,
+        with_own_links: &with_own_links,
         annotations: Some(&workload.annotations),
         path: spec.variable("PATH"),
         retained: spec.variable(SPIN_RETAINED),
@@ -138,14 +162,21 @@ impl<'a> Spec<'a> {
         mounts.chain(devices).chain(self.0.termination_log).chain(KUBELET_MOUNTS).collect()
     }
 
-    /// The mounts of volumes whose authors can put any file there, including links.
-    fn with_links(&self, workload: &Workload) -> Vec<&'a str> {
+    /// The mounts of volumes whose authors can put any file there, including links; apart from them those to which this
+    /// container alone writes.
+    fn with_links(&self, workload: &Workload) -> [Vec<&'a str>; 2] {
         let volumes: BTreeMap<&str, &Volume> =
             workload.spec.volumes.iter().flatten().map(|volume| (volume.name.as_str(), volume)).collect();
         let of_kubelet =
             |mount: &&VolumeMount| volumes.get(mount.name.as_str()).is_some_and(|v| !may_hold_links(v));
-        let with_links = self.0.mounts.iter().filter(|mount| !of_kubelet(mount));
-        with_links.map(|mount| mount.mount_path.as_str()).collect()
+        let with_links: Vec<&VolumeMount> = self.0.mounts.iter().filter(|mount| !of_kubelet(mount)).collect();
+        if with_links.is_empty() {
+            return [Vec::new(), Vec::new()];
+        }
+        let own = workload::volumes_of_one_container(&workload.spec);
+        let (own, others): (Vec<&VolumeMount>, Vec<&VolumeMount>) =
+            with_links.into_iter().partition(|mount| own.contains(mount.name.as_str()));
+        [others, own].map(|mounts| mounts.into_iter().map(|mount| mount.mount_path.as_str()).collect())
     }
 
     /// A variable of the container, as far as the pod spec shows.
@@ -167,7 +198,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::workload::{self, Kind};
+    use crate::workload::Kind;
 
     const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
@@ -255,7 +286,7 @@ mod tests {
             }
             assert_eq!(
                 spec(&workload, role).with_links(&workload),
-                [mount],
+                [vec![mount], vec![]],
                 "no volume of that name is one of the kubelet's"
             );
         }
@@ -287,9 +318,37 @@ mod tests {
             let workload = pod(
                 &json!({ "containers": [{ "name": "a", "image": "a", "volumeMounts": mounts }], "volumes": [volume] }),
             );
-            let found = spec(&workload, Role::Container).with_links(&workload);
+            let found = spec(&workload, Role::Container).with_links(&workload).concat();
             assert_eq!(found.is_empty(), !with_links, "{source}");
         }
+    }
+
+    /// What is mounted directly in an `emptyDir` of one container alone cannot be replaced by a link.
+    #[test]
+    fn a_volume_that_one_container_alone_writes_to_is_told_from_others() {
+        let of = |more: &Value, mount: &Value| {
+            let mut mounts = vec![json!({ "name": "own", "mountPath": "/own" }), mount.clone()];
+            mounts.retain(|mount| !mount.is_null());
+            let mut spec = json!({
+                "containers": [{ "name": "a", "image": "a", "volumeMounts": mounts }],
+                "volumes": [{ "name": "own", "emptyDir": {} }],
+            });
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let workload = pod(&spec);
+            spec_of(&workload).with_links(&workload)[1].len()
+        };
+        let other = |mount: &Value| json!([{ "name": "b", "image": "b", "volumeMounts": [mount] }]);
+        let shared = json!({ "name": "own", "mountPath": "/x", "readOnly": true });
+        assert_eq!(of(&json!({}), &Value::Null), 1);
+        assert_eq!(of(&json!({ "initContainers": other(&shared) }), &Value::Null), 0);
+        assert_eq!(of(&json!({ "ephemeralContainers": other(&shared) }), &Value::Null), 0);
+        assert_eq!(of(&json!({}), &shared), 0, "mounted twice");
+        let claim = json!([{ "name": "own", "persistentVolumeClaim": { "claimName": "a" } }]);
+        assert_eq!(of(&json!({ "volumes": claim }), &Value::Null), 0, "it holds what others wrote before");
+    }
+
+    fn spec_of(workload: &Workload) -> Spec<'_> {
+        spec(workload, Role::Container)
     }
 
     #[test]

@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::Error;
 use super::manifest::{self, Manifest};
 use super::report::Kept;
 use crate::admission::{NewObject, Rehearsal, State, rehearse};
 use crate::judge::PolicyInput;
 use crate::lookup::Inspector;
+use crate::{text, workload};
 
 /// The objects of the files. It is an error if there are none.
 pub fn manifests(files: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
@@ -18,6 +21,20 @@ pub fn manifests(files: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
         return Err(Error::NothingToExplain(paths.join(", ")));
     }
     Ok(manifests)
+}
+
+/// The manifest once for each of its pod templates: the webhooks judge the pods of all of them, and an object such as an
+/// `MPIJob` only by the first.
+pub fn templates(state: &State, manifest: &Manifest) -> Vec<Manifest> {
+    let Some(kind) = state.kinds.of(&manifest.kind()) else { return vec![manifest.clone()] };
+    let to_manifest = |(place, object): (String, Value)| {
+        let origin = match place.as_str() {
+            "" => manifest.origin.clone(),
+            place => format!("{}, `{}`", manifest.origin, text::visible(place)),
+        };
+        Manifest { origin, object }
+    };
+    workload::one_by_one(&manifest.object, kind).into_iter().map(to_manifest).collect()
 }
 
 /// What both webhooks would answer for a manifest. A manifest that does not match its kind is an error, so that the user

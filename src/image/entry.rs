@@ -1,8 +1,14 @@
 //! What names a container's program, and the file of the image to which a path leads. Each runtime searches in its own
 //! order, but all of them follow paths in the same way, and volumes hide the same files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::LazyLock;
 
+pub use super::leads::{Leads, kernel_tree, leads};
+pub(super) use super::leads::{class, target};
+
+use super::leads::is_unread;
+use super::mounts::{Links, Lost, Mount, Mounts};
 use super::names::is_wasm_name;
 use super::{FileClass, ImageFacts, path};
 use crate::text;
@@ -20,28 +26,6 @@ pub const KUBELET_MOUNTS: [&str; 7] =
 /// Where the `ServiceAccount` admission plug-in mounts the token
 /// (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
 pub const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-
-/// What the container runtime mounts from the kernel, with links of its own: `/proc/self/root`, `/dev/fd`,
-/// `/sys/class/net/lo/subsystem` (proc(5), sysfs(5)).
-const OF_KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
-/// Files of `/proc` over which runc lets volumes be mounted, as lxcfs does (`runc:libcontainer/rootfs_linux.go`,
-/// `checkProcMount`). None of them is a link.
-const FILES_OF_PROC: [&str; 8] = [
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/loadavg",
-    "/proc/meminfo",
-    "/proc/slabinfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/uptime",
-];
-/// The links that container runtimes make in `/dev` (`runc:libcontainer/rootfs_linux.go`, `setupDevSymlinks`).
-const LINKS_OF_DEV: [&str; 6] =
-    ["/dev/core", "/dev/fd", "/dev/ptmx", "/dev/stdin", "/dev/stdout", "/dev/stderr"];
-
-/// How often mounts over links that other mounts hide are followed. Once is usual, and all that people write.
-const MOST_PASSES: usize = 4;
 
 /// A variable of a container, according to its pod.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,6 +52,8 @@ pub struct Start<'a> {
     pub mounts: &'a [&'a str],
     /// Those whose volumes may contain links: a mount inside such a volume may end up anywhere.
     pub with_links: &'a [&'a str],
+    /// Those whose volumes are empty at first and are written to by this container alone.
+    pub with_own_links: &'a [&'a str],
     /// The pod's annotations, which can ask crun and youki for a Wasm handler
     /// ([`super::annotation::crun_annotation`]).
     pub annotations: Option<&'a BTreeMap<String, String>>,
@@ -87,9 +73,8 @@ pub struct View<'a> {
     pub start: &'a Start<'a>,
     /// The paths of mounts, as written and with the links of the image followed.
     mounted: BTreeSet<String>,
-    /// A mount that may hide any file of the image: inside another one whose volume may contain links, through something
-    /// of the image that is not known, or through links of the kernel.
-    nested: Option<String>,
+    /// A mount that may hide any file of the image.
+    lost: Option<Lost>,
 }
 
 /// What a path leads to when the container starts.
@@ -162,172 +147,45 @@ pub fn find<'a>(facts: &'a ImageFacts, place: &str) -> Option<(&'a str, &'a File
         unread = unread.or_else(|| class(facts, at).filter(is_unread));
         target(facts, at)
     });
-    unread.or_else(|| class(facts, &end?))
+    match unread {
+        // A program has nothing below it.
+        Some((at, FileClass::PerPlatform { .. })) if end.as_deref() != Some(at) => Some((at, &*VARIES)),
+        Some(found) => Some(found),
+        None => class(facts, &end?),
+    }
 }
+
+/// What it counts as that it is not known which file is there on which platform.
+static VARIES: LazyLock<FileClass> =
+    LazyLock::new(|| FileClass::Unreadable { message: "it is not the same on every platform".into() });
 
 /// Whether a file of this name is known, even as a link to something that was not kept.
 pub fn is_there(facts: &ImageFacts, at: &str) -> bool {
     class(facts, at).is_some() || find(facts, at).is_some()
 }
 
-/// The file at exactly this path. The files are sorted by path.
-pub(super) fn class<'a>(facts: &'a ImageFacts, at: &str) -> Option<(&'a str, &'a FileClass)> {
-    let found = facts.files.binary_search_by(|(name, _)| name.as_str().cmp(at)).ok()?;
-    facts.files.get(found).map(|(name, class)| (name.as_str(), class))
-}
-
-/// Where a path leads in a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leads {
-    /// To this place.
-    To(String),
-    /// To any place: below a volume that may hold links, or through something of the image that is not known.
-    Anywhere,
-}
-
-/// A way through what the kernel shows: nothing of the image is there, and whether a part is a link is up to the kernel.
-#[derive(Default)]
-struct KernelWay {
-    /// The place that was reached last, if it is the kernel's.
-    last: Option<String>,
-    /// A link of the kernel may have led the way to any place.
-    anywhere: bool,
-}
-
-/// The tree of the kernel in which a normalised path is.
-pub fn kernel_tree(at: &str) -> Option<&'static str> {
-    OF_KERNEL.into_iter().find(|tree| at == *tree || path::is_below(at, tree))
-}
-
-impl KernelWay {
-    /// Goes on to a place. Whether it is one of the kernel's, where no link of the image is.
-    fn enters(&mut self, at: &str) -> bool {
-        self.climbs_to(at);
-        let Some(tree) = kernel_tree(at) else { return false };
-        self.anywhere |= tree == "/proc" && at != tree && !FILES_OF_PROC.contains(&at);
-        self.anywhere |= LINKS_OF_DEV.iter().any(|link| at == *link || path::is_below(at, link));
-        self.last = Some(at.to_string());
-        true
-    }
-
-    /// Sysfs links from one of its folders to another, so that a way which goes up in it may go up from anywhere.
-    fn climbs_to(&mut self, at: &str) {
-        self.anywhere |= self.last.take().is_some_and(|last| at != last && !path::is_below(at, &last));
-    }
-
-    /// Whether a link of the kernel may have led the way, which ends here, to any place.
-    fn leads_anywhere(mut self, end: Option<&str>) -> bool {
-        self.climbs_to(end.unwrap_or("/"));
-        self.anywhere
-    }
-}
-
-/// Follows a path through the links of the image. A volume hides the links below its place, and may hold others:
-/// `volume` says whether there is a volume at exactly this place, and whether it may hold links. A loop, to which
-/// nothing leads, stays as it is written.
-pub fn leads(facts: &ImageFacts, place: &str, volume: impl Fn(&str) -> Option<bool>) -> Leads {
-    leads_within(path::KERNEL_HOPS, facts, place, volume)
-}
-
-fn leads_within(
-    most: usize,
-    facts: &ImageFacts,
-    place: &str,
-    volume: impl Fn(&str) -> Option<bool>,
-) -> Leads {
-    let mut inside: Option<(String, bool)> = None;
-    let mut anywhere = place.len() > path::MAX_LENGTH;
-    let mut kernel = KernelWay::default();
-    let end = path::resolve_within(most, place, true, |at| {
-        let of_kernel = kernel.enters(at);
-        if let Some(with_links) = volume(at) {
-            inside = Some((at.to_string(), with_links));
-            return None;
-        }
-        if let Some((_, with_links)) = inside.as_ref().filter(|(root, _)| path::is_below(at, root)) {
-            anywhere |= with_links;
-            return None;
-        }
-        inside = None;
-        if of_kernel {
-            return None;
-        }
-        anywhere |= class(facts, at).is_some_and(|file| is_unread(&file));
-        target(facts, at)
-    });
-    if anywhere || kernel.leads_anywhere(end.as_deref()) {
-        Leads::Anywhere
-    } else {
-        Leads::To(end.unwrap_or_else(|| text::clean_path(place)))
-    }
-}
-
-/// Whether it is not known what is there: what differs between the platforms may be a link.
-fn is_unread((_, class): &(&str, &FileClass)) -> bool {
-    matches!(class, FileClass::Unreadable { .. })
-}
-
-fn target<'a>(facts: &'a ImageFacts, at: &str) -> Option<&'a str> {
-    match class(facts, at)?.1 {
-        FileClass::Link { target } => Some(target.as_str()),
-        _ => None,
-    }
-}
-
 impl<'a> View<'a> {
     /// The image in the pod.
     pub fn new(facts: &'a ImageFacts, start: &'a Start<'a>) -> Self {
-        let mut unread = None;
-        let mut end = |mount: &&str| {
-            path::resolve_within(path::MOUNT_HOPS, mount, true, |at| {
-                if class(facts, at).is_some_and(|file| is_unread(&file)) {
-                    unread.get_or_insert_with(|| text::clean_path(mount));
-                }
-                target(facts, at)
-            })
+        let set = |paths: &'a [&'a str]| paths.iter().copied().collect::<HashSet<&str>>();
+        let (anywhere, below) = (set(start.with_links), set(start.with_own_links));
+        let links = |path: &str| match () {
+            () if anywhere.contains(path) => Links::Anywhere,
+            () if below.contains(path) => Links::Below,
+            () => Links::None,
         };
-        let mut all = |mounts: &[&str]| possible(mounts).filter_map(&mut end).collect::<BTreeSet<String>>();
-        let (places, mut with_links) = (all(start.mounts), all(start.with_links));
-        let mut view = Self { facts, start, mounted: places.clone(), nested: None };
-        view.follow_over_mounts(places, &with_links);
-        view.mounted.extend(possible(start.mounts).map(|mount| text::clean_path(mount)));
-        with_links.extend(possible(start.with_links).map(|mount| text::clean_path(mount)));
-        let inside = view.mounted.iter().find(|mount| above(&with_links, path::split(mount).0).is_some());
-        view.nested = view.nested.take().or_else(|| inside.cloned()).or(unread);
-        view
-    }
-
-    /// Adds the places to which mounts lead if other mounts hide links on their way. If that may be any place, or one
-    /// leads to the next again and again, a mount may hide any file.
-    fn follow_over_mounts(&mut self, mut places: BTreeSet<String>, with_links: &BTreeSet<String>) {
-        let mut with_links = with_links.clone();
-        for _ in 0..MOST_PASSES {
-            let mut more = BTreeSet::new();
-            for mount in possible(self.start.mounts) {
-                let volume = |at: &str| places.contains(at).then(|| with_links.contains(at));
-                match leads_within(path::MOUNT_HOPS, self.facts, mount, volume) {
-                    Leads::To(place) if places.contains(&place) => {}
-                    Leads::To(place) => {
-                        more.insert((place, self.start.with_links.contains(mount)));
-                    }
-                    Leads::Anywhere => {
-                        self.nested.get_or_insert_with(|| text::clean_path(mount));
-                    }
-                }
-            }
-            if more.is_empty() || self.nested.is_some() {
-                return;
-            }
-            with_links.extend(more.iter().filter(|(_, may_link)| *may_link).map(|(place, _)| place.clone()));
-            places.extend(more.into_iter().map(|(place, _)| place));
-            self.mounted.extend(places.iter().cloned());
-        }
-        self.nested = places.pop_first();
+        let mounts: Vec<Mount<'_>> =
+            start.mounts.iter().map(|path| Mount { path, links: links(path) }).collect();
+        let found = Mounts::new(facts, &mounts);
+        let written = mounts.iter().filter(|mount| mount.path.len() <= path::MAX_LENGTH);
+        let written = written.map(|mount| text::clean_path(mount.path));
+        let mounted = found.places().map(String::from).chain(written).collect();
+        Self { facts, start, mounted, lost: found.lost().cloned() }
     }
 
     /// A mount that may hide any file of the image.
-    pub fn nested(&self) -> Option<&str> {
-        self.nested.as_deref()
+    pub fn lost(&self) -> Option<&Lost> {
+        self.lost.as_ref()
     }
 
     /// `argv[0]`. A `command` replaces the image's Entrypoint and Cmd, `args` only its Cmd.
@@ -360,6 +218,10 @@ impl<'a> View<'a> {
         }
         let folder = matches!(place.rsplit('/').next(), Some("" | "." | ".."));
         match find(self.facts, place).filter(|_| !folder) {
+            Some((at, FileClass::PerPlatform { program, places })) => {
+                let hidden = places.iter().find_map(|place| above(&self.mounted, place));
+                hidden.map_or(At::File(at, program), |mount| At::Hidden(mount.to_string()))
+            }
             Some((at, class)) => At::File(at, class),
             None => At::Nothing,
         }
@@ -387,6 +249,26 @@ impl<'a> View<'a> {
         hiding
     }
 
+    /// What is known to be on the way of a path and is no folder: a file, or something that differs between platforms.
+    pub fn blocked(&self, place: &str) -> Option<String> {
+        let mut blocked = None;
+        let end = path::resolve(place, true, |at| {
+            let target = target(self.facts, at);
+            if target.is_none() && blocked.is_none() && class(self.facts, at).is_some() {
+                blocked = Some(at.to_string());
+            }
+            target
+        });
+        blocked.or_else(|| end.is_none().then(|| place.to_string()))
+    }
+
+    /// Whether the working directory is the root, with no link of a volume on the way.
+    pub fn works_in_root(&self) -> bool {
+        let folder = self.working_dir();
+        let end = path::resolve(folder, true, |at| target(self.facts, at));
+        end.as_deref() == Some("/") && (!path::goes_up(folder) || self.hiding(folder).is_none())
+    }
+
     /// A mount at, above or below a path.
     pub fn touching(&self, place: &str) -> Option<&str> {
         let inside = |mount: &&String| mount.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'));
@@ -403,11 +285,6 @@ impl<'a> View<'a> {
     pub fn is_mounted(&self, place: &str) -> bool {
         self.mounted.contains(place)
     }
-}
-
-/// The mounts that a node makes: the kernel mounts nothing at a longer path, so the container does not start.
-fn possible<'a>(mounts: &'a [&'a str]) -> impl Iterator<Item = &'a &'a str> {
-    mounts.iter().filter(|mount| mount.len() <= path::MAX_LENGTH && !path::is_deep(mount))
 }
 
 /// The one of these paths that equals a path or is above it.

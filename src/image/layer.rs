@@ -17,9 +17,9 @@ mod reach;
 /// Most Wasm files that are read of one image; an image that runs one usually has one or two.
 pub const MAX_FILE_MODULES: usize = 64;
 /// Most files, folders and links of one image; a whole distribution has some ten thousand.
-const MAX_NODES: usize = 200_000;
+pub const MAX_NODES: usize = 200_000;
 /// Most bytes of all paths and link targets together.
-const MAX_PATHS: usize = 24 << 20;
+pub const MAX_PATHS: usize = 24 << 20;
 /// How much all layers together may unpack to, as a multiple of the limit of one layer.
 const ALL_LAYERS: u64 = 4;
 
@@ -146,14 +146,7 @@ impl Tree {
 
     /// Where links lead from a path; `None` for a loop.
     fn resolve(&self, name: &str) -> Option<String> {
-        path::resolve(name, true, |at| self.link(at))
-    }
-
-    fn link(&self, at: &str) -> Option<&str> {
-        match self.nodes.get(at).map(|node| &node.content) {
-            Some(Content::Link(target)) => Some(target.as_str()),
-            _ => None,
-        }
+        path::resolve(name, true, |at| reach::link(&self.nodes, at))
     }
 
     fn insert(&mut self, path: &str, mode: u32, content: Content) -> Result<(), Fault> {

@@ -51,8 +51,8 @@ pub fn is_below(path: &str, folder: &str) -> bool {
 }
 
 /// Follows links: `link` gives the target of a path that is one. Follows the last part too when `last` is set. `None`
-/// where the kernel would follow too many, and for a path of more than [`MAX_LENGTH`] bytes. Takes as many steps as the
-/// path and the targets of its links have parts.
+/// where the kernel would follow too many, and for a path of more than [`MAX_LENGTH`] bytes, before links are followed or
+/// after. Takes as many steps as the path and the targets of its links have parts.
 pub fn resolve<'a>(path: &str, last: bool, link: impl FnMut(&str) -> Option<&'a str>) -> Option<String> {
     resolve_within(KERNEL_HOPS, path, last, link)
 }
@@ -82,6 +82,10 @@ pub fn resolve_within<'a>(
                 done.push('/');
                 done.push_str(name);
             }
+        }
+        // Links may make it longer and longer.
+        if done.len() > MAX_LENGTH {
+            return None;
         }
         if !last && todo.iter().all(String::is_empty) {
             break;
@@ -135,5 +139,20 @@ mod tests {
         assert_eq!(resolve("/bin/sh", false, links).unwrap(), "/usr/bin/sh");
         assert_eq!(resolve("/abs", true, links).unwrap(), "/usr/lib/busybox");
         assert_eq!(resolve("/loop/x", true, links), None);
+    }
+
+    /// An image may hold tens of thousands of links that lead through the same chain.
+    #[test]
+    fn a_path_that_links_make_longer_and_longer_leads_nowhere() {
+        let next = |number: usize| format!("/d{number}{}", "/x".repeat(1000));
+        let targets: Vec<String> = (1..=30).map(next).collect();
+        let through = |count: usize| {
+            resolve("/d0", true, |at| {
+                let number: usize = at.strip_prefix("/d")?.parse().ok()?;
+                targets.get(number).filter(|_| number < count).map(String::as_str)
+            })
+        };
+        assert_eq!(through(1).map(|end| end.len()), Some(2003));
+        assert_eq!(through(5), None);
     }
 }

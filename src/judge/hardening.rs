@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{Volume, VolumeMount, VolumeProjection};
 use serde_json::{Map, Value};
 
 use super::enforcement::{Enforcement, EnforcementSettings};
@@ -18,7 +18,7 @@ use crate::capability::{self, Access, Capabilities, Capability, Entry};
 use crate::cluster::Cluster;
 use crate::grant::exception::{Exceptions, PodIdentity, ViolationScope};
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
-use crate::image::entry::{self, Leads};
+use crate::image::mounts::{Links, Mount, Mounts};
 use crate::image::prefix::Unpinned;
 use crate::image::{ImageFacts, Program};
 use crate::inspection::{Container, Inspection};
@@ -26,7 +26,6 @@ use crate::plan::harden::{Token, WritableMount};
 use crate::plan::{Surplus, pin};
 use crate::policy::EnforcementAction;
 use crate::runtime::{HardeningMode, Profile};
-use crate::text;
 use crate::workload::{Role, TOKEN_VOLUME, Workload, managed};
 
 /// The rules of the baseline that refuse a file which no grant covers.
@@ -203,15 +202,15 @@ impl<'a> HardeningCase<'a> {
         if self.profile.hardening.read_only == HardeningMode::Off || trees.is_empty() {
             return Vec::new();
         }
-        let mounts = self.workload.container(*role, *index).unwrap_or_default().mounts.iter();
+        let mounts = self.workload.container(*role, *index).unwrap_or_default().mounts;
+        let places = places_of(facts, mounts);
         // A person's `false` is seen in a manifest only: the API server leaves it out.
-        let unsaid = mounts.filter(|mount| mount.read_only.is_none());
-        let found = unsaid.filter_map(|mount| {
+        let unsaid = mounts.iter().zip(places.places()).filter(|(mount, _)| mount.read_only.is_none());
+        let found = unsaid.filter_map(|(mount, path)| {
             let written = &mount.mount_path;
-            let path = place_of(facts, written);
-            let writes = looked.writes(&path);
+            let writes = looked.writes(path);
             let harmless = !writes || self.refuses_files(looked);
-            (trees.contains(path.as_str()) && harmless).then(|| WritableMount {
+            (trees.contains(path) && harmless).then(|| WritableMount {
                 role: *role,
                 index: *index,
                 container: name.clone(),
@@ -265,12 +264,10 @@ impl Looked<'_> {
     }
 }
 
-/// Where a mount really is: through the links of the image.
-fn place_of(facts: &ImageFacts, written: &str) -> String {
-    match entry::leads(facts, written, |_| None) {
-        Leads::To(place) => place,
-        Leads::Anywhere => text::clean_path(written),
-    }
+/// Where mounts really are: through the links of the image.
+fn places_of<'a>(facts: &ImageFacts, mounts: &'a [VolumeMount]) -> Mounts {
+    let mount = |mount: &'a VolumeMount| Mount { path: &mount.mount_path, links: Links::None };
+    Mounts::new(facts, &mounts.iter().map(mount).collect::<Vec<_>>())
 }
 
 fn is_wasm(container: &Container) -> bool {

@@ -1,11 +1,11 @@
 //! From a reference to facts, with any source: manifest, then config, then as few layers as the answer needs.
 
-use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 
 use crate::image::config;
 use crate::image::descriptor::Descriptor;
@@ -14,7 +14,7 @@ use crate::image::manifest::{self, Document, ImageManifest, ManifestKind};
 use crate::image::platform::Nodes;
 use crate::image::reference::Reference;
 use crate::image::{Depth, Error, ImageFacts, Shape};
-use crate::registry::source::{FetchedManifest, Source};
+use crate::registry::source::{FetchedManifest, Slot, Source};
 
 mod index;
 mod layers;
@@ -45,23 +45,6 @@ impl Default for SizeLimits {
     }
 }
 
-/// The right of one look-up to run, among the limited number of concurrent ones. Held until all its work has ended.
-///
-/// Work on another thread cannot be cancelled from outside: it notices at its next step that its result is no longer
-/// needed, and uses memory and a processor until then. So it holds the slot too, and an abandoned look-up blocks the
-/// next one until its work has ended.
-#[derive(Debug, Clone, Default)]
-pub struct Slot {
-    _held: Option<Arc<dyn Any + Send + Sync>>,
-}
-
-impl Slot {
-    /// A slot that drops `held` together with its last clone.
-    pub fn holding(held: impl Any + Send + Sync) -> Self {
-        Self { _held: Some(Arc::new(held)) }
-    }
-}
-
 /// Reads as much of an image as is needed, and returns what it is.
 pub async fn detect<S: Source>(
     source: &S,
@@ -81,7 +64,8 @@ pub async fn detect_for<S: Source>(
     depth: Depth,
     limits: &SizeLimits,
 ) -> Result<ImageFacts, S::Error> {
-    let look = Look { source, reference, depth, limits, nodes, slot, image: reference.to_string() };
+    let (names, image) = (OnceCell::new(), reference.to_string());
+    let look = Look { source, reference, depth, limits, nodes, slot, names, image };
     let fetched = look.manifest(reference).await?;
     let facts = match look.parsed(&fetched.bytes, manifest::parse, "the manifest").await? {
         Document::Manifest(manifest) => {
@@ -101,6 +85,8 @@ struct Look<'a, S> {
     limits: &'a SizeLimits,
     nodes: &'a Nodes,
     slot: Slot,
+    /// The right to hold the names of all files of a root file system, from the first one that is read until the look-up ends.
+    names: OnceCell<Slot>,
     image: String,
 }
 
@@ -276,6 +262,7 @@ mod tests {
             limits: &SizeLimits::default(),
             nodes: &Nodes::default(),
             slot: Slot::holding(Arc::clone(&places).acquire_owned().await.unwrap()),
+            names: OnceCell::new(),
             image: reference.to_string(),
         };
         let (begin, wait) = (Arc::clone(&begun), go.1);

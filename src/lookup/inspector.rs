@@ -26,6 +26,11 @@ use crate::registry::{Asker, NoPullSecrets, PullSecrets, Pulled, Puller, Registr
 
 /// How many look-ups may wait for a manifest, for each that may hold layers.
 const ASKING_PER_PLACE: u32 = 16;
+/// How many look-ups that may hold layers there are for each that may hold the names of all files of a root file system, which
+/// take up to a hundred megabytes (`docs/operations.md`, "Size").
+const PLACES_PER_TREE: u32 = 3;
+/// One for any namespace, and one for the others.
+const LEAST_TREES: u32 = 2;
 
 /// Looks images up, and remembers the facts. Cheap to clone.
 #[derive(Clone)]
@@ -94,6 +99,7 @@ impl Inspector {
             asking: Shares::new(places.saturating_mul(ASKING_PER_PLACE)),
             slots: Shares::new(places),
             layers: LayerMemory::new(options.memory_bytes),
+            names: Arc::new(Shares::new(places.div_ceil(PLACES_PER_TREE).max(LEAST_TREES))),
             patience: options.breaker.patience,
             running: Running::default(),
             counters: Counters::default(),

@@ -9,7 +9,6 @@ use futures::future::BoxFuture;
 
 use super::SizeLimits;
 use super::cache::{Known, Memory, Recall};
-use super::detect::Slot;
 use super::memory::LayerMemory;
 use super::running::{EndOfLookUp, Id, Outcome, Progress, Running, Started};
 use super::shares::{Share, Shares};
@@ -18,7 +17,7 @@ use super::store::Store;
 use super::{Error, LookupBudget, LookupOptions};
 use crate::image::reference::Reference;
 use crate::image::{self, Depth, Digest, ImageFacts};
-use crate::registry::source::{FetchedManifest, Source};
+use crate::registry::source::{FetchedManifest, Slot, Source};
 use crate::registry::{self, Asker};
 
 /// How often a waiting review checks whether the registry became suspect.
@@ -125,6 +124,9 @@ pub(super) struct Inner {
     pub(super) slots: Shares,
     /// Memory for those layers.
     pub(super) layers: Arc<LayerMemory>,
+    /// Slots of look-ups that hold the names of all files of a root file system. Who has one waits for memory, and who has
+    /// memory waits for none, so that there is no circle.
+    pub(super) names: Arc<Shares>,
     pub(super) patience: Duration,
     pub(super) running: Running,
     pub(super) counters: Counters,
@@ -389,6 +391,7 @@ impl Inner {
         Arc::new(LookupSource {
             images,
             memory: Arc::clone(&self.layers),
+            names: Arc::clone(&self.names),
             limits: self.limits,
             namespace: Arc::clone(question.asker.namespace()),
             progress: Arc::clone(progress),

@@ -9,11 +9,12 @@ use super::Error;
 use super::SizeLimits;
 use super::memory::{LayerMemory, need};
 use super::running::Progress;
+use super::shares::Shares;
 use crate::image::Digest;
 use crate::image::descriptor::Descriptor;
 use crate::image::reference::Reference;
 use crate::registry::layout::Layouts;
-use crate::registry::source::{FetchedManifest, Source};
+use crate::registry::source::{FetchedManifest, Slot, Source};
 use crate::registry::{Asker, Registry};
 
 /// All sources of images.
@@ -65,6 +66,7 @@ impl Source for Images {
 pub(super) struct LookupSource {
     pub(super) images: Arc<Images>,
     pub(super) memory: Arc<LayerMemory>,
+    pub(super) names: Arc<Shares>,
     pub(super) limits: SizeLimits,
     pub(super) namespace: Arc<str>,
     pub(super) progress: Arc<Progress>,
@@ -150,5 +152,10 @@ impl Source for LookupSource {
             total: self.memory.total(),
         })?;
         Ok(reservation.hold(self.images.blob(reference, descriptor, limit).await?))
+    }
+
+    async fn names(&self, _reference: &Reference) -> Result<Slot, Error> {
+        let taking = self.names.take(&self.namespace, 1);
+        Ok(Slot::holding(self.progress.waiting_for_memory(taking).await))
     }
 }

@@ -1,6 +1,8 @@
 //! Where manifests and blobs come from: a registry or an image layout on disk.
 
+use std::any::Any;
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -16,6 +18,23 @@ pub struct FetchedManifest {
     /// Digest of the bytes, computed here: by the algorithm of the reference's own digest when it names one, else
     /// by SHA-256.
     pub digest: Digest,
+}
+
+/// The right of one look-up to run, among the limited number of concurrent ones. Held until all its work has ended.
+///
+/// Work on another thread cannot be cancelled from outside: it notices at its next step that its result is no longer
+/// needed, and uses memory and a processor until then. So it holds the slot too, and an abandoned look-up blocks the
+/// next one until its work has ended.
+#[derive(Debug, Clone, Default)]
+pub struct Slot {
+    _held: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Slot {
+    /// A slot that drops `held` together with its last clone.
+    pub fn holding(held: impl Any + Send + Sync) -> Self {
+        Self { _held: Some(Arc::new(held)) }
+    }
 }
 
 /// Serves manifests and blobs. Every byte that it returns has been verified against the requested digest.
@@ -46,5 +65,10 @@ pub trait Source: Send + Sync {
         limit: u64,
     ) -> impl Future<Output = Result<Bytes, Self::Error>> + Send {
         self.blob(reference, descriptor, limit)
+    }
+
+    /// The right to hold the names of all files of one root file system, which may be many: a source may make it wait.
+    fn names(&self, _reference: &Reference) -> impl Future<Output = Result<Slot, Self::Error>> + Send {
+        std::future::ready(Ok(Slot::default()))
     }
 }

@@ -130,12 +130,10 @@ impl Crun {
                  `wasm`",
                 text::quoted(other, 200)
             )),
-            None if view.first_argument() == Some("/") && text::clean_path(view.working_dir()) != "/" => {
-                Choice::unknown(
-                    "crun's handler for Spin starts the application of the working directory, which is not `/`, and others \
+            None if view.first_argument() == Some("/") && !view.works_in_root() => Choice::unknown(
+                "crun's handler for Spin starts the application of the working directory, which is not `/`, and others \
                      start that of `/`; leave `workingDir` out",
-                )
-            }
+            ),
             None => chosen,
         }
     }
@@ -166,8 +164,8 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
             "`{argument}` will be started by a Wasm runtime, but the layers of the image were not read"
         ));
     }
-    if let Some(mount) = view.nested() {
-        return runwasi::nested(mount);
+    if let Some(mount) = view.lost() {
+        return runwasi::lost(mount);
     }
     if entry::holds_variable(argument) {
         return Choice::Starts(program::variable(argument));
@@ -261,7 +259,7 @@ pub(super) fn program_of(facts: &ImageFacts, at: &str, class: &FileClass, name: 
             "`{at}` is a native program that not every user may execute; add the permission (`chmod +x`)"
         )),
         FileClass::Unreadable { message } => Choice::Starts(program::unreadable(at, message)),
-        FileClass::Link { .. } | FileClass::Other => runwasi::nothing(name),
+        FileClass::Link { .. } | FileClass::PerPlatform { .. } | FileClass::Other => runwasi::nothing(name),
     }
 }
 

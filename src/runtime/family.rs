@@ -157,8 +157,9 @@ fn with_machine_code(facts: &ImageFacts, ways: &[NativeWay], program: Program) -
     found.unwrap_or(program)
 }
 
-/// Why it cannot be said where the name of the program leads. Files and links that lead to no program are not told from
-/// folders, so a path that goes up from a name may lead elsewhere on a node.
+/// Why it cannot be said where the name of the program leads. Files that are no program are not told from folders, so a name
+/// that goes up from another may lead to nothing on a node, and some shims start something else then. A working directory that
+/// leads to nothing starts nothing at all, and all links on its way are known.
 fn needs_folders(view: &View<'_>) -> Option<String> {
     if let Some(argument) = view.first_argument().filter(|argument| path::needs_a_folder(argument)) {
         return Some(format!(
@@ -167,20 +168,21 @@ fn needs_folders(view: &View<'_>) -> Option<String> {
             text::quoted(argument, 200)
         ));
     }
-    if let Some(mount) = view.start.mounts.iter().find(|mount| path::is_deep(mount)) {
+    let too_long = |mount: &&&str| path::is_deep(mount) || mount.len() > path::MAX_LENGTH;
+    if let Some(mount) = view.start.mounts.iter().find(too_long) {
         return Some(format!(
-            "the mount path `{}` has more than 255 parts, and what it hides is not followed; mount it elsewhere",
-            text::quoted(mount, 200)
+            "the mount path `{}` has more than 255 parts or {} bytes, and what it hides is not followed; mount it elsewhere",
+            text::quoted(mount, 200),
+            path::MAX_LENGTH
         ));
     }
     let folder = view.working_dir();
-    path::goes_up(folder).then(|| {
-        format!(
-            "the working directory `{}` leads through a name that has to be a folder, and files and links are not told \
-             from folders here; write it without `..`",
-            text::quoted(folder, 200)
-        )
-    })
+    let file = view.blocked(folder).filter(|_| path::goes_up(folder))?;
+    Some(format!(
+        "the working directory `{}` leads up from `{}`, which is no folder on every node; write it without `..`",
+        text::quoted(folder, 200),
+        text::quoted(&file, 200)
+    ))
 }
 
 /// The described runtimes that can start a program; none if it is not Wasm. An upper bound, because the setup of the

@@ -37,7 +37,7 @@ fn every_family() -> impl Iterator<Item = Family> {
 }
 
 fn rows() -> impl Iterator<Item = Row> {
-    [paths(), names(), traps(), fallbacks(), shapes()].into_iter().flatten()
+    [paths(), working_directories(), names(), traps(), fallbacks(), shapes()].into_iter().flatten()
 }
 
 fn module(source: &str) -> ModuleFacts {
@@ -192,6 +192,16 @@ fn paths() -> Vec<Row> {
             ["/app", "/app", "/app+", "/app", "?", "/app"],
         ),
         Row {
+            mount: "/app.wasm",
+            ..row("a volume in the place of the program", scratch("/app.wasm"), "/app.wasm", ["?"; 6])
+        },
+    ]
+}
+
+/// Programs of a working directory, in which youki looks for paths too.
+fn working_directories() -> Vec<Row> {
+    vec![
+        Row {
             working_dir: "/work",
             ..row(
                 "youki cuts the leading slash",
@@ -201,8 +211,13 @@ fn paths() -> Vec<Row> {
             )
         },
         Row {
-            mount: "/app.wasm",
-            ..row("a volume in the place of the program", scratch("/app.wasm"), "/app.wasm", ["?"; 6])
+            working_dir: "/work",
+            ..row(
+                "a native program, and a module where youki looks if it is asked for Wasm",
+                scratch("/app.wasm! /work/app.wasm"),
+                "/app.wasm",
+                ["native /app.wasm", "native /app.wasm", "native /app.wasm", "native /app.wasm", "?", "?"],
+            )
         },
     ]
 }
@@ -593,7 +608,8 @@ fn a_mount_over_a_link_that_another_volume_hides_may_be_anywhere() {
     assert_eq!(start("/app.wasm", &["/data", "/srv/in"], &["/data"]), refused);
     assert_eq!(start("/app.wasm", &["/data", "/data/up"], &["/data"]), refused);
     assert_eq!(start("/other/app.wasm", &["/data", "/data/up"], &[]), refused, "if it is mounted first");
-    assert_ne!(start("/app.wasm", &["/data", "/srv/in"], &[]), refused);
+    assert_eq!(start("/app.wasm", &["/data", "/srv/in"], &[]), refused);
+    assert_ne!(start("/app.wasm", &["/data", "/srv/out"], &[]), refused, "there is no link");
 }
 
 /// An index may lead nodes of another platform to another link.
@@ -752,6 +768,19 @@ fn a_path_that_no_kernel_takes_leads_nowhere_and_hides_nothing() {
             "?",
             "what a deep mount hides is not followed: {family:?}"
         );
+        // runc puts the path in order before it mounts.
+        let long = format!("{}/a/a/app.wasm", "/.".repeat(5000));
+        for long in [long.as_str(), "/a/a/app.wasm"] {
+            let under = Start { command: &named, mounts: &[long], ..Start::default() };
+            assert_eq!(started(family, &image, &under), "?", "{family:?}");
+        }
+        let elsewhere = format!("{}/data", "/.".repeat(5000));
+        let Program::Unknown { reason } =
+            family.start(&image, &Start { command: &named, mounts: &[&elsewhere], ..Start::default() })
+        else {
+            panic!("{family:?}")
+        };
+        assert!(reason.contains("8192 bytes"), "{reason}");
     }
 }
 
@@ -863,9 +892,12 @@ fn an_annotation_that_asks_crun_for_another_handler_leads_to_no_verdict() {
 fn crun_with_a_handler_for_spin_starts_the_application_of_the_working_directory() {
     let image = spin_files(Shape::SpinRootfs, "/web.wasm");
     let command = ["/".to_string()];
-    for (folder, spin, every) in
-        [("/", "spin app", "spin app"), ("", "spin app", "spin app"), ("/in", "spin app", "?")]
-    {
+    for (folder, spin, every) in [
+        ("/", "spin app", "spin app"),
+        ("", "spin app", "spin app"),
+        ("/in", "spin app", "?"),
+        ("/in/..", "spin app", "spin app"),
+    ] {
         let start = Start { command: &command, working_dir: Some(folder), ..Start::default() };
         assert_eq!(started(Family::Spin, &image, &start), spin, "{folder}");
         assert_eq!(started(Family::Everything, &image, &start), every, "{folder}");
@@ -933,7 +965,7 @@ fn written((path, class): &(String, FileClass)) -> String {
         FileClass::Native { .. } => format!("{path}~"),
         FileClass::Link { target } => format!("{path}->{target}"),
         FileClass::Wasm => path.clone(),
-        FileClass::Other | FileClass::Unreadable { .. } => format!("{path}?"),
+        FileClass::Other | FileClass::Unreadable { .. } | FileClass::PerPlatform { .. } => format!("{path}?"),
     }
 }
 
@@ -944,8 +976,7 @@ fn a_working_directory_that_leads_through_a_file_leads_to_no_verdict() {
     let started = |image: &ImageFacts, family: Family, working_dir: Option<&str>| {
         family.start(image, &Start { command: &command, working_dir, ..Start::default() })
     };
-    // What is at `/folder` may be a link to a folder elsewhere, which leads to no program and is not remembered.
-    for folder in ["/web.wasm/..", "/folder/..", "/folder/../", "folder/.././", "/a/b/../.."] {
+    for folder in ["/web.wasm/..", "/web.wasm/../", "x/../web.wasm/.././", "/a/b/../../elf/.."] {
         let own = ImageFacts { working_dir: folder.into(), ..image.clone() };
         for family in every_family() {
             for program in [started(&image, family, Some(folder)), started(&own, family, None)] {
@@ -956,6 +987,29 @@ fn a_working_directory_that_leads_through_a_file_leads_to_no_verdict() {
             }
         }
     }
+    // A folder, or a link of which it is known where it leads.
+    let linked = spin_files(Shape::LinuxRootfs, "/web.wasm /elf! /a->/x/y /x/elf!");
+    for (folder, family, expected) in [
+        ("/folder/..", Family::CrunWasmtime, "linux"),
+        ("/a/b/../..", Family::RunwasiWasmtime, "linux"),
+        ("/a/..", Family::RunwasiWasmtime, "linux"),
+        ("/a/../..", Family::CrunWasmtime, "linux"),
+    ] {
+        let start = Start { command: &command, working_dir: Some(folder), ..Start::default() };
+        assert_eq!(self::started(family, &linked, &start), expected, "{folder} under {family:?}");
+    }
+    let start = Start { command: &command, working_dir: Some("/a/../../x"), ..Start::default() };
+    let only = scratch("/a->/x/y /x/elf");
+    assert_eq!(self::started(Family::CrunWasmtime, &only, &start), "/x/elf");
+    let start = Start { working_dir: Some("/a/.."), ..start };
+    assert_eq!(
+        self::started(Family::CrunWasmtime, &only, &start),
+        "/x/elf",
+        "`..` goes up from where the link leads"
+    );
+    let mounts = ["/x"];
+    let start = Start { mounts: &mounts, ..start };
+    assert_eq!(self::started(Family::CrunWasmtime, &only, &start), "?");
     for folder in ["/web.wasm", "/web.wasm/"] {
         let program = started(&image, Family::RunwasiWasmtime, Some(folder));
         assert!(matches!(program, Program::Unknown { .. }), "{folder} is no folder: {program:?}");

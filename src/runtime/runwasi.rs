@@ -5,6 +5,7 @@
 use super::choice::Choice;
 use super::handover::{Extra, Files, Handover, Things};
 use crate::image::entry::{At, SEARCH_PATH, View, cut_function};
+use crate::image::mounts::Lost;
 use crate::image::names::is_of_programs;
 use crate::image::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, path, program};
 use crate::text;
@@ -94,8 +95,8 @@ fn before_the_engine(view: &View<'_>, argument: &str) -> Option<Choice> {
             "`{argument}` will be started by a Wasm runtime, but the layers of the image were not read"
         )));
     }
-    if let Some(mount) = view.nested() {
-        return Some(nested(mount));
+    if let Some(mount) = view.lost() {
+        return Some(lost(mount));
     }
     if let Some((before, _)) = argument.split_once("$(") {
         return variable(view, argument, before);
@@ -109,10 +110,13 @@ fn before_the_engine(view: &View<'_>, argument: &str) -> Option<Choice> {
 fn variable(view: &View<'_>, argument: &str, before: &str) -> Option<Choice> {
     let unknown = Some(Choice::Starts(program::variable(argument)));
     let begun = before.rsplit('/').next().is_some_and(|part| !part.trim_matches('.').is_empty());
-    if !view.facts.files.is_empty() || !view.facts.modules.is_empty() || !begun {
+    let here = view.here(before);
+    // A part of the path may be a link of a volume.
+    let known = begun && !path::goes_up(&here);
+    if !view.facts.files.is_empty() || !view.facts.modules.is_empty() || !known {
         return unknown;
     }
-    let start = text::clean_path(&view.here(before));
+    let start = text::clean_path(&here);
     let searched = || SEARCH_PATH.iter().chain(&HOST_FOLDERS).any(|folder| view.hiding(folder).is_some());
     let bare = !before.contains('/');
     let found = view.hiding(&start).is_some()
@@ -121,11 +125,12 @@ fn variable(view: &View<'_>, argument: &str, before: &str) -> Option<Choice> {
     if found { unknown } else { Some(nothing(argument)) }
 }
 
-/// A mount whose place depends on the content of another volume, or on the platform of the node.
-pub(super) fn nested(mount: &str) -> Choice {
+/// A mount of which it is not known what it hides.
+pub(super) fn lost(Lost { mount, why }: &Lost) -> Choice {
     Choice::unknown(format!(
-        "the mount at `{mount}` is inside of another volume, or goes through a file of the image that is not the same on \
-         every platform, and a link there may lead it over any file of the image; mount it elsewhere"
+        "the mount at `{}` {} may lead it over any file of the image; mount it elsewhere",
+        text::quoted(mount, 200),
+        why.said()
     ))
 }
 
@@ -237,7 +242,8 @@ fn of_place(found: At<'_>, facts: &ImageFacts, name: &str, function: Option<&str
             "`{source}` is a native program that not every user may execute, so the shim takes it for Wasm and fails"
         )),
         At::File(at, FileClass::Unreadable { message }) => Choice::Starts(program::unreadable(at, message)),
-        At::File(_, FileClass::Link { .. } | FileClass::Other) | At::Nothing => nothing(name),
+        At::File(_, FileClass::Link { .. } | FileClass::PerPlatform { .. } | FileClass::Other)
+        | At::Nothing => nothing(name),
     }
 }
 

@@ -73,8 +73,8 @@ const UNPACKED: [&str; 3] = ["/spin.json", "/.cache", "/assets"];
 /// A volume where the shim unpacks the layers: another container may exchange what it unpacked, and files of the volume
 /// become files of a component.
 fn exchanged(view: &View<'_>) -> Option<Choice> {
-    if let Some(mount) = view.nested() {
-        return Some(runwasi::nested(mount));
+    if let Some(mount) = view.lost() {
+        return Some(runwasi::lost(mount));
     }
     let (place, mount) = UNPACKED.iter().find_map(|place| Some((place, view.touching(place)?)))?;
     Some(Choice::unknown(format!(

@@ -7,7 +7,7 @@ use super::crun;
 use super::handover::{Handover, Things};
 use crate::image::entry::{self, At, View, is_root};
 use crate::image::names::SHELL;
-use crate::image::{Feature, ImageFacts, ImageKind, Packaging, Program, Shape, program};
+use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, program};
 use crate::text;
 
 /// This family's entry in the table of runtimes.
@@ -61,21 +61,37 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
             text::quoted(argument, 200)
         ));
     }
-    let refused = matches!(&native, Choice::Starts(Program::Linux | Program::Native { .. }));
+    let cut = argument.strip_prefix('/').unwrap_or(argument);
+    if matches!(&native, Choice::Starts(Program::Linux | Program::Native { .. })) {
+        return either(view, native, cut, wasm);
+    }
     if !wasm
-        || refused
         || crun::may_start_as_it_is(view, argument)
         || !has_files(facts)
         || entry::holds_variable(argument)
-        || view.nested().is_some()
+        || view.lost().is_some()
     {
         return not_wasm(native, argument);
     }
-    let cut = argument.strip_prefix('/').unwrap_or(argument);
     match view.at(&view.here(cut)) {
         At::Hidden(mount) => Choice::Starts(program::hidden_by(argument, &mount)),
         At::File(at, class) => crun::program_of(facts, at, class, argument),
         At::Nothing => super::runwasi::nothing(argument),
+    }
+}
+
+/// A native program, unless the Wasm executor finds something else under the same name.
+fn either(view: &View<'_>, native: Choice, cut: &str, wasm: bool) -> Choice {
+    let harmless = |class: &FileClass| {
+        matches!(class, FileClass::Native { .. } | FileClass::Link { .. } | FileClass::Other)
+    };
+    match view.at(&view.here(cut)) {
+        At::Hidden(mount) if wasm => Choice::Starts(program::hidden_by(cut, &mount)),
+        At::File(at, class) if wasm && !harmless(class) => Choice::unknown(format!(
+            "youki starts `{at}` as Wasm where an annotation that reaches it asks for that, and a native program of the same \
+             name elsewhere; write the path of the program from the working directory `/`"
+        )),
+        _ => native,
     }
 }
 

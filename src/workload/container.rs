@@ -1,7 +1,9 @@
 //! What a pod spec says of one container. Ordinary, init and ephemeral ones have the same fields, in two types of the API.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EnvFromSource, EnvVar, EphemeralContainer, Lifecycle, Probe,
+    Container, ContainerPort, EnvFromSource, EnvVar, EphemeralContainer, Lifecycle, PodSpec, Probe,
     ResourceRequirements, SecurityContext, Volume, VolumeDevice, VolumeMount,
 };
 
@@ -105,4 +107,29 @@ pub fn may_hold_links(volume: &Volume) -> bool {
         && volume.secret.is_none()
         && volume.downward_api.is_none()
         && volume.projected.is_none()
+}
+
+/// Most mounts of a pod in which it is looked for volumes of one container, and most containers.
+const MOST_MOUNTS: usize = 256;
+const MOST_CONTAINERS: usize = 64;
+
+/// The names of the volumes that are empty when the pod starts and that one container alone mounts, whole and once. Of a pod
+/// that has a great many mounts, none are named.
+pub fn volumes_of_one_container(spec: &PodSpec) -> BTreeSet<&str> {
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(ContainerSpec::from);
+    let all: Vec<ContainerSpec<'_>> =
+        containers.map(ContainerSpec::from).chain(ephemeral).take(MOST_CONTAINERS + 1).collect();
+    let mounts: Vec<&VolumeMount> =
+        all.iter().flat_map(|container| container.mounts).take(MOST_MOUNTS + 1).collect();
+    if all.len() > MOST_CONTAINERS || mounts.len() > MOST_MOUNTS {
+        return BTreeSet::new();
+    }
+    let whole = |mount: &VolumeMount| mount.sub_path.is_none() && mount.sub_path_expr.is_none();
+    let once = |name: &str| {
+        let mut of_volume = mounts.iter().filter(|mount| mount.name == name);
+        of_volume.next().is_some_and(|mount| whole(mount)) && of_volume.next().is_none()
+    };
+    let volumes = spec.volumes.iter().flatten().filter(|volume| volume.empty_dir.is_some());
+    volumes.map(|volume| volume.name.as_str()).filter(|name| once(name)).collect()
 }

@@ -22,23 +22,62 @@ pub(super) fn with_template(
 
 /// Every object to which a pointer leads, in the order of the document's keys; a step `*` leads to all members.
 fn templates<'a>(object: &'a Map<String, Value>, pointer: &str) -> Vec<&'a Value> {
-    let mut steps = pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
+    found(object, pointer).into_iter().map(|(_, value)| value).collect()
+}
+
+/// The same, each with its own pointer.
+fn found<'a>(object: &'a Map<String, Value>, pointer: &str) -> Vec<(String, &'a Value)> {
+    let mut steps = pointer.split('/').skip(1);
     let first = steps.next().unwrap_or_default();
-    let mut found: Vec<&Value> = object.get(&first).into_iter().collect();
+    let named = object.get(&plain(first)).map(|value| (format!("/{first}"), value));
+    let mut found: Vec<(String, &Value)> = named.into_iter().collect();
     for step in steps {
-        found = found.into_iter().flat_map(|value| members(value, &step)).collect();
+        let below = |(at, value): (String, &'a Value)| {
+            members(value, step).into_iter().map(move |(name, value)| (format!("{at}/{name}"), value))
+        };
+        found = found.into_iter().flat_map(below).collect();
     }
-    found.retain(|value| value.is_object());
+    found.retain(|(_, value)| value.is_object());
     found
 }
 
-fn members<'a>(value: &'a Value, step: &str) -> Vec<&'a Value> {
+/// A step of a pointer as the key that it names (RFC 6901).
+fn plain(step: &str) -> String {
+    step.replace("~1", "/").replace("~0", "~")
+}
+
+fn members<'a>(value: &'a Value, step: &str) -> Vec<(String, &'a Value)> {
+    let escaped = |name: &String| name.replace('~', "~0").replace('/', "~1");
     match (value, step) {
-        (Value::Object(fields), "*") => fields.values().collect(),
-        (Value::Array(items), "*") => items.iter().collect(),
-        (Value::Object(fields), name) => fields.get(name).into_iter().collect(),
+        (Value::Object(fields), "*") => fields.iter().map(|(name, value)| (escaped(name), value)).collect(),
+        (Value::Array(items), "*") => {
+            items.iter().enumerate().map(|(number, value)| (number.to_string(), value)).collect()
+        }
+        (Value::Object(fields), name) => {
+            fields.get(&plain(name)).map(|value| (name.to_string(), value)).into_iter().collect()
+        }
         _ => Vec::new(),
     }
+}
+
+/// Most templates of one object that are told apart. Jobs of training frameworks have up to five.
+const MOST_TEMPLATES: usize = 64;
+
+/// The object once for each of its templates, with the place of that one and without the others.
+pub(super) fn one_by_one(object: &Value, described: Described) -> Vec<(String, Value)> {
+    let Some(fields) = object.as_object() else { return Vec::new() };
+    let places: Vec<String> =
+        found(fields, described.pointer()).into_iter().map(|(at, _)| at).take(MOST_TEMPLATES).collect();
+    let alone = |kept: &String| {
+        let mut alone = object.clone();
+        for other in places.iter().filter(|other| *other != kept) {
+            if let Some(template) = alone.pointer_mut(other) {
+                *template = Value::Null;
+            }
+        }
+        (kept.trim_start_matches('/').replace('/', "."), alone)
+    };
+    places.iter().map(alone).collect()
 }
 
 /// How many templates the object has besides the first, which is judged.
@@ -134,6 +173,15 @@ mod tests {
         assert_eq!(judged(&job, kind).unwrap().images()[0].image, "a:1");
         let Kind::Described(described) = kind else { panic!("{kind:?}") };
         assert_eq!(further(&job, described), 1);
+        let alone = one_by_one(&job, described);
+        let images: Vec<String> = alone
+            .iter()
+            .map(|(_, object)| judged(object, kind).unwrap().images()[0].image.to_string())
+            .collect();
+        assert_eq!(images.len(), 2);
+        assert_ne!(images[0], images[1]);
+        assert!(alone.iter().all(|(_, object)| further(object, described) == 0));
+        assert!(alone[0].0.starts_with("spec.pytorchReplicaSpecs."), "{}", alone[0].0);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use wasmgate::image::{
     WasmFormat, entry::Start, module, platform::Nodes, program,
 };
 use wasmgate::lookup::SizeLimits;
-use wasmgate::lookup::detect::{Slot, detect, detect_for};
-use wasmgate::registry::source::{FetchedManifest, Source};
+use wasmgate::lookup::detect::{detect, detect_for};
+use wasmgate::registry::source::{FetchedManifest, Slot, Source};
 use wasmgate::runtime::{Family, runnable_by, warnings};
 
 use crate::support::oci::{self, Image, ImageBuilder, fixtures};
@@ -676,6 +676,53 @@ async fn an_ordinary_image_of_two_platforms_starts_what_both_have() {
     };
     assert_eq!(under_wasm("/bin/app"), Program::Linux);
     assert!(reason(&under_wasm("/lib/ld-x86")).contains("on every platform"));
+}
+
+/// An archive of symbolic links.
+fn links(links: &[(&str, &str)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, target) in links {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_mode(0o777);
+        header.set_size(0);
+        tar.append_link(&mut header, name, target).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+/// Debian has `/usr/bin/java`, `/etc/alternatives/java`, `/usr/lib/jvm/java-17-openjdk-amd64/bin/java`.
+#[tokio::test]
+async fn a_program_behind_a_link_that_names_the_platform_is_known_where_every_platform_has_one() {
+    let with = |platform: &str, name: &str, program: &[u8]| {
+        let target = format!("/usr/lib/jvm/java-17-openjdk-{name}/bin/java");
+        let alternatives =
+            links(&[("usr/bin/java", "/etc/alternatives/java"), ("etc/alternatives/java", &target)]);
+        let mut builder = ImageBuilder::rootfs(platform, &["/usr/bin/java"]);
+        builder.files(&[(target.trim_start_matches('/'), program)]).layer(oci::TAR_LAYER, alternatives);
+        builder.build()
+    };
+    let image = |arm: &[u8]| {
+        let (amd, arm) = (with("linux/amd64", "amd64", b"\x7fELF...."), with("linux/arm64", "arm64", arm));
+        Image::index(&[("linux/amd64", &amd), ("linux/arm64", &arm)])
+    };
+    let started = |facts: &ImageFacts, command: &str, mount: &str| {
+        let (command, mounts) = ([command.to_string()], [mount]);
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
+        Family::RunwasiWasmtime.start(facts, &start)
+    };
+    let found = deep(&image(b"\x7fELF....")).await;
+    for command in ["/usr/bin/java", "/etc/alternatives/java"] {
+        assert_eq!(started(&found, command, "/data"), Program::Linux, "{command}");
+    }
+    let one = "/usr/lib/jvm/java-17-openjdk-arm64/bin";
+    assert!(reason(&started(&found, "/usr/bin/java", one)).contains("under the volume"), "of one platform");
+    let below = started(&found, "/usr/bin/java", "/etc/alternatives/java/x");
+    assert!(reason(&below).contains("not the same on every platform"));
+    let direct = started(&found, "/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "/data");
+    assert!(reason(&direct).contains("every platform"), "arm64 has no such file");
+    let found = deep(&image(b"no program")).await;
+    assert!(reason(&started(&found, "/usr/bin/java", "/data")).contains("every platform"));
 }
 
 #[tokio::test]

@@ -186,24 +186,113 @@ fn peak_resident() -> u64 {
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
 
+/// Runs a test in a process of its own, with images that this one has written. There it gets their folder.
+fn alone(name: &str, write: impl FnOnce(&Path)) -> Option<String> {
+    if let Ok(folder) = std::env::var(ALONE) {
+        return Some(folder);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path());
+    let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+    // Freed memory is returned at once, so that the measurement shows what is held, not what glibc keeps.
+    alone.envs([("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_ARENA_MAX", "1")]);
+    let output = alone.args(["--exact", name, "--nocapture"]).env(ALONE, folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    print!("{said}");
+    None
+}
+
+/// Images with about as many entries, and bytes of paths, as are read of one: links that all lead to the program.
+fn many_links(folder: &Path, images: usize) {
+    let mut tar = tar::Builder::new(Vec::new());
+    let target = format!("{}../app.wasm", "./".repeat(22));
+    for number in 0..190_000 {
+        link(&mut tar, &format!("d/{number:060}"), &target);
+    }
+    write_rootfs(folder, images, tar);
+}
+
+/// An image with links of which every one leads to a path of its own, as long as a path can be, through a link that all share.
+fn long_ends(folder: &Path, images: usize) {
+    let mut tar = tar::Builder::new(Vec::new());
+    link(&mut tar, "far", &format!("/{}", format!("{}/", "x".repeat(250)).repeat(15)));
+    for number in 0..60_000 {
+        link(&mut tar, &format!("d/{number}"), &format!("/far/{number}"));
+    }
+    write_rootfs(folder, images, tar);
+}
+
+fn link(tar: &mut tar::Builder<Vec<u8>>, name: &str, target: &str) {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_mode(0o777);
+    header.set_size(0);
+    tar.append_link(&mut header, name, target).unwrap();
+}
+
+fn write_rootfs(folder: &Path, images: usize, tar: tar::Builder<Vec<u8>>) {
+    let links = oci::gzip(&tar.into_inner().unwrap());
+    for number in 0..images {
+        let mut image = ImageBuilder::rootfs("linux/amd64", &["/app.wasm"]);
+        image.files(&[("app.wasm", &fixtures::command())]).layer(oci::GZIP_LAYER, links.clone());
+        image.set("annotations", json!({"number": number.to_string()}));
+        image.build().write_layout(&folder.join(format!("app{number}")), "v1").unwrap();
+    }
+}
+
+/// How much a process grows that looks these images up at once, with six look-ups at a time, of which two may read files.
+async fn grown_by(folder: &str, images: usize) -> u64 {
+    let options = LookupOptions {
+        concurrent_lookups: 6,
+        facts_bytes: 16 * MIB as u64,
+        lookup_timeout: 10 * AMPLE,
+        ..options(Path::new(folder), 768 * MIB)
+    };
+    let inspector = Inspector::new(options).unwrap();
+    let before = peak_resident();
+    let looks = (0..images).map(|number| {
+        let inspector = inspector.clone();
+        let look = async move {
+            let image = format!("large.test/app{number}:v1");
+            inspector.inspect(&image, Depth::Layers, 10 * AMPLE).await.map(|facts| facts.files.len())
+        };
+        tokio::spawn(look)
+    });
+    for files in futures::future::join_all(looks).await {
+        assert!(files.unwrap().unwrap() > 50_000);
+    }
+    peak_resident() - before
+}
+
+/// What `docs/operations.md` says under "Size".
+const OF_NAMES: usize = 128 * MIB;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_names_of_all_files_of_images_take_a_bounded_amount_of_memory() {
+    let name = "memory::the_names_of_all_files_of_images_take_a_bounded_amount_of_memory";
+    let Some(folder) = alone(name, |folder| many_links(folder, 4)) else { return };
+    let grown = grown_by(&folder, 4).await;
+    println!("four images of 190000 links: grown by {grown}");
+    assert!(grown < 2 * OF_NAMES as u64, "{grown} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_links_lead_takes_no_more_memory_than_their_names() {
+    let name = "memory::where_links_lead_takes_no_more_memory_than_their_names";
+    let Some(folder) = alone(name, |folder| long_ends(folder, 1)) else { return };
+    let grown = grown_by(&folder, 1).await;
+    println!("an image of 60000 links to long paths: grown by {grown}");
+    assert!(grown < (OF_NAMES / 2) as u64, "{grown} bytes");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_looks_up_large_images_stays_within_its_memory_limit() {
     const IMAGES: usize = 12;
     const LAYER: usize = 8 * MIB;
     const MEMORY: usize = 64 * MIB;
-    let Ok(folder) = std::env::var(ALONE) else {
-        let folder = tempfile::tempdir().unwrap();
-        spin_images(folder.path(), IMAGES, LAYER);
-        let name = "memory::a_process_that_looks_up_large_images_stays_within_its_memory_limit";
-        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
-        // Freed memory is returned at once, so that the measurement shows what is held, not what glibc keeps.
-        alone.envs([("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_ARENA_MAX", "1")]);
-        let output = alone.args(["--exact", name, "--nocapture"]).env(ALONE, folder.path()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("1 passed"), "{said}");
-        print!("{said}");
-        return;
-    };
+    let name = "memory::a_process_that_looks_up_large_images_stays_within_its_memory_limit";
+    let Some(folder) = alone(name, |folder| spin_images(folder, IMAGES, LAYER)) else { return };
     let inspector = Inspector::new(options(Path::new(&folder), MEMORY)).unwrap();
     let before = peak_resident();
     for outcome in look_at_all(&inspector, IMAGES).await {

@@ -1,6 +1,6 @@
 //! What a pod spec hands to one container: mounts, variables, the service-account token.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::{
     EnvFromSource, EnvVar, PodSpec, Volume, VolumeDevice, VolumeMount, VolumeProjection,
@@ -8,8 +8,9 @@ use k8s_openapi::api::core::v1::{
 
 use super::variables::Variables;
 use crate::capability::{Access, Capability, Entry, path};
-use crate::image::ImageFacts;
 use crate::image::entry::{self, Leads, TOKEN_FOLDER};
+use crate::image::mounts::{Links, Mount, Mounts};
+use crate::image::{self, ImageFacts};
 use crate::inspection::Container;
 use crate::text;
 use crate::workload::{ContainerSpec, Role, Workload, may_hold_links};
@@ -27,8 +28,12 @@ pub struct Pod<'a> {
     mounts: Vec<Entry>,
     /// Their paths, as written and with the links of the image followed.
     mounted: HashSet<String>,
-    /// Where they really are, and whether their volumes may hold links.
-    places: HashMap<String, bool>,
+    /// Where they are in the image.
+    places: Mounts,
+    /// The numbers of [`Self::mounts`] by their places.
+    by_place: BTreeMap<String, Vec<usize>>,
+    /// The parts of the paths of [`Self::mounts`] as the pod writes them, in the same order.
+    parts: Vec<usize>,
 }
 
 impl<'a> Pod<'a> {
@@ -46,57 +51,70 @@ impl<'a> Pod<'a> {
             volumes: spec.volumes.iter().flatten().rev().map(|v| (v.name.as_str(), v)).collect(),
             mounts: Vec::new(),
             mounted: HashSet::new(),
-            places: HashMap::new(),
+            places: Mounts::default(),
+            by_place: BTreeMap::new(),
+            parts: Vec::new(),
         };
         pod.mounts = pod.written_mounts();
         pod.mounted = pod.mounts.iter().filter_map(|mount| mount.path.clone()).collect();
-        pod.places = pod.places_of(&pod.mounts);
+        let parts = |mount: &Entry| mount.path.as_deref().unwrap_or_default().matches('/').count();
+        pod.parts = pod.mounts.iter().map(parts).collect();
         pod
     }
 
-    /// Follows the links of the image: the node mounts where they lead (`runc:libcontainer/rootfs_linux.go`). A link that
-    /// another mount hides may or may not be followed, by the order of the two, so both places count.
+    /// Follows the links of the image: the node mounts where they lead. A mount that may be anywhere stays where it is
+    /// written; the program of such a container is not known.
     pub fn in_image(mut self, facts: &ImageFacts) -> Self {
-        let written = std::mem::take(&mut self.mounts);
-        let led = |mount: &Entry, places: &HashMap<String, bool>| {
-            let path = mount.path.as_deref()?;
-            match entry::leads(facts, path, |at| places.get(at).map(|_| false)) {
-                Leads::To(place) => Some(Entry { path: Some(place), ..mount.clone() }),
-                Leads::Anywhere => None,
-            }
-        };
-        let unhidden = HashMap::new();
-        self.mounts =
-            written.iter().map(|mount| led(mount, &unhidden).unwrap_or_else(|| mount.clone())).collect();
-        self.places = self.places_of(&self.mounts);
-        let followed = self.mounts.clone();
-        let again: Vec<Entry> =
-            written.iter().map(|mount| led(mount, &self.places).unwrap_or_else(|| mount.clone())).collect();
-        for (place, with_links) in self.places_of(&again) {
-            *self.places.entry(place).or_default() |= with_links;
+        let volumes = self.container.mounts.iter().map(|mount| self.volume(&mount.name));
+        let links = |with_links| if with_links { Links::Anywhere } else { Links::None };
+        let links = volumes.map(|volume| links(volume.is_none_or(may_hold_links)));
+        let links = links.chain(std::iter::repeat(Links::None));
+        let written = self.mounts.iter().map(|mount| mount.path.as_deref().unwrap_or_default());
+        let mounts: Vec<Mount<'_>> = written.zip(links).map(|(path, links)| Mount { path, links }).collect();
+        self.places = Mounts::new(facts, &mounts);
+        for (mount, place) in self.mounts.iter_mut().zip(self.places.places()) {
+            mount.path = Some(place.to_string());
         }
-        let differs = |(other, followed): &(Entry, Entry)| other.path != followed.path;
-        let both = again.into_iter().zip(followed).filter(differs);
-        self.mounts.extend(both.map(|(other, _)| other));
-        self.mounted.extend(self.mounts.iter().filter_map(|mount| mount.path.clone()));
+        self.mounted.extend(self.places.places().map(String::from));
+        for (number, place) in self.places.places().enumerate() {
+            self.by_place.entry(place.to_string()).or_default().push(number);
+        }
         self
     }
 
     /// Where a path leads in the container, with the links of the image followed outside of its mounts.
     pub fn leads(&self, facts: &ImageFacts, path: &str) -> Leads {
-        entry::leads(facts, path, |at| self.places.get(at).copied())
+        if self.places.lost().is_some() {
+            return Leads::Anywhere;
+        }
+        entry::leads(facts, path, |at| self.places.volume(at))
     }
 
-    /// The places of the mounts of [`Self::written_mounts`], in the same order, and whether their volumes may hold links.
-    fn places_of(&self, mounts: &[Entry]) -> HashMap<String, bool> {
-        let volumes = self.container.mounts.iter().map(|mount| self.volume(&mount.name));
-        let with_links =
-            volumes.map(|volume| volume.is_none_or(may_hold_links)).chain(std::iter::repeat(false));
-        let mut places = HashMap::new();
-        for (mount, with_links) in mounts.iter().zip(with_links) {
-            *places.entry(mount.path.clone().unwrap_or_default()).or_default() |= with_links;
+    /// The mounts at a folder, above it and below it. A tenant chooses how many there are, and how many folders are asked for.
+    pub fn touching(&self, folder: &str) -> Vec<&Entry> {
+        let inside = if folder == "/" { "/".to_string() } else { format!("{folder}/") };
+        let below = self.by_place.range(inside.clone()..).take_while(|(at, _)| at.starts_with(&inside));
+        let mut numbers: Vec<usize> = below.flat_map(|(_, numbers)| numbers).copied().collect();
+        let mut at = folder;
+        while at != "/" && !at.is_empty() {
+            numbers.extend(self.by_place.get(at).into_iter().flatten());
+            at = image::path::split(at).0;
         }
-        places
+        if folder != "/" {
+            numbers.extend(self.by_place.get("/").into_iter().flatten());
+        }
+        numbers.sort_unstable();
+        numbers.into_iter().filter_map(|number| self.mounts.get(number)).collect()
+    }
+
+    /// The mounts of which one is seen at a folder that they contain: of two, the later hides the other there. Container
+    /// runtimes mount what has fewer parts first (`containerd:internal/cri/opts/spec_linux_opts.go`, `orderedMounts`), by the
+    /// paths as they are written, so that of equally many either may be the later one.
+    pub fn seen_at<'p>(&'p self, folder: &'p str) -> impl Iterator<Item = &'p Entry> {
+        let covers = |mount: &Entry| mount.path.as_deref().is_some_and(|tree| path::covers(tree, folder));
+        let around = move || self.mounts.iter().zip(&self.parts).filter(move |(mount, _)| covers(mount));
+        let latest = around().map(|(_, parts)| *parts).max();
+        around().filter(move |(_, parts)| Some(**parts) == latest).map(|(mount, _)| mount)
     }
 
     /// The RuntimeClass that the pod names.

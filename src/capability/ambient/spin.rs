@@ -92,7 +92,14 @@ fn files(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
             Some(source) => {
                 for (folder, why) in sources(host, source) {
                     let how = format!("{at} files {place}{why}");
-                    entries.extend(opened(host, Some(&folder), place, &how));
+                    let found = opened(host, Some(&folder), place, &how).into_iter();
+                    // What may be anything is not the image's own.
+                    let secret = host.pod.mounts().iter().any(|mount| mount.secret);
+                    let foreign = |entry: Entry| {
+                        let own = entry.own && !why.is_empty();
+                        if own { entry.mark_own(false).mark_secret(secret) } else { entry }
+                    };
+                    entries.extend(found.map(foreign));
                 }
             }
         }
@@ -131,7 +138,7 @@ fn opened(host: &Host<'_>, source: Option<&str>, place: &str, how: &str) -> Vec<
     let Some(source) = source.map(String::from) else { return vec![own(&place)] };
     let mut entries = Vec::new();
     let mut inside = false;
-    for mount in host.pod.mounts() {
+    for mount in host.pod.touching(&source) {
         let mounted = mount.path.clone().unwrap_or_default();
         let below = path::covers(&source, &mounted);
         inside |= path::covers(&mounted, &source);

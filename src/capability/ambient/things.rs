@@ -123,8 +123,8 @@ fn host_process(how: &str) -> [Entry; 2] {
         .map(|(capability, why)| Entry::new(capability, why).by_opening())
 }
 
-/// The tree below the container's working directory, and the mounts in it. If a mount contains it, it is part of that
-/// mount.
+/// The tree below the container's working directory, and the mounts in it. If a mount is at it or contains it, it is part of
+/// that mount.
 fn working_directory(host: &Host<'_>) -> Vec<Entry> {
     let written = host.working_directory();
     let Leads::To(directory) = host.leads(written) else {
@@ -135,29 +135,20 @@ fn working_directory(host: &Host<'_>) -> Vec<Entry> {
         return root(host, &why);
     };
     let opened = format!("{} opens the working directory {directory}", host.runtime());
-    let at = |entry: &Entry| entry.path.clone().unwrap_or_default();
-    let (mut below, around): (Vec<Entry>, Vec<Entry>) = host
-        .pod
-        .mounts()
-        .iter()
-        .filter(|mount| path::covers(&directory, &at(mount)) || path::covers(&at(mount), &directory))
-        .cloned()
-        .partition(|mount| path::covers(&directory, &at(mount)));
-    // A mount at exactly the working directory replaces it, as does the innermost of the mounts around it.
-    let exact = below.iter().any(|mount| at(mount) == directory);
-    match around.into_iter().max_by_key(|mount| at(mount).len()) {
-        _ if exact => {}
-        Some(mut mount) => {
-            mount.path = Some(directory.clone());
-            below.push(mount);
-        }
-        None => {
-            let access = host.pod.root_access();
-            let of_kernel = KERNEL.iter().any(|(tree, _)| path::covers(tree, &directory));
-            let own = Entry::new(Capability::Fs, &*opened).at_path(&*directory, access).mark_own(true);
-            below.extend(Some(own).filter(|_| !of_kernel));
-        }
+    let is_below = |mount: &&Entry| {
+        mount.path.as_deref().is_some_and(|at| at != directory && path::covers(&directory, at))
+    };
+    let mut below: Vec<Entry> = host.pod.mounts().iter().filter(is_below).cloned().collect();
+    let seen = host.pod.seen_at(&directory);
+    let seen: Vec<Entry> =
+        seen.map(|mount| Entry { path: Some(directory.clone()), ..mount.clone() }).collect();
+    if seen.is_empty() {
+        let access = host.pod.root_access();
+        let of_kernel = KERNEL.iter().any(|(tree, _)| path::covers(tree, &directory));
+        let own = Entry::new(Capability::Fs, &*opened).at_path(&*directory, access).mark_own(true);
+        below.extend(Some(own).filter(|_| !of_kernel));
     }
+    below.extend(seen);
     // Mounted by the container runtime after a volume at or above the directory.
     below.extend(kernel(host, &directory, &opened, true));
     let log = host.pod.termination_log();

@@ -65,10 +65,13 @@ fn configuration(manifest: &Manifest, options: &GateOptions, report: &mut Report
 
 /// Checks that the pod spec can be read and that its images have possible names; `explain` shows the verdict.
 fn workload(manifest: &Manifest, kind: Kind, report: &mut Report) {
-    let problems = match images(&manifest.object, kind) {
-        Ok(problems) => problems,
-        Err(error) => return report.failed(&manifest.origin, &error),
-    };
+    let mut problems = Vec::new();
+    for (_, object) in workload::one_by_one(&manifest.object, kind) {
+        match images(&object, kind) {
+            Ok(found) => problems.extend(found),
+            Err(error) => return report.failed(&manifest.origin, &error),
+        }
+    }
     report.count("workloads", usize::from(problems.is_empty()));
     report
         .problems

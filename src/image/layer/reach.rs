@@ -6,25 +6,31 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::super::archive::{Fault, refused};
 use super::super::names::{is_of_programs, is_wasm_name};
 use super::super::path;
+use super::super::steps::Steps;
 use super::{Content, FileClass, Files, ModuleFacts, Node, Tree};
 
 /// Most names of Wasm files: with hard links, one file can have many.
 const MAX_MODULE_NAMES: usize = 128;
+/// Most folders to which links in folders of programs lead. Images of distributions have a dozen.
+const MAX_PROGRAM_FOLDERS: usize = 1024;
 
 impl Tree {
     /// The facts about the files that are left after the last layer.
     pub fn files(&mut self) -> Result<Files, Fault> {
-        self.steps.take(self.nodes.len() as u64)?;
-        let mut kept: BTreeMap<String, FileClass> = BTreeMap::new();
-        let mut modules = Vec::new();
-        let linked = self.linked_folders()?;
+        let Self { nodes, wanted, modules: read, steps, .. } = self;
+        steps.take(nodes.len() as u64)?;
+        let names = Names { nodes, wanted };
+        let linked = names.linked_folders(steps)?;
         let searched = Searched(&linked);
-        for (name, node) in &self.nodes {
-            if let Some(class) = self.class(name, node, &searched) {
-                kept.insert(name.clone(), class);
+        // Names are borrowed until all are known: there may be as many bytes of them as are read of one image.
+        let mut kept: BTreeMap<&str, FileClass> = BTreeMap::new();
+        let mut modules = Vec::new();
+        for (name, node) in names.nodes {
+            if let Some(class) = names.class(name, node, &searched) {
+                kept.insert(name, class);
             }
             if let Content::Module(number) = node.content
-                && let Some(facts) = self.modules.get(number)
+                && let Some(facts) = read.get(number)
             {
                 if modules.len() >= MAX_MODULE_NAMES {
                     return Err(refused(format!(
@@ -34,48 +40,70 @@ impl Tree {
                 modules.push(ModuleFacts { source: name.clone(), ..facts.clone() });
             }
         }
-        self.keep_wanted(&mut kept);
-        self.keep_links(&mut kept)?;
-        let program_folders = linked.into_iter().collect();
-        Ok(Files { entries: kept.into_iter().collect(), modules, program_folders })
+        names.keep_wanted(&mut kept);
+        names.keep_links(&mut kept, steps)?;
+        let entries = kept.into_iter().map(|(name, class)| (name.to_string(), class)).collect();
+        Ok(Files { entries, modules, program_folders: linked.into_iter().collect() })
     }
+}
 
+/// Where the links of these nodes lead.
+pub(super) fn link<'a>(nodes: &'a BTreeMap<String, Node>, at: &str) -> Option<&'a str> {
+    match nodes.get(at).map(|node| &node.content) {
+        Some(Content::Link(target)) => Some(target.as_str()),
+        _ => None,
+    }
+}
+
+/// The names of a tree, while none is changed.
+#[derive(Clone, Copy)]
+struct Names<'a> {
+    nodes: &'a BTreeMap<String, Node>,
+    wanted: &'a BTreeSet<String>,
+}
+
+impl<'a> Names<'a> {
     /// The folders to which links lead that are, or are in, a folder of programs. What is not in the image may be a
     /// folder of a volume.
-    fn linked_folders(&mut self) -> Result<BTreeSet<String>, Fault> {
-        let links: Vec<(String, String)> =
-            self.links().filter(|(name, _)| is_of_programs(name)).map(owned).collect();
+    fn linked_folders(self, steps: &mut Steps) -> Result<BTreeSet<String>, Fault> {
         let mut folders = BTreeSet::new();
-        for (name, target) in links {
-            let way = self.follow(&name, &target);
-            self.steps.take(way.steps)?;
+        for (name, target) in self.links().filter(|(name, _)| is_of_programs(name)) {
+            let way = self.follow(name, target);
+            steps.take(way.steps)?;
             let may_be_folder = |end: &String| {
                 matches!(self.nodes.get(end), None | Some(Node { content: Content::Folder { .. }, .. }))
             };
             folders.extend(way.end.filter(may_be_folder));
+            if folders.len() > MAX_PROGRAM_FOLDERS {
+                return Err(refused(format!(
+                    "links in its folders of programs lead to more than {MAX_PROGRAM_FOLDERS} folders, or to nothing; \
+                     remove those that lead to no program"
+                )));
+            }
         }
         Ok(folders)
     }
 
     /// All links, with their targets.
-    fn links(&self) -> impl Iterator<Item = (&String, &String)> {
+    fn links(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.nodes.iter().filter_map(|(name, node)| match &node.content {
-            Content::Link(target) => Some((name, target)),
+            Content::Link(target) => Some((name.as_str(), target.as_str())),
             _ => None,
         })
     }
 
-    fn class(&self, name: &str, node: &Node, searched: &Searched<'_>) -> Option<FileClass> {
+    fn class(self, name: &str, node: &Node, searched: &Searched<'_>) -> Option<FileClass> {
         let asked = self.wanted.contains(name) || is_wasm_name(name);
         match &node.content {
             Content::Module(_) => Some(FileClass::Wasm),
             Content::Unreadable(message) => Some(FileClass::Unreadable { message: message.clone() }),
             // A shim takes a program for native if others may execute it
-            // (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`). A file that is not executable
-            // matters if a search may find it first.
+            // (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`); crun and youki start what the
+            // container's user may, who may be its owner. A file that no user may execute matters if a search may find it
+            // first.
             Content::Native(magic) => {
+                let kept = node.mode & 0o111 != 0 || asked || searched.holds(name);
                 let runs = node.mode & 0o001 != 0;
-                let kept = runs || asked || searched.holds(name);
                 kept.then(|| FileClass::Native { magic: (*magic).to_string(), runs })
             }
             Content::Other | Content::Special if asked || searched.holds(name) => Some(FileClass::Other),
@@ -85,10 +113,11 @@ impl Tree {
     }
 
     /// Keeps the files to which the wanted paths lead: it must be known that they exist, whatever they are.
-    fn keep_wanted(&self, kept: &mut BTreeMap<String, FileClass>) {
-        for end in self.wanted.iter().filter_map(|name| self.resolve(name)) {
-            let found = self.nodes.get(&end).map(|node| &node.content);
-            if matches!(found, Some(Content::Other | Content::Special | Content::Native(_))) {
+    fn keep_wanted(self, kept: &mut BTreeMap<&'a str, FileClass>) {
+        let resolve = |name: &String| path::resolve(name, true, |at| link(self.nodes, at));
+        for end in self.wanted.iter().filter_map(resolve) {
+            let Some((end, node)) = self.nodes.get_key_value(&end) else { continue };
+            if matches!(node.content, Content::Other | Content::Special | Content::Native(_)) {
                 kept.entry(end).or_insert(FileClass::Other);
             }
         }
@@ -96,15 +125,14 @@ impl Tree {
 
     /// Adds the links. Those that lead to a kept file, to a folder above one, or to another such link, must lead there on
     /// every node; each is visited once, when its target is reached.
-    fn keep_links(&mut self, kept: &mut BTreeMap<String, FileClass>) -> Result<(), Fault> {
+    fn keep_links(self, kept: &mut BTreeMap<&'a str, FileClass>, steps: &mut Steps) -> Result<(), Fault> {
         let mut reach = Reach::default();
         for name in kept.keys() {
             reach.add(name);
         }
-        let links: Vec<(String, String)> = self.links().map(owned).collect();
-        for (name, target) in links {
-            let way = self.follow(&name, &target);
-            self.steps.take(way.steps)?;
+        for (name, target) in self.links() {
+            let way = self.follow(name, target);
+            steps.take(way.steps)?;
             if way.end.is_some() && way.hops > path::KERNEL_HOPS {
                 return Err(refused(format!(
                     "the link `{name}` leads over {} links, of which the kernel follows {} and a mount all; make it lead \
@@ -113,27 +141,36 @@ impl Tree {
                     path::KERNEL_HOPS
                 )));
             }
-            if let Some(end) = way.end {
-                reach.wait(end, Link { name: name.clone(), missing: way.missing });
+            if let Some(end) = way.end.as_deref().and_then(|end| self.known(end)) {
+                reach.wait(end, Link { name, target, missing: way.missing.is_some() });
             }
-            kept.insert(name, FileClass::Link { target });
+            kept.insert(name, FileClass::Link { target: target.to_string() });
         }
-        while let Some(Link { name, missing }) = reach.found.pop() {
-            self.steps.take(1)?;
-            if let Some(missing) = missing {
+        while let Some(Link { name, target, missing }) = reach.found.pop() {
+            steps.take(1)?;
+            if missing {
+                let missing = self.follow(name, target).missing.unwrap_or_default();
                 return Err(refused(format!(
                     "the link `{name}` leads through `{missing}`, which is no folder of the image, and back; make it lead to \
                      its target directly"
                 )));
             }
-            reach.add(&name);
+            reach.add(name);
         }
         Ok(())
     }
 
+    /// The name of this path, if something is there: what is nowhere in the image leads to nothing that was kept.
+    fn known(self, path: &str) -> Option<&'a str> {
+        if path == "/" {
+            return Some("/");
+        }
+        self.nodes.get_key_value(path).map(|(name, _)| name.as_str())
+    }
+
     /// Where a link leads, and whether a node would get there: `missing/../app` leads to `app` only if the folder
     /// `missing` exists, which a mount may add, and `app/` leads to no file.
-    fn follow(&self, name: &str, target: &str) -> Way {
+    fn follow(self, name: &str, target: &str) -> Way {
         let (mut steps, mut hops, mut passed) = (0_u64, 0, Vec::new());
         let end = path::resolve_within(path::MOUNT_HOPS, name, true, |at| {
             steps += 1;
@@ -141,7 +178,7 @@ impl Tree {
             if !matches!(found, Some(Content::Folder { .. } | Content::Link(_))) {
                 passed.push(at.to_string());
             }
-            let link = self.link(at);
+            let link = link(self.nodes, at);
             steps += link.map_or(0, |target| target.split('/').count() as u64);
             hops += usize::from(link.is_some());
             link
@@ -153,13 +190,9 @@ impl Tree {
     }
 }
 
-fn owned((name, target): (&String, &String)) -> (String, String) {
-    (name.clone(), target.clone())
-}
-
 /// Where a link leads.
 struct Way {
-    /// `None` for a loop, and for so many links that no mount follows them either.
+    /// `None` for a loop, for so many links that no mount follows them either, and for a path longer than any of an image.
     end: Option<String>,
     /// The first part of the path that is not a folder.
     missing: Option<String>,
@@ -168,9 +201,11 @@ struct Way {
 }
 
 /// A link that may lead to something.
-struct Link {
-    name: String,
-    missing: Option<String>,
+struct Link<'a> {
+    name: &'a str,
+    target: &'a str,
+    /// Whether it leads through something that is no folder.
+    missing: bool,
 }
 
 /// Folders that are searched for names without a slash because a link leads to them. There, and in every folder that is
@@ -195,18 +230,19 @@ impl Searched<'_> {
     }
 }
 
-/// Paths that lead to a kept file, and the links whose targets are not among them yet.
+/// Paths that lead to a kept file, and the links whose targets are not among them yet. All paths are those of nodes: one of
+/// its own for every link would take many times the memory of the tree.
 #[derive(Default)]
-struct Reach {
-    places: HashSet<String>,
-    waiting: HashMap<String, Vec<Link>>,
-    found: Vec<Link>,
+struct Reach<'a> {
+    places: HashSet<&'a str>,
+    waiting: HashMap<&'a str, Vec<Link<'a>>>,
+    found: Vec<Link<'a>>,
 }
 
-impl Reach {
+impl<'a> Reach<'a> {
     /// Adds a link that leads to a path, which may be reached already.
-    fn wait(&mut self, end: String, link: Link) {
-        if self.places.contains(&end) {
+    fn wait(&mut self, end: &'a str, link: Link<'a>) {
+        if self.places.contains(end) {
             self.found.push(link);
         } else {
             self.waiting.entry(end).or_default().push(link);
@@ -214,9 +250,9 @@ impl Reach {
     }
 
     /// Adds a path and the folders above it.
-    fn add(&mut self, name: &str) {
+    fn add(&mut self, name: &'a str) {
         let mut at = name;
-        while self.places.insert(at.to_string()) {
+        while self.places.insert(at) {
             self.found.extend(self.waiting.remove(at).unwrap_or_default());
             at = path::split(at).0;
         }

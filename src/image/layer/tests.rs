@@ -168,9 +168,33 @@ fn a_native_program_has_four_bytes_and_may_be_executed_by_others() {
             .iter()
             .map(|(_, class)| matches!(class, FileClass::Native { runs: true, .. }))
             .collect();
-        // A wanted path is known whatever its file is; the other one is kept only if it is a program.
-        assert_eq!(found, if native { vec![true, true] } else { vec![false] }, "{mode:o} {content:?}");
+        // A wanted path is known whatever its file is; the other one is kept only if it is a program to someone: crun starts
+        // what its owner may execute.
+        let program = content.starts_with(b"\x7fELF") || native;
+        assert_eq!(found, if program { vec![native; 2] } else { vec![native] }, "{mode:o} {content:?}");
     }
+}
+
+#[test]
+fn a_program_that_only_its_owner_may_execute_is_known() {
+    let files = |mode| {
+        let layer = Layer::new().entry("w/app", EntryType::Regular, "", mode, b"\x7fELF....");
+        scan(vec![layer]).entries
+    };
+    let owned = FileClass::Native { magic: "ELF".into(), runs: false };
+    assert_eq!(files(0o744), [("/w/app".to_string(), owned)]);
+    assert_eq!(files(0o644), []);
+}
+
+#[test]
+fn links_of_folders_of_programs_to_more_folders_than_are_remembered_are_refused() {
+    let links = |count: usize| {
+        let link = |layer: Layer, n: usize| layer.symlink(&format!("x/bin/{n}"), &format!("/gone/{n}"));
+        vec![(0..count).fold(Layer::new(), link)]
+    };
+    assert_eq!(scan(links(1024)).program_folders.len(), 1024);
+    let Err(Fault::Malformed(refused)) = applied(links(1025)).unwrap().files() else { panic!() };
+    assert!(refused.0.contains("more than 1024 folders"), "{}", refused.0);
 }
 
 #[test]
@@ -492,8 +516,20 @@ fn the_work_grows_no_faster_than_the_bytes() {
         let blocks = (0..count).fold(Blocks::default(), |blocks, n| blocks.file(&format!("d/{n}"), b""));
         blocks.end()
     };
-    let shapes: [(&str, Shape); 3] =
-        [("links in adverse order", adverse_links), ("deep paths", deep), ("many files", removed)];
+    // All through the same chain, each of whose targets has as many parts as is read.
+    let chained: fn(usize) -> Vec<u8> = |count| {
+        let long = |n: usize| format!("{}d{n}", "x/../".repeat(16));
+        let layer = (0..30).fold(Layer::new().folder("x").file("d30", b"\x7fELF...."), |layer, n| {
+            layer.symlink(&format!("d{n}"), &long(n + 1))
+        });
+        (0..count).fold(layer, |layer, n| layer.symlink(&format!("l/{n}"), "/d0")).bytes()
+    };
+    let shapes: [(&str, Shape); 4] = [
+        ("links in adverse order", adverse_links),
+        ("deep paths", deep),
+        ("many files", removed),
+        ("links through long targets", chained),
+    ];
     for (what, shape) in shapes {
         let steps = |count: usize| {
             let mut tree = tree(UnpackLimits { layer: 64 << 20, file: 1 << 20 });

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Look;
+use crate::image::layer::{MAX_NODES, MAX_PATHS};
 use crate::image::malformed::Malformed;
 use crate::image::manifest::{self, Document, ImageManifest};
 use crate::image::names::APPLICATION_FILES;
 use crate::image::path;
 use crate::image::platform::is_wasm;
-use crate::image::{Depth, Digest, FileClass, ImageFacts, Shape};
+use crate::image::{Depth, Digest, FileClass, ImageFacts, Shape, leads};
 use crate::registry::source::Source;
 
 /// Most other entries of one index whose programs are compared; official images are built for up to nine platforms.
@@ -63,9 +64,9 @@ impl<S: Source> Look<'_, S> {
     /// to be compared.
     fn as_deep_as(&self, facts: &ImageFacts) -> Look<'_, S> {
         let depth = if facts.scanned { Depth::Layers } else { self.depth };
-        let (slot, image) = (self.slot.clone(), self.image.clone());
+        let (slot, names, image) = (self.slot.clone(), self.names.clone(), self.image.clone());
         let Self { source, reference, limits, nodes, .. } = *self;
-        Look { source, reference, depth, limits, nodes, slot, image }
+        Look { source, reference, depth, limits, nodes, slot, names, image }
     }
 
     /// A pod is pinned to the index, and every node pulls the manifest of its own platform. So the other manifests must
@@ -123,7 +124,17 @@ impl<S: Source> Look<'_, S> {
             }
             (facts, same)
         };
-        self.on_blocking_thread("the index", compare).await
+        let (facts, same) = self.on_blocking_thread("the index", compare).await?;
+        if facts.holds_too_many_files() {
+            return Err(self.error(
+                "the index",
+                Malformed::new(format!(
+                    "the files of its platforms together have more than {MAX_NODES} names, or {MAX_PATHS} bytes of them; push \
+                     the program as a Wasm layer, or in an image of its own"
+                )),
+            ));
+        }
+        Ok((facts, same))
     }
 }
 
@@ -182,13 +193,76 @@ fn same_files(shape: Shape, ours: &[(String, FileClass)], theirs: &[(String, Fil
 }
 
 fn is_of_platform((name, class): &(String, FileClass)) -> bool {
-    matches!(class, FileClass::Native { .. } | FileClass::Link { .. } | FileClass::Other)
-        && !APPLICATION_FILES.contains(&name.as_str())
+    matches!(
+        class,
+        FileClass::Native { .. } | FileClass::Link { .. } | FileClass::PerPlatform { .. } | FileClass::Other
+    ) && !APPLICATION_FILES.contains(&name.as_str())
+}
+
+/// Most steps along the links of two platforms that are compared, and most bytes of paths on them that are remembered. Images
+/// of distributions need a thousandth of either.
+const MAX_STEPS: usize = 2_000_000;
+const MAX_PLACES: usize = 1 << 20;
+
+/// What is left of both.
+struct Left {
+    steps: usize,
+    bytes: usize,
+}
+
+impl Left {
+    /// What a path leads to, if that is a native program on both platforms.
+    fn program_on_both(&mut self, one: &ImageFacts, other: &ImageFacts, name: &str) -> Option<FileClass> {
+        let (program, mut places) = self.program(one, name)?;
+        places.extend(self.program(other, name)?.1);
+        let bytes = places.iter().map(|place| place.len() + size_of::<String>()).sum();
+        self.bytes = self.bytes.checked_sub(bytes)?;
+        let (program, places) = (Box::new(program.clone()), places.into_iter().collect());
+        Some(FileClass::PerPlatform { program, places })
+    }
+
+    /// The native program that every user may execute to which a path leads, and the paths on the way.
+    fn program<'a>(
+        &mut self,
+        facts: &'a ImageFacts,
+        name: &str,
+    ) -> Option<(&'a FileClass, BTreeSet<String>)> {
+        let mut places = BTreeSet::new();
+        let mut known = true;
+        let end = path::resolve(name, true, |at| {
+            let target = leads::target(facts, at);
+            let parts = 1 + target.map_or(0, |target| target.split('/').count());
+            known &= self.steps >= parts;
+            self.steps = self.steps.saturating_sub(parts);
+            known &= !matches!(leads::class(facts, at), Some((_, FileClass::Unreadable { .. })));
+            if target.is_some() {
+                places.insert(at.to_string());
+            }
+            target.filter(|_| known)
+        })?;
+        let (at, class) = leads::class(facts, &end).filter(|_| known)?;
+        places.insert(at.to_string());
+        match class {
+            FileClass::Native { runs: true, .. } => Some((class, places)),
+            FileClass::PerPlatform { program, places: more } => {
+                places.extend(more.iter().cloned());
+                Some((program, places))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl ImageFacts {
+    /// Whether there are more than are read of one image.
+    fn holds_too_many_files(&self) -> bool {
+        let bytes = self.files.iter().map(|(name, _)| name.len()).sum::<usize>();
+        self.files.len() > MAX_NODES || bytes > MAX_PATHS
+    }
+
     /// Marks the native programs and links that another platform lacks, or has behind a different link: a pod that
-    /// starts one of these, or finds it first in a search, starts something else there.
+    /// starts one of these, or finds it first in a search, starts something else there. What is a program on both is known as
+    /// that, as `/etc/alternatives/java` of Debian, which leads to a folder with the name of the platform.
     fn keep_common_files(&mut self, other: &Self) {
         let theirs: BTreeMap<&str, &FileClass> =
             other.files.iter().map(|(name, class)| (name.as_str(), class)).collect();
@@ -202,10 +276,20 @@ impl ImageFacts {
             }
             false
         };
-        for file in &mut self.files {
-            let (name, class) = &*file;
+        let mut left = Left { steps: MAX_STEPS, bytes: MAX_PLACES };
+        let mut differing = Vec::new();
+        for (number, file) in self.files.iter().enumerate() {
+            let (name, class) = file;
             if is_of_platform(file) && (theirs.get(name.as_str()) != Some(&class) || linked(name)) {
-                file.1 = FileClass::Unreadable { message: "it is not the same on every platform".into() };
+                let program = left.program_on_both(self, other, name);
+                let differs =
+                    || FileClass::Unreadable { message: "it is not the same on every platform".into() };
+                differing.push((number, program.unwrap_or_else(differs)));
+            }
+        }
+        for (number, class) in differing {
+            if let Some(file) = self.files.get_mut(number) {
+                file.1 = class;
             }
         }
         let ours: BTreeSet<&str> = self.files.iter().map(|(name, _)| name.as_str()).collect();

@@ -12,7 +12,7 @@ use crate::image::manifest::{self, ImageManifest};
 use crate::image::names::{APPLICATION_FILES, SHELL};
 use crate::image::platform::is_wasm;
 use crate::image::{Depth, ImageFacts, Shape, entry};
-use crate::registry::source::Source;
+use crate::registry::source::{Slot, Source};
 
 impl<S: Source> Look<'_, S> {
     /// Wasm in files, or an ordinary image. Reads the layers only if Wasm is to be expected.
@@ -38,9 +38,15 @@ impl<S: Source> Look<'_, S> {
             return Ok(facts.concluded());
         }
         let stop = Stop(Arc::default());
-        let mut tree = self.scan(&facts, manifest, unpacked, &stop).await?;
+        let names = self.names.get_or_try_init(|| self.source.names(self.reference)).await?.clone();
+        let mut tree = self.scan(&facts, manifest, unpacked, &stop, &names).await?;
         let what = "the root file system";
-        let read = self.on_blocking_thread(what, move || facts.read_tree(&mut tree, crun)).await?;
+        let read = move || {
+            let read = facts.read_tree(&mut tree, crun);
+            drop((tree, names));
+            read
+        };
+        let read = self.on_blocking_thread(what, read).await?;
         read.map_err(|fault| self.fault(what, fault))
     }
 
@@ -50,6 +56,7 @@ impl<S: Source> Look<'_, S> {
         manifest: &ImageManifest,
         unpacked: &RootFs,
         stop: &Stop,
+        names: &Slot,
     ) -> Result<Tree, S::Error> {
         self.check_sizes(&manifest.layers)?;
         let count = manifest.layers.len();
@@ -65,8 +72,10 @@ impl<S: Source> Look<'_, S> {
             let compression = compression.ok_or_else(|| {
                 self.error(&what, Malformed::new(format!("`{}` is not a layer of files", layer.media_type)))
             })?;
+            let names = names.clone();
             let apply = move || {
                 let result = tree.apply(&*bytes, compression);
+                drop(names);
                 (tree, result)
             };
             let (back, result) = self.on_blocking_thread(&what, apply).await?;

@@ -253,6 +253,33 @@ fn a_template_whose_pods_would_be_denied_is_itself_admitted() {
     said.has(&["verdict admitted with warnings: its pods will be denied", "[host-namespace]"]);
 }
 
+/// The operator makes pods of every template, and the webhook at the job itself judges the first.
+#[test]
+fn every_template_of_an_object_with_several_is_explained() {
+    let template = |spec: &str| {
+        format!(
+            "{{template: {{spec: {{{spec} containers: [{{name: a, image: \"samples.example/hello:1\"}}]}}}}}}"
+        )
+    };
+    let job = |worker: &str| {
+        format!(
+            "{{apiVersion: kubeflow.org/v2beta1, kind: MPIJob, metadata: {{name: train}}, spec: {{mpiReplicaSpecs: \
+             {{Launcher: {}, Worker: {}}}}}}}",
+            template(""),
+            template(worker)
+        )
+    };
+    let said = explain_text(&job("hostNetwork: true,"), &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "[host-namespace]",
+        "`spec.mpiReplicaSpecs.Worker.template`",
+        "`spec.mpiReplicaSpecs.Launcher.template`",
+    ]);
+    assert!(!said.out.contains("first pod template"), "{}", said.out);
+    assert_eq!(explain_text(&job(""), &[]).code, 0);
+}
+
 #[test]
 fn an_unreadable_image_has_its_own_exit_code() {
     let pod = "{apiVersion: v1, kind: Pod, metadata: {name: app}, spec: {containers: [{name: a, image: \"samples.example/none:1\"}]}}";

@@ -182,4 +182,8 @@ pub const OF_HANDED: Required = &[
     ("mount /data, link Some(\"/\")", 5, Both),
     ("mount /w/in, link None", 20, Both),
     ("mount /q/data, link None", 20, Both),
+    ("source proc/self/root", 20, Somehow),
+    ("link `w` -> `/proc/self/root/data`", 10, Somehow),
+    ("link `l` -> `/sys/class", 10, Somehow),
+    ("link `srv` -> `/dev/fd`", 10, Somehow),
 ];

@@ -53,6 +53,9 @@ const SHIM_PATHS: [&str; 5] = [
 /// What containerd gives a container that names no `PATH` (`containerd:pkg/oci/spec.go`, `defaultUnixEnv`).
 pub const CONTAINER_PATH: &str = SHIM_PATHS[0];
 
+/// The shell of the C library (`glibc:sysdeps/unix/sysv/linux/paths.h`, `_PATH_BSHELL`).
+const SHELL: &str = "/bin/sh";
+
 /// The first bytes of a Wasm binary.
 const WASM: &str = "0061736d";
 
@@ -61,7 +64,7 @@ impl Container<'_> {
     pub fn places(argument: &str, working_dir: &str, path: &str) -> Vec<String> {
         let name = argument.split('#').next().unwrap_or_default();
         let stripped = argument.strip_prefix('/').unwrap_or(argument);
-        let mut places = vec!["/spin.toml".to_string(), "/app.wasm".to_string()];
+        let mut places = ["/spin.toml", "/app.wasm", SHELL].map(String::from).to_vec();
         for name in [argument, name, stripped] {
             places.push(join(working_dir, name));
             if is_bare(name) {
@@ -137,21 +140,29 @@ impl Container<'_> {
     /// `crun:src/libcrun/utils.c`, `find_executable`, and `container.c`, `container_init_setup`: what may not be executed
     /// is opened by the handler under the name as it is. A handler loads Wasm, the kernel Linux.
     fn crun(&self, bits: u32) -> Started {
+        if self.argument.is_empty() {
+            return Started::Nothing;
+        }
+        let found = self.executable(bits).unwrap_or_else(|| self.here(self.argument));
+        if found.is_native() && found.allows(bits) { Started::Linux } else { found.as_wasm() }
+    }
+
+    /// What `execvp` finds, for a user to whom these bits apply.
+    fn executable(&self, bits: u32) -> Option<&Found> {
         let executable = |found: &&Found| found.kind == "file" && found.allows(bits);
-        let found = match self.argument {
-            "" => return Started::Nothing,
+        match self.argument {
+            "" => None,
             name if name.contains('/') => Some(self.here(name)).filter(executable),
             name => {
                 let folders = self.path.split(':');
                 let mut places = folders.map(|folder| self.at(&join(&join(self.working_dir, folder), name)));
                 places.find(executable)
             }
-        };
-        let found = found.unwrap_or_else(|| self.here(self.argument));
-        if found.is_native() && found.allows(bits) { Started::Linux } else { found.as_wasm() }
+        }
     }
 
-    /// `youki:crates/youki/src/workload/{executor,wasmtime}.rs`: with the annotation Wasm, and Linux without it.
+    /// `youki:crates/youki/src/workload/{executor,wasmtime}.rs`: with the annotation Wasm, and Linux without it, by `execvp`
+    /// (`youki:crates/libcontainer/src/workload/default.rs`).
     fn youki(&self) -> BTreeSet<Started> {
         let name = self.argument;
         let wasm = if matches!(name.rsplit_once('.'), Some((_, "wasm" | "wat"))) {
@@ -160,7 +171,11 @@ impl Container<'_> {
             Started::Nothing
         };
         let native = [0o111, 0o001].into_iter().map(|bits| self.crun(bits));
-        native.filter(|started| *started == Started::Linux).chain([wasm]).collect()
+        // What the kernel refuses goes to the shell (`glibc:posix/execvpe.c`, `maybe_script_execute`).
+        let shell = self.at(SHELL).kind == "file"
+            && [0o111, 0o001].into_iter().any(|bits| self.executable(bits).is_some());
+        let native = native.filter(|started| *started == Started::Linux);
+        native.chain(Some(Started::Linux).filter(|_| shell)).chain([wasm]).collect()
     }
 }
 

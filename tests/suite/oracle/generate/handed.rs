@@ -25,7 +25,7 @@ pub struct Mount {
     pub link: Option<&'static str>,
 }
 
-const LINKS: [(&str, &str); 18] = [
+const LINKS: [(&str, &str); 21] = [
     ("w", "data"),
     ("w", "/data/in"),
     ("w", "/gone"),
@@ -44,6 +44,10 @@ const LINKS: [(&str, &str); 18] = [
     ("w", "text"),
     ("l", "gone/../data"),
     ("data/in", "in"),
+    // The kernel has links of its own there.
+    ("w", "/proc/self/root/data"),
+    ("l", "/sys/class/net/lo/subsystem/../../../data"),
+    ("srv", "/dev/fd"),
 ];
 
 const PLACES: [&str; 12] = [
@@ -72,7 +76,7 @@ fn mount() -> impl Strategy<Value = Mount> {
 }
 
 pub fn case() -> impl Strategy<Value = HandedCase> {
-    let sources = select(vec!["data", "w", "/w", "w/in", "l/in", "/srv", "q/data", "in"]);
+    let sources = select(vec!["data", "w", "/w", "w/in", "l/in", "/srv", "q/data", "in", "proc/self/root"]);
     (vec(entries(), 1..3), select(&PLACES[..]), sources, vec(mount(), 1..4)).prop_map(
         |(layers, working_dir, source, mut mounts)| {
             // As the node mounts them (`containerd:internal/cri/opts/spec_linux_opts.go`, `orderedMounts`).
