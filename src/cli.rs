@@ -57,6 +57,9 @@ pub enum Error {
     /// Policies could not be loaded.
     #[error(transparent)]
     LoadPolicies(#[from] crate::policy::Error),
+    /// A policy bundle could not be fetched.
+    #[error(transparent)]
+    FetchPolicies(crate::sources::Error),
     /// The registry client could not be set up.
     #[error(transparent)]
     SetUpImages(#[from] crate::lookup::Error),
@@ -218,6 +221,16 @@ pub enum Error {
     /// The asynchronous runtime could not be started.
     #[error("could not start the worker threads: {0}")]
     StartRuntime(#[source] std::io::Error),
+}
+
+impl From<crate::sources::Error> for Error {
+    /// A bundle that cannot be used is the same problem wherever it came from.
+    fn from(error: crate::sources::Error) -> Self {
+        match error {
+            crate::sources::Error::UseBundle(error) => Self::LoadPolicies(error),
+            other => Self::FetchPolicies(other),
+        }
+    }
 }
 
 impl Error {

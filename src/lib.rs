@@ -31,6 +31,7 @@ pub mod rego;
 pub mod review;
 pub mod runtime;
 pub mod server;
+pub mod sources;
 pub mod text;
 pub mod watch;
 pub mod workload;

@@ -17,7 +17,7 @@ mod warm;
 
 pub use detect::SizeLimits;
 pub use error::Error;
-pub use inspector::Inspector;
+pub use inspector::{Inspector, registry};
 pub use options::LookupOptions;
 
 /// Counters and gauges for metrics. All but `names`, `digests` and `layer_bytes` only grow.

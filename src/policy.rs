@@ -2,6 +2,7 @@
 //! limits. The module knows nothing about pods: it takes JSON and returns violations.
 
 pub mod bundle;
+pub mod contents;
 pub mod engine;
 mod error;
 mod guest;
@@ -15,12 +16,15 @@ mod outcome;
 mod program;
 mod rewrite;
 pub mod set;
+pub mod signature;
 mod store;
 
 pub use bundle::Bundle;
+pub use contents::Contents;
 pub use engine::{Engine, Limits};
 pub use error::Error;
-pub use set::{BundleFailure, Evaluation, PolicySet};
+pub use set::{BundleFailure, Evaluation, Loaded, PolicySet};
+pub use signature::{KeyOptions, Trust};
 
 use serde::{Deserialize, Serialize};
 

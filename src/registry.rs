@@ -85,6 +85,14 @@ impl fmt::Debug for Registry {
     }
 }
 
+/// Installs what the clients of this process make TLS with. If another thread installs one first, that is fine: either is
+/// ring.
+pub fn install_tls_provider() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
 impl Registry {
     /// Sets up the clients; reads the CAs and the docker config.
     pub fn new(guard: Guard, options: &RegistryOptions) -> Result<Self, Error> {
@@ -98,11 +106,7 @@ impl Registry {
         options: &RegistryOptions,
         resolver: &Arc<dyn Resolver>,
     ) -> Result<Self, Error> {
-        // The client takes the provider of the process. If another thread installs one first, that is fine: either is
-        // ring.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
+        install_tls_provider();
         let mirrors = site::mirrors(&options.mirrors)?;
         let realms = options.token_realms.values().flatten().map(String::as_str);
         let guard =

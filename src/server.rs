@@ -51,6 +51,17 @@ pub enum Event {
     CertificateRefused,
 }
 
+/// A line of `/readyz?verbose`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub is_ok: bool,
+    /// How it is.
+    pub text: String,
+}
+
 /// The gate behind the server.
 pub trait AdmissionHandler: Send + Sync + 'static {
     /// Answers one review within `budget` with the bytes of an AdmissionReview, even if the body is none. A panic
@@ -60,6 +71,11 @@ pub trait AdmissionHandler: Send + Sync + 'static {
 
     /// Whether reviews can be answered; the error says why not, in one line.
     fn ready(&self) -> Result<(), String>;
+
+    /// What `/readyz?verbose` lists. None of it decides whether the gate is ready.
+    fn checks(&self) -> Vec<Check> {
+        Vec::new()
+    }
 
     /// All metrics in the `OpenMetrics` text format.
     fn metrics(&self) -> String;

@@ -83,6 +83,11 @@ const ROOMS: &[Room] = &[
     room("rego", &[], "what a built-in function of Rego says is the same for every engine"),
     room("policy", &["rego", "text"], "runs Rego on JSON and knows nothing of pods"),
     room(
+        "sources",
+        &["image", "registry", "policy", "text"],
+        "brings bundles from where they are kept up to date, which may be a registry, and hands them over compiled",
+    ),
+    room(
         "judge",
         &[
             "review",
@@ -125,8 +130,8 @@ const ROOMS: &[Room] = &[
     room(
         "config",
         &[
-            "review", "workload", "image", "lookup", "runtime", "judge", "audit", "certs", "register",
-            "quantity", "text",
+            "review", "workload", "image", "lookup", "runtime", "sources", "judge", "audit", "certs",
+            "register", "quantity", "text",
         ],
         "composes the settings that the rooms define and checks their quantities; no room reads it",
     ),
@@ -165,6 +170,7 @@ const ROOMS: &[Room] = &[
             "watch",
             "rego",
             "policy",
+            "sources",
             "judge",
             "audit",
             "certs",

@@ -2,6 +2,7 @@
 //! that users cannot create series: kinds and outcomes come from enums, names of bundles from the configuration, and names
 //! of rules from loaded bundles, at most [`MAX_RULES`] of them. `docs/metrics.md` lists them all.
 
+mod bundles;
 mod drops;
 mod labels;
 mod lookups;
@@ -11,6 +12,7 @@ mod serving;
 mod watches;
 mod writes;
 
+pub use bundles::BundleReport;
 pub use drops::{DropReason, Drops};
 pub use lookups::ImageLookups;
 pub use reviews::{Admission, BUCKETS, MAX_RULES};
@@ -36,6 +38,7 @@ pub struct Metrics {
     lookups: lookups::Lookups,
     drops: Drops,
     serving: serving::Serving,
+    bundles: bundles::Bundles,
     watches: watches::Watches,
     writes: writes::Writes,
     process: process::Process,
@@ -56,6 +59,7 @@ impl Metrics {
             lookups: lookups::Lookups::default(),
             drops: Drops::default(),
             serving: serving::Serving::default(),
+            bundles: bundles::Bundles::default(),
             watches: watches::Watches::default(),
             writes: writes::Writes::default(),
             process: process::Process::default(),
@@ -66,6 +70,7 @@ impl Metrics {
         metrics.lookups.register(to);
         metrics.drops.register(to);
         metrics.serving.register(to);
+        metrics.bundles.register(to);
         metrics.watches.register(to);
         metrics.writes.register(to);
         metrics.process.register(to);
@@ -110,6 +115,11 @@ impl Metrics {
     /// Sets the bundles in use: name → revision.
     pub fn set_bundles(&self, revisions: &BTreeMap<String, String>) {
         self.serving.set_bundles(revisions);
+    }
+
+    /// Sets how the sources of the bundles are.
+    pub fn set_bundle_sources(&self, reports: &[BundleReport]) {
+        self.bundles.set(reports);
     }
 
     /// Sets the state of the cluster's watches, and the number of snapshots built from them. Without a cluster these
@@ -312,6 +322,13 @@ mod tests {
             m.server_event("busy");
             m.set_bundles(&BTreeMap::from([("baseline".to_string(), "1".to_string())]));
             m.set_certificate_expiry(Timestamp::UNIX_EPOCH);
+            m.set_bundle_sources(&[BundleReport {
+                name: "baseline".into(),
+                checked: Timestamp::UNIX_EPOCH,
+                is_failing: false,
+                swaps: 0,
+                failures: 0,
+            }]);
             m.set_watches(&[watch_report()], 3);
             m.set_ca_expiry(Some(Timestamp::UNIX_EPOCH));
             m.certificate_step("issue-leaf");

@@ -95,9 +95,10 @@ pub struct GateOptions {
     /// Directory of RuntimeClass, LimitRange and Namespace manifests that stand in for the cluster
     #[arg(long, value_name = "DIR", help_heading = "Gate")]
     pub cluster: Option<PathBuf>,
-    /// Policy bundle to load beside the baseline: a `.tar.gz` of `opa build -t wasm` or its unpacked folder (repeatable)
-    #[arg(long = "bundle", value_name = "PATH", help_heading = "Gate")]
-    pub bundles: Vec<PathBuf>,
+    /// Policy bundle to load beside the baseline: a `.tar.gz` of `opa build -t wasm`, its unpacked folder, `https://…`, or
+    /// `oci://registry/repository:tag` (repeatable)
+    #[arg(long = "bundle", value_name = "PLACE", help_heading = "Gate")]
+    pub bundles: Vec<String>,
     /// Serve images of a registry host (or host/prefix) from OCI image-layout folders below DIR (repeatable)
     #[arg(long = "image-layouts", value_name = "HOST=DIR", help_heading = "Images")]
     pub image_layouts: Vec<String>,

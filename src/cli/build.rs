@@ -12,7 +12,8 @@ use crate::config::{self, Overrides, Settings};
 use crate::grant::{self, Loaded};
 use crate::judge::{EnforcementSettings, verdict::POLICY_ERROR};
 use crate::lookup::{self, Inspector};
-use crate::policy::{Bundle, Engine, Limits, PolicySet};
+use crate::policy::{Bundle, Engine, Limits, PolicySet, Trust};
+use crate::sources::{BundleSource, Follower, Kept, Origin, Terms};
 use crate::text;
 use crate::workload::Kinds;
 
@@ -117,7 +118,7 @@ pub fn scanning_inspector(settings: &Settings, stored: bool) -> Result<Inspector
     Ok(Inspector::new(images)?)
 }
 
-/// Loads grants, cluster facts and policies for a gate that serves.
+/// Loads grants, cluster facts and policies, each bundle as its source has it now, with the engine of a gate that serves.
 pub async fn serving_state(settings: &Settings) -> Result<State, Error> {
     let objects = objects(settings)?;
     let policies = policies(&Engine::new()?, settings).await?;
@@ -197,9 +198,29 @@ pub fn no_such_rule<'a>(rule: &str, known: impl Iterator<Item = &'a str> + Clone
 
 async fn policies(engine: &Engine, settings: &Settings) -> Result<PolicySet, Error> {
     let policies = &settings.file.policies;
-    let baseline = policies.baseline.then(Bundle::embedded);
-    let own = policies.bundles.iter().map(|path| Bundle::load(path));
-    compiled(engine, settings, baseline.into_iter().chain(own).collect::<Result<Vec<_>, _>>()?).await
+    let mut bundles = Vec::from_iter(policies.baseline.then(Bundle::embedded).transpose()?);
+    for follower in followers(settings, engine)? {
+        bundles.push(follower.once().await?);
+    }
+    compiled(engine, settings, bundles).await
+}
+
+/// What fetches the bundles of the configuration.
+pub fn followers(settings: &Settings, engine: &Engine) -> Result<Vec<Follower>, Error> {
+    settings.file.policies.bundles.iter().map(|source| follower(settings, source, engine)).collect()
+}
+
+/// What fetches one of them.
+pub fn follower(settings: &Settings, source: &BundleSource, engine: &Engine) -> Result<Follower, Error> {
+    let is_in_registry = matches!(source.origin(), Ok(Origin::Oci(_)));
+    let registry = is_in_registry.then(|| lookup::registry(&settings.file.images)).transpose()?;
+    let terms = Terms {
+        engine: engine.clone(),
+        limits: limits(settings),
+        trust: Trust::new(&settings.file.policies.keys, settings.file.policies.require_signed)?.into(),
+        kept: settings.file.policies.store.as_ref().map(Kept::new),
+    };
+    Ok(Follower::new(source.clone(), terms, registry.as_ref())?)
 }
 
 /// Compiles the bundles for a command that does not serve, with the limits of the configuration.

@@ -19,6 +19,7 @@ use super::{Error, Exit, build, inspect, print};
 use crate::cluster;
 use crate::config::{self, Settings};
 use crate::grant::load::{self, Checked, Located, Places};
+use crate::sources::{BundleSource, Origin};
 use crate::text;
 use crate::workload::Kinds;
 
@@ -75,13 +76,13 @@ pub async fn check(options: &CheckOptions) -> Result<Report, Error> {
 /// Whether the paths that were named exist, and whether there is anything in them.
 fn something_to_check(options: &CheckOptions, files: &[Result<Vec<Manifest>, Error>]) -> Result<(), Error> {
     for path in in_flags(&options.gate) {
-        std::fs::metadata(path).map_err(|error| Error::ReadManifest {
+        std::fs::metadata(&path).map_err(|error| Error::ReadManifest {
             path: text::visible(&path.display().to_string()).into_owned(),
             message: error.to_string(),
         })?;
     }
     let in_files = files.iter().any(|read| read.as_ref().map_or(true, |manifests| !manifests.is_empty()));
-    if in_flags(&options.gate).next().is_some() || in_files {
+    if has_flags(&options.gate) || in_files {
         return Ok(());
     }
     let quoted = |path: &PathBuf| format!("`{}`", text::visible(&path.display().to_string()));
@@ -90,10 +91,20 @@ fn something_to_check(options: &CheckOptions, files: &[Result<Vec<Manifest>, Err
     Err(Error::NothingToCheck(place))
 }
 
+/// Whether a flag names something to check.
+fn has_flags(options: &GateOptions) -> bool {
+    !options.bundles.is_empty() || in_flags(options).next().is_some()
+}
+
 /// The files and folders that flags name.
-fn in_flags(options: &GateOptions) -> impl Iterator<Item = &PathBuf> {
+fn in_flags(options: &GateOptions) -> impl Iterator<Item = PathBuf> {
     let GateOptions { config, grants, cluster, bundles, .. } = options;
-    config.iter().chain(grants).chain(cluster).chain(bundles)
+    let on_disk = |place: &String| match BundleSource::of(place).origin() {
+        Ok(Origin::Path(path)) => Some(path),
+        _ => None,
+    };
+    let paths = config.iter().chain(grants).chain(cluster).cloned();
+    paths.chain(bundles.iter().filter_map(on_disk).collect::<Vec<_>>())
 }
 
 /// Refuses files with documents of unknown kinds alone: "nothing is wrong" would be said of what was not checked.
@@ -101,7 +112,7 @@ fn something_was_checked(options: &CheckOptions, report: &Report) -> Result<(), 
     let of_documents = ["configurations", "grants", "exceptions", "workloads"];
     let any = of_documents.iter().any(|what| report.checked.get(what).is_some_and(|many| *many > 0));
     let left = &report.not_checked;
-    if any || left.is_empty() || !report.problems.is_empty() || in_flags(&options.gate).next().is_some() {
+    if any || left.is_empty() || !report.problems.is_empty() || has_flags(&options.gate) {
         return Ok(());
     }
     let shown: Vec<_> = left.iter().take(NAMED).map(|one| text::visible(one).into_owned()).collect();

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod log;
+mod supply;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,8 +41,11 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let mut registration = register(&settings, client.as_ref(), &metrics)?;
     let (cert, key) = certificate(&settings, registration.as_mut()).await?;
     let watching = cluster::prepare(&settings, client.as_ref());
-    let state =
-        cluster::before_the_first_snapshot(build::serving_state(&settings).await?, watching.is_some());
+    let (policies, supply) = supply::start(&settings).await?;
+    let state = cluster::before_the_first_snapshot(
+        build::state_with(&settings, policies.into())?,
+        watching.is_some(),
+    );
     let labels = Labels::new(&instance(), &settings.file.decision_log.labels);
     let inspector = cluster::with_pull_secrets(build::serving_inspector(&settings)?, watching.as_ref());
     inspector.warm().await;
@@ -52,8 +56,9 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let expiry =
         tokio::spawn(watch_expiry(Arc::clone(&gate), certificate.clone(), cert.clone(), key.clone()));
     let reload_every = registration.as_ref().map(Registration::reload_every);
-    let served =
-        serve(&settings, cert, key, reload_every, cluster::start(&gate, certificate, watching)).await;
+    let bundles = supply.follow(&gate);
+    let watched = cluster::start(&gate, certificate, watching, bundles);
+    let served = serve(&settings, cert, key, reload_every, watched).await;
     rotation.abort();
     expiry.abort();
     if let Some(registration) = registration {

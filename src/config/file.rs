@@ -14,6 +14,7 @@ use crate::image::ImageKind;
 use crate::judge::{EnforcementSettings, PolicyOptions};
 use crate::lookup;
 use crate::runtime::{Profile, Runtimes};
+use crate::sources::{BundleSource, KeyOptions};
 use crate::workload::Description;
 
 /// `apiVersion` of the file.
@@ -156,8 +157,16 @@ impl Default for RuntimeTable {
 pub struct Policies {
     /// Whether the embedded baseline is loaded.
     pub baseline: bool,
-    /// Further bundles.
-    pub bundles: Vec<PathBuf>,
+    /// Further bundles, and where they come from.
+    pub bundles: Vec<BundleSource>,
+    /// Keys that verify the signatures of bundles, by their ids.
+    pub keys: BTreeMap<String, KeyOptions>,
+    /// Whether bundles must be signed. Default: they must once there is a key. `false` takes unsigned bundles beside signed ones, and signed
+    /// ones as they are where there is no key.
+    pub require_signed: Option<bool>,
+    /// Folder in which the last good bundles are kept, so that a start does not depend on servers and registries. Anyone who can write
+    /// to it decides which rules there are. Default: none.
+    pub store: Option<PathBuf>,
     /// Passed to the rules of all bundles as `input.options`. The baseline reads `strictAmbient`: `true` also refuses what a
     /// runtime hands over without a grant and the program cannot use.
     pub options: PolicyOptions,
@@ -179,6 +188,9 @@ impl Default for Policies {
         Self {
             baseline: true,
             bundles: Vec::new(),
+            keys: BTreeMap::new(),
+            require_signed: None,
+            store: None,
             options: PolicyOptions::new(),
             fuel_limit: 500_000_000,
             time_limit: SignedDuration::from_secs(2),

@@ -1,6 +1,6 @@
 //! Merges flags and file, and checks the result.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +14,8 @@ use crate::judge::EnforcementSettings;
 use crate::judge::verdict::POLICY_ERROR;
 use crate::review::GroupVersionKind;
 use crate::runtime::Runtimes;
+use crate::sources::BundleSource;
+use crate::sources::options::Wrong;
 use crate::workload::{Description, Kind};
 
 /// Flags of the command line. Each wins over its field of the file; lists are added to those of the file.
@@ -24,7 +26,7 @@ pub struct Overrides {
     /// `--cluster`.
     pub cluster: Option<PathBuf>,
     /// `--bundle`.
-    pub bundles: Vec<PathBuf>,
+    pub bundles: Vec<String>,
     /// `--image-layouts`, as typed.
     pub image_layouts: Vec<String>,
     /// `--allow-registry`; replaces the file's list, which allows every public registry.
@@ -133,6 +135,22 @@ fn check_policies(file: &File, problems: &mut Problems) {
                        or leave this out";
         problems.add(wrong("policies.baseline", &"false", message));
     }
+    if file.policies.require_signed == Some(true) && file.policies.keys.is_empty() {
+        let message = "nothing could verify a signature; name a key in `policies.keys`";
+        problems.add(wrong("policies.requireSigned", &"true", message));
+    }
+    let mut names = BTreeSet::from_iter(file.policies.baseline.then(|| "baseline".to_string()));
+    for (index, source) in file.policies.bundles.iter().enumerate() {
+        for Wrong { field, value, message } in source.check() {
+            let field = if field == "from" { String::new() } else { format!(".{field}") };
+            problems.add(wrong(&format!("policies.bundles[{index}]{field}"), &value, &message));
+        }
+        let name = source.name();
+        if !names.insert(name.clone()) {
+            let message = "another bundle has this name; give one of the two a `name` of its own";
+            problems.add(wrong(&format!("policies.bundles[{index}].name"), &name, message));
+        }
+    }
 }
 
 fn check_server(file: &File, problems: &mut Problems) {
@@ -190,7 +208,7 @@ fn apply(file: &mut File, overrides: Overrides, problems: &mut Problems) {
     file.cluster = cluster.or(file.cluster.take());
     file.kubernetes.watch |= kubeconfig.is_some();
     file.kubernetes.kubeconfig = kubeconfig.or(file.kubernetes.kubeconfig.take());
-    file.policies.bundles.extend(bundles);
+    file.policies.bundles.extend(bundles.into_iter().map(BundleSource::of));
     file.images.layouts.extend(problems.take(layouts(&image_layouts)).unwrap_or_default());
     if !allow_registries.is_empty() {
         file.images.registries.allow = allow_registries;

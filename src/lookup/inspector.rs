@@ -45,6 +45,24 @@ impl fmt::Debug for Inspector {
     }
 }
 
+/// The registries as these options have them reached. Reads the CAs and the docker config; sends no request yet.
+pub fn registry(options: &LookupOptions) -> Result<Registry, Error> {
+    let LookupOptions { ca_files, docker_config, credential_helpers, mirrors, token_realms, .. } =
+        options.clone();
+    let reached = RegistryOptions {
+        ca_files,
+        docker_config,
+        credential_helpers,
+        connect_timeout: options.connect_timeout,
+        read_timeout: options.read_timeout,
+        breaker: options.breaker,
+        mirrors,
+        token_realms,
+        proxy: options.proxy.clone(),
+    };
+    Ok(Registry::new(Guard::new(&options.registries)?, &reached)?)
+}
+
 impl Inspector {
     /// An inspector. Reads the CAs and the docker config; sends no request yet.
     pub fn new(options: LookupOptions) -> Result<Self, Error> {
@@ -59,18 +77,7 @@ impl Inspector {
     pub(super) fn with_detect(options: LookupOptions, detect: Detect) -> Result<Self, Error> {
         let store = open_store(&options)?;
         let warm = warm_list(&options)?;
-        let registry = RegistryOptions {
-            ca_files: options.ca_files,
-            docker_config: options.docker_config,
-            credential_helpers: options.credential_helpers,
-            connect_timeout: options.connect_timeout,
-            read_timeout: options.read_timeout,
-            breaker: options.breaker,
-            mirrors: options.mirrors,
-            token_realms: options.token_realms,
-            proxy: options.proxy,
-        };
-        let registry = Registry::new(Guard::new(&options.registries)?, &registry)?;
+        let registry = registry(&options)?;
         let memory = Memory::new(&CacheLimits {
             facts_bytes: options.facts_bytes,
             names_bytes: options.names_bytes,
@@ -79,13 +86,14 @@ impl Inspector {
             failure_ttl: options.failure_ttl,
         });
         let places = u32::try_from(options.concurrent_lookups).unwrap_or(u32::MAX).max(1);
+        let LookupOptions { layouts, limits, lookup_timeout, .. } = options;
         let shared = Inner {
-            images: Arc::new(Images { registry, layouts: Arc::new(Layouts::new(&options.layouts)) }),
+            images: Arc::new(Images { registry, layouts: Arc::new(Layouts::new(&layouts)) }),
             memory,
             store,
             detect,
-            limits: options.limits,
-            lookup_timeout: options.lookup_timeout,
+            limits,
+            lookup_timeout,
             warm,
             warm_timeout: options.warm_timeout,
             asking: Shares::new(places.saturating_mul(ASKING_PER_PLACE)),

@@ -171,6 +171,36 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A key for signatures cannot be used.
+    #[error("cannot read the key `{key}` of `policies.keys` from `{}`: {reason}", path.display())]
+    ReadKey {
+        /// Id of the key.
+        key: String,
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The signature is missing or wrong.
+    #[error("policy bundle `{bundle}` is refused: {reason}")]
+    VerifyBundle {
+        /// Name of the bundle.
+        bundle: String,
+        /// Why.
+        reason: String,
+    },
+    /// The bundle does otherwise than one of its own cases says.
+    #[error(
+        "policy bundle `{bundle}` fails its own case `{case}`: {reason}; mend the rules, or the case in `.manifest`"
+    )]
+    TryBundle {
+        /// Name of the bundle.
+        bundle: String,
+        /// Name of the case.
+        case: String,
+        /// What was found.
+        reason: String,
+    },
     /// Two bundles have the same name, so records could not distinguish them.
     #[error("two policy bundles are named `{bundle}`, rename one")]
     NameBundle {
@@ -196,9 +226,12 @@ impl Error {
             | Self::FindEntrypoint { bundle, .. }
             | Self::NameFunctions { bundle }
             | Self::SupplyBuiltins { bundle, .. }
+            | Self::VerifyBundle { bundle, .. }
+            | Self::TryBundle { bundle, .. }
             | Self::StartModule { bundle, .. } => Some(bundle),
             Self::StartEngine { .. }
             | Self::ReadBundle { .. }
+            | Self::ReadKey { .. }
             | Self::SetLimit { .. }
             | Self::NameBundle { .. } => None,
         }

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::task::{JoinError, spawn_blocking};
 
-use super::bundle::Omit;
+use super::bundle::{Omit, TrialCase};
 use super::engine::Stop;
 use super::instance::Instance;
 use super::locations;
@@ -51,12 +53,42 @@ pub struct Evaluation {
     pub failures: Vec<BundleFailure>,
 }
 
-/// All loaded bundles.
-#[derive(Debug)]
+/// All loaded bundles. Cheap to clone, since the bundles are shared.
+#[derive(Debug, Clone)]
 pub struct PolicySet {
     engine: Engine,
     limits: Limits,
     loaded: Vec<Arc<LoadedBundle>>,
+}
+
+/// A bundle that was compiled, checked and tried, for a [`PolicySet`].
+#[derive(Debug, Clone)]
+pub struct Loaded(Arc<LoadedBundle>);
+
+impl Loaded {
+    /// Compiles, checks, warms up and tries a bundle, on a blocking thread. Needs a Tokio runtime.
+    pub async fn open(engine: &Engine, bundle: Bundle, limits: Limits) -> Result<Self, Error> {
+        limits.check()?;
+        let (name, engine) = (bundle.name.clone(), engine.clone());
+        let opened = spawn_blocking(move || LoadedBundle::open(&engine, bundle, limits)).await;
+        let failed = |error: JoinError| Error::StartModule { bundle: name, reason: error.to_string() };
+        Ok(Self(Arc::new(opened.map_err(failed)??)))
+    }
+
+    /// The bundle's name.
+    pub fn name(&self) -> &str {
+        &self.0.program.bundle.name
+    }
+
+    /// Its revision.
+    pub fn revision(&self) -> &str {
+        &self.0.program.bundle.revision
+    }
+
+    /// Its place in the order of the bundles of its name, if it has one.
+    pub fn sequence(&self) -> Option<u64> {
+        self.0.program.bundle.sequence
+    }
 }
 
 /// One loaded bundle and its instances.
@@ -75,22 +107,37 @@ impl std::fmt::Debug for LoadedBundle {
 }
 
 impl PolicySet {
-    /// Compiles, checks and warms up every bundle; the first unusable one is the error. Compiling takes a
-    /// large part of a second for each bundle and runs on blocking threads. Needs a Tokio runtime.
+    /// Compiles, checks and tries every bundle; the first unusable one is the error. Compiling takes a large part of a second
+    /// for each bundle and runs on blocking threads, on all processors. Needs a Tokio runtime.
     pub async fn load(engine: &Engine, bundles: Vec<Bundle>, limits: Limits) -> Result<Self, Error> {
+        // Also where there is no bundle.
         limits.check()?;
+        let opening = bundles.into_iter().map(|bundle| Loaded::open(engine, bundle, limits));
+        let processors = available_parallelism().map_or(2, usize::from);
+        let loaded = stream::iter(opening).buffered(processors).try_collect().await?;
+        Self::of(engine, limits, loaded)
+    }
+
+    /// The set of these bundles, which were loaded with the same engine and limits. Refuses two of the same name.
+    pub fn of(engine: &Engine, limits: Limits, loaded: Vec<Loaded>) -> Result<Self, Error> {
         let mut names = BTreeSet::new();
-        let mut loaded = Vec::with_capacity(bundles.len());
-        for bundle in bundles {
-            if !names.insert(bundle.name.clone()) {
-                return Err(Error::NameBundle { bundle: bundle.name });
-            }
-            let (name, engine) = (bundle.name.clone(), engine.clone());
-            let opened = spawn_blocking(move || LoadedBundle::open(&engine, bundle, limits)).await;
-            let failed = |error: JoinError| Error::StartModule { bundle: name, reason: error.to_string() };
-            loaded.push(Arc::new(opened.map_err(failed)??));
+        if let Some(twice) = loaded.iter().find(|loaded| !names.insert(loaded.name().to_owned())) {
+            return Err(Error::NameBundle { bundle: twice.name().into() });
         }
+        let loaded = loaded.into_iter().map(|Loaded(loaded)| loaded).collect();
         Ok(Self { engine: engine.clone(), limits, loaded })
+    }
+
+    /// The same set with this bundle in the place of the one of its name. What runs on the former one ends on it.
+    #[must_use]
+    pub fn with(&self, Loaded(new): &Loaded) -> Self {
+        let mut set = self.clone();
+        for loaded in &mut set.loaded {
+            if loaded.program.bundle.name == new.program.bundle.name {
+                *loaded = Arc::clone(new);
+            }
+        }
+        set
     }
 
     /// Name → revision of each bundle.
@@ -206,7 +253,26 @@ impl LoadedBundle {
         loaded
             .warm_up(engine, limits, patient, &stop)
             .map_err(|reason| Error::StartModule { bundle: loaded.program.bundle.name.clone(), reason })?;
+        loaded.try_out(engine, limits, &stop)?;
         Ok(loaded)
+    }
+
+    /// Runs the cases that the bundle brings along. One that it answers otherwise than it says is an error: the bundle does
+    /// not do in this gate what its author meant.
+    fn try_out(&self, engine: &Engine, limits: Limits, stop: &Stop) -> Result<(), Error> {
+        for TrialCase { name, input, rules } in self.program.bundle.cases.iter() {
+            let found = self.run(engine, &input.to_string(), limits, stop).map(|violations| {
+                violations.into_iter().map(|violation| violation.rule).collect::<BTreeSet<_>>()
+            });
+            let reason = match found {
+                Ok(found) if found == *rules => continue,
+                Ok(found) => format!("it breaks {} and was to break {}", listed(&found), listed(rules)),
+                Err(reason) => reason,
+            };
+            let bundle = self.program.bundle.name.clone();
+            return Err(Error::TryBundle { bundle, case: name.clone(), reason });
+        }
+        Ok(())
     }
 
     /// Runs a first evaluation, so that no later one waits for cold code and memory. The result for the empty input is
@@ -278,6 +344,13 @@ impl LoadedBundle {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
         }
     }
+}
+
+fn listed(rules: &BTreeSet<String>) -> String {
+    if rules.is_empty() {
+        return "no rule".into();
+    }
+    rules.iter().map(|rule| format!("`{rule}`")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -4,15 +4,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::AdmissionHandler;
 use super::shutdown::Phase;
 use super::tls::Problem;
+use super::{AdmissionHandler, Check};
 use crate::text;
 
 /// Content type of the metrics
@@ -35,7 +35,26 @@ pub(super) fn router<G: AdmissionHandler>(gate: Arc<G>, phase: Phase, certificat
 }
 
 /// 200 while the gate takes reviews. If a certificate could not be replaced, the text says so, but the status stays 200.
-async fn ready<G: AdmissionHandler>(State(routes): State<Arc<ProbeRoutes<G>>>) -> (StatusCode, String) {
+/// `?verbose` adds a line for each check, in the form of the API server's own probes.
+async fn ready<G: AdmissionHandler>(
+    State(routes): State<Arc<ProbeRoutes<G>>>,
+    RawQuery(query): RawQuery,
+) -> (StatusCode, String) {
+    let (status, text) = readiness(&routes);
+    let is_verbose = query
+        .is_some_and(|query| query.split('&').any(|key| key == "verbose" || key.starts_with("verbose=")));
+    if !is_verbose {
+        return (status, text);
+    }
+    let checks = catch_unwind(AssertUnwindSafe(|| routes.gate.checks())).unwrap_or_default();
+    let lines = checks.iter().map(|Check { name, is_ok, text }| {
+        let mark = if *is_ok { '+' } else { '-' };
+        format!("[{mark}]{}: {}\n", text::line(name), text::line(text))
+    });
+    (status, lines.collect::<String>() + "readyz: " + &text + "\n")
+}
+
+fn readiness<G: AdmissionHandler>(routes: &ProbeRoutes<G>) -> (StatusCode, String) {
     if !routes.phase.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down".to_owned());
     }

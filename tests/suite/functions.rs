@@ -192,7 +192,7 @@ async fn load(folder: &Path, strict: bool) -> PolicySet {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.file_name().unwrap().to_string_lossy().starts_with(&prefix) {
-            bundles.push(Bundle::from_dir(&path).unwrap());
+            bundles.push(Bundle::load(&path).unwrap());
         }
     }
     let limits = Limits { time: Duration::from_mins(1), strict_builtins: strict, ..Limits::default() };

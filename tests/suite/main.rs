@@ -39,4 +39,5 @@ mod samples;
 mod server;
 mod shapes;
 mod shared;
+mod sources;
 mod watch;

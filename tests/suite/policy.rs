@@ -791,7 +791,7 @@ async fn a_module_that_has_lost_the_names_of_its_functions_is_refused() {
     let mut stripped = module;
     stripped[name + 1] = b'g';
     std::fs::write(&path, stripped).unwrap();
-    let error = load(vec![Bundle::from_dir(directory.path()).unwrap()], GENEROUS).await.unwrap_err();
+    let error = load(vec![Bundle::load(directory.path()).unwrap()], GENEROUS).await.unwrap_err();
     assert!(error.to_string().contains("has lost the names of its functions"), "{error}");
 }
 

@@ -321,6 +321,9 @@ fn the_configuration_page_has_every_key_with_its_default_and_no_other() {
     let proxy = wasmgate::registry::ProxyOptions { url: String::new(), except: Vec::new() };
     keys("images.proxy", &serde_json::to_value(&proxy).unwrap(), &mut expected);
     expected.insert("images.proxy.url".into(), "must be written".into());
+    let source = wasmgate::sources::BundleSource::of("");
+    keys("policies.bundles[]", &serde_json::to_value(&source).unwrap(), &mut expected);
+    expected.insert("policies.bundles[].from".into(), "must be written".into());
     let page = root().join("docs/configuration.md");
     let page = fs::read_to_string(page).unwrap();
     let mut found = BTreeMap::new();

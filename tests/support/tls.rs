@@ -205,7 +205,8 @@ impl Ca {
 
     /// A certificate for this use, and its key.
     pub fn sign(&self, usage: ExtendedKeyUsagePurpose) -> (String, String) {
-        let mut params = CertificateParams::new(["caller".to_owned()]).expect("a name");
+        let mut params =
+            CertificateParams::new(["caller".to_owned(), "localhost".to_owned()]).expect("a name");
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate().expect("a key");
         let issuer = Issuer::new(self.params.clone(), &self.key);

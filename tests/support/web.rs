@@ -18,6 +18,8 @@ use wasmgate::registry::resolver::Resolver;
 pub struct Asked {
     /// Method and path.
     pub line: String,
+    /// The request line and all headers, as received.
+    pub head: String,
     /// `authorization`, as received.
     pub authorization: Option<String>,
     pub body: String,
@@ -96,7 +98,7 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Asked>>>, handler: Hand
         stream.read_exact(&mut body).await.ok()?;
         let line = head.lines().next()?.trim_end_matches(" HTTP/1.1").to_string();
         let body = String::from_utf8_lossy(&body).into_owned();
-        let asked = Asked { line, authorization: header("authorization"), body, at };
+        let asked = Asked { line, authorization: header("authorization"), head: head.clone(), body, at };
         let number = {
             let mut log = log.lock().unwrap();
             log.push(asked.clone());

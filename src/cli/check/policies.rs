@@ -6,7 +6,7 @@ use super::report::{BASELINE, Problem, Report};
 use crate::cli::{Error, build};
 use crate::config::Settings;
 use crate::grant::WasiException;
-use crate::policy::{Bundle, PolicySet};
+use crate::policy::{Bundle, Engine, PolicySet};
 
 /// The rules of the bundles that could be loaded.
 pub(super) struct Rules {
@@ -39,7 +39,7 @@ pub(super) async fn check(
     report: &mut Report,
 ) -> Option<Rules> {
     let before = report.problems.len();
-    let (bundles, origins) = read(settings, report);
+    let (bundles, origins) = read(settings, report).await?;
     let set = compiled(settings, bundles, &origins, report).await?;
     let baseline = usize::from(settings.file.policies.baseline);
     report.count(BASELINE, baseline);
@@ -53,18 +53,30 @@ pub(super) async fn check(
 }
 
 /// The bundles that can be read, and the file or folder of each by its name.
-fn read(settings: &Settings, report: &mut Report) -> (Vec<Bundle>, BTreeMap<String, String>) {
+async fn read(settings: &Settings, report: &mut Report) -> Option<(Vec<Bundle>, BTreeMap<String, String>)> {
     let policies = &settings.file.policies;
-    let baseline = policies.baseline.then(|| ("the built-in baseline".to_string(), Bundle::embedded()));
-    let own = policies.bundles.iter().map(|path| (path.display().to_string(), Bundle::load(path)));
+    let engine = report.take("the policy engine", Engine::for_command())?;
+    let mut read = Vec::new();
+    if policies.baseline {
+        read.push(("the built-in baseline".to_string(), Bundle::embedded().map_err(Error::from)));
+    }
+    // A place that is wrong was reported with the configuration.
+    let right = policies.bundles.iter().filter(|source| source.check().is_empty());
+    for source in right {
+        let bundle = match build::follower(settings, source, &engine) {
+            Ok(follower) => follower.once().await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        read.push((source.shown(), bundle));
+    }
     let (mut bundles, mut origins) = (Vec::new(), BTreeMap::new());
-    for (origin, bundle) in baseline.into_iter().chain(own) {
+    for (origin, bundle) in read {
         if let Some(bundle) = report.take(&origin, bundle) {
             origins.insert(bundle.name.clone(), origin);
             bundles.push(bundle);
         }
     }
-    (bundles, origins)
+    Some((bundles, origins))
 }
 
 /// The bundles that can be loaded together. One that cannot is reported, and does not hide what is wrong with the others.

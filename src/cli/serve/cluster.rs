@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kube::Client;
 
+use super::supply::Bundles;
 use super::{Expiry, Served};
 use crate::admission::{Gate, State};
 use crate::audit::WatchReport;
@@ -14,7 +15,7 @@ use crate::cluster::Cluster;
 use crate::config::Settings;
 use crate::lookup::Inspector;
 use crate::review::Webhook;
-use crate::server::{self, Event};
+use crate::server::{self, Check, Event};
 use crate::watch::{self, Account, Base, WatchOptions, Watching};
 
 /// The watches, if configured.
@@ -48,7 +49,12 @@ pub fn with_pull_secrets(inspector: Inspector, watching: Option<&Watching>) -> I
 }
 
 /// Starts the watches. Every snapshot replaces cluster, grants and exceptions of the gate in one step.
-pub fn start(gate: &Arc<Gate>, certificate: Expiry, watching: Option<Watching>) -> WatchedGate {
+pub fn start(
+    gate: &Arc<Gate>,
+    certificate: Expiry,
+    watching: Option<Watching>,
+    bundles: Bundles,
+) -> WatchedGate {
     if let Some(watching) = &watching {
         let state = gate.state();
         let base = Base { grants: Arc::clone(&state.grants), exceptions: Arc::clone(&state.exceptions) };
@@ -62,7 +68,7 @@ pub fn start(gate: &Arc<Gate>, certificate: Expiry, watching: Option<Watching>) 
             });
         });
     }
-    WatchedGate { served: Served { gate: Arc::clone(gate), certificate }, watching }
+    WatchedGate { served: Served { gate: Arc::clone(gate), certificate }, watching, bundles }
 }
 
 /// A gate with the watches that keep it up to date.
@@ -70,6 +76,7 @@ pub fn start(gate: &Arc<Gate>, certificate: Expiry, watching: Option<Watching>) 
 pub struct WatchedGate {
     served: Served,
     watching: Option<Watching>,
+    bundles: Bundles,
 }
 
 impl server::AdmissionHandler for WatchedGate {
@@ -81,8 +88,13 @@ impl server::AdmissionHandler for WatchedGate {
         self.watching.as_ref().map_or(Ok(()), Watching::ready).and_then(|()| self.served.ready())
     }
 
+    fn checks(&self) -> Vec<Check> {
+        self.bundles.checks()
+    }
+
     fn metrics(&self) -> String {
         let metrics = self.served.gate.metrics();
+        metrics.set_bundle_sources(&self.bundles.reports());
         if let Some(watching) = &self.watching {
             let reports: Vec<_> = watching.reports().iter().map(report).collect();
             metrics.set_watches(&reports, watching.rebuilds());

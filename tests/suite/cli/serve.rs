@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{layouts, samples, wasmgate};
-use crate::support::process::{ask_patiently, wait_for};
+use crate::support::opa;
+use crate::support::process::{ask_patiently, until, wait_for};
 use crate::support::tls::{Client, Http, get, post};
 
 const AMPLE: Duration = Duration::from_secs(30);
@@ -138,6 +139,51 @@ async fn it_serves_with_nothing_but_defaults() {
     assert!(metrics.contains("\nwasmgate_certificate_expiry_timestamp_seconds{} "), "{metrics}");
     gate.signal("-TERM");
     assert_eq!(gate.end().0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bundles_are_swapped_while_it_serves_and_probes_metrics_and_log_tell_how_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = |name: &str| {
+        let rule = format!("violations contains {{\"rule\": \"own\", \"message\": \"{name}\"}}");
+        opa::build(folder.path(), name, "wasmgate/violations", &rule)
+    };
+    let (one, two, place) = (built("one"), built("two"), folder.path().join("ours.tar.gz"));
+    std::fs::rename(one, &place).unwrap();
+    let gate = Gate::start(&["--image-layouts", &layouts(), "--bundle", place.to_str().unwrap()]);
+    let verbose = async || get(gate.probes, "/readyz?verbose").await.unwrap().text();
+    let refusal = async || gate.ask("/validate", &review("orders")).await["status"]["message"].to_string();
+    let before = verbose().await;
+    assert!(before.contains("[+]bundle/baseline: from the gate itself, revision "), "{before}");
+    assert!(
+        before.contains("[+]bundle/ours: from ") && before.contains(", revision one, in force since "),
+        "{before}"
+    );
+    assert!(before.ends_with("\nreadyz: ok\n"), "{before}");
+    assert!(refusal().await.contains("one"));
+    std::fs::rename(two, &place).unwrap();
+    until("the new bundle", async || verbose().await.contains(", revision two, ")).await;
+    assert!(refusal().await.contains("two"));
+    std::fs::write(&place, "garbage").unwrap();
+    until("the failure", async || verbose().await.contains("[-]bundle/ours: ")).await;
+    let bad = verbose().await;
+    assert!(bad.contains("; the former bundle stays in force: cannot unpack policy bundle `ours`"), "{bad}");
+    assert_eq!(get(gate.probes, "/readyz").await.unwrap().status, 200, "it still judges");
+    assert!(refusal().await.contains("two"));
+    let metrics = get(gate.probes, "/metrics").await.unwrap().text();
+    for line in [
+        "wasmgate_policy_bundle_info{name=\"ours\",revision=\"two\"} 1\n",
+        "wasmgate_policy_bundle_failing{name=\"ours\"} 1\n",
+        "wasmgate_policy_bundle_failing{name=\"baseline\"} 0\n",
+        "wasmgate_policy_bundle_swaps_total{name=\"ours\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line} {metrics}");
+    }
+    let log = gate.log.lock().unwrap().clone();
+    assert!(
+        log.contains("a new policy bundle is in force") && log.contains("the policy bundle in force stays"),
+        "{log}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

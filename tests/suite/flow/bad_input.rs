@@ -219,7 +219,7 @@ async fn an_unusable_bundle_is_reported_with_the_reason() {
     for (bundle, name, reason) in
         [(other, "other", "wasmgate/violations"), (asking, "asking", "http.send"), (text, "text", "")]
     {
-        let overrides = Overrides { bundles: vec![bundle], ..Overrides::default() };
+        let overrides = Overrides { bundles: vec![bundle.display().to_string()], ..Overrides::default() };
         let message = start_error("", overrides).await.to_string();
         assert!(message.contains(name) && message.contains(reason), "{message}");
     }

@@ -1,0 +1,66 @@
+//! Metrics of the sources of policy bundles.
+
+use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::reviews::shown;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BundleLabels {
+    name: String,
+}
+
+/// How the source of a bundle is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleReport {
+    /// Name of the bundle.
+    pub name: String,
+    /// When the source was last asked with success.
+    pub checked: Timestamp,
+    /// Whether the source or its bundle cannot be used now.
+    pub is_failing: bool,
+    /// Times that another bundle came into force.
+    pub swaps: u64,
+    /// Times that the source or its bundle could not be used.
+    pub failures: u64,
+}
+
+/// The metrics of sources.
+#[derive(Debug, Default)]
+pub(super) struct Bundles {
+    failing: Family<BundleLabels, Gauge>,
+    checked: Family<BundleLabels, Gauge>,
+    swaps: Family<BundleLabels, Counter>,
+    failures: Family<BundleLabels, Counter>,
+}
+
+impl Bundles {
+    pub(super) fn register(&self, to: &mut Registry) {
+        let help = "1 while the source of a policy bundle, or what it offers, cannot be used; the former bundle stays in force";
+        to.register("wasmgate_policy_bundle_failing", help, self.failing.clone());
+        let help = "When the source of a policy bundle was last asked with success, in seconds since 1970";
+        let name = "wasmgate_policy_bundle_checked_timestamp";
+        to.register_with_unit(name, help, Unit::Seconds, self.checked.clone());
+        let help = "Policy bundles that came into force while the gate served";
+        to.register("wasmgate_policy_bundle_swaps", help, self.swaps.clone());
+        let help =
+            "Tries of a source of a policy bundle that failed, or brought a bundle that cannot be used";
+        to.register("wasmgate_policy_bundle_failures", help, self.failures.clone());
+    }
+
+    pub(super) fn set(&self, reports: &[BundleReport]) {
+        for report in reports {
+            let labels = BundleLabels { name: shown(&report.name) };
+            self.failing.get_or_create(&labels).set(report.is_failing.into());
+            self.checked.get_or_create(&labels).set(report.checked.as_second());
+            self.swaps.get_or_create(&labels).inner().fetch_max(report.swaps, Ordering::Relaxed);
+            self.failures.get_or_create(&labels).inner().fetch_max(report.failures, Ordering::Relaxed);
+        }
+    }
+}

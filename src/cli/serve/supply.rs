@@ -1,0 +1,111 @@
+//! The policy bundles of a serving gate: loaded at the start, and brought up to date while it serves.
+
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use jiff::Timestamp;
+
+use crate::admission::Gate;
+use crate::audit::BundleReport;
+use crate::cli::{Error, build};
+use crate::config::Settings;
+use crate::judge::EnforcementSettings;
+use crate::policy::{Bundle, Engine, Loaded, PolicySet};
+use crate::server::Check;
+use crate::sources::{BundleStatus, Follower, Statuses};
+
+/// What keeps the bundles up to date.
+#[derive(Debug)]
+pub struct Supply {
+    followers: Vec<Follower>,
+    statuses: Arc<Statuses>,
+}
+
+/// Loads all bundles: each from its source, or else as it was kept on disk.
+pub async fn start(settings: &Settings) -> Result<(PolicySet, Supply), Error> {
+    let engine = Engine::new()?;
+    let limits = build::limits(settings);
+    let statuses = Arc::new(Statuses::default());
+    let mut loaded = Vec::new();
+    if settings.file.policies.baseline {
+        let baseline = Loaded::open(&engine, Bundle::embedded()?, limits).await?;
+        let (name, revision) = (baseline.name().to_owned(), baseline.revision().to_owned());
+        statuses.set(BundleStatus::new(&name, "the gate itself", &revision, Timestamp::now()));
+        loaded.push(baseline);
+    }
+    let mut followers = build::followers(settings, &engine)?;
+    let started = try_join_all(followers.iter_mut().map(|follower| follower.start(&statuses))).await?;
+    loaded.extend(started);
+    for status in statuses.all() {
+        let BundleStatus { name, from, revision, is_kept, .. } = status;
+        tracing::info!(bundle = name, revision, from, kept = is_kept, "policy bundle");
+    }
+    Ok((PolicySet::of(&engine, limits, loaded)?, Supply { followers, statuses }))
+}
+
+impl Supply {
+    /// Follows the sources for as long as the process runs. A bundle is swapped in one step; reviews that run end on the one that they
+    /// began with.
+    pub fn follow(self, gate: &Arc<Gate>) -> Bundles {
+        for follower in self.followers {
+            let gate = Arc::clone(gate);
+            let swap = move |loaded: &Loaded| swap(&gate, loaded);
+            tokio::spawn(follower.follow(Arc::clone(&self.statuses), swap));
+        }
+        Bundles(self.statuses)
+    }
+}
+
+fn swap(gate: &Gate, loaded: &Loaded) -> Result<(), String> {
+    let state = gate.state();
+    fits(&state.enforcement, &state.policies.with(loaded))?;
+    gate.update(|state| {
+        let mut next = state.clone();
+        next.policies = Arc::new(state.policies.with(loaded));
+        next
+    });
+    Ok(())
+}
+
+/// With a rule that the configuration names and no bundle has, the gate would not start again.
+fn fits(enforcement: &EnforcementSettings, policies: &PolicySet) -> Result<(), String> {
+    match build::unknown_rules(enforcement, policies.rules().as_ref()).into_iter().next() {
+        Some(error) => Err(error.to_string()),
+        None => Ok(()),
+    }
+}
+
+/// How the bundles are, for probes and metrics.
+#[derive(Debug, Default)]
+pub struct Bundles(Arc<Statuses>);
+
+impl Bundles {
+    /// A line for each bundle.
+    pub fn checks(&self) -> Vec<Check> {
+        self.0.all().iter().map(check).collect()
+    }
+
+    /// What the metrics say of each bundle.
+    pub fn reports(&self) -> Vec<BundleReport> {
+        self.0.all().into_iter().map(report).collect()
+    }
+}
+
+fn check(status: &BundleStatus) -> Check {
+    let BundleStatus { name, from, revision, since, is_kept, next, error, .. } = status;
+    let of_revision = if revision.is_empty() { String::new() } else { format!(", revision {revision}") };
+    let next = next.map(|next| format!(", next try {next:.0}")).unwrap_or_default();
+    let failed = error.as_ref().map(|error| {
+        let kept =
+            if *is_kept { "what was kept on disk is in force" } else { "the former bundle stays in force" };
+        format!("; {kept}: {error}")
+    });
+    let failed = failed.unwrap_or_default();
+    let text = format!("from {from}{of_revision}, in force since {since:.0}{next}{failed}");
+    Check { name: format!("bundle/{name}"), is_ok: error.is_none(), text }
+}
+
+fn report(status: BundleStatus) -> BundleReport {
+    let BundleStatus { name, checked, since, error, swaps, failures, .. } = status;
+    BundleReport { name, checked: checked.unwrap_or(since), is_failing: error.is_some(), swaps, failures }
+}

@@ -1,0 +1,240 @@
+//! The files of a bundle as `opa build` writes them (`open-policy-agent/opa:v1/bundle/bundle.go`), from an archive or an
+//! unpacked folder, within limits. What they say is read by [`super::Bundle`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
+
+use super::Error;
+
+/// Largest archive, in bytes. The baseline has 60 KiB; bundles are large because of their data.
+pub const MAX_PACKED_BYTES: u64 = 64 << 20;
+/// Most bytes that an archive unpacks to. OPA's own limit is 1 GiB, which is more than the gate's pod gets.
+pub const MAX_UNPACKED_BYTES: u64 = 256 << 20;
+/// Most files and folders in a bundle. OPA writes four files; sources beside them may be a few hundred.
+const MAX_FILES: usize = 10_000;
+
+/// The files of a bundle, by their paths from its root.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Contents {
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+// Modules and data do not belong in a log.
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.files.keys()).finish()
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a [u8])> for Contents {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a [u8])>>(files: I) -> Self {
+        Self { files: files.into_iter().map(|(name, bytes)| (name.into(), bytes.to_vec())).collect() }
+    }
+}
+
+impl Contents {
+    /// Reads an archive or a folder; `name` is the bundle's, for messages. Blocks on the disk.
+    pub fn load(name: &str, path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::ReadBundle { path: path.to_path_buf(), source };
+        if std::fs::metadata(path).map_err(failed)?.is_dir() {
+            return Self::from_dir(name, path);
+        }
+        let bytes = read_bounded(File::open(path).map_err(failed)?, MAX_PACKED_BYTES).map_err(failed)?;
+        let bytes = bytes.ok_or_else(|| too_large(name, "an archive", MAX_PACKED_BYTES))?;
+        Self::from_tar_gz(name, &bytes)
+    }
+
+    /// Reads a folder with an unpacked bundle. Blocks on the disk.
+    pub fn from_dir(name: &str, path: &Path) -> Result<Self, Error> {
+        // This is not a bundle, and may be of any size, so do not walk it.
+        if !path.join("policy.wasm").exists() {
+            return Err(Error::FindModule { bundle: name.into() });
+        }
+        let (mut contents, mut left) = (Self::default(), MAX_UNPACKED_BYTES);
+        for (relative, file) in walk(name, path)? {
+            let failed = |source| Error::ReadBundle { path: file.clone(), source };
+            acceptable(name, &relative)?;
+            let bytes = read_bounded(File::open(&file).map_err(failed)?, left).map_err(failed)?;
+            let bytes = bytes.ok_or_else(|| too_large(name, "contents", MAX_UNPACKED_BYTES))?;
+            left = left.saturating_sub(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            contents.files.insert(relative, bytes);
+        }
+        Ok(contents)
+    }
+
+    /// Reads an archive of `opa build`.
+    pub fn from_tar_gz(name: &str, bytes: &[u8]) -> Result<Self, Error> {
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_PACKED_BYTES {
+            return Err(too_large(name, "an archive", MAX_PACKED_BYTES));
+        }
+        let mut contents = Self::default();
+        let mut archive =
+            tar::Archive::new(Bounded { inner: MultiGzDecoder::new(bytes), left: MAX_UNPACKED_BYTES });
+        for entry in archive.entries().map_err(|error| damaged(name, &error))? {
+            contents.unpack(name, entry.map_err(|error| damaged(name, &error))?)?;
+        }
+        Ok(contents)
+    }
+
+    fn unpack(&mut self, name: &str, entry: tar::Entry<'_, impl Read>) -> Result<(), Error> {
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        // opa writes absolute names, tar relative ones.
+        let file = path.trim_start_matches("./").trim_start_matches('/');
+        let refuse = |fix| Err(Error::AcceptFile { bundle: name.into(), file: file.into(), fix });
+        let is_read = acceptable(name, file)?;
+        // Sparse files stay out too: their holes do not come from the archive, so its bound would not hold for them.
+        if !entry.header().entry_type().is_file() {
+            return if is_read {
+                refuse("it is a link or another special file, pack the file itself")
+            } else {
+                Ok(())
+            };
+        }
+        if self.files.contains_key(file) {
+            return refuse("it is there twice");
+        }
+        if self.files.len() >= MAX_FILES {
+            return Err(Error::WalkFolder { bundle: name.into(), limit: MAX_FILES });
+        }
+        let bytes = read_bounded(entry, MAX_UNPACKED_BYTES).map_err(|error| damaged(name, &error))?;
+        let bytes = bytes.ok_or_else(|| too_large(name, "contents", MAX_UNPACKED_BYTES))?;
+        self.files.insert(file.into(), bytes);
+        Ok(())
+    }
+
+    /// The files and their bytes.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+    }
+
+    /// The bytes of a file.
+    pub fn file(&self, name: &str) -> Option<&[u8]> {
+        self.files.get(name).map(Vec::as_slice)
+    }
+
+    /// An archive with the same files, the same for the same files.
+    pub fn to_tar_gz(&self) -> io::Result<Vec<u8>> {
+        let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        for (name, bytes) in &self.files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(u64::try_from(bytes.len()).map_err(io::Error::other)?);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, name, bytes.as_slice())?;
+        }
+        archive.into_inner()?.finish()
+    }
+}
+
+/// Every file of the bundle at a path: the archive itself, or the files of the folder. Blocks on the disk.
+pub fn paths(name: &str, path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |source| Error::ReadBundle { path: path.to_path_buf(), source };
+    if !std::fs::metadata(path).map_err(failed)?.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut files: Vec<_> = walk(name, path)?.into_iter().map(|(_, path)| path).collect();
+    files.sort();
+    Ok(files)
+}
+
+/// Whether the gate reads the file. Refuses one that affects the rules and is not read: they would run on less data than
+/// intended.
+fn acceptable(bundle: &str, file: &str) -> Result<bool, Error> {
+    let refuse = |fix| Err(Error::AcceptFile { bundle: bundle.into(), file: file.into(), fix });
+    match file {
+        "policy.wasm" | "data.json" | ".manifest" | ".signatures.json" => Ok(true),
+        "data.yaml" | "data.yml" => refuse("`opa build` turns it into `data.json`"),
+        "patch.json" => refuse("delta bundles are not supported, pack a whole one"),
+        nested if nested.ends_with("/data.json") || nested.ends_with("/policy.wasm") => {
+            refuse("`opa build` puts one at the root of the bundle")
+        }
+        _ => Ok(false),
+    }
+}
+
+fn damaged(name: &str, error: &io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::FileTooLarge => too_large(name, "contents", MAX_UNPACKED_BYTES),
+        // The reader's own message repeats bytes of the file.
+        ErrorKind::UnexpectedEof => Error::UnpackBundle { bundle: name.into(), reason: "it is cut short" },
+        _ => {
+            Error::UnpackBundle { bundle: name.into(), reason: "it is not a gzipped tar archive, or damaged" }
+        }
+    }
+}
+
+/// Every file below a folder, with its relative path. Names that begin with two dots are skipped: the kubelet uses them
+/// for ConfigMap volumes, and links beside them lead to the same files.
+fn walk(bundle: &str, root: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+    let (mut files, mut folders, mut seen) = (Vec::new(), vec![(String::new(), root.to_path_buf())], 0_usize);
+    while let Some((prefix, folder)) = folders.pop() {
+        let failed = |source| Error::ReadBundle { path: folder.clone(), source };
+        for entry in std::fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let (path, entry_type) = (entry.path(), entry.file_type().map_err(failed)?);
+            seen = seen.saturating_add(1);
+            if seen > MAX_FILES {
+                return Err(Error::WalkFolder { bundle: bundle.into(), limit: MAX_FILES });
+            }
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // Links to folders are not followed, since they may form a cycle.
+            let is_folder = entry_type.is_dir();
+            if name.starts_with("..") || (!is_folder && path.is_dir()) {
+                continue;
+            }
+            if is_folder {
+                folders.push((format!("{prefix}{name}/"), path));
+            } else {
+                files.push((format!("{prefix}{name}"), path));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// A reader that fails after `left` bytes.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let size = u64::try_from(read).unwrap_or(u64::MAX);
+        self.left = self.left.checked_sub(size).ok_or(ErrorKind::FileTooLarge)?;
+        Ok(read)
+    }
+}
+
+/// All bytes of `reader`, or `None` if it has more than `limit`.
+fn read_bounded(reader: impl Read, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let read = reader.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok((u64::try_from(read).unwrap_or(u64::MAX) <= limit).then_some(bytes))
+}
+
+fn too_large(bundle: &str, what: &'static str, limit: u64) -> Error {
+    Error::SizeBundle { bundle: bundle.into(), what, limit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_packed_is_what_is_unpacked() {
+        let files: [(&str, &[u8]); 3] =
+            [("policy.wasm", b"\0asm"), ("data.json", b"{}"), ("a/b.rego", b"package a")];
+        let contents: Contents = files.into_iter().collect();
+        let packed = contents.to_tar_gz().unwrap();
+        assert_eq!(Contents::from_tar_gz("test", &packed).unwrap(), contents);
+        assert_eq!(contents.to_tar_gz().unwrap(), packed);
+    }
+}

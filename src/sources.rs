@@ -1,0 +1,23 @@
+//! Where policy bundles come from: files, folders, HTTP bundle servers and OCI registries. Brings each bundle up to date,
+//! keeps the last good one on disk, and tells how each is.
+//!
+//! A new bundle is fetched, checked, compiled and tried before anything is replaced. One that fails leaves the one before it
+//! in force and no other bundle notices.
+
+mod disk;
+mod error;
+mod fetch;
+mod fetched;
+mod follow;
+mod http;
+mod kept;
+mod oci;
+pub mod options;
+pub mod status;
+
+pub use crate::policy::signature::{Algorithm, KeyOptions};
+pub use error::Error;
+pub use follow::{Follower, Terms};
+pub use kept::Kept;
+pub use options::{BundleSource, Origin};
+pub use status::{BundleStatus, Statuses};

@@ -1,0 +1,74 @@
+//! Why a bundle was not brought up to date.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::policy;
+
+/// Why a bundle was not brought up to date.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bundle itself cannot be used.
+    #[error(transparent)]
+    UseBundle(#[from] policy::Error),
+    /// A bundle server did not give the bundle.
+    #[error("could not fetch policy bundle `{bundle}` from `{from}`: {message}")]
+    FetchBundle {
+        /// Name of the bundle.
+        bundle: String,
+        /// The URL, without credentials.
+        from: String,
+        /// What went wrong, and what to do.
+        message: String,
+    },
+    /// A file that the request needs could not be read.
+    #[error("could not read `{}` for policy bundle `{bundle}`", path.display())]
+    ReadCredential {
+        /// Name of the bundle.
+        bundle: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The files changed while they were read.
+    #[error("policy bundle `{bundle}` is being written: its files change while they are read")]
+    SettleFiles {
+        /// Name of the bundle.
+        bundle: String,
+    },
+    /// An older bundle than the one that was in force.
+    #[error(
+        "policy bundle `{bundle}` is refused: its sequence {found} is lower than {newest}, which was in force before; build a newer one, \
+         or set `allowRollback: true` for it in `policies.bundles`"
+    )]
+    RollBack {
+        /// Name of the bundle.
+        bundle: String,
+        /// The sequence of the bundle, or words for none.
+        found: String,
+        /// The highest sequence that was in force.
+        newest: u64,
+    },
+    /// The last good bundle could not be kept.
+    #[error("could not keep policy bundle `{bundle}` in `{}`", path.display())]
+    KeepBundle {
+        /// Name of the bundle.
+        bundle: String,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The other parts of the gate do not go with the bundle.
+    #[error("policy bundle `{bundle}` is refused: {message}")]
+    SwapBundle {
+        /// Name of the bundle.
+        bundle: String,
+        /// Why.
+        message: String,
+    },
+}

@@ -1,0 +1,59 @@
+//! Asks one source for its bundle, in whatever way it is asked.
+
+use std::time::Duration;
+
+use super::disk::Disk;
+use super::fetched::Fetched;
+use super::http::Http;
+use super::oci::Oci;
+use super::options::{BundleSource, Origin};
+use super::{Error, disk};
+use crate::registry::Registry;
+
+/// One source.
+#[derive(Debug)]
+pub(super) enum Fetcher {
+    Disk(Disk),
+    Http(Http),
+    Oci(Oci),
+}
+
+impl Fetcher {
+    /// The source as it is configured. `registry` is what registries are asked with.
+    pub fn new(source: &BundleSource, registry: Option<&Registry>) -> Result<Self, Error> {
+        let failed =
+            |message: String| Error::FetchBundle { bundle: source.name(), from: source.shown(), message };
+        Ok(match source.origin().map_err(|wrong| failed(wrong.message))? {
+            Origin::Path(path) => Self::Disk(Disk::new(source.name(), path)),
+            Origin::Http(url) => Self::Http(Http::new(source.clone(), url)),
+            Origin::Oci(reference) => {
+                let registry = registry.ok_or_else(|| failed("no registry may be asked".into()))?;
+                Self::Oci(Oci::new(source.name(), reference, registry.clone()))
+            }
+        })
+    }
+
+    /// Asks for the bundle, unless it is still of `version`; an empty one is that of no bundle.
+    pub async fn fetch(&mut self, version: &str) -> Result<Fetched, Error> {
+        match self {
+            Self::Disk(disk) => disk.fetch(version).await,
+            Self::Http(http) => http.fetch(version).await,
+            Self::Oci(oci) => oci.fetch(version).await,
+        }
+    }
+
+    /// The version with which the first bundle is asked for where `version` was kept. Files are read anew, since that costs
+    /// nothing.
+    pub fn known<'a>(&self, version: &'a str) -> &'a str {
+        if matches!(self, Self::Disk(_)) { "" } else { version }
+    }
+
+    /// The time until the source is asked again.
+    pub fn pause(&self, source: &BundleSource) -> Duration {
+        match self {
+            Self::Disk(_) => disk::INTERVAL,
+            Self::Http(http) if http.waits() => super::options::SHORTEST_POLL,
+            Self::Http(_) | Self::Oci(_) => source.poll_interval,
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What sources say.
+
+use crate::policy::Contents;
+
+/// What a source says.
+#[derive(Debug)]
+pub(super) enum Fetched {
+    /// The bundle is the one of the version that the source was asked with.
+    Unchanged,
+    /// Nothing can be said yet: a change has not come to rest, or is known to be unusable.
+    Waiting,
+    /// Another bundle.
+    New {
+        contents: Contents,
+        /// What the source will know it by: a fingerprint, an `ETag`, a digest; empty if it knows it by nothing.
+        version: String,
+    },
+}

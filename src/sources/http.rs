@@ -1,0 +1,191 @@
+//! Bundle servers, by OPA's protocol (`open-policy-agent/opa:v1/download/download.go`): a `GET` with the `ETag` of the bundle in force,
+//! which is answered with a bundle or with 304; and with `Prefer: …;wait=N`, which asks the server to answer only when there is a new one.
+//!
+//! Unlike the names of images, these URLs are the platform's own, so their servers may have any address.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
+};
+use reqwest::{Certificate, Client, Identity, Response, StatusCode, Url, redirect};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use super::Error;
+use super::fetched::Fetched;
+use super::options::BundleSource;
+use crate::policy::Contents;
+use crate::policy::contents::MAX_PACKED_BYTES;
+use crate::registry::install_tls_provider;
+use crate::text;
+
+/// Bound on resolving a name and on opening a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Bound on every wait for more bytes, beyond what the server was allowed to wait.
+const READ: Duration = Duration::from_secs(15);
+/// Bound on a whole answer, beyond the same.
+const WHOLE: Duration = Duration::from_mins(2);
+/// Redirects that are followed: stores of objects send to where an object is.
+const MOST_REDIRECTS: usize = 5;
+/// Content type of a server that can hold back its answer.
+const LONG_POLL_TYPE: &str = "application/vnd.openpolicyagent.bundles";
+/// Longest `ETag` that is kept, in bytes.
+const LONGEST_ETAG: usize = 1024;
+
+/// Begins the version of a bundle whose server names none.
+const OF_BODY: &str = "body-sha256:";
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// A bundle server.
+#[derive(Debug)]
+pub(super) struct Http {
+    source: BundleSource,
+    url: Url,
+    /// Whether the server has said that it can hold back its answer.
+    can_wait: bool,
+}
+
+impl Http {
+    pub const fn new(source: BundleSource, url: Url) -> Self {
+        Self { source, url, can_wait: false }
+    }
+
+    /// Whether the server is asked to hold back its next answer.
+    pub const fn waits(&self) -> bool {
+        self.can_wait && !self.source.long_poll.is_zero()
+    }
+
+    /// Asks for a bundle other than that with this `ETag`.
+    pub async fn fetch(&mut self, version: &str) -> Result<Fetched, Error> {
+        let etag = if version.starts_with(OF_BODY) { "" } else { version };
+        // Without an `ETag` it would answer at once.
+        let wait = if self.waits() && !etag.is_empty() { self.source.long_poll } else { Duration::ZERO };
+        let client = self.client(wait).await?;
+        let request = client.get(self.url.clone()).headers(self.headers(etag, wait).await?);
+        let response =
+            request.send().await.map_err(|error| self.failed(text::chain(&error.without_url())))?;
+        match response.status() {
+            StatusCode::OK => self.taken(response, version).await,
+            StatusCode::NOT_MODIFIED => Ok(Fetched::Unchanged),
+            status => Err(self.failed(explained(status))),
+        }
+    }
+
+    async fn taken(&mut self, response: Response, known: &str) -> Result<Fetched, Error> {
+        let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+        self.can_wait = header(CONTENT_TYPE).is_some_and(|found| found.contains(LONG_POLL_TYPE));
+        let etag =
+            header(ETAG).filter(|etag| !etag.is_empty() && etag.len() <= LONGEST_ETAG).map(str::to_owned);
+        let bytes = body(response).await.map_err(|message| self.failed(message))?;
+        // OPA's own client takes an empty body for no change.
+        let version = etag.unwrap_or_else(|| format!("{OF_BODY}{:x}", Sha256::digest(&bytes)));
+        if bytes.is_empty() || version == known {
+            return Ok(Fetched::Unchanged);
+        }
+        Ok(Fetched::New { contents: Contents::from_tar_gz(&self.source.name(), &bytes)?, version })
+    }
+
+    async fn headers(&self, etag: &str, wait: Duration) -> Result<HeaderMap, Error> {
+        let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/gzip, */*"))]);
+        // Delta bundles are not among the modes.
+        let prefer = if wait.is_zero() {
+            "modes=snapshot".to_string()
+        } else {
+            format!("modes=snapshot;wait={}", wait.as_secs().max(1))
+        };
+        headers.extend(HeaderValue::from_str(&prefer).map(|prefer| (PREFER, prefer)));
+        if !etag.is_empty() {
+            headers.extend(HeaderValue::from_str(etag).map(|etag| (IF_NONE_MATCH, etag)));
+        }
+        if let Some(path) = &self.source.token_file {
+            let token = self.file(path).await?;
+            let token = std::str::from_utf8(&token).map(str::trim).unwrap_or_default();
+            let value = HeaderValue::from_str(&format!("Bearer {token}"));
+            let mut value = value.map_err(|_| self.failed(not_usable(path, "a token in one line")))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        Ok(headers)
+    }
+
+    /// A new one for each request, since the files may have changed.
+    async fn client(&self, wait: Duration) -> Result<Client, Error> {
+        install_tls_provider();
+        let mut builder = Client::builder()
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+            .no_proxy()
+            .redirect(redirect::Policy::custom(followed))
+            .connect_timeout(CONNECT)
+            .read_timeout(READ.saturating_add(wait))
+            .timeout(WHOLE.saturating_add(wait));
+        if let Some(path) = &self.source.ca_file {
+            let read = Certificate::from_pem_bundle(&self.file(path).await?);
+            let certificates = read.ok().filter(|found| !found.is_empty());
+            let certificates =
+                certificates.ok_or_else(|| self.failed(not_usable(path, "certificates in PEM")))?;
+            builder = builder.tls_certs_only(certificates);
+        }
+        if let (Some(cert), Some(key)) = (&self.source.client_cert_file, &self.source.client_key_file) {
+            let mut both = Zeroizing::new(Vec::new());
+            both.extend_from_slice(&self.file(cert).await?);
+            both.push(b'\n');
+            both.extend_from_slice(&self.file(key).await?);
+            let identity = Identity::from_pem(&both);
+            builder = builder.identity(
+                identity.map_err(|_| self.failed(not_usable(cert, "a certificate, with its key, in PEM")))?,
+            );
+        }
+        builder.build().map_err(|error| self.failed(text::chain(&error)))
+    }
+
+    async fn file(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let failed =
+            |source| Error::ReadCredential { bundle: self.source.name(), path: path.to_path_buf(), source };
+        tokio::fs::read(path).await.map(Zeroizing::new).map_err(failed)
+    }
+
+    fn failed(&self, message: String) -> Error {
+        Error::FetchBundle { bundle: self.source.name(), from: self.source.shown(), message }
+    }
+}
+
+/// A redirect is followed as long as it does not leave TLS.
+fn followed(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    if attempt.previous().len() > MOST_REDIRECTS {
+        return attempt.error("the server redirects too often");
+    }
+    let was_safe = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+    if was_safe && attempt.url().scheme() != "https" {
+        return attempt.error("the server redirects to plain HTTP, which is never followed");
+    }
+    attempt.follow()
+}
+
+fn explained(status: StatusCode) -> String {
+    let cure = match status.as_u16() {
+        401 | 403 => "; see `tokenFile` and `clientCertFile`",
+        404 => "; see whether the URL is right",
+        _ => "",
+    };
+    format!("the server answers {status}{cure}")
+}
+
+fn not_usable(path: &Path, expected: &str) -> String {
+    format!("`{}` cannot be used, expected {expected}", path.display())
+}
+
+async fn body(mut response: Response) -> Result<Bytes, String> {
+    let limit = usize::try_from(MAX_PACKED_BYTES).unwrap_or(usize::MAX);
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| text::chain(&error.without_url()))? {
+        if bytes.len().saturating_add(chunk.len()) > limit {
+            return Err(format!("it has more than {limit} bytes"));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.into())
+}

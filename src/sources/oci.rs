@@ -1,0 +1,98 @@
+//! Registries, in the layout that opa reads and writes (`open-policy-agent/opa:v1/download/oci_download.go`): the archive is a layer of
+//! type `application/vnd.oci.image.layer.v1.tar+gzip`. Fetched by the same guarded client as images.
+
+use serde::Deserialize;
+
+use super::Error;
+use super::fetched::Fetched;
+use crate::image::descriptor::Descriptor;
+use crate::image::reference::Reference;
+use crate::policy::Contents;
+use crate::policy::contents::MAX_PACKED_BYTES;
+use crate::registry::Registry;
+use crate::registry::source::{FetchedManifest, Source as _};
+use crate::text;
+
+/// Type of the layer with the archive.
+pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// Type of a layer with Rego, as conftest pushes it.
+const SOURCES: &str = "application/vnd.cncf.openpolicyagent.policy.layer.v1+rego";
+/// Largest manifest, in bytes.
+const MOST_MANIFEST: u64 = 4 << 20;
+/// Most manifests of an index that are looked at.
+const MOST_IN_INDEX: usize = 16;
+
+/// An image manifest or an index.
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+struct Document {
+    layers: Vec<Descriptor>,
+    manifests: Vec<Descriptor>,
+}
+
+/// A bundle in a registry.
+#[derive(Debug)]
+pub(super) struct Oci {
+    bundle: String,
+    reference: Reference,
+    registry: Registry,
+}
+
+impl Oci {
+    pub const fn new(bundle: String, reference: Reference, registry: Registry) -> Self {
+        Self { bundle, reference, registry }
+    }
+
+    /// Asks for the manifest, and for the layer if the manifest has another digest than this.
+    pub async fn fetch(&mut self, digest: &str) -> Result<Fetched, Error> {
+        let manifest = self.manifest(&self.reference).await?;
+        let version = manifest.digest.to_string();
+        if version == digest {
+            return Ok(Fetched::Unchanged);
+        }
+        let layer = self.layer(&manifest).await?;
+        let bytes = self.registry.blob(&self.reference, &layer, MAX_PACKED_BYTES).await;
+        let bytes = bytes.map_err(|error| self.failed(text::chain(&error)))?;
+        Ok(Fetched::New { contents: Contents::from_tar_gz(&self.bundle, &bytes)?, version })
+    }
+
+    async fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, Error> {
+        let fetched = self.registry.manifest(reference, MOST_MANIFEST).await;
+        fetched.map_err(|error| self.failed(text::chain(&error)))
+    }
+
+    /// The layer with the archive, of a manifest or of the first in an index that has one.
+    async fn layer(&self, manifest: &FetchedManifest) -> Result<Descriptor, Error> {
+        let Document { layers, manifests } = self.document(manifest)?;
+        if let Some(layer) = archive(&layers) {
+            return Ok(layer);
+        }
+        for one in manifests.iter().take(MOST_IN_INDEX) {
+            let inner = self.manifest(&self.reference.with_digest(&one.digest)).await?;
+            if let Some(layer) = archive(&self.document(&inner)?.layers) {
+                return Ok(layer);
+            }
+        }
+        let message = if layers.iter().any(|layer| layer.media_type == SOURCES) {
+            "it holds Rego and no compiled bundle; push the archive that `wasmgate policy build` writes"
+                .into()
+        } else {
+            format!("it has no layer of type `{LAYER}`")
+        };
+        Err(self.failed(message))
+    }
+
+    fn document(&self, manifest: &FetchedManifest) -> Result<Document, Error> {
+        serde_json::from_slice(&manifest.bytes)
+            .map_err(|error| self.failed(format!("its manifest cannot be read: {error}")))
+    }
+
+    fn failed(&self, message: String) -> Error {
+        Error::FetchBundle { bundle: self.bundle.clone(), from: format!("oci://{}", self.reference), message }
+    }
+}
+
+fn archive(layers: &[Descriptor]) -> Option<Descriptor> {
+    layers.iter().find(|layer| layer.media_type == LAYER).cloned()
+}

@@ -1,0 +1,549 @@
+//! Bundles from files, folders, bundle servers and registries: fetched, swapped, kept. The bundles are made by the real `opa`, and
+//! the registry is the reference one.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use flate2::read::GzDecoder;
+use rcgen::ExtendedKeyUsagePurpose;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use wasmgate::lookup::LookupOptions;
+use wasmgate::policy::{Contents, Engine, Limits, Loaded, PolicySet, Trust};
+use wasmgate::registry::guard::GuardOptions;
+use wasmgate::sources::{
+    Algorithm, BundleSource, BundleStatus, Error, Follower, Kept, KeyOptions, Statuses, Terms,
+};
+
+use crate::support::opa;
+use crate::support::process::{root, until};
+use crate::support::registry::{OCI_MANIFEST, Registry, digest};
+use crate::support::tls::Ca;
+use crate::support::web::{Said, Web};
+
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// An archive of a rule that says `name`, with more rules. Its revision is the same.
+fn bundle(name: &str, more: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = format!("violations contains {{\"rule\": \"r\", \"message\": \"{name}\"}}\n{more}");
+    fs::read(opa::build(folder.path(), name, "wasmgate/violations", &rule)).unwrap()
+}
+
+/// The same with what `.manifest` says of the bundle to the gate.
+fn bundle_with(name: &str, metadata: &Value) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join(name);
+    fs::create_dir(&rules).unwrap();
+    let manifest = json!({"revision": name, "roots": [""], "metadata": {"wasmgate": metadata}});
+    fs::write(rules.join(".manifest"), manifest.to_string()).unwrap();
+    let rule = format!("violations contains {{\"rule\": \"r\", \"message\": \"{name}\"}}");
+    fs::read(opa::build(folder.path(), name, "wasmgate/violations", &rule)).unwrap()
+}
+
+/// A bundle that is followed.
+struct Followed {
+    set: Arc<ArcSwap<PolicySet>>,
+    statuses: Arc<Statuses>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn trusting(kept: Option<&Path>, trust: Trust) -> Terms {
+    Terms {
+        engine: Engine::new().unwrap(),
+        limits: Limits::default(),
+        trust: trust.into(),
+        kept: kept.map(Kept::new),
+    }
+}
+
+fn terms(kept: Option<&Path>) -> Terms {
+    trusting(kept, Trust::default())
+}
+
+async fn follow(source: BundleSource, kept: Option<&Path>) -> Result<Followed, Error> {
+    follow_with(source, terms(kept)).await
+}
+
+async fn follow_with(source: BundleSource, terms: Terms) -> Result<Followed, Error> {
+    let hosts: Vec<String> = source.from.split('/').nth(2).map(String::from).into_iter().collect();
+    let registries = GuardOptions { allow: hosts.clone(), insecure: hosts, ..GuardOptions::default() };
+    let images = LookupOptions { registries, ..LookupOptions::default() };
+    let registry = source.from.starts_with("oci://").then(|| wasmgate::lookup::registry(&images).unwrap());
+    let statuses = Arc::new(Statuses::default());
+    let mut follower = Follower::new(source, terms.clone(), registry.as_ref())?;
+    let loaded = follower.start(&statuses).await?;
+    let set = PolicySet::of(&terms.engine, terms.limits, vec![loaded]).unwrap();
+    let set = Arc::new(ArcSwap::from_pointee(set));
+    let to = Arc::clone(&set);
+    let swap = move |loaded: &Loaded| -> Result<(), String> {
+        to.rcu(|set| set.with(loaded));
+        Ok(())
+    };
+    let task = tokio::spawn(follower.follow(Arc::clone(&statuses), swap));
+    Ok(Followed { set, statuses, task })
+}
+
+impl Followed {
+    /// What its rule says.
+    async fn says(&self) -> String {
+        let found = self.set.load_full().evaluate(&json!({})).await;
+        assert_eq!(found.failures, []);
+        found.violations[0].message.clone()
+    }
+
+    fn status(&self) -> BundleStatus {
+        self.statuses.all().remove(0)
+    }
+
+    async fn until_it_says(&self, wanted: &str) {
+        until(wanted, async || self.says().await == wanted).await;
+    }
+
+    /// Waits until it fails, with this in its reason. The bundle in force stays.
+    async fn until_it_fails(&self, reason: &str, still: &str) {
+        until(reason, async || self.status().error.is_some_and(|error| error.contains(reason))).await;
+        assert_eq!(self.says().await, still);
+        assert_eq!(self.status().revision, still);
+    }
+}
+
+/// Puts a file in the place of another in one step.
+fn replace(path: &Path, bytes: &[u8]) {
+    let part = path.with_extension("part");
+    fs::write(&part, bytes).unwrap();
+    fs::rename(part, path).unwrap();
+}
+
+fn unpack(archive: &[u8], to: &Path) {
+    tar::Archive::new(GzDecoder::new(archive)).unpack(to).unwrap();
+}
+
+fn of(path: &Path) -> BundleSource {
+    BundleSource::of(path.to_str().unwrap())
+}
+
+fn quick(from: String) -> BundleSource {
+    BundleSource { poll_interval: Duration::from_secs(1), plain_http: true, ..BundleSource::of(from) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_archive_comes_into_force_and_a_bad_one_leaves_the_former() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rules.tar.gz");
+    replace(&path, &bundle("one", ""));
+    let rules = follow(of(&path), None).await.unwrap();
+    assert_eq!(rules.says().await, "one");
+    let first = rules.set.load_full();
+    replace(&path, &bundle("two", ""));
+    rules.until_it_says("two").await;
+    assert_eq!(rules.status().swaps, 1);
+    // What began before ends on the bundle that it began with.
+    assert_eq!(first.evaluate(&json!({})).await.violations[0].message, "one");
+    replace(&path, b"garbage");
+    rules.until_it_fails("cannot unpack policy bundle", "two").await;
+    fs::remove_file(&path).unwrap();
+    rules.until_it_fails("cannot read policy bundle", "two").await;
+    replace(&path, &bundle("three", ""));
+    rules.until_it_says("three").await;
+    assert_eq!(rules.status().error, None);
+    assert!(rules.status().failures >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mounted_config_map_is_followed_when_the_kubelet_swaps_its_link() {
+    let mount = tempfile::tempdir().unwrap();
+    let at = |name: &str| mount.path().join(name);
+    let write = |version: &str, archive: &[u8]| {
+        unpack(archive, &at(version));
+        // A ConfigMap has no Rego beside it.
+        let _ = fs::remove_dir_all(at(version).join("rules"));
+        symlink(version, at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+    };
+    write("..2026_11_27", &bundle("one", ""));
+    for file in ["policy.wasm", "data.json", ".manifest"] {
+        symlink(PathBuf::from("..data").join(file), at(file)).unwrap();
+    }
+    let rules = follow(of(mount.path()), None).await.unwrap();
+    assert_eq!(rules.says().await, "one");
+    write("..2026_11_28", &bundle("two", ""));
+    rules.until_it_says("two").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_is_refused_that_does_otherwise_than_its_own_cases_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rules.tar.gz");
+    let cases = |rules: Value| json!({"cases": [{"name": "any pod", "input": {}, "rules": rules}]});
+    replace(&path, &bundle_with("one", &cases(json!(["r"]))));
+    let rules = follow(of(&path), None).await.unwrap();
+    replace(&path, &bundle_with("two", &cases(json!(["other"]))));
+    rules.until_it_fails("fails its own case `any pod`: it breaks `r` and was to break `other`", "one").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_bundle_is_refused_also_after_a_restart_unless_that_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, kept) = (folder.path().join("rules.tar.gz"), folder.path().join("kept"));
+    let numbered = |name: &str, sequence: u64| bundle_with(name, &json!({"sequence": sequence}));
+    replace(&path, &numbered("two", 2));
+    let rules = follow(of(&path), Some(&kept)).await.unwrap();
+    replace(&path, &numbered("one", 1));
+    rules.until_it_fails("its sequence 1 is lower than 2", "two").await;
+    replace(&path, &bundle("none", ""));
+    rules.until_it_fails("its sequence (there is none) is lower than 2", "two").await;
+    drop(rules);
+    replace(&path, &numbered("one", 1));
+    let rules = follow(of(&path), Some(&kept)).await.unwrap();
+    assert_eq!(rules.says().await, "two", "what was kept");
+    rules.until_it_fails("its sequence 1 is lower than 2", "two").await;
+    drop(rules);
+    let source = BundleSource { allow_rollback: true, ..of(&path) };
+    assert_eq!(follow(source, Some(&kept)).await.unwrap().says().await, "one");
+}
+
+/// A bundle server that has one bundle at a time.
+async fn server(bundle: &Arc<Mutex<(String, Vec<u8>)>>, content_type: &str) -> Web {
+    let (bundle, content_type) = (Arc::clone(bundle), content_type.to_string());
+    Web::start(move |_, asked| -> Said {
+        let (etag, bytes) = bundle.lock().unwrap().clone();
+        if asked.head.contains(&format!("if-none-match: {etag}\r")) {
+            return (304, format!("etag: {etag}\r\n"), Vec::new());
+        }
+        (200, format!("etag: {etag}\r\ncontent-type: {content_type}\r\n"), bytes)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_server_is_asked_by_opas_protocol() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    fs::write(&token, "first\n").unwrap();
+    let offered = Arc::new(Mutex::new(("\"1\"".to_string(), bundle("one", ""))));
+    let web = server(&offered, "application/vnd.openpolicyagent.bundles").await;
+    let source = BundleSource {
+        token_file: Some(token.clone()),
+        long_poll: Duration::from_secs(30),
+        ..quick(format!("http://{}/v1/rules.tar.gz", web.host))
+    };
+    let rules = follow(source, None).await.unwrap();
+    assert_eq!((rules.says().await, rules.status().name), ("one".into(), "rules".into()));
+    let heads = || web.asked().into_iter().map(|asked| asked.head).collect::<Vec<_>>();
+    until("304s", async || heads().len() > 2).await;
+    let heads = heads();
+    assert!(
+        heads[0].starts_with("GET /v1/rules.tar.gz ") && !heads[0].contains("if-none-match"),
+        "{heads:?}"
+    );
+    assert!(
+        heads[0].contains("prefer: modes=snapshot\r") && heads[0].contains("authorization: Bearer first\r")
+    );
+    assert!(heads[1].contains("if-none-match: \"1\"\r"), "{heads:?}");
+    assert!(heads[1].contains("prefer: modes=snapshot;wait=30\r"), "the server can wait: {heads:?}");
+    fs::write(&token, "second\n").unwrap();
+    *offered.lock().unwrap() = ("\"2\"".to_string(), bundle("two", ""));
+    rules.until_it_says("two").await;
+    assert_eq!(web.asked().last().unwrap().authorization.as_deref(), Some("Bearer second"));
+    // A bundle that changes another one is not a bundle.
+    let delta = crate::support::oci::gzip(&crate::support::oci::tar_of(&[("patch.json", b"{\"data\": []}")]));
+    *offered.lock().unwrap() = ("\"3\"".to_string(), delta);
+    rules.until_it_fails("delta bundles are not supported", "two").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_without_the_server_takes_what_was_kept_and_without_both_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    let offered = Arc::new(Mutex::new(("\"1\"".to_string(), bundle("one", ""))));
+    let web = server(&offered, "application/gzip").await;
+    let source = quick(format!("http://{}/rules.tar.gz", web.host));
+    drop(follow(source.clone(), Some(&kept)).await.unwrap());
+    let before = web.asked().len();
+    let rules = follow(source.clone(), Some(&kept)).await.unwrap();
+    assert!(!rules.status().is_kept, "the server says that it is still the one");
+    let asked = &web.asked()[before];
+    assert!(asked.head.contains("if-none-match: \"1\""), "a warm start fetches nothing: {asked:?}");
+    drop((rules, web));
+    let rules = follow(source.clone(), Some(&kept)).await.unwrap();
+    let status = rules.status();
+    assert_eq!((rules.says().await, status.is_kept), ("one".into(), true));
+    assert!(status.error.unwrap().contains("could not fetch policy bundle `rules` from `http://127.0.0.1:"));
+    drop(rules);
+    let error = follow(source, None).await.err().unwrap().to_string();
+    assert!(error.starts_with("could not fetch policy bundle `rules`"), "{error}");
+}
+
+/// A server that demands a certificate of this CA, and gives everyone who has one the bundle.
+async fn with_certificates(ca: &Ca, ca_file: &Path, bundle: Vec<u8>) -> (u16, JoinHandle<()>) {
+    let (cert, key) = ca.sign(ExtendedKeyUsagePurpose::ServerAuth);
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca_file).unwrap()).unwrap();
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+    let chain = CertificateDer::pem_slice_iter(cert.as_bytes()).collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let config =
+        ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let Ok(byte) = stream.read_u8().await else { break };
+                head.push(byte);
+            }
+            let answer =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", bundle.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.write_all(&bundle).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    (port, task)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_server_is_shown_a_certificate_and_trusted_by_the_named_ca_alone() {
+    let folder = TempDir::new().unwrap();
+    let ca = Ca::new("bundles");
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("ca.pem"), &ca.pem).unwrap();
+    let (cert, key) = ca.sign(ExtendedKeyUsagePurpose::ClientAuth);
+    fs::write(at("client.pem"), cert).unwrap();
+    fs::write(at("client.key"), key).unwrap();
+    let (port, task) = with_certificates(&ca, &at("ca.pem"), bundle("one", "")).await;
+    let bare = quick(format!("https://localhost:{port}/rules.tar.gz"));
+    let trusting = BundleSource { ca_file: Some(at("ca.pem")), ..bare.clone() };
+    let whole = BundleSource {
+        client_cert_file: Some(at("client.pem")),
+        client_key_file: Some(at("client.key")),
+        ..trusting.clone()
+    };
+    assert_eq!(follow(whole, None).await.unwrap().says().await, "one");
+    for lacking in [bare, trusting] {
+        let error = follow(lacking, None).await.err().unwrap();
+        assert!(matches!(error, Error::FetchBundle { .. }), "{error}");
+    }
+    task.abort();
+}
+
+/// Pushes a bundle in the layout that opa reads.
+async fn push(registry: &Registry, archive: &[u8], layer: &str) {
+    let config = b"{}";
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(config), "size": config.len()},
+        "layers": [{"mediaType": layer, "digest": digest(archive), "size": archive.len()}],
+    });
+    registry.push("team/rules:1", &[config, archive], manifest.to_string().as_bytes(), OCI_MANIFEST).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_of_a_registry_is_followed() {
+    let registry = Registry::start();
+    push(&registry, &bundle("one", ""), LAYER).await;
+    let source = quick(format!("oci://{}", registry.image("team/rules:1")));
+    let rules = follow(source, None).await.unwrap();
+    assert_eq!((rules.says().await, rules.status().name), ("one".into(), "rules".into()));
+    push(&registry, &bundle("two", ""), LAYER).await;
+    rules.until_it_says("two").await;
+    push(&registry, b"package a", "application/vnd.cncf.openpolicyagent.policy.layer.v1+rego").await;
+    rules.until_it_fails("it holds Rego and no compiled bundle", "two").await;
+}
+
+// === Signatures ===
+
+/// A folder with keys, and rules that are signed with them by the real `opa`.
+struct Signer(TempDir);
+
+impl Signer {
+    fn new() -> Self {
+        let signer = Self(TempDir::new().unwrap());
+        let rules = signer.at("rules");
+        fs::create_dir(&rules).unwrap();
+        let rule = "package wasmgate\n\nviolations contains {\"rule\": \"r\", \"message\": \"signed\"}\n";
+        fs::write(rules.join("rule.rego"), rule).unwrap();
+        // What is written in several ways has one digest.
+        let data = "{\"b\": [1.0, 1e3, -0, \"<\\u2028\\n\\u0007é\\/\"], \"a\": {\"z\": null, \"y\": [true, {}, []]}}";
+        fs::write(rules.join("data.json"), data).unwrap();
+        signer.write("secret", "not so secret");
+        for (name, algorithm) in
+            [("p256", &rcgen::PKCS_ECDSA_P256_SHA256), ("p384", &rcgen::PKCS_ECDSA_P384_SHA384)]
+        {
+            let pair = rcgen::KeyPair::generate_for(algorithm).unwrap();
+            signer.write(&format!("{name}.key.pem"), &pair.serialize_pem());
+            signer.write(&format!("{name}.pub.pem"), &pair.public_key_pem());
+        }
+        for file in ["rsa.key.pem", "rsa.pub.pem"] {
+            fs::copy(root().join("tests/fixtures/keys").join(file), signer.at(file)).unwrap();
+        }
+        signer
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.at(name), text).unwrap();
+    }
+
+    /// The rules, signed with this key and these claims.
+    fn sign(&self, key: &str, algorithm: &str, claims: &Value) -> Vec<u8> {
+        self.write("claims.json", &claims.to_string());
+        let arguments = [
+            "build",
+            "--target",
+            "wasm",
+            "--entrypoint",
+            "wasmgate/violations",
+            "--output",
+            "signed.tar.gz",
+            "--signing-key",
+            key,
+            "--signing-alg",
+            algorithm,
+            "--claims-file",
+            "claims.json",
+            "-b",
+            "rules",
+        ];
+        opa::run_in(self.0.path(), &arguments);
+        fs::read(self.at("signed.tar.gz")).unwrap()
+    }
+
+    /// Trust in this key under the id `release`.
+    fn trust(&self, file: &str, algorithm: Algorithm, required: Option<bool>) -> Trust {
+        let key = KeyOptions { algorithm, file: self.at(file), scope: String::new() };
+        Trust::new(&[("release".to_string(), key)].into(), required).unwrap()
+    }
+}
+
+fn verdict(trust: &Trust, archive: &[u8]) -> Result<(), String> {
+    let contents = Contents::from_tar_gz("rules", archive).unwrap();
+    trust.verify("rules", &contents).map_err(|error| error.to_string())
+}
+
+#[test]
+fn what_opa_signs_by_each_algorithm_is_verified_and_what_another_key_signed_is_not() {
+    use Algorithm::{ES256, ES384, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512};
+    let signer = Signer::new();
+    let claims = json!({"keyid": "release"});
+    let other = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    signer.write("other.pub.pem", &other.public_key_pem());
+    for (algorithm, key, public) in [
+        (ES256, "p256.key.pem", "p256.pub.pem"),
+        (ES384, "p384.key.pem", "p384.pub.pem"),
+        (RS256, "rsa.key.pem", "rsa.pub.pem"),
+        (RS384, "rsa.key.pem", "rsa.pub.pem"),
+        (RS512, "rsa.key.pem", "rsa.pub.pem"),
+        (PS256, "rsa.key.pem", "rsa.pub.pem"),
+        (PS384, "rsa.key.pem", "rsa.pub.pem"),
+        (PS512, "rsa.key.pem", "rsa.pub.pem"),
+        (HS256, "secret", "secret"),
+        (HS384, "secret", "secret"),
+        (HS512, "secret", "secret"),
+    ] {
+        let archive = signer.sign(key, &format!("{algorithm:?}"), &claims);
+        let trust = signer.trust(public, algorithm, None);
+        assert_eq!(verdict(&trust, &archive), Ok(()), "{algorithm:?}");
+        let other = signer.trust("other.pub.pem", ES256, None);
+        let refused = verdict(&other, &archive).unwrap_err();
+        assert!(refused.ends_with("its signature is not by the key `release`"), "{algorithm:?}: {refused}");
+    }
+}
+
+#[test]
+fn every_file_is_what_was_signed_and_there_is_no_other() {
+    let signer = Signer::new();
+    let archive = signer.sign("p256.key.pem", "ES256", &json!({"keyid": "release"}));
+    let trust = signer.trust("p256.pub.pem", Algorithm::ES256, None);
+    let contents = Contents::from_tar_gz("rules", &archive).unwrap();
+    let changed = |name: &str, bytes: Option<&[u8]>| {
+        let others = contents.files().filter(|(other, _)| *other != name);
+        let files: Contents = others.chain(bytes.map(|bytes| (name, bytes))).collect();
+        trust.verify("rules", &files).map_err(|error| error.to_string())
+    };
+    let ends = |found: Result<(), String>, end: &str| {
+        let found = found.unwrap_err();
+        assert!(found.ends_with(end), "{found}");
+    };
+    ends(
+        changed("policy.wasm", Some(b"\0asm")),
+        "`policy.wasm` is not what was signed: its digest is another",
+    );
+    ends(changed("data.json", Some(b"{}")), "`data.json` is not what was signed: its digest is another");
+    ends(changed("policy.wasm", None), "`policy.wasm` was signed and is missing");
+    ends(changed("more.rego", Some(b"package more")), "`more.rego` was added after the bundle was signed");
+    ends(changed(".signatures.json", Some(b"{\"signatures\": []}")), "has 0 signatures, expected one");
+    ends(changed(".signatures.json", Some(b"{\"signatures\": [\"a.b\"]}")), "holds no JWT");
+    // Blanks and the order of keys are not signed.
+    let data: Value = serde_json::from_slice(contents.file(".manifest").unwrap()).unwrap();
+    assert_eq!(changed(".manifest", Some(serde_json::to_string_pretty(&data).unwrap().as_bytes())), Ok(()));
+}
+
+#[test]
+fn an_unsigned_bundle_and_a_signed_one_without_a_key_are_refused_unless_that_is_allowed() {
+    let signer = Signer::new();
+    let signed = signer.sign("p256.key.pem", "ES256", &json!({"keyid": "release"}));
+    let (unsigned, none) = (bundle("unsigned", ""), |required| Trust::new(&[].into(), required).unwrap());
+    let with_key = |required| signer.trust("p256.pub.pem", Algorithm::ES256, required);
+    assert_eq!(verdict(&none(None), &unsigned), Ok(()));
+    assert!(verdict(&with_key(None), &unsigned).unwrap_err().contains("it is not signed"));
+    assert_eq!(verdict(&with_key(Some(false)), &unsigned), Ok(()));
+    assert!(verdict(&none(None), &signed).unwrap_err().contains("there is no key to verify it with"));
+    assert_eq!(verdict(&none(Some(false)), &signed), Ok(()));
+    let by_other = signer.sign("p384.key.pem", "ES384", &json!({"keyid": "release"}));
+    assert!(
+        verdict(&with_key(Some(false)), &by_other).is_err(),
+        "a signature is verified where there is a key"
+    );
+    let unknown = signer.sign("p256.key.pem", "ES256", &json!({"keyid": "old"}));
+    let said = verdict(&with_key(None), &unknown).unwrap_err();
+    assert!(said.ends_with("it is signed by the key `old`, and `policies.keys` has `release`"), "{said}");
+    let scoped = signer.sign("p256.key.pem", "ES256", &json!({"keyid": "release", "scope": "staging"}));
+    let said = verdict(&with_key(None), &scoped).unwrap_err();
+    assert!(said.contains("signed for the scope `staging`"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_whose_module_was_replaced_leaves_the_signed_one_in_force() {
+    let signer = Signer::new();
+    let path = signer.at("rules.tar.gz");
+    let signed = signer.sign("p256.key.pem", "ES256", &json!({"keyid": "release"}));
+    replace(&path, &signed);
+    let trust = signer.trust("p256.pub.pem", Algorithm::ES256, None);
+    let rules = follow_with(of(&path), trusting(None, trust)).await.unwrap();
+    let (other, whole) = (bundle("forged", ""), Contents::from_tar_gz("rules", &signed).unwrap());
+    let other = Contents::from_tar_gz("rules", &other).unwrap();
+    let forged = whole.files().map(|(name, bytes)| match name {
+        "policy.wasm" => (name, other.file(name).unwrap()),
+        _ => (name, bytes),
+    });
+    replace(&path, &forged.collect::<Contents>().to_tar_gz().unwrap());
+    until("the refusal", async || rules.status().error.is_some()).await;
+    assert!(rules.status().error.unwrap().contains("`policy.wasm` is not what was signed"));
+    assert_eq!(rules.says().await, "signed");
+}
