@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{EnvFromSource, Volume, VolumeMount};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
-use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Start, Variable};
+use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Start, TOKEN_FOLDER, Variable};
 use crate::image::names::SPIN_RETAINED;
 use crate::image::{ImageFacts, Program, program};
 use crate::inspection::{Inspection, LookupResult};
@@ -132,7 +132,8 @@ pub(super) fn started(
         return Program::Linux;
     }
     let spec = Spec(workload.container(image.role, image.index).unwrap_or_default());
-    let (mounts, [with_links, with_own_links]) = (spec.mounts(), spec.with_links(workload));
+    let mounts = spec.mounts(has_token(workload, image.role));
+    let [with_links, with_own_links] = spec.with_links(workload);
     let start = Start {
         command: image.command,
         args: image.args,
@@ -151,15 +152,22 @@ pub(super) fn started(
     }
 }
 
+/// Whether the `ServiceAccount` plug-in may mount the token: not into ephemeral containers, and not where the pod says no
+/// (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
+fn has_token(workload: &Workload, role: Role) -> bool {
+    role != Role::EphemeralContainer && workload.spec.automount_service_account_token != Some(false)
+}
+
 /// The parts of a container that say how it starts.
 struct Spec<'a>(ContainerSpec<'a>);
 
 impl<'a> Spec<'a> {
     /// All mounts over the image's own files: those of the pod and those that the kubelet adds.
-    fn mounts(&self) -> Vec<&'a str> {
+    fn mounts(&self, token: bool) -> Vec<&'a str> {
         let mounts = self.0.mounts.iter().map(|mount| mount.mount_path.as_str());
         let devices = self.0.devices.iter().map(|device| device.device_path.as_str());
-        mounts.chain(devices).chain(self.0.termination_log).chain(KUBELET_MOUNTS).collect()
+        let added = KUBELET_MOUNTS.into_iter().filter(|place| token || *place != TOKEN_FOLDER);
+        mounts.chain(devices).chain(self.0.termination_log).chain(added).collect()
     }
 
     /// The mounts of volumes whose authors can put any file there, including links; apart from them those to which this
@@ -280,7 +288,8 @@ mod tests {
         for (role, mount) in
             [(Role::Container, "/main"), (Role::InitContainer, "/init"), (Role::EphemeralContainer, "/late")]
         {
-            let mounts = spec(&workload, role).mounts();
+            let mounts = spec(&workload, role).mounts(has_token(&workload, role));
+            assert_eq!(mounts.contains(&TOKEN_FOLDER), role != Role::EphemeralContainer, "{role:?}");
             for hidden in [mount, "/raw", "/log", "/proc", "/etc/hosts"] {
                 assert!(mounts.contains(&hidden), "{role:?} {hidden}: {mounts:?}");
             }
@@ -298,6 +307,17 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(started(&workload, &volume, Some(Family::Spin), &facts), Program::Linux);
+    }
+
+    #[test]
+    fn the_token_hides_nothing_where_the_pod_wants_none() {
+        let with = |automount: Value| {
+            let containers = json!([{ "name": "a", "image": "a" }]);
+            let workload =
+                pod(&json!({ "containers": containers, "automountServiceAccountToken": automount }));
+            has_token(&workload, Role::Container)
+        };
+        assert!(with(Value::Null) && with(json!(true)) && !with(json!(false)));
     }
 
     #[test]
@@ -345,6 +365,20 @@ mod tests {
         assert_eq!(of(&json!({}), &shared), 0, "mounted twice");
         let claim = json!([{ "name": "own", "persistentVolumeClaim": { "claimName": "a" } }]);
         assert_eq!(of(&json!({ "volumes": claim }), &Value::Null), 0, "it holds what others wrote before");
+        for more in [json!({ "shareProcessNamespace": true }), json!({ "hostPID": true })] {
+            assert_eq!(of(&more, &Value::Null), 0, "{more}: /proc leads into it");
+        }
+        let late = json!([{ "name": "b", "image": "b", "targetContainerName": "a" }]);
+        assert_eq!(of(&json!({ "ephemeralContainers": late }), &Value::Null), 0, "it sees the other's /proc");
+        for (security, named) in [
+            (json!({ "privileged": true }), 0),
+            (json!({ "capabilities": { "add": ["cap_sys_admin"] } }), 0),
+            (json!({ "capabilities": { "add": ["ALL"] } }), 0),
+            (json!({ "privileged": false, "capabilities": { "add": ["NET_ADMIN"] } }), 1),
+        ] {
+            let beside = json!([{ "name": "b", "image": "b", "securityContext": security }]);
+            assert_eq!(of(&json!({ "initContainers": beside }), &Value::Null), named, "{security}");
+        }
     }
 
     fn spec_of(workload: &Workload) -> Spec<'_> {

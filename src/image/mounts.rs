@@ -13,6 +13,8 @@ use crate::text;
 const STEPS_OF_A_MOUNT: usize = 64;
 /// Steps that a container has besides.
 const STEPS: usize = 512;
+/// Bytes of a place that take one step more.
+const BYTES_OF_A_STEP: usize = 64;
 
 /// What links there may be in a volume when a container starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +23,8 @@ pub enum Links {
     #[default]
     None,
     /// Only the container itself has written to it, which cannot replace what is mounted directly in the volume's folder: the
-    /// kernel removes and renames no place of a mount (`EBUSY`, `rename(2)`).
+    /// kernel removes and renames no place of a mount (`EBUSY`, `rename(2)`). It counts for mounts that are *written* directly
+    /// in the volume alone: they are there with every image that the container had before, and its image may be changed.
     Below,
     /// Anywhere in it.
     Anywhere,
@@ -42,6 +45,8 @@ pub struct Mounts {
     /// The place of each mount, in the order in which they were given, with the links of the image followed.
     places: Vec<String>,
     volumes: HashMap<String, Links>,
+    /// The place of each volume with links below, by its path as written.
+    own: HashMap<String, String>,
     lost: Option<Lost>,
 }
 
@@ -103,17 +108,32 @@ impl Mounts {
         let (mut left, mut found) = (all, Self::default());
         let none = HashMap::new();
         for mount in mounts {
-            let place = found.note(mount, Way::follow(facts, mount.path, &none, &mut left));
-            let links = found.volumes.entry(place.clone()).or_default();
-            *links = mount.links.max(*links);
-            found.places.push(place);
+            let place = found.note(mount, Way::follow(facts, mount.path, (&none, None), &mut left));
+            found.add(mount, place);
         }
-        let volumes = std::mem::take(&mut found.volumes);
+        let (volumes, own) = (std::mem::take(&mut found.volumes), std::mem::take(&mut found.own));
         for mount in mounts {
-            found.note(mount, Way::follow(facts, mount.path, &volumes, &mut left));
+            let around =
+                own.get(path::split(&text::clean_path(mount.path)).0).filter(|_| !climbs(mount.path));
+            let around = (&volumes, around.map(String::as_str));
+            found.note(mount, Way::follow(facts, mount.path, around, &mut left));
         }
         found.volumes = volumes;
         (found, all.saturating_sub(left))
+    }
+
+    /// Of two volumes at one place either may be the upper one, so that a link in the other may count.
+    fn add(&mut self, mount: &Mount<'_>, place: String) {
+        if mount.links == Links::Below && !climbs(mount.path) {
+            self.own.insert(text::clean_path(mount.path), place.clone());
+        }
+        let links = match self.volumes.get(&place) {
+            None => mount.links,
+            Some(other) if mount.links.max(*other) == Links::None => Links::None,
+            Some(_) => Links::Anywhere,
+        };
+        self.volumes.insert(place.clone(), links);
+        self.places.push(place);
     }
 
     fn note(&mut self, mount: &Mount<'_>, led: Result<String, Why>) -> String {
@@ -140,11 +160,18 @@ impl Mounts {
     }
 }
 
+/// Whether a path goes up on its way, so that what it names depends on the links before.
+fn climbs(path: &str) -> bool {
+    path.split('/').any(|part| part == "..")
+}
+
 /// The way of one mount.
 struct Way<'a> {
     facts: &'a ImageFacts,
     /// The places of all mounts. Which of them is mounted before this one is not known.
     volumes: &'a HashMap<String, Links>,
+    /// The place of the volume in which this mount is written.
+    around: Option<&'a str>,
     left: &'a mut usize,
     kernel: KernelWay,
     /// The place of a mount at or above the way, and the links that its volume may hold.
@@ -159,15 +186,17 @@ impl<'a> Way<'a> {
     fn follow(
         facts: &'a ImageFacts,
         written: &str,
-        volumes: &'a HashMap<String, Links>,
+        (volumes, around): (&'a HashMap<String, Links>, Option<&'a str>),
         left: &'a mut usize,
     ) -> Result<String, Why> {
         if written.len() > path::MAX_LENGTH || path::is_deep(written) {
             return Err(Why::Long);
         }
         let (kernel, inside) = (KernelWay::default(), volumes.get("/").map(|links| ("/".into(), *links)));
-        let mut way = Self { facts, volumes, left, kernel, inside, ends: false, why: None };
+        let mut way = Self { facts, volumes, around, left, kernel, inside, ends: false, why: None };
         let end = path::resolve_within(path::MOUNT_HOPS, written, true, |at| way.enters(at));
+        // Each place is kept, and a short path may lead to a long one.
+        way.take(end.as_ref().map_or(0, |end| end.len() / BYTES_OF_A_STEP));
         match way.why {
             Some(why) => Err(why),
             None if way.kernel.leads_anywhere(end.as_deref()) => Err(Why::Kernel),
@@ -212,7 +241,9 @@ impl<'a> Way<'a> {
         self.inside = self.inside.take().filter(|(root, _)| path::is_below(at, root));
         match &self.inside {
             Some((_, Links::None)) | None => {}
-            Some((root, Links::Below)) if path::split(at).0 == root => self.ends = true,
+            Some((root, Links::Below)) if self.around == Some(root) && path::split(at).0 == root => {
+                self.ends = true;
+            }
             Some((_, Links::Below | Links::Anywhere)) => {
                 self.why.get_or_insert(Why::Volume);
             }
@@ -269,16 +300,45 @@ mod tests {
     #[test]
     fn a_mount_in_a_volume_is_known_only_where_no_link_can_be() {
         let facts = linked(&[("/run", "/var/run")]);
-        for (links, direct, deeper) in [
-            (Links::None, None, None),
-            (Links::Below, None, Some(Why::Volume)),
-            (Links::Anywhere, Some(Why::Volume), Some(Why::Volume)),
-        ] {
-            for (at, expected) in [("/run/in", direct), ("/var/run/in", direct), ("/run/in/x", deeper)] {
+        let lost = Some(Why::Volume);
+        for (links, direct, through_a_link) in
+            [(Links::None, None, None), (Links::Below, None, lost), (Links::Anywhere, lost, lost)]
+        {
+            let deeper = lost.filter(|_| links != Links::None);
+            for (at, expected) in [
+                ("/var/run/in", direct),
+                ("/run/in", through_a_link),
+                ("/var/run/x/../in", through_a_link),
+                ("/run/in/x", deeper),
+                ("/var/run/in/x", deeper),
+            ] {
                 let found = placed(&facts, &[("/var/run", links), (at, Links::None)]);
                 assert_eq!(found.err(), expected, "{links:?} {at}");
             }
         }
+    }
+
+    /// An earlier image of the container had no such link, so that nothing was mounted in the volume and the container could
+    /// make a link there.
+    #[test]
+    fn a_mount_that_only_this_image_leads_into_a_volume_may_meet_a_link() {
+        let mounts = [("/e", Links::Below), ("/m/x", Links::None)];
+        assert_eq!(placed(&linked(&[("/m", "/e")]), &mounts), Err(Why::Volume));
+        assert!(placed(&linked(&[]), &mounts).is_ok());
+        let two = [("/e", Links::Below), ("/g", Links::Below), ("/e/x", Links::None)];
+        assert_eq!(placed(&linked(&[("/g", "/e")]), &two), Err(Why::Volume), "either may be the upper one");
+        assert!(placed(&linked(&[]), &two).is_ok());
+    }
+
+    #[test]
+    fn short_paths_to_long_places_are_given_up_before_the_places_fill_the_memory() {
+        let facts = linked(&[("/l", &format!("/{}", "a".repeat(4_000)))]);
+        let paths: Vec<String> = (0..1_000).map(|number| format!("/l/{number}")).collect();
+        let mounts: Vec<Mount<'_>> = paths.iter().map(|path| mount(path, Links::None)).collect();
+        let found = Mounts::new(&facts, &mounts);
+        assert_eq!(found.lost().map(|lost| lost.why), Some(Why::Long));
+        let bytes: usize = found.places().map(str::len).sum();
+        assert!(bytes <= (1_000 * STEPS_OF_A_MOUNT + STEPS) * BYTES_OF_A_STEP, "{bytes}");
     }
 
     #[test]

@@ -109,20 +109,34 @@ pub fn may_hold_links(volume: &Volume) -> bool {
         && volume.projected.is_none()
 }
 
+/// Whether a container may undo what is mounted for it.
+fn may_unmount(security: &SecurityContext) -> bool {
+    let added = security.capabilities.iter().flat_map(|capabilities| capabilities.add.iter().flatten());
+    let mut added = added.map(|name| name.to_ascii_uppercase());
+    security.privileged == Some(true)
+        || added.any(|name| matches!(name.trim_start_matches("CAP_"), "ALL" | "SYS_ADMIN"))
+}
+
 /// Most mounts of a pod in which it is looked for volumes of one container, and most containers.
 const MOST_MOUNTS: usize = 256;
 const MOST_CONTAINERS: usize = 64;
 
 /// The names of the volumes that are empty when the pod starts and that one container alone mounts, whole and once. Of a pod
-/// that has a great many mounts, none are named.
+/// that has a great many mounts, none are named; nor of one whose processes see each other, since `/proc/<pid>/root` leads
+/// into the volumes of the others (proc(5)), or may undo mounts (capabilities(7), `CAP_SYS_ADMIN`).
 pub fn volumes_of_one_container(spec: &PodSpec) -> BTreeSet<&str> {
+    let targets = spec.ephemeral_containers.iter().flatten().any(|c| c.target_container_name.is_some());
+    if targets || spec.share_process_namespace == Some(true) || spec.host_pid == Some(true) {
+        return BTreeSet::new();
+    }
     let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let ephemeral = spec.ephemeral_containers.iter().flatten().map(ContainerSpec::from);
     let all: Vec<ContainerSpec<'_>> =
         containers.map(ContainerSpec::from).chain(ephemeral).take(MOST_CONTAINERS + 1).collect();
     let mounts: Vec<&VolumeMount> =
         all.iter().flat_map(|container| container.mounts).take(MOST_MOUNTS + 1).collect();
-    if all.len() > MOST_CONTAINERS || mounts.len() > MOST_MOUNTS {
+    let unmounts = all.iter().filter_map(|container| container.security).any(may_unmount);
+    if unmounts || all.len() > MOST_CONTAINERS || mounts.len() > MOST_MOUNTS {
         return BTreeSet::new();
     }
     let whole = |mount: &VolumeMount| mount.sub_path.is_none() && mount.sub_path_expr.is_none();

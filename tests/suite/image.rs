@@ -661,15 +661,17 @@ async fn an_ordinary_image_is_not_refused_for_the_content_of_its_layers() {
 }
 
 #[tokio::test]
-async fn an_ordinary_image_of_two_platforms_starts_what_both_have() {
+async fn an_ordinary_image_of_three_platforms_starts_what_all_have() {
     let with = |platform: &str, own: &str| {
         let mut builder = ImageBuilder::rootfs(platform, &["/bin/app"]);
         builder.files(&[("bin/app", b"\x7fELF...."), (own, b"\x7fELF....")]);
         builder.build()
     };
     let (amd, arm) = (with("linux/amd64", "lib/ld-x86"), with("linux/arm64", "lib/ld-arm"));
-    let found = deep(&Image::index(&[("linux/amd64", &amd), ("linux/arm64", &arm)])).await;
-    assert_eq!(found.kind, ImageKind::Linux);
+    let third = with("linux/arm/v7", "lib/ld-armhf");
+    let platforms = [("linux/amd64", &amd), ("linux/arm64", &arm), ("linux/arm/v7", &third)];
+    let found = deep(&Image::index(&platforms)).await;
+    assert_eq!(found.kind, ImageKind::Linux, "{found:?}");
     let under_wasm = |command: &str| {
         let command = [command.to_string()];
         Family::RunwasiWasmtime.start(&found, &Start { command: &command, ..Start::default() })

@@ -2,6 +2,7 @@
 //! (`containerd-shim-spin` issues 106 and 108). The pod's variables do reach the shim's own process, where they are
 //! the values of application variables (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`).
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
 use super::things::{self, listening};
@@ -86,6 +87,8 @@ const MAX_OPENED: usize = 4 * MAX_ENTRIES;
 /// below its working directory (`spin:crates/loader/src/local.rs`, `resolve_direct_mount`), so that both count.
 fn files(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
+    // A pod may have thousands of mounts, and an application as many sources.
+    let secret = LazyCell::new(|| host.pod.mounts().iter().any(|mount| mount.secret));
     for (number, place) in component.files.iter().enumerate() {
         match component.sources.get(number) {
             None => entries.extend(opened(host, None, place, &format!("{at} files {place}"))),
@@ -94,19 +97,17 @@ fn files(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
                     let how = format!("{at} files {place}{why}");
                     let found = opened(host, Some(&folder), place, &how).into_iter();
                     // What may be anything is not the image's own.
-                    let secret = host.pod.mounts().iter().any(|mount| mount.secret);
                     let foreign = |entry: Entry| {
                         let own = entry.own && !why.is_empty();
-                        if own { entry.mark_own(false).mark_secret(secret) } else { entry }
+                        if own { entry.mark_own(false).mark_secret(*secret) } else { entry }
                     };
                     entries.extend(found.map(foreign));
                 }
             }
         }
         if entries.len() > MAX_OPENED {
-            let secret = host.pod.mounts().iter().any(|mount| mount.secret);
             let how = format!("{at} files {}", component.files.len());
-            let any = Entry::new(Capability::Fs, &*how).mark_secret(secret);
+            let any = Entry::new(Capability::Fs, &*how).mark_secret(*secret);
             entries.push(Entry { access: Some(Access::ReadOnly), ..any });
             entries.extend(things::kernel(host, "/", &how, false));
             break;

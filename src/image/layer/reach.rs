@@ -171,11 +171,13 @@ impl<'a> Names<'a> {
     /// Where a link leads, and whether a node would get there: `missing/../app` leads to `app` only if the folder
     /// `missing` exists, which a mount may add, and `app/` leads to no file.
     fn follow(self, name: &str, target: &str) -> Way {
-        let (mut steps, mut hops, mut passed) = (0_u64, 0, Vec::new());
+        let (mut steps, mut hops, mut passed) = (0_u64, 0, Vec::<String>::new());
         let end = path::resolve_within(path::MOUNT_HOPS, name, true, |at| {
             steps += 1;
             let found = self.nodes.get(at).map(|node| &node.content);
-            if !matches!(found, Some(Content::Folder { .. } | Content::Link(_))) {
+            let folder = matches!(found, Some(Content::Folder { .. } | Content::Link(_)));
+            // Of two different ones, one is not the end.
+            if !folder && passed.len() < 2 && passed.last().is_none_or(|last| last != at) {
                 passed.push(at.to_string());
             }
             let link = link(self.nodes, at);

@@ -1,6 +1,7 @@
 //! Images behind an index: every node pulls the manifest of its own platform.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Look;
 use crate::image::layer::{MAX_NODES, MAX_PATHS};
@@ -90,10 +91,11 @@ impl<S: Source> Look<'_, S> {
                 MAX_PLATFORMS + 1
             )));
         }
+        let own: Arc<[(String, FileClass)]> = own_files(&facts).into();
         for entry in others {
             let platform =
                 if entry.platform.is_empty() { "an entry without a platform" } else { &entry.platform };
-            let (back, same) = self.compared(facts, entry).await?;
+            let (back, same) = self.compared(facts, entry, Arc::clone(&own)).await?;
             facts = back;
             if !same {
                 let why = format!(
@@ -107,18 +109,20 @@ impl<S: Source> Look<'_, S> {
         Ok(facts)
     }
 
-    /// The facts, of whose files only those are left that the entry has too, and whether it holds the same program.
+    /// The facts, of whose files only those are left that the entry has too, and whether it holds the same program. `own` are
+    /// the [`own_files`] of the first platform, before any other was compared.
     async fn compared(
         &self,
         mut facts: ImageFacts,
         entry: &manifest::IndexEntry,
+        own: Arc<[(String, FileClass)]>,
     ) -> Result<(ImageFacts, bool), S::Error> {
         let manifest = self.entry(entry).await?;
         let blank = ImageFacts::blank(&facts.digest, &entry.descriptor.digest);
         let other = self.as_deep_as(&facts).image(blank, &manifest).await?;
         // On a blocking thread, because there may be hundreds of thousands of files.
         let compare = move || {
-            let same = same_program(&facts, &other);
+            let same = same_program(&facts, &other) && *own == *own_files(&other);
             if same && facts.shape == Shape::LinuxRootfs {
                 facts.keep_common_files(&other);
             }
@@ -147,8 +151,8 @@ fn may_run_instead(entry: &manifest::IndexEntry, chosen: &manifest::IndexEntry) 
     !entry.attestation && (linux || wasm)
 }
 
-/// Whether two platforms of an index start the same program, in everything that a verdict depends on. A new fact has to
-/// be compared here, or named as one that no verdict depends on.
+/// Whether two platforms of an index start the same program, in everything that a verdict depends on but their files, for which
+/// there is [`own_files`]. A new fact has to be compared here, or named as one that no verdict depends on.
 fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
     let ImageFacts {
         digest: _,
@@ -163,7 +167,7 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         env,
         search_path,
         modules,
-        files,
+        files: _,
         program_folders,
         scanned,
         native,
@@ -179,17 +183,13 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         && search_path == &other.search_path
         && names(env) == names(&other.env)
         && (modules, native, spin) == (&other.modules, &other.native, &other.spin)
-        && same_files(*shape, files, &other.files)
         && (*shape == Shape::LinuxRootfs || program_folders == &other.program_folders)
 }
 
-/// Native programs and links differ between the platforms of every ordinary image.
-fn same_files(shape: Shape, ours: &[(String, FileClass)], theirs: &[(String, FileClass)]) -> bool {
-    if shape != Shape::LinuxRootfs {
-        return ours == theirs;
-    }
-    let kept = |file: &&(String, FileClass)| !is_of_platform(file);
-    ours.iter().filter(kept).eq(theirs.iter().filter(kept))
+/// The files that every platform has to have alike: native programs and links differ between those of every ordinary image.
+fn own_files(facts: &ImageFacts) -> Vec<(String, FileClass)> {
+    let all = facts.shape != Shape::LinuxRootfs;
+    facts.files.iter().filter(|file| all || !is_of_platform(file)).cloned().collect()
 }
 
 fn is_of_platform((name, class): &(String, FileClass)) -> bool {
@@ -213,6 +213,9 @@ struct Left {
 impl Left {
     /// What a path leads to, if that is a native program on both platforms.
     fn program_on_both(&mut self, one: &ImageFacts, other: &ImageFacts, name: &str) -> Option<FileClass> {
+        if self.steps == 0 {
+            return None;
+        }
         let (program, mut places) = self.program(one, name)?;
         places.extend(self.program(other, name)?.1);
         let bytes = places.iter().map(|place| place.len() + size_of::<String>()).sum();
