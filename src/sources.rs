@@ -15,9 +15,23 @@ mod oci;
 pub mod options;
 pub mod status;
 
-pub use crate::policy::signature::{Algorithm, KeyOptions};
+pub use crate::policy::signature::{Algorithm, KeyOptions, Signers};
 pub use error::Error;
 pub use follow::{Follower, Terms};
 pub use kept::Kept;
 pub use options::{BundleSource, Origin};
 pub use status::{BundleStatus, Statuses};
+
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::policy;
+
+/// Runs work on a thread for such work: unpacking, digests and parsing of large bundles would hold up reviews.
+async fn blocking<T: Send + 'static>(
+    bundle: &str,
+    work: impl FnOnce() -> Result<T, policy::Error> + Send + 'static,
+) -> Result<T, Error> {
+    let failed =
+        |error: JoinError| policy::Error::StartModule { bundle: bundle.into(), reason: error.to_string() };
+    Ok(spawn_blocking(work).await.map_err(failed)??)
+}

@@ -145,6 +145,15 @@ fn check_policies(file: &File, problems: &mut Problems) {
             let field = if field == "from" { String::new() } else { format!(".{field}") };
             problems.add(wrong(&format!("policies.bundles[{index}]{field}"), &value, &message));
         }
+        let unknown = source.keys.iter().filter(|id| !file.policies.keys.contains_key(*id));
+        for id in unknown {
+            let message = "no such key; write ids of `policies.keys`";
+            problems.add(wrong(&format!("policies.bundles[{index}].keys"), id, message));
+        }
+        if source.scope.is_some() && file.policies.keys.is_empty() {
+            let message = "nothing could verify a signature; name a key in `policies.keys`";
+            problems.add(wrong(&format!("policies.bundles[{index}].scope"), &"alone", message));
+        }
         let name = source.name();
         if !names.insert(name.clone()) {
             let message = "another bundle has this name; give one of the two a `name` of its own";

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::memory::raise_minimum;
 use super::{Contents, Error};
+use crate::text;
 
 /// Top-level keys of the input that a bundle does not read.
 pub(super) type Omit = BTreeSet<String>;
@@ -64,6 +65,8 @@ struct Metadata {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct GateMetadata {
+    /// The bundle that it is, for signed ones.
+    name: Option<String>,
     omit: Omit,
     sequence: Option<u64>,
     cases: Vec<TrialCase>,
@@ -83,6 +86,8 @@ pub(super) struct TrialCase {
 
 /// Most cases of a bundle: they are run whenever it is loaded.
 const MAX_CASES: usize = 64;
+/// Longest revision, in bytes: records, metrics and probes repeat it.
+const MAX_REVISION: usize = 1024;
 
 impl Bundle {
     /// The baseline rules, embedded in the gate. Their sources are in `policies/wasmgate`.
@@ -115,14 +120,18 @@ impl Bundle {
         }
         let mut module = module.to_vec();
         raise_minimum(&mut module);
-        let manifest: BundleManifest = parse(name, ".manifest", files.file(".manifest").unwrap_or(b"{}"))?;
+        let manifest = manifest(name, files)?;
         let data = files.file("data.json").ok_or_else(|| Error::FindData { bundle: name.into() })?;
         let data: Value = parse(name, "data.json", data)?;
         if !data.is_object() {
             let reason = "expected an object".into();
             return Err(Error::ParseFile { bundle: name.into(), file: "data.json", reason });
         }
-        let GateMetadata { omit, sequence, cases } = manifest.metadata.wasmgate;
+        let GateMetadata { name: _, omit, sequence, cases } = manifest.metadata.wasmgate;
+        if manifest.revision.len() > MAX_REVISION {
+            let reason = format!("`revision` has more than {MAX_REVISION} bytes");
+            return Err(Error::ParseFile { bundle: name.into(), file: ".manifest", reason });
+        }
         if cases.len() > MAX_CASES {
             let reason = format!("`metadata.wasmgate.cases` has more than {MAX_CASES} cases");
             return Err(Error::ParseFile { bundle: name.into(), file: ".manifest", reason });
@@ -143,8 +152,18 @@ fn parse<'a, T: Deserialize<'a>>(bundle: &str, file: &'static str, bytes: &'a [u
     serde_json::from_slice(bytes).map_err(|error| Error::ParseFile {
         bundle: bundle.into(),
         file,
-        reason: error.to_string(),
+        // It may repeat what the file says.
+        reason: text::excerpt(&error.to_string(), 200),
     })
+}
+
+fn manifest(bundle: &str, files: &Contents) -> Result<BundleManifest, Error> {
+    parse(bundle, ".manifest", files.file(".manifest").unwrap_or(b"{}"))
+}
+
+/// The name that a bundle gives itself; `bundle` is the one that it has here.
+pub(super) fn own_name(bundle: &str, files: &Contents) -> Result<Option<String>, Error> {
+    Ok(manifest(bundle, files)?.metadata.wasmgate.name)
 }
 
 /// The name of the bundle at a path: that of the file or folder, without the ending of an archive.

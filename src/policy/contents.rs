@@ -12,13 +12,22 @@ use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
 use super::Error;
+use crate::text;
 
 /// Largest archive, in bytes. The baseline has 60 KiB; bundles are large because of their data.
 pub const MAX_PACKED_BYTES: u64 = 64 << 20;
 /// Most bytes that an archive unpacks to. OPA's own limit is 1 GiB, which is more than the gate's pod gets.
 pub const MAX_UNPACKED_BYTES: u64 = 256 << 20;
+/// Largest `data.json`, in bytes. It has to fit, with what it is parsed to, in the memory of an evaluation.
+const MAX_DATA_BYTES: u64 = 64 << 20;
+/// Largest `.manifest` or `.signatures.json`, in bytes.
+const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+/// Most values and keys of a document. Parsed, each takes many times the two bytes that it has as text.
+const MAX_VALUES: usize = 2_000_000;
 /// Most files and folders in a bundle. OPA writes four files; sources beside them may be a few hundred.
 const MAX_FILES: usize = 10_000;
+/// Most characters of a foreign name in a message.
+const SHOWN: usize = 200;
 
 /// The files of a bundle, by their paths from its root.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -61,8 +70,14 @@ impl Contents {
         for (relative, file) in walk(name, path)? {
             let failed = |source| Error::ReadBundle { path: file.clone(), source };
             acceptable(name, &relative)?;
-            let bytes = read_bounded(File::open(&file).map_err(failed)?, left).map_err(failed)?;
-            let bytes = bytes.ok_or_else(|| too_large(name, "contents", MAX_UNPACKED_BYTES))?;
+            let (what, limit) = bound(&relative);
+            let bytes = read_bounded(File::open(&file).map_err(failed)?, left.min(limit)).map_err(failed)?;
+            let bytes = bytes.ok_or_else(|| {
+                let all = ("contents", MAX_UNPACKED_BYTES);
+                let (what, limit) = if left < limit { all } else { (what, limit) };
+                too_large(name, what, limit)
+            })?;
+            few_values(name, &relative, &bytes)?;
             left = left.saturating_sub(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
             contents.files.insert(relative, bytes);
         }
@@ -87,7 +102,8 @@ impl Contents {
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         // opa writes absolute names, tar relative ones.
         let file = path.trim_start_matches("./").trim_start_matches('/');
-        let refuse = |fix| Err(Error::AcceptFile { bundle: name.into(), file: file.into(), fix });
+        let refuse =
+            |fix| Err(Error::AcceptFile { bundle: name.into(), file: text::quoted(file, SHOWN), fix });
         let is_read = acceptable(name, file)?;
         // Sparse files stay out too: their holes do not come from the archive, so its bound would not hold for them.
         if !entry.header().entry_type().is_file() {
@@ -97,14 +113,20 @@ impl Contents {
                 Ok(())
             };
         }
+        // What is kept on disk is packed anew, and that takes plain names alone.
+        if file.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return refuse("its path is no plain one, pack it without empty parts, `.` and `..`");
+        }
         if self.files.contains_key(file) {
             return refuse("it is there twice");
         }
         if self.files.len() >= MAX_FILES {
             return Err(Error::WalkFolder { bundle: name.into(), limit: MAX_FILES });
         }
-        let bytes = read_bounded(entry, MAX_UNPACKED_BYTES).map_err(|error| damaged(name, &error))?;
-        let bytes = bytes.ok_or_else(|| too_large(name, "contents", MAX_UNPACKED_BYTES))?;
+        let (what, limit) = bound(file);
+        let bytes = read_bounded(entry, limit).map_err(|error| damaged(name, &error))?;
+        let bytes = bytes.ok_or_else(|| too_large(name, what, limit))?;
+        few_values(name, file, &bytes)?;
         self.files.insert(file.into(), bytes);
         Ok(())
     }
@@ -146,7 +168,7 @@ pub fn paths(name: &str, path: &Path) -> Result<Vec<PathBuf>, Error> {
 /// Whether the gate reads the file. Refuses one that affects the rules and is not read: they would run on less data than
 /// intended.
 fn acceptable(bundle: &str, file: &str) -> Result<bool, Error> {
-    let refuse = |fix| Err(Error::AcceptFile { bundle: bundle.into(), file: file.into(), fix });
+    let refuse = |fix| Err(Error::AcceptFile { bundle: bundle.into(), file: text::quoted(file, SHOWN), fix });
     match file {
         "policy.wasm" | "data.json" | ".manifest" | ".signatures.json" => Ok(true),
         "data.yaml" | "data.yml" => refuse("`opa build` turns it into `data.json`"),
@@ -156,6 +178,48 @@ fn acceptable(bundle: &str, file: &str) -> Result<bool, Error> {
         }
         _ => Ok(false),
     }
+}
+
+/// What a file is called in messages, and the most bytes that it may have.
+fn bound(file: &str) -> (&'static str, u64) {
+    match last(file) {
+        "data.json" => ("a `data.json`", MAX_DATA_BYTES),
+        ".manifest" => ("a `.manifest`", MAX_MANIFEST_BYTES),
+        ".signatures.json" => ("a `.signatures.json`", MAX_MANIFEST_BYTES),
+        _ => ("contents", MAX_UNPACKED_BYTES),
+    }
+}
+
+fn last(file: &str) -> &str {
+    file.rsplit('/').next().unwrap_or(file)
+}
+
+/// Refuses a document with too many values, before it is parsed: its signature can be verified only afterwards.
+fn few_values(bundle: &str, file: &str, bytes: &[u8]) -> Result<(), Error> {
+    let is_document = matches!(last(file), "data.json" | ".manifest" | ".signatures.json");
+    if is_document && values(bytes) > MAX_VALUES {
+        return Err(Error::CountValues {
+            bundle: bundle.into(),
+            file: text::quoted(file, SHOWN),
+            limit: MAX_VALUES,
+        });
+    }
+    Ok(())
+}
+
+/// No fewer than the values and keys of a document: what begins or parts them, outside strings.
+fn values(bytes: &[u8]) -> usize {
+    let (mut count, mut in_string, mut is_escaped) = (1_usize, false, false);
+    for byte in bytes {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' | b',' | b':' if !in_string => count = count.saturating_add(1),
+            _ => {}
+        }
+    }
+    count
 }
 
 fn damaged(name: &str, error: &io::Error) -> Error {
@@ -236,5 +300,34 @@ mod tests {
         let packed = contents.to_tar_gz().unwrap();
         assert_eq!(Contents::from_tar_gz("test", &packed).unwrap(), contents);
         assert_eq!(contents.to_tar_gz().unwrap(), packed);
+    }
+
+    fn refusal(name: &str, bytes: &[u8]) -> String {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len().try_into().unwrap());
+        let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        // Written by hand, since the writer refuses the names too.
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        archive.append(&header, bytes).unwrap();
+        let packed = archive.into_inner().unwrap().finish().unwrap();
+        Contents::from_tar_gz("test", &packed).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn documents_are_bounded_before_they_are_parsed() {
+        let said = refusal(".manifest", &vec![b' '; (4 << 20) + 1]);
+        assert!(said.contains("a `.manifest` of more than 4194304 bytes"), "{said}");
+        let said = refusal("data.json", format!("[{}0]", "0,".repeat(MAX_VALUES)).as_bytes());
+        assert!(said.contains("`data.json` of more than 2000000 values"), "{said}");
+        assert_eq!(values(br#"{"a,[{:\"": [1, "\\", {}]}"#), 7);
+        assert!(bound("data.json").1 < MAX_UNPACKED_BYTES && bound("a/policy.wasm").1 == MAX_UNPACKED_BYTES);
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_packed_again_is_refused() {
+        for name in ["a/../b.rego", "a//b.rego", "a/./b.rego", "../b.rego"] {
+            assert!(refusal(name, b"x").contains("no plain one"), "{name}");
+        }
     }
 }

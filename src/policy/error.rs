@@ -46,6 +46,18 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
+    /// A document with more values than any sensible one, which would fill the memory.
+    #[error(
+        "policy bundle `{bundle}` is refused: `{file}` of more than {limit} values, leave out what no rule reads"
+    )]
+    CountValues {
+        /// Name of the bundle.
+        bundle: String,
+        /// The document.
+        file: String,
+        /// The limit.
+        limit: usize,
+    },
     /// The bundle has no compiled module.
     #[error(
         "policy bundle `{bundle}` has no `policy.wasm`, build it with `opa build -t wasm -e {ENTRYPOINT}`"
@@ -215,6 +227,7 @@ impl Error {
         match self {
             Self::UnpackBundle { bundle, .. }
             | Self::SizeBundle { bundle, .. }
+            | Self::CountValues { bundle, .. }
             | Self::FindModule { bundle }
             | Self::FindData { bundle }
             | Self::WalkFolder { bundle, .. }

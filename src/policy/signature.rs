@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::{hmac, signature as rsa};
+use serde::de::{self, Deserializer as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::digest::DynDigest;
@@ -17,11 +18,16 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
 use super::{Contents, Error};
+use crate::text;
 
 /// The file with the signature.
 const FILE: &str = ".signatures.json";
 /// Values within one another in a signed document.
 const MAX_DEPTH: usize = 128;
+/// Most bytes of a document that are scanned for its digest. Each is scanned once for every value that it lies in.
+const MOST_SCANNED: usize = 1 << 30;
+/// Most characters of a foreign name in a message.
+const SHOWN: usize = 200;
 
 /// How a bundle can be signed. OPA also has `ES512`, for which the gate's cryptography has no code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +74,22 @@ struct Key {
     algorithm: Algorithm,
     bytes: Zeroizing<Vec<u8>>,
     scope: String,
+}
+
+/// Who may sign one bundle.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signers {
+    /// Ids of their keys; all keys if there is none.
+    pub keys: Vec<String>,
+    /// The `scope` that the signature must have, instead of that of its key.
+    pub scope: Option<String>,
+}
+
+impl Signers {
+    /// Whether the bundle is named a signer at all, and so must be signed.
+    const fn are_named(&self) -> bool {
+        !self.keys.is_empty() || self.scope.is_some()
+    }
 }
 
 /// Which bundles are taken.
@@ -133,16 +155,17 @@ impl Trust {
         self.required.unwrap_or(!self.keys.is_empty())
     }
 
-    /// Refuses a bundle whose signature is missing or wrong.
-    pub fn verify(&self, bundle: &str, contents: &Contents) -> Result<(), Error> {
+    /// Refuses a bundle whose signature is missing or wrong, by another key than those of `signers`, or for another bundle.
+    pub fn verify(&self, bundle: &str, signers: &Signers, contents: &Contents) -> Result<(), Error> {
         let refused = |reason: String| Error::VerifyBundle { bundle: bundle.into(), reason };
         match contents.file(FILE) {
-            None if self.requires() => {
-                let reason = "it is not signed; sign it (`opa build --signing-key`), or set `policies.requireSigned: false`";
+            None if self.requires() || signers.are_named() => {
+                let reason = "it is not signed; sign it (`opa build --signing-key`), or set `policies.requireSigned: false` \
+                              and name no `keys` and no `scope` for it";
                 Err(refused(reason.into()))
             }
             None => Ok(()),
-            Some(_) if self.keys.is_empty() && self.required == Some(false) => {
+            Some(_) if self.keys.is_empty() && self.required == Some(false) && !signers.are_named() => {
                 tracing::warn!(
                     bundle,
                     "the policy bundle is signed, and nothing verifies it: there is no key in `policies.keys`"
@@ -154,13 +177,26 @@ impl Trust {
                               `policies.requireSigned: false` to take it as it is";
                 Err(refused(reason.into()))
             }
-            Some(text) => self.files(text).and_then(|files| compare(&files, contents)).map_err(refused),
+            Some(text) => {
+                let files = self.files(text, signers).map_err(refused)?;
+                compare(&files, contents).map_err(refused)?;
+                // A key may sign several bundles, and none of them can be given for another.
+                match super::bundle::own_name(bundle, contents)? {
+                    Some(own) if own != bundle => Err(refused(format!(
+                        "its signed `.manifest` names it `{}`; see whether it was meant for another place, or give the place this `name`",
+                        shown(&own)
+                    ))),
+                    _ => Ok(()),
+                }
+            }
         }
     }
 
     /// The digests that the signature vouches for.
-    fn files(&self, text: &[u8]) -> Result<Vec<SignedFile>, String> {
-        let unreadable = |error: serde_json::Error| format!("`{FILE}` cannot be read: {error}");
+    fn files(&self, text: &[u8], signers: &Signers) -> Result<Vec<SignedFile>, String> {
+        let unreadable = |error: serde_json::Error| {
+            format!("`{FILE}` cannot be read: {}", text::excerpt(&error.to_string(), SHOWN))
+        };
         let Signatures { signatures, plugin } = serde_json::from_slice(text).map_err(unreadable)?;
         if !matches!(plugin.as_str(), "" | "_default") {
             return Err("it is signed by a plug-in of opa, which the gate does not have".into());
@@ -177,21 +213,32 @@ impl Trust {
             serde_json::from_slice(&decoded(payload)?).map_err(unreadable)?;
         let id = if kid.is_empty() { keyid } else { kid };
         let key = self.keys.get(&id).ok_or_else(|| self.no_key(&id))?;
+        if !signers.keys.is_empty() && !signers.keys.contains(&id) {
+            return Err(format!(
+                "it is signed by the key `{id}`, which is not among the `keys` of this bundle"
+            ));
+        }
         if !key.verifies(signed.as_bytes(), &decoded(signature)?) {
             return Err(format!("its signature is not by the key `{id}`"));
         }
-        if scope != key.scope {
-            return Err(format!(
-                "it is signed for the scope `{scope}`, and the key `{id}` is for `{}`",
+        match &signers.scope {
+            Some(wanted) if *wanted == scope => Ok(files),
+            Some(wanted) => Err(format!(
+                "it is signed for the scope `{}`, and the `scope` of this bundle is `{wanted}`",
+                shown(&scope)
+            )),
+            None if key.scope == scope => Ok(files),
+            None => Err(format!(
+                "it is signed for the scope `{}`, and the key `{id}` is for `{}`",
+                shown(&scope),
                 key.scope
-            ));
+            )),
         }
-        Ok(files)
     }
 
     fn no_key(&self, id: &str) -> String {
         let known: Vec<_> = self.keys.keys().map(|id| format!("`{id}`")).collect();
-        format!("it is signed by the key `{id}`, and `policies.keys` has {}", known.join(", "))
+        format!("it is signed by the key `{}`, and `policies.keys` has {}", shown(id), known.join(", "))
     }
 }
 
@@ -245,15 +292,16 @@ fn compare(signed: &[SignedFile], contents: &Contents) -> Result<(), String> {
     let mut known = BTreeSet::new();
     for SignedFile { name, hash, algorithm } in signed {
         let name = name.trim_start_matches('/');
-        let bytes = contents.file(name).ok_or_else(|| format!("`{name}` was signed and is missing"))?;
+        let bytes =
+            contents.file(name).ok_or_else(|| format!("`{}` was signed and is missing", shown(name)))?;
         let found = digest(algorithm, name, bytes)?;
         if !found.eq_ignore_ascii_case(hash) {
-            return Err(format!("`{name}` is not what was signed: its digest is another"));
+            return Err(format!("`{}` is not what was signed: its digest is another", shown(name)));
         }
         known.insert(name);
     }
     match contents.files().find(|(name, _)| *name != FILE && !known.contains(name)) {
-        Some((name, _)) => Err(format!("`{name}` was added after the bundle was signed")),
+        Some((name, _)) => Err(format!("`{}` was added after the bundle was signed", shown(name))),
         None => Ok(()),
     }
 }
@@ -266,61 +314,171 @@ fn digest(algorithm: &str, name: &str, bytes: &[u8]) -> Result<String, String> {
         "SHA-512" => Box::new(Sha512::default()),
         other => {
             return Err(format!(
-                "`{name}` was signed by the digest `{other}`; sign with SHA-256, SHA-384 or SHA-512"
+                "`{}` was signed by the digest `{}`; sign with SHA-256, SHA-384 or SHA-512",
+                shown(name),
+                shown(other)
             ));
         }
     };
     let is_document =
         Path::new(name).file_name().is_some_and(|name| name == "data.json" || name == ".manifest");
     if is_document {
-        let text: &RawValue = serde_json::from_slice(bytes).map_err(|error| format!("`{name}`: {error}"))?;
-        walk(text, 0, &mut *digest).map_err(|reason| format!("`{name}` {reason}"))?;
+        let text: &RawValue =
+            serde_json::from_slice(bytes).map_err(|error| format!("`{}`: {error}", shown(name)))?;
+        let mut walk = Walk { to: &mut *digest, left: MOST_SCANNED };
+        walk.value(text, 0).map_err(|reason| format!("`{}`: {reason}", shown(name)))?;
     } else {
         digest.update(bytes);
     }
     Ok(digest.finalize().iter().flat_map(|byte| [hex(byte >> 4), hex(byte & 15)]).collect())
 }
 
+fn shown(name: &str) -> String {
+    text::quoted(name, SHOWN)
+}
+
 fn hex(digit: u8) -> char {
     char::from_digit(digit.into(), 16).unwrap_or('0')
 }
 
-/// Feeds a document as OPA does: keys in order, no blanks, numbers as they are written.
-fn walk(value: &RawValue, depth: usize, to: &mut dyn DynDigest) -> Result<(), String> {
-    if depth > MAX_DEPTH {
-        return Err("has too many values within one another".into());
-    }
-    let failed = |error: serde_json::Error| error.to_string();
-    let text = value.get();
-    match text.as_bytes().first() {
-        Some(b'{') => {
-            let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(failed)?;
-            to.update(b"{");
-            for (index, (key, value)) in fields.iter().enumerate() {
-                to.update(if index > 0 { b"," } else { b"" });
-                to.update(string(key)?.as_bytes());
-                to.update(b":");
-                walk(value, depth.saturating_add(1), to)?;
+/// Feeds a document to a digest as OPA does: keys in order, no blanks, numbers as they are written.
+struct Walk<'a> {
+    to: &'a mut dyn DynDigest,
+    /// Bytes that may still be scanned.
+    left: usize,
+}
+
+impl Walk<'_> {
+    fn value(&mut self, value: &RawValue, depth: usize) -> Result<(), String> {
+        let text = value.get();
+        let deep = || "it has too many values within one another".to_string();
+        self.left = self.left.checked_sub(text.len()).filter(|_| depth <= MAX_DEPTH).ok_or_else(deep)?;
+        let failed = |error: serde_json::Error| text::excerpt(&error.to_string(), SHOWN);
+        match text.as_bytes().first() {
+            Some(b'{') => {
+                let fields: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(failed)?;
+                self.to.update(b"{");
+                for (index, (key, value)) in fields.iter().enumerate() {
+                    self.to.update(if index > 0 { b"," } else { b"" });
+                    self.to.update(string(key)?.as_bytes());
+                    self.to.update(b":");
+                    self.value(value, depth.saturating_add(1))?;
+                }
+                self.to.update(b"}");
             }
-            to.update(b"}");
-        }
-        Some(b'[') => {
-            let items: Vec<&RawValue> = serde_json::from_str(text).map_err(failed)?;
-            to.update(b"[");
-            for (index, value) in items.iter().enumerate() {
-                to.update(if index > 0 { b"," } else { b"" });
-                walk(value, depth.saturating_add(1), to)?;
+            Some(b'[') => {
+                let items = Items { walk: self, depth: depth.saturating_add(1) };
+                serde_json::Deserializer::from_str(text).deserialize_seq(items).map_err(failed)?;
             }
-            to.update(b"]");
+            Some(b'"') => {
+                let written = string(&serde_json::from_str::<String>(text).map_err(failed)?)?;
+                self.to.update(written.as_bytes());
+            }
+            _ => self.to.update(text.as_bytes()),
         }
-        Some(b'"') => to.update(string(&serde_json::from_str::<String>(text).map_err(failed)?)?.as_bytes()),
-        _ => to.update(text.as_bytes()),
+        Ok(())
     }
-    Ok(())
+}
+
+/// Feeds the items of an array one by one, since a list of them may be much larger than the array.
+struct Items<'a, 'b> {
+    walk: &'a mut Walk<'b>,
+    depth: usize,
+}
+
+impl<'de> Visitor<'de> for Items<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        self.walk.to.update(b"[");
+        let mut is_first = true;
+        while let Some(item) = items.next_element::<&RawValue>()? {
+            self.walk.to.update(if is_first { b"" } else { b"," });
+            is_first = false;
+            self.walk.value(item, self.depth).map_err(de::Error::custom)?;
+        }
+        self.walk.to.update(b"]");
+        Ok(())
+    }
 }
 
 /// A string as Go writes it, which escapes two characters more.
 fn string(text: &str) -> Result<String, String> {
     let written = serde_json::to_string(text).map_err(|error| error.to_string())?;
     Ok(written.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A bundle that is signed with the secret `s3cret`.
+    fn signed(claims: &str, manifest: &str) -> Contents {
+        let hash = digest("SHA-256", ".manifest", manifest.as_bytes()).unwrap();
+        let files =
+            format!("[{{\"name\": \".manifest\", \"hash\": \"{hash}\", \"algorithm\": \"SHA-256\"}}]");
+        let payload = format!("{{{claims} \"files\": {files}}}");
+        let text = format!("{}.{}", URL_SAFE_NO_PAD.encode("{}"), URL_SAFE_NO_PAD.encode(payload));
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"s3cret"), text.as_bytes());
+        let token = format!("{text}.{}", URL_SAFE_NO_PAD.encode(tag));
+        let signatures = format!("{{\"signatures\": [\"{token}\"]}}");
+        [(".manifest", manifest.as_bytes()), (FILE, signatures.as_bytes())].into_iter().collect()
+    }
+
+    fn trust() -> Trust {
+        let key = || Key {
+            algorithm: Algorithm::HS256,
+            bytes: Zeroizing::new(b"s3cret".to_vec()),
+            scope: String::new(),
+        };
+        Trust { keys: ["a", "b"].map(|id| (id.to_string(), key())).into(), required: Some(false) }
+    }
+
+    fn verdict(signers: &Signers, contents: &Contents) -> Result<(), String> {
+        trust().verify("rules", signers, contents).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_bundle_is_taken_from_its_own_signers_alone() {
+        let by_a = signed("\"keyid\": \"a\",", "{}");
+        let only = |id: &str| Signers { keys: vec![id.into()], scope: None };
+        assert_eq!(verdict(&Signers::default(), &by_a), Ok(()));
+        assert_eq!(verdict(&only("a"), &by_a), Ok(()));
+        assert!(verdict(&only("b"), &by_a).unwrap_err().contains("not among the `keys` of this bundle"));
+        let scoped = signed("\"keyid\": \"a\", \"scope\": \"rules\",", "{}");
+        let wants = |scope: &str| Signers { keys: Vec::new(), scope: Some(scope.into()) };
+        assert_eq!(verdict(&wants("rules"), &scoped), Ok(()));
+        assert!(verdict(&wants("other"), &scoped).unwrap_err().contains("signed for the scope `rules`"));
+        assert!(verdict(&wants("rules"), &by_a).unwrap_err().contains("signed for the scope ``"));
+        let unsigned: Contents = [(".manifest", b"{}".as_slice())].into_iter().collect();
+        assert_eq!(verdict(&Signers::default(), &unsigned), Ok(()));
+        assert!(verdict(&only("a"), &unsigned).unwrap_err().contains("it is not signed"));
+    }
+
+    #[test]
+    fn a_signed_bundle_is_not_taken_for_another_one() {
+        let named = |name: &str| {
+            let manifest = format!("{{\"metadata\": {{\"wasmgate\": {{\"name\": \"{name}\"}}}}}}");
+            signed("\"keyid\": \"a\",", &manifest)
+        };
+        assert_eq!(verdict(&Signers::default(), &named("rules")), Ok(()));
+        let other = verdict(&Signers::default(), &named("network")).unwrap_err();
+        assert!(other.contains("its signed `.manifest` names it `network`"), "{other}");
+    }
+
+    #[test]
+    fn a_document_has_one_digest_however_it_is_written_and_is_not_scanned_without_end() {
+        let of = |text: &str| digest("SHA-256", "data.json", text.as_bytes());
+        assert_eq!(of("{\"b\": [1, [ ], {}], \"a\": null}"), of("{\"a\":null,\"b\":[1,[],{}]}"));
+        assert_ne!(of("[1, 2]"), of("[12]"));
+        assert!(of(&("[".repeat(200) + &"]".repeat(200))).unwrap_err().contains("within one another"));
+        let text = format!("[{}]", "1,".repeat(50) + "1");
+        let (raw, mut digest) = (serde_json::from_str::<&RawValue>(&text).unwrap(), Sha256::default());
+        assert!(Walk { to: &mut digest, left: 150 }.value(raw, 0).is_err());
+        assert!(Walk { to: &mut digest, left: 160 }.value(raw, 0).is_ok());
+    }
 }

@@ -63,6 +63,20 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// What is known of the bundles that were in force could not be read.
+    #[error(
+        "could not read `{}`, which has the highest sequence of policy bundle `{bundle}`: {reason}; make it readable, restore it, or set \
+         `allowRollback: true` for the bundle in `policies.bundles`",
+        path.display()
+    )]
+    RecallBundle {
+        /// Name of the bundle.
+        bundle: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The other parts of the gate do not go with the bundle.
     #[error("policy bundle `{bundle}` is refused: {message}")]
     SwapBundle {

@@ -14,9 +14,9 @@ use reqwest::{Certificate, Client, Identity, Response, StatusCode, Url, redirect
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::Error;
 use super::fetched::Fetched;
 use super::options::BundleSource;
+use super::{Error, blocking};
 use crate::policy::Contents;
 use crate::policy::contents::MAX_PACKED_BYTES;
 use crate::registry::install_tls_provider;
@@ -70,6 +70,9 @@ impl Http {
             request.send().await.map_err(|error| self.failed(text::chain(&error.without_url())))?;
         match response.status() {
             StatusCode::OK => self.taken(response, version).await,
+            StatusCode::NOT_MODIFIED if etag.is_empty() => {
+                Err(self.failed("the server answers 304 to a request without `If-None-Match`".into()))
+            }
             StatusCode::NOT_MODIFIED => Ok(Fetched::Unchanged),
             status => Err(self.failed(explained(status))),
         }
@@ -77,16 +80,32 @@ impl Http {
 
     async fn taken(&mut self, response: Response, known: &str) -> Result<Fetched, Error> {
         let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
-        self.can_wait = header(CONTENT_TYPE).is_some_and(|found| found.contains(LONG_POLL_TYPE));
+        let says_so = header(CONTENT_TYPE).is_some_and(|found| found.contains(LONG_POLL_TYPE));
         let etag =
             header(ETAG).filter(|etag| !etag.is_empty() && etag.len() <= LONGEST_ETAG).map(str::to_owned);
-        let bytes = body(response).await.map_err(|message| self.failed(message))?;
-        // OPA's own client takes an empty body for no change.
-        let version = etag.unwrap_or_else(|| format!("{OF_BODY}{:x}", Sha256::digest(&bytes)));
-        if bytes.is_empty() || version == known {
+        // One that sends a bundle again which was named to it would send it every second.
+        self.can_wait = says_so && etag.as_deref().is_some_and(|etag| etag != known);
+        if etag.as_deref() == Some(known) {
             return Ok(Fetched::Unchanged);
         }
-        Ok(Fetched::New { contents: Contents::from_tar_gz(&self.source.name(), &bytes)?, version })
+        let bytes = body(response).await.map_err(|message| self.failed(message))?;
+        if bytes.is_empty() {
+            // OPA's own client takes an empty body for no change.
+            return if known.is_empty() {
+                Err(self.failed("the answer is empty".into()))
+            } else {
+                Ok(Fetched::Unchanged)
+            };
+        }
+        let (name, known) = (self.source.name(), known.to_owned());
+        blocking(&self.source.name(), move || {
+            let version = etag.unwrap_or_else(|| format!("{OF_BODY}{:x}", Sha256::digest(&bytes)));
+            if version == known {
+                return Ok(Fetched::Unchanged);
+            }
+            Ok(Fetched::New { contents: Contents::from_tar_gz(&name, &bytes)?, version })
+        })
+        .await
     }
 
     async fn headers(&self, etag: &str, wait: Duration) -> Result<HeaderMap, Error> {
@@ -115,10 +134,11 @@ impl Http {
     /// A new one for each request, since the files may have changed.
     async fn client(&self, wait: Duration) -> Result<Client, Error> {
         install_tls_provider();
+        let has_identity = self.source.client_cert_file.is_some();
         let mut builder = Client::builder()
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
-            .redirect(redirect::Policy::custom(followed))
+            .redirect(redirect::Policy::custom(move |attempt| followed(attempt, has_identity)))
             .connect_timeout(CONNECT)
             .read_timeout(READ.saturating_add(wait))
             .timeout(WHOLE.saturating_add(wait));
@@ -153,14 +173,20 @@ impl Http {
     }
 }
 
-/// A redirect is followed as long as it does not leave TLS.
-fn followed(attempt: redirect::Attempt<'_>) -> redirect::Action {
+/// A redirect is followed as long as it does not leave TLS. With a client certificate it must not leave the host either, which
+/// would be shown the certificate.
+fn followed(attempt: redirect::Attempt<'_>, has_identity: bool) -> redirect::Action {
     if attempt.previous().len() > MOST_REDIRECTS {
         return attempt.error("the server redirects too often");
     }
     let was_safe = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
     if was_safe && attempt.url().scheme() != "https" {
         return attempt.error("the server redirects to plain HTTP, which is never followed");
+    }
+    let first = attempt.previous().first().and_then(Url::host_str);
+    if has_identity && first != attempt.url().host_str() {
+        return attempt
+            .error("the server redirects to another host, which is not followed with `clientCertFile`");
     }
     attempt.follow()
 }

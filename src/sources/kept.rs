@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
+use crate::policy::contents::MAX_PACKED_BYTES;
 use crate::policy::{self, Contents};
 
 /// Largest record, in bytes.
@@ -50,8 +51,15 @@ impl Kept {
             move |source| Error::KeepBundle { bundle, path, source }
         };
         std::fs::create_dir_all(folder).map_err(failed(folder))?;
-        let former = self.record(&record.name).map(|former| former.sha256);
+        let former = self.record(&record.name).ok().flatten().map(|former| former.sha256);
         let packed = contents.to_tar_gz().map_err(failed(folder))?;
+        if u64::try_from(packed.len()).unwrap_or(u64::MAX) > MAX_PACKED_BYTES {
+            let source = io::Error::new(
+                ErrorKind::FileTooLarge,
+                "packed anew, it would be too large to be read again",
+            );
+            return Err(failed(folder)(source));
+        }
         record.sha256 = digest(&packed);
         let archive = self.archive(&record);
         write(&archive, &packed).map_err(failed(&archive))?;
@@ -66,7 +74,7 @@ impl Kept {
 
     /// The kept bundle of this name and place; `None` if there is none, or it is damaged. Blocks on the disk.
     pub(super) fn recall(&self, name: &str, from: &str) -> Option<(Record, Contents)> {
-        let record = self.record(name).filter(|record| record.from == from)?;
+        let record = self.record(name).ok().flatten().filter(|record| record.from == from)?;
         let contents = self.files(&record);
         let damage = match contents {
             Ok(contents) => return Some((record, contents)),
@@ -87,15 +95,29 @@ impl Kept {
         Contents::from_tar_gz(&record.name, &bytes)
     }
 
-    /// The highest sequence that a bundle of this name had, wherever it came from.
-    pub(super) fn newest(&self, name: &str) -> Option<u64> {
-        self.record(name)?.newest
+    /// The highest sequence that a bundle of this name had, wherever it came from. Blocks on the disk.
+    pub(super) fn newest(&self, name: &str) -> Result<Option<u64>, Error> {
+        Ok(self.record(name)?.and_then(|record| record.newest))
     }
 
-    fn record(&self, name: &str) -> Option<Record> {
-        let text = std::fs::read(self.path(name)).ok().filter(|text| text.len() <= MOST_RECORD)?;
-        let record: Record = serde_json::from_slice(&text).ok()?;
-        (record.name == name && is_hex(&record.sha256)).then_some(record)
+    fn record(&self, name: &str) -> Result<Option<Record>, Error> {
+        let path = self.path(name);
+        let failed = |reason: String| Error::RecallBundle { bundle: name.into(), path: path.clone(), reason };
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        let damaged = || failed("it is damaged".into());
+        let record: Record = if text.len() <= MOST_RECORD {
+            serde_json::from_slice(&text).map_err(|_| damaged())?
+        } else {
+            return Err(damaged());
+        };
+        if record.name != name || !is_hex(&record.sha256) {
+            return Err(damaged());
+        }
+        Ok(Some(record))
     }
 
     fn path(&self, name: &str) -> PathBuf {

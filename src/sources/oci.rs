@@ -3,8 +3,8 @@
 
 use serde::Deserialize;
 
-use super::Error;
 use super::fetched::Fetched;
+use super::{Error, blocking};
 use crate::image::descriptor::Descriptor;
 use crate::image::reference::Reference;
 use crate::policy::Contents;
@@ -54,7 +54,9 @@ impl Oci {
         let layer = self.layer(&manifest).await?;
         let bytes = self.registry.blob(&self.reference, &layer, MAX_PACKED_BYTES).await;
         let bytes = bytes.map_err(|error| self.failed(text::chain(&error)))?;
-        Ok(Fetched::New { contents: Contents::from_tar_gz(&self.bundle, &bytes)?, version })
+        let name = self.bundle.clone();
+        let contents = blocking(&self.bundle, move || Contents::from_tar_gz(&name, &bytes)).await?;
+        Ok(Fetched::New { contents, version })
     }
 
     async fn manifest(&self, reference: &Reference) -> Result<FetchedManifest, Error> {

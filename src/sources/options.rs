@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::reference::Reference;
 use crate::policy::bundle::{name_of, without_ending};
+use crate::policy::signature::Signers;
 
 /// Shortest time between two requests for one bundle.
 pub const SHORTEST_POLL: Duration = Duration::from_secs(1);
@@ -45,6 +46,10 @@ pub struct BundleSource {
     pub plain_http: bool,
     /// Whether a bundle with a lower sequence than the one before it is taken.
     pub allow_rollback: bool,
+    /// Ids of the keys in `policies.keys` that may sign this bundle; all of them if there is none.
+    pub keys: Vec<String>,
+    /// The `scope` that the signature must have, instead of that of its key.
+    pub scope: Option<String>,
 }
 
 /// The table, as it is written.
@@ -70,6 +75,10 @@ struct Table {
     plain_http: bool,
     #[serde(default)]
     allow_rollback: bool,
+    #[serde(default)]
+    keys: Vec<String>,
+    #[serde(default)]
+    scope: Option<String>,
 }
 
 const fn poll_interval() -> Duration {
@@ -112,6 +121,8 @@ impl BundleSource {
             ca_file: None,
             plain_http: false,
             allow_rollback: false,
+            keys: Vec::new(),
+            scope: None,
         }
     }
 
@@ -144,6 +155,11 @@ impl BundleSource {
         }
     }
 
+    /// Who may sign it.
+    pub(super) fn signers(&self) -> Signers {
+        Signers { keys: self.keys.clone(), scope: self.scope.clone() }
+    }
+
     /// Name of the bundle.
     pub fn name(&self) -> String {
         let last =
@@ -165,6 +181,11 @@ impl BundleSource {
                 let _ = url.set_username("");
                 let _ = url.set_password(None);
                 url.into()
+            }
+            // Where a password ends in what is no URL is not known.
+            Err(_) if self.from.contains("://") && self.from.contains('@') => {
+                let scheme = self.from.split("://").next().unwrap_or_default();
+                format!("{scheme}://…")
             }
             _ => self.from.clone(),
         }
@@ -237,6 +258,8 @@ impl<'de> Visitor<'de> for Either {
             ca_file,
             plain_http,
             allow_rollback,
+            keys,
+            scope,
         } = Table::deserialize(MapAccessDeserializer::new(map))?;
         Ok(BundleSource {
             name,
@@ -249,6 +272,8 @@ impl<'de> Visitor<'de> for Either {
             ca_file,
             plain_http,
             allow_rollback,
+            keys,
+            scope,
         })
     }
 }
@@ -270,7 +295,13 @@ mod tests {
         assert!(plain.origin().unwrap_err().message.contains("`plainHttp: true`"));
         plain.plain_http = true;
         assert!(plain.check().is_empty());
-        for wrong in ["", "ftp://example.com/a", "https://me:secret@example.com/a", "oci://UPPER/Case"] {
+        for wrong in [
+            "",
+            "ftp://example.com/a",
+            "https://me:secret@example.com/a",
+            "https://me:secret@example.com:x/a",
+            "oci://UPPER/Case",
+        ] {
             let found = BundleSource::of(wrong).check();
             assert_eq!(found.first().map(|wrong| wrong.field), Some("from"), "{wrong}");
             assert!(!found.iter().any(|one| one.value.contains("secret")), "{found:?}");

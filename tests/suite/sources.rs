@@ -23,7 +23,7 @@ use wasmgate::lookup::LookupOptions;
 use wasmgate::policy::{Contents, Engine, Limits, Loaded, PolicySet, Trust};
 use wasmgate::registry::guard::GuardOptions;
 use wasmgate::sources::{
-    Algorithm, BundleSource, BundleStatus, Error, Follower, Kept, KeyOptions, Statuses, Terms,
+    Algorithm, BundleSource, BundleStatus, Error, Follower, Kept, KeyOptions, Signers, Statuses, Terms,
 };
 
 use crate::support::opa;
@@ -89,7 +89,8 @@ async fn follow_with(source: BundleSource, terms: Terms) -> Result<Followed, Err
     let registry = source.from.starts_with("oci://").then(|| wasmgate::lookup::registry(&images).unwrap());
     let statuses = Arc::new(Statuses::default());
     let mut follower = Follower::new(source, terms.clone(), registry.as_ref())?;
-    let loaded = follower.start(&statuses).await?;
+    let loaded = follower.start().await?;
+    follower.begin(&statuses).await;
     let set = PolicySet::of(&terms.engine, terms.limits, vec![loaded]).unwrap();
     let set = Arc::new(ArcSwap::from_pointee(set));
     let to = Arc::clone(&set);
@@ -443,7 +444,7 @@ impl Signer {
 
 fn verdict(trust: &Trust, archive: &[u8]) -> Result<(), String> {
     let contents = Contents::from_tar_gz("rules", archive).unwrap();
-    trust.verify("rules", &contents).map_err(|error| error.to_string())
+    trust.verify("rules", &Signers::default(), &contents).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -484,7 +485,7 @@ fn every_file_is_what_was_signed_and_there_is_no_other() {
     let changed = |name: &str, bytes: Option<&[u8]>| {
         let others = contents.files().filter(|(other, _)| *other != name);
         let files: Contents = others.chain(bytes.map(|bytes| (name, bytes))).collect();
-        trust.verify("rules", &files).map_err(|error| error.to_string())
+        trust.verify("rules", &Signers::default(), &files).map_err(|error| error.to_string())
     };
     let ends = |found: Result<(), String>, end: &str| {
         let found = found.unwrap_err();

@@ -1,8 +1,8 @@
 //! The policy bundles of a serving gate: loaded at the start, and brought up to date while it serves.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
 
 use crate::admission::Gate;
@@ -34,22 +34,54 @@ pub async fn start(settings: &Settings) -> Result<(PolicySet, Supply), Error> {
         loaded.push(baseline);
     }
     let mut followers = build::followers(settings, &engine)?;
-    let started = try_join_all(followers.iter_mut().map(|follower| follower.start(&statuses))).await?;
+    let started = try_join_all(followers.iter_mut().map(Follower::start)).await?;
     loaded.extend(started);
+    let enforcement = &settings.file.enforcement;
+    let set = fitting(PolicySet::of(&engine, limits, loaded)?, enforcement, &mut followers).await?;
+    // Not before: what is kept on disk has to be what a start can use.
+    join_all(followers.iter_mut().map(|follower| follower.begin(&statuses))).await;
     for status in statuses.all() {
         let BundleStatus { name, from, revision, is_kept, .. } = status;
         tracing::info!(bundle = name, revision, from, kept = is_kept, "policy bundle");
     }
-    Ok((PolicySet::of(&engine, limits, loaded)?, Supply { followers, statuses }))
+    Ok((set, Supply { followers, statuses }))
+}
+
+/// The set with every rule that the configuration names. A bundle that lacks one gives way to what was kept of it, if that has
+/// it. What cannot be mended so is an error, as without a store.
+async fn fitting(
+    mut set: PolicySet,
+    enforcement: &EnforcementSettings,
+    followers: &mut [Follower],
+) -> Result<PolicySet, Error> {
+    for follower in followers {
+        let lacking = build::unknown_rules(enforcement, set.rules().as_ref());
+        let Some(first) = lacking.first() else { break };
+        let Some(kept) = follower.alternative().await else { continue };
+        let other = set.with(&kept);
+        if build::unknown_rules(enforcement, other.rules().as_ref()).len() < lacking.len() {
+            follower.fall_back(kept, first.to_string());
+            set = other;
+        }
+    }
+    match build::unknown_rules(enforcement, set.rules().as_ref()).into_iter().next() {
+        Some(error) => Err(error.into()),
+        None => Ok(set),
+    }
 }
 
 impl Supply {
     /// Follows the sources for as long as the process runs. A bundle is swapped in one step; reviews that run end on the one that they
     /// began with.
     pub fn follow(self, gate: &Arc<Gate>) -> Bundles {
+        // What fits beside the bundles of a moment does not always fit beside others.
+        let turn = Arc::new(Mutex::new(()));
         for follower in self.followers {
-            let gate = Arc::clone(gate);
-            let swap = move |loaded: &Loaded| swap(&gate, loaded);
+            let (gate, turn) = (Arc::clone(gate), Arc::clone(&turn));
+            let swap = move |loaded: &Loaded| {
+                let _mine = turn.lock().unwrap_or_else(PoisonError::into_inner);
+                swap(&gate, loaded)
+            };
             tokio::spawn(follower.follow(Arc::clone(&self.statuses), swap));
         }
         Bundles(self.statuses)

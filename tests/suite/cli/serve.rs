@@ -287,6 +287,37 @@ fn an_action_for_an_unknown_rule_stops_the_start() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_with_a_bundle_that_lacks_a_named_rule_goes_on_with_the_kept_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = |rule: &str| {
+        // A rule without a condition has no code of its own, and its name would not be known.
+        let said = format!("violations contains {{\"rule\": \"{rule}\", \"message\": \"{rule}\"}}");
+        let text = format!("{said} if input.apiVersion");
+        opa::build(folder.path(), rule, "wasmgate/violations", &text)
+    };
+    let (own, other, place) = (built("own"), built("other"), folder.path().join("ours.tar.gz"));
+    std::fs::rename(own, &place).unwrap();
+    let (config, store) = (folder.path().join("gate.yaml"), folder.path().join("store"));
+    let text = format!(
+        "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\nenforcement: {{rules: {{own: warn}}}}\n\
+         policies: {{bundles: [{}], store: {}}}\n",
+        place.display(),
+        store.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let arguments = ["--config", config.to_str().unwrap()];
+    drop(Gate::start(&arguments));
+    std::fs::rename(other, &place).unwrap();
+    // Twice: the first start must not keep what the second one could not use.
+    for _ in 0..2 {
+        let gate = Gate::start(&arguments);
+        let said = get(gate.probes, "/readyz?verbose").await.unwrap().text();
+        assert!(said.contains("[-]bundle/ours: ") && said.contains(", revision own, "), "{said}");
+        assert!(said.contains("no loaded bundle has this rule"), "{said}");
+    }
+}
+
 #[test]
 fn a_grants_folder_without_manifests_is_logged_at_the_start() {
     let grants = tempfile::tempdir().unwrap();
