@@ -13,7 +13,7 @@ use crate::image::names::SPIN_RETAINED;
 use crate::image::{ImageFacts, Program, program};
 use crate::inspection::{Inspection, LookupResult};
 use crate::runtime::{self, Family};
-use crate::workload::{self, ContainerSpec, ImageUse, Role, Workload, may_hold_links};
+use crate::workload::{self, ContainerSpec, ImageUse, Role, Workload, may_have_token, may_hold_links};
 
 /// Most of [`weight`] that is worked on where other reviews wait for it. Pods of real clusters have a few hundred each
 /// container; this much takes less than ten milliseconds in the worst image.
@@ -132,7 +132,7 @@ pub(super) fn started(
         return Program::Linux;
     }
     let spec = Spec(workload.container(image.role, image.index).unwrap_or_default());
-    let mounts = spec.mounts(has_token(workload, image.role));
+    let mounts = spec.mounts(may_have_token(&workload.spec, image.role == Role::EphemeralContainer));
     let [with_links, with_own_links] = spec.with_links(workload);
     let start = Start {
         command: image.command,
@@ -150,12 +150,6 @@ pub(super) fn started(
         None if workload.spec.runtime_class_name.is_some() => runtime::start_undescribed(facts, &start),
         None => program::start(facts, &start),
     }
-}
-
-/// Whether the `ServiceAccount` plug-in may mount the token: not into ephemeral containers, and not where the pod says no
-/// (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
-fn has_token(workload: &Workload, role: Role) -> bool {
-    role != Role::EphemeralContainer && workload.spec.automount_service_account_token != Some(false)
 }
 
 /// The parts of a container that say how it starts.
@@ -288,7 +282,8 @@ mod tests {
         for (role, mount) in
             [(Role::Container, "/main"), (Role::InitContainer, "/init"), (Role::EphemeralContainer, "/late")]
         {
-            let mounts = spec(&workload, role).mounts(has_token(&workload, role));
+            let token = may_have_token(&workload.spec, role == Role::EphemeralContainer);
+            let mounts = spec(&workload, role).mounts(token);
             assert_eq!(mounts.contains(&TOKEN_FOLDER), role != Role::EphemeralContainer, "{role:?}");
             for hidden in [mount, "/raw", "/log", "/proc", "/etc/hosts"] {
                 assert!(mounts.contains(&hidden), "{role:?} {hidden}: {mounts:?}");
@@ -315,7 +310,7 @@ mod tests {
             let containers = json!([{ "name": "a", "image": "a" }]);
             let workload =
                 pod(&json!({ "containers": containers, "automountServiceAccountToken": automount }));
-            has_token(&workload, Role::Container)
+            may_have_token(&workload.spec, false)
         };
         assert!(with(Value::Null) && with(json!(true)) && !with(json!(false)));
     }

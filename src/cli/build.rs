@@ -152,10 +152,7 @@ fn assemble(
     (Loaded { grants, exceptions }, cluster): (Loaded, Cluster),
     policies: Arc<PolicySet>,
 ) -> Result<State, Error> {
-    let unknown = unknown_rules(&settings.file.enforcement, policies.rules().as_ref());
-    if let Some(error) = unknown.into_iter().next() {
-        return Err(error.into());
-    }
+    check_rules(&settings.file.enforcement, &policies)?;
     let mut state = State::new(settings.runtimes.clone(), cluster.into(), policies);
     state.grants = grants.into();
     state.exceptions = exceptions.into();
@@ -165,6 +162,11 @@ fn assemble(
     state.unpinned.clone_from(&settings.unpinned);
     state.exempt_namespaces.clone_from(&settings.file.exempt_namespaces);
     Ok(state)
+}
+
+/// Refuses bundles of which none has a rule that the configuration names: the gate would not start with them.
+pub fn check_rules(enforcement: &EnforcementSettings, policies: &PolicySet) -> Result<(), config::Error> {
+    unknown_rules(enforcement, policies.rules().as_ref()).into_iter().next().map_or(Ok(()), Err)
 }
 
 /// The rules in the configuration that no bundle has; none when a bundle does not list its rules, since then that is not

@@ -109,6 +109,12 @@ pub fn may_hold_links(volume: &Volume) -> bool {
         && volume.projected.is_none()
 }
 
+/// Whether the `ServiceAccount` plug-in may mount the token into a container: not into an ephemeral one, and not where the pod
+/// says no (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`). What the ServiceAccount itself says is not known.
+pub fn may_have_token(spec: &PodSpec, is_ephemeral: bool) -> bool {
+    !is_ephemeral && spec.automount_service_account_token != Some(false)
+}
+
 /// Whether a container may undo what is mounted for it.
 fn may_unmount(security: &SecurityContext) -> bool {
     let added = security.capabilities.iter().flat_map(|capabilities| capabilities.add.iter().flatten());

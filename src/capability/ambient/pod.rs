@@ -13,7 +13,7 @@ use crate::image::mounts::{Links, Mount, Mounts};
 use crate::image::{self, ImageFacts};
 use crate::inspection::Container;
 use crate::text;
-use crate::workload::{ContainerSpec, Role, Workload, may_hold_links};
+use crate::workload::{ContainerSpec, Role, Workload, may_have_token, may_hold_links};
 
 /// One container of a pod spec, of any role, and the pod around it.
 #[derive(Debug)]
@@ -207,10 +207,9 @@ impl<'a> Pod<'a> {
     }
 
     fn token(&self) -> Option<Entry> {
-        let automount = self.spec.automount_service_account_token != Some(false);
         // The plug-in compares the path as written: a mount at the same place in another spelling does not stop it.
         let taken = self.container.mounts.iter().any(|mount| mount.mount_path == TOKEN_FOLDER);
-        if !automount || self.ephemeral || taken {
+        if taken || !may_have_token(self.spec, self.ephemeral) {
             return None;
         }
         let evidence = "service-account token: automountServiceAccountToken of the pod is not false \

@@ -64,10 +64,8 @@ async fn fitting(
             set = other;
         }
     }
-    match build::unknown_rules(enforcement, set.rules().as_ref()).into_iter().next() {
-        Some(error) => Err(error.into()),
-        None => Ok(set),
-    }
+    build::check_rules(enforcement, &set)?;
+    Ok(set)
 }
 
 impl Supply {
@@ -90,21 +88,15 @@ impl Supply {
 
 fn swap(gate: &Gate, loaded: &Loaded) -> Result<(), String> {
     let state = gate.state();
-    fits(&state.enforcement, &state.policies.with(loaded))?;
+    // Nothing else changes the policies, and swaps take turns.
+    let policies = Arc::new(state.policies.with(loaded));
+    build::check_rules(&state.enforcement, &policies).map_err(|error| error.to_string())?;
     gate.update(|state| {
         let mut next = state.clone();
-        next.policies = Arc::new(state.policies.with(loaded));
+        next.policies = Arc::clone(&policies);
         next
     });
     Ok(())
-}
-
-/// With a rule that the configuration names and no bundle has, the gate would not start again.
-fn fits(enforcement: &EnforcementSettings, policies: &PolicySet) -> Result<(), String> {
-    match build::unknown_rules(enforcement, policies.rules().as_ref()).into_iter().next() {
-        Some(error) => Err(error.to_string()),
-        None => Ok(()),
-    }
 }
 
 /// How the bundles are, for probes and metrics.
