@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::{EnvFromSource, Volume, VolumeMount};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
-use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Start, TOKEN_FOLDER, Variable};
+use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Start, TOKEN_FOLDER, Variable, is_expanded};
 use crate::image::names::SPIN_RETAINED;
-use crate::image::{ImageFacts, Program, program};
+use crate::image::{ImageFacts, ImageKind, Packaging, Program, program};
 use crate::inspection::{Inspection, LookupResult};
 use crate::runtime::{self, Family};
 use crate::workload::{self, ContainerSpec, ImageUse, Role, Workload, may_have_token, may_hold_links};
@@ -145,11 +145,38 @@ pub(super) fn started(
         path: spec.variable("PATH"),
         retained: spec.variable(SPIN_RETAINED),
     };
-    match family {
+    let program = match family {
         Some(family) => family.start(facts, &start),
         None if workload.spec.runtime_class_name.is_some() => runtime::start_undescribed(facts, &start),
-        None => program::start(facts, &start),
-    }
+        None => return program::start(facts, &start),
+    };
+    if is_read_inside(&program) && is_open_to_others(workload) { exchanged() } else { program }
+}
+
+/// Whether the runtime reads the program after the container's root became its own: from files, or where Spin's shim unpacked the
+/// layers. Other layers are read outside of it.
+const fn is_read_inside(program: &Program) -> bool {
+    matches!(
+        program,
+        Program::Wasm { packaging: Packaging::RootFilesystem, .. }
+            | Program::Wasm { kind: ImageKind::SpinApp, .. }
+    )
+}
+
+/// Whether another container of the pod sees the processes of this one, whose `/proc/<pid>/root` leads to its files (proc(5)).
+fn is_open_to_others(workload: &Workload) -> bool {
+    let spec = &workload.spec;
+    let shared = spec.share_process_namespace == Some(true) || spec.host_pid == Some(true);
+    let containers = workload.images().into_iter().filter(|image| image.role != Role::ImageVolume);
+    shared && containers.count() > 1
+}
+
+/// What starts may be exchanged between the making of the container and its start.
+fn exchanged() -> Program {
+    program::unknown(
+        "the containers of the pod share their processes, so that another one can replace the program before the runtime reads it; \
+         leave `shareProcessNamespace` and `hostPID` out, or start the program in a pod of its own",
+    )
 }
 
 /// The parts of a container that say how it starts.
@@ -186,7 +213,7 @@ impl<'a> Spec<'a> {
         if let Some(variable) = self.0.env.iter().rfind(|variable| variable.name == name) {
             let plain = variable.value_from.is_none();
             let value = variable.value.as_deref().unwrap_or_default();
-            let known = plain && !value.contains("$(");
+            let known = plain && !is_expanded(value);
             return if known { Variable::Literal(value) } else { Variable::Elsewhere };
         }
         let may_bring =
@@ -244,6 +271,30 @@ mod tests {
         assert!(started.len() == 20 && started.iter().all(|starts| *starts == expected[0]), "{started:?}");
         let late = programs(&heavy, family, facts, Duration::ZERO).await;
         assert!(late.iter().all(|starts| *starts == Some(undecided())), "{late:?}");
+    }
+
+    #[test]
+    fn a_program_that_another_container_may_exchange_leads_to_no_verdict() {
+        let (_, facts) = heavy(1, 0);
+        let facts = facts[0].clone().unwrap();
+        let starts = |spec: Value| {
+            let workload = pod(&spec);
+            let image = workload.images().into_iter().find(|image| image.role == Role::Container).unwrap();
+            started(&workload, &image, Some(Family::RunwasiWasmtime), &facts)
+        };
+        let one = json!({ "name": "a", "image": "a", "command": ["/app.wasm"] });
+        let other = json!({ "name": "b", "image": "b" });
+        for (spec, is_known) in [
+            (json!({ "containers": [one, other] }), true),
+            (json!({ "containers": [one], "shareProcessNamespace": true }), true),
+            (json!({ "containers": [one, other], "shareProcessNamespace": true }), false),
+            (json!({ "containers": [one, other], "hostPID": true }), false),
+            (json!({ "containers": [one], "initContainers": [other], "shareProcessNamespace": true }), false),
+        ] {
+            let found = starts(spec.clone());
+            assert_eq!(matches!(found, Program::Wasm { .. }), is_known, "{spec}: {found:?}");
+            assert!(is_known || found == exchanged());
+        }
     }
 
     #[test]
@@ -400,6 +451,9 @@ mod tests {
             (json!([written("/bin"), written("/opt")]), json!([]), literal),
             (json!([written("/opt"), secret]), json!([]), "Elsewhere"),
             (json!([written("$(HOME)/bin")]), json!([]), "Elsewhere"),
+            // The kubelet makes one `$` of it.
+            (json!([written("/a$$b")]), json!([]), "Elsewhere"),
+            (json!([written("/a$b$")]), json!([]), r#"Literal("/a$b$")"#),
             (json!([]), from(""), "Elsewhere"),
             (json!([]), from("PA"), "Elsewhere"),
             (json!([]), from("X_"), "Unset"),

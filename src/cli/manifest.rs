@@ -80,7 +80,7 @@ pub fn read_strictly(paths: &[PathBuf]) -> Result<Vec<Result<Vec<Manifest>, Erro
     let mut read = Vec::new();
     for path in paths {
         for file in files(path)? {
-            let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+            let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true, legacy_octal_numbers: true };
             match serde_saphyr::from_multiple_with_options(&text_of(&file)?, options) {
                 Ok(values) => read.extend(each(&display(&file), values)),
                 Err(error) => read.push(Err(failed(&file, &error))),
@@ -194,7 +194,7 @@ pub fn documents(origin: &str, text: &str) -> Result<Vec<Manifest>, Error> {
 
 /// Options without the parser's snippet, which spreads a message over several lines and calls the file `<input>`.
 fn plain() -> serde_saphyr::Options {
-    serde_saphyr::options! { with_snippet: false }
+    serde_saphyr::options! { with_snippet: false, legacy_octal_numbers: true }
 }
 
 /// The objects of each document, or what is wrong with it.
@@ -243,6 +243,16 @@ mod tests {
         let kinds: Vec<_> = found.iter().map(Manifest::kind).collect();
         assert_eq!(kinds.len(), 2);
         assert_eq!((kinds[1].group.as_str(), kinds[1].kind.as_str()), ("batch", "Job"));
+    }
+
+    /// As kubectl reads them (`kubernetes-sigs/yaml:goyaml.v2/resolve.go`): modes of volumes are written so.
+    #[test]
+    fn octal_numbers_are_what_kubectl_makes_of_them() {
+        for (written, expected) in [("0644", 420), ("0o400", 256), ("420", 420), ("0", 0), ("0x1f", 31)] {
+            let found =
+                documents("x.yaml", &format!("kind: Pod\napiVersion: v1\nmode: {written}\n")).unwrap();
+            assert_eq!(found[0].object["mode"], expected, "{written}");
+        }
     }
 
     #[test]

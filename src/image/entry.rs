@@ -112,10 +112,15 @@ pub fn is_root(argument: &str) -> bool {
     !argument.is_empty() && text::clean_path(argument) == "/" && argument.contains('/')
 }
 
-/// Whether the kubelet may replace a part of the name with a variable of the container, whose value may come from
-/// anywhere.
-pub fn holds_variable(argument: &str) -> bool {
-    argument.contains("$(")
+/// Where the kubelet begins to make another text of one that a pod writes: it replaces `$(NAME)` by a variable of the container,
+/// whose value may come from anywhere, and `$$` by `$` (`kubernetes:third_party/forked/golang/expansion/expand.go`, `Expand`).
+pub fn expansion(text: &str) -> Option<usize> {
+    text.as_bytes().windows(2).position(|pair| matches!(pair, b"$(" | b"$$"))
+}
+
+/// Whether the kubelet makes another text of one that a pod writes.
+pub fn is_expanded(text: &str) -> bool {
+    expansion(text).is_some()
 }
 
 /// The paths at which the image's own entry point may be.

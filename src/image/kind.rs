@@ -1,7 +1,7 @@
 //! The kind as which a runtime can start a module or component.
 
 use super::malformed::short;
-use super::module::HTTP_HANDLER_0_3;
+use super::module::is_http_0_3;
 use super::{ImageKind, Import, ModuleFacts, WasmFormat};
 
 /// The kind as which a runtime can start a binary, or why no runtime can. `function` is what follows `#` in the entry
@@ -13,34 +13,59 @@ pub fn of(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKind, Stri
     }
 }
 
+/// The export of a command.
+const COMMAND: &str = "wasi:cli/run";
+/// The export of a component that answers HTTP in WASI 0.2.
+const HTTP_HANDLER_0_2: &str = "wasi:http/incoming-handler";
+
+/// Whether a component answers HTTP as runwasi's shims know it.
+pub fn is_http_0_2(facts: &ModuleFacts) -> bool {
+    facts.exports.iter().any(|name| is_of(name, HTTP_HANDLER_0_2))
+}
+
+fn is_known(export: &str) -> bool {
+    is_of(export, COMMAND) || is_of(export, HTTP_HANDLER_0_2)
+}
+
+/// Whether an export is of an interface, in whatever version.
+fn is_of(export: &str, interface: &str) -> bool {
+    export.split('@').next() == Some(interface)
+}
+
 fn component_kind(facts: &ModuleFacts, function: Option<&str>) -> Result<ImageKind, String> {
     if facts.code_bytes == 0 {
         return Err("it is a component without code, such as a WIT package, which nothing can start".into());
     }
-    let exports = |interface: &str| {
-        facts
-            .exports
-            .iter()
-            .any(|name| name.split_once('@').map_or(name.as_str(), |(name, _)| name) == interface)
-    };
-    // runwasi takes the first export that it knows, in the order of the binary
-    // (`runwasi:crates/containerd-shim-wasmtime/src/instance.rs`, `ComponentTarget::new`). A command is handed more
-    // than an HTTP handler, so a component that may be either is judged as a command.
-    if exports("wasi:cli/run") {
-        return Ok(ImageKind::Component);
+    // runwasi takes the first export that begins like one of two, in the order of the binary
+    // (`runwasi:crates/containerd-shim-wasmtime/src/instance.rs`, `ComponentTarget::new`). What a command is handed and what an
+    // HTTP handler is handed are different things.
+    let is_like = |name: &&String| [COMMAND, HTTP_HANDLER_0_2].iter().any(|known| name.starts_with(known));
+    if let Some(name) = facts.exports.iter().find(|name| is_like(name) && !is_known(name)) {
+        return Err(format!(
+            "it exports `{}`, which runtimes take for the interface that it begins like; choose another name",
+            short(name)
+        ));
     }
-    if exports("wasi:http/incoming-handler") {
-        return Ok(ImageKind::HttpComponent);
+    match (facts.exports.iter().any(|name| is_of(name, COMMAND)), is_http_0_2(facts)) {
+        (true, true) => {
+            return Err(format!(
+                "it exports both `{COMMAND}` and `{HTTP_HANDLER_0_2}`, and a runtime starts it as the one or the other; build it \
+                 with one of them"
+            ));
+        }
+        (true, false) => return Ok(ImageKind::Component),
+        (false, true) => return Ok(ImageKind::HttpComponent),
+        (false, false) => {}
     }
     // runwasi does not know the handler of WASI 0.3; it calls a function that the entry point names, like a command.
     if function.is_some_and(|name| facts.exports.contains(name)) {
         return Ok(ImageKind::Component);
     }
-    if exports(HTTP_HANDLER_0_3) {
+    if facts.exports.iter().any(|name| is_http_0_3(name)) {
         return Ok(ImageKind::HttpComponent);
     }
     Err(format!(
-        "it is a component that exports neither `wasi:cli/run` nor `wasi:http/incoming-handler`, but {}",
+        "it is a component that exports neither `{COMMAND}` nor `{HTTP_HANDLER_0_2}`, but {}",
         listed(facts.exports.iter().map(String::as_str))
     ))
 }

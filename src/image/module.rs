@@ -7,7 +7,7 @@
 mod features;
 mod memory;
 
-pub(super) use features::HTTP_HANDLER_0_3;
+pub(super) use features::is_http_0_3;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -575,7 +575,11 @@ mod tests {
         ] {
             assert_eq!(kind(&wat(&component(interface)), None), Ok(expected));
         }
-        assert!(kind(&wat(&component("wasi:cli/runner@0.2.6")), None).is_err());
+        for taken_for_another in ["wasi:cli/runner@0.2.6", "wasi:http/incoming-handler-of-mine"] {
+            assert!(kind(&wat(&component(taken_for_another)), None).unwrap_err().contains("begins like"));
+        }
+        // There is no such interface, so runwasi instantiates it like a command.
+        assert!(kind(&wat(&component("wasi:http/handler@0.2.0")), None).is_err());
         let threads = r#"(module (import "wasi" "thread-spawn" (func (param i32) (result i32)))
             (import "env" "memory" (memory 1 2 shared)) (func (export "_start")))"#;
         assert_eq!(kind(&wat(threads), None), Ok(ImageKind::Module));
@@ -695,7 +699,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_may_start_as_a_command_is_judged_as_one() {
+    fn a_component_that_a_runtime_may_start_in_two_ways_has_no_kind() {
         let component = |interfaces: &[&str]| {
             let exports: Vec<String> =
                 interfaces.iter().map(|name| format!(r#"(export "{name}" (instance $e))"#)).collect();
@@ -709,8 +713,12 @@ mod tests {
         };
         let (run, http, http3) =
             ("wasi:cli/run@0.2.6", "wasi:http/incoming-handler@0.2.6", "wasi:http/handler@0.3.0");
-        for both in [[run, http], [http, run], [run, http3], [http3, run]] {
+        for both in [[run, http3], [http3, run]] {
             assert_eq!(kind(&component(&both), None), Ok(ImageKind::Component), "{both:?}");
+        }
+        for both in [[run, http], [http, run]] {
+            let said = kind(&component(&both), None).unwrap_err();
+            assert!(said.contains("exports both"), "{said}");
         }
         assert_eq!(kind(&component(&[http]), Some("serve")), Ok(ImageKind::HttpComponent));
         assert_eq!(kind(&component(&[http3]), Some("serve")), Ok(ImageKind::Component));

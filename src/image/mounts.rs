@@ -9,6 +9,9 @@ use super::leads::{KernelWay, class, is_unread, target};
 use super::{ImageFacts, path};
 use crate::text;
 
+/// A folder that all containers of a pod share and may write to, links included: that of the pod's sandbox
+/// (`containerd:internal/cri/server/container_create.go`, `linuxContainerMounts`). A volume at exactly this place is mounted instead.
+const SHARED_MEMORY: &str = "/dev/shm";
 /// Steps along the paths of the mounts of one container: parts of paths and of the targets of links. A usual mount takes five.
 const STEPS_OF_A_MOUNT: usize = 64;
 /// Steps that a container has besides.
@@ -111,6 +114,7 @@ impl Mounts {
             let place = found.note(mount, Way::follow(facts, mount.path, (&none, None), &mut left));
             found.add(mount, place);
         }
+        found.volumes.entry(SHARED_MEMORY.into()).or_insert(Links::Anywhere);
         let (volumes, own) = (std::mem::take(&mut found.volumes), std::mem::take(&mut found.own));
         for mount in mounts {
             let around =
@@ -316,6 +320,17 @@ mod tests {
                 assert_eq!(found.err(), expected, "{links:?} {at}");
             }
         }
+    }
+
+    #[test]
+    fn a_mount_in_the_shared_memory_of_the_pod_may_meet_a_link_of_another_container() {
+        let facts = linked(&[("/q", "/dev/shm")]);
+        let of = |mounts: &[(&str, Links)]| placed(&facts, mounts).err();
+        assert_eq!(of(&[("/dev", Links::None), ("/dev/shm/x", Links::None)]), Some(Why::Volume));
+        assert_eq!(of(&[("/q/x", Links::None)]), Some(Why::Volume));
+        assert_eq!(of(&[("/dev/shm", Links::Below)]), None, "a volume replaces it");
+        assert_eq!(of(&[("/dev/shm", Links::None), ("/dev/shm/x", Links::None)]), None);
+        assert_eq!(of(&[("/dev/shmem", Links::None)]), None);
     }
 
     /// An earlier image of the container had no such link, so that nothing was mounted in the volume and the container could

@@ -101,15 +101,17 @@ fn rootfs(view: &View<'_>) -> Program {
     if ordinary && !facts.scanned {
         return unread(argument, view.start);
     }
-    if entry::holds_variable(argument) && (!ordinary || !facts.modules.is_empty()) {
+    if entry::is_expanded(argument) && (!ordinary || !facts.modules.is_empty()) {
         return variable(argument);
     }
     scanned(view, argument, ordinary)
 }
 
-/// A program whose name the kubelet completes with a variable.
+/// A program whose name the kubelet completes.
 pub fn variable(argument: &str) -> Program {
-    unknown(format!("`{argument}` holds a variable, so the program is not known before the pod starts"))
+    unknown(format!(
+        "`{argument}` holds a variable or `$$`, which the kubelet replaces, so the program is not known before the pod starts"
+    ))
 }
 
 /// The layers are read whenever a name or an annotation suggests Wasm; if they were not, nothing is known.

@@ -148,13 +148,16 @@ fn named_handlers<'a>(view: &View<'a>) -> impl Iterator<Item = &'a str> {
     of_pod.into_iter().chain(of_image.map(|evidence| &evidence.value)).map(String::as_str)
 }
 
+/// What crun and youki say of an image of Wasm layers.
+pub(super) const LAYERS_ARE_NO_FILES: &str = "crun and youki start files, and the image has Wasm layers";
+
 /// What crun starts, natively or with a Wasm handler. `#` has no special meaning.
 pub(super) fn choose(view: &View<'_>) -> Choice {
     let facts = view.facts;
     match facts.shape {
         Shape::SpinLegacy | Shape::Other => return Choice::unknown(program::conclusion(facts)),
         Shape::WasmArtifact | Shape::RunwasiLayers | Shape::SpinArtifact => {
-            return Choice::Nothing("crun and youki start files, and the image has Wasm layers".into());
+            return runwasi::files_only(view, choose, LAYERS_ARE_NO_FILES);
         }
         _ => {}
     }
@@ -167,7 +170,7 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
     if let Some(mount) = view.lost() {
         return runwasi::lost(mount);
     }
-    if entry::holds_variable(argument) {
+    if entry::is_expanded(argument) {
         return Choice::Starts(program::variable(argument));
     }
     found(view, argument)

@@ -12,6 +12,24 @@ use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 #[derive(Debug)]
 pub(super) struct Everything(pub(super) &'static [&'static dyn Runtime]);
 
+/// What two runtimes start, if that is the same. As what a runtime takes a component is up to it, and changes nothing here, where
+/// everything counts as handed over.
+fn both<'a>(one: &'a Program, other: &'a Program) -> Option<&'a Program> {
+    let http = |program: &Program| matches!(program, Program::Wasm { kind: ImageKind::HttpComponent, .. });
+    let same = match (one, other) {
+        (
+            Program::Wasm { kind: ImageKind::Component | ImageKind::HttpComponent, packaging, modules },
+            Program::Wasm {
+                kind: ImageKind::Component | ImageKind::HttpComponent,
+                packaging: packed,
+                modules: these,
+            },
+        ) => packaging == packed && modules == these,
+        _ => one == other,
+    };
+    same.then(|| if http(other) { other } else { one })
+}
+
 impl Runtime for Everything {
     fn choose(&self, view: &View<'_>) -> Choice {
         let mut found: Option<Program> = None;
@@ -21,14 +39,15 @@ impl Runtime for Everything {
                 Choice::Nothing(reason) if nothing.is_empty() => nothing = reason,
                 Choice::Nothing(_) => {}
                 Choice::Starts(unknown @ Program::Unknown { .. }) => return Choice::Starts(unknown),
-                Choice::Starts(program) => match &found {
-                    Some(before) if *before != program => {
+                Choice::Starts(program) => match found.take() {
+                    None => found = Some(program),
+                    Some(before) if let Some(same) = both(&before, &program) => found = Some(same.clone()),
+                    Some(_) => {
                         return Choice::Starts(program::unknown(
                             "the runtimes that could be behind this class start different programs from the image; \
                              describe the class by a profile (`runtimes.profiles`)",
                         ));
                     }
-                    _ => found = Some(program),
                 },
             }
         }

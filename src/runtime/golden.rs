@@ -335,7 +335,7 @@ fn fallbacks() -> Vec<Row> {
                 "Wasm layers, and a volume from which the shim starts when reading them fails",
                 layered(Shape::WasmArtifact),
                 "/app.wasm",
-                ["?", "?", "?", "layers+", "layers+", "?"],
+                ["?"; 6],
             )
         },
     ]
@@ -357,7 +357,7 @@ fn shapes() -> Vec<Row> {
             "an application of Spin beside a native program",
             spin_files(Shape::LinuxRootfs, "/web.wasm /bin/sh!"),
             "/bin/sh",
-            ["linux"; 6],
+            ["linux", "linux", "?", "linux", "linux", "?"],
         ),
         row("one layer of the Wasm artifact", layered(Shape::WasmArtifact), "/", layers),
         row("a layer of runwasi", layered(Shape::RunwasiLayers), "/bin/sh", layers),
@@ -552,6 +552,61 @@ fn what_a_shim_finds_among_the_mounts_when_it_cannot_read_the_layers_leads_to_no
         let start = Start { command: &command, mounts: &mounts, ..Start::default() };
         assert_eq!(started(Family::Spin, &app, &start), expected, "{mount}");
     }
+}
+
+/// A runtime that does not take the layers looks for files, each in its own way.
+#[test]
+fn what_a_runtime_that_takes_no_layers_finds_among_the_mounts_leads_to_no_verdict() {
+    let path = Variable::Literal("/m");
+    for (family, shape, command, working_dir, mount) in [
+        (Family::CrunWasmtime, Shape::WasmArtifact, "x.wasm", "/", "/m"),
+        (Family::YoukiWasmtime, Shape::WasmArtifact, "/m/x.wasm", "/w", "/w/m"),
+        (Family::Spin, Shape::RunwasiLayers, "/", "/", "/spin.toml"),
+        (Family::RunwasiWasmtime, Shape::SpinArtifact, "/m/x.wasm", "/", "/m"),
+    ] {
+        let (image, command) = (layered(shape), [command.to_string()]);
+        let with = |mount: &str| {
+            let (working_dir, mounts) = (Some(working_dir), [mount]);
+            let start = Start { command: &command, working_dir, mounts: &mounts, path, ..Start::default() };
+            [family, Family::Everything].map(|family| started(family, &image, &start))
+        };
+        assert_eq!(with(mount), ["?", "?"], "{family:?}");
+        assert!(with("/elsewhere").iter().all(|starts| starts != "?"), "{family:?}");
+    }
+}
+
+/// The kubelet makes one `$` of two, so the file of the name as it is written is not what starts.
+#[test]
+fn a_name_with_an_escaped_dollar_is_not_the_file_of_that_name() {
+    let image = scratch("/a$$b.wasm /a$b.wasm");
+    for (command, expected) in [("/a$$b.wasm", "?"), ("/a$b.wasm", "/a$b.wasm")] {
+        let command = [command.to_string()];
+        let start = Start { command: &command, ..Start::default() };
+        for family in every_family().filter(|family| *family != Family::Spin) {
+            assert_eq!(started(family, &image, &start), expected, "{family:?}");
+        }
+    }
+}
+
+/// What runwasi's shims do not know as a handler of HTTP they hand all that a command gets, and run what starts with it.
+#[test]
+fn a_handler_of_wasi_0_3_is_judged_as_a_command_under_shims_that_know_none() {
+    let handler = |export: &str| {
+        let mut image = layered(Shape::WasmArtifact);
+        image.modules = vec![ModuleFacts {
+            exports: [export.to_string()].into(),
+            code_bytes: 100,
+            ..ModuleFacts::blank("sha256:w", WasmFormat::Component)
+        }];
+        let kind = |family: Family| match family.start(&image, &Start::default()) {
+            Program::Wasm { kind, .. } => kind,
+            other => panic!("{other:?}"),
+        };
+        [Family::RunwasiWasmtime, Family::Spin].map(kind)
+    };
+    let (command, http) = (ImageKind::Component, ImageKind::HttpComponent);
+    assert_eq!(handler("wasi:http/incoming-handler@0.2.0"), [http, http]);
+    assert_eq!(handler("wasi:http/handler@0.3.0"), [command, http]);
 }
 
 /// A folder without a program is one all the same: a volume may bring the program, and hide another one.

@@ -4,10 +4,10 @@
 
 use super::choice::Choice;
 use super::handover::{Extra, Files, Handover, Things};
-use crate::image::entry::{At, SEARCH_PATH, View, cut_function};
+use crate::image::entry::{self, At, SEARCH_PATH, View, cut_function};
 use crate::image::mounts::Lost;
 use crate::image::names::is_of_programs;
-use crate::image::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, path, program};
+use crate::image::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, kind, path, program};
 use crate::text;
 
 /// Layers that runwasi's own shims accept (`runwasi:crates/containerd-shim-wasm/src/shim/shim.rs`,
@@ -40,7 +40,7 @@ pub(super) fn source<'a>(view: &View<'a>, layers: &[Shape], choose: fn(&View<'_>
         return Source::Settled(Choice::unknown(program::conclusion(facts)));
     }
     if matches!(facts.shape, Shape::WasmArtifact | Shape::RunwasiLayers | Shape::SpinArtifact) {
-        return Source::Settled(Choice::Nothing("the shim takes no layers of this kind".into()));
+        return Source::Settled(files_only(view, choose, "the shim takes no layers of this kind"));
     }
     let argument = view.first_argument().unwrap_or_default();
     match before_the_engine(view, argument) {
@@ -55,11 +55,7 @@ pub(super) fn source<'a>(view: &View<'a>, layers: &[Shape], choose: fn(&View<'_>
 /// has no files, but the pod's mounts may provide what the shim then starts.
 fn fallback(view: &View<'_>, choose: fn(&View<'_>) -> Choice) -> Option<Choice> {
     let facts = view.facts;
-    if let Choice::Starts(program) = choose(&View::new(&without_layers(facts), view.start)) {
-        let why = match program {
-            Program::Unknown { reason } => reason,
-            _ => "a program is found among the mounts".into(),
-        };
+    if let Some(why) = among_mounts(view, choose) {
         return Some(Choice::unknown(format!(
             "when the shim cannot read the layers, it looks for files, and mounts or variables of the pod can give it \
              some: {why}"
@@ -72,6 +68,27 @@ fn fallback(view: &View<'_>, choose: fn(&View<'_>) -> Choice) -> Option<Choice> 
             facts.manifest_digest
         ))
     })
+}
+
+/// The choice of a runtime that does not take the image's layers: it looks for files, and only mounts can give it some.
+pub(super) fn files_only(view: &View<'_>, choose: fn(&View<'_>) -> Choice, nothing: &str) -> Choice {
+    among_mounts(view, choose).map_or_else(
+        || Choice::Nothing(nothing.into()),
+        |why| {
+            Choice::unknown(format!(
+                "{nothing}, so it looks for files, and mounts or variables of the pod can give it some: {why}"
+            ))
+        },
+    )
+}
+
+/// Why a runtime that looks for files may find a program although the image has Wasm layers and no files.
+fn among_mounts(view: &View<'_>, choose: fn(&View<'_>) -> Choice) -> Option<String> {
+    match choose(&View::new(&without_layers(view.facts), view.start)) {
+        Choice::Starts(Program::Unknown { reason }) => Some(reason),
+        Choice::Starts(_) => Some("a program is found among the mounts".into()),
+        Choice::Nothing(_) => None,
+    }
 }
 
 /// The image as a shim sees it that could not read the layers: its config, and no file.
@@ -98,7 +115,7 @@ fn before_the_engine(view: &View<'_>, argument: &str) -> Option<Choice> {
     if let Some(mount) = view.lost() {
         return Some(lost(mount));
     }
-    if let Some((before, _)) = argument.split_once("$(") {
+    if let Some(before) = entry::expansion(argument).and_then(|at| argument.get(..at)) {
         return variable(view, argument, before);
     }
     native(view, argument)
@@ -329,8 +346,20 @@ pub(super) fn hands_over_root_and_network(kind: ImageKind) -> Handover {
 /// What runwasi's own shims start.
 pub(super) fn choose(view: &View<'_>) -> Choice {
     match source(view, LAYERS, choose) {
-        Source::Layers => layers(view),
-        Source::File(argument) => file(view, argument),
+        Source::Layers => as_command(view.facts, layers(view)),
+        Source::File(argument) => as_command(view.facts, file(view, argument)),
         Source::Settled(choice) => choice,
     }
+}
+
+/// The shims know the handler of WASI 0.2 alone. What exports another one is instantiated like a command before the shim finds
+/// nothing to call, and code that runs then can use all that a command is handed
+/// (`runwasi:crates/containerd-shim-wasmtime/src/instance.rs`, `ComponentTarget::new`).
+fn as_command(facts: &ImageFacts, choice: Choice) -> Choice {
+    let Choice::Starts(Program::Wasm { kind: ImageKind::HttpComponent, packaging, modules }) = choice else {
+        return choice;
+    };
+    let known = modules.iter().filter_map(|number| facts.modules.get(*number)).all(kind::is_http_0_2);
+    let kind = if known { ImageKind::HttpComponent } else { ImageKind::Component };
+    Choice::Starts(Program::Wasm { kind, packaging, modules })
 }

@@ -90,16 +90,13 @@ fn choose(view: &View<'_>) -> Choice {
         Source::Layers => kept(view, Choice::Starts(program::of_layers(view.facts, None))),
         Source::File(argument) if runwasi::may_be_native(view, argument) => unsure(argument),
         Source::File(_) => kept(view, application(view)),
-        Source::Settled(Choice::Starts(Program::Linux | Program::Native { .. })) if may_be_missed(view) => {
-            unsure(view.first_argument().unwrap_or_default())
+        Source::Settled(Choice::Starts(Program::Linux | Program::Native { .. }))
+            if program::application(view).is_some() =>
+        {
+            missed(view.first_argument().unwrap_or_default())
         }
         Source::Settled(choice) => choice,
     }
-}
-
-/// Whether a shim that does not find a native program has something else to start.
-fn may_be_missed(view: &View<'_>) -> bool {
-    runwasi::is_bare(view.first_argument().unwrap_or_default()) && program::application(view).is_some()
 }
 
 fn application(view: &View<'_>) -> Choice {
@@ -119,6 +116,17 @@ fn unsure(argument: &str) -> Choice {
     Choice::unknown(format!(
         "`{argument}` is searched in the shim's own PATH, which is not known here, and where it is not found the shim \
          starts `{SPIN_TOML}`; write the whole path"
+    ))
+}
+
+/// What the shim does not find it takes for no native program, and starts the application instead. It looks as the user of the
+/// container without capabilities, who may not open the file or a folder above it
+/// (`containerd-shim-wasm:src/sys/unix/container/executor.rs`, `is_linux_container`), and through the C library that it was built
+/// with, which takes shorter paths and fewer links than the kernel (`musl:src/misc/realpath.c`).
+fn missed(argument: &str) -> Choice {
+    Choice::unknown(format!(
+        "`{argument}` is a native program, and where the shim may not open it as the user of the container, it starts `{SPIN_TOML}`; \
+         leave the one or the other out of the image"
     ))
 }
 

@@ -3,8 +3,8 @@
 
 use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
-use super::crun;
 use super::handover::{Handover, Things};
+use super::{crun, runwasi};
 use crate::image::entry::{self, At, View, is_root};
 use crate::image::names::SHELL;
 use crate::image::{Feature, FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, program};
@@ -50,6 +50,9 @@ impl Runtime for YoukiWasmtime {
 /// a native program, so both must be the same file, and no shell may be there to take it for a script.
 pub(super) fn choose(view: &View<'_>) -> Choice {
     let facts = view.facts;
+    if matches!(facts.shape, Shape::WasmArtifact | Shape::RunwasiLayers | Shape::SpinArtifact) {
+        return runwasi::files_only(view, choose, crun::LAYERS_ARE_NO_FILES);
+    }
     let native = crun::choose(view);
     let argument = view.first_argument().unwrap_or_default();
     let wasm = matches!(argument.rsplit_once('.'), Some((_, "wasm" | "wat")));
@@ -68,7 +71,7 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
     if !wasm
         || crun::may_start_as_it_is(view, argument)
         || !has_files(facts)
-        || entry::holds_variable(argument)
+        || entry::is_expanded(argument)
         || view.lost().is_some()
     {
         return not_wasm(native, argument);
@@ -76,7 +79,7 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
     match view.at(&view.here(cut)) {
         At::Hidden(mount) => Choice::Starts(program::hidden_by(argument, &mount)),
         At::File(at, class) => crun::program_of(facts, at, class, argument),
-        At::Nothing => super::runwasi::nothing(argument),
+        At::Nothing => runwasi::nothing(argument),
     }
 }
 
@@ -116,9 +119,5 @@ fn not_wasm(native: Choice, argument: &str) -> Choice {
 }
 
 fn has_files(facts: &ImageFacts) -> bool {
-    let layered = matches!(
-        facts.shape,
-        Shape::WasmArtifact | Shape::RunwasiLayers | Shape::SpinArtifact | Shape::SpinLegacy | Shape::Other
-    );
-    facts.scanned && !layered
+    facts.scanned && !matches!(facts.shape, Shape::SpinLegacy | Shape::Other)
 }

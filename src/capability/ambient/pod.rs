@@ -263,7 +263,7 @@ impl<'a> Pod<'a> {
     /// expands another one.
     pub fn literal(&self, name: &str) -> Option<&'a str> {
         let variable = self.variables.exact(name)?;
-        variable.value.as_deref().filter(|value| variable.value_from.is_none() && !value.contains("$("))
+        variable.value.as_deref().filter(|value| variable.value_from.is_none() && !entry::is_expanded(value))
     }
 
     /// The entry of a variable that `env` names or `envFrom` may set.

@@ -200,7 +200,7 @@ fn parsed<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> 
         return Err(failed(path, &format!("larger than {MAX_BYTES} bytes")));
     }
     let written = std::fs::read_to_string(path).map_err(|error| failed(path, &error))?;
-    let options = serde_saphyr::options! { with_snippet: false };
+    let options = serde_saphyr::options! { with_snippet: false, legacy_octal_numbers: true };
     serde_saphyr::from_multiple_with_options(&written, options).map_err(|error| failed(path, &error))
 }
 

@@ -40,7 +40,12 @@ fn is_wasmedge_socket(function: &str) -> bool {
 }
 
 /// The export of a component that answers HTTP in WASI 0.3 (`wasi-http:wit-0.3.0-draft`).
-pub(in crate::image) const HTTP_HANDLER_0_3: &str = "wasi:http/handler";
+const HTTP_HANDLER_0_3: &str = "wasi:http/handler";
+
+/// Whether an export answers HTTP in WASI 0.3. Of another version the interface does not exist.
+pub(in crate::image) fn is_http_0_3(export: &str) -> bool {
+    export.split('@').next() == Some(HTTP_HANDLER_0_3) && wasi_0_3(export).is_some()
+}
 
 /// WASI 0.3, by major and minor version; the patch version does not matter.
 pub(super) fn wasi_0_3(interface: &str) -> Option<Feature> {
