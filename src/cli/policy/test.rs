@@ -16,7 +16,7 @@ use super::trial;
 use crate::admission::State;
 use crate::cli::args::{GateOptions, OutputFormat, PolicyTestOptions};
 use crate::cli::manifest::Manifest;
-use crate::cli::{Error, Exit, build, inspect, print, rehearse};
+use crate::cli::{Error, Exit, build, engine, inspect, print, rehearse};
 use crate::lookup::Inspector;
 use crate::policy::{PolicySet, Violation};
 use crate::text;
@@ -72,8 +72,8 @@ async fn judged(opa: &Opa, options: &PolicyTestOptions, cases: &[Case]) -> Resul
         return Ok(Vec::new());
     }
     let settings = build::settings(&options.gate)?;
-    let limits = build::limits(&settings);
-    let compiled = trial::compiled(opa, &options.sources, "", limits).await?;
+    let loading = (&engine::for_command(&settings)?, build::limits(&settings));
+    let compiled = trial::compiled(opa, &options.sources, "", loading).await?;
     let inputs = inputs(options, cases).await?;
     let known = |(place, input): (usize, &Result<Value, String>)| {
         Some((place.to_string(), input.as_ref().ok()?.clone()))

@@ -20,11 +20,11 @@ pub async fn compiled(
     opa: &Opa,
     sources: &PolicySources,
     revision: &str,
-    limits: Limits,
+    (engine, limits): (&Engine, Limits),
 ) -> Result<Compiled, Error> {
     let archive = opa.file(&format!("{}.tar.gz", name(&sources.rules)));
     opa.build(&sources.rules, &sources.ignore, revision, &archive)?;
-    let set = PolicySet::load(&Engine::for_command()?, vec![Bundle::load(&archive)?], limits).await?;
+    let set = PolicySet::load(engine, vec![Bundle::load(&archive)?], limits).await?;
     Ok(Compiled { archive, set })
 }
 
