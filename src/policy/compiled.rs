@@ -53,8 +53,7 @@ impl CompiledFolder {
     /// Makes the folder if it does not exist. Refuses one in which another user can write: whatever is in it, this process
     /// runs as native code. Blocks on the disk.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        let failed =
-            |reason: String| Error::OpenCompiled { folder: folder.to_path_buf(), reason };
+        let failed = |reason: String| Error::OpenCompiled { folder: folder.to_path_buf(), reason };
         let found = made(folder).map_err(|error| failed(error.to_string()))?;
         let metadata = fs::metadata(&found).map_err(|error| failed(error.to_string()))?;
         let user = rustix::process::geteuid().as_raw();
@@ -102,10 +101,8 @@ impl CompiledFolder {
     /// Removes what was used longest ago, until the rest is within the bounds.
     fn shrink(&self) {
         let found = listed(&self.folder).into_iter().filter(|path| is_key(path));
-        let mut entries: Vec<_> = found
-            .map(|folder| Entry { folder })
-            .map(|entry| (entry.used(), entry.bytes(), entry))
-            .collect();
+        let mut entries: Vec<_> =
+            found.map(|folder| Entry { folder }).map(|entry| (entry.used(), entry.bytes(), entry)).collect();
         entries.sort_by_key(|(used, ..)| std::cmp::Reverse(*used));
         let mut total = 0_u64;
         for (place, (_, bytes, entry)) in entries.into_iter().enumerate() {
@@ -292,7 +289,8 @@ mod tests {
         };
         let half = whole[..whole.len() / 2].to_vec();
         let last = whole.len() - 1;
-        for damaged in [flipped(0), flipped(last / 2), flipped(last), half, Vec::new(), vec![0; whole.len()]] {
+        for damaged in [flipped(0), flipped(last / 2), flipped(last), half, Vec::new(), vec![0; whole.len()]]
+        {
             fs::write(&module, damaged).unwrap();
             assert_eq!([obtain(&folder, 7), obtain(&folder, 7)], [Origin::Kept, Origin::Disk]);
         }

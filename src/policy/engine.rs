@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use wasmtime::{Config, Module, OptLevel};
 
-use super::compiled::{CompiledFolder, Origin};
 use super::Error;
+use super::compiled::{CompiledFolder, Origin};
 use super::lanes::Lanes;
 
 /// Most stack frames of a stopped evaluation that are examined. Rules do not recurse, but OPA's own walk through a value
@@ -74,7 +74,7 @@ impl Limits {
 pub struct Engine {
     pub(super) wasm: wasmtime::Engine,
     /// The settings of `wasm`.
-    pub(super) config: Config,
+    pub(super) config: Arc<Config>,
     pub(super) lanes: Arc<Lanes>,
     compiled: Option<CompiledFolder>,
 }
@@ -106,7 +106,7 @@ impl Engine {
         let failed = |error: wasmtime::Error| Error::StartEngine { reason: error.to_string() };
         let wasm = wasmtime::Engine::new(&config).map_err(failed)?;
         let processors = available_parallelism().map_or(2, usize::from);
-        Ok(Self { wasm, config, lanes: Arc::new(Lanes::new(processors)), compiled: None })
+        Ok(Self { wasm, config: config.into(), lanes: Arc::new(Lanes::new(processors)), compiled: None })
     }
 
     /// The same engine, which takes modules that were compiled earlier from this folder and keeps there what it compiles.

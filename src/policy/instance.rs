@@ -42,7 +42,8 @@ struct Started {
 impl Instance {
     /// Starts a module. The error is a message for users.
     pub fn start(program: &Program, limits: Limits, stop: &Stop) -> Result<Self, String> {
-        let mut store = store(program.module.engine(), limits.for_start()).map_err(|error| error.to_string())?;
+        let mut store =
+            store(program.module.engine(), limits.for_start()).map_err(|error| error.to_string())?;
         let started = drive(Started::start(&mut store, program), stop);
         match started.ok_or_else(|| timed_out(limits))? {
             Ok(started) => {

@@ -291,13 +291,7 @@ impl LoadedBundle {
     }
 
     /// The result set of an entry point.
-    fn result_set(
-        &self,
-        entrypoint: i32,
-        input: &str,
-        limits: Limits,
-        stop: &Stop,
-    ) -> Result<Value, String> {
+    fn result_set(&self, entrypoint: i32, input: &str, limits: Limits, stop: &Stop) -> Result<Value, String> {
         let mut instance = match self.take() {
             Some(instance) => instance,
             None => self.caught(|| Instance::start(&self.program, limits, stop))?,

@@ -448,7 +448,9 @@ fn the_gate_writes_only_into_volumes_and_is_called_where_it_listens() {
         .filter(|mount| mount["readOnly"] != true)
         .map(|mount| text(&mount["mountPath"]))
         .collect();
-    for path in [Some(file.server.cert_dir), file.images.store, file.policies.compiled_dir].into_iter().flatten() {
+    for path in
+        [Some(file.server.cert_dir), file.images.store, file.policies.compiled_dir].into_iter().flatten()
+    {
         assert!(writable.iter().any(|folder| path.starts_with(folder)), "{}", path.display());
     }
     let volume = |name: &str| items(&pod["volumes"]).find(|volume| volume["name"] == name).unwrap().clone();

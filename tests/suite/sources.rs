@@ -67,12 +67,7 @@ impl Drop for Followed {
 }
 
 fn trusting(kept: Option<&Path>, trust: Trust) -> Terms {
-    Terms {
-        engine: engine(),
-        limits: Limits::default(),
-        trust: trust.into(),
-        kept: kept.map(Kept::new),
-    }
+    Terms { engine: engine(), limits: Limits::default(), trust: trust.into(), kept: kept.map(Kept::new) }
 }
 
 fn terms(kept: Option<&Path>) -> Terms {

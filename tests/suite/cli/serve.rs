@@ -387,7 +387,10 @@ async fn a_start_with_compiled_policies_judges_like_the_one_that_compiled_them()
         let gate = start();
         let log = gate.log.lock().unwrap().clone();
         assert!(log.contains(&format!("the compiled policy {said}")), "{log}");
-        answers.push((gate.ask("/mutate", &review("orders.mutated")).await, gate.ask("/validate", &review("orders.mutated")).await));
+        answers.push((
+            gate.ask("/mutate", &review("orders.mutated")).await,
+            gate.ask("/validate", &review("orders.mutated")).await,
+        ));
     }
     assert_eq!(answers[0], answers[1]);
     assert_eq!(answers[0].1["allowed"], false, "{answers:?}");
