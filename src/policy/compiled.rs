@@ -369,8 +369,8 @@ mod tests {
     fn what_belongs_to_another_user_is_refused() {
         let (home, folder) = opened();
         assert_eq!(obtain(&folder, 7), Origin::Kept);
-        let stranger = CompiledFolder { user: folder.user + 1, ..folder.clone() };
-        assert_eq!(obtain(&stranger, 7), Origin::Kept, "a module of another user is not run");
+        let other = CompiledFolder { user: folder.user + 1, ..folder.clone() };
+        assert_eq!(obtain(&other, 7), Origin::Kept, "a module of another user is not run");
         // Only the superuser can give a folder away; everyone else has one of the superuser at hand.
         let theirs = if folder.user == 0 {
             chown(home.path().join("new/compiled"), Some(1), None).unwrap();
