@@ -12,6 +12,10 @@ use crate::image::{Feature, ImageKind, Packaging, Program, Shape, program};
 #[derive(Debug)]
 pub(super) struct Everything(pub(super) &'static [&'static dyn Runtime]);
 
+/// Why nothing is known to start.
+const DIFFERENT: &str = "the runtimes that could be behind this class start different programs from the image; describe the class \
+                         by a profile (`runtimes.profiles`)";
+
 /// What two runtimes start, if that is the same. As what a runtime takes a component is up to it, and changes nothing here, where
 /// everything counts as handed over.
 fn both<'a>(one: &'a Program, other: &'a Program) -> Option<&'a Program> {
@@ -39,15 +43,12 @@ impl Runtime for Everything {
                 Choice::Nothing(reason) if nothing.is_empty() => nothing = reason,
                 Choice::Nothing(_) => {}
                 Choice::Starts(unknown @ Program::Unknown { .. }) => return Choice::Starts(unknown),
-                Choice::Starts(program) => match found.take() {
+                Choice::Starts(program) => match &found {
                     None => found = Some(program),
-                    Some(before) if let Some(same) = both(&before, &program) => found = Some(same.clone()),
-                    Some(_) => {
-                        return Choice::Starts(program::unknown(
-                            "the runtimes that could be behind this class start different programs from the image; \
-                             describe the class by a profile (`runtimes.profiles`)",
-                        ));
-                    }
+                    Some(before) => match both(before, &program).cloned() {
+                        Some(same) => found = Some(same),
+                        None => return Choice::Starts(program::unknown(DIFFERENT)),
+                    },
                 },
             }
         }
