@@ -73,6 +73,12 @@ pub trait Runtime: Debug + Sync {
         self.is_built_on_runwasi()
     }
 
+    /// Whether a command in a running container may start another Wasm program of the image. crun refuses commands in a
+    /// container of one of its Wasm handlers (`crun:src/libcrun/container.c`, `libcrun_container_exec_process_file`).
+    fn may_exec_wasm(&self) -> bool {
+        false
+    }
+
     /// How a container that was killed for memory is shown, if not as `OOMKilled`; it ends a sentence.
     fn out_of_memory(&self) -> Option<&'static str> {
         self.is_built_on_runwasi().then_some(runwasi::OUT_OF_MEMORY)
