@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::ambient::{Host, plugins};
+use super::ambient::{Host, plug_ins};
 use super::required::{Unit, of_app, units};
 use super::{Capabilities, Capability, Entry, MAX_EVIDENCE, WrittenHost, counted_to, glob, merge, path};
 use crate::image::{ImageFacts, Program};
@@ -69,7 +69,7 @@ fn wasm(host: &Host<'_>, facts: &ImageFacts, program: &Program) -> Capabilities 
     let whole: Vec<Entry> = of_app(facts, program, |component| host.keeps(component))
         .into_iter()
         .chain(host.starts_layer())
-        .chain(plugins(host))
+        .chain(plug_ins(host))
         .collect();
     if !whole.is_empty() {
         add(whole, host.hands_over_to_app());

@@ -31,6 +31,12 @@ pub enum NativeWay {
     },
     /// These variables of the container name plug-ins, which the runtime loads.
     PlugIns(&'static [&'static str]),
+    /// The runtime loads every plug-in of a folder beside its own shim, whose path it looks up in the files of the container.
+    /// Where a node has its shim is not known.
+    PlugInFolders {
+        /// Where the folder is on nodes of the usual setups.
+        usual: &'static [&'static str],
+    },
 }
 
 /// What one runtime does with an image and a pod. Every answer comes from the runtime's own code, which the family's

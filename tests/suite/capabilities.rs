@@ -740,6 +740,59 @@ fn a_variable_that_loads_a_native_plug_in_is_seen_where_wasmedge_may_run() {
     assert_eq!(to_grant(&on("wasmedge", &workload, image())), ["native.plugin WASMEDGE_PLUGIN_PATH"]);
 }
 
+/// Who writes the pod may write the ConfigMap, so that what a whole one may hold counts.
+#[test]
+fn a_whole_config_map_that_may_load_a_native_plug_in_counts_as_one_that_does() {
+    let from = |prefix: &str| json!({"envFrom": [{"prefix": prefix, "configMapRef": {"name": "c"}}]});
+    let found = |prefix: &str, runtime: &str| {
+        let image = facts(ImageKind::Module, vec![core(&["fd_write"])]);
+        to_grant(&on(runtime, &pod(&from(prefix), &json!({})), image))
+    };
+    let both = ["native.plugin WASMEDGE_PLUGIN_PATH", "native.plugin WASMEDGE_WASINN_PRELOAD"];
+    assert_eq!(found("", "wasmedge"), both);
+    assert_eq!(found("WASMEDGE_", "wasmedge"), both);
+    assert_eq!(found("WASMEDGE_PLUGIN", "wasmedge"), both[..1]);
+    assert_eq!(found("SHOP_", "wasmedge"), [""; 0]);
+    assert_eq!(found("", "wasmtime"), [""; 0]);
+}
+
+/// runwasi's WasmEdge loads what is called `.so` in a folder beside the path of its shim, looked up in the container's files.
+#[test]
+fn files_where_wasmedge_looks_for_plug_ins_count_as_plug_ins() {
+    let elf = || FileClass::Native { magic: "ELF".into(), runs: false };
+    let link = |target: &str| FileClass::Link { target: target.into() };
+    let loads = |runtime: &str, files: Vec<(&str, FileClass)>, mounts: Value| {
+        let mut image = facts(ImageKind::Module, vec![core(&["fd_write"])]);
+        image.files.extend(files.into_iter().map(|(name, class)| (name.to_string(), class)));
+        image.files.sort_by(|one, other| one.0.cmp(&other.0));
+        let spec = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]});
+        to_grant(&on(runtime, &pod(&json!({"volumeMounts": mounts}), &spec), image))
+    };
+    for name in ["/usr/local/bin/wasmedge/a.so", "/opt/x/plugin/deep/a.so"] {
+        let granted = format!("native.plugin {name}");
+        assert_eq!(loads("wasmedge", vec![(name, elf())], json!([])), [granted.as_str()]);
+        assert_eq!(loads("wasmtime", vec![(name, elf())], json!([])), [""; 0]);
+    }
+    assert_eq!(loads("wasmedge", vec![("/x/plugin", link("/data"))], json!([])), ["native.plugin /x/plugin"]);
+    for name in ["/usr/lib/libc.so", "/usr/lib/wasmedge/a.txt", "/plugins/a.so", "/srv/plugin.so"] {
+        assert_eq!(loads("wasmedge", vec![(name, elf())], json!([])), [""; 0], "{name}");
+    }
+    let at = |path: &str| json!([{"name": "v", "mountPath": path}]);
+    for path in ["/usr/local/bin/wasmedge", "/usr/local/bin", "/opt", "/", "/x/plugin/a.so"] {
+        let granted = format!("native.plugin {path}");
+        assert_eq!(loads("wasmedge", vec![], at(path)), [granted.as_str()]);
+        assert_eq!(loads("wasmtime", vec![], at(path)), [""; 0]);
+    }
+    assert_eq!(
+        loads("wasmedge", vec![("/usr/local/bin", link("/data"))], at("/data")),
+        ["native.plugin /data"],
+        "the folder of the shim is a volume"
+    );
+    for path in ["/data", "/etc/app", "/var/log"] {
+        assert_eq!(loads("wasmedge", vec![], at(path)), [""; 0], "{path}");
+    }
+}
+
 /// A module that tries everything that preview 1 and WasmEdge have, on a runtime of this family.
 fn on_ambient(ambient: Family, workload: &Workload) -> Capabilities {
     let calls =
