@@ -3,6 +3,7 @@
 
 mod plug_ins;
 mod pod;
+mod shim_variables;
 mod spin;
 mod things;
 mod variables;
@@ -12,7 +13,7 @@ use std::borrow::Cow;
 use super::required::{Unit, spin_app};
 use super::{Capability, Entry, merge};
 use crate::image::entry::Leads;
-use crate::image::{ImageFacts, Program, SpinComponent};
+use crate::image::{ImageFacts, ImageKind, Program, SpinComponent};
 use crate::inspection::Container;
 use crate::runtime::{Family, Handover, Profile};
 use crate::workload::Workload;
@@ -116,6 +117,16 @@ impl<'a> Host<'a> {
                 self.loads_plug_ins().then(|| plug_ins::loaded(self)).into_iter().collect()
             }
         })
+    }
+
+    /// Where the Spin shim sends telemetry, whatever the program can call. A runtime that is not described may be that shim.
+    pub fn telemetry(&self) -> Vec<Entry> {
+        let spin = matches!(self.family(), Family::Spin | Family::Everything);
+        let runs = |kind: &ImageKind| matches!(kind, ImageKind::SpinApp | ImageKind::HttpComponent);
+        match self.program {
+            Program::Wasm { kind, .. } if spin && runs(kind) => shim_variables::telemetry(self),
+            _ => Vec::new(),
+        }
     }
 
     /// What starts a single Wasm layer on the Spin shim, which wraps an application around it.

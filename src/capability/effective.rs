@@ -74,6 +74,9 @@ fn wasm(host: &Host<'_>, facts: &ImageFacts, program: &Program) -> Capabilities 
     if !whole.is_empty() {
         add(whole, host.hands_over_to_app());
     }
+    for sent in host.telemetry() {
+        add(vec![sent.clone()], vec![sent]);
+    }
     if host.lacks_http() {
         all.missing.extend(unlinked_http(&units, &all.missing, host));
     }
