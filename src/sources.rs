@@ -19,6 +19,7 @@ pub use crate::policy::signature::{Algorithm, KeyOptions, Signers};
 pub use error::Error;
 pub use follow::{Follower, Terms};
 pub use kept::Kept;
+pub use oci::{LAYER, pull};
 pub use options::{BundleSource, Origin};
 pub use status::{BundleStatus, Statuses};
 

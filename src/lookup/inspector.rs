@@ -20,9 +20,8 @@ use crate::image::platform::Nodes;
 use crate::image::reference::Reference;
 use crate::image::{Depth, ImageFacts};
 use crate::registry::credentials::covering;
-use crate::registry::guard::Guard;
 use crate::registry::layout::Layouts;
-use crate::registry::{Asker, NoPullSecrets, PullSecrets, Pulled, Puller, Registry, RegistryOptions};
+use crate::registry::{Asker, NoPullSecrets, PullSecrets, Pulled, Puller};
 
 /// How many look-ups may wait for a manifest, for each that may hold layers.
 const ASKING_PER_PLACE: u32 = 16;
@@ -45,24 +44,6 @@ impl fmt::Debug for Inspector {
     }
 }
 
-/// The registries as these options have them reached. Reads the CAs and the docker config; sends no request yet.
-pub fn registry(options: &LookupOptions) -> Result<Registry, Error> {
-    let LookupOptions { ca_files, docker_config, credential_helpers, mirrors, token_realms, .. } =
-        options.clone();
-    let reached = RegistryOptions {
-        ca_files,
-        docker_config,
-        credential_helpers,
-        connect_timeout: options.connect_timeout,
-        read_timeout: options.read_timeout,
-        breaker: options.breaker,
-        mirrors,
-        token_realms,
-        proxy: options.proxy.clone(),
-    };
-    Ok(Registry::new(Guard::new(&options.registries)?, &reached)?)
-}
-
 impl Inspector {
     /// An inspector. Reads the CAs and the docker config; sends no request yet.
     pub fn new(options: LookupOptions) -> Result<Self, Error> {
@@ -77,7 +58,7 @@ impl Inspector {
     pub(super) fn with_detect(options: LookupOptions, detect: Detect) -> Result<Self, Error> {
         let store = open_store(&options)?;
         let warm = warm_list(&options)?;
-        let registry = registry(&options)?;
+        let registry = super::registry(&options)?;
         let memory = Memory::new(&CacheLimits {
             facts_bytes: options.facts_bytes,
             names_bytes: options.names_bytes,

@@ -3,22 +3,22 @@
 use serde_json::json;
 
 use super::opa::Opa;
-use super::trial;
+use super::{archive, trial};
 use crate::cli::args::{OutputFormat, PolicyBuildOptions};
 use crate::cli::{Error, Exit, inspect, print};
-use crate::policy::Limits;
+use crate::policy::{Engine, Limits};
 use crate::text;
 
 /// Compiles the rules, loads them as the gate would, and only then writes the archive.
 pub async fn run(options: &PolicyBuildOptions) -> Result<Exit, Error> {
     trial::folder(&options.sources)?;
     let opa = Opa::new(&options.sources.opa)?;
-    let compiled = trial::compiled(&opa, &options.sources, &options.revision, Limits::default()).await?;
-    // Another file system may hold it, so it is copied; beside its place first, so that no reader sees half of it.
-    let part = options.archive.with_extension(format!("part-{}", std::process::id()));
-    let failed = |source| Error::WriteBundle { path: options.archive.clone(), source };
-    let bytes = std::fs::copy(&compiled.archive, &part).map_err(failed)?;
-    std::fs::rename(&part, &options.archive).map_err(failed)?;
+    let loading = (&Engine::for_command()?, Limits::default());
+    let compiled = trial::compiled(&opa, &options.sources, &options.revision, loading).await?;
+    let failed = |source| Error::UseFolder { path: compiled.archive.clone(), source };
+    let built = std::fs::read(&compiled.archive).map_err(failed)?;
+    archive::write(&options.archive, &built)?;
+    let bytes = built.len();
     let shown = options.archive.display().to_string();
     let output = match options.output {
         OutputFormat::Text => format!("{}: {bytes} bytes\n", text::line(&shown)).into_bytes(),

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use crate::admission::Gate;
 use crate::audit::BundleReport;
-use crate::cli::{Error, build};
+use crate::cli::{Error, build, engine};
 use crate::config::Settings;
 use crate::judge::EnforcementSettings;
-use crate::policy::{Bundle, Engine, Loaded, PolicySet};
+use crate::policy::{Bundle, Loaded, PolicySet};
 use crate::server::Check;
 use crate::sources::{BundleStatus, Follower, Statuses};
 
@@ -23,7 +23,7 @@ pub struct Supply {
 
 /// Loads all bundles: each from its source, or else as it was kept on disk.
 pub async fn start(settings: &Settings) -> Result<(PolicySet, Supply), Error> {
-    let engine = Engine::new()?;
+    let engine = engine::serving(settings)?;
     let limits = build::limits(settings);
     let statuses = Arc::new(Statuses::default());
     let mut loaded = Vec::new();
