@@ -1,28 +1,15 @@
-//! Variables of the container that the Spin shim obeys itself. It sets all of them in its own process
-//! (`containerd-shim-spin:containerd-shim-spin/src/engine.rs`, `run_wasi`), so that some lead what the program sends to hosts
-//! that its manifest does not name.
+//! Variables of the container that the Spin shim obeys itself, and that lead what the program sends to hosts which its manifest
+//! does not name.
 
 use super::Host;
 use crate::capability::{Capability, Entry, HostPattern};
-
-/// Each of them makes Spin send what the program prints, or traces of its requests with their addresses, to an OTLP endpoint
-/// (`spin:crates/telemetry/src/env.rs`, `…/src/logs.rs`), whatever the program imports.
-const TELEMETRY: [&str; 4] = [
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-];
-
-/// Proxies of the HTTP client behind `fermyon:spin/http` and behind telemetry (`spin:crates/factor-outbound-http/src/spin.rs`;
-/// `reqwest:src/proxy.rs`). The rules for hosts are applied to the address before the proxy.
-const PROXIES: [&str; 6] =
-    ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "http_proxy", "https_proxy"];
+use crate::runtime::spin::handed;
 
 /// Where the shim sends telemetry.
 pub(super) fn telemetry(host: &Host<'_>) -> Vec<Entry> {
     let what = format!("{} sends there what the program prints, and traces of its requests", host.runtime());
-    let mut entries: Vec<Entry> = TELEMETRY.iter().filter_map(|name| sent_to(host, name, &what)).collect();
+    let mut entries: Vec<Entry> =
+        handed::TELEMETRY.iter().filter_map(|name| sent_to(host, name, &what)).collect();
     if !entries.is_empty() {
         entries.extend(proxies(host));
     }
@@ -32,7 +19,7 @@ pub(super) fn telemetry(host: &Host<'_>) -> Vec<Entry> {
 /// The proxies through which the shim sends requests.
 pub(super) fn proxies(host: &Host<'_>) -> Vec<Entry> {
     let what = format!("{} sends requests through this proxy", host.runtime());
-    PROXIES.iter().filter_map(|name| sent_to(host, name, &what)).collect()
+    handed::PROXIES.iter().filter_map(|name| sent_to(host, name, &what)).collect()
 }
 
 /// The host in a variable: any, where its value is not written in the pod spec.
