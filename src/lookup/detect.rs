@@ -21,9 +21,8 @@ mod layers;
 mod rootfs;
 
 /// Why an image does not start whose config may be that of any other Wasm layer.
-const OF_NO_LAYER: &str = "its config does not name its Wasm layer, so a node takes it for every other image with the same \
-    config, and may start the layer of that; push it again with `wkg`, runwasi's `oci-tar-builder` or `spin registry push`, \
-    which write the layer's digest into the config";
+const OF_NO_LAYER: &str = "its config does not name its Wasm layer, so a node may start that of another image with the same \
+    config; push it with `wkg` or `spin registry push`, which name it";
 
 /// How large all layers of an image together may be, as a multiple of the limit of one layer.
 const ALL_LAYERS: u64 = 4;
