@@ -188,7 +188,7 @@ fn a_program_that_only_its_owner_may_execute_is_known() {
 
 /// dlopen needs no right to execute.
 #[test]
-fn what_wasmedge_would_load_as_a_plug_in_is_known_whoever_may_execute_it() {
+fn what_wasmedge_would_load_as_a_plug_in_is_known_without_a_right_to_execute_it() {
     let file = |layer: Layer, name: &str| layer.entry(name, EntryType::Regular, "", 0o644, b"\x7fELF....");
     let names = ["usr/lib/wasmedge/a.so", "opt/x/plugin/b/c.so", "usr/lib/d.so", "usr/lib/wasmedge/e"];
     let found = scan(vec![names.iter().fold(Layer::new(), |layer, name| file(layer, name))]).entries;
