@@ -60,6 +60,8 @@ pub struct PolicySet {
     lanes: Arc<Lanes>,
     limits: Limits,
     loaded: Vec<Arc<LoadedBundle>>,
+    /// See [`Self::rules`].
+    rules: Option<Arc<BTreeSet<String>>>,
 }
 
 /// A bundle that was compiled, checked and tried, for a [`PolicySet`].
@@ -125,8 +127,9 @@ impl PolicySet {
         if let Some(twice) = loaded.iter().find(|loaded| !names.insert(loaded.name().to_owned())) {
             return Err(Error::NameBundle { bundle: twice.name().into() });
         }
-        let loaded = loaded.into_iter().map(|Loaded(loaded)| loaded).collect();
-        Ok(Self { lanes: Arc::clone(&engine.lanes), limits, loaded })
+        let loaded = loaded.into_iter().map(|Loaded(loaded)| loaded).collect::<Vec<_>>();
+        let rules = rules_of(&loaded);
+        Ok(Self { lanes: Arc::clone(&engine.lanes), limits, loaded, rules })
     }
 
     /// The same set with this bundle in the place of the one of its name. What runs on the former one ends on it.
@@ -138,6 +141,7 @@ impl PolicySet {
                 *loaded = Arc::clone(new);
             }
         }
+        set.rules = rules_of(&set.loaded);
         set
     }
 
@@ -150,9 +154,8 @@ impl PolicySet {
     }
 
     /// The names of all rules of all bundles; `None` if those of one bundle are not known.
-    pub fn rules(&self) -> Option<BTreeSet<&str>> {
-        let each = self.loaded.iter().map(|loaded| loaded.program.locations.known());
-        Some(each.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
+    pub fn rules(&self) -> Option<&BTreeSet<String>> {
+        self.rules.as_deref()
     }
 
     /// Linear memory of the idle instances, in bytes.
@@ -241,6 +244,13 @@ impl PolicySet {
         evaluation.violations.dedup();
         evaluation
     }
+}
+
+/// Gathered when a set is made, since every plan asks for them.
+fn rules_of(loaded: &[Arc<LoadedBundle>]) -> Option<Arc<BTreeSet<String>>> {
+    let each = loaded.iter().map(|loaded| loaded.program.locations.known());
+    let rules = each.collect::<Option<Vec<_>>>()?.into_iter().flatten().map(String::from).collect();
+    Some(Arc::new(rules))
 }
 
 impl LoadedBundle {
