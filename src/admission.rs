@@ -6,6 +6,7 @@ pub mod decision;
 pub mod ending;
 pub mod examine;
 pub mod flow;
+mod heavy;
 pub mod record;
 pub mod rehearsal;
 mod started;

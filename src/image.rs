@@ -230,6 +230,13 @@ pub enum FileClass {
         /// Every path on the way to it, on any platform. A volume at or above one of them may hide it.
         places: Vec<String>,
     },
+    /// A native program, or a link, that is not the same on every platform of an index.
+    Varies {
+        /// On every platform it is a native program or not there.
+        native: bool,
+        /// Where it leads on those on which it is a link; on the others it is none.
+        targets: Vec<String>,
+    },
     /// Any other file.
     Other,
 }
@@ -323,6 +330,9 @@ pub struct ImageFacts {
     /// The value of its `PATH`, the only variable whose value is kept; `None` if it sets none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search_path: Option<String>,
+    /// `Volumes` of the config: paths at which a node mounts a copy of what the image has there, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
     /// Every Wasm binary that was found, in layers or in files of the root file system.
     pub modules: Vec<ModuleFacts>,
     /// Files of the root file system that were inspected, and all its links, by absolute path; empty when the layers were

@@ -1,12 +1,16 @@
 //! What every container of a workload really starts: the images of the pod spec, joined with the facts about them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::{PodSpec, Volume};
 use serde::Serialize;
 
+use crate::image::entry::{KUBELET_MOUNTS, TOKEN_FOLDER};
+use crate::image::mounts::{Links, Mount};
 use crate::image::{ImageFacts, Program};
 use crate::lookup;
-use crate::workload::Role;
+use crate::workload::{ContainerSpec, Role, may_have_token, may_hold_links, volumes_of_one_container};
 
 /// All images of one workload, in the order of [`crate::workload::Workload::images`].
 #[derive(Debug, Clone, Default)]
@@ -113,6 +117,28 @@ impl Container {
             },
         }
     }
+}
+
+/// Everything that hides the files of a container's image: the volumes that its pod mounts, in the order of the pod, then
+/// its devices, the service-account token where there may be one, and what the kubelet and the container runtime add. What
+/// starts, what is handed over and what may be taken away all go by this list, so that none of them sees a mount elsewhere
+/// than another.
+pub fn mounts<'a>(spec: &'a PodSpec, container: &ContainerSpec<'a>, ephemeral: bool) -> Vec<Mount<'a>> {
+    let volumes: BTreeMap<&str, &Volume> =
+        spec.volumes.iter().flatten().rev().map(|volume| (volume.name.as_str(), volume)).collect();
+    let own = volumes_of_one_container(spec);
+    let links = |name: &str| match volumes.get(name) {
+        Some(volume) if !may_hold_links(volume) => Links::None,
+        Some(_) if own.contains(name) => Links::Below,
+        Some(_) | None => Links::Anywhere,
+    };
+    let written =
+        container.mounts.iter().map(|mount| Mount { path: &mount.mount_path, links: links(&mount.name) });
+    let devices = container.devices.iter().map(|device| Mount::from(device.device_path.as_str()));
+    let token = may_have_token(spec, ephemeral).then(|| TOKEN_FOLDER.into());
+    let log = container.termination_log.map(Mount::from);
+    let added = KUBELET_MOUNTS.into_iter().map(Mount::from);
+    written.chain(devices).chain(token).chain(log).chain(added).collect()
 }
 
 impl Inspection {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
-use super::started;
+use super::heavy;
 use super::state::{Error, State};
 use super::{Clock, api_server};
 use crate::audit::{Stage, Timings};
@@ -87,7 +87,7 @@ async fn conclude<K>(
     match asked.webhook {
         Webhook::Mutate => {
             let plan =
-                started::beside(workload, inspection, || planned(asked, object, workload, inspection)).await;
+                heavy::beside(workload, inspection, || planned(asked, object, workload, inspection)).await;
             plan.map_or_else(failed(Step::Plan), Conclusion::Planned)
         }
         Webhook::Validate if workload.kind.is_template() => {
@@ -192,12 +192,11 @@ pub fn concerns(state: &State, workload: &Workload, inspection: &Inspection) -> 
             && judge::suspicion(workload, inspection, state.runtimes(), state.cluster()).is_some())
 }
 
-/// Whether the container starts native code from an image packed as Wasm. A scratch image whose native files a pod starts
-/// counts as an ordinary Linux image.
+/// Whether the container starts native code from an image packed as Wasm, or from a Wasm file. A scratch image whose native
+/// files a pod starts counts as an ordinary Linux image.
 fn is_native_in_wasm(container: &Container) -> bool {
-    container.known().is_some_and(|(facts, program)| {
-        matches!(program, Program::Native { .. }) && facts.shape != Shape::ScratchRootfs
-    })
+    let Some((facts, Program::Native { source, .. })) = container.known() else { return false };
+    facts.shape != Shape::ScratchRootfs || facts.modules.iter().any(|module| module.source == *source)
 }
 
 /// Whether the spec names a class that is a Wasm runtime according to a profile.
@@ -248,7 +247,7 @@ async fn under(
         LookupResult::Known { facts, .. } => Some(Arc::clone(facts)),
         LookupResult::Unread { .. } => None,
     });
-    let programs = started::programs(workload, Some(family), facts.collect(), budget).await;
+    let programs = heavy::programs(workload, Some(family), facts.collect(), budget).await;
     for (container, starts) in inspection.containers.iter_mut().zip(programs) {
         if let (LookupResult::Known { program, .. }, Some(starts)) = (&mut container.lookup, starts) {
             *program = starts;
@@ -273,14 +272,14 @@ async fn look_at_all(
     let found = futures::future::join_all(looks).await;
     let facts = found.iter().map(|found| found.as_ref().ok().cloned()).collect();
     let left = budget.saturating_sub(begin.elapsed());
-    let programs = started::programs(workload, family, facts, left).await;
+    let programs = heavy::programs(workload, family, facts, left).await;
     let containers = images.iter().zip(found).zip(programs).map(|((image, found), starts)| Container {
         role: image.role,
         index: image.index,
         name: image.name.to_string(),
         image: image.image.to_string(),
         lookup: match found {
-            Ok(facts) => LookupResult::Known { facts, program: starts.unwrap_or_else(started::undecided) },
+            Ok(facts) => LookupResult::Known { facts, program: starts.unwrap_or_else(heavy::undecided) },
             Err(error) => LookupResult::Unread { error },
         },
     });
@@ -369,7 +368,7 @@ pub async fn judge<K>(
         unpinned: &state.unpinned,
         now: asked.clock.now(),
     };
-    let input = started::beside(workload, inspection, || judge::prepare(&case)).await;
+    let input = heavy::beside(workload, inspection, || judge::prepare(&case)).await;
     let kept = keep(&input);
     let evaluation = state.policies.evaluate(&input).await;
     let failed_bundles = evaluation.failures.iter().map(|f| f.bundle.clone()).collect();

@@ -76,6 +76,7 @@ mod tests {
 
     use serde_json::Value;
 
+    use super::super::heavy;
     use super::*;
     use crate::audit::{DecisionLogOptions, DecisionLogOutput, Labels, Metrics, Sink};
     use crate::inspection::LookupResult;
@@ -114,6 +115,47 @@ mod tests {
         assert!(gate.encode_metrics().contains(r#"outcome="error""#));
     }
 
+    /// A pod with more mounts than are followed where other reviews wait, whose image no registry has.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_review_that_waits_for_a_place_to_work_ends_with_its_time_and_a_linux_pod_is_left_alone() {
+        let gate = gate().await;
+        let class = gate.state().runtimes().profiles[0].runtime_class.clone();
+        let _all = heavy::take_all().await;
+        for (class, webhook, is_refused) in [
+            (Some(&class), Webhook::Validate, true),
+            (Some(&class), Webhook::Mutate, false),
+            (None, Webhook::Validate, false),
+        ] {
+            let review = heavy_review(class.map(String::as_str));
+            let clock = Clock::start(Duration::from_millis(900));
+            let (decision, _) = decide(&gate, &gate.state(), webhook, &review, clock).await;
+            assert_eq!(decision.answer.response.refusal.is_some(), is_refused, "{class:?} {webhook:?}");
+            assert!(clock.elapsed() < Duration::from_secs(20), "{class:?} {webhook:?}");
+        }
+    }
+
+    fn heavy_review(class: Option<&str>) -> Review {
+        let path = "/x:".repeat(20_000);
+        let container = serde_json::json!({
+            "name": "app", "image": "127.0.0.1:1/app:1", "command": ["app"], "env": [{"name": "PATH", "value": path}],
+        });
+        review_of(&serde_json::json!({"runtimeClassName": class, "containers": [container]}))
+    }
+
+    fn review_of(spec: &Value) -> Review {
+        let text = serde_json::json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "u-1", "operation": "CREATE", "namespace": "shop", "name": "app",
+                "kind": {"group": "", "version": "v1", "kind": "Pod"},
+                "resource": {"group": "", "version": "v1", "resource": "pods"},
+                "userInfo": {"username": "dev"},
+                "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app"}, "spec": spec},
+            },
+        });
+        review::parse(text.to_string().as_bytes()).unwrap()
+    }
+
     #[tokio::test]
     async fn a_pod_without_a_wasm_class_is_admitted_soon_when_its_registry_hangs_and_one_with_a_class_is_not()
     {
@@ -135,21 +177,10 @@ mod tests {
                 .await;
         let class = gate.state().runtimes().profiles[0].runtime_class.clone();
         let review = |class: Option<&str>, number: usize| {
-            let spec = serde_json::json!({
+            review_of(&serde_json::json!({
                 "runtimeClassName": class,
                 "containers": [{"name": "app", "image": format!("{host}/app{number}:1")}],
-            });
-            let text = serde_json::json!({
-                "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-                "request": {
-                    "uid": "u-1", "operation": "CREATE", "namespace": "shop", "name": "app",
-                    "kind": {"group": "", "version": "v1", "kind": "Pod"},
-                    "resource": {"group": "", "version": "v1", "resource": "pods"},
-                    "userInfo": {"username": "dev"},
-                    "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "app"}, "spec": spec},
-                },
-            });
-            review::parse(text.to_string().as_bytes()).unwrap()
+            }))
         };
         let ample = Duration::from_secs(20);
         for (number, webhook) in

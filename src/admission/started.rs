@@ -1,124 +1,14 @@
 //! Collects from a pod spec how its containers start, for the runtime that will start them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use k8s_openapi::api::core::v1::EnvFromSource;
 
-use k8s_openapi::api::core::v1::{EnvFromSource, Volume, VolumeMount};
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::Semaphore;
-
-use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Start, TOKEN_FOLDER, Variable, is_expanded};
+use crate::image::entry::{Start, Variable, is_expanded};
+use crate::image::mounts::Mount;
 use crate::image::names::SPIN_RETAINED;
-use crate::image::{ImageFacts, ImageKind, Packaging, Program, program};
-use crate::inspection::{Inspection, LookupResult};
+use crate::image::{ImageFacts, Packaging, Program, program};
+use crate::inspection;
 use crate::runtime::{self, Family};
-use crate::workload::{self, ContainerSpec, ImageUse, Role, Workload, may_have_token, may_hold_links};
-
-/// Most of [`weight`] that is worked on where other reviews wait for it. Pods of real clusters have a few hundred each
-/// container; this much takes less than ten milliseconds in the worst image.
-const LIGHT: usize = 16 << 10;
-
-/// What a mount counts beside its path, since it may go through links of the image. Pods have a handful of mounts.
-const LINKS_OF_A_MOUNT: usize = 512;
-
-/// What a source of Spin's `files` counts. Applications have a few.
-const LINKS_OF_A_SOURCE: usize = 64;
-
-/// Reviews whose heavy work is done at the same time. It runs beside the threads that answer reviews and probes.
-static HEAVY: Semaphore = Semaphore::const_new(2);
-
-/// What each container starts, in the order of [`Workload::images`]; `None` where there are no facts. The pod spec
-/// decides how a container starts, and following its paths through the files of an image takes time in proportion to both, so
-/// that long ones are followed on a thread of their own, until the budget ends.
-pub(super) async fn programs(
-    workload: &Workload,
-    family: Option<Family>,
-    facts: Vec<Option<Arc<ImageFacts>>>,
-    budget: Duration,
-) -> Vec<Option<Program>> {
-    if weight(workload, &facts) <= LIGHT {
-        return all(workload, family, &facts, None);
-    }
-    let deadline = Instant::now() + budget;
-    let late = |facts: &[Option<Arc<ImageFacts>>]| {
-        facts.iter().map(|facts| facts.as_ref().map(|_| undecided())).collect::<Vec<_>>()
-    };
-    let Ok(Ok(place)) = tokio::time::timeout(budget, HEAVY.acquire()).await else { return late(&facts) };
-    let (workload, known) = (workload.clone(), facts.clone());
-    let work = tokio::task::spawn_blocking(move || {
-        let _place = place;
-        all(&workload, family, &known, Some(deadline))
-    });
-    work.await.unwrap_or_else(|_| late(&facts))
-}
-
-/// Does work in proportion to a pod and its images. Where that is much, two at a time do it, and other tasks of this thread go
-/// on elsewhere meanwhile.
-pub(super) async fn beside<T>(workload: &Workload, inspection: &Inspection, work: impl FnOnce() -> T) -> T {
-    let known = inspection.containers.iter().map(|container| match &container.lookup {
-        LookupResult::Known { facts, .. } => Some(Arc::clone(facts)),
-        LookupResult::Unread { .. } => None,
-    });
-    let threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-    if !threads || weight(workload, &known.collect::<Vec<_>>()) <= LIGHT {
-        return work();
-    }
-    let _place = HEAVY.acquire().await;
-    tokio::task::block_in_place(work)
-}
-
-fn all(
-    workload: &Workload,
-    family: Option<Family>,
-    facts: &[Option<Arc<ImageFacts>>],
-    deadline: Option<Instant>,
-) -> Vec<Option<Program>> {
-    let is_late = || deadline.is_some_and(|deadline| Instant::now() > deadline);
-    let one = |(image, facts): (ImageUse<'_>, &Option<Arc<ImageFacts>>)| {
-        let facts = facts.as_ref()?;
-        Some(if is_late() { undecided() } else { started(workload, &image, family, facts) })
-    };
-    workload.images().into_iter().zip(facts).map(one).collect()
-}
-
-/// What starts was not found out in time.
-pub(super) fn undecided() -> Program {
-    program::unknown(
-        "following the paths of the pod through the files of the image took longer than the review may; shorten `command`, \
-         `workingDir`, `PATH` and the mount paths",
-    )
-}
-
-/// How much there is to follow: bytes of paths, counted as often as they are followed, and volumes, which every container
-/// goes through.
-fn weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usize {
-    let volumes = workload.spec.volumes.iter().flatten().count();
-    let of = |(image, facts): (&ImageUse<'_>, &Option<Arc<ImageFacts>>)| {
-        let spec = Spec(workload.container(image.role, image.index).unwrap_or_default());
-        let own = |list: fn(&ImageFacts) -> &[String]| facts.as_deref().and_then(|facts| list(facts).first());
-        let names = [image.command.first(), image.args.first(), own(|f| &f.entrypoint), own(|f| &f.cmd)];
-        let name = names.into_iter().flatten().map(String::len).sum::<usize>();
-        let folder =
-            image.working_dir.map_or(0, str::len) + facts.as_ref().map_or(0, |f| f.working_dir.len());
-        let written = match spec.variable("PATH") {
-            Variable::Literal(path) => path,
-            Variable::Unset | Variable::Elsewhere => "",
-        };
-        let path = [Some(written), facts.as_deref().and_then(|f| f.search_path.as_deref())];
-        let (folders, bytes) =
-            path.iter().flatten().fold((SEARCH_PATH.len(), 0), |(folders, bytes), path| {
-                (folders + path.split(':').count(), bytes + path.len())
-            });
-        let mounts: usize = image.mounts.iter().map(|mount| mount.mount_path.len() + LINKS_OF_A_MOUNT).sum();
-        let components = facts.iter().filter_map(|facts| facts.spin.as_ref()).flat_map(|app| &app.components);
-        let sources: usize = components.map(|component| component.sources.len()).sum();
-        let searched = folders.saturating_mul(name.saturating_add(folder)).saturating_add(bytes);
-        let searched = searched.saturating_add(sources.saturating_mul(LINKS_OF_A_SOURCE));
-        searched.saturating_add(2 * mounts).saturating_add(volumes)
-    };
-    workload.images().iter().zip(facts).map(of).fold(0, usize::saturating_add)
-}
+use crate::workload::{ContainerSpec, ImageUse, Role, Workload};
 
 /// The program that the runtime starts; for a class that no profile describes, what any runtime may start; without a class,
 /// the program that the image's config names. An image volume is mounted and never started.
@@ -132,15 +22,12 @@ pub(super) fn started(
         return Program::Linux;
     }
     let spec = Spec(workload.container(image.role, image.index).unwrap_or_default());
-    let mounts = spec.mounts(may_have_token(&workload.spec, image.role == Role::EphemeralContainer));
-    let [with_links, with_own_links] = spec.with_links(workload);
+    let mounts = mounts_of(workload, image);
     let start = Start {
         command: image.command,
         args: image.args,
         working_dir: image.working_dir,
         mounts: &mounts,
-        with_links: &with_links,
-        with_own_links: &with_own_links,
         annotations: Some(&workload.annotations),
         path: spec.variable("PATH"),
         retained: spec.variable(SPIN_RETAINED),
@@ -150,66 +37,50 @@ pub(super) fn started(
         None if workload.spec.runtime_class_name.is_some() => runtime::start_undescribed(facts, &start),
         None => return program::start(facts, &start),
     };
-    if is_read_inside(&program) && is_open_to_others(workload) { exchanged() } else { program }
+    let is_open = is_open_to_others(workload, spec.0) && is_read_inside(family, &program);
+    if is_open { exchanged() } else { program }
 }
 
 /// Whether the runtime reads the program after the container's root became its own: from files, or where Spin's shim unpacked the
 /// layers. Other layers are read outside of it.
-const fn is_read_inside(program: &Program) -> bool {
-    matches!(
-        program,
-        Program::Wasm { packaging: Packaging::RootFilesystem, .. }
-            | Program::Wasm { kind: ImageKind::SpinApp, .. }
-    )
+const fn is_read_inside(family: Option<Family>, program: &Program) -> bool {
+    match program {
+        Program::Wasm { packaging: Packaging::RootFilesystem, .. } => true,
+        Program::Wasm { packaging: Packaging::Layers, .. } => {
+            matches!(family, None | Some(Family::Spin | Family::Everything))
+        }
+        Program::Linux | Program::Native { .. } | Program::Unknown { .. } => false,
+    }
 }
 
 /// Whether another container of the pod sees the processes of this one, whose `/proc/<pid>/root` leads to its files (proc(5)).
-fn is_open_to_others(workload: &Workload) -> bool {
+fn is_open_to_others(workload: &Workload, container: ContainerSpec<'_>) -> bool {
     let spec = &workload.spec;
     let shared = spec.share_process_namespace == Some(true) || spec.host_pid == Some(true);
     let containers = workload.images().into_iter().filter(|image| image.role != Role::ImageVolume);
-    shared && containers.count() > 1
+    container.target.is_some() || (shared && containers.count() > 1)
 }
 
 /// What starts may be exchanged between the making of the container and its start.
 fn exchanged() -> Program {
     program::unknown(
         "the containers of the pod share their processes, so that another one can replace the program before the runtime reads it; \
-         leave `shareProcessNamespace` and `hostPID` out, or start the program in a pod of its own",
+         leave `shareProcessNamespace`, `hostPID` and `targetContainerName` out, or start the program in a pod of its own",
     )
 }
 
+/// Everything that is mounted over the files of an image of a workload.
+pub(super) fn mounts_of<'a>(workload: &'a Workload, image: &ImageUse<'_>) -> Vec<Mount<'a>> {
+    let container = workload.container(image.role, image.index).unwrap_or_default();
+    inspection::mounts(&workload.spec, &container, image.role == Role::EphemeralContainer)
+}
+
 /// The parts of a container that say how it starts.
-struct Spec<'a>(ContainerSpec<'a>);
+pub(super) struct Spec<'a>(pub(super) ContainerSpec<'a>);
 
 impl<'a> Spec<'a> {
-    /// All mounts over the image's own files: those of the pod and those that the kubelet adds.
-    fn mounts(&self, token: bool) -> Vec<&'a str> {
-        let mounts = self.0.mounts.iter().map(|mount| mount.mount_path.as_str());
-        let devices = self.0.devices.iter().map(|device| device.device_path.as_str());
-        let added = KUBELET_MOUNTS.into_iter().filter(|place| token || *place != TOKEN_FOLDER);
-        mounts.chain(devices).chain(self.0.termination_log).chain(added).collect()
-    }
-
-    /// The mounts of volumes whose authors can put any file there, including links; apart from them those to which this
-    /// container alone writes.
-    fn with_links(&self, workload: &Workload) -> [Vec<&'a str>; 2] {
-        let volumes: BTreeMap<&str, &Volume> =
-            workload.spec.volumes.iter().flatten().map(|volume| (volume.name.as_str(), volume)).collect();
-        let of_kubelet =
-            |mount: &&VolumeMount| volumes.get(mount.name.as_str()).is_some_and(|v| !may_hold_links(v));
-        let with_links: Vec<&VolumeMount> = self.0.mounts.iter().filter(|mount| !of_kubelet(mount)).collect();
-        if with_links.is_empty() {
-            return [Vec::new(), Vec::new()];
-        }
-        let own = workload::volumes_of_one_container(&workload.spec);
-        let (own, others): (Vec<&VolumeMount>, Vec<&VolumeMount>) =
-            with_links.into_iter().partition(|mount| own.contains(mount.name.as_str()));
-        [others, own].map(|mounts| mounts.into_iter().map(|mount| mount.mount_path.as_str()).collect())
-    }
-
     /// A variable of the container, as far as the pod spec shows.
-    fn variable(&self, name: &str) -> Variable<'a> {
+    pub(super) fn variable(&self, name: &str) -> Variable<'a> {
         if let Some(variable) = self.0.env.iter().rfind(|variable| variable.name == name) {
             let plain = variable.value_from.is_none();
             let value = variable.value.as_deref().unwrap_or_default();
@@ -227,7 +98,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::workload::Kind;
+    use crate::image::entry::TOKEN_FOLDER;
+    use crate::image::mounts::Links;
+    use crate::image::{Digest, FileClass, ModuleFacts, Shape, WasmFormat};
+    use crate::workload::{self, Kind, may_have_token};
 
     const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
@@ -236,79 +110,57 @@ mod tests {
             .unwrap()
     }
 
-    /// A pod of these containers, each with so many mounts, and the same facts for all.
-    fn heavy(containers: usize, mounts: usize) -> (Workload, Vec<Option<Arc<ImageFacts>>>) {
-        let mounts: Vec<_> =
-            (0..mounts).map(|n| json!({ "name": "data", "mountPath": format!("/data/{n}") })).collect();
-        let container = |n: usize| json!({ "name": format!("c{n}"), "image": "a", "command": ["/app.wasm"], "volumeMounts": mounts });
-        let containers: Vec<_> = (0..containers).map(container).collect();
-        let workload =
-            pod(&json!({ "containers": containers, "volumes": [{ "name": "data", "emptyDir": {} }] }));
-        let digest: crate::image::Digest = DIGEST.parse().unwrap();
-        let mut module = crate::image::ModuleFacts::blank("/app.wasm", crate::image::WasmFormat::Module);
+    fn mounted(workload: &Workload, role: Role) -> Vec<Mount<'_>> {
+        let image = workload.images().into_iter().find(|image| image.role == role).unwrap();
+        mounts_of(workload, &image)
+    }
+
+    /// A module in a file, or in a layer.
+    fn module(shape: Shape) -> ImageFacts {
+        let digest: Digest = DIGEST.parse().unwrap();
+        let mut module = ModuleFacts::blank("/app.wasm", WasmFormat::Module);
         module.exports = ["_start".to_string()].into();
-        let facts = ImageFacts {
-            files: vec![("/app.wasm".into(), crate::image::FileClass::Wasm)],
+        ImageFacts {
+            files: vec![("/app.wasm".into(), FileClass::Wasm)],
             scanned: true,
-            shape: crate::image::Shape::ScratchRootfs,
+            shape,
             modules: vec![module],
             ..ImageFacts::blank(&digest, &digest)
-        };
-        let facts = vec![Some(Arc::new(facts)); workload.images().len()];
-        (workload, facts)
-    }
-
-    #[tokio::test]
-    async fn heavy_pods_start_what_light_ones_do_and_end_in_time() {
-        let family = Some(Family::RunwasiWasmtime);
-        let (light, facts) = heavy(1, 1);
-        assert!(weight(&light, &facts) < LIGHT);
-        let expected = programs(&light, family, facts, Duration::ZERO).await;
-        assert!(matches!(&expected[0], Some(Program::Wasm { .. })), "{expected:?}");
-        let (heavy, facts) = heavy(20, 200);
-        assert!(weight(&heavy, &facts) > LIGHT);
-        let started = programs(&heavy, family, facts.clone(), Duration::from_mins(1)).await;
-        assert!(started.len() == 20 && started.iter().all(|starts| *starts == expected[0]), "{started:?}");
-        let late = programs(&heavy, family, facts, Duration::ZERO).await;
-        assert!(late.iter().all(|starts| *starts == Some(undecided())), "{late:?}");
-    }
-
-    #[test]
-    fn a_program_that_another_container_may_exchange_leads_to_no_verdict() {
-        let (_, facts) = heavy(1, 0);
-        let facts = facts[0].clone().unwrap();
-        let starts = |spec: Value| {
-            let workload = pod(&spec);
-            let image = workload.images().into_iter().find(|image| image.role == Role::Container).unwrap();
-            started(&workload, &image, Some(Family::RunwasiWasmtime), &facts)
-        };
-        let one = json!({ "name": "a", "image": "a", "command": ["/app.wasm"] });
-        let other = json!({ "name": "b", "image": "b" });
-        for (spec, is_known) in [
-            (json!({ "containers": [one, other] }), true),
-            (json!({ "containers": [one], "shareProcessNamespace": true }), true),
-            (json!({ "containers": [one, other], "shareProcessNamespace": true }), false),
-            (json!({ "containers": [one, other], "hostPID": true }), false),
-            (json!({ "containers": [one], "initContainers": [other], "shareProcessNamespace": true }), false),
-        ] {
-            let found = starts(spec.clone());
-            assert_eq!(matches!(found, Program::Wasm { .. }), is_known, "{spec}: {found:?}");
-            assert!(is_known || found == exchanged());
         }
     }
 
     #[test]
-    fn the_weight_grows_with_every_path_that_is_followed() {
-        let (small, facts) = heavy(2, 10);
-        let (large, more) = heavy(2, 100);
-        assert!(weight(&large, &more) > 8 * weight(&small, &facts));
-        let searched = |path: &str| {
-            let env = json!([{ "name": "PATH", "value": path }]);
-            let spec =
-                json!({ "containers": [{ "name": "a", "image": "a", "command": ["app"], "env": env }] });
-            weight(&pod(&spec), &[None])
+    fn a_program_that_another_container_may_exchange_leads_to_no_verdict() {
+        let (files, layer) = (module(Shape::ScratchRootfs), module(Shape::WasmArtifact));
+        let starts = |spec: &Value, facts: &ImageFacts, family: Family, role: Role| {
+            let workload = pod(spec);
+            let image = workload.images().into_iter().find(|image| image.role == role).unwrap();
+            started(&workload, &image, Some(family), facts)
         };
-        assert!(searched(&"/a:".repeat(10_000)) > LIGHT && searched("/bin:/usr/bin") < LIGHT);
+        let one = json!({ "name": "a", "image": "a", "command": ["/app.wasm"] });
+        let other = json!({ "name": "b", "image": "b" });
+        let late = json!({ "name": "c", "image": "c", "command": ["/app.wasm"], "targetContainerName": "a" });
+        for (spec, role, is_known) in [
+            (json!({ "containers": [one, other] }), Role::Container, true),
+            (json!({ "containers": [one], "shareProcessNamespace": true }), Role::Container, true),
+            (json!({ "containers": [one, other], "shareProcessNamespace": true }), Role::Container, false),
+            (json!({ "containers": [one, other], "hostPID": true }), Role::Container, false),
+            (
+                json!({ "containers": [one], "initContainers": [other], "shareProcessNamespace": true }),
+                Role::Container,
+                false,
+            ),
+            (json!({ "containers": [one], "ephemeralContainers": [late] }), Role::Container, true),
+            (json!({ "containers": [one], "ephemeralContainers": [late] }), Role::EphemeralContainer, false),
+        ] {
+            let found = starts(&spec, &files, Family::RunwasiWasmtime, role);
+            assert_eq!(matches!(found, Program::Wasm { .. }), is_known, "{spec}: {found:?}");
+            assert!(is_known || found == exchanged());
+            let outside = starts(&spec, &layer, Family::RunwasiWasmtime, role);
+            assert!(matches!(outside, Program::Wasm { .. }), "{spec}: {outside:?}");
+            let unpacked = starts(&spec, &layer, Family::Spin, role);
+            assert_eq!(matches!(unpacked, Program::Wasm { .. }), is_known, "{spec}: {unpacked:?}");
+        }
     }
 
     /// What a container says, by its list.
@@ -333,16 +185,17 @@ mod tests {
         for (role, mount) in
             [(Role::Container, "/main"), (Role::InitContainer, "/init"), (Role::EphemeralContainer, "/late")]
         {
-            let token = may_have_token(&workload.spec, role == Role::EphemeralContainer);
-            let mounts = spec(&workload, role).mounts(token);
-            assert_eq!(mounts.contains(&TOKEN_FOLDER), role != Role::EphemeralContainer, "{role:?}");
+            let mounts = mounted(&workload, role);
+            let paths: Vec<&str> = mounts.iter().map(|mount| mount.path).collect();
+            assert_eq!(paths.contains(&TOKEN_FOLDER), role != Role::EphemeralContainer, "{role:?}");
             for hidden in [mount, "/raw", "/log", "/proc", "/etc/hosts"] {
-                assert!(mounts.contains(&hidden), "{role:?} {hidden}: {mounts:?}");
+                assert!(paths.contains(&hidden), "{role:?} {hidden}: {paths:?}");
             }
-            assert_eq!(
-                spec(&workload, role).with_links(&workload),
-                [vec![mount], vec![]],
-                "no volume of that name is one of the kubelet's"
+            let with_links: Vec<&Mount<'_>> =
+                mounts.iter().filter(|mount| mount.links != Links::None).collect();
+            assert!(
+                matches!(with_links.as_slice(), [Mount { path, links: Links::Anywhere }] if *path == mount),
+                "no volume of that name is one of the kubelet's: {with_links:?}"
             );
         }
         let volume = workload.images().into_iter().find(|image| image.role == Role::ImageVolume).unwrap();
@@ -384,8 +237,8 @@ mod tests {
             let workload = pod(
                 &json!({ "containers": [{ "name": "a", "image": "a", "volumeMounts": mounts }], "volumes": [volume] }),
             );
-            let found = spec(&workload, Role::Container).with_links(&workload).concat();
-            assert_eq!(found.is_empty(), !with_links, "{source}");
+            let found = mounted(&workload, Role::Container);
+            assert_eq!(found.iter().any(|mount| mount.links != Links::None), with_links, "{source}");
         }
     }
 
@@ -401,7 +254,8 @@ mod tests {
             });
             spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             let workload = pod(&spec);
-            spec_of(&workload).with_links(&workload)[1].len()
+            let found = mounted(&workload, Role::Container);
+            found.iter().filter(|mount| mount.links == Links::Below).count()
         };
         let other = |mount: &Value| json!([{ "name": "b", "image": "b", "volumeMounts": [mount] }]);
         let shared = json!({ "name": "own", "mountPath": "/x", "readOnly": true });
@@ -425,10 +279,6 @@ mod tests {
             let beside = json!([{ "name": "b", "image": "b", "securityContext": security }]);
             assert_eq!(of(&json!({ "initContainers": beside }), &Value::Null), named, "{security}");
         }
-    }
-
-    fn spec_of(workload: &Workload) -> Spec<'_> {
-        spec(workload, Role::Container)
     }
 
     #[test]

@@ -192,7 +192,8 @@ pub fn documents(origin: &str, text: &str) -> Result<Vec<Manifest>, Error> {
     Ok(manifests)
 }
 
-/// Options without the parser's snippet, which spreads a message over several lines and calls the file `<input>`.
+/// Options without the parser's snippet, which spreads a message over several lines and calls the file `<input>`. `0644` is an
+/// octal number, as for kubectl (`sigs.k8s.io/yaml`).
 fn plain() -> serde_saphyr::Options {
     serde_saphyr::options! { with_snippet: false, legacy_octal_numbers: true }
 }

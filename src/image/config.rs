@@ -25,6 +25,8 @@ pub struct Config {
     pub env: Vec<String>,
     /// The value of `PATH` in Env; the last one, if there are several.
     pub search_path: Option<String>,
+    /// Paths in `Volumes`, where a node mounts a copy of what the image has there.
+    pub volumes: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// `rootfs`: what the layers unpack to.
@@ -166,6 +168,10 @@ struct RawRootFs {
     rest: Rest,
 }
 
+/// What `Volumes` says of a path (`image-spec:specs-go/v1/config.go`, `struct{}`).
+#[derive(Deserialize)]
+struct Nothing {}
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Inner {
@@ -177,6 +183,8 @@ struct Inner {
     working_dir: Option<String>,
     #[serde(default)]
     env: Option<Vec<String>>,
+    #[serde(default)]
+    volumes: Option<BTreeMap<String, Option<Nothing>>>,
     #[serde(default)]
     labels: Option<BTreeMap<String, Option<String>>>,
     #[serde(flatten)]
@@ -201,7 +209,7 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
     let rootfs = outer.rootfs.unwrap_or_default();
     no_lookalikes(&rootfs.rest, &["type", "diff_ids"])?;
     let inner = outer.config.unwrap_or_default();
-    no_lookalikes(&inner.rest, &["Entrypoint", "Cmd", "WorkingDir", "Env", "Labels"])?;
+    no_lookalikes(&inner.rest, &["Entrypoint", "Cmd", "WorkingDir", "Env", "Volumes", "Labels"])?;
     let labels = inner.labels.unwrap_or_default();
     if inner.env.iter().flatten().any(|variable| variable == "PATH") {
         return Err(Malformed(
@@ -216,6 +224,7 @@ pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
         working_dir: inner.working_dir.unwrap_or_default(),
         search_path: search_path(inner.env.as_deref().unwrap_or_default()),
         env: inner.env.unwrap_or_default().iter().map(|variable| name(variable)).collect(),
+        volumes: inner.volumes.unwrap_or_default().into_keys().collect(),
         labels: labels.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
         rootfs: RootFs {
             kind: rootfs.kind.unwrap_or_default(),
@@ -260,6 +269,17 @@ mod tests {
         assert!(!format!("{config:?}").contains("secret"));
         assert_eq!(parse(b"{}").unwrap(), Config::default());
         assert_eq!(parse(br#"{"config":null,"os":null}"#).unwrap().platform(), "");
+    }
+
+    #[test]
+    fn volumes_are_read_as_a_node_reads_them() {
+        let volumes = |json: &str| {
+            parse(format!(r#"{{"config":{{"Volumes":{json}}}}}"#).as_bytes()).map(|config| config.volumes)
+        };
+        assert_eq!(volumes(r#"{"/b":{},"/a":null,"c":{"x":1}}"#).unwrap(), ["/a", "/b", "c"]);
+        assert!(volumes("null").unwrap().is_empty());
+        assert!(volumes(r#"["/a"]"#).is_err() && volumes(r#"{"/a":1}"#).is_err());
+        assert!(parse(br#"{"config":{"volumes":{"/a":{}}}}"#).is_err(), "Go reads it too");
     }
 
     #[test]

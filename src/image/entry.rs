@@ -1,14 +1,14 @@
 //! What names a container's program, and the file of the image to which a path leads. Each runtime searches in its own
 //! order, but all of them follow paths in the same way, and volumes hide the same files.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 pub use super::leads::{Leads, kernel_tree, leads};
 pub(super) use super::leads::{class, target};
 
 use super::leads::is_unread;
-use super::mounts::{Links, Lost, Mount, Mounts};
+use super::mounts::{Lost, Mount, Mounts};
 use super::names::is_wasm_name;
 use super::{FileClass, ImageFacts, path};
 use crate::text;
@@ -20,9 +20,9 @@ pub const SEARCH_PATH: [&str; 6] =
 
 /// What is mounted into every container besides the pod's volumes: by the container runtime
 /// (`containerd:pkg/oci/mounts.go`), by the CRI plug-in (`containerd:internal/cri/server/container_create_linux.go`)
-/// and by the kubelet. The image's own files are hidden there.
-pub const KUBELET_MOUNTS: [&str; 7] =
-    ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", TOKEN_FOLDER];
+/// and by the kubelet; and [`TOKEN_FOLDER`] in most. The image's own files are hidden there.
+pub const KUBELET_MOUNTS: [&str; 6] =
+    ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 /// Where the `ServiceAccount` admission plug-in mounts the token
 /// (`kubernetes:plugin/pkg/admission/serviceaccount/admission.go`).
 pub const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -48,12 +48,8 @@ pub struct Start<'a> {
     pub args: &'a [String],
     /// `workingDir`: replaces the image's `WorkingDir`.
     pub working_dir: Option<&'a str>,
-    /// The paths of mounts, which hide the image's own files.
-    pub mounts: &'a [&'a str],
-    /// Those whose volumes may contain links: a mount inside such a volume may end up anywhere.
-    pub with_links: &'a [&'a str],
-    /// Those whose volumes are empty at first and are written to by this container alone.
-    pub with_own_links: &'a [&'a str],
+    /// Mounts, which hide the image's own files.
+    pub mounts: &'a [Mount<'a>],
     /// The pod's annotations, which can ask crun and youki for a Wasm handler
     /// ([`super::annotation::crun_annotation`]).
     pub annotations: Option<&'a BTreeMap<String, String>>,
@@ -154,15 +150,21 @@ pub fn find<'a>(facts: &'a ImageFacts, place: &str) -> Option<(&'a str, &'a File
     });
     match unread {
         // A program has nothing below it.
-        Some((at, FileClass::PerPlatform { .. })) if end.as_deref() != Some(at) => Some((at, &*VARIES)),
+        Some((at, FileClass::PerPlatform { .. } | FileClass::Varies { .. }))
+            if end.as_deref() != Some(at) =>
+        {
+            Some((at, &*VARIES))
+        }
         Some(found) => Some(found),
         None => class(facts, &end?),
     }
 }
 
+/// What is not known of a file or a link.
+pub const DIFFERS: &str = "it is not the same on every platform";
+
 /// What it counts as that it is not known which file is there on which platform.
-static VARIES: LazyLock<FileClass> =
-    LazyLock::new(|| FileClass::Unreadable { message: "it is not the same on every platform".into() });
+static VARIES: LazyLock<FileClass> = LazyLock::new(|| FileClass::Unreadable { message: DIFFERS.into() });
 
 /// Whether a file of this name is known, even as a link to something that was not kept.
 pub fn is_there(facts: &ImageFacts, at: &str) -> bool {
@@ -172,19 +174,10 @@ pub fn is_there(facts: &ImageFacts, at: &str) -> bool {
 impl<'a> View<'a> {
     /// The image in the pod.
     pub fn new(facts: &'a ImageFacts, start: &'a Start<'a>) -> Self {
-        let set = |paths: &'a [&'a str]| paths.iter().copied().collect::<HashSet<&str>>();
-        let (anywhere, below) = (set(start.with_links), set(start.with_own_links));
-        let links = |path: &str| match () {
-            () if anywhere.contains(path) => Links::Anywhere,
-            () if below.contains(path) => Links::Below,
-            () => Links::None,
-        };
-        let mounts: Vec<Mount<'_>> =
-            start.mounts.iter().map(|path| Mount { path, links: links(path) }).collect();
-        let found = Mounts::new(facts, &mounts);
-        let written = mounts.iter().filter(|mount| mount.path.len() <= path::MAX_LENGTH);
+        let found = Mounts::new(facts, start.mounts);
+        let written = start.mounts.iter().filter(|mount| mount.path.len() <= path::MAX_LENGTH);
         let written = written.map(|mount| text::clean_path(mount.path));
-        let mounted = found.places().map(String::from).chain(written).collect();
+        let mounted = found.all_places().map(|(_, place)| place.to_string()).chain(written).collect();
         Self { facts, start, mounted, lost: found.lost().cloned() }
     }
 

@@ -71,6 +71,7 @@ impl ImageFacts {
             working_dir: String::new(),
             env: Vec::new(),
             search_path: None,
+            volumes: Vec::new(),
             modules: Vec::new(),
             files: Vec::new(),
             unmatched_platform: None,
@@ -136,6 +137,7 @@ impl ImageFacts {
         self.working_dir.clone_from(&config.working_dir);
         self.env.clone_from(&config.env);
         self.search_path.clone_from(&config.search_path);
+        self.volumes.clone_from(&config.volumes);
         for (name, words) in [("config.Entrypoint", &config.entrypoint), ("config.Cmd", &config.cmd)] {
             if !words.is_empty() {
                 self.saw(name, words.join(" "));

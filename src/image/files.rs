@@ -48,6 +48,7 @@ mod tests {
             ("/c.wasm".into(), FileClass::Unreadable { message: "too large".into() }),
             ("/d".into(), FileClass::Link { target: "a.wasm".into() }),
             ("/e".into(), FileClass::Other),
+            ("/f".into(), FileClass::Varies { native: true, targets: vec!["a".into()] }),
         ];
         let written = to_value(&facts).unwrap();
         assert_eq!(
@@ -58,6 +59,7 @@ mod tests {
                 {"path": "/c.wasm", "class": "unreadable", "message": "too large"},
                 {"path": "/d", "class": "link", "target": "a.wasm"},
                 {"path": "/e", "class": "other"},
+                {"path": "/f", "class": "varies", "native": true, "targets": ["a"]},
             ])
         );
         assert_eq!(from_value::<ImageFacts>(written).unwrap().files, facts.files);

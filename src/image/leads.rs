@@ -105,7 +105,7 @@ pub fn leads(facts: &ImageFacts, place: &str, volume: impl Fn(&str) -> Option<bo
 
 /// Whether it is not known what is there: what differs between the platforms may be a link.
 pub(super) fn is_unread((_, class): &(&str, &FileClass)) -> bool {
-    matches!(class, FileClass::Unreadable { .. } | FileClass::PerPlatform { .. })
+    matches!(class, FileClass::Unreadable { .. } | FileClass::PerPlatform { .. } | FileClass::Varies { .. })
 }
 
 /// Where the link leads that is at exactly this path, as it is written; `None` for anything else.

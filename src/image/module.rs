@@ -756,6 +756,15 @@ mod tests {
         }
     }
 
+    /// What the validator remembers grows with the square of their number.
+    #[test]
+    fn a_thousand_nested_modules_are_read_wherever_they_are_and_no_more() {
+        let nested = |count: usize| format!("(component {})", "(core module)".repeat(count));
+        let of = |count: usize| wat::parse_str(format!("(component {0} {0})", nested(count))).unwrap();
+        assert!(read(&of(490), "x").is_ok());
+        assert!(read(&of(510), "x").is_err());
+    }
+
     #[test]
     fn the_work_grows_no_faster_than_the_bytes() {
         let many = |count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<String>();

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use super::leads::{KernelWay, class, is_unread, target};
-use super::{ImageFacts, path};
+use super::leads::{KernelWay, class, is_unread};
+use super::{FileClass, ImageFacts, path};
 use crate::text;
 
 /// A folder that all containers of a pod share and may write to, links included: that of the pod's sandbox
@@ -16,8 +16,8 @@ const SHARED_MEMORY: &str = "/dev/shm";
 const STEPS_OF_A_MOUNT: usize = 64;
 /// Steps that a container has besides.
 const STEPS: usize = 512;
-/// Bytes of a place that take one step more.
-const BYTES_OF_A_STEP: usize = 64;
+/// Bytes of a place that take one step more, so that the steps bound the memory that places take too.
+const BYTES_OF_A_STEP: usize = 16;
 
 /// What links there may be in a volume when a container starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,11 +42,20 @@ pub struct Mount<'a> {
     pub links: Links,
 }
 
+/// A mount whose volume holds no links.
+impl<'a> From<&'a str> for Mount<'a> {
+    fn from(path: &'a str) -> Self {
+        Self { path, links: Links::None }
+    }
+}
+
 /// Where the mounts of a container are.
 #[derive(Debug, Default)]
 pub struct Mounts {
     /// The place of each mount, in the order in which they were given, with the links of the image followed.
     places: Vec<String>,
+    /// Further places of mounts, by their number: a link on the way is not the same on every platform.
+    others: Vec<(usize, String)>,
     volumes: HashMap<String, Links>,
     /// The place of each volume with links below, by its path as written.
     own: HashMap<String, String>,
@@ -56,8 +65,10 @@ pub struct Mounts {
 /// A mount that may be anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
-    /// Its path in the pod.
+    /// Its path in the pod, or in the config of the image.
     pub mount: String,
+    /// It is one of the image's own volumes.
+    of_image: bool,
     /// Why it is not known where it is.
     pub why: Why,
 }
@@ -73,13 +84,36 @@ pub enum Why {
     Kernel,
     /// It goes through a link of the image that another mount hides, if that is mounted first.
     Order,
+    /// It goes up by `..` from where a link of the image leads. runc takes that out of the path as text before it follows links
+    /// (`runc:libcontainer/utils/utils.go`, `CleanPath`), and the kernel follows them first, as for crun
+    /// (`crun:src/libcrun/utils.c`, `safe_openat`).
+    Up,
     /// It is longer, or goes through more links, than is followed.
     Long,
 }
 
+impl Lost {
+    /// Why nothing is known of the files that it may hide, and what to do.
+    pub fn reason(&self) -> String {
+        let (what, mend) = if self.of_image {
+            (
+                "the image's own volume at",
+                "build the image without it (`VOLUME`), or mount a volume at that very path",
+            )
+        } else {
+            ("the mount at", "mount it elsewhere")
+        };
+        format!(
+            "{what} `{}` {} may lead it over any file of the image; {mend}",
+            text::quoted(&self.mount, 200),
+            self.why.said()
+        )
+    }
+}
+
 impl Why {
     /// What the path does, for messages.
-    pub const fn said(self) -> &'static str {
+    const fn said(self) -> &'static str {
         match self {
             Self::Volume => "is inside of another volume, and a link there",
             Self::Platform => {
@@ -90,6 +124,9 @@ impl Why {
             }
             Self::Order => {
                 "goes through a link of the image that another mount may hide, and the order of the two"
+            }
+            Self::Up => {
+                "goes up by `..` from where a link of the image leads, which not all runtimes follow alike, and it"
             }
             Self::Long => {
                 "is longer, or leads through more links or longer ones, than is followed here, and it"
@@ -102,55 +139,90 @@ impl Mounts {
     /// Follows the links of the image. Takes steps in proportion to the number of mounts; where that is not enough, a mount
     /// may be anywhere.
     pub fn new(facts: &ImageFacts, mounts: &[Mount<'_>]) -> Self {
-        Self::counted(facts, mounts).0
+        Self::counted(facts, mounts, Self::most_steps(facts, mounts.len())).0
     }
 
-    /// The same, and the steps that it took.
-    fn counted(facts: &ImageFacts, mounts: &[Mount<'_>]) -> (Self, usize) {
-        let all = mounts.len().saturating_mul(STEPS_OF_A_MOUNT).saturating_add(STEPS);
+    /// Most steps that so many mounts take, and the volumes of the image beside them.
+    pub fn most_steps(facts: &ImageFacts, mounts: usize) -> usize {
+        let all = mounts.saturating_add(facts.volumes.len().min(MAX_IMAGE_VOLUMES));
+        all.saturating_mul(STEPS_OF_A_MOUNT).saturating_add(STEPS)
+    }
+
+    /// The steps that [`Self::new`] takes, as far as they are no more than `most`. A step takes one or two microseconds in the
+    /// largest image.
+    pub fn steps(facts: &ImageFacts, mounts: &[Mount<'_>], most: usize) -> usize {
+        // Each is followed twice, and takes a step at least.
+        if mounts.len() > most / 2 {
+            return most;
+        }
+        let (found, steps) = Self::counted(facts, mounts, most.min(Self::most_steps(facts, mounts.len())));
+        let is_cut_short = found.lost.is_some_and(|lost| lost.why == Why::Long);
+        if is_cut_short { most } else { steps }
+    }
+
+    /// Where they are, and the steps that it took, of which there are so many.
+    fn counted(facts: &ImageFacts, mounts: &[Mount<'_>], all: usize) -> (Self, usize) {
         let (mut left, mut found) = (all, Self::default());
         let none = HashMap::new();
         for mount in mounts {
-            let place = found.note(mount, Way::follow(facts, mount.path, (&none, None), &mut left));
-            found.add(mount, place);
+            let mut follow = |written: &str| Way::follow_all(facts, written, (&none, None), &mut left);
+            let mut led = follow(mount.path);
+            if path::goes_up(mount.path) && led.is_ok() && led != follow(&text::clean_path(mount.path)) {
+                led = Err(Why::Up);
+            }
+            let places = found.note(mount, led);
+            found.add(mount, places);
         }
         found.volumes.entry(SHARED_MEMORY.into()).or_insert(Links::Anywhere);
         let (volumes, own) = (std::mem::take(&mut found.volumes), std::mem::take(&mut found.own));
         for mount in mounts {
             let around =
-                own.get(path::split(&text::clean_path(mount.path)).0).filter(|_| !climbs(mount.path));
+                own.get(path::split(&text::clean_path(mount.path)).0).filter(|_| !path::goes_up(mount.path));
             let around = (&volumes, around.map(String::as_str));
-            found.note(mount, Way::follow(facts, mount.path, around, &mut left));
+            found.note(mount, Way::follow_all(facts, mount.path, around, &mut left));
         }
+        found.lost = found.lost.take().or_else(|| lost_volume(facts, &volumes, &mut left));
         found.volumes = volumes;
         (found, all.saturating_sub(left))
     }
 
     /// Of two volumes at one place either may be the upper one, so that a link in the other may count.
-    fn add(&mut self, mount: &Mount<'_>, place: String) {
-        if mount.links == Links::Below && !climbs(mount.path) {
-            self.own.insert(text::clean_path(mount.path), place.clone());
+    fn add(&mut self, mount: &Mount<'_>, places: Vec<String>) {
+        for (number, place) in places.into_iter().enumerate() {
+            if number == 0 && mount.links == Links::Below && !path::goes_up(mount.path) {
+                self.own.insert(text::clean_path(mount.path), place.clone());
+            }
+            let links = match self.volumes.get(&place) {
+                None => mount.links,
+                Some(other) if mount.links.max(*other) == Links::None => Links::None,
+                Some(_) => Links::Anywhere,
+            };
+            self.volumes.insert(place.clone(), links);
+            match number {
+                0 => self.places.push(place),
+                _ => self.others.push((self.places.len().saturating_sub(1), place)),
+            }
         }
-        let links = match self.volumes.get(&place) {
-            None => mount.links,
-            Some(other) if mount.links.max(*other) == Links::None => Links::None,
-            Some(_) => Links::Anywhere,
-        };
-        self.volumes.insert(place.clone(), links);
-        self.places.push(place);
     }
 
-    fn note(&mut self, mount: &Mount<'_>, led: Result<String, Why>) -> String {
+    fn note(&mut self, mount: &Mount<'_>, led: Result<Vec<String>, Why>) -> Vec<String> {
         led.unwrap_or_else(|why| {
             let mount = text::clean_path(mount.path);
-            self.lost.get_or_insert_with(|| Lost { mount: mount.clone(), why });
-            mount
+            self.lost.get_or_insert_with(|| Lost { mount: mount.clone(), of_image: false, why });
+            vec![mount]
         })
     }
 
-    /// The place of each mount, in the order in which they were given; that of a lost one as it is written.
+    /// The place of each mount, in the order in which they were given; that of a lost one as it is written. Where a link on its
+    /// way is not the same on every platform, the place on those that have no such link.
     pub fn places(&self) -> impl Iterator<Item = &str> {
         self.places.iter().map(String::as_str)
+    }
+
+    /// The number and the place of each mount, and after all of them the places on other platforms.
+    pub fn all_places(&self) -> impl Iterator<Item = (usize, &str)> {
+        let others = self.others.iter().map(|(number, place)| (*number, place.as_str()));
+        self.places().enumerate().chain(others)
     }
 
     /// Whether there is a volume at exactly this place, and whether it may hold links.
@@ -164,9 +236,28 @@ impl Mounts {
     }
 }
 
-/// Whether a path goes up on its way, so that what it names depends on the links before.
-fn climbs(path: &str) -> bool {
-    path.split('/').any(|part| part == "..")
+/// Most volumes of an image that are followed. Images have one or two.
+const MAX_IMAGE_VOLUMES: usize = 64;
+
+/// A volume of the image that may be anywhere. A node mounts it among the pod's, by the number of its parts, with a copy of what
+/// the image has there (`containerd:internal/cri/server/container_create.go`, `internal/cri/opts/container.go`, `WithVolumes`),
+/// so that it hides nothing where only the image's own links lead to it. A link of a pod's volume may lead it over the program;
+/// what it then brings is a Wasm file only if the image has one.
+fn lost_volume(facts: &ImageFacts, volumes: &HashMap<String, Links>, left: &mut usize) -> Option<Lost> {
+    let none = facts.modules.is_empty() && facts.spin.is_none();
+    let unread = || facts.files.iter().any(|file| matches!(file.1, FileClass::Unreadable { .. }));
+    if facts.volumes.is_empty() || (none && !unread()) {
+        return None;
+    }
+    let lost = |path: &str, why| Lost { mount: text::clean_path(path), of_image: true, why };
+    if let Some(path) = facts.volumes.get(MAX_IMAGE_VOLUMES) {
+        return Some(lost(path, Why::Long));
+    }
+    facts.volumes.iter().find_map(|path| {
+        let up = path::goes_up(path).then_some(Why::Up);
+        let led = Way::follow_all(facts, path, (volumes, None), left);
+        led.err().or(up).map(|why| lost(path, why))
+    })
 }
 
 /// The way of one mount.
@@ -184,27 +275,49 @@ struct Way<'a> {
     /// mount and no link.
     ends: bool,
     why: Option<Why>,
+    /// Which of the links is followed that a path is on different platforms; none on the first way.
+    platform: Option<usize>,
+    /// How many there are, once the way has met such a path.
+    platforms: Option<usize>,
 }
 
 impl<'a> Way<'a> {
+    /// Where the path leads on any platform, first where it meets no link that only some have.
+    fn follow_all(
+        facts: &ImageFacts,
+        written: &str,
+        (volumes, around): (&HashMap<String, Links>, Option<&str>),
+        left: &mut usize,
+    ) -> Result<Vec<String>, Why> {
+        let (first, platforms) = Way::follow(facts, written, (volumes, around), left, None)?;
+        let mut places = vec![first];
+        for platform in 0..platforms {
+            places.push(Way::follow(facts, written, (volumes, around), left, Some(platform))?.0);
+        }
+        Ok(places)
+    }
+
+    /// Where it leads, and how many further ways there are.
     fn follow(
         facts: &'a ImageFacts,
         written: &str,
         (volumes, around): (&'a HashMap<String, Links>, Option<&'a str>),
         left: &'a mut usize,
-    ) -> Result<String, Why> {
+        platform: Option<usize>,
+    ) -> Result<(String, usize), Why> {
         if written.len() > path::MAX_LENGTH || path::is_deep(written) {
             return Err(Why::Long);
         }
         let (kernel, inside) = (KernelWay::default(), volumes.get("/").map(|links| ("/".into(), *links)));
-        let mut way = Self { facts, volumes, around, left, kernel, inside, ends: false, why: None };
+        let (ends, why, platforms) = (false, None, None);
+        let mut way = Self { facts, volumes, around, left, kernel, inside, ends, why, platform, platforms };
         let end = path::resolve_within(path::MOUNT_HOPS, written, true, |at| way.enters(at));
         // Each place is kept, and a short path may lead to a long one.
         way.take(end.as_ref().map_or(0, |end| end.len() / BYTES_OF_A_STEP));
         match way.why {
             Some(why) => Err(why),
             None if way.kernel.leads_anywhere(end.as_deref()) => Err(Why::Kernel),
-            None => end.ok_or(Why::Long),
+            None => Ok((end.ok_or(Why::Long)?, way.platforms.unwrap_or_default())),
         }
     }
 
@@ -216,17 +329,37 @@ impl<'a> Way<'a> {
         if of_kernel || self.why.is_some() {
             return None;
         }
-        if class(self.facts, at).is_some_and(|file| is_unread(&file)) {
-            self.why = Some(Why::Platform);
-            return None;
-        }
-        let target = target(self.facts, at)?;
+        let target = match class(self.facts, at)? {
+            (_, FileClass::Link { target }) => target.as_str(),
+            (_, FileClass::Varies { targets, .. }) => self.on_platform(at, targets)?,
+            file => {
+                self.why = Some(Why::Platform).filter(|_| is_unread(&file));
+                return None;
+            }
+        };
         if self.inside.is_some() {
             self.why = Some(Why::Order);
             return None;
         }
         self.take(target.split('/').count())?;
         Some(target)
+    }
+
+    /// The link that is followed where some platforms have one. A way that meets two such paths is given up: each of them would
+    /// have to be taken with each of the other.
+    fn on_platform(&mut self, at: &str, targets: &'a [String]) -> Option<&'a str> {
+        if targets.is_empty() {
+            return None;
+        }
+        if self.platforms.replace(targets.len()).is_some() {
+            self.why = Some(Why::Platform);
+        // What is mounted here itself is here only on platforms that have no link.
+        } else if self.inside.as_ref().is_some_and(|(root, _)| root != at) {
+            self.why = Some(Why::Order);
+        }
+        let target = targets.get(self.platform?)?;
+        self.inside = None;
+        self.why.is_none().then_some(target.as_str())
     }
 
     fn take(&mut self, steps: usize) -> Option<()> {
@@ -261,7 +394,7 @@ impl<'a> Way<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Digest, FileClass};
+    use crate::image::{Digest, ModuleFacts, WasmFormat};
 
     fn image(links: impl IntoIterator<Item = (String, String)>) -> ImageFacts {
         let digest = Digest::of(b"");
@@ -322,6 +455,104 @@ mod tests {
         }
     }
 
+    /// `/lib64` is a link on amd64 and not there on arm64.
+    #[test]
+    fn a_mount_through_a_link_of_some_platforms_is_in_each_of_its_places() {
+        let varies = |targets: &[&str]| FileClass::Varies {
+            native: targets.is_empty(),
+            targets: targets.iter().map(|target| (*target).to_string()).collect(),
+        };
+        let mut facts = linked(&[("/zz", "/lib64")]);
+        facts.files.insert(0, ("/bin/x".into(), varies(&[])));
+        facts.files.insert(1, ("/lib".into(), varies(&["usr/lib", "/other"])));
+        facts.files.insert(2, ("/lib64".into(), varies(&["usr/lib64"])));
+        let of = |mounts: &[(&str, Links)]| {
+            let mounts: Vec<Mount<'_>> = mounts.iter().map(|(path, links)| mount(path, *links)).collect();
+            let found = Mounts::new(&facts, &mounts);
+            let places =
+                found.all_places().map(|(number, place)| format!("{number} {place}")).collect::<Vec<_>>();
+            found.lost().map_or_else(|| Ok(places.join(", ")), |lost| Err(lost.why))
+        };
+        let none = Links::None;
+        assert_eq!(
+            of(&[("/lib64/x", none), ("/data", none)]).unwrap(),
+            "0 /lib64/x, 1 /data, 0 /usr/lib64/x"
+        );
+        assert_eq!(of(&[("/lib64", none)]).unwrap(), "0 /lib64, 0 /usr/lib64");
+        assert_eq!(of(&[("/zz/x", none)]).unwrap(), "0 /lib64/x, 0 /usr/lib64/x");
+        assert_eq!(of(&[("/lib/x", none)]).unwrap(), "0 /lib/x, 0 /usr/lib/x, 0 /other/x");
+        assert_eq!(of(&[("/bin/x", none)]).unwrap(), "0 /bin/x", "it is a link nowhere");
+        assert_eq!(of(&[("/lib64/../lib/x", none)]), Err(Why::Platform), "two of them");
+        assert_eq!(of(&[("/", none), ("/lib64/x", none)]), Err(Why::Order));
+        assert_eq!(of(&[("/usr/lib64", Links::Anywhere), ("/lib64/x", none)]), Err(Why::Volume));
+        assert!(of(&[("/usr/lib64", none), ("/lib64/x", none)]).is_ok());
+    }
+
+    #[test]
+    fn a_mount_that_goes_up_from_a_link_is_where_every_runtime_has_it_or_may_be_anywhere() {
+        let facts = linked(&[("/a", "/x/y"), ("/b", "c")]);
+        let of = |path: &str| placed(&facts, &[(path, Links::None)]);
+        assert_eq!(of("/a/../z"), Err(Why::Up), "`/x/z`, or `/z`");
+        for (path, place) in [("/b/../z", "/z"), ("/d/../z", "/z"), ("/../z", "/z"), ("/a/z", "/x/y/z")] {
+            assert_eq!(of(path), Ok(vec![place.to_string()]), "{path}");
+        }
+    }
+
+    /// A node copies what the image has at `/d/y`, and mounts it where a link of the pod's volume leads.
+    #[test]
+    fn a_volume_of_an_image_with_wasm_has_its_place_or_may_be_anywhere() {
+        let with = |volumes: &[&str], wasm: bool| {
+            let mut facts = linked(&[("/l", "/srv")]);
+            facts.volumes = volumes.iter().map(|path| (*path).to_string()).collect();
+            facts.modules.extend(wasm.then(|| ModuleFacts::blank("/app.wasm", WasmFormat::Module)));
+            facts
+        };
+        let lost = |facts: &ImageFacts, mounts: &[(&str, Links)]| placed(facts, mounts).err();
+        let held = [("/d", Links::Anywhere)];
+        assert_eq!(lost(&with(&["/d/y"], true), &held), Some(Why::Volume));
+        assert_eq!(lost(&with(&["/d/y"], true), &[("/d", Links::Below)]), Some(Why::Volume));
+        assert_eq!(lost(&with(&["/d/../x"], true), &[]), Some(Why::Up));
+        let many: Vec<String> = (0..65).map(|number| format!("/v{number}")).collect();
+        assert_eq!(
+            lost(&with(&many.iter().map(String::as_str).collect::<Vec<_>>(), true), &[]),
+            Some(Why::Long)
+        );
+        // It brings no Wasm; it is the mount itself; the pod's volume holds no links; nothing is mounted around it.
+        for (facts, mounts) in [
+            (with(&["/d/y"], false), held.to_vec()),
+            (with(&["/d"], true), held.to_vec()),
+            (with(&["/d/y"], true), vec![("/d", Links::None)]),
+            (with(&["/l/y", "/data"], true), held.to_vec()),
+        ] {
+            assert_eq!(lost(&facts, &mounts), None, "{:?} {mounts:?}", facts.volumes);
+        }
+        let reason =
+            Mounts::new(&with(&["/d/y"], true), &[mount("/d", Links::Anywhere)]).lost().unwrap().reason();
+        assert!(
+            reason.starts_with("the image's own volume at `/d/y` is inside of another volume"),
+            "{reason}"
+        );
+    }
+
+    /// A path that begins with `..` goes up from nothing: it is known where it is, whatever the image has.
+    #[test]
+    fn a_mount_that_begins_above_the_root_is_written_directly_in_a_volume_as_any_other() {
+        let mounts = [("/e", Links::Below), ("/../e/x", Links::None)];
+        assert_eq!(placed(&linked(&[]), &mounts), Ok(vec!["/e".to_string(), "/e/x".to_string()]));
+    }
+
+    #[test]
+    fn the_steps_are_those_that_are_taken_unless_they_are_more_than_asked_for() {
+        let facts = linked(&[("/l", "/opt/vendor/product/current")]);
+        let mounts = [mount("/l/etc", Links::None), mount("/data", Links::None)];
+        let taken = Mounts::counted(&facts, &mounts, Mounts::most_steps(&facts, 2)).1;
+        assert!((8..40).contains(&taken), "{taken}");
+        assert_eq!(Mounts::steps(&facts, &mounts, 1_000), taken);
+        assert_eq!(Mounts::steps(&facts, &mounts, taken - 1), taken - 1);
+        let many = vec![mount("/data", Links::None); 100_000];
+        assert_eq!(Mounts::steps(&facts, &many, 1_000), 1_000);
+    }
+
     #[test]
     fn a_mount_in_the_shared_memory_of_the_pod_may_meet_a_link_of_another_container() {
         let facts = linked(&[("/q", "/dev/shm")]);
@@ -376,7 +607,7 @@ mod tests {
         let most = |count: usize| {
             let paths: Vec<String> = (0..count).map(|n| format!("/d0/{n}{}", "/a".repeat(200))).collect();
             let mounts: Vec<Mount<'_>> = paths.iter().map(|path| mount(path, Links::None)).collect();
-            let (found, steps) = Mounts::counted(&facts, &mounts);
+            let (found, steps) = Mounts::counted(&facts, &mounts, Mounts::most_steps(&facts, count));
             assert_eq!(found.lost().map(|lost| lost.why), Some(Why::Long));
             steps
         };

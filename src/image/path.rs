@@ -67,10 +67,33 @@ pub fn resolve_within<'a>(
     if path.len() > MAX_LENGTH {
         return None;
     }
-    let mut link = link;
-    let mut todo: VecDeque<String> = path.split('/').map(String::from).collect();
-    let mut done = String::new();
-    let mut hops = 0;
+    let todo = path.split('/').map(String::from).collect();
+    walk(most, String::new(), todo, 0, last, link)
+}
+
+/// The same of a link in a folder of the image, none of whose parts is a link: only its target is followed.
+pub fn resolve_link<'a>(
+    most: usize,
+    name: &str,
+    target: &str,
+    link: impl FnMut(&str) -> Option<&'a str>,
+) -> Option<String> {
+    if name.len() > MAX_LENGTH {
+        return None;
+    }
+    let folder = if target.starts_with('/') { "" } else { split(name).0.trim_end_matches('/') };
+    walk(most, folder.to_string(), target.split('/').map(String::from).collect(), 1, true, link)
+}
+
+/// Goes on from a folder, after so many links.
+fn walk<'a>(
+    most: usize,
+    mut done: String,
+    mut todo: VecDeque<String>,
+    mut hops: usize,
+    last: bool,
+    mut link: impl FnMut(&str) -> Option<&'a str>,
+) -> Option<String> {
     while let Some(part) = todo.pop_front() {
         match part.as_str() {
             "" | "." => continue,
@@ -131,6 +154,15 @@ mod tests {
         assert_eq!(resolve("/up/x", true, links).unwrap(), "/etc/x");
         assert_eq!((split("/a"), split("/a/b")), (("/", "a"), ("/a", "b")));
         assert_eq!((join("/w", "a"), join("/w", "/a")), ("/w/a".into(), "/a".into()));
+    }
+
+    #[test]
+    fn a_link_leads_where_its_path_does() {
+        for name in ["/bin", "/usr/bin/sh", "/abs", "/loop", "/up"] {
+            let target = links(name).unwrap();
+            let within = resolve_link(KERNEL_HOPS, name, target, links);
+            assert_eq!(within, resolve(name, true, links), "{name}");
+        }
     }
 
     #[test]

@@ -191,6 +191,7 @@ fn scanned(view: &View<'_>, argument: &str, ordinary: bool) -> Program {
         At::File(at, FileClass::Wasm) => run(facts, at, function),
         At::File(source, FileClass::Native { magic, .. }) => native(facts, source, magic),
         At::File(at, FileClass::Unreadable { message }) => unreadable(at, message),
+        At::File(at, FileClass::Varies { .. }) => unreadable(at, entry::DIFFERS),
         At::Hidden(_) | At::Nothing if is_root(argument) || is_application(view) => {
             application(view).unwrap_or_else(|| nothing(argument, ordinary))
         }
@@ -383,14 +384,14 @@ mod tests {
             [("/app.wasm", "/app.wasm"), ("/work/app.wasm", "/work/"), ("/bin/tool", "/usr/bin")]
         {
             let command = list(&[name]);
-            let mounts = [mount];
+            let mounts = [mount.into()];
             let pod = Start { command: &command, mounts: &mounts, ..Start::default() };
             assert!(
                 matches!(start(&image, &pod), Program::Unknown { reason } if reason.contains("volume")),
                 "{name}"
             );
         }
-        let beside = ["/worker"];
+        let beside = ["/worker".into()];
         let pod = Start { mounts: &beside, ..Start::default() };
         assert_eq!(source(&image, &start(&image, &pod)), "/app.wasm");
     }

@@ -10,6 +10,14 @@ use super::malformed::Malformed;
 /// distribution with a hundred thousand files takes about two million.
 const MOST: u64 = 20_000_000;
 
+/// Bytes of a path that are compared in one step.
+const BYTES: usize = 256;
+
+/// The steps that it takes to look a path up: the longer it is, the longer comparisons take.
+pub(super) fn of_path(path: &str) -> u64 {
+    1 + u64::try_from(path.len() / BYTES).unwrap_or(u64::MAX)
+}
+
 /// The steps taken so far, out of the allowed number.
 #[derive(Debug, Clone)]
 pub struct Steps {

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Volume, VolumeMount, VolumeProjection};
+use k8s_openapi::api::core::v1::{Volume, VolumeProjection};
 use serde_json::{Map, Value};
 
 use super::enforcement::{Enforcement, EnforcementSettings};
@@ -18,10 +18,10 @@ use crate::capability::{self, Access, Capabilities, Capability, Entry};
 use crate::cluster::Cluster;
 use crate::grant::exception::{Exceptions, PodIdentity, ViolationScope};
 use crate::grant::{Grants, Subject, WasiGrant, cover, suggest};
-use crate::image::mounts::{Links, Mount, Mounts};
+use crate::image::Program;
+use crate::image::mounts::Mounts;
 use crate::image::prefix::Unpinned;
-use crate::image::{ImageFacts, Program};
-use crate::inspection::{Container, Inspection};
+use crate::inspection::{self, Container, Inspection};
 use crate::plan::harden::{Token, WritableMount};
 use crate::plan::{Surplus, pin};
 use crate::policy::EnforcementAction;
@@ -202,10 +202,12 @@ impl<'a> HardeningCase<'a> {
         if self.profile.hardening.read_only == HardeningMode::Off || trees.is_empty() {
             return Vec::new();
         }
-        let mounts = self.workload.container(*role, *index).unwrap_or_default().mounts;
-        let places = places_of(facts, mounts);
+        let container = self.workload.container(*role, *index).unwrap_or_default();
+        let (spec, is_ephemeral) = (&self.workload.spec, *role == Role::EphemeralContainer);
+        let places = Mounts::new(facts, &inspection::mounts(spec, &container, is_ephemeral));
         // A person's `false` is seen in a manifest only: the API server leaves it out.
-        let unsaid = mounts.iter().zip(places.places()).filter(|(mount, _)| mount.read_only.is_none());
+        let unsaid =
+            container.mounts.iter().zip(places.places()).filter(|(mount, _)| mount.read_only.is_none());
         let found = unsaid.filter_map(|(mount, path)| {
             let written = &mount.mount_path;
             let writes = looked.writes(path);
@@ -262,12 +264,6 @@ impl Looked<'_> {
                 && entry.path.as_deref() == Some(path)
         })
     }
-}
-
-/// Where mounts really are: through the links of the image.
-fn places_of<'a>(facts: &ImageFacts, mounts: &'a [VolumeMount]) -> Mounts {
-    let mount = |mount: &'a VolumeMount| Mount { path: &mount.mount_path, links: Links::None };
-    Mounts::new(facts, &mounts.iter().map(mount).collect::<Vec<_>>())
 }
 
 fn is_wasm(container: &Container) -> bool {

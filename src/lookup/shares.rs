@@ -10,7 +10,7 @@ const CLEAN_UP_AT: usize = 1024;
 
 /// A number of equal units, and which namespace holds how many.
 #[derive(Debug)]
-pub(super) struct Shares {
+pub(crate) struct Shares {
     all: Arc<Semaphore>,
     /// The most that one namespace may hold, unless a single request exceeds it.
     most: u32,
@@ -19,13 +19,13 @@ pub(super) struct Shares {
 
 /// Units that are held until this is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(crate) struct Share {
     _own: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
 }
 
 impl Shares {
-    pub(super) fn new(total: u32) -> Self {
+    pub(crate) fn new(total: u32) -> Self {
         let all = usize::try_from(total).unwrap_or(Semaphore::MAX_PERMITS).clamp(1, Semaphore::MAX_PERMITS);
         Self {
             all: Arc::new(Semaphore::new(all)),
@@ -37,7 +37,7 @@ impl Shares {
     /// Waits for units: first for the namespace's own, then for the common ones, each first come, first served. A
     /// caller that waits for the common ones holds nothing that another namespace waits for, so there is no circle. The
     /// semaphores are never closed; if they were, there would be nothing to wait for.
-    pub(super) async fn take(&self, namespace: &Arc<str>, units: u32) -> Option<Share> {
+    pub(crate) async fn take(&self, namespace: &Arc<str>, units: u32) -> Option<Share> {
         let own = self.of(namespace).acquire_many_owned(units.min(self.most)).await.ok()?;
         let of_all = Arc::clone(&self.all).acquire_many_owned(units).await.ok()?;
         Some(Share { _own: own, _of_all: of_all })
@@ -58,7 +58,7 @@ impl Shares {
     }
 
     #[cfg(test)]
-    pub(super) fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.all.available_permits()
     }
 }

@@ -168,7 +168,7 @@ pub(super) fn choose(view: &View<'_>) -> Choice {
         ));
     }
     if let Some(mount) = view.lost() {
-        return runwasi::lost(mount);
+        return Choice::unknown(mount.reason());
     }
     if entry::is_expanded(argument) {
         return Choice::Starts(program::variable(argument));
@@ -262,11 +262,12 @@ pub(super) fn program_of(facts: &ImageFacts, at: &str, class: &FileClass, name: 
             "`{at}` is a native program that not every user may execute; add the permission (`chmod +x`)"
         )),
         FileClass::Unreadable { message } => Choice::Starts(program::unreadable(at, message)),
+        FileClass::Varies { .. } => Choice::Starts(program::unreadable(at, entry::DIFFERS)),
         FileClass::Link { .. } | FileClass::PerPlatform { .. } | FileClass::Other => runwasi::nothing(name),
     }
 }
 
-/// Whether it is a native program, whether or not the container's user may execute it.
-const fn is_native(class: &FileClass) -> bool {
-    matches!(class, FileClass::Native { .. })
+/// Whether it is a native program where it is there, whether or not the container's user may execute it.
+pub(super) const fn is_native(class: &FileClass) -> bool {
+    matches!(class, FileClass::Native { .. } | FileClass::Varies { native: true, .. })
 }

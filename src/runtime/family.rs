@@ -16,6 +16,7 @@ use super::runwasi_wasmtime::RunwasiWasmtime;
 use super::spin::Spin;
 use super::youki::YoukiWasmtime;
 use crate::image::entry::{Start, View};
+use crate::image::mounts::Lost;
 use crate::image::{Feature, ImageFacts, ImageKind, ModuleFacts, Program, path, program};
 use crate::text;
 
@@ -133,11 +134,18 @@ impl Family {
 
 /// The program that a container may start under a class that no profile describes: the one that the image is meant to
 /// start, or a stricter answer of [`Family::Everything`]. An ordinary Linux image of which nothing suggests Wasm is
-/// meant for a runtime of Linux programs.
+/// meant for a runtime of Linux programs. Of a Wasm program it must be known that its file is the one that starts, whichever
+/// runtime it is.
 pub fn start_undescribed(facts: &ImageFacts, start: &Start<'_>) -> Program {
-    let meant = program::start(facts, start);
-    if !facts.suggests_wasm() || matches!(meant, Program::Wasm { .. }) {
+    let view = View::new(facts, start);
+    let meant = program::meant(&view);
+    if !facts.suggests_wasm() {
         return meant;
+    }
+    if matches!(meant, Program::Wasm { .. }) {
+        let open = needs_folders(&view).or_else(|| view.lost().map(Lost::reason));
+        let native = &Family::Everything.runtime().native_ways();
+        return open.map_or_else(|| with_machine_code(facts, native, meant), program::unknown);
     }
     let any = Family::Everything.start(facts, start);
     if strictness(&any) > strictness(&meant) { any } else { meant }
@@ -178,8 +186,8 @@ fn needs_folders(view: &View<'_>) -> Option<String> {
             text::quoted(argument, 200)
         ));
     }
-    let too_long = |mount: &&&str| path::is_deep(mount) || mount.len() > path::MAX_LENGTH;
-    if let Some(mount) = view.start.mounts.iter().find(too_long) {
+    let too_long = |path: &&str| path::is_deep(path) || path.len() > path::MAX_LENGTH;
+    if let Some(mount) = view.start.mounts.iter().map(|mount| mount.path).find(too_long) {
         return Some(format!(
             "the mount path `{}` has more than 255 parts or {} bytes, and what it hides is not followed; mount it elsewhere",
             text::quoted(mount, 200),

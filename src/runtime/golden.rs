@@ -6,6 +6,7 @@ use super::Family;
 use super::choice::Choice;
 use super::start_undescribed;
 use crate::image::entry::{Start, Variable, View};
+use crate::image::mounts::{Links, Mount};
 use crate::image::outbound::OutboundHost;
 use crate::image::{
     Digest, Evidence, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
@@ -370,7 +371,7 @@ fn shapes() -> Vec<Row> {
 /// Asks about the image and the pod of a row.
 fn with_start<T>(row: &Row, ask: impl FnOnce(&Start<'_>) -> T) -> T {
     let command: Vec<String> = row.command.split_whitespace().map(String::from).collect();
-    let mounts = [row.mount];
+    let mounts = [row.mount.into()];
     let working_dir = Some(row.working_dir);
     ask(&Start { command: &command, working_dir, mounts: &mounts, ..Start::default() })
 }
@@ -410,6 +411,42 @@ fn under_a_class_without_a_profile_an_image_that_suggests_wasm_is_judged_as_stri
         ordinary += usize::from(judged == Program::Linux);
     }
     assert!(stricter > 0 && ordinary > 0, "{stricter} {ordinary}");
+}
+
+/// It is not enough to refuse such a class by `runtime-mismatch`, whose action a platform may lower.
+#[test]
+fn under_a_class_without_a_profile_what_may_not_be_the_file_that_starts_leads_to_no_verdict() {
+    let image = scratch("/app.wasm");
+    let asked = |image: &ImageFacts, command: &str, mounts: &[Mount<'_>]| {
+        let command = [command.to_string()];
+        let start = Start { command: &command, mounts, ..Start::default() };
+        let meant = program::start(image, &start);
+        assert!(matches!(meant, Program::Wasm { .. }), "{command:?}: {meant:?}");
+        start_undescribed(image, &start)
+    };
+    let known = |mounts: &[Mount<'_>]| asked(&image, "/app.wasm", mounts);
+    assert!(matches!(known(&["/data".into(), "/data/in".into()]), Program::Wasm { .. }));
+    let may_hold_links = [Mount { path: "/data", links: Links::Anywhere }, "/data/in".into()];
+    let deep = format!("{}/x", "/a".repeat(300));
+    for program in [
+        known(&may_hold_links),
+        known(&[deep.as_str().into()]),
+        known(&["/proc/self/root/x".into()]),
+        asked(&image, "/data/../app.wasm", &[]),
+        asked(&layered(Shape::WasmArtifact), "/", &may_hold_links),
+    ] {
+        assert!(matches!(program, Program::Unknown { .. }), "{program:?}");
+    }
+}
+
+/// WasmEdge may be behind it.
+#[test]
+fn under_a_class_without_a_profile_machine_code_of_wasmedge_is_native() {
+    let mut image = scratch("/app.wasm");
+    image.modules[0].features = [Feature::WasmedgeMachineCode].into();
+    let command = ["/app.wasm".to_string()];
+    let found = start_undescribed(&image, &Start { command: &command, ..Start::default() });
+    assert!(matches!(&found, Program::Native { source, .. } if source == "/app.wasm"), "{found:?}");
 }
 
 #[test]
@@ -505,9 +542,10 @@ fn crun_searches_the_path_of_the_container_and_no_other() {
 fn a_mount_inside_of_another_volume_may_hide_any_file() {
     let image = scratch("/app.wasm");
     let command = ["/app.wasm".to_string()];
-    let (mounts, with_links) = (["/data", "/data/in"], ["/data"]);
-    let nested = Start { command: &command, mounts: &mounts, with_links: &with_links, ..Start::default() };
-    let plain = Start { command: &command, mounts: &mounts, ..Start::default() };
+    let with_links = [Mount { path: "/data", links: Links::Anywhere }, "/data/in".into()];
+    let without = ["/data", "/data/in"].map(Mount::from);
+    let nested = Start { command: &command, mounts: &with_links, ..Start::default() };
+    let plain = Start { command: &command, mounts: &without, ..Start::default() };
     for family in every_family() {
         assert_eq!(started(family, &image, &nested), "?", "{family:?}");
         assert_ne!(started(family, &image, &plain), "?", "{family:?}");
@@ -542,17 +580,27 @@ fn what_a_shim_finds_among_the_mounts_when_it_cannot_read_the_layers_leads_to_no
         ("--password=$(PASSWORD)", "/usr", "?"),
         ("$(APP)", "/proc", "?"),
     ] {
-        let (command, mounts) = ([command.to_string()], [mount]);
+        let (command, mounts) = ([command.to_string()], [mount.into()]);
         let start = Start { command: &command, mounts: &mounts, ..Start::default() };
         let found = started(Family::RunwasiWasmtime, &layers, &start);
         assert_eq!(found, expected, "{command:?} with a mount at {mount}");
     }
     let app = layered(Shape::SpinArtifact);
     for (mount, expected) in [("/spin.toml", "?"), ("/data", "spin app"), ("/web.wasm", "spin app")] {
-        let (command, mounts) = (["/".to_string()], [mount]);
+        let (command, mounts) = (["/".to_string()], [mount.into()]);
         let start = Start { command: &command, mounts: &mounts, ..Start::default() };
         assert_eq!(started(Family::Spin, &app, &start), expected, "{mount}");
     }
+}
+
+/// Of several modules that a search finds, youki starts any as it is where no annotation reaches it.
+#[test]
+fn under_youki_a_shell_runs_any_of_several_files_of_a_name() {
+    let command = ["app.wasm".to_string()];
+    let start = Start { command: &command, working_dir: Some("/w"), ..Start::default() };
+    let files = "/usr/bin/app.wasm /usr/local/sbin/app.wasm /w->usr/bin";
+    assert_eq!(started(Family::YoukiWasmtime, &scratch(&format!("{files} /bin/sh!")), &start), "?");
+    assert_eq!(started(Family::YoukiWasmtime, &scratch(files), &start), "/usr/bin/app.wasm");
 }
 
 /// A runtime that does not take the layers looks for files, each in its own way.
@@ -567,7 +615,7 @@ fn what_a_runtime_that_takes_no_layers_finds_among_the_mounts_leads_to_no_verdic
     ] {
         let (image, command) = (layered(shape), [command.to_string()]);
         let with = |mount: &str| {
-            let (working_dir, mounts) = (Some(working_dir), [mount]);
+            let (working_dir, mounts) = (Some(working_dir), [mount.into()]);
             let start = Start { command: &command, working_dir, mounts: &mounts, path, ..Start::default() };
             [family, Family::Everything].map(|family| started(family, &image, &start))
         };
@@ -619,7 +667,7 @@ fn a_link_to_a_folder_is_followed_whatever_the_folder_holds() {
         image
     };
     let path = |path| Variable::Literal(path);
-    let mounts = ["/volume"];
+    let mounts = ["/volume".into()];
     for (family, command, links, working_dir, path, expected) in [
         (Family::CrunWasmtime, "app", "/w->/volume", "/", path("/w:/usr/bin"), "?"),
         (Family::CrunWasmtime, "app", "/w->volume", "/", path("w:/usr/bin"), "?"),
@@ -657,7 +705,9 @@ fn a_mount_over_a_link_that_another_volume_hides_may_be_anywhere() {
     let image = scratch("/app.wasm /other/app.wasm /srv->/data /data/in->/srv /data/up->/other");
     let start = |command: &str, mounts: &[&str], with_links: &[&str]| {
         let command = [command.to_string()];
-        let start = Start { command: &command, mounts, with_links, ..Start::default() };
+        let links = |path: &&str| if with_links.contains(path) { Links::Anywhere } else { Links::None };
+        let mounts: Vec<Mount<'_>> = mounts.iter().map(|path| Mount { path, links: links(path) }).collect();
+        let start = Start { command: &command, mounts: &mounts, ..Start::default() };
         every_family().map(|family| started(family, &image, &start)).collect::<BTreeSet<String>>()
     };
     let refused = BTreeSet::from(["?".to_string()]);
@@ -676,7 +726,8 @@ fn a_path_through_what_differs_between_platforms_leads_to_no_verdict() {
     link.1 = FileClass::Unreadable { message: "it is not the same on every platform".into() };
     let started = |command: &str, path, mounts: &[&str]| {
         let command = [command.to_string()];
-        let start = Start { command: &command, path, mounts, ..Start::default() };
+        let mounts: Vec<Mount<'_>> = mounts.iter().map(|path| Mount::from(*path)).collect();
+        let start = Start { command: &command, path, mounts: &mounts, ..Start::default() };
         started(Family::CrunWasmtime, &image, &start)
     };
     assert_eq!(started("/w/app", Variable::Unset, &[]), "?");
@@ -691,7 +742,7 @@ fn a_mount_through_more_links_than_the_kernel_follows_hides_the_program() {
     let image = scratch(&format!("/app.wasm {}", links.join(" ")));
     let mount = (0..100).map(|n| format!("/l{n}")).collect::<Vec<_>>().concat();
     let (command, mounts) = (["/app.wasm".to_string()], [format!("{mount}/app.wasm")]);
-    let mounts = mounts.each_ref().map(String::as_str);
+    let mounts = mounts.each_ref().map(|path| Mount::from(path.as_str()));
     let start = Start { command: &command, mounts: &mounts, ..Start::default() };
     for family in FAMILIES {
         assert_eq!(started(family, &image, &start), "?", "{family:?}");
@@ -714,7 +765,7 @@ fn a_mount_through_links_of_the_kernel_may_hide_any_file() {
         ("/app.wasm", "/dev/shm", "/app.wasm"),
         ("/app.wasm", "/proc/cpuinfo", "/app.wasm"),
     ] {
-        let mounts = ["/proc", "/sys", "/dev", mount];
+        let mounts = ["/proc", "/sys", "/dev", mount].map(Mount::from);
         let start = Start { command: &command, mounts: &mounts, ..Start::default() };
         for family in FAMILIES {
             let found = started(family, &scratch(files), &start);
@@ -734,7 +785,7 @@ fn a_bare_name_is_judged_by_every_file_of_that_name() {
         ("/app", "/usr/local/games", "?"),
         ("/app", "/data", "/app"),
     ] {
-        let mounts = [mount];
+        let mounts = [mount.into()];
         let start = Start { command: &command, mounts: &mounts, ..Start::default() };
         assert_eq!(started(Family::RunwasiWasmtime, &scratch(files), &start), expected, "{files}, {mount}");
     }
@@ -743,7 +794,7 @@ fn a_bare_name_is_judged_by_every_file_of_that_name() {
 #[test]
 fn the_spin_shim_does_not_start_what_a_volume_may_exchange_after_it_unpacked_the_layers() {
     let with = |shape: Shape, mount: &str| {
-        let mounts = ["/proc", mount];
+        let mounts = ["/proc", mount].map(Mount::from);
         let start = Start { mounts: &mounts, ..Start::default() };
         started(Family::Spin, &layered(shape), &start)
     };
@@ -754,8 +805,8 @@ fn the_spin_shim_does_not_start_what_a_volume_may_exchange_after_it_unpacked_the
     for place in ["/.cached", "/spin.jsonx", "/assets-of-web", "/data", "/.spin"] {
         assert_eq!(with(Shape::SpinArtifact, place), "spin app", "{place}");
     }
-    let (mounts, with_links) = (["/data", "/data/in"], ["/data"]);
-    let nested = Start { mounts: &mounts, with_links: &with_links, ..Start::default() };
+    let mounts = [Mount { path: "/data", links: Links::Anywhere }, "/data/in".into()];
+    let nested = Start { mounts: &mounts, ..Start::default() };
     assert_eq!(started(Family::Spin, &layered(Shape::SpinArtifact), &nested), "?");
 }
 
@@ -763,7 +814,7 @@ fn the_spin_shim_does_not_start_what_a_volume_may_exchange_after_it_unpacked_the
 fn a_volume_over_the_link_to_a_module_of_spin_hides_the_module() {
     let mut image = spin_files(Shape::SpinRootfs, "/web.wasm /l/x.wasm->/web.wasm");
     let with = |image: &ImageFacts, mount: &str| {
-        let (command, mounts) = (["/".to_string()], [mount]);
+        let (command, mounts) = (["/".to_string()], [mount.into()]);
         let start = Start { command: &command, mounts: &mounts, ..Start::default() };
         started(Family::Spin, image, &start)
     };
@@ -812,12 +863,12 @@ fn a_path_that_no_kernel_takes_leads_nowhere_and_hides_nothing() {
     let long = format!("{}/app.wasm", "/a".repeat(50_000));
     let deep = format!("{}/x", "/a".repeat(300));
     let command = [long.clone()];
-    let mounts = [long.as_str()];
+    let mounts = [long.as_str().into()];
     for family in every_family() {
         let start = Start { command: &command, mounts: &mounts, ..Start::default() };
         assert_eq!(started(family, &image, &start), "?", "{family:?}");
         let named = ["/a/a/app.wasm".to_string()];
-        let mounts = [deep.as_str()];
+        let mounts = [deep.as_str().into()];
         let under = Start { command: &named, mounts: &mounts, ..Start::default() };
         assert_eq!(
             started(family, &image, &under),
@@ -827,13 +878,14 @@ fn a_path_that_no_kernel_takes_leads_nowhere_and_hides_nothing() {
         // runc puts the path in order before it mounts.
         let long = format!("{}/a/a/app.wasm", "/.".repeat(5000));
         for long in [long.as_str(), "/a/a/app.wasm"] {
-            let under = Start { command: &named, mounts: &[long], ..Start::default() };
+            let under = Start { command: &named, mounts: &[long.into()], ..Start::default() };
             assert_eq!(started(family, &image, &under), "?", "{family:?}");
         }
         let elsewhere = format!("{}/data", "/.".repeat(5000));
-        let Program::Unknown { reason } =
-            family.start(&image, &Start { command: &named, mounts: &[&elsewhere], ..Start::default() })
-        else {
+        let Program::Unknown { reason } = family.start(
+            &image,
+            &Start { command: &named, mounts: &[elsewhere.as_str().into()], ..Start::default() },
+        ) else {
             panic!("{family:?}")
         };
         assert!(reason.contains("8192 bytes"), "{reason}");
@@ -844,7 +896,7 @@ fn a_path_that_no_kernel_takes_leads_nowhere_and_hides_nothing() {
 fn looking_for_a_mount_takes_the_logarithm_of_their_number() {
     let image = scratch("/app.wasm");
     let paths: Vec<String> = (0..20_000).map(|number| format!("/data/{number}/x")).collect();
-    let mounts: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let mounts: Vec<Mount<'_>> = paths.iter().map(|path| path.as_str().into()).collect();
     let start = Start { mounts: &mounts, ..Start::default() };
     let view = View::new(&image, &start);
     assert!((0..20_000).all(|number| view.hiding(&format!("/bin/{number}")).is_none()));
@@ -1021,7 +1073,10 @@ fn written((path, class): &(String, FileClass)) -> String {
         FileClass::Native { .. } => format!("{path}~"),
         FileClass::Link { target } => format!("{path}->{target}"),
         FileClass::Wasm => path.clone(),
-        FileClass::Other | FileClass::Unreadable { .. } | FileClass::PerPlatform { .. } => format!("{path}?"),
+        FileClass::Other
+        | FileClass::Unreadable { .. }
+        | FileClass::PerPlatform { .. }
+        | FileClass::Varies { .. } => format!("{path}?"),
     }
 }
 
@@ -1063,7 +1118,7 @@ fn a_working_directory_that_leads_through_a_file_leads_to_no_verdict() {
         "/x/elf",
         "`..` goes up from where the link leads"
     );
-    let mounts = ["/x"];
+    let mounts = ["/x".into()];
     let start = Start { mounts: &mounts, ..start };
     assert_eq!(self::started(Family::CrunWasmtime, &only, &start), "?");
     for folder in ["/web.wasm", "/web.wasm/"] {

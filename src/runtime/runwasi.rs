@@ -3,9 +3,9 @@
 //! (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `…/src/sandbox/{context,path,mod}.rs`).
 
 use super::choice::Choice;
+use super::crun;
 use super::handover::{Extra, Files, Handover, Things};
 use crate::image::entry::{self, At, SEARCH_PATH, View, cut_function};
-use crate::image::mounts::Lost;
 use crate::image::names::is_of_programs;
 use crate::image::{FileClass, ImageFacts, ImageKind, Packaging, Program, Shape, kind, path, program};
 use crate::text;
@@ -113,7 +113,7 @@ fn before_the_engine(view: &View<'_>, argument: &str) -> Option<Choice> {
         )));
     }
     if let Some(mount) = view.lost() {
-        return Some(lost(mount));
+        return Some(Choice::unknown(mount.reason()));
     }
     if let Some(before) = entry::expansion(argument).and_then(|at| argument.get(..at)) {
         return variable(view, argument, before);
@@ -142,15 +142,6 @@ fn variable(view: &View<'_>, argument: &str, before: &str) -> Option<Choice> {
     if found { unknown } else { Some(nothing(argument)) }
 }
 
-/// A mount of which it is not known what it hides.
-pub(super) fn lost(Lost { mount, why }: &Lost) -> Choice {
-    Choice::unknown(format!(
-        "the mount at `{}` {} may lead it over any file of the image; mount it elsewhere",
-        text::quoted(mount, 200),
-        why.said()
-    ))
-}
-
 /// A native program under the whole name, `#` included. A name without a slash is searched in the shim's own `PATH`,
 /// not in the working directory.
 fn native(view: &View<'_>, argument: &str) -> Option<Choice> {
@@ -172,7 +163,9 @@ fn native(view: &View<'_>, argument: &str) -> Option<Choice> {
 
 /// Whether a bare name leads to a native program in one of the folders in which it may be found first.
 pub(super) fn may_be_native(view: &View<'_>, argument: &str) -> bool {
-    let native = |class: &FileClass| matches!(class, FileClass::Native { .. } | FileClass::Unreadable { .. });
+    let native = |class: &FileClass| {
+        matches!(class, FileClass::Native { .. } | FileClass::Unreadable { .. } | FileClass::Varies { .. })
+    };
     is_bare(argument)
         && match search(view, argument) {
             Search::Hidden(_) | Search::TooMany => true,
@@ -181,15 +174,15 @@ pub(super) fn may_be_native(view: &View<'_>, argument: &str) -> bool {
 }
 
 /// A bare name is native if every file with this name is native and at least one is executable: whichever of them the
-/// shim finds first, it starts a native program or nothing.
+/// shim finds first, it starts a native program or nothing. That one of them is not on every platform, or not the same, makes
+/// no difference.
 fn native_everywhere(view: &View<'_>, argument: &str, files: &[(&str, &FileClass)]) -> Option<Choice> {
-    let is_native = |class: &FileClass| matches!(class, FileClass::Native { .. });
     let beside = match view.at(&view.here(argument)) {
-        At::File(_, class) => is_native(class),
+        At::File(_, class) => crun::is_native(class),
         At::Hidden(_) => false,
         At::Nothing => true,
     };
-    if !beside || !files.iter().all(|(_, class)| is_native(class)) {
+    if !beside || !files.iter().all(|(_, class)| crun::is_native(class)) {
         return None;
     }
     files.iter().find_map(|(source, class)| match class {
@@ -259,6 +252,7 @@ fn of_place(found: At<'_>, facts: &ImageFacts, name: &str, function: Option<&str
             "`{source}` is a native program that not every user may execute, so the shim takes it for Wasm and fails"
         )),
         At::File(at, FileClass::Unreadable { message }) => Choice::Starts(program::unreadable(at, message)),
+        At::File(at, FileClass::Varies { .. }) => Choice::Starts(program::unreadable(at, entry::DIFFERS)),
         At::File(_, FileClass::Link { .. } | FileClass::PerPlatform { .. } | FileClass::Other)
         | At::Nothing => nothing(name),
     }

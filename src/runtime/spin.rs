@@ -76,7 +76,7 @@ const UNPACKED: [&str; 3] = ["/spin.json", "/.cache", "/assets"];
 /// become files of a component.
 fn exchanged(view: &View<'_>) -> Option<Choice> {
     if let Some(mount) = view.lost() {
-        return Some(runwasi::lost(mount));
+        return Some(Choice::unknown(mount.reason()));
     }
     let (place, mount) = UNPACKED.iter().find_map(|place| Some((place, view.touching(place)?)))?;
     Some(Choice::unknown(format!(

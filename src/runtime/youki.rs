@@ -106,9 +106,9 @@ fn either(view: &View<'_>, native: Choice, cut: &str, wasm: bool) -> Choice {
 /// Whether a file that is no native program would run in a shell: `execvp` of glibc does that (`posix/execvpe.c`,
 /// `maybe_script_execute`), that of musl does not. Bytes of Wasm may well be a script too. That the pod has the annotation
 /// does not help, because containerd passes on only those that its configuration lists. Files that are neither Wasm nor
-/// programs are not known here, so a name that leads to nothing may be a script as well.
+/// programs are not known here, so a name that leads to nothing may be a script as well, and so may any of several files.
 fn may_be_a_script(view: &View<'_>, native: &Choice, argument: &str) -> bool {
-    let open = matches!(native, Choice::Nothing(_) | Choice::Starts(Program::Wasm { .. }));
+    let open = !matches!(native, Choice::Starts(Program::Linux | Program::Native { .. }));
     let starts = !argument.is_empty() && !is_root(argument);
     open && starts && has_files(view.facts) && !matches!(view.at(SHELL), At::Nothing)
 }

@@ -1,6 +1,6 @@
 //! What a pod spec says of one container. Ordinary, init and ephemeral ones have the same fields, in two types of the API.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvFromSource, EnvVar, EphemeralContainer, Lifecycle, PodSpec, Probe,
@@ -145,11 +145,12 @@ pub fn volumes_of_one_container(spec: &PodSpec) -> BTreeSet<&str> {
     if unmounts || all.len() > MOST_CONTAINERS || mounts.len() > MOST_MOUNTS {
         return BTreeSet::new();
     }
-    let whole = |mount: &VolumeMount| mount.sub_path.is_none() && mount.sub_path_expr.is_none();
-    let once = |name: &str| {
-        let mut of_volume = mounts.iter().filter(|mount| mount.name == name);
-        of_volume.next().is_some_and(|mount| whole(mount)) && of_volume.next().is_none()
-    };
+    // Mounted once, and whole. Volumes may be many more than mounts.
+    let mut once: BTreeMap<&str, bool> = BTreeMap::new();
+    for mount in mounts {
+        let whole = mount.sub_path.is_none() && mount.sub_path_expr.is_none();
+        once.entry(&mount.name).and_modify(|once| *once = false).or_insert(whole);
+    }
     let volumes = spec.volumes.iter().flatten().filter(|volume| volume.empty_dir.is_some());
-    volumes.map(|volume| volume.name.as_str()).filter(|name| once(name)).collect()
+    volumes.map(|volume| volume.name.as_str()).filter(|name| once.get(name) == Some(&true)).collect()
 }

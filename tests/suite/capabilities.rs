@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use wasmgate::capability::required::required;
 use wasmgate::capability::{Access, Capabilities, Capability, Entry, assess};
+use wasmgate::image::entry::Start;
 use wasmgate::image::outbound::OutboundHost;
 use wasmgate::image::{
     FileClass, ImageFacts, ImageKind, Import, ModuleFacts, NativeCode, Packaging, Program, Shape, SpinApp,
     SpinComponent, WasmFormat,
 };
-use wasmgate::inspection::{Container, LookupResult};
+use wasmgate::inspection::{self, Container, LookupResult};
 use wasmgate::lookup;
 use wasmgate::runtime::{Family, Profile, Runtimes};
 use wasmgate::workload::{Kind, Role, Workload};
@@ -1567,6 +1568,56 @@ fn a_mount_whose_place_another_one_decides_hides_no_other() {
         reaches_secret(&[("/q", "/")], "/data/in", ["/q/data", "/data/in"]),
         "either may be the later one"
     );
+}
+
+/// The secret at this path, in a container that has an `emptyDir` at `/e` and a ConfigMap in it.
+fn beside_a_nested_mount(directory: &str, secret: &str, others: &Value) -> (Program, bool) {
+    let spec = json!({
+        "volumes": [
+            {"name": "s", "secret": {"secretName": "s"}}, {"name": "e", "emptyDir": {}}, {"name": "m", "configMap": {"name": "m"}},
+        ],
+        "initContainers": others,
+    });
+    let mounts = json!([
+        {"name": "s", "mountPath": secret}, {"name": "e", "mountPath": "/e"}, {"name": "m", "mountPath": "/e/conf"},
+    ]);
+    let links = [("/a", "/x/y"), ("/w", "/srv")];
+    let mut image = linked(facts(ImageKind::Module, vec![core(&["path_open"])]), &links);
+    image.files.push(("/app.wasm".into(), FileClass::Wasm));
+    image.files.sort_by(|one, other| one.0.cmp(&other.0));
+    (image.shape, image.scanned) = (Shape::ScratchRootfs, true);
+    image.modules[0].source = "/app.wasm".into();
+    let described = Profile { ambient: Family::CrunWasmtime, ..profile("wasmtime") };
+    let workload = pod(&json!({"workingDir": directory, "volumeMounts": mounts}), &spec);
+    let container = workload.container(Role::Container, 0).unwrap();
+    let mounts = inspection::mounts(&workload.spec, &container, false);
+    let command = ["/app.wasm".to_string()];
+    let start =
+        Start { command: &command, working_dir: Some(directory), mounts: &mounts, ..Start::default() };
+    let program = Family::CrunWasmtime.start(&image, &start);
+    let found = assess(&workload, &container_of(image.clone(), wasm(&image)), Some(&described));
+    let secret = |entry: &Entry| entry.capability == Capability::Fs && entry.secret;
+    (program, found.effective.iter().any(secret))
+}
+
+/// The program is judged, so what it is handed has to be known just as well, and no worse.
+#[test]
+fn mounts_are_in_the_same_places_for_the_program_and_for_what_it_is_handed() {
+    let shared = json!([{"name": "b", "image": "b", "volumeMounts": [{"name": "e", "mountPath": "/e"}]}]);
+    for (directory, secret, others, judged, handed) in [
+        ("/w", "/secret", json!([]), true, false),
+        ("/e", "/secret", json!([]), true, false),
+        ("/e", "/e/secret", json!([]), true, true),
+        ("/w", "/srv", json!([]), true, true),
+        ("/w", "/secret", shared, false, true),
+        // `/x/z` or `/z`, whichever the runtime follows first.
+        ("/x/z", "/a/../z", json!([]), false, true),
+        ("/z", "/a/../z", json!([]), false, true),
+    ] {
+        let (program, reaches) = beside_a_nested_mount(directory, secret, &others);
+        let is_judged = matches!(program, Program::Wasm { .. });
+        assert_eq!((is_judged, reaches), (judged, handed), "{directory}, {secret}, {others}: {program:?}");
+    }
 }
 
 #[test]

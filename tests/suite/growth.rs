@@ -5,22 +5,40 @@
 //! Before a parser there is a bound on the bytes, so that its worst case is known.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use allocation_counter::{AllocationInfo, measure};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::value::RawValue;
-use wasmgate::capability::HostPattern;
+use serde_json::{Value, json};
+use tempfile::{NamedTempFile, TempDir};
+use wasmgate::audit::mask::{self, MaskReport};
+use wasmgate::capability::{HostPattern, assess};
 use wasmgate::grant::load;
 use wasmgate::image::archive::Compression;
 use wasmgate::image::config;
+use wasmgate::image::entry::{Start, View};
 use wasmgate::image::layer::{Tree, UnpackLimits};
 use wasmgate::image::manifest::{self, Document};
+use wasmgate::image::mounts::Mount;
 use wasmgate::image::reference::Reference;
 use wasmgate::image::spin::{self, manifest as spin_toml};
+use wasmgate::image::{
+    Depth, Digest, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, WasmFormat, module,
+};
+use wasmgate::inspection::{Container, LookupResult};
+use wasmgate::lookup::SizeLimits;
+use wasmgate::lookup::detect::detect;
+use wasmgate::policy::{Bundle, Contents, Trust};
 use wasmgate::quantity::Quantity;
+use wasmgate::registry::layout::Layouts;
 use wasmgate::registry::{Login, foreign};
 use wasmgate::review;
-use wasmgate::workload::{self, Kind};
+use wasmgate::sources::{Algorithm, KeyOptions, Signers};
+use wasmgate::workload::{self, Kind, Role, managed};
+
+use crate::support::targets;
 
 /// How many times larger the larger input is.
 const TIMES: usize = 8;
@@ -43,6 +61,10 @@ struct Growth {
     /// Number in the smaller input.
     few: usize,
 }
+
+/// Parsers of foreign bytes, each with the name of its fuzz target. `module`, `tar` and `tree` have tests of their steps beside;
+/// what the reader of Wasm remembers of nested modules grows with their square, and it reads a thousand of them at most.
+type Parsers = Vec<(&'static str, Vec<Growth>)>;
 
 const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -445,6 +467,52 @@ fn objects() -> Vec<Growth> {
     ]
 }
 
+fn other_objects() -> Vec<Growth> {
+    vec![
+        Growth {
+            what: "Deployment, containers",
+            bytes: |n| {
+                let more = list(
+                    n,
+                    r#"{"name":"c#","image":"registry.example/team/app#:1","command":["/app.wasm"]}"#,
+                );
+                format!(r#"{{"metadata":{{"name":"a"}},"spec":{{"template":{{"spec":{{"containers":[{more}]}}}}}}}}"#)
+                    .into_bytes()
+            },
+            read: |bytes| read_as(bytes, Kind::Deployment),
+            few: 200,
+        },
+        Growth {
+            what: "managed fields, managers and what they own",
+            bytes: |n| {
+                let owns =
+                    r#"{"manager":"m#","fieldsV1":{"f:spec":{"f:volumes":{"k:{\"name\":\"v#\"}":{}}}}}"#;
+                format!(r#"{{"managedFields":[{}]}}"#, list(n, owns)).into_bytes()
+            },
+            read: |bytes| {
+                let metadata: serde_json::Map<String, Value> = serde_json::from_slice(bytes).unwrap();
+                let specs = managed::owned_specs(&metadata).filter_map(|spec| spec["f:volumes"].as_object());
+                specs.flatten().filter_map(|(key, _)| managed::name_in(key)).count() > 0
+            },
+            few: 200,
+        },
+        Growth {
+            what: "masked for the log, variables and annotations",
+            bytes: |n| {
+                let env = list(n, r#"{"name":"A#","value":"secret"}"#);
+                let notes = list(n, r#""a.example/#":"v""#);
+                pod(&format!(r#","env":[{env}]"#), "", &format!(r#","annotations":{{{notes}}}"#))
+            },
+            read: |bytes| {
+                let mut report = MaskReport::default();
+                let masked = mask::object(std::str::from_utf8(bytes).unwrap(), "/object", &mut report);
+                masked.is_object() && !report.masked.is_empty()
+            },
+            few: 500,
+        },
+    ]
+}
+
 fn texts() -> Vec<Growth> {
     const GRANT: &str =
         "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiGrant\nmetadata: { name: g, namespace: shop }\n";
@@ -475,6 +543,19 @@ fn texts() -> Vec<Growth> {
             few: 100,
         },
         Growth {
+            what: "exceptions, documents",
+            bytes: |n| {
+                let one = "apiVersion: wasmgate.dev/v1alpha1\nkind: WasiException\nmetadata: { name: e#, namespace: shop }\n\
+                           spec: { rules: [needs-grant], reason: test, expiresAt: 2099-01-01T00:00:00Z }\n---\n";
+                (0..n).map(|number| one.replace('#', &number.to_string())).collect::<String>().into_bytes()
+            },
+            read: |bytes| {
+                load::parse(&String::from_utf8_lossy(bytes), "test")
+                    .is_ok_and(|read| !read.exceptions.is_empty())
+            },
+            few: 50,
+        },
+        Growth {
             what: "host pattern",
             bytes: |n| format!("https://{}example:443", "a.".repeat(n)).into_bytes(),
             read: |bytes| {
@@ -502,6 +583,198 @@ fn read_grants(bytes: &[u8]) -> bool {
     load::parse(&String::from_utf8_lossy(bytes), "test").is_ok_and(|read| !read.grants.is_empty())
 }
 
+/// The shapes whose names begin so.
+fn named(shapes: &mut Vec<Growth>, beginnings: &[&str]) -> Vec<Growth> {
+    let (named, others) = std::mem::take(shapes)
+        .into_iter()
+        .partition(|shape| beginnings.iter().any(|beginning| shape.what.starts_with(beginning)));
+    *shapes = others;
+    named
+}
+
+fn parsers() -> Parsers {
+    let mut all: Vec<Growth> = [
+        documents(),
+        applications(),
+        headers(),
+        logins(),
+        objects(),
+        other_objects(),
+        texts(),
+        binaries(),
+        archives(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let targets: [(&str, &[&str]); 16] = [
+        ("manifest", &["manifest", "index"]),
+        ("config", &["config"]),
+        ("locked_app", &["locked app", "spin.toml"]),
+        ("tar", &["pax header"]),
+        ("tree", &["layer"]),
+        ("module", &["module"]),
+        ("layout", &["layout"]),
+        ("registry", &["WWW-Authenticate", "answer of a token service", "errors of a registry", "a page"]),
+        ("credentials", &["docker config", "dockercfg", "output of a credential helper"]),
+        ("workload", &["pod", "SpinApp", "Deployment", "managed fields", "masked"]),
+        ("review", &["review"]),
+        ("grants", &["grants", "exceptions"]),
+        ("host", &["host pattern"]),
+        ("quantity", &["quantity"]),
+        ("reference", &["image name"]),
+        ("bundle", &["bundle"]),
+    ];
+    let parsers = targets.map(|(target, beginnings)| (target, named(&mut all, beginnings))).into();
+    assert!(all.is_empty(), "of no parser: {:?}", all.iter().map(|shape| shape.what).collect::<Vec<_>>());
+    parsers
+}
+
+fn many_imports(count: usize) -> String {
+    list(count, r#"(import "m#" "f" (func))"#).replace(',', " ")
+}
+
+fn many_exports(count: usize) -> String {
+    list(count, r#"(export "e#" (func $f))"#).replace(',', " ")
+}
+
+fn binaries() -> Vec<Growth> {
+    let (binary, text): (Reads, Reads) =
+        (|bytes| module::read(bytes, "test").is_ok(), |bytes| module::read_text(bytes, "test").is_ok());
+    vec![
+        Growth {
+            what: "module, imports and exports",
+            bytes: |n| {
+                wat::parse_str(format!("(module {} (func $f) {})", many_imports(n), many_exports(n))).unwrap()
+            },
+            read: binary,
+            few: 100,
+        },
+        Growth {
+            what: "module text, imports",
+            bytes: |n| format!("(module {})", many_imports(n)).into_bytes(),
+            read: text,
+            few: 100,
+        },
+    ]
+}
+
+/// A layer of so many files and links.
+fn layer_of(count: usize) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for number in 0..count {
+        let mut file = tar::Header::new_ustar();
+        file.set_size(0);
+        file.set_mode(0o644);
+        archive.append_data(&mut file, format!("etc/{number}"), &b""[..]).unwrap();
+        let mut link = tar::Header::new_ustar();
+        link.set_entry_type(tar::EntryType::Symlink);
+        link.set_size(0);
+        archive.append_link(&mut link, format!("l/{number}"), format!("../etc/{number}")).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+/// `index.json` in a folder of this process, and whether it was read: the image that it names is not there.
+fn read_layout(bytes: &[u8]) -> bool {
+    static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        folder
+    });
+    std::fs::write(FOLDER.path().join("index.json"), bytes).unwrap();
+    let (layouts, reference) = Layouts::direct(&format!("{}:v1", FOLDER.path().display())).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let read = runtime.block_on(detect(&layouts, &reference, Depth::Layers, &SizeLimits::default()));
+    read.is_err_and(|error| error.to_string().contains(&DIGEST[7..]))
+}
+
+fn packed(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, bytes.as_slice()).unwrap();
+    }
+    targets::packed(&archive.into_inner().unwrap())
+}
+
+fn read_bundle(bytes: &[u8]) -> bool {
+    Bundle::from_tar_gz("test", bytes).is_ok()
+}
+
+/// What is read of a signature before it is known whose it is.
+fn read_signature(bytes: &[u8]) -> bool {
+    static SECRET: LazyLock<NamedTempFile> = LazyLock::new(|| {
+        let file = NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "secret").unwrap();
+        file
+    });
+    let file = SECRET.path().to_path_buf();
+    let key = KeyOptions { algorithm: Algorithm::HS256, file, scope: String::new() };
+    let trust = Trust::new(&[("release".to_string(), key)].into(), None).unwrap();
+    let files: Contents = [(".signatures.json", bytes)].into_iter().collect();
+    let refused = trust.verify("test", &Signers::default(), &files).unwrap_err();
+    refused.to_string().ends_with("its signature is not by the key `release`")
+}
+
+const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+fn archives() -> Vec<Growth> {
+    vec![
+        Growth { what: "layer, files and links", bytes: layer_of, read: read_layer, few: 100 },
+        Growth {
+            what: "layout, images",
+            bytes: |n| {
+                let other = format!(
+                    r#"{{"mediaType":"{MANIFEST}","digest":"{DIGEST}","size":2,"annotations":{{"org.opencontainers.image.ref.name":"x#"}}}}"#
+                );
+                let own = other.replace("x#", "v1");
+                format!(r#"{{"schemaVersion":2,"manifests":[{},{own}]}}"#, list(n, &other)).into_bytes()
+            },
+            read: read_layout,
+            few: 200,
+        },
+        Growth {
+            what: "bundle, data",
+            bytes: |n| {
+                let data = format!("{{{}}}", list(n, r#""k#":[{"a":"b"}]"#)).into_bytes();
+                packed(&[("policy.wasm", MODULE.to_vec()), ("data.json", data)])
+            },
+            read: read_bundle,
+            few: 2000,
+        },
+        Growth {
+            what: "bundle, names of rules that it leaves out",
+            bytes: |n| {
+                let omit = format!(
+                    r#"{{"revision":"1","metadata":{{"wasmgate":{{"omit":[{}]}}}}}}"#,
+                    list(n, "\"a.b#\"")
+                );
+                packed(&[
+                    ("policy.wasm", MODULE.to_vec()),
+                    ("data.json", b"{}".to_vec()),
+                    (".manifest", omit.into_bytes()),
+                ])
+            },
+            read: read_bundle,
+            few: 2000,
+        },
+        Growth {
+            what: "bundle, files of a signature",
+            bytes: |n| {
+                let files = list(n, r#"{"name":"f#","hash":"00","algorithm":"SHA-256"}"#);
+                let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+                let payload = part(&format!(r#"{{"keyid":"release","files":[{files}]}}"#));
+                format!(r#"{{"signatures":["{}.{payload}.AAAA"]}}"#, part(r#"{"alg":"HS256"}"#)).into_bytes()
+            },
+            read: read_signature,
+            few: 200,
+        },
+    ]
+}
+
 fn work(read: Reads, bytes: &[u8]) -> (AllocationInfo, bool) {
     let mut was_read = false;
     let info = measure(|| was_read = read(bytes));
@@ -511,9 +784,13 @@ fn work(read: Reads, bytes: &[u8]) -> (AllocationInfo, bool) {
 #[test]
 fn no_parser_s_work_grows_faster_than_its_bytes() {
     let mut wrong = Vec::new();
-    for Growth { what, bytes, read, few } in
-        [documents(), applications(), headers(), logins(), objects(), texts()].into_iter().flatten()
-    {
+    let parsers = parsers();
+    for (target, _) in targets::ALL {
+        if !parsers.iter().any(|(parser, shapes)| *parser == target && !shapes.is_empty()) {
+            wrong.push(format!("no input of growing size for `{target}`"));
+        }
+    }
+    for Growth { what, bytes, read, few } in parsers.into_iter().flat_map(|(_, shapes)| shapes) {
         let (small, large) = (bytes(few), bytes(few * TIMES));
         // What is made once in a process is not of this input.
         work(read, &small);
@@ -538,6 +815,41 @@ fn no_parser_s_work_grows_faster_than_its_bytes() {
         wrong.extend(over.map(|(took, most, of)| format!("{what}: {took} {of}, of at most {most}")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What `docs/operations.md` says under "Size" of a pod that is followed beside the others.
+const OF_MOUNTS: u64 = 80 << 20;
+
+/// Short paths that a link of the image leads to places as long as the steps of a mount allow.
+#[test]
+fn the_places_of_as_many_mounts_as_are_followed_take_a_bounded_amount_of_memory() {
+    let paths: Vec<String> = (0..8_000).map(|number| format!("/l/{number}")).collect();
+    let mounts: Vec<Mount<'_>> = paths.iter().map(|path| Mount::from(path.as_str())).collect();
+    let written: Vec<Value> = paths.iter().map(|path| json!({"name": "v", "mountPath": path})).collect();
+    let spec = json!({
+        "containers": [{"name": "c", "image": "a", "volumeMounts": written}],
+        "volumes": [{"name": "v", "configMap": {"name": "a"}}],
+    });
+    let pod = workload::read(&json!({"metadata": {}, "spec": spec}).to_string(), Kind::Pod, "shop").unwrap();
+    let digest: Digest = DIGEST.parse().unwrap();
+    let mut largest = 0;
+    for length in [200, 600, 900, 1_000, 4_000] {
+        let link = FileClass::Link { target: format!("/{}", "a".repeat(length)) };
+        let module = ModuleFacts::blank("/app.wasm", WasmFormat::Module);
+        let files = vec![("/l".to_string(), link)];
+        let facts = ImageFacts { files, modules: vec![module], ..ImageFacts::blank(&digest, &digest) };
+        let start = Start { mounts: &mounts, ..Start::default() };
+        let program =
+            Program::Wasm { kind: ImageKind::Module, packaging: Packaging::RootFilesystem, modules: vec![0] };
+        let lookup = LookupResult::Known { facts: Arc::new(facts.clone()), program };
+        let container =
+            Container { role: Role::Container, index: 0, name: "c".into(), image: "a".into(), lookup };
+        let seen = measure(|| drop(View::new(&facts, &start)));
+        let handed = measure(|| drop(assess(&pod, &container, None)));
+        largest = largest.max(seen.bytes_max).max(handed.bytes_max);
+        println!("mounts that lead to {length} bytes: {} and {}", seen.bytes_max, handed.bytes_max);
+    }
+    assert!((OF_MOUNTS / 8..OF_MOUNTS).contains(&largest), "{largest}");
 }
 
 /// Aliases multiply what a short text stands for.

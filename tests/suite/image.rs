@@ -737,7 +737,7 @@ async fn a_program_behind_a_link_that_names_the_platform_is_known_where_every_pl
         Image::index(&[("linux/amd64", &amd), ("linux/arm64", &arm)])
     };
     let started = |facts: &ImageFacts, command: &str, mount: &str| {
-        let (command, mounts) = ([command.to_string()], [mount]);
+        let (command, mounts) = ([command.to_string()], [mount.into()]);
         let start = Start { command: &command, mounts: &mounts, ..Start::default() };
         Family::RunwasiWasmtime.start(facts, &start)
     };
@@ -751,8 +751,45 @@ async fn a_program_behind_a_link_that_names_the_platform_is_known_where_every_pl
     assert!(reason(&below).contains("not the same on every platform"));
     let direct = started(&found, "/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "/data");
     assert!(reason(&direct).contains("every platform"), "arm64 has no such file");
+    assert_eq!(
+        started(&found, "java", "/data"),
+        Program::Linux,
+        "every file of the name is a program or not there"
+    );
+    assert!(reason(&started(&found, "java", one)).contains("volume"), "a search may find it first");
     let found = deep(&image(b"no program")).await;
     assert!(reason(&started(&found, "/usr/bin/java", "/data")).contains("every platform"));
+    assert!(matches!(started(&found, "java", "/data"), Program::Unknown { .. }));
+}
+
+/// `/lib64` is there on amd64 alone.
+#[tokio::test]
+async fn a_mount_through_a_link_of_some_platforms_hides_what_is_in_each_of_its_places() {
+    let with = |platform: &str, merged: &[(&str, &str)]| {
+        let mut builder = ImageBuilder::rootfs(platform, &["/bin/app"]);
+        let files: [(&str, &[u8]); 2] = [("bin/app", b"\x7fELF...."), ("usr/lib64/app", b"\x7fELF....")];
+        builder.files(&files).layer(oci::TAR_LAYER, links(merged));
+        builder.build()
+    };
+    let amd = with("linux/amd64", &[("lib64", "usr/lib64"), ("same", "usr")]);
+    let (arm, third) =
+        (with("linux/arm64", &[("same", "usr")]), with("linux/s390x", &[("lib64", "bin"), ("same", "usr")]));
+    let platforms = [("linux/amd64", &amd), ("linux/arm64", &arm), ("linux/s390x", &third)];
+    let found = deep(&Image::index(&platforms)).await;
+    let started = |command: &str, mount: &str| {
+        let (command, mounts) = ([command.to_string()], [mount.into()]);
+        Family::RunwasiWasmtime
+            .start(&found, &Start { command: &command, mounts: &mounts, ..Start::default() })
+    };
+    assert_eq!(started("/bin/app", "/lib64/data"), Program::Linux);
+    assert_eq!(started("/usr/lib64/app", "/same/data"), Program::Linux);
+    for (command, mount) in
+        [("/usr/lib64/app", "/lib64/app"), ("/bin/app", "/lib64/app"), ("/bin/app", "/lib64")]
+    {
+        assert!(reason(&started(command, mount)).contains("under the volume"), "{command} {mount}");
+    }
+    let through = started("/lib64/app", "/data");
+    assert!(reason(&through).contains("every platform"), "{through:?}");
 }
 
 #[tokio::test]
@@ -963,11 +1000,11 @@ async fn a_pod_can_start_a_spin_app_from_an_ordinary_image() {
         deep(&ImageBuilder::rootfs("linux/amd64", &["/bin/sh"]).files(&[("bin/sh", b"\x7fELF....")]).build())
             .await;
     let command = ["/".to_string()];
-    let mounts = ["/spin.toml"];
+    let mounts = ["/spin.toml".into()];
     let pod = Start { command: &command, mounts: &mounts, ..Start::default() };
     assert!(reason(&program::start(&plain, &pod)).contains("a volume provides `/spin.toml`"));
     assert!(reason(&program::start(&found, &pod)).contains("a volume provides `/spin.toml`"));
-    let modules = ["/bin"];
+    let modules = ["/bin".into()];
     let hidden = Start { command: &command, mounts: &modules, ..Start::default() };
     assert!(reason(&program::start(&found, &hidden)).contains("volume at `/bin`"));
     assert_eq!(started(&plain, &["/"]), Program::Linux);

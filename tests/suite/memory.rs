@@ -10,7 +10,7 @@ use wasmgate::image::{Depth, ImageKind};
 use wasmgate::lookup::{Error, Inspector, LookupOptions};
 use wasmgate::registry::{self, Puller, guard::GuardOptions};
 
-use crate::support::oci::{self, ImageBuilder, fixtures};
+use crate::support::oci::{self, Image, ImageBuilder, fixtures};
 use crate::support::process::until;
 use crate::support::web::{Web, never, ok};
 
@@ -223,6 +223,32 @@ fn long_ends(folder: &Path, images: usize) {
     write_rootfs(folder, images, tar);
 }
 
+/// Indexes of ordinary images whose platforms have no name in common, and together as many as are read of one image.
+fn many_platforms(folder: &Path, images: usize) {
+    const PLATFORMS: [&str; 5] =
+        ["linux/amd64", "linux/arm64", "linux/s390x", "linux/ppc64le", "linux/riscv64"];
+    for number in 0..images {
+        let of_platform = |platform: &&str| {
+            let mut tar = tar::Builder::new(Vec::new());
+            for name in 0..190_000 / PLATFORMS.len() {
+                link(
+                    &mut tar,
+                    &format!("{platform}/{name:060}"),
+                    &format!("{}../../bin/app", "./".repeat(22)),
+                );
+            }
+            let mut image = ImageBuilder::rootfs(platform, &["/bin/app"]);
+            let links = oci::gzip(&tar.into_inner().unwrap());
+            image.files(&[("bin/app", b"\x7fELF....")]).layer(oci::GZIP_LAYER, links);
+            image.set("annotations", json!({"number": number.to_string()}));
+            image.build()
+        };
+        let images = PLATFORMS.each_ref().map(of_platform);
+        let entries: Vec<(&str, &Image)> = PLATFORMS.into_iter().zip(&images).collect();
+        Image::index(&entries).write_layout(&folder.join(format!("app{number}")), "v1").unwrap();
+    }
+}
+
 fn link(tar: &mut tar::Builder<Vec<u8>>, name: &str, target: &str) {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Symlink);
@@ -275,6 +301,15 @@ async fn the_names_of_all_files_of_images_take_a_bounded_amount_of_memory() {
     let grown = grown_by(&folder, 4).await;
     println!("four images of 190000 links: grown by {grown}");
     assert!(grown < 2 * OF_NAMES as u64, "{grown} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_names_of_all_platforms_of_an_index_take_no_more_memory_than_those_of_one_image() {
+    let name = "memory::the_names_of_all_platforms_of_an_index_take_no_more_memory_than_those_of_one_image";
+    let Some(folder) = alone(name, |folder| many_platforms(folder, 1)) else { return };
+    let grown = grown_by(&folder, 1).await;
+    println!("an index of five platforms with 190000 links together: grown by {grown}");
+    assert!(grown < OF_NAMES as u64, "{grown} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

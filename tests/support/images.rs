@@ -333,6 +333,28 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
             ),
         ),
         ("scratch", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files)])),
+        // A node mounts a copy of `/d/y`, which has another program.
+        (
+            "own-volume",
+            ImageBuilder::rootfs("linux/amd64", &["/prog/app.wasm"])
+                .set("Volumes", json!({"/d/y": {}}))
+                .files(&[("prog/app.wasm", &fixtures::command()), ("d/y/app.wasm", &files)])
+                .build(),
+        ),
+        // WasmEdge runs what is in the section.
+        (
+            "machine-code",
+            rootfs(
+                "linux/amd64",
+                "/app.wasm",
+                &[(
+                    "app.wasm",
+                    &fixtures::wat(
+                        r#"(module (@custom "wasmedge" "x") (memory (export "memory") 1) (func (export "_start")))"#,
+                    ),
+                )],
+            ),
+        ),
         ("scratch-with-shell", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &files), ("bin/sh", ELF)])),
         // Compiled in its container.
         ("go-rootfs", rootfs("linux/amd64", "/app.wasm", &[("app.wasm", &fixtures::go("hello"))])),

@@ -9,11 +9,11 @@ use k8s_openapi::api::core::v1::{
 use super::variables::Variables;
 use crate::capability::{Access, Capability, Entry, path};
 use crate::image::entry::{self, Leads, TOKEN_FOLDER};
-use crate::image::mounts::{Links, Mount, Mounts};
+use crate::image::mounts::Mounts;
 use crate::image::{self, ImageFacts};
-use crate::inspection::Container;
+use crate::inspection::{self, Container};
 use crate::text;
-use crate::workload::{ContainerSpec, Role, Workload, may_have_token, may_hold_links};
+use crate::workload::{ContainerSpec, Role, Workload, may_have_token};
 
 /// One container of a pod spec, of any role, and the pod around it.
 #[derive(Debug)]
@@ -65,19 +65,22 @@ impl<'a> Pod<'a> {
     /// Follows the links of the image: the node mounts where they lead. A mount that may be anywhere stays where it is
     /// written; the program of such a container is not known.
     pub fn in_image(mut self, facts: &ImageFacts) -> Self {
-        let volumes = self.container.mounts.iter().map(|mount| self.volume(&mount.name));
-        let links = |with_links| if with_links { Links::Anywhere } else { Links::None };
-        let links = volumes.map(|volume| links(volume.is_none_or(may_hold_links)));
-        let links = links.chain(std::iter::repeat(Links::None));
-        let written = self.mounts.iter().map(|mount| mount.path.as_deref().unwrap_or_default());
-        let mounts: Vec<Mount<'_>> = written.zip(links).map(|(path, links)| Mount { path, links }).collect();
-        self.places = Mounts::new(facts, &mounts);
-        for (mount, place) in self.mounts.iter_mut().zip(self.places.places()) {
-            mount.path = Some(place.to_string());
-        }
-        self.mounted.extend(self.places.places().map(String::from));
-        for (number, place) in self.places.places().enumerate() {
-            self.by_place.entry(place.to_string()).or_default().push(number);
+        self.places = Mounts::new(facts, &inspection::mounts(self.spec, &self.container, self.ephemeral));
+        let written = self.mounts.len();
+        for (position, (number, place)) in self.places.all_places().enumerate() {
+            // What the kubelet and the container runtime add comes last, and is no entry.
+            let Some(mount) = self.mounts.get_mut(number).filter(|_| number < written) else { continue };
+            let mut at = number;
+            if position == number {
+                mount.path = Some(place.to_string());
+            } else {
+                let other = Entry { path: Some(place.to_string()), ..mount.clone() };
+                at = self.mounts.len();
+                self.mounts.push(other);
+                self.parts.push(self.parts.get(number).copied().unwrap_or_default());
+            }
+            self.mounted.insert(place.to_string());
+            self.by_place.entry(place.to_string()).or_default().push(at);
         }
         self
     }

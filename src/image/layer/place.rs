@@ -7,7 +7,7 @@
 //! write none of it.
 
 use super::super::archive::{Fault, Kind, TarEntry, refused};
-use super::super::path;
+use super::super::{path, steps};
 use super::{Content, Tree};
 use crate::text;
 
@@ -84,9 +84,14 @@ impl Tree {
     /// Makes every folder above a path that no entry has made.
     pub(super) fn make_parents(&mut self, path: &str) -> Result<(), Fault> {
         let layer = self.layer;
-        for (end, _) in path.match_indices('/').skip(1) {
+        // Whoever wrote to the folder in this layer has made those above it, and none of them was removed since.
+        if self.is_touched(path::split(path).0) {
             self.steps.take(1)?;
+            return Ok(());
+        }
+        for (end, _) in path.match_indices('/').skip(1) {
             let Some(folder) = path.get(..end) else { continue };
+            self.steps.take(steps::of_path(folder))?;
             if self.removed.contains(folder) {
                 return Err(removed_and_written(folder));
             }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::super::archive::{Fault, refused};
 use super::super::names::{is_of_programs, is_plug_in, is_wasm_name};
 use super::super::path;
-use super::super::steps::Steps;
+use super::super::steps::{Steps, of_path};
 use super::{Content, FileClass, Files, ModuleFacts, Node, Tree};
 
 /// Most names of Wasm files: with hard links, one file can have many.
@@ -21,7 +21,7 @@ impl Tree {
         steps.take(nodes.len() as u64)?;
         let names = Names { nodes, wanted };
         let linked = names.linked_folders(steps)?;
-        let searched = Searched(&linked);
+        let searched = Searched::new(&linked);
         // Names are borrowed until all are known: there may be as many bytes of them as are read of one image.
         let mut kept: BTreeMap<&str, FileClass> = BTreeMap::new();
         let mut modules = Vec::new();
@@ -92,7 +92,7 @@ impl<'a> Names<'a> {
         })
     }
 
-    fn class(self, name: &str, node: &Node, searched: &Searched<'_>) -> Option<FileClass> {
+    fn class(self, name: &str, node: &Node, searched: &Searched) -> Option<FileClass> {
         let asked = self.wanted.contains(name) || is_wasm_name(name);
         match &node.content {
             Content::Module(_) => Some(FileClass::Wasm),
@@ -171,9 +171,10 @@ impl<'a> Names<'a> {
     /// Where a link leads, and whether a node would get there: `missing/../app` leads to `app` only if the folder
     /// `missing` exists, which a mount may add, and `app/` leads to no file.
     fn follow(self, name: &str, target: &str) -> Way {
-        let (mut steps, mut hops, mut passed) = (0_u64, 0, Vec::<String>::new());
-        let end = path::resolve_within(path::MOUNT_HOPS, name, true, |at| {
-            steps += 1;
+        let (mut steps, mut hops, mut passed) = (of_path(name), 1, Vec::<String>::new());
+        // The folders above the link are none themselves: nothing is written through a link.
+        let end = path::resolve_link(path::MOUNT_HOPS, name, target, |at| {
+            steps += of_path(at);
             let found = self.nodes.get(at).map(|node| &node.content);
             let folder = matches!(found, Some(Content::Folder { .. } | Content::Link(_)));
             // Of two different ones, one is not the end.
@@ -212,23 +213,28 @@ struct Link<'a> {
 
 /// Folders that are searched for names without a slash because a link leads to them. There, and in every folder that is
 /// called like one of programs, the first match matters, whatever it is.
-struct Searched<'a>(&'a BTreeSet<String>);
+struct Searched(Vec<String>);
 
-impl Searched<'_> {
+impl Searched {
+    /// The outermost of these folders, sorted, each with a slash at its end.
+    fn new(folders: &BTreeSet<String>) -> Self {
+        let mut sorted: Vec<String> =
+            folders.iter().map(|folder| format!("{}/", folder.trim_end_matches('/'))).collect();
+        sorted.sort();
+        let mut outermost: Vec<String> = Vec::new();
+        for folder in sorted {
+            if outermost.last().is_none_or(|last| !folder.starts_with(last.as_str())) {
+                outermost.push(folder);
+            }
+        }
+        Self(outermost)
+    }
+
+    /// Looks up one folder, however deep the file is: what sorts between a folder and a file in it is in the folder too.
     fn holds(&self, name: &str) -> bool {
-        let mut folder = path::split(name).0;
-        if is_of_programs(folder) {
-            return true;
-        }
-        loop {
-            if self.0.contains(folder) {
-                return true;
-            }
-            if folder == "/" || folder.is_empty() {
-                return false;
-            }
-            folder = path::split(folder).0;
-        }
+        let after = self.0.partition_point(|folder| folder.as_str() <= name);
+        let before = after.checked_sub(1).and_then(|last| self.0.get(last));
+        before.is_some_and(|folder| name.starts_with(folder.as_str())) || is_of_programs(path::split(name).0)
     }
 }
 

@@ -554,6 +554,25 @@ fn the_work_grows_no_faster_than_the_bytes() {
     }
 }
 
+/// Every path is looked up by its whole text, so that walking through all of its parts would take the square of its length.
+#[test]
+fn a_deep_path_takes_steps_by_its_bytes_and_not_by_its_parts() {
+    let steps = |depth: usize| {
+        let link = |blocks: Blocks, number: usize| {
+            let mut header = named(Header::new_ustar(), b"x", EntryType::Symlink);
+            header.as_old_mut().linkname[..4].copy_from_slice(b"gone");
+            let path = format!("{}{number}", "a/".repeat(depth));
+            blocks.pax(&[("path", &path)]).entry(header, b"")
+        };
+        let mut tree = tree(UnpackLimits { layer: 64 << 20, file: 1 << 20 });
+        tree.apply(&*(0..500).fold(Blocks::default(), link).end(), Compression::Plain).unwrap();
+        tree.files().unwrap();
+        tree.steps().taken()
+    };
+    let (shallow, deep) = (steps(3), steps(1_500));
+    assert!(deep < 20 * shallow, "{shallow} steps for paths of three parts, {deep} for fifteen hundred");
+}
+
 #[test]
 fn forty_thousand_links_in_adverse_order_take_few_steps() {
     let mut tree = tree(UnpackLimits { layer: 64 << 20, file: 1 << 20 });

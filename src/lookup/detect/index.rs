@@ -1,9 +1,10 @@
 //! Images behind an index: every node pulls the manifest of its own platform.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Look;
+use crate::image::entry::DIFFERS;
 use crate::image::layer::{MAX_NODES, MAX_PATHS};
 use crate::image::malformed::Malformed;
 use crate::image::manifest::{self, Document, ImageManifest};
@@ -166,6 +167,7 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
         working_dir,
         env,
         search_path,
+        volumes,
         modules,
         files: _,
         program_folders,
@@ -180,7 +182,7 @@ fn same_program(one: &ImageFacts, other: &ImageFacts) -> bool {
     let names = |env: &[String]| env.iter().cloned().collect::<BTreeSet<String>>();
     (kind, shape, scanned) == (&other.kind, &other.shape, &other.scanned)
         && (entrypoint, cmd, working_dir) == (&other.entrypoint, &other.cmd, &other.working_dir)
-        && search_path == &other.search_path
+        && (search_path, volumes) == (&other.search_path, &other.volumes)
         && names(env) == names(&other.env)
         && (modules, native, spin) == (&other.modules, &other.native, &other.spin)
         && (*shape == Shape::LinuxRootfs || program_folders == &other.program_folders)
@@ -195,7 +197,11 @@ fn own_files(facts: &ImageFacts) -> Vec<(String, FileClass)> {
 fn is_of_platform((name, class): &(String, FileClass)) -> bool {
     matches!(
         class,
-        FileClass::Native { .. } | FileClass::Link { .. } | FileClass::PerPlatform { .. } | FileClass::Other
+        FileClass::Native { .. }
+            | FileClass::Link { .. }
+            | FileClass::PerPlatform { .. }
+            | FileClass::Varies { .. }
+            | FileClass::Other
     ) && !APPLICATION_FILES.contains(&name.as_str())
 }
 
@@ -203,6 +209,8 @@ fn is_of_platform((name, class): &(String, FileClass)) -> bool {
 /// of distributions need a thousandth of either.
 const MAX_STEPS: usize = 2_000_000;
 const MAX_PLACES: usize = 1 << 20;
+/// Bytes of a path that take one step more: it is looked up by its whole text.
+const BYTES_OF_A_STEP: usize = 256;
 
 /// What is left of both.
 struct Left {
@@ -234,10 +242,11 @@ impl Left {
         let mut known = true;
         let end = path::resolve(name, true, |at| {
             let target = leads::target(facts, at);
-            let parts = 1 + target.map_or(0, |target| target.split('/').count());
+            let parts = 1 + at.len() / BYTES_OF_A_STEP + target.map_or(0, |target| target.split('/').count());
             known &= self.steps >= parts;
             self.steps = self.steps.saturating_sub(parts);
-            known &= !matches!(leads::class(facts, at), Some((_, FileClass::Unreadable { .. })));
+            let class = leads::class(facts, at);
+            known &= !matches!(class, Some((_, FileClass::Unreadable { .. } | FileClass::Varies { .. })));
             if target.is_some() {
                 places.insert(at.to_string());
             }
@@ -256,6 +265,64 @@ impl Left {
     }
 }
 
+/// Which folders lie behind a link of a platform. Each is asked for once, however deep the files in it are.
+struct Linked<'a> {
+    of: &'a ImageFacts,
+    known: HashMap<&'a str, bool>,
+}
+
+impl<'a> Linked<'a> {
+    /// Whether a file is behind a link.
+    fn holds(&mut self, name: &'a str) -> bool {
+        let (mut way, mut folder) = (Vec::new(), path::split(name).0);
+        let found = loop {
+            if folder == "/" || folder.is_empty() {
+                break false;
+            }
+            if let Some(known) = self.known.get(folder) {
+                break *known;
+            }
+            way.push(folder);
+            if leads::target(self.of, folder).is_some() {
+                break true;
+            }
+            folder = path::split(folder).0;
+        };
+        self.known.extend(way.into_iter().map(|folder| (folder, found)));
+        found
+    }
+}
+
+/// Most links of different platforms that are remembered of one path.
+const MAX_TARGETS: usize = 4;
+
+/// What is at a path of which two platforms have different things, or of which one lies behind a link of the other.
+fn varies(ours: Option<&FileClass>, theirs: Option<&FileClass>, linked: bool) -> FileClass {
+    let both = of_one(ours).zip(of_one(theirs)).filter(|_| !linked);
+    let found = both.map(|((native, ours), (also, theirs))| {
+        let targets: BTreeSet<&str> = ours.into_iter().chain(theirs).collect();
+        (native && also, targets)
+    });
+    match found.filter(|(_, targets)| targets.len() <= MAX_TARGETS) {
+        Some((native, targets)) => {
+            FileClass::Varies { native, targets: targets.into_iter().map(String::from).collect() }
+        }
+        None => FileClass::Unreadable { message: DIFFERS.into() },
+    }
+}
+
+/// Whether it is a native program or nothing on one platform, and where the links lead that it is; `None` for anything else.
+fn of_one(class: Option<&FileClass>) -> Option<(bool, Vec<&str>)> {
+    match class {
+        None | Some(FileClass::Native { .. }) => Some((true, Vec::new())),
+        Some(FileClass::Link { target }) => Some((false, vec![target])),
+        Some(FileClass::Varies { native, targets, .. }) => {
+            Some((*native, targets.iter().map(String::as_str).collect()))
+        }
+        Some(_) => None,
+    }
+}
+
 impl ImageFacts {
     /// Whether there are more than are read of one image.
     fn holds_too_many_files(&self) -> bool {
@@ -267,40 +334,29 @@ impl ImageFacts {
     /// starts one of these, or finds it first in a search, starts something else there. What is a program on both is known as
     /// that, as `/etc/alternatives/java` of Debian, which leads to a folder with the name of the platform.
     fn keep_common_files(&mut self, other: &Self) {
-        let theirs: BTreeMap<&str, &FileClass> =
-            other.files.iter().map(|(name, class)| (name.as_str(), class)).collect();
-        let linked = |name: &str| {
-            let mut folder = path::split(name).0;
-            while folder != "/" && !folder.is_empty() {
-                if matches!(theirs.get(folder), Some(FileClass::Link { .. })) {
-                    return true;
-                }
-                folder = path::split(folder).0;
-            }
-            false
-        };
+        let mut behind = Linked { of: other, known: HashMap::new() };
         let mut left = Left { steps: MAX_STEPS, bytes: MAX_PLACES };
         let mut differing = Vec::new();
         for (number, file) in self.files.iter().enumerate() {
             let (name, class) = file;
-            if is_of_platform(file) && (theirs.get(name.as_str()) != Some(&class) || linked(name)) {
+            let theirs = leads::class(other, name).map(|(_, class)| class);
+            let linked = is_of_platform(file) && behind.holds(name);
+            if is_of_platform(file) && (theirs != Some(class) || linked) {
                 let program = left.program_on_both(self, other, name);
-                let differs =
-                    || FileClass::Unreadable { message: "it is not the same on every platform".into() };
-                differing.push((number, program.unwrap_or_else(differs)));
+                differing.push((number, program.unwrap_or_else(|| varies(Some(class), theirs, linked))));
             }
         }
+        let mut behind = Linked { of: self, known: HashMap::new() };
+        let missing = other.files.iter().filter(|(name, _)| leads::class(self, name).is_none());
+        let missing =
+            missing.map(|(name, class)| (name.clone(), varies(None, Some(class), behind.holds(name))));
+        let missing: Vec<(String, FileClass)> = missing.collect();
         for (number, class) in differing {
             if let Some(file) = self.files.get_mut(number) {
                 file.1 = class;
             }
         }
-        let ours: BTreeSet<&str> = self.files.iter().map(|(name, _)| name.as_str()).collect();
-        let more: Vec<String> =
-            theirs.into_keys().filter(|name| !ours.contains(name)).map(String::from).collect();
-        let message = "it is not on every platform";
-        let unreadable = |name| (name, FileClass::Unreadable { message: message.into() });
-        self.files.extend(more.into_iter().map(unreadable));
+        self.files.extend(missing);
         self.files.sort_by(|a, b| a.0.cmp(&b.0));
         self.program_folders.extend_from_slice(&other.program_folders);
         self.program_folders.sort();

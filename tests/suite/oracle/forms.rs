@@ -274,6 +274,9 @@ pub fn of_search(case: &SearchCase) -> Vec<String> {
         let name = clean(&entry.name.0);
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
         forms.push(format!("{} in `/{folder}`", kind(entry.kind)));
+        if name.ends_with("bin/sh") {
+            forms.push(format!("shell `/{name}` is a {}", kind(entry.kind)));
+        }
         forms.extend(entry.odd.iter().map(|odd| format!("{odd:?}")));
         if entry.kind == b'2' {
             forms.push(format!("link `/{name}` -> `{}`", entry.link.0.escape_ascii()));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use wasmgate::image::entry::{Start, Variable};
+use wasmgate::image::mounts::Mount;
 use wasmgate::image::{Depth, ImageFacts, ImageKind, Packaging, Program};
 use wasmgate::lookup::{SizeLimits, detect::detect};
 use wasmgate::registry::layout::Layouts;
@@ -90,7 +91,7 @@ impl Gate {
             Ok(facts) => facts,
             Err(error) => return Judged::Refused(error.clone()),
         };
-        let mounts: Vec<&str> = pod.mounts.iter().map(String::as_str).collect();
+        let mounts: Vec<Mount<'_>> = pod.mounts.iter().map(|path| path.as_str().into()).collect();
         let command = [pod.command.to_string()];
         let start = Start {
             command: &command,

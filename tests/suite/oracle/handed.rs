@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use wasmgate::capability::{Capability, assess};
 use wasmgate::image::entry::Start;
 use wasmgate::image::{ImageFacts, Program};
-use wasmgate::inspection::{Container, LookupResult};
+use wasmgate::inspection::{self, Container, LookupResult};
 use wasmgate::runtime::{Family, Profile, Runtimes};
 use wasmgate::workload::{Kind, Role, Workload};
 
@@ -71,18 +71,11 @@ fn agree(
     opened: &[&str],
 ) -> Result<bool, Difference> {
     let workload = workload(case, command);
-    let (all, with_links): (Vec<&Mount>, Vec<&Mount>) =
-        (case.mounts.iter().collect(), case.mounts.iter().filter(|mount| mount.link.is_some()).collect());
-    let paths = |mounts: &[&Mount]| mounts.iter().map(|mount| mount.path).collect::<Vec<_>>();
-    let (mounts, with_links) = (paths(&all), paths(&with_links));
+    let container_spec = workload.container(Role::Container, 0).unwrap();
+    let mounts = inspection::mounts(&workload.spec, &container_spec, false);
     let command = [command.to_string()];
-    let start = Start {
-        command: &command,
-        working_dir: Some(case.working_dir),
-        mounts: &mounts,
-        with_links: &with_links,
-        ..Start::default()
-    };
+    let start =
+        Start { command: &command, working_dir: Some(case.working_dir), mounts: &mounts, ..Start::default() };
     let program = family.start(facts, &start);
     if !matches!(program, Program::Wasm { .. }) {
         return Ok(false);
@@ -99,6 +92,7 @@ fn agree(
         if folder.kind != "folder" {
             continue;
         }
+        let mounts: Vec<&str> = case.mounts.iter().map(|mount| mount.path).collect();
         for mount in reached(&answer.mounted, &mounts, &folder.path) {
             let evidence = format!("volumeMount {mount} (");
             if !handed.iter().any(|text| text.starts_with(&evidence)) {
@@ -129,8 +123,16 @@ fn workload(case: &HandedCase, command: &str) -> Workload {
     let numbered = || case.mounts.iter().enumerate();
     let volumes: Vec<Value> = numbered()
         .map(|(number, mount)| {
-            let kind = if mount.link.is_some() { "emptyDir" } else { "configMap" };
-            json!({"name": format!("v{number}"), kind: {}})
+            let name = format!("v{number}");
+            // The container can have made the link in a folder of its own, unless something is mounted in its place.
+            let in_place = format!("{}/in", mount.path);
+            match mount.link {
+                None => json!({"name": name, "configMap": {"name": "a"}}),
+                Some(_) if case.mounts.iter().any(|other| other.path == in_place) => {
+                    json!({"name": name, "persistentVolumeClaim": {"claimName": "a"}})
+                }
+                Some(_) => json!({"name": name, "emptyDir": {}}),
+            }
         })
         .collect();
     let mounts: Vec<Value> = numbered()

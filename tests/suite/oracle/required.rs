@@ -149,7 +149,7 @@ pub const OF_SEARCHES: Required = &[
     ("command \"app.wasm#run\"", 10, Somehow),
     ("command \"./app.wasm\"", 10, Both),
     ("command \"w/app.wasm\"", 10, Both),
-    ("command \"/q/app.wasm\"", 10, Both),
+    ("command \"/q/app.wasm\"", 10, Somehow),
     ("command \"/w/../app.wasm\"", 10, Somehow),
     ("PATH of the pod Some", 100, Both),
     ("PATH of the image Some", 60, Both),
@@ -164,6 +164,9 @@ pub const OF_SEARCHES: Required = &[
     ("content #!/b", 40, Both),
     ("content spin", 60, Both),
     ("symbolic link in `/usr/bin`", 30, Both),
+    ("shell `/bin/sh` is a file", 10, Both),
+    ("shell `/usr/bin/sh` is a file", 10, Both),
+    ("shell `/bin/sh` is a symbolic link", 2, Somehow),
     ("Permissions(420)", 20, Both),
     ("Permissions(484)", 20, Both),
 ];

@@ -96,10 +96,18 @@ fn link() -> impl Strategy<Value = Entry> {
     select(links).prop_map(|(name, target)| Entry::link(name, target))
 }
 
+/// The shell, to which the C library of youki gives what the kernel does not start.
+fn shell() -> impl Strategy<Value = Entry> {
+    let file = select(vec!["bin/sh", "usr/bin/sh"]).prop_map(|name| Entry::file(name, b"\x7fELFshell"));
+    let link = select(vec![("bin/sh", "/usr/bin/app"), ("usr/bin/sh", "../../app"), ("bin/sh", "/gone")])
+        .prop_map(|(name, target)| Entry::link(name, target));
+    prop_oneof![3 => file.prop_map(|file| file.with(Odd::Permissions(0o755))), 1 => link]
+}
+
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
     let spin = select(vec!["one", "two"]).prop_map(|app| Entry::file("spin.toml", &spin_manifest(app)));
     let folder = select(vec!["data", "data/in"]).prop_map(Entry::folder);
-    vec(prop_oneof![16 => file(), 8 => link(), 2 => spin, 1 => folder], 1..6)
+    vec(prop_oneof![32 => file(), 16 => link(), 4 => spin, 2 => folder, 1 => shell()], 1..6)
 }
 
 pub fn case() -> impl Strategy<Value = SearchCase> {

@@ -1,0 +1,316 @@
+//! Work that takes time in proportion to a pod and its images. Where it is much it is done beside the threads that answer
+//! reviews, at few places, of which the pods of one namespace never hold all.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use super::started::{Spec, mounts_of, started};
+use crate::image::entry::{KUBELET_MOUNTS, SEARCH_PATH, Variable};
+use crate::image::mounts::Mounts;
+use crate::image::{ImageFacts, Program, program};
+use crate::inspection::{Inspection, LookupResult};
+use crate::lookup::{Share, Shares};
+use crate::runtime::Family;
+use crate::workload::{ImageUse, Role, Workload};
+
+/// Most of [`weight`] that is worked on where other reviews wait for it: less than ten milliseconds in the largest image.
+/// Pods of real clusters have a few hundred each container.
+const LIGHT: usize = 16 << 10;
+
+/// What a step along the path of a mount counts. A mount of a real pod takes about ten.
+const STEP: usize = 8;
+
+/// What a source of Spin's `files` counts. Applications have a few.
+const LINKS_OF_A_SOURCE: usize = 64;
+
+/// Most steps along mounts, and volumes that containers go through, of one pod in whatever image: those of eight thousand
+/// mounts, or of four hundred containers. So its work has an end, and with it what is remembered of its mounts.
+const MOST_STEPS: usize = 1 << 19;
+
+/// Where heavy work is done. A namespace holds at most half of the places, and waits in line with the other namespaces, not with
+/// all of their pods, however many it has itself.
+static PLACES: LazyLock<Shares> = LazyLock::new(|| Shares::new(2));
+
+/// What each container starts, in the order of [`Workload::images`]; `None` where there are no facts. The pod spec decides
+/// how a container starts, and its paths are followed through the files of an image. Where that is much, it is done on a
+/// thread of its own, until the budget ends.
+pub(super) async fn programs(
+    workload: &Workload,
+    family: Option<Family>,
+    facts: Vec<Option<Arc<ImageFacts>>>,
+    budget: Duration,
+) -> Vec<Option<Program>> {
+    programs_at(&PLACES, workload, family, facts, budget).await
+}
+
+async fn programs_at(
+    places: &Shares,
+    workload: &Workload,
+    family: Option<Family>,
+    facts: Vec<Option<Arc<ImageFacts>>>,
+    budget: Duration,
+) -> Vec<Option<Program>> {
+    let nothing_to_follow = facts.iter().all(Option::is_none);
+    if nothing_to_follow || weight(workload, &facts) <= LIGHT {
+        return all(workload, family, &facts, None);
+    }
+    let deadline = Instant::now() + budget;
+    let late = |facts: &[Option<Arc<ImageFacts>>]| {
+        facts.iter().map(|facts| facts.as_ref().map(|_| undecided())).collect::<Vec<_>>()
+    };
+    let Ok(place) = tokio::time::timeout(budget, place_of(places, workload)).await else {
+        return late(&facts);
+    };
+    let (workload, known) = (workload.clone(), facts.clone());
+    let work = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        all(&workload, family, &known, Some(deadline))
+    });
+    work.await.unwrap_or_else(|_| late(&facts))
+}
+
+/// Does work in proportion to a pod and its images. Where that is much, other tasks of this thread go on elsewhere meanwhile.
+/// The review that waits for a place here is given up when its time ends (`flow`), and its place in the line with it.
+pub(super) async fn beside<T>(workload: &Workload, inspection: &Inspection, work: impl FnOnce() -> T) -> T {
+    let known = inspection.containers.iter().map(|container| match &container.lookup {
+        LookupResult::Known { facts, .. } => Some(Arc::clone(facts)),
+        LookupResult::Unread { .. } => None,
+    });
+    let threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if !threads || weight(workload, &known.collect::<Vec<_>>()) <= LIGHT {
+        return work();
+    }
+    let _place = place_of(&PLACES, workload).await;
+    tokio::task::block_in_place(work)
+}
+
+/// Waits for a place.
+async fn place_of(places: &Shares, workload: &Workload) -> Option<Share> {
+    places.take(&workload.namespace.as_str().into(), 1).await
+}
+
+/// Takes all places, as two other namespaces might.
+#[cfg(test)]
+pub(super) async fn take_all() -> Vec<Option<Share>> {
+    let (one, other) = ("one".into(), "other".into());
+    vec![PLACES.take(&one, 1).await, PLACES.take(&other, 1).await]
+}
+
+fn all(
+    workload: &Workload,
+    family: Option<Family>,
+    facts: &[Option<Arc<ImageFacts>>],
+    deadline: Option<Instant>,
+) -> Vec<Option<Program>> {
+    let is_late = || deadline.is_some_and(|deadline| Instant::now() > deadline);
+    let mut left = MOST_STEPS;
+    let one = |(image, facts): (ImageUse<'_>, &Option<Arc<ImageFacts>>)| {
+        let facts = facts.as_ref()?;
+        let Some(after) = left.checked_sub(most_steps(workload, &image, facts)) else {
+            return Some(crowded());
+        };
+        left = after;
+        Some(if is_late() { undecided() } else { started(workload, &image, family, facts) })
+    };
+    workload.images().into_iter().zip(facts).map(one).collect()
+}
+
+/// Most steps that a container takes along its mounts and through the volumes of its pod.
+fn most_steps(workload: &Workload, image: &ImageUse<'_>, facts: &ImageFacts) -> usize {
+    let volumes = workload.spec.volumes.iter().flatten().count();
+    let container = workload.container(image.role, image.index).unwrap_or_default();
+    // Beside those of the pod: the token and the termination log.
+    let mounts = container.mounts.len() + container.devices.len() + KUBELET_MOUNTS.len() + 2;
+    Mounts::most_steps(facts, mounts).saturating_add(volumes)
+}
+
+/// What starts was not found out in time.
+pub(super) fn undecided() -> Program {
+    program::unknown(
+        "following the paths of the pod through the files of the image took longer than the review may; shorten `command`, \
+         `workingDir`, `PATH` and the mount paths",
+    )
+}
+
+/// What starts is not looked for.
+fn crowded() -> Program {
+    program::unknown(
+        "the pod has more containers, volumes and mounts than are followed through the files of images; split it into several",
+    )
+}
+
+/// How much there is to follow: bytes of paths, counted as often as they are followed, steps along mounts, and volumes, which
+/// every container goes through.
+fn weight(workload: &Workload, facts: &[Option<Arc<ImageFacts>>]) -> usize {
+    let images = workload.images();
+    let written = images.iter().zip(facts).map(|(image, facts)| searched(workload, image, facts.as_deref()));
+    let written = written.fold(0, usize::saturating_add);
+    let known = images.iter().zip(facts).filter(|(image, _)| image.role != Role::ImageVolume);
+    known.fold(written, |sum, (image, facts)| match facts {
+        // What is left bounds the steps that are taken to count them.
+        Some(facts) if sum <= LIGHT => {
+            let left = (LIGHT - sum) / STEP + 1;
+            sum + STEP * Mounts::steps(facts, &mounts_of(workload, image), left)
+        }
+        _ => sum,
+    })
+}
+
+/// The same of one container, without the steps along its mounts.
+fn searched(workload: &Workload, image: &ImageUse<'_>, facts: Option<&ImageFacts>) -> usize {
+    let spec = Spec(workload.container(image.role, image.index).unwrap_or_default());
+    let own = |list: fn(&ImageFacts) -> &[String]| facts.and_then(|facts| list(facts).first());
+    let names = [image.command.first(), image.args.first(), own(|f| &f.entrypoint), own(|f| &f.cmd)];
+    let name = names.into_iter().flatten().map(String::len).sum::<usize>();
+    let folder = image.working_dir.map_or(0, str::len) + facts.map_or(0, |facts| facts.working_dir.len());
+    let written = match spec.variable("PATH") {
+        Variable::Literal(path) => path,
+        Variable::Unset | Variable::Elsewhere => "",
+    };
+    let path = [Some(written), facts.and_then(|facts| facts.search_path.as_deref())];
+    let (folders, bytes) = path.iter().flatten().fold((SEARCH_PATH.len(), 0), |(folders, bytes), path| {
+        (folders + path.split(':').count(), bytes + path.len())
+    });
+    let components = facts.and_then(|facts| facts.spin.as_ref()).into_iter().flat_map(|app| &app.components);
+    let sources: usize = components.map(|component| component.sources.len()).sum();
+    let volumes = workload.spec.volumes.iter().flatten().count();
+    let searched = folders.saturating_mul(name.saturating_add(folder)).saturating_add(bytes);
+    searched.saturating_add(sources.saturating_mul(LINKS_OF_A_SOURCE)).saturating_add(volumes)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use serde_json::json;
+
+    use super::*;
+    use crate::image::{Digest, FileClass, ModuleFacts, Shape, WasmFormat};
+    use crate::workload::{self, Kind};
+
+    fn pod(namespace: &str, spec: &serde_json::Value) -> Workload {
+        let object = json!({ "metadata": { "name": "a" }, "spec": spec }).to_string();
+        workload::read(&object, Kind::Pod, namespace).unwrap()
+    }
+
+    /// A pod of these containers, each with so many mounts.
+    fn with_mounts(namespace: &str, containers: usize, mounts: usize) -> Workload {
+        let mounts: Vec<_> = (0..mounts)
+            .map(|n| json!({ "name": "data", "mountPath": format!("/var/lib/app/conf.d/{n}.json") }))
+            .collect();
+        let container = |n: usize| json!({ "name": format!("c{n}"), "image": "a", "command": ["/app.wasm"], "volumeMounts": mounts });
+        let containers: Vec<_> = (0..containers).map(container).collect();
+        let volumes = json!([{ "name": "data", "configMap": { "name": "data" } }]);
+        pod(namespace, &json!({ "containers": containers, "volumes": volumes }))
+    }
+
+    /// The same facts for all, with these links.
+    fn image(workload: &Workload, links: &[(&str, &str)]) -> Vec<Option<Arc<ImageFacts>>> {
+        let digest = Digest::of(b"");
+        let mut module = ModuleFacts::blank("/app.wasm", WasmFormat::Module);
+        module.exports = ["_start".to_string()].into();
+        let link = |(name, target): &(&str, &str)| {
+            ((*name).to_string(), FileClass::Link { target: (*target).to_string() })
+        };
+        let mut files: Vec<_> = links.iter().map(link).collect();
+        files.push(("/app.wasm".into(), FileClass::Wasm));
+        files.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let facts = ImageFacts {
+            files,
+            scanned: true,
+            shape: Shape::ScratchRootfs,
+            modules: vec![module],
+            ..ImageFacts::blank(&digest, &digest)
+        };
+        vec![Some(Arc::new(facts)); workload.images().len()]
+    }
+
+    const FAMILY: Option<Family> = Some(Family::RunwasiWasmtime);
+
+    #[tokio::test]
+    async fn heavy_pods_start_what_light_ones_do_and_end_in_time() {
+        let light = with_mounts("shop", 1, 1);
+        let facts = image(&light, &[]);
+        assert!(weight(&light, &facts) < LIGHT);
+        let expected = programs(&light, FAMILY, facts, Duration::ZERO).await;
+        assert!(matches!(&expected[0], Some(Program::Wasm { .. })), "{expected:?}");
+        let heavy = with_mounts("shop", 20, 200);
+        let facts = image(&heavy, &[]);
+        assert!(weight(&heavy, &facts) > LIGHT);
+        let started = programs(&heavy, FAMILY, facts.clone(), Duration::from_mins(1)).await;
+        assert!(started.len() == 20 && started.iter().all(|starts| *starts == expected[0]), "{started:?}");
+        let late = programs(&heavy, FAMILY, facts, Duration::ZERO).await;
+        assert!(late.iter().all(|starts| *starts == Some(undecided())), "{late:?}");
+    }
+
+    /// A namespace with many heavy pods.
+    #[tokio::test]
+    async fn one_namespace_leaves_a_place_to_the_others_and_waits_no_longer_than_it_may() {
+        let places = Shares::new(2);
+        let (greedy, modest) = (with_mounts("evil", 20, 200), with_mounts("shop", 20, 200));
+        let facts = image(&greedy, &[]);
+        let held = place_of(&places, &greedy).await;
+        assert!(held.is_some() && place_of(&places, &greedy).now_or_never().is_none(), "all places");
+        let short = Duration::from_millis(20);
+        let late = programs_at(&places, &greedy, FAMILY, facts.clone(), short).await;
+        assert!(late.iter().all(|starts| *starts == Some(undecided())), "{late:?}");
+        let other = programs_at(&places, &modest, FAMILY, facts, Duration::from_mins(1)).await;
+        assert!(other.iter().all(|starts| matches!(starts, Some(Program::Wasm { .. }))), "{other:?}");
+    }
+
+    #[test]
+    fn pods_of_real_clusters_are_light_however_many_wait_with_heavy_ones() {
+        for (containers, mounts) in [(1, 100), (3, 40), (10, 10)] {
+            let usual = with_mounts("shop", containers, mounts);
+            // Debian's links.
+            let facts = image(&usual, &[("/bin", "usr/bin"), ("/lib", "usr/lib"), ("/var/run", "/run")]);
+            let weight = weight(&usual, &facts);
+            assert!(weight <= LIGHT, "{containers} containers with {mounts} mounts: {weight}");
+        }
+        let long = with_mounts("shop", 1, 100);
+        let target = format!("{}lib", "x/../".repeat(30));
+        let adverse = image(&long, &[("/var/lib", &target)]);
+        assert!(weight(&long, &adverse) > LIGHT, "links of the image make it heavy");
+    }
+
+    #[test]
+    fn the_weight_grows_with_every_path_that_is_followed() {
+        let of = |mounts| {
+            let pod = with_mounts("shop", 2, mounts);
+            let facts = image(&pod, &[]);
+            weight(&pod, &facts)
+        };
+        assert!(of(60) > 4 * of(10) && of(2_000) > LIGHT);
+        let searched = |path: &str| {
+            let env = json!([{ "name": "PATH", "value": path }]);
+            let spec =
+                json!({ "containers": [{ "name": "a", "image": "a", "command": ["app"], "env": env }] });
+            weight(&pod("shop", &spec), &[None])
+        };
+        assert!(searched(&"/a:".repeat(10_000)) > LIGHT && searched("/bin:/usr/bin") < LIGHT);
+    }
+
+    /// Whatever a pod has many of: mounts of one container, containers, or volumes that each container goes through.
+    #[test]
+    fn the_steps_of_a_pod_have_an_end_and_what_comes_after_is_not_judged() {
+        let starts = |workload: &Workload| {
+            let found = all(workload, FAMILY, &image(workload, &[]), None);
+            found.into_iter().flatten().filter(|starts| *starts != crowded()).count()
+        };
+        assert_eq!(starts(&with_mounts("shop", 20, 200)), 20);
+        assert_eq!(starts(&with_mounts("shop", 1, 7_000)), 1);
+        assert_eq!(starts(&with_mounts("shop", 1, 9_000)), 0);
+        let (few, many) = (with_mounts("shop", 400, 0), with_mounts("shop", 4_000, 0));
+        assert_eq!(starts(&few), 400);
+        let facts = image(&many, &[])[0].clone().unwrap();
+        assert_eq!(starts(&many), MOST_STEPS / most_steps(&many, &many.images()[0], &facts));
+        let volumes: Vec<_> =
+            (0..5_000).map(|n| json!({ "name": format!("v{n}"), "emptyDir": {} })).collect();
+        let containers: Vec<_> = (0..300)
+            .map(|n| json!({ "name": format!("c{n}"), "image": "a", "command": ["/app.wasm"] }))
+            .collect();
+        let wide = pod("shop", &json!({ "containers": containers, "volumes": volumes }));
+        assert!(starts(&wide) < 200);
+    }
+}
