@@ -14,6 +14,7 @@ mod kept;
 mod oci;
 pub mod options;
 pub mod status;
+mod warnings;
 
 pub use crate::policy::signature::{Algorithm, KeyOptions, Signers};
 pub use error::Error;

@@ -326,6 +326,7 @@ mod tests {
                 name: "baseline".into(),
                 checked: Timestamp::UNIX_EPOCH,
                 is_failing: false,
+                is_unkept: false,
                 swaps: 0,
                 failures: 0,
             }]);

@@ -192,6 +192,17 @@ pub fn unknown_rules(
     written.filter(|(_, rule)| !known.contains(rule.as_str())).map(unknown).collect()
 }
 
+/// What of the configuration does not protect although one may think so: its field, and a sentence.
+pub fn warnings(settings: &Settings) -> Vec<(&'static str, &'static str)> {
+    let policies = &settings.file.policies;
+    if policies.keys.is_empty() || policies.bundles.is_empty() || policies.store.is_some() {
+        return Vec::new();
+    }
+    let warning = "bundles are verified with `policies.keys`, and there is no `policies.store`: after a restart nothing knows \
+                   which number a bundle had, and an older signed one would be taken; name a folder on a volume";
+    vec![("policies.store", warning)]
+}
+
 /// What to write instead of a rule that is in no bundle.
 pub fn no_such_rule<'a>(rule: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     let near = text::did_you_mean(rule, known.clone());

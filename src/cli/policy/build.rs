@@ -6,6 +6,7 @@ use super::opa::Opa;
 use super::trial;
 use crate::cli::args::{OutputFormat, PolicyBuildOptions};
 use crate::cli::{Error, Exit, inspect, print};
+use crate::files;
 use crate::policy::Limits;
 use crate::text;
 
@@ -14,11 +15,10 @@ pub async fn run(options: &PolicyBuildOptions) -> Result<Exit, Error> {
     trial::folder(&options.sources)?;
     let opa = Opa::new(&options.sources.opa)?;
     let compiled = trial::compiled(&opa, &options.sources, &options.revision, Limits::default()).await?;
-    // Another file system may hold it, so it is copied; beside its place first, so that no reader sees half of it.
-    let part = options.archive.with_extension(format!("part-{}", std::process::id()));
     let failed = |source| Error::WriteBundle { path: options.archive.clone(), source };
-    let bytes = std::fs::copy(&compiled.archive, &part).map_err(failed)?;
-    std::fs::rename(&part, &options.archive).map_err(failed)?;
+    let archive = std::fs::read(&compiled.archive).map_err(failed)?;
+    files::replace(&options.archive, &archive, 0o666).map_err(failed)?;
+    let bytes = archive.len();
     let shown = options.archive.display().to_string();
     let output = match options.output {
         OutputFormat::Text => format!("{}: {bytes} bytes\n", text::line(&shown)).into_bytes(),

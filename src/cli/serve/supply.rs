@@ -25,6 +25,9 @@ pub struct Supply {
 pub async fn start(settings: &Settings) -> Result<(PolicySet, Supply), Error> {
     let engine = Engine::new()?;
     let limits = build::limits(settings);
+    for (field, warning) in build::warnings(settings) {
+        tracing::warn!(field, "{warning}");
+    }
     let statuses = Arc::new(Statuses::default());
     let mut loaded = Vec::new();
     if settings.file.policies.baseline {
@@ -60,7 +63,7 @@ async fn fitting(
         let Some(kept) = follower.alternative().await else { continue };
         let other = set.with(&kept);
         if build::unknown_rules(enforcement, other.rules().as_ref()).len() < lacking.len() {
-            follower.fall_back(kept, first.to_string());
+            follower.fall_back(first.to_string());
             set = other;
         }
     }
@@ -116,7 +119,7 @@ impl Bundles {
 }
 
 fn check(status: &BundleStatus) -> Check {
-    let BundleStatus { name, from, revision, since, is_kept, next, error, .. } = status;
+    let BundleStatus { name, from, revision, since, is_kept, next, error, unkept, warnings, .. } = status;
     let of_revision = if revision.is_empty() { String::new() } else { format!(", revision {revision}") };
     let next = next.map(|next| format!(", next try {next:.0}")).unwrap_or_default();
     let failed = error.as_ref().map(|error| {
@@ -125,11 +128,21 @@ fn check(status: &BundleStatus) -> Check {
         format!("; {kept}: {error}")
     });
     let failed = failed.unwrap_or_default();
-    let text = format!("from {from}{of_revision}, in force since {since:.0}{next}{failed}");
-    Check { name: format!("bundle/{name}"), is_ok: error.is_none(), text }
+    let unkept = unkept.as_ref().map(|error| format!("; a restart would not find it: {error}"));
+    let unkept = unkept.unwrap_or_default();
+    let warnings: String = warnings.iter().map(|warning| format!("; {warning}")).collect();
+    let text = format!("from {from}{of_revision}, in force since {since:.0}{next}{failed}{unkept}{warnings}");
+    Check { name: format!("bundle/{name}"), is_ok: error.is_none() && status.unkept.is_none(), text }
 }
 
 fn report(status: BundleStatus) -> BundleReport {
-    let BundleStatus { name, checked, since, error, swaps, failures, .. } = status;
-    BundleReport { name, checked: checked.unwrap_or(since), is_failing: error.is_some(), swaps, failures }
+    let BundleStatus { name, checked, since, error, unkept, swaps, failures, .. } = status;
+    BundleReport {
+        name,
+        checked: checked.unwrap_or(since),
+        is_failing: error.is_some(),
+        is_unkept: unkept.is_some(),
+        swaps,
+        failures,
+    }
 }
