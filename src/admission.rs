@@ -8,6 +8,7 @@ pub mod examine;
 pub mod flow;
 pub mod record;
 pub mod rehearsal;
+pub mod replay;
 mod started;
 pub mod state;
 

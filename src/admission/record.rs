@@ -29,7 +29,7 @@ pub fn emit(
     state: &State,
     webhook: Webhook,
     review: Option<Review>,
-    decision: Decision,
+    mut decision: Decision,
     clock: &Clock,
 ) {
     let total = clock.elapsed();
@@ -42,6 +42,7 @@ pub fn emit(
         timestamp: Timestamp::now(),
         webhook,
         bundles: decision.judgement.as_ref().map(|_| state.policies.revisions()).unwrap_or_default(),
+        policy_input: decision.policy_input.take(),
         stray_uid: decision.answer.response.uid.clone(),
         input: review.map(Input::from),
         error: failure(&decision),
@@ -70,7 +71,11 @@ fn count(
     let timings = audit::Timings { total, ..decision.timings.clone() };
     gate.metrics.observe(admission, &timings);
     for judged in decision.judgement.iter().flat_map(|j| &j.verdict.violations) {
-        gate.metrics.violation(&judged.violation.rule, done(judged.action, decision));
+        let (rule, bundle) = (&judged.violation.rule, judged.violation.bundle.as_deref().unwrap_or_default());
+        match judged.shadow {
+            Some(action) => gate.metrics.shadow_violation(rule, action, bundle),
+            None => gate.metrics.violation(rule, done(judged.action, decision), bundle),
+        }
     }
     for bundle in decision.judgement.iter().flat_map(|j| &j.failed_bundles) {
         gate.metrics.policy_failure(bundle);
@@ -132,7 +137,7 @@ fn result(mut decision: Decision) -> audit::RecordedResult {
 
 fn recorded(judged: JudgedViolation) -> RecordedViolation {
     let violation = Violation { action: Some(judged.action), ..judged.violation };
-    RecordedViolation { violation, exempted: judged.exempted }
+    RecordedViolation { violation, exempted: judged.exempted, shadow: judged.shadow }
 }
 
 fn image(container: &Container) -> ImageSummary {

@@ -82,9 +82,14 @@ impl Metrics {
         self.reviews.observe(review, timings);
     }
 
-    /// Counts a violation by rule and enforcement action.
-    pub fn violation(&self, rule: &str, action: EnforcementAction) {
-        self.reviews.violation(rule, action);
+    /// Counts a violation by rule, enforcement action and bundle.
+    pub fn violation(&self, rule: &str, action: EnforcementAction, bundle: &str) {
+        self.reviews.violation(rule, action, bundle);
+    }
+
+    /// Counts a violation of a bundle in the shadow, by the action that it would have.
+    pub fn shadow_violation(&self, rule: &str, action: EnforcementAction, bundle: &str) {
+        self.reviews.shadow_violation(rule, action, bundle);
     }
 
     /// Counts a bundle that could not be evaluated.
@@ -230,19 +235,19 @@ mod tests {
     fn no_more_than_the_allowed_number_of_rules_get_a_series() {
         let metrics = Metrics::new();
         for n in 0..MAX_RULES + 50 {
-            metrics.violation(&format!("rule-{n}"), EnforcementAction::Deny);
+            metrics.violation(&format!("rule-{n}"), EnforcementAction::Deny, "b");
         }
-        metrics.violation("rule-0", EnforcementAction::Deny);
+        metrics.violation("rule-0", EnforcementAction::Deny, "b");
         let page = metrics.encode();
         assert_eq!(page.matches("wasmgate_violations_total{").count(), MAX_RULES + 1);
-        assert_line(&page, r#"wasmgate_violations_total{rule="rule-0",action="deny"} 2"#);
-        assert_line(&page, r#"wasmgate_violations_total{rule="other",action="deny"} 50"#);
+        assert_line(&page, r#"wasmgate_violations_total{rule="rule-0",action="deny",bundle="b"} 2"#);
+        assert_line(&page, r#"wasmgate_violations_total{rule="other",action="deny",bundle="b"} 50"#);
     }
 
     #[test]
     fn a_rule_name_cannot_break_the_page() {
-        let page = page(|m| m.violation("a\"} 1\nforged{b=\"\\", EnforcementAction::Warn));
-        assert_line(&page, r#"wasmgate_violations_total{rule="a\"} 1\\nforged{b=\"\\",action="warn"} 1"#);
+        let page = page(|m| m.violation("a\"} 1\nforged{b=\"\\", EnforcementAction::Warn, "b"));
+        assert_line(&page, r#"wasmgate_violations_total{rule="a\"} 1\\nforged{b=\"\\",action="warn",bundle="b"} 1"#);
     }
 
     #[test]
@@ -317,7 +322,8 @@ mod tests {
                 denied(),
                 &Timings { stages: vec![(Stage::Read, Duration::ZERO)], total: Duration::ZERO },
             );
-            m.violation("r", EnforcementAction::Deny);
+            m.violation("r", EnforcementAction::Deny, "baseline");
+            m.shadow_violation("r", EnforcementAction::Deny, "next");
             m.policy_failure("baseline");
             m.server_event("busy");
             m.set_bundles(&BTreeMap::from([("baseline".to_string(), "1".to_string())]));

@@ -31,6 +31,11 @@ pub fn settings_with(options: &GateOptions, more: Overrides) -> Result<Settings,
     with_folders(config::resolve(file, overrides(options, more))?)
 }
 
+/// A configuration that was already read, with the flags of a command that does not serve.
+pub fn settings_of(file: config::File, options: &GateOptions) -> Result<Settings, Error> {
+    with_folders(config::resolve(file, overrides(options, Overrides::default()))?)
+}
+
 /// A configuration that was already read, with the flags of a command that does not serve, for a report: the settings with which the other checks can go on, and what is wrong with the fields.
 pub fn resolved_in_part(file: config::File, options: &GateOptions) -> (Settings, Vec<config::Error>) {
     let (mut settings, mut problems) =
@@ -161,6 +166,7 @@ fn assemble(
     state.kinds = Kinds::new(&settings.file.workloads);
     state.unpinned.clone_from(&settings.unpinned);
     state.exempt_namespaces.clone_from(&settings.file.exempt_namespaces);
+    state.records_input = settings.file.decision_log.policy_input;
     Ok(state)
 }
 

@@ -83,6 +83,8 @@ pub struct Signers {
     pub keys: Vec<String>,
     /// The `scope` that the signature must have, instead of that of its key.
     pub scope: Option<String>,
+    /// Whether it may be named as another bundle in its manifest: one that runs in the shadow of that.
+    pub may_be_another: bool,
 }
 
 impl Signers {
@@ -193,7 +195,7 @@ impl Trust {
                 compare(&files, contents).map_err(refused)?;
                 // A key may sign several bundles, and none of them can be given for another.
                 match super::bundle::own_name(bundle, contents)? {
-                    Some(own) if own != bundle => Err(refused(format!(
+                    Some(own) if own != bundle && !signers.may_be_another => Err(refused(format!(
                         "its signed `.manifest` names it `{}`; see whether it was meant for another place, or give the place this `name`",
                         shown(&own)
                     ))),
@@ -458,13 +460,13 @@ mod tests {
     #[test]
     fn a_bundle_is_taken_from_its_own_signers_alone() {
         let by_a = signed("\"keyid\": \"a\",", "{}");
-        let only = |id: &str| Signers { keys: vec![id.into()], scope: None };
+        let only = |id: &str| Signers { keys: vec![id.into()], ..Signers::default() };
         let (bound, unbound) = (Origin::Signed { is_bound: true }, Origin::Signed { is_bound: false });
         assert_eq!(verdict(&Signers::default(), &by_a), Ok(unbound));
         assert_eq!(verdict(&only("a"), &by_a), Ok(bound));
         assert!(verdict(&only("b"), &by_a).unwrap_err().contains("not among the `keys` of this bundle"));
         let scoped = signed("\"keyid\": \"a\", \"scope\": \"rules\",", "{}");
-        let wants = |scope: &str| Signers { keys: Vec::new(), scope: Some(scope.into()) };
+        let wants = |scope: &str| Signers { scope: Some(scope.into()), ..Signers::default() };
         assert_eq!(verdict(&wants("rules"), &scoped), Ok(bound));
         assert!(verdict(&wants("other"), &scoped).unwrap_err().contains("signed for the scope `rules`"));
         assert!(verdict(&wants("rules"), &by_a).unwrap_err().contains("signed for the scope ``"));
@@ -482,6 +484,8 @@ mod tests {
         assert_eq!(verdict(&Signers::default(), &named("rules")), Ok(Origin::Signed { is_bound: true }));
         let other = verdict(&Signers::default(), &named("network")).unwrap_err();
         assert!(other.contains("its signed `.manifest` names it `network`"), "{other}");
+        let shadow = Signers { may_be_another: true, ..Signers::default() };
+        assert_eq!(verdict(&shadow, &named("network")), Ok(Origin::Signed { is_bound: true }));
     }
 
     #[test]

@@ -315,11 +315,11 @@ impl Follower {
     async fn verified(&self, contents: Contents) -> Result<Verified, Error> {
         let (name, trust, signers) =
             (self.name.clone(), Arc::clone(&self.terms.trust), self.source.signers());
-        let memory = self.terms.limits.memory_bytes;
+        let (memory, is_shadow) = (self.terms.limits.memory_bytes, self.source.is_shadow());
         blocking(&self.name, move || {
             contents.check_data(&name, memory)?;
             let origin = trust.verify(&name, &signers, &contents)?;
-            let bundle = Bundle::of(&name, &contents)?;
+            let bundle = Bundle { is_shadow, ..Bundle::of(&name, &contents)? };
             Ok(Verified { warnings: warnings::of(origin, &bundle), bundle, contents })
         })
         .await

@@ -202,6 +202,7 @@ mod tests {
             capability: None,
             action: None,
             mended_by: None,
+            bundle: None,
         }
     }
 
