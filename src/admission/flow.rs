@@ -49,7 +49,8 @@ async fn decide(
     review: &Review,
     clock: Clock,
 ) -> (Decision, Vec<u8>) {
-    let asked = Asked { state, inspector: gate.inspector(), webhook, review, clock };
+    let inspector = gate.inspector();
+    let asked = Asked { state, inspector: &inspector, webhook, review, clock };
     let work = async {
         // Without it the decision is replayed by none, and stands all the same.
         let text = |input: &PolicyInput<'_>| {

@@ -93,6 +93,12 @@ impl State {
         Self { class_for: Arc::new(class_for(&self.runtimes, &cluster)), cluster, ..self }
     }
 
+    /// The same state with other runtimes.
+    #[must_use]
+    pub fn with_runtimes(self, runtimes: Runtimes) -> Self {
+        Self { class_for: Arc::new(class_for(&runtimes, &self.cluster)), runtimes, ..self }
+    }
+
     /// The runtimes.
     pub fn runtimes(&self) -> &Runtimes {
         &self.runtimes

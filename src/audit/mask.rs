@@ -68,7 +68,9 @@ pub fn policy_input(json: &str, at: &str, report: &mut MaskReport) -> Value {
     for (key, member) in document.iter_mut().filter(|(key, _)| *key != "options") {
         within(&mut at, key, |at| {
             if let Value::Object(members) = &mut *member {
-                DATA.iter().for_each(|data| erase(members, data, at, report));
+                for data in DATA {
+                    erase(members, data, at, report);
+                }
             }
             visit(key, member, at, report);
         });

@@ -3,6 +3,7 @@
 //! of rules from loaded bundles, at most [`MAX_RULES`] of them. `docs/metrics.md` lists them all.
 
 mod bundles;
+mod config;
 mod drops;
 mod labels;
 mod lookups;
@@ -13,6 +14,7 @@ mod watches;
 mod writes;
 
 pub use bundles::BundleReport;
+pub use config::ConfigReport;
 pub use drops::{DropReason, Drops};
 pub use lookups::ImageLookups;
 pub use reviews::{Admission, BUCKETS, MAX_RULES};
@@ -39,6 +41,7 @@ pub struct Metrics {
     drops: Drops,
     serving: serving::Serving,
     bundles: bundles::Bundles,
+    config: config::Config,
     watches: watches::Watches,
     writes: writes::Writes,
     process: process::Process,
@@ -60,6 +63,7 @@ impl Metrics {
             drops: Drops::default(),
             serving: serving::Serving::default(),
             bundles: bundles::Bundles::default(),
+            config: config::Config::default(),
             watches: watches::Watches::default(),
             writes: writes::Writes::default(),
             process: process::Process::default(),
@@ -71,6 +75,7 @@ impl Metrics {
         metrics.drops.register(to);
         metrics.serving.register(to);
         metrics.bundles.register(to);
+        metrics.config.register(to);
         metrics.watches.register(to);
         metrics.writes.register(to);
         metrics.process.register(to);
@@ -125,6 +130,11 @@ impl Metrics {
     /// Sets how the sources of the bundles are.
     pub fn set_bundle_sources(&self, reports: &[BundleReport]) {
         self.bundles.set(reports);
+    }
+
+    /// Sets how the configuration is.
+    pub fn set_config(&self, report: ConfigReport) {
+        self.config.set(report);
     }
 
     /// Sets the state of the cluster's watches, and the number of snapshots built from them. Without a cluster these
@@ -247,7 +257,10 @@ mod tests {
     #[test]
     fn a_rule_name_cannot_break_the_page() {
         let page = page(|m| m.violation("a\"} 1\nforged{b=\"\\", EnforcementAction::Warn, "b"));
-        assert_line(&page, r#"wasmgate_violations_total{rule="a\"} 1\\nforged{b=\"\\",action="warn",bundle="b"} 1"#);
+        assert_line(
+            &page,
+            r#"wasmgate_violations_total{rule="a\"} 1\\nforged{b=\"\\",action="warn",bundle="b"} 1"#,
+        );
     }
 
     #[test]

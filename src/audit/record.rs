@@ -289,8 +289,10 @@ impl Record {
     pub fn to_line(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut report = mask::MaskReport::default();
         let input = self.input.as_ref().map(|input| input.masked(&mut report));
-        let policy_input =
-            self.policy_input.as_ref().map(|input| mask::policy_input(input.get(), POLICY_INPUT, &mut report));
+        let policy_input = self
+            .policy_input
+            .as_ref()
+            .map(|input| mask::policy_input(input.get(), POLICY_INPUT, &mut report));
         let custom = Custom { request_uid: self.uid(), policy_input };
         let event = EventV1 {
             labels: &self.labels,
@@ -309,7 +311,8 @@ impl Record {
             requested_by: self.input.as_ref().and_then(|i| i.user.username.as_deref()).unwrap_or_default(),
             timestamp: self.timestamp,
             metrics: &self.timings,
-            custom: Some(custom).filter(|custom| custom.request_uid.is_some() || custom.policy_input.is_some()),
+            custom: Some(custom)
+                .filter(|custom| custom.request_uid.is_some() || custom.policy_input.is_some()),
         };
         let line = serde_json::to_string(&event)?;
         // People read it in a terminal too (`kubectl logs`).

@@ -47,7 +47,12 @@ pub struct DecisionLogOptions {
 impl Default for DecisionLogOptions {
     /// A buffer of 16 MiB holds thousands of pods, or two reviews of the largest size.
     fn default() -> Self {
-        Self { output: DecisionLogOutput::Stdout, buffer_bytes: 16 << 20, labels: BTreeMap::new(), policy_input: false }
+        Self {
+            output: DecisionLogOutput::Stdout,
+            buffer_bytes: 16 << 20,
+            labels: BTreeMap::new(),
+            policy_input: false,
+        }
     }
 }
 

@@ -142,8 +142,8 @@ pub fn state_with(settings: &Settings, policies: Arc<PolicySet>) -> Result<State
     assemble(settings, objects(settings)?, policies)
 }
 
-/// What the folders of the configuration hold.
-fn objects(settings: &Settings) -> Result<(Loaded, Cluster), Error> {
+/// What the folders of the configuration hold: grants with exceptions, and the cluster.
+pub fn objects(settings: &Settings) -> Result<(Loaded, Cluster), Error> {
     let file = &settings.file;
     let loaded =
         file.grants.as_ref().map_or_else(|| Ok(Loaded::default()), |dir| grant::load::load_dir(dir))?;
@@ -161,13 +161,19 @@ fn assemble(
     let mut state = State::new(settings.runtimes.clone(), cluster.into(), policies);
     state.grants = grants.into();
     state.exceptions = exceptions.into();
+    Ok(configured(state, settings))
+}
+
+/// The state with everything that the configuration itself says: what it depends on besides policies, grants and cluster.
+pub fn configured(state: State, settings: &Settings) -> State {
+    let mut state = state.with_runtimes(settings.runtimes.clone());
     state.options.clone_from(&settings.file.policies.options);
     state.enforcement.clone_from(&settings.file.enforcement);
     state.kinds = Kinds::new(&settings.file.workloads);
     state.unpinned.clone_from(&settings.unpinned);
     state.exempt_namespaces.clone_from(&settings.file.exempt_namespaces);
     state.records_input = settings.file.decision_log.policy_input;
-    Ok(state)
+    state
 }
 
 /// Refuses bundles of which none has a rule that the configuration names: the gate would not start with them.

@@ -13,8 +13,8 @@ use compare::Compared;
 
 use super::args::{OutputFormat, ReplayOptions};
 use super::{Error, Exit, build, inspect, print};
-use crate::admission::replay::{self, Left, RecordedDecision};
 use crate::admission::State;
+use crate::admission::replay::{self, Left, RecordedDecision};
 use crate::config::{self, Settings};
 use crate::sources::BundleSource;
 

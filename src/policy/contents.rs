@@ -354,7 +354,10 @@ mod tests {
         let contents: Contents = [("data.json", b"{\"a\": 1}".as_slice())].into_iter().collect();
         assert!(contents.check_data("test", 8).is_ok());
         let said = contents.check_data("test", 7).unwrap_err().to_string();
-        assert!(said.contains("`data.json` of 8 bytes") && said.contains("`policies.memoryLimitBytes`"), "{said}");
+        assert!(
+            said.contains("`data.json` of 8 bytes") && said.contains("`policies.memoryLimitBytes`"),
+            "{said}"
+        );
     }
 
     #[test]
@@ -369,9 +372,15 @@ mod tests {
         std::fs::write(at("..data/sources/a.rego"), "package a").unwrap();
         symlink("..data/sources", at("sources")).unwrap();
         let read = || Contents::from_dir("test", folder.path());
-        assert_eq!(read().unwrap().file("sources/a.rego"), Some(b"package a".as_slice()), "a mounted ConfigMap");
+        assert_eq!(
+            read().unwrap().file("sources/a.rego"),
+            Some(b"package a".as_slice()),
+            "a mounted ConfigMap"
+        );
         symlink("..data/sources", at("others")).unwrap();
-        assert!(read().unwrap_err().to_string().contains("`others`, which is not read: it is a link to a folder"));
+        assert!(
+            read().unwrap_err().to_string().contains("`others`, which is not read: it is a link to a folder")
+        );
         std::fs::remove_file(at("others")).unwrap();
         std::fs::create_dir(at("nested")).unwrap();
         symlink("..", at("nested/up")).unwrap();

@@ -126,7 +126,10 @@ mod tests {
             (json!([{"result": [{"rule": 1, "message": "b"}]}]), "expected a string"),
             (json!([{"result": [{"rule": "a", "message": "b", "allow": 1}]}]), "unknown field `allow`"),
             (json!([{"result": [{"rule": "a", "message": "b", "action": "nod"}]}]), "unknown variant `nod`"),
-            (json!([{"result": [{"rule": "a", "message": "b", "bundle": "other"}]}]), "unknown field `bundle`"),
+            (
+                json!([{"result": [{"rule": "a", "message": "b", "bundle": "other"}]}]),
+                "unknown field `bundle`",
+            ),
             (
                 json!([{"result": [{"rule": "a", "message": "b", "mendedBy": "luck"}]}]),
                 "unknown variant `luck`",

@@ -56,6 +56,8 @@ pub struct Follower {
     newest: Option<u64>,
     /// What it begins with, until that is in force.
     first: Option<First>,
+    /// Why there is no first bundle, where none is needed.
+    missing: Option<String>,
     /// What is in force and could not be kept, and when that failed.
     unkept: Option<(Arc<Unkept>, Instant)>,
 }
@@ -107,7 +109,18 @@ impl Follower {
     pub fn new(source: BundleSource, terms: Terms, registry: Option<&Registry>) -> Result<Self, Error> {
         let (name, fetcher) = (source.name(), Fetcher::new(&source, registry)?);
         let version = String::new();
-        Ok(Self { source, name, terms, fetcher, version, failed: None, newest: None, first: None, unkept: None })
+        Ok(Self {
+            source,
+            name,
+            terms,
+            fetcher,
+            version,
+            failed: None,
+            newest: None,
+            first: None,
+            missing: None,
+            unkept: None,
+        })
     }
 
     /// The bundle as the source has it now; without the help of what was kept.
@@ -149,6 +162,17 @@ impl Follower {
         }
     }
 
+    /// The same, for a bundle in the shadow without the error: the gate starts without it, and takes it as soon as that is possible.
+    pub async fn start_if_needed(&mut self) -> Result<Option<Loaded>, Error> {
+        match self.start().await {
+            Err(error) if self.source.is_shadow() => {
+                self.missing = Some(said(&error));
+                Ok(None)
+            }
+            started => started.map(Some),
+        }
+    }
+
     /// What was kept, where the first bundle is another one: the one to begin with if the first does not fit. Nothing changes
     /// before [`Follower::fall_back`].
     pub async fn alternative(&mut self) -> Option<Loaded> {
@@ -169,7 +193,9 @@ impl Follower {
 
     /// Says that the first bundle is in force, and keeps it.
     pub async fn begin(&mut self, statuses: &Statuses) {
-        let Some(First { ready, error, .. }) = self.first.take() else { return };
+        let Some(First { ready, error, .. }) = self.first.take() else {
+            return self.begin_without(statuses);
+        };
         let mut status = self.status(&ready);
         status.is_kept = error.is_some();
         status.error = error.as_ref().map(said);
@@ -181,6 +207,13 @@ impl Follower {
         }
         statuses.set(status);
         self.in_force(ready, statuses).await;
+    }
+
+    fn begin_without(&self, statuses: &Statuses) {
+        let status = BundleStatus::new(&self.name, &self.source.shown(), "", Timestamp::now());
+        let error = self.missing.clone();
+        tracing::warn!(bundle = self.name, error, "the gate starts without the policy bundle in the shadow");
+        statuses.set(BundleStatus { is_shadow: true, is_missing: true, error, failures: 1, ..status });
     }
 
     fn starts_with(&mut self, first: First) -> Loaded {
@@ -296,7 +329,7 @@ impl Follower {
         }
         let status =
             BundleStatus::new(&self.name, &self.source.shown(), ready.loaded.revision(), Timestamp::now());
-        BundleStatus { warnings: ready.warnings.clone(), ..status }
+        BundleStatus { warnings: ready.warnings.clone(), is_shadow: self.source.is_shadow(), ..status }
     }
 
     /// Compiles, checks and tries a bundle.
@@ -319,7 +352,8 @@ impl Follower {
         blocking(&self.name, move || {
             contents.check_data(&name, memory)?;
             let origin = trust.verify(&name, &signers, &contents)?;
-            let bundle = Bundle { is_shadow, ..Bundle::of(&name, &contents)? };
+            let mut bundle = Bundle::of(&name, &contents)?;
+            bundle.is_shadow = is_shadow;
             Ok(Verified { warnings: warnings::of(origin, &bundle), bundle, contents })
         })
         .await

@@ -233,8 +233,7 @@ mod tests {
         assert!(kept.recall("a / b", "y").is_none(), "from another place");
         assert!(kept.recall("a b", "x").is_none(), "of another name");
         let archives = || {
-            let entries =
-                fs::read_dir(folder.path().join("new")).unwrap().map(|entry| entry.unwrap().path());
+            let entries = fs::read_dir(folder.path().join("new")).unwrap().map(|entry| entry.unwrap().path());
             entries.filter(|path| path.extension().is_some_and(|end| end == "gz")).collect::<Vec<_>>()
         };
         assert_eq!(archives().len(), 1, "the former archive is gone");
@@ -246,7 +245,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let kept = Kept::new(folder.path());
         let numbered = |version: &str, newest| Record { newest: Some(newest), ..record(version) };
-        let keep = |version: &str, number, order| kept.keep(numbered(version, number), &contents(b"{}"), order);
+        let keep =
+            |version: &str, number, order| kept.keep(numbered(version, number), &contents(b"{}"), order);
         keep("seven", 7, Order::Forward(Some(7))).unwrap();
         let refused = keep("six", 6, Order::Forward(Some(6))).unwrap_err().to_string();
         assert!(refused.contains("its sequence 6 is lower than 7"), "{refused}");

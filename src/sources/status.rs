@@ -24,6 +24,10 @@ pub struct BundleStatus {
     pub next: Option<Timestamp>,
     /// Why the last try failed; `None` when it did not.
     pub error: Option<String>,
+    /// Whether it runs in the shadow.
+    pub is_shadow: bool,
+    /// Whether there is none yet, as may be of a bundle in the shadow.
+    pub is_missing: bool,
     /// Why what is in force could not be kept on disk; `None` when it is, or need not be.
     pub unkept: Option<String>,
     /// What does not protect it although one may think so.
@@ -46,6 +50,8 @@ impl BundleStatus {
             checked: None,
             next: None,
             error: None,
+            is_shadow: false,
+            is_missing: false,
             unkept: None,
             warnings: Vec::new(),
             swaps: 0,

@@ -9,7 +9,9 @@ pub(super) fn of(origin: Origin, bundle: &Bundle) -> Vec<String> {
     let mut warn = |warning: &str| warnings.push(warning.to_string());
     match origin {
         Origin::Unsigned => {}
-        Origin::Unverified => warn("it is signed, and nothing verifies it: there is no key in `policies.keys`"),
+        Origin::Unverified => {
+            warn("it is signed, and nothing verifies it: there is no key in `policies.keys`");
+        }
         Origin::Signed { is_bound } => {
             if !is_bound {
                 warn(

@@ -1,6 +1,8 @@
 //! Metrics of the sources of policy bundles.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -41,13 +43,16 @@ pub(super) struct Bundles {
     checked: Family<BundleLabels, Gauge>,
     swaps: Family<BundleLabels, Counter>,
     failures: Family<BundleLabels, Counter>,
+    /// The bundles that have series.
+    known: Mutex<BTreeSet<String>>,
 }
 
 impl Bundles {
     pub(super) fn register(&self, to: &mut Registry) {
         let help = "1 while the source of a policy bundle, or what it offers, cannot be used; the former bundle stays in force";
         to.register("wasmgate_policy_bundle_failing", help, self.failing.clone());
-        let help = "1 while a policy bundle in force could not be kept on disk, so that a restart would not find it";
+        let help =
+            "1 while a policy bundle in force could not be kept on disk, so that a restart would not find it";
         to.register("wasmgate_policy_bundle_unkept", help, self.unkept.clone());
         let help = "When the source of a policy bundle was last asked with success, in seconds since 1970";
         let name = "wasmgate_policy_bundle_checked_timestamp";
@@ -59,7 +64,20 @@ impl Bundles {
         to.register("wasmgate_policy_bundle_failures", help, self.failures.clone());
     }
 
+    /// Bundles that are not among the reports are not there any more.
     pub(super) fn set(&self, reports: &[BundleReport]) {
+        let now: BTreeSet<_> = reports.iter().map(|report| shown(&report.name)).collect();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in known.difference(&now) {
+            let labels = BundleLabels { name: name.clone() };
+            for gauge in [&self.failing, &self.unkept, &self.checked] {
+                gauge.remove(&labels);
+            }
+            self.swaps.remove(&labels);
+            self.failures.remove(&labels);
+        }
+        *known = now;
+        drop(known);
         for report in reports {
             let labels = BundleLabels { name: shown(&report.name) };
             self.failing.get_or_create(&labels).set(report.is_failing.into());

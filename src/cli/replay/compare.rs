@@ -152,10 +152,13 @@ mod tests {
 
     #[test]
     fn what_is_added_gone_and_reworded_is_told_apart() {
-        let before = vec![finding("a", "deny", "one"), finding("b", "warn", "two"), finding("c", "deny", "three")];
-        let after = vec![finding("a", "deny", "one"), finding("b", "warn", "other"), finding("c", "warn", "three")];
+        let before =
+            vec![finding("a", "deny", "one"), finding("b", "warn", "two"), finding("c", "deny", "three")];
+        let after =
+            vec![finding("a", "deny", "one"), finding("b", "warn", "other"), finding("c", "warn", "three")];
         let found = compared(before, after);
-        let rules = |list: &[Finding]| list.iter().map(|one| (one.rule.clone(), one.action)).collect::<Vec<_>>();
+        let rules =
+            |list: &[Finding]| list.iter().map(|one| (one.rule.clone(), one.action)).collect::<Vec<_>>();
         assert_eq!((found.was, found.would_be, found.is_changed()), ("deny", "deny", true));
         assert_eq!(rules(&found.gone), [("c".to_string(), EnforcementAction::Deny)]);
         assert_eq!(rules(&found.added), [("c".to_string(), EnforcementAction::Warn)]);

@@ -58,7 +58,8 @@ pub fn left(report: &Report) -> String {
 fn cells(one: &Compared) -> [String; 4] {
     let name = if one.name.is_empty() { "(no name yet)" } else { &one.name };
     let object = format!("{}/{}/{name}", one.namespace, one.kind);
-    let verdict = if one.was == one.would_be { one.was.into() } else { format!("{} → {}", one.was, one.would_be) };
+    let verdict =
+        if one.was == one.would_be { one.was.into() } else { format!("{} → {}", one.was, one.would_be) };
     let mut what: Vec<String> = one.added.iter().map(|found| format!("+ {}", told(found))).collect();
     what.extend(one.gone.iter().map(|found| format!("- {}", told(found))));
     if one.undecidable {
@@ -115,7 +116,8 @@ fn lines(cells: &[String; 4], [style, verdict]: [Style; 2], widths: &[usize]) ->
     let mut out = String::new();
     for index in 0..what.len().max(1) {
         let mut line = String::new();
-        for ((cell, style), width) in [(time, style), (object, style), (decided, verdict)].iter().zip(widths) {
+        for ((cell, style), width) in [(time, style), (object, style), (decided, verdict)].iter().zip(widths)
+        {
             let part = if index == 0 { cell.as_str() } else { "" };
             let blanks = width.saturating_sub(columns(part)) + GAP;
             let shown = if part.is_empty() { String::new() } else { paint(*style, part) };

@@ -398,7 +398,8 @@ fn what_does_not_protect_a_signed_bundle_is_warned_of() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::create_dir(at("rules")).unwrap();
-    let rule = "package wasmgate\n\nviolations contains {\"rule\": \"r\", \"message\": \"m\"} if input.never\n";
+    let rule =
+        "package wasmgate\n\nviolations contains {\"rule\": \"r\", \"message\": \"m\"} if input.never\n";
     std::fs::write(at("rules/rule.rego"), rule).unwrap();
     std::fs::write(at("secret"), "not so secret").unwrap();
     let build = "build --target wasm --entrypoint wasmgate/violations --output signed.tar.gz --signing-key secret --signing-alg HS256";
@@ -407,7 +408,9 @@ fn what_does_not_protect_a_signed_bundle_is_warned_of() {
     let body = |more: &str| {
         let (bundle, key) = (at("signed.tar.gz"), at("secret"));
         let (bundle, key) = (bundle.display(), key.display());
-        format!("policies: {{bundles: [{{from: {bundle}{more}}}], keys: {{default: {{algorithm: HS256, file: {key}}}}}}}\n")
+        format!(
+            "policies: {{bundles: [{{from: {bundle}{more}}}], keys: {{default: {{algorithm: HS256, file: {key}}}}}}}\n"
+        )
     };
     let said = check(&["-c", &configuration(folder.path(), &body(""))]);
     assert_eq!(said.code, 0, "{said:?}");

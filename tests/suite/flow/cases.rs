@@ -200,7 +200,7 @@ async fn every_case_gets_the_same_verdict_from_the_sources_the_compiled_rules_an
             continue;
         }
         let state = flow.gate.state();
-        let (input, verdict) = input_of(&state, flow.gate.inspector(), &answered.last).await;
+        let (input, verdict) = input_of(&state, &flow.gate.inspector(), &answered.last).await;
         check_verdict(case, &answered.validate, &verdict, list);
         inputs.insert(case.name.clone(), input);
         verdicts.insert(case.name.as_str(), verdict);

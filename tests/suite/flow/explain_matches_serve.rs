@@ -76,6 +76,7 @@ async fn explained(flow: &Flow, case: &Case, object: &Value) -> ObjectReport {
     let manifest = Manifest { origin: case.name.clone(), object: object.clone() };
     let (state, budget) = (flow.gate.state(), Duration::from_secs(20));
     let inspector = flow.gate.inspector();
+    let inspector = &*inspector;
     let rehearsed_pod =
         rehearsed(&state, inspector, &manifest, case.namespace(), budget, false).await.unwrap();
     ObjectReport::of(&manifest, case.namespace(), &rehearsed_pod, &[])
