@@ -212,6 +212,35 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A new rule would replace a file.
+    #[error("could not write `{}`: it is there already; choose another name for the rule, or remove the file", path.display())]
+    ReplaceRule {
+        /// The file.
+        path: std::path::PathBuf,
+    },
+    /// A folder was signed, and no archive was named.
+    #[error("could not sign the folder `{}` in its place; name the archive to write with -f", path.display())]
+    NameArchive {
+        /// The folder.
+        path: std::path::PathBuf,
+    },
+    /// A folder cannot be pushed.
+    #[error(
+        "could not push the folder `{}`; name an archive, such as `wasmgate policy build` writes",
+        path.display()
+    )]
+    PushFolder {
+        /// The folder.
+        path: std::path::PathBuf,
+    },
+    /// The rules could not be evaluated on a case.
+    #[error("could not evaluate the rules on case `{case}`: {message}")]
+    BenchCase {
+        /// Its name.
+        case: String,
+        /// Why.
+        message: String,
+    },
     /// A file of cases is wrong.
     #[error("could not read the cases in `{path}`: {message}")]
     ReadCases {

@@ -9,16 +9,19 @@ mod inspector;
 mod look;
 mod memory;
 mod options;
+mod registries;
 mod running;
 mod shares;
 mod sources;
 pub mod store;
 mod warm;
 
+pub use crate::registry::Artifact;
 pub use detect::SizeLimits;
 pub use error::Error;
-pub use inspector::{Inspector, registry};
+pub use inspector::Inspector;
 pub use options::LookupOptions;
+pub use registries::{push, reference, registry};
 
 /// Counters and gauges for metrics. All but `names`, `digests` and `layer_bytes` only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -42,6 +42,7 @@ mod keyring;
 pub mod layout;
 mod message;
 mod options;
+mod push;
 pub mod resolver;
 mod secret;
 mod site;
@@ -54,6 +55,7 @@ pub(crate) use clock::Clock;
 pub use credentials::{Credentials, Login, NoPullSecrets, PullSecrets, Pulled, Puller};
 pub use error::Error;
 pub use options::{ProxyOptions, RegistryOptions};
+pub use push::{Artifact, push};
 pub use secret::SecretText;
 
 /// How much of an error's body is read, in bytes.

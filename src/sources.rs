@@ -20,6 +20,7 @@ pub use crate::policy::signature::{Algorithm, KeyOptions, Signers};
 pub use error::Error;
 pub use follow::{Follower, Terms};
 pub use kept::Kept;
+pub use oci::{LAYER, pull};
 pub use options::{BundleAction, BundleSource, Origin};
 pub use status::{BundleStatus, Statuses};
 

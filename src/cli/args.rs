@@ -5,12 +5,18 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::help::{
-    CHECK_HELP, COMPLETION_HELP, DIFF_HELP, EXPLAIN_HELP, INSPECT_HELP, POLICY_BUILD_HELP,
-    POLICY_CAPABILITIES_HELP, POLICY_CHECK_HELP, POLICY_HELP, POLICY_TEST_HELP, REPLAY_HELP, SCAN_HELP,
-    SERVE_HELP, SUGGEST_HELP,
+mod policy;
+
+pub use policy::{
+    CaseOptions, KeyFlags, PolicyBenchOptions, PolicyBuildOptions, PolicyCheckOptions, PolicyCommand,
+    PolicyNewOptions, PolicyPullOptions, PolicyPushOptions, PolicySignOptions, PolicySources,
+    PolicyTestOptions, PolicyVerifyOptions,
 };
 
+use super::help::{
+    CHECK_HELP, COMPLETION_HELP, DIFF_HELP, EXPLAIN_HELP, INSPECT_HELP, POLICY_HELP, REPLAY_HELP, SCAN_HELP,
+    SERVE_HELP, SUGGEST_HELP,
+};
 use crate::capability::Capability;
 use crate::config::is_label;
 use crate::text;
@@ -370,86 +376,4 @@ pub struct ReplayOptions {
     /// Sources
     #[command(flatten)]
     pub gate: GateOptions,
-}
-
-/// The commands of `policy`.
-#[derive(Debug, Subcommand)]
-pub enum PolicyCommand {
-    /// Say what is wrong with rules, before anything ships
-    #[command(after_help = POLICY_CHECK_HELP)]
-    Check(PolicyCheckOptions),
-    /// Run the tests of rules, and cases on the compiled rules
-    #[command(after_help = POLICY_TEST_HELP)]
-    Test(Box<PolicyTestOptions>),
-    /// Compile rules to a bundle that the gate loads
-    #[command(after_help = POLICY_BUILD_HELP)]
-    Build(PolicyBuildOptions),
-    /// Print what rules may call in the gate, for `opa build --capabilities`
-    #[command(after_help = POLICY_CAPABILITIES_HELP)]
-    Capabilities,
-}
-
-/// Where rules are, and what reads them.
-#[derive(Debug, Clone, Parser)]
-pub struct PolicySources {
-    /// Folder of the rules
-    #[arg(value_name = "RULES")]
-    pub rules: PathBuf,
-    /// Leave out files and folders of this name, `*` stands for anything (repeatable)
-    #[arg(long, value_name = "NAME")]
-    pub ignore: Vec<String>,
-    /// The opa to use
-    #[arg(long, value_name = "FILE", env = "WASMGATE_OPA", default_value = "opa")]
-    pub opa: PathBuf,
-}
-
-/// Options of `policy check`.
-#[derive(Debug, Clone, Parser)]
-pub struct PolicyCheckOptions {
-    /// The rules
-    #[command(flatten)]
-    pub sources: PolicySources,
-    /// Form of the output
-    #[arg(long, short = 'o', value_enum, default_value_t)]
-    pub output: OutputFormat,
-}
-
-/// Options of `policy test`.
-#[derive(Debug, Clone, Parser)]
-pub struct PolicyTestOptions {
-    /// The rules
-    #[command(flatten)]
-    pub sources: PolicySources,
-    /// Also write the results to FILE, in the XML that CI systems read
-    #[arg(long, value_name = "FILE")]
-    pub junit: Option<PathBuf>,
-    /// Form of the output
-    #[arg(long, short = 'o', value_enum, default_value_t)]
-    pub output: OutputFormat,
-    /// Namespace for manifests that name none
-    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
-    pub namespace: String,
-    /// Longest time to look at the images of one manifest, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub timeout: u64,
-    /// Sources
-    #[command(flatten)]
-    pub gate: GateOptions,
-}
-
-/// Options of `policy build`.
-#[derive(Debug, Clone, Parser)]
-pub struct PolicyBuildOptions {
-    /// The rules
-    #[command(flatten)]
-    pub sources: PolicySources,
-    /// The archive to write
-    #[arg(long = "archive", short = 'f', value_name = "FILE", default_value = "bundle.tar.gz")]
-    pub archive: PathBuf,
-    /// Revision of the bundle, which each record of a decision names
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub revision: String,
-    /// Form of the output
-    #[arg(long, short = 'o', value_enum, default_value_t)]
-    pub output: OutputFormat,
 }

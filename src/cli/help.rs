@@ -53,6 +53,12 @@ parsed, tested and compiled by your own opa (--opa, or the one on PATH), and run
 A first rule, its tests and its bundle, step by step: docs/policy-authors.md.
 Exit codes of all: 0 nothing is wrong; 1 something is; 2 the command failed.";
 
+pub(super) const POLICY_NEW_HELP: &str = "\
+Writes NAME.rego, NAME_test.rego and NAME_cases.yaml, with `_` for `-`, which pass `policy check` and `policy test` as they are. \
+Write your own condition into the rule, and what it means into its message.
+Example: wasmgate policy new our-registry && wasmgate policy test rules/ --watch
+Exit codes: 0 the files were written; 2 they were not, since one is there already, for example.";
+
 pub(super) const POLICY_CHECK_HELP: &str = "\
 Types against the schema of `input`, strict mode, format, functions that do not run in the gate; and whether the gate loads \
 what `opa build` makes of it.
@@ -71,12 +77,42 @@ Runs the tests of `opa test`, and the cases in files named *_cases.yaml: each ha
     violations: [{rule: our-registry, container: web, message: is not from}]
 
 `rule` has to be equal, and so have `container` and `capability` if they are given; `message` is a part of the message.
-Example: wasmgate policy test rules/ --junit report.xml
+`--watch` shows within two seconds of a save what it changes.
+Examples:
+  wasmgate policy test rules/ --junit report.xml
+  wasmgate policy test rules/ --watch --image-layouts registry.example=layouts/
 Exit codes: 0 all passed; 1 a test or a case failed; 2 the command failed, or there was nothing to run.";
 
 pub(super) const POLICY_BUILD_HELP: &str = "\
 Compiles RULES without their tests (`opa build --target wasm`), and writes the archive only if the gate loads it.
 Example: wasmgate policy build rules/ --revision \"$(git rev-parse HEAD)\" -f rules.tar.gz
+Exit codes: 0 it was written; 2 it was not.";
+
+pub(super) const POLICY_BENCH_HELP: &str = "\
+Evaluates the cases of `policy test` one after the other on the compiled rules, and prints the times. What a review takes beside \
+them is not in it.
+Example: wasmgate policy bench rules/ --count 5000
+Exit codes: 0 it was measured; 2 the command failed, or there was nothing to measure.";
+
+pub(super) const POLICY_SIGN_HELP: &str = "\
+Signs as `opa sign` does, with your own opa. The gate verifies it with the key of the same id under `policies.keys`. A former \
+signature is replaced.
+Example: wasmgate policy sign rules.tar.gz --key release.pem --algorithm ES256 --key-id release-2026
+Exit codes: 0 it was signed; 2 it was not.";
+
+pub(super) const POLICY_VERIFY_HELP: &str = "\
+Every file has to have the digest that was signed, none may be missing, and none may have been added.
+Example: wasmgate policy verify rules.tar.gz --key release.pub.pem --algorithm ES256 --key-id release-2026
+Exit codes: 0 the gate takes the signature; 1 it does not; 2 the command failed.";
+
+pub(super) const POLICY_PUSH_HELP: &str = "\
+Pushes an archive that the gate loads, in the layout of opa. The gate takes it from `oci://REFERENCE` under `policies.bundles`.
+Example: wasmgate policy push rules.tar.gz ghcr.io/myorg/rules:7 --docker-config ~/.docker/config.json
+Exit codes: 0 it was pushed; 2 it was not.";
+
+pub(super) const POLICY_PULL_HELP: &str = "\
+Writes the archive as it was pushed. No signature is verified; `policy verify` does that.
+Example: wasmgate policy pull ghcr.io/myorg/rules:7 -f rules.tar.gz
 Exit codes: 0 it was written; 2 it was not.";
 
 pub(super) const POLICY_CAPABILITIES_HELP: &str = "\

@@ -1,14 +1,21 @@
 //! `wasmgate policy`: what authors of rules need, on the engine that will run them. Rego is parsed, typed and compiled by
 //! the author's own `opa`; what runs in the gate is tried on the gate's engine.
 
+pub mod archive;
+pub mod bench;
 pub mod build;
 pub mod case;
+pub mod cases;
 pub mod check;
 pub mod junit;
+pub mod new;
 pub mod opa;
 pub mod result;
+pub mod sign;
 pub mod test;
+pub mod transfer;
 pub mod trial;
+pub mod watch;
 
 use super::args::PolicyCommand;
 use super::{Error, Exit, print};
@@ -17,9 +24,15 @@ use opa::CAPABILITIES;
 /// Runs one of its commands.
 pub async fn run(command: PolicyCommand) -> Result<Exit, Error> {
     match command {
+        PolicyCommand::New(options) => new::run(&options),
         PolicyCommand::Check(options) => check::run(&options).await,
         PolicyCommand::Build(options) => build::run(&options).await,
         PolicyCommand::Test(options) => test::run(&options).await,
+        PolicyCommand::Bench(options) => bench::run(&options).await,
+        PolicyCommand::Sign(options) => sign::sign(&options),
+        PolicyCommand::Verify(options) => sign::verify(&options),
+        PolicyCommand::Push(options) => transfer::push(&options).await,
+        PolicyCommand::Pull(options) => transfer::pull(&options).await,
         PolicyCommand::Capabilities => print(CAPABILITIES.as_bytes()).map(|()| Exit::Success),
     }
 }

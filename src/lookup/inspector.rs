@@ -21,9 +21,8 @@ use crate::image::platform::Nodes;
 use crate::image::reference::Reference;
 use crate::image::{Depth, ImageFacts};
 use crate::registry::credentials::covering;
-use crate::registry::guard::Guard;
 use crate::registry::layout::Layouts;
-use crate::registry::{Asker, NoPullSecrets, PullSecrets, Pulled, Puller, Registry, RegistryOptions};
+use crate::registry::{Asker, NoPullSecrets, PullSecrets, Pulled, Puller};
 
 /// How many look-ups may wait for a manifest, for each that may hold layers.
 const ASKING_PER_PLACE: u32 = 16;
@@ -54,24 +53,6 @@ impl fmt::Debug for Inspector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inspector").field("stats", &self.stats()).finish_non_exhaustive()
     }
-}
-
-/// The registries as these options have them reached. Reads the CAs and the docker config; sends no request yet.
-pub fn registry(options: &LookupOptions) -> Result<Registry, Error> {
-    let LookupOptions { ca_files, docker_config, credential_helpers, mirrors, token_realms, .. } =
-        options.clone();
-    let reached = RegistryOptions {
-        ca_files,
-        docker_config,
-        credential_helpers,
-        connect_timeout: options.connect_timeout,
-        read_timeout: options.read_timeout,
-        breaker: options.breaker,
-        mirrors,
-        token_realms,
-        proxy: options.proxy.clone(),
-    };
-    Ok(Registry::new(Guard::new(&options.registries)?, &reached)?)
 }
 
 impl Inspector {
@@ -118,7 +99,7 @@ impl Inspector {
         warm: Vec<String>,
         bounds: Bounds,
     ) -> Result<Self, Error> {
-        let registry = registry(&options)?;
+        let registry = super::registry(&options)?;
         let memory = Memory::new(&CacheLimits {
             facts_bytes: options.facts_bytes,
             names_bytes: options.names_bytes,

@@ -165,7 +165,7 @@ fn manifest(bundle: &str, files: &Contents) -> Result<BundleManifest, Error> {
 }
 
 /// The name that a bundle gives itself; `bundle` is the one that it has here.
-pub(super) fn own_name(bundle: &str, files: &Contents) -> Result<Option<String>, Error> {
+pub fn own_name(bundle: &str, files: &Contents) -> Result<Option<String>, Error> {
     Ok(manifest(bundle, files)?.metadata.wasmgate.name)
 }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,7 +22,7 @@ use super::{Contents, Error};
 use crate::text;
 
 /// The file with the signature.
-const FILE: &str = ".signatures.json";
+pub const SIGNATURES: &str = ".signatures.json";
 /// Values within one another in a signed document.
 const MAX_DEPTH: usize = 128;
 /// Most bytes of a document that are scanned for its digest. Each is scanned once for every value that it lies in.
@@ -54,6 +55,50 @@ pub enum Algorithm {
     RS384,
     /// RSASSA-PKCS1-v1_5 with SHA-512.
     RS512,
+}
+
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::ES256,
+        Self::ES384,
+        Self::HS256,
+        Self::HS384,
+        Self::HS512,
+        Self::PS256,
+        Self::PS384,
+        Self::PS512,
+        Self::RS256,
+        Self::RS384,
+        Self::RS512,
+    ];
+
+    /// Its name in JWTs (RFC 7518, section 3.1).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ES256 => "ES256",
+            Self::ES384 => "ES384",
+            Self::HS256 => "HS256",
+            Self::HS384 => "HS384",
+            Self::HS512 => "HS512",
+            Self::PS256 => "PS256",
+            Self::PS384 => "PS384",
+            Self::PS512 => "PS512",
+            Self::RS256 => "RS256",
+            Self::RS384 => "RS384",
+            Self::RS512 => "RS512",
+        }
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = || Self::ALL.map(Self::as_str).join(", ");
+        let found = Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name);
+        found.ok_or_else(|| format!("write one of {}", known()))
+    }
 }
 
 /// A key as the configuration has it.
@@ -175,7 +220,7 @@ impl Trust {
     /// Refuses a bundle whose signature is missing or wrong, by another key than those of `signers`, or for another bundle.
     pub fn verify(&self, bundle: &str, signers: &Signers, contents: &Contents) -> Result<Origin, Error> {
         let refused = |reason: String| Error::VerifyBundle { bundle: bundle.into(), reason };
-        match contents.file(FILE) {
+        match contents.file(SIGNATURES) {
             None if self.requires() || signers.are_named() => {
                 let reason = "it is not signed; sign it (`opa build --signing-key`), or set `policies.requireSigned: false` \
                               and name no `keys` and no `scope` for it";
@@ -210,16 +255,16 @@ impl Trust {
     /// The key of the signature, and the digests that it vouches for.
     fn files(&self, text: &[u8], signers: &Signers) -> Result<(&Key, Vec<SignedFile>), String> {
         let unreadable = |error: serde_json::Error| {
-            format!("`{FILE}` cannot be read: {}", text::excerpt(&error.to_string(), SHOWN))
+            format!("`{SIGNATURES}` cannot be read: {}", text::excerpt(&error.to_string(), SHOWN))
         };
         let Signatures { signatures, plugin } = serde_json::from_slice(text).map_err(unreadable)?;
         if !matches!(plugin.as_str(), "" | "_default") {
             return Err("it is signed by a plug-in of opa, which the gate does not have".into());
         }
         let [token] = signatures.as_slice() else {
-            return Err(format!("`{FILE}` has {} signatures, expected one", signatures.len()));
+            return Err(format!("`{SIGNATURES}` has {} signatures, expected one", signatures.len()));
         };
-        let no_token = || format!("`{FILE}` holds no JWT");
+        let no_token = || format!("`{SIGNATURES}` holds no JWT");
         let (signed, signature) = token.rsplit_once('.').ok_or_else(no_token)?;
         let (header, payload) = signed.split_once('.').ok_or_else(no_token)?;
         let decoded = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| no_token());
@@ -315,7 +360,7 @@ fn compare(signed: &[SignedFile], contents: &Contents) -> Result<(), String> {
         }
         known.insert(name);
     }
-    match contents.files().find(|(name, _)| *name != FILE && !known.contains(name)) {
+    match contents.files().find(|(name, _)| *name != SIGNATURES && !known.contains(name)) {
         Some((name, _)) => Err(format!("`{}` was added after the bundle was signed", shown(name))),
         None => Ok(()),
     }
@@ -441,7 +486,7 @@ mod tests {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"s3cret"), text.as_bytes());
         let token = format!("{text}.{}", URL_SAFE_NO_PAD.encode(tag));
         let signatures = format!("{{\"signatures\": [\"{token}\"]}}");
-        [(".manifest", manifest.as_bytes()), (FILE, signatures.as_bytes())].into_iter().collect()
+        [(".manifest", manifest.as_bytes()), (SIGNATURES, signatures.as_bytes())].into_iter().collect()
     }
 
     fn trust() -> Trust {

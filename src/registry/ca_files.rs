@@ -13,13 +13,26 @@ pub(super) fn ca_certs(files: &[PathBuf]) -> Result<Vec<Certificate>, Error> {
 }
 
 fn ca(file: &Path) -> Result<Vec<Certificate>, Error> {
-    let failed = |message: String| Error::SetUpClient { message: format!("`{}`: {message}", file.display()) };
+    let certificate = |der: &CertificateDer<'_>| Certificate::from_der(der);
+    ders(file)?
+        .iter()
+        .map(certificate)
+        .collect::<Result<_, _>>()
+        .map_err(|error| failed(file, &error.to_string()))
+}
+
+/// The certificates of one file.
+pub(super) fn ders(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let failed = |message: String| failed(file, &message);
     let data = std::fs::read(file).map_err(|error| failed(format!("could not read the CA: {error}")))?;
     let found = CertificateDer::pem_slice_iter(&data).collect::<Result<Vec<_>, _>>();
     let found = found.map_err(|error| failed(format!("it is not PEM: {error}")))?;
     if found.is_empty() {
         return Err(failed("it holds no `BEGIN CERTIFICATE`; give the CA's certificate in PEM".into()));
     }
-    let certificate = |der: &CertificateDer<'_>| Certificate::from_der(der);
-    found.iter().map(certificate).collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))
+    Ok(found)
+}
+
+fn failed(file: &Path, message: &str) -> Error {
+    Error::SetUpClient { message: format!("`{}`: {message}", file.display()) }
 }

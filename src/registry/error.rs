@@ -64,6 +64,14 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// A file could not be pushed.
+    #[error("could not push to `{image}`: {message}")]
+    PushArtifact {
+        /// As written.
+        image: String,
+        /// What the registry or the network said.
+        message: String,
+    },
     /// The client could not be set up.
     #[error("could not set up the registry client: {message}")]
     SetUpClient {

@@ -14,7 +14,7 @@ use crate::registry::source::{FetchedManifest, Source as _};
 use crate::text;
 
 /// Type of the layer with the archive.
-pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// Type of a layer with Rego, as conftest pushes it.
 const SOURCES: &str = "application/vnd.cncf.openpolicyagent.policy.layer.v1+rego";
 /// Largest manifest, in bytes.
@@ -39,9 +39,26 @@ pub(super) struct Oci {
     registry: Registry,
 }
 
+/// The archive of a bundle as it was pushed, and the digest of its manifest. It is not looked into.
+pub async fn pull(reference: Reference, registry: Registry) -> Result<(Vec<u8>, String), Error> {
+    Oci::new(reference.to_string(), reference, registry).archive().await
+}
+
 impl Oci {
     pub const fn new(bundle: String, reference: Reference, registry: Registry) -> Self {
         Self { bundle, reference, registry }
+    }
+
+    /// The archive as it was pushed, and the digest of its manifest.
+    pub async fn archive(&self) -> Result<(Vec<u8>, String), Error> {
+        let manifest = self.manifest(&self.reference).await?;
+        Ok((self.packed(&manifest).await?, manifest.digest.to_string()))
+    }
+
+    async fn packed(&self, manifest: &FetchedManifest) -> Result<Vec<u8>, Error> {
+        let layer = self.layer(manifest).await?;
+        let bytes = self.registry.blob(&self.reference, &layer, MAX_PACKED_BYTES).await;
+        bytes.map(|bytes| bytes.to_vec()).map_err(|error| self.failed(text::chain(&error)))
     }
 
     /// Asks for the manifest, and for the layer if the manifest has another digest than this.
@@ -51,9 +68,7 @@ impl Oci {
         if version == digest {
             return Ok(Fetched::Unchanged);
         }
-        let layer = self.layer(&manifest).await?;
-        let bytes = self.registry.blob(&self.reference, &layer, MAX_PACKED_BYTES).await;
-        let bytes = bytes.map_err(|error| self.failed(text::chain(&error)))?;
+        let bytes = self.packed(&manifest).await?;
         let name = self.bundle.clone();
         let contents = blocking(&self.bundle, move || Contents::from_tar_gz(&name, &bytes)).await?;
         Ok(Fetched::New { contents, version })

@@ -176,6 +176,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "needs a cluster or the reader's chart: cli/scan.rs runs both kinds with others",
     ),
     (
+        "docs/policy-authors.md",
+        "wasmgate policy push ",
+        "needs a registry: cli/policy.rs runs both with a real one",
+    ),
+    (
         "docs/operations.md",
         "wasmgate suggest --network-policy ",
         "the files are the reader's: cli/suggest.rs runs it with others",

@@ -3,10 +3,9 @@
 use serde_json::json;
 
 use super::opa::Opa;
-use super::trial;
+use super::{archive, trial};
 use crate::cli::args::{OutputFormat, PolicyBuildOptions};
 use crate::cli::{Error, Exit, inspect, print};
-use crate::files;
 use crate::policy::Limits;
 use crate::text;
 
@@ -15,10 +14,10 @@ pub async fn run(options: &PolicyBuildOptions) -> Result<Exit, Error> {
     trial::folder(&options.sources)?;
     let opa = Opa::new(&options.sources.opa)?;
     let compiled = trial::compiled(&opa, &options.sources, &options.revision, Limits::default()).await?;
-    let failed = |source| Error::WriteBundle { path: options.archive.clone(), source };
-    let archive = std::fs::read(&compiled.archive).map_err(failed)?;
-    files::replace(&options.archive, &archive, 0o666).map_err(failed)?;
-    let bytes = archive.len();
+    let failed = |source| Error::UseFolder { path: compiled.archive.clone(), source };
+    let built = std::fs::read(&compiled.archive).map_err(failed)?;
+    archive::write(&options.archive, &built)?;
+    let bytes = built.len();
     let shown = options.archive.display().to_string();
     let output = match options.output {
         OutputFormat::Text => format!("{}: {bytes} bytes\n", text::line(&shown)).into_bytes(),

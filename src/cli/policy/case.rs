@@ -150,7 +150,28 @@ pub fn read(folder: &Path) -> Result<Vec<Case>, Error> {
     Ok(cases)
 }
 
+/// Every file below a folder, and those that its cases name.
+pub fn sources(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut found = walked(folder)?;
+    let named = |case: &Case| {
+        let path = case.input.as_ref().or(case.manifest.as_ref())?.as_str()?;
+        Some(case.file.parent()?.join(path))
+    };
+    // Cases that cannot be read name nothing yet.
+    found.extend(read(folder).unwrap_or_default().iter().filter_map(named));
+    Ok(found)
+}
+
 fn files(root: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut found = walked(root)?;
+    found.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        ["_cases.yaml", "_cases.yml", "_cases.json"].iter().any(|end| name.ends_with(end))
+    });
+    Ok(found)
+}
+
+fn walked(root: &Path) -> Result<Vec<PathBuf>, Error> {
     let (mut found, mut folders, mut seen) = (Vec::new(), vec![root.to_path_buf()], 0_usize);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).map_err(|error| failed(&folder, &error))? {
@@ -161,13 +182,10 @@ fn files(root: &Path) -> Result<Vec<PathBuf>, Error> {
                     format!("more than {MAX_WALKED} files and folders; name the folder of the rules");
                 return Err(failed(root, &message));
             }
-            let (path, name) = (entry.path(), entry.file_name());
-            let is_folder = entry.file_type().map_err(|error| failed(&path, &error))?.is_dir();
-            let name = name.to_string_lossy();
-            let is_case = ["_cases.yaml", "_cases.yml", "_cases.json"].iter().any(|end| name.ends_with(end));
-            if is_folder {
+            let path = entry.path();
+            if entry.file_type().map_err(|error| failed(&path, &error))?.is_dir() {
                 folders.push(path);
-            } else if is_case {
+            } else {
                 found.push(path);
             }
         }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::cli::Error;
 use crate::policy::ENTRYPOINT;
+use crate::policy::signature::{Algorithm, SIGNATURES};
 use crate::rego::REFUSED;
 
 /// What rules may call in the gate, as `opa build --capabilities` takes it.
@@ -175,6 +176,21 @@ impl Opa {
         self.printed(&arguments).map(drop)
     }
 
+    /// Signs an archive. Returns what `.signatures.json` has to hold.
+    pub fn sign(&self, archive: &Path, signing: &Signing<'_>) -> Result<Vec<u8>, Error> {
+        let Signing { key, algorithm, id, scope } = signing;
+        let (claims, signatures) = (self.file("claims.json"), self.file("signatures"));
+        let failed = |source| Error::UseFolder { path: self.folder.0.clone(), source };
+        let text = serde_json::json!({ "keyid": id, "scope": scope }).to_string();
+        std::fs::write(&claims, text).and_then(|()| std::fs::create_dir_all(&signatures)).map_err(failed)?;
+        let mut arguments = words(&["sign", "--signing-alg", algorithm.as_str(), "--signing-key"]);
+        arguments.extend([(*key).into(), OsString::from("--claims-file"), claims.into()]);
+        arguments.extend([OsString::from("--output-file-path"), signatures.clone().into()]);
+        arguments.extend([OsString::from("--bundle"), archive.into()]);
+        self.printed(&arguments)?;
+        std::fs::read(signatures.join(SIGNATURES)).map_err(failed)
+    }
+
     /// What `opa test` says of each test.
     pub fn tests(&self, rules: &Path, ignored: &[String]) -> Result<Vec<RegoTest>, Error> {
         let mut arguments = words(&["test", "--format", "json", "--bundle"]);
@@ -213,6 +229,19 @@ impl Opa {
         serde_json::from_slice(&printed)
             .map_err(|error| Error::RunOpa { command: shown(&arguments), message: error.to_string() })
     }
+}
+
+/// How a bundle is signed.
+#[derive(Debug)]
+pub struct Signing<'a> {
+    /// File of the private key or the secret.
+    pub key: &'a Path,
+    /// By what.
+    pub algorithm: Algorithm,
+    /// Id of the key.
+    pub id: &'a str,
+    /// Scope of the signature; empty for none.
+    pub scope: &'a str,
 }
 
 /// One test of `opa test` (`open-policy-agent/opa:v1/tester/runner.go`).

@@ -8,21 +8,24 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::case::{self, Case, Subject, described};
+use super::case::{self, Case, described};
+use super::cases;
 use super::junit;
 use super::opa::{Opa, RegoTest};
 use super::result::{Outcome, TestResult};
-use super::trial;
-use crate::admission::State;
-use crate::cli::args::{GateOptions, OutputFormat, PolicyTestOptions};
-use crate::cli::manifest::Manifest;
-use crate::cli::{Error, Exit, build, inspect, print, rehearse};
-use crate::lookup::Inspector;
+use super::{trial, watch};
+use crate::cli::args::{OutputFormat, PolicyTestOptions};
+use crate::cli::{Error, Exit, build, inspect, print};
 use crate::policy::{PolicySet, Violation};
 use crate::text;
 
-/// Runs everything. Exit code 1 means that something failed.
+/// Runs everything, once or whenever a file changes. Exit code 1 means that something failed.
 pub async fn run(options: &PolicyTestOptions) -> Result<Exit, Error> {
+    if options.watch { watch::run(options).await } else { once(options).await }
+}
+
+/// Runs everything once.
+pub async fn once(options: &PolicyTestOptions) -> Result<Exit, Error> {
     let rules = trial::folder(&options.sources)?;
     let opa = Opa::new(&options.sources.opa)?;
     let tests = opa.tests(rules, &options.sources.ignore)?;
@@ -67,21 +70,21 @@ fn of_rego(test: RegoTest) -> TestResult {
 }
 
 /// The cases, on the compiled rules and in `opa eval`.
-async fn judged(opa: &Opa, options: &PolicyTestOptions, cases: &[Case]) -> Result<Vec<TestResult>, Error> {
-    if cases.is_empty() {
+async fn judged(opa: &Opa, options: &PolicyTestOptions, found: &[Case]) -> Result<Vec<TestResult>, Error> {
+    if found.is_empty() {
         return Ok(Vec::new());
     }
-    let settings = build::settings(&options.gate)?;
+    let settings = build::settings(&options.cases.gate)?;
     let limits = build::limits(&settings);
     let compiled = trial::compiled(opa, &options.sources, "", limits).await?;
-    let inputs = inputs(options, cases).await?;
+    let inputs = cases::inputs(&options.cases, found).await?;
     let known = |(place, input): (usize, &Result<Value, String>)| {
         Some((place.to_string(), input.as_ref().ok()?.clone()))
     };
     let documents: Map<String, Value> = inputs.iter().enumerate().filter_map(known).collect();
     let wanted = opa.evaluate(&options.sources.rules, &options.sources.ignore, &documents)?;
     let mut results = Vec::new();
-    for (place, (case, input)) in cases.iter().zip(&inputs).enumerate() {
+    for (place, (case, input)) in found.iter().zip(&inputs).enumerate() {
         let started = Instant::now();
         let reasons = match input {
             Ok(input) => reasons(case, &compiled.set, input, wanted.get(&place.to_string())).await,
@@ -120,54 +123,6 @@ async fn reasons(case: &Case, set: &PolicySet, input: &Value, in_opa: Option<&Va
     reasons.extend(only(&evaluation.violations, &in_opa, "in the gate"));
     reasons.extend(only(&in_opa, &evaluation.violations, "in `opa eval`"));
     reasons
-}
-
-/// What the rules read in each case, or why they read nothing.
-async fn inputs(options: &PolicyTestOptions, cases: &[Case]) -> Result<Vec<Result<Value, String>>, Error> {
-    let subjects = cases.iter().map(Case::subject).collect::<Result<Vec<_>, _>>()?;
-    let gate = if subjects.iter().any(|subject| matches!(subject, Subject::Manifest(_))) {
-        Some(Gate::new(&options.gate).await?)
-    } else {
-        None
-    };
-    let mut inputs = Vec::new();
-    for (case, subject) in cases.iter().zip(subjects) {
-        inputs.push(match (subject, &gate) {
-            (Subject::Manifest(object), Some(gate)) => gate.input(options, case, object).await?,
-            (Subject::Input(input) | Subject::Manifest(input), _) => Ok(input),
-        });
-    }
-    Ok(inputs)
-}
-
-/// What makes an input of a manifest.
-struct Gate {
-    state: State,
-    inspector: Inspector,
-}
-
-impl Gate {
-    async fn new(options: &GateOptions) -> Result<Self, Error> {
-        let settings = build::settings(options)?;
-        Ok(Self { state: build::state(&settings).await?, inspector: build::inspector(&settings)? })
-    }
-
-    /// The document that rules read of a manifest; the inner error says why none does.
-    async fn input(
-        &self,
-        options: &PolicyTestOptions,
-        case: &Case,
-        object: Value,
-    ) -> Result<Result<Value, String>, Error> {
-        let manifest = Manifest { origin: format!("{}, case `{}`", case.file.display(), case.name), object };
-        let namespace = manifest.namespace_or(&options.namespace);
-        let budget = Duration::from_secs(options.timeout);
-        let (state, inspector) = (&self.state, &self.inspector);
-        let rehearsal = rehearse::rehearsed(state, inspector, &manifest, namespace, budget, true).await?;
-        let input = rehearsal.validate.ending.judged().and_then(|judged| judged.kept.input.clone());
-        let unseen = "no rule sees this object, since it starts no Wasm that the gate knows; see `wasmgate explain -f`";
-        Ok(input.ok_or_else(|| unseen.to_string()))
-    }
 }
 
 fn text(results: &[TestResult]) -> String {

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 
 use super::{Said, layouts, run, samples, wasmgate};
 use crate::support::opa;
-use crate::support::process::program;
+use crate::support::process::{ask_patiently, program};
+use crate::support::registry::Registry;
 
 const RULE: &str = r#"package wasmgate
 
@@ -28,7 +29,7 @@ fn rules(rule: &str, others: &[(&str, &str)]) -> TempDir {
 }
 
 /// A run of each command for each of its exit codes, in the order of the codes.
-pub fn runs_for_every_exit_code() -> [(&'static str, Vec<Said>); 4] {
+pub fn runs_for_every_exit_code() -> [(&'static str, Vec<Said>); 10] {
     let (right, wrong) =
         (rules(RULE, &[]), rules(&RULE.replace("container.name ==", "container.nam =="), &[]));
     let case = |name: &str| {
@@ -41,10 +42,42 @@ pub fn runs_for_every_exit_code() -> [(&'static str, Vec<Said>); 4] {
     let build = |folder: &Path| policy("build", folder, &["-f", archive.to_str().unwrap()]);
     let check = [right.path(), wrong.path(), none].map(|folder| policy("check", folder, &[]));
     let test = [passing.path(), failing.path(), right.path()].map(|folder| policy("test", folder, &[]));
+    let empty = tempfile::tempdir().unwrap();
+    let new = |name: &str| run(&["policy", "new", name, "--into", empty.path().to_str().unwrap()]);
+    let bench = |folder: &Path| policy("bench", folder, &["--count", "1"]);
+    let built = build(right.path());
+    let secret = right.path().join("secret");
+    fs::write(&secret, "s3cret").unwrap();
+    let with_key = |verb: &str, bundle: &Path, id: &str| {
+        let key = ["--key", secret.to_str().unwrap(), "--algorithm", "HS256", "--key-id", id];
+        let mut command = wasmgate();
+        command.args(["policy", verb, bundle.to_str().unwrap()]).args(key);
+        Said::of(command.env("WASMGATE_OPA", program("opa")))
+    };
+    let sign = vec![with_key("sign", &archive, "a"), with_key("sign", none, "a")];
+    let verify =
+        [(&*archive, "a"), (&*archive, "b"), (none, "a")].map(|(path, id)| with_key("verify", path, id));
+    let registry = Registry::start();
+    let place = registry.image("team/rules:1");
+    let at = |verb: &str, first: &str, more: &[&str]| {
+        let reached = ["--insecure-registry", &registry.host];
+        run(&[&["policy", verb, first], more, &reached].concat())
+    };
+    let push = ["/no/such/file.tar.gz", archive.to_str().unwrap()].map(|path| at("push", path, &[&place]));
+    let into = right.path().join("pulled.tar.gz");
+    let pull = |place: &str| at("pull", place, &["-f", into.to_str().unwrap()]);
+    let pull = vec![pull(&place), pull(&registry.image("team/rules:none"))];
+    let [not_pushed, pushed] = push;
     [
+        ("policy new", vec![new("our-rule"), new("our-rule")]),
+        ("policy bench", vec![bench(passing.path()), bench(right.path())]),
+        ("policy sign", sign),
+        ("policy verify", verify.into()),
+        ("policy push", vec![pushed, not_pushed]),
+        ("policy pull", pull),
         ("policy check", check.into()),
         ("policy test", test.into()),
-        ("policy build", [right.path(), none].map(build).into()),
+        ("policy build", vec![built, build(none)]),
         (
             "policy capabilities",
             vec![run(&["policy", "capabilities"]), run(&["policy", "capabilities", "more"])],
@@ -182,6 +215,160 @@ fn a_case_about_a_manifest_judges_the_pod_that_the_gate_would_make_of_it() {
     // A case that no rule sees shows nothing, so it does not pass.
     assert_eq!(said.code, 1, "{said:?}");
     said.has(&["wasm: PASS", "linux: FAIL\n  no rule sees this object"]);
+}
+
+#[test]
+fn a_new_rule_passes_beside_another_one_and_replaces_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules");
+    let new = |name: &str| run(&["policy", "new", name, "--into", rules.to_str().unwrap()]);
+    for name in ["our-registry", "other"] {
+        assert_eq!(new(name).code, 0);
+    }
+    assert!(rules.join("our_registry_test.rego").exists());
+    let said = policy("check", &rules, &[]);
+    assert_eq!((said.code, said.out.as_str()), (0, "nothing is wrong\n"), "{said:?}");
+    policy("test", &rules, &[]).has(&["our-registry refuses an image: PASS", "PASS: 6/6"]);
+    fs::write(rules.join("other.rego"), "mine").unwrap();
+    new("other").fails(&["other.rego", "it is there already"]);
+    assert_eq!(fs::read_to_string(rules.join("other.rego")).unwrap(), "mine");
+    for name in ["Our", "a b", "../a", "-a", ""] {
+        assert_eq!(new(name).code, 2, "{name}");
+    }
+}
+
+#[test]
+fn a_signed_bundle_is_verified_and_one_that_was_changed_is_not() {
+    let folder = rules(RULE, &[]);
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (plain, signed) = (at("plain.tar.gz"), at("signed.tar.gz"));
+    assert_eq!(policy("build", folder.path(), &["-f", &plain, "--revision", "7"]).code, 0);
+    let pair = rcgen::KeyPair::generate().unwrap();
+    fs::write(at("p256.key.pem"), pair.serialize_pem()).unwrap();
+    fs::write(at("p256.pub.pem"), pair.public_key_pem()).unwrap();
+    let key = |file: &str| {
+        ["--key", &at(file), "--algorithm", "ES256", "--key-id", "r", "--scope", "s"].map(String::from)
+    };
+    let sign = |bundle: &str, more: &[&str]| {
+        let mut command = wasmgate();
+        command.args(["policy", "sign", bundle, "--opa"]).arg(program("opa"));
+        Said::of(command.args(key("p256.key.pem")).args(more))
+    };
+    let verify =
+        |bundle: &str| Said::of(wasmgate().args(["policy", "verify", bundle]).args(key("p256.pub.pem")));
+    let said = verify(&plain);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["it is not signed"]);
+    let said = sign(&plain, &["-f", &signed]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(verify(&signed).code, 0, "{:?}", verify(&signed));
+    // Signing again replaces the signature, and the rest is the same.
+    assert_eq!(sign(&signed, &[]).code, 0);
+    assert_eq!(verify(&signed).code, 0);
+    let unpacked = folder.path().join("unpacked");
+    let archive = fs::File::open(&signed).unwrap();
+    tar::Archive::new(flate2::read::GzDecoder::new(archive)).unpack(&unpacked).unwrap();
+    fs::write(unpacked.join("data.json"), "{\"more\": 1}").unwrap();
+    let said = verify(unpacked.to_str().unwrap());
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&["`data.json` is not what was signed"]);
+    sign(unpacked.to_str().unwrap(), &[]).fails(&["name the archive to write with -f"]);
+    run(&["policy", "verify", &signed, "--key", "/no/such/key"]).fails(&["/no/such/key"]);
+}
+
+#[test]
+fn what_was_pushed_is_what_is_pulled_and_what_the_gate_takes_from_there() {
+    let folder = rules(RULE, &[]);
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (built, pulled, config) = (at("built.tar.gz"), at("pulled.tar.gz"), at("config.json"));
+    assert_eq!(policy("build", folder.path(), &["-f", &built]).code, 0);
+    let registry = Registry::start_with_tls_and_password();
+    let auth = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        format!("{}:{}", crate::support::registry::USER, crate::support::registry::PASSWORD),
+    );
+    fs::write(&config, format!(r#"{{"auths": {{"{}": {{"auth": "{auth}"}}}}}}"#, registry.host)).unwrap();
+    let ca = registry.ca.as_ref().unwrap().to_str().unwrap().to_string();
+    let reached = ["--allow-registry", &registry.host, "--registry-ca", &ca];
+    let place = registry.image("team/rules:7");
+    run(&[&["policy", "push", &built, &place][..], &reached].concat()).fails(&["could not push to", &place]);
+    let logged_in = [&reached[..], &["--docker-config", &config]].concat();
+    let said = run(&[&["policy", "push", &built, &place, "-o", "json"][..], &logged_in].concat());
+    assert_eq!(said.code, 0, "{said:?}");
+    let digest = said.json()["digest"].as_str().unwrap().to_string();
+    let said = run(&[&["policy", "pull", &format!("oci://{place}"), "-f", &pulled][..], &logged_in].concat());
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&[&digest]);
+    assert_eq!(fs::read(&pulled).unwrap(), fs::read(&built).unwrap());
+    // The same bytes have the same digest, and opa reads the layout too.
+    let again = run(&[&["policy", "push", &built, &place][..], &logged_in].concat());
+    again.has(&[&digest]);
+    let bundle = format!("oci://{place}");
+    let said = run(&[&["check", "--bundle", &bundle][..], &logged_in].concat());
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&["policy bundles: 1"]);
+    fs::write(at("no.tar.gz"), "no archive").unwrap();
+    run(&[&["policy", "push", &at("no.tar.gz"), &place][..], &logged_in].concat())
+        .fails(&["bundle `no`", "not a gzipped tar archive"]);
+    let by_digest = format!("{}@{digest}", registry.image("team/rules"));
+    run(&[&["policy", "push", &built, &by_digest][..], &logged_in].concat()).fails(&["name a tag"]);
+    run(&[&["policy", "push", folder.path().to_str().unwrap(), &place][..], &logged_in].concat())
+        .fails(&["could not push the folder"]);
+}
+
+#[test]
+fn every_case_is_measured_and_one_that_nothing_judges_is_an_error() {
+    let text = cases("- {name: web, input: {containers: [{name: web}]}, violations: []}\n");
+    let folder = rules(RULE, &[("rule_cases.yaml", &text)]);
+    let said = policy("bench", folder.path(), &["--count", "5", "-o", "json"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let said = said.json();
+    let (case, count) = (&said["cases"][0], &said["count"]);
+    assert_eq!((case["case"].as_str(), count.as_u64()), (Some("web"), Some(5)), "{said}");
+    assert!(
+        case["median"].as_u64().unwrap() > 0 && case["longest"].as_u64() >= case["median"].as_u64(),
+        "{said}"
+    );
+    policy("bench", folder.path(), &["--count", "5"]).has(&["MEDIAN", "  web\n"]);
+    let linux = samples("workloads/linux.yaml");
+    let text = cases(&format!("- {{name: linux, manifest: {}, violations: []}}\n", linux.display()));
+    let folder = rules(RULE, &[("rule_cases.yaml", &text)]);
+    policy("bench", folder.path(), &[]).fails(&["case `linux`", "no rule sees this object"]);
+}
+
+#[test]
+fn a_saved_file_is_tested_again_and_a_broken_one_is_survived() {
+    let text = cases("- {name: one, input: input.json, violations: [{rule: no-web}]}\n");
+    let others = [("rule_cases.yaml", text.as_str()), ("input.json", r#"{"containers": [{"name": "web"}]}"#)];
+    let folder = rules(RULE, &others);
+    let out = folder.path().with_extension("out");
+    let mut command = wasmgate();
+    command.args(["policy", "test", folder.path().to_str().unwrap(), "--watch", "--opa"]).arg(program("opa"));
+    let mut child = command.stdout(fs::File::create(&out).unwrap()).spawn().unwrap();
+    let mut seen = 0;
+    let mut next = |what: &str| {
+        let found = ask_patiently(|| {
+            let text = fs::read_to_string(&out).unwrap();
+            let (before, _) = text.get(seen..)?.split_once(": waiting for a change below ")?;
+            seen += before.len() + 1;
+            Some(before.to_string())
+        });
+        let found = found.unwrap_or_else(|| panic!("nothing after {what}"));
+        assert!(found.contains(what), "no {what} in {found}");
+    };
+    next("one: PASS");
+    fs::write(folder.path().join("rule.rego"), RULE.replace("no-web", "other")).unwrap();
+    next("one: FAIL\n  not found: rule `no-web`");
+    fs::write(folder.path().join("rule.rego"), "package").unwrap();
+    next("error: ");
+    fs::write(folder.path().join("rule.rego"), RULE).unwrap();
+    next("one: PASS");
+    // What a case names is watched as well.
+    fs::write(folder.path().join("input.json"), r#"{"containers": [{"name": "database"}]}"#).unwrap();
+    next("one: FAIL");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_file(out).unwrap();
 }
 
 #[test]

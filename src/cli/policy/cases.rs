@@ -1,0 +1,60 @@
+//! What rules read in cases: the document itself, or what the gate makes of a manifest.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::case::{Case, Subject};
+use crate::admission::State;
+use crate::cli::args::CaseOptions;
+use crate::cli::manifest::Manifest;
+use crate::cli::{Error, build, rehearse};
+use crate::lookup::Inspector;
+
+/// What the rules read in each case, or why they read nothing.
+pub async fn inputs(options: &CaseOptions, cases: &[Case]) -> Result<Vec<Result<Value, String>>, Error> {
+    let subjects = cases.iter().map(Case::subject).collect::<Result<Vec<_>, _>>()?;
+    let gate = if subjects.iter().any(|subject| matches!(subject, Subject::Manifest(_))) {
+        Some(Gate::new(options).await?)
+    } else {
+        None
+    };
+    let mut inputs = Vec::new();
+    for (case, subject) in cases.iter().zip(subjects) {
+        inputs.push(match (subject, &gate) {
+            (Subject::Manifest(object), Some(gate)) => gate.input(options, case, object).await?,
+            (Subject::Input(input) | Subject::Manifest(input), _) => Ok(input),
+        });
+    }
+    Ok(inputs)
+}
+
+/// What makes an input of a manifest.
+struct Gate {
+    state: State,
+    inspector: Inspector,
+}
+
+impl Gate {
+    async fn new(options: &CaseOptions) -> Result<Self, Error> {
+        let settings = build::settings(&options.gate)?;
+        Ok(Self { state: build::state(&settings).await?, inspector: build::inspector(&settings)? })
+    }
+
+    /// The document that rules read of a manifest; the inner error says why none does.
+    async fn input(
+        &self,
+        options: &CaseOptions,
+        case: &Case,
+        object: Value,
+    ) -> Result<Result<Value, String>, Error> {
+        let manifest = Manifest { origin: format!("{}, case `{}`", case.file.display(), case.name), object };
+        let namespace = manifest.namespace_or(&options.namespace);
+        let budget = Duration::from_secs(options.timeout);
+        let (state, inspector) = (&self.state, &self.inspector);
+        let rehearsal = rehearse::rehearsed(state, inspector, &manifest, namespace, budget, true).await?;
+        let input = rehearsal.validate.ending.judged().and_then(|judged| judged.kept.input.clone());
+        let unseen = "no rule sees this object, since it starts no Wasm that the gate knows; see `wasmgate explain -f`";
+        Ok(input.ok_or_else(|| unseen.to_string()))
+    }
+}

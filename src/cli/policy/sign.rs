@@ -1,0 +1,72 @@
+//! `wasmgate policy sign` and `wasmgate policy verify`: signatures of bundles. The author's `opa` signs; what the gate would say
+//! of a signature is said by the gate's own code.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::archive;
+use super::opa::{Opa, Signing};
+use crate::cli::args::{OutputFormat, PolicySignOptions, PolicyVerifyOptions};
+use crate::cli::{Error, Exit, inspect, print};
+use crate::policy::bundle::{name_of, own_name};
+use crate::policy::signature::{SIGNATURES, Signers};
+use crate::policy::{self, Contents, Trust};
+use crate::sources::KeyOptions;
+use crate::text;
+
+/// Signs a bundle; a signature that it has is replaced.
+pub fn sign(options: &PolicySignOptions) -> Result<Exit, Error> {
+    let PolicySignOptions { bundle, key, opa, output, archive } = options;
+    let to = match archive {
+        Some(path) => path,
+        None if bundle.is_dir() => return Err(Error::NameArchive { path: bundle.clone() }),
+        None => bundle,
+    };
+    let contents = Contents::load(&name_of(bundle), bundle)?;
+    let unsigned = || contents.files().filter(|(name, _)| *name != SIGNATURES);
+    let opa = Opa::new(opa)?;
+    let part = opa.file("unsigned.tar.gz");
+    archive::write(&part, &packed(&unsigned().collect(), to)?)?;
+    let signing = Signing { key: &key.key, algorithm: key.algorithm, id: &key.key_id, scope: &key.scope };
+    let signatures = opa.sign(&part, &signing)?;
+    let bytes = packed(&unsigned().chain([(SIGNATURES, signatures.as_slice())]).collect(), to)?;
+    archive::write(to, &bytes)?;
+    let shown = to.display().to_string();
+    let output = match output {
+        OutputFormat::Text => format!("{}: signed by `{}`\n", text::line(&shown), key.key_id).into_bytes(),
+        other => inspect::formatted(&json!({ "archive": shown, "keyId": key.key_id }), *other)?,
+    };
+    print(&output).map(|()| Exit::Success)
+}
+
+fn packed(contents: &Contents, to: &std::path::Path) -> Result<Vec<u8>, Error> {
+    contents.to_tar_gz().map_err(|source| Error::WriteBundle { path: to.to_path_buf(), source })
+}
+
+/// Says whether the gate takes the signature of a bundle. Exit code 1 means that it does not.
+pub fn verify(options: &PolicyVerifyOptions) -> Result<Exit, Error> {
+    let PolicyVerifyOptions { bundle, key, output } = options;
+    let file = KeyOptions { algorithm: key.algorithm, file: key.key.clone(), scope: key.scope.clone() };
+    let trust = Trust::new(&BTreeMap::from([(key.key_id.clone(), file)]), Some(true))?;
+    let contents = Contents::load(&name_of(bundle), bundle)?;
+    // Whether it is the bundle that a place of the configuration expects is not known here.
+    let name = own_name("bundle", &contents)?.unwrap_or_else(|| name_of(bundle));
+    let problem = match trust.verify(&name, &Signers::default(), &contents) {
+        Ok(()) => None,
+        Err(error @ policy::Error::VerifyBundle { .. }) => Some(error.to_string()),
+        Err(error) => return Err(error.into()),
+    };
+    let shown = bundle.display().to_string();
+    let output = match (output, &problem) {
+        (OutputFormat::Text, Some(problem)) => format!("{}\n", text::line(problem)).into_bytes(),
+        (OutputFormat::Text, None) => {
+            format!("{}: signed by `{}`\n", text::line(&shown), key.key_id).into_bytes()
+        }
+        (other, problem) => {
+            let report = json!({ "bundle": shown, "verified": problem.is_none(), "problem": problem });
+            inspect::formatted(&report, *other)?
+        }
+    };
+    print(&output).map(|()| if problem.is_none() { Exit::Success } else { Exit::Invalid })
+}

@@ -1,0 +1,63 @@
+//! `wasmgate policy push` and `wasmgate policy pull`: bundles in a registry, in the layout that opa and the gate read.
+
+use serde_json::json;
+
+use super::{archive, trial};
+use crate::cli::args::{OutputFormat, PolicyPullOptions, PolicyPushOptions};
+use crate::cli::{Error, Exit, build, inspect, print};
+use crate::image::reference::Reference;
+use crate::lookup::{self, Artifact};
+use crate::policy::bundle::name_of;
+use crate::policy::{Contents, Limits};
+use crate::{sources, text};
+
+/// Pushes an archive that the gate loads.
+pub async fn push(options: &PolicyPushOptions) -> Result<Exit, Error> {
+    let PolicyPushOptions { bundle, to, output, gate } = options;
+    let settings = build::settings(gate)?;
+    if bundle.is_dir() {
+        return Err(Error::PushFolder { path: bundle.clone() });
+    }
+    let reference = reference(to)?;
+    trial::loaded(bundle, Limits::default()).await?;
+    let layer = std::fs::read(bundle)
+        .map_err(|source| crate::policy::Error::ReadBundle { path: bundle.clone(), source })?;
+    let title = format!("{}.tar.gz", name_of(bundle));
+    let artifact = Artifact { layer, media_type: sources::LAYER, title };
+    let digest = lookup::push(&settings.file.images, &reference, artifact).await?;
+    let shown = format!("oci://{reference}");
+    let output = match output {
+        OutputFormat::Text => format!("{}: pushed, {digest}\n", text::line(&shown)).into_bytes(),
+        other => inspect::formatted(&json!({ "reference": shown, "digest": digest.to_string() }), *other)?,
+    };
+    print(&output).map(|()| Exit::Success)
+}
+
+/// Fetches the archive of a bundle as it was pushed, and writes it if it is one.
+pub async fn pull(options: &PolicyPullOptions) -> Result<Exit, Error> {
+    let PolicyPullOptions { from, archive, output, gate } = options;
+    let settings = build::settings(gate)?;
+    let reference = reference(from)?;
+    let shown = format!("oci://{reference}");
+    let (bytes, digest) = sources::pull(reference, lookup::registry(&settings.file.images)?).await?;
+    Contents::from_tar_gz(&shown, &bytes)?;
+    archive::write(archive, &bytes)?;
+    let path = archive.display().to_string();
+    let output = match output {
+        OutputFormat::Text => {
+            format!("{}: {} bytes, {digest}\n", text::line(&path), bytes.len()).into_bytes()
+        }
+        other => {
+            let report =
+                json!({ "archive": path, "bytes": bytes.len(), "reference": shown, "digest": digest });
+            inspect::formatted(&report, *other)?
+        }
+    };
+    print(&output).map(|()| Exit::Success)
+}
+
+/// A place in a registry, with or without the `oci://` that the configuration needs.
+fn reference(written: &str) -> Result<Reference, Error> {
+    let image = written.strip_prefix("oci://").unwrap_or(written);
+    Ok(lookup::reference(image)?)
+}

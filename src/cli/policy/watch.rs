@@ -1,0 +1,44 @@
+//! `wasmgate policy test --watch`: the same again, whenever a file changes.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use jiff::Zoned;
+
+use super::case;
+use crate::cli::args::PolicyTestOptions;
+use crate::cli::{Error, Exit, print};
+use crate::text;
+
+/// Time between two looks at the files: short enough to seem at once, and cheap for the few files of a folder of rules.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Runs the tests until the command is interrupted. What stops one run is printed, since the next may be right.
+pub async fn run(options: &PolicyTestOptions) -> Result<Exit, Error> {
+    let rules = &options.sources.rules;
+    loop {
+        let seen = state(rules);
+        if let Err(error) = super::test::once(options).await {
+            if matches!(error, Error::Write(_) | Error::FindRules { .. } | Error::FindOpa { .. }) {
+                return Err(error);
+            }
+            print(format!("error: {}\n", text::lines(&error.message())).as_bytes())?;
+        }
+        let time = Zoned::now().strftime("%H:%M:%S").to_string();
+        print(
+            format!("--- {time}: waiting for a change below {}\n", text::line(&rules.display().to_string()))
+                .as_bytes(),
+        )?;
+        while state(rules) == seen {
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+}
+
+/// What changes when a file is written, added or removed.
+fn state(rules: &Path) -> Vec<(PathBuf, Option<(SystemTime, u64)>)> {
+    // A file that is being replaced is missing for a moment, and the run says what cannot be read.
+    let of = |path: &Path| path.metadata().and_then(|of| Ok((of.modified()?, of.len()))).ok();
+    let files = case::sources(rules).unwrap_or_default();
+    files.into_iter().map(|path| (path.clone(), of(&path))).collect()
+}
