@@ -36,13 +36,14 @@ pub fn emit(
     count(gate, state, (webhook, review.as_ref()), &decision, total);
     let mut timings = decision.timings.clone();
     timings.total = total;
+    let policy_input = decision.policy_input.take();
     let record = Record {
         labels: gate.labels.clone(),
         decision_id: Uuid::new_v4(),
         timestamp: Timestamp::now(),
         webhook,
         bundles: decision.judgement.as_ref().map(|_| state.policies.revisions()).unwrap_or_default(),
-        policy_input: decision.policy_input.take(),
+        policy_input: None,
         stray_uid: decision.answer.response.uid.clone(),
         input: review.map(Input::from),
         error: failure(&decision),
@@ -52,7 +53,8 @@ pub fn emit(
     if let Some(events) = &gate.events {
         events.offer(&record);
     }
-    gate.sink.emit(record);
+    // An Event says nothing of it, and its queue takes no large records.
+    gate.sink.emit(Record { policy_input, ..record });
 }
 
 fn count(

@@ -169,10 +169,14 @@ pub async fn replay(state: &State, recorded: &RecordedDecision) -> Result<Replay
     }
     let input = recorded.custom.policy_input.as_ref().ok_or(Left::NoInput)?;
     let facts = Facts::deserialize(&Value::Object(input.clone())).map_err(|_| Left::NoInput)?;
-    let hidden = hidden(state, recorded);
+    let mut hidden = hidden(state, recorded);
     let found = findings(state, recorded, &facts, input).await;
     let is_undecidable =
         !hidden.is_empty() && findings(state, recorded, &facts, &filled(input, &hidden)).await != found;
+    if !is_undecidable {
+        // Every object of an API server has them, and rules have no reason to read them.
+        hidden.retain(|pointer| !pointer.ends_with("/managedFields"));
+    }
     Ok(Replayed { found, hidden, is_undecidable })
 }
 
@@ -259,8 +263,9 @@ fn in_form(
 /// The exception that exempted the same violation then, if the configuration still allows exceptions from its rule.
 fn exemption(violation: &Violation, recorded: &RecordedDecision, state: &State) -> Option<Exemption> {
     let is_same = |then: &&RecordedFinding| {
-        (&then.rule, &then.container, &then.capability)
-            == (&violation.rule, &violation.container, &violation.capability)
+        then.shadow.is_none()
+            && (&then.rule, &then.container, &then.capability)
+                == (&violation.rule, &violation.container, &violation.capability)
     };
     let then = recorded.result.violations.iter().find(is_same)?;
     then.exempted.clone().filter(|_| state.enforcement.may_exempt(&violation.rule))

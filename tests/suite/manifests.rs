@@ -65,8 +65,9 @@ fn bundles_keys_and_their_store_are_mounted_alike_by_the_component_and_by_the_ch
         items(&pod["containers"][0]["volumeMounts"]).map(|mount| text(&mount["mountPath"])).collect();
     // What the page tells people to write is there.
     let page = read("docs/bundles.md");
-    let example = page.split("```yaml\n").find(|block| block.contains("/etc/wasmgate-keys")).unwrap();
-    let file = config::parse("docs/bundles.md", example.split("```").next().unwrap()).unwrap();
+    let mut blocks = page.split("```yaml\n").map(|block| block.split("```").next().unwrap());
+    let example = blocks.find(|block| block.contains("/etc/wasmgate-keys")).unwrap();
+    let file = config::parse("docs/bundles.md", example).unwrap();
     let policies = config::resolve(file, Overrides::default()).unwrap().file.policies;
     let keys = policies.keys.values().map(|key| key.file.parent().unwrap().to_path_buf());
     let bundles = policies.bundles.iter().map(|one| PathBuf::from(&one.from).parent().unwrap().to_path_buf());

@@ -6,7 +6,7 @@ use serde_json::json;
 use wasmgate::review::Webhook;
 
 use super::{Said, run};
-use crate::support::gate::{Flow, Request, Setup, defaulted, plain_pod, plug_ins, pod};
+use crate::support::gate::{Flow, Request, Setup, defaulted, plain_pod, pod};
 use crate::support::opa;
 
 /// A log with an admitted and a refused pod, one that has nothing to do with Wasm, and a line that is no record.
@@ -21,19 +21,15 @@ impl Log {
         let flow = runtime.block_on(async {
             let configuration = "decisionLog: {policyInput: true}\n".to_string();
             let flow = Flow::new(&Setup { configuration, ..Setup::default() }).await;
-            let under = |mut pod: serde_json::Value| {
-                pod["spec"]["runtimeClassName"] = json!("wasmtime");
-                Request::create("shop", plug_ins(&defaulted(&pod, "shop", ""), "shop", &[]))
-            };
             let env = json!([{"name": "LEVEL", "value": "hunter2"}]);
             let files = pod(&json!({"automountServiceAccountToken": false,
                 "containers": [{"name": "app", "image": "images.test/files:v1", "env": env}]}));
-            for request in [under(plain_pod("hello")), under(files)] {
-                flow.send(Webhook::Validate, &request).await;
+            for pod in [plain_pod("hello"), files] {
+                flow.admit("shop", &pod).await;
             }
             let linux = Request::create("shop", defaulted(&plain_pod("linux"), "shop", ""));
             flow.send(Webhook::Validate, &linux).await;
-            assert_eq!(flow.records().len(), 3);
+            assert_eq!(flow.records().len(), 5);
             flow
         });
         let log = Self { flow, bundles: tempfile::tempdir().unwrap() };
@@ -90,8 +86,8 @@ fn a_new_bundle_is_tried_on_recorded_decisions_before_it_is_rolled_out() {
     let log = Log::new();
     let same = log.replay(&[]);
     assert_eq!(same.code, 0, "{same:?}");
-    let left = "not replayed: 1 that no policy judged, 1 that are no decision records";
-    same.has(&["2 decisions: 0 would change; ", left]);
+    let left = "not replayed: 3 that no policy judged, 1 that are no decision records";
+    same.has(&["2 decisions: 0 would change; not replayed: ", left]);
     let ours = log.bundle("ours", NO_HELLO);
     let said = log.replay(&["--bundle", &ours]);
     assert_eq!(said.code, 1, "{said:?}");
