@@ -46,7 +46,7 @@ install: ## Build the gate and install it with cargo
 test: tools producers ## Build the tools if they are missing, and run all tests
 	paths=$$(tools/build --path $(TOOLS)); \
 	while read -r path; do export "WASMGATE_$$(basename "$$path" | tr a-z- A-Z_)=$$path"; done <<<"$$paths"; \
-	$(CARGO) test --locked $(ARGS)
+	CARGO='$(CARGO)' tests/run $(ARGS)
 
 # One line where the machine cannot: nothing is reported as passed that did not run.
 .PHONY: test-node

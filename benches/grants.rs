@@ -1,5 +1,5 @@
 //! The time to find the grants of a container among one, a hundred and ten thousand: it stays the same. And what is
-//! gained by parsing host patterns when grants are loaded.
+//! gained by parsing host patterns when grants are loaded, and those of a Spin application with the facts of its image.
 //!
 //! `cargo bench --bench grants`
 
@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use wasmgate::capability::{Access, Capability, Entry, HostPattern};
 use wasmgate::grant::{Grants, Subject, WasiGrant, cover};
+use wasmgate::image::outbound::{OutboundHost, Reach};
 
 fn grant(kind: &str, name: &str, namespace: Option<&str>, spec: &Value) -> WasiGrant {
     let mut metadata = json!({"name": name});
@@ -106,6 +107,22 @@ fn hosts(criterion: &mut Criterion) {
     });
     group.bench_function("parsed when loaded", |b| {
         b.iter(|| assert!(patterns.iter().any(|pattern| pattern.covers(black_box(&reached)))));
+    });
+    let written: Vec<String> = (0..20).map(|n| format!("https://api-{n}.example.com")).collect();
+    let hosts: Vec<OutboundHost> = written.iter().map(|text| text.as_str().into()).collect();
+    let entries = |host: &OutboundHost| match host.reach() {
+        Reach::Hosts(patterns) => patterns
+            .iter()
+            .map(|pattern| Entry::new(Capability::HttpOutbound, "bench").to_written_host(pattern.clone()))
+            .collect::<Vec<_>>(),
+        Reach::Template(_) | Reach::Unreadable(_) => Vec::new(),
+    };
+    group.bench_function("a Spin component's, parsed at each review", |b| {
+        let parsed = |text: &String| entries(&OutboundHost::from(text.as_str()));
+        b.iter(|| black_box(written.iter().flat_map(parsed).count()));
+    });
+    group.bench_function("a Spin component's, parsed with the facts of its image", |b| {
+        b.iter(|| black_box(hosts.iter().flat_map(entries).count()));
     });
     group.finish();
 }

@@ -4,14 +4,13 @@
 pub mod ambient;
 pub mod effective;
 pub mod glob;
-pub mod host;
 pub mod interpreter;
 pub mod name;
 pub mod path;
 pub mod required;
 
+pub use crate::image::host::{self, HostPattern, WrittenHost};
 pub use effective::assess;
-pub use host::{HostPattern, WrittenHost};
 pub use name::{Capability, Parameter};
 
 use std::collections::BTreeMap;
@@ -106,8 +105,13 @@ impl Entry {
 
     /// The same with a host pattern; with none, which is any host, where a grant could not write it as it is.
     #[must_use]
-    pub fn to_host(mut self, host: HostPattern) -> Self {
-        let host = WrittenHost::from(host);
+    pub fn to_host(self, host: HostPattern) -> Self {
+        self.to_written_host(host.into())
+    }
+
+    /// The same with the text of the pattern at hand.
+    #[must_use]
+    pub fn to_written_host(mut self, host: WrittenHost) -> Self {
         self.host = (parameter(host.as_str()).as_deref() == Some(host.as_str())).then_some(host);
         self
     }

@@ -4,6 +4,7 @@ pub mod args;
 pub mod build;
 pub mod check;
 pub mod diff;
+mod engine;
 pub mod explain;
 mod help;
 pub mod inspect;

@@ -9,7 +9,7 @@ pub mod settings;
 mod value;
 
 pub use check::is_label;
-pub use file::File;
+pub use file::{File, OFF};
 pub use kubernetes::Kubernetes;
 pub use message::ParseProblem;
 pub use partial::parse_in_part;

@@ -242,8 +242,8 @@ pub struct SpinComponent {
     pub id: String,
     /// Digest of its module's layer; the path of its module if the application is in a root file system.
     pub digest: Option<String>,
-    /// `allowed_outbound_hosts` and the legacy `allowed_http_hosts`, as written.
-    pub allowed_outbound_hosts: Vec<String>,
+    /// `allowed_outbound_hosts` and the legacy `allowed_http_hosts`.
+    pub allowed_outbound_hosts: Vec<OutboundHost>,
     /// Key-value store labels.
     pub key_value_stores: Vec<String>,
     /// `SQLite` database labels.
@@ -267,8 +267,6 @@ pub struct SpinComponent {
     pub env: Vec<String>,
     /// Names of the application variables that it reads.
     pub variables: Vec<String>,
-    /// Hosts that contain a `{{ template }}`, whose value is unknown before start.
-    pub templates: Vec<String>,
     /// Digests (or paths) of dependency and middleware modules that run with this component's capabilities; their
     /// [`ModuleFacts`] carry this component's id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -407,6 +405,7 @@ pub mod entry;
 pub mod error;
 mod facts;
 mod files;
+pub mod host;
 pub mod interpreter;
 pub mod kind;
 pub mod layer;
@@ -417,6 +416,7 @@ pub mod manifest;
 pub mod module;
 pub mod mounts;
 pub mod names;
+pub mod outbound;
 pub mod path;
 pub mod platform;
 pub mod prefix;
@@ -430,4 +430,5 @@ pub use by_name::ByName;
 pub use digest::Digest;
 pub use error::Error;
 pub use interpreter::{Interpreter, InterpreterKind};
+pub use outbound::OutboundHost;
 pub use program::program;

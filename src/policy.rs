@@ -2,6 +2,7 @@
 //! limits. The module knows nothing about pods: it takes JSON and returns violations.
 
 pub mod bundle;
+pub mod compiled;
 pub mod contents;
 pub mod engine;
 mod error;
@@ -20,6 +21,7 @@ pub mod signature;
 mod store;
 
 pub use bundle::Bundle;
+pub use compiled::CompiledFolder;
 pub use contents::Contents;
 pub use engine::{Engine, Limits};
 pub use error::Error;

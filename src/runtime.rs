@@ -16,7 +16,7 @@ mod runwasi_wamr;
 mod runwasi_wasmedge;
 mod runwasi_wasmer;
 mod runwasi_wasmtime;
-mod spin;
+pub mod spin;
 mod youki;
 
 pub use answers::{Compiler, NativeWay, Runtime};

@@ -108,6 +108,10 @@ pub struct GateOptions {
     /// `oci://registry/repository:tag` (repeatable)
     #[arg(long = "bundle", value_name = "PLACE", help_heading = "Gate")]
     pub bundles: Vec<String>,
+    /// Folder in which compiled policies are kept, so that the next start is faster; `off` for none [default: for `serve` that of
+    /// the configuration, else `wasmgate/compiled` in the user's folder of caches]
+    #[arg(long, value_name = "DIR", env = "WASMGATE_COMPILED_DIR", help_heading = "Gate")]
+    pub compiled_dir: Option<PathBuf>,
     /// Serve images of a registry host (or host/prefix) from OCI image-layout folders below DIR (repeatable)
     #[arg(long = "image-layouts", value_name = "HOST=DIR", help_heading = "Images")]
     pub image_layouts: Vec<String>,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Error;
 use super::args::GateOptions;
+use super::{Error, engine};
 use crate::admission::State;
 use crate::cluster::{self, Cluster};
 use crate::config::{self, Overrides, Settings};
@@ -22,7 +22,7 @@ const SCAN: Duration = Duration::from_hours(24);
 
 /// The checked configuration of a command that does not serve.
 pub fn settings(options: &GateOptions) -> Result<Settings, Error> {
-    settings_with(options, Overrides::default())
+    settings_with(options, engine::with_own_folder(options, Overrides::default()))
 }
 
 /// The checked configuration; `more` holds the flags that only `serve` has.
@@ -38,8 +38,8 @@ pub fn settings_of(file: config::File, options: &GateOptions) -> Result<Settings
 
 /// A configuration that was already read, with the flags of a command that does not serve, for a report: the settings with which the other checks can go on, and what is wrong with the fields.
 pub fn resolved_in_part(file: config::File, options: &GateOptions) -> (Settings, Vec<config::Error>) {
-    let (mut settings, mut problems) =
-        config::resolve_in_part(file, overrides(options, Overrides::default()));
+    let more = engine::with_own_folder(options, Overrides::default());
+    let (mut settings, mut problems) = config::resolve_in_part(file, overrides(options, more));
     problems.extend(missing_folders(&settings));
     settings.file.images.layouts.retain(|_, folder| folder.is_dir());
     (settings, problems)
@@ -71,6 +71,7 @@ fn overrides(options: &GateOptions, more: Overrides) -> Overrides {
         grants,
         cluster,
         bundles,
+        compiled_dir,
         image_layouts,
         allow_registries,
         insecure_registries,
@@ -86,6 +87,7 @@ fn overrides(options: &GateOptions, more: Overrides) -> Overrides {
         insecure_registries,
         registry_cas,
         docker_config,
+        compiled_dir: more.compiled_dir.clone().or(compiled_dir),
         own_namespace: std::env::var("POD_NAMESPACE").ok().filter(|name| !name.is_empty()),
         ..more
     }
@@ -126,14 +128,14 @@ pub fn scanning_inspector(settings: &Settings, stored: bool) -> Result<Inspector
 /// Loads grants, cluster facts and policies, each bundle as its source has it now, with the engine of a gate that serves.
 pub async fn serving_state(settings: &Settings) -> Result<State, Error> {
     let objects = objects(settings)?;
-    let policies = policies(&Engine::new()?, settings).await?;
+    let policies = policies(&engine::serving(settings)?, settings).await?;
     assemble(settings, objects, policies.into())
 }
 
 /// The same for every other command.
 pub async fn state(settings: &Settings) -> Result<State, Error> {
     let objects = objects(settings)?;
-    let policies = policies(&Engine::for_command()?, settings).await?;
+    let policies = policies(&engine::for_command(settings)?, settings).await?;
     assemble(settings, objects, policies.into())
 }
 
@@ -250,7 +252,7 @@ pub fn follower(settings: &Settings, source: &BundleSource, engine: &Engine) -> 
 
 /// Compiles the bundles for a command that does not serve, with the limits of the configuration.
 pub async fn policy_set(settings: &Settings, bundles: Vec<Bundle>) -> Result<PolicySet, Error> {
-    compiled(&Engine::for_command()?, settings, bundles).await
+    compiled(&engine::for_command(settings)?, settings, bundles).await
 }
 
 async fn compiled(engine: &Engine, settings: &Settings, bundles: Vec<Bundle>) -> Result<PolicySet, Error> {

@@ -19,6 +19,7 @@ use crate::image::{Depth, ImageFacts, ModuleFacts, program};
 use crate::inspection::ProgramClass;
 use crate::lookup::Inspector;
 use crate::policy::EnforcementAction;
+use crate::text;
 use crate::workload::Role;
 
 use compare::{Difference, Program, Sizes, compare};
@@ -92,10 +93,13 @@ impl Reader {
 
     async fn manifests(&self, path: &Path) -> Result<Side, Error> {
         let mut side = Side::new();
-        for manifest in rehearse::manifests(&[path.to_path_buf()])? {
+        let manifests = rehearse::manifests(&[path.to_path_buf()])?;
+        let templates = manifests.iter().flat_map(|manifest| rehearse::templates(&self.state, manifest));
+        for (place, manifest) in templates {
             let namespace = manifest.namespace_or(&self.namespace).to_string();
             let rehearsal = self.rehearsed(&manifest, &namespace).await?;
-            let object = format!("{} {namespace}/{}", manifest.kind().kind, manifest.shown_name());
+            let place = if place.is_empty() { place } else { format!(" {}", text::visible(&place)) };
+            let object = format!("{} {namespace}/{}{place}", manifest.kind().kind, manifest.shown_name());
             side.extend(
                 programs(&rehearsal)
                     .into_iter()

@@ -18,8 +18,8 @@ pub async fn run(options: Box<ExplainOptions>) -> Result<Exit, Error> {
     let manifests = rehearse::manifests(&options.files)?;
     let state = build::state(&settings).await?;
     let inspector = build::inspector(&settings)?;
-    let manifests: Vec<Manifest> =
-        manifests.iter().flat_map(|manifest| rehearse::templates(&state, manifest)).collect();
+    let templates = manifests.iter().flat_map(|manifest| rehearse::templates(&state, manifest));
+    let manifests: Vec<Manifest> = templates.map(|(_, manifest)| manifest).collect();
     let mut reports = Vec::new();
     for (index, manifest) in manifests.iter().enumerate() {
         progress(index, manifests.len(), manifest);

@@ -23,18 +23,17 @@ pub fn manifests(files: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
     Ok(manifests)
 }
 
-/// The manifest once for each of its pod templates: the webhooks judge the pods of all of them, and an object such as an
-/// `MPIJob` only by the first.
-pub fn templates(state: &State, manifest: &Manifest) -> Vec<Manifest> {
-    let Some(kind) = state.kinds.of(&manifest.kind()) else { return vec![manifest.clone()] };
+/// The manifest as it is, which the webhooks judge by its first pod template, and then once for each further template of an
+/// object such as an `MPIJob`: their pods are judged when they are created. With the place of the further ones.
+pub fn templates(state: &State, manifest: &Manifest) -> Vec<(String, Manifest)> {
+    let whole = (String::new(), manifest.clone());
+    let Some(kind) = state.kinds.of(&manifest.kind()) else { return vec![whole] };
     let to_manifest = |(place, object): (String, Value)| {
-        let origin = match place.as_str() {
-            "" => manifest.origin.clone(),
-            place => format!("{}, `{}`", manifest.origin, text::visible(place)),
-        };
-        Manifest { origin, object }
+        let origin = format!("{}, `{}`", manifest.origin, text::visible(&place));
+        (place, Manifest { origin, object })
     };
-    workload::one_by_one(&manifest.object, kind).into_iter().map(to_manifest).collect()
+    let further = workload::one_by_one(&manifest.object, kind).into_iter().skip(1);
+    std::iter::once(whole).chain(further.map(to_manifest)).collect()
 }
 
 /// What both webhooks would answer for a manifest. A manifest that does not match its kind is an error, so that the user

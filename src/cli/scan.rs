@@ -22,7 +22,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::args::{ScanFormat, ScanOptions};
-use super::{Error, Exit, build, inspect, print};
+use super::{Error, Exit, build, engine, inspect, print};
 use crate::admission::State;
 use crate::config::Overrides;
 use crate::judge::verdict::POLICY_ERROR;
@@ -38,6 +38,7 @@ use progress::Progress;
 /// Scans and prints what was found.
 pub async fn run(options: Box<ScanOptions>) -> Result<Exit, Error> {
     let more = Overrides { image_store: options.image_store.clone(), ..Overrides::default() };
+    let more = engine::with_own_folder(&options.gate, more);
     let settings = build::settings_with(&options.gate, more)?;
     let state = build::state(&settings).await?;
     known_rules(&options.rules, &state)?;

@@ -57,8 +57,8 @@ pub async fn run(options: Box<SuggestOptions>) -> Result<Exit, Error> {
     };
     let state = build::state(&settings).await?;
     let inspector = build::inspector(&settings)?;
-    let manifests: Vec<Manifest> =
-        manifests.iter().flat_map(|manifest| rehearse::templates(&state, manifest)).collect();
+    let templates = manifests.iter().flat_map(|manifest| rehearse::templates(&state, manifest));
+    let manifests: Vec<Manifest> = templates.map(|(_, manifest)| manifest).collect();
     let mut taken = names_of_grants(&state);
     let mut suggestions = Vec::new();
     for manifest in &manifests {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
 use jiff::fmt::serde::duration::friendly::compact::required as compact;
@@ -151,6 +151,9 @@ impl Default for RuntimeTable {
     }
 }
 
+/// Stands for no folder of compiled policies.
+pub const OFF: &str = "off";
+
 /// Bundles and their limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -167,6 +170,9 @@ pub struct Policies {
     /// Folder in which the last good bundles are kept, so that a start does not depend on servers and registries. Anyone who can write
     /// to it decides which rules there are. Default: none.
     pub store: Option<PathBuf>,
+    /// Folder in which compiled policies are kept, so that a start does not compile them again; [`OFF`] or absent for none. Only
+    /// for `serve`. Anyone who can write to it runs code in the gate, so it must belong to the gate's user alone.
+    pub compiled_dir: Option<PathBuf>,
     /// Passed to the rules of all bundles as `input.options`. The baseline reads `strictAmbient`: `true` also refuses what a
     /// runtime hands over without a grant and the program cannot use.
     pub options: PolicyOptions,
@@ -183,6 +189,13 @@ pub struct Policies {
     pub strict_builtins: bool,
 }
 
+impl Policies {
+    /// The folder in which compiled policies are kept, if they are.
+    pub fn compiled_folder(&self) -> Option<&Path> {
+        self.compiled_dir.as_deref().filter(|folder| *folder != Path::new(OFF))
+    }
+}
+
 impl Default for Policies {
     fn default() -> Self {
         Self {
@@ -191,6 +204,7 @@ impl Default for Policies {
             keys: BTreeMap::new(),
             require_signed: None,
             store: None,
+            compiled_dir: None,
             options: PolicyOptions::new(),
             fuel_limit: 500_000_000,
             time_limit: SignedDuration::from_secs(2),

@@ -37,6 +37,8 @@ pub struct Overrides {
     pub registry_cas: Vec<PathBuf>,
     /// `--docker-config`.
     pub docker_config: Option<PathBuf>,
+    /// `--compiled-dir`.
+    pub compiled_dir: Option<PathBuf>,
     /// `--image-store`.
     pub image_store: Option<PathBuf>,
     /// `--listen`.
@@ -202,6 +204,7 @@ fn apply(file: &mut File, overrides: Overrides, problems: &mut Problems) {
         insecure_registries,
         registry_cas,
         docker_config,
+        compiled_dir,
         image_store,
         listen,
         probes,
@@ -227,6 +230,7 @@ fn apply(file: &mut File, overrides: Overrides, problems: &mut Problems) {
     file.images.registries.insecure.extend(insecure_registries);
     file.images.ca_files.extend(registry_cas);
     file.images.docker_config = docker_config.or(file.images.docker_config.take());
+    file.policies.compiled_dir = compiled_dir.or(file.policies.compiled_dir.take());
     file.images.store = image_store.or(file.images.store.take());
     file.server.listen = listen.unwrap_or(file.server.listen);
     file.server.probes = probes.unwrap_or(file.server.probes);

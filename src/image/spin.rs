@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::malformed::Malformed;
+use super::outbound::OutboundHost;
 use super::{Digest, ModuleFacts, SpinApp, SpinComponent};
 
 pub mod manifest;
@@ -127,8 +128,7 @@ fn read_component(at: &At<'_>) -> Result<SpinComponent, Malformed> {
     Ok(SpinComponent {
         id: folder_name(&at.need("id")?)?,
         digest: Some(digest(at)?),
-        templates: hosts.iter().filter(|host| host.contains("{{")).cloned().collect(),
-        allowed_outbound_hosts: hosts,
+        allowed_outbound_hosts: hosts.into_iter().map(OutboundHost::from).collect(),
         key_value_stores: metadata.list_of_text("key_value_stores")?,
         sqlite_databases: metadata.list_of_text("databases")?,
         ai_models: metadata.list_of_text("ai_models")?,
@@ -370,7 +370,8 @@ mod tests {
         assert_eq!((app.name.as_str(), app.triggers.len()), ("shop", 1));
         let component = &app.components[0];
         assert_eq!(component.allowed_outbound_hosts[2], "*://*:*");
-        assert_eq!(component.templates, ["{{ scheme }}://{{host}}:443"]);
+        let templates = component.allowed_outbound_hosts.iter().map(OutboundHost::has_template);
+        assert_eq!(templates.collect::<Vec<_>>(), [false, true, false]);
         assert_eq!(component.env, ["A", "B"]);
         assert_eq!(component.variables, ["base", "key"]);
         assert_eq!(component.files, ["static/x", "y"]);

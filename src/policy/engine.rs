@@ -9,9 +9,10 @@ use std::task::{Context, Poll, Waker};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use wasmtime::{Config, OptLevel};
+use wasmtime::{Config, Module, OptLevel};
 
 use super::Error;
+use super::compiled::{CompiledFolder, Origin};
 use super::lanes::Lanes;
 
 /// Most stack frames of a stopped evaluation that are examined. Rules do not recurse, but OPA's own walk through a value
@@ -72,7 +73,10 @@ impl Limits {
 #[derive(Clone)]
 pub struct Engine {
     pub(super) wasm: wasmtime::Engine,
+    /// The settings of `wasm`.
+    pub(super) config: Arc<Config>,
     pub(super) lanes: Arc<Lanes>,
+    compiled: Option<CompiledFolder>,
 }
 
 impl fmt::Debug for Engine {
@@ -102,7 +106,25 @@ impl Engine {
         let failed = |error: wasmtime::Error| Error::StartEngine { reason: error.to_string() };
         let wasm = wasmtime::Engine::new(&config).map_err(failed)?;
         let processors = available_parallelism().map_or(2, usize::from);
-        Ok(Self { wasm, lanes: Arc::new(Lanes::new(processors)) })
+        Ok(Self { wasm, config: config.into(), lanes: Arc::new(Lanes::new(processors)), compiled: None })
+    }
+
+    /// The same engine, which takes modules that were compiled earlier from this folder and keeps there what it compiles.
+    #[must_use]
+    pub fn keeping(self, compiled: Option<CompiledFolder>) -> Self {
+        Self { compiled, ..self }
+    }
+
+    /// The module, compiled by an engine of these settings: that of the module itself, in whose stores it runs. Blocks on the disk.
+    pub(super) fn compile(&self, bundle: &str, wasm: &[u8]) -> wasmtime::Result<Module> {
+        let Some(compiled) = &self.compiled else { return Module::new(&self.wasm, wasm) };
+        let (module, origin) = compiled.module(&self.config, &self.wasm, wasm)?;
+        match origin {
+            Origin::Disk => tracing::debug!(bundle, "the compiled policy was on disk"),
+            Origin::Kept => tracing::debug!(bundle, "the compiled policy is on disk now"),
+            Origin::NotKept => tracing::warn!(bundle, "the compiled policy cannot be kept on disk"),
+        }
+        Ok(module)
     }
 }
 

@@ -16,6 +16,14 @@ pub enum Error {
         /// Error of the system or the engine.
         reason: String,
     },
+    /// The folder of compiled policies cannot be used, or must not be.
+    #[error("cannot keep compiled policies in `{}`: {reason}", folder.display())]
+    OpenCompiled {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A file of the bundle could not be read.
     #[error("cannot read policy bundle `{}`", path.display())]
     ReadBundle {
@@ -257,6 +265,7 @@ impl Error {
             | Self::TryBundle { bundle, .. }
             | Self::StartModule { bundle, .. } => Some(bundle),
             Self::StartEngine { .. }
+            | Self::OpenCompiled { .. }
             | Self::ReadBundle { .. }
             | Self::ReadKey { .. }
             | Self::SetLimit { .. }

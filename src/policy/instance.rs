@@ -6,7 +6,7 @@ use serde_json::Value;
 use wasmtime::{AsContextMut, Linker, Memory, Store, TypedFunc};
 
 use super::Limits;
-use super::engine::{Engine, Stop, drive};
+use super::engine::{Stop, drive};
 use super::guest::Guest;
 use super::host;
 use super::locations::{self, RuleLocations};
@@ -41,8 +41,9 @@ struct Started {
 
 impl Instance {
     /// Starts a module. The error is a message for users.
-    pub fn start(engine: &Engine, program: &Program, limits: Limits, stop: &Stop) -> Result<Self, String> {
-        let mut store = store(engine, limits.for_start()).map_err(|error| error.to_string())?;
+    pub fn start(program: &Program, limits: Limits, stop: &Stop) -> Result<Self, String> {
+        let mut store =
+            store(program.module.engine(), limits.for_start()).map_err(|error| error.to_string())?;
         let started = drive(Started::start(&mut store, program), stop);
         match started.ok_or_else(|| timed_out(limits))? {
             Ok(started) => {

@@ -38,12 +38,12 @@ impl Program {
     pub fn check(engine: &Engine, mut bundle: Bundle, limits: Limits, stop: &Stop) -> Result<Self, Error> {
         let Rewritten { module, mut functions, named } = rewrite(&bundle.module);
         bundle.module = module.into();
-        let compiled = Module::new(&engine.wasm, &bundle.module);
+        let compiled = engine.compile(&bundle.name, &bundle.module);
         let module = compiled.map_err(|error| Error::CompileModule {
             bundle: bundle.name.clone(),
             reason: error.root_cause().to_string(),
         })?;
-        let tables = drive(Tables::read(engine, &bundle.name, &module, limits), stop);
+        let tables = drive(Tables::read(&bundle.name, &module, limits), stop);
         let foreign = |reason| Error::RecognisePolicy { bundle: bundle.name.clone(), reason };
         let Tables { entrypoints, builtins } = tables.ok_or_else(|| foreign(timed_out(limits)))??;
         if !entrypoints.contains_key(ENTRYPOINT) {
@@ -82,9 +82,9 @@ struct Tables {
 }
 
 impl Tables {
-    async fn read(engine: &Engine, bundle: &str, module: &Module, limits: Limits) -> Result<Self, Error> {
+    async fn read(bundle: &str, module: &Module, limits: Limits) -> Result<Self, Error> {
         let foreign = |reason| Error::RecognisePolicy { bundle: bundle.into(), reason };
-        let mut probe = Probe::start(engine, module, limits).await.map_err(foreign)?;
+        let mut probe = Probe::start(module, limits).await.map_err(foreign)?;
         probe.check_abi(bundle)?;
         let entrypoints = probe.table("entrypoints").await.map_err(foreign)?;
         let builtins = probe.table("builtins").await.map_err(foreign)?;
@@ -98,11 +98,11 @@ fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
 
 impl Probe {
     /// Starts the module with a memory and nothing else that works: its tables are all that is asked for.
-    async fn start(engine: &Engine, module: &Module, limits: Limits) -> Result<Self, String> {
+    async fn start(module: &Module, limits: Limits) -> Result<Self, String> {
         let ty = module.imports().find(|import| import.module() == "env" && import.name() == "memory");
         let ty = ty.and_then(|import| import.ty().memory().cloned());
         let ty = ty.ok_or("it does not import `env.memory`")?;
-        let mut store = store(engine, limits).map_err(|error| error.to_string())?;
+        let mut store = store(module.engine(), limits).map_err(|error| error.to_string())?;
         match Self::instantiate(&mut store, module, ty).await {
             Ok((instance, memory)) => Ok(Self { store, instance, memory }),
             Err(error) => Err(describe(&error, store.data())),

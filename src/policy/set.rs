@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::bundle::{Omit, TrialCase};
 use super::engine::Stop;
 use super::instance::Instance;
+use super::lanes::Lanes;
 use super::locations;
 use super::program::Program;
 use super::{Bundle, ENTRYPOINT, Engine, Error, Limits, Violation, input, outcome};
@@ -62,7 +63,7 @@ pub struct Evaluation {
 /// All loaded bundles. Cheap to clone, since the bundles are shared.
 #[derive(Debug, Clone)]
 pub struct PolicySet {
-    engine: Engine,
+    lanes: Arc<Lanes>,
     limits: Limits,
     loaded: Vec<Arc<LoadedBundle>>,
 }
@@ -131,7 +132,7 @@ impl PolicySet {
             return Err(Error::NameBundle { bundle: twice.name().into() });
         }
         let loaded = loaded.into_iter().map(|Loaded(loaded)| loaded).collect();
-        Ok(Self { engine: engine.clone(), limits, loaded })
+        Ok(Self { lanes: Arc::clone(&engine.lanes), limits, loaded })
     }
 
     /// The same set with this bundle in the place of the one of its name, or beside the others if there is none. What runs on the
@@ -228,14 +229,13 @@ impl PolicySet {
         stop: &Stop,
     ) -> Result<Vec<Violation>, String> {
         let input = input?;
-        let leave = self.engine.lanes.enter(input.get().len(), stop.deadline.into()).await;
+        let leave = self.lanes.enter(input.get().len(), stop.deadline.into()).await;
         let leave = leave.ok_or("too many evaluations were under way")?;
-        let (engine, limits, loaded, stop) =
-            (self.engine.clone(), self.limits, Arc::clone(loaded), stop.clone());
+        let (limits, loaded, stop) = (self.limits, Arc::clone(loaded), stop.clone());
         let work = spawn_blocking(move || {
             // Held until the work has really ended, even if its result is not needed any more.
             let _leave = leave;
-            loaded.run(&engine, input.get(), limits, &stop)
+            loaded.run(input.get(), limits, &stop)
         });
         work.await.unwrap_or_else(|error| Err(error.to_string()))
     }
@@ -254,9 +254,9 @@ impl PolicySet {
         // No input at all is undefined.
         let input = input.map(serde_json::to_string).transpose().map_err(|error| error.to_string())?;
         let input = input.unwrap_or_default();
-        let (engine, limits) = (self.engine.clone(), self.limits);
+        let limits = self.limits;
         let (stop, _guard) = Stop::at(Instant::now() + limits.time);
-        let work = spawn_blocking(move || loaded.result_set(&engine, number, &input, limits, &stop));
+        let work = spawn_blocking(move || loaded.result_set(number, &input, limits, &stop));
         work.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 }
@@ -314,17 +314,17 @@ impl LoadedBundle {
         let entrypoint = program.entrypoints.get(ENTRYPOINT).copied().unwrap_or_default();
         let loaded = Self { program, entrypoint, idle: Mutex::default() };
         loaded
-            .warm_up(engine, limits, patient, &stop)
+            .warm_up(limits, patient, &stop)
             .map_err(|reason| Error::StartModule { bundle: loaded.program.bundle.name.clone(), reason })?;
-        loaded.try_out(engine, limits, &stop)?;
+        loaded.try_out(limits, &stop)?;
         Ok(loaded)
     }
 
     /// Runs the cases that the bundle brings along. One that it answers otherwise than it says is an error: the bundle does
     /// not do in this gate what its author meant.
-    fn try_out(&self, engine: &Engine, limits: Limits, stop: &Stop) -> Result<(), Error> {
+    fn try_out(&self, limits: Limits, stop: &Stop) -> Result<(), Error> {
         for TrialCase { name, input, rules } in self.program.bundle.cases.iter() {
-            let found = self.run(engine, &input.to_string(), limits, stop).map(|violations| {
+            let found = self.run(&input.to_string(), limits, stop).map(|violations| {
                 violations.into_iter().map(|violation| violation.rule).collect::<BTreeSet<_>>()
             });
             let reason = match found {
@@ -340,8 +340,8 @@ impl LoadedBundle {
 
     /// Runs a first evaluation, so that no later one waits for cold code and memory. The result for the empty input is
     /// ignored.
-    fn warm_up(&self, engine: &Engine, limits: Limits, patient: Limits, stop: &Stop) -> Result<(), String> {
-        let mut instance = self.caught(|| Instance::start(engine, &self.program, patient, stop))?;
+    fn warm_up(&self, limits: Limits, patient: Limits, stop: &Stop) -> Result<(), String> {
+        let mut instance = self.caught(|| Instance::start(&self.program, patient, stop))?;
         if self.caught(|| instance.evaluate(self.entrypoint, "{}", limits, stop)).is_ok() {
             self.put_back(instance);
         }
@@ -349,28 +349,15 @@ impl LoadedBundle {
     }
 
     /// The violations of the rules on `input`, or why they could not be evaluated.
-    fn run(
-        &self,
-        engine: &Engine,
-        input: &str,
-        limits: Limits,
-        stop: &Stop,
-    ) -> Result<Vec<Violation>, String> {
-        outcome::violations(&self.result_set(engine, self.entrypoint, input, limits, stop)?)
+    fn run(&self, input: &str, limits: Limits, stop: &Stop) -> Result<Vec<Violation>, String> {
+        outcome::violations(&self.result_set(self.entrypoint, input, limits, stop)?)
     }
 
     /// The result set of an entry point.
-    fn result_set(
-        &self,
-        engine: &Engine,
-        entrypoint: i32,
-        input: &str,
-        limits: Limits,
-        stop: &Stop,
-    ) -> Result<Value, String> {
+    fn result_set(&self, entrypoint: i32, input: &str, limits: Limits, stop: &Stop) -> Result<Value, String> {
         let mut instance = match self.take() {
             Some(instance) => instance,
-            None => self.caught(|| Instance::start(engine, &self.program, limits, stop))?,
+            None => self.caught(|| Instance::start(&self.program, limits, stop))?,
         };
         // An instance that failed is not put back.
         let result_set = self.caught(|| instance.evaluate(entrypoint, input, limits, stop))?;
@@ -428,7 +415,6 @@ mod tests {
 
     /// The baseline, evaluated on a pod with limited fuel.
     struct Baseline {
-        engine: Engine,
         loaded: LoadedBundle,
         input: Box<RawValue>,
     }
@@ -437,13 +423,13 @@ mod tests {
         fn open() -> Self {
             let engine = Engine::new().unwrap();
             let loaded = LoadedBundle::open(&engine, Bundle::embedded().unwrap(), Limits::default()).unwrap();
-            Self { engine, loaded, input: serde_json::from_str(REFUSED).unwrap() }
+            Self { loaded, input: serde_json::from_str(REFUSED).unwrap() }
         }
 
         fn with(&self, fuel: u64) -> Result<Vec<Violation>, String> {
             let limits = Limits { fuel, ..Limits::default() };
             let (stop, _guard) = Stop::at(Instant::now() + Duration::from_mins(10));
-            self.loaded.run(&self.engine, self.input.get(), limits, &stop)
+            self.loaded.run(self.input.get(), limits, &stop)
         }
 
         /// The least fuel with which the evaluation succeeds, to one part in a thousand.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use wasmtime::{AsContextMut, Memory, ResourceLimiter, Store, StoreContextMut, Trap, TypedFunc};
 
 use super::Limits;
-use super::engine::{Engine, Stop};
+use super::engine::Stop;
 use super::guest::Orders;
 use crate::rego::{Builtin, Call};
 
@@ -17,8 +17,8 @@ const SLICE: u64 = 1_000_000;
 const MAX_TABLE_ELEMENTS: usize = 100_000;
 
 /// A store whose code stops at the limits.
-pub(super) fn store(engine: &Engine, limits: Limits) -> wasmtime::Result<Store<EvaluationBudget>> {
-    let mut store = Store::new(&engine.wasm, EvaluationBudget::new(limits));
+pub(super) fn store(engine: &wasmtime::Engine, limits: Limits) -> wasmtime::Result<Store<EvaluationBudget>> {
+    let mut store = Store::new(engine, EvaluationBudget::new(limits));
     store.limiter(|budget| budget);
     store.set_fuel(limits.fuel)?;
     store.fuel_async_yield_interval(Some(SLICE))?;

@@ -6,6 +6,7 @@ use super::Family;
 use super::choice::Choice;
 use super::start_undescribed;
 use crate::image::entry::{Start, Variable, View};
+use crate::image::outbound::OutboundHost;
 use crate::image::{
     Digest, Evidence, Feature, FileClass, ImageFacts, ImageKind, ModuleFacts, Packaging, Program, Shape,
     SpinApp, SpinComponent, WasmFormat, program,
@@ -800,7 +801,7 @@ fn spin_refuses_components_that_it_would_not_start() {
     let mut image = spin_files(Shape::SpinRootfs, "/web.wasm");
     let component = |id: &str, hosts: &[&str]| SpinComponent {
         id: id.into(),
-        allowed_outbound_hosts: hosts.iter().map(ToString::to_string).collect(),
+        allowed_outbound_hosts: hosts.iter().map(|host| OutboundHost::from(*host)).collect(),
         ..SpinComponent::default()
     };
     let app = image.spin.as_mut().unwrap();

@@ -2,6 +2,8 @@
 //! `containerd-shim-wasm`, so a native entry point starts as native; for everything else the engine claims that it can
 //! handle it. Layers of its own kinds win; otherwise the application is `/spin.toml`, whatever the entry point names.
 
+pub mod handed;
+
 use super::answers::{Compiler, Runtime};
 use super::choice::Choice;
 use super::handover::Handover;
@@ -139,7 +141,7 @@ fn kept(view: &View<'_>, choice: Choice) -> Choice {
     }
     let kept = app.components.iter().filter(|component| names.contains(&component.id.as_str()));
     let mut chains = kept.flat_map(|component| {
-        component.allowed_outbound_hosts.iter().filter_map(move |host| Some((component, chained(host)?)))
+        component.allowed_outbound_hosts.iter().filter_map(move |host| Some((component, host.chained()?)))
     });
     match chains.find(|(_, target)| !names.contains(target)) {
         Some((component, target)) => Choice::Nothing(format!(
@@ -148,12 +150,4 @@ fn kept(view: &View<'_>, choice: Choice) -> Choice {
         )),
         None => choice,
     }
-}
-
-/// The component that a host of `allowed_outbound_hosts` names. A host with a template is not known yet, and not
-/// checked.
-fn chained(host: &str) -> Option<&str> {
-    let place = host.split_once("://").map_or(host, |(_, rest)| rest);
-    let name = place.split(['/', ':']).next()?.strip_suffix(".spin.internal")?;
-    (!name.contains("{{")).then_some(name)
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::control_plane::{ControlPlane, Options, Said, free_ports};
 use crate::support::manifests::{NAMESPACE, helm, installed, items, kustomize, object, read};
-use crate::support::process::{program, root, wait_for};
+use crate::support::process::{program, root, wait_for, wasmgate};
 use crate::support::shared::Shared;
 
 const JUDGED: &str = "judged";
@@ -328,6 +328,7 @@ fn beside(plane: &ControlPlane) -> (PathBuf, String) {
     config["server"]["probes"] = json!(probes);
     config["server"]["certDir"] = json!(plane.home().path().join("certs"));
     config["images"]["store"] = json!(plane.home().path().join("images.redb"));
+    config["policies"]["compiledDir"] = json!(plane.home().path().join("compiled"));
     config["kubernetes"]["kubeconfig"] = json!(plane.account(NAMESPACE, "wasmgate"));
     let path = plane.home().path().join("config.yaml");
     std::fs::write(&path, config.to_string()).unwrap();
@@ -349,7 +350,7 @@ fn the_installed_account_and_configuration_are_all_that_a_gate_needs() {
     let plane = start();
     kustomized(&plane, "apply", "manifests", &[]).ok();
     let (config, probes) = beside(&plane);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wasmgate"));
+    let mut command = wasmgate();
     command.args(["serve", "--config", config.to_str().unwrap()]);
     command.env("POD_NAMESPACE", NAMESPACE).env("POD_NAME", "wasmgate-0");
     let gate = plane.home().start("gate", &command);

@@ -2,7 +2,6 @@
 //! adopted by every replica; the repaired caBundle; Events about refused workloads. With no more rights than it needs.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -18,7 +17,7 @@ use wasmgate::register::Registration;
 use wasmgate::watch::connect;
 
 use crate::support::control_plane::ControlPlane;
-use crate::support::process::{PATIENCE, Process, until, wait_for};
+use crate::support::process::{PATIENCE, Process, until, wait_for, wasmgate};
 use crate::support::shared::Shared;
 use crate::support::tls::{Client, Http, get};
 
@@ -158,7 +157,7 @@ impl Starting {
         let folder = site.plane.home().path().join(&name);
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(folder.join("gate.yaml"), configuration).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wasmgate"));
+        let mut command = wasmgate();
         command.args(["serve", "--config=gate.yaml", "--listen=127.0.0.1:0", "--probes=127.0.0.1:0"]);
         command.args(["--decision-log=none", "--log-format=json"]).current_dir(&folder);
         command.env("POD_NAMESPACE", &site.namespace).env("POD_NAME", &name);

@@ -2,12 +2,11 @@
 //! made of the workloads.
 
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::support::control_plane::ControlPlane;
-use crate::support::process::root;
+use crate::support::process::{root, wasmgate};
 use crate::support::registry::Registry;
 use crate::support::shared::Shared;
 
@@ -78,7 +77,7 @@ impl Scanned {
 
     /// Exit code, standard output and standard error of a scan as an account.
     fn scan(&self, kubeconfig: &Path, more: &[&str]) -> (i32, String, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_wasmgate"))
+        let output = wasmgate()
             .args(["scan", "--insecure-registry", &self.registry.host, "--kubeconfig"])
             .arg(kubeconfig)
             .args(more)

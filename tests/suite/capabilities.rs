@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use wasmgate::capability::required::required;
 use wasmgate::capability::{Access, Capabilities, Capability, Entry, assess};
+use wasmgate::image::outbound::OutboundHost;
 use wasmgate::image::{
     FileClass, ImageFacts, ImageKind, Import, ModuleFacts, NativeCode, Packaging, Program, Shape, SpinApp,
     SpinComponent, WasmFormat,
@@ -644,7 +645,7 @@ fn foreign_text_cannot_end_a_line_or_command_a_terminal() {
     assert!(name.starts_with(r#"x\n- { name: "*" }\u{1b}[31m\u{202e}"#), "{name}");
 
     let api = SpinComponent {
-        allowed_outbound_hosts: strings(&[EVIL]),
+        allowed_outbound_hosts: hosts(&[EVIL]),
         key_value_stores: strings(&[EVIL]),
         files: strings(&[EVIL]),
         env: strings(&[EVIL]),
@@ -992,7 +993,7 @@ fn spin(api: SpinComponent, imports: Vec<Import>) -> ImageFacts {
         SpinComponent { id: "api".into(), ..api },
         SpinComponent {
             id: "web".into(),
-            allowed_outbound_hosts: vec!["https://only-web.example.com".into()],
+            allowed_outbound_hosts: hosts(&["https://only-web.example.com"]),
             ..SpinComponent::default()
         },
     ];
@@ -1017,8 +1018,12 @@ fn beyond_start(capabilities: &Capabilities) -> Vec<String> {
     lines.into_iter().filter(|line| !STARTED.contains(&line.as_str())).collect()
 }
 
-fn with_hosts(hosts: &[&str]) -> SpinComponent {
-    SpinComponent { allowed_outbound_hosts: strings(hosts), ..SpinComponent::default() }
+fn hosts(written: &[&str]) -> Vec<OutboundHost> {
+    written.iter().map(|host| OutboundHost::from(*host)).collect()
+}
+
+fn with_hosts(written: &[&str]) -> SpinComponent {
+    SpinComponent { allowed_outbound_hosts: hosts(written), ..SpinComponent::default() }
 }
 
 fn outgoing() -> Vec<Import> {
@@ -1028,7 +1033,7 @@ fn outgoing() -> Vec<Import> {
 #[test]
 fn a_spin_component_gets_its_manifest_and_nothing_of_the_pod() {
     let api = SpinComponent {
-        allowed_outbound_hosts: strings(&[
+        allowed_outbound_hosts: hosts(&[
             "https://payments.example.com",
             "redis://cache:6379",
             "http://web.spin.internal",
@@ -1135,7 +1140,7 @@ fn a_template_is_any_host_unless_the_pod_writes_its_value_out() {
             &json!({"env": env, "volumeMounts": mounts}),
             &json!({"volumes": [{"name": "rc", "secret": {"secretName": "rc"}}]}),
         );
-        let api = SpinComponent { templates: strings(&[host]), ..with_hosts(&[host]) };
+        let api = with_hosts(&[host]);
         beyond_start(&on("spin", &workload, spin(api, outgoing())))
     };
     let any = ["http.outbound https://*:*", "service-chaining *"];
@@ -1226,11 +1231,8 @@ fn a_mounted_runtime_config_is_noted_on_the_stores() {
 
 #[test]
 fn a_runtime_config_in_the_image_counts_like_a_mounted_one() {
-    let api = SpinComponent {
-        key_value_stores: strings(&["default"]),
-        templates: strings(&["https://{{ api_host }}"]),
-        ..with_hosts(&["https://{{ api_host }}"])
-    };
+    let api =
+        SpinComponent { key_value_stores: strings(&["default"]), ..with_hosts(&["https://{{ api_host }}"]) };
     let env = json!({"env": [{"name": "SPIN_VARIABLE_API_HOST", "value": "a.example.com"}]});
     let mut imports = outgoing();
     imports.push(import("wasi:keyvalue/store@0.2.0-draft2", &["open"]));
@@ -1299,10 +1301,7 @@ fn a_single_layer_under_spin_gets_an_http_trigger_and_nothing_else() {
 #[test]
 fn the_plain_variable_wins_over_the_prefixed_one_and_the_images_own_counts() {
     let host = |env: Value, own: &[&str]| {
-        let api = SpinComponent {
-            templates: strings(&["https://{{ host }}"]),
-            ..with_hosts(&["https://{{ host }}"])
-        };
+        let api = with_hosts(&["https://{{ host }}"]);
         let mut image = spin(api, outgoing());
         image.env = strings(own);
         beyond_start(&on("spin", &pod(&json!({"env": env}), &json!({})), image))

@@ -1,6 +1,7 @@
 //! The binary as people and machines use it: messages, exit codes, signals, and the real registry behind it.
 
 mod check;
+mod compiled;
 mod diff;
 mod explain;
 mod foreign_text;
@@ -20,7 +21,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::support::oci;
-use crate::support::process::root;
+use crate::support::process::{self, root};
 
 /// Maps `samples.example` to the committed image layouts.
 fn layouts() -> String {
@@ -33,7 +34,7 @@ fn samples(rest: &str) -> PathBuf {
 
 /// The binary in an environment that sets neither its options nor its colour.
 fn wasmgate() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wasmgate"));
+    let mut command = process::wasmgate();
     for name in [
         "WASMGATE_CONFIG",
         "WASMGATE_DOCKER_CONFIG",

@@ -13,7 +13,7 @@ use clap::error::ErrorKind;
 use tempfile::TempDir;
 use wasmgate::cli::Args;
 
-use crate::support::process::{program, root};
+use crate::support::process::{compiled, program, root};
 
 /// Pages whose marked blocks are run; the blocks of one page share a folder and its environment.
 const PAGES: &[&str] = &["README.md", "docs/tutorial.md", "docs/policy-authors.md"];
@@ -61,6 +61,7 @@ impl Shell {
             .env("PATH", &self.path)
             .env("COLUMNS", "120")
             .env("NO_COLOR", "1")
+            .env("WASMGATE_COMPILED_DIR", compiled())
             .output()
             .unwrap();
         String::from_utf8(output.stdout).unwrap().lines().fold(String::new(), |mut text, line| {

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use wasmgate::policy::{Bundle, Engine, Limits, PolicySet};
+use wasmgate::policy::{Bundle, Limits, PolicySet};
 use wasmgate::rego::{BUILTINS, CORRECTED, REFUSED};
 
 use crate::support::opa;
+use crate::support::policies::engine;
 use crate::support::process::{program, root};
 
 /// One case (`tools/opacases/main.go`).
@@ -196,7 +197,7 @@ async fn load(folder: &Path, strict: bool) -> PolicySet {
         }
     }
     let limits = Limits { time: Duration::from_mins(1), strict_builtins: strict, ..Limits::default() };
-    PolicySet::load(&Engine::new().unwrap(), bundles, limits).await.unwrap()
+    PolicySet::load(&engine(), bundles, limits).await.unwrap()
 }
 
 /// Passed and run, by name.

@@ -158,7 +158,7 @@ async fn a_spin_app_lists_what_each_component_is_handed() {
     assert_eq!((found.kind, found.shape), (ImageKind::SpinApp, Shape::SpinArtifact));
     assert_eq!(found.platform, "wasip1/wasm");
     let app = found.spin.as_ref().unwrap();
-    assert_eq!(app.components[0].templates, ["https://{{ host }}"]);
+    assert_eq!(app.components[0].allowed_outbound_hosts, ["https://{{ host }}"]);
     assert_eq!(app.components[0].inherited, [oci::digest(&shared)]);
     let owners: Vec<Option<&str>> = found.modules.iter().map(|module| module.component.as_deref()).collect();
     assert_eq!(owners, [Some("component-0"), Some("component-1"), None, Some("component-0")]);
@@ -1226,5 +1226,6 @@ async fn what_a_locked_app_hands_over_is_read_with_version_1_defaults_templates_
             "*://*:*"
         ]
     );
-    assert_eq!(component.templates, ["https://{{ api }}.example.com"]);
+    let templates = component.allowed_outbound_hosts.iter().filter(|host| host.has_template());
+    assert_eq!(templates.collect::<Vec<_>>(), [&component.allowed_outbound_hosts[4]]);
 }

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,7 +14,7 @@ use crate::support::manifests::{
     Key, NAMESPACE, Objects, helm, installed, items, kustomize, object, of_kind, read, rendered, run,
     template, text, words,
 };
-use crate::support::process::root;
+use crate::support::process::{root, wasmgate};
 
 fn assert_same(left: &Objects, right: &Objects, names: &str) {
     let keys = |objects: &Objects| objects.keys().cloned().collect::<BTreeSet<_>>();
@@ -404,7 +403,7 @@ fn the_program_accepts_the_configuration() {
     for objects in [installed(), kustomize("tests/fixtures/manifests/cert-manager")] {
         let config = &object(&objects, "ConfigMap", "wasmgate")["data"]["config.yaml"];
         std::fs::write(&path, config.to_string()).unwrap();
-        let explained = Command::new(env!("CARGO_BIN_EXE_wasmgate"))
+        let explained = wasmgate()
             .args(["explain", "--config", path.to_str().unwrap(), "-f", "manifests/install/service.yaml"])
             .current_dir(root())
             .output()
@@ -475,7 +474,9 @@ fn the_gate_writes_only_into_volumes_and_is_called_where_it_listens() {
         .filter(|mount| mount["readOnly"] != true)
         .map(|mount| text(&mount["mountPath"]))
         .collect();
-    for path in [Some(file.server.cert_dir), file.images.store].into_iter().flatten() {
+    for path in
+        [Some(file.server.cert_dir), file.images.store, file.policies.compiled_dir].into_iter().flatten()
+    {
         assert!(writable.iter().any(|folder| path.starts_with(folder)), "{}", path.display());
     }
     let volume = |name: &str| items(&pod["volumes"]).find(|volume| volume["name"] == name).unwrap().clone();

@@ -13,8 +13,9 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use wasmgate::policy::{Bundle, Engine, Error, Evaluation, Limits, PolicySet, Violation};
+use wasmgate::policy::{Bundle, Error, Evaluation, Limits, PolicySet, Violation};
 
+use crate::support::policies::engine;
 use crate::support::process::{program, root};
 use crate::support::{case, opa, policies};
 
@@ -78,7 +79,7 @@ const GENEROUS: Limits = Limits {
 };
 
 async fn load(bundles: Vec<Bundle>, limits: Limits) -> Result<PolicySet, Error> {
-    PolicySet::load(&Engine::new().unwrap(), bundles, limits).await
+    PolicySet::load(&engine(), bundles, limits).await
 }
 
 /// A set of one bundle with these rules.

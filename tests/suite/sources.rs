@@ -20,13 +20,14 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use wasmgate::lookup::LookupOptions;
-use wasmgate::policy::{Contents, Engine, Limits, Loaded, PolicySet, Trust};
+use wasmgate::policy::{Contents, Limits, Loaded, PolicySet, Trust};
 use wasmgate::registry::guard::GuardOptions;
 use wasmgate::sources::{
     Algorithm, BundleSource, BundleStatus, Error, Follower, Kept, KeyOptions, Signers, Statuses, Terms,
 };
 
 use crate::support::opa;
+use crate::support::policies::engine;
 use crate::support::process::{root, until};
 use crate::support::registry::{OCI_MANIFEST, Registry, digest};
 use crate::support::tls::Ca;
@@ -66,12 +67,7 @@ impl Drop for Followed {
 }
 
 fn trusting(kept: Option<&Path>, trust: Trust) -> Terms {
-    Terms {
-        engine: Engine::new().unwrap(),
-        limits: Limits::default(),
-        trust: trust.into(),
-        kept: kept.map(Kept::new),
-    }
+    Terms { engine: engine(), limits: Limits::default(), trust: trust.into(), kept: kept.map(Kept::new) }
 }
 
 fn terms(kept: Option<&Path>) -> Terms {

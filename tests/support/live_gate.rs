@@ -10,8 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::control_plane::ControlPlane;
-use super::process::root;
-use super::process::{PATIENCE, Process, ask_patiently, wait_for};
+use super::process::{PATIENCE, Process, ask_patiently, root, wait_for, wasmgate};
 use super::registry::Registry;
 
 /// The settings with which a gate is started.
@@ -78,7 +77,7 @@ impl LiveGate {
     }
 
     fn launch(&mut self, plane: &ControlPlane, name: &str) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wasmgate"));
+        let mut command = wasmgate();
         command.args(&self.flags).arg(format!("--listen={}", self.webhooks));
         command.arg(format!("--probes={}", self.probes)).current_dir(&self.folder);
         // Appends to the log of an earlier gate of this name.

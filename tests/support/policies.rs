@@ -7,16 +7,23 @@ use tokio::sync::OnceCell;
 use wasmgate::admission::State;
 use wasmgate::cli::build;
 use wasmgate::config::{Settings, file};
-use wasmgate::policy::{Bundle, Engine, Limits, PolicySet};
+use wasmgate::policy::{Bundle, CompiledFolder, Engine, Limits, PolicySet};
+
+use super::process::compiled;
 
 /// The limits of a configuration that says nothing about them.
 static BY_DEFAULT: OnceCell<Arc<PolicySet>> = OnceCell::const_new();
 /// Limits that no busy machine reaches.
 static WITH_TIME: OnceCell<Arc<PolicySet>> = OnceCell::const_new();
 
+/// An engine that shares its compiled policies with all tests.
+pub fn engine() -> Engine {
+    Engine::new().unwrap().keeping(Some(CompiledFolder::open(&compiled()).unwrap()))
+}
+
 async fn compile(limits: Limits) -> Arc<PolicySet> {
     let bundles = vec![Bundle::embedded().unwrap()];
-    Arc::new(PolicySet::load(&Engine::new().unwrap(), bundles, limits).await.unwrap())
+    Arc::new(PolicySet::load(&engine(), bundles, limits).await.unwrap())
 }
 
 /// The baseline with a minute for each evaluation.
@@ -29,7 +36,9 @@ pub async fn baseline() -> Arc<PolicySet> {
 pub async fn state(settings: &Settings) -> State {
     let wanted = &settings.file.policies;
     if *wanted != (file::Policies { options: wanted.options.clone(), ..file::Policies::default() }) {
-        return build::serving_state(settings).await.unwrap();
+        let mut settings = settings.clone();
+        settings.file.policies.compiled_dir = Some(compiled());
+        return build::serving_state(&settings).await.unwrap();
     }
     let policies = BY_DEFAULT.get_or_init(|| compile(Limits::default())).await.clone();
     build::state_with(settings, policies).unwrap()

@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 use wasi_preview1_component_adapter_provider::{
@@ -15,6 +14,7 @@ use wit_parser::Resolve;
 
 use super::oci::fixtures::wat;
 use super::oci::{Image, ImageBuilder};
+use super::process::wasmgate;
 
 /// The name that a pod's `hostAliases` give to the peer.
 const PEER: &str = "peer.example";
@@ -309,7 +309,7 @@ pub fn explained(folder: &Path, pods: &[Value], flags: &[String]) -> Vec<Value> 
     let file = folder.join("pods.yaml");
     let documents: Vec<String> = pods.iter().map(|pod| format!("---\n{pod}\n")).collect();
     std::fs::write(&file, documents.concat()).unwrap();
-    let mut explain = Command::new(env!("CARGO_BIN_EXE_wasmgate"));
+    let mut explain = wasmgate();
     explain.args(["explain", "--output=json", "--filename"]).arg(&file).args(flags);
     let said = explain.output().unwrap();
     let document: Value = serde_json::from_slice(&said.stdout)

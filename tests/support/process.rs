@@ -184,6 +184,18 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Folder of the compiled policies of all tests, which is not that of the person who runs them.
+pub fn compiled() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")
+}
+
+/// The gate's program.
+pub fn wasmgate() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wasmgate"));
+    command.env("WASMGATE_COMPILED_DIR", compiled());
+    command
+}
+
 /// A command for a script or program of the project's own folder.
 pub fn own(path: &str, arguments: &[&OsStr]) -> Command {
     let mut command = Command::new(root().join(path));

@@ -88,9 +88,6 @@ pub fn locked_app(data: &[u8]) {
     for app in [spin::parse(data), spin_toml::parse(data)].into_iter().flatten() {
         let text = serde_json::to_string(&app).expect("an app is JSON");
         assert_eq!(serde_json::from_str::<wasmgate::image::SpinApp>(&text).expect("and is read back"), app);
-        for component in &app.components {
-            assert!(component.templates.iter().all(|host| component.allowed_outbound_hosts.contains(host)));
-        }
     }
 }
 

@@ -7,35 +7,30 @@ use std::collections::BTreeSet;
 
 use super::things::{self, listening};
 use super::{Host, Pod};
-use crate::capability::{Access, Capability, Entry, HostPattern, MAX_ENTRIES, MAX_EVIDENCE, path};
+use crate::capability::{Access, Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, WrittenHost, path};
 use crate::image::SpinComponent;
 use crate::image::entry::{self, Leads};
 use crate::image::names::{RUNTIME_CONFIG, SPIN_RETAINED};
+use crate::image::outbound::{OutboundHost, Reach, hosts};
+use crate::runtime::spin::handed;
 use crate::text;
-
-/// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
-const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
 
 /// What the evidence says of a host that cannot be known before the app starts.
 pub const UNRESOLVED: &str = "is not known before start";
 
 /// Whether the app's component is started.
 pub(super) fn retains(pod: &Pod<'_>, id: &str) -> bool {
-    match pod.literal(SPIN_RETAINED).filter(|list| !list.trim().is_empty()) {
-        // The shim compares the names as written.
-        Some(list) => list.split(',').any(|kept| kept == id),
-        None => true,
-    }
+    pod.literal(SPIN_RETAINED).is_none_or(|list| handed::retains(list, id))
 }
 
 /// What the shim hands to the application as a whole.
 pub(super) fn app(host: &Host<'_>) -> Vec<Entry> {
-    const ADDRESS: &str = "SPIN_HTTP_LISTEN_ADDR";
     let runtime = host.runtime();
     let trigger =
         |name: &str| Entry::new(Capability::Trigger, format!("{runtime} runs {name} triggers")).named(name);
-    let mut entries: Vec<Entry> = TRIGGERS.into_iter().map(trigger).collect();
-    let (port, evidence) = listening(host, ADDRESS, 80);
+    let mut entries: Vec<Entry> = handed::TRIGGERS.into_iter().map(trigger).collect();
+    let (address, port) = handed::LISTENS_AT;
+    let (port, evidence) = listening(host, address, port);
     entries.push(Entry { port, ..Entry::new(Capability::HttpInbound, format!("{runtime} {evidence}")) });
     entries
 }
@@ -72,9 +67,8 @@ pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry
     entries.extend(stores(host, component, &at));
     let dotenv = dotenv(host);
     entries.extend(component.variables.iter().map(|name| variable(host, name, dotenv.as_ref(), &at)));
-    let mut hosts: Vec<&String> =
-        component.allowed_outbound_hosts.iter().chain(&component.templates).collect();
-    hosts.sort();
+    let mut hosts: Vec<&OutboundHost> = component.allowed_outbound_hosts.iter().collect();
+    hosts.sort_by_key(|host| host.as_str());
     hosts.dedup();
     entries.extend(hosts.into_iter().flat_map(|written| outbound(host, written, &at)));
     entries
@@ -83,8 +77,7 @@ pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry
 /// Most entries of `files` and of the mounts in them that are told apart. More become one that stands for all files.
 const MAX_OPENED: usize = 4 * MAX_ENTRIES;
 
-/// What `files` opens. Where the source is written relative, the shim looks for it below `/` and hands over what it finds
-/// below its working directory (`spin:crates/loader/src/local.rs`, `resolve_direct_mount`), so that both count.
+/// What `files` opens.
 fn files(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
     // A pod may have thousands of mounts, and an application as many sources.
@@ -119,16 +112,11 @@ fn files(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
 /// The folders that a source may name; `/` for one that may be any, with the reason. What the kernel shows has links of
 /// its own, such as `/proc/self/root`.
 fn sources(host: &Host<'_>, source: &str) -> BTreeSet<(String, &'static str)> {
-    let below = below_working_directory(host, source.trim_start_matches('/'));
-    let folder = |source: &str| match host.leads(source) {
+    let folder = |source: String| match host.leads(&source) {
         Leads::To(place) if entry::kernel_tree(&place).is_none() => (place, ""),
         _ => ("/".to_string(), ", which a link in a volume or in /proc may lead anywhere"),
     };
-    [source, &below].into_iter().map(folder).collect()
-}
-
-fn below_working_directory(host: &Host<'_>, name: &str) -> String {
-    format!("{}/{name}", host.working_directory())
+    handed::sources(host.working_directory(), source).into_iter().map(folder).collect()
 }
 
 /// What one entry of `files` opens. In a root file system it is a folder as the container sees it, with the pod's
@@ -198,7 +186,7 @@ fn stores(host: &Host<'_>, component: &SpinComponent, at: &str) -> Vec<Entry> {
 /// default, unless a mounted runtime configuration names a provider such as Vault. All possible sources count.
 fn variable(host: &Host<'_>, name: &str, dotenv: Option<&Entry>, at: &str) -> Entry {
     let mut entry = Entry::new(Capability::Config, format!("{at} variable \"{name}\"")).named(name);
-    let names = environment_names(name);
+    let names = handed::variables(name);
     let remote = reconfigured(host);
     if let Some(place) = remote {
         entry = entry.seen_in(format!("{RUNTIME_CONFIG} {place}: a variables provider may supply it"));
@@ -216,10 +204,9 @@ fn variable(host: &Host<'_>, name: &str, dotenv: Option<&Entry>, at: &str) -> En
     entry.mark_own(own)
 }
 
-/// The mounts that may contain a file `.env` in the shim's working directory or at the root: Spin takes variables from
-/// there that the container does not set (`spin:crates/variables-env/src/lib.rs`).
+/// The mounts that may contain one of the files `.env`.
 fn dotenv(host: &Host<'_>) -> Option<Entry> {
-    let files = [below_working_directory(host, ".env"), "/.env".to_string()].map(|file| host.leads(&file));
+    let files = handed::env_files(host.working_directory()).map(|file| host.leads(&file));
     let holds = |mount: &&Entry| {
         let tree = mount.path.as_deref().unwrap_or_default();
         files.iter().any(|file| match file {
@@ -238,35 +225,30 @@ fn dotenv(host: &Host<'_>) -> Option<Entry> {
     Some(all)
 }
 
-/// The container's variables that set an application variable, the winning one first: the shim copies the variable with
-/// the plain upper-case name over the prefixed one (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`,
-/// `configure_application_variables_from_environment_variables`).
-fn environment_names(name: &str) -> [String; 2] {
-    let upper = name.to_ascii_uppercase();
-    let prefixed = format!("SPIN_VARIABLE_{upper}");
-    [upper, prefixed]
+/// The capabilities that one entry of `allowed_outbound_hosts` hands over.
+fn outbound(host: &Host<'_>, written: &OutboundHost, at: &str) -> Vec<Entry> {
+    let evidence = format!("{at} allowed_outbound_hosts \"{}\"", without_credentials(written.as_str()));
+    match written.reach() {
+        Reach::Hosts(patterns) => of_patterns(patterns, &evidence),
+        Reach::Unreadable(widest) => {
+            of_pattern(widest, &format!("{evidence} is no host pattern: taken for any host"))
+        }
+        Reach::Template(widest) => of_template(host, (written.as_str(), widest), &evidence),
+    }
 }
 
-/// The capabilities that one entry of `allowed_outbound_hosts` hands over.
-fn outbound(host: &Host<'_>, written: &str, at: &str) -> Vec<Entry> {
-    let evidence = format!("{at} allowed_outbound_hosts \"{}\"", without_credentials(written));
+/// The same for one with templates, which the pod may resolve.
+fn of_template(host: &Host<'_>, (written, widest): (&str, &WrittenHost), evidence: &str) -> Vec<Entry> {
     let Some(Resolved { text, variables }) = resolve(host, written) else {
-        let note = format!("{evidence} {UNRESOLVED}: taken for any host");
-        return of_pattern(&wildcard(written), &note);
+        return of_pattern(widest, &format!("{evidence} {UNRESOLVED}: taken for any host"));
     };
     let set_by = variables.iter().map(|name| format!("env {name}")).collect::<Vec<_>>().join(", ");
-    let (patterns, note) = match (patterns(&text), set_by.as_str()) {
-        (Some(patterns), "") => (patterns, evidence),
-        (Some(patterns), set_by) => (patterns, format!("{evidence} is set by {set_by} of the pod")),
-        (None, "") => (vec![wildcard(written)], format!("{evidence} is no host pattern: taken for any host")),
-        (None, set_by) => {
-            let note = format!(
-                "{evidence}: what {set_by} of the pod makes of it is no host pattern: taken for any host"
-            );
-            (vec![wildcard(written)], note)
-        }
-    };
-    patterns.iter().flat_map(|pattern| of_pattern(pattern, &note)).collect()
+    if let Some(patterns) = hosts(&text) {
+        return of_patterns(&patterns, &format!("{evidence} is set by {set_by} of the pod"));
+    }
+    let note =
+        format!("{evidence}: what {set_by} of the pod makes of it is no host pattern: taken for any host");
+    of_pattern(widest, &note)
 }
 
 /// The text without user and password, which some authors write into a host pattern. A password may contain `/` or `@`,
@@ -293,50 +275,34 @@ struct Resolved {
 /// The host with the pod's literals in place of its templates; `None` if one of them is not written in the pod spec, or
 /// a mounted runtime configuration may override it.
 fn resolve(host: &Host<'_>, written: &str) -> Option<Resolved> {
+    if reconfigured(host).is_some() {
+        return None;
+    }
     let pod = &host.pod;
-    let mut rest = written;
-    let mut resolved = Resolved { text: String::new(), variables: Vec::new() };
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (name, behind) = after.split_once("}}")?;
-        if reconfigured(host).is_some() {
-            return None;
-        }
-        // The first that may be set wins, also one that the image sets, whose values are not stored.
-        let of_image = |env: &String| host.facts.env.contains(env);
-        let mut names = environment_names(name.trim()).into_iter();
+    let mut variables = Vec::new();
+    // The first that may be set wins, also one that the image sets, whose values are not stored.
+    let of_image = |env: &String| host.facts.env.contains(env);
+    let value = |name: &str| {
+        let mut names = handed::variables(name).into_iter();
         let set = names.find(|env| pod.may_set(env).is_some() || of_image(env))?;
-        resolved.text.push_str(before);
-        resolved.text.push_str(pod.literal(&set)?);
-        resolved.variables.push(set);
-        rest = behind;
-    }
-    resolved.text.push_str(rest);
-    Some(resolved)
+        let value = pod.literal(&set);
+        variables.push(set);
+        value
+    };
+    let text = handed::filled(written, value)?;
+    Some(Resolved { text, variables })
 }
 
-/// Everything that a template can become: its scheme if that is written out, any host and port.
-fn wildcard(written: &str) -> HostPattern {
-    let scheme = written.split_once("://").map(|(scheme, _)| scheme);
-    match scheme.filter(|s| !s.is_empty() && s.chars().all(char::is_alphabetic)) {
-        Some(scheme) => HostPattern::ANY.with_scheme(scheme),
-        None => HostPattern::ANY,
-    }
+fn of_patterns(patterns: &[WrittenHost], evidence: &str) -> Vec<Entry> {
+    patterns.iter().flat_map(|pattern| of_pattern(pattern, evidence)).collect()
 }
 
-/// A pattern of `allowed_outbound_hosts`, or a host of the older `allowed_http_hosts`, which means HTTP alone. `None`
-/// for what does not parse, which counts as any host: Spin refuses it today, but a later version may accept it.
-fn patterns(text: &str) -> Option<Vec<HostPattern>> {
-    if text.contains("://") {
-        return Some(vec![text.parse().ok()?]);
-    }
-    let host = if text == "insecure:allow-all" { "*:*" } else { text };
-    ["http", "https"].map(|scheme| format!("{scheme}://{host}").parse().ok()).into_iter().collect()
-}
-
-fn of_pattern(pattern: &HostPattern, evidence: &str) -> Vec<Entry> {
+fn of_pattern(written: &WrittenHost, evidence: &str) -> Vec<Entry> {
+    let pattern = written.pattern();
     let mut entries = Vec::new();
     if !pattern.is_internal() {
-        let to_host = |capability: &Capability| Entry::new(*capability, evidence).to_host(pattern.clone());
+        let to_host =
+            |capability: &Capability| Entry::new(*capability, evidence).to_written_host(written.clone());
         entries.extend(by_scheme(pattern.scheme()).iter().map(to_host));
     }
     if let Some(id) = pattern.chained_component() {

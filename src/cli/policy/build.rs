@@ -6,14 +6,15 @@ use super::opa::Opa;
 use super::{archive, trial};
 use crate::cli::args::{OutputFormat, PolicyBuildOptions};
 use crate::cli::{Error, Exit, inspect, print};
-use crate::policy::Limits;
+use crate::policy::{Engine, Limits};
 use crate::text;
 
 /// Compiles the rules, loads them as the gate would, and only then writes the archive.
 pub async fn run(options: &PolicyBuildOptions) -> Result<Exit, Error> {
     trial::folder(&options.sources)?;
     let opa = Opa::new(&options.sources.opa)?;
-    let compiled = trial::compiled(&opa, &options.sources, &options.revision, Limits::default()).await?;
+    let loading = (&Engine::for_command()?, Limits::default());
+    let compiled = trial::compiled(&opa, &options.sources, &options.revision, loading).await?;
     let failed = |source| Error::UseFolder { path: compiled.archive.clone(), source };
     let built = std::fs::read(&compiled.archive).map_err(failed)?;
     archive::write(&options.archive, &built)?;

@@ -8,7 +8,7 @@ use super::opa::{Finding, Opa};
 use super::trial;
 use crate::cli::args::{OutputFormat, PolicyCheckOptions};
 use crate::cli::{Error, Exit, inspect, print};
-use crate::policy::Limits;
+use crate::policy::{Engine, Limits};
 use crate::text;
 
 /// What is wrong.
@@ -50,7 +50,8 @@ async fn check(options: &PolicyCheckOptions) -> Result<Report, Error> {
 /// Why the gate would not load them, if it would not.
 async fn unusable(opa: &Opa, options: &PolicyCheckOptions) -> Result<Option<Finding>, Error> {
     let rules = options.sources.rules.display().to_string();
-    match trial::compiled(opa, &options.sources, "", Limits::default()).await {
+    let loading = (&Engine::for_command()?, Limits::default());
+    match trial::compiled(opa, &options.sources, "", loading).await {
         Ok(_) => Ok(None),
         Err(Error::LoadPolicies(error)) => {
             Ok(Some(Finding::of_file(&rules, "gate_load", text::chain(&error))))

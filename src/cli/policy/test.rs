@@ -15,7 +15,7 @@ use super::opa::{Opa, RegoTest};
 use super::result::{Outcome, TestResult};
 use super::{trial, watch};
 use crate::cli::args::{OutputFormat, PolicyTestOptions};
-use crate::cli::{Error, Exit, build, inspect, print};
+use crate::cli::{Error, Exit, build, engine, inspect, print};
 use crate::policy::{PolicySet, Violation};
 use crate::text;
 
@@ -75,8 +75,8 @@ async fn judged(opa: &Opa, options: &PolicyTestOptions, found: &[Case]) -> Resul
         return Ok(Vec::new());
     }
     let settings = build::settings(&options.cases.gate)?;
-    let limits = build::limits(&settings);
-    let compiled = trial::compiled(opa, &options.sources, "", limits).await?;
+    let loading = (&engine::for_command(&settings)?, build::limits(&settings));
+    let compiled = trial::compiled(opa, &options.sources, "", loading).await?;
     let inputs = cases::inputs(&options.cases, found).await?;
     let known = |(place, input): (usize, &Result<Value, String>)| {
         Some((place.to_string(), input.as_ref().ok()?.clone()))

@@ -8,7 +8,7 @@ use crate::cli::{Error, Exit, build, inspect, print};
 use crate::image::reference::Reference;
 use crate::lookup::{self, Artifact};
 use crate::policy::bundle::name_of;
-use crate::policy::{Contents, Limits};
+use crate::policy::{Contents, Engine, Limits};
 use crate::{sources, text};
 
 /// Pushes an archive that the gate loads.
@@ -19,7 +19,7 @@ pub async fn push(options: &PolicyPushOptions) -> Result<Exit, Error> {
         return Err(Error::PushFolder { path: bundle.clone() });
     }
     let reference = reference(to)?;
-    trial::loaded(bundle, Limits::default()).await?;
+    trial::loaded(bundle, (&Engine::for_command()?, Limits::default())).await?;
     let layer = std::fs::read(bundle)
         .map_err(|source| crate::policy::Error::ReadBundle { path: bundle.clone(), source })?;
     let title = format!("{}.tar.gz", name_of(bundle));

@@ -20,17 +20,17 @@ pub async fn compiled(
     opa: &Opa,
     sources: &PolicySources,
     revision: &str,
-    limits: Limits,
+    loading: (&Engine, Limits),
 ) -> Result<Compiled, Error> {
     let archive = opa.file(&format!("{}.tar.gz", name(&sources.rules)));
     opa.build(&sources.rules, &sources.ignore, revision, &archive)?;
-    let set = loaded(&archive, limits).await?;
+    let set = loaded(&archive, loading).await?;
     Ok(Compiled { archive, set })
 }
 
 /// Loads a bundle as the gate does.
-pub async fn loaded(bundle: &Path, limits: Limits) -> Result<PolicySet, Error> {
-    Ok(PolicySet::load(&Engine::for_command()?, vec![Bundle::load(bundle)?], limits).await?)
+pub async fn loaded(bundle: &Path, (engine, limits): (&Engine, Limits)) -> Result<PolicySet, Error> {
+    Ok(PolicySet::load(engine, vec![Bundle::load(bundle)?], limits).await?)
 }
 
 /// Whether the rules are a folder: `opa` would take a file for a bundle, and say something else of it.

@@ -9,10 +9,10 @@ use tokio::task::AbortHandle;
 
 use crate::admission::Gate;
 use crate::audit::BundleReport;
-use crate::cli::{Error, build};
+use crate::cli::{Error, build, engine};
 use crate::config::Settings;
 use crate::judge::EnforcementSettings;
-use crate::policy::{Bundle, Engine, Loaded, PolicySet};
+use crate::policy::{Bundle, Loaded, PolicySet};
 use crate::server::Check;
 use crate::sources::{BundleStatus, Follower, Statuses};
 
@@ -25,7 +25,7 @@ pub struct Supply {
 
 /// Loads all bundles: each from its source, or else as it was kept on disk.
 pub async fn start(settings: &Settings) -> Result<(PolicySet, Supply), Error> {
-    let engine = Engine::new()?;
+    let engine = engine::serving(settings)?;
     let limits = build::limits(settings);
     for (field, warning) in build::warnings(settings) {
         tracing::warn!(field, "{warning}");

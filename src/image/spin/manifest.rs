@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{At, Dependencies, check_ids, hosts, template_variables};
 use crate::image::malformed::Malformed;
+use crate::image::outbound::OutboundHost;
 use crate::image::path;
 use crate::image::{SpinApp, SpinComponent};
 use crate::text;
@@ -70,7 +71,7 @@ fn version_1(root: &At<'_>) -> Result<SpinApp, Malformed> {
     for at in root.get("component")?.map(|list| list.list()).transpose()?.unwrap_or_default() {
         let mut component = component(&at, at.need("id")?.text()?)?;
         if at.get("allowed_outbound_hosts")?.is_none() {
-            let defaults = VERSION_1_HOSTS.map(String::from);
+            let defaults = VERSION_1_HOSTS.map(OutboundHost::from);
             component.allowed_outbound_hosts.splice(0..0, defaults);
         }
         components.push(component);
@@ -141,8 +142,7 @@ fn component(at: &At<'_>, id: String) -> Result<SpinComponent, Malformed> {
     Ok(SpinComponent {
         id,
         digest: Some(local_file(&at.need("source")?, None)?),
-        templates: hosts.iter().filter(|host| host.contains("{{")).cloned().collect(),
-        allowed_outbound_hosts: hosts,
+        allowed_outbound_hosts: hosts.into_iter().map(OutboundHost::from).collect(),
         key_value_stores: at.list_of_text("key_value_stores")?,
         sqlite_databases: at.list_of_text("sqlite_databases")?,
         ai_models: at.list_of_text("ai_models")?,
@@ -258,10 +258,10 @@ mod tests {
         let web = &app.components[0];
         assert_eq!((web.id.as_str(), web.digest.as_deref()), ("web", Some("/web.wasm")));
         assert_eq!(web.allowed_outbound_hosts, ["https://{{ host }}", "redis://db:6379"]);
-        assert_eq!(
-            (web.templates.as_slice(), web.variables.as_slice()),
-            (&["https://{{ host }}".to_string()][..], &["host".to_string()][..])
+        assert!(
+            web.allowed_outbound_hosts[0].has_template() && !web.allowed_outbound_hosts[1].has_template()
         );
+        assert_eq!(web.variables, ["host"]);
         assert_eq!(web.files, ["/assets", "/www", "/"]);
         assert_eq!(web.sources, ["/assets", "/static", "/"]);
         assert_eq!(web.triggers, BTreeSet::from(["http".to_string()]));

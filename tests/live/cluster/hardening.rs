@@ -2,12 +2,12 @@
 //! writes.
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::{CLUSTER, deployment};
 use crate::support::oci::{ImageBuilder, fixtures};
+use crate::support::process::wasmgate;
 
 #[test]
 fn a_token_that_no_grant_covers_is_not_mounted_and_one_that_was_asked_for_is_refused() {
@@ -64,7 +64,7 @@ fn the_api_server_takes_the_network_policy_that_suggest_writes() {
     let image = ImageBuilder::wasm_artifact(&fixtures::http_component()).build();
     image.write_layout(&folder.join("images/http"), "1").unwrap();
     fs::write(&workload, web.to_string()).unwrap();
-    let mut suggest = Command::new(env!("CARGO_BIN_EXE_wasmgate"));
+    let mut suggest = wasmgate();
     suggest.args(["suggest", "--network-policy", "--filename"]).arg(&workload).arg("--grants").arg(&grants);
     let layouts = format!("--image-layouts=live.example={}", folder.join("images").display());
     let said = suggest.arg(layouts).output().unwrap();

@@ -69,6 +69,34 @@ fn a_manifest_is_compared_container_by_container_with_what_denies_it() {
     assert_eq!(fewer.code, 0);
 }
 
+/// The first template is the one by which the webhooks judge the object.
+#[test]
+fn what_a_further_template_gains_is_a_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = |name: &str, worker: &str| {
+        let template =
+            |image: &str| format!("{{template: {{spec: {{containers: [{{name: main, image: {image}}}]}}}}}}");
+        let text = format!(
+            "{{apiVersion: kubeflow.org/v2beta1, kind: MPIJob, metadata: {{name: train, namespace: shop}}, spec: \
+             {{mpiReplicaSpecs: {{Launcher: {}, Worker: {}}}}}}}",
+            template(HELLO),
+            template(worker)
+        );
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let (old, new) = (job("old.yaml", HELLO), job("new.yaml", FILES));
+    let said = diff(&[&old, &new]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&[
+        "MPIJob shop/train: main",
+        "MPIJob shop/train spec.mpiReplicaSpecs.Worker.template: main",
+        "+ denied by host-process-in-reach (native.exec)",
+    ]);
+    assert_eq!(diff(&[&new, &new]).code, 0);
+}
+
 #[test]
 fn a_manifest_with_an_unreadable_image_does_not_count_as_adding_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -29,8 +29,12 @@ struct Gate {
 
 impl Gate {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_as(wasmgate(), arguments)
+    }
+
+    fn start_as(mut command: Command, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = wasmgate()
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--probes", "127.0.0.1:0"])
             .args(arguments)
             .current_dir(folder.path())
@@ -499,4 +503,36 @@ fn a_gate_whose_certificate_expired_is_not_ready_until_it_is_renewed() {
     until("503", "the serving certificate expired at 2021-01-01T00:00:00Z: renew it");
     write(2099);
     until("200", "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_with_compiled_policies_judges_like_the_one_that_compiled_them() {
+    let home = tempfile::tempdir().unwrap();
+    let configuration = home.path().join("gate.yaml");
+    let compiled = home.path().join("compiled");
+    let text = json!({"apiVersion": "wasmgate.dev/v1alpha1", "kind": "GateConfiguration",
+        "policies": {"compiledDir": compiled}});
+    std::fs::write(&configuration, text.to_string()).unwrap();
+    let start = || {
+        let mut command = wasmgate();
+        command.env_remove("WASMGATE_COMPILED_DIR").env("RUST_LOG", "wasmgate=debug");
+        Gate::start_as(command, &["--config", configuration.to_str().unwrap(), "--image-layouts", &layouts()])
+    };
+    let mut answers = Vec::new();
+    for said in ["is on disk now", "was on disk"] {
+        let gate = start();
+        let log = gate.log.lock().unwrap().clone();
+        assert!(log.contains(&format!("the compiled policy {said}")), "{log}");
+        answers.push((
+            gate.ask("/mutate", &review("orders.mutated")).await,
+            gate.ask("/validate", &review("orders.mutated")).await,
+        ));
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0].1["allowed"], false, "{answers:?}");
+    std::fs::set_permissions(&compiled, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let gate = start();
+    let log = gate.log.lock().unwrap().clone();
+    assert!(log.contains("compiled policies are not kept on disk") && log.contains("mode 0777"), "{log}");
+    assert_eq!(gate.ask("/validate", &review("orders.mutated")).await, answers[0].1);
 }

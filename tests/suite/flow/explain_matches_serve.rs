@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use wasmgate::cli::manifest::Manifest;
-use wasmgate::cli::rehearse::rehearsed;
+use wasmgate::cli::rehearse::{rehearsed, templates};
 use wasmgate::cli::report::{ExplainOutcome, ObjectReport};
 use wasmgate::review::Webhook;
 use wasmgate::workload::{self, Kind};
@@ -75,6 +75,8 @@ fn of_pod(patch: &Value, template: &str) -> Value {
 async fn explained(flow: &Flow, case: &Case, object: &Value) -> ObjectReport {
     let manifest = Manifest { origin: case.name.clone(), object: object.clone() };
     let (state, budget) = (flow.gate.state(), Duration::from_secs(20));
+    // What `explain` says first of an object is what the webhooks say; the pods of further templates come after it.
+    let (_, manifest) = templates(&state, &manifest).swap_remove(0);
     let inspector = flow.gate.inspector();
     let inspector = &*inspector;
     let rehearsed_pod =

@@ -9,7 +9,6 @@
 //! ```
 //! The port may be omitted if the scheme has a default. Names are compared case-insensitively. Nothing is resolved: a
 //! name never matches a CIDR range, so a grant by address does not cover a need by name.
-//! resolved: a name is never taken to lie in a CIDR range, so a grant by address does not cover a need by name.
 
 use std::fmt;
 use std::net::IpAddr;

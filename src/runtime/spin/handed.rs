@@ -1,0 +1,89 @@
+//! What the Spin shim hands over beside the lists of the application's manifest, by the shim's own code. `capability` joins it with the
+//! mounts and variables of the pod, which this module does not know, and makes entries of it.
+
+/// Triggers that the shim can run (`containerd-shim-spin:containerd-shim-spin/src/trigger.rs`).
+pub const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
+
+/// The variable of the container that moves the HTTP server, and its port without one
+/// (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`, `SPIN_HTTP_LISTEN_ADDR_ENV`).
+pub const LISTENS_AT: (&str, u16) = ("SPIN_HTTP_LISTEN_ADDR", 80);
+
+/// Whether the list in [`crate::image::names::SPIN_RETAINED`] keeps a component. The shim compares the names as written, and an
+/// empty list keeps all.
+pub fn retains(list: &str, id: &str) -> bool {
+    list.trim().is_empty() || list.split(',').any(|kept| kept == id)
+}
+
+/// The container's variables that set an application variable, the winning one first: the shim copies the variable with
+/// the plain upper-case name over the prefixed one (`containerd-shim-spin:containerd-shim-spin/src/utils.rs`,
+/// `configure_application_variables_from_environment_variables`).
+pub fn variables(name: &str) -> [String; 2] {
+    let upper = name.to_ascii_uppercase();
+    let prefixed = format!("SPIN_VARIABLE_{upper}");
+    [upper, prefixed]
+}
+
+/// A host of `allowed_outbound_hosts` with values in place of its templates; `None` if one of them has no value, or has
+/// no end.
+pub fn filled<'a>(written: &str, mut value: impl FnMut(&str) -> Option<&'a str>) -> Option<String> {
+    let (mut text, mut rest) = (String::new(), written);
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (name, behind) = after.split_once("}}")?;
+        text.push_str(before);
+        text.push_str(value(name.trim())?);
+        rest = behind;
+    }
+    text.push_str(rest);
+    Some(text)
+}
+
+/// Files `.env` from which Spin takes the variables that the container does not set: in the shim's working directory and at the
+/// root (`spin:crates/variables-env/src/lib.rs`).
+pub fn env_files(working_directory: &str) -> [String; 2] {
+    [below(working_directory, ".env"), "/.env".to_string()]
+}
+
+/// The places that a source of `files` may name. Where it is written relative, the shim looks for it below `/` and hands over
+/// what it finds below its working directory (`spin:crates/loader/src/local.rs`, `resolve_direct_mount`), so that both count.
+pub fn sources(working_directory: &str, source: &str) -> [String; 2] {
+    [source.to_string(), below(working_directory, source.trim_start_matches('/'))]
+}
+
+fn below(folder: &str, name: &str) -> String {
+    format!("{folder}/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_keeps_the_components_that_it_names_as_they_are_written() {
+        for (list, kept) in
+            [("web", true), ("api,web", true), ("", true), (" ", true), ("api", false), ("api, web", false)]
+        {
+            assert_eq!(retains(list, "web"), kept, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn templates_are_replaced_by_values_or_nothing_is_known() {
+        let value = |name: &str| (name == "host").then_some("a.example.com");
+        for (written, text) in [
+            ("https://{{ host }}:443", Some("https://a.example.com:443")),
+            ("{{host}}/{{ host }}", Some("a.example.com/a.example.com")),
+            ("https://x", Some("https://x")),
+            ("https://{{ other }}", None),
+            ("https://{{ host", None),
+        ] {
+            assert_eq!(filled(written, value).as_deref(), text, "{written}");
+        }
+    }
+
+    #[test]
+    fn files_and_variables_are_looked_for_in_two_places_each() {
+        assert_eq!(variables("api_host"), ["API_HOST", "SPIN_VARIABLE_API_HOST"]);
+        assert_eq!(env_files("/app"), ["/app/.env", "/.env"]);
+        assert_eq!(sources("/app", "/static"), ["/static", "/app/static"]);
+    }
+}
