@@ -33,7 +33,8 @@ pub fn settings_with(options: &GateOptions, more: Overrides) -> Result<Settings,
 
 /// A configuration that was already read, with the flags of a command that does not serve.
 pub fn settings_of(file: config::File, options: &GateOptions) -> Result<Settings, Error> {
-    with_folders(config::resolve(file, overrides(options, Overrides::default()))?)
+    let more = engine::with_own_folder(options, Overrides::default());
+    with_folders(config::resolve(file, overrides(options, more))?)
 }
 
 /// A configuration that was already read, with the flags of a command that does not serve, for a report: the settings with which the other checks can go on, and what is wrong with the fields.

@@ -37,6 +37,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Serves until a signal stops it.
 pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     log::start(options.log_format);
+    let read = reload::version(&options);
     let settings = build::settings_with(&options.gate, overrides(&options))?;
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::open(&settings.file.decision_log, metrics.drops())?;
@@ -61,7 +62,7 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     let reload_every = registration.as_ref().map(Registration::reload_every);
     let bundles = supply.follow(&gate);
     let (is_watched, of) = (watching.is_some(), settings.clone());
-    let reloader = Reloader::new(options, of, Arc::clone(&gate), Arc::clone(&bundles), is_watched);
+    let reloader = Reloader::new(options, of, Arc::clone(&gate), Arc::clone(&bundles), is_watched, read);
     let configuration = reloader.configuration();
     let watched = cluster::start(&gate, certificate, watching, (bundles, configuration));
     let reloading = tokio::spawn(reloader.run());

@@ -148,17 +148,16 @@ struct Prepared {
 }
 
 impl Reloader {
-    /// Keeps what these settings began up to date.
+    /// Keeps what these settings began up to date. `read` is what the file was ([`version`]) before they were read.
     pub fn new(
         options: Box<ServeOptions>,
         settings: Settings,
         gate: Arc<Gate>,
         bundles: Arc<Bundles>,
         is_watched: bool,
+        read: String,
     ) -> Self {
-        let path = options.gate.config.as_deref();
-        let configuration = Arc::new(Configuration::new(path));
-        let read = path.map(fingerprint).unwrap_or_default();
+        let configuration = Arc::new(Configuration::new(options.gate.config.as_deref()));
         Self { options, gate, bundles, configuration, is_watched, settings, read }
     }
 
@@ -170,14 +169,13 @@ impl Reloader {
     /// Reads the configuration again whenever there is a reason to, for ever.
     pub async fn run(mut self) {
         let mut hangups = signal(SignalKind::hangup()).ok();
-        let path = self.options.gate.config.clone();
         let (mut seen, mut failed) = (self.read.clone(), None::<Instant>);
         loop {
             let is_asked = tokio::select! {
                 () = hangup(hangups.as_mut()) => true,
                 () = tokio::time::sleep(INTERVAL) => false,
             };
-            let now = path.as_deref().map(fingerprint).unwrap_or_default();
+            let now = version(&self.options);
             // Files are not written at once.
             let is_at_rest = std::mem::replace(&mut seen, now.clone()) == now;
             let is_due = failed.is_some_and(|at| at.elapsed() >= TRY_AGAIN);
@@ -254,6 +252,11 @@ async fn hangup(hangups: Option<&mut Signal>) {
         return;
     }
     std::future::pending::<()>().await;
+}
+
+/// What changes when the file of the configuration does.
+pub fn version(options: &ServeOptions) -> String {
+    options.gate.config.as_deref().map(fingerprint).unwrap_or_default()
 }
 
 /// What changes when a file is written or replaced, or a link above it leads elsewhere.
