@@ -19,4 +19,4 @@ pub use exception::Exceptions;
 pub use index::Grants;
 pub use load::Loaded;
 pub use subject::{Subject, matches_image};
-pub use types::{GrantSpec, GrantedCapability, WasiException, WasiGrant};
+pub use types::{GrantSpec, GrantedCapability, GrantedPath, WasiException, WasiGrant};

@@ -181,14 +181,14 @@ pub fn configured(state: State, settings: &Settings) -> State {
 
 /// Refuses bundles of which none has a rule that the configuration names: the gate would not start with them.
 pub fn check_rules(enforcement: &EnforcementSettings, policies: &PolicySet) -> Result<(), config::Error> {
-    unknown_rules(enforcement, policies.rules().as_ref()).into_iter().next().map_or(Ok(()), Err)
+    unknown_rules(enforcement, policies.rules()).into_iter().next().map_or(Ok(()), Err)
 }
 
 /// The rules in the configuration that no bundle has; none when a bundle does not list its rules, since then that is not
 /// known.
 pub fn unknown_rules(
     enforcement: &EnforcementSettings,
-    known: Option<&BTreeSet<&str>>,
+    known: Option<&BTreeSet<String>>,
 ) -> Vec<config::Error> {
     let rules_of = enforcement.rules.keys().map(|rule| ("enforcement.rules", rule));
     let written =
@@ -201,10 +201,10 @@ pub fn unknown_rules(
         return Vec::new();
     };
     let unknown = |(field, rule): (&str, &String)| {
-        let message = no_such_rule(rule, known.iter().copied().chain([POLICY_ERROR]));
+        let message = no_such_rule(rule, known.iter().map(String::as_str).chain([POLICY_ERROR]));
         config::Error::CheckField { field: field.into(), value: rule.clone(), message }
     };
-    written.filter(|(_, rule)| !known.contains(rule.as_str())).map(unknown).collect()
+    written.filter(|(_, rule)| !known.contains(*rule)).map(unknown).collect()
 }
 
 /// What of the configuration does not protect although one may think so: its field, and a sentence.

@@ -33,8 +33,8 @@ Examples:
   wasmgate check grants/orders.yaml config.yaml
 FILES are checked according to their kind: GateConfiguration, WasiGrant, ClusterWasiGrant, WasiException, and kinds with \
 a pod spec.
-All wrong fields are reported; of a list, of `runtimes` and of `enforcement` in a configuration, the first that cannot be \
-parsed. A file that is no YAML ends at its first error. Of a configuration among FILES the fields are checked, and not the \
+All wrong fields are reported. Where a list, or `runtimes` or `enforcement` of a configuration, cannot be parsed, the first \
+problem in it is. A file that is no YAML ends at its first error. Of a configuration among FILES the fields are checked, and not the \
 folders and bundles that it names: give it with --config for these. Bundles are loaded, and not evaluated: try their rules \
 with `explain --bundle`.
 Exit codes: 0 nothing is wrong; 1 something is; 2 a file could not be read, nothing was given, or no document is of a kind \
@@ -51,7 +51,7 @@ pub(super) const POLICY_HELP: &str = "\
 RULES is a folder with Rego in the package `wasmgate`, whose set `violations` says what is wrong with a pod. The Rego is \
 parsed, tested and compiled by your own opa (--opa, or the one on PATH), and run by the engine of the gate.
 A first rule, its tests and its bundle, step by step: docs/policy-authors.md.
-Exit codes of all: 0 nothing is wrong; 1 something is; 2 the command failed.";
+Each command names its exit codes; 2 is always that the command failed.";
 
 pub(super) const POLICY_NEW_HELP: &str = "\
 Writes NAME.rego, NAME_test.rego and NAME_cases.yaml, with `_` for `-`, which pass `policy check` and `policy test` as they are. \

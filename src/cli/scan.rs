@@ -56,11 +56,11 @@ pub async fn run(options: Box<ScanOptions>) -> Result<Exit, Error> {
 /// Refuses a rule that no bundle has: nothing would be found, and everything would seem well.
 fn known_rules(rules: &[String], state: &State) -> Result<(), Error> {
     let Some(known) = state.policies.rules() else { return Ok(()) };
-    let unknown = |rule: &&String| !known.contains(rule.as_str()) && rule.as_str() != POLICY_ERROR;
+    let unknown = |rule: &&String| !known.contains(*rule) && rule.as_str() != POLICY_ERROR;
     match rules.iter().find(unknown) {
         Some(rule) => {
-            let meant = text::did_you_mean(rule, known.iter().copied());
-            let known = known.iter().copied().collect::<Vec<_>>().join(", ");
+            let meant = text::did_you_mean(rule, known.iter().map(String::as_str));
+            let known = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
             Err(Error::FindRule { rule: rule.clone(), known, meant })
         }
         None => Ok(()),

@@ -279,7 +279,7 @@ fn of_capability(granted: &GrantedCapability, at: &str) -> Vec<FieldError> {
         }
     }
     for (index, path) in granted.paths.iter().flatten().enumerate() {
-        if let Some(message) = wrong_path(path) {
+        if let Some(message) = wrong_path(path.as_str()) {
             findings.push((format!("{at}.paths[{index}]"), message));
         }
     }

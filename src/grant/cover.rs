@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::types::{GrantedCapability, WasiGrant};
+use super::types::{GrantedCapability, GrantedPath, WasiGrant};
 use crate::capability::{Access, Capability, Entry, HostPattern, WrittenHost, glob, path};
 use crate::text;
 
@@ -50,7 +50,7 @@ pub fn covers(granted: &GrantedCapability, entry: &Entry) -> bool {
         && granted.access.unwrap_or(Access::ReadWrite)
             >= entry.access.unwrap_or(Access::ReadOnly).max(least(entry))
         && any(granted.names.as_deref(), |name| glob::covers(name, entry.name.as_deref().unwrap_or("*")))
-        && any(granted.paths.as_deref(), |tree| covers_path(tree, entry.path.as_deref().unwrap_or("/")))
+        && covers_path(granted.paths.as_deref(), entry.path.as_deref().unwrap_or("/"))
         && any(granted.ports.as_deref(), |port| entry.port == Some(*port))
         && covers_host(granted, entry.host.as_ref().map_or(&HostPattern::ANY, WrittenHost::pattern))
 }
@@ -67,10 +67,10 @@ fn any<T>(list: Option<&[T]>, covers: impl Fn(&T) -> bool) -> bool {
     list.is_none_or(|items| items.iter().any(covers))
 }
 
-/// A path that is relative, or that has `.` or `..` in it, grants nothing.
-fn covers_path(granted: &str, reached: &str) -> bool {
-    let plain = granted.starts_with('/') && !granted.split('/').any(|segment| matches!(segment, "." | ".."));
-    plain && path::covers(granted, &text::clean_path(reached))
+fn covers_path(granted: Option<&[GrantedPath]>, reached: &str) -> bool {
+    let Some(granted) = granted else { return true };
+    let reached = text::clean_path(reached);
+    granted.iter().any(|tree| tree.is_plain() && path::covers(tree.as_str(), &reached))
 }
 
 /// A raw socket and a name look-up have no scheme: there, `tcp://db:5432`, `postgres://db` and `*://db:5432` are the

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::cover::covers;
-use super::types::GrantedCapability;
+use super::types::{GrantedCapability, GrantedPath};
 use crate::capability::{Capability, Entry, Parameter};
 use crate::text;
 
@@ -16,7 +16,8 @@ pub fn smallest(entry: &Entry) -> GrantedCapability {
     GrantedCapability {
         name: entry.capability,
         hosts: entry.host.clone().filter(|_| takes(Parameter::Hosts)).map(|host| vec![host]),
-        paths: only(Parameter::Paths, entry.path.as_deref().map(grantable_path)),
+        paths: only(Parameter::Paths, entry.path.as_deref().map(grantable_path))
+            .map(|paths| paths.into_iter().map(GrantedPath::from).collect()),
         access: entry.access.filter(|_| takes(Parameter::Access)),
         names: only(Parameter::Names, entry.name.as_ref().filter(|name| !name.is_empty()).cloned()),
         ports: entry.port.filter(|port| *port != 0 && takes(Parameter::Ports)).map(|port| vec![port]),
@@ -341,7 +342,7 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
         let first = |list: &Option<Vec<String>>| list.as_ref().and_then(|l| l.first().cloned());
         Entry {
             host: granted.hosts.as_ref().and_then(|hosts| hosts.first().cloned()),
-            path: first(&granted.paths),
+            path: granted.paths.as_ref().and_then(|paths| Some(paths.first()?.as_str().to_string())),
             name: first(&granted.names),
             access: granted.access,
             port: granted.ports.as_ref().and_then(|p| p.first().copied()),
@@ -406,7 +407,10 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
                 ..n()
             },
             GrantedCapability { paths: None, ..n() },
-            GrantedCapability { paths: more(&narrow.paths, "/z"), ..n() },
+            GrantedCapability {
+                paths: narrow.paths.clone().map(|paths| [paths, vec!["/z".to_string().into()]].concat()),
+                ..n()
+            },
             GrantedCapability { names: None, ..n() },
             GrantedCapability { names: more(&narrow.names, "Z"), ..n() },
             GrantedCapability { ports: None, ..n() },
@@ -477,7 +481,7 @@ spec: { namespaceSelector: {}, capabilities: [{ name: env }, { name: stdio }] }
         #[test]
         fn covering_any_texts_does_not_panic(entry in any_entry(), hosts in prop::collection::vec(narrow_entry(), 0..4), paths in any::<Vec<String>>(), names in any::<Vec<String>>()) {
             let granted = GrantedCapability {
-                hosts: Some(hosts.into_iter().filter_map(|entry| entry.host).collect()), paths: Some(paths), names: Some(names), ports: None, access: None, secrets: None, name: entry.capability,
+                hosts: Some(hosts.into_iter().filter_map(|entry| entry.host).collect()), paths: Some(paths.into_iter().map(GrantedPath::from).collect()), names: Some(names), ports: None, access: None, secrets: None, name: entry.capability,
             };
             let _ = covers(&granted, &entry);
         }

@@ -152,6 +152,40 @@ pub struct LabelRequirement {
     pub values: Vec<String>,
 }
 
+/// A path as the author of a grant wrote it, and whether it grants anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct GrantedPath {
+    written: String,
+    is_plain: bool,
+}
+
+impl GrantedPath {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.written
+    }
+
+    /// Whether it is absolute and has no `.` or `..` in it; any other grants nothing.
+    pub const fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+}
+
+impl From<String> for GrantedPath {
+    fn from(written: String) -> Self {
+        let is_plain =
+            written.starts_with('/') && !written.split('/').any(|segment| matches!(segment, "." | ".."));
+        Self { written, is_plain }
+    }
+}
+
+impl From<GrantedPath> for String {
+    fn from(path: GrantedPath) -> Self {
+        path.written
+    }
+}
+
 /// One capability with the widest parameters that are granted. An absent list means any, and an empty one is refused.
 /// [`Capability::parameters`] says which parameters a capability takes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -164,7 +198,7 @@ pub struct GrantedCapability {
     pub hosts: Option<Vec<WrittenHost>>,
     /// `fs`: absolute paths; each covers the tree below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub paths: Option<Vec<String>>,
+    pub paths: Option<Vec<GrantedPath>>,
     /// `fs`: `read-write` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,

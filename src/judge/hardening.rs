@@ -49,7 +49,7 @@ pub struct HardeningCase<'a> {
     /// The exceptions.
     pub exceptions: &'a Exceptions,
     /// The rules of all bundles that decide; `None` if a bundle does not list them.
-    pub rules: Option<BTreeSet<&'a str>>,
+    pub rules: Option<&'a BTreeSet<String>>,
     /// The enforcement actions of rules.
     pub settings: &'a EnforcementSettings,
     /// Enforcement in the pod's namespace.
@@ -140,7 +140,7 @@ impl<'a> HardeningCase<'a> {
             self.settings.may_exempt(rule) && self.exceptions.of(&pod, &images, &scope, self.now).is_some()
         };
         REFUSE_FILES.into_iter().all(|rule| {
-            self.rules.as_ref().is_none_or(|known| known.contains(rule))
+            self.rules.is_none_or(|known| known.contains(rule))
                 && self.settings.action(self.enforcement, rule, None) == EnforcementAction::Deny
                 && !exempted(rule)
         })

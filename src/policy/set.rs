@@ -66,6 +66,10 @@ pub struct PolicySet {
     lanes: Arc<Lanes>,
     limits: Limits,
     loaded: Vec<Arc<LoadedBundle>>,
+    /// See [`Self::rules`].
+    rules: Option<Arc<BTreeSet<String>>>,
+    /// See [`Self::rules_in_force`].
+    rules_in_force: Option<Arc<BTreeSet<String>>>,
 }
 
 /// A bundle that was compiled, checked and tried, for a [`PolicySet`].
@@ -131,8 +135,9 @@ impl PolicySet {
         if let Some(twice) = loaded.iter().find(|loaded| !names.insert(loaded.name().to_owned())) {
             return Err(Error::NameBundle { bundle: twice.name().into() });
         }
-        let loaded = loaded.into_iter().map(|Loaded(loaded)| loaded).collect();
-        Ok(Self { lanes: Arc::clone(&engine.lanes), limits, loaded })
+        let loaded = loaded.into_iter().map(|Loaded(loaded)| loaded).collect::<Vec<_>>();
+        let lanes = Arc::clone(&engine.lanes);
+        Ok(Self { lanes, limits, loaded, rules: None, rules_in_force: None }.with_rules())
     }
 
     /// The same set with this bundle in the place of the one of its name, or beside the others if there is none. What runs on the
@@ -144,7 +149,7 @@ impl PolicySet {
             Some(loaded) => *loaded = Arc::clone(new),
             None => set.loaded.push(Arc::clone(new)),
         }
-        set
+        set.with_rules()
     }
 
     /// Name → revision of each bundle.
@@ -156,13 +161,18 @@ impl PolicySet {
     }
 
     /// The names of all rules of all bundles; `None` if those of one bundle are not known.
-    pub fn rules(&self) -> Option<BTreeSet<&str>> {
-        names(&self.loaded)
+    pub fn rules(&self) -> Option<&BTreeSet<String>> {
+        self.rules.as_deref()
     }
 
     /// The same of the bundles that decide.
-    pub fn rules_in_force(&self) -> Option<BTreeSet<&str>> {
-        names(self.bundles(false))
+    pub fn rules_in_force(&self) -> Option<&BTreeSet<String>> {
+        self.rules_in_force.as_deref()
+    }
+
+    fn with_rules(self) -> Self {
+        let (rules, rules_in_force) = (rules_of(self.loaded.iter()), rules_of(self.bundles(false)));
+        Self { rules, rules_in_force, ..self }
     }
 
     /// Whether a bundle that decides reads this top-level key of the input.
@@ -301,9 +311,11 @@ fn too_late(bundles: &[&Arc<LoadedBundle>]) -> Evaluation {
     Evaluation { violations: Vec::new(), failures: failures.collect() }
 }
 
-fn names<'a>(bundles: impl IntoIterator<Item = &'a Arc<LoadedBundle>>) -> Option<BTreeSet<&'a str>> {
-    let each = bundles.into_iter().map(|loaded| loaded.program.locations.known());
-    Some(each.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
+/// Gathered when a set is made, since every plan asks for them.
+fn rules_of<'a>(loaded: impl Iterator<Item = &'a Arc<LoadedBundle>>) -> Option<Arc<BTreeSet<String>>> {
+    let each = loaded.map(|loaded| loaded.program.locations.known());
+    let rules = each.collect::<Option<Vec<_>>>()?.into_iter().flatten().map(String::from).collect();
+    Some(Arc::new(rules))
 }
 
 impl LoadedBundle {

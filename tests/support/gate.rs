@@ -66,7 +66,11 @@ impl Flow {
     pub fn with_new_memory(&self) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new());
-        let sink = Sink::open(&audit::DecisionLogOptions::default(), metrics.drops()).unwrap();
+        let off = audit::DecisionLogOptions {
+            output: DecisionLogOutput::Off,
+            ..audit::DecisionLogOptions::default()
+        };
+        let sink = Sink::open(&off, metrics.drops()).unwrap();
         let inspector = build::inspector(&self.settings).unwrap();
         let state = (*self.gate.state()).clone();
         let gate = Arc::new(Gate::new(state, inspector, sink, metrics, Labels::new("test", &[].into())));

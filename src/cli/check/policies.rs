@@ -50,10 +50,10 @@ pub(super) async fn check(
     report.count("policy bundles", set.revisions().len().saturating_sub(baseline));
     let complete = known && report.problems.len() == before;
     let names = set.rules();
-    for error in build::unknown_rules(&settings.file.enforcement, names.as_ref()) {
+    for error in build::unknown_rules(&settings.file.enforcement, names) {
         report.unknown_rule(Problem::of_configuration(configuration, &error), complete);
     }
-    names.map(|names| Rules { names: names.into_iter().map(String::from).collect(), complete })
+    names.map(|names| Rules { names: names.clone(), complete })
 }
 
 /// The bundles that can be read, and the file or folder of each by its name.

@@ -60,11 +60,11 @@ async fn fitting(
     followers: &mut [Follower],
 ) -> Result<PolicySet, Error> {
     for follower in followers {
-        let lacking = build::unknown_rules(enforcement, set.rules().as_ref());
+        let lacking = build::unknown_rules(enforcement, set.rules());
         let Some(first) = lacking.first() else { break };
         let Some(kept) = follower.alternative().await else { continue };
         let other = set.with(&kept);
-        if build::unknown_rules(enforcement, other.rules().as_ref()).len() < lacking.len() {
+        if build::unknown_rules(enforcement, other.rules()).len() < lacking.len() {
             follower.fall_back(first.to_string());
             set = other;
         }
@@ -163,7 +163,8 @@ fn check(status: &BundleStatus) -> Check {
         return Check { name, is_ok: false, text };
     }
     let place = if status.is_shadow { "in the shadow" } else { "in force" };
-    let of_revision = if revision.is_empty() { String::new() } else { format!(", revision {revision}") };
+    let of_revision =
+        if revision.is_empty() { String::new() } else { format!(", revision {}", shortened(revision)) };
     let next = next.map(|next| format!(", next try {next:.0}")).unwrap_or_default();
     let failed = error.as_ref().map(|error| {
         let kept =
@@ -176,6 +177,12 @@ fn check(status: &BundleStatus) -> Check {
     let warnings = warnings.iter().fold(String::new(), |said, warning| said + "; " + warning);
     let text = format!("from {from}{of_revision}, {place} since {since:.0}{next}{failed}{unkept}{warnings}");
     Check { name, is_ok: error.is_none() && status.unkept.is_none(), text }
+}
+
+/// The beginning of a revision that is a whole digest, which is enough to tell bundles apart in a line for people.
+fn shortened(revision: &str) -> &str {
+    let is_digest = revision.len() == 64 && revision.bytes().all(|byte| byte.is_ascii_hexdigit());
+    revision.get(..12).filter(|_| is_digest).unwrap_or(revision)
 }
 
 fn report(status: BundleStatus) -> BundleReport {

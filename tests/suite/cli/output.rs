@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use clap::CommandFactory as _;
 use serde_json::{Value, json, to_value};
 use wasmgate::image::{Claim, Digest, ImageFacts, ModuleFacts, SpinApp, WasmFormat};
 
@@ -54,6 +55,19 @@ fn all<'a>(objects: &'a [Value], list: &str) -> Vec<&'a Value> {
 fn same(page: &Rows, real: &BTreeSet<String>) {
     let page: BTreeSet<String> = page.keys().cloned().collect();
     assert_eq!(&page, real, "docs/output.md (left) and the output (right) differ");
+}
+
+/// All commands, as they are typed.
+fn commands() -> BTreeSet<String> {
+    let all = wasmgate::cli::Args::command();
+    let typed = |command: &clap::Command| -> Vec<String> {
+        let own = command.get_name();
+        match command.get_subcommands().map(|sub| format!("{own} {}", sub.get_name())).collect::<Vec<_>>() {
+            none if none.is_empty() => vec![own.to_string()],
+            further => further,
+        }
+    };
+    all.get_subcommands().flat_map(typed).collect()
 }
 
 /// The names in a row's text, which must be the fields of its objects.
@@ -311,4 +325,5 @@ fn every_exit_code_of_the_page_occurs_and_has_its_meaning() {
     let tried = tried.iter().map(|(command, _)| *command).chain(["serve"]);
     same(&rows("Exit codes", "Command"), &tried.map(String::from).collect());
     assert_eq!(documented_codes("serve"), [0, 2].into());
+    same(&rows("Exit codes", "Command"), &commands());
 }

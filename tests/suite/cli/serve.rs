@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::{layouts, samples, wasmgate};
 use crate::support::opa;
-use crate::support::process::{ask_patiently, until, wait_for};
+use crate::support::process::{ask_patiently, root, until, wait_for};
 use crate::support::tls::{Client, Http, get, post};
 
 const AMPLE: Duration = Duration::from_secs(30);
@@ -164,6 +164,15 @@ async fn bundles_are_swapped_while_it_serves_and_probes_metrics_and_log_tell_how
         "{before}"
     );
     assert!(before.ends_with("\nreadyz: ok\n"), "{before}");
+    // The page shows what is really written.
+    let page = std::fs::read_to_string(root().join("docs/bundles.md")).unwrap();
+    let changing = regex::Regex::new("revision [0-9a-f]{12}, |since [-0-9]{10}T[:0-9]{8}Z").unwrap();
+    let same_form = |text: &str| {
+        let line = text.lines().find(|line| line.starts_with("[+]bundle/baseline: "));
+        changing.replace_all(line.expect("a line for the baseline"), "…").into_owned()
+    };
+    assert_eq!(same_form(&page), same_form(&before));
+    assert_eq!(same_form(&before).matches('…').count(), 2, "{before}");
     assert!(refusal().await.contains("one"));
     std::fs::rename(two, &place).unwrap();
     until("the new bundle", async || verbose().await.contains(", revision two, ")).await;
