@@ -1,7 +1,9 @@
 //! What the runtime and the pod spec hand over, one entry each: this mount, that variable, the network. The runtime's
 //! family decides which ([`crate::runtime::Runtime::hands_over`]); this module turns them into entries.
 
+mod plug_ins;
 mod pod;
+mod shim_variables;
 mod spin;
 mod things;
 mod variables;
@@ -11,11 +13,12 @@ use std::borrow::Cow;
 use super::required::{Unit, spin_app};
 use super::{Capability, Entry, merge};
 use crate::image::entry::Leads;
-use crate::image::{ImageFacts, Program, SpinComponent};
+use crate::image::{ImageFacts, ImageKind, Program, SpinComponent};
 use crate::inspection::Container;
 use crate::runtime::{Family, Handover, Profile};
 use crate::workload::Workload;
 
+pub(super) use plug_ins::plug_ins;
 pub(super) use pod::Pod;
 pub use spin::UNRESOLVED;
 
@@ -111,9 +114,19 @@ impl<'a> Host<'a> {
             Handover::SpinManifest | Handover::SpinLayer => spin::app(self),
             Handover::Everything => self.everything(),
             Handover::Things(_) => {
-                self.loads_plug_ins().then(|| things::plug_ins(self)).into_iter().collect()
+                self.loads_plug_ins().then(|| plug_ins::loaded(self)).into_iter().collect()
             }
         })
+    }
+
+    /// Where the Spin shim sends telemetry, whatever the program can call. A runtime that is not described may be that shim.
+    pub fn telemetry(&self) -> Vec<Entry> {
+        let spin = matches!(self.family(), Family::Spin | Family::Everything);
+        let runs = |kind: &ImageKind| matches!(kind, ImageKind::SpinApp | ImageKind::HttpComponent);
+        match self.program {
+            Program::Wasm { kind, .. } if spin && runs(kind) => shim_variables::telemetry(self),
+            _ => Vec::new(),
+        }
     }
 
     /// What starts a single Wasm layer on the Spin shim, which wraps an application around it.
@@ -130,9 +143,17 @@ impl<'a> Host<'a> {
 
     /// The variables that load native plug-ins, those of any runtime for a program that is handed everything.
     fn plugin_variables(&self) -> Vec<&'static str> {
+        self.loading_family().plugin_variables()
+    }
+
+    /// The folders from which native plug-ins are loaded, likewise.
+    fn plugin_folders(&self) -> Vec<&'static str> {
+        self.loading_family().plugin_folders()
+    }
+
+    fn loading_family(&self) -> Family {
         let all = self.handover() == Handover::Everything;
-        let family = if all { Family::Everything } else { self.family() };
-        family.plugin_variables()
+        if all { Family::Everything } else { self.family() }
     }
 
     /// Whether the program is a command component that cannot be linked because it imports `wasi:http`.
@@ -163,14 +184,4 @@ impl<'a> Host<'a> {
         entries.extend(platform.into_iter().map(|(name, evidence)| own(name, evidence)));
         entries
     }
-}
-
-/// Variables of the container that load a native plug-in into the runtime.
-pub(super) fn plugins(host: &Host<'_>) -> Vec<Entry> {
-    let loading = host.plugin_variables();
-    let to_entry = |variable: Entry| {
-        let name = variable.name.filter(|name| loading.contains(&name.as_str()))?;
-        Some(Entry { evidence: variable.evidence, ..Entry::new(Capability::NativePlugin, "").named(name) })
-    };
-    host.variables().into_iter().filter_map(to_entry).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::ambient::{Host, plugins};
+use super::ambient::{Host, plug_ins};
 use super::required::{Unit, of_app, units};
 use super::{Capabilities, Capability, Entry, MAX_EVIDENCE, WrittenHost, counted_to, glob, merge, path};
 use crate::image::{ImageFacts, Program};
@@ -69,10 +69,13 @@ fn wasm(host: &Host<'_>, facts: &ImageFacts, program: &Program) -> Capabilities 
     let whole: Vec<Entry> = of_app(facts, program, |component| host.keeps(component))
         .into_iter()
         .chain(host.starts_layer())
-        .chain(plugins(host))
+        .chain(plug_ins(host))
         .collect();
     if !whole.is_empty() {
         add(whole, host.hands_over_to_app());
+    }
+    for sent in host.telemetry() {
+        add(vec![sent.clone()], vec![sent]);
     }
     if host.lacks_http() {
         all.missing.extend(unlinked_http(&units, &all.missing, host));

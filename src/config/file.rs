@@ -174,7 +174,8 @@ pub struct Policies {
     /// for `serve`. Anyone who can write to it runs code in the gate, so it must belong to the gate's user alone.
     pub compiled_dir: Option<PathBuf>,
     /// Passed to the rules of all bundles as `input.options`. The baseline reads `strictAmbient`: `true` also refuses what a
-    /// runtime hands over without a grant and the program cannot use.
+    /// runtime hands over without a grant and the program cannot use; and `strictPlatform`: `true` also refuses images of which
+    /// a shim takes Wasm layers, because a node may take another image with the same config for one.
     pub options: PolicyOptions,
     /// Most work for one evaluation of one bundle, in wasmtime's fuel; an instruction costs about one unit. It does
     /// not depend on how busy the machine is.

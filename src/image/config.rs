@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::malformed::{Malformed, Rest, no_lookalikes, short};
-use super::{Claim, ModuleFacts, WasmFormat, platform};
+use super::{Claim, Digest, ModuleFacts, WasmFormat, platform};
 
 /// The fields of an image config that detection needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -183,6 +183,17 @@ struct Inner {
     rest: Rest,
 }
 
+/// Whether a config is that of this layer alone. Nodes know an image by the digest of its config
+/// (`containerd:internal/cri/store/image/image.go`, `getImage`), and a shim takes the Wasm layers of whichever manifest with this
+/// config the node has under the first name. So the tools write the layer's digest into it: wkg as `layerDigests`, Spin as a
+/// label (`spin:crates/oci/src/client.rs`), oci-tar-builder as a label with the SHA-256 of its digits
+/// (`runwasi:crates/oci-tar-builder/src/bin.rs`), and others in `rootfs.diff_ids`. Any place will do.
+pub fn is_of_layer(bytes: &[u8], layer: &Digest) -> bool {
+    let hashed = Digest::of(layer.encoded().as_bytes());
+    std::str::from_utf8(bytes)
+        .is_ok_and(|text| text.contains(layer.encoded()) || text.contains(hashed.encoded()))
+}
+
 /// Reads an image config, or the config of a Wasm artifact, which shares only the platform with it.
 pub fn parse(bytes: &[u8]) -> Result<Config, Malformed> {
     let outer: Outer = serde_json::from_slice(bytes)?;
@@ -263,6 +274,24 @@ mod tests {
         assert_eq!(entrypoint(r#"["","/b"]"#), ["", "/b"]);
         let unset = parse(br#"{"config":{"Env":["PATH=/a","PATH"]}}"#).unwrap_err();
         assert!(unset.0.contains("without a value"), "{}", unset.0);
+    }
+
+    #[test]
+    fn a_config_is_of_the_layer_that_it_names_as_the_tools_do() {
+        let (layer, other) = (Digest::of(b"a module"), Digest::of(b"another"));
+        let hashed = Digest::of(layer.encoded().as_bytes()).encoded().to_string();
+        for config in [
+            format!(r#"{{"layerDigests":["{layer}"]}}"#),
+            format!(r#"{{"config":{{"Labels":{{"containerd.runwasi.layers":"{hashed}"}}}}}}"#),
+            format!(r#"{{"config":{{"Labels":{{"com.fermyon.spin.lockedAppDigest":"{layer}"}}}}}}"#),
+            format!(r#"{{"rootfs":{{"diff_ids":["{layer}"]}}}}"#),
+        ] {
+            assert!(
+                is_of_layer(config.as_bytes(), &layer) && !is_of_layer(config.as_bytes(), &other),
+                "{config}"
+            );
+        }
+        assert!(!is_of_layer(br#"{"architecture":"wasm","config":{"Entrypoint":["app.wasm"]}}"#, &layer));
     }
 
     #[test]

@@ -381,6 +381,13 @@ fn listed(entries: &[&IndexEntry]) -> String {
     names.join(", ")
 }
 
+/// The layer by which a shim reads everything else: the Wasm layer, or the locked app of Spin, which names the others by their
+/// digests.
+pub fn leading_layer(manifest: &ImageManifest) -> Option<&Descriptor> {
+    let leads = [RUNWASI_LAYER, WASM_LAYER, SPIN_APPLICATION];
+    manifest.layers.iter().find(|layer| leads.contains(&layer.media_type.as_str()))
+}
+
 /// How the image is packed, according to its media types. If two kinds share a layer type, the config's type decides.
 pub fn layout(manifest: &ImageManifest) -> ManifestKind {
     match by_media_types(manifest) {

@@ -41,6 +41,17 @@ pub(super) fn is_application_file(name: &str) -> bool {
     APPLICATION_FILES.iter().any(|file| path::split(file).1 == base)
 }
 
+/// Whether WasmEdge may load a file as a plug-in: it is called so, in a folder of plug-ins or below one. Where that folder is
+/// depends on the node (`WasmEdge:lib/plugin/plugin.cpp`, `Plugin::load`).
+pub fn is_plug_in(name: &str) -> bool {
+    has_ending(name, ".so") && is_of_plug_ins(path::split(name).0)
+}
+
+/// Whether a path is a folder of WasmEdge's plug-ins, or below one.
+pub fn is_of_plug_ins(folder: &str) -> bool {
+    folder.split('/').any(|part| matches!(part, "wasmedge" | "plugin"))
+}
+
 /// Whether a path is a folder that may be in a `PATH`, or below one: k3s has `bin/aux` in it.
 pub fn is_of_programs(folder: &str) -> bool {
     folder.split('/').any(|part| part.ends_with("bin"))

@@ -143,6 +143,7 @@ fn runtime_facts<'a>(
         runs: profile.map(|p| p.runs.clone()).unwrap_or_default(),
         ambient: profile.map(|p| p.ambient),
         no_exec: profile.is_some_and(|p| p.ambient.runtime().has_no_exec()),
+        may_exec: profile.map_or(class.is_some(), |p| p.ambient.runtime().may_exec_wasm()),
         plugin_variables: profile.map(|p| p.ambient.plugin_variables()).unwrap_or_default(),
         class_for: case.class_for,
     }

@@ -31,6 +31,12 @@ pub enum NativeWay {
     },
     /// These variables of the container name plug-ins, which the runtime loads.
     PlugIns(&'static [&'static str]),
+    /// The runtime loads every plug-in of a folder beside its own shim, whose path it looks up in the files of the container.
+    /// Where a node has its shim is not known.
+    PlugInFolders {
+        /// Where the folder is on nodes of the usual setups.
+        usual: &'static [&'static str],
+    },
 }
 
 /// What one runtime does with an image and a pod. Every answer comes from the runtime's own code, which the family's
@@ -71,6 +77,12 @@ pub trait Runtime: Debug + Sync {
     /// refuses to start another process in a container (`containerd-shimkit:src/shim/local.rs`).
     fn has_no_exec(&self) -> bool {
         self.is_built_on_runwasi()
+    }
+
+    /// Whether a command in a running container may start another Wasm program of the image. crun refuses commands in a
+    /// container of one of its Wasm handlers (`crun:src/libcrun/container.c`, `libcrun_container_exec_process_file`).
+    fn may_exec_wasm(&self) -> bool {
+        false
     }
 
     /// How a container that was killed for memory is shown, if not as `OOMKilled`; it ends a sentence.

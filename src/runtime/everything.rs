@@ -65,6 +65,10 @@ impl Runtime for Everything {
         ways
     }
 
+    fn may_exec_wasm(&self) -> bool {
+        true
+    }
+
     fn out_of_memory(&self) -> Option<&'static str> {
         Some(runwasi::OUT_OF_MEMORY)
     }

@@ -106,9 +106,19 @@ impl Family {
         let ways = self.runtime().native_ways();
         let variables = ways.into_iter().filter_map(|way| match way {
             NativeWay::PlugIns(variables) => Some(variables),
-            NativeWay::Section { .. } => None,
+            NativeWay::Section { .. } | NativeWay::PlugInFolders { .. } => None,
         });
         variables.flatten().copied().collect()
+    }
+
+    /// The folders of a container from which this runtime loads native plug-ins, on nodes of the usual setups.
+    pub fn plugin_folders(self) -> Vec<&'static str> {
+        let ways = self.runtime().native_ways();
+        let folders = ways.into_iter().filter_map(|way| match way {
+            NativeWay::PlugInFolders { usual } => Some(usual),
+            NativeWay::Section { .. } | NativeWay::PlugIns(_) => None,
+        });
+        folders.flatten().copied().collect()
     }
 
     /// Whether it can start a program, judged by the program and its packaging.
@@ -152,7 +162,7 @@ fn with_machine_code(facts: &ImageFacts, ways: &[NativeWay], program: Program) -
             let module = facts.modules_at(modules).find(|module| module.features.contains(feature))?;
             Some(Program::Native { source: module.source.clone(), magic: format!("section {name}") })
         }
-        NativeWay::PlugIns(_) => None,
+        NativeWay::PlugIns(_) | NativeWay::PlugInFolders { .. } => None,
     });
     found.unwrap_or(program)
 }

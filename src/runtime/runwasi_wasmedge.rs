@@ -34,8 +34,11 @@ impl Runtime for RunwasiWasmedge {
         Compiler::Container
     }
 
+    /// The shim also loads the plug-ins of the default folders, after the root was changed to the container's
+    /// (`runwasi:crates/containerd-shim-wasmedge/src/instance.rs`, `PluginManager::load`). crun does so only where a
+    /// variable names one.
     fn native_ways(&self) -> Vec<NativeWay> {
-        NATIVE_WAYS.into()
+        [NATIVE_WAYS, &[NativeWay::PlugInFolders { usual: PLUG_IN_FOLDERS }]].concat()
     }
 
     fn is_built_on_runwasi(&self) -> bool {
@@ -71,4 +74,27 @@ pub(super) fn hands_over(kind: ImageKind) -> Handover {
 pub(super) const NATIVE_WAYS: &[NativeWay] = &[
     NativeWay::PlugIns(&["WASMEDGE_PLUGIN_PATH", "WASMEDGE_WASINN_PRELOAD"]),
     NativeWay::Section { feature: Feature::WasmedgeMachineCode, name: "wasmedge" },
+];
+
+/// Where WasmEdge loads plug-ins from if its shim is in one of the usual folders: `wasmedge` beside a shim, or a library, below
+/// `/usr` or `/lib`; else `plugin` beside the folder of the shim (`WasmEdge:lib/plugin/plugin.cpp`, `getDefaultPluginPaths`).
+/// kwasm has its shims in `/opt/kwasm/bin` (`KWasm/kwasm-node-installer:script/installer.sh`).
+const PLUG_IN_FOLDERS: &[&str] = &[
+    "/usr/local/bin/wasmedge",
+    "/usr/local/sbin/wasmedge",
+    "/usr/bin/wasmedge",
+    "/usr/sbin/wasmedge",
+    "/usr/local/lib/wasmedge",
+    "/usr/local/lib64/wasmedge",
+    "/usr/lib/wasmedge",
+    "/usr/lib64/wasmedge",
+    "/usr/lib/x86_64-linux-gnu/wasmedge",
+    "/usr/lib/aarch64-linux-gnu/wasmedge",
+    "/lib/wasmedge",
+    "/lib64/wasmedge",
+    "/plugin",
+    "/opt/plugin",
+    "/opt/kwasm/plugin",
+    "/snap/plugin",
+    "/root/.wasmedge/plugin",
 ];

@@ -43,6 +43,11 @@ impl Runtime for YoukiWasmtime {
     fn compiles_with_wasmtime(&self) -> bool {
         true
     }
+
+    /// A command goes through the same executors as the container's own (`youki:crates/youki/src/commands/exec.rs`).
+    fn may_exec_wasm(&self) -> bool {
+        true
+    }
 }
 
 /// The Wasm executor comes first: the name must end with `.wasm` or `.wat`, one leading slash is removed, and the rest

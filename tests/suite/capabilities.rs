@@ -741,6 +741,59 @@ fn a_variable_that_loads_a_native_plug_in_is_seen_where_wasmedge_may_run() {
     assert_eq!(to_grant(&on("wasmedge", &workload, image())), ["native.plugin WASMEDGE_PLUGIN_PATH"]);
 }
 
+/// Who writes the pod may write the ConfigMap, so that what a whole one may hold counts.
+#[test]
+fn a_whole_config_map_that_may_load_a_native_plug_in_counts_as_one_that_does() {
+    let from = |prefix: &str| json!({"envFrom": [{"prefix": prefix, "configMapRef": {"name": "c"}}]});
+    let found = |prefix: &str, runtime: &str| {
+        let image = facts(ImageKind::Module, vec![core(&["fd_write"])]);
+        to_grant(&on(runtime, &pod(&from(prefix), &json!({})), image))
+    };
+    let both = ["native.plugin WASMEDGE_PLUGIN_PATH", "native.plugin WASMEDGE_WASINN_PRELOAD"];
+    assert_eq!(found("", "wasmedge"), both);
+    assert_eq!(found("WASMEDGE_", "wasmedge"), both);
+    assert_eq!(found("WASMEDGE_PLUGIN", "wasmedge"), both[..1]);
+    assert_eq!(found("SHOP_", "wasmedge"), [""; 0]);
+    assert_eq!(found("", "wasmtime"), [""; 0]);
+}
+
+/// runwasi's WasmEdge loads what is called `.so` in a folder beside the path of its shim, looked up in the container's files.
+#[test]
+fn files_where_wasmedge_looks_for_plug_ins_count_as_plug_ins() {
+    let elf = || FileClass::Native { magic: "ELF".into(), runs: false };
+    let link = |target: &str| FileClass::Link { target: target.into() };
+    let loads = |runtime: &str, files: Vec<(&str, FileClass)>, mounts: Value| {
+        let mut image = facts(ImageKind::Module, vec![core(&["fd_write"])]);
+        image.files.extend(files.into_iter().map(|(name, class)| (name.to_string(), class)));
+        image.files.sort_by(|one, other| one.0.cmp(&other.0));
+        let spec = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]});
+        to_grant(&on(runtime, &pod(&json!({"volumeMounts": mounts}), &spec), image))
+    };
+    for name in ["/usr/local/bin/wasmedge/a.so", "/opt/x/plugin/deep/a.so"] {
+        let granted = format!("native.plugin {name}");
+        assert_eq!(loads("wasmedge", vec![(name, elf())], json!([])), [granted.as_str()]);
+        assert_eq!(loads("wasmtime", vec![(name, elf())], json!([])), [""; 0]);
+    }
+    assert_eq!(loads("wasmedge", vec![("/x/plugin", link("/data"))], json!([])), ["native.plugin /x/plugin"]);
+    for name in ["/usr/lib/libc.so", "/usr/lib/wasmedge/a.txt", "/plugins/a.so", "/srv/plugin.so"] {
+        assert_eq!(loads("wasmedge", vec![(name, elf())], json!([])), [""; 0], "{name}");
+    }
+    let at = |path: &str| json!([{"name": "v", "mountPath": path}]);
+    for path in ["/usr/local/bin/wasmedge", "/usr/local/bin", "/opt", "/", "/x/plugin/a.so"] {
+        let granted = format!("native.plugin {path}");
+        assert_eq!(loads("wasmedge", vec![], at(path)), [granted.as_str()]);
+        assert_eq!(loads("wasmtime", vec![], at(path)), [""; 0]);
+    }
+    assert_eq!(
+        loads("wasmedge", vec![("/usr/local/bin", link("/data"))], at("/data")),
+        ["native.plugin /data"],
+        "the folder of the shim is a volume"
+    );
+    for path in ["/data", "/etc/app", "/var/log"] {
+        assert_eq!(loads("wasmedge", vec![], at(path)), [""; 0], "{path}");
+    }
+}
+
 /// A module that tries everything that preview 1 and WasmEdge have, on a runtime of this family.
 fn on_ambient(ambient: Family, workload: &Workload) -> Capabilities {
     let calls =
@@ -1031,7 +1084,7 @@ fn outgoing() -> Vec<Import> {
 }
 
 #[test]
-fn a_spin_component_gets_its_manifest_and_nothing_of_the_pod() {
+fn a_spin_component_gets_its_manifest_and_of_the_pod_what_its_variables_send_elsewhere() {
     let api = SpinComponent {
         allowed_outbound_hosts: hosts(&[
             "https://payments.example.com",
@@ -1063,6 +1116,8 @@ fn a_spin_component_gets_its_manifest_and_nothing_of_the_pod() {
             "stdio",
             "env MODE own",
             "fs /assets/a.txt ro own",
+            // A whole Secret may hold a variable of telemetry.
+            "http.outbound *://*:*",
             "http.outbound https://payments.example.com",
             "http.inbound",
             "keyvalue default",
@@ -1345,6 +1400,57 @@ fn every_source_that_may_supply_a_variable_of_spin_counts() {
     assert!(found.secret && !found.own, "a file .env from a Secret: {found:?}");
     let found = variable(json!([]), &plain);
     assert!(!found.secret && !found.own, "a file .env from a ConfigMap: {found:?}");
+}
+
+/// The shim sets every variable of the container in its own process, and Spin sends what a program prints to the endpoint that
+/// they name, whatever the program imports.
+#[test]
+fn telemetry_of_the_spin_shim_is_sent_to_a_host_that_needs_a_grant() {
+    let sent = |runtime: &str, container: &Value, of_image: &[&str]| {
+        let mut image = spin(SpinComponent::default(), vec![]);
+        image.env = of_image.iter().map(ToString::to_string).collect();
+        let found = on(runtime, &pod(container, &json!({})), image);
+        to_grant(&found).into_iter().filter(|line| line.starts_with("http.outbound")).collect::<Vec<_>>()
+    };
+    let env = |name: &str, value: &str| json!({"env": [{"name": name, "value": value}]});
+    let none = [""; 0];
+    for part in ["", "LOGS_", "TRACES_", "METRICS_"] {
+        let name = format!("OTEL_EXPORTER_OTLP_{part}ENDPOINT");
+        let endpoint = env(&name, "http://me:secret@evil.example:4318/v1");
+        assert_eq!(sent("spin", &endpoint, &[]), ["http.outbound http://evil.example:4318"], "{name}");
+        assert_eq!(sent("spin", &json!({}), &[&name]), ["http.outbound *://*:*"], "its value is not kept");
+        assert_eq!(sent("spin", &env(&name, ""), &[&name]), none, "an empty one switches nothing on");
+    }
+    let any = ["http.outbound *://*:*"];
+    let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let from = |prefix: &str| json!({"envFrom": [{"prefix": prefix, "configMapRef": {"name": "c"}}]});
+    assert_eq!(sent("spin", &from(""), &[]), any);
+    assert_eq!(sent("spin", &from("OTEL_"), &[]), any);
+    assert_eq!(sent("spin", &from("SHOP_"), &[]), none);
+    assert_eq!(sent("spin", &env(endpoint, "http://$(HOST)"), &[]), any);
+    assert_eq!(sent("spin", &env("OTEL_SERVICE_NAME", "shop"), &[]), none);
+    let http = http_component(vec![]);
+    let other = on("wasmtime", &pod(&env(endpoint, "http://evil.example"), &json!({})), http);
+    assert!(!lines(&other.effective).iter().any(|line| line.starts_with("http.outbound")));
+}
+
+/// Spin applies the rules for hosts to the address, and its client then asks the proxy.
+#[test]
+fn a_proxy_of_the_spin_shim_needs_a_grant_where_the_program_sends_requests() {
+    let sent = |hosts: &[&str], name: &str| {
+        let env = json!({"env": [{"name": name, "value": "proxy.example:3128"}]});
+        let found = on("spin", &pod(&env, &json!({})), spin(with_hosts(hosts), outgoing()));
+        beyond_start(&found)
+    };
+    let own = "http.outbound https://api.example.com";
+    for name in ["HTTP_PROXY", "https_proxy", "ALL_PROXY"] {
+        assert_eq!(
+            sent(&["https://api.example.com"], name),
+            ["http.outbound http://proxy.example:3128", own]
+        );
+    }
+    assert_eq!(sent(&["https://api.example.com"], "NO_PROXY"), [own]);
+    assert_eq!(sent(&[], "HTTP_PROXY"), [""; 0]);
 }
 
 fn container_of(facts: ImageFacts, program: Program) -> Container {

@@ -143,6 +143,34 @@ async fn runwasi_layers_are_read_only_where_the_config_says_wasm() {
     }
 }
 
+/// A node knows an image by the digest of its config, so two manifests with one config are one image to it.
+#[tokio::test]
+async fn of_two_manifests_with_one_config_none_is_judged_that_the_config_does_not_name() {
+    let (module, other) = (fixtures::command(), fixtures::file_command());
+    let http = fixtures::http_component();
+    let locked = fixtures::locked_app(&[&http], &json!({}));
+    let named: [(ImageBuilder, &str, serde_json::Value); 3] = [
+        (ImageBuilder::runwasi(&module, "app.wasm"), "config", json!({"Entrypoint": ["app.wasm"]})),
+        (ImageBuilder::wasm_artifact(&module), "layerDigests", json!(null)),
+        (ImageBuilder::spin(&locked, &[&http]), "config", json!({"Labels": {}})),
+    ];
+    for (mut builder, field, nameless) in named {
+        assert!(facts(&builder.build()).await.kind.is_wasm());
+        let image = builder.set_config(field, nameless).build();
+        let found = facts(&image).await;
+        assert_eq!((found.kind, found.shape), (ImageKind::Unknown, Shape::Other));
+        assert!(conclusion(&found).contains("does not name its Wasm layer"), "{}", conclusion(&found));
+    }
+    let config = json!({"architecture": "wasm", "os": "wasip1", "layerDigests": [oci::digest(&module)]});
+    let image = |layer: &[u8]| {
+        ImageBuilder::new(oci::WASM_CONFIG, config.clone()).layer(oci::WASM_LAYER, layer.to_vec()).build()
+    };
+    let (good, evil) = (image(&module), image(&other));
+    assert_eq!(good.config, evil.config);
+    assert_eq!(facts(&good).await.kind, ImageKind::Module);
+    assert_eq!(facts(&evil).await.kind, ImageKind::Unknown);
+}
+
 #[tokio::test]
 async fn a_spin_app_lists_what_each_component_is_handed() {
     let (one, two) = (fixtures::http_component(), fixtures::file_command());
@@ -1089,7 +1117,8 @@ async fn a_config_that_contradicts_the_bytes_is_reported() {
     assert_eq!(facts(&builder.build()).await.claims, []);
     builder.set_config("component", json!({"imports": ["wasi:cli/stdout@0.2.0"], "exports": 7}));
     builder.set_config("os", json!("Wasip1"));
-    builder.set_config("layerDigests", json!(["sha256:other"]));
+    let both = [oci::digest(&module), "sha256:other".into()];
+    builder.set_config("layerDigests", json!(both));
     let found = facts(&builder.build()).await;
     let claim = |field: &str, claimed: &str, real: &str| Claim {
         field: field.into(),
@@ -1098,7 +1127,7 @@ async fn a_config_that_contradicts_the_bytes_is_reported() {
     };
     let expected = [
         claim("os", "Wasip1", "wasip2"),
-        claim("layerDigests", "sha256:other", &oci::digest(&module)),
+        claim("layerDigests", &both.join(", "), &oci::digest(&module)),
         claim("component.imports", "wasi:cli/stdout@0.2.0", "wasi:http/outgoing-handler@0.2.0"),
     ];
     assert_eq!(found.claims, expected);

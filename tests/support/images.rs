@@ -317,6 +317,14 @@ fn root_file_systems() -> Vec<(&'static str, Image)> {
                 .build(),
         ),
         (
+            "plugin-file",
+            rootfs(
+                "linux/amd64",
+                "/app.wasm",
+                &[("app.wasm", &printing), ("usr/local/bin/wasmedge/native.so", ELF)],
+            ),
+        ),
+        (
             "environment-rootfs",
             rootfs(
                 "linux/amd64",

@@ -5,6 +5,7 @@
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
+use super::shim_variables;
 use super::things::{self, listening};
 use super::{Host, Pod};
 use crate::capability::{Access, Capability, Entry, MAX_ENTRIES, MAX_EVIDENCE, WrittenHost, path};
@@ -70,7 +71,11 @@ pub(super) fn component(host: &Host<'_>, component: &SpinComponent) -> Vec<Entry
     let mut hosts: Vec<&OutboundHost> = component.allowed_outbound_hosts.iter().collect();
     hosts.sort_by_key(|host| host.as_str());
     hosts.dedup();
-    entries.extend(hosts.into_iter().flat_map(|written| outbound(host, written, &at)));
+    let reached: Vec<Entry> = hosts.into_iter().flat_map(|written| outbound(host, written, &at)).collect();
+    if reached.iter().any(|entry| entry.capability == Capability::HttpOutbound) {
+        entries.extend(shim_variables::proxies(host));
+    }
+    entries.extend(reached);
     entries
 }
 

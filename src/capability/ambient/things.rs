@@ -43,13 +43,6 @@ fn of_extra(host: &Host<'_>, extra: &Extra) -> Entry {
     }
 }
 
-/// What is loaded beside the program.
-pub(super) fn plug_ins(host: &Host<'_>) -> Entry {
-    let variables = host.plugin_variables().join(", ");
-    let why = format!("{} loads the plug-ins that these variables name: {variables}", host.runtime());
-    Entry::new(Capability::NativePlugin, why)
-}
-
 /// What every program gets on every runtime, and what every command gets.
 fn basics(host: &Host<'_>, command_line: bool) -> Vec<Entry> {
     let runtime = host.runtime();

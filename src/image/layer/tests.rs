@@ -186,6 +186,16 @@ fn a_program_that_only_its_owner_may_execute_is_known() {
     assert_eq!(files(0o644), []);
 }
 
+/// dlopen needs no right to execute.
+#[test]
+fn what_wasmedge_would_load_as_a_plug_in_is_known_without_a_right_to_execute_it() {
+    let file = |layer: Layer, name: &str| layer.entry(name, EntryType::Regular, "", 0o644, b"\x7fELF....");
+    let names = ["usr/lib/wasmedge/a.so", "opt/x/plugin/b/c.so", "usr/lib/d.so", "usr/lib/wasmedge/e"];
+    let found = scan(vec![names.iter().fold(Layer::new(), |layer, name| file(layer, name))]).entries;
+    let found: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(found, ["/opt/x/plugin/b/c.so", "/usr/lib/wasmedge/a.so"]);
+}
+
 #[test]
 fn links_of_folders_of_programs_to_more_folders_than_are_remembered_are_refused() {
     let links = |count: usize| {

@@ -144,6 +144,9 @@ pub struct RuntimeFacts<'a> {
     pub ambient: Option<Family>,
     /// Whether the runtime is known to run no command in a running container.
     pub no_exec: bool,
+    /// Whether a command in a running container may start another Wasm program of its image; left out when it may not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub may_exec: bool,
     /// Variables of a container that make the runtime load native plug-ins.
     pub plugin_variables: Vec<&'static str>,
     /// Image kind → the class that pods of that kind are placed on.

@@ -8,6 +8,21 @@ pub const TRIGGERS: [&str; 5] = ["http", "redis", "sqs", "command", "mqtt"];
 /// (`containerd-shim-spin:containerd-shim-spin/src/constants.rs`, `SPIN_HTTP_LISTEN_ADDR_ENV`).
 pub const LISTENS_AT: (&str, u16) = ("SPIN_HTTP_LISTEN_ADDR", 80);
 
+/// Each of these variables of the container makes Spin send what the program prints, or traces of its requests with their
+/// addresses, to an OTLP endpoint, whatever the program imports (`spin:crates/telemetry/src/env.rs`, `…/src/logs.rs`). The shim
+/// sets every variable of the container in its own process (`containerd-shim-spin:containerd-shim-spin/src/engine.rs`, `run_wasi`).
+pub const TELEMETRY: [&str; 4] = [
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+];
+
+/// Proxies of the HTTP client behind `fermyon:spin/http` and behind telemetry (`spin:crates/factor-outbound-http/src/spin.rs`;
+/// `reqwest:src/proxy.rs`). The rules for hosts are applied to the address before the proxy.
+pub const PROXIES: [&str; 6] =
+    ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "http_proxy", "https_proxy"];
+
 /// Whether the list in [`crate::image::names::SPIN_RETAINED`] keeps a component. The shim compares the names as written, and an
 /// empty list keeps all.
 pub fn retains(list: &str, id: &str) -> bool {

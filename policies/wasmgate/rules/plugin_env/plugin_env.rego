@@ -5,50 +5,51 @@ import data.wasmgate.lib.runtime
 import data.wasmgate.lib.text
 
 # METADATA
-# title: No variable loads a native plug-in into the runtime
+# title: Nothing loads a native plug-in into the runtime
 # description: |
 #   WasmEdge's shim sets every `WASMEDGE_*` variable of the container in its own process, so `WASMEDGE_PLUGIN_PATH` and
-#   `WASMEDGE_WASINN_PRELOAD` load native code that runs on the node, outside of the sandbox. Where such a variable is
-#   set, this rule reports it instead of `needs-grant`. Other known runtimes ignore these variables.
+#   `WASMEDGE_WASINN_PRELOAD` load native code that runs outside of the sandbox. A ConfigMap or Secret that `envFrom`
+#   takes as a whole may hold them. runwasi's shim also loads every `.so` file in the folder `wasmedge` or `plugin`
+#   beside its own path, which it looks up in the files of the container: those of the image, and of volumes. This rule
+#   reports all of these instead of `needs-grant`. Other known runtimes load no plug-ins.
 # custom:
-#   remedy: Remove the variable, and list the variables of a ConfigMap or Secret one by one.
+#   remedy: |
+#     Remove the variable, and list the variables of a ConfigMap or Secret one by one. Remove the file from the image,
+#     or mount the volume elsewhere.
 #   severity: critical
 violations contains violation if {
 	some found in capabilities.uncovered
 	is_open_plugin(found.entry)
-	violation := plugin(found.container, {"action": "deny", "mendedBy": "grant", "message": concat("", [
-		$"{text.container(found.container)} sets the variable `{found.entry.name}`, which loads native code into ",
-		$"the runtime, outside of the sandbox{text.grounds(found.entry)}; leave it out",
-	])})
+	violation := {
+		"rule": "plugin-env",
+		"container": found.container.name,
+		"capability": "native.plugin",
+		"action": "deny",
+		"mendedBy": "grant",
+		"message": concat("", [
+			$"{text.container(found.container)} {brings(found.entry)} native code into the runtime, outside of the ",
+			$"sandbox{text.grounds(found.entry)}; {mend(found.entry)}",
+		]),
+	}
 }
 
-# METADATA
-# title: No whole ConfigMap or Secret as variables where one could load a native plug-in
-# description: |
-#   A ConfigMap or Secret that `envFrom` takes as a whole may hold `WASMEDGE_PLUGIN_PATH` or `WASMEDGE_WASINN_PRELOAD`,
-#   with which WasmEdge's shim loads native code outside of the sandbox. This rule warns, since the names are not known.
-# custom:
-#   remedy: List the variables of a ConfigMap or Secret one by one.
-#   severity: medium
-violations contains violation if {
-	some container in input.containers
-	some entry in container.ambient
-	entry.capability == "env"
-	endswith(entry.name, "*")
-	not entry.own
-	brought := [$"`{name}`" | some name in input.runtime.pluginVariables; startswith(name, trim_suffix(entry.name, "*"))]
-	count(brought) > 0
-	violation := plugin(container, {"action": "warn", "mendedBy": "pod", "message": concat("", [
-		$"{text.container(container)} takes all variables of {text.places(entry)}; one named {concat(" or ", brought)} ",
-		$"would load native code into {runtime.name}: name the variables that it needs one by one",
-	])})
-}
+brings(entry) := $"has `{entry.name}`, from where {runtime.name} may load" if {
+	startswith(entry.name, "/")
+} else := $"takes all variables of a ConfigMap or Secret, and one named `{entry.name}` would load" if {
+	takes_all(entry)
+} else := $"sets the variable `{entry.name}`, which loads" if {
+	is_string(entry.name)
+} else := "has more variables and files than are told apart, which may load"
 
-plugin(container, rest) := object.union(rest, {
-	"rule": "plugin-env",
-	"container": container.name,
-	"capability": "native.plugin",
-})
+mend(entry) := "name the variables that it needs one by one" if {
+	takes_all(entry)
+} else := "leave it out"
+
+takes_all(entry) if {
+	not startswith(entry.name, "/")
+	some place in entry.evidence
+	startswith(place, "envFrom ")
+}
 
 # METADATA
 # description: The uncovered capabilities that this rule reports instead of `needs-grant`.

@@ -27,12 +27,7 @@ plugin_env(action, mended_by, message) := {{
 	"message": message,
 }}
 
-takes_all(name) := fixture.on(fixture.wasmedge, {"kind": "module", "ambient": [{
-	"capability": "env",
-	"name": name,
-	"evidence": ["envFrom configMap settings"],
-	"coveredBy": [],
-}]})
+effective(changes) := fixture.on(fixture.wasmedge, {"kind": "module", "effective": [object.union(plug_in, changes)]})
 
 test_a_variable_that_loads_a_plug_in_is_refused if {
 	wasmgate.violations == plugin_env("deny", "grant", concat("", [
@@ -41,34 +36,25 @@ test_a_variable_that_loads_a_plug_in_is_refused if {
 	])) with input as refused
 }
 
-test_unnamed_variables_that_may_load_a_plug_in_are_warned_of if {
-	wasmgate.violations == plugin_env("warn", "pod", concat("", [
-		"container `web` takes all variables of envFrom configMap settings; one named `WASMEDGE_PLUGIN_PATH` or ",
-		"`WASMEDGE_WASINN_PRELOAD` would load native code into runtime class `wasmedge`: ",
+test_a_whole_config_map_that_may_load_a_plug_in_is_refused if {
+	wasmgate.violations == plugin_env("deny", "grant", concat("", [
+		"container `web` takes all variables of a ConfigMap or Secret, and one named `WASMEDGE_PLUGIN_PATH` would load ",
+		"native code into the runtime, outside of the sandbox (seen: envFrom configMap settings); ",
 		"name the variables that it needs one by one",
-	])) with input as takes_all("*")
+	])) with input as effective({"evidence": ["envFrom configMap settings"]})
 }
 
-test_a_prefix_narrows_what_may_arrive if {
-	fixture.rules_of(takes_all("WASMEDGE_*")) == {"plugin-env"}
-	fixture.rules_of(takes_all("SHOP_*")) == set()
-	fixture.rules_of(takes_all("WASMEDGE_PLUGIN")) == set()
+test_a_file_where_the_runtime_looks_for_plug_ins_is_refused if {
+	wasmgate.violations == plugin_env("deny", "grant", concat("", [
+		"container `web` has `/opt/kwasm/plugin/a.so`, from where runtime class `wasmedge` may load native code into the ",
+		"runtime, outside of the sandbox (seen: file /opt/kwasm/plugin/a.so of the image); leave it out",
+	])) with input as effective({
+		"name": "/opt/kwasm/plugin/a.so",
+		"evidence": ["file /opt/kwasm/plugin/a.so of the image"],
+	})
 }
 
-test_what_the_platform_gives_every_container_is_no_danger if {
-	own := {"op": "add", "path": "/containers/0/ambient/0/own", "value": true}
-	document := json.patch(takes_all("*_SERVICE_HOST"), [own])
-	fixture.rules_of(document) == set()
-}
-
-test_the_warning_does_not_depend_on_the_name_of_the_runtime if {
-	document := object.union(takes_all("*"), {"runtime": object.union(fixture.wasmedge, {"ambient": "crun-wasmedge"})})
-	fixture.rules_of(document) == {"plugin-env"}
-}
-
-test_other_runtimes_ignore_the_variables if {
-	every runtime in [fixture.wasmtime, fixture.spin] {
-		document := object.union(takes_all("*"), {"runtime": object.union(runtime, {"runs": ["module"]})})
-		fixture.rules_of(document) == set()
-	}
+test_more_than_are_told_apart_are_refused if {
+	any_of_them := {"kind": "module", "effective": [json.remove(plug_in, ["name"])]}
+	fixture.rules_of(fixture.on(fixture.wasmedge, any_of_them)) == {"plugin-env"}
 }
