@@ -117,15 +117,16 @@ fn stages(criterion: &mut Criterion) {
     let review = review::parse(&body).unwrap();
     let object = review.object.as_deref().unwrap();
     let pod = workload::read(object.get(), Kind::Pod, "shop").unwrap();
-    let inspection = runtime.block_on(examine::inspect(&state, gate.inspector(), &pod, BUDGET));
+    let inspection = runtime.block_on(examine::inspect(&state, &gate.inspector(), &pod, BUDGET));
     let raw: Value = serde_json::from_str(object.get()).unwrap();
     let now = jiff::Timestamp::now();
     let plan = examine::plan(&state, &raw, &pod, &inspection, now).unwrap();
     let planned = serde_json::value::to_raw_value(&plan.object).unwrap();
     let placed = workload::read(planned.get(), Kind::Pod, "shop").unwrap();
+    let inspector = gate.inspector();
     let asked = Asked {
         state: &state,
-        inspector: gate.inspector(),
+        inspector: &inspector,
         webhook: Webhook::Validate,
         review: &review,
         clock: Clock::start(BUDGET),
@@ -136,7 +137,7 @@ fn stages(criterion: &mut Criterion) {
         b.iter(|| workload::read(black_box(object.get()), Kind::Pod, "shop").unwrap());
     });
     group.bench_function("inspect, warm", |b| {
-        b.iter(|| runtime.block_on(examine::inspect(&state, gate.inspector(), black_box(&pod), BUDGET)));
+        b.iter(|| runtime.block_on(examine::inspect(&state, &gate.inspector(), black_box(&pod), BUDGET)));
     });
     group.bench_function("raw object", |b| {
         b.iter(|| serde_json::from_str::<Value>(black_box(object.get())).unwrap());

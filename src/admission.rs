@@ -9,6 +9,7 @@ pub mod flow;
 mod heavy;
 pub mod record;
 pub mod rehearsal;
+pub mod replay;
 mod started;
 pub mod state;
 
@@ -35,8 +36,8 @@ const JUDGING_RESERVE: Duration = Duration::from_millis(300);
 pub struct Gate {
     /// Swapped whole, so that a review sees one consistent set.
     state: ArcSwap<State>,
-    /// Looks images up.
-    inspector: Inspector,
+    /// Looks images up. Replaced with the configuration.
+    inspector: ArcSwap<Inspector>,
     /// Output of decision records.
     sink: Sink,
     /// Counters and histograms.
@@ -59,7 +60,7 @@ impl Gate {
         metrics.set_bundles(&state.policies.revisions());
         Self {
             state: ArcSwap::from_pointee(state),
-            inspector,
+            inspector: ArcSwap::from_pointee(inspector),
             sink,
             metrics,
             labels: Arc::new(labels),
@@ -91,9 +92,14 @@ impl Gate {
         self.state.load_full()
     }
 
-    /// The inspector, which looks images up.
-    pub const fn inspector(&self) -> &Inspector {
-        &self.inspector
+    /// The inspector, which looks images up. A review takes it once.
+    pub fn inspector(&self) -> Arc<Inspector> {
+        self.inspector.load_full()
+    }
+
+    /// Looks images up with another inspector from now on; running reviews keep the one they started with.
+    pub fn replace_inspector(&self, inspector: Inspector) {
+        self.inspector.store(Arc::new(inspector));
     }
 
     /// The gate's metrics.
@@ -113,7 +119,7 @@ impl Gate {
 
     /// All metrics in the OpenMetrics text format.
     pub fn encode_metrics(&self) -> String {
-        self.metrics.set_image_lookups(record::lookups(&self.inspector));
+        self.metrics.set_image_lookups(record::lookups(&self.inspector()));
         self.metrics.encode()
     }
 }

@@ -125,7 +125,7 @@ pub fn of_verdict(
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
     let mut response = Response { audit_annotations: annotations, ..admitted(uid) };
-    response.warnings = lines(&verdict.at(EnforcementAction::Warn).collect::<Vec<_>>());
+    response.warnings = lines(&once(verdict.at(EnforcementAction::Warn)));
     let outcome = if verdict.denied() {
         response.refusal = Some(refusal(workload, verdict, missing_class));
         Outcome::Deny
@@ -152,7 +152,7 @@ pub fn of_template(
         warnings.push(format!("pods of this {kind} will be denied by wasmgate:"));
     }
     let denied = verdict.at(EnforcementAction::Deny);
-    warnings.extend(lines(&denied.chain(verdict.at(EnforcementAction::Warn)).collect::<Vec<_>>()));
+    warnings.extend(lines(&once(denied.chain(verdict.at(EnforcementAction::Warn)))));
     warnings.extend(plan_warnings.iter().cloned());
     let mut annotations = image_annotations(inspection);
     annotations.extend(verdict_annotations(verdict));
@@ -176,6 +176,21 @@ fn warning_lines(judged: &JudgedViolation) -> Vec<String> {
     shortened(&message).lines().map(String::from).collect()
 }
 
+/// The violations without those that several bundles have found.
+fn once<'a>(all: impl Iterator<Item = &'a JudgedViolation>) -> Vec<&'a JudgedViolation> {
+    let mut found: Vec<&JudgedViolation> = Vec::new();
+    for judged in all {
+        // They are sorted, so that equal ones follow one another.
+        let is_said = found.last().is_some_and(|last| {
+            last.violation.is_like(&judged.violation) && last.exempted == judged.exempted
+        });
+        if !is_said {
+            found.push(judged);
+        }
+    }
+    found
+}
+
 /// Lines for kubectl of as many violations as an answer lists, and how many more there are.
 fn lines(all: &[&JudgedViolation]) -> Vec<String> {
     let listed = listed(all);
@@ -189,7 +204,7 @@ fn more(all: &[&JudgedViolation], listed: &[&JudgedViolation]) -> Option<String>
 }
 
 fn refusal(workload: &Workload, verdict: &Verdict, missing_class: Option<&str>) -> Refusal {
-    let denials: Vec<_> = verdict.at(EnforcementAction::Deny).collect();
+    let denials = once(verdict.at(EnforcementAction::Deny));
     let listed = listed(&denials);
     let object = format!("{} `{}/{}`", workload.kind.as_str(), workload.namespace, workload.name);
     let rules = count(&denials);
@@ -287,12 +302,12 @@ fn image_annotations(inspection: &Inspection) -> BTreeMap<String, String> {
     }
 }
 
-/// Audit annotations `verdict` and `rules`: the violations, including those that are only audited; `exceptions`: the
+/// Audit annotations `verdict` and `rules`: the violations of the bundles that decide, including those that are only audited; `exceptions`: the
 /// exceptions that applied; `note`: labels of the namespace with unknown values.
 fn verdict_annotations(verdict: &Verdict) -> BTreeMap<String, String> {
     let word = verdict.strictest().map_or("allow", EnforcementAction::as_str);
     let mut annotations = BTreeMap::from([("verdict".to_string(), word.to_string())]);
-    let rules: BTreeSet<_> = verdict.violations.iter().map(|v| v.violation.rule.as_str()).collect();
+    let rules: BTreeSet<_> = verdict.in_force().map(|v| v.violation.rule.as_str()).collect();
     if !rules.is_empty() {
         let rest = rules.len().checked_sub(NAMED).filter(|rest| *rest > 0);
         let rest = rest.map(|rest| format!("… and {rest} more"));

@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod policy;
 pub mod rehearse;
 pub mod render;
+pub mod replay;
 pub mod report;
 pub mod scan;
 pub mod serve;
@@ -40,6 +41,8 @@ pub enum Exit {
     Invalid,
     /// Of two things that were compared, the new one can do more.
     Added,
+    /// A recorded decision would be another one.
+    Changed,
 }
 
 /// Why a command failed.
@@ -120,6 +123,20 @@ pub enum Error {
         "could not check any of {0}: these kinds are not known; name a GateConfiguration, grants, or kinds with a pod spec"
     )]
     NothingChecked(String),
+    /// A decision log could not be read.
+    #[error("could not read the decision log `{path}`: {source}")]
+    ReadLog {
+        /// The file, `-` for standard input.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No record of a decision log can be judged again.
+    #[error(
+        "found no decision to replay{}; a log that `decisionLog.policyInput: true` wrote has what the rules read",
+        if .0.is_empty() { String::new() } else { format!(": {}", .0) }
+    )]
+    NothingToReplay(String),
     /// `suggest` was given neither an image nor manifests.
     #[error("found nothing to suggest grants for; name an image, or files, folders or `-` with `-f`")]
     NothingToSuggest,
@@ -300,6 +317,7 @@ pub fn run() -> Result<Exit, Error> {
         Command::Explain(options) => block_on(explain::run(options)),
         Command::Suggest(options) => block_on(suggest::run(options)),
         Command::Check(options) => block_on(check::run(options)),
+        Command::Replay(options) => block_on(replay::run(options)),
         Command::Scan(options) => block_on(scan::run(options)),
         Command::Diff(options) => block_on(diff::run(options)),
         Command::Inspect(options) => block_on(inspect::run(options)),

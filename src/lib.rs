@@ -17,6 +17,7 @@ pub mod certs;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod files;
 pub mod grant;
 pub mod image;
 pub mod inspection;

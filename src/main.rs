@@ -13,7 +13,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match cli::run() {
         Ok(Exit::Success) => ExitCode::SUCCESS,
-        Ok(Exit::Denied | Exit::Invalid | Exit::Added) => ExitCode::from(1),
+        Ok(Exit::Denied | Exit::Invalid | Exit::Added | Exit::Changed) => ExitCode::from(1),
         Ok(Exit::Unread) => ExitCode::from(3),
         Err(error) if error.was_aborted() => ExitCode::from(130),
         Err(error) => {

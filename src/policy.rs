@@ -95,4 +95,16 @@ pub struct Violation {
     /// What has to change.
     #[serde(default, rename = "mendedBy", skip_serializing_if = "Option::is_none")]
     pub mended_by: Option<MendedBy>,
+    /// Name of the bundle that has the rule. The gate says it, never a rule.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
+}
+
+impl Violation {
+    /// Whether two violations say the same, whichever bundles found them.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let Self { rule, message, container, capability, action, mended_by, bundle: _ } = self;
+        (rule, message, container) == (&other.rule, &other.message, &other.container)
+            && (capability, action, mended_by) == (&other.capability, &other.action, &other.mended_by)
+    }
 }

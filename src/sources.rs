@@ -14,13 +14,14 @@ mod kept;
 mod oci;
 pub mod options;
 pub mod status;
+mod warnings;
 
 pub use crate::policy::signature::{Algorithm, KeyOptions, Signers};
 pub use error::Error;
 pub use follow::{Follower, Terms};
 pub use kept::Kept;
 pub use oci::{LAYER, pull};
-pub use options::{BundleSource, Origin};
+pub use options::{BundleAction, BundleSource, Origin};
 pub use status::{BundleStatus, Statuses};
 
 use tokio::task::{JoinError, spawn_blocking};

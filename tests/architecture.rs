@@ -30,6 +30,7 @@ const fn room(name: &'static str, may_use: &'static [&'static str], because: &'s
 
 /// The arrows. Every room comes after those that it may use, so the table cannot contain a circle.
 const ROOMS: &[Room] = &[
+    room("files", &[], "a file is replaced whole in one way, whatever it holds"),
     room("text", &[], "foreign text is made harmless in one way, in whatever room it is shown"),
     room("review", &["text"], "the first step: it knows only the API server's envelope"),
     room("workload", &["review"], "a pod spec is found by the kind that the review names"),
@@ -84,7 +85,7 @@ const ROOMS: &[Room] = &[
     room("policy", &["rego", "text"], "runs Rego on JSON and knows nothing of pods"),
     room(
         "sources",
-        &["image", "registry", "policy", "text"],
+        &["image", "registry", "policy", "files", "text"],
         "brings bundles from where they are kept up to date, which may be a registry, and hands them over compiled",
     ),
     room(
@@ -116,10 +117,10 @@ const ROOMS: &[Room] = &[
         &["review", "policy", "judge", "answer", "text"],
         "a record holds what was asked, what the rules found, which exception each finding is exempt by, and how it ended",
     ),
-    room("certs", &[], "makes key pairs; knows nothing of what they protect"),
+    room("certs", &["files"], "makes key pairs; knows nothing of what they protect"),
     room(
         "register",
-        &["audit", "certs", "text"],
+        &["audit", "certs", "files", "text"],
         "writes what the gate leaves in a cluster; of a review it knows the record",
     ),
     room(
@@ -168,6 +169,7 @@ const ROOMS: &[Room] = &[
             "capability",
             "grant",
             "watch",
+            "files",
             "rego",
             "policy",
             "sources",

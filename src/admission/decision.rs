@@ -1,5 +1,7 @@
 //! Turns the ending of a review into its answer and the facts of its record; the only place that does.
 
+use serde_json::value::RawValue;
+
 use super::ending::{Conclusion, Ending, Examination, Examined, Judged, Judgement, Skip, Step};
 use super::{Clock, Error};
 use crate::answer::{self, Answer};
@@ -24,13 +26,18 @@ pub struct Decision {
     pub failure: Option<(&'static str, Error)>,
     /// One line per change.
     pub changes: Vec<String>,
+    /// What the rules read, if records hold it.
+    pub policy_input: PolicyInputText,
     /// Time that each stage took.
     pub timings: Timings,
 }
 
+/// The input of the policies as JSON, if records hold it.
+pub type PolicyInputText = Option<Box<RawValue>>;
+
 impl Decision {
     /// The decision about an examined review.
-    pub fn of(webhook: Webhook, review: &Review, examination: Examination) -> Self {
+    pub fn of(webhook: Webhook, review: &Review, examination: Examination<PolicyInputText>) -> Self {
         let Examination { ending, timings } = examination;
         let said = answer(webhook, review, &ending);
         let decision = match ending {
@@ -41,7 +48,7 @@ impl Decision {
         Self { timings, ..decision }
     }
 
-    fn of_examined(said: Answer, examined: Examined) -> Self {
+    fn of_examined(said: Answer, examined: Examined<PolicyInputText>) -> Self {
         let Examined { inspection, conclusion, .. } = examined;
         let decision = match conclusion {
             Conclusion::NotWasm => Self::without_facts(said, "no Wasm"),
@@ -50,7 +57,10 @@ impl Decision {
             }
             Conclusion::Judged(judged) => Self::judged(said, judged, "judged by the policies"),
             Conclusion::JudgedAsPods { judged, .. } => {
-                Self::judged(said, judged, "judged by the policies, as its pods")
+                let note = "judged by the policies, as its pods";
+                let mut decision = Self::judged(said, judged, note);
+                decision.judgement.iter_mut().for_each(|judgement| judgement.verdict.never_deny_in_shadow());
+                decision
             }
             Conclusion::Failed { step, error } => {
                 Self { failure: Some((step.code(), error)), ..Self::without_facts(said, step.note()) }
@@ -59,8 +69,9 @@ impl Decision {
         Self { inspection, ..decision }
     }
 
-    fn judged(said: Answer, judged: Judged, note: &'static str) -> Self {
-        Self { judgement: Some(judged.judgement), ..Self::without_facts(said, note) }
+    fn judged(said: Answer, judged: Judged<PolicyInputText>, note: &'static str) -> Self {
+        let Judged { judgement, kept } = judged;
+        Self { judgement: Some(judgement), policy_input: kept, ..Self::without_facts(said, note) }
     }
 
     /// The decision about a body that is not an AdmissionReview.
@@ -90,6 +101,7 @@ impl Decision {
             note,
             failure: None,
             changes: Vec::new(),
+            policy_input: None,
             timings: Timings::default(),
         }
     }

@@ -370,9 +370,11 @@ pub async fn judge<K>(
     };
     let input = heavy::beside(workload, inspection, || judge::prepare(&case)).await;
     let kept = keep(&input);
-    let evaluation = state.policies.evaluate(&input).await;
-    let failed_bundles = evaluation.failures.iter().map(|f| f.bundle.clone()).collect();
-    let verdict = verdict(asked, workload, inspection, evaluation);
+    let (evaluation, shadow) = state.policies.evaluate_with_shadow(&input, || asked.clock.left()).await;
+    let failures = evaluation.failures.iter().chain(&shadow.failures);
+    let failed_bundles = failures.map(|failure| failure.bundle.clone()).collect();
+    let judged = |evaluation| verdict(asked, workload, inspection, evaluation);
+    let verdict = judged(evaluation).with_shadow(judged(shadow));
     let missing_class = missing_class(state, workload);
     Judged { judgement: Judgement { verdict, failed_bundles, missing_class }, kept }
 }
@@ -401,8 +403,8 @@ fn verdict(
     evaluation: Evaluation,
 ) -> Verdict {
     let state = asked.state;
-    let exemption_context =
-        ExemptionContext { exceptions: &state.exceptions, workload, inspection, now: asked.clock.now() };
+    let now = asked.clock.now();
+    let exemption_context = ExemptionContext::of_workload(&state.exceptions, workload, inspection, now);
     judge::decide(
         evaluation,
         &state.enforcement,

@@ -3,12 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use futures::FutureExt as _;
+use serde_json::value::to_raw_value;
 
 use super::decision::{Decision, GivenUp};
 use super::examine::{Asked, examine};
 use super::state::State;
 use super::{Clock, Gate, record};
 use crate::audit::Stage;
+use crate::judge::PolicyInput;
 use crate::review::Webhook;
 use crate::review::{self, Review};
 
@@ -47,9 +49,14 @@ async fn decide(
     review: &Review,
     clock: Clock,
 ) -> (Decision, Vec<u8>) {
-    let asked = Asked { state, inspector: gate.inspector(), webhook, review, clock };
+    let inspector = gate.inspector();
+    let asked = Asked { state, inspector: &inspector, webhook, review, clock };
     let work = async {
-        let examination = examine(&asked, |_| ()).await;
+        // Without it the decision is replayed by none, and stands all the same.
+        let text = |input: &PolicyInput<'_>| {
+            if state.records_input { to_raw_value(input).ok() } else { None }
+        };
+        let examination = examine(&asked, text).await;
         with_bytes(Decision::of(webhook, review, examination), &clock)
     };
     let why = match tokio::time::timeout(clock.left(), AssertUnwindSafe(work).catch_unwind()).await {

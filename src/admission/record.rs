@@ -29,19 +29,21 @@ pub fn emit(
     state: &State,
     webhook: Webhook,
     review: Option<Review>,
-    decision: Decision,
+    mut decision: Decision,
     clock: &Clock,
 ) {
     let total = clock.elapsed();
     count(gate, state, (webhook, review.as_ref()), &decision, total);
     let mut timings = decision.timings.clone();
     timings.total = total;
+    let policy_input = decision.policy_input.take();
     let record = Record {
         labels: gate.labels.clone(),
         decision_id: Uuid::new_v4(),
         timestamp: Timestamp::now(),
         webhook,
         bundles: decision.judgement.as_ref().map(|_| state.policies.revisions()).unwrap_or_default(),
+        policy_input: None,
         stray_uid: decision.answer.response.uid.clone(),
         input: review.map(Input::from),
         error: failure(&decision),
@@ -51,7 +53,8 @@ pub fn emit(
     if let Some(events) = &gate.events {
         events.offer(&record);
     }
-    gate.sink.emit(record);
+    // An Event says nothing of it, and its queue takes no large records.
+    gate.sink.emit(Record { policy_input, ..record });
 }
 
 fn count(
@@ -70,7 +73,11 @@ fn count(
     let timings = audit::Timings { total, ..decision.timings.clone() };
     gate.metrics.observe(admission, &timings);
     for judged in decision.judgement.iter().flat_map(|j| &j.verdict.violations) {
-        gate.metrics.violation(&judged.violation.rule, done(judged.action, decision));
+        let (rule, bundle) = (&judged.violation.rule, judged.violation.bundle.as_deref().unwrap_or_default());
+        match judged.shadow {
+            Some(action) => gate.metrics.shadow_violation(rule, action, bundle),
+            None => gate.metrics.violation(rule, done(judged.action, decision), bundle),
+        }
     }
     for bundle in decision.judgement.iter().flat_map(|j| &j.failed_bundles) {
         gate.metrics.policy_failure(bundle);
@@ -132,7 +139,7 @@ fn result(mut decision: Decision) -> audit::RecordedResult {
 
 fn recorded(judged: JudgedViolation) -> RecordedViolation {
     let violation = Violation { action: Some(judged.action), ..judged.violation };
-    RecordedViolation { violation, exempted: judged.exempted }
+    RecordedViolation { violation, exempted: judged.exempted, shadow: judged.shadow }
 }
 
 fn image(container: &Container) -> ImageSummary {

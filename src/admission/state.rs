@@ -62,6 +62,8 @@ pub struct State {
     pub unpinned: Unpinned,
     /// Namespaces that the gate never touches, its own among them.
     pub exempt_namespaces: BTreeSet<String>,
+    /// Whether records hold what the rules read.
+    pub records_input: bool,
     /// Derived from `runtimes` and `cluster`; computed only when one of them is set.
     class_for: Arc<ClassFor>,
 }
@@ -81,6 +83,7 @@ impl State {
             kinds: Kinds::default(),
             unpinned: Unpinned::default(),
             exempt_namespaces: BTreeSet::new(),
+            records_input: false,
         }
     }
 
@@ -88,6 +91,12 @@ impl State {
     #[must_use]
     pub fn with_cluster(self, cluster: Arc<Cluster>) -> Self {
         Self { class_for: Arc::new(class_for(&self.runtimes, &cluster)), cluster, ..self }
+    }
+
+    /// The same state with other runtimes.
+    #[must_use]
+    pub fn with_runtimes(self, runtimes: Runtimes) -> Self {
+        Self { class_for: Arc::new(class_for(&runtimes, &self.cluster)), runtimes, ..self }
     }
 
     /// The runtimes.
@@ -130,7 +139,7 @@ impl State {
             cluster: &self.cluster,
             grants: &self.grants,
             exceptions: &self.exceptions,
-            rules: self.policies.rules(),
+            rules: self.policies.rules_in_force(),
             settings: &self.enforcement,
             enforcement: &self.enforcement_of(&workload.namespace),
             unpinned: &self.unpinned,

@@ -58,6 +58,26 @@ pub fn object(json: &str, at: &str, report: &mut MaskReport) -> Value {
     document
 }
 
+/// The same for the document that rules read, which holds the object under `object`. The platform's own options stay.
+pub fn policy_input(json: &str, at: &str, report: &mut MaskReport) -> Value {
+    let Ok(Value::Object(mut document)) = serde_json::from_str(json) else {
+        report.erased.push(at.to_string());
+        return Value::Null;
+    };
+    let mut at = at.to_string();
+    for (key, member) in document.iter_mut().filter(|(key, _)| *key != "options") {
+        within(&mut at, key, |at| {
+            if let Value::Object(members) = &mut *member {
+                for data in DATA {
+                    erase(members, data, at, report);
+                }
+            }
+            visit(key, member, at, report);
+        });
+    }
+    Value::Object(document)
+}
+
 /// Masks below a value. The recursion is bounded, since the parser refuses documents deeper than 128 levels.
 fn walk(value: &mut Value, at: &mut String, report: &mut MaskReport) {
     match value {
@@ -288,6 +308,27 @@ mod tests {
         let (value, report) = masked(&secret);
         assert_eq!(value, json!({"kind": "Secret"}));
         assert_eq!(report.erased, ["/input/request/object/data", "/input/request/object/stringData"]);
+    }
+
+    #[test]
+    fn what_rules_read_is_masked_as_the_object_is_and_the_options_of_the_platform_stay() {
+        let copy = json!({"kubectl.kubernetes.io/last-applied-configuration": "hunter2", "keep": "me"});
+        let input = json!({
+            "object": {"data": {"p": "hunter2"}, "spec": {"containers": [{"env": [{"name": "A", "value": "hunter2"}]}]}},
+            "workload": {"annotations": copy, "labels": {"env": "prod"}},
+            "containers": [{"name": "app", "requires": [{"name": "env", "names": ["A"]}]}],
+            "options": {"env": ["prod"]},
+        });
+        let mut report = MaskReport::default();
+        let value = policy_input(&input.to_string(), "/custom/policy_input", &mut report);
+        assert!(!value.to_string().contains("hunter2"), "{value}");
+        assert_eq!((&value["options"], &value["containers"]), (&input["options"], &input["containers"]));
+        assert_eq!(value["workload"], json!({"annotations": {"keep": "me"}, "labels": {"env": "prod"}}));
+        let base = "/custom/policy_input";
+        assert_eq!(report.masked, [format!("{base}/object/spec/containers/0/env/0/value")]);
+        let copy = "workload/annotations/kubectl.kubernetes.io~1last-applied-configuration";
+        assert_eq!(report.erased, [format!("{base}/object/data"), format!("{base}/{copy}")]);
+        assert_eq!(policy_input("[]", base, &mut report), Value::Null);
     }
 
     #[test]

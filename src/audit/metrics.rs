@@ -3,6 +3,7 @@
 //! of rules from loaded bundles, at most [`MAX_RULES`] of them. `docs/metrics.md` lists them all.
 
 mod bundles;
+mod config;
 mod drops;
 mod labels;
 mod lookups;
@@ -13,6 +14,7 @@ mod watches;
 mod writes;
 
 pub use bundles::BundleReport;
+pub use config::ConfigReport;
 pub use drops::{DropReason, Drops};
 pub use lookups::ImageLookups;
 pub use reviews::{Admission, BUCKETS, MAX_RULES};
@@ -39,6 +41,7 @@ pub struct Metrics {
     drops: Drops,
     serving: serving::Serving,
     bundles: bundles::Bundles,
+    config: config::Config,
     watches: watches::Watches,
     writes: writes::Writes,
     process: process::Process,
@@ -60,6 +63,7 @@ impl Metrics {
             drops: Drops::default(),
             serving: serving::Serving::default(),
             bundles: bundles::Bundles::default(),
+            config: config::Config::default(),
             watches: watches::Watches::default(),
             writes: writes::Writes::default(),
             process: process::Process::default(),
@@ -71,6 +75,7 @@ impl Metrics {
         metrics.drops.register(to);
         metrics.serving.register(to);
         metrics.bundles.register(to);
+        metrics.config.register(to);
         metrics.watches.register(to);
         metrics.writes.register(to);
         metrics.process.register(to);
@@ -82,9 +87,14 @@ impl Metrics {
         self.reviews.observe(review, timings);
     }
 
-    /// Counts a violation by rule and enforcement action.
-    pub fn violation(&self, rule: &str, action: EnforcementAction) {
-        self.reviews.violation(rule, action);
+    /// Counts a violation by rule, enforcement action and bundle.
+    pub fn violation(&self, rule: &str, action: EnforcementAction, bundle: &str) {
+        self.reviews.violation(rule, action, bundle);
+    }
+
+    /// Counts a violation of a bundle in the shadow, by the action that it would have.
+    pub fn shadow_violation(&self, rule: &str, action: EnforcementAction, bundle: &str) {
+        self.reviews.shadow_violation(rule, action, bundle);
     }
 
     /// Counts a bundle that could not be evaluated.
@@ -120,6 +130,11 @@ impl Metrics {
     /// Sets how the sources of the bundles are.
     pub fn set_bundle_sources(&self, reports: &[BundleReport]) {
         self.bundles.set(reports);
+    }
+
+    /// Sets how the configuration is.
+    pub fn set_config(&self, report: ConfigReport) {
+        self.config.set(report);
     }
 
     /// Sets the state of the cluster's watches, and the number of snapshots built from them. Without a cluster these
@@ -230,19 +245,22 @@ mod tests {
     fn no_more_than_the_allowed_number_of_rules_get_a_series() {
         let metrics = Metrics::new();
         for n in 0..MAX_RULES + 50 {
-            metrics.violation(&format!("rule-{n}"), EnforcementAction::Deny);
+            metrics.violation(&format!("rule-{n}"), EnforcementAction::Deny, "b");
         }
-        metrics.violation("rule-0", EnforcementAction::Deny);
+        metrics.violation("rule-0", EnforcementAction::Deny, "b");
         let page = metrics.encode();
         assert_eq!(page.matches("wasmgate_violations_total{").count(), MAX_RULES + 1);
-        assert_line(&page, r#"wasmgate_violations_total{rule="rule-0",action="deny"} 2"#);
-        assert_line(&page, r#"wasmgate_violations_total{rule="other",action="deny"} 50"#);
+        assert_line(&page, r#"wasmgate_violations_total{rule="rule-0",action="deny",bundle="b"} 2"#);
+        assert_line(&page, r#"wasmgate_violations_total{rule="other",action="deny",bundle="b"} 50"#);
     }
 
     #[test]
     fn a_rule_name_cannot_break_the_page() {
-        let page = page(|m| m.violation("a\"} 1\nforged{b=\"\\", EnforcementAction::Warn));
-        assert_line(&page, r#"wasmgate_violations_total{rule="a\"} 1\\nforged{b=\"\\",action="warn"} 1"#);
+        let page = page(|m| m.violation("a\"} 1\nforged{b=\"\\", EnforcementAction::Warn, "b"));
+        assert_line(
+            &page,
+            r#"wasmgate_violations_total{rule="a\"} 1\\nforged{b=\"\\",action="warn",bundle="b"} 1"#,
+        );
     }
 
     #[test]
@@ -317,7 +335,8 @@ mod tests {
                 denied(),
                 &Timings { stages: vec![(Stage::Read, Duration::ZERO)], total: Duration::ZERO },
             );
-            m.violation("r", EnforcementAction::Deny);
+            m.violation("r", EnforcementAction::Deny, "baseline");
+            m.shadow_violation("r", EnforcementAction::Deny, "next");
             m.policy_failure("baseline");
             m.server_event("busy");
             m.set_bundles(&BTreeMap::from([("baseline".to_string(), "1".to_string())]));
@@ -326,6 +345,7 @@ mod tests {
                 name: "baseline".into(),
                 checked: Timestamp::UNIX_EPOCH,
                 is_failing: false,
+                is_unkept: false,
                 swaps: 0,
                 failures: 0,
             }]);

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{Outcome, Timings, mask};
 use crate::judge::Exemption;
-use crate::policy::Violation;
+use crate::policy::{EnforcementAction, Violation};
 use crate::review::{GroupVersionKind, GroupVersionResource, Operation, Review, Webhook};
 use crate::text;
 
@@ -156,6 +156,9 @@ pub struct RecordedViolation {
     /// The exception that exempted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exempted: Option<Exemption>,
+    /// The action that it would have if its bundle did not run in the shadow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<EnforcementAction>,
 }
 
 /// `result` of the event: what was decided, and on what.
@@ -209,6 +212,8 @@ pub struct Record {
     pub stray_uid: String,
     /// What was decided.
     pub result: RecordedResult,
+    /// What the rules read, if records hold it.
+    pub policy_input: Option<Box<RawValue>>,
     /// What failed in the gate.
     pub error: Option<RecordedError>,
     /// Time that the stages took.
@@ -221,10 +226,15 @@ struct BundleInfo<'a> {
     revision: &'a str,
 }
 
-/// The schema's place for further members. It holds the uid, since OPA's `req_id` is a number.
+/// The schema's place for further members.
 #[derive(Serialize)]
 struct Custom<'a> {
-    request_uid: &'a str,
+    /// The uid of the request, since OPA's `req_id` is a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_uid: Option<&'a str>,
+    /// What the rules read, masked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy_input: Option<Value>,
 }
 
 /// The event, with OPA's members in OPA's order.
@@ -257,13 +267,17 @@ fn hyphenated<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error
     serializer.collect_str(id)
 }
 
+/// Where a record holds what the rules read.
+pub const POLICY_INPUT: &str = "/custom/policy_input";
+
 /// Size of a record without its objects in the sink's buffer, in bytes: a round number above what the tests measure.
 const RECORD_BYTES: usize = 2048;
 
 impl Record {
     /// Approximate size of the record in memory, in bytes.
     pub(super) fn weight(&self) -> usize {
-        RECORD_BYTES + self.input.as_ref().map_or(0, Input::weight)
+        let policy_input = self.policy_input.as_ref().map_or(0, |input| input.get().len());
+        RECORD_BYTES + self.input.as_ref().map_or(0, Input::weight) + policy_input
     }
 
     fn uid(&self) -> Option<&str> {
@@ -275,6 +289,11 @@ impl Record {
     pub fn to_line(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut report = mask::MaskReport::default();
         let input = self.input.as_ref().map(|input| input.masked(&mut report));
+        let policy_input = self
+            .policy_input
+            .as_ref()
+            .map(|input| mask::policy_input(input.get(), POLICY_INPUT, &mut report));
+        let custom = Custom { request_uid: self.uid(), policy_input };
         let event = EventV1 {
             labels: &self.labels,
             decision_id: self.decision_id,
@@ -292,7 +311,8 @@ impl Record {
             requested_by: self.input.as_ref().and_then(|i| i.user.username.as_deref()).unwrap_or_default(),
             timestamp: self.timestamp,
             metrics: &self.timings,
-            custom: self.uid().map(|request_uid| Custom { request_uid }),
+            custom: Some(custom)
+                .filter(|custom| custom.request_uid.is_some() || custom.policy_input.is_some()),
         };
         let line = serde_json::to_string(&event)?;
         // People read it in a terminal too (`kubectl logs`).
@@ -364,6 +384,7 @@ pub(super) mod tests {
             capability: Some("net.tcp.connect".into()),
             action: Some(EnforcementAction::Deny),
             mended_by: Some(MendedBy::Grant),
+            bundle: None,
         };
         let image = ImageSummary {
             container: "api".into(),
@@ -384,10 +405,11 @@ pub(super) mod tests {
             stray_uid: String::new(),
             input: Some(Input::from(review(object))),
             result: RecordedResult {
-                violations: vec![RecordedViolation { violation, exempted: None }],
+                violations: vec![RecordedViolation { violation, exempted: None, shadow: None }],
                 images: vec![image],
                 ..RecordedResult::plain(Outcome::Deny, false, "1 violation")
             },
+            policy_input: None,
             error: None,
             timings,
         }
@@ -511,13 +533,14 @@ pub(super) mod tests {
             capability: None,
             action: Some(EnforcementAction::Audit),
             mended_by: Some(MendedBy::Pod),
+            bundle: None,
         };
         let exempted = Exemption {
             exception: "shop/legacy".into(),
             reason: "TICKET-1".into(),
             expires_at: "2027-01-01T00:00:00Z".parse().unwrap(),
         };
-        let finding = RecordedViolation { violation, exempted: Some(exempted) };
+        let finding = RecordedViolation { violation, exempted: Some(exempted), shadow: None };
         assert_eq!(
             serde_json::to_value(finding).unwrap(),
             json!({

@@ -39,12 +39,20 @@ pub struct DecisionLogOptions {
     pub buffer_bytes: usize,
     /// Labels for every record, besides `app`, `version` and `id`.
     pub labels: BTreeMap<String, String>,
+    /// Whether a record holds what the rules read, so that `wasmgate replay` can judge it again. Such a record is two to three
+    /// times as large. Default: no.
+    pub policy_input: bool,
 }
 
 impl Default for DecisionLogOptions {
     /// A buffer of 16 MiB holds thousands of pods, or two reviews of the largest size.
     fn default() -> Self {
-        Self { output: DecisionLogOutput::Stdout, buffer_bytes: 16 << 20, labels: BTreeMap::new() }
+        Self {
+            output: DecisionLogOutput::Stdout,
+            buffer_bytes: 16 << 20,
+            labels: BTreeMap::new(),
+            policy_input: false,
+        }
     }
 }
 

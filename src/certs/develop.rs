@@ -1,8 +1,7 @@
 //! The development CA: made once, stored in a directory, made again before it expires.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +10,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use super::Error;
 use super::issue::{self, covers};
 use super::pem::{Pair, load, read_chain};
+use crate::files;
 
 /// Common name of the development CA; identifies the files that wasmgate made and may replace.
 pub const CA_NAME: &str = "wasmgate development CA";
@@ -99,20 +99,8 @@ impl Store {
     }
 }
 
-/// Writes a file atomically, with its mode from the beginning.
 fn put(file: &Path, text: &str, mode: u32) -> Result<(), Error> {
-    let draft = file.with_extension(format!("{}.new", uuid::Uuid::new_v4()));
-    let write = || {
-        let mut open = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
-        open.write_all(text.as_bytes())?;
-        open.sync_all()?;
-        fs::rename(&draft, file)
-    };
-    write().map_err(|error| {
-        // The draft may contain a key. If it cannot be removed either, the first error is the useful one.
-        let _ = fs::remove_file(&draft);
-        failed(file)(error)
-    })
+    files::replace(file, text.as_bytes(), mode).map_err(failed(file))
 }
 
 fn failed(file: &Path) -> impl FnOnce(std::io::Error) -> Error + use<'_> {

@@ -14,8 +14,8 @@ pub use policy::{
 };
 
 use super::help::{
-    CHECK_HELP, COMPLETION_HELP, DIFF_HELP, EXPLAIN_HELP, INSPECT_HELP, POLICY_HELP, SCAN_HELP, SERVE_HELP,
-    SUGGEST_HELP,
+    CHECK_HELP, COMPLETION_HELP, DIFF_HELP, EXPLAIN_HELP, INSPECT_HELP, POLICY_HELP, REPLAY_HELP, SCAN_HELP,
+    SERVE_HELP, SUGGEST_HELP,
 };
 use crate::capability::Capability;
 use crate::config::is_label;
@@ -66,6 +66,9 @@ pub enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Show what other policies would have said of recorded decisions
+    #[command(after_help = REPLAY_HELP)]
+    Replay(Box<ReplayOptions>),
     /// Judge every pod and template of a cluster, or of manifests, as it stands
     #[command(after_help = SCAN_HELP)]
     Scan(Box<ScanOptions>),
@@ -360,6 +363,20 @@ pub struct ScanOptions {
     /// Keep facts about images in FILE, so that the next scan does not read them again
     #[arg(long, value_name = "FILE", help_heading = "Images")]
     pub image_store: Option<PathBuf>,
+    /// Sources
+    #[command(flatten)]
+    pub gate: GateOptions,
+}
+
+/// Options of `replay`.
+#[derive(Debug, Clone, Parser)]
+pub struct ReplayOptions {
+    /// Decision log, or `-` for standard input (repeatable)
+    #[arg(value_name = "LOG", required = true)]
+    pub logs: Vec<PathBuf>,
+    /// Form of the output
+    #[arg(long, short = 'o', value_enum, default_value_t)]
+    pub output: OutputFormat,
     /// Sources
     #[command(flatten)]
     pub gate: GateOptions,

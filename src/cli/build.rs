@@ -31,6 +31,12 @@ pub fn settings_with(options: &GateOptions, more: Overrides) -> Result<Settings,
     with_folders(config::resolve(file, overrides(options, more))?)
 }
 
+/// A configuration that was already read, with the flags of a command that does not serve.
+pub fn settings_of(file: config::File, options: &GateOptions) -> Result<Settings, Error> {
+    let more = engine::with_own_folder(options, Overrides::default());
+    with_folders(config::resolve(file, overrides(options, more))?)
+}
+
 /// A configuration that was already read, with the flags of a command that does not serve, for a report: the settings with which the other checks can go on, and what is wrong with the fields.
 pub fn resolved_in_part(file: config::File, options: &GateOptions) -> (Settings, Vec<config::Error>) {
     let more = engine::with_own_folder(options, Overrides::default());
@@ -139,8 +145,8 @@ pub fn state_with(settings: &Settings, policies: Arc<PolicySet>) -> Result<State
     assemble(settings, objects(settings)?, policies)
 }
 
-/// What the folders of the configuration hold.
-fn objects(settings: &Settings) -> Result<(Loaded, Cluster), Error> {
+/// What the folders of the configuration hold: grants with exceptions, and the cluster.
+pub fn objects(settings: &Settings) -> Result<(Loaded, Cluster), Error> {
     let file = &settings.file;
     let loaded =
         file.grants.as_ref().map_or_else(|| Ok(Loaded::default()), |dir| grant::load::load_dir(dir))?;
@@ -158,12 +164,19 @@ fn assemble(
     let mut state = State::new(settings.runtimes.clone(), cluster.into(), policies);
     state.grants = grants.into();
     state.exceptions = exceptions.into();
+    Ok(configured(state, settings))
+}
+
+/// The state with everything that the configuration itself says: what it depends on besides policies, grants and cluster.
+pub fn configured(state: State, settings: &Settings) -> State {
+    let mut state = state.with_runtimes(settings.runtimes.clone());
     state.options.clone_from(&settings.file.policies.options);
     state.enforcement.clone_from(&settings.file.enforcement);
     state.kinds = Kinds::new(&settings.file.workloads);
     state.unpinned.clone_from(&settings.unpinned);
     state.exempt_namespaces.clone_from(&settings.file.exempt_namespaces);
-    Ok(state)
+    state.records_input = settings.file.decision_log.policy_input;
+    state
 }
 
 /// Refuses bundles of which none has a rule that the configuration names: the gate would not start with them.
@@ -192,6 +205,17 @@ pub fn unknown_rules(
         config::Error::CheckField { field: field.into(), value: rule.clone(), message }
     };
     written.filter(|(_, rule)| !known.contains(*rule)).map(unknown).collect()
+}
+
+/// What of the configuration does not protect although one may think so: its field, and a sentence.
+pub fn warnings(settings: &Settings) -> Vec<(&'static str, &'static str)> {
+    let policies = &settings.file.policies;
+    if policies.keys.is_empty() || policies.bundles.is_empty() || policies.store.is_some() {
+        return Vec::new();
+    }
+    let warning = "bundles are verified with `policies.keys`, and there is no `policies.store`: after a restart nothing knows \
+                   which number a bundle had, and an older signed one would be taken; name a folder on a volume";
+    vec![("policies.store", warning)]
 }
 
 /// What to write instead of a rule that is in no bundle.

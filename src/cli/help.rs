@@ -133,6 +133,17 @@ by object and container.
 Exit codes: 0 nothing was added; 1 a capability, an interpreter or a denial was added; 2 the command failed; 3 nothing is \
 known to be added, but an image could not be read.";
 
+pub(super) const REPLAY_HELP: &str = "\
+Examples:
+  wasmgate replay decisions.log -c gate.yaml                                   # nothing would change
+  wasmgate replay decisions.log -c gate.yaml --bundle platform=new.tar.gz      # with a new bundle
+  kubectl logs -n wasmgate-system deploy/wasmgate | wasmgate replay - -c gate.yaml -o json
+Judges the decisions of a log that `decisionLog.policyInput: true` wrote once more, with the bundles, enforcement actions and \
+exceptions that are given now. --bundle [NAME=]PLACE takes the place of the bundle of its name, or is added. No registry and no \
+cluster is asked. Values are masked in a log: where the verdict depends on one, that is said.
+Exit codes: 0 no decision would change; 1 one would; 2 the command failed, or there was nothing to replay; 3 no decision is known \
+to change, but one depends on a masked value.";
+
 pub(super) const SCAN_HELP: &str = "\
 Examples:
   wasmgate scan                                        # the cluster of the current context

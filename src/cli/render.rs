@@ -237,6 +237,10 @@ fn violation(judged: &JudgedViolation, width: u16) -> String {
     for line in lines {
         let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, text::line(line));
     }
+    if let (Some(action), Some(bundle)) = (judged.shadow, &judged.violation.bundle) {
+        let line = format!("bundle `{bundle}` runs in the shadow; in force it would {}", action.as_str());
+        let _ = writeln!(out, "{:1$}{2}", "", VERDICT_COLUMN + 2, paint(DIM, &text::line(&line)));
+    }
     if let Some(exempted) = &judged.exempted {
         let line = format!(
             "excepted by WasiException {} until {}: {}",

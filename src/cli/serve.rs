@@ -2,6 +2,7 @@
 
 mod cluster;
 mod log;
+mod reload;
 mod supply;
 
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
+
+use reload::Reloader;
 
 use super::args::ServeOptions;
 use super::{Error, Exit, build};
@@ -34,6 +37,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Serves until a signal stops it.
 pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
     log::start(options.log_format);
+    let read = reload::version(&options);
     let settings = build::settings_with(&options.gate, overrides(&options))?;
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::open(&settings.file.decision_log, metrics.drops())?;
@@ -57,10 +61,15 @@ pub async fn run(options: Box<ServeOptions>) -> Result<Exit, Error> {
         tokio::spawn(watch_expiry(Arc::clone(&gate), certificate.clone(), cert.clone(), key.clone()));
     let reload_every = registration.as_ref().map(Registration::reload_every);
     let bundles = supply.follow(&gate);
-    let watched = cluster::start(&gate, certificate, watching, bundles);
+    let (is_watched, of) = (watching.is_some(), settings.clone());
+    let reloader = Reloader::new(options, of, Arc::clone(&gate), Arc::clone(&bundles), is_watched, read);
+    let configuration = reloader.configuration();
+    let watched = cluster::start(&gate, certificate, watching, (bundles, configuration));
+    let reloading = tokio::spawn(reloader.run());
     let served = serve(&settings, cert, key, reload_every, watched).await;
-    rotation.abort();
-    expiry.abort();
+    for task in [rotation, expiry, reloading] {
+        task.abort();
+    }
     if let Some(registration) = registration {
         registration.close().await;
     }

@@ -260,7 +260,9 @@ fn grantable(judged: &Judged<Kept>) -> Vec<Open> {
 /// entries that an exception exempts are left out.
 fn grantable_of(container: &report::Container, violations: &[JudgedViolation]) -> Option<Open> {
     let (found, capabilities) = (&container.found, container.capabilities.as_ref()?);
-    let own = |v: &&JudgedViolation| v.violation.container.as_deref() == Some(found.name.as_str());
+    let own = |v: &&JudgedViolation| {
+        v.shadow.is_none() && v.violation.container.as_deref() == Some(found.name.as_str())
+    };
     let own: Vec<&JudgedViolation> = violations.iter().filter(own).collect();
     if own.iter().any(|v| v.action == EnforcementAction::Deny && prevents(&v.violation)) {
         return None;

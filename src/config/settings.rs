@@ -132,9 +132,9 @@ fn examine(mut file: File, overrides: Overrides) -> (Settings, Problems) {
 
 /// Without any rule, every pod would be admitted.
 fn check_policies(file: &File, problems: &mut Problems) {
-    if !file.policies.baseline && file.policies.bundles.is_empty() {
-        let message = "there would be no rule at all, and every pod would be admitted; name a bundle in `policies.bundles`, \
-                       or leave this out";
+    if !file.policies.baseline && file.policies.bundles.iter().all(BundleSource::is_shadow) {
+        let message = "there would be no rule that decides, and every pod would be admitted; name a bundle in `policies.bundles` \
+                       without `action: audit`, or leave this out";
         problems.add(wrong("policies.baseline", &"false", message));
     }
     if file.policies.require_signed == Some(true) && file.policies.keys.is_empty() {
@@ -400,6 +400,11 @@ mod tests {
                 "policies: {baseline: false}",
                 "`policies.baseline` cannot be `false`",
                 "name a bundle in `policies.bundles`",
+            ),
+            (
+                "policies: {baseline: false, bundles: [{from: own.tar.gz, action: audit}]}",
+                "`policies.baseline` cannot be `false`",
+                "without `action: audit`",
             ),
             (
                 "enforcement: {rules: {policy-error: audit}}",

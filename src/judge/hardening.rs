@@ -48,7 +48,7 @@ pub struct HardeningCase<'a> {
     pub grants: &'a Grants,
     /// The exceptions.
     pub exceptions: &'a Exceptions,
-    /// The rules of all bundles; `None` if a bundle does not list them.
+    /// The rules of all bundles that decide; `None` if a bundle does not list them.
     pub rules: Option<&'a BTreeSet<String>>,
     /// The enforcement actions of rules.
     pub settings: &'a EnforcementSettings,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::EnforcementSettings;
 use super::enforcement::Enforcement;
@@ -16,7 +16,7 @@ use crate::workload::Workload;
 pub const POLICY_ERROR: &str = "policy-error";
 
 /// The exception that covers a violation.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exemption {
     /// `namespace/name` of the `WasiException`.
@@ -36,6 +36,9 @@ pub struct JudgedViolation {
     /// The exception that covers it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exempted: Option<Exemption>,
+    /// The action that it would have if its bundle did not run in the shadow; `None` for a bundle that decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<EnforcementAction>,
     /// The violation from the rule.
     #[serde(flatten)]
     pub violation: Violation,
@@ -57,6 +60,31 @@ impl Verdict {
         self.at(EnforcementAction::Deny).next().is_some()
     }
 
+    /// The violations of the bundles that decide.
+    pub fn in_force(&self) -> impl Iterator<Item = &JudgedViolation> {
+        self.violations.iter().filter(|v| v.shadow.is_none())
+    }
+
+    /// The same verdict, which also records what bundles in the shadow have found.
+    #[must_use]
+    pub fn with_shadow(mut self, found: Self) -> Self {
+        let recorded = |v: JudgedViolation| JudgedViolation {
+            action: EnforcementAction::Audit,
+            shadow: Some(v.action),
+            ..v
+        };
+        self.violations.extend(found.violations.into_iter().map(recorded));
+        self
+    }
+
+    /// Says of bundles in the shadow that they would warn where they would deny pods: the verdict is on a template, which is never
+    /// refused.
+    pub fn never_deny_in_shadow(&mut self) {
+        for action in self.violations.iter_mut().filter_map(|v| v.shadow.as_mut()) {
+            *action = (*action).min(EnforcementAction::Warn);
+        }
+    }
+
     /// The violations with exactly this action.
     pub fn at(&self, action: EnforcementAction) -> impl Iterator<Item = &JudgedViolation> {
         self.violations.iter().filter(move |v| v.action == action)
@@ -64,7 +92,7 @@ impl Verdict {
 
     /// The strictest action; `None` without violations.
     pub fn strictest(&self) -> Option<EnforcementAction> {
-        self.violations.iter().map(|v| v.action).max()
+        self.in_force().map(|v| v.action).max()
     }
 
     /// Rule and exception of every violation that was exempted, such as `capability-not-provided=shop/legacy`, sorted.
@@ -73,41 +101,52 @@ impl Verdict {
             let exemption = v.exempted.as_ref()?;
             Some(format!("{}={}", v.violation.rule, exemption.exception))
         };
-        self.violations.iter().filter_map(exemption).collect()
+        self.in_force().filter_map(exemption).collect()
     }
 }
 
 /// What decides which exceptions apply: the pod, its images, and the time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ExemptionContext<'a> {
     /// All exceptions.
     pub exceptions: &'a Exceptions,
     /// The pod.
-    pub workload: &'a Workload,
-    /// Its containers.
-    pub inspection: &'a Inspection,
+    pub pod: PodIdentity<'a>,
+    /// Name and image of each of its containers.
+    pub images: Vec<(&'a str, &'a str)>,
     /// The time, which decides whether an exception has expired.
     pub now: Timestamp,
 }
 
-impl ExemptionContext<'_> {
+impl<'a> ExemptionContext<'a> {
+    /// The exceptions for a workload.
+    pub fn of_workload(
+        exceptions: &'a Exceptions,
+        workload: &'a Workload,
+        inspection: &'a Inspection,
+        now: Timestamp,
+    ) -> Self {
+        let pod = PodIdentity {
+            namespace: &workload.namespace,
+            service_account: workload.service_account(),
+            labels: &workload.labels,
+        };
+        let images = inspection.containers.iter().map(|c| (c.name.as_str(), c.image.as_str())).collect();
+        Self { exceptions, pod, images, now }
+    }
+
     /// The exception that covers a violation.
     fn of(&self, violation: &Violation) -> Option<Exemption> {
         if self.exceptions.is_empty() {
             return None;
         }
-        let pod = PodIdentity {
-            namespace: &self.workload.namespace,
-            service_account: self.workload.service_account(),
-            labels: &self.workload.labels,
-        };
         let scope = ViolationScope {
             rule: &violation.rule,
             container: violation.container.as_deref(),
             capability: violation.capability.as_deref(),
         };
         let found =
-            self.exceptions.of(&pod, &self.images(violation.container.as_deref()), &scope, self.now)?;
+            self.exceptions.of(&self.pod, &self.images(violation.container.as_deref()), &scope, self.now)?;
         Some(Exemption {
             exception: format!("{}/{}", found.namespace(), found.name()),
             reason: found.spec.reason.clone(),
@@ -117,10 +156,10 @@ impl ExemptionContext<'_> {
 
     /// The images of a container; all images for a violation about the pod or about a container that it does not have.
     fn images(&self, container: Option<&str>) -> Vec<&str> {
-        let all = || self.inspection.containers.iter();
+        let all = || self.images.iter();
         let named: Vec<&str> =
-            all().filter(|c| Some(c.name.as_str()) == container).map(|c| c.image.as_str()).collect();
-        if named.is_empty() { all().map(|c| c.image.as_str()).collect() } else { named }
+            all().filter(|(name, _)| Some(*name) == container).map(|(_, image)| *image).collect();
+        if named.is_empty() { all().map(|(_, image)| *image).collect() } else { named }
     }
 }
 
@@ -135,6 +174,7 @@ pub fn decide(
     let failures = evaluation.failures.into_iter().map(|failure| JudgedViolation {
         action: EnforcementAction::Deny,
         exempted: None,
+        shadow: None,
         violation: Violation {
             rule: POLICY_ERROR.to_string(),
             message: failure.message,
@@ -142,6 +182,7 @@ pub fn decide(
             capability: None,
             action: None,
             mended_by: None,
+            bundle: Some(failure.bundle),
         },
     });
     let judged = evaluation.violations.into_iter().map(|violation| {
@@ -151,7 +192,7 @@ pub fn decide(
             Some(_) => EnforcementAction::Audit,
             None => settings.action(&enforcement, &violation.rule, violation.action),
         };
-        JudgedViolation { action, exempted, violation }
+        JudgedViolation { action, exempted, shadow: None, violation }
     });
     let mut violations: Vec<_> = failures.chain(judged).collect();
     violations.sort_by(|a, b| b.action.cmp(&a.action).then_with(|| a.violation.cmp(&b.violation)));
@@ -177,6 +218,7 @@ mod tests {
             capability: None,
             action,
             mended_by: None,
+            bundle: None,
         }
     }
 
@@ -201,13 +243,24 @@ mod tests {
             terminating: false,
             spec: PodSpec::default(),
         };
-        let exemption_context = ExemptionContext {
-            exceptions: &exceptions,
-            workload: &workload,
-            inspection: &Inspection::default(),
-            now: "2026-06-01T00:00:00Z".parse().unwrap(),
-        };
+        let (inspection, now) = (Inspection::default(), "2026-06-01T00:00:00Z".parse().unwrap());
+        let exemption_context = ExemptionContext::of_workload(&exceptions, &workload, &inspection, now);
         super::decide(evaluation, settings, Enforcement::at(action), &exemption_context)
+    }
+
+    #[test]
+    fn what_a_bundle_in_the_shadow_finds_is_recorded_with_what_it_would_do_and_decides_nothing() {
+        let found = Evaluation {
+            violations: vec![violation("a", None), violation("b", Some(EnforcementAction::Warn))],
+            ..failed()
+        };
+        let shadow = decide(found, EnforcementAction::Deny);
+        let verdict = decide(Evaluation::default(), EnforcementAction::Deny).with_shadow(shadow);
+        assert_eq!((verdict.denied(), verdict.strictest()), (false, None));
+        assert_eq!(verdict.in_force().count(), 0);
+        let would: Vec<_> = verdict.violations.iter().map(|v| (v.action.as_str(), v.shadow)).collect();
+        let (deny, warn) = (Some(EnforcementAction::Deny), Some(EnforcementAction::Warn));
+        assert_eq!(would, [("audit", deny), ("audit", deny), ("audit", warn)]);
     }
 
     fn exception(name: &str, rules: &str) -> String {

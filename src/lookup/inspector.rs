@@ -15,6 +15,7 @@ use super::options::warm_list;
 use super::running::{Outcome, Progress, Running};
 use super::shares::Shares;
 use super::sources::Images;
+use super::store::Store;
 use super::{Error, LookupBudget, LookupOptions, Stats};
 use crate::image::platform::Nodes;
 use crate::image::reference::Reference;
@@ -38,6 +39,16 @@ pub struct Inspector {
     pull_secrets: Arc<dyn PullSecrets>,
 }
 
+/// What all inspectors of a process share.
+struct Bounds {
+    store: Option<Arc<Store>>,
+    asking: Arc<Shares>,
+    slots: Arc<Shares>,
+    layers: Arc<LayerMemory>,
+    names: Arc<Shares>,
+    counters: Arc<Counters>,
+}
+
 impl fmt::Debug for Inspector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inspector").field("stats", &self.stats()).finish_non_exhaustive()
@@ -47,17 +58,47 @@ impl fmt::Debug for Inspector {
 impl Inspector {
     /// An inspector. Reads the CAs and the docker config; sends no request yet.
     pub fn new(options: LookupOptions) -> Result<Self, Error> {
-        let nodes = Nodes::of(&options.node_architectures);
-        let detect: Detect = Arc::new(move |slot, source, reference, depth, limits| {
-            let nodes = nodes.clone();
-            async move { detect_for(&nodes, slot, &*source, &reference, depth, &limits).await }.boxed()
-        });
+        let detect = detecting(&options);
         Self::with_detect(options, detect)
     }
 
     pub(super) fn with_detect(options: LookupOptions, detect: Detect) -> Result<Self, Error> {
-        let store = open_store(&options)?;
+        let places = u32::try_from(options.concurrent_lookups).unwrap_or(u32::MAX).max(1);
+        let bounds = Bounds {
+            store: open_store(&options)?,
+            asking: Arc::new(Shares::new(places.saturating_mul(ASKING_PER_PLACE))),
+            slots: Arc::new(Shares::new(places)),
+            layers: LayerMemory::new(options.memory_bytes),
+            names: Arc::new(Shares::new(places.div_ceil(PLACES_PER_TREE).max(LEAST_TREES))),
+            counters: Arc::default(),
+        };
         let warm = warm_list(&options)?;
+        Self::within(options, detect, warm, bounds)
+    }
+
+    /// An inspector with other options, which remembers nothing in memory, since a registry may be another now. The store,
+    /// and all bounds on what look-ups hold together, stay those of this one; look-ups that run end as they began.
+    pub fn reconfigured(&self, options: LookupOptions) -> Result<Self, Error> {
+        let Inner { store, asking, slots, layers, names, counters, .. } = &*self.shared;
+        let bounds = Bounds {
+            store: store.clone(),
+            asking: Arc::clone(asking),
+            slots: Arc::clone(slots),
+            layers: Arc::clone(layers),
+            names: Arc::clone(names),
+            counters: Arc::clone(counters),
+        };
+        let detect = detecting(&options);
+        Ok(Self::within(options, detect, Vec::new(), bounds)?
+            .with_pull_secrets(Arc::clone(&self.pull_secrets)))
+    }
+
+    fn within(
+        options: LookupOptions,
+        detect: Detect,
+        warm: Vec<String>,
+        bounds: Bounds,
+    ) -> Result<Self, Error> {
         let registry = super::registry(&options)?;
         let memory = Memory::new(&CacheLimits {
             facts_bytes: options.facts_bytes,
@@ -66,7 +107,7 @@ impl Inspector {
             stale_ttl: options.stale_ttl,
             failure_ttl: options.failure_ttl,
         });
-        let places = u32::try_from(options.concurrent_lookups).unwrap_or(u32::MAX).max(1);
+        let Bounds { store, asking, slots, layers, names, counters } = bounds;
         let LookupOptions { layouts, limits, lookup_timeout, .. } = options;
         let shared = Inner {
             images: Arc::new(Images { registry, layouts: Arc::new(Layouts::new(&layouts)) }),
@@ -77,13 +118,13 @@ impl Inspector {
             lookup_timeout,
             warm,
             warm_timeout: options.warm_timeout,
-            asking: Shares::new(places.saturating_mul(ASKING_PER_PLACE)),
-            slots: Shares::new(places),
-            layers: LayerMemory::new(options.memory_bytes),
-            names: Arc::new(Shares::new(places.div_ceil(PLACES_PER_TREE).max(LEAST_TREES))),
+            asking,
+            slots,
+            layers,
+            names,
             patience: options.breaker.patience,
             running: Running::default(),
-            counters: Counters::default(),
+            counters,
         };
         Ok(Self { shared: Arc::new(shared), pull_secrets: Arc::new(NoPullSecrets) })
     }
@@ -176,6 +217,15 @@ impl Inspector {
             layer_bytes_peak,
         }
     }
+}
+
+/// What looks at the images of the nodes of these options.
+fn detecting(options: &LookupOptions) -> Detect {
+    let nodes = Nodes::of(&options.node_architectures);
+    Arc::new(move |slot, source, reference, depth, limits| {
+        let nodes = nodes.clone();
+        async move { detect_for(&nodes, slot, &*source, &reference, depth, &limits).await }.boxed()
+    })
 }
 
 /// Adds the notes about unreadable pull secrets to an error that those secrets might have prevented.
@@ -297,6 +347,26 @@ mod tests {
         assert_eq!(fixture.detected.load(Ordering::SeqCst), 1);
         let stats = inspector.stats();
         assert_eq!((stats.lookups, stats.hits + stats.misses), (1, 1000));
+    }
+
+    #[tokio::test]
+    async fn other_options_hold_from_the_next_look_up_and_what_was_remembered_does_not() {
+        let fixture = Fixture::new();
+        let first = fixture.inspector(fixture.options(), Duration::ZERO);
+        let shares = Arc::clone(&first.shared.slots);
+        assert_eq!(digest(&first, IMAGE).await.unwrap(), fixture.digest);
+        let none = LookupOptions {
+            registries: registry::guard::GuardOptions {
+                allow: vec!["other.test".into()],
+                ..Default::default()
+            },
+            ..LookupOptions::default()
+        };
+        let second = first.reconfigured(none).unwrap();
+        let refused = digest(&second, IMAGE).await.unwrap_err().to_string();
+        assert!(refused.contains("samples.test"), "{refused}");
+        assert!(Arc::ptr_eq(&second.shared.slots, &shares), "one bound for both");
+        assert!(second.stats().misses >= first.stats().misses && digest(&first, IMAGE).await.is_ok());
     }
 
     impl LookupOptions {

@@ -119,9 +119,9 @@ pub(super) struct Inner {
     pub(super) warm: Vec<String>,
     pub(super) warm_timeout: Duration,
     /// Slots of look-ups that wait for a manifest.
-    pub(super) asking: Shares,
+    pub(super) asking: Arc<Shares>,
     /// Slots of look-ups that hold an image's config and layers.
-    pub(super) slots: Shares,
+    pub(super) slots: Arc<Shares>,
     /// Memory for those layers.
     pub(super) layers: Arc<LayerMemory>,
     /// Slots of look-ups that hold the names of all files of a root file system. Who has one waits for memory, and who has
@@ -129,7 +129,7 @@ pub(super) struct Inner {
     pub(super) names: Arc<Shares>,
     pub(super) patience: Duration,
     pub(super) running: Running,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl Inner {

@@ -33,6 +33,8 @@ pub struct Bundle {
     pub sequence: Option<u64>,
     /// Documents that it is tried with.
     pub(super) cases: Arc<[TrialCase]>,
+    /// Whether it runs in the shadow: what it finds is recorded and decides nothing.
+    pub is_shadow: bool,
 }
 
 // The module is a few hundred kilobytes, which do not belong in a log.
@@ -144,6 +146,7 @@ impl Bundle {
             omit: Arc::new(omit),
             sequence,
             cases: cases.into(),
+            is_shadow: false,
         })
     }
 }

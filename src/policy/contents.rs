@@ -131,6 +131,16 @@ impl Contents {
         Ok(())
     }
 
+    /// Refuses data that could not be given to an instance with this much memory, before anything else is done with it: the
+    /// instance gets the text before it parses it.
+    pub fn check_data(&self, name: &str, memory_bytes: usize) -> Result<(), Error> {
+        let bytes = self.file("data.json").map_or(0, <[u8]>::len);
+        if bytes > memory_bytes {
+            return Err(Error::FitData { bundle: name.into(), bytes, limit: memory_bytes });
+        }
+        Ok(())
+    }
+
     /// The files and their bytes.
     pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
@@ -171,7 +181,9 @@ fn acceptable(bundle: &str, file: &str) -> Result<bool, Error> {
     let refuse = |fix| Err(Error::AcceptFile { bundle: bundle.into(), file: text::quoted(file, SHOWN), fix });
     match file {
         "policy.wasm" | "data.json" | ".manifest" | ".signatures.json" => Ok(true),
-        "data.yaml" | "data.yml" => refuse("`opa build` turns it into `data.json`"),
+        yaml if matches!(last(yaml), "data.yaml" | "data.yml") => {
+            refuse("`opa build` turns it into `data.json` at the root of the bundle")
+        }
         "patch.json" => refuse("delta bundles are not supported, pack a whole one"),
         nested if nested.ends_with("/data.json") || nested.ends_with("/policy.wasm") => {
             refuse("`opa build` puts one at the root of the bundle")
@@ -234,7 +246,8 @@ fn damaged(name: &str, error: &io::Error) -> Error {
 }
 
 /// Every file below a folder, with its relative path. Names that begin with two dots are skipped: the kubelet uses them
-/// for ConfigMap volumes, and links beside them lead to the same files.
+/// for ConfigMap volumes, and links beside them lead to the same files. Links to other folders are refused, since what is there
+/// would be left out.
 fn walk(bundle: &str, root: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     let (mut files, mut folders, mut seen) = (Vec::new(), vec![(String::new(), root.to_path_buf())], 0_usize);
     while let Some((prefix, folder)) = folders.pop() {
@@ -247,10 +260,14 @@ fn walk(bundle: &str, root: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
                 return Err(Error::WalkFolder { bundle: bundle.into(), limit: MAX_FILES });
             }
             let name = entry.file_name().to_string_lossy().into_owned();
-            // Links to folders are not followed, since they may form a cycle.
-            let is_folder = entry_type.is_dir();
-            if name.starts_with("..") || (!is_folder && path.is_dir()) {
+            if name.starts_with("..") {
                 continue;
+            }
+            let is_folder = entry_type.is_dir() || path.is_dir();
+            if is_folder && entry_type.is_symlink() && !(prefix.is_empty() && is_mounted(&path, &name)) {
+                let file = text::quoted(&format!("{prefix}{name}"), SHOWN);
+                let fix = "it is a link to a folder, put the folder itself there";
+                return Err(Error::AcceptFile { bundle: bundle.into(), file, fix });
             }
             if is_folder {
                 folders.push((format!("{prefix}{name}/"), path));
@@ -260,6 +277,12 @@ fn walk(bundle: &str, root: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
         }
     }
     Ok(files)
+}
+
+/// Whether a link at the root of a folder is the kubelet's own, for a folder of a mounted `ConfigMap`
+/// (`kubernetes:pkg/volume/util/atomic_writer.go`): it leads to the same name in `..data`, and so to nothing above itself.
+fn is_mounted(link: &Path, name: &str) -> bool {
+    std::fs::read_link(link).is_ok_and(|target| target == Path::new("..data").join(name))
 }
 
 /// A reader that fails after `left` bytes.
@@ -290,6 +313,8 @@ fn too_large(bundle: &str, what: &'static str, limit: u64) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -322,6 +347,44 @@ mod tests {
         assert!(said.contains("`data.json` of more than 2000000 values"), "{said}");
         assert_eq!(values(br#"{"a,[{:\"": [1, "\\", {}]}"#), 7);
         assert!(bound("data.json").1 < MAX_UNPACKED_BYTES && bound("a/policy.wasm").1 == MAX_UNPACKED_BYTES);
+    }
+
+    #[test]
+    fn data_that_no_instance_has_memory_for_is_refused() {
+        let contents: Contents = [("data.json", b"{\"a\": 1}".as_slice())].into_iter().collect();
+        assert!(contents.check_data("test", 8).is_ok());
+        let said = contents.check_data("test", 7).unwrap_err().to_string();
+        assert!(
+            said.contains("`data.json` of 8 bytes") && said.contains("`policies.memoryLimitBytes`"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn data_that_would_be_left_out_is_refused_wherever_it_is() {
+        for name in ["a/data.yaml", "a/b/data.yml", "data.yaml"] {
+            assert!(refusal(name, b"a: 1").contains("turns it into `data.json`"), "{name}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("policy.wasm"), b"\0asm").unwrap();
+        std::fs::create_dir_all(at("..data/sources")).unwrap();
+        std::fs::write(at("..data/sources/a.rego"), "package a").unwrap();
+        symlink("..data/sources", at("sources")).unwrap();
+        let read = || Contents::from_dir("test", folder.path());
+        assert_eq!(
+            read().unwrap().file("sources/a.rego"),
+            Some(b"package a".as_slice()),
+            "a mounted ConfigMap"
+        );
+        symlink("..data/sources", at("others")).unwrap();
+        assert!(
+            read().unwrap_err().to_string().contains("`others`, which is not read: it is a link to a folder")
+        );
+        std::fs::remove_file(at("others")).unwrap();
+        std::fs::create_dir(at("nested")).unwrap();
+        symlink("..", at("nested/up")).unwrap();
+        assert!(read().unwrap_err().to_string().contains("`nested/up`"));
     }
 
     #[test]

@@ -66,6 +66,19 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// Data that no instance has memory for.
+    #[error(
+        "policy bundle `{bundle}` is refused: a `data.json` of {bytes} bytes does not fit into the memory of an evaluation, {limit} \
+         bytes; leave out what no rule reads, or raise `policies.memoryLimitBytes`"
+    )]
+    FitData {
+        /// Name of the bundle.
+        bundle: String,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// The bundle has no compiled module.
     #[error(
         "policy bundle `{bundle}` has no `policy.wasm`, build it with `opa build -t wasm -e {ENTRYPOINT}`"
@@ -236,6 +249,7 @@ impl Error {
             Self::UnpackBundle { bundle, .. }
             | Self::SizeBundle { bundle, .. }
             | Self::CountValues { bundle, .. }
+            | Self::FitData { bundle, .. }
             | Self::FindModule { bundle }
             | Self::FindData { bundle }
             | Self::WalkFolder { bundle, .. }

@@ -87,6 +87,7 @@ mod tests {
             capability: None,
             action: None,
             mended_by: None,
+            bundle: None,
         };
         let full = Violation {
             rule: "c".into(),
@@ -95,6 +96,7 @@ mod tests {
             capability: Some("fs".into()),
             action: Some(EnforcementAction::Warn),
             mended_by: Some(MendedBy::AmbientGrant),
+            bundle: None,
         };
         assert_eq!(found, [bare, full]);
         assert_eq!(violations(&json!([{"result": []}])), Ok(Vec::new()));
@@ -124,6 +126,10 @@ mod tests {
             (json!([{"result": [{"rule": 1, "message": "b"}]}]), "expected a string"),
             (json!([{"result": [{"rule": "a", "message": "b", "allow": 1}]}]), "unknown field `allow`"),
             (json!([{"result": [{"rule": "a", "message": "b", "action": "nod"}]}]), "unknown variant `nod`"),
+            (
+                json!([{"result": [{"rule": "a", "message": "b", "bundle": "other"}]}]),
+                "unknown field `bundle`",
+            ),
             (
                 json!([{"result": [{"rule": "a", "message": "b", "mendedBy": "luck"}]}]),
                 "unknown variant `luck`",

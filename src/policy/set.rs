@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
+use futures::future::{Either, join_all, select};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::timeout;
 
 use super::bundle::{Omit, TrialCase};
 use super::engine::Stop;
@@ -24,6 +26,10 @@ use super::{Bundle, ENTRYPOINT, Engine, Error, Limits, Violation, input, outcome
 /// Time limit for checking and starting a module when its bundle is loaded. No review waits for that, and large data
 /// needs time.
 const START_TIME: Duration = Duration::from_secs(10);
+
+/// How long an answer waits for bundles in the shadow after the others are done: longer than they take unless something is
+/// wrong with them, and less than a person notices.
+const SHADOW: Duration = Duration::from_millis(250);
 
 /// A bundle that could not be evaluated, which counts as a denial.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +54,7 @@ impl BundleFailure {
 /// The combined outcome of all bundles.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evaluation {
-    /// Violations of all bundles, sorted, without duplicates.
+    /// Violations of all bundles, sorted. What two bundles find is there twice, with the name of each.
     pub violations: Vec<Violation>,
     /// Bundles that could not be evaluated.
     pub failures: Vec<BundleFailure>,
@@ -62,6 +68,8 @@ pub struct PolicySet {
     loaded: Vec<Arc<LoadedBundle>>,
     /// See [`Self::rules`].
     rules: Option<Arc<BTreeSet<String>>>,
+    /// See [`Self::rules_in_force`].
+    rules_in_force: Option<Arc<BTreeSet<String>>>,
 }
 
 /// A bundle that was compiled, checked and tried, for a [`PolicySet`].
@@ -128,21 +136,20 @@ impl PolicySet {
             return Err(Error::NameBundle { bundle: twice.name().into() });
         }
         let loaded = loaded.into_iter().map(|Loaded(loaded)| loaded).collect::<Vec<_>>();
-        let rules = rules_of(&loaded);
-        Ok(Self { lanes: Arc::clone(&engine.lanes), limits, loaded, rules })
+        let lanes = Arc::clone(&engine.lanes);
+        Ok(Self { lanes, limits, loaded, rules: None, rules_in_force: None }.with_rules())
     }
 
-    /// The same set with this bundle in the place of the one of its name. What runs on the former one ends on it.
+    /// The same set with this bundle in the place of the one of its name, or beside the others if there is none. What runs on the
+    /// former one ends on it.
     #[must_use]
     pub fn with(&self, Loaded(new): &Loaded) -> Self {
         let mut set = self.clone();
-        for loaded in &mut set.loaded {
-            if loaded.program.bundle.name == new.program.bundle.name {
-                *loaded = Arc::clone(new);
-            }
+        match set.loaded.iter_mut().find(|loaded| loaded.program.bundle.name == new.program.bundle.name) {
+            Some(loaded) => *loaded = Arc::clone(new),
+            None => set.loaded.push(Arc::clone(new)),
         }
-        set.rules = rules_of(&set.loaded);
-        set
+        set.with_rules()
     }
 
     /// Name → revision of each bundle.
@@ -158,20 +165,70 @@ impl PolicySet {
         self.rules.as_deref()
     }
 
+    /// The same of the bundles that decide.
+    pub fn rules_in_force(&self) -> Option<&BTreeSet<String>> {
+        self.rules_in_force.as_deref()
+    }
+
+    fn with_rules(self) -> Self {
+        let (rules, rules_in_force) = (rules_of(self.loaded.iter()), rules_of(self.bundles(false)));
+        Self { rules, rules_in_force, ..self }
+    }
+
+    /// Whether a bundle that decides reads this top-level key of the input.
+    pub fn reads(&self, key: &str) -> bool {
+        self.bundles(false).any(|loaded| !loaded.program.bundle.omit.contains(key))
+    }
+
+    /// The bundles that decide, or those in the shadow.
+    fn bundles(&self, is_shadow: bool) -> impl Iterator<Item = &Arc<LoadedBundle>> {
+        self.loaded.iter().filter(move |loaded| loaded.program.bundle.is_shadow == is_shadow)
+    }
+
     /// Linear memory of the idle instances, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.loaded.iter().map(|loaded| loaded.memory_bytes()).sum()
     }
 
-    /// Runs every bundle on `input`, which must be a struct or a map. Never fails, and takes no longer than the limits
+    /// Runs every bundle that decides on `input`, which must be a struct or a map. Never fails, and takes no longer than the limits
     /// allow: a bundle that cannot be evaluated is a [`BundleFailure`]. The work runs on blocking threads, and stops soon
     /// after this future is dropped.
     pub async fn evaluate<I: Serialize + Sync>(&self, input: &I) -> Evaluation {
+        self.evaluate_all(&self.bundles(false).collect::<Vec<_>>(), input).await
+    }
+
+    /// The same, and what the bundles in the shadow find. These run at the same time; once the others are done, they get at most
+    /// half of what is `left` to the review then. Whatever they do, the first result is what it would be without them.
+    pub async fn evaluate_with_shadow<I: Serialize + Sync>(
+        &self,
+        input: &I,
+        left: impl Fn() -> Duration,
+    ) -> (Evaluation, Evaluation) {
+        let shadow: Vec<_> = self.bundles(true).collect();
+        if shadow.is_empty() {
+            return (self.evaluate(input).await, Evaluation::default());
+        }
+        let decides = pin!(self.evaluate(input));
+        let beside = pin!(self.evaluate_all(&shadow, input));
+        match select(decides, beside).await {
+            Either::Left((evaluation, beside)) => {
+                let found = timeout(SHADOW.min(left() / 2), beside).await;
+                (evaluation, found.unwrap_or_else(|_| too_late(&shadow)))
+            }
+            Either::Right((found, decides)) => (decides.await, found),
+        }
+    }
+
+    async fn evaluate_all<I: Serialize + Sync>(
+        &self,
+        bundles: &[&Arc<LoadedBundle>],
+        input: &I,
+    ) -> Evaluation {
         let (stop, _guard) = Stop::at(Instant::now() + self.limits.time);
-        let inputs = self.inputs(input);
+        let inputs = inputs(bundles, input);
         // Concurrently, so that a bundle that never ends does not use up the others' time.
-        let runs = self.loaded.iter().zip(inputs).map(|(loaded, input)| self.run(loaded, input, &stop));
-        self.unite(join_all(runs).await)
+        let runs = bundles.iter().zip(inputs).map(|(loaded, input)| self.run(loaded, input, &stop));
+        unite(bundles, join_all(runs).await)
     }
 
     /// Waits for a permit, and runs one bundle.
@@ -212,43 +269,51 @@ impl PolicySet {
         let work = spawn_blocking(move || loaded.result_set(number, &input, limits, &stop));
         work.await.unwrap_or_else(|error| Err(error.to_string()))
     }
+}
 
-    /// The input of each bundle, serialised once for all bundles that read the same keys.
-    fn inputs<I: Serialize>(&self, input: &I) -> Vec<Result<Arc<RawValue>, String>> {
-        let mut written: Vec<(&Omit, Result<Arc<RawValue>, String>)> = Vec::new();
-        let mut inputs = Vec::with_capacity(self.loaded.len());
-        for loaded in &self.loaded {
-            let omit = &*loaded.program.bundle.omit;
-            let found = written.iter().find(|(known, _)| *known == omit).map(|(_, json)| json.clone());
-            inputs.push(found.unwrap_or_else(|| {
-                let json = input::serialise(input, omit).map(Arc::from);
-                let json = json.map_err(|error| format!("the input cannot be written as JSON: {error}"));
-                written.push((omit, json.clone()));
-                json
-            }));
-        }
-        inputs
+/// The input of each bundle, serialised once for all bundles that read the same keys.
+fn inputs<I: Serialize>(bundles: &[&Arc<LoadedBundle>], input: &I) -> Vec<Result<Arc<RawValue>, String>> {
+    let mut written: Vec<(&Omit, Result<Arc<RawValue>, String>)> = Vec::new();
+    let mut inputs = Vec::with_capacity(bundles.len());
+    for loaded in bundles {
+        let omit = &*loaded.program.bundle.omit;
+        let found = written.iter().find(|(known, _)| *known == omit).map(|(_, json)| json.clone());
+        inputs.push(found.unwrap_or_else(|| {
+            let json = input::serialise(input, omit).map(Arc::from);
+            let json = json.map_err(|error| format!("the input cannot be written as JSON: {error}"));
+            written.push((omit, json.clone()));
+            json
+        }));
     }
+    inputs
+}
 
-    fn unite(&self, outcomes: Vec<Result<Vec<Violation>, String>>) -> Evaluation {
-        let mut evaluation = Evaluation::default();
-        for (loaded, outcome) in self.loaded.iter().zip(outcomes) {
-            match outcome {
-                Ok(violations) => evaluation.violations.extend(violations),
-                Err(reason) => {
-                    evaluation.failures.push(BundleFailure::new(&loaded.program.bundle.name, &reason));
-                }
-            }
+fn unite(bundles: &[&Arc<LoadedBundle>], outcomes: Vec<Result<Vec<Violation>, String>>) -> Evaluation {
+    let mut evaluation = Evaluation::default();
+    for (loaded, outcome) in bundles.iter().zip(outcomes) {
+        let name = &loaded.program.bundle.name;
+        match outcome {
+            Ok(found) => evaluation
+                .violations
+                .extend(found.into_iter().map(|one| Violation { bundle: Some(name.clone()), ..one })),
+            Err(reason) => evaluation.failures.push(BundleFailure::new(name, &reason)),
         }
-        evaluation.violations.sort();
-        evaluation.violations.dedup();
-        evaluation
     }
+    evaluation.violations.sort();
+    evaluation.violations.dedup();
+    evaluation
+}
+
+/// What is said of bundles in the shadow that no answer waits for any longer.
+fn too_late(bundles: &[&Arc<LoadedBundle>]) -> Evaluation {
+    let reason = "it takes longer than the bundles that decide, and no answer waits for it";
+    let failures = bundles.iter().map(|loaded| BundleFailure::new(&loaded.program.bundle.name, reason));
+    Evaluation { violations: Vec::new(), failures: failures.collect() }
 }
 
 /// Gathered when a set is made, since every plan asks for them.
-fn rules_of(loaded: &[Arc<LoadedBundle>]) -> Option<Arc<BTreeSet<String>>> {
-    let each = loaded.iter().map(|loaded| loaded.program.locations.known());
+fn rules_of<'a>(loaded: impl Iterator<Item = &'a Arc<LoadedBundle>>) -> Option<Arc<BTreeSet<String>>> {
+    let each = loaded.map(|loaded| loaded.program.locations.known());
     let rules = each.collect::<Option<Vec<_>>>()?.into_iter().flatten().map(String::from).collect();
     Some(Arc::new(rules))
 }

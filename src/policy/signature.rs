@@ -128,6 +128,8 @@ pub struct Signers {
     pub keys: Vec<String>,
     /// The `scope` that the signature must have, instead of that of its key.
     pub scope: Option<String>,
+    /// Whether it may be named as another bundle in its manifest: one that runs in the shadow of that.
+    pub may_be_another: bool,
 }
 
 impl Signers {
@@ -135,6 +137,21 @@ impl Signers {
     const fn are_named(&self) -> bool {
         !self.keys.is_empty() || self.scope.is_some()
     }
+}
+
+/// What is known of the origin of a bundle that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It is not signed, and need not be.
+    Unsigned,
+    /// It is signed, and there is no key that verifies it.
+    Unverified,
+    /// A key of the configuration has signed it.
+    Signed {
+        /// Whether anything says that it was signed for this place: the keys or the scope of the place, the scope of the key, or a
+        /// name in its manifest. Otherwise everything that the key has signed would be taken here.
+        is_bound: bool,
+    },
 }
 
 /// Which bundles are taken.
@@ -201,7 +218,7 @@ impl Trust {
     }
 
     /// Refuses a bundle whose signature is missing or wrong, by another key than those of `signers`, or for another bundle.
-    pub fn verify(&self, bundle: &str, signers: &Signers, contents: &Contents) -> Result<(), Error> {
+    pub fn verify(&self, bundle: &str, signers: &Signers, contents: &Contents) -> Result<Origin, Error> {
         let refused = |reason: String| Error::VerifyBundle { bundle: bundle.into(), reason };
         match contents.file(SIGNATURES) {
             None if self.requires() || signers.are_named() => {
@@ -209,13 +226,9 @@ impl Trust {
                               and name no `keys` and no `scope` for it";
                 Err(refused(reason.into()))
             }
-            None => Ok(()),
+            None => Ok(Origin::Unsigned),
             Some(_) if self.keys.is_empty() && self.required == Some(false) && !signers.are_named() => {
-                tracing::warn!(
-                    bundle,
-                    "the policy bundle is signed, and nothing verifies it: there is no key in `policies.keys`"
-                );
-                Ok(())
+                Ok(Origin::Unverified)
             }
             Some(_) if self.keys.is_empty() => {
                 let reason = "it is signed, and there is no key to verify it with; name one in `policies.keys`, or set \
@@ -223,22 +236,24 @@ impl Trust {
                 Err(refused(reason.into()))
             }
             Some(text) => {
-                let files = self.files(text, signers).map_err(refused)?;
+                let (key, files) = self.files(text, signers).map_err(refused)?;
                 compare(&files, contents).map_err(refused)?;
                 // A key may sign several bundles, and none of them can be given for another.
                 match super::bundle::own_name(bundle, contents)? {
-                    Some(own) if own != bundle => Err(refused(format!(
+                    Some(own) if own != bundle && !signers.may_be_another => Err(refused(format!(
                         "its signed `.manifest` names it `{}`; see whether it was meant for another place, or give the place this `name`",
                         shown(&own)
                     ))),
-                    _ => Ok(()),
+                    own => Ok(Origin::Signed {
+                        is_bound: own.is_some() || signers.are_named() || !key.scope.is_empty(),
+                    }),
                 }
             }
         }
     }
 
-    /// The digests that the signature vouches for.
-    fn files(&self, text: &[u8], signers: &Signers) -> Result<Vec<SignedFile>, String> {
+    /// The key of the signature, and the digests that it vouches for.
+    fn files(&self, text: &[u8], signers: &Signers) -> Result<(&Key, Vec<SignedFile>), String> {
         let unreadable = |error: serde_json::Error| {
             format!("`{SIGNATURES}` cannot be read: {}", text::excerpt(&error.to_string(), SHOWN))
         };
@@ -267,12 +282,12 @@ impl Trust {
             return Err(format!("its signature is not by the key `{id}`"));
         }
         match &signers.scope {
-            Some(wanted) if *wanted == scope => Ok(files),
+            Some(wanted) if *wanted == scope => Ok((key, files)),
             Some(wanted) => Err(format!(
                 "it is signed for the scope `{}`, and the `scope` of this bundle is `{wanted}`",
                 shown(&scope)
             )),
-            None if key.scope == scope => Ok(files),
+            None if key.scope == scope => Ok((key, files)),
             None => Err(format!(
                 "it is signed for the scope `{}`, and the key `{id}` is for `{}`",
                 shown(&scope),
@@ -483,24 +498,25 @@ mod tests {
         Trust { keys: ["a", "b"].map(|id| (id.to_string(), key())).into(), required: Some(false) }
     }
 
-    fn verdict(signers: &Signers, contents: &Contents) -> Result<(), String> {
+    fn verdict(signers: &Signers, contents: &Contents) -> Result<Origin, String> {
         trust().verify("rules", signers, contents).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_bundle_is_taken_from_its_own_signers_alone() {
         let by_a = signed("\"keyid\": \"a\",", "{}");
-        let only = |id: &str| Signers { keys: vec![id.into()], scope: None };
-        assert_eq!(verdict(&Signers::default(), &by_a), Ok(()));
-        assert_eq!(verdict(&only("a"), &by_a), Ok(()));
+        let only = |id: &str| Signers { keys: vec![id.into()], ..Signers::default() };
+        let (bound, unbound) = (Origin::Signed { is_bound: true }, Origin::Signed { is_bound: false });
+        assert_eq!(verdict(&Signers::default(), &by_a), Ok(unbound));
+        assert_eq!(verdict(&only("a"), &by_a), Ok(bound));
         assert!(verdict(&only("b"), &by_a).unwrap_err().contains("not among the `keys` of this bundle"));
         let scoped = signed("\"keyid\": \"a\", \"scope\": \"rules\",", "{}");
-        let wants = |scope: &str| Signers { keys: Vec::new(), scope: Some(scope.into()) };
-        assert_eq!(verdict(&wants("rules"), &scoped), Ok(()));
+        let wants = |scope: &str| Signers { scope: Some(scope.into()), ..Signers::default() };
+        assert_eq!(verdict(&wants("rules"), &scoped), Ok(bound));
         assert!(verdict(&wants("other"), &scoped).unwrap_err().contains("signed for the scope `rules`"));
         assert!(verdict(&wants("rules"), &by_a).unwrap_err().contains("signed for the scope ``"));
         let unsigned: Contents = [(".manifest", b"{}".as_slice())].into_iter().collect();
-        assert_eq!(verdict(&Signers::default(), &unsigned), Ok(()));
+        assert_eq!(verdict(&Signers::default(), &unsigned), Ok(Origin::Unsigned));
         assert!(verdict(&only("a"), &unsigned).unwrap_err().contains("it is not signed"));
     }
 
@@ -510,9 +526,11 @@ mod tests {
             let manifest = format!("{{\"metadata\": {{\"wasmgate\": {{\"name\": \"{name}\"}}}}}}");
             signed("\"keyid\": \"a\",", &manifest)
         };
-        assert_eq!(verdict(&Signers::default(), &named("rules")), Ok(()));
+        assert_eq!(verdict(&Signers::default(), &named("rules")), Ok(Origin::Signed { is_bound: true }));
         let other = verdict(&Signers::default(), &named("network")).unwrap_err();
         assert!(other.contains("its signed `.manifest` names it `network`"), "{other}");
+        let shadow = Signers { may_be_another: true, ..Signers::default() };
+        assert_eq!(verdict(&shadow, &named("network")), Ok(Origin::Signed { is_bound: true }));
     }
 
     #[test]

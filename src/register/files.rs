@@ -3,10 +3,11 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::certs::Error;
+use crate::files::replace_link;
 
 /// The link that is renamed.
 const CURRENT: &str = "..data";
@@ -28,9 +29,7 @@ fn write(dir: &Path, files: &[(&str, &[u8])]) -> io::Result<()> {
         open.sync_all()?;
     }
     let old = fs::read_link(dir.join(CURRENT)).ok();
-    let draft = dir.join(format!("{name}.link"));
-    symlink(&name, &draft)?;
-    fs::rename(&draft, dir.join(CURRENT))?;
+    replace_link(&dir.join(CURRENT), Path::new(&name))?;
     for (file, _) in files {
         link(dir, file)?;
     }
@@ -44,10 +43,7 @@ fn link(dir: &Path, file: &str) -> io::Result<()> {
     if fs::read_link(&path).is_ok_and(|to| to == target) {
         return Ok(());
     }
-    let draft = dir.join(format!("..{file}.link"));
-    let _ = fs::remove_file(&draft);
-    symlink(&target, &draft)?;
-    fs::rename(&draft, &path)
+    replace_link(&path, &target)
 }
 
 /// Removes the folders of earlier writes; a reader with an open file can still read it.

@@ -8,9 +8,9 @@ use tokio::task::spawn_blocking;
 
 use super::fetch::Fetcher;
 use super::fetched::Fetched;
-use super::kept::Record;
+use super::kept::{Order, Record, no_roll_back};
 use super::options::BundleSource;
-use super::{BundleStatus, Error, Kept, Statuses, blocking};
+use super::{BundleStatus, Error, Kept, Statuses, blocking, warnings};
 use crate::policy::{self, Bundle, Contents, Engine, Limits, Loaded, Trust};
 use crate::registry::Registry;
 use crate::text;
@@ -23,6 +23,8 @@ const TRY_AGAIN: Duration = Duration::from_mins(5);
 const FETCH: Duration = Duration::from_mins(2);
 /// The same at the start where a bundle was kept: probes of the start do not wait for long.
 const FETCH_BESIDE_KEPT: Duration = Duration::from_secs(20);
+/// When a bundle that could not be kept is written again at the earliest: it is packed anew each time.
+const KEEP_AGAIN: Duration = Duration::from_secs(5);
 /// Most characters of an error in the status and the log: much of it may be foreign text.
 const MOST_ERROR: usize = 2000;
 
@@ -54,6 +56,18 @@ pub struct Follower {
     newest: Option<u64>,
     /// What it begins with, until that is in force.
     first: Option<First>,
+    /// Why there is no first bundle, where none is needed.
+    missing: Option<String>,
+    /// What is in force and could not be kept, and when that failed.
+    unkept: Option<(Arc<Unkept>, Instant)>,
+}
+
+/// What is to be kept of a bundle in force.
+#[derive(Debug)]
+struct Unkept {
+    record: Record,
+    contents: Contents,
+    order: Order,
 }
 
 /// A bundle that is ready, and what is to be kept of it.
@@ -62,6 +76,14 @@ struct Ready {
     loaded: Loaded,
     record: Record,
     contents: Contents,
+    warnings: Vec<String>,
+}
+
+/// A bundle whose signature is right.
+struct Verified {
+    bundle: Bundle,
+    contents: Contents,
+    warnings: Vec<String>,
 }
 
 /// A first bundle that is not in force yet.
@@ -72,6 +94,14 @@ struct First {
     error: Option<Error>,
     /// What was kept, where that is another bundle.
     kept: Option<(Record, Contents)>,
+    /// The same, once it was opened.
+    alternative: Option<Ready>,
+}
+
+impl First {
+    const fn of(ready: Ready, error: Option<Error>, kept: Option<(Record, Contents)>) -> Self {
+        Self { ready, error, kept, alternative: None }
+    }
 }
 
 impl Follower {
@@ -79,13 +109,32 @@ impl Follower {
     pub fn new(source: BundleSource, terms: Terms, registry: Option<&Registry>) -> Result<Self, Error> {
         let (name, fetcher) = (source.name(), Fetcher::new(&source, registry)?);
         let version = String::new();
-        Ok(Self { source, name, terms, fetcher, version, failed: None, newest: None, first: None })
+        Ok(Self {
+            source,
+            name,
+            terms,
+            fetcher,
+            version,
+            failed: None,
+            newest: None,
+            first: None,
+            missing: None,
+            unkept: None,
+        })
     }
 
     /// The bundle as the source has it now; without the help of what was kept.
-    pub async fn once(mut self) -> Result<Bundle, Error> {
+    pub async fn once(self) -> Result<Bundle, Error> {
+        Ok(self.once_with_warnings().await?.0)
+    }
+
+    /// The same, with what does not protect the bundle although one may think so.
+    pub async fn once_with_warnings(mut self) -> Result<(Bundle, Vec<String>), Error> {
         match asked(&mut self.fetcher, &self.source, "", FETCH).await? {
-            Fetched::New { contents, .. } => Ok(self.verified(contents).await?.0),
+            Fetched::New { contents, .. } => {
+                let Verified { bundle, warnings, .. } = self.verified(contents).await?;
+                Ok((bundle, warnings))
+            }
             Fetched::Unchanged | Fetched::Waiting => Err(self.nothing()),
         }
     }
@@ -100,7 +149,7 @@ impl Follower {
         let bound = if kept.is_some() { FETCH_BESIDE_KEPT } else { FETCH };
         let error = match asked(&mut self.fetcher, &self.source, &known, bound).await {
             Ok(Fetched::New { contents, version }) => match self.open(contents, version).await {
-                Ok(ready) => return Ok(self.starts_with(First { ready, error: None, kept })),
+                Ok(ready) => return Ok(self.starts_with(First::of(ready, None, kept))),
                 Err(error) => Some(error),
             },
             Ok(Fetched::Unchanged) if kept.is_some() => None,
@@ -108,8 +157,19 @@ impl Follower {
             Err(error) => Some(error),
         };
         match self.reopened(kept).await {
-            Some(ready) => Ok(self.starts_with(First { ready, error, kept: None })),
+            Some(ready) => Ok(self.starts_with(First::of(ready, error, None))),
             None => Err(error.unwrap_or_else(|| self.nothing())),
+        }
+    }
+
+    /// The same, for a bundle in the shadow without the error: the gate starts without it, and takes it as soon as that is possible.
+    pub async fn start_if_needed(&mut self) -> Result<Option<Loaded>, Error> {
+        match self.start().await {
+            Err(error) if self.source.is_shadow() => {
+                self.missing = Some(said(&error));
+                Ok(None)
+            }
+            started => started.map(Some),
         }
     }
 
@@ -119,23 +179,24 @@ impl Follower {
         let kept = self.first.as_mut()?.kept.take();
         let ready = self.reopened(kept).await?;
         let loaded = ready.loaded.clone();
-        self.first.as_mut()?.kept = Some((ready.record, ready.contents));
+        self.first.as_mut()?.alternative = Some(ready);
         Some(loaded)
     }
 
-    /// Begins with this [`Follower::alternative`], for this reason.
-    pub fn fall_back(&mut self, loaded: Loaded, message: String) {
+    /// Begins with the [`Follower::alternative`], for this reason.
+    pub fn fall_back(&mut self, message: String) {
         let error = Error::SwapBundle { bundle: self.name.clone(), message };
-        if let Some((record, contents)) = self.first.as_mut().and_then(|first| first.kept.take()) {
-            let ready = Ready { loaded, record, contents };
-            self.first = Some(First { ready, error: Some(error), kept: None });
+        if let Some(ready) = self.first.as_mut().and_then(|first| first.alternative.take()) {
+            self.first = Some(First::of(ready, Some(error), None));
         }
     }
 
     /// Says that the first bundle is in force, and keeps it.
     pub async fn begin(&mut self, statuses: &Statuses) {
-        let Some(First { ready, error, .. }) = self.first.take() else { return };
-        let mut status = self.status(&ready.loaded);
+        let Some(First { ready, error, .. }) = self.first.take() else {
+            return self.begin_without(statuses);
+        };
+        let mut status = self.status(&ready);
         status.is_kept = error.is_some();
         status.error = error.as_ref().map(said);
         status.failures = u64::from(error.is_some());
@@ -145,7 +206,14 @@ impl Follower {
             status.checked = Some(Timestamp::now());
         }
         statuses.set(status);
-        self.in_force(ready).await;
+        self.in_force(ready, statuses).await;
+    }
+
+    fn begin_without(&self, statuses: &Statuses) {
+        let status = BundleStatus::new(&self.name, &self.source.shown(), "", Timestamp::now());
+        let error = self.missing.clone();
+        tracing::warn!(bundle = self.name, error, "the gate starts without the policy bundle in the shadow");
+        statuses.set(BundleStatus { is_shadow: true, is_missing: true, error, failures: 1, ..status });
     }
 
     fn starts_with(&mut self, first: First) -> Loaded {
@@ -197,6 +265,9 @@ impl Follower {
         statuses: &Statuses,
         swap: &impl Fn(&Loaded) -> Result<(), String>,
     ) -> Result<(), Error> {
+        if self.unkept.as_ref().is_some_and(|(_, failed)| failed.elapsed() >= KEEP_AGAIN) {
+            self.keep(statuses).await;
+        }
         if self.failed.is_some_and(|at| at.elapsed() >= TRY_AGAIN) {
             (self.version, self.failed) = (String::new(), None);
         }
@@ -207,12 +278,14 @@ impl Follower {
             Fetched::New { contents, version } => {
                 self.version.clone_from(&version);
                 self.failed = Some(Instant::now());
+                // Another process that shares the folder may have had a higher one.
+                self.newest = self.newest.max(self.recalled_newest().await?);
                 let ready = self.open(contents, version).await?;
                 let refused = |message| Error::SwapBundle { bundle: self.name.clone(), message };
                 swap(&ready.loaded).map_err(refused)?;
                 self.failed = None;
-                self.swapped(&ready.loaded, statuses);
-                self.in_force(ready).await;
+                self.swapped(&ready, statuses);
+                self.in_force(ready, statuses).await;
             }
         }
         Ok(())
@@ -228,9 +301,10 @@ impl Follower {
         });
     }
 
-    fn swapped(&self, loaded: &Loaded, statuses: &Statuses) {
-        tracing::info!(bundle = self.name, revision = loaded.revision(), "a new policy bundle is in force");
-        let fresh = self.status(loaded);
+    fn swapped(&self, ready: &Ready, statuses: &Statuses) {
+        let revision = ready.loaded.revision();
+        tracing::info!(bundle = self.name, revision, "a new policy bundle is in force");
+        let fresh = self.status(ready);
         statuses.change(&self.name, |status| {
             let (swaps, failures) = (status.swaps.saturating_add(1), status.failures);
             *status = BundleStatus { swaps, failures, checked: Some(fresh.since), ..fresh };
@@ -249,58 +323,73 @@ impl Follower {
         });
     }
 
-    fn status(&self, loaded: &Loaded) -> BundleStatus {
-        BundleStatus::new(&self.name, &self.source.shown(), loaded.revision(), Timestamp::now())
+    fn status(&self, ready: &Ready) -> BundleStatus {
+        for warning in &ready.warnings {
+            tracing::warn!(bundle = self.name, "about the policy bundle: {warning}");
+        }
+        let status =
+            BundleStatus::new(&self.name, &self.source.shown(), ready.loaded.revision(), Timestamp::now());
+        BundleStatus { warnings: ready.warnings.clone(), is_shadow: self.source.is_shadow(), ..status }
     }
 
     /// Compiles, checks and tries a bundle.
     async fn open(&self, contents: Contents, version: String) -> Result<Ready, Error> {
-        let (bundle, contents) = self.verified(contents).await?;
-        self.no_roll_back(&bundle)?;
+        let Verified { bundle, contents, warnings } = self.verified(contents).await?;
+        if !self.source.allow_rollback {
+            no_roll_back(&self.name, self.newest, bundle.sequence)?;
+        }
         let loaded = Loaded::open(&self.terms.engine, bundle, self.terms.limits).await?;
         let record =
             Record { name: self.name.clone(), from: self.source.shown(), version, ..Record::default() };
-        Ok(Ready { loaded, record, contents })
+        Ok(Ready { loaded, record, contents, warnings })
     }
 
     /// The bundle of these files, if its signature is right.
-    async fn verified(&self, contents: Contents) -> Result<(Bundle, Contents), Error> {
+    async fn verified(&self, contents: Contents) -> Result<Verified, Error> {
         let (name, trust, signers) =
             (self.name.clone(), Arc::clone(&self.terms.trust), self.source.signers());
+        let (memory, is_shadow) = (self.terms.limits.memory_bytes, self.source.is_shadow());
         blocking(&self.name, move || {
-            trust.verify(&name, &signers, &contents)?;
-            Ok((Bundle::of(&name, &contents)?, contents))
+            contents.check_data(&name, memory)?;
+            let origin = trust.verify(&name, &signers, &contents)?;
+            let mut bundle = Bundle::of(&name, &contents)?;
+            bundle.is_shadow = is_shadow;
+            Ok(Verified { warnings: warnings::of(origin, &bundle), bundle, contents })
         })
         .await
     }
 
-    fn no_roll_back(&self, bundle: &Bundle) -> Result<(), Error> {
-        match (self.newest, bundle.sequence) {
-            (Some(newest), found)
-                if found.is_none_or(|found| found < newest) && !self.source.allow_rollback =>
-            {
-                let found = found.map_or_else(|| "(there is none)".into(), |found| found.to_string());
-                Err(Error::RollBack { bundle: self.name.clone(), found, newest })
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Remembers a bundle that has come into force.
-    async fn in_force(&mut self, ready: Ready) {
-        let Ready { loaded, mut record, contents } = ready;
-        self.newest =
-            if self.source.allow_rollback { loaded.sequence() } else { self.newest.max(loaded.sequence()) };
+    async fn in_force(&mut self, ready: Ready, statuses: &Statuses) {
+        let Ready { loaded, mut record, contents, .. } = ready;
+        let sequence = loaded.sequence();
+        self.newest = if self.source.allow_rollback { sequence } else { self.newest.max(sequence) };
         self.version.clone_from(&record.version);
         record.newest = self.newest;
+        let order = if self.source.allow_rollback { Order::Any } else { Order::Forward(sequence) };
+        self.unkept = Some((Arc::new(Unkept { record, contents, order }), Instant::now()));
+        self.keep(statuses).await;
+    }
+
+    /// Keeps what is in force. Where that is not possible, the status says why until it is.
+    async fn keep(&mut self, statuses: &Statuses) {
+        let Some((unkept, _)) = self.unkept.take() else { return };
         let Some(kept) = self.terms.kept.clone() else { return };
-        let written = spawn_blocking(move || kept.keep(record, &contents)).await;
-        if let Ok(Err(error)) = written {
-            tracing::warn!(
-                bundle = self.name,
-                error = said(&error),
-                "a restart would not find the policy bundle"
-            );
+        let of = Arc::clone(&unkept);
+        let written = spawn_blocking(move || kept.keep(of.record.clone(), &of.contents, of.order)).await;
+        let failed = match written {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(said(&error)),
+            Err(broken) => Some(broken.to_string()),
+        };
+        statuses.change(&self.name, |status| {
+            if let Some(error) = failed.as_ref().filter(|error| status.unkept.as_ref() != Some(*error)) {
+                tracing::warn!(bundle = self.name, error, "a restart would not find the policy bundle");
+            }
+            status.unkept.clone_from(&failed);
+        });
+        if failed.is_some() {
+            self.unkept = Some((unkept, Instant::now()));
         }
     }
 
@@ -389,7 +478,7 @@ mod tests {
         let source = BundleSource::of("rules.tar.gz");
         let contents = [("policy.wasm", b"\0asm".as_slice())].into_iter().collect();
         let record = Record { name: "rules".into(), newest: Some(7), ..Record::default() };
-        kept.keep(record, &contents).unwrap();
+        kept.keep(record, &contents, Order::Forward(Some(7))).unwrap();
         assert_eq!(follower(source.clone(), Some(kept.clone())).recalled_newest().await.unwrap(), Some(7));
         for file in std::fs::read_dir(folder.path()).unwrap() {
             std::fs::write(file.unwrap().path(), "{").unwrap();

@@ -1,20 +1,34 @@
 //! The last good bundles on disk, so that a start does not depend on servers and registries. Each bundle has an archive, named by its digest, and a
 //! record that names it and is written last, so that a crash leaves the former pair.
 
-use std::io::{self, ErrorKind, Write as _};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
+use crate::files;
 use crate::policy::contents::MAX_PACKED_BYTES;
 use crate::policy::{self, Contents};
 
+/// Mode of the files. Others may read which rules there are, and only the gate says so.
+const MODE: u32 = 0o644;
 /// Largest record, in bytes.
 const MOST_RECORD: usize = 64 << 10;
 
-/// A folder with the last good bundles.
+/// Longest wait for another process that writes in the folder.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Between two tries.
+const WAIT: Duration = Duration::from_millis(20);
+/// Name of the file that the processes lock which share the folder.
+const LOCK: &str = "lock";
+/// No process writes for so long.
+const ABANDONED: Duration = Duration::from_hours(1);
+
+/// A folder with the last good bundles. Several replicas may share it.
 #[derive(Debug, Clone)]
 pub struct Kept {
     folder: PathBuf,
@@ -37,21 +51,29 @@ pub(super) struct Record {
     pub sha256: String,
 }
 
+/// What may be put in the place of a kept bundle.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Order {
+    /// A bundle with this sequence, unless a higher one was in force, here or in another process.
+    Forward(Option<u64>),
+    /// Any bundle, which is the newest one from then on.
+    Any,
+}
+
 impl Kept {
     /// The bundles in this folder, which is made if it does not exist.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
     }
 
-    /// Keeps a bundle in the place of the one before it. Blocks on the disk.
-    pub(super) fn keep(&self, mut record: Record, contents: &Contents) -> Result<(), Error> {
+    /// Keeps a bundle in the place of the one before it. Blocks on the disk, and while another process writes.
+    pub(super) fn keep(&self, mut record: Record, contents: &Contents, order: Order) -> Result<(), Error> {
         let (bundle, folder) = (record.name.clone(), &self.folder);
         let failed = |path: &Path| {
             let (bundle, path) = (bundle.clone(), path.to_path_buf());
             move |source| Error::KeepBundle { bundle, path, source }
         };
-        std::fs::create_dir_all(folder).map_err(failed(folder))?;
-        let former = self.record(&record.name).ok().flatten().map(|former| former.sha256);
+        fs::create_dir_all(folder).map_err(failed(folder))?;
         let packed = contents.to_tar_gz().map_err(failed(folder))?;
         if u64::try_from(packed.len()).unwrap_or(u64::MAX) > MAX_PACKED_BYTES {
             let source = io::Error::new(
@@ -60,16 +82,47 @@ impl Kept {
             );
             return Err(failed(folder)(source));
         }
+        let _lock = self.locked().map_err(failed(&folder.join(LOCK)))?;
+        let former = match order {
+            Order::Forward(_) => self.record(&bundle)?,
+            // What is there may be what the override is for.
+            Order::Any => self.record(&bundle).ok().flatten(),
+        };
+        if let Order::Forward(sequence) = order {
+            let newest = former.as_ref().and_then(|former| former.newest);
+            no_roll_back(&bundle, newest, sequence)?;
+            record.newest = record.newest.max(newest);
+        }
         record.sha256 = digest(&packed);
         let archive = self.archive(&record);
-        write(&archive, &packed).map_err(failed(&archive))?;
-        let (path, text) = (self.path(&record.name), serde_json::to_vec_pretty(&record));
-        write(&path, &text.map_err(|error| failed(&path)(error.into()))?).map_err(failed(&path))?;
-        if let Some(sha256) = former.filter(|sha256| *sha256 != record.sha256) {
+        files::replace(&archive, &packed, MODE).map_err(failed(&archive))?;
+        let (path, text) = (self.path(&bundle), serde_json::to_vec_pretty(&record));
+        let text = text.map_err(|error| failed(&path)(error.into()))?;
+        files::replace(&path, &text, MODE).map_err(failed(&path))?;
+        if let Some(sha256) = former.map(|former| former.sha256).filter(|sha256| *sha256 != record.sha256) {
             // What stays is found by no record, and does no harm.
-            let _ = std::fs::remove_file(self.archive(&Record { sha256, ..record }));
+            let _ = fs::remove_file(self.archive(&Record { sha256, ..record }));
         }
+        let _ = files::remove_drafts(folder, ABANDONED);
         Ok(())
+    }
+
+    /// Waits until no other process writes. The lock is given back when the file is closed, also by a crash.
+    fn locked(&self) -> io::Result<File> {
+        let file = File::options().create(true).truncate(false).write(true).open(self.folder.join(LOCK))?;
+        let until = Instant::now().checked_add(LONGEST_WAIT);
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                // Without locks, what two processes write at the same moment is either one's; each file is whole.
+                Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => return Ok(file),
+                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::WouldBlock) if until.is_none_or(|until| Instant::now() >= until) => {
+                    return Err(io::Error::new(ErrorKind::TimedOut, "another process holds the lock"));
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(WAIT),
+            }
+        }
     }
 
     /// The kept bundle of this name and place; `None` if there is none, or it is damaged. Blocks on the disk.
@@ -86,7 +139,7 @@ impl Kept {
 
     fn files(&self, record: &Record) -> Result<Contents, policy::Error> {
         let path = self.archive(record);
-        let bytes = std::fs::read(&path);
+        let bytes = fs::read(&path);
         let bytes = bytes.map_err(|source| policy::Error::ReadBundle { path: path.clone(), source })?;
         if digest(&bytes) != record.sha256 {
             let source = io::Error::new(ErrorKind::InvalidData, "its digest is another");
@@ -103,7 +156,7 @@ impl Kept {
     fn record(&self, name: &str) -> Result<Option<Record>, Error> {
         let path = self.path(name);
         let failed = |reason: String| Error::RecallBundle { bundle: name.into(), path: path.clone(), reason };
-        let text = match std::fs::read(&path) {
+        let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error.to_string())),
@@ -145,13 +198,15 @@ fn is_hex(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Writes beside the place and moves it there, when it is on the disk.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let part = path.with_extension(format!("part-{}", std::process::id()));
-    let mut file = std::fs::File::create(&part)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&part, path)
+/// Refuses a bundle with a lower sequence than one that was in force.
+pub(super) fn no_roll_back(bundle: &str, newest: Option<u64>, found: Option<u64>) -> Result<(), Error> {
+    match newest {
+        Some(newest) if found.is_none_or(|found| found < newest) => {
+            let found = found.map_or_else(|| "(there is none)".into(), |found| found.to_string());
+            Err(Error::RollBack { bundle: bundle.into(), found, newest })
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -171,19 +226,71 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let kept = Kept::new(folder.path().join("new"));
         assert!(kept.recall("a / b", "x").is_none());
-        kept.keep(record("1"), &contents(b"{}")).unwrap();
-        kept.keep(record("2"), &contents(b"{\"a\": 1}")).unwrap();
+        kept.keep(record("1"), &contents(b"{}"), Order::Forward(None)).unwrap();
+        kept.keep(record("2"), &contents(b"{\"a\": 1}"), Order::Forward(None)).unwrap();
         let (found, files) = kept.recall("a / b", "x").unwrap();
         assert_eq!((found.version.as_str(), files), ("2", contents(b"{\"a\": 1}")));
         assert!(kept.recall("a / b", "y").is_none(), "from another place");
         assert!(kept.recall("a b", "x").is_none(), "of another name");
         let archives = || {
-            let entries =
-                std::fs::read_dir(folder.path().join("new")).unwrap().map(|entry| entry.unwrap().path());
+            let entries = fs::read_dir(folder.path().join("new")).unwrap().map(|entry| entry.unwrap().path());
             entries.filter(|path| path.extension().is_some_and(|end| end == "gz")).collect::<Vec<_>>()
         };
         assert_eq!(archives().len(), 1, "the former archive is gone");
         std::fs::write(&archives()[0], b"x").unwrap();
         assert!(kept.recall("a / b", "x").is_none(), "damaged");
+    }
+    #[test]
+    fn of_replicas_that_share_a_folder_none_forgets_the_highest_number_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::new(folder.path());
+        let numbered = |version: &str, newest| Record { newest: Some(newest), ..record(version) };
+        let keep =
+            |version: &str, number, order| kept.keep(numbered(version, number), &contents(b"{}"), order);
+        keep("seven", 7, Order::Forward(Some(7))).unwrap();
+        let refused = keep("six", 6, Order::Forward(Some(6))).unwrap_err().to_string();
+        assert!(refused.contains("its sequence 6 is lower than 7"), "{refused}");
+        assert_eq!(kept.recall("a / b", "x").unwrap().0, Record { newest: Some(7), ..found(&kept, "seven") });
+        keep("six", 6, Order::Any).unwrap();
+        assert_eq!(kept.newest("a / b").unwrap(), Some(6), "by the override");
+    }
+
+    fn found(kept: &Kept, version: &str) -> Record {
+        let (found, _) = kept.recall("a / b", "x").unwrap();
+        assert_eq!(found.version, version);
+        found
+    }
+
+    #[test]
+    fn writers_of_one_folder_take_turns_and_leave_a_pair_that_belongs_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::new(folder.path());
+        std::thread::scope(|scope| {
+            for writer in 0..6_u64 {
+                let kept = kept.clone();
+                scope.spawn(move || {
+                    let data = format!("{{\"writer\": {writer}}}");
+                    for _ in 0..5 {
+                        let record = record(&writer.to_string());
+                        kept.keep(record, &contents(data.as_bytes()), Order::Forward(None)).unwrap();
+                    }
+                });
+            }
+        });
+        let (record, files) = kept.recall("a / b", "x").unwrap();
+        assert_eq!(files, contents(format!("{{\"writer\": {}}}", record.version).as_bytes()));
+        let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names.count(), 3, "the record, its archive and the lock");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_replaced_but_by_the_override() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::new(folder.path());
+        fs::write(kept.path("a / b"), "{").unwrap();
+        let keep = |order| kept.keep(record("1"), &contents(b"{}"), order);
+        assert!(matches!(keep(Order::Forward(None)), Err(Error::RecallBundle { .. })));
+        keep(Order::Any).unwrap();
+        assert!(kept.recall("a / b", "x").is_some());
     }
 }

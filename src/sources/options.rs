@@ -46,10 +46,20 @@ pub struct BundleSource {
     pub plain_http: bool,
     /// Whether a bundle with a lower sequence than the one before it is taken.
     pub allow_rollback: bool,
+    /// `audit` for a bundle that runs in the shadow. Default: it decides.
+    pub action: Option<BundleAction>,
     /// Ids of the keys in `policies.keys` that may sign this bundle; all of them if there is none.
     pub keys: Vec<String>,
     /// The `scope` that the signature must have, instead of that of its key.
     pub scope: Option<String>,
+}
+
+/// What a bundle as a whole may do at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BundleAction {
+    /// It runs in the shadow: what it finds is recorded and counted, and is in no answer.
+    Audit,
 }
 
 /// The table, as it is written.
@@ -75,6 +85,8 @@ struct Table {
     plain_http: bool,
     #[serde(default)]
     allow_rollback: bool,
+    #[serde(default)]
+    action: Option<BundleAction>,
     #[serde(default)]
     keys: Vec<String>,
     #[serde(default)]
@@ -121,6 +133,7 @@ impl BundleSource {
             ca_file: None,
             plain_http: false,
             allow_rollback: false,
+            action: None,
             keys: Vec::new(),
             scope: None,
         }
@@ -157,7 +170,12 @@ impl BundleSource {
 
     /// Who may sign it.
     pub(super) fn signers(&self) -> Signers {
-        Signers { keys: self.keys.clone(), scope: self.scope.clone() }
+        Signers { keys: self.keys.clone(), scope: self.scope.clone(), may_be_another: self.is_shadow() }
+    }
+
+    /// Whether it runs in the shadow.
+    pub const fn is_shadow(&self) -> bool {
+        matches!(self.action, Some(BundleAction::Audit))
     }
 
     /// Name of the bundle.
@@ -258,6 +276,7 @@ impl<'de> Visitor<'de> for Either {
             ca_file,
             plain_http,
             allow_rollback,
+            action,
             keys,
             scope,
         } = Table::deserialize(MapAccessDeserializer::new(map))?;
@@ -272,6 +291,7 @@ impl<'de> Visitor<'de> for Either {
             ca_file,
             plain_http,
             allow_rollback,
+            action,
             keys,
             scope,
         })

@@ -24,6 +24,14 @@ pub struct BundleStatus {
     pub next: Option<Timestamp>,
     /// Why the last try failed; `None` when it did not.
     pub error: Option<String>,
+    /// Whether it runs in the shadow.
+    pub is_shadow: bool,
+    /// Whether there is none yet, as may be of a bundle in the shadow.
+    pub is_missing: bool,
+    /// Why what is in force could not be kept on disk; `None` when it is, or need not be.
+    pub unkept: Option<String>,
+    /// What does not protect it although one may think so.
+    pub warnings: Vec<String>,
     /// Times that another bundle came into force.
     pub swaps: u64,
     /// Times that the source or its bundle could not be used.
@@ -42,6 +50,10 @@ impl BundleStatus {
             checked: None,
             next: None,
             error: None,
+            is_shadow: false,
+            is_missing: false,
+            unkept: None,
+            warnings: Vec::new(),
             swaps: 0,
             failures: 0,
         }

@@ -8,6 +8,7 @@ mod foreign_text;
 mod output;
 mod policy;
 mod real;
+mod replay;
 mod scan;
 mod scan_forms;
 mod serve;

@@ -161,6 +161,16 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ("docs/operations.md", "kubectl apply -k .", "needs a cluster and the reader's folder"),
     ("docs/operations.md", "helm install ", "needs a cluster: run by tests/live/manifests.rs"),
     ("docs/operations.md", "kubectl rollout restart ", "needs a cluster"),
+    (
+        "docs/bundles.md",
+        "$ wasmgate replay ",
+        "the files are the reader's: cli/replay.rs runs it with others",
+    ),
+    (
+        "docs/bundles.md",
+        "$ kubectl create configmap ",
+        "needs a cluster: manifests.rs holds where they are mounted",
+    ),
     ("docs/operations.md", "kubectl create rolebinding ", "needs a cluster: run by tests/live/manifests.rs"),
     ("docs/operations.md", "kubectl create role ", "needs a cluster: tests/live/watch.rs makes such a Role"),
     (

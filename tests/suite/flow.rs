@@ -12,4 +12,5 @@ mod hardening;
 mod properties;
 mod record;
 mod same_answer;
+mod shadow;
 mod suggest;

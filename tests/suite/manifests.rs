@@ -50,6 +50,32 @@ fn the_components_are_the_options_of_the_chart() {
 }
 
 #[test]
+fn bundles_keys_and_their_store_are_mounted_alike_by_the_component_and_by_the_chart() {
+    let overlay = kustomize("tests/fixtures/manifests/policy-bundles");
+    let values = [
+        "namespace.create=true",
+        "policyBundles.configMap=wasmgate-bundles",
+        "policyBundles.keysSecret=wasmgate-bundle-keys",
+        "policyBundles.storeClaim=wasmgate-bundles",
+    ];
+    assert_same(&overlay, &helm(&values), "policy-bundles");
+    let pod = &object(&overlay, "Deployment", "wasmgate")["spec"]["template"]["spec"];
+    let mounted: BTreeSet<&str> =
+        items(&pod["containers"][0]["volumeMounts"]).map(|mount| text(&mount["mountPath"])).collect();
+    // What the page tells people to write is there.
+    let page = read("docs/bundles.md");
+    let mut blocks = page.split("```yaml\n").map(|block| block.split("```").next().unwrap());
+    let example = blocks.find(|block| block.contains("/etc/wasmgate-keys")).unwrap();
+    let file = config::parse("docs/bundles.md", example).unwrap();
+    let policies = config::resolve(file, Overrides::default()).unwrap().file.policies;
+    let keys = policies.keys.values().map(|key| key.file.parent().unwrap().to_path_buf());
+    let bundles = policies.bundles.iter().map(|one| PathBuf::from(&one.from).parent().unwrap().to_path_buf());
+    for folder in keys.chain(bundles).chain(policies.store) {
+        assert!(mounted.contains(folder.to_str().unwrap()), "{} in {mounted:?}", folder.display());
+    }
+}
+
+#[test]
 fn removing_the_gate_by_its_own_folder_keeps_the_definitions_and_with_them_every_grant() {
     let all = installed();
     let gate = kustomize("manifests/install");

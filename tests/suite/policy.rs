@@ -237,6 +237,9 @@ async fn the_compiled_baseline_says_what_the_interpreter_says() {
         let arguments =
             ["eval", "-f", "raw", "-d", "policies/wasmgate", "-i", path, "data.wasmgate.violations"];
         let mut wanted: Vec<Violation> = serde_json::from_slice(&opa::run(&arguments)).unwrap();
+        for found in &mut wanted {
+            found.bundle = Some("baseline".into());
+        }
         wanted.sort();
         assert_eq!(set.evaluate(&input).await, Evaluation { violations: wanted, failures: Vec::new() });
     }
@@ -258,6 +261,9 @@ async fn the_compiled_baseline_says_what_opa_wasm_says() {
     for input in inputs {
         let found: Value = policy.evaluate(&mut store, "wasmgate/violations", &input).await.unwrap();
         let mut wanted: Vec<Violation> = serde_json::from_value(found[0]["result"].clone()).unwrap();
+        for found in &mut wanted {
+            found.bundle = Some("baseline".into());
+        }
         wanted.sort();
         assert_eq!(set.evaluate(&input).await, Evaluation { violations: wanted, failures: Vec::new() });
     }

@@ -217,6 +217,40 @@ async fn an_older_bundle_is_refused_also_after_a_restart_unless_that_is_allowed(
     assert_eq!(follow(source, Some(&kept)).await.unwrap().says().await, "one");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_could_not_be_kept_is_told_of_and_kept_as_soon_as_that_is_possible() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, kept) = (folder.path().join("rules.tar.gz"), folder.path().join("kept"));
+    // Where the lock would be, so that nothing can be written.
+    fs::create_dir_all(kept.join("lock")).unwrap();
+    replace(&path, &bundle("one", ""));
+    let rules = follow(of(&path), Some(&kept)).await.unwrap();
+    assert!(rules.status().unkept.unwrap().contains("could not keep policy bundle `rules`"));
+    assert_eq!((rules.says().await, rules.status().error), ("one".into(), None), "it is in force");
+    fs::remove_dir(kept.join("lock")).unwrap();
+    until("the next try", async || rules.status().unkept.is_none()).await;
+    drop(rules);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(follow(of(&path), Some(&kept)).await.unwrap().says().await, "one", "what was kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_refuses_what_is_older_than_what_another_one_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    let [one, other] = ["one", "other"].map(|name| folder.path().join(name).join("rules.tar.gz"));
+    for path in [&one, &other] {
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        replace(path, &bundle_with("first", &json!({"sequence": 1})));
+    }
+    let behind = follow(of(&one), Some(&kept)).await.unwrap();
+    let ahead = follow(of(&other), Some(&kept)).await.unwrap();
+    replace(&other, &bundle_with("third", &json!({"sequence": 3})));
+    ahead.until_it_says("third").await;
+    replace(&one, &bundle_with("second", &json!({"sequence": 2})));
+    behind.until_it_fails("its sequence 2 is lower than 3", "first").await;
+}
+
 /// A bundle server that has one bundle at a time.
 async fn server(bundle: &Arc<Mutex<(String, Vec<u8>)>>, content_type: &str) -> Web {
     let (bundle, content_type) = (Arc::clone(bundle), content_type.to_string());
@@ -440,7 +474,7 @@ impl Signer {
 
 fn verdict(trust: &Trust, archive: &[u8]) -> Result<(), String> {
     let contents = Contents::from_tar_gz("rules", archive).unwrap();
-    trust.verify("rules", &Signers::default(), &contents).map_err(|error| error.to_string())
+    trust.verify("rules", &Signers::default(), &contents).map(drop).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -481,7 +515,7 @@ fn every_file_is_what_was_signed_and_there_is_no_other() {
     let changed = |name: &str, bytes: Option<&[u8]>| {
         let others = contents.files().filter(|(other, _)| *other != name);
         let files: Contents = others.chain(bytes.map(|bytes| (name, bytes))).collect();
-        trust.verify("rules", &Signers::default(), &files).map_err(|error| error.to_string())
+        trust.verify("rules", &Signers::default(), &files).map(drop).map_err(|error| error.to_string())
     };
     let ends = |found: Result<(), String>, end: &str| {
         let found = found.unwrap_err();
@@ -543,4 +577,8 @@ async fn a_bundle_whose_module_was_replaced_leaves_the_signed_one_in_force() {
     until("the refusal", async || rules.status().error.is_some()).await;
     assert!(rules.status().error.unwrap().contains("`policy.wasm` is not what was signed"));
     assert_eq!(rules.says().await, "signed");
+    let warnings = rules.status().warnings;
+    assert!(warnings[0].starts_with("its signature is bound to nothing"), "{warnings:?}");
+    assert!(warnings[1].starts_with("it has no number"), "{warnings:?}");
+    assert_eq!(warnings.len(), 2);
 }

@@ -1,6 +1,8 @@
 //! Metrics of the sources of policy bundles.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -25,6 +27,8 @@ pub struct BundleReport {
     pub checked: Timestamp,
     /// Whether the source or its bundle cannot be used now.
     pub is_failing: bool,
+    /// Whether what is in force could not be kept on disk.
+    pub is_unkept: bool,
     /// Times that another bundle came into force.
     pub swaps: u64,
     /// Times that the source or its bundle could not be used.
@@ -35,15 +39,21 @@ pub struct BundleReport {
 #[derive(Debug, Default)]
 pub(super) struct Bundles {
     failing: Family<BundleLabels, Gauge>,
+    unkept: Family<BundleLabels, Gauge>,
     checked: Family<BundleLabels, Gauge>,
     swaps: Family<BundleLabels, Counter>,
     failures: Family<BundleLabels, Counter>,
+    /// The bundles that have series.
+    known: Mutex<BTreeSet<String>>,
 }
 
 impl Bundles {
     pub(super) fn register(&self, to: &mut Registry) {
         let help = "1 while the source of a policy bundle, or what it offers, cannot be used; the former bundle stays in force";
         to.register("wasmgate_policy_bundle_failing", help, self.failing.clone());
+        let help =
+            "1 while a policy bundle in force could not be kept on disk, so that a restart would not find it";
+        to.register("wasmgate_policy_bundle_unkept", help, self.unkept.clone());
         let help = "When the source of a policy bundle was last asked with success, in seconds since 1970";
         let name = "wasmgate_policy_bundle_checked_timestamp";
         to.register_with_unit(name, help, Unit::Seconds, self.checked.clone());
@@ -54,10 +64,24 @@ impl Bundles {
         to.register("wasmgate_policy_bundle_failures", help, self.failures.clone());
     }
 
+    /// Bundles that are not among the reports are not there any more.
     pub(super) fn set(&self, reports: &[BundleReport]) {
+        let now: BTreeSet<_> = reports.iter().map(|report| shown(&report.name)).collect();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in known.difference(&now) {
+            let labels = BundleLabels { name: name.clone() };
+            for gauge in [&self.failing, &self.unkept, &self.checked] {
+                gauge.remove(&labels);
+            }
+            self.swaps.remove(&labels);
+            self.failures.remove(&labels);
+        }
+        *known = now;
+        drop(known);
         for report in reports {
             let labels = BundleLabels { name: shown(&report.name) };
             self.failing.get_or_create(&labels).set(report.is_failing.into());
+            self.unkept.get_or_create(&labels).set(report.is_unkept.into());
             self.checked.get_or_create(&labels).set(report.checked.as_second());
             self.swaps.get_or_create(&labels).inner().fetch_max(report.swaps, Ordering::Relaxed);
             self.failures.get_or_create(&labels).inner().fetch_max(report.failures, Ordering::Relaxed);

@@ -65,6 +65,7 @@ struct StageLabels {
 struct RuleLabels {
     rule: String,
     action: EnforcementAction,
+    bundle: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -85,6 +86,7 @@ pub(super) struct Reviews {
     admission: Durations<DurationLabels>,
     stages: Durations<StageLabels>,
     violations: Family<RuleLabels, Counter>,
+    shadow: Family<RuleLabels, Counter>,
     rules: RwLock<BTreeSet<String>>,
     policy_failures: Family<BundleLabels, Counter>,
 }
@@ -96,6 +98,7 @@ impl Default for Reviews {
             admission: durations(),
             stages: durations(),
             violations: Family::default(),
+            shadow: Family::default(),
             rules: RwLock::default(),
             policy_failures: Family::default(),
         }
@@ -110,9 +113,11 @@ impl Reviews {
         to.register_with_unit("wasmgate_admission_duration", help, Unit::Seconds, self.admission.clone());
         let help = "Time that one stage of a review took";
         to.register_with_unit("wasmgate_stage_duration", help, Unit::Seconds, self.stages.clone());
-        let help = "Violations by rule and enforcement action";
+        let help = "Violations by rule, enforcement action and bundle";
         to.register("wasmgate_violations", help, self.violations.clone());
-        let help = "Failed evaluations of a policy bundle; each counts as a deny";
+        let help = "Violations of bundles in the shadow, by the enforcement action that they would have";
+        to.register("wasmgate_shadow_violations", help, self.shadow.clone());
+        let help = "Failed evaluations of a policy bundle; each counts as a deny, unless the bundle runs in the shadow";
         to.register("wasmgate_policy_evaluation_failures", help, self.policy_failures.clone());
     }
 
@@ -132,11 +137,20 @@ impl Reviews {
         self.stages.get_or_create(&StageLabels { stage }).observe(took.as_secs_f64());
     }
 
-    /// Counts a violation by rule and enforcement action.
-    pub(super) fn violation(&self, rule: &str, action: EnforcementAction) {
+    /// Counts a violation by rule, enforcement action and bundle.
+    pub(super) fn violation(&self, rule: &str, action: EnforcementAction, bundle: &str) {
+        self.violations.get_or_create(&self.labels(rule, action, bundle)).inc();
+    }
+
+    /// Counts a violation of a bundle in the shadow.
+    pub(super) fn shadow_violation(&self, rule: &str, action: EnforcementAction, bundle: &str) {
+        self.shadow.get_or_create(&self.labels(rule, action, bundle)).inc();
+    }
+
+    fn labels(&self, rule: &str, action: EnforcementAction, bundle: &str) -> RuleLabels {
         let rule = shown(rule);
-        let rule = if self.admit_rule(&rule) { &*rule } else { OTHER };
-        self.violations.get_or_create(&RuleLabels { rule: rule.to_string(), action }).inc();
+        let rule = if self.admit_rule(&rule) { rule } else { OTHER.to_string() };
+        RuleLabels { rule, action, bundle: shown(bundle) }
     }
 
     /// Whether the rule has a series of its own, or may get one.

@@ -39,6 +39,10 @@ pub(super) async fn check(
     report: &mut Report,
 ) -> Option<Rules> {
     let before = report.problems.len();
+    for (field, warning) in build::warnings(settings) {
+        let field = Some(field.to_string());
+        report.warnings.push(Problem { field, ..Problem::new(configuration, warning.into()) });
+    }
     let (bundles, origins) = read(settings, report).await?;
     let set = compiled(settings, bundles, &origins, report).await?;
     let baseline = usize::from(settings.file.policies.baseline);
@@ -64,9 +68,14 @@ async fn read(settings: &Settings, report: &mut Report) -> Option<(Vec<Bundle>, 
     let right = policies.bundles.iter().filter(|source| source.check().is_empty());
     for source in right {
         let bundle = match build::follower(settings, source, &engine) {
-            Ok(follower) => follower.once().await.map_err(Error::from),
+            Ok(follower) => follower.once_with_warnings().await.map_err(Error::from),
             Err(error) => Err(error),
         };
+        let bundle = bundle.map(|(bundle, warnings)| {
+            let warned = warnings.into_iter().map(|warning| Problem::new(&source.shown(), warning));
+            report.warnings.extend(warned);
+            bundle
+        });
         read.push((source.shown(), bundle));
     }
     let (mut bundles, mut origins) = (Vec::new(), BTreeMap::new());

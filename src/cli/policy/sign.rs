@@ -53,7 +53,7 @@ pub fn verify(options: &PolicyVerifyOptions) -> Result<Exit, Error> {
     // Whether it is the bundle that a place of the configuration expects is not known here.
     let name = own_name("bundle", &contents)?.unwrap_or_else(|| name_of(bundle));
     let problem = match trust.verify(&name, &Signers::default(), &contents) {
-        Ok(()) => None,
+        Ok(_) => None,
         Err(error @ policy::Error::VerifyBundle { .. }) => Some(error.to_string()),
         Err(error) => return Err(error.into()),
     };

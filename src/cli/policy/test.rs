@@ -117,7 +117,7 @@ async fn reasons(case: &Case, set: &PolicySet, input: &Value, in_opa: Option<&Va
     };
     in_opa.sort();
     let only = |these: &[Violation], those: &[Violation], place: &str| -> Vec<String> {
-        let only = these.iter().filter(|violation| !those.contains(violation));
+        let only = these.iter().filter(|violation| !those.iter().any(|other| other.is_like(violation)));
         only.map(|violation| format!("only {place}: {}", described(violation))).collect()
     };
     reasons.extend(only(&evaluation.violations, &in_opa, "in the gate"));

@@ -74,7 +74,8 @@ fn deciding(container: &str, entry: &Entry, violations: &[JudgedViolation]) -> S
     // Capabilities by way of the kernel's files are decided together with the native code that they enable.
     let capability = if entry.opens { Capability::NativeExec } else { entry.capability };
     let about = |v: &&JudgedViolation| {
-        v.violation.container.as_deref() == Some(container)
+        v.shadow.is_none()
+            && v.violation.container.as_deref() == Some(container)
             && v.violation.capability.as_deref() == Some(capability.as_str())
     };
     let word = |v: &JudgedViolation| match (&v.exempted, v.action) {

@@ -110,6 +110,7 @@ mod tests {
         JudgedViolation {
             action,
             exempted: None,
+            shadow: None,
             violation: Violation {
                 rule: rule.into(),
                 message: "m".into(),
@@ -117,6 +118,7 @@ mod tests {
                 capability: capability.map(String::from),
                 action: None,
                 mended_by: None,
+                bundle: None,
             },
         }
     }

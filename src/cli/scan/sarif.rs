@@ -68,7 +68,7 @@ fn rule(id: &str) -> Value {
 }
 
 fn of_finding(workload: &Workload, finding: &FoundViolation<'_>) -> Value {
-    let JudgedViolation { action, exempted, violation } = finding.judged;
+    let JudgedViolation { action, exempted, violation, .. } = finding.judged;
     let level = match action {
         EnforcementAction::Deny => "error",
         EnforcementAction::Warn => "warning",

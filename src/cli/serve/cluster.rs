@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kube::Client;
 
+use super::reload::Configuration;
 use super::supply::Bundles;
 use super::{Expiry, Served};
 use crate::admission::{Gate, State};
@@ -53,7 +54,7 @@ pub fn start(
     gate: &Arc<Gate>,
     certificate: Expiry,
     watching: Option<Watching>,
-    bundles: Bundles,
+    (bundles, configuration): (Arc<Bundles>, Arc<Configuration>),
 ) -> WatchedGate {
     if let Some(watching) = &watching {
         let state = gate.state();
@@ -68,7 +69,7 @@ pub fn start(
             });
         });
     }
-    WatchedGate { served: Served { gate: Arc::clone(gate), certificate }, watching, bundles }
+    WatchedGate { served: Served { gate: Arc::clone(gate), certificate }, watching, bundles, configuration }
 }
 
 /// A gate with the watches that keep it up to date.
@@ -76,7 +77,8 @@ pub fn start(
 pub struct WatchedGate {
     served: Served,
     watching: Option<Watching>,
-    bundles: Bundles,
+    bundles: Arc<Bundles>,
+    configuration: Arc<Configuration>,
 }
 
 impl server::AdmissionHandler for WatchedGate {
@@ -89,12 +91,13 @@ impl server::AdmissionHandler for WatchedGate {
     }
 
     fn checks(&self) -> Vec<Check> {
-        self.bundles.checks()
+        std::iter::once(self.configuration.check()).chain(self.bundles.checks()).collect()
     }
 
     fn metrics(&self) -> String {
         let metrics = self.served.gate.metrics();
         metrics.set_bundle_sources(&self.bundles.reports());
+        metrics.set_config(self.configuration.report());
         if let Some(watching) = &self.watching {
             let reports: Vec<_> = watching.reports().iter().map(report).collect();
             metrics.set_watches(&reports, watching.rebuilds());

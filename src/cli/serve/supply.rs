@@ -1,9 +1,11 @@
 //! The policy bundles of a serving gate: loaded at the start, and brought up to date while it serves.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
+use tokio::task::AbortHandle;
 
 use crate::admission::Gate;
 use crate::audit::BundleReport;
@@ -25,6 +27,9 @@ pub struct Supply {
 pub async fn start(settings: &Settings) -> Result<(PolicySet, Supply), Error> {
     let engine = engine::serving(settings)?;
     let limits = build::limits(settings);
+    for (field, warning) in build::warnings(settings) {
+        tracing::warn!(field, "{warning}");
+    }
     let statuses = Arc::new(Statuses::default());
     let mut loaded = Vec::new();
     if settings.file.policies.baseline {
@@ -34,8 +39,8 @@ pub async fn start(settings: &Settings) -> Result<(PolicySet, Supply), Error> {
         loaded.push(baseline);
     }
     let mut followers = build::followers(settings, &engine)?;
-    let started = try_join_all(followers.iter_mut().map(Follower::start)).await?;
-    loaded.extend(started);
+    let started = try_join_all(followers.iter_mut().map(Follower::start_if_needed)).await?;
+    loaded.extend(started.into_iter().flatten());
     let enforcement = &settings.file.enforcement;
     let set = fitting(PolicySet::of(&engine, limits, loaded)?, enforcement, &mut followers).await?;
     // Not before: what is kept on disk has to be what a start can use.
@@ -60,7 +65,7 @@ async fn fitting(
         let Some(kept) = follower.alternative().await else { continue };
         let other = set.with(&kept);
         if build::unknown_rules(enforcement, other.rules()).len() < lacking.len() {
-            follower.fall_back(kept, first.to_string());
+            follower.fall_back(first.to_string());
             set = other;
         }
     }
@@ -71,18 +76,68 @@ async fn fitting(
 impl Supply {
     /// Follows the sources for as long as the process runs. A bundle is swapped in one step; reviews that run end on the one that they
     /// began with.
-    pub fn follow(self, gate: &Arc<Gate>) -> Bundles {
-        // What fits beside the bundles of a moment does not always fit beside others.
-        let turn = Arc::new(Mutex::new(()));
-        for follower in self.followers {
-            let (gate, turn) = (Arc::clone(gate), Arc::clone(&turn));
-            let swap = move |loaded: &Loaded| {
-                let _mine = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                swap(&gate, loaded)
-            };
-            tokio::spawn(follower.follow(Arc::clone(&self.statuses), swap));
+    pub fn follow(self, gate: &Arc<Gate>) -> Arc<Bundles> {
+        let bundles = Arc::new(Bundles::default());
+        let turn = bundles.turn();
+        bundles.begin(self, gate, turn);
+        bundles
+    }
+}
+
+/// The bundles of a gate that serves: how they are, and the one place where they are swapped.
+#[derive(Debug, Default)]
+pub struct Bundles {
+    statuses: ArcSwap<Statuses>,
+    /// What fits beside the bundles and the configuration of a moment does not always fit beside others. Holds how often the
+    /// sources were replaced.
+    turn: Mutex<u64>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// The right to change what the gate judges by.
+pub type Turn<'a> = MutexGuard<'a, u64>;
+
+impl Bundles {
+    /// Waits for the right to change what the gate judges by. Held for a moment only.
+    pub fn turn(&self) -> Turn<'_> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows these sources, and no longer those before them. Their counts go on.
+    pub fn begin(self: &Arc<Self>, supply: Supply, gate: &Arc<Gate>, mut turn: Turn<'_>) {
+        let Supply { followers, statuses } = supply;
+        *turn = turn.saturating_add(1);
+        let mine = *turn;
+        for BundleStatus { name, swaps, failures, .. } in self.statuses.load().all() {
+            statuses.change(&name, |status| {
+                status.swaps = status.swaps.saturating_add(swaps);
+                status.failures = status.failures.saturating_add(failures);
+            });
         }
-        Bundles(self.statuses)
+        self.statuses.store(Arc::clone(&statuses));
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.drain(..).for_each(|task| task.abort());
+        for follower in followers {
+            let (bundles, gate) = (Arc::downgrade(self), Arc::clone(gate));
+            let swap = move |loaded: &Loaded| {
+                let gone = || "its source was replaced".to_string();
+                let bundles = bundles.upgrade().ok_or_else(gone)?;
+                let turn = bundles.turn();
+                // A task ends where it waits, which may be here.
+                if *turn == mine { swap(&gate, loaded) } else { Err(gone()) }
+            };
+            tasks.push(tokio::spawn(follower.follow(Arc::clone(&statuses), swap)).abort_handle());
+        }
+    }
+
+    /// A line for each bundle.
+    pub fn checks(&self) -> Vec<Check> {
+        self.statuses.load().all().iter().map(check).collect()
+    }
+
+    /// What the metrics say of each bundle.
+    pub fn reports(&self) -> Vec<BundleReport> {
+        self.statuses.load().all().into_iter().map(report).collect()
     }
 }
 
@@ -99,24 +154,15 @@ fn swap(gate: &Gate, loaded: &Loaded) -> Result<(), String> {
     Ok(())
 }
 
-/// How the bundles are, for probes and metrics.
-#[derive(Debug, Default)]
-pub struct Bundles(Arc<Statuses>);
-
-impl Bundles {
-    /// A line for each bundle.
-    pub fn checks(&self) -> Vec<Check> {
-        self.0.all().iter().map(check).collect()
-    }
-
-    /// What the metrics say of each bundle.
-    pub fn reports(&self) -> Vec<BundleReport> {
-        self.0.all().into_iter().map(report).collect()
-    }
-}
-
 fn check(status: &BundleStatus) -> Check {
-    let BundleStatus { name, from, revision, since, is_kept, next, error, .. } = status;
+    let BundleStatus { name, from, revision, since, is_kept, next, error, unkept, warnings, .. } = status;
+    let name = format!("bundle/{name}");
+    if status.is_missing {
+        let error = error.as_deref().unwrap_or_default();
+        let text = format!("from {from}, in the shadow, and not there yet: {error}");
+        return Check { name, is_ok: false, text };
+    }
+    let place = if status.is_shadow { "in the shadow" } else { "in force" };
     let of_revision =
         if revision.is_empty() { String::new() } else { format!(", revision {}", shortened(revision)) };
     let next = next.map(|next| format!(", next try {next:.0}")).unwrap_or_default();
@@ -126,8 +172,11 @@ fn check(status: &BundleStatus) -> Check {
         format!("; {kept}: {error}")
     });
     let failed = failed.unwrap_or_default();
-    let text = format!("from {from}{of_revision}, in force since {since:.0}{next}{failed}");
-    Check { name: format!("bundle/{name}"), is_ok: error.is_none(), text }
+    let unkept = unkept.as_ref().map(|error| format!("; a restart would not find it: {error}"));
+    let unkept = unkept.unwrap_or_default();
+    let warnings = warnings.iter().fold(String::new(), |said, warning| said + "; " + warning);
+    let text = format!("from {from}{of_revision}, {place} since {since:.0}{next}{failed}{unkept}{warnings}");
+    Check { name, is_ok: error.is_none() && status.unkept.is_none(), text }
 }
 
 /// The beginning of a revision that is a whole digest, which is enough to tell bundles apart in a line for people.
@@ -137,6 +186,13 @@ fn shortened(revision: &str) -> &str {
 }
 
 fn report(status: BundleStatus) -> BundleReport {
-    let BundleStatus { name, checked, since, error, swaps, failures, .. } = status;
-    BundleReport { name, checked: checked.unwrap_or(since), is_failing: error.is_some(), swaps, failures }
+    let BundleStatus { name, checked, since, error, unkept, swaps, failures, .. } = status;
+    BundleReport {
+        name,
+        checked: checked.unwrap_or(since),
+        is_failing: error.is_some(),
+        is_unkept: unkept.is_some(),
+        swaps,
+        failures,
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Said, pipe, run, samples};
+use crate::support::opa;
 use crate::support::process::root;
 
 const HEAD: &str = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
@@ -390,4 +391,35 @@ fn a_missing_file_gives_exit_code_2() {
     for flag in ["--config", "--grants", "--bundle"] {
         check(&[flag, "/no/such/path"]).fails(&["/no/such/path"]);
     }
+}
+
+#[test]
+fn what_does_not_protect_a_signed_bundle_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir(at("rules")).unwrap();
+    let rule =
+        "package wasmgate\n\nviolations contains {\"rule\": \"r\", \"message\": \"m\"} if input.never\n";
+    std::fs::write(at("rules/rule.rego"), rule).unwrap();
+    std::fs::write(at("secret"), "not so secret").unwrap();
+    let build = "build --target wasm --entrypoint wasmgate/violations --output signed.tar.gz --signing-key secret --signing-alg HS256";
+    let arguments: Vec<&str> = build.split(' ').chain(["-b", "rules"]).collect();
+    opa::run_in(folder.path(), &arguments);
+    let body = |more: &str| {
+        let (bundle, key) = (at("signed.tar.gz"), at("secret"));
+        let (bundle, key) = (bundle.display(), key.display());
+        format!(
+            "policies: {{bundles: [{{from: {bundle}{more}}}], keys: {{default: {{algorithm: HS256, file: {key}}}}}}}\n"
+        )
+    };
+    let said = check(&["-c", &configuration(folder.path(), &body(""))]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has(&[
+        "gate.yaml, policies.store: warning: bundles are verified with `policies.keys`, and there is no `policies.store`",
+        "signed.tar.gz: warning: its signature is bound to nothing",
+        "signed.tar.gz: warning: it has no number",
+        "3 warnings",
+    ]);
+    let said = check(&["-c", &configuration(folder.path(), &body(", keys: [default]"))]);
+    assert!(!said.out.contains("bound to nothing"), "{said:?}");
 }

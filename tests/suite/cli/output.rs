@@ -7,7 +7,7 @@ use clap::CommandFactory as _;
 use serde_json::{Value, json, to_value};
 use wasmgate::image::{Claim, Digest, ImageFacts, ModuleFacts, SpinApp, WasmFormat};
 
-use super::{Said, layouts, pipe, policy, run, samples};
+use super::{Said, layouts, pipe, policy, replay, run, samples};
 use crate::support::oci::{ImageBuilder, SPIN_LAYER, fixtures};
 use crate::support::process::root;
 
@@ -213,6 +213,20 @@ fn the_fields_of_diff_are_those_of_the_page() {
 }
 
 #[test]
+fn the_fields_of_replay_are_those_of_the_page() {
+    let report = replay::report();
+    let page = rows("replay", "Field");
+    let of_report = page.iter().filter(|(name, _)| !name.contains('.'));
+    let of_report: Rows = of_report.map(|(name, row)| (name.clone(), row.clone())).collect();
+    same(&of_report, &keys([&report]));
+    let listed = report["listed"].as_array().unwrap();
+    let of_decision =
+        page.keys().filter_map(|name| name.strip_prefix("listed[].")).map(String::from).collect();
+    assert_eq!(keys(listed), of_decision, "docs/output.md (right) and the output (left) differ");
+    named_in_row(&page, "listed[].added", &keys(all(listed, "added")));
+}
+
+#[test]
 fn the_fields_of_inspect_are_those_of_the_page() {
     let digest = Digest::of(b"");
     let (mut image, mut module) =
@@ -285,6 +299,7 @@ fn every_exit_code_of_the_page_occurs_and_has_its_meaning() {
         .map(|sides| run(&["diff", "--image-layouts", &images, sides[0], sides[1]]));
     let inspect = ["samples.example/hello:1", "./none.wasm"]
         .map(|target| run(&["inspect", "--image-layouts", &images, target]));
+    let replay = replay::runs_for_every_exit_code();
     let completion = [run(&["completion", "bash"]), run(&["completion"])];
     let tried = [
         ("explain", &explain[..]),
@@ -294,6 +309,7 @@ fn every_exit_code_of_the_page_occurs_and_has_its_meaning() {
         ("diff", &diff),
         ("inspect", &inspect),
         ("completion", &completion),
+        ("replay", &replay),
     ];
     let of_policy = policy::runs_for_every_exit_code();
     let tried = tried.into_iter().chain(of_policy.iter().map(|(command, runs)| (*command, runs.as_slice())));

@@ -331,6 +331,142 @@ async fn a_start_with_a_bundle_that_lacks_a_named_rule_goes_on_with_the_kept_one
     }
 }
 
+/// A configuration in the folder that a `ConfigMap` is mounted to, and what the kubelet does when it changes.
+struct Mounted(TempDir);
+
+impl Mounted {
+    fn new(body: &str) -> Self {
+        let mounted = Self(tempfile::tempdir().unwrap());
+        mounted.change(body);
+        std::os::unix::fs::symlink("..data/gate.yaml", mounted.0.path().join("gate.yaml")).unwrap();
+        mounted
+    }
+
+    fn path(&self) -> String {
+        self.0.path().join("gate.yaml").to_str().unwrap().to_string()
+    }
+
+    fn change(&self, body: &str) {
+        let version = format!("..{}", uuid::Uuid::new_v4());
+        let at = |name: &str| self.0.path().join(name);
+        std::fs::create_dir(at(&version)).unwrap();
+        let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+        std::fs::write(at(&version).join("gate.yaml"), format!("{head}{body}\n")).unwrap();
+        std::os::unix::fs::symlink(&version, at("..data_tmp")).unwrap();
+        std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_configuration_comes_into_force_and_a_bad_one_leaves_the_former() {
+    let (layout, folder) = (
+        format!("images: {{layouts: {{samples.example: {}}}}}", samples("images").display()),
+        tempfile::tempdir().unwrap(),
+    );
+    let mounted = Mounted::new(&format!("{layout}\nenforcement: {{default: warn}}"));
+    let gate = Gate::start(&["--config", &mounted.path()]);
+    let verbose = async || get(gate.probes, "/readyz?verbose").await.unwrap().text();
+    let configuration = async || {
+        let all = verbose().await;
+        all.lines().find(|line| line.contains("configuration: ")).unwrap_or_default().to_string()
+    };
+    let allowed =
+        async || gate.ask("/validate", &review("orders-everywhere.mutated")).await["allowed"].clone();
+    let metric = async |line: &str| get(gate.probes, "/metrics").await.unwrap().text().contains(line);
+    assert!(configuration().await.starts_with("[+]configuration: from "), "{}", verbose().await);
+    assert_eq!(allowed().await, true, "it only warns");
+    mounted.change(&layout);
+    until("it to deny", async || allowed().await == false).await;
+    // Nothing of a configuration is in force that is wrong at any place.
+    mounted.change(&format!("{layout}\nenforcement: {{default: warn, rules: {{no-rule: warn}}}}"));
+    until("the failure", async || configuration().await.starts_with("[-]")).await;
+    let said = configuration().await;
+    assert!(
+        said.contains("; the former one stays in force: `enforcement.rules` cannot be `no-rule`"),
+        "{said}"
+    );
+    assert_eq!(allowed().await, false);
+    assert!(
+        metric("wasmgate_config_failing 1\n").await
+            && metric("wasmgate_config_reload_failures_total 1\n").await
+    );
+    // Registries, options of rules and exempt namespaces, and what needs a restart.
+    mounted.change(&format!(
+        "server: {{maxConcurrentReviews: 7}}\nexemptNamespaces: [other]\npolicies: {{store: {}}}",
+        folder.path().display()
+    ));
+    until("what needs a restart", async || {
+        configuration().await.ends_with("; needs a restart: server.maxConcurrentReviews")
+    })
+    .await;
+    assert!(metric("wasmgate_config_failing 0\n").await && metric("wasmgate_config_needs_restart 1\n").await);
+    let refused = gate.ask("/validate", &review("orders-everywhere.mutated")).await;
+    assert_eq!(
+        refused["status"]["details"]["causes"][0]["reason"], "not-inspected",
+        "the layout is gone: {refused}"
+    );
+    let mut other = review("orders-everywhere.mutated");
+    other["request"]["namespace"] = json!("other");
+    assert_eq!(gate.ask("/validate", &other).await["allowed"], true, "exempt");
+    mounted.change(&layout);
+    until("the first one", async || configuration().await.starts_with("[+]")).await;
+    assert!(metric("wasmgate_config_needs_restart 0\n").await);
+    let log = gate.log.lock().unwrap().clone();
+    for line in ["the configuration was loaded again", "the configuration in force stays", "need a restart"] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_is_put_in_force_and_taken_away_by_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "violations contains {\"rule\": \"own\", \"message\": \"own\"} if input.apiVersion";
+    let built = |name: &str| opa::build(folder.path(), name, "wasmgate/violations", rule);
+    let (ours, next) = (built("ours"), built("next"));
+    let layout = format!("images: {{layouts: {{samples.example: {}}}}}", samples("images").display());
+    let with = |bundles: String| format!("{layout}\npolicies: {{bundles: [{bundles}]}}");
+    let mounted = Mounted::new(&with(format!("{{from: {}, action: audit}}", ours.display())));
+    let gate = Gate::start(&["--config", &mounted.path(), "--decision-log", "off"]);
+    let metrics = async || get(gate.probes, "/metrics").await.unwrap().text();
+    let message = async || gate.ask("/validate", &review("orders")).await["status"]["message"].to_string();
+    let verbose = async || get(gate.probes, "/readyz?verbose").await.unwrap().text();
+    let said = verbose().await;
+    assert!(
+        said.contains("[+]bundle/ours: ") && said.contains("revision ours, in the shadow since "),
+        "{said}"
+    );
+    assert!(!message().await.contains("[own]"));
+    mounted.change(&with(ours.display().to_string()));
+    until("it to decide", async || message().await.contains("[own]")).await;
+    assert!(verbose().await.contains("revision ours, in force since "));
+    mounted.change(&with(next.display().to_string()));
+    until("the other one", async || verbose().await.contains("bundle/next: ")).await;
+    let (said, page) = (verbose().await, metrics().await);
+    assert!(!said.contains("bundle/ours") && !page.contains("name=\"ours\""), "{said}{page}");
+    // A source that was replaced is not followed any more.
+    opa::build(folder.path(), "ours", "wasmgate/violations", &rule.replace("\"own\"", "\"late\""));
+    std::fs::rename(built("next"), folder.path().join("moved")).unwrap();
+    until("the file to be missed", async || verbose().await.contains("[-]bundle/next: ")).await;
+    assert!(!message().await.contains("[late]"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_reads_the_configuration_and_the_folders_that_it_names_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let grants = folder.path().join("grants");
+    std::fs::create_dir(&grants).unwrap();
+    let gate = Gate::start(&["--grants", grants.to_str().unwrap(), "--image-layouts", &layouts()]);
+    let allowed = async || gate.ask("/validate", &review("orders.mutated")).await["allowed"].clone();
+    assert_eq!(allowed().await, false);
+    for file in std::fs::read_dir(samples("grants")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), grants.join(file.file_name())).unwrap();
+    }
+    gate.signal("-HUP");
+    until("the grants", async || allowed().await == true).await;
+    assert!(get(gate.probes, "/metrics").await.unwrap().text().contains("wasmgate_config_reloads_total 1\n"));
+}
+
 #[test]
 fn a_grants_folder_without_manifests_is_logged_at_the_start() {
     let grants = tempfile::tempdir().unwrap();

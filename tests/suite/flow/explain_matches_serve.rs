@@ -78,6 +78,7 @@ async fn explained(flow: &Flow, case: &Case, object: &Value) -> ObjectReport {
     // What `explain` says first of an object is what the webhooks say; the pods of further templates come after it.
     let (_, manifest) = templates(&state, &manifest).swap_remove(0);
     let inspector = flow.gate.inspector();
+    let inspector = &*inspector;
     let rehearsed_pod =
         rehearsed(&state, inspector, &manifest, case.namespace(), budget, false).await.unwrap();
     ObjectReport::of(&manifest, case.namespace(), &rehearsed_pod, &[])

@@ -244,7 +244,7 @@ proptest! {
         let plan = runtime.block_on(async {
             let workload = workload::read(&raw.to_string(), Kind::Pod, NAMESPACE).unwrap();
             let budget = std::time::Duration::from_secs(20);
-            let inspection = examine::inspect(&state, flow.gate.inspector(), &workload, budget).await;
+            let inspection = examine::inspect(&state, &flow.gate.inspector(), &workload, budget).await;
             examine::plan(&state, raw, &workload, &inspection, jiff::Timestamp::now()).unwrap()
         });
         let mut after = raw.clone();

@@ -18,7 +18,7 @@ async fn suggestion(flow: &Flow, case: &Case) -> Suggestion {
     let manifest = Manifest { origin: case.name.clone(), object: case.request().object };
     let mut taken = names_of_grants(&state);
     let budget = Duration::from_secs(20);
-    suggest(&state, flow.gate.inspector(), &manifest, case.namespace(), budget, &mut taken).await.unwrap()
+    suggest(&state, &flow.gate.inspector(), &manifest, case.namespace(), budget, &mut taken).await.unwrap()
 }
 
 /// Denied cases, by whether only a grant is missing. None that a grant mends may be left out.
@@ -161,7 +161,7 @@ async fn a_rule_of_another_bundle_declares_whether_a_grant_mends_it() {
         let state = flow.gate.state();
         let (mut taken, budget) = (names_of_grants(&state), Duration::from_secs(20));
         let found =
-            suggest(&state, flow.gate.inspector(), &manifest, "shop", budget, &mut taken).await.unwrap();
+            suggest(&state, &flow.gate.inspector(), &manifest, "shop", budget, &mut taken).await.unwrap();
         let (.., validate) = flow.admit("shop", &manifest.object).await;
         (found, validate["allowed"].clone())
     };
@@ -196,7 +196,7 @@ async fn a_rule_that_demands_a_grant_although_all_is_granted_does_not_count_as_m
     let state = flow.gate.state();
     let manifest = Manifest { origin: "pod.yaml".into(), object: plain_pod("hello") };
     let (mut taken, budget) = (names_of_grants(&state), Duration::from_secs(20));
-    let found = suggest(&state, flow.gate.inspector(), &manifest, "shop", budget, &mut taken).await.unwrap();
+    let found = suggest(&state, &flow.gate.inspector(), &manifest, "shop", budget, &mut taken).await.unwrap();
     assert_eq!(found.summary, "no grant can admit it");
     assert_eq!(
         found.blocked,
@@ -220,7 +220,7 @@ async fn no_network_policy_is_written_for_a_pod_with_a_linux_program() {
     ] {
         let manifest = Manifest { origin: "pod.yaml".into(), object: containers(names) };
         let (state, budget) = (flow.gate.state(), Duration::from_secs(20));
-        let found = suggest_policy(&state, flow.gate.inspector(), &manifest, "shop", budget).await.unwrap();
+        let found = suggest_policy(&state, &flow.gate.inspector(), &manifest, "shop", budget).await.unwrap();
         assert_eq!(found.grants.len(), policies, "{found:?}");
         let said = found.blocked.join("");
         assert!(blocked.map_or(said.is_empty(), |blocked| said.contains(blocked)), "{found:?}");

@@ -1,0 +1,174 @@
+//! `wasmgate replay`: what other policies would have said of recorded decisions.
+
+mod compare;
+mod table;
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::path::Path;
+
+use serde::Serialize;
+
+use compare::Compared;
+
+use super::args::{OutputFormat, ReplayOptions};
+use super::{Error, Exit, build, inspect, print};
+use crate::admission::State;
+use crate::admission::replay::{self, Left, RecordedDecision};
+use crate::config::{self, Settings};
+use crate::sources::BundleSource;
+
+/// Longest line of a decision log that is read, in bytes: twice the largest review that the gate takes, and what rules read of it.
+const LONGEST_LINE: u64 = 64 << 20;
+/// Most decisions that a report lists; the rest is counted.
+const MOST_LISTED: usize = 10_000;
+
+/// What became of the decisions of a log.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Lines that are decision records.
+    decisions: usize,
+    /// Those that were judged again.
+    replayed: usize,
+    /// Those that would end otherwise, or with other violations.
+    changed: usize,
+    /// Those whose verdict depends on a masked value.
+    undecidable: usize,
+    /// Those with masked values that a bundle reads, and the same verdict with two of them.
+    may_depend_on_masked: usize,
+    /// Those that no policy had judged.
+    not_judged: usize,
+    /// Those in which the gate itself had failed.
+    failed: usize,
+    /// Those whose records lack what the rules read.
+    without_input: usize,
+    /// Lines that are no decision records.
+    unreadable: usize,
+    /// Those that change or that masking leaves open, in the order of the log.
+    listed: Vec<Compared>,
+    /// How many of them are not listed.
+    not_listed: usize,
+}
+
+/// Judges all recorded decisions again. The exit code is 1 if one would change, else 3 if one cannot be decided.
+pub async fn run(options: Box<ReplayOptions>) -> Result<Exit, Error> {
+    let state = build::state(&settings(&options)?).await?;
+    let mut report = Report::default();
+    for path in &options.logs {
+        read(path, &state, &mut report).await?;
+    }
+    if report.replayed == 0 {
+        return Err(Error::NothingToReplay(table::left(&report)));
+    }
+    let output = match options.output {
+        OutputFormat::Text => table::text(&report, inspect::terminal_width()).into_bytes(),
+        other => {
+            let value = serde_json::to_value(&report).map_err(|error| Error::Format(error.to_string()))?;
+            inspect::formatted(&value, other)?
+        }
+    };
+    print(&output)?;
+    Ok(match report {
+        Report { changed: 1.., .. } => Exit::Changed,
+        Report { undecidable: 1.., .. } => Exit::Unread,
+        _ => Exit::Success,
+    })
+}
+
+/// The configuration, with each bundle of `--bundle` in the place of the one of its name, or beside the others.
+fn settings(options: &ReplayOptions) -> Result<Settings, Error> {
+    let mut gate = options.gate.clone();
+    let bundles = std::mem::take(&mut gate.bundles);
+    let mut file = config::load(gate.config.as_deref())?;
+    if !bundles.is_empty() {
+        // Nothing is admitted here, and what is tried is often not signed yet.
+        file.policies.require_signed = Some(false);
+    }
+    for place in bundles {
+        let source = source(&place);
+        let name = source.name();
+        file.policies.baseline &= name != "baseline";
+        match file.policies.bundles.iter_mut().find(|known| known.name() == name) {
+            Some(known) => *known = BundleSource { name: Some(name), ..source },
+            None => file.policies.bundles.push(source),
+        }
+    }
+    // What is asked is what it would do if it decided.
+    file.policies.bundles.iter_mut().for_each(|source| source.action = None);
+    build::settings_of(file, &gate)
+}
+
+/// `[NAME=]PLACE`.
+fn source(written: &str) -> BundleSource {
+    match written.split_once('=') {
+        Some((name, from)) if !name.is_empty() && !name.contains(['/', ':', '?']) => {
+            BundleSource { name: Some(name.into()), ..BundleSource::of(from) }
+        }
+        _ => BundleSource::of(written),
+    }
+}
+
+async fn read(path: &Path, state: &State, report: &mut Report) -> Result<(), Error> {
+    let failed = |error: io::Error| Error::ReadLog { path: path.display().to_string(), source: error };
+    let mut log: Box<dyn BufRead> = if path == Path::new("-") {
+        Box::new(BufReader::new(io::stdin()))
+    } else {
+        Box::new(BufReader::new(File::open(path).map_err(failed)?))
+    };
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let bytes = log.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line).map_err(failed)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        if !line.iter().all(u8::is_ascii_whitespace) {
+            again(&line, state, report).await;
+        }
+    }
+}
+
+async fn again(line: &[u8], state: &State, report: &mut Report) {
+    let Ok(recorded) = serde_json::from_slice::<RecordedDecision>(line) else {
+        report.unreadable += 1;
+        return;
+    };
+    report.decisions += 1;
+    let replayed = match replay::replay(state, &recorded).await {
+        Ok(replayed) => replayed,
+        Err(Left::NotJudged) => return report.not_judged += 1,
+        Err(Left::Failed) => return report.failed += 1,
+        Err(Left::NoInput) => return report.without_input += 1,
+    };
+    report.replayed += 1;
+    let compared = Compared::of(&recorded, replayed);
+    report.changed += usize::from(compared.is_changed());
+    report.undecidable += usize::from(compared.undecidable);
+    report.may_depend_on_masked += usize::from(!compared.undecidable && !compared.masked.is_empty());
+    if compared.is_changed() || !compared.masked.is_empty() {
+        if report.listed.len() < MOST_LISTED {
+            report.listed.push(compared);
+        } else {
+            report.not_listed += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_named_by_what_stands_before_its_place_or_by_its_place() {
+        for (written, name, from) in [
+            ("platform=new.tar.gz", "platform", "new.tar.gz"),
+            ("new.tar.gz", "new", "new.tar.gz"),
+            ("https://example.com/a.tar.gz?b=c", "a", "https://example.com/a.tar.gz?b=c"),
+            ("dir/a=b.tar.gz", "a=b", "dir/a=b.tar.gz"),
+        ] {
+            let found = source(written);
+            assert_eq!((found.name().as_str(), found.from.as_str()), (name, from), "{written}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What is otherwise in a decision that was judged again.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::admission::replay::{RecordedDecision, RecordedFinding, Replayed};
+use crate::policy::EnforcementAction;
+
+/// A decision beside what it would be.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Compared {
+    /// Id of the record.
+    pub decision_id: String,
+    /// When it was made.
+    pub timestamp: Timestamp,
+    /// Kind of the object.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name; empty where the API server had not chosen one.
+    pub name: String,
+    /// `allow`, `warn` or `deny`, by the violations in the record.
+    pub was: &'static str,
+    /// The same by those of now.
+    pub would_be: &'static str,
+    /// Violations that the record does not have.
+    pub added: Vec<Finding>,
+    /// Violations that are not found any more.
+    pub gone: Vec<Finding>,
+    /// Violations that only say something else.
+    pub reworded: Vec<Finding>,
+    /// Whether it was seen that the verdict depends on a masked value.
+    pub undecidable: bool,
+    /// Pointers into the rules' input to masked values that a bundle reads.
+    pub masked: Vec<String>,
+}
+
+/// A violation of one side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Name of the rule.
+    pub rule: String,
+    /// Container that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Capability that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capability: Option<String>,
+    /// What is done about it.
+    pub action: EnforcementAction,
+    /// What it says.
+    pub message: String,
+}
+
+impl Compared {
+    /// The difference between the record and what was found again.
+    pub fn of(recorded: &RecordedDecision, replayed: Replayed) -> Self {
+        let Replayed { found, hidden, is_undecidable } = replayed;
+        let before = recorded.found();
+        let (was, would_be) = (word(&before), word(&found));
+        let (mut gone, mut added) = apart(before, found, |one, other| one == other);
+        let (rest, fresh, reworded) = paired(gone, added);
+        (gone, added) = (rest, fresh);
+        let request = recorded.input.as_ref().map(|input| &input.request);
+        let of = |text: Option<&String>| text.cloned().unwrap_or_default();
+        Self {
+            decision_id: recorded.decision_id.clone(),
+            timestamp: recorded.timestamp,
+            kind: of(request.map(|request| &request.kind.kind)),
+            namespace: of(request.map(|request| &request.namespace)),
+            name: of(request.map(|request| &request.name)),
+            was,
+            would_be,
+            added: added.into_iter().map(finding).collect(),
+            gone: gone.into_iter().map(finding).collect(),
+            reworded: reworded.into_iter().map(finding).collect(),
+            undecidable: is_undecidable,
+            masked: hidden,
+        }
+    }
+
+    /// Whether anything but words is otherwise.
+    pub fn is_changed(&self) -> bool {
+        !self.added.is_empty() || !self.gone.is_empty()
+    }
+}
+
+/// What one side has and the other does not.
+fn apart(
+    left: Vec<RecordedFinding>,
+    mut right: Vec<RecordedFinding>,
+    is_same: impl Fn(&RecordedFinding, &RecordedFinding) -> bool,
+) -> (Vec<RecordedFinding>, Vec<RecordedFinding>) {
+    let mut rest = Vec::new();
+    for one in left {
+        match right.iter().position(|other| is_same(&one, other)) {
+            Some(index) => drop(right.swap_remove(index)),
+            None => rest.push(one),
+        }
+    }
+    (rest, right)
+}
+
+/// Takes out those that only say something else, in the words of now.
+fn paired(
+    gone: Vec<RecordedFinding>,
+    mut added: Vec<RecordedFinding>,
+) -> (Vec<RecordedFinding>, Vec<RecordedFinding>, Vec<RecordedFinding>) {
+    let (mut rest, mut reworded) = (Vec::new(), Vec::new());
+    for one in gone {
+        let wordless = |found: &RecordedFinding| RecordedFinding { message: String::new(), ..found.clone() };
+        match added.iter().position(|other| wordless(other) == wordless(&one)) {
+            Some(index) => reworded.push(added.swap_remove(index)),
+            None => rest.push(one),
+        }
+    }
+    added.sort();
+    (rest, added, reworded)
+}
+
+fn word(found: &[RecordedFinding]) -> &'static str {
+    match found.iter().map(|one| one.action).max() {
+        Some(EnforcementAction::Deny) => "deny",
+        Some(EnforcementAction::Warn) => "warn",
+        Some(EnforcementAction::Audit) | None => "allow",
+    }
+}
+
+fn finding(found: RecordedFinding) -> Finding {
+    let RecordedFinding { rule, container, capability, action, message, .. } = found;
+    Finding { rule, container, capability, action, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn finding(rule: &str, action: &str, message: &str) -> RecordedFinding {
+        serde_json::from_value(json!({"rule": rule, "action": action, "message": message})).unwrap()
+    }
+
+    fn compared(before: Vec<RecordedFinding>, found: Vec<RecordedFinding>) -> Compared {
+        let recorded = json!({"decision_id": "1", "timestamp": "2026-11-28T00:00:00Z", "path": "wasmgate/validate",
+            "result": {}});
+        let mut recorded: RecordedDecision = serde_json::from_value(recorded).unwrap();
+        recorded.result.violations = before;
+        Compared::of(&recorded, Replayed { found, hidden: Vec::new(), is_undecidable: false })
+    }
+
+    #[test]
+    fn what_is_added_gone_and_reworded_is_told_apart() {
+        let before =
+            vec![finding("a", "deny", "one"), finding("b", "warn", "two"), finding("c", "deny", "three")];
+        let after =
+            vec![finding("a", "deny", "one"), finding("b", "warn", "other"), finding("c", "warn", "three")];
+        let found = compared(before, after);
+        let rules =
+            |list: &[Finding]| list.iter().map(|one| (one.rule.clone(), one.action)).collect::<Vec<_>>();
+        assert_eq!((found.was, found.would_be, found.is_changed()), ("deny", "deny", true));
+        assert_eq!(rules(&found.gone), [("c".to_string(), EnforcementAction::Deny)]);
+        assert_eq!(rules(&found.added), [("c".to_string(), EnforcementAction::Warn)]);
+        assert_eq!(rules(&found.reworded), [("b".to_string(), EnforcementAction::Warn)]);
+    }
+
+    #[test]
+    fn other_words_alone_are_no_change_and_two_equal_violations_are_two() {
+        let found = compared(vec![finding("a", "audit", "one")], vec![finding("a", "audit", "two")]);
+        assert_eq!((found.was, found.is_changed(), found.reworded.len()), ("allow", false, 1));
+        let twice = || vec![finding("a", "deny", "one"), finding("a", "deny", "one")];
+        assert!(!compared(twice(), twice()).is_changed());
+        assert_eq!(compared(twice(), twice().split_off(1)).gone.len(), 1);
+    }
+}

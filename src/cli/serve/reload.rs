@@ -1,0 +1,409 @@
+//! The configuration of a serving gate: read again on SIGHUP and when its file changes, checked like at the start, and put in force in one
+//! step. One that cannot be used leaves the former one in force.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::overrides;
+use super::supply::{self, Bundles, Supply};
+use crate::admission::{Gate, State};
+use crate::audit::ConfigReport;
+use crate::cli::args::ServeOptions;
+use crate::cli::{Error, build};
+use crate::config::{File, Settings};
+use crate::lookup::Inspector;
+use crate::policy::PolicySet;
+use crate::server::Check;
+use crate::sources::Origin;
+use crate::text;
+
+/// Time between two looks at the file. A mounted `ConfigMap` changes by a link above it, of which the kernel tells nothing.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// When a configuration that could not be used is tried again although its file is the same: a bundle server may be back.
+const TRY_AGAIN: Duration = Duration::from_mins(1);
+/// Most characters of an error in the status and the log.
+const MOST_ERROR: usize = 2000;
+
+/// Fields that are used at the start alone.
+const AT_START: &[&str] = &[
+    "/server",
+    "/kubernetes",
+    "/decisionLog/output",
+    "/decisionLog/bufferBytes",
+    "/decisionLog/labels",
+    "/images/store",
+    "/images/storeBytes",
+    "/images/concurrentLookups",
+    "/images/memoryBytes",
+    "/images/warm",
+    "/images/warmFile",
+    "/images/warmTimeout",
+];
+/// The same where the cluster is watched: what they name is used until the cluster was listed.
+const AT_START_OF_WATCH: &[&str] = &["/grants", "/cluster"];
+/// The same where facts are kept on disk: these depend on them.
+const OF_STORE: &[&str] = &["/images/limits", "/images/nodeArchitectures"];
+
+/// How the configuration is, for probes, metrics and the log.
+#[derive(Debug)]
+pub struct Configuration {
+    from: String,
+    status: Mutex<Status>,
+}
+
+#[derive(Debug, Clone)]
+struct Status {
+    since: Timestamp,
+    error: Option<String>,
+    restart: Vec<String>,
+    reloads: u64,
+    failures: u64,
+}
+
+impl Configuration {
+    /// The configuration of the start.
+    pub fn new(path: Option<&Path>) -> Self {
+        let from = path.map_or_else(|| "the embedded default".into(), |path| path.display().to_string());
+        let status =
+            Status { since: Timestamp::now(), error: None, restart: Vec::new(), reloads: 0, failures: 0 };
+        Self { from, status: Mutex::new(status) }
+    }
+
+    /// Its line for `/readyz?verbose`.
+    pub fn check(&self) -> Check {
+        let Status { since, error, restart, .. } = self.locked().clone();
+        let mut said = format!("from {}, in force since {since:.0}", self.from);
+        if let Some(error) = &error {
+            // Writing to a string cannot fail, here and below.
+            let _ = write!(said, "; the former one stays in force: {error}");
+        }
+        if !restart.is_empty() {
+            let _ = write!(said, "; needs a restart: {}", restart.join(", "));
+        }
+        Check { name: "configuration".into(), is_ok: error.is_none() && restart.is_empty(), text: said }
+    }
+
+    /// What the metrics say of it.
+    pub fn report(&self) -> ConfigReport {
+        let Status { since, error, restart, reloads, failures } = self.locked().clone();
+        let (is_failing, needs_restart) = (error.is_some(), !restart.is_empty());
+        ConfigReport { since, is_failing, needs_restart, reloads, failures }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reloaded(&self, restart: Vec<String>) {
+        let mut status = self.locked();
+        tracing::info!(from = self.from, "the configuration was loaded again");
+        if !restart.is_empty() && restart != status.restart {
+            let fields = restart.join(", ");
+            tracing::warn!(fields, "these fields of the configuration have changed and need a restart");
+        }
+        let reloads = status.reloads.saturating_add(1);
+        *status =
+            Status { since: Timestamp::now(), error: None, restart, reloads, failures: status.failures };
+    }
+
+    fn failed(&self, error: &Error) {
+        let error = text::excerpt(&error.message(), MOST_ERROR);
+        let mut status = self.locked();
+        if status.error.as_ref() != Some(&error) {
+            tracing::error!(from = self.from, error, "the configuration in force stays");
+        }
+        status.failures = status.failures.saturating_add(1);
+        status.error = Some(error);
+    }
+}
+
+/// Keeps the configuration of a gate up to date.
+#[derive(Debug)]
+pub struct Reloader {
+    options: Box<ServeOptions>,
+    gate: Arc<Gate>,
+    bundles: Arc<Bundles>,
+    configuration: Arc<Configuration>,
+    is_watched: bool,
+    /// What is in force.
+    settings: Settings,
+    /// What the file was when it was read last.
+    read: String,
+}
+
+/// What is needed for another configuration, before any of it is in force.
+struct Prepared {
+    settings: Settings,
+    restart: Vec<String>,
+    inspector: Option<Inspector>,
+    policies: Option<(PolicySet, Supply)>,
+    change: Box<dyn Fn(State) -> State + Send>,
+}
+
+impl Reloader {
+    /// Keeps what these settings began up to date. `read` is what the file was ([`version`]) before they were read.
+    pub fn new(
+        options: Box<ServeOptions>,
+        settings: Settings,
+        gate: Arc<Gate>,
+        bundles: Arc<Bundles>,
+        is_watched: bool,
+        read: String,
+    ) -> Self {
+        let configuration = Arc::new(Configuration::new(options.gate.config.as_deref()));
+        Self { options, gate, bundles, configuration, is_watched, settings, read }
+    }
+
+    /// How the configuration is.
+    pub fn configuration(&self) -> Arc<Configuration> {
+        Arc::clone(&self.configuration)
+    }
+
+    /// Reads the configuration again whenever there is a reason to, for ever.
+    pub async fn run(mut self) {
+        let mut hangups = signal(SignalKind::hangup()).ok();
+        let (mut seen, mut failed) = (self.read.clone(), None::<Instant>);
+        loop {
+            let is_asked = tokio::select! {
+                () = hangup(hangups.as_mut()) => true,
+                () = tokio::time::sleep(INTERVAL) => false,
+            };
+            let now = version(&self.options);
+            // Files are not written at once.
+            let is_at_rest = std::mem::replace(&mut seen, now.clone()) == now;
+            let is_due = failed.is_some_and(|at| at.elapsed() >= TRY_AGAIN);
+            let is_new = is_at_rest && now != self.read;
+            if !(is_asked || is_new || is_due) {
+                continue;
+            }
+            self.read = now;
+            failed = match self.reload().await {
+                Ok(restart) => {
+                    self.configuration.reloaded(restart);
+                    None
+                }
+                Err(error) => {
+                    self.configuration.failed(&error);
+                    Some(Instant::now())
+                }
+            };
+        }
+    }
+
+    /// Reads the configuration and puts it in force. Returns the fields that need a restart.
+    async fn reload(&mut self) -> Result<Vec<String>, Error> {
+        let Prepared { settings, restart, inspector, policies, change } = self.prepare().await?;
+        let turn = self.bundles.turn();
+        let (set, supply) =
+            policies.map_or((None, None), |(set, supply)| (Some(Arc::new(set)), Some(supply)));
+        let set = set.unwrap_or_else(|| Arc::clone(&self.gate.state().policies));
+        build::check_rules(&settings.file.enforcement, &set)?;
+        self.gate.update(|state| {
+            let mut next = change(state.clone());
+            next.policies = Arc::clone(&set);
+            next
+        });
+        if let Some(inspector) = inspector {
+            self.gate.replace_inspector(inspector);
+        }
+        if let Some(supply) = supply {
+            self.bundles.begin(supply, &self.gate, turn);
+        }
+        self.settings = settings;
+        Ok(restart)
+    }
+
+    async fn prepare(&self) -> Result<Prepared, Error> {
+        let read = build::settings_with(&self.options.gate, overrides(&self.options))?;
+        let (settings, restart) = usable(read, &self.settings, self.is_watched);
+        let (former, file) = (&self.settings.file, &settings.file);
+        let objects = if self.is_watched { None } else { Some(build::objects(&settings)?) };
+        let inspector = if file.images == former.images {
+            None
+        } else {
+            Some(self.gate.inspector().reconfigured(file.images.clone())?)
+        };
+        let policies = if same_bundles(former, file) { None } else { Some(supply::start(&settings).await?) };
+        let of = settings.clone();
+        let change = Box::new(move |state: State| {
+            let mut state = build::configured(state, &of);
+            if let Some((loaded, cluster)) = &objects {
+                state = state.with_cluster(Arc::new(cluster.clone()));
+                state.grants = Arc::new(loaded.grants.clone());
+                state.exceptions = Arc::new(loaded.exceptions.clone());
+            }
+            state
+        });
+        Ok(Prepared { settings, restart, inspector, policies, change })
+    }
+}
+
+async fn hangup(hangups: Option<&mut Signal>) {
+    if let Some(hangups) = hangups
+        && hangups.recv().await.is_some()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// What changes when the file of the configuration does.
+pub fn version(options: &ServeOptions) -> String {
+    options.gate.config.as_deref().map(fingerprint).unwrap_or_default()
+}
+
+/// What changes when a file is written or replaced, or a link above it leads elsewhere.
+fn fingerprint(path: &Path) -> String {
+    match std::fs::metadata(path) {
+        Ok(of) => {
+            let times = (of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec());
+            format!("{} {} {} {times:?}", of.dev(), of.ino(), of.size())
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Whether bundles, and how they are fetched and run, are the same. What rules read as `options` is none of them.
+fn same_bundles(former: &File, file: &File) -> bool {
+    let from_registry =
+        |file: &File| file.policies.bundles.iter().any(|one| matches!(one.origin(), Ok(Origin::Oci(_))));
+    let mut policies = file.policies.clone();
+    policies.options.clone_from(&former.policies.options);
+    policies == former.policies && (file.images == former.images || !from_registry(file))
+}
+
+/// The settings that can be put in force now, and the fields that need a restart.
+fn usable(read: Settings, former: &Settings, is_watched: bool) -> (Settings, Vec<String>) {
+    let fields = [
+        AT_START,
+        if is_watched { AT_START_OF_WATCH } else { &[] },
+        if former.file.images.store.is_some() { OF_STORE } else { &[] },
+    ];
+    let json = |file: &File| serde_json::to_value(file).unwrap_or_default();
+    let (new, old) = (json(&read.file), json(&former.file));
+    let mut restart = Vec::new();
+    for field in fields.iter().copied().flatten() {
+        let of = |file: &Value| file.pointer(field).cloned().unwrap_or_default();
+        differing(&of(&new), &of(&old), field.trim_start_matches('/').replace('/', "."), &mut restart);
+    }
+    let mut file = read.file;
+    file.server.clone_from(&former.file.server);
+    file.kubernetes.clone_from(&former.file.kubernetes);
+    let (policy_input, log) = (file.decision_log.policy_input, former.file.decision_log.clone());
+    file.decision_log = crate::audit::DecisionLogOptions { policy_input, ..log };
+    let (images, before) = (&mut file.images, &former.file.images);
+    images.store.clone_from(&before.store);
+    images.warm.clone_from(&before.warm);
+    images.warm_file.clone_from(&before.warm_file);
+    (images.store_bytes, images.memory_bytes) = (before.store_bytes, before.memory_bytes);
+    (images.concurrent_lookups, images.warm_timeout) = (before.concurrent_lookups, before.warm_timeout);
+    if before.store.is_some() {
+        images.limits = before.limits;
+        images.node_architectures.clone_from(&before.node_architectures);
+    }
+    if is_watched {
+        file.grants.clone_from(&former.file.grants);
+        file.cluster.clone_from(&former.file.cluster);
+    }
+    let Settings { runtimes, unpinned, policy_time_limit, .. } = read;
+    (Settings { file, runtimes, unpinned, policy_time_limit, ..former.clone() }, restart)
+}
+
+/// The fields in which two values differ.
+fn differing(new: &Value, old: &Value, field: String, into: &mut Vec<String>) {
+    match (new, old) {
+        _ if new == old => {}
+        (Value::Object(new), Value::Object(old)) if !new.is_empty() && new.keys().eq(old.keys()) => {
+            for (key, value) in new {
+                differing(value, old.get(key).unwrap_or(&Value::Null), format!("{field}.{key}"), into);
+            }
+        }
+        _ => into.push(field),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, parse, resolve};
+
+    fn settings(body: &str) -> Settings {
+        let head = "apiVersion: wasmgate.dev/v1alpha1\nkind: GateConfiguration\n";
+        resolve(parse("gate.yaml", &format!("{head}{body}")).unwrap(), Overrides::default()).unwrap()
+    }
+
+    #[test]
+    fn what_is_used_at_the_start_alone_stays_and_is_named() {
+        let (former, read) = (
+            settings("images: {warm: [a.example/b:1]}\n"),
+            settings(
+                "server: {listen: '127.0.0.1:1', reviewTimeout: 3s}\nimages: {store: x, unpinned: [a.example]}\n\
+                 decisionLog: {output: off, policyInput: true}\nenforcement: {floor: warn}\n",
+            ),
+        );
+        let (found, restart) = usable(read.clone(), &former, false);
+        let named =
+            ["server.listen", "server.reviewTimeout", "decisionLog.output", "images.store", "images.warm"];
+        assert_eq!(restart, named);
+        assert_eq!((&found.file.server, found.review_timeout), (&former.file.server, former.review_timeout));
+        assert_eq!(found.file.images.store, None);
+        assert_eq!((&found.file.enforcement, &found.unpinned), (&read.file.enforcement, &read.unpinned));
+        assert!(found.file.decision_log.policy_input);
+        assert_eq!(usable(former.clone(), &former, false), (former, Vec::new()));
+    }
+
+    #[test]
+    fn folders_need_a_restart_where_the_cluster_is_watched_and_facts_on_disk_keep_their_limits() {
+        let former = settings("images: {store: x}\n");
+        let read =
+            || settings("grants: g\nimages: {store: x, limits: {layer: 1000}, nodeArchitectures: [arm64]}\n");
+        let named = ["grants", "images.limits.layer", "images.nodeArchitectures"];
+        assert_eq!(usable(read(), &former, true).1, named);
+        let (found, restart) = usable(read(), &former, false);
+        assert_eq!(
+            (restart, found.file.grants),
+            (named[1..].iter().map(ToString::to_string).collect(), Some("g".into()))
+        );
+        assert_eq!(found.file.images.limits, former.file.images.limits);
+    }
+
+    #[test]
+    fn bundles_are_fetched_anew_only_where_something_about_them_has_changed() {
+        let of = |body: &str| settings(body).file;
+        let one = of("policies: {bundles: [a.tar.gz]}\n");
+        assert!(same_bundles(
+            &one,
+            &of("policies: {bundles: [a.tar.gz], options: {x: 1}}\nimages: {tagTtl: 5s}\n")
+        ));
+        for other in ["policies: {bundles: [b.tar.gz]}", "policies: {bundles: [a.tar.gz], fuelLimit: 7}"] {
+            assert!(!same_bundles(&one, &of(&format!("{other}\n"))), "{other}");
+        }
+        let oci = |more: &str| of(&format!("policies: {{bundles: [oci://a.example/b:1]}}\n{more}"));
+        assert!(!same_bundles(&oci(""), &oci("images: {registries: {allow: [b.example]}}\n")));
+    }
+
+    #[test]
+    fn a_swapped_link_is_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for version in ["..1", "..2"] {
+            std::fs::create_dir(at(version)).unwrap();
+            std::fs::write(at(version).join("gate.yaml"), "same").unwrap();
+        }
+        let link = |version: &str| crate::files::replace_link(&at("..data"), Path::new(version)).unwrap();
+        link("..1");
+        std::os::unix::fs::symlink("..data/gate.yaml", at("gate.yaml")).unwrap();
+        let before = fingerprint(&at("gate.yaml"));
+        assert_eq!(fingerprint(&at("gate.yaml")), before);
+        link("..2");
+        assert_ne!(fingerprint(&at("gate.yaml")), before);
+        assert!(fingerprint(&at("none")).contains("No such file"));
+    }
+}
