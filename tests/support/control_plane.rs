@@ -6,7 +6,7 @@
 //! test that stops a part of it starts its own.
 
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -85,6 +85,8 @@ pub struct ControlPlane {
     parts: [Option<Process>; 4],
     flags: Vec<String>,
     kubectl: PathBuf,
+    /// The API server's.
+    port: u16,
     // Last, so that everything that runs in it has ended when it is removed.
     home: Home,
 }
@@ -110,7 +112,8 @@ impl ControlPlane {
             let prepared = own("tools/cluster/node", &["prepare".as_ref(), home.path().as_ref()]).output();
             flags.extend(String::from_utf8(prepared.unwrap().stdout).unwrap().lines().map(String::from));
         }
-        let mut plane = Self { parts: [const { None }; 4], flags, kubectl: program("kubectl"), home };
+        let mut plane =
+            Self { parts: [const { None }; 4], flags, kubectl: program("kubectl"), port: 0, home };
         plane.bring_up(&users);
         plane.wait_until_pods_can_be_made("default");
         plane
@@ -126,6 +129,7 @@ impl ControlPlane {
             assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
             self.launch(Part::Etcd);
             self.launch(Part::ApiServer);
+            self.port = ports[0];
             if self.until_ready() {
                 self.launch(Part::ControllerManager);
                 self.launch(Part::Scheduler);
@@ -151,7 +155,9 @@ impl ControlPlane {
     /// Waits for the API server; `false` if its port, or etcd's, was taken.
     fn until_ready(&mut self) -> bool {
         let ready = ask_patiently(|| {
-            let ready = self.kubectl(&["get", "--raw", "/readyz"]).code == 0;
+            // It takes seconds until it listens, in which kubectl would be started for nothing.
+            let listens = TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+            let ready = listens && self.kubectl(&["get", "--raw", "/readyz"]).code == 0;
             let ended = self.parts.iter_mut().flatten().any(Process::has_ended);
             (ready || ended).then_some(ready && !ended)
         });

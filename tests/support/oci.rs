@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -102,14 +103,26 @@ impl Image {
         std::fs::create_dir_all(&blobs)?;
         let manifests = self.manifests.iter().map(|(digest, (_, bytes))| (digest, bytes));
         for (digest, bytes) in self.blobs.iter().chain(manifests).chain([(&self.digest, &self.manifest)]) {
-            std::fs::write(blobs.join(digest.trim_start_matches("sha256:")), bytes)?;
+            put(&blobs.join(digest.trim_start_matches("sha256:")), bytes)?;
         }
-        std::fs::write(folder.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        put(&folder.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [{
             "mediaType": self.media_type, "digest": self.digest, "size": self.manifest.len(),
             "annotations": {"org.opencontainers.image.ref.name": tag}}]});
-        std::fs::write(folder.join("index.json"), serde_json::to_vec(&index).unwrap())
+        put(&folder.join("index.json"), &serde_json::to_vec(&index).unwrap())
     }
+}
+
+/// Writes a file in one step: another program of tests may have written the same layout, and be reading it.
+fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    if std::fs::read(path).is_ok_and(|found| found == bytes) {
+        return Ok(());
+    }
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let part = path.with_extension(format!("part-{}-{number}", std::process::id()));
+    std::fs::write(&part, bytes)?;
+    std::fs::rename(part, path)
 }
 
 /// Builds one manifest. Everything can be changed before [`ImageBuilder::build`].

@@ -12,8 +12,15 @@ use std::time::{Duration, Instant};
 /// Bound of every wait: machines are slow while everything is being built.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Time between two looks of a test that waits for a condition.
+/// Least time between two looks of a test that waits for a condition.
 const POLL: Duration = Duration::from_millis(10);
+/// Most of it.
+const SELDOM: Duration = Duration::from_millis(500);
+
+/// Time to the next look, by how long one takes: a look that starts a program must not take the processors from what it waits for.
+fn pause(look: Duration) -> Duration {
+    look.clamp(POLL, SELDOM)
+}
 
 /// Runs `"$@"` until it ends or standard input closes. The folder `$0` shows that it runs. The shell itself ignores
 /// signals to the whole group, since it cleans up.
@@ -142,22 +149,27 @@ pub fn wait_for<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
 pub fn ask_patiently<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
+        let look = Instant::now();
         let answer = ask();
         if answer.is_some() || start.elapsed() > PATIENCE {
             return answer;
         }
         // The time between two looks of every test that waits for a condition without an executor.
-        std::thread::sleep(POLL);
+        std::thread::sleep(pause(look.elapsed()));
     }
 }
 
 /// Polls asynchronously until there is an answer. After [`PATIENCE`] it panics and says what is missing.
 pub async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
-    while !ask().await {
+    loop {
+        let look = Instant::now();
+        if ask().await {
+            return;
+        }
         assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
         // The same for those with one.
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(pause(look.elapsed())).await;
     }
 }
 
