@@ -241,6 +241,13 @@ pub enum FileClass {
     Other,
 }
 
+impl FileClass {
+    /// Whether it is a native program where it is there, whether or not the container's user may execute it.
+    pub const fn is_native(&self) -> bool {
+        matches!(self, Self::Native { .. } | Self::Varies { native: true, .. })
+    }
+}
+
 /// What a Spin locked app hands to one of its components (`spin:crates/locked-app/src/locked.rs`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

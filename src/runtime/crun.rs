@@ -201,7 +201,7 @@ fn found(view: &View<'_>, argument: &str) -> Choice {
         [] => runwasi::nothing(argument),
         [(at, class)] => program_of(facts, at, class, argument),
         [(at, FileClass::Native { magic, runs: true }), rest @ ..]
-            if rest.iter().all(|(_, class)| is_native(class)) =>
+            if rest.iter().all(|(_, class)| class.is_native()) =>
         {
             Choice::Starts(program::native(facts, at, magic))
         }
@@ -265,9 +265,4 @@ pub(super) fn program_of(facts: &ImageFacts, at: &str, class: &FileClass, name: 
         FileClass::Varies { .. } => Choice::Starts(program::unreadable(at, entry::DIFFERS)),
         FileClass::Link { .. } | FileClass::PerPlatform { .. } | FileClass::Other => runwasi::nothing(name),
     }
-}
-
-/// Whether it is a native program where it is there, whether or not the container's user may execute it.
-pub(super) const fn is_native(class: &FileClass) -> bool {
-    matches!(class, FileClass::Native { .. } | FileClass::Varies { native: true, .. })
 }

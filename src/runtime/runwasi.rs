@@ -3,7 +3,6 @@
 //! (`runwasi:crates/containerd-shim-wasm/src/sys/unix/container/executor.rs`, `…/src/sandbox/{context,path,mod}.rs`).
 
 use super::choice::Choice;
-use super::crun;
 use super::handover::{Extra, Files, Handover, Things};
 use crate::image::entry::{self, At, SEARCH_PATH, View, cut_function};
 use crate::image::names::is_of_programs;
@@ -178,11 +177,11 @@ pub(super) fn may_be_native(view: &View<'_>, argument: &str) -> bool {
 /// no difference.
 fn native_everywhere(view: &View<'_>, argument: &str, files: &[(&str, &FileClass)]) -> Option<Choice> {
     let beside = match view.at(&view.here(argument)) {
-        At::File(_, class) => crun::is_native(class),
+        At::File(_, class) => class.is_native(),
         At::Hidden(_) => false,
         At::Nothing => true,
     };
-    if !beside || !files.iter().all(|(_, class)| crun::is_native(class)) {
+    if !beside || !files.iter().all(|(_, class)| class.is_native()) {
         return None;
     }
     files.iter().find_map(|(source, class)| match class {

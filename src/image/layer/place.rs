@@ -84,7 +84,7 @@ impl Tree {
     /// Makes every folder above a path that no entry has made.
     pub(super) fn make_parents(&mut self, path: &str) -> Result<(), Fault> {
         let layer = self.layer;
-        // Whoever wrote to the folder in this layer has made those above it, and none of them was removed since.
+        // The entry that wrote to the folder in this layer has made those above it, and none of them was removed since.
         if self.is_touched(path::split(path).0) {
             self.steps.take(1)?;
             return Ok(());

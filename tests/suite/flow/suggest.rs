@@ -157,11 +157,13 @@ async fn a_rule_of_another_bundle_declares_whether_a_grant_mends_it() {
     let under = async |name: &str, mended_by: &str, grants: &[Value]| {
         let bundle = opa::build(folder.path(), name, "wasmgate/violations", &own_rule(mended_by));
         let configuration = format!("policies: {{baseline: false, bundles: [{}]}}\n", bundle.display());
-        let flow = Flow::new(&Setup { configuration, grants: grants.to_vec(), ..Setup::default() }).await;
+        let setup = Setup { configuration, grants: grants.to_vec(), ..Setup::default() };
+        let flow = Box::pin(Flow::new(&setup)).await;
         let state = flow.gate.state();
         let (mut taken, budget) = (names_of_grants(&state), Duration::from_secs(20));
+        let inspector = flow.gate.inspector();
         let found =
-            suggest(&state, &flow.gate.inspector(), &manifest, "shop", budget, &mut taken).await.unwrap();
+            Box::pin(suggest(&state, &inspector, &manifest, "shop", budget, &mut taken)).await.unwrap();
         let (.., validate) = flow.admit("shop", &manifest.object).await;
         (found, validate["allowed"].clone())
     };
