@@ -58,14 +58,14 @@ impl Cluster {
         let named = runtimes.by_class(class);
         let Some(classes) = &self.runtime_classes else { return named };
         let Some(known) = classes.get(class) else { return named };
-        let of_kin = || {
+        let of_similar = || {
             let kin = classes.iter().filter(|(_, other)| other.handler == known.handler);
             kin.map(|(name, _)| name).find_map(|name| runtimes.by_class(name))
         };
         match (named, runtimes.by_handler(&known.handler)) {
             (Some(named), Some(handled)) if named.ambient != handled.ambient => Some(handled),
             (Some(named), _) => Some(named),
-            (None, handled) => handled.or_else(of_kin),
+            (None, handled) => handled.or_else(of_similar),
         }
     }
 

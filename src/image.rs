@@ -63,7 +63,7 @@ pub enum Shape {
     WwsRootfs,
     /// A root file system whose manifest asks crun or youki for their Wasm handlers by annotation.
     CrunRootfs,
-    /// A root file system whose config platform is `wasi/wasm`, `wasip1/wasm` and kin (buildx).
+    /// A root file system whose config platform is `wasi/wasm`, `wasip1/wasm` or the like (buildx).
     WasmRootfs,
     /// A root file system for a Linux platform whose program is a Wasm file (`FROM scratch`).
     ScratchRootfs,

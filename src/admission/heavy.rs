@@ -15,7 +15,7 @@ use crate::lookup::{Share, Shares};
 use crate::runtime::Family;
 use crate::workload::{ImageUse, Role, Workload};
 
-/// Most of [`weight`] that is worked on where other reviews wait for it: less than ten milliseconds in the largest image.
+/// Largest [`weight`] that is worked off on the thread of the review: less than ten milliseconds in the largest image.
 /// Pods of real clusters have a few hundred each container.
 const LIGHT: usize = 16 << 10;
 

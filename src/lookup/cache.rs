@@ -60,7 +60,7 @@ impl Recall {
 #[derive(Debug, Clone)]
 struct Named {
     digest: Digest,
-    /// When the registry named the digest; `None` for a digest that anybody may read, which does not age.
+    /// When the registry named the digest; `None` for a digest that every client may read, which does not age.
     read_at: Option<Instant>,
 }
 

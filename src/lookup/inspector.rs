@@ -306,7 +306,7 @@ mod tests {
         }
     }
 
-    /// A detection that does not end before it is let.
+    /// A detection that ends only when the test says so.
     fn held(options: LookupOptions) -> (Inspector, Arc<Semaphore>) {
         let gate = Arc::new(Semaphore::new(0));
         let held = Arc::clone(&gate);

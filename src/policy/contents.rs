@@ -115,7 +115,7 @@ impl Contents {
         }
         // What is kept on disk is packed anew, and that takes plain names alone.
         if file.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return refuse("its path is no plain one, pack it without empty parts, `.` and `..`");
+            return refuse("its path has an empty part, `.` or `..`; pack it without them");
         }
         if self.files.contains_key(file) {
             return refuse("it is there twice");
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn a_file_that_could_not_be_packed_again_is_refused() {
         for name in ["a/../b.rego", "a//b.rego", "a/./b.rego", "../b.rego"] {
-            assert!(refusal(name, b"x").contains("no plain one"), "{name}");
+            assert!(refusal(name, b"x").contains("has an empty part, `.` or `..`"), "{name}");
         }
     }
 }

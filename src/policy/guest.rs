@@ -1,11 +1,11 @@
-//! Values as they stand in the memory of a module (`open-policy-agent/opa:wasm/src/value.h`). A module is foreign, so nothing
-//! that it says is followed out of its memory, in circles, or for ever.
+//! Values as they stand in the memory of a module (`open-policy-agent/opa:wasm/src/value.h`). A module is foreign, so no
+//! address of it is read outside its memory, and every walk through its values has an end.
 
 use std::collections::HashMap;
 
 use crate::rego::{Number, Value};
 
-/// Values within one another.
+/// Nesting depth of values.
 const MAX_DEPTH: usize = 256;
 
 /// What is not a value.

@@ -51,7 +51,7 @@ pub(super) fn link(linker: &mut Linker<EvaluationBudget>, memory: Memory) -> was
 }
 
 fn broken(_: Broken) -> wasmtime::Error {
-    wasmtime::Error::msg("the module hands over what is no value")
+    wasmtime::Error::msg("the module hands over bytes that are not a value")
 }
 
 /// Answers one call; zero is undefined.

@@ -1,4 +1,4 @@
-//! A compiled bundle that was checked: what it has, what it calls, and where its rules lie.
+//! A compiled bundle that was checked: what it has, what it calls, and where its rules are.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

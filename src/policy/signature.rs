@@ -23,7 +23,7 @@ use crate::text;
 
 /// The file with the signature.
 pub const SIGNATURES: &str = ".signatures.json";
-/// Values within one another in a signed document.
+/// Nesting depth of a signed document.
 const MAX_DEPTH: usize = 128;
 /// Most bytes of a document that are scanned for its digest. Each is scanned once for every value that it lies in.
 const MOST_SCANNED: usize = 1 << 30;
@@ -411,7 +411,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn value(&mut self, value: &RawValue, depth: usize) -> Result<(), String> {
         let text = value.get();
-        let deep = || "it has too many values within one another".to_string();
+        let deep = || "it is nested too deeply".to_string();
         self.left = self.left.checked_sub(text.len()).filter(|_| depth <= MAX_DEPTH).ok_or_else(deep)?;
         let failed = |error: serde_json::Error| text::excerpt(&error.to_string(), SHOWN);
         match text.as_bytes().first() {
@@ -538,7 +538,7 @@ mod tests {
         let of = |text: &str| digest("SHA-256", "data.json", text.as_bytes());
         assert_eq!(of("{\"b\": [1, [ ], {}], \"a\": null}"), of("{\"a\":null,\"b\":[1,[],{}]}"));
         assert_ne!(of("[1, 2]"), of("[12]"));
-        assert!(of(&("[".repeat(200) + &"]".repeat(200))).unwrap_err().contains("within one another"));
+        assert!(of(&("[".repeat(200) + &"]".repeat(200))).unwrap_err().contains("nested too deeply"));
         let text = format!("[{}]", "1,".repeat(50) + "1");
         let (raw, mut digest) = (serde_json::from_str::<&RawValue>(&text).unwrap(), Sha256::default());
         assert!(Walk { to: &mut digest, left: 150 }.value(raw, 0).is_err());

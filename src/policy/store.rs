@@ -78,7 +78,7 @@ pub(super) struct Host {
     pub strict: bool,
     /// When the evaluation has to end.
     pub stop: Option<Stop>,
-    /// Whether the evaluation was ended for want of time.
+    /// Whether the evaluation ran out of time.
     pub timed_out: bool,
 }
 

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_term_ends_before_anybody_else_may_take_over() {
+    fn a_term_ends_before_another_candidate_may_take_over() {
         let mut one = candidate();
         one.won("1", at(0));
         assert_eq!(one.term(at(9)), Some(at(10)));

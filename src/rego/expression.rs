@@ -12,7 +12,7 @@ const MAX_COMPILED: usize = 4 << 20;
 /// Times that a part may be repeated.
 const MAX_REPEAT: u32 = 1000;
 
-/// Groups in one another. Go takes a thousand.
+/// Nesting depth of groups. Go takes a thousand.
 const MAX_NESTED: u32 = 200;
 
 /// Compiles a pattern. One that Go does not read is an error of the call. One that Go reads and that is too large here ends the
@@ -229,7 +229,7 @@ impl Translator<'_> {
         Ok(())
     }
 
-    /// What stands behind a backslash, inside of a class or outside.
+    /// The escape after a backslash, inside a class or outside.
     fn escaped(&mut self) -> Result<Escaped, String> {
         let letter = self.take().ok_or("trailing backslash at end of expression")?;
         let classes = [

@@ -3,7 +3,7 @@
 use super::number::Number;
 use super::value::{Object, Value};
 
-/// Arrays and objects within one another; Go stops at 10 000.
+/// Nesting depth of arrays and objects; Go stops at 10 000.
 const MAX_DEPTH: usize = 256;
 
 /// Reads one value and nothing after it. The error says what is wrong.
@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self, depth: usize) -> Result<Value, String> {
         if depth > MAX_DEPTH {
-            return Err(self.wrong("too many values within one another"));
+            return Err(self.wrong("values are nested too deeply"));
         }
         self.blanks();
         match self.peek() {

@@ -1,4 +1,4 @@
-//! Numbers as OPA has them: the decimal text that somebody wrote, of any size, compared by value; and its arithmetic on
+//! Numbers as OPA has them: a decimal string of any size, compared by value; and its arithmetic on
 //! floats of 64 bits of mantissa (`math/big.Float` at its default precision).
 
 use std::cmp::Ordering;

@@ -19,7 +19,7 @@ use crate::text;
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// When a bundle that could not be used is tried again although nothing has changed: the reason may have been the machine.
 const TRY_AGAIN: Duration = Duration::from_mins(5);
-/// Bound on one fetch, beyond what the source was allowed to hold back its answer.
+/// Bound on one fetch; the time for which a server may hold back its answer (`longPoll`) comes on top.
 const FETCH: Duration = Duration::from_mins(2);
 /// The same at the start where a bundle was kept: probes of the start do not wait for long.
 const FETCH_BESIDE_KEPT: Duration = Duration::from_secs(20);
@@ -48,7 +48,7 @@ pub struct Follower {
     name: String,
     terms: Terms,
     fetcher: Fetcher,
-    /// What the source knows the bundle by that was tried last, with or without success.
+    /// Version (`ETag`, digest or fingerprint) of the bundle that was tried last, with or without success.
     version: String,
     /// When that failed.
     failed: Option<Instant>,

@@ -1,4 +1,4 @@
-//! How each bundle is, for probes, metrics and the log.
+//! The status of each bundle, for probes, metrics and the log.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -23,10 +23,13 @@ const RETIRED: &[(&[&str], &str)] = &[
     (&["desk", "desks"], "what it is: a handler, a field"),
     (&["deeds", "rulebook", "rulebooks"], "what it is: a summary of code, a loaded bundle"),
     (&["stranger", "strangers"], "what it is: unused, undescribed"),
-    (&["breath", "hope", "hopeless"], "say it plainly"),
+    (&["breath", "breaths", "hope", "hopes", "hoping", "hopeless"], "say it plainly"),
     (&["sit", "sits"], "be, stand, be written"),
     (&["lay", "lays", "laid"], "place, put, write; or say what is in columns"),
-    (&["nobody", "whoever"], "who it is: no client, no grant, the user who …"),
+    (
+        &["nobody", "whoever", "everybody", "somebody", "anybody"],
+        "who it is: no client, no grant, the user who …",
+    ),
 ];
 
 /// The same for phrases.

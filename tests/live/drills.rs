@@ -177,7 +177,7 @@ fn while_the_gate_is_down_pods_are_created_only_in_exempt_namespaces_and_running
     assert!(event["message"].as_str().unwrap().contains("failed calling webhook"), "{event}");
 
     cluster.front.set(Mode::Open);
-    plane.wait_for("the Deployment's pod, without anybody doing anything", || {
+    plane.wait_for("the Deployment's pod, without a person doing anything", || {
         plane.list(&["pods", "--namespace", &namespace]).into_iter().next()
     });
 }

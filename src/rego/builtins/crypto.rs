@@ -50,7 +50,7 @@ pub(super) fn hmac_sha512(_: &mut Call, operands: Operands<'_>) -> Outcome {
     code::<Hmac<Sha512>>(operands)
 }
 
-/// In time that does not tell how much is equal.
+/// Compares in constant time.
 pub(super) fn hmac_equal(_: &mut Call, operands: Operands<'_>) -> Outcome {
     let (a, b) = (operands.text(0)?.as_bytes(), operands.text(1)?.as_bytes());
     let difference = a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b));

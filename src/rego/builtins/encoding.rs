@@ -14,7 +14,7 @@ use crate::rego::json;
 use crate::rego::number::Number;
 use crate::rego::value::{Object, Value};
 
-/// Values within one another in YAML.
+/// Nesting depth of YAML.
 const MAX_DEPTH: usize = 256;
 
 /// Bytes as a text. A module's texts may hold any bytes, Rust's may not: what is no UTF-8 becomes U+FFFD.
@@ -282,7 +282,7 @@ pub(super) fn yaml_marshal(call: &mut Call, operands: Operands<'_>) -> Outcome {
 /// A value in block style, on lines of its own, as `sigs.k8s.io/yaml` writes it.
 fn block(value: &Value, depth: usize, out: &mut String) -> Result<(), Failure> {
     if depth > MAX_DEPTH {
-        return Failure::error("too many values within one another");
+        return Failure::error("values are nested too deeply");
     }
     let indent = "  ".repeat(depth);
     match value {

@@ -1,4 +1,4 @@
-//! `net.cidr_*`, as Go's `net` reads addresses: an IPv4 address in IPv6's clothes is an IPv4 address.
+//! `net.cidr_*`, as Go's `net` reads addresses: an IPv4-mapped IPv6 address is an IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -53,7 +53,7 @@ impl Network {
             IpAddr::V6(address) => (u128::from(address), 128),
         };
         let first = value & mask(prefix, bits);
-        // In IPv6's clothes as long as its mask leaves them on.
+        // An IPv4-mapped IPv6 address stays one where its mask covers the prefix of the mapping.
         let mapped = (bits == 128 && prefix >= 96).then(|| Ipv6Addr::from(first).to_ipv4_mapped()).flatten();
         Some(match mapped {
             Some(mapped) => {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_address_is_found_in_the_clothes_of_ipv6() {
+    fn an_ipv4_address_is_found_in_its_ipv6_form() {
         let contains = |a: &str, b: &str| run(contains, &[Value::text(a), Value::text(b)]);
         assert_eq!(contains("169.254.0.0/16", "::ffff:169.254.169.254"), "true");
         assert_eq!(contains("::ffff:169.254.0.0/112", "169.254.169.254"), "true");

@@ -1,4 +1,4 @@
-//! Functions on numbers: ranges, random ones, amounts with units, and arithmetic on what is no integer of 64 bits.
+//! Functions on numbers: ranges, random ones, amounts with units, and arithmetic on numbers that are not 64-bit integers.
 
 use num_bigint::{BigInt, Sign};
 

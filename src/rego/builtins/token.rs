@@ -9,7 +9,7 @@ use crate::rego::failure::Failure;
 use crate::rego::json;
 use crate::rego::value::Value;
 
-/// Tokens within one another.
+/// Nesting depth of tokens.
 const MAX_NESTED: usize = 8;
 
 fn parts(token: &str) -> Result<[&str; 3], Failure> {
@@ -55,7 +55,7 @@ pub(super) fn decode(_: &mut Call, operands: Operands<'_>) -> Outcome {
         let inner = String::from_utf8_lossy(&base64url(payload)?).into_owned();
         token = inner.trim_matches(['"', '\'']).to_string();
     }
-    Failure::error("too many tokens within one another")
+    Failure::error("tokens are nested too deeply")
 }
 
 fn verify<M: Mac + KeyInit>(operands: Operands<'_>) -> Outcome {

@@ -385,6 +385,6 @@ fn what_is_missing_is_said_with_what_to_do() {
     let both = cases("- name: one\n  violations: []\n");
     let both = rules(RULE, &[("rule_cases.yaml", &both)]);
     policy("test", both.path(), &[]).fails(&["case `one` needs either `input` or `manifest`"]);
-    run(&["policy", "--help"]).has(&["check", "test", "build", "capabilities", "Exit codes"]);
+    run(&["policy", "--help"]).has(&["new", "check", "test", "build", "sign", "push", "capabilities"]);
     run(&["policy", "test", "--help"]).has(&["kind: PolicyCases", "--junit", "Exit codes: 0"]);
 }

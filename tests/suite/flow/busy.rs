@@ -1,5 +1,5 @@
 //! While foreign bytes are being worked on, the gate answers probes and other reviews. The server has one thread for all
-//! its connections here, so work on that thread would be over before anybody is answered.
+//! its connections here, so work on that thread would be over before any review is answered.
 
 use std::io::Write as _;
 use std::path::Path;

@@ -32,7 +32,7 @@ violations contains violation if {
 # description: |
 #   A node knows an image by the digest of its config. Where the config says the architecture `wasm`, the shims of
 #   runwasi and Spin take the Wasm layers of whichever image with this config the node has under the first name, so that
-#   another image may start if somebody got it onto the node without a verdict. Where it says `linux/amd64` or the like,
+#   another image may start if a tenant got it onto the node without a verdict. Where it says `linux/amd64` or the like,
 #   they start files, whose digests the config holds. Off unless the configuration says
 #   `policies: {options: {strictPlatform: true}}`, for platforms whose tenants share nodes and do not trust each other.
 # custom:

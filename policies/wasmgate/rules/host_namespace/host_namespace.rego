@@ -82,7 +82,7 @@ ports(container) := {finding |
 	not input.workload.hostNetwork
 	some port in container.hostPorts
 	finding := concat("", [
-		$"takes port {port} of the node (`hostPort`): everybody who reaches the node reaches it; ",
+		$"takes port {port} of the node (`hostPort`): every client that reaches the node reaches it; ",
 		"use a Service",
 	])
 }

@@ -51,7 +51,7 @@ test_a_privileged_container_is_refused if {
 }
 
 test_a_port_of_the_node_is_refused if {
-	finding := "takes port 8080 of the node (`hostPort`): everybody who reaches the node reaches it; use a Service"
+	finding := "takes port 8080 of the node (`hostPort`): every client that reaches the node reaches it; use a Service"
 	wasmgate.violations == of_container(finding) with input as fixture.pod({"hostPorts": [8080]})
 }
 
