@@ -208,12 +208,22 @@ impl PolicySet {
         if shadow.is_empty() {
             return (self.evaluate(input).await, Evaluation::default());
         }
+        // Most gates have none, and need not make room for two evaluations in every review.
+        Box::pin(self.evaluate_beside(&shadow, input, left)).await
+    }
+
+    async fn evaluate_beside<I: Serialize + Sync>(
+        &self,
+        shadow: &[&Arc<LoadedBundle>],
+        input: &I,
+        left: impl Fn() -> Duration,
+    ) -> (Evaluation, Evaluation) {
         let decides = pin!(self.evaluate(input));
-        let beside = pin!(self.evaluate_all(&shadow, input));
+        let beside = pin!(self.evaluate_all(shadow, input));
         match select(decides, beside).await {
             Either::Left((evaluation, beside)) => {
                 let found = timeout(SHADOW.min(left() / 2), beside).await;
-                (evaluation, found.unwrap_or_else(|_| too_late(&shadow)))
+                (evaluation, found.unwrap_or_else(|_| too_late(shadow)))
             }
             Either::Right((found, decides)) => (decides.await, found),
         }
