@@ -246,6 +246,7 @@ pub fn of_packed(case: &PackedCase) -> Vec<String> {
     let mut forms = vec![
         format!("layers {} of Wasm, {files} of files", wasm.len()),
         format!("config {}", image.config_type),
+        format!("config names its layers {}", image.names_layers),
         format!("config.os {:?}", image.platform.os),
         format!("config.architecture {:?}", image.platform.architecture),
         format!("image.diff_ids {}", variant(&image.diff_ids)),

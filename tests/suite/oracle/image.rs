@@ -75,6 +75,8 @@ pub struct Image {
     pub config_type: &'static str,
     /// What the manifest says of the config's size.
     pub config_size: Size,
+    /// Whether the config names the Wasm layers, as tools write it.
+    pub names_layers: bool,
     /// Annotations of the manifest, as text.
     pub annotations: Option<&'static str>,
     /// What one of its documents has otherwise than usual.
@@ -234,6 +236,7 @@ impl Image {
             rootfs: "layers",
             config_type: CONFIG,
             config_size: Size::Right,
+            names_layers: false,
             annotations: None,
             twist: None,
         }
@@ -303,6 +306,10 @@ impl<'a> Layout<'a> {
     pub fn image(&self, image: &Image) -> Value {
         let mut config = json!({"config": "PROGRAM", "rootfs": "ROOTFS"});
         image.platform.add_to(&mut config);
+        if image.names_layers {
+            let wasm = image.layers.iter().filter(|layer| layer.module.is_some());
+            config["layerDigests"] = wasm.map(|layer| digest(&layer.blob())).collect();
+        }
         let mut program = json!({"Entrypoint": image.entrypoint, "Cmd": ["x"], "WorkingDir": "/"});
         if !image.env.is_empty() {
             program["Env"] = image.env.clone().into();

@@ -136,6 +136,7 @@ pub const OF_PACKED: Required = &[
     ("layer.media_type application/WASM", 2, Somehow),
     ("config application/vnd.wasm.config.v0+json", 40, Both),
     ("config application/vnd.oci.image.config.v1+json", 100, Both),
+    ("config names its layers false", 20, Somehow),
     ("config.architecture Some(\"amd64\")", 3, Somehow),
     ("config.os Some(\"\")", 5, Somehow),
     ("manifest.annotations Some(\"{\\\"a\\\":null}\")", 5, Refused),

@@ -59,9 +59,19 @@ pub fn case() -> impl Strategy<Value = PackedCase> {
         prop_oneof![3 => Just(DiffIds::Archives), 1 => Just(DiffIds::Right), 1 => Just(DiffIds::None)];
     let annotations = weighted(0.15, select(vec!["{}", r#"{"a":null}"#, r#"{"run.oci.handler":"wasm"}"#]));
     let size = prop_oneof![12 => Just(Size::Right), 1 => select(vec![Size::Less, Size::More, Size::Zero])];
+    let names_layers = prop::bool::weighted(0.85);
     let named = (prop::bool::weighted(0.1), select(vec!["/app.wasm", "/", "/a/app.wasm", "app.wasm#run"]));
+    let config = (config, names_layers);
     (layers, config, diff_ids, platform(), annotations, size, named).prop_map(
-        |(layers, config_type, diff_ids, platform, annotations, config_size, (index, entrypoint))| {
+        |(
+            layers,
+            (config_type, names_layers),
+            diff_ids,
+            platform,
+            annotations,
+            config_size,
+            (index, entrypoint),
+        )| {
             PackedCase {
                 image: Image {
                     diff_ids,
@@ -69,6 +79,7 @@ pub fn case() -> impl Strategy<Value = PackedCase> {
                     annotations,
                     config_type,
                     config_size,
+                    names_layers,
                     entrypoint: vec![entrypoint.into()],
                     ..Image::of(layers)
                 },
