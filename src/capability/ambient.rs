@@ -146,9 +146,9 @@ impl<'a> Host<'a> {
         self.loading_family().plugin_variables()
     }
 
-    /// The folders from which native plug-ins are loaded, likewise.
+    /// The folders from which the runtime loads native plug-ins, whatever the program is.
     fn plugin_folders(&self) -> Vec<&'static str> {
-        self.loading_family().plugin_folders()
+        self.family().plugin_folders()
     }
 
     fn loading_family(&self) -> Family {

@@ -870,7 +870,7 @@ async fn concurrent_evaluations_do_not_see_each_other() {
 }
 
 #[tokio::test]
-async fn violations_of_all_bundles_are_united_sorted_and_without_duplicates() {
+async fn violations_of_all_bundles_are_united_and_sorted_and_each_names_its_bundle() {
     let both = r#"
 violations contains {"rule": "z", "message": "m"}
 violations contains {"rule": "b", "message": "m"}"#;
@@ -879,7 +879,12 @@ violations contains {"rule": "a", "message": "m"}
 violations contains {"rule": "b", "message": "m"}"#;
     let bundles = vec![Sources::new(both).bundle("two"), Sources::new(one).bundle("one")];
     let set = load(bundles, GENEROUS).await.unwrap();
-    assert_eq!(rules_of(&set.evaluate(&json!({})).await), ["a", "b", "z"]);
+    let found = set.evaluate(&json!({})).await;
+    let of = found
+        .violations
+        .iter()
+        .map(|found| (found.rule.as_str(), found.bundle.as_deref().unwrap_or_default()));
+    assert_eq!(of.collect::<Vec<_>>(), [("a", "one"), ("b", "one"), ("b", "two"), ("z", "two")]);
     let revisions = [("one".to_string(), "r1".to_string()), ("two".to_string(), "r1".to_string())];
     assert_eq!(set.revisions(), BTreeMap::from(revisions));
 }
